@@ -1,0 +1,1 @@
+"""Glasscell: an LSTM you can see through, from scratch in NumPy."""

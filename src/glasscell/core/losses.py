@@ -1,0 +1,103 @@
+"""Losses, each with its gradient: ``loss, gradient = f(outputs, targets, weights)``.
+
+A loss is the mean over all elements, or their weighted mean Σ w·l / Σ w: weight 0 takes an element (padding, a step
+without an answer) out of the loss. The loss of nothing is 0. Sums are taken in float64, whatever the dtype.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.typing import Array
+
+
+@np.errstate(under="ignore")
+def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
+    """-[y log σ(z) + (1 - y) log(1 - σ(z))], in nats, from logits z and targets y.
+
+    Written as max(z, 0) - z y + log(1 + e^-|z|), which has no overflow and no log of 0.
+
+    Parameters
+    ----------
+    logits : array, any shape
+    targets : array, same shape
+        In [0, 1].
+    weights : array, broadcasts to the shape, optional
+
+    Returns
+    -------
+    loss : float
+        In nats.
+    gradient : array
+        dL/dz = w (σ(z) - y) / Σ w.
+    """
+    e = np.exp(-np.abs(logits))  # in (0, 1]
+    losses = np.maximum(logits, 0) - logits * targets + np.log1p(e)
+    gradient = np.where(logits >= 0, 1, e) / (1 + e) - targets
+    return _weighted_mean(losses, gradient, weights)
+
+
+@np.errstate(under="ignore")
+def categorical_cross_entropy(
+    logits: Array, targets: NDArray[np.integer], weights: Array | None = None, axis: int = -1
+) -> tuple[float, Array]:
+    """-log softmax(z)_y, in nats, from logits z and class numbers y.
+
+    Parameters
+    ----------
+    logits : array
+        V logits along `axis`.
+    targets : array of int
+        Shape of `logits` without `axis`; from 0 to V - 1.
+    weights : array, broadcasts to the shape of `targets`, optional
+    axis : int
+
+    Returns
+    -------
+    loss : float
+        In nats.
+    gradient : array
+        dL/dz = w (softmax(z) - onehot(y)) / Σ w, the shape of `logits`.
+    """
+    index = np.expand_dims(targets, axis)
+    with np.errstate(over="ignore"):  # two logits so far apart that their difference is infinite: e^-inf is 0, as it should be
+        shifted = logits - logits.max(axis=axis, keepdims=True, initial=np.finfo(logits.dtype).min)
+    gradient = np.exp(shifted)
+    total = gradient.sum(axis=axis, keepdims=True)
+    losses = np.log(total) - np.take_along_axis(shifted, index, axis)
+    gradient /= total
+    np.put_along_axis(gradient, index, np.take_along_axis(gradient, index, axis) - 1, axis)
+    return _weighted_mean(losses, gradient, None if weights is None else np.expand_dims(weights, axis))
+
+
+@np.errstate(under="ignore")
+def squared_error(outputs: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
+    """(y - t)², without a factor ½, as PyTorch's MSELoss has it.
+
+    Parameters
+    ----------
+    outputs, targets : array, same shape
+    weights : array, broadcasts to the shape, optional
+
+    Returns
+    -------
+    loss : float
+    gradient : array
+        dL/dy = 2 w (y - t) / Σ w.
+    """
+    difference = outputs - targets
+    return _weighted_mean(difference * difference, 2 * difference, weights)
+
+
+def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
+    """The weighted mean of the losses, and the gradient of that (in place) from the gradient of each."""
+    if weights is None:
+        total, count = losses.sum(dtype=np.float64), float(losses.size)
+    else:
+        weights = np.broadcast_to(weights, losses.shape)
+        total, count = (losses * weights).sum(dtype=np.float64), float(weights.sum(dtype=np.float64))
+        gradient *= weights
+    if count == 0:
+        gradient[...] = 0
+        return 0.0, gradient
+    gradient /= count
+    return float(total / count), gradient

@@ -1,0 +1,241 @@
+"""Optimisers, with PyTorch's definitions, on one flat vector; and gradient clipping.
+
+An optimiser is a frozen record of its hyperparameters. What it remembers between updates is a dictionary of arrays that
+the caller owns::
+
+    state = optimizer.start(vector)
+    optimizer.update(vector, gradient, state)      # vector and state change in place, the gradient does not
+
+Every ``update`` takes another learning rate for this once: that is how schedules work.
+"""
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from glasscell.core.typing import Array
+
+State: TypeAlias = dict[str, Array]
+
+
+class Optimizer(Protocol):
+    """What training needs of an optimiser."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The size of a step."""
+
+    def start(self, vector: Array) -> State:
+        """What is remembered before the first update."""
+
+    def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
+        """One step against the gradient, in place."""
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, with momentum and Nesterov's momentum if asked for.
+
+    v ← μ v + d;  θ ← θ - η v, or with Nesterov θ ← θ - η (d + μ v), where d = dθ + λ θ.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η.
+    momentum : float
+        μ, in [0, 1).
+    nesterov : bool
+        Needs momentum. Sutskever et al. (2013).
+    weight_decay : float
+        λ.
+    """
+
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, learning_rate=inf, momentum=1.0, weight_decay=inf)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=True needs momentum > 0: SGD(momentum=0.9, nesterov=True)")
+
+    def start(self, vector: Array) -> State:
+        """What is remembered: the velocity v."""
+        return {"velocity": np.zeros_like(vector)} if self.momentum else {}
+
+    @np.errstate(under="ignore")
+    def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
+        """One step against the gradient, in place."""
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        direction = _decayed(gradient, vector, self.weight_decay)
+        if self.momentum:
+            velocity = state["velocity"]
+            velocity *= self.momentum
+            velocity += direction
+            direction = direction + self.momentum * velocity if self.nesterov else velocity
+        vector -= rate * direction
+
+
+@dataclass(frozen=True)
+class RMSProp:
+    """Steps divided by a running root mean square of the gradient: Tieleman & Hinton (2012); centred: Graves (2013), eq. 38-45.
+
+    s ← α s + (1-α) d²;  θ ← θ - η d / (√s + ε); centred: √(s - m²) for √s, with m the running mean of d.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η.
+    decay : float
+        α, in [0, 1). PyTorch's default is .99.
+    epsilon : float
+    momentum : float
+        In [0, 1).
+    centered : bool
+    weight_decay : float
+    """
+
+    learning_rate: float = 0.01
+    decay: float = 0.99
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, learning_rate=inf, decay=1.0, epsilon=inf, momentum=1.0, weight_decay=inf)
+
+    def start(self, vector: Array) -> State:
+        """What is remembered: s, and the mean and velocity if they are used."""
+        names = ["square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum)]
+        return {name: np.zeros_like(vector) for name in names}
+
+    @np.errstate(under="ignore")
+    def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
+        """One step against the gradient, in place."""
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        d = _decayed(gradient, vector, self.weight_decay)
+        square = state["square"]
+        square *= self.decay
+        square += (1 - self.decay) * d * d
+        variance = square
+        if self.centered:
+            mean = state["mean"]
+            mean *= self.decay
+            mean += (1 - self.decay) * d
+            variance = np.maximum(square - mean * mean, 0)
+        direction = d / (np.sqrt(variance) + self.epsilon)
+        if self.momentum:
+            velocity = state["velocity"]
+            velocity *= self.momentum
+            velocity += direction
+            direction = velocity
+        vector -= rate * direction
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adaptive moments: Kingma & Ba (2015), algorithm 1.
+
+    m ← β₁ m + (1-β₁) d;  s ← β₂ s + (1-β₂) d²;  θ ← θ - η m̂ / (√ŝ + ε), hats dividing by 1 - βᵗ.
+
+    Parameters
+    ----------
+    learning_rate : float
+        η.
+    beta1, beta2 : float
+        In [0, 1).
+    epsilon : float
+    weight_decay : float
+        Added to the gradient, d = dθ + λ θ. :class:`AdamW` takes it off the weights instead.
+    """
+
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
+
+    def start(self, vector: Array) -> State:
+        """What is remembered: m, s, and the number of updates."""
+        return {"mean": np.zeros_like(vector), "square": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
+
+    def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
+        """One step against the gradient, in place."""
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        self._move(vector, _decayed(gradient, vector, self.weight_decay), state, rate)
+
+    @np.errstate(under="ignore")
+    def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
+        mean, square, updates = state["mean"], state["square"], state["updates"]
+        updates += 1
+        t = float(updates)
+        scratch = d - mean
+        scratch *= 1 - self.beta1
+        mean += scratch
+        np.multiply(d, d, out=scratch)
+        scratch *= 1 - self.beta2
+        square *= self.beta2
+        square += scratch
+        np.sqrt(square, out=scratch)
+        scratch /= sqrt(1 - self.beta2**t)
+        scratch += self.epsilon
+        np.divide(mean, scratch, out=scratch)
+        scratch *= rate / (1 - self.beta1**t)
+        vector -= scratch
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: Loshchilov & Hutter (2019), algorithm 2. First θ ← θ - η λ θ, then Adam."""
+
+    weight_decay: float = 1e-2
+
+    def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
+        """One step against the gradient, in place."""
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        vector *= 1 - rate * self.weight_decay
+        self._move(vector, gradient, state, rate)
+
+
+def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
+    """Scale the gradient, in place, so that its norm is at most `max_norm`: Pascanu et al. (2013).
+
+    The factor is min(1, max_norm / (norm + 1e-6)), as in PyTorch.
+
+    Returns
+    -------
+    float
+        The norm before clipping.
+    """
+    norm = global_norm(gradient)
+    if norm + 1e-6 > max_norm:
+        gradient *= max_norm / (norm + 1e-6)
+    return norm
+
+
+def clip_by_value(gradient: Array, limit: float) -> None:
+    """Clip every component to [-limit, limit], in place."""
+    np.clip(gradient, -limit, limit, out=gradient)
+
+
+def global_norm(gradient: Array) -> float:
+    """The Euclidean norm of the whole gradient."""
+    return float(np.linalg.norm(gradient))
+
+
+def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:
+    return gradient + weight_decay * vector if weight_decay else gradient
+
+
+def _check(optimizer: Optimizer, **bounds: float) -> None:
+    for name, bound in bounds.items():
+        value = getattr(optimizer, name)
+        if not 0 <= value < bound:
+            raise ValueError(f"{type(optimizer).__name__}: {name} must be in [0, {bound:g}), and is {value!r}")

@@ -1,0 +1,344 @@
+"""The sequence copy task: show binary sequences, and get them back.
+
+Two modes, for a payload of S steps:
+
+- *recall* needs memory: the payload is shown, then a delimiter, and then, while the input is silent, the payload is to be
+  produced: T = 2S + 1. This is the task of Graves et al. (2014), at fixed width.
+- *echo* needs none: each bit is to be produced at the step that shows it, T = S.
+
+A step carries `bits_per_step` bits and one more channel for the delimiter. Silence is 0 in every channel; in recall a bit is
+shown as -1 or +1, so that a 0 bit differs from silence.
+"""
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from glasscell.core.losses import binary_cross_entropy
+from glasscell.core.typing import Array
+from glasscell.tasks.batch import Batch
+
+Mode: TypeAlias = Literal["recall", "echo"]
+Bits: TypeAlias = NDArray[np.integer]
+Integers: TypeAlias = NDArray[np.uint64]
+
+MODES = ("recall", "echo")
+MAX_WIDTH = 64
+ENUMERABLE_WIDTH = 12  # up to here "all integers" means all; beyond it, a sample of as many
+
+
+def encode(integers: int | Iterable[int], width: int) -> Bits:
+    """Integers in binary, most significant bit first.
+
+    Parameters
+    ----------
+    integers : int or sequence of int
+        From 0 to 2**width - 1.
+    width : int
+        Bits each, 1 to 64.
+
+    Returns
+    -------
+    array of int, (width,) or (n, width)
+
+    Examples
+    --------
+    >>> encode(25, width=8)
+    array([0, 0, 0, 1, 1, 0, 0, 1])
+    """
+    check_width("width", width)
+    single = not isinstance(integers, Iterable)
+    values = [_integer(value, width) for value in ([integers] if single else cast("Iterable[int]", integers))]
+    bits = _bits(np.array(values, np.uint64), width)
+    return bits[0] if single else bits
+
+
+def decode(bits: ArrayLike) -> int | Integers:
+    """The integers that :func:`encode` encoded.
+
+    Parameters
+    ----------
+    bits : array of 0 and 1, (width,) or (n, width)
+
+    Returns
+    -------
+    int, or array (n,) of uint64
+
+    Examples
+    --------
+    >>> decode([0, 0, 0, 1, 1, 0, 0, 1])
+    25
+    """
+    array = binary_array("bits", bits)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"bits have shape {array.shape}; expected (width,) or (n, width)")
+    check_width("the number of bits", array.shape[-1])
+    places = np.left_shift(np.uint64(1), np.arange(array.shape[-1], dtype=np.uint64)[::-1])
+    integers = (array.astype(np.uint64) * places).sum(axis=-1, dtype=np.uint64)
+    return int(integers) if array.ndim == 1 else cast("Integers", integers)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Random integers as fixed-width bits, to be copied.
+
+    One in five integers of every width is held out: training never draws it, evaluation draws nothing else.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a sequence, 1 to 64.
+    mode : {"recall", "echo"}
+    bits_per_step : int
+        Bits shown at a time; divides `width`.
+    min_width : int, optional
+        Lengths are mixed: each training sequence has a width drawn evenly from `min_width` to `width` (in whole steps).
+    held_out : float
+        Share of the integers of each width that training never draws; at least one is held out, at least one is not.
+    seed : int
+        Of the split.
+    """
+
+    width: int = 8
+    mode: Mode = "recall"
+    bits_per_step: int = 1
+    min_width: int | None = None
+    held_out: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_width("width", self.width)
+        check_width("bits_per_step", self.bits_per_step)
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}; known are 'recall' and 'echo'")
+        for name, value in (("width", self.width), ("min_width", self.shortest)):
+            if value % self.bits_per_step:
+                raise ValueError(f"{name} must be a multiple of bits_per_step = {self.bits_per_step}, and is {value}")
+        check_width("min_width", self.shortest)
+        if self.shortest > self.width:
+            raise ValueError(f"min_width must be at most width = {self.width}, and is {self.shortest}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a share between 0 and 1, and is {self.held_out!r}")
+
+    @property
+    def shortest(self) -> int:
+        """The width of the shortest sequences."""
+        return self.width if self.min_width is None else self.min_width
+
+    @property
+    def input_size(self) -> int:
+        """I: the bits of a step, and the delimiter."""
+        return self.bits_per_step + 1
+
+    @property
+    def output_size(self) -> int:
+        """O: the bits of a step."""
+        return self.bits_per_step
+
+    def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
+        """Training sequences, drawn from the integers that are not held out.
+
+        Parameters
+        ----------
+        size : int
+            B.
+        rng : numpy.random.Generator
+        dtype : float32 or float64
+
+        Returns
+        -------
+        Batch
+            T is that of the longest width; shorter sequences end with silence of weight 0.
+        """
+        return self.present(self._draw(size, rng), dtype)
+
+    def held_out_batch(self, size: int | None = None, dtype: DTypeLike = np.float32) -> Batch:
+        """Sequences of full width that training never draws; see :meth:`held_out_integers`."""
+        return self.present([encode(self.held_out_integers(size), self.width)], dtype)
+
+    def held_out_integers(self, size: int | None = None) -> Integers:
+        """Integers of full width that training never draws, each once, in random order; always the same ones.
+
+        Parameters
+        ----------
+        size : int, optional
+            At most so many; without it all of them, or 4096 at widths that have more.
+        """
+        count = self._held_out_count(self.width)
+        wanted = min(count, 1 << ENUMERABLE_WIDTH if size is None else size)
+        rng = np.random.default_rng([self.seed, self.width])
+        if self.width <= 2 * ENUMERABLE_WIDTH:
+            ranks = rng.permutation(count)[:wanted].astype(np.uint64)
+        else:  # so many that a repetition, which is dropped, hardly happens
+            ranks = np.unique(rng.integers(0, count, wanted, np.uint64))
+            rng.shuffle(ranks)
+        return self._integer_of_rank(ranks, self.width)
+
+    def is_held_out(self, integers: int | Iterable[int], width: int | None = None) -> NDArray[np.bool_]:
+        """Whether training never draws these integers at this width (without it, the task's)."""
+        width = self.width if width is None else width
+        values = cast("Integers", np.atleast_1d(decode(encode(integers, width))).astype(np.uint64))
+        held_out = self._rank(values, width) < self._held_out_count(width)
+        return held_out if isinstance(integers, Iterable) else held_out[0]
+
+    def present(self, payloads: Iterable[ArrayLike], dtype: DTypeLike = np.float32) -> Batch:
+        """Lay payloads out as sequences, the way this task shows them.
+
+        Parameters
+        ----------
+        payloads : iterable of arrays (n, bits)
+            Each array of one length, a multiple of `bits_per_step`; together they make the batch.
+        dtype : float32 or float64
+
+        Returns
+        -------
+        Batch
+        """
+        k = self.bits_per_step
+        steps = [np.reshape(bits, (len(bits), np.shape(bits)[1] // k, k)) for bits in map(np.asarray, payloads)]
+        B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
+        T = 2 * S + 1 if self.mode == "recall" else S
+        batch = Batch(np.zeros((B, T, k + 1), dtype), np.zeros((B, T, k), dtype), np.zeros((B, T, 1), dtype))
+        first = 0
+        for bits in steps:
+            rows, n = slice(first, first + len(bits)), bits.shape[1]
+            first = rows.stop
+            answer = slice(n + 1, 2 * n + 1) if self.mode == "recall" else slice(0, n)
+            batch.inputs[rows, :n, :k] = 2 * bits - 1.0
+            if self.mode == "recall":
+                batch.inputs[rows, n, k] = 1
+            batch.targets[rows, answer] = bits
+            batch.weights[rows, answer] = 1
+        return batch
+
+    def answers(self, outputs: Array, bits: int) -> Bits:
+        """Read the bits off a model's outputs.
+
+        Parameters
+        ----------
+        outputs : array (B, T, O)
+            Logits, to payloads of the same length each.
+        bits : int
+            That length.
+
+        Returns
+        -------
+        array of int, (B, bits)
+        """
+        start = bits // self.bits_per_step + 1 if self.mode == "recall" else 0
+        return (outputs[:, start:] > 0).astype(np.int64).reshape(len(outputs), bits)
+
+    def memoryless_loss(self, batch: Batch) -> float:
+        """The loss, in nats a bit, of the best guesser that sees nothing but the present step.
+
+        For each bit of a step it knows that bit's own input and whether a delimiter is shown, and answers with the
+        probability of a 1 that training sequences have there. In recall it faces silence and can only say how frequent
+        ones are; in echo it needs no memory, and its loss is 0.
+        """
+        training = self._training_sample()
+        seen, asked = self._what_a_guesser_sees(training), training.weights[..., 0] > 0
+        now = self._what_a_guesser_sees(batch)
+        tiny = np.finfo(np.float64).tiny
+        logits = np.zeros(batch.targets.shape)
+        for bit in range(self.bits_per_step):
+            for what in np.unique(seen[asked][:, bit]):
+                ones = training.targets[..., bit][asked & (seen[..., bit] == what)].mean(dtype=np.float64)
+                logit = np.log(max(ones, tiny)) - np.log(max(1 - ones, tiny))
+                logits[..., bit][now[..., bit] == what] = logit
+        return binary_cross_entropy(logits, batch.targets, batch.weights)[0]
+
+    def _what_a_guesser_sees(self, batch: Batch) -> Array:
+        k = self.bits_per_step
+        return batch.inputs[..., :k] + 10 * batch.inputs[..., k:]
+
+    def _training_sample(self) -> Batch:
+        payloads = []
+        for width in self._widths:
+            held_out, all_of_them = self._held_out_count(width), 1 << width
+            if width <= ENUMERABLE_WIDTH:
+                ranks = np.arange(held_out, all_of_them, dtype=np.uint64)
+            else:
+                rng = np.random.default_rng([self.seed, width])
+                ranks = rng.integers(held_out, all_of_them - 1, 1 << ENUMERABLE_WIDTH, np.uint64, endpoint=True)
+            payloads.append(_bits(self._integer_of_rank(ranks, width), width))
+        return self.present(payloads)
+
+    @cached_property
+    def _widths(self) -> list[int]:
+        return list(range(self.shortest, self.width + 1, self.bits_per_step))
+
+    def _draw(self, size: int, rng: np.random.Generator) -> list[Bits]:
+        counts = np.full(1, size) if len(self._widths) == 1 else np.bincount(rng.integers(len(self._widths), size=size))
+        payloads = []
+        for width, count in zip(self._widths, counts, strict=False):
+            ranks = rng.integers(self._held_out_count(width), (1 << width) - 1, count, np.uint64, endpoint=True)
+            payloads.append(_bits(self._integer_of_rank(ranks, width), width))
+        return payloads
+
+    # The split. The integers of a width are shuffled into ranks, and the first ranks are held out. The shuffle is a
+    # bijection of w-bit numbers that can be computed either way for one number at a time, since 2^64 of them fit in no table:
+    # three rounds of x ← (x ⊕ x >> ⌈w/2⌉) · odd + key, modulo 2^w.
+
+    def _held_out_count(self, width: int) -> int:
+        every = 1 << width
+        return min(max(1, round(self.held_out * every)), every - 1)
+
+    @cached_property
+    def _rounds(self) -> list[tuple[int, int]]:
+        rng = np.random.default_rng(self.seed)
+        return [(int(odd) | 1, int(key)) for odd, key in rng.integers(0, 1 << 63, (3, 2), np.uint64)]
+
+    def _rank(self, integers: Integers, width: int) -> Integers:
+        mask, half = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
+        for odd, key in self._rounds:
+            integers = ((integers ^ (integers >> half)) * np.uint64(odd) + np.uint64(key)) & mask
+        return integers
+
+    def _integer_of_rank(self, ranks: Integers, width: int) -> Integers:
+        mask, half = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
+        for odd, key in reversed(self._rounds):
+            ranks = ((ranks - np.uint64(key)) * np.uint64(pow(odd, -1, 1 << 64))) & mask
+            ranks ^= ranks >> half
+        return ranks
+
+
+def check_width(name: str, width: int) -> None:
+    """Refuse what is not an integer from 1 to 64."""
+    if isinstance(width, bool) or not isinstance(width, int | np.integer):
+        raise TypeError(f"{name} must be an integer, and is {width!r}")
+    if not 1 <= width <= MAX_WIDTH:
+        raise ValueError(f"{name} must be from 1 to {MAX_WIDTH}, and is {width}")
+
+
+def binary_array(name: str, bits: ArrayLike) -> Bits:
+    """The value as an array of 0 and 1, if it is that."""
+    given = np.asarray(bits)
+    if given.size and given.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be 0 and 1, and have dtype {given.dtype}")
+    bad = (given != 0) & (given != 1)
+    if bad.any():
+        where = tuple(int(k) for k in np.argwhere(bad)[0])
+        raise ValueError(f"{name} must be 0 and 1; {given[where]} stands at index {where}")
+    return given.astype(np.int64)
+
+
+def _integer(value: int, width: int) -> int:
+    try:
+        integer = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{value!r} is not an integer") from None
+    if integer < 0:
+        raise ValueError(f"{integer} is negative; the copy task takes integers from 0 to 2^{width} - 1")
+    if integer >> width:
+        raise ValueError(f"{integer} does not fit in {width} bits; the largest that does is {(1 << width) - 1}")
+    return integer
+
+
+def _bits(integers: Integers, width: int) -> Bits:
+    shifts = np.arange(width - 1, -1, -1, dtype=np.uint64)
+    return ((integers[:, None] >> shifts) & np.uint64(1)).astype(np.int64)

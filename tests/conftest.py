@@ -1,0 +1,33 @@
+"""What the tests share: a seeded generator that prints its seed, and PyTorch where it is."""
+
+import os
+import zlib
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="seed of the random tests (default 0)")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator of the test's own: its name and --seed decide what it draws."""
+    seed = [request.config.getoption("--seed"), zlib.crc32(request.node.name.encode())]
+    print(f"numpy.random.default_rng({seed})")
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="session")
+def torch() -> ModuleType:
+    """PyTorch, or a skipped test; with GLASSCELL_REQUIRE_TORCH=1, or a failed one."""
+    try:
+        import torch  # noqa: PLC0415 - optional, and slow to import
+    except ImportError:
+        if os.environ.get("GLASSCELL_REQUIRE_TORCH"):
+            pytest.fail("PyTorch is not installed, and GLASSCELL_REQUIRE_TORCH is set")
+        pytest.skip("PyTorch is not installed: pip install torch==2.13.0")
+    torch.set_num_threads(1)
+    return torch
