@@ -74,7 +74,8 @@ class LSTM:
     learn_initial_state : bool
         Start from a learned state, the same for every sequence, instead of 0.
     initializer : {"orthogonal", "glorot", "uniform"}
-        "orthogonal": recurrent weights of each gate orthogonal (Saxe et al. 2014), input weights Glorot-uniform, biases 0.
+        "orthogonal": recurrent weights of each gate orthogonal (Saxe et al. 2014), input weights Glorot-uniform,
+        biases 0.
         "glorot": both Glorot-uniform (Glorot & Bengio 2010), biases 0. "uniform": everything in ±1/√H, as in PyTorch.
     forget_bias : float
         Added to the bias of the forget gates, so that the memory is open at first: Gers et al. (2000),

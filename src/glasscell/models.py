@@ -1,11 +1,16 @@
 """Models: a readout on layers."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from glasscell import checkpoint
+from glasscell.checkpoint import Checkpoint, StrPath
+from glasscell.convert.pytorch import check_shapes, lstm_from_torch, lstm_to_torch
 from glasscell.core.buffers import Buffers
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
@@ -13,26 +18,309 @@ from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
 from glasscell.tasks.batch import Batch
 from glasscell.tasks.copy import Bits, Copy, Integers, binary_array, decode, encode
-from glasscell.validation import float_type, from_columns, to_columns
+from glasscell.validation import float_type, from_columns, positive_integer, to_columns
+
+UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTape:
+    """What a forward pass of a model computed: the LSTM's tape, by gate and step."""
+
+    lstm: LSTMTape
+
+
+class Workspace:
+    """Memory for a training loop: where gradients are written, and buffers that every update uses again."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.gradients = parameters.zeros_like()
+        self.of_lstm = self.gradients.part("lstm.")
+        self.of_readout = self.gradients.part("readout.")
+        self.buffers = Buffers()
+
+
+class LossAndGradients(NamedTuple):
+    """What one pass over a batch yields; the gradients last until the next pass with the same workspace."""
+
+    loss: float  # nats a bit
+    gradients: Parameters
+    state: LSTMState  # after the last step, in columns: (L, H, B)
 
 
 class CopyLSTM:
-    def __init__(self, hidden_size=32, *, task=None, num_layers=1, learn_initial_state=False, initializer="orthogonal", forget_bias=1.0, dtype=np.float32, seed=0):
+    """An LSTM with a linear readout that learns to copy binary sequences.
+
+    Parameters
+    ----------
+    hidden_size : int, optional
+        H; without it four units for each bit of the task's width.
+    task : Copy, optional
+        What it is for: bits per step, mode, and width. `fit` puts the task that it trains on in its place.
+    num_layers : int
+    learn_initial_state : bool
+    initializer : {"orthogonal", "glorot", "uniform"}
+        See :class:`glasscell.LSTM`.
+    forget_bias : float
+    dtype : float32 or float64
+    seed : int or numpy.random.Generator
+
+    Attributes
+    ----------
+    parameters : Parameters
+        One vector; ``lstm.kernel_l0``, …, ``readout.weight``, ``readout.bias`` are views of it.
+    lstm : LSTM
+    readout : Linear
+
+    Examples
+    --------
+    >>> model = CopyLSTM(hidden_size=32, seed=0)
+    >>> model.copy([1, 1, 0, 1, 0, 0, 1, 0]).shape  # not yet trained
+    (8,)
+    """
+
+    def __init__(
+        self,
+        hidden_size: int | None = None,
+        *,
+        task: Copy | None = None,
+        num_layers: int = 1,
+        learn_initial_state: bool = False,
+        initializer: Initializer = "orthogonal",
+        forget_bias: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = 0,
+    ) -> None:
         self.task = Copy() if task is None else task
         self.dtype = float_type(dtype)
-        rng = np.random.default_rng(seed)
+        H = UNITS_PER_BIT * self.task.width if hidden_size is None else positive_integer("hidden_size", hidden_size)
+        L = positive_integer("num_layers", num_layers)
         I, O = self.task.input_size, self.task.output_size
-        shapes = {f"lstm.{n}": s for n, s in LSTM.shapes(I, hidden_size, num_layers, learn_initial_state=learn_initial_state).items()}
-        shapes |= {f"readout.{n}": s for n, s in Linear.shapes(hidden_size, O).items()}
-        self.parameters = Parameters(shapes, self.dtype)
-        self.lstm = LSTM(I, hidden_size, num_layers, learn_initial_state=learn_initial_state, initializer=initializer, forget_bias=forget_bias, dtype=dtype, seed=rng, parameters=self.parameters.part("lstm."))
-        self.readout = Linear(hidden_size, O, dtype=dtype, seed=rng, parameters=self.parameters.part("readout."))
-    def loss_and_gradients(self, batch, buffers, state=None):
-        x = batch.inputs.transpose(1,2,0)
-        h, tape = self.lstm.forward_columns(x, state, buffers.part("lstm"))
+        lstm = LSTM.shapes(I, H, L, learn_initial_state=learn_initial_state)
+        readout = Linear.shapes(H, O)
+        self.parameters = Parameters(
+            {f"lstm.{name}": shape for name, shape in lstm.items()}
+            | {f"readout.{name}": shape for name, shape in readout.items()},
+            self.dtype,
+        )
+        rng = np.random.default_rng(seed)
+        self.lstm = LSTM(
+            I,
+            H,
+            L,
+            learn_initial_state=learn_initial_state,
+            initializer=initializer,
+            forget_bias=forget_bias,
+            dtype=dtype,
+            seed=rng,
+            parameters=self.parameters.part("lstm."),
+        )
+        self.readout = Linear(H, O, dtype=dtype, seed=rng, parameters=self.parameters.part("readout."))
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return self.lstm.hidden_size
+
+    def copy(self, bits: ArrayLike) -> Bits:
+        """Show the model binary sequences, and return what it gives back.
+
+        Parameters
+        ----------
+        bits : array of 0 and 1, (n,) or (B, n)
+            n is any multiple of the task's bits per step, also one that was never trained on.
+
+        Returns
+        -------
+        array of int, same shape
+        """
+        payload = binary_array("bits", bits)
+        k = self.task.bits_per_step
+        if payload.ndim not in (1, 2) or payload.shape[-1] % k:
+            lengths = f", the length a multiple of bits_per_step = {k}" if k > 1 else ""
+            raise ValueError(f"bits have shape {payload.shape}; expected (n,) or (B, n){lengths}")
+        n = payload.shape[-1]
+        inputs = self.task.present([payload.reshape(-1, n) if n else np.zeros((0, 0))], self.dtype).inputs
+        return self.task.answers(self.forward(inputs)[0], n).reshape(payload.shape)
+
+    def copy_integers(self, integers: int | Iterable[int], width: int | None = None) -> int | Integers:
+        """Show the model integers in binary, and return the integers that it gives back.
+
+        Parameters
+        ----------
+        integers : int or sequence of int
+        width : int, optional
+            Bits of each; without it the task's.
+
+        Returns
+        -------
+        int, or array of uint64
+        """
+        return decode(self.copy(encode(integers, self.task.width if width is None else width)))
+
+    def forward(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState, ModelTape]:
+        """Logits at every step; see :meth:`glasscell.LSTM.forward` for shapes and errors.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I)
+        state : LSTMState, optional
+
+        Returns
+        -------
+        logits : array (B, T, O) or (T, O)
+        state : LSTMState
+        tape : ModelTape
+        """
+        h, state, tape = self.lstm.forward(x, state)
+        return self.readout.forward(h)[0], state, ModelTape(tape)
+
+    def backward(
+        self, tape: ModelTape, d_logits: ArrayLike, d_state: LSTMState | None = None
+    ) -> tuple[Array, LSTMState, Parameters]:
+        """The gradient of a loss with respect to inputs, initial state and parameters.
+
+        Parameters
+        ----------
+        tape : ModelTape
+        d_logits : array (B, T, O) or (T, O)
+        d_state : LSTMState, optional
+
+        Returns
+        -------
+        d_inputs, d_state, gradients
+            As :meth:`glasscell.LSTM.backward`.
+        """
+        top = tape.lstm.layers[-1]
+        expected = (top.B, top.T, tape.lstm.single)
+        dy, _ = to_columns("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
+        gradients = self.parameters.zeros_like()
+        dh = self.readout.backward_columns(top.h, dy, gradients.part("readout."))
+        dh = from_columns(dh, single=tape.lstm.single)
+        dx, d_start, of_lstm = self.lstm.backward(tape.lstm, dh, d_state)
+        gradients.part("lstm.").vector[:] = of_lstm.vector
+        return dx, d_start, gradients
+
+    def loss_and_gradients(
+        self, batch: Batch, state: LSTMState | None = None, workspace: Workspace | None = None
+    ) -> LossAndGradients:
+        """Forward, loss and backward in one go: what an update of training needs.
+
+        Parameters
+        ----------
+        batch : Batch
+            Of the model's dtype.
+        state : LSTMState, optional
+            In columns, (L, H, B), as an earlier call returned it; no gradient flows into its past.
+        workspace : Workspace, optional
+            The caller's own.
+
+        Returns
+        -------
+        LossAndGradients
+        """
+        workspace = Workspace(self.parameters) if workspace is None else workspace
+        x, targets, weights = (part.transpose(1, 2, 0) for part in batch)
+        h, tape = self.lstm.forward_columns(x, state, workspace.buffers.part("lstm"))
         logits = self.readout.forward_columns(h)
-        loss, d = binary_cross_entropy(logits, batch.targets.transpose(1,2,0), batch.weights.transpose(1,2,0))
-        if not hasattr(self,'g'): self.g=self.parameters.zeros_like(); self.gl=self.g.part("lstm."); self.gr=self.g.part("readout.")
-        dh = self.readout.backward_columns(h, d, self.gr, buffers.part("readout"))
-        self.lstm.backward_columns(tape, dh, None, self.gl, buffers.part("lstm"), need_dx=False)
-        return loss, self.g
+        loss, d_logits = binary_cross_entropy(logits, targets, weights)
+        dh = self.readout.backward_columns(h, d_logits, workspace.of_readout, workspace.buffers.part("readout"))
+        lstm_buffers = workspace.buffers.part("lstm")
+        self.lstm.backward_columns(tape, dh, None, workspace.of_lstm, lstm_buffers, need_dx=False)
+        return LossAndGradients(loss, workspace.gradients, tape.final_state)
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """How well it does on a batch.
+
+        Returns
+        -------
+        dict
+            ``loss`` in nats a bit, ``bits``, the share of bits that are right, and ``exact``, the share of sequences in
+            which every bit is right.
+        """
+        h, _ = self.lstm.forward_columns(batch.inputs.transpose(1, 2, 0))
+        logits = self.readout.forward_columns(h).transpose(2, 0, 1)
+        loss, _ = binary_cross_entropy(logits, batch.targets, batch.weights)
+        asked = batch.weights > 0
+        right = (logits > 0) == (batch.targets > 0)
+        return {
+            "loss": loss,
+            "bits": float(right[np.broadcast_to(asked, right.shape)].mean()),
+            "exact": float((right | ~asked).all(axis=(1, 2)).mean()),
+        }
+
+    def prepare_for(self, task: Copy) -> None:
+        """Take a task as the model's own; `fit` does this.
+
+        Raises
+        ------
+        ValueError
+            If its steps carry another number of bits than the model was made for.
+        """
+        if not isinstance(task, Copy):
+            raise TypeError(f"a CopyLSTM learns a tasks.Copy, and was given a {type(task).__name__}")
+        if task.bits_per_step != self.task.bits_per_step:
+            raise ValueError(
+                f"the task shows {task.bits_per_step} bits a step, the model was made for {self.task.bits_per_step}: "
+                "give the task to CopyLSTM(task=...) when making it"
+            )
+        self.task = task
+
+    def to_torch(self) -> dict[str, Array]:
+        """A copy of the weights, as PyTorch would name those of an nn.LSTM ``lstm`` and an nn.Linear ``readout``."""
+        lstm = {f"lstm.{name}": array for name, array in lstm_to_torch(self.lstm.parameters).items()}
+        return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
+
+    def save(self, path: StrPath) -> None:
+        """Write the model to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""
+        lstm = self.lstm
+        config = {
+            "hidden_size": lstm.hidden_size,
+            "num_layers": lstm.num_layers,
+            "learn_initial_state": lstm.learn_initial_state,
+            "task": asdict(self.task),
+        }
+        checkpoint.save(Checkpoint(type(self).__name__, config, self.to_torch()), path)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read a model that :meth:`save` wrote, of the dtype that it had; see :func:`glasscell.checkpoint.load`.
+
+        Parameters
+        ----------
+        path : path
+            The file, or a folder with a ``model.safetensors``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If the file is truncated or damaged, of another kind, or does not fit together.
+        """
+        kind, config, weights = checkpoint.load(path)
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
+        try:
+            return cls._from_torch(config, weights)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} does not fit together: {error}") from None
+
+    @classmethod
+    def _from_torch(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
+        task, sizes = Copy(**config["task"]), {name: value for name, value in config.items() if name != "task"}
+        lstm = LSTM.shapes(task.input_size, sizes["hidden_size"], sizes["num_layers"])
+        needed = sum(map(prod, lstm.values()))
+        if needed > sum(array.size for array in weights.values()):  # before memory is asked for
+            raise ValueError(f"a model of {sizes} has {needed} weights in its LSTM alone, more than the file holds")
+        model = cls(**sizes, task=task, dtype=next(iter(weights.values())).dtype)
+        expected = {name: array.shape for name, array in model.to_torch().items()}
+        check_shapes({name: array.shape for name, array in weights.items()}, expected)
+        of_lstm = {name.removeprefix("lstm."): array for name, array in weights.items() if name.startswith("lstm.")}
+        lstm_from_torch(of_lstm, model.lstm.parameters)
+        for name, view in model.readout.parameters.items():
+            view[:] = weights[f"readout.{name}"]
+        return model
+
+    def __repr__(self) -> str:
+        return f"CopyLSTM({self.hidden_size}, num_layers={self.lstm.num_layers}, task={self.task}, dtype={self.dtype})"

@@ -1,5 +1,7 @@
 """What is checked at the doors of the library, and the way between people's arrays and core's columns."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -17,7 +19,7 @@ def positive_integer(name: str, value: int) -> int:
 
 def float_type(dtype: DTypeLike) -> np.dtype[np.floating]:
     """The dtype, if it is float32 or float64."""
-    given = np.dtype(dtype)
+    given: np.dtype[Any] = np.dtype(dtype)
     if given not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, and is {given}")
     return given
@@ -37,7 +39,7 @@ def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> A
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
         raise ValueError(
-            f"{name} must be finite in {dtype}: {given[where]} at index {where}, and {int(bad.sum()) - 1} more such values"
+            f"{name} must be finite in {dtype}: {given[where]} at index {where}, {bad.sum()} such values in all"
         )
     return array
 
@@ -50,7 +52,7 @@ def to_columns(
     dtype: np.dtype[np.floating],
     expected: tuple[int, int, bool] | None = None,
 ) -> tuple[Array, bool]:
-    """Check sequences (B, T, features) or (T, features) and turn them into columns (T, features, B), a view if possible.
+    """Check sequences (B, T, features) or (T, features), and turn them into columns (T, features, B), a view.
 
     `letter` is what the number of features is called; `expected` is (B, T, single) where that is already settled.
     Also returns whether it was a single sequence.
@@ -58,9 +60,8 @@ def to_columns(
     array = finite_array(name, value, dtype)
     single = array.ndim == 2
     if array.ndim not in (2, 3) or array.shape[-1] != features:
-        raise ValueError(
-            f"{name} has shape {array.shape}; expected (B, T, {letter}) or (T, {letter}) with {letter} = {features} features"
-        )
+        letters = f"(B, T, {letter}) or (T, {letter})"
+        raise ValueError(f"{name} has shape {array.shape}; expected {letters} with {letter} = {features} features")
     if expected is not None:
         B, T, must_be_single = expected
         shape = (T, features) if must_be_single else (B, T, features)

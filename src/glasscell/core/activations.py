@@ -23,7 +23,8 @@ def sigmoid(z: Array) -> Array:
     array
         Same shape and dtype, in [0, 1], within one rounding error of 1 of the exact value.
     """
-    return 0.5 * np.tanh(0.5 * z) + 0.5
+    s: Array = 0.5 * np.tanh(0.5 * z) + 0.5
+    return s
 
 
 @np.errstate(under="ignore")
@@ -46,10 +47,11 @@ def tanh(z: Array) -> Array:
     array
         Same shape and dtype, in [-1, 1].
     """
-    return np.tanh(z)
+    t: Array = np.tanh(z)
+    return t
 
 
 @np.errstate(under="ignore")
 def tanh_derivative(t: Array) -> Array:
-    """d tanh/dz = 1 - t², where t = tanh(z)."""
+    """D tanh/dz = 1 - t², where t = tanh(z)."""
     return 1 - t * t

@@ -41,7 +41,7 @@ class StepGradient(NamedTuple):
     do: Array  # (H, B)
     dg: Array  # (H, B)
     dz: Array  # (4H, B)
-    dW: Array  # (4H, K)
+    dW: Array  # (4H, K)  # noqa: N815
     dh_prev: Array  # (H, B)
     dx: Array  # (I, B)
     dc_prev: Array  # (H, B)

@@ -26,9 +26,7 @@ def forward(weight: Array, bias: Array, x: Array) -> Array:
 
 
 @np.errstate(under="ignore")
-def backward(
-    weight: Array, x: Array, dy: Array, buffers: Buffers | None = None
-) -> tuple[Array, Array, Array]:
+def backward(weight: Array, x: Array, dy: Array, buffers: Buffers | None = None) -> tuple[Array, Array, Array]:
     """The derivative of :func:`forward`.
 
     Parameters
@@ -65,7 +63,8 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     -------
     array (M, N)
     """
-    return np.dot(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T)
+    product: Array = np.dot(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T)
+    return product
 
 
 def _side_by_side(a: Array, name: str, buffers: Buffers) -> Array:

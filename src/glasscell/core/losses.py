@@ -59,7 +59,9 @@ def categorical_cross_entropy(
         dL/dz = w (softmax(z) - onehot(y)) / Σ w, the shape of `logits`.
     """
     index = np.expand_dims(targets, axis)
-    with np.errstate(over="ignore"):  # two logits so far apart that their difference is infinite: e^-inf is 0, as it should be
+    with np.errstate(
+        over="ignore"
+    ):  # two logits so far apart that their difference is infinite: e^-inf is 0, as it should be
         shifted = logits - logits.max(axis=axis, keepdims=True, initial=np.finfo(logits.dtype).min)
     gradient = np.exp(shifted)
     total = gradient.sum(axis=axis, keepdims=True)

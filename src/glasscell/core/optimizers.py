@@ -18,6 +18,7 @@ import numpy as np
 from glasscell.core.typing import Array
 
 State: TypeAlias = dict[str, Array]
+"""By name; what counts updates is a float64 of no dimensions."""
 
 
 class Optimizer(Protocol):
@@ -81,7 +82,9 @@ class SGD:
 
 @dataclass(frozen=True)
 class RMSProp:
-    """Steps divided by a running root mean square of the gradient: Tieleman & Hinton (2012); centred: Graves (2013), eq. 38-45.
+    """Steps divided by a running root mean square of the gradient: Tieleman & Hinton (2012).
+
+    The centred form, which divides by a standard deviation, is that of Graves (2013), equations 38 to 45.
 
     s ← α s + (1-α) d²;  θ ← θ - η d / (√s + ε); centred: √(s - m²) for √s, with m the running mean of d.
 
@@ -121,13 +124,13 @@ class RMSProp:
         square = state["square"]
         square *= self.decay
         square += (1 - self.decay) * d * d
-        variance = square
+        variance: Array = square
         if self.centered:
             mean = state["mean"]
             mean *= self.decay
             mean += (1 - self.decay) * d
             variance = np.maximum(square - mean * mean, 0)
-        direction = d / (np.sqrt(variance) + self.epsilon)
+        direction: Array = d / (np.sqrt(variance) + self.epsilon)
         if self.momentum:
             velocity = state["velocity"]
             velocity *= self.momentum
@@ -174,7 +177,7 @@ class Adam:
     @np.errstate(under="ignore")
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
         mean, square, updates = state["mean"], state["square"], state["updates"]
-        updates += 1
+        updates[...] += 1
         t = float(updates)
         scratch = d - mean
         scratch *= 1 - self.beta1

@@ -90,6 +90,6 @@ def glorot_uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def orthogonal(rng: np.random.Generator, size: int) -> Array:
-    """A random rotation or reflection, (size, size), evenly distributed: Saxe et al. (2014); sign of R as in Mezzadri (2007)."""
+    """A random rotation or reflection, (size, size), evenly distributed: Saxe et al. (2014), Mezzadri (2007)."""
     q, r = np.linalg.qr(rng.standard_normal((size, size)))
     return q * np.where(np.diag(r) < 0, -1, 1)

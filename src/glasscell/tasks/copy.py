@@ -2,12 +2,12 @@
 
 Two modes, for a payload of S steps:
 
-- *recall* needs memory: the payload is shown, then a delimiter, and then, while the input is silent, the payload is to be
-  produced: T = 2S + 1. This is the task of Graves et al. (2014), at fixed width.
+- *recall* needs memory: the payload is shown, then a delimiter, and then, while the input is silent, the payload is
+  to be produced: T = 2S + 1. This is the task of Graves et al. (2014), at fixed width.
 - *echo* needs none: each bit is to be produced at the step that shows it, T = S.
 
-A step carries `bits_per_step` bits and one more channel for the delimiter. Silence is 0 in every channel; in recall a bit is
-shown as -1 or +1, so that a 0 bit differs from silence.
+A step carries `bits_per_step` bits, each shown as -1 or +1, and one more channel for the delimiter. Silence is 0 in
+every channel, so that a 0 bit differs from it.
 """
 
 import operator
@@ -19,7 +19,6 @@ from typing import Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.typing import Array
 from glasscell.tasks.batch import Batch
 
@@ -52,10 +51,9 @@ def encode(integers: int | Iterable[int], width: int) -> Bits:
     array([0, 0, 0, 1, 1, 0, 0, 1])
     """
     check_width("width", width)
-    single = not isinstance(integers, Iterable)
-    values = [_integer(value, width) for value in ([integers] if single else cast("Iterable[int]", integers))]
-    bits = _bits(np.array(values, np.uint64), width)
-    return bits[0] if single else bits
+    if not isinstance(integers, Iterable):
+        return cast("Bits", encode([integers], width)[0])
+    return _bits(np.array([_integer(value, width) for value in integers], np.uint64), width)
 
 
 def decode(bits: ArrayLike) -> int | Integers:
@@ -98,6 +96,9 @@ class Copy:
         Bits shown at a time; divides `width`.
     min_width : int, optional
         Lengths are mixed: each training sequence has a width drawn evenly from `min_width` to `width` (in whole steps).
+    noise : float
+        Standard deviation of the Gaussian noise on the bits that training shows, which are -1 and +1. Without it, a
+        model learns the few integers of a small width by heart, and copies others badly. Only training has noise.
     held_out : float
         Share of the integers of each width that training never draws; at least one is held out, at least one is not.
     seed : int
@@ -108,6 +109,7 @@ class Copy:
     mode: Mode = "recall"
     bits_per_step: int = 1
     min_width: int | None = None
+    noise: float = 0.5
     held_out: float = 0.2
     seed: int = 0
 
@@ -122,6 +124,8 @@ class Copy:
         check_width("min_width", self.shortest)
         if self.shortest > self.width:
             raise ValueError(f"min_width must be at most width = {self.width}, and is {self.shortest}")
+        if not 0 <= self.noise < np.inf:
+            raise ValueError(f"noise must be a standard deviation of 0 or more, and is {self.noise!r}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a share between 0 and 1, and is {self.held_out!r}")
 
@@ -155,7 +159,18 @@ class Copy:
         Batch
             T is that of the longest width; shorter sequences end with silence of weight 0.
         """
-        return self.present(self._draw(size, rng), dtype)
+        batch = self.present(self._draw(size, rng), dtype)
+        shown = batch.inputs[:, :, : self.bits_per_step]
+        if self.noise:
+            noise = rng.standard_normal(shown.shape, np.float32).astype(dtype)
+            noise *= self.noise
+            noise *= shown != 0  # silence stays silent
+            shown += noise
+        return batch
+
+    def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
+        """256 sequences that training may draw too, without noise, always the same ones: to watch its progress on."""
+        return self.present(self._draw(256, np.random.default_rng(self.seed)), dtype)
 
     def held_out_batch(self, size: int | None = None, dtype: DTypeLike = np.float32) -> Batch:
         """Sequences of full width that training never draws; see :meth:`held_out_integers`."""
@@ -243,14 +258,13 @@ class Copy:
         training = self._training_sample()
         seen, asked = self._what_a_guesser_sees(training), training.weights[..., 0] > 0
         now = self._what_a_guesser_sees(batch)
-        tiny = np.finfo(np.float64).tiny
-        logits = np.zeros(batch.targets.shape)
+        ones = np.full(batch.targets.shape, 0.5)  # the guesser's probability of a 1
         for bit in range(self.bits_per_step):
             for what in np.unique(seen[asked][:, bit]):
-                ones = training.targets[..., bit][asked & (seen[..., bit] == what)].mean(dtype=np.float64)
-                logit = np.log(max(ones, tiny)) - np.log(max(1 - ones, tiny))
-                logits[..., bit][now[..., bit] == what] = logit
-        return binary_cross_entropy(logits, batch.targets, batch.weights)[0]
+                share = training.targets[..., bit][asked & (seen[..., bit] == what)].mean(dtype=np.float64)
+                ones[..., bit][now[..., bit] == what] = share
+        right = np.where(batch.targets > 0, ones, 1 - ones)[np.broadcast_to(batch.weights > 0, ones.shape)]
+        return float(-np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean()) if right.size else 0.0
 
     def _what_a_guesser_sees(self, batch: Batch) -> Array:
         k = self.bits_per_step
@@ -281,8 +295,8 @@ class Copy:
         return payloads
 
     # The split. The integers of a width are shuffled into ranks, and the first ranks are held out. The shuffle is a
-    # bijection of w-bit numbers that can be computed either way for one number at a time, since 2^64 of them fit in no table:
-    # three rounds of x ← (x ⊕ x >> ⌈w/2⌉) · odd + key, modulo 2^w.
+    # bijection of w-bit numbers that is computed for one number at a time, either way, since 2^64 of them fit in no
+    # table: three rounds of x ← (x ⊕ x >> ⌈w/2⌉) · odd + key, modulo 2^w.
 
     def _held_out_count(self, width: int) -> int:
         every = 1 << width

@@ -1,0 +1,68 @@
+# Everything sets itself up: `make copy` on a fresh machine needs Python >= 3.11 and nothing else.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help copy test lint format notebook pictures bars bench clean
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+copy: $(VENV)/.copy   ## train an LSTM to copy binary sequences, and show that it does
+	$(BIN)/glasscell copy $(ARGS)
+
+test: $(VENV)/.test   ## the test suite (without PyTorch its comparisons are skipped, and said to be)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint   ## formatting, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.lint ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebook: $(VENV)/.test ## execute notebooks/Make_copy.py into Make_copy.ipynb
+	cd notebooks && ../$(BIN)/jupytext --to ipynb --execute Make_copy.py
+
+pictures: $(VENV)/.test ## draw the picture of the README anew
+	$(BIN)/python docs/draw_gates.py
+
+bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
+	$(BIN)/python benchmarks/copy_seeds.py
+
+bench: $(VENV)/.torch ## speed beside PyTorch, and cold starts (minutes)
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/copy_vs_torch.py
+
+clean:           ## remove the virtual environment and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+
+# A stamp for each set of packages: made again when pyproject.toml changes.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Glasscell needs Python >= 3.11; $(PYTHON) is `$(PYTHON) -V`. Choose another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+
+$(VENV)/.copy: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[cli,plot]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable . --group test
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable . --group lint
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.test
+	$(PIP) install 'torch==2.13.0'
+	@touch $@

@@ -1,0 +1,7 @@
+"""``python -m glasscell``."""
+
+import sys
+
+from glasscell.cli import main
+
+sys.exit(main())

@@ -1,0 +1,41 @@
+"""The command line: ``glasscell copy``, ``glasscell try``. One file a command.
+
+A user's mistake is one line on standard error and exit status 2.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from glasscell.cli import copy, try_
+
+COMMANDS = (copy, try_)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return its exit status."""
+    parser = argparse.ArgumentParser(prog="glasscell", description="An LSTM you can see through.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in COMMANDS:
+        command.add_to(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("\nglasscell: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, TypeError, FloatingPointError) as error:
+        print(f"glasscell: {_message(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,146 @@
+"""``glasscell copy``: train an LSTM to copy binary sequences, and show that it copies those it never saw."""
+
+import argparse
+import io
+import itertools
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glasscell.checkpoint import MODEL_FILE, write_atomically
+from glasscell.cli.terminal import mark, spaced
+from glasscell.core.optimizers import Adam
+from glasscell.models import UNITS_PER_BIT, CopyLSTM
+from glasscell.tasks.copy import MODES, Copy, encode
+from glasscell.training import History, fit
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+HISTORY_FILE, PICTURE_FILE = "history.csv", "gates.png"
+FILES = (MODEL_FILE, HISTORY_FILE, PICTURE_FILE)
+DEFAULT_FOLDER = Path("runs/copy")
+EXAMPLES = 10
+TARGET = {"loss": 0.02, "exact": 1.0}
+
+
+def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "copy",
+        help="train an LSTM to copy binary sequences",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    task = parser.add_argument_group("the task")
+    task.add_argument("--width", type=int, default=8, metavar="N", help="bits of a sequence, 1 to 64")
+    task.add_argument("--min-width", type=int, metavar="N", help="mix lengths, from so many bits to --width")
+    task.add_argument("--mode", choices=MODES, default="recall", help="give the bits back after all, or at once")
+    task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits shown at a time")
+    task.add_argument("--noise", type=float, default=Copy.noise, help="on the bits that training shows")
+    model = parser.add_argument_group("the model")
+    model.add_argument("--hidden-size", type=int, metavar="H", help=f"units; {UNITS_PER_BIT} a bit if not given")
+    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers")
+    training = parser.add_argument_group("training")
+    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates at most")
+    training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences an update")
+    training.add_argument("--learning-rate", type=float, default=0.02, metavar="RATE", help="of Adam")
+    training.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    output = parser.add_argument_group("what is written")
+    output.add_argument(
+        "--out", type=Path, metavar="FOLDER", help=f"if not given, {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, …"
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in that folder")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, show, write."""
+    task = Copy(options.width, options.mode, options.bits_per_step, options.min_width, options.noise)
+    model = CopyLSTM(options.hidden_size, task=task, num_layers=options.num_layers, seed=options.seed)
+    optimizer = Adam(options.learning_rate)
+    folder = claim(options.out, overwrite=options.overwrite)
+
+    values = model.parameters.vector.size
+    what = f"an LSTM of {model.hidden_size} units ({values} weights)"
+    print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.")
+    start = time.perf_counter()
+    history = fit(
+        model,
+        task,
+        options.steps,
+        batch_size=options.batch_size,
+        optimizer=optimizer,
+        target=TARGET,
+        progress=True,
+        seed=options.seed,
+    )
+    print(f"{history.updates} updates in {time.perf_counter() - start:.1f} s.\n")
+    show(model)
+    write(model, history, folder)
+
+
+def claim(folder: Path | None, *, overwrite: bool) -> Path:
+    """The folder to write to, made and found writable; never one that holds a run, unless told so."""
+    if folder is None:
+        numbered = itertools.chain([DEFAULT_FOLDER], (Path(f"{DEFAULT_FOLDER}-{n}") for n in itertools.count(2)))
+        folder = DEFAULT_FOLDER if overwrite else next(free for free in numbered if not earlier_run(free))
+    if earlier_run(folder) and not overwrite:
+        files = ", ".join(earlier_run(folder))
+        raise ValueError(f"{folder} holds an earlier run ({files}): give another --out, or --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to the folder {folder}: {error.strerror}") from None
+    return folder
+
+
+def earlier_run(folder: Path) -> list[str]:
+    """The files of a run that lie in the folder."""
+    return [name for name in FILES if (folder / name).exists()]
+
+
+def show(model: CopyLSTM) -> None:
+    """Held-out integers, what the model made of them, and how good that is."""
+    task = model.task
+    integers = task.held_out_integers()
+    examples = [int(n) for n in integers[:EXAMPLES]]
+    shown = encode(examples, task.width)
+    returned = model.copy(shown)
+    digits, columns = len(str(2**task.width - 1)), max(2 * task.width - 1, len("given back"))
+    print(f"Integers that training never drew ({len(examples)} of {len(integers)}):\n")
+    print(f"  {'':>{digits}}   {'shown':<{columns}}   {'given back':<{columns}}")
+    for integer, bits, back in zip(examples, shown, returned, strict=True):
+        sign = mark(right=bool((bits == back).all()))
+        print(f"  {integer:>{digits}}   {spaced(bits):<{columns}}   {spaced(back):<{columns}}   {sign}")
+    batch = task.held_out_batch()
+    scores = model.evaluate(batch)
+    exact = round(scores["exact"] * len(integers))
+    print(f"\nHeld-out sequences copied exactly: {exact} of {len(integers)} ({scores['exact']:.1%})")
+    guesser = task.memoryless_loss(batch)
+    print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
+
+
+def write(model: CopyLSTM, history: History, folder: Path) -> None:
+    """The files of the run, each whole or not at all."""
+    model.save(folder / MODEL_FILE)
+    history.save(folder / HISTORY_FILE)
+    written = [MODEL_FILE, HISTORY_FILE]
+    if find_spec("matplotlib"):
+        from glasscell.trace.figures import plot_gates  # noqa: PLC0415 - Matplotlib is optional
+
+        example = encode(int(model.task.held_out_integers()[0]), model.task.width)
+        picture = io.BytesIO()
+        plot_gates(model, example).savefig(picture, format="png", dpi=120)
+        write_atomically(folder / PICTURE_FILE, picture.getvalue())
+        written.append(PICTURE_FILE)
+    print(f"Written to {folder}: {', '.join(written)}")
+    if PICTURE_FILE not in written:
+        print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
+    sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
+    print(f"Now try your own: glasscell try {folder} {sequence}")

@@ -1,0 +1,54 @@
+"""``glasscell try``: feed a trained model sequences of your own."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glasscell.cli.terminal import mark, spaced
+from glasscell.models import CopyLSTM
+from glasscell.tasks.copy import Copy
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("try", help="feed a trained model sequences of your own", description=__doc__)
+    parser.add_argument("model", type=Path, help="the folder of a run, or a model file")
+    parser.add_argument("bits", nargs="+", help="sequences such as 1101")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Copy each sequence, and say whether it came back."""
+    model = CopyLSTM.load(options.model)
+    sequences = [parse(text, model.task) for text in options.bits]
+    columns = max(2 * len(bits) - 1 for bits in sequences)
+    for bits in sequences:
+        back = model.copy(bits).tolist()
+        note = (
+            ""
+            if trained_on(len(bits), model.task)
+            else f"   training saw {lengths(model.task)} bits, never {len(bits)}"
+        )
+        print(f"  {spaced(bits):<{columns}}   {spaced(back):<{columns}}   {mark(right=bits == back)}{note}")
+
+
+def parse(text: str, task: Copy) -> list[int]:
+    """The bits of a sequence such as 1101."""
+    if not text or set(text) - {"0", "1"}:
+        raise ValueError(f"{text!r} is not a sequence of 0 and 1, such as 1101")
+    if len(text) % task.bits_per_step:
+        raise ValueError(f"{text!r} has {len(text)} bits; this model takes them {task.bits_per_step} at a time")
+    return [int(character) for character in text]
+
+
+def trained_on(length: int, task: Copy) -> bool:
+    """Whether sequences of this length were shown in training."""
+    return task.shortest <= length <= task.width
+
+
+def lengths(task: Copy) -> str:
+    """The lengths that were shown in training."""
+    return str(task.width) if task.shortest == task.width else f"{task.shortest} to {task.width}"

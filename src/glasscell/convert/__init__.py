@@ -1,0 +1,1 @@
+"""Other projects' formats: gate orders, transpositions and bias conventions live here and nowhere else."""

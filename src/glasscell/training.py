@@ -1,0 +1,291 @@
+"""Training: one loop for every model and task.
+
+An update is: draw a batch, loss and gradients, clip, step of the optimiser. Everything else is around it: schedules for
+the learning rate, truncated backpropagation through time, evaluation, callbacks, a history, an early stop, progress.
+All randomness comes from one seed: the same seed gives the same bits of the same weights.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.core.optimizers import Adam, Optimizer, clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.parameters import Parameters
+from glasscell.layers import LSTMState, Seed
+from glasscell.models import LossAndGradients, Workspace
+from glasscell.progress import shown, silent
+from glasscell.tasks.batch import Batch
+from glasscell.validation import positive_integer
+
+Schedule: TypeAlias = Callable[[int], float]
+"""From the number of updates done to a factor on the learning rate."""
+
+
+class Task(Protocol):
+    """What training needs of a task."""
+
+    def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Batch:
+        """Sequences to learn from."""
+
+    def validation_batch(self, dtype: DTypeLike) -> Batch:
+        """Sequences to watch the progress on, always the same ones."""
+
+
+TaskT_contra = TypeVar("TaskT_contra", bound=Task, contravariant=True)
+
+
+class Model(Protocol[TaskT_contra]):
+    """What training needs of a model."""
+
+    parameters: Parameters
+    dtype: np.dtype[np.floating]
+
+    def prepare_for(self, task: TaskT_contra) -> None:
+        """Check that the model can learn this task."""
+
+    def loss_and_gradients(
+        self, batch: Batch, state: LSTMState | None = None, workspace: Workspace | None = None
+    ) -> LossAndGradients:
+        """One pass over a batch."""
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Scores on a batch: names that end in "loss" are better when lower, all others when higher."""
+
+
+@dataclass
+class History:
+    """What happened at every update.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One an update: ``update`` (from 1), ``loss`` of the batch, ``gradient_norm`` before clipping, ``learning_rate``,
+        and at evaluations the scores of the model, as ``validation_loss``, ….
+    reached : bool
+        Whether training ended because the target was reached.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    reached: bool = False
+
+    @property
+    def updates(self) -> int:
+        """Number of updates done."""
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """One column, NaN where it was not measured."""
+        if not any(name in row for row in self.rows):
+            raise KeyError(f"{name!r} was not recorded; recorded are {self.columns}")
+        return np.array([row.get(name, math.nan) for row in self.rows])
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of what was recorded."""
+        return list({name: None for row in self.rows for name in row})
+
+    def save(self, path: StrPath) -> None:
+        """Write a CSV file, a line an update; what was not measured is empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(path, text.getvalue().encode())
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a callback is shown after an update.
+
+    Attributes
+    ----------
+    model : Model
+    history : History
+        Its last row is this update; the callback may add to it.
+    gradients : Parameters
+        After clipping; they last until the next update.
+    """
+
+    model: Model[Any]
+    history: History
+    gradients: Parameters
+
+
+Callback: TypeAlias = Callable[[Moment], bool | None]
+"""Called after every update; training ends if it returns True."""
+
+
+def fit(
+    model: Model[TaskT_contra],
+    task: TaskT_contra,
+    steps: int = 3000,
+    *,
+    batch_size: int = 64,
+    optimizer: Optimizer | None = None,
+    schedule: Schedule | None = None,
+    clip_norm: float | None = 1.0,
+    clip_value: float | None = None,
+    truncate: int | None = None,
+    target: Mapping[str, float] | None = None,
+    evaluate_every: int = 25,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+    seed: Seed = 0,
+) -> History:
+    """Train a model on a task, in place.
+
+    Parameters
+    ----------
+    model : CopyLSTM, or any model of the same methods
+    task : Copy, or any task of the same methods
+    steps : int
+        Updates at most.
+    batch_size : int
+        Sequences an update.
+    optimizer : Optimizer, optional
+        Without it ``Adam(0.02)``.
+    schedule : callable, optional
+        From the number of updates done to a factor on the optimiser's learning rate: :func:`cosine`,
+        :func:`exponential`, :func:`warmup`, or your own.
+    clip_norm : float or None
+        Largest global norm of the gradient. Pascanu et al. (2013).
+    clip_value : float or None
+        Largest absolute value of each component of the gradient; before `clip_norm`.
+    truncate : int, optional
+        Truncated backpropagation through time: cut sequences into windows of so many steps. Each window is an update;
+        the state is carried from one to the next, the gradient is not. Williams & Peng (1990). Windows in which no
+        answer is asked for only carry the state.
+    target : mapping of score to value, optional
+        Stop as soon as an evaluation reaches all of it: ``{"loss": 0.01, "exact": 1.0}``.
+    evaluate_every : int
+        Updates between evaluations on the task's validation batch; one is made after the last update too.
+    callbacks : sequence of callables
+        Each is given a :class:`Moment` after every update, and ends the training by returning True.
+    progress : bool
+        Show progress on standard error: a bar on a terminal, if tqdm is installed; else plain lines.
+    seed : int or numpy.random.Generator
+        Of the batches.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        An option out of range, or a target that the model does not score.
+    FloatingPointError
+        If loss or gradient stop being finite; the weights are those of before that update.
+    """
+    _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
+    model.prepare_for(task)
+    optimizer = Adam(0.02) if optimizer is None else optimizer
+    rng = np.random.default_rng(seed)
+    vector = model.parameters.vector
+    optimizer_state = optimizer.start(vector)
+    validation = task.validation_batch(model.dtype)
+    _check_target(target, model.evaluate(validation) if target else {})
+    workspace = Workspace(model.parameters)
+    history = History()
+    passes = _passes(model, task, batch_size, truncate, rng, workspace)
+
+    with shown(steps) if progress else silent() as show:
+        while history.updates < steps:
+            loss, gradients, _ = next(passes)
+            done = history.updates
+            if clip_value is not None:
+                clip_by_value(gradients.vector, clip_value)
+            norm = (
+                global_norm(gradients.vector) if clip_norm is None else clip_by_global_norm(gradients.vector, clip_norm)
+            )
+            if not math.isfinite(loss + norm):
+                what = f"loss {loss} and gradient norm {norm} at update {done + 1}"
+                raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
+            rate = optimizer.learning_rate * (1.0 if schedule is None else schedule(done))
+            optimizer.update(vector, gradients.vector, optimizer_state, rate)
+            row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
+            history.rows.append(row)
+            if (done + 1) % evaluate_every == 0 or done + 1 == steps:
+                scores = model.evaluate(validation)
+                row |= {f"validation_{name}": value for name, value in scores.items()}
+                history.reached = target is not None and _reaches(scores, target)
+            stop = [callback(Moment(model, history, gradients)) for callback in callbacks]
+            show(row)
+            if history.reached or any(stop):
+                break
+    return history
+
+
+def _passes(
+    model: Model[TaskT_contra],
+    task: TaskT_contra,
+    batch_size: int,
+    truncate: int | None,
+    rng: np.random.Generator,
+    workspace: Workspace,
+) -> Iterator[LossAndGradients]:
+    """Batch after batch, or window after window of each, with the state carried from window to window."""
+    while True:
+        batch = task.batch(batch_size, rng, model.dtype)
+        if truncate is None:
+            yield model.loss_and_gradients(batch, None, workspace)
+            continue
+        state = None
+        for start in range(0, batch.inputs.shape[1], truncate):
+            window = Batch(*(part[:, start : start + truncate] for part in batch))
+            result = model.loss_and_gradients(window, state, workspace)
+            state = result.state
+            if window.weights.any():
+                yield result
+
+
+def cosine(steps: int, final: float = 0.0) -> Schedule:
+    """From 1 down to `final` along half a cosine, over so many updates: Loshchilov & Hutter (2017)."""
+    return lambda done: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done / steps, 1)))
+
+
+def exponential(factor: float, every: int = 1) -> Schedule:
+    """Times `factor` every so many updates."""
+    return lambda done: factor ** (done // every)
+
+
+def warmup(steps: int, then: Schedule | None = None) -> Schedule:
+    """Up to 1 in equal steps over so many updates, times another schedule."""
+    return lambda done: min((done + 1) / steps, 1) * (1.0 if then is None else then(done))
+
+
+def _reaches(scores: Mapping[str, float], target: Mapping[str, float]) -> bool:
+    return all(
+        scores[name] <= value if name.endswith("loss") else scores[name] >= value for name, value in target.items()
+    )
+
+
+def _check_target(target: Mapping[str, float] | None, scores: Mapping[str, float]) -> None:
+    for name in target or ():
+        if name not in scores:
+            raise ValueError(f"target {name!r} is not a score of this model; known are {', '.join(scores)}")
+
+
+def _check_options(
+    steps: int,
+    batch_size: int,
+    clip_norm: float | None,
+    clip_value: float | None,
+    truncate: int | None,
+    evaluate_every: int,
+) -> None:
+    positive_integer("steps", steps)
+    positive_integer("batch_size", batch_size)
+    positive_integer("evaluate_every", evaluate_every)
+    if truncate is not None:
+        positive_integer("truncate", truncate)
+    for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be above 0, or None, and is {value!r}")

@@ -1,0 +1,34 @@
+"""Law: buffers give the same memory for the same name, shape and dtype, and never the memory of another name or part."""
+
+import numpy as np
+import pytest
+
+from glasscell.core.buffers import Buffers
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def test_the_same_request_gets_the_same_array():
+    buffers = Buffers()
+    array = buffers.take("a", (2, 3), FLOAT32)
+    assert (array.shape, array.dtype) == ((2, 3), FLOAT32)
+    assert buffers.take("a", (2, 3), FLOAT32) is array
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"), [("b", (2, 3), FLOAT32), ("a", (3, 2), FLOAT32), ("a", (2, 3), FLOAT64)]
+)
+def test_another_request_gets_other_memory_of_its_own_kind(name, shape, dtype):
+    buffers = Buffers()
+    first = buffers.take("a", (2, 3), FLOAT32)
+    other = buffers.take(name, shape, dtype)
+    assert (other.shape, other.dtype) == (shape, dtype)
+    assert not np.shares_memory(first, other)
+
+
+def test_parts_are_kept_and_share_nothing():
+    buffers = Buffers()
+    one, two = buffers.part("one"), buffers.part("two")
+    assert buffers.part("one") is one
+    arrays = [place.take("a", (4,), FLOAT64) for place in (buffers, one, two)]
+    assert not any(np.shares_memory(a, b) for a, b in zip(arrays, arrays[1:] + arrays[:1], strict=True))

@@ -1,0 +1,63 @@
+"""Law: y_t = W x_t + b at every step, and `backward` is its derivative in W, x and b."""
+
+import numpy as np
+import pytest
+
+from glasscell.core import linear
+from glasscell.core.buffers import Buffers
+
+SIZES = [(0, 2), (3, 0), (1, 1), (4, 3)]  # (T, B)
+
+
+def problem(rng, T=4, B=3, I=5, O=2):
+    """weight, bias, x, and a gradient on y."""
+    return tuple(rng.normal(size=shape) for shape in [(O, I), (O,), (T, I, B), (T, O, B)])
+
+
+@pytest.mark.parametrize(("T", "B"), SIZES)
+def test_every_column_is_mapped(T, B, rng):
+    weight, bias, x, _ = problem(rng, T, B)
+    y = linear.forward(weight, bias, x)
+    assert y.shape == (T, len(weight), B)
+    for t, b in np.ndindex(T, B):
+        np.testing.assert_allclose(y[t, :, b], weight @ x[t, :, b] + bias, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("T", "B"), SIZES)
+@pytest.mark.parametrize("which", range(3), ids=["weight", "bias", "x"])
+def test_backward_is_the_derivative(which, T, B, slope, rng):
+    *arguments, dy = problem(rng, T, B)
+    direction = rng.normal(size=arguments[which].shape)
+
+    def loss(s):
+        moved = [*arguments[:which], arguments[which] + s * direction, *arguments[which + 1 :]]
+        return np.vdot(dy, linear.forward(*moved))
+
+    dx, dweight, dbias = linear.backward(arguments[0], arguments[2], dy)
+    gradient = [dweight, dbias, dx][which]
+    assert gradient.shape == direction.shape
+    assert abs(np.vdot(gradient, direction) - slope(loss)) <= 1e-9 * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize(("T", "B"), SIZES)
+def test_sum_of_outer_products(T, B, rng):
+    a, b = rng.normal(size=(T, 4, B)), rng.normal(size=(T, 3, B))
+    expected = sum((a[t] @ b[t].T for t in range(T)), np.zeros((4, 3)))
+    np.testing.assert_allclose(linear.sum_of_outer_products(a, b, Buffers()), expected, rtol=0, atol=1e-12)
+
+
+def test_used_buffers_change_no_number(rng):
+    buffers = Buffers()
+    for T, B in [*SIZES, *SIZES[::-1]]:
+        weight, _, x, dy = problem(rng, T, B)
+        fresh, reused = linear.backward(weight, x, dy), linear.backward(weight, x, dy, buffers)
+        for a, b in zip(fresh, reused, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_nothing_given_is_changed(rng):
+    weight, bias, x, dy = problem(rng)
+    for array in (weight, bias, x, dy):
+        array.flags.writeable = False
+    linear.forward(weight, bias, x)
+    linear.backward(weight, x, dy)

@@ -1,0 +1,191 @@
+"""Law: a loss is the weighted mean of its definition, its gradient is its derivative, and no logit is too large for it."""
+
+import numpy as np
+import pytest
+
+from glasscell.core.losses import binary_cross_entropy, categorical_cross_entropy, squared_error
+
+DTYPES = [np.float32, np.float64]
+SHAPE = (5, 3, 4)
+
+
+class Binary:
+    def __init__(self, rng):
+        self.outputs, self.targets = rng.normal(scale=3, size=SHAPE), rng.uniform(size=SHAPE)
+
+    def __call__(self, outputs, weights=None):
+        return binary_cross_entropy(outputs, self.targets.astype(outputs.dtype), weights)
+
+    def of_each(self):
+        p, y = 1 / (1 + np.exp(-self.outputs)), self.targets
+        return -(y * np.log(p) + (1 - y) * np.log(1 - p))
+
+    def torch(self, functional, outputs, tensor):
+        return functional.binary_cross_entropy_with_logits(outputs, tensor(self.targets), reduction="none")
+
+
+class Squared:
+    def __init__(self, rng):
+        self.outputs, self.targets = rng.normal(scale=3, size=(2, *SHAPE))
+
+    def __call__(self, outputs, weights=None):
+        return squared_error(outputs, self.targets.astype(outputs.dtype), weights)
+
+    def of_each(self):
+        return (self.outputs - self.targets) ** 2
+
+    def torch(self, functional, outputs, tensor):
+        return functional.mse_loss(outputs, tensor(self.targets), reduction="none")
+
+
+class Categorical:
+    """Classes along the last axis, as in (B, T, V)."""
+
+    axis = -1
+
+    def __init__(self, rng):
+        self.outputs = rng.normal(scale=3, size=SHAPE)
+        self.targets = rng.integers(SHAPE[self.axis], size=np.delete(SHAPE, self.axis))
+
+    def __call__(self, outputs, weights=None):
+        return categorical_cross_entropy(outputs, self.targets, weights, axis=self.axis)
+
+    def of_each(self):
+        p = np.exp(self.outputs) / np.exp(self.outputs).sum(axis=self.axis, keepdims=True)
+        return -np.log(np.take_along_axis(p, np.expand_dims(self.targets, self.axis), self.axis)).squeeze(self.axis)
+
+    def torch(self, functional, outputs, tensor):
+        return functional.cross_entropy(outputs.movedim(self.axis, 1), tensor(self.targets), reduction="none")
+
+
+class CategoricalColumns(Categorical):
+    """Classes along the middle axis, as in (T, V, B)."""
+
+    axis = 1
+
+
+@pytest.fixture(params=[Binary, Squared, Categorical, CategoricalColumns])
+def loss(request, rng):
+    return request.param(rng)
+
+
+def random_weights(loss, rng):
+    """Of any size, and 0 for a third of the elements."""
+    shape = loss.of_each().shape
+    return rng.uniform(0.1, 2, size=shape) * (rng.permutation(np.prod(shape)).reshape(shape) % 3 > 0)
+
+
+def test_the_loss_is_the_mean_of_its_definition(loss):
+    value, _ = loss(loss.outputs)
+    assert isinstance(value, float)
+    assert value == pytest.approx(loss.of_each().mean(), rel=1e-13)
+
+
+def test_the_loss_is_the_weighted_mean_of_its_definition(loss, rng):
+    weights = random_weights(loss, rng)
+    value, _ = loss(loss.outputs, weights)
+    assert value == pytest.approx(np.average(loss.of_each(), weights=weights), rel=1e-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_gradient_is_the_derivative(loss, weighted, slope, rng):
+    weights = random_weights(loss, rng) if weighted else None
+    direction = rng.normal(size=loss.outputs.shape)
+    _, gradient = loss(loss.outputs, weights)
+    numeric = slope(lambda s: loss(loss.outputs + s * direction, weights)[0], step=1e-3)
+    assert abs(np.vdot(gradient, direction) - numeric) <= 1e-9 * np.linalg.norm(gradient)
+
+
+def test_weight_0_takes_an_element_out(loss, rng):
+    weights = random_weights(loss, rng)
+    axis = getattr(loss, "axis", None)
+    out = (weights if axis is None else np.expand_dims(weights, axis)) == 0
+    value, gradient = loss(loss.outputs, weights)
+    other_value, other_gradient = loss(np.where(out, rng.normal(size=SHAPE), loss.outputs), weights)
+    assert value == other_value
+    np.testing.assert_array_equal(gradient, other_gradient)
+    assert not gradient[np.broadcast_to(out, SHAPE)].any()
+
+
+def test_weights_broadcast(loss, rng):
+    row = rng.uniform(size=loss.of_each().shape[-1])
+    value, gradient = loss(loss.outputs, row)
+    full_value, full_gradient = loss(loss.outputs, np.broadcast_to(row, loss.of_each().shape))
+    assert value == full_value
+    np.testing.assert_array_equal(gradient, full_gradient)
+
+
+def test_the_loss_of_nothing_is_0(loss):
+    value, gradient = loss(loss.outputs, np.zeros(loss.of_each().shape))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (5, 3, 0)])
+def test_no_elements_have_no_loss(shape):
+    empty = np.zeros(shape)
+    no_class = np.zeros((shape[0], shape[2]), int)
+    for value, gradient in (
+        binary_cross_entropy(empty, empty),
+        squared_error(empty, empty),
+        categorical_cross_entropy(empty, no_class, axis=1),
+    ):
+        assert value == 0
+        assert gradient.shape == shape
+
+
+def test_float32_stays_float32_and_near_float64(loss, rng):
+    weights = random_weights(loss, rng)
+    value, gradient = loss(loss.outputs, weights)
+    value32, gradient32 = loss(loss.outputs.astype(np.float32), weights.astype(np.float32))
+    assert gradient32.dtype == np.float32
+    assert value32 == pytest.approx(value, rel=1e-6)
+    assert np.abs(gradient32 - gradient).max() <= 1e-6 * np.abs(gradient).max()
+
+
+def test_nothing_given_is_changed(loss, rng):
+    weights = random_weights(loss, rng)
+    for array in (loss.outputs, loss.targets, weights):
+        array.flags.writeable = False
+    loss(loss.outputs, weights)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", [0, 0.25, 1])
+@pytest.mark.parametrize("size", [0, 1e-30, 30, 1e4, "max"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_logit_is_too_large_for_binary_cross_entropy(sign, size, target, dtype):
+    z = np.array([sign * (np.finfo(dtype).max if size == "max" else dtype(size))])
+    with np.errstate(all="raise"):
+        value, gradient = binary_cross_entropy(z, np.array([target], dtype))
+    wide = z.astype(np.longdouble)
+    p = 1 / (1 + np.exp(-np.clip(wide, -700, 700)))
+    expected = np.maximum(wide, 0) - wide * target + np.log1p(np.exp(-np.minimum(np.abs(wide), 700)))
+    assert value == pytest.approx(float(expected[0]), rel=10 * np.finfo(dtype).eps, abs=1e-300)
+    np.testing.assert_allclose(gradient, p - target, rtol=0, atol=np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_no_logit_is_too_large_for_categorical_cross_entropy(target, dtype):
+    huge = np.finfo(dtype).max
+    with np.errstate(all="raise"):
+        sure, gradient = categorical_cross_entropy(np.array([[1e4, -1e4, 0]], dtype), np.array([target]))
+        most, most_gradient = categorical_cross_entropy(np.array([[huge, -huge, 0]], dtype), np.array([target]))
+    assert sure == [0, 2e4, 1e4][target]
+    assert most == (0 if target == 0 else pytest.approx(huge) if target == 2 else np.inf)
+    expected = np.array([[1, 0, 0]]) - np.eye(3)[target]
+    np.testing.assert_array_equal(gradient, expected)
+    np.testing.assert_array_equal(most_gradient, expected)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_value_and_gradient_are_pytorchs(loss, weighted, torch, rng):
+    weights = random_weights(loss, rng) if weighted else np.ones(loss.of_each().shape)
+    outputs = torch.tensor(loss.outputs, requires_grad=True)
+    of_each = loss.torch(torch.nn.functional, outputs, torch.tensor)
+    theirs = (of_each * torch.tensor(weights)).sum() / weights.sum()
+    theirs.backward()
+    value, gradient = loss(loss.outputs, weights if weighted else None)
+    assert value == pytest.approx(theirs.item(), rel=1e-13)
+    np.testing.assert_allclose(gradient, outputs.grad.numpy(), rtol=0, atol=1e-15)
