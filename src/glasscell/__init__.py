@@ -4,7 +4,7 @@ from glasscell import core, tasks
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 from glasscell.layers import LSTM, Linear, LSTMState
 from glasscell.models import CopyLSTM
-from glasscell.training import History, cosine, exponential, fit, warmup
+from glasscell.training import History, cosine, exponential, fit, linear, warmup
 
 __version__ = "0.1.0"
 
@@ -22,6 +22,7 @@ __all__ = [
     "cosine",
     "exponential",
     "fit",
+    "linear",
     "tasks",
     "warmup",
 ]

@@ -5,7 +5,6 @@ No pickle. A file is written whole or not at all: a reader never sees half of on
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,9 +89,9 @@ def load(path: StrPath) -> Checkpoint:
 def write_atomically(path: StrPath, content: bytes) -> None:
     """Write a file so that at every moment the path holds the old content or the new, never a part."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

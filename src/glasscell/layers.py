@@ -8,6 +8,8 @@ Each has two doors to the same mathematics:
   models, which chain layers. With ``buffers``, their results last until the next call with the same buffers.
 """
 
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -21,7 +23,7 @@ from glasscell.core.typing import Array
 from glasscell.validation import finite_array, float_type, from_columns, positive_integer, to_columns
 
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
-Seed: TypeAlias = int | np.random.Generator
+Seed: TypeAlias = "int | np.random.Generator"
 
 
 class LSTMState(NamedTuple):

@@ -1,5 +1,7 @@
 """Models: a readout on layers."""
 
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
@@ -41,11 +43,11 @@ class Workspace:
 
 
 class LossAndGradients(NamedTuple):
-    """What one pass over a batch yields; the gradients last until the next pass with the same workspace."""
+    """What one pass over a batch yields; gradients and tape last until the next pass with the same workspace."""
 
     loss: float  # nats a bit
     gradients: Parameters
-    state: LSTMState  # after the last step, in columns: (L, H, B)
+    tape: LSTMTape
 
 
 class CopyLSTM:
@@ -227,7 +229,7 @@ class CopyLSTM:
         dh = self.readout.backward_columns(h, d_logits, workspace.of_readout, workspace.buffers.part("readout"))
         lstm_buffers = workspace.buffers.part("lstm")
         self.lstm.backward_columns(tape, dh, None, workspace.of_lstm, lstm_buffers, need_dx=False)
-        return LossAndGradients(loss, workspace.gradients, tape.final_state)
+        return LossAndGradients(loss, workspace.gradients, tape)
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """How well it does on a batch.

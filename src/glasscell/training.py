@@ -5,6 +5,8 @@ the learning rate, truncated backpropagation through time, evaluation, callbacks
 All randomness comes from one seed: the same seed gives the same bits of the same weights.
 """
 
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
 import csv
 import io
 import math
@@ -241,9 +243,14 @@ def _passes(
         for start in range(0, batch.inputs.shape[1], truncate):
             window = Batch(*(part[:, start : start + truncate] for part in batch))
             result = model.loss_and_gradients(window, state, workspace)
-            state = result.state
+            state = result.tape.final_state
             if window.weights.any():
                 yield result
+
+
+def linear(steps: int, final: float = 0.0) -> Schedule:
+    """From 1 down to `final` in equal steps, over so many updates."""
+    return lambda done: final + (1 - final) * (1 - min(done / steps, 1))
 
 
 def cosine(steps: int, final: float = 0.0) -> Schedule:

@@ -5,6 +5,9 @@ import numpy as np
 from glasscell.core.buffers import Buffers
 from glasscell.core.typing import Array
 
+NARROW = 16  # sequences: from here on a step's columns make a product worth its call
+SMALL_PRODUCT = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
+
 
 @np.errstate(under="ignore")
 def forward(weight: Array, bias: Array, x: Array) -> Array:
@@ -43,15 +46,17 @@ def backward(weight: Array, x: Array, dy: Array, buffers: Buffers | None = None)
     dbias : array (O,)
     """
     buffers = buffers or Buffers()
-    dx = np.matmul(weight.T, dy, out=buffers.take("dx", x.shape, x.dtype))
+    multiply = np.multiply if len(weight) == 1 else np.matmul  # the same for one output, and matmul is slow at it
+    dx = multiply(weight.T, dy, out=buffers.take("dx", x.shape, x.dtype))
     return dx, sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
 
 
 def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
-    """Σ over steps and batch of a bᵀ, as one matrix product over all T·B columns.
+    """Σ over steps and batch of a bᵀ: the gradient of the weights of an affine map.
 
-    Two copies buy a single large product: on two cores up to twice as fast as T small ones (which also spoil
-    B = 1, where each would be an outer product of two vectors).
+    One product over all T·B columns is the faster by far for large shapes, since BLAS can use all cores, and for narrow
+    batches, where each step alone would be an outer product of vectors. But its two copies, and above all waking BLAS's
+    threads, cost more than they gain where the product is small: there it is a product a step, and their sum.
 
     Parameters
     ----------
@@ -63,6 +68,10 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     -------
     array (M, N)
     """
+    (T, M, B), N = a.shape, b.shape[1]
+    if B >= NARROW and T * M * N * B <= SMALL_PRODUCT:
+        of_steps = np.matmul(a, b.transpose(0, 2, 1), out=buffers.take("of_steps", (T, M, N), a.dtype))
+        return of_steps.sum(axis=0)
     product: Array = np.dot(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T)
     return product
 

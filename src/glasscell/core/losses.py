@@ -91,15 +91,14 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
 
 
 def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
-    """The weighted mean of the losses, and the gradient of that (in place) from the gradient of each."""
-    if weights is None:
-        total, count = losses.sum(dtype=np.float64), float(losses.size)
-    else:
-        weights = np.broadcast_to(weights, losses.shape)
-        total, count = (losses * weights).sum(dtype=np.float64), float(weights.sum(dtype=np.float64))
+    """The weighted mean of the losses, and its gradient from the gradient of each; both are used up."""
+    count = float(losses.size)
+    if weights is not None:
+        losses *= weights
         gradient *= weights
+        count *= float(weights.mean(dtype=np.float64)) if weights.size else 0.0
     if count == 0:
         gradient[...] = 0
         return 0.0, gradient
     gradient /= count
-    return float(total / count), gradient
+    return float(losses.sum(dtype=np.float64)) / count, gradient

@@ -1,5 +1,7 @@
 """The parameters of a model: one flat vector, and names for its parts. And where their first values come from."""
 
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
 from collections.abc import Iterator, Mapping
 from math import prod, sqrt
 from typing import Self

@@ -10,6 +10,8 @@ A step carries `bits_per_step` bits, each shown as -1 or +1, and one more channe
 every channel, so that a 0 bit differs from it.
 """
 
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,0 +1,322 @@
+"""Law: each optimiser does what its algorithm says, number by number, and 25 steps of it follow PyTorch's losses."""
+
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from glasscell.core.losses import binary_cross_entropy
+from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.parameters import Parameters
+from glasscell.layers import LSTM, Linear
+
+# The algorithms, for one parameter θ and its gradients d, in Python's own numbers. λ is the weight decay
+
+
+def sgd(theta, gradients, rate, momentum=0.0, nesterov=False, decay=0.0):
+    v = 0.0
+    for d in gradients:
+        d = d + decay * theta
+        v = momentum * v + d
+        theta -= rate * (d + momentum * v if nesterov else v)
+    return theta
+
+
+def rmsprop(theta, gradients, rate, alpha, epsilon, momentum=0.0, centered=False, decay=0.0):
+    s = m = v = 0.0
+    for d in gradients:
+        d = d + decay * theta
+        s = alpha * s + (1 - alpha) * d**2
+        m = alpha * m + (1 - alpha) * d
+        v = momentum * v + d / (sqrt(s - m**2 if centered else s) + epsilon)
+        theta -= rate * v
+    return theta
+
+
+def adam(theta, gradients, rate, beta1, beta2, epsilon, decay=0.0, decoupled=0.0):
+    m = s = 0.0
+    for t, d in enumerate(gradients, start=1):
+        theta -= rate * decoupled * theta
+        d = d + decay * theta
+        m = beta1 * m + (1 - beta1) * d
+        s = beta2 * s + (1 - beta2) * d**2
+        theta -= rate * (m / (1 - beta1**t)) / (sqrt(s / (1 - beta2**t)) + epsilon)
+    return theta
+
+
+class Case(NamedTuple):
+    """An optimiser, the same by hand, and the same in PyTorch."""
+
+    ours: object
+    by_hand: tuple
+    theirs: tuple
+
+
+CASES = {
+    "SGD": Case(SGD(0.5), (sgd, {"rate": 0.5}), ("SGD", {"lr": 0.5})),
+    "SGD, weight decay": Case(
+        SGD(0.5, weight_decay=0.1), (sgd, {"rate": 0.5, "decay": 0.1}), ("SGD", {"lr": 0.5, "weight_decay": 0.1})
+    ),
+    "momentum": Case(
+        SGD(0.1, momentum=0.9, weight_decay=0.01),
+        (sgd, {"rate": 0.1, "momentum": 0.9, "decay": 0.01}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+    ),
+    "Nesterov": Case(
+        SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+        (sgd, {"rate": 0.1, "momentum": 0.9, "nesterov": True, "decay": 0.01}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    ),
+    "RMSProp": Case(
+        RMSProp(),
+        (rmsprop, {"rate": 0.01, "alpha": 0.99, "epsilon": 1e-8}),
+        ("RMSprop", {}),
+    ),
+    "RMSProp, momentum": Case(
+        RMSProp(1e-3, decay=0.9, momentum=0.9, weight_decay=0.01),
+        (rmsprop, {"rate": 1e-3, "alpha": 0.9, "epsilon": 1e-8, "momentum": 0.9, "decay": 0.01}),
+        ("RMSprop", {"lr": 1e-3, "alpha": 0.9, "momentum": 0.9, "weight_decay": 0.01}),
+    ),
+    "RMSProp, centered": Case(
+        RMSProp(1e-3, decay=0.95, epsilon=1e-4, centered=True, weight_decay=0.01),
+        (rmsprop, {"rate": 1e-3, "alpha": 0.95, "epsilon": 1e-4, "centered": True, "decay": 0.01}),
+        ("RMSprop", {"lr": 1e-3, "alpha": 0.95, "eps": 1e-4, "centered": True, "weight_decay": 0.01}),
+    ),
+    "RMSProp, centered, momentum": Case(
+        RMSProp(1e-3, decay=0.95, epsilon=1e-4, centered=True, momentum=0.9),
+        (rmsprop, {"rate": 1e-3, "alpha": 0.95, "epsilon": 1e-4, "centered": True, "momentum": 0.9}),
+        ("RMSprop", {"lr": 1e-3, "alpha": 0.95, "eps": 1e-4, "centered": True, "momentum": 0.9}),
+    ),
+    "Adam": Case(
+        Adam(),
+        (adam, {"rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}),
+        ("Adam", {}),
+    ),
+    "Adam, weight decay": Case(
+        Adam(1e-2, beta1=0.8, beta2=0.99, epsilon=1e-4, weight_decay=0.01),
+        (adam, {"rate": 1e-2, "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-4, "decay": 0.01}),
+        ("Adam", {"lr": 1e-2, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.01}),
+    ),
+    "AdamW": Case(
+        AdamW(),
+        (adam, {"rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decoupled": 0.01}),
+        ("AdamW", {}),
+    ),
+    "AdamW, weight decay": Case(
+        AdamW(1e-2, weight_decay=0.3),
+        (adam, {"rate": 1e-2, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decoupled": 0.3}),
+        ("AdamW", {"lr": 1e-2, "weight_decay": 0.3}),
+    ),
+}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def run(optimizer, vector, gradients):
+    state = optimizer.start(vector)
+    for gradient in gradients:
+        optimizer.update(vector, gradient, state)
+    return vector
+
+
+@each_case
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+def test_steps_are_those_by_hand(case, steps, rng):
+    vector, gradients = rng.normal(size=7), rng.normal(size=(steps, 7))
+    algorithm, hyperparameters = case.by_hand
+    by_hand = [algorithm(theta, d, **hyperparameters) for theta, d in zip(vector.tolist(), gradients.T, strict=True)]
+    np.testing.assert_allclose(run(case.ours, vector, gradients), by_hand, rtol=0, atol=1e-13)
+
+
+@each_case
+def test_a_learning_rate_for_once_replaces_the_own(case, rng):
+    start, gradient = rng.normal(size=(2, 7))
+    quiet, moved = start.copy(), start.copy()
+    case.ours.update(quiet, gradient, case.ours.start(quiet), learning_rate=0.0)
+    np.testing.assert_array_equal(quiet, start)
+    case.ours.update(moved, gradient, case.ours.start(moved), learning_rate=0.7)
+    algorithm, hyperparameters = case.by_hand
+    by_hand = [
+        algorithm(theta, [d], **hyperparameters | {"rate": 0.7}) for theta, d in zip(start, gradient, strict=True)
+    ]
+    np.testing.assert_allclose(moved, by_hand, rtol=0, atol=1e-13)
+
+
+@each_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vector_and_state_change_in_place_and_the_gradient_does_not(case, dtype, rng):
+    vector, gradient = rng.normal(size=(2, 7)).astype(dtype)
+    gradient.flags.writeable = False
+    state = case.ours.start(vector)
+    arrays, before = dict(state), vector.copy()
+    with np.errstate(all="raise"):
+        for _ in range(3):
+            assert case.ours.update(vector, gradient, state) is None
+    assert (vector != before).all()
+    assert all(state[name] is array for name, array in arrays.items())
+    assert {array.dtype for name, array in state.items() if name != "updates"} <= {np.dtype(dtype)}
+
+
+@each_case
+def test_two_runs_share_nothing(case, rng):
+    vector, gradients = rng.normal(size=7), rng.normal(size=(3, 7))
+    first = run(case.ours, vector.copy(), gradients)
+    np.testing.assert_array_equal(run(case.ours, vector.copy(), gradients), first)
+
+
+@each_case
+def test_a_gradient_of_0_is_no_accident(case):
+    """No division by 0; and tiny gradients are let go to 0 in silence."""
+    for size in (0.0, 1e-44):
+        vector = np.ones(3, np.float32)
+        with np.errstate(all="raise"):
+            run(case.ours, vector, np.full((3, 3), size, np.float32))
+        assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        *((kind, "learning_rate", value) for kind in (SGD, RMSProp, Adam, AdamW) for value in (-0.1, np.inf, np.nan)),
+        *((kind, "weight_decay", -1e-3) for kind in (SGD, RMSProp, Adam, AdamW)),
+        *((kind, "momentum", value) for kind in (SGD, RMSProp) for value in (-0.1, 1.0)),
+        *((RMSProp, name, value) for name, value in [("decay", 1.0), ("decay", -0.1), ("epsilon", -1e-8)]),
+        *((kind, name, 1.0) for kind in (Adam, AdamW) for name in ("beta1", "beta2")),
+        (Adam, "epsilon", -1e-8),
+    ],
+)
+def test_impossible_hyperparameters_are_refused_by_name(kind, name, value):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: {name} must be in .*{value!r}"):
+        kind(**{name: value})
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(ValueError, match="momentum > 0"):
+        SGD(nesterov=True)
+
+
+def test_hyperparameters_are_frozen():
+    with pytest.raises(AttributeError):
+        SGD().learning_rate = 1.0
+
+
+# Clipping
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("max_norm", [0.0, 0.3, 5.0, 1e3])
+def test_clipping_by_norm(max_norm, dtype, rng):
+    gradient = rng.normal(size=50).astype(dtype)
+    before, norm = gradient.copy(), sqrt(sum(float(d) ** 2 for d in gradient))
+    assert clip_by_global_norm(gradient, max_norm) == pytest.approx(norm, rel=1e-6)
+    factor = min(1, max_norm / (norm + 1e-6))
+    np.testing.assert_allclose(gradient, before * factor, rtol=1e-6)
+    assert global_norm(gradient) <= max_norm
+
+
+@pytest.mark.parametrize("excess", [-2e-6, 0.0])
+def test_clipping_by_norm_at_the_limit(excess):
+    """PyTorch's 1e-6: a norm that is only just allowed is scaled down, by a millionth."""
+    gradient = np.array([0.6, 0.8])
+    clip_by_global_norm(gradient, 1 - excess)
+    np.testing.assert_allclose(gradient, np.array([0.6, 0.8]) * min(1, (1 - excess) / (1 + 1e-6)), rtol=1e-15)
+
+
+def test_clipping_a_gradient_of_0():
+    gradient = np.zeros(3)
+    with np.errstate(all="raise"):
+        assert clip_by_global_norm(gradient, 1.0) == 0
+    np.testing.assert_array_equal(gradient, np.zeros(3))
+
+
+def test_clipping_by_value():
+    gradient = np.array([-3.0, -0.5, 0.0, 0.4, 2.0])
+    assert clip_by_value(gradient, 0.5) is None
+    np.testing.assert_array_equal(gradient, [-0.5, -0.5, 0, 0.4, 0.5])
+
+
+# A real problem, beside PyTorch
+
+B, T, I, H, O = 4, 6, 3, 5, 2
+TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih")
+
+
+class SmallNetwork:
+    """Two LSTM layers and a linear readout, binary cross-entropy, in float64."""
+
+    def __init__(self, rng):
+        shapes = {f"lstm.{name}": shape for name, shape in LSTM.shapes(I, H, 2).items()}
+        shapes |= {f"readout.{name}": shape for name, shape in Linear.shapes(H, O).items()}
+        self.parameters = Parameters(shapes, np.dtype(np.float64))
+        self.lstm = LSTM(I, H, 2, dtype=np.float64, parameters=self.parameters.part("lstm."))
+        self.readout = Linear(H, O, dtype=np.float64, parameters=self.parameters.part("readout."))
+        self.parameters.vector[:] = rng.uniform(-0.5, 0.5, size=self.parameters.vector.size)
+        self.x, self.targets = rng.normal(size=(B, T, I)), rng.integers(2, size=(B, T, O)).astype(float)
+
+    def loss_and_gradient(self):
+        h, _, lstm_tape = self.lstm.forward(self.x)
+        logits, readout_tape = self.readout.forward(h)
+        loss, dlogits = binary_cross_entropy(logits, self.targets)
+        dh, of_readout = self.readout.backward(readout_tape, dlogits)
+        _, _, of_lstm = self.lstm.backward(lstm_tape, dh)
+        return loss, np.concatenate([of_lstm.vector, of_readout.vector])
+
+    def losses(self, optimizer, steps, max_norm=None):
+        state = optimizer.start(self.parameters.vector)
+        losses = []
+        for _ in range(steps):
+            loss, gradient = self.loss_and_gradient()
+            if max_norm is not None:
+                clip_by_global_norm(gradient, max_norm)
+            optimizer.update(self.parameters.vector, gradient, state)
+            losses.append(loss)
+        return losses
+
+    def torch_modules(self, torch):
+        """The same network in PyTorch, whose second bias is fixed at 0."""
+        lstm = torch.nn.LSTM(I, H, 2, batch_first=True, dtype=torch.float64)
+        readout = torch.nn.Linear(H, O, dtype=torch.float64)
+        for layer, kernel in enumerate(self.lstm.parameters.values()):
+            rows = kernel[np.r_[0 : 2 * H, 3 * H : 4 * H, 2 * H : 3 * H]]  # i f g o
+            for name, weight in zip(TORCH_NAMES, (rows[:, H:-1], rows[:, :H], rows[:, -1]), strict=True):
+                getattr(lstm, f"{name}_l{layer}").data = torch.tensor(weight)
+            second_bias = getattr(lstm, f"bias_hh_l{layer}")
+            second_bias.data = torch.zeros(4 * H, dtype=torch.float64)
+            second_bias.requires_grad = False
+        readout.weight.data = torch.tensor(self.readout.parameters["weight"])
+        readout.bias.data = torch.tensor(self.readout.parameters["bias"])
+        return lstm, readout
+
+    def torch_losses(self, torch, name, hyperparameters, steps, max_norm=None):
+        lstm, readout = self.torch_modules(torch)
+        trained = [p for p in (*lstm.parameters(), *readout.parameters()) if p.requires_grad]
+        optimizer = getattr(torch.optim, name)(trained, **hyperparameters)
+        x, targets = torch.tensor(self.x), torch.tensor(self.targets)
+        losses = []
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(readout(lstm(x)[0]), targets)
+            loss.backward()
+            if max_norm is not None:
+                torch.nn.utils.clip_grad_norm_(trained, max_norm)
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+
+@each_case
+def test_25_steps_follow_pytorchs_losses(case, torch, rng):
+    network = SmallNetwork(rng)
+    theirs = network.torch_losses(torch, *case.theirs, steps=25)
+    ours = network.losses(case.ours, steps=25)
+    assert theirs[-1] < theirs[0]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["momentum", "Adam", "AdamW"])
+def test_25_clipped_steps_follow_pytorchs_losses(name, torch, rng):
+    network, case = SmallNetwork(rng), CASES[name]
+    theirs = network.torch_losses(torch, *case.theirs, steps=25, max_norm=0.05)
+    ours = network.losses(case.ours, steps=25, max_norm=0.05)
+    assert theirs[-1] < theirs[0]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8)
