@@ -33,12 +33,12 @@ def main() -> int:
         for seed in range(options.seeds):
             model = gc.CopyLSTM(hidden_size, task=task, seed=seed)
             start = time.perf_counter()
-            history = gc.fit(model, task, steps, target=gc.tasks.Copy.SOLVED, seed=seed)
+            gc.fit(model, task, steps, seed=seed)
             seconds = time.perf_counter() - start
             scores = model.evaluate(held_out)
             passed += all(scores[score] >= value for score, value in bar.items())
             print(
-                f"{name}   seed {seed}   {history.updates:4} updates   {seconds:5.1f} s   held-out: "
+                f"{name}   seed {seed}   {steps} updates   {seconds:5.1f} s   held-out: "
                 f"exact {scores['exact']:.2%}   bits {scores['bits']:.3%}   loss {scores['loss']:.4f}",
                 flush=True,
             )

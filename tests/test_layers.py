@@ -1,4 +1,4 @@
-"""Law: layers are the same function however they are called, their gradients are exact, and what they return is yours."""
+"""Law: layers are one function however they are called, their gradients are exact, and what they return is yours."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def random_state(rng, num_layers=2, B=B, H=H):
     return LSTMState(*rng.normal(size=(2, num_layers, B, H)))
 
 
-def numerical_gradient(f, array, step=1e-3):
+def numerical_gradient(f, array, step=3e-4):
     """df/d(every element of the array), by central differences of fourth order."""
     gradient = np.empty_like(array)
     for index in np.ndindex(array.shape):
@@ -575,17 +575,15 @@ def torch_layout(kernel):
 
 
 def torch_results(torch, lstm, rng, x, state, dy, dstate):
-    """What `everything` returns, from PyTorch, for gradients in its layout."""
+    """What `everything` returns, from PyTorch and in its layout: values, and gradients."""
     theirs = torch_lstm(torch, lstm, rng)
     leaf = [torch.tensor(array.astype(np.float64), requires_grad=True) for array in (x, *state)]
     y, final = theirs(leaf[0], (leaf[1], leaf[2]))
     upstream = [torch.tensor(array.astype(np.float64)) for array in (dy, *dstate)]
     sum((d * out).sum() for d, out in zip(upstream, (y, *final), strict=True)).backward()
     names = [f"{name}_l{k}" for k in range(lstm.num_layers) for name in ("weight_ih", "weight_hh", "bias_ih")]
-    gradients = [getattr(theirs, name).grad for name in names]
-    return [tensor.detach().numpy() for tensor in (y, *final)], [
-        tensor.numpy() for tensor in (*(array.grad for array in leaf), *gradients)
-    ]
+    weights = [getattr(theirs, name) for name in names]
+    return [tensor.detach().numpy() for tensor in (y, *final)], [tensor.grad.numpy() for tensor in leaf + weights]
 
 
 @each_stack
@@ -598,7 +596,7 @@ def torch_results(torch, lstm, rng, x, state, dy, dstate):
         (np.float32, 30, 5e-6, 5e-5),
     ],
 )
-@pytest.mark.parametrize(("B", "T", "I", "H"), [(1, 1, 1, 1), (3, 20, 2, 5), (8, 30, 6, 16)])
+@pytest.mark.parametrize(("B", "T", "I", "H"), [(1, 10, 1, 8), (3, 20, 2, 5), (20, 30, 6, 16)])
 def test_values_and_gradients_are_pytorchs(
     num_layers, dtype, scale, forward_bound, gradient_bound, B, T, I, H, torch, rng
 ):
@@ -612,7 +610,7 @@ def test_values_and_gradients_are_pytorchs(
     y, h, c, dx, dh, dc, *dkernels = everything(lstm, x, state, dy, dstate)
     for ours, theirs in zip((y, h, c), values, strict=True):
         assert ours.shape == theirs.shape
-        assert np.abs(ours - theirs).max() <= forward_bound
+        assert np.abs(ours - theirs).max() <= forward_bound * max(1, np.abs(theirs).max())  # c may be large
     ours_in_their_layout = [dx, dh, dc, *(part for dkernel in dkernels for part in torch_layout(dkernel))]
     for ours, theirs in zip(ours_in_their_layout, gradients, strict=True):
         assert_near(ours, theirs, gradient_bound)

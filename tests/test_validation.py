@@ -1,4 +1,4 @@
-"""Law: what enters the library is real, finite and of the right shape, or an error says what it was and what it should be."""
+"""Law: what enters is real, finite and of the right shape, or an error says what it was and should have been."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_an_array_of_the_dtype_is_not_copied():
 def test_the_first_bad_number_is_named_and_the_others_counted(bad):
     values = np.zeros((2, 3, 4))
     values[1, 0, 2] = values[1, 2, 3] = bad
-    with pytest.raises(ValueError, match=rf"^x must be finite in float64: {bad} at index \(1, 0, 2\), and 1 more"):
+    with pytest.raises(ValueError, match=rf"^x must be finite in float64: {bad} at index \(1, 0, 2\), 2 such"):
         finite_array("x", values, FLOAT64)
 
 

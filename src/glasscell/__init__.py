@@ -4,7 +4,7 @@ from glasscell import core, tasks
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 from glasscell.layers import LSTM, Linear, LSTMState
 from glasscell.models import CopyLSTM
-from glasscell.training import History, cosine, exponential, fit, linear, warmup
+from glasscell.training import History, constant, cosine, exponential, fit, linear, warmup
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ __all__ = [
     "LSTMState",
     "Linear",
     "RMSProp",
+    "constant",
     "core",
     "cosine",
     "exponential",

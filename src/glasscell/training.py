@@ -154,8 +154,9 @@ def fit(
     optimizer : Optimizer, optional
         Without it ``Adam(0.02)``.
     schedule : callable, optional
-        From the number of updates done to a factor on the optimiser's learning rate: :func:`cosine`,
-        :func:`exponential`, :func:`warmup`, or your own.
+        From the number of updates done to a factor on the optimiser's learning rate: :func:`constant`, :func:`linear`,
+        :func:`cosine`, :func:`exponential`, :func:`warmup`, or your own. Without it ``linear(steps)``: large steps find
+        the way, and small ones at the end settle.
     clip_norm : float or None
         Largest global norm of the gradient. Pascanu et al. (2013).
     clip_value : float or None
@@ -189,6 +190,7 @@ def fit(
     _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
     model.prepare_for(task)
     optimizer = Adam(0.02) if optimizer is None else optimizer
+    schedule = linear(steps) if schedule is None else schedule
     rng = np.random.default_rng(seed)
     vector = model.parameters.vector
     optimizer_state = optimizer.start(vector)
@@ -210,7 +212,7 @@ def fit(
             if not math.isfinite(loss + norm):
                 what = f"loss {loss} and gradient norm {norm} at update {done + 1}"
                 raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
-            rate = optimizer.learning_rate * (1.0 if schedule is None else schedule(done))
+            rate = optimizer.learning_rate * schedule(done)
             optimizer.update(vector, gradients.vector, optimizer_state, rate)
             row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
             history.rows.append(row)
@@ -248,6 +250,11 @@ def _passes(
                 yield result
 
 
+def constant() -> Schedule:
+    """Always 1."""
+    return lambda _: 1.0
+
+
 def linear(steps: int, final: float = 0.0) -> Schedule:
     """From 1 down to `final` in equal steps, over so many updates."""
     return lambda done: final + (1 - final) * (1 - min(done / steps, 1))
@@ -263,9 +270,9 @@ def exponential(factor: float, every: int = 1) -> Schedule:
     return lambda done: factor ** (done // every)
 
 
-def warmup(steps: int, then: Schedule | None = None) -> Schedule:
+def warmup(steps: int, then: Schedule) -> Schedule:
     """Up to 1 in equal steps over so many updates, times another schedule."""
-    return lambda done: min((done + 1) / steps, 1) * (1.0 if then is None else then(done))
+    return lambda done: min((done + 1) / steps, 1) * then(done)
 
 
 def _reaches(scores: Mapping[str, float], target: Mapping[str, float]) -> bool:

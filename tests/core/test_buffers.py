@@ -1,4 +1,4 @@
-"""Law: buffers give the same memory for the same name, shape and dtype, and never the memory of another name or part."""
+"""Law: the same name, shape and dtype get the same memory, and another name or part never does."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Law: `step` is the textbook's equations, number by number, and `step_backward` is its derivative in every argument."""
+"""Law: `step` is the textbook, number by number, and `step_backward` is its derivative in every argument."""
 
 import math
 

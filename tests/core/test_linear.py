@@ -6,7 +6,7 @@ import pytest
 from glasscell.core import linear
 from glasscell.core.buffers import Buffers
 
-SIZES = [(0, 2), (3, 0), (1, 1), (4, 3)]  # (T, B)
+SIZES = [(0, 2), (3, 0), (1, 1), (4, 3), (3, 20)]  # (T, B): also a wide batch
 
 
 def problem(rng, T=4, B=3, I=5, O=2):
@@ -24,9 +24,10 @@ def test_every_column_is_mapped(T, B, rng):
 
 
 @pytest.mark.parametrize(("T", "B"), SIZES)
+@pytest.mark.parametrize("O", [1, 2])
 @pytest.mark.parametrize("which", range(3), ids=["weight", "bias", "x"])
-def test_backward_is_the_derivative(which, T, B, slope, rng):
-    *arguments, dy = problem(rng, T, B)
+def test_backward_is_the_derivative(which, O, T, B, slope, rng):
+    *arguments, dy = problem(rng, T, B, O=O)
     direction = rng.normal(size=arguments[which].shape)
 
     def loss(s):
@@ -39,10 +40,10 @@ def test_backward_is_the_derivative(which, T, B, slope, rng):
     assert abs(np.vdot(gradient, direction) - slope(loss)) <= 1e-9 * np.linalg.norm(gradient)
 
 
-@pytest.mark.parametrize(("T", "B"), SIZES)
-def test_sum_of_outer_products(T, B, rng):
-    a, b = rng.normal(size=(T, 4, B)), rng.normal(size=(T, 3, B))
-    expected = sum((a[t] @ b[t].T for t in range(T)), np.zeros((4, 3)))
+@pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
+def test_sum_of_outer_products(T, B, M, N, rng):
+    a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
+    expected = sum((a[t] @ b[t].T for t in range(T)), np.zeros((M, N)))
     np.testing.assert_allclose(linear.sum_of_outer_products(a, b, Buffers()), expected, rtol=0, atol=1e-12)
 
 

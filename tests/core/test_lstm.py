@@ -1,4 +1,4 @@
-"""Law: the fast path computes the cell page, gate by gate and gradient by gradient, and `backward` is its derivative."""
+"""Law: the fast path is the cell page, gate by gate and gradient by gradient, and `backward` is its derivative."""
 
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ SIZES = [  # (T, I, H, B)
     (6, 3, 4, 1),
     (9, 2, 5, 3),
     (5, 12, 2, 4),
+    (4, 3, 5, 20),
 ]
 
 
@@ -26,8 +27,8 @@ class Problem(NamedTuple):
     h0: np.ndarray
     c0: np.ndarray
     dh: np.ndarray
-    dh_T: np.ndarray
-    dc_T: np.ndarray
+    dh_end: np.ndarray
+    dc_end: np.ndarray
 
 
 def random_problem(rng, T=7, I=3, H=5, B=4, dtype=np.float64, scale=1.0):
@@ -42,7 +43,7 @@ def forward(problem, buffers=None):
 
 
 def backward(problem, tape, buffers=None):
-    return lstm.backward(tape, problem.dh, problem.dh_T, problem.dc_T, buffers)
+    return lstm.backward(tape, problem.dh, problem.dh_end, problem.dc_end, buffers)
 
 
 def forward_by_the_page(problem):
@@ -55,7 +56,7 @@ def forward_by_the_page(problem):
 
 def backward_by_the_page(problem, steps):
     """The gradient of every step, in the order of the steps."""
-    gradients, dh_next, dc_next = [], problem.dh_T, problem.dc_T
+    gradients, dh_next, dc_next = [], problem.dh_end, problem.dc_end
     for step, dh in zip(reversed(steps), reversed(problem.dh), strict=True):
         gradients.append(cell.step_backward(problem.kernel, step, dh + dh_next, dc_next))
         dh_next, dc_next = gradients[-1].dh_prev, gradients[-1].dc_prev
@@ -66,7 +67,7 @@ def whole_gradient(problem, gradients):
     """What the gradients of all steps are together."""
     dkernel = sum((step.dW for step in gradients), np.zeros_like(problem.kernel))
     dx = np.array([step.dx for step in gradients]).reshape(problem.x.shape)
-    dh0, dc0 = (gradients[0].dh_prev, gradients[0].dc_prev) if gradients else (problem.dh_T, problem.dc_T)
+    dh0, dc0 = (gradients[0].dh_prev, gradients[0].dc_prev) if gradients else (problem.dh_end, problem.dc_end)
     return lstm.Gradient(dkernel, dx, dh0, dc0)
 
 
@@ -106,7 +107,7 @@ def test_every_gate_and_state_of_every_step_is_the_pages(T, I, H, B, rng):
 
 @pytest.mark.parametrize("block_bytes", [0, lstm.BLOCK_BYTES])
 def test_every_gradient_of_every_step_is_the_pages(block_bytes, monkeypatch, rng):
-    """With the identity for W_x, dx is dz itself; and begun at step t, the pass ends in the gradients on step t's past."""
+    """With the identity for W_x, dx is dz itself; and begun at step t, the pass ends in the gradients on its past."""
     monkeypatch.setattr(lstm, "BLOCK_BYTES", block_bytes)
     H = 4
     problem = random_problem(rng, T=8, I=4 * H, H=H, B=3)
@@ -140,7 +141,7 @@ def test_the_block_size_changes_nothing(steps, monkeypatch, rng):
 # Backward is the derivative of forward
 
 
-@pytest.mark.parametrize(("T", "I", "H", "B"), [(1, 3, 4, 2), (6, 1, 1, 1), (9, 2, 5, 3), (5, 12, 2, 4)])
+@pytest.mark.parametrize(("T", "I", "H", "B"), [(1, 3, 4, 2), (9, 2, 5, 3), (5, 12, 2, 4), (4, 3, 5, 20)])
 @pytest.mark.parametrize("name", ["kernel", "x", "h0", "c0"])
 def test_backward_is_the_derivative_in_every_argument(name, T, I, H, B, slope, rng):
     problem = random_problem(rng, T, I, H, B)
@@ -150,8 +151,8 @@ def test_backward_is_the_derivative_in_every_argument(name, T, I, H, B, slope, r
         tape = forward(problem._replace(**{name: getattr(problem, name) + s * direction}))
         return (
             np.vdot(problem.dh, tape.h)
-            + np.vdot(problem.dh_T, tape.hiddens[-1])
-            + np.vdot(problem.dc_T, tape.cells[-1])
+            + np.vdot(problem.dh_end, tape.hiddens[-1])
+            + np.vdot(problem.dc_end, tape.cells[-1])
         )
 
     gradient = getattr(backward(problem, forward(problem)), f"d{name}")
@@ -167,7 +168,7 @@ def test_backward_is_the_adjoint_of_forward(slope, rng):
         tape = lstm.forward(*(array + s * move for array, move in zip(problem[:4], v, strict=True)))
         return np.concatenate([tape.h, tape.hiddens[-1:], tape.cells[-1:]])
 
-    upstream = np.concatenate([problem.dh, problem.dh_T[None], problem.dc_T[None]])
+    upstream = np.concatenate([problem.dh, problem.dh_end[None], problem.dc_end[None]])
     pulled_back = backward(problem, forward(problem))
     size = np.sqrt(sum(np.vdot(gradient, gradient) for gradient in pulled_back))
     ours = sum(np.vdot(gradient, move) for gradient, move in zip(pulled_back, v, strict=True))
@@ -177,13 +178,13 @@ def test_backward_is_the_adjoint_of_forward(slope, rng):
 def test_backward_is_linear_in_what_comes_from_above(rng):
     one, two = random_problem(rng), random_problem(rng)
     tape = forward(one)
-    both = one._replace(**{name: 2 * getattr(one, name) - getattr(two, name) for name in ("dh", "dh_T", "dc_T")})
+    both = one._replace(**{name: 2 * getattr(one, name) - getattr(two, name) for name in ("dh", "dh_end", "dc_end")})
     expected = [2 * a - b for a, b in zip(backward(one, tape), backward(two, tape), strict=True)]
     assert_near(backward(both, tape), expected, 1e-12)
 
 
 def test_without_a_gradient_on_the_final_state_it_is_0(rng):
-    problem = random_problem(rng)._replace(dh_T=np.zeros((5, 4)), dc_T=np.zeros((5, 4)))
+    problem = random_problem(rng)._replace(dh_end=np.zeros((5, 4)), dc_end=np.zeros((5, 4)))
     tape = forward(problem)
     assert_equal(lstm.backward(tape, problem.dh), backward(problem, tape))
 
@@ -210,7 +211,7 @@ def test_dx_is_left_out_on_request(rng):
     problem = random_problem(rng)
     tape = forward(problem)
     gradient = backward(problem, tape)
-    without = lstm.backward(tape, problem.dh, problem.dh_T, problem.dc_T, need_dx=False)
+    without = lstm.backward(tape, problem.dh, problem.dh_end, problem.dc_end, need_dx=False)
     assert without.dx.size == 0
     assert_equal(without._replace(dx=gradient.dx), gradient)
 
@@ -224,7 +225,7 @@ def test_no_steps_leave_the_state_and_its_gradient(dtype, rng):
     tape = forward(problem)
     assert_equal([tape.hiddens[-1], tape.cells[-1]], [problem.h0, problem.c0])
     gradient = backward(problem, tape)
-    assert_equal(gradient, [np.zeros_like(problem.kernel), problem.x, problem.dh_T, problem.dc_T])
+    assert_equal(gradient, [np.zeros_like(problem.kernel), problem.x, problem.dh_end, problem.dc_end])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -326,11 +327,10 @@ def test_no_finite_input_raises_a_floating_point_error(size, dtype, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_gradient_may_fade_out(dtype, rng):
-    """A forget gate of e^-6: over 300 steps state and gradient go through the denormal numbers to 0."""
-    problem = random_problem(rng, T=300, dtype=dtype, scale=0.1)
-    problem.kernel[5:10, -1] = -6
+    """A forget gate of about e^-6: over 600 steps the gradient goes through the denormal numbers to 0."""
+    problem = random_problem(rng, T=600, dtype=dtype, scale=0.1)
+    problem.kernel[:, -1] = np.repeat([0, -6, 0, 0], problem.h0.shape[0])
     problem.x[:] = 0
-    problem.kernel[[*range(5), *range(15, 20)], -1] = 0
     problem.dh[:-1] = 0
     with np.errstate(all="raise"):
         tape = forward(problem)

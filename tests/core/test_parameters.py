@@ -1,4 +1,4 @@
-"""Law: names are views of one vector, in order and without gaps; first values are drawn from what they are said to be."""
+"""Law: names are views of one vector, in order and without gaps; first values have their distribution."""
 
 import numpy as np
 import pytest

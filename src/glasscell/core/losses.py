@@ -68,7 +68,9 @@ def categorical_cross_entropy(
     losses = np.log(total) - np.take_along_axis(shifted, index, axis)
     gradient /= total
     np.put_along_axis(gradient, index, np.take_along_axis(gradient, index, axis) - 1, axis)
-    return _weighted_mean(losses, gradient, None if weights is None else np.expand_dims(weights, axis))
+    if weights is not None:
+        weights = np.expand_dims(np.broadcast_to(weights, targets.shape), axis)
+    return _weighted_mean(losses, gradient, weights)
 
 
 @np.errstate(under="ignore")

@@ -111,7 +111,7 @@ class Copy:
     mode: Mode = "recall"
     bits_per_step: int = 1
     min_width: int | None = None
-    noise: float = 0.5
+    noise: float = 0.7
     held_out: float = 0.2
     seed: int = 0
 
