@@ -27,10 +27,11 @@ format: $(VENV)/.lint ## put the code into shape
 	$(BIN)/ruff check --fix .
 
 notebook: $(VENV)/.test ## execute notebooks/Make_copy.py into Make_copy.ipynb
-	cd notebooks && ../$(BIN)/jupytext --to ipynb --execute Make_copy.py
+	$(BIN)/python notebooks/execute.py notebooks/Make_copy.py
 
 pictures: $(VENV)/.test ## draw the picture of the README anew
-	$(BIN)/python docs/draw_gates.py
+	$(BIN)/glasscell copy --out build/picture --overwrite
+	cp build/picture/gates.png docs/gates.png
 
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py

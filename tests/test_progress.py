@@ -46,14 +46,6 @@ def test_training_that_ends_early_says_where(capsys):
     assert updates_of(lines_of(3000, 457, capsys))[-1] == 457
 
 
-def test_training_that_fails_says_how_far_it_came(capsys):
-    with pytest.raises(FloatingPointError), shown(3000) as show:
-        for row in rows(100):
-            show(row)
-        raise FloatingPointError
-    assert "Traceback" not in capsys.readouterr().err
-
-
 def test_plain_lines_have_the_scores_of_the_last_evaluation(capsys):
     line = lines_of(3000, 457, capsys)[-1]
     assert f"loss {0.5 + 1 / 450:.4f}" in line

@@ -1,4 +1,4 @@
-"""Law: training is the plain loop of batch, gradient, clip and step, written out by hand, and a seed decides every bit."""
+"""Law: training is the plain loop of batch, gradient, clip and step, as by hand, and a seed decides every bit."""
 
 import csv
 import math
@@ -236,7 +236,12 @@ def test_a_schedule_scales_the_step():
 def test_a_target_ends_training_at_the_evaluation_that_reaches_it():
     task = Copy(4, "echo")
     history = gc.fit(
-        gc.CopyLSTM(8, task=task), task, 500, optimizer=gc.Adam(0.05), target={"loss": 0.1, "bits": 0.99}, evaluate_every=10
+        gc.CopyLSTM(8, task=task),
+        task,
+        500,
+        optimizer=gc.Adam(0.05),
+        target={"loss": 0.1, "bits": 0.99},
+        evaluate_every=10,
     )
     losses, bits = history["validation_loss"], history["validation_bits"]
     assert history.reached
@@ -299,7 +304,7 @@ def test_the_history_measures_what_it_says(rng):
 
 def test_a_column_that_is_not_there_is_named():
     history = gc.fit(small_model(), TASK, **plain(1))
-    with pytest.raises(KeyError, match="'accuracy'.*gradient_norm"):
+    with pytest.raises(KeyError, match=r"'accuracy'.*gradient_norm"):
         history["accuracy"]
 
 

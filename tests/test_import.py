@@ -1,0 +1,135 @@
+"""Law: importing Glasscell is cheap, and arrows between its rooms point one way."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glasscell
+
+ROOT = Path(glasscell.__file__).parent
+MODULES = {
+    ".".join(["glasscell", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+
+# Each room, and what of the package it may import beside itself. No other room may import `cli`.
+ROOMS = {
+    "core": [],
+    "validation": ["core"],
+    "tasks": ["core", "validation"],
+    "layers": ["core", "validation"],
+    "checkpoint": ["core", "validation"],
+    "convert": ["core", "validation", "layers"],
+    "progress": [],
+    "models": ["core", "validation", "layers", "tasks", "convert", "checkpoint"],
+    "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress"],
+    "trace": ["core", "validation", "layers", "tasks", "models"],
+    "__init__": ["core", "tasks", "layers", "models", "training"],
+    "cli": [
+        "core",
+        "validation",
+        "tasks",
+        "layers",
+        "models",
+        "checkpoint",
+        "convert",
+        "training",
+        "trace",
+        "progress",
+    ],
+    "__main__": ["cli"],
+}
+
+
+def room_of(module):
+    """core of glasscell.core.lstm."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(tree, package):
+    """Every module that the code imports, also inside functions, as full names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"a relative import in {package}"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+
+
+def at_import(tree):
+    """The statements that run when the module is imported."""
+    is_hint = [isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" for node in tree.body]
+    for node, hint in zip(tree.body, is_hint, strict=True):
+        if not hint and not isinstance(node, ast.FunctionDef):
+            yield from (inner for inner in ast.walk(node) if isinstance(inner, ast.Import | ast.ImportFrom))
+
+
+def loaded(program):
+    """The modules that are loaded after a program in a fresh process."""
+    program += "; import json, sys; print(json.dumps(sorted(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
+    return set(json.loads(done.stdout))
+
+
+def test_the_import_loads_nothing_heavy():
+    heavy = "matplotlib tqdm sklearn torch safetensors numpy.random pandas scipy onnx h5py numba asyncio"
+    modules = loaded("import glasscell")
+    assert "glasscell.models" in modules
+    assert modules & set(heavy.split()) == set()
+
+
+def test_the_public_names_exist():
+    assert len(set(glasscell.__all__)) == len(glasscell.__all__)
+    for name in glasscell.__all__:
+        assert getattr(glasscell, name) is not None
+    public = {name for name, value in vars(glasscell).items() if not name.startswith("_") and not is_module(value)}
+    assert public <= set(glasscell.__all__)
+
+
+def is_module(value):
+    return type(value) is type(ast)
+
+
+def test_the_version_is_the_packages():
+    metadata = pytest.importorskip("importlib.metadata")
+    try:
+        assert metadata.version("glasscell") == glasscell.__version__
+    except metadata.PackageNotFoundError:
+        text = (ROOT.parents[1] / "pyproject.toml").read_text()
+        assert f'version = "{glasscell.__version__}"' in text
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_one_way(module):
+    room = room_of(module)
+    found = {room_of(name) for name in imports(ast.parse(MODULES[module].read_text()), module) if name in MODULES}
+    assert found <= {room, *ROOMS[room]}
+
+
+def test_arrows_are_found():
+    arrows = {room: set() for room in ROOMS}
+    for module, path in MODULES.items():
+        arrows[room_of(module)] |= {room_of(n) for n in imports(ast.parse(path.read_text()), module) if n in MODULES}
+    assert {"core", "layers", "tasks", "checkpoint"} <= arrows["models"]
+    assert "cli" in arrows["__main__"]
+    assert {room for room in arrows if "cli" in arrows[room]} == {"cli", "__main__"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_numpy_and_the_standard_library_are_needed_to_import(module):
+    """What is optional is imported where it is used; in core not even there."""
+    tree = ast.parse(MODULES[module].read_text())
+    nodes = list(ast.walk(tree)) if room_of(module) == "core" else list(at_import(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    packages = {name.split(".")[0] for name in names}
+    assert packages - sys.stdlib_module_names <= {"numpy", "glasscell"}
