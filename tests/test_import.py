@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,6 @@ def is_module(value):
 
 
 def test_the_version_is_the_packages():
-    metadata = pytest.importorskip("importlib.metadata")
     try:
         assert metadata.version("glasscell") == glasscell.__version__
     except metadata.PackageNotFoundError:

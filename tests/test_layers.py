@@ -275,9 +275,11 @@ def test_lists_are_arrays(rng):
 # What is returned is the caller's own
 
 
-def test_results_share_no_memory(rng):
-    lstm = random_lstm(rng)
-    x, dy, state, dstate = rng.normal(size=(B, T, I)), rng.normal(size=(B, T, H)), random_state(rng), random_state(rng)
+@each_stack
+def test_results_share_no_memory(num_layers, rng):
+    lstm = random_lstm(rng, num_layers)
+    x, dy = rng.normal(size=(B, T, I)), rng.normal(size=(B, T, H))
+    state, dstate = random_state(rng, num_layers), random_state(rng, num_layers)
     y, final, tape = lstm.forward(x, state)
     dx, dstart, gradients = lstm.backward(tape, dy, dstate)
     inside = [array for layer in tape.layers for array in (layer.columns, layer.gates, layer.tanh_c, layer.kernel)]

@@ -241,7 +241,7 @@ def test_prepare_for_refuses_another_number_of_bits_a_step(rng):
     task = model.task
     with pytest.raises(ValueError, match=r"4 bits a step.*made for 2"):
         model.prepare_for(Copy(8, bits_per_step=4))
-    with pytest.raises(TypeError, match="str"):
+    with pytest.raises(TypeError, match="recall"):
         model.prepare_for("recall")
     assert model.task is task
 

@@ -5,8 +5,8 @@ No pickle. A file is written whole or not at all: a reader never sees half of on
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from glasscell.core.typing import Array
 
 MODEL_FILE = "model.safetensors"
-FORMAT = "1"
+HEADER = "glasscell"  # the entry of the file's header that says what the weights are
+FORMAT = 1
 
 StrPath = str | os.PathLike[str]
 
@@ -47,13 +48,9 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
     """
     from safetensors.numpy import save as to_bytes  # noqa: PLC0415 - not paid for by `import glasscell`
 
-    header = {
-        "format": "pt",  # the layout is PyTorch's: the custom among safetensors files
-        "glasscell": FORMAT,
-        "kind": checkpoint.kind,
-        "config": json.dumps(checkpoint.config),
-    }
-    write_atomically(path, to_bytes(checkpoint.weights, header))
+    # One entry: safetensors would write several in an order that changes from run to run.
+    entry = json.dumps({"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config})
+    write_atomically(path, to_bytes(checkpoint.weights, {HEADER: entry}))
 
 
 def load(path: StrPath) -> Checkpoint:
@@ -75,21 +72,30 @@ def load(path: StrPath) -> Checkpoint:
         raise FileNotFoundError(f"there is no model at {file}")
     try:
         with safe_open(file, framework="np") as content:
-            header = content.metadata() or {}
+            entry = (content.metadata() or {}).get(HEADER)
             weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise ValueError(f"{file} is not a complete safetensors file: {error}") from None
-    if "glasscell" not in header:
+    except (TypeError, AttributeError) as error:  # such as bfloat16, which NumPy has not
+        raise ValueError(f"{file} has weights of a dtype that cannot be read: {error}") from None
+    if entry is None:
         raise ValueError(f"{file} is a safetensors file, but not a model that Glasscell saved")
-    if header["glasscell"] != FORMAT:
-        raise ValueError(f"{file} is in format {header['glasscell']!r}; this version reads format {FORMAT!r}")
-    return Checkpoint(header.get("kind", ""), _config(file, header), _checked(file, weights))
+    header = _parsed(file, entry)
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{file} is in format {header.get('format')!r}; this version reads format {FORMAT!r}")
+    kind, config = header.get("kind"), header.get("config")
+    if not (isinstance(kind, str) and isinstance(config, dict)):
+        what = "a header without the kind or the configuration of its model"
+        raise ValueError(f"{file} has {what}")  # noqa: TRY004 - of a file, not of a call
+    return Checkpoint(kind, config, _checked(file, weights))
 
 
 def write_atomically(path: StrPath, content: bytes) -> None:
     """Write a file so that at every moment the path holds the old content or the new, never a part."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -100,14 +106,14 @@ def write_atomically(path: StrPath, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _config(file: Path, header: Mapping[str, str]) -> dict[str, Any]:
+def _parsed(file: Path, entry: str) -> dict[str, Any]:
     try:
-        config = json.loads(header.get("config", ""))
-    except json.JSONDecodeError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} has a header without a configuration")  # noqa: TRY004 - of a file, not of a call
-    return config
+        header = json.loads(entry)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise ValueError(f"{file} has a header that cannot be read")  # noqa: TRY004 - of a file, not of a call
+    return header
 
 
 def _checked(file: Path, weights: dict[str, Array]) -> dict[str, Array]:

@@ -4,11 +4,10 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint, StrPath
@@ -19,7 +18,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
 from glasscell.tasks.batch import Batch
-from glasscell.tasks.copy import Bits, Copy, Integers, binary_array, decode, encode
+from glasscell.tasks.copy import Bits, Copy, Integers, decode, encode
 from glasscell.validation import float_type, from_columns, positive_integer, to_columns
 
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
@@ -93,7 +92,7 @@ class CopyLSTM:
         dtype: DTypeLike = np.float32,
         seed: Seed = 0,
     ) -> None:
-        self.task = Copy() if task is None else task
+        self.task = Copy() if task is None else _copy_task(task)
         self.dtype = float_type(dtype)
         H = UNITS_PER_BIT * self.task.width if hidden_size is None else positive_integer("hidden_size", hidden_size)
         L = positive_integer("num_layers", num_layers)
@@ -136,11 +135,7 @@ class CopyLSTM:
         -------
         array of int, same shape
         """
-        payload = binary_array("bits", bits)
-        k = self.task.bits_per_step
-        if payload.ndim not in (1, 2) or payload.shape[-1] % k:
-            lengths = f", the length a multiple of bits_per_step = {k}" if k > 1 else ""
-            raise ValueError(f"bits have shape {payload.shape}; expected (n,) or (B, n){lengths}")
+        payload = self.task.payload(bits)
         n = payload.shape[-1]
         inputs = self.task.present([payload.reshape(-1, n) if n else np.zeros((0, 0))], self.dtype).inputs
         return self.task.answers(self.forward(inputs)[0], n).reshape(payload.shape)
@@ -238,18 +233,15 @@ class CopyLSTM:
         -------
         dict
             ``loss`` in nats a bit, ``bits``, the share of bits that are right, and ``exact``, the share of sequences in
-            which every bit is right.
+            which every bit is right; NaN where there is none.
         """
         h, _ = self.lstm.forward_columns(batch.inputs.transpose(1, 2, 0))
         logits = self.readout.forward_columns(h).transpose(2, 0, 1)
         loss, _ = binary_cross_entropy(logits, batch.targets, batch.weights)
         asked = batch.weights > 0
         right = (logits > 0) == (batch.targets > 0)
-        return {
-            "loss": loss,
-            "bits": float(right[np.broadcast_to(asked, right.shape)].mean()),
-            "exact": float((right | ~asked).all(axis=(1, 2)).mean()),
-        }
+        of_bits, of_sequences = right[np.broadcast_to(asked, right.shape)], (right | ~asked).all(axis=(1, 2))
+        return {"loss": loss, "bits": _share(of_bits), "exact": _share(of_sequences)}
 
     def prepare_for(self, task: Copy) -> None:
         """Take a task as the model's own; `fit` does this.
@@ -259,9 +251,7 @@ class CopyLSTM:
         ValueError
             If its steps carry another number of bits than the model was made for.
         """
-        if not isinstance(task, Copy):
-            raise TypeError(f"a CopyLSTM learns a tasks.Copy, and was given a {type(task).__name__}")
-        if task.bits_per_step != self.task.bits_per_step:
+        if _copy_task(task).bits_per_step != self.task.bits_per_step:
             raise ValueError(
                 f"the task shows {task.bits_per_step} bits a step, the model was made for {self.task.bits_per_step}: "
                 "give the task to CopyLSTM(task=...) when making it"
@@ -311,13 +301,14 @@ class CopyLSTM:
     @classmethod
     def _from_torch(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
         task, sizes = Copy(**config["task"]), {name: value for name, value in config.items() if name != "task"}
-        lstm = LSTM.shapes(task.input_size, sizes["hidden_size"], sizes["num_layers"])
-        needed = sum(map(prod, lstm.values()))
-        if needed > sum(array.size for array in weights.values()):  # before memory is asked for
-            raise ValueError(f"a model of {sizes} has {needed} weights in its LSTM alone, more than the file holds")
+        given = {name: array.shape for name, array in weights.items()}
+        H, L = (positive_integer(name, sizes.get(name, "missing")) for name in ("hidden_size", "num_layers"))
+        first, layers = "lstm.weight_hh_l0", [name for name in given if name.startswith("lstm.weight_hh_l")]
+        check_shapes({name: given[name] for name in layers if name == first}, {first: (4 * H, H)})
+        if len(layers) != L:  # said before memory is asked for
+            raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L}")
         model = cls(**sizes, task=task, dtype=next(iter(weights.values())).dtype)
-        expected = {name: array.shape for name, array in model.to_torch().items()}
-        check_shapes({name: array.shape for name, array in weights.items()}, expected)
+        check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
         of_lstm = {name.removeprefix("lstm."): array for name, array in weights.items() if name.startswith("lstm.")}
         lstm_from_torch(of_lstm, model.lstm.parameters)
         for name, view in model.readout.parameters.items():
@@ -326,3 +317,13 @@ class CopyLSTM:
 
     def __repr__(self) -> str:
         return f"CopyLSTM({self.hidden_size}, num_layers={self.lstm.num_layers}, task={self.task}, dtype={self.dtype})"
+
+
+def _copy_task(task: Copy) -> Copy:
+    if not isinstance(task, Copy):
+        raise TypeError(f"a CopyLSTM learns a tasks.Copy, and was given {task!r}")
+    return task
+
+
+def _share(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if right.size else float("nan")

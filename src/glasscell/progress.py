@@ -32,34 +32,37 @@ def shown(steps: int) -> Iterator[Show]:
         def show(row: Mapping[str, float]) -> None:
             scores = _scores(row)
             if scores:
-                bar.set_postfix_str(scores, refresh=False)
+                bar.set_postfix_str(_text(row, scores), refresh=False)
             bar.update()
 
         yield show
 
 
 def _lines(steps: int) -> Iterator[Show]:
-    last: dict[str, float] = {}
-    printed = 0.0
-
-    def show(row: Mapping[str, float]) -> None:
-        nonlocal last, printed
-        last = {"loss": row["loss"]} | {name: last[name] for name in last if name != "loss"} | dict(row)
-        if row["update"] % max(1, steps // LINES) == 0:
-            write()
+    last: Mapping[str, float] = {}
+    scores: dict[str, float] = {}
+    printed, due = 0.0, 0.0
 
     def write() -> None:
-        nonlocal printed
-        printed = last["update"]
-        update = f"{int(printed):>{len(str(steps))}}"
-        sys.stderr.write(f"update {update} of {steps}   {_scores(last)}\n")
+        nonlocal printed, due
+        printed, due = last["update"], last["update"] + steps / LINES
+        sys.stderr.write(f"update {int(printed):>{len(str(steps))}} of {steps}   {_text(last, scores)}\n")
         sys.stderr.flush()
+
+    def show(row: Mapping[str, float]) -> None:
+        nonlocal last, scores
+        last, scores = row, _scores(row) or scores
+        if _scores(row) and row["update"] >= due:
+            write()
 
     yield show
     if last and printed != last["update"]:
         write()
 
 
-def _scores(row: Mapping[str, float]) -> str:
-    names = {name: name.removeprefix("validation_") for name in row if name.startswith("validation_")}
-    return "   ".join(f"{short} {row[name]:.4f}" for name, short in names.items())
+def _scores(row: Mapping[str, float]) -> dict[str, float]:
+    return {name.removeprefix("validation_"): row[name] for name in row if name.startswith("validation_")}
+
+
+def _text(row: Mapping[str, float], scores: Mapping[str, float]) -> str:
+    return "   ".join(f"{name} {value:.4f}" for name, value in {"batch loss": row["loss"], **scores}.items())

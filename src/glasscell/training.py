@@ -185,11 +185,13 @@ def fit(
     ValueError
         An option out of range, or a target that the model does not score.
     FloatingPointError
-        If loss or gradient stop being finite; the weights are those of before that update.
+        If loss or gradient stop being finite; the update is not made.
     """
     _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
     model.prepare_for(task)
     optimizer = Adam(0.02) if optimizer is None else optimizer
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer must be one such as Adam(0.02), and is {optimizer!r}")
     schedule = linear(steps) if schedule is None else schedule
     rng = np.random.default_rng(seed)
     vector = model.parameters.vector
@@ -200,7 +202,8 @@ def fit(
     history = History()
     passes = _passes(model, task, batch_size, truncate, rng, workspace)
 
-    with shown(steps) if progress else silent() as show:
+    overflow = np.errstate(over="ignore", invalid="ignore")  # it is found, and reported, below
+    with overflow, shown(steps) if progress else silent() as show:
         while history.updates < steps:
             loss, gradients, _ = next(passes)
             done = history.updates
@@ -257,21 +260,25 @@ def constant() -> Schedule:
 
 def linear(steps: int, final: float = 0.0) -> Schedule:
     """From 1 down to `final` in equal steps, over so many updates."""
+    positive_integer("steps", steps)
     return lambda done: final + (1 - final) * (1 - min(done / steps, 1))
 
 
 def cosine(steps: int, final: float = 0.0) -> Schedule:
     """From 1 down to `final` along half a cosine, over so many updates: Loshchilov & Hutter (2017)."""
+    positive_integer("steps", steps)
     return lambda done: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done / steps, 1)))
 
 
 def exponential(factor: float, every: int = 1) -> Schedule:
     """Times `factor` every so many updates."""
+    positive_integer("every", every)
     return lambda done: factor ** (done // every)
 
 
 def warmup(steps: int, then: Schedule) -> Schedule:
     """Up to 1 in equal steps over so many updates, times another schedule."""
+    positive_integer("steps", steps)
     return lambda done: min((done + 1) / steps, 1) * then(done)
 
 
@@ -282,9 +289,11 @@ def _reaches(scores: Mapping[str, float], target: Mapping[str, float]) -> bool:
 
 
 def _check_target(target: Mapping[str, float] | None, scores: Mapping[str, float]) -> None:
-    for name in target or ():
+    for name, value in (target or {}).items():
         if name not in scores:
             raise ValueError(f"target {name!r} is not a score of this model; known are {', '.join(scores)}")
+        if not math.isfinite(value):
+            raise ValueError(f"target {name!r} must be a finite number, and is {value!r}")
 
 
 def _check_options(

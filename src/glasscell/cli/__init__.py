@@ -4,18 +4,31 @@ A user's mistake is one line on standard error and exit status 2.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from glasscell.cli import copy, try_
 
 COMMANDS = (copy, try_)
 
 
+class Parser(argparse.ArgumentParser):
+    """One that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and exit with status 2."""
+        self.exit(2, f"glasscell: {message} (see {self.prog} --help)\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
-    parser = argparse.ArgumentParser(prog="glasscell", description="An LSTM you can see through.")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that this terminal cannot show is no reason to fail
+    parser = Parser(prog="glasscell", description="An LSTM you can see through.")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
         command.add_to(commands)

@@ -1,8 +1,10 @@
 """``glasscell copy``: train an LSTM to copy binary sequences, and show that it copies those it never saw."""
 
 import argparse
+import contextlib
 import io
 import itertools
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,7 @@ from glasscell.core.optimizers import Adam
 from glasscell.models import UNITS_PER_BIT, CopyLSTM
 from glasscell.tasks.copy import MODES, Copy, encode
 from glasscell.training import History, fit
+from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -41,18 +44,18 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     task.add_argument("--mode", choices=MODES, default="recall", help="give the bits back after all, or at once")
     task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits shown at a time")
-    task.add_argument("--noise", type=float, default=Copy.noise, help="on the bits that training shows")
+    task.add_argument("--noise", type=float, help="on the bits that training shows; 0.7 if not given, 0.4 from 13 bits")
     model = parser.add_argument_group("the model")
     model.add_argument("--hidden-size", type=int, metavar="H", help=f"units; {UNITS_PER_BIT} a bit if not given")
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers")
     training = parser.add_argument_group("training")
-    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates at most")
+    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates")
     training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences an update")
     training.add_argument("--learning-rate", type=float, default=0.02, metavar="RATE", help="of Adam")
     training.add_argument("--seed", type=int, default=0, help="of weights and batches")
     output = parser.add_argument_group("what is written")
     output.add_argument(
-        "--out", type=Path, metavar="FOLDER", help=f"if not given, {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, …"
+        "--out", type=Path, metavar="FOLDER", help=f"if not given, {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on"
     )
     output.add_argument("--overwrite", action="store_true", help="replace an earlier run in that folder")
     parser.set_defaults(run=run)
@@ -66,40 +69,56 @@ def run(options: argparse.Namespace) -> None:
     task = Copy(width, options.mode, k, min_width, options.noise)
     model = CopyLSTM(options.hidden_size, task=task, num_layers=options.num_layers, seed=options.seed)
     optimizer = Adam(options.learning_rate)
+    for name in ("steps", "batch_size"):
+        positive_integer(name, getattr(options, name))
     folder = claim(options.out, overwrite=options.overwrite)
 
     values = model.parameters.vector.size
     what = f"an LSTM of {model.hidden_size} units ({values} weights)"
     print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.")
-    start = time.perf_counter()
-    history = fit(
-        model,
-        task,
-        options.steps,
-        batch_size=options.batch_size,
-        optimizer=optimizer,
-        progress=True,
-        seed=options.seed,
-    )
-    print(f"{history.updates} updates in {time.perf_counter() - start:.1f} s.\n")
-    show(model)
-    write(model, history, folder)
+    try:
+        start = time.perf_counter()
+        history = fit(
+            model,
+            task,
+            options.steps,
+            batch_size=options.batch_size,
+            optimizer=optimizer,
+            progress=True,
+            seed=options.seed,
+        )
+        print(f"{history.updates} updates in {time.perf_counter() - start:.1f} s.\n")
+        show(model)
+        write(model, history, folder, overwrite=options.overwrite)
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty, and stays
+            folder.rmdir()
 
 
 def claim(folder: Path | None, *, overwrite: bool) -> Path:
     """The folder to write to, made and found writable; never one that holds a run, unless told so."""
-    if folder is None:
-        numbered = itertools.chain([DEFAULT_FOLDER], (Path(f"{DEFAULT_FOLDER}-{n}") for n in itertools.count(2)))
-        folder = DEFAULT_FOLDER if overwrite else next(free for free in numbered if not earlier_run(free))
-    if earlier_run(folder) and not overwrite:
-        files = ", ".join(earlier_run(folder))
-        raise ValueError(f"{folder} holds an earlier run ({files}): give another --out, or --overwrite")
     try:
+        if folder is None and not overwrite:
+            return new_folder(DEFAULT_FOLDER)
+        folder = folder or DEFAULT_FOLDER
+        if earlier_run(folder) and not overwrite:
+            files = ", ".join(earlier_run(folder))
+            raise ValueError(f"{folder} holds an earlier run ({files}): give another --out, or --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / ".writable", b"")
-        (folder / ".writable").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError as error:
-        raise ValueError(f"cannot write to the folder {folder}: {error.strerror}") from None
+        raise ValueError(f"cannot write to the folder {folder or DEFAULT_FOLDER}: {error.strerror}") from None
+
+
+def new_folder(like: Path) -> Path:
+    """That folder, or the first of …-2, …-3, … that is not there yet: made, so that no other run takes it."""
+    like.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = like if number == 1 else like.with_name(f"{like.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
     return folder
 
 
@@ -129,8 +148,10 @@ def show(model: CopyLSTM) -> None:
     print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
 
 
-def write(model: CopyLSTM, history: History, folder: Path) -> None:
+def write(model: CopyLSTM, history: History, folder: Path, *, overwrite: bool) -> None:
     """The files of the run, each whole or not at all."""
+    if earlier_run(folder) and not overwrite:  # of another run, while this one trained
+        folder = new_folder(folder)
     model.save(folder / MODEL_FILE)
     history.save(folder / HISTORY_FILE)
     written = [MODEL_FILE, HISTORY_FILE]
@@ -142,6 +163,8 @@ def write(model: CopyLSTM, history: History, folder: Path) -> None:
         plot_gates(model, example).savefig(picture, format="png", dpi=120)
         write_atomically(folder / PICTURE_FILE, picture.getvalue())
         written.append(PICTURE_FILE)
+    else:
+        (folder / PICTURE_FILE).unlink(missing_ok=True)  # of the run that is replaced
     print(f"Written to {folder}: {', '.join(written)}")
     if PICTURE_FILE not in written:
         print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")

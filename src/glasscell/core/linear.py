@@ -71,7 +71,7 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     (T, M, B), N = a.shape, b.shape[1]
     if B >= NARROW and T * M * N * B <= SMALL_PRODUCT:
         of_steps = np.matmul(a, b.transpose(0, 2, 1), out=buffers.take("of_steps", (T, M, N), a.dtype))
-        return of_steps.sum(axis=0)
+        return np.asarray(of_steps.sum(axis=0))
     product: Array = np.dot(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T)
     return product
 

@@ -52,7 +52,7 @@ def encode(integers: int | Iterable[int], width: int) -> Bits:
     >>> encode(25, width=8)
     array([0, 0, 0, 1, 1, 0, 0, 1])
     """
-    check_width("width", width)
+    width = check_width("width", width)
     if not isinstance(integers, Iterable):
         return cast("Bits", encode([integers], width)[0])
     return _bits(np.array([_integer(value, width) for value in integers], np.uint64), width)
@@ -98,9 +98,10 @@ class Copy:
         Bits shown at a time; divides `width`.
     min_width : int, optional
         Lengths are mixed: each training sequence has a width drawn evenly from `min_width` to `width` (in whole steps).
-    noise : float
-        Standard deviation of the Gaussian noise on the bits that training shows, which are -1 and +1. Without it, a
-        model learns the few integers of a small width by heart, and copies others badly. Only training has noise.
+    noise : float, optional
+        Standard deviation of the Gaussian noise on the bits that training shows, which are -1 and +1. With 0, a model
+        learns the few integers of a small width by heart, and copies others badly. If not given, it is 0.7 up to 12
+        bits, and 0.4 beyond, where integers are many. Only training has noise.
     held_out : float
         Share of the integers of each width that training never draws; at least one is held out, at least one is not.
     seed : int
@@ -111,30 +112,44 @@ class Copy:
     mode: Mode = "recall"
     bits_per_step: int = 1
     min_width: int | None = None
-    noise: float = 0.7
+    noise: float | None = None
     held_out: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_width("width", self.width)
-        check_width("bits_per_step", self.bits_per_step)
+        for name in ("width", "bits_per_step", *["min_width"] * (self.min_width is not None)):
+            object.__setattr__(
+                self, name, check_width(name, getattr(self, name))
+            )  # a plain int, also where NumPy's came
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}; known are 'recall' and 'echo'")
         for name, value in (("width", self.width), ("min_width", self.shortest)):
             if value % self.bits_per_step:
                 raise ValueError(f"{name} must be a multiple of bits_per_step = {self.bits_per_step}, and is {value}")
-        check_width("min_width", self.shortest)
         if self.shortest > self.width:
             raise ValueError(f"min_width must be at most width = {self.width}, and is {self.shortest}")
-        if not 0 <= self.noise < np.inf:
-            raise ValueError(f"noise must be a standard deviation of 0 or more, and is {self.noise!r}")
+        object.__setattr__(self, "seed", operator.index(self.seed))
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, and is {self.seed}")
+        object.__setattr__(self, "held_out", float(self.held_out))
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a share between 0 and 1, and is {self.held_out!r}")
+        if self.noise is not None:
+            object.__setattr__(self, "noise", float(self.noise))
+        if not 0 <= self.training_noise < np.inf:
+            raise ValueError(f"noise must be a standard deviation of 0 or more, and is {self.noise!r}")
 
     @property
     def shortest(self) -> int:
         """The width of the shortest sequences."""
         return self.width if self.min_width is None else self.min_width
+
+    @property
+    def training_noise(self) -> float:
+        """Standard deviation of the noise on the bits that training shows."""
+        if self.noise is not None:
+            return self.noise
+        return 0.7 if self.width <= ENUMERABLE_WIDTH else 0.4
 
     @property
     def input_size(self) -> int:
@@ -159,13 +174,13 @@ class Copy:
         Returns
         -------
         Batch
-            T is that of the longest width; shorter sequences end with silence of weight 0.
+            T is that of the longest sequence drawn; shorter ones end with silence of weight 0.
         """
         batch = self.present(self._draw(size, rng), dtype)
         shown = batch.inputs[:, :, : self.bits_per_step]
-        if self.noise:
+        if self.training_noise:
             noise = rng.standard_normal(shown.shape, np.float32).astype(dtype)
-            noise *= self.noise
+            noise *= self.training_noise
             noise *= shown != 0  # silence stays silent
             shown += noise
         return batch
@@ -186,6 +201,8 @@ class Copy:
         size : int, optional
             At most so many; without it all of them, or 4096 at widths that have more.
         """
+        if size is not None and size < 0:
+            raise ValueError(f"size must be 0 or more, and is {size}")
         count = self._held_out_count(self.width)
         wanted = min(count, 1 << ENUMERABLE_WIDTH if size is None else size)
         rng = np.random.default_rng([self.seed, self.width])
@@ -202,6 +219,14 @@ class Copy:
         values = cast("Integers", np.atleast_1d(decode(encode(integers, width))).astype(np.uint64))
         held_out = self._rank(values, width) < self._held_out_count(width)
         return held_out if isinstance(integers, Iterable) else held_out[0]
+
+    def payload(self, bits: ArrayLike) -> Bits:
+        """The bits, (n,) or (B, n), if they are 0 and 1 and fill whole steps."""
+        payload, k = binary_array("bits", bits), self.bits_per_step
+        if payload.ndim not in (1, 2) or payload.shape[-1] % k:
+            whole_steps = f", n a multiple of bits_per_step = {k}" if k > 1 else ""
+            raise ValueError(f"bits have shape {payload.shape}; expected (n,) or (B, n){whole_steps}")
+        return payload
 
     def present(self, payloads: Iterable[ArrayLike], dtype: DTypeLike = np.float32) -> Batch:
         """Lay payloads out as sequences, the way this task shows them.
@@ -323,17 +348,21 @@ class Copy:
         return ranks
 
 
-def check_width(name: str, width: int) -> None:
-    """Refuse what is not an integer from 1 to 64."""
+def check_width(name: str, width: int) -> int:
+    """The width, if it is an integer from 1 to 64."""
     if isinstance(width, bool) or not isinstance(width, int | np.integer):
         raise TypeError(f"{name} must be an integer, and is {width!r}")
     if not 1 <= width <= MAX_WIDTH:
         raise ValueError(f"{name} must be from 1 to {MAX_WIDTH}, and is {width}")
+    return int(width)
 
 
 def binary_array(name: str, bits: ArrayLike) -> Bits:
     """The value as an array of 0 and 1, if it is that."""
-    given = np.asarray(bits)
+    try:
+        given = np.asarray(bits)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, and are sequences of different lengths") from None
     if given.size and given.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be 0 and 1, and have dtype {given.dtype}")
     bad = (given != 0) & (given != 1)

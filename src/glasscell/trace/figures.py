@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 from glasscell.core.activations import sigmoid
 from glasscell.core.typing import Array
 from glasscell.models import CopyLSTM
-from glasscell.tasks.copy import binary_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,14 +40,14 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> "Figure":
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    payload = binary_array("bits", bits)
-    if payload.ndim != 1:
-        raise ValueError(f"bits have shape {payload.shape}; expected one sequence, (n,)")
+    payload = model.task.payload(bits)
+    if payload.ndim != 1 or not payload.size:
+        raise ValueError(f"bits have shape {payload.shape}; expected one sequence, (n,) with n ≥ 1")
     batch = model.task.present([payload[None]], model.dtype)
     logits, _, tape = model.forward(batch.inputs)
     top = tape.lstm.layers[-1]
     T, H = top.T, top.H
-    units = np.argsort(np.abs(top.c[:, :, 0]).argmax(axis=0), kind="stable") if T else np.arange(H)
+    units = np.argsort(np.abs(top.c[:, :, 0]).argmax(axis=0), kind="stable")
 
     figure = Figure(figsize=(min(24, 3.4 + 0.34 * T), 11), layout="constrained")
     k = model.task.bits_per_step
@@ -78,7 +77,7 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> "Figure":
         axes.tick_params(labelsize=8, colors=MUTED)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    if model.task.mode == "recall" and T:
+    if model.task.mode == "recall":
         for axes in (shown, *rows, answered):
             axes.axvline(T // 2, color=INK, lw=0.8, ls=":")
     right = bool((model.copy(payload) == payload).all())
