@@ -39,7 +39,7 @@ def ours(task: gc.tasks.Copy, batch: gc.tasks.Batch) -> Callable[[], None]:
     return step
 
 
-def theirs(batch: gc.tasks.Batch, *, batch_first: bool, fused: bool, threads: int) -> Callable[[], None]:
+def theirs(batch: gc.tasks.Batch, *, batch_first: bool, fused: bool) -> Callable[[], None]:
     lstm = torch.nn.LSTM(batch.inputs.shape[2], 32, batch_first=batch_first)
     readout = torch.nn.Linear(32, batch.targets.shape[2])
     parameters = [*lstm.parameters(), *readout.parameters()]
@@ -48,7 +48,6 @@ def theirs(batch: gc.tasks.Batch, *, batch_first: bool, fused: bool, threads: in
     x, targets, weights = parts if batch_first else [part.transpose(0, 1).contiguous() for part in parts]
 
     def step() -> None:
-        torch.set_num_threads(threads)
         optimizer.zero_grad(set_to_none=True)
         hidden, _ = lstm(x)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(readout(hidden), targets, weight=weights)
@@ -59,7 +58,9 @@ def theirs(batch: gc.tasks.Batch, *, batch_first: bool, fused: bool, threads: in
     return step
 
 
-def seconds_a_step(step: Callable[[], None]) -> float:
+def seconds_a_step(step: Callable[[], None], threads: int = 1) -> float:
+    torch.set_num_threads(threads)
+    step()
     start = time.perf_counter()
     for _ in range(TURN):
         step()
@@ -75,22 +76,20 @@ def main() -> int:
     torch.manual_seed(0)
     step = ours(task, batch)
     rivals = {
-        f"threads={threads} fused={fused} batch_first={batch_first}": theirs(
-            batch, batch_first=batch_first, fused=fused, threads=threads
+        f"threads={threads} fused={fused} batch_first={batch_first}": (
+            theirs(batch, batch_first=batch_first, fused=fused),
+            threads,
         )
         for threads in range(1, (os.cpu_count() or 1) + 1)
         for fused in (True, False)
         for batch_first in (True, False)
     }
-    for warm in (step, *rivals.values()):
-        seconds_a_step(warm)
-    best = min(rivals, key=lambda name: statistics.median(seconds_a_step(rivals[name]) for _ in range(10)))
-    pairs = [(seconds_a_step(step), seconds_a_step(rivals[best])) for _ in range(turns)]
+    best = min(rivals, key=lambda name: statistics.median(seconds_a_step(*rivals[name]) for _ in range(15)))
+    pairs = [(seconds_a_step(step), seconds_a_step(*rivals[best])) for _ in range(turns)]
     mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratios = sorted(b / a for a, b in pairs)
     ratio = statistics.median(ratios)
-    shape = "(I, H, T, B) = (2, 32, 17, 64)"
-    print(f"one training step at {shape}, {turns} turns of {TURN} steps, medians")
+    print(f"one training step at (I, H, T, B) = (2, 32, 17, 64), {turns} turns of {TURN} steps each, medians")
     print(f"  Glasscell {mine * 1e6:7.0f} µs")
     print(f"  PyTorch   {other * 1e6:7.0f} µs   ({torch.__version__}, {best})")
     print(f"  PyTorch / Glasscell: {ratio:.2f}   (turns from {ratios[0]:.2f} to {ratios[-1]:.2f}; bar {BAR})")

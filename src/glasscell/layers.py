@@ -255,7 +255,8 @@ class LSTM:
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L, H, B).
         """
         buffers = buffers or Buffers()
-        dh0, dc0 = [], []
+        L, H, B = self.num_layers, self.hidden_size, dy.shape[2]
+        d_start = LSTMState(*(buffers.take(name, (L, H, B), self.dtype) for name in ("dh0", "dc0")))
         for layer in reversed(range(self.num_layers)):
             dh_T, dc_T = (0.0, 0.0) if d_final is None else (d_final.h[layer], d_final.c[layer])
             gradient = lstm.backward(
@@ -265,10 +266,9 @@ class LSTM:
             if self.learn_initial_state:
                 gradients[f"initial_h_l{layer}"][:] = gradient.dh0.sum(axis=1) * tape.learned_start
                 gradients[f"initial_c_l{layer}"][:] = gradient.dc0.sum(axis=1) * tape.learned_start
-            dh0.append(gradient.dh0)
-            dc0.append(gradient.dc0)
+            d_start.h[layer], d_start.c[layer] = gradient.dh0, gradient.dc0
             dy = gradient.dx
-        return dy, LSTMState(np.stack(dh0[::-1]), np.stack(dc0[::-1]))
+        return dy, d_start
 
     def _state_columns(self, name: str, state: LSTMState, B: int, *, single: bool) -> LSTMState:
         shape = (self.num_layers, self.hidden_size) if single else (self.num_layers, B, self.hidden_size)

@@ -7,6 +7,7 @@ without an answer) out of the loss. The loss of nothing is 0. Sums are taken in 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.activations import sigmoid
 from glasscell.core.typing import Array
 
 
@@ -30,9 +31,9 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
     gradient : array
         dL/dz = w (σ(z) - y) / Σ w.
     """
-    e = np.exp(-np.abs(logits))  # in (0, 1]
-    losses = np.maximum(logits, 0) - logits * targets + np.log1p(e)
-    gradient = np.where(logits >= 0, 1, e) / (1 + e) - targets
+    targets = targets.astype(logits.dtype, copy=False)
+    losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+    gradient = sigmoid(logits) - targets
     return _weighted_mean(losses, gradient, weights)
 
 
@@ -59,13 +60,12 @@ def categorical_cross_entropy(
         dL/dz = w (softmax(z) - onehot(y)) / Σ w, the shape of `logits`.
     """
     index = np.expand_dims(targets, axis)
-    with np.errstate(
-        over="ignore"
-    ):  # two logits so far apart that their difference is infinite: e^-inf is 0, as it should be
+    # Two logits can be so far apart that their difference is infinite: e^-inf is 0, as it should be.
+    with np.errstate(over="ignore"):
         shifted = logits - logits.max(axis=axis, keepdims=True, initial=np.finfo(logits.dtype).min)
     gradient = np.exp(shifted)
     total = gradient.sum(axis=axis, keepdims=True)
-    losses = np.log(total) - np.take_along_axis(shifted, index, axis)
+    losses = np.minimum(np.log(total) - np.take_along_axis(shifted, index, axis), np.finfo(logits.dtype).max)
     gradient /= total
     np.put_along_axis(gradient, index, np.take_along_axis(gradient, index, axis) - 1, axis)
     if weights is not None:
@@ -88,7 +88,7 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
     gradient : array
         dL/dy = 2 w (y - t) / Σ w.
     """
-    difference = outputs - targets
+    difference = outputs - targets.astype(outputs.dtype, copy=False)
     return _weighted_mean(difference * difference, 2 * difference, weights)
 
 
@@ -98,7 +98,7 @@ def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tup
     if weights is not None:
         losses *= weights
         gradient *= weights
-        count *= float(weights.mean(dtype=np.float64)) if weights.size else 0.0
+        count = float(weights.sum(dtype=np.float64)) * (losses.size // max(1, weights.size))
     if count == 0:
         gradient[...] = 0
         return 0.0, gradient

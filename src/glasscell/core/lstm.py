@@ -16,6 +16,8 @@ Why it is fast, in the order of what it saves:
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
 
+from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,8 @@ BLOCK_BYTES = 1 << 20  # backward factors computed at a time: half of a core's s
 
 class Tape:
     """All that a forward pass computed, by name; what a backward pass reads. Every name is a view ``(T, H, B)``.
+
+    The arrays behind the names have one slot more, for the state; what no name reaches there is arbitrary, or 0.
 
     Attributes
     ----------
@@ -52,6 +56,7 @@ class Tape:
         self.kernel[:] = kernel  # the caller may change his before the backward pass
         self.x[:] = x
         self.columns[:, -1] = 1
+        self.columns[0, : 2 * H] = 0
 
     @property
     def i(self) -> Array:
@@ -137,31 +142,17 @@ def forward(
     Tape
         The outputs are ``tape.h``, the final state ``tape.hiddens[-1]`` and ``tape.cells[-1]``.
     """
-    tape = Tape(kernel, x, buffers or Buffers())
+    buffers = buffers or Buffers()
+    tape = Tape(kernel, x, buffers)
     tape.hiddens[0] = h0
     tape.cells[0] = c0
-    H = tape.H
     half = np.array(0.5, tape.dtype)
     W = kernel.copy()
-    W[: 3 * H] *= half  # tanh(z/2) for the three sigmoids
+    W[: 3 * tape.H] *= half  # tanh(z/2) for the three sigmoids
 
     dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
-    before, after = tape.gates[:-1], tape.columns[1:]
-    for u, z, sigmoids, i_f, o, g_c, ig_fc, ig, fc, c, tanh_c, h in zip(
-        tape.u,  # (K, B)
-        before[:, : 4 * H],
-        before[:, : 3 * H],  # i f o
-        before[:, : 2 * H],
-        tape.o,
-        before[:, 3 * H :],
-        after[:, : 2 * H],
-        after[:, :H],
-        after[:, H : 2 * H],
-        tape.c,
-        tape.tanh_c,
-        tape.h,
-        strict=True,
-    ):
+    steps = buffers.steps("forward", (tape.columns, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
+    for u, z, sigmoids, i_f, o, g_c, ig_fc, ig, fc, c, tanh_c, h in steps:
         dot(W, u, z)
         tanh(z, z)
         multiply(sigmoids, half, sigmoids)
@@ -171,6 +162,13 @@ def forward(
         tanh(c, tanh_c)
         multiply(o, tanh_c, h)
     return tape
+
+
+def _forward_views(tape: Tape) -> Iterable[tuple[Array, ...]]:
+    H, before, after = tape.H, tape.gates[:-1], tape.columns[1:]
+    z, sigmoids, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
+    ig_fc, ig, fc = after[:, : 2 * H], after[:, :H], after[:, H : 2 * H]
+    return zip(tape.u, z, sigmoids, i_f, tape.o, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h, strict=True)
 
 
 @np.errstate(under="ignore")
@@ -205,7 +203,6 @@ def backward(
     buffers = buffers or Buffers()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
     W_h = np.ascontiguousarray(tape.kernel[:, :H].T)  # (H, 4H): a transposed view is slower at every step
-    W_x = np.ascontiguousarray(tape.kernel[:, H:-1].T)  # (I, 4H)
 
     dkernel = np.zeros_like(tape.kernel)
     dx = buffers.take("dx", (T if need_dx else 0, I, B), dtype)
@@ -216,21 +213,18 @@ def backward(
     from_next[:] = dh_T
     running_dc[:] = dc_T
 
-    steps = _steps_in_a_block(tape)
+    length = max(1, min(T, _steps_in_a_block(tape)))
+    factors = buffers.take("factors", (length, 4 * H, B), dtype)
+    dc_dh = buffers.take("dc_dh", (length, H, B), dtype)
+    spare = min(-tape.kernel.shape[1] % 4, 2 * H)  # BLAS is quicker with a multiple of 4 rows: u, and some before it
     dot, multiply, add = np.dot, np.multiply, np.add
-    for end in range(T, 0, -steps):
-        block = slice(max(0, end - steps), end)
-        dz_block, dc_dh = _factors(tape, block, buffers.part("block"))
-        by_pair = dz_block.reshape(len(dz_block), 2, 2, H, B)
-        for dz, factors_i_f, factors_o_g, factor_c, f, dh_t in zip(
-            dz_block[::-1],
-            by_pair[::-1, 0],
-            by_pair[::-1, 1],
-            dc_dh[::-1],
-            tape.f[block][::-1],
-            dh[block][::-1],
-            strict=True,
-        ):
+    for end in range(T, 0, -length):
+        block = slice(max(0, end - length), end)
+        dz_block, dc_dh_block = factors[: end - block.start], dc_dh[: end - block.start]
+        _write_factors(tape, block, dz_block, dc_dh_block)
+        views = partial(_backward_views, tape, block, dz_block, dc_dh_block)
+        steps = buffers.steps(f"backward {block.start}", (tape.gates, factors, dc_dh), views)
+        for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t in zip(steps, dh[block][::-1], strict=True):
             add(dh_t, from_next, running_dh)
             multiply(running_dh, factor_c, through_h)
             add(running_dc, through_h, running_dc)
@@ -238,10 +232,17 @@ def backward(
             multiply(factors_o_g, dh_dc, factors_o_g)
             multiply(running_dc, f, running_dc)
             dot(W_h, dz, from_next)
-        dkernel += sum_of_outer_products(dz_block, tape.u[block], buffers.part("block"))
+        rows = tape.columns[:-1, 2 * H - spare :][block]
+        dkernel += sum_of_outer_products(rows, dz_block, buffers)[spare:].T
         if need_dx:
-            np.matmul(W_x, dz_block, out=dx[block])
+            np.matmul(tape.kernel[:, H:-1].T, dz_block, out=dx[block])
     return Gradient(dkernel, dx, from_next, running_dc)
+
+
+def _backward_views(tape: Tape, block: slice, dz: Array, dc_dh: Array) -> Iterable[tuple[Array, ...]]:
+    by_pair = dz.reshape(len(dz), 2, 2, tape.H, tape.B)  # [i f] and [o g]
+    last_first = (dz, by_pair[:, 0], by_pair[:, 1], dc_dh, tape.f[block])
+    return zip(*(views[::-1] for views in last_first), strict=True)
 
 
 def _steps_in_a_block(tape: Tape) -> int:
@@ -249,7 +250,7 @@ def _steps_in_a_block(tape: Tape) -> int:
     return max(1, BLOCK_BYTES // max(1, bytes_per_step))
 
 
-def _factors(tape: Tape, block: slice, buffers: Buffers) -> tuple[Array, Array]:
+def _write_factors(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
     """What the gradients of a block of steps are multiples of, before any gradient is known.
 
     With dc the whole gradient on c, the chain rule of :func:`glasscell.core.cell.step_backward` reads::
@@ -258,25 +259,20 @@ def _factors(tape: Tape, block: slice, buffers: Buffers) -> tuple[Array, Array]:
         dz_f = dc ∘ (1-f) ∘ f∘c_prev     dz_g = dc ∘ (i - i∘g∘g)
         dc   = dc_next + dh ∘ (o - h∘tanh c)
 
-    Returns
-    -------
+    Parameters
+    ----------
     factors : array (steps, 4H, B)
-        Of z: rows i f o g.
+        Written: those of dz, rows i f o g.
     dc_dh : array (steps, H, B)
-        Of dc with respect to dh.
+        Written: that of dh in dc.
     """
     H = tape.H
     sigmoids = tape.gates[:-1][block, : 3 * H]
     partners = tape.columns[1:][block, : 3 * H]  # i∘g, f∘c_prev, h
-    factors = buffers.take("factors", (len(sigmoids), 4 * H, tape.B), tape.dtype)
-
     of_sigmoids, of_g = factors[:, : 3 * H], factors[:, 3 * H :]
     np.subtract(1, sigmoids, out=of_sigmoids)
     np.multiply(of_sigmoids, partners, out=of_sigmoids)
     np.multiply(partners[:, :H], tape.g[block], out=of_g)
     np.subtract(tape.i[block], of_g, out=of_g)
-
-    dc_dh = buffers.take("dc_dh", (len(sigmoids), H, tape.B), tape.dtype)
     np.multiply(tape.h[block], tape.tanh_c[block], out=dc_dh)
     np.subtract(tape.o[block], dc_dh, out=dc_dh)
-    return factors, dc_dh

@@ -186,11 +186,11 @@ class Adam:
         scratch *= 1 - self.beta2
         square *= self.beta2
         square += scratch
+        correction = sqrt(1 - self.beta2**t)
         np.sqrt(square, out=scratch)
-        scratch /= sqrt(1 - self.beta2**t)
-        scratch += self.epsilon
+        scratch += self.epsilon * correction
         np.divide(mean, scratch, out=scratch)
-        scratch *= rate / (1 - self.beta1**t)
+        scratch *= rate * correction / (1 - self.beta1**t)
         vector -= scratch
 
 
@@ -217,6 +217,8 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     float
         The norm before clipping.
     """
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm must be 0 or more, and is {max_norm!r}")
     norm = global_norm(gradient)
     if norm + 1e-6 > max_norm:
         gradient *= max_norm / (norm + 1e-6)
@@ -225,12 +227,17 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
 
 def clip_by_value(gradient: Array, limit: float) -> None:
     """Clip every component to [-limit, limit], in place."""
+    if not limit > 0:
+        raise ValueError(f"limit must be above 0, and is {limit!r}")
     np.clip(gradient, -limit, limit, out=gradient)
 
 
+@np.errstate(over="ignore", under="ignore")
 def global_norm(gradient: Array) -> float:
-    """The Euclidean norm of the whole gradient."""
-    return float(np.linalg.norm(gradient))
+    """The Euclidean norm of the whole gradient, also where its square overflows the dtype."""
+    norm = sqrt(float(np.dot(gradient, gradient)))
+    largest = float(np.abs(gradient).max()) if norm == inf else 0.0
+    return largest * global_norm(gradient / largest) if 0 < largest < inf else norm
 
 
 def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:

@@ -245,7 +245,8 @@ class Copy:
         steps = [np.reshape(bits, (len(bits), np.shape(bits)[1] // k, k)) for bits in map(np.asarray, payloads)]
         B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
         T = 2 * S + 1 if self.mode == "recall" else S
-        batch = Batch(np.zeros((B, T, k + 1), dtype), np.zeros((B, T, k), dtype), np.zeros((B, T, 1), dtype))
+        # In memory (T, features, B), as models keep them: their transposition then costs nothing.
+        batch = Batch(*(np.zeros((T, features, B), dtype).transpose(2, 0, 1) for features in (k + 1, k, 1)))
         first = 0
         for bits in steps:
             rows, n = slice(first, first + len(bits)), bits.shape[1]
