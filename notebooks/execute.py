@@ -16,7 +16,9 @@ def execute(source: Path) -> nbformat.NotebookNode:
     notebook = jupytext.read(source)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False).execute(cwd=source.parent)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False).execute(
+        cwd=source.parent
+    )
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     return notebook
 
