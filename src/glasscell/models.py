@@ -63,6 +63,7 @@ class CopyLSTM:
     initializer : {"orthogonal", "glorot", "uniform"}
         See :class:`glasscell.LSTM`.
     forget_bias : float
+        Between PyTorch's 0 and Keras' 1: what docs/copy_task.md found to serve all widths.
     dtype : float32 or float64
     seed : int or numpy.random.Generator
 
@@ -88,7 +89,7 @@ class CopyLSTM:
         num_layers: int = 1,
         learn_initial_state: bool = False,
         initializer: Initializer = "orthogonal",
-        forget_bias: float = 1.0,
+        forget_bias: float = 0.5,
         dtype: DTypeLike = np.float32,
         seed: Seed = 0,
     ) -> None:

@@ -132,7 +132,7 @@ def fit(
     batch_size: int = 64,
     optimizer: Optimizer | None = None,
     schedule: Schedule | None = None,
-    clip_norm: float | None = 1.0,
+    clip_norm: float | None = 0.25,
     clip_value: float | None = None,
     truncate: int | None = None,
     target: Mapping[str, float] | None = None,

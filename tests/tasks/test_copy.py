@@ -269,7 +269,7 @@ def test_the_validation_batch_is_always_the_same():
     task = Copy(16, min_width=2, noise=0.1)
     first, again, other = task.validation_batch(), task.validation_batch(), Copy(16, min_width=2, seed=1)
     np.testing.assert_array_equal(first.inputs, again.inputs)
-    assert len(first.inputs) == 256
+    assert len(first.inputs) == 64
     assert (first.inputs != other.validation_batch().inputs).any()
 
 

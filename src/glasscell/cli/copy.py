@@ -44,7 +44,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     task.add_argument("--mode", choices=MODES, default="recall", help="give the bits back after all, or at once")
     task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits shown at a time")
-    task.add_argument("--noise", type=float, help="on the bits that training shows; 0.7 if not given, 0.4 from 13 bits")
+    task.add_argument("--noise", type=float, default=Copy.noise, help="on the bits that training shows")
     model = parser.add_argument_group("the model")
     model.add_argument("--hidden-size", type=int, metavar="H", help=f"units; {UNITS_PER_BIT} a bit if not given")
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers")

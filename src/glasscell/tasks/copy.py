@@ -98,10 +98,9 @@ class Copy:
         Bits shown at a time; divides `width`.
     min_width : int, optional
         Lengths are mixed: each training sequence has a width drawn evenly from `min_width` to `width` (in whole steps).
-    noise : float, optional
-        Standard deviation of the Gaussian noise on the bits that training shows, which are -1 and +1. With 0, a model
-        learns the few integers of a small width by heart, and copies others badly. If not given, it is 0.7 up to 12
-        bits, and 0.4 beyond, where integers are many. Only training has noise.
+    noise : float
+        Standard deviation of the Gaussian noise on the bits that training shows, which are -1 and +1. Without it, a
+        model learns the few integers of a small width by heart, and copies others badly. Only training has noise.
     held_out : float
         Share of the integers of each width that training never draws; at least one is held out, at least one is not.
     seed : int
@@ -112,7 +111,7 @@ class Copy:
     mode: Mode = "recall"
     bits_per_step: int = 1
     min_width: int | None = None
-    noise: float | None = None
+    noise: float = 0.7
     held_out: float = 0.2
     seed: int = 0
 
@@ -134,22 +133,14 @@ class Copy:
         object.__setattr__(self, "held_out", float(self.held_out))
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a share between 0 and 1, and is {self.held_out!r}")
-        if self.noise is not None:
-            object.__setattr__(self, "noise", float(self.noise))
-        if not 0 <= self.training_noise < np.inf:
+        object.__setattr__(self, "noise", float(self.noise))
+        if not 0 <= self.noise < np.inf:
             raise ValueError(f"noise must be a standard deviation of 0 or more, and is {self.noise!r}")
 
     @property
     def shortest(self) -> int:
         """The width of the shortest sequences."""
         return self.width if self.min_width is None else self.min_width
-
-    @property
-    def training_noise(self) -> float:
-        """Standard deviation of the noise on the bits that training shows."""
-        if self.noise is not None:
-            return self.noise
-        return 0.7 if self.width <= ENUMERABLE_WIDTH else 0.4
 
     @property
     def input_size(self) -> int:
@@ -178,16 +169,16 @@ class Copy:
         """
         batch = self.present(self._draw(size, rng), dtype)
         shown = batch.inputs[:, :, : self.bits_per_step]
-        if self.training_noise:
+        if self.noise:
             noise = rng.standard_normal(shown.shape, np.float32).astype(dtype)
-            noise *= self.training_noise
+            noise *= self.noise
             noise *= shown != 0  # silence stays silent
             shown += noise
         return batch
 
     def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
-        """256 sequences that training may draw too, without noise, always the same ones: to watch its progress on."""
-        return self.present(self._draw(256, np.random.default_rng(self.seed)), dtype)
+        """64 sequences that training may draw too, without noise, always the same ones: to watch its progress on."""
+        return self.present(self._draw(64, np.random.default_rng(self.seed)), dtype)
 
     def held_out_batch(self, size: int | None = None, dtype: DTypeLike = np.float32) -> Batch:
         """Sequences of full width that training never draws; see :meth:`held_out_integers`."""
