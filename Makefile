@@ -49,8 +49,7 @@ clean:           ## remove the virtual environment and caches; runs/ stays
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Glasscell needs Python >= 3.11; $(PYTHON) is `$(PYTHON) -V`. Choose another: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade 'pip>=25.1'
+	$(PYTHON) -m venv --clear $(VENV) && $(PIP) install --upgrade 'pip>=25.1' || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.copy: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[cli,plot]'

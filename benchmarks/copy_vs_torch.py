@@ -30,7 +30,7 @@ def solve_with_glasscell(seed: int) -> tuple[int, float]:
     held_out = task.held_out_batch()
     model = gc.CopyLSTM(HIDDEN_SIZE, task=task, seed=seed)
 
-    def solved(moment: gc.training.Moment) -> bool:
+    def solved(moment: gc.Moment) -> bool:
         return moment.history.updates % EVERY == 0 and model.evaluate(held_out)["exact"] == 1
 
     history = gc.fit(
@@ -39,7 +39,7 @@ def solve_with_glasscell(seed: int) -> tuple[int, float]:
         STEPS,
         batch_size=BATCH_SIZE,
         optimizer=gc.Adam(LEARNING_RATE),
-        schedule=gc.linear(STEPS),
+        schedule=gc.schedules.linear(STEPS),
         clip_norm=CLIP_NORM,
         evaluate_every=STEPS,
         callbacks=[solved],
@@ -63,7 +63,7 @@ def solve_with_torch(seed: int, threads: int) -> tuple[int, float]:
     network.load_state_dict({name: torch.from_numpy(array) for name, array in start.items()})
     parameters = list(network.parameters())
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, gc.linear(STEPS))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, gc.schedules.linear(STEPS))
     rng = np.random.default_rng(seed)
 
     held_out = task.held_out_batch()

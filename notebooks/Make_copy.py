@@ -240,8 +240,8 @@ figure.colorbar(image, label="correlation with the cell state")
 plt.show()
 
 # %% [markdown]
-# And at the delimiter, when everything has been shown and nothing asked yet, the gates do what the theory says: forget gates open,
-# to keep what is there; input gates closed, so that nothing is written over it.
+# And at the delimiter, when everything has been shown and nothing asked yet, the gates do what the theory says: forget gates are
+# more open than elsewhere, to keep what is there, and input gates more closed, so that little is written over it.
 
 # %%
 i, f = tape.lstm.layers[0].i, tape.lstm.layers[0].f  # (T, H, 256)
@@ -277,7 +277,7 @@ axes.legend(frameon=False, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# The first model has learned 8 bits, and nothing else: it counts. The second copies every length that it was trained on, and gets
+# The first model has learned 8 bits, and nothing else. The second copies every length that it was trained on, and gets
 # worse with every bit beyond. Neither has learned *copying* as an idea: an LSTM stores each bit in places of its own, and has none
 # for the ninth. Graves, Wayne & Danihelka (2014) found the same, and built the neural Turing machine.
 #

@@ -7,8 +7,8 @@ from types import ModuleType
 # The products of the tests are small: one thread is fastest, and steady on a busy machine. Set before NumPy loads BLAS.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

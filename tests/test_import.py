@@ -27,10 +27,11 @@ ROOMS = {
     "checkpoint": ["core", "validation"],
     "convert": ["core", "validation", "layers"],
     "progress": [],
+    "schedules": ["validation"],
     "models": ["core", "validation", "layers", "tasks", "convert", "checkpoint"],
-    "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress"],
+    "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress", "schedules"],
     "trace": ["core", "validation", "layers", "tasks", "models"],
-    "__init__": ["core", "tasks", "layers", "models", "training"],
+    "__init__": ["core", "schedules", "tasks", "layers", "models", "training"],
     "cli": [
         "core",
         "validation",

@@ -20,7 +20,7 @@ def small_model(dtype=np.float64, task=TASK, seed=1):
 
 def plain(steps=6, **options):
     """Training without what would be in the way of a comparison by hand."""
-    return {"steps": steps, "batch_size": 8, "clip_norm": None, "schedule": gc.constant()} | options
+    return {"steps": steps, "batch_size": 8, "clip_norm": None, "schedule": gc.schedules.constant()} | options
 
 
 def windows_of(batch, size):
@@ -204,15 +204,15 @@ def test_clipping_by_value():
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        (gc.constant(), [1, 1, 1, 1, 1, 1]),
-        (gc.linear(4), [1, 0.75, 0.5, 0.25, 0, 0]),
-        (gc.linear(4, final=0.2), [1, 0.8, 0.6, 0.4, 0.2, 0.2]),
-        (gc.cosine(4), [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0]),
-        (gc.cosine(2, final=0.5), [1, 0.75, 0.5, 0.5, 0.5, 0.5]),
-        (gc.exponential(0.5), [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
-        (gc.exponential(0.1, every=2), [1, 1, 0.1, 0.1, 0.01, 0.01]),
-        (gc.warmup(4, gc.constant()), [0.25, 0.5, 0.75, 1, 1, 1]),
-        (gc.warmup(2, gc.exponential(0.5)), [0.5, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
+        (gc.schedules.constant(), [1, 1, 1, 1, 1, 1]),
+        (gc.schedules.linear(4), [1, 0.75, 0.5, 0.25, 0, 0]),
+        (gc.schedules.linear(4, final=0.2), [1, 0.8, 0.6, 0.4, 0.2, 0.2]),
+        (gc.schedules.cosine(4), [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0]),
+        (gc.schedules.cosine(2, final=0.5), [1, 0.75, 0.5, 0.5, 0.5, 0.5]),
+        (gc.schedules.exponential(0.5), [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
+        (gc.schedules.exponential(0.1, every=2), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (gc.schedules.warmup(4, gc.schedules.constant()), [0.25, 0.5, 0.75, 1, 1, 1]),
+        (gc.schedules.warmup(2, gc.schedules.exponential(0.5)), [0.5, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
     ],
 )
 def test_schedules(schedule, expected):
@@ -222,7 +222,7 @@ def test_schedules(schedule, expected):
 
 def test_a_schedule_scales_the_step():
     model, frozen = small_model(), small_model()
-    gc.fit(model, TASK, **plain(1, optimizer=gc.SGD(0.3), schedule=gc.constant()))
+    gc.fit(model, TASK, **plain(1, optimizer=gc.SGD(0.3), schedule=gc.schedules.constant()))
     half = small_model()
     gc.fit(half, TASK, **plain(1, optimizer=gc.SGD(0.3), schedule=lambda _: 0.5))
     whole_step, half_step = (m.parameters.vector - frozen.parameters.vector for m in (model, half))

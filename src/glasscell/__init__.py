@@ -1,10 +1,10 @@
 """Glasscell: an LSTM you can see through, from scratch in NumPy."""
 
-from glasscell import core, tasks
+from glasscell import core, schedules, tasks
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 from glasscell.layers import LSTM, Linear, LSTMState
 from glasscell.models import CopyLSTM
-from glasscell.training import History, constant, cosine, exponential, fit, linear, warmup
+from glasscell.training import History, Moment, fit
 
 __version__ = "0.1.0"
 
@@ -17,13 +17,10 @@ __all__ = [
     "History",
     "LSTMState",
     "Linear",
+    "Moment",
     "RMSProp",
-    "constant",
     "core",
-    "cosine",
-    "exponential",
     "fit",
-    "linear",
+    "schedules",
     "tasks",
-    "warmup",
 ]

@@ -45,9 +45,12 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
     ------
     OSError
         If the folder does not exist or cannot be written.
+    ValueError
+        If a weight is not finite.
     """
     from safetensors.numpy import save as to_bytes  # noqa: PLC0415 - not paid for by `import glasscell`
 
+    _checked(Path(path), checkpoint.weights)
     # One entry: safetensors would write several in an order that changes from run to run.
     entry = json.dumps({"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config})
     write_atomically(path, to_bytes(checkpoint.weights, {HEADER: entry}))
@@ -93,6 +96,8 @@ def load(path: StrPath) -> Checkpoint:
 def write_atomically(path: StrPath, content: bytes) -> None:
     """Write a file so that at every moment the path holds the old content or the new, never a part."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
@@ -118,6 +123,8 @@ def _parsed(file: Path, entry: str) -> dict[str, Any]:
 
 def _checked(file: Path, weights: dict[str, Array]) -> dict[str, Array]:
     dtypes = {str(array.dtype) for array in weights.values()}
+    if not weights:
+        raise ValueError(f"{file} has no weights")
     if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
         raise ValueError(
             f"{file} has weights of dtype {' and '.join(sorted(dtypes))}; expected float32 or float64 alone"

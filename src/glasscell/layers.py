@@ -20,7 +20,7 @@ from glasscell.core import linear, lstm
 from glasscell.core.buffers import Buffers
 from glasscell.core.parameters import Parameters, glorot_uniform, orthogonal, uniform
 from glasscell.core.typing import Array
-from glasscell.validation import finite_array, float_type, from_columns, positive_integer, to_columns
+from glasscell.validation import finite_array, float_type, from_columns, generator, positive_integer, to_columns
 
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
 Seed: TypeAlias = "int | np.random.Generator"
@@ -125,7 +125,7 @@ class LSTM:
         self.dtype = float_type(dtype)
         shapes = self.shapes(input_size, hidden_size, num_layers, learn_initial_state=learn_initial_state)
         self.parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
-        self._initialize(initializer, forget_bias, np.random.default_rng(seed))
+        self._initialize(initializer, forget_bias, generator(seed))
 
     @staticmethod
     def shapes(
@@ -143,6 +143,9 @@ class LSTM:
 
     def _initialize(self, initializer: Initializer, forget_bias: float, rng: np.random.Generator) -> None:
         H = self.hidden_size
+        for name, view in self.parameters.items():
+            if name.startswith("initial_"):
+                view[:] = 0
         for kernel in self._kernels():
             I = kernel.shape[1] - H - 1
             recurrent, inputs, bias = kernel[:, :H], kernel[:, H:-1], kernel[:, -1]
@@ -213,6 +216,7 @@ class LSTM:
         gradients : Parameters
             Gradient on every parameter, the batch summed; of the names and shapes of ``parameters``.
         """
+        self._check_tape(tape)
         T, B, single = tape.layers[0].T, tape.layers[0].B, tape.single
         if d_outputs is None:
             dy = np.zeros((T, self.hidden_size, B), self.dtype)
@@ -222,6 +226,14 @@ class LSTM:
         gradients = self.parameters.zeros_like()
         dx, d_start = self.backward_columns(tape, dy, d_final, gradients)
         return from_columns(dx, single=single), self._state_from_columns(d_start, single=single), gradients
+
+    def _check_tape(self, tape: LSTMTape) -> None:
+        if not isinstance(tape, LSTMTape):
+            raise TypeError(f"tape must be what LSTM.forward returned, and is a {type(tape).__name__}")
+        given = [(layer.kernel.shape, layer.dtype) for layer in tape.layers]
+        own = [(kernel.shape, kernel.dtype) for kernel in self._kernels()]
+        if given != own:
+            raise ValueError(f"the tape is of another LSTM: its kernels are {given}; those of this one are {own}")
 
     def forward_columns(
         self, x: Array, state: LSTMState | None = None, buffers: Buffers | None = None
@@ -327,7 +339,8 @@ class Linear:
         self.dtype = float_type(dtype)
         shapes = self.shapes(input_size, output_size)
         self.parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
-        self.parameters["weight"][:] = glorot_uniform(np.random.default_rng(seed), (output_size, input_size))
+        self.parameters["weight"][:] = glorot_uniform(generator(seed), (output_size, input_size))
+        self.parameters["bias"][:] = 0
 
     @staticmethod
     def shapes(input_size: int, output_size: int) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
 from glasscell.tasks.batch import Batch
 from glasscell.tasks.copy import Bits, Copy, Integers, decode, encode
-from glasscell.validation import float_type, from_columns, positive_integer, to_columns
+from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
 
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
@@ -105,7 +105,7 @@ class CopyLSTM:
             | {f"readout.{name}": shape for name, shape in readout.items()},
             self.dtype,
         )
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         self.lstm = LSTM(
             I,
             H,
@@ -194,8 +194,7 @@ class CopyLSTM:
         dy, _ = to_columns("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
         gradients = self.parameters.zeros_like()
         dh = self.readout.backward_columns(top.h, dy, gradients.part("readout."))
-        dh = from_columns(dh, single=tape.lstm.single)
-        dx, d_start, of_lstm = self.lstm.backward(tape.lstm, dh, d_state)
+        dx, d_start, of_lstm = self.lstm.backward(tape.lstm, from_columns(dh, single=tape.lstm.single), d_state)
         gradients.part("lstm.").vector[:] = of_lstm.vector
         return dx, d_start, gradients
 
@@ -236,7 +235,8 @@ class CopyLSTM:
             ``loss`` in nats a bit, ``bits``, the share of bits that are right, and ``exact``, the share of sequences in
             which every bit is right; NaN where there is none.
         """
-        h, _ = self.lstm.forward_columns(batch.inputs.transpose(1, 2, 0))
+        inputs, _ = to_columns("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
+        h, _ = self.lstm.forward_columns(inputs)
         logits = self.readout.forward_columns(h).transpose(2, 0, 1)
         loss, _ = binary_cross_entropy(logits, batch.targets, batch.weights)
         asked = batch.weights > 0
@@ -260,7 +260,10 @@ class CopyLSTM:
         self.task = task
 
     def to_torch(self) -> dict[str, Array]:
-        """A copy of the weights, as PyTorch would name those of an nn.LSTM ``lstm`` and an nn.Linear ``readout``."""
+        """A copy of the weights, as PyTorch would name those of an nn.LSTM ``lstm`` and an nn.Linear ``readout``.
+
+        A learned initial state, which nn.LSTM has not, keeps its names, such as ``lstm.initial_h_l0``.
+        """
         lstm = {f"lstm.{name}": array for name, array in lstm_to_torch(self.lstm.parameters).items()}
         return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
 

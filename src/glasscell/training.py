@@ -10,7 +10,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -23,11 +23,9 @@ from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTMState, Seed
 from glasscell.models import LossAndGradients, Workspace
 from glasscell.progress import shown, silent
+from glasscell.schedules import Schedule, linear
 from glasscell.tasks.batch import Batch
-from glasscell.validation import positive_integer
-
-Schedule: TypeAlias = Callable[[int], float]
-"""From the number of updates done to a factor on the learning rate."""
+from glasscell.validation import generator, positive_integer
 
 
 class Task(Protocol):
@@ -154,8 +152,8 @@ def fit(
     optimizer : Optimizer, optional
         Without it ``Adam(0.02)``.
     schedule : callable, optional
-        From the number of updates done to a factor on the optimiser's learning rate: :func:`constant`, :func:`linear`,
-        :func:`cosine`, :func:`exponential`, :func:`warmup`, or your own. Without it ``linear(steps)``: large steps find
+        From the number of updates done to a factor on the optimiser's learning rate: one of
+        :mod:`glasscell.schedules`, or your own. Without it ``linear(steps)``: large steps find
         the way, and small ones at the end settle.
     clip_norm : float or None
         Largest global norm of the gradient. Pascanu et al. (2013).
@@ -168,7 +166,7 @@ def fit(
     target : mapping of score to value, optional
         Stop as soon as an evaluation reaches all of it: ``{"loss": 0.01, "exact": 1.0}``.
     evaluate_every : int
-        Updates between evaluations on the task's validation batch; one is made after the last update too.
+        Updates between evaluations on the task's validation batch; one is made after update number `steps` too.
     callbacks : sequence of callables
         Each is given a :class:`Moment` after every update, and ends the training by returning True.
     progress : bool
@@ -190,10 +188,9 @@ def fit(
     _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
     model.prepare_for(task)
     optimizer = Adam(0.02) if optimizer is None else optimizer
-    if not hasattr(optimizer, "update"):
-        raise TypeError(f"optimizer must be one such as Adam(0.02), and is {optimizer!r}")
     schedule = linear(steps) if schedule is None else schedule
-    rng = np.random.default_rng(seed)
+    _check_parts(optimizer, schedule, callbacks)
+    rng = generator(seed)
     vector = model.parameters.vector
     optimizer_state = optimizer.start(vector)
     validation = task.validation_batch(model.dtype)
@@ -212,10 +209,10 @@ def fit(
             norm = (
                 global_norm(gradients.vector) if clip_norm is None else clip_by_global_norm(gradients.vector, clip_norm)
             )
-            if not math.isfinite(loss + norm):
-                what = f"loss {loss} and gradient norm {norm} at update {done + 1}"
-                raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
             rate = optimizer.learning_rate * schedule(done)
+            if not math.isfinite(loss + norm + rate):
+                what = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
+                raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
             optimizer.update(vector, gradients.vector, optimizer_state, rate)
             row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
             history.rows.append(row)
@@ -227,6 +224,8 @@ def fit(
             show(row)
             if history.reached or any(stop):
                 break
+    if not np.isfinite(vector).all():
+        raise FloatingPointError(f"weights that are not finite after update {history.updates}: lower the learning rate")
     return history
 
 
@@ -253,47 +252,29 @@ def _passes(
                 yield result
 
 
-def constant() -> Schedule:
-    """Always 1."""
-    return lambda _: 1.0
-
-
-def linear(steps: int, final: float = 0.0) -> Schedule:
-    """From 1 down to `final` in equal steps, over so many updates."""
-    positive_integer("steps", steps)
-    return lambda done: final + (1 - final) * (1 - min(done / steps, 1))
-
-
-def cosine(steps: int, final: float = 0.0) -> Schedule:
-    """From 1 down to `final` along half a cosine, over so many updates: Loshchilov & Hutter (2017)."""
-    positive_integer("steps", steps)
-    return lambda done: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done / steps, 1)))
-
-
-def exponential(factor: float, every: int = 1) -> Schedule:
-    """Times `factor` every so many updates."""
-    positive_integer("every", every)
-    return lambda done: factor ** (done // every)
-
-
-def warmup(steps: int, then: Schedule) -> Schedule:
-    """Up to 1 in equal steps over so many updates, times another schedule."""
-    positive_integer("steps", steps)
-    return lambda done: min((done + 1) / steps, 1) * then(done)
-
-
 def _reaches(scores: Mapping[str, float], target: Mapping[str, float]) -> bool:
     return all(
         scores[name] <= value if name.endswith("loss") else scores[name] >= value for name, value in target.items()
     )
 
 
-def _check_target(target: Mapping[str, float] | None, scores: Mapping[str, float]) -> None:
+def _check_target(target: object, scores: Mapping[str, float]) -> None:
+    if target is not None and not isinstance(target, Mapping):
+        raise TypeError(f"target must be a mapping such as {{'exact': 1.0}}, and is {target!r}")
     for name, value in (target or {}).items():
         if name not in scores:
             raise ValueError(f"target {name!r} is not a score of this model; known are {', '.join(scores)}")
         if not math.isfinite(value):
             raise ValueError(f"target {name!r} must be a finite number, and is {value!r}")
+
+
+def _check_parts(optimizer: object, schedule: object, callbacks: object) -> None:
+    if isinstance(optimizer, type) or not hasattr(optimizer, "start"):
+        raise TypeError(f"optimizer must be one such as Adam(0.02), and is {optimizer!r}")
+    if not callable(schedule):
+        raise TypeError(f"schedule must be a function such as schedules.linear(3000), and is {schedule!r}")
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of functions, and is {callbacks!r}")
 
 
 def _check_options(

@@ -1,5 +1,7 @@
 """What is checked at the doors of the library, and the way between people's arrays and core's columns."""
 
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,15 @@ def positive_integer(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, and is {value}")
     return int(value)
+
+
+def generator(seed: object) -> np.random.Generator:
+    """The generator, or a new one of this seed."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be an integer of 0 or more, or a numpy.random.Generator, and is {seed!r}")
+    return np.random.default_rng(int(seed))
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[np.floating]:

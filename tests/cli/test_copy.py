@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_is_refused(out, monkeypatch, capsys):
         (["--learning-rate", "nan"], ["learning_rate", "nan"]),
         (["--steps", "0"], ["steps", "0"]),
         (["--batch-size", "0"], ["batch_size", "0"]),
-        (["--seed", "-1"], ["non-negative"]),
+        (["--seed", "-1"], ["seed", "0 or more", "-1"]),
     ],
 )
 def test_bad_options_are_refused(options, parts, capsys):

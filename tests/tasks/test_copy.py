@@ -58,7 +58,7 @@ def test_no_integers_are_no_bits():
         ([3, 1 << 64], 64, ValueError, [str(1 << 64), "64 bits"]),
         (1.5, 8, TypeError, ["1.5", "integer"]),
         ([1, 2.0], 8, TypeError, ["2.0", "integer"]),
-        ("25", 8, TypeError, ["'2'", "integer"]),
+        ("25", 8, TypeError, ["'25'", "integer"]),
         (None, 8, TypeError, ["None", "integer"]),
         (1, 0, ValueError, ["width", "1 to 64", "0"]),
         (1, 65, ValueError, ["width", "1 to 64", "65"]),
@@ -284,13 +284,14 @@ def test_a_batch_of_no_sequences(rng):
 @pytest.mark.parametrize(("width", "k", "min_width"), [(3, 1, None), (8, 1, None), (6, 2, None), (6, 2, 2), (5, 1, 1)])
 def test_the_memoryless_guesser_of_recall_knows_how_frequent_ones_are(width, k, min_width):
     task = Copy(width, "recall", k, min_width, held_out=0.4)
-    training = [  # the training integers of every length, a row a step
-        [int(bit) for bit in f"{n:0{length}b}"]
-        for length in range(min_width or width, width + 1, k)
-        for n in range(1 << length)
-        if not task.is_held_out(n, length)
-    ]
-    p = np.mean([step for bits in training for step in np.reshape(bits, (-1, k))], axis=0)
+    ones, steps = np.zeros(k), 0.0
+    for length in range(min_width or width, width + 1, k):  # training draws every length equally often
+        training = [
+            [int(bit) for bit in f"{n:0{length}b}"] for n in range(1 << length) if not task.is_held_out(n, length)
+        ]
+        ones += np.reshape(training, (len(training), -1, k)).sum(axis=(0, 1)) / len(training)
+        steps += length / k
+    p = ones / steps
     bits = encode(task.held_out_integers(), width).reshape(-1, k)
     expected = -np.where(bits, np.log(p), np.log(1 - p)).mean()
     assert task.memoryless_loss(task.held_out_batch()) == pytest.approx(expected, rel=1e-6)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import itertools
+import shlex
 import tempfile
 import time
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glasscell.checkpoint import MODEL_FILE, write_atomically
-from glasscell.cli.terminal import mark, spaced
+from glasscell.cli.terminal import mark, program, spaced
 from glasscell.core.optimizers import Adam
 from glasscell.models import UNITS_PER_BIT, CopyLSTM
 from glasscell.tasks.copy import MODES, Copy, encode
@@ -34,28 +35,39 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "copy",
         help="train an LSTM to copy binary sequences",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Train an LSTM to copy binary sequences, and show that it copies those it never saw.",
     )
     task = parser.add_argument_group("the task")
-    task.add_argument("--width", type=int, default=8, metavar="N", help="bits of a sequence, 1 to 64")
+    task.add_argument("--width", type=int, default=8, metavar="N", help="bits of a sequence, 1 to 64 (8)")
     task.add_argument(
-        "--min-width", type=int, metavar="N", help="of the shortest sequences; half of --width if not given"
+        "--min-width", type=int, metavar="N", help="bits of the shortest training sequences (half of --width)"
     )
-    task.add_argument("--mode", choices=MODES, default="recall", help="give the bits back after all, or at once")
-    task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits shown at a time")
-    task.add_argument("--noise", type=float, default=Copy.noise, help="on the bits that training shows")
+    task.add_argument(
+        "--mode",
+        choices=MODES,
+        default="recall",
+        help="recall: give the bits back after the whole sequence (this is the default); echo: at once",
+    )
+    task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits shown at a time (1)")
+    task.add_argument(
+        "--noise",
+        type=float,
+        default=Copy.noise,
+        help=f"standard deviation of the noise on the bits that training shows ({Copy.noise})",
+    )
     model = parser.add_argument_group("the model")
-    model.add_argument("--hidden-size", type=int, metavar="H", help=f"units; {UNITS_PER_BIT} a bit if not given")
-    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers")
+    model.add_argument("--hidden-size", type=int, metavar="H", help=f"units ({UNITS_PER_BIT} for each bit of --width)")
+    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (1)")
     training = parser.add_argument_group("training")
-    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates")
-    training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences an update")
-    training.add_argument("--learning-rate", type=float, default=0.02, metavar="RATE", help="of Adam")
-    training.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates (6000)")
+    training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences an update (64)")
+    training.add_argument(
+        "--learning-rate", type=float, default=0.02, metavar="RATE", help="of Adam, at first; it falls to 0 (0.02)"
+    )
+    training.add_argument("--seed", type=int, default=0, help="of weights and batches (0)")
     output = parser.add_argument_group("what is written")
     output.add_argument(
-        "--out", type=Path, metavar="FOLDER", help=f"if not given, {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on"
+        "--out", type=Path, metavar="FOLDER", help=f"({DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)"
     )
     output.add_argument("--overwrite", action="store_true", help="replace an earlier run in that folder")
     parser.set_defaults(run=run)
@@ -71,13 +83,14 @@ def run(options: argparse.Namespace) -> None:
     optimizer = Adam(options.learning_rate)
     for name in ("steps", "batch_size"):
         positive_integer(name, getattr(options, name))
+    existed = options.out is not None and options.out.exists()
     folder = claim(options.out, overwrite=options.overwrite)
 
     values = model.parameters.vector.size
     what = f"an LSTM of {model.hidden_size} units ({values} weights)"
-    print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.")
+    print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
+    start = time.perf_counter()
     try:
-        start = time.perf_counter()
         history = fit(
             model,
             task,
@@ -87,12 +100,19 @@ def run(options: argparse.Namespace) -> None:
             progress=True,
             seed=options.seed,
         )
-        print(f"{history.updates} updates in {time.perf_counter() - start:.1f} s.\n")
-        show(model)
-        write(model, history, folder, overwrite=options.overwrite)
+        seconds = time.perf_counter() - start
+        folder, written = write(model, history, folder, overwrite=options.overwrite)
     finally:
-        with contextlib.suppress(OSError):  # it is not empty, and stays
-            folder.rmdir()
+        if not existed:
+            with contextlib.suppress(OSError):  # it is not empty, and stays
+                folder.rmdir()
+    print(f"{history.updates} updates in {seconds:.1f} s.\n")
+    show(model)
+    print(f"Written to {folder}: {', '.join(written)}")
+    if PICTURE_FILE not in written:
+        print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
+    sequence = "".join(map(str, np.arange(task.width) % 3 % 2))
+    print(f"Now try your own: {program()} try {shlex.quote(str(folder))} {sequence}")
 
 
 def claim(folder: Path | None, *, overwrite: bool) -> Path:
@@ -148,25 +168,20 @@ def show(model: CopyLSTM) -> None:
     print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
 
 
-def write(model: CopyLSTM, history: History, folder: Path, *, overwrite: bool) -> None:
-    """The files of the run, each whole or not at all."""
-    if earlier_run(folder) and not overwrite:  # of another run, while this one trained
-        folder = new_folder(folder)
-    model.save(folder / MODEL_FILE)
-    history.save(folder / HISTORY_FILE)
-    written = [MODEL_FILE, HISTORY_FILE]
+def write(model: CopyLSTM, history: History, folder: Path, *, overwrite: bool) -> tuple[Path, list[str]]:
+    """The files of the run, each whole or not at all; returns where, and which."""
+    picture = io.BytesIO()
     if find_spec("matplotlib"):
         from glasscell.trace.figures import plot_gates  # noqa: PLC0415 - Matplotlib is optional
 
         example = encode(int(model.task.held_out_integers()[0]), model.task.width)
-        picture = io.BytesIO()
         plot_gates(model, example).savefig(picture, format="png", dpi=120)
-        write_atomically(folder / PICTURE_FILE, picture.getvalue())
-        written.append(PICTURE_FILE)
-    else:
+    if earlier_run(folder) and not overwrite:  # of another run, while this one trained
+        folder = new_folder(folder)
+    model.save(folder / MODEL_FILE)
+    history.save(folder / HISTORY_FILE)
+    if not picture.getvalue():
         (folder / PICTURE_FILE).unlink(missing_ok=True)  # of the run that is replaced
-    print(f"Written to {folder}: {', '.join(written)}")
-    if PICTURE_FILE not in written:
-        print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
-    sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
-    print(f"Now try your own: glasscell try {folder} {sequence}")
+        return folder, [MODEL_FILE, HISTORY_FILE]
+    write_atomically(folder / PICTURE_FILE, picture.getvalue())
+    return folder, list(FILES)

@@ -1,7 +1,10 @@
 """What the commands print alike."""
 
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def mark(*, right: bool) -> str:
@@ -12,6 +15,14 @@ def mark(*, right: bool) -> str:
     except UnicodeEncodeError:
         marks = ("yes", "NO")
     return marks[0] if right else marks[1]
+
+
+def program() -> str:
+    """What to type for this program, here."""
+    name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return "python -m glasscell"
+    return "glasscell" if name != "glasscell" or shutil.which(name) else shlex.quote(sys.argv[0])
 
 
 def spaced(bits: Iterable[int]) -> str:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    parser = commands.add_parser("try", help="feed a trained model sequences of your own", description=__doc__)
+    parser = commands.add_parser(
+        "try",
+        help="feed a trained model sequences of your own",
+        description="Feed a trained model sequences of your own, and see what comes back.",
+    )
     parser.add_argument("model", type=Path, help="the folder of a run, or a model file")
     parser.add_argument("bits", nargs="+", help="sequences such as 1101")
     parser.set_defaults(run=run)

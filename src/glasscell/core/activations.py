@@ -1,7 +1,7 @@
 """The two nonlinearities of the LSTM, each beside its derivative.
 
 A derivative is written as a function of the activation's *output*: that is what a backward pass has at hand.
-Underflow is let through everywhere in ``core``: a product of gates that fades to 0 *is* 0; nothing else is let through.
+Underflow is let through everywhere in ``core``: a product of gates that fades to 0 *is* 0.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def sigmoid(z: Array) -> Array:
 
 @np.errstate(under="ignore")
 def sigmoid_derivative(s: Array) -> Array:
-    """dσ/dz = s (1 - s), where s = σ(z)."""
+    """The derivative, dσ/dz = s (1 - s), where s = σ(z)."""
     return s * (1 - s)
 
 
@@ -53,5 +53,5 @@ def tanh(z: Array) -> Array:
 
 @np.errstate(under="ignore")
 def tanh_derivative(t: Array) -> Array:
-    """D tanh/dz = 1 - t², where t = tanh(z)."""
+    """The derivative, d tanh/dz = 1 - t², where t = tanh(z)."""
     return 1 - t * t

@@ -31,7 +31,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
     gradient : array
         dL/dz = w (σ(z) - y) / Σ w.
     """
-    targets = targets.astype(logits.dtype, copy=False)
+    targets = _same_shape(targets, logits)
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
     gradient = sigmoid(logits) - targets
     return _weighted_mean(losses, gradient, weights)
@@ -59,6 +59,13 @@ def categorical_cross_entropy(
     gradient : array
         dL/dz = w (softmax(z) - onehot(y)) / Σ w, the shape of `logits`.
     """
+    V = logits.shape[axis]
+    if targets.shape != tuple(size for k, size in enumerate(logits.shape) if k != axis % logits.ndim):
+        raise ValueError(f"targets have shape {targets.shape}; expected that of the logits, {logits.shape}, without V")
+    if targets.size and not 0 <= targets.min() <= targets.max() < V:
+        raise ValueError(
+            f"targets are from {targets.min()} to {targets.max()}; expected classes from 0 to V - 1 = {V - 1}"
+        )
     index = np.expand_dims(targets, axis)
     # Two logits can be so far apart that their difference is infinite: e^-inf is 0, as it should be.
     with np.errstate(over="ignore"):
@@ -88,8 +95,14 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
     gradient : array
         dL/dy = 2 w (y - t) / Σ w.
     """
-    difference = outputs - targets.astype(outputs.dtype, copy=False)
+    difference = outputs - _same_shape(targets, outputs)
     return _weighted_mean(difference * difference, 2 * difference, weights)
+
+
+def _same_shape(targets: Array, outputs: Array) -> Array:
+    if targets.shape != outputs.shape:
+        raise ValueError(f"targets have shape {targets.shape}; expected that of the outputs, {outputs.shape}")
+    return targets.astype(outputs.dtype, copy=False)
 
 
 def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:

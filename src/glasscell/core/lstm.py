@@ -16,8 +16,9 @@ Why it is fast, in the order of what it saves:
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -217,14 +218,16 @@ def backward(
     factors = buffers.take("factors", (length, 4 * H, B), dtype)
     dc_dh = buffers.take("dc_dh", (length, H, B), dtype)
     spare = min(-tape.kernel.shape[1] % 4, 2 * H)  # BLAS is quicker with a multiple of 4 rows: u, and some before it
+    views = partial(_backward_views, tape, factors, dc_dh)
+    steps = iter(buffers.steps("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
     for end in range(T, 0, -length):
         block = slice(max(0, end - length), end)
         dz_block, dc_dh_block = factors[: end - block.start], dc_dh[: end - block.start]
         _write_factors(tape, block, dz_block, dc_dh_block)
-        views = partial(_backward_views, tape, block, dz_block, dc_dh_block)
-        steps = buffers.steps(f"backward {block.start}", (tape.gates, factors, dc_dh), views)
-        for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t in zip(steps, dh[block][::-1], strict=True):
+        for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t in zip(
+            islice(steps, len(dz_block)), dh[block][::-1], strict=True
+        ):
             add(dh_t, from_next, running_dh)
             multiply(running_dh, factor_c, through_h)
             add(running_dc, through_h, running_dc)
@@ -239,10 +242,13 @@ def backward(
     return Gradient(dkernel, dx, from_next, running_dc)
 
 
-def _backward_views(tape: Tape, block: slice, dz: Array, dc_dh: Array) -> Iterable[tuple[Array, ...]]:
-    by_pair = dz.reshape(len(dz), 2, 2, tape.H, tape.B)  # [i f] and [o g]
-    last_first = (dz, by_pair[:, 0], by_pair[:, 1], dc_dh, tape.f[block])
-    return zip(*(views[::-1] for views in last_first), strict=True)
+def _backward_views(tape: Tape, factors: Array, dc_dh: Array) -> Iterator[tuple[Array, ...]]:
+    """From the last step to the first, block by block; every block uses the memory of `factors` and `dc_dh`."""
+    by_pair = factors.reshape(len(factors), 2, 2, tape.H, tape.B)  # [i f] and [o g]
+    for end in range(tape.T, 0, -len(factors)):
+        for t in reversed(range(max(0, end - len(factors)), end)):
+            k = t - max(0, end - len(factors))
+            yield factors[k], by_pair[k, 0], by_pair[k, 1], dc_dh[k], tape.f[t]
 
 
 def _steps_in_a_block(tape: Tape) -> int:

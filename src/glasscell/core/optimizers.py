@@ -169,12 +169,12 @@ class Adam:
         """What is remembered: m, s, and the number of updates."""
         return {"mean": np.zeros_like(vector), "square": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
 
+    @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         self._move(vector, _decayed(gradient, vector, self.weight_decay), state, rate)
 
-    @np.errstate(under="ignore")
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
         mean, square, updates = state["mean"], state["square"], state["updates"]
         updates[...] += 1
@@ -200,6 +200,7 @@ class AdamW(Adam):
 
     weight_decay: float = 1e-2
 
+    @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
@@ -207,6 +208,7 @@ class AdamW(Adam):
         self._move(vector, gradient, state, rate)
 
 
+@np.errstate(under="ignore")
 def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     """Scale the gradient, in place, so that its norm is at most `max_norm`: Pascanu et al. (2013).
 
@@ -234,10 +236,11 @@ def clip_by_value(gradient: Array, limit: float) -> None:
 
 @np.errstate(over="ignore", under="ignore")
 def global_norm(gradient: Array) -> float:
-    """The Euclidean norm of the whole gradient, also where its square overflows the dtype."""
-    norm = sqrt(float(np.dot(gradient, gradient)))
-    largest = float(np.abs(gradient).max()) if norm == inf else 0.0
-    return largest * global_norm(gradient / largest) if 0 < largest < inf else norm
+    """The Euclidean norm of the whole gradient, also where its square leaves the range of the dtype."""
+    wide = gradient.astype(np.float64, copy=False)
+    norm = sqrt(float(np.dot(wide, wide)))
+    largest = float(np.abs(wide).max()) if norm == inf else 0.0
+    return largest * global_norm(wide / largest) if 0 < largest < inf else norm
 
 
 def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:

@@ -53,9 +53,9 @@ def encode(integers: int | Iterable[int], width: int) -> Bits:
     array([0, 0, 0, 1, 1, 0, 0, 1])
     """
     width = check_width("width", width)
-    if not isinstance(integers, Iterable):
-        return cast("Bits", encode([integers], width)[0])
-    return _bits(np.array([_integer(value, width) for value in integers], np.uint64), width)
+    if np.ndim(cast("ArrayLike", integers)) == 0:
+        return cast("Bits", encode([cast("int", integers)], width)[0])
+    return _bits(np.array([_integer(value, width) for value in cast("Iterable[int]", integers)], np.uint64), width)
 
 
 def decode(bits: ArrayLike) -> int | Integers:
@@ -87,7 +87,7 @@ def decode(bits: ArrayLike) -> int | Integers:
 class Copy:
     """Random integers as fixed-width bits, to be copied.
 
-    One in five integers of every width is held out: training never draws it, evaluation draws nothing else.
+    A share of the integers of every width is held out: training never draws them, evaluation draws nothing else.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Copy:
         Batch
             T is that of the longest sequence drawn; shorter ones end with silence of weight 0.
         """
-        batch = self.present(self._draw(size, rng), dtype)
+        batch = self._lay_out(self._draw(size, rng), dtype)
         shown = batch.inputs[:, :, : self.bits_per_step]
         if self.noise:
             noise = rng.standard_normal(shown.shape, np.float32).astype(dtype)
@@ -178,7 +178,7 @@ class Copy:
 
     def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
         """64 sequences that training may draw too, without noise, always the same ones: to watch its progress on."""
-        return self.present(self._draw(64, np.random.default_rng(self.seed)), dtype)
+        return self._lay_out(self._draw(64, np.random.default_rng(self.seed)), dtype)
 
     def held_out_batch(self, size: int | None = None, dtype: DTypeLike = np.float32) -> Batch:
         """Sequences of full width that training never draws; see :meth:`held_out_integers`."""
@@ -209,7 +209,7 @@ class Copy:
         width = self.width if width is None else width
         values = cast("Integers", np.atleast_1d(decode(encode(integers, width))).astype(np.uint64))
         held_out = self._rank(values, width) < self._held_out_count(width)
-        return held_out if isinstance(integers, Iterable) else held_out[0]
+        return held_out if np.ndim(cast("ArrayLike", integers)) else held_out[0]
 
     def payload(self, bits: ArrayLike) -> Bits:
         """The bits, (n,) or (B, n), if they are 0 and 1 and fill whole steps."""
@@ -232,6 +232,13 @@ class Copy:
         -------
         Batch
         """
+        arrays = [self.payload(bits) for bits in payloads]
+        for bits in arrays:
+            if bits.ndim != 2:
+                raise ValueError(f"each payload must be an array (n, bits), and one has shape {bits.shape}")
+        return self._lay_out(arrays, dtype)
+
+    def _lay_out(self, payloads: list[Bits], dtype: DTypeLike = np.float32) -> Batch:
         k = self.bits_per_step
         steps = [np.reshape(bits, (len(bits), np.shape(bits)[1] // k, k)) for bits in map(np.asarray, payloads)]
         B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
@@ -272,24 +279,28 @@ class Copy:
 
         For each bit of a step it knows that bit's own input and whether a delimiter is shown, and answers with the
         probability of a 1 that training sequences have there. In recall it faces silence and can only say how frequent
-        ones are; in echo it needs no memory, and its loss is 0.
+        ones are; in echo it needs no memory, and its loss is 0. Where training never shows what is asked, as at width
+        1, which has but one training integer, it is infinite.
         """
-        training = self._training_sample()
+        training, frequency = self._training_sample()
         seen, asked = self._what_a_guesser_sees(training), training.weights[..., 0] > 0
         now = self._what_a_guesser_sees(batch)
         ones = np.full(batch.targets.shape, 0.5)  # the guesser's probability of a 1
         for bit in range(self.bits_per_step):
             for what in np.unique(seen[asked][:, bit]):
-                share = training.targets[..., bit][asked & (seen[..., bit] == what)].mean(dtype=np.float64)
+                there = asked & (seen[..., bit] == what)
+                share = np.average(training.targets[..., bit][there], weights=(frequency * there)[there])
                 ones[..., bit][now[..., bit] == what] = share
         right = np.where(batch.targets > 0, ones, 1 - ones)[np.broadcast_to(batch.weights > 0, ones.shape)]
-        return float(-np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean()) if right.size else 0.0
+        with np.errstate(divide="ignore"):  # what training never shows
+            return float(-np.log(right).mean()) if right.size else 0.0
 
     def _what_a_guesser_sees(self, batch: Batch) -> Array:
         k = self.bits_per_step
         return batch.inputs[..., :k] + 10 * batch.inputs[..., k:]
 
-    def _training_sample(self) -> Batch:
+    def _training_sample(self) -> tuple[Batch, Array]:
+        """Every training integer, or many, of each width; and how often training draws each, (B, 1)."""
         payloads = []
         for width in self._widths:
             held_out, all_of_them = self._held_out_count(width), 1 << width
@@ -299,7 +310,8 @@ class Copy:
                 rng = np.random.default_rng([self.seed, width])
                 ranks = rng.integers(held_out, all_of_them - 1, 1 << ENUMERABLE_WIDTH, np.uint64, endpoint=True)
             payloads.append(_bits(self._integer_of_rank(ranks, width), width))
-        return self.present(payloads)
+        frequency = np.concatenate([np.full((len(bits), 1), 1 / len(bits)) for bits in payloads])
+        return self._lay_out(payloads), frequency
 
     @cached_property
     def _widths(self) -> list[int]:

@@ -53,7 +53,7 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> "Figure":
     k = model.task.bits_per_step
     heights = [0.5 * (k + 1), *[3] * len(ROWS), 0.5 * k]
     shown, *rows, answered = figure.subplots(2 + len(ROWS), 1, sharex=True, height_ratios=heights)
-    _draw_bits(shown, batch.inputs[0].T, [*_bit_names(k), "delimiter"], "input", low=-1)
+    _draw_bits(shown, batch.inputs[0].T, [*_bit_names(k), "delimiter"])
     _draw_answer(answered, logits[0].T, batch.targets[0].T, batch.weights[0, :, 0] > 0, _bit_names(k))
     for axes, (name, label) in zip(rows, ROWS.items(), strict=True):
         values = getattr(top, name)[:, units, 0].T  # (H, T)
@@ -80,7 +80,7 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> "Figure":
     if model.task.mode == "recall":
         for axes in (shown, *rows, answered):
             axes.axvline(T // 2, color=INK, lw=0.8, ls=":")
-    right = bool((model.copy(payload) == payload).all())
+    right = bool((model.task.answers(logits, payload.size) == payload).all())
     verdict = "every bit right" if right else "not every bit right"
     figure.suptitle(f"An LSTM of {H} units copying {''.join(map(str, payload))}: {verdict}", color=INK)
     return figure
@@ -90,13 +90,13 @@ def _bit_names(bits_per_step: int) -> list[str]:
     return ["bit"] if bits_per_step == 1 else [f"bit {k}" for k in range(bits_per_step)]
 
 
-def _draw_bits(axes: "Axes", values: Array, names: list[str], label: str, low: float) -> None:
+def _draw_bits(axes: "Axes", values: Array, names: list[str]) -> None:
     """The inputs, a row a channel; silence is left blank."""
     axes.imshow(
         np.where(values == 0, np.nan, values),
         aspect="auto",
         cmap="Greys",
-        vmin=low - 0.6,
+        vmin=-1.6,
         vmax=1.4,
         interpolation="nearest",
     )
@@ -104,7 +104,7 @@ def _draw_bits(axes: "Axes", values: Array, names: list[str], label: str, low: f
         delimiter = row == len(names) - 1
         text = "·" if value == 0 else ("|" if delimiter else str(int(value > 0)))
         axes.text(t, row, text, ha="center", va="center", fontsize=9, color="white" if value > 0 else INK)
-    _name_rows(axes, names, label)
+    _name_rows(axes, names, "input")
 
 
 def _draw_answer(axes: "Axes", logits: Array, targets: Array, asked: NDArray[np.bool_], names: list[str]) -> None:
