@@ -406,3 +406,13 @@ def test_a_folder_in_the_way_is_left_alone(tmp_path):
         write_atomically(tmp_path / "m", b"new")
     assert files(tmp_path) == ["m"]
     assert files(tmp_path / "m") == ["content"]
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path, rng):
+    model = random_model(rng)
+    model.save(tmp_path / "m")
+    before = (tmp_path / "m").read_bytes()
+    model.parameters.vector[3] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        model.save(tmp_path / "m")
+    assert (tmp_path / "m").read_bytes() == before

@@ -635,3 +635,21 @@ def test_a_learned_start_is_pytorchs_expanded_one(torch, rng):
     assert_near(outputs, y.detach().numpy(), 1e-9)
     for s, leaf in zip("hc", start, strict=True):
         assert_near(np.array([gradients[f"initial_{s}_l{k}"] for k in range(2)]), leaf.grad.numpy(), 1e-9)
+
+
+@pytest.mark.parametrize("other", [LSTM(2, 3, 2), LSTM(2, 4), LSTM(3, 3), LSTM(2, 3, dtype=np.float64)], ids=repr)
+def test_the_tape_of_another_lstm_is_refused(other):
+    _, _, tape = other.forward(np.zeros((4, other.input_size)))
+    with pytest.raises(ValueError, match="another LSTM"):
+        LSTM(2, 3).backward(tape)
+
+
+def test_what_is_no_tape_is_refused():
+    with pytest.raises(TypeError, match="int"):
+        LSTM(2, 3).backward(3)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", None, True])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match="seed must be an integer of 0 or more"):
+        LSTM(2, 3, seed=seed)

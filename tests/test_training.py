@@ -382,3 +382,25 @@ def test_weights_that_are_not_numbers_are_noticed():
     with pytest.raises(FloatingPointError, match="update 1"):
         gc.fit(model, TASK, **plain())
     assert model.parameters.vector.tobytes() == before
+
+
+def test_a_schedule_that_is_no_number_ends_training(capsys):
+    model = gc.CopyLSTM(hidden_size=4, task=TASK)
+    before = model.parameters.vector.copy()
+    with pytest.raises(FloatingPointError, match="learning rate nan"):
+        gc.fit(model, TASK, 1, schedule=lambda _: float("nan"))
+    np.testing.assert_array_equal(model.parameters.vector, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"optimizer": gc.Adam}, "optimizer"),
+        ({"schedule": 0.5}, "schedule"),
+        ({"callbacks": print}, "callbacks"),
+        ({"target": "loss"}, "target"),
+    ],
+)
+def test_options_of_another_kind_are_refused(options, part):
+    with pytest.raises(TypeError, match=part):
+        gc.fit(gc.CopyLSTM(hidden_size=4, task=TASK), TASK, 1, **options)

@@ -3,9 +3,7 @@
 No pickle. A file is written whole or not at all: a reader never sees half of one, and a failed write loses nothing.
 """
 
-import json
 import os
-from pathlib import Path
 from threading import get_ident
 from typing import Any, NamedTuple
 
@@ -48,9 +46,11 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
     ValueError
         If a weight is not finite.
     """
-    from safetensors.numpy import save as to_bytes  # noqa: PLC0415 - not paid for by `import glasscell`
+    import json  # noqa: PLC0415 - imports inside functions here: not paid for by `import glasscell`
 
-    _checked(Path(path), checkpoint.weights)
+    from safetensors.numpy import save as to_bytes  # noqa: PLC0415
+
+    _checked(path, checkpoint.weights)
     # One entry: safetensors would write several in an order that changes from run to run.
     entry = json.dumps({"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config})
     write_atomically(path, to_bytes(checkpoint.weights, {HEADER: entry}))
@@ -66,7 +66,9 @@ def load(path: StrPath) -> Checkpoint:
     ValueError
         If the file is truncated or damaged, or of another kind.
     """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - not paid for by `import glasscell`
+    from pathlib import Path  # noqa: PLC0415
+
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
     file = Path(path)
     if file.is_dir():
@@ -95,6 +97,8 @@ def load(path: StrPath) -> Checkpoint:
 
 def write_atomically(path: StrPath, content: bytes) -> None:
     """Write a file so that at every moment the path holds the old content or the new, never a part."""
+    from pathlib import Path  # noqa: PLC0415
+
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give a file")
@@ -111,7 +115,9 @@ def write_atomically(path: StrPath, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _parsed(file: Path, entry: str) -> dict[str, Any]:
+def _parsed(file: StrPath, entry: str) -> dict[str, Any]:
+    import json  # noqa: PLC0415
+
     try:
         header = json.loads(entry)
     except (ValueError, RecursionError):
@@ -121,7 +127,7 @@ def _parsed(file: Path, entry: str) -> dict[str, Any]:
     return header
 
 
-def _checked(file: Path, weights: dict[str, Array]) -> dict[str, Array]:
+def _checked(file: StrPath, weights: dict[str, Array]) -> dict[str, Array]:
     dtypes = {str(array.dtype) for array in weights.values()}
     if not weights:
         raise ValueError(f"{file} has no weights")

@@ -10,7 +10,6 @@ Each has two doors to the same mathematics:
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,8 +35,7 @@ class LSTMState(NamedTuple):
     c: Array
 
 
-@dataclass(frozen=True, slots=True)
-class LSTMTape:
+class LSTMTape(NamedTuple):
     """What :meth:`LSTM.forward` computed: one :class:`glasscell.core.lstm.Tape` a layer, with every gate by name.
 
     Attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -24,8 +24,7 @@ from glasscell.validation import float_type, from_columns, generator, positive_i
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTape:
+class ModelTape(NamedTuple):
     """What a forward pass of a model computed: the LSTM's tape, by gate and step."""
 
     lstm: LSTMTape

@@ -27,7 +27,7 @@ def shown(steps: int) -> Iterator[Show]:
     if tqdm is None or not sys.stderr.isatty():
         yield from _lines(steps)
         return
-    with tqdm(total=steps, unit=" updates", leave=True) as bar:
+    with tqdm(total=steps, bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}") as bar:
 
         def show(row: Mapping[str, float]) -> None:
             scores = _scores(row)

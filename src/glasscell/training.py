@@ -7,12 +7,10 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -93,6 +91,9 @@ class History:
 
     def save(self, path: StrPath) -> None:
         """Write a CSV file, a line an update; what was not measured is empty."""
+        import csv  # noqa: PLC0415 - not paid for by `import glasscell`
+        import io  # noqa: PLC0415
+
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
@@ -100,8 +101,7 @@ class History:
         write_atomically(path, text.getvalue().encode())
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """What a callback is shown after an update.
 
     Attributes

@@ -329,3 +329,25 @@ def test_help_on_an_ascii_terminal(arguments):
     done = process(*arguments, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert b"usage: glasscell" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_costs_nothing():
+    command = [sys.executable, "-u", "-m", "glasscell", *TINY]
+    root = str(Path(glasscell.__file__).parents[1])
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": root}
+    ) as run:
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.wait() == 0
+    assert sorted(contents("runs/copy")) == FILES
+
+
+def test_an_empty_folder_of_the_user_survives_a_failure(monkeypatch):
+    Path("mine").mkdir()
+    monkeypatch.setattr(copy, "fit", trained)
+    for out in ("mine", "new"):
+        with pytest.raises(AssertionError, match="training began"):
+            main([*TINY, "--out", out])
+    assert Path("mine").is_dir()
+    assert not Path("new").exists()

@@ -189,3 +189,15 @@ def test_value_and_gradient_are_pytorchs(loss, weighted, torch, rng):
     value, gradient = loss(loss.outputs, weights if weighted else None)
     assert value == pytest.approx(theirs.item(), rel=1e-13)
     np.testing.assert_allclose(gradient, outputs.grad.numpy(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, squared_error])
+def test_targets_of_another_shape_are_refused(loss):
+    with pytest.raises(ValueError, match=r"\(5,\).*\(5, 1\)"):
+        loss(np.zeros((5, 1)), np.zeros(5))
+
+
+@pytest.mark.parametrize(("targets", "part"), [([[0, 1]], r"\(1, 2\)"), ([-1, 0], "-1"), ([0, 3], "V - 1 = 2")])
+def test_targets_that_are_no_classes_are_refused(targets, part):
+    with pytest.raises(ValueError, match=part):
+        categorical_cross_entropy(np.zeros((2, 3)), np.array(targets))

@@ -320,3 +320,20 @@ def test_25_clipped_steps_follow_pytorchs_losses(name, torch, rng):
     ours = network.losses(case.ours, steps=25, max_norm=0.05)
     assert abs(theirs[-1] - theirs[0]) > 1e-4
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_norm_of_very_small_and_very_large_gradients(size, dtype):
+    gradient = np.full(10, size, dtype)
+    with np.errstate(all="raise"):
+        assert global_norm(gradient) == pytest.approx(size * 10**0.5, rel=1e-6)
+        assert clip_by_global_norm(gradient, size) == pytest.approx(size * 10**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1), SGD(0.1, 0.9), RMSProp(0.1)])
+def test_a_fading_gradient_is_no_error(optimizer):
+    vector, gradient = np.full(3, 1e-38, np.float32), np.full(3, 1e-38, np.float32)
+    with np.errstate(all="raise"):
+        optimizer.update(vector, gradient, optimizer.start(vector))
+    assert np.isfinite(vector).all()
