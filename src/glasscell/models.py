@@ -18,7 +18,8 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
 from glasscell.tasks.batch import Batch
-from glasscell.tasks.copy import Bits, Copy, Integers, decode, encode
+from glasscell.tasks.bits import Bits, Integers, decode, encode
+from glasscell.tasks.copy import Copy
 from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
 
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
