@@ -2,8 +2,9 @@
 
     python benchmarks/copy_seeds.py
 
-Bars: width 8, recall, 32 units: every held-out sequence copied exactly within 3000 updates. Width 16: at least 99.9 %
-of held-out bits within 6000. Echo: every sequence. Exits with 1 if a seed misses.
+Bars: width 8, recall, 32 units: every held-out sequence copied exactly after 3000 updates. Width 16: at least 99.9 % of
+held-out bits after 6000. Echo: every sequence. The first update after which all are copied is printed too, looked for
+every 25 updates; that first success need not last. Exits with 1 if a seed misses.
 """
 
 import argparse
@@ -13,10 +14,28 @@ import time
 import glasscell as gc
 
 CASES = {
-    "recall, width 8, 32 units": (gc.tasks.Copy(8), 32, 3000, {"exact": 1.0}),
-    "recall, width 16, 64 units": (gc.tasks.Copy(16), 64, 6000, {"bits": 0.999}),
-    "echo, width 8, 32 units": (gc.tasks.Copy(8, "echo"), 32, 3000, {"exact": 1.0}),
+    "recall, width 8, 32 units": (gc.tasks.Copy(8), 32, 3000, "exact"),
+    "recall, width 16, 64 units": (gc.tasks.Copy(16), 64, 6000, "bits"),
+    "echo, width 8, 32 units": (gc.tasks.Copy(8, "echo"), 32, 3000, "exact"),
 }
+EVERY = 25
+BARS = {"exact": 1.0, "bits": 0.999}
+
+
+def train(task: gc.tasks.Copy, hidden_size: int, steps: int, seed: int) -> tuple[int | None, dict[str, float]]:
+    """The first update after which a look found all held-out sequences copied, and the scores after the last."""
+    look = task.held_out_batch(512)
+    first = None
+    model = gc.CopyLSTM(hidden_size, task=task, seed=seed)
+
+    def watch(moment: gc.Moment) -> None:
+        nonlocal first
+        updates = moment.history.updates
+        if first is None and updates % EVERY == 0 and model.evaluate(look)["exact"] == 1:
+            first = updates
+
+    gc.fit(model, task, steps, callbacks=[watch], seed=seed)
+    return first, model.evaluate(task.held_out_batch())
 
 
 def main() -> int:
@@ -28,21 +47,19 @@ def main() -> int:
     for name, (task, hidden_size, steps, bar) in CASES.items():
         if options.only not in name:
             continue
-        held_out = task.held_out_batch()
-        passed = 0
+        passed = early = 0
         for seed in range(options.seeds):
-            model = gc.CopyLSTM(hidden_size, task=task, seed=seed)
             start = time.perf_counter()
-            gc.fit(model, task, steps, seed=seed)
+            first, scores = train(task, hidden_size, steps, seed)
             seconds = time.perf_counter() - start
-            scores = model.evaluate(held_out)
-            passed += all(scores[score] >= value for score, value in bar.items())
+            passed += scores[bar] >= BARS[bar]
+            early += first is not None
             print(
-                f"{name}   seed {seed}   {steps} updates   {seconds:5.1f} s   held-out: "
-                f"exact {scores['exact']:.2%}   bits {scores['bits']:.3%}   loss {scores['loss']:.4f}",
+                f"{name}   seed {seed}   first all copied after {first} updates; after {steps}: exact "
+                f"{scores['exact']:.2%}, bits {scores['bits']:.3%}, loss {scores['loss']:.4f}   ({seconds:.1f} s)",
                 flush=True,
             )
-        print(f"{name}: {passed} of {options.seeds}\n")
+        print(f"{name}: {passed} of {options.seeds}   (all copied at some earlier update: {early})\n")
         missed += options.seeds - passed
     return int(missed > 0)
 

@@ -150,7 +150,7 @@ def fit(
     batch_size : int
         Sequences an update.
     optimizer : Optimizer, optional
-        Without it ``Adam(0.02)``.
+        Without it ``Adam(0.03)``.
     schedule : callable, optional
         From the number of updates done to a factor on the optimiser's learning rate: one of
         :mod:`glasscell.schedules`, or your own. Without it ``linear(steps)``: large steps find
@@ -187,7 +187,7 @@ def fit(
     """
     _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
     model.prepare_for(task)
-    optimizer = Adam(0.02) if optimizer is None else optimizer
+    optimizer = Adam(0.03) if optimizer is None else optimizer
     schedule = linear(steps) if schedule is None else schedule
     _check_parts(optimizer, schedule, callbacks)
     rng = generator(seed)
@@ -270,7 +270,7 @@ def _check_target(target: object, scores: Mapping[str, float]) -> None:
 
 def _check_parts(optimizer: object, schedule: object, callbacks: object) -> None:
     if isinstance(optimizer, type) or not hasattr(optimizer, "start"):
-        raise TypeError(f"optimizer must be one such as Adam(0.02), and is {optimizer!r}")
+        raise TypeError(f"optimizer must be one such as Adam(0.03), and is {optimizer!r}")
     if not callable(schedule):
         raise TypeError(f"schedule must be a function such as schedules.linear(3000), and is {schedule!r}")
     if not isinstance(callbacks, Iterable):

@@ -63,7 +63,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates (6000)")
     training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences an update (64)")
     training.add_argument(
-        "--learning-rate", type=float, default=0.02, metavar="RATE", help="of Adam, at first; it falls to 0 (0.02)"
+        "--learning-rate", type=float, default=0.03, metavar="RATE", help="of Adam, at first; it falls to 0 (0.03)"
     )
     training.add_argument("--seed", type=int, default=0, help="of weights and batches (0)")
     output = parser.add_argument_group("what is written")
