@@ -1,8 +1,12 @@
-"""The two nonlinearities of the LSTM, each beside its derivative.
+"""The nonlinearities of an LSTM, each beside its derivative.
 
-A derivative is written as a function of the activation's *output*: that is what a backward pass has at hand.
+First the two of the equations. Their derivative is written as a function of the activation's *output*: that is what a
+backward pass has at hand. Then the others that LSTMs are defined with elsewhere: the set of the ONNX operator, by name.
 Underflow is let through everywhere in ``core``: a product of gates that fades to 0 *is* 0.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,3 +59,118 @@ def tanh(z: Array) -> Array:
 def tanh_derivative(t: Array) -> Array:
     """The derivative, d tanh/dz = 1 - t², where t = tanh(z)."""
     return 1 - t * t
+
+
+Function = Callable[[Array], Array]
+Derivative = Callable[[Array, Array], Array]
+
+
+class Activation(NamedTuple):
+    """An elementwise function by name, and its derivative.
+
+    At a kink the derivative is that of the flat side: the one of relu at 0 is 0.
+    """
+
+    name: str
+    alpha: float | None  # None where the function has no such parameter
+    beta: float | None
+    function: Function
+    derivative: Derivative  # of z and a = function(z)
+
+    @property
+    def parameters(self) -> tuple[str, float | None, float | None]:
+        """What :func:`activation` makes it from."""
+        return self.name, self.alpha, self.beta
+
+
+class Definition(NamedTuple):
+    """How one kind of activation is made from its parameters, and what they are where none is given."""
+
+    make: Callable[[float, float], tuple[Function, Derivative]]
+    alpha: float | None = None
+    beta: float | None = None
+
+
+DEFINITIONS = {
+    "Sigmoid": Definition(lambda _, __: (sigmoid, lambda _, a: sigmoid_derivative(a))),
+    "Tanh": Definition(lambda _, __: (tanh, lambda _, a: tanh_derivative(a))),
+    "Relu": Definition(lambda _, __: (lambda z: np.maximum(z, 0), lambda z, _: _is(z > 0, z))),
+    "Affine": Definition(
+        lambda alpha, beta: (lambda z: alpha * z + beta, lambda z, _: np.full_like(z, alpha)), 1.0, 0.0
+    ),
+    "LeakyRelu": Definition(
+        lambda alpha, _: (lambda z: np.where(z > 0, z, alpha * z), lambda z, _: _slopes(z > 0, alpha, z)), 0.01
+    ),
+    "ThresholdedRelu": Definition(
+        lambda alpha, _: (lambda z: np.where(z > alpha, z, 0), lambda z, _: _is(z > alpha, z)), 1.0
+    ),
+    "ScaledTanh": Definition(
+        lambda alpha, beta: (
+            lambda z: alpha * np.tanh(beta * z),
+            lambda z, _: alpha * beta * tanh_derivative(np.tanh(beta * z)),
+        ),
+        1.0,
+        1.0,
+    ),
+    "HardSigmoid": Definition(
+        lambda alpha, beta: (
+            lambda z: np.clip(alpha * z + beta, 0, 1),
+            lambda _, a: alpha * _is((a > 0) & (a < 1), a),
+        ),
+        0.2,
+        0.5,
+    ),
+    "Elu": Definition(
+        lambda alpha, _: (
+            lambda z: np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0))),
+            lambda z, _: np.where(z > 0, 1, alpha * np.exp(np.minimum(z, 0))),
+        ),
+        1.0,
+    ),
+    "Softsign": Definition(lambda _, __: (lambda z: z / (1 + np.abs(z)), lambda _, a: (1 - np.abs(a)) ** 2)),
+    "Softplus": Definition(lambda _, __: (lambda z: np.logaddexp(z, z.dtype.type(0)), lambda z, _: sigmoid(z))),
+}
+
+
+def activation(name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
+    """The activation of this name, one of the ONNX operator's, capitals or not.
+
+    Parameters
+    ----------
+    name : str
+        Sigmoid, Tanh, Relu, Affine (αz + β), LeakyRelu (αz below 0), ThresholdedRelu (0 up to α),
+        ScaledTanh (α tanh βz), HardSigmoid (αz + β, cut to [0, 1]), Elu (α(e^z - 1) below 0),
+        Softsign (z / (1 + |z|)), Softplus (log(1 + e^z)).
+    alpha, beta : float, optional
+        Without them those of the ONNX operator of that name.
+
+    Raises
+    ------
+    ValueError
+        A name that does not exist, or a parameter that the function has not.
+    """
+    known = {key.lower(): key for key in DEFINITIONS}
+    if str(name).lower() not in known:
+        raise ValueError(f"there is no activation {name!r}; known are {', '.join(DEFINITIONS)}")
+    key = known[str(name).lower()]
+    make, alpha_default, beta_default = DEFINITIONS[key]
+    alpha, beta = (_parameter(key, "alpha", alpha, alpha_default), _parameter(key, "beta", beta, beta_default))
+    return Activation(key, alpha, beta, *make(alpha or 0.0, beta or 0.0))
+
+
+def _parameter(name: str, parameter: str, given: float | None, default: float | None) -> float | None:
+    if given is None:
+        return default
+    if default is None:
+        raise ValueError(f"the activation {name} has no {parameter}, and {given!r} was given for it")
+    if not np.isfinite(given):
+        raise ValueError(f"{parameter} of the activation {name} must be finite, and is {given!r}")
+    return float(given)
+
+
+def _is(condition: Array, like: Array) -> Array:
+    return condition.astype(like.dtype)
+
+
+def _slopes(above: Array, below: float, like: Array) -> Array:
+    return np.where(above, like.dtype.type(1), like.dtype.type(below))

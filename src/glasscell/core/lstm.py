@@ -18,7 +18,7 @@ Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H 
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -180,6 +180,7 @@ def backward(
     dc_T: Array | float = 0.0,
     buffers: Buffers | None = None,
     *,
+    dc: Array | None = None,
     need_dx: bool = True,
 ) -> Gradient:
     """Backpropagation through time.
@@ -194,6 +195,8 @@ def backward(
         Gradient on the final state, from its use elsewhere.
     buffers : Buffers, optional
         The caller's; they may be those that the tape was made with.
+    dc : array (T, H, B), optional
+        Gradient on the cells c_1 … c_T, from their use elsewhere.
     need_dx : bool
         Whether the gradient on the inputs is wanted.
 
@@ -225,12 +228,15 @@ def backward(
         block = slice(max(0, end - length), end)
         dz_block, dc_dh_block = factors[: end - block.start], dc_dh[: end - block.start]
         _write_factors(tape, block, dz_block, dc_dh_block)
-        for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t in zip(
-            islice(steps, len(dz_block)), dh[block][::-1], strict=True
+        dc_block = repeat(None, len(dz_block)) if dc is None else dc[block][::-1]
+        for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
+            islice(steps, len(dz_block)), dh[block][::-1], dc_block, strict=True
         ):
             add(dh_t, from_next, running_dh)
             multiply(running_dh, factor_c, through_h)
             add(running_dc, through_h, running_dc)
+            if dc_t is not None:
+                add(running_dc, dc_t, running_dc)
             multiply(factors_i_f, running_dc, factors_i_f)
             multiply(factors_o_g, dh_dc, factors_o_g)
             multiply(running_dc, f, running_dc)
