@@ -23,12 +23,13 @@ ROOMS = {
     "core": [],
     "validation": ["core"],
     "tasks": ["core", "validation"],
-    "layers": ["core", "validation"],
+    "codec": ["core", "validation"],
+    "layers": ["core", "validation", "codec"],
     "checkpoint": ["core", "validation"],
-    "convert": ["core", "validation", "layers"],
+    "convert": ["core", "validation", "codec", "layers", "models", "checkpoint"],
     "progress": [],
     "schedules": ["validation"],
-    "models": ["core", "validation", "layers", "tasks", "convert", "checkpoint"],
+    "models": ["core", "validation", "layers", "tasks", "codec", "checkpoint"],
     "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress", "schedules"],
     "trace": ["core", "validation", "layers", "tasks", "models"],
     "__init__": ["core", "schedules", "tasks", "layers", "models", "training"],
@@ -48,15 +49,23 @@ ROOMS = {
 }
 
 
+# How others lay out weights stands below the layers, which are made from that and give it away; the readers and writers
+# of files beside it stand above the models.
+CODEC = {f"glasscell.convert.{name}" for name in ("codec", "torch_names", "keras_layers")} | {"glasscell.convert"}
+
+
 def room_of(module):
     """core of glasscell.core.lstm."""
     parts = module.split(".")
+    if module in CODEC:
+        return "codec"
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 def imports(tree, package):
-    """Every module that the code imports, also inside functions, as full names."""
-    for node in ast.walk(tree):
+    """Every module that the code imports, also inside functions, as full names; types alone are no arrow."""
+    hints = {id(inner) for node in ast.walk(tree) if is_hint(node) for inner in ast.walk(node)}
+    for node in (node for node in ast.walk(tree) if id(node) not in hints):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -66,11 +75,14 @@ def imports(tree, package):
                 yield name if name in MODULES else node.module
 
 
+def is_hint(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def at_import(tree):
     """The statements that run when the module is imported."""
-    is_hint = [isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" for node in tree.body]
-    for node, hint in zip(tree.body, is_hint, strict=True):
-        if not hint and not isinstance(node, ast.FunctionDef):
+    for node in tree.body:
+        if not is_hint(node) and not isinstance(node, ast.FunctionDef):
             yield from (inner for inner in ast.walk(node) if isinstance(inner, ast.Import | ast.ImportFrom))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell import layers
+from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTM, Linear, LSTMState
 
 B, T, I, H = 3, 5, 2, 4
@@ -401,7 +401,7 @@ def test_a_learned_start_starts_at_0():
 
 @pytest.mark.parametrize("kind", [LSTM, Linear])
 def test_parameters_may_live_elsewhere(kind):
-    home = layers.Parameters(kind.shapes(I, H), np.dtype(np.float32))
+    home = Parameters(kind.shapes(I, H), np.dtype(np.float32))
     layer = kind(I, H, parameters=home)
     assert layer.parameters is home
     np.testing.assert_array_equal(home.vector, kind(I, H).parameters.vector)
@@ -509,7 +509,7 @@ def test_bad_dtypes(kind, dtype):
 
 
 def test_bad_initializers():
-    with pytest.raises(ValueError, match=r"'zeros'; known are 'orthogonal', 'glorot' and 'uniform'"):
+    with pytest.raises(ValueError, match=r"'zeros'; known are 'orthogonal', 'glorot', 'uniform'"):
         LSTM(I, H, initializer="zeros")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, CopyLSTM, LSTMState
-from glasscell.convert.pytorch import lstm_to_torch
+from glasscell.convert.torch_names import to_torch
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.models import Workspace
 from glasscell.tasks import Copy, encode
@@ -139,7 +139,7 @@ def test_loss_and_gradients_are_pytorchs(mode, k, layers, torch, rng):
 
     loss, gradients, _ = model.loss_and_gradients(batch)
     assert loss == pytest.approx(expected.item(), rel=1e-12)
-    ours = {f"lstm.{name}": array for name, array in lstm_to_torch(gradients.part("lstm.")).items()}
+    ours = {f"lstm.{name}": array for name, array in to_torch(gradients.part("lstm."), model.lstm.options).items()}
     ours |= {name: gradients[name] for name in ("readout.weight", "readout.bias")}
     for name, parameter in theirs.named_parameters():
         assert_near(ours[name.replace("bias_hh", "bias_ih")], parameter.grad.numpy(), 1e-9)

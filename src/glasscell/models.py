@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint, StrPath
-from glasscell.convert.pytorch import check_shapes, lstm_from_torch, lstm_to_torch
+from glasscell.convert.codec import check_shapes
+from glasscell.convert.torch_names import from_torch, to_torch
 from glasscell.core.buffers import Buffers
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
@@ -264,7 +265,7 @@ class CopyLSTM:
 
         A learned initial state, which nn.LSTM has not, keeps its names, such as ``lstm.initial_h_l0``.
         """
-        lstm = {f"lstm.{name}": array for name, array in lstm_to_torch(self.lstm.parameters).items()}
+        lstm = {f"lstm.{name}": array for name, array in to_torch(self.lstm.parameters, self.lstm.options).items()}
         return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
 
     def save(self, path: StrPath) -> None:
@@ -314,7 +315,7 @@ class CopyLSTM:
         model = cls(**sizes, task=task, dtype=next(iter(weights.values())).dtype)
         check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
         of_lstm = {name.removeprefix("lstm."): array for name, array in weights.items() if name.startswith("lstm.")}
-        lstm_from_torch(of_lstm, model.lstm.parameters)
+        from_torch(of_lstm, model.lstm.parameters, model.lstm.options)
         for name, view in model.readout.parameters.items():
             view[:] = weights[f"readout.{name}"]
         return model

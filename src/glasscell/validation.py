@@ -2,10 +2,11 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.typing import Array
 
@@ -17,6 +18,37 @@ def positive_integer(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, and is {value}")
     return int(value)
+
+
+def positive_number(name: str, value: float) -> float:
+    """The value, if it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, and is {value!r}")
+    if not (value > 0 and np.isfinite(value)):
+        raise ValueError(f"{name} must be finite and above 0, and is {value}")
+    return float(value)
+
+
+def rate(name: str, value: float) -> float:
+    """The value, if it is a probability below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, and is {value!r}")
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, and is {value}")
+    return float(value)
+
+
+def truth(name: str, value: object) -> bool:
+    """The value, if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, and is {value!r}")
+    return bool(value)
+
+
+def one_of(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; known are {', '.join(map(repr, choices))}")
 
 
 def generator(seed: object) -> np.random.Generator:
@@ -36,22 +68,32 @@ def float_type(dtype: DTypeLike) -> np.dtype[np.floating]:
     return given
 
 
-def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> Array:
-    """The value as an array of this dtype, if it is real and finite."""
+def real_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> tuple[Array, NDArray[Any]]:
+    """The value as an array of this dtype, if it is one of real numbers; and as it was given."""
     try:
         given = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if given.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be an array of real numbers, and has dtype {given.dtype}")
-    with np.errstate(over="ignore"):  # too large for float32: reported as infinite, below
-        array = given.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # too large for float32: infinite then, and reported as such
+        return given.astype(dtype, copy=False), given
+
+
+def check_finite(name: str, array: Array, given: NDArray[Any]) -> None:
+    """Refuse values that are not finite; `given` is the array before it was converted."""
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
         raise ValueError(
-            f"{name} must be finite in {dtype}: {given[where]} at index {where}, {bad.sum()} such values in all"
+            f"{name} must be finite in {array.dtype}: {given[where]} at index {where}, {bad.sum()} such values in all"
         )
+
+
+def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> Array:
+    """The value as an array of this dtype, if it is real and finite."""
+    array, given = real_array(name, value, dtype)
+    check_finite(name, array, given)
     return array
 
 
@@ -62,13 +104,15 @@ def to_columns(
     letter: str,
     dtype: np.dtype[np.floating],
     expected: tuple[int, int, bool] | None = None,
+    *,
+    finite: bool = True,
 ) -> tuple[Array, bool]:
     """Check sequences (B, T, features) or (T, features), and turn them into columns (T, features, B), a view.
 
-    `letter` is what the number of features is called; `expected` is (B, T, single) where that is already settled.
-    Also returns whether it was a single sequence.
+    `letter` is what the number of features is called; `expected` is (B, T, single) where that is already settled;
+    without `finite`, NaN and infinite values pass. Also returns whether it was a single sequence.
     """
-    array = finite_array(name, value, dtype)
+    array = finite_array(name, value, dtype) if finite else real_array(name, value, dtype)[0]
     single = array.ndim == 2
     if array.ndim not in (2, 3) or array.shape[-1] != features:
         letters = f"(B, T, {letter}) or (T, {letter})"
@@ -85,3 +129,35 @@ def to_columns(
 def from_columns(columns: Array, *, single: bool) -> Array:
     """The way back: a copy, (B, T, features) or (T, features)."""
     return columns[:, :, 0].copy() if single else columns.transpose(2, 0, 1).copy()
+
+
+def steps_mask(
+    lengths: ArrayLike | None, mask: ArrayLike | None, B: int, T: int, *, single: bool
+) -> NDArray[np.bool_] | None:
+    """Which steps belong to the sequences: (T, B), or None where all do.
+
+    `lengths` are (B,), or a number for a single sequence; `mask` is (B, T), or (T,), True where there is a step.
+    """
+    if lengths is not None and mask is not None:
+        raise ValueError("give lengths or mask, not both")
+    if lengths is not None:
+        numbers = np.asarray(lengths)
+        if numbers.dtype.kind not in "iu" and numbers.size:
+            raise TypeError(f"lengths must be integers, and have dtype {numbers.dtype}")
+        if numbers.shape != (() if single else (B,)):
+            expected = "one number" if single else f"(B,) = ({B},)"
+            raise ValueError(f"lengths has shape {numbers.shape}; expected {expected}")
+        if ((numbers < 0) | (numbers > T)).any():
+            raise ValueError(f"lengths must be from 0 to T = {T}, and are {numbers.tolist()}")
+        valid = np.arange(T)[:, None] < numbers.reshape(-1)
+    elif mask is not None:
+        given = np.asarray(mask)
+        if given.dtype != np.bool_:
+            raise TypeError(f"mask must be an array of bool, and has dtype {given.dtype}")
+        if given.shape != ((T,) if single else (B, T)):
+            expected = f"(T,) = ({T},)" if single else f"(B, T) = ({B}, {T})"
+            raise ValueError(f"mask has shape {given.shape}; expected {expected}")
+        valid = given.reshape(-1, T).T if given.size else np.ones((T, B), np.bool_)
+    else:
+        return None
+    return None if valid.all() else valid

@@ -94,7 +94,12 @@ def glorot_uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     return uniform(rng, shape, sqrt(6 / max(1, sum(shape))))
 
 
-def orthogonal(rng: np.random.Generator, size: int) -> Array:
-    """A random rotation or reflection, (size, size), evenly distributed: Saxe et al. (2014), Mezzadri (2007)."""
-    q, r = np.linalg.qr(rng.standard_normal((size, size)))
-    return q * np.where(np.diag(r) < 0, -1, 1)
+def orthogonal(rng: np.random.Generator, rows: int, columns: int | None = None) -> Array:
+    """A random matrix whose shorter side is orthonormal, evenly distributed: Saxe et al. (2014), Mezzadri (2007).
+
+    With as many columns as rows, or no number of columns given, a rotation or reflection.
+    """
+    columns = rows if columns is None else columns
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.where(np.diag(r) < 0, -1, 1)
+    return q if rows >= columns else q.T

@@ -81,3 +81,8 @@ class Noise(NamedTuple):
     recurrent: Array | float = 1.0  # (P, B)     r: 0 where h_{t-1} is not seen, 1 / (1 - rate) elsewhere
     new_h: Array | float = 1.0  # (T, P, B)  k_h: 0 where h stays as it was; or their expectation
     new_c: Array | float = 1.0  # (T, H, B)  k_c
+
+    @property
+    def silent(self) -> bool:
+        """Whether it changes nothing."""
+        return all(isinstance(part, float) and part == 1 for part in self)

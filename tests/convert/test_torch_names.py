@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.convert.pytorch import lstm_from_torch, lstm_to_torch
+from glasscell.convert.torch_names import from_torch, to_torch
 
 SIZES = [(3, 4, 1, False), (1, 1, 1, False), (2, 5, 3, False), (3, 4, 2, True)]  # I, H, L, learned initial state
 
@@ -18,7 +18,7 @@ def random_lstm(rng, I=3, H=4, L=2, learned=False):
 @pytest.mark.parametrize(("I", "H", "L", "learned"), SIZES)
 def test_there_and_back(I, H, L, learned, rng):
     lstm, other = random_lstm(rng, I, H, L, learned), random_lstm(rng, I, H, L, learned)
-    lstm_from_torch(lstm_to_torch(lstm.parameters), other.parameters)
+    from_torch(to_torch(lstm.parameters, lstm.options), other.parameters, other.options)
     np.testing.assert_array_equal(other.parameters.vector, lstm.parameters.vector)
 
 
@@ -26,9 +26,9 @@ def test_there_and_back(I, H, L, learned, rng):
 def test_back_and_there(I, H, L, learned, rng):
     """The two biases come back as one, in the place of the first."""
     lstm = random_lstm(rng, I, H, L, learned)
-    weights = {name: rng.normal(size=array.shape) for name, array in lstm_to_torch(lstm.parameters).items()}
-    lstm_from_torch(weights, lstm.parameters)
-    for name, array in lstm_to_torch(lstm.parameters).items():
+    weights = {name: rng.normal(size=array.shape) for name, array in to_torch(lstm.parameters, lstm.options).items()}
+    from_torch(weights, lstm.parameters, lstm.options)
+    for name, array in to_torch(lstm.parameters, lstm.options).items():
         if name.startswith("bias_ih"):
             expected = weights[name] + weights[name.replace("ih", "hh")]
         else:
@@ -40,7 +40,7 @@ def test_the_gates_by_hand():
     """Rows of ours are i f o g, of PyTorch i f g o; columns of ours are h, x, bias."""
     lstm = LSTM(1, 1, dtype=np.float64)
     lstm.parameters["kernel_l0"][:] = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
-    weights = lstm_to_torch(lstm.parameters)
+    weights = to_torch(lstm.parameters, lstm.options)
     assert weights["weight_hh_l0"].tolist() == [[1], [4], [10], [7]]
     assert weights["weight_ih_l0"].tolist() == [[2], [5], [11], [8]]
     assert weights["bias_ih_l0"].tolist() == [3, 6, 12, 9]
@@ -51,7 +51,7 @@ def test_the_gates_by_hand():
 def test_what_is_handed_out_is_a_copy_of_the_same_dtype(dtype):
     lstm = LSTM(2, 3, learn_initial_state=True, dtype=dtype)
     before = lstm.parameters.vector.copy()
-    for array in lstm_to_torch(lstm.parameters).values():
+    for array in to_torch(lstm.parameters, lstm.options).values():
         assert array.dtype == dtype
         array[:] = 99
     np.testing.assert_array_equal(lstm.parameters.vector, before)
@@ -62,11 +62,11 @@ def test_what_is_handed_out_is_a_copy_of_the_same_dtype(dtype):
 def test_pytorch_computes_the_same(way, I, H, L, torch, rng):
     ours, theirs = random_lstm(rng, I, H, L), torch.nn.LSTM(I, H, L, batch_first=True).to(torch.float64)
     if way == "to torch":
-        theirs.load_state_dict({name: torch.tensor(array) for name, array in lstm_to_torch(ours.parameters).items()})
+        theirs.load_state_dict({name: torch.tensor(array) for name, array in to_torch(ours.parameters, ours.options).items()})
     else:
         weights = {name: rng.normal(size=tensor.shape) for name, tensor in theirs.state_dict().items()}
         theirs.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-        lstm_from_torch(weights, ours.parameters)
+        from_torch(weights, ours.parameters, ours.options)
     x, state = rng.normal(size=(4, 6, I)), LSTMState(*rng.normal(size=(2, L, 4, H)))
     y, final, _ = ours.forward(x, state)
     their_y, their_final = theirs(torch.tensor(x), tuple(map(torch.tensor, state)))
@@ -89,8 +89,8 @@ def test_pytorch_computes_the_same(way, I, H, L, torch, rng):
 def test_what_does_not_fit_is_named_and_changes_nothing(changes, parts, rng):
     lstm = random_lstm(rng, learned=True)
     before = lstm.parameters.vector.copy()
-    weights = {name: np.ones_like(array) for name, array in lstm_to_torch(lstm.parameters).items()} | changes
+    weights = {name: np.ones_like(array) for name, array in to_torch(lstm.parameters, lstm.options).items()} | changes
     with pytest.raises(ValueError, match="the weight") as caught:
-        lstm_from_torch({name: array for name, array in weights.items() if array is not None}, lstm.parameters)
+        from_torch({name: array for name, array in weights.items() if array is not None}, lstm.parameters, lstm.options)
     assert all(part in str(caught.value) for part in parts)
     np.testing.assert_array_equal(lstm.parameters.vector, before)

@@ -1,0 +1,184 @@
+"""Keras' layers: their weights, and the settings that say what is computed.
+
+A ``keras.layers.LSTM`` keeps a kernel (I, 4H), a recurrent kernel (H, 4H) and perhaps one bias (4H,).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from glasscell.convert.codec import KERAS, Parts, as_weight, check_shapes, common_dtype, decode, encode
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+
+if TYPE_CHECKING:
+    from glasscell.layers.options import LSTMOptions
+
+KERAS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "sigmoid": ("Sigmoid",),
+    "tanh": ("Tanh",),
+    "relu": ("Relu",),
+    "linear": ("Affine", 1.0, 0.0),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "elu": ("Elu", 1.0),
+    "softsign": ("Softsign",),
+    "softplus": ("Softplus",),
+    "leaky_relu": ("LeakyRelu", 0.2),
+}
+KERAS_2_FUNCTIONS = KERAS_FUNCTIONS | {"hard_sigmoid": ("HardSigmoid", 0.2, 0.5)}
+
+# Settings of a Keras layer that say nothing about what it computes, or only how it is trained there.
+KERAS_PASSED_OVER = re.compile(
+    r"name|trainable|return_sequences|return_state|unroll|implementation|seed|unit_forget_bias|use_cudnn|"
+    r"(kernel|recurrent|bias)_(initializer|regularizer|constraint)|activity_regularizer|batch_input_shape"
+)
+KERAS_OPTIONS = {  # theirs: ours, where the value is the same
+    "go_backwards": "reverse",
+    "dropout": "input_dropout",
+    "recurrent_dropout": "recurrent_dropout",
+    "use_bias": "bias",
+}
+KERAS_MERGES = {"concat": "concat", "sum": "sum", "ave": "average", "mul": "multiply"}
+
+
+def keras_function(given: Any, keras_version: str = "3") -> tuple[Any, ...]:
+    """An activation of Keras, as ours: its name, or what Keras serialises it to."""
+    name = given
+    if isinstance(given, Mapping):
+        config = given.get("config")
+        name = config if isinstance(config, str) else given.get("class_name")
+    known = KERAS_2_FUNCTIONS if str(keras_version).startswith(("1", "2")) else KERAS_FUNCTIONS
+    name = "linear" if name is None else name
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"the activation {name!r} of Keras cannot be represented; {', '.join(known)} can")
+    return known[name]
+
+
+def keras_options(weights: Any, config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The options of an LSTM, and its dtype, from the weights and the configuration of a Keras layer."""
+    given = dict(config)
+    merge = given.pop("bidirectional", None) or given.pop("merge_mode", None)
+    merge = "concat" if merge is True else merge
+    ways = _keras_ways(weights, two=merge is not None)
+    version = given.pop("keras_version", "3")
+    options: dict[str, Any] = {
+        "input_size": ways[0].inputs.shape[0],
+        "hidden_size": ways[0].recurrent.shape[0],
+        "bias": ways[0].bias is not None,
+        "candidate_activation": keras_function(given.get("activation", "tanh"), version),
+        "gate_activation": keras_function(given.pop("recurrent_activation", "sigmoid"), version),
+    }
+    options["output_activation"] = keras_function(given.pop("activation", "tanh"), version)
+    units = given.pop("units", options["hidden_size"])
+    if units != options["hidden_size"]:
+        raise ValueError(f"units is {units!r}; the recurrent kernel has {options['hidden_size']} rows")
+    zero = given.pop("zero_output_for_mask", False)
+    if merge is None:
+        options["masked_outputs"] = "zero" if zero else "repeat"
+        options["outputs_in"] = "processing" if given.get("go_backwards") else "time"
+    else:
+        given.pop("go_backwards", None)  # of the forward layer's configuration: one of the two always does
+        if merge not in KERAS_MERGES:
+            raise ValueError(f"merge_mode is {merge!r}; known are {', '.join(KERAS_MERGES)}")
+        options |= {"bidirectional": True, "merge": KERAS_MERGES[merge]}
+    for name in ("stateful", "time_major"):
+        if given.pop(name, False):
+            raise ValueError(f"{name}=True cannot be represented: here state is passed by hand, and batches come first")
+    dtype = _keras_dtype(given.pop("dtype", None), ways)
+    for name, value in given.items():
+        if name in KERAS_OPTIONS:
+            if name == "use_bias" and value != options["bias"]:
+                raise ValueError(f"use_bias is {value!r}; the weights have {'a' if options['bias'] else 'no'} bias")
+            options[KERAS_OPTIONS[name]] = value
+        elif not KERAS_PASSED_OVER.fullmatch(name):
+            raise ValueError(f"the setting {name}={value!r} of Keras cannot be represented")
+    return options, dtype
+
+
+def from_keras(weights: Any, parameters: Parameters, options: "LSTMOptions") -> None:
+    """Copy the weights of a Keras layer into the parameters of an LSTM."""
+    for (suffix, I, _), parts in zip(options.ways, _keras_ways(weights, two=options.bidirectional), strict=True):
+        H = options.hidden_size
+        expected = {"kernel": (I, 4 * H), "recurrent_kernel": (H, 4 * H)} | ({"bias": (4 * H,)} if options.bias else {})
+        given = dict(zip(("kernel", "recurrent_kernel", "bias"), parts, strict=True))
+        check_shapes({name: array.shape for name, array in given.items() if array is not None}, expected)
+        parameters[f"kernel{suffix}"][:] = decode(parts, options.variant.gates, KERAS)
+
+
+def to_keras(parameters: Parameters, options: "LSTMOptions") -> list[Array]:
+    """The weights of an LSTM of one layer as Keras has them."""
+    keras_config(options)
+    weights: list[Array] = []
+    for suffix, I, _ in options.ways:
+        parts = encode(parameters[f"kernel{suffix}"], I, options.variant.gates, KERAS, bias=options.bias)
+        weights += [part for part in parts if part is not None]
+    return weights
+
+
+def keras_config(options: "LSTMOptions") -> dict[str, Any]:
+    """The settings of a ``keras.layers.LSTM`` that computes the same as one layer, but for its directions.
+
+    Raises
+    ------
+    ValueError
+        If there is none, naming what Keras lacks.
+    """
+    changed = options.changed()
+    known = {
+        *("input_size", "hidden_size", "bidirectional", "reverse", "bias", "merge", "masked_outputs", "outputs_in"),
+        *("gate_activation", "candidate_activation", "output_activation", "input_dropout", "recurrent_dropout"),
+    }
+    for name, value in changed.items():
+        if name not in known:
+            raise ValueError(f"a Keras LSTM has no {name}, and here it is {value!r}")
+    if options.candidate_activation != options.output_activation:
+        raise ValueError(
+            "a Keras LSTM has one activation for candidate and output; here they are "
+            f"{options.candidate_activation} and {options.output_activation}"
+        )
+    return {
+        "units": options.hidden_size,
+        "activation": keras_name(options.candidate_activation),
+        "recurrent_activation": keras_name(options.gate_activation),
+        "use_bias": options.bias,
+        "dropout": options.input_dropout,
+        "recurrent_dropout": options.recurrent_dropout,
+        "zero_output_for_mask": options.masked_outputs == "zero",
+    }
+
+
+def keras_name(function: Iterable[Any]) -> str:
+    """What Keras calls an activation."""
+    wanted = tuple(part for part in function if part is not None)
+    for name, ours in KERAS_FUNCTIONS.items():
+        if ours == wanted:
+            return name
+    raise ValueError(f"Keras has no activation {wanted}")
+
+
+def _keras_ways(weights: Any, *, two: bool) -> list[Parts]:
+    if isinstance(weights, Mapping):
+        names = ("kernel", "recurrent_kernel", "bias")
+        of = [weights["forward"], weights["backward"]] if two and "forward" in weights else [weights]
+        weights = [way[name] for way in of for name in names if name in way]
+    arrays = [as_weight(f"weight {k}", array) for k, array in enumerate(weights)]
+    count = len(arrays) // (2 if two else 1)
+    if count not in (2, 3) or len(arrays) != count * (2 if two else 1):
+        expected = "kernel, recurrent_kernel and perhaps bias" + (", for each direction" if two else "")
+        raise ValueError(f"there are {len(arrays)} weights; expected {expected}")
+    ways = []
+    for way in (arrays[:count], arrays[count:])[: 2 if two else 1]:
+        kernel, recurrent, bias = way[0], way[1], way[2] if count == 3 else None
+        if kernel.ndim != 2 or recurrent.ndim != 2 or recurrent.shape[1] != 4 * recurrent.shape[0]:
+            raise ValueError(
+                f"the weights have the shapes {kernel.shape} and {recurrent.shape}; expected kernel (I, 4H) and "
+                "recurrent_kernel (H, 4H)"
+            )
+        ways.append(Parts(kernel, recurrent, bias))
+    return ways
+
+
+def _keras_dtype(given: Any, ways: Sequence[Parts]) -> Any:
+    if isinstance(given, Mapping):  # a serialised policy
+        given = given.get("config", {}).get("name", "float32")
+    return common_dtype({"kernel": ways[0].inputs}) if given is None else given

@@ -1,0 +1,55 @@
+"""Where the first weights of an LSTM come from."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from glasscell.core.parameters import Parameters, glorot_uniform, orthogonal, uniform
+from glasscell.core.typing import Array
+from glasscell.layers.options import LSTMOptions
+from glasscell.validation import one_of
+
+Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
+Seed: TypeAlias = "int | np.random.Generator"
+
+
+def initialize(
+    options: LSTMOptions, parameters: Parameters, initializer: Initializer, forget_bias: float, rng: np.random.Generator
+) -> None:
+    """Write first values into the parameters of an LSTM.
+
+    Gains start at 1; shifts and initial states at 0; peepholes at 0 too, unless everything is uniform.
+    """
+    one_of("initializer", initializer, ("orthogonal", "glorot", "uniform"))
+    H, gates = options.hidden_size, options.variant.gates
+    for name, view in parameters.items():
+        kind = name.rsplit("_l", 1)[0]
+        if kind == "kernel":
+            _kernel(options, view, initializer, rng)
+        elif kind == "projection" and initializer != "uniform":
+            view[:] = orthogonal(rng, *view.shape) if initializer == "orthogonal" else glorot_uniform(rng, view.shape)
+        elif initializer == "uniform" and kind in ("peepholes", "projection", "projection_bias"):
+            view[:] = uniform(rng, view.shape, H**-0.5)
+        else:
+            view[:] = kind.startswith("gain")
+        if kind == "kernel" and options.bias:  # without a forget gate of its own, f = 1 - i opens as i closes
+            gate, sign = ("f", 1) if "f" in gates else ("i", -1)
+            rows = slice(gates.index(gate) * H, (gates.index(gate) + 1) * H)
+            view[rows, -1] += sign * forget_bias
+
+
+def _kernel(options: LSTMOptions, kernel: Array, initializer: Initializer, rng: np.random.Generator) -> None:
+    H, P = options.hidden_size, options.state_size
+    if initializer == "uniform":
+        kernel[:] = uniform(rng, kernel.shape, H**-0.5)
+        return
+    weights = kernel[:, :-1] if options.bias else kernel
+    if options.bias:
+        kernel[:, -1] = 0
+    I = weights.shape[1] - P
+    for start in range(0, len(kernel), H):
+        rows = slice(start, start + H)
+        weights[rows, :P] = orthogonal(rng, H, P) if initializer == "orthogonal" else glorot_uniform(rng, (H, P))
+        weights[rows, P:] = glorot_uniform(rng, (H, I))

@@ -1,0 +1,105 @@
+"""An affine map at every step, as a layer."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from glasscell.core import linear
+from glasscell.core.buffers import Buffers
+from glasscell.core.parameters import Parameters, glorot_uniform
+from glasscell.core.typing import Array
+from glasscell.layers.initialization import Seed
+from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
+
+
+class Linear:
+    """An affine map at every step: y_t = W x_t + b.
+
+    Parameters
+    ----------
+    input_size : int
+        I.
+    output_size : int
+        O.
+    dtype : float32 or float64
+    seed : int or numpy.random.Generator
+        Weights start Glorot-uniform, the bias at 0.
+    parameters : Parameters, optional
+        Where to keep the weights, of the names and shapes of :meth:`shapes`.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``weight`` (O, I) and ``bias`` (O,).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = 0,
+        parameters: Parameters | None = None,
+    ) -> None:
+        self.input_size = positive_integer("input_size", input_size)
+        self.output_size = positive_integer("output_size", output_size)
+        self.dtype = float_type(dtype)
+        shapes = self.shapes(input_size, output_size)
+        self.parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
+        self.parameters["weight"][:] = glorot_uniform(generator(seed), (output_size, input_size))
+        self.parameters["bias"][:] = 0
+
+    @staticmethod
+    def shapes(input_size: int, output_size: int) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the parameters."""
+        return {"weight": (output_size, input_size), "bias": (output_size,)}
+
+    def forward(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Map every step.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I)
+
+        Returns
+        -------
+        outputs : array (B, T, O) or (T, O)
+        tape : array
+            For :meth:`backward`: the inputs, in its own copy.
+        """
+        columns, single = to_columns("x", x, self.input_size, "I", self.dtype)
+        return from_columns(self.forward_columns(columns), single=single), from_columns(columns, single=single)
+
+    def backward(self, tape: Array, d_outputs: ArrayLike) -> tuple[Array, Parameters]:
+        """The gradient of a loss, from its gradient on the outputs.
+
+        Parameters
+        ----------
+        tape : array
+            From :meth:`forward`.
+        d_outputs : array (B, T, O) or (T, O)
+
+        Returns
+        -------
+        d_inputs : array (B, T, I) or (T, I)
+        gradients : Parameters
+        """
+        x, single = to_columns("tape", tape, self.input_size, "I", self.dtype)
+        T, _, B = x.shape
+        dy, _ = to_columns("d_outputs", d_outputs, self.output_size, "O", self.dtype, expected=(B, T, single))
+        gradients = self.parameters.zeros_like()
+        return from_columns(self.backward_columns(x, dy, gradients), single=single), gradients
+
+    def forward_columns(self, x: Array) -> Array:
+        """:meth:`forward` in core's layout: x (T, I, B) → y (T, O, B)."""
+        return linear.forward(self.parameters["weight"], self.parameters["bias"], x)
+
+    def backward_columns(self, x: Array, dy: Array, gradients: Parameters, buffers: Buffers | None = None) -> Array:
+        """:meth:`backward` in core's layout: writes into `gradients`, returns the gradient on x."""
+        dx, gradients["weight"][:], gradients["bias"][:] = linear.backward(self.parameters["weight"], x, dy, buffers)
+        return dx
+
+    def __repr__(self) -> str:
+        return f"Linear({self.input_size}, {self.output_size}, dtype={self.dtype})"

@@ -1,0 +1,431 @@
+"""The LSTM as a layer: stacked, in one direction or both, of every kind that :mod:`glasscell.core` knows."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from glasscell.convert import codec, keras_layers, torch_names
+from glasscell.core.buffers import Buffers
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+from glasscell.layers.initialization import Initializer, Seed, initialize
+from glasscell.layers.options import LSTMOptions
+from glasscell.layers.records import LSTMState, LSTMTape, Pass
+from glasscell.layers.way import Way, kept
+from glasscell.validation import (
+    check_finite,
+    finite_array,
+    float_type,
+    from_columns,
+    generator,
+    steps_mask,
+    to_columns,
+)
+
+
+class LSTM:
+    """A stack of LSTM layers.
+
+    Parameters
+    ----------
+    input_size : int
+        I.
+    hidden_size : int
+        H.
+    num_layers : int
+        L; the outputs of each layer are the inputs of the next.
+    initializer : {"orthogonal", "glorot", "uniform"}
+        "orthogonal": recurrent weights of each gate orthogonal (Saxe et al. 2014), input weights Glorot-uniform,
+        biases 0.
+        "glorot": both Glorot-uniform (Glorot & Bengio 2010), biases 0. "uniform": everything in ±1/√H, as in PyTorch.
+    forget_bias : float
+        Added to the bias of the forget gates, so that the memory is open at first: Gers et al. (2000),
+        Jozefowicz et al. (2015).
+    dtype : float32 or float64
+    seed : int or numpy.random.Generator
+    parameters : Parameters, optional
+        Where to keep the weights, of the names and shapes of :meth:`shapes`; a model gives a part of its own vector.
+    **options
+        Any of these; all may be combined. The equations are those of :mod:`glasscell.core.variants`.
+
+        - ``bidirectional`` (False): each layer runs in both directions. ``merge`` ("concat"): how their outputs become
+          one, or "sum", "average", "multiply". ``reverse`` (False): each layer runs from the last step to the first.
+        - ``bias`` (True).
+        - ``proj_size`` (None): P, h is projected to it (Sak et al. 2014); ``projection_bias`` (False).
+        - ``peepholes`` (False): the gates see the cell (Gers & Schmidhuber 2000).
+        - ``coupled`` (None): "input", f = 1 - i as in ONNX; "forget", i = 1 - f as in Greff et al. (2015) and TFLite.
+        - ``clip`` (None): bound on pre-activations.
+        - ``gate_activation`` ("Sigmoid"), ``candidate_activation``, ``output_activation`` ("Tanh"): a name of
+          :func:`glasscell.core.activations.activation`, or (name, alpha, beta).
+        - ``layer_norm`` (None): "haste", "tflite" or "contrib", with ``epsilon``.
+        - ``dropout`` (0): of the outputs of each layer but the last, anew at every step, as in PyTorch.
+        - ``input_dropout``, ``recurrent_dropout`` (0): of a layer's inputs and of h_{t-1}, alike at every step of a
+          sequence (Gal & Ghahramani 2016).
+        - ``zoneout``, ``zoneout_cell`` (0): probability that a unit of h, of c, stays as it was (Krueger et al. 2017).
+        - ``learn_initial_state`` (False): start from a learned state, the same for every sequence, instead of 0.
+        - ``masked_outputs`` ("zero"): outputs where a sequence has no step, or "repeat" for those of its step before;
+          ``outputs_in`` ("time"): or "processing", the order in which a reverse layer makes them. Keras has both.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``kernel_l0`` (4H, P + I + 1), …: rows are the gates i f o g (one fewer where gates are coupled), columns h, x
+        and the bias; ``_reverse`` is added for the second direction. Then, of those that the options ask for,
+        ``peepholes_l0`` (i f o), ``projection_l0`` (P, H), ``projection_bias_l0``, ``gain_l0``, ``gain_x_l0``,
+        ``gain_h_l0``, ``gain_c_l0``, ``shift_c_l0``, ``initial_h_l0``, ``initial_c_l0``.
+    options : LSTMOptions
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = LSTM(input_size=3, hidden_size=16, num_layers=2, bidirectional=True)
+    >>> y, state, tape = layer.forward(np.zeros((5, 7, 3)))
+    >>> y.shape, state.h.shape, tape.layers[0].f.shape
+    ((5, 7, 32), (4, 5, 16), (7, 16, 5))
+    >>> dx, dstate, gradients = layer.backward(tape, np.ones_like(y))
+    >>> dx.shape, gradients["kernel_l0"].shape
+    ((5, 7, 3), (64, 20))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        initializer: Initializer = "orthogonal",
+        forget_bias: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = 0,
+        parameters: Parameters | None = None,
+        **options: Any,
+    ) -> None:
+        self.options = LSTMOptions.of(
+            {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, **options}
+        )
+        self.dtype = float_type(dtype)
+        self.parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
+        initialize(self.options, self.parameters, initializer, forget_bias, generator(seed))
+        self._ways = [Way(self.options, self.parameters, suffix, reverse=back) for suffix, _, back in self.options.ways]
+
+    @staticmethod
+    def shapes(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the parameters."""
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        return LSTMOptions.of({**sizes, **options}).shapes()
+
+    @property
+    def input_size(self) -> int:
+        """I."""
+        return self.options.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return self.options.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.options.num_layers
+
+    @property
+    def output_size(self) -> int:
+        """Features of the outputs."""
+        return self.options.output_size
+
+    @property
+    def learn_initial_state(self) -> bool:
+        """Whether there is an initial state among the parameters."""
+        return self.options.learn_initial_state
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: LSTMState | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, LSTMState, LSTMTape]:
+        """Run sequences through all layers.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I)
+            Finite. T and B may be 0.
+        state : LSTMState, optional
+            Initial states, h (L·D, B, P) and c (L·D, B, H), without B for a single sequence; without it the learned
+            ones, or 0.
+        lengths : array (B,) of int, or int for a single sequence, optional
+            Number of steps of each sequence, in any order, 0 to T; what stands behind them does not matter.
+        mask : array (B, T) or (T,) of bool, optional
+            Instead of lengths, which steps there are; gaps are passed over as if they were not there.
+        rng : numpy.random.Generator, optional
+            For training: dropout and zoneout are drawn from it. Without it there is no noise.
+
+        Returns
+        -------
+        outputs : array (B, T, D·P) or (T, D·P)
+            Hidden states of the last layer; 0 where a sequence has no step.
+        state : LSTMState
+            After each sequence's last step: give it to the next call to go on.
+        tape : LSTMTape
+            Every gate and state of every step, for :meth:`backward` and for looking at.
+
+        Raises
+        ------
+        ValueError
+            Another number of features, a shape that does not fit, lengths out of range, or NaN or infinite values.
+        """
+        columns, single = to_columns("x", x, self.input_size, "I", self.dtype, finite=False)
+        T, _, B = columns.shape
+        valid = steps_mask(lengths, mask, B, T, single=single)
+        if valid is not None:
+            columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
+        check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
+        start = None if state is None else self._state_columns("state", state, B, single=single)
+        y, tape = self.forward_columns(columns, start, mask=valid, rng=rng)
+        tape = tape._replace(single=single)
+        return from_columns(y, single=single), self._state_from_columns(tape.final_state, single=single), tape
+
+    def backward(
+        self, tape: LSTMTape, d_outputs: ArrayLike | None = None, d_state: LSTMState | None = None
+    ) -> tuple[Array, LSTMState, Parameters]:
+        """The gradient of a loss with respect to all that :meth:`forward` used. The tape may be used again.
+
+        Parameters
+        ----------
+        tape : LSTMTape
+        d_outputs : array (B, T, D·P) or (T, D·P), optional
+            Gradient of the loss on the outputs; without it 0.
+        d_state : LSTMState, optional
+            Gradient on the final state, in the shapes of the state; without it 0.
+
+        Returns
+        -------
+        d_inputs : array (B, T, I) or (T, I)
+            Exactly 0 where a sequence has no step.
+        d_state : LSTMState
+            Gradient on the initial state, for each sequence, also where that was learned or 0.
+        gradients : Parameters
+            Gradient on every parameter, the batch summed; of the names and shapes of ``parameters``.
+        """
+        self._check_tape(tape)
+        T, B, single = tape.layers[0].T, tape.layers[0].B, tape.single
+        if d_outputs is None:
+            dy = np.zeros((T, self.output_size, B), self.dtype)
+        else:
+            dy, _ = to_columns("d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single))
+        d_final = None if d_state is None else self._state_columns("d_state", d_state, B, single=single)
+        gradients = self.parameters.zeros_like()
+        dx, d_start = self.backward_columns(tape, dy, d_final, gradients)
+        return from_columns(dx, single=single), self._state_from_columns(d_start, single=single), gradients
+
+    def _check_tape(self, tape: LSTMTape) -> None:
+        if not isinstance(tape, LSTMTape):
+            raise TypeError(f"tape must be what LSTM.forward returned, and is a {type(tape).__name__}")
+        given = [(layer.kernel.shape, layer.dtype) for layer in tape.layers]
+        own = [(way.weights()["kernel"].shape, self.dtype) for way in self._ways]
+        if given != own:
+            raise ValueError(f"the tape is of another LSTM: its kernels are {given}; those of this one are {own}")
+
+    def forward_columns(
+        self,
+        x: Array,
+        state: LSTMState | None = None,
+        buffers: Buffers | None = None,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, LSTMTape]:
+        """:meth:`forward` in core's layout.
+
+        x (T, I, B), state (L·D, rows, B) and mask (T, B) → outputs (T, D·P, B), tape.
+        """
+        buffers = buffers or Buffers()
+        D = self.options.directions
+        passes: list[Pass] = []
+        between: list[Array] = []
+        for k in range(0, len(self._ways), D):
+            outputs = []
+            for way in self._ways[k : k + D]:
+                start = way.learned_start() if state is None else (state.h[len(passes)], state.c[len(passes)])
+                done, y = way.forward(x, start, mask, rng, buffers.part(way.suffix))
+                passes.append(done)
+                outputs.append(y)
+            x = self._merged(outputs)
+            if rng is not None and self.options.dropout and k + D < len(self._ways):
+                between.append(np.asarray(kept(rng, self.options.dropout, x.shape, self.dtype)))
+                x = x * between[-1]
+        learned = self.options.learn_initial_state and state is None
+        return x, LSTMTape(tuple(passes), learned, tuple(between))
+
+    def backward_columns(
+        self,
+        tape: LSTMTape,
+        dy: Array,
+        d_final: LSTMState | None,
+        gradients: Parameters,
+        buffers: Buffers | None = None,
+        *,
+        need_dx: bool = True,
+    ) -> tuple[Array, LSTMState]:
+        """:meth:`backward` in core's layout; writes every gradient into `gradients`.
+
+        Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
+        """
+        buffers = buffers or Buffers()
+        options, D = self.options, self.options.directions
+        d_h, d_c = (
+            buffers.take(name, (len(self._ways), rows, dy.shape[2]), self.dtype)
+            for name, rows in (("dh0", options.state_size), ("dc0", options.hidden_size))
+        )
+        for first in reversed(range(0, len(self._ways), D)):
+            dx: list[Array] = []
+            for k, of_way in enumerate(self._merged_backward(tape, first, dy), start=first):
+                way, d_end = self._ways[k], (0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])
+                part = buffers.part(way.suffix)
+                gradient = way.backward(tape.passes[k], of_way, d_end, gradients, part, need_dx=need_dx or first > 0)
+                d_h[k], d_c[k] = gradient.dh0, gradient.dc0
+                if options.learn_initial_state:
+                    for name, d in (("h", gradient.dh0), ("c", gradient.dc0)):
+                        gradients[f"initial_{name}{way.suffix}"][:] = d.sum(axis=1) * tape.learned_start
+                dx.append(gradient.dx)
+            dy = dx[0] if D == 1 else dx[0] + dx[1]
+            if first and tape.between:
+                dy = dy * tape.between[first // D - 1]
+        return dy, LSTMState(d_h, d_c)
+
+    def _merged(self, outputs: list[Array]) -> Array:
+        """The outputs of a layer's directions as one."""
+        if len(outputs) == 1:
+            return outputs[0]
+        y, back = outputs
+        merge = self.options.merge
+        if merge == "concat":
+            return np.concatenate(outputs, axis=1)
+        if merge == "multiply":
+            return y * back
+        return y + back if merge == "sum" else (y + back) / 2
+
+    def _merged_backward(self, tape: LSTMTape, first: int, dy: Array) -> list[Array]:
+        """The gradients on the outputs of each direction."""
+        if self.options.directions == 1:
+            return [dy]
+        P, merge = self.options.state_size, self.options.merge
+        if merge == "concat":
+            return [dy[:, :P], dy[:, P:]]
+        if merge == "multiply":
+            y, back = (self._ways[k].outputs(tape.passes[k]) for k in (first, first + 1))
+            return [dy * back, dy * y]
+        return [dy, dy] if merge == "sum" else [dy / 2, dy / 2]
+
+    def _state_columns(self, name: str, state: LSTMState, B: int, *, single: bool) -> LSTMState:
+        try:
+            h, c = state
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be a pair (h, c), and is a {type(state).__name__}") from None
+        columns = []
+        for part, value, letter, rows in (
+            ("h", h, "P" if self.options.proj_size else "H", self.options.state_size),
+            ("c", c, "H", self.hidden_size),
+        ):
+            layers = "L·D" if self.options.bidirectional else "L"
+            shape = (len(self._ways), rows) if single else (len(self._ways), B, rows)
+            array = finite_array(f"{name}.{part}", value, self.dtype)
+            if array.shape != shape:
+                letters = f"({layers}, {letter})" if single else f"({layers}, B, {letter})"
+                raise ValueError(f"{name}.{part} has shape {array.shape}; expected {letters} = {shape}")
+            columns.append(array[..., None] if single else array.swapaxes(1, 2))
+        return LSTMState(*columns)
+
+    def _state_from_columns(self, state: LSTMState, *, single: bool) -> LSTMState:
+        return LSTMState(*(part[..., 0].copy() if single else part.swapaxes(1, 2).copy() for part in state))
+
+    def to_torch(self) -> dict[str, Array]:
+        """A copy of the weights under the names that an ``nn.LSTM`` of the same sizes has for them.
+
+        A learned initial state, which nn.LSTM has not, keeps its names, such as ``initial_h_l0``: give it as ``hx``.
+
+        Raises
+        ------
+        ValueError
+            If nn.LSTM cannot compute this, naming what it lacks.
+        """
+        torch_names.check_torch_has(self.options.changed())
+        return torch_names.to_torch(self.parameters, self.options)
+
+    @classmethod
+    def from_torch(cls, state_dict: Mapping[str, ArrayLike], *, prefix: str = "", **options: Any) -> Self:
+        """The LSTM of a PyTorch state dict, on its own or as part of a larger one.
+
+        Parameters
+        ----------
+        state_dict : mapping of name to array or CPU tensor
+            ``weight_ih_l0``, ``weight_hh_l0``, …: sizes, number of layers, directions, projection and biases are read
+            off them.
+        prefix : str
+            Only the entries whose names begin with it are read: ``"encoder."`` for those of ``self.encoder``.
+        **options
+            What a state dict does not say: ``dropout``, and whatever else :class:`LSTM` takes. ``batch_first``, which
+            says how arrays are laid out there, is accepted; here they are ``(B, T, I)`` always.
+
+        Raises
+        ------
+        ValueError
+            A weight that is missing, does not fit or does not belong to an LSTM, by name.
+        """
+        weights = codec.part_of(state_dict, prefix)
+        options.pop("batch_first", None)
+        dtype, seed = options.pop("dtype", None), options.pop("seed", 0)
+        sizes = torch_names.torch_sizes(weights)
+        for name in options.keys() & sizes.keys():
+            if options[name] != sizes[name] and not (name == "proj_size" and not options[name] and not sizes[name]):
+                raise ValueError(f"{name} is {options[name]!r}; the weights say {sizes[name]!r}")
+        lstm = cls(**{**sizes, **options}, dtype=codec.common_dtype(weights) if dtype is None else dtype, seed=seed)
+        torch_names.from_torch(weights, lstm.parameters, lstm.options)
+        return lstm
+
+    @classmethod
+    def from_keras(cls, weights: Any, **config: Any) -> Self:
+        """The LSTM of the weights of a Keras layer, ``keras.layers.LSTM`` or ``Bidirectional`` around one.
+
+        Parameters
+        ----------
+        weights : sequence of array, or mapping of name to array
+            ``layer.get_weights()``: kernel (I, 4H), recurrent kernel (H, 4H) and, unless ``use_bias=False``, bias
+            (4H,); with Bidirectional those of the forward layer, then those of the backward layer.
+        **config
+            As in ``layer.get_config()``; what only matters to training in Keras (initializers, regularizers,
+            constraints) is passed over. ``bidirectional`` may be a merge mode, such as "concat". ``dtype``.
+
+        Raises
+        ------
+        ValueError
+            Weights that do not fit together, or a setting that cannot be represented, by name.
+        """
+        options, dtype = keras_layers.keras_options(weights, config)
+        lstm = cls(**options, dtype=dtype)
+        keras_layers.from_keras(weights, lstm.parameters, lstm.options)
+        return lstm
+
+    def to_keras(self) -> list[Array]:
+        """A copy of the weights as ``layer.set_weights`` of a Keras layer of the same kind takes them.
+
+        Raises
+        ------
+        ValueError
+            If Keras has no such layer, naming what it lacks.
+        """
+        return keras_layers.to_keras(self.parameters, self.options)
+
+    def __repr__(self) -> str:
+        changed = {name: value for name, value in self.options.changed().items() if not name.endswith("put_size")}
+        changed.pop("hidden_size", None)
+        parts = [str(self.input_size), str(self.hidden_size), *(f"{name}={value!r}" for name, value in changed.items())]
+        return f"LSTM({', '.join(parts)}, dtype={self.dtype})"

@@ -1,0 +1,78 @@
+"""What passes through an LSTM: its state, and the record of a forward pass."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from glasscell.core import lstm, variants
+from glasscell.core.sequences import Order, at_ends
+from glasscell.core.typing import Array
+
+
+class LSTMState(NamedTuple):
+    """Hidden and cell state of every layer: ``h`` (L·D, B, P) and ``c`` (L·D, B, H), without B for a single sequence.
+
+    P is H unless there is a projection. With two directions (D = 2) each layer has two entries, forward first, as in
+    PyTorch. As a gradient it is dL/dh and dL/dc.
+    """
+
+    h: Array
+    c: Array
+
+
+class Pass(NamedTuple):
+    """One layer in one direction.
+
+    Attributes
+    ----------
+    tape : Tape
+        Every gate and state, in the order in which the steps were processed.
+    order : Order or None
+        What that order is, where sequences have steps that are not their own; otherwise time's, or its reverse.
+    input_mask : array (I, B), or 1
+        What inputs were multiplied with.
+    """
+
+    tape: lstm.Tape | variants.Tape
+    order: Order | None
+    input_mask: Array | float = 1.0
+
+    @property
+    def final(self) -> tuple[Array, Array]:
+        """State after each sequence's last step: (P, B) and (H, B)."""
+        hiddens, cells = self.tape.hiddens, self.tape.cells
+        if self.order is None:
+            return hiddens[-1], cells[-1]
+        return at_ends(hiddens, self.order.lengths), at_ends(cells, self.order.lengths)
+
+
+class LSTMTape(NamedTuple):
+    """What :meth:`LSTM.forward` computed: every gate of every step, by name.
+
+    Attributes
+    ----------
+    passes : tuple of Pass
+        From the input upwards; with two directions forward and reverse of each layer in turn.
+    learned_start : bool
+        Whether the pass began from the learned initial state.
+    between : tuple of array
+        Unless it is empty, what the outputs of each layer but the last were multiplied with: dropout.
+    single : bool
+        Whether the input was one sequence without a batch axis.
+    """
+
+    passes: tuple[Pass, ...]
+    learned_start: bool
+    between: tuple[Array, ...] = ()
+    single: bool = False
+
+    @property
+    def layers(self) -> tuple[lstm.Tape | variants.Tape, ...]:
+        """The tape of each pass: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
+        return tuple(one.tape for one in self.passes)
+
+    @property
+    def final_state(self) -> LSTMState:
+        """State after each sequence's last step, (L·D, P, B) and (L·D, H, B): columns."""
+        h, c = zip(*(one.final for one in self.passes), strict=True)
+        return LSTMState(np.stack(h), np.stack(c))

@@ -1,0 +1,175 @@
+"""One layer in one direction: from sequences in time to core's processing of them, and back.
+
+Core processes step 0, 1, 2 … of columns. Direction, padding, masks and noise are settled here.
+"""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core import lstm, variants
+from glasscell.core.buffers import Buffers
+from glasscell.core.parameters import Parameters
+from glasscell.core.sequences import add_at_ends, order
+from glasscell.core.typing import Array
+from glasscell.core.variants import Noise
+from glasscell.layers.options import LSTMOptions
+from glasscell.layers.records import Pass
+
+Start = Array | float
+
+
+class WayGradient(NamedTuple):
+    """The gradients that a way hands on; those of its weights are written."""
+
+    dx: Array  # (T, I, B), empty if it was not asked for
+    dh0: Array  # (P, B)
+    dc0: Array  # (H, B)
+
+
+class Way:
+    """One layer in one direction.
+
+    Parameters
+    ----------
+    options : LSTMOptions
+    parameters : Parameters
+        The whole layer stack's.
+    suffix : str
+        Of the names of this way's weights, such as ``_l0_reverse``.
+    reverse : bool
+        From the last step to the first.
+    """
+
+    def __init__(self, options: LSTMOptions, parameters: Parameters, suffix: str, *, reverse: bool) -> None:
+        self.options, self.suffix, self.reverse = options, suffix, reverse
+        self.names = [
+            name.removesuffix(suffix)
+            for name in parameters
+            if name.endswith(suffix) and not name.startswith("initial_")
+        ]
+        self._parameters = parameters
+        self._variant = options.variant
+
+    def weights(self) -> dict[str, Array]:
+        """The weights under core's names; without a bias, its column is 0."""
+        weights = {name: self._parameters[name + self.suffix] for name in self.names}
+        if not self.options.bias:
+            kernel = weights["kernel"]
+            weights["kernel"] = np.concatenate([kernel, np.zeros((len(kernel), 1), kernel.dtype)], axis=1)
+        return weights
+
+    def learned_start(self) -> tuple[Start, Start]:
+        """The learned initial state, (P, 1) and (H, 1), or 0."""
+        if not self.options.learn_initial_state:
+            return 0.0, 0.0
+        h, c = (self._parameters[f"initial_{name}{self.suffix}"] for name in "hc")
+        return h[:, None], c[:, None]
+
+    def forward(
+        self,
+        x: Array,
+        start: tuple[Start, Start],
+        mask: NDArray[np.bool_] | None,
+        rng: np.random.Generator | None,
+        buffers: Buffers,
+    ) -> tuple[Pass, Array]:
+        """Sequences x (T, I, B) in time → the record, and outputs (T, P, B) in time."""
+        options = self.options
+        input_mask, noise = self._noise(x, rng)
+        if not isinstance(input_mask, float):
+            x = x * input_mask
+        of = None if mask is None else order(mask, reverse=self.reverse)
+        steps = (x[::-1] if self.reverse else x) if of is None else of.processed(x)
+        tape: lstm.Tape | variants.Tape
+        if options.plain and noise.silent:
+            tape = lstm.forward(self.weights()["kernel"], steps, *start, buffers)
+        else:
+            lengths = None if of is None else of.lengths
+            tape = variants.forward(self._variant, self.weights(), steps, *start, noise, lengths)
+        done = Pass(tape, of, input_mask)
+        return done, self.outputs(done)
+
+    def outputs(self, done: Pass) -> Array:
+        """The outputs of a pass, in time."""
+        h, options = done.tape.h, self.options
+        if done.order is not None:
+            h = done.order.in_time(h, repeat=options.masked_outputs == "repeat")
+        elif self.reverse:
+            h = h[::-1]
+        return h[::-1] if options.outputs_in == "processing" else h
+
+    def backward(
+        self,
+        done: Pass,
+        dy: Array,
+        d_final: tuple[Start, Start],
+        gradients: Parameters,
+        buffers: Buffers,
+        *,
+        need_dx: bool,
+    ) -> WayGradient:
+        """The adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`."""
+        options, of, tape = self.options, done.order, done.tape
+        if options.outputs_in == "processing":
+            dy = dy[::-1]
+        dc = None
+        if of is not None:
+            dy = of.in_time_backward(dy, repeat=options.masked_outputs == "repeat")
+            dc = np.zeros((tape.T, tape.H, tape.B), tape.dtype)
+            unstarted = add_at_ends(dy, d_final[0], of.lengths), add_at_ends(dc, d_final[1], of.lengths)
+            d_final = 0.0, 0.0
+        elif self.reverse:
+            dy = dy[::-1]
+        if isinstance(tape, lstm.Tape):
+            dkernel, dx, dh0, dc0 = lstm.backward(tape, dy, *d_final, buffers, dc=dc, need_dx=need_dx)
+            dweights = {"kernel": dkernel}
+        else:
+            dweights, dx, dh0, dc0 = variants.backward(tape, dy, *d_final, dc, buffers)
+        self._write(dweights, gradients)
+        if of is not None:
+            dx = of.in_time(dx) if len(dx) else dx
+            dh0, dc0 = dh0 + unstarted[0], dc0 + unstarted[1]
+        elif self.reverse:
+            dx = dx[::-1]
+        if not isinstance(done.input_mask, float):
+            dx = dx * done.input_mask
+        return WayGradient(dx, dh0, dc0)
+
+    def _write(self, dweights: dict[str, Array], gradients: Parameters) -> None:
+        for name in self.names:
+            d = dweights[name]
+            gradients[name + self.suffix][:] = d[:, :-1] if name == "kernel" and not self.options.bias else d
+
+    def _noise(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | float, Noise]:
+        """What is drawn for one forward pass; without a generator, zoneout's expectation."""
+        options, (T, I, B) = self.options, x.shape
+        P, H = options.state_size, options.hidden_size
+        if rng is None:
+            return 1.0, Noise(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
+        return (
+            kept(rng, options.input_dropout, (I, B), x.dtype),
+            Noise(
+                kept(rng, options.recurrent_dropout, (P, B), x.dtype),
+                kept(rng, options.zoneout, (T, P, B), x.dtype, scaled=False),
+                kept(rng, options.zoneout_cell, (T, H, B), x.dtype, scaled=False),
+            ),
+        )
+
+
+def kept(
+    rng: np.random.Generator,
+    rate: float,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.floating],
+    *,
+    scaled: bool = True,
+) -> Array | float:
+    """0 with probability `rate`, and 1 elsewhere; scaled to mean 1. The number 1 where nothing is to be drawn."""
+    if rate == 0:
+        return 1.0
+    drawn = (rng.random(shape) >= rate).astype(dtype)
+    return drawn / dtype.type(1 - rate) if scaled else drawn
