@@ -293,7 +293,7 @@ def test_a_configuration_that_does_not_fit_is_refused(changes, tmp_path, rng):
 def test_a_huge_configuration_is_refused_before_memory_is_asked_for(name, value, tmp_path, rng, monkeypatch):
     model = random_model(rng)
     (tmp_path / "m").write_bytes(save(model.to_torch(), configured(model, **{name: value})))
-    monkeypatch.setattr("glasscell.models.Parameters", None)  # nothing may be made
+    monkeypatch.setattr("glasscell.models.copy_lstm.Parameters", None)  # nothing may be made
     assert str(value) in refusal(tmp_path / "m")
 
 

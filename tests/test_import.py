@@ -32,7 +32,7 @@ ROOMS = {
     "models": ["core", "validation", "layers", "tasks", "codec", "checkpoint"],
     "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress", "schedules"],
     "trace": ["core", "validation", "layers", "tasks", "models"],
-    "__init__": ["core", "schedules", "tasks", "layers", "models", "training"],
+    "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training"],
     "cli": [
         "core",
         "validation",

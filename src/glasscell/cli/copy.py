@@ -16,7 +16,7 @@ import numpy as np
 from glasscell.checkpoint import MODEL_FILE, write_atomically
 from glasscell.cli.terminal import mark, program, spaced
 from glasscell.core.optimizers import Adam
-from glasscell.models import UNITS_PER_BIT, CopyLSTM
+from glasscell.models.copy_lstm import UNITS_PER_BIT, CopyLSTM
 from glasscell.tasks.bits import encode
 from glasscell.tasks.copy import MODES, Copy
 from glasscell.training import History, fit

@@ -52,6 +52,12 @@ class Parameters(Mapping[str, Array]):
         """Parameters of the same names and shapes, all 0."""
         return type(self)(self.shapes, self.vector.dtype)
 
+    def move_into(self, vector: Array) -> None:
+        """Live in another vector of the same size, such as a part of a model's: its values are overwritten."""
+        vector[:] = self.vector
+        moved = type(self)(self.shapes, vector.dtype, vector)
+        self.vector, self._views = moved.vector, moved._views  # noqa: SLF001 - its own class
+
     def part(self, prefix: str) -> Self:
         """The parameters whose names begin with `prefix`, without it; still views of the same vector.
 

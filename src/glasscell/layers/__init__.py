@@ -8,10 +8,27 @@ Each has two doors to the same mathematics:
   models, which chain layers. With ``buffers``, their results last until the next call with the same buffers.
 """
 
+from glasscell.layers.embedding import Embedding
 from glasscell.layers.initialization import Initializer, Seed
 from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
 from glasscell.layers.options import LSTMOptions
 from glasscell.layers.records import LSTMState, LSTMTape
+from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step
 
-__all__ = ["LSTM", "Initializer", "LSTMOptions", "LSTMState", "LSTMTape", "Linear", "Seed"]
+__all__ = [
+    "LSTM",
+    "Dropout",
+    "Embedding",
+    "FinalState",
+    "Function",
+    "Initializer",
+    "LSTMOptions",
+    "LSTMState",
+    "LSTMTape",
+    "Linear",
+    "Masking",
+    "Pool",
+    "Seed",
+    "Step",
+]

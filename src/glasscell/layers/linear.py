@@ -10,7 +10,7 @@ from glasscell.core.buffers import Buffers
 from glasscell.core.parameters import Parameters, glorot_uniform
 from glasscell.core.typing import Array
 from glasscell.layers.initialization import Seed
-from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
+from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns, truth
 
 
 class Linear:
@@ -22,6 +22,8 @@ class Linear:
         I.
     output_size : int
         O.
+    bias : bool
+        Whether there is a b.
     dtype : float32 or float64
     seed : int or numpy.random.Generator
         Weights start Glorot-uniform, the bias at 0.
@@ -31,7 +33,7 @@ class Linear:
     Attributes
     ----------
     parameters : Parameters
-        ``weight`` (O, I) and ``bias`` (O,).
+        ``weight`` (O, I) and, unless ``bias=False``, ``bias`` (O,).
     """
 
     def __init__(
@@ -39,22 +41,25 @@ class Linear:
         input_size: int,
         output_size: int,
         *,
+        bias: bool = True,
         dtype: DTypeLike = np.float32,
         seed: Seed = 0,
         parameters: Parameters | None = None,
     ) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.output_size = positive_integer("output_size", output_size)
+        self.bias = truth("bias", bias)
         self.dtype = float_type(dtype)
-        shapes = self.shapes(input_size, output_size)
+        shapes = self.shapes(input_size, output_size, bias=bias)
         self.parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
         self.parameters["weight"][:] = glorot_uniform(generator(seed), (output_size, input_size))
-        self.parameters["bias"][:] = 0
+        if bias:
+            self.parameters["bias"][:] = 0
 
     @staticmethod
-    def shapes(input_size: int, output_size: int) -> dict[str, tuple[int, ...]]:
+    def shapes(input_size: int, output_size: int, *, bias: bool = True) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the parameters."""
-        return {"weight": (output_size, input_size), "bias": (output_size,)}
+        return {"weight": (output_size, input_size)} | ({"bias": (output_size,)} if bias else {})
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
         """Map every step.
@@ -94,11 +99,14 @@ class Linear:
 
     def forward_columns(self, x: Array) -> Array:
         """:meth:`forward` in core's layout: x (T, I, B) → y (T, O, B)."""
-        return linear.forward(self.parameters["weight"], self.parameters["bias"], x)
+        bias = self.parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
+        return linear.forward(self.parameters["weight"], bias, x)
 
     def backward_columns(self, x: Array, dy: Array, gradients: Parameters, buffers: Buffers | None = None) -> Array:
         """:meth:`backward` in core's layout: writes into `gradients`, returns the gradient on x."""
-        dx, gradients["weight"][:], gradients["bias"][:] = linear.backward(self.parameters["weight"], x, dy, buffers)
+        dx, gradients["weight"][:], dbias = linear.backward(self.parameters["weight"], x, dy, buffers)
+        if self.bias:
+            gradients["bias"][:] = dbias
         return dx
 
     def __repr__(self) -> str:

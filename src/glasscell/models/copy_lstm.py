@@ -1,4 +1,4 @@
-"""Models: a readout on layers."""
+"""An LSTM with a linear readout that learns to copy."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 

@@ -1,0 +1,98 @@
+"""A vector for each symbol, looked up in a table."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+from glasscell.layers.initialization import Seed
+from glasscell.validation import float_type, generator, positive_integer, truth
+
+Ids = NDArray[np.integer[Any]]
+
+
+class Embedding:
+    """Symbols 0 … V - 1 as vectors.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        V.
+    embedding_size : int
+        E, the features of a vector.
+    mask_zero : bool
+        Whether the symbol 0 is padding: layers behind see no step there.
+    dtype : float32 or float64
+    seed : int or numpy.random.Generator
+        Vectors start normal with variance 1, as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``weight`` (V, E).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_size: int,
+        *,
+        mask_zero: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed = 0,
+    ) -> None:
+        self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
+        self.embedding_size = positive_integer("embedding_size", embedding_size)
+        self.mask_zero = truth("mask_zero", mask_zero)
+        self.dtype = float_type(dtype)
+        self.parameters = Parameters(self.shapes(vocabulary_size, embedding_size), self.dtype)
+        self.parameters["weight"][:] = generator(seed).standard_normal((vocabulary_size, embedding_size))
+
+    @staticmethod
+    def shapes(vocabulary_size: int, embedding_size: int, *, mask_zero: bool = False) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the parameters."""
+        del mask_zero
+        return {"weight": (vocabulary_size, embedding_size)}
+
+    def forward(self, ids: ArrayLike) -> tuple[Array, Ids]:
+        """Look symbols up.
+
+        Parameters
+        ----------
+        ids : array of int, any shape
+
+        Returns
+        -------
+        vectors : array (..., E)
+        tape : array
+            For :meth:`backward`: the symbols.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a symbol is not an integer from 0 to V - 1.
+        """
+        symbols = np.asarray(ids)
+        if symbols.dtype.kind == "f" and np.array_equal(symbols, np.trunc(symbols)):
+            symbols = symbols.astype(np.int64)  # what some formats keep symbols as
+        if symbols.dtype.kind not in "iu":
+            raise TypeError(f"symbols must be integers, and have dtype {symbols.dtype}")
+        if symbols.size and not (symbols.min() >= 0 and symbols.max() < self.vocabulary_size):
+            raise ValueError(
+                f"symbols must be from 0 to {self.vocabulary_size - 1}, and are {symbols.min()} to {symbols.max()}"
+            )
+        return self.parameters["weight"][symbols], symbols
+
+    def backward(self, tape: Ids, d_vectors: Array) -> Parameters:
+        """The gradient on the table; symbols have none."""
+        gradients = self.parameters.zeros_like()
+        np.add.at(gradients["weight"], tape, d_vectors)
+        return gradients
+
+    def __repr__(self) -> str:
+        masked = ", mask_zero=True" if self.mask_zero else ""
+        return f"Embedding({self.vocabulary_size}, {self.embedding_size}{masked}, dtype={self.dtype})"

@@ -1,0 +1,220 @@
+"""Layers without parameters: functions, dropout, and what makes one vector of a sequence.
+
+All take ``forward(x, mask, rng) -> (y, tape)`` and ``backward(tape, dy) -> dx``. Time is the last axis but one, so that
+batches ``(B, T, F)`` and single sequences ``(T, F)`` are alike; a mask ``(B, T)`` says which steps there are.
+"""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.activations import activation
+from glasscell.core.typing import Array
+from glasscell.validation import one_of, rate
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Function:
+    """An activation at every place: one of :func:`glasscell.core.activations.activation`, Softmax or LogSoftmax.
+
+    Parameters
+    ----------
+    name : str
+    alpha, beta : float, optional
+    """
+
+    name: str
+    alpha: float | None = None
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("Softmax", "LogSoftmax"):
+            for field, value in zip(("name", "alpha", "beta"), self._activation.parameters, strict=True):
+                object.__setattr__(self, field, value)
+
+    @property
+    def _activation(self) -> Any:
+        return activation(self.name, self.alpha, self.beta)
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """The function of x."""
+        del mask, rng
+        if self.name in ("Softmax", "LogSoftmax"):
+            shifted = x - x.max(axis=-1, keepdims=True)
+            log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+            y = np.exp(log) if self.name == "Softmax" else log
+        else:
+            y = self._activation.function(x)
+        return y, (x, y)
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x."""
+        x, y = tape
+        dx: Array
+        if self.name == "Softmax":
+            dx = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+        elif self.name == "LogSoftmax":
+            dx = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+        else:
+            dx = self._activation.derivative(x, y) * dy
+        return dx
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """In training, each value 0 with this probability, and the others larger for it: Srivastava et al. (2014)."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", rate("rate", self.rate))
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """What is left of x; all of it without a generator."""
+        del mask
+        if rng is None or not self.rate:
+            return x, None
+        kept = (rng.random(x.shape) >= self.rate).astype(x.dtype) / x.dtype.type(1 - self.rate)
+        return x * kept, kept
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x."""
+        return dy if tape is None else dy * tape
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of each sequence, counted from its first (0) or, below 0, from its last own step (-1)."""
+
+    index: int = -1
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """From (..., T, F) to (..., F)."""
+        del rng
+        T = x.shape[-2]
+        if not -T <= self.index < T:
+            raise ValueError(f"there is no step {self.index} in sequences of {T} steps")
+        at = np.full(x.shape[:-2], self.index % T)
+        if mask is not None:
+            at = _own_step(mask, self.index)
+        return np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :], (at, x.shape)
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x: 0 at all other steps."""
+        at, shape = tape
+        dx = np.zeros(shape, dy.dtype)
+        np.put_along_axis(dx, at[..., None, None], dy[..., None, :], axis=-2)
+        return dx
+
+
+@dataclass(frozen=True)
+class FinalState:
+    """From the outputs of an LSTM, the hidden state at the end of each direction's way.
+
+    That is the last own step of the forward half, and the first of the reverse half.
+
+    Parameters
+    ----------
+    directions : "forward", "reverse" or "both"
+        What the features are: one direction, or two side by side.
+    keep : "forward", "reverse" or "both"
+        Which of two to keep.
+    """
+
+    directions: Literal["forward", "reverse", "both"] = "forward"
+    keep: Literal["forward", "reverse", "both"] = "both"
+
+    def __post_init__(self) -> None:
+        for name in ("directions", "keep"):
+            one_of(name, getattr(self, name), ("forward", "reverse", "both"))
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """From (..., T, F) to (..., F), or (..., F/2) if one of two directions is kept."""
+        del rng
+        parts = [Step(index).forward(x[..., of], mask) for index, of in self._parts(x.shape[-1])]
+        return np.concatenate([y for y, _ in parts], axis=-1), ([tape for _, tape in parts], x.shape)
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x."""
+        tapes, shape = tape
+        dx = np.zeros(shape, dy.dtype)
+        start = 0
+        for (index, of), one in zip(self._parts(shape[-1]), tapes, strict=True):
+            stop = start + one[1][-1]
+            dx[..., of] += Step(index).backward(one, dy[..., start:stop])
+            start = stop
+        return dx
+
+    def _parts(self, F: int) -> list[tuple[int, slice]]:
+        if self.directions != "both":
+            return [(-1 if self.directions == "forward" else 0, slice(0, F))]
+        halves = {"forward": (-1, slice(0, F // 2)), "reverse": (0, slice(F // 2, F))}
+        return [half for name, half in halves.items() if self.keep in (name, "both")]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The mean or the largest value of each feature over a sequence's own steps."""
+
+    how: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("how", self.how, ("mean", "max"))
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """From (..., T, F) to (..., F)."""
+        del rng
+        own = np.ones(x.shape[:-1], np.bool_) if mask is None else mask
+        count = own.sum(axis=-1)
+        if not count.all():
+            raise ValueError("a sequence without a step has nothing to be pooled")
+        if self.how == "mean":
+            share = (own / count[..., None]).astype(x.dtype)[..., None]
+        else:
+            largest = np.where(own[..., None], x, -np.inf).argmax(axis=-2)
+            share = np.zeros_like(x)
+            np.put_along_axis(share, largest[..., None, :], 1, axis=-2)
+        return (np.where(own[..., None], x, x.dtype.type(0)) * share).sum(axis=-2), (share, x.shape)
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x."""
+        share, shape = tape
+        return np.broadcast_to(share * dy[..., None, :], shape).copy()
+
+
+@dataclass(frozen=True)
+class Masking:
+    """A step whose features all have this value is no step: layers behind pass it over."""
+
+    value: float = 0.0
+
+    def mask(self, x: Array) -> Mask:
+        """Which steps there are."""
+        own: Mask = (x != self.value).any(axis=-1)
+        return own
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """x, 0 where there is no step."""
+        del mask, rng
+        own = self.mask(x)[..., None]
+        return np.where(own, x, x.dtype.type(0)), own
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x."""
+        return np.where(tape, dy, dy.dtype.type(0))
+
+
+def _own_step(mask: Mask, index: int) -> NDArray[np.intp]:
+    """The time of the index-th step that there is; of the first or last one where there are fewer."""
+    count = mask.sum(axis=-1)
+    if not count.all():
+        raise ValueError("a sequence without a step has no step to take")
+    wanted = np.clip(index if index >= 0 else count + index, 0, count - 1)
+    at: NDArray[np.intp] = np.take_along_axis(np.argsort(~mask, axis=-1, kind="stable"), wanted[..., None], axis=-1)
+    return at[..., 0]

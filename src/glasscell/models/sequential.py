@@ -1,0 +1,313 @@
+"""A chain of layers: what models of other projects become here."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glasscell import checkpoint
+from glasscell.checkpoint import Checkpoint, StrPath
+from glasscell.convert.codec import check_shapes
+from glasscell.convert.torch_names import from_torch, to_torch
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM, Embedding, Linear, LSTMState
+from glasscell.layers.stateless import Dropout, FinalState, Function, Mask, Masking, Pool, Step
+from glasscell.validation import finite_array, real_array, steps_mask
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+Stateless = Function | Dropout | Step | FinalState | Pool | Masking
+Layer = LSTM | Linear | Embedding | Stateless
+STATELESS = {kind.__name__: kind for kind in (Function, Dropout, Step, FinalState, Pool, Masking)}
+ONE_VECTOR = (Step, FinalState, Pool)  # behind them there is no time
+
+
+class SequentialTape(NamedTuple):
+    """What :meth:`Sequential.forward` computed: a tape a layer.
+
+    Attributes
+    ----------
+    layers : tuple
+        What each layer keeps for its backward pass; an :class:`~glasscell.layers.LSTMTape` for an LSTM.
+    states : tuple of LSTMState
+        The final state of each LSTM.
+    """
+
+    layers: tuple[Any, ...]
+    states: tuple[LSTMState, ...]
+
+
+class Sequential:
+    """Layers, each of which takes what the one before gives.
+
+    Parameters
+    ----------
+    layers : sequence of LSTM, Linear, Embedding, Function, Dropout, Step, FinalState, Pool, Masking
+        Of one dtype. Their parameters become parts of the model's.
+    names : sequence of str, optional
+        What each layer is called in ``parameters`` and files, as attributes of a module would be in PyTorch; without
+        them their numbers, "0", "1", ….
+
+    Attributes
+    ----------
+    parameters : Parameters
+        One vector: ``0.kernel_l0``, …, of the names of the layers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = Sequential([LSTM(3, 16), FinalState(), Linear(16, 2)], names=["encoder", "last", "head"])
+    >>> model(np.zeros((5, 7, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(self, layers: Sequence[Layer], names: Sequence[str] | None = None) -> None:
+        self.layers = tuple(layers)
+        self.names = tuple(map(str, range(len(self.layers)))) if names is None else tuple(names)
+        self._check()
+        owned = [(name, layer.parameters) for name, layer in zip(self.names, self.layers, strict=True) if owns(layer)]
+        dtypes = {parameters.vector.dtype for _, parameters in owned}
+        if len(dtypes) > 1:
+            raise ValueError(f"the layers are of different dtypes: {', '.join(sorted(map(str, dtypes)))}")
+        self.dtype: np.dtype[np.floating] = dtypes.pop() if dtypes else np.dtype(np.float32)
+        shapes = {f"{name}.{key}": shape for name, part in owned for key, shape in part.shapes.items()}
+        self.parameters = Parameters(shapes, self.dtype)
+        start = 0
+        for _, part in owned:
+            part.move_into(self.parameters.vector[start : start + part.vector.size])
+            start += part.vector.size
+
+    def _check(self) -> None:
+        if not self.layers:
+            raise ValueError("a model needs a layer")
+        if len(self.names) != len(self.layers) or len(set(self.names)) != len(self.names) or "" in self.names:
+            raise ValueError(f"{len(self.layers)} layers need as many different names, and these are {self.names}")
+        features, before = None, ""
+        for name, layer in zip(self.names, self.layers, strict=True):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"{name!r} is a {type(layer).__name__}, which is no layer of a Sequential")
+            if isinstance(layer, Embedding):
+                if before:
+                    raise ValueError(f"{name!r} is an Embedding, and only the first layer can be one")
+                features = layer.embedding_size
+            elif isinstance(layer, LSTM | Linear):
+                if features not in (None, layer.input_size):
+                    raise ValueError(f"{name!r} takes {layer.input_size} features, and {before!r} gives {features}")
+                features = layer.output_size
+            elif isinstance(layer, FinalState) and features and layer.directions == "both" and layer.keep != "both":
+                features //= 2
+            before = name
+
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
+        """The model's answer to x: the outputs of :meth:`forward`."""
+        return self.forward(x, lengths=lengths, mask=mask)[0]
+
+    def forward(
+        self,
+        x: ArrayLike,
+        states: Sequence[LSTMState | None] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
+        """Run sequences through all layers.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I); integers (B, T) or (T,) if the first layer is an Embedding
+        states : sequence of LSTMState, optional
+            Initial states, one for each LSTM.
+        lengths, mask : array, optional
+            Which steps belong to the sequences, as in :meth:`glasscell.LSTM.forward`.
+        rng : numpy.random.Generator, optional
+            For training: dropout and zoneout are drawn from it.
+
+        Returns
+        -------
+        outputs : array
+        states : tuple of LSTMState
+            After the last step, one for each LSTM.
+        tape : SequentialTape
+            For :meth:`backward`, and for looking at.
+        """
+        count = sum(isinstance(layer, LSTM) for layer in self.layers)
+        given = [None] * count if states is None else list(states)
+        if len(given) != count:
+            raise ValueError(f"states has {len(given)} entries; the model has {count} LSTMs")
+        y, own = self._entered(x, lengths, mask)
+        tapes: list[Any] = []
+        finals: list[LSTMState] = []
+        tape: Any
+        for layer in self.layers:
+            if isinstance(layer, LSTM):
+                y, final, tape = layer.forward(y, given[len(finals)], mask=own, rng=rng)
+                finals.append(final)
+            elif isinstance(layer, Embedding):
+                if layer.mask_zero:
+                    own = (np.asarray(y) != 0) if own is None else own & (np.asarray(y) != 0)
+                y, tape = layer.forward(y)
+            elif isinstance(layer, Linear):
+                y, tape = layer.forward(y)  # (B, F) is to it one sequence of B steps
+            else:
+                if isinstance(layer, Masking):
+                    own = layer.mask(y) if own is None else own & layer.mask(y)
+                y, tape = layer.forward(y, own, rng)
+                own = None if isinstance(layer, ONE_VECTOR) else own
+            tapes.append(tape)
+        return y, tuple(finals), SequentialTape(tuple(tapes), tuple(finals))
+
+    def _entered(self, x: ArrayLike, lengths: ArrayLike | None, mask: ArrayLike | None) -> tuple[Any, Mask | None]:
+        """What is given, checked, with 0 where a sequence has no step; and the mask (B, T) or (T,)."""
+        if isinstance(self.layers[0], Embedding):
+            array = np.asarray(x)
+            time = array.shape
+            expected = "(B, T) or (T,)"
+        else:
+            array = real_array("x", x, self.dtype)[0]
+            time = array.shape[:-1]
+            expected = "(B, T, I) or (T, I)"
+        if len(time) not in (1, 2):
+            raise ValueError(f"x has shape {array.shape}; expected {expected}")
+        single = len(time) == 1
+        T, B = time[-1], 1 if single else time[0]
+        valid = steps_mask(lengths, mask, B, T, single=single)
+        if valid is None:
+            return (array if isinstance(self.layers[0], Embedding) else finite_array("x", x, self.dtype)), None
+        own: Mask = valid[:, 0] if single else valid.T
+        array = np.where(own if array.ndim == len(time) else own[..., None], array, array.dtype.type(0))
+        return (array if isinstance(self.layers[0], Embedding) else finite_array("x", array, self.dtype)), own
+
+    def backward(
+        self, tape: SequentialTape, d_outputs: ArrayLike, d_states: Sequence[LSTMState | None] | None = None
+    ) -> tuple[Array | None, tuple[LSTMState, ...], Parameters]:
+        """The gradient of a loss with respect to all that :meth:`forward` used.
+
+        Parameters
+        ----------
+        tape : SequentialTape
+        d_outputs : array
+            Gradient on the outputs, of their shape.
+        d_states : sequence of LSTMState, optional
+            Gradients on the final states, one for each LSTM.
+
+        Returns
+        -------
+        d_inputs : array, or None behind an Embedding
+        d_states : tuple of LSTMState
+            Gradients on the initial states.
+        gradients : Parameters
+        """
+        gradients = self.parameters.zeros_like()
+        of_finals = [None] * len(tape.states) if d_states is None else list(d_states)
+        starts: list[LSTMState] = []
+        dy: Array | None = finite_array("d_outputs", d_outputs, self.dtype)
+        for name, layer, one in reversed(list(zip(self.names, self.layers, tape.layers, strict=True))):
+            assert dy is not None  # only an Embedding, which comes first, gives none  # noqa: S101
+            of_layer: Parameters | None = None
+            if isinstance(layer, LSTM):
+                dy, start, of_layer = layer.backward(one, dy, of_finals.pop())
+                starts.insert(0, start)
+            elif isinstance(layer, Embedding):
+                of_layer = layer.backward(one, dy)
+                dy = None
+            elif isinstance(layer, Linear):
+                dy, of_layer = layer.backward(one, dy)
+            else:
+                dy = layer.backward(one, dy)
+            if of_layer is not None:
+                gradients.part(f"{name}.").vector[:] = of_layer.vector
+        return dy, tuple(starts), gradients
+
+    def to_torch(self) -> dict[str, Array]:
+        """A copy of the weights under the names that a PyTorch module of the same attributes has for them."""
+        weights: dict[str, Array] = {}
+        for name, layer in zip(self.names, self.layers, strict=True):
+            if isinstance(layer, LSTM):
+                own = to_torch(layer.parameters, layer.options)
+            else:
+                own = {key: array.copy() for key, array in layer.parameters.items()} if owns(layer) else {}
+            weights |= {f"{name}.{key}": array for key, array in own.items()}
+        return weights
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a file says of the layers."""
+        return {"names": list(self.names), "layers": [layer_config(layer) for layer in self.layers]}
+
+    def save(self, path: StrPath) -> None:
+        """Write the model to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""
+        checkpoint.save(Checkpoint(type(self).__name__, self.config, self.to_torch()), path)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read a model that :meth:`save` wrote; see :func:`glasscell.checkpoint.load`."""
+        kind, config, weights = checkpoint.load(path)
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
+        try:
+            return cls.from_weights(config, weights)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} does not fit together: {error}") from None
+
+    @classmethod
+    def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
+        """From what :attr:`config` and :meth:`to_torch` gave."""
+        dtype = next(iter(weights.values())).dtype
+        held = sum(array.size for array in weights.values())
+        layers = [layer_from_config(entry, dtype, held) for entry in config["layers"]]
+        model = cls(layers, config["names"])
+        given = {name: array.shape for name, array in weights.items()}
+        check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
+        for name, layer in zip(model.names, model.layers, strict=True):
+            own = {key.removeprefix(f"{name}."): array for key, array in weights.items() if key.startswith(f"{name}.")}
+            if isinstance(layer, LSTM):
+                from_torch(own, layer.parameters, layer.options)
+            elif owns(layer):
+                for key, view in layer.parameters.items():
+                    view[:] = own[key]
+        return model
+
+    def __repr__(self) -> str:
+        inside = "".join(f"\n    {name}: {layer!r}" for name, layer in zip(self.names, self.layers, strict=True))
+        return f"Sequential({inside}\n)"
+
+
+def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding]:
+    """Whether a layer has parameters."""
+    return isinstance(layer, LSTM | Linear | Embedding)
+
+
+def layer_config(layer: Layer) -> dict[str, Any]:
+    """What a file says of a layer."""
+    kind = {"kind": type(layer).__name__}
+    if isinstance(layer, LSTM):
+        return kind | layer.options.changed()
+    if isinstance(layer, Linear):
+        return kind | {"input_size": layer.input_size, "output_size": layer.output_size, "bias": layer.bias}
+    if isinstance(layer, Embedding):
+        sizes = {"vocabulary_size": layer.vocabulary_size, "embedding_size": layer.embedding_size}
+        return kind | sizes | {"mask_zero": layer.mask_zero}
+    return kind | asdict(layer)
+
+
+def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], most: int) -> Layer:
+    """The layer that a file describes; one that would need more than `most` numbers is refused before it is made."""
+    options = {name: value for name, value in entry.items() if name != "kind"}
+    kind = entry["kind"]
+    if kind in STATELESS:
+        return STATELESS[kind](**options)
+    makers: dict[str, Any] = {"LSTM": LSTM, "Linear": Linear, "Embedding": Embedding}
+    if kind not in makers:
+        raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*makers, *STATELESS])}")
+    if options.get("num_layers", 1) > most or sum(map(prod, makers[kind].shapes(**options).values())) > most:
+        raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
+    layer: Layer = makers[kind](**options, dtype=dtype)
+    return layer
