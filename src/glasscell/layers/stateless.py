@@ -90,7 +90,10 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of each sequence, counted from its first (0) or, below 0, from its last own step (-1)."""
+    """One step of each sequence, counted from its first (0) or, below 0, from its last own step (-1).
+
+    A sequence without a step gives 0.
+    """
 
     index: int = -1
 
@@ -100,16 +103,17 @@ class Step:
         T = x.shape[-2]
         if not -T <= self.index < T:
             raise ValueError(f"there is no step {self.index} in sequences of {T} steps")
-        at = np.full(x.shape[:-2], self.index % T)
+        at, some = np.full(x.shape[:-2], self.index % T), np.ones(x.shape[:-2], np.bool_)
         if mask is not None:
-            at = _own_step(mask, self.index)
-        return np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :], (at, x.shape)
+            at, some = _own_step(mask, self.index), mask.any(axis=-1)
+        y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
+        return np.where(some[..., None], y, y.dtype.type(0)), (at, some, x.shape)
 
     def backward(self, tape: Any, dy: Array) -> Array:
         """The gradient on x: 0 at all other steps."""
-        at, shape = tape
+        at, some, shape = tape
         dx = np.zeros(shape, dy.dtype)
-        np.put_along_axis(dx, at[..., None, None], dy[..., None, :], axis=-2)
+        np.put_along_axis(dx, at[..., None, None], (dy * some[..., None])[..., None, :], axis=-2)
         return dx
 
 
@@ -146,7 +150,7 @@ class FinalState:
         dx = np.zeros(shape, dy.dtype)
         start = 0
         for (index, of), one in zip(self._parts(shape[-1]), tapes, strict=True):
-            stop = start + one[1][-1]
+            stop = start + of.stop - of.start
             dx[..., of] += Step(index).backward(one, dy[..., start:stop])
             start = stop
         return dx
@@ -213,8 +217,6 @@ class Masking:
 def _own_step(mask: Mask, index: int) -> NDArray[np.intp]:
     """The time of the index-th step that there is; of the first or last one where there are fewer."""
     count = mask.sum(axis=-1)
-    if not count.all():
-        raise ValueError("a sequence without a step has no step to take")
-    wanted = np.clip(index if index >= 0 else count + index, 0, count - 1)
+    wanted = np.clip(index if index >= 0 else count + index, 0, np.maximum(count - 1, 0))
     at: NDArray[np.intp] = np.take_along_axis(np.argsort(~mask, axis=-1, kind="stable"), wanted[..., None], axis=-1)
     return at[..., 0]
