@@ -1,0 +1,347 @@
+"""PyTorch's own files, ``.pt`` and ``.pth``, read and written without PyTorch.
+
+``torch.save`` writes a pickle that says how each tensor lies in a storage, and the storages beside it as raw numbers:
+since version 1.6 as entries of a zip archive, before that in one stream behind the pickle. The pickle is read by
+:mod:`glasscell.convert.unpickling`, which runs no code of the file's.
+"""
+
+import math
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.convert import archives
+from glasscell.convert.pickling import STORAGES, AnyArray, Pickler
+from glasscell.convert.unpickling import DEPTH, Builder, FileError, Unpickler
+
+MAGIC, STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001  # how a stream begins
+
+# Tensors may share a storage, and be far larger than it: torch.zeros(1).expand(1000) is 1000 numbers in 4 bytes. All
+# arrays that come from a file are together at most so many times as large as the file, and a MiB.
+EXPANSION, ALLOWANCE = 8, 2**20
+
+# How the numbers of each kind lie in a storage. NumPy has no bfloat16, the upper half of a float32; and a byte that is
+# neither 0 nor 1 is no bool of NumPy's.
+STORED = {dtype: np.dtype(dtype) for dtype in (*STORAGES.values(), "uint16", "uint32", "uint64") if dtype != "bfloat16"}
+STORED |= {"bfloat16": np.dtype("uint16"), "bool": np.dtype("uint8")}
+
+
+class Kind(NamedTuple):
+    """What a name such as torch.FloatStorage stands for."""
+
+    dtype: str
+
+
+class Storage(NamedTuple):
+    """Numbers of one kind, or a part of them."""
+
+    dtype: str
+    key: str
+    first: int
+    length: int
+
+
+class Tensor(NamedTuple):
+    """An array of ours, and where its numbers will be found."""
+
+    array: AnyArray
+    storage: Storage
+    offset: int
+    strides: tuple[int, ...]
+
+
+def read(path: StrPath) -> object:
+    """What ``torch.save`` wrote to a file, tensors as NumPy arrays.
+
+    Both formats are read. Every tensor, a parameter like any other, is an array with memory of its own, also where two
+    share a storage; bfloat16 becomes float32, which holds all its values. A ``torch.Size`` is a tuple, a device and a
+    dtype are text ("cuda:0", "torch.float32"), and a Counter is a dict.
+
+    Nothing that the file names is imported or run: a file that asks for anything but tensors of real numbers and plain
+    data is refused, and so is a whole model (``torch.save(model)``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If the file is damaged, of another kind, or asks for what is not data.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        content = file.read_bytes()
+        return _read_archive(content) if content.startswith(archives.MAGIC) else _read_stream(content)
+    except FileError as refusal:
+        raise ValueError(f"{file} {str(refusal)[:500]}") from None
+    except MemoryError:
+        raise ValueError(f"{file} needs more memory than there is") from None
+
+
+def state_dict(content: object, key: str | None = None) -> dict[str, AnyArray]:
+    """The weights in what :func:`read` gave: itself, or a dict in it, such as a checkpoint's "model_state_dict".
+
+    Parameters
+    ----------
+    content : object
+        A dict from names to arrays, or dicts that have one in them. (What PyTorch notes as "_metadata" does not count.)
+    key : str, optional
+        Which one, if there are several: its key, or "outer.inner".
+
+    Raises
+    ------
+    ValueError
+        If there is none, or there are several and `key` chooses none of them.
+    """
+    found = dict(_state_dicts(content, (), set()))
+    names = ", ".join(repr(name) for name in found)
+    if key is not None:
+        if key not in found:
+            raise ValueError(f"there are no weights under {key!r}; there are some under: {names or 'no key'}")
+        return found[key]
+    if not found:
+        raise ValueError("there are no weights: neither a dict of arrays, nor one in it")
+    if len(found) > 1:
+        raise ValueError(f"there are several dicts of weights, {names}: choose one with key=")
+    return next(iter(found.values()))
+
+
+def _state_dicts(content: object, at: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, dict[str, AnyArray]]]:
+    if not isinstance(content, Mapping) or id(content) in seen or len(at) > DEPTH:
+        return
+    seen.add(id(content))
+    named = {name: value for name, value in content.items() if isinstance(name, str) and name != "_metadata"}
+    weights = {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
+    if weights and len(weights) == len(content) - ("_metadata" in content):
+        yield ".".join(at), weights
+        return
+    for name, value in named.items():
+        yield from _state_dicts(value, (*at, name), seen)
+
+
+# Reading
+
+
+class _Tensors:
+    """Makes the arrays while the pickle is read, and fills them once the storages are there."""
+
+    def __init__(self, size: int) -> None:
+        self.room = EXPANSION * size + ALLOWANCE
+        self.storages: dict[str, tuple[int, int]] = {}  # how many numbers under this key, and of how many bytes
+        self.tensors: list[Tensor] = []
+        self.names: dict[str, object] = {f"torch.{name}": Kind(dtype) for name, dtype in STORAGES.items()}
+        self.names |= {f"torch.{dtype}": f"torch.{dtype}" for dtype in STORED}
+        self.names |= {
+            "torch.storage.UntypedStorage": Kind("uint8"),
+            "torch.Size": Builder(_size),
+            "torch.device": Builder(_device),
+            "torch._utils._rebuild_tensor": Builder(self.tensor),
+            "torch._utils._rebuild_tensor_v2": Builder(self.tensor),
+            "torch._utils._rebuild_tensor_v3": Builder(self.tensor_of_bytes),
+            "torch._utils._rebuild_parameter": Builder(_parameter),
+            "torch._utils._rebuild_parameter_with_state": Builder(_parameter),
+        }
+
+    def storage(self, persistent_id: object) -> Storage:
+        """What ("storage", type, key, device, size) stands for; with a sixth item, of early versions, a part of one."""
+        match persistent_id:
+            case ("storage", Kind(dtype), str(key), _, int(count), *view) if count >= 0:
+                itemsize = STORED[dtype].itemsize
+                known = self.storages.setdefault(key, (count, itemsize))
+                if known[0] * known[1] != count * itemsize:
+                    raise FileError(f"gives its storage {key!r} two sizes")
+            case _:
+                raise FileError("has a damaged pickle: a storage that is none")
+        match view:
+            case [] | [None]:
+                return Storage(dtype, key, 0, count)
+            case [(_, int(first), int(part))] if first >= 0 <= part <= count - first:
+                return Storage(dtype, key, first, part)
+        raise FileError(f"has a damaged pickle: a part of its storage {key!r} that lies outside")
+
+    def tensor(
+        self,
+        storage: Storage,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        _requires_grad: object = None,
+        _hooks: object = None,
+        metadata: object = None,
+    ) -> AnyArray:
+        """An array of this shape, not yet filled."""
+        if type(storage) is not Storage or len(shape) != len(strides) or len(shape) > 64:
+            raise FileError("has a damaged pickle: a tensor that is none")
+        if any(type(number) is not int or not 0 <= number < 2**63 for number in (offset, *shape, *strides)):
+            raise FileError(f"has a tensor in its storage {storage.key!r} with a size, stride or offset that is none")
+        if type(metadata) is dict and (metadata.get("neg") or metadata.get("conj")):
+            raise FileError("has a tensor that is a part of a complex one: save its resolve_neg() instead")
+        strides = tuple(
+            stride if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)
+        )  # of 1 it says nothing
+        last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        if 0 not in shape and last >= storage.length:
+            where = f"shape {shape}, strides {strides} and offset {offset}"
+            raise FileError(f"has a tensor of {where} outside its storage {storage.key!r} of {storage.length} numbers")
+        dtype = np.dtype("float32" if storage.dtype == "bfloat16" else storage.dtype)
+        self.room -= math.prod(shape) * dtype.itemsize
+        if self.room < 0:
+            raise FileError(f"has tensors that are together more than {EXPANSION} times as large as the file")
+        array = np.empty(shape, dtype)
+        self.tensors.append(Tensor(array, storage, offset, strides))
+        return array
+
+    def tensor_of_bytes(self, storage: Storage, *arguments: Any) -> AnyArray:
+        """The same for a dtype that has no class of storages, such as uint16: its numbers lie in one of bytes."""
+        offset, shape, strides, _requires_grad, _hooks, dtype, *metadata = arguments
+        if storage.dtype != "uint8" or storage.first:
+            raise FileError("has a damaged pickle: a tensor that is none")
+        kind = dtype.removeprefix("torch.")
+        numbers = storage._replace(dtype=kind, length=storage.length // STORED[kind].itemsize)
+        return self.tensor(numbers, offset, shape, strides, None, None, *metadata)
+
+    def fill(self, contents: Mapping[str, memoryview], order: Literal["<", ">"]) -> None:
+        """Copy the numbers from the storages into the arrays."""
+        for key, (count, itemsize) in self.storages.items():
+            if key not in contents:
+                raise FileError(f"lacks its storage {key!r}")
+            if len(contents[key]) != count * itemsize:
+                raise FileError(f"has {len(contents[key])} bytes in its storage {key!r}; expected {count * itemsize}")
+        for array, storage, offset, strides in self.tensors:
+            if array.size:
+                stored = STORED[storage.dtype].newbyteorder(order)
+                steps = [stride * stored.itemsize for stride in strides]
+                start = (storage.first + offset) * stored.itemsize
+                numbers: AnyArray = np.ndarray(array.shape, stored, contents[storage.key], start, steps)
+                if storage.dtype == "bfloat16":
+                    numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+                array[...] = numbers
+
+
+def _parameter(data: object, *_: object) -> object:
+    if type(data) is not np.ndarray:
+        raise FileError("has a damaged pickle: a parameter that is no tensor")
+    return data
+
+
+def _size(sizes: object) -> object:
+    if type(sizes) is not tuple:
+        raise FileError("has a damaged pickle: a torch.Size that is none")
+    return sizes
+
+
+def _device(kind: str, index: int | None = None) -> str:
+    if type(kind) is not str or len(kind) > 32 or type(index) not in (int, type(None)):
+        raise FileError("has a damaged pickle: a torch.device that is none")
+    return kind if index is None else f"{kind}:{index}"
+
+
+def _read_archive(content: bytes) -> object:
+    entries = archives.entries(content)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise FileError(f"is a zip archive, but not one that torch.save wrote: it has {len(pickles)} entries data.pkl")
+    prefix = pickles[0].removesuffix("data.pkl")
+    if f"{prefix}constants.pkl" in entries:
+        raise FileError("is a program of TorchScript; of the model, save model.state_dict() instead")
+    order = bytes(entries.get(f"{prefix}byteorder", b"little"))
+    if order not in (b"little", b"big"):
+        raise FileError(f"has the byte order {order!r}; expected 'little' or 'big'")
+    tensors = _Tensors(len(content))
+    pickle = bytes(entries[pickles[0]])
+    unpickler = Unpickler(pickle, tensors.names, tensors.storage)
+    loaded = unpickler.load()
+    if unpickler.at != len(pickle):
+        raise FileError(f"has {len(pickle) - unpickler.at} bytes behind the end of its pickle")
+    contents = {key: entries[name] for key in tensors.storages if (name := f"{prefix}data/{key}") in entries}
+    tensors.fill(contents, "<" if order == b"little" else ">")
+    return loaded
+
+
+def _read_stream(content: bytes) -> object:
+    if content[257:262] == b"ustar":
+        raise FileError("is of PyTorch's first format, a tar archive: load it with PyTorch and save it anew")
+    tensors = _Tensors(len(content))
+    stream = Unpickler(content, tensors.names, tensors.storage)
+    if not content.startswith((b"\x80", b"L")) or not _is(stream.load(), MAGIC):
+        raise FileError("is not a file that torch.save wrote, neither a zip archive nor a stream")
+    if not _is(stream.load(), STREAM_VERSION):
+        raise FileError(f"is a stream of another version than {STREAM_VERSION}")
+    stream.load()  # about the machine that wrote it; the storages are little-endian from every machine
+    loaded, keys = stream.load(), stream.load()
+    contents: dict[str, memoryview] = {}
+    for key in keys if type(keys) is list else ():
+        if type(key) is not str or key not in tensors.storages or key in contents:
+            raise FileError("lists a storage that no tensor lies in")
+        count, itemsize = tensors.storages[key]
+        written, start = stream.number(8), stream.at
+        if written != count:
+            raise FileError(f"has {written} numbers in its storage {key!r}; expected {count}")
+        stream.at += count * itemsize
+        if stream.at > len(content):
+            raise FileError(
+                f"ends in its storage {key!r}: {len(content) - start} bytes are there of {count * itemsize}"
+            )
+        contents[key] = memoryview(content)[start : stream.at]
+    if stream.at != len(content):
+        raise FileError(f"has {len(content) - stream.at} bytes behind its end")
+    tensors.fill(contents, "<")
+    return loaded
+
+
+def _is(value: object, number: int) -> bool:
+    return type(value) is int and value == number
+
+
+# Writing
+
+
+def write(weights: object, path: StrPath, *, legacy: bool = False) -> None:
+    """Write a file that ``torch.load(path, weights_only=True)`` reads; the same weights are the same bytes.
+
+    An existing file is replaced, once the new one is complete.
+
+    Parameters
+    ----------
+    weights : mapping of str to array, or nested
+        Arrays become tensors, and so do the scalars of NumPy. They may lie in dicts, lists and tuples, beside text,
+        numbers of Python, True, False and None. The outermost mapping becomes an OrderedDict.
+    path : path
+        The file.
+    legacy : bool
+        Write the stream that PyTorch before 1.6 reads, instead of a zip archive.
+
+    Raises
+    ------
+    TypeError
+        If there is anything else among the weights, or an array of a dtype that has no storage in PyTorch.
+    ValueError
+        If containers are nested too deep, or in themselves; or an integer has more than 600 digits.
+    """
+    pickle = Pickler.of(OrderedDict(weights) if isinstance(weights, Mapping) else weights, legacy=legacy)
+    write_atomically(path, _stream(pickle) if legacy else _archive(pickle))
+
+
+def _stream(pickle: Pickler) -> bytes:
+    sizes = {"short": 2, "int": 4, "long": 4}
+    system = {"protocol_version": STREAM_VERSION, "little_endian": True, "type_sizes": sizes}
+    keys = [str(k) for k in range(len(pickle.arrays))]
+    head = [Pickler.of(value).pickle() for value in (MAGIC, STREAM_VERSION, system)]
+    numbers = [struct.pack("<q", array.size) + _little_endian(array) for array in pickle.arrays]
+    return b"".join([*head, pickle.pickle(), Pickler.of(keys).pickle(), *numbers])
+
+
+def _archive(pickle: Pickler) -> bytes:
+    storages = {f"data/{k}": _little_endian(array) for k, array in enumerate(pickle.arrays)}
+    entries = {"data.pkl": pickle.pickle(), "byteorder": b"little", **storages, "version": b"3\n"}
+    return archives.packed({f"archive/{name}": content for name, content in entries.items()})
+
+
+def _little_endian(array: AnyArray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
