@@ -14,7 +14,7 @@ from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
 from glasscell.layers.options import LSTMOptions
 from glasscell.layers.records import LSTMState, LSTMTape
-from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step
+from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 
 __all__ = [
     "LSTM",
@@ -31,4 +31,5 @@ __all__ = [
     "Pool",
     "Seed",
     "Step",
+    "SwapHalves",
 ]

@@ -103,9 +103,10 @@ class Step:
         T = x.shape[-2]
         if not -T <= self.index < T:
             raise ValueError(f"there is no step {self.index} in sequences of {T} steps")
-        at, some = np.full(x.shape[:-2], self.index % T), np.ones(x.shape[:-2], np.bool_)
+        at: NDArray[np.intp] = np.full(x.shape[:-2], self.index % T)
+        some: Mask = np.ones(x.shape[:-2], np.bool_)
         if mask is not None:
-            at, some = _own_step(mask, self.index), mask.any(axis=-1)
+            at, some = _own_step(mask, self.index), np.asarray(mask.any(axis=-1))
         y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
         return np.where(some[..., None], y, y.dtype.type(0)), (at, some, x.shape)
 
@@ -190,6 +191,21 @@ class Pool:
         """The gradient on x."""
         share, shape = tape
         return np.broadcast_to(share * dy[..., None, :], shape).copy()
+
+
+@dataclass(frozen=True)
+class SwapHalves:
+    """The two halves of the features in the other order: reverse before forward, as some put them."""
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """From (..., F) to (..., F)."""
+        del mask, rng
+        return np.roll(x, x.shape[-1] // 2, axis=-1), None
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """The gradient on x."""
+        del tape
+        return np.roll(dy, dy.shape[-1] // 2, axis=-1)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from glasscell.convert.torch_names import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Linear, LSTMState
-from glasscell.layers.stateless import Dropout, FinalState, Function, Mask, Masking, Pool, Step
+from glasscell.layers.stateless import Dropout, FinalState, Function, Mask, Masking, Pool, Step, SwapHalves
 from glasscell.validation import finite_array, real_array, steps_mask
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-Stateless = Function | Dropout | Step | FinalState | Pool | Masking
+Stateless = Function | Dropout | Step | FinalState | Pool | SwapHalves | Masking
 Layer = LSTM | Linear | Embedding | Stateless
-STATELESS = {kind.__name__: kind for kind in (Function, Dropout, Step, FinalState, Pool, Masking)}
+STATELESS = {kind.__name__: kind for kind in (Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking)}
 ONE_VECTOR = (Step, FinalState, Pool)  # behind them there is no time
 
 
@@ -49,7 +49,7 @@ class Sequential:
 
     Parameters
     ----------
-    layers : sequence of LSTM, Linear, Embedding, Function, Dropout, Step, FinalState, Pool, Masking
+    layers : sequence of LSTM, Linear, Embedding, Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking
         Of one dtype. Their parameters become parts of the model's.
     names : sequence of str, optional
         What each layer is called in ``parameters`` and files, as attributes of a module would be in PyTorch; without
@@ -89,6 +89,9 @@ class Sequential:
             raise ValueError("a model needs a layer")
         if len(self.names) != len(self.layers) or len(set(self.names)) != len(self.names) or "" in self.names:
             raise ValueError(f"{len(self.layers)} layers need as many different names, and these are {self.names}")
+        for name in self.names:
+            if any(other.startswith(f"{name}.") for other in self.names):
+                raise ValueError(f"the name {name!r} is the beginning of another layer's")
         features, before = None, ""
         for name, layer in zip(self.names, self.layers, strict=True):
             if not isinstance(layer, Layer):
