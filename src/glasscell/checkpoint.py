@@ -5,11 +5,14 @@ No pickle. A file is written whole or not at all: a reader never sees half of on
 
 import os
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from glasscell.core.typing import Array
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL_FILE = "model.safetensors"
 HEADER = "glasscell"  # the entry of the file's header that says what the weights are
@@ -66,23 +69,8 @@ def load(path: StrPath) -> Checkpoint:
     ValueError
         If the file is truncated or damaged, or of another kind.
     """
-    from pathlib import Path  # noqa: PLC0415
-
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    file = Path(path)
-    if file.is_dir():
-        file /= MODEL_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no model at {file}")
-    try:
-        with safe_open(file, framework="np") as content:
-            entry = (content.metadata() or {}).get(HEADER)
-            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a complete safetensors file: {error}") from None
-    except (TypeError, AttributeError) as error:  # such as bfloat16, which NumPy has not
-        raise ValueError(f"{file} has weights of a dtype that cannot be read: {error}") from None
+    entry, weights = read(path)
+    file = model_file(path)
     if entry is None:
         raise ValueError(f"{file} is a safetensors file, but not a model that Glasscell saved")
     header = _parsed(file, entry)
@@ -93,6 +81,48 @@ def load(path: StrPath) -> Checkpoint:
         what = "a header without the kind or the configuration of its model"
         raise ValueError(f"{file} has {what}")  # noqa: TRY004 - of a file, not of a call
     return Checkpoint(kind, config, _checked(file, weights))
+
+
+def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
+    """What any safetensors file holds: our entry of its header, if there is one, and the weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is truncated or damaged, or has weights that NumPy cannot hold.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    file = model_file(path)
+    try:
+        with safe_open(file, framework="np") as content:
+            entry = (content.metadata() or {}).get(HEADER)
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a complete safetensors file: {error}") from None
+    except (TypeError, AttributeError) as error:  # such as bfloat16, which NumPy has not
+        raise ValueError(f"{file} has weights of a dtype that cannot be read: {error}") from None
+    return entry, weights
+
+
+def model_file(path: StrPath) -> "Path":
+    """The file itself, or the one in a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    file = Path(path)
+    if file.is_dir():
+        file /= MODEL_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no model at {file}")
+    return file
 
 
 def write_atomically(path: StrPath, content: bytes) -> None:

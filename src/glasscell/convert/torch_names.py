@@ -1,7 +1,7 @@
 """PyTorch's names and layout for the weights of an LSTM: also those in our files.
 
-``nn.LSTM`` keeps, for each layer and direction, ``weight_ih`` (4H, I), ``weight_hh`` (4H, P), perhaps two biases (4H,) that
-add up, and ``weight_hr`` (P, H) where it projects. What nn.LSTM has no name for keeps its own.
+``nn.LSTM`` keeps, for each layer and direction, ``weight_ih`` (4H, I), ``weight_hh`` (4H, P), perhaps two biases (4H,)
+that add up, and ``weight_hr`` (P, H) where it projects. What nn.LSTM has no name for keeps its own.
 """
 
 import re

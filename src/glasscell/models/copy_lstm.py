@@ -18,6 +18,7 @@ from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
+from glasscell.models.sequential import Sequential
 from glasscell.tasks.batch import Batch
 from glasscell.tasks.bits import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
@@ -267,6 +268,13 @@ class CopyLSTM:
         """
         lstm = {f"lstm.{name}": array for name, array in to_torch(self.lstm.parameters, self.lstm.options).items()}
         return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
+
+    def as_sequential(self) -> Sequential:
+        """A copy as a chain of layers, of the names ``lstm`` and ``readout``: from inputs to logits."""
+        lstm, readout = LSTM(**self.lstm.options.changed(), dtype=self.dtype), self.readout
+        linear = Linear(readout.input_size, readout.output_size, dtype=self.dtype)
+        lstm.parameters.vector[:], linear.parameters.vector[:] = self.lstm.parameters.vector, readout.parameters.vector
+        return Sequential([lstm, linear], ["lstm", "readout"])
 
     def save(self, path: StrPath) -> None:
         """Write the model to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""

@@ -66,7 +66,9 @@ def _functions(variant: Variant) -> list[Any]:
 def with_start(layer: LSTM, h0: Any, c0: Any, *, batch_first: bool) -> LSTM:
     """The layer with the initial state that the graph gives it: an input's, 0, or the same for every sequence."""
     starts = {"h": h0, "c": c0}
-    constants = {name: known(value) for name, value in starts.items() if not isinstance(value, View) and value is not None}
+    constants = {
+        name: known(value) for name, value in starts.items() if not isinstance(value, View) and value is not None
+    }
     for value in starts.values():
         if isinstance(value, States) or (isinstance(value, View) and value.link is not None):
             raise Refusal("begins with states that another layer computes")

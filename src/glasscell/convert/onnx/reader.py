@@ -489,7 +489,7 @@ def _both_directions(values: list[View], axis: int) -> View:
     if (
         any(real(value.axes[axis]) != real(value.features) for value in values)
         or links[0].before is not links[1].before
-    ): # both are links
+    ):  # both are links
         raise Refusal("joins the outputs of LSTMs that do not have the same input")
     swapped = lstms[0].options.reverse
     lstm = bidirectional(*(lstms[::-1] if swapped else lstms))
