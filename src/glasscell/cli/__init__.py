@@ -1,4 +1,4 @@
-"""The command line: ``glasscell copy``, ``glasscell try``. One file a command.
+"""The command line: ``glasscell copy``, ``try``, ``verify``, ``convert``. One file a command.
 
 A user's mistake is one line on standard error and exit status 2.
 """
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from glasscell.cli import copy, try_
+from glasscell.cli import convert, copy, try_, verify
 
-COMMANDS = (copy, try_)
+COMMANDS = (copy, try_, verify, convert)
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_to(commands)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        status = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nglasscell: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
         print(f"glasscell: {_message(error)}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 def _message(error: Exception) -> str:

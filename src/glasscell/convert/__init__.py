@@ -4,9 +4,9 @@
 >>> model = gc.convert.load("model.onnx")  # doctest: +SKIP
 >>> gc.convert.save(model, "model.keras")  # doctest: +SKIP
 
-``codec`` says as data how others lay out the weights of an LSTM, and stands below the layers; ``load`` and ``save`` read
-and write whole files, and stand above the models. They, and the modules about one project each, are imported when they are
-asked for.
+``codec`` says as data how others lay out the weights of an LSTM, and stands below the layers; ``load`` and ``save``
+read and write whole files, and stand above the models. They, and the modules about one project each, are imported when
+they are asked for.
 """
 
 from importlib import import_module

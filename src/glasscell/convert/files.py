@@ -37,8 +37,8 @@ def load(
     ----------
     path : path
         ``.safetensors`` (ours, or PyTorch's weights), or a folder with a ``model.safetensors``; ``.pt``, ``.pth``,
-        ``.bin`` (PyTorch: a state dict, or a checkpoint with one in it); ``.onnx``; ``.keras``, ``.weights.h5``, ``.h5``,
-        ``.hdf5``.
+        ``.bin`` (PyTorch: a state dict, or a checkpoint with one in it); ``.onnx``; ``.keras``, ``.weights.h5``,
+        ``.h5``, ``.hdf5``.
     key : str, optional
         Where in a ``.pt`` file the weights are, if there are several: "model_state_dict".
     take : {"every step", "last step", "final state"}, optional

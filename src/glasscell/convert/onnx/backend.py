@@ -202,6 +202,5 @@ def _of_node(node: NodeProto, error: Exception) -> Exception:
 
 def _name(node: NodeProto) -> str:
     """A node without a name is known by its outputs."""
-    return (
-        f"the node {node.name!r}" if node.name else f"the node with the outputs {', '.join(filter(None, node.output))}"
-    )
+    outputs = ", ".join(filter(None, node.output))
+    return f"the node {node.name!r}" if node.name else f"the node with the outputs {outputs}"

@@ -1,0 +1,88 @@
+"""``glasscell verify``: check the library, or a model, against everything that can check it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glasscell.checkpoint import write_atomically
+from glasscell.cli.terminal import mark
+from glasscell.verify.claims import Claim
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+COLUMNS = (18, 66, 5, 13, 7)
+
+
+def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "verify",
+        help="check every claim against finite differences, PyTorch, ONNX Runtime and Keras",
+        description="Check the library, or a model of yours, against finite differences, and against PyTorch, ONNX "
+        "Runtime and Keras where they are installed. The exit status is 1 if a claim fails.",
+    )
+    parser.add_argument("model", nargs="?", type=Path, help="a model file, of any format; without it the library")
+    parser.add_argument(
+        "--shape", type=_shape, metavar="B,T", help="sequences and steps that the model is checked on (default 4,12)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default 0)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the table as a page, too")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table as it comes; 1 if a claim fails."""
+    from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
+    from glasscell.verify import checks  # noqa: PLC0415
+    from glasscell.verify.page import page  # noqa: PLC0415
+
+    if options.html is not None and not options.html.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {options.html.parent}")
+    if options.model is None and options.shape is not None:
+        raise ValueError("--shape is for a model of yours; the library is checked on many shapes")
+    model = None if options.model is None else files.load(options.model)
+    subject = "the library" if model is None else str(options.model)
+    print(f"  {_line('against', 'what was compared', 'cases', 'largest error', 'bound')}", flush=True)
+    claims = []
+    for claim in checks(model, options.shape or (4, 12), options.seed):
+        claims.append(claim)
+        print(f"  {row(claim)}", flush=True)
+    if options.html is not None:
+        write_atomically(options.html, page(claims, subject).encode())
+    print(f"\n  {summary(claims)}")
+    return int(any(claim.holds is False for claim in claims))
+
+
+def row(claim: Claim) -> str:
+    """A claim as a line of the table."""
+    if claim.error is None:
+        return f"{claim.against:<{COLUMNS[0]}}  {claim.what:<{COLUMNS[1]}}  {claim.note}"
+    from glasscell.verify.page import in_words  # noqa: PLC0415
+
+    return f"{_line(claim.against, claim.what, str(claim.cases), *in_words(claim))}  {mark(right=claim.holds is True)}"
+
+
+def summary(claims: list[Claim]) -> str:
+    """How it came out, in a sentence."""
+    holds, fails, unchecked = (sum(claim.holds is verdict for claim in claims) for verdict in (True, False, None))
+    parts = [f"{holds} of {len(claims)} claims hold"]
+    parts += [f"{fails} FAIL"] if fails else []
+    parts += [f"{unchecked} could not be checked"] if unchecked else []
+    return ", ".join(parts) + "."
+
+
+def _line(against: str, what: str, *numbers: str) -> str:
+    left, wide, *widths = COLUMNS
+    cells = [f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True)]
+    return "  ".join([f"{against:<{left}}", f"{what:<{wide}}", *cells])
+
+
+def _shape(text: str) -> tuple[int, int]:
+    try:
+        B, T = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, such as 4,12") from None
+    if B < 1 or T < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} has a number below 1")
+    return B, T

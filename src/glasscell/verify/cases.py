@@ -1,0 +1,95 @@
+"""What a claim is checked on: an LSTM, sequences, and gradients from above, all drawn from one generator."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM, LSTMState
+
+
+@dataclass(frozen=True)
+class Case:
+    """An LSTM in float64, what it is given, and the gradients that come back to it.
+
+    Attributes
+    ----------
+    x : array (B, T, I)
+    state : LSTMState
+        Where it begins.
+    lengths : array (B,), optional
+    dy : array (B, T, D·P)
+        Gradient on the outputs.
+    d_state : LSTMState
+        Gradient on the final state.
+    noise_seed : int, optional
+        Of the generator that dropout and zoneout draw from; without it there is no noise.
+    """
+
+    lstm: LSTM
+    x: Array
+    state: LSTMState
+    lengths: NDArray[np.int64] | None
+    dy: Array
+    d_state: LSTMState
+    noise_seed: int | None = None
+
+    @property
+    def rng(self) -> np.random.Generator | None:
+        """A generator that draws the same noise every time."""
+        return None if self.noise_seed is None else np.random.default_rng(self.noise_seed)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What distinguishes the LSTM."""
+        return self.lstm.options.changed()
+
+
+def case(
+    lstm: LSTM, rng: np.random.Generator, shape: tuple[int, int] = (3, 6), *, ragged: bool = False, noise: bool = False
+) -> Case:
+    """Draw sequences, states and gradients for an LSTM of float64; B and T are `shape`."""
+    B, T = shape
+    ways, options = len(lstm.options.ways), lstm.options
+    state, d_state = (
+        LSTMState(*(rng.normal(size=(ways, B, rows)) for rows in (options.state_size, options.hidden_size)))
+        for _ in range(2)
+    )
+    lengths = rng.integers(0, T + 1, B) if ragged else None
+    x, dy = rng.normal(size=(B, T, lstm.input_size)), rng.normal(size=(B, T, lstm.output_size))
+    return Case(lstm, x, state, lengths, dy, d_state, int(rng.integers(1 << 30)) if noise else None)
+
+
+def random_lstm(rng: np.random.Generator, scale: float = 0.5, **options: Any) -> LSTM:
+    """An LSTM in float64 whose every parameter is drawn: no bias, peephole or shift is 0, no gain is 1."""
+    sizes = {"input_size": int(rng.integers(1, 6)), "hidden_size": int(rng.integers(2, 7))}
+    lstm = LSTM(**{**sizes, **options}, dtype=np.float64)
+    lstm.parameters.vector[:] = rng.normal(scale=scale, size=lstm.parameters.vector.size)
+    for name, view in lstm.parameters.items():
+        if name.startswith("gain"):
+            np.add(view, 1, out=view)
+    return lstm
+
+
+def in_type(lstm: LSTM, dtype: Any) -> LSTM:
+    """A copy of an LSTM in float32 or float64."""
+    copy = LSTM(**lstm.options.changed(), dtype=dtype)
+    copy.parameters.vector[:] = lstm.parameters.vector
+    return copy
+
+
+def largest(differences: Any, reference: Any = 1.0) -> float:
+    """The largest difference, relative to the largest value of the reference; to 1 if that is smaller."""
+    size = np.abs(np.asarray(reference)).max(initial=1.0)
+    return float(np.abs(np.asarray(differences)).max(initial=0.0) / size)
+
+
+def norm_wise(value: Array, reference: Array) -> float:
+    """The largest difference between gradients, relative to the largest of the reference."""
+    size = np.abs(reference).max(initial=0.0)
+    difference = np.abs(value - reference).max(initial=0.0)
+    return float(difference / size) if size else float(difference)

@@ -1,0 +1,73 @@
+"""What Glasscell claims, and what came out when it was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+
+class Claim(NamedTuple):
+    """One row: two computations of the same, and how far apart they are.
+
+    Attributes
+    ----------
+    against : str
+        The other side.
+    what : str
+        What was compared.
+    cases : int
+        How many were drawn.
+    error : float, optional
+        The largest difference; None where it could not be checked.
+    bound : float
+    note : str
+        Why it could not be checked.
+    """
+
+    against: str
+    what: str
+    cases: int
+    error: float | None
+    bound: float
+    note: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the error is within the bound; None where it could not be checked. NaN is no small error."""
+        return None if self.error is None else self.error <= self.bound
+
+
+Errors = dict[str, float]
+
+
+def claims_of(against: str, cases: Iterable[Callable[[], Errors]], whats: dict[str, tuple[str, float]]) -> list[Claim]:
+    """Run cases, and make a row of the largest error of each kind.
+
+    Parameters
+    ----------
+    against : str
+    cases : iterable of callables
+        Each gives its errors by kind.
+    whats : dict
+        What each kind is called, and its bound.
+    """
+    found: dict[str, list[float]] = {kind: [] for kind in whats}
+    for run in cases:
+        for kind, error in run().items():
+            found[kind].append(error)
+    return [
+        Claim(against, what, len(found[kind]), _worst(found[kind]), bound)
+        if found[kind]
+        else Claim(against, what, 0, None, bound, "no case has it")
+        for kind, (what, bound) in whats.items()
+    ]
+
+
+def missing(against: str, package: str, whats: Iterable[tuple[str, float]]) -> list[Claim]:
+    """The rows of a side that is not installed."""
+    return [Claim(against, what, 0, None, bound, f"not installed: pip install {package}") for what, bound in whats]
+
+
+def _worst(errors: list[float]) -> float:
+    """The largest, and NaN before all others."""
+    return max(errors, key=lambda error: (error != error, error))  # noqa: PLR0124 - NaN is not equal to itself

@@ -1,0 +1,104 @@
+"""Against Keras, live: layers of the same settings and weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from glasscell.convert.keras_layers import KERAS_FUNCTIONS
+from glasscell.layers import LSTM
+from glasscell.models import Sequential
+from glasscell.verify.cases import in_type, largest
+from glasscell.verify.claims import Claim, Errors, claims_of, missing
+
+AGAINST, PACKAGE = "Keras", "keras (and torch, jax or tensorflow)"
+WHATS = {"values": ("outputs and final states, float32", 1e-6)}
+FILES = {"values": ("outputs of the model written as .keras, float32", 1e-6)}
+
+
+def library_claims(rng: np.random.Generator, count: int = 30) -> list[Claim]:
+    """Configurations drawn from all that a Keras LSTM offers: masks, directions, merge modes, activations."""
+    return _claims([partial(drawn_errors, rng)] * count, WHATS)
+
+
+def model_claims(model: LSTM | Sequential, x: Any) -> list[Claim]:
+    """The claim about a model: written as a file, and read by Keras."""
+    return _claims([partial(file_errors, model, x)], FILES)
+
+
+def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Claim]:
+    if _keras() is None:
+        return missing(AGAINST, PACKAGE, whats.values())
+    try:
+        return claims_of(AGAINST, runs, whats)
+    except ValueError as error:
+        return [Claim(AGAINST, what, 0, None, bound, str(error)) for what, bound in whats.values()]
+
+
+def _keras() -> Any:
+    """Keras on a backend that is installed, or None."""
+    import os  # noqa: PLC0415
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    if find_spec("keras") is None:
+        return None
+    if "KERAS_BACKEND" not in os.environ:
+        backends = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
+        found = [name for name, package in backends.items() if find_spec(package)]
+        if not found:
+            return None
+        os.environ["KERAS_BACKEND"] = found[0]
+    import keras  # noqa: PLC0415 - optional
+
+    return keras
+
+
+def drawn_errors(rng: np.random.Generator) -> Errors:
+    """A random Keras layer, and ours of its weights and settings."""
+    keras = _keras()
+    I, H, B, T = (int(size) for size in rng.integers((1, 2, 1, 2), (6, 7, 5, 9)))
+    names = list(KERAS_FUNCTIONS)
+    settings = {
+        "activation": str(rng.choice(names)) if rng.integers(2) else "tanh",
+        "recurrent_activation": str(rng.choice(["sigmoid", "hard_sigmoid"])),
+        "use_bias": bool(rng.integers(4)),
+        "return_sequences": True,
+    }
+    merge = [None, "concat", "sum", "ave", "mul"][int(rng.integers(5))]
+    if merge is None:
+        settings |= {"go_backwards": bool(rng.integers(2)), "zero_output_for_mask": bool(rng.integers(2))}
+        layer = keras.layers.LSTM(H, **settings, return_state=True)
+    else:
+        layer = keras.layers.Bidirectional(keras.layers.LSTM(H, **settings), merge_mode=merge)
+    x, mask = rng.normal(size=(B, T, I)).astype(np.float32), rng.random((B, T)) < 0.7
+    layer.build(x.shape)
+    weights = [rng.normal(scale=0.3, size=w.shape).astype(np.float32) for w in layer.get_weights()]
+    layer.set_weights(weights)
+    theirs = layer(x, mask=mask)
+    config = layer.get_config() if merge is None else layer.forward_layer.get_config()
+    ours = LSTM.from_keras(weights, **config, bidirectional=merge)
+    y, final, _ = ours.forward(x, mask=mask)
+    pairs = [(y, theirs)] if merge else list(zip((y, final.h[0], final.c[0]), theirs, strict=True))
+    arrays = [(a, keras.ops.convert_to_numpy(b)) for a, b in pairs]
+    return {"values": max(largest(a - b, b) for a, b in arrays)}
+
+
+def file_errors(model: LSTM | Sequential, x: Any) -> Errors:
+    """How far Keras' numbers are from ours, from a file that we wrote."""
+    from pathlib import Path  # noqa: PLC0415
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    from glasscell.convert import keras as files  # noqa: PLC0415 - optional
+
+    keras = _keras()
+    if isinstance(model, LSTM):
+        model = in_type(model, np.float32)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        files.save(model, path)
+        theirs = keras.saving.load_model(path)
+    given = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)
+    ours = model.forward(given)[0]
+    return {"values": largest(ours - keras.ops.convert_to_numpy(theirs(given)), ours)}

@@ -1,0 +1,74 @@
+"""The table of claims as one page of HTML: no network, readable anywhere."""
+
+import platform
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from glasscell.verify.claims import Claim
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --dim: #777; }
+@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --dim: #999; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--dim); padding-bottom: .5rem; }
+th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+.number { text-align: right; white-space: nowrap; }
+.holds { color: var(--good); } .fails { color: var(--bad); font-weight: bold; } .open { color: var(--dim); }
+"""
+
+
+def page(claims: Sequence[Claim], subject: str) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    claims : sequence of Claim
+    subject : str
+        What was checked: the library, or the name of a file.
+    """
+    counts = {verdict: sum(claim.holds is verdict for claim in claims) for verdict in (True, False, None)}
+    summary = f"{counts[True]} hold, {counts[False]} fail, {counts[None]} could not be checked"
+    machine = f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.system()} {platform.machine()}"
+    rows = "\n".join(map(_row, claims))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Glasscell: {escape(subject)} verified</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>Glasscell: {escape(subject)} verified</h1>
+<div class="scroll">
+<table>
+<caption>{summary}. {escape(machine)}.</caption>
+<thead><tr><th scope="col">against</th><th scope="col">what was compared</th><th scope="col" class="number">cases</th>
+<th scope="col" class="number">largest error</th><th scope="col" class="number">bound</th><th scope="col">holds</th></tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+</body>
+</html>
+"""
+
+
+def _row(claim: Claim) -> str:
+    against, what = escape(claim.against), escape(claim.what)
+    head = f"<tr><td>{against}</td><td>{what}</td>"
+    if claim.error is None:
+        return f'{head}<td colspan="4" class="open">{escape(claim.note)}</td></tr>'
+    numbers = "".join(f'<td class="number">{value}</td>' for value in (claim.cases, *in_words(claim)))
+    verdict = '<td class="holds">✓ yes</td>' if claim.holds else '<td class="fails">✗ no</td>'
+    return f"{head}{numbers}{verdict}</tr>"
+
+
+def in_words(claim: Claim) -> tuple[str, str]:
+    """The largest error and the bound, as they are printed."""
+    return "-" if claim.error is None else f"{claim.error:.1e}", f"{claim.bound:.0e}"

@@ -1,0 +1,115 @@
+"""Against PyTorch, live: outputs, states and every gradient."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from glasscell.convert.torch_names import check_torch_has, to_torch
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM
+from glasscell.verify.cases import Case, case, in_type, largest, norm_wise, random_lstm
+from glasscell.verify.claims import Claim, Errors, claims_of, missing
+
+AGAINST, PACKAGE = "PyTorch", "torch"
+WHATS = {
+    "values": ("outputs and final states, float64", 1e-9),
+    "gradients": ("gradients of weights, inputs and initial states, float64", 1e-9),
+    "values32": ("outputs and final states, float32", 5e-6),
+    "gradients32": ("gradients, float32, relative to the largest", 5e-5),
+}
+
+
+def library_claims(rng: np.random.Generator, count: int = 40) -> list[Claim]:
+    """Configurations drawn from all that nn.LSTM offers."""
+    return checked([drawn(rng) for _ in range(count)])
+
+
+def checked(cases: list[Case]) -> list[Claim]:
+    """The claims about these cases, or that PyTorch is not installed or has no such LSTM."""
+    try:
+        import torch  # noqa: F401, PLC0415 - optional
+    except ImportError:
+        return missing(AGAINST, PACKAGE, WHATS.values())
+    for one in cases:
+        try:
+            check_torch_has(one.options)
+        except ValueError as error:
+            return [Claim(AGAINST, what, 0, None, bound, str(error)) for what, bound in WHATS.values()]
+    return claims_of(AGAINST, [partial(errors, one) for one in cases], WHATS)
+
+
+def drawn(rng: np.random.Generator) -> Case:
+    """A random case that nn.LSTM has too."""
+    H = int(rng.integers(2, 8))
+    lstm = random_lstm(
+        rng,
+        hidden_size=H,
+        num_layers=int(rng.integers(1, 4)),
+        bidirectional=bool(rng.integers(2)),
+        bias=bool(rng.integers(4)),
+        proj_size=int(rng.integers(1, H)) if rng.integers(2) else None,
+    )
+    return case(lstm, rng, (int(rng.integers(1, 5)), int(rng.integers(1, 9))), ragged=bool(rng.integers(2)))
+
+
+def errors(one: Case) -> Errors:
+    """How far PyTorch's numbers are from ours, in both types."""
+    found: Errors = {}
+    for dtype, bits in ((np.float64, ""), (np.float32, "32")):
+        lstm = in_type(one.lstm, dtype)
+        ours, theirs = _ours(lstm, one), _theirs(lstm, one)
+        found[f"values{bits}"] = max(largest(a - b, b) for a, b in zip(ours[0], theirs[0], strict=True))
+        found[f"gradients{bits}"] = max(norm_wise(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
+    return found
+
+
+def _ours(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
+    y, final, tape = lstm.forward(one.x, one.state, lengths=_lengths(one))
+    dx, d_start, gradients = lstm.backward(tape, one.dy, one.d_state)
+    of_weights = to_torch(gradients, lstm.options)
+    for name in of_weights:
+        if name.startswith("bias_hh"):  # both biases have the gradient of our one
+            of_weights[name] = of_weights[name.replace("bias_hh", "bias_ih")]
+    return [y, *final], [dx, *d_start, *(of_weights[name] for name in sorted(of_weights))]
+
+
+def _theirs(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
+    import torch  # noqa: PLC0415 - optional
+
+    options = lstm.options
+    module = torch.nn.LSTM(
+        options.input_size,
+        options.hidden_size,
+        options.num_layers,
+        bias=options.bias,
+        bidirectional=options.bidirectional,
+        proj_size=options.proj_size or 0,
+        batch_first=True,
+    ).to(torch.float64 if lstm.dtype == np.float64 else torch.float32)
+    weights = {name: torch.tensor(array) for name, array in to_torch(lstm.parameters, options).items()}
+    module.load_state_dict({name: weight for name, weight in weights.items() if not name.startswith("initial_")})
+    x, h0, c0 = (torch.tensor(np.asarray(a, lstm.dtype), requires_grad=True) for a in (one.x, *one.state))
+    given: Any = x
+    if (lengths := _lengths(one)) is not None:
+        pack = torch.nn.utils.rnn.pack_padded_sequence
+        given = pack(x, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that oneDNN has no projections
+        y, (h, c) = module(given, (h0, c0))
+    if lengths is not None:
+        y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=one.x.shape[1])
+    dy, dh, dc = (torch.tensor(np.asarray(a, lstm.dtype)) for a in (one.dy, *one.d_state))
+    ((y * dy).sum() + (h * dh).sum() + (c * dc).sum()).backward()
+    parameters = dict(module.named_parameters())
+    values = [tensor.detach().numpy() for tensor in (y, h, c)]
+    gradients = [x.grad, h0.grad, c0.grad, *(parameters[name].grad for name in sorted(parameters))]
+    return values, [gradient.numpy() for gradient in gradients if gradient is not None]
+
+
+def _lengths(one: Case) -> Any:
+    """PyTorch has no sequences of length 0."""
+    return None if one.lengths is None else np.maximum(one.lengths, 1)
