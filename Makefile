@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test lint format notebook pictures bars bench clean
+.PHONY: help copy test verify lint format notebook pictures bars bench clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -14,8 +14,11 @@ help:            ## this list
 copy: $(VENV)/.copy   ## train an LSTM to copy binary sequences, and show that it does
 	$(BIN)/glasscell copy $(ARGS)
 
-test: $(VENV)/.test   ## the test suite (without PyTorch its comparisons are skipped, and said to be)
+test: $(VENV)/.test   ## the test suite (comparisons with what is not installed are skipped, and said to be)
 	$(BIN)/python -m pytest $(ARGS)
+
+verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX Runtime and Keras: a table
+	$(BIN)/glasscell verify $(ARGS)
 
 lint: $(VENV)/.lint   ## formatting, style and types
 	$(BIN)/ruff format --check .
@@ -36,7 +39,7 @@ pictures: $(VENV)/.test ## draw the picture of the README anew
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py
 
-bench: $(VENV)/.torch ## speed beside PyTorch, and cold starts (minutes)
+bench: $(VENV)/.peers ## speed beside PyTorch, and cold starts (minutes)
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/copy_vs_torch.py
@@ -63,6 +66,7 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable . --group lint
 	@touch $@
 
-$(VENV)/.torch: $(VENV)/.test
+$(VENV)/.peers: $(VENV)/.test
 	$(PIP) install 'torch==2.13.0'
+	$(PIP) install --group peers
 	@touch $@

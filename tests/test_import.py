@@ -147,4 +147,5 @@ def test_only_numpy_and_the_standard_library_are_needed_to_import(module):
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     packages = {name.split(".")[0] for name in names}
-    assert packages - sys.stdlib_module_names <= {"numpy", "glasscell"}
+    about = {"onnx"} if module.startswith("glasscell.convert.onnx.") else set()  # these are about it, and imported late
+    assert packages - sys.stdlib_module_names <= {"numpy", "glasscell"} | about

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-TAKE = {"every": "every step", "last": "last step", "final": "final state"}
+    from glasscell.convert.state_dicts import Take
+
+TAKE: "dict[str, Take]" = {"every": "every step", "last": "last step", "final": "final state"}
 
 
 def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -15,8 +17,8 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "convert",
         help="write a model file in another format",
-        description="Read a model of PyTorch, ONNX, Keras or Glasscell, and write it in the format that the name of the "
-        "target ends in: .safetensors, .pt, .onnx, .keras, .weights.h5, .h5. What a format cannot say is refused.",
+        description="Read a model of PyTorch, ONNX, Keras or Glasscell, and write it in the format that the name of "
+        "the target ends in: .safetensors, .pt, .onnx, .keras, .weights.h5, .h5. What a format cannot say is refused.",
     )
     parser.add_argument("source", type=Path, help="a model file, or the folder of a run")
     parser.add_argument("target", type=Path, help="the file to write")
@@ -24,8 +26,8 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--take",
         choices=TAKE,
-        help="for weights of PyTorch, what the layers behind the LSTM see: every step (default), the last, or the final "
-        "state of each direction",
+        help="for weights of PyTorch, what the layers behind the LSTM see: every step (default), the last, or the "
+        "final state of each direction",
     )
     parser.add_argument(
         "--config", type=Path, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"

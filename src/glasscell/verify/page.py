@@ -48,7 +48,8 @@ def page(claims: Sequence[Claim], subject: str) -> str:
 <table>
 <caption>{summary}. {escape(machine)}.</caption>
 <thead><tr><th scope="col">against</th><th scope="col">what was compared</th><th scope="col" class="number">cases</th>
-<th scope="col" class="number">largest error</th><th scope="col" class="number">bound</th><th scope="col">holds</th></tr></thead>
+<th scope="col" class="number">largest error</th><th scope="col" class="number">bound</th>
+<th scope="col">holds</th></tr></thead>
 <tbody>
 {rows}
 </tbody>

@@ -7,8 +7,12 @@ from glasscell.convert.onnx.operator import run_lstm
 
 if TYPE_CHECKING:
     from glasscell.convert.onnx.backend import Backend, is_compatible, prepare, run_model, run_node, supports_device
+    from glasscell.convert.onnx.reader import load
+    from glasscell.convert.onnx.writer import save
 
-__all__ = ["Backend", "is_compatible", "prepare", "run_lstm", "run_model", "run_node", "supports_device"]
+__all__ = [
+    *("Backend", "is_compatible", "load", "prepare", "run_lstm", "run_model", "run_node", "save", "supports_device"),
+]
 
 # What is imported when it is first used, and the module that it stands in.
 LAZY = {
@@ -18,6 +22,8 @@ LAZY = {
     "run_model": "backend",
     "run_node": "backend",
     "supports_device": "backend",
+    "load": "reader",
+    "save": "writer",
 }
 
 

@@ -1,0 +1,353 @@
+"""Law: ONNX's own tests of LSTM pass; models of LSTM nodes run, and all others are refused by name."""
+
+import importlib
+import sys
+import unittest
+import warnings
+
+import numpy as np
+import pytest
+
+from glasscell.convert.onnx import run_lstm
+from glasscell.convert.onnx.operator import OUTPUTS
+
+LSTM_TESTS = ["batchwise", "bidirectional", "defaults", "reverse", "with_initial_bias", "with_peepholes"]
+
+
+@pytest.fixture(scope="module")
+def of_onnx(onnx):
+    """Our interface for models, and what it needs."""
+    return importlib.import_module("glasscell.convert.onnx.backend")
+
+
+@pytest.fixture(scope="module")
+def make_runner(onnx, of_onnx):
+    """Makes ONNX's runner of backend tests.
+
+    It computes the expected outputs of all operators when it is made, for half a minute: here only those of LSTM.
+    """
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        tests = importlib.import_module("onnx.backend.test")
+        loader = importlib.import_module("onnx.backend.test.loader")
+        patch.setattr(loader, "import_recursive", lambda package: importlib.import_module(f"{package.__name__}.lstm"))
+        yield lambda: tests.BackendTest(of_onnx, __name__)
+
+
+@pytest.fixture
+def ran(of_onnx, monkeypatch):
+    """How many nodes were run."""
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return run_lstm(*arguments)
+
+    monkeypatch.setattr(of_onnx, "run_lstm", counted)
+    return calls
+
+
+def result_of(case):
+    """What unittest says of one test."""
+    result = unittest.TestResult()
+    case.run(result)
+    assert result.testsRun == 1
+    return result
+
+
+# ONNX's own tests
+
+
+def test_these_are_all_of_onnxs_tests_of_lstm(make_runner):
+    """As many as the module of its test cases writes; the runner has each for the CPU and for CUDA."""
+    cases = importlib.import_module("onnx.backend.test.case.node.lstm")
+    written = [name for name in vars(cases.LSTM) if name.startswith("export")]
+    found = {
+        name for name in vars(make_runner().test_cases["OnnxBackendNodeModelTest"]) if name.startswith("test_lstm")
+    }
+    assert len(written) == len(LSTM_TESTS) >= 6
+    assert found == {f"test_lstm_{name}_{device}" for name in LSTM_TESTS for device in ("cpu", "cuda")}
+
+
+@pytest.mark.parametrize("name", LSTM_TESTS)
+def test_onnxs_own_test_passes(name, make_runner, ran):
+    tests = make_runner().include("test_lstm").test_cases["OnnxBackendNodeModelTest"]
+    result = result_of(tests(f"test_lstm_{name}_cpu"))
+    assert not result.errors
+    assert not result.failures
+    assert not result.skipped
+    assert len(ran) == 1
+    [(_, reason)] = result_of(tests(f"test_lstm_{name}_cuda")).skipped
+    assert reason == "Backend doesn't support device CUDA"
+    assert len(ran) == 1
+
+
+def test_the_test_would_fail_if_the_numbers_were_wrong(make_runner, of_onnx, monkeypatch):
+    monkeypatch.setattr(of_onnx, "run_lstm", lambda *a: {name: -array for name, array in run_lstm(*a).items()})
+    tests = make_runner().include("test_lstm").test_cases["OnnxBackendNodeModelTest"]
+    assert result_of(tests("test_lstm_reverse_cpu")).failures
+
+
+def test_onnxs_tests_of_other_models_are_skipped(make_runner, ran):
+    """Its runner asks first whether a model is compatible, if it reads it from a file."""
+    tests = make_runner().test_cases["OnnxBackendPyTorchOperatorModelTest"]
+    names = [name for name in vars(tests) if name.startswith("test_") and name.endswith("_cpu")]
+    assert len(names) > 20
+    for name in names:
+        [(_, reason)] = result_of(tests(name)).skipped
+        assert reason == "Not compatible with backend"
+    assert not ran
+
+
+# Models and nodes
+
+
+def assert_same(given, expected):
+    assert len(given) == len(expected)
+    for ours, theirs in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_model_of_one_node(operands, model_of, of_onnx):
+    a = operands(dtype=np.float32)
+    model = model_of({"hidden_size": 4, "clip": 0.5}, a, constants=("W", "R", "P"))
+    expected = [*run_lstm({"clip": 0.5}, a).values()]
+    fed = ["X", "B", "initial_h", "initial_c"]
+    prepared = of_onnx.prepare(model)
+    assert prepared.inputs == fed
+    assert prepared.outputs == [*OUTPUTS]
+    for given in (
+        prepared.run([a[name] for name in fed]),
+        prepared.run({name: a[name] for name in fed}),
+        of_onnx.run_model(model, tuple(a[name] for name in fed)),
+        of_onnx.Backend.run_model(model, [a[name] for name in fed], "CPU"),
+    ):
+        assert isinstance(given, tuple)
+        assert_same(given, expected)
+        np.testing.assert_array_equal(given["Y_h"], expected[1])
+
+
+def test_constants_may_be_listed_as_inputs(onnx, operands, model_of, of_onnx):
+    """As they were up to version 3 of the format."""
+    a = operands(dtype=np.float32)
+    model = model_of({"hidden_size": 4}, a, constants=("W", "R", "B"))
+    listed = model_of({"hidden_size": 4}, a)
+    del model.graph.input[:]
+    model.graph.input.extend(listed.graph.input)
+    prepared = of_onnx.prepare(model)
+    assert prepared.inputs == ["X", "initial_h", "initial_c", "P"]
+    assert_same(prepared.run([a[name] for name in prepared.inputs]), [*run_lstm({}, a).values()])
+
+
+@pytest.fixture
+def chain(onnx, operands):
+    """An encoder whose final state is where a decoder begins; weights in Constant nodes, W of the encoder outside.
+
+    Also returns the inputs, and what should come out.
+    """
+    helper = onnx.helper
+    first, second = (operands(T, 3, 2, 4, dtype=np.float32) for T in (5, 6))
+    lens = np.array([5, 2, 0], np.int32)
+    nodes = [
+        helper.make_node("Constant", [], [f"{name}_{k}"], value=onnx.numpy_helper.from_array(a[name]))
+        for k, a in [(1, first), (2, second)]
+        for name in ("W", "R", "B")
+        if (name, k) != ("W", 1)
+    ]
+    nodes.append(helper.make_node("Constant", [], ["lens_64"], value_ints=lens.tolist()))
+    nodes.append(helper.make_node("LSTM", ["X", "W_1", "R_1", "B_1", "lens"], ["", "h", "c"], "encoder", hidden_size=4))
+    nodes.append(
+        helper.make_node(
+            "LSTM", ["X_2", "W_2", "R_2", "B_2", "", "h", "c"], ["Y"], "decoder", hidden_size=4, direction="reverse"
+        )
+    )
+    inputs = [helper.make_tensor_value_info(name, 1, [None] * 3) for name in ("X", "X_2", "W_1")]
+    outputs = [
+        helper.make_tensor_value_info(*of) for of in [("Y", 1, [None] * 4), ("c", 1, [None] * 3), ("lens_64", 7, [3])]
+    ]
+    graph = helper.make_graph(nodes, "chain", inputs, outputs, [onnx.numpy_helper.from_array(lens, "lens")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=8)
+    weights = ("X", "W", "R", "B")
+    encoded = run_lstm({}, {name: first[name] for name in weights} | {"sequence_lens": lens})
+    states = {"initial_h": encoded["Y_h"], "initial_c": encoded["Y_c"]}
+    decoded = run_lstm({"direction": "reverse"}, {name: second[name] for name in weights} | states)
+    return model, [first["X"], second["X"], first["W"]], [decoded["Y"], encoded["Y_c"], lens]
+
+
+def test_a_chain_of_two(chain, of_onnx, ran):
+    model, inputs, expected = chain
+    assert of_onnx.is_compatible(model)
+    prepared = of_onnx.prepare(model)
+    for _ in range(2):
+        assert_same(prepared.run(inputs), expected)
+    assert len(ran) == 4
+
+
+def test_the_chain_is_onnxruntimes(chain, onnxruntime):
+    model, inputs, expected = chain
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = session.run(None, dict(zip(("X", "X_2", "W_1"), inputs, strict=True)))
+    # a sequence without a step begins at 0 there, as here where no initial state is given
+    for ours, theirs in zip(expected, given, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "dtype"),
+    [("value_float", 0.5, np.float32), ("value_floats", [0.5, 2], np.float32), ("value_int", 3, np.int64)],
+)
+def test_constants_of_other_kinds(attribute, value, dtype, onnx, of_onnx):
+    node = onnx.helper.make_node("Constant", [], ["constant"], **{attribute: value})
+    graph = onnx.helper.make_graph([node], "g", [], [onnx.helper.make_tensor_value_info("constant", 1, None)])
+    [constant] = of_onnx.BackendRep(graph).run([])
+    assert constant.dtype == dtype
+    np.testing.assert_array_equal(constant, value)
+
+
+def test_one_node(onnx, operands, of_onnx):
+    a = operands() | {"sequence_lens": np.array([5, 0, 3], np.int32)}
+    expected = run_lstm({"direction": "reverse"}, {name: a[name] for name in ("X", "W", "R", "P")})
+    names = ["x", "w", "r", "", "", "", "", "p"]
+    node = onnx.helper.make_node("LSTM", names, ["", "last", "cell"], direction="reverse", hidden_size=4)
+    values = [a["X"], a["W"], a["R"], a["P"]]
+    every = [*values[:3], None, None, None, None, a["P"]]
+    named = dict(zip(["x", "w", "r", "p"], values, strict=True))
+    for inputs in (values, every, named):
+        given = of_onnx.run_node(node, inputs)
+        assert_same(given, [expected["Y_h"], expected["Y_c"]])
+        np.testing.assert_array_equal(given["cell"], expected["Y_c"])
+    assert_same(of_onnx.run_node(node, values, opset_version=14), [expected["Y_h"], expected["Y_c"]])
+
+
+def test_the_package_is_a_backend_itself(of_onnx, operands, model_of):
+    package = importlib.import_module("glasscell.convert.onnx")
+    model = model_of({"hidden_size": 4}, operands())
+    assert package.is_compatible(model)
+    assert package.supports_device("CPU")
+    assert package.Backend is of_onnx.Backend
+    assert package.prepare(model).inputs == ["X", "W", "R", "B", "initial_h", "initial_c", "P"]
+
+
+# What is refused
+
+
+def test_the_cpu_only(of_onnx, operands, model_of):
+    assert of_onnx.supports_device("CPU")
+    assert of_onnx.supports_device("CPU:0")
+    assert not of_onnx.supports_device("CUDA")
+    model = model_of({"hidden_size": 4}, operands())
+    assert of_onnx.is_compatible(model, "CPU")
+    assert not of_onnx.is_compatible(model, "CUDA")
+    with pytest.raises(ValueError, match="device is 'CUDA'; supported is 'CPU'"):
+        of_onnx.prepare(model, "CUDA")
+    with pytest.raises(ValueError, match="device is 'CUDA:1'; supported is 'CPU'"):
+        of_onnx.run_node(model.graph.node[0], [], "CUDA:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": "squash"}, "the node 'squash' is of the operator Relu; supported are LSTM and Constant"),
+        ({}, "the node with the outputs y is of the operator Relu"),
+        ({"domain": "com.example"}, "the node with the outputs y is of the operator com.example.Relu"),
+    ],
+)
+def test_other_operators(options, says, onnx, of_onnx):
+    helper = onnx.helper
+    node = helper.make_node("Relu", ["x"], ["y"], **options)
+    x, y = (helper.make_tensor_value_info(name, 1, [2]) for name in "xy")
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]))
+    assert not of_onnx.is_compatible(model)
+    with pytest.raises(ValueError, match=says):
+        of_onnx.prepare(model)
+    with pytest.raises(ValueError, match=says):
+        of_onnx.run_node(node, [np.zeros(2)])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"layout": 2}, "the node 'an LSTM': layout is 2; known are 0, 1"),
+        ({"activations": ["Cosh"] * 3}, "the node 'an LSTM': activations: there is no activation 'Cosh'"),
+        ({"output_sequence": 1}, "the node 'an LSTM': the LSTM operator has no attribute 'output_sequence'"),
+    ],
+)
+def test_attributes_that_do_not_fit(change, says, operands, model_of, of_onnx):
+    model = model_of({"hidden_size": 4} | change, operands())
+    assert not of_onnx.is_compatible(model)
+    with pytest.raises(ValueError, match=says):
+        of_onnx.prepare(model)
+    with pytest.raises(ValueError, match=says):
+        of_onnx.run_node(model.graph.node[0], [])
+
+
+def test_domains_and_counts(onnx, operands, model_of, of_onnx):
+    model = model_of({"hidden_size": 4}, operands())
+    model.graph.node[0].domain = "com.example"
+    assert not of_onnx.is_compatible(model)
+    model.graph.node[0].domain = ""
+    assert of_onnx.is_compatible(model)
+    model.graph.node[0].output.append("more")
+    with pytest.raises(ValueError, match="the node 'an LSTM' has more inputs or outputs than an LSTM"):
+        of_onnx.prepare(model)
+
+
+def test_constants_that_are_no_arrays(onnx, of_onnx):
+    helper = onnx.helper
+    node = helper.make_node("Constant", [], ["text"], "words", value_string="abc")
+    graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("text", 8, None)])
+    with pytest.raises(ValueError, match="the node 'words' is a Constant of value_string, which is not supported"):
+        of_onnx.prepare(helper.make_model(graph))
+    graph = helper.make_graph([], "g", [], [])
+    values = helper.make_tensor("sparse", 1, [1], [1.0])
+    graph.sparse_initializer.append(helper.make_sparse_tensor(values, helper.make_tensor("at", 7, [1], [0]), [3]))
+    with pytest.raises(ValueError, match="sparse initializers"):
+        of_onnx.prepare(helper.make_model(graph))
+
+
+def test_a_model_that_is_none(onnx, operands, model_of, of_onnx):
+    model = model_of({"hidden_size": 4}, operands())
+    model.graph.node[0].input[1] = "nowhere"
+    with pytest.raises(onnx.checker.ValidationError, match="nowhere"):
+        of_onnx.prepare(model)
+
+
+def test_a_node_that_is_none(onnx, operands, of_onnx):
+    node = onnx.helper.make_node("LSTM", ["x", "w"], ["y"])
+    with pytest.raises(onnx.checker.ValidationError, match="input size 2 not in range"):
+        of_onnx.run_node(node, [operands()["X"], operands()["W"]])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "says"),
+    [
+        ([], ValueError, "0 inputs were given; expected 2: X, B"),
+        ([0, 0, 0], ValueError, "3 inputs were given; expected 2: X, B"),
+        ({}, ValueError, "the inputs are none; expected X, B"),
+        ({"X": 0, "b": 0}, ValueError, "the inputs are X, b; expected X, B"),
+        (np.zeros((2, 3)), TypeError, "inputs must be a list of arrays, or a mapping, and is a ndarray"),
+        ("XB", TypeError, "inputs must be a list of arrays, or a mapping, and is a str"),
+        ([np.zeros((5, 3)), None], ValueError, r"the node 'an LSTM': X has shape \(5, 3\); expected \(T, N, I\)"),
+        (["X", None], TypeError, "the node 'an LSTM': X must be float16, float32 or float64"),
+    ],
+)
+def test_inputs_that_do_not_fit(inputs, error, says, operands, model_of, of_onnx):
+    a = {name: array for name, array in operands().items() if name in ("X", "W", "R", "B")}
+    prepared = of_onnx.prepare(model_of({"hidden_size": 4}, a, constants=("W", "R")))
+    with pytest.raises(error, match=says):
+        prepared.run(inputs)
+
+
+def test_without_the_onnx_package_it_says_how_to_get_it(onnx, monkeypatch):
+    package = importlib.import_module("glasscell.convert.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "glasscell.convert.onnx.backend", raising=False)
+    with pytest.raises(ImportError, match=r'prepare needs the onnx package: pip install "glasscell\[onnx\]"'):
+        package.prepare  # noqa: B018 - the access is the test
+
+
+def test_what_else_is_not_found_says_so_itself(monkeypatch):
+    package = importlib.import_module("glasscell.convert.onnx")
+    monkeypatch.setitem(package.LAZY, "nothing", "nowhere")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'glasscell\.convert\.onnx\.nowhere'"):
+        package.nothing  # noqa: B018 - the access is the test
