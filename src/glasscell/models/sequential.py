@@ -158,7 +158,7 @@ class Sequential:
                     own = (np.asarray(y) != 0) if own is None else own & (np.asarray(y) != 0)
                 y, tape = layer.forward(y)
             elif isinstance(layer, Linear):
-                y, tape = layer.forward(y)  # (B, F) is to it one sequence of B steps
+                y, tape = _mapped(layer, y)
             else:
                 if isinstance(layer, Masking):
                     own = layer.mask(y) if own is None else own & layer.mask(y)
@@ -222,7 +222,7 @@ class Sequential:
                 of_layer = layer.backward(one, dy)
                 dy = None
             elif isinstance(layer, Linear):
-                dy, of_layer = layer.backward(one, dy)
+                dy, of_layer = _mapped_backward(layer, one, dy)
             else:
                 dy = layer.backward(one, dy)
             if of_layer is not None:
@@ -314,3 +314,14 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
         raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
     layer: Layer = makers[kind](**options, dtype=dtype)
     return layer
+
+
+def _mapped(layer: Linear, x: Array) -> tuple[Array, Array]:
+    """A Linear takes sequences: (B, F) is one of B steps to it, and (F,) one of a single step."""
+    y, tape = layer.forward(np.atleast_2d(x))
+    return y if x.ndim > 1 else y[0], tape
+
+
+def _mapped_backward(layer: Linear, tape: Array, dy: Array) -> tuple[Array, Parameters]:
+    dx, gradients = layer.backward(tape, np.atleast_2d(dy))
+    return dx if dy.ndim > 1 else dx[0], gradients

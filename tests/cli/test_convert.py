@@ -1,0 +1,71 @@
+"""Law: `glasscell convert` writes what it read in another format, or writes nothing and says why in one line."""
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.cli import main
+from glasscell.convert import files, torch_files
+
+
+@pytest.fixture
+def source(tmp_path, rng):
+    lstm = gc.LSTM(3, 4, bidirectional=True)
+    lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
+    files.save(lstm, tmp_path / "m.pt")
+    return tmp_path / "m.pt", lstm
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".onnx", ".keras"])
+def test_there_and_what_it_was(suffix, source, capsys, rng):
+    pytest.importorskip({".onnx": "onnx", ".keras": "h5py"}.get(suffix, "numpy"))
+    path, lstm = source
+    target = path.with_name(f"n{suffix}")
+    assert main(["convert", str(path), str(target)]) == 0
+    assert "LSTM(3, 4, bidirectional=True" in capsys.readouterr().out
+    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    np.testing.assert_array_equal(files.load(target).forward(x)[0], lstm.forward(x)[0])
+
+
+def test_a_target_is_not_overwritten_unasked(source, capsys):
+    path, _ = source
+    target = path.with_name("n.safetensors")
+    target.write_text("precious")
+    assert main(["convert", str(path), str(target)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert target.read_text() == "precious"
+    assert main(["convert", str(path), str(target), "--overwrite"]) == 0
+    assert files.load(target).num_layers == 1
+
+
+def test_options_reach_the_reader(tmp_path, rng, capsys):
+    weights = {f"rnn.{name}": array for name, array in gc.LSTM(3, 4).to_torch().items()}
+    weights |= {"out.weight": np.ones((2, 4), np.float32), "out.bias": np.ones(2, np.float32)}
+    torch_files.write({"a": weights, "b": weights}, tmp_path / "m.pt")
+    assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors")]) == 2
+    assert "choose one with key" in capsys.readouterr().err
+    arguments = ["--key", "b", "--take", "last"]
+    assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors"), *arguments]) == 0
+    assert files.load(tmp_path / "m.safetensors")(np.ones((1, 3, 3))).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.pt", "n.safetensors"], "none.pt"),
+        (["m.pt", "n.txt"], "no known format"),
+        (["m.pt", "no/n.safetensors"], "no folder"),
+        (["bad.pt", "n.safetensors"], "bad.pt"),
+        (["m.pt", "n.safetensors", "--order", "a,b"], "order is for"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(arguments, words, source, capsys, monkeypatch):
+    path, _ = source
+    monkeypatch.chdir(path.parent)
+    (path.parent / "bad.pt").write_bytes(path.read_bytes()[:-20])
+    before = sorted(path.parent.iterdir())
+    assert main(["convert", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert sorted(path.parent.iterdir()) == before
