@@ -9,18 +9,7 @@ read and write whole files, and stand above the models. They, and the modules ab
 they are asked for.
 """
 
-from importlib import import_module
-from typing import Any
+from glasscell.lazy import lazily
 
-LAZY = {"load": "files", "save": "files", "onnx": "onnx", "keras": "keras", "torch_files": "torch_files"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{LAZY[name]}")
-    return module if name == LAZY[name] else getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *LAZY})
+MODULES = ("files", "keras", "onnx", "torch_files")
+__getattr__, __dir__ = lazily(__name__, {"load": "files", "save": "files"} | {name: name for name in MODULES})

@@ -8,13 +8,18 @@ Each has two doors to the same mathematics:
   models, which chain layers. With ``buffers``, their results last until the next call with the same buffers.
 """
 
-from glasscell.layers.embedding import Embedding
+from typing import TYPE_CHECKING
+
 from glasscell.layers.initialization import Initializer, Seed
 from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
 from glasscell.layers.options import LSTMOptions
 from glasscell.layers.records import LSTMState, LSTMTape
-from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
+from glasscell.lazy import lazily
+
+if TYPE_CHECKING:
+    from glasscell.layers.embedding import Embedding
+    from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 
 __all__ = [
     "LSTM",
@@ -33,3 +38,6 @@ __all__ = [
     "Step",
     "SwapHalves",
 ]
+
+STATELESS = ("Dropout", "FinalState", "Function", "Masking", "Pool", "Step", "SwapHalves")
+__getattr__, __dir__ = lazily(__name__, {"Embedding": "embedding"} | dict.fromkeys(STATELESS, "stateless"))

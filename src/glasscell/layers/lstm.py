@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from glasscell.convert import codec, keras_layers, torch_names
 from glasscell.core.buffers import Buffers
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
@@ -104,9 +103,7 @@ class LSTM:
         parameters: Parameters | None = None,
         **options: Any,
     ) -> None:
-        self.options = LSTMOptions.of(
-            {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, **options}
-        )
+        self.options = LSTMOptions(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
         self.dtype = float_type(dtype)
         self.parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
         initialize(self.options, self.parameters, initializer, forget_bias, generator(seed))
@@ -116,7 +113,7 @@ class LSTM:
     def shapes(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the parameters."""
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        return LSTMOptions.of({**sizes, **options}).shapes()
+        return LSTMOptions(**sizes, **options).shapes()
 
     @property
     def input_size(self) -> int:
@@ -357,6 +354,8 @@ class LSTM:
         ValueError
             If nn.LSTM cannot compute this, naming what it lacks.
         """
+        from glasscell.convert import torch_names  # noqa: PLC0415 - not paid for by `import glasscell`
+
         torch_names.check_torch_has(self.options.changed())
         return torch_names.to_torch(self.parameters, self.options)
 
@@ -380,6 +379,8 @@ class LSTM:
         ValueError
             A weight that is missing, does not fit or does not belong to an LSTM, by name.
         """
+        from glasscell.convert import codec, torch_names  # noqa: PLC0415
+
         weights = codec.part_of(state_dict, prefix)
         options.pop("batch_first", None)
         dtype, seed = options.pop("dtype", None), options.pop("seed", 0)
@@ -409,6 +410,8 @@ class LSTM:
         ValueError
             Weights that do not fit together, or a setting that cannot be represented, by name.
         """
+        from glasscell.convert import keras_layers  # noqa: PLC0415
+
         options, dtype = keras_layers.keras_options(weights, config)
         lstm = cls(**options, dtype=dtype)
         keras_layers.from_keras(weights, lstm.parameters, lstm.options)
@@ -422,6 +425,8 @@ class LSTM:
         ValueError
             If Keras has no such layer, naming what it lacks.
         """
+        from glasscell.convert import keras_layers  # noqa: PLC0415
+
         return keras_layers.to_keras(self.parameters, self.options)
 
     def __repr__(self) -> str:

@@ -1,7 +1,6 @@
 """What kind of LSTM a layer is: every choice, checked where it is made."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 from glasscell.core.activations import Activation, activation
@@ -15,9 +14,12 @@ Merge = Literal["concat", "sum", "average", "multiply"]
 EPSILON = {"haste": 1e-5, "tflite": 1e-8, "contrib": 1e-12}
 
 
-@dataclass(frozen=True)
 class LSTMOptions:
-    """The choices that :class:`glasscell.LSTM` documents; what can be saved as JSON and read back."""
+    """The choices that :class:`glasscell.LSTM` documents; what can be saved as JSON and read back.
+
+    They do not change: :meth:`replaced` makes others. (No dataclass: making one of so many fields takes a tenth of the
+    time of ``import glasscell``.)
+    """
 
     input_size: int
     hidden_size: int
@@ -30,9 +32,9 @@ class LSTMOptions:
     peepholes: bool = False
     coupled: Coupled | None = None
     clip: float | None = None
-    gate_activation: ActivationLike = "Sigmoid"
-    candidate_activation: ActivationLike = "Tanh"
-    output_activation: ActivationLike = "Tanh"
+    gate_activation: ActivationLike = ("Sigmoid", None, None)
+    candidate_activation: ActivationLike = ("Tanh", None, None)
+    output_activation: ActivationLike = ("Tanh", None, None)
     layer_norm: LayerNorm | None = None
     epsilon: float | None = None
     dropout: float = 0.0
@@ -45,16 +47,41 @@ class LSTMOptions:
     outputs_in: Literal["time", "processing"] = "time"
     learn_initial_state: bool = False
 
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Self:
-        """From names and values; a name that is no option is refused."""
-        known = [field.name for field in fields(cls)]
+    def __init__(self, **options: Any) -> None:
+        names = self.names()
         for name in options:
-            if name not in known:
-                raise TypeError(f"an LSTM has no option {name!r}; it has {', '.join(known)}")
-        return cls(**options)
+            if name not in names:
+                raise TypeError(f"an LSTM has no option {name!r}; it has {', '.join(names)}")
+        for name in ("input_size", "hidden_size"):
+            if name not in options:
+                raise TypeError(f"an LSTM needs {name}")
+        self.__dict__.update(options)
+        self.__dict__.update(self._checked())
+        self._check_together()
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def names(cls) -> list[str]:
+        """What can be chosen."""
+        return list(cls.__annotations__)
+
+    def replaced(self, **changes: Any) -> Self:
+        """Others, with these changes."""
+        return type(self)(**{**vars(self), **changes})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"the options of an LSTM do not change; make another one with {name}={value!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LSTMOptions) and self.changed() == other.changed()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.changed().items()))
+
+    def __repr__(self) -> str:
+        return f"LSTMOptions({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+
+    def _checked(self) -> dict[str, Any]:
+        """The options that are given, each of its type."""
         checked: dict[str, Any] = {
             name: positive_integer(name, getattr(self, name)) for name in ("input_size", "hidden_size", "num_layers")
         }
@@ -73,9 +100,7 @@ class LSTMOptions:
             checked[name] = _activation(name, getattr(self, name)).parameters
         for name, choices in CHOICES.items():
             one_of(name, getattr(self, name), choices)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-        self._check_together()
+        return checked
 
     def _check_together(self) -> None:
         if self.bidirectional and self.reverse:
@@ -121,12 +146,11 @@ class LSTMOptions:
     @property
     def plain(self) -> bool:
         """Whether a step without noise is the one of the cell page."""
-        default = LSTMOptions(self.input_size, self.hidden_size)
         names = (
             *("proj_size", "peepholes", "coupled", "clip", "layer_norm", "zoneout", "zoneout_cell"),
             *("gate_activation", "candidate_activation", "output_activation"),
         )
-        return all(getattr(self, name) == getattr(default, name) for name in names)
+        return all(getattr(self, name) == DEFAULTS[name] for name in names)
 
     @property
     def ways(self) -> list[tuple[str, int, bool]]:
@@ -158,12 +182,12 @@ class LSTMOptions:
 
     def changed(self) -> dict[str, Any]:
         """The options that are not the default: what a file says of the layer."""
-        default = LSTMOptions(self.input_size, self.hidden_size)
+        values = {name: getattr(self, name) for name in self.names()}
         always = ("input_size", "hidden_size")
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if name in always or value != getattr(default, name)}
+        return {name: value for name, value in values.items() if name in always or value != DEFAULTS[name]}
 
 
+DEFAULTS = {name: getattr(LSTMOptions, name, None) for name in LSTMOptions.names()}
 CHOICES = {
     "coupled": (None, "input", "forget"),
     "layer_norm": (None, "haste", "tflite", "contrib"),

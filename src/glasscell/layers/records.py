@@ -1,12 +1,17 @@
 """What passes through an LSTM: its state, and the record of a forward pass."""
 
-from typing import NamedTuple
+from __future__ import annotations  # the general layer is loaded only where it is used
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from glasscell.core import lstm, variants
+from glasscell.core import lstm
 from glasscell.core.sequences import Order, at_ends
 from glasscell.core.typing import Array
+
+if TYPE_CHECKING:
+    from glasscell.core import variants
 
 
 class LSTMState(NamedTuple):

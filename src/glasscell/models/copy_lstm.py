@@ -4,25 +4,25 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint, StrPath
-from glasscell.convert.codec import check_shapes
-from glasscell.convert.torch_names import from_torch, to_torch
 from glasscell.core.buffers import Buffers
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
-from glasscell.models.sequential import Sequential
 from glasscell.tasks.batch import Batch
 from glasscell.tasks.bits import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
 from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
+
+if TYPE_CHECKING:
+    from glasscell.models.sequential import Sequential
 
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
@@ -266,11 +266,15 @@ class CopyLSTM:
 
         A learned initial state, which nn.LSTM has not, keeps its names, such as ``lstm.initial_h_l0``.
         """
+        from glasscell.convert.torch_names import to_torch  # noqa: PLC0415 - not paid for by `import glasscell`
+
         lstm = {f"lstm.{name}": array for name, array in to_torch(self.lstm.parameters, self.lstm.options).items()}
         return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
 
     def as_sequential(self) -> Sequential:
         """A copy as a chain of layers, of the names ``lstm`` and ``readout``: from inputs to logits."""
+        from glasscell.models.sequential import Sequential  # noqa: PLC0415 - not paid for by `import glasscell`
+
         lstm, readout = LSTM(**self.lstm.options.changed(), dtype=self.dtype), self.readout
         linear = Linear(readout.input_size, readout.output_size, dtype=self.dtype)
         lstm.parameters.vector[:], linear.parameters.vector[:] = self.lstm.parameters.vector, readout.parameters.vector
@@ -313,6 +317,9 @@ class CopyLSTM:
 
     @classmethod
     def _from_torch(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
+        from glasscell.convert.codec import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.convert.torch_names import from_torch  # noqa: PLC0415
+
         task, sizes = Copy(**config["task"]), {name: value for name, value in config.items() if name != "task"}
         given = {name: array.shape for name, array in weights.items()}
         H, L = (positive_integer(name, sizes.get(name, "missing")) for name in ("hidden_size", "num_layers"))

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from glasscell.convert.onnx.writer import save
 
 __all__ = [
-    *("Backend", "is_compatible", "load", "prepare", "run_lstm", "run_model", "run_node", "save", "supports_device"),
+    "Backend",
+    "is_compatible",
+    "load",
+    "prepare",
+    "run_lstm",
+    "run_model",
+    "run_node",
+    "save",
+    "supports_device",
 ]
 
 # What is imported when it is first used, and the module that it stands in.

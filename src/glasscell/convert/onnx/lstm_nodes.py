@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,8 @@ def with_start(layer: LSTM, h0: Any, c0: Any, *, batch_first: bool) -> LSTM:
 
 def bidirectional(forward: LSTM, backward: LSTM) -> LSTM:
     """Two LSTMs as the two directions of one."""
-    options = replace(forward.options, bidirectional=True)
-    if forward.options.reverse or replace(backward.options, reverse=False, bidirectional=True) != options:
+    options = forward.options.replaced(bidirectional=True)
+    if forward.options.reverse or backward.options.replaced(reverse=False, bidirectional=True) != options:
         raise Refusal("joins LSTMs that are not the two directions of one layer")
     lstm = LSTM(**options.changed(), dtype=forward.dtype)
     for name, view in lstm.parameters.items():
@@ -102,7 +101,7 @@ def stacked(below: Layer, above: Layer) -> LSTM | None:
     """Two LSTMs as one of more layers, if they are of one kind."""
     if not (isinstance(below, LSTM) and isinstance(above, LSTM)) or above.input_size != below.output_size:
         return None
-    same = replace(above.options, input_size=below.input_size, num_layers=below.num_layers)
+    same = above.options.replaced(input_size=below.input_size, num_layers=below.num_layers)
     if same != below.options or below.dtype != above.dtype:
         return None
     options = below.options.changed() | {"num_layers": below.num_layers + above.num_layers}

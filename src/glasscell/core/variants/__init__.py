@@ -25,8 +25,17 @@ Only what is truly sequential is done step by step; the input's product and all 
 Shapes as in :mod:`~glasscell.core.lstm`; ``P`` rows of h, ``R`` rows of the kernel: 4H, or 3H with coupled gates.
 """
 
-from glasscell.core.variants.backward import Gradient, backward
+from typing import TYPE_CHECKING
+
 from glasscell.core.variants.definition import Coupled, LayerNorm, Noise, Variant
-from glasscell.core.variants.forward import Tape, forward
+from glasscell.lazy import lazily
+
+if TYPE_CHECKING:
+    from glasscell.core.variants.backprop import Gradient, backward
+    from glasscell.core.variants.loop import Tape, forward
 
 __all__ = ["Coupled", "Gradient", "LayerNorm", "Noise", "Tape", "Variant", "backward", "forward"]
+
+__getattr__, __dir__ = lazily(
+    __name__, {"Tape": "loop", "forward": "loop", "Gradient": "backprop", "backward": "backprop"}
+)

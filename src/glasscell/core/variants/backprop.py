@@ -1,4 +1,4 @@
-"""Backpropagation through time for the general layer: the steps of ``forward.py``, from the last line to the first."""
+"""Backpropagation through time for the general layer: the steps of ``loop.py``, from the last line to the first."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from glasscell.core.buffers import Buffers
 from glasscell.core.linear import sum_of_outer_products
 from glasscell.core.normalization import Normalized, normalize_backward
 from glasscell.core.typing import Array
-from glasscell.core.variants.forward import Tape
+from glasscell.core.variants.loop import Tape
 
 
 class Gradient(NamedTuple):

@@ -1,0 +1,282 @@
+"""The architecture of a Keras model, as Keras writes it in JSON: the layers of a chain, in order."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+WEIGHTED = {  # the layers with weights, and how files call them
+    "LSTM": "lstm",
+    "Bidirectional": "bidirectional",
+    "Dense": "dense",
+    "TimeDistributed": "time_distributed",
+    "Embedding": "embedding",
+}
+OTHERS = (
+    *("Masking", "Dropout", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"),
+    *("GlobalAveragePooling1D", "GlobalMaxPooling1D"),
+)
+MASK_OPERATIONS = (
+    "NotEqual",
+    "Any",
+)  # what Keras 3 writes into a graph for the masks that layers hand on by themselves
+
+
+class KerasLayer(NamedTuple):
+    """A layer of Keras.
+
+    Attributes
+    ----------
+    kind : str
+        The name of its class.
+    name : str
+    config : dict
+        As its ``get_config()``.
+    calls : list, optional
+        In a graph, how it is called.
+    """
+
+    kind: str
+    name: str
+    config: dict[str, Any]
+    calls: Any = None
+
+
+class Chain(NamedTuple):
+    """A model of Keras.
+
+    Attributes
+    ----------
+    layers : tuple of KerasLayer
+        In order, without the input.
+    version : str
+        Of the Keras that wrote it: it decides what a hard sigmoid is.
+    input_shape : tuple of int or None, optional
+        Batch, steps, features, as far as they are known.
+    """
+
+    layers: tuple[KerasLayer, ...]
+    version: str = "3"
+    input_shape: tuple[int | None, ...] | None = None
+
+
+class Call(NamedTuple):
+    """How a layer of a graph is called: by name, the layers whose outputs it takes, and whose it takes as a mask."""
+
+    inputs: tuple[str, ...]
+    constants: tuple[Any, ...]
+    mask: str | None
+    options: dict[str, Any]
+
+
+def parsed(text: str | bytes, what: str) -> dict[str, Any]:
+    """What JSON says."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what} is not JSON that can be read") from None
+    return mapping(found, what)
+
+
+def mapping(value: Any, what: str) -> dict[str, Any]:
+    """The value, if it is a dict."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} should be a dict, and is {shortened(value)}")  # noqa: TRY004 - of a file, not of a call
+    return dict(value)
+
+
+def entries(value: Any, what: str) -> list[Any]:
+    """The value, if it is a list."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{what} should be a list, and is {shortened(value)}")  # noqa: TRY004 - of a file, not of a call
+    return list(value)
+
+
+def shortened(value: Any) -> str:
+    """What a message shows of a value."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deep {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def chain_of(model: Any, version: str = "3") -> Chain:
+    """The chain that the configuration of a model describes: ``to_json()``, or ``get_config()``."""
+    model = mapping(model, "the configuration of the model")
+    if "class_name" not in model and "layers" in model:
+        model = {"class_name": "Functional" if "input_layers" in model else "Sequential", "config": model}
+    kind, config = model.get("class_name"), model.get("config")
+    if kind == "Sequential":
+        listed = config.get("layers") if isinstance(config, Mapping) else config  # a list in the first versions
+        ordered = [layer_of(entry) for entry in entries(listed, "what the model lists as its layers")]
+        for layer in ordered:
+            if inner(layer).get("return_state"):
+                raise ValueError(f"the layer {layer.name!r} returns its state beside its outputs, and nothing takes it")
+    elif kind in ("Functional", "Model"):
+        ordered = _in_order(mapping(config, "the configuration of the model"))
+    else:
+        raise ValueError(
+            f"the model is a {shortened(kind)}; a Sequential and a Functional that is one chain can be read"
+        )
+    layers = [layer for layer in ordered if layer.kind != "InputLayer"]
+    if not layers:
+        raise ValueError("the model has no layers")
+    for name, count in Counter(layer.name for layer in layers).items():
+        if count > 1:
+            raise ValueError(f"{count} layers have the name {name!r}")
+    for layer in layers:
+        if layer.kind in MASK_OPERATIONS:
+            raise ValueError(f"the layer {layer.name!r} is a {layer.kind}, which cannot be represented")
+    given = model.get("keras_version")
+    return Chain(tuple(layers), given if isinstance(given, str) else version, _input_shape(ordered[0]))
+
+
+def inner(layer: KerasLayer) -> dict[str, Any]:
+    """The configuration of a layer, or of the one that it wraps."""
+    wrapped = layer.config.get("layer")
+    if not isinstance(wrapped, Mapping):
+        return layer.config
+    return mapping(wrapped.get("config"), f"the configuration of what {layer.name!r} wraps")
+
+
+def layer_of(entry: Any) -> KerasLayer:
+    """The layer that an entry of a list of layers describes, if it is one of Keras' own that can be represented."""
+    entry = mapping(entry, "a layer")
+    kind, config = entry.get("class_name"), mapping(entry.get("config"), "the configuration of a layer")
+    name = config.get("name", entry.get("name"))
+    if not isinstance(kind, str) or not isinstance(name, str) or not name:
+        raise ValueError(f"a layer needs a class and a name, and one has {shortened(kind)} and {shortened(name)}")
+    module, registered = str(entry.get("module") or "keras"), entry.get("registered_name")
+    if not module.startswith(("keras", "tf_keras")) or registered not in (None, kind):
+        kind = f"{registered or kind} of {module}"
+    if kind not in (*WEIGHTED, *OTHERS, "InputLayer", *MASK_OPERATIONS):
+        shown = ", ".join((*WEIGHTED, *OTHERS))
+        raise ValueError(f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {shown} can")
+    return KerasLayer(kind, name, config, entry.get("inbound_nodes"))
+
+
+def _input_shape(layer: KerasLayer) -> tuple[int | None, ...] | None:
+    config = layer.config
+    for option in ("sparse", "ragged"):
+        if layer.kind == "InputLayer" and config.get(option):
+            raise ValueError(f"the input {layer.name!r} is {option}, which cannot be represented")
+    shape = config.get("batch_shape", config.get("batch_input_shape"))
+    if shape is None:
+        return None
+    sizes = entries(shape, f"the shape of the input {layer.name!r}")
+    if not all(size is None or type(size) is int for size in sizes):
+        raise ValueError(f"the shape of the input {layer.name!r} is {shortened(shape)}")
+    return tuple(sizes)
+
+
+def _in_order(config: Mapping[str, Any]) -> list[KerasLayer]:
+    """The layers of a graph, if it is a chain from its input to its output."""
+    listed = [layer_of(entry) for entry in entries(config.get("layers"), "what the model lists as its layers")]
+    found = {layer.name: layer for layer in listed}
+    if len(found) != len(listed):
+        raise ValueError("several layers have the same name")
+    first, name = _end(config.get("input_layers"), "input"), _end(config.get("output_layers"), "output")
+    ordered: list[str] = []
+    calls: dict[str, Call] = {}
+    while name != first:
+        if name not in found or name in calls:
+            raise ValueError(f"the layers are no chain from the input {first!r} to the output: see {name!r}")
+        calls[name] = call = _call(found[name])
+        if len(call.inputs) != 1 or call.constants:
+            raise ValueError(f"the layer {name!r} takes other inputs than one layer's outputs")
+        ordered.append(name)
+        name = call.inputs[0]
+    ordered.reverse()
+    if first not in found or found[first].kind != "InputLayer":
+        raise ValueError(f"the input {first!r} is no InputLayer")
+    of_masks = _check_masks([found[name] for name in ordered], calls, found)
+    for name in found:
+        if name not in calls and name not in of_masks and name != first:
+            raise ValueError(f"the layer {name!r} lies beside the chain, which cannot be represented")
+    return [found[name] for name in (first, *ordered)]
+
+
+def _end(ends: Any, what: str) -> str:
+    """The one input, or output, of a graph."""
+    ends = list(ends.values()) if isinstance(ends, Mapping) else entries(ends, f"the {what}s of the model")
+    if ends and isinstance(ends[0], str):
+        ends = [ends]
+    match ends:
+        case [[str(name), 0, 0]]:
+            return name
+        case [[str(name), _, _]]:
+            raise ValueError(f"the {what} of the model is something else than the outputs of {name!r}")
+    raise ValueError(f"the model has {len(ends)} {what}s; one can be represented")
+
+
+def _call(layer: KerasLayer) -> Call:
+    nodes = entries(layer.calls, f"the calls of the layer {layer.name!r}")
+    if len(nodes) != 1:
+        raise ValueError(f"the layer {layer.name!r} is called {len(nodes)} times; a shared layer cannot be represented")
+    node = nodes[0]
+    if isinstance(node, Mapping):  # Keras 3
+        arguments = entries(node.get("args"), f"the arguments of {layer.name!r}")
+        options = mapping(node.get("kwargs"), f"the options of {layer.name!r}")
+    else:  # Keras 2: [[name, 0, 0, options]]
+        places = [entries(place, f"an input of {layer.name!r}") for place in entries(node, "a call")]
+        arguments = [{"class_name": "__keras_tensor__", "config": {"keras_history": place[:3]}} for place in places]
+        options = {name: value for place in places for more in place[3:] for name, value in mapping(more, "it").items()}
+    inputs = [_source(argument, layer) for argument in arguments]
+    mask = options.pop("mask", None)
+    options.pop("training", None)
+    for name, value in options.items():
+        if value is not None and layer.kind not in MASK_OPERATIONS:
+            raise ValueError(f"the layer {layer.name!r} is given {name}, which cannot be represented")
+    constants = tuple(value for value, source in zip(arguments, inputs, strict=True) if source is None)
+    of_mask = None if mask is None else _source(mask, layer)
+    if mask is not None and of_mask is None:
+        raise ValueError(f"the layer {layer.name!r} is given a mask of its own, which cannot be represented")
+    return Call(tuple(source for source in inputs if source is not None), constants, of_mask, options)
+
+
+def _source(argument: Any, layer: KerasLayer) -> str | None:
+    """The layer whose outputs an argument is; None if it is no such thing."""
+    match argument:
+        case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), 0, 0]}}:
+            return name
+        case {"class_name": "__keras_tensor__"}:
+            raise ValueError(f"the layer {layer.name!r} takes something else than the outputs of a layer")
+    return None
+
+
+def _check_masks(layers: Sequence[KerasLayer], calls: Mapping[str, Call], found: Mapping[str, KerasLayer]) -> set[str]:
+    """That each mask that is written into the graph is the one that Keras hands on by itself; what makes them."""
+    operations = {name: _call(layer) for name, layer in found.items() if layer.kind in MASK_OPERATIONS}
+    used: set[str] = set()
+    own: set[str] = set()  # what makes the mask that belongs here
+    for layer in layers:
+        source, mask = calls[layer.name].inputs[0], calls[layer.name].mask
+        if mask is not None and mask not in own:
+            raise ValueError(f"the layer {layer.name!r} is given a mask of its own, which cannot be represented")
+        if layer.kind == "Embedding" and layer.config.get("mask_zero"):
+            own = _operations("NotEqual", (source,), (0,), operations, found)
+        elif layer.kind == "Masking":
+            differing = _operations("NotEqual", (source,), (layer.config.get("mask_value", 0.0),), operations, found)
+            own = {name for one in differing for name in _operations("Any", (one,), (), operations, found)}
+            used |= differing
+        used |= own
+    return used
+
+
+def _operations(
+    kind: str,
+    inputs: tuple[str, ...],
+    constants: tuple[Any, ...],
+    calls: Mapping[str, Call],
+    found: Mapping[str, KerasLayer],
+) -> set[str]:
+    """The names of the operations of this kind that take these inputs."""
+    as_keras_makes_it = {"NotEqual": {}, "Any": {"axis": -1, "keepdims": False}}[kind]
+    return {
+        name
+        for name, call in calls.items()
+        if found[name].kind == kind
+        and (call.inputs, call.constants, call.options) == (inputs, constants, {})
+        and found[name].config | as_keras_makes_it == found[name].config
+    }
