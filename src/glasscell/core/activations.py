@@ -155,7 +155,9 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     key = known[str(name).lower()]
     make, alpha_default, beta_default = DEFINITIONS[key]
     alpha, beta = (_parameter(key, "alpha", alpha, alpha_default), _parameter(key, "beta", beta, beta_default))
-    return Activation(key, alpha, beta, *make(alpha or 0.0, beta or 0.0))
+    function, derivative = make(alpha or 0.0, beta or 0.0)
+    quiet = np.errstate(under="ignore")
+    return Activation(key, alpha, beta, quiet(function), quiet(derivative))
 
 
 def _parameter(name: str, parameter: str, given: float | None, default: float | None) -> float | None:

@@ -45,14 +45,22 @@ def backward(
     buffers : Buffers, optional
     """
     slopes = _Slopes(tape)
-    running_dh: Array = np.zeros((tape.P, tape.B), tape.dtype) + dh_T
-    running_dc: Array = np.zeros((tape.H, tape.B), tape.dtype) + dc_T
+    running_dh, running_dc = np.empty((tape.P, tape.B), tape.dtype), np.empty((tape.H, tape.B), tape.dtype)
+    running_dh[:], running_dc[:] = dh_T, dc_T
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P].T)
     for t in reversed(range(tape.T)):
         running_dh += dh[t]
         if dc is not None:
             running_dc += dc[t]
-        running_dh, running_dc = _step_backward(tape, slopes, t, W_h, running_dh, running_dc)
+        ended = tape.ended(t)
+        if ended is None:
+            running_dh, running_dc = _step_backward(tape, slopes, t, W_h, running_dh, running_dc)
+            continue
+        own = [np.where(ended, d.dtype.type(0), d) for d in (running_dh, running_dc)]
+        steps = _step_backward(tape, slopes, t, W_h, *own)
+        running_dh, running_dc = (
+            np.where(ended, d, step) for d, step in zip((running_dh, running_dc), steps, strict=True)
+        )
     dweights, dx = _weights_backward(tape, slopes, buffers or Buffers())
     return Gradient(dweights, dx, running_dh, running_dc)
 

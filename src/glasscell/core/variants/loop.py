@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glasscell.core import linear
 from glasscell.core.normalization import Normalized, normalize
@@ -26,14 +27,20 @@ class Tape:
         What the output activation was applied to; ``output`` is what it gave: tanh c in the plain case.
     cells, hiddens : array (T + 1, …)
         Cell and hidden states, the initial ones first.
+    lengths : array (B,)
+        Number of steps of each sequence; behind them its states stay as they are, and all else is arbitrary.
     """
 
-    def __init__(self, variant: Variant, weights: Mapping[str, Array], x: Array, noise: Noise) -> None:
+    def __init__(
+        self, variant: Variant, weights: Mapping[str, Array], x: Array, noise: Noise, lengths: Index | None
+    ) -> None:
         kernel = weights["kernel"]
         T, I, B = x.shape
         R, H, P = len(kernel), len(kernel) // len(variant.gates), kernel.shape[1] - I - 1
         self.T, self.I, self.H, self.P, self.B, self.dtype = T, I, H, P, B, kernel.dtype
-        self.variant, self.noise, self.x = variant, noise, x.copy()
+        self.variant, self.x = variant, x.copy()
+        self.noise = Noise(*(np.array(part, self.dtype) if np.ndim(part) else float(part) for part in noise))
+        self.lengths = np.full(B, T) if lengths is None else lengths.copy()
         self.weights = {name: weight.copy() for name, weight in weights.items()}
         self.z = np.empty((T, R, B), self.dtype)
         self.i, self.f, self.o, self.g, self.new_c, self.read, self.output = np.empty((7, T, H, B), self.dtype)
@@ -63,6 +70,11 @@ class Tape:
     def tanh_c(self) -> Array:
         """The cell as it is shown: φ of it, which need not be a tanh."""
         return self.output
+
+    def ended(self, t: int) -> NDArray[np.bool_] | None:
+        """Which sequences have no step t, (B,); None if all have."""
+        ended = t >= self.lengths
+        return ended if ended.any() else None
 
     def rows(self, gate: str) -> slice:
         """Where a gate lies in the rows of the kernel and of z."""
@@ -103,25 +115,25 @@ def forward(
     c0 : array (H, B), likewise
     noise : Noise, optional
     lengths : array (B,), optional
-        From there on a sequence's state stays as it is: activations without bound would take it anywhere.
+        From there on a sequence's state stays as it is: activations without bound would take it anywhere. x must be
+        finite there, too.
 
     Returns
     -------
     Tape
         The outputs are ``tape.h``, the final state ``tape.hiddens[-1]`` and ``tape.cells[-1]``.
     """
-    tape = Tape(variant, weights, x, noise or Noise())
+    tape = Tape(variant, weights, x, noise or Noise(), lengths)
     tape.hiddens[0], tape.cells[0] = h0, c0
     from_x = _from_inputs(tape)  # (T, R, B)
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P])
-    shortest = tape.T if lengths is None or not len(lengths) else int(lengths.min())
     for t in range(tape.T):
-        z = np.add(from_x[t], _from_hidden(tape, t, W_h), out=tape.z[t])
-        ended = None if lengths is None or t < shortest else t >= lengths
-        if ended is not None:
-            z[:, ended] = 0
-        _cell(tape, t)
-        _output(tape, t)
+        h, c, ended = tape.hiddens[t], tape.cells[t], tape.ended(t)
+        if ended is not None:  # a step that nobody keeps begins with 0: nothing can overflow in it
+            h, c = (np.where(ended, state.dtype.type(0), state) for state in (h, c))
+        np.add(from_x[t], _from_hidden(tape, t, W_h, h), out=tape.z[t])
+        _cell(tape, t, c)
+        _output(tape, t, h, c)
         if ended is not None:
             tape.cells[t + 1][:, ended] = tape.cells[t][:, ended]
             tape.hiddens[t + 1][:, ended] = tape.hiddens[t][:, ended]
@@ -140,8 +152,8 @@ def _from_inputs(tape: Tape) -> Array:
     return tape.column("gain_x") * tape.of_x.values + b[:, None]
 
 
-def _from_hidden(tape: Tape, t: int, W_h: Array) -> Array:
-    a: Array = W_h @ (tape.noise.recurrent * tape.hiddens[t])
+def _from_hidden(tape: Tape, t: int, W_h: Array, h: Array) -> Array:
+    a: Array = W_h @ (tape.noise.recurrent * h)
     if tape.of_h is None:
         return a
     return tape.column("gain_h") * _keep(tape.of_h, t, normalize(a, tape.variant.epsilon))
@@ -165,9 +177,9 @@ def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
     return tape.variant.of(gate).function(z)
 
 
-def _cell(tape: Tape, t: int) -> None:
+def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     """The equations up to ĉ."""
-    c_prev, coupled = tape.cells[t], tape.variant.coupled
+    coupled = tape.variant.coupled
     if coupled != "forget":
         tape.i[t] = _gate(tape, t, "i", c_prev)
     tape.f[t] = 1 - tape.i[t] if coupled == "input" else _gate(tape, t, "f", c_prev)
@@ -177,7 +189,7 @@ def _cell(tape: Tape, t: int) -> None:
     tape.new_c[t] = tape.f[t] * c_prev + tape.i[t] * tape.g[t]
 
 
-def _output(tape: Tape, t: int) -> None:
+def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
     """The equations from ĉ on."""
     variant, noise, c, read = tape.variant, tape.noise, tape.new_c[t], tape.new_c[t]
     if tape.of_c is not None:
@@ -193,8 +205,8 @@ def _output(tape: Tape, t: int) -> None:
         h = tape.weights["projection"] @ h
         if "projection_bias" in tape.weights:
             h += tape.column("projection_bias")
-    tape.cells[t + 1] = _zoned(tape.cells[t], c, noise.new_c, t)
-    tape.hiddens[t + 1] = _zoned(tape.hiddens[t], h, noise.new_h, t)
+    tape.cells[t + 1] = _zoned(c_prev, c, noise.new_c, t)
+    tape.hiddens[t + 1] = _zoned(h_prev, h, noise.new_h, t)
 
 
 def _zoned(old: Array, new: Array, share: Array | float, t: int) -> Array:

@@ -1,0 +1,267 @@
+"""Law: every activation of the ONNX operator is its formula, with its derivative, and no finite number upsets it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from glasscell.core.activations import DEFINITIONS, activation
+
+DTYPES = [np.float32, np.float64]
+FORMULAS = {  # of one number and the two parameters
+    "Sigmoid": lambda z, *_: 1 / (1 + math.exp(-z)),
+    "Tanh": lambda z, *_: (math.exp(z) - math.exp(-z)) / (math.exp(z) + math.exp(-z)),
+    "Relu": lambda z, *_: max(0.0, z),
+    "Affine": lambda z, a, b: a * z + b,
+    "LeakyRelu": lambda z, a, _: z if z >= 0 else a * z,
+    "ThresholdedRelu": lambda z, a, _: z if z > a else 0.0,
+    "ScaledTanh": lambda z, a, b: a * math.tanh(b * z),
+    "HardSigmoid": lambda z, a, b: max(0.0, min(1.0, a * z + b)),
+    "Elu": lambda z, a, _: z if z >= 0 else a * (math.exp(z) - 1),
+    "Softsign": lambda z, *_: z / (1 + abs(z)),
+    "Softplus": lambda z, *_: math.log(1 + math.exp(z)),
+}
+DEFAULTS = {  # as the ONNX operators of these names have them
+    "Affine": (1.0, 0.0),
+    "LeakyRelu": (0.01, None),
+    "ThresholdedRelu": (1.0, None),
+    "ScaledTanh": (1.0, 1.0),
+    "HardSigmoid": (0.2, 0.5),
+    "Elu": (1.0, None),
+}
+CASES = [(name, *DEFAULTS.get(name, (None, None))) for name in FORMULAS] + [
+    ("Affine", -0.7, 0.3),
+    ("LeakyRelu", 0.0, None),
+    ("LeakyRelu", 1.7, None),
+    ("ThresholdedRelu", -0.4, None),
+    ("ThresholdedRelu", 0.0, None),
+    ("ScaledTanh", 1.7159, 2 / 3),
+    ("ScaledTanh", -0.8, -1.6),
+    ("HardSigmoid", 0.3, 0.1),
+    ("HardSigmoid", -0.6, 0.4),
+    ("HardSigmoid", 0.25, 0.0),
+    ("Elu", 2.5, None),
+]
+every_case = pytest.mark.parametrize(("name", "alpha", "beta"), CASES)
+
+
+def kinks(name, alpha, beta):
+    """Where a function has a corner or a jump, or where its second derivative has one."""
+    return {
+        "Relu": [0.0],
+        "LeakyRelu": [0.0],
+        "ThresholdedRelu": [alpha],
+        "HardSigmoid": [-(beta or 0) / (alpha or 1), (1 - (beta or 0)) / (alpha or 1)],
+        "Elu": [0.0],
+        "Softsign": [0.0],
+    }.get(name, [])
+
+
+def numbers(rng, name, alpha, beta, margin=1e-2):
+    """Numbers of the usual sizes, on all sides of the kinks, but not near them."""
+    z = np.concatenate([rng.normal(size=500), rng.uniform(-12, 12, size=500)])
+    for kink in kinks(name, alpha, beta):
+        z = z[np.abs(z - kink) > margin]
+        assert (z > kink).any()
+        assert (z < kink).any()
+    return z
+
+
+def test_all_are_here():
+    assert set(FORMULAS) == set(DEFINITIONS)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_values_are_the_formulas(dtype, name, alpha, beta, rng):
+    z = numbers(rng, name, alpha, beta).astype(dtype)
+    expected = np.array([FORMULAS[name](float(v), alpha, beta) for v in z])
+    bound = 4 * np.finfo(dtype).eps * (1 + np.abs(expected) + np.abs(z))
+    assert (np.abs(activation(name, alpha, beta).function(z) - expected) <= bound).all()
+
+
+@every_case
+def test_the_derivative_is_the_slope(name, alpha, beta, slope, rng):
+    of, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta)
+    numeric = slope(lambda s: of.function(z + s))
+    np.testing.assert_allclose(of.derivative(z, of.function(z)), numeric, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha", "beta", "at", "flat"),
+    [
+        ("Relu", None, None, 0, 0),
+        ("LeakyRelu", 0.2, None, 0, 0.2),
+        ("ThresholdedRelu", 1.5, None, 1.5, 0),
+        ("HardSigmoid", 0.25, 0.5, -2, 0),
+        ("HardSigmoid", 0.25, 0.5, 2, 0),
+        ("Elu", 0.5, None, 0, 0.5),
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_at_a_kink_the_derivative_is_that_of_the_flat_side(dtype, name, alpha, beta, at, flat):
+    of, z = activation(name, alpha, beta), np.array([at], dtype)
+    assert of.derivative(z, of.function(z)) == dtype(flat)
+
+
+def test_a_threshold_is_not_passed_by_what_is_just_at_it():
+    of, z = activation("ThresholdedRelu", 1.5), np.array([1.5, np.nextafter(1.5, 2)])
+    np.testing.assert_array_equal(of.function(z), [0, z[1]])
+
+
+@every_case
+def test_float32_is_near_float64(name, alpha, beta, rng):
+    """In values and derivatives; at the same numbers, so that only the arithmetic is another."""
+    of, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta).astype(np.float32)
+    exact = z.astype(np.float64)
+    for ours, theirs in [
+        (of.function(z), of.function(exact)),
+        (of.derivative(z, of.function(z)), of.derivative(exact, of.function(exact))),
+    ]:
+        assert np.abs(ours - theirs).max() <= 1e-6 * np.abs(theirs).max()
+
+
+@every_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shape_and_dtype_are_kept_and_what_was_given_too(dtype, name, alpha, beta, rng):
+    of = activation(name, alpha, beta)
+    for shape in [(), (0,), (3,), (2, 0, 4), (2, 3, 4)]:
+        z = rng.normal(size=shape).astype(dtype)
+        before = z.copy()
+        a = of.function(z)
+        kept = np.array(a)
+        d = of.derivative(z, a)
+        assert (a.shape, a.dtype) == (d.shape, d.dtype) == (shape, np.dtype(dtype))
+        np.testing.assert_array_equal(z, before)
+        np.testing.assert_array_equal(a, kept)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_finite_number_raises_a_floating_point_error(dtype, name, alpha, beta):
+    """But for the underflow, which is let through where these are called."""
+    info, of = np.finfo(dtype), activation(name, alpha, beta)
+    sizes = [0, info.smallest_subnormal, info.tiny, info.eps, 1, 20, 100, 1e3, 1e4, 1e30, info.max / dtype(8)]
+    z = np.array([sign * dtype(size) for size in sizes for sign in (1, -1)])
+    with np.errstate(all="raise", under="ignore"):
+        a = of.function(z)
+        d = of.derivative(z, a)
+    assert np.isfinite(a).all()
+    assert np.isfinite(d).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("Sigmoid", 0, 1),
+        ("Tanh", -1, 1),
+        ("Relu", 0, np.inf),
+        ("LeakyRelu", -np.inf, np.inf),
+        ("ThresholdedRelu", 0, np.inf),
+        ("ScaledTanh", -1, 1),
+        ("HardSigmoid", 0, 1),
+        ("Elu", -1, np.inf),
+        ("Softsign", -1, 1),
+        ("Softplus", 0, np.inf),
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_limits(dtype, name, low, high):
+    far = np.finfo(dtype).max / dtype(8)
+    below, above = activation(name).function(np.array([-far, far]))
+    assert below == pytest.approx(low, rel=1e-6) if np.isfinite(low) else below < -far / 1000
+    assert above == pytest.approx(high, rel=1e-6) if np.isfinite(high) else above == far
+
+
+# By other people
+
+
+@pytest.mark.parametrize("name", [name for name in FORMULAS if name not in ("Affine", "ScaledTanh")])
+@pytest.mark.parametrize("with_defaults", [True, False])
+def test_values_are_those_of_the_onnx_operator(with_defaults, name, rng):
+    """Affine and ScaledTanh are no operators of their own any more."""
+    helper = pytest.importorskip("onnx.helper", reason="onnx is not installed")
+    reference = pytest.importorskip("onnx.reference", reason="onnx is not installed")
+    given = [(key, value) for key, value in zip(("alpha", "beta"), DEFAULTS.get(name, ()), strict=False) if value]
+    parameters = {} if with_defaults else {key: value * 1.25 for key, value in given}
+    z = (3 * rng.normal(size=200)).astype(np.float32)
+    expected = reference.ReferenceEvaluator(helper.make_node(name, ["z"], ["a"], **parameters)).run(None, {"z": z})[0]
+    np.testing.assert_allclose(activation(name, **parameters).function(z), expected, rtol=1e-5, atol=1e-6)
+
+
+@every_case
+def test_values_and_derivatives_are_pytorchs(name, alpha, beta, torch, rng):
+    F = torch.nn.functional
+    theirs = {
+        "Sigmoid": torch.sigmoid,
+        "Tanh": torch.tanh,
+        "Relu": F.relu,
+        "Affine": lambda z: alpha * z + beta,
+        "LeakyRelu": lambda z: F.leaky_relu(z, alpha),
+        "ThresholdedRelu": lambda z: F.threshold(z, alpha, 0),
+        "ScaledTanh": lambda z: alpha * torch.tanh(beta * z),
+        "HardSigmoid": lambda z: torch.clamp(alpha * z + beta, 0, 1),
+        "Elu": lambda z: F.elu(z, alpha),
+        "Softsign": F.softsign,
+        "Softplus": F.softplus,
+    }[name]
+    ours = activation(name, alpha, beta)
+    z = numbers(rng, name, alpha, beta)
+    z_theirs = torch.tensor(z, requires_grad=True)
+    a_theirs = theirs(z_theirs)
+    a_theirs.sum().backward()
+    np.testing.assert_allclose(ours.function(z), a_theirs.detach().numpy(), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(ours.derivative(z, ours.function(z)), z_theirs.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+# By name
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_capitals_do_not_matter_and_the_record_says_what_it_is(name):
+    for spelling in (name, name.lower(), name.upper()):
+        assert activation(spelling).parameters == (name, *DEFAULTS.get(name, (None, None)))
+
+
+@every_case
+def test_an_activation_is_made_again_from_its_parameters(name, alpha, beta, rng):
+    of = activation(name, alpha, beta)
+    again, z = activation(*of.parameters), rng.normal(size=20)
+    assert of.parameters == again.parameters == (name, alpha, beta)
+    np.testing.assert_array_equal(again.function(z), of.function(z))
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_parameter_of_numpys_own_type_does_not_decide_the_dtype(name, rng):
+    of = activation(name, *(None if value is None else np.float64(0.5) for value in DEFAULTS[name]))
+    z = rng.normal(size=20).astype(np.float32)
+    assert of.function(z).dtype == of.derivative(z, of.function(z)).dtype == np.float32
+
+
+def test_one_parameter_may_be_given_alone():
+    assert activation("HardSigmoid", beta=0.1).parameters == ("HardSigmoid", 0.2, 0.1)
+    assert activation("Affine", 3).parameters == ("Affine", 3.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["Swish", "", None, 3, "Relu6"])
+def test_an_unknown_name_is_refused_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=f"no activation {name!r}; known are Sigmoid, Tanh, .*Softplus"):
+        activation(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [(name, "alpha") for name in FORMULAS if name not in DEFAULTS]
+    + [(name, "beta") for name in FORMULAS if DEFAULTS.get(name, (None, None))[1] is None],
+)
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_parameter_that_the_function_has_not_is_refused(value, name, parameter):
+    with pytest.raises(ValueError, match=f"{name} has no {parameter}, and {value} was given"):
+        activation(name.lower(), **{parameter: value})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("parameter", ["alpha", "beta"])
+def test_a_parameter_must_be_finite(parameter, value):
+    with pytest.raises(ValueError, match=f"{parameter} of the activation Affine must be finite"):
+        activation("Affine", **{parameter: value})

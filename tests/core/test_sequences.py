@@ -1,0 +1,226 @@
+"""Law: own steps are processed in their order and put back where they were; each way is the other's adjoint."""
+
+import numpy as np
+import pytest
+
+from glasscell.core.sequences import add_at_ends, at_ends, mask_of_lengths, order
+
+DTYPES = [np.float32, np.float64]
+ROWS = 3
+SHAPES = [(0, 3), (1, 1), (1, 4), (5, 1), (6, 5), (40, 3), (4, 0), (0, 0)]  # (T, B)
+KINDS = ["ends", "gaps", "all", "none", "mixed"]
+every_mask = pytest.mark.parametrize("kind", KINDS)
+every_shape = pytest.mark.parametrize(("T", "B"), SHAPES)
+every_direction = pytest.mark.parametrize("reverse", [False, True])
+
+
+def random_mask(rng, kind, T, B):
+    """Steps up to an end, steps here and there, all, none; or of each kind some."""
+    masks = {
+        "ends": np.arange(T)[:, None] < rng.integers(0, T + 1, size=B),
+        "gaps": rng.random((T, B)) < 0.6,
+        "all": np.ones((T, B), bool),
+        "none": np.zeros((T, B), bool),
+    }
+    masks["mixed"] = np.choose(rng.integers(0, 4, size=B), list(masks.values()))
+    return masks[kind]
+
+
+def own_times(mask, reverse):
+    """For each sequence the times of its steps, in the order in which they are processed."""
+    times = [[t for t in range(len(mask)) if mask[t, b]] for b in range(mask.shape[1])]
+    return [list(reversed(of_one)) for of_one in times] if reverse else times
+
+
+def last_processed(mask, reverse, t, b):
+    """Which of its own steps a sequence has processed last when it is past time t; None before the first."""
+    seen = [s for s in range(len(mask)) if mask[s, b] and (s >= t if reverse else s <= t)]
+    return len(seen) - 1 if seen else None
+
+
+@every_direction
+@every_mask
+@every_shape
+def test_the_order_is_that_of_each_sequences_own_steps(T, B, kind, reverse, rng):
+    mask = random_mask(rng, kind, T, B)
+    made = order(mask, reverse=reverse)
+    assert made.at.shape == made.back.shape == made.done.shape == (T, B)
+    assert made.own.shape == (T, 1, B)
+    for b, times in enumerate(own_times(mask, reverse)):
+        assert made.lengths[b] == len(times)
+        assert list(made.at[: len(times), b]) == times
+        assert sorted(made.at[:, b]) == list(range(T))
+        assert list(made.back[made.at[:, b], b]) == list(range(T))
+        assert list(made.own[:, 0, b]) == [k < len(times) for k in range(T)]
+        assert [n - 1 if n else None for n in made.done[:, b]] == [
+            last_processed(mask, reverse, t, b) for t in range(T)
+        ]
+
+
+@every_direction
+@every_mask
+@every_shape
+def test_steps_go_where_they_belong(T, B, kind, reverse, rng):
+    """There, back, and back with the last output repeated: number by number, with NaN wherever nothing belongs."""
+    mask, dtype = random_mask(rng, kind, T, B), DTYPES[rng.integers(2)]
+    made = order(mask, reverse=reverse)
+    sequences, steps = rng.normal(size=(2, T, ROWS, B)).astype(dtype)
+    there, back, repeated = np.zeros((3, T, ROWS, B))
+    for b, times in enumerate(own_times(mask, reverse)):
+        for k, t in enumerate(times):
+            there[k, :, b], back[t, :, b] = sequences[t, :, b], steps[k, :, b]
+        for t in range(T):
+            k = last_processed(mask, reverse, t, b)
+            if k is not None:
+                repeated[t, :, b] = steps[k, :, b]
+    sequences[~np.repeat(mask[:, None], ROWS, axis=1)] = np.nan
+    steps[~np.repeat(made.own, ROWS, axis=1)] = np.nan
+    for ours, expected in [
+        (made.processed(sequences), there),
+        (made.in_time(steps), back),
+        (made.in_time(steps, repeat=True), repeated),
+    ]:
+        assert ours.dtype == dtype
+        np.testing.assert_array_equal(ours, expected)
+
+
+@every_direction
+@every_mask
+@every_shape
+def test_there_and_back_is_the_sequence_itself(T, B, kind, reverse, rng):
+    mask = random_mask(rng, kind, T, B)
+    made = order(mask, reverse=reverse)
+    sequences, steps = rng.normal(size=(2, T, ROWS, B))
+    np.testing.assert_array_equal(made.in_time(made.processed(sequences)), np.where(mask[:, None], sequences, 0))
+    np.testing.assert_array_equal(made.processed(made.in_time(steps)), np.where(made.own, steps, 0))
+    np.testing.assert_array_equal(made.processed(made.in_time(steps, repeat=True)), np.where(made.own, steps, 0))
+
+
+@every_direction
+@every_mask
+@every_shape
+def test_each_way_is_the_others_adjoint(T, B, kind, reverse, rng):
+    """⟨A s, y⟩ = ⟨s, Aᵀ y⟩ for all three ways."""
+    made = order(random_mask(rng, kind, T, B), reverse=reverse)
+    s, y = rng.normal(size=(2, T, ROWS, B))
+    for one, other in [
+        (np.vdot(made.processed(s), y), np.vdot(s, made.in_time(y))),
+        (np.vdot(made.in_time(s), y), np.vdot(s, made.in_time_backward(y))),
+        (np.vdot(made.in_time(s, repeat=True), y), np.vdot(s, made.in_time_backward(y, repeat=True))),
+    ]:
+        assert one == pytest.approx(other, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("repeat", [False, True])
+@every_direction
+@every_mask
+def test_the_adjoint_keeps_dtype_and_reads_no_gradient_where_there_is_no_output(kind, reverse, repeat, dtype, rng):
+    mask = random_mask(rng, kind, 7, 6)
+    made = order(mask, reverse=reverse)
+    d_time = rng.normal(size=(7, ROWS, 6)).astype(dtype)
+    has_output = made.done > 0 if repeat else mask
+    with_nan = np.where(has_output[:, None], d_time, dtype(np.nan))
+    ours = made.in_time_backward(with_nan, repeat=repeat)
+    assert ours.dtype == dtype
+    np.testing.assert_array_equal(ours, made.in_time_backward(d_time, repeat=repeat))
+    np.testing.assert_array_equal(np.where(made.own, 0, ours), 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@every_direction
+def test_padding_never_matters(bad, reverse, rng):
+    mask = random_mask(rng, "mixed", 8, 9)
+    made = order(mask, reverse=reverse)
+    values = rng.normal(size=(8, ROWS, 9))
+    padded_in_time, padded_behind = np.where(mask[:, None], values, bad), np.where(made.own, values, bad)
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(made.processed(padded_in_time), made.processed(values))
+        for repeat in (False, True):
+            np.testing.assert_array_equal(
+                made.in_time(padded_behind, repeat=repeat), made.in_time(values, repeat=repeat)
+            )
+
+
+@every_direction
+@every_mask
+def test_reversed_time_is_the_other_direction(kind, reverse, rng):
+    mask, sequences = random_mask(rng, kind, 7, 6), rng.normal(size=(7, ROWS, 6))
+    one, other = order(mask, reverse=reverse), order(mask[::-1], reverse=not reverse)
+    np.testing.assert_array_equal(one.processed(sequences), other.processed(sequences[::-1]))
+    for repeat in (False, True):
+        np.testing.assert_array_equal(
+            one.in_time(sequences, repeat=repeat), other.in_time(sequences, repeat=repeat)[::-1]
+        )
+
+
+@every_direction
+@every_mask
+def test_gaps_are_passed_over_as_if_they_were_not_there(kind, reverse, rng):
+    """A sequence with gaps is processed like one without, of the same steps."""
+    mask, sequences = random_mask(rng, kind, 7, 6), rng.normal(size=(7, ROWS, 6))
+    closed = np.zeros_like(sequences)
+    for b, times in enumerate(own_times(mask, reverse=False)):
+        closed[: len(times), :, b] = sequences[times, :, b]
+    without = order(mask_of_lengths(mask.sum(axis=0), 7), reverse=reverse)
+    np.testing.assert_array_equal(order(mask, reverse=reverse).processed(sequences), without.processed(closed))
+
+
+@every_direction
+def test_what_is_given_is_not_changed_and_what_is_returned_is_new(reverse, rng):
+    made = order(np.ones((4, 2), bool), reverse=reverse)
+    given = rng.normal(size=(4, ROWS, 2))
+    before = given.copy()
+    for way in (made.processed, made.in_time, made.in_time_backward):
+        way(given)[:] = np.nan
+    for way in (made.in_time, made.in_time_backward):
+        way(given, repeat=True)[:] = np.nan
+    np.testing.assert_array_equal(given, before)
+
+
+# Lengths and ends
+
+
+@pytest.mark.parametrize(("lengths", "T"), [([0, 2, 3], 3), ([], 4), ([0, 0], 0), ([1], 1)])
+def test_the_mask_of_lengths(lengths, T):
+    mask = mask_of_lengths(np.array(lengths, np.intp), T)
+    assert mask.shape == (T, len(lengths))
+    assert mask.dtype == bool
+    for b, length in enumerate(lengths):
+        assert list(mask[:, b]) == [True] * length + [False] * (T - length)
+
+
+@every_shape
+def test_the_state_at_an_end_is_the_one_after_the_last_own_step(T, B, rng):
+    lengths, states = rng.integers(0, T + 1, size=B), rng.normal(size=(T + 1, ROWS, B))
+    ends = at_ends(states, lengths)
+    assert ends.shape == (ROWS, B)
+    for b in range(B):
+        np.testing.assert_array_equal(ends[:, b], states[lengths[b], :, b])
+
+
+@every_shape
+def test_add_at_ends_is_the_adjoint_of_at_ends(T, B, rng):
+    lengths, states = rng.integers(0, T + 1, size=B), rng.normal(size=(T + 1, ROWS, B))
+    d_end, gradient = rng.normal(size=(ROWS, B)), np.zeros((T, ROWS, B))
+    d_first = add_at_ends(gradient, d_end, lengths)
+    pulled_back = np.concatenate([d_first[None], gradient])
+    assert np.vdot(at_ends(states, lengths), d_end) == pytest.approx(np.vdot(states, pulled_back), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_shape
+def test_add_at_ends_adds_to_what_is_there(T, B, dtype, rng):
+    """And takes one number for all, or one for each row."""
+    lengths, before = rng.integers(0, T + 1, size=B), rng.normal(size=(T, ROWS, B)).astype(dtype)
+    for d_end in (0.5, rng.normal(size=(ROWS, 1)).astype(dtype), rng.normal(size=(ROWS, B)).astype(dtype)):
+        whole = np.broadcast_to(np.asarray(d_end, dtype), (ROWS, B))
+        gradient = before.copy()
+        d_first = add_at_ends(gradient, d_end, lengths)
+        assert gradient.dtype == d_first.dtype == dtype
+        assert d_first.shape == (ROWS, B)
+        for b, length in enumerate(lengths):
+            expected = before[:, :, b].copy()
+            expected[length - 1 : length] += whole[:, b]
+            np.testing.assert_array_equal(gradient[:, :, b], expected)
+            np.testing.assert_array_equal(d_first[:, b], 0 if length else whole[:, b])
