@@ -16,10 +16,7 @@ OTHERS = (
     *("Masking", "Dropout", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"),
     *("GlobalAveragePooling1D", "GlobalMaxPooling1D"),
 )
-MASK_OPERATIONS = (
-    "NotEqual",
-    "Any",
-)  # what Keras 3 writes into a graph for the masks that layers hand on by themselves
+MASK_OPERATIONS = ("NotEqual", "Any")  # what Keras 3 writes into a graph for masks that layers hand on by themselves
 
 
 class KerasLayer(NamedTuple):
@@ -148,7 +145,7 @@ def layer_of(entry: Any) -> KerasLayer:
     if not isinstance(kind, str) or not isinstance(name, str) or not name:
         raise ValueError(f"a layer needs a class and a name, and one has {shortened(kind)} and {shortened(name)}")
     module, registered = str(entry.get("module") or "keras"), entry.get("registered_name")
-    if not module.startswith(("keras", "tf_keras")) or registered not in (None, kind):
+    if module.split(".", maxsplit=1)[0] not in ("keras", "tf_keras") or registered not in (None, kind):
         kind = f"{registered or kind} of {module}"
     if kind not in (*WEIGHTED, *OTHERS, "InputLayer", *MASK_OPERATIONS):
         shown = ", ".join((*WEIGHTED, *OTHERS))

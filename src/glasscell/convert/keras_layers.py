@@ -43,12 +43,11 @@ KERAS_MERGES = {"concat": "concat", "sum": "sum", "ave": "average", "mul": "mult
 
 def keras_function(given: Any, keras_version: str = "3") -> tuple[Any, ...]:
     """An activation of Keras, as ours: its name, or what Keras serialises it to."""
-    name = given
-    if isinstance(given, Mapping):
-        config = given.get("config")
-        name = config if isinstance(config, str) else given.get("class_name")
+    name = "linear" if given is None else given
+    if isinstance(given, Mapping):  # a function by name; or a layer, or code
+        kind = given.get("class_name", "lambda")
+        name = given.get("config") if kind == "function" else f"{kind}()"
     known = KERAS_2_FUNCTIONS if str(keras_version).startswith(("1", "2")) else KERAS_FUNCTIONS
-    name = "linear" if name is None else name
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"the activation {name!r} of Keras cannot be represented; {', '.join(known)} can")
     return known[name]

@@ -39,11 +39,11 @@ def page(claims: Sequence[Claim], subject: str) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Glasscell: {escape(subject)} verified</title>
+<title>Glasscell: {escape(subject)}, checked</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>Glasscell: {escape(subject)} verified</h1>
+<h1>Glasscell: {escape(subject)}, checked</h1>
 <div class="scroll">
 <table>
 <caption>{summary}. {escape(machine)}.</caption>

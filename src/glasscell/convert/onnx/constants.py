@@ -1,12 +1,8 @@
-"""What a graph knows by itself: its tensors, and what nodes compute from them and from the sizes of the inputs.
-
-Nothing is computed before it is known how many numbers it gives: a few bytes of a file can ask for more than there is.
-"""
+"""What a graph knows by itself: tensors, and lists of places, sizes and axes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from math import ceil, prod
 from typing import Any
 
@@ -18,13 +14,13 @@ from onnx import helper, numpy_helper
 Constant = NDArray[Any]
 Attributes = dict[str, Any]
 
-# All that is computed for a file is together at most so many times as large as the file, and so many bytes.
+# All that a file asks for is together at most so many times as large as the file, and so many bytes.
 EXPANSION, ALLOWANCE = 32, 2**24
 MOST_AXES = 32
 
 TYPES = onnx.TensorProto
-IN_INT32 = (TYPES.INT32, TYPES.INT16, TYPES.INT8, TYPES.UINT16, TYPES.UINT8, TYPES.BOOL, TYPES.FLOAT16)
-FIELDS = dict.fromkeys(IN_INT32, "int32_data") | {
+IN_INT32: tuple[int, ...] = (TYPES.INT32, TYPES.INT16, TYPES.INT8, TYPES.UINT16, TYPES.UINT8, TYPES.BOOL, TYPES.FLOAT16)
+FIELDS: dict[int, str] = dict.fromkeys(IN_INT32, "int32_data") | {
     TYPES.FLOAT: "float_data",
     TYPES.DOUBLE: "double_data",
     TYPES.INT64: "int64_data",
@@ -51,7 +47,7 @@ class Budget:
 
     def spend(self, values: float, bytes_each: int = 8) -> None:
         """Take it, or refuse to."""
-        self.left -= ceil(min(values, 2.0**62)) * bytes_each
+        self.left -= ceil(min(max(values, 0), 2**62)) * bytes_each
         if self.left < 0:
             raise Refusal(f"makes {values:.4g} values, which is too much for a file of this size")
 
@@ -62,7 +58,7 @@ def array_of(tensor: onnx.TensorProto) -> Constant:
     if tensor.data_location == TYPES.EXTERNAL or tensor.external_data:
         raise ValueError(f"{name} keeps its numbers in another file; save the model as one file")
     if tensor.data_type not in FIELDS:
-        raise ValueError(f"{name} is of the type {_type_name(tensor.data_type)}, which is none of plain numbers")
+        raise ValueError(f"{name} is of the type {type_name(tensor.data_type)}, which is none of plain numbers")
     if len(shape) > MOST_AXES or any(size < 0 for size in shape):
         raise ValueError(f"{name} has the shape {_cut(shape)}")
     if tensor.HasField("raw_data"):
@@ -100,10 +96,18 @@ def integer(value: Any) -> int:
     return numbers[0]
 
 
-def decimal(value: Any) -> float:
+def decimal(number: Any) -> float:
     """A number that a file keeps as a float32, as it was meant: 0.3, and not 0.30000001192092896."""
-    number = np.asarray(value)
-    return float(number) if number.dtype == np.float64 and number.ndim else float(str(np.float32(number)))
+    return float(str(np.float32(number)))
+
+
+def scalar(value: Any) -> float:
+    """A constant that is one number."""
+    array = known(value)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise Refusal(f"needs one number, and has an array {array.shape} of {array.dtype}")
+    number = array.reshape(())[()]
+    return decimal(number) if array.dtype == np.float32 else float(number)
 
 
 def axis_of(axis: int, rank: int) -> int:
@@ -147,166 +151,7 @@ def split_places(inputs: Sequence[Any], attributes: Attributes, size: int, parts
     return [range(start, start + length) for start, length in zip(starts, sizes, strict=False)]
 
 
-# Nodes of constants
-
-Compute = Callable[[list[Constant], Attributes], Constant]
-
-
-def _divided(a: Constant, b: Constant) -> Constant:
-    """Integers are divided as in C."""
-    return np.asarray(np.divide(a, b) if a.dtype.kind == "f" else np.sign(a) * np.sign(b) * (abs(a) // abs(b)))
-
-
-def _elementwise(function: Callable[..., Any]) -> Compute:
-    return lambda inputs, _: np.asarray(function(*inputs))
-
-
-def _reduced(function: Callable[..., Any]) -> Compute:
-    def compute(inputs: list[Constant], attributes: Attributes) -> Constant:
-        axes = axes_of(inputs, attributes)
-        if not axes and attributes.get("noop_with_empty_axes"):
-            return inputs[0]
-        over = tuple(axes) if axes else None
-        return np.asarray(function(inputs[0], axis=over, keepdims=bool(attributes.get("keepdims", 1))))
-
-    return compute
-
-
-def _cast(array: Constant, to: Any) -> Constant:
-    dtype = helper.tensor_dtype_to_np_dtype(int(to))
-    if dtype.kind not in "biuf":
-        raise Refusal(f"casts to {_type_name(int(to))}")
-    return array.astype(dtype)
-
-
-def _filled(inputs: list[Constant], attributes: Attributes) -> Constant:
-    value = array_of(attributes["value"]) if "value" in attributes else np.zeros(1, np.float32)
-    return np.broadcast_to(value.reshape(()), integers(inputs[0]))
-
-
-def _expanded(inputs: list[Constant], _: Attributes) -> Constant:
-    return np.broadcast_to(inputs[0], np.broadcast_shapes(inputs[0].shape, tuple(integers(inputs[1]))))
-
-
-def _reshaped(inputs: list[Constant], attributes: Attributes) -> Constant:
-    array, target = inputs[0], integers(inputs[1])
-    if not attributes.get("allowzero"):
-        target = [array.shape[k] if size == 0 else size for k, size in enumerate(target)]
-    return array.reshape(target)
-
-
-def _flattened(inputs: list[Constant], attributes: Attributes) -> Constant:
-    shape, axis = inputs[0].shape, attributes.get("axis", 1)
-    return inputs[0].reshape(prod(shape[:axis]), prod(shape[axis:]))
-
-
-def _squeezed(inputs: list[Constant], attributes: Attributes) -> Constant:
-    axes = axes_of(inputs, attributes)
-    return np.squeeze(inputs[0], None if axes is None else tuple(axes))
-
-
-def _sliced(inputs: list[Constant], attributes: Attributes) -> Constant:
-    of_axes = ranges(inputs, attributes, inputs[0].shape)
-    return np.asarray(inputs[0][tuple(of_axes.get(k, slice(None)) for k in range(inputs[0].ndim))])
-
-
-def _shape(inputs: list[Constant], attributes: Attributes) -> Constant:
-    return np.array(inputs[0].shape, np.int64)[slice(attributes.get("start"), attributes.get("end"))]
-
-
-BROADCAST: dict[str, Compute] = {
-    name: _elementwise(function)
-    for name, function in {
-        **{"Abs": np.abs, "Ceil": np.ceil, "Floor": np.floor, "Neg": np.negative, "Sqrt": np.sqrt},
-        **{"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divided, "Where": np.where},
-        **{"And": np.logical_and, "Or": np.logical_or, "Not": np.logical_not, "Equal": np.equal},
-        **{"Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal},
-        "Max": lambda *arrays: reduce(np.maximum, arrays),
-        "Min": lambda *arrays: reduce(np.minimum, arrays),
-    }.items()
-} | {
-    "Mod": lambda inputs, attributes: np.asarray((np.fmod if attributes.get("fmod") else np.mod)(*inputs)),
-    "Cast": lambda inputs, attributes: _cast(inputs[0], attributes["to"]),
-    "CastLike": lambda inputs, _: inputs[0].astype(inputs[1].dtype),
-}
-
-MOVED: dict[str, Compute] = {  # these give no more than they are given
-    "Identity": lambda inputs, _: inputs[0],
-    "Transpose": lambda inputs, attributes: inputs[0].transpose(attributes.get("perm")),
-    "Reshape": _reshaped,
-    "Flatten": _flattened,
-    "Squeeze": _squeezed,
-    "Unsqueeze": lambda inputs, attributes: np.expand_dims(inputs[0], tuple(axes_of(inputs, attributes) or ())),
-    "Slice": _sliced,
-    "Shape": _shape,
-    "Size": lambda inputs, _: np.array(inputs[0].size, np.int64),
-    "ReduceSum": _reduced(np.sum),
-    "ReduceProd": _reduced(np.prod),
-    "ReduceMax": _reduced(np.max),
-    "ReduceMin": _reduced(np.min),
-}
-
-GROWN: dict[str, Compute] = {
-    "Concat": lambda inputs, attributes: np.concatenate(inputs, axis=attributes["axis"]),
-    "ConstantOfShape": _filled,
-    "Expand": _expanded,
-    "Gather": lambda inputs, attributes: np.take(inputs[0], inputs[1], axis=attributes.get("axis", 0)),
-    "Range": lambda inputs, _: np.arange(*(array.reshape(())[()] for array in inputs)),
-    "Tile": lambda inputs, _: np.tile(inputs[0], integers(inputs[1])),
-}
-
-COMPUTED = {**BROADCAST, **MOVED, **GROWN}
-FOLDED = frozenset({"Constant", "Split", *COMPUTED})
-
-
-def folded(node: onnx.NodeProto, inputs: list[Any], attributes: Attributes, budget: Budget) -> list[Constant]:
-    """What a node gives whose inputs are all constants."""
-    if node.op_type == "Constant":
-        value = _constant(attributes)
-        budget.spend(value.size)
-        return [value]
-    arrays = [known(value) for value in inputs if value is not None]
-    budget.spend(_size(node.op_type, arrays))
-    with np.errstate(all="ignore"):
-        if node.op_type == "Split":
-            axis = axis_of(attributes.get("axis", 0), arrays[0].ndim)
-            places = split_places(inputs, attributes, arrays[0].shape[axis], len(node.output))
-            return [arrays[0].take(of, axis=axis) for of in places]
-        given = inputs if node.op_type == "Slice" else arrays
-        return [np.asarray(COMPUTED[node.op_type](given, attributes))]
-
-
-def _constant(attributes: Attributes) -> Constant:
-    if isinstance(attributes.get("value"), onnx.TensorProto):
-        return array_of(attributes["value"])
-    of = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    for name, dtype in of.items():
-        if name in attributes:
-            return np.array(attributes[name], dtype)
-    raise Refusal("holds no numbers")
-
-
-def _size(op: str, arrays: list[Constant]) -> float:
-    """How many values a node gives, at most."""
-    if op in BROADCAST:
-        return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
-    if op == "Concat":
-        return sum(array.size for array in arrays)
-    if op == "Gather":
-        return arrays[0].size * arrays[1].size
-    if op == "Range":
-        start, stop, step = (float(array.reshape(())) for array in arrays)
-        return max((stop - start) / step, 0.0) if step else 0.0
-    if op == "Expand":
-        return prod(np.broadcast_shapes(arrays[0].shape, tuple(integers(arrays[1]))))
-    if op == "ConstantOfShape":
-        return prod(integers(arrays[0]))
-    if op == "Tile":
-        return arrays[0].size * prod(integers(arrays[1]))
-    return arrays[0].size
-
-
-def _type_name(number: int) -> str:
+def type_name(number: Any) -> str:
     return str(TYPES.DataType.Name(number)) if number in TYPES.DataType.values() else f"number {number}"
 
 

@@ -1,124 +1,165 @@
-"""LSTM nodes of a graph as layers."""
+"""LSTM nodes of a graph as plans of layers, taken apart and put together."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glasscell.convert.codec import ONNX, OURS, Parts, decode, reorder
+from glasscell.convert.onnx.constants import Attributes, Constant, Refusal, decimal
 from glasscell.convert.onnx.operator import settings_of
-from glasscell.convert.onnx.views import Refusal, States, View
+from glasscell.convert.onnx.plans import LSTMPlan, Plan, Start, Way, weights_of
+from glasscell.core.typing import Array
 from glasscell.core.variants import Variant
-from glasscell.layers import LSTM
-from glasscell.models.sequential import Layer
+from glasscell.layers import LSTMOptions
 
-Constant = NDArray[Any]
+Initial = Constant | Sequence[Start] | None  # of all directions
 
 
-def lstm_layer(attributes: dict[str, Any], weights: dict[str, Constant], inputs: int) -> LSTM:
-    """The layer of an LSTM node's attributes, its weights W, R, B and P, and the number of its inputs."""
-    settings = settings_of(attributes)
-    W, R, B, P = (weights.get(name) for name in "WRBP")
-    if W is None or R is None or W.ndim != 3 or R.ndim != 3:
-        raise Refusal("has no weights W (D, 4H, I) and R (D, 4H, H)")
-    D, I, H = len(settings.reverse), W.shape[2], R.shape[2]
-    shapes = {"W": (D, 4 * H, I), "R": (D, 4 * H, H), "B": (D, 8 * H), "P": (D, 3 * H)}
-    for name, array in weights.items():
-        if array.shape != shapes[name]:
-            raise Refusal(f"has {name} of shape {array.shape}; expected {shapes[name]}")
-    if settings.hidden_size not in (None, H):
-        raise Refusal(f"has hidden_size {settings.hidden_size}, and R of shape {R.shape}")
-    if inputs != I:
-        raise Refusal(f"has weights for {I} inputs, and is given {inputs}")
+def lstm_plan(
+    attributes: Attributes, weights: Mapping[str, Any], h0: Initial, c0: Initial, *, inputs: int, batch_first: bool
+) -> LSTMPlan:
+    """The plan of an LSTM node: its attributes, its weights W, R, B and P, and the states that it begins with."""
+    settings = settings_of(_as_meant(attributes))
+    arrays = {name: weights_of(f"weights {name}", value) for name, value in weights.items() if value is not None}
+    _check_shapes(arrays, len(settings.reverse), settings.hidden_size, inputs)
     variant = settings.variants[0]
     if any(_functions(other) != _functions(variant) for other in settings.variants):
         raise Refusal("has other activations in one direction than in the other")
-    layer = LSTM(
-        I,
-        H,
+    D, H = len(settings.reverse), arrays["R"].shape[2]
+    starts = {name: _starts(value, D, H, batch_first=batch_first) for name, value in (("h0", h0), ("c0", c0))}
+    given = [start for of_ways in starts.values() for start in of_ways if start is not None]
+    learned = any(not isinstance(start, Start) for start in given)
+    if learned and any(isinstance(start, Start) for start in given):
+        raise Refusal("begins with states of which one is an input, and the other a constant")
+    options = LSTMOptions(
+        input_size=inputs,
+        hidden_size=H,
         bidirectional=D == 2,
         reverse=settings.reverse == (True,),
-        bias=B is not None,
-        peepholes=P is not None,
+        bias="B" in arrays,
+        peepholes="P" in arrays,
         coupled=variant.coupled,
         clip=variant.clip,
         gate_activation=variant.gate,
         candidate_activation=variant.candidate,
         output_activation=variant.output,
-        dtype=float_type_of(W),
+        learn_initial_state=learned,
     )
-    for d, (suffix, _, _) in enumerate(layer.options.ways):
-        bias = None if B is None else B[d].reshape(2, 4 * H).sum(axis=0)
-        kernel = reorder(decode(Parts(W[d], R[d], bias), OURS.gates, ONNX), OURS.gates, variant.gates)
-        layer.parameters[f"kernel{suffix}"][:] = kernel
-        if P is not None:
-            layer.parameters[f"peepholes{suffix}"][:] = reorder(P[d], ONNX.peepholes, variant.peepholes)
-    return layer
+    ways = tuple(
+        Way(
+            arrays["W"][d],
+            arrays["R"][d],
+            _bias(arrays["B"][d]) if "B" in arrays else None,
+            arrays["P"][d] if "P" in arrays else None,
+            starts["h0"][d],
+            starts["c0"][d],
+        )
+        for d in range(D)
+    )
+    return LSTMPlan(options, ways, arrays["W"].dtype)
+
+
+def half(plan: LSTMPlan, way: int) -> LSTMPlan:
+    """One direction of a bidirectional LSTM."""
+    options = plan.options.replaced(bidirectional=False, reverse=bool(way))
+    return LSTMPlan(options, (plan.ways[way],), plan.dtype)
+
+
+def both(forward: Plan, back: Plan) -> LSTMPlan:
+    """Two LSTMs as the two directions of one."""
+    if isinstance(forward, LSTMPlan) and isinstance(back, LSTMPlan) and back.options.outputs_in == "time":
+        options = forward.options.replaced(reverse=True) if not forward.options.bidirectional else None
+        if not forward.options.reverse and options == back.options and forward.dtype == back.dtype:
+            bidirectional = forward.options.replaced(bidirectional=True)
+            return LSTMPlan(bidirectional, forward.ways + back.ways, forward.dtype)
+    raise Refusal("joins LSTMs that are not the two directions of one layer")
+
+
+def merged(plan: Plan | None, how: Literal["sum", "average", "multiply"]) -> LSTMPlan:
+    """A bidirectional LSTM whose outputs become one in this way."""
+    if not (isinstance(plan, LSTMPlan) and plan.options.bidirectional and plan.options.merge == "concat"):
+        raise Refusal("makes one of what are not the two directions of an LSTM")
+    return replace(plan, options=plan.options.replaced(merge=how))
+
+
+def turned(plan: LSTMPlan) -> LSTMPlan | None:
+    """The LSTM whose outputs are the other way round in time, if there is one."""
+    if not plan.options.reverse:
+        return None
+    order = "processing" if plan.options.outputs_in == "time" else "time"
+    return replace(plan, options=plan.options.replaced(outputs_in=order))
+
+
+def on_turned(plan: LSTMPlan) -> LSTMPlan:
+    """The LSTM that does to a sequence what this one does to it the other way round: its outputs are also so."""
+    if plan.options.bidirectional or plan.options.reverse:
+        raise Refusal("runs back over sequences that are the other way round")
+    return replace(plan, options=plan.options.replaced(reverse=True, outputs_in="processing"))
+
+
+def stacked(below: LSTMPlan, above: LSTMPlan, dropout: float = 0.0) -> LSTMPlan | None:
+    """Two LSTMs as one of more layers, with dropout between them, if they are of one kind."""
+    if above.options.input_size != below.options.output_size or above.dtype != below.dtype:
+        return None
+    own = {"input_size": below.options.input_size, "num_layers": below.options.num_layers}
+    if above.options.replaced(**own, dropout=below.options.dropout) != below.options:
+        return None
+    if below.options.num_layers > 1 and below.options.dropout != dropout:
+        return None
+    options = below.options.replaced(num_layers=below.options.num_layers + above.options.num_layers, dropout=dropout)
+    return LSTMPlan(options, below.ways + above.ways, below.dtype)
+
+
+def _as_meant(attributes: Attributes) -> Attributes:
+    """The attributes, with numbers as they were before a file kept them as float32."""
+    meant = {name: [decimal(x) for x in attributes[name]] for name in ALPHAS if name in attributes}
+    return attributes | meant | ({"clip": decimal(attributes["clip"])} if "clip" in attributes else {})
+
+
+ALPHAS = ("activation_alpha", "activation_beta")
+
+
+def _check_shapes(arrays: Mapping[str, Array], D: int, hidden_size: int | None, inputs: int) -> None:
+    for name in "WR":
+        if name not in arrays or arrays[name].ndim != 3:
+            raise Refusal(f"has no weights {name} of three axes")
+    I, H = arrays["W"].shape[2], arrays["R"].shape[2]
+    shapes = {"W": (D, 4 * H, I), "R": (D, 4 * H, H), "B": (D, 8 * H), "P": (D, 3 * H)}
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise Refusal(f"has weights {name} of shape {array.shape}; expected {shapes[name]}")
+        if array.dtype != arrays["W"].dtype:
+            raise Refusal(f"has weights {name} of dtype {array.dtype}, and W of {arrays['W'].dtype}")
+    if hidden_size not in (None, H):
+        raise Refusal(f"has hidden_size {hidden_size}, and R of shape {arrays['R'].shape}")
+    if inputs != I:
+        raise Refusal(f"has weights for {I} inputs, and is given {inputs}")
 
 
 def _functions(variant: Variant) -> list[Any]:
     return [function.parameters for function in (variant.gate, variant.candidate, variant.output)]
 
 
-def with_start(layer: LSTM, h0: Any, c0: Any, *, batch_first: bool) -> LSTM:
-    """The layer with the initial state that the graph gives it: an input's, 0, or the same for every sequence."""
-    starts = {"h": h0, "c": c0}
-    constants = {
-        name: known(value) for name, value in starts.items() if not isinstance(value, View) and value is not None
-    }
-    for value in starts.values():
-        if isinstance(value, States) or (isinstance(value, View) and value.link is not None):
-            raise Refusal("begins with states that another layer computes")
-    if not any(array.any() for array in constants.values()):
-        return layer
-    learned = LSTM(**(layer.options.changed() | {"learn_initial_state": True}), dtype=layer.dtype)
-    for name, view in layer.parameters.items():
-        learned.parameters[name][:] = view
-    for name, array in constants.items():
-        by_way = array.swapaxes(0, 1) if batch_first else array  # (D, B, H)
-        if (by_way != by_way[:, :1]).any():
-            raise Refusal("begins with constant states that differ from sequence to sequence")
-        for d, (suffix, _, _) in enumerate(layer.options.ways):
-            learned.parameters[f"initial_{name}{suffix}"][:] = by_way[d, 0]
-    return learned
+def _bias(of_inputs_and_state: Array) -> Array:
+    """The two biases (8H,) of a direction as the one that they add up to."""
+    return weights_of("biases", of_inputs_and_state.reshape(2, -1).sum(axis=0))
 
 
-def bidirectional(forward: LSTM, backward: LSTM) -> LSTM:
-    """Two LSTMs as the two directions of one."""
-    options = forward.options.replaced(bidirectional=True)
-    if forward.options.reverse or backward.options.replaced(reverse=False, bidirectional=True) != options:
-        raise Refusal("joins LSTMs that are not the two directions of one layer")
-    lstm = LSTM(**options.changed(), dtype=forward.dtype)
-    for name, view in lstm.parameters.items():
-        one = backward if name.endswith("_reverse") else forward
-        view[:] = one.parameters[name.removesuffix("_reverse")]
-    return lstm
-
-
-def stacked(below: Layer, above: Layer) -> LSTM | None:
-    """Two LSTMs as one of more layers, if they are of one kind."""
-    if not (isinstance(below, LSTM) and isinstance(above, LSTM)) or above.input_size != below.output_size:
-        return None
-    same = above.options.replaced(input_size=below.input_size, num_layers=below.num_layers)
-    if same != below.options or below.dtype != above.dtype:
-        return None
-    options = below.options.changed() | {"num_layers": below.num_layers + above.num_layers}
-    lstm = LSTM(**options, dtype=below.dtype)
-    lstm.parameters.vector[:] = np.concatenate([below.parameters.vector, above.parameters.vector])
-    return lstm
-
-
-def known(value: Any) -> Constant:
-    """A value of a graph that must be a constant."""
-    if isinstance(value, View | States) or value is None:
-        raise Refusal("needs a constant where it has a value that is computed from the inputs, or none")
-    return np.asarray(value)
-
-
-def float_type_of(array: Constant) -> np.dtype[np.floating]:
-    """The dtype of weights, if it is float32 or float64."""
-    if array.dtype not in (np.float32, np.float64):
-        raise Refusal(f"has weights of dtype {array.dtype}; expected float32 or float64")
-    return array.dtype
+def _starts(value: Initial, D: int, H: int, *, batch_first: bool) -> list[Constant | Start | None]:
+    """Where each direction begins: at an input of the graph, at a vector (H,), or, None, at 0."""
+    if value is None:
+        return [None] * D
+    if not isinstance(value, np.ndarray):
+        if len(value) != D:
+            raise Refusal(f"begins with {len(value)} states for {D} directions")
+        return list(value)
+    array = weights_of("initial states", value)
+    by_way = array.swapaxes(0, 1) if batch_first and array.ndim == 3 else array
+    if by_way.ndim != 3 or by_way.shape[::2] != (D, H) or not by_way.shape[1]:
+        raise Refusal(f"begins with states of shape {value.shape}; expected D = {D}, H = {H} and the batch")
+    if (by_way != by_way[:, :1]).any():
+        raise Refusal("begins with constant states that differ from sequence to sequence")
+    return [by_way[d, 0] for d in range(D)] if by_way.any() else [None] * D
