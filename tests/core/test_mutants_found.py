@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from glasscell.core import linear, losses, variants
+from glasscell.core import linear, losses, lstm, normalization, optimizers, parameters, sequences, variants
 from glasscell.core.buffers import Buffers
-from glasscell.core.variants import Variant
+from glasscell.core.variants import Noise, Variant
 from glasscell.layers import LSTM
-
 
 # Memory
 
@@ -78,6 +77,128 @@ def test_views_are_made_anew_only_for_another_array():
     assert made == ["one", "two"]
 
 
+class Remembering(Buffers):
+    """Buffers that tell what was taken; their memory is infinite at first, which no product may meet."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = {}
+
+    def take(self, name, shape, dtype):
+        self.taken[name] = shape
+        array = super().take(name, shape, dtype)
+        array.fill(np.inf)
+        return array
+
+
+@pytest.mark.parametrize("B", [1, 20])
+@pytest.mark.parametrize(("I", "H"), [(1, 1), (3, 1), (2, 5), (1, 4), (3, 5), (4, 6)])
+def test_what_stood_in_the_memory_before_never_raises_a_floating_point_error(I, H, B, rng):
+    kernel, x, dh = (rng.normal(size=shape) for shape in [(4 * H, H + I + 1), (5, I, B), (5, H, B)])
+    buffers = Remembering()
+    with np.errstate(all="raise"):
+        gradient = lstm.backward(lstm.forward(kernel, x, buffers=buffers), dh)
+    for ours, theirs in zip(gradient, lstm.backward(lstm.forward(kernel, x), dh), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# Speed: what a choice between equal ways depends on
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("steps", "length"), [(0, 1), (1, 1), (2, 2), (3, 3), (9, 9), (10, 9), (1000, 9)])
+def test_backward_takes_as_many_steps_at_a_time_as_fit_into_a_block(steps, length, dtype, monkeypatch, rng):
+    T, I, H, B = 9, 2, 3, 5
+    kernel, x, dh = (rng.normal(size=shape).astype(dtype) for shape in [(4 * H, H + I + 1), (T, I, B), (T, H, B)])
+    of_a_step = 4 * H * B * x.itemsize
+    for spare in (0, of_a_step - 1):
+        monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * of_a_step + spare)
+        buffers = Remembering()
+        lstm.backward(lstm.forward(kernel, x), dh, buffers=buffers)
+        assert buffers.taken["factors"] == (length, 4 * H, B)
+        assert buffers.taken["dc_dh"] == (length, H, B)
+
+
+def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
+    assert 1 << 18 <= lstm.BLOCK_BYTES <= 1 << 22
+    assert 1 << 20 <= linear.SMALL_PRODUCT <= 1 << 26
+    assert 8 <= linear.NARROW <= 32
+
+
+@pytest.mark.parametrize(("B", "T", "I", "H"), [(3, 4, I, H) for I in (1, 2, 3, 4) for H in (1, 2, 3, 5)])
+def test_the_product_for_the_weights_has_a_multiple_of_4_rows_if_there_are_enough(B, T, I, H, monkeypatch, rng):
+    rows = []
+
+    def remembered(a, b, buffers):
+        rows.append(a.shape[1])
+        return linear.sum_of_outer_products(a, b, buffers)
+
+    monkeypatch.setattr(lstm, "sum_of_outer_products", remembered)
+    K = H + I + 1
+    lstm.backward(lstm.forward(rng.normal(size=(4 * H, K)), rng.normal(size=(T, I, B))), rng.normal(size=(T, H, B)))
+    assert rows == [min(-(-K // 4) * 4, K + 2 * H)]
+
+
+@pytest.mark.parametrize(
+    ("narrow", "small_product", "a_product_a_step"),
+    [
+        (7, 210, True),
+        (6, 10**6, True),
+        (1, 211, True),
+        (8, 210, False),
+        (7, 209, False),
+        (1, 0, False),
+        (100, 300, False),
+    ],
+)
+def test_a_wide_batch_in_a_small_product_is_a_product_a_step(narrow, small_product, a_product_a_step, monkeypatch, rng):
+    monkeypatch.setattr(linear, "NARROW", narrow)
+    monkeypatch.setattr(linear, "SMALL_PRODUCT", small_product)
+    buffers, (T, M, N, B) = Remembering(), (2, 3, 5, 7)
+    a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
+    product = linear.sum_of_outer_products(a, b, buffers)
+    np.testing.assert_allclose(product, a[0] @ b[0].T + a[1] @ b[1].T, rtol=0, atol=1e-12)
+    taken = {"of_steps": (T, M, N)} if a_product_a_step else {"a": (M, T, B), "b": (N, T, B)}
+    assert buffers.taken == taken
+
+
+# Calls
+
+
+def test_a_gradient_on_the_cells_counts_at_its_own_step(slope, rng):
+    T, I, H, B = 5, 2, 3, 4
+    kernel, x, dc = (rng.normal(size=shape) for shape in [(4 * H, H + I + 1), (T, I, B), (T, H, B)])
+    direction = rng.normal(size=kernel.shape)
+    tape = lstm.forward(kernel, x)
+    gradient = lstm.backward(tape, np.zeros((T, H, B)), dc=dc)
+    expected = slope(lambda s: np.vdot(dc, lstm.forward(kernel + s * direction, x).c))
+    assert abs(np.vdot(gradient.dkernel, direction) - expected) <= 1e-8 * np.linalg.norm(gradient.dkernel)
+    general = variants.backward(variants.forward(Variant(), {"kernel": kernel}, x), np.zeros((T, H, B)), dc=dc)
+    np.testing.assert_allclose(gradient.dkernel, general.dweights["kernel"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(gradient.dx, general.dx, rtol=0, atol=1e-12)
+
+
+def test_arguments_may_be_given_by_name_and_switches_must_be(rng):
+    x, kernel, mask = rng.normal(size=(4, 2, 3)), rng.normal(size=(20, 8)), np.ones((4, 3), bool)
+    tape = lstm.forward(kernel=kernel, x=x, h0=0.0, c0=0.0, buffers=None)
+    by_name = lstm.backward(tape=tape, dh=tape.h, dh_T=0.0, dc_T=0.0, buffers=None, dc=None, need_dx=True)
+    np.testing.assert_array_equal(by_name.dx, lstm.backward(tape, tape.h).dx)
+    order = sequences.order(mask=mask, reverse=True)
+    np.testing.assert_array_equal(order.in_time(steps=x, repeat=False), x[::-1])
+    np.testing.assert_array_equal(order.in_time_backward(d_time=x, repeat=False), x[::-1])
+    names = Variant().shapes(I=2, H=3, P=None, peepholes=True, projection_bias=False)
+    assert list(names) == ["kernel", "peepholes"]
+    for call in (
+        lambda: lstm.backward(tape, tape.h, 0.0, 0.0, None, None, True),
+        lambda: sequences.order(mask, True),
+        lambda: order.in_time(x, True),
+        lambda: order.in_time_backward(x, True),
+        lambda: Variant().shapes(2, 3, None, True),
+    ):
+        with pytest.raises(TypeError, match="positional argument"):
+            call()
+
+
 # Losses
 
 
@@ -117,6 +238,75 @@ def test_differences_whose_square_fades_to_0_are_no_error():
         loss, gradient = losses.squared_error(np.full(3, 1e-30, np.float32), np.zeros(3, np.float32))
     assert loss < 1e-37
     np.testing.assert_allclose(gradient, np.full(3, 2e-30 / 3, np.float32), rtol=1e-6)
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize(("beta1", "beta2"), [(0.3, 0.4), (0.0, 0.0), (0.9, 0.1), (0.2, 0.95)])
+def test_adam_with_a_short_memory_is_the_paper_too(beta1, beta2, rng):
+    adam = optimizers.Adam(learning_rate=0.1, beta1=beta1, beta2=beta2, epsilon=1e-3)
+    vector, m, v = rng.normal(size=4), 0.0, 0.0
+    expected, state = vector.copy(), adam.start(vector)
+    for t in range(1, 7):
+        d = rng.normal(size=4)
+        m, v = beta1 * m + (1 - beta1) * d, beta2 * v + (1 - beta2) * d**2
+        expected -= 0.1 * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + 1e-3)
+        adam.update(vector, d, state)
+        np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.0, -0.5, -1.0, -2.0, float("nan")])
+def test_a_limit_of_values_must_be_above_0(limit):
+    with pytest.raises(ValueError, match="limit must be above 0"):
+        optimizers.clip_by_value(np.ones(2), limit)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_norm_may_be_large_but_its_square_may_not_spoil_it(sign):
+    gradient = np.array([3e200, -4e200]) * sign
+    assert optimizers.global_norm(gradient) == pytest.approx(5e200, rel=1e-14)
+    np.testing.assert_array_equal(gradient, np.array([3e200, -4e200]) * sign)
+    assert optimizers.global_norm(np.full(100, 1.5e308 * sign)) == np.inf  # it is larger than any number
+    for bad in (np.inf, -np.inf):
+        assert optimizers.global_norm(np.array([1.0, bad])) == np.inf
+    assert np.isnan(optimizers.global_norm(np.array([1.0, np.nan])))
+
+
+# Normalisation
+
+
+def test_a_gradient_through_a_normalisation_may_fade_to_0(rng):
+    normalized = normalization.normalize(rng.normal(size=(4, 3)).astype(np.float32), 1e-5)
+    d = rng.normal(size=(4, 3)).astype(np.float32)
+    d_tiny, d_fading = d * np.float32(1e-38), d * np.float32(1e-44)
+    with np.errstate(all="raise"):
+        tiny = normalization.normalize_backward(normalized, d_tiny)
+        fading = normalization.normalize_backward(normalized, d_fading)
+    expected = normalization.normalize_backward(normalized, d)
+    np.testing.assert_allclose(tiny / np.float32(1e-38), expected, rtol=0, atol=1e-4)
+    assert np.abs(fading).max() <= 1e-43
+
+
+# Noise
+
+
+@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.25])
+def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
+    assert Noise().silent
+    assert not Noise(*(share if k == part else 1.0 for k in range(3))).silent
+
+
+# First values
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(5, 3), (3, 5), (4, 4), (1, 3), (3, 1), (0, 2), (2, 0)])
+def test_an_orthogonal_matrix_has_the_shape_asked_for_and_an_orthonormal_shorter_side(rows, columns, rng):
+    matrix = parameters.orthogonal(rng, rows, columns)
+    assert matrix.shape == (rows, columns)
+    product = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
+    np.testing.assert_allclose(product, np.eye(min(rows, columns)), rtol=0, atol=1e-14)
 
 
 # Where gates are coupled, one set of weights decides for both

@@ -12,6 +12,7 @@ WEIGHTED = {  # the layers with weights, and how files call them
     "TimeDistributed": "time_distributed",
     "Embedding": "embedding",
 }
+WRAPPED = {"Bidirectional": "LSTM", "TimeDistributed": "Dense"}  # what a layer that wraps another may wrap
 OTHERS = (
     *("Masking", "Dropout", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"),
     *("GlobalAveragePooling1D", "GlobalMaxPooling1D"),
@@ -150,6 +151,11 @@ def layer_of(entry: Any) -> KerasLayer:
     if kind not in (*WEIGHTED, *OTHERS, "InputLayer", *MASK_OPERATIONS):
         shown = ", ".join((*WEIGHTED, *OTHERS))
         raise ValueError(f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {shown} can")
+    if kind in WRAPPED:
+        wrapped = mapping(config.get("layer"), f"what {name!r} wraps").get("class_name")
+        if wrapped != WRAPPED[kind]:
+            what = f"a {kind} of a {shortened(wrapped)}"
+            raise ValueError(f"the layer {name!r} is {what}, which cannot be represented; of a {WRAPPED[kind]} it can")
     return KerasLayer(kind, name, config, entry.get("inbound_nodes"))
 
 

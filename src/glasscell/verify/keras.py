@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,9 @@ def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Claim]
     if _keras() is None:
         return missing(AGAINST, PACKAGE, whats.values())
     try:
-        return claims_of(AGAINST, runs, whats)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras and its backends have some of their own
+            return claims_of(AGAINST, runs, whats)
     except ValueError as error:
         return [Claim(AGAINST, what, 0, None, bound, str(error)) for what, bound in whats.values()]
 

@@ -1,0 +1,216 @@
+"""Model files of Keras, read and written without Keras: ``.keras``, ``.weights.h5`` and the older ``.h5``.
+
+A Sequential of Keras, or a functional model that is one chain of layers, becomes a :class:`glasscell.Sequential`, and
+the other way. What cannot be represented is refused by the name of the layer. What only matters to training in Keras
+(initializers, regularizers, constraints, the optimizer, whether a layer is trainable) is passed over.
+"""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.convert import keras_hdf5
+from glasscell.convert.keras_chain import Chain, chain_of, parsed
+from glasscell.convert.keras_packing import Described, archive, older, weights_alone
+from glasscell.convert.keras_reading import model_of
+from glasscell.convert.keras_weights import ByClass, ByName, Source, group_at, read
+from glasscell.convert.keras_writing import chain_of_described, described
+from glasscell.layers import LSTM
+from glasscell.models import Sequential
+from glasscell.models.sequential import Layer
+
+T = TypeVar("T")
+
+ZIP = b"PK\x03\x04"
+ENTRIES = ("metadata.json", "config.json", "model.weights.h5")
+
+# What a damaged or forged file may lead to, beside a ValueError with words of its own: in the standard library's reader
+# of archives, and where something in it is of another type than Keras writes.
+_DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, Warning)
+_DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
+
+
+def load(
+    path: StrPath,
+    *,
+    config: StrPath | Mapping[str, Any] | Sequential | None = None,
+    order: Sequence[str] | None = None,
+    return_sequences: bool | None = None,
+) -> Sequential:
+    """Read a model.
+
+    Parameters
+    ----------
+    path : path
+        A ``.keras`` file, the weights alone (``.weights.h5``), or a whole model or weights in the older format
+        (``.h5``), of Keras 2 or 3. What it is, is read off the file, not off its name.
+    config : optional
+        For weights alone, what the model is: the path of a ``.keras``, ``.h5`` or JSON file, JSON as text or dict, or
+        a model of the same layers. Without it every setting is Keras' own default: a Dense has no activation, an
+        Embedding masks nothing.
+    order : sequence of str, optional
+        For a ``.weights.h5`` without `config`, the names of the layers from input to output. Without it they are put in
+        the one order in which their sizes fit.
+    return_sequences : bool, optional
+        For weights alone without `config`, whether the last LSTM gives all steps; without it it does not, as in Keras,
+        unless a layer behind it is one for every step.
+
+    Returns
+    -------
+    Sequential
+        Its layers have the names of Keras' layers. Where one of Keras is several here, those behind the first are
+        called after it: ``lstm_final``, ``dense_activation``, ``bidirectional_merge`` (a Linear layer that adds up, or
+        averages, what both directions end in). Its dtype is float64 if any weight is, and otherwise float32, also for
+        a model that computes in less.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If the file is damaged, weights are missing or do not fit, the order is not clear, or a layer or setting cannot
+        be represented, by name.
+    """
+    content = _read(path)
+    if isinstance(order, str):
+        raise TypeError(f"order must be a sequence of names, and is {order!r}")
+    given = None if config is None else _given(config)
+    if given is not None and (order is not None or return_sequences is not None):
+        raise ValueError("order and return_sequences are for weights without config, which says both")
+    try:
+        chain, source = _opened(content)
+        if chain is not None and not (config is None and order is None and return_sequences is None):
+            raise ValueError(
+                "it says itself what the model is: config, order and return_sequences are for weights alone"
+            )
+        chain = chain or given or source.chain(order, return_sequences=return_sequences)
+        return model_of(chain, [read(found) for found in source.of(chain.layers)])
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: {_words(error)}") from None
+
+
+def save(model: Sequential | LSTM, path: StrPath) -> None:
+    """Write a model that Keras 3 loads and computes the same with.
+
+    A file that is there is replaced, once the new one is complete. The same model is the same bytes.
+
+    Parameters
+    ----------
+    model : Sequential or LSTM
+        A stack of LSTMs becomes as many layers, with Dropout between them.
+    path : path
+        ``….keras``: a model; ``….weights.h5``: its weights alone; ``….h5`` or ``….hdf5``: a model in the older format.
+
+    Raises
+    ------
+    ValueError
+        If Keras has no layer that computes the same, naming ours and what Keras lacks.
+    ImportError
+        If h5py is not installed.
+    """
+    if not isinstance(model, Sequential | LSTM):
+        raise TypeError(f"a Sequential or an LSTM can be saved, and this is a {type(model).__name__}")
+    name = Path(path).name.lower()
+    if not name.endswith((".keras", ".h5", ".hdf5")):
+        raise ValueError(f"{path} should end in .keras, .weights.h5 or .h5")
+    found, chain = _described(model)
+    dtype = model.dtype.name
+    if name.endswith(".keras"):
+        content = archive(found, chain, dtype)
+    elif name.endswith(".weights.h5"):
+        content = weights_alone(found)
+    else:
+        content = older(found, chain, dtype)
+    write_atomically(path, content)
+
+
+def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:
+    """The layers of Keras that compute the same."""
+    names: Sequence[str] = ("lstm",) if isinstance(model, LSTM) else model.names
+    layers: Sequence[Layer] = (model,) if isinstance(model, LSTM) else model.layers
+    found = described(names, layers)
+    return found, chain_of_described(found, layers)
+
+
+def _opened(content: bytes) -> tuple[Chain | None, Source]:
+    """What a file says of the model, if it says it, and its weights."""
+    if content.startswith(ZIP):
+        metadata, config, weights = _entries(content)
+        version = str(parsed(metadata, "metadata.json").get("keras_version"))
+        return chain_of(parsed(config, "config.json"), version), ByClass(keras_hdf5.File(weights).root)
+    if not content.startswith(keras_hdf5.SIGNATURE):
+        raise ValueError("it is no file of Keras, neither a zip archive nor HDF5")
+    root = keras_hdf5.File(content).root
+    version = root.text("keras_version") or "1"  # as Keras takes it
+    said = root.text("model_config")
+    if said is not None:
+        return chain_of(parsed(said, "model_config"), version), ByName(group_at(root, "model_weights"), version)
+    if root.has("layer_names") or root.has("layer_names0"):
+        return None, ByName(root, version)
+    return None, ByClass(root)
+
+
+def _entries(content: bytes) -> list[bytes]:
+    """The parts of a ``.keras`` file."""
+    infos = _of_archive(content, zipfile.ZipFile.infolist)
+    for name in ENTRIES:
+        sizes = [info.file_size for info in infos if info.filename == name]
+        if len(sizes) != 1:
+            raise ValueError(f"it has {len(sizes)} entries {name}; expected one")
+        if sizes[0] > keras_hdf5.EXPANSION * len(content) + keras_hdf5.ALLOWANCE:
+            raise ValueError(f"its entry {name} would take {sizes[0]} bytes, far more than the file")
+    return _of_archive(content, lambda archived: [archived.read(name) for name in ENTRIES])
+
+
+def _of_archive(content: bytes, take: Callable[[zipfile.ZipFile], T]) -> T:
+    """What is taken of an archive."""
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archived:
+            return take(archived)
+    except _DAMAGED_ARCHIVE as error:
+        raise ValueError(f"it is not a complete zip archive: {error}") from None
+
+
+def _given(config: StrPath | Mapping[str, Any] | Sequential) -> Chain:
+    """The chain that `config` says."""
+    if isinstance(config, Sequential):
+        return _described(config)[1]
+    if not isinstance(config, str | os.PathLike | Mapping):
+        raise TypeError(f"config must be a path, JSON, a dict or a Sequential, and is a {type(config).__name__}")
+    said: Mapping[str, Any] | bytes
+    if isinstance(config, Mapping):
+        what, said = "config", config
+    elif isinstance(config, str) and config.lstrip().startswith("{"):
+        what, said = "config", config.encode()
+    else:
+        what, said = str(config), _read(config)
+    try:
+        if isinstance(said, bytes) and said.startswith((ZIP, keras_hdf5.SIGNATURE)):
+            chain, _ = _opened(said)
+        else:
+            chain = chain_of(parsed(said, "it") if isinstance(said, bytes) else said)
+    except _DAMAGE as error:
+        raise ValueError(f"{what}: {_words(error)}") from None
+    if chain is None:
+        raise ValueError(f"{what}: it holds weights alone, and does not say what the model is")
+    return chain
+
+
+def _read(path: StrPath) -> bytes:
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    return file.read_bytes()
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
+    return (text if known else f"it is damaged: {text}")[:500]

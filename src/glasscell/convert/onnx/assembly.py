@@ -1,0 +1,97 @@
+"""From a chain of plans to a model."""
+
+from __future__ import annotations
+
+from itertools import chain as in_turn
+from itertools import count
+
+from glasscell.convert.onnx.constants import Budget, Refusal
+from glasscell.convert.onnx.lstm_nodes import stacked
+from glasscell.convert.onnx.plans import EmbeddingPlan, LinearPlan, LSTMPlan, Plan, Start, WithWeights, built
+from glasscell.convert.onnx.views import Link, States, chain
+from glasscell.layers import Dropout, Function
+from glasscell.models.sequential import Sequential
+
+
+def check_all_states(name: str, states: States, links: list[Link]) -> None:
+    """Refuse an output of states that are not those of one LSTM, or of all in order, as a forward pass gives them."""
+    by_layer = [list(link.layer.ways) for link in links if isinstance(link.layer, LSTMPlan)]
+    given = [way for _, way in states.entries]
+    if given not in (list(in_turn.from_iterable(by_layer)), *by_layer):
+        raise ValueError(f"the output {name!r} has final states in an order that cannot be represented")
+
+
+def check_starts(links: list[Link], source: str) -> None:
+    """Refuse inputs for initial states that are used in another order than that of the layers, or twice."""
+    used: dict[str, tuple[str, int]] = {}
+    for link in links:
+        for way in link.layer.ways if isinstance(link.layer, LSTMPlan) else ():
+            for kind, start in (("h", way.h0), ("c", way.c0)):
+                if isinstance(start, Start):
+                    if start.source == source or used.get(start.source, (kind, 0)) != (kind, start.row):
+                        raise ValueError(f"the initial states {start.source!r} are used in an order of their own")
+                    used[start.source] = (kind, start.row + 1)
+
+
+def assembled(last: Link, budget: Budget) -> Sequential:
+    """The chain as a model; LSTMs of one module that a stack of layers can be become one."""
+    plans: list[tuple[str, Plan]] = []
+    for link in chain(last):
+        if isinstance(link.layer, WithWeights):
+            _spend(budget, link.layer)
+        if not _stack(plans, link.name, link.layer):
+            plans.append((link.name, link.layer))
+    names = _distinct([(name, _kind(plan)) for name, plan in plans])
+    return Sequential([built(plan) for _, plan in plans], names)
+
+
+def _spend(budget: Budget, plan: WithWeights) -> None:
+    try:
+        budget.spend(plan.size)
+    except Refusal as refusal:
+        raise ValueError(f"the model {refusal}") from None
+
+
+def _stack(plans: list[tuple[str, Plan]], name: str, above: Plan) -> bool:
+    """Put an LSTM on top of the one before it, also with dropout between them, if both come from one module."""
+    if not isinstance(above, LSTMPlan):
+        return False
+    under = len(plans) - 1
+    between = plans[under][1] if under > 0 and plans[under][0] == name else None
+    under -= isinstance(between, Dropout)
+    below = plans[under][1] if under >= 0 and plans[under][0] == name else None
+    one = (
+        stacked(below, above, between.rate if isinstance(between, Dropout) else 0.0)
+        if isinstance(below, LSTMPlan)
+        else None
+    )
+    if one is None:
+        return False
+    plans[under:] = [(name, one)]
+    return True
+
+
+def _kind(plan: Plan) -> str:
+    """What a layer is called that has no name."""
+    if isinstance(plan, Function):
+        return plan.name.lower()
+    names: dict[type, str] = {LSTMPlan: "lstm", LinearPlan: "linear", EmbeddingPlan: "embedding"}
+    return names.get(type(plan), type(plan).__name__.lower())
+
+
+def _distinct(wanted: list[tuple[str, str]]) -> list[str]:
+    """Names that no other is, or is the beginning of: those wanted, or what the layer is."""
+    under = {prefix for name, _ in wanted for prefix in _prefixes(name)}
+    found: dict[str, None] = {}
+    for name, kind in wanted:
+        for candidate in in_turn((name, kind), (f"{kind}_{k}" for k in count(len(found)))):
+            free = candidate not in found and candidate not in under and found.keys().isdisjoint(_prefixes(candidate))
+            if candidate and free:
+                found[candidate] = None
+                break
+    return list(found)
+
+
+def _prefixes(name: str) -> list[str]:
+    """Of a.b.c, a and a.b."""
+    return [name[:k] for k, letter in enumerate(name) if letter == "."]

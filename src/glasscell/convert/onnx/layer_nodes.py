@@ -1,0 +1,231 @@
+"""Operators that are layers: an embedding, LSTMs, linear maps, dropout, and one vector of all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from glasscell.convert.onnx.constants import Constant, Refusal, axes_of, axis_of, decimal, known, scalar
+from glasscell.convert.onnx.lstm_nodes import Initial, lstm_plan, on_turned
+from glasscell.convert.onnx.node import Node, data
+from glasscell.convert.onnx.parts import Merge, as_features, check_in_time, merged_ways
+from glasscell.convert.onnx.plans import EmbeddingPlan, LinearPlan, Start, weights_of
+from glasscell.convert.onnx.views import (
+    Atom,
+    Link,
+    States,
+    Value,
+    View,
+    check_last_is_features,
+    real,
+    runs_over,
+    with_axes,
+)
+from glasscell.layers import Dropout
+from glasscell.layers.stateless import Pool
+
+POOLS: dict[str, Literal["mean", "max"]] = {
+    **dict.fromkeys(("ReduceMean", "GlobalAveragePool", "AveragePool"), "mean"),
+    **dict.fromkeys(("ReduceMax", "GlobalMaxPool", "MaxPool"), "max"),
+}
+MERGES: dict[str, Merge] = {"ReduceSum": "sum", "ReduceMean": "average", "ReduceProd": "multiply"}
+MOST_STATES = 4096  # entries of an initial state: layers times directions
+
+
+def embedding(node: Node, table: Constant, symbols: View, axis: int) -> View:
+    if axis != 0 or table.ndim != 2 or symbols.link is not None or symbols.rows is not None:
+        raise Refusal("looks up something else than the inputs' symbols in a table")
+    plan = EmbeddingPlan(weights_of("vectors", table))
+    features = (Atom(table.shape[1]),)
+    view = symbols.through(plan, node.owner)
+    return replace(view, axes=(*symbols.axes, features), features=features, dtype=plan.dtype)
+
+
+def _lstm(node: Node) -> list[Value]:
+    x, W, R, B, lengths, h0, c0, P = (*node.inputs, *[None] * 8)[:8]
+    batch_first = bool(node.attributes.get("layout", 0))
+    steps, batch = (1, 0) if batch_first else (0, 1)
+    before = as_features(data(x))
+    view = _with_lengths(_in_time(before, steps, batch), lengths, steps, first=before.time is None)
+    node.budget.spend(0 if B is None else known(B).size)  # for the sum of its two biases
+    plan = lstm_plan(
+        node.attributes,
+        {"W": W, "R": R, "B": B, "P": P},
+        _initial(h0, view, int(batch_first)),
+        _initial(c0, view, int(batch_first)),
+        inputs=prod(atom.size for atom in view.features),
+        batch_first=batch_first,
+    )
+    _check_type(view, plan.dtype)
+    if view.turned is not None:
+        view, plan = replace(view, turned=None), on_turned(plan)
+    ways, units = Atom(plan.options.directions), Atom(plan.options.hidden_size)
+    of_time, of_batch = view.axes[steps], view.axes[batch]
+    y_axes = (of_batch, of_time, (ways,), (units,)) if batch_first else (of_time, (ways,), of_batch, (units,))
+    state_axes = (of_batch, (ways,), (units,)) if batch_first else ((ways,), of_batch, (units,))
+    y = replace(view.through(plan, node.module), axes=y_axes, features=(ways, units))
+    entries = tuple((y, way) for way in plan.ways)
+    return [y, *(States(kind, entries, ways, units, state_axes) for kind in ("h", "c"))]
+
+
+def _in_time(view: View, steps: int, batch: int) -> View:
+    """The input of an LSTM: which axes are time and batch, if they are what they were before."""
+    if len(view.axes) != 3 or view.alone:
+        raise Refusal("has an input that is one vector a sequence" if view.alone else f"has {len(view.axes)} axes")
+    of_time, of_batch, of_features = (real(view.axes[k]) for k in (steps, batch, 2))
+    if (of_features != real(view.features)) if view.features else len(of_features) > 1:
+        raise Refusal("has an input whose last axis is not the features in their order")
+    if len(of_time) > 1 or len(of_batch) > 1:
+        raise Refusal("has an input whose axes are mixed")
+    for before, now in ((view.time, of_time), (view.batch, of_batch)):
+        if before is not None and real((before,)) != now:
+            raise Refusal("has time and batch in another place than the LSTM before it")
+    time = view.time or (*of_time, *view.axes[steps], Atom(1))[0]
+    if view.turned not in (None, time):
+        raise Refusal("runs over sequences whose batch or features are the other way round")
+    of_batch = of_batch or (Atom(1),)
+    features = view.features or view.axes[2] or (Atom(1),)
+    return replace(view, time=time, batch=of_batch[0], features=features)
+
+
+def _with_lengths(view: View, lengths: Any, steps: int, *, first: bool) -> View:
+    """The same, and which input says how many steps each sequence has."""
+    source = None
+    if isinstance(lengths, View) and lengths.link is None and lengths.rows is None and lengths.turned is None:
+        source = lengths.source
+    elif lengths is not None and (isinstance(lengths, View | States) or (lengths != view.shape[steps]).any()):
+        raise Refusal("has sequence_lens that are no input of the graph")
+    if source is not None and view.turned is not None:
+        raise Refusal("runs over sequences that are the other way round, padding first")
+    if not first and source != view.lengths:
+        raise Refusal("has other sequence_lens than the LSTM before it")
+    return replace(view, lengths=source)
+
+
+def _initial(value: Any, view: View, axis: int) -> Initial:
+    """An initial state, if it is a constant or an input of the graph."""
+    if value is None or isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, View) or value.link is not None:
+        raise Refusal("begins with states that another layer computes")
+    if value.source == view.source or value.turned is not None or len(value.axes) != 3:
+        raise Refusal("begins with states that are no input of their own")
+    rows = range(value.shape[axis]) if value.rows is None else value.rows
+    one = len(rows) == 1 and not real(value.axes[axis])  # its axis may have come and gone
+    if value.rows is not None and not (one or runs_over(value.axes[axis], value.cut)):
+        raise Refusal("begins with a part of an input that is not of some layers")
+    if len(rows) > MOST_STATES:
+        raise Refusal(f"begins with states of shape {value.shape}")
+    return [Start(value.source, row) for row in rows]
+
+
+def _check_type(view: View, dtype: np.dtype[Any]) -> None:
+    if view.dtype != dtype:
+        raise Refusal(f"has weights of dtype {dtype}, and is given {view.dtype}")
+
+
+def _gemm(node: Node) -> Value:
+    view, weight = as_features(node.value), weights_of("weights", node.inputs[1])
+    if node.attributes.get("transA", 0) or len(view.axes) != 2 or weight.ndim != 2:
+        raise Refusal("multiplies something else than vectors with a matrix of weights")
+    weight = weight if node.attributes.get("transB", 0) else weight.T
+    alpha, beta = (decimal(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    bias = None if node.given(2) is None else weights_of("biases", node.given(2))
+    if bias is not None and beta != 1:
+        node.budget.spend(bias.size)
+        bias = bias * weight.dtype.type(beta)
+    return _linear(node, view, weight, bias, alpha)
+
+
+def _matmul(node: Node) -> Value:
+    view, weight = as_features(node.value), weights_of("weights", node.inputs[1])
+    if weight.ndim != 2:
+        raise Refusal(f"multiplies with an array of shape {weight.shape}")
+    return _linear(node, view, weight.T, None)
+
+
+def _linear(node: Node, view: View, weight: Constant, bias: Constant | None, scale: float = 1.0) -> View:
+    check_last_is_features(view)
+    _check_type(view, weight.dtype)
+    O, I = weight.shape
+    if view.shape[-1] != I:
+        raise Refusal(f"has weights for {I} features, and is given {view.shape[-1]}")
+    plan = LinearPlan(weight, None if bias is None else _per_feature(view, bias, O), scale)
+    features = (Atom(O),)
+    return replace(view.through(plan, node.owner), axes=(*view.axes[:-1], features), features=features)
+
+
+def _per_feature(view: View, bias: Constant, O: int) -> Constant:
+    """A bias (O,), if an array is one at every step."""
+    if bias.shape[-1:] not in ((), (bias.size,)) or bias.size not in (1, O) or bias.ndim > len(view.axes):
+        raise Refusal(f"adds an array of shape {bias.shape} to {O} features")
+    return np.broadcast_to(bias.reshape(-1), (O,))
+
+
+def with_bias(node: Node, view: View, plan: LinearPlan, array: Constant) -> View:
+    """A linear map to whose outputs an array is added."""
+    check_last_is_features(view)
+    bias = _per_feature(view, array, len(plan.weight))
+    assert view.link is not None  # it is the plan's  # noqa: S101
+    node.budget.spend(bias.size)
+    new = replace(plan, bias=bias if plan.bias is None else plan.bias + bias)
+    return replace(view, link=Link(view.link.before, new, node.owner or view.link.name))
+
+
+def _dropout(node: Node) -> Value:
+    if node.given(2) is not None and bool(known(node.given(2))):
+        raise Refusal("drops out: the model was exported in training mode")
+    ratio = node.given(1)
+    rate = decimal(node.attributes.get("ratio", 0.5)) if ratio is None else scalar(ratio)
+    return as_features(node.value).through(Dropout(rate), node.module)
+
+
+def _pool(node: Node) -> Value:
+    """One of all steps, as convolutional networks do it: over all axes but two."""
+    sizes = node.value.shape[2:]
+    window, pads = node.attributes.get("kernel_shape", sizes), node.attributes.get("pads", ())
+    if tuple(window) != sizes or any(pads):
+        raise Refusal(f"looks at windows of {tuple(window)} and not at all of {sizes}")
+    return _over(node, [*range(2, len(node.value.axes))], keep=True)
+
+
+def _reduce(node: Node) -> Value:
+    """One of all steps, or of both directions."""
+    return _over(node, axes_of(node.inputs, node.attributes), keep=bool(node.attributes.get("keepdims", 1)))
+
+
+def _over(node: Node, axes: list[int] | None, *, keep: bool) -> Value:
+    if not axes:
+        raise Refusal("makes one number of all")
+    view = as_features(node.value)
+    gone = {axis_of(axis, len(view.axes)) for axis in axes}
+    for axis in gone:
+        view = _reduced(node.op, view, axis, node.module)
+        view = replace(view, axes=tuple(() if k == axis else group for k, group in enumerate(view.axes)))
+    return view if keep else with_axes(view, [group for k, group in enumerate(view.axes) if k not in gone])
+
+
+def _reduced(op: str, view: View, axis: int, module: str) -> View:
+    """One of an axis, which is not yet gone."""
+    if runs_over(view.axes[axis], view.time) and op in POOLS:
+        check_in_time(view)
+        return replace(view.through(Pool(POOLS[op]), module), time=None, alone=True)
+    if not real(view.axes[axis]):
+        return view
+    if op not in MERGES or runs_over(view.axes[axis], view.time):
+        raise Refusal("makes one of an axis in a way that a chain of layers has not")
+    return merged_ways(view, axis, MERGES[op])
+
+
+LAYERS: dict[str, Callable[[Node], Value | list[Value]]] = {
+    "LSTM": _lstm,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Dropout": _dropout,
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceProd"), _reduce),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"), _pool),
+}

@@ -1,0 +1,150 @@
+"""An LSTM as nodes of an ONNX graph."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from glasscell.convert.codec import ONNX, OURS, encode, reorder
+from glasscell.convert.onnx.graph import Graph
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM, LSTMOptions
+
+# What the operator has no attribute for.
+LACKING = ("proj_size", "layer_norm", "zoneout", "zoneout_cell", "recurrent_dropout", "input_dropout")
+PLAIN = (("Sigmoid", None, None), ("Tanh", None, None), ("Tanh", None, None))
+MERGES = {"average": "ReduceMean", "multiply": "ReduceProd"}
+
+
+class Written(NamedTuple):
+    """What the nodes of an LSTM give.
+
+    Attributes
+    ----------
+    y : str
+        (B, T, F).
+    h, c : list of str
+        The final states (D, B, H) of each layer.
+    directions : "forward", "reverse" or "both", or None
+        Where along y the final hidden states are, as a FinalState says it, if y is in time and not merged.
+    hidden_size : int
+    """
+
+    y: str
+    h: list[str]
+    c: list[str]
+    directions: Literal["forward", "reverse", "both"] | None
+    hidden_size: int
+
+
+def write_lstm(graph: Graph, lstm: LSTM, x: str) -> Written:
+    """Add an LSTM on x (B, T, I)."""
+    options = lstm.options
+    _check(options, with_lengths=graph.lengths is not None)
+    D = options.directions
+    states: dict[str, list[str]] = {"h": [], "c": []}
+    shape_of = x
+    x = graph.add("Transpose", [x], perm=[1, 0, 2])  # (T, B, I)
+    for layer in range(options.num_layers):
+        suffixes = [suffix for suffix, _, _ in options.ways[layer * D : (layer + 1) * D]]
+        inputs = [x, *_weights(graph, lstm, layer, suffixes), graph.lengths or ""]
+        inputs += _starts(graph, lstm, layer, suffixes, shape_of)
+        inputs += [_peepholes(graph, lstm, layer, suffixes)] if options.peepholes else []
+        while not inputs[-1]:
+            inputs.pop()
+        x, h, c = graph.add_some("LSTM", inputs, 3, **_attributes(options))
+        states["h"].append(h)
+        states["c"].append(c)
+        x = _outputs(graph, options, x)
+        if options.dropout and layer < options.num_layers - 1:
+            x = graph.add("Dropout", [x, graph.number(options.dropout)])
+    y = graph.add("Transpose", [x], perm=[1, 0, 2])
+    return Written(y, states["h"], states["c"], _directions(options), options.hidden_size)
+
+
+def _check(options: LSTMOptions, *, with_lengths: bool) -> None:
+    """Refuse what ONNX has not: the end of a sentence that begins with the layer's name."""
+    changed = options.changed()
+    for name in LACKING:
+        if name in changed:
+            raise ValueError(f"has {name}={changed[name]!r}, and ONNX's LSTM has no such thing")
+    if options.coupled == "forget":
+        raise ValueError("has coupled='forget', i = 1 - f; ONNX's LSTM has f = 1 - i")
+    for name in ("masked_outputs", "outputs_in"):
+        if with_lengths and name in changed:
+            raise ValueError(f"has {name}={changed[name]!r}; with lengths, ONNX's LSTM gives 0 behind each sequence")
+
+
+def _attributes(options: LSTMOptions) -> dict[str, Any]:
+    D = options.directions
+    attributes: dict[str, Any] = {"hidden_size": options.hidden_size}
+    if options.bidirectional or options.reverse:
+        attributes["direction"] = "bidirectional" if options.bidirectional else "reverse"
+    functions = (options.variant.gate, options.variant.candidate, options.variant.output)
+    parameters = tuple(function.parameters for function in functions)
+    if parameters != PLAIN:
+        attributes["activations"] = [name for name, _, _ in parameters] * D
+        for key, place in (("activation_alpha", 1), ("activation_beta", 2)):
+            numbers = [function[place] for function in parameters if function[place] is not None] * D
+            attributes |= {key: numbers} if numbers else {}
+    if options.clip is not None:
+        attributes["clip"] = options.clip
+    return attributes | ({"input_forget": 1} if options.coupled else {})
+
+
+def _weights(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> list[str]:
+    """W (D, 4H, I), R (D, 4H, H) and B (D, 8H), of which our one bias is the first half."""
+    options = lstm.options
+    I = options.output_size if layer else options.input_size
+    parts = []
+    for suffix in suffixes:
+        kernel = reorder(lstm.parameters[f"kernel{suffix}"], options.variant.gates, OURS.gates)
+        parts.append(encode(kernel, I, OURS.gates, ONNX, bias=options.bias))
+    W, R = (np.stack(arrays) for arrays in zip(*((part.inputs, part.recurrent) for part in parts), strict=True))
+    names = [graph.constant(f"W_l{layer}", W), graph.constant(f"R_l{layer}", R)]
+    biases = [part.bias for part in parts if part.bias is not None]
+    if not biases:
+        return [*names, ""]
+    return [*names, graph.constant(f"B_l{layer}", np.pad(biases, [(0, 0), (0, biases[0].size)]))]
+
+
+def _peepholes(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> str:
+    of = lstm.options.variant.peepholes
+    rows = [reorder(lstm.parameters[f"peepholes{suffix}"], of, ONNX.peepholes) for suffix in suffixes]
+    return graph.constant(f"P_l{layer}", np.stack(rows))
+
+
+def _starts(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str], x: str) -> list[str]:
+    """The learned initial states (D, B, H), the same for every sequence; x (B, …) says how many there are."""
+    if not lstm.options.learn_initial_state:
+        return ["", ""]
+    batch = graph.add("Gather", [graph.add("Shape", [x]), graph.integers([0])])
+    D, H = graph.integers([len(suffixes)]), graph.integers([lstm.hidden_size])
+    shape = graph.add("Concat", [D, batch, H], axis=0)
+    starts: list[Array] = [
+        np.stack([lstm.parameters[f"initial_{name}{suffix}"] for suffix in suffixes])[:, None] for name in "hc"
+    ]
+    names = [graph.constant(f"initial_{name}_l{layer}", start) for name, start in zip("hc", starts, strict=True)]
+    return [graph.add("Expand", [name, shape]) for name in names]
+
+
+def _outputs(graph: Graph, options: LSTMOptions, Y: str) -> str:
+    """From Y (T, D, B, H) to (T, B, F)."""
+    if options.merge == "sum":  # of the three, the one whose axes are an input
+        return graph.add("ReduceSum", [Y, graph.integers([1])], keepdims=0)
+    if options.merge in MERGES:
+        return graph.add(MERGES[options.merge], [Y], axes=[1], keepdims=0)
+    if options.bidirectional:
+        y = graph.add("Transpose", [Y], perm=[0, 2, 1, 3])
+        return graph.add("Reshape", [y, graph.integers([0, 0, 2 * options.hidden_size])])
+    y = graph.add("Squeeze", [Y, graph.integers([1])])
+    if options.outputs_in == "processing":  # from the last step to the first
+        y = graph.add("Slice", [y, *(graph.integers([k]) for k in (-1, -(2**63) + 1, 0, -1))])
+    return y
+
+
+def _directions(options: LSTMOptions) -> Literal["forward", "reverse", "both"] | None:
+    if options.merge != "concat" or options.outputs_in != "time":
+        return None
+    return "both" if options.bidirectional else "reverse" if options.reverse else "forward"

@@ -1,0 +1,116 @@
+"""Operators that move axes about, or take parts: they hand on what the layers so far give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+from onnx import helper
+
+from glasscell.convert.onnx.constants import Refusal, axes_of, axis_of, integers, known, ranges, split_places
+from glasscell.convert.onnx.layer_nodes import embedding
+from glasscell.convert.onnx.node import Node, data
+from glasscell.convert.onnx.parts import as_features, joined, picked, side_by_side, squeezed, taken
+from glasscell.convert.onnx.views import States, Value, View, reshaped, transposed, unsqueezed, with_axes
+
+
+def _transpose(node: Node) -> Value:
+    return transposed(node.value, node.attributes.get("perm", range(len(node.value.axes))[::-1]))
+
+
+def _reshape(node: Node) -> Value:
+    return reshaped(node.value, integers(node.inputs[1]), allow_zero=bool(node.attributes.get("allowzero", 0)))
+
+
+def _flatten(node: Node) -> Value:
+    shape, axis = node.value.shape, node.attributes.get("axis", 1)
+    return reshaped(node.value, [prod(shape[:axis]), prod(shape[axis:])], allow_zero=True)
+
+
+def _expand(node: Node) -> Value:
+    if np.broadcast_shapes(node.value.shape, tuple(integers(node.inputs[1]))) != node.value.shape:
+        raise Refusal("repeats what a chain of layers has once")
+    return node.value
+
+
+def _cast(node: Node) -> Value:
+    value, to = node.value, helper.tensor_dtype_to_np_dtype(int(node.attributes["to"]))
+    dtype = value.dtype if isinstance(value, View) else value.entries[0][0].dtype
+    if to == dtype:
+        return value
+    if not isinstance(value, View) or value.link is not None:
+        raise Refusal(f"casts from {dtype} to {to} between layers")
+    if to.kind not in "iuf" or (dtype.kind == "f" and to.kind != "f"):
+        raise Refusal(f"casts an input from {dtype} to {to}")
+    return replace(value, dtype=to)
+
+
+def _slice(node: Node) -> Value:
+    value = node.value
+    for axis, of in ranges(node.inputs, node.attributes, value.shape).items():
+        size = value.shape[axis]
+        places = range(*of.indices(size))
+        if len(places) == 1 and size > 1:
+            one = taken(value, axis, places[0] - size if of.start < 0 else places[0], node.module)
+            value = with_axes(one, [*one.axes[:axis], (), *one.axes[axis:]])
+        else:
+            value = picked(value, axis, places, node.module)
+    return value
+
+
+def _gather(node: Node) -> Value:
+    table, places, axis = node.inputs[0], node.inputs[1], node.attributes.get("axis", 0)
+    if isinstance(places, View) and isinstance(table, np.ndarray):
+        return embedding(node, table, places, axis)
+    value, index = node.value, known(places)
+    axis = axis_of(axis, len(value.axes))
+    numbers = integers(index)
+    if len(numbers) == 1:
+        one = taken(value, axis, numbers[0], node.module)
+        return one if index.ndim == 0 else with_axes(one, [*one.axes[:axis], (), *one.axes[axis:]])
+    return picked(value, axis, _as_range([axis_of(k, value.shape[axis]) for k in numbers]), node.module)
+
+
+def _as_range(places: list[int]) -> Sequence[int]:
+    """Places one behind the other, or one before the other, as a range."""
+    step = places[1] - places[0] if len(places) > 1 else 1
+    run = range(places[0], places[0] + step * len(places), step) if places and step else range(0)
+    return run if [*run] == places else places
+
+
+def _split(node: Node) -> list[Value]:
+    axis = axis_of(node.attributes.get("axis", 0), len(node.value.axes))
+    parts = split_places(node.inputs, node.attributes, node.value.shape[axis], node.outputs)
+    return [picked(node.value, axis, places, node.module) for places in parts]
+
+
+def _concat(node: Node) -> Value:
+    values = [data(value) for value in node.inputs]
+    axis = axis_of(node.attributes["axis"], len(values[0].axes))
+    if len(values) == 1:
+        return values[0]
+    states = [value for value in values if isinstance(value, States)]
+    if len(states) == len(values):
+        return joined(states, axis)
+    if len(values) != 2 or states:
+        raise Refusal("joins what a chain of layers has not side by side")
+    a, b = (as_features(value) for value in values)
+    return side_by_side(a, b, axis)
+
+
+MOVES: dict[str, Callable[[Node], Value | list[Value]]] = {
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Squeeze": lambda node: squeezed(node.value, axes_of(node.inputs, node.attributes)),
+    "Unsqueeze": lambda node: unsqueezed(node.value, axes_of(node.inputs, node.attributes) or []),
+    "Identity": lambda node: node.value,
+    "Expand": _expand,
+    "Cast": _cast,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Split": _split,
+    "Concat": _concat,
+}

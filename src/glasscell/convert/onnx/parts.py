@@ -1,0 +1,305 @@
+"""Parts of values, and parts put together: steps, directions and final states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from glasscell.convert.onnx.constants import Refusal, axis_of
+from glasscell.convert.onnx.lstm_nodes import both, half, merged, turned
+from glasscell.convert.onnx.plans import LSTMPlan, Plan
+from glasscell.convert.onnx.views import (
+    Atom,
+    Link,
+    States,
+    Value,
+    View,
+    is_features,
+    real,
+    runs_over,
+    same_axes,
+    with_axes,
+)
+from glasscell.layers import Dropout, FinalState, Function, Step, SwapHalves
+from glasscell.layers.stateless import Pool
+
+Merge = Literal["sum", "average", "multiply"]
+NEAR = 8  # an index so near to the end of an axis whose size is open is counted from there
+
+
+def squeezed(value: Value, places: Sequence[int] | None) -> Value:
+    """Without axes of size 1."""
+    shape = value.shape
+    gone = {k for k, n in enumerate(shape) if n == 1} if places is None else {axis_of(k, len(shape)) for k in places}
+    for k in sorted(gone, reverse=True):
+        if shape[k] != 1:
+            raise Refusal(f"squeezes an axis of size {shape[k]}")
+        value = taken(value, k, 0, "")
+    return value
+
+
+def taken(value: Value, axis: int, index: int, name: str) -> Value:
+    """One place along an axis, which is then gone. `name` is for a layer that this makes."""
+    at = axis_of(index, value.shape[axis])
+    group, rest = value.axes[axis], [*value.axes[:axis], *value.axes[axis + 1 :]]
+    if isinstance(value, View) and runs_over(group, value.time):
+        return _step(value, index, rest, name)
+    if not real(group):
+        return with_axes(value, rest)
+    one = picked(value, axis, range(at, at + 1), name)
+    return with_axes(one, [*one.axes[:axis], *one.axes[axis + 1 :]])
+
+
+def picked(value: Value, axis: int, places: Sequence[int], name: str) -> Value:
+    """Some places along an axis, in this order."""
+    size = value.shape[axis]
+    if places == range(size) or (size == 1 and len(places) == 1):
+        return value
+    group = value.axes[axis]
+    if isinstance(value, States) and runs_over(group, value.along):
+        return _some_states(value, axis, places)
+    value = as_features(value) if isinstance(value, States) else value
+    if runs_over(group, value.time) and len(places) == 1:
+        one = taken(value, axis, places[0], name)
+        return with_axes(one, [*one.axes[:axis], (), *one.axes[axis:]])
+    if places == range(size - 1, -1, -1) and len(real(group)) == 1 and real(group) != real(value.features):
+        return _turned(value, real(group)[0])
+    if value.link is None:
+        return _rows(value, axis, places)
+    return _some_features(value, axis, places, name)
+
+
+def _step(view: View, index: int, rest: list[tuple[Atom, ...]], name: str) -> View:
+    """A step of an LSTM's outputs."""
+    assert view.time is not None  # or the caller would not be here  # noqa: S101
+    size = view.time.size
+    from_end = index in (-1, size - 1) or (view.time.open and index >= size - NEAR)
+    step = Step(index - size if from_end and index >= 0 else index)
+    check_in_time(view)
+    return replace(view.through(step, name), axes=tuple(rest), time=None, alone=True)
+
+
+def check_in_time(view: View) -> None:
+    """Refuse what makes one of all steps, where it would not do that here."""
+    if view.lengths is not None:
+        raise Refusal("looks at all steps alike, and the sequences have sequence_lens; only final states know them")
+    if view.turned is not None:
+        raise Refusal("looks at steps that are the other way round")
+
+
+def _turned(view: View, atom: Atom) -> View:
+    """The other way round along an axis."""
+    if view.lengths is not None:
+        raise Refusal("turns sequences round that have sequence_lens")
+    if view.turned is not None and view.turned is not atom:
+        raise Refusal("turns a second axis round")
+    if view.turned is atom:
+        return replace(view, turned=None)
+    if atom is view.time and view.link is not None and isinstance(view.link.layer, LSTMPlan):
+        plan = turned(view.link.layer)
+        if plan is not None:
+            return replace(view, link=replace(view.link, layer=plan))
+    return replace(view, turned=atom)
+
+
+def _rows(view: View, axis: int, places: Sequence[int]) -> View:
+    """Some entries of an input: of initial states, those of some layers."""
+    group = real(view.axes[axis])
+    if len(group) != 1 or not isinstance(places, range) or places.step < 1 or view.cut not in (None, group[0]):
+        raise Refusal("takes a part of an input")
+    rows = range(view.shape[axis]) if view.rows is None else view.rows
+    new = Atom(len(places))
+    axes = [(new,) if k == axis else one for k, one in enumerate(view.axes)]
+    return replace(view, axes=tuple(axes), rows=rows[places.start : places.stop : places.step], cut=new)
+
+
+def _some_states(states: States, axis: int, places: Sequence[int]) -> States:
+    """Those of some layers or directions."""
+    along = Atom(len(places))
+    entries = tuple(states.entries[k] for k in places)
+    axes = [(along,) if k == axis else group for k, group in enumerate(states.axes)]
+    return replace(states, entries=entries, along=along, axes=tuple(axes))
+
+
+def _some_features(view: View, axis: int, places: Sequence[int], name: str) -> View:
+    """One direction's features, or both directions' in the other order."""
+    size, group = view.shape[axis], real(view.axes[axis])
+    middle = size // 2
+    if (
+        is_features(view, axis)
+        and len(places) == size
+        and [*places] == [k - middle + size * (k < middle) for k in range(size)]
+    ):
+        return view.through(SwapHalves(), name)
+    halves = [range(middle), range(middle, size)]
+    if places in halves and view.features[:1] == group[:1] and (is_features(view, axis) or len(group) == 1):
+        return _half(view, halves.index(places))
+    raise Refusal(f"takes {len(places)} of {size} places of an axis that is neither time nor directions of an LSTM")
+
+
+# Layers that treat each feature alone: behind them the halves of the features are still the two directions.
+EACH_ALONE = (Dropout, Function, Step, Pool)
+
+
+def _alone(layer: Plan) -> bool:
+    return isinstance(layer, EACH_ALONE) and not (isinstance(layer, Function) and "Softmax" in layer.name)
+
+
+def _half(view: View, way: int) -> View:
+    """The features of one direction of a bidirectional LSTM."""
+    above: list[Link] = []
+    link = view.link
+    while link is not None and (_alone(link.layer) or link.layer == FinalState("both")):
+        above.append(link)
+        link = link.before
+    if link is None or not _has_halves(link.layer) or len(view.features) != 2:
+        raise Refusal("takes a part of the features that is not a direction of an LSTM")
+    assert isinstance(link.layer, LSTMPlan)  # it has halves  # noqa: S101
+    link = replace(link, layer=half(link.layer, way))
+    for one in reversed(above):
+        layer = FinalState(("forward", "reverse")[way]) if isinstance(one.layer, FinalState) else one.layer
+        link = replace(one, before=link, layer=layer)
+    ways = view.features[0]
+    axes = [tuple(atom for atom in group if atom is not ways) for group in view.axes]
+    return replace(view, link=link, axes=tuple(axes), features=view.features[1:])
+
+
+def _has_halves(layer: Plan) -> bool:
+    return isinstance(layer, LSTMPlan) and layer.options.bidirectional and layer.options.merge == "concat"
+
+
+def side_by_side(a: View, b: View, axis: int) -> View:
+    """The features of two LSTMs that are the directions of one, joined along an axis."""
+    if a.link is None or b.link is None:
+        raise Refusal("joins inputs; a chain of layers has one")
+    if not (same_axes(a, b, axis) and is_features(a, axis) and is_features(b, axis)):
+        raise Refusal("joins what a chain of layers has not side by side")
+    swapped = _first_lstm_is_reverse(a.link)
+    link = _of_both(b.link, a.link) if swapped else _of_both(a.link, b.link)
+    if swapped:
+        link = Link(link, SwapHalves(), "")
+    ways, units = Atom(2), Atom(a.shape[axis])
+    axes = [(ways, units) if k == axis else group for k, group in enumerate(a.axes)]
+    return replace(a, link=link, axes=tuple(axes), features=(ways, units))
+
+
+def _first_lstm_is_reverse(link: Link) -> bool:
+    """Whether the LSTM nearest to the end of the chain is a reverse one."""
+    one: Link | None = link
+    while one is not None and not isinstance(one.layer, LSTMPlan):
+        one = one.before
+    return one is not None and isinstance(one.layer, LSTMPlan) and one.layer.options.reverse
+
+
+def _of_both(forward: Link, back: Link) -> Link:
+    """The chain whose two halves are these: LSTMs on the same input, and the same layers behind them."""
+    above: list[tuple[Link, Plan]] = []
+    a: Link | None = forward
+    b: Link | None = back
+    while a is not None and b is not None and not isinstance(a.layer, LSTMPlan):
+        above.append((a, _layer_of_both(a.layer, b.layer)))
+        a, b = a.before, b.before
+    if a is None or b is None or a.before is not b.before:
+        raise Refusal("joins the outputs of LSTMs that do not have the same input")
+    link = replace(a, layer=both(a.layer, b.layer))
+    for one, layer in reversed(above):
+        link = replace(one, before=link, layer=layer)
+    return link
+
+
+def _layer_of_both(a: Plan, b: Plan) -> Plan:
+    if (a, b) in ((Step(-1), Step(0)), (FinalState("forward"), FinalState("reverse"))):
+        return FinalState("both")
+    if a == b and _alone(a):
+        return a
+    raise Refusal("joins what a chain of layers has not side by side")
+
+
+def made_one(a: View, b: View, how: Merge) -> View:
+    """The outputs of the two directions of an LSTM, added or multiplied."""
+    axis = next((k for k in range(len(a.axes)) if is_features(a, k)), 0)
+    joined = side_by_side(a, b, axis)
+    link = joined.link
+    while link is not None and isinstance(link.layer, SwapHalves):  # the order does not matter
+        link = link.before
+    return _merged(replace(joined, link=link), how)
+
+
+def merged_ways(view: View, axis: int, how: Merge) -> View:
+    """The same of an LSTM's outputs whose directions are an axis of their own."""
+    if not runs_over(view.axes[axis], view.features[0] if view.features else None):
+        raise Refusal("makes one of an axis that is neither time nor the directions of an LSTM")
+    return _merged(view, how)
+
+
+def _merged(view: View, how: Merge) -> View:
+    assert view.link is not None  # the callers have looked  # noqa: S101
+    link = replace(view.link, layer=merged(view.link.layer, how))
+    ways, features = view.features[0], view.features[1:]
+    axes = [tuple(atom for atom in group if atom is not ways) for group in view.axes]
+    return replace(view, link=link, axes=tuple(axes), features=features)
+
+
+def joined(values: list[States], axis: int) -> Value:
+    """States side by side; of a forward and a reverse LSTM, as those of one."""
+    states = joined_states(values, axis)
+    links = [view.link for view, _ in states.entries]
+    if len(values) == 2 and links[0] is not links[-1] and states.units in states.axes[axis]:
+        return side_by_side(as_features(values[0]), as_features(values[1]), axis)
+    return states
+
+
+def joined_states(values: list[States], axis: int) -> States:
+    """States of several LSTMs or directions: stacked along the axis of layers, or side by side along the units."""
+    first = values[0]
+    if any(value.kind != first.kind for value in values):
+        raise Refusal("joins hidden with cell states")
+    entries = tuple(entry for value in values for entry in value.entries)
+    along = Atom(len(entries))
+    alike = all(_order(value, axis) == _order(first, axis) for value in values)
+    if alike and all(runs_over(value.axes[axis], value.along) or not real(value.axes[axis]) for value in values):
+        group: tuple[Atom, ...] = (along,)
+    elif alike and all(len(value.entries) == 1 and runs_over(value.axes[axis], value.units) for value in values):
+        group = (along, first.units)
+    else:
+        raise Refusal("joins final states along another axis than their own")
+    axes = [group if k == axis else one for k, one in enumerate(first.axes)]
+    return replace(first, entries=entries, along=along, axes=tuple(axes))
+
+
+def _order(states: States, but: int) -> list[list[object]]:
+    """What the axes but one run over, told in the same way for the states of any LSTM."""
+    names = {states.along: "along", states.units: ("units", states.units.size)}
+    return [[names.get(atom, atom) for atom in real(group)] for k, group in enumerate(states.axes) if k != but]
+
+
+def as_features(value: Value) -> View:
+    """Final states as the output of a layer: hidden states at the end of each direction's way."""
+    if isinstance(value, View):
+        if value.rows is not None:
+            raise Refusal("acts on a part of an input")
+        return value
+    lstm = value.entries[0][0]
+    plan = lstm.link.layer if lstm.link else None
+    assert isinstance(plan, LSTMPlan)  # as every entry is made from one  # noqa: S101
+    if value.kind == "c" or any(view.link is not lstm.link for view, _ in value.entries):
+        raise Refusal("computes with the cell state, or with states of several layers together")
+    if len(value.entries) > 1 and not any(real(axis) == real((value.along, value.units)) for axis in value.axes):
+        raise Refusal("computes with a stack of states")
+    link = _final(lstm.link, plan, [plan.ways.index(way) for _, way in value.entries], value.name)
+    features = (value.along, value.units) if len(value.entries) > 1 else (value.units,)
+    return replace(lstm, link=link, axes=value.axes, features=features, time=None, lengths=None, alone=True)
+
+
+def _final(lstm: Link | None, plan: LSTMPlan, ways: list[int], name: str) -> Link:
+    """The layer that gives the final hidden states of these directions."""
+    if len(set(ways)) != len(ways):
+        raise Refusal("computes with the final state of one direction twice")
+    if not plan.options.bidirectional:
+        at_last = not plan.options.reverse or plan.options.outputs_in == "processing"
+        return Link(lstm, FinalState("forward" if at_last else "reverse"), name)
+    if len(ways) == 1:
+        return Link(lstm, FinalState("both", ("forward", "reverse")[ways[0]]), name)
+    link = Link(lstm, FinalState("both"), name)
+    return link if ways == [0, 1] else Link(link, SwapHalves(), "")

@@ -1,0 +1,136 @@
+"""Layers as they will be: their options, and where in the file their weights are.
+
+A graph may take a layer apart and put it together again, and may use the same weights a thousand times. So nothing is
+copied until it is known what the model's layers are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glasscell.convert.codec import ONNX, OURS, Parts, decode, reorder
+from glasscell.convert.onnx.constants import Constant, Refusal
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM, Embedding, Linear, LSTMOptions
+from glasscell.models.sequential import Layer, Stateless
+
+
+class Start(NamedTuple):
+    """An initial state that is an input of the graph, or some of its rows: those of each layer and direction."""
+
+    source: str
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """The weights of an LSTM node in one direction, in its layout. Each is itself alone: it also says which LSTM."""
+
+    W: Constant  # (4H, I)
+    R: Constant  # (4H, H)
+    bias: Constant | None  # (4H,)
+    P: Constant | None  # (3H,)
+    h0: Constant | Start | None = None  # (H,)
+    c0: Constant | Start | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMPlan:
+    """An LSTM: its options, and the weights of each layer's directions."""
+
+    options: LSTMOptions
+    ways: tuple[Way, ...]
+    dtype: np.dtype[np.floating]
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return sum(array.size for way in self.ways for array in (way.W, way.R, way.bias, way.P) if array is not None)
+
+    def build(self) -> LSTM:
+        """The layer."""
+        lstm = LSTM(**self.options.changed(), initializer="uniform", dtype=self.dtype)
+        variant = self.options.variant
+        for (suffix, _, _), way in zip(self.options.ways, self.ways, strict=True):
+            kernel = decode(Parts(way.W, way.R, way.bias), OURS.gates, ONNX)
+            lstm.parameters[f"kernel{suffix}"][:] = reorder(kernel, OURS.gates, variant.gates)
+            if way.P is not None:
+                lstm.parameters[f"peepholes{suffix}"][:] = reorder(way.P, ONNX.peepholes, variant.peepholes)
+            if self.options.learn_initial_state:
+                for name, start in (("h", way.h0), ("c", way.c0)):
+                    lstm.parameters[f"initial_{name}{suffix}"][:] = 0 if start is None else start
+        return lstm
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPlan:
+    """A linear map at every step."""
+
+    weight: Constant  # (O, I)
+    bias: Constant | None  # (O,)
+    scale: float = 1.0  # of the weights
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Of the weights."""
+        return self.weight.dtype
+
+    @property
+    def size(self) -> int:
+        """How many weights it has, at most."""
+        return self.weight.size + len(self.weight)
+
+    def build(self) -> Linear:
+        """The layer."""
+        O, I = self.weight.shape
+        linear = Linear(I, O, bias=self.bias is not None, dtype=self.dtype)
+        linear.parameters["weight"][:] = self.weight * self.weight.dtype.type(self.scale)
+        if self.bias is not None:
+            linear.parameters["bias"][:] = self.bias
+        return linear
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingPlan:
+    """A table of vectors."""
+
+    table: Constant  # (V, E)
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Of the weights."""
+        return self.table.dtype
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return self.table.size
+
+    def build(self) -> Embedding:
+        """The layer."""
+        embedding = Embedding(*self.table.shape, dtype=self.dtype)
+        embedding.parameters["weight"][:] = self.table
+        return embedding
+
+
+WithWeights = LSTMPlan | LinearPlan | EmbeddingPlan
+Plan = WithWeights | Stateless
+
+
+def built(plan: Plan) -> Layer:
+    """The layer of a plan."""
+    return plan.build() if isinstance(plan, WithWeights) else plan
+
+
+def weights_of(name: str, value: Any) -> Array:
+    """An array that can be weights: of float32 or float64, and finite."""
+    if not isinstance(value, np.ndarray):
+        raise Refusal(f"has {name} that are computed from the inputs, or none")
+    if value.dtype not in (np.float32, np.float64):
+        raise Refusal(f"has {name} of dtype {value.dtype}; expected float32 or float64")
+    if not np.isfinite(value).all():
+        raise Refusal(f"has {name} with NaN or infinite values")
+    return value

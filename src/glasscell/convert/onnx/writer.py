@@ -1,0 +1,250 @@
+"""Models as ONNX graphs, as PyTorch's exporter would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.convert.onnx.graph import Dims, Graph
+from glasscell.convert.onnx.lstm_writing import Written, write_lstm
+from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Step, SwapHalves
+from glasscell.layers.stateless import Pool
+from glasscell.models.sequential import Layer, Sequential
+
+OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 and later run
+LARGEST = 2**31 - 2**24  # bytes of weights: protobuf holds 2 GiB
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the layers so far give.
+
+    Attributes
+    ----------
+    value : str
+        Its name in the graph.
+    features : int, optional
+        None where that is not known yet.
+    in_time : bool
+        Whether it is (B, T, F), and not (B, F).
+    lstm : Written, optional
+        The LSTM that gives it, if it is directly before.
+    """
+
+    value: str
+    features: int | None
+    in_time: bool = True
+    lstm: Written | None = None
+
+
+def save(model: Sequential | LSTM, path: StrPath, *, lengths: bool = False) -> None:
+    """Write a model to an ``.onnx`` file; see :func:`to_model`. A file that is there is replaced."""
+    write_atomically(path, to_model(model, lengths=lengths).SerializeToString(deterministic=True))
+
+
+def to_model(model: Sequential | LSTM, *, lengths: bool = False) -> onnx.ModelProto:
+    """A model as an ONNX graph of version 17.
+
+    The input is ``x`` (batch, time, features), or integers (batch, time) before an Embedding; the output is ``y``. An
+    LSTM alone also gives ``h_n`` and ``c_n``, (L·D, batch, H). Batch and time may be of any size. Dropout is there, and
+    does nothing in inference. Numbers of float64 are written as such; onnxruntime's LSTM computes with float32 alone.
+
+    Parameters
+    ----------
+    model : Sequential or LSTM
+    lengths : bool
+        Whether there is a second input ``lengths`` (batch,) of int32: the number of steps of each sequence.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ValueError
+        If ONNX has no way to say what a layer computes, by the layer's name.
+    """
+    if not isinstance(model, Sequential | LSTM):
+        raise TypeError(f"a Sequential or an LSTM can be written, and this is a {type(model).__name__}")
+    if model.parameters.vector.nbytes > LARGEST:
+        raise ValueError(f"the model has {model.parameters.vector.nbytes} bytes of weights; an ONNX file holds 2 GiB")
+    names, layers = (["lstm"], [model]) if isinstance(model, LSTM) else (model.names, model.layers)
+    chain: list[tuple[str, Layer]] = [*zip(names, layers, strict=True)]
+    graph = Graph(model.dtype, lengths="lengths" if lengths else None)
+    if lengths and not any(isinstance(layer, LSTM) for _, layer in chain):
+        raise ValueError("lengths are for LSTMs, and the model has none")
+    flow = Flow("x", _features(chain))
+    takes = flow.features
+    for name, layer in chain:
+        flow = _written(graph, name, layer, flow)
+    ids = isinstance(chain[0][1], Embedding)
+    inputs = [graph.info("x", ["batch", "time"], np.int64) if ids else graph.info("x", ["batch", "time", takes])]
+    inputs += [graph.info("lengths", ["batch"], np.int32)] if lengths else []
+    outputs: dict[str, tuple[str, Dims]] = {"y": (flow.value, ["batch", *["time"] * flow.in_time, flow.features])}
+    if isinstance(model, LSTM):
+        assert flow.lstm is not None  # it is the last layer  # noqa: S101
+        shape: Dims = [model.num_layers * model.options.directions, "batch", model.hidden_size]
+        outputs |= {
+            "h_n": (graph.joined("lstm", flow.lstm.h), shape),
+            "c_n": (graph.joined("lstm", flow.lstm.c), shape),
+        }
+    made = graph.made(inputs, outputs)
+    return helper.make_model(
+        made, producer_name="glasscell", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+
+
+def _features(chain: list[tuple[str, Layer]]) -> int | None:
+    """How many features the first layer takes that knows it, unless there are fewer then."""
+    for _, layer in chain:
+        if isinstance(layer, LSTM | Linear):
+            return layer.input_size
+        if isinstance(layer, FinalState) and layer.keep != "both":
+            break
+    return None
+
+
+def _written(graph: Graph, name: str, layer: Layer, flow: Flow) -> Flow:
+    """Add a layer to the graph."""
+    graph.module = name.replace("/", ".")
+    write = next((write for kind, write in WRITERS.items() if isinstance(layer, kind)), None)
+    if write is None:
+        _refuse(name, f"is a {type(layer).__name__}, which ONNX has not")
+    return write(graph, name, layer, flow)
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    raise ValueError(f"the layer {name!r} {why}")
+
+
+def _lstm(graph: Graph, name: str, layer: LSTM, flow: Flow) -> Flow:
+    if not flow.in_time:
+        _refuse(name, "runs over one vector a sequence")
+    try:
+        written = write_lstm(graph, layer, flow.value)
+    except ValueError as error:
+        _refuse(name, str(error))
+    return Flow(written.y, layer.output_size, lstm=written)
+
+
+def _embedding(graph: Graph, name: str, layer: Embedding, flow: Flow) -> Flow:
+    if layer.mask_zero:
+        _refuse(name, "says with mask_zero which steps there are; ONNX has that for LSTMs alone: lengths=True")
+    table = graph.constant("weight", layer.parameters["weight"])
+    return Flow(graph.add("Gather", [table, flow.value]), layer.embedding_size)
+
+
+def _linear(graph: Graph, name: str, layer: Linear, flow: Flow) -> Flow:
+    del name
+    weight = layer.parameters["weight"]
+    bias = [graph.constant("bias", layer.parameters["bias"])] if layer.bias else []
+    if not flow.in_time:
+        y = graph.add("Gemm", [flow.value, graph.constant("weight", weight), *bias], transB=1)
+    else:  # its columns are those of x: the other way round than in a Gemm
+        y = graph.add("MatMul", [flow.value, graph.constant("weight", weight.T)])
+        y = graph.add("Add", [y, *bias]) if bias else y
+    return Flow(y, layer.output_size, flow.in_time)
+
+
+def _function(graph: Graph, name: str, layer: Function, flow: Flow) -> Flow:
+    del name
+    alpha, beta = layer.alpha, layer.beta
+    if layer.name == "Affine":
+        y = graph.add("Add", [graph.add("Mul", [flow.value, graph.number(alpha)]), graph.number(beta)])
+    elif layer.name == "ScaledTanh":
+        inside = graph.add("Tanh", [graph.add("Mul", [flow.value, graph.number(beta)])])
+        y = graph.add("Mul", [inside, graph.number(alpha)])
+    else:
+        given = {key: number for key, number in (("alpha", alpha), ("beta", beta)) if number is not None}
+        over = {"axis": -1} if "Softmax" in layer.name else {}
+        y = graph.add(layer.name, [flow.value], **given, **over)
+    return replace(flow, value=y, lstm=None)
+
+
+def _dropout(graph: Graph, name: str, layer: Dropout, flow: Flow) -> Flow:
+    del name
+    return replace(flow, value=graph.add("Dropout", [flow.value, graph.number(layer.rate)]), lstm=None)
+
+
+def _step(graph: Graph, name: str, layer: Step, flow: Flow) -> Flow:
+    _check_sees_all(graph, name, flow)
+    return Flow(graph.step(flow.value, layer.index), flow.features, in_time=False)
+
+
+def _pool(graph: Graph, name: str, layer: Pool, flow: Flow) -> Flow:
+    _check_sees_all(graph, name, flow)
+    op = "ReduceMean" if layer.how == "mean" else "ReduceMax"
+    return Flow(graph.add(op, [flow.value], axes=[1], keepdims=0), flow.features, in_time=False)
+
+
+def _check_sees_all(graph: Graph, name: str, flow: Flow) -> None:
+    """Refuse what makes one of all steps, where some are no steps of a sequence, or there are none."""
+    if not flow.in_time:
+        _refuse(name, "looks for steps where there is one vector a sequence")
+    if graph.lengths is not None:
+        _refuse(name, "looks at steps, and ONNX does not know there which are a sequence's own; a FinalState does")
+
+
+def _final_state(graph: Graph, name: str, layer: FinalState, flow: Flow) -> Flow:
+    lstm = flow.lstm
+    if lstm is not None and lstm.directions == layer.directions:
+        return Flow(_of_states(graph, lstm, layer.keep), _kept(layer, flow.features), in_time=False)
+    _check_sees_all(graph, name, flow)
+    if layer.directions != "both":
+        return Flow(graph.step(flow.value, -1 if layer.directions == "forward" else 0), flow.features, in_time=False)
+    if flow.features is None:
+        _refuse(name, "takes halves of the features, and no layer says how many there are")
+    middle, F = flow.features // 2, flow.features
+    halves = {"forward": (-1, 0, middle), "reverse": (0, middle, F)}
+    parts = [
+        graph.part(graph.step(flow.value, at), start, stop)
+        for way, (at, start, stop) in halves.items()
+        if layer.keep in (way, "both")
+    ]
+    return Flow(graph.joined(name, parts, axis=-1), _kept(layer, F), in_time=False)
+
+
+def _of_states(graph: Graph, lstm: Written, keep: str) -> str:
+    """The final states (B, H) or (B, 2H) of an LSTM's last layer."""
+    last = lstm.h[-1]  # (D, B, H)
+    if lstm.directions != "both":
+        return graph.add("Squeeze", [last, graph.integers([0])])
+    if keep != "both":
+        return graph.add("Gather", [last, graph.integer(0 if keep == "forward" else 1)])
+    side_by_side = graph.add("Transpose", [last], perm=[1, 0, 2])
+    return graph.add("Reshape", [side_by_side, graph.integers([0, 2 * lstm.hidden_size])])
+
+
+def _kept(layer: FinalState, features: int | None) -> int | None:
+    """How many features there are behind a FinalState."""
+    if features is None or layer.directions != "both" or layer.keep == "both":
+        return features
+    return features // 2 if layer.keep == "forward" else features - features // 2
+
+
+def _swap_halves(graph: Graph, name: str, layer: SwapHalves, flow: Flow) -> Flow:
+    del layer
+    if flow.features is None:
+        _refuse(name, "swaps halves of the features, and no layer says how many there are")
+    order = np.roll(np.arange(flow.features), flow.features // 2)
+    y = graph.add("Gather", [flow.value, graph.integers(order.tolist())], axis=-1)
+    return replace(flow, value=y, lstm=None)
+
+
+WRITERS: dict[type, Callable[[Graph, str, Any, Flow], Flow]] = {
+    LSTM: _lstm,
+    Embedding: _embedding,
+    Linear: _linear,
+    Function: _function,
+    Dropout: _dropout,
+    Step: _step,
+    Pool: _pool,
+    FinalState: _final_state,
+    SwapHalves: _swap_halves,
+}

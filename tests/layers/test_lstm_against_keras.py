@@ -1,0 +1,481 @@
+"""Law: of a Keras layer's weights and configuration we compute what Keras does, and Keras what we do of ours."""
+
+import functools
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from glasscell import LSTM, LSTMState
+from glasscell.convert import keras_layers
+from glasscell.convert.keras_layers import KERAS_FUNCTIONS, KERAS_MERGES, keras_config, keras_function
+
+FOLDER = Path(__file__).parents[2].parent / "shared" / "conformance"
+CONFIGURATIONS = 84
+ACTIVATIONS = list(KERAS_FUNCTIONS)
+
+# Keras asks PyTorch's tensors for an array in a way that NumPy 2 finds old.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+
+@pytest.fixture(scope="session")
+def keras(tmp_path_factory):
+    """Keras on PyTorch, or a skipped test; with GLASSCELL_REQUIRE_KERAS=1, or a failed one."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    os.environ.setdefault("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))  # it writes a file there
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import keras  # noqa: PLC0415 - optional, and slow to import
+            import torch  # noqa: PLC0415
+    except ImportError as error:
+        if os.environ.get("GLASSCELL_REQUIRE_KERAS"):
+            pytest.fail(f"GLASSCELL_REQUIRE_KERAS is set, and there is no Keras on PyTorch: {error}")
+        pytest.skip(f"there is no Keras on PyTorch: {error}")
+    torch.set_num_threads(1)
+    return keras
+
+
+class Configuration(NamedTuple):
+    I: int
+    units: int
+    activation: str
+    recurrent_activation: str
+    use_bias: bool
+    go_backwards: bool
+    merge_mode: str | None  # None: one direction
+    mask: str  # "none", "lengths", "gaps"
+    zero_output_for_mask: bool
+    given_state: bool
+    unroll: bool
+    B: int
+    T: int
+    dtype: str
+    seed: int
+
+    @property
+    def D(self):
+        return 2 if self.merge_mode else 1
+
+    @property
+    def tolerance(self):
+        """Keras on PyTorch has a loop in float64 for nothing but plain sequences; the others multiply in float32."""
+        return 1e-12 if self.dtype == "float64" and self.mask == "none" and not self.unroll else 1e-6
+
+    @property
+    def gradient_tolerance(self):
+        """PyTorch takes a sixth in float32 for the derivative of the hard sigmoid."""
+        sixth = "hard_sigmoid" in (self.activation, self.recurrent_activation)
+        return 5e-6 if self.tolerance == 1e-6 or sixth else 1e-12
+
+
+class Problem(NamedTuple):
+    weights: list
+    x: np.ndarray
+    mask: np.ndarray | None
+    state: LSTMState | None  # (D, B, units)
+
+
+def draw_configuration(index):
+    """Every activation in turn in both places; the rest at random."""
+    rng = np.random.default_rng([5, index])
+    merge_mode = [*KERAS_MERGES, None, None, None][rng.integers(7)]
+    mask = ["none", "none", "lengths", "gaps"][rng.integers(4)]
+    go_backwards = bool(rng.random() < 0.5) and not merge_mode
+    first, second = ACTIVATIONS[index % 9], ACTIVATIONS[index // 9 % 9]
+    usual = rng.random() < 0.2
+    drawn = Configuration(
+        I=int(rng.integers(1, 5)),
+        units=int(rng.integers(1, 6)),
+        activation="tanh" if usual else first,
+        recurrent_activation="sigmoid" if usual else second,
+        use_bias=bool(rng.random() < 0.7),
+        go_backwards=go_backwards,
+        merge_mode=merge_mode,
+        mask=mask,
+        zero_output_for_mask=bool(rng.random() < 0.5) or merge_mode is not None,  # Bidirectional has it switched on
+        given_state=bool(rng.random() < 0.5),
+        unroll=bool(rng.random() < 0.2) and mask == "none",  # Keras fails at it with a mask, backwards
+        B=int(rng.integers(1, 5)),
+        T=int(rng.integers(1, 7)),
+        dtype="float32" if index % 3 == 0 else "float64",
+        seed=index,
+    )
+    print(drawn)
+    return drawn
+
+
+def draw_problem(of):
+    """Weights small enough for gates without bounds."""
+    rng = np.random.default_rng([6, of.seed])
+
+    def normal(*shape, scale=1.0):
+        return rng.normal(scale=scale, size=shape).astype(of.dtype)
+
+    weights = []
+    for _ in range(of.D):
+        weights += [normal(of.I, 4 * of.units, scale=0.4), normal(of.units, 4 * of.units, scale=0.4 * of.units**-0.5)]
+        weights += [normal(4 * of.units, scale=0.5)] if of.use_bias else []
+    mask = None
+    if of.mask == "lengths":
+        mask = np.arange(of.T) < rng.integers(0, of.T + 1, of.B)[:, None]
+    elif of.mask == "gaps":
+        mask = rng.random((of.B, of.T)) < 0.6
+    if mask is not None and rng.random() < 0.5:
+        mask[rng.integers(of.B)] = False
+    state = LSTMState(*(normal(of.D, of.B, of.units) for _ in range(2))) if of.given_state else None
+    return Problem(weights, normal(of.B, of.T, of.I), mask, state)
+
+
+def layer_of(keras, of, weights, x, **changes):
+    """The layer in Keras, with these weights."""
+    settings = of._asdict()
+    names = ("units", "activation", "recurrent_activation", "use_bias", "go_backwards", "unroll", "dtype")
+    settings = {name: settings[name] for name in names} | {"return_sequences": True, "return_state": True} | changes
+    layer = keras.layers.LSTM(zero_output_for_mask=of.zero_output_for_mask, **settings)
+    if of.merge_mode:
+        layer = keras.layers.Bidirectional(layer, merge_mode=of.merge_mode, dtype=of.dtype)
+    layer.build(x.shape)
+    layer.set_weights(weights)
+    return layer
+
+
+def call(keras, layer, x, mask, state):
+    """Outputs and states of a Keras layer, as its tensors: h, c of one direction, then of the other."""
+    states = None
+    if state is not None:
+        states = [keras.ops.convert_to_tensor(part[way]) for way in range(len(state.h)) for part in state]
+    mask = None if mask is None else keras.ops.convert_to_tensor(mask)
+    return layer(x, initial_state=states, mask=mask)
+
+
+def lstm_of(layer):
+    """Ours, from what the Keras layer tells of itself."""
+    if "merge_mode" not in layer.get_config():
+        return LSTM.from_keras(layer.get_weights(), **layer.get_config())
+    config = layer.forward_layer.get_config()
+    return LSTM.from_keras(layer.get_weights(), bidirectional=layer.merge_mode, **config)
+
+
+def assert_near(ours, theirs, tolerance, least=0.0):
+    """Norm-wise: the largest difference against the largest value, which counts as at least `least`."""
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    assert np.abs(ours - theirs).max(initial=0) <= tolerance * max(least, np.abs(theirs).max(initial=0))
+
+
+# The grid
+
+
+def test_the_grid_has_all_there_is():
+    drawn = [draw_configuration(index) for index in range(CONFIGURATIONS)]
+    assert {of.activation for of in drawn} == {of.recurrent_activation for of in drawn} == set(ACTIVATIONS)
+    assert {of.merge_mode for of in drawn} == {*KERAS_MERGES, None}
+    one = [of for of in drawn if not of.merge_mode and of.mask != "none"]
+    assert len({(of.go_backwards, of.zero_output_for_mask, of.given_state) for of in one}) == 8
+    assert {of.unroll for of in drawn} == {of.use_bias for of in drawn} == {True, False}
+
+
+@pytest.mark.parametrize("index", range(CONFIGURATIONS))
+def test_outputs_states_and_gradients(index, keras):
+    of = draw_configuration(index)
+    problem = draw_problem(of)
+    layer = layer_of(keras, of, problem.weights, problem.x)
+    x = keras.ops.convert_to_tensor(problem.x).requires_grad_()
+    y, *states = call(keras, layer, x, problem.mask, problem.state)
+
+    lstm = lstm_of(layer)
+    assert lstm.dtype == of.dtype
+    got, state, tape = lstm.forward(problem.x, problem.state, mask=problem.mask)
+    to_numpy = keras.ops.convert_to_numpy
+    expected = LSTMState(*(np.stack([to_numpy(part) for part in states[k::2]]) for k in range(2)))
+    for one, other in zip((got, *state), (to_numpy(y), *expected), strict=True):
+        assert_near(one, other, of.tolerance, least=1)
+    for array, weight in zip(lstm.to_keras(), problem.weights, strict=True):
+        np.testing.assert_array_equal(array, weight)
+
+    rng = np.random.default_rng([9, index])
+    dy, dh, dc = (rng.normal(size=part.shape).astype(of.dtype) for part in (got, *state))
+    upstream = [dy, *(part[way] for way in range(of.D) for part in (dh, dc))]
+    outputs = zip(upstream, (y, *states), strict=True)
+    sum((keras.ops.convert_to_tensor(d) * out).sum() for d, out in outputs).backward()
+    dx, _, gradients = lstm.backward(tape, dy, LSTMState(dh, dc))
+    theirs = [to_numpy(part) for part in (x.grad, *(weight.value.grad for weight in layer.trainable_weights))]
+    largest = max(np.abs(part).max(initial=0) for part in theirs)
+    for one, other in zip((dx, *keras_layers.to_keras(gradients, lstm.options)), theirs, strict=True):
+        assert_near(one, other, of.gradient_tolerance, least=1e-2 * largest)
+
+
+@pytest.mark.parametrize("index", range(0, CONFIGURATIONS, 4))
+def test_only_the_last_output(index, keras):
+    """What return_sequences=False gives is the last of our outputs in one direction; in both, each one's last step."""
+    of = draw_configuration(index)
+    of = of._replace(mask="none") if of.merge_mode else of
+    problem = draw_problem(of)
+    layer = layer_of(keras, of, problem.weights, problem.x, return_sequences=False, return_state=False)
+    y = call(keras, layer, keras.ops.convert_to_tensor(problem.x), problem.mask, problem.state)
+    outputs, state, _ = lstm_of(layer).forward(problem.x, problem.state, mask=problem.mask)
+    if of.merge_mode:
+        merge = {"sum": np.sum, "ave": np.mean, "mul": np.prod, "concat": lambda h, axis: np.concatenate(h, axis - 1)}
+        last = merge[of.merge_mode](state.h, axis=0)
+    else:
+        last = outputs[:, -1]
+    assert_near(last, keras.ops.convert_to_numpy(y), of.tolerance, least=1)
+
+
+# From ours to theirs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("way", [{}, {"reverse": True, "outputs_in": "processing"}, {"bidirectional": True}], ids=str)
+@pytest.mark.parametrize("repeat", [False, True], ids=["zero", "repeat"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_ours_in_keras(way, bias, repeat, dtype, keras, rng):
+    """An LSTM made here, as a layer of Keras: the weights of to_keras and the settings of keras_config."""
+    of_way = dict(way)
+    names = rng.permutation(ACTIVATIONS)[:2]
+    functions = dict(zip(("gate_activation", "candidate_activation"), map(keras_function, names), strict=True))
+    functions["output_activation"] = functions["candidate_activation"]
+    if way == {"bidirectional": True}:
+        of_way["merge"] = str(rng.choice(list(KERAS_MERGES.values())))
+    elif repeat:
+        of_way["masked_outputs"] = "repeat"
+    lstm = LSTM(3, 4, bias=bias, dtype=dtype, seed=rng, **of_way, **functions)
+    lstm.parameters.vector[:] = rng.normal(scale=0.3, size=lstm.parameters.vector.size)
+    settings = keras_config(lstm.options) | {"go_backwards": lstm.options.reverse, "dtype": dtype}
+    layer = keras.layers.LSTM(**settings, return_sequences=True)
+    if lstm.options.bidirectional:
+        merge = {ours: theirs for theirs, ours in KERAS_MERGES.items()}[lstm.options.merge]
+        layer = keras.layers.Bidirectional(layer, merge_mode=merge, dtype=dtype)
+    x = rng.normal(size=(3, 5, 3)).astype(dtype)
+    mask = rng.random((3, 5)) < 0.6 if dtype == "float32" else None  # Keras multiplies masked steps in float32
+    layer.build(x.shape)
+    layer.set_weights(lstm.to_keras())
+    y = keras.ops.convert_to_numpy(call(keras, layer, keras.ops.convert_to_tensor(x), mask, None))
+    assert_near(lstm.forward(x, mask=mask)[0], y, 1e-6 if dtype == "float32" else 1e-12, least=1)
+    again = lstm_of(layer)
+    np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
+    assert again.options == lstm.options
+
+
+def test_what_is_handed_out_is_a_copy(rng):
+    lstm = LSTM(3, 4, bidirectional=True)
+    before = lstm.parameters.vector.copy()
+    weights = lstm.to_keras()
+    again = LSTM.from_keras(weights, bidirectional="concat")
+    for array in weights:
+        assert array.dtype == np.float32
+        array[:] = np.nan
+    np.testing.assert_array_equal(lstm.parameters.vector, before)
+    np.testing.assert_array_equal(again.parameters.vector, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_layers": 2}, "a Keras LSTM has no num_layers, and here it is 2"),
+        ({"proj_size": 2}, "a Keras LSTM has no proj_size, and here it is 2"),
+        ({"peepholes": True}, "a Keras LSTM has no peepholes, and here it is True"),
+        ({"coupled": "input"}, "a Keras LSTM has no coupled, and here it is 'input'"),
+        ({"clip": 3.0}, r"a Keras LSTM has no clip, and here it is 3\.0"),
+        ({"layer_norm": "haste"}, "a Keras LSTM has no layer_norm, and here it is 'haste'"),
+        ({"zoneout": 0.1}, r"a Keras LSTM has no zoneout, and here it is 0\.1"),
+        ({"zoneout_cell": 0.1}, r"a Keras LSTM has no zoneout_cell, and here it is 0\.1"),
+        ({"dropout": 0.1, "num_layers": 2}, "a Keras LSTM has no num_layers"),
+        ({"learn_initial_state": True}, "a Keras LSTM has no learn_initial_state, and here it is True"),
+        ({"output_activation": "Relu"}, "one activation for candidate and output; here they are .*Tanh.* and .*Relu"),
+        ({"gate_activation": ("HardSigmoid", 0.2, 0.5)}, r"Keras has no activation \('HardSigmoid', 0\.2, 0\.5\)"),
+    ],
+)
+def test_what_keras_has_not_is_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        LSTM(3, 4, **options).to_keras()
+
+
+# Keras' own numbers
+
+
+@functools.cache
+def golden():
+    """The cases of the set by name: (attributes, arrays), and their tolerance; nothing where the set is not there."""
+    if not (FOLDER / "keras_golden.npz").is_file():
+        return {}, {}
+    described = json.loads((FOLDER / "keras_golden.json").read_text(encoding="utf-8"))
+    with np.load(FOLDER / "keras_golden.npz") as arrays:
+        cases = {
+            case["name"]: (case["attrs"], {name: arrays[f"{case['name']}/{name}"] for name in case["arrays"]})
+            for case in described["cases"]
+        }
+    return cases, described["tolerance"]
+
+
+CASES = list(golden()[0]) or [pytest.param("", marks=pytest.mark.skip("../shared/conformance is not there"))]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name):
+    """As often as stateful_calls says, with the state handed on; Bidirectional has the same weights in both ways."""
+    cases, tolerance = golden()
+    assert len(cases) == 15
+    attributes, arrays = dict(cases[name][0]), cases[name][1]
+    calls, both = attributes.pop("stateful_calls", 1), "bidirectional" in attributes
+    weights = [arrays[part] for part in ("kernel", "recurrent_kernel", "bias") if part in arrays]
+    lstm = LSTM.from_keras(weights * (1 + both), **attributes)
+    state = None
+    if "h0" in arrays:
+        of_ways = ("", "_bw")[: 1 + both]
+        state = LSTMState(*(np.stack([arrays[f"{s}0{way}"] for way in of_ways]) for s in "hc"))
+    for _ in range(calls):
+        y, state, _ = lstm.forward(arrays["x"], state, mask=arrays.get("mask"))
+    got = {"y": y, "y_last": np.concatenate(state.h, axis=-1) if both else y[:, -1]}
+    if both:
+        for s, part in zip("hc", state, strict=True):
+            got[f"{s}_fw"], got[f"{s}_bw"] = part
+    expected = {key.removeprefix("expected/"): array for key, array in arrays.items() if key.startswith("expected/")}
+    assert expected
+    for key, array in expected.items():
+        np.testing.assert_allclose(got[key], array, **tolerance)
+
+
+# Settings
+
+
+def weights_of(I=3, H=4, bias=True, dtype=np.float32):
+    rng = np.random.default_rng(1)
+    shapes = [(I, 4 * H), (H, 4 * H), *([(4 * H,)] if bias else [])]
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+def test_settings_become_options():
+    lstm = LSTM.from_keras(weights_of(), dropout=0.25, recurrent_dropout=0.5, units=4, use_bias=True)
+    assert (lstm.options.input_dropout, lstm.options.recurrent_dropout, lstm.options.dropout) == (0.25, 0.5, 0)
+    assert (lstm.options.masked_outputs, lstm.options.outputs_in) == ("repeat", "time")
+    back = LSTM.from_keras(weights_of(), go_backwards=True, zero_output_for_mask=True)
+    assert (back.options.masked_outputs, back.options.outputs_in, back.options.reverse) == ("zero", "processing", True)
+    both = LSTM.from_keras(weights_of() * 2, merge_mode="ave")
+    assert (both.options.bidirectional, both.options.merge) == (True, "average")
+    assert LSTM.from_keras(weights_of() * 2, bidirectional=True).options.merge == "concat"
+
+
+def test_weights_by_name():
+    weights = weights_of()
+    named = dict(zip(("kernel", "recurrent_kernel", "bias"), weights, strict=True))
+    expected = LSTM.from_keras(weights).parameters.vector
+    np.testing.assert_array_equal(LSTM.from_keras(named).parameters.vector, expected)
+    both = LSTM.from_keras({"forward": named, "backward": named}, bidirectional="concat").parameters.vector
+    np.testing.assert_array_equal(both, np.tile(expected, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_dtype_is_that_of_the_weights_or_of_the_policy(dtype):
+    policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": dtype}, "registered_name": None}
+    assert LSTM.from_keras(weights_of(dtype=dtype)).dtype == dtype
+    assert LSTM.from_keras(weights_of(), dtype=dtype).dtype == dtype
+    assert LSTM.from_keras(weights_of(), dtype=policy).dtype == dtype
+    assert LSTM.from_keras(weights_of(dtype=np.float16)).dtype == np.float32
+
+
+def test_activations_as_keras_serialises_them(keras):
+    activations = keras.activations
+    for name in ACTIVATIONS:
+        function = getattr(activations, name)
+        for given in (name, activations.serialize(function), keras.saving.serialize_keras_object(function)):
+            lstm = LSTM.from_keras(weights_of(), activation=given, recurrent_activation=given)
+            expected = keras_function(name)
+            options = lstm.options
+            for got in (options.gate_activation, options.candidate_activation, options.output_activation):
+                assert got[: len(expected)] == expected
+    assert LSTM.from_keras(weights_of(), activation=None).options.candidate_activation[:3] == ("Affine", 1.0, 0.0)
+
+
+def test_the_hard_sigmoid_of_keras_2_is_another(keras):
+    """It was a fifth of z plus a half; now it is a sixth."""
+    z = np.linspace(-4, 4, 33)
+    of_3, of_2 = (
+        LSTM.from_keras(weights_of(), recurrent_activation="hard_sigmoid", keras_version=version).options
+        for version in ("3.15.1", "2.12.0")
+    )
+    assert of_3.gate_activation == ("HardSigmoid", 1 / 6, 0.5)
+    assert of_2.gate_activation == ("HardSigmoid", 0.2, 0.5)
+    theirs = keras.ops.convert_to_numpy(keras.activations.hard_sigmoid(keras.ops.convert_to_tensor(z)))
+    np.testing.assert_allclose(of_3.variant.gate.function(z), theirs, rtol=0, atol=1e-15)
+
+
+UNKNOWN = ["swish", "gelu", "selu", "exponential", "relu6", "softmax", "mish", 3, "Tanh "]
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize("setting", ["activation", "recurrent_activation"])
+def test_activations_that_are_not_known_are_named(setting, name):
+    with pytest.raises(ValueError, match=f"the activation {name!r} of Keras cannot be represented; sigmoid, tanh, "):
+        LSTM.from_keras(weights_of(), **{setting: name})
+
+
+def test_activations_with_parameters_of_their_own_are_refused(keras):
+    layer = keras.layers.LSTM(4, activation=keras.layers.LeakyReLU(negative_slope=0.3))
+    layer.build((2, 5, 3))
+    with pytest.raises(ValueError, match=r"the activation 'LeakyReLU.*' of Keras cannot be represented"):
+        lstm_of(layer)
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "words"),
+    [
+        (weights_of(), {"stateful": True}, "stateful=True cannot be represented: here state is passed by hand"),
+        (weights_of(), {"time_major": True}, "time_major=True cannot be represented"),
+        (weights_of(), {"return_everything": 1}, "the setting return_everything=1 of Keras cannot be represented"),
+        (weights_of(), {"unitz": 4}, "the setting unitz=4 of Keras cannot be represented"),
+        (weights_of(), {"name_": "lstm"}, "the setting name_='lstm' of Keras cannot be represented"),
+        (weights_of(), {"units": 5}, "units is 5; the recurrent kernel has 4 rows"),
+        (weights_of(), {"use_bias": False}, "use_bias is False; the weights have a bias"),
+        (weights_of(bias=False), {"use_bias": True}, "use_bias is True; the weights have no bias"),
+        (weights_of() * 2, {"bidirectional": "max"}, "merge_mode is 'max'; known are concat, sum, ave, mul"),
+        (weights_of(), {"dropout": 1.5}, r"input_dropout must be at least 0 and below 1, and is 1\.5"),
+        (weights_of()[:1], {}, "there are 1 weights; expected kernel, recurrent_kernel and perhaps bias"),
+        (weights_of() + weights_of()[:1], {}, "there are 4 weights; expected kernel, recurrent_kernel and perhaps"),
+        ([], {}, "there are 0 weights"),
+        (weights_of() * 2, {}, "there are 6 weights; expected kernel, recurrent_kernel and perhaps bias"),
+        (weights_of(), {"bidirectional": "concat"}, "there are 3 weights; .*bias, for each direction"),
+        ([*weights_of(), *weights_of()[:2]], {"bidirectional": "sum"}, "there are 5 weights; .*for each direction"),
+        ([weights_of()[0][0], *weights_of()[1:]], {}, r"the shapes \(16,\) and \(4, 16\); expected kernel \(I, 4H\)"),
+        ([weights_of()[0], weights_of()[0]], {}, r"the shapes \(3, 16\) and \(3, 16\); .* recurrent_kernel \(H, 4H\)"),
+        ([weights_of()[1], weights_of(4, 3)[1]], {}, r"'kernel' has shape \(4, 16\); expected \(4, 12\)"),
+        ([*weights_of()[:2], np.zeros((2, 16))], {}, r"'bias' has shape \(2, 16\); expected \(16,\)"),
+        (weights_of() + weights_of(2), {"bidirectional": "sum"}, r"'kernel' has shape \(2, 16\); expected \(3, 16\)"),
+        ([*weights_of()[:2], np.full(16, np.nan)], {}, "'weight 2' has NaN or infinite values"),
+    ],
+)
+def test_what_cannot_be_is_named(weights, config, words):
+    with pytest.raises(ValueError, match=words):
+        LSTM.from_keras(weights, **config)
+
+
+@pytest.mark.xfail(reason="it is taken for one that goes forwards")
+def test_a_first_layer_that_goes_backwards_is_refused(keras):
+    """Keras lets it be, with a second one that goes forwards, and then turns the outputs of the wrong one round."""
+    backwards, forwards = (keras.layers.LSTM(4, return_sequences=True, go_backwards=way) for way in (True, False))
+    layer = keras.layers.Bidirectional(backwards, backward_layer=forwards)
+    layer.build((2, 5, 3))
+    with pytest.raises(ValueError, match="go_backwards"):
+        lstm_of(layer)
+
+
+@pytest.mark.xfail(reason="names that are not known are passed over, and one direction is not missed")
+def test_weights_under_other_names_are_named():
+    kernel, recurrent, bias = weights_of()
+    with pytest.raises(ValueError, match="biases"):
+        LSTM.from_keras({"kernel": kernel, "recurrent_kernel": recurrent, "biases": bias})
+    with pytest.raises(ValueError, match="backward"):
+        LSTM.from_keras({"forward": {"kernel": kernel, "recurrent_kernel": recurrent}}, bidirectional="sum")
+
+
+def test_a_layer_is_refused_for_what_it_says_of_itself(keras):
+    """With the whole configuration, of which only one setting is at fault."""
+    layer = keras.layers.LSTM(4, stateful=True)
+    layer.build((2, 5, 3))
+    with pytest.raises(ValueError, match="stateful=True"):
+        lstm_of(layer)

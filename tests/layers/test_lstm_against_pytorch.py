@@ -1,0 +1,569 @@
+"""Law: for everything that nn.LSTM offers, values and all gradients are PyTorch's, and weights go there and back."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from glasscell import LSTM, LSTMState
+from glasscell.convert.torch_names import to_torch
+
+CONFIGURATIONS = 125
+
+
+class Configuration(NamedTuple):
+    I: int
+    H: int
+    L: int
+    P: int | None
+    bidirectional: bool
+    bias: bool
+    dropout: float
+    layout: str  # "batch first", "time first", "packed batch first", "packed time first", "unbatched"
+    B: int
+    T: int
+    given_state: bool
+    given_gradients: tuple[str, ...]
+    saturated: bool
+    seed: int
+
+    @property
+    def D(self):
+        return 2 if self.bidirectional else 1
+
+    @property
+    def packed(self):
+        return self.layout.startswith("packed")
+
+    @property
+    def batch_first(self):
+        return "batch first" in self.layout
+
+    def batched(self, *shape):
+        """A shape with the batch behind its first axis, if there is one."""
+        return (shape[0], *shape[1:]) if self.layout == "unbatched" else (shape[0], self.B, *shape[1:])
+
+
+class Problem(NamedTuple):
+    """What both are given, in our layout: (B, T, features), (L·D, B, rows)."""
+
+    weights: dict
+    x: np.ndarray
+    state: LSTMState | None
+    lengths: np.ndarray | None
+    dy: np.ndarray
+    dstate: LSTMState
+
+
+class Results(NamedTuple):
+    y: np.ndarray
+    state: LSTMState
+    dx: np.ndarray
+    dstate: LSTMState
+    gradients: dict
+
+
+def draw_configuration(index):
+    """Anything that nn.LSTM takes."""
+    rng = np.random.default_rng([7, index])
+    H, L = int(rng.integers(1, 14)), int(rng.integers(1, 5))
+    upstream = [("y", "h", "c"), ("y",), ("h",), ("c",)]
+    layouts = ["batch first", "time first", "packed batch first", "packed time first", "unbatched"]
+    drawn = Configuration(
+        I=int(rng.integers(1, 9)),
+        H=H,
+        L=L,
+        P=int(rng.integers(1, H)) if H > 1 and rng.random() < 0.4 else None,
+        bidirectional=bool(rng.random() < 0.5),
+        bias=bool(rng.random() < 0.75),
+        dropout=0.4 if L > 1 and rng.random() < 0.3 else 0.0,
+        layout=layouts[index % 5],
+        B=int(rng.integers(1, 7)),
+        T=int(rng.integers(1, 11)),
+        given_state=bool(rng.random() < 0.6),
+        given_gradients=upstream[0] if rng.random() < 0.7 else upstream[rng.integers(4)],
+        saturated=bool(rng.random() < 0.35 and H > 3),  # a gate all but shut has few digits: alone it would show
+        seed=index,
+    )
+    print(drawn)
+    return drawn
+
+
+def draw_problem(torch, of, dtype):
+    """The module, with weights of ±1/√H, of which those of inputs and biases saturate the gates if so desired."""
+    rng = np.random.default_rng([8, of.seed])
+    module = torch.nn.LSTM(
+        of.I, of.H, of.L, bias=of.bias, batch_first=of.batch_first, dropout=of.dropout,
+        bidirectional=of.bidirectional, proj_size=of.P or 0, dtype=getattr(torch, np.dtype(dtype).name),
+    ).eval()  # fmt: skip
+    for name, weight in module.named_parameters():
+        scale = 12 if of.saturated and name.startswith(("weight_ih_l0", "bias_ih")) else 1
+        weight.data = torch.tensor((scale * rng.uniform(-1, 1, weight.shape) * of.H**-0.5).astype(dtype))
+
+    def normal(*shape):
+        return rng.normal(size=shape).astype(dtype)
+
+    time = (of.T,) if of.layout == "unbatched" else (of.B, of.T)
+    P, ways = of.P or of.H, of.L * of.D
+    states = [LSTMState(normal(*of.batched(ways, P)), normal(*of.batched(ways, of.H))) for _ in range(2)]
+    dy = normal(*time, of.D * P)
+    lengths = None
+    if of.packed:
+        lengths = rng.integers(1, of.T + 1, of.B)
+        lengths[rng.integers(of.B)] = of.T  # what nn.LSTM's own unpacking would cut T to
+    for name, part in (("y", dy), ("h", states[1].h), ("c", states[1].c)):
+        if name not in of.given_gradients:
+            part[:] = 0
+    weights = {name: weight.detach().numpy().copy() for name, weight in module.named_parameters()}
+    return module, Problem(weights, normal(*time, of.I), states[0] if of.given_state else None, lengths, dy, states[1])
+
+
+def theirs(torch, module, of, problem):
+    """PyTorch's values and gradients, in our layout."""
+
+    def turned(array):
+        return array if of.batch_first or of.layout == "unbatched" else array.swapaxes(0, 1)
+
+    x = torch.tensor(turned(problem.x), requires_grad=True)
+    P, rows = of.P or of.H, of.L * of.D
+    start = problem.state or LSTMState(*(np.zeros(of.batched(rows, n), problem.x.dtype) for n in (P, of.H)))
+    h0, c0 = (torch.tensor(part, requires_grad=True) for part in start)
+    hx = None if problem.state is None else (h0, c0)
+    if of.packed:
+        lengths = torch.tensor(problem.lengths)
+        given = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, of.batch_first, enforce_sorted=False)
+        y, (h, c) = module(given, hx)
+        y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, of.batch_first, total_length=of.T)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
+            y, (h, c) = module(x, hx)
+    upstream = (turned(problem.dy), *problem.dstate)
+    sum((torch.tensor(d) * out).sum() for d, out in zip(upstream, (y, h, c), strict=True)).backward()
+    values = turned(y.detach().numpy()), LSTMState(h.detach().numpy(), c.detach().numpy())
+    dstate = None if hx is None else LSTMState(h0.grad.numpy(), c0.grad.numpy())
+    gradients = {name: weight.grad.numpy() for name, weight in module.named_parameters()}
+    return Results(*values, turned(x.grad.numpy()), dstate, gradients)
+
+
+def ours(lstm, problem, x=None):
+    y, state, tape = lstm.forward(problem.x if x is None else x, problem.state, lengths=problem.lengths)
+    dx, dstate, gradients = lstm.backward(tape, problem.dy, problem.dstate)
+    return Results(y, state, dx, dstate, in_their_names(gradients, lstm.options))
+
+
+def in_their_names(gradients, options):
+    """Our one bias is the sum of theirs, so its gradient is that of each."""
+    named = to_torch(gradients, options)
+    return {name: named[name.replace("bias_hh", "bias_ih")] for name in named}
+
+
+def assert_near(ours, theirs, tolerance, least=0.0):
+    """Norm-wise: the largest difference against the largest value, which counts as at least `least`."""
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    assert np.abs(ours - theirs).max(initial=0) <= tolerance * max(least, np.abs(theirs).max(initial=0))
+
+
+def assert_values_near(ours, theirs, tolerance):
+    """Absolute, but for cells, which may be large."""
+    for one, other in zip((ours.y, *ours.state), (theirs.y, *theirs.state), strict=True):
+        assert_near(one, other, tolerance, least=1)
+
+
+def assert_gradients_near(ours, theirs, tolerance, faded=0.0):
+    """One that has faded to less than a share of the largest of all is compared with that."""
+    assert list(ours.gradients) == list(theirs.gradients)
+    states = [] if theirs.dstate is None else zip(ours.dstate, theirs.dstate, strict=True)
+    pairs = [(ours.dx, theirs.dx), *states, *zip(ours.gradients.values(), theirs.gradients.values(), strict=True)]
+    largest = max(np.abs(gradient).max(initial=0) for _, gradient in pairs)
+    for one, other in pairs:
+        assert_near(one, other, tolerance, least=faded * largest)
+
+
+# The grid
+
+
+@pytest.mark.parametrize("index", range(CONFIGURATIONS))
+def test_float64(index, torch):
+    of = draw_configuration(index)
+    module, problem = draw_problem(torch, of, np.float64)
+    expected = theirs(torch, module, of, problem)
+    lstm = LSTM.from_torch(module.state_dict(), dropout=of.dropout)
+    got = ours(lstm, problem)
+    for one, other in zip((got.y, *got.state), (expected.y, *expected.state), strict=True):
+        assert_near(one, other, 1e-9)
+    assert_gradients_near(got, expected, 1e-9)
+
+    if of.packed:  # what stands behind a sequence's end does not matter, and has no gradient
+        behind = np.arange(of.T) >= problem.lengths[:, None]
+        for filling in (np.nan, np.inf, -1e300):
+            x = np.where(behind[:, :, None], filling, problem.x)
+            again = ours(lstm, problem, x)
+            np.testing.assert_array_equal(again.y, got.y)
+            np.testing.assert_array_equal(again.dx, got.dx)
+            assert not again.dx[behind].any()
+            assert not again.y[behind].any()
+
+
+@pytest.mark.parametrize("index", range(CONFIGURATIONS))
+def test_float32(index, torch):
+    of = draw_configuration(index)
+    module, problem = draw_problem(torch, of, np.float32)
+    expected = theirs(torch, module, of, problem)
+    got = ours(LSTM.from_torch(module.state_dict()), problem)
+    assert_values_near(got, expected, 5e-6 if of.saturated else 1e-6)
+    assert_gradients_near(got, expected, 5e-5 if of.saturated else 5e-6, faded=1e-2)
+
+
+@pytest.mark.parametrize("index", range(0, CONFIGURATIONS, 3))
+def test_the_weights_say_what_there_is_and_go_there_and_back(index, torch):
+    of = draw_configuration(index)
+    module, problem = draw_problem(torch, of, np.float32 if index % 2 else np.float64)
+    lstm = LSTM.from_torch(module.state_dict(), batch_first=of.batch_first)
+    told = lstm.options
+    assert (told.input_size, told.hidden_size, told.num_layers) == (of.I, of.H, of.L)
+    assert (told.bidirectional, told.bias, told.proj_size) == (of.bidirectional, of.bias, of.P)
+    assert lstm.dtype == problem.x.dtype
+
+    back = lstm.to_torch()
+    assert list(back) == list(module.state_dict())
+    for name, array in back.items():
+        expected = problem.weights[name]
+        if name.startswith("bias_ih"):
+            expected = expected + problem.weights[name.replace("ih", "hh")]
+        elif name.startswith("bias_hh"):
+            expected = np.zeros_like(expected)
+        np.testing.assert_array_equal(array, expected)
+        assert array.dtype == lstm.dtype
+
+    again = LSTM.from_torch(back)
+    np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
+    assert again.options == lstm.options
+    module.load_state_dict({name: torch.tensor(array) for name, array in back.items()})
+    got, expected = ours(again, problem), theirs(torch, module, of, problem)
+    assert_values_near(got, expected, 1e-9 if problem.x.dtype == np.float64 else 1e-5)
+
+
+# Sequences without a step, which nn.LSTM refuses
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("proj_size", [0, 2])
+@pytest.mark.parametrize("lengths", [[3, 0, 5], [0, 4, 0, 1], [0, 0]], ids=str)
+def test_sequences_without_a_step_leave_the_others_alone(lengths, proj_size, bidirectional, torch, rng):
+    """Their own state and its gradient pass through."""
+    L, H, I, T, D = 2, 4, 3, 5, 1 + bidirectional
+    P, B = proj_size or H, len(lengths)
+    module = torch.nn.LSTM(
+        I, H, L, batch_first=True, bidirectional=bidirectional, proj_size=proj_size, dtype=torch.float64
+    )
+    of = Configuration(
+        I, H, L, proj_size or None, bidirectional, True, 0.0, "packed batch first", B, T, True, (), False, 0
+    )
+    state, dstate = (LSTMState(rng.normal(size=(L * D, B, P)), rng.normal(size=(L * D, B, H))) for _ in range(2))
+    problem = Problem({}, rng.normal(size=(B, T, I)), state, np.array(lengths), rng.normal(size=(B, T, D * P)), dstate)
+    got = ours(LSTM.from_torch(module.state_dict()), problem)
+
+    some, none = np.flatnonzero(lengths), np.flatnonzero(np.array(lengths) == 0)
+    for part in (got.y, got.dx):
+        assert not part[none].any()
+    for k in range(2):
+        np.testing.assert_array_equal(got.state[k][:, none], state[k][:, none])
+        np.testing.assert_array_equal(got.dstate[k][:, none], dstate[k][:, none])
+    if not len(some):
+        assert not any(gradient.any() for gradient in got.gradients.values())
+        return
+
+    def of_some(pair):
+        return LSTMState(*(part[:, some] for part in pair))
+
+    alone = Problem(
+        {}, problem.x[some], of_some(state), problem.lengths[some], problem.dy[some], of_some(problem.dstate)
+    )
+    expected = theirs(torch, module, of, alone)
+    got = Results(got.y[some], of_some(got.state), got.dx[some], of_some(got.dstate), got.gradients)
+    assert_values_near(got, expected, 1e-9)
+    assert_gradients_near(got, expected, 1e-9)
+
+
+# State dicts
+
+
+@pytest.fixture
+def module(torch):
+    torch.manual_seed(1)
+    return torch.nn.LSTM(3, 4, 2, bidirectional=True, proj_size=2)
+
+
+@pytest.fixture
+def weights(module):
+    return {name: weight.numpy().copy() for name, weight in module.state_dict().items()}
+
+
+def test_a_part_of_a_larger_state_dict_is_read_by_its_prefix(torch, rng):
+    class Tagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.LSTM(3, 4)
+            self.encoder_2 = torch.nn.LSTM(4, 5, 2)
+            self.head = torch.nn.Linear(5, 2)
+
+    tagger = Tagger()
+    state_dict = tagger.state_dict()
+    first, second = (LSTM.from_torch(state_dict, prefix=prefix) for prefix in ("encoder.", "encoder_2."))
+    x = rng.normal(size=(1, 6, 3)).astype(np.float32)
+    h, _ = tagger.encoder(torch.tensor(x).transpose(0, 1))
+    y, _ = tagger.encoder_2(h)
+    got = second.forward(first.forward(x)[0])[0]
+    np.testing.assert_allclose(got, y.detach().transpose(0, 1).numpy(), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"no weight begins with 'decoder\.'; there are encoder\.weight_ih_l0, "):
+        LSTM.from_torch(state_dict, prefix="decoder.")
+    with pytest.raises(ValueError, match=r"'weight_ih_l0' is missing; there are encoder\.weight_ih_l0, "):
+        LSTM.from_torch(state_dict)
+    with pytest.raises(ValueError, match=r"'weight_ih_l0' is missing; there are weight, bias"):
+        LSTM.from_torch(state_dict, prefix="head.")
+
+
+def test_tensors_and_arrays_are_the_same(module, weights):
+    of_tensors, of_arrays = LSTM.from_torch(module.state_dict()), LSTM.from_torch(weights)
+    of_lists = LSTM.from_torch({name: weight.tolist() for name, weight in weights.items()}, dtype="float32")
+    np.testing.assert_array_equal(of_tensors.parameters.vector, of_arrays.parameters.vector)
+    np.testing.assert_array_equal(of_tensors.parameters.vector, of_lists.parameters.vector)
+
+
+def test_what_was_read_is_a_copy(weights):
+    lstm = LSTM.from_torch(weights)
+    before = lstm.parameters.vector.copy()
+    for array in (*weights.values(), *lstm.to_torch().values()):
+        array[...] = np.nan
+    np.testing.assert_array_equal(lstm.parameters.vector, before)
+
+
+def test_a_tensor_that_is_trained_is_refused_by_name(module):
+    with pytest.raises(TypeError, match=r"'weight_ih_l0' is not an array: .*requires grad"):
+        LSTM.from_torch(dict(module.named_parameters()))
+
+
+def test_the_dtype_is_that_of_the_weights_unless_told(torch, module, weights):
+    assert LSTM.from_torch(weights).dtype == np.float32
+    assert LSTM.from_torch(module.double().state_dict()).dtype == np.float64
+    assert LSTM.from_torch(weights | {"bias_ih_l0": weights["bias_ih_l0"].astype(np.float64)}).dtype == np.float64
+    assert LSTM.from_torch(weights, dtype=np.float64).dtype == np.float64
+    half = LSTM.from_torch(module.half().state_dict())
+    assert half.dtype == np.float32
+    np.testing.assert_array_equal(half.to_torch()["weight_hh_l1"], weights["weight_hh_l1"].astype(np.float16))
+    with pytest.raises(TypeError, match=r"the weight 'weight_ih_l0' is not an array: .*BFloat16"):
+        LSTM.from_torch(module.bfloat16().state_dict())
+
+
+def test_a_projection_of_0_is_none(torch):
+    state_dict = torch.nn.LSTM(3, 4).state_dict()
+    assert LSTM.from_torch(state_dict, proj_size=0).options.proj_size is None
+    assert LSTM.from_torch(state_dict, proj_size=None).options.proj_size is None
+
+
+def test_what_the_weights_say_may_be_said_again(weights):
+    told = {"input_size": 3, "hidden_size": 4, "num_layers": 2, "bidirectional": True, "bias": True, "proj_size": 2}
+    assert LSTM.from_torch(weights, **told).options == LSTM.from_torch(weights).options
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"input_size": 4}, "input_size is 4; the weights say 3"),
+        ({"hidden_size": 3}, "hidden_size is 3; the weights say 4"),
+        ({"num_layers": 1}, "num_layers is 1; the weights say 2"),
+        ({"bidirectional": False}, "bidirectional is False; the weights say True"),
+        ({"bias": False}, "bias is False; the weights say True"),
+        ({"proj_size": 3}, "proj_size is 3; the weights say 2"),
+        ({"proj_size": 0}, "proj_size is 0; the weights say 2"),
+    ],
+)
+def test_contradictions_are_named(told, words, weights):
+    with pytest.raises(ValueError, match=words):
+        LSTM.from_torch(weights, **told)
+
+
+def test_a_projection_that_is_not_there_is_a_contradiction(torch):
+    with pytest.raises(ValueError, match="proj_size is 2; the weights say None"):
+        LSTM.from_torch(torch.nn.LSTM(3, 4).state_dict(), proj_size=2)
+
+
+def test_an_option_that_does_not_exist(weights):
+    with pytest.raises(TypeError, match="no option 'batch_second'"):
+        LSTM.from_torch(weights, batch_second=True)
+
+
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0"])
+def test_without_the_first_weights_nothing_can_be_said(name, weights):
+    del weights[name]
+    with pytest.raises(ValueError, match=f"the weight '{name}' is missing; there are "):
+        LSTM.from_torch(weights)
+
+
+@pytest.mark.parametrize(
+    "name", ["weight_hh_l1", "weight_ih_l1", "bias_hh_l0", "weight_hr_l1_reverse", "weight_ih_l1_reverse"]
+)
+def test_missing_weights_are_named(name, weights):
+    del weights[name]
+    with pytest.raises(ValueError, match=rf"the weight '{name}' \(.*\) is missing"):
+        LSTM.from_torch(weights)
+
+
+@pytest.mark.parametrize("name", ["weight_hh_l0_back", "gamma", "initial_h_l0", "bias_hh_l2"])
+def test_weights_too_many_are_named(name, weights):
+    with pytest.raises(ValueError, match=rf"the weight '{name}' \(3,\) does not belong to this model"):
+        LSTM.from_torch(weights | {name: np.zeros(3, np.float32)})
+
+
+def test_a_layer_that_is_begun_is_missing_the_rest(weights):
+    with pytest.raises(ValueError, match=r"the weight 'weight_hh_l2' \(16, 2\) is missing"):
+        LSTM.from_torch(weights | {"weight_ih_l2": np.zeros((16, 4), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("weight_ih_l1", (16, 3), r"'weight_ih_l1' has shape \(16, 3\); expected \(16, 4\)"),
+        ("weight_hr_l0", (4, 2), r"'weight_hr_l0' has shape \(4, 2\); expected \(2, 4\)"),
+        ("bias_hh_l0_reverse", (1, 16), r"'bias_hh_l0_reverse' has shape \(1, 16\); expected \(16,\)"),
+        ("weight_ih_l0", (15, 3), r"'weight_ih_l0' has shape \(15, 3\); expected \(4H, I\)"),
+        ("weight_ih_l0", (0, 3), r"'weight_ih_l0' has shape \(0, 3\); expected \(4H, I\)"),
+        ("weight_ih_l0", (48,), r"'weight_ih_l0' has shape \(48,\); expected a matrix"),
+        ("weight_hh_l0", (16,), r"'weight_hh_l0' has shape \(16,\); expected a matrix"),
+    ],
+)
+def test_weights_of_another_shape_are_named(name, shape, words, weights):
+    with pytest.raises(ValueError, match=words):
+        LSTM.from_torch(weights | {name: np.zeros(shape, np.float32)})
+
+
+def test_layers_with_a_gap_between_them(weights):
+    gap = {name.replace("_l1", "_l7"): weight for name, weight in weights.items()}
+    with pytest.raises(ValueError, match=r"weights for the layers \[0, 7\]; expected 0 to 7"):
+        LSTM.from_torch(gap)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(bad, weights):
+    weights["weight_hh_l1"][0, 0] = bad
+    with pytest.raises(ValueError, match="'weight_hh_l1' has NaN or infinite values"):
+        LSTM.from_torch(weights)
+
+
+def test_weights_that_are_not_numbers(weights):
+    with pytest.raises(TypeError, match="'weight_hh_l1' must be an array of real numbers"):
+        LSTM.from_torch(weights | {"weight_hh_l1": np.full((16, 2), "a")})
+    with pytest.raises(TypeError, match="a state dict is a mapping of names to arrays, and this is a list"):
+        LSTM.from_torch(list(weights.values()))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("peepholes", True),
+        ("coupled", "input"),
+        ("coupled", "forget"),
+        ("clip", 3.0),
+        ("gate_activation", "HardSigmoid"),
+        ("candidate_activation", "Relu"),
+        ("output_activation", "Relu"),
+        ("layer_norm", "haste"),
+        ("input_dropout", 0.1),
+        ("recurrent_dropout", 0.1),
+        ("zoneout", 0.1),
+        ("zoneout_cell", 0.1),
+        ("reverse", True),
+        ("masked_outputs", "repeat"),
+    ],
+)
+def test_what_pytorch_has_not_is_named(option, value):
+    with pytest.raises(ValueError, match=f"PyTorch's nn.LSTM has no {option}, and here it is "):
+        LSTM(3, 4, **{option: value}).to_torch()
+
+
+def test_what_pytorch_has_not_is_named_when_it_takes_two_options():
+    with pytest.raises(ValueError, match="has no merge, and here it is 'sum'"):
+        LSTM(3, 4, bidirectional=True, merge="sum").to_torch()
+    with pytest.raises(ValueError, match="has no projection_bias, and here it is True"):
+        LSTM(3, 4, proj_size=2, projection_bias=True).to_torch()
+    for P in (4, 5):
+        with pytest.raises(ValueError, match=f"only a proj_size below hidden_size = 4, and here it is {P}"):
+            LSTM(3, 4, proj_size=P).to_torch()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_learned_start_keeps_its_own_names(bidirectional, torch, rng):
+    """nn.LSTM has not got one: it is given as hx."""
+    lstm = LSTM(3, 4, 2, bidirectional=bidirectional, learn_initial_state=True, proj_size=2, dtype=np.float64)
+    lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
+    weights = lstm.to_torch()
+    again = LSTM.from_torch(weights, learn_initial_state=True)
+    np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
+    with pytest.raises(ValueError, match=r"'initial_h_l0' .* does not belong"):
+        LSTM.from_torch(weights)
+
+    suffixes = [suffix for suffix, _, _ in lstm.options.ways]
+    start = [torch.tensor(np.array([weights.pop(f"initial_{s}{suffix}") for suffix in suffixes])) for s in "hc"]
+    module = torch.nn.LSTM(3, 4, 2, bidirectional=bidirectional, proj_size=2, dtype=torch.float64)
+    module.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    x = rng.normal(size=(6, 3))
+    y, _ = module(torch.tensor(x), tuple(start))
+    assert_near(lstm.forward(x)[0], y.detach().numpy(), 1e-12)
+
+
+# Dropout: the masks differ, so what they do is compared
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropout_is_between_the_layers_anew_at_every_step(bidirectional, torch, rng):
+    """The second layer, in PyTorch, given what the first layer's outputs became, gives our outputs and gradients."""
+    lstm = LSTM(3, 4, 2, bidirectional=bidirectional, dropout=0.4, dtype=np.float64, seed=1)
+    x, dy = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 5, 4 * (1 + bidirectional)))
+    y, _, tape = lstm.forward(x, rng=np.random.default_rng(2))
+    dx, _, gradients = lstm.backward(tape, dy)
+    mask = torch.tensor(tape.between[0].transpose(2, 0, 1))
+    assert set(mask.unique().tolist()) == {0, 1 / 0.6}
+    steps = mask[:, :, 0]
+    assert not (steps == steps[:, :1]).all()
+
+    weights = {name: torch.tensor(array) for name, array in lstm.to_torch().items()}
+    modules = []
+    for layer, I in enumerate((3, 4 * (1 + bidirectional))):
+        module = torch.nn.LSTM(I, 4, batch_first=True, bidirectional=bidirectional, dtype=torch.float64)
+        module.load_state_dict({k.replace("_l1", "_l0"): w for k, w in weights.items() if f"_l{layer}" in k})
+        modules.append(module)
+    leaf = torch.tensor(x, requires_grad=True)
+    expected, _ = modules[1](modules[0](leaf)[0] * mask)
+    (expected * torch.tensor(dy)).sum().backward()
+    assert_near(y, expected.detach().numpy(), 1e-12)
+    assert_near(dx, leaf.grad.numpy(), 1e-12)
+    named = in_their_names(gradients, lstm.options)
+    for layer, module in enumerate(modules):
+        for name, weight in module.named_parameters():
+            assert_near(named[name.replace("_l0", f"_l{layer}")], weight.grad.numpy(), 1e-12)
+
+
+def test_dropout_keeps_as_much_as_pytorch(torch):
+    """Forget gates shut, inputs of 0, the first layer a constant: outputs are a function of the mask alone."""
+    rate, B, T = 0.3, 50, 200
+    torch.manual_seed(0)
+    module = torch.nn.LSTM(1, 1, 2, dropout=rate, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            weight.zero_()
+            if name.startswith("bias_ih"):
+                weight.copy_(torch.tensor([1.0, -50.0, 1.0, 1.0]))  # i f g o
+        module.weight_ih_l1[2] = 2.0
+    of_theirs = module(torch.zeros(B, T, 1, dtype=torch.float64))[0].detach().numpy()
+    lstm = LSTM.from_torch(module.state_dict(), dropout=rate)
+    of_ours = lstm.forward(np.zeros((B, T, 1)), rng=np.random.default_rng(0))[0]
+    values, counts = np.unique(of_ours.round(9), return_counts=True)
+    their_values, their_counts = np.unique(of_theirs.round(9), return_counts=True)
+    np.testing.assert_allclose(values, their_values, rtol=0, atol=1e-8)
+    assert len(values) == 2  # dropped, and kept at 1 / (1 - rate)
+    spread = 5 * np.sqrt(B * T * rate * (1 - rate))
+    np.testing.assert_allclose(counts, [B * T * rate, B * T * (1 - rate)], rtol=0, atol=spread)
+    np.testing.assert_allclose(counts, their_counts, rtol=0, atol=2 * spread)
