@@ -50,6 +50,8 @@ def claims_of(against: str, cases: Iterable[Callable[[], Errors]], whats: dict[s
         Each gives its errors by kind.
     whats : dict
         What each kind is called, and its bound.
+    none : str
+        What is said where there is no case.
     """
     found: dict[str, list[float]] = {kind: [] for kind in whats}
     for run in cases:
@@ -58,7 +60,7 @@ def claims_of(against: str, cases: Iterable[Callable[[], Errors]], whats: dict[s
     return [
         Claim(against, what, len(found[kind]), _worst(found[kind]), bound)
         if found[kind]
-        else Claim(against, what, 0, None, bound, "no case has it")
+        else Claim(against, what, 0, None, bound, none)
         for kind, (what, bound) in whats.items()
     ]
 

@@ -99,6 +99,7 @@ def page_claims(cases: list[Case], *, saturated: bool = True) -> list[Claim]:
         "the cell page",
         [partial(page_error, one) for one in cases if one.lstm.options.plain],
         {"gates": ("every gate and state of every step", 1e-12)},
+        none="the page is about the plain LSTM",
     )
     return claims + claims_of(
         "float64",
