@@ -1,25 +1,14 @@
 """Law: what Keras saved computes the same here, what is written computes the same in Keras; no file does harm."""
 
-import io
-import json
 import os
-import random
 import re
-import subprocess
-import sys
-import tracemalloc
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import glasscell as gc
 from glasscell.convert import keras as files
-from glasscell.convert import keras_hdf5
-from glasscell.layers import Dropout, Embedding, FinalState, Function, Linear, Masking, Pool, Step, SwapHalves
-from glasscell.models import Sequential
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "conformance" / "formats"
 SUFFIXES = [".keras", ".weights.h5", ".h5"]
@@ -385,10 +374,8 @@ def refused_models(keras):
         "2 outputs": keras.Model(first, [y, h]),
         "something else than the outputs of": keras.Model(first, h),
         "'add' is a Add|is a Add": keras.Model(first, L.Add()([branch, first])),
-        "called 2 times": keras.Model(first, shared(shared(first))),
-        "'twice' is called 2 times": keras.Model(
-            first, twice(L.Dense(3)(twice(L.Dense(3)(L.Dense(2)(first)))[..., :1]))
-        ),
+        "'shared' is called more than once": keras.Model(first, shared(shared(first))),
+        "'twice' is called more than once": keras.Model(first, twice(L.Dense(3)(twice(first)))),
         "is given initial_state": keras.Model(
             first, L.LSTM(2, name="culprit")(first, initial_state=[keras.ops.zeros((1, 2)), keras.ops.zeros((1, 2))])
         ),
@@ -406,9 +393,10 @@ def test_what_cannot_be_represented_is_refused_by_name(keras, tmp_path):
             path.unlink(missing_ok=True)
             try:
                 saved(model, path)
-            except (TypeError, ValueError, NotImplementedError) as error:
-                assert suffix == ".h5", (what, error)
-                continue
+            except (TypeError, ValueError, NotImplementedError):
+                if suffix == ".keras":
+                    raise
+                continue  # Keras cannot write it in the older format
             message = refusal(path)
             named = "'culprit'" in message or not any(layer.name == "culprit" for layer in model.layers)
             if not (re.search(what, message) and named):

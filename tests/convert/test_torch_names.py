@@ -62,7 +62,9 @@ def test_what_is_handed_out_is_a_copy_of_the_same_dtype(dtype):
 def test_pytorch_computes_the_same(way, I, H, L, torch, rng):
     ours, theirs = random_lstm(rng, I, H, L), torch.nn.LSTM(I, H, L, batch_first=True).to(torch.float64)
     if way == "to torch":
-        theirs.load_state_dict({name: torch.tensor(array) for name, array in to_torch(ours.parameters, ours.options).items()})
+        theirs.load_state_dict(
+            {name: torch.tensor(array) for name, array in to_torch(ours.parameters, ours.options).items()}
+        )
     else:
         weights = {name: rng.normal(size=tensor.shape) for name, tensor in theirs.state_dict().items()}
         theirs.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})

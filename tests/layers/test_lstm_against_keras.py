@@ -454,7 +454,6 @@ def test_what_cannot_be_is_named(weights, config, words):
         LSTM.from_keras(weights, **config)
 
 
-@pytest.mark.xfail(reason="it is taken for one that goes forwards")
 def test_a_first_layer_that_goes_backwards_is_refused(keras):
     """Keras lets it be, with a second one that goes forwards, and then turns the outputs of the wrong one round."""
     backwards, forwards = (keras.layers.LSTM(4, return_sequences=True, go_backwards=way) for way in (True, False))
@@ -464,7 +463,6 @@ def test_a_first_layer_that_goes_backwards_is_refused(keras):
         lstm_of(layer)
 
 
-@pytest.mark.xfail(reason="names that are not known are passed over, and one direction is not missed")
 def test_weights_under_other_names_are_named():
     kernel, recurrent, bias = weights_of()
     with pytest.raises(ValueError, match="biases"):

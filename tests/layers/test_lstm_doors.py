@@ -92,7 +92,6 @@ def test_activations_are_known_whatever_their_capitals():
     assert small(gate_activation="hardsigmoid").options == small(gate_activation=("HardSigmoid", 0.2, 0.5)).options
 
 
-@pytest.mark.xfail(reason="what is no sequence at all gets Python's own words")
 @pytest.mark.parametrize("bad", [3, None])
 def test_what_is_no_activation_is_named(bad):
     with pytest.raises((TypeError, ValueError), match="gate_activation must be a name such as 'Relu'"):
@@ -213,13 +212,12 @@ def test_gradients_on_outputs_have_the_features_of_the_outputs(options, features
 def test_the_tape_of_another_lstm_is_refused(options):
     other = small(**options)
     _, _, tape = other.forward(np.zeros((4, 5, 2)))
-    with pytest.raises(ValueError, match=r"the tape is of another LSTM: its kernels are .*; those of this one are "):
+    with pytest.raises(ValueError, match=r"the tape is of another LSTM: .* in float(32|64); this is "):
         small().backward(tape)
     with pytest.raises(TypeError, match=r"tape must be what LSTM\.forward returned, and is a Tape"):
         small().backward(tape.layers[0])
 
 
-@pytest.mark.xfail(reason="only the kernels are compared, and these have the same shape")
 @pytest.mark.parametrize(
     "options",
     [{"proj_size": 2}, {"peepholes": True}, {"layer_norm": "haste"}, {"clip": 1.0}, {"reverse": True}],
@@ -236,7 +234,6 @@ def test_the_tape_of_another_lstm_whose_kernels_have_this_shape_is_refused(optio
 
 
 @pytest.mark.parametrize("bad", [0, 3, "seed"])
-@pytest.mark.xfail(reason="it is not looked at before it is drawn from")
 def test_what_is_no_generator_is_refused(bad):
     with pytest.raises(TypeError, match="rng"):
         small(dropout=0.5, num_layers=2).forward(np.zeros((4, 5, 2)), rng=bad)

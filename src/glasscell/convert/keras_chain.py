@@ -208,15 +208,21 @@ def _end(ends: Any, what: str) -> str:
     match ends:
         case [[str(name), 0, 0]]:
             return name
+        case [[str(name), int(), 0]]:
+            raise ValueError(_shared(name))
         case [[str(name), _, _]]:
             raise ValueError(f"the {what} of the model is something else than the outputs of {name!r}")
     raise ValueError(f"the model has {len(ends)} {what}s; one can be represented")
 
 
+def _shared(name: str) -> str:
+    return f"the layer {name!r} is called more than once; a shared layer cannot be represented"
+
+
 def _call(layer: KerasLayer) -> Call:
     nodes = entries(layer.calls, f"the calls of the layer {layer.name!r}")
     if len(nodes) != 1:
-        raise ValueError(f"the layer {layer.name!r} is called {len(nodes)} times; a shared layer cannot be represented")
+        raise ValueError(_shared(layer.name))
     node = nodes[0]
     if isinstance(node, Mapping):  # Keras 3
         arguments = entries(node.get("args"), f"the arguments of {layer.name!r}")
@@ -243,6 +249,8 @@ def _source(argument: Any, layer: KerasLayer) -> str | None:
     match argument:
         case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), 0, 0]}}:
             return name
+        case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), int(), 0]}}:
+            raise ValueError(_shared(name))
         case {"class_name": "__keras_tensor__"}:
             raise ValueError(f"the layer {layer.name!r} takes something else than the outputs of a layer")
     return None

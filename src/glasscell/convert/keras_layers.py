@@ -76,8 +76,11 @@ def keras_options(weights: Any, config: Mapping[str, Any]) -> tuple[dict[str, An
         options["masked_outputs"] = "zero" if zero else "repeat"
         options["outputs_in"] = "processing" if given.get("go_backwards") else "time"
     else:
-        given.pop("go_backwards", None)  # of the forward layer's configuration: one of the two always does
-        if merge not in KERAS_MERGES:
+        if given.pop("go_backwards", False):
+            raise ValueError(
+                "go_backwards=True of the first of two directions cannot be represented: it is the forward one"
+            )
+        if merge not in tuple(KERAS_MERGES):
             raise ValueError(f"merge_mode is {merge!r}; known are {', '.join(KERAS_MERGES)}")
         options |= {"bidirectional": True, "merge": KERAS_MERGES[merge]}
     for name in ("stateful", "time_major"):
@@ -157,9 +160,7 @@ def keras_name(function: Iterable[Any]) -> str:
 
 def _keras_ways(weights: Any, *, two: bool) -> list[Parts]:
     if isinstance(weights, Mapping):
-        names = ("kernel", "recurrent_kernel", "bias")
-        of = [weights["forward"], weights["backward"]] if two and "forward" in weights else [weights]
-        weights = [way[name] for way in of for name in names if name in way]
+        weights = [array for way in _mappings(weights, two=two) for array in _in_order(way)]
     arrays = [as_weight(f"weight {k}", array) for k, array in enumerate(weights)]
     count = len(arrays) // (2 if two else 1)
     if count not in (2, 3) or len(arrays) != count * (2 if two else 1):
@@ -175,6 +176,22 @@ def _keras_ways(weights: Any, *, two: bool) -> list[Parts]:
             )
         ways.append(Parts(kernel, recurrent, bias))
     return ways
+
+
+def _mappings(weights: Mapping[str, Any], *, two: bool) -> list[Mapping[str, Any]]:
+    """The weights of each direction, by name."""
+    if not two:
+        return [weights]
+    if set(weights) != {"forward", "backward"}:
+        raise ValueError(f"the weights are called {', '.join(map(str, weights))}; expected forward and backward")
+    return [weights["forward"], weights["backward"]]
+
+
+def _in_order(weights: Mapping[str, Any]) -> list[Any]:
+    names = ("kernel", "recurrent_kernel", "bias")
+    if not {*names[:2]} <= set(weights) <= {*names}:
+        raise ValueError(f"the weights are called {', '.join(map(str, weights))}; expected {', '.join(names)}")
+    return [weights[name] for name in names if name in weights]
 
 
 def _keras_dtype(given: Any, ways: Sequence[Parts]) -> Any:

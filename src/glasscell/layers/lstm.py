@@ -179,6 +179,8 @@ class LSTM:
         ValueError
             Another number of features, a shape that does not fit, lengths out of range, or NaN or infinite values.
         """
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
         columns, single = to_columns("x", x, self.input_size, "I", self.dtype, finite=False)
         T, _, B = columns.shape
         valid = steps_mask(lengths, mask, B, T, single=single)
@@ -226,10 +228,11 @@ class LSTM:
     def _check_tape(self, tape: LSTMTape) -> None:
         if not isinstance(tape, LSTMTape):
             raise TypeError(f"tape must be what LSTM.forward returned, and is a {type(tape).__name__}")
-        given = [(layer.kernel.shape, layer.dtype) for layer in tape.layers]
-        own = [(way.weights()["kernel"].shape, self.dtype) for way in self._ways]
-        if given != own:
-            raise ValueError(f"the tape is of another LSTM: its kernels are {given}; those of this one are {own}")
+        dtype = tape.layers[0].dtype
+        if tape.options != self.options or dtype != self.dtype:
+            raise ValueError(
+                f"the tape is of another LSTM: {tape.options} in {dtype}; this is {self.options} in {self.dtype}"
+            )
 
     def forward_columns(
         self,
@@ -260,7 +263,7 @@ class LSTM:
                 between.append(np.asarray(kept(rng, self.options.dropout, x.shape, self.dtype)))
                 x = x * between[-1]
         learned = self.options.learn_initial_state and state is None
-        return x, LSTMTape(tuple(passes), learned, tuple(between))
+        return x, LSTMTape(tuple(passes), learned, self.options, tuple(between))
 
     def backward_columns(
         self,

@@ -109,6 +109,8 @@ class LSTMOptions:
             raise ValueError(f"merge={self.merge!r} is for the two directions of bidirectional=True")
         if self.outputs_in == "processing" and not self.reverse:
             raise ValueError("outputs_in='processing' is for reverse=True: otherwise that order is time's own")
+        if self.outputs_in == "processing" and self.num_layers > 1:
+            raise ValueError("outputs_in='processing' is for one layer: the next would run back again")
         if self.projection_bias and self.proj_size is None:
             raise ValueError("projection_bias needs a proj_size")
         if self.epsilon is not None and self.layer_norm is None:
@@ -201,11 +203,14 @@ def _activation(name: str, given: ActivationLike) -> Activation:
     """From a name, or a name with its parameters."""
     if isinstance(given, Activation):
         return given
-    parts = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        parts: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        parts = ()
     if not 1 <= len(parts) <= 3 or not isinstance(parts[0], str):
         raise ValueError(f"{name} must be a name such as 'Relu', or (name, alpha, beta), and is {given!r}")
     alpha, beta = ((*parts[1:], None, None))[:2]
     for value in (alpha, beta):
         if isinstance(value, str):
             raise TypeError(f"{name} has parameters that are no numbers: {given!r}")
-    return activation(parts[0], alpha, beta)  # type: ignore[arg-type] # checked in the loop above
+    return activation(parts[0], alpha, beta)

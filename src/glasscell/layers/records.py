@@ -12,6 +12,7 @@ from glasscell.core.typing import Array
 
 if TYPE_CHECKING:
     from glasscell.core import variants
+    from glasscell.layers.options import LSTMOptions
 
 
 class LSTMState(NamedTuple):
@@ -60,6 +61,8 @@ class LSTMTape(NamedTuple):
         From the input upwards; with two directions forward and reverse of each layer in turn.
     learned_start : bool
         Whether the pass began from the learned initial state.
+    options : LSTMOptions
+        Of the LSTM that made it.
     between : tuple of array
         Unless it is empty, what the outputs of each layer but the last were multiplied with: dropout.
     single : bool
@@ -68,6 +71,7 @@ class LSTMTape(NamedTuple):
 
     passes: tuple[Pass, ...]
     learned_start: bool
+    options: LSTMOptions
     between: tuple[Array, ...] = ()
     single: bool = False
 

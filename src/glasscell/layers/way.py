@@ -129,6 +129,7 @@ class Way:
             dweights = {"kernel": dkernel}
         else:
             dweights, dx, dh0, dc0 = variants.backward(tape, dy, *d_final, dc, buffers)
+            dx = dx if need_dx else dx[:0]
         self._write(dweights, gradients)
         if of is not None:
             dx = of.in_time(dx) if len(dx) else dx

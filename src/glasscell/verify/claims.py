@@ -40,7 +40,12 @@ class Claim(NamedTuple):
 Errors = dict[str, float]
 
 
-def claims_of(against: str, cases: Iterable[Callable[[], Errors]], whats: dict[str, tuple[str, float]]) -> list[Claim]:
+def claims_of(
+    against: str,
+    cases: Iterable[Callable[[], Errors]],
+    whats: dict[str, tuple[str, float]],
+    none: str = "no case",
+) -> list[Claim]:
     """Run cases, and make a row of the largest error of each kind.
 
     Parameters

@@ -91,6 +91,10 @@ def classifier(t):
     return net(t, lambda m, x: m.head(m.lstm(x)[0][:, -1]), lstm=lstm(t), head=layers)
 
 
+def added(y):
+    return y[..., :H] + y[..., H:]
+
+
 def time_major(t, **options):
     return t.nn.LSTM(I, H, **options)
 
@@ -168,9 +172,7 @@ MODULES = {
         t, lambda y, _: t.nn.functional.adaptive_avg_pool1d(y.transpose(1, 2), 1).squeeze(-1)
     ),
     # both directions as one, and time the other way round
-    "directions added": lambda t: net(
-        t, lambda m, x: (lambda y: y[..., :H] + y[..., H:])(m.lstm(x)[0]), lstm=lstm(t, **BOTH)
-    ),
+    "directions added": lambda t: net(t, lambda m, x: added(m.lstm(x)[0]), lstm=lstm(t, **BOTH)),
     "directions summed": lambda t: net(
         t,
         lambda m, x: m.fc(m.lstm(x)[0].view(x.shape[0], x.shape[1], 2, H).sum(2)),

@@ -60,11 +60,8 @@ def _stack(plans: list[tuple[str, Plan]], name: str, above: Plan) -> bool:
     between = plans[under][1] if under > 0 and plans[under][0] == name else None
     under -= isinstance(between, Dropout)
     below = plans[under][1] if under >= 0 and plans[under][0] == name else None
-    one = (
-        stacked(below, above, between.rate if isinstance(between, Dropout) else 0.0)
-        if isinstance(below, LSTMPlan)
-        else None
-    )
+    rate = between.rate if isinstance(between, Dropout) else 0.0
+    one = stacked(below, above, rate) if isinstance(below, LSTMPlan) else None
     if one is None:
         return False
     plans[under:] = [(name, one)]

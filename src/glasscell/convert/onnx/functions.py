@@ -11,7 +11,7 @@ from glasscell.convert.onnx.layer_nodes import with_bias
 from glasscell.convert.onnx.node import Node, data
 from glasscell.convert.onnx.parts import as_features, made_one
 from glasscell.convert.onnx.plans import LinearPlan, weights_of
-from glasscell.convert.onnx.views import Link, States, Value, View, check_last_is_features
+from glasscell.convert.onnx.views import Link, States, Value, View, check_last_is_features, same_values
 from glasscell.layers import Function
 
 ACTIVATIONS = (
@@ -40,12 +40,13 @@ def _add(node: Node) -> Value | Partial:
     plan = view.link.layer if view.link else None
     if isinstance(plan, LinearPlan) and (array.size > 1 or (array.ndim and plan.bias is None)):
         return with_bias(node, view, plan, array)
-    return _affine(node, view, 1.0, scalar(array))
+    return _affine(node, view, 1.0, _number(view, array))
 
 
 def _sub(node: Node) -> Value:
     value, constant = _and_constant(node)
-    scale, number = (1.0, -scalar(constant)) if value is node.inputs[0] else (-1.0, scalar(constant))
+    number = _number(value, constant)
+    scale, number = (1.0, -number) if value is node.inputs[0] else (-1.0, number)
     return _affine(node, as_features(value), scale, number)
 
 
@@ -53,15 +54,16 @@ def _mul(node: Node) -> Value:
     if all(isinstance(value, View | States) for value in node.inputs):
         return _of_two(node, "multiply", "multiplies the outputs of two layers, and a chain has one")
     value, constant = _and_constant(node)
-    return _affine(node, as_features(value), scalar(constant), 0.0)
+    return _affine(node, as_features(value), _number(value, constant), 0.0)
 
 
 def _div(node: Node) -> Value:
     below = node.inputs[1]
     if isinstance(below, Partial):
-        same = node.value == below.of and below.what == "1 + |x|"
+        same = below.what == "1 + |x|" and same_values(as_features(node.value), below.of)
         return below.of.through(Function("Softsign"), node.module) if same else _lost(below)
-    return _affine(node, as_features(node.value), 1 / scalar(node.inputs[1]), 0.0)
+    value, constant = node.value, _number(node.value, below)
+    return _affine(node, as_features(value), 1 / constant, 0.0)
 
 
 def _abs(node: Node) -> Partial:
@@ -76,9 +78,10 @@ def _greater(node: Node) -> Partial:
 
 def _where(node: Node) -> Value:
     condition, x, otherwise = node.inputs
-    if isinstance(condition, Partial) and isinstance(otherwise, View) and x == condition.of:
-        link = otherwise.link
-        if link and link.layer == Function("Softplus") and link.before is condition.of.link:
+    if isinstance(condition, Partial) and isinstance(otherwise, View) and otherwise.link:
+        of = condition.of
+        same = same_values(as_features(data(x)), of) and same_values(replace(otherwise, link=otherwise.link.before), of)
+        if same and otherwise.link.layer == Function("Softplus"):
             return otherwise
     raise Refusal("chooses place by place, and a chain of layers has no branches")
 
@@ -90,6 +93,13 @@ def _lost(partial: Partial) -> Any:
 def _and_constant(node: Node) -> tuple[Value, Constant]:
     a, b = node.inputs
     return (data(a), known(b)) if isinstance(a, View | States) else (data(b), known(a))
+
+
+def _number(value: Value, constant: Any) -> float:
+    """A number that every place of a value meets."""
+    if known(constant).ndim > len(value.axes):
+        raise Refusal(f"gives more axes than the {len(value.axes)} of a layer's output")
+    return scalar(constant)
 
 
 def _of_two(node: Node, how: Any, refusal: str) -> View:
@@ -136,7 +146,7 @@ def _function(node: Node) -> Value:
     if axis_of(node.attributes.get("axis", -1 if node.opset >= 13 else 1), last + 1) != last:
         raise Refusal("is over another axis than the last")
     check_last_is_features(view)
-    return view.through(Function(node.op), node.module)
+    return replace(view.through(Function(node.op), node.module), features=view.features or view.axes[-1])
 
 
 FUNCTIONS: dict[str, Callable[[Node], Value | Partial]] = {

@@ -75,7 +75,7 @@ def _lstm(node: Node) -> list[Value]:
 def _in_time(view: View, steps: int, batch: int) -> View:
     """The input of an LSTM: which axes are time and batch, if they are what they were before."""
     if len(view.axes) != 3 or view.alone:
-        raise Refusal("has an input that is one vector a sequence" if view.alone else f"has {len(view.axes)} axes")
+        raise Refusal(f"has an input {'that is one vector a sequence' if view.alone else f'of {len(view.axes)} axes'}")
     of_time, of_batch, of_features = (real(view.axes[k]) for k in (steps, batch, 2))
     if (of_features != real(view.features)) if view.features else len(of_features) > 1:
         raise Refusal("has an input whose last axis is not the features in their order")
@@ -188,7 +188,7 @@ def _pool(node: Node) -> Value:
     """One of all steps, as convolutional networks do it: over all axes but two."""
     sizes = node.value.shape[2:]
     window, pads = node.attributes.get("kernel_shape", sizes), node.attributes.get("pads", ())
-    if tuple(window) != sizes or any(pads):
+    if tuple(window) != sizes or any(pads) or node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise Refusal(f"looks at windows of {tuple(window)} and not at all of {sizes}")
     return _over(node, [*range(2, len(node.value.axes))], keep=True)
 

@@ -104,6 +104,10 @@ def stacked(below: LSTMPlan, above: LSTMPlan, dropout: float = 0.0) -> LSTMPlan 
     """Two LSTMs as one of more layers, with dropout between them, if they are of one kind."""
     if above.options.input_size != below.options.output_size or above.dtype != below.dtype:
         return None
+    if isinstance(below.ways[0].h0, Start) != isinstance(above.ways[0].h0, Start):
+        return None
+    if "processing" in (below.options.outputs_in, above.options.outputs_in):
+        return None
     own = {"input_size": below.options.input_size, "num_layers": below.options.num_layers}
     if above.options.replaced(**own, dropout=below.options.dropout) != below.options:
         return None

@@ -19,6 +19,7 @@ from glasscell.convert.onnx.views import (
     real,
     runs_over,
     same_axes,
+    same_chain,
     with_axes,
 )
 from glasscell.layers import Dropout, FinalState, Function, Step, SwapHalves
@@ -173,7 +174,8 @@ def side_by_side(a: View, b: View, axis: int) -> View:
     """The features of two LSTMs that are the directions of one, joined along an axis."""
     if a.link is None or b.link is None:
         raise Refusal("joins inputs; a chain of layers has one")
-    if not (same_axes(a, b, axis) and is_features(a, axis) and is_features(b, axis)):
+    alike = (a.source, a.turned, a.time, a.lengths, a.alone) == (b.source, b.turned, b.time, b.lengths, b.alone)
+    if not (alike and same_axes(a, b, axis) and is_features(a, axis) and is_features(b, axis)):
         raise Refusal("joins what a chain of layers has not side by side")
     swapped = _first_lstm_is_reverse(a.link)
     link = _of_both(b.link, a.link) if swapped else _of_both(a.link, b.link)
@@ -200,7 +202,7 @@ def _of_both(forward: Link, back: Link) -> Link:
     while a is not None and b is not None and not isinstance(a.layer, LSTMPlan):
         above.append((a, _layer_of_both(a.layer, b.layer)))
         a, b = a.before, b.before
-    if a is None or b is None or a.before is not b.before:
+    if a is None or b is None or not same_chain(a.before, b.before):
         raise Refusal("joins the outputs of LSTMs that do not have the same input")
     link = replace(a, layer=both(a.layer, b.layer))
     for one, layer in reversed(above):

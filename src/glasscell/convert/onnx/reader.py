@@ -199,7 +199,8 @@ class _Reader:
         if not views and states:
             views, states = _of_states(states)
         if len(views) != 1:
-            raise ValueError(f"the graph has the outputs {', '.join(outputs) or 'none'}; expected one, and perhaps final states")
+            names = ", ".join(outputs) or "none"
+            raise ValueError(f"the graph has the outputs {names}; expected one, and perhaps final states")
         [(name, view)] = views.items()
         _check_output(name, view)
         links = chain(view.link)

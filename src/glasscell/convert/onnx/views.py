@@ -179,8 +179,11 @@ def reshaped(value: Value, target: Sequence[int], *, allow_zero: bool) -> Value:
 def unsqueezed(value: Value, places: Sequence[int]) -> Value:
     """New axes of size 1."""
     rank = len(value.axes) + len(places)
+    new = sorted({axis_of(k, rank) for k in places})
+    if len(new) != len(places):
+        raise Refusal(f"makes the axes {list(places)}")
     axes = list(value.axes)
-    for place in sorted({axis_of(k, rank) for k in places}):
+    for place in new:
         axes.insert(place, ())
     return with_axes(value, axes)
 
@@ -188,6 +191,20 @@ def unsqueezed(value: Value, places: Sequence[int]) -> Value:
 def runs_over(axis: Axis, atom: Atom | None) -> bool:
     """Whether an axis runs over this atom, and nothing else."""
     return atom is not None and (real(axis) == (atom,) or (atom.size == 1 and atom in axis and not real(axis)))
+
+
+def same_chain(a: Link | None, b: Link | None) -> bool:
+    """Whether two links are the ends of the same layers, even if one of these was made twice."""
+    while a is not b:
+        if a is None or b is None or a.layer != b.layer:
+            return False
+        a, b = a.before, b.before
+    return True
+
+
+def same_values(a: View, b: View) -> bool:
+    """Whether two views are of the same numbers."""
+    return same_chain(a.link, b.link) and (a.source, a.axes, a.turned) == (b.source, b.axes, b.turned)
 
 
 def same_axes(a: Value, b: Value, but: int) -> bool:

@@ -1,0 +1,249 @@
+"""A copy of the repository with a change planted, and the tests against it.
+
+A test run spends most of its time on loading NumPy, pytest, Hypothesis and PyTorch. So one process loads those, but
+never glasscell, and forks for each trial: the child imports glasscell from the changed copy, which it checks, runs
+pytest, and reports the first test that failed, and how. Only where there is a fork: Linux and macOS.
+"""
+
+import gc
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Trials run side by side: one thread each. Set before NumPy loads BLAS.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path("src/glasscell")
+ADDRESS_SPACE = 16 << 30  # bytes of a trial: a mutant that asks for more is refused by the system, and killed by that
+
+
+class Outcome(NamedTuple):
+    """What came of a trial.
+
+    `how` is "survived", or how it was noticed: an "assertion", another "exception" in a test, an "import" or collection
+    that failed, a "crash" of the process, or "time" that ran out.
+    """
+
+    how: str
+    test: str
+    message: str
+    seconds: float
+    passed: int
+    by_file: Mapping[str, float]
+
+    @property
+    def survived(self) -> bool:
+        """Whether nothing was noticed."""
+        return self.how == "survived"
+
+
+@dataclass
+class Trial:
+    """Changed files, as path under src/glasscell → text, and the tests that are to notice."""
+
+    changed: Mapping[str, str]
+    tests: Sequence[str]
+    timeout: float
+    subject: Any = None
+    stop_at_first: bool = True
+
+
+class Recorder:
+    """A pytest plugin that keeps the first failure."""
+
+    def __init__(self) -> None:
+        self.failure: tuple[str, str, str] | None = None
+        self.passed = 0
+        self.by_file: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """One phase of one test is over."""
+        report = yield
+        file = report.nodeid.split("::")[0]
+        self.by_file[file] = self.by_file.get(file, 0.0) + report.duration
+        self.passed += report.passed and report.when == "call"
+        if report.failed and self.failure is None:
+            error = call.excinfo
+            how = (
+                "assertion"
+                if error is None or error.errisinstance((AssertionError, pytest.fail.Exception))
+                else "exception"
+            )
+            name = "" if error is None else error.typename
+            self.failure = how, report.nodeid, f"{name}: {report.longreprtext.strip()[-600:]}"
+        return report
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A module is collected."""
+        if report.failed and self.failure is None:
+            self.failure = "import", report.nodeid, report.longreprtext.strip()[-400:]
+
+
+class Places:
+    """Copies of what the tests need, one for each trial that runs at the same time."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.paths = [folder / str(k) for k in range(number)]
+        for path in self.paths:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+            shutil.copy2(ROOT / "pyproject.toml", path)
+            for name in ("src", "tests"):
+                shutil.copytree(ROOT / name, path / name)
+
+    def text(self, file: str) -> str:
+        """A file as it was when the copies were made."""
+        return (self.paths[0] / PACKAGE / file).read_text("utf-8")
+
+
+def preload() -> None:
+    """Load what is slow to load; what is not installed is left out."""
+    for name in ("numpy.testing", "safetensors.numpy", "hypothesis", "torch", "onnx", "h5py"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            print(f"without {name.split('.')[0]}, and without the tests that need it")
+    gc.collect()
+    gc.freeze()  # or else a child's garbage collection would walk through all of PyTorch, and copy its memory
+    try:
+        from hypothesis import HealthCheck, Phase, settings  # noqa: PLC0415
+    except ImportError:
+        return
+    # The first failure will do: it is not made small, not kept, and not explained.
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("trial", database=None, phases=phases, suppress_health_check=list(HealthCheck))
+    settings.load_profile("trial")
+
+
+def run(trials: Iterable[Trial], places: Places) -> Iterator[tuple[Trial, Outcome]]:
+    """Run trials side by side, as many as there are places; yields each when it is over."""
+    if "glasscell" in sys.modules:
+        raise RuntimeError("glasscell is loaded already: trials would test that one")
+    free, running = list(places.paths), {}
+    trials = iter(trials)
+    try:
+        while True:
+            while free and (trial := next(trials, None)) is not None:
+                place = free.pop()
+                originals = {file: (place / PACKAGE / file).read_text("utf-8") for file in trial.changed}
+                _write(place, trial.changed)
+                running[_fork(place, trial)] = (trial, place, originals, time.monotonic())
+            if not running:
+                return
+            ended = [done for pid, (trial, *_, start) in running.items() if (done := _ended(pid, trial, start))]
+            if not ended:
+                time.sleep(0.02)
+            for pid, status in ended:
+                trial, place, originals, start = running.pop(pid)
+                _write(place, originals)
+                free.append(place)
+                yield trial, _outcome(place, status, time.monotonic() - start)
+    finally:
+        for pid in running:
+            _kill(pid)
+
+
+def _ended(pid: int, trial: Trial, start: float) -> tuple[int, int | None] | None:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        return pid, status
+    if time.monotonic() - start > trial.timeout:
+        _kill(pid)
+        return pid, None
+    return None
+
+
+def _kill(pid: int) -> None:
+    """The child and its own children: it leads a group."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _write(place: Path, files: Mapping[str, str]) -> None:
+    for file, text in files.items():
+        path = place / PACKAGE / file
+        path.write_text(text, "utf-8")
+        for compiled in path.parent.glob(
+            f"__pycache__/{path.stem}.*.pyc"
+        ):  # its check of time and size can be deceived
+            compiled.unlink()
+
+
+def _outcome(place: Path, status: int | None, seconds: float) -> Outcome:
+    if status is None:
+        return Outcome("time", "", f"still running after {seconds:.0f} s", seconds, 0, {})
+    try:
+        how, test, message, passed, by_file = json.loads((place / "report.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return Outcome("crash", "", f"the process ended with status {status}", seconds, 0, {})
+    return Outcome(how, test, message, seconds, passed, by_file)
+
+
+def _fork(place: Path, trial: Trial) -> int:
+    (place / "report.json").unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        report = _in_child(place, trial)
+        part = place / "report.part"
+        part.write_text(json.dumps(report), "utf-8")
+        part.replace(place / "report.json")
+    except BaseException:  # noqa: BLE001 - a fork must not return into its parent's code
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _in_child(place: Path, trial: Trial) -> tuple[str, str, str, int, dict[str, float]]:
+    log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, hard))
+    os.chdir(place)
+    source = place / "src"
+    os.environ |= {"PYTHONPATH": str(source), "HYPOTHESIS_STORAGE_DIRECTORY": str(place / "hypothesis")}
+    sys.path.insert(0, str(source))
+    sys.dont_write_bytecode = bool(trial.changed)  # a run without a change leaves the compiled tests to those after it
+    try:
+        import glasscell  # noqa: PLC0415
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+        return "import", "import glasscell", f"{type(error).__name__}: {error}", 0, {}
+    if not Path(glasscell.__file__).is_relative_to(source):
+        raise RuntimeError(f"glasscell came from {glasscell.__file__} and not from the changed copy")
+    recorder = Recorder()
+    stop = ["--exitfirst"] if trial.stop_at_first else []
+    options = ["-q", "--no-header", "--tb=short", "--assert=plain", "-p", "no:cacheprovider", *stop]
+    code = pytest.main([*options, *trial.tests], [recorder])
+    if recorder.failure is not None:
+        return *recorder.failure, recorder.passed, recorder.by_file
+    if code != pytest.ExitCode.OK:
+        return "crash", "", f"pytest ended with {code!r}", recorder.passed, recorder.by_file
+    return "survived", "", "", recorder.passed, recorder.by_file
