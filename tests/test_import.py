@@ -54,13 +54,13 @@ ROOMS = {
 
 # How others lay out weights stands below the layers, which are made from that and give it away; the readers and writers
 # of files beside it stand above the models.
-CODEC = {f"glasscell.convert.{name}" for name in ("codec", "torch_names", "keras_layers")} | {"glasscell.convert"}
+CODEC = ("glasscell.convert", "glasscell.convert.codec")
 
 
 def room_of(module):
     """core of glasscell.core.lstm."""
     parts = module.split(".")
-    if module in CODEC:
+    if module in CODEC or module.startswith("glasscell.convert.codec."):
         return "codec"
     return parts[1] if len(parts) > 1 else "__init__"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, CopyLSTM, LSTMState
-from glasscell.convert.torch_names import to_torch
+from glasscell.convert.codec.torch import to_torch
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.models import Workspace
 from glasscell.tasks import Copy, encode

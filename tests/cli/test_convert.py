@@ -5,7 +5,8 @@ import pytest
 
 import glasscell as gc
 from glasscell.cli import main
-from glasscell.convert import files, torch_files
+from glasscell.convert import files
+from glasscell.convert import torch as torch_files
 
 
 @pytest.fixture

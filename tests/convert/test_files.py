@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.convert import files, torch_files
+from glasscell.convert import files
+from glasscell.convert import torch as torch_files
 from glasscell.layers import FinalState, Step
 
 FORMATS = Path(__file__).parents[2].parent / "shared" / "conformance" / "formats"

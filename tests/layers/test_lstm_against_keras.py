@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.convert import keras_layers
-from glasscell.convert.keras_layers import KERAS_FUNCTIONS, KERAS_MERGES, keras_config, keras_function
+from glasscell.convert.codec import keras as keras_layers
+from glasscell.convert.codec.keras import KERAS_FUNCTIONS, KERAS_MERGES, keras_config, keras_function
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "conformance"
 CONFIGURATIONS = 84

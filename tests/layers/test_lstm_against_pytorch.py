@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.convert.torch_names import to_torch
+from glasscell.convert.codec.torch import to_torch
 
 CONFIGURATIONS = 125
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from glasscell.convert.state_dicts import Take
+    from glasscell.convert.torch.state_dicts import Take
 
 TAKE: "dict[str, Take]" = {"every": "every step", "last": "last step", "final": "final state"}
 

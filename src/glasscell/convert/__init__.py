@@ -5,11 +5,11 @@
 >>> gc.convert.save(model, "model.keras")  # doctest: +SKIP
 
 ``codec`` says as data how others lay out the weights of an LSTM, and stands below the layers; ``load`` and ``save``
-read and write whole files, and stand above the models. They, and the modules about one project each, are imported when
-they are asked for.
+read and write whole files, and stand above the models. They, and the rooms of one project each, are imported when they
+are asked for.
 """
 
 from glasscell.lazy import lazily
 
-MODULES = ("files", "keras", "onnx", "torch_files")
+MODULES = ("codec", "files", "keras", "onnx", "torch")
 __getattr__, __dir__ = lazily(__name__, {"load": "files", "save": "files"} | {name: name for name in MODULES})

@@ -6,10 +6,9 @@ from typing import Any, TypeVar, get_args
 
 from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint, StrPath
-from glasscell.convert import torch_files
+from glasscell.convert import torch
 from glasscell.convert.codec import check_shapes
-from glasscell.convert.state_dicts import Take, model_of
-from glasscell.convert.torch_names import check_torch_has, from_torch, to_torch
+from glasscell.convert.codec.torch import check_torch_has, from_torch, to_torch
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM
 from glasscell.models import CopyLSTM, Sequential
@@ -27,7 +26,7 @@ def load(
     path: StrPath,
     *,
     key: str | None = None,
-    take: Take | None = None,
+    take: torch.Take | None = None,
     config: Any = None,
     order: Sequence[str] | None = None,
 ) -> Model:
@@ -65,7 +64,7 @@ def load(
         if value is not None and kind not in OPTIONS[name]:
             raise ValueError(f"{name} is for {', '.join(OPTIONS[name])} files, and {path} is none")
     if take is not None:
-        one_of("take", take, get_args(Take))
+        one_of("take", take, get_args(torch.Take))
     if kind in ONNX:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
 
@@ -75,8 +74,8 @@ def load(
 
         model = keras.load(path, config=config, order=order)
     elif kind in TORCH:
-        content = torch_files.read(path)
-        model = _in_words(path, lambda: model_of(torch_files.state_dict(content, key), take=take or "every step"))
+        content = torch.read(path)
+        model = _in_words(path, lambda: torch.model_of(torch.state_dict(content, key), take=take or "every step"))
     else:
         model = _from_safetensors(path, take)
     return model
@@ -109,7 +108,7 @@ def save(model: Model, path: StrPath) -> None:
         else:
             model.save(path)
     elif kind in TORCH:
-        torch_files.write(_state_dict(model), path)
+        torch.write(_state_dict(model), path)
     else:
         chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
         if kind in ONNX:
@@ -144,10 +143,10 @@ def _state_dict(model: Model) -> dict[str, Array]:
     return model.to_torch()
 
 
-def _from_safetensors(path: StrPath, take: Take | None) -> Model:
+def _from_safetensors(path: StrPath, take: torch.Take | None) -> Model:
     entry, weights = checkpoint.read(path)
     if entry is None:
-        return _in_words(path, lambda: model_of(weights, take=take or "every step"))
+        return _in_words(path, lambda: torch.model_of(weights, take=take or "every step"))
     if take is not None:
         raise ValueError(f"take is for weights of PyTorch, and {path} says itself what it is")
     kind, config, weights = checkpoint.load(path)

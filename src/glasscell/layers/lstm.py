@@ -357,10 +357,10 @@ class LSTM:
         ValueError
             If nn.LSTM cannot compute this, naming what it lacks.
         """
-        from glasscell.convert import torch_names  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.convert.codec import torch  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        torch_names.check_torch_has(self.options.changed())
-        return torch_names.to_torch(self.parameters, self.options)
+        torch.check_torch_has(self.options.changed())
+        return torch.to_torch(self.parameters, self.options)
 
     @classmethod
     def from_torch(cls, state_dict: Mapping[str, ArrayLike], *, prefix: str = "", **options: Any) -> Self:
@@ -382,17 +382,18 @@ class LSTM:
         ValueError
             A weight that is missing, does not fit or does not belong to an LSTM, by name.
         """
-        from glasscell.convert import codec, torch_names  # noqa: PLC0415
+        from glasscell.convert import codec  # noqa: PLC0415
+        from glasscell.convert.codec import torch  # noqa: PLC0415
 
         weights = codec.part_of(state_dict, prefix)
         options.pop("batch_first", None)
         dtype, seed = options.pop("dtype", None), options.pop("seed", 0)
-        sizes = torch_names.torch_sizes(weights)
+        sizes = torch.torch_sizes(weights)
         for name in options.keys() & sizes.keys():
             if options[name] != sizes[name] and not (name == "proj_size" and not options[name] and not sizes[name]):
                 raise ValueError(f"{name} is {options[name]!r}; the weights say {sizes[name]!r}")
         lstm = cls(**{**sizes, **options}, dtype=codec.common_dtype(weights) if dtype is None else dtype, seed=seed)
-        torch_names.from_torch(weights, lstm.parameters, lstm.options)
+        torch.from_torch(weights, lstm.parameters, lstm.options)
         return lstm
 
     @classmethod
@@ -413,11 +414,11 @@ class LSTM:
         ValueError
             Weights that do not fit together, or a setting that cannot be represented, by name.
         """
-        from glasscell.convert import keras_layers  # noqa: PLC0415
+        from glasscell.convert.codec import keras  # noqa: PLC0415
 
-        options, dtype = keras_layers.keras_options(weights, config)
+        options, dtype = keras.keras_options(weights, config)
         lstm = cls(**options, dtype=dtype)
-        keras_layers.from_keras(weights, lstm.parameters, lstm.options)
+        keras.from_keras(weights, lstm.parameters, lstm.options)
         return lstm
 
     def to_keras(self) -> list[Array]:
@@ -428,9 +429,9 @@ class LSTM:
         ValueError
             If Keras has no such layer, naming what it lacks.
         """
-        from glasscell.convert import keras_layers  # noqa: PLC0415
+        from glasscell.convert.codec import keras  # noqa: PLC0415
 
-        return keras_layers.to_keras(self.parameters, self.options)
+        return keras.to_keras(self.parameters, self.options)
 
     def __repr__(self) -> str:
         changed = {name: value for name, value in self.options.changed().items() if not name.endswith("put_size")}

@@ -266,7 +266,7 @@ class CopyLSTM:
 
         A learned initial state, which nn.LSTM has not, keeps its names, such as ``lstm.initial_h_l0``.
         """
-        from glasscell.convert.torch_names import to_torch  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.convert.codec.torch import to_torch  # noqa: PLC0415 - not paid for by `import glasscell`
 
         lstm = {f"lstm.{name}": array for name, array in to_torch(self.lstm.parameters, self.lstm.options).items()}
         return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
@@ -318,7 +318,7 @@ class CopyLSTM:
     @classmethod
     def _from_torch(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
         from glasscell.convert.codec import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
-        from glasscell.convert.torch_names import from_torch  # noqa: PLC0415
+        from glasscell.convert.codec.torch import from_torch  # noqa: PLC0415
 
         task, sizes = Copy(**config["task"]), {name: value for name, value in config.items() if name != "task"}
         given = {name: array.shape for name, array in weights.items()}

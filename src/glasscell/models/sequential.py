@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint, StrPath
 from glasscell.convert.codec import check_shapes
-from glasscell.convert.torch_names import from_torch, to_torch
+from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Linear, LSTMState

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras_layers import KERAS_FUNCTIONS
+from glasscell.convert.codec.keras import KERAS_FUNCTIONS
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
 from glasscell.verify.cases import in_type, largest

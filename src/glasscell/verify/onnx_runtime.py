@@ -71,7 +71,7 @@ def errors(model: LSTM | Sequential, x: Any, lengths: Any) -> Errors:
     """How far ONNX Runtime's numbers are from ours."""
     import onnxruntime  # noqa: PLC0415 - optional
 
-    from glasscell.convert.onnx.writer import to_model  # noqa: PLC0415 - optional
+    from glasscell.convert.onnx.writing import to_model  # noqa: PLC0415 - optional
 
     model = in_type(model, np.float32) if isinstance(model, LSTM) else _in_float32(model)
     given = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)

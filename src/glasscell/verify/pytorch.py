@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.torch_names import check_torch_has, to_torch
+from glasscell.convert.codec.torch import check_torch_has, to_torch
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM
 from glasscell.verify.cases import Case, case, in_type, largest, norm_wise, random_lstm

@@ -20,12 +20,12 @@ FUNCTIONS = [
 
 @pytest.fixture(scope="module")
 def writer(onnx):
-    return importlib.import_module("glasscell.convert.onnx.writer")
+    return importlib.import_module("glasscell.convert.onnx.writing.writer")
 
 
 @pytest.fixture(scope="module")
 def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.reader")
+    return importlib.import_module("glasscell.convert.onnx.reading.reader")
 
 
 @pytest.fixture(scope="module")

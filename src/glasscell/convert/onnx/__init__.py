@@ -7,8 +7,8 @@ from glasscell.convert.onnx.operator import run_lstm
 
 if TYPE_CHECKING:
     from glasscell.convert.onnx.backend import Backend, is_compatible, prepare, run_model, run_node, supports_device
-    from glasscell.convert.onnx.reader import load
-    from glasscell.convert.onnx.writer import save
+    from glasscell.convert.onnx.reading import load
+    from glasscell.convert.onnx.writing import save
 
 __all__ = [
     "Backend",
@@ -30,8 +30,8 @@ LAZY = {
     "run_model": "backend",
     "run_node": "backend",
     "supports_device": "backend",
-    "load": "reader",
-    "save": "writer",
+    "load": "reading",
+    "save": "writing",
 }
 
 

@@ -1,16 +1,16 @@
-"""From our layers to those of a Keras model: the way back of :mod:`glasscell.convert.keras_reading`."""
+"""From our layers to those of a Keras model: the way back of :mod:`glasscell.convert.keras.reading`."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from glasscell.convert import keras_layers
 from glasscell.convert.codec import KERAS, encode
-from glasscell.convert.keras_chain import Chain, KerasLayer
-from glasscell.convert.keras_packing import Described
-from glasscell.convert.keras_reading import FUNCTIONS, MERGES, POOLS, merging
-from glasscell.convert.keras_weights import LSTM_WEIGHTS, Weights
+from glasscell.convert.codec import keras as codec
+from glasscell.convert.keras.chain import Chain, KerasLayer
+from glasscell.convert.keras.packing import Described
+from glasscell.convert.keras.reading import FUNCTIONS, MERGES, POOLS, merging
+from glasscell.convert.keras.weights import LSTM_WEIGHTS, Weights
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool, Step
 from glasscell.layers.options import LSTMOptions
@@ -140,7 +140,7 @@ class Writer:
     def _one(self, name: str, layer: LSTM, suffixes: list[str], I: int, final: FinalState | Step | None) -> None:
         """One LSTM of a stack."""
         options = layer.options.replaced(num_layers=1, dropout=0.0, input_size=I)
-        config: dict[str, Any] = keras_layers.keras_config(options) | {
+        config: dict[str, Any] = codec.keras_config(options) | {
             "return_sequences": final is None,
             "go_backwards": options.reverse,
         }
@@ -150,7 +150,7 @@ class Writer:
         if not options.bidirectional:
             self.add("LSTM", name, config, {"": weights[0]})
             return
-        ours = {ours: theirs for theirs, ours in keras_layers.KERAS_MERGES.items()}
+        ours = {ours: theirs for theirs, ours in codec.KERAS_MERGES.items()}
         merge = ours[options.merge] if final is None else self._merge(name, options)
         both = [_wrapped("LSTM", f"{way}_{name}", {**config, "go_backwards": way == "backward"}) for way in WAYS]
         wraps = {"merge_mode": merge, "layer": both[0], "backward_layer": both[1]}
@@ -193,7 +193,7 @@ def _function(name: str, layer: Function) -> tuple[str, str, dict[str, Any]]:
     for theirs, ours in FUNCTIONS.items():
         if ours == (layer.name,):
             return "Activation", name, {"activation": theirs}
-    return "Activation", name, {"activation": keras_layers.keras_name((layer.name, layer.alpha, layer.beta))}
+    return "Activation", name, {"activation": codec.keras_name((layer.name, layer.alpha, layer.beta))}
 
 
 def _check_final(options: LSTMOptions, final: FinalState | Step) -> None:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glasscell.convert.onnx.constants import MOST_AXES, Refusal, axis_of
-from glasscell.convert.onnx.plans import Plan, Way
+from glasscell.convert.onnx.reading.constants import MOST_AXES, Refusal, axis_of
+from glasscell.convert.onnx.reading.plans import Plan, Way
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from glasscell.convert.onnx.constants import Refusal, axis_of
-from glasscell.convert.onnx.lstm_nodes import both, half, merged, turned
-from glasscell.convert.onnx.plans import LSTMPlan, Plan
-from glasscell.convert.onnx.views import (
+from glasscell.convert.onnx.reading.constants import Refusal, axis_of
+from glasscell.convert.onnx.reading.lstm_nodes import both, half, merged, turned
+from glasscell.convert.onnx.reading.plans import LSTMPlan, Plan
+from glasscell.convert.onnx.reading.views import (
     Atom,
     Link,
     States,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glasscell.convert.onnx.constants import Attributes, Budget, Refusal
-from glasscell.convert.onnx.views import States, Value, View
+from glasscell.convert.onnx.reading.constants import Attributes, Budget, Refusal
+from glasscell.convert.onnx.reading.views import States, Value, View
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasscell.convert import torch_files, unpickling
-from glasscell.convert.torch_files import read, state_dict, write
+from glasscell.convert.torch import files as torch_files
+from glasscell.convert.torch import unpickling
+from glasscell.convert.torch.files import read, state_dict, write
 
 FORMATS = [False, True]  # legacy
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "conformance" / "formats"
+GOLDEN = Path(__file__).parents[3].parent / "shared" / "conformance" / "formats"
 DTYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 NEWER_DTYPES = ["bfloat16", "uint16", "uint32", "uint64"]  # read, and not written
 
@@ -304,7 +305,7 @@ def test_golden_files_as_pytorch_reads_them(torch):
 
 def test_pytorch_is_not_imported(file):
     write({"w": np.ones(2)}, file)
-    code = "import sys; from glasscell.convert import torch_files; torch_files.read(sys.argv[1])"
+    code = "import sys; from glasscell.convert import torch as torch_files; torch_files.read(sys.argv[1])"
     code += "; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code, file], check=True)
 

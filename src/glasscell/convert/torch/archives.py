@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
-from glasscell.convert.unpickling import FileError
+from glasscell.convert.torch.unpickling import FileError
 
 MAGIC = b"PK\x03\x04"
 ALIGNMENT = 64  # of what is in an entry, so that it can be used where it lies

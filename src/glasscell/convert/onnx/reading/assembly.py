@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import chain as in_turn
 from itertools import count
 
-from glasscell.convert.onnx.constants import Budget, Refusal
-from glasscell.convert.onnx.lstm_nodes import stacked
-from glasscell.convert.onnx.plans import EmbeddingPlan, LinearPlan, LSTMPlan, Plan, Start, WithWeights, built
-from glasscell.convert.onnx.views import Link, States, chain
+from glasscell.convert.onnx.reading.constants import Budget, Refusal
+from glasscell.convert.onnx.reading.lstm_nodes import stacked
+from glasscell.convert.onnx.reading.plans import EmbeddingPlan, LinearPlan, LSTMPlan, Plan, Start, WithWeights, built
+from glasscell.convert.onnx.reading.views import Link, States, chain
 from glasscell.layers import Dropout, Function
 from glasscell.models.sequential import Sequential
 

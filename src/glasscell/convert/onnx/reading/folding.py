@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from glasscell.convert.onnx.constants import (
+from glasscell.convert.onnx.reading.constants import (
     Attributes,
     Budget,
     Constant,

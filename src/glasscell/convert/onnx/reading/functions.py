@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from glasscell.convert.onnx.constants import Constant, Refusal, axis_of, decimal, known, scalar
-from glasscell.convert.onnx.layer_nodes import with_bias
-from glasscell.convert.onnx.node import Node, data
-from glasscell.convert.onnx.parts import as_features, made_one
-from glasscell.convert.onnx.plans import LinearPlan, weights_of
-from glasscell.convert.onnx.views import Link, States, Value, View, check_last_is_features, same_values
+from glasscell.convert.onnx.reading.constants import Constant, Refusal, axis_of, decimal, known, scalar
+from glasscell.convert.onnx.reading.layer_nodes import with_bias
+from glasscell.convert.onnx.reading.node import Node, data
+from glasscell.convert.onnx.reading.parts import as_features, made_one
+from glasscell.convert.onnx.reading.plans import LinearPlan, weights_of
+from glasscell.convert.onnx.reading.views import Link, States, Value, View, check_last_is_features, same_values
 from glasscell.layers import Function
 
 ACTIVATIONS = (

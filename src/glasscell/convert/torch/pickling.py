@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.convert.unpickling import DEPTH
+from glasscell.convert.torch.unpickling import DEPTH
 
 AnyArray: TypeAlias = NDArray[Any]
 

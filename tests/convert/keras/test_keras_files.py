@@ -10,7 +10,7 @@ import pytest
 
 from glasscell.convert import keras as files
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "conformance" / "formats"
+GOLDEN = Path(__file__).parents[3].parent / "shared" / "conformance" / "formats"
 SUFFIXES = [".keras", ".weights.h5", ".h5"]
 WITHIN = 1e-6
 

@@ -1,8 +1,8 @@
 """Whole graphs of ONNX: one that is a chain of layers becomes a :class:`glasscell.Sequential`.
 
 The graph is walked once, node by node. What depends on constants and sizes alone is computed; what an LSTM or a linear
-map does becomes a layer; what moves axes about is kept account of in :mod:`~glasscell.convert.onnx.views`; anything
-else is refused by the name of its node.
+map does becomes a layer; what moves axes about is kept account of in ``views``; anything else is refused by the name of
+its node.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import onnx
 from onnx import helper
 
 from glasscell.checkpoint import StrPath
-from glasscell.convert.onnx.assembly import assembled, check_all_states, check_starts
-from glasscell.convert.onnx.constants import MOST_AXES, Budget, Constant, Refusal, array_of
-from glasscell.convert.onnx.folding import FOLDED, folded
-from glasscell.convert.onnx.functions import FUNCTIONS, Partial
-from glasscell.convert.onnx.layer_nodes import LAYERS
-from glasscell.convert.onnx.moves import MOVES
-from glasscell.convert.onnx.node import Node
-from glasscell.convert.onnx.parts import as_features
-from glasscell.convert.onnx.views import Atom, Link, States, Value, View, chain, real
+from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
+from glasscell.convert.onnx.reading.constants import MOST_AXES, Budget, Constant, Refusal, array_of
+from glasscell.convert.onnx.reading.folding import FOLDED, folded
+from glasscell.convert.onnx.reading.functions import FUNCTIONS, Partial
+from glasscell.convert.onnx.reading.layer_nodes import LAYERS
+from glasscell.convert.onnx.reading.moves import MOVES
+from glasscell.convert.onnx.reading.node import Node
+from glasscell.convert.onnx.reading.parts import as_features
+from glasscell.convert.onnx.reading.views import Atom, Link, States, Value, View, chain, real
 from glasscell.models.sequential import Sequential
 
 STANDARD = ("", "ai.onnx")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert import keras_layers
 from glasscell.convert.codec import check_shapes
-from glasscell.convert.keras_chain import Chain, KerasLayer, layer_of, mapping, shortened
-from glasscell.convert.keras_weights import Weights
+from glasscell.convert.codec import keras as codec
+from glasscell.convert.keras.chain import Chain, KerasLayer, layer_of, mapping, shortened
+from glasscell.convert.keras.weights import Weights
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool
 from glasscell.models.sequential import Layer, Sequential
@@ -118,13 +118,13 @@ class Reader:
                     "with zero_output_for_mask and without return_sequences Keras gives 0 for a sequence that ends "
                     "masked, which cannot be represented"
                 )
-        options, _ = keras_layers.keras_options(arrays, given)
+        options, _ = codec.keras_options(arrays, given)
         self.takes(options["input_size"])
         back = not two and options.get("reverse", False)
         if not sequences:
             options["outputs_in"] = "time"
         ours = LSTM(**options, dtype=self.dtype, initializer="uniform")
-        keras_layers.from_keras(arrays, ours.parameters, ours.options)
+        codec.from_keras(arrays, ours.parameters, ours.options)
         self.add(layer, ours)
         if not sequences:
             self.add(layer, FinalState("both" if two else "reverse" if back else "forward"), "final")
@@ -227,7 +227,7 @@ def function_of(activation: Any, version: str) -> Function | None:
     """The function that an activation is; None for the one that changes nothing."""
     if isinstance(activation, str) and activation in FUNCTIONS:
         return Function(*FUNCTIONS[activation])
-    parts = keras_layers.keras_function(activation, version)
+    parts = codec.keras_function(activation, version)
     return None if parts == ("Affine", 1.0, 0.0) else Function(*parts)
 
 
@@ -250,7 +250,7 @@ def _bidirectional(layer: KerasLayer) -> tuple[dict[str, Any], str]:
     """The settings of the LSTM that runs both ways, and the way in which its outputs become one."""
     config = settings(layer, "merge_mode", "layer", "backward_layer")
     merge = config.get("merge_mode", "concat")
-    if not isinstance(merge, str) or merge not in keras_layers.KERAS_MERGES:
+    if not isinstance(merge, str) or merge not in codec.KERAS_MERGES:
         raise ValueError(f"merge_mode {shortened(merge)} cannot be represented; known are concat, sum, ave and mul")
     ways = [layer_of(entry) for entry in (config.get("layer"), config.get("backward_layer")) if entry is not None]
     for way, back in zip(ways, (False, True), strict=False):
@@ -275,7 +275,7 @@ def _of_both(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in config.items()
-        if name in shared or (name not in own and not keras_layers.KERAS_PASSED_OVER.fullmatch(name))
+        if name in shared or (name not in own and not codec.KERAS_PASSED_OVER.fullmatch(name))
     }
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glasscell.convert.onnx.constants import Attributes, Constant, Refusal, decimal
 from glasscell.convert.onnx.operator import settings_of
-from glasscell.convert.onnx.plans import LSTMPlan, Plan, Start, Way, weights_of
+from glasscell.convert.onnx.reading.constants import Attributes, Constant, Refusal, decimal
+from glasscell.convert.onnx.reading.plans import LSTMPlan, Plan, Start, Way, weights_of
 from glasscell.core.typing import Array
 from glasscell.core.variants import Variant
 from glasscell.layers import LSTMOptions

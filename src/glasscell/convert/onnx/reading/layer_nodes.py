@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glasscell.convert.onnx.constants import Constant, Refusal, axes_of, axis_of, decimal, known, scalar
-from glasscell.convert.onnx.lstm_nodes import Initial, lstm_plan, on_turned
-from glasscell.convert.onnx.node import Node, data
-from glasscell.convert.onnx.parts import Merge, as_features, check_in_time, merged_ways
-from glasscell.convert.onnx.plans import EmbeddingPlan, LinearPlan, Start, weights_of
-from glasscell.convert.onnx.views import (
+from glasscell.convert.onnx.reading.constants import Constant, Refusal, axes_of, axis_of, decimal, known, scalar
+from glasscell.convert.onnx.reading.lstm_nodes import Initial, lstm_plan, on_turned
+from glasscell.convert.onnx.reading.node import Node, data
+from glasscell.convert.onnx.reading.parts import Merge, as_features, check_in_time, merged_ways
+from glasscell.convert.onnx.reading.plans import EmbeddingPlan, LinearPlan, Start, weights_of
+from glasscell.convert.onnx.reading.views import (
     Atom,
     Link,
     States,

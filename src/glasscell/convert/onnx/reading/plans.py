@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glasscell.convert.codec import ONNX, OURS, Parts, decode, reorder
-from glasscell.convert.onnx.constants import Constant, Refusal
+from glasscell.convert.onnx.reading.constants import Constant, Refusal
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Linear, LSTMOptions
 from glasscell.models.sequential import Layer, Stateless

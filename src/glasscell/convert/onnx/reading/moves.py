@@ -9,11 +9,11 @@ from math import prod
 import numpy as np
 from onnx import helper
 
-from glasscell.convert.onnx.constants import Refusal, axes_of, axis_of, integers, known, ranges, split_places
-from glasscell.convert.onnx.layer_nodes import embedding
-from glasscell.convert.onnx.node import Node, data
-from glasscell.convert.onnx.parts import as_features, joined, picked, side_by_side, squeezed, taken
-from glasscell.convert.onnx.views import States, Value, View, reshaped, transposed, unsqueezed, with_axes
+from glasscell.convert.onnx.reading.constants import Refusal, axes_of, axis_of, integers, known, ranges, split_places
+from glasscell.convert.onnx.reading.layer_nodes import embedding
+from glasscell.convert.onnx.reading.node import Node, data
+from glasscell.convert.onnx.reading.parts import as_features, joined, picked, side_by_side, squeezed, taken
+from glasscell.convert.onnx.reading.views import States, Value, View, reshaped, transposed, unsqueezed, with_axes
 
 
 def _transpose(node: Node) -> Value:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from glasscell.convert.codec import ONNX, OURS, encode, reorder
-from glasscell.convert.onnx.graph import Graph
+from glasscell.convert.onnx.writing.graph import Graph
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, LSTMOptions
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras_chain import Chain, KerasLayer
-from glasscell.convert.keras_weights import NAMES, PARTS, Weights, numbered
+from glasscell.convert.keras.chain import Chain, KerasLayer
+from glasscell.convert.keras.weights import NAMES, PARTS, Weights, numbered
 from glasscell.core.typing import Array
 
 Described = list[tuple[KerasLayer, Weights]]

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from glasscell.convert.codec import as_weight
-from glasscell.convert.keras_chain import WEIGHTED, Chain, KerasLayer
-from glasscell.convert.keras_hdf5 import Dataset, Group
+from glasscell.convert.keras.chain import WEIGHTED, Chain, KerasLayer
+from glasscell.convert.keras.hdf5 import Dataset, Group
 from glasscell.core.typing import Array
 
 LSTM_WEIGHTS, DENSE_WEIGHTS, EMBEDDING_WEIGHTS = (

@@ -2,7 +2,7 @@
 
 ``torch.save`` writes a pickle that says how each tensor lies in a storage, and the storages beside it as raw numbers:
 since version 1.6 as entries of a zip archive, before that in one stream behind the pickle. The pickle is read by
-:mod:`glasscell.convert.unpickling`, which runs no code of the file's.
+:mod:`glasscell.convert.torch.unpickling`, which runs no code of the file's.
 """
 
 import math
@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from glasscell.checkpoint import StrPath, write_atomically
-from glasscell.convert import archives
-from glasscell.convert.pickling import STORAGES, AnyArray, Pickler
-from glasscell.convert.unpickling import DEPTH, Builder, FileError, Unpickler
+from glasscell.convert.torch import archives
+from glasscell.convert.torch.pickling import STORAGES, AnyArray, Pickler
+from glasscell.convert.torch.unpickling import DEPTH, Builder, FileError, Unpickler
 
 MAGIC, STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001  # how a stream begins
 

@@ -11,8 +11,8 @@ import onnx
 from onnx import helper
 
 from glasscell.checkpoint import StrPath, write_atomically
-from glasscell.convert.onnx.graph import Dims, Graph
-from glasscell.convert.onnx.lstm_writing import Written, write_lstm
+from glasscell.convert.onnx.writing.graph import Dims, Graph
+from glasscell.convert.onnx.writing.lstm import Written, write_lstm
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Step, SwapHalves
 from glasscell.layers.stateless import Pool
 from glasscell.models.sequential import Layer, Sequential

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from glasscell.checkpoint import StrPath, write_atomically
-from glasscell.convert import keras_hdf5
-from glasscell.convert.keras_chain import Chain, chain_of, parsed
-from glasscell.convert.keras_packing import Described, archive, older, weights_alone
-from glasscell.convert.keras_reading import model_of
-from glasscell.convert.keras_weights import ByClass, ByName, Source, group_at, read
-from glasscell.convert.keras_writing import chain_of_described, described
+from glasscell.convert.keras import hdf5
+from glasscell.convert.keras.chain import Chain, chain_of, parsed
+from glasscell.convert.keras.packing import Described, archive, older, weights_alone
+from glasscell.convert.keras.reading import model_of
+from glasscell.convert.keras.weights import ByClass, ByName, Source, group_at, read
+from glasscell.convert.keras.writing import chain_of_described, described
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
@@ -143,10 +143,10 @@ def _opened(content: bytes) -> tuple[Chain | None, Source]:
     if content.startswith(ZIP):
         metadata, config, weights = _entries(content)
         version = str(parsed(metadata, "metadata.json").get("keras_version"))
-        return chain_of(parsed(config, "config.json"), version), ByClass(keras_hdf5.File(weights).root)
-    if not content.startswith(keras_hdf5.SIGNATURE):
+        return chain_of(parsed(config, "config.json"), version), ByClass(hdf5.File(weights).root)
+    if not content.startswith(hdf5.SIGNATURE):
         raise ValueError("it is no file of Keras, neither a zip archive nor HDF5")
-    root = keras_hdf5.File(content).root
+    root = hdf5.File(content).root
     version = root.text("keras_version") or "1"  # as Keras takes it
     said = root.text("model_config")
     if said is not None:
@@ -163,7 +163,7 @@ def _entries(content: bytes) -> list[bytes]:
         sizes = [info.file_size for info in infos if info.filename == name]
         if len(sizes) != 1:
             raise ValueError(f"it has {len(sizes)} entries {name}; expected one")
-        if sizes[0] > keras_hdf5.EXPANSION * len(content) + keras_hdf5.ALLOWANCE:
+        if sizes[0] > hdf5.EXPANSION * len(content) + hdf5.ALLOWANCE:
             raise ValueError(f"its entry {name} would take {sizes[0]} bytes, far more than the file")
     return _of_archive(content, lambda archived: [archived.read(name) for name in ENTRIES])
 
@@ -191,7 +191,7 @@ def _given(config: StrPath | Mapping[str, Any] | Sequential) -> Chain:
     else:
         what, said = str(config), _read(config)
     try:
-        if isinstance(said, bytes) and said.startswith((ZIP, keras_hdf5.SIGNATURE)):
+        if isinstance(said, bytes) and said.startswith((ZIP, hdf5.SIGNATURE)):
             chain, _ = _opened(said)
         else:
             chain = chain_of(parsed(said, "it") if isinstance(said, bytes) else said)
