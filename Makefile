@@ -15,7 +15,7 @@ copy: $(VENV)/.copy   ## train an LSTM to copy binary sequences, and show that i
 	$(BIN)/glasscell copy $(ARGS)
 
 test: $(VENV)/.test   ## the test suite (comparisons with what is not installed are skipped, and said to be)
-	$(BIN)/python -m pytest $(ARGS)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX Runtime and Keras: a table
 	$(BIN)/glasscell verify $(ARGS)
