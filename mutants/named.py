@@ -256,7 +256,7 @@ BUGS = [
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
     bug(11, "fast code", (LSTM, "multiply(running_dc, f, running_dc)", "pass")),
-    bug(11, "general layer", (BACKPROP, "dc_prev + dc_new * f +", "dc_prev + dc_new +")),
+    bug(11, "general layer", (BACKPROP, "dc_prev = dc_prev + dc_new * f", "dc_prev = dc_prev + dc_new")),
     bug(
         12,
         "layer",

@@ -105,6 +105,12 @@ def test_the_import_loads_nothing_heavy():
     assert modules & set(heavy.split()) == set()
 
 
+def test_what_one_lstm_is_defined_by_loads_no_time_loop():
+    modules = loaded("import glasscell.core.variants")
+    assert "glasscell.core.variants.definition" in modules
+    assert not {"glasscell.core.variants.loop", "glasscell.core.variants.backprop"} & modules
+
+
 def test_the_public_names_exist():
     assert len(set(glasscell.__all__)) == len(glasscell.__all__)
     for name in glasscell.__all__:

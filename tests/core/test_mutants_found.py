@@ -298,6 +298,39 @@ def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
     assert not Noise(*(share if k == part else 1.0 for k in range(3))).silent
 
 
+# The general layer
+
+
+@pytest.mark.parametrize("layer_norm", [None, "haste", "tflite", "contrib"])
+def test_a_gradient_through_the_general_layer_may_fade_to_0(layer_norm, rng):
+    variant, (T, I, H, B) = Variant(layer_norm=layer_norm), (6, 2, 3, 4)
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in variant.shapes(I, H).items()}
+    tape = variants.forward(variant, weights, rng.normal(size=(T, I, B)).astype(np.float32))
+    d = rng.normal(size=(T, H, B)).astype(np.float32)
+    fading = d * np.float32(1e-38)
+    with np.errstate(all="raise"):
+        gradient = variants.backward(tape, fading)
+    expected = variants.backward(tape, d)
+    close = 1e-4 * np.abs(expected.dh0).max()
+    np.testing.assert_allclose(gradient.dh0 / np.float32(1e-38), expected.dh0, rtol=0, atol=close)
+
+
+def test_without_noise_the_states_are_what_the_step_gave_to_the_bit(rng):
+    """And not what is next to it: old + (new - old) is rounded."""
+    x, kernel, state = rng.normal(size=(5, 2, 4)), rng.normal(size=(12, 6)), rng.normal(size=(3, 4))
+    tape = variants.forward(Variant(), {"kernel": kernel}, x, state, state)
+    np.testing.assert_array_equal(tape.c, tape.new_c)
+    np.testing.assert_array_equal(tape.h, tape.o * tape.output)
+
+
+def test_lengths_may_change_after_the_forward_pass(rng):
+    x, lengths, dh = rng.normal(size=(4, 2, 3)), np.array([0, 2, 4]), rng.normal(size=(4, 3, 3))
+    tape = variants.forward(Variant(), {"kernel": rng.normal(size=(12, 6))}, x, lengths=lengths)
+    before = variants.backward(tape, dh)
+    lengths[:] = 3
+    np.testing.assert_array_equal(variants.backward(tape, dh).dx, before.dx)
+
+
 # First values
 
 

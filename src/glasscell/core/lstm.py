@@ -225,12 +225,12 @@ def backward(
     steps = iter(buffers.steps("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
     for end in range(T, 0, -length):
-        block = slice(max(0, end - length), end)
-        dz_block, dc_dh_block = factors[: end - block.start], dc_dh[: end - block.start]
-        _write_factors(tape, block, dz_block, dc_dh_block)
-        dc_block = repeat(None, len(dz_block)) if dc is None else dc[block][::-1]
+        n = min(length, end)
+        block, dz_block = slice(end - n, end), factors[:n]
+        _write_factors(tape, block, dz_block, dc_dh[:n])
+        dc_block = repeat(None, n) if dc is None else dc[block][::-1]
         for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
-            islice(steps, len(dz_block)), dh[block][::-1], dc_block, strict=True
+            islice(steps, n), dh[block][::-1], dc_block, strict=True
         ):
             add(dh_t, from_next, running_dh)
             multiply(running_dh, factor_c, through_h)
@@ -252,9 +252,9 @@ def _backward_views(tape: Tape, factors: Array, dc_dh: Array) -> Iterator[tuple[
     """From the last step to the first, block by block; every block uses the memory of `factors` and `dc_dh`."""
     by_pair = factors.reshape(len(factors), 2, 2, tape.H, tape.B)  # [i f] and [o g]
     for end in range(tape.T, 0, -len(factors)):
-        for t in reversed(range(max(0, end - len(factors)), end)):
-            k = t - max(0, end - len(factors))
-            yield factors[k], by_pair[k, 0], by_pair[k, 1], dc_dh[k], tape.f[t]
+        n = min(len(factors), end)
+        for k in reversed(range(n)):
+            yield factors[k], by_pair[k, 0], by_pair[k, 1], dc_dh[k], tape.f[end - n + k]
 
 
 def _steps_in_a_block(tape: Tape) -> int:

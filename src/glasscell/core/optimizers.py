@@ -10,7 +10,7 @@ Every ``update`` takes another learning rate for this once: that is how schedule
 """
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isinf, sqrt
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -239,8 +239,10 @@ def global_norm(gradient: Array) -> float:
     """The Euclidean norm of the whole gradient, also where its square leaves the range of the dtype."""
     wide = gradient.astype(np.float64, copy=False)
     norm = sqrt(float(np.dot(wide, wide)))
-    largest = float(np.abs(wide).max()) if norm == inf else 0.0
-    return largest * global_norm(wide / largest) if 0 < largest < inf else norm
+    if not isinf(norm):
+        return norm
+    largest = float(np.abs(wide).max())
+    return largest if isinf(largest) else largest * global_norm(wide / largest)
 
 
 def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:

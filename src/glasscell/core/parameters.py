@@ -107,5 +107,5 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int | None = None) 
     """
     columns = rows if columns is None else columns
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
-    q = q * np.where(np.diag(r) < 0, -1, 1)
+    q = q * np.copysign(1, np.diag(r))
     return q if rows >= columns else q.T

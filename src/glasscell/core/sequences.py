@@ -57,7 +57,7 @@ class Order(NamedTuple):
         done = self.done[:, None, :]
         if not len(steps):
             return steps.copy()
-        return np.where(done > 0, np.take_along_axis(steps, np.maximum(done - 1, 0), axis=0), steps.dtype.type(0))
+        return np.where(done > 0, np.take_along_axis(steps, done - 1, axis=0), steps.dtype.type(0))
 
     def in_time_backward(self, d_time: Array, *, repeat: bool = False) -> Array:
         """The adjoint of :meth:`in_time`."""

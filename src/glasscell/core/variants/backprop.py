@@ -96,7 +96,8 @@ def _step_backward(tape: Tape, slopes: _Slopes, t: int, W_h: Array, dh: Array, d
         dc_new = normalize_backward(_at(tape.of_c, t), tape.column("gain_c") * dc_new)
 
     di, df, dg = dc_new * g, dc_new * c_prev, dc_new * i
-    dc_prev = dc_prev + dc_new * f + _gate_backward(tape, slopes, t, "g", g, dg)
+    dc_prev = dc_prev + dc_new * f
+    _gate_backward(tape, slopes, t, "g", g, dg)  # sees no cell
     if variant.coupled != "forget":
         dc_prev += _gate_backward(tape, slopes, t, "i", i, di - df if variant.coupled else di)
     if variant.coupled != "input":
