@@ -463,6 +463,27 @@ def test_a_first_layer_that_goes_backwards_is_refused(keras):
         lstm_of(layer)
 
 
+@pytest.mark.parametrize("merge", KERAS_MERGES)
+def test_a_bidirectional_is_read_by_its_own_configuration(keras, merge, rng):
+    layer = keras.layers.Bidirectional(keras.layers.LSTM(4, "relu", return_sequences=True), merge_mode=merge)
+    layer.build((2, 5, 3))
+    ours = LSTM.from_keras(layer.get_weights(), **layer.get_config())
+    x = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(ours.forward(x)[0], layer(x).detach().numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_bidirectional_of_something_else_is_named(keras):
+    for wrapped, back, words in (
+        (keras.layers.GRU(4), None, "'GRU'"),
+        (keras.layers.LSTM(4), keras.layers.LSTM(4, "relu", go_backwards=True), "differ in activation"),
+        (keras.layers.LSTM(4, go_backwards=True), keras.layers.LSTM(4), "go_backwards"),
+    ):
+        layer = keras.layers.Bidirectional(wrapped, backward_layer=back)
+        layer.build((2, 5, 3))
+        with pytest.raises(ValueError, match=words):
+            LSTM.from_keras(layer.get_weights(), **layer.get_config())
+
+
 def test_weights_under_other_names_are_named():
     kernel, recurrent, bias = weights_of()
     with pytest.raises(ValueError, match="biases"):

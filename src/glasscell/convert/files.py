@@ -10,7 +10,7 @@ from glasscell.convert import torch
 from glasscell.convert.codec import check_shapes
 from glasscell.convert.codec.torch import check_torch_has, from_torch, to_torch
 from glasscell.core.typing import Array
-from glasscell.layers import LSTM
+from glasscell.layers import LSTM, Embedding, Masking
 from glasscell.models import CopyLSTM, Sequential
 from glasscell.models.sequential import layer_from_config
 from glasscell.validation import one_of
@@ -135,6 +135,8 @@ def _state_dict(model: Model) -> dict[str, Array]:
         return model.to_torch()
     chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
     for name, layer in zip(chain.names, chain.layers, strict=True):
+        if isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero):
+            raise ValueError(f"the layer {name!r} takes steps out of sequences, and PyTorch has no layer that does")
         if isinstance(layer, LSTM):
             try:
                 check_torch_has(layer.options.changed())

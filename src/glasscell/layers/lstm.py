@@ -375,7 +375,7 @@ class LSTM:
             Only the entries whose names begin with it are read: ``"encoder."`` for those of ``self.encoder``.
         **options
             What a state dict does not say: ``dropout``, and whatever else :class:`LSTM` takes. ``batch_first``, which
-            says how arrays are laid out there, is accepted; here they are ``(B, T, I)`` always.
+            says how arrays are laid out there, and ``device`` are accepted; here arrays are ``(B, T, I)`` always.
 
         Raises
         ------
@@ -386,8 +386,10 @@ class LSTM:
         from glasscell.convert.codec import torch  # noqa: PLC0415
 
         weights = codec.part_of(state_dict, prefix)
-        options.pop("batch_first", None)
+        for name in ("batch_first", "device"):
+            options.pop(name, None)
         dtype, seed = options.pop("dtype", None), options.pop("seed", 0)
+        dtype = str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype
         sizes = torch.torch_sizes(weights)
         for name in options.keys() & sizes.keys():
             if options[name] != sizes[name] and not (name == "proj_size" and not options[name] and not sizes[name]):

@@ -89,8 +89,9 @@ class Sequential:
             raise ValueError("a model needs a layer")
         if len(self.names) != len(self.layers) or len(set(self.names)) != len(self.names) or "" in self.names:
             raise ValueError(f"{len(self.layers)} layers need as many different names, and these are {self.names}")
+        beginnings = {name[:k] for name in self.names for k, letter in enumerate(name) if letter == "."}
         for name in self.names:
-            if any(other.startswith(f"{name}.") for other in self.names):
+            if name in beginnings:
                 raise ValueError(f"the name {name!r} is the beginning of another layer's")
         features, before = None, ""
         for name, layer in zip(self.names, self.layers, strict=True):
@@ -104,7 +105,7 @@ class Sequential:
                 if features not in (None, layer.input_size):
                     raise ValueError(f"{name!r} takes {layer.input_size} features, and {before!r} gives {features}")
                 features = layer.output_size
-            elif isinstance(layer, FinalState) and features and layer.directions == "both" and layer.keep != "both":
+            elif isinstance(layer, FinalState) and features and layer.halves:
                 features //= 2
             before = name
 

@@ -75,9 +75,9 @@ def random_lstm(rng: np.random.Generator, scale: float = 0.5, **options: Any) ->
     return lstm
 
 
-def in_type(lstm: LSTM, dtype: Any) -> LSTM:
-    """A copy of an LSTM in float32 or float64."""
-    copy = LSTM(**lstm.options.changed(), dtype=dtype)
+def in_type(lstm: LSTM, dtype: Any, **changes: Any) -> LSTM:
+    """A copy of an LSTM in float32 or float64, perhaps with other options."""
+    copy = LSTM(**{**lstm.options.changed(), **changes}, dtype=dtype)
     copy.parameters.vector[:] = lstm.parameters.vector
     return copy
 

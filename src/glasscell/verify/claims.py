@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import NamedTuple
 
 
@@ -70,9 +71,30 @@ def claims_of(
     ]
 
 
-def missing(against: str, package: str, whats: Iterable[tuple[str, float]]) -> list[Claim]:
-    """The rows of a side that is not installed."""
-    return [Claim(against, what, 0, None, bound, f"not installed: pip install {package}") for what, bound in whats]
+def unchecked(against: str, why: str, whats: Iterable[tuple[str, float]]) -> list[Claim]:
+    """The rows of a side that could not be asked."""
+    return [Claim(against, what, 0, None, bound, why) for what, bound in whats]
+
+
+def lacking(modules: Iterable[str], packages: str) -> str:
+    """Why one of these modules cannot be used, or nothing if all can.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        By their whole names.
+    packages : str
+        What to install for them.
+    """
+    for module in modules:
+        top = module.split(".")[0]
+        try:
+            import_module(top)
+            import_module(module)
+        except Exception as error:  # noqa: BLE001 - what is there may be damaged in any way
+            absent = isinstance(error, ModuleNotFoundError) and error.name == top
+            return f"not installed: pip install {packages}" if absent else f"{top} cannot be loaded: {error}"
+    return ""
 
 
 def _worst(errors: list[float]) -> float:

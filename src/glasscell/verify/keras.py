@@ -12,7 +12,7 @@ from glasscell.convert.codec.keras import KERAS_FUNCTIONS
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
 from glasscell.verify.cases import in_type, largest
-from glasscell.verify.claims import Claim, Errors, claims_of, missing
+from glasscell.verify.claims import Claim, Errors, claims_of, lacking, unchecked
 
 AGAINST, PACKAGE = "Keras", "keras (and torch, jax or tensorflow)"
 WHATS = {"values": ("outputs and final states, float32", 1e-6)}
@@ -30,37 +30,30 @@ def model_claims(model: LSTM | Sequential, x: Any) -> list[Claim]:
 
 
 def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Claim]:
-    if _keras() is None:
-        return missing(AGAINST, PACKAGE, whats.values())
+    _choose_backend()
+    if why := lacking(["keras.layers"], PACKAGE):
+        return unchecked(AGAINST, why, whats.values())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras and its backends have some of their own
             return claims_of(AGAINST, runs, whats)
-    except ValueError as error:
-        return [Claim(AGAINST, what, 0, None, bound, str(error)) for what, bound in whats.values()]
+    except (ValueError, ImportError) as error:  # what Keras has not, or h5py, which files need
+        return unchecked(AGAINST, str(error), whats.values())
 
 
-def _keras() -> Any:
-    """Keras on a backend that is installed, or None."""
+def _choose_backend() -> None:
+    """One that is installed, unless the user chose."""
     import os  # noqa: PLC0415
-    from importlib.util import find_spec  # noqa: PLC0415
 
-    if find_spec("keras") is None:
-        return None
     if "KERAS_BACKEND" not in os.environ:
-        backends = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
-        found = [name for name, package in backends.items() if find_spec(package)]
-        if not found:
-            return None
-        os.environ["KERAS_BACKEND"] = found[0]
-    import keras  # noqa: PLC0415 - optional
-
-    return keras
+        found = next((name for name in ("torch", "jax", "tensorflow") if not lacking([name], name)), None)
+        os.environ |= {"KERAS_BACKEND": found} if found else {}
 
 
 def drawn_errors(rng: np.random.Generator) -> Errors:
     """A random Keras layer, and ours of its weights and settings."""
-    keras = _keras()
+    import keras  # noqa: PLC0415 - optional
+
     I, H, B, T = (int(size) for size in rng.integers((1, 2, 1, 2), (6, 7, 5, 9)))
     names = list(KERAS_FUNCTIONS)
     settings = {
@@ -93,9 +86,10 @@ def file_errors(model: LSTM | Sequential, x: Any) -> Errors:
     from pathlib import Path  # noqa: PLC0415
     from tempfile import TemporaryDirectory  # noqa: PLC0415
 
+    import keras  # noqa: PLC0415 - optional
+
     from glasscell.convert import keras as files  # noqa: PLC0415 - optional
 
-    keras = _keras()
     if isinstance(model, LSTM):
         model = in_type(model, np.float32)
     with TemporaryDirectory() as folder:

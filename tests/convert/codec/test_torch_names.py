@@ -76,6 +76,20 @@ def test_pytorch_computes_the_same(way, I, H, L, torch, rng):
         np.testing.assert_allclose(a, b.detach().numpy(), rtol=0, atol=1e-12)
 
 
+def test_tensors_of_every_kind_are_weights(torch, rng):
+    """Those that are trained, and those of a type that NumPy has not; and a type by PyTorch's name for it."""
+    module = torch.nn.LSTM(3, 4, bidirectional=True)
+    weights = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
+    ours = LSTM.from_torch(dict(module.named_parameters()), dtype=torch.float64, device="cpu")
+    assert ours.dtype == np.float64
+    np.testing.assert_array_equal(ours.to_torch()["weight_hh_l0_reverse"], weights["weight_hh_l0_reverse"])
+    half = LSTM.from_torch(module.bfloat16().state_dict())
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half.to_torch()["weight_ih_l0"], weights["weight_ih_l0"], rtol=2**-8, atol=0)
+    with pytest.raises(TypeError, match=r"this is a LSTM; give its weights: module.state_dict\(\)"):
+        LSTM.from_torch(module)
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [

@@ -305,6 +305,34 @@ def test_so_does_an_export_of_the_other_exporter(torch, reader, tmp_path, name):
         assert_computes_the_same(model, torch, module, name, example(torch, name, 3)[0])
 
 
+def test_weights_may_lie_beside_the_model(torch, reader, tmp_path):
+    """As the exporter puts them there by itself."""
+    pytest.importorskip("onnxscript", reason="onnxscript, which the exporter needs, is not installed")
+    torch.manual_seed(0)
+    module, inputs = torch.nn.LSTM(I, 64, batch_first=True).eval(), (torch.randn(2, 5, I),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, inputs, tmp_path / "m.onnx", dynamo=True, external_data=True, verbose=False)
+    assert (tmp_path / "m.onnx.data").stat().st_size > 0
+    assert_computes_the_same(reader.load(tmp_path / "m.onnx"), torch, module, "large", inputs)
+
+
+def test_a_size_that_the_exporter_wrote_for_an_open_one(torch, reader, tmp_path):
+    """Time is open, and a Reshape in the same file says that it is the example's: only the first can be meant."""
+    pytest.importorskip("onnxscript", reason="onnxscript, which the exporter needs, is not installed")
+    torch.manual_seed(0)
+    module = torch.nn.LSTM(I, H, bidirectional=True).eval()
+    auto = torch.export.Dim.AUTO
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shapes = ({0: auto, 1: auto},)
+        program = torch.onnx.export(module, (torch.randn(6, 3, I),), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    program.save(tmp_path / "m.onnx")
+    x = torch.randn(9, 2, I)
+    y = reader.load(tmp_path / "m.onnx")(x.numpy().swapaxes(0, 1)).swapaxes(0, 1)
+    np.testing.assert_allclose(y, module(x)[0].detach().numpy(), rtol=0, atol=ATOL)
+
+
 @pytest.mark.parametrize(
     ("name", "layers"),
     {

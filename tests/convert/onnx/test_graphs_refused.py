@@ -348,6 +348,49 @@ def test_tensors_whose_shape_is_not_that_of_their_bytes_are_refused(onnx, reader
             reader.from_model(graph([N("Constant", "", "t", {"value": tensor}), N("Add", "x t", "y")]))
 
 
+def test_numbers_in_other_files_are_those_of_the_file_beside(onnx, reader, graph, weights, tmp_path):
+    """Each of its own bytes at most once, of its real size, and no file elsewhere."""
+    from onnx.external_data_helper import set_external_data  # noqa: PLC0415 - optional
+
+    (tmp_path / "inner").mkdir()
+    path, data, outside = tmp_path / "inner" / "m.onnx", tmp_path / "inner" / "data", tmp_path / "outside"
+
+    def loaded(*, again=False, **said):
+        model = graph([*STEPS, N("Transpose", "z", "y", {"perm": [1, 0, 2]})], weights())
+        tensor = next(t for t in model.graph.initializer if t.name == "W")
+        W = onnx.numpy_helper.to_array(tensor).tobytes()
+        for file in (data, outside):
+            file.write_bytes(W)
+        set_external_data(tensor, **{"location": "data", "offset": 0, "length": len(W)} | said)
+        tensor.ClearField("raw_data")
+        if again:
+            model.graph.initializer.append(onnx.TensorProto.FromString(tensor.SerializeToString()))
+            model.graph.initializer[-1].name = "again"
+        path.write_bytes(model.SerializeToString())
+        return reader.load(path)
+
+    assert loaded().layers
+    (tmp_path / "inner" / "link").symlink_to(outside)
+    for said, words in (
+        ({"location": "../outside"}, r"in '\.\./outside'; read are only files in the model's own folder"),
+        ({"location": str(outside)}, "read are only files in the model's own folder"),
+        ({"location": ".."}, "no such file beside"),
+        ({"location": ""}, "read are only files"),
+        ({"location": "link"}, "no such file beside the model"),
+        ({"location": "nothing"}, "no such file beside the model"),
+        ({"offset": 8}, "from byte 8 of 'data', which has"),
+        ({"offset": -8}, "'-8' where a number of bytes should be"),
+        ({"length": 2**60}, "which has"),
+        ({"length": 4}, "which has"),
+    ):
+        with pytest.raises(ValueError, match=f"the tensor 'W' .*{words}"):
+            loaded(**said)
+    with pytest.raises(
+        ValueError, match="the tensor 'again' and those before it have more bytes in 'data' than it has"
+    ):
+        loaded(again=True)
+
+
 ROWS, COLUMN, ONE = np.zeros((1, 100_000), np.float32), np.zeros((100_000, 1), np.float32), np.zeros(1, np.float32)
 FAR = np.array([2**40])
 BOMBS = {

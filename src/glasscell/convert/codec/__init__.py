@@ -5,7 +5,7 @@ from other layouts and give theirs away; the readers and writers of files beside
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,6 +75,8 @@ def reorder(rows: Array, of: Sequence[str], to: Sequence[str]) -> Array:
 
 def part_of(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict[str, Array]:
     """The entries whose names begin with a prefix, without it, as arrays of real numbers."""
+    if callable(getattr(state_dict, "state_dict", None)):
+        raise TypeError(f"this is a {type(state_dict).__name__}; give its weights: module.state_dict()")
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"a state dict is a mapping of names to arrays, and this is a {type(state_dict).__name__}")
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
@@ -100,8 +102,12 @@ def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
             raise ValueError(f"the weight {name!r} {given[name]} does not belong to this model")
 
 
-def as_weight(name: str, value: ArrayLike) -> Array:
+def as_weight(name: str, value: Any) -> Array:
     """A weight as an array of float32 or float64, if it is one of finite real numbers."""
+    if callable(getattr(value, "detach", None)):  # a tensor of PyTorch's: NumPy may not look into one that is trained,
+        value = value.detach().cpu()
+        if str(value.dtype).endswith("bfloat16"):  # and has no such type
+            value = value.float()
     try:
         given = np.asarray(value)
     except (TypeError, RuntimeError) as error:  # a tensor that NumPy cannot look into

@@ -55,7 +55,7 @@ def keras_function(given: Any, keras_version: str = "3") -> tuple[Any, ...]:
 
 def keras_options(weights: Any, config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """The options of an LSTM, and its dtype, from the weights and the configuration of a Keras layer."""
-    given = dict(config)
+    given = _of_bidirectional(config) if "layer" in config else dict(config)
     merge = given.pop("bidirectional", None) or given.pop("merge_mode", None)
     merge = "concat" if merge is True else merge
     ways = _keras_ways(weights, two=merge is not None)
@@ -95,6 +95,45 @@ def keras_options(weights: Any, config: Mapping[str, Any]) -> tuple[dict[str, An
         elif not KERAS_PASSED_OVER.fullmatch(name):
             raise ValueError(f"the setting {name}={value!r} of Keras cannot be represented")
     return options, dtype
+
+
+def _of_bidirectional(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that both directions of a Bidirectional share, and its merge mode."""
+    given = dict(config)
+    entries = [given.pop("layer"), given.pop("backward_layer", None)]
+    ways: list[Mapping[str, Any]] = []
+    for entry in filter(None, entries):
+        kind, own = (entry.get("class_name"), entry.get("config")) if isinstance(entry, Mapping) else (None, None)
+        if kind != "LSTM" or not isinstance(own, Mapping):
+            raise ValueError(f"a Bidirectional of a {kind!r} cannot be represented; of an 'LSTM' it can")
+        ways.append(own)
+    return {**given, **shared_settings(ways), "merge_mode": given.get("merge_mode", "concat")}
+
+
+def shared_settings(ways: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the configurations of the forward and, if it has one, the backward LSTM say of what is computed.
+
+    Raises
+    ------
+    ValueError
+        If the one runs back, or the other does not, or they differ in anything else.
+    """
+    for way, back in zip(ways, (False, True), strict=False):
+        if way.get("go_backwards", back) != back:
+            raise ValueError(f"go_backwards of {way.get('name', 'a layer')!r} is {not back}; expected {back}")
+    own = {"go_backwards", "zero_output_for_mask", "dtype"}  # in both directions outputs of masked steps are 0
+    said = [
+        {
+            name: value
+            for name, value in way.items()
+            if name in ("return_sequences", "return_state") or not (name in own or KERAS_PASSED_OVER.fullmatch(name))
+        }
+        for way in ways
+    ]
+    if any(one != said[0] for one in said):
+        differing = sorted(name for name in said[0].keys() | said[-1].keys() if said[0].get(name) != said[-1].get(name))
+        raise ValueError(f"its directions differ in {', '.join(differing)}, which cannot be represented")
+    return said[0]
 
 
 def from_keras(weights: Any, parameters: Parameters, options: "LSTMOptions") -> None:

@@ -26,6 +26,7 @@ TORCH_OPTIONS = {
     "proj_size",
     "dropout",
     "learn_initial_state",
+    "masked_outputs",  # what stands where a sequence has no step: nothing that is computed from steps sees it
 }
 
 

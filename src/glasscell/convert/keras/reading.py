@@ -29,9 +29,6 @@ PASSED_OVER = re.compile(
 POLICIES = {"float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}
 POOLS = {"GlobalAveragePooling1D": "mean", "GlobalMaxPooling1D": "max"}
 
-# A sum and a mean of the final states of both directions, as a Linear layer of which nothing is learned: the factors.
-MERGES = {"sum": 1.0, "ave": 0.5}
-
 
 def model_of(chain: Chain, weights: list[Weights]) -> Sequential:
     """The model of a chain of Keras' layers, of float64 if any weight is."""
@@ -102,7 +99,7 @@ class Reader:
         if not self.timed:
             raise ValueError("it takes sequences, and what stands before it gives none")
         two = layer.kind == "Bidirectional"
-        config, merge = _bidirectional(layer) if two else (dict(layer.config), None)
+        config, merge = _bidirectional(layer) if two else (dict(layer.config), "")
         config.pop("dtype", None)
         sequences = truth("return_sequences", config.pop("return_sequences", False))
         config.pop("return_state", None)
@@ -127,12 +124,11 @@ class Reader:
         codec.from_keras(arrays, ours.parameters, ours.options)
         self.add(layer, ours)
         if not sequences:
-            self.add(layer, FinalState("both" if two else "reverse" if back else "forward"), "final")
+            final: dict[str, Any] = {"directions": "reverse" if back else "forward"}
+            if two:
+                final = {"directions": "both", "merge": codec.KERAS_MERGES[merge]}
+            self.add(layer, FinalState(**final), "final")
             self.masked = self.timed = False
-            if merge in MERGES:
-                self.add(layer, merging(merge, ours.hidden_size, self.dtype), "merge")
-            elif merge not in (None, "concat"):
-                raise ValueError(f"merge_mode {merge!r} of final states cannot be represented; concat, sum and ave can")
 
     def dense(self, layer: KerasLayer, weights: Weights) -> None:
         """A Dense, also of every step, and its activation."""
@@ -239,13 +235,6 @@ def settings(layer: KerasLayer, *known: str) -> dict[str, Any]:
     return layer.config
 
 
-def merging(merge: str, H: int, dtype: np.dtype[np.floating]) -> Linear:
-    """The sum or mean of two vectors that lie side by side."""
-    linear = Linear(2 * H, H, bias=False, dtype=dtype)
-    linear.parameters["weight"][:] = MERGES[merge] * np.tile(np.eye(H), 2)
-    return linear
-
-
 def _bidirectional(layer: KerasLayer) -> tuple[dict[str, Any], str]:
     """The settings of the LSTM that runs both ways, and the way in which its outputs become one."""
     config = settings(layer, "merge_mode", "layer", "backward_layer")
@@ -253,30 +242,11 @@ def _bidirectional(layer: KerasLayer) -> tuple[dict[str, Any], str]:
     if not isinstance(merge, str) or merge not in codec.KERAS_MERGES:
         raise ValueError(f"merge_mode {shortened(merge)} cannot be represented; known are concat, sum, ave and mul")
     ways = [layer_of(entry) for entry in (config.get("layer"), config.get("backward_layer")) if entry is not None]
-    for way, back in zip(ways, (False, True), strict=False):
+    for way in ways:
         if way.kind != "LSTM":
             raise ValueError(f"its layer {way.name!r} is a {way.kind}; expected an LSTM")
         _check_policy(way.config.get("dtype"))
-        if way.config.get("go_backwards", back) != back:
-            raise ValueError(
-                f"go_backwards of {way.name!r} is {shortened(way.config['go_backwards'])}; expected {back}"
-            )
-    said = [_of_both(way.config) for way in ways]
-    if not ways or any(one != said[0] for one in said):
-        differing = sorted(name for name in said[0].keys() | said[-1].keys() if said[0].get(name) != said[-1].get(name))
-        raise ValueError(f"its directions differ in {', '.join(differing)}, which cannot be represented")
-    return said[0], merge
-
-
-def _of_both(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of one direction that both share; outputs where steps are masked are 0 in any case."""
-    own = {"go_backwards", "zero_output_for_mask", "dtype"}
-    shared = {"return_sequences", "return_state"}
-    return {
-        name: value
-        for name, value in config.items()
-        if name in shared or (name not in own and not codec.KERAS_PASSED_OVER.fullmatch(name))
-    }
+    return codec.shared_settings([way.config for way in ways]), merge
 
 
 def _ordered(weights: Mapping[str, Array]) -> list[Array]:

@@ -56,7 +56,9 @@ def array_of(tensor: onnx.TensorProto) -> Constant:
     """The numbers of a tensor, if they are all in the file."""
     name, shape = f"the tensor {tensor.name!r}", tuple(tensor.dims)
     if tensor.data_location == TYPES.EXTERNAL or tensor.external_data:
-        raise ValueError(f"{name} keeps its numbers in another file; save the model as one file")
+        raise ValueError(
+            f"{name} keeps its numbers in another file, and only weights of a model that is loaded from a file may"
+        )
     if tensor.data_type not in FIELDS:
         raise ValueError(f"{name} is of the type {type_name(tensor.data_type)}, which is none of plain numbers")
     if len(shape) > MOST_AXES or any(size < 0 for size in shape):

@@ -21,6 +21,7 @@ from onnx import helper
 
 from glasscell.checkpoint import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
+from glasscell.convert.onnx.reading.beside import bring_in
 from glasscell.convert.onnx.reading.constants import MOST_AXES, Budget, Constant, Refusal, array_of
 from glasscell.convert.onnx.reading.folding import FOLDED, folded
 from glasscell.convert.onnx.reading.functions import FUNCTIONS, Partial
@@ -52,6 +53,7 @@ def load(path: StrPath) -> Sequential:
     Parameters
     ----------
     path : path
+        Weights may lie in files beside it.
 
     Returns
     -------
@@ -75,6 +77,7 @@ def load(path: StrPath) -> Sequential:
     except Exception as error:  # noqa: BLE001 - protobuf's own kinds of error
         raise ValueError(f"{file} is not a complete ONNX file: {error}") from None
     try:
+        bring_in(model, file.parent)
         return from_model(model)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None

@@ -155,6 +155,15 @@ def transposed(value: Value, order: Sequence[int]) -> Value:
 def reshaped(value: Value, target: Sequence[int], *, allow_zero: bool) -> Value:
     """Neighbouring atoms grouped anew."""
     wanted = [value.shape[k] if size == 0 and not allow_zero else size for k, size in enumerate(target)]
+    first = value.axes[0] if value.axes else ()
+    if (
+        len(first) == 1
+        and first[0].open
+        and wanted[0] > 0
+        and wanted[1:2] == [-1]
+        and len(wanted) == len(value.axes) - 1
+    ):
+        wanted[0] = first[0].size  # (6, -1, 8) of (T, B, 2, 4): PyTorch's exporter wrote its example's T for any
     if -1 in wanted:
         rest = prod(size for size in wanted if size != -1)
         wanted[wanted.index(-1)] = prod(value.shape) // rest if rest else 0
