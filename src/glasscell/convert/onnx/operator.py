@@ -229,10 +229,10 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]], settings: Settings) -> tup
             f"hidden_size is {settings.hidden_size}, and R has shape {arrays['R'].shape}; expected (D, 4H, H)"
         )
     sizes |= {"D": len(settings.reverse), "H": H, "3H": 3 * H, "4H": 4 * H, "8H": 8 * H}
-    for name, array in arrays.items():
+    for name in ("R", *arrays):  # H is R's
         expected = tuple(sizes[letter] for letter in letters[name])
-        if array.shape != expected:
-            raise ValueError(f"{name} has shape {array.shape}; expected {_tuple(letters[name])} = {expected}")
+        if arrays[name].shape != expected:
+            raise ValueError(f"{name} has shape {arrays[name].shape}; expected {_tuple(letters[name])} = {expected}")
     return sizes["T"], sizes["N"], sizes["I"], H
 
 
