@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify lint format notebook pictures bars bench clean
+.PHONY: help copy test verify mutants lint format notebook pictures bars bench clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,6 +19,10 @@ test: $(VENV)/.test   ## the test suite (comparisons with what is not installed 
 
 verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX Runtime and Keras: a table
 	$(BIN)/glasscell verify $(ARGS)
+
+mutants: $(VENV)/.mutants ## plant bugs into core/: does the test suite find them? (half an hour; ARGS=--resume goes on)
+	$(BIN)/python mutants/run_named.py
+	$(BIN)/python mutants/run_generated.py $(ARGS)
 
 lint: $(VENV)/.lint   ## formatting, style and types
 	$(BIN)/ruff format --check .
@@ -69,4 +73,8 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 $(VENV)/.peers: $(VENV)/.test
 	$(PIP) install 'torch==2.13.0'
 	$(PIP) install --group peers
+	@touch $@
+
+$(VENV)/.mutants: $(VENV)/.peers
+	$(PIP) install --group mutants
 	@touch $@

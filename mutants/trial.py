@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,8 +42,6 @@ class Outcome(NamedTuple):
     test: str
     message: str
     seconds: float
-    passed: int
-    by_file: Mapping[str, float]
 
     @property
     def survived(self) -> bool:
@@ -59,41 +57,19 @@ class Trial:
     tests: Sequence[str]
     timeout: float
     subject: Any = None
-    stop_at_first: bool = True
 
 
 class Recorder:
     """A pytest plugin that keeps the first failure."""
 
-    def __init__(self) -> None:
-        self.failure: tuple[str, str, str] | None = None
-        self.passed = 0
-        self.by_file: dict[str, float] = {}
+    failure: tuple[str, str, str] | None = None
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """One phase of one test is over."""
-        report = yield
-        file = report.nodeid.split("::")[0]
-        self.by_file[file] = self.by_file.get(file, 0.0) + report.duration
-        self.passed += report.passed and report.when == "call"
-        if report.failed and self.failure is None:
-            error = call.excinfo
-            how = (
-                "assertion"
-                if error is None or error.errisinstance((AssertionError, pytest.fail.Exception))
-                else "exception"
-            )
-            name = "" if error is None else error.typename
-            self.failure = how, report.nodeid, f"{name}: {report.longreprtext.strip()[-600:]}"
-        return report
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A module is collected."""
-        if report.failed and self.failure is None:
-            self.failure = "import", report.nodeid, report.longreprtext.strip()[-400:]
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any], report: pytest.CollectReport | pytest.TestReport):
+        """A test failed, or a module could not be collected."""
+        if self.failure is None:
+            asserted = call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
+            how = "assertion" if asserted else "exception" if isinstance(report, pytest.TestReport) else "import"
+            self.failure = how, report.nodeid, f"{call.excinfo.typename}: {report.longreprtext.strip()[-600:]}"
 
 
 class Places:
@@ -102,11 +78,10 @@ class Places:
     def __init__(self, folder: Path, number: int) -> None:
         self.paths = [folder / str(k) for k in range(number)]
         for path in self.paths:
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(parents=True)
+            path.mkdir()
             shutil.copy2(ROOT / "pyproject.toml", path)
             for name in ("src", "tests"):
-                shutil.copytree(ROOT / name, path / name)
+                shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def text(self, file: str) -> str:
         """A file as it was when the copies were made."""
@@ -122,10 +97,8 @@ def preload() -> None:
             print(f"without {name.split('.')[0]}, and without the tests that need it")
     gc.collect()
     gc.freeze()  # or else a child's garbage collection would walk through all of PyTorch, and copy its memory
-    try:
-        from hypothesis import HealthCheck, Phase, settings  # noqa: PLC0415
-    except ImportError:
-        return
+    from hypothesis import HealthCheck, Phase, settings  # noqa: PLC0415
+
     # The first failure will do: it is not made small, not kept, and not explained.
     phases = (Phase.explicit, Phase.generate)
     settings.register_profile("trial", database=None, phases=phases, suppress_health_check=list(HealthCheck))
@@ -183,20 +156,18 @@ def _write(place: Path, files: Mapping[str, str]) -> None:
     for file, text in files.items():
         path = place / PACKAGE / file
         path.write_text(text, "utf-8")
-        for compiled in path.parent.glob(
-            f"__pycache__/{path.stem}.*.pyc"
-        ):  # its check of time and size can be deceived
-            compiled.unlink()
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+            compiled.unlink()  # its check of time and size can be deceived
 
 
 def _outcome(place: Path, status: int | None, seconds: float) -> Outcome:
     if status is None:
-        return Outcome("time", "", f"still running after {seconds:.0f} s", seconds, 0, {})
+        return Outcome("time", "", f"still running after {seconds:.0f} s", seconds)
     try:
-        how, test, message, passed, by_file = json.loads((place / "report.json").read_text("utf-8"))
+        how, test, message = json.loads((place / "report.json").read_text("utf-8"))
     except (OSError, ValueError):
-        return Outcome("crash", "", f"the process ended with status {status}", seconds, 0, {})
-    return Outcome(how, test, message, seconds, passed, by_file)
+        return Outcome("crash", "", f"the process ended with status {status}", seconds)
+    return Outcome(how, test, message, seconds)
 
 
 def _fork(place: Path, trial: Trial) -> int:
@@ -208,10 +179,7 @@ def _fork(place: Path, trial: Trial) -> int:
         return pid
     try:
         os.setsid()
-        report = _in_child(place, trial)
-        part = place / "report.part"
-        part.write_text(json.dumps(report), "utf-8")
-        part.replace(place / "report.json")
+        (place / "report.json").write_text(json.dumps(_in_child(place, trial)), "utf-8")
     except BaseException:  # noqa: BLE001 - a fork must not return into its parent's code
         traceback.print_exc()
     finally:
@@ -220,7 +188,7 @@ def _fork(place: Path, trial: Trial) -> int:
         os._exit(0)
 
 
-def _in_child(place: Path, trial: Trial) -> tuple[str, str, str, int, dict[str, float]]:
+def _in_child(place: Path, trial: Trial) -> tuple[str, str, str]:
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -229,21 +197,20 @@ def _in_child(place: Path, trial: Trial) -> tuple[str, str, str, int, dict[str, 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, hard))
     os.chdir(place)
     source = place / "src"
-    os.environ |= {"PYTHONPATH": str(source), "HYPOTHESIS_STORAGE_DIRECTORY": str(place / "hypothesis")}
+    os.environ["PYTHONPATH"] = str(source)
     sys.path.insert(0, str(source))
     sys.dont_write_bytecode = bool(trial.changed)  # a run without a change leaves the compiled tests to those after it
     try:
         import glasscell  # noqa: PLC0415
     except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
-        return "import", "import glasscell", f"{type(error).__name__}: {error}", 0, {}
+        return "import", "import glasscell", f"{type(error).__name__}: {error}"
     if not Path(glasscell.__file__).is_relative_to(source):
         raise RuntimeError(f"glasscell came from {glasscell.__file__} and not from the changed copy")
     recorder = Recorder()
-    stop = ["--exitfirst"] if trial.stop_at_first else []
-    options = ["-q", "--no-header", "--tb=short", "--assert=plain", "-p", "no:cacheprovider", *stop]
+    options = ["-q", "--no-header", "--tb=short", "--assert=plain", "--exitfirst", "-p", "no:cacheprovider"]
     code = pytest.main([*options, *trial.tests], [recorder])
     if recorder.failure is not None:
-        return *recorder.failure, recorder.passed, recorder.by_file
+        return recorder.failure
     if code != pytest.ExitCode.OK:
-        return "crash", "", f"pytest ended with {code!r}", recorder.passed, recorder.by_file
-    return "survived", "", "", recorder.passed, recorder.by_file
+        return "crash", "", f"pytest ended with {code!r}"
+    return "survived", "", ""

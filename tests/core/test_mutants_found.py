@@ -256,10 +256,36 @@ def test_adam_with_a_short_memory_is_the_paper_too(beta1, beta2, rng):
         np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1, 0.4, 0.9])
+def test_rmsprop_with_a_short_memory_is_the_paper_too(decay, rng):
+    rmsprop = optimizers.RMSProp(learning_rate=0.1, decay=decay, epsilon=1e-3, centered=True)
+    vector, s, m = rng.normal(size=4), 0.0, 0.0
+    expected, state = vector.copy(), rmsprop.start(vector)
+    for _ in range(6):
+        d = rng.normal(size=4)
+        s, m = decay * s + (1 - decay) * d**2, decay * m + (1 - decay) * d
+        expected -= 0.1 * d / (np.sqrt(np.maximum(s - m**2, 0)) + 1e-3)
+        rmsprop.update(vector, d, state)
+        np.testing.assert_allclose(vector, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("kind", "name"), [(optimizers.SGD, "momentum"), (optimizers.Adam, "beta2")])
+def test_a_memory_that_grows_is_refused(kind, name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), and is {value}"):
+        kind(**{name: value})
+
+
 @pytest.mark.parametrize("limit", [0.0, -0.5, -1.0, -2.0, float("nan")])
 def test_a_limit_of_values_must_be_above_0(limit):
     with pytest.raises(ValueError, match="limit must be above 0"):
         optimizers.clip_by_value(np.ones(2), limit)
+
+
+@pytest.mark.parametrize("max_norm", [-1e-9, -0.5, -1.0, -2.0, float("nan")])
+def test_a_largest_norm_is_not_below_0(max_norm):
+    with pytest.raises(ValueError, match="max_norm must be 0 or more"):
+        optimizers.clip_by_global_norm(np.ones(2), max_norm)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -298,6 +324,20 @@ def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
     assert not Noise(*(share if k == part else 1.0 for k in range(3))).silent
 
 
+# Parameters
+
+
+def test_parameters_that_move_keep_their_values_and_live_in_the_other_vector(rng):
+    shapes, values, vector = {"a": (2, 3), "b": (4,)}, rng.normal(size=10), rng.normal(size=12)
+    before, moved = vector.copy(), parameters.Parameters(shapes, FLOAT64, values.copy())
+    moved.move_into(vector[1:11])
+    np.testing.assert_array_equal(vector, [before[0], *values, before[11]])
+    np.testing.assert_array_equal(moved.vector, values)
+    vector[:] = 7
+    assert moved.shapes == shapes
+    assert all((array == 7).all() for array in (moved.vector, *moved.values()))
+
+
 # The general layer
 
 
@@ -332,6 +372,10 @@ def test_lengths_may_change_after_the_forward_pass(rng):
 
 
 # First values
+
+
+def test_an_empty_matrix_has_first_values_too(rng):
+    assert parameters.glorot_uniform(rng, (0, 0)).shape == (0, 0)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 3), (3, 5), (4, 4), (1, 3), (3, 1), (0, 2), (2, 0)])
