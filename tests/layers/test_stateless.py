@@ -10,6 +10,7 @@ LAYERS = [
     *(Function(name) for name in ("Tanh", "Softplus", "Softmax", "LogSoftmax", "Elu", "Affine")),
     *(Step(index) for index in (0, 2, -1, -2)),
     *(FinalState("both", keep) for keep in ("both", "forward", "reverse")),
+    *(FinalState("both", merge=merge) for merge in ("sum", "average", "multiply")),
     *(FinalState("forward"), FinalState("reverse"), Pool("mean"), Pool("max"), SwapHalves(), Masking(0.5)),
 ]
 
@@ -49,10 +50,19 @@ def test_values_by_hand():
     np.testing.assert_array_equal(Step(-2).forward(x, mask)[0], x[2])
     np.testing.assert_array_equal(FinalState("both").forward(x, mask)[0], [*x[4, :3], *x[1, 3:]])
     np.testing.assert_array_equal(FinalState("both", "reverse").forward(x, mask)[0], x[1, 3:])
+    for merge, of_two in (("sum", np.add), ("average", lambda a, b: (a + b) / 2), ("multiply", np.multiply)):
+        expected = of_two(x[4, :3], x[1, 3:])
+        np.testing.assert_array_equal(FinalState("both", merge=merge).forward(x, mask)[0], expected)
     np.testing.assert_allclose(Pool("mean").forward(x, mask)[0], x[mask].mean(axis=0), rtol=1e-14)
     np.testing.assert_array_equal(Pool("max").forward(-x, mask)[0], -x[1])
     np.testing.assert_array_equal(SwapHalves().forward(x)[0][0], [3, 4, 5, 0, 1, 2])
     np.testing.assert_array_equal(Masking(0.0).mask(np.array([[0.0, 0], [0, 1], [2, 3]])), [False, True, True])
+
+
+@pytest.mark.parametrize("options", [{}, {"directions": "reverse"}, {"directions": "both", "keep": "forward"}])
+def test_one_direction_cannot_be_merged(options):
+    with pytest.raises(ValueError, match="merge is 'sum', and there is one direction"):
+        FinalState(**options, merge="sum")
 
 
 @pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])

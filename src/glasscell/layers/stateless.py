@@ -6,6 +6,7 @@ batches ``(B, T, F)`` and single sequences ``(T, F)`` are alike; a mask ``(B, T)
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -130,31 +131,56 @@ class FinalState:
         What the features are: one direction, or two side by side.
     keep : "forward", "reverse" or "both"
         Which of two to keep.
+    merge : "concat", "sum", "average" or "multiply"
+        How two that are kept become one vector: side by side, or a number for each unit.
     """
 
     directions: Literal["forward", "reverse", "both"] = "forward"
     keep: Literal["forward", "reverse", "both"] = "both"
+    merge: Literal["concat", "sum", "average", "multiply"] = "concat"
 
     def __post_init__(self) -> None:
         for name in ("directions", "keep"):
             one_of(name, getattr(self, name), ("forward", "reverse", "both"))
+        one_of("merge", self.merge, ("concat", "sum", "average", "multiply"))
+        if self.merge != "concat" and (self.directions, self.keep) != ("both", "both"):
+            raise ValueError(f"merge is {self.merge!r}, and there is one direction")
+
+    @property
+    def halves(self) -> bool:
+        """Whether it gives half as many features as it takes."""
+        return self.directions == "both" and (self.keep != "both" or self.merge != "concat")
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        """From (..., T, F) to (..., F), or (..., F/2) if one of two directions is kept."""
+        """From (..., T, F) to (..., F), or (..., F/2) if one of two directions is kept, or two become one."""
         del rng
-        parts = [Step(index).forward(x[..., of], mask) for index, of in self._parts(x.shape[-1])]
-        return np.concatenate([y for y, _ in parts], axis=-1), ([tape for _, tape in parts], x.shape)
+        parts, tapes = zip(*(Step(at).forward(x[..., of], mask) for at, of in self._parts(x.shape[-1])), strict=True)
+        return self._merged(parts), (parts, tapes, x.shape)
 
     def backward(self, tape: Any, dy: Array) -> Array:
         """The gradient on x."""
-        tapes, shape = tape
+        parts, tapes, shape = tape
         dx = np.zeros(shape, dy.dtype)
-        start = 0
-        for (index, of), one in zip(self._parts(shape[-1]), tapes, strict=True):
-            stop = start + of.stop - of.start
-            dx[..., of] += Step(index).backward(one, dy[..., start:stop])
-            start = stop
+        for (index, of), one, d_part in zip(self._parts(shape[-1]), tapes, self._apart(parts, dy), strict=True):
+            dx[..., of] = Step(index).backward(one, d_part)
         return dx
+
+    def _merged(self, parts: Sequence[Array]) -> Array:
+        if self.merge == "concat":
+            return np.concatenate(parts, axis=-1)
+        forward, back = parts
+        if self.merge == "multiply":
+            return forward * back
+        return forward + back if self.merge == "sum" else (forward + back) / 2
+
+    def _apart(self, parts: Sequence[Array], dy: Array) -> Sequence[Array]:
+        """The gradient on each part."""
+        if self.merge == "concat":
+            F = parts[0].shape[-1]
+            return [dy[..., :F], dy[..., F:]][: len(parts)]
+        if self.merge == "multiply":
+            return [dy * parts[1], dy * parts[0]]
+        return [dy, dy] if self.merge == "sum" else [dy / 2, dy / 2]
 
     def _parts(self, F: int) -> list[tuple[int, slice]]:
         if self.directions != "both":

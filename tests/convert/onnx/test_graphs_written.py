@@ -92,11 +92,13 @@ def one_vector(rng, lstm, *, with_lengths):
     options = lstm.options
     in_time = options.merge == "concat" and options.outputs_in == "time"
     directions = "both" if options.bidirectional else "reverse" if options.reverse else "forward"
-    keep = one_of(rng, "both", "forward", "reverse") if directions == "both" else "both"
+    keep = one_of(rng, "both", "both", "forward", "reverse") if directions == "both" else "both"
+    merges = ("sum", "average", "multiply") if (directions, keep) == ("both", "both") else ()
+    final = FinalState(directions, keep, one_of(rng, "concat", *merges))
     if with_lengths:
-        return [FinalState(directions, keep)] if in_time else []
+        return [final] if in_time else []
     others = [Step(-1), Step(0), Step(-2), Pool("mean"), Pool("max"), FinalState("forward"), FinalState("reverse")]
-    return [one_of(rng, *others, *[FinalState(directions, keep)] * 4)] if in_time else [one_of(rng, *others)]
+    return [one_of(rng, *others, *[final] * 4)] if in_time else [one_of(rng, *others)]
 
 
 def some_model(rng, *, with_lengths):
@@ -108,7 +110,7 @@ def some_model(rng, *, with_lengths):
         F = layers[-1].output_size
     if rng.random() < 0.5:
         vector = one_vector(rng, layers[-1], with_lengths=with_lengths)
-        F = F // 2 if vector and getattr(vector[0], "keep", "both") != "both" else F
+        F = F // 2 if vector and getattr(vector[0], "halves", False) else F
         layers += vector
     if rng.random() < 0.2 and F % 2 == 0:
         layers.append(SwapHalves())
@@ -128,6 +130,7 @@ def as_read(model):
             entry |= {"kind": "Step", "index": -1 if layer.directions == "forward" else 0}
             entry.pop("directions")
             entry.pop("keep")
+            entry.pop("merge")
     return config
 
 
@@ -203,10 +206,14 @@ def test_functions(writer, reader, run, rng, function):
     assert reader.from_model(writer.to_model(model)).config == model.config
 
 
+FINALS = [FinalState("both", keep) for keep in ("both", "forward", "reverse")]
+FINALS += [FinalState("both", merge=merge) for merge in ("sum", "average", "multiply")]
+
+
 @pytest.mark.parametrize("between", [[], [Dropout(0.5)], [Function("Relu"), Dropout(0.5)]])
-@pytest.mark.parametrize("keep", ["both", "forward", "reverse"])
-def test_final_states_behind_other_layers(writer, reader, run, rng, between, keep):
-    layers = [LSTM(I, H, bidirectional=True), *between, FinalState("both", keep), Linear(H * (1 + (keep == "both")), 2)]
+@pytest.mark.parametrize("final", FINALS, ids=repr)
+def test_final_states_behind_other_layers(writer, reader, run, rng, between, final):
+    layers = [LSTM(I, H, bidirectional=True), *between, final, Linear(H if final.halves else 2 * H, 2)]
     model = filled(Sequential(layers), rng)
     x = sequences(model, rng)
     written = writer.to_model(model)

@@ -65,9 +65,8 @@ def load(
     -------
     Sequential
         Its layers have the names of Keras' layers. Where one of Keras is several here, those behind the first are
-        called after it: ``lstm_final``, ``dense_activation``, ``bidirectional_merge`` (a Linear layer that adds up, or
-        averages, what both directions end in). Its dtype is float64 if any weight is, and otherwise float32, also for
-        a model that computes in less.
+        called after it: ``lstm_final``, ``dense_activation``. Its dtype is float64 if any weight is, and otherwise
+        float32, also for a model that computes in less.
 
     Raises
     ------

@@ -1,15 +1,14 @@
 """From our layers to those of a Keras model: the way back of :mod:`glasscell.convert.keras.reading`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from glasscell.convert.codec import KERAS, encode
 from glasscell.convert.codec import keras as codec
 from glasscell.convert.keras.chain import Chain, KerasLayer
 from glasscell.convert.keras.packing import Described
-from glasscell.convert.keras.reading import FUNCTIONS, MERGES, POOLS, merging
+from glasscell.convert.keras.reading import FUNCTIONS, POOLS
 from glasscell.convert.keras.weights import LSTM_WEIGHTS, Weights
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool, Step
@@ -151,21 +150,10 @@ class Writer:
             self.add("LSTM", name, config, {"": weights[0]})
             return
         ours = {ours: theirs for theirs, ours in codec.KERAS_MERGES.items()}
-        merge = ours[options.merge] if final is None else self._merge(name, options)
+        merge = ours[final.merge if isinstance(final, FinalState) else options.merge]
         both = [_wrapped("LSTM", f"{way}_{name}", {**config, "go_backwards": way == "backward"}) for way in WAYS]
         wraps = {"merge_mode": merge, "layer": both[0], "backward_layer": both[1]}
         self.add("Bidirectional", name, wraps, dict(zip(WAYS, weights, strict=True)))
-
-    def _merge(self, name: str, options: LSTMOptions) -> str:
-        """How final states become one: what a Linear layer behind them does, if it is one that reading makes for it."""
-        following = self._following()
-        if isinstance(following, Linear) and self.names[self.at] == f"{name}_merge" and not following.bias:
-            weight = following.parameters["weight"]
-            for merge in MERGES:
-                if np.array_equal(weight, merging(merge, options.hidden_size, weight.dtype).parameters["weight"]):
-                    self.at += 1
-                    return merge
-        return "concat"
 
     def _following(self) -> Layer | None:
         return self.layers[self.at] if self.at < len(self.layers) else None
@@ -198,14 +186,15 @@ def _function(name: str, layer: Function) -> tuple[str, str, dict[str, Any]]:
 
 def _check_final(options: LSTMOptions, final: FinalState | Step) -> None:
     """That what is taken of an LSTM is what Keras gives without return_sequences."""
-    expected: dict[bool, FinalState | Step] = {
-        False: FinalState("reverse") if options.reverse else FinalState("forward"),
-        True: FinalState("both"),
-    }
-    steps = {} if options.bidirectional else {Step(0 if options.reverse else -1)}
-    fits = final in (expected[options.bidirectional], *steps) and options.merge == "concat"
+    if options.bidirectional:
+        expected = FinalState("both")
+        fits = isinstance(final, FinalState) and replace(final, merge="concat") == expected
+        fits = fits and options.merge == "concat"
+    else:
+        expected = FinalState("reverse" if options.reverse else "forward")
+        fits = final in (expected, Step(0 if options.reverse else -1))
     if not fits or options.outputs_in == "processing":
-        raise ValueError(f"of this LSTM Keras gives all outputs, or {expected[options.bidirectional]}, but no {final}")
+        raise ValueError(f"of this LSTM Keras gives all outputs, or {expected}, but no {final}")
 
 
 def _check_order(options: LSTMOptions, final: FinalState | Step | None) -> None:

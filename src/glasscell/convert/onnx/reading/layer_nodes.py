@@ -201,8 +201,10 @@ def _reduce(node: Node) -> Value:
 def _over(node: Node, axes: list[int] | None, *, keep: bool) -> Value:
     if not axes:
         raise Refusal("makes one number of all")
-    view = as_features(node.value)
-    gone = {axis_of(axis, len(view.axes)) for axis in axes}
+    value = node.value
+    gone = {axis_of(axis, len(value.axes)) for axis in axes}
+    stacked = isinstance(value, States) and any(runs_over(value.axes[axis], value.along) for axis in gone)
+    view = as_features(value, stacked=stacked)
     for axis in gone:
         view = _reduced(node.op, view, axis, node.module)
         view = replace(view, axes=tuple(() if k == axis else group for k, group in enumerate(view.axes)))

@@ -13,7 +13,7 @@ from glasscell.convert.onnx.reading.constants import Attributes, Constant, Refus
 from glasscell.convert.onnx.reading.plans import LSTMPlan, Plan, Start, Way, weights_of
 from glasscell.core.typing import Array
 from glasscell.core.variants import Variant
-from glasscell.layers import LSTMOptions
+from glasscell.layers import FinalState, LSTMOptions
 
 Initial = Constant | Sequence[Start] | None  # of all directions
 
@@ -78,8 +78,10 @@ def both(forward: Plan, back: Plan) -> LSTMPlan:
     raise Refusal("joins LSTMs that are not the two directions of one layer")
 
 
-def merged(plan: Plan | None, how: Literal["sum", "average", "multiply"]) -> LSTMPlan:
-    """A bidirectional LSTM whose outputs become one in this way."""
+def merged(plan: Plan | None, how: Literal["sum", "average", "multiply"]) -> LSTMPlan | FinalState:
+    """A bidirectional LSTM whose outputs, or final states, become one in this way."""
+    if plan == FinalState("both"):
+        return FinalState("both", merge=how)
     if not (isinstance(plan, LSTMPlan) and plan.options.bidirectional and plan.options.merge == "concat"):
         raise Refusal("makes one of what are not the two directions of an LSTM")
     return replace(plan, options=plan.options.replaced(merge=how))
@@ -132,13 +134,14 @@ def _check_shapes(arrays: Mapping[str, Array], D: int, hidden_size: int | None, 
             raise Refusal(f"has no weights {name} of three axes")
     I, H = arrays["W"].shape[2], arrays["R"].shape[2]
     shapes = {"W": (D, 4 * H, I), "R": (D, 4 * H, H), "B": (D, 8 * H), "P": (D, 3 * H)}
-    for name, array in arrays.items():
+    if hidden_size not in (None, H):
+        raise Refusal(f"has hidden_size {hidden_size}, and R of shape {arrays['R'].shape}")
+    for name in ("R", *arrays):  # H is R's
+        array = arrays[name]
         if array.shape != shapes[name]:
             raise Refusal(f"has weights {name} of shape {array.shape}; expected {shapes[name]}")
         if array.dtype != arrays["W"].dtype:
             raise Refusal(f"has weights {name} of dtype {array.dtype}, and W of {arrays['W'].dtype}")
-    if hidden_size not in (None, H):
-        raise Refusal(f"has hidden_size {hidden_size}, and R of shape {arrays['R'].shape}")
     if inputs != I:
         raise Refusal(f"has weights for {I} inputs, and is given {inputs}")
 

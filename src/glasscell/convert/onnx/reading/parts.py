@@ -276,8 +276,8 @@ def _order(states: States, but: int) -> list[list[object]]:
     return [[names.get(atom, atom) for atom in real(group)] for k, group in enumerate(states.axes) if k != but]
 
 
-def as_features(value: Value) -> View:
-    """Final states as the output of a layer: hidden states at the end of each direction's way."""
+def as_features(value: Value, *, stacked: bool = False) -> View:
+    """Final states as the output of a layer: hidden states at the end of each direction's way, also stacked."""
     if isinstance(value, View):
         if value.rows is not None:
             raise Refusal("acts on a part of an input")
@@ -287,7 +287,8 @@ def as_features(value: Value) -> View:
     assert isinstance(plan, LSTMPlan)  # as every entry is made from one  # noqa: S101
     if value.kind == "c" or any(view.link is not lstm.link for view, _ in value.entries):
         raise Refusal("computes with the cell state, or with states of several layers together")
-    if len(value.entries) > 1 and not any(real(axis) == real((value.along, value.units)) for axis in value.axes):
+    stacked = stacked or any(real(axis) == real((value.along, value.units)) for axis in value.axes)
+    if len(value.entries) > 1 and not stacked:
         raise Refusal("computes with a stack of states")
     link = _final(lstm.link, plan, [plan.ways.index(way) for _, way in value.entries], value.name)
     features = (value.along, value.units) if len(value.entries) > 1 else (value.units,)

@@ -71,6 +71,12 @@ class Graph:
         """Some of the last axis."""
         return self.add("Slice", [value, *(self.integers([k]) for k in (start, stop, -1))])
 
+    def merged(self, value: str, axis: int, how: str) -> str:
+        """The entries along an axis as their sum, average or product."""
+        if how == "sum":  # of the three, the one whose axes are an input
+            return self.add("ReduceSum", [value, self.integers([axis])], keepdims=0)
+        return self.add({"average": "ReduceMean", "multiply": "ReduceProd"}[how], [value], axes=[axis], keepdims=0)
+
     def joined(self, module: str, values: Sequence[str], axis: int = 0) -> str:
         """Values side by side."""
         self.module = module

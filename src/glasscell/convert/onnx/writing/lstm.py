@@ -14,7 +14,6 @@ from glasscell.layers import LSTM, LSTMOptions
 # What the operator has no attribute for.
 LACKING = ("proj_size", "layer_norm", "zoneout", "zoneout_cell", "recurrent_dropout", "input_dropout")
 PLAIN = (("Sigmoid", None, None), ("Tanh", None, None), ("Tanh", None, None))
-MERGES = {"average": "ReduceMean", "multiply": "ReduceProd"}
 
 
 class Written(NamedTuple):
@@ -131,10 +130,8 @@ def _starts(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str], x: str) -
 
 def _outputs(graph: Graph, options: LSTMOptions, Y: str) -> str:
     """From Y (T, D, B, H) to (T, B, F)."""
-    if options.merge == "sum":  # of the three, the one whose axes are an input
-        return graph.add("ReduceSum", [Y, graph.integers([1])], keepdims=0)
-    if options.merge in MERGES:
-        return graph.add(MERGES[options.merge], [Y], axes=[1], keepdims=0)
+    if options.merge != "concat":
+        return graph.merged(Y, 1, options.merge)
     if options.bidirectional:
         y = graph.add("Transpose", [Y], perm=[0, 2, 1, 3])
         return graph.add("Reshape", [y, graph.integers([0, 0, 2 * options.hidden_size])])

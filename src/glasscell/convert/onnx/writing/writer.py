@@ -105,7 +105,7 @@ def _features(chain: list[tuple[str, Layer]]) -> int | None:
     for _, layer in chain:
         if isinstance(layer, LSTM | Linear):
             return layer.input_size
-        if isinstance(layer, FinalState) and layer.keep != "both":
+        if isinstance(layer, FinalState) and layer.halves:
             break
     return None
 
@@ -192,6 +192,10 @@ def _check_sees_all(graph: Graph, name: str, flow: Flow) -> None:
 
 
 def _final_state(graph: Graph, name: str, layer: FinalState, flow: Flow) -> Flow:
+    if layer.merge != "concat":
+        both = _final_state(graph, name, FinalState("both"), flow)
+        ways = graph.add("Reshape", [both.value, graph.integers([0, 2, -1])])
+        return Flow(graph.merged(ways, 1, layer.merge), _kept(layer, flow.features), in_time=False)
     lstm = flow.lstm
     if lstm is not None and lstm.directions == layer.directions:
         return Flow(_of_states(graph, lstm, layer.keep), _kept(layer, flow.features), in_time=False)
@@ -223,9 +227,9 @@ def _of_states(graph: Graph, lstm: Written, keep: str) -> str:
 
 def _kept(layer: FinalState, features: int | None) -> int | None:
     """How many features there are behind a FinalState."""
-    if features is None or layer.directions != "both" or layer.keep == "both":
+    if features is None or not layer.halves:
         return features
-    return features // 2 if layer.keep == "forward" else features - features // 2
+    return features - features // 2 if layer.keep == "reverse" else features // 2
 
 
 def _swap_halves(graph: Graph, name: str, layer: SwapHalves, flow: Flow) -> Flow:
