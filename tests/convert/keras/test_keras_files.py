@@ -289,6 +289,62 @@ def test_one_of_two_final_states_is_not_what_keras_gives(tmp_path):
             files.save(Sequential([both, final]), tmp_path / "m.keras")
 
 
+# Weights that no layer has
+
+
+@pytest.fixture
+def trained(keras, tmp_path):
+    """A model that was trained, with layers that draw at random, and its files."""
+    L = keras.layers
+    layers = [L.Dropout(0.3, seed=1), L.LSTM(3, dropout=0.2, seed=2, name="lstm"), L.ReLU(), L.Dense(2, name="dense")]
+    model = masked(keras, *layers)
+    model.compile(keras.optimizers.SGD(momentum=0.9), "mse", metrics=["mae", keras.metrics.AUC()])
+    model.fit(np.ones((4, 5)), np.ones((4, 2)), verbose=0)
+    for suffix in SUFFIXES:
+        saved(model, tmp_path / f"m{suffix}")
+    return model
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_training_leaves_beside_the_weights_is_passed_over(suffix, trained, h5py, tmp_path):
+    x, path, config = np.array([[1, 2, 3, 0]]), tmp_path / f"m{suffix}", None
+    if suffix == ".weights.h5":  # other versions of Keras also leave these
+        config = tmp_path / "m.keras"
+        with h5py.File(path, "a") as file:
+            file["metrics/mean/vars/0"] = file["layers/dropout/seed_generator/vars/0"] = np.ones(2)
+    assert largest(files.load(path, config=config)(x), answer(trained, x)) <= WITHIN
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("layers/zzz/vars/0", "layers/lstm/vars/0", "layers/lstm/zzz/vars/0", "layers/re_lu/vars/0"),
+        *("zzz/vars/0", "vars/0", "zzz"),
+        *("model_weights/zzz/w", "model_weights/dense/w", "model_weights/top_level_model_weights/w"),
+    ],
+)
+def test_a_weight_that_no_layer_has_is_refused_by_name(place, h5py, tmp_path):
+    older = place.startswith("model_weights")
+    path = tmp_path / ("m.h5" if older else "m.weights.h5")
+    with h5py.File(path, "a") as file:
+        file[place] = np.ones(3)
+    message = refusal(path, config=None if older else tmp_path / "m.keras")
+    assert message == f"/{place} is a weight of none of the model's layers"
+
+
+@pytest.mark.usefixtures("trained")
+def test_groups_that_are_in_themselves_or_deep(h5py, tmp_path):
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "a") as file:
+        for k in range(9):
+            file[f"layers/lstm/again{k}"] = file["layers"]
+    assert "lstm" in files.load(path, config=tmp_path / "m.keras").names
+    with h5py.File(path, "a") as file:
+        file.create_group("a/" * 99)
+    assert refusal(path, config=tmp_path / "m.keras").endswith("/a/a/a is deeper than any of Keras")
+
+
 def test_an_lstm_that_also_returns_its_state_in_a_graph(keras, tmp_path, rng):
     first = keras.Input((None, 3))
     y, _, _ = keras.layers.LSTM(2, return_state=True, return_sequences=True)(first)

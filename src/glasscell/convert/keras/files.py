@@ -19,7 +19,7 @@ from glasscell.convert.keras import hdf5
 from glasscell.convert.keras.chain import Chain, chain_of, parsed
 from glasscell.convert.keras.packing import Described, archive, older, weights_alone
 from glasscell.convert.keras.reading import model_of
-from glasscell.convert.keras.weights import ByClass, ByName, Source, group_at, read
+from glasscell.convert.keras.weights import ByClass, ByName, Source, check_all_taken, group_at, read
 from glasscell.convert.keras.writing import chain_of_described, described
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
@@ -89,7 +89,9 @@ def load(
                 "it says itself what the model is: config, order and return_sequences are for weights alone"
             )
         chain = chain or given or source.chain(order, return_sequences=return_sequences)
-        return model_of(chain, [read(found) for found in source.of(chain.layers)])
+        found = source.of(chain.layers)
+        check_all_taken(source, found)
+        return model_of(chain, [read(of_layer) for of_layer in found])
     except _DAMAGE as error:
         raise ValueError(f"{path}: {_words(error)}") from None
 

@@ -8,7 +8,7 @@ number that stands in it, and nothing recurses.
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ UNDEFINED = 2**64 - 1  # the address of what is not there
 # A forged file can show the same bytes in many places. All that is taken from it is together at most so many times as
 # large as the file, and a MiB.
 EXPANSION, ALLOWANCE = 8, 2**20
+
+DEEPEST = 32  # groups in groups
 
 # The kinds of messages in the header of an object.
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, ATTRIBUTE, CONTINUATION, SYMBOLS = (
@@ -225,7 +227,7 @@ class Group(Object, Mapping[str, Object]):
             end = file.content.find(b"\0", start, names + size)
             if end < 0:
                 raise ValueError(f"the group {self.path} is damaged: a name does not end")
-            file.charge(end - start)
+            file.charge(end - start + 1)
             found[file.take(start, end - start).decode("utf-8")] = (address, kind)
         return found
 
@@ -242,6 +244,22 @@ class Group(Object, Mapping[str, Object]):
                 nodes += [file.number(node + 32 + 16 * k, 8) for k in range(count)]
             else:
                 yield from range(node + 8, node + 8 + 40 * count, 40)
+
+    def datasets(self, but: Container[str] = ()) -> "Iterator[Dataset]":
+        """All that are in it and in groups in it, but for what has one of these names."""
+        groups, seen = [self], set()
+        for group in groups:
+            place = group.message(SYMBOLS, "is newer than what Keras writes").at
+            if group.path.count("/") > DEEPEST:
+                raise ValueError(f"the group {group.path} is deeper than any of Keras")
+            if place in seen:  # so a group that is in itself is not entered for ever
+                continue
+            seen.add(place)
+            for entry in (group[name] for name in group if name not in but):
+                if isinstance(entry, Group):
+                    groups.append(entry)
+                else:
+                    yield entry
 
     def __getitem__(self, name: str) -> "Group | Dataset":
         if name not in self._entries:

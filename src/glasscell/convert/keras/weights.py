@@ -33,6 +33,7 @@ PARTS = {  # a layer's parts that have weights, and where in its group they are
     "TimeDistributed": {"": "layer"},
     "Embedding": {"": ""},
 }
+TRAINING = ("optimizer", "metrics", "seed_generator")  # what Keras keeps beside weights, for training alone
 MOST_INFERRED = 64  # layers whose order is looked for; more would take long where all sizes are alike
 
 Weights = dict[str, dict[str, Array]]  # of a layer: by part, "" or "forward" and "backward", and by name
@@ -40,7 +41,15 @@ Found = dict[str, dict[str, Dataset]]  # the same, not yet read
 
 
 class Source(Protocol):
-    """A file's weights."""
+    """A file's weights.
+
+    Attributes
+    ----------
+    root : Group
+        Where all of them are.
+    """
+
+    root: Group
 
     def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
         """The weights of each of the layers of a chain."""
@@ -63,6 +72,14 @@ def read(found: Found) -> Weights:
         part: {name: as_weight(dataset.path, dataset.read()) for name, dataset in weights.items()}
         for part, weights in found.items()
     }
+
+
+def check_all_taken(source: Source, found: Sequence[Found]) -> None:
+    """Refuse weights that no layer has, by name."""
+    taken = {one.path for of_layer in found for of_part in of_layer.values() for one in of_part.values()}
+    for dataset in source.root.datasets(but=TRAINING):
+        if dataset.path not in taken:
+            raise ValueError(f"{dataset.path} is a weight of none of the model's layers")
 
 
 def numbered(layers: Sequence[KerasLayer]) -> list[str]:
@@ -88,7 +105,7 @@ class ByClass:
         names = [name for name in ("layers", "_layer_checkpoint_dependencies") if name in root]  # second: Keras 2.13
         if not names:
             raise ValueError("it holds no layers of Keras")
-        self.groups = group_at(root, names[0])
+        self.root, self.groups = root, group_at(root, names[0])
 
     def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
         """The weights of each of the layers of a chain; {} for those that have none."""
@@ -155,7 +172,7 @@ class ByName:
     """
 
     def __init__(self, group: Group, version: str) -> None:
-        self.version = version
+        self.root, self.version = group, version
         self.layers = {name: _named_weights(group_at(group, name)) for name in _listed(group, "layer_names")}
 
     def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
