@@ -268,6 +268,35 @@ def test_float64(onnx, writer, reader, rng):
     np.testing.assert_array_equal(reader.from_model(written)(x), model(x))
 
 
+@pytest.mark.parametrize("cast", [False, True])
+def test_half_precision_is_read_as_its_twin_in_single(onnx, writer, reader, run, rng, cast):
+    """Of float16 alone, or with inputs and outputs of float32 that are cast on the way."""
+    layers = [LSTM(I, H, 2, bidirectional=True), FinalState("both"), Linear(2 * H, 2), Function("Affine", 0.25, 0.5)]
+    model = filled(Sequential(layers), rng)
+    model.parameters.vector[:] = model.parameters.vector.astype(np.float16)
+    twin = writer.to_model(model)
+    half = writer.to_model(model)
+    graph, FLOAT16 = half.graph, onnx.TensorProto.FLOAT16
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    if cast:
+        graph.node[0].input[0], graph.node[-1].output[0] = "x_half", "y_half"
+        graph.node.insert(0, onnx.helper.make_node("Cast", ["x"], ["x_half"], to=FLOAT16))
+        graph.node.append(onnx.helper.make_node("Cast", ["y_half"], ["y"], to=onnx.TensorProto.FLOAT))
+    else:
+        for value in (*graph.input, *graph.output):
+            value.type.tensor_type.elem_type = FLOAT16
+    onnx.checker.check_model(half, full_check=True)
+    ours = reader.from_model(half)
+    assert ours.dtype == np.float32
+    assert ours.config == model.config
+    np.testing.assert_array_equal(ours.parameters.vector, model.parameters.vector)
+    x = sequences(model, rng)
+    np.testing.assert_allclose(run(twin, x)[0], ours(x), rtol=0, atol=ATOL)
+
+
 LSTM_HAS_NOT = {
     "proj_size": {"proj_size": 2},
     "layer_norm": {"layer_norm": "tflite"},

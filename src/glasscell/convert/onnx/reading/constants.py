@@ -52,6 +52,12 @@ class Budget:
             raise Refusal(f"makes {values:.4g} values, which is too much for a file of this size")
 
 
+def dtype_of(number: int) -> np.dtype[Any]:
+    """The dtype in which numbers of a type are computed here: of half precision, in single."""
+    dtype = helper.tensor_dtype_to_np_dtype(number)
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
 def array_of(tensor: onnx.TensorProto) -> Constant:
     """The numbers of a tensor, if they are all in the file."""
     name, shape = f"the tensor {tensor.name!r}", tuple(tensor.dims)
@@ -70,7 +76,7 @@ def array_of(tensor: onnx.TensorProto) -> Constant:
     if prod(shape) * unit != held:
         raise ValueError(f"{name} has the shape {_cut(shape)}, and {held} {'bytes' if unit > 1 else 'values'}")
     try:
-        return numpy_helper.to_array(tensor)
+        return numpy_helper.to_array(tensor).astype(dtype_of(tensor.data_type), copy=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{name} cannot be read: {error}") from None
 

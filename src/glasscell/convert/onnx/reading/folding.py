@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from glasscell.convert.onnx.reading.constants import (
     Attributes,
@@ -22,6 +21,7 @@ from glasscell.convert.onnx.reading.constants import (
     array_of,
     axes_of,
     axis_of,
+    dtype_of,
     integers,
     known,
     ranges,
@@ -53,7 +53,7 @@ def _reduced(function: Callable[..., Any]) -> Compute:
 
 
 def _cast(array: Constant, to: Any) -> Constant:
-    dtype = helper.tensor_dtype_to_np_dtype(int(to))
+    dtype = dtype_of(int(to))
     if dtype.kind not in "biuf":
         raise Refusal(f"casts to {type_name(to)}")
     return array.astype(dtype)

@@ -7,9 +7,17 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-from onnx import helper
 
-from glasscell.convert.onnx.reading.constants import Refusal, axes_of, axis_of, integers, known, ranges, split_places
+from glasscell.convert.onnx.reading.constants import (
+    Refusal,
+    axes_of,
+    axis_of,
+    dtype_of,
+    integers,
+    known,
+    ranges,
+    split_places,
+)
 from glasscell.convert.onnx.reading.layer_nodes import embedding
 from glasscell.convert.onnx.reading.node import Node, data
 from glasscell.convert.onnx.reading.parts import as_features, joined, picked, side_by_side, squeezed, taken
@@ -36,7 +44,7 @@ def _expand(node: Node) -> Value:
 
 
 def _cast(node: Node) -> Value:
-    value, to = node.value, helper.tensor_dtype_to_np_dtype(int(node.attributes["to"]))
+    value, to = node.value, dtype_of(int(node.attributes["to"]))
     dtype = value.dtype if isinstance(value, View) else value.entries[0][0].dtype
     if to == dtype:
         return value

@@ -22,7 +22,7 @@ from onnx import helper
 from glasscell.checkpoint import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
 from glasscell.convert.onnx.reading.beside import bring_in
-from glasscell.convert.onnx.reading.constants import MOST_AXES, Budget, Constant, Refusal, array_of
+from glasscell.convert.onnx.reading.constants import MOST_AXES, Budget, Constant, Refusal, array_of, dtype_of
 from glasscell.convert.onnx.reading.folding import FOLDED, folded
 from glasscell.convert.onnx.reading.functions import FUNCTIONS, Partial
 from glasscell.convert.onnx.reading.layer_nodes import LAYERS
@@ -231,7 +231,7 @@ def _input(value: onnx.ValueInfoProto, named: dict[str, Atom], open_sizes: Itera
             named.setdefault(dim.dim_param, atom)
         axes.append((atom,))
     try:
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        dtype = dtype_of(tensor.elem_type)
     except KeyError:
         raise ValueError(f"the input {value.name!r} is no tensor of a known type") from None
     return View(None, tuple(axes), (), value.name, dtype)
