@@ -50,6 +50,32 @@ def test_options_reach_the_reader(tmp_path, rng, capsys):
     assert files.load(tmp_path / "m.safetensors")(np.ones((1, 3, 3))).shape == (1, 2)
 
 
+CASES = [  # the target, options, and what it lacks of a graph with states and numbers of steps
+    ("n.onnx", [], {"lstm": "h_0, c_0, lengths", "chain": "a.h_0, a.c_0, lengths, a.h_n, a.c_n"}),
+    ("n.onnx", ["--states"], {"lstm": "lengths", "chain": "lengths"}),
+    ("n.keras", [], {"lstm": "h_0, c_0, lengths, h_n, c_n", "chain": "a.h_0, a.c_0, lengths, a.h_n, a.c_n"}),
+    ("n.safetensors", [], {"lstm": "", "chain": ""}),
+]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "chain"])
+@pytest.mark.parametrize(("target", "options", "lacking"), CASES)
+def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lacking, kind, tmp_path, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("h5py")
+    lstm = gc.LSTM(3, 4, 2, masked_outputs="zero")
+    model = lstm if kind == "lstm" else gc.Sequential([lstm, gc.Linear(4, 2)], ["a", "b"])
+    gc.convert.onnx.save(model, tmp_path / "m.onnx", lengths=True, states=True)
+    assert main(["convert", str(tmp_path / "m.onnx"), str(tmp_path / target), *options]) == 0
+    said = capsys.readouterr().err
+    words = f"{tmp_path / target} has no {lacking[kind]}, which the graph in {tmp_path / 'm.onnx'} has\n"
+    assert said == (words if lacking[kind] else "")
+    if options:
+        assert main(["convert", str(tmp_path / target), str(tmp_path / "again.onnx"), *options]) == 0
+        assert capsys.readouterr().err == ""
+        assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / target).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -58,6 +84,7 @@ def test_options_reach_the_reader(tmp_path, rng, capsys):
         (["m.pt", "no/n.safetensors"], "no folder"),
         (["bad.pt", "n.safetensors"], "bad.pt"),
         (["m.pt", "n.safetensors", "--order", "a,b"], "order is for"),
+        (["m.pt", "n.safetensors", "--states"], "states are for .onnx files"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(arguments, words, source, capsys, monkeypatch):

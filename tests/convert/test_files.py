@@ -71,7 +71,7 @@ def test_files_that_say_what_they_are(name, arrays, steps_first):
     pytest.importorskip("onnx" if name.endswith("onnx") else "h5py")
     expected = np.load(FORMATS / arrays)
     x = expected["x"].swapaxes(0, 1) if steps_first else expected["x"]
-    y = files.load(FORMATS / name)(x)
+    y = files.load(FORMATS / name).forward(x)[0]
     close(y.swapaxes(0, 1) if steps_first else y, expected[next(key for key in ("y", "logits") if key in expected)])
 
 
@@ -120,6 +120,20 @@ def test_every_kind_of_lstm_is_saved_and_loaded(options, rng, tmp_path):
     loaded = files.load(tmp_path / "lstm.safetensors")
     assert loaded.options == lstm.options
     np.testing.assert_array_equal(loaded.parameters.vector, lstm.parameters.vector)
+
+
+def test_a_graph_of_an_lstm_alone_is_an_lstm(rng, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    lstm = gc.LSTM(3, 4, 2, bidirectional=True)
+    lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
+    for path in (tmp_path / "m.onnx", tmp_path / "n.onnx"):
+        files.save(lstm, path)
+        assert [value.name for value in onnx.load(path).graph.output] == ["y", "h_n", "c_n"]
+        loaded = files.load(path)
+        assert isinstance(loaded, gc.LSTM)
+        assert loaded.options == lstm.options
+        np.testing.assert_array_equal(loaded.parameters.vector, lstm.parameters.vector)
+        lstm = loaded
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -217,6 +231,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, words, rng, tmp_pat
             ValueError,
             ["'top'", "clip"],
         ),
+        (lambda p: files.save(gc.LSTM(2, 3), p / "m.keras", states=True), ValueError, ["states", ".onnx", "m.keras"]),
         (lambda p: files.save(gc.LSTM(2, 3), p / "no" / "m.pt"), FileNotFoundError, ["no folder"]),
     ],
 )

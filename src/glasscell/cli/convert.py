@@ -1,6 +1,7 @@
 """``glasscell convert``: a model file of one format into another."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,11 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         "--config", type=Path, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"
     )
     parser.add_argument("--order", help="for a .weights.h5 of Keras: the names of its layers in order, with commas")
+    parser.add_argument(
+        "--states",
+        action="store_true",
+        help="for an .onnx target: initial states as inputs h_0 and c_0, final states as outputs h_n and c_n",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a target that is there")
     parser.set_defaults(run=run)
 
@@ -51,5 +57,8 @@ def run(options: argparse.Namespace) -> None:
         order=None if options.order is None else options.order.split(","),
     )
     print(model)
-    files.save(model, options.target)
+    files.save(model, options.target, states=options.states)
     print(f"\n{options.source} → {options.target}")
+    lost = files.left_out(model, options.source, options.target, states=options.states)
+    if lost:
+        print(f"{options.target} has no {', '.join(lost)}, which the graph in {options.source} has", file=sys.stderr)

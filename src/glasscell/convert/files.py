@@ -48,6 +48,7 @@ def load(
     Returns
     -------
     LSTM, Sequential or CopyLSTM
+        Of a state dict or an ONNX graph an LSTM, if there is nothing else.
 
     Raises
     ------
@@ -68,7 +69,9 @@ def load(
     if kind in ONNX:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
 
-        model: Model = load_onnx(path)
+        chain = load_onnx(path)
+        [first, *rest] = chain.layers
+        model: Model = first if isinstance(first, LSTM) and not rest else chain
     elif kind in KERAS:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
@@ -81,7 +84,7 @@ def load(
     return model
 
 
-def save(model: Model, path: StrPath) -> None:
+def save(model: Model, path: StrPath, *, states: bool = False) -> None:
     """Write a model to a file, in the format that its name ends in.
 
     Parameters
@@ -90,6 +93,10 @@ def save(model: Model, path: StrPath) -> None:
     path : path
         ``.safetensors``; ``.pt``, ``.pth`` (a state dict); ``.onnx``; ``.keras``, ``.weights.h5``, ``.h5``. A file that
         is there is replaced, once the new one is complete.
+    states : bool
+        For ``.onnx``: whether initial states are inputs, ``h_0`` and ``c_0`` (L·D, batch, H), and final states outputs,
+        ``h_n`` and ``c_n``; in a Sequential those of each LSTM, called after it: ``encoder.h_0``. Without it the final
+        states of an LSTM are outputs.
 
     Raises
     ------
@@ -101,6 +108,8 @@ def save(model: Model, path: StrPath) -> None:
     if not isinstance(model, Model):
         raise TypeError(f"an LSTM, Sequential or CopyLSTM can be saved, and this is a {type(model).__name__}")
     kind = _format(path)
+    if states and kind not in ONNX:
+        raise ValueError(f"states are for {', '.join(ONNX)} files, and {path} is none")
     if kind in OURS:
         if isinstance(model, LSTM):
             weights = to_torch(model.parameters, model.options)
@@ -114,11 +123,28 @@ def save(model: Model, path: StrPath) -> None:
         if kind in ONNX:
             from glasscell.convert.onnx import save as save_onnx  # noqa: PLC0415 - optional
 
-            save_onnx(chain, path)
+            save_onnx(chain, path, states=states)
         else:
             from glasscell.convert import keras  # noqa: PLC0415 - optional
 
             keras.save(chain, path)
+
+
+def left_out(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
+    """The states and numbers of steps, by name, that the graph of a model takes or gives, and the target does not.
+
+    A model of Keras has neither. Files of layers alone say nothing of inputs and outputs, and lack none.
+    """
+    if Path(source).suffix.lower() not in ONNX or _format(target) not in (*ONNX, *KERAS):
+        return []
+    from glasscell.convert.onnx.reading import others_of  # noqa: PLC0415 - optional
+
+    others = others_of(source)
+    if _format(target) in KERAS:
+        return [*others.starts, *others.inputs, *others.finals]
+    if states:
+        return others.inputs
+    return [*others.starts, *others.inputs, *([] if isinstance(model, LSTM) else others.finals)]
 
 
 def _format(path: StrPath) -> str:

@@ -34,11 +34,11 @@ def run(onnx, onnxruntime):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
 
-    def run(model, x, lengths=None):
+    def run(model, x, lengths=None, **states):
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
         feeds = {"x": x} if lengths is None else {"x": x, "lengths": np.asarray(lengths, np.int32)}
-        return session.run(None, feeds)
+        return session.run(None, feeds | states)
 
     return run
 
@@ -198,6 +198,62 @@ def test_an_lstm_alone_on_sequences_of_several_lengths(writer, run, rng, name):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
 
 
+def random_states(rng, lstm, B):
+    return [rng.uniform(-0.9, 0.9, (len(lstm.options.ways), B, lstm.hidden_size)).astype(np.float32) for _ in "hc"]
+
+
+@pytest.mark.parametrize("with_lengths", [False, True])
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "learned states"])
+def test_an_lstm_that_begins_with_states(writer, reader, run, rng, name, with_lengths):
+    if with_lengths and "processing" in name:
+        return  # ONNX has none
+    lstm = filled(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
+    x, (h, c), lengths = sequences(lstm, rng, 4, 6), random_states(rng, lstm, 4), [6, 1, 3, 5] if with_lengths else None
+    written = writer.to_model(lstm, lengths=with_lengths, states=True)
+    y, state, _ = lstm.forward(x, (h, c), lengths=lengths)
+    for ours, theirs in zip((y, *state), run(written, x, lengths, h_0=h, c_0=c), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
+    [again] = reader.from_model(written).layers
+    assert again.options == lstm.options
+    assert writer.to_model(again, lengths=with_lengths, states=True) == written
+
+
+@pytest.mark.parametrize("with_lengths", [False, True])
+@pytest.mark.parametrize("trial", range(20))
+def test_any_model_that_begins_with_states(writer, reader, run, rng, trial, with_lengths):
+    model = some_model(rng, with_lengths=with_lengths)
+    lstms = {name: layer for name, layer in zip(model.names, model.layers, strict=True) if isinstance(layer, LSTM)}
+    if any(lstm.options.learn_initial_state for lstm in lstms.values()):
+        with pytest.raises(ValueError, match="learns its initial states, which would be inputs with states=True"):
+            writer.to_model(model, lengths=with_lengths, states=True)
+        return
+    written = writer.to_model(model, lengths=with_lengths, states=True)
+    again = reader.from_model(written)
+    assert as_read(again) == as_read(model)
+    np.testing.assert_array_equal(again.parameters.vector, model.parameters.vector)
+    for B, T in ((3, 5), (1, 2)):
+        x, states = sequences(model, rng, B, T), [random_states(rng, lstm, B) for lstm in lstms.values()]
+        lengths = rng.integers(1, T + 1, B) if with_lengths else None
+        y, finals, _ = model.forward(x, states, lengths=lengths)
+        np.testing.assert_array_equal(again.forward(x, states, lengths=lengths)[0], y)
+        named = {f"{name}.h_0": h for name, (h, _) in zip(lstms, states, strict=True)}
+        named |= {f"{name}.c_0": c for name, (_, c) in zip(lstms, states, strict=True)}
+        theirs = run(written, x, lengths, **named)
+        for ours, their in zip((y, *(array for final in finals for array in final)), theirs, strict=True):
+            np.testing.assert_allclose(their, ours, rtol=0, atol=ATOL)
+
+
+@pytest.mark.parametrize("final", [FinalState(), FinalState("both"), FinalState("both", merge="sum")], ids=repr)
+def test_a_final_state_beside_all_of_them(writer, reader, rng, final):
+    """All that the graph gives are states, and the one that is a vector is what the model gives."""
+    lstm = LSTM(I, H, 2, bidirectional=final.directions == "both")
+    model = filled(Sequential([lstm, final], ["lstm", "final"]), rng)
+    again = reader.from_model(writer.to_model(model, states=True))
+    x = sequences(model, rng)
+    np.testing.assert_array_equal(again(x), model(x))
+    assert again.config == model.config
+
+
 @pytest.mark.parametrize("function", [*FUNCTIONS, ("Softmax",), ("LogSoftmax",)])
 def test_functions(writer, reader, run, rng, function):
     model = filled(Sequential([Linear(I, 6), Function(*function)], ["fc", "act"]), rng)
@@ -336,6 +392,11 @@ def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
 def test_what_onnx_cannot_say_is_refused_by_name(writer, layers, lengths, words):
     with pytest.raises(ValueError, match=words):
         writer.to_model(Sequential(layers), lengths=lengths)
+
+
+def test_states_of_no_lstm(writer):
+    with pytest.raises(ValueError, match="states are for LSTMs, and the model has none"):
+        writer.to_model(Sequential([Linear(I, 2)]), states=True)
 
 
 def test_no_model(writer):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, count
 from itertools import chain as in_turn
-from itertools import count
 
 from glasscell.convert.onnx.reading.constants import Budget, Refusal
 from glasscell.convert.onnx.reading.lstm_nodes import stacked
@@ -14,15 +14,18 @@ from glasscell.models.sequential import Sequential
 
 
 def check_all_states(name: str, states: States, links: list[Link]) -> None:
-    """Refuse an output of states that are not those of one LSTM, or of all in order, as a forward pass gives them."""
-    by_layer = [list(link.layer.ways) for link in links if isinstance(link.layer, LSTMPlan)]
+    """Refuse an output of states that are not those of LSTMs that follow each other, as a forward pass gives them."""
+    by_layer = [link.layer.ways for link in links if isinstance(link.layer, LSTMPlan)]
+    ways, edges = [*in_turn.from_iterable(by_layer)], {0, *accumulate(map(len, by_layer))}
     given = [way for _, way in states.entries]
-    if given not in (list(in_turn.from_iterable(by_layer)), *by_layer):
+    first = next((k for k in edges if ways[k : k + 1] == given[:1]), len(ways))
+    last = first + len(given)
+    if not given or ways[first:last] != given or last not in edges:
         raise ValueError(f"the output {name!r} has final states in an order that cannot be represented")
 
 
-def check_starts(links: list[Link], source: str) -> None:
-    """Refuse inputs for initial states that are used in another order than that of the layers, or twice."""
+def check_starts(links: list[Link], source: str) -> list[str]:
+    """The inputs for initial states; refused if they are used in another order than that of the layers, or twice."""
     used: dict[str, tuple[str, int]] = {}
     for link in links:
         for way in link.layer.ways if isinstance(link.layer, LSTMPlan) else ():
@@ -31,6 +34,7 @@ def check_starts(links: list[Link], source: str) -> None:
                     if start.source == source or used.get(start.source, (kind, 0)) != (kind, start.row):
                         raise ValueError(f"the initial states {start.source!r} are used in an order of their own")
                     used[start.source] = (kind, start.row + 1)
+    return list(used)
 
 
 def assembled(last: Link, budget: Budget) -> Sequential:

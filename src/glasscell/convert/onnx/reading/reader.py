@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import count
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -44,6 +44,14 @@ NODE = 128  # numbers that take as much memory as what is known of a node
 OPEN_SIZES = ((1009, 10), (1511, 14))
 
 
+class Others(NamedTuple):
+    """What a graph takes and gives beside the input and the output of the chain, by name."""
+
+    starts: list[str]  # inputs that are initial states
+    inputs: list[str]  # other ones: numbers of steps
+    finals: list[str]  # outputs that are final states
+
+
 def load(path: StrPath) -> Sequential:
     """Read a model from an ``.onnx`` file.
 
@@ -69,6 +77,20 @@ def load(path: StrPath) -> Sequential:
     ValueError
         If the file is damaged, or a node cannot be represented, by name.
     """
+    return _loaded(path)[0]
+
+
+def others_of(path: StrPath) -> Others:
+    """What else the graph in a file takes and gives that :func:`load` reads."""
+    return _loaded(path)[1]
+
+
+def from_model(model: onnx.ModelProto) -> Sequential:
+    """The chain of layers that a model is; see :func:`load`."""
+    return _from_model(model)[0]
+
+
+def _loaded(path: StrPath) -> tuple[Sequential, Others]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no model at {file}")
@@ -78,25 +100,25 @@ def load(path: StrPath) -> Sequential:
         raise ValueError(f"{file} is not a complete ONNX file: {error}") from None
     try:
         bring_in(model, file.parent)
-        return from_model(model)
+        return _from_model(model)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
 
-def from_model(model: onnx.ModelProto) -> Sequential:
-    """The chain of layers that a model is; see :func:`load`."""
+def _from_model(model: onnx.ModelProto) -> tuple[Sequential, Others]:
     readings = [_read(model, count(*sizes)) for sizes in OPEN_SIZES[: 1 + _has_open_sizes(model)]]
-    for other in readings[1:]:
-        _check_same(readings[0], other)
+    for other, _ in readings[1:]:
+        _check_same(readings[0][0], other)
     return readings[0]
 
 
-def _read(model: onnx.ModelProto, open_sizes: Iterator[int]) -> Sequential:
+def _read(model: onnx.ModelProto, open_sizes: Iterator[int]) -> tuple[Sequential, Others]:
     budget = Budget(model.ByteSize())
     reader = _Reader(model, open_sizes, budget)
     for node in model.graph.node:
         _run(reader, node)
-    return assembled(reader.result(), budget)
+    last, others = reader.result()
+    return assembled(last, budget), others
 
 
 def _run(reader: _Reader, node: onnx.NodeProto) -> None:
@@ -150,9 +172,11 @@ class _Reader:
                 raise ValueError(f"there are two tensors {tensor.name!r}")
             self.values[tensor.name] = array_of(tensor)
         named: dict[str, Atom] = {}
+        self.inputs: list[str] = []
         for value in graph.input:
             if value.name not in self.values:  # old files list initializers as inputs too
                 self.values[value.name] = _input(value, named, open_sizes)
+                self.inputs.append(value.name)
 
     def run(self, node: onnx.NodeProto) -> None:
         """Enter what a node gives."""
@@ -187,8 +211,8 @@ class _Reader:
             outputs = replace(outputs, name=module)
         return outputs if isinstance(outputs, list) else [outputs]
 
-    def result(self) -> Link:
-        """The last layer of the chain that the graph's outputs come from."""
+    def result(self) -> tuple[Link, Others]:
+        """The last layer of the chain that the graph's outputs come from; and what else is given and taken."""
         outputs = {value.name: self.values.get(value.name) for value in self.graph.output}
         views: dict[str, View] = {}
         states: dict[str, States] = {}
@@ -209,9 +233,10 @@ class _Reader:
         links = chain(view.link)
         for other, value in states.items():
             check_all_states(other, value, links)
-        check_starts(links, view.source)
+        starts = check_starts(links, view.source)
+        rest = [name for name in self.inputs if name not in (view.source, *starts)]
         assert view.link is not None  # or it would be refused  # noqa: S101
-        return view.link
+        return view.link, Others(starts, rest, list(states))
 
 
 def _input(value: onnx.ValueInfoProto, named: dict[str, Atom], open_sizes: Iterator[int]) -> View:
@@ -251,13 +276,15 @@ def _module(node: onnx.NodeProto) -> str:
 
 
 def _of_states(states: dict[str, States]) -> tuple[dict[str, View], dict[str, States]]:
-    """A graph without outputs but states: one of them, or an LSTM whose outputs it does not show."""
-    if len(states) > 1:
+    """A graph without outputs but states: one, or the one that is a vector; or an LSTM that does not show its own."""
+    vectors = [name for name, value in states.items() if len(value.axes) == 2]
+    if len(states) > 1 and not (len(vectors) == 1 and states[vectors[0]].kind == "h"):
         lstm = next(iter(states.values())).entries[-1][0]
         return {lstm.source: lstm}, states
-    [(name, value)] = states.items()
+    [name] = vectors if len(states) > 1 else states
+    rest = {other: value for other, value in states.items() if other != name}
     try:
-        return {name: as_features(value)}, {}
+        return {name: as_features(states[name])}, rest
     except Refusal as refusal:
         raise ValueError(f"the output {name!r} {refusal}") from None
 

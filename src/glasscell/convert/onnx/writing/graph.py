@@ -22,6 +22,8 @@ class Graph:
         Of all numbers that are no places or sizes.
     lengths : str, optional
         The input that says how many steps each sequence has.
+    starts : mapping of str to two str, optional
+        The inputs h and c (L·D, B, H) with which LSTMs begin, by the LSTM's name.
 
     Attributes
     ----------
@@ -29,11 +31,16 @@ class Graph:
         The layer that is being written: its name is part of those of nodes and weights.
     """
 
-    def __init__(self, dtype: np.dtype[np.floating], lengths: str | None) -> None:
-        self.dtype, self.lengths, self.module = dtype, lengths, ""
+    def __init__(
+        self,
+        dtype: np.dtype[np.floating],
+        lengths: str | None = None,
+        starts: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        self.dtype, self.lengths, self.starts, self.module = dtype, lengths, starts or {}, ""
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: dict[str, onnx.TensorProto] = {}
-        self._names = {"x", "y", "h_n", "c_n", "lengths"}
+        self._names = {"x", "y", "lengths"}
 
     def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         """A node with one output; its name."""

@@ -37,10 +37,10 @@ class Written(NamedTuple):
     hidden_size: int
 
 
-def write_lstm(graph: Graph, lstm: LSTM, x: str) -> Written:
-    """Add an LSTM on x (B, T, I)."""
+def write_lstm(graph: Graph, lstm: LSTM, x: str, starts: tuple[str, str] | None = None) -> Written:
+    """Add an LSTM on x (B, T, I), which begins with states (L·D, B, H) if they are given."""
     options = lstm.options
-    _check(options, with_lengths=graph.lengths is not None)
+    _check(options, with_lengths=graph.lengths is not None, with_states=starts is not None)
     D = options.directions
     states: dict[str, list[str]] = {"h": [], "c": []}
     shape_of = x
@@ -48,7 +48,10 @@ def write_lstm(graph: Graph, lstm: LSTM, x: str) -> Written:
     for layer in range(options.num_layers):
         suffixes = [suffix for suffix, _, _ in options.ways[layer * D : (layer + 1) * D]]
         inputs = [x, *_weights(graph, lstm, layer, suffixes), graph.lengths or ""]
-        inputs += _starts(graph, lstm, layer, suffixes, shape_of)
+        if starts is None:
+            inputs += _learned(graph, lstm, layer, suffixes, shape_of)
+        else:
+            inputs += [_of_layer(graph, options, start, layer) for start in starts]
         inputs += [_peepholes(graph, lstm, layer, suffixes)] if options.peepholes else []
         while not inputs[-1]:
             inputs.pop()
@@ -62,7 +65,7 @@ def write_lstm(graph: Graph, lstm: LSTM, x: str) -> Written:
     return Written(y, states["h"], states["c"], _directions(options), options.hidden_size)
 
 
-def _check(options: LSTMOptions, *, with_lengths: bool) -> None:
+def _check(options: LSTMOptions, *, with_lengths: bool, with_states: bool) -> None:
     """Refuse what ONNX has not: the end of a sentence that begins with the layer's name."""
     changed = options.changed()
     for name in LACKING:
@@ -70,6 +73,8 @@ def _check(options: LSTMOptions, *, with_lengths: bool) -> None:
             raise ValueError(f"has {name}={changed[name]!r}, and ONNX's LSTM has no such thing")
     if options.coupled == "forget":
         raise ValueError("has coupled='forget', i = 1 - f; ONNX's LSTM has f = 1 - i")
+    if with_states and options.learn_initial_state:
+        raise ValueError("learns its initial states, which would be inputs with states=True")
     for name in ("masked_outputs", "outputs_in"):
         if with_lengths and name in changed:
             raise ValueError(f"has {name}={changed[name]!r}; with lengths, ONNX's LSTM gives 0 behind each sequence")
@@ -114,7 +119,15 @@ def _peepholes(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> str
     return graph.constant(f"P_l{layer}", np.stack(rows))
 
 
-def _starts(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str], x: str) -> list[str]:
+def _of_layer(graph: Graph, options: LSTMOptions, states: str, layer: int) -> str:
+    """The states (D, B, H) of a layer, of those (L·D, B, H) of all."""
+    if options.num_layers == 1:
+        return states
+    D = options.directions
+    return graph.add("Slice", [states, *(graph.integers([k]) for k in (layer * D, (layer + 1) * D, 0))])
+
+
+def _learned(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str], x: str) -> list[str]:
     """The learned initial states (D, B, H), the same for every sequence; x (B, …) says how many there are."""
     if not lstm.options.learn_initial_state:
         return ["", ""]

@@ -43,12 +43,12 @@ class Flow:
     lstm: Written | None = None
 
 
-def save(model: Sequential | LSTM, path: StrPath, *, lengths: bool = False) -> None:
+def save(model: Sequential | LSTM, path: StrPath, *, lengths: bool = False, states: bool = False) -> None:
     """Write a model to an ``.onnx`` file; see :func:`to_model`. A file that is there is replaced."""
-    write_atomically(path, to_model(model, lengths=lengths).SerializeToString(deterministic=True))
+    write_atomically(path, to_model(model, lengths=lengths, states=states).SerializeToString(deterministic=True))
 
 
-def to_model(model: Sequential | LSTM, *, lengths: bool = False) -> onnx.ModelProto:
+def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = False) -> onnx.ModelProto:
     """A model as an ONNX graph of version 17.
 
     The input is ``x`` (batch, time, features), or integers (batch, time) before an Embedding; the output is ``y``. An
@@ -60,6 +60,9 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False) -> onnx.ModelPr
     model : Sequential or LSTM
     lengths : bool
         Whether there is a second input ``lengths`` (batch,) of int32: the number of steps of each sequence.
+    states : bool
+        Whether the initial states are inputs, ``h_0`` and ``c_0`` (L·D, batch, H), and the final states outputs,
+        ``h_n`` and ``c_n``; in a Sequential those of each LSTM, called after it: ``encoder.h_0``.
 
     Returns
     -------
@@ -76,25 +79,30 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False) -> onnx.ModelPr
         raise ValueError(f"the model has {model.parameters.vector.nbytes} bytes of weights; an ONNX file holds 2 GiB")
     names, layers = (["lstm"], [model]) if isinstance(model, LSTM) else (model.names, model.layers)
     chain: list[tuple[str, Layer]] = [*zip(names, layers, strict=True)]
-    graph = Graph(model.dtype, lengths="lengths" if lengths else None)
-    if lengths and not any(isinstance(layer, LSTM) for _, layer in chain):
-        raise ValueError("lengths are for LSTMs, and the model has none")
+    lstms = {name: layer for name, layer in chain if isinstance(layer, LSTM)}
+    for what, asked in (("lengths", lengths), ("states", states)):
+        if asked and not lstms:
+            raise ValueError(f"{what} are for LSTMs, and the model has none")
+    shapes: dict[str, Dims] = {
+        name: [len(lstm.options.ways), "batch", lstm.hidden_size] for name, lstm in lstms.items()
+    }
+    prefixes = {name: "" if isinstance(model, LSTM) else f"{name}." for name in lstms}
+    starts = {name: (f"{prefix}h_0", f"{prefix}c_0") for name, prefix in prefixes.items()} if states else {}
+    graph = Graph(model.dtype, "lengths" if lengths else None, starts)
     flow = Flow("x", _features(chain))
     takes = flow.features
+    finals: dict[str, tuple[str, Dims]] = {}
     for name, layer in chain:
         flow = _written(graph, name, layer, flow)
+        if flow.lstm is not None and name in lstms and (states or isinstance(model, LSTM)):
+            for kind, of_layers in (("h_n", flow.lstm.h), ("c_n", flow.lstm.c)):
+                finals[prefixes[name] + kind] = (graph.joined(graph.module, of_layers), shapes[name])
     ids = isinstance(chain[0][1], Embedding)
     inputs = [graph.info("x", ["batch", "time"], np.int64) if ids else graph.info("x", ["batch", "time", takes])]
     inputs += [graph.info("lengths", ["batch"], np.int32)] if lengths else []
+    inputs += [graph.info(start, shapes[name]) for name, of_lstm in starts.items() for start in of_lstm]
     outputs: dict[str, tuple[str, Dims]] = {"y": (flow.value, ["batch", *["time"] * flow.in_time, flow.features])}
-    if isinstance(model, LSTM):
-        assert flow.lstm is not None  # it is the last layer  # noqa: S101
-        shape: Dims = [model.num_layers * model.options.directions, "batch", model.hidden_size]
-        outputs |= {
-            "h_n": (graph.joined("lstm", flow.lstm.h), shape),
-            "c_n": (graph.joined("lstm", flow.lstm.c), shape),
-        }
-    made = graph.made(inputs, outputs)
+    made = graph.made(inputs, outputs | finals)
     return helper.make_model(
         made, producer_name="glasscell", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
@@ -127,7 +135,7 @@ def _lstm(graph: Graph, name: str, layer: LSTM, flow: Flow) -> Flow:
     if not flow.in_time:
         _refuse(name, "runs over one vector a sequence")
     try:
-        written = write_lstm(graph, layer, flow.value)
+        written = write_lstm(graph, layer, flow.value, graph.starts.get(name))
     except ValueError as error:
         _refuse(name, str(error))
     return Flow(written.y, layer.output_size, lstm=written)
