@@ -74,6 +74,9 @@ def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lackin
         assert main(["convert", str(tmp_path / target), str(tmp_path / "again.onnx"), *options]) == 0
         assert capsys.readouterr().err == ""
         assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / target).read_bytes()
+        in_place = [str(tmp_path / target)] * 2
+        assert main(["convert", *in_place, "--overwrite"]) == 0
+        assert "has no " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def run(options: argparse.Namespace) -> None:
         order=None if options.order is None else options.order.split(","),
     )
     print(model)
+    lost = files.left_out(model, options.source, options.target, states=options.states)  # now: it may be overwritten
     files.save(model, options.target, states=options.states)
     print(f"\n{options.source} → {options.target}")
-    lost = files.left_out(model, options.source, options.target, states=options.states)
     if lost:
         print(f"{options.target} has no {', '.join(lost)}, which the graph in {options.source} has", file=sys.stderr)
