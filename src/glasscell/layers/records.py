@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from glasscell.core import lstm
-from glasscell.core.sequences import Order, at_ends
+from glasscell.core.sequences import Order
 from glasscell.core.typing import Array
+from glasscell.layers.steps import Segments, end_of
 
 if TYPE_CHECKING:
-    from glasscell.core import variants
+    from glasscell.core import lstm, variants
     from glasscell.layers.options import LSTMOptions
+    from glasscell.layers.steps import AnyTape
 
 
 class LSTMState(NamedTuple):
@@ -39,17 +40,14 @@ class Pass(NamedTuple):
         What inputs were multiplied with.
     """
 
-    tape: lstm.Tape | variants.Tape
+    tape: AnyTape
     order: Order | None
     input_mask: Array | float = 1.0
 
     @property
     def final(self) -> tuple[Array, Array]:
         """State after each sequence's last step: (P, B) and (H, B)."""
-        hiddens, cells = self.tape.hiddens, self.tape.cells
-        if self.order is None:
-            return hiddens[-1], cells[-1]
-        return at_ends(hiddens, self.order.lengths), at_ends(cells, self.order.lengths)
+        return end_of(self.tape, None if self.order is None else self.order.lengths)
 
 
 class LSTMTape(NamedTuple):
@@ -78,7 +76,10 @@ class LSTMTape(NamedTuple):
     @property
     def layers(self) -> tuple[lstm.Tape | variants.Tape, ...]:
         """The tape of each pass: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
-        return tuple(one.tape for one in self.passes)
+        tapes = tuple(one.tape for one in self.passes if not isinstance(one.tape, Segments))
+        if len(tapes) < len(self.passes):
+            raise ValueError("gates are not kept with checkpoint_every or memory_limit; run it again without")
+        return tapes
 
     @property
     def final_state(self) -> LSTMState:

@@ -10,16 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core import lstm, variants
 from glasscell.core.buffers import Buffers
 from glasscell.core.parameters import Parameters
-from glasscell.core.sequences import add_at_ends, order
+from glasscell.core.sequences import Order, add_at_ends, order
 from glasscell.core.typing import Array
 from glasscell.core.variants import Noise
 from glasscell.layers.options import LSTMOptions
 from glasscell.layers.records import Pass
-
-Start = Array | float
+from glasscell.layers.steps import Execution, Start, Steps
 
 
 class WayGradient(NamedTuple):
@@ -42,9 +40,12 @@ class Way:
         Of the names of this way's weights, such as ``_l0_reverse``.
     reverse : bool
         From the last step to the first.
+    execution : Execution
     """
 
-    def __init__(self, options: LSTMOptions, parameters: Parameters, suffix: str, *, reverse: bool) -> None:
+    def __init__(
+        self, options: LSTMOptions, parameters: Parameters, suffix: str, *, reverse: bool, execution: Execution
+    ) -> None:
         self.options, self.suffix, self.reverse = options, suffix, reverse
         self.names = [
             name.removesuffix(suffix)
@@ -52,7 +53,7 @@ class Way:
             if name.endswith(suffix) and not name.startswith("initial_")
         ]
         self._parameters = parameters
-        self._variant = options.variant
+        self.steps = Steps(options, self.weights, execution)
 
     def weights(self) -> dict[str, Array]:
         """The weights under core's names; without a bias, its column is 0."""
@@ -78,29 +79,40 @@ class Way:
         buffers: Buffers,
     ) -> tuple[Pass, Array]:
         """Sequences x (T, I, B) in time → the record, and outputs (T, P, B) in time."""
-        options = self.options
         input_mask, noise = self._noise(x, rng)
         if not isinstance(input_mask, float):
             x = x * input_mask
         of = None if mask is None else order(mask, reverse=self.reverse)
-        steps = (x[::-1] if self.reverse else x) if of is None else of.processed(x)
-        tape: lstm.Tape | variants.Tape
-        if options.plain and noise.silent:
-            tape = lstm.forward(self.weights()["kernel"], steps, *start, buffers)
-        else:
-            lengths = None if of is None else of.lengths
-            tape = variants.forward(self._variant, self.weights(), steps, *start, noise, lengths)
-        done = Pass(tape, of, input_mask)
+        lengths = None if of is None else of.lengths
+        done = Pass(self.steps.forward(self._processed(x, of), start, noise, lengths, buffers), of, input_mask)
         return done, self.outputs(done)
+
+    def run(
+        self, x: Array, start: tuple[Start, Start], mask: NDArray[np.bool_] | None, buffers: Buffers
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """:meth:`forward` when nobody will look back: outputs, and the state after each sequence's last step."""
+        of = None if mask is None else order(mask, reverse=self.reverse)
+        lengths = None if of is None else of.lengths
+        h, *ends = self.steps.outputs(self._processed(x, of), start, self._noise(x, None)[1], lengths, buffers)
+        return self._in_time(h, of), (ends[0], ends[1])
 
     def outputs(self, done: Pass) -> Array:
         """The outputs of a pass, in time."""
-        h, options = done.tape.h, self.options
-        if done.order is not None:
-            h = done.order.in_time(h, repeat=options.masked_outputs == "repeat")
+        return self._in_time(done.tape.h, done.order)
+
+    def _processed(self, x: Array, of: Order | None) -> Array:
+        """From time to the order of processing."""
+        if of is not None:
+            return of.processed(x)
+        return x[::-1] if self.reverse else x
+
+    def _in_time(self, h: Array, of: Order | None) -> Array:
+        """The way back, for outputs."""
+        if of is not None:
+            h = of.in_time(h, repeat=self.options.masked_outputs == "repeat")
         elif self.reverse:
             h = h[::-1]
-        return h[::-1] if options.outputs_in == "processing" else h
+        return h[::-1] if self.options.outputs_in == "processing" else h
 
     def backward(
         self,
@@ -124,12 +136,7 @@ class Way:
             d_final = 0.0, 0.0
         elif self.reverse:
             dy = dy[::-1]
-        if isinstance(tape, lstm.Tape):
-            dkernel, dx, dh0, dc0 = lstm.backward(tape, dy, *d_final, buffers, dc=dc, need_dx=need_dx)
-            dweights = {"kernel": dkernel}
-        else:
-            dweights, dx, dh0, dc0 = variants.backward(tape, dy, *d_final, dc, buffers)
-            dx = dx if need_dx else dx[:0]
+        dweights, dx, dh0, dc0 = self.steps.backward(tape, dy, d_final, dc, buffers, need_dx=need_dx)
         self._write(dweights, gradients)
         if of is not None:
             dx = of.in_time(dx) if len(dx) else dx

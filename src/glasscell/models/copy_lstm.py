@@ -23,6 +23,7 @@ from glasscell.validation import float_type, from_columns, generator, positive_i
 
 if TYPE_CHECKING:
     from glasscell.models.sequential import Sequential
+    from glasscell.stream import Stream
 
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
@@ -141,7 +142,8 @@ class CopyLSTM:
         payload = self.task.payload(bits)
         n = payload.shape[-1]
         inputs = self.task.present([payload.reshape(-1, n) if n else np.zeros((0, 0))], self.dtype).inputs
-        return self.task.answers(self.forward(inputs)[0], n).reshape(payload.shape)
+        h, _ = self.lstm.run(inputs)
+        return self.task.answers(self.readout.forward(h)[0], n).reshape(payload.shape)
 
     def copy_integers(self, integers: int | Iterable[int], width: int | None = None) -> int | Integers:
         """Show the model integers in binary, and return the integers that it gives back.
@@ -191,7 +193,7 @@ class CopyLSTM:
         d_inputs, d_state, gradients
             As :meth:`glasscell.LSTM.backward`.
         """
-        top = tape.lstm.layers[-1]
+        top = tape.lstm.passes[-1].tape
         expected = (top.B, top.T, tape.lstm.single)
         dy, _ = to_columns("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
         gradients = self.parameters.zeros_like()
@@ -228,6 +230,19 @@ class CopyLSTM:
         self.lstm.backward_columns(tape, dh, None, workspace.of_lstm, lstm_buffers, need_dx=False)
         return LossAndGradients(loss, workspace.gradients, tape)
 
+    def stream(self, batch: int | None = None) -> Stream[LSTMState]:
+        """The model as it takes one step at a time and gives its logits: see :class:`glasscell.stream.Stream`.
+
+        Parameters
+        ----------
+        batch : int, optional
+            n independent streams, that step together; without it one, whose arrays have no batch axis.
+        """
+        from glasscell.stream import Stream  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        layers = {"lstm": self.lstm, "readout": self.readout}
+        return Stream(layers, batch, lambda states: LSTMState(*states[0]), lambda state: [state])
+
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """How well it does on a batch.
 
@@ -238,7 +253,7 @@ class CopyLSTM:
             which every bit is right; NaN where there is none.
         """
         inputs, _ = to_columns("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
-        h, _ = self.lstm.forward_columns(inputs)
+        h, _ = self.lstm.run_columns(inputs)
         logits = self.readout.forward_columns(h).transpose(2, 0, 1)
         loss, _ = binary_cross_entropy(logits, batch.targets, batch.weights)
         asked = batch.weights > 0

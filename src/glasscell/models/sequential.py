@@ -23,6 +23,8 @@ from glasscell.validation import finite_array, real_array, steps_mask
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+    from glasscell.stream import Stream
+
 Stateless = Function | Dropout | Step | FinalState | Pool | SwapHalves | Masking
 Layer = LSTM | Linear | Embedding | Stateless
 STATELESS = {kind.__name__: kind for kind in (Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking)}
@@ -110,8 +112,8 @@ class Sequential:
             before = name
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
-        """The model's answer to x: the outputs of :meth:`forward`."""
-        return self.forward(x, lengths=lengths, mask=mask)[0]
+        """The model's answer to x: the outputs of :meth:`forward`, without a tape. Several threads may ask at once."""
+        return self._through(x, None, lengths, mask, None, keep=False)[0]
 
     def forward(
         self,
@@ -142,6 +144,19 @@ class Sequential:
         tape : SequentialTape
             For :meth:`backward`, and for looking at.
         """
+        return self._through(x, states, lengths, mask, rng, keep=True)
+
+    def _through(
+        self,
+        x: ArrayLike,
+        states: Sequence[LSTMState | None] | None,
+        lengths: ArrayLike | None,
+        mask: ArrayLike | None,
+        rng: np.random.Generator | None,
+        *,
+        keep: bool,
+    ) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
+        """:meth:`forward`; unless `keep`, the LSTMs leave no tape."""
         count = sum(isinstance(layer, LSTM) for layer in self.layers)
         given = [None] * count if states is None else list(states)
         if len(given) != count:
@@ -152,7 +167,11 @@ class Sequential:
         tape: Any
         for layer in self.layers:
             if isinstance(layer, LSTM):
-                y, final, tape = layer.forward(y, given[len(finals)], mask=own, rng=rng)
+                start, tape = given[len(finals)], None
+                if keep:
+                    y, final, tape = layer.forward(y, start, mask=own, rng=rng)
+                else:
+                    y, final = layer.run(y, start, mask=own)
                 finals.append(final)
             elif isinstance(layer, Embedding):
                 if layer.mask_zero:
@@ -229,6 +248,24 @@ class Sequential:
             if of_layer is not None:
                 gradients.part(f"{name}.").vector[:] = of_layer.vector
         return dy, tuple(starts), gradients
+
+    def stream(self, batch: int | None = None) -> Stream[tuple[LSTMState, ...]]:
+        """The model as it takes one step at a time: see :class:`glasscell.stream.Stream`.
+
+        Parameters
+        ----------
+        batch : int, optional
+            n independent streams, that step together; without it one, whose arrays have no batch axis.
+
+        Raises
+        ------
+        ValueError
+            If a layer needs all steps of a sequence: Step, FinalState, Pool, or an LSTM that runs back in time.
+        """
+        from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
+
+        layers = dict(zip(self.names, self.layers, strict=True))
+        return Stream(layers, batch, lambda states: tuple(LSTMState(*state) for state in states), list)
 
     def to_torch(self) -> dict[str, Array]:
         """A copy of the weights under the names that a PyTorch module of the same attributes has for them."""

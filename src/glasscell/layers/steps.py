@@ -1,0 +1,270 @@
+"""The steps of one layer in the order of processing: which code runs them, and how much of them is kept.
+
+With segments a forward pass keeps the state before each of them, and the backward pass runs them once more, from the
+last to the first: memory for one segment and the states between them, for the time of one more forward pass (Chen et
+al. 2016, Training deep nets with sublinear memory cost).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from math import ceil, sqrt
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from glasscell.core import engines, inference, lstm, variants
+from glasscell.core.buffers import Buffers
+from glasscell.core.engines import EngineName
+from glasscell.core.sequences import Index, at_ends
+from glasscell.core.typing import Array
+from glasscell.core.variants import Noise
+from glasscell.layers.options import LSTMOptions
+from glasscell.validation import positive_integer, positive_number
+
+Start = Array | float
+Weights = Mapping[str, Array]
+
+SHORT = 64  # steps of the general layer between which nothing but the state is kept, when nobody will look back
+
+
+class Execution(NamedTuple):
+    """How an LSTM is run; nothing that it computes depends on it.
+
+    Attributes
+    ----------
+    engine : "numpy" or "numba", optional
+        Without it the faster one.
+    checkpoint_every : int or "auto", optional
+        Steps in a segment; "auto" is √T.
+    memory_limit : float, optional
+        Bytes for what a forward pass keeps for the backward pass: it picks the segments.
+    """
+
+    engine: EngineName | None = None
+    checkpoint_every: int | Literal["auto"] | None = None
+    memory_limit: float | None = None
+
+    def check(self) -> None:
+        """Refuse what does not exist, or not together."""
+        engines.check(self.engine)
+        if self.checkpoint_every not in (None, "auto"):
+            positive_integer("checkpoint_every", self.checkpoint_every)  # type: ignore[arg-type] # it says so otherwise
+        if self.memory_limit is not None:
+            positive_number("memory_limit", self.memory_limit)
+            if self.checkpoint_every is not None:
+                raise ValueError("memory_limit picks the length of segments, and so does checkpoint_every: give one")
+
+
+class StepsGradient(NamedTuple):
+    """The gradients on all that the steps were given."""
+
+    dweights: dict[str, Array]
+    dx: Array  # (T, I, B), empty if it was not asked for
+    dh0: Array  # (P, B)
+    dc0: Array  # (H, B)
+
+
+class Segments:
+    """A pass of which little is kept: inputs, outputs, and the state before each segment.
+
+    Attributes
+    ----------
+    x : array (T, I, B)
+    h : array (T, P, B)
+        The outputs.
+    starts : list of (h, c)
+        The state before each segment.
+    final : (h, c)
+        After each sequence's last step.
+    weights : dict
+        Those that the pass was made with.
+    """
+
+    def __init__(
+        self, weights: Weights, x: Array, start: tuple[Start, Start], noise: Noise, lengths: Index | None, length: int
+    ) -> None:
+        (self.T, self.I, self.B), self.dtype = x.shape, x.dtype
+        self.weights = {name: weight.copy() for name, weight in weights.items()}
+        self.x, self.noise, self.lengths, self.length = x.copy(), noise, lengths, length
+        self.starts = [start]
+
+    def add(self, h: Array, final: tuple[Array, Array]) -> None:
+        """What the pass gave."""
+        self.h, self.final = h, final
+        self.H = final[1].shape[0]
+
+    def parts(self) -> list[tuple[slice, Noise, Index | None]]:
+        """Of each segment: its place, its noise, and how many steps sequences have in it."""
+        return list(parts_of(self.T, self.length, self.noise, self.lengths))
+
+
+def parts_of(T: int, length: int, noise: Noise, lengths: Index | None) -> Iterator[tuple[slice, Noise, Index | None]]:
+    """Segments of T steps: the place of each, its noise, and how many steps sequences have in it."""
+    for start in range(0, T, length):
+        part = slice(start, min(start + length, T))
+        new_h, new_c = (share if isinstance(share, float) else share[part] for share in noise[1:])
+        own = None if lengths is None else np.clip(lengths - start, 0, part.stop - start)
+        yield part, Noise(noise.recurrent, new_h, new_c), own
+
+
+AnyTape: TypeAlias = "lstm.Tape | variants.Tape | Segments"
+
+
+def end_of(tape: AnyTape, lengths: Index | None) -> tuple[Array, Array]:
+    """State after each sequence's last step: (P, B) and (H, B)."""
+    if isinstance(tape, Segments):
+        return tape.final
+    if lengths is None:
+        return tape.hiddens[-1], tape.cells[-1]
+    return at_ends(tape.hiddens, lengths), at_ends(tape.cells, lengths)
+
+
+class Steps:
+    """What runs the steps of one layer in one direction.
+
+    Parameters
+    ----------
+    options : LSTMOptions
+    weights : callable
+        Gives the weights under core's names.
+    execution : Execution
+    """
+
+    def __init__(self, options: LSTMOptions, weights: Callable[[], Weights], execution: Execution) -> None:
+        self.options, self.weights, self.execution = options, weights, execution
+        self._variant = options.variant
+
+    def forward(
+        self, x: Array, start: tuple[Start, Start], noise: Noise, lengths: Index | None, buffers: Buffers
+    ) -> AnyTape:
+        """All steps x (T, I, B), with what their backward pass needs."""
+        weights, length = self.weights(), self._segment(*x.shape)
+        if length is None:
+            return self._taped(weights, x, start, noise, lengths, buffers)
+        tape = Segments(weights, x, start, noise, lengths, length)
+        h = np.empty((tape.T, self.options.state_size, tape.B), x.dtype)
+        for part, own_noise, own_lengths in tape.parts():
+            h[part], *end = self._untaped(weights, x[part], tape.starts[-1], own_noise, own_lengths, buffers)
+            tape.starts.append((end[0].copy(), end[1].copy()))
+        del tape.starts[-1]
+        tape.add(h, (end[0].copy(), end[1].copy()))
+        return tape
+
+    def backward(
+        self,
+        tape: AnyTape,
+        dh: Array,
+        d_end: tuple[Start, Start],
+        dc: Array | None,
+        buffers: Buffers,
+        *,
+        need_dx: bool,
+    ) -> StepsGradient:
+        """The adjoint of :meth:`forward`; `dc` is the gradient on cells, from where sequences end."""
+        if not isinstance(tape, Segments):
+            return self._backward(tape, dh, d_end, dc, buffers, need_dx=need_dx)
+        dx = np.empty((tape.T if need_dx else 0, tape.I, tape.B), tape.dtype)
+        total: dict[str, Array] = {}
+        for (part, noise, lengths), start in zip(reversed(tape.parts()), reversed(tape.starts), strict=True):
+            again = self._taped(tape.weights, tape.x[part], start, noise, lengths, buffers)
+            of_c = None if dc is None else dc[part]
+            d = self._backward(again, dh[part], d_end, of_c, buffers, need_dx=need_dx)
+            for name, d_weight in d.dweights.items():
+                total[name] = total[name] + d_weight if name in total else d_weight
+            d_end = d.dh0, d.dc0
+            if need_dx:
+                dx[part] = d.dx
+        return StepsGradient(total, dx, d.dh0, d.dc0)
+
+    def outputs(
+        self, x: Array, start: tuple[Start, Start], noise: Noise, lengths: Index | None, buffers: Buffers
+    ) -> inference.Outputs:
+        """All steps, of which only the outputs and the final state are kept."""
+        T, _, B = x.shape
+        weights, shape = self.weights(), (self.options.state_size, B)
+        if T == 0 or (self._is_plain(noise) and lengths is None):
+            return self._untaped(weights, x, start, noise, lengths, buffers)
+        h = np.empty((T, *shape), x.dtype)
+        for part, own_noise, own_lengths in parts_of(T, SHORT, noise, lengths):
+            h[part], *ends = self._untaped(weights, x[part], start, own_noise, own_lengths, buffers)
+            start = ends[0].copy(), ends[1].copy()
+        return inference.Outputs(h, *ends)
+
+    def _is_plain(self, noise: Noise) -> bool:
+        return self.options.plain and noise.silent
+
+    def _taped(
+        self,
+        weights: Weights,
+        x: Array,
+        start: tuple[Start, Start],
+        noise: Noise,
+        lengths: Index | None,
+        buffers: Buffers,
+    ) -> lstm.Tape | variants.Tape:
+        if not self._is_plain(noise):
+            return variants.forward(self._variant, weights, x, *start, noise, lengths)
+        _, I, B = x.shape
+        engine = engines.chosen(self.execution.engine, I, self.options.hidden_size, B, x.dtype)
+        return engine.forward(weights["kernel"], x, *start, buffers)
+
+    def _untaped(
+        self,
+        weights: Weights,
+        x: Array,
+        start: tuple[Start, Start],
+        noise: Noise,
+        lengths: Index | None,
+        buffers: Buffers,
+    ) -> inference.Outputs:
+        if self._is_plain(noise) and lengths is None:
+            _, I, B = x.shape
+            engine = engines.chosen_for_inference(self.execution.engine, I, self.options.hidden_size, B, x.dtype)
+            return engine.outputs(weights["kernel"], x, *start, buffers)
+        tape = self._taped(weights, x, start, noise, lengths, buffers)
+        return inference.Outputs(tape.h, *end_of(tape, lengths))
+
+    def _backward(
+        self,
+        tape: lstm.Tape | variants.Tape,
+        dh: Array,
+        d_end: tuple[Start, Start],
+        dc: Array | None,
+        buffers: Buffers,
+        *,
+        need_dx: bool,
+    ) -> StepsGradient:
+        if isinstance(tape, lstm.Tape):
+            engine = engines.chosen(self.execution.engine, tape.I, tape.H, tape.B, tape.dtype)
+            dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_end, buffers, dc=dc, need_dx=need_dx)
+            return StepsGradient({"kernel": dkernel}, dx, dh0, dc0)
+        dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers)
+        return StepsGradient(dweights, dx if need_dx else dx[:0], dh0, dc0)
+
+    def _segment(self, T: int, _: int, B: int) -> int | None:
+        """Steps in a segment; None if all are kept."""
+        every, limit = self.execution.checkpoint_every, self.execution.memory_limit
+        if T == 0 or (every is None and limit is None):
+            return None
+        if limit is not None:
+            length = self._segment_within(limit, T, B)
+        else:
+            length = ceil(sqrt(T)) if every == "auto" else int(every or T)
+        return length if length < T else None
+
+    def _segment_within(self, limit: float, T: int, B: int) -> int:
+        """The longest segments with which a tape of one, and the states between all, of all layers, are within it."""
+        options, W = self.options, self.weights()["kernel"]
+        H, P, R = options.hidden_size, options.state_size, len(W)
+        I = max(inputs for _, inputs, _ in options.ways)
+        rows = 9 * H + I + 1 if options.plain else I + 8 * H + P + R * (3 if options.layer_norm else 1)
+        length = np.arange(1, T + 1)
+        needed = (length * rows + np.ceil(T / length) * (P + H)) * B * W.itemsize * len(options.ways)
+        fitting = length[needed <= limit]
+        if not len(fitting):
+            raise ValueError(
+                f"memory_limit={limit:.0f} is too small for {B} sequences of {T} steps: they need "
+                f"{needed.min():.0f} bytes at least, in segments of {length[needed.argmin()]} steps"
+            )
+        return int(fitting[-1])
