@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants lint format notebook pictures bars bench clean
+.PHONY: help copy test verify mutants lint format notebook pictures bars bench bench-copy clean
 
 help:            ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 copy: $(VENV)/.copy   ## train an LSTM to copy binary sequences, and show that it does
 	$(BIN)/glasscell copy $(ARGS)
@@ -43,9 +43,11 @@ pictures: $(VENV)/.test ## draw the picture of the README anew
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py
 
-bench: $(VENV)/.peers ## speed beside PyTorch, and cold starts (minutes)
-	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/training_step.py
+bench: $(VENV)/.peers ## speed beside PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
+	$(BIN)/glasscell bench --only training,forward,streaming,cold,memory,scaling,gemm \
+	  --out benchmarks/results.json --plot docs/speed.png $(ARGS)
+
+bench-copy: $(VENV)/.peers ## from process start to a solved copy task, beside PyTorch
 	$(BIN)/python benchmarks/copy_vs_torch.py
 
 clean:           ## remove the virtual environment and caches; runs/ stays

@@ -1,0 +1,69 @@
+"""Python processes of their own: how long one takes to its first line, and how much memory it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+import glasscell
+
+# Prints the peak of the process's own memory, in bytes. On Linux a child inherits the ru_maxrss of who started it.
+PEAK = """
+def peak():
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    except OSError:
+        import resource, sys
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+"""
+
+
+class Done(NamedTuple):
+    """A process that ended.
+
+    Attributes
+    ----------
+    seconds : float
+        From its start to its first line.
+    lines : list of str
+        What it printed.
+    """
+
+    seconds: float
+    lines: list[str]
+
+
+def run(program: str, arguments: Sequence[str] = ()) -> Done:
+    """Run a program in a Python of its own.
+
+    Raises
+    ------
+    ChildProcessError
+        If it fails, with the last line that it said.
+    """
+    path = os.pathsep.join(filter(None, [str(Path(glasscell.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        start = time.perf_counter()
+        with subprocess.Popen(  # noqa: S603 - our own programs
+            [sys.executable, "-u", "-c", program, *arguments],  # -u: a line comes when it is printed
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        ) as child:
+            assert child.stdout is not None  # a pipe  # noqa: S101
+            first = child.stdout.readline()
+            seconds = time.perf_counter() - start
+            rest = child.stdout.read()
+        if child.returncode:
+            errors.seek(0)
+            said = errors.read().strip().splitlines()
+            raise ChildProcessError(f"a process of the benchmark failed: {said[-1] if said else child.returncode}")
+    return Done(seconds, (first + rest).splitlines())

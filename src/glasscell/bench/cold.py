@@ -1,0 +1,96 @@
+"""From the start of a process to the first answer of a saved model of 128 units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from glasscell.bench import children, onnx_runtime, ours, pytorch
+from glasscell.bench.results import Figure, Race, Row, Side, spread
+from glasscell.bench.shapes import Shape
+from glasscell.bench.timing import in_turns, settle
+from glasscell.bench.work import OUTPUTS, Work, work_of
+
+SHAPE = Shape(8, 128, 20, 1)
+OURS, NUMPY, IMPORT = "Glasscell", "import numpy alone", "import glasscell"
+
+# Each prints its answer (the sum of all outputs) as its first line. Its arguments: the file of the model.
+PROGRAMS = {
+    NUMPY: "import numpy; print(0.0)",
+    IMPORT: "import glasscell; print(0.0)",
+    OURS: f"""
+import sys, numpy, glasscell
+model = glasscell.Sequential.load(sys.argv[1])
+print(float(model(numpy.ones((1, {SHAPE.T}, {SHAPE.I}), numpy.float32)).sum()))
+""",
+    "PyTorch": f"""
+import sys, torch
+model = torch.nn.ModuleDict({{
+    "lstm": torch.nn.LSTM({SHAPE.I}, {SHAPE.H}, batch_first=True), "readout": torch.nn.Linear({SHAPE.H}, {OUTPUTS})
+}})
+model.load_state_dict(torch.load(sys.argv[1], weights_only=True))
+with torch.inference_mode():
+    print(float(model["readout"](model["lstm"](torch.ones(1, {SHAPE.T}, {SHAPE.I}))[0]).sum()))
+""",
+    "ONNX Runtime": f"""
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+print(float(session.run(None, {{"x": numpy.ones((1, {SHAPE.T}, {SHAPE.I}), numpy.float32)}})[0].sum()))
+""",
+}
+
+
+def cold(turns: int, say: Callable[[str], object]) -> Race:
+    """Whole processes in turns."""
+    peers = {"PyTorch": pytorch.why_not(), "ONNX Runtime": onnx_runtime.why_not()}
+    names = [name for name in (OURS, NUMPY, IMPORT, *peers) if not peers.get(name)]
+    with TemporaryDirectory() as folder:
+        files = {name: _save(name, work_of(SHAPE), Path(folder)) for name in names}
+        say("cold start")
+        for name in names:
+            answered(name, files[name])  # files into the cache of the system, modules compiled
+        times: dict[str, list[float]] = {name: [] for name in names}
+        peaks: dict[str, list[float]] = {name: [] for name in names}
+        for name in in_turns(names, turns):
+            settle()
+            seconds, _, peak = answered(name, files[name])
+            times[name].append(seconds)
+            peaks[name].append(peak)
+    sides = tuple(
+        Side(
+            name, "a process of its own", tuple(times[name]), ours=name == OURS, peak_mb=sorted(peaks[name])[turns // 2]
+        )
+        for name in names
+        if name != IMPORT
+    )
+    more = spread([a - b for a, b in zip(times[IMPORT], times[NUMPY], strict=True)]).median
+    figures = (Figure(f"{IMPORT} over import numpy", more * 1e3, "ms"),)
+    title = "From process start to the first answer of a saved model: LSTM(8, 128) → Linear(8), 20 steps"
+    return Race(
+        "cold", title, (Row("H = 128", sides),), figures, absent={name: why for name, why in peers.items() if why}
+    )
+
+
+def answered(name: str, file: Path) -> tuple[float, float, float]:
+    """One process: seconds to the answer, the answer, and its peak memory in MB."""
+    done = children.run(f"{PROGRAMS[name]}{children.PEAK}print(peak())", [str(file)])
+    answer, peak = map(float, done.lines)
+    return done.seconds, answer, peak / 1e6
+
+
+def _save(name: str, work: Work, folder: Path) -> Path:
+    """The model in the format that this side reads."""
+    file = folder / name.replace(" ", "_")
+    if name == OURS:
+        file = file.with_suffix(".safetensors")
+        ours.model_of(work).save(file)
+    elif name == "PyTorch":
+        import torch  # noqa: PLC0415 - optional
+
+        torch.save(pytorch.modules(work).state_dict(), file)
+    elif name == "ONNX Runtime":
+        from glasscell.convert.onnx import writing  # noqa: PLC0415 - optional
+
+        writing.save(ours.model_of(work), file)
+    return file

@@ -1,0 +1,34 @@
+"""Our own engines: which of them are here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from glasscell.verify.claims import lacking
+
+NUMPY, NUMBA, OURS = "Glasscell (NumPy)", "Glasscell (Numba)", "Glasscell"
+
+
+class Engines(NamedTuple):
+    """Sides of ours.
+
+    Attributes
+    ----------
+    options : dict of str to dict
+        By the name of the side what :class:`glasscell.LSTM` is given: an engine by hand, or none, and it chooses.
+    absent : dict of str to str
+        By the name of the side why it is not here.
+    """
+
+    options: dict[str, dict[str, Any]]
+    absent: dict[str, str]
+
+
+def engines() -> Engines:
+    """Those that can be used here and now."""
+    if find_spec("glasscell.core.compiled") is None:
+        return Engines({NUMPY: {}}, {NUMBA: "there is no compiled engine in this version"})
+    if why := lacking(["numba", "scipy.linalg"], "numba scipy"):
+        return Engines({NUMPY: {"engine": "numpy"}}, {NUMBA: why})
+    return Engines({NUMPY: {"engine": "numpy"}, NUMBA: {"engine": "numba"}, OURS: {}}, {})

@@ -1,0 +1,101 @@
+"""Who enters a race: a way to do the work, and what came out when it did it first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from glasscell.core.typing import Array
+
+Answer = Mapping[str, Array]
+
+# What may differ between two that do the same work in float32: relative to the norm of the first's numbers.
+BOUNDS = {
+    "outputs": 1e-5,
+    "loss": 1e-5,
+    "gradient": 1e-4,  # of unit length: PyTorch's second bias takes its share of the norm
+    "norm": 1e-3,  # behind the clipping
+    "moved": 2e-2,  # the mean way of a weight in some updates: Adam makes much of gradients near 0
+}
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One side with one setting.
+
+    Attributes
+    ----------
+    side : str
+        Whose it is: "PyTorch".
+    setting : str
+        How it is set: "2 threads, fused Adam".
+    run : callable
+        Does the work once.
+    answer : mapping of str to array
+        What came out, under the names of `BOUNDS`.
+    during : callable
+        Makes the context that the setting needs while it runs: numbers of threads are the whole process's.
+    """
+
+    side: str
+    setting: str
+    run: Callable[[], object]
+    answer: Answer
+    during: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def check_same(entrants: Iterable[Entrant]) -> None:
+    """Refuse a race in which not everyone does the same work.
+
+    Raises
+    ------
+    ValueError
+        If what came out differs by more than `BOUNDS`.
+    """
+    first, *others = entrants
+    for other in others:
+        if other.answer.keys() != first.answer.keys():
+            raise ValueError(f"{other.side} answers {[*other.answer]}, {first.side} {[*first.answer]}")
+        for name, expected in first.answer.items():
+            error = distance(other.answer[name], expected)
+            if not error <= BOUNDS[name]:
+                raise ValueError(
+                    f"{other.side} ({other.setting}) does not do the work of {first.side}: its {name} differs by "
+                    f"{error:.1e}, and {BOUNDS[name]:.0e} is allowed"
+                )
+
+
+def distance(a: Array, b: Array) -> float:
+    """The norm of the difference, relative to that of b."""
+    a, b = (np.asarray(array, np.float64) for array in (a, b))
+    if a.shape != b.shape:
+        return float("inf")
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
+
+
+def training_answer(loss: float, gradients: Answer, before: Answer, after: Answer) -> Answer:
+    """The answer of a training step.
+
+    Parameters
+    ----------
+    loss : float
+        Of the first update.
+    gradients : mapping of str to array
+        Of the first update, clipped, under PyTorch's names.
+    before, after : mapping of str to array
+        The weights at first, and after some updates.
+    """
+    norm = np.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in gradients.values()))
+    names = sorted(name for name in gradients if "bias_hh" not in name)  # PyTorch's alone
+    flat = np.concatenate([np.ravel(gradients[name]) for name in names])
+    matrices = [name for name in names if "bias" not in name]  # with two biases, theirs move twice as far
+    moved = [np.abs(np.asarray(after[name]) - np.asarray(before[name])).mean() for name in matrices]
+    return {
+        "loss": np.asarray(loss),
+        "gradient": flat / np.linalg.norm(flat),
+        "norm": np.asarray(norm),
+        "moved": np.asarray(moved),
+    }

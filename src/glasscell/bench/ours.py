@@ -1,0 +1,116 @@
+"""We ourselves in the races."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from glasscell.bench import threads
+from glasscell.bench.engines import OURS, engines
+from glasscell.bench.entrants import Answer, Entrant, training_answer
+from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
+from glasscell.convert.codec.torch import from_torch, to_torch
+from glasscell.core.buffers import Buffers
+from glasscell.core.losses import squared_error
+from glasscell.core.optimizers import Adam, clip_by_global_norm
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM, Linear
+from glasscell.models import Sequential
+
+
+def model_of(work: Work, **options: Any) -> Sequential:
+    """LSTM → Linear, of the weights of the work."""
+    I, H, _, _, L = work.shape
+    lstm = LSTM(I, H, L, **options)
+    from_torch(work.of_lstm(), lstm.parameters, lstm.options)
+    readout = Linear(H, work.targets.shape[2])
+    for name, view in readout.parameters.items():
+        view[:] = work.weights[f"readout.{name}"]
+    return Sequential([lstm, readout], ["lstm", "readout"])
+
+
+class TrainingStep:
+    """Forward, mean squared error, backward, clipping, Adam: what `fit` does for an update."""
+
+    def __init__(self, work: Work, **options: Any) -> None:
+        self.model = model_of(work, **options)
+        lstm, readout = self.model.layers
+        assert isinstance(lstm, LSTM)  # made so  # noqa: S101
+        assert isinstance(readout, Linear)  # noqa: S101
+        self.lstm, self.readout = lstm, readout
+        self.vector = self.model.parameters.vector
+        self.gradients = self.model.parameters.zeros_like()
+        self.of_lstm, self.of_readout = (self.gradients.part(name) for name in ("lstm.", "readout."))
+        self.buffers = Buffers()
+        self.x, self.targets = (array.transpose(1, 2, 0) for array in (work.x, work.targets))
+        self.optimizer = Adam(LEARNING_RATE)
+        self.state = self.optimizer.start(self.vector)
+
+    def __call__(self) -> float:
+        """Update once; returns the loss before."""
+        part = self.buffers.part
+        h, tape = self.lstm.forward_columns(self.x, None, part("lstm"))
+        outputs = self.readout.forward_columns(h)
+        loss, d_outputs = squared_error(outputs, self.targets)
+        dh = self.readout.backward_columns(h, d_outputs, self.of_readout, part("readout"))
+        self.lstm.backward_columns(tape, dh, None, self.of_lstm, part("lstm"), need_dx=False)
+        clip_by_global_norm(self.gradients.vector, CLIP_NORM)
+        self.optimizer.update(self.vector, self.gradients.vector, self.state)
+        return loss
+
+    def answer(self, updates: int) -> Answer:
+        """What comes out of the first updates."""
+        before = self.model.to_torch()
+        loss = self()
+        gradients = self._in_torch(self.of_lstm)
+        for _ in range(updates - 1):
+            self()
+        return training_answer(loss, gradients, before, self.model.to_torch())
+
+    def _in_torch(self, of_lstm: Parameters) -> dict[str, Array]:
+        named = {f"lstm.{name}": array for name, array in to_torch(of_lstm, self.lstm.options).items()}
+        return named | {f"readout.{name}": array.copy() for name, array in self.of_readout.items()}
+
+
+def training(work: Work, updates: int) -> Iterator[Entrant]:
+    """One update, with every engine, at one and at all BLAS threads."""
+    for side, options in engines().options.items():
+        step = TrainingStep(work, **options)
+        answer = step.answer(updates)
+        for setting, during in threads.of_blas():
+            yield Entrant(side, setting, step, answer, during)
+
+
+def by_itself(work: Work) -> Entrant:
+    """One update, with engine and threads as they come."""
+    return Entrant("Glasscell", "as it comes", TrainingStep(work), {})
+
+
+def forward(work: Work) -> Iterator[Entrant]:
+    """Whole sequences, without a tape."""
+    for side, options in engines().options.items():
+        lstm = LSTM.from_torch(work.of_lstm(), **options)
+        run = partial(lstm.run, work.x)
+        answer = {"outputs": run()[0]}
+        for setting, during in threads.of_blas():
+            yield Entrant(side, setting, run, answer, during)
+
+
+def streaming(work: Work, steps: int) -> Iterator[Entrant]:
+    """One step of one stream."""
+    lstm = LSTM.from_torch(work.of_lstm())
+    stream = lstm.stream()
+    x = work.x[0, 0]
+    answer = {"outputs": np.array([np.array(stream.push(x)).ravel() for _ in range(steps)])}
+    for setting, during in threads.of_blas():
+        yield Entrant(OURS, setting, lambda: stream.push(x), answer, during)
+
+
+def can_stream() -> str:
+    """Why there is no stream, or nothing if there is."""
+    return "" if find_spec("glasscell.stream") else "there is no stream in this version"

@@ -1,0 +1,123 @@
+"""The results as a picture: how many times as long a peer takes, at every size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from glasscell.bench.engines import NUMPY, OURS
+from glasscell.bench.results import Race, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Formats that can be written, and the entry of each that would make every file another one.
+UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+INK, MUTED, LINE = "#1f2933", "#616e7c", "#cbd2d9"
+COLORS = {"PyTorch": "#d1495b", "ONNX Runtime": "#00798c", "JAX": "#8a6fb0", "import numpy alone": "#7b8794"}
+HEADS = {
+    "training": "a training step",
+    "forward": "whole sequences forward",
+    "streaming": "one streaming step",
+    "cold": "process start to first answer",
+}
+
+
+def plot(races: Sequence[Race], subtitle: str) -> Figure:
+    """One panel a race, one line a size, one dot a peer; right of 1, ours is the faster.
+
+    Parameters
+    ----------
+    races : sequence of Race
+        Those without ratios have no panel.
+    subtitle : str
+        The machine.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If no race has a ratio.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+
+    shown = [race for race in races if any(row.ratios() for row in race.rows)]
+    if not shown:
+        raise ValueError("there is nothing to draw: no peer took part in a race with ratios")
+    heights = [len(race.rows) + 1.2 for race in shown]
+    figure = Figure(figsize=(8.6, 1.5 + 0.31 * sum(heights)), dpi=150, layout="constrained")
+    panels = figure.subplots(len(shown), 1, height_ratios=heights, squeeze=False, sharex=True)[:, 0]
+    labels: dict[str, Any] = {}
+    for axes, race in zip(panels, shown, strict=True):
+        _panel(axes, race, labels)
+    panels[-1].set_xlabel("times as long as Glasscell (bars: quartiles)", color=INK, fontsize=10)
+    panels[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[-1].xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    panels[-1].xaxis.set_minor_formatter(NullFormatter())
+    panels[-1].tick_params(axis="x", which="both", labelbottom=True)
+    figure.legend(
+        list(labels.values()),
+        list(labels),
+        title="Speed beside the frameworks, on a CPU: right of the line, Glasscell is faster",
+        title_fontsize=12,
+        loc="outside upper center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.supxlabel(_wrapped(subtitle), fontsize=7, color=MUTED)
+    return figure
+
+
+def _panel(axes: Axes, race: Race, labels: dict[str, Any]) -> None:
+    axes.axvline(1, color=INK, lw=1)
+    for k, row in enumerate(race.rows):
+        axes.axhline(k, color=LINE, lw=0.6, zorder=0)
+        drawn = shown_sides(row)
+        for ours, peer, own in row.ratios():
+            if ours not in drawn:
+                continue
+            color, alone, both = _color(peer), ours == NUMPY and len(drawn) == 2, len(drawn) == 2
+            bar = axes.errorbar(
+                own.median,
+                k + 0.16 * both * (1 if alone else -1),
+                xerr=[[own.median - own.low], [own.high - own.median]],
+                fmt="D" if "Cell" in peer else "o",
+                ms=6,
+                mfc="white" if alone else color,
+                mec=color,
+                ecolor=color,
+                elinewidth=1.2,
+            )
+            name = peer.removesuffix(" nn.LSTM")
+            labels.setdefault(f"{name}, ours on NumPy alone" if alone else name, bar)
+    axes.set_xscale("log")
+    axes.set_ylim(len(race.rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(race.rows)), [row.what for row in race.rows])
+    sizes = " at (I, H, T, B)" if race.kind in ("training", "forward") else ""
+    axes.set_title(HEADS.get(race.kind, race.title) + sizes, loc="left", fontsize=10, color=INK)
+    axes.tick_params(which="both", labelsize=9, colors=INK, length=0)
+    axes.grid(visible=True, axis="x", color=LINE, lw=0.6)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def shown_sides(row: Row) -> set[str]:
+    """Ours that are drawn: plain NumPy, and what one gets with everything installed."""
+    names = {side.name for side in row.sides if side.ours}
+    return names & {NUMPY, OURS} or names
+
+
+def _color(peer: str) -> str:
+    return next((color for name, color in COLORS.items() if peer.startswith(name)), INK)
+
+
+def _wrapped(text: str) -> str:
+    import textwrap  # noqa: PLC0415
+
+    return "\n".join(textwrap.wrap(text, 130))

@@ -1,0 +1,65 @@
+"""The results as JSON: what a plot, a README or the next run is compared with. The same results make the same file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from glasscell.bench.results import Race, Spread, spread
+
+FORMAT = 1
+
+
+def record(races: Sequence[Race], machine: dict[str, Any], turns: int) -> dict[str, Any]:
+    """Everything that was measured, in plain types.
+
+    Returns
+    -------
+    dict
+        ``format``, ``machine``, ``turns`` and ``races``: by kind ``title``, ``rows`` (``what``; ``sides`` with
+        ``setting``, ``seconds`` and perhaps ``peak_mb``; ``ratios``, peer over ours), ``geometric_means``, ``figures``
+        and ``absent``. A spread has ``median`` and the quartiles ``low`` and ``high``.
+    """
+    return {"format": FORMAT, "machine": machine, "turns": turns, "races": {race.kind: _race(race) for race in races}}
+
+
+def to_json(recorded: dict[str, Any]) -> str:
+    """As text, for people, too."""
+    return json.dumps(recorded, indent=1, ensure_ascii=False) + "\n"
+
+
+def _race(race: Race) -> dict[str, Any]:
+    return {
+        "title": race.title,
+        "rows": [
+            {
+                "what": row.what,
+                "sides": {side.name: _side(side) for side in row.sides},
+                "ratios": [{"ours": ours, "peer": peer, **_spread(own)} for ours, peer, own in row.ratios()],
+            }
+            for row in race.rows
+        ],
+        "geometric_means": [
+            {"ours": ours, "peer": peer, "mean": _rounded(mean), "least": _rounded(least)}
+            for ours, peer, mean, least in race.means()
+        ],
+        "figures": [{"what": what, "value": _rounded(value), "unit": unit} for what, value, unit in race.figures],
+        "absent": race.absent,
+    }
+
+
+def _side(side: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"setting": side.setting, "seconds": _spread(spread(side.seconds))}
+    if side.peak_mb is not None:
+        found["peak_mb"] = _rounded(side.peak_mb)
+    return found
+
+
+def _spread(of: Spread) -> dict[str, float]:
+    return {name: _rounded(value) for name, value in of._asdict().items()}
+
+
+def _rounded(value: float) -> float:
+    """Four digits: more is noise."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,41 @@
+"""How many threads: of this machine, and of NumPy's BLAS while something runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+from glasscell.verify.claims import lacking
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def counts() -> list[int]:
+    """The numbers of threads that are tried: all of them on small machines, powers of two on large ones."""
+    most = cores()
+    return [n for n in range(1, most + 1) if most <= 8 or n == most or n & (n - 1) == 0]
+
+
+def in_words(count: int) -> str:
+    """1 thread, 2 threads."""
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def of_blas() -> list[tuple[str, Context]]:
+    """One BLAS thread and all of them, or as the process is, if threadpoolctl is not installed."""
+    if lacking(["threadpoolctl"], "threadpoolctl"):
+        return [("threads as they are", nullcontext)]
+    import threadpoolctl  # noqa: PLC0415 - optional
+
+    controller = threadpoolctl.ThreadpoolController()
+    return [
+        (in_words(count), partial(controller.limit, limits=count, user_api="blas")) for count in sorted({1, cores()})
+    ]

@@ -1,0 +1,48 @@
+"""What is to be done: the same sequences, targets and initial weights for everyone."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glasscell.bench.shapes import Shape
+from glasscell.core.typing import Array
+from glasscell.layers import LSTM, Linear
+
+OUTPUTS = 8  # of the readout behind the LSTM
+LEARNING_RATE = 1e-3
+CLIP_NORM = 0.05  # below the norm that these gradients have at first, so that everyone has to scale them
+
+
+@dataclass(frozen=True)
+class Work:
+    """Arrays in float32.
+
+    Attributes
+    ----------
+    x : array (B, T, I)
+    targets : array (B, T, O)
+    weights : dict of str to array
+        Of an nn.LSTM ``lstm`` and an nn.Linear ``readout``, under PyTorch's names; every ``bias_hh`` is 0.
+    """
+
+    shape: Shape
+    x: Array
+    targets: Array
+    weights: dict[str, Array]
+
+    def of_lstm(self) -> dict[str, Array]:
+        """The weights of the LSTM alone."""
+        return {name.removeprefix("lstm."): array for name, array in self.weights.items() if name.startswith("lstm.")}
+
+
+def work_of(shape: Shape, seed: int = 0) -> Work:
+    """Draw it."""
+    rng = np.random.default_rng(seed)
+    lstm = LSTM(shape.I, shape.H, shape.L, initializer="uniform", seed=rng)
+    readout = Linear(shape.H, OUTPUTS, seed=rng)
+    weights = {f"lstm.{name}": array for name, array in lstm.to_torch().items()}
+    weights |= {f"readout.{name}": array.copy() for name, array in readout.parameters.items()}
+    x, targets = (rng.normal(size=(shape.B, shape.T, n)).astype(np.float32) for n in (shape.I, OUTPUTS))
+    return Work(shape, x, targets, weights)

@@ -1,0 +1,97 @@
+"""``glasscell bench``: speed beside PyTorch, ONNX Runtime and JAX."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glasscell.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from glasscell.bench import Race
+
+
+def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed beside PyTorch, ONNX Runtime and JAX",
+        description="Time Glasscell beside PyTorch, ONNX Runtime and JAX, where they are installed, on the same work, "
+        "in turns, each at its best setting. A ratio is the time of the other over ours, with its quartiles.",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="RACES",
+        help="with commas, of: training, forward, streaming, cold, memory, scaling, gemm (default: the first four)",
+    )
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        metavar="I,H,T,B",
+        help="sizes for training and forward, I,H,T,B or I,H,T,B,L; without it ten of them",
+    )
+    parser.add_argument("--turns", type=int, default=15, help="timings of each side (default 15)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios, as .png, .svg or .pdf")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Race by race: the table, and then the files."""
+    from glasscell.bench import DEFAULT, KINDS, races  # noqa: PLC0415 - not for `glasscell copy`
+    from glasscell.bench.machine import in_words, machine  # noqa: PLC0415
+    from glasscell.bench.record import record, to_json  # noqa: PLC0415
+    from glasscell.bench.shapes import SHAPES, shape_of  # noqa: PLC0415
+    from glasscell.bench.table import lines  # noqa: PLC0415
+    from glasscell.validation import one_of, positive_integer  # noqa: PLC0415
+
+    kinds = DEFAULT if options.only is None else tuple(options.only.split(","))
+    for kind in kinds:
+        one_of("--only", kind, KINDS)
+    positive_integer("--turns", options.turns)
+    if options.shapes is not None and not {"training", "forward"} & {*kinds}:
+        raise ValueError("--shapes is for training and forward; the other races have their own")
+    shapes = SHAPES if options.shapes is None else tuple(map(shape_of, options.shapes))
+    for path in (options.out, options.plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent}")
+    save = None if options.plot is None else _drawer(options.plot)
+
+    described = machine()
+    print(in_words(described))
+    print(f"Medians of {options.turns} turns. Ratios: time over ours, with quartiles; above 1, Glasscell is faster.")
+    done = []
+    for race in races(kinds, shapes, options.turns, say=_say):
+        done.append(race)
+        _say("")
+        print("", *lines(race), sep="\n", flush=True)
+    if options.out is not None:
+        write_atomically(options.out, to_json(record(done, described, options.turns)).encode())
+    if save is not None:
+        save(done, in_words(described))
+
+
+def _drawer(path: Path) -> "Callable[[Sequence[Race], str], None]":
+    """What will draw; that Matplotlib is missing, or the format unknown, is said before minutes of timing."""
+    from glasscell.verify.claims import lacking  # noqa: PLC0415 - not for `glasscell copy`
+
+    if lacking(["matplotlib.figure"], "matplotlib"):
+        raise ImportError("--plot needs Matplotlib: pip install 'glasscell[plot]'")
+    from glasscell.bench.plot import UNDATED, plot  # noqa: PLC0415 - not for `glasscell copy`
+
+    if path.suffix.lower() not in UNDATED:
+        raise ValueError(f"--plot {path}: the name must end in {', '.join(UNDATED)}")
+
+    def draw(races: "Sequence[Race]", subtitle: str) -> None:
+        plot(races, subtitle).savefig(path, bbox_inches="tight", metadata=UNDATED[path.suffix.lower()])
+
+    return draw
+
+
+def _say(what: str) -> None:
+    """What is being timed, where someone waits for it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)

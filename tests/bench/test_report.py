@@ -1,0 +1,180 @@
+"""Law: the arithmetic of the report is right, missing peers are said to be missing, and a slower side is said to be."""
+
+import contextlib
+import json
+import sys
+import time
+
+import pytest
+
+from glasscell import bench
+from glasscell.bench import engines, gemm, machine, scaling, side_by_side, threads, timing
+from glasscell.bench.entrants import Entrant
+from glasscell.bench.record import record, to_json
+from glasscell.bench.results import Figure, Race, Row, Side, fitted_exponent, geometric_mean, spread
+from glasscell.bench.shapes import SHAPES, Shape, shape_of
+from glasscell.bench.table import duration, lines
+
+US = "Glasscell (NumPy)"
+PEERS = ("torch", "onnx", "onnxruntime", "jax", "numba", "threadpoolctl")
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """As if nothing but NumPy were installed."""
+    for name in [name for name in sys.modules if name.split(".")[0] in PEERS]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in PEERS:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def row(what, ours, peer, name="PyTorch"):
+    return Row(what, (Side(US, "1 thread", tuple(ours), ours=True), Side(name, "2 threads", tuple(peer))))
+
+
+def race():
+    rows = (row("(1, 2, 3, 4)", [1.0, 2.0, 4.0], [2.0, 4.0, 9.0]), row("(5, 6, 7, 8)", [1e-3] * 3, [0.5e-3] * 3))
+    return Race(
+        "training", "A title", rows, (Figure("a number", 1.25, "MB"),), {"JAX": "not installed: pip install jax"}
+    )
+
+
+def test_a_ratio_is_the_median_of_the_turns():
+    [ratio] = race().rows[0].ratios()
+    assert ratio == (US, "PyTorch", (2.0, 2.0, 2.125))
+
+
+def test_spreads_means_and_exponents():
+    assert spread([3.0]) == (3.0, 3.0, 3.0)
+    assert spread([4.0, 1.0, 2.0, 3.0, 5.0]) == (3.0, 2.0, 4.0)
+    assert geometric_mean([2.0, 0.5]) == pytest.approx(1)
+    assert geometric_mean([1.0, 8.0, 1.0]) == pytest.approx(2)
+    assert fitted_exponent([10, 20, 40], [3.0, 6.0, 12.0]) == pytest.approx(1)
+    assert fitted_exponent([1, 2, 4], [1.0, 4.0, 16.0]) == pytest.approx(2)
+    assert race().means() == [(US, "PyTorch", pytest.approx(1.0), 0.5)]
+
+
+def test_the_table_says_where_a_peer_is_faster_and_who_is_missing():
+    text = "\n".join(lines(race()))
+    assert "2.00 (2.00 to 2.12)" in text
+    assert "PyTorch is FASTER than Glasscell (NumPy) at (5, 6, 7, 8): 0.50" in text
+    assert "PyTorch takes 1.00 times as long as Glasscell (NumPy) (geometric mean; least 0.50)" in text
+    assert "JAX: not installed: pip install jax" in text
+    assert "a number" in text
+    assert "1.25 MB" in text
+    assert "FASTER" not in "\n".join(lines(Race("x", "y", race().rows[:1])))
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(2.0, "2 s"), (0.0123, "12.3 ms"), (4.56e-6, "4.56 µs")])
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_the_record():
+    told = {"processor": "p", "cores": 2}
+    text = to_json(record([race()], told, 3))
+    assert text == to_json(record([race()], told, 3))
+    found = json.loads(text)
+    assert found.keys() == {"format", "machine", "turns", "races"}
+    training = found["races"]["training"]
+    assert training.keys() == {"title", "rows", "geometric_means", "figures", "absent"}
+    first = training["rows"][0]
+    assert first["sides"][US] == {"setting": "1 thread", "seconds": {"median": 2.0, "low": 1.5, "high": 3.0}}
+    assert first["ratios"] == [{"ours": US, "peer": "PyTorch", "median": 2.0, "low": 2.0, "high": 2.125}]
+    assert training["geometric_means"] == [{"ours": US, "peer": "PyTorch", "mean": 1.0, "least": 0.5}]
+    assert training["figures"] == [{"what": "a number", "value": 1.25, "unit": "MB"}]
+    assert training["absent"] == {"JAX": "not installed: pip install jax"}
+
+
+def test_the_machine():
+    told = machine.machine()
+    assert told["cores"] == threads.cores() >= 1
+    assert told["packages"]["numpy"]
+    words = machine.in_words(told)
+    assert told["processor"] in words
+    assert f"numpy {told['packages']['numpy']}" in words
+    assert "None" not in words
+
+
+def test_everyone_who_is_missing_is_said_to_be(alone, monkeypatch):
+    monkeypatch.setattr(timing, "SHORTEST", 1e-5)
+    shapes = [Shape(2, 3, 2, 1)]
+    [training, forward] = bench.races(["forward", "training"], shapes, 1)
+    assert {"PyTorch", "JAX", engines.NUMBA} <= training.absent.keys()
+    assert {"PyTorch", "ONNX Runtime", "JAX", engines.NUMBA} <= forward.absent.keys()
+    peers = [why for name, why in (training.absent | forward.absent).items() if not name.startswith("Glasscell")]
+    assert all(why.startswith("not installed: pip install") for why in peers)
+    assert [side.name for side in training.rows[0].sides] == [US]
+    assert training.rows[0].sides[0].setting == "threads as they are"
+    assert training.kind == "training"
+
+
+def test_a_race_of_two(monkeypatch):
+    """Everyone is timed in every turn, at the faster of its settings."""
+    monkeypatch.setattr(timing, "PATIENCE", 0.0)
+    made = []
+
+    def entrant(side, setting, seconds):
+        @contextlib.contextmanager
+        def during():
+            made.append((side, setting))
+            yield
+
+        return Entrant(side, setting, lambda: time.sleep(seconds), {}, during)
+
+    sides = side_by_side.raced(
+        None,
+        [
+            lambda _: [entrant("Glasscell", "slow", 0.02), entrant("Glasscell", "fast", 0.001)],
+            lambda _: [entrant("Peer", "only", 0.004)],
+        ],
+        3,
+        shortest=0.002,
+    )
+    assert [(side.name, side.setting, side.ours, len(side.seconds)) for side in sides] == [
+        ("Glasscell", "fast", True, 3),
+        ("Peer", "only", False, 3),
+    ]
+    assert [side for side, _ in made[-6:]] == ["Glasscell", "Peer", "Peer", "Glasscell", "Glasscell", "Peer"]
+    [ratio] = Row("x", sides).ratios()
+    assert ratio.spread.median > 1
+
+
+def test_the_order_turns():
+    assert list(timing.in_turns("abc", 4)) == [*"abc", *"bca", *"cab", *"abc"]
+
+
+def test_shapes():
+    assert len(SHAPES) == 10
+    assert shape_of("8,32,20,1") == SHAPES[0] == (8, 32, 20, 1, 1)
+    assert shape_of("64,128,50,32,2") == SHAPES[-1]
+    assert str(SHAPES[-1]) == "(64, 128, 50, 32), 2 layers"
+    for text in ("", "8,32", "8,32,20,x", "1,2,3,4,5,6", "1,2,3,0"):
+        with pytest.raises(ValueError, match=r"is no shape|at least 1"):
+            shape_of(text)
+
+
+def test_the_limit_of_products():
+    assert gemm.operations(Shape(2, 3, 5, 7)) == 3 * 2 * 5 * 7 * 12 * 5
+
+
+def test_scaling_reports_exponents(monkeypatch):
+    monkeypatch.setattr(scaling, "times_of", lambda shapes, turns: [s.T**1.0 * s.B**0.9 for s in shapes])
+    values = {
+        figure.what.split()[2]: figure.value
+        for figure in scaling.scaling(1, lambda _: None).figures
+        if "k" in figure.what
+    }
+    assert values == {"T^k,": pytest.approx(1), "B^k,": pytest.approx(0.9)}
+
+
+def test_the_picture(tmp_path):
+    from glasscell.bench.plot import plot  # noqa: PLC0415
+
+    figure = plot([race(), Race("memory", "no ratios")], "a machine")
+    [axes] = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["(1, 2, 3, 4)", "(5, 6, 7, 8)"]
+    assert axes.get_xscale() == "log"
+    figure.savefig(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot([Race("memory", "no ratios")], "a machine")

@@ -1,0 +1,140 @@
+"""Law: everyone who races does the same work, and a race of different works is refused."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from glasscell.bench import children, cold, jax, memory, onnx_runtime, ours, pytorch
+from glasscell.bench.entrants import check_same, distance
+from glasscell.bench.shapes import Shape
+from glasscell.bench.side_by_side import STEPS, UPDATES
+from glasscell.bench.work import CLIP_NORM, work_of
+from glasscell.layers import LSTM
+
+SMALL = [Shape(3, 5, 4, 1), Shape(2, 8, 6, 3), Shape(3, 4, 5, 2, 2)]
+
+
+def name_of(part):
+    return str(part) if isinstance(part, Shape) else part.SIDE
+
+
+def needed(peer):
+    if why := peer.why_not():
+        pytest.skip(why)
+
+
+@pytest.mark.parametrize(("peer", "shape"), [*((pytorch, shape) for shape in SMALL), (jax, SMALL[-1])], ids=name_of)
+def test_a_training_step(peer, shape):
+    needed(peer)
+    work = work_of(shape)
+    entrants = [*ours.training(work, UPDATES), *peer.training(work, UPDATES)]
+    check_same(entrants)
+    assert len({entrant.side for entrant in entrants}) >= 2
+    for entrant in entrants:
+        assert entrant.answer["norm"] == pytest.approx(CLIP_NORM, rel=1e-4)  # there was something to clip
+        assert 3e-3 < entrant.answer["moved"].min() < 6e-3  # by about a learning rate, five times
+
+
+@pytest.mark.parametrize(
+    ("peer", "shape"),
+    [*((peer, shape) for peer in (pytorch, onnx_runtime) for shape in SMALL), (jax, SMALL[-1])],
+    ids=name_of,
+)
+def test_whole_sequences(peer, shape):
+    needed(peer)
+    work = work_of(shape)
+    entrants = [*ours.forward(work), *peer.forward(work)]
+    check_same(entrants)
+    expected = LSTM.from_torch(work.of_lstm()).forward(work.x)[0]
+    for entrant in entrants:
+        np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-5)
+        assert np.abs(entrant.answer["outputs"]).max() > 0.01
+
+
+@pytest.mark.parametrize("peer", [pytorch, onnx_runtime])
+def test_a_stream(peer):
+    needed(peer)
+    work = work_of(Shape(3, 6, 1, 1))
+    expected = LSTM.from_torch(work.of_lstm()).forward(np.repeat(work.x[0], STEPS, axis=0))[0]
+    for entrant in peer.streaming(work, STEPS):
+        np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-6)
+
+
+@pytest.mark.skipif(bool(ours.can_stream()), reason=ours.can_stream())
+def test_our_stream():
+    work = work_of(Shape(3, 6, 1, 1))
+    expected = LSTM.from_torch(work.of_lstm()).forward(np.repeat(work.x[0], STEPS, axis=0))[0]
+    for entrant in ours.streaming(work, STEPS):
+        np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["PyTorch", "ONNX Runtime"])
+def test_a_cold_start(name, tmp_path):
+    needed({"PyTorch": pytorch, "ONNX Runtime": onnx_runtime}[name])
+    work = work_of(cold.SHAPE)
+    (seconds, ours_, peak), (_, theirs, _) = (
+        cold.answered(side, cold._save(side, work, tmp_path)) for side in (cold.OURS, name)
+    )
+    assert ours_ == pytest.approx(theirs, abs=1e-4)
+    assert ours_ != 0
+    assert seconds > 0
+    assert 10 < peak < 500
+
+
+def test_a_peak_is_the_childs_own():
+    """Not that of the process that started it, which Linux hands down."""
+    mine = np.ones(40_000_000)  # 320 MB
+    done = children.run(f"{children.PEAK}\nprint(peak())")
+    assert mine.size
+    assert 1e6 < float(done.lines[0]) < 1e8
+
+
+def test_a_child_that_fails_is_said_to():
+    with pytest.raises(ChildProcessError, match="ValueError: no"):
+        children.run("raise ValueError('no')")
+
+
+def test_another_work_is_refused():
+    work = work_of(SMALL[0])
+    first, *_ = ours.training(work, UPDATES)
+    for name, factor in (("loss", 1.0001), ("gradient", 1.001), ("norm", 1.01), ("moved", 0.9)):
+        other = replace(first, side="Other", answer={**first.answer, name: first.answer[name] * factor})
+        with pytest.raises(ValueError, match=f"Other .* its {name} differs by"):
+            check_same([first, other])
+    with pytest.raises(ValueError, match="differs by inf"):
+        check_same([first, replace(first, answer={**first.answer, "moved": np.zeros(9)})])
+    with pytest.raises(ValueError, match="answers"):
+        check_same([first, replace(first, answer={})])
+    with pytest.raises(ValueError, match="differs by nan"):
+        check_same([first, replace(first, answer={**first.answer, "loss": np.array(np.nan)})])
+    assert distance(np.ones(3), np.ones(3)) == 0
+
+
+def test_a_training_step_is_that_of_the_layers():
+    """Its gradients are those of the public layers, and it lowers the loss."""
+    work = work_of(Shape(3, 5, 6, 4))
+    step = ours.TrainingStep(work)
+    y, _, tape = step.model.forward(work.x)
+    d = 2 * (y - work.targets) / y.size
+    expected = step.model.backward(tape, d)[2].vector.copy()
+    assert step() == pytest.approx(float(np.square(y - work.targets).mean()), rel=1e-5)
+    np.testing.assert_allclose(
+        step.gradients.vector, expected * (CLIP_NORM / np.linalg.norm(expected)), rtol=1e-3, atol=1e-7
+    )
+    first = step()
+    assert [step() for _ in range(30)][-1] < first
+
+
+def test_memory_runs_in_a_process_of_its_own():
+    race = memory.memory(lambda _: None, short=20, long=60)
+    values = {figure.what: figure.value for figure in race.figures}
+    assert values["Glasscell: peak memory over the baseline"] > 0
+    assert values["Glasscell: time a step at T = 60"] > 0
+    assert "PyTorch" in race.absent or any("PyTorch" in what for what in values)
+
+
+def test_makers_make_the_same_shapes():
+    make = partial(memory.maker, "ours")({})
+    assert make(7).x.shape == (7, memory.I, 1)
