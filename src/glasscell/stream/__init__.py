@@ -1,0 +1,18 @@
+"""One step at a time: a stream takes the inputs of a step, and gives its outputs before the next step exists.
+
+``model.stream()`` makes one. A step is a list of calls that is written down once, when the stream is made: every array
+that they read or write exists from then on, so that a push allocates none.
+
+- :mod:`~glasscell.stream.door`: what the user holds
+- :mod:`~glasscell.stream.parts`: from each kind of layer to its calls, and which kinds have none
+- :mod:`~glasscell.stream.plain`, :mod:`~glasscell.stream.general`: the calls of an LSTM
+- :mod:`~glasscell.stream.functions`: those of activations and of normalisation
+- :mod:`~glasscell.stream.memory`: where the layers' columns lie
+- :mod:`~glasscell.stream.identity`: which model a saved state belongs to
+
+It stands below the layers and the models, which give it their weights and are known to it by their kind's name alone.
+"""
+
+from glasscell.stream.door import Stream
+
+__all__ = ["Stream"]

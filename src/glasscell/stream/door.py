@@ -1,0 +1,496 @@
+"""The stream that a user holds: what is pushed, checked, given back, kept, saved and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glasscell.core.typing import Array
+from glasscell.stream.memory import Mask, Memory
+from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, kind_of, part_of
+from glasscell.validation import check_finite, finite_array, positive_integer, real_array
+
+if TYPE_CHECKING:
+    from glasscell.checkpoint import StrPath
+
+State = TypeVar("State")
+Pair = tuple[Array, Array]
+Enter = Callable[..., None]  # of what is pushed, and which streams of a batch it does not matter for
+KIND = "Stream"  # of the file that a state is saved in
+
+
+class Stream(Generic[State]):
+    """A model that takes one step at a time. ``model.stream()`` makes it.
+
+    Its outputs are those of ``model.forward`` over all that was pushed, to rounding; dropout and zoneout act as they do
+    there without a generator. A push allocates no array.
+
+    Parameters
+    ----------
+    layers : mapping of str to layer
+        Each takes what the one before gives.
+    batch : int, optional
+        n independent streams, that step together; without it one, whose arrays have no batch axis.
+    pack, unpack : callable
+        From the states (h, c) of all LSTMs to the form in which the model's ``forward`` gives them, and back.
+
+    Notes
+    -----
+    The weights are read when the stream is made. Later training is not seen until :meth:`refresh`.
+
+    A stream is for one thread at a time: a push into one that is just being pushed raises a RuntimeError. Any number of
+    streams of one model may run in as many threads.
+
+    How an overflow is treated (``numpy.errstate``) is also read when the stream is made; underflow is let through.
+
+    Examples
+    --------
+    >>> import numpy as np, glasscell as gc
+    >>> model = gc.LSTM(input_size=3, hidden_size=16)
+    >>> stream = model.stream()
+    >>> stream.push([0.1, 0.2, 0.3]).shape
+    (16,)
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Any],
+        batch: int | None,
+        pack: Callable[[Sequence[Pair]], State],
+        unpack: Callable[[State], Sequence[Pair]],
+    ) -> None:
+        self._layers = dict(layers)
+        self._batch = None if batch is None else positive_integer("batch", batch)
+        self._pack, self._unpack = pack, unpack
+        self._read_weights()
+        self._build()
+        self.reset()
+
+    @property
+    def batch(self) -> int | None:
+        """n, the number of streams that step together; None for a single one without a batch axis."""
+        return self._batch
+
+    def push(self, x: ArrayLike, out: Array | None = None, *, active: ArrayLike | None = None) -> Array:
+        """Take one step.
+
+        Parameters
+        ----------
+        x : array (I,), or (n, I) with a batch; an integer, or (n,), if the model begins with an Embedding
+            Finite. Quickest as an array of the model's dtype.
+        out : array (O,) or (n, O), optional
+            Of the model's dtype; where the outputs are written.
+        active : array (n,) of bool, optional
+            Which streams of a batch have a step. The others keep their state, what stands in x for them does not
+            matter, and their outputs are 0.
+
+        Returns
+        -------
+        array (O,) or (n, O)
+            `out`; without it a view, to be read only, of the stream's own memory, which **the next push overwrites**:
+            copy what is to be kept.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Another width, values that are not real numbers, NaN or infinity, symbols out of range. The state is then
+            unchanged.
+        """
+        if out is None and active is None:
+            return self._run(self._step, x)
+        return self._run(self._step_into, x, out, active)
+
+    @property
+    def state(self) -> State:
+        """The present state, a copy, in the form in which the model's ``forward`` takes and gives it.
+
+        LSTM and CopyLSTM: LSTMState, h (L, P) and c (L, H), with a batch (L, n, P) and (L, n, H). Sequential: a tuple
+        of such, one for each LSTM.
+
+        It can be set to such a state, also one of ``forward``; if it does not fit, an error is raised and the old one
+        stays.
+        """
+        return self._pack([self._public(layers) for layers in self._kept])
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._set(self._checked(state))
+
+    def reset(self, stream: int | None = None) -> None:
+        """Begin anew: from the learned initial state, or from 0.
+
+        Parameters
+        ----------
+        stream : int, optional
+            Which one of a batch, from 0; the others go on. Without it all of them.
+        """
+        at: Any = ...
+        if stream is not None:
+            n = self._batch
+            if isinstance(stream, bool) or not isinstance(stream, int | np.integer):
+                raise TypeError(f"stream must be an integer, and is {stream!r}")
+            if n is None:
+                raise ValueError("this is a single stream: reset() without a number; stream(batch=n) makes n of them")
+            if not 0 <= stream < n:
+                raise ValueError(f"stream must be from 0 to {n - 1}, and is {stream}")
+            at = (slice(None), slice(stream, stream + 1))
+        for kept in self._all_kept():
+            kept.h[at], kept.c[at] = kept.start
+            if kept.repeated is not None:
+                kept.repeated[at] = 0
+
+    def fork(self) -> Self:
+        """An independent copy, in the same state and with the same weights."""
+        other = type(self).__new__(type(self))
+        other._layers, other._batch, other._parts = self._layers, self._batch, self._parts  # noqa: SLF001 - its own class
+        other._pack, other._unpack, other._dtype = self._pack, self._unpack, self._dtype  # noqa: SLF001
+        other._build()  # noqa: SLF001
+        other._copy_state(self._all_kept())  # noqa: SLF001
+        return other
+
+    __copy__ = fork
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.fork()
+
+    def __reduce__(self) -> str:
+        raise TypeError("a stream cannot be pickled: save(path) keeps its state, and model.stream() makes another one")
+
+    def refresh(self) -> None:
+        """Read the model's weights again, after training; the state stays."""
+        old = self._all_kept()
+        self._read_weights()
+        self._build()
+        self._copy_state(old)
+
+    def save(self, path: StrPath) -> None:
+        """Write the state to a file, by custom ``….safetensors``; the old file stays until the new one is complete.
+
+        Beside it stands what model it is of: the kinds, sizes and options of its layers, dtype, and batch. Neither the
+        layers' names nor the values of weights are part of that, nor what only training sees.
+        """
+        from glasscell import checkpoint  # noqa: PLC0415 - only where it is used
+        from glasscell.stream.identity import identity  # noqa: PLC0415
+
+        if not self._kept:
+            raise ValueError("there is nothing to save: the model has no LSTM, and so no state")
+        arrays: dict[str, Array] = {}
+        for k, layers in enumerate(self._kept):
+            arrays[f"{k}.h"], arrays[f"{k}.c"] = self._public(layers)
+            if layers[0].repeated is not None:
+                arrays[f"{k}.repeated"] = self._stacked([kept.repeated for kept in layers if kept.repeated is not None])
+        own = identity(self._layers, self._dtype, self._batch)
+        checkpoint.save(checkpoint.Checkpoint(KIND, own, arrays), path)
+
+    def load(self, path: StrPath) -> None:
+        """Go on from a state that :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is damaged, no state of a stream, or one of another model; what differs is named. The state is
+            unchanged.
+        """
+        from glasscell import checkpoint  # noqa: PLC0415
+        from glasscell.stream.identity import differences, identity  # noqa: PLC0415
+
+        kind, config, arrays = checkpoint.load(path)
+        if kind != KIND:
+            raise ValueError(f"{path} holds a {kind!r}; expected the state of a stream")
+        found = differences(config, identity(self._layers, self._dtype, self._batch))
+        if found:
+            raise ValueError(f"{path} holds the state of another model: {'; '.join(found)}")
+        expected = {f"{k}.{name}" for k, of in enumerate(self._kept) for name in ("h", "c", *_repeats(of))}
+        if arrays.keys() != expected:
+            raise ValueError(f"{path} has {', '.join(sorted(arrays))}; expected {', '.join(sorted(expected))}")
+        pairs = [(arrays[f"{k}.h"], arrays[f"{k}.c"]) for k in range(len(self._kept))]
+        columns = self._checked_pairs(pairs, str(path))
+        repeated = [
+            self._columns(f"{path}: {k}.repeated", arrays[f"{k}.repeated"], of, "h") if _repeats(of) else None
+            for k, of in enumerate(self._kept)
+        ]
+        self._set(columns)
+        for of, values in zip(self._kept, repeated, strict=True):
+            for kept, value in zip(of, () if values is None else values, strict=values is not None):
+                if kept.repeated is not None:
+                    kept.repeated[...] = value
+
+    def __repr__(self) -> str:
+        inside = ", ".join(map(repr, self._layers.values()))
+        return f"Stream({inside}{'' if self._batch is None else f', batch={self._batch}'})"
+
+    # What follows is how a stream is made.
+
+    def _read_weights(self) -> None:
+        layers = [(name, layer) for name, layer in self._layers.items() if kind_of(layer) != "Dropout"]
+        self._parts = [part_of(name, layer, single=self._batch is None) for name, layer in layers]
+        dtypes = [layer.dtype for _, layer in layers if hasattr(layer, "dtype")]
+        if not dtypes:
+            raise ValueError("the model cannot be streamed: none of its layers says how many features an input has")
+        self._dtype: np.dtype[np.floating] = dtypes[0]
+
+    def _build(self) -> None:
+        n, parts, dtype = self._batch, self._parts, self._dtype
+        width = _input_width(self._layers.values())
+        widths = [width]
+        for part in parts:
+            widths += part.blocks(widths[-1])
+        memory = Memory(sum(widths) + len(widths), n, dtype)
+        building = Building(memory, width)
+        entrance = building.x
+        # Views are taken once. Outside, a batch is rows; inside, columns.
+        self._inlet: Array = entrance if n is None else entrance.T
+
+        def refuse_not_finite() -> None:
+            check_finite("x", self._inlet, self._inlet)
+
+        if not isinstance(parts[0], EmbeddingPart):
+            if isinstance(parts[0], LSTMPart) and parts[0].plain and n is None:
+                building.guard = refuse_not_finite
+            else:
+                building.calls.append(_finite_check(entrance, refuse_not_finite))
+        for part in parts:
+            part.build(building)
+        self._kept = building.kept
+        states = [array for kept in self._all_kept() for array in kept.arrays]
+        self._before = [(array, np.empty_like(array)) for array in states]
+        self._of_inactive = [(array, np.empty_like(array)) for array in states]
+        self._others = np.zeros(n or 1, np.bool_)
+        self._of_active = np.zeros_like(building.x)
+        self._columns_out: Array = building.x
+        self._outlet, self._outlet_of_active = (_seen_from_outside(y, n) for y in (building.x, self._of_active))
+        self._calls = building.calls
+        if building.can_fail and states:
+            self._calls = [partial(self._all_or_nothing, building.calls)]
+        if isinstance(parts[0], EmbeddingPart):
+            self._enter = self._entrance_of_symbols(parts[0], building.of_symbols)
+        else:
+            self._enter = self._entrance_of_numbers(width)
+        self._step = _step(self._enter, self._calls, self._outlet)
+        # A context of its own costs nothing, and an errstate around every push would. In it underflow is let through;
+        # invalid operations, too: with finite inputs an overflow comes before them, and is reported.
+        context = copy_context()
+        context.run(np.seterr, under="ignore", invalid="ignore")
+        self._run = context.run
+
+    def _entrance_of_numbers(self, width: int) -> Enter:
+        n, dtype, inlet = self._batch, self._dtype, self._inlet
+        columns, zero = inlet.T, np.zeros((), dtype)
+        shape = (width,) if n is None else (n, width)
+        letters = "(I,)" if n is None else "(n, I)"
+        ndarray = np.ndarray
+
+        def enter(x: Any, others: Mask | None = None) -> None:
+            if type(x) is not ndarray or x.dtype is not dtype or x.shape != shape:
+                x, _ = real_array("x", x, dtype)
+                if x.shape != shape:
+                    raise ValueError(f"x has shape {x.shape}; expected {letters} = {shape}")
+            inlet[...] = x
+            if others is not None:
+                np.copyto(columns, zero, where=others)
+
+        return enter
+
+    def _entrance_of_symbols(self, part: EmbeddingPart, own: Mask | None) -> Enter:
+        n, inlet, table = self._batch, self._inlet, part.table
+        shape = () if n is None else (n,)
+        V = len(table)
+        rows = np.empty(inlet.shape, self._dtype)
+
+        def enter(x: Any, others: Mask | None = None) -> None:
+            symbols = np.asarray(x)
+            if symbols.dtype.kind == "f" and np.array_equal(symbols, np.trunc(symbols)):
+                symbols = symbols.astype(np.int64)  # as Embedding.forward takes them
+            if symbols.dtype.kind not in "iu":
+                raise TypeError(f"symbols must be integers, and have dtype {symbols.dtype}")
+            if symbols.shape != shape:
+                expected = "one symbol" if n is None else f"(n,) = ({n},)"
+                raise ValueError(f"x has shape {symbols.shape}; expected {expected}")
+            if others is not None:
+                symbols = np.where(others, symbols.dtype.type(0), symbols)
+            if not (symbols.min() >= 0 and symbols.max() < V):
+                raise ValueError(f"symbols must be from 0 to {V - 1}, and are {symbols.min()} to {symbols.max()}")
+            np.take(table, symbols, axis=0, out=rows, mode="clip")
+            inlet[...] = rows
+            if own is not None:
+                np.not_equal(symbols, 0, own)
+
+        def enter_one(x: Any, others: Mask | None = None) -> None:
+            del others
+            if type(x) is int and 0 <= x < V:
+                inlet[...] = table[x]
+                if own is not None:
+                    own[0] = x != 0
+            else:
+                enter(x)
+
+        return enter if n is not None else enter_one
+
+    # What follows is how a stream steps.
+
+    def _step_into(self, x: ArrayLike, out: Array | None, active: ArrayLike | None) -> Array:
+        if out is not None:
+            self._check_out(out)
+        y = self._step(x) if active is None else self._step_of_active(x, self._mask(active))
+        if out is None:
+            return y
+        out[...] = y
+        return out
+
+    def _step_of_active(self, x: ArrayLike, active: Mask) -> Array:
+        others = np.logical_not(active, self._others)
+        self._enter(x, others)
+        for array, saved in self._of_inactive:
+            saved[...] = array
+        for call in self._calls:
+            call()
+        for array, saved in self._of_inactive:
+            np.copyto(array, saved, where=others)
+        self._of_active[...] = 0
+        np.copyto(self._of_active, self._columns_out, where=active)
+        return self._outlet_of_active
+
+    def _all_or_nothing(self, calls: Sequence[Callable[[], object]]) -> None:
+        """Where a call may raise an error, the states that were changed before it come back."""
+        for array, saved in self._before:
+            saved[...] = array
+        try:
+            for call in calls:
+                call()
+        except BaseException:
+            for array, saved in self._before:
+                array[...] = saved
+            raise
+
+    def _mask(self, active: ArrayLike) -> Mask:
+        if self._batch is None:
+            raise ValueError("active is for the streams of a batch: stream(batch=n)")
+        mask = np.asarray(active)
+        if mask.dtype != np.bool_:
+            raise TypeError(f"active must be an array of bool, and has dtype {mask.dtype}")
+        if mask.shape != (self._batch,):
+            raise ValueError(f"active has shape {mask.shape}; expected (n,) = ({self._batch},)")
+        return mask
+
+    def _check_out(self, out: Array) -> None:
+        kind = getattr(out, "dtype", type(out).__name__)
+        if kind != self._dtype:
+            raise TypeError(f"out must be an array of {self._dtype}, and is {kind}")
+        if out.shape != self._outlet.shape:
+            letters = "(O,)" if self._batch is None else "(n, O)"
+            raise ValueError(f"out has shape {out.shape}; expected {letters} = {self._outlet.shape}")
+        if not out.flags.writeable:
+            raise ValueError("out cannot be written to")
+
+    # What follows is about states.
+
+    def _all_kept(self) -> list[Kept]:
+        return [kept for layers in self._kept for kept in layers]
+
+    def _copy_state(self, old: Sequence[Kept]) -> None:
+        for mine, kept in zip(self._all_kept(), old, strict=True):
+            for array, value in zip(mine.arrays, kept.arrays, strict=True):
+                array[...] = value
+
+    def _stacked(self, columns: Sequence[Array]) -> Array:
+        """From columns to (L, rows) or (L, n, rows), a copy."""
+        stacked: Array = np.stack(columns)
+        return stacked if self._batch is None else stacked.swapaxes(1, 2).copy()
+
+    def _public(self, layers: Sequence[Kept]) -> Pair:
+        return self._stacked([kept.h for kept in layers]), self._stacked([kept.c for kept in layers])
+
+    def _checked(self, state: State) -> list[Pair]:
+        pairs = list(self._unpack(state))
+        if len(pairs) != len(self._kept):
+            raise ValueError(f"state has {len(pairs)} entries; the model has {len(self._kept)} LSTMs")
+        return self._checked_pairs(pairs, "state")
+
+    def _checked_pairs(self, pairs: Sequence[Pair], name: str) -> list[Pair]:
+        """In columns, each (L, rows) or (L, rows, n)."""
+        columns: list[Pair] = []
+        for k, (pair, layers) in enumerate(zip(pairs, self._kept, strict=True)):
+            of = name if len(pairs) == 1 else f"{name}[{k}]"
+            try:
+                h, c = pair
+            except (TypeError, ValueError):
+                raise TypeError(f"{of} must be a pair (h, c), and is a {type(pair).__name__}") from None
+            columns.append((self._columns(f"{of}.h", h, layers, "h"), self._columns(f"{of}.c", c, layers, "c")))
+        return columns
+
+    def _columns(self, name: str, value: ArrayLike, layers: Sequence[Kept], like: Literal["h", "c"]) -> Array:
+        rows, n = len(getattr(layers[0], like)), self._batch
+        array = finite_array(name, value, self._dtype)
+        shape = (len(layers), rows) if n is None else (len(layers), n, rows)
+        if array.shape != shape:
+            letter = "P" if like == "h" and len(layers[0].h) != len(layers[0].c) else "H"
+            letters = f"(L, {letter})" if n is None else f"(L, n, {letter})"
+            raise ValueError(f"{name} has shape {array.shape}; expected {letters} = {shape}")
+        return array if n is None else array.swapaxes(1, 2)
+
+    def _set(self, columns: Sequence[Pair]) -> None:
+        for layers, (h, c) in zip(self._kept, columns, strict=True):
+            for kept, of_h, of_c in zip(layers, h, c, strict=True):
+                kept.h[...], kept.c[...] = of_h, of_c
+                if kept.repeated is not None:  # as in forward: what was before the state is not known
+                    kept.repeated[...] = 0
+
+
+def _seen_from_outside(columns: Array, batch: int | None) -> Array:
+    """Columns as (O,), or as rows of a batch (n, O): a view, to be read only."""
+    view = columns.view() if batch is None else columns.T
+    view.flags.writeable = False
+    return view
+
+
+def _step(enter: Enter, calls: Sequence[Callable[[], object]], y: Array) -> Callable[[Any], Array]:
+    """The step itself. What it needs is bound here: no attribute is looked up while it runs."""
+    if len(calls) == 1:
+        (only,) = calls
+
+        def step(x: Any) -> Array:
+            enter(x)
+            only()
+            return y
+
+    else:
+
+        def step(x: Any) -> Array:
+            enter(x)
+            for call in calls:
+                call()
+            return y
+
+    return step
+
+
+def _finite_check(entrance: Array, refuse: Callable[[], None]) -> Callable[[], None]:
+    """Times 0, NaN and infinity are NaN, and so is any sum that they are part of; for finite numbers it is 0."""
+    values = entrance.reshape(-1)
+    zeros, dot = np.zeros_like(values), np.dot
+
+    def check() -> None:
+        if dot(values, zeros):  # NaN is true
+            refuse()
+
+    return check
+
+
+def _input_width(layers: Any) -> int:
+    """Features of the inputs, as the first layer that has a size says."""
+    for layer in layers:
+        for name in ("input_size", "embedding_size"):
+            if hasattr(layer, name):
+                return int(getattr(layer, name))
+    raise ValueError("none of the layers says how many features an input has")
+
+
+def _repeats(layers: Sequence[Kept]) -> tuple[str, ...]:
+    return () if layers[0].repeated is None else ("repeated",)

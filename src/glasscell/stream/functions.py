@@ -1,0 +1,109 @@
+"""Activations and normalisation as calls on arrays that exist: the functions of ``core``, operation by operation."""
+
+from functools import partial
+
+import numpy as np
+
+from glasscell.core.activations import Activation
+from glasscell.core.typing import Array
+from glasscell.stream.memory import Call, aligned
+
+
+def oriented(weight: Array, *, single: bool) -> Array:
+    """A read-only copy of a matrix as :func:`product` wants it: transposed for a single stream.
+
+    BLAS multiplies one column by a matrix of many rows up to 1.5 times faster that way.
+    """
+    given = weight.T if single else weight
+    own = aligned(given.shape, given.dtype)
+    own[:] = given
+    own.flags.writeable = False
+    return own
+
+
+def product(weight: Array, column: Array, out: Array) -> Call:
+    """The call that writes the product of a matrix, oriented, and a column to `out`."""
+    factors = (column, weight) if column.ndim == 1 else (weight, column)
+    return partial(np.dot, *factors, out)
+
+
+def activate(activation: Activation, z: Array) -> list[Call]:
+    """The calls that put activation(z) in the place of z."""
+    name, alpha, beta = activation.parameters
+    a, b, zero, half, one = (np.array(value or 0, z.dtype) for value in (alpha, beta, 0, 0.5, 1))
+    if name in ("LeakyRelu", "ThresholdedRelu", "Elu"):
+        return _by_side(name, z, a)
+    if name == "Softsign":
+        t = np.empty_like(z)
+        return [partial(np.absolute, z, t), partial(np.add, one, t, t), partial(np.divide, z, t, z)]
+    of_name: dict[str, list[Call]] = {
+        "Sigmoid": [
+            partial(np.multiply, half, z, z),
+            partial(np.tanh, z, z),
+            partial(np.multiply, half, z, z),
+            partial(np.add, z, half, z),
+        ],
+        "Tanh": [partial(np.tanh, z, z)],
+        "Relu": [partial(np.maximum, z, zero, out=z)],
+        "Affine": [partial(np.multiply, a, z, z), partial(np.add, z, b, z)],
+        "ScaledTanh": [partial(np.multiply, b, z, z), partial(np.tanh, z, z), partial(np.multiply, a, z, z)],
+        "HardSigmoid": [partial(np.multiply, a, z, z), partial(np.add, z, b, z), *clip(z, 0, 1)],
+        "Softplus": [partial(np.logaddexp, z, zero, z)],
+    }
+    return of_name[name]
+
+
+def _by_side(name: str, z: Array, a: Array) -> list[Call]:
+    """Those that are z above a bound, and something else up to it."""
+    bound = a if name == "ThresholdedRelu" else np.array(0, z.dtype)
+    low = np.empty(z.shape, np.bool_)
+    calls: list[Call] = [partial(np.greater, z, bound, low), partial(np.logical_not, low, low)]
+    if name == "LeakyRelu":
+        calls.append(partial(np.multiply, a, z, z, where=low))
+    elif name == "ThresholdedRelu":
+        calls.append(partial(np.copyto, z, np.zeros_like(bound), where=low))
+    else:
+        calls += [partial(np.expm1, z, z, where=low), partial(np.multiply, a, z, z, where=low)]
+    return calls
+
+
+def clip(z: Array, low: float, high: float) -> list[Call]:
+    """The calls that bring z into [low, high]."""
+    lowest, highest = np.array(low, z.dtype), np.array(high, z.dtype)
+    return [partial(np.maximum, z, lowest, out=z), partial(np.minimum, z, highest, out=z)]
+
+
+def normalize(a: Array, epsilon: float) -> list[Call]:
+    """The calls that put :func:`glasscell.core.normalization.normalize` of the rows in the place of a."""
+    t, mean, scale = np.empty_like(a), np.empty_like(a[:1]), np.empty_like(a[:1])
+    rows, one, small = (np.array(value, a.dtype) for value in (len(a), 1, epsilon))
+    return [
+        partial(np.add.reduce, a, axis=0, out=mean, keepdims=True),
+        partial(np.divide, mean, rows, mean),
+        partial(np.copyto, t, mean),  # a ufunc would allocate to broadcast it
+        partial(np.subtract, a, t, a),
+        partial(np.square, a, t),
+        partial(np.add.reduce, t, axis=0, out=scale, keepdims=True),
+        partial(np.divide, scale, rows, scale),
+        partial(np.add, scale, small, scale),
+        partial(np.sqrt, scale, scale),
+        partial(np.divide, one, scale, scale),
+        partial(np.copyto, t, scale),
+        partial(np.multiply, a, t, a),
+    ]
+
+
+def softmax(x: Array, y: Array, *, log: bool) -> list[Call]:
+    """The calls that write the softmax over the rows of x, or its logarithm, to y."""
+    t, total = np.empty_like(x), np.empty_like(x[:1])
+    calls: list[Call] = [
+        partial(np.maximum.reduce, x, axis=0, out=total, keepdims=True),
+        partial(np.copyto, t, total),
+        partial(np.subtract, x, t, y),
+        partial(np.exp, y, t),
+        partial(np.add.reduce, t, axis=0, out=total, keepdims=True),
+        partial(np.log, total, total),
+        partial(np.copyto, t, total),
+        partial(np.subtract, y, t, y),
+    ]
+    return calls if log else [*calls, partial(np.exp, y, y)]

@@ -1,0 +1,330 @@
+"""From layers to calls: what each kind of layer does in a step, and which kinds a stream cannot have.
+
+A part holds its own copy of a layer's weights, as the calls want them. It is read only, so that streams can share it;
+:meth:`build` gives the calls of one stream, on that stream's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from glasscell.core.activations import activation
+from glasscell.core.typing import Array
+from glasscell.stream.functions import activate, oriented, product, softmax
+from glasscell.stream.general import General
+from glasscell.stream.memory import Call, Mask, Memory
+from glasscell.stream.plain import halved, plain_step
+
+if TYPE_CHECKING:
+    from glasscell.layers import LSTM, Dropout, Embedding, Function, Linear, Masking, SwapHalves
+    from glasscell.layers.options import LSTMOptions
+
+
+class Kept(NamedTuple):
+    """What one LSTM layer keeps from step to step, in columns, and what it starts from."""
+
+    h: Array
+    c: Array
+    start: tuple[Array, Array]
+    repeated: Array | None  # the outputs of its last own step, where a step that is none repeats them
+
+    @property
+    def arrays(self) -> list[Array]:
+        """All that changes."""
+        return [self.h, self.c, *([] if self.repeated is None else [self.repeated])]
+
+
+class Building:
+    """The calls of one stream, as they are put together from the input upwards.
+
+    Attributes
+    ----------
+    memory : Memory
+    x : array
+        The block that the next layer reads.
+    calls : list of callable
+    kept : list of list of Kept
+        For each LSTM its layers.
+    own : array of bool, optional
+        Which streams have a step now, where a layer says so; without it all do.
+    of_symbols : array of bool, optional
+        Where the entrance writes which symbols are none.
+    guard : callable, optional
+        What a plain LSTM that comes first calls where an input may not be finite.
+    can_fail : bool
+        Whether a call may raise an error, such as that of an overflow, when the state of some layers has changed.
+    """
+
+    def __init__(self, memory: Memory, width: int) -> None:
+        self.memory = memory
+        self.x = memory.block(width)
+        self.calls: list[Call] = []
+        self.kept: list[list[Kept]] = []
+        self.own: Mask | None = None
+        self.of_symbols: Mask | None = None
+        self.guard: Callable[[], None] | None = None
+        self.can_fail = False
+
+
+class Part(Protocol):
+    """A layer of a stream."""
+
+    def blocks(self, width: int) -> list[int]:
+        """Rows of the blocks, at the most, that it takes for inputs of this width; the last is its output."""
+
+    def build(self, building: Building) -> None:
+        """Add its calls."""
+
+
+class LSTMPart:
+    """A stack of LSTM layers in the direction of time."""
+
+    def __init__(self, name: str, layer: LSTM, *, single: bool) -> None:
+        options = layer.options
+        if options.bidirectional or options.reverse:
+            what = "bidirectional=True" if options.bidirectional else "reverse=True"
+            raise ValueError(
+                f"layer {name!r} cannot be streamed: {what}, so its outputs depend on steps that have not come yet; "
+                "forward() runs it over a whole sequence"
+            )
+        self.options, self.plain = options, options.plain
+        self.layers = [
+            self._weights(layer.parameters, suffix, options) | self._start(layer.parameters, suffix, options)
+            for suffix, _, _ in options.ways
+        ]
+        P, H = options.state_size, options.hidden_size
+        kernels = [halved(weights["kernel"], H) for weights in self.layers] if self.plain else []
+        self.kernels = [oriented(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
+
+    @staticmethod
+    def _weights(parameters: Any, suffix: str, options: LSTMOptions) -> dict[str, Array]:
+        names = [name.removesuffix(suffix) for name in parameters if name.endswith(suffix)]
+        weights = {name: parameters[name + suffix].copy() for name in names if not name.startswith("initial_")}
+        if not options.bias:
+            kernel = weights["kernel"]
+            weights["kernel"] = np.concatenate([kernel, np.zeros_like(kernel[:, :1])], axis=1)
+        return weights
+
+    @staticmethod
+    def _start(parameters: Any, suffix: str, options: LSTMOptions) -> dict[str, Array]:
+        if options.learn_initial_state:
+            return {f"initial_{name}": parameters[f"initial_{name}{suffix}"].copy() for name in "hc"}
+        dtype = parameters.vector.dtype
+        return {"initial_h": np.zeros(options.state_size, dtype), "initial_c": np.zeros(options.hidden_size, dtype)}
+
+    def blocks(self, width: int) -> list[int]:
+        """h, and with a mask the outputs, of each layer."""
+        del width
+        return [self.options.state_size] * 2 * self.options.num_layers
+
+    def build(self, building: Building) -> None:
+        """Add its calls."""
+        building.can_fail |= not self.plain
+        building.kept.append([self._layer(building, k) for k in range(self.options.num_layers)])
+
+    def _layer(self, building: Building, k: int) -> Kept:
+        memory, weights, own = building.memory, self.layers[k], building.own
+        h = memory.block(self.options.state_size)
+        column = memory.last_two()
+        calls: list[Call]
+        if self.plain:
+            guard = None if building.calls else building.guard
+            step, c = plain_step(self.kernels[k], column, h, memory, guard)
+            calls = [step]
+        else:
+            shares = 1 - self.options.zoneout, 1 - self.options.zoneout_cell
+            general = General(self.options.variant, weights, shares, column, h, memory)
+            calls, c = general.calls, general.c
+        shape = (-1,) if memory.batch is None else (-1, 1)
+        start = weights["initial_h"].reshape(shape), weights["initial_c"].reshape(shape)
+        repeated = None
+        building.x = h
+        if own is not None:
+            building.x = out = memory.block(len(h))
+            calls = _only_where(own, [h, c], calls)
+            if self.options.masked_outputs == "repeat":
+                repeated = memory.room(len(h))
+                calls += [partial(np.copyto, repeated, h, where=own), partial(np.copyto, out, repeated)]
+            else:
+                calls += [partial(out.fill, 0), partial(np.copyto, out, h, where=own)]
+        building.calls += calls
+        return Kept(h, c, start, repeated)
+
+
+def _only_where(own: Mask, states: list[Array], calls: list[Call]) -> list[Call]:
+    """The calls, and then the old states again where there is no step."""
+    old, others = [np.empty_like(state) for state in states], np.empty_like(own)
+    pairs = list(zip(states, old, strict=True))
+    return [
+        *(partial(np.copyto, saved, state) for state, saved in pairs),
+        *calls,
+        partial(np.logical_not, own, others),
+        *(partial(np.copyto, state, saved, where=others) for state, saved in pairs),
+    ]
+
+
+class LinearPart:
+    """An affine map: one product, since the column ends with 1."""
+
+    def __init__(self, name: str, layer: Linear, *, single: bool) -> None:
+        del name
+        weight = layer.parameters["weight"]
+        bias = layer.parameters["bias"] if layer.bias else np.zeros_like(weight[:, 0])
+        self.weight = oriented(np.concatenate([weight, bias[:, None]], axis=1), single=single)
+        self.output_size = len(weight)
+
+    def blocks(self, width: int) -> list[int]:
+        """Its outputs."""
+        del width
+        return [self.output_size]
+
+    def build(self, building: Building) -> None:
+        """Add its call."""
+        column = building.memory.last_and_one()
+        building.x = building.memory.block(self.output_size)
+        building.calls.append(product(self.weight, column, building.x))
+
+
+class FunctionPart:
+    """An activation, or a softmax over the features."""
+
+    def __init__(self, name: str, layer: Function, *, single: bool) -> None:
+        del name, single
+        self.function = layer
+
+    def blocks(self, width: int) -> list[int]:
+        """As wide as its inputs."""
+        return [width]
+
+    def build(self, building: Building) -> None:
+        """Add its calls."""
+        of, x = self.function, building.x
+        building.can_fail = True
+        building.x = y = building.memory.block(len(x))
+        if of.name in ("Softmax", "LogSoftmax"):
+            building.calls += softmax(x, y, log=of.name == "LogSoftmax")
+        else:
+            building.calls += [partial(np.copyto, y, x), *activate(activation(of.name, of.alpha, of.beta), y)]
+
+
+class SwapPart:
+    """The halves of the features in the other order."""
+
+    def __init__(self, name: str, layer: SwapHalves, *, single: bool) -> None:
+        del name, layer, single
+
+    def blocks(self, width: int) -> list[int]:
+        """As wide as its inputs."""
+        return [width]
+
+    def build(self, building: Building) -> None:
+        """Add its calls."""
+        x = building.x
+        half = len(x) // 2
+        building.x = y = building.memory.block(len(x))
+        rest = len(x) - half
+        building.calls += [partial(np.copyto, y[half:], x[:rest]), partial(np.copyto, y[:half], x[rest:])]
+
+
+class DropoutPart:
+    """Nothing: there is no noise outside training."""
+
+    def __init__(self, name: str, layer: Dropout, *, single: bool) -> None:
+        del name, layer, single
+
+    def blocks(self, width: int) -> list[int]:
+        """None."""
+        del width
+        return []
+
+    def build(self, building: Building) -> None:
+        """Add nothing."""
+
+
+class MaskingPart:
+    """A step whose features all have this value is none: the layers behind keep their state."""
+
+    def __init__(self, name: str, layer: Masking, *, single: bool) -> None:
+        del name, single
+        self.value = layer.value
+
+    def blocks(self, width: int) -> list[int]:
+        """As wide as its inputs."""
+        return [width]
+
+    def build(self, building: Building) -> None:
+        """Add its calls."""
+        memory, x, before = building.memory, building.x, building.own
+        different, building.own = np.empty(x.shape, np.bool_), memory.mask()
+        own = building.own
+        building.x = y = memory.block(len(x))
+        building.calls += [
+            partial(np.not_equal, x, np.array(self.value, x.dtype), different),
+            partial(np.logical_or.reduce, different, axis=0, out=own, keepdims=memory.batch is None),
+            *([] if before is None else [partial(np.logical_and, own, before, own)]),
+            partial(y.fill, 0),
+            partial(np.copyto, y, x, where=own),
+        ]
+
+
+class EmbeddingPart:
+    """A row of a table for each symbol. Symbols are checked and looked up at the door."""
+
+    def __init__(self, name: str, layer: Embedding, *, single: bool) -> None:
+        del name, single
+        self.table = layer.parameters["weight"].copy()
+        self.mask_zero = layer.mask_zero
+
+    def blocks(self, width: int) -> list[int]:
+        """None: its outputs are what enters."""
+        del width
+        return []
+
+    def build(self, building: Building) -> None:
+        """Add a mask, if 0 is padding; the entrance writes it."""
+        if self.mask_zero:
+            building.own = building.of_symbols = building.memory.mask()
+
+
+PARTS: dict[str, Callable[..., Part]] = {
+    "LSTM": LSTMPart,
+    "Linear": LinearPart,
+    "Embedding": EmbeddingPart,
+    "Function": FunctionPart,
+    "SwapHalves": SwapPart,
+    "Dropout": DropoutPart,
+    "Masking": MaskingPart,
+}
+OVER_TIME = ("Step", "FinalState", "Pool")
+
+
+def kind_of(layer: object) -> str:
+    """The name under which a layer is known: its class's, or that of the one that it is derived from."""
+    names = [kind.__name__ for kind in type(layer).__mro__]
+    return next((name for name in names if name in PARTS or name in OVER_TIME), names[0])
+
+
+def part_of(name: str, layer: object, *, single: bool) -> Part:
+    """The part of a layer.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be streamed, or has weights that are not finite.
+    """
+    kind = kind_of(layer)
+    if kind in OVER_TIME:
+        raise ValueError(
+            f"layer {name!r} cannot be streamed: {layer!r} looks at all steps of a sequence, and a stream has one at a "
+            "time; make a model of the layers before it, whose outputs it would choose from"
+        )
+    if kind not in PARTS:
+        raise TypeError(f"layer {name!r} cannot be streamed: a {kind} is not known to streams")
+    for of, weight in getattr(layer, "parameters", {}).items():
+        if not np.isfinite(weight).all():
+            raise ValueError(f"layer {name!r} cannot be streamed: {of} has NaN or infinite values")
+    return PARTS[kind](name, layer, single=single)

@@ -1,0 +1,60 @@
+"""One step of the plain LSTM, as :func:`glasscell.core.lstm.forward` makes it: one product and seven calls."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from glasscell.core.typing import Array
+from glasscell.stream.memory import Call, Memory
+
+
+def halved(kernel: Array, H: int) -> Array:
+    """The kernel with the inner ½ of σ(z) = ½ tanh(z/2) + ½ in the rows of the three sigmoids."""
+    W = kernel.copy()
+    W[: 3 * H] *= np.array(0.5, W.dtype)
+    return W
+
+
+def plain_step(
+    weight: Array, column: Array, h: Array, memory: Memory, refuse: Callable[[], None] | None
+) -> tuple[Call, Array]:
+    """The step, and the cell state that it keeps.
+
+    Parameters
+    ----------
+    weight : array
+        The halved kernel with the columns x, bias, h: (4H, K), or (K, 4H) for a single stream.
+    column : array (K,) or (K, n)
+        [x; 1; h].
+    h : array (H,) or (H, n)
+        Its last rows, where the new hidden state goes.
+    memory : Memory
+    refuse : callable, optional
+        Called before the state changes if an input may not be finite; to raise an error if it is not.
+    """
+    H = len(h)
+    gates = memory.room(5 * H)  # i f o g, and behind g the cell state
+    z, sigmoids, i_f, g_c = gates[: 4 * H], gates[: 3 * H], gates[: 2 * H], gates[3 * H :]
+    o, c = gates[2 * H : 3 * H], gates[4 * H :]
+    ig_fc, tanh_c = memory.room(2 * H), memory.room(H)
+    ig, fc = ig_fc[:H], ig_fc[H:]
+    left, right = (column, weight) if column.ndim == 1 else (weight, column)
+    half = np.array(0.5, memory.dtype)
+    dot, tanh, multiply, add, first = np.dot, np.tanh, np.multiply, np.add, z.item
+
+    def step() -> None:
+        dot(left, right, z)
+        if refuse is not None:
+            # A NaN or infinite input is in every sum that it is part of, even times 0. So one of them tells.
+            one = first(0)
+            if one - one:
+                refuse()
+        tanh(z, z)
+        multiply(sigmoids, half, sigmoids)
+        add(sigmoids, half, sigmoids)
+        multiply(i_f, g_c, ig_fc)
+        add(ig, fc, c)
+        tanh(c, tanh_c)
+        multiply(o, tanh_c, h)
+
+    return step, c
