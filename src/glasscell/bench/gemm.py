@@ -15,7 +15,7 @@ from glasscell.bench.timing import calibrated, repetitions_of, take_turns
 from glasscell.bench.work import work_of
 
 SHAPES = (Shape(256, 512, 50, 64), Shape(64, 128, 100, 32))
-SIZES = (1024, 2048)  # of square matrices: large enough for the peak
+SIZES = (1024, 1536)  # of square matrices: large enough for the peak
 
 
 def gemm(turns: int, say: Callable[[str], object]) -> Race:

@@ -33,11 +33,13 @@ def scaling(turns: int, say: Callable[[str], object]) -> Race:
             Figure(f"{name} = {size}, time a sequence and step", second / (shape.T * shape.B) * 1e6, "µs")
             for shape, size, second in zip(shapes, sizes, seconds, strict=True)
         ]
-    return Race("scaling", f"How the time of a training step grows, I = {I}, H = {H}", figures=tuple(figures))
+    return Race(
+        "scaling", f"How the time of a training step grows on one thread, I = {I}, H = {H}", figures=tuple(figures)
+    )
 
 
 def times_of(shapes: list[Shape], turns: int) -> list[float]:
-    """Median seconds of a training step at each shape, all in turns; BLAS's threads as the process has them."""
+    """Median seconds of a training step at each shape, all in turns."""
     entrants = {shape: ours.by_itself(work_of(shape)) for shape in shapes}
     repetitions = {shape: repetitions_of(entrant) for shape, entrant in entrants.items()}
     times = take_turns(entrants, repetitions, turns)
