@@ -102,10 +102,17 @@ def loaded(program):
 
 def test_the_import_loads_nothing_heavy():
     heavy = "matplotlib tqdm sklearn torch safetensors numpy.random pandas scipy onnx h5py numba asyncio"
-    modules = loaded("import glasscell")
-    assert "glasscell.models" in modules
+    modules = loaded("import glasscell; glasscell.fit, glasscell.CopyLSTM, glasscell.LSTM")
+    assert "glasscell.models.copy_lstm" in modules
     assert not {f"glasscell.{name}" for name in ("models.sequential", "core.variants.loop", "convert.codec")} & modules
     assert modules & set(heavy.split()) == set()
+
+
+def test_the_import_alone_loads_nothing():
+    assert {name for name in loaded("import glasscell") if name.startswith("glasscell")} == {
+        "glasscell",
+        "glasscell.lazy",
+    }
 
 
 def test_what_one_lstm_is_defined_by_loads_no_time_loop():

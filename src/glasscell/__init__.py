@@ -1,17 +1,18 @@
-"""Glasscell: an LSTM you can see through, from scratch in NumPy."""
+"""Glasscell: an LSTM you can see through, from scratch in NumPy.
+
+Every name is imported when it is first used: a program that asks a saved model pays for no training.
+"""
 
 from typing import TYPE_CHECKING
 
-from glasscell import convert, core, layers, schedules, tasks
-from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
-from glasscell.layers import LSTM, Linear, LSTMState
 from glasscell.lazy import lazily
-from glasscell.models import CopyLSTM
-from glasscell.training import History, Moment, fit
 
 if TYPE_CHECKING:
-    from glasscell.layers import Embedding
-    from glasscell.models import Sequential
+    from glasscell import convert, core, layers, schedules, tasks
+    from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
+    from glasscell.layers import LSTM, Embedding, Linear, LSTMState
+    from glasscell.models import CopyLSTM, Sequential
+    from glasscell.training import History, Moment, fit
 
 __version__ = "0.1.0"
 
@@ -36,4 +37,12 @@ __all__ = [
     "tasks",
 ]
 
-__getattr__, __dir__ = lazily(__name__, {"Embedding": "layers.embedding", "Sequential": "models.sequential"})
+_ROOMS = ("convert", "core", "layers", "schedules", "tasks")
+__getattr__, __dir__ = lazily(
+    __name__,
+    {name: name for name in _ROOMS}
+    | dict.fromkeys(("LSTM", "Embedding", "LSTMState", "Linear"), "layers")
+    | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
+    | dict.fromkeys(("History", "Moment", "fit"), "training")
+    | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers"),
+)

@@ -27,8 +27,8 @@ class Embedding:
     mask_zero : bool
         Whether the symbol 0 is padding: layers behind see no step there.
     dtype : float32 or float64
-    seed : int or numpy.random.Generator
-        Vectors start normal with variance 1, as in PyTorch.
+    seed : int or numpy.random.Generator, optional
+        Vectors start normal with variance 1, as in PyTorch. None draws nothing: all are 0, to be loaded.
 
     Attributes
     ----------
@@ -43,14 +43,15 @@ class Embedding:
         *,
         mask_zero: bool = False,
         dtype: DTypeLike = np.float32,
-        seed: Seed = 0,
+        seed: Seed | None = 0,
     ) -> None:
         self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
         self.embedding_size = positive_integer("embedding_size", embedding_size)
         self.mask_zero = truth("mask_zero", mask_zero)
         self.dtype = float_type(dtype)
         self.parameters = Parameters(self.shapes(vocabulary_size, embedding_size), self.dtype)
-        self.parameters["weight"][:] = generator(seed).standard_normal((vocabulary_size, embedding_size))
+        shape = (vocabulary_size, embedding_size)
+        self.parameters["weight"][:] = 0 if seed is None else generator(seed).standard_normal(shape)
 
     @staticmethod
     def shapes(vocabulary_size: int, embedding_size: int, *, mask_zero: bool = False) -> dict[str, tuple[int, ...]]:

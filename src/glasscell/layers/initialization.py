@@ -9,20 +9,25 @@ import numpy as np
 from glasscell.core.parameters import Parameters, glorot_uniform, orthogonal, uniform
 from glasscell.core.typing import Array
 from glasscell.layers.options import LSTMOptions
-from glasscell.validation import one_of
+from glasscell.validation import generator, one_of
 
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
 Seed: TypeAlias = "int | np.random.Generator"
 
 
 def initialize(
-    options: LSTMOptions, parameters: Parameters, initializer: Initializer, forget_bias: float, rng: np.random.Generator
+    options: LSTMOptions, parameters: Parameters, initializer: Initializer, forget_bias: float, seed: Seed | None
 ) -> None:
-    """Write first values into the parameters of an LSTM.
+    """Write first values into the parameters of an LSTM; 0 without a seed.
 
     Gains start at 1; shifts and initial states at 0; peepholes at 0 too, unless everything is uniform.
     """
     one_of("initializer", initializer, ("orthogonal", "glorot", "uniform"))
+    if seed is None:
+        for view in parameters.values():
+            view[:] = 0
+        return
+    rng = generator(seed)
     H, gates = options.hidden_size, options.variant.gates
     for name, view in parameters.items():
         kind = name.rsplit("_l", 1)[0]

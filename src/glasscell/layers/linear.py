@@ -25,8 +25,8 @@ class Linear:
     bias : bool
         Whether there is a b.
     dtype : float32 or float64
-    seed : int or numpy.random.Generator
-        Weights start Glorot-uniform, the bias at 0.
+    seed : int or numpy.random.Generator, optional
+        Weights start Glorot-uniform, the bias at 0. None draws nothing: all are 0, to be loaded.
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`.
 
@@ -43,7 +43,7 @@ class Linear:
         *,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
-        seed: Seed = 0,
+        seed: Seed | None = 0,
         parameters: Parameters | None = None,
     ) -> None:
         self.input_size = positive_integer("input_size", input_size)
@@ -52,7 +52,8 @@ class Linear:
         self.dtype = float_type(dtype)
         shapes = self.shapes(input_size, output_size, bias=bias)
         self.parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
-        self.parameters["weight"][:] = glorot_uniform(generator(seed), (output_size, input_size))
+        weight = 0 if seed is None else glorot_uniform(generator(seed), (output_size, input_size))
+        self.parameters["weight"][:] = weight
         if bias:
             self.parameters["bias"][:] = 0
 

@@ -22,7 +22,6 @@ from glasscell.validation import (
     finite_array,
     float_type,
     from_columns,
-    generator,
     steps_mask,
     to_columns,
 )
@@ -50,7 +49,8 @@ class LSTM:
         Added to the bias of the forget gates, so that the memory is open at first: Gers et al. (2000),
         Jozefowicz et al. (2015).
     dtype : float32 or float64
-    seed : int or numpy.random.Generator
+    seed : int or numpy.random.Generator, optional
+        None draws nothing: all weights are 0, to be loaded.
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`; a model gives a part of its own vector.
     engine : "numpy" or "numba", optional
@@ -112,7 +112,7 @@ class LSTM:
         initializer: Initializer = "orthogonal",
         forget_bias: float = 1.0,
         dtype: DTypeLike = np.float32,
-        seed: Seed = 0,
+        seed: Seed | None = 0,
         parameters: Parameters | None = None,
         engine: EngineName | None = None,
         checkpoint_every: int | Literal["auto"] | None = None,
@@ -122,7 +122,7 @@ class LSTM:
         self.options = LSTMOptions(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
         self.dtype = float_type(dtype)
         self.parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
-        initialize(self.options, self.parameters, initializer, forget_bias, generator(seed))
+        initialize(self.options, self.parameters, initializer, forget_bias, seed)
         self.execution = Execution(engine, checkpoint_every, memory_limit)
         self.execution.check()
         self._ways = [
@@ -473,7 +473,7 @@ class LSTM:
         weights = codec.part_of(state_dict, prefix)
         for name in ("batch_first", "device"):
             options.pop(name, None)
-        dtype, seed = options.pop("dtype", None), options.pop("seed", 0)
+        dtype, seed = options.pop("dtype", None), options.pop("seed", None)
         dtype = str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype
         sizes = torch.torch_sizes(weights)
         for name in options.keys() & sizes.keys():
@@ -504,7 +504,7 @@ class LSTM:
         from glasscell.convert.codec import keras  # noqa: PLC0415
 
         options, dtype = keras.keras_options(weights, config)
-        lstm = cls(**options, dtype=dtype)
+        lstm = cls(**options, dtype=dtype, seed=None)
         keras.from_keras(weights, lstm.parameters, lstm.options)
         return lstm
 

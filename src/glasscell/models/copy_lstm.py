@@ -68,7 +68,8 @@ class CopyLSTM:
     forget_bias : float
         Between PyTorch's 0 and Keras' 1: what docs/copy_task.md found to serve all widths.
     dtype : float32 or float64
-    seed : int or numpy.random.Generator
+    seed : int or numpy.random.Generator, optional
+        None draws nothing: all weights are 0, to be loaded.
 
     Attributes
     ----------
@@ -94,7 +95,7 @@ class CopyLSTM:
         initializer: Initializer = "orthogonal",
         forget_bias: float = 0.5,
         dtype: DTypeLike = np.float32,
-        seed: Seed = 0,
+        seed: Seed | None = 0,
     ) -> None:
         self.task = Copy() if task is None else _copy_task(task)
         self.dtype = float_type(dtype)
@@ -108,7 +109,7 @@ class CopyLSTM:
             | {f"readout.{name}": shape for name, shape in readout.items()},
             self.dtype,
         )
-        rng = generator(seed)
+        rng = None if seed is None else generator(seed)
         self.lstm = LSTM(
             I,
             H,
@@ -290,8 +291,8 @@ class CopyLSTM:
         """A copy as a chain of layers, of the names ``lstm`` and ``readout``: from inputs to logits."""
         from glasscell.models.sequential import Sequential  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        lstm, readout = LSTM(**self.lstm.options.changed(), dtype=self.dtype), self.readout
-        linear = Linear(readout.input_size, readout.output_size, dtype=self.dtype)
+        lstm, readout = LSTM(**self.lstm.options.changed(), dtype=self.dtype, seed=None), self.readout
+        linear = Linear(readout.input_size, readout.output_size, dtype=self.dtype, seed=None)
         lstm.parameters.vector[:], linear.parameters.vector[:] = self.lstm.parameters.vector, readout.parameters.vector
         return Sequential([lstm, linear], ["lstm", "readout"])
 
@@ -342,7 +343,7 @@ class CopyLSTM:
         check_shapes({name: given[name] for name in layers if name == first}, {first: (4 * H, H)})
         if len(layers) != L:  # said before memory is asked for
             raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L}")
-        model = cls(**sizes, task=task, dtype=next(iter(weights.values())).dtype)
+        model = cls(**sizes, task=task, dtype=next(iter(weights.values())).dtype, seed=None)
         check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
         of_lstm = {name.removeprefix("lstm."): array for name, array in weights.items() if name.startswith("lstm.")}
         from_torch(of_lstm, model.lstm.parameters, model.lstm.options)

@@ -350,7 +350,7 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
         raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*makers, *STATELESS])}")
     if options.get("num_layers", 1) > most or sum(map(prod, makers[kind].shapes(**options).values())) > most:
         raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
-    layer: Layer = makers[kind](**options, dtype=dtype)
+    layer: Layer = makers[kind](**options, dtype=dtype, seed=None)
     return layer
 
 

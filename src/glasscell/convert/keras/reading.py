@@ -120,7 +120,7 @@ class Reader:
         back = not two and options.get("reverse", False)
         if not sequences:
             options["outputs_in"] = "time"
-        ours = LSTM(**options, dtype=self.dtype, initializer="uniform")
+        ours = LSTM(**options, dtype=self.dtype, seed=None)
         codec.from_keras(arrays, ours.parameters, ours.options)
         self.add(layer, ours)
         if not sequences:

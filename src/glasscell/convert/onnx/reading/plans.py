@@ -52,7 +52,7 @@ class LSTMPlan:
 
     def build(self) -> LSTM:
         """The layer."""
-        lstm = LSTM(**self.options.changed(), initializer="uniform", dtype=self.dtype)
+        lstm = LSTM(**self.options.changed(), dtype=self.dtype, seed=None)
         variant = self.options.variant
         for (suffix, _, _), way in zip(self.options.ways, self.ways, strict=True):
             kernel = decode(Parts(way.W, way.R, way.bias), OURS.gates, ONNX)
