@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol, get_args
 
@@ -90,11 +91,9 @@ def chosen_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype:
 
 @cache  # to look for a package takes longer than a small pass
 def _installed() -> bool:
-    return find_spec("numba") is not None and find_spec("scipy") is not None
+    return all(find_spec(name) is not None for name in ("numba", "scipy", "glasscell.core.compiled"))
 
 
 @cache
 def _compiled() -> Any:
-    from glasscell.core import compiled  # noqa: PLC0415 - imports Numba, which takes longer than most passes
-
-    return compiled
+    return import_module("glasscell.core.compiled")  # which imports Numba, and that takes longer than most passes
