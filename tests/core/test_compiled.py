@@ -1,137 +1,160 @@
-"""Law: the compiled loops give what those of ``lstm.py`` give, and each goes back from the tape of the other."""
+"""Law: the compiled engine is the other one. What holds for `lstm.py` holds for it, and they exchange their tapes."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from glasscell import LSTM
-from glasscell.core import engines, lstm
+from glasscell.core import compiled, inference, lstm
 from glasscell.core.buffers import Buffers
 
-WITHIN = {"float32": 2e-6, "float64": 1e-13}  # of the largest
+if not compiled.available():
+    if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
+        pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
+    pytest.skip('Numba is not installed: pip install "glasscell[jit]"', allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    """The engine, or a skipped test; with GLASSCELL_REQUIRE_NUMBA=1, or a failed one."""
-    try:
-        import numba  # noqa: F401, PLC0415 - optional
-    except ImportError:
-        if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
-            pytest.fail("GLASSCELL_REQUIRE_NUMBA is set, and Numba is not installed")
-        pytest.skip("Numba is not installed")
-    from glasscell.core import compiled  # noqa: PLC0415
-
-    return compiled
+def laws_of_lstm():
+    """The tests of lstm.py, a copy of their own, in which `lstm` is the compiled engine."""
+    spec = spec_from_file_location("laws_of_lstm", Path(__file__).with_name("test_lstm.py"))
+    laws = module_from_spec(spec)
+    spec.loader.exec_module(laws)
+    laws.lstm = SimpleNamespace(**vars(lstm) | {"forward": compiled.forward, "backward": compiled.backward})
+    return laws
 
 
-def given(rng, dtype, I, H, B, T, scale=0.3):
-    """A kernel, inputs (T, I, B) that are not contiguous, and states."""
-    kernel = (scale * rng.standard_normal((4 * H, H + I + 1))).astype(dtype)
-    x = rng.standard_normal((B, T, I)).astype(dtype).transpose(1, 2, 0)
-    return kernel, x, *rng.standard_normal((2, H, B)).astype(dtype)
+laws = laws_of_lstm()
+globals().update({name: law for name, law in vars(laws).items() if name.startswith("test_")})
+
+DTYPES = [(np.float32, 2e-6, 5e-6), (np.float64, 1e-14, 1e-13)]
+SIZES = [  # (T, I, H, B)
+    *laws.SIZES,
+    (300, 3, 5, 1),  # several blocks of steps
+    (100, 3, 5, 7),
+    (3, 20, 70, 33),  # more than a tile each way, and not whole ones
+    (3, 8, 64, 32),  # whole tiles
+    (2, 3, 130, 5),  # sums in several pieces
+    (2, 300, 9, 17),
+    (4, 0, 3, 2),  # no inputs
+]
 
 
-def assert_same(ours, theirs, dtype):
-    """Up to rounding, of the largest."""
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.dtype == dtype
-        np.testing.assert_allclose(a, b, rtol=0, atol=WITHIN[dtype] * max(1, np.abs(b).max(initial=0)))
+def problem_of(rng, T, I, H, B, dtype):
+    """With weights of ±1/√H: values that a float32 can hold to a few units of its last place."""
+    problem = laws.random_problem(rng, T, I, H, B, dtype)
+    problem.kernel[:] = rng.uniform(-1, 1, size=problem.kernel.shape) / np.sqrt(H)
+    return problem
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("trial", range(60))
-def test_both_engines_compute_the_same(compiled, rng, dtype, trial):
-    I, H, B, T = (int(size) for size in rng.integers((1, 1, 0, 0), (9, 40, 9 if trial % 3 else 70, 30)))
-    B = 1 if trial % 4 == 0 else B
-    kernel, x, h0, c0 = given(rng, dtype, I, H, B, T)
-    ours, theirs = compiled.forward(kernel, x, h0, c0), lstm.forward(kernel, x, h0, c0)
-    names = ("i", "f", "o", "g", "c", "h", "tanh_c", "hiddens", "cells")
-    assert_same([getattr(ours, name) for name in names], [getattr(theirs, name) for name in names], dtype)
-    assert_same(compiled.outputs(kernel, x, h0, c0), (theirs.h, theirs.hiddens[-1], theirs.cells[-1]), dtype)
-    dh, (dh_T, dc_T) = rng.standard_normal((T, H, B)).astype(dtype), rng.standard_normal((2, H, B)).astype(dtype)
-    more = {"dc": rng.standard_normal((T, H, B)).astype(dtype) if trial % 2 else None, "need_dx": trial % 5 > 0}
-    expected = lstm.backward(theirs, dh, dh_T, dc_T, **more)
-    for tape in (ours, theirs):
-        assert_same(compiled.backward(tape, dh, dh_T, dc_T, **more), expected, dtype)
-    assert_same(lstm.backward(ours, dh, dh_T, dc_T, **more), expected, dtype)
+@pytest.mark.parametrize(("dtype", "forward_bound", "gradient_bound"), DTYPES)
+@pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
+def test_tapes_and_gradients_are_those_of_the_other_engine(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
+    problem = problem_of(rng, T, I, H, B, dtype)
+    dc = rng.normal(size=problem.dh.shape).astype(dtype)
+    ours, theirs = (engine.forward(*problem[:4]) for engine in (compiled, lstm))
+    for a, b in zip(laws.arrays_of(ours), laws.arrays_of(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=forward_bound)
+    expected = lstm.backward(theirs, *problem[4:], dc=dc)
+    for engine, tape in ((compiled, ours), (compiled, theirs), (lstm, ours)):
+        laws.assert_near(engine.backward(tape, *problem[4:], dc=dc), expected, gradient_bound)
+
+
+@pytest.mark.parametrize("dtype", laws.DTYPES)
+@pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
+def test_outputs_without_a_tape_are_those_with_one(T, I, H, B, dtype, rng):
+    problem = problem_of(rng, T, I, H, B, dtype)
+    tape, buffers = compiled.forward(*problem[:4]), laws.Poisoned()
+    for _ in range(2):
+        outputs = compiled.outputs(*problem[:4], buffers)
+        assert isinstance(outputs, inference.Outputs)
+        laws.assert_near(outputs, (tape.h, tape.hiddens[-1], tape.cells[-1]), 4 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("B", [1, 3])
-def test_backward_is_the_derivative(compiled, rng, B):
-    kernel, x, h0, c0 = given(rng, "float64", 3, 5, B, 7)
-    dh, dh_T, dc_T = rng.normal(size=(7, 5, B)), *rng.normal(size=(2, 5, B))
-
-    def loss(*at):
-        tape = compiled.forward(*at)
-        return (tape.h * dh).sum() + (tape.hiddens[-1] * dh_T).sum() + (tape.cells[-1] * dc_T).sum()
-
-    at = (kernel, x, h0, c0)
-    gradient = compiled.backward(compiled.forward(*at), dh, dh_T, dc_T)
-    way = [rng.normal(size=a.shape) for a in at]
-    e = 1e-4
-    loss_at = [loss(*(a + k * e * d for a, d in zip(at, way, strict=True))) for k in (-2, -1, 1, 2)]
-    slope = (loss_at[0] - 8 * loss_at[1] + 8 * loss_at[2] - loss_at[3]) / (12 * e)
-    assert slope == pytest.approx(sum((g * d).sum() for g, d in zip(gradient, way, strict=True)), rel=1e-9)
+def test_arrays_may_lie_in_memory_in_any_way(B, rng):
+    problem = problem_of(rng, 6, 3, 5, B, np.float64)
+    elsewhere = [np.moveaxis(np.moveaxis(a, 0, -1).copy(), -1, 0)[::-1].copy()[::-1] for a in problem]
+    elsewhere = [np.repeat(a, 2, axis=-1)[..., ::2] for a in elsewhere]
+    for array in elsewhere:
+        array.flags.writeable = False
+    tapes = [compiled.forward(*arrays[:4]) for arrays in (problem, elsewhere)]
+    laws.assert_equal(*map(laws.arrays_of, tapes))
+    laws.assert_equal(*(compiled.outputs(*arrays[:4]) for arrays in (problem, elsewhere)))
+    gradients = [
+        compiled.backward(tapes[0], a.dh, a.dh_end, a.dc_end, dc=a.dh) for a in (problem, laws.Problem(*elsewhere))
+    ]
+    laws.assert_equal(*gradients)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("scale", [0, 30, 1e4])
-def test_saturated_and_shut_gates(compiled, rng, dtype, scale):
-    """No overflow, no warning, and no value beyond 1."""
-    kernel, x, h0, c0 = given(rng, dtype, 2, 9, 4, 5)
-    kernel[:, -1] = scale * np.sign(kernel[:, -1])
-    ours, theirs = compiled.forward(kernel, x, h0, c0), lstm.forward(kernel, x, h0, c0)
-    assert_same((ours.h, ours.c), (theirs.h, theirs.c), dtype)
-    assert np.abs(ours.h).max() <= 1
-    dh = np.ones_like(ours.h)
-    assert_same(compiled.backward(ours, dh), lstm.backward(theirs, dh), dtype)
+@pytest.mark.parametrize(("dtype", "edge", "bound"), [(np.float32, 9.02, 3e-7), (np.float64, 19.07, 1e-15)])
+def test_tanh_and_sigmoid_are_exact_to_rounding(dtype, edge, bound):
+    """H = 1, and the candidate and a gate are those of the input itself."""
+    x = np.concatenate([np.linspace(-2 * edge, 2 * edge, 200_001), np.geomspace(1e-30, 1, 50_001)]).astype(dtype)
+    kernel = np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]], dtype)
+    tape = compiled.forward(kernel, x[None, None])
+    g, i, exact = tape.g[0, 0], tape.i[0, 0], x.astype(np.longdouble)
+    assert (np.abs(g - np.tanh(exact)) <= bound * np.abs(np.tanh(exact))).all()
+    assert np.abs(i - 1 / (1 + np.exp(-exact))).max() <= bound
+    np.testing.assert_array_equal(g[np.abs(x) >= edge], np.sign(x[np.abs(x) >= edge]))
+    assert np.abs(g).max() == 1
+    mirrored = compiled.forward(kernel, -x[None, None]).g[0, 0]
+    np.testing.assert_array_equal(mirrored, -g)
 
 
-def test_nan_stays_nan(compiled, rng):
-    kernel, x, h0, c0 = given(rng, "float32", 2, 5, 3, 4)
-    x = x.copy()
-    x[1, 0, 2] = np.nan
-    h = compiled.forward(kernel, x, h0, c0).h
-    assert np.isnan(h[1:, :, 2]).all()
-    assert not np.isnan(h[:, :, :2]).any()
-    assert not np.isnan(h[0]).any()
+@pytest.mark.parametrize("B", [1, 4])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_spreads_as_in_the_other_engine(value, B, rng):
+    problem = problem_of(rng, 6, 3, 5, B, np.float64)
+    problem.x[2, 1, 0] = value
+    ours, theirs = (engine.forward(*problem[:4]) for engine in (compiled, lstm))
+    np.testing.assert_allclose(ours.h, theirs.h, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.c, theirs.c, rtol=0, atol=1e-12)
 
 
-def test_buffers_are_used_again(compiled, rng):
-    buffers = Buffers()
-    for _ in range(3):
-        for T, B in ((5, 3), (9, 1), (5, 3)):
-            kernel, x, h0, c0 = given(rng, "float64", 2, 6, B, T)
-            dh = rng.normal(size=(T, 6, B))
-            tape = compiled.forward(kernel, x, h0, c0, buffers)
-            expected = lstm.backward(lstm.forward(kernel, x, h0, c0), dh)
-            assert_same(compiled.backward(tape, dh, buffers=buffers), expected, "float64")
+def test_threads_with_buffers_of_their_own_do_not_disturb_each_other(rng):
+    problems = [problem_of(rng, 40, 3, 16, B, np.float32) for B in (1, 4, 8, 20)]
+
+    def work(problem):
+        buffers, results = Buffers(), []
+        for _ in range(20):
+            tape = compiled.forward(*problem[:4], buffers)
+            gradient = compiled.backward(tape, *problem[4:], buffers)
+            results.append([a.copy() for a in (*laws.arrays_of(tape), *gradient, *compiled.outputs(*problem[:4]))])
+        return results
+
+    alone = [work(problem)[0] for problem in problems]
+    with ThreadPoolExecutor(4) as pool:
+        for expected, results in zip(alone, pool.map(work, problems), strict=True):
+            for result in results:
+                laws.assert_equal(result, expected)
 
 
-def test_threads(compiled, rng):
-    cases = [given(rng, "float32", 4, 16, 3, 40) for _ in range(16)]
-    expected = [compiled.forward(*one).h.copy() for one in cases]
-    with ThreadPoolExecutor(4) as threads:
-        for _ in range(5):
-            for h, other in zip(threads.map(lambda one: compiled.forward(*one).h, cases), expected, strict=True):
-                np.testing.assert_array_equal(h, other)
+def test_a_model_may_be_used_by_both_engines_with_the_same_buffers(rng):
+    problem, buffers = problem_of(rng, 7, 3, 5, 4, np.float64), Buffers()
+    expected = lstm.backward(lstm.forward(*problem[:4]), *problem[4:])
+    for first, second in ((compiled, lstm), (lstm, compiled), (compiled, compiled)):
+        gradient = second.backward(first.forward(*problem[:4], buffers), *problem[4:], buffers)
+        laws.assert_near(gradient, expected, 1e-13)
 
 
-def test_a_layer_runs_by_the_engine_that_it_is_told(compiled, rng):
-    x, dy = rng.normal(size=(3, 6, 2)), rng.normal(size=(3, 6, 8))
-    results = []
-    for engine in ("numpy", "numba", None):
-        layer = LSTM(2, 4, 2, bidirectional=True, engine=engine, dtype=np.float64)
-        y, _, tape = layer.forward(x, lengths=[6, 2, 0])
-        dx, _, gradients = layer.backward(tape, dy)
-        results.append((y, dx, gradients.vector, layer.run(x)[0]))
-    for other in results[1:]:
-        assert_same(other, results[0], "float64")
-    f32 = np.dtype(np.float32)
-    assert engines.chosen("numpy", 2, 4, 1, f32) is engines.NUMPY
-    assert engines.chosen("numba", 999, 999, 99, f32) is compiled
-    assert engines.chosen(None, 8, 32, 32, f32) is compiled
-    assert engines.chosen(None, 256, 512, 64, f32) is engines.NUMPY
+def test_the_faster_engine_is_a_matter_of_the_shape():
+    for I, H, B, expected in [(8, 32, 1, True), (8, 32, 32, True), (64, 128, 1, True), (64, 128, 32, True)]:
+        assert compiled.faster(I, H, B, np.dtype(np.float32)) is expected
+    for I, H, B in [(64, 128, 4), (256, 512, 64), (200, 200, 64)]:
+        assert not compiled.faster(I, H, B, np.dtype(np.float32))
+
+
+def test_numba_is_not_imported_until_it_is_needed():
+    program = (
+        "import sys\n"
+        "from glasscell.core import compiled\n"
+        "assert compiled.available() and compiled.faster(8, 32, 1, 'float32')\n"
+        "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

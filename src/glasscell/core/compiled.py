@@ -1,13 +1,14 @@
 """The plain LSTM compiled by Numba: the arguments, tapes and gradients of :mod:`glasscell.core.lstm`, sooner.
 
 What a compiler can do that NumPy cannot: a step costs no calls, which is most of a small step's time; and a product can
-keep a tile of its result in registers and read strided arrays as they lie, which at the sizes of one step is 1.2 to 1.6
-times as fast as a call of OpenBLAS, on one core.
+keep a tile of its result in registers and read its operands as they lie, which at the sizes of one step is 1.1 to 1.6
+times as fast as a call of OpenBLAS on one core.
 
 It runs on the caller's thread, and nothing is shared: several threads may run it at once, each with buffers of its own,
 and the interpreter's lock is released meanwhile. Numba is imported at the first use. It then compiles for the dtype,
-once: what it made is kept on disk, beside :mod:`~glasscell.core.compiled_loops` or, where that cannot be written, in
-the user's cache.
+once, in 10 to 15 seconds. What it made is kept on disk, beside :mod:`~glasscell.core.compiled_loops` or, where that
+cannot be written, in the user's cache; from there, the first use in a process takes a second, of which Numba's import
+is a third.
 """
 
 from functools import cache
@@ -33,9 +34,18 @@ def available() -> bool:
 def faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
     """Whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side.
 
-    A pass forward and back, NumPy over this, one core: 3.6 at (I, H, T, B) = (8, 32, 20, 1), 2.2 at (8, 32, 20, 32),
-    1.7 to 1.8 at (8, 64, 40, 64) and (32, 64, 50, 32), 2.1 at (64, 128, 100, 1), 1.6 at (64, 128, 100, 32). NumPy keeps
-    the steps whose product is so large that BLAS shares it among cores, and those of few columns, which fill no tile.
+    On one core it is, by this factor in a training pass of float32, and about as much in float64:
+
+    ======= ======= ======== ======== ======== ========= ========== ========== ==========
+    I, H, B 8,32,1  8,32,32  8,64,64  32,64,32  64,128,1  64,128,32  128,256,32  200,200,20
+    factor  3.5     2.2      1.9      1.8       2.0       1.5        1.4         1.2
+    ======= ======= ======== ======== ======== ========= ========== ========== ==========
+
+    There are two exceptions. Between 2 and 7 sequences fill too little of the processor's vectors, and their product
+    costs nearly what that of 8 does (H = 128, B = 2: 0.55; B = 4: 0.65; B = 8: 1.0); below H = 64 that does not matter,
+    since calls are most of the work there. And BLAS divides a large product among cores, which this engine does not:
+    the bound is about where a factor of 1.5 on one core meets what a second one gives. It is an estimate, and supposes that
+    the second is idle: where it is busy or forbidden, ``engine="numba"`` was the faster one at any size.
     """
     few_columns = 1 < B < 8 and H >= 64
     return not few_columns and 4 * H * (H + I + 1) * B <= LARGE_STEP
@@ -55,7 +65,7 @@ def forward(
     tape.cells[0] = c0
     transposed = _memory_for_transposed(kernel, tape.B, buffers)
     nothing = tape.tanh_c[:0]
-    loop, _ = engine(tape.dtype.name)
+    loop, _ = engine(tape.dtype.char)
     loop(tape.kernel, transposed, tape.columns, tape.gates, tape.tanh_c, nothing, nothing, tape.T)
     return tape
 
@@ -79,7 +89,7 @@ def outputs(
     columns[0, 2 * H : 3 * H] = h0
     gates[0, 4 * H :] = c0
     transposed = _memory_for_transposed(kernel, B, buffers)
-    loop, _ = engine(dtype.name)
+    loop, _ = engine(dtype.char)
     loop(np.ascontiguousarray(kernel), transposed, columns, gates, tanh_c, x, h, T)
     last = (T - 1) % length + 1 if T else 0
     return Outputs(h, columns[last, 2 * H : 3 * H], gates[last, 4 * H :])
@@ -114,7 +124,7 @@ def backward(
     dz_T = buffers.take("dz_T", panels, dtype)
     dkernel_T = buffers.take("dkernel_T", (0, 0) if B == 1 else kernel.T.shape, dtype)
     of_steps = contiguous(dh, dtype), contiguous(dh[:0] if dc is None else dc, dtype)
-    _, loop = engine(dtype.name)
+    _, loop = engine(dtype.char)
     loop(
         *(contiguous(W_h), contiguous(W_x), tape.columns, tape.gates, tape.tanh_c, *of_steps),
         *(running_dh, running_dc, dkernel, dkernel_T, dx, dz, dz_T),

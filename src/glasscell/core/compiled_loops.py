@@ -10,9 +10,9 @@ Numba's cache on disk is out of date when, and only when, the file of the functi
 # ruff: noqa: F821
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -63,19 +63,21 @@ DEEP = 256  # terms of a sum at a time: what a column of tiles reads of v is the
 PANEL = 32  # columns of dzᵀ that are kept side by side, for the same reason
 
 Loop = Callable[..., None]
+Layout = Literal["A", "C"]  # of an array: any, or contiguous
 
 
 @cache
-def engine(dtype: str) -> tuple[Loop, Loop]:
-    """:func:`_forward` and :func:`_backward`, compiled for a dtype or read from disk."""
+def engine(char: str) -> tuple[Loop, Loop]:
+    """:func:`_forward` and :func:`_backward`, compiled for a dtype, given by its char, or read from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second
     from llvmlite import binding  # noqa: PLC0415
 
-    real = np.dtype(dtype).type
-    edge, numerator, denominator = TANH[dtype]
+    dtype = np.dtype(char)
+    real = dtype.type
+    edge, numerator, denominator = TANH[dtype.name]
     cpu = binding.get_host_cpu_features()
     width, rows = (64, 8) if cpu.get("avx512f") else (32, 4) if cpu.get("avx") else (16, 8)  # of 32, 16, 32 registers
-    lanes = width // np.dtype(dtype).itemsize
+    lanes = width // dtype.itemsize
     names: dict[str, Any] = {
         "__name__": __name__,
         "ZERO": real(0),
@@ -95,28 +97,27 @@ def engine(dtype: str) -> tuple[Loop, Loop]:
         "_wide_tile": _tile_of(1, 8, lanes, masked=False),
         "_wide_edge_tile": _tile_of(1, 8, lanes, masked=True),
     }
-    options = {
-        "nogil": True,
-        "error_model": "numpy",  # with a check for division by 0 LLVM would not vectorise
-        "fastmath": {"contract"},  # a·b + c may be one instruction; all else is as IEEE says, NaN and infinities too
-        "no_cfunc_wrapper": True,
-    }
+    jit: Any = partial(
+        numba.njit,
+        nogil=True,
+        error_model="numpy",  # with a check for division by 0 LLVM would not vectorise
+        fastmath={"contract"},  # a·b + c may be one instruction; all else is as IEEE says, NaN and infinities too
+    )
+    number: Any = numba.from_dtype(dtype)
 
-    def compiled(function: Loop, *signature: Any, **more: Any) -> Loop:
-        loop: Loop = numba.njit(*signature, **options, **more)(
-            FunctionType(function.__code__, names, function.__name__)
-        )
+    def compiled(function: Loop, *signature: Any, cache: bool = False) -> Loop:
+        loop: Loop = jit(*signature, cache=cache)(FunctionType(function.__code__, names, function.__name__))
         return loop
 
-    def array(dimensions: int, layout: str = "C", *, readonly: bool = False) -> Any:
-        return numba.types.Array(numba.from_dtype(np.dtype(dtype)), dimensions, layout, readonly=readonly)
+    def array(dimensions: int, layout: Layout = "C", *, readonly: bool = False) -> Any:
+        return numba.types.Array(number, dimensions, layout, readonly=readonly)
 
     two, three = array(2), array(3)
     any_two, any_three, given_two, given_three = (
-        array(dimensions, layout, readonly=True) for layout in "AC" for dimensions in (2, 3)
+        array(dimensions, layout, readonly=True) for layout in get_args(Layout) for dimensions in (2, 3)
     )
     for function in (_tanh, _gates, _gates_backward, _transpose):
-        names[function.__name__] = compiled(function, no_cpython_wrapper=True)
+        names[function.__name__] = compiled(function)
     # For arrays with gaps and without, so that they are compiled once: that takes seconds.
     names["_copy"] = compiled(_copy, numba.void(any_three, array(3, "A")), cache=True)
     names["_product"] = compiled(_product, numba.void(any_three, any_two, array(2, "A"), numba.boolean), cache=True)
