@@ -44,8 +44,8 @@ def faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noq
     There are two exceptions. Between 2 and 7 sequences fill too little of the processor's vectors, and their product
     costs nearly what that of 8 does (H = 128, B = 2: 0.55; B = 4: 0.65; B = 8: 1.0); below H = 64 that does not matter,
     since calls are most of the work there. And BLAS divides a large product among cores, which this engine does not:
-    the bound is about where a factor of 1.5 on one core meets what a second one gives. It is an estimate, and supposes that
-    the second is idle: where it is busy or forbidden, ``engine="numba"`` was the faster one at any size.
+    the bound is about where a factor of 1.5 on one core meets what a second one gives. It is an estimate, and supposes
+    that the second is idle: where it is busy or forbidden, ``engine="numba"`` was the faster one at any size.
     """
     few_columns = 1 < B < 8 and H >= 64
     return not few_columns and 4 * H * (H + I + 1) * B <= LARGE_STEP
