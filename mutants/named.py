@@ -145,9 +145,9 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "rows = tape.columns[:-1, 2 * H - spare :][block]",
-            "rows = tape.columns[:-1, 2 * H - spare :][block].copy()\n"
-            "        rows[:, spare : spare + H] = tape.h[block]",
+            "dkernel += sum_of_outer_products(dzs, tape.u[start:end], buffers)",
+            "u = tape.u[start:end].copy()\n        u[:, :H] = tape.h[start:end]\n"
+            "        dkernel += sum_of_outer_products(dzs, u, buffers)",
         ),
     ),
     bug(
@@ -160,8 +160,8 @@ BUGS = [
         "fast code, gradients of step 1 lost",
         (
             LSTM,
-            "        rows = tape.columns[:-1, 2 * H",
-            "        if not block.start:\n            dz_block[:1] = 0\n        rows = tape.columns[:-1, 2 * H",
+            "        dkernel += sum_of_outer",
+            "        if not start:\n            dzs[:1] = 0\n        dkernel += sum_of_outer",
         ),
     ),
     bug(
@@ -210,7 +210,7 @@ BUGS = [
         (LAYER, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
     bug(10, "between layers, of one direction", (LAYER, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
-    bug(10, "fast code", (LSTM, "np.matmul(tape.kernel[:, H:-1].T, dz_block, out=dx[block])", "dx[block] = 0")),
+    bug(10, "fast code", (LSTM, "product(tape.kernel[:, H:-1].T, dzs, dx[start:end])", "dx[start:end] = 0")),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
     bug(11, "fast code", (LSTM, "multiply(running_dc, f, running_dc)", "pass")),

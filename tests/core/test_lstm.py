@@ -109,6 +109,7 @@ def test_every_gate_and_state_of_every_step_is_the_pages(T, I, H, B, rng):
 def test_every_gradient_of_every_step_is_the_pages(block_bytes, monkeypatch, rng):
     """With the identity for W_x, dx is dz itself; and begun at step t, the pass ends in the gradients on its past."""
     monkeypatch.setattr(lstm, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(lstm, "COLUMNS", block_bytes)
     H = 4
     problem = random_problem(rng, T=8, I=4 * H, H=H, B=3)
     problem.kernel[:, H:-1] = np.eye(4 * H)
@@ -129,11 +130,13 @@ def test_the_gradient_is_the_pages(T, I, H, B, rng):
     assert_near(backward(problem, forward(problem)), by_the_page, 1e-12)
 
 
+@pytest.mark.parametrize("together", [1, 4, 6, 10])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 11])
-def test_the_block_size_changes_nothing(steps, monkeypatch, rng):
+def test_the_block_size_changes_nothing(steps, together, monkeypatch, rng):
     problem = random_problem(rng, T=10)
     _, H, B = problem.dh.shape
     monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * 4 * H * B * problem.x.itemsize)
+    monkeypatch.setattr(lstm, "COLUMNS", together * B)
     by_the_page = whole_gradient(problem, backward_by_the_page(problem, forward_by_the_page(problem)))
     assert_near(backward(problem, forward(problem)), by_the_page, 1e-12)
 

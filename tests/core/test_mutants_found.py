@@ -106,37 +106,54 @@ def test_what_stood_in_the_memory_before_never_raises_a_floating_point_error(I, 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("steps", "length"), [(0, 1), (1, 1), (2, 2), (3, 3), (9, 9), (10, 9), (1000, 9)])
-def test_backward_takes_as_many_steps_at_a_time_as_fit_into_a_block(steps, length, dtype, monkeypatch, rng):
+@pytest.mark.parametrize("spare", [0, 1])
+@pytest.mark.parametrize(
+    ("steps", "columns", "blocks", "products"),
+    [
+        (0, 0, [1] * 9, [1] * 9),
+        (1, 1, [1] * 9, [1] * 9),
+        (2, 1, [2, 2, 2, 2, 1], [2, 2, 2, 2, 1]),
+        (2, 10, [2, 2, 2, 2, 1], [2, 2, 2, 2, 1]),
+        (2, 11, [2, 2, 2, 2, 1], [4, 4, 1]),
+        (2, 45, [2, 2, 2, 2, 1], [9]),
+        (4, 30, [4, 4, 1], [8, 1]),
+        (9, 1, [9], [9]),
+        (10, 1000, [9], [9]),
+    ],
+)
+def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
+    steps, columns, blocks, products, spare, dtype, monkeypatch, rng
+):
     T, I, H, B = 9, 2, 3, 5
     kernel, x, dh = (rng.normal(size=shape).astype(dtype) for shape in [(4 * H, H + I + 1), (T, I, B), (T, H, B)])
     of_a_step = 4 * H * B * x.itemsize
-    for spare in (0, of_a_step - 1):
-        monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * of_a_step + spare)
-        buffers = Remembering()
-        lstm.backward(lstm.forward(kernel, x), dh, buffers=buffers)
-        assert buffers.taken["factors"] == (length, 4 * H, B)
-        assert buffers.taken["dc_dh"] == (length, H, B)
+    monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * of_a_step + spare * (of_a_step - 1))
+    monkeypatch.setattr(lstm, "COLUMNS", columns)
+    lengths = {"blocks": [], "products": []}
+
+    def written(tape, block, factors, dc_dh):
+        assert len(factors) == len(dc_dh) == block.stop - block.start
+        lengths["blocks"].append(len(factors))
+        write_factors(tape, block, factors, dc_dh)
+
+    def multiplied(a, b, buffers):
+        assert len(a) == len(b)
+        lengths["products"].append(len(a))
+        return linear.sum_of_outer_products(a, b, buffers)
+
+    write_factors = lstm._write_factors
+    monkeypatch.setattr(lstm, "_write_factors", written)
+    monkeypatch.setattr(lstm, "sum_of_outer_products", multiplied)
+    lstm.backward(lstm.forward(kernel, x), dh)
+    assert lengths == {"blocks": blocks, "products": products}
 
 
 def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
     assert 1 << 18 <= lstm.BLOCK_BYTES <= 1 << 22
+    assert 1 << 10 <= lstm.COLUMNS <= 1 << 13
+    assert 1 << 12 <= optimizers.PIECE <= 1 << 16
     assert 1 << 20 <= linear.SMALL_PRODUCT <= 1 << 26
     assert 8 <= linear.NARROW <= 32
-
-
-@pytest.mark.parametrize(("B", "T", "I", "H"), [(3, 4, I, H) for I in (1, 2, 3, 4) for H in (1, 2, 3, 5)])
-def test_the_product_for_the_weights_has_a_multiple_of_4_rows_if_there_are_enough(B, T, I, H, monkeypatch, rng):
-    rows = []
-
-    def remembered(a, b, buffers):
-        rows.append(a.shape[1])
-        return linear.sum_of_outer_products(a, b, buffers)
-
-    monkeypatch.setattr(lstm, "sum_of_outer_products", remembered)
-    K = H + I + 1
-    lstm.backward(lstm.forward(rng.normal(size=(4 * H, K)), rng.normal(size=(T, I, B))), rng.normal(size=(T, H, B)))
-    assert rows == [min(-(-K // 4) * 4, K + 2 * H)]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell.core.losses import binary_cross_entropy
+from glasscell.core import optimizers
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTM, Linear
@@ -337,3 +338,23 @@ def test_a_fading_gradient_is_no_error(optimizer):
     with np.errstate(all="raise"):
         optimizer.update(vector, gradient, optimizer.start(vector))
     assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 8])
+@pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1)])
+def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypatch, rng):
+    vector, *gradients = rng.normal(size=(4, 7))
+
+    def updated():
+        weights, norms = vector.copy(), []
+        state = optimizer.start(weights)
+        for gradient in gradients:
+            optimizer.update(weights, gradient, state)
+            norms.append(global_norm(gradient))
+        return weights, norms
+
+    at_once = updated()
+    monkeypatch.setattr(optimizers, "PIECE", piece)
+    weights, norms = updated()
+    np.testing.assert_array_equal(weights, at_once[0])
+    np.testing.assert_allclose(norms, at_once[1], rtol=1e-14)

@@ -23,7 +23,7 @@ def forward(weight: Array, bias: Array, x: Array) -> Array:
     -------
     array (T, O, B)
     """
-    y: Array = np.matmul(weight, x)
+    y = product(weight, x)
     y += bias[:, None]
     return y
 
@@ -46,17 +46,41 @@ def backward(weight: Array, x: Array, dy: Array, buffers: Buffers | None = None)
     dbias : array (O,)
     """
     buffers = buffers or Buffers()
-    multiply = np.multiply if len(weight) == 1 else np.matmul  # the same for one output, and matmul is slow at it
-    dx = multiply(weight.T, dy, out=buffers.take("dx", x.shape, x.dtype))
+    dx = product(weight.T, dy, buffers.take("dx", x.shape, x.dtype))
     return dx, sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
+
+
+def product(matrix: Array, x: Array, out: Array | None = None) -> Array:
+    """The matrix times the columns of every step.
+
+    Parameters
+    ----------
+    matrix : array (O, I)
+    x : array (T, I, B)
+    out : array (T, O, B), optional
+
+    Returns
+    -------
+    array (T, O, B)
+    """
+    (T, I, B), O = x.shape, len(matrix)
+    y: Array = np.empty((T, O, B), x.dtype) if out is None else out
+    if B == 1:  # matmul would multiply a vector at every step
+        np.dot(x[:, :, 0], matrix.T, out=y[:, :, 0])
+    elif I == 1:  # and is slow at this
+        np.multiply(matrix, x, out=y)
+    else:
+        np.matmul(matrix, x, out=y)
+    return y
 
 
 def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     """Σ over steps and batch of a bᵀ: the gradient of the weights of an affine map.
 
     One product over all T·B columns is the faster by far for large shapes, since BLAS can use all cores, and for narrow
-    batches, where each step alone would be an outer product of vectors. But its two copies, and above all waking BLAS's
-    threads, cost more than they gain where the product is small: there it is a product a step, and their sum.
+    batches, where each step alone would be an outer product of vectors; with one sequence it needs no copies either.
+    But these copies, and above all waking BLAS's threads, cost more than they gain where the product is small: there
+    it is a product a step, and their sum.
 
     Parameters
     ----------
@@ -69,6 +93,8 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     array (M, N)
     """
     (T, M, B), N = a.shape, b.shape[1]
+    if B == 1:
+        return np.asarray(np.dot(a[:, :, 0].T, b[:, :, 0]))
     if B >= NARROW and T * M * N * B <= SMALL_PRODUCT:
         of_steps = np.matmul(a, b.transpose(0, 2, 1), out=buffers.take("of_steps", (T, M, N), a.dtype))
         return np.asarray(of_steps.sum(axis=0))

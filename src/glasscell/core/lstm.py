@@ -11,7 +11,7 @@ Why it is fast, in the order of what it saves:
 - **Nothing twice.** The derivatives need no new products: i∘g, f∘c_prev and h = o∘tanh c are kept from the forward
   pass. Factors that do not depend on the incoming gradient are computed for a *block* of steps at a time, sized to stay
   in cache; only what is truly sequential is done step by step.
-- **One product for the weights' gradient** per block, not one per step.
+- **One product for the weights' gradient** of thousands of columns, not one per step.
 
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
@@ -24,10 +24,11 @@ from typing import NamedTuple
 import numpy as np
 
 from glasscell.core.buffers import Buffers
-from glasscell.core.linear import sum_of_outer_products
+from glasscell.core.linear import product, sum_of_outer_products
 from glasscell.core.typing import Array
 
-BLOCK_BYTES = 1 << 20  # backward factors computed at a time: half of a core's second-level cache
+BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
+COLUMNS = 2048  # of a product for the weights' gradient: to add up products of so many costs little beside them
 
 
 class Tape:
@@ -217,49 +218,51 @@ def backward(
     from_next[:] = dh_T
     running_dc[:] = dc_T
 
-    length = max(1, min(T, _steps_in_a_block(tape)))
-    factors = buffers.take("factors", (length, 4 * H, B), dtype)
-    dc_dh = buffers.take("dc_dh", (length, H, B), dtype)
-    spare = min(-tape.kernel.shape[1] % 4, 2 * H)  # BLAS is quicker with a multiple of 4 rows: u, and some before it
+    length = max(1, min(T, BLOCK_BYTES // max(1, 4 * H * B * dtype.itemsize)))  # of a block
+    together = max(1, min(T, -(-COLUMNS // max(1, length * B)) * length))  # blocks, in one product
+    factors = buffers.take("factors", (together, 4 * H, B), dtype)
+    dc_dh = buffers.take("dc_dh", (together, H, B), dtype)
     views = partial(_backward_views, tape, factors, dc_dh)
     steps = iter(buffers.steps("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
-    for end in range(T, 0, -length):
-        n = min(length, end)
-        block, dz_block = slice(end - n, end), factors[:n]
-        _write_factors(tape, block, dz_block, dc_dh[:n])
-        dc_block = repeat(None, n) if dc is None else dc[block][::-1]
-        for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
-            islice(steps, n), dh[block][::-1], dc_block, strict=True
-        ):
-            add(dh_t, from_next, running_dh)
-            multiply(running_dh, factor_c, through_h)
-            add(running_dc, through_h, running_dc)
-            if dc_t is not None:
-                add(running_dc, dc_t, running_dc)
-            multiply(factors_i_f, running_dc, factors_i_f)
-            multiply(factors_o_g, dh_dc, factors_o_g)
-            multiply(running_dc, f, running_dc)
-            dot(W_h, dz, from_next)
-        rows = tape.columns[:-1, 2 * H - spare :][block]
-        dkernel += sum_of_outer_products(rows, dz_block, buffers)[spare:].T
+    for start, end in _from_the_end(0, T, together):
+        for block_start, block_end in _from_the_end(start, end, length):
+            block, slots = slice(block_start, block_end), slice(block_start - start, block_end - start)
+            _write_factors(tape, block, factors[slots], dc_dh[slots])
+            n = block_end - block_start
+            dc_block = repeat(None, n) if dc is None else dc[block][::-1]
+            for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
+                islice(steps, n), dh[block][::-1], dc_block, strict=True
+            ):
+                add(dh_t, from_next, running_dh)
+                multiply(running_dh, factor_c, through_h)
+                add(running_dc, through_h, running_dc)
+                if dc_t is not None:
+                    add(running_dc, dc_t, running_dc)
+                multiply(factors_i_f, running_dc, factors_i_f)
+                multiply(factors_o_g, dh_dc, factors_o_g)
+                multiply(running_dc, f, running_dc)
+                dot(W_h, dz, from_next)
+        dzs = factors[: end - start]
+        dkernel += sum_of_outer_products(dzs, tape.u[start:end], buffers)
         if need_dx:
-            np.matmul(tape.kernel[:, H:-1].T, dz_block, out=dx[block])
+            product(tape.kernel[:, H:-1].T, dzs, dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)
 
 
+def _from_the_end(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
+    """Pieces of this length, the last one first; the first one may be shorter."""
+    for stop in range(end, start, -length):
+        yield max(start, stop - length), stop
+
+
 def _backward_views(tape: Tape, factors: Array, dc_dh: Array) -> Iterator[tuple[Array, ...]]:
-    """From the last step to the first, block by block; every block uses the memory of `factors` and `dc_dh`."""
+    """From the last step to the first; the steps of every product use the memory of `factors` and `dc_dh`."""
     by_pair = factors.reshape(len(factors), 2, 2, tape.H, tape.B)  # [i f] and [o g]
-    for end in range(tape.T, 0, -len(factors)):
-        n = min(len(factors), end)
-        for k in reversed(range(n)):
-            yield factors[k], by_pair[k, 0], by_pair[k, 1], dc_dh[k], tape.f[end - n + k]
-
-
-def _steps_in_a_block(tape: Tape) -> int:
-    bytes_per_step: int = 4 * tape.H * tape.B * tape.dtype.itemsize
-    return max(1, BLOCK_BYTES // max(1, bytes_per_step))
+    for start, end in _from_the_end(0, tape.T, len(factors)):
+        for t in reversed(range(start, end)):
+            k = t - start
+            yield factors[k], by_pair[k, 0], by_pair[k, 1], dc_dh[k], tape.f[t]
 
 
 def _write_factors(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
