@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from glasscell.core.losses import binary_cross_entropy
 from glasscell.core import optimizers
+from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTM, Linear

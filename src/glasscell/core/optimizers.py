@@ -18,7 +18,7 @@ import numpy as np
 
 from glasscell.core.typing import Array
 
-PIECE = 1 << 14  # numbers of each of the vectors of an update: together they stay in a core's second cache
+PIECE = 1 << 13  # numbers of each of the vectors of an update: together they stay in a core's second cache
 
 State: TypeAlias = dict[str, Array]
 """By name; what counts updates is a float64 of no dimensions."""
