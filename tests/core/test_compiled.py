@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from threading import current_thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from glasscell.core import compiled, inference, lstm
 from glasscell.core.buffers import Buffers
+from glasscell.core.compiled import team
 
 if not compiled.available():
     if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
@@ -143,10 +146,107 @@ def test_a_model_may_be_used_by_both_engines_with_the_same_buffers(rng):
         laws.assert_near(gradient, expected, 1e-13)
 
 
+@pytest.fixture
+def three_threads(monkeypatch):
+    monkeypatch.setattr(compiled, "allowed", lambda: 3)
+    monkeypatch.setattr(compiled, "WORTH_A_TEAM", 0)
+
+
+def run_of(problem, buffers=None):
+    tape = compiled.forward(*problem[:4], buffers)
+    dc = problem.dh[::-1]
+    return [
+        *(a.copy() for a in laws.arrays_of(tape)),
+        *(a.copy() for a in compiled.backward(tape, *problem[4:], buffers, dc=dc)),
+        *(a.copy() for a in compiled.outputs(*problem[:4], buffers)),
+    ]
+
+
+@pytest.mark.parametrize("dtype", laws.DTYPES)
+@pytest.mark.parametrize(
+    ("I", "H", "B"), [(3, 5, 1), (3, 5, 7), (0, 9, 32), (7, 30, 33), (8, 64, 48), (2, 3, 100), (3, 4, 0)]
+)
+def test_threads_that_share_a_pass_compute_what_one_does(dtype, I, H, B, rng, monkeypatch, three_threads):
+    problem, buffers = problem_of(rng, 9, I, H, B, dtype), laws.Poisoned()
+    shared = [run_of(problem, buffers) for _ in range(3)]
+    monkeypatch.setattr(compiled, "allowed", lambda: 1)
+    alone = run_of(problem)
+    for results in shared:
+        laws.assert_near(results, alone, 100 * np.finfo(dtype).eps)  # the sum over the batch has another order
+        laws.assert_equal(results, shared[0])
+
+
+def test_every_sequence_has_one_share(monkeypatch):
+    monkeypatch.setattr(compiled, "WORTH_A_TEAM", 0)
+    for members in (1, 2, 3, 16):
+        monkeypatch.setattr(compiled, "allowed", lambda members=members: members)
+        for B in range(200):
+            shares = compiled._shares(5, 3, 4, B, 16)
+            assert [b for s in shares for b in range(s.start, s.end)] == list(range(B))
+            assert len(shares) <= members
+            assert len({s.size for s in shares[:-1]}) <= 1
+            assert B < 32 or members == 1 or len(shares) > 1
+    monkeypatch.setattr(compiled, "WORTH_A_TEAM", 1 << 62)
+    assert len(compiled._shares(5, 3, 4, 64, 16)) == 1
+
+
+def test_a_shared_pass_can_be_run_by_several_threads_at_once(rng, three_threads):
+    problems = [problem_of(rng, 40, 3, 16, B, np.float32) for B in (33, 48, 64)]
+    alone = [run_of(problem) for problem in problems]
+    with ThreadPoolExecutor(3) as pool:
+        for expected, results in zip(alone, pool.map(lambda p: [run_of(p) for _ in range(20)], problems), strict=True):
+            for result in results:
+                laws.assert_near(result, expected, 1e-5)
+
+
+def test_work_is_done_by_threads_of_their_own_and_once():
+    names, together = [], team.together
+    for _ in range(5):
+        together([lambda: names.append(current_thread().name)] * 3)
+    assert names.count(current_thread().name) == 5
+    assert names.count("glasscell helper") == 10
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_what_fails_in_a_thread_is_raised_and_the_next_work_is_done(failing):
+    def fail():
+        raise ZeroDivisionError
+
+    done = []
+    work = [lambda: done.append(0)] * 3
+    work[failing] = fail
+    with pytest.raises(ZeroDivisionError):
+        team.together(work)
+    assert len(done) == 2
+    team.together([lambda: done.append(0)] * 3)
+    assert len(done) == 5
+
+
+def test_threads_that_slept_wake_up():
+    done = []
+    for _ in range(3):
+        time.sleep(0.05)  # long beyond their patience
+        team.together([lambda: done.append(0)] * 2)
+    assert len(done) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_has_threads_of_its_own():
+    program = (
+        "import os\n"
+        "from glasscell.core.compiled import team\n"
+        "team.together([int, int])\n"
+        "child = os.fork()\n"
+        "team.together([int, int])\n"
+        "child and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+
+
 def test_the_faster_engine_is_a_matter_of_the_shape():
-    for I, H, B, expected in [(8, 32, 1, True), (8, 32, 32, True), (64, 128, 1, True), (64, 128, 32, True)]:
-        assert compiled.faster(I, H, B, np.dtype(np.float32)) is expected
-    for I, H, B in [(64, 128, 4), (256, 512, 64), (200, 200, 64)]:
+    for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 128, 1), (64, 128, 32), (256, 512, 64)]:
+        assert compiled.faster(I, H, B, np.dtype(np.float32))
+    for I, H, B in [(64, 128, 4), (64, 128, 2)]:
         assert not compiled.faster(I, H, B, np.dtype(np.float32))
 
 

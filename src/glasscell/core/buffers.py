@@ -1,11 +1,14 @@
 """Memory that is used again."""
 
 from collections.abc import Callable, Iterable
+from math import prod
 from typing import Self, TypeAlias
 
 import numpy as np
 
 from glasscell.core.typing import Array
+
+LINE = 64  # bytes of a line of the cache
 
 Steps: TypeAlias = list[tuple[Array, ...]]
 
@@ -28,7 +31,7 @@ class Buffers:
         """The array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = self._arrays[name] = np.empty(shape, dtype)
+            array = self._arrays[name] = _on_a_line(shape, dtype)
         return array
 
     def steps(self, name: str, arrays: tuple[Array, ...], views: Callable[[], Iterable[tuple[Array, ...]]]) -> Steps:
@@ -47,3 +50,12 @@ class Buffers:
         if name not in self._parts:
             self._parts[name] = type(self)()
         return self._parts[name]
+
+
+def _on_a_line(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Memory that begins with a line of the cache: else each vector that is loaded or stored lies in two."""
+    size = prod(shape) * dtype.itemsize
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    array: Array = memory[start : start + size].view(dtype).reshape(shape)
+    return array

@@ -1,0 +1,238 @@
+"""The plain LSTM compiled by Numba: the arguments, tapes and gradients of :mod:`glasscell.core.lstm`, sooner.
+
+What a compiler can do that NumPy cannot: a step costs no calls, which is most of a small step's time; a product can
+keep a tile of its result in registers and read its operands as they lie, or packed for that once per pass; and the
+sequences of a batch can be divided among threads for a whole pass, instead of each product of each step.
+
+Nothing is shared between calls but a few threads that wait for work: several threads may run it at once, each with
+buffers of its own, and the interpreter's lock is released meanwhile. Numba is imported at the first use. It then
+compiles for the dtype, once, in about 20 seconds. What it made is kept on disk, in ``__pycache__`` here or, where that
+cannot be written, in the user's cache; from there, the first use in a process takes a second, of which Numba's import
+is a third.
+"""
+
+from collections.abc import Iterator
+from functools import cache, partial
+from importlib.util import find_spec
+from types import EllipsisType
+from typing import NamedTuple
+
+import numpy as np
+
+from glasscell.core import lstm
+from glasscell.core.buffers import Buffers
+from glasscell.core.compiled.loops import STEPS, loops
+from glasscell.core.compiled.team import together
+from glasscell.core.inference import Outputs
+from glasscell.core.threads import allowed
+from glasscell.core.typing import Array
+
+DEEP = 128  # columns of a product for the weights' gradient: what it reads of them then stays in the second cache
+WORTH_A_TEAM = 1 << 23  # multiplications in a pass: to set another thread to work takes as long as a million
+
+
+@cache  # to look for a package takes longer than a small pass
+def available() -> bool:
+    """Whether Numba is installed; it is not imported."""
+    return find_spec("numba") is not None
+
+
+def faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
+    """Whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side."""
+    return not (1 < B < 8 and H >= 64)
+
+
+class Share(NamedTuple):
+    """Some of B sequences.
+
+    Attributes
+    ----------
+    start, end : int
+    B : int
+    """
+
+    start: int
+    end: int
+    B: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of them."""
+        return self.end - self.start == self.B
+
+    @property
+    def size(self) -> int:
+        """Their number, b."""
+        return self.end - self.start
+
+    @property
+    def own(self) -> tuple[EllipsisType, slice]:
+        """Its columns of an array (…, B)."""
+        return ..., slice(self.start, self.end)
+
+    def rows(self, array: Array, H: int) -> Array:
+        """Its columns of an array (…, parts·H, B), as (…, parts, H, b), or (…, parts, 1, H·b) if that is one block."""
+        *before, rows, B = array.shape
+        if self.whole:
+            return array.reshape(*before, rows // H, 1, H * B)
+        return array.reshape(*before, rows // H, H, B)[self.own]
+
+
+ALL_OF_ONE = Share(0, 1, 1)
+
+
+def forward(
+    kernel: Array,
+    x: Array,
+    h0: Array | float = 0.0,
+    c0: Array | float = 0.0,
+    buffers: Buffers | None = None,
+) -> lstm.Tape:
+    """With a tape, see :func:`glasscell.core.lstm.forward`."""
+    buffers = buffers or Buffers()
+    tape = lstm.Tape(kernel, x, buffers)
+    tape.hiddens[0] = h0
+    tape.cells[0] = c0
+    run = loops(tape.dtype.char)
+    if tape.B == 1:
+        W = buffers.take("kernel transposed", kernel.T.shape, tape.dtype)
+        [(u, z, *views)] = _views(tape, [ALL_OF_ONE], buffers)
+        run.forward_of_one(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
+        return tape
+    W = _packed(tape.kernel, "kernel", buffers)
+    shares = _shares(tape.T, tape.I, tape.H, tape.B, run.lanes)
+    together([partial(run.forward, W, *views) for views in _views(tape, shares, buffers)])
+    return tape
+
+
+def outputs(
+    kernel: Array,
+    x: Array,
+    h0: Array | float = 0.0,
+    c0: Array | float = 0.0,
+    buffers: Buffers | None = None,
+) -> Outputs:
+    """Without a tape, see :func:`glasscell.core.inference.outputs`."""
+    buffers = buffers or Buffers()
+    (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
+    run, steps = loops(dtype.char), min(T, STEPS)
+    if B == 1:
+        W = buffers.take("kernel transposed", (H + I + 1, 4 * H), dtype)
+        h = buffers.take("outputs", (T + 1, H, 1), dtype)
+        z = buffers.take("gates of some steps", (steps, 4 * H), dtype)
+        c = np.empty((H, 1), dtype)
+        h[0], c[:] = h0, c0
+        run.outputs_of_one(
+            kernel,
+            W,
+            np.ascontiguousarray(x[None, :, :, 0]),
+            h.reshape(1, T + 1, H),
+            z,
+            z.reshape(steps, 4, 1, H),
+            c.reshape(1, H),
+        )
+        return Outputs(h[1:], h[-1], c)
+    W = _packed(kernel, "kernel", buffers)
+    h = buffers.take("outputs", (T, H, B), dtype)
+    final_h, final_c = np.empty((2, H, B), dtype)
+    final_h[:], final_c[:] = h0, c0
+    work = []
+    for s in _shares(T, I, H, B, run.lanes):
+        part = buffers.part(f"share from {s.start}")
+        u = part.take("columns of two steps", (2, H + I + 1, s.size), dtype)
+        z = part.take("gates of a step", (4 * H, s.size), dtype)
+        u[0, :H], u[:, -1] = final_h[s.own], 1
+        of_step = s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H) if s.whole else z.reshape(4, H, s.size)
+        work.append(partial(run.outputs, W, x[s.own], s.rows(h, H)[:, 0], u, *of_step, s.rows(final_c, H)[0]))
+    together(work)
+    if T:
+        final_h[:] = h[-1]
+    return Outputs(h, final_h, final_c)
+
+
+def backward(
+    tape: lstm.Tape,
+    dh: Array,
+    dh_T: Array | float = 0.0,
+    dc_T: Array | float = 0.0,
+    buffers: Buffers | None = None,
+    *,
+    dc: Array | None = None,
+    need_dx: bool = True,
+) -> lstm.Gradient:
+    """From a tape of either engine, see :func:`glasscell.core.lstm.backward`."""
+    buffers = buffers or Buffers()
+    T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
+    dkernel = np.empty_like(tape.kernel)
+    dx = buffers.take("dx", (T if need_dx else 0, I, B), dtype)
+    dh0, dc0 = np.empty((2, H, B), dtype)
+    dh0[:], dc0[:] = dh_T, dc_T
+    dh = np.ascontiguousarray(dh, dtype)
+    dc = dh[:0] if dc is None else np.ascontiguousarray(dc, dtype)
+    if B == 1:
+        _backward_of_one(tape, dh, dc, (dh0, dc0), dkernel, dx, buffers)
+        return lstm.Gradient(dkernel, dx, dh0, dc0)
+
+    run = loops(dtype.char)
+    W_h, W_x = (_packed(W.T, name, buffers) for W, name in ((tape.kernel[:, :H], "W_h"), (tape.kernel[:, H:-1], "W_x")))
+    shares = _shares(T, I, H, B, run.lanes)
+    of_shares = [
+        dkernel,
+        *(buffers.part(f"share from {s.start}").take("dkernel", dkernel.shape, dtype) for s in shares[1:]),
+    ]
+    work = []
+    for s, (u, _, *views), own_dkernel in zip(shares, _views(tape, shares, buffers), of_shares, strict=True):
+        part = buffers.part(f"share from {s.start}")
+        steps = max(1, min(T, DEEP // max(1, s.size)))
+        dz = part.take("dz", (steps, 4 * H, s.size), dtype)
+        dgates = dz.reshape(steps, 4, 1, H * s.size) if s.whole else dz.reshape(steps, 4, H, s.size)
+        u_T = part.take("u_T", (steps * s.size, H + I + 1), dtype)
+        gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
+        work.append(partial(run.backward, W_h, W_x, u, *views, *gradients, own_dkernel, dx[s.own], dz, dgates, u_T))
+    together(work)
+    for more in of_shares[1:]:
+        dkernel += more
+    return lstm.Gradient(dkernel, dx, dh0, dc0)
+
+
+def _backward_of_one(
+    tape: lstm.Tape, dh: Array, dc: Array, running: tuple[Array, Array], dkernel: Array, dx: Array, buffers: Buffers
+) -> None:
+    T, H, dtype = tape.T, tape.H, tape.dtype
+    [(u, _, *views)] = _views(tape, [ALL_OF_ONE], buffers)
+    W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H]), tape.kernel[:, H:-1]
+    steps = min(T, STEPS)
+    dz = buffers.take("dz", (1, steps, 4 * H), dtype)
+    loops(dtype.char).backward_of_one(
+        *(W_h, W_x, u.transpose(2, 0, 1), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
+        *(d.reshape(1, H) for d in running),
+        *(dkernel, dx[..., 0], dz, dz.reshape(steps, 4, 1, H)),
+    )
+
+
+def _views(tape: lstm.Tape, shares: list[Share], buffers: Buffers) -> list[tuple[Array, ...]]:
+    """For each share u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n)."""
+    H = tape.H
+
+    def views() -> Iterator[tuple[Array, ...]]:
+        for s in shares:
+            u, z = tape.u[s.own], tape.gates[:-1, : 4 * H][s.own]
+            yield u, z, s.rows(tape.gates, H), s.rows(tape.columns[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
+
+    return buffers.steps(f"{len(shares)} shares", (tape.columns, tape.gates, tape.tanh_c), views)
+
+
+def _packed(matrix: Array, name: str, buffers: Buffers) -> Array:
+    """A copy that the loops read quicker."""
+    run, (M, K) = loops(matrix.dtype.char), matrix.shape
+    packed = buffers.take(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
+    run.pack(matrix, packed)
+    return packed
+
+
+def _shares(T: int, I: int, H: int, B: int, lanes: int) -> list[Share]:
+    """As many as are worth a thread of their own; of whole vectors, unless each has just one."""
+    of_lanes = max(1, -(-B // lanes))
+    count = min(allowed(), of_lanes) if T * 4 * H * (H + I + 1) * B >= WORTH_A_TEAM else 1
+    size = max(1, -(-B // count) if count == of_lanes else lanes * -(-of_lanes // count))
+    return [Share(start, min(B, start + size), B) for start in range(0, max(B, 1), size)]

@@ -1,0 +1,354 @@
+"""What :mod:`glasscell.core.compiled` compiles: the time loops, forward and backward, and the products inside them.
+
+Plain functions, which only :func:`loops` gives to Numba; the capital names in them, and what they call, are made for a
+dtype and the processor, see there. Names are those of :mod:`glasscell.core.lstm`. Each loop runs b sequences, and does
+not know whether there are others: its arrays may be the columns of these in larger ones.
+
+A gate of a step is (H, b), or one long row (1, H·b) where these are all sequences there are. Both are (r, n) here.
+"""
+
+# Numba infers the types of the loops, and `loops` supplies the names that are not defined here.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, name-defined"
+# ruff: noqa: F821
+
+from collections.abc import Callable
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glasscell.core.compiled import formulas, vectors
+
+STEPS = 64  # of one sequence, whose products are made together
+
+Loop = Callable[..., None]
+
+
+class Loops(NamedTuple):
+    """Functions of this file, compiled for a dtype."""
+
+    pack: Loop
+    forward: Loop
+    outputs: Loop
+    backward: Loop
+    forward_of_one: Loop
+    outputs_of_one: Loop
+    backward_of_one: Loop
+    lanes: int  # numbers of a vector
+    rows: int  # of a matrix, that are packed together
+
+
+@cache
+def loops(char: str) -> Loops:
+    """All of them, for a dtype, given by its char; compiled, or read from disk."""
+    import numba  # noqa: PLC0415 - takes a third of a second
+    from llvmlite import binding  # noqa: PLC0415
+
+    dtype = np.dtype(char)
+    cpu = binding.get_host_cpu_features()
+    width, rows = (64, 12) if cpu.get("avx512f") else (32, 6) if cpu.get("avx") else (16, 6)  # of 32, 16, 16 registers
+    lanes = width // dtype.itemsize
+    names = {"__name__": __name__, "ZERO": dtype.type(0), "LANES": lanes, "ROWS": rows, "STEPS": STEPS}
+    names |= _of_vectors(dtype, lanes, rows)
+    jit: Any = partial(
+        numba.njit,
+        nogil=True,
+        error_model="numpy",
+        fastmath={"contract"},  # a·b + c may be one instruction; all else is as IEEE says, NaN and infinities too
+    )
+    stamp = _stamp()
+
+    def compiled(function: Loop, *dimensions: int, of_one: bool = False) -> Loop:
+        """Of arrays of these numbers of dimensions, negative if they are only read; their rows may have gaps."""
+        kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), "A", readonly=n < 0) for n in dimensions]
+        signature = [numba.void(*kinds, *[numba.boolean] * of_one)] if kinds else []
+        name = f"{function.__name__}_{stamp}"
+        code = function.__code__.replace(co_name=name, co_qualname=name)
+        loop: Loop = jit(*signature, cache=bool(kinds))(FunctionType(code, names, name))
+        return loop
+
+    for function in (_transpose, _copy, _zero):
+        names[function.__name__] = compiled(function)
+    names["_product"] = compiled(_product, -3, -2, 2)
+    names["_add_products"] = compiled(_add_products, -3, -2, 2)
+    names["_product_of_row"] = compiled(_product_of_row, -3, -2, 2, of_one=True)
+    return Loops(
+        compiled(_pack, -2, 3),
+        compiled(_forward, -3, 3, 3, 4, 4, 3),
+        compiled(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
+        compiled(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 3, 4, 2),
+        compiled(_forward_of_one, -2, 2, 3, 2, 4, 4, 3),
+        compiled(_outputs_of_one, -2, 2, -3, 3, 2, 4, 2),
+        compiled(_backward_of_one, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
+        lanes,
+        rows,
+    )
+
+
+@cache
+def waiting() -> Callable[[Any, int, int], bool]:
+    """:func:`_wait`, compiled."""
+    import numba  # noqa: PLC0415
+
+    names = {"__name__": __name__, "_look_at": vectors.look()}
+    signature = numba.boolean(numba.int64[::1], numba.int64, numba.intp)
+    wait: Callable[[Any, int, int], bool] = numba.njit(signature, nogil=True)(
+        FunctionType(_wait.__code__, names, _wait.__name__)
+    )
+    return wait
+
+
+def _of_vectors(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
+    """What the loops call and Numba has no words for, by name."""
+    tanh = formulas.tanh_of(dtype)
+    of_step: dict[str, vectors.Formula] = {
+        "_gates": partial(formulas.gates, tanh),
+        "_gates_without_tape": partial(formulas.outputs, tanh),
+        "_gates_backward": formulas.gates_backward,
+        "_sum": formulas.total,
+    }
+    of_formulas = {name: vectors.elementwise(formula, lanes) for name, formula in of_step.items()}
+    # Rows, and vectors side by side, as many as there are registers for; an edge is where fewer columns are left.
+    tiles = {"_low": (rows // 2, 4), "_square": (rows, 2), "_tall": (2 * rows, 1), "_short": (rows, 1)}
+    of_packed = {
+        f"{name}{'_edge' * masked}_tile": vectors.tile(*size, lanes, masked=masked, packed=rows)
+        for name, size in tiles.items()
+        for masked in (False, True)
+    }
+    of_rows = {
+        f"_rows{name}{'_edge' * masked}_tile": vectors.tile(*size, lanes, masked=masked)
+        for name, size in {**tiles, "_wide": (1, 8), "_half": (1, 4)}.items()
+        for masked in (False, True)
+    }
+    return of_formulas | of_packed | of_rows
+
+
+def _stamp() -> str:
+    """Another one when a file of this room changes: Numba's cache on disk knows the file of the function alone."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _forward(W, u, z, gates, products, tanh_c):
+    """W packed, u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n).
+
+    z are the first four of the gates, and u begins with the last of the products: the same memory.
+    """
+    for t in range(len(tanh_c)):
+        _product(W, u[t], z[t])
+        i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
+        ig, fc, h, c = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2], gates[t + 1, 4]
+        _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
+
+
+def _outputs(W, x, h, u, u_h, z, gates, c):
+    """W packed, x (T, I, b) in any layout, h (T, r, n), c (r, n); u (2, K, b), of even and odd steps, begins with u_h.
+
+    u_h is (2, r, n), and z (4H, b) is the gates of a step (4, r, n).
+    """
+    T, I, _ = x.shape
+    H = len(z) // 4
+    for t in range(T):
+        now = u[t % 2]
+        _copy(x[t], now[H : H + I])
+        _product(W, now, z)
+        _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2], h[t]))
+
+
+def _backward(
+    W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, dh_rows, running_dc, dkernel, dx, dz, dgates, u_T
+):
+    """W_hᵀ, W_xᵀ packed; a tape's u, gates, products, tanh_c; dh, dc, running_dh, running_dc (…, r, n); dx (T, I, b).
+
+    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps·b, K) is what a block of
+    steps multiplies for the weights' gradient, dkernel (4H, K).
+    """
+    steps, _, b = dz.shape
+    _zero(dkernel)
+    for end in range(len(tanh_c), 0, -steps):
+        start = max(0, end - steps)
+        for t in range(end - 1, start - 1, -1):
+            k = t - start
+            if len(dc) > 0:
+                _sum((running_dc, dc[t]), (running_dc,))
+            i, f, o, g = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3]
+            ig, fc, h = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2]
+            _gates_backward(
+                (dh[t], running_dh, running_dc, i, f, o, g, ig, fc, tanh_c[t], h),
+                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], running_dc),
+            )
+            _product(W_h, dz[k], dh_rows)
+            if len(dx) > 0:
+                _product(W_x, dz[k], dx[t])
+            _transpose(u[t], u_T[k * b : (k + 1) * b])
+        _add_products(dz[: end - start], u_T, dkernel)
+
+
+def _forward_of_one(kernel, W, u, z, gates, products, tanh_c):
+    """The forward pass for b = 1: kernel (4H, K), W (K, 4H) its transpose to be, u (1, T, K), z (T, 4H).
+
+    W [h; x; 1] reads all of W at each step; that of [x; 1] is one product for many steps.
+    """
+    T, _, H = tanh_c.shape
+    _transpose(kernel, W)
+    for start in range(0, T, STEPS):
+        end = min(T, start + STEPS)
+        for t in range(start, end):
+            _copy(W[-1:], z[t : t + 1])
+        _add_products(u[:, start:end, H:-1], W[H:-1], z[start:end])
+        for t in range(start, end):
+            _product_of_row(u[:, t : t + 1, :H], W[:H], z[t : t + 1], True)
+            i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
+            ig, fc, h, c = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2], gates[t + 1, 4]
+            _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
+
+
+def _outputs_of_one(kernel, W, x, h, z, gates, c):
+    """The same without a tape: x (1, T, I), h (1, T + 1, H) from the initial one on, z (steps, 4H), or as gates."""
+    T, H, steps = x.shape[1], h.shape[2], len(z)
+    _transpose(kernel, W)
+    for start in range(0, T, steps):
+        end = min(T, start + steps)
+        for k in range(end - start):
+            _copy(W[-1:], z[k : k + 1])
+        _add_products(x[:, start:end], W[H:-1], z[: end - start])
+        for t in range(start, end):
+            k = t - start
+            _product_of_row(h[:, t : t + 1], W[:H], z[k : k + 1], True)
+            h_t = h[0, t + 1 : t + 2]
+            _gates_without_tape((gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], c), (c, h_t, h_t))
+
+
+def _backward_of_one(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
+    """The backward pass for b = 1: W_h (4H, H), W_x (4H, I), u (1, T, K), dx (T, I), dz (1, steps, 4H)."""
+    steps = dz.shape[1]
+    _zero(dkernel)
+    for end in range(len(tanh_c), 0, -steps):
+        start = max(0, end - steps)
+        for t in range(end - 1, start - 1, -1):
+            k = t - start
+            if len(dc) > 0:
+                _sum((running_dc, dc[t]), (running_dc,))
+            i, f, o, g = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3]
+            ig, fc, h = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2]
+            _gates_backward(
+                (dh[t], running_dh, running_dc, i, f, o, g, ig, fc, tanh_c[t], h),
+                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], running_dc),
+            )
+            _product_of_row(dz[:, k : k + 1], W_h, running_dh, False)
+        _add_products(dz.transpose(1, 2, 0)[: end - start], u[0, start:end], dkernel)
+        if len(dx) > 0:
+            _zero(dx[start:end])
+            _add_products(dz[:, : end - start], W_x, dx[start:end])
+
+
+def _product(a, v, z):
+    """Write a v to z: a packed, v (K, N), z (M, N)."""
+    M, N = z.shape
+    column = 0
+    while N - column >= 4 * LANES:
+        for row in range(0, M, ROWS // 2):
+            _low_tile(a, v, z, row, column, False)
+        column += 4 * LANES
+    if N - column >= 2 * LANES:
+        for row in range(0, M, ROWS):
+            _square_tile(a, v, z, row, column, False)
+        column += 2 * LANES
+    if N - column > LANES:
+        for row in range(0, M, ROWS):
+            _square_edge_tile(a, v, z, row, column, False)
+        return
+    pairs = M // (2 * ROWS) * 2 * ROWS
+    if N - column == LANES:
+        for row in range(0, pairs, 2 * ROWS):
+            _tall_tile(a, v, z, row, column, False)
+        for row in range(pairs, M, ROWS):
+            _short_tile(a, v, z, row, column, False)
+    elif column < N:
+        for row in range(0, pairs, 2 * ROWS):
+            _tall_edge_tile(a, v, z, row, column, False)
+        for row in range(pairs, M, ROWS):
+            _short_edge_tile(a, v, z, row, column, False)
+
+
+def _add_products(a, v, z):
+    """Add Σ over s of a[s] v[s] to z: a (S, M, K), v (S·K, N), z (M, N)."""
+    M, N = z.shape
+    column = 0
+    while N - column >= 4 * LANES:
+        for row in range(0, M, ROWS // 2):
+            _rows_low_tile(a, v, z, row, column, True)
+        column += 4 * LANES
+    if N - column >= 2 * LANES:
+        for row in range(0, M, ROWS):
+            _rows_square_tile(a, v, z, row, column, True)
+        column += 2 * LANES
+    if N - column > LANES:
+        for row in range(0, M, ROWS):
+            _rows_square_edge_tile(a, v, z, row, column, True)
+    elif column < N:
+        for row in range(0, M, ROWS):
+            _rows_short_edge_tile(a, v, z, row, column, True)
+
+
+def _product_of_row(a, v, z, add):
+    """Write a[0] v to z, or add it: a (1, 1, K), v (K, N), z (1, N)."""
+    N = z.shape[1]
+    for column in range(0, N, 8 * LANES):
+        if N - column >= 8 * LANES:
+            _rows_wide_tile(a, v, z, 0, column, add)
+        elif N - column > 4 * LANES:
+            _rows_wide_edge_tile(a, v, z, 0, column, add)
+        elif N - column == 4 * LANES:
+            _rows_half_tile(a, v, z, 0, column, add)
+        else:
+            _rows_half_edge_tile(a, v, z, 0, column, add)
+
+
+def _pack(a, packed):
+    """Write a (M, K) as (groups, K, rows): so that the rows of a tile lie side by side. The last row fills the rest."""
+    M, K = a.shape
+    groups, _, rows = packed.shape
+    for group in range(groups):
+        for r in range(rows):
+            row = min(group * rows + r, M - 1)
+            for k in range(K):
+                packed[group, k, r] = a[row, k]
+
+
+def _transpose(a, z):
+    """Write aᵀ to z: eight rows of a at a time, since memory is written a line of the cache at a time."""
+    last = len(a) // 8 * 8
+    for r in range(0, last, 8):
+        a0, a1, a2, a3, a4, a5, a6, a7 = a[r], a[r + 1], a[r + 2], a[r + 3], a[r + 4], a[r + 5], a[r + 6], a[r + 7]
+        for c in range(a.shape[1]):
+            line = z[c]
+            line[r], line[r + 1], line[r + 2], line[r + 3] = a0[c], a1[c], a2[c], a3[c]
+            line[r + 4], line[r + 5], line[r + 6], line[r + 7] = a4[c], a5[c], a6[c], a7[c]
+    for r in range(last, len(a)):
+        for c in range(a.shape[1]):
+            z[c, r] = a[r, c]
+
+
+def _copy(a, z):
+    """Write a (M, N) to z: `z[:] = a` takes seconds to compile."""
+    for row in range(a.shape[0]):
+        for b in range(a.shape[1]):
+            z[row, b] = a[row, b]
+
+
+def _zero(z):
+    for row in range(z.shape[0]):
+        for k in range(z.shape[1]):
+            z[row, k] = ZERO
+
+
+def _wait(counts, known, patience):
+    """Whether the first count becomes another one than is known, before patience ends."""
+    for _ in range(patience):  # noqa: SIM110 - Numba has no any()
+        if _look_at(counts) != known:
+            return True
+    return False

@@ -1,0 +1,54 @@
+"""Law: whoever limits NumPy's BLAS, limits all of Glasscell; and never more threads than cores."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from glasscell.core import threads
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("of_libraries", "expected"), [([1], 1), ([3], 3), ([4, 2], 2), ([64], 4)])
+def test_what_the_libraries_say_counts(of_libraries, expected, cores, monkeypatch):
+    libraries = [SimpleNamespace(num_threads=number) for number in of_libraries]
+    monkeypatch.setattr(threads, "_libraries", lambda: libraries)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert threads.allowed() == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, 4),
+        ({"OPENBLAS_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "3"}, 2),
+        ({"OPENBLAS_NUM_THREADS": "many"}, 4),
+        ({"MKL_NUM_THREADS": "0"}, 4),
+    ],
+)
+def test_without_threadpoolctl_the_environment_counts(variables, expected, cores, monkeypatch):
+    monkeypatch.setattr(threads, "_libraries", list)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert threads.allowed() == expected
+
+
+def test_limits_of_threadpoolctl_are_seen():
+    pytest.importorskip("threadpoolctl")
+    program = (
+        "import numpy, threadpoolctl\n"
+        "from glasscell.core.threads import allowed\n"
+        "with threadpoolctl.threadpool_limits(1, user_api='blas'):\n"
+        "    assert allowed() == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
