@@ -61,10 +61,10 @@ def loops(char: str) -> Loops:
     )
     stamp = _stamp()
 
-    def compiled(function: Loop, *dimensions: int, of_one: bool = False) -> Loop:
-        """Of arrays of these numbers of dimensions, negative if they are only read; their rows may have gaps."""
+    def compiled(function: Loop, *dimensions: int, flag: bool = False) -> Loop:
+        """Of arrays of so many dimensions, negative if they are only read, whose rows may have gaps; and a flag."""
         kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), "A", readonly=n < 0) for n in dimensions]
-        signature = [numba.void(*kinds, *[numba.boolean] * of_one)] if kinds else []
+        signature = [numba.void(*kinds, *[numba.boolean] * flag)] if kinds else []
         name = f"{function.__name__}_{stamp}"
         code = function.__code__.replace(co_name=name, co_qualname=name)
         loop: Loop = jit(*signature, cache=bool(kinds))(FunctionType(code, names, name))
@@ -73,8 +73,8 @@ def loops(char: str) -> Loops:
     for function in (_transpose, _copy, _zero):
         names[function.__name__] = compiled(function)
     names["_product"] = compiled(_product, -3, -2, 2)
-    names["_add_products"] = compiled(_add_products, -3, -2, 2)
-    names["_product_of_row"] = compiled(_product_of_row, -3, -2, 2, of_one=True)
+    names["_products"] = compiled(_products, -3, -2, 2, flag=True)
+    names["_product_of_row"] = compiled(_product_of_row, -3, -2, 2, flag=True)
     return Loops(
         compiled(_pack, -2, 3),
         compiled(_forward, -3, 3, 3, 4, 4, 3),
@@ -166,9 +166,10 @@ def _backward(
     running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps·b, K) is what a block of
     steps multiplies for the weights' gradient, dkernel (4H, K).
     """
-    steps, _, b = dz.shape
-    _zero(dkernel)
-    for end in range(len(tanh_c), 0, -steps):
+    T, (steps, _, b) = len(tanh_c), dz.shape
+    if T == 0:
+        _zero(dkernel)
+    for end in range(T, 0, -steps):
         start = max(0, end - steps)
         for t in range(end - 1, start - 1, -1):
             k = t - start
@@ -184,7 +185,7 @@ def _backward(
             if len(dx) > 0:
                 _product(W_x, dz[k], dx[t])
             _transpose(u[t], u_T[k * b : (k + 1) * b])
-        _add_products(dz[: end - start], u_T, dkernel)
+        _products(dz[: end - start], u_T, dkernel, end < T)
 
 
 def _forward_of_one(kernel, W, u, z, gates, products, tanh_c):
@@ -198,7 +199,7 @@ def _forward_of_one(kernel, W, u, z, gates, products, tanh_c):
         end = min(T, start + STEPS)
         for t in range(start, end):
             _copy(W[-1:], z[t : t + 1])
-        _add_products(u[:, start:end, H:-1], W[H:-1], z[start:end])
+        _products(u[:, start:end, H:-1], W[H:-1], z[start:end], True)
         for t in range(start, end):
             _product_of_row(u[:, t : t + 1, :H], W[:H], z[t : t + 1], True)
             i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
@@ -214,7 +215,7 @@ def _outputs_of_one(kernel, W, x, h, z, gates, c):
         end = min(T, start + steps)
         for k in range(end - start):
             _copy(W[-1:], z[k : k + 1])
-        _add_products(x[:, start:end], W[H:-1], z[: end - start])
+        _products(x[:, start:end], W[H:-1], z[: end - start], True)
         for t in range(start, end):
             k = t - start
             _product_of_row(h[:, t : t + 1], W[:H], z[k : k + 1], True)
@@ -224,9 +225,10 @@ def _outputs_of_one(kernel, W, x, h, z, gates, c):
 
 def _backward_of_one(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
     """The backward pass for b = 1: W_h (4H, H), W_x (4H, I), u (1, T, K), dx (T, I), dz (1, steps, 4H)."""
-    steps = dz.shape[1]
-    _zero(dkernel)
-    for end in range(len(tanh_c), 0, -steps):
+    T, steps = len(tanh_c), dz.shape[1]
+    if T == 0:
+        _zero(dkernel)
+    for end in range(T, 0, -steps):
         start = max(0, end - steps)
         for t in range(end - 1, start - 1, -1):
             k = t - start
@@ -239,10 +241,9 @@ def _backward_of_one(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, r
                 (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], running_dc),
             )
             _product_of_row(dz[:, k : k + 1], W_h, running_dh, False)
-        _add_products(dz.transpose(1, 2, 0)[: end - start], u[0, start:end], dkernel)
+        _products(dz.transpose(1, 2, 0)[: end - start], u[0, start:end], dkernel, end < T)
         if len(dx) > 0:
-            _zero(dx[start:end])
-            _add_products(dz[:, : end - start], W_x, dx[start:end])
+            _products(dz[:, : end - start], W_x, dx[start:end], False)
 
 
 def _product(a, v, z):
@@ -274,24 +275,20 @@ def _product(a, v, z):
             _short_edge_tile(a, v, z, row, column, False)
 
 
-def _add_products(a, v, z):
-    """Add Σ over s of a[s] v[s] to z: a (S, M, K), v (S·K, N), z (M, N)."""
+def _products(a, v, z, add):
+    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N), z (M, N).
+
+    One row of tiles after the other: v stays in the second cache, and what is read of a in the first.
+    """
     M, N = z.shape
-    column = 0
-    while N - column >= 4 * LANES:
-        for row in range(0, M, ROWS // 2):
-            _rows_low_tile(a, v, z, row, column, True)
-        column += 4 * LANES
-    if N - column >= 2 * LANES:
-        for row in range(0, M, ROWS):
-            _rows_square_tile(a, v, z, row, column, True)
-        column += 2 * LANES
-    if N - column > LANES:
-        for row in range(0, M, ROWS):
-            _rows_square_edge_tile(a, v, z, row, column, True)
-    elif column < N:
-        for row in range(0, M, ROWS):
-            _rows_short_edge_tile(a, v, z, row, column, True)
+    pairs = N // (2 * LANES) * 2 * LANES
+    for row in range(0, M, ROWS):
+        for column in range(0, pairs, 2 * LANES):
+            _rows_square_tile(a, v, z, row, column, add)
+        if N - pairs > LANES:
+            _rows_square_edge_tile(a, v, z, row, pairs, add)
+        elif pairs < N:
+            _rows_short_edge_tile(a, v, z, row, pairs, add)
 
 
 def _product_of_row(a, v, z, add):
