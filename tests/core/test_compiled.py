@@ -38,6 +38,8 @@ globals().update({name: law for name, law in vars(laws).items() if name.startswi
 DTYPES = [(np.float32, 2e-6, 5e-6), (np.float64, 1e-14, 1e-13)]
 SIZES = [  # (T, I, H, B)
     *laws.SIZES,
+    (0, 3, 5, 1),
+    (0, 3, 5, 2),
     (300, 3, 5, 1),  # several blocks of steps
     (100, 3, 5, 7),
     (3, 20, 70, 33),  # more than a tile each way, and not whole ones
@@ -244,9 +246,9 @@ def test_a_forked_process_has_threads_of_its_own():
 
 
 def test_the_faster_engine_is_a_matter_of_the_shape():
-    for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 128, 1), (64, 128, 32), (256, 512, 64)]:
+    for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 128, 1), (64, 128, 2), (256, 512, 1), (256, 512, 64)]:
         assert compiled.faster(I, H, B, np.dtype(np.float32))
-    for I, H, B in [(64, 128, 4), (64, 128, 2)]:
+    for I, H, B in [(64, 256, 8), (64, 256, 2)]:
         assert not compiled.faster(I, H, B, np.dtype(np.float32))
 
 

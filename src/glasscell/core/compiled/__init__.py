@@ -39,7 +39,7 @@ def available() -> bool:
 
 def faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
     """Whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side."""
-    return not (1 < B < 8 and H >= 64)
+    return not (1 < B <= 8 and H >= 192)
 
 
 class Share(NamedTuple):
@@ -95,7 +95,7 @@ def forward(
     tape.cells[0] = c0
     run = loops(tape.dtype.char)
     if tape.B == 1:
-        W = buffers.take("kernel transposed", kernel.T.shape, tape.dtype)
+        W = buffers.take("kernel transposed", kernel.T.shape, kernel.dtype)
         [(u, z, *views)] = _views(tape, [ALL_OF_ONE], buffers)
         run.forward_of_one(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
         return tape
@@ -115,9 +115,9 @@ def outputs(
     """Without a tape, see :func:`glasscell.core.inference.outputs`."""
     buffers = buffers or Buffers()
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
-    run, steps = loops(dtype.char), min(T, STEPS)
+    run, steps = loops(dtype.char), max(1, min(T, STEPS))
     if B == 1:
-        W = buffers.take("kernel transposed", (H + I + 1, 4 * H), dtype)
+        W = buffers.take("kernel transposed", kernel.T.shape, kernel.dtype)
         h = buffers.take("outputs", (T + 1, H, 1), dtype)
         z = buffers.take("gates of some steps", (steps, 4 * H), dtype)
         c = np.empty((H, 1), dtype)
@@ -201,7 +201,7 @@ def _backward_of_one(
     T, H, dtype = tape.T, tape.H, tape.dtype
     [(u, _, *views)] = _views(tape, [ALL_OF_ONE], buffers)
     W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H]), tape.kernel[:, H:-1]
-    steps = min(T, STEPS)
+    steps = max(1, min(T, STEPS))
     dz = buffers.take("dz", (1, steps, 4 * H), dtype)
     loops(dtype.char).backward_of_one(
         *(W_h, W_x, u.transpose(2, 0, 1), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
