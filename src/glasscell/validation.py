@@ -3,12 +3,15 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.typing import Array
+
+BLOCK_BYTES = 1 << 15  # transposed at a time: every sequence reads the same lines of the first cache
 
 
 def positive_integer(name: str, value: int) -> int:
@@ -76,12 +79,18 @@ def real_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> tup
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if given.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be an array of real numbers, and has dtype {given.dtype}")
+    if given.dtype == dtype:
+        return given, given
     with np.errstate(over="ignore"):  # too large for float32: infinite then, and reported as such
-        return given.astype(dtype, copy=False), given
+        return given.astype(dtype), given
 
 
+@np.errstate(over="ignore", under="ignore")
 def check_finite(name: str, array: Array, given: NDArray[Any]) -> None:
     """Refuse values that are not finite; `given` is the array before it was converted."""
+    flat = array.ravel("K")
+    if isfinite(np.dot(flat, flat)):  # then all are: in a sum of squares nothing takes NaN or infinity away again
+        return
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
@@ -112,7 +121,7 @@ def to_columns(
     `letter` is what the number of features is called; `expected` is (B, T, single) where that is already settled;
     without `finite`, NaN and infinite values pass. Also returns whether it was a single sequence.
     """
-    array = finite_array(name, value, dtype) if finite else real_array(name, value, dtype)[0]
+    array, given = real_array(name, value, dtype)
     single = array.ndim == 2
     if array.ndim not in (2, 3) or array.shape[-1] != features:
         letters = f"(B, T, {letter}) or (T, {letter})"
@@ -123,12 +132,27 @@ def to_columns(
         if array.shape != shape:
             letters = f"(T, {letter})" if must_be_single else f"(B, T, {letter})"
             raise ValueError(f"{name} has shape {array.shape}; expected {letters} = {shape}")
+    if finite:
+        check_finite(name, array, given)
     return (array[:, :, None] if single else array.transpose(1, 2, 0)), single
 
 
 def from_columns(columns: Array, *, single: bool) -> Array:
     """The way back: a copy, (B, T, features) or (T, features)."""
-    return columns[:, :, 0].copy() if single else columns.transpose(2, 0, 1).copy()
+    if single:
+        return columns[:, :, 0].copy()
+    given = columns.transpose(2, 0, 1)
+    if columns.nbytes <= BLOCK_BYTES:
+        return given.copy()
+    sequences = np.empty(given.shape, columns.dtype)
+    T, features, B = columns.shape
+    rows = max(1, BLOCK_BYTES // (B * columns.itemsize))
+    steps = max(1, rows // features)
+    for t in range(0, T, steps):
+        for k in range(0, features, rows):
+            block = slice(None), slice(t, t + steps), slice(k, k + rows)
+            sequences[block] = given[block]
+    return sequences
 
 
 def steps_mask(

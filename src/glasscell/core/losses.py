@@ -96,13 +96,18 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
         dL/dy = 2 w (y - t) / Σ w.
     """
     difference = outputs - _same_shape(targets, outputs)
-    return _weighted_mean(difference * difference, 2 * difference, weights)
+    if weights is not None:
+        return _weighted_mean(difference * difference, 2 * difference, weights)
+    count = max(1, difference.size)
+    wide = difference.ravel("K").astype(np.float64, copy=False)
+    loss = float(np.dot(wide, wide)) / count
+    return loss, np.multiply(difference, np.array(2 / count, difference.dtype), out=difference)
 
 
 def _same_shape(targets: Array, outputs: Array) -> Array:
     if targets.shape != outputs.shape:
         raise ValueError(f"targets have shape {targets.shape}; expected that of the outputs, {outputs.shape}")
-    return targets.astype(outputs.dtype, copy=False)
+    return targets if targets.dtype == outputs.dtype else targets.astype(outputs.dtype)
 
 
 def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from glasscell.core.typing import Array
 
-PIECE = 1 << 13  # numbers of each of the vectors of an update: together they stay in a core's second cache
+PIECE = 1 << 14  # numbers of each of the vectors of an update: together they stay in a core's second cache
 
 State: TypeAlias = dict[str, Array]
 """By name; what counts updates is a float64 of no dimensions."""
@@ -169,8 +169,8 @@ class Adam:
         _check(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
 
     def start(self, vector: Array) -> State:
-        """What is remembered: m, s, and the number of updates."""
-        return {"mean": np.zeros_like(vector), "square": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
+        """What is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
+        return {"sum": np.zeros_like(vector), "squares": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
@@ -179,25 +179,28 @@ class Adam:
         self._move(vector, _decayed(gradient, vector, self.weight_decay), state, rate)
 
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
+        """With the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
         updates = state["updates"]
-        updates[...] += 1
+        updates += 1
         t = float(updates)
-        correction = sqrt(1 - self.beta2**t)
-        step, epsilon = rate * correction / (1 - self.beta1**t), self.epsilon * correction
+        of_mean, of_root = (1 - self.beta1) / (1 - self.beta1**t), sqrt((1 - self.beta2) / (1 - self.beta2**t))
+        numbers = self.beta1, self.beta2, self.epsilon / of_root, rate * of_mean / of_root
+        beta1, beta2, epsilon, step = (np.array(number, vector.dtype) for number in numbers)  # once, not at every use
+        add, multiply = np.add, np.multiply
+        scratch = np.empty(min(len(vector), PIECE), vector.dtype)
         for piece in _pieces(len(vector)):
-            mean, square, d_piece = state["mean"][piece], state["square"][piece], d[piece]
-            scratch = d_piece - mean
-            scratch *= 1 - self.beta1
-            mean += scratch
-            np.multiply(d_piece, d_piece, out=scratch)
-            scratch *= 1 - self.beta2
-            square *= self.beta2
-            square += scratch
-            np.sqrt(square, out=scratch)
-            scratch += epsilon
-            np.divide(mean, scratch, out=scratch)
-            scratch *= step
-            vector[piece] -= scratch
+            theta, d_, M, S = vector[piece], d[piece], state["sum"][piece], state["squares"][piece]
+            moved = scratch[: len(theta)]
+            multiply(M, beta1, M)
+            add(M, d_, M)
+            multiply(S, beta2, S)
+            multiply(d_, d_, moved)
+            add(S, moved, S)
+            np.sqrt(S, moved)
+            add(moved, epsilon, moved)
+            np.divide(M, moved, moved)
+            multiply(moved, step, moved)
+            np.subtract(theta, moved, theta)
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ class AdamW(Adam):
         self._move(vector, gradient, state, rate)
 
 
-@np.errstate(under="ignore")
+@np.errstate(over="ignore", under="ignore")
 def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     """Scale the gradient, in place, so that its norm is at most `max_norm`: Pascanu et al. (2013).
 
@@ -227,9 +230,9 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     """
     if not max_norm >= 0:
         raise ValueError(f"max_norm must be 0 or more, and is {max_norm!r}")
-    norm = global_norm(gradient)
+    norm = _norm(gradient)
     if norm + 1e-6 > max_norm:
-        gradient *= max_norm / (norm + 1e-6)
+        np.multiply(gradient, np.array(max_norm / (norm + 1e-6), gradient.dtype), out=gradient)
     return norm
 
 
@@ -243,6 +246,10 @@ def clip_by_value(gradient: Array, limit: float) -> None:
 @np.errstate(over="ignore", under="ignore")
 def global_norm(gradient: Array) -> float:
     """The Euclidean norm of the whole gradient, also where its square leaves the range of the dtype."""
+    return _norm(gradient)
+
+
+def _norm(gradient: Array) -> float:
     square = 0.0
     for piece in _pieces(len(gradient)):
         wide = gradient[piece].astype(np.float64, copy=False)
@@ -250,7 +257,7 @@ def global_norm(gradient: Array) -> float:
     if not isinf(square):
         return sqrt(square)
     largest = float(np.abs(gradient).max())
-    return largest if isinf(largest) else largest * global_norm(gradient.astype(np.float64) / largest)
+    return largest if isinf(largest) else largest * _norm(gradient.astype(np.float64) / largest)
 
 
 def _pieces(length: int) -> Iterator[slice]:

@@ -129,6 +129,8 @@ class LSTM:
             Way(self.options, self.parameters, suffix, reverse=back, execution=self.execution)
             for suffix, _, back in self.options.ways
         ]
+        D = self.options.directions
+        self._layers = [self._ways[k : k + D] for k in range(0, len(self._ways), D)]
 
     @staticmethod
     def shapes(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> dict[str, tuple[int, ...]]:
@@ -205,7 +207,8 @@ class LSTM:
         columns, start, valid, single = self._entered(x, state, lengths, mask)
         y, tape = self.forward_columns(columns, start, mask=valid, rng=rng)
         tape = tape._replace(single=single)
-        return from_columns(y, single=single), self._state_from_columns(tape.final_state, single=single), tape
+        finals = [one.final for one in tape.passes]
+        return from_columns(y, single=single), _state_of(finals, single=single), tape
 
     def run(
         self,
@@ -220,8 +223,8 @@ class LSTM:
         Several threads may run one LSTM at once.
         """
         columns, start, valid, single = self._entered(x, state, lengths, mask)
-        y, final = self.run_columns(columns, start, mask=valid)
-        return from_columns(y, single=single), self._state_from_columns(final, single=single)
+        y, finals = self._run(columns, start, valid, Buffers())
+        return from_columns(y, single=single), _state_of(finals, single=single)
 
     def backward(
         self, tape: LSTMTape, d_outputs: ArrayLike | None = None, d_state: LSTMState | None = None
@@ -254,19 +257,21 @@ class LSTM:
             dy, _ = to_columns("d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single))
         d_final = None if d_state is None else self._state_columns("d_state", d_state, B, single=single)
         gradients = self.parameters.zeros_like()
-        dx, d_start = self.backward_columns(tape, dy, d_final, gradients)
-        return from_columns(dx, single=single), self._state_from_columns(d_start, single=single), gradients
+        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True)
+        return from_columns(dx, single=single), _state_of(d_starts, single=single), gradients
 
     def _entered(
         self, x: ArrayLike, state: LSTMState | None, lengths: ArrayLike | None, mask: ArrayLike | None
     ) -> tuple[Array, LSTMState | None, NDArray[np.bool_] | None, bool]:
         """What is given, checked, in core's layout; whether there was no batch axis."""
-        columns, single = to_columns("x", x, self.input_size, "I", self.dtype, finite=False)
+        everywhere = lengths is None and mask is None
+        columns, single = to_columns("x", x, self.input_size, "I", self.dtype, finite=everywhere)
         T, _, B = columns.shape
-        valid = steps_mask(lengths, mask, B, T, single=single)
-        if valid is not None:
-            columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
-        check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
+        valid = None if everywhere else steps_mask(lengths, mask, B, T, single=single)
+        if not everywhere:
+            if valid is not None:
+                columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
+            check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
         start = None if state is None else self._state_columns("state", state, B, single=single)
         return columns, start, valid, single
 
@@ -293,18 +298,17 @@ class LSTM:
         x (T, I, B), state (L·D, rows, B) and mask (T, B) → outputs (T, D·P, B), tape.
         """
         buffers = buffers or Buffers()
-        D = self.options.directions
         passes: list[Pass] = []
         between: list[Array] = []
-        for k in range(0, len(self._ways), D):
+        for layer in self._layers:
             outputs = []
-            for way in self._ways[k : k + D]:
+            for way in layer:
                 start = way.learned_start() if state is None else (state.h[len(passes)], state.c[len(passes)])
                 done, y = way.forward(x, start, mask, rng, buffers.part(way.suffix))
                 passes.append(done)
                 outputs.append(y)
             x = self._merged(outputs)
-            if rng is not None and self.options.dropout and k + D < len(self._ways):
+            if rng is not None and self.options.dropout and layer is not self._layers[-1]:
                 between.append(np.asarray(kept(rng, self.options.dropout, x.shape, self.dtype)))
                 x = x * between[-1]
         learned = self.options.learn_initial_state and state is None
@@ -319,19 +323,23 @@ class LSTM:
         mask: NDArray[np.bool_] | None = None,
     ) -> tuple[Array, LSTMState]:
         """:meth:`run` in core's layout."""
-        buffers = buffers or Buffers()
-        D = self.options.directions
+        y, finals = self._run(x, state, mask, buffers or Buffers())
+        return y, _stacked(finals)
+
+    def _run(
+        self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: Buffers
+    ) -> tuple[Array, list[tuple[Array, Array]]]:
+        """The outputs, and the final state of each way: (P, B) and (H, B)."""
         finals: list[tuple[Array, Array]] = []
-        for k in range(0, len(self._ways), D):
+        for layer in self._layers:
             outputs = []
-            for way in self._ways[k : k + D]:
+            for way in layer:
                 start = way.learned_start() if state is None else (state.h[len(finals)], state.c[len(finals)])
                 y, final = way.run(x, start, mask, buffers.part(way.suffix))
                 finals.append(final)
                 outputs.append(y)
             x = self._merged(outputs)
-        h, c = zip(*finals, strict=True)
-        return x, LSTMState(np.stack(h), np.stack(c))
+        return x, finals
 
     def backward_columns(
         self,
@@ -347,27 +355,38 @@ class LSTM:
 
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
         """
-        buffers = buffers or Buffers()
+        dx, d_starts = self._backward(tape, dy, d_final, gradients, buffers or Buffers(), need_dx=need_dx)
+        return dx, _stacked(d_starts)
+
+    def _backward(
+        self,
+        tape: LSTMTape,
+        dy: Array,
+        d_final: LSTMState | None,
+        gradients: Parameters,
+        buffers: Buffers,
+        *,
+        need_dx: bool,
+    ) -> tuple[Array, list[tuple[Array, Array]]]:
+        """The gradients on x, and on the initial state of each way: (P, B) and (H, B)."""
         options, D = self.options, self.options.directions
-        d_h, d_c = (
-            buffers.take(name, (len(self._ways), rows, dy.shape[2]), self.dtype)
-            for name, rows in (("dh0", options.state_size), ("dc0", options.hidden_size))
-        )
+        d_starts: list[tuple[Array, Array]] = []
         for first in reversed(range(0, len(self._ways), D)):
-            dx: list[Array] = []
+            dx, of_layer = [], []
             for k, of_way in enumerate(self._merged_backward(tape, first, dy), start=first):
                 way, d_end = self._ways[k], (0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])
                 part = buffers.part(way.suffix)
                 gradient = way.backward(tape.passes[k], of_way, d_end, gradients, part, need_dx=need_dx or first > 0)
-                d_h[k], d_c[k] = gradient.dh0, gradient.dc0
+                of_layer.append((gradient.dh0, gradient.dc0))
                 if options.learn_initial_state:
-                    for name, d in (("h", gradient.dh0), ("c", gradient.dc0)):
+                    for name, d in zip("hc", of_layer[-1], strict=True):
                         gradients[f"initial_{name}{way.suffix}"][:] = d.sum(axis=1) * tape.learned_start
                 dx.append(gradient.dx)
+            d_starts[:0] = of_layer
             dy = dx[0] if D == 1 else dx[0] + dx[1]
             if first and tape.between:
                 dy = dy * tape.between[first // D - 1]
-        return dy, LSTMState(d_h, d_c)
+        return dy, d_starts
 
     def _merged(self, outputs: list[Array]) -> Array:
         """The outputs of a layer's directions as one."""
@@ -411,9 +430,6 @@ class LSTM:
                 raise ValueError(f"{name}.{part} has shape {array.shape}; expected {letters} = {shape}")
             columns.append(array[..., None] if single else array.swapaxes(1, 2))
         return LSTMState(*columns)
-
-    def _state_from_columns(self, state: LSTMState, *, single: bool) -> LSTMState:
-        return LSTMState(*(part[..., 0].copy() if single else part.swapaxes(1, 2).copy() for part in state))
 
     def stream(self, batch: int | None = None) -> Stream[LSTMState]:
         """The LSTM as it takes one step at a time: see :class:`glasscell.stream.Stream`.
@@ -525,3 +541,13 @@ class LSTM:
         changed.pop("hidden_size", None)
         parts = [str(self.input_size), str(self.hidden_size), *(f"{name}={value!r}" for name, value in changed.items())]
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
+
+
+def _state_of(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
+    """The state from those of each way, (P, B) and (H, B): a copy."""
+    return _stacked([(h[:, 0], c[:, 0]) if single else (h.T, c.T) for h, c in states])
+
+
+def _stacked(states: list[tuple[Array, Array]]) -> LSTMState:
+    """As np.stack, which takes thrice as long for small arrays."""
+    return LSTMState(np.array([h for h, _ in states]), np.array([c for _, c in states]))

@@ -133,7 +133,7 @@ class Steps:
 
     def __init__(self, options: LSTMOptions, weights: Callable[[], Weights], execution: Execution) -> None:
         self.options, self.weights, self.execution = options, weights, execution
-        self._variant = options.variant
+        self._variant, self._plain = options.variant, options.plain
 
     def forward(
         self, x: Array, start: tuple[Start, Start], noise: Noise, lengths: Index | None, buffers: Buffers
@@ -181,18 +181,17 @@ class Steps:
         self, x: Array, start: tuple[Start, Start], noise: Noise, lengths: Index | None, buffers: Buffers
     ) -> inference.Outputs:
         """All steps, of which only the outputs and the final state are kept."""
-        T, _, B = x.shape
-        weights, shape = self.weights(), (self.options.state_size, B)
-        if T == 0 or (self._is_plain(noise) and lengths is None):
+        weights, (T, _, B) = self.weights(), x.shape
+        if T == 0 or (lengths is None and self._is_plain(noise)):
             return self._untaped(weights, x, start, noise, lengths, buffers)
-        h = np.empty((T, *shape), x.dtype)
+        h = np.empty((T, self.options.state_size, B), x.dtype)
         for part, own_noise, own_lengths in parts_of(T, SHORT, noise, lengths):
             h[part], *ends = self._untaped(weights, x[part], start, own_noise, own_lengths, buffers)
             start = ends[0].copy(), ends[1].copy()
         return inference.Outputs(h, *ends)
 
     def _is_plain(self, noise: Noise) -> bool:
-        return self.options.plain and noise.silent
+        return self._plain and noise.silent
 
     def _taped(
         self,
@@ -218,7 +217,7 @@ class Steps:
         lengths: Index | None,
         buffers: Buffers,
     ) -> inference.Outputs:
-        if self._is_plain(noise) and lengths is None:
+        if lengths is None and self._is_plain(noise):
             _, I, B = x.shape
             engine = engines.chosen_for_inference(self.execution.engine, I, self.options.hidden_size, B, x.dtype)
             return engine.outputs(weights["kernel"], x, *start, buffers)

@@ -54,6 +54,7 @@ class Way:
         ]
         self._parameters = parameters
         self.steps = Steps(options, self.weights, execution)
+        self._expected = Noise(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
 
     def weights(self) -> dict[str, Array]:
         """The weights under core's names; without a bias, its column is 0."""
@@ -93,8 +94,8 @@ class Way:
         """:meth:`forward` when nobody will look back: outputs, and the state after each sequence's last step."""
         of = None if mask is None else order(mask, reverse=self.reverse)
         lengths = None if of is None else of.lengths
-        h, *ends = self.steps.outputs(self._processed(x, of), start, self._noise(x, None)[1], lengths, buffers)
-        return self._in_time(h, of), (ends[0], ends[1])
+        h, *end = self.steps.outputs(self._processed(x, of), start, self._expected, lengths, buffers)
+        return self._in_time(h, of), (end[0], end[1])
 
     def outputs(self, done: Pass) -> Array:
         """The outputs of a pass, in time."""
@@ -154,10 +155,10 @@ class Way:
 
     def _noise(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | float, Noise]:
         """What is drawn for one forward pass; without a generator, zoneout's expectation."""
+        if rng is None:
+            return 1.0, self._expected
         options, (T, I, B) = self.options, x.shape
         P, H = options.state_size, options.hidden_size
-        if rng is None:
-            return 1.0, Noise(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
         return (
             kept(rng, options.input_dropout, (I, B), x.dtype),
             Noise(

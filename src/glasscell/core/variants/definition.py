@@ -85,4 +85,5 @@ class Noise(NamedTuple):
     @property
     def silent(self) -> bool:
         """Whether it changes nothing."""
-        return all(isinstance(part, float) and part == 1 for part in self)
+        r, k_h, k_c = self
+        return isinstance(r, float) and isinstance(k_h, float) and isinstance(k_c, float) and r == k_h == k_c == 1
