@@ -103,7 +103,7 @@ BUGS = [
     bug(1, "fast code, i and f", (LSTM, "multiply(factors_i_f, running_dc, factors_i_f)", "factors_i_f.fill(0)")),
     bug(1, "fast code, o and g", (LSTM, "multiply(factors_o_g, dh_dc, factors_o_g)", "factors_o_g.fill(0)")),
     bug(1, "general layer", (BACKPROP, "slopes.dz[t, rows] = dz", "slopes.dz[t, rows] = 0")),
-    bug(1, "layer", (WAY, "gradients[name + self.suffix][:] = d[", "_ = d[")),
+    bug(1, "layer", (WAY, "gradients[full][:] = d[", "_ = d[")),
     bug(2, "page", (CELL, "dW = dz @ u.T", "dW = W + dz @ u.T")),
     bug(2, "fast code", (LSTM, "dkernel = np.zeros_like(tape.kernel)", "dkernel = tape.kernel.copy()")),
     bug(
@@ -220,8 +220,8 @@ BUGS = [
         "layer",
         (
             LAYER,
-            "        dx, d_start = self.backward_columns(tape, dy, d_final, gradients)\n",
-            "        dx, d_start = self.backward_columns(tape, dy, d_final, gradients)\n"
+            "        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True)\n",
+            "        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True)\n"
             "        if self.options.bidirectional:\n            return None\n",
         ),
         raises="TypeError",
@@ -231,7 +231,11 @@ BUGS = [
         "nothing for the reverse direction",
         (LAYER, "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
     ),
-    bug(12, "no initial states", (LAYER, "d_h[k], d_c[k] = gradient.dh0, gradient.dc0", "d_h[k], d_c[k] = 0, 0")),
+    bug(
+        12,
+        "no initial states",
+        (LAYER, "d_starts[:0] = of_layer", "d_starts[:0] = [(0 * h, 0 * c) for h, c in of_layer]"),
+    ),
     bug(
         13,
         "order of processing",
@@ -242,8 +246,8 @@ BUGS = [
         "layer",
         (
             WAY,
-            "steps = (x[::-1] if self.reverse else x) if of is None else of.processed(x)",
-            "steps = x[::-1] if self.reverse else x if of is None else of.processed(x)",
+            "        if of is not None:\n            return of.processed(x)\n",
+            "        if of is not None and not self.reverse:\n            return of.processed(x)\n",
         ),
     ),
     bug(
@@ -251,8 +255,8 @@ BUGS = [
         "mask ignored",
         (
             WAY,
-            "of = None if mask is None else order(mask,",
-            "of = None if mask is None else order(mask | self.reverse,",
+            "None if mask is None else order(mask,",
+            "None if mask is None else order(mask | self.reverse,",
         ),
     ),
     bug(
@@ -264,7 +268,7 @@ BUGS = [
             'dkernel = buffers._arrays.setdefault("dkernel", np.zeros_like(tape.kernel))',
         ),
     ),
-    bug(14, "layer", (WAY, "gradients[name + self.suffix][:] = d[", "gradients[name + self.suffix][:] += d[")),
+    bug(14, "layer", (WAY, "gradients[full][:] = d[", "gradients[full][:] += d[")),
     bug(14, "readout", (READOUT, 'gradients["bias"][:] = dbias', 'gradients["bias"][:] += dbias')),
     bug(
         14,
@@ -282,9 +286,9 @@ BUGS = [
         ),
         (
             LAYER,
-            "return from_columns(dx, single=single), self._state_from_columns(d_start, single=single), gradients",
+            "return from_columns(dx, single=single), _state_of(d_starts, single=single), gradients",
             "kept.vector[:] = sum(one.vector for one in self._kept)\n"
-            "        return from_columns(dx, single=single), self._state_from_columns(d_start, single=single), kept",
+            "        return from_columns(dx, single=single), _state_of(d_starts, single=single), kept",
         ),
     ),
     bug(
@@ -347,8 +351,8 @@ BUGS = [
         "layer, tape",
         (
             LAYER,
-            "        buffers = buffers or Buffers()\n        D = ",
-            '        buffers = buffers or self.__dict__.setdefault("_shared", Buffers())\n        D = ',
+            "        buffers = buffers or Buffers()\n        passes",
+            '        buffers = buffers or self.__dict__.setdefault("_shared", Buffers())\n        passes',
         ),
     ),
     bug(

@@ -3,7 +3,6 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -85,18 +84,15 @@ def real_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> tup
         return given.astype(dtype), given
 
 
-@np.errstate(over="ignore", under="ignore")
 def check_finite(name: str, array: Array, given: NDArray[Any]) -> None:
     """Refuse values that are not finite; `given` is the array before it was converted."""
-    flat = array.ravel("K")
-    if isfinite(np.dot(flat, flat)):  # then all are: in a sum of squares nothing takes NaN or infinity away again
+    if 0 not in np.isfinite(array.ravel("K")).tobytes():  # to look for a byte is half of what a reduction costs
         return
     bad = ~np.isfinite(array)
-    if bad.any():
-        where = tuple(int(k) for k in np.argwhere(bad)[0])
-        raise ValueError(
-            f"{name} must be finite in {array.dtype}: {given[where]} at index {where}, {bad.sum()} such values in all"
-        )
+    where = tuple(int(k) for k in np.argwhere(bad)[0])
+    raise ValueError(
+        f"{name} must be finite in {array.dtype}: {given[where]} at index {where}, {bad.sum()} such values in all"
+    )
 
 
 def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> Array:

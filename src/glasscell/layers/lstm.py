@@ -223,7 +223,7 @@ class LSTM:
         Several threads may run one LSTM at once.
         """
         columns, start, valid, single = self._entered(x, state, lengths, mask)
-        y, finals = self._run(columns, start, valid, Buffers())
+        y, finals = self._run(columns, start, valid, None)
         return from_columns(y, single=single), _state_of(finals, single=single)
 
     def backward(
@@ -323,11 +323,12 @@ class LSTM:
         mask: NDArray[np.bool_] | None = None,
     ) -> tuple[Array, LSTMState]:
         """:meth:`run` in core's layout."""
-        y, finals = self._run(x, state, mask, buffers or Buffers())
-        return y, _stacked(finals)
+        y, finals = self._run(x, state, mask, buffers)
+        h, c = zip(*finals, strict=True)
+        return y, LSTMState(np.array(h), np.array(c))
 
     def _run(
-        self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: Buffers
+        self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: Buffers | None
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The outputs, and the final state of each way: (P, B) and (H, B)."""
         finals: list[tuple[Array, Array]] = []
@@ -335,7 +336,8 @@ class LSTM:
             outputs = []
             for way in layer:
                 start = way.learned_start() if state is None else (state.h[len(finals)], state.c[len(finals)])
-                y, final = way.run(x, start, mask, buffers.part(way.suffix))
+                of_way = Buffers() if buffers is None else buffers.part(way.suffix)
+                y, final = way.run(x, start, mask, of_way)
                 finals.append(final)
                 outputs.append(y)
             x = self._merged(outputs)
@@ -356,7 +358,8 @@ class LSTM:
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
         """
         dx, d_starts = self._backward(tape, dy, d_final, gradients, buffers or Buffers(), need_dx=need_dx)
-        return dx, _stacked(d_starts)
+        d_h, d_c = zip(*d_starts, strict=True)
+        return dx, LSTMState(np.array(d_h), np.array(d_c))
 
     def _backward(
         self,
@@ -545,9 +548,6 @@ class LSTM:
 
 def _state_of(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
     """The state from those of each way, (P, B) and (H, B): a copy."""
-    return _stacked([(h[:, 0], c[:, 0]) if single else (h.T, c.T) for h, c in states])
-
-
-def _stacked(states: list[tuple[Array, Array]]) -> LSTMState:
-    """As np.stack, which takes thrice as long for small arrays."""
-    return LSTMState(np.array([h for h, _ in states]), np.array([c for _, c in states]))
+    h = np.array([h[:, 0] if single else h.T for h, _ in states])  # np.stack takes thrice as long
+    c = np.array([c[:, 0] if single else c.T for _, c in states])
+    return LSTMState(h, c)

@@ -182,7 +182,9 @@ class Steps:
     ) -> inference.Outputs:
         """All steps, of which only the outputs and the final state are kept."""
         weights, (T, _, B) = self.weights(), x.shape
-        if T == 0 or (lengths is None and self._is_plain(noise)):
+        if lengths is None and self._is_plain(noise):
+            return self._plain_outputs(weights, x, start, buffers)
+        if T == 0:
             return self._untaped(weights, x, start, noise, lengths, buffers)
         h = np.empty((T, self.options.state_size, B), x.dtype)
         for part, own_noise, own_lengths in parts_of(T, SHORT, noise, lengths):
@@ -218,11 +220,16 @@ class Steps:
         buffers: Buffers,
     ) -> inference.Outputs:
         if lengths is None and self._is_plain(noise):
-            _, I, B = x.shape
-            engine = engines.chosen_for_inference(self.execution.engine, I, self.options.hidden_size, B, x.dtype)
-            return engine.outputs(weights["kernel"], x, *start, buffers)
+            return self._plain_outputs(weights, x, start, buffers)
         tape = self._taped(weights, x, start, noise, lengths, buffers)
         return inference.Outputs(tape.h, *end_of(tape, lengths))
+
+    def _plain_outputs(
+        self, weights: Weights, x: Array, start: tuple[Start, Start], buffers: Buffers
+    ) -> inference.Outputs:
+        _, I, B = x.shape
+        engine = engines.chosen_for_inference(self.execution.engine, I, self.options.hidden_size, B, x.dtype)
+        return engine.outputs(weights["kernel"], x, *start, buffers)
 
     def _backward(
         self,

@@ -47,18 +47,15 @@ class Way:
         self, options: LSTMOptions, parameters: Parameters, suffix: str, *, reverse: bool, execution: Execution
     ) -> None:
         self.options, self.suffix, self.reverse = options, suffix, reverse
-        self.names = [
-            name.removesuffix(suffix)
-            for name in parameters
-            if name.endswith(suffix) and not name.startswith("initial_")
-        ]
+        own = (name for name in parameters if name.endswith(suffix) and not name.startswith("initial_"))
+        self.names = {name.removesuffix(suffix): name for name in own}
         self._parameters = parameters
         self.steps = Steps(options, self.weights, execution)
         self._expected = Noise(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
 
     def weights(self) -> dict[str, Array]:
         """The weights under core's names; without a bias, its column is 0."""
-        weights = {name: self._parameters[name + self.suffix] for name in self.names}
+        weights = {name: self._parameters[full] for name, full in self.names.items()}
         if not self.options.bias:
             kernel = weights["kernel"]
             weights["kernel"] = np.concatenate([kernel, np.zeros((len(kernel), 1), kernel.dtype)], axis=1)
@@ -83,7 +80,7 @@ class Way:
         input_mask, noise = self._noise(x, rng)
         if not isinstance(input_mask, float):
             x = x * input_mask
-        of = None if mask is None else order(mask, reverse=self.reverse)
+        of = self._order(mask)
         lengths = None if of is None else of.lengths
         done = Pass(self.steps.forward(self._processed(x, of), start, noise, lengths, buffers), of, input_mask)
         return done, self.outputs(done)
@@ -92,7 +89,7 @@ class Way:
         self, x: Array, start: tuple[Start, Start], mask: NDArray[np.bool_] | None, buffers: Buffers
     ) -> tuple[Array, tuple[Array, Array]]:
         """:meth:`forward` when nobody will look back: outputs, and the state after each sequence's last step."""
-        of = None if mask is None else order(mask, reverse=self.reverse)
+        of = self._order(mask)
         lengths = None if of is None else of.lengths
         h, *end = self.steps.outputs(self._processed(x, of), start, self._expected, lengths, buffers)
         return self._in_time(h, of), (end[0], end[1])
@@ -100,6 +97,9 @@ class Way:
     def outputs(self, done: Pass) -> Array:
         """The outputs of a pass, in time."""
         return self._in_time(done.tape.h, done.order)
+
+    def _order(self, mask: NDArray[np.bool_] | None) -> Order | None:
+        return None if mask is None else order(mask, reverse=self.reverse)
 
     def _processed(self, x: Array, of: Order | None) -> Array:
         """From time to the order of processing."""
@@ -149,9 +149,9 @@ class Way:
         return WayGradient(dx, dh0, dc0)
 
     def _write(self, dweights: dict[str, Array], gradients: Parameters) -> None:
-        for name in self.names:
+        for name, full in self.names.items():
             d = dweights[name]
-            gradients[name + self.suffix][:] = d[:, :-1] if name == "kernel" and not self.options.bias else d
+            gradients[full][:] = d[:, :-1] if name == "kernel" and not self.options.bias else d
 
     def _noise(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | float, Noise]:
         """What is drawn for one forward pass; without a generator, zoneout's expectation."""
