@@ -201,6 +201,35 @@ def test_hyperparameters_are_frozen():
         SGD().learning_rate = 1.0
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_compiled_update_is_the_same_update_bit_by_bit(kind, step, dtype, rng):
+    """Also of vectors with gaps, that cannot be written to or are of no length."""
+    pytest.importorskip("numba")
+    for size in (0, 1, 1003):
+        vector = rng.normal(size=size).astype(dtype)
+        gradients = rng.normal(size=(4, size)) * 10 ** rng.uniform(-6, 2, size=(4, size))
+
+        def updated(engine, vector=vector, gradients=gradients, size=size):
+            optimizer, memory = kind(0.1, weight_decay=0.01, engine=engine), np.zeros(size * step, dtype)
+            weights = memory[::step]
+            weights[:] = vector
+            state = optimizer.start(weights)
+            for gradient in gradients.astype(dtype):
+                gradient.flags.writeable = False
+                optimizer.update(weights, gradient, state)
+            return [weights, *state.values()]
+
+        for numba, numpy in zip(updated("numba"), updated("numpy"), strict=True):
+            np.testing.assert_array_equal(numba, numpy)
+
+
+def test_an_engine_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="engine is 'fortran'"):
+        Adam(engine="fortran")
+
+
 # Clipping
 
 

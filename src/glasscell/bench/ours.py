@@ -48,7 +48,7 @@ class TrainingStep:
         self.of_lstm, self.of_readout = (self.gradients.part(name) for name in ("lstm.", "readout."))
         self.buffers = Buffers()
         self.x, self.targets = (array.transpose(1, 2, 0) for array in (work.x, work.targets))
-        self.optimizer = Adam(LEARNING_RATE)
+        self.optimizer = Adam(LEARNING_RATE, engine=self.lstm.execution.engine)
         self.state = self.optimizer.start(self.vector)
 
     def __call__(self) -> float:

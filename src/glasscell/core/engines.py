@@ -89,6 +89,11 @@ def chosen_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype:
     return NUMPY if name is None and "numba" not in sys.modules else chosen(name, I, H, B, dtype)
 
 
+def compiles(name: EngineName | None) -> bool:
+    """Whether what is not a layer runs through Numba: where it is asked for, or has been imported by who needed it."""
+    return name == "numba" or (name is None and sys.modules.get("numba") is not None)
+
+
 @cache  # to look for a package takes longer than a small pass
 def _installed() -> bool:
     return find_spec("numba") is not None

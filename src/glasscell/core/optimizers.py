@@ -16,6 +16,8 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from glasscell.core import engines
+from glasscell.core.engines import EngineName
 from glasscell.core.typing import Array
 
 PIECE = 1 << 14  # numbers of each of the vectors of an update: together they stay in a core's second cache
@@ -157,6 +159,9 @@ class Adam:
     epsilon : float
     weight_decay : float
         Added to the gradient, d = dθ + λ θ. :class:`AdamW` takes it off the weights instead.
+    engine : "numpy" or "numba", optional
+        What runs an update, with the same result; without it Numba's code where Numba has been imported, as it is
+        where it runs the layers.
     """
 
     learning_rate: float = 1e-3
@@ -164,9 +169,11 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    engine: EngineName | None = None
 
     def __post_init__(self) -> None:
         _check(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
+        engines.check(self.engine)
 
     def start(self, vector: Array) -> State:
         """What is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
@@ -180,16 +187,21 @@ class Adam:
 
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
         """With the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
-        updates = state["updates"]
-        updates += 1
-        t = float(updates)
+        state["updates"] += 1
+        t = float(state["updates"])
         of_mean, of_root = (1 - self.beta1) / (1 - self.beta1**t), sqrt((1 - self.beta2) / (1 - self.beta2**t))
         numbers = self.beta1, self.beta2, self.epsilon / of_root, rate * of_mean / of_root
+        arrays = vector, d, state["sum"], state["squares"]
+        if engines.compiles(self.engine) and all(array.flags.c_contiguous for array in arrays):
+            from glasscell.core.compiled import updates  # noqa: PLC0415 - where Numba is
+
+            updates.adam(vector.dtype.char)(*arrays, *numbers)
+            return
         beta1, beta2, epsilon, step = (np.array(number, vector.dtype) for number in numbers)  # once, not at every use
         add, multiply = np.add, np.multiply
         scratch = np.empty(min(len(vector), PIECE), vector.dtype)
         for piece in _pieces(len(vector)):
-            theta, d_, M, S = vector[piece], d[piece], state["sum"][piece], state["squares"][piece]
+            theta, d_, M, S = (array[piece] for array in arrays)
             moved = scratch[: len(theta)]
             multiply(M, beta1, M)
             add(M, d_, M)
