@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from glasscell.core import compiled_step
 from glasscell.core.activations import activation
 from glasscell.core.typing import Array
 from glasscell.stream.functions import activate, oriented, product, softmax
 from glasscell.stream.general import General
 from glasscell.stream.memory import Call, Mask, Memory
-from glasscell.stream.plain import halved, plain_step
+from glasscell.stream.plain import halved, plain_step, plain_step_compiled
 
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Dropout, Embedding, Function, Linear, Masking, SwapHalves
@@ -99,6 +100,10 @@ class LSTMPart:
         P, H = options.state_size, options.hidden_size
         kernels = [halved(weights["kernel"], H) for weights in self.layers] if self.plain else []
         self.kernels = [oriented(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
+        engine = layer.execution.engine
+        self.plain_steps = [
+            plain_step_compiled if single and compiled_step.chosen(engine, W) else plain_step for W in self.kernels
+        ]
 
     @staticmethod
     def _weights(parameters: Any, suffix: str, options: LSTMOptions) -> dict[str, Array]:
@@ -133,7 +138,7 @@ class LSTMPart:
         calls: list[Call]
         if self.plain:
             guard = None if building.calls else building.guard
-            step, c = plain_step(self.kernels[k], column, h, memory, guard)
+            step, c = self.plain_steps[k](self.kernels[k], column, h, memory, guard)
             calls = [step]
         else:
             shares = 1 - self.options.zoneout, 1 - self.options.zoneout_cell

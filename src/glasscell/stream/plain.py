@@ -1,11 +1,15 @@
-"""One step of the plain LSTM, as :func:`glasscell.core.lstm.forward` makes it: one product and seven calls."""
+"""One step of the plain LSTM, as :func:`glasscell.core.lstm.forward` makes it: one product and seven calls, or one."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from glasscell.core.compiled_step import compiled_step
 from glasscell.core.typing import Array
 from glasscell.stream.memory import Call, Memory
+
+Refuse = Callable[[], None]
 
 
 def halved(kernel: Array, H: int) -> Array:
@@ -15,9 +19,7 @@ def halved(kernel: Array, H: int) -> Array:
     return W
 
 
-def plain_step(
-    weight: Array, column: Array, h: Array, memory: Memory, refuse: Callable[[], None] | None
-) -> tuple[Call, Array]:
+def plain_step(weight: Array, column: Array, h: Array, memory: Memory, refuse: Refuse | None) -> tuple[Call, Array]:
     """The step, and the cell state that it keeps.
 
     Parameters
@@ -56,5 +58,23 @@ def plain_step(
         add(ig, fc, c)
         tanh(c, tanh_c)
         multiply(o, tanh_c, h)
+
+    return step, c
+
+
+def plain_step_compiled(
+    weight: Array, column: Array, h: Array, memory: Memory, refuse: Refuse | None
+) -> tuple[Call, Array]:
+    """:func:`plain_step` of a single stream, compiled."""
+    H = len(h)
+    gates = memory.room(5 * H)  # as there
+    c, take = gates[4 * H :], compiled_step(memory.dtype.char)
+    if refuse is None:
+        return partial(take, weight, column, gates, 0), c
+    I = len(column) - H - 1
+
+    def step() -> None:
+        if not take(weight, column, gates, I):
+            refuse()
 
     return step, c

@@ -1,0 +1,112 @@
+"""One step of one plain LSTM, compiled by Numba: what streams take where it is asked for, or Numba is there already.
+
+A step of NumPy's is eight calls, and at small sizes they are most of its time. Here it is one, and its product reads
+the weights as fast as the second cache gives them.
+
+The interpreter's lock is kept. A step is over before another thread has noticed that it could have had it; and a stream
+that gives it away must wait for it again, which beside a busy thread takes a thousand times as long as the step.
+"""
+
+# Numba infers the types of the step.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from glasscell.core.compiled_loops import TANH
+from glasscell.core.engines import EngineName
+from glasscell.core.typing import Array
+
+LARGE = 1 << 21  # bytes of weights: beyond, memory sets the pace, and BLAS on two cores reads it faster
+
+Step = Callable[[Array, Array, Array, int], bool]
+
+
+def chosen(name: EngineName | None, weight: Array) -> bool:
+    """Whether this step is taken: where it is asked for, or unasked where it is faster and Numba has been imported."""
+    if name is None:  # importing Numba takes longer than many thousand steps
+        return "numba" in sys.modules and weight.nbytes <= LARGE
+    return name == "numba"
+
+
+@cache
+def compiled_step(char: str) -> Step:
+    """The step, compiled for a dtype, given by its char, or read from disk; see :func:`step_of`."""
+    import numba  # noqa: PLC0415 - takes a third of a second
+
+    dtype = np.dtype(char)
+    number: Any = numba.from_dtype(dtype)
+    vector, matrix = numba.types.Array(number, 1, "C"), numba.types.Array(number, 2, "C", readonly=True)
+    signature = numba.boolean(matrix, vector, vector, numba.intp)
+    step: Step = numba.njit(
+        signature,
+        cache=True,
+        error_model="numpy",  # with a check for division by 0 LLVM would not vectorise
+        fastmath={"contract"},  # a·b + c may be one instruction; all else is as IEEE says, NaN and infinities too
+    )(step_of(dtype))
+    return step
+
+
+def step_of(dtype: np.dtype[np.floating]) -> Step:
+    """The step as a function of Python.
+
+    Its arguments are the halved kernel (K, 4H) with the rows x, bias, h, see :mod:`glasscell.stream.plain`; the column
+    [x; 1; h] (K,); the gates i f o g and the cell state, one behind the other, (5H,); and how many of the first numbers
+    of the column may not be finite. If one of them is not, it returns False, and h and the cell state stay; else they
+    become those of the next step.
+    """
+    # Numba's cache on disk knows a function by its code and by what it encloses: by these numbers, too.
+    real = dtype.type
+    edge, *coefficients = TANH[dtype.name]
+    limit, zero, half, one = real(edge), real(0), real(0.5), real(1)
+    numerator, denominator = (tuple(map(real, of)) for of in coefficients)
+
+    def step(weight, column, gates, unsure):
+        def tanh(x):
+            x = limit if x > limit else x  # noqa: FURB136 - min and max would lose NaN
+            x = -limit if x < -limit else x  # noqa: FURB136
+            square = x * x
+            p, q = numerator[0], denominator[0]
+            for k in range(1, len(numerator)):
+                p = p * square + numerator[k]
+            for k in range(1, len(denominator)):
+                q = q * square + denominator[k]
+            y = x * p / q
+            y = one if y > one else y  # noqa: FURB136
+            return -one if y < -one else y  # noqa: FURB136
+
+        K, H = len(column), len(gates) // 5
+        z, h = gates[: 4 * H], column[K - H :]
+        for j in range(len(z)):
+            z[j] = zero
+        for k in range(K % 4):
+            x, w = column[k], weight[k]
+            for j in range(len(z)):
+                z[j] += x * w[j]
+        for k in range(K % 4, K, 4):  # four rows at a time, so that z is read and written a fourth as often
+            x0, x1, x2, x3 = column[k], column[k + 1], column[k + 2], column[k + 3]
+            w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+            for j in range(len(z)):
+                z[j] += (x0 * w0[j] + x1 * w1[j]) + (x2 * w2[j] + x3 * w3[j])
+        if z[0] - z[0] != zero:  # a NaN or infinite input is in every sum, even times 0. So one of them tells
+            for k in range(unsure):
+                if column[k] - column[k] != zero:
+                    return False
+        # Short loops: LLVM vectorises only what needs few checks for overlap.
+        i_f_o, i, f, o = gates[: 3 * H], gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
+        g, c = gates[3 * H : 4 * H], gates[4 * H :]
+        for k in range(len(i_f_o)):
+            i_f_o[k] = half * tanh(i_f_o[k]) + half
+        for k in range(len(g)):
+            g[k] = tanh(g[k])
+        for k in range(len(g)):
+            c[k] = i[k] * g[k] + f[k] * c[k]
+        for k in range(len(g)):
+            h[k] = o[k] * tanh(c[k])
+        return True
+
+    return step

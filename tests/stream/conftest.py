@@ -1,0 +1,19 @@
+"""What the tests of streams share: every law holds for both engines."""
+
+import os
+from importlib.util import find_spec
+
+import pytest
+
+from glasscell.core import compiled_step
+
+
+@pytest.fixture(params=["numpy", "numba"], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine of all single streams that the test makes, unless their model names one."""
+    if request.param == "numba" and find_spec("numba") is None:
+        if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
+            pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
+        pytest.skip('Numba is not installed: pip install "glasscell[jit]"')
+    monkeypatch.setattr(compiled_step, "chosen", lambda name, _: (name or request.param) == "numba")
+    return request.param
