@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell.bench import children, cold, jax, memory, onnx_runtime, ours, pytorch
+from glasscell.bench.engines import engines
 from glasscell.bench.entrants import check_same, distance
 from glasscell.bench.shapes import Shape
 from glasscell.bench.side_by_side import STEPS, UPDATES
@@ -62,12 +63,14 @@ def test_a_stream(peer):
         np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-6)
 
 
-@pytest.mark.skipif(bool(ours.can_stream()), reason=ours.can_stream())
-def test_our_stream():
+def test_our_streams():
     work = work_of(Shape(3, 6, 1, 1))
     expected = LSTM.from_torch(work.of_lstm()).forward(np.repeat(work.x[0], STEPS, axis=0))[0]
-    for entrant in ours.streaming(work, STEPS):
+    entrants = list(ours.streaming(work, STEPS))
+    assert {entrant.side for entrant in entrants} == engines().options.keys()
+    for entrant in entrants:
         np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-6)
+    assert len({id(entrant.run()) for entrant in entrants}) == len(engines().options)  # each its own stream
 
 
 @pytest.mark.parametrize("name", ["PyTorch", "ONNX Runtime"])

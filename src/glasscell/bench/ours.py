@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -103,15 +102,10 @@ def forward(work: Work) -> Iterator[Entrant]:
 
 
 def streaming(work: Work, steps: int) -> Iterator[Entrant]:
-    """One step of one stream."""
-    lstm = LSTM.from_torch(work.of_lstm())
-    stream = lstm.stream()
+    """One step of one stream, with every engine."""
     x = work.x[0, 0]
-    answer = {"outputs": np.array([np.array(stream.push(x)).ravel() for _ in range(steps)])}
-    for setting, during in threads.of_blas():
-        yield Entrant(OURS, setting, lambda: stream.push(x), answer, during)
-
-
-def can_stream() -> str:
-    """Why there is no stream, or nothing if there is."""
-    return "" if find_spec("glasscell.stream") else "there is no stream in this version"
+    for side, options in engines().options.items():
+        push = partial(LSTM.from_torch(work.of_lstm(), **options).stream().push, x)
+        answer = {"outputs": np.array([push().copy() for _ in range(steps)])}
+        for setting, during in threads.of_blas():
+            yield Entrant(side, setting, push, answer, during)

@@ -62,13 +62,8 @@ def _race(
     peers: dict[str, tuple[str, Make]],
 ) -> Race:
     absent = {name: why for name, (why, _) in peers.items() if why}
-    if kind == "streaming":
-        why = ours.can_stream()
-        absent |= {"Glasscell": why} if why else {}
-    else:
-        absent |= engines().absent
-        why = ""
-    makers = [*([] if why else [make_ours]), *(make for not_here, make in peers.values() if not not_here)]
+    absent |= engines().absent
+    makers = [make_ours, *(make for not_here, make in peers.values() if not not_here)]
     rows = []
     for shape in shapes:
         what = f"H = {shape.H}" if kind == "streaming" else str(shape)
