@@ -1,9 +1,10 @@
 """A long run of one stream: does its memory grow, and does its state drift from what ``forward`` computes?
 
     python benchmarks/soak.py --steps 10000000
+    python benchmarks/soak.py --engine numba
 
-Beside the stream ``forward`` computes the same inputs in chunks, from its own state, in float32; every chunk the
-outputs and states of both are compared. Exits with 1 if they differ by more than 1e-4, or memory has grown.
+Beside the stream NumPy's ``forward`` computes the same inputs in chunks, from its own state, in float32; every chunk
+the outputs and states of both are compared. Exits with 1 if they differ by more than 1e-4, or memory has grown.
 """
 
 import argparse
@@ -38,9 +39,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000_000)
     parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--engine", choices=["numpy", "numba"], default="numpy")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    model = gc.Sequential([gc.LSTM(8, arguments.hidden), gc.Linear(arguments.hidden, 4)])
+    H, readout = arguments.hidden, gc.Linear(arguments.hidden, 4)
+    model, reference = (gc.Sequential([gc.LSTM(8, H, engine=name), readout]) for name in (arguments.engine, "numpy"))
     stream, states = model.stream(), None
     push, out = stream.push, np.empty((CHUNK, 4), np.float32)
     done, worst, seconds = 0, 0.0, 0.0
@@ -52,7 +55,7 @@ def main() -> int:
             out[k] = push(row)
         seconds += time.perf_counter() - begin
         done += CHUNK
-        expected, states, _ = model.forward(x, states)
+        expected, states, _ = reference.forward(x, states)
         of_states = [furthest(a, b) for a, b in zip(LSTMState(*stream.state[0]), states[0], strict=True)]
         worst = max(worst, furthest(out, expected), *of_states)
         last = resident()
@@ -66,7 +69,7 @@ def main() -> int:
         push(row)
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    print(f"{done:,} steps of {stream}")
+    print(f"{done:,} steps of {stream}, engine {arguments.engine!r}")
     print(f"  {seconds / done * 1e6:.2f} µs a step, with the copy of its outputs")
     print(f"  outputs and states: at most {worst:.1e} from forward (bar {DRIFT:.0e})")
     print(f"  memory of the process: {start / 2**20:.1f} MB after {SETTLED:,} steps, {last / 2**20:.1f} MB at the end")

@@ -440,7 +440,8 @@ class LSTM:
         Parameters
         ----------
         batch : int, optional
-            n independent streams, that step together; without it one, whose arrays have no batch axis.
+            n independent streams, that step together; without it one, whose arrays have no batch axis: of a plain
+            LSTM with ``engine="numba"`` its step is compiled.
 
         Raises
         ------
