@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.core.compiled_loops import TANH
+from glasscell.core.compiled.formulas import TANH
 from glasscell.core.engines import EngineName
 from glasscell.core.typing import Array
 
