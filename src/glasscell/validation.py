@@ -138,7 +138,7 @@ def from_columns(columns: Array, *, single: bool) -> Array:
     if single:
         return columns[:, :, 0].copy()
     given = columns.transpose(2, 0, 1)
-    if columns.nbytes <= BLOCK_BYTES:
+    if columns.nbytes <= BLOCK_BYTES or given.flags.c_contiguous:
         return given.copy()
     sequences = np.empty(given.shape, columns.dtype)
     T, features, B = columns.shape
