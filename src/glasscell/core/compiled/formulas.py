@@ -79,7 +79,7 @@ def _sigmoid(tanh: Function, z: Vector) -> Vector:
 def gates(tanh: Function, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector) -> Vectors:
     """The step of :func:`glasscell.core.cell.step` but its product: i, f, o, g, i∘g, f∘c_prev, c, tanh c, h."""
     i, f, o, g = _sigmoid(tanh, z_i), _sigmoid(tanh, z_f), _sigmoid(tanh, z_o), tanh(z_g)
-    ig, fc = i * g, f * c_prev
+    ig, fc = i.times(g), f.times(c_prev)  # so that c is the same, whether they are kept or not
     c = ig + fc
     tanh_c = tanh(c)
     return i, f, o, g, ig, fc, c, tanh_c, o * tanh_c
