@@ -53,12 +53,7 @@ def loops(char: str) -> Loops:
     lanes = width // dtype.itemsize
     names = {"__name__": __name__, "ZERO": dtype.type(0), "LANES": lanes, "ROWS": rows, "STEPS": STEPS}
     names |= _of_vectors(dtype, lanes, rows)
-    jit: Any = partial(
-        numba.njit,
-        nogil=True,
-        error_model="numpy",
-        fastmath={"contract"},  # a·b + c may be one instruction; all else is as IEEE says, NaN and infinities too
-    )
+    jit: Any = partial(numba.njit, nogil=True, error_model="numpy")
     stamp = _stamp()
 
     def compiled(function: Loop, *dimensions: int, flag: bool = False) -> Loop:

@@ -4,7 +4,8 @@ LLVM vectorises a loop over many arrays only if it can show that they do not ove
 result in registers. Here both is said outright. What is made are functions for compiled code, with one body for a
 vector: :func:`tile` for products, :func:`elementwise` for formulas, which are written in Python on :class:`Vector`.
 
-In all of them arrays may have gaps between rows, but the numbers of a row are side by side.
+In all of them arrays may have gaps between rows, but the numbers of a row are side by side. a·b + c may be one
+instruction ("contract"); all else is as IEEE says, NaN and infinities too.
 """
 
 # Numba's own parts, which do the work here, have no annotations.
