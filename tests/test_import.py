@@ -166,6 +166,6 @@ def test_only_numpy_and_the_standard_library_are_needed_to_import(module):
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     packages = {name.split(".")[0] for name in names}
     about = {"onnx"} if module.startswith("glasscell.convert.onnx.") else set()  # these are about it, and imported late
-    about |= {"numba", "llvmlite"} if module.startswith("glasscell.core.compiled") else set()
+    about |= {"numba", "llvmlite"} if module.startswith("glasscell.core.compiled.") else set()
     about |= {"threadpoolctl"} if module == "glasscell.core.threads" else set()
     assert packages - sys.stdlib_module_names <= {"numpy", "glasscell"} | about
