@@ -15,7 +15,7 @@ import pytest
 
 from glasscell.core import compiled, inference, lstm
 from glasscell.core.buffers import Buffers
-from glasscell.core.compiled import team
+from glasscell.core.compiled import keeping, team
 
 if not compiled.available():
     if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
@@ -260,3 +260,33 @@ def test_numba_is_not_imported_until_it_is_needed():
         "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypatch):
+    import numba
+
+    asked, njit = [], numba.njit
+
+    def without_a_folder(*args, cache=False, **options):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function 'double': no locator available for file")
+        return njit(*args, **options)
+
+    monkeypatch.setattr(numba, "njit", without_a_folder)
+    assert keeping.compiled(lambda x: x + x, numba.int64(numba.int64))(21) == 42
+    assert asked == [True, False]
+
+
+def test_what_is_kept_on_disk_is_another_file_when_the_code_is_another(monkeypatch):
+    import numba
+
+    names = set()
+    for stamp in ("a", "b", "b"):
+        monkeypatch.setattr(keeping, "_stamp", lambda stamp=stamp: stamp)
+        names.add(keeping.compiled(abs_of, numba.float64(numba.float64)).__name__)
+    assert names == {"abs_of_a", "abs_of_b"}
+
+
+def abs_of(x):
+    return abs(x)

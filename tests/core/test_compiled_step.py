@@ -8,7 +8,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from glasscell.core import compiled_step
+from glasscell.core import engines
+from glasscell.core.compiled import step as compiled_step
 
 BOUNDS = [(np.float32, 1e-6), (np.float64, 1e-12)]
 
@@ -53,20 +54,20 @@ def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
 def test_what_is_asked_for_is_taken_and_else_what_is_faster(monkeypatch):
     small, large = (np.zeros((n, 4 * n), np.float32) for n in (64, 512))
     monkeypatch.setitem(sys.modules, "numba", sys)
-    assert compiled_step.chosen(None, small)
-    assert not compiled_step.chosen(None, large)  # BLAS has several cores
+    assert engines.compiles_steps(None, small)
+    assert not engines.compiles_steps(None, large)  # BLAS has several cores
     for weight in (small, large):
-        assert compiled_step.chosen("numba", weight)
-        assert not compiled_step.chosen("numpy", weight)
+        assert engines.compiles_steps("numba", weight)
+        assert not engines.compiles_steps("numpy", weight)
     monkeypatch.delitem(sys.modules, "numba")
-    assert not compiled_step.chosen(None, small)
+    assert not engines.compiles_steps(None, small)
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason='pip install "glasscell[jit]"')
 def test_the_step_is_compiled_once_and_kept_on_disk(tmp_path):
     code = """if True:
         import numpy as np
-        from glasscell.core.compiled_step import compiled_step
+        from glasscell.core.compiled.step import compiled_step
         print(sum(compiled_step("f").stats.cache_hits.values()), end="")"""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     runs = [

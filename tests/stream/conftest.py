@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from glasscell.core import compiled_step
+from glasscell.core import engines
 
 
 @pytest.fixture(params=["numpy", "numba"], autouse=True)
@@ -15,5 +15,5 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
             pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
         pytest.skip('Numba is not installed: pip install "glasscell[jit]"')
-    monkeypatch.setattr(compiled_step, "chosen", lambda name, _: (name or request.param) == "numba")
+    monkeypatch.setattr(engines, "compiles_steps", lambda name, _: (name or request.param) == "numba")
     return request.param

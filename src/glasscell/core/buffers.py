@@ -8,7 +8,7 @@ import numpy as np
 
 from glasscell.core.typing import Array
 
-LINE = 64  # bytes of a line of the cache
+LINE, SMALL = 64, 1 << 15  # bytes: of a line of the cache, and what is not worth looking for one
 
 Steps: TypeAlias = list[tuple[Array, ...]]
 
@@ -53,8 +53,13 @@ class Buffers:
 
 
 def _on_a_line(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Memory that begins with a line of the cache: else each vector that is loaded or stored lies in two."""
+    """Memory that begins with a line of the cache: else each vector that is loaded or stored lies in two.
+
+    Not where there is little of it: to find the line takes a microsecond.
+    """
     size = prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
     memory = np.empty(size + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     array: Array = memory[start : start + size].view(dtype).reshape(shape)

@@ -18,6 +18,8 @@ from glasscell.core.typing import Array
 
 EngineName = Literal["numpy", "numba"]
 
+LARGE = 1 << 21  # bytes of a step's weights: beyond, memory sets the pace, and BLAS on several cores reads it faster
+
 
 class Engine(Protocol):
     """What an engine can do; see :mod:`glasscell.core.lstm` and :mod:`glasscell.core.inference`."""
@@ -87,6 +89,11 @@ def chosen(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.f
 def chosen_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
     """Likewise; but importing Numba takes longer than most answers: used unasked only where that has been done."""
     return NUMPY if name is None and "numba" not in sys.modules else chosen(name, I, H, B, dtype)
+
+
+def compiles_steps(name: EngineName | None, weight: Array) -> bool:
+    """Whether a stream's steps run through Numba: likewise, and unasked only where that is faster."""
+    return compiles(name) and (name == "numba" or weight.nbytes <= LARGE)
 
 
 def compiles(name: EngineName | None) -> bool:

@@ -6,7 +6,7 @@ that they read or write exists from then on, so that a push allocates none.
 - :mod:`~glasscell.stream.door`: what the user holds
 - :mod:`~glasscell.stream.parts`: from each kind of layer to its calls, and which kinds have none
 - :mod:`~glasscell.stream.plain`, :mod:`~glasscell.stream.general`: the calls of an LSTM; the one call that Numba makes
-  of a plain one is :mod:`glasscell.core.compiled_step`
+  of a plain one is :mod:`glasscell.core.compiled.step`
 - :mod:`~glasscell.stream.functions`: those of activations and of normalisation
 - :mod:`~glasscell.stream.memory`: where the layers' columns lie
 - :mod:`~glasscell.stream.identity`: which model a saved state belongs to

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from glasscell.core import compiled_step
+from glasscell.core import engines
 from glasscell.core.activations import activation
 from glasscell.core.typing import Array
 from glasscell.stream.functions import activate, oriented, product, softmax
@@ -102,7 +102,7 @@ class LSTMPart:
         self.kernels = [oriented(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
         engine = layer.execution.engine
         self.plain_steps = [
-            plain_step_compiled if single and compiled_step.chosen(engine, W) else plain_step for W in self.kernels
+            plain_step_compiled if single and engines.compiles_steps(engine, W) else plain_step for W in self.kernels
         ]
 
     @staticmethod

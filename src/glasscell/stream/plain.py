@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 
-from glasscell.core.compiled_step import compiled_step
 from glasscell.core.typing import Array
 from glasscell.stream.memory import Call, Memory
 
@@ -66,6 +65,8 @@ def plain_step_compiled(
     weight: Array, column: Array, h: Array, memory: Memory, refuse: Refuse | None
 ) -> tuple[Call, Array]:
     """:func:`plain_step` of a single stream, compiled."""
+    from glasscell.core.compiled.step import compiled_step  # noqa: PLC0415 - where Numba is
+
     H = len(h)
     gates = memory.room(5 * H)  # as there
     c, take = gates[4 * H :], compiled_step(memory.dtype.char)

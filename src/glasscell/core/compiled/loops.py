@@ -13,14 +13,12 @@ A gate of a step is (H, b), or one long row (1, H·b) where these are all sequen
 
 from collections.abc import Callable
 from functools import cache, partial
-from hashlib import sha256
-from pathlib import Path
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from glasscell.core.compiled import formulas, vectors
+from glasscell.core.compiled.keeping import compiled
 
 STEPS = 64  # of one sequence, whose products are made together
 
@@ -53,31 +51,26 @@ def loops(char: str) -> Loops:
     lanes = width // dtype.itemsize
     names = {"__name__": __name__, "ZERO": dtype.type(0), "LANES": lanes, "ROWS": rows, "STEPS": STEPS}
     names |= _of_vectors(dtype, lanes, rows)
-    jit: Any = partial(numba.njit, nogil=True, error_model="numpy")
-    stamp = _stamp()
 
-    def compiled(function: Loop, *dimensions: int, flag: bool = False) -> Loop:
+    def of(function: Loop, *dimensions: int, flag: bool = False) -> Loop:
         """Of arrays of so many dimensions, negative if they are only read, whose rows may have gaps; and a flag."""
         kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), "A", readonly=n < 0) for n in dimensions]
-        signature = [numba.void(*kinds, *[numba.boolean] * flag)] if kinds else []
-        name = f"{function.__name__}_{stamp}"
-        code = function.__code__.replace(co_name=name, co_qualname=name)
-        loop: Loop = jit(*signature, cache=bool(kinds))(FunctionType(code, names, name))
+        loop: Loop = compiled(function, numba.void(*kinds, *[numba.boolean] * flag), names)
         return loop
 
     for function in (_transpose, _copy, _zero):
-        names[function.__name__] = compiled(function)
-    names["_product"] = compiled(_product, -3, -2, 2)
-    names["_products"] = compiled(_products, -3, -2, 2, flag=True)
-    names["_product_of_row"] = compiled(_product_of_row, -3, -2, 2, flag=True)
+        names[function.__name__] = compiled(function, names=names)
+    names["_product"] = of(_product, -3, -2, 2)
+    names["_products"] = of(_products, -3, -2, 2, flag=True)
+    names["_product_of_row"] = of(_product_of_row, -3, -2, 2, flag=True)
     return Loops(
-        compiled(_pack, -2, 3),
-        compiled(_forward, -3, 3, 3, 4, 4, 3),
-        compiled(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
-        compiled(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 3, 4, 2),
-        compiled(_forward_of_one, -2, 2, 3, 2, 4, 4, 3),
-        compiled(_outputs_of_one, -2, 2, -3, 3, 2, 4, 2),
-        compiled(_backward_of_one, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
+        of(_pack, -2, 3),
+        of(_forward, -3, 3, 3, 4, 4, 3),
+        of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
+        of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 3, 4, 2),
+        of(_forward_of_one, -2, 2, 3, 2, 4, 4, 3),
+        of(_outputs_of_one, -2, 2, -3, 3, 2, 4, 2),
+        of(_backward_of_one, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
         lanes,
         rows,
     )
@@ -88,10 +81,9 @@ def waiting() -> Callable[[Any, int, int], bool]:
     """:func:`_wait`, compiled."""
     import numba  # noqa: PLC0415
 
-    names = {"__name__": __name__, "_look_at": vectors.look()}
     signature = numba.boolean(numba.int64[::1], numba.int64, numba.intp)
-    wait: Callable[[Any, int, int], bool] = numba.njit(signature, nogil=True)(
-        FunctionType(_wait.__code__, names, _wait.__name__)
+    wait: Callable[[Any, int, int], bool] = compiled(
+        _wait, signature, {"__name__": __name__, "_look_at": vectors.look()}
     )
     return wait
 
@@ -119,12 +111,6 @@ def _of_vectors(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str
         for masked in (False, True)
     }
     return of_formulas | of_packed | of_rows
-
-
-def _stamp() -> str:
-    """Another one when a file of this room changes: Numba's cache on disk knows the file of the function alone."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def _forward(W, u, z, gates, products, tanh_c):

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from glasscell.core.compiled.keeping import compiled
+
 Update = Callable[..., None]
 
 
@@ -25,8 +27,7 @@ def adam(char: str) -> Update:
     number: Any = numba.from_dtype(np.dtype(char))
     changes, given = (numba.types.Array(number, 1, "C", readonly=readonly) for readonly in (False, True))
     signature = numba.void(changes, given, changes, changes, *[number] * 4)
-    jit: Any = numba.njit(signature, nogil=True, error_model="numpy", cache=True)
-    update: Update = jit(_adam)
+    update: Update = compiled(_adam, signature)
     return update
 
 

@@ -10,7 +10,6 @@ that gives it away must wait for it again, which beside a busy thread takes a th
 # Numba infers the types of the step.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -18,19 +17,10 @@ from typing import Any
 import numpy as np
 
 from glasscell.core.compiled.formulas import TANH
-from glasscell.core.engines import EngineName
+from glasscell.core.compiled.keeping import compiled
 from glasscell.core.typing import Array
 
-LARGE = 1 << 21  # bytes of weights: beyond, memory sets the pace, and BLAS on two cores reads it faster
-
 Step = Callable[[Array, Array, Array, int], bool]
-
-
-def chosen(name: EngineName | None, weight: Array) -> bool:
-    """Whether this step is taken: where it is asked for, or unasked where it is faster and Numba has been imported."""
-    if name is None:  # importing Numba takes longer than many thousand steps
-        return "numba" in sys.modules and weight.nbytes <= LARGE
-    return name == "numba"
 
 
 @cache
@@ -42,12 +32,7 @@ def compiled_step(char: str) -> Step:
     number: Any = numba.from_dtype(dtype)
     vector, matrix = numba.types.Array(number, 1, "C"), numba.types.Array(number, 2, "C", readonly=True)
     signature = numba.boolean(matrix, vector, vector, numba.intp)
-    step: Step = numba.njit(
-        signature,
-        cache=True,
-        error_model="numpy",  # with a check for division by 0 LLVM would not vectorise
-        fastmath={"contract"},  # a·b + c may be one instruction; all else is as IEEE says, NaN and infinities too
-    )(step_of(dtype))
+    step: Step = compiled(step_of(dtype), signature, nogil=False, contract=True)
     return step
 
 
@@ -59,7 +44,6 @@ def step_of(dtype: np.dtype[np.floating]) -> Step:
     of the column may not be finite. If one of them is not, it returns False, and h and the cell state stay; else they
     become those of the next step.
     """
-    # Numba's cache on disk knows a function by its code and by what it encloses: by these numbers, too.
     real = dtype.type
     edge, *coefficients = TANH[dtype.name]
     limit, zero, half, one = real(edge), real(0), real(0.5), real(1)
