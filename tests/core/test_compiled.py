@@ -263,8 +263,8 @@ def test_numba_is_not_imported_until_it_is_needed():
 
 
 def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypatch):
-    import numba
 
+    numba = pytest.importorskip("numba")
     asked, njit = [], numba.njit
 
     def without_a_folder(*args, cache=False, **options):
@@ -279,8 +279,7 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypat
 
 
 def test_what_is_kept_on_disk_is_another_file_when_the_code_is_another(monkeypatch):
-    import numba
-
+    numba = pytest.importorskip("numba")
     names = set()
     for stamp in ("a", "b", "b"):
         monkeypatch.setattr(keeping, "_stamp", lambda stamp=stamp: stamp)

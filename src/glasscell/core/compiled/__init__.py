@@ -122,6 +122,7 @@ def outputs(
         z = buffers.take("gates of some steps", (steps, 4 * H), dtype)
         c = np.empty((H, 1), dtype)
         h[0], c[:] = h0, c0
+        kernel = np.ascontiguousarray(kernel)
         run.outputs_of_one(
             kernel,
             W,
@@ -132,7 +133,7 @@ def outputs(
             c.reshape(1, H),
         )
         return Outputs(h[1:], h[-1], c)
-    W = _packed(kernel, "kernel", buffers)
+    W = _packed(np.ascontiguousarray(kernel), "kernel", buffers)
     h = buffers.take("outputs", (T, H, B), dtype)
     final_h, final_c = np.empty((2, H, B), dtype)
     final_h[:], final_c[:] = h0, c0
@@ -174,7 +175,8 @@ def backward(
         return lstm.Gradient(dkernel, dx, dh0, dc0)
 
     run = loops(dtype.char)
-    W_h, W_x = (_packed(W.T, name, buffers) for W, name in ((tape.kernel[:, :H], "W_h"), (tape.kernel[:, H:-1], "W_x")))
+    columns = {"W_h": tape.kernel[:, :H], "W_x": tape.kernel[:, H:-1] if need_dx else tape.kernel[:, :0]}
+    W_h, W_x = (_packed(W, f"{name} transposed", buffers, transposed=True) for name, W in columns.items())
     shares = _shares(T, I, H, B, run.lanes)
     of_shares = [
         dkernel,
@@ -222,11 +224,11 @@ def _views(tape: lstm.Tape, shares: list[Share], buffers: Buffers) -> list[tuple
     return buffers.steps(f"{len(shares)} shares", (tape.columns, tape.gates, tape.tanh_c), views)
 
 
-def _packed(matrix: Array, name: str, buffers: Buffers) -> Array:
-    """A copy that the loops read quicker."""
-    run, (M, K) = loops(matrix.dtype.char), matrix.shape
+def _packed(matrix: Array, name: str, buffers: Buffers, *, transposed: bool = False) -> Array:
+    """A copy of it, or its transpose, that the loops read quicker."""
+    run, (M, K) = loops(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
     packed = buffers.take(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
-    run.pack(matrix, packed)
+    (run.pack_columns if transposed else run.pack)(matrix, packed)
     return packed
 
 

@@ -29,6 +29,7 @@ class Loops(NamedTuple):
     """Functions of this file, compiled for a dtype."""
 
     pack: Loop
+    pack_columns: Loop
     forward: Loop
     outputs: Loop
     backward: Loop
@@ -65,6 +66,7 @@ def loops(char: str) -> Loops:
     names["_product_of_row"] = of(_product_of_row, -3, -2, 2, flag=True)
     return Loops(
         of(_pack, -2, 3),
+        of(_pack_columns, -2, 3),
         of(_forward, -3, 3, 3, 4, 4, 3),
         of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
         of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 3, 4, 2),
@@ -110,7 +112,10 @@ def _of_vectors(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str
         for name, size in {**tiles, "_wide": (1, 8), "_half": (1, 4)}.items()
         for masked in (False, True)
     }
-    return of_formulas | of_packed | of_rows
+    of_transposition = {
+        f"_transposed{'_edge' * masked}_tile": vectors.transposed_tile(lanes, masked=masked) for masked in (False, True)
+    }
+    return of_formulas | of_packed | of_rows | of_transposition
 
 
 def _forward(W, u, z, gates, products, tanh_c):
@@ -288,27 +293,32 @@ def _product_of_row(a, v, z, add):
 
 def _pack(a, packed):
     """Write a (M, K) as (groups, K, rows): so that the rows of a tile lie side by side. The last row fills the rest."""
-    M, K = a.shape
-    groups, _, rows = packed.shape
-    for group in range(groups):
-        for r in range(rows):
-            row = min(group * rows + r, M - 1)
-            for k in range(K):
-                packed[group, k, r] = a[row, k]
+    rows = packed.shape[2]
+    for group in range(len(packed)):
+        own = a[group * rows : (group + 1) * rows]
+        for row in range(0, rows, LANES):
+            for column in range(0, a.shape[1], LANES):
+                _transposed_edge_tile(own, packed[group], row, column)
+
+
+def _pack_columns(a, packed):
+    """The same of aᵀ, a (K, M)."""
+    groups, K, rows = packed.shape
+    for k in range(K):
+        for group in range(groups):
+            for r in range(rows):
+                packed[group, k, r] = a[k, min(group * rows + r, a.shape[1] - 1)]
 
 
 def _transpose(a, z):
-    """Write aᵀ to z: eight rows of a at a time, since memory is written a line of the cache at a time."""
-    last = len(a) // 8 * 8
-    for r in range(0, last, 8):
-        a0, a1, a2, a3, a4, a5, a6, a7 = a[r], a[r + 1], a[r + 2], a[r + 3], a[r + 4], a[r + 5], a[r + 6], a[r + 7]
-        for c in range(a.shape[1]):
-            line = z[c]
-            line[r], line[r + 1], line[r + 2], line[r + 3] = a0[c], a1[c], a2[c], a3[c]
-            line[r + 4], line[r + 5], line[r + 6], line[r + 7] = a4[c], a5[c], a6[c], a7[c]
-    for r in range(last, len(a)):
-        for c in range(a.shape[1]):
-            z[c, r] = a[r, c]
+    """Write aᵀ to z."""
+    M, N = a.shape
+    for column in range(0, N, LANES):
+        for row in range(0, M, LANES):
+            if M - row >= LANES and N - column >= LANES:
+                _transposed_tile(a, z, row, column)
+            else:
+                _transposed_edge_tile(a, z, row, column)
 
 
 def _copy(a, z):

@@ -143,6 +143,10 @@ def _splat(builder: Any, number: Any, lanes: int) -> Any:
     return builder.shuffle_vector(builder.insert_element(nothing, number, ir.IntType(32)(0)), nothing, first)
 
 
+def _least(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
 def _mask(builder: Any, left: Any, lanes: int) -> Any:
     """1 for as many lanes as there are numbers left."""
     from llvmlite import ir  # noqa: PLC0415
@@ -226,11 +230,7 @@ def tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) 
         columns = [builder.add(column, integer(c * lanes)) for c in range(vectors)]
         masks = [_mask(builder, builder.sub(N, c), lanes) if masked else None for c in columns]
         last = builder.sub(M, integer(1))
-
-        def lower(k: Any) -> Any:
-            return builder.select(builder.icmp_signed("<", k, last), k, last)
-
-        tile_rows = [lower(builder.add(row, integer(r))) for r in range(rows)]
+        tile_rows = [_least(builder, builder.add(row, integer(r)), last) for r in range(rows)]
         places = [[builder.add(builder.mul(r, Z.strides[0]), c) for c in columns] for r in tile_rows]
         zero = ir.Constant(Z.vector, [0.0] * lanes)
         sums = [[cgutils.alloca_once_value(builder, zero) for _ in columns] for _ in tile_rows]
@@ -276,6 +276,49 @@ def tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) 
 
     def typed(typing_context: Any, a: Any, v: Any, z: Any, row: Any, column: Any, add: Any) -> Any:  # noqa: ARG001
         return types.void(a, v, z, types.intp, types.intp, types.boolean), generate
+
+    return intrinsic(typed)
+
+
+def transposed_tile(lanes: int, *, masked: bool) -> Any:
+    """A function for compiled code: the square of `lanes` rows and columns of z = aᵀ that comes from a place in a.
+
+    Its arguments are a (M, N), z (N, M or more), and the row and column of the place in a. Rows beyond the last are the
+    last again, columns beyond it are left alone, which only a masked tile can.
+    """
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    halves = (
+        ir.Constant(ir.VectorType(ir.IntType(32), lanes), [k // 2 + start + lanes * (k % 2) for k in range(lanes)])
+        for start in (0, lanes // 2)
+    )
+    low, high = halves  # of two vectors, in turns a number of each
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        A, Z = (
+            _Places(context, builder, kind, value, lanes)
+            for kind, value in zip(signature.args[:2], arguments[:2], strict=True)
+        )
+        row, column = arguments[2:]
+        (M, N), width = A.shape, Z.shape[1]
+        last = builder.sub(M, M.type(1))
+        mask = _mask(builder, builder.sub(N, column), lanes) if masked else None
+        rows = [_least(builder, builder.add(row, M.type(r)), last) for r in range(lanes)]
+        square = [A.load(builder.add(builder.mul(r, A.strides[0]), column), mask) for r in rows]
+        for _ in range(lanes.bit_length() - 1):
+            pairs = list(zip(square[: lanes // 2], square[lanes // 2 :], strict=True))
+            square = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in (low, high)]
+        of_width = _mask(builder, builder.sub(width, row), lanes) if masked else None
+        for c, vector in enumerate(square):
+            place = builder.add(column, N.type(c))
+            with builder.if_then(builder.icmp_signed("<", place, N)):
+                Z.store(vector, builder.add(builder.mul(place, Z.strides[0]), row), of_width)
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, a: Any, z: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
+        return types.void(a, z, types.intp, types.intp), generate
 
     return intrinsic(typed)
 
