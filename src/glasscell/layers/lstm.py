@@ -549,6 +549,6 @@ class LSTM:
 
 def _state_of(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
     """The state from those of each way, (P, B) and (H, B): a copy."""
-    h = np.array([h[:, 0] if single else h.T for h, _ in states])  # np.stack takes thrice as long
-    c = np.array([c[:, 0] if single else c.T for _, c in states])
-    return LSTMState(h, c)
+    h = np.array([h.T for h, _ in states])  # np.stack takes thrice as long
+    c = np.array([c.T for _, c in states])
+    return LSTMState(h[:, 0], c[:, 0]) if single else LSTMState(h, c)

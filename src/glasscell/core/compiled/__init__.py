@@ -71,11 +71,15 @@ class Share(NamedTuple):
         return ..., slice(self.start, self.end)
 
     def rows(self, array: Array, H: int) -> Array:
-        """Its columns of an array (…, parts·H, B), as (…, parts, H, b), or (…, parts, 1, H·b) if that is one block."""
-        *before, rows, B = array.shape
+        """Its columns of an array (…, parts·H, B), or its own array (…, parts·H, b), as (…, parts, r, n).
+
+        That is (…, parts, H, b), or (…, parts, 1, H·b) where it is one block.
+        """
+        *before, rows, columns = array.shape
         if self.whole:
-            return array.reshape(*before, rows // H, 1, H * B)
-        return array.reshape(*before, rows // H, H, B)[self.own]
+            return array.reshape(*before, rows // H, 1, H * columns)
+        by_unit = array.reshape(*before, rows // H, H, columns)
+        return by_unit if columns == self.size else by_unit[self.own]
 
 
 ALL_OF_ONE = Share(0, 1, 1)
@@ -117,38 +121,31 @@ def outputs(
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
     run, steps = loops(dtype.char), max(1, min(T, STEPS))
     if B == 1:
-        W = buffers.take("kernel transposed", kernel.T.shape, kernel.dtype)
+        W = buffers.take("kernel transposed", (H + I + 1, 4 * H), dtype)
         h = buffers.take("outputs", (T + 1, H, 1), dtype)
         z = buffers.take("gates of some steps", (steps, 4 * H), dtype)
         c = np.empty((H, 1), dtype)
         h[0], c[:] = h0, c0
-        kernel = np.ascontiguousarray(kernel)
-        run.outputs_of_one(
-            kernel,
-            W,
-            np.ascontiguousarray(x[None, :, :, 0]),
-            h.reshape(1, T + 1, H),
-            z,
-            z.reshape(steps, 4, 1, H),
-            c.reshape(1, H),
-        )
+        x = np.ascontiguousarray(x.transpose(2, 0, 1))
+        run.outputs_of_one(np.ascontiguousarray(kernel), W, x, h, z, c)
         return Outputs(h[1:], h[-1], c)
     W = _packed(np.ascontiguousarray(kernel), "kernel", buffers)
-    h = buffers.take("outputs", (T, H, B), dtype)
+    x = np.ascontiguousarray(x.transpose(2, 0, 1))  # as most callers have it: then it is no copy
+    y = buffers.take("outputs", (B, T, H), dtype)
     final_h, final_c = np.empty((2, H, B), dtype)
     final_h[:], final_c[:] = h0, c0
-    work = []
+    work, last_h = [], []
     for s in _shares(T, I, H, B, run.lanes):
-        part = buffers.part(f"share from {s.start}")
+        part, own = buffers.part(f"share from {s.start}"), slice(s.start, s.end)
         u = part.take("columns of two steps", (2, H + I + 1, s.size), dtype)
         z = part.take("gates of a step", (4 * H, s.size), dtype)
         u[0, :H], u[:, -1] = final_h[s.own], 1
-        of_step = s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H) if s.whole else z.reshape(4, H, s.size)
-        work.append(partial(run.outputs, W, x[s.own], s.rows(h, H)[:, 0], u, *of_step, s.rows(final_c, H)[0]))
+        views = u, s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H), s.rows(final_c, H)[0]
+        work.append(partial(run.outputs, W, x[own], y[own], *views))
+        last_h.append(u[T % 2, :H])
     together(work)
-    if T:
-        final_h[:] = h[-1]
-    return Outputs(h, final_h, final_c)
+    np.concatenate(last_h, axis=1, out=final_h)
+    return Outputs(y.transpose(1, 2, 0), final_h, final_c)
 
 
 def backward(
@@ -187,10 +184,11 @@ def backward(
         part = buffers.part(f"share from {s.start}")
         steps = max(1, min(T, DEEP // max(1, s.size)))
         dz = part.take("dz", (steps, 4 * H, s.size), dtype)
-        dgates = dz.reshape(steps, 4, 1, H * s.size) if s.whole else dz.reshape(steps, 4, H, s.size)
         u_T = part.take("u_T", (steps * s.size, H + I + 1), dtype)
         gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
-        work.append(partial(run.backward, W_h, W_x, u, *views, *gradients, own_dkernel, dx[s.own], dz, dgates, u_T))
+        work.append(
+            partial(run.backward, W_h, W_x, u, *views, *gradients, own_dkernel, dx[s.own], dz, s.rows(dz, H), u_T)
+        )
     together(work)
     for more in of_shares[1:]:
         dkernel += more

@@ -86,9 +86,9 @@ def gates(tanh: Function, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_
 
 
 def outputs(tanh: Function, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector) -> Vectors:
-    """Of the same only c, and h twice: for the next step, and for the caller."""
+    """Of the same only c and h."""
     *_, c, _, h = gates(tanh, z_i, z_f, z_o, z_g, c_prev)
-    return c, h, h
+    return c, h
 
 
 def gates_backward(

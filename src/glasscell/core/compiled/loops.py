@@ -13,7 +13,7 @@ A gate of a step is (H, b), or one long row (1, H·b) where these are all sequen
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -53,9 +53,10 @@ def loops(char: str) -> Loops:
     names = {"__name__": __name__, "ZERO": dtype.type(0), "LANES": lanes, "ROWS": rows, "STEPS": STEPS}
     names |= _of_vectors(dtype, lanes, rows)
 
-    def of(function: Loop, *dimensions: int, flag: bool = False) -> Loop:
+    def of(function: Loop, *dimensions: int, flag: bool = False, gaps: bool = True) -> Loop:
         """Of arrays of so many dimensions, negative if they are only read, whose rows may have gaps; and a flag."""
-        kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), "A", readonly=n < 0) for n in dimensions]
+        layout: Literal["A", "C"] = "A" if gaps else "C"
+        kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
         loop: Loop = compiled(function, numba.void(*kinds, *[numba.boolean] * flag), names)
         return loop
 
@@ -71,7 +72,7 @@ def loops(char: str) -> Loops:
         of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
         of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 3, 4, 2),
         of(_forward_of_one, -2, 2, 3, 2, 4, 4, 3),
-        of(_outputs_of_one, -2, 2, -3, 3, 2, 4, 2),
+        of(_outputs_of_one, -2, 2, -3, 3, 2, 2, gaps=False),
         of(_backward_of_one, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
         lanes,
         rows,
@@ -130,18 +131,19 @@ def _forward(W, u, z, gates, products, tanh_c):
         _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _outputs(W, x, h, u, u_h, z, gates, c):
-    """W packed, x (T, I, b) in any layout, h (T, r, n), c (r, n); u (2, K, b), of even and odd steps, begins with u_h.
+def _outputs(W, x, y, u, u_h, z, gates, c):
+    """W packed, x (b, T, I), y (b, T, H), u (2, K, b), of even and odd steps, begins with u_h (2, r, n), c (r, n).
 
-    u_h is (2, r, n), and z (4H, b) is the gates of a step (4, r, n).
+    z (4H, b) is the gates of a step (4, r, n). Inputs and outputs lie as those have them who ask without looking back.
     """
-    T, I, _ = x.shape
-    H = len(z) // 4
+    T, I = x.shape[1:]
+    H = y.shape[2]
     for t in range(T):
-        now = u[t % 2]
-        _copy(x[t], now[H : H + I])
+        now, then = u[t % 2], u[(t + 1) % 2]
+        _transpose(x[:, t], now[H : H + I])
         _product(W, now, z)
-        _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2], h[t]))
+        _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2]))
+        _transpose(then[:H], y[:, t])
 
 
 def _backward(
@@ -193,9 +195,10 @@ def _forward_of_one(kernel, W, u, z, gates, products, tanh_c):
             _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _outputs_of_one(kernel, W, x, h, z, gates, c):
-    """The same without a tape: x (1, T, I), h (1, T + 1, H) from the initial one on, z (steps, 4H), or as gates."""
-    T, H, steps = x.shape[1], h.shape[2], len(z)
+def _outputs_of_one(kernel, W, x, h, z, c):
+    """The same without a tape: x (1, T, I), h (T + 1, H, 1) from the initial one on, z (steps, 4H), c (H, 1)."""
+    T, H, steps = x.shape[1], len(c), len(z)
+    hs, cell, gates = h.reshape(1, T + 1, H), c.reshape(1, H), z.reshape(steps, 4, 1, H)
     _transpose(kernel, W)
     for start in range(0, T, steps):
         end = min(T, start + steps)
@@ -204,9 +207,9 @@ def _outputs_of_one(kernel, W, x, h, z, gates, c):
         _products(x[:, start:end], W[H:-1], z[: end - start], True)
         for t in range(start, end):
             k = t - start
-            _product_of_row(h[:, t : t + 1], W[:H], z[k : k + 1], True)
-            h_t = h[0, t + 1 : t + 2]
-            _gates_without_tape((gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], c), (c, h_t, h_t))
+            _product_of_row(hs[:, t : t + 1], W[:H], z[k : k + 1], True)
+            of_gates = gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], cell
+            _gates_without_tape(of_gates, (cell, hs[0, t + 1 : t + 2]))
 
 
 def _backward_of_one(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
