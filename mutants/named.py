@@ -76,11 +76,11 @@ def _swaps() -> list[Bug]:
         order, name = tuple("ifog".translate(str.maketrans(one + other, other + one))), f"{one}↔{other}"
         names = ", ".join(f"z_{gate}" for gate in order)
         rows = ["ifog".index(gate) for gate in order]
-        take = f"kernel.reshape(4, tape.H, -1)[{rows}].reshape(kernel.shape)"
+        take = f"kernel.reshape(4, len(kernel) // 4, -1)[{rows}].reshape(kernel.shape)"
         found += [
             bug(8, f"{name}, page", (CELL, "z_i, z_f, z_o, z_g = np.split", f"{names} = np.split")),
             bug(8, f"{name}, page backward", (CELL, "[dz_i, dz_f, dz_o, dz_g]", f"[{names.replace('z_', 'dz_')}]")),
-            bug(8, f"{name}, fast code", (LSTM, "W = kernel.copy()", f"W = {take}")),
+            bug(8, f"{name}, fast code", (LSTM, "W = kernel.copy(", f"W = {take}.copy(")),
             bug(
                 8,
                 f"{name}, general layer, forward and backward alike",
@@ -100,7 +100,8 @@ BUGS = [
     bug(
         1, "page", (CELL, "dz = np.concatenate([dz_i, dz_f, dz_o, dz_g])", "dz = np.zeros((4 * len(dh), dh.shape[1]))")
     ),
-    bug(1, "fast code, i and f", (LSTM, "multiply(factors_i_f, running_dc, factors_i_f)", "factors_i_f.fill(0)")),
+    bug(1, "fast code, i", (LSTM, "multiply(factors_i, running_dc, factors_i)", "factors_i.fill(0)")),
+    bug(1, "fast code, f", (LSTM, "multiply(factors_f, running_dc, factors_f)", "factors_f.fill(0)")),
     bug(1, "fast code, o and g", (LSTM, "multiply(factors_o_g, dh_dc, factors_o_g)", "factors_o_g.fill(0)")),
     bug(1, "general layer", (BACKPROP, "slopes.dz[t, rows] = dz", "slopes.dz[t, rows] = 0")),
     bug(1, "layer", (WAY, "gradients[full][:] = d[", "_ = d[")),
@@ -175,8 +176,8 @@ BUGS = [
     ),
     bug(4, "general layer", (BACKPROP, "reversed(range(tape.T))", "reversed(range(1, tape.T))"), *ZEROS),
     bug(5, "activation", ("core/activations.py", "0.5 * np.tanh(0.5 * z) + 0.5", "0.5 * np.tanh(z) + 0.5")),
-    bug(5, "fast code", (LSTM, "W[: 3 * tape.H] *= half", "pass")),
-    bug(5, "fast code, two gates of three", (LSTM, "W[: 3 * tape.H] *= half", "W[: 2 * tape.H] *= half")),
+    bug(5, "fast code", (LSTM, "W[: 3 * len(W) // 4] *= ", "_ = ")),
+    bug(5, "fast code, two gates of three", (LSTM, "W[: 3 * len(W) // 4]", "W[: 2 * len(W) // 4]")),
     bug(6, "sign", (INITIALIZATION, "+= sign * forget_bias", "-= sign * forget_bias")),
     bug(6, "sign where gates are coupled", (INITIALIZATION, '("i", -1)', '("i", 1)')),
     bug(6, "size", (INITIALIZATION, "+= sign * forget_bias", "+= 2 * sign * forget_bias")),
@@ -210,7 +211,7 @@ BUGS = [
         (LAYER, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
     bug(10, "between layers, of one direction", (LAYER, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
-    bug(10, "fast code", (LSTM, "product(tape.kernel[:, H:-1].T, dzs, dx[start:end])", "dx[start:end] = 0")),
+    bug(10, "fast code", (LSTM, "product(W_x, dzs, dx[start:end])", "dx[start:end] = 0")),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
     bug(11, "fast code", (LSTM, "multiply(running_dc, f, running_dc)", "pass")),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glasscell.core.buffers import Buffers
+from glasscell.core.lstm import halved
 from glasscell.core.typing import Array
 
 
@@ -32,8 +33,7 @@ def outputs(
     buffers = buffers or Buffers()
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
     half = np.array(0.5, dtype)
-    W = kernel.copy()
-    W[: 3 * H] *= half  # tanh(z/2) for the three sigmoids
+    W = halved(kernel, T, B)
 
     columns = buffers.take("inference columns", (T + 1, H + I + 1, B), dtype)  # slot t: u_t = [h_{t-1}; x_t; 1]
     columns[0, :H] = h0

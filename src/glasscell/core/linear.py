@@ -105,5 +105,9 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
 def _side_by_side(a: Array, name: str, buffers: Buffers) -> Array:
     T, M, B = a.shape
     columns = buffers.take(name, (M, T, B), a.dtype)
-    columns[:] = a.transpose(1, 0, 2)
+    if B > 1 and a.strides[2] == a.itemsize:  # B numbers as one item: a call that moves items, not numbers
+        row = np.dtype((np.void, B * a.itemsize))
+        columns.view(row)[:] = a.view(row).transpose(1, 0, 2)
+    else:
+        columns[:] = a.transpose(1, 0, 2)
     return columns.reshape(M, T * B)

@@ -11,7 +11,7 @@ Why it is fast, in the order of what it saves:
 - **Nothing twice.** The derivatives need no new products: i∘g, f∘c_prev and h = o∘tanh c are kept from the forward
   pass. Factors that do not depend on the incoming gradient are computed for a *block* of steps at a time, sized to stay
   in cache; only what is truly sequential is done step by step.
-- **One product for the weights' gradient** of thousands of columns, not one per step.
+- **One product for the weights' gradient** of a thousand columns, not one per step.
 
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
@@ -28,7 +28,8 @@ from glasscell.core.linear import product, sum_of_outer_products
 from glasscell.core.typing import Array
 
 BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
-COLUMNS = 2048  # of a product for the weights' gradient: to add up products of so many costs little beside them
+COLUMNS = 1024  # of a product for the weights' gradient: to add up products of so many costs little beside them
+NEAR = 1 << 18  # weights that stay in a core's second-level cache
 
 
 class Tape:
@@ -149,8 +150,7 @@ def forward(
     tape.hiddens[0] = h0
     tape.cells[0] = c0
     half = np.array(0.5, tape.dtype)
-    W = kernel.copy()
-    W[: 3 * tape.H] *= half  # tanh(z/2) for the three sigmoids
+    W = halved(kernel, tape.T, tape.B)
 
     dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
     steps = buffers.steps("forward", (tape.columns, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
@@ -164,6 +164,17 @@ def forward(
         tanh(c, tanh_c)
         multiply(o, tanh_c, h)
     return tape
+
+
+def halved(kernel: Array, T: int, B: int) -> Array:
+    """W with tanh(z/2) for the three sigmoids, laid out for the products of T steps.
+
+    With vectors the product is faster column by column; to turn W around pays after some steps, and if it stays near.
+    """
+    by_columns = B == 1 and kernel.shape[1] <= 4 * T and kernel.size <= NEAR
+    W = kernel.copy("F" if by_columns else "C")
+    W[: 3 * len(W) // 4] *= W.dtype.type(0.5)
+    return W
 
 
 def _forward_views(tape: Tape) -> Iterable[tuple[Array, ...]]:
@@ -207,7 +218,9 @@ def backward(
     """
     buffers = buffers or Buffers()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
-    W_h = np.ascontiguousarray(tape.kernel[:, :H].T)  # (H, 4H): a transposed view is slower at every step
+    W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H].T), tape.kernel[:, H:-1].T  # (H, 4H), (I, 4H)
+    if need_dx and B > 1:
+        W_x = np.ascontiguousarray(W_x)  # a transposed view is slower at every step
 
     dkernel = np.zeros_like(tape.kernel)
     dx = buffers.take("dx", (T if need_dx else 0, I, B), dtype)
@@ -231,7 +244,7 @@ def backward(
             _write_factors(tape, block, factors[slots], dc_dh[slots])
             n = block_end - block_start
             dc_block = repeat(None, n) if dc is None else dc[block][::-1]
-            for (dz, factors_i_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
+            for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
                 islice(steps, n), dh[block][::-1], dc_block, strict=True
             ):
                 add(dh_t, from_next, running_dh)
@@ -239,14 +252,15 @@ def backward(
                 add(running_dc, through_h, running_dc)
                 if dc_t is not None:
                     add(running_dc, dc_t, running_dc)
-                multiply(factors_i_f, running_dc, factors_i_f)
+                multiply(factors_i, running_dc, factors_i)
+                multiply(factors_f, running_dc, factors_f)
                 multiply(factors_o_g, dh_dc, factors_o_g)
                 multiply(running_dc, f, running_dc)
                 dot(W_h, dz, from_next)
         dzs = factors[: end - start]
         dkernel += sum_of_outer_products(dzs, tape.u[start:end], buffers)
         if need_dx:
-            product(tape.kernel[:, H:-1].T, dzs, dx[start:end])
+            product(W_x, dzs, dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)
 
 
@@ -258,11 +272,12 @@ def _from_the_end(start: int, end: int, length: int) -> Iterator[tuple[int, int]
 
 def _backward_views(tape: Tape, factors: Array, dc_dh: Array) -> Iterator[tuple[Array, ...]]:
     """From the last step to the first; the steps of every product use the memory of `factors` and `dc_dh`."""
-    by_pair = factors.reshape(len(factors), 2, 2, tape.H, tape.B)  # [i f] and [o g]
+    H = tape.H
+    i, f, o_g = factors[:, :H], factors[:, H : 2 * H], factors[:, 2 * H :].reshape(len(factors), 2, H, tape.B)
     for start, end in _from_the_end(0, tape.T, len(factors)):
         for t in reversed(range(start, end)):
             k = t - start
-            yield factors[k], by_pair[k, 0], by_pair[k, 1], dc_dh[k], tape.f[t]
+            yield factors[k], i[k], f[k], o_g[k], dc_dh[k], tape.f[t]
 
 
 def _write_factors(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
