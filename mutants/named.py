@@ -106,7 +106,7 @@ BUGS = [
     bug(1, "general layer", (BACKPROP, "slopes.dz[t, rows] = dz", "slopes.dz[t, rows] = 0")),
     bug(1, "layer", (WAY, "gradients[full][:] = d[", "_ = d[")),
     bug(2, "page", (CELL, "dW = dz @ u.T", "dW = W + dz @ u.T")),
-    bug(2, "fast code", (LSTM, "dkernel = np.zeros_like(tape.kernel)", "dkernel = tape.kernel.copy()")),
+    bug(2, "fast code", (LSTM, "dkernel = of_these if", "dkernel = tape.kernel + of_these if")),
     bug(
         2,
         "general layer, recurrent weights",
@@ -146,9 +146,9 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "dkernel += sum_of_outer_products(dzs, tape.u[start:end], buffers)",
+            "of_these = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)",
             "u = tape.u[start:end].copy()\n        u[:, :H] = tape.h[start:end]\n"
-            "        dkernel += sum_of_outer_products(dzs, u, buffers)",
+            "        of_these = sum_of_outer_products(dzs[:n], u, buffers)",
         ),
     ),
     bug(
@@ -161,8 +161,8 @@ BUGS = [
         "fast code, gradients of step 1 lost",
         (
             LSTM,
-            "        dkernel += sum_of_outer",
-            "        if not start:\n            dzs[:1] = 0\n        dkernel += sum_of_outer",
+            "        of_these = sum_of_outer",
+            "        if not start:\n            dzs[:1] = 0\n        of_these = sum_of_outer",
         ),
     ),
     bug(
@@ -211,7 +211,7 @@ BUGS = [
         (LAYER, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
     bug(10, "between layers, of one direction", (LAYER, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
-    bug(10, "fast code", (LSTM, "product(W_x, dzs, dx[start:end])", "dx[start:end] = 0")),
+    bug(10, "fast code", (LSTM, "product(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])", "dx[start:end] = 0")),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
     bug(11, "fast code", (LSTM, "multiply(running_dc, f, running_dc)", "pass")),
@@ -265,8 +265,8 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "dkernel = np.zeros_like(tape.kernel)",
-            'dkernel = buffers._arrays.setdefault("dkernel", np.zeros_like(tape.kernel))',
+            "dkernel = of_these if end == T else dkernel + of_these",
+            'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + of_these',
         ),
     ),
     bug(14, "layer", (WAY, "gradients[full][:] = d[", "gradients[full][:] += d[")),

@@ -47,6 +47,17 @@ def test_sum_of_outer_products(T, B, M, N, rng):
     np.testing.assert_allclose(linear.sum_of_outer_products(a, b, Buffers()), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
+@pytest.mark.parametrize("layout", [(1, 0, 2), (2, 0, 1), (0, 2, 1)])
+def test_the_layout_in_memory_changes_nothing(layout, T, B, M, N, rng):
+    """Rows of all steps side by side, sequence by sequence, and what was transposed."""
+    a, b, matrix = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B)), rng.normal(size=(N, M))
+    other = a.transpose(layout).copy().transpose(np.argsort(layout))
+    of_products = linear.sum_of_outer_products(a, b, Buffers())
+    np.testing.assert_allclose(linear.sum_of_outer_products(other, b, Buffers()), of_products, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(linear.product(matrix, other), linear.product(matrix, a), rtol=0, atol=1e-12)
+
+
 def test_used_buffers_change_no_number(rng):
     buffers = Buffers()
     for T, B in [*SIZES, *SIZES[::-1]]:

@@ -69,8 +69,10 @@ def product(matrix: Array, x: Array, out: Array | None = None) -> Array:
         np.dot(x[:, :, 0], matrix.T, out=y[:, :, 0])
     elif I == 1:  # and is slow at this
         np.multiply(matrix, x, out=y)
+    elif T > 1 and x.strides[0] == B * x.itemsize:  # steps lie side by side: one product
+        copy_rows((matrix @ x.transpose(1, 0, 2).reshape(I, T * B)).reshape(O, T, B).transpose(1, 0, 2), y)
     else:
-        np.matmul(matrix, x, out=y)
+        np.matmul(np.ascontiguousarray(matrix), x, out=y)  # a transposed view is slower at every step
     return y
 
 
@@ -98,16 +100,22 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     if B >= NARROW and T * M * N * B <= SMALL_PRODUCT:
         of_steps = np.matmul(a, b.transpose(0, 2, 1), out=buffers.take("of_steps", (T, M, N), a.dtype))
         return np.asarray(of_steps.sum(axis=0))
-    product: Array = np.dot(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T)
-    return product
+    return np.asarray(np.matmul(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T))
 
 
 def _side_by_side(a: Array, name: str, buffers: Buffers) -> Array:
+    """(T, M, B) → (M, T·B): a view if the memory is laid out so, and a copy if not."""
     T, M, B = a.shape
-    columns = buffers.take(name, (M, T, B), a.dtype)
-    if B > 1 and a.strides[2] == a.itemsize:  # B numbers as one item: a call that moves items, not numbers
-        row = np.dtype((np.void, B * a.itemsize))
-        columns.view(row)[:] = a.view(row).transpose(1, 0, 2)
-    else:
-        columns[:] = a.transpose(1, 0, 2)
-    return columns.reshape(M, T * B)
+    rows = a.transpose(1, 0, 2)
+    if T > 1 and a.strides[0] != B * a.itemsize:
+        rows = buffers.take(name, (M, T, B), a.dtype)
+        copy_rows(a, rows.transpose(1, 0, 2))
+    return rows.reshape(M, T * B)
+
+
+def copy_rows(a: Array, out: Array) -> None:
+    """Copy (T, M, B) to another layout; where a row's B numbers lie together, as one item, in half the time."""
+    if a.shape[2] > 1 and a.strides[2] == out.strides[2] == a.itemsize:
+        row = np.dtype((np.void, a.shape[2] * a.itemsize))
+        a, out = a.view(row), out.view(row)
+    out[:] = a

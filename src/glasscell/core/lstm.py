@@ -11,7 +11,7 @@ Why it is fast, in the order of what it saves:
 - **Nothing twice.** The derivatives need no new products: i∘g, f∘c_prev and h = o∘tanh c are kept from the forward
   pass. Factors that do not depend on the incoming gradient are computed for a *block* of steps at a time, sized to stay
   in cache; only what is truly sequential is done step by step.
-- **One product for the weights' gradient** of a thousand columns, not one per step.
+- **One product for the weights' gradient** of thousands of columns, not one per step.
 
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
@@ -24,11 +24,11 @@ from typing import NamedTuple
 import numpy as np
 
 from glasscell.core.buffers import Buffers
-from glasscell.core.linear import product, sum_of_outer_products
+from glasscell.core.linear import copy_rows, product, sum_of_outer_products
 from glasscell.core.typing import Array
 
 BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
-COLUMNS = 1024  # of a product for the weights' gradient: to add up products of so many costs little beside them
+COLUMNS = 1 << 12  # of a product for the weights' gradient: to add up products of so many costs little beside them
 NEAR = 1 << 18  # weights that stay in a core's second-level cache
 
 
@@ -218,11 +218,9 @@ def backward(
     """
     buffers = buffers or Buffers()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
-    W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H].T), tape.kernel[:, H:-1].T  # (H, 4H), (I, 4H)
-    if need_dx and B > 1:
-        W_x = np.ascontiguousarray(W_x)  # a transposed view is slower at every step
+    W_h = np.ascontiguousarray(tape.kernel[:, :H].T)  # (H, 4H): a transposed view is slower at every step
 
-    dkernel = np.zeros_like(tape.kernel)
+    dkernel: Array = np.zeros(tape.kernel.shape, dtype)
     dx = buffers.take("dx", (T if need_dx else 0, I, B), dtype)
     dh_dc = np.empty((2, H, B), dtype)  # the two running gradients, side by side for [o g]
     running_dh, running_dc = dh_dc
@@ -233,16 +231,20 @@ def backward(
 
     length = max(1, min(T, BLOCK_BYTES // max(1, 4 * H * B * dtype.itemsize)))  # of a block
     together = max(1, min(T, -(-COLUMNS // max(1, length * B)) * length))  # blocks, in one product
-    factors = buffers.take("factors", (together, 4 * H, B), dtype)
-    dc_dh = buffers.take("dc_dh", (together, H, B), dtype)
-    views = partial(_backward_views, tape, factors, dc_dh)
+    if B == 1:
+        length = together  # vectors are side by side as they are
+    factors = buffers.take("factors", (length, 4 * H, B), dtype)
+    dc_dh = buffers.take("dc_dh", (length, H, B), dtype)
+    dzs = factors  # side by side where there are more of them, for the products after the steps
+    if length < together:
+        dzs = buffers.take("dzs", (4 * H, together, B), dtype).transpose(1, 0, 2)
+    views = partial(_backward_views, tape, factors, dc_dh, together)
     steps = iter(buffers.steps("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
     for start, end in _from_the_end(0, T, together):
         for block_start, block_end in _from_the_end(start, end, length):
-            block, slots = slice(block_start, block_end), slice(block_start - start, block_end - start)
-            _write_factors(tape, block, factors[slots], dc_dh[slots])
-            n = block_end - block_start
+            block, n = slice(block_start, block_end), block_end - block_start
+            _write_factors(tape, block, factors[:n], dc_dh[:n])
             dc_block = repeat(None, n) if dc is None else dc[block][::-1]
             for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
                 islice(steps, n), dh[block][::-1], dc_block, strict=True
@@ -257,10 +259,13 @@ def backward(
                 multiply(factors_o_g, dh_dc, factors_o_g)
                 multiply(running_dc, f, running_dc)
                 dot(W_h, dz, from_next)
-        dzs = factors[: end - start]
-        dkernel += sum_of_outer_products(dzs, tape.u[start:end], buffers)
+            if length < together:
+                copy_rows(factors[:n], dzs[block_start - start : block_end - start])
+        n = end - start
+        of_these = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)
+        dkernel = of_these if end == T else dkernel + of_these
         if need_dx:
-            product(W_x, dzs, dx[start:end])
+            product(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)
 
 
@@ -270,14 +275,15 @@ def _from_the_end(start: int, end: int, length: int) -> Iterator[tuple[int, int]
         yield max(start, stop - length), stop
 
 
-def _backward_views(tape: Tape, factors: Array, dc_dh: Array) -> Iterator[tuple[Array, ...]]:
-    """From the last step to the first; the steps of every product use the memory of `factors` and `dc_dh`."""
+def _backward_views(tape: Tape, factors: Array, dc_dh: Array, together: int) -> Iterator[tuple[Array, ...]]:
+    """From the last step to the first; the steps of every block use the memory of `factors` and `dc_dh`."""
     H = tape.H
     i, f, o_g = factors[:, :H], factors[:, H : 2 * H], factors[:, 2 * H :].reshape(len(factors), 2, H, tape.B)
-    for start, end in _from_the_end(0, tape.T, len(factors)):
-        for t in reversed(range(start, end)):
-            k = t - start
-            yield factors[k], i[k], f[k], o_g[k], dc_dh[k], tape.f[t]
+    for start, end in _from_the_end(0, tape.T, together):
+        for block_start, block_end in _from_the_end(start, end, len(factors)):
+            for t in reversed(range(block_start, block_end)):
+                k = t - block_start
+                yield factors[k], i[k], f[k], o_g[k], dc_dh[k], tape.f[t]
 
 
 def _write_factors(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
