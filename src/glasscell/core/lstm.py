@@ -28,7 +28,7 @@ from glasscell.core.linear import copy_rows, product, sum_of_outer_products
 from glasscell.core.typing import Array
 
 BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
-COLUMNS = 1 << 12  # of a product for the weights' gradient: to add up products of so many costs little beside them
+COLUMNS = 1 << 10  # of a product for the weights' gradient: to add up products of so many costs little beside them
 NEAR = 1 << 18  # weights that stay in a core's second-level cache
 
 
@@ -230,7 +230,8 @@ def backward(
     running_dc[:] = dc_T
 
     length = max(1, min(T, BLOCK_BYTES // max(1, 4 * H * B * dtype.itemsize)))  # of a block
-    together = max(1, min(T, -(-COLUMNS // max(1, length * B)) * length))  # blocks, in one product
+    columns = COLUMNS if tape.kernel.size <= NEAR else 4 * COLUMNS  # few additions where they reach far
+    together = max(1, min(T, -(-columns // max(1, length * B)) * length))  # blocks, in one product
     if B == 1:
         length = together  # vectors are side by side as they are
     factors = buffers.take("factors", (length, 4 * H, B), dtype)
