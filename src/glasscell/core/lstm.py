@@ -4,14 +4,16 @@ Why it is fast, in the order of what it saves:
 
 - **Few calls.** At small sizes a step costs what its calls cost. One matrix W acts on [h; x; 1]: there is no second
   product and no bias to add; one tanh serves all four gates, since σ(z) = ½ tanh(z/2) + ½ and the inner ½ is folded
-  into the rows of W once per call. Forward: one product and seven elementwise calls a step; backward: one and six.
+  into the rows of W once per call. Forward and backward: one product and seven elementwise calls a step, each of arrays
+  of one shape without gaps: NumPy takes 0.2 µs for such a call, and three times that for one that has to broadcast.
 - **Contiguous blocks.** Columns are sequences of the batch, rows are units, so a gate is one block of memory, and gates
   that are treated alike lie side by side. c_prev stands right behind g, so [i f] ∘ [g c_prev] is one call, and its
   result [i∘g  f∘c_prev] stands right before h in memory, where the backward pass wants it.
 - **Nothing twice.** The derivatives need no new products: i∘g, f∘c_prev and h = o∘tanh c are kept from the forward
   pass. Factors that do not depend on the incoming gradient are computed for a *block* of steps at a time, sized to stay
   in cache; only what is truly sequential is done step by step.
-- **One product for the weights' gradient** of thousands of columns, not one per step.
+- **One product for the weights' gradient** of a thousand columns, not one per step; they are laid side by side while
+  they are in cache.
 
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
