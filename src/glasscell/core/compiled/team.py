@@ -15,7 +15,7 @@ import numpy as np
 
 from glasscell.core.compiled.loops import waiting
 
-PATIENCE = 4000  # looks, some tenths of a millisecond in all
+PATIENCE = 40_000  # looks: about a millisecond
 LINE = 8  # numbers of a line of the cache
 
 Work = Callable[[], object]
