@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell.core import linear, losses, lstm, normalization, optimizers, parameters, sequences, variants
+from glasscell.core import linear, losses, lstm, normalization, optimizers, parameters, pieces, sequences, variants
 from glasscell.core.buffers import Buffers
 from glasscell.core.variants import Noise, Variant
 from glasscell.layers import LSTM
@@ -151,7 +151,7 @@ def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
 def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
     assert 1 << 18 <= lstm.BLOCK_BYTES <= 1 << 22
     assert 1 << 10 <= lstm.COLUMNS <= 1 << 13
-    assert 1 << 12 <= optimizers.PIECE <= 1 << 16
+    assert 1 << 11 <= pieces.PIECE < 10_000
     assert 1 << 20 <= linear.SMALL_PRODUCT <= 1 << 26
     assert 8 <= linear.NARROW <= 32
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from glasscell.core import optimizers
+from glasscell.core import optimizers, pieces
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
@@ -383,6 +383,7 @@ def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypat
         return weights, norms
 
     at_once = updated()
+    monkeypatch.setattr(pieces, "PIECE", piece)
     monkeypatch.setattr(optimizers, "PIECE", piece)
     weights, norms = updated()
     np.testing.assert_array_equal(weights, at_once[0])

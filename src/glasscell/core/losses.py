@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.activations import sigmoid
+from glasscell.core.pieces import sum_of_squares
 from glasscell.core.typing import Array
 
 
@@ -99,8 +100,7 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
     if weights is not None:
         return _weighted_mean(difference * difference, 2 * difference, weights)
     count = max(1, difference.size)
-    wide = difference.ravel("K").astype(np.float64, copy=False)
-    loss = float(np.dot(wide, wide)) / count
+    loss = sum_of_squares(difference.ravel("K")) / count
     return loss, np.multiply(difference, np.array(2 / count, difference.dtype), out=difference)
 
 

@@ -9,7 +9,6 @@ the caller owns::
 Every ``update`` takes another learning rate for this once: that is how schedules work.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isinf, sqrt
 from typing import Protocol, TypeAlias
@@ -18,9 +17,8 @@ import numpy as np
 
 from glasscell.core import engines
 from glasscell.core.engines import EngineName
+from glasscell.core.pieces import PIECE, pieces, sum_of_squares
 from glasscell.core.typing import Array
-
-PIECE = 1 << 14  # numbers of each of the vectors of an update: together they stay in a core's second cache
 
 State: TypeAlias = dict[str, Array]
 """By name; what counts updates is a float64 of no dimensions."""
@@ -199,8 +197,8 @@ class Adam:
             return
         beta1, beta2, epsilon, step = (np.array(number, vector.dtype) for number in numbers)  # once, not at every use
         add, multiply = np.add, np.multiply
-        scratch = np.empty(min(len(vector), PIECE), vector.dtype)
-        for piece in _pieces(len(vector)):
+        scratch = np.empty_like(vector[:PIECE])
+        for piece in pieces(len(vector)):
             theta, d_, M, S = (array[piece] for array in arrays)
             moved = scratch[: len(theta)]
             multiply(M, beta1, M)
@@ -262,20 +260,11 @@ def global_norm(gradient: Array) -> float:
 
 
 def _norm(gradient: Array) -> float:
-    square = 0.0
-    for piece in _pieces(len(gradient)):
-        wide = gradient[piece].astype(np.float64, copy=False)
-        square += float(np.dot(wide, wide))
+    square = sum_of_squares(gradient)
     if not isinf(square):
         return sqrt(square)
     largest = float(np.abs(gradient).max())
     return largest if isinf(largest) else largest * _norm(gradient.astype(np.float64) / largest)
-
-
-def _pieces(length: int) -> Iterator[slice]:
-    """Of a vector, so that what is done to one of them finds it in the cache."""
-    for start in range(0, length, PIECE):
-        yield slice(start, start + PIECE)
 
 
 def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:
