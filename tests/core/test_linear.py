@@ -47,6 +47,24 @@ def test_sum_of_outer_products(T, B, M, N, rng):
     np.testing.assert_allclose(linear.sum_of_outer_products(a, b, Buffers()), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("of_steps", "lengths"), [(1, [1] * 5), (12, [1] * 5), (24, [2, 2, 1]), (59, [4, 1]), (60, [5])]
+)
+def test_products_of_steps_are_added_up_a_few_at_a_time(of_steps, lengths, monkeypatch, rng):
+    monkeypatch.setattr(linear, "OF_STEPS", of_steps)
+    taken = []
+
+    class Watched(Buffers):
+        def take(self, name, shape, dtype):
+            taken.append(shape)
+            return super().take(name, shape, dtype)
+
+    a, b = rng.normal(size=(5, 4, 20)), rng.normal(size=(5, 3, 20))
+    total = linear.sum_of_outer_products(a, b, Watched())
+    np.testing.assert_allclose(total, np.einsum("tmb,tnb->mn", a, b), rtol=0, atol=1e-12)
+    assert taken == [(length, 4, 3) for length in lengths]
+
+
 @pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
 @pytest.mark.parametrize("layout", [(1, 0, 2), (2, 0, 1), (0, 2, 1)])
 def test_the_layout_in_memory_changes_nothing(layout, T, B, M, N, rng):

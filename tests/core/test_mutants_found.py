@@ -154,23 +154,31 @@ def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
     assert 1 << 11 <= pieces.PIECE < 10_000
     assert 1 << 20 <= linear.SMALL_PRODUCT <= 1 << 26
     assert 8 <= linear.NARROW <= 32
+    assert 8 <= linear.FEW <= 64
+    assert 1 << 16 <= linear.OF_STEPS <= 1 << 22
 
 
 @pytest.mark.parametrize(
-    ("narrow", "small_product", "a_product_a_step"),
+    ("narrow", "small_product", "few", "a_product_a_step"),
     [
-        (7, 210, True),
-        (6, 10**6, True),
-        (1, 211, True),
-        (8, 210, False),
-        (7, 209, False),
-        (1, 0, False),
-        (100, 300, False),
+        (7, 210, 2, True),
+        (6, 10**6, 2, True),
+        (1, 211, 2, True),
+        (1, 0, 3, True),
+        (7, 209, 4, True),
+        (8, 210, 2, False),
+        (8, 0, 9, False),
+        (7, 209, 2, False),
+        (1, 0, 2, False),
+        (100, 300, 2, False),
     ],
 )
-def test_a_wide_batch_in_a_small_product_is_a_product_a_step(narrow, small_product, a_product_a_step, monkeypatch, rng):
+def test_a_wide_batch_in_a_small_or_narrow_product_is_a_product_a_step(
+    narrow, small_product, few, a_product_a_step, monkeypatch, rng
+):
     monkeypatch.setattr(linear, "NARROW", narrow)
     monkeypatch.setattr(linear, "SMALL_PRODUCT", small_product)
+    monkeypatch.setattr(linear, "FEW", few)
     buffers, (T, M, N, B) = Remembering(), (2, 3, 5, 7)
     a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
     product = linear.sum_of_outer_products(a, b, buffers)

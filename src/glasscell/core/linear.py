@@ -6,6 +6,8 @@ from glasscell.core.buffers import Buffers
 from glasscell.core.typing import Array
 
 NARROW = 16  # sequences: from here on a step's columns make a product worth its call
+FEW = 32  # rows of a narrow product
+OF_STEPS = 1 << 20  # numbers of the products that are added up together
 SMALL_PRODUCT = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
 
 
@@ -81,8 +83,8 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
 
     One product over all T·B columns is the faster by far for large shapes, since BLAS can use all cores, and for narrow
     batches, where each step alone would be an outer product of vectors; with one sequence it needs no copies either.
-    But these copies, and above all waking BLAS's threads, cost more than they gain where the product is small: there
-    it is a product a step, and their sum.
+    But these copies, and above all waking BLAS's threads, which then keep other cores from other work for a while, cost
+    more than they gain where the product is small, or narrow: there it is a product a step, and their sum.
 
     Parameters
     ----------
@@ -97,9 +99,14 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     (T, M, B), N = a.shape, b.shape[1]
     if B == 1:
         return np.asarray(np.dot(a[:, :, 0].T, b[:, :, 0]))
-    if B >= NARROW and T * M * N * B <= SMALL_PRODUCT:
-        of_steps = np.matmul(a, b.transpose(0, 2, 1), out=buffers.take("of_steps", (T, M, N), a.dtype))
-        return np.asarray(of_steps.sum(axis=0))
+    if B >= NARROW and (T * M * N * B <= SMALL_PRODUCT or min(M, N) <= FEW):
+        total = np.zeros((M, N), a.dtype)
+        length = max(1, OF_STEPS // max(1, M * N))
+        for start in range(0, T, length):
+            some, others = a[start : start + length], b[start : start + length].transpose(0, 2, 1)
+            of_steps = np.matmul(some, others, out=buffers.take("of_steps", (len(some), M, N), a.dtype))
+            total += of_steps.sum(axis=0)
+        return total
     return np.asarray(np.matmul(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T))
 
 
