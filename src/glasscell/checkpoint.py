@@ -5,14 +5,11 @@ No pickle. A file is written whole or not at all: a reader never sees half of on
 
 import os
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from glasscell.core.typing import Array
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MODEL_FILE = "model.safetensors"
 HEADER = "glasscell"  # the entry of the file's header that says what the weights are
@@ -107,7 +104,7 @@ def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
     return entry, weights
 
 
-def model_file(path: StrPath) -> "Path":
+def model_file(path: StrPath) -> str:
     """The file itself, or the one in a folder.
 
     Raises
@@ -115,12 +112,10 @@ def model_file(path: StrPath) -> "Path":
     FileNotFoundError
         If there is none.
     """
-    from pathlib import Path  # noqa: PLC0415
-
-    file = Path(path)
-    if file.is_dir():
-        file /= MODEL_FILE
-    if not file.is_file():
+    file = os.fspath(path)  # without pathlib: to import it takes longer than to read a model
+    if os.path.isdir(file):  # noqa: PTH112
+        file = os.path.join(file, MODEL_FILE)  # noqa: PTH118
+    if not os.path.isfile(file):  # noqa: PTH113
         raise FileNotFoundError(f"there is no model at {file}")
     return file
 

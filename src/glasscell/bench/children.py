@@ -48,6 +48,8 @@ def run(program: str, arguments: Sequence[str] = ()) -> Done:
     ChildProcessError
         If it fails, with the last line that it said.
     """
+    # What pip installs is compiled to bytecode; so are we, by the first of our processes, if we are not installed so.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     path = os.pathsep.join(filter(None, [str(Path(glasscell.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         start = time.perf_counter()
@@ -56,7 +58,7 @@ def run(program: str, arguments: Sequence[str] = ()) -> Done:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=os.environ | {"PYTHONPATH": path},
+            env=environment | {"PYTHONPATH": path},
         ) as child:
             assert child.stdout is not None  # a pipe  # noqa: S101
             first = child.stdout.readline()
