@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from glasscell.verify.claims import lacking
@@ -27,8 +26,6 @@ class Engines(NamedTuple):
 
 def engines() -> Engines:
     """Those that can be used here and now."""
-    if find_spec("glasscell.core.compiled") is None:
-        return Engines({NUMPY: {}}, {NUMBA: "there is no compiled engine in this version"})
-    if why := lacking(["numba", "scipy.linalg"], "numba scipy"):
+    if why := lacking(["numba"], "numba"):
         return Engines({NUMPY: {"engine": "numpy"}}, {NUMBA: why})
     return Engines({NUMPY: {"engine": "numpy"}, NUMBA: {"engine": "numba"}, OURS: {}}, {})

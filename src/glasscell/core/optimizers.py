@@ -10,7 +10,7 @@ Every ``update`` takes another learning rate for this once: that is how schedule
 """
 
 from dataclasses import dataclass
-from math import inf, isinf, sqrt
+from math import inf, isnan, sqrt
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -260,11 +260,11 @@ def global_norm(gradient: Array) -> float:
 
 
 def _norm(gradient: Array) -> float:
-    square = sum_of_squares(gradient)
-    if not isinf(square):
+    square, of_dtype = sum_of_squares(gradient), np.finfo(gradient.dtype)
+    if isnan(square) or of_dtype.tiny / of_dtype.eps < square < inf:
         return sqrt(square)
-    largest = float(np.abs(gradient).max())
-    return largest if isinf(largest) else largest * _norm(gradient.astype(np.float64) / largest)
+    largest = float(np.abs(gradient).max(initial=0.0))
+    return largest if largest in {0.0, inf} else largest * _norm(gradient.astype(np.float64) / largest)
 
 
 def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:

@@ -306,11 +306,18 @@ def _pack(a, packed):
 
 def _pack_columns(a, packed):
     """The same of aᵀ, a (K, M)."""
-    groups, K, rows = packed.shape
-    for k in range(K):
-        for group in range(groups):
-            for r in range(rows):
-                packed[group, k, r] = a[k, min(group * rows + r, a.shape[1] - 1)]
+    groups, K, _ = packed.shape
+    M = a.shape[1]
+    for group in range(groups):
+        first = group * ROWS
+        if first + ROWS <= M:
+            for k in range(K):
+                for r in range(ROWS):
+                    packed[group, k, r] = a[k, first + r]
+        else:
+            for k in range(K):
+                for r in range(ROWS):
+                    packed[group, k, r] = a[k, min(first + r, M - 1)]
 
 
 def _transpose(a, z):
