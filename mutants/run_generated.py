@@ -46,6 +46,7 @@ from trial import ROOT, Places
 
 BAR = 0.95
 SAMPLE, SEED = 1000, 0
+COSTLY, FEWER = "core/compiled/", 10  # half a minute each, to compile it: a tenth of its share
 SURVIVORS = Path(__file__).parent / "survivors.md"
 RESULTS = ROOT / "build" / "mutants" / "generated.jsonl"
 
@@ -147,14 +148,15 @@ def _alike(old: list[str], new: list[str]) -> int:
 
 
 def sample(mutants: list[Mutant], size: int, seed: int) -> list[Mutant]:
-    """As many of each file as is its share of all; a larger sample of the same seed holds every smaller one."""
+    """As many of each file as is its share of all, or a tenth of that; of the same seed a larger one holds a smaller."""
     of_files = defaultdict(list)
     for mutant in mutants:
         of_files[mutant.file].append(mutant)
     chosen = []
     for file, some in of_files.items():
         random.Random(f"{seed} {file}").shuffle(some)  # noqa: S311 - nothing is secret here
-        chosen += some[: math.ceil(len(some) * min(1.0, size / len(mutants)))]
+        share = size / len(mutants) / (FEWER if file.startswith(COSTLY) else 1)
+        chosen += some[: math.ceil(len(some) * min(1.0, share))]
     return chosen
 
 
