@@ -148,7 +148,7 @@ def _alike(old: list[str], new: list[str]) -> int:
 
 
 def sample(mutants: list[Mutant], size: int, seed: int) -> list[Mutant]:
-    """As many of each file as is its share of all, or a tenth of that; of the same seed a larger one holds a smaller."""
+    """As many of each file as is its share of all, or a tenth; a larger sample of a seed holds the smaller ones."""
     of_files = defaultdict(list)
     for mutant in mutants:
         of_files[mutant.file].append(mutant)

@@ -38,7 +38,12 @@ def available() -> bool:
 
 
 def faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
-    """Whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side."""
+    """Whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side.
+
+    Measured in float32 on two cores, the time of NumPy's engine over that of this, forward and backward: 3 to 6 at
+    H = 16, 1.1 to 3.2 at 64, 1.2 to 2 at 128, 1.1 to 1.4 at 256, but there .8 to 1.1 with 2 to 8 sequences.
+    A few sequences fill a vector badly, and the more units there are, the less the calls that are saved make up for it.
+    """
     return not (1 < B <= 8 and H >= 192)
 
 
