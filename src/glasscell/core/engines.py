@@ -44,6 +44,7 @@ class Engine(Protocol):
         *,
         dc: Array | None = None,
         need_dx: bool = True,
+        every_dz: Array | None = None,
     ) -> Gradient:
         """From a tape of either engine."""
 

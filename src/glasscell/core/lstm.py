@@ -196,6 +196,7 @@ def backward(
     *,
     dc: Array | None = None,
     need_dx: bool = True,
+    every_dz: Array | None = None,
 ) -> Gradient:
     """Backpropagation through time.
 
@@ -213,6 +214,8 @@ def backward(
         Gradient on the cells c_1 … c_T, from their use elsewhere.
     need_dx : bool
         Whether the gradient on the inputs is wanted.
+    every_dz : array (T, 4H, B), optional
+        Written: dL/dz of every step.
 
     Returns
     -------
@@ -267,6 +270,8 @@ def backward(
         n = end - start
         of_these = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)
         dkernel = of_these if end == T else dkernel + of_these
+        if every_dz is not None:
+            every_dz[start:end] = dzs[:n]
         if need_dx:
             product(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.buffers import Buffers
 from glasscell.core.engines import EngineName
+from glasscell.core.gradients import Gradients
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers.initialization import Initializer, Seed, initialize
@@ -28,6 +29,7 @@ from glasscell.validation import (
 
 if TYPE_CHECKING:
     from glasscell.stream import Stream
+    from glasscell.trace.record import Trace
 
 
 class LSTM:
@@ -227,7 +229,12 @@ class LSTM:
         return from_columns(y, single=single), _state_of(finals, single=single)
 
     def backward(
-        self, tape: LSTMTape, d_outputs: ArrayLike | None = None, d_state: LSTMState | None = None
+        self,
+        tape: LSTMTape,
+        d_outputs: ArrayLike | None = None,
+        d_state: LSTMState | None = None,
+        *,
+        every: list[Gradients] | None = None,
     ) -> tuple[Array, LSTMState, Parameters]:
         """The gradient of a loss with respect to all that :meth:`forward` used. The tape may be used again.
 
@@ -238,6 +245,8 @@ class LSTM:
             Gradient of the loss on the outputs; without it 0.
         d_state : LSTMState, optional
             Gradient on the final state, in the shapes of the state; without it 0.
+        every : list, optional
+            Filled with the gradients at every step, one for each of ``tape.passes``, in core's layout.
 
         Returns
         -------
@@ -257,8 +266,47 @@ class LSTM:
             dy, _ = to_columns("d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single))
         d_final = None if d_state is None else self._state_columns("d_state", d_state, B, single=single)
         gradients = self.parameters.zeros_like()
-        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True)
+        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True, every=every)
         return from_columns(dx, single=single), _state_of(d_starts, single=single), gradients
+
+    def trace(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        loss: str = "squared_error",
+        weights: ArrayLike | None = None,
+        d_outputs: ArrayLike | None = None,
+        state: LSTMState | None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        **about: Any,
+    ) -> Trace:
+        """Everything that happens to these sequences: every gate and state and, with a target, every gradient.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I)
+        y : array (B, T, D·P) or (T, D·P), optional
+            Targets of the outputs; class numbers, without the last axis, for "categorical_cross_entropy".
+        loss : {"squared_error", "binary_cross_entropy", "categorical_cross_entropy"}
+        weights : array, broadcasts to y, optional
+            How much each answer counts.
+        d_outputs : array (B, T, D·P) or (T, D·P), optional
+            Instead of y: the gradient of any loss on the outputs.
+        state, lengths, mask
+            As :meth:`forward` takes them.
+        **about
+            For the views: ``title``, and lists of ``input_names``, ``output_names`` and ``step_names``.
+
+        Returns
+        -------
+        glasscell.trace.Trace
+        """
+        from glasscell.trace.recording import Asked, trace  # noqa: PLC0415 - only where it is used
+
+        asked, about = Asked(y, loss, weights, d_outputs), {"title": repr(self), **about}
+        return trace(*(self, lambda tape: [("", tape)], x, asked, about), state=state, lengths=lengths, mask=mask)
 
     def _entered(
         self, x: ArrayLike, state: LSTMState | None, lengths: ArrayLike | None, mask: ArrayLike | None
@@ -352,12 +400,13 @@ class LSTM:
         buffers: Buffers | None = None,
         *,
         need_dx: bool = True,
+        every: list[Gradients] | None = None,
     ) -> tuple[Array, LSTMState]:
         """:meth:`backward` in core's layout; writes every gradient into `gradients`.
 
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
         """
-        dx, d_starts = self._backward(tape, dy, d_final, gradients, buffers or Buffers(), need_dx=need_dx)
+        dx, d_starts = self._backward(tape, dy, d_final, gradients, buffers or Buffers(), need_dx=need_dx, every=every)
         d_h, d_c = zip(*d_starts, strict=True)
         return dx, LSTMState(np.array(d_h), np.array(d_c))
 
@@ -370,22 +419,28 @@ class LSTM:
         buffers: Buffers,
         *,
         need_dx: bool,
+        every: list[Gradients] | None,
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The gradients on x, and on the initial state of each way: (P, B) and (H, B)."""
         options, D = self.options, self.options.directions
         d_starts: list[tuple[Array, Array]] = []
         for first in reversed(range(0, len(self._ways), D)):
             dx, of_layer = [], []
+            of_steps: list[Gradients] | None = None if every is None else []
             for k, of_way in enumerate(self._merged_backward(tape, first, dy), start=first):
                 way, d_end = self._ways[k], (0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])
                 part = buffers.part(way.suffix)
-                gradient = way.backward(tape.passes[k], of_way, d_end, gradients, part, need_dx=need_dx or first > 0)
+                gradient = way.backward(
+                    *(tape.passes[k], of_way, d_end, gradients, part), need_dx=need_dx or first > 0, every=of_steps
+                )
                 of_layer.append((gradient.dh0, gradient.dc0))
                 if options.learn_initial_state:
                     for name, d in zip("hc", of_layer[-1], strict=True):
                         gradients[f"initial_{name}{way.suffix}"][:] = d.sum(axis=1) * tape.learned_start
                 dx.append(gradient.dx)
             d_starts[:0] = of_layer
+            if every is not None and of_steps is not None:
+                every[:0] = of_steps
             dy = dx[0] if D == 1 else dx[0] + dx[1]
             if first and tape.between:
                 dy = dy * tape.between[first // D - 1]

@@ -16,6 +16,7 @@ import numpy as np
 from glasscell.core import engines, inference, lstm, variants
 from glasscell.core.buffers import Buffers
 from glasscell.core.engines import EngineName
+from glasscell.core.gradients import Gradients, gradients
 from glasscell.core.sequences import Index, at_ends
 from glasscell.core.typing import Array
 from glasscell.core.variants import Noise
@@ -160,10 +161,14 @@ class Steps:
         buffers: Buffers,
         *,
         need_dx: bool,
+        every: list[Gradients] | None = None,
     ) -> StepsGradient:
-        """The adjoint of :meth:`forward`; `dc` is the gradient on cells, from where sequences end."""
+        """The adjoint of :meth:`forward`; `dc` is the gradient on cells, from where sequences end.
+
+        `every`, if it is given, gets the gradients at every step.
+        """
         if not isinstance(tape, Segments):
-            return self._backward(tape, dh, d_end, dc, buffers, need_dx=need_dx)
+            return self._backward(tape, dh, d_end, dc, buffers, need_dx=need_dx, every=every)
         dx = np.empty((tape.T if need_dx else 0, tape.I, tape.B), tape.dtype)
         total: dict[str, Array] = {}
         for (part, noise, lengths), start in zip(reversed(tape.parts()), reversed(tape.starts), strict=True):
@@ -240,12 +245,23 @@ class Steps:
         buffers: Buffers,
         *,
         need_dx: bool,
+        every: list[Gradients] | None = None,
     ) -> StepsGradient:
+        T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
         if isinstance(tape, lstm.Tape):
-            engine = engines.chosen(self.execution.engine, tape.I, tape.H, tape.B, tape.dtype)
-            dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_end, buffers, dc=dc, need_dx=need_dx)
+            dz = None if every is None else np.empty((T, 4 * H, B), dtype)
+            engine = engines.chosen(self.execution.engine, tape.I, H, B, dtype)
+            dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_end, buffers, dc=dc, need_dx=need_dx, every_dz=dz)
+            if every is not None and dz is not None:
+                every.append(gradients(tape, dz, dx, dh, *d_end, dc))
             return StepsGradient({"kernel": dkernel}, dx, dh0, dc0)
-        dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers)
+        room = None
+        if every is not None:
+            R = tape.z.shape[1]
+            room = Gradients(*(np.empty((T, rows, B), dtype) for rows in (R, R, H, tape.P, 0)))
+        dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers, room)
+        if every is not None and room is not None:
+            every.append(room._replace(dx=dx))
         return StepsGradient(dweights, dx if need_dx else dx[:0], dh0, dc0)
 
     def _segment(self, T: int, _: int, B: int) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.buffers import Buffers
+from glasscell.core.gradients import Gradients
 from glasscell.core.parameters import Parameters
 from glasscell.core.sequences import Order, add_at_ends, order
 from glasscell.core.typing import Array
@@ -124,8 +125,12 @@ class Way:
         buffers: Buffers,
         *,
         need_dx: bool,
+        every: list[Gradients] | None = None,
     ) -> WayGradient:
-        """The adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`."""
+        """The adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`.
+
+        `every`, if it is given, gets the gradients at every step, in the order of processing.
+        """
         options, of, tape = self.options, done.order, done.tape
         if options.outputs_in == "processing":
             dy = dy[::-1]
@@ -137,7 +142,7 @@ class Way:
             d_final = 0.0, 0.0
         elif self.reverse:
             dy = dy[::-1]
-        dweights, dx, dh0, dc0 = self.steps.backward(tape, dy, d_final, dc, buffers, need_dx=need_dx)
+        dweights, dx, dh0, dc0 = self.steps.backward(tape, dy, d_final, dc, buffers, need_dx=need_dx, every=every)
         self._write(dweights, gradients)
         if of is not None:
             dx = of.in_time(dx) if len(dx) else dx

@@ -22,8 +22,10 @@ from glasscell.tasks.copy import Copy
 from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
 
 if TYPE_CHECKING:
+    from glasscell.core.gradients import Gradients
     from glasscell.models.sequential import Sequential
     from glasscell.stream import Stream
+    from glasscell.trace.record import Trace
 
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
@@ -179,7 +181,12 @@ class CopyLSTM:
         return self.readout.forward(h)[0], state, ModelTape(tape)
 
     def backward(
-        self, tape: ModelTape, d_logits: ArrayLike, d_state: LSTMState | None = None
+        self,
+        tape: ModelTape,
+        d_logits: ArrayLike,
+        d_state: LSTMState | None = None,
+        *,
+        every: list[Gradients] | None = None,
     ) -> tuple[Array, LSTMState, Parameters]:
         """The gradient of a loss with respect to inputs, initial state and parameters.
 
@@ -188,6 +195,8 @@ class CopyLSTM:
         tape : ModelTape
         d_logits : array (B, T, O) or (T, O)
         d_state : LSTMState, optional
+        every : list, optional
+            Filled with the gradients at every step of each layer.
 
         Returns
         -------
@@ -199,9 +208,66 @@ class CopyLSTM:
         dy, _ = to_columns("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
         gradients = self.parameters.zeros_like()
         dh = self.readout.backward_columns(top.h, dy, gradients.part("readout."))
-        dx, d_start, of_lstm = self.lstm.backward(tape.lstm, from_columns(dh, single=tape.lstm.single), d_state)
+        d_hidden = from_columns(dh, single=tape.lstm.single)
+        dx, d_start, of_lstm = self.lstm.backward(tape.lstm, d_hidden, d_state, every=every)
         gradients.part("lstm.").vector[:] = of_lstm.vector
         return dx, d_start, gradients
+
+    def trace(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        d_outputs: ArrayLike | None = None,
+        state: LSTMState | None = None,
+        **about: Any,
+    ) -> Trace:
+        """Everything that happens while the model copies: every gate and state and, with a target, every gradient.
+
+        Parameters
+        ----------
+        x : array of 0 and 1, (n,), or array (T, I) or (B, T, I)
+            Bits, as :meth:`copy` takes them: the task shows them, and says what is to come back. Or inputs.
+        y : array (T, O) or (B, T, O), optional
+            Targets of inputs.
+        weights : array (T, 1), optional
+            1 where an answer is asked for.
+        d_outputs : array (T, O) or (B, T, O), optional
+            Instead of y: the gradient of any loss on the logits.
+        state : LSTMState, optional
+        **about
+            For the views: ``title``, and lists of ``input_names``, ``output_names`` and ``step_names``.
+
+        Returns
+        -------
+        glasscell.trace.Trace
+
+        Examples
+        --------
+        >>> trace = CopyLSTM(hidden_size=32).trace([1, 1, 0, 1])
+        >>> trace.layer[0].f.shape, trace.layer[0].d_c.shape, trace.unit(3).c.shape
+        ((9, 32), (9, 32), (9,))
+        """
+        from glasscell.trace.record import Readout  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.recording import Asked, trace  # noqa: PLC0415
+
+        k = self.task.bits_per_step
+        bit_names = ["bit"] if k == 1 else [f"bit {j}" for j in range(k)]
+        known: dict[str, Any] = {"input_names": [*bit_names, "delimiter"], "output_names": bit_names}
+        known["title"] = f"An LSTM of {self.hidden_size} units"
+        if np.ndim(x) == 1:
+            if any(part is not None for part in (y, weights, d_outputs)):
+                raise ValueError("bits bring targets of their own; give y, weights or d_outputs with inputs (T, I)")
+            payload = self.task.payload(x)
+            batch = self.task.present([payload[None]], self.dtype)
+            x, y, weights = (part[0] for part in batch)
+            bits = "".join(map(str, payload))
+            known |= {"title": f"An LSTM of {self.hidden_size} units copies {bits}"}
+            known |= {"copy": {"mode": self.task.mode, "bits_per_step": k, "bits": bits}}
+        asked = Asked(y, "binary_cross_entropy", weights, d_outputs)
+        readout = Readout(*(self.readout.parameters[name].copy() for name in ("weight", "bias")))
+        return trace(self, lambda tape: [("", tape.lstm)], x, asked, known | about, readout, state=state)
 
     def loss_and_gradients(
         self, batch: Batch, state: LSTMState | None = None, workspace: Workspace | None = None

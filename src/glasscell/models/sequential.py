@@ -16,14 +16,16 @@ from glasscell.convert.codec import check_shapes
 from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
-from glasscell.layers import LSTM, Embedding, Linear, LSTMState
+from glasscell.layers import LSTM, Embedding, Linear, LSTMState, LSTMTape
 from glasscell.layers.stateless import Dropout, FinalState, Function, Mask, Masking, Pool, Step, SwapHalves
 from glasscell.validation import finite_array, real_array, steps_mask
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+    from glasscell.core.gradients import Gradients
     from glasscell.stream import Stream
+    from glasscell.trace.record import Trace
 
 Stateless = Function | Dropout | Step | FinalState | Pool | SwapHalves | Masking
 Layer = LSTM | Linear | Embedding | Stateless
@@ -209,7 +211,12 @@ class Sequential:
         return (array if isinstance(self.layers[0], Embedding) else finite_array("x", array, self.dtype)), own
 
     def backward(
-        self, tape: SequentialTape, d_outputs: ArrayLike, d_states: Sequence[LSTMState | None] | None = None
+        self,
+        tape: SequentialTape,
+        d_outputs: ArrayLike,
+        d_states: Sequence[LSTMState | None] | None = None,
+        *,
+        every: list[Gradients] | None = None,
     ) -> tuple[Array | None, tuple[LSTMState, ...], Parameters]:
         """The gradient of a loss with respect to all that :meth:`forward` used.
 
@@ -220,6 +227,8 @@ class Sequential:
             Gradient on the outputs, of their shape.
         d_states : sequence of LSTMState, optional
             Gradients on the final states, one for each LSTM.
+        every : list, optional
+            Filled with the gradients at every step, one for each pass of each LSTM.
 
         Returns
         -------
@@ -236,7 +245,10 @@ class Sequential:
             assert dy is not None  # only an Embedding, which comes first, gives none  # noqa: S101
             of_layer: Parameters | None = None
             if isinstance(layer, LSTM):
-                dy, start, of_layer = layer.backward(one, dy, of_finals.pop())
+                of_steps: list[Gradients] | None = None if every is None else []
+                dy, start, of_layer = layer.backward(one, dy, of_finals.pop(), every=of_steps)
+                if every is not None and of_steps is not None:
+                    every[:0] = of_steps
                 starts.insert(0, start)
             elif isinstance(layer, Embedding):
                 of_layer = layer.backward(one, dy)
@@ -248,6 +260,65 @@ class Sequential:
             if of_layer is not None:
                 gradients.part(f"{name}.").vector[:] = of_layer.vector
         return dy, tuple(starts), gradients
+
+    def trace(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        loss: str = "squared_error",
+        weights: ArrayLike | None = None,
+        d_outputs: ArrayLike | None = None,
+        states: Sequence[LSTMState | None] | None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        **about: Any,
+    ) -> Trace:
+        """Everything that happens in the model's LSTMs: every gate and state and, with a target, every gradient.
+
+        Parameters
+        ----------
+        x : array
+            As :meth:`forward` takes it.
+        y : array, optional
+            Targets of the outputs; class numbers, without the last axis, for "categorical_cross_entropy".
+        loss : {"squared_error", "binary_cross_entropy", "categorical_cross_entropy"}
+        weights : array, broadcasts to y, optional
+            How much each answer counts.
+        d_outputs : array, optional
+            Instead of y: the gradient of any loss on the outputs.
+        states, lengths, mask
+            As :meth:`forward` takes them.
+        **about
+            For the views: ``title``, and lists of ``input_names``, ``output_names`` and ``step_names``.
+
+        Returns
+        -------
+        glasscell.trace.Trace
+
+        Raises
+        ------
+        ValueError
+            If there is no LSTM in the model, or something has a shape that does not fit.
+        """
+        from glasscell.trace.record import Readout  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.recording import Asked, trace  # noqa: PLC0415
+
+        lstms = [k for k, layer in enumerate(self.layers) if isinstance(layer, LSTM)]
+        if not lstms:
+            raise ValueError("there is no LSTM in this model to look into")
+        last, readout = self.layers[-1], None
+        if isinstance(last, Linear) and lstms[-1] == len(self.layers) - 2:
+            bias = last.parameters["bias"] if last.bias else np.zeros(last.output_size, self.dtype)
+            readout = Readout(last.parameters["weight"].copy(), bias.copy())
+        prefixes = [f"{self.names[k]} " if len(lstms) > 1 else "" for k in lstms]
+        asked, about = Asked(y, loss, weights, d_outputs), {"title": _title(self), **about}
+
+        def tapes_of(tape: SequentialTape) -> list[tuple[str, LSTMTape]]:
+            return [(name, tape.layers[k]) for name, k in zip(prefixes, lstms, strict=True)]
+
+        steps = {"lengths": lengths, "mask": mask}
+        return trace(self, tapes_of, x, asked, about, readout, states=states, **steps)
 
     def stream(self, batch: int | None = None) -> Stream[tuple[LSTMState, ...]]:
         """The model as it takes one step at a time: see :class:`glasscell.stream.Stream`.
@@ -319,6 +390,10 @@ class Sequential:
     def __repr__(self) -> str:
         inside = "".join(f"\n    {name}: {layer!r}" for name, layer in zip(self.names, self.layers, strict=True))
         return f"Sequential({inside}\n)"
+
+
+def _title(model: Sequential) -> str:
+    return " → ".join(repr(layer) for layer in model.layers)
 
 
 def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding]:

@@ -162,6 +162,7 @@ def backward(
     *,
     dc: Array | None = None,
     need_dx: bool = True,
+    every_dz: Array | None = None,
 ) -> lstm.Gradient:
     """From a tape of either engine, see :func:`glasscell.core.lstm.backward`."""
     buffers = buffers or Buffers()
@@ -173,7 +174,7 @@ def backward(
     dh = np.ascontiguousarray(dh, dtype)
     dc = dh[:0] if dc is None else np.ascontiguousarray(dc, dtype)
     if B == 1:
-        _backward_of_one(tape, dh, dc, (dh0, dc0), dkernel, dx, buffers)
+        _backward_of_one(tape, dh, dc, (dh0, dc0), dkernel, dx, buffers, every_dz)
         return lstm.Gradient(dkernel, dx, dh0, dc0)
 
     run = loops(dtype.char)
@@ -184,35 +185,48 @@ def backward(
         dkernel,
         *(buffers.part(f"share from {s.start}").take("dkernel", dkernel.shape, dtype) for s in shares[1:]),
     ]
-    work = []
+    work, dzs = [], []
     for s, (u, _, *views), own_dkernel in zip(shares, _views(tape, shares, buffers), of_shares, strict=True):
         part = buffers.part(f"share from {s.start}")
-        steps = max(1, min(T, DEEP // max(1, s.size)))
+        steps = max(1, T if every_dz is not None else min(T, DEEP // max(1, s.size)))
         dz = part.take("dz", (steps, 4 * H, s.size), dtype)
         u_T = part.take("u_T", (steps * s.size, H + I + 1), dtype)
         gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
         work.append(
             partial(run.backward, W_h, W_x, u, *views, *gradients, own_dkernel, dx[s.own], dz, s.rows(dz, H), u_T)
         )
+        dzs.append(dz)
     together(work)
     for more in of_shares[1:]:
         dkernel += more
+    if every_dz is not None:
+        for s, dz in zip(shares, dzs, strict=True):
+            every_dz[s.own] = dz[:T]
     return lstm.Gradient(dkernel, dx, dh0, dc0)
 
 
 def _backward_of_one(
-    tape: lstm.Tape, dh: Array, dc: Array, running: tuple[Array, Array], dkernel: Array, dx: Array, buffers: Buffers
+    tape: lstm.Tape,
+    dh: Array,
+    dc: Array,
+    running: tuple[Array, Array],
+    dkernel: Array,
+    dx: Array,
+    buffers: Buffers,
+    every_dz: Array | None,
 ) -> None:
     T, H, dtype = tape.T, tape.H, tape.dtype
     [(u, _, *views)] = _views(tape, [ALL_OF_ONE], buffers)
     W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H]), tape.kernel[:, H:-1]
-    steps = max(1, min(T, STEPS))
+    steps = max(1, T if every_dz is not None else min(T, STEPS))
     dz = buffers.take("dz", (1, steps, 4 * H), dtype)
     loops(dtype.char).backward_of_one(
         *(W_h, W_x, u.transpose(2, 0, 1), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
         *(d.reshape(1, H) for d in running),
         *(dkernel, dx[..., 0], dz, dz.reshape(steps, 4, 1, H)),
     )
+    if every_dz is not None:
+        every_dz[:, :, 0] = dz[0, :T]
 
 
 def _views(tape: lstm.Tape, shares: list[Share], buffers: Buffers) -> list[tuple[Array, ...]]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from glasscell.core import linear
 from glasscell.core.buffers import Buffers
+from glasscell.core.gradients import Gradients
 from glasscell.core.linear import sum_of_outer_products
 from glasscell.core.normalization import Normalized, normalize_backward
 from glasscell.core.typing import Array
@@ -29,6 +30,7 @@ def backward(
     dc_T: Array | float = 0.0,
     dc: Array | None = None,
     buffers: Buffers | None = None,
+    every: Gradients | None = None,
 ) -> Gradient:
     """Backpropagation through time.
 
@@ -43,8 +45,10 @@ def backward(
     dc : array (T, H, B), optional
         Gradient on the cells c_1 … c_T, likewise.
     buffers : Buffers, optional
+    every : Gradients, optional
+        Written, but for dx: those at every step; dz on z as the activations see it, dc on f ∘ c_prev + i ∘ g.
     """
-    slopes = _Slopes(tape)
+    slopes = _Slopes(tape, every)
     running_dh, running_dc = np.empty((tape.P, tape.B), tape.dtype), np.empty((tape.H, tape.B), tape.dtype)
     running_dh[:], running_dc[:] = dh_T, dc_T
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P].T)
@@ -68,9 +72,12 @@ def backward(
 class _Slopes:
     """What the steps backward leave behind for the gradients of the weights."""
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape, every: Gradients | None) -> None:
         T, B, dtype, norm = tape.T, tape.B, tape.dtype, tape.variant.layer_norm
-        self.dz = np.empty_like(tape.z)  # on z as the activations see it, but for the clip
+        self.every = every
+        self.dz = (
+            np.empty_like(tape.z) if every is None else every.dz
+        )  # on z as the activations see it, but for the clip
         self.dsum = np.empty_like(tape.z) if tape.of_gates else self.dz  # on z before the gates' normalisation
         self.da_h = np.empty_like(tape.z) if norm == "haste" else self.dsum  # on W_h h
         self.dread = np.empty((T, tape.H, B), dtype)  # on γ_c N(ĉ) + β_c
@@ -95,6 +102,8 @@ def _step_backward(tape: Tape, slopes: _Slopes, t: int, W_h: Array, dh: Array, d
         slopes.dread[t] = dc_new
         dc_new = normalize_backward(_at(tape.of_c, t), tape.column("gain_c") * dc_new)
 
+    if slopes.every is not None:
+        slopes.every.dh[t], slopes.every.dc[t] = dh, dc_new
     di, df, dg = dc_new * g, dc_new * c_prev, dc_new * i
     dc_prev = dc_prev + dc_new * f
     _gate_backward(tape, slopes, t, "g", g, dg)  # sees no cell
@@ -116,6 +125,8 @@ def _gate_backward(tape: Tape, slopes: _Slopes, t: int, gate: str, a: Array, da:
     if clip is not None:
         dz *= np.abs(z) < clip
     slopes.dz[t, rows] = dz
+    if slopes.every is not None:
+        slopes.every.da[t, rows] = da
     if tape.of_gates is not None:
         k = tape.variant.gates.index(gate)
         normalized = Normalized(tape.of_gates.values[t, rows], tape.of_gates.scale[t, k])

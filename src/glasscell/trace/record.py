@@ -1,0 +1,314 @@
+"""The record of a pass: every quantity of every layer, direction and step, by the name that it has in the equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.typing import Array
+from glasscell.layers.options import LSTMOptions
+
+Values = Mapping[str, Callable[[], Array]]
+
+
+class Symbol:
+    """A quantity of a layer, with the equation that makes it: an array (T, rows), or (B, T, rows) of a batch."""
+
+    def __init__(self, equation: str) -> None:
+        self.__doc__ = equation
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: LayerTrace, owner: type) -> Array: ...
+    def __get__(self, layer: LayerTrace | None, owner: type) -> Self | Array:
+        """The array of a layer."""
+        return self if layer is None else layer.value(self.name)
+
+
+class LayerTrace:
+    """One layer in one direction, in the order of time; read only.
+
+    In an LSTM of another kind than the plain one, symbols mean what they mean in :mod:`glasscell.core.variants`. Where
+    a sequence of a batch has no step there is NaN.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``l0``, ``l1_reverse``, or with the name of the LSTM in front where a model has several.
+    options : LSTMOptions
+        Of the whole LSTM.
+    reverse : bool
+        Whether it runs from the last step to the first.
+    weights : dict of str to array
+        Under core's names: ``kernel`` (R, P + I + 1) has columns for h_{t-1}, x_t and the bias, and rows for the gates
+        i f o g, H each.
+    """
+
+    x = Symbol("x_t: what the layer sees, (T, I)")
+    h_prev = Symbol("h_{t-1}: what it said before, (T, P)")
+    c_prev = Symbol("c_{t-1}: what it remembered, (T, H)")
+    z = Symbol("z = W [h_{t-1}; x_t; 1]: what gates and candidate are a function of, (T, R), H rows a gate")
+    i = Symbol("i = σ(z_i): the input gate, what to write, (T, H)")
+    f = Symbol("f = σ(z_f): the forget gate, what to keep, (T, H)")
+    o = Symbol("o = σ(z_o): the output gate, what to show, (T, H)")
+    g = Symbol("g = tanh(z_g): the candidate, what could be written, (T, H)")
+    c = Symbol("c_t = f ∘ c_{t-1} + i ∘ g: the cell state, (T, H)")
+    tanh_c = Symbol("tanh c_t: the cell as it is shown, (T, H)")
+    h = Symbol("h_t = o ∘ tanh c_t: the hidden state, (T, P)")
+
+    d_h = Symbol("dL/dh_t, from everything that used it, (T, P)")
+    d_o = Symbol("dL/do = dL/dh ∘ tanh c, (T, H)")
+    d_tanh_c = Symbol("dL/dtanh c = dL/dh ∘ o, (T, H)")
+    d_c = Symbol("dL/dc_t = dL/dtanh c ∘ (1 - tanh² c) + f_{t+1} ∘ dL/dc_{t+1}, (T, H)")
+    d_i = Symbol("dL/di = dL/dc ∘ g, (T, H)")
+    d_f = Symbol("dL/df = dL/dc ∘ c_{t-1}, (T, H)")
+    d_g = Symbol("dL/dg = dL/dc ∘ i, (T, H)")
+    d_z = Symbol("dL/dz: each of these times the slope of its activation, (T, R)")
+    d_x = Symbol("dL/dx_t = W_xᵀ dL/dz, (T, I)")
+
+    def __init__(
+        self,
+        name: str,
+        options: LSTMOptions,
+        weights: Mapping[str, Array],
+        values: Values,
+        axes: str = "TR",
+        *,
+        reverse: bool = False,
+    ) -> None:
+        self.name, self.options, self.reverse, self.axes = name, options, reverse, axes
+        self.weights = dict(weights)
+        self._values, self._known = values, dict[str, Array]()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The symbols that there are: those of gradients only if there was a target."""
+        return tuple(self._values)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether there was a target."""
+        return "d_z" in self._values
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The order of the blocks of H rows in z and in the kernel."""
+        return self.options.variant.gates
+
+    @property
+    def H(self) -> int:
+        """Units."""
+        return self.options.hidden_size
+
+    @property
+    def T(self) -> int:
+        """Steps."""
+        return int(self.f.shape[self.axes.index("T")])
+
+    def value(self, name: str) -> Array:
+        """The array of a symbol."""
+        if name not in self._values:
+            if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), Symbol):
+                if self.has_gradients:
+                    raise ValueError(f"there is no {name}: {name[2:]} follows from the gate that it is coupled to")
+                raise ValueError(f"there is no {name}: gradients need a target, as in model.trace(x, y)")
+            raise ValueError(f"there is no {name!r}; known are {', '.join(self._values)}")
+        if name not in self._known:
+            array = np.asarray(self._values[name]()).view()
+            array.flags.writeable = False
+            self._known[name] = array
+        return self._known[name]
+
+    def of_gate(self, name: str, gate: str) -> Array:
+        """The rows of ``z`` or ``d_z`` of one gate: ``layer.of_gate("z", "f")``, (T, H)."""
+        if gate not in self.gates:
+            raise ValueError(f"there is no z of {gate!r}; this layer has those of {', '.join(self.gates)}")
+        k = self.gates.index(gate)
+        return self.value(name)[..., k * self.H : (k + 1) * self.H]
+
+    def __getitem__(self, t: int | slice) -> LayerTrace:
+        return self._mapped(*at_time(self.axes, t, self.T))
+
+    def unit(self, k: int) -> LayerTrace:
+        """One unit: its gates, states and gradients, (T,); z (T, 4). What is not of units stays whole."""
+        check_index("unit", k, self.H)
+        H, R = self.H, len(self.gates) * self.H
+
+        def own(name: str) -> Array:
+            array = self.value(name)
+            if name in ("x", "d_x") or array.shape[-1] not in (H, R):
+                return array
+            return array[..., k] if array.shape[-1] == H else array[..., k % H :: H]
+
+        return self._with({name: partial(own, name) for name in self._values}, self.axes.replace("R", ""))
+
+    def sequence(self, b: int, steps: NDArray[np.intp]) -> LayerTrace:
+        """One sequence of a batch, and of it these steps."""
+        return self._mapped(lambda array: array[b, steps], self.axes.replace("B", ""))
+
+    def _mapped(self, change: Callable[[Array], Array], axes: str) -> LayerTrace:
+        def changed(name: str) -> Array:
+            return change(self.value(name))
+
+        return self._with({name: partial(changed, name) for name in self._values}, axes)
+
+    def _with(self, values: Values, axes: str) -> LayerTrace:
+        return LayerTrace(self.name, self.options, self.weights, values, axes, reverse=self.reverse)
+
+    def to_dict(self) -> dict[str, Array]:
+        """A copy of every array, by symbol."""
+        return {name: self.value(name).copy() for name in self._values}
+
+    def __repr__(self) -> str:
+        return f"LayerTrace({self.name!r}, {'×'.join(map(str, self.f.shape))}: {', '.join(self._values)})"
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The linear map from the outputs of the last LSTM to those of the model: ``weight`` (O, H), ``bias`` (O,)."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened inside a model: ``trace.layer[0].f`` are the forget gates of the first layer, (T, H).
+
+    ``trace[t]`` is one step, ``trace[a:b]`` are some, ``trace.unit(k)`` is one unit of the last layer, and
+    ``trace.sequence(b)`` one sequence of a batch.
+
+    Attributes
+    ----------
+    layer : tuple of LayerTrace
+        From the input upwards; with two directions forward and reverse of each layer in turn.
+    x : array (T, I)
+        What the model was given; class numbers (T,) in front of an Embedding.
+    outputs : array (T, O)
+        What it answered.
+    targets, weights : array, optional
+        What it was to answer, and how much each answer counts.
+    loss : float, optional
+    d_outputs, d_x : array, optional
+        Gradients of the loss on outputs and inputs. On class numbers there is none.
+    readout : Readout, optional
+        If the outputs are a linear map of the last LSTM's.
+    valid : array (B, T) of bool, optional
+        Which steps the sequences of a batch have; without it all.
+    about : dict
+        What is not numbers, and can be written as JSON: title, names of inputs, outputs and steps, the loss, the task.
+    axes : str
+        ``"BT"``, or ``"T"`` of a single sequence, ``""`` of one step.
+    """
+
+    layer: tuple[LayerTrace, ...]
+    x: NDArray[Any]
+    outputs: Array
+    targets: NDArray[Any] | None = None
+    weights: Array | None = None
+    loss: float | None = None
+    d_outputs: Array | None = None
+    d_x: Array | None = None
+    readout: Readout | None = None
+    valid: NDArray[np.bool_] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    axes: str = "T"
+
+    @property
+    def T(self) -> int:
+        """Steps."""
+        return int(self.x.shape[self.axes.index("T")])
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether there was a target."""
+        return self.d_outputs is not None
+
+    def __getitem__(self, t: int | slice) -> Trace:
+        change, axes = at_time(self.axes + "R", t, self.T)
+        layers = tuple(layer[t] for layer in self.layer)
+        arrays = {name: change(array) for name, array in self._in_time()}
+        about = self.about
+        if "step_names" in about and not isinstance(t, int):
+            about = about | {"step_names": about["step_names"][t]}
+        return replace(self, layer=layers, axes=axes.removesuffix("R"), about=about, **arrays)
+
+    def unit(self, k: int, layer: int = -1) -> LayerTrace:
+        """One unit: ``trace.unit(3).c`` is its cell, (T,)."""
+        return self.layer_at(layer).unit(k)
+
+    def layer_at(self, layer: int) -> LayerTrace:
+        """The layer of this number; from the end if it is negative."""
+        check_index("layer", layer, len(self.layer))
+        return self.layer[layer]
+
+    def sequence(self, b: int) -> Trace:
+        """One sequence of a batch, with the steps that it has."""
+        if "B" not in self.axes:
+            raise ValueError("this is the trace of one sequence; there is no batch to choose from")
+        check_index("sequence", b, len(self.x))
+        steps = np.arange(self.T) if self.valid is None else np.flatnonzero(self.valid[b])
+        in_time = dict(self._in_time())
+        chosen = {name: array[b, steps] for name, array in in_time.items() if name != "valid"}
+        for name in ("outputs", "targets", "weights", "d_outputs"):
+            array = getattr(self, name)
+            if array is not None and name not in in_time:
+                chosen[name] = array[b]
+        layers = tuple(layer.sequence(b, steps) for layer in self.layer)
+        return replace(self, layer=layers, axes=self.axes.replace("B", ""), valid=None, **chosen)
+
+    def one(self) -> Self:
+        """Itself, if it is of one sequence with its steps: what can be drawn."""
+        if self.axes == "T":
+            return self
+        what = "a batch: choose one of it, trace.sequence(0)" if "B" in self.axes else "one step alone"
+        raise ValueError(f"this needs the trace of one sequence, and was given that of {what}")
+
+    def _in_time(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The arrays that have an axis of time."""
+        names = {"x", "d_x", "valid"} if self.about.get("timeless") else {*ARRAYS}
+        for name in ARRAYS:
+            array = getattr(self, name)
+            if name in names and array is not None:
+                yield name, array
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy of everything: arrays by name, and under ``layers`` those of each layer, by symbol."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        layers = [
+            {"name": layer.name, "weights": {name: w.copy() for name, w in layer.weights.items()}} | layer.to_dict()
+            for layer in self.layer
+        ]
+        copies = {name: array.copy() for name, array in arrays.items() if array is not None}
+        return copies | {"loss": self.loss, "layers": layers, "about": dict(self.about)}
+
+
+ARRAYS = ("x", "outputs", "targets", "weights", "d_outputs", "d_x", "valid")
+
+
+def check_index(name: str, index: int, size: int) -> None:
+    """Refuse what is out of range; negative numbers count from the end."""
+    if isinstance(index, bool) or not isinstance(index, int | np.integer):
+        raise TypeError(f"{name} must be an integer, and is {index!r}")
+    if not -size <= index < size:
+        raise IndexError(f"{name} {index} is out of range; there are {size}, from 0 to {size - 1}")
+
+
+def at_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any], str]:
+    """How to take a step, or some, from an array of these axes; and the axes then."""
+    if "T" not in axes:
+        raise ValueError("this is one step already")
+    before = (slice(None),) * axes.index("T")
+    if isinstance(t, slice):
+        return lambda array: array[(*before, t)], axes
+    check_index("step", t, T)
+    return lambda array: array[(*before, t)], axes.replace("T", "")
