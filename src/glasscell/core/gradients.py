@@ -19,6 +19,7 @@ class Gradients(NamedTuple):
     dc: Array  # (T, H, B)   the whole of it: what came from later steps, and what comes through h
     dh: Array  # (T, P, B)   likewise
     dx: Array  # (T, I, B)
+    dy: Array  # (T, P, B)   what of dh comes from outside the layer
 
 
 @np.errstate(under="ignore")
@@ -35,10 +36,10 @@ def gradients(
 
     The lines are those of :func:`glasscell.core.cell.step_backward`.
     """
-    H = tape.H
+    H, dy = tape.H, dh
     dh, dc = dh.copy(), np.zeros_like(dh) if dc is None else dc.copy()
     if not tape.T:
-        return Gradients(dz, dz.copy(), dc, dh, dx)
+        return Gradients(dz, dz.copy(), dc, dh, dx, dy)
     dh[:-1] += np.matmul(tape.kernel[:, :H].T, dz[1:])  # through the next step
     dh[-1] += dh_T
     dc += dh * (tape.o - tape.h * tape.tanh_c)  # o (1 - tanh² c)
@@ -46,4 +47,4 @@ def gradients(
     for t in reversed(range(tape.T - 1)):
         dc[t] += dc[t + 1] * tape.f[t + 1]
     da = np.concatenate([dc * tape.g, dc * tape.cells[:-1], dh * tape.tanh_c, dc * tape.i], axis=1)
-    return Gradients(dz, da, dc, dh, dx)
+    return Gradients(dz, da, dc, dh, dx, dy)

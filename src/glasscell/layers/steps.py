@@ -258,7 +258,8 @@ class Steps:
         room = None
         if every is not None:
             R = tape.z.shape[1]
-            room = Gradients(*(np.empty((T, rows, B), dtype) for rows in (R, R, H, tape.P, 0)))
+            dz, da, of_c, of_h = (np.empty((T, rows, B), dtype) for rows in (R, R, H, tape.P))
+            room = Gradients(dz, da, of_c, of_h, dh, dh)  # dx is not yet there
         dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers, room)
         if every is not None and room is not None:
             every.append(room._replace(dx=dx))

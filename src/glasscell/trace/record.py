@@ -65,6 +65,7 @@ class LayerTrace:
     tanh_c = Symbol("tanh c_t: the cell as it is shown, (T, H)")
     h = Symbol("h_t = o ∘ tanh c_t: the hidden state, (T, P)")
 
+    d_y = Symbol("what of dL/dh_t comes from outside the layer: from the loss or the layer above, (T, P)")
     d_h = Symbol("dL/dh_t, from everything that used it, (T, P)")
     d_o = Symbol("dL/do = dL/dh ∘ tanh c, (T, H)")
     d_tanh_c = Symbol("dL/dtanh c = dL/dh ∘ o, (T, H)")

@@ -160,7 +160,12 @@ def _layer(done: Pass, every: Gradients | None, name: str, tape: LSTMTape, *, re
         gates = options.variant.gates
         shown = partial(_on_shown, of, every.dh, options.zoneout)
         rows = {gate: slice(k * H, (k + 1) * H) for k, gate in enumerate(gates)}
-        processed |= {"d_h": lambda: every.dh, "d_tanh_c": lambda: shown() * of.o, "d_c": lambda: every.dc}
+        processed |= {
+            "d_y": lambda: every.dy,
+            "d_h": lambda: every.dh,
+            "d_tanh_c": lambda: shown() * of.o,
+            "d_c": lambda: every.dc,
+        }
         processed |= {f"d_{gate}": partial(_rows, every.da, rows[gate]) for gate in gates}
         processed |= {"d_z": lambda: every.dz, "d_x": lambda: every.dx}
     values = {name: partial(_public, public, array) for name, array in processed.items()}

@@ -46,7 +46,7 @@ def backward(
         Gradient on the cells c_1 … c_T, likewise.
     buffers : Buffers, optional
     every : Gradients, optional
-        Written, but for dx: those at every step; dz on z as the activations see it, dc on f ∘ c_prev + i ∘ g.
+        Written, but for dx and dy: those at every step; dz on z as the activations see it, dc on f ∘ c_prev + i ∘ g.
     """
     slopes = _Slopes(tape, every)
     running_dh, running_dc = np.empty((tape.P, tape.B), tape.dtype), np.empty((tape.H, tape.B), tape.dtype)

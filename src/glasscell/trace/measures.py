@@ -1,0 +1,225 @@
+"""What can be said of a layer in a few numbers: how open its gates are, how long it remembers, where gradients go.
+
+Each takes what a :class:`~glasscell.trace.record.LayerTrace` has, of one sequence. Steps of a layer that runs back are
+taken in its own order: "the step before" is the one that it processed before.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core import lstm, variants
+from glasscell.core.gradients import Gradients, gradients
+from glasscell.core.parameters import glorot_uniform, orthogonal
+from glasscell.core.typing import Array
+from glasscell.core.variants import Noise
+from glasscell.trace.record import LayerTrace
+
+CHUNK = 1 << 24  # numbers in the tape of columns that go back together
+
+
+class Saturation(NamedTuple):
+    """Of each unit, the share of steps at which a gate is nearly shut and nearly open: (H,) and (H,)."""
+
+    left: Array
+    right: Array
+
+
+def saturation(gate: Array, low: float = 0.1, high: float = 0.9) -> Saturation:
+    """How often a gate is left-saturated, below .1, and right-saturated, above .9.
+
+    Karpathy, Johnson & Li (2015), Visualizing and understanding recurrent networks, section 4.2. A forget gate that is
+    right-saturated at every step is an integrator; one that is neither is a leaky one.
+
+    Parameters
+    ----------
+    gate : array (T, H), or (B, T, H), where NaN does not count
+    low, high : float
+    """
+    axes = tuple(range(gate.ndim - 1))
+    steps = np.maximum(1, np.isfinite(gate).sum(axis=axes))
+    return Saturation((gate < low).sum(axis=axes) / steps, (gate > high).sum(axis=axes) / steps)
+
+
+def half_life(f: Array) -> Array:
+    """The number of steps after which half of what a cell holds is forgotten, (H,).
+
+    What is left of c after T steps, if nothing is written, is the running product f_1 f_2 … f_T of its forget gates; a
+    gate that stands at 2^(-1/n) forgets half in n steps. This is the n of the whole product: T ln ½ / Σ ln f. It is 0
+    where a gate was shut, and infinite where it never closed at all.
+
+    Parameters
+    ----------
+    f : array (T, H), or (B, T, H), where NaN does not count
+    """
+    axes = tuple(range(f.ndim - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logarithms = np.log(f.astype(np.float64))
+        n = np.log(0.5) * np.isfinite(f).sum(axis=axes) / np.nansum(logarithms, axis=axes)
+    return np.where(np.isnan(n) | (n < 0), np.inf, np.abs(n))
+
+
+class Events(NamedTuple):
+    """Steps and units at which something was written and erased: (T, H) and (T, H) of bool."""
+
+    write: NDArray[np.bool_]
+    erase: NDArray[np.bool_]
+
+
+def events(layer: LayerTrace, threshold: float = 0.5) -> Events:
+    """When a cell was written to, i ∘ abs(g) ≥ ½, and when its content was erased, (1 - f) ∘ abs(c_{t-1}) ≥ ½.
+
+    Both are amounts by which c changes; the threshold is half of the most that can be written in a step. Neither is a
+    term of the literature: they put "what to write" and "what to keep" of Hochreiter & Schmidhuber (1997) and Gers et
+    al. (2000) into numbers.
+    """
+    return Events(
+        np.asarray(layer.i * np.abs(layer.g) >= threshold),
+        np.asarray((1 - layer.f) * np.abs(layer.c_prev) >= threshold),
+    )
+
+
+class Paths(NamedTuple):
+    """dL/dc in two parts, (T, H) each, of which it is the sum."""
+
+    cell: Array
+    recurrent: Array
+
+
+def by_path(layer: LayerTrace) -> Paths:
+    """The gradient on the cells, split by the way on which it came back through time.
+
+    *cell*: along the cells alone. What enters at h_s from outside the layer, through o_s and tanh, arrives at c_t as
+    that times f_s … f_{t+1}: the constant error carousel of Hochreiter & Schmidhuber (1997) with the forget gates of
+    Gers et al. (2000). *recurrent*: all else, which went through W_h at least once.
+
+    Raises
+    ------
+    ValueError
+        If the cell is normalised: that mixes the units, and a cell has no path of its own.
+    """
+    options = layer.options
+    if options.layer_norm in ("haste", "contrib"):
+        raise ValueError(f"layer_norm={options.layer_norm!r} normalises the cell: its units have no paths of their own")
+    variant, k, zero = options.variant, 1 - options.zoneout_cell, np.zeros(layer.H, layer.f.dtype)
+    new_c = layer.f * layer.c_prev + layer.i * layer.g
+    d_shown = layer.d_y * (1 - options.zoneout)
+    if "projection" in layer.weights:
+        d_shown = d_shown @ layer.weights["projection"]
+    entering = d_shown * layer.o * variant.output.derivative(new_c, layer.tanh_c)
+    cell, later = np.empty_like(layer.d_c), zero
+    for t in _backwards(layer):
+        cell[t] = entering[t] + k * later
+        later = (1 - k) * later + layer.f[t] * cell[t]
+    return Paths(cell, layer.d_c - cell)
+
+
+class GradientNorms(NamedTuple):
+    """Euclidean norms over the units, step by step, (T,) each: of dL/dh, dL/dc, its two paths, and dL/dx."""
+
+    h: Array
+    c: Array
+    cell: Array
+    recurrent: Array
+    x: Array
+
+
+def gradient_norms(layer: LayerTrace) -> GradientNorms:
+    """How much gradient there is at each step, by path; x says which inputs the answer depends on."""
+    parts = layer.d_h, layer.d_c, *by_path(layer), layer.d_x
+    return GradientNorms(*(np.linalg.norm(part, axis=-1) for part in parts))
+
+
+def jacobian(layer: LayerTrace, t: int) -> Array:
+    """∂(h_t, c_t) / ∂(h_{t-1}, c_{t-1}), (P + H, P + H), in float64."""
+    P, H = layer.h.shape[-1], layer.H
+    states = np.eye(P + H)
+    one = slice(t, t + 1) if t >= 0 else slice(t, t + 1 or None)
+    every = _back(layer, layer.x[one], (layer.h_prev[t], layer.c_prev[t]), states[:P], states[P:])
+    return np.concatenate([every.dh0, every.dc0]).T
+
+
+def spectral_radii(layer: LayerTrace) -> Array:
+    """The largest size of an eigenvalue of each step's Jacobian, (T,).
+
+    Below 1 a step shrinks gradients in the long run, above 1 it can let them grow: Bengio, Simard & Frasconi (1994);
+    Pascanu, Mikolov & Bengio (2013), section 2.
+    """
+    return np.array([np.abs(np.linalg.eigvals(jacobian(layer, t))).max() for t in range(layer.T)])
+
+
+class Vanishing(NamedTuple):
+    """What is left of a gradient n steps before the end, n = 0 … T - 1, (T,) each: of it at the end, n = 0."""
+
+    lstm: Array
+    tanh_rnn: Array
+
+
+def vanishing(layer: LayerTrace, seed: int = 0) -> Vanishing:
+    """How gradients vanish on the way back, in this layer and in a plain tanh RNN of the same size.
+
+    For the LSTM the Frobenius norm of ∂h_T/∂c_{T-n}, for the RNN that of ∂h_T/∂h_{T-n}, both over the one at n = 0. The
+    RNN h_t = tanh(W_h h_{t-1} + W_x x_t) sees the same inputs; it is not trained, and its W_h is orthogonal: gradients
+    would keep their size but for the slope of tanh (Saxe et al. 2014). Hochreiter (1991); Bengio et al. (1994).
+    """
+    x = layer.x[::-1] if layer.reverse else layer.x
+    P, H, first = layer.h.shape[-1], layer.H, -1 if layer.reverse else 0
+    squares = np.zeros(layer.T)
+    chunk = max(1, CHUNK // max(1, layer.T * 12 * H))
+    for start in range(0, P, chunk):
+        some = np.eye(P)[:, start : start + chunk]
+        every = _back(layer, x, (layer.h_prev[first], layer.c_prev[first]), some, np.zeros((H, some.shape[1])))
+        squares += (every.steps.dc**2).sum(axis=(1, 2))
+    return Vanishing(_relative(np.sqrt(squares)[::-1]), _relative(_of_tanh_rnn(x.astype(np.float64), H, seed)))
+
+
+def _of_tanh_rnn(x: Array, H: int, seed: int) -> Array:
+    """‖∂h_T/∂h_{T-n}‖ for n = 0 … T - 1."""
+    rng = np.random.default_rng(seed)
+    W_h, W_x = orthogonal(rng, H), glorot_uniform(rng, (H, x.shape[1]))
+    h, hs = np.zeros(H), []
+    for x_t in x:
+        h = np.tanh(W_h @ h + W_x @ x_t)
+        hs.append(h)
+    norms, J = [], np.eye(H)
+    for h in reversed(hs):
+        norms.append(np.linalg.norm(J))
+        J = J @ ((1 - h**2)[:, None] * W_h)
+    return np.array(norms)
+
+
+def _relative(norms: Array) -> Array:
+    return norms / norms[0] if len(norms) and norms[0] else norms
+
+
+class _Back(NamedTuple):
+    steps: Gradients
+    dh0: Array
+    dc0: Array
+
+
+def _back(layer: LayerTrace, x: Array, start: tuple[Array, Array], dh_T: Array, dc_T: Array) -> _Back:
+    """Once more through these steps x (T, I) from a state, and back from B gradients on the last state, in float64."""
+    B, H, variant = dh_T.shape[1], layer.H, layer.options.variant
+    weights = {name: weight.astype(np.float64) for name, weight in layer.weights.items()}
+    columns = np.broadcast_to(x[:, :, None], (*x.shape, B)).astype(np.float64)
+    h0, c0 = (np.broadcast_to(part[:, None], (len(part), B)) for part in start)
+    T, zero = len(x), np.zeros((len(x), len(dh_T), B))
+    dz = np.empty((T, len(weights["kernel"]), B))
+    if layer.options.plain:
+        tape = lstm.forward(weights["kernel"], columns, h0, c0)
+        d = lstm.backward(tape, zero, dh_T, dc_T, every_dz=dz)
+        return _Back(gradients(tape, dz, d.dx, zero, dh_T, dc_T), d.dh0, d.dc0)
+    noise = Noise(1.0, 1.0 - layer.options.zoneout, 1.0 - layer.options.zoneout_cell)
+    general = variants.forward(variant, weights, columns, h0, c0, noise)
+    room = Gradients(dz, np.empty_like(dz), np.empty((T, H, B)), np.empty_like(zero), columns, zero)
+    of_general = variants.backward(general, zero, dh_T, dc_T, every=room)
+    return _Back(room, of_general.dh0, of_general.dc0)
+
+
+def _backwards(layer: LayerTrace) -> range:
+    """The steps from the one that was processed last to the one that was first."""
+    return range(layer.T) if layer.reverse else range(layer.T - 1, -1, -1)
