@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.typing import Array
 from glasscell.layers.options import LSTMOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from glasscell.checkpoint import StrPath
+    from glasscell.trace.equations import Equations
 
 Values = Mapping[str, Callable[[], Array]]
 
@@ -273,6 +279,57 @@ class Trace:
             return self
         what = "a batch: choose one of it, trace.sequence(0)" if "B" in self.axes else "one step alone"
         raise ValueError(f"this needs the trace of one sequence, and was given that of {what}")
+
+    def equations(self, t: int, unit: int, layer: int = -1) -> Equations:
+        """The equations of a step and unit with the numbers put in, forward and, with a target, backward.
+
+        Parameters
+        ----------
+        t, unit, layer : int
+            From the end if they are negative.
+
+        Returns
+        -------
+        Equations
+            Printed it is text; it has ``latex`` and ``html``, too.
+        """
+        from glasscell.trace.equations import equations  # noqa: PLC0415 - views are loaded when they are used
+
+        return equations(self, t, unit, layer)
+
+    def plot(self, layer: int = -1) -> Figure:
+        """A Matplotlib figure of what happened in a layer; more of them are in :mod:`glasscell.trace.figures`."""
+        from glasscell.trace.figures import plot  # noqa: PLC0415
+
+        return plot(self, layer)
+
+    def report(self, path: StrPath) -> None:
+        """Write one HTML file that needs nothing else: everything, to be clicked through, and alive."""
+        from glasscell.checkpoint import write_atomically  # noqa: PLC0415
+        from glasscell.trace.payload import payload_of  # noqa: PLC0415
+        from glasscell.trace.report import page  # noqa: PLC0415
+
+        write_atomically(path, page(payload_of(self)).encode())
+
+    def _repr_html_(self) -> str | None:
+        """The report in a cell of a notebook, where it may run no other scripts and reach nothing."""
+        from glasscell.trace.payload import payload_of  # noqa: PLC0415
+        from glasscell.trace.report import frame, page  # noqa: PLC0415
+
+        return frame(page(payload_of(self))) if self.axes == "T" and self.T else None
+
+    def save(self, path: StrPath) -> None:
+        """Write everything to a file, by custom ``….safetensors``, whole or not at all."""
+        from glasscell.trace.files import save  # noqa: PLC0415
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: StrPath) -> Trace:
+        """Read what :meth:`save` wrote."""
+        from glasscell.trace.files import load  # noqa: PLC0415
+
+        return load(path)
 
     def _in_time(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """The arrays that have an axis of time."""
