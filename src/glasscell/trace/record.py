@@ -119,7 +119,7 @@ class LayerTrace:
     @property
     def T(self) -> int:
         """Steps."""
-        return int(self.f.shape[self.axes.index("T")])
+        return number_of_steps(self.f, self.axes)
 
     def value(self, name: str) -> Array:
         """The array of a symbol."""
@@ -233,7 +233,7 @@ class Trace:
     @property
     def T(self) -> int:
         """Steps."""
-        return int(self.x.shape[self.axes.index("T")])
+        return number_of_steps(self.x, self.axes)
 
     @property
     def has_gradients(self) -> bool:
@@ -361,10 +361,15 @@ def check_index(name: str, index: int, size: int) -> None:
         raise IndexError(f"{name} {index} is out of range; there are {size}, from 0 to {size - 1}")
 
 
+def number_of_steps(array: NDArray[Any], axes: str) -> int:
+    """T of an array of these axes."""
+    if "T" not in axes:
+        raise ValueError("this is one step already: it has no steps")
+    return int(array.shape[axes.index("T")])
+
+
 def at_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any], str]:
     """How to take a step, or some, from an array of these axes; and the axes then."""
-    if "T" not in axes:
-        raise ValueError("this is one step already")
     before = (slice(None),) * axes.index("T")
     if isinstance(t, slice):
         return lambda array: array[(*before, t)], axes
