@@ -1,4 +1,4 @@
-"""What all views of a trace share: names, the order of units, the range of colours, and what is written at each step."""
+"""What all views of a trace share: names, the order of units, ranges of colours, and what is written at each step."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 
 def name_of(symbol: str) -> str:
-    """In words: "forget gate" of f, "gradient on the forget gate" of d_f, "pre-activation of the forget gate" of z_f."""
+    """In words: "forget gate" of f, "gradient on the forget gate" of d_f, "pre-activation of the candidate" of z_g."""
     if symbol in NAMES:
         return NAMES[symbol]
     if symbol.startswith("d_"):
@@ -116,11 +116,24 @@ def chosen(layer: LayerTrace, units: Sequence[int] | NDArray[np.intp] | None) ->
     return np.array([unit % layer.H for unit in units], np.intp)
 
 
-def rows_of(layer: LayerTrace, symbol: str, units: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
-    """What a heat map shows, (rows, T), and the numbers of its rows; a symbol without units, such as x, is whole."""
+class HeatMap(NamedTuple):
+    """A symbol as it is drawn: values (rows, T), and the numbers of the rows, which are units."""
+
+    symbol: str
+    values: Array
+    rows: NDArray[np.intp]
+
+    @property
+    def scale(self) -> Scale:
+        """The range of its colours."""
+        return scale_of(self.symbol, self.values)
+
+
+def heat_map_of(layer: LayerTrace, symbol: str, units: NDArray[np.intp]) -> HeatMap:
+    """These units of a symbol; one that has no units, such as x, is whole."""
     values = values_of(layer, symbol).T
-    own = units if len(values) == layer.H and symbol not in ("x", "d_x") else np.arange(len(values))
-    return values[own], own
+    rows = units if len(values) == layer.H and symbol not in ("x", "d_x") else np.arange(len(values))
+    return HeatMap(symbol, values[rows], rows)
 
 
 def scale_of(symbol: str, values: Array) -> Scale:

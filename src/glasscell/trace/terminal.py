@@ -12,17 +12,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from glasscell.core.typing import Array
-from glasscell.trace.colors import luminance, of_256, rgb
+from glasscell.trace.colors import Colors, of_256, rgb
 from glasscell.trace.record import LayerTrace, Trace
 from glasscell.trace.shown import (
+    HeatMap,
     Row,
     Scale,
     chosen,
+    heat_map_of,
     input_rows,
     layer_of,
     name_of,
     output_rows,
-    rows_of,
     scale_of,
     values_of,
 )
@@ -83,17 +84,18 @@ def draw(
     if not symbols:
         raise ValueError("there is no symbol to draw")
     order = chosen(of, units)
-    maps = [(symbol, *rows_of(of, symbol, order)) for symbol in symbols]
+    maps = [heat_map_of(of, symbol, order) for symbol in symbols]
     above, below = input_rows(trace), output_rows(trace)
     sheet = _sheet(of, maps, [*above, *below], columns, lines, depth)
+    maps = [each._replace(values=summary(each.values, sheet.units, sheet.steps)) for each in maps]
     bands = [maps[k : k + sheet.beside] for k in range(0, len(maps), sheet.beside)]
-    parts = [*_head(trace, of, sheet)]
+    parts = [*_head(trace, of, sheet, by_peak=units is None)]
     for band in bands:
-        parts += ["", *_band(trace, of, band, above, below, sheet)]
-    return "\n".join([*(part.rstrip() for part in parts), "", *_legend(maps, sheet)])
+        parts += ["", *_band(of, band, above, below, sheet)]
+    return "\n".join([*(part.rstrip() for part in parts), "", *_legend(of, maps, sheet)])
 
 
-def color_depth(color: bool | None) -> Depth | None:  # noqa: FBT001 - as it is given to draw
+def color_depth(color: bool | None) -> Depth | None:
     """How many colours to use: none where nobody can see them, or ``NO_COLOR`` is set and not empty."""
     if color is None:
         color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -159,6 +161,11 @@ class Sheet(NamedTuple):
         return self.cell * self.columns
 
     @property
+    def gradient(self) -> str:
+        """What the line of the gradient is called."""
+        return "‖∂L/∂c‖" if self.depth else "|dL/dc|"
+
+    @property
     def rows(self) -> int:
         """Rows of a heat map in a line."""
         return 2 if self.depth else 1
@@ -166,7 +173,7 @@ class Sheet(NamedTuple):
 
 def _sheet(
     of: LayerTrace,
-    maps: Sequence[tuple[str, Array, Array]],
+    maps: Sequence[HeatMap],
     rows: Sequence[Row],
     width: int,
     height: int,
@@ -175,9 +182,9 @@ def _sheet(
     margin = max(_width_of(name) for name in [*(row.name for row in rows), "|dL/dc|", "123,123"])
     margin = min(margin, width // 4)
     room = width - margin - 2
-    steps = -(-of.T // room) if of.T > room else 1
+    steps = -(-of.T // room) if room < of.T else 1
     columns = -(-of.T // steps)
-    most = max((len(values) for _, values, _ in maps), default=1)
+    most = max(len(each.values) for each in maps)
     units = max(1, -(-most // (height * (2 if depth else 1))))
     texts = [text for row in rows for text in row.texts or ()] if steps == 1 else []
     wanted = min(WIDEST, max([2, *map(_width_of, texts)]))
@@ -191,11 +198,12 @@ def _sheet(
     return Sheet(depth, margin, cell, steps, units, min(beside, len(maps)), columns)
 
 
-def _head(trace: Trace, of: LayerTrace, sheet: Sheet) -> Iterator[str]:
+def _head(trace: Trace, of: LayerTrace, sheet: Sheet, *, by_peak: bool) -> Iterator[str]:
     title = printable(str(trace.about.get("title", "An LSTM")))
-    loss = "" if trace.loss is None else f", loss {trace.loss:.4g}"
+    loss = "" if trace.loss is None else f"; loss {trace.loss:.4g}"
     yield _styled(title, BOLD, sheet)
-    yield f"layer {of.name}: {of.T} steps, {of.H} units{loss}"
+    order = "; the first are those whose cell is largest first" if by_peak else ""
+    yield f"layer {of.name}: {of.T} steps, {of.H} units{order}{loss}"
     if sheet.steps > 1 or sheet.units > 1:
         blocks = [_of(sheet.units, "unit")] * (sheet.units > 1) + [_of(sheet.steps, "step")] * (sheet.steps > 1)
         yield f"too large to draw one by one: {' and '.join(blocks)} a cell, their mean"
@@ -206,41 +214,36 @@ def _of(number: int, what: str) -> str:
 
 
 def _band(
-    trace: Trace,
     of: LayerTrace,
-    band: Sequence[tuple[str, Array, Array]],
+    band: Sequence[HeatMap],
     above: Sequence[Row],
     below: Sequence[Row],
     sheet: Sheet,
 ) -> Iterator[str]:
     """Heat maps side by side, with the input above each and the output below."""
     count = len(band)
-    titles = [_fitted(f"{symbol}: {name_of(symbol)}", sheet.panel, symbol) for symbol, _, _ in band]
+    titles = [_fitted(f"{each.symbol}: {name_of(each.symbol)}", sheet.panel, each.symbol) for each in band]
     yield _line("", [_styled(title, BOLD, sheet) for title in titles], sheet, [_width_of(title) for title in titles])
     yield from _rows_drawn(above, count, sheet)
     yield from _maps_drawn(band, sheet)
     yield from _rows_drawn(below, count, sheet)
     yield _line("step", [_axis(of.T, sheet)] * count, sheet)
     if of.has_gradients:
-        norms = np.linalg.norm(values_of(of, "d_c"), axis=1)
-        name = "‖∂L/∂c‖" if sheet.depth else "|dL/dc|"
-        line = _line(name, [_sparkline(norms, sheet)] * count, sheet)
-        yield f"{line}   0 to {norms.max(initial=0):.2g}"
+        yield _line(sheet.gradient, [_sparkline(_norms(of), sheet)] * count, sheet)
 
 
-def _maps_drawn(band: Sequence[tuple[str, Array, Array]], sheet: Sheet) -> Iterator[str]:
-    grids = [(summary(values, sheet.units, sheet.steps), scale_of(symbol, values)) for symbol, values, _ in band]
-    drawn = [_painted(grid, scale, sheet) for grid, scale in grids]
+def _maps_drawn(band: Sequence[HeatMap], sheet: Sheet) -> Iterator[str]:
+    drawn = [_painted(each.values, each.scale, sheet) for each in band]
     labels = _labels(band, sheet)
     for k in range(max(map(len, drawn), default=0)):
         blank = " " * sheet.panel
         yield _line(labels[k] if k < len(labels) else "", [d[k] if k < len(d) else blank for d in drawn], sheet)
 
 
-def _labels(band: Sequence[tuple[str, Array, Array]], sheet: Sheet) -> list[str]:
+def _labels(band: Sequence[HeatMap], sheet: Sheet) -> list[str]:
     """The numbers of the units in each line, if all heat maps have the same, and a cell is one unit."""
-    numbers = band[0][2]
-    if sheet.units > 1 or any(len(own) != len(numbers) or (own != numbers).any() for _, _, own in band):
+    numbers = band[0].rows
+    if sheet.units > 1 or any(not np.array_equal(each.rows, numbers) for each in band):
         return []
     lines = [numbers[k : k + sheet.rows] for k in range(0, len(numbers), sheet.rows)]
     return [",".join(map(str, line)) for line in lines]
@@ -279,14 +282,14 @@ def shades(grid: Array, scale: Scale) -> list[list[str]]:
     return [[characters[k] for k in line] for line in index]
 
 
-def _half_blocks(pair: Array, sheet: Sheet) -> str:
+def _half_blocks(pair: Colors, sheet: Sheet) -> str:
     """One cell of two rows: the upper is what is written, the lower the ground; at the end there may be one alone."""
     fore = _code(pair[0], "38", sheet)
     ground = _code(pair[1], "48", sheet) if len(pair) == 2 else "49"
     return f"\x1b[{fore};{ground}m{UPPER * sheet.cell}"
 
 
-def _code(color: Array, which: str, sheet: Sheet) -> str:
+def _code(color: Colors, which: str, sheet: Sheet) -> str:
     if sheet.depth == "24 bit":
         return f"{which};2;{';'.join(map(str, color))}"
     return f"{which};5;{of_256(color)}"
@@ -350,27 +353,40 @@ def _axis(T: int, sheet: Sheet) -> str:
     return "".join(line)
 
 
-def _legend(maps: Sequence[tuple[str, Array, Array]], sheet: Sheet) -> Iterator[str]:
+def _legend(of: LayerTrace, maps: Sequence[HeatMap], sheet: Sheet) -> Iterator[str]:
     """The numbers that the colours stand for; symbols of the same range together."""
     by_scale: dict[Scale, list[str]] = {}
-    for symbol, values, _ in maps:
-        by_scale.setdefault(scale_of(symbol, values), []).append(symbol)
-    for scale, symbols in by_scale.items():
-        if sheet.depth is None:
-            characters = SHADES if scale.kind == "open and shut" else SIGNED
-            edges = np.linspace(scale.low, scale.high, len(characters) + 1)
-            middles = (edges[:-1] + edges[1:]) / 2
-            ramp = "  ".join(f"'{c}' {_short(v)}" for c, v in zip(characters, middles, strict=True))
-        else:
-            grid = np.linspace(scale.low, scale.high, 24)[None]
-            ramp = "".join(f"\x1b[{_code(color, '48', sheet)}m " for color in rgb(grid, scale)[0])
-            middle = "" if scale.kind == "open and shut" else " (white is 0)"
-            ramp = f"{_short(scale.low)} {ramp}{RESET} {_short(scale.high)}{middle}"
-        yield f"{', '.join(symbols)}:  {ramp}"
+    for each in maps:
+        by_scale.setdefault(each.scale, []).append(each.symbol)
+    names = {scale: ", ".join(symbols) for scale, symbols in by_scale.items()}
+    margin = max(map(len, [*names.values(), sheet.gradient]))
+    for scale, name in names.items():
+        yield f"{name:>{margin}}  {_ramp(scale, sheet)}"
+    if of.has_gradients:
+        bars, most = BARS if sheet.depth else SHADES, _norms(of).max(initial=0)
+        yield f"{sheet.gradient:>{margin}}  {0:>5} '{bars[0]}' to {_short(most)} '{bars[-1]}', at each step"
+
+
+def _ramp(scale: Scale, sheet: Sheet) -> str:
+    if sheet.depth is None:
+        characters = SHADES if scale.kind == "open and shut" else SIGNED
+        edges = np.linspace(scale.low, scale.high, len(characters) + 1)
+        middles = (edges[:-1] + edges[1:]) / 2
+        return "  ".join(f"'{c}' {_short(v)}" for c, v in zip(characters, middles, strict=True))
+    grid = np.linspace(scale.low, scale.high, 24)[None]
+    colors = "".join(f"\x1b[{_code(color, '48', sheet)}m " for color in rgb(grid, scale)[0])
+    middle = "" if scale.kind == "open and shut" else " (white is 0)"
+    return f"{_short(scale.low):>5} {colors}{RESET} {_short(scale.high)}{middle}"
 
 
 def _short(value: float) -> str:
-    return f"{round(value, 12):.2g}"
+    return f"{round(value, 12) + 0.0:.2g}"
+
+
+def _norms(of: LayerTrace) -> Array:
+    """Of dL/dc, step by step."""
+    norms: Array = np.linalg.norm(values_of(of, "d_c"), axis=1)
+    return norms
 
 
 # Text in columns
