@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +14,13 @@ from glasscell.core.gradients import Every, Gradients
 from glasscell.core.sequences import Order
 from glasscell.core.typing import Array
 from glasscell.layers.options import LSTMOptions
-from glasscell.layers.records import LSTMState, LSTMTape
 from glasscell.trace.record import LayerTrace, Readout, Trace
 from glasscell.validation import finite_array, one_of
 
-Tapes = Sequence[tuple[str, LSTMTape]]
+if TYPE_CHECKING:
+    from glasscell.layers.records import LSTMTape
+
+Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
 
 LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
 
@@ -122,8 +124,8 @@ def _of_one(given: Any) -> Any:
     """Lengths, mask or states of a single sequence as those of a batch of one."""
     if given is None:
         return None
-    if isinstance(given, LSTMState):
-        return LSTMState(*(np.asarray(part)[:, None] for part in given))
+    if hasattr(given, "_fields"):  # a state
+        return type(given)(*(np.asarray(part)[:, None] for part in given))
     return [_of_one(state) for state in given] if isinstance(given, list | tuple) else np.asarray(given)[None]
 
 
