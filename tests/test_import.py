@@ -37,7 +37,7 @@ ROOMS = {
     "bench": ["core", "validation", "codec", "layers", "models", "convert", "verify", "__init__"],
     "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress", "schedules"],
     "trace": ["core", "validation", "options", "checkpoint", "lazy"],
-    "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training", "lazy"],
+    "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training", "trace", "lazy"],
     "cli": [
         "core",
         "validation",

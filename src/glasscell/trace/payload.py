@@ -35,6 +35,8 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         notes.append(f"This page shows what happened, and does not compute anew: {why}.")
         static, more = _static(trace)
         notes += more
+    steps = slice(None) if static is None else slice(None, None, static["every"])
+    of_steps = slice(None) if trace.about.get("timeless") else steps
     return {
         "version": 1,
         "title": str(trace.about.get("title", "An LSTM")),
@@ -46,24 +48,24 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         if trace.readout is None
         else {"weight": array(trace.readout.weight), "bias": array(trace.readout.bias)},
         "loss": trace.about.get("loss"),
-        "x": _inputs(trace),
-        "outputs": array(trace.outputs),
-        "targets": array(trace.targets),
-        "weights": array(_of_steps(trace)),
-        "d_outputs": array(trace.d_outputs if trace.targets is None else None),
+        "x": array(trace.layer[0].x[steps]),  # what the first LSTM sees
+        "outputs": None if live else array(trace.outputs[of_steps]),
+        "targets": None if trace.targets is None else array(trace.targets[of_steps]),
+        "weights": _answers(trace, steps),
+        "d_outputs": array(trace.d_outputs[of_steps])
+        if trace.d_outputs is not None and trace.targets is None
+        else None,
         "input_names": _names(trace, "input_names", trace.layer[0].x.shape[-1], "x"),
         "output_names": _names(trace, "output_names", trace.outputs.shape[-1], "y"),
-        "step_names": [str(name) for name in trace.about.get("step_names", [])],
+        "step_names": [str(name) for name in trace.about.get("step_names", [])][steps],
         "copy": trace.about.get("copy"),
         "unit_measures": {layer.name: {"half_life": array(half_life(layer.f))} for layer in trace.layer},
-        "static": static,
+        "static": None if static is None else {name: static[name] for name in ("steps", "ways")},
     }
 
 
-def array(values: NDArray[Any] | None) -> dict[str, Any] | None:
+def array(values: NDArray[Any]) -> dict[str, Any]:
     """``{"shape", "type", "data"}``: base64 of little-endian float32 or float64, which all other numbers become."""
-    if values is None:
-        return None
     dtype = np.dtype("<f4") if values.dtype == np.float32 else np.dtype("<f8")
     data = b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode("ascii")
     return {"shape": list(values.shape), "type": "float32" if dtype.itemsize == 4 else "float64", "data": data}
@@ -104,7 +106,7 @@ def _static(trace: Trace) -> tuple[dict[str, Any], list[str]]:
         of_ways[layer.name] = {"units": array(units)} | {
             name: array(_some(layer, name, steps, units)) for name in SYMBOLS + gradients if name in layer.names
         }
-    return {"steps": array(steps), "ways": of_ways}, notes
+    return {"every": every, "steps": array(steps), "ways": of_ways}, notes
 
 
 def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[np.intp]) -> Array:
@@ -117,16 +119,12 @@ def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[
     return values.astype(np.float32)
 
 
-def _inputs(trace: Trace) -> dict[str, Any] | None:
-    """What the first LSTM sees."""
-    return array(trace.layer[0].x)
-
-
-def _of_steps(trace: Trace) -> Array | None:
+def _answers(trace: Trace, steps: slice) -> dict[str, Any] | None:
     """The weights of the answers, one for each step, (T,)."""
     if trace.weights is None or trace.about.get("timeless"):
         return None
-    return np.broadcast_to(trace.weights.reshape(trace.T, -1)[:, 0], trace.T)
+    every_step = np.broadcast_to(trace.weights, (trace.T, *trace.weights.shape[1:]))
+    return array(every_step.reshape(trace.T, -1)[steps, 0])
 
 
 def _names(trace: Trace, key: str, size: int, letter: str) -> list[str]:
