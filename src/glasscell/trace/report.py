@@ -9,8 +9,8 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 
 - ``version``: 1; ``title``; ``notes``: sentences for the top of the page; ``dtype``
 - ``live``: whether the page computes. Then each way of each layer has its weights.
-- ``layers``: a list of ``name, input_size, hidden_size, merge, ways``; ``ways``: one, or two of a bidirectional layer, of
-  ``name, reverse`` and, if live, arrays ``kernel`` (4H, H + I + 1), ``h0`` (H), ``c0`` (H)
+- ``layers``: a list of ``name, input_size, hidden_size, merge, ways``; ``ways``: one, or two of a bidirectional layer,
+  of ``name, reverse`` and, if live, arrays ``kernel`` (4H, H + I + 1), ``h0`` (H), ``c0`` (H)
 - ``readout``: arrays ``weight`` (O, H), ``bias`` (O), or null
 - ``x``: array (T, I); ``outputs``: array (T, O)
 - ``loss``: the name of one of :mod:`glasscell.core.losses`, ``targets``: array (T, O), or (T) of class numbers,
@@ -18,10 +18,10 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 - ``input_names``, ``output_names``; ``step_names``, empty or T of them
 - ``copy``: of the copy task ``mode, bits_per_step, bits``, or null
 - ``unit_measures``: by the name of a way, ``half_life``: array (H)
-- ``static``: null, or, of a page that is not live, what there is to see: ``steps``: array of the numbers of the T' steps
-  that are kept, and ``ways``: by the name of a way, ``units``: array of the numbers of the H' units that are kept, and
-  arrays by symbol, ``i f o g c_prev c tanh_c h d_i d_f d_o d_g d_c d_tanh_c d_h`` (T', H') and ``z d_z`` (T', 4H'), of
-  those that there are. Other arrays of T steps, such as x, keep all of them.
+- ``static``: null, or, of a page that is not live, what there is to see: ``steps``: array of the numbers of the T'
+  steps that are kept, and ``ways``: by the name of a way, ``units``: array of the numbers of the H' units that are
+  kept, and arrays by symbol, ``i f o g c_prev c tanh_c h d_i d_f d_o d_g d_c d_tanh_c d_h`` (T', H') and ``z d_z``
+  (T', 4H'), of those that there are. Other arrays of T steps, such as x, keep all of them.
 """
 
 from __future__ import annotations
