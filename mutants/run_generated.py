@@ -152,11 +152,12 @@ def sample(mutants: list[Mutant], size: int, seed: int) -> list[Mutant]:
     of_files = defaultdict(list)
     for mutant in mutants:
         of_files[mutant.file].append(mutant)
+    weight = {file: 1 / FEWER if file.startswith(COSTLY) else 1.0 for file in of_files}
+    share = size / max(1.0, sum(weight[file] * len(some) for file, some in of_files.items()))
     chosen = []
     for file, some in of_files.items():
         random.Random(f"{seed} {file}").shuffle(some)  # noqa: S311 - nothing is secret here
-        share = size / len(mutants) / (FEWER if file.startswith(COSTLY) else 1)
-        chosen += some[: math.ceil(len(some) * min(1.0, share))]
+        chosen += some[: math.ceil(len(some) * min(1.0, share * weight[file]))]
     return chosen
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import SMALL, Buffers
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -32,3 +32,17 @@ def test_parts_are_kept_and_share_nothing():
     assert buffers.part("one") is one
     arrays = [place.take("a", (4,), FLOAT64) for place in (buffers, one, two)]
     assert not any(np.shares_memory(a, b) for a, b in zip(arrays, arrays[1:] + arrays[:1], strict=True))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@pytest.mark.parametrize("size", [SMALL, SMALL + 8, 3 * SMALL])
+def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
+    arrays = [Buffers().take("a", (size // dtype.itemsize,), dtype) for _ in range(20)]
+    for array in arrays:
+        assert array.ctypes.data % 64 == 0
+        array[:] = 1
+        assert array.base is None or array.base.nbytes <= size + 128  # no more than a line is lost
+
+
+def test_small_arrays_are_only_as_large_as_they_are():
+    assert Buffers().take("a", (SMALL // 8,), FLOAT32).base is None

@@ -201,3 +201,11 @@ def test_targets_of_another_shape_are_refused(loss):
 def test_targets_that_are_no_classes_are_refused(targets, part):
     with pytest.raises(ValueError, match=part):
         categorical_cross_entropy(np.zeros((2, 3)), np.array(targets))
+
+
+def test_classes_are_along_the_last_axis_unless_told_otherwise(rng):
+    logits, targets = rng.normal(size=(2, 3, 4)), rng.integers(4, size=(2, 3))
+    loss, gradient = categorical_cross_entropy(logits, targets)
+    expected, of_last = categorical_cross_entropy(logits, targets, axis=2)
+    assert loss == expected
+    np.testing.assert_array_equal(gradient, of_last)

@@ -1,5 +1,6 @@
 """Law: each optimiser does what its algorithm says, number by number, and 25 steps of it follow PyTorch's losses."""
 
+from dataclasses import FrozenInstanceError
 from math import sqrt
 from typing import NamedTuple
 
@@ -388,3 +389,9 @@ def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypat
     weights, norms = updated()
     np.testing.assert_array_equal(weights, at_once[0])
     np.testing.assert_allclose(norms, at_once[1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), RMSProp(), Adam(), AdamW()])
+def test_an_optimizer_does_not_change(optimizer):
+    with pytest.raises(FrozenInstanceError):
+        optimizer.learning_rate = 1.0

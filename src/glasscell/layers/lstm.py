@@ -305,7 +305,7 @@ class LSTM:
         """
         from glasscell.trace.recording import Asked, trace  # noqa: PLC0415 - only where it is used
 
-        asked, about = Asked(y, loss, weights, d_outputs), {"title": repr(self), **about}
+        asked, about = Asked(y, loss, weights, d_outputs), {"title": repr(self), "chain": True, **about}
         return trace(*(self, lambda tape: [("", tape)], x, asked, about), state=state, lengths=lengths, mask=mask)
 
     def _entered(

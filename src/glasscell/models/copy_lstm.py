@@ -255,7 +255,7 @@ class CopyLSTM:
         k = self.task.bits_per_step
         bit_names = ["bit"] if k == 1 else [f"bit {j}" for j in range(k)]
         known: dict[str, Any] = {"input_names": [*bit_names, "delimiter"], "output_names": bit_names}
-        known["title"] = f"An LSTM of {self.hidden_size} units"
+        known |= {"title": f"An LSTM of {self.hidden_size} units", "chain": True}
         if np.ndim(x) == 1:
             if any(part is not None for part in (y, weights, d_outputs)):
                 raise ValueError("bits bring targets of their own; give y, weights or d_outputs with inputs (T, I)")

@@ -312,7 +312,7 @@ class Sequential:
             bias = last.parameters["bias"] if last.bias else np.zeros(last.output_size, self.dtype)
             readout = Readout(last.parameters["weight"].copy(), bias.copy())
         prefixes = [f"{self.names[k]} " if len(lstms) > 1 else "" for k in lstms]
-        asked, about = Asked(y, loss, weights, d_outputs), {"title": _title(self), **about}
+        asked, about = Asked(y, loss, weights, d_outputs), {"title": _title(self), "chain": _is_chain(self), **about}
 
         def tapes_of(tape: SequentialTape) -> list[tuple[str, LSTMTape]]:
             return [(name, tape.layers[k]) for name, k in zip(prefixes, lstms, strict=True)]
@@ -394,6 +394,12 @@ class Sequential:
 
 def _title(model: Sequential) -> str:
     return " → ".join(repr(layer) for layer in model.layers)
+
+
+def _is_chain(model: Sequential) -> bool:
+    """Whether it is nothing but LSTMs, and perhaps a readout."""
+    *first, last = model.layers
+    return all(isinstance(layer, LSTM) for layer in first) and isinstance(last, LSTM | Linear)
 
 
 def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding]:

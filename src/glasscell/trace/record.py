@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.typing import Array
 from glasscell.layers.options import LSTMOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from glasscell.checkpoint import StrPath
+    from glasscell.trace.equations import Equations
 
 Values = Mapping[str, Callable[[], Array]]
 
@@ -113,7 +119,7 @@ class LayerTrace:
     @property
     def T(self) -> int:
         """Steps."""
-        return int(self.f.shape[self.axes.index("T")])
+        return number_of_steps(self.f, self.axes)
 
     def value(self, name: str) -> Array:
         """The array of a symbol."""
@@ -227,7 +233,7 @@ class Trace:
     @property
     def T(self) -> int:
         """Steps."""
-        return int(self.x.shape[self.axes.index("T")])
+        return number_of_steps(self.x, self.axes)
 
     @property
     def has_gradients(self) -> bool:
@@ -274,6 +280,57 @@ class Trace:
         what = "a batch: choose one of it, trace.sequence(0)" if "B" in self.axes else "one step alone"
         raise ValueError(f"this needs the trace of one sequence, and was given that of {what}")
 
+    def equations(self, t: int, unit: int, layer: int = -1) -> Equations:
+        """The equations of a step and unit with the numbers put in, forward and, with a target, backward.
+
+        Parameters
+        ----------
+        t, unit, layer : int
+            From the end if they are negative.
+
+        Returns
+        -------
+        Equations
+            Printed it is text; it has ``latex`` and ``html``, too.
+        """
+        from glasscell.trace.equations import equations  # noqa: PLC0415 - views are loaded when they are used
+
+        return equations(self, t, unit, layer)
+
+    def plot(self, layer: int = -1) -> Figure:
+        """A Matplotlib figure of what happened in a layer; more of them are in :mod:`glasscell.trace.figures`."""
+        from glasscell.trace.figures import plot  # noqa: PLC0415
+
+        return plot(self, layer)
+
+    def report(self, path: StrPath) -> None:
+        """Write one HTML file that needs nothing else: everything, to be clicked through, and alive."""
+        from glasscell.checkpoint import write_atomically  # noqa: PLC0415
+        from glasscell.trace.payload import payload_of  # noqa: PLC0415
+        from glasscell.trace.report import page  # noqa: PLC0415
+
+        write_atomically(path, page(payload_of(self)).encode())
+
+    def _repr_html_(self) -> str | None:
+        """The report in a cell of a notebook, where it may run no other scripts and reach nothing."""
+        from glasscell.trace.payload import payload_of  # noqa: PLC0415
+        from glasscell.trace.report import frame, page  # noqa: PLC0415
+
+        return frame(page(payload_of(self))) if self.axes == "T" and self.T else None
+
+    def save(self, path: StrPath) -> None:
+        """Write everything to a file, by custom ``….safetensors``, whole or not at all."""
+        from glasscell.trace.files import save  # noqa: PLC0415
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: StrPath) -> Trace:
+        """Read what :meth:`save` wrote."""
+        from glasscell.trace.files import load  # noqa: PLC0415
+
+        return load(path)
+
     def _in_time(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """The arrays that have an axis of time."""
         names = {"x", "d_x", "valid"} if self.about.get("timeless") else {*ARRAYS}
@@ -304,10 +361,15 @@ def check_index(name: str, index: int, size: int) -> None:
         raise IndexError(f"{name} {index} is out of range; there are {size}, from 0 to {size - 1}")
 
 
+def number_of_steps(array: NDArray[Any], axes: str) -> int:
+    """T of an array of these axes."""
+    if "T" not in axes:
+        raise ValueError("this is one step already: it has no steps")
+    return int(array.shape[axes.index("T")])
+
+
 def at_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any], str]:
     """How to take a step, or some, from an array of these axes; and the axes then."""
-    if "T" not in axes:
-        raise ValueError("this is one step already")
     before = (slice(None),) * axes.index("T")
     if isinstance(t, slice):
         return lambda array: array[(*before, t)], axes

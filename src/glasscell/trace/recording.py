@@ -21,7 +21,7 @@ Tapes = Sequence[tuple[str, LSTMTape]]
 
 LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
 
-ABOUT = ("title", "input_names", "output_names", "step_names", "copy")
+ABOUT = ("title", "input_names", "output_names", "step_names", "copy", "chain")
 STATES = ("i", "f", "o", "g", "c", "tanh_c", "h")
 
 

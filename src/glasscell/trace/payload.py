@@ -1,0 +1,138 @@
+"""What the page of a report is given: a trace as JSON."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.typing import Array
+from glasscell.trace.measures import half_life
+from glasscell.trace.record import LayerTrace, Trace
+
+BYTES = 2_200_000  # of arrays in base64: with the page itself a report stays below 3 MB
+SYMBOLS = ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z")
+OF_GRADIENTS = ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h", "d_z")
+
+
+def payload_of(trace: Trace) -> dict[str, Any]:
+    """A trace of one sequence as the page of a report takes it.
+
+    If every LSTM is plain and its weights fit, the page gets them and computes everything itself: it is live. Otherwise
+    it gets the values; of more units and steps than fit it gets some, as they are, and says so.
+    """
+    trace = trace.one()
+    if not trace.T:
+        raise ValueError("there is nothing to report of a sequence without steps")
+    weights = sum(layer.weights["kernel"].size for layer in trace.layer) * trace.layer[0].f.itemsize
+    plain = all(layer.options.plain for layer in trace.layer) and bool(trace.about.get("chain"))
+    live, notes, static = plain and weights * 4 / 3 <= BYTES, [], None
+    layers = _layers(trace, live=live)
+    if not live:
+        why = "its weights are too many for one page" if plain else "it is not a chain of plain LSTMs"
+        notes.append(f"This page shows what happened, and does not compute anew: {why}.")
+        static, more = _static(trace)
+        notes += more
+    return {
+        "version": 1,
+        "title": str(trace.about.get("title", "An LSTM")),
+        "notes": notes,
+        "live": live,
+        "dtype": str(trace.layer[0].f.dtype),
+        "layers": layers,
+        "readout": None
+        if trace.readout is None
+        else {"weight": array(trace.readout.weight), "bias": array(trace.readout.bias)},
+        "loss": trace.about.get("loss"),
+        "x": _inputs(trace),
+        "outputs": array(trace.outputs),
+        "targets": array(trace.targets),
+        "weights": array(_of_steps(trace)),
+        "d_outputs": array(trace.d_outputs if trace.targets is None else None),
+        "input_names": _names(trace, "input_names", trace.layer[0].x.shape[-1], "x"),
+        "output_names": _names(trace, "output_names", trace.outputs.shape[-1], "y"),
+        "step_names": [str(name) for name in trace.about.get("step_names", [])],
+        "copy": trace.about.get("copy"),
+        "unit_measures": {layer.name: {"half_life": array(half_life(layer.f))} for layer in trace.layer},
+        "static": static,
+    }
+
+
+def array(values: NDArray[Any] | None) -> dict[str, Any] | None:
+    """``{"shape", "type", "data"}``: base64 of little-endian float32 or float64, which all other numbers become."""
+    if values is None:
+        return None
+    dtype = np.dtype("<f4") if values.dtype == np.float32 else np.dtype("<f8")
+    data = b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode("ascii")
+    return {"shape": list(values.shape), "type": "float32" if dtype.itemsize == 4 else "float64", "data": data}
+
+
+def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
+    """Layer by layer, with one way or two; weights and initial states where the page computes."""
+    layers: list[dict[str, Any]] = []
+    for layer in trace.layer:
+        way: dict[str, Any] = {"name": layer.name, "reverse": layer.reverse}
+        if live:
+            first = -1 if layer.reverse else 0
+            states = {"h0": array(layer.h_prev[first]), "c0": array(layer.c_prev[first])}
+            way |= {"kernel": array(layer.weights["kernel"])} | states
+        if layer.options.bidirectional and layer.reverse:
+            layers[-1]["ways"].append(way)
+            continue
+        sizes = {"input_size": layer.x.shape[-1], "hidden_size": layer.H, "merge": layer.options.merge}
+        layers.append({"name": layer.name, "ways": [way], **sizes})
+    return layers
+
+
+def _static(trace: Trace) -> tuple[dict[str, Any], list[str]]:
+    """The values themselves, of as many units and steps as fit."""
+    gradients = OF_GRADIENTS if trace.has_gradients else ()
+    rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients))  # z has four
+    most = BYTES * 3 // 4 // 4 // (rows * len(trace.layer))  # numbers of a symbol of H rows
+    every = max(1, -(-trace.T // max(1, int(np.sqrt(most)))))
+    steps = np.arange(0, trace.T, every)
+    notes = [] if every == 1 else [f"Of {trace.T} steps every {every}th is shown."]
+    H = trace.layer[0].H
+    number = min(H, max(1, most // len(steps)))
+    if number < H:
+        notes.append(f"Of {H} units the {number} whose cells change most are shown.")
+    of_ways = {}
+    for layer in trace.layer:
+        units = np.sort(np.argsort(-layer.c.std(axis=0), kind="stable")[:number])
+        of_ways[layer.name] = {"units": array(units)} | {
+            name: array(_some(layer, name, steps, units)) for name in SYMBOLS + gradients if name in layer.names
+        }
+    return {"steps": array(steps), "ways": of_ways}, notes
+
+
+def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[np.intp]) -> Array:
+    values = layer.value(name)[steps]
+    if name in ("z", "d_z"):
+        rows = (np.arange(len(layer.gates))[:, None] * layer.H + units).ravel()
+        values = values[:, rows]
+    elif values.shape[-1] == layer.H:  # not the h of a projection, which has other rows
+        values = values[:, units]
+    return values.astype(np.float32)
+
+
+def _inputs(trace: Trace) -> dict[str, Any] | None:
+    """What the first LSTM sees."""
+    return array(trace.layer[0].x)
+
+
+def _of_steps(trace: Trace) -> Array | None:
+    """The weights of the answers, one for each step, (T,)."""
+    if trace.weights is None or trace.about.get("timeless"):
+        return None
+    return np.broadcast_to(trace.weights.reshape(trace.T, -1)[:, 0], trace.T)
+
+
+def _names(trace: Trace, key: str, size: int, letter: str) -> list[str]:
+    names = trace.about.get(key)
+    if names is None:
+        return [f"{letter}{k}" for k in range(size)] if size > 1 else [letter]
+    if len(names) != size:
+        raise ValueError(f"{key} has {len(names)} names; expected {size}")
+    return [str(name) for name in names]
