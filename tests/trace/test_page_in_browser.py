@@ -83,8 +83,12 @@ def open_trace(open_html: Open) -> Open:
 def trained() -> gc.CopyLSTM:
     """A model that copies four bits."""
     model = gc.CopyLSTM(hidden_size=12, dtype=np.float64, task=gc.tasks.Copy(width=4))
-    gc.fit(model, model.task, steps=300, log_every=None)
+    gc.fit(model, model.task, steps=300)
     return model
+
+
+def copier(**options: Any) -> gc.CopyLSTM:
+    return gc.CopyLSTM(6, task=gc.tasks.Copy(width=4, **options))
 
 
 def number(text: str) -> float:
@@ -187,36 +191,42 @@ def test_an_edited_bit_gives_what_python_gives(open_trace: Open) -> None:
         assert_cell_shows(page, trace, *chosen(page))
 
 
-def traces() -> dict[str, Trace]:
-    """Of every kind of model that there is to show."""
+def of_lstm(T: int, *, loss: str = "", d_outputs: bool = False, about: Any = (), **options: Any) -> Trace:
+    """A random LSTM on random inputs: without targets, with those of a loss, or with a gradient."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(7, 3))
-    both = gc.LSTM(3, 5, 2, bidirectional=True)
-    peepholes = gc.LSTM(3, 5, peepholes=True)
-    classes = gc.LSTM(3, 4)
-    return {
-        "copy": trained().trace([1, 0, 1, 1]),
-        "copy of 2 bits a step": gc.CopyLSTM(6, task=gc.tasks.Copy(width=4, bits_per_step=2)).trace([1, 0, 1, 1]),
-        "echo": gc.CopyLSTM(6, task=gc.tasks.Copy(width=4, mode="echo")).trace([1, 0]),
-        "both directions": both.trace(x, rng.normal(size=(7, 10))),
-        "without targets": both.trace(x),
-        "gradient given": both.trace(x, d_outputs=rng.normal(size=(7, 10))),
-        "classes": classes.trace(x, rng.integers(0, 4, 7), loss="categorical_cross_entropy"),
-        "peepholes": peepholes.trace(x, rng.normal(size=(7, 5))),
-        "peepholes, without targets": peepholes.trace(x),
-        "projection": gc.LSTM(3, 5, proj_size=2).trace(x, rng.normal(size=(7, 2))),
-        "coupled": gc.LSTM(3, 5, coupled="input", bidirectional=True).trace(x, rng.normal(size=(7, 10))),
-        "one step, one unit": gc.LSTM(1, 1).trace([[1.0]], [[0.5]]),
-        "long and wide": gc.LSTM(2, 300, 2).trace(rng.normal(size=(1500, 2)), rng.normal(size=(1500, 300))),
-        "hostile": gc.LSTM(1, 2).trace(
-            x[:, :1], x[:, :2], title=HOSTILE, input_names=[HOSTILE], output_names=[HOSTILE] * 2
-        ),
-    }
+    lstm = gc.LSTM(**{"input_size": 3, "hidden_size": 5} | options)
+    x, y = rng.normal(size=(T, lstm.input_size)), rng.normal(size=(T, lstm.output_size))
+    if loss == "categorical_cross_entropy":
+        return lstm.trace(x, rng.integers(0, lstm.output_size, T), loss=loss, **dict(about))
+    asked: dict[str, Any] = {"y": y, "loss": loss} if loss else {"d_outputs": y} if d_outputs else {}
+    return lstm.trace(x, **asked, **dict(about))
 
 
-@pytest.mark.parametrize("kind", traces())
+SQUARED = "squared_error"
+HOSTILE_NAMES = {"title": HOSTILE, "input_names": [HOSTILE] * 3, "output_names": [HOSTILE] * 5}
+
+# Every kind of model that there is to show.
+KINDS: dict[str, Callable[[], Trace]] = {
+    "copy": lambda: trained().trace([1, 0, 1, 1]),
+    "copy, 2 bits a step": lambda: copier(bits_per_step=2).trace([1, 0, 1, 1]),
+    "echo": lambda: copier(mode="echo").trace([1, 0]),
+    "both directions": lambda: of_lstm(7, loss=SQUARED, num_layers=2, bidirectional=True),
+    "without targets": lambda: of_lstm(7, num_layers=2, bidirectional=True),
+    "gradient given": lambda: of_lstm(7, d_outputs=True, bidirectional=True, merge="sum"),
+    "classes": lambda: of_lstm(7, loss="categorical_cross_entropy"),
+    "peepholes": lambda: of_lstm(7, loss=SQUARED, peepholes=True),
+    "peepholes, without targets": lambda: of_lstm(7, peepholes=True),
+    "projection": lambda: of_lstm(7, loss=SQUARED, proj_size=2),
+    "coupled": lambda: of_lstm(7, loss=SQUARED, coupled="input", bidirectional=True),
+    "one step, one unit": lambda: of_lstm(1, loss=SQUARED, input_size=1, hidden_size=1),
+    "long and wide": lambda: of_lstm(1500, loss=SQUARED, hidden_size=300, num_layers=2),
+    "hostile": lambda: of_lstm(7, loss=SQUARED, about=HOSTILE_NAMES),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> None:
-    trace = traces()[kind]
+    trace = KINDS[kind]()
     page = open_trace(trace)
     for symbol in SYMBOLS:
         assert page.locator(f"canvas[data-symbol='{symbol}']").count() > 0
@@ -235,7 +245,7 @@ def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> No
 
 @pytest.mark.parametrize("kind", ["both directions", "peepholes"])
 def test_what_is_not_of_the_copy_task_shows_its_numbers(open_trace: Open, kind: str) -> None:
-    trace = traces()[kind]
+    trace = KINDS[kind]()
     page = open_trace(trace)
     move_to(page, 4)
     assert_cell_shows(page, trace, *chosen(page))
@@ -244,7 +254,7 @@ def test_what_is_not_of_the_copy_task_shows_its_numbers(open_trace: Open, kind: 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("kind", ["copy", "classes", "hostile", "long and wide"])
 def test_nothing_sticks_out_of_the_window(open_trace: Open, kind: str, width: int) -> None:
-    page = open_trace(traces()[kind], width=width)
+    page = open_trace(KINDS[kind](), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -144,7 +144,14 @@ def test_a_payload_with_nan_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("T", "H", "layers", "most"), [(40, 32, 1, 300_000), (200, 128, 2, 3_000_000), (3000, 300, 4, 3_200_000)]
+    ("T", "H", "layers", "most"),
+    [
+        (40, 32, 1, 300_000),
+        (200, 128, 2, 3_000_000),
+        (3000, 300, 4, 3_200_000),
+        (2000, 20, 1, 3_200_000),
+        (100_000, 8, 1, 3_200_000),
+    ],
 )
 def test_a_report_is_of_a_size_that_can_be_sent(T: int, H: int, layers: int, most: int) -> None:
     rng = np.random.default_rng(0)
@@ -154,3 +161,17 @@ def test_a_report_is_of_a_size_that_can_be_sent(T: int, H: int, layers: int, mos
     page = report.page(payload_of(trace))
     print(f"T {T}, H {H}, {layers} layers: {len(page.encode()) / 1e3:.0f} kB in {time.perf_counter() - start:.2f} s")
     assert len(page.encode()) < most
+
+
+def test_many_inputs_and_outputs_are_summarised_and_said_to_be() -> None:
+    lstm = gc.LSTM(20_000, 3, peepholes=True)
+    payload = payload_of(lstm.trace(np.zeros((50, 20_000), np.float32), step_names=[f"s{t}" for t in range(50)]))
+    assert len(report.page(payload).encode()) < 3_200_000
+    shown = payload["x"]["shape"][1]
+    assert f"Of 20000 inputs the first {shown} are shown." in payload["notes"]
+    assert len(payload["input_names"]) == shown < 20_000
+    wide = gc.Sequential([gc.LSTM(2, 3), gc.Linear(3, 20_000)])
+    payload = payload_of(wide.trace(np.zeros((50, 2), np.float32), d_outputs=np.zeros((50, 20_000), np.float32)))
+    assert not payload["live"]
+    assert "The 20000 outputs are too many to be shown." in payload["notes"]
+    assert payload["outputs"] is payload["d_outputs"] is None

@@ -12,7 +12,7 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 - ``layers``: a list of ``name, input_size, hidden_size, merge, ways``; ``ways``: one, or two of a bidirectional layer,
   of ``name, reverse`` and, if live, arrays ``kernel`` (4H, H + I + 1), ``h0`` (H), ``c0`` (H)
 - ``readout``: arrays ``weight`` (O, H), ``bias`` (O), or null
-- ``x``: array (T, I); ``outputs``: array (T, O)
+- ``x``: array (T, I); ``outputs``: array (T, O), null if live: the page computes them
 - ``loss``: the name of one of :mod:`glasscell.core.losses`, ``targets``: array (T, O), or (T) of class numbers,
   ``weights``: array (T); or ``d_outputs``: array (T, O), the gradient of a loss on the outputs; each may be null
 - ``input_names``, ``output_names``; ``step_names``, empty or T of them
@@ -21,7 +21,8 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 - ``static``: null, or, of a page that is not live, what there is to see: ``steps``: array of the numbers of the T'
   steps that are kept, and ``ways``: by the name of a way, ``units``: array of the numbers of the H' units that are
   kept, and arrays by symbol, ``i f o g c_prev c tanh_c h d_i d_f d_o d_g d_c d_tanh_c d_h`` (T', H') and ``z d_z``
-  (T', 4H'), of those that there are. Other arrays of T steps, such as x, keep all of them.
+  (T', 4H'), of those that there are; h and d_h have the rows of a projection, (T', P). All other arrays, x, outputs,
+  …, are of these T' steps, too; of a model that reads a whole sequence into one answer, outputs and targets are (O)
 """
 
 from __future__ import annotations

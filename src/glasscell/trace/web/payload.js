@@ -10,7 +10,8 @@ export const VERSION = 1;
  *   readout: {weight (O, H), bias (O), O, H} or null
  *   x (T, I); targets (T, O), or (T) class numbers; weights (T); d_outputs (T, O): of the loss on the outputs
  *
- * If it is not live, there are no W, h0, c0, and T counts the steps that are kept: those of model.steps.
+ * If it is not live, there are no W, h0, c0; T counts the steps that are kept, which are those of model.steps; outputs
+ * are what was recorded, (T, O), or (O) of a model that answers once, or null if they are too many.
  */
 export function decode(payload) {
   if (payload.version !== VERSION) {
@@ -19,23 +20,21 @@ export function decode(payload) {
   const layers = payload.layers.map(layerOf);
   const readout = payload.readout && readoutOf(payload.readout);
   const stored = payload.live ? null : storedOf(payload.static);
-  const steps = stored ? stored.steps : null;
-  const rows = steps ? (array) => rowsAt(array, payload.x.shape[0], steps) : numbers;
-  const I = payload.x.shape[1];
+  const [T, I] = payload.x.shape;
   return {
-    T: steps ? steps.length : payload.x.shape[0],
+    T,
     I,
     O: outputSize(payload, layers, readout),
     layers,
     readout,
     loss: payload.loss,
-    x: rows(payload.x),
-    targets: rows(payload.targets),
-    weights: rows(payload.weights),
-    d_outputs: rows(payload.d_outputs),
-    outputs: rows(payload.outputs),
+    x: numbers(payload.x),
+    targets: numbers(payload.targets),
+    weights: numbers(payload.weights),
+    d_outputs: numbers(payload.d_outputs),
+    outputs: numbers(payload.outputs),
     live: payload.live,
-    steps,
+    steps: stored && stored.steps,
     static: stored,
     payload,
   };
@@ -82,10 +81,9 @@ function readoutOf({ weight, bias }) {
   return { weight: numbers(weight), bias: numbers(bias), O, H };
 }
 
-function outputSize(payload, layers, readout) {
-  if (readout) return readout.O;
-  const shape = payload.outputs?.shape;
-  return shape ? shape[shape.length - 1] : mergedSize(layers[layers.length - 1]);
+function outputSize({ live, outputs }, layers, readout) {
+  if (live) return readout ? readout.O : mergedSize(layers[layers.length - 1]);
+  return outputs ? outputs.shape[outputs.shape.length - 1] : 0;
 }
 
 function storedOf({ steps, ways }) {
@@ -94,14 +92,4 @@ function storedOf({ steps, ways }) {
     Object.fromEntries(Object.entries(arrays).map(([symbol, array]) => [symbol, numbers(array)])),
   ]);
   return { steps: numbers(steps), ways: Object.fromEntries(decoded) };
-}
-
-/** Of an array with a row for each of T steps, the rows of some; what has no rows of steps stays whole. */
-function rowsAt(array, T, steps) {
-  const all = numbers(array);
-  if (!all || array.shape[0] !== T) return all;
-  const size = all.length / T;
-  const some = new Float64Array(steps.length * size);
-  steps.forEach((t, k) => some.set(all.subarray(t * size, (t + 1) * size), k * size));
-  return some;
 }
