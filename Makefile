@@ -40,7 +40,7 @@ pictures: $(VENV)/.test ## draw the picture of the README anew
 	$(BIN)/glasscell copy --out build/picture --overwrite
 	cp build/picture/gates.png docs/gates.png
 
-screenshots: $(VENV)/.peers ## the page of a report in Chromium: pictures in build/screenshots, and frames a second
+screenshots: $(VENV)/.browser ## the page of a report in Chromium: pictures in build/screenshots, and frames a second
 	$(BIN)/python benchmarks/report_page.py $(ARGS)
 
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
@@ -78,6 +78,10 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 $(VENV)/.peers: $(VENV)/.test
 	$(PIP) install 'torch==2.13.0'
 	$(PIP) install --group peers --group browser
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	$(PIP) install --group browser
 	@touch $@
 
 $(VENV)/.mutants: $(VENV)/.peers

@@ -109,7 +109,7 @@ def values_shown(page: Any) -> dict[str, str]:
 
 
 def chosen(page: Any) -> tuple[int, int]:
-    t, unit = page.evaluate("[window.glasscell.state.t, window.glasscell.state.unit]")
+    t, unit = page.evaluate("[window.glasscell.state.step, window.glasscell.state.unit]")
     return t, unit
 
 
