@@ -71,7 +71,7 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     steps, way = read(payload["static"]["steps"]).astype(int), payload["static"]["ways"]["l0"]
     units = read(way["units"]).astype(int)
     assert len(json.dumps(payload["static"])) < 40_000
-    assert "weights are too many" in payload["notes"][0]
+    assert "weights and inputs are too many" in payload["notes"][0]
     assert f"every {steps[1]}th is shown" in payload["notes"][1]
     assert f"Of 40 units the {len(units)} whose cells change most" in payload["notes"][2]
     np.testing.assert_array_equal(read(way["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
