@@ -1,81 +1,33 @@
-"""Matplotlib figures of what happens inside a model. They are returned and never shown.
-
-:func:`plot` is the overview, and all the others, of :mod:`glasscell.trace.panels`, draw one thing on an ``ax``.
-"""
-
-from __future__ import annotations
+"""Matplotlib figures of what happens inside a model. They return the figure and never show it."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from glasscell.models import CopyLSTM
-from glasscell.trace.panels import (
-    INK,
-    MUTED,
-    cell_traces,
-    colored_text,
-    draw_map,
-    draw_rows,
-    gradient_flow,
-    half_lives,
-    heat_map,
-    literal,
-    new_figure,
-    saturation,
-    vanishing,
-)
-from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import input_rows, is_right, layer_of, name_of, output_rows, rows_of, scale_of, units_by_peak
+from glasscell.core.activations import sigmoid
+from glasscell.core.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "cell_traces",
-    "colored_text",
-    "gradient_flow",
-    "half_lives",
-    "heat_map",
-    "plot",
-    "plot_gates",
-    "saturation",
-    "vanishing",
-]
+    from glasscell.models import CopyLSTM
 
-SYMBOLS = {"i": "what to write", "f": "what to keep", "o": "what to show", "g": "what could be written", "c": ""}
+ROWS = {
+    "i": "input gate $i$\nwhat to write",
+    "f": "forget gate $f$\nwhat to keep",
+    "o": "output gate $o$\nwhat to show",
+    "g": "candidate $g$\nwhat could be written",
+    "c": "cell state $c$",
+}
+INK, MUTED = "#1f2933", "#7b8794"
 
 
-def plot(trace: Trace, layer: int = -1) -> Figure:
-    """What happened in a layer: input, gates, cell state, output and, with a target, the gradient by step and path.
+def plot_gates(model: "CopyLSTM", bits: ArrayLike) -> "Figure":
+    """Input, output, gates and cell state of every hidden unit of the last layer, over time, for one sequence.
 
     Units are sorted by the step at which their cell state is largest, so that what is written early is on top.
-
-    Parameters
-    ----------
-    trace : Trace
-        Of one sequence.
-    layer : int
-        From the end if it is negative.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Save it with ``figure.savefig(path)``.
-    """
-    of = layer_of(trace, layer)
-    title = literal(str(trace.about.get("title", "An LSTM")))
-    where = "" if len(trace.layer) == 1 else f", layer {literal(of.name)}"
-    verdict = {True: ": every answer right", False: ": not every answer right", None: ""}[is_right(trace)]
-    return _overview(trace, of, f"{title}{where}{verdict}", gradients=trace.has_gradients)
-
-
-def plot_gates(model: CopyLSTM, bits: ArrayLike) -> Figure:
-    """Input, output, gates and cell state of every hidden unit of the last layer while a model copies one sequence.
-
-    It is :func:`plot` of ``model.trace(bits)``, without the gradient.
 
     Parameters
     ----------
@@ -87,53 +39,87 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> Figure:
     matplotlib.figure.Figure
         Save it with ``figure.savefig(path)``.
     """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
     payload = model.task.payload(bits)
     if payload.ndim != 1 or not payload.size:
         raise ValueError(f"bits have shape {payload.shape}; expected one sequence, (n,) with n ≥ 1")
-    trace = model.trace(payload)
-    verdict = "every bit right" if is_right(trace) else "not every bit right"
-    title = f"An LSTM of {model.hidden_size} units copying {''.join(map(str, payload))}: {verdict}"
-    return _overview(trace, trace.layer[-1], title, gradients=False)
+    batch = model.task.present([payload[None]], model.dtype)
+    logits, _, tape = model.forward(batch.inputs)
+    top = tape.lstm.layers[-1]
+    T, H = top.T, top.H
+    units = np.argsort(np.abs(top.c[:, :, 0]).argmax(axis=0), kind="stable")
 
-
-def _overview(trace: Trace, of: LayerTrace, title: str, *, gradients: bool) -> Figure:
-    """Rows below each other, over the same steps."""
-    if not of.T:
-        raise ValueError("there is nothing to draw of a sequence without steps")
-    above, below = input_rows(trace), output_rows(trace)
-    heights = [_height(len(above)), *[3] * len(SYMBOLS), *[_height(len(below))] * bool(below), *[3] * gradients]
-    figure = new_figure((min(24, 3.4 + 0.34 * of.T), 11 + 2.2 * gradients))
-    rows: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
-    draw_rows(rows[0], above, "input")
-    for ax, (symbol, meaning) in zip(rows[1:], SYMBOLS.items(), strict=False):
-        _draw_symbol(ax, of, symbol, meaning)
-    if below:
-        draw_rows(rows[1 + len(SYMBOLS)], below, "output")
-    if gradients:
-        gradient_flow(of, ax=rows[-1])
-        rows[-1].yaxis.label.set(rotation=0, ha="right", va="center")
-    for ax in rows[:-1]:
-        ax.tick_params(bottom=False)
-    rows[-1].set_xlabel("step", color=INK)
-    if trace.about.get("copy", {}).get("mode") == "recall":
-        for ax in rows:
-            ax.axvline(of.T // 2, color=INK, lw=0.8, ls=":")
-    rows[0].set_xlim(-0.5, of.T - 0.5)
-    figure.suptitle(title, color=INK)
+    figure = Figure(figsize=(min(24, 3.4 + 0.34 * T), 11), layout="constrained")
+    k = model.task.bits_per_step
+    heights = [0.5 * (k + 1), *[3] * len(ROWS), 0.5 * k]
+    shown, *rows, answered = figure.subplots(2 + len(ROWS), 1, sharex=True, height_ratios=heights)
+    _draw_bits(shown, batch.inputs[0].T, [*_bit_names(k), "delimiter"])
+    _draw_answer(answered, logits[0].T, batch.targets[0].T, batch.weights[0, :, 0] > 0, _bit_names(k))
+    for axes, (name, label) in zip(rows, ROWS.items(), strict=True):
+        values = getattr(top, name)[:, units, 0].T  # (H, T)
+        is_gate = name in "ifo"
+        limit = 1.0 if name == "g" else float(max(1.0, np.abs(values).max(initial=0)))
+        image = axes.imshow(
+            values,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="viridis" if is_gate else "RdBu_r",
+            vmin=0 if is_gate else -limit,
+            vmax=1 if is_gate else limit,
+        )
+        figure.colorbar(image, ax=axes, pad=0.01, aspect=12)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
+        axes.set_yticks([0, H - 1] if H > 1 else [0])
+    for axes in (shown, *rows):
+        axes.tick_params(bottom=False)
+    answered.set_xlabel("step", color=INK)
+    for axes in figure.axes:
+        axes.tick_params(labelsize=8, colors=MUTED)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    if model.task.mode == "recall":
+        for axes in (shown, *rows, answered):
+            axes.axvline(T // 2, color=INK, lw=0.8, ls=":")
+    right = bool((model.task.answers(logits, payload.size) == payload).all())
+    verdict = "every bit right" if right else "not every bit right"
+    figure.suptitle(f"An LSTM of {H} units copying {''.join(map(str, payload))}: {verdict}", color=INK)
     return figure
 
 
-def _height(rows: int) -> float:
-    """Of a band of input or output."""
-    return 0.5 * min(rows, 5)
+def _bit_names(bits_per_step: int) -> list[str]:
+    return ["bit"] if bits_per_step == 1 else [f"bit {k}" for k in range(bits_per_step)]
 
 
-def _draw_symbol(ax: Axes, of: LayerTrace, symbol: str, meaning: str) -> None:
-    values, _ = rows_of(of, symbol, units_by_peak(of))
-    image = draw_map(ax, values, scale_of(symbol, values))
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.01, aspect=12)
-    bar.outline.set_visible(False)  # type: ignore[operator] # annotated as a method
-    bar.ax.tick_params(labelsize=8, colors=MUTED, length=2.5)
-    below = meaning or f"of {of.H} unit{'s' * (of.H > 1)}"
-    ax.set_ylabel(f"{name_of(symbol)} ${symbol}$\n{below}", rotation=0, ha="right", va="center", color=INK)
-    ax.set_yticks(np.array([0, of.H - 1]) if of.H > 1 else [0])
+def _draw_bits(axes: "Axes", values: Array, names: list[str]) -> None:
+    """The inputs, a row a channel; silence is left blank."""
+    axes.imshow(
+        np.where(values == 0, np.nan, values),
+        aspect="auto",
+        cmap="Greys",
+        vmin=-1.6,
+        vmax=1.4,
+        interpolation="nearest",
+    )
+    for (row, t), value in np.ndenumerate(values):
+        delimiter = row == len(names) - 1
+        text = "·" if value == 0 else ("|" if delimiter else str(int(value > 0)))
+        axes.text(t, row, text, ha="center", va="center", fontsize=9, color="white" if value > 0 else INK)
+    _name_rows(axes, names, "input")
+
+
+def _draw_answer(axes: "Axes", logits: Array, targets: Array, asked: NDArray[np.bool_], names: list[str]) -> None:
+    """What came out where an answer was asked for: the bit on its probability, red where it is wrong."""
+    probability = np.where(asked, sigmoid(logits), np.nan)
+    axes.imshow(probability, aspect="auto", cmap="Greys", vmin=-0.3, vmax=1.2, interpolation="nearest")
+    for (row, t), logit in np.ndenumerate(logits):
+        if asked[t]:
+            right = (logit > 0) == (targets[row, t] > 0)
+            color = ("white" if logit > 0 else INK) if right else "#d64545"
+            axes.text(t, row, str(int(logit > 0)), ha="center", va="center", fontsize=9, color=color)
+    _name_rows(axes, names, "output")
+
+
+def _name_rows(axes: "Axes", names: list[str], label: str) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
