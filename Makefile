@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants lint format notebook pictures bars bench bench-copy clean
+.PHONY: help copy test verify mutants lint format notebook pictures screenshots bars bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,6 +39,9 @@ notebook: $(VENV)/.test ## execute notebooks/Make_copy.py into Make_copy.ipynb
 pictures: $(VENV)/.test ## draw the picture of the README anew
 	$(BIN)/glasscell copy --out build/picture --overwrite
 	cp build/picture/gates.png docs/gates.png
+
+screenshots: $(VENV)/.browser ## the page of a report in Chromium: pictures in build/screenshots, and frames a second
+	$(BIN)/python benchmarks/report_page.py $(ARGS)
 
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py
@@ -74,7 +77,11 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 
 $(VENV)/.peers: $(VENV)/.test
 	$(PIP) install 'torch==2.13.0'
-	$(PIP) install --group peers
+	$(PIP) install --group peers --group browser
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	$(PIP) install --group browser
 	@touch $@
 
 $(VENV)/.mutants: $(VENV)/.peers

@@ -175,6 +175,8 @@ def _backward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
     for gate in (gate for gate in "ifog" if gate in variant.gates):
         value, z, d = (float(v[t, k]) for v in (of.value(gate), of.of_gate("z", gate), of.value(f"d_{gate}")))
         symbols, written = _slope(variant.of(gate), gate, f"z_{gate}", value, z)
+        if variant.clip is not None and abs(z) >= variant.clip:
+            symbols, written = f"{symbols}·0", f"{written}·0"  # at the clip z is what it is, whatever moves
         d_z = float(of.of_gate("d_z", gate)[t, k])
         yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{_parenthesised(d)}·{written}", d_z)
 

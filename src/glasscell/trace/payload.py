@@ -12,42 +12,35 @@ from glasscell.core.typing import Array
 from glasscell.trace.measures import half_life
 from glasscell.trace.record import LayerTrace, Trace
 
-BYTES = 2_200_000  # of arrays in base64: with the page itself a report stays below 3 MB
+# Of arrays in base64: with the page itself a report stays below 3 MB.
+BYTES = 2_200_000  # what happened inside, or what it is computed from
+BYTES_BESIDE = 500_000  # inputs and outputs of a page that does not compute
+COMPUTED = 200_000  # steps times units: the page computes them in half a second, in 40 MB
 SYMBOLS = ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z")
 OF_GRADIENTS = ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h", "d_z")
 
 
 def payload_of(trace: Trace) -> dict[str, Any]:
-    """A trace of one sequence as the page of a report takes it.
+    """A trace of one sequence as the page of a report takes it; :mod:`glasscell.trace.report` says what is in it.
 
-    If every LSTM is plain and its weights fit, the page gets them and computes everything itself: it is live. Otherwise
+    If every LSTM is plain, and what the page needs to compute everything itself is not too much, it is live. Otherwise
     it gets the values; of more units and steps than fit it gets some, as they are, and says so.
     """
     trace = trace.one()
     if not trace.T:
         raise ValueError("there is nothing to report of a sequence without steps")
-    weights = sum(layer.weights["kernel"].size for layer in trace.layer) * trace.layer[0].f.itemsize
-    plain = all(layer.options.plain for layer in trace.layer) and bool(trace.about.get("chain"))
-    live, notes, static = plain and weights * 4 / 3 <= BYTES, [], None
-    layers = _layers(trace, live=live)
-    if not live:
-        why = "its weights are too many for one page" if plain else "it is not a chain of plain LSTMs"
-        notes.append(f"This page shows what happened, and does not compute anew: {why}.")
-        static, more = _static(trace)
-        notes += more
-    return {
+    hinders = _hinders(trace)
+    payload = {
         "version": 1,
         "title": str(trace.about.get("title", "An LSTM")),
-        "notes": notes,
-        "live": live,
+        "notes": [],
+        "live": not hinders,
         "dtype": str(trace.layer[0].f.dtype),
-        "layers": layers,
-        "readout": None
-        if trace.readout is None
-        else {"weight": array(trace.readout.weight), "bias": array(trace.readout.bias)},
+        "layers": _layers(trace, live=not hinders),
+        "readout": None,
         "loss": trace.about.get("loss"),
-        "x": _inputs(trace),
-        "outputs": array(trace.outputs),
+        "x": array(trace.layer[0].x),  # what the first LSTM sees
+        "outputs": None,
         "targets": array(trace.targets),
         "weights": array(_of_steps(trace)),
         "d_outputs": array(trace.d_outputs if trace.targets is None else None),
@@ -56,8 +49,57 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         "step_names": [str(name) for name in trace.about.get("step_names", [])],
         "copy": trace.about.get("copy"),
         "unit_measures": {layer.name: {"half_life": array(half_life(layer.f))} for layer in trace.layer},
-        "static": static,
+        "static": None,
     }
+    if hinders:
+        return payload | _still(trace, payload, hinders)
+    if trace.readout is not None:
+        payload["readout"] = {"weight": array(trace.readout.weight), "bias": array(trace.readout.bias)}
+    return payload
+
+
+def _hinders(trace: Trace) -> str:
+    """Why the page cannot compute what is in a trace; nothing if it can."""
+    if not trace.about.get("chain") or not all(layer.options.plain for layer in trace.layer):
+        return "it is not a chain of plain LSTMs"
+    arrays: list[Any] = [layer.weights["kernel"] for layer in trace.layer]
+    arrays += [trace.layer[0].x, trace.d_outputs if trace.targets is None else trace.targets]
+    arrays += [] if trace.readout is None else [trace.readout.weight]
+    if sum(part.nbytes for part in arrays if part is not None) * 4 / 3 > BYTES:
+        return "its weights and inputs are too many for one page"
+    if sum(layer.f.size for layer in trace.layer) > COMPUTED:
+        return f"{trace.T} steps are too many for a page to compute at once"
+    return ""
+
+
+def _still(trace: Trace, payload: dict[str, Any], hinders: str) -> dict[str, Any]:
+    """What differs in the payload of a page that only shows: values, of some units and steps if need be."""
+    static, steps, notes = _static(trace)
+    notes = [f"This page shows what happened, and does not compute anew: {hinders}.", *notes]
+    x = trace.layer[0].x[steps]
+    columns = max(1, BYTES_BESIDE // 2 * 3 // 4 // x[:, :1].nbytes)
+    if columns < x.shape[1]:
+        notes.append(f"Of {x.shape[1]} inputs the first {columns} are shown.")
+    changed = {"notes": notes, "static": static, "x": array(x[:, :columns])}
+    changed |= {"input_names": payload["input_names"][:columns], "weights": array(_at(_of_steps(trace), steps))}
+    answers = {
+        "outputs": trace.outputs,
+        "targets": trace.targets,
+        "d_outputs": trace.d_outputs if trace.targets is None else None,
+    }
+    if not trace.about.get("timeless"):
+        answers = {name: _at(values, steps) for name, values in answers.items()}
+    if sum(values.nbytes for values in answers.values() if values is not None) * 4 / 3 > BYTES_BESIDE // 2:
+        notes.append(f"The {trace.outputs.shape[-1]} outputs are too many to be shown.")
+        answers = dict.fromkeys(answers)
+        changed |= {"loss": None, "output_names": [], "weights": None}
+    if payload["step_names"]:
+        changed["step_names"] = [payload["step_names"][t] for t in steps]
+    return changed | {name: array(values) for name, values in answers.items()}
+
+
+def _at(values: NDArray[Any] | None, steps: NDArray[np.intp]) -> NDArray[Any] | None:
+    return None if values is None else values[steps]
 
 
 def array(values: NDArray[Any] | None) -> dict[str, Any] | None:
@@ -86,8 +128,8 @@ def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
     return layers
 
 
-def _static(trace: Trace) -> tuple[dict[str, Any], list[str]]:
-    """The values themselves, of as many units and steps as fit."""
+def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
+    """The values themselves, of as many units and steps as fit; which steps these are; and what is left out."""
     gradients = OF_GRADIENTS if trace.has_gradients else ()
     rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients))  # z has four
     most = BYTES * 3 // 4 // 4 // (rows * len(trace.layer))  # numbers of a symbol of H rows
@@ -104,7 +146,7 @@ def _static(trace: Trace) -> tuple[dict[str, Any], list[str]]:
         of_ways[layer.name] = {"units": array(units)} | {
             name: array(_some(layer, name, steps, units)) for name in SYMBOLS + gradients if name in layer.names
         }
-    return {"steps": array(steps), "ways": of_ways}, notes
+    return {"steps": array(steps), "ways": of_ways}, steps, notes
 
 
 def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[np.intp]) -> Array:
@@ -117,16 +159,12 @@ def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[
     return values.astype(np.float32)
 
 
-def _inputs(trace: Trace) -> dict[str, Any] | None:
-    """What the first LSTM sees."""
-    return array(trace.layer[0].x)
-
-
 def _of_steps(trace: Trace) -> Array | None:
     """The weights of the answers, one for each step, (T,)."""
     if trace.weights is None or trace.about.get("timeless"):
         return None
-    return np.broadcast_to(trace.weights.reshape(trace.T, -1)[:, 0], trace.T)
+    every_step = np.broadcast_to(trace.weights, (trace.T, *trace.weights.shape[1:]))
+    return every_step.reshape(trace.T, -1)[:, 0]
 
 
 def _names(trace: Trace, key: str, size: int, letter: str) -> list[str]:

@@ -1,0 +1,114 @@
+"""The page of a report in headless Chromium: pictures of it, its size, and how fast it scrubs through time.
+
+Needs Debian's chromium, and `pip install playwright`. Pictures go to build/screenshots: 1280 and 390 pixels wide, light
+and dark. Frames are counted while the slider of time moves by one step in each of them.
+
+    python benchmarks/report_page.py [--out FOLDER] [--steps 3000] [--speed-only]
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import glasscell as gc
+from glasscell.trace.payload import payload_of
+from glasscell.trace.record import Trace
+from glasscell.trace.report import page
+
+FRAMES_A_SECOND = 30  # what scrubbing must stay above
+MOVE = """async ({ step, backward }) => {
+  if (backward) window.glasscell.backward?.(true);
+  const slider = document.querySelector("#step");
+  const times = [];
+  for (let n = 0; n < 120; n++) {
+    slider.value = (Number(slider.value) + step) % (Number(slider.max) + 1);
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    times.push(await new Promise(requestAnimationFrame));
+  }
+  return times.slice(1).map((time, n) => time - times[n]);
+}"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("build/screenshots"))
+    parser.add_argument("--steps", type=int, default=3000, help="of training before the pictures")
+    parser.add_argument("--speed-only", action="store_true")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        if not given.speed_only:
+            for path in take_pictures(browser, given.out, given.steps):
+                print(path)
+        slow = [name for name, trace in sizes().items() if measure(browser, given.out, name, trace) < FRAMES_A_SECOND]
+        browser.close()
+    return 1 if slow else 0
+
+
+def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
+    """Whole pages, of a model that copies 8 bits and of two layers of both directions."""
+    model = gc.CopyLSTM(hidden_size=32, seed=0)
+    gc.fit(model, model.task, steps=steps)
+    rng = np.random.default_rng(0)
+    both = gc.LSTM(3, 16, 2, bidirectional=True).trace(rng.normal(size=(24, 3)), rng.normal(size=(24, 32)))
+    for name, trace in (("copy", model.trace([1, 1, 0, 1, 0, 0, 1, 0])), ("both", both)):
+        file = write(out, name, trace)
+        for width in (1280, 390):
+            for scheme in ("light", "dark"):
+                window = browser.new_page(
+                    viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1
+                )
+                window.goto(file.as_uri())
+                window.wait_for_function("window.glasscell && window.glasscell.trace")
+                path = out / f"{name}-{width}-{scheme}.png"
+                window.screenshot(path=path, full_page=True)
+                window.close()
+                yield path
+
+
+def sizes() -> dict[str, Trace]:
+    rng = np.random.default_rng(0)
+
+    def trace(T: int, H: int, layers: int) -> Trace:
+        x, y = rng.normal(size=(T, 2)), rng.normal(size=(T, H))
+        return gc.LSTM(2, H, layers).trace(x, y, title=f"T = {T}, H = {H}, {layers} layers")
+
+    return {"T40-H32": trace(40, 32, 1), "T200-H128-L2": trace(200, 128, 2)}
+
+
+def measure(browser: Any, out: Path, name: str, trace: Trace) -> float:
+    """Size of the file, time to build it, time until it is there, and frames a second: the mean, and the slowest."""
+    start = time.perf_counter()
+    file = write(out, name, trace)
+    built = time.perf_counter() - start
+    window = browser.new_page(viewport={"width": 1280, "height": 900})
+    start = time.perf_counter()
+    window.goto(file.as_uri())
+    window.wait_for_function("window.glasscell && window.glasscell.trace")
+    loaded = time.perf_counter() - start
+    times = np.array(window.evaluate(MOVE, {"step": 1, "backward": False}))
+    window.close()
+    print(
+        f"{name}: {file.stat().st_size / 1e3:.0f} kB, built in {built:.2f} s, there after {loaded:.2f} s, "
+        f"scrubbing {1e3 / times.mean():.0f} frames a second, of slowest 5 %: {1e3 / np.quantile(times, 0.95):.0f}"
+    )
+    return float(1e3 / times.mean())
+
+
+def write(folder: Path, name: str, trace: Trace) -> Path:
+    path = (folder / f"{name}.html").resolve()
+    path.write_text(page(payload_of(trace)), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+// Losses with their gradients, as glasscell/core/losses.py defines them: means over all elements, or weighted means.
+
+/** The loss of outputs (T, O), and its gradient on them; weights (T) or null. */
+export function lossOf(name, outputs, targets, weights, T) {
+  if (!(name in ROWS)) throw new Error(`there is no loss ${name}; known are ${Object.keys(ROWS).join(", ")}`);
+  const O = outputs.length / T;
+  const ofClasses = name === "categorical_cross_entropy";
+  const gradient = new Float64Array(outputs.length);
+  let total = 0;
+  let count = 0;
+  for (let t = 0; t < T; t++) {
+    const weight = weights ? weights[t] : 1;
+    const row = [t * O, (t + 1) * O];
+    const target = ofClasses ? targets[t] : targets.subarray(...row);
+    const d = gradient.subarray(...row);
+    total += weight * ROWS[name](outputs.subarray(...row), target, d);
+    count += weight * (ofClasses ? 1 : O);
+    for (let k = 0; k < O; k++) d[k] *= weight;
+  }
+  if (count === 0) return [0, gradient.fill(0)];
+  return [total / count, gradient.map((d) => d / count)];
+}
+
+/** What a loss reads off the outputs (T, O): probabilities, or for squared errors the outputs themselves. */
+export function answersOf(name, outputs, T) {
+  if (name === "binary_cross_entropy") return outputs.map((y) => 1 / (1 + Math.exp(-y)));
+  if (name !== "categorical_cross_entropy") return outputs;
+  const O = outputs.length / T;
+  const answers = new Float64Array(outputs.length);
+  for (let t = 0; t < T; t++) softmax(outputs.subarray(t * O, (t + 1) * O), answers.subarray(t * O, (t + 1) * O));
+  return answers;
+}
+
+// Each takes a row of outputs and its target, writes the gradient and returns the sum of the losses.
+const ROWS = {
+  binary_cross_entropy(y, target, d) {
+    let sum = 0;
+    for (let k = 0; k < y.length; k++) {
+      sum += Math.max(y[k], 0) - y[k] * target[k] + Math.log1p(Math.exp(-Math.abs(y[k])));
+      d[k] = 1 / (1 + Math.exp(-y[k])) - target[k];
+    }
+    return sum;
+  },
+  squared_error(y, target, d) {
+    let sum = 0;
+    for (let k = 0; k < y.length; k++) {
+      const difference = y[k] - target[k];
+      sum += difference * difference;
+      d[k] = 2 * difference;
+    }
+    return sum;
+  },
+  categorical_cross_entropy(y, target, d) {
+    const logarithm = softmax(y, d);
+    d[target] -= 1;
+    return logarithm - y[target];
+  },
+};
+
+/** Writes softmax(y), and returns log Σ e^y. */
+function softmax(y, into) {
+  const largest = y.reduce((a, b) => Math.max(a, b), -Infinity);
+  let sum = 0;
+  for (let k = 0; k < y.length; k++) sum += into[k] = Math.exp(y[k] - largest);
+  for (let k = 0; k < y.length; k++) into[k] /= sum;
+  return Math.log(sum) + largest;
+}

@@ -1,0 +1,139 @@
+"""Laws: each measure is its definition, computed another way."""
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.trace import measures
+
+I, H, T = 3, 5, 7
+KINDS = {
+    "plain": {},
+    "reverse": {"reverse": True},
+    "peepholes and projection": {"peepholes": True, "proj_size": 3},
+    "zoneout": {"zoneout": 0.2, "zoneout_cell": 0.3},
+    "coupled and normalised gates": {"coupled": "input", "layer_norm": "tflite"},
+    "another output": {"output_activation": "Softsign"},
+}
+
+
+def layer_of(kind, rng, **options):
+    lstm = gc.LSTM(I, H, dtype=np.float64, **KINDS.get(kind, {}), **options)
+    lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size) * 0.7
+    x, y = rng.normal(size=(T, I)), rng.normal(size=(T, lstm.output_size))
+    return lstm, x, y, lstm.trace(x, y).layer[0]
+
+
+def test_saturation_counts_steps_below_and_above():
+    gate = np.array([[0.05, 0.5, 0.95], [0.05, 0.91, 0.95], [0.2, 0.5, 0.05], [0.09, 0.1, 0.9]])
+    left, right = measures.saturation(gate)
+    np.testing.assert_array_equal(left, [0.75, 0, 0.25])
+    np.testing.assert_array_equal(right, [0, 0.25, 0.5])
+    batch = np.stack([gate, np.where(np.arange(4)[:, None] < 2, gate, np.nan)])
+    np.testing.assert_allclose(measures.saturation(batch).left, [5 / 6, 0, 1 / 6])
+
+
+@pytest.mark.parametrize("n", [0.5, 1.0, 7.0, 300.0])
+def test_a_constant_gate_forgets_half_in_its_half_life(n):
+    np.testing.assert_allclose(measures.half_life(np.full((20, 2), 2 ** (-1 / n))), n, rtol=1e-12)
+
+
+def test_half_life_is_that_of_the_running_product(rng):
+    f = rng.uniform(0.3, 1, size=(T, H))
+    np.testing.assert_allclose(0.5 ** (T / measures.half_life(f)), f.prod(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(measures.half_life(np.array([[1.0, 0.0], [1.0, 0.7]])), [np.inf, 0])
+    padded = np.concatenate([f, np.full((3, H), np.nan)])
+    np.testing.assert_allclose(measures.half_life(padded[None]), measures.half_life(f), rtol=1e-14)
+
+
+def test_events_are_large_changes_of_the_cell(rng):
+    layer = layer_of("plain", rng)[-1]
+    write, erase = measures.events(layer, threshold=0.1)
+    kept = layer.f * layer.c_prev
+    np.testing.assert_array_equal(write, np.abs(layer.c - kept) >= 0.1)
+    np.testing.assert_array_equal(erase, np.abs(layer.c_prev - kept) >= 0.1)
+    assert write.any()
+    assert not write.all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_path_of_the_cells_is_the_gradient_with_all_gates_held(kind, rng):
+    """If no gate and candidate moves, a change of a cell reaches the outputs along the cells alone."""
+    lstm, _, _, layer = layer_of(kind, rng)
+    cell, recurrent = measures.by_path(layer)
+    np.testing.assert_allclose(cell + recurrent, layer.d_c, atol=1e-15)
+    options, order = lstm.options, slice(None, None, -1 if lstm.options.reverse else 1)
+    i, f, o, g, c_prev, d_y = (getattr(layer, name)[order] for name in ("i", "f", "o", "g", "c_prev", "d_y"))
+    weight = layer.weights.get("projection", np.eye(H))
+
+    def shown(at, unit, change):
+        """What the outputs add to the loss to first order, when the new cell of a step is changed."""
+        c, total = c_prev[0], 0.0
+        for t in range(T):
+            new = f[t] * c + i[t] * g[t] + (t == at) * change * np.eye(H)[unit]
+            c = options.zoneout_cell * c + (1 - options.zoneout_cell) * new
+            m = (1 - options.zoneout) * o[t] * options.variant.output.function(new)
+            total += d_y[t] @ (weight @ m)
+        return total
+
+    for t, unit in ((0, 0), (2, 3), (T - 1, 1)):
+        numeric = (shown(t, unit, 1e-5) - shown(t, unit, -1e-5)) / 2e-5
+        assert cell[order][t, unit] == pytest.approx(numeric, abs=1e-9)
+
+
+def test_without_recurrent_weights_there_is_no_other_path(rng):
+    lstm = gc.LSTM(I, H, dtype=np.float64)
+    lstm.parameters["kernel_l0"][:, :H] = 0
+    layer = lstm.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H))).layer[0]
+    np.testing.assert_allclose(measures.by_path(layer).recurrent, 0, atol=1e-16)
+    norms = measures.gradient_norms(layer)
+    np.testing.assert_allclose(norms.cell, norms.c, rtol=1e-12)
+    np.testing.assert_allclose(norms.x, np.sqrt((layer.d_x**2).sum(axis=1)), rtol=1e-14)
+
+
+@pytest.mark.parametrize("norm", ["haste", "contrib"])
+def test_a_normalised_cell_has_no_paths(norm, rng):
+    layer = layer_of("plain", rng, layer_norm=norm)[-1]
+    with pytest.raises(ValueError, match="units have no paths of their own"):
+        measures.by_path(layer)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "haste"])
+@pytest.mark.parametrize("t", [0, 3, -1])
+def test_the_jacobian_is_finite_differences(kind, t, rng):
+    lstm, x, _, layer = layer_of(kind, rng, **({"layer_norm": "haste"} if kind == "haste" else {}))
+    P = layer.h.shape[1]
+    state = np.concatenate([layer.h_prev[t], layer.c_prev[t]])
+    epsilon = 1e-6 if state[:P].any() else 1e-8  # a state of 0 that is normalised is steep
+
+    def after(state):
+        _, end = lstm.run(x[t][None], gc.LSTMState(state[None, :P], state[None, P:]))
+        return np.concatenate([end.h[0], end.c[0]])
+
+    columns = [(after(state + epsilon * d) - after(state - epsilon * d)) / (2 * epsilon) for d in np.eye(len(state))]
+    np.testing.assert_allclose(measures.jacobian(layer, t), np.array(columns).T, rtol=1e-6, atol=2e-8)
+
+
+def test_the_spectral_radius_of_units_on_their_own_is_their_forget_gate(rng):
+    lstm = gc.LSTM(I, H, dtype=np.float64)
+    lstm.parameters["kernel_l0"][:, :H] = 0
+    layer = lstm.trace(rng.normal(size=(T, I))).layer[0]
+    np.testing.assert_allclose(measures.spectral_radii(layer), layer.f.max(axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 10**9])
+@pytest.mark.parametrize("kind", ["plain", "reverse", "zoneout"])
+def test_the_vanishing_gradient_is_a_product_of_jacobians(kind, chunk, rng, monkeypatch):
+    monkeypatch.setattr(measures, "CHUNK", chunk)
+    layer = layer_of(kind, rng)[-1]
+    lstm_curve, rnn_curve = measures.vanishing(layer)
+    assert lstm_curve[0] == rnn_curve[0] == 1
+    assert len(lstm_curve) == len(rnn_curve) == T
+    assert (rnn_curve[1:] < rnn_curve[:-1]).all()  # an orthogonal matrix, and slopes below 1
+    if kind != "plain":
+        return
+    J, norms = np.eye(2 * H)[:H], []
+    for t in reversed(range(T)):
+        norms.append(np.linalg.norm(J[:, H:] + J[:, :H] * (layer.o[t] * (1 - layer.tanh_c[t] ** 2))))
+        J = J @ measures.jacobian(layer, t)
+    np.testing.assert_allclose(lstm_curve, np.array(norms) / norms[0], rtol=1e-10)

@@ -1,0 +1,321 @@
+"""The page of a report in a real browser, without a network: what it shows is what the trace holds.
+
+Needs Chromium (Debian: apt-get install chromium) and Playwright (pip install playwright).
+"""
+
+import functools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.core.activations import sigmoid
+from glasscell.trace import report
+from glasscell.trace.payload import payload_of
+from glasscell.trace.record import Trace
+
+SYMBOLS = ("i", "f", "o", "g", "c", "h")
+HOSTILE = "<b id=obeyed>bold</b></script><script>window.obeyed = 1</script>"
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, or skipped tests; with GLASSCELL_REQUIRE_BROWSER=1, or failed ones."""
+    missing, chromium = None, shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415 - optional
+    except ImportError:
+        missing = "Playwright is not installed: pip install playwright"
+    if chromium is None:
+        missing = "Chromium is not installed: apt-get install chromium"
+    if missing and os.environ.get("GLASSCELL_REQUIRE_BROWSER"):
+        pytest.fail(f"{missing}; and GLASSCELL_REQUIRE_BROWSER is set")
+    if missing:
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_html(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Open HTML from a file, offline; at the end nothing was fetched, and nothing is on the console."""
+    contexts, wrong = [], []
+
+    def open_html(html: str, width: int = 1280, height: int = 900, **options: Any) -> Any:
+        file = tmp_path / "report.html"
+        file.write_text(html, encoding="utf-8")
+        context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: request.url == file.as_uri() or wrong.append(f"asked for {request.url}"))
+        page.goto(file.as_uri())
+        return page
+
+    yield open_html
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def open_trace(open_html: Open) -> Open:
+    def open_trace(trace: Trace, **options: Any) -> Any:
+        page = open_html(report.page(payload_of(trace)), **options)
+        page.wait_for_function("window.glasscell && window.glasscell.trace")
+        return page
+
+    return open_trace
+
+
+@functools.cache
+def trained() -> gc.CopyLSTM:
+    """A model that copies four bits."""
+    model = gc.CopyLSTM(hidden_size=12, dtype=np.float64, task=gc.tasks.Copy(width=4))
+    gc.fit(model, model.task, steps=300)
+    return model
+
+
+def copier(**options: Any) -> gc.CopyLSTM:
+    return gc.CopyLSTM(6, task=gc.tasks.Copy(width=4, **options))
+
+
+def number(text: str) -> float:
+    return float(text.replace("\u2212", "-").replace("\u202f", "").replace("∞", "inf"))
+
+
+def assert_shown(text: str, value: float) -> None:
+    """Text of four significant digits is this value."""
+    assert abs(number(text) - value) <= 6e-4 * abs(value) + 6e-5, (text, value)
+
+
+def values_shown(page: Any) -> dict[str, str]:
+    """The numbers on the drawing of the cell, by symbol."""
+    found: dict[str, str] = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('[data-value]')].map(e => [e.dataset.value, e.textContent]))"
+    )
+    return found
+
+
+def chosen(page: Any) -> tuple[int, int]:
+    t, unit = page.evaluate("[window.glasscell.state.step, window.glasscell.state.unit]")
+    return t, unit
+
+
+def press_cell(page: Any, symbol: str, t: int, row: int, T: int, H: int) -> None:
+    """Click the middle of a cell of a heat map."""
+    canvas = page.locator(f"canvas[data-symbol='{symbol}']").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    canvas.click(position={"x": (t + 0.5) * box["width"] / T, "y": (row + 0.5) * box["height"] / H})
+
+
+def move_to(page: Any, t: int) -> None:
+    page.locator("#step").evaluate(
+        "(slider, t) => { slider.value = t; slider.dispatchEvent(new Event('input', {bubbles: true})); }", t
+    )
+
+
+def assert_cell_shows(page: Any, trace: Trace, t: int, unit: int) -> None:
+    shown = values_shown(page)
+    for symbol in SYMBOLS:
+        assert_shown(shown[symbol], trace.layer[0].value(symbol)[t, unit])
+
+
+def test_a_click_on_a_heat_map_puts_its_numbers_into_the_cell(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    T, H = trace.layer[0].f.shape
+    page = open_trace(trace)
+    seen = set()
+    for k, symbol in enumerate(SYMBOLS):
+        press_cell(page, symbol, k + 1, 2 * k, T, H)
+        t, unit = chosen(page)
+        assert t == k + 1
+        assert_cell_shows(page, trace, t, unit)
+        seen.add(unit)
+    assert len(seen) == len(SYMBOLS)
+
+
+def test_scrubbing_moves_the_cell_through_time(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    page = open_trace(trace)
+    for t in range(trace.T):
+        move_to(page, t)
+        assert chosen(page)[0] == t
+        assert_cell_shows(page, trace, t, chosen(page)[1])
+
+
+def test_arrow_keys_move_through_a_heat_map(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    page = open_trace(trace)
+    move_to(page, 2)
+    canvas = page.locator("canvas[data-symbol='f']").first
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    assert chosen(page)[0] == 3
+    unit = chosen(page)[1]
+    page.keyboard.press("ArrowDown")
+    assert chosen(page)[0] == 3
+    assert chosen(page)[1] != unit
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    assert chosen(page) == (2, unit)
+    assert_cell_shows(page, trace, 2, unit)
+
+
+def test_an_edited_bit_gives_what_python_gives(open_trace: Open) -> None:
+    model = trained()
+    bits = [1, 0, 1, 1]
+    page = open_trace(model.trace(bits))
+    for k in (2, 0):
+        page.locator(f"button[data-bit='{k}']").click()
+        bits[k] = 1 - bits[k]
+        trace = model.trace(bits)
+        outputs = page.evaluate("Array.from(window.glasscell.trace.outputs)")
+        assert np.abs(np.array(outputs) - trace.outputs.ravel()).max() < 1e-10
+        texts = page.locator("[data-output]").all_text_contents()
+        assert len(texts) > 0
+        answers = sigmoid(trace.outputs[-len(texts) :, 0])
+        assert [round(number(text)) for text in texts] == model.copy(bits).tolist() == np.round(answers).tolist()
+        assert_cell_shows(page, trace, *chosen(page))
+
+
+def of_lstm(T: int, *, loss: str = "", d_outputs: bool = False, about: Any = (), **options: Any) -> Trace:
+    """A random LSTM on random inputs: without targets, with those of a loss, or with a gradient."""
+    rng = np.random.default_rng(0)
+    lstm = gc.LSTM(**{"input_size": 3, "hidden_size": 5} | options)
+    x, y = rng.normal(size=(T, lstm.input_size)), rng.normal(size=(T, lstm.output_size))
+    if loss == "categorical_cross_entropy":
+        return lstm.trace(x, rng.integers(0, lstm.output_size, T), loss=loss, **dict(about))
+    asked: dict[str, Any] = {"y": y, "loss": loss} if loss else {"d_outputs": y} if d_outputs else {}
+    return lstm.trace(x, **asked, **dict(about))
+
+
+SQUARED = "squared_error"
+HOSTILE_NAMES = {"title": HOSTILE, "input_names": [HOSTILE] * 3, "output_names": [HOSTILE] * 5}
+
+# Every kind of model that there is to show.
+KINDS: dict[str, Callable[[], Trace]] = {
+    "copy": lambda: trained().trace([1, 0, 1, 1]),
+    "copy, 2 bits a step": lambda: copier(bits_per_step=2).trace([1, 0, 1, 1]),
+    "echo": lambda: copier(mode="echo").trace([1, 0]),
+    "both directions": lambda: of_lstm(7, loss=SQUARED, num_layers=2, bidirectional=True),
+    "without targets": lambda: of_lstm(7, num_layers=2, bidirectional=True),
+    "gradient given": lambda: of_lstm(7, d_outputs=True, bidirectional=True, merge="sum"),
+    "classes": lambda: of_lstm(7, loss="categorical_cross_entropy"),
+    "peepholes": lambda: of_lstm(7, loss=SQUARED, peepholes=True),
+    "peepholes, without targets": lambda: of_lstm(7, peepholes=True),
+    "projection": lambda: of_lstm(7, loss=SQUARED, proj_size=2),
+    "coupled": lambda: of_lstm(7, loss=SQUARED, coupled="input", bidirectional=True),
+    "one step, one unit": lambda: of_lstm(1, loss=SQUARED, input_size=1, hidden_size=1),
+    "long and wide": lambda: of_lstm(1500, loss=SQUARED, hidden_size=300, num_layers=2),
+    "hostile": lambda: of_lstm(7, loss=SQUARED, about=HOSTILE_NAMES),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> None:
+    trace = KINDS[kind]()
+    page = open_trace(trace)
+    for symbol in SYMBOLS:
+        assert page.locator(f"canvas[data-symbol='{symbol}']").count() > 0
+    last = page.evaluate("window.glasscell.trace.T") - 1
+    move_to(page, last)
+    assert chosen(page)[0] == last
+    for control in page.locator("button:visible:enabled").all():
+        control.click()
+    for control in page.locator("select:visible:enabled").all():
+        for value in control.evaluate("select => [...select.options].map(option => option.value)"):
+            control.select_option(value)
+    assert page.evaluate("[window.obeyed, document.getElementById('obeyed')]") == [None, None]
+    assert "NaN" not in page.locator("body").inner_text()
+    assert "undefined" not in page.locator("body").inner_text()
+
+
+@pytest.mark.parametrize("kind", ["both directions", "peepholes"])
+def test_what_is_not_of_the_copy_task_shows_its_numbers(open_trace: Open, kind: str) -> None:
+    trace = KINDS[kind]()
+    page = open_trace(trace)
+    move_to(page, 4)
+    assert_cell_shows(page, trace, *chosen(page))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["copy", "classes", "hostile", "long and wide"])
+def test_nothing_sticks_out_of_the_window(open_trace: Open, kind: str, width: int) -> None:
+    page = open_trace(KINDS[kind](), width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_every_control_has_a_name(open_trace: Open) -> None:
+    page = open_trace(trained().trace([1, 0, 1, 1]))
+    controls = page.locator("button, input, select, textarea, canvas, svg[role], [tabindex='0']")
+    assert controls.count() > 10
+    nameless = controls.evaluate_all(
+        """elements => elements.filter(e => e.checkVisibility() && e.getAttribute('aria-hidden') !== 'true').filter(e =>
+            !(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length) ||
+              [...(e.getAttribute('aria-labelledby') || '').split(' ')].some(id => id && document.getElementById(id)))
+        ).map(e => e.outerHTML.slice(0, 200))"""
+    )
+    assert nameless == []
+    assert page.locator("[aria-live]").count() > 0
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(open_trace: Open, scheme: str) -> None:
+    """WCAG 2.1, 1.4.3: a contrast of 4.5, or 3 where letters are large."""
+    page = open_trace(trained().trace([1, 0, 1, 1]), color_scheme=scheme)
+    assert page.evaluate(CONTRASTS) == []
+
+
+CONTRASTS = """() => {
+  const channels = color => color.match(/[\\d.]+/g).map(Number);
+  const luminance = color => {
+    const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = channels(color).map(v => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor, [, , , alpha = 1] = channels(color);
+      if (alpha === 1) return color;
+      if (alpha > 0) return null; // not to be told from here
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const poor = [];
+  for (const e of document.body.querySelectorAll('*')) {
+    if (e.closest('svg, canvas, script, :disabled') || !e.checkVisibility()) continue;
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    const style = getComputedStyle(e), back = behind(e);
+    if (!back || !style.color.startsWith('rgb')) continue;
+    const [low, high] = [luminance(style.color), luminance(back)].sort((a, b) => a - b);
+    const contrast = (high + 0.05) / (low + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    if (contrast < (large ? 3 : 4.5)) poor.push(`${contrast.toFixed(2)}: ${e.textContent.trim().slice(0, 60)}`);
+  }
+  return poor;
+}"""
+
+
+def test_a_frame_in_a_notebook_is_the_same_page(open_html: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    outer = open_html(f"<!doctype html><title>notebook</title>{report.frame(report.page(payload_of(trace)))}")
+    outer.locator("iframe").wait_for()
+    inner = outer.frames[1]
+    inner.wait_for_function("window.glasscell && window.glasscell.trace")
+    inner.locator("button[data-bit='0']").click()
+    outputs = np.array(inner.evaluate("Array.from(window.glasscell.trace.outputs)"))
+    assert np.abs(outputs - trained().trace([0, 0, 1, 1]).outputs.ravel()).max() < 1e-10

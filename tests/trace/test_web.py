@@ -1,0 +1,131 @@
+"""The page's JavaScript computes what NumPy does: every quantity of every layer, direction and step, to 1e-10."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.trace.measures import by_path
+from glasscell.trace.payload import array, payload_of
+from glasscell.trace.record import Trace
+
+WEB_TESTS = sorted((Path(__file__).parent / "web").glob("*.test.mjs"))
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """Node, or a skipped test; with GLASSCELL_REQUIRE_BROWSER=1, or a failed one."""
+    found = shutil.which("node")
+    if found is None and os.environ.get("GLASSCELL_REQUIRE_BROWSER"):
+        pytest.fail("Node is not installed, and GLASSCELL_REQUIRE_BROWSER is set")
+    if found is None:
+        pytest.skip("Node is not installed: it runs the tests of the page's JavaScript")
+    return found
+
+
+def expected(trace: Trace) -> dict[str, Any]:
+    """What run() of lstm.js must give, and for which symbols."""
+    ways = {}
+    for layer in trace.layer:
+        arrays = {name: layer.value(name) for name in layer.names}
+        if layer.has_gradients:
+            paths = by_path(layer)
+            u = np.concatenate([layer.h_prev, layer.x, np.ones((layer.T, 1))], axis=1)
+            arrays |= {"cell": paths.cell, "recurrent": paths.recurrent, "dW": layer.d_z.T @ u}
+        ways[layer.name] = {name: array(values) for name, values in arrays.items()}
+    of_trace = {name: getattr(trace, name) for name in ("outputs", "d_outputs", "d_x")}
+    arrays = {name: array(values) for name, values in of_trace.items() if values is not None}
+    return {"arrays": arrays, "loss": trace.loss, "ways": ways}
+
+
+def an_lstm(rng: np.random.Generator, **options: Any) -> tuple[gc.LSTM, Any]:
+    """An LSTM of random sizes with weights that saturate some gates, and a state to begin with."""
+    I, H = rng.integers(1, 7, 2)
+    lstm = gc.LSTM(int(I), int(H), learn_initial_state=True, dtype=np.float64, **options)
+    lstm.parameters.vector[:] = rng.normal(0, 0.8, lstm.parameters.vector.shape)
+    T = int(rng.integers(1, 12))
+    return lstm, rng.normal(size=(T, int(I)))
+
+
+def target(rng: np.random.Generator, loss: str, T: int, O: int) -> tuple[Any, Any]:
+    """Targets and weights, of which some are 0."""
+    weights = rng.choice([0.0, 1.0, 2.5], T)
+    if loss == "categorical_cross_entropy":
+        return rng.integers(0, O, T), weights
+    y = rng.random((T, O)) if loss == "binary_cross_entropy" else rng.normal(size=(T, O))
+    return y, weights[:, None]
+
+
+def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+    written = {}
+    kinds: list[dict[str, Any]] = [{}, {"reverse": True}, {"bias": False}]
+    kinds += [{"bidirectional": True, "merge": merge} for merge in ("concat", "sum", "average", "multiply")]
+    losses = ("binary_cross_entropy", "squared_error", "categorical_cross_entropy", None)
+    for (number, kind), layers, loss in itertools.product(enumerate(kinds), (1, 3), losses):
+        lstm, x = an_lstm(rng, num_layers=layers, **kind)
+        T, O = len(x), lstm.output_size
+        if loss is None:
+            trace = lstm.trace(x, d_outputs=rng.normal(size=(T, O)))
+        else:
+            y, weights = target(rng, loss, T, O)
+            trace = lstm.trace(x, y, loss=loss, weights=weights if rng.random() < 0.7 else None)
+        written[f"{number} {kind} x{layers} {loss}"] = {"payload": payload_of(trace), "expected": expected(trace)}
+    for mode, k, layers in (("recall", 1, 1), ("recall", 2, 2), ("echo", 2, 1)):
+        model = a_copier(rng, mode, k, layers)
+        bits = rng.integers(0, 2, (2, 8))
+        trace, after = model.trace(bits[0]), model.trace(bits[1, :6])
+        written[f"copy {mode} {k}"] = {
+            "payload": payload_of(trace),
+            "expected": expected(trace),
+            "bits": "".join(map(str, bits[1, :6])),
+            "after": expected(after),
+        }
+    for name, options in STILL.items():
+        trace = gc.LSTM(3, 4, **options).trace(rng.normal(size=(6, 3)), d_outputs=rng.normal(size=(6, 8)))
+        payload = payload_of(trace)
+        shown = payload["static"]["ways"]
+        of_trace = expected(trace)
+        ways = {
+            way: {symbol: of_trace["ways"][way][symbol] for symbol in shown[way].keys() - {"units"}} for way in shown
+        }
+        arrays = {name: of_trace["arrays"][name] for name in ("outputs", "d_outputs")}
+        written[f"still {name}"] = {"payload": payload, "expected": {"arrays": arrays, "loss": None, "ways": ways}}
+    return written
+
+
+# What the page does not compute, but is given: in float32, so that it is shown to the last digit.
+STILL: dict[str, dict[str, Any]] = {
+    "peepholes": {"bidirectional": True, "peepholes": True},
+    "projection": {"bidirectional": True, "proj_size": 4, "coupled": "input"},
+}
+
+
+def a_copier(rng: np.random.Generator, mode: Any, bits_per_step: int, layers: int) -> gc.CopyLSTM:
+    task = gc.tasks.Copy(width=8, mode=mode, bits_per_step=bits_per_step)
+    model = gc.CopyLSTM(hidden_size=5, num_layers=layers, task=task, dtype=np.float64)
+    model.parameters.vector[:] = rng.normal(0, 0.8, model.parameters.vector.shape)
+    return model
+
+
+def test_javascript_computes_what_numpy_does(node: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    written = cases(rng)
+    assert all(case["payload"]["live"] != name.startswith("still") for name, case in written.items())
+    for name, case in written.items():
+        file_name = re.sub(r"[^\w ]", "", name)
+        (tmp_path / f"{file_name}.json").write_text(json.dumps(case), encoding="utf-8")
+    assert len(list(tmp_path.iterdir())) == len(written) == 61
+    environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
+    command = [node, "--test", "--test-reporter=tap", *map(str, WEB_TESTS)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    print(*re.findall(r"^(?:not ok|# (?!Subtest)).*", done.stdout, re.MULTILINE), done.stdout if done.returncode else "", sep="\n")
+    assert done.returncode == 0
+    assert re.search(r"^# skipped 0$", done.stdout, re.MULTILINE)
+    assert int(re.findall(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[0]) > len(written)

@@ -1,0 +1,170 @@
+// What lstm.js must hold to by itself: gradients are those of the loss, the two paths sum to d_c, bits lie as they are told.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { answersOf } from "../../../src/glasscell/trace/web/losses.js";
+import { decode, presentBits, run } from "../../../src/glasscell/trace/web/lstm.js";
+import { numbers } from "../../../src/glasscell/trace/web/payload.js";
+
+/** Numbers in (-size, size), the same in each run: mulberry32. */
+function generator(seed) {
+  return (count, size = 0.5) =>
+    Array.from({ length: count }, () => {
+      seed = (seed + 0x6d2b79f5) | 0;
+      let n = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+      n = (n + Math.imul(n ^ (n >>> 7), 61 | n)) ^ n;
+      return size * (((n ^ (n >>> 14)) >>> 0) / 2 ** 31 - 1);
+    });
+}
+
+function array(values, ...shape) {
+  const bytes = Buffer.from(Float64Array.from(values).buffer);
+  return { shape, type: "float64", data: bytes.toString("base64") };
+}
+
+function payloadOf({ loss, merge = "concat", ways = 1, seed = 1 }) {
+  const [draw, T, H, O] = [generator(seed), 4, 3, 2];
+  const layerOf = (name, I) => ({
+    name,
+    input_size: I,
+    hidden_size: H,
+    merge,
+    ways: Array.from({ length: ways }, (_, k) => ({
+      name: `${name}${k ? "_reverse" : ""}`,
+      reverse: k === 1,
+      kernel: array(draw(4 * H * (H + I + 1), 1), 4 * H, H + I + 1),
+      h0: array(draw(H), H),
+      c0: array(draw(H), H),
+    })),
+  });
+  const width = merge === "concat" ? H * ways : H;
+  const classes = loss === "categorical_cross_entropy";
+  return {
+    version: 1,
+    live: true,
+    layers: [layerOf("l0", 2), layerOf("l1", width)],
+    readout: { weight: array(draw(O * width), O, width), bias: array(draw(O), O) },
+    loss,
+    x: array(draw(T * 2, 1), T, 2),
+    targets: classes ? array([0, 1, 1, 0], T) : array(draw(T * O).map((n) => n + 0.5), T, O),
+    weights: array([1, 0, 2, 0.5], T),
+    d_outputs: null,
+    outputs: null,
+  };
+}
+
+function assertNear(actual, expected, bound, what) {
+  assert.ok(Math.abs(actual - expected) <= bound * Math.max(1, Math.abs(expected)), `${what}: ${actual} ≠ ${expected}`);
+}
+
+/** dL/dnumbers[n], by central differences. */
+function difference(model, array, n) {
+  const [value, step] = [array[n], 1e-5];
+  const losses = [step, -step].map((by) => {
+    array[n] = value + by;
+    return run(model).loss;
+  });
+  array[n] = value;
+  return (losses[0] - losses[1]) / (2 * step);
+}
+
+const cases = [
+  { loss: "binary_cross_entropy" },
+  { loss: "squared_error", ways: 2 },
+  { loss: "categorical_cross_entropy", ways: 2, merge: "multiply" },
+  { loss: "squared_error", ways: 2, merge: "average" },
+  { loss: "binary_cross_entropy", ways: 2, merge: "sum" },
+];
+
+for (const what of cases) {
+  test(`gradients are those of the loss: ${Object.values(what).join(", ")}`, () => {
+    const model = decode(payloadOf(what));
+    const trace = run(model);
+    model.layers.forEach((layer, l) =>
+      layer.ways.forEach((way, k) => {
+        const gradients = trace.layers[l].ways[k];
+        const pairs = [["W", "dW"], ["h0", "d_h0"], ["c0", "d_c0"]];
+        for (const [name, gradient] of pairs) {
+          for (let n = 0; n < way[name].length; n++) {
+            assertNear(gradients[gradient][n], difference(model, way[name], n), 1e-8, `${way.name} ${gradient} ${n}`);
+          }
+        }
+      }),
+    );
+    for (let n = 0; n < model.x.length; n++) assertNear(trace.d_x[n], difference(model, model.x, n), 1e-8, `d_x ${n}`);
+  });
+}
+
+test("the paths of d_c: the cell's own is all there is without W_h, and not with it", () => {
+  const model = decode(payloadOf(cases[0]));
+  const [, { ways: [way] }] = model.layers;
+  const before = run(model).layers[1].ways[0];
+  assert.ok(before.recurrent.some((d) => Math.abs(d) > 1e-4));
+  before.d_c.forEach((d, n) => assertNear(before.cell[n] + before.recurrent[n], d, 1e-15, `d_c ${n}`));
+  const K = way.H + way.I + 1;
+  way.W.forEach((_, n) => { if (n % K < way.H) way.W[n] = 0; });
+  const without = run(model).layers[1].ways[0];
+  assert.ok(without.cell.some((d) => Math.abs(d) > 1e-4));
+  assert.ok(without.recurrent.every((d) => Math.abs(d) < 1e-18));
+});
+
+test("d_outputs in place of targets: the same gradients", () => {
+  const model = decode(payloadOf(cases[1]));
+  const { d_outputs, d_x } = run(model);
+  const given = run(Object.assign(model, { targets: null, loss: null, d_outputs }));
+  assert.equal(given.loss, null);
+  assert.deepEqual(given.d_x, d_x);
+});
+
+test("without targets there are no gradients", () => {
+  const trace = run(Object.assign(decode(payloadOf(cases[0])), { targets: null }));
+  assert.equal(trace.d_x, null);
+  assert.ok(!("d_c" in trace.layers[0].ways[0]));
+});
+
+test("weights 0 everywhere: the loss of nothing is 0", () => {
+  const model = decode(payloadOf(cases[0]));
+  model.weights.fill(0);
+  const { loss, d_x } = run(model);
+  assert.equal(loss, 0);
+  assert.ok(d_x.every((d) => d === 0));
+});
+
+test("large outputs: finite losses and answers", () => {
+  const y = Float64Array.of(800, -800);
+  assert.deepEqual([...answersOf("binary_cross_entropy", y, 1)], [1, 0]);
+  assert.deepEqual([...answersOf("categorical_cross_entropy", y, 1)], [1, 0]);
+  assert.deepEqual(answersOf("squared_error", y, 1), y);
+});
+
+test("recall: bits, a delimiter, silence in which they are asked for", () => {
+  const model = { payload: { copy: { mode: "recall", bits_per_step: 2 } } };
+  presentBits(model, "1101");
+  assert.equal(model.T, 5);
+  assert.deepEqual([...model.x], [1, 1, 0, -1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+  assert.deepEqual([...model.targets], [0, 0, 0, 0, 0, 0, 1, 1, 0, 1]);
+  assert.deepEqual([...model.weights], [0, 0, 0, 1, 1]);
+});
+
+test("echo: each bit is asked for at once", () => {
+  const model = { payload: { copy: { mode: "echo", bits_per_step: 1 } } };
+  presentBits(model, "10");
+  assert.deepEqual([...model.x], [1, 0, -1, 0]);
+  assert.deepEqual([...model.targets, ...model.weights], [1, 0, 1, 1]);
+});
+
+test("bits that are none, or do not fill steps, are refused", () => {
+  const model = { payload: { copy: { mode: "recall", bits_per_step: 2 } } };
+  assert.throws(() => presentBits(model, "12"), /bits are "12"/);
+  assert.throws(() => presentBits(model, "101"), /2 for each step/);
+});
+
+test("another version, or an array that is too short, is refused", () => {
+  assert.throws(() => decode({ version: 2 }), /version 2/);
+  assert.throws(() => numbers({ shape: [3], type: "float32", data: "AAAAAAAA" }), /6 bytes of float32; expected 12/);
+});
+
+test("float32 is read little-endian", () => {
+  assert.deepEqual([...numbers({ shape: [2], type: "float32", data: "AACAPwAAAMA=" })], [1, -2]);
+});
