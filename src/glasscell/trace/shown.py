@@ -91,6 +91,8 @@ def layer_of(of: Trace | LayerTrace, layer: int = -1) -> LayerTrace:
     found = of if isinstance(of, LayerTrace) else of.one().layer_at(layer)
     if found.axes != "TR":
         raise ValueError("this needs the units and steps of one sequence: of a batch choose trace.sequence(0)")
+    if not found.T:
+        raise ValueError("there is nothing to draw of a sequence without steps")
     return found
 
 
@@ -102,8 +104,6 @@ def values_of(layer: LayerTrace, symbol: str) -> Array:
 
 def units_by_peak(layer: LayerTrace) -> NDArray[np.intp]:
     """All units, by the step at which their cell is largest: what is written early comes first."""
-    if not layer.T:
-        return np.arange(layer.H)
     return np.argsort(np.abs(layer.c).argmax(axis=0), kind="stable")
 
 

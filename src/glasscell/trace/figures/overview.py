@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.models import CopyLSTM
 from glasscell.trace.figures.curves import gradient_flow
 from glasscell.trace.figures.maps import heat_map, row_of_steps
 from glasscell.trace.figures.style import INK, new_figure, plain
@@ -19,6 +18,8 @@ from glasscell.trace.shown import Row, input_rows, is_right, layer_of, output_ro
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from glasscell.models import CopyLSTM
 
 SYMBOLS = ("i", "f", "o", "g", "c")
 ROWS_AT_MOST = 8  # that are as high as a letter
