@@ -169,40 +169,45 @@ class Recorder:
         self._some()
         return self._order
 
-    def scale(self, symbol: str) -> Scale:
-        """The range of a symbol's colours, over all frames."""
-        return scale_of(symbol, np.array([frame.values[symbol] for frame in self._some()]))
+    def scale(self, symbol: str, frame: Frame) -> Scale:
+        """The range of a symbol's colours: over all frames; of gradients, which shrink as a model learns, in this one."""
+        frames = [frame] if symbol.startswith("d_") else self._some()
+        return scale_of(symbol, np.array([one.values[symbol] for one in frames]))
 
     def plot(self, symbols: Sequence[str] | None = None, number: int = 6) -> Figure:
-        """A strip of small heat maps: a row a symbol, a column a moment, from the first to the last.
+        """A strip of small heat maps: a row a symbol, a column a moment, to the last one.
 
         Parameters
         ----------
         symbols : sequence of str, optional
             Without it all that are kept.
         number : int
-            Columns, at most; frames at equal distances.
+            Columns, at most; closer to each other at first, when most happens: at equal ratios of updates.
 
         Returns
         -------
         matplotlib.figure.Figure
         """
+        from glasscell.trace.figures.maps import written  # noqa: PLC0415 - optional
+
         frames, symbols = self._some(), self._kept(symbols)
         positive_integer("number", number)
-        places = np.unique(np.linspace(0, len(frames) - 1, min(number, len(frames))).round().astype(int))
-        shown = [frames[k] for k in places]
+        shown = _moments(frames, number, self.every)
         figure = _figure((min(20, 1.6 + 1.9 * len(shown)), 0.9 + 1.6 * len(symbols)))
         grid = figure.subplots(len(symbols), len(shown), squeeze=False, sharex=True)
         for row, symbol in zip(grid, symbols, strict=True):
             for ax, frame in zip(row, shown, strict=True):
-                image = _draw(ax, self.drawn(frame, symbol), self.scale(symbol))
+                image = _draw(ax, self.drawn(frame, symbol), self.scale(symbol, frame))
                 ax.set_yticks([])
-            figure.colorbar(image, ax=list(row), pad=0.01, aspect=14).ax.tick_params(labelsize=7, length=2)
-            row[0].set_ylabel(f"{name_of(symbol)}\n{symbol}", fontsize=8)
+                if symbol.startswith("d_"):
+                    ax.set_xlabel(f"from {-image.norm.vmax:.1g} to {image.norm.vmax:.1g}", fontsize=7)
+            if not symbol.startswith("d_"):
+                _bar(figure, image, list(row))
+            row[0].set_ylabel(written(symbol), rotation=0, ha="right", va="center", fontsize=11)
         for ax, frame in zip(grid[0], shown, strict=True):
             ax.set_title(_caption(frame), fontsize=8)
         for ax in grid[-1]:
-            ax.set_xlabel("step", fontsize=8)
+            ax.set_xlabel(f"{ax.get_xlabel()}\nstep".strip(), fontsize=8)
         figure.suptitle(_plain(self.title), fontsize=10)
         return figure
 
@@ -228,9 +233,9 @@ class Recorder:
         from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional
 
         top, below = figure.subplots(2, 1, height_ratios=[4, 1])
-        image = _draw(top, self.drawn(frames[0], symbol), self.scale(symbol))
-        figure.colorbar(image, ax=top, pad=0.01).ax.tick_params(labelsize=7, length=2)
-        top.set_ylabel(f"{len(self._order)} units", fontsize=9)
+        image = _draw(top, self.drawn(frames[0], symbol), self.scale(symbol, frames[0]))
+        _bar(figure, image, top)
+        top.set_ylabel(f"{len(image.get_array())} units" if self.of_units(symbol) else "", fontsize=9)
         top.set_yticks([])
         top.set_xlabel("step", fontsize=9)
         top.set_title(f"{name_of(symbol)} {symbol}", loc="left", fontsize=10)
@@ -241,6 +246,7 @@ class Recorder:
             with writer.saving(figure, str(film), dpi):
                 for frame in frames:
                     image.set_data(self.drawn(frame, symbol))
+                    image.set_clim(*self.scale(symbol, frame)[:2])
                     top.set_title(_caption(frame), loc="right", fontsize=9, family="monospace")
                     dot.set_data([frame.update], [np.nan if frame.loss is None else frame.loss])
                     writer.grab_frame()
@@ -287,6 +293,14 @@ def _frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], update: int)
     return Frame(update, trace.loss, _small(trace.outputs), values, norms)
 
 
+def _moments(frames: Sequence[Frame], number: int, every: int) -> list[Frame]:
+    """At most so many frames, the first and the last among them, whose updates are in about equal ratios."""
+    updates = np.array([frame.update for frame in frames], np.float64) + every
+    wanted = np.geomspace(updates[0], updates[-1], number) if number > 1 else updates[-1:]
+    places = np.unique(np.abs(updates[:, None] - wanted).argmin(axis=0))
+    return [frames[k] for k in places]
+
+
 def _small(array: Array) -> Array:
     copy = array.astype(np.float32)
     copy.flags.writeable = False
@@ -316,6 +330,14 @@ def _draw(ax: Axes, values: Array, scale: Scale) -> Any:
     image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors_of(scale))  # type: ignore[arg-type]
     clean(ax, grid=False)
     return image
+
+
+def _bar(figure: Figure, image: Any, ax: Any) -> None:
+    from glasscell.trace.figures.style import clean  # noqa: PLC0415
+
+    bar = figure.colorbar(image, ax=ax, pad=0.01, aspect=16)
+    bar.outline.set_visible(False)  # type: ignore[operator] # annotated as a method
+    clean(bar.ax, grid=False)
 
 
 def _draw_losses(ax: Axes, frames: Sequence[Frame]) -> Any:

@@ -1,7 +1,7 @@
 """The film of a training as one page of HTML: a slider over updates, and what a layer did at each.
 
 ``page.html``, ``style.css`` and ``film.js`` are put together here; the script is given, as JSON, numbers of one byte,
-0 for the low end of a symbol's range and 255 for the high one, in base64: frames × rows × T.
+0 for the low end of a symbol's range in that frame and 255 for the high one, in base64: frames × rows × T.
 """
 
 from __future__ import annotations
@@ -33,26 +33,30 @@ def page(recorder: Recorder) -> str:
 def payload(recorder: Recorder) -> dict[str, Any]:
     """What the script is given."""
     frames = recorder.frames
-    shown = {symbol: np.array([recorder.drawn(frame, symbol) for frame in frames]) for symbol in recorder.symbols}
     return {
         "updates": [frame.update for frame in frames],
         "losses": [None if frame.loss is None else _short(frame.loss) for frame in frames],
         "norms": {name: [_shorts(frame.norms[name]) for frame in frames] for name in frames[0].norms},
         "units": [int(unit) for unit in recorder.units],
-        "colors": STOPS,
-        "maps": [
-            {
-                "symbol": symbol,
-                "name": name_of(symbol),
-                "rows": values.shape[1],
-                "steps": values.shape[2],
-                "of_units": recorder.of_units(symbol),
-                "scale": {"low": scale.low, "high": scale.high, "kind": scale.kind},
-                "data": b64encode((scale.share(values) * 255).round().astype(np.uint8).tobytes()).decode("ascii"),
-            }
-            for symbol, values in shown.items()
-            for scale in (recorder.scale(symbol),)
-        ],
+        "colors": {kind: stops.split() for kind, stops in STOPS.items()},
+        "maps": [_map(recorder, symbol) for symbol in recorder.symbols],
+    }
+
+
+def _map(recorder: Recorder, symbol: str) -> dict[str, Any]:
+    """A symbol in every frame."""
+    drawn = [recorder.drawn(frame, symbol) for frame in recorder.frames]
+    scales = [recorder.scale(symbol, frame) for frame in recorder.frames]
+    shares = np.array([scale.share(values) for scale, values in zip(scales, drawn, strict=True)])
+    return {
+        "symbol": symbol,
+        "name": name_of(symbol),
+        "rows": shares.shape[1],
+        "steps": shares.shape[2],
+        "of_units": recorder.of_units(symbol),
+        "kind": scales[-1].kind,
+        "ranges": [_shorts(scale[:2]) for scale in scales],
+        "data": b64encode((shares * 255).round().astype(np.uint8).tobytes()).decode("ascii"),
     }
 
 

@@ -9,7 +9,7 @@
 
   function prepare(map, k) {
     const data = Uint8Array.from(atob(map.data), (c) => c.charCodeAt(0));
-    return { ...map, k, data, palette: paletteOf(film.colors[map.scale.kind]), canvas: null };
+    return { ...map, k, data, palette: paletteOf(film.colors[map.kind]), canvas: null };
   }
 
   // 256 colours, with straight lines between the stops.
@@ -25,7 +25,12 @@
 
   function valueAt(map, moment, row, step) {
     const byte = map.data[(moment * map.rows + row) * map.steps + step];
-    return map.scale.low + (byte / 255) * (map.scale.high - map.scale.low);
+    return between(map, moment, byte / 255);
+  }
+
+  function between(map, moment, share) {
+    const [low, high] = map.ranges[moment];
+    return low + share * (high - low);
   }
 
   // Making what is on the page.
@@ -46,7 +51,8 @@
     map.canvas.addEventListener("keydown", (event) => move(map, event));
     const ramp = map.palette.filter((_, k) => k % 15 === 0).map((c) => `rgb(${c})`).join(", ");
     const legend = element("div", { class: "legend" });
-    legend.append(element("span", {}, number(map.scale.low)), element("span", { style: `background: linear-gradient(to right, ${ramp})` }), element("span", {}, number(map.scale.high)));
+    map.ends = [element("span"), element("span")];
+    legend.append(map.ends[0], element("span", { style: `background: linear-gradient(to right, ${ramp})` }), map.ends[1]);
     figure.append(caption, map.canvas, legend);
     at("maps").append(figure);
   }
@@ -84,7 +90,8 @@
       image.data[4 * k + 3] = 255;
     }
     context.putImageData(image, 0, 0);
-    const mean = map.scale.low + (sum / (255 * map.rows * map.steps)) * (map.scale.high - map.scale.low);
+    map.ends.forEach((end, k) => { end.textContent = number(map.ranges[state.moment][k]); });
+    const mean = between(map, state.moment, sum / (255 * map.rows * map.steps));
     map.canvas.setAttribute("aria-label", `${map.name} ${map.symbol} at update ${film.updates[state.moment]}: mean ${number(mean)}. Arrow keys read its numbers.`);
   }
 
