@@ -64,6 +64,8 @@ class Row(NamedTuple):
         To write, a step each; without them the colours are all that is shown.
     wrong : array (T,) of bool, optional
         Where the answer is not the target.
+    expected : tuple of str, optional
+        The targets, as they would be written.
     bits : bool
         Whether the texts are bits, of which ``values`` are signs or probabilities.
     """
@@ -72,6 +74,7 @@ class Row(NamedTuple):
     values: Array
     texts: tuple[str, ...] | None = None
     wrong: NDArray[np.bool_] | None = None
+    expected: tuple[str, ...] | None = None
     bits: bool = False
 
 
@@ -226,18 +229,35 @@ def _bits_shown(trace: Trace) -> list[Row]:
 def _bits_answered(trace: Trace, k: int, name: str) -> Row:
     asked, logits = asked_at(trace), trace.outputs[:, k]
     values = np.where(asked, probabilities(trace)[:, k], np.nan)
-    texts = tuple(str(int(logit > 0)) if there else "" for logit, there in zip(logits, asked, strict=True))
-    wrong = None if trace.targets is None else asked & ((logits > 0) != (trace.targets[:, k] > 0.5))
-    return Row(name, values, texts, wrong, bits=True)
+    texts = _where(asked, logits > 0)
+    if trace.targets is None:
+        return Row(name, values, texts, bits=True)
+    right = trace.targets[:, k] > 0.5
+    return Row(name, values, texts, asked & ((logits > 0) != right), _where(asked, right), bits=True)
 
 
 def _classes_answered(trace: Trace, names: list[str]) -> Row:
     asked, most = asked_at(trace), trace.outputs.argmax(axis=1)
     values = np.where(asked, probabilities(trace).max(axis=1), np.nan)
-    known = trace.about.get("output_names") is not None
-    texts = tuple((names[k] if known else str(k)) if there else "" for k, there in zip(most, asked, strict=True))
-    wrong = None if trace.targets is None else asked & (most != trace.targets)
-    return Row("output", values, texts, wrong)
+    classes = names if trace.about.get("output_names") is not None else list(map(str, range(len(names))))
+    texts = _where(asked, [classes[k] for k in most])
+    if trace.targets is None:
+        return Row("output", values, texts)
+    expected = _where(asked, [classes[k] for k in trace.targets])
+    return Row("output", values, texts, asked & (most != trace.targets), expected)
+
+
+def _where(asked: NDArray[np.bool_], answers: Any) -> tuple[str, ...]:
+    """The answers that are asked for: classes by name, bits as 0 and 1."""
+    return tuple(
+        (answer if isinstance(answer, str) else str(int(answer))) if there else ""
+        for answer, there in zip(answers, asked, strict=True)
+    )
+
+
+def printable(text: str) -> str:
+    """The text with nothing in it that would move a cursor, end a line or colour a terminal."""
+    return "".join(c if c.isprintable() else {"\n": "↵", "\t": "→"}.get(c, "?") for c in text)
 
 
 def is_right(trace: Trace) -> bool | None:

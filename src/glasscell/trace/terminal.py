@@ -24,6 +24,7 @@ from glasscell.trace.shown import (
     layer_of,
     name_of,
     output_rows,
+    printable,
     scale_of,
     values_of,
 )
@@ -38,6 +39,7 @@ RESET, DIM, BOLD, WRONG = "\x1b[0m", "\x1b[2m", "\x1b[1m", "\x1b[1;31m"
 
 FALLBACK = (100, 48)  # columns and lines where there is no terminal to ask
 ROWS_AT_MOST = 8  # of features of the input, and of the output
+VECTOR_AT_MOST = 8  # numbers of an output that is not of steps
 WIDEST = 4  # columns of a step
 GAP = 3  # columns between heat maps
 
@@ -133,6 +135,8 @@ class Sheet(NamedTuple):
 
     Attributes
     ----------
+    width : int
+        Columns in all.
     depth : {"24 bit", "256"}, optional
         Of colours; None for ASCII.
     margin : int
@@ -147,6 +151,7 @@ class Sheet(NamedTuple):
         Blocks of steps.
     """
 
+    width: int
     depth: Depth | None
     margin: int
     cell: int
@@ -195,18 +200,29 @@ def _sheet(
         if needed <= room or (columns_of_step <= max(map(_width_of, texts), default=1) and cell * columns <= room):
             break
     beside = max(1, (room + GAP) // (cell * columns + GAP))
-    return Sheet(depth, margin, cell, steps, units, min(beside, len(maps)), columns)
+    return Sheet(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns)
 
 
 def _head(trace: Trace, of: LayerTrace, sheet: Sheet, *, by_peak: bool) -> Iterator[str]:
-    title = printable(str(trace.about.get("title", "An LSTM")))
+    title = _ended(printable(str(trace.about.get("title", "An LSTM"))), sheet.width)
     loss = "" if trace.loss is None else f"; loss {trace.loss:.4g}"
     yield _styled(title, BOLD, sheet)
-    order = "; the first are those whose cell is largest first" if by_peak else ""
+    order = ", sorted by when their cell is largest" if by_peak else ""
     yield f"layer {of.name}: {of.T} steps, {of.H} units{order}{loss}"
     if sheet.steps > 1 or sheet.units > 1:
         blocks = [_of(sheet.units, "unit")] * (sheet.units > 1) + [_of(sheet.steps, "step")] * (sheet.steps > 1)
-        yield f"too large to draw one by one: {' and '.join(blocks)} a cell, their mean"
+        yield f"too large to draw one by one: a cell is the mean of {' and '.join(blocks)}"
+    if trace.about.get("timeless"):
+        yield f"output: {_vector(trace.outputs)}" + (
+            "" if trace.targets is None else f"; target {_vector(trace.targets)}"
+        )
+
+
+def _vector(values: Array) -> str:
+    """Some numbers, and how many more there are."""
+    numbers = np.atleast_1d(values)
+    more = f" and {len(numbers) - VECTOR_AT_MOST} more" if len(numbers) > VECTOR_AT_MOST else ""
+    return " ".join(f"{number:.3g}" for number in numbers[:VECTOR_AT_MOST]) + more
 
 
 def _of(number: int, what: str) -> str:
@@ -306,6 +322,7 @@ def _rows_drawn(rows: Sequence[Row], count: int, sheet: Sheet) -> Iterator[str]:
         if row.texts is not None and sheet.steps == 1:
             yield _line(row.name, [_written(row, sheet)] * count, sheet)
             if row.wrong is not None and row.wrong.any():
+                yield _line("target", [_written(Row("", row.values, row.expected), sheet)] * count, sheet)
                 marks = "".join(("^" if wrong else " ").ljust(sheet.cell) for wrong in row.wrong)
                 yield _line("wrong", [_styled(marks, WRONG, sheet)] * count, sheet)
         elif np.isfinite(row.values).any():
@@ -406,14 +423,13 @@ def _fitted(text: str, width: int, otherwise: str) -> str:
     return text if len(text) <= width else _cut(otherwise, width).strip()
 
 
+def _ended(text: str, width: int) -> str:
+    """The text, or its beginning and three dots."""
+    return text if _width_of(text) <= width else _cut(text, width - 3).rstrip() + "..."
+
+
 def _styled(text: str, style: str, sheet: Sheet) -> str:
     return f"{style}{text}{RESET}" if sheet.depth and text.strip() else text
-
-
-def printable(text: str) -> str:
-    """The text with nothing that would move the cursor or colour the terminal."""
-    signs = {"\n": "↵", "\t": "→", " ": " "}
-    return "".join(c if c.isprintable() else signs.get(c, "?") for c in text)
 
 
 def _cut(text: str, width: int) -> str:

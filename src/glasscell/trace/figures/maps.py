@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glasscell.trace.figures.style import INK, WRONG, axes_or_new, clean, colors_of, plain, steps_below
 from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import Row, chosen, heat_map_of, layer_of, name_of, scale_of
+from glasscell.trace.shown import Row, chosen, heat_map_of, layer_of, name_of, printable, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def _letter(ax: Axes, k: int, row: Row) -> None:
             continue
         dark = row.values[t] > (0.5 if row.wrong is not None else 0)
         color = WRONG if wrong[t] else "white" if dark else INK
-        ax.text(t, k, plain(text), ha="center", va="center", fontsize=9, color=color)
+        ax.text(t, k, plain(printable(text)), ha="center", va="center", fontsize=9, color=color)
 
 
 def _named(ax: Axes, label: str) -> None:

@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike
 
 from glasscell.core.typing import Array
 from glasscell.trace.figures.style import INK, axes_or_new, clean, colors_of, plain
-from glasscell.trace.shown import Scale
+from glasscell.trace.shown import Scale, printable
 from glasscell.validation import finite_array, positive_integer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PICTURES = {"\n": "↵", "\t": "→"}
 WIDE = 64  # characters in a line
 
 
@@ -54,11 +53,12 @@ def colored_text(values: ArrayLike, text: str | Sequence[str], ax: Axes | None =
     ax = axes_or_new(ax, 1.4 + 0.13 * columns, 0.5 + 0.24 * lines)
     image = ax.imshow(grid, aspect="auto", interpolation="nearest", **colors_of(scale))
     for (line, start, length), token, number in zip(places, tokens, numbers, strict=True):
-        shown = "".join(PICTURES.get(c, c if c.isprintable() else "·") for c in token)
         light = image.cmap(image.norm(number))[:3] @ np.array([0.2126, 0.7152, 0.0722]) > 0.45
         ink = INK if light else "white"
         middle = start + (length - 1) / 2
-        ax.text(middle, line, plain(shown), ha="center", va="center", family="monospace", fontsize=9, color=ink)
+        ax.text(
+            middle, line, plain(printable(token)), ha="center", va="center", family="monospace", fontsize=9, color=ink
+        )
     bar = ax.figure.colorbar(image, ax=ax, pad=0.012, aspect=12)
     clean(bar.ax, grid=False)
     bar.outline.set_visible(False)
