@@ -37,7 +37,7 @@ def steps_of(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inp
     about: dict[str, Any] = {}
     if vocabulary is not None:
         known = checked_vocabulary(vocabulary)
-        x = of_characters("--input", text, known)
+        x: NDArray[Any] = of_characters("--input", text, known)
         about = {"step_names": list(text)}
         if not embedded:
             x, about = one_hot(x, known, model), about | {"input_names": list(known)}
@@ -52,7 +52,7 @@ def targets_of(text: str, loss: str, vocabulary: str | None, outputs: tuple[int,
     """The target that is written, as the loss takes it, of outputs (T, O), or (O,) to a whole sequence."""
     classes = loss == "categorical_cross_entropy"
     if classes and vocabulary is not None:
-        y = of_characters("--target", text, checked_vocabulary(vocabulary))
+        y: NDArray[Any] = of_characters("--target", text, checked_vocabulary(vocabulary))
     else:
         y = whole_numbers("--target", text) if classes else in_steps(numbers_of("--target", text))
     one_answer = len(outputs) == 1

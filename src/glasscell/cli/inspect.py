@@ -144,24 +144,15 @@ def _trace(model: LSTM | Sequential, x: Any, about: dict[str, Any], **given: Any
 
 
 def answer(trace: Trace) -> list[str]:
-    """What went in and what came out, where that is bits; other answers are below the heat maps."""
+    """What went in and what came out, where that is bits; other answers stand with the heat maps."""
     from glasscell.trace.shown import is_right, output_rows  # noqa: PLC0415
 
     bits = trace.about.get("copy", {}).get("bits")
     if bits is None:
-        return _timeless(trace)
+        return []
     steps = zip(*(row.texts or () for row in output_rows(trace)), strict=True)
     back = [bit for step in steps for bit in step if bit]
     return [f"shown       {spaced(bits)}", f"given back  {spaced(back)}   {mark(right=bool(is_right(trace)))}", ""]
-
-
-def _timeless(trace: Trace) -> list[str]:
-    """The one answer to a whole sequence."""
-    if not trace.about.get("timeless"):
-        return []
-    numbers = np.ravel(trace.outputs)
-    more = f", … ({numbers.size} in all)" if numbers.size > 12 else ""
-    return [f"output  {', '.join(f'{value:.4g}' for value in numbers[:12])}{more}", ""]
 
 
 def measured(layer: LayerTrace) -> list[str]:
@@ -175,7 +166,9 @@ def measured(layer: LayerTrace) -> list[str]:
     lines += ["units whose gates are most saturated: share of steps below 0.1, and above 0.9"]
     for gate in "ifo":
         left, right = saturation(layer.value(gate))
-        most = [unit for unit in np.argsort(-(left + right), kind="stable")[:NAMED] if left[unit] + right[unit] > 0]
+        most = [
+            unit for unit in np.argsort(-(left + right), kind="stable")[:NAMED] if left[unit] + right[unit] >= 0.005
+        ]
         shares = (f"{unit} ({left[unit]:.0%}, {right[unit]:.0%})" for unit in most)
         lines.append(f"  {gate}   {'   '.join(shares) or 'none'}")
     return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -170,7 +169,7 @@ class Recorder:
         return self._order
 
     def scale(self, symbol: str, frame: Frame) -> Scale:
-        """The range of a symbol's colours: over all frames; of gradients, which shrink as a model learns, in this one."""
+        """The range of a symbol's colours: over all frames; of gradients, in this one: they shrink."""
         frames = [frame] if symbol.startswith("d_") else self._some()
         return scale_of(symbol, np.array([one.values[symbol] for one in frames]))
 
@@ -327,7 +326,7 @@ def _figure(size: tuple[float, float]) -> Figure:
 def _draw(ax: Axes, values: Array, scale: Scale) -> Any:
     from glasscell.trace.figures.style import clean, colors_of  # noqa: PLC0415 - as the figures look
 
-    image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors_of(scale))  # type: ignore[arg-type]
+    image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors_of(scale))
     clean(ax, grid=False)
     return image
 
@@ -336,7 +335,7 @@ def _bar(figure: Figure, image: Any, ax: Any) -> None:
     from glasscell.trace.figures.style import clean  # noqa: PLC0415
 
     bar = figure.colorbar(image, ax=ax, pad=0.01, aspect=16)
-    bar.outline.set_visible(False)  # type: ignore[operator] # annotated as a method
+    bar.outline.set_visible(False)
     clean(bar.ax, grid=False)
 
 
