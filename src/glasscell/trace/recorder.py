@@ -153,7 +153,7 @@ class Recorder:
         self._about = trace.about
         self._order = units_by_peak(layer_of(trace, self.layer))
         if len(self.frames) == self.most:
-            del self.frames[1:-1:2]  # the first and the last stay
+            del self.frames[1::2]
             self._step *= 2
         self.frames.append(frame)
 
@@ -259,6 +259,7 @@ class Recorder:
         """
         from glasscell.trace.film import page  # noqa: PLC0415 - views are loaded when they are used
 
+        self._some()
         write_atomically(path, page(self).encode())
 
     def _some(self) -> list[Frame]:
