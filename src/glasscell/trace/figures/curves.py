@@ -59,7 +59,7 @@ def cell_traces(
     found = layer_of(of, layer)
     own = np.argsort(-found.c.std(axis=0), kind="stable")[:CURVES] if units is None else chosen(found, units)
     happened = measures.events(found)
-    ax = axes_or_new(ax, min(14, 3 + 0.22 * found.T))
+    ax = axes_or_new(ax, _width(found))
     ax.axhline(0, color=MUTED, lw=0.8)
     steps = np.arange(found.T)
     if units is None and len(own) < found.H:
@@ -95,7 +95,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
         mixes them. Norms are not summed as the gradients are: the two ways may work against each other.
     """
     found = layer_of(of, layer)
-    ax = axes_or_new(ax, min(14, 3 + 0.22 * found.T), 3)
+    ax = axes_or_new(ax, _width(found), 3)
     every: Array = np.concatenate(_flow(ax, found))
     positive = every[every > 0]
     if positive.size and positive.max() > 100 * positive.min():
@@ -154,6 +154,11 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
     clean(ax)
     _legend_beside(ax)
     return ax
+
+
+def _width(of: LayerTrace) -> float:
+    """Inches for the steps, and for a legend."""
+    return min(14, max(6.4, 3 + 0.22 * of.T))
 
 
 def _legend_beside(ax: Axes) -> None:
