@@ -255,7 +255,8 @@ def test_saturation_is_a_dot_for_each_unit(rng):
     for dots, gate in zip(ax.collections, "ifo", strict=True):
         left, right = measures.saturation(trace.layer[0].value(gate))
         shares = {
-            tuple(place): round(size / 20) for place, size in zip(dots.get_offsets(), dots.get_sizes(), strict=True)
+            tuple(place): round((size - 14) / 11)
+            for place, size in zip(dots.get_offsets(), dots.get_sizes(), strict=True)
         }
         assert sum(shares.values()) == 20
         assert set(shares) == set(zip(right, left, strict=True))

@@ -66,12 +66,20 @@ def cell_traces(
         ax.plot(steps, np.delete(found.c, own, axis=1), color=LINE, lw=0.7, zorder=1)
     for k, unit in enumerate(own):
         c, color = found.c[:, unit], CYCLE[k % len(CYCLE)]
-        ax.plot(steps, c, color=color, lw=1.6, ls="-" if k < len(CYCLE) else "--", label=f"unit {unit}")
+        ax.plot(
+            steps,
+            c,
+            color=color,
+            lw=1.6,
+            marker="_" if found.T == 1 else "",
+            ls="-" if k < len(CYCLE) else "--",
+            label=f"unit {unit}",
+        )
         for event, marker, size in ((happened.write, "o", 4.5), (happened.erase, "x", 6.0)):
             there = event[:, unit]
             ax.plot(steps[there], c[there], ls="", marker=marker, ms=size, mew=1.4, color=color)
     ax.set_ylabel("cell state $c$")
-    steps_below(ax)
+    steps_below(ax, found.T)
     headed(ax, f"Cells of {found.name}: ● written to, × erased")
     clean(ax)
     _legend_beside(ax)
@@ -103,7 +111,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
     else:
         ax.set_ylim(bottom=0)
     ax.set_ylabel("norm of the gradient")
-    steps_below(ax)
+    steps_below(ax, found.T)
     clean(ax)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **LEGEND)
     return ax
@@ -149,7 +157,7 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
         ax.plot(shown, color=color, lw=1.8, label=name, marker="." if len(shown) < 2 else "")
     logarithmic(ax)
     ax.set_ylabel("gradient that is left")
-    steps_below(ax, "steps back from the end")
+    steps_below(ax, found.T, "steps back from the end")
     headed(ax, f"How gradients vanish: {found.name}, {found.H} units")
     clean(ax)
     _legend_beside(ax)
