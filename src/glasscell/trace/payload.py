@@ -39,6 +39,7 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         "layers": _layers(trace, live=not hinders),
         "readout": None,
         "loss": trace.about.get("loss"),
+        "loss_value": trace.loss,
         "x": array(trace.layer[0].x),  # what the first LSTM sees
         "outputs": None,
         "targets": array(trace.targets),
@@ -89,8 +90,13 @@ def _still(trace: Trace, payload: dict[str, Any], hinders: str) -> dict[str, Any
     }
     if not trace.about.get("timeless"):
         answers = {name: _at(values, steps) for name, values in answers.items()}
+    dropped = ""
+    if trace.about.get("timeless") and trace.outputs.ndim != 1:
+        dropped = f"The outputs, {trace.outputs.shape}, are not of these steps, and not shown."
     if sum(values.nbytes for values in answers.values() if values is not None) * 4 / 3 > BYTES_BESIDE // 2:
-        notes.append(f"The {trace.outputs.shape[-1]} outputs are too many to be shown.")
+        dropped = f"The {trace.outputs.shape[-1]} outputs are too many to be shown."
+    if dropped:
+        notes.append(dropped)
         answers = dict.fromkeys(answers)
         changed |= {"loss": None, "output_names": [], "weights": None}
     if payload["step_names"]:
