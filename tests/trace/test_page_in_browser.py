@@ -73,7 +73,7 @@ def open_html(browser: Any, tmp_path: Path) -> Iterator[Open]:
 def open_trace(open_html: Open) -> Open:
     def open_trace(trace: Trace, **options: Any) -> Any:
         page = open_html(report.page(payload_of(trace)), **options)
-        page.wait_for_function("window.glasscell && window.glasscell.trace")
+        assert page.evaluate("window.glasscell.trace.T") > 0
         return page
 
     return open_trace
@@ -326,7 +326,7 @@ def test_a_frame_in_a_notebook_is_the_same_page(open_html: Open) -> None:
     outer = open_html(f"<!doctype html><title>notebook</title>{report.frame(report.page(payload_of(trace)))}")
     outer.locator("iframe").wait_for()
     inner = outer.frames[1]
-    inner.wait_for_function("window.glasscell && window.glasscell.trace")
+    inner.locator("button[data-bit='0']").wait_for()
     inner.locator("button[data-bit='0']").click()
     outputs = np.array(inner.evaluate("Array.from(window.glasscell.trace.outputs)"))
     assert np.abs(outputs - trained().trace([0, 0, 1, 1]).outputs.ravel()).max() < 1e-10

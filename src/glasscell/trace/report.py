@@ -1,7 +1,7 @@
 """The page of a report: one HTML file that shows a trace, computes it anew in the browser, and needs no network.
 
 The page is written by hand in ``web/``: ``page.html``, ``style.css``, and ECMAScript modules of which ``app.js`` is the
-entry. They are put together here, so that nobody needs Node. In ``page.html`` stand ``{{title}}``, ``{{style}}``,
+entry: its ``start(payload)`` is called. They are put together here, so that nobody needs Node. In ``page.html`` stand ``{{title}}``, ``{{style}}``,
 ``{{payload}}`` (within ``<script type="application/json" id="payload">``) and ``{{script}}`` (within ``<script>``).
 
 What the page is given, the payload, is a dictionary that can be written as JSON; ``array`` stands for
@@ -183,4 +183,6 @@ def _style() -> str:
 
 @cache
 def _script() -> str:
-    return bundle(_web())
+    """The modules, and what starts them: ``start(payload)`` of the entry."""
+    payload = "JSON.parse(document.getElementById('payload').textContent)"
+    return f"{bundle(_web())}\n{_variable(ENTRY)}.start({payload});\n"
