@@ -159,7 +159,7 @@ def test_scrubbing_moves_the_cell_through_time(open_trace: Open) -> None:
 def test_arrow_keys_move_through_a_heat_map(open_trace: Open) -> None:
     trace = trained().trace([1, 0, 1, 1])
     page = open_trace(trace)
-    move_to(page, 2)
+    press_cell(page, "f", 2, 4, *trace.layer[0].f.shape)
     canvas = page.locator("canvas[data-symbol='f']").first
     canvas.focus()
     page.keyboard.press("ArrowRight")
@@ -240,7 +240,8 @@ def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> No
     trace = KINDS[kind]()
     page = open_trace(trace)
     for symbol in SYMBOLS:
-        assert page.locator(f"canvas[data-symbol='{symbol}']").count() > 0
+        of_units = trace.layer[0].value(symbol).shape[1] == trace.layer[0].H
+        assert page.locator(f"canvas[data-symbol='{symbol}']").count() == of_units
     last = page.evaluate("window.glasscell.trace.T") - 1
     move_to(page, last)
     assert chosen(page)[0] == last
