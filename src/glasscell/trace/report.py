@@ -1,8 +1,8 @@
 """The page of a report: one HTML file that shows a trace, computes it anew in the browser, and needs no network.
 
 The page is written by hand in ``web/``: ``page.html``, ``style.css``, and ECMAScript modules, of which ``app.js`` is
-the entry: its ``start(payload)`` is called. They are put together here, so that nobody needs Node. In ``page.html`` stand
-``{{title}}``, ``{{style}}``, ``{{payload}}`` (within ``<script type="application/json" id="payload">``) and
+the entry: its ``start(payload)`` is called. They are put together here, so that nobody needs Node. In ``page.html``
+stand ``{{title}}``, ``{{style}}``, ``{{payload}}`` (within ``<script type="application/json" id="payload">``) and
 ``{{script}}`` (within ``<script>``).
 
 What the page is given, the payload, is a dictionary that can be written as JSON; ``array`` stands for
