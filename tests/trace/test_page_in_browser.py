@@ -202,6 +202,12 @@ def of_lstm(T: int, *, loss: str = "", d_outputs: bool = False, about: Any = (),
     return lstm.trace(x, **asked, **dict(about))
 
 
+def one_answer() -> Trace:
+    model = gc.Sequential([gc.LSTM(3, 5), gc.layers.Step(-1), gc.Linear(5, 2)])
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    return model.trace(x, np.array([1.0, 0.0]), loss="binary_cross_entropy")
+
+
 SQUARED = "squared_error"
 HOSTILE_NAMES = {"title": HOSTILE, "input_names": [HOSTILE] * 3, "output_names": [HOSTILE] * 5}
 
@@ -220,6 +226,11 @@ KINDS: dict[str, Callable[[], Trace]] = {
     "coupled": lambda: of_lstm(7, loss=SQUARED, coupled="input", bidirectional=True),
     "one step, one unit": lambda: of_lstm(1, loss=SQUARED, input_size=1, hidden_size=1),
     "long and wide": lambda: of_lstm(1500, loss=SQUARED, hidden_size=300, num_layers=2),
+    "one answer to a sequence": lambda: one_answer(),
+    "outputs left out": lambda: gc.Sequential([gc.LSTM(3, 5), gc.Linear(5, 20_000)]).trace(
+        np.zeros((50, 3), np.float32), d_outputs=np.zeros((50, 20_000), np.float32)
+    ),
+    "100,000 steps": lambda: of_lstm(100_000, loss=SQUARED),
     "hostile": lambda: of_lstm(7, loss=SQUARED, about=HOSTILE_NAMES),
 }
 

@@ -125,7 +125,11 @@ def test_javascript_computes_what_numpy_does(node: str, rng: np.random.Generator
     environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
     command = [node, "--test", "--test-reporter=tap", *map(str, WEB_TESTS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    print(*re.findall(r"^(?:not ok|# (?!Subtest)).*", done.stdout, re.MULTILINE), done.stdout if done.returncode else "", sep="\n")
+    print(
+        *re.findall(r"^(?:not ok|# (?!Subtest)).*", done.stdout, re.MULTILINE),
+        done.stdout if done.returncode else "",
+        sep="\n",
+    )
     assert done.returncode == 0
     assert re.search(r"^# skipped 0$", done.stdout, re.MULTILINE)
     assert int(re.findall(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[0]) > len(written)

@@ -253,5 +253,7 @@ function recorded(model) {
       return { name, reverse, I, H: arrays.units.length, ...arrays };
     }),
   }));
-  return { T: model.T, outputs: model.outputs, loss: null, d_outputs: model.d_outputs, d_x: null, layers };
+  const outputs = model.outputs ?? new Float64Array(0);
+  const loss = model.payload.loss_value;
+  return { T: model.T, outputs, loss, d_outputs: model.d_outputs, d_x: null, layers };
 }
