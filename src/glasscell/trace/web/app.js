@@ -86,6 +86,7 @@ export function start(payload) {
       return context.model;
     },
     choose: actions.choose,
+    backward: (is) => actions.setMode(is ? "backward" : "forward"),
   };
 }
 
@@ -149,3 +150,5 @@ function chooseSomethingToSee(context) {
   Object.assign(state, { step: Math.floor(best / H), unit: best % H, sort: "peak" });
   byId("sort").value = "peak";
 }
+
+start(JSON.parse(byId("payload").textContent));
