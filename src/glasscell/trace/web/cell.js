@@ -107,7 +107,7 @@ function forwardSentence(context) {
   const wrote = Math.abs(amount) < 0.05 ? "writes next to nothing" : `writes ${signed(amount)}`;
   return (
     `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: it keeps ${percent(f)} of what it held, ${wrote}, ` +
-    `now holds ${signed(c)}, and shows ${percent(o)} of tanh c${h === undefined ? "" : `, which is ${signed(h)}`}.`
+    `now holds ${signed(c)}, and shows ${percent(o)} of tanh c${h === undefined ? "" : `: ${signed(h)}`}.`
   );
 }
 
@@ -135,7 +135,7 @@ function draw(isNarrow) {
   const pipes = plan(p, isNarrow).map((pipe) => drawPipe(below, above, pipe));
   drawBus(below, p);
   for (const [gate, words] of Object.entries(BOXES)) drawBox(above, p[gate], GATES_AT, p.box, 44, words);
-  drawBox(above, p.tail, 146, 56, 32, ["tanh"]);
+  drawBox(above, p.tail, 128, 56, 32, ["tanh"]);
   const middle = (p.i + p.g) / 2;
   for (const [x, y, operator] of [
     [p.f, BELT, "×"],
@@ -170,18 +170,18 @@ function plan(p, isNarrow) {
     { name: "i", d: `M${p.i},268 V178 H${middle - 13}`, arrows: [[p.i, 206, -90]], label: [p.i + 11, 224, ["i"]] },
     { name: "g", d: `M${p.g},268 V178 H${middle + 13}`, arrows: [[p.g, 206, -90]], label: [p.g + 11, 224, ["g"]] },
     { name: "written", d: `M${middle},165 V${BELT + 13}`, arrows: [[middle, 118, -90]], label: [middle + 11, 126, ["i", "", "·", "g"]] },
-    { name: "tanh_c", d: `M${p.tail},162 V219`, arrows: [[p.tail, 190, 90]], label: [p.tail + (isNarrow ? -11 : 11), 180, ["tanh ", "", "", "c", "t"], isNarrow] },
-    { name: "o", d: `M${p.o},268 V232 H${p.tail - 13}`, arrows: [[p.tail - 36, 232, 0]], label: isNarrow ? [p.o + 11, 252, ["o"]] : [p.o + 4, 200, ["o"]] },
+    { name: "tanh_c", d: `M${p.tail},144 V219`, arrows: [[p.tail, 182, 90]], label: [p.tail + (isNarrow ? -11 : 11), 162, ["tanh ", "", "", "c", "t"], isNarrow] },
+    { name: "o", d: `M${p.o},268 V232 H${p.tail - 13}`, arrows: [[p.tail - 36, 232, 0]], label: [p.o + (isNarrow ? -2 : 4), 204, ["o"]] },
     { name: "h", d: `M${p.tail},245 V${BUS} H${end}`, arrows: [[p.tail, 330, 90]], label: isNarrow ? [end, 414, ["h", "t"], true] : [p.tail + 11, 300, ["h", "t"]] },
-    { name: "c", d: `M${middle + 13},${BELT} H${end} M${p.tail},${BELT} V130`, arrows: [[p.tail - 40, BELT, 0], [p.tail, 110, 90]], label: [middle + 20, 42, ["c", "t"]] },
+    { name: "c", d: `M${middle + 13},${BELT} H${end} M${p.tail},${BELT} V112`, arrows: [[p.tail - 40, BELT, 0]], label: [middle + 20, 42, ["c", "t"]] },
   ];
 }
 
 function drawPipe(below, above, { name, d, arrows, label }) {
   const core = makeSvg("path", { class: "core", d });
-  below.append(makeSvg("path", { class: "glass", d }), core, makeSvg("path", { class: "flow", d }));
+  below.append(makeSvg("path", { class: "glass", d }), core, makeSvg("path", { class: "shine", d }), makeSvg("path", { class: "flow", d }));
   const drawn = arrows.map(([x, y, angle]) => {
-    const element = makeSvg("path", { class: "arrow", d: "M-3,-4 L3,0 L-3,4", transform: `translate(${x} ${y}) rotate(${angle})` });
+    const element = makeSvg("path", { class: "arrow", d: "M-4.5,-5.5 L5,0 L-4.5,5.5 Z", transform: `translate(${x} ${y}) rotate(${angle})` });
     above.append(element);
     return { element, x, y, angle };
   });
