@@ -9,7 +9,7 @@ const GATES_AT = 290;
 const NARROW = "(max-width: 640px)";
 
 const WIDE_PLACES = { width: 760, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 640, box: 88, join: 62, strips: 92 };
-const NARROW_PLACES = { width: 420, left: 4, f: 32, i: 117, g: 202, o: 290, tail: 372, box: 66, join: 14, strips: 30 };
+const NARROW_PLACES = { width: 420, left: 4, f: 30, i: 121, g: 212, o: 303, tail: 378, box: 66, join: 14, strips: 30 };
 
 const BOXES = { f: ["σ", "forget"], i: ["σ", "input"], g: ["tanh", "candidate"], o: ["σ", "output"] };
 const MOST_STRIPES = 48;
@@ -51,14 +51,16 @@ function product(a, b) {
 
 const SCALE_LIKE = { kept: "c", written: "c", c_prev: "c", d_c_prev: "d_c", d_kept: "d_c", d_written: "d_c" };
 
-function fillPipe(context, { name, core, arrows, label, number, parts }, backward) {
+function fillPipe(context, { name, core, arrows, label, number, parts, narrow }, backward) {
   const shown = backward ? `d_${name}` : name;
   const value = valueOf(context, shown);
   core.style.stroke = value === undefined ? "" : colorOf(context.theme, context.scale(SCALE_LIKE[shown] ?? shown), value)[3];
   if (label && label.dataset.shown !== shown) {
     label.dataset.shown = shown;
     number.setAttribute("data-value", shown);
-    label.replaceChildren(...(backward ? ["d", italic("L"), "/d", ...parts()] : parts()));
+    const sameAsNext = backward && narrow && name === "kept"; // dL/d(f c) is dL/dc, which stands beside it
+    for (const part of [label, number]) part.style.display = sameAsNext ? "none" : "";
+    label.replaceChildren(...(backward ? ["d", italic("L"), "/d", ...inBrackets(parts())] : parts()));
     for (const { element, x, y, angle } of arrows) {
       element.setAttribute("transform", `translate(${x} ${y}) rotate(${backward ? angle + 180 : angle})`);
     }
@@ -132,7 +134,7 @@ function draw(isNarrow) {
   const below = makeSvg("g");
   const above = makeSvg("g");
   svg.append(below, above);
-  const pipes = plan(p, isNarrow).map((pipe) => drawPipe(below, above, pipe));
+  const pipes = plan(p, isNarrow).map((pipe) => ({ ...drawPipe(below, above, pipe), narrow: isNarrow }));
   drawBus(below, p);
   for (const [gate, words] of Object.entries(BOXES)) drawBox(above, p[gate], GATES_AT, p.box, 44, words);
   drawBox(above, p.tail, 128, 56, 32, ["tanh"]);
@@ -198,6 +200,11 @@ function spelled([letter, index, between, letter2, index2]) {
   const parts = [letter.length > 1 ? letter : italic(letter), ...(index ? lowered(index) : [])];
   if (letter2) parts.push(`${between}`, italic(letter2), ...(index2 ? lowered(index2) : []));
   return parts;
+}
+
+/** What is more than a letter and its index. */
+function inBrackets(parts) {
+  return parts.length > 3 ? ["(", ...parts, ")"] : parts;
 }
 
 function italic(letter) {

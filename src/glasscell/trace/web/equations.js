@@ -12,6 +12,7 @@ export function equationsView(context) {
     const key = `${context.state.mode} ${context.model.live}`;
     if (written?.key !== key) {
       const body = context.backward ? backwardLines(context) : forwardLines(context);
+      byId("equations-note").hidden = context.model.live;
       byId("equations").replaceChildren(...body.children);
       written = { key, numbers: body.numbers };
     }
@@ -114,14 +115,14 @@ function backwardLines(context) {
   const next = (name) => () => (context.has(context.after(context.state.step)) ? context.at(name, context.after(context.state.step)) : 0);
   write.line(
     d("h"),
-    ["outside + through ", symbol("W"), " of the next step"],
+    ["from outside + ", transposed(), " ", d("z_next")],
     [at("d_y"), " + ", write.factor(() => minus(context.at("d_h"), context.at("d_y")))],
     () => context.at("d_h"),
   );
   write.line(d("o"), [d("h"), " tanh ", symbol("c")], [at("d_h"), " · ", by("tanh_c")], () => context.at("d_o"));
   write.line(
     d("c"),
-    [d("h"), " ", symbol("o"), " (1 − tanh² ", symbol("c"), ") + what the next step sends"],
+    [d("h"), " ", symbol("o"), " (1 − tanh² ", symbol("c"), ") + ", d("c_next"), " ", symbol("f_next")],
     [at("d_h"), " · ", at("o"), " · ", write.number(() => 1 - context.at("tanh_c") ** 2), " + ", write.factor(next("d_c")), " · ", write.number(next("f"))],
     () => context.at("d_c"),
   );
@@ -140,6 +141,13 @@ function backwardLines(context) {
   );
   write.line(d("c_prev"), [d("c"), " ", symbol("f")], [at("d_c"), " · ", at("f")], () => context.at("d_c") * context.at("f"), "what the step before gets");
   return write;
+}
+
+/** The part of W that multiplies h, transposed. */
+function transposed() {
+  const element = symbol("W");
+  element.append(make("sub", {}, "h"), make("sup", {}, "⊤"));
+  return element;
 }
 
 function minus(a, b) {

@@ -187,7 +187,14 @@ function numbersView(context, { recompute, choose }) {
       values: Float64Array.from({ length: context.T }, (_, t) => shown[t * O + k]),
       style: k + 3,
     }));
-    chart.draw({ T: context.T, series, axis: stepAxis(context) });
+    const { model, T } = context;
+    if (model.targets && O <= 2 && model.loss !== "categorical_cross_entropy") {
+      for (let k = 0; k < O; k++) {
+        const values = Float64Array.from({ length: T }, (_, t) => wantedOf(model, t, k) ?? NaN);
+        series.push({ label: make("span", { class: "words" }, `${outputNames[k] ?? `y${k}`}, as it should be`), values, style: k + 1 });
+      }
+    }
+    chart.draw({ T, series, axis: stepAxis(context) });
   }
 
   function step() {
