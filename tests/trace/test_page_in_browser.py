@@ -160,7 +160,7 @@ def test_scrubbing_moves_the_cell_through_time(open_trace: Open) -> None:
 def test_arrow_keys_move_through_a_heat_map(open_trace: Open) -> None:
     trace = trained().trace([1, 0, 1, 1])
     page = open_trace(trace)
-    press_cell(page, "f", 2, 4, *trace.layer[0].f.shape)
+    press_cell(page, "f", 2, 3, *trace.layer[0].f.shape)  # a row that has others above and below
     canvas = page.locator("canvas[data-symbol='f']").first
     canvas.focus()
     page.keyboard.press("ArrowRight")
