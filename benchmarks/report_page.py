@@ -68,7 +68,6 @@ def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
                     viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1
                 )
                 window.goto(file.as_uri())
-                window.wait_for_function("window.glasscell && window.glasscell.trace")
                 path = out / f"{name}-{width}-{scheme}.png"
                 window.screenshot(path=path, full_page=True)
                 window.close()
@@ -93,7 +92,6 @@ def measure(browser: Any, out: Path, name: str, trace: Trace) -> float:
     window = browser.new_page(viewport={"width": 1280, "height": 900})
     start = time.perf_counter()
     window.goto(file.as_uri())
-    window.wait_for_function("window.glasscell && window.glasscell.trace")
     loaded = time.perf_counter() - start
     times = np.array(window.evaluate(MOVE, {"step": 1, "backward": False}))
     window.close()

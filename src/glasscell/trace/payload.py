@@ -13,8 +13,8 @@ from glasscell.trace.measures import half_life
 from glasscell.trace.record import LayerTrace, Trace
 
 # Of arrays in base64: with the page itself a report stays below 3 MB.
-BYTES = 2_200_000  # what happened inside, or what it is computed from
-BYTES_BESIDE = 500_000  # inputs and outputs of a page that does not compute
+BYTES = 2_100_000  # what happened inside, or what it is computed from
+BYTES_BESIDE = 700_000  # inputs and outputs of a page that does not compute
 COMPUTED = 200_000  # steps times units: the page computes them in half a second, in 40 MB
 SYMBOLS = ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z")
 OF_GRADIENTS = ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h", "d_z")
@@ -39,6 +39,7 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         "layers": _layers(trace, live=not hinders),
         "readout": None,
         "loss": trace.about.get("loss"),
+        "loss_value": trace.loss,
         "x": array(trace.layer[0].x),  # what the first LSTM sees
         "outputs": None,
         "targets": array(trace.targets),
@@ -74,32 +75,41 @@ def _hinders(trace: Trace) -> str:
 
 def _still(trace: Trace, payload: dict[str, Any], hinders: str) -> dict[str, Any]:
     """What differs in the payload of a page that only shows: values, of some units and steps if need be."""
-    static, steps, notes = _static(trace)
-    notes = [f"This page shows what happened, and does not compute anew: {hinders}.", *notes]
-    x = trace.layer[0].x[steps]
+    static, steps, left_out = _static(trace)
+    x = trace.layer[0].x[steps].astype(np.float32)
     columns = max(1, BYTES_BESIDE // 2 * 3 // 4 // x[:, :1].nbytes)
     if columns < x.shape[1]:
-        notes.append(f"Of {x.shape[1]} inputs the first {columns} are shown.")
+        left_out.append(f"Of {x.shape[1]} inputs the first {columns} are shown.")
+    answers, unsaid = _answers(trace, steps)
+    notes = [f"This page shows what happened, and does not compute anew: {hinders}.", *left_out, *unsaid]
     changed = {"notes": notes, "static": static, "x": array(x[:, :columns])}
-    changed |= {"input_names": payload["input_names"][:columns], "weights": array(_at(_of_steps(trace), steps))}
-    answers = {
+    changed |= {"input_names": payload["input_names"][:columns]}
+    if payload["step_names"]:
+        changed["step_names"] = [payload["step_names"][t] for t in steps]
+    return changed | answers
+
+
+def _answers(trace: Trace, steps: NDArray[np.intp]) -> tuple[dict[str, Any], list[str]]:
+    """Outputs and what was asked of them at these steps; or none, and why."""
+    timeless, O = bool(trace.about.get("timeless")), trace.outputs.shape[-1]
+    answers: dict[str, NDArray[Any] | None] = {
         "outputs": trace.outputs,
         "targets": trace.targets,
         "d_outputs": trace.d_outputs if trace.targets is None else None,
+        "weights": _of_steps(trace),
     }
-    if not trace.about.get("timeless"):
-        answers = {name: _at(values, steps) for name, values in answers.items()}
-    if sum(values.nbytes for values in answers.values() if values is not None) * 4 / 3 > BYTES_BESIDE // 2:
-        notes.append(f"The {trace.outputs.shape[-1]} outputs are too many to be shown.")
-        answers = dict.fromkeys(answers)
-        changed |= {"loss": None, "output_names": [], "weights": None}
-    if payload["step_names"]:
-        changed["step_names"] = [payload["step_names"][t] for t in steps]
-    return changed | {name: array(values) for name, values in answers.items()}
-
-
-def _at(values: NDArray[Any] | None, steps: NDArray[np.intp]) -> NDArray[Any] | None:
-    return None if values is None else values[steps]
+    for name, values in answers.items():
+        if values is not None:
+            some = values if timeless else values[steps]
+            answers[name] = some.astype(np.float32) if some.dtype.kind == "f" else some  # not class numbers
+    unsaid = []
+    if timeless and trace.outputs.ndim != 1:
+        unsaid.append(f"The outputs, {trace.outputs.shape}, are not of these steps, and not shown.")
+    elif sum(values.nbytes for values in answers.values() if values is not None) * 4 / 3 > BYTES_BESIDE // 2:
+        unsaid.append(f"The {O} outputs are too many to be shown.")
+    if unsaid:
+        return dict.fromkeys(answers) | {"loss": None, "output_names": []}, unsaid
+    return {name: array(values) for name, values in answers.items()}, unsaid
 
 
 def array(values: NDArray[Any] | None) -> dict[str, Any] | None:

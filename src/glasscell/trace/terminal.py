@@ -41,6 +41,7 @@ FALLBACK = (100, 48)  # columns and lines where there is no terminal to ask
 ROWS_AT_MOST = 8  # of features of the input, and of the output
 VECTOR_AT_MOST = 8  # numbers of an output that is not of steps
 WIDEST = 4  # columns of a step
+TITLE_AT_MOST = 24  # columns for which a heat map gets more room than it needs
 GAP = 3  # columns between heat maps
 
 
@@ -149,6 +150,8 @@ class Sheet(NamedTuple):
         Heat maps side by side.
     columns : int
         Blocks of steps.
+    panel : int
+        Characters of a line of a heat map, and of its title.
     """
 
     width: int
@@ -159,10 +162,11 @@ class Sheet(NamedTuple):
     units: int
     beside: int
     columns: int
+    panel: int
 
     @property
-    def panel(self) -> int:
-        """Columns of a heat map."""
+    def drawn(self) -> int:
+        """Characters of a line of a heat map alone."""
         return self.cell * self.columns
 
     @property
@@ -199,8 +203,11 @@ def _sheet(
         needed = len(maps) * (cell * columns + GAP) - GAP
         if needed <= room or (columns_of_step <= max(map(_width_of, texts), default=1) and cell * columns <= room):
             break
-    beside = max(1, (room + GAP) // (cell * columns + GAP))
-    return Sheet(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns)
+    panel = max([cell * columns, *(len(_title(each)) for each in maps if len(_title(each)) <= TITLE_AT_MOST)])
+    if len(maps) * (panel + GAP) - GAP > room:
+        panel = cell * columns
+    beside = max(1, (room + GAP) // (panel + GAP))
+    return Sheet(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns, panel)
 
 
 def _head(trace: Trace, of: LayerTrace, sheet: Sheet, *, by_peak: bool) -> Iterator[str]:
@@ -238,7 +245,7 @@ def _band(
 ) -> Iterator[str]:
     """Heat maps side by side, with the input above each and the output below."""
     count = len(band)
-    titles = [_fitted(f"{each.symbol}: {name_of(each.symbol)}", sheet.panel, each.symbol) for each in band]
+    titles = [_fitted(_title(each), sheet.panel, each.symbol) for each in band]
     yield _line("", [_styled(title, BOLD, sheet) for title in titles], sheet, [_width_of(title) for title in titles])
     yield from _rows_drawn(above, count, sheet)
     yield from _maps_drawn(band, sheet)
@@ -248,11 +255,15 @@ def _band(
         yield _line(sheet.gradient, [_sparkline(_norms(of), sheet)] * count, sheet)
 
 
+def _title(each: HeatMap) -> str:
+    return f"{each.symbol}: {name_of(each.symbol)}"
+
+
 def _maps_drawn(band: Sequence[HeatMap], sheet: Sheet) -> Iterator[str]:
     drawn = [_painted(each.values, each.scale, sheet) for each in band]
     labels = _labels(band, sheet)
     for k in range(max(map(len, drawn), default=0)):
-        blank = " " * sheet.panel
+        blank = " " * sheet.drawn
         yield _line(labels[k] if k < len(labels) else "", [d[k] if k < len(d) else blank for d in drawn], sheet)
 
 
@@ -341,14 +352,22 @@ def _written(row: Row, sheet: Sheet) -> str:
 
 
 def _strip(row: Row, sheet: Sheet) -> str:
-    """Numbers as one line of colours."""
-    with np.errstate(invalid="ignore"):
-        grid = summary(row.values[None], 1, sheet.steps)
-    scale = scale_of("x", row.values)
+    """Numbers as one line of colours; blank where there is none."""
+    there = np.isfinite(row.values)
+    sums, counts = (summary(part[None], 1, sheet.steps)[0] for part in (np.where(there, row.values, 0), there))
+    means = sums / np.where(counts > 0, counts, 1)
+    probable = row.texts is not None and bool((row.values[there] >= 0).all())
+    scale = Scale(0.0, 1.0, "open and shut") if probable else scale_of("x", row.values)
     if sheet.depth is None:
-        return "".join(shade * sheet.cell for shade in shades(np.nan_to_num(grid), scale)[0])
-    cells = (f"\x1b[{_code(color, '48', sheet)}m{' ' * sheet.cell}" for color in rgb(grid, scale)[0])
-    return "".join(cells) + RESET
+        cells = shades(means[None], scale)[0]
+    else:
+        cells = [f"\x1b[{_code(color, '48', sheet)}m " for color in rgb(means, scale)]
+    blank, end = ("", "") if sheet.depth is None else (RESET, RESET)
+    drawn = (
+        cell + cell[-1] * (sheet.cell - 1) if n else blank + " " * sheet.cell
+        for cell, n in zip(cells, counts, strict=True)
+    )
+    return "".join(drawn) + end
 
 
 def _sparkline(values: Array, sheet: Sheet) -> str:
@@ -361,7 +380,7 @@ def _sparkline(values: Array, sheet: Sheet) -> str:
 
 def _axis(T: int, sheet: Sheet) -> str:
     """The numbers of some steps, below their columns."""
-    line, every = [" "] * sheet.panel, max(1, -(-(len(str(T)) + 1) // sheet.cell))
+    line, every = [" "] * sheet.drawn, max(1, -(-(len(str(T)) + 1) // sheet.cell))
     every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if n >= every)
     for column in range(0, sheet.columns, every):
         text = str(column * sheet.steps)
@@ -387,9 +406,7 @@ def _legend(of: LayerTrace, maps: Sequence[HeatMap], sheet: Sheet) -> Iterator[s
 def _ramp(scale: Scale, sheet: Sheet) -> str:
     if sheet.depth is None:
         characters = SHADES if scale.kind == "open and shut" else SIGNED
-        edges = np.linspace(scale.low, scale.high, len(characters) + 1)
-        middles = (edges[:-1] + edges[1:]) / 2
-        return "  ".join(f"'{c}' {_short(v)}" for c, v in zip(characters, middles, strict=True))
+        return f"{_short(scale.low):>5} '{characters}' {_short(scale.high)}, in equal parts"
     grid = np.linspace(scale.low, scale.high, 24)[None]
     colors = "".join(f"\x1b[{_code(color, '48', sheet)}m " for color in rgb(grid, scale)[0])
     middle = "" if scale.kind == "open and shut" else " (white is 0)"
@@ -414,7 +431,7 @@ def _line(name: str, panels: Sequence[str], sheet: Sheet, widths: Sequence[int] 
     label = _cut(printable(name), sheet.margin)
     label = " " * (sheet.margin - _width_of(label.strip())) + label.strip()
     padded = [
-        panel + " " * (sheet.panel - (sheet.panel if widths is None else widths[k])) for k, panel in enumerate(panels)
+        panel + " " * (sheet.panel - (sheet.drawn if widths is None else widths[k])) for k, panel in enumerate(panels)
     ]
     return f"{_styled(label, DIM, sheet)}  {(' ' * GAP).join(padded)}"
 

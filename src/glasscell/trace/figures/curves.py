@@ -59,19 +59,27 @@ def cell_traces(
     found = layer_of(of, layer)
     own = np.argsort(-found.c.std(axis=0), kind="stable")[:CURVES] if units is None else chosen(found, units)
     happened = measures.events(found)
-    ax = axes_or_new(ax, min(14, 3 + 0.22 * found.T))
+    ax = axes_or_new(ax, _width(found))
     ax.axhline(0, color=MUTED, lw=0.8)
     steps = np.arange(found.T)
     if units is None and len(own) < found.H:
         ax.plot(steps, np.delete(found.c, own, axis=1), color=LINE, lw=0.7, zorder=1)
     for k, unit in enumerate(own):
         c, color = found.c[:, unit], CYCLE[k % len(CYCLE)]
-        ax.plot(steps, c, color=color, lw=1.6, ls="-" if k < len(CYCLE) else "--", label=f"unit {unit}")
+        ax.plot(
+            steps,
+            c,
+            color=color,
+            lw=1.6,
+            marker="_" if found.T == 1 else "",
+            ls="-" if k < len(CYCLE) else "--",
+            label=f"unit {unit}",
+        )
         for event, marker, size in ((happened.write, "o", 4.5), (happened.erase, "x", 6.0)):
             there = event[:, unit]
             ax.plot(steps[there], c[there], ls="", marker=marker, ms=size, mew=1.4, color=color)
     ax.set_ylabel("cell state $c$")
-    steps_below(ax)
+    steps_below(ax, found.T)
     headed(ax, f"Cells of {found.name}: ● written to, × erased")
     clean(ax)
     _legend_beside(ax)
@@ -95,7 +103,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
         mixes them. Norms are not summed as the gradients are: the two ways may work against each other.
     """
     found = layer_of(of, layer)
-    ax = axes_or_new(ax, min(14, 3 + 0.22 * found.T), 3)
+    ax = axes_or_new(ax, _width(found), 3)
     every: Array = np.concatenate(_flow(ax, found))
     positive = every[every > 0]
     if positive.size and positive.max() > 100 * positive.min():
@@ -103,7 +111,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
     else:
         ax.set_ylim(bottom=0)
     ax.set_ylabel("norm of the gradient")
-    steps_below(ax)
+    steps_below(ax, found.T)
     clean(ax)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **LEGEND)
     return ax
@@ -149,11 +157,16 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
         ax.plot(shown, color=color, lw=1.8, label=name, marker="." if len(shown) < 2 else "")
     logarithmic(ax)
     ax.set_ylabel("gradient that is left")
-    steps_below(ax, "steps back from the end")
+    steps_below(ax, found.T, "steps back from the end")
     headed(ax, f"How gradients vanish: {found.name}, {found.H} units")
     clean(ax)
     _legend_beside(ax)
     return ax
+
+
+def _width(of: LayerTrace) -> float:
+    """Inches for the steps, and for a legend."""
+    return min(14, max(6.4, 3 + 0.22 * of.T))
 
 
 def _legend_beside(ax: Axes) -> None:

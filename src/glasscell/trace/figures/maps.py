@@ -60,7 +60,7 @@ def heat_map(
     _named(ax, f"{name} {written(symbol)}{purpose}")
     clean(ax, grid=False)
     _number_rows(ax, drawn.rows)
-    steps_below(ax)
+    steps_below(ax, found.T)
     return ax
 
 
@@ -116,7 +116,8 @@ def _named(ax: Axes, label: str) -> None:
 def _number_rows(ax: Axes, rows: NDArray[np.intp]) -> None:
     """The numbers of the units, where there is room for them; otherwise how many there are."""
     if len(rows) > NUMBERED_AT_MOST:
-        ax.set_yticks([0, len(rows) - 1], ["1st", f"{len(rows)}th"])
+        ax.set_yticks([0, len(rows) - 1], ["first", "last"])
+        ax.set_ylabel(f"{ax.get_ylabel()}\n{len(rows)} units")
         return
     ax.set_yticks(range(len(rows)), [str(row) for row in rows])
     ax.tick_params(axis="y", length=0, labelsize=8 if len(rows) <= 12 else 6)

@@ -76,7 +76,7 @@ def _page(trace: Trace, layer: int, title: str, *, gradient: bool) -> Figure:
     of = layer_of(trace, layer)
     above, below = input_rows(trace), output_rows(trace)
     heights = [_height(above), *[3] * len(SYMBOLS), *[_height(below)] * bool(below), *[2.4] * gradient]
-    width = min(24, 3.4 + 0.34 * of.T)
+    width = max(7.0 if gradient else 0.0, min(24, 3.4 + 0.34 * of.T))  # its legend is wide
     figure = new_figure(width, 11 * sum(heights) / 16.5)
     panels: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     row_of_steps(panels[0], above, "input")

@@ -58,11 +58,12 @@ def clean(ax: Axes, *, grid: bool = True) -> None:
     ax.yaxis.label.set_fontsize(9)
 
 
-def steps_below(ax: Axes, label: str = "step") -> None:
-    """The numbers of steps, which are whole."""
+def steps_below(ax: Axes, T: int, label: str = "step") -> None:
+    """The numbers of T steps, which are whole."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - optional
 
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.set_xlim(-0.5, T - 0.5)
     ax.set_xlabel(label)
 
 

@@ -52,7 +52,7 @@ def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
         ax.scatter(
             places[:, 0],
             places[:, 1],
-            s=20 * counts,
+            s=14 + 220 * counts / found.H,
             marker=MARKERS[gate],
             edgecolor="white",
             color=OF_GATE[gate],

@@ -4,7 +4,7 @@
 // order of time: way.f[t * H + k] is the forget gate of unit k at step t. In a way that runs from the last step to the
 // first, "the step before" t is t + 1.
 
-import { mergedSize } from "./payload.js";
+import { mergedSize, numbers } from "./payload.js";
 import { lossOf } from "./losses.js";
 
 export { decode } from "./payload.js";
@@ -250,8 +250,12 @@ function recorded(model) {
     y: null,
     ways: layer.ways.map(({ name, reverse, I }) => {
       const arrays = model.static.ways[name];
-      return { name, reverse, I, H: arrays.units.length, ...arrays };
+      const ofAll = numbers(model.payload.unit_measures[name].half_life);
+      const half_life = arrays.units.map((k) => ofAll[k]);
+      return { name, reverse, I, H: arrays.units.length, half_life, ...arrays };
     }),
   }));
-  return { T: model.T, outputs: model.outputs, loss: null, d_outputs: model.d_outputs, d_x: null, layers };
+  const outputs = model.outputs ?? new Float64Array(0);
+  const loss = model.payload.loss_value;
+  return { T: model.T, outputs, loss, d_outputs: model.d_outputs, d_x: null, layers };
 }

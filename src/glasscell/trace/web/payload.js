@@ -11,7 +11,7 @@ export const VERSION = 1;
  *   x (T, I); targets (T, O), or (T) class numbers; weights (T); d_outputs (T, O): of the loss on the outputs
  *
  * If it is not live, there are no W, h0, c0; T counts the steps that are kept, which are those of model.steps; outputs
- * are what was recorded, (T, O), or (O) of a model that answers once, or null if they are too many.
+ * are what was recorded, (T, O), or null if they are too many.
  */
 export function decode(payload) {
   if (payload.version !== VERSION) {
@@ -21,7 +21,7 @@ export function decode(payload) {
   const readout = payload.readout && readoutOf(payload.readout);
   const stored = payload.live ? null : storedOf(payload.static);
   const [T, I] = payload.x.shape;
-  return {
+  const model = {
     T,
     I,
     O: outputSize(payload, layers, readout),
@@ -38,6 +38,20 @@ export function decode(payload) {
     static: stored,
     payload,
   };
+  if (payload.outputs?.shape.length === 1) answerAtTheEnd(model);
+  return model;
+}
+
+/** What a model says once, of a whole sequence, is put at the last step; at all others there is no number. */
+function answerAtTheEnd(model) {
+  for (const name of ["outputs", "targets", "d_outputs"]) {
+    const values = model[name];
+    if (!values) continue;
+    model[name] = new Float64Array(model.T * values.length).fill(NaN);
+    model[name].set(values, (model.T - 1) * values.length);
+  }
+  model.weights = new Float64Array(model.T);
+  model.weights[model.T - 1] = 1;
 }
 
 /** {shape, type, data} → Float64Array; null stays null. */

@@ -1,0 +1,99 @@
+// One small chart: lines or bars over the steps, with a legend that reads the chosen step.
+
+import { brief, make, makeSvg, setText, show } from "./dom.js";
+
+const [WIDTH, HEIGHT] = [600, 150]; // of the drawing; it is stretched to the place that it has
+
+/**
+ * A chart in a host element. `chart.draw({series, T, log, bars, limits, axis})` draws it, `chart.point(t)` moves its cursor.
+ * series: [{label: node, values (T), style: 1 … 6}].
+ */
+export function makeChart(host, { label, onStep }) {
+  const svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const cursor = make("div", { class: "column" });
+  const [top, bottom] = [make("span", { class: "top" }), make("span", { class: "bottom" })];
+  const plate = make("div", { class: "plate" }, svg, cursor, top, bottom);
+  const legend = make("ul", { class: "series", "aria-label": label });
+  const below = make("div");
+  host.replaceChildren(legend, plate, below);
+  let drawn = { series: [], T: 1 };
+
+  if (onStep) {
+    const pick = (event) => {
+      const box = plate.getBoundingClientRect();
+      const share = (event.clientX - box.left) / box.width;
+      onStep(Math.max(0, Math.min(drawn.T - 1, Math.floor(share * drawn.T))));
+    };
+    plate.addEventListener("pointerdown", pick);
+    plate.addEventListener("pointermove", (event) => event.buttons & 1 && event.pointerType !== "touch" && pick(event));
+  }
+
+  function draw({ series, T, log = false, bars = false, limits = null, axis = null }) {
+    const [low, high] = limits ?? limitsOf(series, log, bars);
+    const height = (value) => HEIGHT - 4 - ((value - low) / (high - low)) * (HEIGHT - 8);
+    const scaled = log ? (value) => height(Math.log10(Math.max(value, 10 ** low))) : height;
+    svg.replaceChildren();
+    below.replaceChildren(...(axis ? [axis] : []));
+    if (low < 0 && high > 0 && !log) svg.append(makeSvg("path", { class: "zero", d: `M0,${height(0)} H${WIDTH}` }));
+    const base = log || low > 0 ? HEIGHT - 4 : height(0);
+    for (const { values, style } of series) {
+      const d = bars ? barPath(values, T, scaled, base) : linePath(values, T, scaled);
+      svg.append(makeSvg("path", { class: `${bars ? "bars" : "line"} s${style}`, d }));
+    }
+    setText(top, log ? brief(10 ** high) : brief(high));
+    setText(bottom, log ? brief(10 ** low) : brief(low));
+    const items = series.map(({ label: name, style }) => {
+      const number = make("span", { class: "number" });
+      return { number, item: make("li", { class: `s${style}` }, make("span", { class: "swatch" }), name, " ", number) };
+    });
+    legend.replaceChildren(...items.map(({ item }) => item));
+    drawn = { series, T, numbers: items.map(({ number }) => number) };
+  }
+
+  function point(t) {
+    cursor.style.width = `${100 / drawn.T}%`;
+    cursor.style.transform = `translateX(${100 * t}%)`;
+    drawn.series.forEach(({ values }, n) => setText(drawn.numbers[n], show(values[t])));
+  }
+
+  return { draw, point };
+}
+
+/** [low, high]; of a logarithmic chart as powers of ten, six decades at most. */
+function limitsOf(series, log, bars) {
+  const values = series.flatMap((one) => Array.from(one.values)).filter(Number.isFinite);
+  if (log) {
+    const positive = values.filter((value) => value > 0);
+    const high = Math.ceil(Math.log10(Math.max(...positive, 1e-12)));
+    const low = Math.floor(Math.log10(Math.min(...positive, 10 ** (high - 1))));
+    return [Math.max(low, high - 6), high];
+  }
+  const low = Math.min(0, ...values);
+  const high = Math.max(0, ...values);
+  if (low === high) return [low, low + 1];
+  return bars && low === 0 ? [0, high] : [low, high];
+}
+
+function middleOf(t, T) {
+  return ((t + 0.5) * WIDTH) / T;
+}
+
+function linePath(values, T, height) {
+  let d = "";
+  for (let t = 0; t < T; t++) {
+    if (!Number.isFinite(values[t])) continue;
+    d += `${d ? "L" : "M"}${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}`;
+  }
+  return d;
+}
+
+function barPath(values, T, height, base) {
+  const half = (0.36 * WIDTH) / T;
+  let d = "";
+  for (let t = 0; t < T; t++) {
+    if (Number.isNaN(values[t])) continue;
+    const x = middleOf(t, T);
+    d += `M${(x - half).toFixed(1)},${base.toFixed(1)}V${height(values[t]).toFixed(1)}H${(x + half).toFixed(1)}V${base.toFixed(1)}Z`;
+  }
+  return d;
+}

@@ -1,0 +1,62 @@
+// Colours of numbers. Three scales, each safe for the colour-blind and each in a light and a dark form, in which nothing
+// (a shut gate, a zero) has the colour of the paper: gates from 0 to 1 in one hue; states in blue below zero and orange
+// above it; gradients in green and purple, so that the way back never looks like the way there.
+
+const STOPS = {
+  light: {
+    gate: ["#f1efe8", "#cde2de", "#8cc0bc", "#45919a", "#1b6072", "#0b3346"],
+    state: ["#103a75", "#2c6bb2", "#7aacd8", "#c4d9ea", "#f1efe8", "#f3d2b6", "#e59a61", "#c65d25", "#7f2b0a"],
+    gradient: ["#0a4628", "#27814f", "#7fc096", "#cfe5d2", "#f1efe8", "#e2d1ea", "#b48ac8", "#7b459b", "#441c5d"],
+  },
+  dark: {
+    gate: ["#1c232b", "#1d3a45", "#205f6a", "#319093", "#72c5b6", "#e0f7ea"],
+    state: ["#c3e1ff", "#74b5f5", "#3479c2", "#21466d", "#1c232b", "#5e361b", "#ad5e25", "#f09753", "#ffdcbd"],
+    gradient: ["#c0f3cf", "#6acb8d", "#2f8a57", "#204f39", "#1c232b", "#462c5f", "#7f53a6", "#bd90e3", "#eedcfc"],
+  },
+};
+
+const SIZE = 256;
+const tables = new Map();
+
+/** The colours of a scale, from its low end to its high one: 256 of [r, g, b, css]. */
+function tableOf(theme, scale) {
+  const key = `${theme} ${scale}`;
+  if (!tables.has(key)) tables.set(key, interpolated(STOPS[theme][scale].map(channels)));
+  return tables.get(key);
+}
+
+function channels(hex) {
+  return [1, 3, 5].map((from) => parseInt(hex.slice(from, from + 2), 16));
+}
+
+function interpolated(stops) {
+  return Array.from({ length: SIZE }, (_, n) => {
+    const place = (n / (SIZE - 1)) * (stops.length - 1);
+    const left = Math.min(Math.floor(place), stops.length - 2);
+    const rgb = stops[left].map((low, k) => Math.round(low + (place - left) * (stops[left + 1][k] - low)));
+    return [...rgb, `rgb(${rgb.join(" ")})`];
+  });
+}
+
+/** {name, low, high}: which colours a symbol's numbers have, and between which numbers. */
+export function scaleOf(symbol, values) {
+  if ("ifo".includes(symbol)) return { name: "gate", low: 0, high: 1 };
+  if (["g", "h", "tanh_c", "h_prev"].includes(symbol)) return { name: "state", low: -1, high: 1 };
+  let most = 0;
+  for (const value of values ?? []) most = Math.max(most, Math.abs(value) || 0);
+  if (symbol.startsWith("d_")) return { name: "gradient", low: -(most || 1), high: most || 1 };
+  return { name: "state", low: -Math.max(1, most), high: Math.max(1, most) };
+}
+
+/** [r, g, b, css] of a number. Gradients go by their square root, or all but the largest would look like nothing. */
+export function colorOf(theme, { name, low, high }, value) {
+  let share = (value - low) / (high - low);
+  if (name === "gradient") share = 0.5 + 0.5 * Math.sign(value) * Math.sqrt(Math.abs(value) / high);
+  const table = tableOf(theme, name);
+  return table[Math.max(0, Math.min(SIZE - 1, Math.round((share || 0) * (SIZE - 1))))];
+}
+
+/** The scale as a CSS background, for a legend. */
+export function ramp(theme, name) {
+  return `linear-gradient(to right, ${STOPS[theme][name].join(", ")})`;
+}
