@@ -114,7 +114,7 @@ class Recorder:
     every: int = 50
     symbols: Sequence[str] = SYMBOLS
     layer: int = -1
-    most: int = 240
+    most: int = 120
     given: dict[str, Any] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list, init=False, repr=False)
 
@@ -222,7 +222,8 @@ class Recorder:
     def report(self, path: StrPath) -> None:
         """Write one HTML file, without network: a slider over updates, heat maps, gradient by step, the loss.
 
-        Numbers in it are rounded to 1/255 of their colours' range.
+        Numbers in it are rounded to 1/255 of their colours' range. It stays below 3 MB: where there are more, it has
+        means of blocks of units and steps, and some of the moments, and says so.
         """
         from glasscell.trace.film import page  # noqa: PLC0415
 
