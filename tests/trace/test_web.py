@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.trace.measures import by_path
+from glasscell.trace.measures import by_path, half_life
 from glasscell.trace.payload import array, payload_of
 from glasscell.trace.record import Trace
 
@@ -43,7 +43,24 @@ def expected(trace: Trace) -> dict[str, Any]:
         ways[layer.name] = {name: array(values) for name, values in arrays.items()}
     of_trace = {name: getattr(trace, name) for name in ("outputs", "d_outputs", "d_x")}
     arrays = {name: array(values) for name, values in of_trace.items() if values is not None}
-    return {"arrays": arrays, "loss": trace.loss, "ways": ways}
+    return {"arrays": arrays, "loss": trace.loss, "ways": ways, "measures": measures(trace)}
+
+
+def measures(trace: Trace) -> dict[str, Any]:
+    """What measures.js must say of the units of each way."""
+    found = {}
+    for layer in trace.layer:
+        c, x = layer.c.astype(np.float64), trace.layer[0].x[:, 0].astype(np.float64)
+        spread = (c - c.mean(axis=0)).T @ (x - x.mean()) / layer.T
+        scale = c.std(axis=0) * x.std()
+        correlation = np.divide(spread, scale, out=np.zeros(layer.H), where=scale > 0)
+        found[layer.name] = {
+            "halfLives": array(half_life(layer.f)),
+            "peaks": array(np.abs(c).argmax(axis=0)),
+            "correlations": array(correlation),
+            "rowNorms": array(np.linalg.norm(c, axis=1)),
+        }
+    return found
 
 
 def an_lstm(rng: np.random.Generator, **options: Any) -> tuple[gc.LSTM, Any]:
@@ -97,7 +114,10 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
             way: {symbol: of_trace["ways"][way][symbol] for symbol in shown[way].keys() - {"units"}} for way in shown
         }
         arrays = {name: of_trace["arrays"][name] for name in ("outputs", "d_outputs")}
-        written[f"still {name}"] = {"payload": payload, "expected": {"arrays": arrays, "loss": None, "ways": ways}}
+        written[f"still {name}"] = {
+            "payload": payload,
+            "expected": {**of_trace, "arrays": arrays, "loss": None, "ways": ways},
+        }
     return written
 
 

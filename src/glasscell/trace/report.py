@@ -1,8 +1,9 @@
 """The page of a report: one HTML file that shows a trace, computes it anew in the browser, and needs no network.
 
-The page is written by hand in ``web/``: ``page.html``, ``style.css``, and ECMAScript modules of which ``app.js`` is the
-entry. They are put together here, so that nobody needs Node. In ``page.html`` stand ``{{title}}``, ``{{style}}``,
-``{{payload}}`` (within ``<script type="application/json" id="payload">``) and ``{{script}}`` (within ``<script>``).
+The page is written by hand in ``web/``: ``page.html``, ``style.css``, and ECMAScript modules, of which ``app.js`` is
+the entry and starts itself. They are put together here, so that nobody needs Node. In ``page.html`` stand
+``{{title}}``, ``{{style}}``, ``{{payload}}`` (within ``<script type="application/json" id="payload">``) and
+``{{script}}`` (within ``<script>``).
 
 What the page is given, the payload, is a dictionary that can be written as JSON; ``array`` stands for
 ``{"shape": [...], "type": "float32" or "float64", "data": base64 of little-endian numbers}``.
@@ -16,7 +17,7 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 - ``loss``: the name of one of :mod:`glasscell.core.losses`, ``targets``: array (T, O), or (T) of class numbers,
   ``weights``: array (T); or ``d_outputs``: array (T, O), the gradient of a loss on the outputs; each may be null.
   ``loss_value``: what the loss was, or null
-- ``input_names``, ``output_names``; ``step_names``, empty or T of them
+- ``input_names``, ``output_names``; ``step_names``, empty or one a step
 - ``copy``: of the copy task ``mode, bits_per_step, bits``, or null
 - ``unit_measures``: by the name of a way, ``half_life``: array (H)
 - ``static``: null, or, of a page that is not live, what there is to see: ``steps``: array of the numbers of the T'

@@ -63,7 +63,7 @@ export class Context {
 
   stepName(t) {
     const number = this.model.steps ? this.model.steps[t] : t;
-    const name = this.payload.step_names?.[number];
+    const name = this.payload.step_names?.[t];
     return name ? `${number} (${name})` : String(number);
   }
 

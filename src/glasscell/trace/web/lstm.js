@@ -4,7 +4,7 @@
 // order of time: way.f[t * H + k] is the forget gate of unit k at step t. In a way that runs from the last step to the
 // first, "the step before" t is t + 1.
 
-import { mergedSize } from "./payload.js";
+import { mergedSize, numbers } from "./payload.js";
 import { lossOf } from "./losses.js";
 
 export { decode } from "./payload.js";
@@ -250,7 +250,9 @@ function recorded(model) {
     y: null,
     ways: layer.ways.map(({ name, reverse, I }) => {
       const arrays = model.static.ways[name];
-      return { name, reverse, I, H: arrays.units.length, ...arrays };
+      const ofAll = numbers(model.payload.unit_measures[name].half_life);
+      const half_life = arrays.units.map((k) => ofAll[k]);
+      return { name, reverse, I, H: arrays.units.length, half_life, ...arrays };
     }),
   }));
   const outputs = model.outputs ?? new Float64Array(0);

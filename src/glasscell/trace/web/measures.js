@@ -1,7 +1,8 @@
 // What can be said of a unit in one number, and the orders that units can be shown in. Definitions: trace/measures.py.
 
 /** After how many steps half of what a cell holds is forgotten: T ln ½ / Σ ln f, for each unit. */
-export function halfLives({ f, H }, T) {
+export function halfLives({ f, H, half_life: recorded }, T) {
+  if (recorded) return recorded; // of a page that has not every step
   return Float64Array.from({ length: H }, (_, k) => {
     let sum = 0;
     for (let t = 0; t < T; t++) sum += Math.log(f[t * H + k]);
