@@ -1,8 +1,8 @@
 """The page of a report in headless Chromium: pictures of it, its size, and how fast it scrubs through time.
 
 Needs Debian's chromium, and `pip install playwright`. Pictures go to build/screenshots: 1280 and 390 pixels wide, light
-and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the processor's
-time of the page's thread says more than they do.
+and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the time that
+the processor gives to the page's thread says more.
 
     python benchmarks/report_page.py [--out FOLDER] [--steps 3000] [--speed-only]
 """
@@ -85,7 +85,7 @@ def sizes() -> dict[str, Trace]:
 
 
 def measure(browser: Any, out: Path, name: str, trace: Trace) -> float:
-    """Size of the file, time to build it, time until it is there, frames a second, and the thread's time for a frame."""
+    """Size of the file, time to build it, time until it is there, frames a second, and a frame's own time."""
     start = time.perf_counter()
     file = write(out, name, trace)
     built = time.perf_counter() - start
