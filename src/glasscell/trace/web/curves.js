@@ -16,7 +16,12 @@ export function unitView(context, { choose }) {
     const { T } = context;
     states.draw({ T, axis: stepAxis(context), series: [line(`${d}c`, 1), line(`${d}h`, 2)] });
     const limits = context.backward ? null : [Math.min(0, ...context.row("g").filter(Number.isFinite)), 1];
-    gates.draw({ T, axis: stepAxis(context), limits, series: [line(`${d}i`, 3), line(`${d}f`, 4), line(`${d}o`, 5), line(`${d}g`, 6)] });
+    gates.draw({
+      T,
+      axis: stepAxis(context),
+      limits,
+      series: [line(`${d}i`, 3), line(`${d}f`, 4), line(`${d}o`, 5), line(`${d}g`, 6)],
+    });
     setText(byId("unit-name"), context.unitName(context.state.unit));
   }
 
@@ -55,7 +60,14 @@ export function gradientView(context, { choose }) {
     layer.draw({ T, axis: stepAxis(context), series, log: log.checked });
     const d_x = way.d_x ?? (state.layer === 0 ? model.d_x : null);
     byId("gradient-inputs").parentElement.hidden = !d_x;
-    if (d_x) inputs.draw({ T, axis: stepAxis(context), bars: true, log: log.checked, series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }] });
+    if (d_x)
+      inputs.draw({
+        T,
+        axis: stepAxis(context),
+        bars: true,
+        log: log.checked,
+        series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }],
+      });
     byId("gradient-unit").parentElement.hidden = !way.cell;
   }
 
