@@ -17,7 +17,6 @@ import glasscell as gc
 from glasscell.core.activations import sigmoid
 from glasscell.trace import report
 from glasscell.trace.measures import half_life
-from glasscell.trace.measures import half_life
 from glasscell.trace.payload import payload_of
 from glasscell.trace.record import Trace
 
