@@ -11,7 +11,7 @@ import numpy as np
 
 from glasscell.core.typing import Array
 from glasscell.trace.figures.maps import written
-from glasscell.trace.figures.style import BLUE, INK, clean, colors_of, new_figure, plain
+from glasscell.trace.figures.style import BLUE, INK, clean, color_bar, colors_of, new_figure, plain
 from glasscell.trace.shown import Scale, name_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def strip(recorder: Recorder, symbols: Sequence[str], frames: Sequence[Frame]) -
             if symbol.startswith("d_"):
                 ax.set_xlabel(f"from {-image.norm.vmax:.1g} to {image.norm.vmax:.1g}", fontsize=7)
         if not symbol.startswith("d_"):
-            _bar(figure, image, list(row))
+            color_bar(image, list(row))
         row[0].set_ylabel(written(symbol), rotation=0, ha="right", va="center", fontsize=11)
     for ax, frame in zip(grid[0], frames, strict=True):
         ax.set_title(frame.caption, fontsize=8)
@@ -50,7 +50,7 @@ def movie(recorder: Recorder, symbol: str, kind: str, fps: float, dpi: int) -> b
 
     top, below = figure.subplots(2, 1, height_ratios=[4, 1])
     image = _draw(top, recorder.drawn(frames[0], symbol), recorder.scale(symbol, frames[0]))
-    _bar(figure, image, top)
+    color_bar(image, top)
     top.set_ylabel(f"{len(recorder.units)} units" if recorder.of_units(symbol) else "", fontsize=9)
     top.set_yticks([])
     top.set_xlabel("step", fontsize=9)
@@ -74,12 +74,6 @@ def _draw(ax: Axes, values: Array, scale: Scale) -> Any:
     image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors_of(scale))
     clean(ax, grid=False)
     return image
-
-
-def _bar(figure: Figure, image: Any, ax: Any) -> None:
-    bar = figure.colorbar(image, ax=ax, pad=0.01, aspect=16)
-    bar.outline.set_visible(False)
-    clean(bar.ax, grid=False)
 
 
 def _draw_losses(ax: Axes, frames: Sequence[Frame]) -> Any:
