@@ -249,4 +249,6 @@ def test_pickles_are_never_read(lstm, tmp_path, capsys):
 
 
 def test_a_missing_model_is_named(tmp_path, capsys):
-    assert "there is no model" in refused(capsys, str(tmp_path), "--input", "10")
+    for path in (tmp_path, tmp_path / "nowhere"):
+        line = refused(capsys, str(path), "--input", "10")
+        assert f"there is no model at {path}" in line
