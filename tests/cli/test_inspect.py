@@ -1,4 +1,4 @@
-"""Law: `glasscell inspect` shows what the trace holds, for every way to write an input; a mistake is one line, status 2."""
+"""Law: `glasscell inspect` shows what the trace holds, however an input is written; a mistake is one line, status 2."""
 
 import re
 

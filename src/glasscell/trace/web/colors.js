@@ -10,15 +10,15 @@ const STOPS = {
   },
   dark: {
     gate: ["#1c232b", "#1d3a45", "#205f6a", "#319093", "#72c5b6", "#e0f7ea"],
-    state: ["#c3e1ff", "#74b5f5", "#3479c2", "#21466d", "#1c232b", "#5e361b", "#ad5e25", "#f09753", "#ffdcbd"],
-    gradient: ["#c0f3cf", "#6acb8d", "#2f8a57", "#204f39", "#1c232b", "#462c5f", "#7f53a6", "#bd90e3", "#eedcfc"],
+    state: ["#a2d2ff", "#5ea8f2", "#3377bf", "#21466d", "#1c232b", "#5e361b", "#ad5e25", "#ee8b42", "#ffbf85"],
+    gradient: ["#a5edbd", "#5cc483", "#2f8a57", "#204f39", "#1c232b", "#462c5f", "#7f53a6", "#b784e2", "#e0c0fb"],
   },
 };
 
-const SIZE = 256;
+const SIZE = 257; // odd: zero is in the middle
 const tables = new Map();
 
-/** The colours of a scale, from its low end to its high one: 256 of [r, g, b, css]. */
+/** The colours of a scale, from its low end to its high one: each [r, g, b, css]. */
 function tableOf(theme, scale) {
   const key = `${theme} ${scale}`;
   if (!tables.has(key)) tables.set(key, interpolated(STOPS[theme][scale].map(channels)));
@@ -52,8 +52,8 @@ export function scaleOf(symbol, values) {
 export function colorOf(theme, { name, low, high }, value) {
   let share = (value - low) / (high - low);
   if (name === "gradient") share = 0.5 + 0.5 * Math.sign(value) * Math.sqrt(Math.abs(value) / high);
-  const table = tableOf(theme, name);
-  return table[Math.max(0, Math.min(SIZE - 1, Math.round((share || 0) * (SIZE - 1))))];
+  if (Number.isNaN(share)) share = name === "gate" ? 0 : 0.5; // what is not there looks like nothing
+  return tableOf(theme, name)[Math.max(0, Math.min(SIZE - 1, Math.round(share * (SIZE - 1))))];
 }
 
 /** The scale as a CSS background, for a legend. */
