@@ -203,7 +203,7 @@ def test_mistakes_with_bits(arguments, parts, copy_model, capsys):
         (["--input", "1,2;3"], ["step 0 has 2", "step 1 has 1"]),
         (["--input", "1,2,3"], ["--input", "I = 2"]),
         (["--input", "1,x"], ["'x'", "no number"]),
-        (["--input", "nan,1"], ["x has 1 ", "finite"]),
+        (["--input", "nan,1"], ["finite", "nan"]),
         (["--input", " ; "], ["no steps"]),
         (["--input", "missing.csv"], ["no file missing.csv"]),
         (["--input", "1,2", "--target", "1,2"], ["y has shape (1, 2)", "(1, 3)"]),
