@@ -447,3 +447,9 @@ def test_a_frame_in_a_notebook_is_the_same_page(open_html: Open) -> None:
     inner.locator("button[data-bit='0']").click()
     outputs = np.array(inner.evaluate("Array.from(window.glasscell.trace.outputs)"))
     assert np.abs(outputs - trained().trace([0, 0, 1, 1]).outputs.ravel()).max() < 1e-10
+
+
+def test_the_half_life_is_that_of_the_measures(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    page = open_trace(trace)
+    assert_shown(page.locator("#half-life").inner_text(), half_life(trace.layer[0].f)[chosen(page)[1]])

@@ -130,7 +130,9 @@ export function memoryView(context, { choose, order }) {
       makeSvg("path", { class: "bars s4", d }),
     );
     ticks.replaceChildren(
-      ...marks.map((n) => make("span", { class: "tick", style: `bottom: ${(100 * heightOf(n)) / HEIGHT}%` }, String(n))),
+      ...marks.map((n) =>
+        make("span", { class: "tick", style: `bottom: ${(100 * heightOf(n)) / HEIGHT}%` }, String(n)),
+      ),
     );
     setText(byId("half-life-median"), brief(sorted[H >> 1]));
   }
