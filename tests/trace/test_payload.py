@@ -63,7 +63,7 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
         np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
     np.testing.assert_array_equal(read(way["cell"]), by_path(trace.layer[0]).cell.astype(np.float32))
     np.testing.assert_allclose(read(way["d_x_norm"]), np.linalg.norm(trace.layer[0].d_x, axis=1), rtol=1e-6)
-    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs)
+    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
 
 
 def test_units_without_a_path_of_their_own_are_shown_without_one(rng):
@@ -88,8 +88,8 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     np.testing.assert_array_equal(read(way["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
     rows = np.concatenate([units + 40 * k for k in range(4)])
     np.testing.assert_array_equal(read(way["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
-    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps])
-    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps])
+    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps].astype(np.float32))
+    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps].astype(np.float32))
     assert payload["step_names"] == [f"s{t}" for t in steps]
     quietest = set(range(40)) - set(units)
     change = trace.layer[0].c.std(axis=0)
