@@ -8,6 +8,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.trace import payload as payloads
+from glasscell.trace.measures import by_path
 from glasscell.trace.payload import payload_of
 
 
@@ -60,7 +61,17 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
         np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
-    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs)
+    np.testing.assert_array_equal(read(way["cell"]), by_path(trace.layer[0]).cell.astype(np.float32))
+    np.testing.assert_allclose(read(way["d_x_norm"]), np.linalg.norm(trace.layer[0].d_x, axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
+
+
+def test_units_without_a_path_of_their_own_are_shown_without_one(rng):
+    trace = gc.LSTM(3, 4, layer_norm="haste").trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 4)))
+    way = payload_of(trace)["static"]["ways"]["l0"]
+    assert "d_c" in way
+    assert "d_x_norm" in way
+    assert "cell" not in way
 
 
 def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeypatch):
@@ -77,8 +88,8 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     np.testing.assert_array_equal(read(way["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
     rows = np.concatenate([units + 40 * k for k in range(4)])
     np.testing.assert_array_equal(read(way["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
-    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps])
-    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps])
+    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps].astype(np.float32))
+    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps].astype(np.float32))
     assert payload["step_names"] == [f"s{t}" for t in steps]
     quietest = set(range(40)) - set(units)
     change = trace.layer[0].c.std(axis=0)
