@@ -25,18 +25,19 @@ ROOMS = {
     "validation": ["core"],
     "tasks": ["core", "validation"],
     "codec": ["core", "validation", "lazy"],
-    "layers": ["core", "validation", "codec", "stream", "lazy"],
+    "options": ["core", "validation"],
+    "layers": ["core", "validation", "options", "codec", "stream", "trace", "lazy"],
     "checkpoint": ["core", "validation"],
     "stream": ["core", "validation", "checkpoint"],
-    "convert": ["core", "validation", "codec", "layers", "models", "checkpoint", "lazy"],
+    "convert": ["core", "validation", "options", "codec", "layers", "models", "checkpoint", "lazy"],
     "progress": [],
     "schedules": ["validation"],
-    "models": ["core", "validation", "layers", "tasks", "codec", "checkpoint", "stream", "lazy"],
+    "models": ["core", "validation", "layers", "tasks", "codec", "checkpoint", "stream", "trace", "lazy"],
     "verify": ["core", "validation", "codec", "layers", "models", "convert"],
     "bench": ["core", "validation", "codec", "layers", "models", "convert", "verify", "__init__"],
     "training": ["core", "validation", "layers", "tasks", "models", "checkpoint", "progress", "schedules"],
-    "trace": ["core", "validation", "layers", "tasks", "models"],
-    "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training", "lazy"],
+    "trace": ["core", "validation", "options", "checkpoint", "lazy"],
+    "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training", "trace", "lazy"],
     "cli": [
         "core",
         "validation",
@@ -59,12 +60,17 @@ ROOMS = {
 # of files beside it stand above the models.
 CODEC = ("glasscell.convert", "glasscell.convert.codec")
 
+# What kind of LSTM it is stands below the layers, too: a trace has it, and layers give traces.
+OPTIONS = "glasscell.layers.options"
+
 
 def room_of(module):
     """core of glasscell.core.lstm."""
     parts = module.split(".")
     if module in CODEC or module.startswith("glasscell.convert.codec."):
         return "codec"
+    if module == OPTIONS:
+        return "options"
     return parts[1] if len(parts) > 1 else "__init__"
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from glasscell.lazy import lazily
 
 if TYPE_CHECKING:
-    from glasscell import convert, core, layers, schedules, tasks
+    from glasscell import convert, core, layers, schedules, tasks, trace
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import LSTM, Embedding, Linear, LSTMState
     from glasscell.models import CopyLSTM, Sequential
+    from glasscell.trace import Trace
     from glasscell.training import History, Moment, fit
 
 __version__ = "0.1.0"
@@ -29,20 +30,23 @@ __all__ = [
     "Moment",
     "RMSProp",
     "Sequential",
+    "Trace",
     "convert",
     "core",
     "fit",
     "layers",
     "schedules",
     "tasks",
+    "trace",
 ]
 
-_ROOMS = ("convert", "core", "layers", "schedules", "tasks")
+_ROOMS = ("convert", "core", "layers", "schedules", "tasks", "trace")
 __getattr__, __dir__ = lazily(
     __name__,
     {name: name for name in _ROOMS}
     | dict.fromkeys(("LSTM", "Embedding", "LSTMState", "Linear"), "layers")
     | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
     | dict.fromkeys(("History", "Moment", "fit"), "training")
+    | {"Trace": "trace.record"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers"),
 )

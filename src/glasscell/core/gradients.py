@@ -1,12 +1,15 @@
 """The gradient at every step: what a backward pass has in hand and lets go, kept for whoever wants to look at it.
 
-It costs the backward pass nothing but the place for dz. All else follows from dz, for all steps at once but one line.
+It costs the backward pass nothing but the place for dz. All else follows from dz, for all steps at once but one line,
+and is computed when it is asked for.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from glasscell.core.linear import product
 from glasscell.core.lstm import Tape
 from glasscell.core.typing import Array
 
@@ -20,6 +23,10 @@ class Gradients(NamedTuple):
     dh: Array  # (T, P, B)   likewise
     dx: Array  # (T, I, B)
     dy: Array  # (T, P, B)   what of dh comes from outside the layer
+
+
+Every: TypeAlias = list[Callable[[], Gradients]]
+"""What a backward pass fills: for each layer and direction a function that gives its gradients."""
 
 
 @np.errstate(under="ignore")
@@ -40,7 +47,7 @@ def gradients(
     dh, dc = dh.copy(), np.zeros_like(dh) if dc is None else dc.copy()
     if not tape.T:
         return Gradients(dz, dz.copy(), dc, dh, dx, dy)
-    dh[:-1] += np.matmul(tape.kernel[:, :H].T, dz[1:])  # through the next step
+    dh[:-1] += product(tape.kernel[:, :H].T, dz[1:])  # through the next step
     dh[-1] += dh_T
     dc += dh * (tape.o - tape.h * tape.tanh_c)  # o (1 - tanh² c)
     dc[-1] += dc_T

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.buffers import Buffers
 from glasscell.core.engines import EngineName
-from glasscell.core.gradients import Gradients
+from glasscell.core.gradients import Every
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers.initialization import Initializer, Seed, initialize
@@ -234,7 +234,7 @@ class LSTM:
         d_outputs: ArrayLike | None = None,
         d_state: LSTMState | None = None,
         *,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> tuple[Array, LSTMState, Parameters]:
         """The gradient of a loss with respect to all that :meth:`forward` used. The tape may be used again.
 
@@ -400,7 +400,7 @@ class LSTM:
         buffers: Buffers | None = None,
         *,
         need_dx: bool = True,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> tuple[Array, LSTMState]:
         """:meth:`backward` in core's layout; writes every gradient into `gradients`.
 
@@ -419,14 +419,14 @@ class LSTM:
         buffers: Buffers,
         *,
         need_dx: bool,
-        every: list[Gradients] | None,
+        every: Every | None,
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The gradients on x, and on the initial state of each way: (P, B) and (H, B)."""
         options, D = self.options, self.options.directions
         d_starts: list[tuple[Array, Array]] = []
         for first in reversed(range(0, len(self._ways), D)):
             dx, of_layer = [], []
-            of_steps: list[Gradients] | None = None if every is None else []
+            of_steps: Every | None = None if every is None else []
             for k, of_way in enumerate(self._merged_backward(tape, first, dy), start=first):
                 way, d_end = self._ways[k], (0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])
                 part = buffers.part(way.suffix)

@@ -8,6 +8,7 @@ al. 2016, Training deep nets with sublinear memory cost).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from math import ceil, sqrt
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -16,7 +17,7 @@ import numpy as np
 from glasscell.core import engines, inference, lstm, variants
 from glasscell.core.buffers import Buffers
 from glasscell.core.engines import EngineName
-from glasscell.core.gradients import Gradients, gradients
+from glasscell.core.gradients import Every, Gradients, gradients
 from glasscell.core.sequences import Index, at_ends
 from glasscell.core.typing import Array
 from glasscell.core.variants import Noise
@@ -161,7 +162,7 @@ class Steps:
         buffers: Buffers,
         *,
         need_dx: bool,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> StepsGradient:
         """The adjoint of :meth:`forward`; `dc` is the gradient on cells, from where sequences end.
 
@@ -245,7 +246,7 @@ class Steps:
         buffers: Buffers,
         *,
         need_dx: bool,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> StepsGradient:
         T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
         if isinstance(tape, lstm.Tape):
@@ -253,7 +254,7 @@ class Steps:
             engine = engines.chosen(self.execution.engine, tape.I, H, B, dtype)
             dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_end, buffers, dc=dc, need_dx=need_dx, every_dz=dz)
             if every is not None and dz is not None:
-                every.append(gradients(tape, dz, dx, dh, *d_end, dc))
+                every.append(cache(partial(gradients, tape, dz, dx, dh, *d_end, dc)))
             return StepsGradient({"kernel": dkernel}, dx, dh0, dc0)
         room = None
         if every is not None:
@@ -262,7 +263,8 @@ class Steps:
             room = Gradients(dz, da, of_c, of_h, dh, dh)  # dx is not yet there
         dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers, room)
         if every is not None and room is not None:
-            every.append(room._replace(dx=dx))
+            of_room = room._replace(dx=dx)
+            every.append(lambda: of_room)
         return StepsGradient(dweights, dx if need_dx else dx[:0], dh0, dc0)
 
     def _segment(self, T: int, _: int, B: int) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.buffers import Buffers
-from glasscell.core.gradients import Gradients
+from glasscell.core.gradients import Every
 from glasscell.core.parameters import Parameters
 from glasscell.core.sequences import Order, add_at_ends, order
 from glasscell.core.typing import Array
@@ -125,7 +125,7 @@ class Way:
         buffers: Buffers,
         *,
         need_dx: bool,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> WayGradient:
         """The adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`.
 

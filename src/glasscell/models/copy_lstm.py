@@ -22,7 +22,7 @@ from glasscell.tasks.copy import Copy
 from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
 
 if TYPE_CHECKING:
-    from glasscell.core.gradients import Gradients
+    from glasscell.core.gradients import Every
     from glasscell.models.sequential import Sequential
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
@@ -186,7 +186,7 @@ class CopyLSTM:
         d_logits: ArrayLike,
         d_state: LSTMState | None = None,
         *,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> tuple[Array, LSTMState, Parameters]:
         """The gradient of a loss with respect to inputs, initial state and parameters.
 

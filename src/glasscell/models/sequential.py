@@ -23,7 +23,7 @@ from glasscell.validation import finite_array, real_array, steps_mask
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-    from glasscell.core.gradients import Gradients
+    from glasscell.core.gradients import Every
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
@@ -216,7 +216,7 @@ class Sequential:
         d_outputs: ArrayLike,
         d_states: Sequence[LSTMState | None] | None = None,
         *,
-        every: list[Gradients] | None = None,
+        every: Every | None = None,
     ) -> tuple[Array | None, tuple[LSTMState, ...], Parameters]:
         """The gradient of a loss with respect to all that :meth:`forward` used.
 
@@ -245,7 +245,7 @@ class Sequential:
             assert dy is not None  # only an Embedding, which comes first, gives none  # noqa: S101
             of_layer: Parameters | None = None
             if isinstance(layer, LSTM):
-                of_steps: list[Gradients] | None = None if every is None else []
+                of_steps: Every | None = None if every is None else []
                 dy, start, of_layer = layer.backward(one, dy, of_finals.pop(), every=of_steps)
                 if every is not None and of_steps is not None:
                     every[:0] = of_steps

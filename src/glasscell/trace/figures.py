@@ -7,11 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.activations import sigmoid
 from glasscell.core.typing import Array
-from glasscell.models import CopyLSTM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from glasscell.models import CopyLSTM
 
 ROWS = {
     "i": "input gate $i$\nwhat to write",
@@ -23,7 +24,7 @@ ROWS = {
 INK, MUTED = "#1f2933", "#7b8794"
 
 
-def plot_gates(model: CopyLSTM, bits: ArrayLike) -> "Figure":
+def plot_gates(model: "CopyLSTM", bits: ArrayLike) -> "Figure":
     """Input, output, gates and cell state of every hidden unit of the last layer, over time, for one sequence.
 
     Units are sorted by the step at which their cell state is largest, so that what is written early is on top.

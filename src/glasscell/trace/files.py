@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,15 +72,9 @@ def load(path: StrPath) -> Trace:
 
 def _layer(k: int, one: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
     of_layer, of_weights = f"layer.{k}.", f"weights.{k}."
-    values = {
-        name.removeprefix(of_layer): partial(_same, array)
-        for name, array in arrays.items()
-        if name.startswith(of_layer)
-    }
+    values = {name.removeprefix(of_layer): array for name, array in arrays.items() if name.startswith(of_layer)}
     weights = {name.removeprefix(of_weights): array for name, array in arrays.items() if name.startswith(of_weights)}
     options = LSTMOptions(**one["options"])
-    return LayerTrace(one["name"], options, weights, values, one["axes"], reverse=one["reverse"])
-
-
-def _same(array: Array) -> Array:
-    return array
+    return LayerTrace(
+        one["name"], options, weights, tuple(values), values.__getitem__, one["axes"], reverse=one["reverse"]
+    )

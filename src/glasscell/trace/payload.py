@@ -173,7 +173,8 @@ def _of_steps(trace: Trace) -> Array | None:
     """The weights of the answers, one for each step, (T,)."""
     if trace.weights is None or trace.about.get("timeless"):
         return None
-    return np.broadcast_to(trace.weights.reshape(trace.T, -1)[:, 0], trace.T)
+    every_step = np.broadcast_to(trace.weights, (trace.T, *trace.weights.shape[1:]))
+    return every_step.reshape(trace.T, -1)[:, 0]
 
 
 def _names(trace: Trace, key: str, size: int, letter: str) -> list[str]:

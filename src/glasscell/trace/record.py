@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from glasscell.checkpoint import StrPath
     from glasscell.trace.equations import Equations
 
-Values = Mapping[str, Callable[[], Array]]
+Compute = Callable[[str], Array]  # the array of a symbol
 
 
 class Symbol:
@@ -57,6 +56,8 @@ class LayerTrace:
     weights : dict of str to array
         Under core's names: ``kernel`` (R, P + I + 1) has columns for h_{t-1}, x_t and the bias, and rows for the gates
         i f o g, H each.
+    names : tuple of str
+        The symbols that there are: those of gradients only if there was a target.
     """
 
     x = Symbol("x_t: what the layer sees, (T, I)")
@@ -87,24 +88,20 @@ class LayerTrace:
         name: str,
         options: LSTMOptions,
         weights: Mapping[str, Array],
-        values: Values,
+        names: tuple[str, ...],
+        compute: Compute,
         axes: str = "TR",
         *,
         reverse: bool = False,
     ) -> None:
         self.name, self.options, self.reverse, self.axes = name, options, reverse, axes
-        self.weights = dict(weights)
-        self._values, self._known = values, dict[str, Array]()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The symbols that there are: those of gradients only if there was a target."""
-        return tuple(self._values)
+        self.weights, self.names = dict(weights), names
+        self._compute, self._known = compute, dict[str, Array]()
 
     @property
     def has_gradients(self) -> bool:
         """Whether there was a target."""
-        return "d_z" in self._values
+        return "d_z" in self.names
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -123,14 +120,14 @@ class LayerTrace:
 
     def value(self, name: str) -> Array:
         """The array of a symbol."""
-        if name not in self._values:
+        if name not in self.names:
             if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), Symbol):
                 if self.has_gradients:
                     raise ValueError(f"there is no {name}: {name[2:]} follows from the gate that it is coupled to")
                 raise ValueError(f"there is no {name}: gradients need a target, as in model.trace(x, y)")
-            raise ValueError(f"there is no {name!r}; known are {', '.join(self._values)}")
+            raise ValueError(f"there is no {name!r}; known are {', '.join(self.names)}")
         if name not in self._known:
-            array = np.asarray(self._values[name]()).view()
+            array = np.asarray(self._compute(name)).view()
             array.flags.writeable = False
             self._known[name] = array
         return self._known[name]
@@ -156,27 +153,24 @@ class LayerTrace:
                 return array
             return array[..., k] if array.shape[-1] == H else array[..., k % H :: H]
 
-        return self._with({name: partial(own, name) for name in self._values}, self.axes.replace("R", ""))
+        return self._with(own, self.axes.replace("R", ""))
 
     def sequence(self, b: int, steps: NDArray[np.intp]) -> LayerTrace:
         """One sequence of a batch, and of it these steps."""
         return self._mapped(lambda array: array[b, steps], self.axes.replace("B", ""))
 
     def _mapped(self, change: Callable[[Array], Array], axes: str) -> LayerTrace:
-        def changed(name: str) -> Array:
-            return change(self.value(name))
+        return self._with(lambda name: change(self.value(name)), axes)
 
-        return self._with({name: partial(changed, name) for name in self._values}, axes)
-
-    def _with(self, values: Values, axes: str) -> LayerTrace:
-        return LayerTrace(self.name, self.options, self.weights, values, axes, reverse=self.reverse)
+    def _with(self, compute: Compute, axes: str) -> LayerTrace:
+        return LayerTrace(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
 
     def to_dict(self) -> dict[str, Array]:
         """A copy of every array, by symbol."""
-        return {name: self.value(name).copy() for name in self._values}
+        return {name: self.value(name).copy() for name in self.names}
 
     def __repr__(self) -> str:
-        return f"LayerTrace({self.name!r}, {'×'.join(map(str, self.f.shape))}: {', '.join(self._values)})"
+        return f"LayerTrace({self.name!r}, {'×'.join(map(str, self.f.shape))}: {', '.join(self.names)})"
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.core import losses, lstm
-from glasscell.core.gradients import Gradients
+from glasscell.core import linear, losses, lstm, variants
+from glasscell.core.gradients import Every, Gradients
 from glasscell.core.sequences import Order
 from glasscell.core.typing import Array
-from glasscell.layers.records import LSTMState, LSTMTape, Pass
+from glasscell.layers.options import LSTMOptions
 from glasscell.trace.record import LayerTrace, Readout, Trace
 from glasscell.validation import finite_array, one_of
 
-Tapes = Sequence[tuple[str, LSTMTape]]
+if TYPE_CHECKING:
+    from glasscell.layers.records import LSTMTape
+
+Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
 
 LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
 
 ABOUT = ("title", "input_names", "output_names", "step_names", "copy", "chain")
-STATES = ("i", "f", "o", "g", "c", "tanh_c", "h")
+STATES = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
+OF_GRADIENTS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
 
 
 class Asked(NamedTuple):
@@ -105,7 +109,7 @@ def trace(
         loss, d_outputs, targets, weights = measured(asked.loss, outputs, asked.y, counted)
     elif asked.d_outputs is not None:
         d_outputs = finite_array("d_outputs", asked.d_outputs, outputs.dtype)
-    every: list[Gradients] | None = None
+    every: Every | None = None
     d_x = None
     if d_outputs is not None:
         every = []
@@ -120,14 +124,12 @@ def _of_one(given: Any) -> Any:
     """Lengths, mask or states of a single sequence as those of a batch of one."""
     if given is None:
         return None
-    if isinstance(given, LSTMState):
-        return LSTMState(*(np.asarray(part)[:, None] for part in given))
+    if hasattr(given, "_fields"):  # a state
+        return type(given)(*(np.asarray(part)[:, None] for part in given))
     return [_of_one(state) for state in given] if isinstance(given, list | tuple) else np.asarray(given)[None]
 
 
-def _with_gradients(
-    tapes: Tapes, every: list[Gradients] | None
-) -> Iterator[tuple[LSTMTape, list[Gradients] | None, str]]:
+def _with_gradients(tapes: Tapes, every: Every | None) -> Iterator[tuple[LSTMTape, Every | None, str]]:
     start = 0
     for prefix, tape in tapes:
         end = start + len(tape.passes)
@@ -135,59 +137,71 @@ def _with_gradients(
         start = end
 
 
-def layers(tape: LSTMTape, every: Sequence[Gradients] | None, prefix: str = "") -> tuple[LayerTrace, ...]:
+def layers(tape: LSTMTape, every: Every | None, prefix: str = "") -> tuple[LayerTrace, ...]:
     """The record of an LSTM, a layer and direction each."""
-    tape.layers  # noqa: B018 - says so if gates were not kept
-    of_steps = [None] * len(tape.passes) if every is None else every
-    return tuple(
-        _layer(done, gradients, f"{prefix}{suffix[1:]}", tape, reverse=reverse)
-        for done, gradients, (suffix, _, reverse) in zip(tape.passes, of_steps, tape.options.ways, strict=True)
-    )
+    kept, options = tape.layers, tape.options  # says so if gates were not kept
+    names, axes = _names(options, gradients=every is not None), "TR" if tape.single else "BTR"
+    found = []
+    for k, (of, (suffix, _, reverse)) in enumerate(zip(kept, options.ways, strict=True)):
+        compute = Source(of, tape, tape.passes[k].order, None if every is None else every[k], reverse=reverse)
+        weights = {"kernel": of.kernel} if isinstance(of, lstm.Tape) else of.weights
+        found.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
+    return tuple(found)
 
 
-def _layer(done: Pass, every: Gradients | None, name: str, tape: LSTMTape, *, reverse: bool) -> LayerTrace:
-    of: Any = done.tape
-    public = partial(_in_time, of=done.order, reverse=reverse, single=tape.single)
-    processed: dict[str, Callable[[], Array]] = {
-        "x": lambda: of.x,
-        "h_prev": lambda: of.hiddens[:-1],
-        "c_prev": lambda: of.cells[:-1],
-        "z": lambda: np.matmul(of.kernel, of.u) if isinstance(of, lstm.Tape) else of.z,
-    }
-    processed |= {name: partial(getattr, of, name) for name in STATES}
-    if every is not None:
-        options, H = tape.options, of.H
-        gates = options.variant.gates
-        shown = partial(_on_shown, of, every.dh, options.zoneout)
-        rows = {gate: slice(k * H, (k + 1) * H) for k, gate in enumerate(gates)}
-        processed |= {
-            "d_y": lambda: every.dy,
-            "d_h": lambda: every.dh,
-            "d_tanh_c": lambda: shown() * of.o,
-            "d_c": lambda: every.dc,
-        }
-        processed |= {f"d_{gate}": partial(_rows, every.da, rows[gate]) for gate in gates}
-        processed |= {"d_z": lambda: every.dz, "d_x": lambda: every.dx}
-    values = {name: partial(_public, public, array) for name, array in processed.items()}
-    weights = {"kernel": of.kernel} if isinstance(of, lstm.Tape) else of.weights
-    return LayerTrace(name, tape.options, weights, values, "TR" if tape.single else "BTR", reverse=reverse)
+@cache
+def _names(options: LSTMOptions, *, gradients: bool) -> tuple[str, ...]:
+    of_gates = [f"d_{gate}" for gate in options.variant.gates]
+    return STATES + ((*OF_GRADIENTS, *of_gates) if gradients else ())
 
 
-def _public(public: Callable[[Array], Array], array: Callable[[], Array]) -> Array:
-    return public(array())
+class Source:
+    """Where the arrays of a layer come from: its tape, and the gradients at every step, once one is asked for."""
+
+    def __init__(
+        self,
+        of: lstm.Tape | variants.Tape,
+        tape: LSTMTape,
+        order: Order | None,
+        every: Callable[[], Gradients] | None,
+        *,
+        reverse: bool,
+    ) -> None:
+        self.of, self.options, self.order, self.every = of, tape.options, order, every
+        self.reverse, self.single = reverse, tape.single
+
+    def __call__(self, name: str) -> Array:
+        """The array of a symbol, in time."""
+        steps = self._of_gradients(name[2:]) if name.startswith("d_") else self._of_states(name)
+        return _in_time(steps, of=self.order, reverse=self.reverse, single=self.single)
+
+    def _of_states(self, name: str) -> Array:
+        """In the order of processing, (T, rows, B)."""
+        if name in ("h_prev", "c_prev"):
+            return self.of.hiddens[:-1] if name == "h_prev" else self.of.cells[:-1]
+        if name == "z" and isinstance(self.of, lstm.Tape):
+            return linear.product(self.of.kernel, self.of.u)
+        array: Array = getattr(self.of, name)
+        return array
+
+    def _of_gradients(self, name: str) -> Array:
+        assert self.every is not None  # or there would be no such name  # noqa: S101
+        every, gates = self.every(), self.options.variant.gates
+        if name in gates:
+            k, H = gates.index(name), self.of.H
+            return every.da[:, k * H : (k + 1) * H]
+        if name == "tanh_c":
+            return _on_shown(self.of, every.dh, self.options.zoneout) * self.of.o
+        array: Array = getattr(every, f"d{name}")
+        return array
 
 
-def _rows(array: Array, rows: slice) -> Array:
-    return array[:, rows]
-
-
-def _on_shown(tape: Any, dh: Array, zoneout: float) -> Array:
+def _on_shown(tape: lstm.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
     """The gradient on o ∘ tanh c: before a projection, and of what zoneout lets through."""
     d = dh * dh.dtype.type(1 - zoneout)
     if isinstance(tape, lstm.Tape) or "projection" not in tape.weights:
         return d
-    on_shown: Array = np.matmul(tape.weights["projection"].T, d)
-    return on_shown
+    return linear.product(tape.weights["projection"].T, d)
 
 
 def _in_time(steps: Array, *, of: Order | None, reverse: bool, single: bool) -> Array:

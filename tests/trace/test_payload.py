@@ -1,0 +1,95 @@
+"""Laws: what a page is given is the trace, bit by bit; what does not fit is left out, and that is said."""
+
+import json
+from base64 import b64decode
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.trace import payload as payloads
+from glasscell.trace.payload import payload_of
+
+
+def read(array):
+    dtype = {"float32": "<f4", "float64": "<f8"}[array["type"]]
+    return np.frombuffer(b64decode(array["data"]), dtype).reshape(array["shape"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_live_page_gets_weights_inputs_and_targets(dtype):
+    model = gc.CopyLSTM(8, num_layers=2, dtype=dtype)
+    trace = model.trace([1, 0, 1])
+    payload = json.loads(json.dumps(payload_of(trace)))
+    assert (payload["live"], payload["static"], payload["outputs"], payload["notes"]) == (True, None, None, [])
+    assert payload["copy"] == {"mode": "recall", "bits_per_step": 1, "bits": "101"}
+    for k, layer in enumerate(payload["layers"]):
+        [way] = layer["ways"]
+        np.testing.assert_array_equal(read(way["kernel"]), model.lstm.parameters[f"kernel_l{k}"])
+        np.testing.assert_array_equal(read(way["h0"]), np.zeros(8))
+        assert (way["name"], layer["hidden_size"], layer["input_size"]) == (f"l{k}", 8, 8 if k else 2)
+    for name, expected in (("x", trace.x), ("targets", trace.targets), ("weights", trace.weights[:, 0])):
+        np.testing.assert_array_equal(read(payload[name]), expected)
+    assert payload["input_names"] == ["bit", "delimiter"]
+    assert payload["unit_measures"].keys() == {"l0", "l1"}
+
+
+def test_two_directions_are_one_layer_with_two_ways(rng):
+    lstm = gc.LSTM(3, 4, 2, bidirectional=True, merge="sum", learn_initial_state=True)
+    lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
+    payload = payload_of(lstm.trace(rng.normal(size=(5, 3)), d_outputs=np.ones((5, 4))))
+    assert [[way["name"] for way in layer["ways"]] for layer in payload["layers"]] == [
+        ["l0", "l0_reverse"],
+        ["l1", "l1_reverse"],
+    ]
+    assert {layer["merge"] for layer in payload["layers"]} == {"sum"}
+    for suffix, way in (("_l1", payload["layers"][1]["ways"][0]), ("_l0_reverse", payload["layers"][0]["ways"][1])):
+        np.testing.assert_array_equal(read(way["h0"]), lstm.parameters[f"initial_h{suffix}"])
+        np.testing.assert_array_equal(read(way["c0"]), lstm.parameters[f"initial_c{suffix}"])
+    assert (payload["loss"], payload["readout"], payload["targets"]) == (None, None, None)
+    np.testing.assert_array_equal(read(payload["d_outputs"]), np.ones((5, 4)))
+
+
+def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
+    lstm = gc.LSTM(3, 4, peepholes=True, proj_size=2, dtype=np.float64)
+    trace = lstm.trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 2)))
+    payload = json.loads(json.dumps(payload_of(trace)))
+    assert payload["live"] is False
+    assert "does not compute anew: it is not a chain of plain LSTMs" in payload["notes"][0]
+    way = payload["static"]["ways"]["l0"]
+    np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
+    for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
+        np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
+    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs)
+
+
+def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeypatch):
+    monkeypatch.setattr(payloads, "BYTES", 30_000)
+    lstm = gc.LSTM(2, 40, dtype=np.float64)
+    trace = lstm.trace(rng.normal(size=(90, 2)), rng.normal(size=(90, 40)), step_names=[f"s{t}" for t in range(90)])
+    payload = payload_of(trace)
+    steps, way = read(payload["static"]["steps"]).astype(int), payload["static"]["ways"]["l0"]
+    units = read(way["units"]).astype(int)
+    assert len(json.dumps(payload["static"])) < 40_000
+    assert "weights and inputs are too many" in payload["notes"][0]
+    assert f"every {steps[1]}th is shown" in payload["notes"][1]
+    assert f"Of 40 units the {len(units)} whose cells change most" in payload["notes"][2]
+    np.testing.assert_array_equal(read(way["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
+    rows = np.concatenate([units + 40 * k for k in range(4)])
+    np.testing.assert_array_equal(read(way["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
+    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps])
+    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps])
+    assert payload["step_names"] == [f"s{t}" for t in steps]
+    quietest = set(range(40)) - set(units)
+    change = trace.layer[0].c.std(axis=0)
+    assert max(change[k] for k in quietest) <= min(change[k] for k in units)
+
+
+def test_what_cannot_be_drawn_is_refused(rng):
+    lstm = gc.LSTM(3, 4)
+    with pytest.raises(ValueError, match="without steps"):
+        payload_of(lstm.trace(np.zeros((0, 3))))
+    with pytest.raises(ValueError, match="choose one of it"):
+        payload_of(lstm.trace(np.zeros((2, 5, 3))))
+    with pytest.raises(ValueError, match="input_names has 2 names; expected 3"):
+        payload_of(lstm.trace(np.zeros((5, 3)), input_names=["a", "b"]))
