@@ -51,10 +51,12 @@ export function start(payload) {
       state.unit = Math.min(state.unit, context.H - 1);
       reorder();
     },
-    recompute() {
+    /** After a change of the model; while something is still dragged the units stay in their order. */
+    recompute(settled = true) {
       context.compute();
       byId("restore").disabled = false;
-      reorder();
+      if (settled) reorder();
+      else refresh("data");
     },
     announce: (text) => setText(byId("announcement"), text),
     playing: () => player.on,

@@ -9,7 +9,7 @@ const GATES_AT = 290;
 const NARROW = "(max-width: 640px)";
 
 const WIDE_PLACES = { width: 760, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 640, box: 88, join: 62, strips: 92 };
-const NARROW_PLACES = { width: 420, left: 4, f: 32, i: 117, g: 202, o: 290, tail: 372, box: 66, join: 14, strips: 30 };
+const NARROW_PLACES = { width: 420, left: 4, f: 30, i: 121, g: 212, o: 303, tail: 378, box: 66, join: 14, strips: 30 };
 
 const BOXES = { f: ["σ", "forget"], i: ["σ", "input"], g: ["tanh", "candidate"], o: ["σ", "output"] };
 const MOST_STRIPES = 48;
@@ -51,14 +51,16 @@ function product(a, b) {
 
 const SCALE_LIKE = { kept: "c", written: "c", c_prev: "c", d_c_prev: "d_c", d_kept: "d_c", d_written: "d_c" };
 
-function fillPipe(context, { name, core, arrows, label, number, parts }, backward) {
+function fillPipe(context, { name, core, arrows, label, number, parts, narrow }, backward) {
   const shown = backward ? `d_${name}` : name;
   const value = valueOf(context, shown);
   core.style.stroke = value === undefined ? "" : colorOf(context.theme, context.scale(SCALE_LIKE[shown] ?? shown), value)[3];
   if (label && label.dataset.shown !== shown) {
     label.dataset.shown = shown;
     number.setAttribute("data-value", shown);
-    label.replaceChildren(...(backward ? ["d", italic("L"), "/d", ...parts()] : parts()));
+    const sameAsNext = backward && narrow && name === "kept"; // dL/d(f c) is dL/dc, which stands beside it
+    for (const part of [label, number]) part.style.display = sameAsNext ? "none" : "";
+    label.replaceChildren(...(backward ? ["d", italic("L"), "/d", ...inBrackets(parts())] : parts()));
     for (const { element, x, y, angle } of arrows) {
       element.setAttribute("transform", `translate(${x} ${y}) rotate(${backward ? angle + 180 : angle})`);
     }
@@ -107,7 +109,7 @@ function forwardSentence(context) {
   const wrote = Math.abs(amount) < 0.05 ? "writes next to nothing" : `writes ${signed(amount)}`;
   return (
     `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: it keeps ${percent(f)} of what it held, ${wrote}, ` +
-    `now holds ${signed(c)}, and shows ${percent(o)} of tanh c${h === undefined ? "" : `, which is ${signed(h)}`}.`
+    `now holds ${signed(c)}, and shows ${percent(o)} of tanh c${h === undefined ? "" : `: ${signed(h)}`}.`
   );
 }
 
@@ -132,10 +134,10 @@ function draw(isNarrow) {
   const below = makeSvg("g");
   const above = makeSvg("g");
   svg.append(below, above);
-  const pipes = plan(p, isNarrow).map((pipe) => drawPipe(below, above, pipe));
+  const pipes = plan(p, isNarrow).map((pipe) => ({ ...drawPipe(below, above, pipe), narrow: isNarrow }));
   drawBus(below, p);
   for (const [gate, words] of Object.entries(BOXES)) drawBox(above, p[gate], GATES_AT, p.box, 44, words);
-  drawBox(above, p.tail, 146, 56, 32, ["tanh"]);
+  drawBox(above, p.tail, 128, 56, 32, ["tanh"]);
   const middle = (p.i + p.g) / 2;
   for (const [x, y, operator] of [
     [p.f, BELT, "×"],
@@ -170,18 +172,18 @@ function plan(p, isNarrow) {
     { name: "i", d: `M${p.i},268 V178 H${middle - 13}`, arrows: [[p.i, 206, -90]], label: [p.i + 11, 224, ["i"]] },
     { name: "g", d: `M${p.g},268 V178 H${middle + 13}`, arrows: [[p.g, 206, -90]], label: [p.g + 11, 224, ["g"]] },
     { name: "written", d: `M${middle},165 V${BELT + 13}`, arrows: [[middle, 118, -90]], label: [middle + 11, 126, ["i", "", "·", "g"]] },
-    { name: "tanh_c", d: `M${p.tail},162 V219`, arrows: [[p.tail, 190, 90]], label: [p.tail + (isNarrow ? -11 : 11), 180, ["tanh ", "", "", "c", "t"], isNarrow] },
-    { name: "o", d: `M${p.o},268 V232 H${p.tail - 13}`, arrows: [[p.tail - 36, 232, 0]], label: isNarrow ? [p.o + 11, 252, ["o"]] : [p.o + 4, 200, ["o"]] },
+    { name: "tanh_c", d: `M${p.tail},144 V219`, arrows: [[p.tail, 182, 90]], label: [p.tail + (isNarrow ? -11 : 11), 162, ["tanh ", "", "", "c", "t"], isNarrow] },
+    { name: "o", d: `M${p.o},268 V232 H${p.tail - 13}`, arrows: [[p.tail - 36, 232, 0]], label: [p.o + (isNarrow ? -2 : 4), 204, ["o"]] },
     { name: "h", d: `M${p.tail},245 V${BUS} H${end}`, arrows: [[p.tail, 330, 90]], label: isNarrow ? [end, 414, ["h", "t"], true] : [p.tail + 11, 300, ["h", "t"]] },
-    { name: "c", d: `M${middle + 13},${BELT} H${end} M${p.tail},${BELT} V130`, arrows: [[p.tail - 40, BELT, 0], [p.tail, 110, 90]], label: [middle + 20, 42, ["c", "t"]] },
+    { name: "c", d: `M${middle + 13},${BELT} H${end} M${p.tail},${BELT} V112`, arrows: [[p.tail - 40, BELT, 0]], label: [middle + 20, 42, ["c", "t"]] },
   ];
 }
 
 function drawPipe(below, above, { name, d, arrows, label }) {
   const core = makeSvg("path", { class: "core", d });
-  below.append(makeSvg("path", { class: "glass", d }), core, makeSvg("path", { class: "flow", d }));
+  below.append(makeSvg("path", { class: "glass", d }), core, makeSvg("path", { class: "shine", d }), makeSvg("path", { class: "flow", d }));
   const drawn = arrows.map(([x, y, angle]) => {
-    const element = makeSvg("path", { class: "arrow", d: "M-3,-4 L3,0 L-3,4", transform: `translate(${x} ${y}) rotate(${angle})` });
+    const element = makeSvg("path", { class: "arrow", d: "M-4.5,-5.5 L5,0 L-4.5,5.5 Z", transform: `translate(${x} ${y}) rotate(${angle})` });
     above.append(element);
     return { element, x, y, angle };
   });
@@ -198,6 +200,11 @@ function spelled([letter, index, between, letter2, index2]) {
   const parts = [letter.length > 1 ? letter : italic(letter), ...(index ? lowered(index) : [])];
   if (letter2) parts.push(`${between}`, italic(letter2), ...(index2 ? lowered(index2) : []));
   return parts;
+}
+
+/** What is more than a letter and its index. */
+function inBrackets(parts) {
+  return parts.length > 3 ? ["(", ...parts, ")"] : parts;
 }
 
 function italic(letter) {

@@ -5,7 +5,7 @@ import { brief, make, makeSvg, setText, show } from "./dom.js";
 const [WIDTH, HEIGHT] = [600, 150]; // of the drawing; it is stretched to the place that it has
 
 /**
- * A chart in a host element. `chart.draw({series, T, log, bars, zero})` draws it, `chart.point(t)` moves its cursor.
+ * A chart in a host element. `chart.draw({series, T, log, bars, limits, axis})` draws it, `chart.point(t)` moves its cursor.
  * series: [{label: node, values (T), style: 1 … 6}].
  */
 export function makeChart(host, { label, onStep }) {
@@ -14,7 +14,8 @@ export function makeChart(host, { label, onStep }) {
   const [top, bottom] = [make("span", { class: "top" }), make("span", { class: "bottom" })];
   const plate = make("div", { class: "plate" }, svg, cursor, top, bottom);
   const legend = make("ul", { class: "series", "aria-label": label });
-  host.replaceChildren(legend, plate);
+  const below = make("div");
+  host.replaceChildren(legend, plate, below);
   let drawn = { series: [], T: 1 };
 
   if (onStep) {
@@ -27,11 +28,12 @@ export function makeChart(host, { label, onStep }) {
     plate.addEventListener("pointermove", (event) => event.buttons & 1 && event.pointerType !== "touch" && pick(event));
   }
 
-  function draw({ series, T, log = false, bars = false, limits = null }) {
+  function draw({ series, T, log = false, bars = false, limits = null, axis = null }) {
     const [low, high] = limits ?? limitsOf(series, log, bars);
     const height = (value) => HEIGHT - 4 - ((value - low) / (high - low)) * (HEIGHT - 8);
     const scaled = log ? (value) => height(Math.log10(Math.max(value, 10 ** low))) : height;
     svg.replaceChildren();
+    below.replaceChildren(...(axis ? [axis] : []));
     if (low < 0 && high > 0 && !log) svg.append(makeSvg("path", { class: "zero", d: `M0,${height(0)} H${WIDTH}` }));
     const base = log || low > 0 ? HEIGHT - 4 : height(0);
     for (const { values, style } of series) {

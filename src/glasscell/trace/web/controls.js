@@ -59,6 +59,7 @@ export function controlsView(context, { choose, setMode, setWay, playing, toggle
     const button = byId("play");
     button.setAttribute("aria-label", playing() ? "Pause" : "Play, forward and then backward");
     button.classList.toggle("playing", playing());
+    byId("cell-summary").setAttribute("aria-live", playing() ? "off" : "polite"); // not read out at every step
   }
 
   return { data, unit, step };

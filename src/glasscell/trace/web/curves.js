@@ -1,7 +1,7 @@
 // The curves: one unit through time, the gradient's way back, and how long each unit remembers.
 
 import { makeChart } from "./chart.js";
-import { brief, byId, make, makeSvg, named, setText, show } from "./dom.js";
+import { brief, byId, make, makeSvg, named, setText, show, stepAxis } from "./dom.js";
 import { halfLives, rowNorms } from "./measures.js";
 
 /** The chosen unit at every step. */
@@ -14,9 +14,9 @@ export function unitView(context, { choose }) {
   function unit() {
     const d = context.backward ? "d_" : "";
     const { T } = context;
-    states.draw({ T, series: [line(`${d}c`, 1), line(`${d}h`, 2)] });
+    states.draw({ T, axis: stepAxis(context), series: [line(`${d}c`, 1), line(`${d}h`, 2)] });
     const limits = context.backward ? null : [Math.min(0, ...context.row("g").filter(Number.isFinite)), 1];
-    gates.draw({ T, limits, series: [line(`${d}i`, 3), line(`${d}f`, 4), line(`${d}o`, 5), line(`${d}g`, 6)] });
+    gates.draw({ T, axis: stepAxis(context), limits, series: [line(`${d}i`, 3), line(`${d}f`, 4), line(`${d}o`, 5), line(`${d}g`, 6)] });
     setText(byId("unit-name"), context.unitName(context.state.unit));
   }
 
@@ -52,10 +52,10 @@ export function gradientView(context, { choose }) {
       series.push({ label: words("along the cells"), values: rowNorms(way.cell, T), style: 4 });
       series.push({ label: words("through recurrent weights"), values: rowNorms(way.recurrent, T), style: 3 });
     }
-    layer.draw({ T, series, log: log.checked });
+    layer.draw({ T, axis: stepAxis(context), series, log: log.checked });
     const d_x = way.d_x ?? (state.layer === 0 ? model.d_x : null);
     byId("gradient-inputs").parentElement.hidden = !d_x;
-    if (d_x) inputs.draw({ T, bars: true, log: log.checked, series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }] });
+    if (d_x) inputs.draw({ T, axis: stepAxis(context), bars: true, log: log.checked, series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }] });
     byId("gradient-unit").parentElement.hidden = !way.cell;
   }
 
@@ -64,6 +64,7 @@ export function gradientView(context, { choose }) {
     const line = (name, label, style) => ({ label, values: context.row(name), style });
     unitChart.draw({
       T: context.T,
+      axis: stepAxis(context),
       series: [
         line("d_c", named("d_c"), 1),
         line("cell", words("along its own cell"), 4),

@@ -71,6 +71,9 @@ const PARTS = {
   h_prev: ["h", "t−1"],
   h: ["h", "t"],
   x: ["x", "t"],
+  c_next: ["c", "t+1"],
+  f_next: ["f", "t+1"],
+  z_next: ["z", "t+1"],
   z_i: ["z", "i"],
   z_f: ["z", "f"],
   z_o: ["z", "o"],
@@ -85,4 +88,15 @@ export function gradientOf(name) {
 /** The symbol, or if the name begins with d_ the gradient on it. */
 export function named(name) {
   return name.startsWith("d_") ? gradientOf(name.slice(2)) : symbol(name);
+}
+
+/** What lies below a picture whose columns are steps: where they begin and end, or the parts of the copy task. */
+export function stepAxis(context) {
+  const { T, model } = context;
+  const recall = context.payload.copy?.mode === "recall" && model.live;
+  if (!recall) {
+    return make("div", { class: "axis" }, make("span", {}, `step ${context.stepName(0)}`), make("span", {}, T > 1 ? context.stepName(T - 1) : ""));
+  }
+  const part = (steps, text) => make("span", { class: "part", style: `flex: ${steps} 0 0` }, text);
+  return make("div", { class: "axis" }, part((T - 1) / 2, "bits in"), part(1, ""), part((T - 1) / 2, "bits out"));
 }

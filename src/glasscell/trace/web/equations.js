@@ -12,10 +12,11 @@ export function equationsView(context) {
     const key = `${context.state.mode} ${context.model.live}`;
     if (written?.key !== key) {
       const body = context.backward ? backwardLines(context) : forwardLines(context);
+      byId("equations-note").hidden = context.model.live;
       byId("equations").replaceChildren(...body.children);
       written = { key, numbers: body.numbers };
     }
-    for (const [element, compute] of written.numbers) setText(element, show(compute()));
+    for (const [element, compute] of written.numbers) setText(element, compute());
   }
 
   return { step };
@@ -30,7 +31,14 @@ class Writer {
 
   number(compute, kind = "") {
     const element = make("span", { class: `number ${kind}` });
-    this.numbers.push([element, compute]);
+    this.numbers.push([element, () => show(compute())]);
+    return element;
+  }
+
+  /** A number behind · or +: in brackets if it is negative. */
+  factor(compute) {
+    const element = make("span", { class: "number" });
+    this.numbers.push([element, () => (compute() < 0 ? `(${show(compute())})` : show(compute()))]);
     return element;
   }
 
@@ -58,6 +66,7 @@ class Writer {
 function forwardLines(context) {
   const write = new Writer();
   const at = (name) => write.number(() => context.at(name));
+  const by = (name) => write.factor(() => context.at(name));
   if (context.model.live) {
     const part = (gate, which) => write.number(() => contributions(context, gate)[which]);
     write.table(
@@ -68,19 +77,19 @@ function forwardLines(context) {
   }
   for (const gate of GATES) {
     const name = gate === "g" ? "tanh" : "σ";
-    write.line(symbol(gate), [name, " ", symbol(`z_${gate}`)], [`${name}(`, at(`z_${gate}`), ")"], () => context.at(gate), WORDS[gate]);
+    write.line(symbol(gate), [name, "(", symbol(`z_${gate}`), ")"], [`${name}(`, at(`z_${gate}`), ")"], () => context.at(gate), WORDS[gate]);
   }
   write.line(
     symbol("c"),
     [symbol("f"), " ", symbol("c_prev"), " + ", symbol("i"), " ", symbol("g")],
-    [at("f"), " · ", at("c_prev"), " + ", at("i"), " · ", at("g")],
+    [at("f"), " · ", by("c_prev"), " + ", at("i"), " · ", by("g")],
     () => context.at("c"),
     "what is remembered",
   );
   write.line(
     symbol("h"),
     [symbol("o"), " tanh ", symbol("c")],
-    [at("o"), " · ", at("tanh_c")],
+    [at("o"), " · ", by("tanh_c")],
     () => context.at("h"),
     "what is said",
   );
@@ -101,23 +110,24 @@ function contributions(context, gate) {
 function backwardLines(context) {
   const write = new Writer();
   const at = (name) => write.number(() => context.at(name));
+  const by = (name) => write.factor(() => context.at(name));
   const d = gradientOf;
   const next = (name) => () => (context.has(context.after(context.state.step)) ? context.at(name, context.after(context.state.step)) : 0);
   write.line(
     d("h"),
-    ["outside + through ", symbol("W"), " of the next step"],
-    [at("d_y"), " + ", write.number(() => minus(context.at("d_h"), context.at("d_y")))],
+    ["from outside + ", transposed(), " ", d("z_next")],
+    [at("d_y"), " + ", write.factor(() => minus(context.at("d_h"), context.at("d_y")))],
     () => context.at("d_h"),
   );
-  write.line(d("o"), [d("h"), " tanh ", symbol("c")], [at("d_h"), " · ", at("tanh_c")], () => context.at("d_o"));
+  write.line(d("o"), [d("h"), " tanh ", symbol("c")], [at("d_h"), " · ", by("tanh_c")], () => context.at("d_o"));
   write.line(
     d("c"),
-    [d("h"), " ", symbol("o"), " (1 − tanh² ", symbol("c"), ") + what the next step sends"],
-    [at("d_h"), " · ", at("o"), " · ", write.number(() => 1 - context.at("tanh_c") ** 2), " + ", write.number(next("d_c")), " · ", write.number(next("f"))],
+    [d("h"), " ", symbol("o"), " (1 − tanh² ", symbol("c"), ") + ", d("c_next"), " ", symbol("f_next")],
+    [at("d_h"), " · ", at("o"), " · ", write.number(() => 1 - context.at("tanh_c") ** 2), " + ", write.factor(next("d_c")), " · ", write.number(next("f"))],
     () => context.at("d_c"),
   );
   for (const [gate, factor] of [["i", "g"], ["f", "c_prev"], ["g", "i"]]) {
-    write.line(d(gate), [d("c"), " ", symbol(factor)], [at("d_c"), " · ", at(factor)], () => context.at(`d_${gate}`));
+    write.line(d(gate), [d("c"), " ", symbol(factor)], [at("d_c"), " · ", by(factor)], () => context.at(`d_${gate}`));
   }
   write.table(
     ["through σ and tanh, to ", symbol("z")],
@@ -131,6 +141,13 @@ function backwardLines(context) {
   );
   write.line(d("c_prev"), [d("c"), " ", symbol("f")], [at("d_c"), " · ", at("f")], () => context.at("d_c") * context.at("f"), "what the step before gets");
   return write;
+}
+
+/** The part of W that multiplies h, transposed. */
+function transposed() {
+  const element = symbol("W");
+  element.append(make("sub", {}, "h"), make("sup", {}, "⊤"));
+  return element;
 }
 
 function minus(a, b) {

@@ -1,7 +1,7 @@
 // What goes in and what comes out: bits that can be turned, or numbers that can be typed; the answers beside what is asked.
 
 import { makeChart } from "./chart.js";
-import { byId, make, setText, show } from "./dom.js";
+import { byId, make, setText, show, stepAxis } from "./dom.js";
 import { presentBits } from "./lstm.js";
 import { answersOf } from "./losses.js";
 
@@ -19,11 +19,12 @@ export function inoutView(context, actions) {
     view.data();
     const { trace, model } = context;
     const right = rightAnswers(context);
-    byId("loss-part").hidden = trace.loss === null || trace.loss === undefined;
-    setText(byId("loss"), show(trace.loss));
-    setText(byId("loss-name"), (model.loss ?? "").replaceAll("_", " "));
-    byId("right-part").hidden = right.asked === 0;
-    setText(byId("right"), `${right.right} of ${right.asked} ${right.right === right.asked ? "✓" : "✗"}`);
+    const every = (name, apply) => document.querySelectorAll(`.${name}`).forEach(apply);
+    every("loss-part", (part) => (part.hidden = typeof trace.loss !== "number"));
+    every("loss", (part) => setText(part, show(trace.loss)));
+    every("loss-name", (part) => setText(part, (model.loss ?? "").replaceAll("_", " ")));
+    every("right-part", (part) => (part.hidden = right.asked === 0));
+    every("right", (part) => setText(part, `${right.right} of ${right.asked} ${right.right === right.asked ? "✓" : "✗"}`));
   }
 
   return { ...view, data };
@@ -186,7 +187,14 @@ function numbersView(context, { recompute, choose }) {
       values: Float64Array.from({ length: context.T }, (_, t) => shown[t * O + k]),
       style: k + 3,
     }));
-    chart.draw({ T: context.T, series });
+    const { model, T } = context;
+    if (model.targets && O <= 2 && model.loss !== "categorical_cross_entropy") {
+      for (let k = 0; k < O; k++) {
+        const values = Float64Array.from({ length: T }, (_, t) => wantedOf(model, t, k) ?? NaN);
+        series.push({ label: make("span", { class: "words" }, `${outputNames[k] ?? `y${k}`}, as it should be`), values, style: k + 1 });
+      }
+    }
+    chart.draw({ T, series, axis: stepAxis(context) });
   }
 
   function step() {

@@ -13,15 +13,16 @@ export function knobView(context, { recompute }) {
   if (!live) return {};
 
   for (const name of GATES) gate.append(make("option", { value: name }, `${name}, ${TITLES[name]}`));
+  gate.value = "f";
   let listed = ""; // the way whose sources are in the list
   let unitShown = "";
 
   const index = () => placeOf(context, gate.value, Number(source.value));
 
-  function set(value) {
+  function set(value, settled = true) {
     if (!Number.isFinite(value)) return;
     context.weights.W[index()] = value;
-    recompute();
+    recompute(settled);
   }
 
   let waiting = 0; // a drag may send more events than the model can follow: the last one of a frame counts
@@ -30,9 +31,10 @@ export function knobView(context, { recompute }) {
     if (waiting) return;
     waiting = requestAnimationFrame(() => {
       waiting = 0;
-      set(range.valueAsNumber);
+      set(range.valueAsNumber, false);
     });
   });
+  range.addEventListener("change", () => set(range.valueAsNumber));
   number.addEventListener("change", () => set(number.valueAsNumber));
   gate.addEventListener("change", () => {
     source.value = String(strongest(context, gate.value));
@@ -67,7 +69,6 @@ export function knobView(context, { recompute }) {
     const key = `${listed} ${context.state.unit}`;
     if (key !== unitShown) {
       unitShown = key;
-      gate.value ||= "f";
       source.value = String(strongest(context, gate.value));
     }
     showWeight();

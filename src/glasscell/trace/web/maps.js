@@ -2,7 +2,7 @@
 // moves frames and draws nothing.
 
 import { colorOf, ramp } from "./colors.js";
-import { brief, byId, make, named, setText, show } from "./dom.js";
+import { brief, byId, make, named, setText, show, stepAxis } from "./dom.js";
 
 const MOST_ROWS = 256; // beyond these, a cell of the map is a mean
 const MOST_COLUMNS = 512;
@@ -60,8 +60,9 @@ function makeMap(symbol) {
   const [low, bar, high] = [make("span"), make("span", { class: "ramp" }), make("span")];
   const legend = make("div", { class: "legend", "aria-hidden": "true" }, low, bar, high);
   const caption = make("figcaption", {}, name, words, value);
-  const figure = make("figure", { class: "map" }, caption, make("div", { class: "plate" }, canvas, column, row), legend);
-  return { symbol, figure, canvas, column, row, value, name, words, low, bar, high };
+  const axis = make("div");
+  const figure = make("figure", { class: "map" }, caption, make("div", { class: "plate" }, canvas, column, row), axis, legend);
+  return { symbol, figure, canvas, column, row, value, name, words, low, bar, high, axis };
 }
 
 /** How many units and steps make one cell of a map. */
@@ -69,7 +70,7 @@ function blocks({ H, T }) {
   return [Math.ceil(H / MOST_ROWS), Math.ceil(T / MOST_COLUMNS)];
 }
 
-function drawMap({ symbol, canvas, name, words, low, bar, high, figure }, context, order) {
+function drawMap({ symbol, canvas, name, words, low, bar, high, figure, axis }, context, order) {
   const shown = context.backward ? `d_${symbol}` : symbol;
   const { T, H, theme } = context;
   const values = context.way[shown];
@@ -79,6 +80,7 @@ function drawMap({ symbol, canvas, name, words, low, bar, high, figure }, contex
   name.replaceChildren(named(shown));
   setText(words, WORDS[shown]);
   const scale = context.scale(shown);
+  axis.replaceChildren(stepAxis(context));
   setText(low, brief(scale.low));
   setText(high, brief(scale.high));
   bar.style.background = ramp(theme, scale.name);
