@@ -16,6 +16,7 @@ import pytest
 import glasscell as gc
 from glasscell.core.activations import sigmoid
 from glasscell.trace import report
+from glasscell.trace.measures import half_life
 from glasscell.trace.payload import payload_of
 from glasscell.trace.record import Trace
 
@@ -172,6 +173,120 @@ def test_arrow_keys_move_through_a_heat_map(open_trace: Open) -> None:
     page.keyboard.press("ArrowLeft")
     assert chosen(page) == (2, unit)
     assert_cell_shows(page, trace, 2, unit)
+
+
+def test_backward_the_cell_shows_gradients(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    layer = trace.layer[0]
+    page = open_trace(trace)
+    page.locator("#backward").click()
+    for t, row in ((1, 3), (6, 8)):
+        press_cell(page, "d_c", t, row, layer.T, layer.H)
+        unit = chosen(page)[1]
+        shown = values_shown(page)
+        for symbol in ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h"):
+            assert_shown(shown[symbol], layer.value(symbol)[t, unit])
+        for gate in "ifog":
+            assert_shown(shown[f"d_z_{gate}"], layer.of_gate("d_z", gate)[t, unit])
+    page.locator("#forward").click()
+    assert_cell_shows(page, trace, *chosen(page))
+
+
+def test_playing_goes_forward_then_backward_and_stops(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    page = open_trace(trace)
+    move_to(page, 0)
+    page.locator("#speed").select_option(index=page.locator("#speed option").count() - 1)
+    seen = page.evaluate(
+        """() => new Promise(resolve => {
+            const seen = [], play = document.querySelector("#play");
+            play.click();
+            const look = () => {
+              const now = [window.glasscell.state.mode, window.glasscell.state.step];
+              if (String(seen.at(-1)) !== String(now)) seen.push(now);
+              if (play.classList.contains("playing")) requestAnimationFrame(look);
+              else resolve(seen);
+            };
+            look();
+        })"""
+    )
+    T = trace.T
+    assert seen == [["forward", t] for t in range(T)] + [["backward", t] for t in reversed(range(T))]
+
+
+def test_units_are_sorted_by_what_is_chosen(open_trace: Open) -> None:
+    trace = trained().trace([1, 0, 1, 1])
+    layer = trace.layer[0]
+    x = trace.x[:, 0].astype(np.float64)
+    correlations = [np.corrcoef(layer.c[:, k], x)[0, 1] for k in range(layer.H)]
+    orders = {
+        "index": np.arange(layer.H),
+        "half-life": np.argsort(-half_life(layer.f), kind="stable"),
+        "peak": np.argsort(np.abs(layer.c).argmax(axis=0), kind="stable"),
+        "correlation": np.argsort(-np.array(correlations), kind="stable"),
+    }
+    page = open_trace(trace)
+    for sort, order in orders.items():
+        page.locator("#sort").select_option(sort)
+        for row in (0, 5, layer.H - 1):
+            press_cell(page, "f", 2, row, layer.T, layer.H)
+            assert chosen(page) == (2, order[row])
+
+
+def test_a_turned_weight_gives_what_python_gives(open_trace: Open) -> None:
+    model = gc.CopyLSTM(hidden_size=12, dtype=np.float64, task=trained().task)
+    model.parameters.vector[:] = trained().parameters.vector
+    trace = model.trace([1, 0, 1, 1])
+    H, I = model.hidden_size, model.task.input_size
+    page = open_trace(trace)
+    press_cell(page, "f", 3, 4, *trace.layer[0].f.shape)
+    unit = chosen(page)[1]
+    for gate, source, weight in (("f", H + I, -3.0), ("g", 2, 1.75), ("o", H, -0.5)):
+        page.locator("#knob-gate").select_option(gate)
+        page.locator("#knob-source").select_option(str(source))
+        page.locator("#knob-number").fill(str(weight))
+        page.locator("#knob-number").press("Enter")
+        kernel = model.parameters["lstm.kernel_l0"]
+        kernel["ifog".index(gate) * H + unit, source] = weight
+        turned = model.trace([1, 0, 1, 1])
+        outputs = np.array(page.evaluate("Array.from(window.glasscell.trace.outputs)"))
+        assert np.abs(outputs - turned.outputs.ravel()).max() < 1e-10
+        assert abs(page.evaluate("window.glasscell.trace.loss") - (turned.loss or 0)) < 1e-10
+        assert_cell_shows(page, turned, 3, unit)
+    page.locator("#restore").click()
+    outputs = np.array(page.evaluate("Array.from(window.glasscell.trace.outputs)"))
+    assert np.abs(outputs - trace.outputs.ravel()).max() < 1e-10
+
+
+def test_edited_inputs_give_what_python_gives(open_trace: Open) -> None:
+    rng = np.random.default_rng(0)
+    lstm = gc.LSTM(2, 5, 2, bidirectional=True, dtype=np.float64)
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 10))
+    page = open_trace(lstm.trace(x, y))
+    move_to(page, 3)
+    page.locator("[data-input='1']").fill("-1.25")
+    page.locator("[data-input='1']").press("Enter")
+    x[3, 1] = -1.25
+    trace = lstm.trace(x, y)
+    outputs = np.array(page.evaluate("Array.from(window.glasscell.trace.outputs)"))
+    assert np.abs(outputs - trace.outputs.ravel()).max() < 1e-10
+    texts = page.locator("[data-output]").all_text_contents()
+    for text, value in zip(texts, trace.outputs[3], strict=True):
+        assert_shown(text, value)
+
+
+def test_what_is_left_out_is_said(open_trace: Open) -> None:
+    trace = KINDS["long and wide"]()
+    page = open_trace(trace)
+    said = page.locator("#notes").inner_text()
+    for note in payload_of(trace)["notes"]:
+        assert note in said
+    move_to(page, 5)
+    steps, units = page.evaluate(
+        "[Array.from(window.glasscell.model.steps), Array.from(window.glasscell.trace.layers[0].ways[0].units)]"
+    )
+    t, unit = chosen(page)
+    assert_cell_shows(page, trace, int(steps[t]), int(units[unit]))
 
 
 def test_an_edited_bit_gives_what_python_gives(open_trace: Open) -> None:
