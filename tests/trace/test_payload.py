@@ -60,7 +60,29 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
         np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
-    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs)
+    np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
+
+
+def test_some_steps_are_live_unless_others_act_on_them(rng):
+    for options in ({}, {"bidirectional": True}):
+        lstm = gc.LSTM(3, 4, **options)
+        x, d_outputs = rng.normal(size=(6, 3)), rng.normal(size=(6, lstm.output_size))
+        trace = lstm.trace(x, d_outputs=d_outputs)
+        assert payload_of(trace)["live"]
+        assert payload_of(trace[2:])["live"] != bool(options)  # what runs back begins at the end
+        for some in (trace[1:4], trace[::2]):
+            assert "some steps of a longer sequence" in payload_of(some)["notes"][0]
+        assert payload_of(lstm.trace(x)[1:4])["live"]  # each way starts from the state that it had
+
+
+def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):
+    lstm = gc.LSTM(3, 4, dtype=np.float64)
+    batch = lstm.trace(rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6, 4)))
+    payload = payload_of(batch.sequence(1))
+    assert payload["share"] == pytest.approx(1 / 5)
+    assert "is that of a batch" in payload["notes"][0]
+    alone = payload_of(lstm.trace(batch.x[1], batch.targets[1]))
+    assert (alone["share"], alone["notes"]) == (1, [])
 
 
 def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeypatch):
@@ -77,7 +99,7 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     np.testing.assert_array_equal(read(way["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
     rows = np.concatenate([units + 40 * k for k in range(4)])
     np.testing.assert_array_equal(read(way["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
-    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps])
+    np.testing.assert_array_equal(read(payload["x"]), trace.x[steps].astype(np.float32))
     np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps])
     assert payload["step_names"] == [f"s{t}" for t in steps]
     quietest = set(range(40)) - set(units)
