@@ -8,8 +8,8 @@ const BELT = 86;
 const GATES_AT = 290;
 const NARROW = "(max-width: 640px)";
 
-const WIDE_PLACES = { width: 760, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 640, box: 88, join: 62, strips: 92 };
-const NARROW_PLACES = { width: 420, left: 4, f: 30, i: 121, g: 212, o: 303, tail: 378, box: 66, join: 14, strips: 30 };
+const WIDE_PLACES = { width: 776, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 654, box: 88, join: 62, strips: 92 };
+const NARROW_PLACES = { width: 420, left: 4, f: 36, i: 126, g: 215, o: 304, tail: 380, box: 64, join: 14, strips: 30 };
 
 const BOXES = { f: ["σ", "forget"], i: ["σ", "input"], g: ["tanh", "candidate"], o: ["σ", "output"] };
 const MOST_STRIPES = 48;
@@ -91,8 +91,12 @@ function vectorOf(context, name) {
   const t = state.step;
   if (name === "d_h_prev") {
     const before = context.before(t);
-    if (!context.has(before) || way.d_h?.length !== T * H || !way.d_y) return null;
+    if (!context.adjacent(t, before) || way.d_h?.length !== T * H || !way.d_y) return null;
     return way.d_h.subarray(before * H, (before + 1) * H).map((d, k) => d - way.d_y[before * H + k]);
+  }
+  if (name === "h_prev" && !way.h_prev) {
+    const before = context.before(t);
+    return context.adjacent(t, before) && way.h?.length === T * H ? way.h.subarray(before * H, (before + 1) * H) : null;
   }
   const values = name === "x" && !way.x && state.layer === 0 ? context.model.x : way[name];
   if (!values) return null;
@@ -202,9 +206,9 @@ function spelled([letter, index, between, letter2, index2]) {
   return parts;
 }
 
-/** What is more than a letter and its index. */
+/** What is more than a letter and its index: words and products, which have plain text in them. */
 function inBrackets(parts) {
-  return parts.length > 3 ? ["(", ...parts, ")"] : parts;
+  return parts.some((part) => typeof part === "string") ? ["(", ...parts, ")"] : parts;
 }
 
 function italic(letter) {

@@ -80,6 +80,12 @@ export class Context {
     return t >= 0 && t < this.T;
   }
 
+  /** Whether two rows of the arrays are steps next to each other: a page that is not live may leave steps out. */
+  adjacent(t, other) {
+    const { steps } = this.model;
+    return this.has(t) && this.has(other) && (!steps || Math.abs(steps[t] - steps[other]) === 1);
+  }
+
   /** Of a symbol, the number of the chosen unit at a step, undefined if there is none. z_f is the part of z for f. */
   at(symbol, t = this.state.step, k = this.state.unit) {
     if (!this.has(t)) return undefined;
@@ -100,7 +106,8 @@ export class Context {
   /** The scale of a symbol's colours, over all steps and units of the chosen layer. */
   scale(symbol) {
     const key = `${this.state.layer} ${this.state.way} ${symbol}`;
-    if (!this.scales.has(key)) this.scales.set(key, scaleOf(symbol, this.way[symbol.replace(/_[ifog]$/, (part) => (symbol.includes("z_") ? "" : part))]));
+    const array = symbol.replace(/z_[ifog]$/, "z");
+    if (!this.scales.has(key)) this.scales.set(key, scaleOf(symbol, this.way[array]));
     return this.scales.get(key);
   }
 }

@@ -112,7 +112,7 @@ function backwardLines(context) {
   const at = (name) => write.number(() => context.at(name));
   const by = (name) => write.factor(() => context.at(name));
   const d = gradientOf;
-  const next = (name) => () => (context.has(context.after(context.state.step)) ? context.at(name, context.after(context.state.step)) : 0);
+  const next = (name) => () => ofNext(context, name);
   write.line(
     d("h"),
     ["from outside + ", transposed(), " ", d("z_next")],
@@ -141,6 +141,14 @@ function backwardLines(context) {
   );
   write.line(d("c_prev"), [d("c"), " ", symbol("f")], [at("d_c"), " · ", at("f")], () => context.at("d_c") * context.at("f"), "what the step before gets");
   return write;
+}
+
+/** A number of the next step; behind the last one there is nothing, and where steps were left out it is not known. */
+function ofNext(context, name) {
+  const t = context.state.step;
+  const next = context.after(t);
+  if (!context.has(next)) return 0;
+  return context.adjacent(t, next) ? context.at(name, next) : undefined;
 }
 
 /** The part of W that multiplies h, transposed. */

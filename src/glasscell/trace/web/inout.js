@@ -209,6 +209,7 @@ function numbersView(context, { recompute, choose }) {
       setText(wanted, of(k) === undefined ? "" : show(of(k)));
       const is = model.loss === "categorical_cross_entropy" && of(k) !== 1 ? undefined : verdict(context, t, k);
       setText(mark, is === undefined ? "" : is ? "✓ right" : "✗ wrong");
+      mark.classList.toggle("wrong", is === false);
     });
     chart.point(t);
   }

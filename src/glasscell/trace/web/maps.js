@@ -70,23 +70,32 @@ function blocks({ H, T }) {
   return [Math.ceil(H / MOST_ROWS), Math.ceil(T / MOST_COLUMNS)];
 }
 
-function drawMap({ symbol, canvas, name, words, low, bar, high, figure, axis }, context, order) {
+/** Rows of a map: H, but P where h is a projection of the units. Those are not units, and keep their own order. */
+function rowsOf(values, T) {
+  return values && Number.isInteger(values.length / T) ? values.length / T : 0;
+}
+
+function drawMap({ symbol, canvas, name, words, low, bar, high, figure, axis, row }, context, unitOrder) {
   const shown = context.backward ? `d_${symbol}` : symbol;
-  const { T, H, theme } = context;
+  const { T, theme } = context;
   const values = context.way[shown];
-  figure.hidden = values?.length !== T * H;
+  const H = rowsOf(values, T);
+  figure.hidden = !H;
   if (figure.hidden) return;
+  const ofUnits = H === context.H;
+  const order = ofUnits ? unitOrder : Array.from({ length: H }, (_, k) => k);
+  row.hidden = !ofUnits;
   canvas.dataset.symbol = shown;
   name.replaceChildren(named(shown));
-  setText(words, WORDS[shown]);
+  setText(words, ofUnits ? WORDS[shown] : `${WORDS[shown]}, projected`);
   const scale = context.scale(shown);
   axis.replaceChildren(stepAxis(context));
   setText(low, brief(scale.low));
   setText(high, brief(scale.high));
   bar.style.background = ramp(theme, scale.name);
-  canvas.setAttribute("aria-label", `${WORDS[shown]}. ${H} units from top to bottom, ${T} steps from left to right. The arrow keys choose a step and a unit.`);
+  canvas.setAttribute("aria-label", `${WORDS[shown]}. ${H} ${ofUnits ? "units" : "numbers"} from top to bottom, ${T} steps from left to right. The arrow keys choose a step and a unit.`);
 
-  const [rows, columns] = blocks(context);
+  const [rows, columns] = blocks({ H, T });
   canvas.height = Math.ceil(H / rows);
   canvas.width = Math.ceil(T / columns);
   figure.style.setProperty("--rows", canvas.height);
@@ -111,12 +120,13 @@ function blockMean(values, order, H, T, row, rows, column, columns) {
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], PageUp: [0, -8], PageDown: [0, 8] };
 
-function listen({ canvas }, context, choose, order) {
+function listen({ canvas, row }, context, choose, order) {
   const pick = (event) => {
     const box = canvas.getBoundingClientRect();
     const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
     const inside = (share, n) => Math.max(0, Math.min(n - 1, Math.floor(share * n)));
-    choose({ step: inside(x, context.T), unit: order()[inside(y, context.H)] });
+    const unit = row.hidden ? context.state.unit : order()[inside(y, context.H)];
+    choose({ step: inside(x, context.T), unit });
   };
   canvas.addEventListener("pointerdown", (event) => {
     pick(event);
