@@ -100,7 +100,7 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     rows = np.concatenate([units + 40 * k for k in range(4)])
     np.testing.assert_array_equal(read(way["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
     np.testing.assert_array_equal(read(payload["x"]), trace.x[steps].astype(np.float32))
-    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps])
+    np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps].astype(np.float32))
     assert payload["step_names"] == [f"s{t}" for t in steps]
     quietest = set(range(40)) - set(units)
     change = trace.layer[0].c.std(axis=0)
