@@ -397,7 +397,7 @@ def test_of_a_sequence_out_of_a_batch_the_gradients_are_the_batch_s_and_what_is_
     for name in ("d_c", "d_z", "d_x"):
         there = np.array(page.evaluate(f"Array.from(window.glasscell.trace.layers[0].ways[1].{name})"))
         assert np.abs(there - trace.layer[1].value(name).ravel()).max() < 1e-12
-    assert "of 10" in page.locator(".right:visible").text_content()
+    assert "of 10" in page.locator(".right:visible").first.text_content()
     for t, asked in ((2, 1), (3, 2)):
         move_to(page, t)
         marks = [text for text in page.locator("#outputs .mark").all_text_contents() if text.strip()]
