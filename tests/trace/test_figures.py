@@ -1,4 +1,4 @@
-"""Law: the picture shows the numbers of the tape, every unit of every gate once, and shows nothing on a screen."""
+"""Law: pictures show the numbers of the trace, every unit of every gate once, and show nothing on a screen."""
 
 import io
 import os
@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 import glasscell
-from glasscell import CopyLSTM
+from glasscell import LSTM, CopyLSTM, Embedding, Linear, Sequential
 from glasscell.core.activations import sigmoid
+from glasscell.layers import FinalState
 from glasscell.tasks import Copy
+from glasscell.trace import figures, measures
 from glasscell.trace.figures import plot_gates
+from glasscell.trace.shown import units_by_peak
 
 pytest.importorskip("matplotlib")
 
@@ -114,6 +117,251 @@ def test_wrong_bits_are_refused(bits, error, parts, rng):
     with pytest.raises(error) as caught:
         plot_gates(random_model(rng, Copy(4, bits_per_step=2)), bits)
     assert all(part in str(caught.value) for part in parts)
+
+
+# One thing on an ax
+
+
+OF_A_TRACE = {
+    "heat_map": lambda trace, **options: figures.heat_map(trace, "f", **options),
+    "cell_traces": figures.cell_traces,
+    "gradient_flow": figures.gradient_flow,
+    "saturation": figures.saturation,
+    "vanishing": figures.vanishing,
+    "half_lives": figures.half_lives,
+}
+
+
+def traced(rng, **options):
+    """A trace with gradients, in float64."""
+    model = LSTM(**{"input_size": 2, "hidden_size": 5, "seed": 1, "dtype": np.float64} | options)
+    model.parameters.vector[:] = rng.normal(scale=1.5, size=model.parameters.vector.size)
+    return model.trace(rng.normal(size=(8, 2)), rng.normal(size=(8, model.output_size)))
+
+
+def lines(ax):
+    """Curves by the names in the legend."""
+    return {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("_")}
+
+
+@pytest.mark.parametrize("name", OF_A_TRACE)
+def test_an_ax_is_drawn_on_and_returned(name, rng):
+    from matplotlib.figure import Figure  # noqa: PLC0415 - after importorskip
+
+    trace, draw = traced(rng, num_layers=2), OF_A_TRACE[name]
+    ax = Figure().add_subplot()
+    assert draw(trace, ax=ax) is ax
+    assert ax.has_data()
+    new = draw(trace.layer[0])
+    assert new.figure.axes[0] is new
+    with pytest.raises(TypeError, match="ax must be an Axes of Matplotlib, and is 3"):
+        draw(trace, ax=3)
+    with pytest.raises(IndexError, match="layer 2 is out of range"):
+        draw(trace, layer=2)
+    with pytest.raises(ValueError, match="without steps"):
+        draw(trace[:0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": np.float32},
+        {"num_layers": 3, "bidirectional": True},
+        {"reverse": True, "proj_size": 2, "peepholes": True},
+        {"coupled": "input"},
+        {"layer_norm": "haste"},
+        {"layer_norm": "contrib", "zoneout": 0.1},
+        {"gate_activation": "HardSigmoid", "candidate_activation": "Relu"},
+        {"hidden_size": 1},
+    ],
+    ids=str,
+)
+def test_every_kind_of_lstm_can_be_drawn_and_saved(options, rng):
+    trace = traced(rng, **options)
+    figure, picture = figures.plot(trace), io.BytesIO()
+    figure.savefig(picture, format="png", dpi=20)
+    assert picture.getvalue().startswith(b"\x89PNG")
+    for draw in OF_A_TRACE.values():
+        assert draw(trace, ax=figure.add_subplot()).has_data()
+
+
+@pytest.mark.parametrize("name", OF_A_TRACE)
+@pytest.mark.parametrize(("T", "H"), [(1, 1), (120, 60)])
+def test_one_picture_of_any_size_can_be_saved(name, T, H, rng):
+    trace = LSTM(1, H, seed=0).trace(rng.normal(size=(T, 1)), np.ones((T, H)))
+    picture = io.BytesIO()
+    OF_A_TRACE[name](trace).figure.savefig(picture, format="png", dpi=20)
+    assert picture.getvalue().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("symbol", ["i", "c", "d_c", "z_f", "d_z_o", "tanh_c", "h_prev"])
+def test_a_heat_map_shows_the_units_that_are_asked_for(symbol, rng):
+    trace = traced(rng)
+    of, units = trace.layer[0], [3, 0, -1]
+    values = of.of_gate(*symbol.rsplit("_", 1)) if symbol in ("z_f", "d_z_o") else of.value(symbol)
+    ax = figures.heat_map(trace, symbol, units=units)
+    np.testing.assert_array_equal(ax.images[0].get_array(), values[:, units].T)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["3", "0", "4"]
+    everything = figures.heat_map(trace, symbol).images[0].get_array()
+    np.testing.assert_array_equal(everything, values[:, units_by_peak(of)].T)
+
+
+def test_colours_of_gates_are_from_0_to_1_and_of_others_around_0(rng):
+    trace = traced(rng)
+    limits = {symbol: figures.heat_map(trace, symbol).images[0].get_clim() for symbol in ("f", "g", "c", "d_c", "x")}
+    assert limits["f"] == (0, 1)
+    assert limits["g"] == (-1, 1)
+    for symbol in ("c", "d_c", "x"):
+        low, high = limits[symbol]
+        assert low == -high
+        assert high == max(np.abs(trace.layer[0].value(symbol)).max(), symbol != "d_c")
+
+
+def test_cells_and_their_events(rng):
+    trace = traced(rng)
+    of = trace.layer[0]
+    ax = figures.cell_traces(trace, units=[2, -5])
+    shown = lines(ax)
+    assert list(shown) == ["unit 2", "unit 0"]
+    np.testing.assert_array_equal(shown["unit 2"], of.c[:, 2])
+    happened = measures.events(of)
+    dots = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "o"]
+    crosses = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "x"]
+    assert dots == [np.flatnonzero(happened.write[:, k]).tolist() for k in (2, 0)]
+    assert crosses == [np.flatnonzero(happened.erase[:, k]).tolist() for k in (2, 0)]
+    changing = lines(figures.cell_traces(traced(rng, hidden_size=9)))
+    assert len(changing) == 5
+
+
+def test_the_flow_of_gradients_is_their_norms_by_path(rng):
+    trace = traced(rng)
+    norms, shown = measures.gradient_norms(trace.layer[0]), lines(figures.gradient_flow(trace))
+    for name, expected in (
+        ("on the cells", norms.c),
+        ("… along the cells alone", norms.cell),
+        ("on the inputs", norms.x),
+    ):
+        np.testing.assert_array_equal(shown[name], expected)
+    np.testing.assert_array_equal(shown["… through $h$"][:-1], norms.recurrent[:-1])
+    assert np.isnan(shown["… through $h$"][-1])  # nothing comes back at the last step
+    assert list(lines(figures.gradient_flow(traced(rng, layer_norm="haste")))) == ["on the cells", "on the inputs"]
+    with pytest.raises(ValueError, match="gradients need a target"):
+        figures.gradient_flow(LSTM(2, 3).trace(np.ones((4, 2))))
+
+
+def test_saturation_is_a_dot_for_each_unit(rng):
+    trace = traced(rng, hidden_size=20)
+    ax = figures.saturation(trace)
+    for dots, gate in zip(ax.collections, "ifo", strict=True):
+        left, right = measures.saturation(trace.layer[0].value(gate))
+        shares = {
+            tuple(place): round((size - 14) / 11)
+            for place, size in zip(dots.get_offsets(), dots.get_sizes(), strict=True)
+        }
+        assert sum(shares.values()) == 20
+        assert set(shares) == set(zip(right, left, strict=True))
+
+
+def test_half_lives_fall_from_left_to_right(rng):
+    trace = traced(rng, hidden_size=6)
+    ax = figures.half_lives(trace)
+    lives = measures.half_life(trace.layer[0].f)
+    dots = np.concatenate([dots.get_offsets() for dots in ax.collections[1:]])
+    np.testing.assert_allclose(dots[:, 1], np.sort(lives)[::-1], rtol=1e-12)
+    assert [int(label.get_text()) for label in ax.get_xticklabels()] == np.argsort(-lives, kind="stable").tolist()
+
+
+def test_units_that_never_forget_or_always_do_are_triangles(rng):
+    model = LSTM(1, 3, seed=0, dtype=np.float64, gate_activation="HardSigmoid")
+    model.parameters["bias_l0" if "bias_l0" in model.parameters else "kernel_l0"][3:6, -1] = [99, -99, 0]
+    trace = model.trace(np.zeros((4, 1)))
+    assert measures.half_life(trace.layer[0].f)[:2].tolist() == [np.inf, 0]
+    _, dots, above, below = figures.half_lives(trace).collections
+    assert [len(each.get_offsets()) for each in (dots, above, below)] == [1, 1, 1]
+    assert below.get_offsets()[0][1] < dots.get_offsets()[0][1] < above.get_offsets()[0][1]
+
+
+def test_what_vanishes_is_what_is_measured(rng):
+    trace = traced(rng)
+    shown, expected = lines(figures.vanishing(trace)), measures.vanishing(trace.layer[0])
+    np.testing.assert_array_equal(shown["this LSTM"], expected.lstm)
+    np.testing.assert_array_equal(shown["a tanh RNN"], expected.tanh_rnn)
+
+
+def grid_of(ax):
+    return ax.images[0].get_array().filled(np.nan)
+
+
+def test_text_lies_on_its_values(rng):
+    text = "ab\ncdefg$h"
+    values = rng.uniform(-1, 1, len(text))
+    ax = figures.colored_text(values, text, width=5)
+    grid = grid_of(ax)
+    assert grid.shape == (3, 5)
+    assert [ax_text.get_text() for ax_text in ax.texts] == [*list("ab↵cdefg"), r"\$", "h"]
+    for drawn, value in zip(ax.texts, values, strict=True):
+        column, row = map(round, drawn.get_position())
+        assert grid[row, column] == value
+    assert [round(drawn.get_position()[1]) for drawn in ax.texts] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2]
+    assert ax.images[0].get_clim() == (-1, 1)
+    assert figures.colored_text(np.abs(values), text).images[0].get_clim() == (0, 1)
+
+
+def test_words_are_as_wide_as_they_are(rng):
+    ax = figures.colored_text([0.1, 0.2, 0.3], ["the", "cat", "sleeps"], width=8)
+    np.testing.assert_array_equal(grid_of(ax), [[0.1] * 3 + [0.2] * 3, [0.3] * 6])
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "part"),
+    [
+        ([0.1, 0.2], "abc", r"\(2,\), and there are 3 characters"),
+        ([[0.1]], "a", r"shape \(1, 1\)"),
+        ([], "", "T ≥ 1"),
+        ([np.nan], "a", "must be finite"),
+    ],
+)
+def test_text_and_values_must_fit(values, text, part):
+    with pytest.raises(ValueError, match=part):
+        figures.colored_text(values, text)
+
+
+# The overview
+
+
+def test_the_overview_of_another_model(rng):
+    vocabulary = ["a", "$b$", "\n"]
+    model = Sequential([Embedding(3, 2, seed=1), LSTM(2, 4, num_layers=2, seed=2), Linear(4, 3, seed=3)])
+    x, y = [0, 1, 2, 1], [1, 2, 1, 0]
+    names = {"step_names": [vocabulary[k] for k in x], "output_names": vocabulary}
+    trace = model.trace(x, y, loss="categorical_cross_entropy", title="costs $5 & <b>", **names)
+    figure = figures.plot(trace, layer=0)
+    right = bool((trace.outputs.argmax(axis=1) == y).all())
+    assert figure.get_suptitle() == rf"costs \$5 & <b>: {'every' if right else 'not every'} answer right"
+    panels = [ax for ax in figure.axes if ax.get_ylabel()]
+    assert [text.get_text() for text in panels[0].texts] == ["a", r"\$b\$", "↵", r"\$b\$"]
+    answers = [vocabulary[k] for k in trace.outputs.argmax(axis=1)]
+    assert [text.get_text() for text in panels[6].texts] == [
+        text.replace("$", r"\$").replace("\n", "↵") for text in answers
+    ]
+    reds = [text.get_color() == "#d64545" for text in panels[6].texts]
+    assert reds == (trace.outputs.argmax(axis=1) != y).tolist()
+    for ax, symbol in zip(panels[1:6], "ifogc", strict=True):
+        of = trace.layer[0]
+        np.testing.assert_array_equal(ax.images[0].get_array(), of.value(symbol)[:, units_by_peak(of)].T)
+    assert len(panels) == 8
+    figure.savefig(io.BytesIO(), format="png", dpi=20)
+
+
+def test_the_overview_without_a_target_or_outputs_of_steps(rng):
+    model = Sequential([LSTM(2, 3, seed=2), FinalState(), Linear(3, 2, seed=3)])
+    x = rng.normal(size=(5, 2))
+    for y, panels in ((None, 6), (np.zeros(2), 7)):
+        figure = figures.plot(model.trace(x, y))
+        assert len([ax for ax in figure.axes if ax.get_ylabel()]) == panels
+        np.testing.assert_allclose(figure.axes[0].images[0].get_array(), x.T, rtol=1e-6)
+    with pytest.raises(ValueError, match="a batch: choose one of it"):
+        figures.plot(model.trace(x[None]))
 
 
 def test_nothing_is_shown_or_left_behind(tmp_path):

@@ -310,7 +310,7 @@ def of_lstm(T: int, *, loss: str = "", d_outputs: bool = False, about: Any = (),
     """A random LSTM on random inputs: without targets, with those of a loss, or with a gradient."""
     rng = np.random.default_rng(0)
     lstm = gc.LSTM(**{"input_size": 3, "hidden_size": 5} | options)
-    x, y = rng.normal(size=(T, lstm.input_size)), rng.normal(size=(T, lstm.output_size))
+    x, y = (rng.normal(size=(T, size)).astype(lstm.dtype) for size in (lstm.input_size, lstm.output_size))
     if loss == "categorical_cross_entropy":
         return lstm.trace(x, rng.integers(0, lstm.output_size, T), loss=loss, **dict(about))
     asked: dict[str, Any] = {"y": y, "loss": loss} if loss else {"d_outputs": y} if d_outputs else {}
@@ -358,6 +358,7 @@ KINDS: dict[str, Callable[[], Trace]] = {
     "a sequence of a batch": lambda: batch().sequence(1),
     "some steps of the copy task": lambda: trained().trace([1, 0, 1, 1])[2:6],
     "the last steps of the copy task": lambda: trained().trace([1, 0, 1, 1])[4:],
+    "100,000 steps, live": lambda: of_lstm(100_000, loss=SQUARED, input_size=1, hidden_size=1, dtype=np.float32),
     "hostile": lambda: of_lstm(7, loss=SQUARED, about=HOSTILE_NAMES),
 }
 

@@ -13,7 +13,18 @@ import { unitOrder } from "./measures.js";
 import { Player } from "./player.js";
 import { tableView } from "./table.js";
 
-const VIEWS = [controlsView, inoutView, cellView, equationsView, mapsView, unitView, gradientView, memoryView, knobView, tableView];
+const VIEWS = [
+  controlsView,
+  inoutView,
+  cellView,
+  equationsView,
+  mapsView,
+  unitView,
+  gradientView,
+  memoryView,
+  knobView,
+  tableView,
+];
 
 // What has changed, from least to most: views redraw what depends on it. "data" is the numbers themselves, or their order.
 const LEVELS = ["step", "unit", "data"];

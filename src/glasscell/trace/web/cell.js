@@ -1,6 +1,6 @@
 // The drawing of the cell: pipes of glass, each filled with the colour of the number that runs in it.
 
-import { colorOf } from "./colors.js";
+import { colorOf, ramp } from "./colors.js";
 import { byId, makeSvg, percent, setText, show, signed } from "./dom.js";
 
 const BUS = 392; // heights of the drawing that the pipes share
@@ -22,6 +22,11 @@ export function cellView(context) {
     step();
   });
 
+  function data() {
+    for (const bar of document.querySelectorAll("[data-ramp]"))
+      bar.style.background = ramp(context.theme, bar.dataset.ramp);
+  }
+
   function step() {
     const { backward } = context;
     drawing.svg.classList.toggle("backward", backward);
@@ -31,7 +36,7 @@ export function cellView(context) {
     setText(byId("cell-summary"), backward ? backwardSentence(context) : forwardSentence(context));
   }
 
-  return { step };
+  return { data, step };
 }
 
 // ---- what the pipes hold
@@ -54,7 +59,8 @@ const SCALE_LIKE = { kept: "c", written: "c", c_prev: "c", d_c_prev: "d_c", d_ke
 function fillPipe(context, { name, core, arrows, label, number, parts, narrow }, backward) {
   const shown = backward ? `d_${name}` : name;
   const value = valueOf(context, shown);
-  core.style.stroke = value === undefined ? "" : colorOf(context.theme, context.scale(SCALE_LIKE[shown] ?? shown), value)[3];
+  core.style.stroke =
+    value === undefined ? "" : colorOf(context.theme, context.scale(SCALE_LIKE[shown] ?? shown), value)[3];
   if (label && label.dataset.shown !== shown) {
     label.dataset.shown = shown;
     number.setAttribute("data-value", shown);
@@ -134,7 +140,11 @@ function backwardSentence(context) {
 
 function draw(isNarrow) {
   const p = isNarrow ? NARROW_PLACES : WIDE_PLACES;
-  const svg = makeSvg("svg", { viewBox: `0 0 ${p.width} 468`, role: "img", "aria-labelledby": "cell-title cell-summary" });
+  const svg = makeSvg("svg", {
+    viewBox: `0 0 ${p.width} 468`,
+    role: "img",
+    "aria-labelledby": "cell-title cell-summary",
+  });
   const below = makeSvg("g");
   const above = makeSvg("g");
   svg.append(below, above);
@@ -149,7 +159,10 @@ function draw(isNarrow) {
     [middle, 178, "×"],
     [p.tail, 232, "×"],
   ]) {
-    above.append(makeSvg("circle", { class: "joint", cx: x, cy: y, r: 13 }), text(x, y + 6, "operator", operator, "middle"));
+    above.append(
+      makeSvg("circle", { class: "joint", cx: x, cy: y, r: 13 }),
+      text(x, y + 6, "operator", operator, "middle"),
+    );
   }
   const h = drawStripes(above, p, 410, "h", "t−1");
   const x = drawStripes(above, p, 440, "x", "t");
@@ -170,24 +183,68 @@ function plan(p, isNarrow) {
   }));
   return [
     ...gates,
-    { name: "c_prev", d: `M${p.left},${BELT} H${p.f - 13}`, arrows: isNarrow ? [] : [[100, BELT, 0]], label: [p.left, 42, ["c", "t−1"]] },
-    { name: "kept", d: `M${p.f + 13},${BELT} H${middle - 13}`, arrows: [[middle - 34, BELT, 0]], label: [isNarrow ? 76 : p.f + 24, 42, ["f", "", "·", "c", "t−1"]] },
+    {
+      name: "c_prev",
+      d: `M${p.left},${BELT} H${p.f - 13}`,
+      arrows: isNarrow ? [] : [[100, BELT, 0]],
+      label: [p.left, 42, ["c", "t−1"]],
+    },
+    {
+      name: "kept",
+      d: `M${p.f + 13},${BELT} H${middle - 13}`,
+      arrows: [[middle - 34, BELT, 0]],
+      label: [isNarrow ? 76 : p.f + 24, 42, ["f", "", "·", "c", "t−1"]],
+    },
     { name: "f", d: `M${p.f},268 V${BELT + 13}`, arrows: [[p.f, 126, -90]], label: [p.f + 11, 178, ["f"]] },
     { name: "i", d: `M${p.i},268 V178 H${middle - 13}`, arrows: [[p.i, 206, -90]], label: [p.i + 11, 224, ["i"]] },
     { name: "g", d: `M${p.g},268 V178 H${middle + 13}`, arrows: [[p.g, 206, -90]], label: [p.g + 11, 224, ["g"]] },
-    { name: "written", d: `M${middle},165 V${BELT + 13}`, arrows: [[middle, 118, -90]], label: [middle + 11, 126, ["i", "", "·", "g"]] },
-    { name: "tanh_c", d: `M${p.tail},144 V219`, arrows: [[p.tail, 182, 90]], label: [p.tail + (isNarrow ? -11 : 11), 162, ["tanh ", "", "", "c", "t"], isNarrow] },
-    { name: "o", d: `M${p.o},268 V232 H${p.tail - 13}`, arrows: [[p.tail - 36, 232, 0]], label: [p.o + (isNarrow ? -2 : 4), 204, ["o"]] },
-    { name: "h", d: `M${p.tail},245 V${BUS} H${end}`, arrows: [[p.tail, 330, 90]], label: isNarrow ? [end, 414, ["h", "t"], true] : [p.tail + 11, 300, ["h", "t"]] },
-    { name: "c", d: `M${middle + 13},${BELT} H${end} M${p.tail},${BELT} V112`, arrows: [[p.tail - 40, BELT, 0]], label: [middle + 20, 42, ["c", "t"]] },
+    {
+      name: "written",
+      d: `M${middle},165 V${BELT + 13}`,
+      arrows: [[middle, 118, -90]],
+      label: [middle + 11, 126, ["i", "", "·", "g"]],
+    },
+    {
+      name: "tanh_c",
+      d: `M${p.tail},144 V219`,
+      arrows: [[p.tail, 182, 90]],
+      label: [p.tail + (isNarrow ? -11 : 11), 162, ["tanh ", "", "", "c", "t"], isNarrow],
+    },
+    {
+      name: "o",
+      d: `M${p.o},268 V232 H${p.tail - 13}`,
+      arrows: [[p.tail - 36, 232, 0]],
+      label: [p.o + (isNarrow ? -2 : 4), 204, ["o"]],
+    },
+    {
+      name: "h",
+      d: `M${p.tail},245 V${BUS} H${end}`,
+      arrows: [[p.tail, 330, 90]],
+      label: isNarrow ? [end, 414, ["h", "t"], true] : [p.tail + 11, 300, ["h", "t"]],
+    },
+    {
+      name: "c",
+      d: `M${middle + 13},${BELT} H${end} M${p.tail},${BELT} V112`,
+      arrows: [[p.tail - 40, BELT, 0]],
+      label: [middle + 20, 42, ["c", "t"]],
+    },
   ];
 }
 
 function drawPipe(below, above, { name, d, arrows, label }) {
   const core = makeSvg("path", { class: "core", d });
-  below.append(makeSvg("path", { class: "glass", d }), core, makeSvg("path", { class: "shine", d }), makeSvg("path", { class: "flow", d }));
+  below.append(
+    makeSvg("path", { class: "glass", d }),
+    core,
+    makeSvg("path", { class: "shine", d }),
+    makeSvg("path", { class: "flow", d }),
+  );
   const drawn = arrows.map(([x, y, angle]) => {
-    const element = makeSvg("path", { class: "arrow", d: "M-4.5,-5.5 L5,0 L-4.5,5.5 Z", transform: `translate(${x} ${y}) rotate(${angle})` });
+    const element = makeSvg("path", {
+      class: "arrow",
+      d: "M-4.5,-5.5 L5,0 L-4.5,5.5 Z",
+      transform: `translate(${x} ${y}) rotate(${angle})`,
+    });
     above.append(element);
     return { element, x, y, angle };
   });
@@ -242,7 +299,18 @@ function drawStripes(group, p, y, letter, index) {
 function bracket(p) {
   const x = p.f < 100 ? 214 : 320;
   const label = text(x, 430, "name", "", "start");
-  label.append(italic("z"), " = ", italic("W"), " [", italic("h"), ...lowered("t−1"), "; ", italic("x"), ...lowered("t"), "; 1]");
+  label.append(
+    italic("z"),
+    " = ",
+    italic("W"),
+    " [",
+    italic("h"),
+    ...lowered("t−1"),
+    "; ",
+    italic("x"),
+    ...lowered("t"),
+    "; 1]",
+  );
   return label;
 }
 

@@ -62,14 +62,16 @@ export function makeChart(host, { label, onStep }) {
 /** [low, high]; of a logarithmic chart as powers of ten, six decades at most. */
 function limitsOf(series, log, bars) {
   const values = series.flatMap((one) => Array.from(one.values)).filter(Number.isFinite);
+  const least = (numbers, start) => numbers.reduce((a, b) => Math.min(a, b), start);
+  const most = (numbers, start) => numbers.reduce((a, b) => Math.max(a, b), start);
   if (log) {
     const positive = values.filter((value) => value > 0);
-    const high = Math.ceil(Math.log10(Math.max(...positive, 1e-12)));
-    const low = Math.floor(Math.log10(Math.min(...positive, 10 ** (high - 1))));
+    const high = Math.ceil(Math.log10(most(positive, 1e-12)));
+    const low = Math.floor(Math.log10(least(positive, 10 ** (high - 1))));
     return [Math.max(low, high - 6), high];
   }
-  const low = Math.min(0, ...values);
-  const high = Math.max(0, ...values);
+  const low = least(values, 0);
+  const high = most(values, 0);
   if (low === high) return [low, low + 1];
   return bars && low === 0 ? [0, high] : [low, high];
 }

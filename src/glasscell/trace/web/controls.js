@@ -30,7 +30,8 @@ export function controlsView(context, { choose, setMode, setWay, playing, toggle
   wayList.addEventListener("change", () => setWay(context.ways[Number(wayList.value)]));
   byId("way-part").hidden = context.ways.length === 1;
   document.addEventListener("keydown", (event) => {
-    if (event.target.closest?.("input, select, textarea, summary") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.closest?.("input, select, textarea, summary") || event.altKey || event.ctrlKey || event.metaKey)
+      return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by) return;
     choose({ step: Math.max(0, Math.min(context.T - 1, context.state.step + by)) });
@@ -40,7 +41,8 @@ export function controlsView(context, { choose, setMode, setWay, playing, toggle
   function data() {
     slider.max = context.T - 1;
     byId("backward").disabled = !context.hasGradients;
-    for (const mode of ["forward", "backward"]) byId(mode).setAttribute("aria-pressed", String(context.state.mode === mode));
+    for (const mode of ["forward", "backward"])
+      byId(mode).setAttribute("aria-pressed", String(context.state.mode === mode));
     document.documentElement.dataset.mode = context.state.mode;
     byId("reverse-note").hidden = !context.way.reverse;
   }

@@ -16,7 +16,12 @@ export function unitView(context, { choose }) {
     const { T } = context;
     states.draw({ T, axis: stepAxis(context), series: [line(`${d}c`, 1), line(`${d}h`, 2)] });
     const limits = context.backward ? null : [Math.min(0, ...context.row("g").filter(Number.isFinite)), 1];
-    gates.draw({ T, axis: stepAxis(context), limits, series: [line(`${d}i`, 3), line(`${d}f`, 4), line(`${d}o`, 5), line(`${d}g`, 6)] });
+    gates.draw({
+      T,
+      axis: stepAxis(context),
+      limits,
+      series: [line(`${d}i`, 3), line(`${d}f`, 4), line(`${d}o`, 5), line(`${d}g`, 6)],
+    });
     setText(byId("unit-name"), context.unitName(context.state.unit));
   }
 
@@ -55,7 +60,14 @@ export function gradientView(context, { choose }) {
     layer.draw({ T, axis: stepAxis(context), series, log: log.checked });
     const d_x = way.d_x ?? (state.layer === 0 ? model.d_x : null);
     byId("gradient-inputs").parentElement.hidden = !d_x;
-    if (d_x) inputs.draw({ T, axis: stepAxis(context), bars: true, log: log.checked, series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }] });
+    if (d_x)
+      inputs.draw({
+        T,
+        axis: stepAxis(context),
+        bars: true,
+        log: log.checked,
+        series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }],
+      });
     byId("gradient-unit").parentElement.hidden = !way.cell;
   }
 
@@ -82,7 +94,7 @@ export function gradientView(context, { choose }) {
   return { data, unit, step };
 }
 
-const LONGEST = 1024; // steps: the top of the picture of half-lives
+const MARKS = [1, 4, 16, 64, 256, 1024]; // steps: lines of the picture of half-lives; one of them is its top
 const [WIDTH, HEIGHT] = [600, 130];
 
 /** Half-lives, a bar a unit, in the chosen order. */
@@ -90,10 +102,8 @@ export function memoryView(context, { choose, order }) {
   const host = byId("half-lives");
   const svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const cursor = make("div", { class: "column" });
-  const plate = make("div", { class: "plate" }, svg, cursor);
-  for (const n of [1, 8, 64, 512]) {
-    plate.append(make("span", { class: "tick", style: `bottom: ${(100 * heightOf(n)) / HEIGHT}%` }, String(n)));
-  }
+  const ticks = make("div");
+  const plate = make("div", { class: "plate" }, svg, cursor, ticks);
   host.replaceChildren(plate);
   plate.addEventListener("pointerdown", (event) => {
     const box = plate.getBoundingClientRect();
@@ -105,16 +115,23 @@ export function memoryView(context, { choose, order }) {
   function data() {
     const { H, T, way } = context;
     lives = halfLives(way, T);
+    const sorted = Array.from(lives).sort((a, b) => a - b);
+    const longest = sorted.findLast(Number.isFinite) ?? 1;
+    const top = MARKS.find((mark) => mark > 1.5 * longest) ?? MARKS[MARKS.length - 1];
+    const heightOf = (steps) => heightBelow(top, steps);
     let d = "";
     order().forEach((k, rank) => {
       const [x, width] = [((rank + 0.12) * WIDTH) / H, (0.76 * WIDTH) / H];
       d += `M${x.toFixed(2)},${HEIGHT}v${-heightOf(lives[k]).toFixed(1)}h${width.toFixed(2)}V${HEIGHT}Z`;
     });
+    const marks = MARKS.filter((mark) => mark < top);
     svg.replaceChildren(
-      ...[1, 8, 64, 512].map((n) => makeSvg("path", { class: "grid", d: `M0,${HEIGHT - heightOf(n)}H${WIDTH}` })),
+      ...marks.map((n) => makeSvg("path", { class: "grid", d: `M0,${HEIGHT - heightOf(n)}H${WIDTH}` })),
       makeSvg("path", { class: "bars s4", d }),
     );
-    const sorted = Array.from(lives).sort((a, b) => a - b);
+    ticks.replaceChildren(
+      ...marks.map((n) => make("span", { class: "tick", style: `bottom: ${(100 * heightOf(n)) / HEIGHT}%` }, String(n))),
+    );
     setText(byId("half-life-median"), brief(sorted[H >> 1]));
   }
 
@@ -129,8 +146,8 @@ export function memoryView(context, { choose, order }) {
   return { data, unit };
 }
 
-/** Of a half-life, the height of its bar: logarithmic, from a quarter of a step. */
-function heightOf(steps) {
-  const share = Math.log2(4 * Math.min(LONGEST, Math.max(0.25, steps))) / Math.log2(4 * LONGEST);
+/** Of a half-life, the height of its bar: logarithmic, from a quarter of a step to the top. */
+function heightBelow(top, steps) {
+  const share = Math.log2(4 * Math.min(top, Math.max(0.25, steps))) / Math.log2(4 * top);
   return Math.max(1, share * HEIGHT);
 }

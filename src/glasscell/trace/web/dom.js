@@ -95,7 +95,12 @@ export function stepAxis(context) {
   const { T, model } = context;
   const recall = context.payload.copy?.mode === "recall" && model.live;
   if (!recall) {
-    return make("div", { class: "axis" }, make("span", {}, `step ${context.stepName(0)}`), make("span", {}, T > 1 ? context.stepName(T - 1) : ""));
+    return make(
+      "div",
+      { class: "axis" },
+      make("span", {}, `step ${context.stepName(0)}`),
+      make("span", {}, T > 1 ? context.stepName(T - 1) : ""),
+    );
   }
   const part = (steps, text) => make("span", { class: "part", style: `flex: ${steps} 0 0` }, text);
   return make("div", { class: "axis" }, part((T - 1) / 2, "bits in"), part(1, ""), part((T - 1) / 2, "bits out"));

@@ -58,7 +58,13 @@ class Writer {
       make("tr", {}, make("th", { scope: "row" }, title), ...cells.map((cell) => make("td", {}, cell))),
     );
     this.children.push(
-      make("table", { class: "sums" }, make("caption", {}, ...caption), make("thead", {}, head), make("tbody", {}, ...body)),
+      make(
+        "table",
+        { class: "sums" },
+        make("caption", {}, ...caption),
+        make("thead", {}, head),
+        make("tbody", {}, ...body),
+      ),
     );
   }
 }
@@ -70,14 +76,29 @@ function forwardLines(context) {
   if (context.model.live) {
     const part = (gate, which) => write.number(() => contributions(context, gate)[which]);
     write.table(
-      [symbol("z"), " = ", symbol("W"), " [", symbol("h_prev"), "; ", symbol("x"), "; 1], for each gate a sum of three parts"],
+      [
+        symbol("z"),
+        " = ",
+        symbol("W"),
+        " [",
+        symbol("h_prev"),
+        "; ",
+        symbol("x"),
+        "; 1], for each gate a sum of three parts",
+      ],
       ["", ["from ", symbol("h_prev")], ["from ", symbol("x")], "bias", "sum"],
       GATES.map((gate) => [symbol(`z_${gate}`), part(gate, 0), part(gate, 1), part(gate, 2), at(`z_${gate}`)]),
     );
   }
   for (const gate of GATES) {
     const name = gate === "g" ? "tanh" : "σ";
-    write.line(symbol(gate), [name, "(", symbol(`z_${gate}`), ")"], [`${name}(`, at(`z_${gate}`), ")"], () => context.at(gate), WORDS[gate]);
+    write.line(
+      symbol(gate),
+      [name, "(", symbol(`z_${gate}`), ")"],
+      [`${name}(`, at(`z_${gate}`), ")"],
+      () => context.at(gate),
+      WORDS[gate],
+    );
   }
   write.line(
     symbol("c"),
@@ -123,10 +144,24 @@ function backwardLines(context) {
   write.line(
     d("c"),
     [d("h"), " ", symbol("o"), " (1 − tanh² ", symbol("c"), ") + ", d("c_next"), " ", symbol("f_next")],
-    [at("d_h"), " · ", at("o"), " · ", write.number(() => 1 - context.at("tanh_c") ** 2), " + ", write.factor(next("d_c")), " · ", write.number(next("f"))],
+    [
+      at("d_h"),
+      " · ",
+      at("o"),
+      " · ",
+      write.number(() => 1 - context.at("tanh_c") ** 2),
+      " + ",
+      write.factor(next("d_c")),
+      " · ",
+      write.number(next("f")),
+    ],
     () => context.at("d_c"),
   );
-  for (const [gate, factor] of [["i", "g"], ["f", "c_prev"], ["g", "i"]]) {
+  for (const [gate, factor] of [
+    ["i", "g"],
+    ["f", "c_prev"],
+    ["g", "i"],
+  ]) {
     write.line(d(gate), [d("c"), " ", symbol(factor)], [at("d_c"), " · ", by(factor)], () => context.at(`d_${gate}`));
   }
   write.table(
@@ -139,7 +174,13 @@ function backwardLines(context) {
       at(`d_z_${gate}`),
     ]),
   );
-  write.line(d("c_prev"), [d("c"), " ", symbol("f")], [at("d_c"), " · ", at("f")], () => context.at("d_c") * context.at("f"), "what the step before gets");
+  write.line(
+    d("c_prev"),
+    [d("c"), " ", symbol("f")],
+    [at("d_c"), " · ", at("f")],
+    () => context.at("d_c") * context.at("f"),
+    "what the step before gets",
+  );
   return write;
 }
 

@@ -24,7 +24,9 @@ export function inoutView(context, actions) {
     every("loss", (part) => setText(part, show(trace.loss)));
     every("loss-name", (part) => setText(part, (model.loss ?? "").replaceAll("_", " ")));
     every("right-part", (part) => (part.hidden = right.asked === 0));
-    every("right", (part) => setText(part, `${right.right} of ${right.asked} ${right.right === right.asked ? "✓" : "✗"}`));
+    every("right", (part) =>
+      setText(part, `${right.right} of ${right.asked} ${right.right === right.asked ? "✓" : "✗"}`),
+    );
   }
 
   return { ...view, data };
@@ -88,6 +90,7 @@ function bitsView(context, { recompute, choose, announce }) {
   function data() {
     const text = bits();
     field.value = text;
+    setText(byId("title"), context.payload.title.replace(context.payload.copy.bits, text));
     if (items.length !== text.length) items = build(text);
     const { model, trace } = context;
     const answers = answersOf(model.loss, trace.outputs, context.T);
@@ -113,16 +116,39 @@ function bitsView(context, { recompute, choose, announce }) {
     const first = mode === "recall" ? text.length / width + 1 : 0;
     const built = Array.from(text, (_, n) => {
       const [shownAt, answeredAt] = [Math.floor(n / width), first + Math.floor(n / width)];
-      const bit = make("button", { type: "button", class: "bit", "data-bit": n, onclick: () => present(turned(bits(), n)) });
+      const bit = make("button", {
+        type: "button",
+        class: "bit",
+        "data-bit": n,
+        onclick: () => present(turned(bits(), n)),
+      });
       const output = make("b", { "data-output": n });
       const probability = make("span", { class: "number", "data-probability": n });
       const mark = make("span", { class: "mark", role: "img" });
       const steps = [shownAt, answeredAt].map((step, place) =>
-        make("button", { type: "button", class: "step", "aria-label": `go to step ${step}, where bit ${n} is ${place ? "answered" : "shown"}`, onclick: () => choose({ step }) }, `t ${step}`),
+        make(
+          "button",
+          {
+            type: "button",
+            class: "step",
+            "aria-label": `go to step ${step}, where bit ${n} is ${place ? "answered" : "shown"}`,
+            onclick: () => choose({ step }),
+          },
+          `t ${step}`,
+        ),
       );
       const answer = make("div", { class: "answer" }, output, mark);
       const same = mode === "echo";
-      const item = make("li", { class: "pair" }, steps[0], bit, make("span", { class: "down", "aria-hidden": "true" }, "↓"), answer, probability, ...(same ? [] : [steps[1]]));
+      const item = make(
+        "li",
+        { class: "pair" },
+        steps[0],
+        bit,
+        make("span", { class: "down", "aria-hidden": "true" }, "↓"),
+        answer,
+        probability,
+        ...(same ? [] : [steps[1]]),
+      );
       return { item, bit, output, probability, mark, steps, at: [shownAt, answeredAt] };
     });
     byId("pairs").replaceChildren(...built.map(({ item }) => item));
@@ -137,7 +163,12 @@ function bitsView(context, { recompute, choose, announce }) {
     const t = context.state.step;
     let phase = "The bit of this step goes in, and is to come out.";
     if (mode === "recall") {
-      phase = t < S ? "a bit is shown" : t === S ? "the delimiter says: now give it back" : "silence goes in; the model answers from memory";
+      phase =
+        t < S
+          ? "a bit is shown"
+          : t === S
+            ? "the delimiter says: now give it back"
+            : "silence goes in; the model answers from memory";
     }
     setText(byId("phase"), `Step ${t}: ${phase}.`.replace("..", "."));
   }
@@ -156,7 +187,13 @@ function numbersView(context, { recompute, choose }) {
   const { I, O, live } = context.model;
   const chart = makeChart(byId("outputs-chart"), { label: "outputs", onStep: (step) => choose({ step }) });
   const fields = Array.from({ length: Math.min(I, MOST_FIELDS) }, (_, k) => {
-    const input = make("input", { type: "number", step: "any", "data-input": k, readonly: !live, "aria-label": `input ${inputNames[k]} at the chosen step` });
+    const input = make("input", {
+      type: "number",
+      step: "any",
+      "data-input": k,
+      readonly: !live,
+      "aria-label": `input ${inputNames[k]} at the chosen step`,
+    });
     input.addEventListener("change", () => {
       if (Number.isFinite(input.valueAsNumber)) context.model.x[context.state.step * I + k] = input.valueAsNumber;
       recompute();
@@ -169,7 +206,12 @@ function numbersView(context, { recompute, choose }) {
   byId("inputs-hint").hidden = !live;
   const rows = Array.from({ length: Math.min(O, MOST_FIELDS) }, (_, k) => {
     const [output, wanted, mark] = [make("td", { "data-output": k }), make("td"), make("td", { class: "mark" })];
-    return { row: make("tr", {}, make("th", { scope: "row" }, outputNames[k] ?? `y${k}`), output, wanted, mark), output, wanted, mark };
+    return {
+      row: make("tr", {}, make("th", { scope: "row" }, outputNames[k] ?? `y${k}`), output, wanted, mark),
+      output,
+      wanted,
+      mark,
+    };
   });
   byId("outputs").replaceChildren(...rows.map(({ row }) => row));
   byId("outputs-more").replaceChildren(...more(O, "outputs"));
@@ -191,7 +233,11 @@ function numbersView(context, { recompute, choose }) {
     if (model.targets && O <= 2 && model.loss !== "categorical_cross_entropy") {
       for (let k = 0; k < O; k++) {
         const values = Float64Array.from({ length: T }, (_, t) => wantedOf(model, t, k) ?? NaN);
-        series.push({ label: make("span", { class: "words" }, `${outputNames[k] ?? `y${k}`}, as it should be`), values, style: k + 1 });
+        series.push({
+          label: make("span", { class: "words" }, `${outputNames[k] ?? `y${k}`}, as it should be`),
+          values,
+          style: k + 1,
+        });
       }
     }
     chart.draw({ T, series, axis: stepAxis(context) });
@@ -202,7 +248,8 @@ function numbersView(context, { recompute, choose }) {
     const { model } = context;
     const of = (k) => wantedOf(model, t, k);
     fields.forEach((input, k) => {
-      if (document.activeElement !== input || input.valueAsNumber !== model.x[t * I + k]) input.value = String(Number(model.x[t * I + k].toPrecision(7)));
+      if (document.activeElement !== input || input.valueAsNumber !== model.x[t * I + k])
+        input.value = String(Number(model.x[t * I + k].toPrecision(7)));
     });
     rows.forEach(({ output, wanted, mark }, k) => {
       setText(output, show(shown[t * O + k]));

@@ -55,11 +55,20 @@ export function knobView(context, { recompute }) {
     const key = `${state.layer} ${state.way}`;
     if (key === listed) return;
     listed = key;
-    const names = Array.from({ length: weights.I }, (_, k) => (state.layer === 0 ? context.payload.input_names[k] : `output ${k} of the layer below`));
-    const group = (label, entries) => make("optgroup", { label }, ...entries.map(([value, words]) => make("option", { value }, words)));
+    const names = Array.from({ length: weights.I }, (_, k) =>
+      state.layer === 0 ? context.payload.input_names[k] : `output ${k} of the layer below`,
+    );
+    const group = (label, entries) =>
+      make("optgroup", { label }, ...entries.map(([value, words]) => make("option", { value }, words)));
     source.replaceChildren(
-      group("before: h at t − 1", Array.from({ length: H }, (_, k) => [k, `h of unit ${k}`])),
-      group("input: x at t", names.map((name, k) => [H + k, `x: ${name}`])),
+      group(
+        "before: h at t − 1",
+        Array.from({ length: H }, (_, k) => [k, `h of unit ${k}`]),
+      ),
+      group(
+        "input: x at t",
+        names.map((name, k) => [H + k, `x: ${name}`]),
+      ),
       group("always", [[H + weights.I, "bias"]]),
     );
   }
@@ -82,7 +91,8 @@ export function knobView(context, { recompute }) {
     range.min = -reach;
     range.max = reach;
     range.value = value;
-    if (document.activeElement !== number || number.valueAsNumber !== value) number.value = String(Number(value.toPrecision(5)));
+    if (document.activeElement !== number || number.valueAsNumber !== value)
+      number.value = String(Number(value.toPrecision(5)));
     setText(byId("knob-unit"), context.unitName(state.unit));
     setText(byId("knob-was"), show(was));
     setText(byId("knob-slope"), show(slope(context, gate.value, Number(source.value))));
@@ -125,7 +135,8 @@ function slope({ way, T, H, weights, state }, gate, source) {
   const row = GATES.indexOf(gate) * H + state.unit;
   let sum = 0;
   for (let t = 0; t < T; t++) {
-    const seen = source < H ? way.h_prev[t * H + source] : source < H + weights.I ? way.x[t * weights.I + source - H] : 1;
+    const seen =
+      source < H ? way.h_prev[t * H + source] : source < H + weights.I ? way.x[t * weights.I + source - H] : 1;
     sum += way.d_z[t * 4 * H + row] * seen;
   }
   return sum;

@@ -33,7 +33,10 @@ export function mapsView(context, { choose, order }) {
     for (const map of maps) drawMap(map, context, order());
     const [rows, columns] = blocks(context);
     note.hidden = rows * columns === 1;
-    setText(note, `There are more numbers than would be seen: each cell of a map is the mean of ${rows} units and ${columns} steps.`);
+    setText(
+      note,
+      `There are more numbers than would be seen: each cell of a map is the mean of ${rows} units and ${columns} steps.`,
+    );
   }
 
   function step() {
@@ -41,12 +44,15 @@ export function mapsView(context, { choose, order }) {
     const rank = order().indexOf(state.unit);
     for (const { symbol, column, row, value, canvas } of maps) {
       const shown = context.backward ? `d_${symbol}` : symbol;
-      column.style.transform = `translateX(${(100 * state.step)}%)`;
+      column.style.transform = `translateX(${100 * state.step}%)`;
       column.style.width = `${100 / T}%`;
-      row.style.transform = `translateY(${(100 * rank)}%)`;
+      row.style.transform = `translateY(${100 * rank}%)`;
       row.style.height = `${100 / H}%`;
       setText(value, show(context.at(shown)));
-      canvas.setAttribute("aria-valuetext", `unit ${context.unitName(state.unit)}, step ${context.stepName(state.step)}: ${show(context.at(shown))}`);
+      canvas.setAttribute(
+        "aria-valuetext",
+        `unit ${context.unitName(state.unit)}, step ${context.stepName(state.step)}: ${show(context.at(shown))}`,
+      );
     }
   }
 
@@ -55,13 +61,24 @@ export function mapsView(context, { choose, order }) {
 
 function makeMap(symbol) {
   const canvas = make("canvas", { tabindex: 0, role: "application", "aria-roledescription": "heat map" });
-  const [column, row, value] = [make("div", { class: "column" }), make("div", { class: "row" }), make("output", { class: "number" })];
+  const [column, row, value] = [
+    make("div", { class: "column" }),
+    make("div", { class: "row" }),
+    make("output", { class: "number" }),
+  ];
   const [name, words] = [make("span", { class: "name" }), make("span", { class: "words" })];
   const [low, bar, high] = [make("span"), make("span", { class: "ramp" }), make("span")];
   const legend = make("div", { class: "legend", "aria-hidden": "true" }, low, bar, high);
   const caption = make("figcaption", {}, name, words, value);
   const axis = make("div");
-  const figure = make("figure", { class: "map" }, caption, make("div", { class: "plate" }, canvas, column, row), axis, legend);
+  const figure = make(
+    "figure",
+    { class: "map" },
+    caption,
+    make("div", { class: "plate" }, canvas, column, row),
+    axis,
+    legend,
+  );
   return { symbol, figure, canvas, column, row, value, name, words, low, bar, high, axis };
 }
 
@@ -93,7 +110,10 @@ function drawMap({ symbol, canvas, name, words, low, bar, high, figure, axis, ro
   setText(low, brief(scale.low));
   setText(high, brief(scale.high));
   bar.style.background = ramp(theme, scale.name);
-  canvas.setAttribute("aria-label", `${WORDS[shown]}. ${H} ${ofUnits ? "units" : "numbers"} from top to bottom, ${T} steps from left to right. The arrow keys choose a step and a unit.`);
+  canvas.setAttribute(
+    "aria-label",
+    `${WORDS[shown]}. ${H} ${ofUnits ? "units" : "numbers"} from top to bottom, ${T} steps from left to right. The arrow keys choose a step and a unit.`,
+  );
 
   const [rows, columns] = blocks({ H, T });
   canvas.height = Math.ceil(H / rows);
@@ -118,7 +138,14 @@ function blockMean(values, order, H, T, row, rows, column, columns) {
   return sum / count;
 }
 
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], PageUp: [0, -8], PageDown: [0, 8] };
+const MOVES = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+  PageUp: [0, -8],
+  PageDown: [0, 8],
+};
 
 function listen({ canvas, row }, context, choose, order) {
   const pick = (event) => {

@@ -12,7 +12,12 @@ export function tableView(context, { order }) {
     if (!details.open) return;
     const symbols = SYMBOLS.map((symbol) => (context.backward ? `d_${symbol}` : symbol));
     const t = context.state.step;
-    const head = make("tr", {}, make("th", { scope: "col" }, "unit"), ...symbols.map((name) => make("th", { scope: "col" }, named(name))));
+    const head = make(
+      "tr",
+      {},
+      make("th", { scope: "col" }, "unit"),
+      ...symbols.map((name) => make("th", { scope: "col" }, named(name))),
+    );
     const rows = order().map((k) =>
       make(
         "tr",

@@ -1,0 +1,175 @@
+"""Curves over time: cells, and gradients on their way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.typing import Array
+from glasscell.trace import measures
+from glasscell.trace.figures.style import (
+    BLUE,
+    CYCLE,
+    GREEN,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    axes_or_new,
+    clean,
+    headed,
+    logarithmic,
+    steps_below,
+)
+from glasscell.trace.record import LayerTrace, Trace
+from glasscell.trace.shown import chosen, layer_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK}
+CURVES = 5  # cells that are drawn when nobody says which
+
+
+def cell_traces(
+    of: Trace | LayerTrace,
+    units: Sequence[int] | NDArray[np.intp] | None = None,
+    layer: int = -1,
+    ax: Axes | None = None,
+) -> Axes:
+    """What cells hold, over time, with a dot where something was written and a cross where something was erased.
+
+    Parameters
+    ----------
+    of : Trace or LayerTrace
+        Of one sequence.
+    units : sequence of int, optional
+        Without it the five whose cells change most, and all others as faint lines behind them.
+    layer : int
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Events are those of :func:`glasscell.trace.measures.events`.
+    """
+    found = layer_of(of, layer)
+    own = np.argsort(-found.c.std(axis=0), kind="stable")[:CURVES] if units is None else chosen(found, units)
+    happened = measures.events(found)
+    ax = axes_or_new(ax, _width(found))
+    ax.axhline(0, color=MUTED, lw=0.8)
+    steps = np.arange(found.T)
+    if units is None and len(own) < found.H:
+        ax.plot(steps, np.delete(found.c, own, axis=1), color=LINE, lw=0.7, zorder=1)
+    for k, unit in enumerate(own):
+        c, color = found.c[:, unit], CYCLE[k % len(CYCLE)]
+        ax.plot(
+            steps,
+            c,
+            color=color,
+            lw=1.6,
+            marker="_" if found.T == 1 else "",
+            ls="-" if k < len(CYCLE) else "--",
+            label=f"unit {unit}",
+        )
+        for event, marker, size in ((happened.write, "o", 4.5), (happened.erase, "x", 6.0)):
+            there = event[:, unit]
+            ax.plot(steps[there], c[there], ls="", marker=marker, ms=size, mew=1.4, color=color)
+    ax.set_ylabel("cell state $c$")
+    steps_below(ax, found.T)
+    headed(ax, f"Cells of {found.name}: ● written to, × erased")
+    clean(ax)
+    _legend_beside(ax)
+    return ax
+
+
+def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+    """How much gradient there is at each step, and on which way it came back: the cells' own, or the recurrent one.
+
+    Parameters
+    ----------
+    of : Trace or LayerTrace
+        Of one sequence, with a target.
+    layer : int
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Of :func:`glasscell.trace.measures.gradient_norms`; the paths are left out where the cell is normalised, which
+        mixes them. Norms are not summed as the gradients are: the two ways may work against each other.
+    """
+    found = layer_of(of, layer)
+    ax = axes_or_new(ax, _width(found), 3)
+    every: Array = np.concatenate(_flow(ax, found))
+    positive = every[every > 0]
+    if positive.size and positive.max() > 100 * positive.min():
+        logarithmic(ax)
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set_ylabel("norm of the gradient")
+    steps_below(ax, found.T)
+    clean(ax)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **LEGEND)
+    return ax
+
+
+def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
+    """The curves of the gradient, drawn; and their numbers."""
+    drawn = {"c": ("on the cells", INK), "x": ("on the inputs", GREEN)}
+    if of.options.layer_norm in ("haste", "contrib"):
+        norms = {"c": np.linalg.norm(of.d_c, axis=1), "x": np.linalg.norm(of.d_x, axis=1)}
+    else:
+        norms = measures.gradient_norms(of)._asdict()
+        rounding = 16 * np.finfo(of.d_c.dtype).eps * norms["c"]  # of the difference that it is
+        norms["recurrent"] = np.where(norms["recurrent"] > rounding, norms["recurrent"], 0)
+        drawn |= {"cell": ("… along the cells alone", BLUE), "recurrent": ("… through $h$", ORANGE)}
+    for name in (name for name in ("c", "cell", "recurrent", "x") if name in drawn):
+        label, color = drawn[name]
+        shown = np.where(norms[name] > 0, norms[name], np.nan)
+        ax.plot(shown, color=color, lw=2.4 if name == "c" else 1.5, label=label, marker="." if of.T < 3 else "")
+    return [norms[name] for name in drawn]
+
+
+def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+    """What is left of a gradient n steps back, in this layer and in a plain tanh RNN of the same size.
+
+    Parameters
+    ----------
+    of : Trace or LayerTrace
+        Of one sequence.
+    layer : int
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Of :func:`glasscell.trace.measures.vanishing`.
+    """
+    found = layer_of(of, layer)
+    curves = measures.vanishing(found)
+    ax = axes_or_new(ax)
+    for values, color, name in ((curves.lstm, BLUE, "this LSTM"), (curves.tanh_rnn, ORANGE, "a tanh RNN")):
+        shown = np.where(values > 0, values, np.nan)
+        ax.plot(shown, color=color, lw=1.8, label=name, marker="." if len(shown) < 2 else "")
+    logarithmic(ax)
+    ax.set_ylabel("gradient that is left")
+    steps_below(ax, found.T, "steps back from the end")
+    headed(ax, f"How gradients vanish: {found.name}, {found.H} units")
+    clean(ax)
+    _legend_beside(ax)
+    return ax
+
+
+def _width(of: LayerTrace) -> float:
+    """Inches for the steps, and for a legend."""
+    return min(14, max(6.4, 3 + 0.22 * of.T))
+
+
+def _legend_beside(ax: Axes) -> None:
+    """Names of the curves, to the right of them."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), **LEGEND)

@@ -1,0 +1,89 @@
+"""How figures look: few colours, no frames, and text in ink."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from glasscell.trace.shown import Range, Scale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE = "#1f2933", "#7b8794", "#cbd2d9"
+WRONG = "#d64545"
+COLORMAPS: dict[Range, str] = {"open and shut": "viridis", "around zero": "RdBu_r"}
+
+# Of lines: they differ in lightness too (the colours of Okabe & Ito 2008 that are dark enough on white, and grey).
+BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#8c6d1f"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN)
+OF_GATE = {"i": GREEN, "f": BLUE, "o": ORANGE}
+MARKERS = {"i": "^", "f": "o", "o": "s"}
+
+
+def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 3.6) -> Axes:
+    """The axes that are given, or those of a new figure, in inches."""
+    if ax is None:
+        return new_figure(width, height).add_subplot()
+    if not hasattr(ax, "imshow"):
+        raise TypeError(f"ax must be an Axes of Matplotlib, and is {ax!r}")
+    return ax
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure that no window knows of."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+    except ImportError:
+        raise ImportError("figures need Matplotlib: pip install 'glasscell[plot]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def colors_of(scale: Scale) -> dict[str, Any]:
+    """For imshow and scatter."""
+    return {"cmap": COLORMAPS[scale.kind], "vmin": scale.low, "vmax": scale.high}
+
+
+def clean(ax: Axes, *, grid: bool = True) -> None:
+    """No frame, small numbers in grey and, for curves, light lines behind them."""
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.tick_params(which="both", labelsize=8, colors=MUTED, length=0 if grid else 3)
+    if grid:
+        ax.grid(visible=True, color=LINE, lw=0.6)
+        ax.set_axisbelow(True)
+    for label in (ax.xaxis.label, ax.yaxis.label, ax.title):
+        label.set_color(INK)
+    ax.xaxis.label.set_fontsize(9)
+    ax.yaxis.label.set_fontsize(9)
+
+
+def steps_below(ax: Axes, T: int, label: str = "step") -> None:
+    """The numbers of T steps, which are whole."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - optional
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.set_xlim(-0.5, T - 0.5)
+    ax.set_xlabel(label)
+
+
+def logarithmic(ax: Axes) -> None:
+    """A y axis of ratios, with plain numbers where few fit: 0.5, not 5 x 10^-1."""
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - optional
+
+    ax.set_yscale("log", nonpositive="mask")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if low > 1e-4 and high < 1e5:
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def headed(ax: Axes, title: str) -> None:
+    """What one sees, above, on the left."""
+    ax.set_title(title, loc="left", fontsize=10, color=INK)
+
+
+def plain(text: str) -> str:
+    """Text that Matplotlib takes as it stands: a dollar begins no formula."""
+    return text.replace("$", r"\$")
