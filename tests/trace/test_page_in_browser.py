@@ -74,7 +74,7 @@ def open_html(browser: Any, tmp_path: Path) -> Iterator[Open]:
 def open_trace(open_html: Open) -> Open:
     def open_trace(trace: Trace, **options: Any) -> Any:
         page = open_html(report.page(payload_of(trace)), **options)
-        page.wait_for_function("window.glasscell && window.glasscell.trace")
+        assert page.evaluate("window.glasscell.trace.T") > 0
         return page
 
     return open_trace
@@ -368,7 +368,8 @@ def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> No
     trace = KINDS[kind]()
     page = open_trace(trace)
     for symbol in SYMBOLS:
-        assert page.locator(f"canvas[data-symbol='{symbol}']").count() > 0
+        of_units = trace.layer[0].value(symbol).shape[1] == trace.layer[0].H
+        assert page.locator(f"canvas[data-symbol='{symbol}']").count() == of_units
     last = page.evaluate("window.glasscell.trace.T") - 1
     move_to(page, last)
     assert chosen(page)[0] == last
@@ -469,7 +470,7 @@ def test_a_frame_in_a_notebook_is_the_same_page(open_html: Open) -> None:
     outer = open_html(f"<!doctype html><title>notebook</title>{report.frame(report.page(payload_of(trace)))}")
     outer.locator("iframe").wait_for()
     inner = outer.frames[1]
-    inner.wait_for_function("window.glasscell && window.glasscell.trace")
+    inner.locator("button[data-bit='0']").wait_for()
     inner.locator("button[data-bit='0']").click()
     outputs = np.array(inner.evaluate("Array.from(window.glasscell.trace.outputs)"))
     assert np.abs(outputs - trained().trace([0, 0, 1, 1]).outputs.ravel()).max() < 1e-10
