@@ -249,6 +249,24 @@ for name, steps in {"payload": slice(0, 8), "delimiter": slice(8, 9), "answer": 
     print(f"{name:<10} mean forget gate {f[steps].mean():.2f}   mean input gate {i[steps].mean():.2f}")
 
 # %% [markdown]
+# Every number of this is an array with a name, and gradients are, too. Here are the equations of one unit at the delimiter, with its
+# numbers put in: the unit that remembers longest, by the running product of its forget gates.
+
+# %%
+trace = model.trace([1, 1, 0, 1, 0, 0, 1, 0])
+half_life = gc.trace.measures.half_life(trace.layer[0].f)
+unit = int(half_life.argmax())
+print(f"unit {unit} forgets half in {half_life[unit]:.1f} steps")
+trace.equations(t=8, unit=unit)
+
+# %% [markdown]
+# And all of it at once, as a page. Click a step and a unit, play it forward and backward, turn a bit or a weight: the LSTM runs in the
+# page. `trace.report("report.html")` writes it to a file.
+
+# %%
+trace
+
+# %% [markdown]
 # ## 7. Lengths it was never trained on
 #
 # All training sequences had 8 bits. What does the model make of shorter and longer ones? And what if it was trained on all lengths

@@ -328,3 +328,9 @@ def test_every_symbol_says_its_equation():
     symbols = {name: symbol for name, symbol in vars(LayerTrace).items() if isinstance(symbol, Symbol)}
     assert len(symbols) == 21
     assert all(symbol.__doc__ and "(T, " in symbol.__doc__ for symbol in symbols.values())
+
+
+def test_what_is_printed_is_short(rng):
+    trace = traced("both directions", rng, title="a model")[-1]
+    assert repr(trace) == f"Trace(a model: l0 6×5, l0_reverse 6×5, l1 6×5, l1_reverse 6×5, loss {trace.loss:.4g})"
+    assert repr(trace.layer[0]).startswith("LayerTrace('l0', 6×5: x, h_prev, c_prev, z, i")

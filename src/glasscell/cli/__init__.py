@@ -1,4 +1,4 @@
-"""The command line: ``glasscell copy``, ``try``, ``verify``, ``convert``, ``bench``. One file a command.
+"""The command line: ``glasscell copy``, ``try``, ``inspect``, ``verify``, ``convert``, ``bench``. One file a command.
 
 A user's mistake is one line on standard error and exit status 2.
 """
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from glasscell.cli import bench, convert, copy, try_, verify
+from glasscell.cli import bench, convert, copy, inspect, try_, verify
 
-COMMANDS = (copy, try_, verify, convert, bench)
+COMMANDS = (copy, try_, inspect, verify, convert, bench)
 
 
 class Parser(argparse.ArgumentParser):

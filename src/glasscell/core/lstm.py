@@ -37,7 +37,7 @@ NEAR = 1 << 18  # weights that stay in a core's second-level cache
 class Tape:
     """All that a forward pass computed, by name; what a backward pass reads. Every name is a view ``(T, H, B)``.
 
-    The arrays behind the names have one slot more, for the state; what no name reaches there is arbitrary, or 0.
+    The arrays behind the names have one slot more, for the state; what no name reaches there is arbitrary.
 
     Attributes
     ----------
@@ -61,7 +61,6 @@ class Tape:
         self.kernel[:] = kernel  # the caller may change his before the backward pass
         self.x[:] = x
         self.columns[:, -1] = 1
-        self.columns[0, : 2 * H] = 0
 
     @property
     def i(self) -> Array:

@@ -181,7 +181,7 @@ class Readout:
     bias: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """What happened inside a model: ``trace.layer[0].f`` are the forget gates of the first layer, (T, H).
 
@@ -332,6 +332,11 @@ class Trace:
             array = getattr(self, name)
             if name in names and array is not None:
                 yield name, array
+
+    def __repr__(self) -> str:
+        loss = "" if self.loss is None else f", loss {self.loss:.4g}"
+        layers = ", ".join(f"{layer.name} {'×'.join(map(str, layer.f.shape))}" for layer in self.layer)
+        return f"Trace({self.about.get('title', '')}: {layers}{loss})"
 
     def to_dict(self) -> dict[str, Any]:
         """A copy of everything: arrays by name, and under ``layers`` those of each layer, by symbol."""

@@ -15,10 +15,10 @@ const STOPS = {
   },
 };
 
-const SIZE = 256;
+const SIZE = 257; // odd: zero is in the middle
 const tables = new Map();
 
-/** The colours of a scale, from its low end to its high one: 256 of [r, g, b, css]. */
+/** The colours of a scale, from its low end to its high one: each [r, g, b, css]. */
 function tableOf(theme, scale) {
   const key = `${theme} ${scale}`;
   if (!tables.has(key)) tables.set(key, interpolated(STOPS[theme][scale].map(channels)));
@@ -52,8 +52,8 @@ export function scaleOf(symbol, values) {
 export function colorOf(theme, { name, low, high }, value) {
   let share = (value - low) / (high - low);
   if (name === "gradient") share = 0.5 + 0.5 * Math.sign(value) * Math.sqrt(Math.abs(value) / high);
-  const table = tableOf(theme, name);
-  return table[Math.max(0, Math.min(SIZE - 1, Math.round((share || 0) * (SIZE - 1))))];
+  if (Number.isNaN(share)) share = name === "gate" ? 0 : 0.5; // what is not there looks like nothing
+  return tableOf(theme, name)[Math.max(0, Math.min(SIZE - 1, Math.round(share * (SIZE - 1))))];
 }
 
 /** The scale as a CSS background, for a legend. */

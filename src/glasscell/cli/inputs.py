@@ -1,0 +1,137 @@
+"""Inputs and targets as they are written on a command line: numbers, class numbers, characters, or a file of them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.layers import Embedding
+from glasscell.models import Sequential
+
+if TYPE_CHECKING:
+    from glasscell.layers import LSTM
+
+FILES = (".npy", ".csv")
+
+
+class Inputs(NamedTuple):
+    """What a model is given: x (T, I), or class numbers (T,); and names for the views."""
+
+    x: NDArray[Any]
+    about: dict[str, Any]
+
+
+def steps_of(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inputs:
+    """The input that is written, as the model takes it.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, has no steps, or has a character that is not in the vocabulary.
+    """
+    embedded = isinstance(model, Sequential) and isinstance(model.layers[0], Embedding)
+    about: dict[str, Any] = {}
+    if vocabulary is not None:
+        known = checked_vocabulary(vocabulary)
+        x: NDArray[Any] = of_characters("--input", text, known)
+        about = {"step_names": list(text)}
+        if not embedded:
+            x, about = one_hot(x, known, model), about | {"input_names": list(known)}
+    else:
+        x = whole_numbers("--input", text) if embedded else in_steps(numbers_of("--input", text))
+    if not len(x):
+        raise ValueError("--input has no steps")
+    return Inputs(x, about)
+
+
+def targets_of(text: str, loss: str, vocabulary: str | None, outputs: tuple[int, ...]) -> NDArray[Any]:
+    """The target that is written, as the loss takes it, of outputs (T, O), or (O,) to a whole sequence."""
+    classes = loss == "categorical_cross_entropy"
+    if classes and vocabulary is not None:
+        y: NDArray[Any] = of_characters("--target", text, checked_vocabulary(vocabulary))
+    else:
+        y = whole_numbers("--target", text) if classes else in_steps(numbers_of("--target", text))
+    one_answer = len(outputs) == 1
+    return y.reshape(outputs[:-1] if classes else outputs) if one_answer and y.size == (classes or outputs[0]) else y
+
+
+def numbers_of(name: str, text: str) -> NDArray[np.float64]:
+    """Numbers of a file, or as they are written: ``0.1,0.2; 0.3,0.4``."""
+    if Path(text).suffix.lower() in FILES:
+        return _of_file(name, Path(text))
+    rows = [part for part in text.strip().strip(";").split(";") if part.strip()]
+    values = [[_number(name, one) for one in row.replace(",", " ").split()] for row in rows]
+    lengths = {len(row) for row in values}
+    if len(lengths) > 1:
+        k = next(k for k, row in enumerate(values) if len(row) != len(values[0]))
+        raise ValueError(f"{name}: step 0 has {len(values[0])} numbers, and step {k} has {len(values[k])}")
+    return np.array(values, np.float64)
+
+
+def in_steps(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, I): of one number a step, a file may have them without the second axis."""
+    return numbers[:, None] if numbers.ndim == 1 else numbers
+
+
+def whole_numbers(name: str, text: str) -> NDArray[np.int64]:
+    """Class numbers: ``3, 1, 4``."""
+    numbers = numbers_of(name, text).ravel()
+    if not np.array_equal(numbers, np.trunc(numbers)):
+        wrong = numbers[numbers != np.trunc(numbers)][0]
+        raise ValueError(f"{name} is of class numbers, whole and from 0, and has {wrong:g}")
+    return numbers.astype(np.int64)
+
+
+def checked_vocabulary(vocabulary: str) -> str:
+    """The characters, if none of them is there twice."""
+    if not vocabulary:
+        raise ValueError("--vocabulary has no characters")
+    for k, character in enumerate(vocabulary):
+        if character in vocabulary[:k]:
+            raise ValueError(f"--vocabulary has {character!r} twice, at {vocabulary.index(character)} and {k}")
+    return vocabulary
+
+
+def of_characters(name: str, text: str, vocabulary: str) -> NDArray[np.int64]:
+    """The number of each character in the vocabulary."""
+    for k, character in enumerate(text):
+        if character not in vocabulary:
+            raise ValueError(f"{name}: character {character!r} at position {k} is not in the vocabulary")
+    return np.array([vocabulary.index(character) for character in text], np.int64)
+
+
+def one_hot(numbers: NDArray[np.int64], vocabulary: str, model: LSTM | Sequential) -> NDArray[np.float64]:
+    """For a model without Embedding: a feature for each character."""
+    first: Any = model.layers[0] if isinstance(model, Sequential) else model
+    features = getattr(first, "input_size", len(vocabulary))
+    if features != len(vocabulary):
+        raise ValueError(f"--vocabulary has {len(vocabulary)} characters, and this model reads {features} features")
+    return np.eye(len(vocabulary))[numbers]
+
+
+def _of_file(name: str, path: Path) -> NDArray[np.float64]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: there is no file {path}")
+    try:
+        with warnings.catch_warnings(action="error"):  # of a file without numbers, or with complex ones
+            if path.suffix.lower() == ".npy":
+                numbers = np.asarray(np.load(path, allow_pickle=False), np.float64)
+            else:
+                numbers = np.loadtxt(path, delimiter=",", ndmin=2)
+    except (ValueError, TypeError, EOFError, Warning) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name}: {path} is no table of numbers: {reason}") from None
+    if numbers.ndim not in (1, 2):
+        raise ValueError(f"{name}: {path} has shape {numbers.shape}; expected one sequence, (T, I)")
+    return numbers
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name}: {text!r} is no number; expected steps such as 0.1,0.2; 0.3,0.4") from None

@@ -1,0 +1,194 @@
+"""``glasscell inspect``: every gate and state of a trained model while it reads an input of yours."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glasscell.checkpoint import write_atomically
+from glasscell.cli.inputs import steps_of, targets_of
+from glasscell.cli.terminal import mark, spaced
+from glasscell.cli.try_ import parse
+from glasscell.models import CopyLSTM
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from glasscell.layers import LSTM
+    from glasscell.models import Sequential
+    from glasscell.trace.record import LayerTrace, Trace
+
+SYMBOLS = "i,f,o,g,c"
+COLORS = {"auto": None, "always": True, "never": False}
+LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
+NAMED = 5  # units in a line of the longest, or the most
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "inspect",
+        help="see every gate and state of a model on an input of yours",
+        description="Show what happens inside a model while it reads an input: heat maps of gates and cells in the "
+        "terminal, the equations of a step with their numbers, a picture, or a page that can be played with.",
+    )
+    parser.add_argument("model", type=Path, help="the folder of a run, or a model file of any format")
+    given = parser.add_argument_group("what the model reads")
+    given.add_argument(
+        "--input",
+        required=True,
+        metavar="INPUT",
+        help="bits such as 11010010 for a model of `glasscell copy`; numbers such as '0.1,0.2; 0.3,0.4', steps between "
+        "semicolons; class numbers such as 3,1,4 for an Embedding; a text, with --vocabulary; or a .npy or .csv file",
+    )
+    given.add_argument("--target", metavar="TARGET", help="what it should answer, written alike: for the gradients")
+    given.add_argument("--loss", choices=LOSSES, help="of the target (squared_error, or of classes the last)")
+    given.add_argument("--vocabulary", metavar="CHARACTERS", help="of a model of text: its characters, in their order")
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument("--layer", type=int, default=-1, metavar="K", help="from 0, or from the end (-1, the last)")
+    shown.add_argument("--symbols", default=SYMBOLS, metavar="NAMES", help=f"such as f,c,d_c ({SYMBOLS})")
+    shown.add_argument("--unit", type=int, metavar="K", help="of the equations; and the only one in the heat maps")
+    shown.add_argument("--step", type=int, metavar="T", help="of the equations")
+    shown.add_argument("--equations", action="store_true", help="those of --step and --unit (step 0, longest memory)")
+    shown.add_argument("--color", choices=COLORS, default="auto", help="auto: on a terminal, unless NO_COLOR is set")
+    shown.add_argument("--ascii", action="store_true", help="the same as --color never")
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--html", type=Path, metavar="FILE", help="a page to click through, alive; no network needed")
+    written.add_argument("--png", type=Path, metavar="FILE", help="a picture; or as .svg or .pdf")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trace, show, write."""
+    from glasscell.trace.terminal import draw  # noqa: PLC0415 - not for `glasscell copy`
+
+    for path, kinds in ((options.html, (".html", ".htm")), (options.png, (".png", ".svg", ".pdf"))):
+        _check_target(path, kinds)
+    trace = traced(options)
+    layer = _layer(options, trace)
+    symbols = [name.strip() for name in options.symbols.split(",") if name.strip()]
+    units = None if options.unit is None else [options.unit]
+    color = False if options.ascii else COLORS[options.color]
+    lines = [*answer(trace), draw(trace, symbols=symbols, layer=options.layer, color=color, units=units)]
+    lines += ["", *measured(layer)]
+    if options.equations or options.step is not None:
+        lines += ["", equations(options, trace, layer)]
+    if options.html is not None:
+        trace.report(options.html)
+    if options.png is not None:
+        _draw_picture(trace, options.png, options.layer)
+    written = [str(path) for path in (options.html, options.png) if path is not None]
+    print("\n".join(lines + [""] * bool(written) + [f"Written: {', '.join(written)}"] * bool(written)))
+
+
+def _check_target(path: Path | None, kinds: tuple[str, ...]) -> None:
+    """Before there is work: that a file can have this name, and be written there."""
+    if path is None:
+        return
+    if path.suffix.lower() not in kinds:
+        raise ValueError(f"--{kinds[0][1:]} {path}: the name must end in {' or '.join(kinds)}")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+
+
+def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
+    """The layer that is asked for, if layer, unit and step are there."""
+    from glasscell.trace.record import check_index  # noqa: PLC0415
+
+    try:
+        layer = trace.layer_at(options.layer)
+        for name, index, size in (("unit", options.unit, layer.H), ("step", options.step, layer.T)):
+            if index is not None:
+                check_index(name, index, size)
+    except IndexError as error:
+        raise ValueError(f"--{error}") from None
+    return layer
+
+
+def traced(options: argparse.Namespace) -> Trace:
+    """The model of the command line, on its input."""
+    from glasscell.convert import files  # noqa: PLC0415
+
+    model = files.load(options.model)
+    if not isinstance(model, CopyLSTM):
+        return _of_any(model, options)
+    for name in ("target", "loss", "vocabulary"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"a model of the copy task reads bits and knows what is to come back: without --{name}")
+    return model.trace(parse(options.input, model.task))
+
+
+def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
+    x, about = steps_of(model, options.input, options.vocabulary)
+    trace = _trace(model, x, about)
+    if options.target is None:
+        if options.loss is not None:
+            raise ValueError("--loss is of a --target, and there is none")
+        return trace
+    loss = options.loss or ("categorical_cross_entropy" if options.vocabulary else "squared_error")
+    y = targets_of(options.target, loss, options.vocabulary, trace.outputs.shape)
+    if options.vocabulary and trace.outputs.shape[-1] == len(options.vocabulary):
+        about = about | {"output_names": list(options.vocabulary)}
+    return _trace(model, x, about, y=y, loss=loss)
+
+
+def _trace(model: LSTM | Sequential, x: Any, about: dict[str, Any], **given: Any) -> Trace:
+    try:
+        return model.trace(x, **given, **about)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--input or --target do not fit the model: {error}") from None
+
+
+def answer(trace: Trace) -> list[str]:
+    """What went in and what came out, where that is bits; other answers stand with the heat maps."""
+    from glasscell.trace.shown import is_right, output_rows  # noqa: PLC0415
+
+    bits = trace.about.get("copy", {}).get("bits")
+    if bits is None:
+        return []
+    steps = zip(*(row.texts or () for row in output_rows(trace)), strict=True)
+    back = [bit for step in steps for bit in step if bit]
+    return [f"shown       {spaced(bits)}", f"given back  {spaced(back)}   {mark(right=bool(is_right(trace)))}", ""]
+
+
+def measured(layer: LayerTrace) -> list[str]:
+    """Which units remember longest, and whose gates are most often shut or open."""
+    from glasscell.trace.measures import half_life, saturation  # noqa: PLC0415
+
+    n = half_life(layer.f)
+    longest = np.argsort(-n, kind="stable")[:NAMED]
+    lines = ["units that remember longest, and the half-life of their cells in steps"]
+    lines += [f"  f   {'   '.join(f'{unit} ({_steps(n[unit])})' for unit in longest)}"]
+    lines += ["units whose gates are most saturated: share of steps below 0.1, and above 0.9"]
+    for gate in "ifo":
+        left, right = saturation(layer.value(gate))
+        most = [
+            unit for unit in np.argsort(-(left + right), kind="stable")[:NAMED] if left[unit] + right[unit] >= 0.005
+        ]
+        shares = (f"{unit} ({left[unit]:.0%}, {right[unit]:.0%})" for unit in most)
+        lines.append(f"  {gate}   {'   '.join(shares) or 'none'}")
+    return lines
+
+
+def _steps(n: float) -> str:
+    return "endless" if np.isinf(n) else f"{n:.3g}"
+
+
+def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> str:
+    """Of the step and unit that are asked for; without a unit, of the one that remembers longest."""
+    from glasscell.trace.measures import half_life  # noqa: PLC0415
+
+    unit = int(np.argmax(half_life(layer.f))) if options.unit is None else options.unit
+    return str(trace.equations(options.step or 0, unit, options.layer))
+
+
+def _draw_picture(trace: Trace, path: Path, layer: int) -> None:
+    from glasscell.trace.figures import plot  # noqa: PLC0415
+
+    picture = io.BytesIO()
+    plot(trace, layer).savefig(picture, format=path.suffix.lower().removeprefix("."), dpi=120)
+    write_atomically(path, picture.getvalue())

@@ -1,0 +1,120 @@
+// What the views of the page compute, without a page: measures keep their definitions, colours their order.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { colorOf, scaleOf } from "../../../src/glasscell/trace/web/colors.js";
+import { brief, show } from "../../../src/glasscell/trace/web/dom.js";
+import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../src/glasscell/trace/web/measures.js";
+
+/** A small generator of numbers between -1 and 1, always the same ones (Lehmer 1951). */
+function generator(seed) {
+  let state = seed;
+  return () => ((state = (state * 48271) % 2147483647) / 2147483647) * 2 - 1;
+}
+
+function randomWay(T, H, seed = 7) {
+  const next = generator(seed);
+  const f = Float64Array.from({ length: T * H }, () => 0.5 + 0.49 * next());
+  const c = Float64Array.from({ length: T * H }, next);
+  return { f, c, H };
+}
+
+test("what a cell holds is halved in one half-life, on the mean", () => {
+  const [T, H] = [11, 5];
+  const way = randomWay(T, H);
+  halfLives(way, T).forEach((life, k) => {
+    let left = 1;
+    for (let t = 0; t < T; t++) left *= way.f[t * H + k];
+    assert.ok(Math.abs(left - 0.5 ** (T / life)) < 1e-12);
+  });
+});
+
+test("a gate that never closes remembers for ever, one that is shut not at all", () => {
+  const lives = halfLives({ f: Float64Array.of(1, 0, 1, 1), H: 2 }, 2);
+  assert.deepEqual([...lives], [Infinity, 0]);
+});
+
+test("the peak of a cell is its largest size, whatever its sign", () => {
+  const c = Float64Array.of(1, 0.1, -3, 0.2, 2, -0.1);
+  assert.deepEqual([...peaks({ c, H: 2 }, 3)], [1, 1]);
+});
+
+test("correlation is 1 with itself, -1 with its mirror, unmoved by scale and shift, and 0 with what is constant", () => {
+  const [T, next] = [9, generator(3)];
+  const x = Float64Array.from({ length: T }, next);
+  const c = Float64Array.from(
+    { length: 3 * T },
+    (_, n) => [3 * x[Math.floor(n / 3)] + 1, -x[Math.floor(n / 3)], 4][n % 3],
+  );
+  const [same, mirror, constant] = correlations({ c, H: 3 }, x, 1, 0, T);
+  assert.ok(Math.abs(same - 1) < 1e-12 && Math.abs(mirror + 1) < 1e-12 && constant === 0);
+});
+
+test("norms of rows are Euclidean", () => {
+  assert.deepEqual([...rowNorms(Float64Array.of(3, 4, 0, -2), 2)], [5, 2]);
+});
+
+test("every order of the units has each unit once, and is sorted", () => {
+  const [T, H] = [6, 8];
+  const way = randomWay(T, H, 11);
+  const x = Float64Array.from({ length: T }, generator(5));
+  const keys = {
+    index: null,
+    peak: peaks(way, T),
+    "half-life": halfLives(way, T),
+    correlation: correlations(way, x, 1, 0, T),
+  };
+  for (const [sort, key] of Object.entries(keys)) {
+    const order = unitOrder({ way, T, model: { x, I: 1 }, state: { sort, channel: 0 } });
+    assert.deepEqual(
+      [...order].sort((a, b) => a - b),
+      [0, 1, 2, 3, 4, 5, 6, 7],
+    );
+    const sign = sort === "peak" ? 1 : -1;
+    if (key) for (let n = 1; n < H; n++) assert.ok(sign * key[order[n]] >= sign * key[order[n - 1]]);
+  }
+});
+
+const luminance = ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b;
+
+test("a gate that is more open is further from the colour of the paper, in light and dark", () => {
+  for (const [theme, sign] of [
+    ["light", -1],
+    ["dark", 1],
+  ]) {
+    for (let n = 1; n <= 20; n++) {
+      const [less, more] = [(n - 1) / 20, n / 20].map((f) => luminance(colorOf(theme, scaleOf("f"), f)));
+      assert.ok(sign * (more - less) > 0, `${theme}, ${n / 20}`);
+    }
+  }
+});
+
+test("zero has the same colour on every scale with signs, and equal sizes of other sign have others", () => {
+  for (const theme of ["light", "dark"]) {
+    const scales = [scaleOf("g"), scaleOf("c", [-4, 2]), scaleOf("d_c", [1e-5, -3e-5])];
+    for (const scale of scales) {
+      assert.deepEqual(colorOf(theme, scale, 0), colorOf(theme, scales[0], 0));
+      assert.notDeepEqual(colorOf(theme, scale, scale.high / 2), colorOf(theme, scale, scale.low / 2));
+      assert.equal(scale.low, -scale.high);
+    }
+  }
+});
+
+test("a colour is found for every number, also beyond the scale", () => {
+  for (const value of [-9, 9, NaN, Infinity, undefined]) {
+    for (const symbol of ["f", "c", "d_c"]) assert.equal(colorOf("light", scaleOf(symbol, [0]), value).length, 4);
+  }
+});
+
+test("a number is shown with four significant digits", () => {
+  const next = generator(13);
+  const read = (text) => Number(text.replaceAll("−", "-"));
+  for (let n = 0; n < 200; n++) {
+    const value = next() * 10 ** Math.round(12 * next());
+    assert.ok(Math.abs(read(show(value)) - value) <= 5.01e-4 * Math.abs(value), show(value));
+    assert.ok(Math.abs(read(brief(value)) - value) <= 5.01e-2 * Math.abs(value), brief(value));
+    assert.ok(show(value).length <= 10);
+  }
+  assert.deepEqual([0, NaN, undefined, Infinity, -Infinity].map(show), ["0", "–", "–", "∞", "−∞"]);
+});
