@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.typing import Array
-from glasscell.trace.measures import half_life
+from glasscell.trace.measures import by_path, half_life
 from glasscell.trace.record import LayerTrace, Trace
 from glasscell.trace.recording import measured
 
@@ -150,7 +150,7 @@ def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
 def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
     """The values themselves, of as many units and steps as fit; which steps these are; and what is left out."""
     gradients = OF_GRADIENTS if trace.has_gradients else ()
-    rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients))  # z has four
+    rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients)) + bool(gradients)  # z has four; and the cell's path
     most = BYTES * 3 // 4 // 4 // (rows * len(trace.layer))  # numbers of a symbol of H rows
     every = max(1, -(-trace.T // max(1, int(np.sqrt(most)))))
     steps = np.arange(0, trace.T, every)
@@ -165,7 +165,17 @@ def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
         of_ways[layer.name] = {"units": array(units)} | {
             name: array(_some(layer, name, steps, units)) for name in SYMBOLS + gradients if name in layer.names
         }
+        if gradients:
+            of_ways[layer.name] |= _ways_back(layer, steps, units)
     return {"steps": array(steps), "ways": of_ways}, steps, notes
+
+
+def _ways_back(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
+    """Of the gradient on c what came along the cells, where a cell has a path of its own; how much there is on x."""
+    back = {"d_x_norm": array(np.linalg.norm(layer.d_x[steps], axis=1).astype(np.float32))}
+    if layer.options.layer_norm in ("haste", "contrib") or not _whole(layer):  # the path may come from other steps
+        return back
+    return back | {"cell": array(by_path(layer).cell[steps][:, units].astype(np.float32))}
 
 
 def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[np.intp]) -> Array:

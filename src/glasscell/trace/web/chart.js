@@ -82,14 +82,35 @@ function middleOf(t, T) {
 
 function linePath(values, T, height) {
   let d = "";
-  for (let t = 0; t < T; t++) {
-    if (!Number.isFinite(values[t])) continue;
-    d += `${d ? "L" : "M"}${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}`;
+  for (const t of seenSteps(values, T)) {
+    if (Number.isFinite(values[t])) d += `${d ? "L" : "M"}${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}`;
   }
   return d;
 }
 
+/** The steps that make a difference to a line: of each of its places the one with the least and the one with the most. */
+function seenSteps(values, T) {
+  if (T <= 2 * WIDTH) return Array.from({ length: T }, (_, t) => t);
+  return Array.from({ length: WIDTH }, (_, place) => {
+    const [from, to] = placeOf(place, T);
+    let [least, most] = [from, from];
+    for (let t = from + 1; t < to; t++) {
+      if (values[t] < values[least]) least = t;
+      if (values[t] > values[most]) most = t;
+    }
+    return least < most ? [least, most] : [most, least];
+  }).flat();
+}
+
+function placeOf(place, T) {
+  return [place, place + 1].map((n) => Math.floor((n * T) / WIDTH));
+}
+
 function barPath(values, T, height, base) {
+  if (T > WIDTH) {
+    const largest = (_, place) => values.subarray(...placeOf(place, T)).reduce((a, b) => Math.max(a, b), 0);
+    return barPath(Float64Array.from({ length: WIDTH }, largest), WIDTH, height, base);
+  }
   const half = (0.36 * WIDTH) / T;
   let d = "";
   for (let t = 0; t < T; t++) {

@@ -51,23 +51,19 @@ export function gradientView(context, { choose }) {
     byId("gradients").hidden = !context.hasGradients;
     byId("no-gradients").hidden = context.hasGradients;
     if (!context.hasGradients) return;
-    const { way, T, state, model } = context;
+    const { way, T } = context;
     const series = [{ label: norm(named("d_c")), values: rowNorms(way.d_c, T), style: 1 }];
     if (way.cell) {
       series.push({ label: words("along the cells"), values: rowNorms(way.cell, T), style: 4 });
       series.push({ label: words("through recurrent weights"), values: rowNorms(way.recurrent, T), style: 3 });
     }
     layer.draw({ T, axis: stepAxis(context), series, log: log.checked });
-    const d_x = way.d_x ?? (state.layer === 0 ? model.d_x : null);
-    byId("gradient-inputs").parentElement.hidden = !d_x;
-    if (d_x)
-      inputs.draw({
-        T,
-        axis: stepAxis(context),
-        bars: true,
-        log: log.checked,
-        series: [{ label: norm(named("d_x")), values: rowNorms(d_x, T), style: 6 }],
-      });
+    const onInputs = way.d_x ? rowNorms(way.d_x, T) : way.d_x_norm;
+    byId("gradient-inputs").parentElement.hidden = !onInputs;
+    if (onInputs) {
+      const bars = [{ label: norm(named("d_x")), values: onInputs, style: 6 }];
+      inputs.draw({ T, axis: stepAxis(context), bars: true, log: log.checked, series: bars });
+    }
     byId("gradient-unit").parentElement.hidden = !way.cell;
   }
 
@@ -130,7 +126,9 @@ export function memoryView(context, { choose, order }) {
       makeSvg("path", { class: "bars s4", d }),
     );
     ticks.replaceChildren(
-      ...marks.map((n) => make("span", { class: "tick", style: `bottom: ${(100 * heightOf(n)) / HEIGHT}%` }, String(n))),
+      ...marks.map((n) =>
+        make("span", { class: "tick", style: `bottom: ${(100 * heightOf(n)) / HEIGHT}%` }, String(n)),
+      ),
     );
     setText(byId("half-life-median"), brief(sorted[H >> 1]));
   }

@@ -9,7 +9,7 @@ export function equationsView(context) {
   let written = null; // {mode, numbers: [[element, compute], …]}
 
   function step() {
-    const key = `${context.state.mode} ${context.model.live}`;
+    const key = `${context.state.mode} ${context.model.live} ${Boolean(context.way.d_y)}`;
     if (written?.key !== key) {
       const body = context.backward ? backwardLines(context) : forwardLines(context);
       byId("equations-note").hidden = context.model.live;
@@ -134,12 +134,14 @@ function backwardLines(context) {
   const by = (name) => write.factor(() => context.at(name));
   const d = gradientOf;
   const next = (name) => () => ofNext(context, name);
-  write.line(
-    d("h"),
-    ["from outside + ", transposed(), " ", d("z_next")],
-    [at("d_y"), " + ", write.factor(() => minus(context.at("d_h"), context.at("d_y")))],
-    () => context.at("d_h"),
-  );
+  if (context.way.d_y) {
+    write.line(
+      d("h"),
+      ["from outside + ", transposed(), " ", d("z_next")],
+      [at("d_y"), " + ", write.factor(() => minus(context.at("d_h"), context.at("d_y")))],
+      () => context.at("d_h"),
+    );
+  }
   write.line(d("o"), [d("h"), " tanh ", symbol("c")], [at("d_h"), " · ", by("tanh_c")], () => context.at("d_o"));
   write.line(
     d("c"),

@@ -227,7 +227,7 @@ function numbersView(context, { recompute, choose }) {
     const series = Array.from({ length: Math.min(O, MOST_LINES) }, (_, k) => ({
       label: make("span", { class: "words" }, outputNames[k] ?? `y${k}`),
       values: Float64Array.from({ length: context.T }, (_, t) => shown[t * O + k]),
-      style: k + 3,
+      style: [4, 6, 3, 5][k],
     }));
     const { model, T } = context;
     if (model.targets && O <= 2 && model.loss !== "categorical_cross_entropy") {
@@ -236,7 +236,7 @@ function numbersView(context, { recompute, choose }) {
         series.push({
           label: make("span", { class: "words" }, `${outputNames[k] ?? `y${k}`}, as it should be`),
           values,
-          style: k + 1,
+          style: [2, 5][k],
         });
       }
     }

@@ -252,7 +252,9 @@ function recorded(model) {
       const arrays = model.static.ways[name];
       const ofAll = numbers(model.payload.unit_measures[name].half_life);
       const half_life = arrays.units.map((k) => ofAll[k]);
-      return { name, reverse, I, H: arrays.units.length, half_life, ...arrays };
+      const { cell, d_c } = arrays;
+      const recurrent = cell && d_c.map((d, n) => d - cell[n]);
+      return { name, reverse, I, H: arrays.units.length, half_life, ...arrays, recurrent };
     }),
   }));
   const outputs = model.outputs ?? new Float64Array(0);

@@ -42,17 +42,13 @@ export function mapsView(context, { choose, order }) {
   function step() {
     const { state, T, H } = context;
     const rank = order().indexOf(state.unit);
-    for (const { symbol, column, row, value, canvas } of maps) {
+    for (const { symbol, column, row, value } of maps) {
       const shown = context.backward ? `d_${symbol}` : symbol;
       column.style.transform = `translateX(${100 * state.step}%)`;
       column.style.width = `${100 / T}%`;
       row.style.transform = `translateY(${100 * rank}%)`;
       row.style.height = `${100 / H}%`;
       setText(value, show(context.at(shown)));
-      canvas.setAttribute(
-        "aria-valuetext",
-        `unit ${context.unitName(state.unit)}, step ${context.stepName(state.step)}: ${show(context.at(shown))}`,
-      );
     }
   }
 
@@ -60,7 +56,12 @@ export function mapsView(context, { choose, order }) {
 }
 
 function makeMap(symbol) {
-  const canvas = make("canvas", { tabindex: 0, role: "application", "aria-roledescription": "heat map" });
+  const canvas = make("canvas", {
+    tabindex: 0,
+    role: "application",
+    "aria-roledescription": "heat map",
+    "aria-describedby": "cell-summary",
+  });
   const [column, row, value] = [
     make("div", { class: "column" }),
     make("div", { class: "row" }),
