@@ -70,6 +70,10 @@ def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
                 window.goto(file.as_uri())
                 path = out / f"{name}-{width}-{scheme}.png"
                 window.screenshot(path=path, full_page=True)
+                yield path
+                window.locator("#backward").click()
+                path = out / f"{name}-{width}-{scheme}-backward.png"
+                window.screenshot(path=path, full_page=True)
                 window.close()
                 yield path
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell.trace import film
 from glasscell.trace.film import page, payload
 from glasscell.trace.recorder import Frame, Recorder
 
@@ -290,3 +291,37 @@ def test_what_is_not_there_cannot_be_drawn(tmp_path):
         recorder.animate(tmp_path / "x.mp4")
     assert list(tmp_path.iterdir()) == []
     assert isinstance(recorder.frames[0], Frame)
+
+
+def test_a_page_of_too_many_numbers_has_means_and_says_so(monkeypatch, rng):
+    recorder = Recorder(rng.normal(size=(7, 3)), symbols=["f", "c"])
+    lstm = gc.LSTM(3, 6)
+    for update in range(9):
+        lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
+        recorder.look(lstm, update)
+    monkeypatch.setattr(film, "FRAMES", 5)
+    monkeypatch.setattr(film, "BYTES", 7 * 6 * 2 * 4)
+    content = given_to(page(recorder))
+    f = content["maps"][0]
+    assert (content["block"], f["rows"], f["steps"], content["steps"]) == (2, 3, 4, 7)
+    assert content["updates"][0] == 0
+    assert content["updates"][-1] == 8
+    assert "the mean of 2 units and steps" in content["notes"][0]
+    numbers = np.frombuffer(b64decode(f["data"]), np.uint8).reshape(-1, 3, 4)
+    expected = recorder.frames[-1].values["f"].T[recorder.units]
+    assert numbers[-1, 1, 1] / 255 == pytest.approx(expected[2:4, 2:4].mean(), abs=0.003)
+    assert numbers[-1, 2, 3] / 255 == pytest.approx(expected[4:, 6:].mean(), abs=0.003)
+    monkeypatch.setattr(film, "FRAMES", 2)
+    fewer = given_to(page(recorder))
+    assert (fewer["block"], fewer["updates"]) == (1, [0, 3, 5, 8])
+    assert fewer["notes"] == ["Of 9 moments that were recorded 4 are shown."]
+
+
+def test_a_page_of_means_can_be_read(open_html, monkeypatch):
+    monkeypatch.setattr(film, "BYTES", 200)
+    opened = open_html(page(hostile()))
+    assert "mean" in opened.inner_text("#notes")
+    canvas = opened.locator("canvas[data-symbol=f]")
+    canvas.press("ArrowDown")
+    canvas.press("End")
+    assert re.fullmatch(r"forget gate f of block 0 of \d units at steps 0 to \d: [\d.]+", opened.inner_text("#chosen"))

@@ -46,7 +46,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "semicolons; class numbers such as 3,1,4 for an Embedding; a text, with --vocabulary; or a .npy or .csv file",
     )
     given.add_argument("--target", metavar="TARGET", help="what it should answer, written alike: for the gradients")
-    given.add_argument("--loss", choices=LOSSES, help="of the target (squared_error, or of classes the last)")
+    given.add_argument(
+        "--loss", choices=LOSSES, help="of the target (squared_error; with --vocabulary categorical_cross_entropy)"
+    )
     given.add_argument("--vocabulary", metavar="CHARACTERS", help="of a model of text: its characters, in their order")
     shown = parser.add_argument_group("what is shown")
     shown.add_argument("--layer", type=int, default=-1, metavar="K", help="from 0, or from the end (-1, the last)")
@@ -113,6 +115,8 @@ def traced(options: argparse.Namespace) -> Trace:
     """The model of the command line, on its input."""
     from glasscell.convert import files  # noqa: PLC0415
 
+    if not options.model.exists():
+        raise FileNotFoundError(f"there is no model at {options.model}")
     model = files.load(options.model)
     if not isinstance(model, CopyLSTM):
         return _of_any(model, options)

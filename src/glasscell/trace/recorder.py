@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,10 @@ from glasscell.checkpoint import StrPath, write_atomically
 from glasscell.core.typing import Array
 from glasscell.trace import measures
 from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import layer_of, name_of, scale_of, units_by_peak, values_of
+from glasscell.trace.shown import layer_of, scale_of, units_by_peak, values_of
 from glasscell.validation import one_of, positive_integer, positive_number
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from glasscell.trace.shown import Scale
@@ -52,6 +50,8 @@ class Frame:
     norms : dict of str to array (T,)
         Of the gradient on the layer's ``c`` and ``x``; ``cell`` and ``recurrent`` are the two paths of that on c, where
         it has them. Empty without a target.
+    ranges : dict of str to (float, float)
+        The smallest and the largest number of each symbol.
     """
 
     update: int
@@ -59,6 +59,12 @@ class Frame:
     outputs: Array
     values: dict[str, Array]
     norms: dict[str, Array]
+    ranges: dict[str, tuple[float, float]]
+
+    @property
+    def caption(self) -> str:
+        """Which update, and the loss."""
+        return f"update {self.update}" + ("" if self.loss is None else f", loss {self.loss:.3g}")
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Recorder:
     every: int = 50
     symbols: Sequence[str] = SYMBOLS
     layer: int = -1
-    most: int = 240
+    most: int = 120
     given: dict[str, Any] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list, init=False, repr=False)
 
@@ -148,7 +154,7 @@ class Recorder:
             raise ValueError(f"update {update} is not after that of the last frame, {self.frames[-1].update}")
         trace = model.trace(self.x, self.y, **self.given)
         frame = _frame(trace, layer_of(trace, self.layer), self.symbols, update)
-        if self.frames and frame.values.keys() and _shapes(frame) != _shapes(self.frames[-1]):
+        if self.frames and _shapes(frame) != _shapes(self.frames[-1]):
             raise ValueError(f"frames are of {_shapes(self.frames[-1])}, and this one is of {_shapes(frame)}")
         self._about = trace.about
         self._order = units_by_peak(layer_of(trace, self.layer))
@@ -171,7 +177,7 @@ class Recorder:
     def scale(self, symbol: str, frame: Frame) -> Scale:
         """The range of a symbol's colours: over all frames; of gradients, in this one: they shrink."""
         frames = [frame] if symbol.startswith("d_") else self._some()
-        return scale_of(symbol, np.array([one.values[symbol] for one in frames]))
+        return scale_of(symbol, np.array([one.ranges[symbol] for one in frames]))
 
     def plot(self, symbols: Sequence[str] | None = None, number: int = 6) -> Figure:
         """A strip of small heat maps: a row a symbol, a column a moment, to the last one.
@@ -187,28 +193,9 @@ class Recorder:
         -------
         matplotlib.figure.Figure
         """
-        from glasscell.trace.figures.maps import written  # noqa: PLC0415 - optional
+        from glasscell.trace.film.pictures import strip  # noqa: PLC0415 - views are loaded when they are used
 
-        frames, symbols = self._some(), self._kept(symbols)
-        positive_integer("number", number)
-        shown = _moments(frames, number, self.every)
-        figure = _figure((min(20, 1.6 + 1.9 * len(shown)), 0.9 + 1.6 * len(symbols)))
-        grid = figure.subplots(len(symbols), len(shown), squeeze=False, sharex=True)
-        for row, symbol in zip(grid, symbols, strict=True):
-            for ax, frame in zip(row, shown, strict=True):
-                image = _draw(ax, self.drawn(frame, symbol), self.scale(symbol, frame))
-                ax.set_yticks([])
-                if symbol.startswith("d_"):
-                    ax.set_xlabel(f"from {-image.norm.vmax:.1g} to {image.norm.vmax:.1g}", fontsize=7)
-            if not symbol.startswith("d_"):
-                _bar(figure, image, list(row))
-            row[0].set_ylabel(written(symbol), rotation=0, ha="right", va="center", fontsize=11)
-        for ax, frame in zip(grid[0], shown, strict=True):
-            ax.set_title(_caption(frame), fontsize=8)
-        for ax in grid[-1]:
-            ax.set_xlabel(f"{ax.get_xlabel()}\nstep".strip(), fontsize=8)
-        figure.suptitle(_plain(self.title), fontsize=10)
-        return figure
+        return strip(self, self._kept(symbols), _moments(self._some(), positive_integer("number", number), self.every))
 
     def animate(self, path: StrPath, symbol: str = "f", *, fps: float = 8, dpi: int = 100) -> None:
         """Write a film of one symbol, with the loss of the probe below it.
@@ -223,41 +210,22 @@ class Recorder:
             Frames a second.
         dpi : int
         """
-        target = Path(path)
-        frames, [symbol] = self._some(), self._kept([symbol])
-        positive_number("fps", fps)
-        if target.suffix.lower() not in MOVIES:
-            raise ValueError(f"the name of a film must end in {' or '.join(MOVIES)}, and is {target.name}")
-        figure = _figure((5.6, 4.6))
-        from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional
+        from glasscell.trace.film.pictures import movie  # noqa: PLC0415
 
-        top, below = figure.subplots(2, 1, height_ratios=[4, 1])
-        image = _draw(top, self.drawn(frames[0], symbol), self.scale(symbol, frames[0]))
-        _bar(figure, image, top)
-        top.set_ylabel(f"{len(image.get_array())} units" if self.of_units(symbol) else "", fontsize=9)
-        top.set_yticks([])
-        top.set_xlabel("step", fontsize=9)
-        top.set_title(f"{name_of(symbol)} {symbol}", loc="left", fontsize=10)
-        dot = _draw_losses(below, frames)
-        with tempfile.TemporaryDirectory() as folder:
-            film = Path(folder) / f"film{target.suffix.lower()}"
-            writer = PillowWriter(fps)  # type: ignore[arg-type] # it divides by it
-            with writer.saving(figure, str(film), dpi):
-                for frame in frames:
-                    image.set_data(self.drawn(frame, symbol))
-                    image.set_clim(*self.scale(symbol, frame)[:2])
-                    top.set_title(_caption(frame), loc="right", fontsize=9, family="monospace")
-                    dot.set_data([frame.update], [np.nan if frame.loss is None else frame.loss])
-                    writer.grab_frame()
-                    figure.set_layout_engine("none")  # as the first frame: what moves is the data
-            write_atomically(target, film.read_bytes())
+        self._some(), self._kept([symbol])
+        positive_number("fps", fps)
+        kind = Path(path).suffix.lower()
+        if kind not in MOVIES:
+            raise ValueError(f"the name of a film must end in {' or '.join(MOVIES)}, and is {Path(path).name}")
+        write_atomically(path, movie(self, symbol, kind, fps, positive_integer("dpi", dpi)))
 
     def report(self, path: StrPath) -> None:
         """Write one HTML file, without network: a slider over updates, heat maps, gradient by step, the loss.
 
-        Numbers in it are rounded to 1/255 of their colours' range.
+        Numbers in it are rounded to 1/255 of their colours' range. It stays below 3 MB: where there are more, it has
+        means of blocks of units and steps, and some of the moments, and says so.
         """
-        from glasscell.trace.film import page  # noqa: PLC0415 - views are loaded when they are used
+        from glasscell.trace.film import page  # noqa: PLC0415
 
         self._some()
         write_atomically(path, page(self).encode())
@@ -283,14 +251,17 @@ class Recorder:
 
 
 def _frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], update: int) -> Frame:
+    if not layer.T:
+        raise ValueError("there is nothing to record of a sequence without steps")
     values = {symbol: _small(values_of(layer, symbol)) for symbol in symbols}
+    ranges = {symbol: (float(array.min()), float(array.max())) for symbol, array in values.items()}
     norms: dict[str, Array] = {}
     if layer.has_gradients:
         norms = {"c": layer.d_c, "x": layer.d_x}
         if layer.options.layer_norm not in ("haste", "contrib"):
             norms |= measures.by_path(layer)._asdict()
         norms = {name: _small(np.linalg.norm(part, axis=-1)) for name, part in norms.items()}
-    return Frame(update, trace.loss, _small(trace.outputs), values, norms)
+    return Frame(update, trace.loss, _small(trace.outputs), values, norms, ranges)
 
 
 def _moments(frames: Sequence[Frame], number: int, every: int) -> list[Frame]:
@@ -309,51 +280,3 @@ def _small(array: Array) -> Array:
 
 def _shapes(frame: Frame) -> str:
     return ", ".join(f"{symbol} {'×'.join(map(str, values.shape))}" for symbol, values in frame.values.items())
-
-
-def _caption(frame: Frame) -> str:
-    return f"update {frame.update}" + ("" if frame.loss is None else f", loss {frame.loss:.3g}")
-
-
-# Drawing
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _draw(ax: Axes, values: Array, scale: Scale) -> Any:
-    from glasscell.trace.figures.style import clean, colors_of  # noqa: PLC0415 - as the figures look
-
-    image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors_of(scale))
-    clean(ax, grid=False)
-    return image
-
-
-def _bar(figure: Figure, image: Any, ax: Any) -> None:
-    from glasscell.trace.figures.style import clean  # noqa: PLC0415
-
-    bar = figure.colorbar(image, ax=ax, pad=0.01, aspect=16)
-    bar.outline.set_visible(False)
-    clean(bar.ax, grid=False)
-
-
-def _draw_losses(ax: Axes, frames: Sequence[Frame]) -> Any:
-    """The loss of every frame, and a dot that will move."""
-    from glasscell.trace.figures.style import BLUE, INK, clean  # noqa: PLC0415
-
-    losses = [np.nan if frame.loss is None else frame.loss for frame in frames]
-    ax.plot([frame.update for frame in frames], losses, color=BLUE, lw=1.2)
-    [dot] = ax.plot([], [], "o", color=INK, ms=6)
-    ax.set_xlabel("update")
-    ax.set_ylabel("loss")
-    clean(ax)
-    return dot
-
-
-def _plain(text: str) -> str:
-    from glasscell.trace.figures.style import plain  # noqa: PLC0415
-
-    return plain(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.trace.figures.style import INK, WRONG, axes_or_new, clean, colors_of, plain, steps_below
+from glasscell.trace.figures.style import INK, WRONG, axes_or_new, clean, color_bar, colors_of, plain, steps_below
 from glasscell.trace.record import LayerTrace, Trace
 from glasscell.trace.shown import Row, chosen, heat_map_of, layer_of, name_of, printable, scale_of
 
@@ -52,9 +52,7 @@ def heat_map(
     drawn = heat_map_of(found, symbol, chosen(found, units))
     ax = axes_or_new(ax, min(16, 3.4 + 0.22 * found.T), min(10, 1.4 + 0.11 * len(drawn.rows)))
     image = ax.imshow(drawn.values, aspect="auto", interpolation="nearest", **colors_of(drawn.scale))
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.01, aspect=12)
-    clean(bar.ax, grid=False)
-    bar.outline.set_visible(False)
+    color_bar(image, ax)
     purpose = f"\n{PURPOSES[symbol]}" if symbol in PURPOSES else ""
     name = "\n".join(wrap(name_of(symbol), 24))
     _named(ax, f"{name} {written(symbol)}{purpose}")

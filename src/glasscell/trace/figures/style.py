@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glasscell.trace.shown import Range, Scale
@@ -9,6 +10,7 @@ from glasscell.trace.shown import Range, Scale
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 INK, MUTED, LINE = "#1f2933", "#7b8794", "#cbd2d9"
 WRONG = "#d64545"
@@ -42,6 +44,20 @@ def new_figure(width: float, height: float) -> Figure:
 def colors_of(scale: Scale) -> dict[str, Any]:
     """For imshow and scatter."""
     return {"cmap": COLORMAPS[scale.kind], "vmin": scale.low, "vmax": scale.high}
+
+
+def color_bar(image: AxesImage, axes: Axes | Sequence[Axes], pad: float = 0.01) -> None:
+    """What the colours of an image stand for, beside the axes."""
+    figure = image.figure
+    assert figure is not None  # noqa: S101 - it was drawn on axes
+    bar = figure.colorbar(image, ax=axes, pad=pad, aspect=12, format=_number)
+    bar.outline.set_visible(False)
+    clean(bar.ax, grid=False)
+
+
+def _number(value: float, _: int) -> str:
+    """Of a tick: no −0, and no zeros at the end."""
+    return f"{round(value, 12) + 0.0:g}".replace("-", "−")
 
 
 def clean(ax: Axes, *, grid: bool = True) -> None:

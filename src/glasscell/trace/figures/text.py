@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.typing import Array
-from glasscell.trace.figures.style import INK, axes_or_new, clean, colors_of, plain
+from glasscell.trace.figures.style import INK, axes_or_new, clean, color_bar, colors_of, plain
 from glasscell.trace.shown import Scale, printable
 from glasscell.validation import finite_array, positive_integer
 
@@ -59,9 +59,7 @@ def colored_text(values: ArrayLike, text: str | Sequence[str], ax: Axes | None =
         ax.text(
             middle, line, plain(printable(token)), ha="center", va="center", family="monospace", fontsize=9, color=ink
         )
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.012, aspect=12)
-    clean(bar.ax, grid=False)
-    bar.outline.set_visible(False)
+    color_bar(image, ax)
     clean(ax, grid=False)
     ax.set_xticks([])
     ax.set_yticks([])

@@ -17,9 +17,16 @@ import numpy as np
 from glasscell.trace.colors import STOPS
 from glasscell.trace.report import script_json
 from glasscell.trace.shown import name_of
+from glasscell.trace.terminal import summary
 
 if TYPE_CHECKING:
-    from glasscell.trace.recorder import Recorder
+    from glasscell.trace.recorder import Frame, Recorder
+
+
+BYTES = 2_000_000  # of numbers, before base64: with the page itself it stays below 3 MB
+DIGITS = 7  # bytes of a number that is written in digits
+NORMS = ("c", "cell", "recurrent")
+FRAMES = 24  # for which units and steps are rather summarised than moments left out
 
 
 def page(recorder: Recorder) -> str:
@@ -32,21 +39,41 @@ def page(recorder: Recorder) -> str:
 
 def payload(recorder: Recorder) -> dict[str, Any]:
     """What the script is given."""
-    frames = recorder.frames
+    frames, block, notes = _fitting(recorder)
     return {
+        "notes": notes,
         "updates": [frame.update for frame in frames],
         "losses": [None if frame.loss is None else _short(frame.loss) for frame in frames],
-        "norms": {name: [_shorts(frame.norms[name]) for frame in frames] for name in frames[0].norms},
+        "norms": {name: [_shorts(frame.norms[name]) for frame in frames] for name in NORMS if name in frames[0].norms},
         "units": [int(unit) for unit in recorder.units],
+        "block": block,
+        "steps": len(next(iter(frames[0].values.values()))),
         "colors": {kind: stops.split() for kind, stops in STOPS.items()},
-        "maps": [_map(recorder, symbol) for symbol in recorder.symbols],
+        "maps": [_map(recorder, symbol, frames, block) for symbol in recorder.symbols],
     }
 
 
-def _map(recorder: Recorder, symbol: str) -> dict[str, Any]:
+def _fitting(recorder: Recorder) -> tuple[list[Frame], int, list[str]]:
+    """As many frames as fit; if they are too few, means of square blocks of their numbers; and what to say of it."""
+    frames, notes = recorder.frames, []
+    numbers = sum(values.size for values in frames[0].values.values())
+    block = int(np.ceil(np.sqrt(numbers * min(FRAMES, len(frames)) / BYTES)))
+    if block > 1:
+        notes.append(
+            f"There are too many numbers for one page: each that is shown is the mean of {block} units and steps."
+        )
+    written = DIGITS * sum(norm.size for norm in frames[0].norms.values())
+    number = max(2, int(BYTES / (numbers / block**2 + written)))
+    if number < len(frames):
+        notes.append(f"Of {len(frames)} moments that were recorded {number} are shown.")
+        frames = [frames[k] for k in np.linspace(0, len(frames) - 1, number).round().astype(int)]
+    return frames, block, notes
+
+
+def _map(recorder: Recorder, symbol: str, frames: list[Frame], block: int) -> dict[str, Any]:
     """A symbol in every frame."""
-    drawn = [recorder.drawn(frame, symbol) for frame in recorder.frames]
-    scales = [recorder.scale(symbol, frame) for frame in recorder.frames]
+    drawn = [summary(recorder.drawn(frame, symbol), block, block) for frame in frames]
+    scales = [recorder.scale(symbol, frame) for frame in frames]
     shares = np.array([scale.share(values) for scale, values in zip(scales, drawn, strict=True)])
     return {
         "symbol": symbol,

@@ -44,7 +44,7 @@
 
   function makeMap(map) {
     const figure = element("figure"), caption = element("figcaption");
-    caption.append(element("b", {}, map.name), " ", element("i", {}, map.symbol), ` · ${map.rows} ${map.of_units ? "units" : "rows"} × ${map.steps} steps`);
+    caption.append(element("b", {}, map.name), " ", element("i", {}, map.symbol), ` · ${map.of_units ? `${film.units.length} units` : `${map.rows * film.block} rows`} × ${film.steps} steps`);
     map.canvas = element("canvas", { tabindex: 0, role: "img", "data-symbol": map.symbol, width: map.steps, height: map.rows });
     map.canvas.addEventListener("pointermove", (event) => choose(map, ...under(map, event)));
     map.canvas.addEventListener("pointerdown", (event) => choose(map, ...under(map, event)));
@@ -97,9 +97,10 @@
 
   function say() {
     if (state.row === null) return;
-    const map = maps[state.map], row = Math.min(state.row, map.rows - 1);
-    const unit = map.of_units ? `unit ${film.units[row]}` : `row ${row}`;
-    at("chosen").textContent = `${map.name} ${map.symbol} of ${unit} at step ${state.step}: ${number(valueAt(map, state.moment, row, state.step))}`;
+    const map = maps[state.map], row = Math.min(state.row, map.rows - 1), b = film.block;
+    const unit = map.of_units && b === 1 ? `unit ${film.units[row]}` : b === 1 ? `row ${row}` : `block ${row} of ${b} ${map.of_units ? "units" : "rows"}`;
+    const step = b === 1 ? `step ${state.step}` : `steps ${state.step * b} to ${Math.min(film.steps, (state.step + 1) * b) - 1}`;
+    at("chosen").textContent = `${map.name} ${map.symbol} of ${unit} at ${step}: ${number(valueAt(map, state.moment, row, state.step))}`;
   }
 
   function line(points, width, height, top) {
@@ -161,6 +162,7 @@
     at("play").setAttribute("aria-pressed", String(on));
   }
 
+  for (const note of film.notes) at("notes").append(element("p", {}, note));
   maps.forEach(makeMap);
   const updates = [makeLosses(), makeNorms()].filter(Boolean);
   at("moment").max = last;
