@@ -276,6 +276,15 @@ def one_answer() -> Trace:
     return model.trace(x, np.array([1.0, 0.0]), loss="binary_cross_entropy")
 
 
+def batch() -> Trace:
+    """Three sequences, of which some steps have an answer for their first output alone."""
+    rng = np.random.default_rng(0)
+    y, weights = rng.integers(0, 2, (3, 7, 2)).astype(float), np.ones((3, 7, 2))
+    weights[:, ::2, 1] = 0
+    lstm = gc.LSTM(3, 2, bidirectional=True, merge="sum", dtype=np.float64)
+    return lstm.trace(rng.normal(size=(3, 7, 3)), y, loss="binary_cross_entropy", weights=weights)
+
+
 SQUARED = "squared_error"
 HOSTILE_NAMES = {"title": HOSTILE, "input_names": [HOSTILE] * 3, "output_names": [HOSTILE] * 5}
 
@@ -299,6 +308,9 @@ KINDS: dict[str, Callable[[], Trace]] = {
         np.zeros((50, 3), np.float32), d_outputs=np.zeros((50, 20_000), np.float32)
     ),
     "100,000 steps": lambda: of_lstm(100_000, loss=SQUARED),
+    "a sequence of a batch": lambda: batch().sequence(1),
+    "some steps of the copy task": lambda: trained().trace([1, 0, 1, 1])[2:6],
+    "the last steps of the copy task": lambda: trained().trace([1, 0, 1, 1])[4:],
     "100,000 steps, live": lambda: of_lstm(100_000, loss=SQUARED, input_size=1, hidden_size=1, dtype=np.float32),
     "hostile": lambda: of_lstm(7, loss=SQUARED, about=HOSTILE_NAMES),
 }
@@ -329,6 +341,21 @@ def test_what_is_not_of_the_copy_task_shows_its_numbers(open_trace: Open, kind: 
     page = open_trace(trace)
     move_to(page, 4)
     assert_cell_shows(page, trace, *chosen(page))
+
+
+def test_of_a_sequence_out_of_a_batch_the_gradients_are_the_batch_s_and_what_is_not_asked_is_not_judged(
+    open_trace: Open,
+) -> None:
+    trace = batch().sequence(1)
+    page = open_trace(trace)
+    for name in ("d_c", "d_z", "d_x"):
+        there = np.array(page.evaluate(f"Array.from(window.glasscell.trace.layers[0].ways[1].{name})"))
+        assert np.abs(there - trace.layer[1].value(name).ravel()).max() < 1e-12
+    assert "of 10" in page.locator(".right:visible").first.text_content()
+    for t, asked in ((2, 1), (3, 2)):
+        move_to(page, t)
+        marks = [text for text in page.locator("#outputs .mark").all_text_contents() if text.strip()]
+        assert len(marks) == asked
 
 
 @pytest.mark.parametrize("width", [390, 1280])

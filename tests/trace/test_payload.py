@@ -74,6 +74,34 @@ def test_units_without_a_path_of_their_own_are_shown_without_one(rng):
     assert "cell" not in way
 
 
+def test_some_steps_are_live_unless_others_act_on_them(rng):
+    for options in ({}, {"bidirectional": True}):
+        lstm = gc.LSTM(3, 4, **options)
+        x, d_outputs = rng.normal(size=(6, 3)), rng.normal(size=(6, lstm.output_size))
+        trace = lstm.trace(x, d_outputs=d_outputs)
+        assert payload_of(trace)["live"]
+        assert payload_of(trace[2:])["live"] != bool(options)  # what runs back begins at the end
+        for some in (trace[1:4], trace[::2]):
+            assert "some steps of a longer sequence" in payload_of(some)["notes"][0]
+        assert payload_of(lstm.trace(x)[1:4])["live"]  # each way starts from the state that it had
+
+
+def test_of_some_steps_the_cells_path_is_not_shown_as_it_begins_at_others(rng):
+    trace = gc.LSTM(3, 4, peepholes=True).trace(rng.normal(size=(6, 3)), rng.normal(size=(6, 4)))
+    assert "cell" in payload_of(trace)["static"]["ways"]["l0"]
+    assert "cell" not in payload_of(trace[1:4])["static"]["ways"]["l0"]
+
+
+def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):
+    lstm = gc.LSTM(3, 4, dtype=np.float64)
+    batch = lstm.trace(rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6, 4)))
+    payload = payload_of(batch.sequence(1))
+    assert payload["share"] == pytest.approx(1 / 5)
+    assert "is that of a batch" in payload["notes"][0]
+    alone = payload_of(lstm.trace(batch.x[1], batch.targets[1]))
+    assert (alone["share"], alone["notes"]) == (1, [])
+
+
 def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeypatch):
     monkeypatch.setattr(payloads, "BYTES", 30_000)
     lstm = gc.LSTM(2, 40, dtype=np.float64)

@@ -215,6 +215,21 @@ def test_what_is_asked_wrongly_is_refused_at_the_door(given, error, message, rng
         lstm.trace(rng.normal(size=(T, I)), **given)
 
 
+@pytest.mark.parametrize("shape", [(), (H,), (T, 1), (2, 1, 1), (2, T, H)])
+def test_weights_of_any_shape_are_cut_as_their_targets_are(shape, rng):
+    weights, y = rng.random(shape), rng.normal(size=(2, T, H))
+    trace = model_of("plain", rng).trace(rng.normal(size=(2, T, I)), y, weights=weights)
+    every = np.broadcast_to(weights, y.shape)
+    np.testing.assert_array_equal(trace.sequence(1).weights, every[1])
+    np.testing.assert_array_equal(trace[1:].sequence(0)[0].weights, every[0, 1])
+
+
+def test_some_steps_are_not_the_copy_task():
+    trace = gc.CopyLSTM(4).trace([1, 0])
+    assert "copy" in trace.about
+    assert "copy" not in trace[1:].about
+
+
 def test_a_trace_is_read_only_and_independent_of_later_passes(rng):
     lstm, x, _, trace = traced("plain", rng)
     before = trace.layer[0].c.copy()

@@ -105,6 +105,8 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
             "bits": "".join(map(str, bits[1, :6])),
             "after": expected(after),
         }
+    for name, (trace, loss) in parts(rng).items():
+        written[f"part {name}"] = {"payload": payload_of(trace), "expected": expected(trace) | {"loss": loss}}
     for name, options in STILL.items():
         trace = gc.LSTM(3, 4, **options).trace(rng.normal(size=(6, 3)), d_outputs=rng.normal(size=(6, 8)))
         payload = payload_of(trace)
@@ -117,6 +119,28 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
             "expected": {**of_trace, "arrays": arrays, "loss": None, "ways": ways},
         }
     return written
+
+
+def parts(rng: np.random.Generator) -> dict[str, tuple[Trace, float]]:
+    """Traces whose answers count differently, or are not all that the loss is of; and what they add to that loss."""
+    lstm = gc.LSTM(3, 4, bidirectional=True, dtype=np.float64)
+    x, y = rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6, 8))
+    weights = rng.choice([0.0, 1.0, 2.5], (5, 6, 8))
+    errors, lengths = weights * (lstm.run(x)[0] - y) ** 2, [6, 2, 4, 1, 6]
+    ragged = lstm.trace(x, y, lengths=lengths)
+    ragged_errors = (ragged.outputs[2, :4] - y[2, :4]) ** 2
+    ahead = gc.LSTM(3, 4, dtype=np.float64).trace(x[0], y[0, :, :4])
+    alone = lstm.trace(x[0], y[0], weights=weights[0])
+    return {
+        "weights of outputs": (alone, errors[0].sum() / weights[0].sum()),
+        "weights of outputs, of a step": (
+            lstm.trace(x[0], y[0], weights=weights[0, 0]),
+            (weights[0, 0] * (alone.outputs - y[0]) ** 2).sum() / (6 * weights[0, 0].sum()),
+        ),
+        "a sequence of a batch": (lstm.trace(x, y, weights=weights).sequence(3), errors[3].sum() / weights.sum()),
+        "a short sequence of a batch": (ragged.sequence(2), ragged_errors.sum() / (8 * sum(lengths))),
+        "the last steps": (ahead[2:], ((ahead.outputs - y[0, :, :4])[2:] ** 2).sum() / (6 * 4)),
+    }
 
 
 BESIDE = {"units", "d_x_norm"}  # what a way is given besides its symbols
@@ -140,7 +164,7 @@ def test_javascript_computes_what_numpy_does(node: str, rng: np.random.Generator
     for name, case in written.items():
         file_name = re.sub(r"[^\w ]", "", name)
         (tmp_path / f"{file_name}.json").write_text(json.dumps(case), encoding="utf-8")
-    assert len(list(tmp_path.iterdir())) == len(written) == 61
+    assert len(list(tmp_path.iterdir())) == len(written) == 66
     environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
     command = [node, "--test", "--test-reporter=tap", *map(str, WEB_TESTS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)

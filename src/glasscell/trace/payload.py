@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from glasscell.core.typing import Array
 from glasscell.trace.measures import by_path, half_life
 from glasscell.trace.record import LayerTrace, Trace
+from glasscell.trace.recording import measured
 
 # Of arrays in base64: with the page itself a report stays below 3 MB.
 BYTES = 2_100_000  # what happened inside, or what it is computed from
 BYTES_BESIDE = 700_000  # inputs and outputs of a page that does not compute
 COMPUTED = 200_000  # steps times units: the page computes them in half a second, in 40 MB
+OF_A_WHOLE = (
+    "The loss is that of a batch or of a longer sequence: shown is what these steps add to it, and its gradients."
+)
 SYMBOLS = ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z")
 OF_GRADIENTS = ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h", "d_z")
 
@@ -40,10 +44,11 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         "readout": None,
         "loss": trace.about.get("loss"),
         "loss_value": trace.loss,
+        "share": 1.0,
         "x": array(trace.layer[0].x),  # what the first LSTM sees
         "outputs": None,
         "targets": array(trace.targets),
-        "weights": array(_of_steps(trace)),
+        "weights": array(_weights(trace)),
         "d_outputs": array(trace.d_outputs if trace.targets is None else None),
         "input_names": _names(trace, "input_names", trace.layer[0].x.shape[-1], "x"),
         "output_names": _names(trace, "output_names", trace.outputs.shape[-1], "y"),
@@ -54,6 +59,8 @@ def payload_of(trace: Trace) -> dict[str, Any]:
     }
     if hinders:
         return payload | _still(trace, payload, hinders)
+    if abs(_share(trace) - 1) > 1e-5:
+        payload |= {"share": _share(trace), "notes": [OF_A_WHOLE]}
     if trace.readout is not None:
         payload["readout"] = {"weight": array(trace.readout.weight), "bias": array(trace.readout.bias)}
     return payload
@@ -63,6 +70,8 @@ def _hinders(trace: Trace) -> str:
     """Why the page cannot compute what is in a trace; nothing if it can."""
     if not trace.about.get("chain") or not all(layer.options.plain for layer in trace.layer):
         return "it is not a chain of plain LSTMs"
+    if not all(_whole(layer) for layer in trace.layer):
+        return "these are some steps of a longer sequence, with gradients and states that come from others"
     arrays: list[Any] = [layer.weights["kernel"] for layer in trace.layer]
     arrays += [trace.layer[0].x, trace.d_outputs if trace.targets is None else trace.targets]
     arrays += [] if trace.readout is None else [trace.readout.weight]
@@ -96,7 +105,7 @@ def _answers(trace: Trace, steps: NDArray[np.intp]) -> tuple[dict[str, Any], lis
         "outputs": trace.outputs,
         "targets": trace.targets,
         "d_outputs": trace.d_outputs if trace.targets is None else None,
-        "weights": _of_steps(trace),
+        "weights": _weights(trace),
     }
     for name, values in answers.items():
         if values is not None:
@@ -164,7 +173,7 @@ def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
 def _ways_back(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
     """Of the gradient on c what came along the cells, where a cell has a path of its own; how much there is on x."""
     back = {"d_x_norm": array(np.linalg.norm(layer.d_x[steps], axis=1).astype(np.float32))}
-    if layer.options.layer_norm in ("haste", "contrib"):
+    if layer.options.layer_norm in ("haste", "contrib") or not _whole(layer):  # the path may come from other steps
         return back
     return back | {"cell": array(by_path(layer).cell[steps][:, units].astype(np.float32))}
 
@@ -179,12 +188,30 @@ def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[
     return values.astype(np.float32)
 
 
-def _of_steps(trace: Trace) -> Array | None:
-    """The weights of the answers, one for each step, (T,)."""
+def _whole(layer: LayerTrace) -> bool:
+    """Whether each step goes on from the one before it, and no gradient comes from a step that is not there."""
+    steps = slice(None, None, -1) if layer.reverse else slice(None)
+    h, h_prev = layer.h[steps], layer.h_prev[steps]
+    last = 0 if layer.reverse else -1
+    goes_on = np.array_equal(h_prev[1:], h[:-1])
+    return goes_on and (not layer.has_gradients or np.array_equal(layer.d_h[last], layer.d_y[last]))
+
+
+def _share(trace: Trace) -> float:
+    """What the loss of these steps counts for in the loss whose gradients there are: that of a batch, it may be."""
+    if trace.targets is None or trace.d_outputs is None:
+        return 1.0
+    _, own, _, _ = measured(trace.about["loss"], trace.outputs, trace.targets, trace.weights)
+    own, of_whole = own.ravel().astype(np.float64), trace.d_outputs.ravel().astype(np.float64)
+    return float(own @ of_whole / (own @ own)) if own.any() else 1.0
+
+
+def _weights(trace: Trace) -> Array | None:
+    """How much each answer counts, (T,); or, if that is not the same of all outputs of a step, (T, O)."""
     if trace.weights is None or trace.about.get("timeless"):
         return None
-    every_step = np.broadcast_to(trace.weights, (trace.T, *trace.weights.shape[1:]))
-    return every_step.reshape(trace.T, -1)[:, 0]
+    of_outputs = trace.weights.reshape(trace.T, -1)
+    return of_outputs[:, 0] if (of_outputs == of_outputs[:, :1]).all() else of_outputs
 
 
 def _names(trace: Trace, key: str, size: int, letter: str) -> list[str]:

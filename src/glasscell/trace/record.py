@@ -197,7 +197,7 @@ class Trace:
     outputs : array (T, O)
         What it answered.
     targets, weights : array, optional
-        What it was to answer, and how much each answer counts.
+        What it was to answer, and how much each answer counts; of the same shape.
     loss : float, optional
     d_outputs, d_x : array, optional
         Gradients of the loss on outputs and inputs. On class numbers there is none.
@@ -238,7 +238,7 @@ class Trace:
         change, axes = at_time(self.axes + "R", t, self.T)
         layers = tuple(layer[t] for layer in self.layer)
         arrays = {name: change(array) for name, array in self._in_time()}
-        about = self.about
+        about = {name: value for name, value in self.about.items() if name != "copy"}  # which is of all steps
         if "step_names" in about and not isinstance(t, int):
             about = about | {"step_names": about["step_names"][t]}
         return replace(self, layer=layers, axes=axes.removesuffix("R"), about=about, **arrays)

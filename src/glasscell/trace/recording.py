@@ -230,11 +230,11 @@ def measured(
         raise ValueError(f"y has shape {targets.shape}; expected {expected} for outputs {outputs.shape} and {loss}")
     counted = None
     if weights is not None:
-        counted = finite_array("weights", weights, outputs.dtype)
+        given = finite_array("weights", weights, outputs.dtype)
         try:
-            np.broadcast_to(counted, expected)
+            counted = np.broadcast_to(given, expected)
         except ValueError:
-            raise ValueError(f"weights has shape {counted.shape}, which does not broadcast to {expected}") from None
+            raise ValueError(f"weights has shape {given.shape}, which does not broadcast to {expected}") from None
     function: Any = getattr(losses, loss)
     value, d_outputs = function(outputs, targets, counted)
     return value, d_outputs, targets, counted

@@ -15,8 +15,10 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 - ``readout``: arrays ``weight`` (O, H), ``bias`` (O), or null
 - ``x``: array (T, I); ``outputs``: array (T, O), null if live: the page computes them
 - ``loss``: the name of one of :mod:`glasscell.core.losses`, ``targets``: array (T, O), or (T) of class numbers,
-  ``weights``: array (T); or ``d_outputs``: array (T, O), the gradient of a loss on the outputs; each may be null.
-  ``loss_value``: what the loss was, or null
+  ``weights``: array (T) or (T, O); or ``d_outputs``: array (T, O), the gradient of a loss on the outputs; each may be
+  null.
+  ``loss_value``: what the loss was, or null; ``share``: what the page's own loss is to be multiplied by, less than 1
+  if it is of one sequence out of a batch
 - ``input_names``, ``output_names``; ``step_names``, empty or one a step
 - ``copy``: of the copy task ``mode, bits_per_step, bits``, or null
 - ``unit_measures``: by the name of a way, ``half_life``: array (H)

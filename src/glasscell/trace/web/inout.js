@@ -3,7 +3,7 @@
 import { makeChart } from "./chart.js";
 import { byId, make, setText, show, stepAxis } from "./dom.js";
 import { presentBits } from "./lstm.js";
-import { answersOf } from "./losses.js";
+import { answersOf, counts } from "./losses.js";
 
 const MOST_FIELDS = 32; // numbers of a step that are shown to be edited
 const MOST_LINES = 4;
@@ -36,7 +36,7 @@ export function inoutView(context, actions) {
 function verdict(context, t, k) {
   const { model, trace } = context;
   const { O } = model;
-  if (!model.targets || (model.weights && !model.weights[t])) return undefined;
+  if (!model.targets || !counts(model, t, k)) return undefined;
   if (model.loss === "binary_cross_entropy") return trace.outputs[t * O + k] > 0 === model.targets[t * O + k] > 0.5;
   if (model.loss === "categorical_cross_entropy") return likeliest(trace.outputs, t, O) === model.targets[t];
   return undefined;
@@ -266,7 +266,7 @@ function numbersView(context, { recompute, choose }) {
 
 /** What is asked of an output at a step, undefined if nothing is. */
 function wantedOf(model, t, k) {
-  if (!model.targets || (model.weights && !model.weights[t])) return undefined;
+  if (!model.targets || !counts(model, t, k)) return undefined;
   if (model.loss === "categorical_cross_entropy") return model.targets[t] === k ? 1 : 0;
   return model.targets[t * model.O + k];
 }

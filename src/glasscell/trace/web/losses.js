@@ -1,7 +1,11 @@
 // Losses with their gradients, as glasscell/core/losses.py defines them: means over all elements, or weighted means.
 
-/** The loss of outputs (T, O), and its gradient on them; weights (T) or null. */
-export function lossOf(name, outputs, targets, weights, T) {
+/**
+ * The loss of outputs (T, O), and its gradient on them; weights (T), (T, O) or null. Both are multiplied by the share.
+ * With weights for each output, an output is a step of its own.
+ */
+export function lossOf(name, outputs, targets, weights, steps, share = 1) {
+  const T = weights ? weights.length : steps;
   if (!(name in ROWS)) throw new Error(`there is no loss ${name}; known are ${Object.keys(ROWS).join(", ")}`);
   const O = outputs.length / T;
   const ofClasses = name === "categorical_cross_entropy";
@@ -18,7 +22,12 @@ export function lossOf(name, outputs, targets, weights, T) {
     for (let k = 0; k < O; k++) d[k] *= weight;
   }
   if (count === 0) return [0, gradient.fill(0)];
-  return [total / count, gradient.map((d) => d / count)];
+  return [(share * total) / count, gradient.map((d) => (share * d) / count)];
+}
+
+/** Whether the answer of output k at step t is asked for. */
+export function counts({ weights, T, O }, t, k) {
+  return !weights || weights[weights.length === T ? t : t * O + k] !== 0;
 }
 
 /** What a loss reads off the outputs (T, O): probabilities, or for squared errors the outputs themselves. */

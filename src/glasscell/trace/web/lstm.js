@@ -27,7 +27,7 @@ export function run(model) {
   const outputs = readOut(model.readout, layers[layers.length - 1].y, model.T);
   const trace = { T: model.T, outputs, loss: null, d_outputs: null, d_x: null, layers };
   if (model.targets && model.loss) {
-    [trace.loss, trace.d_outputs] = lossOf(model.loss, outputs, model.targets, model.weights, model.T);
+    [trace.loss, trace.d_outputs] = lossOf(model.loss, outputs, model.targets, model.weights, model.T, model.share);
   } else {
     trace.d_outputs = model.d_outputs;
   }

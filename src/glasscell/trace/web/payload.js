@@ -8,7 +8,7 @@ export const VERSION = 1;
  * model = {T, I, O, layers, readout, loss, x, targets, weights, d_outputs, live, static, payload}
  *   layers: [{name, merge, ways: [{name, reverse, H, I, W, h0, c0}]}]   W (4H, H + I + 1), row by row
  *   readout: {weight (O, H), bias (O), O, H} or null
- *   x (T, I); targets (T, O), or (T) class numbers; weights (T); d_outputs (T, O): of the loss on the outputs
+ *   x (T, I); targets (T, O), or (T) class numbers; weights (T) or (T, O); share; d_outputs (T, O): of the loss on the outputs
  *
  * If it is not live, there are no W, h0, c0; T counts the steps that are kept, which are those of model.steps; outputs
  * are what was recorded, (T, O), or null if they are too many.
@@ -28,6 +28,7 @@ export function decode(payload) {
     layers,
     readout,
     loss: payload.loss,
+    share: payload.share,
     x: numbers(payload.x),
     targets: numbers(payload.targets),
     weights: numbers(payload.weights),
