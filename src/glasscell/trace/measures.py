@@ -95,6 +95,7 @@ def by_path(layer: LayerTrace) -> Paths:
     *cell*: along the cells alone. What enters at h_s from outside the layer, through o_s and tanh, arrives at c_t as
     that times f_s … f_{t+1}: the constant error carousel of Hochreiter & Schmidhuber (1997) with the forget gates of
     Gers et al. (2000). *recurrent*: all else, which went through W_h at least once.
+    Split a whole sequence, and slice what comes out: of some steps alone, all that comes from later ones is "else".
 
     Raises
     ------
