@@ -62,3 +62,16 @@ def test_the_general_layer_gives_the_same_where_it_is_plain(rng):
     variants.backward(variants.forward(Variant(), {"kernel": kernel}, x), dy, dh_T, dc_T, every=room)
     for name in ("dz", "da", "dc", "dh"):
         np.testing.assert_allclose(getattr(room, name), getattr(expected, name), rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_without_a_gradient_on_the_final_state_it_is_0_and_fading_is_no_error(rng):
+    kernel, x, dy = rng.normal(size=(16, 8)), rng.normal(size=(5, 3, 2)), np.full((5, 4, 2), 1e-300)
+    tape, dz = lstm.forward(kernel, x), np.empty((5, 16, 2))
+    d = lstm.backward(tape, dy, every_dz=dz)
+    smaller, faint = dz * 1e-10, dy * 1e-15
+    with np.errstate(all="raise"):
+        found = gradients(tape, smaller, d.dx, faint)
+    assert np.isfinite(found.da).all()
+    for part, zero in zip(gradients(tape, dz, d.dx, dy), gradients(tape, dz, d.dx, dy, 0.0, 0.0), strict=True):
+        np.testing.assert_array_equal(part, zero)
+        assert np.abs(part).max() < 1e-200

@@ -91,3 +91,15 @@ def test_nothing_given_is_changed(rng):
         array.flags.writeable = False
     linear.forward(weight, bias, x)
     linear.backward(weight, x, dy)
+
+
+@pytest.mark.parametrize(("T", "M", "B"), [(3, 4, 8), (2, 3, 1), (5, 2, 3)])
+def test_what_lies_side_by_side_is_not_copied(T, M, B, rng):
+    rows = rng.normal(size=(M, T, B))
+    laid = linear._side_by_side(rows.transpose(1, 0, 2), "laid", Buffers())
+    assert np.shares_memory(laid, rows)
+    steps = rng.normal(size=(T, M, B))
+    copied = linear._side_by_side(steps, "copied", Buffers())
+    assert not np.shares_memory(copied, steps)
+    np.testing.assert_array_equal(laid, rows.reshape(M, T * B))
+    np.testing.assert_array_equal(copied, steps.transpose(1, 0, 2).reshape(M, T * B))

@@ -209,3 +209,10 @@ def test_classes_are_along_the_last_axis_unless_told_otherwise(rng):
     expected, of_last = categorical_cross_entropy(logits, targets, axis=2)
     assert loss == expected
     np.testing.assert_array_equal(gradient, of_last)
+
+
+@pytest.mark.parametrize(("of_outputs", "of_targets"), [(np.float32, np.float64), (np.float64, np.float32)])
+def test_the_gradient_has_the_dtype_of_the_outputs(of_outputs, of_targets, rng):
+    outputs, targets = rng.normal(size=(3, 2)).astype(of_outputs), rng.random((3, 2)).astype(of_targets)
+    for loss in (squared_error, binary_cross_entropy):
+        assert loss(outputs, targets)[1].dtype == of_outputs

@@ -395,3 +395,19 @@ def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypat
 def test_an_optimizer_does_not_change(optimizer):
     with pytest.raises(FrozenInstanceError):
         optimizer.learning_rate = 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_norm_of_nothing_is_0(dtype):
+    assert global_norm(np.zeros(0, dtype)) == clip_by_global_norm(np.zeros(0, dtype), 1.0) == 0
+
+
+def test_a_variance_that_rounding_makes_negative_is_0():
+    """A gradient that is always the same has none: its mean square and its squared mean differ by rounding alone."""
+    optimizer, gradient = RMSProp(0.0, decay=0.5, centered=True), np.linspace(0.1, 1e3, 997).astype(np.float32)
+    vector = np.zeros_like(gradient)
+    state = optimizer.start(vector)
+    for _ in range(60):
+        optimizer.update(vector, gradient, state)
+    assert (state["square"] - state["mean"] * state["mean"] < 0).any()
+    assert np.isfinite(vector).all()
