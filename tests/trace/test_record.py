@@ -334,3 +334,17 @@ def test_what_is_printed_is_short(rng):
     trace = traced("both directions", rng, title="a model")[-1]
     assert repr(trace) == f"Trace(a model: l0 6×5, l0_reverse 6×5, l1 6×5, l1_reverse 6×5, loss {trace.loss:.4g})"
     assert repr(trace.layer[0]).startswith("LayerTrace('l0', 6×5: x, h_prev, c_prev, z, i")
+
+
+def test_steps_of_a_sequence_keep_their_names(rng):
+    lstm, names = model_of("plain", rng), list("abcdef")
+    batch = lstm.trace(rng.normal(size=(2, T, I)), lengths=[4, T], step_names=names)
+    assert batch.sequence(0).about["step_names"] == names[:4]
+    mask = np.array([True, False, True, True, False, True])
+    assert lstm.trace(rng.normal(size=(T, I)), mask=mask, step_names=names).about["step_names"] == list("acdf")
+
+
+@pytest.mark.parametrize(("key", "size"), [("input_names", I), ("output_names", H), ("step_names", T)])
+def test_names_are_as_many_as_there_are_things_to_name(key, size, rng):
+    with pytest.raises(ValueError, match=f"{key} has 2 names; expected {size}"):
+        model_of("plain", rng).trace(rng.normal(size=(T, I)), **{key: ["a", "b"]})

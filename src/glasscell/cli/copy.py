@@ -114,6 +114,7 @@ def run(options: argparse.Namespace) -> None:
         print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
     sequence = "".join(map(str, np.arange(task.width) % 3 % 2))
     print(f"Now try your own: {program()} try {shlex.quote(str(folder))} {sequence}")
+    print(f"Or look inside:   {program()} inspect {shlex.quote(str(folder))} --input {sequence}")
 
 
 def claim(folder: Path | None, *, overwrite: bool) -> Path:

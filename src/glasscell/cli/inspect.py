@@ -13,6 +13,7 @@ from glasscell.checkpoint import write_atomically
 from glasscell.cli.inputs import steps_of, targets_of
 from glasscell.cli.terminal import mark, spaced
 from glasscell.cli.try_ import parse
+from glasscell.core.losses import LOSSES
 from glasscell.models import CopyLSTM
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SYMBOLS = "i,f,o,g,c"
 COLORS = {"auto": None, "always": True, "never": False}
-LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
 NAMED = 5  # units in a line of the longest, or the most
 
 

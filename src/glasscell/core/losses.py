@@ -11,6 +11,8 @@ from glasscell.core.activations import sigmoid
 from glasscell.core.pieces import sum_of_squares
 from glasscell.core.typing import Array
 
+LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # the functions here, by name
+
 
 @np.errstate(under="ignore")
 def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:

@@ -195,7 +195,7 @@ def _backward_to_c(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         yield Equation("d_h", "d_y + w_hᵀ·d_z_next", numbers, d_m)
     yield Equation("d_o", f"{name}·tanh_c", _times(d_m, tanh_c), d_o)
     yield Equation("d_tanh_c", f"{name}·o", _times(d_m, o), d_tanh_c)
-    if options.layer_norm in ("haste", "contrib"):
+    if options.variant.normalises_cell:
         yield Equation("d_c", "through_N + the_rest", number(d_c), d_c)
         return
     read = float(of.f[t, k] * of.c_prev[t, k] + of.i[t, k] * of.g[t, k])

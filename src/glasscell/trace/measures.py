@@ -103,7 +103,7 @@ def by_path(layer: LayerTrace) -> Paths:
         If the cell is normalised: that mixes the units, and a cell has no path of its own.
     """
     options = layer.options
-    if options.layer_norm in ("haste", "contrib"):
+    if options.variant.normalises_cell:
         raise ValueError(f"layer_norm={options.layer_norm!r} normalises the cell: its units have no paths of their own")
     variant, k, zero = options.variant, 1 - options.zoneout_cell, np.zeros(layer.H, layer.f.dtype)
     new_c = layer.f * layer.c_prev + layer.i * layer.g
@@ -138,8 +138,7 @@ def jacobian(layer: LayerTrace, t: int) -> Array:
     """∂(h_t, c_t) / ∂(h_{t-1}, c_{t-1}), (P + H, P + H), in float64."""
     P, H = layer.h.shape[-1], layer.H
     states = np.eye(P + H)
-    one = slice(t, t + 1) if t >= 0 else slice(t, t + 1 or None)
-    every = _back(layer, layer.x[one], (layer.h_prev[t], layer.c_prev[t]), states[:P], states[P:])
+    every = _back(layer, layer.x[t][None], (layer.h_prev[t], layer.c_prev[t]), states[:P], states[P:])
     return np.concatenate([every.dh0, every.dc0]).T
 
 

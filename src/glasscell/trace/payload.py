@@ -12,6 +12,7 @@ from glasscell.core.typing import Array
 from glasscell.trace.measures import by_path, half_life
 from glasscell.trace.record import LayerTrace, Trace
 from glasscell.trace.recording import measured
+from glasscell.trace.shown import feature_names
 
 # Of arrays in base64: with the page itself a report stays below 3 MB.
 BYTES = 2_100_000  # what happened inside, or what it is computed from
@@ -50,8 +51,8 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         "targets": array(trace.targets),
         "weights": array(_weights(trace)),
         "d_outputs": array(trace.d_outputs if trace.targets is None else None),
-        "input_names": _names(trace, "input_names", trace.layer[0].x.shape[-1], "x"),
-        "output_names": _names(trace, "output_names", trace.outputs.shape[-1], "y"),
+        "input_names": feature_names(trace, "input_names", trace.layer[0].x.shape[-1], "x"),
+        "output_names": feature_names(trace, "output_names", trace.outputs.shape[-1], "y"),
         "step_names": [str(name) for name in trace.about.get("step_names", [])],
         "copy": trace.about.get("copy"),
         "unit_measures": {layer.name: {"half_life": array(half_life(layer.f))} for layer in trace.layer},
@@ -173,7 +174,7 @@ def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
 def _ways_back(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
     """Of the gradient on c what came along the cells, where a cell has a path of its own; how much there is on x."""
     back = {"d_x_norm": array(np.linalg.norm(layer.d_x[steps], axis=1).astype(np.float32))}
-    if layer.options.layer_norm in ("haste", "contrib") or not _whole(layer):  # the path may come from other steps
+    if layer.options.variant.normalises_cell or not _whole(layer):  # the path may come from other steps
         return back
     return back | {"cell": array(by_path(layer).cell[steps][:, units].astype(np.float32))}
 
@@ -212,12 +213,3 @@ def _weights(trace: Trace) -> Array | None:
         return None
     of_outputs = trace.weights.reshape(trace.T, -1)
     return of_outputs[:, 0] if (of_outputs == of_outputs[:, :1]).all() else of_outputs
-
-
-def _names(trace: Trace, key: str, size: int, letter: str) -> list[str]:
-    names = trace.about.get(key)
-    if names is None:
-        return [f"{letter}{k}" for k in range(size)] if size > 1 else [letter]
-    if len(names) != size:
-        raise ValueError(f"{key} has {len(names)} names; expected {size}")
-    return [str(name) for name in names]

@@ -239,7 +239,7 @@ class Trace:
         layers = tuple(layer[t] for layer in self.layer)
         arrays = {name: change(array) for name, array in self._in_time()}
         about = {name: value for name, value in self.about.items() if name != "copy"}  # which is of all steps
-        if "step_names" in about and not isinstance(t, int):
+        if about.get("step_names") is not None and isinstance(t, slice):
             about = about | {"step_names": about["step_names"][t]}
         return replace(self, layer=layers, axes=axes.removesuffix("R"), about=about, **arrays)
 
@@ -265,7 +265,10 @@ class Trace:
             if array is not None and name not in in_time:
                 chosen[name] = array[b]
         layers = tuple(layer.sequence(b, steps) for layer in self.layer)
-        return replace(self, layer=layers, axes=self.axes.replace("B", ""), valid=None, **chosen)
+        about = self.about
+        if about.get("step_names") is not None:
+            about = about | {"step_names": [about["step_names"][t] for t in steps]}
+        return replace(self, layer=layers, axes=self.axes.replace("B", ""), valid=None, about=about, **chosen)
 
     def one(self) -> Self:
         """Itself, if it is of one sequence with its steps: what can be drawn."""

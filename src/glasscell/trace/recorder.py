@@ -258,7 +258,7 @@ def _frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], update: int)
     norms: dict[str, Array] = {}
     if layer.has_gradients:
         norms = {"c": layer.d_c, "x": layer.d_x}
-        if layer.options.layer_norm not in ("haste", "contrib"):
+        if not layer.options.variant.normalises_cell:
             norms |= measures.by_path(layer)._asdict()
         norms = {name: _small(np.linalg.norm(part, axis=-1)) for name, part in norms.items()}
     return Frame(update, trace.loss, _small(trace.outputs), values, norms, ranges)

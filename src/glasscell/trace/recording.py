@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
 
-LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")
-
 ABOUT = ("title", "input_names", "output_names", "step_names", "copy", "chain")
 STATES = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
 OF_GRADIENTS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
@@ -37,7 +35,7 @@ class Asked(NamedTuple):
     y : array, optional
         Targets.
     loss : str
-        One of :data:`LOSSES`.
+        One of :data:`glasscell.core.losses.LOSSES`.
     weights : array, optional
         How much each answer counts; broadcasts to the targets.
     d_outputs : array, optional
@@ -51,7 +49,7 @@ class Asked(NamedTuple):
 
     def check(self) -> None:
         """Refuse what does not go together."""
-        one_of("loss", self.loss, LOSSES)
+        one_of("loss", self.loss, losses.LOSSES)
         if self.y is not None and self.d_outputs is not None:
             raise ValueError("give targets y, or d_outputs, the gradient on the outputs: not both")
         if self.y is None and self.weights is not None:
@@ -115,9 +113,16 @@ def trace(
         every = []
         d_x = model.backward(tape, d_outputs, every=every)[0]
     found = tuple(layer for part in _with_gradients(tapes, every) for layer in layers(*part))
+    _check_names(about, found[0].x.shape[-1], outputs.shape[-1], inputs.shape[0 if single else 1])
     about = {"loss": asked.loss if loss is not None else None, "timeless": not in_time, **about}
     axes = "T" if single else "BT"
     return Trace(found, inputs, outputs, targets, weights, loss, d_outputs, d_x, readout, valid, dict(about), axes)
+
+
+def _check_names(about: Mapping[str, Any], features: int, outputs: int, T: int) -> None:
+    for key, size in (("input_names", features), ("output_names", outputs), ("step_names", T)):
+        if about.get(key) is not None and len(about[key]) != size:
+            raise ValueError(f"{key} has {len(about[key])} names; expected {size}")
 
 
 def _of_one(given: Any) -> Any:
@@ -218,7 +223,6 @@ def measured(
     loss: str, outputs: Array, y: ArrayLike, weights: ArrayLike | None
 ) -> tuple[float, Array, NDArray[Any], Array | None]:
     """The loss of outputs (…, O), its gradient on them, and targets and weights as arrays, checked."""
-    one_of("loss", loss, LOSSES)
     of_classes = loss == "categorical_cross_entropy"
     expected = outputs.shape[:-1] if of_classes else outputs.shape
     targets: NDArray[Any] = np.asarray(y)

@@ -192,7 +192,7 @@ def asked_at(trace: Trace) -> NDArray[np.bool_]:
 def feature_names(trace: Trace, key: str, size: int, letter: str) -> list[str]:
     """The names that the trace has for its features, or x0, x1, …."""
     names = trace.about.get(key)
-    if names is None or len(names) != size:
+    if names is None:
         return [f"{letter}{k}" for k in range(size)] if size != 1 else [letter]
     return [str(name) for name in names]
 
@@ -208,7 +208,7 @@ def probabilities(trace: Trace) -> Array:
 
 def _step_names(trace: Trace) -> tuple[str, ...] | None:
     names = trace.about.get("step_names")
-    return tuple(map(str, names)) if names is not None and len(names) == trace.T else None
+    return None if names is None else tuple(map(str, names))
 
 
 def _is_one_hot(x: NDArray[Any]) -> bool:

@@ -50,6 +50,11 @@ class Variant:
         """The gates that see the cell, in the order of the blocks of the peepholes."""
         return self.gates[:-1]
 
+    @property
+    def normalises_cell(self) -> bool:
+        """Whether the cell is normalised, which mixes its units; otherwise a unit's cell is its own."""
+        return self.layer_norm in ("haste", "contrib")
+
     def of(self, gate: str) -> Activation:
         """The activation of a gate, or of the candidate."""
         return self.candidate if gate == "g" else self.gate
@@ -70,7 +75,7 @@ class Variant:
             shapes |= {"gain_x": (R,), "gain_h": (R,)}
         elif self.layer_norm:
             shapes["gain"] = (R,)
-        if self.layer_norm in ("haste", "contrib"):
+        if self.normalises_cell:
             shapes |= {"gain_c": (H,), "shift_c": (H,)}
         return shapes
 

@@ -49,7 +49,7 @@ class Tape:
         self.of_x: Normalized | None = None
         self.of_h = _room((T, R, B), (T, 1, B), self.dtype) if norm == "haste" else None
         self.of_gates = _room((T, R, B), (T, R // H, B), self.dtype) if norm in ("tflite", "contrib") else None
-        self.of_c = _room((T, H, B), (T, 1, B), self.dtype) if norm in ("haste", "contrib") else None
+        self.of_c = _room((T, H, B), (T, 1, B), self.dtype) if variant.normalises_cell else None
 
     @property
     def kernel(self) -> Array:

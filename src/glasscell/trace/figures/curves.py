@@ -120,7 +120,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
 def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
     """The curves of the gradient, drawn; and their numbers."""
     drawn = {"c": ("on the cells", INK), "x": ("on the inputs", GREEN)}
-    if of.options.layer_norm in ("haste", "contrib"):
+    if of.options.variant.normalises_cell:
         norms = {"c": np.linalg.norm(of.d_c, axis=1), "x": np.linalg.norm(of.d_x, axis=1)}
     else:
         norms = measures.gradient_norms(of)._asdict()
