@@ -378,3 +378,21 @@ assert "matplotlib.pyplot" not in sys.modules
     environment = os.environ | {"PYTHONPATH": str(Path(glasscell.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "p.png")], check=True, env=environment)
     assert (tmp_path / "p.png").stat().st_size
+
+
+@pytest.mark.parametrize(("width", "columns"), [(3.0, 2), (12.0, 4)])
+def test_names_of_gradients_stay_within_narrow_axes(width, columns):
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
+    figure = Figure(figsize=(width, 3))
+    ax = figures.gradient_flow(CopyLSTM(8).trace([1, 0, 1, 1]), ax=figure.subplots())
+    assert ax.get_legend()._ncols == columns
+
+
+@pytest.mark.parametrize(("width", "named"), [(3.0, False), (12.0, True)])
+def test_units_are_numbered_where_there_is_room(width, named):
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
+    figure = Figure(figsize=(width, 3))
+    ax = figures.half_lives(CopyLSTM(32).trace([1, 0, 1, 1]), ax=figure.subplots())
+    assert (ax.get_xlabel() == "unit") is named

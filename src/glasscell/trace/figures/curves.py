@@ -21,6 +21,7 @@ from glasscell.trace.figures.style import (
     axes_or_new,
     clean,
     headed,
+    inches_of,
     logarithmic,
     steps_below,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK}
 CURVES = 5  # cells that are drawn when nobody says which
+FOUR_NAMES = 5.0  # inches for the names of four curves side by side
 
 
 def cell_traces(
@@ -113,7 +115,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
     ax.set_ylabel("norm of the gradient")
     steps_below(ax, found.T)
     clean(ax)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **LEGEND)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4 if inches_of(ax) > FOUR_NAMES else 2, **LEGEND)
     return ax
 
 

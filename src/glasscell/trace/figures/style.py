@@ -103,3 +103,8 @@ def headed(ax: Axes, title: str) -> None:
 def plain(text: str) -> str:
     """Text that Matplotlib takes as it stands: a dollar begins no formula."""
     return text.replace("$", r"\$")
+
+
+def inches_of(ax: Axes) -> float:
+    """How wide the axes are, as they stand in their figure now."""
+    return float(ax.get_window_extent().width) / float(ax.get_figure(root=True).dpi)  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from glasscell.trace.figures.style import (
     axes_or_new,
     clean,
     headed,
+    inches_of,
     logarithmic,
 )
 from glasscell.trace.record import LayerTrace, Trace
@@ -25,7 +26,7 @@ from glasscell.trace.shown import GATES, layer_of, name_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMED_AT_MOST = 40  # units whose numbers can be read below an axis
+NAMED_AT_MOST = 8  # units to an inch, whose numbers can be read below an axis
 
 
 def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
@@ -113,9 +114,10 @@ def half_lives(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
         color=MUTED,
     )
     logarithmic(ax)
-    if found.H <= NAMED_AT_MOST:
+    named = NAMED_AT_MOST * inches_of(ax) >= found.H
+    if named:
         ax.set_xticks(places, [str(unit) for unit in order])
-    ax.set_xlabel("unit" if found.H <= NAMED_AT_MOST else "units, by their half-life")
+    ax.set_xlabel("unit" if named else "units, by their half-life")
     ax.set_ylabel("half-life in steps")
     headed(ax, f"How long the units of {found.name} remember")
     clean(ax)
