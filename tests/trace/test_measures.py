@@ -137,3 +137,25 @@ def test_the_vanishing_gradient_is_a_product_of_jacobians(kind, chunk, rng, monk
         norms.append(np.linalg.norm(J[:, H:] + J[:, :H] * (layer.o[t] * (1 - layer.tanh_c[t] ** 2))))
         J = J @ measures.jacobian(layer, t)
     np.testing.assert_allclose(lstm_curve, np.array(norms) / norms[0], rtol=1e-10)
+
+
+MEASURES = {
+    "events": measures.events,
+    "by_path": measures.by_path,
+    "gradient_norms": measures.gradient_norms,
+    "jacobian": lambda layer: measures.jacobian(layer, 0),
+    "spectral_radii": measures.spectral_radii,
+    "vanishing": measures.vanishing,
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_a_batch_is_refused_in_one_line_that_says_what_to_do(measure, rng):
+    lstm = gc.LSTM(I, H, seed=1)
+    trace = lstm.trace(rng.normal(size=(2, T, I)), rng.normal(size=(2, T, H)), lengths=[T, 3])
+    with pytest.raises(ValueError, match=r"^this measure needs .* got a batch: choose one with trace\.sequence\(b\)$"):
+        measure(trace.layer[0])
+    measure(trace.sequence(1).layer[0])
+    for part in (trace.sequence(0)[2].layer[0], trace.sequence(0).unit(2)):
+        with pytest.raises(ValueError, match=r"^this measure needs .* got one step or unit"):
+            measure(part)

@@ -76,6 +76,7 @@ def events(layer: LayerTrace, threshold: float = 0.5) -> Events:
     term of the literature: they put "what to write" and "what to keep" of Hochreiter & Schmidhuber (1997) and Gers et
     al. (2000) into numbers.
     """
+    _check_one_sequence(layer)
     return Events(
         np.asarray(layer.i * np.abs(layer.g) >= threshold),
         np.asarray((1 - layer.f) * np.abs(layer.c_prev) >= threshold),
@@ -102,6 +103,7 @@ def by_path(layer: LayerTrace) -> Paths:
     ValueError
         If the cell is normalised: that mixes the units, and a cell has no path of its own.
     """
+    _check_one_sequence(layer)
     options = layer.options
     if options.variant.normalises_cell:
         raise ValueError(f"layer_norm={options.layer_norm!r} normalises the cell: its units have no paths of their own")
@@ -136,6 +138,7 @@ def gradient_norms(layer: LayerTrace) -> GradientNorms:
 
 def jacobian(layer: LayerTrace, t: int) -> Array:
     """∂(h_t, c_t) / ∂(h_{t-1}, c_{t-1}), (P + H, P + H), in float64."""
+    _check_one_sequence(layer)
     P, H = layer.h.shape[-1], layer.H
     states = np.eye(P + H)
     every = _back(layer, layer.x[t][None], (layer.h_prev[t], layer.c_prev[t]), states[:P], states[P:])
@@ -148,6 +151,7 @@ def spectral_radii(layer: LayerTrace) -> Array:
     Below 1 a step shrinks gradients in the long run, above 1 it can let them grow: Bengio, Simard & Frasconi (1994);
     Pascanu, Mikolov & Bengio (2013), section 2.
     """
+    _check_one_sequence(layer)
     return np.array([np.abs(np.linalg.eigvals(jacobian(layer, t))).max() for t in range(layer.T)])
 
 
@@ -165,6 +169,7 @@ def vanishing(layer: LayerTrace, seed: int = 0) -> Vanishing:
     RNN h_t = tanh(W_h h_{t-1} + W_x x_t) sees the same inputs; it is not trained, and its W_h is orthogonal: gradients
     would keep their size but for the slope of tanh (Saxe et al. 2014). Hochreiter (1991); Bengio et al. (1994).
     """
+    _check_one_sequence(layer)
     x = layer.x[::-1] if layer.reverse else layer.x
     P, H, first = layer.h.shape[-1], layer.H, -1 if layer.reverse else 0
     squares = np.zeros(layer.T)
@@ -218,6 +223,15 @@ def _back(layer: LayerTrace, x: Array, start: tuple[Array, Array], dh_T: Array, 
     room = Gradients(dz, np.empty_like(dz), np.empty((T, H, B)), np.empty_like(zero), columns, zero)
     of_general = variants.backward(general, zero, dh_T, dc_T, every=room)
     return _Back(room, of_general.dh0, of_general.dc0)
+
+
+def _check_one_sequence(layer: LayerTrace) -> None:
+    """Raise ValueError unless the layer has all units and steps of one sequence: arrays (T, H)."""
+    if layer.axes != "TR":
+        expected = "this measure needs all steps and units of one sequence"
+        if "B" in layer.axes:
+            raise ValueError(f"{expected}, got a batch: choose one with trace.sequence(b)")
+        raise ValueError(f"{expected}, got one step or unit: give the layer of the whole trace")
 
 
 def _backwards(layer: LayerTrace) -> range:
