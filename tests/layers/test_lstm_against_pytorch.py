@@ -476,8 +476,6 @@ def test_weights_that_are_not_numbers(weights):
         ("candidate_activation", "Relu"),
         ("output_activation", "Relu"),
         ("layer_norm", "haste"),
-        ("input_dropout", 0.1),
-        ("recurrent_dropout", 0.1),
         ("zoneout", 0.1),
         ("zoneout_cell", 0.1),
         ("reverse", True),

@@ -165,7 +165,7 @@ def _state_dict(model: Model) -> dict[str, Array]:
             raise ValueError(f"the layer {name!r} takes steps out of sequences, and PyTorch has no layer that does")
         if isinstance(layer, LSTM):
             try:
-                check_torch_has(layer.options.changed())
+                check_torch_has(layer.options)
             except ValueError as error:
                 raise ValueError(f"the layer {name!r}: {error}") from None
     return model.to_torch()

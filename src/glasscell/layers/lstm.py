@@ -519,7 +519,7 @@ class LSTM:
         """
         from glasscell.convert.codec import torch  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        torch.check_torch_has(self.options.changed())
+        torch.check_torch_has(self.options)
         return torch.to_torch(self.parameters, self.options)
 
     @classmethod

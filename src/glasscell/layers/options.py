@@ -1,7 +1,7 @@
-"""What kind of LSTM a layer is: every choice, checked where it is made."""
+"""The options of an LSTM, each declared once: what runs, explains or writes an LSTM is checked against that."""
 
-from collections.abc import Iterable
-from typing import Any, Literal, Self
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from glasscell.core.activations import Activation, activation
 from glasscell.core.variants import Coupled, LayerNorm, Variant
@@ -13,6 +13,78 @@ Merge = Literal["concat", "sum", "average", "multiply"]
 # What each project that a normalisation is called after adds to the variance.
 EPSILON = {"haste": 1e-5, "tflite": 1e-8, "contrib": 1e-12}
 
+# What runs an LSTM: the standard engines (core.lstm), the general one (core.variants), a stream; what explains a pass:
+# a trace's equations and measures, the page of a report; and the formats of other projects.
+Consumer = Literal["standard", "general", "stream", "trace", "page", "onnx", "torch", "keras"]
+HERE: tuple[Consumer, ...] = ("general", "stream", "trace")
+EVERYWHERE: tuple[Consumer, ...] = (*HERE, "standard", "page", "onnx", "torch", "keras")
+
+
+class Option(NamedTuple):
+    """The declaration of an option.
+
+    Attributes
+    ----------
+    check : callable
+        ``check(name, value)`` returns the value to keep, and raises a ValueError or TypeError for any other one.
+    default : object
+        Default: None.
+    supported : tuple of str
+        What gives the same outputs, outside training, with another value than the default. Default: nothing, so that a
+        new option is refused by each of them until it is listed there. Our own files hold every option by its name.
+    required : bool
+        Whether there is no default.
+    training_only : bool
+        Whether it changes nothing outside training.
+    """
+
+    check: Callable[[str, Any], Any]
+    default: Any = None
+    supported: tuple[Consumer, ...] = ()
+    required: bool = False
+    training_only: bool = False
+
+    def __set_name__(self, options: type["LSTMOptions"], name: str) -> None:
+        """Add the option to those of the class that declares it."""
+        options.declared = {**options.declared, name: self} if hasattr(options, "declared") else {name: self}
+
+
+def option(
+    check: Callable[[str, Any], Any],
+    default: Any = None,
+    *,
+    supported: tuple[Consumer, ...] = (),
+    required: bool = False,
+    training_only: bool = False,
+) -> Any:
+    """Declare an option, see :class:`Option`: of any type to whoever checks types, as an instance has its value."""
+    return Option(check, default, supported, required, training_only)
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Accept None, and what `check` accepts."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _choice(*choices: object) -> Callable[[str, Any], Any]:
+    """Accept one of these values."""
+
+    def check(name: str, value: Any) -> Any:
+        one_of(name, value, choices)
+        return value
+
+    return check
+
+
+def _projection(name: str, value: Any) -> int | None:
+    """Accept a size, or None; 0, as PyTorch says it, is None."""
+    return None if value is None or value == 0 else positive_integer(name, value)
+
+
+def _function(name: str, value: ActivationLike) -> tuple[str, float | None, float | None]:
+    """Accept an activation; keep its name and parameters."""
+    return _activation(name, value).parameters
+
 
 class LSTMOptions:
     """The choices that :class:`glasscell.LSTM` documents; what can be saved as JSON and read back.
@@ -21,48 +93,61 @@ class LSTMOptions:
     time of ``import glasscell``.)
     """
 
-    input_size: int
-    hidden_size: int
-    num_layers: int = 1
-    bidirectional: bool = False
-    reverse: bool = False
-    bias: bool = True
-    proj_size: int | None = None
-    projection_bias: bool = False
-    peepholes: bool = False
-    coupled: Coupled | None = None
-    clip: float | None = None
-    gate_activation: ActivationLike = ("Sigmoid", None, None)
-    candidate_activation: ActivationLike = ("Tanh", None, None)
-    output_activation: ActivationLike = ("Tanh", None, None)
-    layer_norm: LayerNorm | None = None
-    epsilon: float | None = None
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    zoneout: float = 0.0
-    zoneout_cell: float = 0.0
-    merge: Merge = "concat"
-    masked_outputs: Literal["zero", "repeat"] = "zero"
-    outputs_in: Literal["time", "processing"] = "time"
-    learn_initial_state: bool = False
+    declared: ClassVar[dict[str, Option]]
+
+    input_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
+    hidden_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
+    num_layers: int = option(positive_integer, 1, supported=(*HERE, "standard", "page", "onnx", "torch"))
+    bidirectional: bool = option(
+        truth, False, supported=("general", "trace", "standard", "page", "onnx", "torch", "keras")
+    )
+    reverse: bool = option(truth, False, supported=("general", "trace", "standard", "page", "onnx", "keras"))
+    bias: bool = option(truth, True, supported=EVERYWHERE)
+    proj_size: int | None = option(_projection, supported=(*HERE, "torch"))
+    projection_bias: bool = option(truth, False, supported=HERE)
+    peepholes: bool = option(truth, False, supported=(*HERE, "onnx"))
+    coupled: Coupled | None = option(_choice(None, "input", "forget"), supported=(*HERE, "onnx"))
+    clip: float | None = option(_or_none(positive_number), supported=(*HERE, "onnx"))
+    gate_activation: ActivationLike = option(_function, ("Sigmoid", None, None), supported=(*HERE, "onnx", "keras"))
+    candidate_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
+    output_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
+    layer_norm: LayerNorm | None = option(_choice(None, "haste", "tflite", "contrib"), supported=HERE)
+    epsilon: float | None = option(_or_none(positive_number), supported=HERE)
+    dropout: float = option(rate, 0.0, supported=EVERYWHERE, training_only=True)
+    input_dropout: float = option(rate, 0.0, supported=EVERYWHERE, training_only=True)
+    recurrent_dropout: float = option(rate, 0.0, supported=EVERYWHERE, training_only=True)
+    zoneout: float = option(rate, 0.0, supported=HERE)
+    zoneout_cell: float = option(rate, 0.0, supported=HERE)
+    merge: Merge = option(
+        *(_choice("concat", "sum", "average", "multiply"), "concat"),
+        supported=("general", "trace", "standard", "page", "onnx", "keras"),
+    )
+    # Values where a sequence has no step: nothing that is computed from steps sees them.
+    masked_outputs: Literal["zero", "repeat"] = option(_choice("zero", "repeat"), "zero", supported=EVERYWHERE)
+    outputs_in: Literal["time", "processing"] = option(
+        *(_choice("time", "processing"), "time"), supported=("general", "trace", "standard", "onnx", "keras")
+    )
+    learn_initial_state: bool = option(truth, False, supported=(*HERE, "standard", "page", "onnx", "torch"))
 
     def __init__(self, **options: Any) -> None:
         names = self.names()
         for name in options:
             if name not in names:
                 raise TypeError(f"an LSTM has no option {name!r}; it has {', '.join(names)}")
-        for name in ("input_size", "hidden_size"):
-            if name not in options:
+        for name, declared in self.declared.items():
+            if declared.required and name not in options:
                 raise TypeError(f"an LSTM needs {name}")
-        self.__dict__.update(options)
-        self.__dict__.update(self._checked())
+            self.__dict__[name] = declared.check(name, options.get(name, declared.default))
         self._check_together()
 
     @classmethod
     def names(cls) -> list[str]:
         """What can be chosen."""
-        return list(cls.__annotations__)
+        return list(cls.declared)
+
+    def unsupported(self, by: Consumer) -> dict[str, Any]:
+        """Return the options, by name, whose values `by` does not support."""
+        return {name: value for name, value in self.changed().items() if by not in self.declared[name].supported}
 
     def replaced(self, **changes: Any) -> Self:
         """Others, with these changes."""
@@ -79,28 +164,6 @@ class LSTMOptions:
 
     def __repr__(self) -> str:
         return f"LSTMOptions({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
-
-    def _checked(self) -> dict[str, Any]:
-        """The options that are given, each of its type."""
-        checked: dict[str, Any] = {
-            name: positive_integer(name, getattr(self, name)) for name in ("input_size", "hidden_size", "num_layers")
-        }
-        if self.proj_size == 0:  # PyTorch's way to say: none
-            checked["proj_size"] = None
-        elif self.proj_size is not None:
-            checked["proj_size"] = positive_integer("proj_size", self.proj_size)
-        for name in ("bidirectional", "reverse", "bias", "projection_bias", "peepholes", "learn_initial_state"):
-            checked[name] = truth(name, getattr(self, name))
-        for name in ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell"):
-            checked[name] = rate(name, getattr(self, name))
-        for name in ("clip", "epsilon"):
-            if getattr(self, name) is not None:
-                checked[name] = positive_number(name, getattr(self, name))
-        for name in ("gate_activation", "candidate_activation", "output_activation"):
-            checked[name] = _activation(name, getattr(self, name)).parameters
-        for name, choices in CHOICES.items():
-            one_of(name, getattr(self, name), choices)
-        return checked
 
     def _check_together(self) -> None:
         if self.bidirectional and self.reverse:
@@ -148,11 +211,7 @@ class LSTMOptions:
     @property
     def plain(self) -> bool:
         """Whether a step without noise is the one of the cell page."""
-        names = (
-            *("proj_size", "peepholes", "coupled", "clip", "layer_norm", "zoneout", "zoneout_cell"),
-            *("gate_activation", "candidate_activation", "output_activation"),
-        )
-        return all(getattr(self, name) == DEFAULTS[name] for name in names)
+        return not self.unsupported("standard")
 
     @property
     def ways(self) -> list[tuple[str, int, bool]]:
@@ -184,19 +243,12 @@ class LSTMOptions:
 
     def changed(self) -> dict[str, Any]:
         """The options that are not the default: what a file says of the layer."""
-        values = {name: getattr(self, name) for name in self.names()}
-        always = ("input_size", "hidden_size")
-        return {name: value for name, value in values.items() if name in always or value != DEFAULTS[name]}
-
-
-DEFAULTS = {name: getattr(LSTMOptions, name, None) for name in LSTMOptions.names()}
-CHOICES = {
-    "coupled": (None, "input", "forget"),
-    "layer_norm": (None, "haste", "tflite", "contrib"),
-    "merge": ("concat", "sum", "average", "multiply"),
-    "masked_outputs": ("zero", "repeat"),
-    "outputs_in": ("time", "processing"),
-}
+        values = {name: getattr(self, name) for name in self.declared}
+        return {
+            name: value
+            for name, value in values.items()
+            if self.declared[name].required or value != self.declared[name].default
+        }
 
 
 def _activation(name: str, given: ActivationLike) -> Activation:

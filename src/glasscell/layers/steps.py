@@ -135,6 +135,8 @@ class Steps:
 
     def __init__(self, options: LSTMOptions, weights: Callable[[], Weights], execution: Execution) -> None:
         self.options, self.weights, self.execution = options, weights, execution
+        for name, value in options.unsupported("general").items():
+            raise ValueError(f"{name} must be {options.declared[name].default!r}: no engine computes it, got {value!r}")
         self._variant, self._plain = options.variant, options.plain
 
     def forward(

@@ -10,7 +10,6 @@ from typing import Any
 
 from glasscell.stream.parts import kind_of
 
-FOR_TRAINING = ("dropout", "input_dropout", "recurrent_dropout")
 ABSENT = "the default"
 
 
@@ -26,7 +25,8 @@ def identity(layers: Mapping[str, Any], dtype: object, batch: int | None) -> dic
 def _described(layer: Any) -> dict[str, Any]:
     kind = kind_of(layer)
     if kind == "LSTM":
-        options = {name: value for name, value in layer.options.changed().items() if name not in FOR_TRAINING}
+        declared = layer.options.declared
+        options = {name: value for name, value in layer.options.changed().items() if not declared[name].training_only}
     elif kind == "Linear":
         options = {"input_size": layer.input_size, "output_size": layer.output_size, "bias": layer.bias}
     elif kind == "Embedding":

@@ -92,6 +92,8 @@ class LSTMPart:
                 f"layer {name!r} cannot be streamed: {what}, so its outputs depend on steps that have not come yet; "
                 "forward() runs it over a whole sequence"
             )
+        for option, value in options.unsupported("stream").items():
+            raise ValueError(f"layer {name!r} cannot be streamed: a step of it does not compute {option}={value!r}")
         self.options, self.plain = options, options.plain
         self.layers = [
             self._weights(layer.parameters, suffix, options) | self._start(layer.parameters, suffix, options)

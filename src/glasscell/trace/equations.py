@@ -101,9 +101,16 @@ def equations(trace: Trace, t: int, unit: int, layer: int = -1) -> Equations:
     of = trace.one().layer_at(layer)
     check_index("step", t, of.T)
     check_index("unit", unit, of.H)
+    _check_explained(of)
     t, unit = t % of.T, unit % of.H
     title = f"step {t}, unit {unit} of {of.name}"
     return Equations(title, tuple(_forward(of, t, unit)), tuple(_backward(of, t, unit)) if of.has_gradients else ())
+
+
+def _check_explained(of: LayerTrace) -> None:
+    """Refuse options whose equations are not known."""
+    for name, value in of.options.unsupported("trace").items():
+        raise ValueError(f"the equations of an LSTM with {name}={value!r} are not known")
 
 
 def number(value: float) -> str:

@@ -208,6 +208,8 @@ class _Back(NamedTuple):
 
 def _back(layer: LayerTrace, x: Array, start: tuple[Array, Array], dh_T: Array, dc_T: Array) -> _Back:
     """Once more through these steps x (T, I) from a state, and back from B gradients on the last state, in float64."""
+    for name, value in layer.options.unsupported("trace").items():
+        raise ValueError(f"an LSTM with {name}={value!r} cannot be run again from its trace")
     B, H, variant = dh_T.shape[1], layer.H, layer.options.variant
     weights = {name: weight.astype(np.float64) for name, weight in layer.weights.items()}
     columns = np.broadcast_to(x[:, :, None], (*x.shape, B)).astype(np.float64)

@@ -69,7 +69,7 @@ def payload_of(trace: Trace) -> dict[str, Any]:
 
 def _hinders(trace: Trace) -> str:
     """Why the page cannot compute what is in a trace; nothing if it can."""
-    if not trace.about.get("chain") or not all(layer.options.plain for layer in trace.layer):
+    if not trace.about.get("chain") or any(layer.options.unsupported("page") for layer in trace.layer):
         return "it is not a chain of plain LSTMs"
     if not all(_whole(layer) for layer in trace.layer):
         return "these are some steps of a longer sequence, with gradients and states that come from others"

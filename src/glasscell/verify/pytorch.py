@@ -39,7 +39,7 @@ def checked(cases: list[Case], *, saturated: bool = True) -> list[Claim]:
         return unchecked(AGAINST, why, rows.values())
     for one in cases:
         try:
-            check_torch_has(one.options)
+            check_torch_has(one.lstm.options)
         except ValueError as error:
             return unchecked(AGAINST, str(error), rows.values())
     return claims_of(AGAINST, [partial(errors, one) for one in cases], rows)

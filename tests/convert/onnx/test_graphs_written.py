@@ -358,8 +358,6 @@ LSTM_HAS_NOT = {
     "layer_norm": {"layer_norm": "tflite"},
     "zoneout": {"zoneout": 0.1},
     "zoneout_cell": {"zoneout_cell": 0.1},
-    "recurrent_dropout": {"recurrent_dropout": 0.1},
-    "input_dropout": {"input_dropout": 0.1},
     "coupled": {"coupled": "forget"},
 }
 

@@ -164,14 +164,8 @@ def keras_config(options: "LSTMOptions") -> dict[str, Any]:
     ValueError
         If there is none, naming what Keras lacks.
     """
-    changed = options.changed()
-    known = {
-        *("input_size", "hidden_size", "bidirectional", "reverse", "bias", "merge", "masked_outputs", "outputs_in"),
-        *("gate_activation", "candidate_activation", "output_activation", "input_dropout", "recurrent_dropout"),
-    }
-    for name, value in changed.items():
-        if name not in known:
-            raise ValueError(f"a Keras LSTM has no {name}, and here it is {value!r}")
+    for name, value in options.unsupported("keras").items():
+        raise ValueError(f"a Keras LSTM has no {name}, and here it is {value!r}")
     if options.candidate_activation != options.output_activation:
         raise ValueError(
             "a Keras LSTM has one activation for candidate and output; here they are "

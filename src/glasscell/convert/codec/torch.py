@@ -17,18 +17,6 @@ from glasscell.core.typing import Array
 if TYPE_CHECKING:
     from glasscell.layers.options import LSTMOptions
 
-TORCH_OPTIONS = {
-    "input_size",
-    "hidden_size",
-    "num_layers",
-    "bidirectional",
-    "bias",
-    "proj_size",
-    "dropout",
-    "learn_initial_state",
-    "masked_outputs",  # what stands where a sequence has no step: nothing that is computed from steps sees it
-}
-
 
 def to_torch(parameters: Parameters, options: "LSTMOptions") -> dict[str, Array]:
     """The weights of an LSTM under PyTorch's names.
@@ -92,12 +80,11 @@ def torch_sizes(weights: Mapping[str, Array]) -> dict[str, Any]:
     }
 
 
-def check_torch_has(changed: Mapping[str, Any]) -> None:
-    """Refuse options that nn.LSTM has not."""
-    for name, value in changed.items():
-        if name not in TORCH_OPTIONS:
-            raise ValueError(f"PyTorch's nn.LSTM has no {name}, and here it is {value!r}")
-    P, H = changed.get("proj_size"), changed["hidden_size"]
+def check_torch_has(options: "LSTMOptions") -> None:
+    """Refuse options that nn.LSTM does not support."""
+    for name, value in options.unsupported("torch").items():
+        raise ValueError(f"PyTorch's nn.LSTM has no {name}, and here it is {value!r}")
+    P, H = options.proj_size, options.hidden_size
     if P is not None and P >= H:
         raise ValueError(f"PyTorch's nn.LSTM has only a proj_size below hidden_size = {H}, and here it is {P}")
 

@@ -11,8 +11,6 @@ from glasscell.convert.onnx.writing.graph import Graph
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, LSTMOptions
 
-# What the operator has no attribute for.
-LACKING = ("proj_size", "layer_norm", "zoneout", "zoneout_cell", "recurrent_dropout", "input_dropout")
 PLAIN = (("Sigmoid", None, None), ("Tanh", None, None), ("Tanh", None, None))
 
 
@@ -66,18 +64,17 @@ def write_lstm(graph: Graph, lstm: LSTM, x: str, starts: tuple[str, str] | None 
 
 
 def _check(options: LSTMOptions, *, with_lengths: bool, with_states: bool) -> None:
-    """Refuse what ONNX has not: the end of a sentence that begins with the layer's name."""
-    changed = options.changed()
-    for name in LACKING:
-        if name in changed:
-            raise ValueError(f"has {name}={changed[name]!r}, and ONNX's LSTM has no such thing")
+    """Refuse what ONNX does not support: the end of a sentence that begins with the layer's name."""
+    for name, value in options.unsupported("onnx").items():
+        raise ValueError(f"has {name}={value!r}, and ONNX's LSTM has no such thing")
     if options.coupled == "forget":
         raise ValueError("has coupled='forget', i = 1 - f; ONNX's LSTM has f = 1 - i")
     if with_states and options.learn_initial_state:
         raise ValueError("learns its initial states, which would be inputs with states=True")
-    for name in ("masked_outputs", "outputs_in"):
-        if with_lengths and name in changed:
-            raise ValueError(f"has {name}={changed[name]!r}; with lengths, ONNX's LSTM gives 0 behind each sequence")
+    for name, expected in (("masked_outputs", "zero"), ("outputs_in", "time")):
+        if with_lengths and getattr(options, name) != expected:
+            value = getattr(options, name)
+            raise ValueError(f"has {name}={value!r}; with lengths, ONNX's LSTM gives 0 behind each sequence")
 
 
 def _attributes(options: LSTMOptions) -> dict[str, Any]:

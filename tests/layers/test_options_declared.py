@@ -1,0 +1,155 @@
+"""Law: each option of an LSTM is declared once, and whatever is not declared to support it refuses it."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from glasscell import LSTM, Sequential, convert
+from glasscell.convert.codec.torch import check_torch_has
+from glasscell.layers import Linear, LSTMOptions
+from glasscell.layers.options import EVERYWHERE, Consumer, option
+from glasscell.trace import measures
+from glasscell.trace.payload import payload_of
+from glasscell.validation import rate
+
+SIZES = {"input_size": 3, "hidden_size": 4}
+TRAINING_ONLY = ("dropout", "input_dropout", "recurrent_dropout")
+OTHERS = {  # a value of each option that is not the default, with what it needs beside it
+    "num_layers": {"num_layers": 2},
+    "bidirectional": {"bidirectional": True},
+    "reverse": {"reverse": True},
+    "bias": {"bias": False},
+    "proj_size": {"proj_size": 2},
+    "projection_bias": {"projection_bias": True, "proj_size": 2},
+    "peepholes": {"peepholes": True},
+    "coupled": {"coupled": "input"},
+    "clip": {"clip": 1.0},
+    "gate_activation": {"gate_activation": "Softsign"},
+    "candidate_activation": {"candidate_activation": "Relu"},
+    "output_activation": {"output_activation": "Relu"},
+    "layer_norm": {"layer_norm": "tflite"},
+    "epsilon": {"epsilon": 0.1, "layer_norm": "tflite"},
+    "dropout": {"dropout": 0.5, "num_layers": 2},
+    "input_dropout": {"input_dropout": 0.5},
+    "recurrent_dropout": {"recurrent_dropout": 0.5},
+    "zoneout": {"zoneout": 0.5},
+    "zoneout_cell": {"zoneout_cell": 0.5},
+    "merge": {"merge": "sum", "bidirectional": True},
+    "masked_outputs": {"masked_outputs": "repeat"},
+    "outputs_in": {"outputs_in": "processing", "reverse": True},
+    "learn_initial_state": {"learn_initial_state": True},
+}
+
+
+def lstm(**options):
+    """An LSTM whose parameters, biases and initial states too, are random."""
+    made = LSTM(**{**SIZES, **options}, dtype=np.float64)
+    made.parameters.vector[:] = np.random.default_rng(3).normal(size=made.parameters.vector.size)
+    return made
+
+
+@pytest.fixture
+def with_new_option(monkeypatch):
+    """A function that gives LSTMs an option `leak`, supported as it says."""
+
+    def add(*supported, **more):
+        class Options(LSTMOptions):
+            leak: float = option(rate, 0.0, supported=supported, **more)
+
+        monkeypatch.setattr("glasscell.layers.lstm.LSTMOptions", Options)
+
+    return add
+
+
+def test_every_option_is_tried_here():
+    assert {*OTHERS, *SIZES} == set(LSTMOptions.names())
+    assert set(EVERYWHERE) == set(get_args(Consumer))
+
+
+def test_a_new_option_is_refused_by_the_engines(with_new_option):
+    with_new_option()
+    assert lstm(leak=0.0).options.plain
+    with pytest.raises(ValueError, match=r"leak must be 0\.0: no engine computes it, got 0\.25"):
+        lstm(leak=0.25)
+
+
+def test_an_option_of_the_general_engine_alone_is_refused_by_all_else(with_new_option, tmp_path):
+    with_new_option("general")
+    new = lstm(leak=0.25)
+    assert not new.options.plain
+    with pytest.raises(ValueError, match=r"layer 'lstm' cannot be streamed: .* leak=0\.25"):
+        new.stream()
+    with pytest.raises(ValueError, match=r"nn\.LSTM has no leak, and here it is 0\.25"):
+        new.to_torch()
+    with pytest.raises(ValueError, match=r"nn\.LSTM has no leak"):
+        check_torch_has(new.options)
+    with pytest.raises(ValueError, match=r"Keras LSTM has no leak, and here it is 0\.25"):
+        new.to_keras()
+    pytest.importorskip("onnx")
+    for ending in ("onnx", "pt", "keras"):
+        with pytest.raises(ValueError, match="leak"):
+            convert.save(Sequential([new, Linear(4, 2, dtype=np.float64)]), tmp_path / f"m.{ending}")
+    trace = new.trace(np.random.default_rng(0).normal(size=(5, 3)), d_outputs=np.ones((5, 4)))
+    assert not payload_of(trace)["live"]
+    with pytest.raises(ValueError, match=r"the equations of an LSTM with leak=0\.25 are not known"):
+        trace.equations(2, 0)
+    with pytest.raises(ValueError, match=r"leak=0\.25 cannot be run again"):
+        measures.vanishing(trace.layer[0])
+
+
+def test_a_new_option_belongs_to_a_saved_state_unless_it_is_for_training(with_new_option, tmp_path):
+    for training_only in (False, True):
+        with_new_option(*EVERYWHERE, training_only=training_only)
+        lstm(leak=0.25).stream().save(tmp_path / "state.safetensors")
+        other = lstm(leak=0.5).stream()
+        if training_only:
+            other.load(tmp_path / "state.safetensors")
+        else:
+            with pytest.raises(ValueError, match=r"leak of layer 'lstm' is 0\.25 there, 0\.5 here"):
+                other.load(tmp_path / "state.safetensors")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_step_is_the_standard_one_where_the_standard_engine_supports_every_option(name):
+    plain = lstm(**OTHERS[name]).options.plain
+    supported = all("standard" in LSTMOptions.declared[option].supported for option in OTHERS[name])
+    assert plain == supported
+
+
+@pytest.mark.parametrize("name", TRAINING_ONLY)
+def test_what_only_training_sees_changes_nothing_else(name, rng):
+    assert LSTMOptions.declared[name].training_only
+    noisy = lstm(**OTHERS[name])
+    quiet = lstm(**{**OTHERS[name], name: 0.0})
+    x = rng.normal(size=(2, 5, 3))
+    np.testing.assert_array_equal(noisy.run(x)[0], quiet.run(x)[0])
+    assert [key for key, declared in LSTMOptions.declared.items() if declared.training_only] == list(TRAINING_ONLY)
+
+
+def test_the_page_of_outputs_in_the_order_of_processing_does_not_compute(rng):
+    """It would show them in the order of time."""
+    x = rng.normal(size=(5, 3))
+    assert payload_of(lstm(reverse=True).trace(x))["live"]
+    assert not payload_of(lstm(reverse=True, outputs_in="processing").trace(x))["live"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("ending", ["onnx", "pt", "keras"])
+def test_a_written_lstm_computes_the_same_or_is_refused(name, ending, rng, tmp_path):
+    """Of every option: no file holds an LSTM without it that computes something else."""
+    pytest.importorskip("onnx")
+    original, x = lstm(**OTHERS[name]), rng.normal(size=(2, 5, 3))
+    supported = {"onnx": "onnx", "pt": "torch", "keras": "keras"}[ending]
+    unsupported = set(original.options.unsupported(supported)) - {"num_layers"}  # Keras takes a layer for each
+    not_as_such = {"reverse", "candidate_activation", "output_activation"}
+    if unsupported or (ending == "keras" and name in not_as_such):
+        with pytest.raises(ValueError, match=r"lstm|LSTM|Keras"):
+            convert.save(original, tmp_path / f"m.{ending}")
+        return
+    convert.save(original, tmp_path / f"m.{ending}")
+    if ending == "pt" and name == "learn_initial_state":
+        return  # it keeps its own names there, which only from_torch(learn_initial_state=True) takes
+    again = convert.load(tmp_path / f"m.{ending}")
+    y = again.run(x)[0] if isinstance(again, LSTM) else again(x)
+    np.testing.assert_allclose(y, original.run(x)[0], rtol=1e-12, atol=1e-12)
