@@ -238,10 +238,12 @@ def test_the_flow_of_gradients_is_their_norms_by_path(rng):
     norms, shown = measures.gradient_norms(trace.layer[0]), lines(figures.gradient_flow(trace))
     for name, expected in (
         ("on the cells", norms.c),
-        ("… along the cells alone", norms.cell),
+        ("… from this step's output", norms.output),
         ("on the inputs", norms.x),
     ):
         np.testing.assert_array_equal(shown[name], expected)
+    np.testing.assert_array_equal(shown["… along the cell"][:-1], norms.cell[:-1])
+    assert np.isnan(shown["… along the cell"][-1])
     np.testing.assert_array_equal(shown["… through $h$"][:-1], norms.recurrent[:-1])
     assert np.isnan(shown["… through $h$"][-1])  # nothing comes back at the last step
     assert list(lines(figures.gradient_flow(traced(rng, layer_norm="haste")))) == ["on the cells", "on the inputs"]
@@ -285,7 +287,7 @@ def test_what_vanishes_is_what_is_measured(rng):
     trace = traced(rng)
     shown, expected = lines(figures.vanishing(trace)), measures.vanishing(trace.layer[0])
     np.testing.assert_array_equal(shown["this LSTM"], expected.lstm)
-    np.testing.assert_array_equal(shown["a tanh RNN"], expected.tanh_rnn)
+    np.testing.assert_array_equal(shown["an untrained tanh RNN"], expected.tanh_rnn)
 
 
 def grid_of(ax):
@@ -380,7 +382,7 @@ assert "matplotlib.pyplot" not in sys.modules
     assert (tmp_path / "p.png").stat().st_size
 
 
-@pytest.mark.parametrize(("width", "columns"), [(3.0, 2), (12.0, 4)])
+@pytest.mark.parametrize(("width", "columns"), [(3.0, 2), (7.0, 3), (12.0, 5)])
 def test_names_of_gradients_stay_within_narrow_axes(width, columns):
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 

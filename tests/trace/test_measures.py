@@ -14,6 +14,7 @@ KINDS = {
     "zoneout": {"zoneout": 0.2, "zoneout_cell": 0.3},
     "coupled and normalised gates": {"coupled": "input", "layer_norm": "tflite"},
     "another output": {"output_activation": "Softsign"},
+    "peepholes, normalised": {"peepholes": True, "layer_norm": "tflite"},
 }
 
 
@@ -57,12 +58,54 @@ def test_events_are_large_changes_of_the_cell(rng):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_path_of_the_cells_is_the_gradient_with_all_gates_held(kind, rng):
+def test_the_parts_of_a_cells_gradient_add_up_and_follow_their_edges(kind, rng):
+    layer = layer_of(kind, rng)[-1]
+    output, cell, recurrent = measures.by_path(layer)
+    np.testing.assert_allclose(output + cell + recurrent, layer.d_c, atol=1e-15)
+    order = slice(None, None, -1 if layer.reverse else 1)
+    output, cell, recurrent, d_c, f = (part[order] for part in (output, cell, recurrent, layer.d_c, layer.f))
+    np.testing.assert_array_equal(cell[-1], 0)  # no step comes after the last one
+    if not layer.options.peepholes:
+        np.testing.assert_array_equal(recurrent[-1], 0)
+        np.testing.assert_allclose(output[-1], d_c[-1], atol=1e-15)
+    if not layer.options.zoneout_cell:
+        np.testing.assert_allclose(cell[:-1], f[1:] * d_c[1:], atol=1e-15)
+
+
+def test_the_parts_of_some_steps_are_those_of_the_whole_sequence(rng):
+    trace = layer_of("plain", rng)[0].trace(rng.normal(size=(T, I)), rng.normal(size=(T, H)))
+    whole, some = measures.by_path(trace.layer[0]), measures.by_path(trace[2:5].layer[0])
+    for expected, part in zip(whole, some, strict=True):
+        np.testing.assert_array_equal(part, expected[2:5])
+
+
+def test_the_cell_carries_what_entered_through_recurrent_weights_later(rng):
+    """With W_h of one unit into another, and a target at the last step alone, the first unit gets it along its cell."""
+    lstm = gc.LSTM(1, 2, dtype=np.float64, forget_bias=0)
+    kernel = lstm.parameters["kernel_l0"]
+    kernel[:] = 0
+    kernel[6:, 2], kernel[2:4, -1] = 0.3, 6.0  # candidates read x; both cells keep what they hold
+    kernel[7, 0] = 0.5  # and the second one reads the h of the first
+    d_outputs = np.zeros((T, 2))
+    d_outputs[-1, 1] = 1.0
+    output, cell, recurrent = measures.by_path(lstm.trace(np.ones((T, 1)), d_outputs=d_outputs).layer[0])
+    assert not output[:, 0].any()  # the first unit's output is not asked for
+    assert (np.abs(recurrent[:-1, 0]) > 0).all()
+    assert not cell[-2:, 0].any()  # it enters the first cell at the last step but one
+    assert (np.abs(cell[:-4, 0]) > np.abs(recurrent[:-4, 0])).all()  # further back, most of it comes along the cell
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_all_gates_held_the_gradient_is_what_the_cell_carries(kind, rng):
     """If no gate and candidate moves, a change of a cell reaches the outputs along the cells alone."""
     lstm, _, _, layer = layer_of(kind, rng)
-    cell, recurrent = measures.by_path(layer)
-    np.testing.assert_allclose(cell + recurrent, layer.d_c, atol=1e-15)
+    output, k = measures.by_path(layer).output, 1 - lstm.options.zoneout_cell
     options, order = lstm.options, slice(None, None, -1 if lstm.options.reverse else 1)
+    cell, later = np.empty_like(output), np.zeros(H)
+    for t in reversed(range(T)):
+        at = order.step * t if order.step == 1 else T - 1 - t
+        cell[at] = output[at] + k * later
+        later = (1 - k) * later + layer.f[at] * cell[at]
     i, f, o, g, c_prev, d_y = (getattr(layer, name)[order] for name in ("i", "f", "o", "g", "c_prev", "d_y"))
     weight = layer.weights.get("projection", np.eye(H))
 
@@ -85,9 +128,11 @@ def test_without_recurrent_weights_there_is_no_other_path(rng):
     lstm = gc.LSTM(I, H, dtype=np.float64)
     lstm.parameters["kernel_l0"][:, :H] = 0
     layer = lstm.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H))).layer[0]
-    np.testing.assert_allclose(measures.by_path(layer).recurrent, 0, atol=1e-16)
+    parts = measures.by_path(layer)
+    np.testing.assert_array_equal(parts.recurrent, 0)
+    np.testing.assert_allclose(parts.output + parts.cell, layer.d_c, rtol=1e-12)
     norms = measures.gradient_norms(layer)
-    np.testing.assert_allclose(norms.cell, norms.c, rtol=1e-12)
+    assert (norms.output + norms.cell > norms.c * 1.001).any()  # norms of parts do not add up
     np.testing.assert_allclose(norms.x, np.sqrt((layer.d_x**2).sum(axis=1)), rtol=1e-14)
 
 

@@ -61,7 +61,8 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
         np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
-    np.testing.assert_array_equal(read(way["cell"]), by_path(trace.layer[0]).cell.astype(np.float32))
+    for name, part in by_path(trace.layer[0])._asdict().items():
+        np.testing.assert_array_equal(read(way[name]), part.astype(np.float32), err_msg=name)
     np.testing.assert_allclose(read(way["d_x_norm"]), np.linalg.norm(trace.layer[0].d_x, axis=1), rtol=1e-6)
     np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
 
@@ -86,10 +87,11 @@ def test_some_steps_are_live_unless_others_act_on_them(rng):
         assert payload_of(lstm.trace(x)[1:4])["live"]  # each way starts from the state that it had
 
 
-def test_of_some_steps_the_cells_path_is_not_shown_as_it_begins_at_others(rng):
-    trace = gc.LSTM(3, 4, peepholes=True).trace(rng.normal(size=(6, 3)), rng.normal(size=(6, 4)))
-    assert "cell" in payload_of(trace)["static"]["ways"]["l0"]
-    assert "cell" not in payload_of(trace[1:4])["static"]["ways"]["l0"]
+def test_of_some_steps_the_parts_are_those_of_the_whole_sequence(rng):
+    trace = gc.LSTM(3, 4, proj_size=2).trace(rng.normal(size=(6, 3)), rng.normal(size=(6, 2)))
+    whole, some = (payload_of(each)["static"]["ways"]["l0"] for each in (trace, trace[1:4]))
+    for name in ("output", "cell", "recurrent"):
+        np.testing.assert_array_equal(read(some[name]), read(whole[name])[1:4])
 
 
 def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):

@@ -49,7 +49,7 @@ def test_a_frame_is_the_trace_of_that_moment():
         np.testing.assert_array_equal(frame.values[symbol], layer.value(symbol))
     np.testing.assert_array_equal(frame.values["z_o"], layer.of_gate("z", "o"))
     np.testing.assert_allclose(frame.norms["c"], np.linalg.norm(layer.d_c, axis=1), rtol=1e-6)
-    assert frame.norms.keys() == {"c", "x", "cell", "recurrent"}
+    assert frame.norms.keys() == {"c", "x", "output", "cell", "recurrent"}
     assert frame.loss == pytest.approx(model.trace(BITS).loss)
     np.testing.assert_array_equal(frame.outputs, model.trace(BITS).outputs)
 

@@ -39,7 +39,7 @@ def expected(trace: Trace) -> dict[str, Any]:
         if layer.has_gradients:
             paths = by_path(layer)
             u = np.concatenate([layer.h_prev, layer.x, np.ones((layer.T, 1))], axis=1)
-            arrays |= {"cell": paths.cell, "recurrent": paths.recurrent, "dW": layer.d_z.T @ u}
+            arrays |= {**paths._asdict(), "dW": layer.d_z.T @ u}
         ways[layer.name] = {name: array(values) for name, values in arrays.items()}
     of_trace = {name: getattr(trace, name) for name in ("outputs", "d_outputs", "d_x")}
     arrays = {name: array(values) for name, values in of_trace.items() if values is not None}

@@ -84,54 +84,88 @@ def events(layer: LayerTrace, threshold: float = 0.5) -> Events:
 
 
 class Paths(NamedTuple):
-    """dL/dc in two parts, (T, H) each, of which it is the sum."""
+    """Parts of dL/dc by where they come from, (T, H) each. They add up to dL/dc; their norms do not.
 
+    Attributes
+    ----------
+    output : array
+        From this step's own output: dL/dy_t through o_t and tanh. It has not come through time.
+    cell : array
+        Along the cell: f_{t+1} ∘ dL/dc_{t+1}.
+    recurrent : array
+        Through h_t into the gates and the candidate of the next step, by W_h.
+    """
+
+    output: Array
     cell: Array
     recurrent: Array
 
 
 def by_path(layer: LayerTrace) -> Paths:
-    """The gradient on the cells, split by the way on which it came back through time.
+    """Split the gradient on each cell by its last edge: this step's output, the next cell, or h and the next gates.
 
-    *cell*: along the cells alone. What enters at h_s from outside the layer, through o_s and tanh, arrives at c_t as
-    that times f_s … f_{t+1}: the constant error carousel of Hochreiter & Schmidhuber (1997) with the forget gates of
-    Gers et al. (2000). *recurrent*: all else, which went through W_h at least once.
-    Split a whole sequence, and slice what comes out: of some steps alone, all that comes from later ones is "else".
+    The split is local. What arrives along the cell is the *whole* gradient on the next cell times its forget gate, also
+    what entered that cell through recurrent weights at a later step: the carousel of Hochreiter & Schmidhuber (1997)
+    with the forget gates of Gers et al. (2000) carries both. Parts may have opposite signs.
+
+    Parameters
+    ----------
+    layer : LayerTrace
+        With gradients. With peepholes, ``recurrent`` includes the gates that read the cell, and a trace of some steps
+        of a sequence has no ``cell`` at the last of them. With zoneout, ``recurrent`` includes the h that is kept.
 
     Raises
     ------
     ValueError
-        If the cell is normalised: that mixes the units, and a cell has no path of its own.
+        If the cell is normalised: that mixes the units, so a cell has no path of its own.
     """
     _check_one_sequence(layer)
-    options = layer.options
-    if options.variant.normalises_cell:
+    options, variant = layer.options, layer.options.variant
+    if variant.normalises_cell:
         raise ValueError(f"layer_norm={options.layer_norm!r} normalises the cell: its units have no paths of their own")
-    variant, k, zero = options.variant, 1 - options.zoneout_cell, np.zeros(layer.H, layer.f.dtype)
     new_c = layer.f * layer.c_prev + layer.i * layer.g
-    d_shown = layer.d_y * (1 - options.zoneout)
-    if "projection" in layer.weights:
-        d_shown = d_shown @ layer.weights["projection"]
-    entering = d_shown * layer.o * variant.output.derivative(new_c, layer.tanh_c)
-    cell, later = np.empty_like(layer.d_c), zero
-    for t in _backwards(layer):
-        cell[t] = entering[t] + k * later
-        later = (1 - k) * later + layer.f[t] * cell[t]
-    return Paths(cell, layer.d_c - cell)
+    slope = layer.o * variant.output.derivative(new_c, layer.tanh_c) * (1 - options.zoneout)
+
+    def through_h(d_h: Array) -> Array:
+        return slope * (d_h @ layer.weights["projection"] if "projection" in layer.weights else d_h)
+
+    output, recurrent = through_h(layer.d_y), through_h(layer.d_h - layer.d_y)
+    if options.peepholes:
+        cell = _along_cell(layer)
+        return Paths(output, cell, layer.d_c - output - cell)
+    cell = layer.d_c - output - recurrent
+    rounding = 8 * np.finfo(cell.dtype).eps * (np.abs(layer.d_c) + np.abs(output) + np.abs(recurrent))
+    return Paths(output, np.where(np.abs(cell) <= rounding, 0, cell), recurrent)
+
+
+def _along_cell(layer: LayerTrace) -> Array:
+    """What each cell's gradient gets from the next cell: f_{t+1} ∘ dL/dc_{t+1}, or its share under zoneout."""
+    kept = layer.options.zoneout_cell
+    cell, later = np.zeros_like(layer.d_c), np.zeros(layer.H, layer.d_c.dtype)
+    for t in range(layer.T) if layer.reverse else reversed(range(layer.T)):
+        cell[t] = (1 - kept) * later
+        later = kept * later + layer.f[t] * layer.d_c[t]
+    return cell
 
 
 class GradientNorms(NamedTuple):
-    """Euclidean norms over the units, step by step, (T,) each: of dL/dh, dL/dc, its two paths, and dL/dx."""
+    """Euclidean norms over the units, step by step, (T,) each: of dL/dh, dL/dc, its three parts, and dL/dx."""
 
     h: Array
     c: Array
+    output: Array
     cell: Array
     recurrent: Array
     x: Array
 
 
 def gradient_norms(layer: LayerTrace) -> GradientNorms:
-    """How much gradient there is at each step, by path; x says which inputs the answer depends on."""
+    """Return the norm of the gradient at each step, by path.
+
+    The norms of the three parts of dL/dc do not add up to the norm of dL/dc: parts may cancel. ‖dL/dx_t‖ is how fast
+    the loss changes with the input of step t. It does not say which inputs an answer depends on: where the answer is
+    right, the loss, and with it this gradient, is close to 0 even for the one input that decides it.
+    """
     parts = layer.d_h, layer.d_c, *by_path(layer), layer.d_x
     return GradientNorms(*(np.linalg.norm(part, axis=-1) for part in parts))
 
@@ -156,14 +190,17 @@ def spectral_radii(layer: LayerTrace) -> Array:
 
 
 class Vanishing(NamedTuple):
-    """What is left of a gradient n steps before the end, n = 0 … T - 1, (T,) each: of it at the end, n = 0."""
+    """Norm of the gradient n steps before the end, n = 0 … T - 1, relative to n = 0, (T,) each.
+
+    The RNN is *not trained*: it is a reference for the size of the effect, not a competitor.
+    """
 
     lstm: Array
     tanh_rnn: Array
 
 
 def vanishing(layer: LayerTrace, seed: int = 0) -> Vanishing:
-    """How gradients vanish on the way back, in this layer and in a plain tanh RNN of the same size.
+    """Compare how gradients vanish in this layer and in an untrained tanh RNN of the same size.
 
     For the LSTM the Frobenius norm of ∂h_T/∂c_{T-n}, for the RNN that of ∂h_T/∂h_{T-n}, both over the one at n = 0. The
     RNN h_t = tanh(W_h h_{t-1} + W_x x_t) sees the same inputs; it is not trained, and its W_h is orthogonal: gradients
@@ -234,8 +271,3 @@ def _check_one_sequence(layer: LayerTrace) -> None:
         if "B" in layer.axes:
             raise ValueError(f"{expected}, got a batch: choose one with trace.sequence(b)")
         raise ValueError(f"{expected}, got one step or unit: give the layer of the whole trace")
-
-
-def _backwards(layer: LayerTrace) -> range:
-    """The steps from the one that was processed last to the one that was first."""
-    return range(layer.T) if layer.reverse else range(layer.T - 1, -1, -1)

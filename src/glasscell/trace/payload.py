@@ -151,7 +151,7 @@ def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
 def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
     """The values themselves, of as many units and steps as fit; which steps these are; and what is left out."""
     gradients = OF_GRADIENTS if trace.has_gradients else ()
-    rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients)) + bool(gradients)  # z has four; and the cell's path
+    rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients)) + 3 * bool(gradients)  # z has four; parts of d_c
     most = BYTES * 3 // 4 // 4 // (rows * len(trace.layer))  # numbers of a symbol of H rows
     every = max(1, -(-trace.T // max(1, int(np.sqrt(most)))))
     steps = np.arange(0, trace.T, every)
@@ -172,11 +172,12 @@ def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
 
 
 def _ways_back(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
-    """Of the gradient on c what came along the cells, where a cell has a path of its own; how much there is on x."""
+    """Return the parts of the gradient on c, where a cell has a path of its own, and the norm of that on x."""
     back = {"d_x_norm": array(np.linalg.norm(layer.d_x[steps], axis=1).astype(np.float32))}
-    if layer.options.variant.normalises_cell or not _whole(layer):  # the path may come from other steps
+    if layer.options.variant.normalises_cell:
         return back
-    return back | {"cell": array(by_path(layer).cell[steps][:, units].astype(np.float32))}
+    parts = by_path(layer)._asdict()
+    return back | {name: array(part[steps][:, units].astype(np.float32)) for name, part in parts.items()}
 
 
 def _some(layer: LayerTrace, name: str, steps: NDArray[np.intp], units: NDArray[np.intp]) -> Array:

@@ -48,8 +48,8 @@ class Frame:
     values : dict of str to array (T, rows)
         By symbol.
     norms : dict of str to array (T,)
-        Of the gradient on the layer's ``c`` and ``x``; ``cell`` and ``recurrent`` are the two paths of that on c, where
-        it has them. Empty without a target.
+        Of the gradient on the layer's ``c`` and ``x``; ``output``, ``cell`` and ``recurrent`` are the parts of that on
+        c, where it has them. Empty without a target.
     ranges : dict of str to (float, float)
         The smallest and the largest number of each symbol.
     """

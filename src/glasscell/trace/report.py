@@ -25,8 +25,9 @@ What the page is given, the payload, is a dictionary that can be written as JSON
 - ``static``: null, or, of a page that is not live, what there is to see: ``steps``: array of the numbers of the T'
   steps that are kept, and ``ways``: by the name of a way, ``units``: array of the numbers of the H' units that are
   kept, and arrays by symbol, ``i f o g c_prev c tanh_c h d_i d_f d_o d_g d_c d_tanh_c d_h`` (T', H') and ``z d_z``
-  (T', 4H'), of those that there are; h and d_h have the rows of a projection, (T', P). ``cell`` (T', H') is of d_c what
-  came along the cells, ``d_x_norm`` (T') how much gradient there is on x. All other arrays, x, outputs, …, are of these
+  (T', 4H'), of those that there are; h and d_h have the rows of a projection, (T', P). ``output``, ``cell`` and
+  ``recurrent`` (T', H') are the parts of d_c, ``d_x_norm`` (T') is the norm of the gradient on x. All other
+  arrays, x, outputs, …, are of these
   T' steps, too; of a model that reads a whole sequence into one answer, outputs and targets are (O)
 """
 

@@ -96,12 +96,12 @@ for (const what of cases) {
   });
 }
 
-test("the paths of d_c: the cell's own is all there is without W_h, and not with it", () => {
+test("the parts of d_c add up, and none comes through h without W_h", () => {
   const model = decode(payloadOf(cases[0]));
   const [, { ways: [way] }] = model.layers;
   const before = run(model).layers[1].ways[0];
   assert.ok(before.recurrent.some((d) => Math.abs(d) > 1e-4));
-  before.d_c.forEach((d, n) => assertNear(before.cell[n] + before.recurrent[n], d, 1e-15, `d_c ${n}`));
+  before.d_c.forEach((d, n) => assertNear(before.output[n] + before.cell[n] + before.recurrent[n], d, 1e-15, `d_c ${n}`));
   const K = way.H + way.I + 1;
   way.W.forEach((_, n) => { if (n % K < way.H) way.W[n] = 0; });
   const without = run(model).layers[1].ways[0];

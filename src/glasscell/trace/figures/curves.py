@@ -18,6 +18,7 @@ from glasscell.trace.figures.style import (
     LINE,
     MUTED,
     ORANGE,
+    PURPLE,
     axes_or_new,
     clean,
     headed,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK}
 CURVES = 5  # cells that are drawn when nobody says which
-FOUR_NAMES = 5.0  # inches for the names of four curves side by side
+LEGEND_COLUMNS = {8.0: 5, 5.0: 3, 0.0: 2}  # inches: labels side by side
 
 
 def cell_traces(
@@ -89,7 +90,7 @@ def cell_traces(
 
 
 def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
-    """How much gradient there is at each step, and on which way it came back: the cells' own, or the recurrent one.
+    """Plot the norm of the gradient at each step, and of the three parts of that on the cells.
 
     Parameters
     ----------
@@ -101,8 +102,8 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
     Returns
     -------
     matplotlib.axes.Axes
-        Of :func:`glasscell.trace.measures.gradient_norms`; the paths are left out where the cell is normalised, which
-        mixes them. Norms are not summed as the gradients are: the two ways may work against each other.
+        Of :func:`glasscell.trace.measures.gradient_norms`; the parts are left out where the cell is normalised, which
+        mixes the units. The parts add up to the gradient, their norms do not: parts may cancel.
     """
     found = layer_of(of, layer)
     ax = axes_or_new(ax, _width(found), 3)
@@ -115,7 +116,7 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
     ax.set_ylabel("norm of the gradient")
     steps_below(ax, found.T)
     clean(ax)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4 if inches_of(ax) > FOUR_NAMES else 2, **LEGEND)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=_legend_columns(ax), **LEGEND)
     return ax
 
 
@@ -126,10 +127,12 @@ def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
         norms = {"c": np.linalg.norm(of.d_c, axis=1), "x": np.linalg.norm(of.d_x, axis=1)}
     else:
         norms = measures.gradient_norms(of)._asdict()
-        rounding = 16 * np.finfo(of.d_c.dtype).eps * norms["c"]  # of the difference that it is
-        norms["recurrent"] = np.where(norms["recurrent"] > rounding, norms["recurrent"], 0)
-        drawn |= {"cell": ("… along the cells alone", BLUE), "recurrent": ("… through $h$", ORANGE)}
-    for name in (name for name in ("c", "cell", "recurrent", "x") if name in drawn):
+        drawn |= {
+            "output": ("… from this step's output", PURPLE),
+            "cell": ("… along the cell", BLUE),
+            "recurrent": ("… through $h$", ORANGE),
+        }
+    for name in (name for name in ("c", "output", "cell", "recurrent", "x") if name in drawn):
         label, color = drawn[name]
         shown = np.where(norms[name] > 0, norms[name], np.nan)
         ax.plot(shown, color=color, lw=2.4 if name == "c" else 1.5, label=label, marker="." if of.T < 3 else "")
@@ -137,7 +140,7 @@ def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
 
 
 def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
-    """What is left of a gradient n steps back, in this layer and in a plain tanh RNN of the same size.
+    """Plot what is left of a gradient n steps back, in this layer and in an untrained tanh RNN of the same size.
 
     Parameters
     ----------
@@ -154,7 +157,7 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
     found = layer_of(of, layer)
     curves = measures.vanishing(found)
     ax = axes_or_new(ax)
-    for values, color, name in ((curves.lstm, BLUE, "this LSTM"), (curves.tanh_rnn, ORANGE, "a tanh RNN")):
+    for values, color, name in ((curves.lstm, BLUE, "this LSTM"), (curves.tanh_rnn, ORANGE, "an untrained tanh RNN")):
         shown = np.where(values > 0, values, np.nan)
         ax.plot(shown, color=color, lw=1.8, label=name, marker="." if len(shown) < 2 else "")
     logarithmic(ax)
@@ -169,6 +172,10 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
 def _width(of: LayerTrace) -> float:
     """Inches for the steps, and for a legend."""
     return min(14, max(6.4, 3 + 0.22 * of.T))
+
+
+def _legend_columns(ax: Axes) -> int:
+    return next(columns for inches, columns in LEGEND_COLUMNS.items() if inches_of(ax) > inches)
 
 
 def _legend_beside(ax: Axes) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BYTES = 2_000_000  # of numbers, before base64: with the page itself it stays below 3 MB
 DIGITS = 7  # bytes of a number that is written in digits
-NORMS = ("c", "cell", "recurrent")
+NORMS = ("c", "output", "cell", "recurrent")
 FRAMES = 24  # for which units and steps are rather summarised than moments left out
 
 

@@ -129,7 +129,7 @@
   }
 
   function makeNorms() {
-    const names = ["c", "cell", "recurrent"].filter((name) => film.norms[name]), svg = at("norms");
+    const names = ["c", "output", "cell", "recurrent"].filter((name) => film.norms[name]), svg = at("norms");
     if (!names.length) return at("norm-figure").remove();
     svg.setAttribute("viewBox", "0 0 1000 100");
     drawn(svg, "line", { class: "base", x1: 0, x2: 1000, y1: 100, y2: 100 });

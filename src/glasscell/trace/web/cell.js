@@ -125,14 +125,15 @@ function forwardSentence(context) {
 
 function backwardSentence(context) {
   const { state } = context;
-  const [d, cell] = [context.at("d_c"), context.at("cell")];
+  const [d, output, cell, recurrent] = ["d_c", "output", "cell", "recurrent"].map((name) => context.at(name));
   const where = `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: `;
-  if (Math.abs(d) < 1e-12) return `${where}what this cell holds makes no difference to the loss.`;
+  if (Math.abs(d) < 1e-12) return `${where}to first order, the loss does not change with this cell.`;
   const way = d > 0 ? "raise" : "lower";
   const split =
     cell === undefined
       ? ""
-      : ` Of that ${signed(cell)} came back along the cell itself, and ${signed(d - cell)} through recurrent weights.`;
+      : ` Of that, ${signed(output)} comes from this step’s own output, ${signed(cell)} along the cell from the next step, ` +
+        `and ${signed(recurrent)} through h and the recurrent weights.`;
   return `${where}a little more in this cell would ${way} the loss, at a rate of ${signed(d)}.${split}`;
 }
 

@@ -32,7 +32,14 @@ export function unitView(context, { choose }) {
   return { unit, step };
 }
 
-/** How much gradient there is at each step, and on which path it came. */
+// The parts of the gradient on a cell: name, label, style of the line.
+const PARTS = [
+  ["output", "from this step’s output", 6],
+  ["cell", "along the cell", 4],
+  ["recurrent", "through h", 3],
+];
+
+/** The norm of the gradient at each step, and the three parts of that on the cells. */
 export function gradientView(context, { choose }) {
   const options = { onStep: (step) => choose({ step }) };
   const layer = makeChart(byId("gradient-layer"), { label: "norms over all units", ...options });
@@ -54,8 +61,7 @@ export function gradientView(context, { choose }) {
     const { way, T } = context;
     const series = [{ label: norm(named("d_c")), values: rowNorms(way.d_c, T), style: 1 }];
     if (way.cell) {
-      series.push({ label: words("along the cells"), values: rowNorms(way.cell, T), style: 4 });
-      series.push({ label: words("through recurrent weights"), values: rowNorms(way.recurrent, T), style: 3 });
+      for (const [name, text, style] of PARTS) series.push({ label: words(text), values: rowNorms(way[name], T), style });
     }
     layer.draw({ T, axis: stepAxis(context), series, log: log.checked });
     const onInputs = way.d_x ? rowNorms(way.d_x, T) : way.d_x_norm;
@@ -75,8 +81,7 @@ export function gradientView(context, { choose }) {
       axis: stepAxis(context),
       series: [
         line("d_c", named("d_c"), 1),
-        line("cell", words("along its own cell"), 4),
-        line("recurrent", words("through recurrent weights"), 3),
+        ...PARTS.map(([name, text, style]) => line(name, words(text), style)),
       ],
     });
     setText(byId("gradient-unit-name"), context.unitName(context.state.unit));

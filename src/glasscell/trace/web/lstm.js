@@ -19,7 +19,8 @@ export const GATES = ["i", "f", "o", "g"]; // the order of the blocks of H rows 
  * way = {H, I, name, reverse}, and
  *   x (T, I), z (T, 4H), h_prev c_prev i f o g c tanh_c h (T, H), and of gradients
  *   d_x (T, I), d_z (T, 4H), d_y d_h d_o d_tanh_c d_c d_i d_f d_g (T, H), d_h0 d_c0 (H), dW (4H, H + I + 1),
- *   cell and recurrent (T, H): the parts of d_c that came back along the cell alone, and through W_h at least once.
+ *   output, cell and recurrent (T, H): the parts of d_c, from this step's own output, from the next cell times its
+ *   forget gate, and through h and W_h from the gates of the next step.
  */
 export function run(model) {
   if (!model.live) return recorded(model);
@@ -156,14 +157,14 @@ function forwardWay({ name, reverse, H, I, W, h0, c0 }, x, T) {
 /** Adds the gradients to a way, from those on its h that come from outside it. */
 function backwardWay({ W, H, I }, way, d_y, T) {
   const { c_prev, i, f, o, g, tanh_c, reverse } = way;
-  const symbols = ["d_h", "d_o", "d_tanh_c", "d_c", "d_i", "d_f", "d_g", "cell", "recurrent"];
+  const symbols = ["d_h", "d_o", "d_tanh_c", "d_c", "d_i", "d_f", "d_g", "output", "cell", "recurrent"];
   for (const symbol of symbols) way[symbol] = new Float64Array(T * H);
-  const { d_h, d_o, d_tanh_c, d_c, d_i, d_f, d_g, cell, recurrent } = way;
+  const { d_h, d_o, d_tanh_c, d_c, d_i, d_f, d_g, output, cell, recurrent } = way;
   const d_z = new Float64Array(T * 4 * H);
   const d_x = new Float64Array(T * I);
   const d_u = new Float64Array(H + I + 1);
-  // From the next step: on h through W_h, on c through f, and of the latter what came along the cell alone.
-  const [d_h_next, d_c_next, cell_next] = [0, 1, 2].map(() => new Float64Array(H));
+  // From the next step: on h through W_h, on c through f.
+  const [d_h_next, d_c_next] = [0, 1].map(() => new Float64Array(H));
   for (const t of order(!reverse, T)) {
     const d_z_t = d_z.subarray(4 * t * H, 4 * (t + 1) * H);
     for (let k = 0; k < H; k++) {
@@ -176,10 +177,10 @@ function backwardWay({ W, H, I }, way, d_y, T) {
       d_i[n] = d_c[n] * g[n];
       d_f[n] = d_c[n] * c_prev[n];
       d_g[n] = d_c[n] * i[n];
+      output[n] = d_y[n] * slope_of_shown;
+      cell[n] = d_c_next[k];
+      recurrent[n] = d_h_next[k] * slope_of_shown;
       d_c_next[k] = d_c[n] * f[n];
-      cell[n] = d_y[n] * slope_of_shown + cell_next[k];
-      recurrent[n] = d_c[n] - cell[n];
-      cell_next[k] = cell[n] * f[n];
       d_z_t[k] = d_i[n] * i[n] * (1 - i[n]);
       d_z_t[H + k] = d_f[n] * f[n] * (1 - f[n]);
       d_z_t[2 * H + k] = d_o[n] * o[n] * (1 - o[n]);
@@ -252,9 +253,7 @@ function recorded(model) {
       const arrays = model.static.ways[name];
       const ofAll = numbers(model.payload.unit_measures[name].half_life);
       const half_life = arrays.units.map((k) => ofAll[k]);
-      const { cell, d_c } = arrays;
-      const recurrent = cell && d_c.map((d, n) => d - cell[n]);
-      return { name, reverse, I, H: arrays.units.length, half_life, ...arrays, recurrent };
+      return { name, reverse, I, H: arrays.units.length, half_life, ...arrays };
     }),
   }));
   const outputs = model.outputs ?? new Float64Array(0);
