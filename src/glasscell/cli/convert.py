@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from glasscell.convert.torch.state_dicts import Take
+    from glasscell.convert.torch.models import Take
 
 TAKE: "dict[str, Take]" = {"every": "every step", "last": "last step", "final": "final state"}
 

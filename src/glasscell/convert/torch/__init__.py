@@ -1,6 +1,7 @@
-"""PyTorch's own files, read and written without PyTorch, and models made from the weights in them."""
+"""PyTorch's own files, read and written without PyTorch, and the weights in them."""
 
-from glasscell.convert.torch.files import read, state_dict, write
-from glasscell.convert.torch.state_dicts import Take, model_of
+from glasscell.convert.torch.files import read, write
+from glasscell.convert.torch.models import Take, model_of
+from glasscell.convert.torch.state_dicts import state_dict
 
 __all__ = ["Take", "model_of", "read", "state_dict", "write"]

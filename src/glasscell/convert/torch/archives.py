@@ -22,7 +22,8 @@ def entries(content: bytes) -> dict[str, memoryview]:
     ------
     FileError
         If the archive is damaged, or has entries that are compressed, encrypted, lie in one another, or are longer than
-        the file: they could need far more memory than it.
+        the file: they could need far more memory than it. If it is a program of TorchScript, some of whose entries are
+        compressed.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -31,6 +32,8 @@ def entries(content: bytes) -> dict[str, memoryview]:
         raise FileError(f"is not a complete zip archive: {error}") from None
     if content[-22:-18] != b"PK\x05\x06":
         raise FileError("is not a complete zip archive: something stands behind its end")
+    if any(info.filename.endswith("/constants.pkl") and info.filename.count("/") == 1 for info in infos):
+        raise FileError("is a program of TorchScript; of the model, save model.state_dict() instead")
     found: dict[str, memoryview] = {}
     end = 0
     for info in infos:

@@ -8,7 +8,7 @@ since version 1.6 as entries of a zip archive, before that in one stream behind 
 import math
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from glasscell.checkpoint import StrPath, write_atomically
 from glasscell.convert.torch import archives
 from glasscell.convert.torch.pickling import STORAGES, AnyArray, Pickler
-from glasscell.convert.torch.unpickling import DEPTH, Builder, FileError, Unpickler
+from glasscell.convert.torch.unpickling import Builder, FileError, Unpickler, Unread
 
 MAGIC, STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001  # how a stream begins
 
@@ -29,6 +29,15 @@ EXPANSION, ALLOWANCE = 8, 2**20
 # neither 0 nor 1 is no bool of NumPy's.
 STORED = {dtype: np.dtype(dtype) for dtype in (*STORAGES.values(), "uint16", "uint32", "uint64") if dtype != "bfloat16"}
 STORED |= {"bfloat16": np.dtype("uint16"), "bool": np.dtype("uint8")}
+
+# Storages whose numbers are not read, and how many bytes each number has: a stream holds them one after another.
+UNREAD_STORAGES = {
+    "torch.ComplexFloatStorage": 8,
+    "torch.ComplexDoubleStorage": 16,
+    "torch.QInt8Storage": 1,
+    "torch.QUInt8Storage": 1,
+    "torch.QInt32Storage": 4,
+}
 
 
 class Kind(NamedTuple):
@@ -60,10 +69,11 @@ def read(path: StrPath) -> object:
 
     Both formats are read. Every tensor, a parameter like any other, is an array with memory of its own, also where two
     share a storage; bfloat16 becomes float32, which holds all its values. A ``torch.Size`` is a tuple, a device and a
-    dtype are text ("cuda:0", "torch.float32"), and a Counter is a dict.
+    dtype are text ("cuda:0", "torch.float32"), and a Counter or a defaultdict is a dict.
 
-    Nothing that the file names is imported or run: a file that asks for anything but tensors of real numbers and plain
-    data is refused, and so is a whole model (``torch.save(model)``).
+    Nothing that the file names is imported or run. Objects of any other class, functions, and tensors that are complex,
+    sparse or quantised become an :class:`~glasscell.convert.torch.unpickling.Unread`, which holds the name of the class
+    or function and nothing else. A file that is nothing but such an object, ``torch.save(model)``, is refused.
 
     Raises
     ------
@@ -84,47 +94,6 @@ def read(path: StrPath) -> object:
         raise ValueError(f"{file} needs more memory than there is") from None
 
 
-def state_dict(content: object, key: str | None = None) -> dict[str, AnyArray]:
-    """The weights in what :func:`read` gave: itself, or a dict in it, such as a checkpoint's "model_state_dict".
-
-    Parameters
-    ----------
-    content : object
-        A dict from names to arrays, or dicts that have one in them. (What PyTorch notes as "_metadata" does not count.)
-    key : str, optional
-        Which one, if there are several: its key, or "outer.inner".
-
-    Raises
-    ------
-    ValueError
-        If there is none, or there are several and `key` chooses none of them.
-    """
-    found = dict(_state_dicts(content, (), set()))
-    names = ", ".join(repr(name) for name in found)
-    if key is not None:
-        if key not in found:
-            raise ValueError(f"there are no weights under {key!r}; there are some under: {names or 'no key'}")
-        return found[key]
-    if not found:
-        raise ValueError("there are no weights: neither a dict of arrays, nor one in it")
-    if len(found) > 1:
-        raise ValueError(f"there are several dicts of weights, {names}: choose one with key=")
-    return next(iter(found.values()))
-
-
-def _state_dicts(content: object, at: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, dict[str, AnyArray]]]:
-    if not isinstance(content, Mapping) or id(content) in seen or len(at) > DEPTH:
-        return
-    seen.add(id(content))
-    named = {name: value for name, value in content.items() if isinstance(name, str) and name != "_metadata"}
-    weights = {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
-    if weights and len(weights) == len(content) - ("_metadata" in content):
-        yield ".".join(at), weights
-        return
-    for name, value in named.items():
-        yield from _state_dicts(value, (*at, name), seen)
-
-
 # Reading
 
 
@@ -134,6 +103,7 @@ class _Tensors:
     def __init__(self, size: int) -> None:
         self.room = EXPANSION * size + ALLOWANCE
         self.storages: dict[str, tuple[int, int]] = {}  # how many numbers under this key, and of how many bytes
+        self.unread: dict[str, tuple[int, int]] = {}  # the same, of storages that are passed over
         self.tensors: list[Tensor] = []
         self.names: dict[str, object] = {f"torch.{name}": Kind(dtype) for name, dtype in STORAGES.items()}
         self.names |= {f"torch.{dtype}": f"torch.{dtype}" for dtype in STORED}
@@ -144,13 +114,24 @@ class _Tensors:
             "torch._utils._rebuild_tensor": Builder(self.tensor),
             "torch._utils._rebuild_tensor_v2": Builder(self.tensor),
             "torch._utils._rebuild_tensor_v3": Builder(self.tensor_of_bytes),
+            "torch._tensor._rebuild_from_type_v2": Builder(_of_subclass),
             "torch._utils._rebuild_parameter": Builder(_parameter),
             "torch._utils._rebuild_parameter_with_state": Builder(_parameter),
         }
 
-    def storage(self, persistent_id: object) -> Storage:
-        """What ("storage", type, key, device, size) stands for; with a sixth item, of early versions, a part of one."""
+    def storage(self, persistent_id: object) -> Storage | Unread:
+        """What ("storage", type, key, device, size) stands for; with a sixth item, of early versions, a part of one.
+
+        The old format also has ("module", class, …) for the class of a module.
+        """
         match persistent_id:
+            case ("module", Unread() as cls, *_):
+                return cls
+            case ("storage", Unread(name=name) as kind, str(key), _, int(count), *_) if count >= 0:
+                if name not in UNREAD_STORAGES:
+                    raise FileError(f"has a storage of the unknown class {name}")
+                self.unread[key] = count, UNREAD_STORAGES[name]
+                return kind
             case ("storage", Kind(dtype), str(key), _, int(count), *view) if count >= 0:
                 itemsize = STORED[dtype].itemsize
                 known = self.storages.setdefault(key, (count, itemsize))
@@ -167,21 +148,23 @@ class _Tensors:
 
     def tensor(
         self,
-        storage: Storage,
+        storage: Storage | Unread,
         offset: int,
         shape: tuple[int, ...],
         strides: tuple[int, ...],
         _requires_grad: object = None,
         _hooks: object = None,
         metadata: object = None,
-    ) -> AnyArray:
+    ) -> AnyArray | Unread:
         """An array of this shape, not yet filled."""
+        if isinstance(storage, Unread):
+            return storage
         if type(storage) is not Storage or len(shape) != len(strides) or len(shape) > 64:
             raise FileError("has a damaged pickle: a tensor that is none")
         if any(type(number) is not int or not 0 <= number < 2**63 for number in (offset, *shape, *strides)):
             raise FileError(f"has a tensor in its storage {storage.key!r} with a size, stride or offset that is none")
         if type(metadata) is dict and (metadata.get("neg") or metadata.get("conj")):
-            raise FileError("has a tensor that is a part of a complex one: save its resolve_neg() instead")
+            return Unread("a part of a complex tensor")
         strides = tuple(
             stride if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)
         )  # of 1 it says nothing
@@ -197,11 +180,13 @@ class _Tensors:
         self.tensors.append(Tensor(array, storage, offset, strides))
         return array
 
-    def tensor_of_bytes(self, storage: Storage, *arguments: Any) -> AnyArray:
+    def tensor_of_bytes(self, storage: Storage, *arguments: Any) -> AnyArray | Unread:
         """The same for a dtype that has no class of storages, such as uint16: its numbers lie in one of bytes."""
         offset, shape, strides, _requires_grad, _hooks, dtype, *metadata = arguments
         if storage.dtype != "uint8" or storage.first:
             raise FileError("has a damaged pickle: a tensor that is none")
+        if isinstance(dtype, Unread):
+            return dtype
         kind = dtype.removeprefix("torch.")
         numbers = storage._replace(dtype=kind, length=storage.length // STORED[kind].itemsize)
         return self.tensor(numbers, offset, shape, strides, None, None, *metadata)
@@ -225,9 +210,18 @@ class _Tensors:
 
 
 def _parameter(data: object, *_: object) -> object:
-    if type(data) is not np.ndarray:
+    if type(data) not in (np.ndarray, Unread):
         raise FileError("has a damaged pickle: a parameter that is no tensor")
     return data
+
+
+def _of_subclass(builder: object, _cls: object, arguments: object, *_: object) -> object:
+    """A tensor of a subclass of Tensor, as a tensor."""
+    if type(builder) is Unread:
+        return builder
+    if type(builder) is not Builder or type(arguments) is not tuple:
+        raise FileError("has a damaged pickle: a tensor that is none")
+    return builder.build(*arguments)
 
 
 def _size(sizes: object) -> object:
@@ -248,8 +242,6 @@ def _read_archive(content: bytes) -> object:
     if len(pickles) != 1:
         raise FileError(f"is a zip archive, but not one that torch.save wrote: it has {len(pickles)} entries data.pkl")
     prefix = pickles[0].removesuffix("data.pkl")
-    if f"{prefix}constants.pkl" in entries:
-        raise FileError("is a program of TorchScript; of the model, save model.state_dict() instead")
     order = bytes(entries.get(f"{prefix}byteorder", b"little"))
     if order not in (b"little", b"big"):
         raise FileError(f"has the byte order {order!r}; expected 'little' or 'big'")
@@ -261,7 +253,7 @@ def _read_archive(content: bytes) -> object:
         raise FileError(f"has {len(pickle) - unpickler.at} bytes behind the end of its pickle")
     contents = {key: entries[name] for key in tensors.storages if (name := f"{prefix}data/{key}") in entries}
     tensors.fill(contents, "<" if order == b"little" else ">")
-    return loaded
+    return _checked(loaded)
 
 
 def _read_stream(content: bytes) -> object:
@@ -276,10 +268,11 @@ def _read_stream(content: bytes) -> object:
     stream.load()  # about the machine that wrote it; the storages are little-endian from every machine
     loaded, keys = stream.load(), stream.load()
     contents: dict[str, memoryview] = {}
+    known = tensors.unread | tensors.storages
     for key in keys if type(keys) is list else ():
-        if type(key) is not str or key not in tensors.storages or key in contents:
+        if type(key) is not str or key not in known or key in contents:
             raise FileError("lists a storage that no tensor lies in")
-        count, itemsize = tensors.storages[key]
+        count, itemsize = known[key]
         written, start = stream.number(8), stream.at
         if written != count:
             raise FileError(f"has {written} numbers in its storage {key!r}; expected {count}")
@@ -292,6 +285,13 @@ def _read_stream(content: bytes) -> object:
     if stream.at != len(content):
         raise FileError(f"has {len(content) - stream.at} bytes behind its end")
     tensors.fill(contents, "<")
+    return _checked(loaded)
+
+
+def _checked(loaded: object) -> object:
+    """What a file holds, unless nothing of it is read."""
+    if isinstance(loaded, Unread):
+        raise FileError(f"holds an object of the class {loaded.name} alone: of a whole model, save model.state_dict()")
     return loaded
 
 

@@ -1,99 +1,117 @@
-"""State dicts of PyTorch as models: which layers they are of, as far as names and shapes tell."""
+"""Find the weights in what a file of PyTorch holds."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from glasscell.convert.codec import common_dtype, part_of
-from glasscell.core.typing import Array
-from glasscell.layers import LSTM, Embedding, FinalState, Linear, Step
-from glasscell.models.sequential import Layer, Sequential
+from glasscell.convert.torch.pickling import AnyArray
+from glasscell.convert.torch.unpickling import DEPTH, Unread
 
-Take = Literal["every step", "last step", "final state"]
+Tensor: TypeAlias = AnyArray | Unread
+StateDict: TypeAlias = dict[str, Tensor]
+
+# Tensors of PyTorch that are not read, by the function or class that a pickle names for them.
+UNREAD_TENSORS = {
+    "torch.ScriptObject": "packed weights of a quantised model",
+    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without numbers, of the device meta",
+    "torch.ComplexFloatStorage": "a complex tensor",
+    "torch.ComplexDoubleStorage": "a complex tensor",
+    "a part of a complex tensor": "a part of a complex tensor",
+} | {
+    f"torch.float8_{kind}": "a tensor of dtype float8" for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")
+}
 
 
-def model_of(state_dict: Mapping[str, ArrayLike], *, take: Take = "every step") -> LSTM | Sequential:
-    """The model whose weights a state dict has.
+def describe_unread(value: Unread) -> str:
+    """Return what an unread object is, in words."""
+    words = UNREAD_TENSORS.get(value.name)
+    return words or f"an object of {value.name}"
+
+
+def state_dict(content: object, key: str | None = None) -> StateDict:
+    """Return the weights in the content of a file: the dict itself, or one in it such as "model_state_dict".
 
     Parameters
     ----------
-    state_dict : mapping of name to array
-        Of an ``nn.LSTM`` alone, or of a module whose attributes are, in this order, perhaps an ``nn.Embedding``, LSTMs
-        and ``nn.Linear``.
-    take : {"every step", "last step", "final state"}
-        What a state dict does not say: what the linear maps behind the last LSTM see. "last step" is ``y[:, -1]``;
-        "final state" is ``h_n[-1]``, or both directions' side by side.
+    content : object
+        Result of :func:`glasscell.convert.torch.read`: a dict from names to arrays, or dicts that have one in them.
+        Values that are no tensors, such as "_metadata" or an epoch, are passed over.
+    key : str, optional
+        Key of the dict, or "outer.inner". Default: the only dict that holds the weights of a module (a matrix called
+        ``….weight``, or those of a recurrent layer); if there is none, the only dict of arrays.
 
     Returns
     -------
-    LSTM or Sequential
-        An LSTM if there is nothing else.
+    dict of str to array
+        Tensors that cannot be read (complex, sparse, quantised) are
+        :class:`~glasscell.convert.torch.unpickling.Unread`.
 
     Raises
     ------
     ValueError
-        Weights that belong to no such layer, or do not fit, by name.
+        If there are no weights, or several dicts of them and no `key`, or `key` names none of them.
     """
-    weights = part_of(state_dict)
-    if "weight_ih_l0" in weights:
-        return LSTM.from_torch(weights)
-    groups: dict[str, dict[str, Array]] = {}
-    for name, array in weights.items():
-        prefix, _, key = name.rpartition(".")
-        groups.setdefault(prefix, {})[key] = array
-    dtype = common_dtype(weights)
-    layers = {name: _layer(name, group, groups, dtype) for name, group in groups.items()}
-    if not any(isinstance(layer, LSTM) for layer in layers.values()):
-        raise ValueError(f"there is no LSTM among the weights {', '.join(weights)}")
-    chain = list(_with_readout(layers, take))
-    return Sequential([layer for _, layer in chain], [name for name, _ in chain])
+    found = state_dicts(content)
+    if key is not None:
+        if key not in found:
+            names = ", ".join(map(repr, found)) or "no key"
+            raise ValueError(f"there are no weights under {key!r}; there are some under: {names}")
+        return found[key]
+    candidates = {name: weights for name, weights in found.items() if holds_module(weights)} or found
+    if not candidates:
+        raise ValueError(f"there are no weights: neither a dict of arrays, nor one in it{_instead(content)}")
+    if len(candidates) > 1:
+        names = ", ".join(map(repr, candidates))
+        raise ValueError(f"there are several dicts of weights, {names}: choose one with key= (--key)")
+    return next(iter(candidates.values()))
 
 
-def _layer(
-    name: str, group: dict[str, Array], groups: dict[str, dict[str, Array]], dtype: np.dtype[np.floating]
-) -> Layer:
-    """The layer of the weights of one module."""
-    if "weight_ih_l0" in group:
-        try:
-            return LSTM.from_torch(group, dtype=dtype)
-        except ValueError as error:
-            raise ValueError(f"in {name!r}: {error}") from None
-    weight = group.get("weight")
-    if weight is None or weight.ndim != 2 or group.keys() - {"weight", "bias"}:
-        raise ValueError(
-            f"the weights {', '.join(f'{name}.{key}' for key in group)} are of no layer that can be read here"
-        )
-    layer: Embedding | Linear
-    if "bias" not in group and _is_table(name, weight, groups):
-        layer = Embedding(*weight.shape, dtype=dtype)
-    else:
-        O, I = weight.shape
-        if "bias" in group and group["bias"].shape != (O,):
-            raise ValueError(f"the weight '{name}.bias' has shape {group['bias'].shape}; expected ({O},)")
-        layer = Linear(I, O, bias="bias" in group, dtype=dtype)
-    for key, view in layer.parameters.items():
-        view[:] = group[key]
-    return layer
+def state_dicts(content: object) -> dict[str, StateDict]:
+    """Return every dict of tensors in the content of a file, by its keys joined with dots."""
+    return dict(_state_dicts(content, (), set()))
 
 
-def _is_table(name: str, weight: Array, groups: dict[str, dict[str, Array]]) -> bool:
-    """Whether a matrix without a bias is looked up: it comes first, and what comes next takes its columns."""
-    if name != next(iter(groups)) or len(groups) < 2:
-        return False
-    after = list(groups.values())[1].get("weight_ih_l0")
-    if after is None:
-        return False
-    fits = weight.shape[1] == after.shape[1]
-    return fits and (weight.shape[0] != after.shape[1] or "emb" in name.lower())
+def holds_module(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether the names and shapes are those of a module's weights, and not of a table of numbers."""
+    for name, value in weights.items():
+        last = name.rpartition(".")[2]
+        if last.startswith("weight_ih") or (last == "weight" and (isinstance(value, Unread) or value.ndim > 1)):
+            return True
+    return False
 
 
-def _with_readout(layers: dict[str, Layer], take: Take) -> Iterator[tuple[str, Layer]]:
-    """The layers, and behind the last LSTM what is taken of its outputs."""
-    last = [name for name, layer in layers.items() if isinstance(layer, LSTM)][-1]
-    for name, layer in layers.items():
-        yield name, layer
-        if name == last and isinstance(layer, LSTM) and take != "every step":
-            final = FinalState("both") if layer.options.bidirectional else FinalState("forward")
-            yield "take", Step(-1) if take == "last step" else final
+def _state_dicts(content: object, at: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, StateDict]]:
+    if not isinstance(content, Mapping) or id(content) in seen or len(at) > DEPTH:
+        return
+    seen.add(id(content))
+    named = {name: value for name, value in content.items() if isinstance(name, str) and name != "_metadata"}
+    weights = {name: tensor for name, value in named.items() if (tensor := _tensor(value)) is not None}
+    if any(isinstance(tensor, np.ndarray) for tensor in weights.values()):
+        yield ".".join(at), weights
+    for name, value in named.items():
+        yield from _state_dicts(value, (*at, name), seen)
+
+
+def _tensor(value: object) -> Tensor | None:
+    """Return a tensor, read or not; packed weights are a tuple with one in it."""
+    if isinstance(value, np.ndarray):
+        return value
+    parts: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+    return next((part for part in parts if isinstance(part, Unread) and part.name in UNREAD_TENSORS), None)
+
+
+def _instead(content: object) -> str:
+    """Return what the file holds where weights could be, for a message."""
+    if not isinstance(content, Mapping):
+        return ""
+    unread = [(name, value) for name, value in content.items() if isinstance(value, Unread)]
+    if not unread:
+        return ""
+    name, value = unread[0]
+    advice = "" if value.name in UNREAD_TENSORS else ": of a whole model, save model.state_dict()"
+    return f"; {str(name)[:100]!r} is {describe_unread(value)}{advice}"

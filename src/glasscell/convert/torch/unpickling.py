@@ -2,11 +2,11 @@
 
 A pickle is a program, and Python's own unpickler imports and calls whatever the program names. Here every opcode that
 data needs is written out, and there are no others: a name is looked up in a table and nowhere else, nothing is called
-but a :class:`Builder` that is found there, and no attribute of anything is set. Memory grows with the length of the
-pickle, by no number that stands in it, and nothing recurses.
+but a :class:`Builder` that is found there, and no attribute of anything is set. Any other name becomes an
+:class:`Unread`: a mark that holds that name and nothing else, whatever the pickle makes of it. Memory grows with the
+length of the pickle, by no number that stands in it, and nothing recurses.
 """
 
-import re
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,6 @@ import numpy as np
 STEPS = 2**21  # opcodes and copied items in all: half a GB at the very worst, and far more than one model needs
 DEPTH = 64  # of containers in containers
 SCALARS = (str, bytes, int, float, bool, type(None))
-
-# What follows the name of a class where an object is made of it: perhaps a memo, an empty tuple, NEWOBJ.
-_MAKES_OBJECT = re.compile(rb"(?:q.|r....|\x94)?\)\x81", re.DOTALL)
 
 
 class FileError(ValueError):
@@ -32,6 +29,24 @@ class Builder(NamedTuple):
     build: Callable[..., object]
 
 
+class Unread:
+    """An object that a pickle names and that is not made: only its class, or the function that makes it, is kept.
+
+    Attributes
+    ----------
+    name : str
+        Such as "argparse.Namespace"; printable, at most 200 characters.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<not read: {self.name}>"
+
+
 class Unpickler:
     """Reads pickles of protocols 1 to 5, one after another.
 
@@ -40,7 +55,8 @@ class Unpickler:
     data : bytes
         The pickles; other data may follow.
     names : mapping of str to object
-        What a global such as "torch.Size" stands for: a :class:`Builder`, or a constant.
+        What a global such as "torch.Size" stands for: a :class:`Builder`, or a constant. Any other is an
+        :class:`Unread`.
     persistent : callable
         From a persistent id to what it stands for.
 
@@ -60,6 +76,9 @@ class Unpickler:
         plain: dict[str, object] = {
             "collections.OrderedDict": Builder(self._ordered),
             "collections.Counter": Builder(_counter),
+            "collections.defaultdict": Builder(lambda *_: {}),  # its items are set afterwards
+            "copyreg._reconstructor": Builder(_reconstructed),
+            "copy_reg._reconstructor": Builder(_reconstructed),  # of Python 2
             "_codecs.encode": Builder(self._encoded),
         }
         for builtins in ("builtins", "__builtin__"):  # of Python 3, and of Python 2 and protocol 2
@@ -69,12 +88,12 @@ class Unpickler:
         self.names = plain | dict(names)
 
     def load(self) -> object:
-        """The next pickle's object: containers, numbers, text and arrays, and nothing else.
+        """The next pickle's object: containers, numbers, text and arrays, and :class:`Unread` for anything else.
 
         Raises
         ------
         FileError
-            If the pickle is damaged, or asks for anything else.
+            If the pickle is damaged, or uses an opcode that is not among those below.
         """
         start = self.at
         self.stack, self.marks, self.memo = [], [], {}
@@ -155,12 +174,14 @@ class Unpickler:
             target.extend(items)
         elif type(target) is set:
             target.update(self.hashable(items))
-        else:
+        elif type(target) is not Unread:
             raise FileError("has a damaged pickle: it adds items to what is not a list")
 
     def assign(self, items: Sequence[Any]) -> None:
         """Put key, value, key, value, … into the dict on the stack."""
         target = self.stack[-1]
+        if type(target) is Unread:
+            return
         if type(target) not in (dict, OrderedDict):
             raise FileError("has a damaged pickle: it sets items of what is not a dict")
         target.update(zip(self.hashable(items[::2]), items[1::2], strict=True))
@@ -168,35 +189,33 @@ class Unpickler:
     # What names stand for
 
     def find(self, module: object, name: object) -> object:
-        """What is in the table under this name."""
+        """What is in the table under this name, or a mark that it is not."""
         if type(module) is not str or type(name) is not str:
             raise FileError("has a damaged pickle: a name that is not text")
         full = f"{module}.{name}"
-        if full in self.names:
-            return self.names[full]
-        shown = repr(full[:80])[1:-1]
-        # In the old format a persistent id ("module", class, ...) stands for the class of a module.
-        top = self.stack[-1] if self.stack else None
-        if _MAKES_OBJECT.match(self.data, self.at) or (type(top) is str and top == "module"):
-            raise FileError(
-                f"holds an object of the class {shown}, and only tensors and plain data are read: "
-                "of a whole model, save model.state_dict() instead"
-            )
-        raise FileError(f"asks for {shown}, and only tensors of real numbers and plain data are read")
+        return self.names[full] if full in self.names else Unread(repr(full[:150])[1:-1][:200])
 
     def reduce(self) -> object:
         """Call a builder; this is the only call."""
         self.spend(8)  # it may make an array, or a dict
         builder, arguments = self.popped(2)
+        if type(builder) is Unread:
+            return Unread(builder.name)
         if type(builder) is not Builder or type(arguments) is not tuple:
             raise FileError("has a damaged pickle: it calls what is not a function")
         return builder.build(*arguments)
 
+    def new(self, cls: object) -> object:
+        """Make no object of a class: the mark of it."""
+        if type(cls) is not Unread:
+            raise FileError("has a damaged pickle: it makes an object of what is not a class")
+        return Unread(cls.name)
+
     def drop_state(self) -> None:
-        """Attributes of an object: PyTorch gives an OrderedDict its `_metadata`, which says nothing of the weights."""
+        """Drop attributes: PyTorch gives an OrderedDict its `_metadata`, which is no part of the weights."""
         target, _ = self.popped(2)
-        if type(target) is not OrderedDict:
-            raise FileError("sets attributes of an object, and only tensors and plain data are read")
+        if type(target) not in (OrderedDict, Unread):
+            raise FileError("sets attributes of plain data, which has none")
         self.stack.append(target)
 
     def hashable(self, items: Sequence[Any]) -> Sequence[Any]:
@@ -210,7 +229,7 @@ class Unpickler:
         self.spend(len(items))
         for item in items:
             for part in item if type(item) is tuple and len(item) <= 8 else (item,):
-                if type(part) not in SCALARS or (type(part) is int and not -(2**63) <= part < 2**64):
+                if type(part) not in (*SCALARS, Unread) or (type(part) is int and not -(2**63) <= part < 2**64):
                     raise FileError("has a dict or a set with a key that is neither text nor a number")
         return items
 
@@ -236,6 +255,13 @@ def _counter(counts: object) -> object:
     return counts
 
 
+def _reconstructed(cls: object, *_: object) -> object:
+    """The mark of an object that Python makes by its class."""
+    if type(cls) is not Unread:
+        raise FileError("has a damaged pickle: it makes an object of what is not a class")
+    return Unread(cls.name)
+
+
 def _check_plain(root: object) -> None:
     """Refuse what is not data, or too deep. Level by level: objects may be shared, and hold themselves."""
     seen: set[int] = set()
@@ -247,7 +273,7 @@ def _check_plain(root: object) -> None:
                 if id(item) not in seen:
                     seen.add(id(item))
                     below.extend(item.values() if isinstance(item, dict) else item)
-            elif type(item) not in (*SCALARS, np.ndarray):
+            elif type(item) not in (*SCALARS, np.ndarray, Unread):
                 raise FileError("holds a function or a storage by itself, and only tensors and plain data are read")
         level = below
     if level:
@@ -289,6 +315,10 @@ _PUSHED: dict[bytes, Callable[[Unpickler], object]] = {
     b"Q": lambda u: u.persistent(*u.popped(1)),
     b"\x88": lambda _: True,
     b"\x89": lambda _: False,
+    b"i": lambda u: u.new((u.find(u.line(), u.line()), u.marked())[0]),
+    b"o": lambda u: u.new(u.marked()[0]),
+    b"\x81": lambda u: u.new(u.popped(2)[0]),
+    b"\x92": lambda u: u.new(u.popped(3)[0]),
     b"\x8a": lambda u: int.from_bytes(u.counted(1), "little", signed=True),
     b"\x85": lambda u: u.popped(1),
     b"\x86": lambda u: u.popped(2),
