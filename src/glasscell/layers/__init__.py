@@ -18,26 +18,54 @@ from glasscell.layers.records import LSTMState, LSTMTape
 from glasscell.lazy import lazily
 
 if TYPE_CHECKING:
+    from glasscell.layers.base import Layer
+    from glasscell.layers.convolution import Conv1D
     from glasscell.layers.embedding import Embedding
+    from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
+    from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
+    from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
+    from glasscell.layers.reshaping import Flatten, RepeatVector
     from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 
 __all__ = [
     "LSTM",
+    "AveragePooling1D",
+    "BatchNorm",
+    "Conv1D",
     "Dropout",
     "Embedding",
     "FinalState",
+    "Flatten",
     "Function",
+    "GaussianDropout",
+    "GaussianNoise",
     "Initializer",
     "LSTMOptions",
     "LSTMState",
     "LSTMTape",
+    "Layer",
+    "LayerNorm",
     "Linear",
     "Masking",
+    "MaxPooling1D",
+    "Normalization",
     "Pool",
+    "RepeatVector",
+    "Rescaling",
     "Seed",
+    "SpatialDropout1D",
     "Step",
     "SwapHalves",
 ]
 
-STATELESS = ("Dropout", "FinalState", "Function", "Masking", "Pool", "Step", "SwapHalves")
-__getattr__, __dir__ = lazily(__name__, {"Embedding": "embedding"} | dict.fromkeys(STATELESS, "stateless"))
+MODULES = {
+    "base": ("Layer",),
+    "convolution": ("Conv1D",),
+    "embedding": ("Embedding",),
+    "noise": ("GaussianDropout", "GaussianNoise", "SpatialDropout1D"),
+    "normalization": ("BatchNorm", "LayerNorm", "Normalization", "Rescaling"),
+    "pooling": ("AveragePooling1D", "MaxPooling1D"),
+    "reshaping": ("Flatten", "RepeatVector"),
+    "stateless": ("Dropout", "FinalState", "Function", "Masking", "Pool", "Step", "SwapHalves"),
+}
+__getattr__, __dir__ = lazily(__name__, {name: module for module, names in MODULES.items() for name in names})

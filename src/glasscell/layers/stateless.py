@@ -1,27 +1,25 @@
 """Layers without parameters: functions, dropout, and what makes one vector of a sequence.
 
-All take ``forward(x, mask, rng) -> (y, tape)`` and ``backward(tape, dy) -> dx``. Time is the last axis but one, so that
-batches ``(B, T, F)`` and single sequences ``(T, F)`` are alike; a mask ``(B, T)`` says which steps there are.
+Their protocol is that of :class:`glasscell.layers.base.StatelessLayer`.
 """
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.activations import activation
 from glasscell.core.typing import Array
+from glasscell.layers.base import Mask, StatelessLayer
 from glasscell.validation import one_of, rate
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Function:
+class Function(StatelessLayer):
     """An activation at every place: one of :func:`glasscell.core.activations.activation`, Softmax or LogSoftmax.
 
     Parameters
@@ -68,7 +66,7 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(StatelessLayer):
     """In training, each value 0 with this probability, and the others larger for it: Srivastava et al. (2014)."""
 
     rate: float
@@ -90,13 +88,16 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(StatelessLayer):
     """One step of each sequence, counted from its first (0) or, below 0, from its last own step (-1).
 
     A sequence without a step gives 0.
     """
 
     index: int = -1
+
+    takes: ClassVar = "sequence"
+    gives: ClassVar = "vector"
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """From (..., T, F) to (..., F)."""
@@ -120,7 +121,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class FinalState:
+class FinalState(StatelessLayer):
     """From the outputs of an LSTM, the hidden state at the end of each direction's way.
 
     That is the last own step of the forward half, and the first of the reverse half.
@@ -139,6 +140,9 @@ class FinalState:
     keep: Literal["forward", "reverse", "both"] = "both"
     merge: Literal["concat", "sum", "average", "multiply"] = "concat"
 
+    takes: ClassVar = "sequence"
+    gives: ClassVar = "vector"
+
     def __post_init__(self) -> None:
         for name in ("directions", "keep"):
             one_of(name, getattr(self, name), ("forward", "reverse", "both"))
@@ -150,6 +154,10 @@ class FinalState:
     def halves(self) -> bool:
         """Whether it gives half as many features as it takes."""
         return self.directions == "both" and (self.keep != "both" or self.merge != "concat")
+
+    def output_features(self, features: int | None) -> int | None:
+        """Return the number of features of the outputs."""
+        return features // 2 if features and self.halves else features
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """From (..., T, F) to (..., F), or (..., F/2) if one of two directions is kept, or two become one."""
@@ -190,10 +198,13 @@ class FinalState:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(StatelessLayer):
     """The mean or the largest value of each feature over a sequence's own steps."""
 
     how: Literal["mean", "max"] = "mean"
+
+    takes: ClassVar = "sequence"
+    gives: ClassVar = "vector"
 
     def __post_init__(self) -> None:
         one_of("how", self.how, ("mean", "max"))
@@ -220,7 +231,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class SwapHalves:
+class SwapHalves(StatelessLayer):
     """The two halves of the features in the other order: reverse before forward, as some put them."""
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
@@ -235,15 +246,21 @@ class SwapHalves:
 
 
 @dataclass(frozen=True)
-class Masking:
+class Masking(StatelessLayer):
     """A step whose features all have this value is no step: layers behind pass it over."""
 
     value: float = 0.0
+
+    takes: ClassVar = "sequence"
 
     def mask(self, x: Array) -> Mask:
         """Which steps there are."""
         own: Mask = (x != self.value).any(axis=-1)
         return own
+
+    def output_mask(self, x: Array, mask: Mask | None) -> Mask:
+        """Return the mask of the outputs: the valid steps of x that are not masked here."""
+        return self.mask(x) if mask is None else mask & self.mask(x)
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """x, 0 where there is no step."""

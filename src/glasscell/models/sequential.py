@@ -3,7 +3,6 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,7 +16,14 @@ from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Linear, LSTMState, LSTMTape
-from glasscell.layers.stateless import Dropout, FinalState, Function, Mask, Masking, Pool, Step, SwapHalves
+from glasscell.layers.base import Layer as BaseLayer
+from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
+from glasscell.layers.convolution import Conv1D
+from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
+from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
+from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
+from glasscell.layers.reshaping import Flatten, RepeatVector
+from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 from glasscell.validation import finite_array, real_array, steps_mask
 
 if TYPE_CHECKING:
@@ -27,10 +33,21 @@ if TYPE_CHECKING:
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
-Stateless = Function | Dropout | Step | FinalState | Pool | SwapHalves | Masking
-Layer = LSTM | Linear | Embedding | Stateless
-STATELESS = {kind.__name__: kind for kind in (Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking)}
-ONE_VECTOR = (Step, FinalState, Pool)  # behind them there is no time
+Stateless = StatelessLayer
+Layer = LSTM | Linear | Embedding | BaseLayer
+STATELESS: dict[str, type[StatelessLayer]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking),
+        *(Normalization, Rescaling, RepeatVector, Flatten, MaxPooling1D, AveragePooling1D),
+        *(SpatialDropout1D, GaussianNoise, GaussianDropout),
+    )
+}
+WITH_PARAMETERS: dict[str, Any] = {
+    kind.__name__: kind for kind in (LSTM, Linear, Embedding, LayerNorm, BatchNorm, Conv1D)
+}
+NOUNS = {"sequence": "a sequence", "vector": "one vector for each sequence"}
+DRAWN = (LSTM, Linear, Embedding, Conv1D)  # their first weights are random
 
 
 class SequentialTape(NamedTuple):
@@ -53,8 +70,9 @@ class Sequential:
 
     Parameters
     ----------
-    layers : sequence of LSTM, Linear, Embedding, Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking
-        Of one dtype. Their parameters become parts of the model's.
+    layers : sequence of layers of :mod:`glasscell.layers`, or of Sequentials
+        Of one dtype. Their parameters become parts of the model's. A Sequential is replaced by its layers, each called
+        ``outer.inner``; it keeps working, with the same weights.
     names : sequence of str, optional
         What each layer is called in ``parameters`` and files, as attributes of a module would be in PyTorch; without
         them their numbers, "0", "1", ….
@@ -97,21 +115,33 @@ class Sequential:
         for name in self.names:
             if name in beginnings:
                 raise ValueError(f"the name {name!r} is the beginning of another layer's")
-        features, before = None, ""
+        self._check_features()
+
+    def _check_features(self) -> None:
+        """Refuse layers of which one does not take what the one before gives."""
+        features: int | None = None
+        gives, before = "sequence", "the input"
         for name, layer in zip(self.names, self.layers, strict=True):
             if not isinstance(layer, Layer):
                 raise TypeError(f"{name!r} is a {type(layer).__name__}, which is no layer of a Sequential")
+            takes = layer.takes if isinstance(layer, BaseLayer) else "sequence" if isinstance(layer, LSTM) else "any"
+            if takes not in ("any", gives):
+                raise ValueError(f"{name!r} takes {NOUNS[takes]}, and {before} gives {NOUNS[gives]}: {layer!r}")
             if isinstance(layer, Embedding):
-                if before:
+                if before != "the input":
                     raise ValueError(f"{name!r} is an Embedding, and only the first layer can be one")
                 features = layer.embedding_size
             elif isinstance(layer, LSTM | Linear):
                 if features not in (None, layer.input_size):
-                    raise ValueError(f"{name!r} takes {layer.input_size} features, and {before!r} gives {features}")
+                    raise ValueError(f"{name!r} takes {layer.input_size} features, and {before} gives {features}")
                 features = layer.output_size
-            elif isinstance(layer, FinalState) and features and layer.halves:
-                features //= 2
-            before = name
+            else:
+                try:
+                    features = layer.output_features(features)
+                except ValueError as error:
+                    raise ValueError(f"{name!r} {error}, and {before} gives {features}") from None
+                gives = layer.gives if layer.gives != "same" else gives
+            before = repr(name)
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
         """The model's answer to x: the outputs of :meth:`forward`, without a tape. Several threads may ask at once."""
@@ -182,10 +212,9 @@ class Sequential:
             elif isinstance(layer, Linear):
                 y, tape = _mapped(layer, y)
             else:
-                if isinstance(layer, Masking):
-                    own = layer.mask(y) if own is None else own & layer.mask(y)
+                x_of_layer, mask_of_layer = y, own
                 y, tape = layer.forward(y, own, rng)
-                own = None if isinstance(layer, ONE_VECTOR) else own
+                own = layer.output_mask(x_of_layer, mask_of_layer)
             tapes.append(tape)
         return y, tuple(finals), SequentialTape(tuple(tapes), tuple(finals))
 
@@ -255,7 +284,9 @@ class Sequential:
                 dy = None
             elif isinstance(layer, Linear):
                 dy, of_layer = _mapped_backward(layer, one, dy)
-            else:
+            elif isinstance(layer, ParameterLayer):
+                dy, of_layer = layer.backward(one, dy)
+            elif isinstance(layer, StatelessLayer):
                 dy = layer.backward(one, dy)
             if of_layer is not None:
                 gradients.part(f"{name}.").vector[:] = of_layer.vector
@@ -344,6 +375,8 @@ class Sequential:
         for name, layer in zip(self.names, self.layers, strict=True):
             if isinstance(layer, LSTM):
                 own = to_torch(layer.parameters, layer.options)
+            elif isinstance(layer, ParameterLayer):
+                own = layer.to_torch()
             else:
                 own = {key: array.copy() for key, array in layer.parameters.items()} if owns(layer) else {}
             weights |= {f"{name}.{key}": array for key, array in own.items()}
@@ -382,6 +415,8 @@ class Sequential:
             own = {key.removeprefix(f"{name}."): array for key, array in weights.items() if key.startswith(f"{name}.")}
             if isinstance(layer, LSTM):
                 from_torch(own, layer.parameters, layer.options)
+            elif isinstance(layer, ParameterLayer):
+                layer.load_torch(own)
             elif owns(layer):
                 for key, view in layer.parameters.items():
                     view[:] = own[key]
@@ -402,9 +437,9 @@ def _is_chain(model: Sequential) -> bool:
     return all(isinstance(layer, LSTM) for layer in first) and isinstance(last, LSTM | Linear)
 
 
-def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding]:
+def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
     """Whether a layer has parameters."""
-    return isinstance(layer, LSTM | Linear | Embedding)
+    return isinstance(layer, LSTM | Linear | Embedding | ParameterLayer)
 
 
 def layer_config(layer: Layer) -> dict[str, Any]:
@@ -417,7 +452,7 @@ def layer_config(layer: Layer) -> dict[str, Any]:
     if isinstance(layer, Embedding):
         sizes = {"vocabulary_size": layer.vocabulary_size, "embedding_size": layer.embedding_size}
         return kind | sizes | {"mask_zero": layer.mask_zero}
-    return kind | asdict(layer)
+    return kind | layer.config
 
 
 def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], most: int) -> Layer:
@@ -426,12 +461,12 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
     kind = entry["kind"]
     if kind in STATELESS:
         return STATELESS[kind](**options)
-    makers: dict[str, Any] = {"LSTM": LSTM, "Linear": Linear, "Embedding": Embedding}
-    if kind not in makers:
-        raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*makers, *STATELESS])}")
-    if options.get("num_layers", 1) > most or sum(map(prod, makers[kind].shapes(**options).values())) > most:
+    if kind not in WITH_PARAMETERS:
+        raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*WITH_PARAMETERS, *STATELESS])}")
+    maker = WITH_PARAMETERS[kind]
+    if options.get("num_layers", 1) > most or sum(map(prod, maker.shapes(**options).values())) > most:
         raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
-    layer: Layer = makers[kind](**options, dtype=dtype, seed=None)
+    layer: Layer = maker(**options, dtype=dtype, **({"seed": None} if maker in DRAWN else {}))
     return layer
 
 

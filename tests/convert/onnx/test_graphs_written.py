@@ -380,8 +380,6 @@ def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
         ([LSTM(I, H), FinalState("reverse")], True, "the layer '1' looks at steps"),
         ([LSTM(I, H, masked_outputs="repeat")], True, "the layer '0' has masked_outputs='repeat'; with lengths"),
         ([LSTM(I, H, reverse=True, outputs_in="processing")], True, "the layer '0' has outputs_in='processing'"),
-        ([LSTM(I, H), Step(), Step()], False, "the layer '2' looks for steps where there is one vector"),
-        ([LSTM(I, H), Step(), LSTM(H, H)], False, "the layer '2' runs over one vector a sequence"),
         ([SwapHalves()], False, "the layer '0' swaps halves of the features, and no layer says how many"),
         ([FinalState("both")], False, "the layer '0' takes halves of the features, and no layer says how many"),
         ([Linear(I, 2)], True, "lengths are for LSTMs, and the model has none"),

@@ -1,0 +1,157 @@
+"""Convolution over time."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from math import sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from glasscell.core.parameters import Parameters, uniform
+from glasscell.core.typing import Array
+from glasscell.layers.base import Mask, ParameterLayer, check_mask
+from glasscell.layers.initialization import Seed
+from glasscell.layers.windows import Padding, Windows, check_padding
+from glasscell.validation import float_type, generator, positive_integer, truth
+
+
+class Conv1D(ParameterLayer):
+    """Convolve over time: y_t = b + Σ_k W_k x_{t · stride + k · dilation − padding}.
+
+    As in PyTorch and Keras this is a cross-correlation: the kernel is not reversed.
+
+    Parameters
+    ----------
+    input_size, output_size : int
+        Number of features I and O (channels, filters).
+    kernel_size : int
+        Number of steps K of a window.
+    stride : int
+        Steps from one window to the next.
+    padding : {"valid", "same", "causal"} or (int, int)
+        Zeros before the first and after the last step: none; such that T steps give ⌈T / stride⌉, as in Keras; all of
+        them before, so that no output depends on the future; or these numbers.
+    dilation : int
+        Steps from one element of a window to the next.
+    groups : int
+        Features are divided into so many groups, and every output sees one. Divides I and O.
+    bias : bool
+        Whether there is a b.
+    ignore_mask : bool
+        Whether padded steps are taken like valid ones, and the outputs have no mask, as in Keras. Default: a ValueError
+        where a sequence is padded.
+    dtype : float32 or float64
+    seed : int or numpy.random.Generator, optional
+        Weights start Glorot-uniform, the bias at 0. None: all 0, to be loaded.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``weight`` (O, I / groups, K) and, unless ``bias=False``, ``bias`` (O,): PyTorch's layout. Keras's kernel is its
+        transpose (K, I / groups, O).
+    """
+
+    takes: ClassVar = "sequence"
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: Padding = "valid",
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        ignore_mask: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: Seed | None = 0,
+    ) -> None:
+        self.input_size = positive_integer("input_size", input_size)
+        self.output_size = positive_integer("output_size", output_size)
+        self.windows = Windows(
+            positive_integer("kernel_size", kernel_size),
+            positive_integer("stride", stride),
+            positive_integer("dilation", dilation),
+            check_padding(padding, ("valid", "same", "causal")),
+        )
+        self.groups = positive_integer("groups", groups)
+        if input_size % groups or output_size % groups:
+            raise ValueError(f"groups must divide input_size {input_size} and output_size {output_size}, got {groups}")
+        self.bias, self.ignore_mask = truth("bias", bias), truth("ignore_mask", ignore_mask)
+        self.dtype = float_type(dtype)
+        self.statistics = {}
+        self.parameters = Parameters(self.shapes(input_size, output_size, kernel_size, **self._options), self.dtype)
+        if seed is not None:
+            weight = self.parameters["weight"]
+            bound = sqrt(6 / ((input_size + output_size) // groups * kernel_size))
+            weight[:] = uniform(generator(seed), weight.shape, bound)
+
+    @staticmethod
+    def shapes(
+        input_size: int, output_size: int, kernel_size: int, *, groups: int = 1, bias: bool = True, **options: Any
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the parameters."""
+        del options
+        weight = (output_size, input_size // groups, kernel_size)
+        return {"weight": weight} | ({"bias": (output_size,)} if bias else {})
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        of = self.windows
+        options = {"stride": of.stride, "padding": of.padding, "dilation": of.dilation, "groups": self.groups}
+        return options | {"bias": self.bias, "ignore_mask": self.ignore_mask}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype and seed."""
+        sizes = {"input_size": self.input_size, "output_size": self.output_size, "kernel_size": self.windows.size}
+        return sizes | self._options
+
+    def output_mask(self, x: Array, mask: Mask | None) -> None:
+        """Return None: all outputs are valid."""
+
+    def forward(
+        self, x: ArrayLike, mask: Mask | None = None, rng: np.random.Generator | None = None
+    ) -> tuple[Array, tuple[Array, int]]:
+        """Convolve x (..., T, I) to (..., T', O)."""
+        del rng
+        check_mask(self, mask, ignore=self.ignore_mask)
+        array = self._inputs(x, axes=2)
+        T = array.shape[-2]
+        padded, count = self.windows.padded(array), self.windows.count(T)
+        y = np.zeros((*array.shape[:-2], count, self.output_size), self.dtype)
+        if self.bias:
+            y += self.parameters["bias"]
+        for k, steps in enumerate(self.windows.offsets(count)):
+            for inputs, outputs in self._groups():
+                y[..., outputs] += padded[..., steps, inputs] @ self.parameters["weight"][outputs, :, k].T
+        return y, (padded, T)
+
+    def backward(self, tape: tuple[Array, int], dy: Array) -> tuple[Array, Parameters]:
+        """Compute the gradients on x and on the parameters."""
+        padded, T = tape
+        gradients, weight = self.parameters.zeros_like(), self.parameters["weight"]
+        if self.bias:
+            gradients["bias"][:] = dy.sum(axis=tuple(range(dy.ndim - 1)))
+        d_padded = np.zeros_like(padded)
+        for k, steps in enumerate(self.windows.offsets(dy.shape[-2])):
+            for inputs, outputs in self._groups():
+                part, d_part = padded[..., steps, inputs], dy[..., outputs]
+                d_padded[..., steps, inputs] += d_part @ weight[outputs, :, k]
+                rows = d_part.reshape(-1, d_part.shape[-1])
+                gradients["weight"][outputs, :, k] = rows.T @ part.reshape(len(rows), -1)
+        return self.windows.unpadded(d_padded, T), gradients
+
+    def _groups(self) -> list[tuple[slice, slice]]:
+        """Return the input and output features of each group."""
+        I, O = self.input_size // self.groups, self.output_size // self.groups
+        return [(slice(g * I, g * I + I), slice(g * O, g * O + O)) for g in range(self.groups)]
+
+    def __repr__(self) -> str:
+        defaults = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "bias": True, "ignore_mask": False}
+        changed = [f"{name}={value!r}" for name, value in self._options.items() if value != defaults[name]]
+        sizes = f"{self.input_size}, {self.output_size}, {self.windows.size}"
+        return f"Conv1D({', '.join([sizes, *changed, f'dtype={self.dtype}'])})"

@@ -1,0 +1,304 @@
+"""Layers that shift and scale features: learned, from running statistics, or fixed."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from glasscell.core.normalization import Normalized, normalize, normalize_backward
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
+from glasscell.validation import float_type, positive_integer, positive_number, real_array, truth
+
+SMALLEST_DEVIATION = 1e-7  # a standard deviation below it counts as this, as in Keras
+
+
+class _GainAndShift(ParameterLayer):
+    """A layer whose last operation is gain · n + shift, n the normalised inputs."""
+
+    torch_names: ClassVar = {"gain": "weight", "shift": "bias"}
+
+    def __init__(self, size: int, *, epsilon: float, gain: bool, shift: bool, dtype: DTypeLike) -> None:
+        self.input_size = self.output_size = self.size = positive_integer("size", size)
+        self.epsilon = positive_number("epsilon", epsilon)
+        self.gain, self.shift = truth("gain", gain), truth("shift", shift)
+        self.dtype = float_type(dtype)
+        self.parameters = Parameters(self.shapes(size, gain=gain, shift=shift), self.dtype)
+        self.statistics = {}
+        if gain:
+            self.parameters["gain"][:] = 1
+
+    @staticmethod
+    def shapes(
+        size: int, *, epsilon: float = 1e-5, gain: bool = True, shift: bool = True
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the parameters."""
+        del epsilon
+        return {name: (size,) for name, present in (("gain", gain), ("shift", shift)) if present}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype."""
+        return {"size": self.size, "epsilon": self.epsilon, "gain": self.gain, "shift": self.shift}
+
+    def _scaled(self, n: Array) -> Array:
+        y = n * self.parameters["gain"] if self.gain else n
+        return y + self.parameters["shift"] if self.shift else y
+
+    def _scaled_backward(self, n: Array, dy: Array) -> tuple[Array, Parameters]:
+        """Compute the gradients on n and on the parameters."""
+        gradients = self.parameters.zeros_like()
+        leading = tuple(range(dy.ndim - 1))
+        if self.shift:
+            gradients["shift"][:] = dy.sum(axis=leading)
+        if not self.gain:
+            return dy, gradients
+        gradients["gain"][:] = (dy * n).sum(axis=leading)
+        return dy * self.parameters["gain"], gradients
+
+    def __repr__(self) -> str:
+        options = [
+            f"epsilon={self.epsilon:g}",
+            *(f"{name}=False" for name in ("gain", "shift") if not self.config[name]),
+        ]
+        return f"{type(self).__name__}({self.size}, {', '.join(options)}, dtype={self.dtype})"
+
+
+class LayerNorm(_GainAndShift):
+    """Normalise the features of every step to mean 0 and variance 1, then scale and shift them: Ba et al. (2016).
+
+    y = gain · (x − mean) / √(variance + ε) + shift, mean and variance over the features of the step.
+
+    Parameters
+    ----------
+    size : int
+        Number of features F.
+    epsilon : float
+        ε. Default: 1e-5, as in PyTorch; Keras has 1e-3.
+    gain, shift : bool
+        Whether there are these parameters.
+    dtype : float32 or float64
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``gain`` (F,), initially 1, and ``shift`` (F,), initially 0.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        epsilon: float = 1e-5,
+        gain: bool = True,
+        shift: bool = True,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(size, epsilon=epsilon, gain=gain, shift=shift, dtype=dtype)
+
+    def forward(
+        self, x: ArrayLike, mask: Mask | None = None, rng: np.random.Generator | None = None
+    ) -> tuple[Array, Normalized]:
+        """Normalise x (..., F)."""
+        del mask, rng
+        tape = normalize(self._inputs(x)[..., None], self.epsilon)
+        return self._scaled(tape.values[..., 0]), tape
+
+    def backward(self, tape: Normalized, dy: Array) -> tuple[Array, Parameters]:
+        """Compute the gradients on x and on the parameters."""
+        dn, gradients = self._scaled_backward(tape.values[..., 0], dy)
+        return normalize_backward(tape, dn[..., None])[..., 0], gradients
+
+
+class BatchNorm(_GainAndShift):
+    """Normalise every feature by its running statistics, then scale and shift it: Ioffe & Szegedy (2015), at inference.
+
+    y = gain · (x − running_mean) / √(running_var + ε) + shift.
+
+    Parameters
+    ----------
+    size : int
+        Number of features F.
+    epsilon : float
+        ε. Default: 1e-5, as in PyTorch; Keras has 1e-3.
+    gain, shift : bool
+        Whether there are these parameters.
+    dtype : float32 or float64
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``gain`` (F,), initially 1, and ``shift`` (F,), initially 0.
+    statistics : dict of str to array
+        ``running_mean`` (F,), initially 0, and ``running_var`` (F,), initially 1.
+
+    Notes
+    -----
+    The running statistics are constants here, in training too: outputs do not depend on the other sequences of a batch.
+    Gain and shift are trained. That is fine-tuning with PyTorch's ``eval()`` or Keras's ``trainable = False`` for the
+    statistics; statistics of batches are not computed.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        epsilon: float = 1e-5,
+        gain: bool = True,
+        shift: bool = True,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(size, epsilon=epsilon, gain=gain, shift=shift, dtype=dtype)
+        self.statistics = {"running_mean": np.zeros(size, self.dtype), "running_var": np.ones(size, self.dtype)}
+
+    @property
+    def scale(self) -> Array:
+        """1 / √(running_var + ε), (F,)."""
+        variance = self.statistics["running_var"]
+        if (variance < 0).any():
+            raise ValueError(f"running_var must be at least 0, got {variance.min()}")
+        scale: Array = 1 / np.sqrt(variance + self.dtype.type(self.epsilon))
+        return scale
+
+    def forward(
+        self, x: ArrayLike, mask: Mask | None = None, rng: np.random.Generator | None = None
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Normalise x (..., F)."""
+        del mask, rng
+        scale = self.scale
+        n = (self._inputs(x) - self.statistics["running_mean"]) * scale
+        return self._scaled(n), (n, scale)
+
+    def backward(self, tape: tuple[Array, Array], dy: Array) -> tuple[Array, Parameters]:
+        """Compute the gradients on x and on the parameters."""
+        n, scale = tape
+        dn, gradients = self._scaled_backward(n, dy)
+        return dn * scale, gradients
+
+
+@dataclass(frozen=True)
+class Normalization(StatelessLayer):
+    """Normalise every feature by a fixed mean and variance: y = (x − mean) / √variance.
+
+    Parameters
+    ----------
+    mean, variance : float or sequence of float
+        One number, or one for each feature. A standard deviation below 1e-7 counts as 1e-7, as in Keras.
+    invert : bool
+        Compute y = x · √variance + mean instead.
+    """
+
+    mean: float | tuple[float, ...]
+    variance: float | tuple[float, ...]
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", _numbers("mean", self.mean))
+        object.__setattr__(self, "variance", _numbers("variance", self.variance))
+        truth("invert", self.invert)
+        if np.min(self.variance) < 0:
+            raise ValueError(f"variance must be at least 0, got {np.min(self.variance)}")
+        _common_size(mean=self.mean, variance=self.variance)
+
+    @property
+    def size(self) -> int | None:
+        """Number of features; None: any."""
+        return _common_size(mean=self.mean, variance=self.variance)
+
+    def affine(self, dtype: np.dtype[np.floating]) -> tuple[Array, Array, Array]:
+        """Return (center, scale, offset) of y = (x − center) · scale + offset."""
+        mean, zero = np.asarray(self.mean, dtype), np.zeros((), dtype)
+        deviation = np.maximum(np.sqrt(np.asarray(self.variance)), SMALLEST_DEVIATION)
+        if self.invert:
+            return zero, deviation.astype(dtype), mean
+        return mean, (1 / deviation).astype(dtype), zero
+
+    def output_features(self, features: int | None) -> int | None:
+        """Return the number of features of the outputs."""
+        return _same_features(self.size, features)
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """Normalise x (..., F)."""
+        del mask, rng
+        return _affine(x, self.size, *self.affine(x.dtype))
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """Compute the gradient on x."""
+        dx: Array = dy * tape
+        return dx
+
+
+@dataclass(frozen=True)
+class Rescaling(StatelessLayer):
+    """Scale and shift by fixed numbers: y = scale · x + offset.
+
+    Parameters
+    ----------
+    scale, offset : float or sequence of float
+        One number, or one for each feature.
+    """
+
+    scale: float | tuple[float, ...]
+    offset: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", _numbers("scale", self.scale))
+        object.__setattr__(self, "offset", _numbers("offset", self.offset))
+        _common_size(scale=self.scale, offset=self.offset)
+
+    @property
+    def size(self) -> int | None:
+        """Number of features; None: any."""
+        return _common_size(scale=self.scale, offset=self.offset)
+
+    def affine(self, dtype: np.dtype[np.floating]) -> tuple[Array, Array, Array]:
+        """Return (center, scale, offset) of y = (x − center) · scale + offset."""
+        return np.zeros((), dtype), np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
+
+    def output_features(self, features: int | None) -> int | None:
+        """Return the number of features of the outputs."""
+        return _same_features(self.size, features)
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """Scale and shift x (..., F)."""
+        del mask, rng
+        return _affine(x, self.size, *self.affine(x.dtype))
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """Compute the gradient on x."""
+        dx: Array = dy * tape
+        return dx
+
+
+def _affine(x: Array, size: int | None, center: Array, scale: Array, offset: Array) -> tuple[Array, Array]:
+    """Compute (x − center) · scale + offset, and its derivative."""
+    if size not in (None, x.shape[-1]):
+        raise ValueError(f"x must have {size} features, got {x.shape[-1]}")
+    return (x - center) * scale + offset, scale
+
+
+def _numbers(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
+    """Convert to a float or a tuple of floats, all finite."""
+    array, _ = real_array(name, value, np.dtype(np.float64))
+    if array.ndim > 1 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be a finite number, or one for each feature, got {value!r}")
+    return tuple(array.tolist()) if array.ndim else float(array)
+
+
+def _common_size(**fields: float | tuple[float, ...]) -> int | None:
+    """Return the number of features that the fields are for; None: any."""
+    sizes = {name: len(value) for name, value in fields.items() if isinstance(value, tuple)}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"{' and '.join(sizes)} must have one length, got {' and '.join(map(str, sizes.values()))}")
+    return next(iter(sizes.values()), None)
+
+
+def _same_features(size: int | None, features: int | None) -> int | None:
+    if size is None or features in (None, size):
+        return size or features
+    raise ValueError(f"takes {size} features")

@@ -1,0 +1,77 @@
+"""Layers that turn a sequence into one vector, or a vector into a sequence, without computing anything."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from glasscell.core.typing import Array
+from glasscell.layers.base import Mask, StatelessLayer, check_mask
+from glasscell.validation import positive_integer, truth
+
+
+@dataclass(frozen=True)
+class RepeatVector(StatelessLayer):
+    """Repeat a vector: a sequence of equal steps, as a decoder takes it.
+
+    Parameters
+    ----------
+    times : int
+        Number of steps.
+    """
+
+    times: int
+
+    takes: ClassVar = "vector"
+    gives: ClassVar = "sequence"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "times", positive_integer("times", self.times))
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, None]:
+        """From (..., F) to (..., times, F)."""
+        del mask, rng
+        return np.repeat(x[..., None, :], self.times, axis=-2), None
+
+    def backward(self, tape: None, dy: Array) -> Array:
+        """Compute the gradient on x."""
+        del tape
+        dx: Array = dy.sum(axis=-2)
+        return dx
+
+
+@dataclass(frozen=True)
+class Flatten(StatelessLayer):
+    """Join the features of all steps to one vector, step by step.
+
+    Parameters
+    ----------
+    ignore_mask : bool
+        Whether padded steps are taken like valid ones, as Keras does. Default: a ValueError where a sequence is padded.
+    """
+
+    ignore_mask: bool = False
+
+    takes: ClassVar = "sequence"
+    gives: ClassVar = "vector"
+
+    def __post_init__(self) -> None:
+        truth("ignore_mask", self.ignore_mask)
+
+    def output_features(self, features: int | None) -> None:
+        """Return None: the number of features depends on the number of steps."""
+        del features
+
+    def forward(
+        self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None
+    ) -> tuple[Array, tuple[int, ...]]:
+        """From (..., T, F) to (..., T · F)."""
+        del rng
+        check_mask(self, mask, ignore=self.ignore_mask)
+        return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]), x.shape
+
+    def backward(self, tape: tuple[int, ...], dy: Array) -> Array:
+        """Compute the gradient on x."""
+        return dy.reshape(tape)
