@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from glasscell.core.normal import gelu, gelu_derivative
 from glasscell.core.typing import Array
 
 
@@ -131,16 +132,55 @@ DEFINITIONS = {
     "Softplus": Definition(lambda _, __: (lambda z: np.logaddexp(z, z.dtype.type(0)), lambda z, _: sigmoid(z))),
 }
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. (2017)
+GELU_CUBIC, GELU_RATE = 0.044715, 2 * (2 / np.pi) ** 0.5
+GELU_LARGEST = 40.0  # tanh and its derivative have reached their limits there
+
+# Those that the ONNX operator LSTM does not have.
+FURTHER = {
+    "Selu": Definition(
+        lambda _, __: (
+            lambda z: np.where(z > 0, SELU_SCALE * z, SELU_SCALE * SELU_ALPHA * np.expm1(np.minimum(z, 0))),
+            lambda z, _: np.where(z > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * np.exp(np.minimum(z, 0))).astype(
+                z.dtype
+            ),
+        )
+    ),
+    "Silu": Definition(lambda _, __: (lambda z: z * sigmoid(z), lambda z, _: _silu_derivative(z))),
+    "Gelu": Definition(lambda _, __: (gelu, lambda z, _: gelu_derivative(z))),
+    "GeluTanh": Definition(lambda _, __: (_gelu_tanh, lambda z, _: _gelu_tanh_derivative(z))),
+}
+
+
+def _silu_derivative(z: Array) -> Array:
+    s = sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+def _gelu_tanh(z: Array) -> Array:
+    """Compute z (1 + tanh(u/2)) / 2 as z σ(u), which loses no digits below 0."""
+    cut = np.clip(z, -GELU_LARGEST, GELU_LARGEST)
+    return z * sigmoid(GELU_RATE * (cut + GELU_CUBIC * cut**3))
+
+
+def _gelu_tanh_derivative(z: Array) -> Array:
+    """In float64: the terms grow to 10 and cancel."""
+    cut = np.clip(z.astype(np.float64), -GELU_LARGEST, GELU_LARGEST)
+    s = sigmoid(GELU_RATE * (cut + GELU_CUBIC * cut**3))
+    slope: Array = s + cut * s * (1 - s) * GELU_RATE * (1 + 3 * GELU_CUBIC * cut**2)
+    return slope.astype(z.dtype)
+
 
 def activation(name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
-    """The activation of this name, one of the ONNX operator's, capitals or not.
+    """The activation of this name, capitals or not: one of the ONNX operator LSTM's, or of four that it lacks.
 
     Parameters
     ----------
     name : str
         Sigmoid, Tanh, Relu, Affine (αz + β), LeakyRelu (αz below 0), ThresholdedRelu (0 up to α),
         ScaledTanh (α tanh βz), HardSigmoid (αz + β, cut to [0, 1]), Elu (α(e^z - 1) below 0),
-        Softsign (z / (1 + |z|)), Softplus (log(1 + e^z)).
+        Softsign (z / (1 + |z|)), Softplus (log(1 + e^z)); Selu, Silu (z σ(z)), Gelu (z Φ(z)), GeluTanh (its
+        approximation z (1 + tanh(√(2/π) (z + 0.044715 z³))) / 2).
     alpha, beta : float, optional
         Without them those of the ONNX operator of that name.
 
@@ -149,11 +189,12 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     ValueError
         A name that does not exist, or a parameter that the function has not.
     """
-    known = {key.lower(): key for key in DEFINITIONS}
+    definitions = DEFINITIONS | FURTHER
+    known = {key.lower(): key for key in definitions}
     if str(name).lower() not in known:
-        raise ValueError(f"there is no activation {name!r}; known are {', '.join(DEFINITIONS)}")
+        raise ValueError(f"there is no activation {name!r}; known are {', '.join(definitions)}")
     key = known[str(name).lower()]
-    make, alpha_default, beta_default = DEFINITIONS[key]
+    make, alpha_default, beta_default = definitions[key]
     alpha, beta = (_parameter(key, "alpha", alpha, alpha_default), _parameter(key, "beta", beta, beta_default))
     function, derivative = make(alpha or 0.0, beta or 0.0)
     quiet = np.errstate(under="ignore")

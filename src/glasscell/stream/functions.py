@@ -4,7 +4,17 @@ from functools import partial
 
 import numpy as np
 
-from glasscell.core.activations import Activation
+from glasscell.core.activations import (
+    FURTHER,
+    GELU_CUBIC,
+    GELU_LARGEST,
+    GELU_RATE,
+    SELU_ALPHA,
+    SELU_SCALE,
+    Activation,
+    activation,
+)
+from glasscell.core.normal import Workspace, gelu
 from glasscell.core.typing import Array
 from glasscell.stream.memory import Call, aligned
 
@@ -27,10 +37,12 @@ def product(weight: Array, column: Array, out: Array) -> Call:
     return partial(np.dot, *factors, out)
 
 
-def activate(activation: Activation, z: Array) -> list[Call]:
-    """The calls that put activation(z) in the place of z."""
-    name, alpha, beta = activation.parameters
+def activate(function: Activation, z: Array) -> list[Call]:
+    """The calls that put function(z) in the place of z."""
+    name, alpha, beta = function.parameters
     a, b, zero, half, one = (np.array(value or 0, z.dtype) for value in (alpha, beta, 0, 0.5, 1))
+    if name in FURTHER:
+        return _further(name, z)
     if name in ("LeakyRelu", "ThresholdedRelu", "Elu"):
         return _by_side(name, z, a)
     if name == "Softsign":
@@ -51,6 +63,28 @@ def activate(activation: Activation, z: Array) -> list[Call]:
         "Softplus": [partial(np.logaddexp, z, zero, z)],
     }
     return of_name[name]
+
+
+def _further(name: str, z: Array) -> list[Call]:
+    """Those that the ONNX operator LSTM does not have."""
+    if name == "Gelu":
+        return [partial(gelu, z, z, Workspace.like(z))]
+    if name == "Selu":
+        scale = np.array(SELU_SCALE, z.dtype)
+        return [*activate(activation("Elu", SELU_ALPHA), z), partial(np.multiply, z, scale, z)]
+    s = np.empty_like(z)
+    calls: list[Call] = [partial(np.copyto, s, z)]
+    if name == "GeluTanh":
+        cubic, rate, one, t = *(np.array(value, z.dtype) for value in (GELU_CUBIC, GELU_RATE, 1)), np.empty_like(z)
+        calls += [
+            *clip(s, -GELU_LARGEST, GELU_LARGEST),
+            partial(np.square, s, t),
+            partial(np.multiply, t, cubic, t),
+            partial(np.add, t, one, t),
+            partial(np.multiply, s, t, s),
+            partial(np.multiply, s, rate, s),
+        ]
+    return [*calls, *activate(activation("Sigmoid"), s), partial(np.multiply, z, s, z)]
 
 
 def _by_side(name: str, z: Array, a: Array) -> list[Call]:

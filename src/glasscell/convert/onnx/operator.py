@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.convert.codec import ONNX, OURS, Parts, decode, reorder
 from glasscell.core import variants
-from glasscell.core.activations import Activation, activation
+from glasscell.core.activations import DEFINITIONS, FURTHER, Activation, activation
 from glasscell.core.sequences import Index, mask_of_lengths, order
 from glasscell.core.typing import Array
 from glasscell.core.variants import Variant
@@ -147,6 +147,8 @@ def _activations(given: Mapping[str, Any], D: int) -> list[list[Activation]]:
 
 def _activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
     """The activation of this name, with the next parameters if it has any."""
+    if name.lower() in map(str.lower, FURTHER):
+        raise ValueError(f"activations must be among {', '.join(DEFINITIONS)}, got {name!r}")
     try:
         default = activation(name)
         alpha = None if default.alpha is None else next(alphas, default.alpha)

@@ -8,6 +8,7 @@ import numpy as np
 
 from glasscell.convert.codec import ONNX, OURS, encode, reorder
 from glasscell.convert.onnx.writing.graph import Graph
+from glasscell.core.activations import DEFINITIONS
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, LSTMOptions
 
@@ -67,6 +68,10 @@ def _check(options: LSTMOptions, *, with_lengths: bool, with_states: bool) -> No
     """Refuse what ONNX does not support: the end of a sentence that begins with the layer's name."""
     for name, value in options.unsupported("onnx").items():
         raise ValueError(f"has {name}={value!r}, and ONNX's LSTM has no such thing")
+    variant = options.variant
+    for function in (variant.gate, variant.candidate, variant.output):
+        if function.name not in DEFINITIONS:
+            raise ValueError(f"has the activation {function.name}; ONNX's LSTM has {', '.join(DEFINITIONS)}")
     if options.coupled == "forget":
         raise ValueError("has coupled='forget', i = 1 - f; ONNX's LSTM has f = 1 - i")
     if with_states and options.learn_initial_state:

@@ -13,6 +13,7 @@ from onnx import helper
 from glasscell.checkpoint import StrPath, write_atomically
 from glasscell.convert.onnx.writing.graph import Dims, Graph
 from glasscell.convert.onnx.writing.lstm import Written, write_lstm
+from glasscell.core.activations import DEFINITIONS
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Step, SwapHalves
 from glasscell.layers.stateless import Pool
 from glasscell.models.sequential import Layer, Sequential
@@ -161,8 +162,9 @@ def _linear(graph: Graph, name: str, layer: Linear, flow: Flow) -> Flow:
 
 
 def _function(graph: Graph, name: str, layer: Function, flow: Flow) -> Flow:
-    del name
     alpha, beta = layer.alpha, layer.beta
+    if layer.name not in (*DEFINITIONS, "Softmax", "LogSoftmax"):
+        _refuse(name, f"is {layer.name}, which is not written to ONNX")
     if layer.name == "Affine":
         y = graph.add("Add", [graph.add("Mul", [flow.value, graph.number(alpha)]), graph.number(beta)])
     elif layer.name == "ScaledTanh":

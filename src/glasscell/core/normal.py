@@ -1,0 +1,152 @@
+"""The normal distribution function Φ in NumPy, with full relative accuracy far below 0, and GELU, z Φ(z).
+
+With x ≥ 0 and t = k / (k + x), erfc(x) = t exp(-x² + p(s)), s = 2t - 1. p is smooth on all of [-1, 1], so that one
+polynomial serves every x (Schonfelder 1978 has the same form). The coefficients are the Chebyshev series of p, computed
+with 40 digits, cut where its terms fall below the precision, and written in powers of s.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.typing import Array
+
+K = 2.5
+FLOAT64_COEFFICIENTS = (
+    -0.8636680921673191,
+    0.7634037549319552,
+    0.13925290696454617,
+    -0.01798380987801496,
+    -0.02378798432209932,
+    -0.0019463315872206878,
+    0.004720977023967267,
+    0.0011575351791752503,
+    -0.0010479623234290027,
+    -0.00039519670690824543,
+    0.00025452115241278873,
+    0.0001172957609604683,
+    -6.631463573152332e-05,
+    -3.1820269461311456e-05,
+    1.792143370223248e-05,
+    7.851324521082295e-06,
+    -4.776350778915837e-06,
+    -1.72107654668849e-06,
+    1.178437762608421e-06,
+    3.250753313165076e-07,
+    -2.4912819492595706e-07,
+    -5.12152434049936e-08,
+    4.060153596437024e-08,
+    6.343213867862375e-09,
+    -4.282069642138964e-09,
+    -4.82334355460585e-10,
+    1.9626776398642655e-10,
+)
+FLOAT32_COEFFICIENTS = (
+    -0.8636680921146844,
+    0.7634037579991878,
+    0.13925290011117042,
+    -0.01798392656463776,
+    -0.023787837170479234,
+    -0.001945039063241802,
+    0.0047197640414535546,
+    0.0011511563417906713,
+    -0.0010429906417898796,
+    -0.000378739009766105,
+    0.0002432109619285955,
+    9.372239495316499e-05,
+    -5.143323589924e-05,
+    -1.3094880439781504e-05,
+    6.6406954616529685e-06,
+)
+LARGEST = 40.0  # in float64, Φ(-40) is 0
+
+Doubles = NDArray[np.float64]
+
+
+class Workspace(NamedTuple):
+    """Arrays of the shape of an argument, to be written to."""
+
+    p: Doubles
+    a: Doubles
+    s: Doubles
+    half_t: Doubles
+    d: Doubles
+    rounded: NDArray[np.float32]
+    positive: NDArray[np.bool_]
+
+    @classmethod
+    def like(cls, z: Array) -> "Workspace":
+        """Make the arrays for an argument of the shape of z."""
+        doubles = np.empty((5, *z.shape))
+        p, a, s, half_t, d = (doubles[k, ...] for k in range(5))
+        return cls(p, a, s, half_t, d, np.empty(z.shape, np.float32), np.empty(z.shape, np.bool_))
+
+
+@np.errstate(under="ignore")
+def normal_cdf(z: Array, work: Workspace | None = None) -> Doubles:
+    """Compute Φ(z) = ½ erfc(-z / √2) in float64.
+
+    Parameters
+    ----------
+    z : array of float32 or float64, any shape
+    work : Workspace, optional
+        Memory to be used, so that no array is allocated.
+
+    Returns
+    -------
+    array of float64
+        ``work.p``. The relative error is below 1e-15 for z of float64, 1e-9 for float32, wherever Φ is a normal number.
+    """
+    p, a, s, half_t, d, rounded, positive = Workspace.like(z) if work is None else work
+    first, *others = reversed(FLOAT64_COEFFICIENTS if z.dtype == np.float64 else FLOAT32_COEFFICIENTS)
+    np.greater(z, 0, positive)
+    np.copyto(a, z)
+    np.abs(a, a)
+    np.minimum(a, LARGEST, out=a)  # a = x√2
+    np.multiply(a, 0.5**0.5 / K, d)
+    np.subtract(1, d, s)
+    np.add(1, d, d)
+    np.divide(s, d, s)
+    np.divide(0.5, d, half_t)
+    p.fill(first)
+    for coefficient in others:
+        np.multiply(p, s, p)
+        np.add(p, coefficient, p)
+    # exp(-a²/2) = exp(-r²/2) exp((r - a)(r + a)/2): r has 24 bits, so that r² is exact; the rounding error of
+    # a² would be multiplied by a²/2.
+    np.copyto(rounded, a, casting="same_kind")
+    np.copyto(s, rounded)
+    np.subtract(s, a, d)
+    np.add(s, a, a)
+    np.multiply(d, a, d)
+    np.multiply(d, 0.5, d)
+    np.add(p, d, p)
+    np.exp(p, p)
+    np.multiply(s, s, s)
+    np.multiply(s, -0.5, s)
+    np.exp(s, s)
+    np.multiply(p, s, p)
+    np.multiply(p, half_t, p)  # Φ(-a)
+    np.subtract(1, p, p, where=positive)
+    return p
+
+
+@np.errstate(under="ignore")
+def gelu(z: Array, out: Array | None = None, work: Workspace | None = None) -> Array:
+    """Compute z Φ(z): Hendrycks & Gimpel (2016). `out` may be z."""
+    out = np.empty_like(z) if out is None else out
+    work = Workspace.like(z) if work is None else work
+    cdf = normal_cdf(z, work)
+    np.copyto(work.d, z)
+    np.multiply(work.d, cdf, cdf)
+    np.copyto(out, cdf, casting="same_kind")
+    return out
+
+
+@np.errstate(under="ignore")
+def gelu_derivative(z: Array) -> Array:
+    """Compute Φ(z) + z φ(z), φ the normal density."""
+    cut = np.clip(z.astype(np.float64), -LARGEST, LARGEST)
+    slope: Array = normal_cdf(z) + cut * np.exp(-0.5 * cut * cut) / np.sqrt(2 * np.pi)
+    return slope.astype(z.dtype)
