@@ -5,9 +5,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from threading import current_thread
+from threading import Barrier, Event, get_ident
 from types import SimpleNamespace
 
 import numpy as np
@@ -201,27 +202,76 @@ def test_a_shared_pass_can_be_run_by_several_threads_at_once(rng, three_threads)
                 laws.assert_near(result, expected, 1e-5)
 
 
-def test_work_is_done_by_threads_of_their_own_and_once():
-    names, together = [], team.together
+def test_pieces_run_at_once_and_each_once():
     for _ in range(5):
-        together([lambda: names.append(current_thread().name)] * 3)
-    assert names.count(current_thread().name) == 5
-    assert names.count("glasscell helper") == 10
+        meeting, done = Barrier(3, timeout=30), []
+
+        def piece(k, meeting=meeting, done=done):
+            meeting.wait()  # for the two others
+            done.append((k, get_ident()))
+
+        team.together([partial(piece, k) for k in range(3)])
+        assert sorted(k for k, _ in done) == [0, 1, 2]
+        assert len({thread for _, thread in done}) == 3
+        assert (0, get_ident()) in done
+
+
+def test_pieces_that_no_helper_takes_are_done_by_the_caller(monkeypatch):
+    monkeypatch.setattr(team, "start_new_thread", refuse)
+    monkeypatch.setattr(team, "_helpers", [])
+    done = []
+    team.together([partial(done.append, k) for k in range(3)])
+    assert done == [0, 1, 2]
+
+
+def refuse(*_):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_what_fails_in_a_thread_is_raised_and_the_next_work_is_done(failing):
-    def fail():
-        raise ZeroDivisionError
+    meeting, done = Barrier(3, timeout=30), []
 
-    done = []
-    work = [lambda: done.append(0)] * 3
-    work[failing] = fail
+    def piece(k):
+        meeting.wait()
+        if k == failing:
+            raise ZeroDivisionError
+        done.append(k)
+
     with pytest.raises(ZeroDivisionError):
-        team.together(work)
-    assert len(done) == 2
-    team.together([lambda: done.append(0)] * 3)
-    assert len(done) == 5
+        team.together([partial(piece, k) for k in range(3)])
+    assert set(done) <= {0, 1, 2} - {failing}
+    failing = None
+    done.clear()
+    team.together([partial(piece, k) for k in range(3)])
+    assert sorted(done) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("where", ["first piece", "invitation"])
+def test_an_exception_in_the_caller_waits_for_all_who_work(where, monkeypatch):
+    """Otherwise a helper would write into buffers that the next pass uses already."""
+    begun, done = Event(), []
+
+    def slow():
+        begun.set()
+        time.sleep(0.05)
+        done.append("helper")
+
+    def interrupted(*_):
+        begun.wait(30)
+        raise KeyboardInterrupt
+
+    if where == "invitation":  # the helper has its invitation, and the caller is hit before it does anything else
+        monkeypatch.setattr(team.Helper, "invite", lambda self, *given: (invite(self, *given), interrupted()))
+    for _ in range(3):
+        begun.clear()
+        with pytest.raises(KeyboardInterrupt):
+            team.together([interrupted, slow])
+        assert done.pop() == "helper"
+        assert not done
+
+
+invite = team.Helper.invite
 
 
 def test_threads_that_slept_wake_up():

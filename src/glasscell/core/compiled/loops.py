@@ -79,18 +79,6 @@ def loops(char: str) -> Loops:
     )
 
 
-@cache
-def waiting() -> Callable[[Any, int, int], bool]:
-    """:func:`_wait`, compiled."""
-    import numba  # noqa: PLC0415
-
-    signature = numba.boolean(numba.int64[::1], numba.int64, numba.intp)
-    wait: Callable[[Any, int, int], bool] = compiled(
-        _wait, signature, {"__name__": __name__, "_look_at": vectors.look()}
-    )
-    return wait
-
-
 def _of_vectors(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
     """What the loops call and Numba has no words for, by name."""
     tanh = formulas.tanh_of(dtype)
@@ -342,11 +330,3 @@ def _zero(z):
     for row in range(z.shape[0]):
         for k in range(z.shape[1]):
             z[row, k] = ZERO
-
-
-def _wait(counts, known, patience):
-    """Whether the first count becomes another one than is known, before patience ends."""
-    for _ in range(patience):  # noqa: SIM110 - Numba has no any()
-        if _look_at(counts) != known:
-            return True
-    return False

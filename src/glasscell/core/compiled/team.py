@@ -1,74 +1,125 @@
 """Threads that share a pass: each runs some of its sequences.
 
-A pass of a small layer takes some tenths of a millisecond, and to wake a thread takes a tenth of that. So whoever waits
-here, for work or for the others, first looks for it for a moment without giving up its core.
+A pass of a small layer takes some tenths of a millisecond, and waking a thread takes a tenth of that. So a helper that
+waits for work, or a caller that waits for its helpers, first polls for a moment without giving up its core.
+
+An exception may interrupt the caller between any two bytecodes: a signal's handler raises it, as Ctrl-C does. Whatever
+is raised, no helper may still be writing when :func:`together` returns. Two rules see to that:
+
+- A helper takes work only while its flag is up, and the flag belongs to this one call: nothing is left for later calls.
+- On the way out there are two calls, both of C code, in two nested ``finally``: one takes the remaining work away, the
+  other waits for the flags. CPython runs handlers of signals after such a call, never between a ``finally`` and its
+  first call, and compiled code that waits runs none.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from _thread import get_native_id, start_new_thread
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from threading import Lock, Thread
 
 import numpy as np
 
-from glasscell.core.compiled.loops import waiting
+from glasscell.core.compiled.waits import waiting
 
-PATIENCE = 4_000  # looks: a tenth of a millisecond
-LINE = 8  # numbers of a line of the cache
+PATIENCE = 4_000  # polls: a tenth of a millisecond
 
 Work = Callable[[], object]
 
 
+class SharedWork:
+    """Pieces of one pass, which the caller and its helpers take as they get to them.
+
+    Attributes
+    ----------
+    pieces : deque of callable
+        Not yet taken: the caller takes the first, helpers take the last.
+    busy : array (helpers,) of int64
+        1 while this helper may take or run a piece.
+    errors : list of BaseException
+        What pieces raised in helpers.
+    """
+
+    def __init__(self, work: Sequence[Work], helpers: int) -> None:
+        self.pieces = deque(work)
+        self.busy = np.zeros(helpers, np.int64)
+        self.errors: list[BaseException] = []
+
+    def help(self, k: int) -> None:
+        """Run pieces as helper k until none is left; after an error the rest is of no use."""
+        self.busy[k] = 1
+        try:
+            while (piece := self._taken(self.pieces.pop)) is not None:
+                piece()
+        except BaseException as error:  # noqa: BLE001 - raised where the work was given
+            self.errors.append(error)
+            self.pieces.clear()
+        piece = None  # and the arrays that it holds
+        self.busy[k] = 0
+
+    def run(self) -> None:
+        """Run pieces in the calling thread until none is left."""
+        while (piece := self._taken(self.pieces.popleft)) is not None:
+            piece()
+
+    @staticmethod
+    def _taken(take: Callable[[], Work]) -> Work | None:
+        try:
+            return take()
+        except IndexError:
+            return None
+
+
 class Helper:
-    """A thread that does one piece of work after the other."""
+    """A thread that is invited to shared work; it lasts as long as the process."""
 
     def __init__(self) -> None:
-        self.given: SimpleQueue[Work] = SimpleQueue()
-        self.done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.counts = np.zeros(2 * LINE, np.int64)
-        self.wait = waiting()
-        self.thread = Thread(target=self._serve, name="glasscell helper", daemon=True)
-        self.thread.start()
-        self.avoided = -1
+        self._invitations: SimpleQueue[tuple[SharedWork, int]] = SimpleQueue()
+        self._invited = np.zeros(1, np.int64)
+        self._poll = waiting().for_change
+        self._started = False
+        self._native_id: int | None = None
+        self._avoided = -1
 
-    def begin(self, work: Work) -> None:
-        """Give it work; it has none."""
+    def start(self) -> bool:
+        """Start the thread, unless it runs; False if that cannot be, as at the end of the process."""
+        if not self._started:
+            try:
+                # Not threading.Thread, whose start() waits for the thread: for ever while the interpreter shuts down.
+                # Should an exception keep this from being noted, a second thread will serve the same invitations.
+                start_new_thread(self._serve, ())
+            except RuntimeError:
+                return False
+            self._started = True
+        return True
+
+    def invite(self, shared: SharedWork, k: int) -> None:
+        """Let it take part as helper k, on another core than the caller's, where they would take turns."""
         self._leave(current_core())
-        self.given.put(work)
-        self.counts[0] += 1
-
-    def end(self) -> BaseException | None:
-        """Wait until it is done; returns what it raised."""
-        self.wait(self.counts[LINE:], int(self.counts[0]) - 1, PATIENCE)
-        return self.done.get()
+        self._invitations.put((shared, k))
+        self._invited[0] += 1
 
     def _leave(self, core: int) -> None:
-        """Work on any other core than this one: the caller's, where it would take turns with him."""
-        if core == self.avoided:
+        if core == self._avoided or self._native_id is None:
             return
         others = os.sched_getaffinity(0) - {core}
-        if others and self.thread.native_id is not None:
-            os.sched_setaffinity(self.thread.native_id, others)
-        self.avoided = core
+        if others:
+            os.sched_setaffinity(self._native_id, others)
+        self._avoided = core
 
     def _serve(self) -> None:
-        served = 0
+        self._native_id = get_native_id()
+        known = 0
         while True:
-            self.wait(self.counts, served, PATIENCE)
-            work = self.given.get()
-            served += 1
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - raised where the work was given
-                self.done.put(error)
-            else:
-                self.done.put(None)
-            del work  # and the arrays that it holds
-            self.counts[LINE] += 1
+            self._poll(self._invited, known, PATIENCE)
+            known = int(self._invited[0])
+            shared, k = self._invitations.get()
+            shared.help(k)
+            del shared
 
 
 def _current_core() -> Callable[[], int]:
@@ -81,43 +132,36 @@ def _current_core() -> Callable[[], int]:
 
 
 current_core = _current_core()
-_one_at_a_time = Lock()
 _helpers: list[Helper] = []
 
 
 def together(work: Sequence[Work]) -> None:
-    """Do all of it: the first piece here, each other one in a thread of its own.
+    """Do all of it: the first piece here, the others in threads of their own that are free, or here after the first.
 
-    Where these threads are at work for somebody else, all is done here, one after the other.
+    Raises
+    ------
+    BaseException
+        What a piece raised, or a signal's handler meanwhile; no piece runs any more then.
     """
-    if len(work) < 2 or not _one_at_a_time.acquire(blocking=False):
-        for piece in work:
-            piece()
-        return
+    count = len(work) - 1
+    shared = SharedWork(work, max(count, 0))
+    wait_for = waiting().for_zeros
     try:
-        own, *others = work
-        while len(_helpers) < len(others):
-            _helpers.append(Helper())
-        busy = _helpers[: len(others)]
-        for helper, piece in zip(busy, others, strict=True):
-            helper.begin(piece)
-        try:
-            own()
-        finally:
-            errors = [helper.end() for helper in busy]  # of all, also if one failed
-        for error in errors:
-            if error is not None:
-                raise error
+        for k in range(count):
+            if k == len(_helpers):
+                _helpers.append(Helper())
+            if not _helpers[k].start():
+                break
+            _helpers[k].invite(shared, k)
+        shared.run()
     finally:
-        _one_at_a_time.release()
-
-
-def _forget() -> None:
-    """A process that was forked has none of the threads."""
-    global _one_at_a_time  # noqa: PLW0603
-    _one_at_a_time = Lock()
-    _helpers.clear()
+        try:
+            shared.pieces.clear()
+        finally:
+            wait_for(shared.busy, PATIENCE)
+    for error in shared.errors:
+        raise error
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_helpers.clear)  # a process that was forked has none of the threads

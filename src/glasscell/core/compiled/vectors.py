@@ -321,25 +321,3 @@ def transposed_tile(lanes: int, *, masked: bool) -> Any:
         return types.void(a, z, types.intp, types.intp), generate
 
     return intrinsic(typed)
-
-
-def look() -> Any:
-    """A function for compiled code: the first number of an array of int64, as other threads leave it.
-
-    It is for who looks again and again, and tells the processor so.
-    """
-    from llvmlite import binding, ir  # noqa: PLC0415
-    from numba.core import types  # noqa: PLC0415
-    from numba.extending import intrinsic  # noqa: PLC0415
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if binding.get_default_triple().startswith("x86_64"):
-            pause = builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), ()))
-            builder.call(pause, ())
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.load_atomic(array.data, "acquire", 8)
-
-    def typed(typing_context: Any, counts: Any) -> Any:  # noqa: ARG001
-        return types.int64(counts), generate
-
-    return intrinsic(typed)
