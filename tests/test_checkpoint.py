@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from glasscell import CopyLSTM, checkpoint
-from glasscell.checkpoint import Checkpoint, write_atomically
+from glasscell.atomic_files import write_atomically
+from glasscell.checkpoint import Checkpoint
 from glasscell.tasks import Copy
 
 MODELS = {
@@ -81,9 +82,9 @@ def test_load_gives_back_what_was_saved(options, tmp_path, rng):
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 def test_a_model_has_one_file(options, tmp_path, rng):
-    random_model(rng, **options).save(tmp_path / "0")
+    random_model(rng, **options).save(tmp_path / "0.safetensors")
     for k in range(10):
-        CopyLSTM.load(tmp_path / f"{k}").save(tmp_path / f"{k + 1}")
+        CopyLSTM.load(tmp_path / f"{k}.safetensors").save(tmp_path / f"{k + 1}.safetensors")
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
 
 
@@ -141,16 +142,16 @@ def test_a_folder_stands_for_its_model(as_text, tmp_path, rng):
 
 def test_saving_replaces(tmp_path, rng):
     first, second = random_model(rng), random_model(rng, hidden_size=5)
-    first.save(tmp_path / "m")
-    second.save(tmp_path / "m")
-    np.testing.assert_array_equal(CopyLSTM.load(tmp_path / "m").parameters.vector, second.parameters.vector)
+    first.save(tmp_path / "m.safetensors")
+    second.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(CopyLSTM.load(tmp_path / "m.safetensors").parameters.vector, second.parameters.vector)
 
 
 def test_a_model_of_another_class_is_refused(tmp_path):
-    checkpoint.save(Checkpoint("Other", {}, {"w": np.zeros(1)}), tmp_path / "m")
-    assert "'Other'" in refusal(tmp_path / "m")
-    assert "'CopyLSTM'" in refusal(tmp_path / "m")
-    assert checkpoint.load(tmp_path / "m").kind == "Other"
+    checkpoint.save(Checkpoint("Other", {}, {"w": np.zeros(1)}), tmp_path / "m.safetensors")
+    assert "'Other'" in refusal(tmp_path / "m.safetensors")
+    assert "'CopyLSTM'" in refusal(tmp_path / "m.safetensors")
+    assert checkpoint.load(tmp_path / "m.safetensors").kind == "Other"
 
 
 # Damaged
@@ -394,7 +395,7 @@ def test_who_reads_the_old_file_reads_it_to_the_end(tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path, rng):
     with pytest.raises(FileNotFoundError) as caught:
-        random_model(rng).save(tmp_path / "nowhere" / "m")
+        random_model(rng).save(tmp_path / "nowhere" / "m.safetensors")
     assert str(tmp_path / "nowhere") in str(caught.value)
     assert files(tmp_path) == []
 
@@ -410,9 +411,9 @@ def test_a_folder_in_the_way_is_left_alone(tmp_path):
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path, rng):
     model = random_model(rng)
-    model.save(tmp_path / "m")
-    before = (tmp_path / "m").read_bytes()
+    model.save(tmp_path / "m.safetensors")
+    before = (tmp_path / "m.safetensors").read_bytes()
     model.parameters.vector[3] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite"):
-        model.save(tmp_path / "m")
-    assert (tmp_path / "m").read_bytes() == before
+        model.save(tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").read_bytes() == before

@@ -4,18 +4,17 @@ No pickle. A file is written whole or not at all: a reader never sees half of on
 """
 
 import os
-from threading import get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.typing import Array
 
+ENDINGS = (".safetensors",)
 MODEL_FILE = "model.safetensors"
 HEADER = "glasscell"  # the entry of the file's header that says what the weights are
 FORMAT = 1
-
-StrPath = str | os.PathLike[str]
 
 
 class Checkpoint(NamedTuple):
@@ -37,23 +36,27 @@ class Checkpoint(NamedTuple):
 
 
 def save(checkpoint: Checkpoint, path: StrPath) -> None:
-    """Write a checkpoint. An existing file is replaced, once the new one is complete.
+    """Write a checkpoint to a file, whose name ends in ``.safetensors``.
+
+    An existing safetensors file is replaced, once the new one is complete; see
+    :class:`glasscell.atomic_files.OutputFile`.
 
     Raises
     ------
     OSError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or cannot be written, or the file is of another kind.
     ValueError
-        If a weight is not finite.
+        If the name has another ending, or a weight is not finite.
     """
     import json  # noqa: PLC0415 - imports inside functions here: not paid for by `import glasscell`
 
     from safetensors.numpy import save as to_bytes  # noqa: PLC0415
 
+    file = OutputFile(path, ENDINGS)
     _checked(path, checkpoint.weights)
     # One entry: safetensors would write several in an order that changes from run to run.
     entry = json.dumps({"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config})
-    write_atomically(path, to_bytes(checkpoint.weights, {HEADER: entry}))
+    file.write(to_bytes(checkpoint.weights, {HEADER: entry}))
 
 
 def load(path: StrPath) -> Checkpoint:
@@ -118,26 +121,6 @@ def model_file(path: StrPath) -> str:
     if not os.path.isfile(file):  # noqa: PTH113
         raise FileNotFoundError(f"there is no model at {file}")
     return file
-
-
-def write_atomically(path: StrPath, content: bytes) -> None:
-    """Write a file so that at every moment the path holds the old content or the new, never a part."""
-    from pathlib import Path  # noqa: PLC0415
-
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give a file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _parsed(file: StrPath, entry: str) -> dict[str, Any]:

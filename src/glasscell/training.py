@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.optimizers import Adam, Optimizer, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTMState, Seed
@@ -90,15 +90,16 @@ class History:
         return list({name: None for row in self.rows for name in row})
 
     def save(self, path: StrPath) -> None:
-        """Write a CSV file, a line an update; what was not measured is empty."""
+        """Write a file ``….csv`` with one row per update; missing values are empty. An existing one is replaced."""
         import csv  # noqa: PLC0415 - not paid for by `import glasscell`
         import io  # noqa: PLC0415
 
+        file = OutputFile(path, (".csv",))
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_atomically(path, text.getvalue().encode())
+        file.write(text.getvalue().encode())
 
 
 class Moment(NamedTuple):

@@ -24,6 +24,7 @@ def asked(monkeypatch):
         return iter([RACE])
 
     monkeypatch.setattr(room, "races", races)
+    monkeypatch.setattr(room, "with_ratios", lambda kinds: "memory" not in kinds)  # of what is not installed here
     return asked
 
 
@@ -60,6 +61,7 @@ def test_files_and_choices(asked, tmp_path):
         (["--out", "no/such/folder/r.json"], "there is no folder"),
         (["--plot", "no/such/folder/r.png"], "there is no folder"),
         (["--plot", "r.xyz"], "must end in"),
+        (["--plot", "r.png", "--only", "memory"], "--plot draws ratios"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, words, asked, capsys, tmp_path, monkeypatch):

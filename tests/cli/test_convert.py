@@ -35,6 +35,11 @@ def test_a_target_is_not_overwritten_unasked(source, capsys):
     assert main(["convert", str(path), str(target)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert target.read_text() == "precious"
+    assert main(["convert", str(path), str(target), "--overwrite"]) == 2
+    assert "something other than a .safetensors file" in capsys.readouterr().err
+    assert target.read_text() == "precious"
+    target.unlink()
+    files.save(gc.LSTM(1, 1, 2), target)
     assert main(["convert", str(path), str(target), "--overwrite"]) == 0
     assert files.load(target).num_layers == 1
 
@@ -83,7 +88,7 @@ def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lackin
     ("arguments", "words"),
     [
         (["none.pt", "n.safetensors"], "none.pt"),
-        (["m.pt", "n.txt"], "no known format"),
+        (["m.pt", "n.txt"], "target must end in .safetensors or .pt"),
         (["m.pt", "no/n.safetensors"], "no folder"),
         (["bad.pt", "n.safetensors"], "bad.pt"),
         (["m.pt", "n.safetensors", "--order", "a,b"], "order is for"),

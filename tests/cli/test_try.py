@@ -72,11 +72,11 @@ def test_marks_of_a_model_that_is_always_right(tmp_path, capsys):
     model.parameters["lstm.kernel_l0"][[0, 2, 3], [3, 3, 1]] = 9  # input and output gate open, candidate the bit
     model.parameters["lstm.kernel_l0"][1, 3] = -9  # what was is forgotten
     model.parameters["readout.weight"][:] = 1
-    model.save(tmp_path / "right")
+    model.save(tmp_path / "right.safetensors")
     model.parameters["readout.weight"][:] = -1
-    model.save(tmp_path / "wrong")
+    model.save(tmp_path / "wrong.safetensors")
     for name, mark in (("right", "✓"), ("wrong", "✗")):
-        main(["try", str(tmp_path / name), *SEQUENCES])
+        main(["try", str(tmp_path / f"{name}.safetensors"), *SEQUENCES])
         assert [row[2] for row in rows(capsys.readouterr().out)] == [mark] * 16
 
 
@@ -96,8 +96,8 @@ def test_what_is_no_sequence_is_refused(bits, model, tmp_path, capsys):
 
 
 def test_a_length_that_is_no_whole_number_of_steps_is_refused(tmp_path, capsys):
-    CopyLSTM(4, task=Copy(4, bits_per_step=2)).save(tmp_path / "m")
-    line = refused(["try", str(tmp_path / "m"), "110"], capsys)
+    CopyLSTM(4, task=Copy(4, bits_per_step=2)).save(tmp_path / "m.safetensors")
+    line = refused(["try", str(tmp_path / "m.safetensors"), "110"], capsys)
     assert all(part in line for part in ("'110'", "3 bits", "2 at a time"))
 
 

@@ -147,7 +147,7 @@ def test_a_model_without_a_state_streams_too(tmp_path):
     stream.push(np.ones(3))
     assert stream.state == ()
     with pytest.raises(ValueError, match="nothing to save"):
-        stream.save(tmp_path / "state")
+        stream.save(tmp_path / "state.safetensors")
 
 
 @pytest.mark.parametrize("batch", [None, 300])

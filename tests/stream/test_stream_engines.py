@@ -54,8 +54,8 @@ def test_a_state_goes_from_one_engine_to_the_other(rng, tmp_path):
         other.state = one.state
         fork = other.fork()
         assert taken(fork) == taken(other) != taken(one)
-        one.save(tmp_path / "state")
-        fork.load(tmp_path / "state")
+        one.save(tmp_path / "state.safetensors")
+        fork.load(tmp_path / "state.safetensors")
         for row in x[5:]:
             expected, y, of_fork = (stream.push(row) for stream in (one, other, fork))
             np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)

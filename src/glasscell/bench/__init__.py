@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from glasscell.bench import cold, gemm, memory, scaling, side_by_side
+from glasscell.bench import cold, gemm, jax, memory, onnx_runtime, pytorch, scaling, side_by_side
 from glasscell.bench.results import Race
 from glasscell.bench.shapes import SHAPES, Shape
 from glasscell.validation import one_of, positive_integer
 
-__all__ = ["DEFAULT", "KINDS", "Race", "races"]
+__all__ = ["DEFAULT", "KINDS", "Race", "races", "with_ratios"]
 
 KINDS = ("training", "forward", "streaming", "cold", "memory", "scaling", "gemm")
 DEFAULT = ("training", "forward", "streaming", "cold")
+PEERS = {  # the libraries that each is compared with, where there are some; cold has `import numpy` besides
+    "training": (pytorch, jax),
+    "forward": (pytorch, onnx_runtime, jax),
+    "streaming": (pytorch, onnx_runtime),
+}
 
 
 def races(
@@ -59,3 +64,8 @@ def races(
     for kind in KINDS:
         if kind in kinds:
             yield run[kind]()
+
+
+def with_ratios(kinds: Sequence[str]) -> bool:
+    """Return whether one of these kinds compares with something that can be used here, so that a plot has content."""
+    return "cold" in kinds or any(not peer.why_not() for kind in kinds for peer in PEERS.get(kind, ()))

@@ -92,5 +92,6 @@ def _save(name: str, work: Work, folder: Path) -> Path:
     elif name == "ONNX Runtime":
         from glasscell.convert.onnx import writing  # noqa: PLC0415 - optional
 
+        file = file.with_suffix(".onnx")
         writing.save(ours.model_of(work), file)
     return file

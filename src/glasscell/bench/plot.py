@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Formats that can be written, and the entry of each that would make every file another one.
-UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 INK, MUTED, LINE = "#1f2933", "#616e7c", "#cbd2d9"
 COLORS = {"PyTorch": "#d1495b", "ONNX Runtime": "#00798c", "JAX": "#8a6fb0", "import numpy alone": "#7b8794"}
 HEADS = {

@@ -2,16 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasscell.checkpoint import write_atomically
+from glasscell.cli.outputs import PICTURES, add_overwrite, check_matplotlib, output_file, picture
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-
-    from glasscell.bench import Race
 
 
 def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -36,6 +34,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.add_argument("--turns", type=int, default=15, help="timings of each side (default 15)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios, as .png, .svg or .pdf")
+    add_overwrite(parser)
     parser.set_defaults(run=run)
 
 
@@ -55,10 +54,10 @@ def run(options: argparse.Namespace) -> None:
     if options.shapes is not None and not {"training", "forward"} & {*kinds}:
         raise ValueError("--shapes is for training and forward; the other races have their own")
     shapes = SHAPES if options.shapes is None else tuple(map(shape_of, options.shapes))
-    for path in (options.out, options.plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.parent}")
-    save = None if options.plot is None else _drawer(options.plot)
+    out = output_file("--out", options.out, (".json",), overwrite=options.overwrite)
+    plot = output_file("--plot", options.plot, PICTURES, overwrite=options.overwrite)
+    if plot is not None:
+        _check_plot(kinds)
 
     described = machine()
     print(in_words(described))
@@ -68,27 +67,22 @@ def run(options: argparse.Namespace) -> None:
         done.append(race)
         _say("")
         print("", *lines(race), sep="\n", flush=True)
-    if options.out is not None:
-        write_atomically(options.out, to_json(record(done, described, options.turns)).encode())
-    if save is not None:
-        save(done, in_words(described))
+    if out is not None:
+        out.write(to_json(record(done, described, options.turns)).encode())
+    if plot is not None:
+        from glasscell.bench.plot import plot as draw  # noqa: PLC0415
+
+        ending = plot.path.suffix.lower()
+        plot.write(picture(lambda: draw(done, in_words(described)), ending, bbox_inches="tight"))
 
 
-def _drawer(path: Path) -> "Callable[[Sequence[Race], str], None]":
-    """What will draw; that Matplotlib is missing, or the format unknown, is said before minutes of timing."""
-    from glasscell.verify.claims import lacking  # noqa: PLC0415 - not for `glasscell copy`
+def _check_plot(kinds: "Sequence[str]") -> None:
+    """Raise before minutes of timing if there will be nothing to draw, or nothing to draw with."""
+    from glasscell.bench import with_ratios  # noqa: PLC0415 - not for `glasscell copy`
 
-    if lacking(["matplotlib.figure"], "matplotlib"):
-        raise ImportError("--plot needs Matplotlib: pip install 'glasscell[plot]'")
-    from glasscell.bench.plot import UNDATED, plot  # noqa: PLC0415 - not for `glasscell copy`
-
-    if path.suffix.lower() not in UNDATED:
-        raise ValueError(f"--plot {path}: the name must end in {', '.join(UNDATED)}")
-
-    def draw(races: "Sequence[Race]", subtitle: str) -> None:
-        plot(races, subtitle).savefig(path, bbox_inches="tight", metadata=UNDATED[path.suffix.lower()])
-
-    return draw
+    check_matplotlib("--plot")
+    if not with_ratios(kinds):
+        raise ValueError(f"--plot draws ratios, and --only {','.join(kinds)} measures none here")
 
 
 def _say(what: str) -> None:

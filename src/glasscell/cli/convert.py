@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glasscell.cli.outputs import add_overwrite, output_file
+
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
@@ -39,7 +41,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="for an .onnx target: initial states as inputs h_0 and c_0, final states as outputs h_n and c_n",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a target that is there")
+    add_overwrite(parser)
     parser.set_defaults(run=run)
 
 
@@ -47,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
     """Read, write, and say what it was."""
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
 
-    if options.target.exists() and not options.overwrite:
-        raise FileExistsError(f"{options.target} is there already; give --overwrite to replace it")
+    output_file("target", options.target, files.WRITTEN, overwrite=options.overwrite)
     model = files.load(
         options.source,
         key=options.key,

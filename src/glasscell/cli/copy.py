@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glasscell.checkpoint import MODEL_FILE, write_atomically
+from glasscell.atomic_files import write_atomically
+from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.terminal import mark, program, spaced
 from glasscell.core.optimizers import Adam
 from glasscell.models.copy_lstm import UNITS_PER_BIT, CopyLSTM

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glasscell.checkpoint import write_atomically
 from glasscell.cli.inputs import steps_of, targets_of
+from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, picture
 from glasscell.cli.terminal import mark, spaced
 from glasscell.cli.try_ import parse
 from glasscell.core.losses import LOSSES
@@ -61,6 +60,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     written = parser.add_argument_group("what is written")
     written.add_argument("--html", type=Path, metavar="FILE", help="a page to click through, alive; no network needed")
     written.add_argument("--png", type=Path, metavar="FILE", help="a picture; or as .svg or .pdf")
+    add_overwrite(written)
     parser.set_defaults(run=run)
 
 
@@ -68,8 +68,10 @@ def run(options: argparse.Namespace) -> None:
     """Trace, show, write."""
     from glasscell.trace.terminal import draw  # noqa: PLC0415 - not for `glasscell copy`
 
-    for path, kinds in ((options.html, (".html", ".htm")), (options.png, (".png", ".svg", ".pdf"))):
-        _check_target(path, kinds)
+    html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
+    png = output_file("--png", options.png, PICTURES, overwrite=options.overwrite)
+    if png is not None:
+        check_matplotlib("--png")
     trace = traced(options)
     layer = _layer(options, trace)
     symbols = [name.strip() for name in options.symbols.split(",") if name.strip()]
@@ -79,22 +81,12 @@ def run(options: argparse.Namespace) -> None:
     lines += ["", *measured(layer)]
     if options.equations or options.step is not None:
         lines += ["", equations(options, trace, layer)]
-    if options.html is not None:
-        trace.report(options.html)
-    if options.png is not None:
-        _draw_picture(trace, options.png, options.layer)
+    if html is not None:
+        html.write(_page(trace))
+    if png is not None:
+        png.write(_picture(trace, options.layer, png.path.suffix.lower()))
     written = [str(path) for path in (options.html, options.png) if path is not None]
     print("\n".join(lines + [""] * bool(written) + [f"Written: {', '.join(written)}"] * bool(written)))
-
-
-def _check_target(path: Path | None, kinds: tuple[str, ...]) -> None:
-    """Before there is work: that a file can have this name, and be written there."""
-    if path is None:
-        return
-    if path.suffix.lower() not in kinds:
-        raise ValueError(f"--{kinds[0][1:]} {path}: the name must end in {' or '.join(kinds)}")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}")
 
 
 def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
@@ -190,9 +182,14 @@ def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> s
     return str(trace.equations(options.step or 0, unit, options.layer))
 
 
-def _draw_picture(trace: Trace, path: Path, layer: int) -> None:
+def _page(trace: Trace) -> bytes:
+    from glasscell.trace.payload import payload_of  # noqa: PLC0415
+    from glasscell.trace.report import page  # noqa: PLC0415
+
+    return page(payload_of(trace)).encode()
+
+
+def _picture(trace: Trace, layer: int, ending: str) -> bytes:
     from glasscell.trace.figures import plot  # noqa: PLC0415
 
-    picture = io.BytesIO()
-    plot(trace, layer).savefig(picture, format=path.suffix.lower().removeprefix("."), dpi=120)
-    write_atomically(path, picture.getvalue())
+    return picture(lambda: plot(trace, layer), ending, dpi=120)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasscell.checkpoint import write_atomically
+from glasscell.cli.outputs import HTML, add_overwrite, output_file
 from glasscell.cli.terminal import mark
 from glasscell.verify.claims import Claim
 
@@ -28,6 +28,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default 0)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the table as a page, too")
+    add_overwrite(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from glasscell.verify import checks  # noqa: PLC0415
     from glasscell.verify.page import page  # noqa: PLC0415
 
-    if options.html is not None and not options.html.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {options.html.parent}")
+    html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
     if options.model is None and options.shape is not None:
         raise ValueError("--shape is for a model of yours; the library is checked on many shapes")
     model = None if options.model is None else files.load(options.model)
@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
     for claim in checks(model, options.shape or (4, 12), options.seed):
         claims.append(claim)
         print(f"  {row(claim)}", flush=True)
-    if options.html is not None:
-        write_atomically(options.html, page(claims, subject).encode())
+    if html is not None:
+        html.write(page(claims, subject).encode())
     print(f"\n  {summary(claims)}")
     return int(any(claim.holds is False for claim in claims))
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from glasscell import checkpoint
-from glasscell.checkpoint import Checkpoint, StrPath
+from glasscell.atomic_files import StrPath
+from glasscell.checkpoint import Checkpoint
 from glasscell.convert import torch
 from glasscell.convert.codec import check_shapes
 from glasscell.convert.codec.torch import check_torch_has, from_torch, to_torch
@@ -19,6 +20,7 @@ Model = LSTM | Sequential | CopyLSTM
 M = TypeVar("M")
 
 TORCH, ONNX, KERAS, OURS = (".pt", ".pth", ".bin"), (".onnx",), (".keras", ".h5", ".hdf5"), (".safetensors",)
+WRITTEN = (*OURS, *TORCH, *ONNX, *KERAS)
 OPTIONS = {"key": TORCH, "take": (*TORCH, *OURS), "config": KERAS, "order": KERAS}
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell import checkpoint
-from glasscell.checkpoint import Checkpoint, StrPath
+from glasscell.atomic_files import StrPath
+from glasscell.checkpoint import Checkpoint
 from glasscell.core.buffers import Buffers
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell import checkpoint
-from glasscell.checkpoint import Checkpoint, StrPath
+from glasscell.atomic_files import StrPath
+from glasscell.checkpoint import Checkpoint
 from glasscell.convert.codec import check_shapes
 from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters

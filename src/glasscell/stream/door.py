@@ -16,7 +16,7 @@ from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, kind
 from glasscell.validation import check_finite, finite_array, positive_integer, real_array
 
 if TYPE_CHECKING:
-    from glasscell.checkpoint import StrPath
+    from glasscell.atomic_files import StrPath
 
 State = TypeVar("State")
 Pair = tuple[Array, Array]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from glasscell import checkpoint
-from glasscell.checkpoint import HEADER, StrPath, write_atomically
+from glasscell.atomic_files import OutputFile, StrPath
+from glasscell.checkpoint import ENDINGS, HEADER
 from glasscell.core.typing import Array
 from glasscell.layers.options import LSTMOptions
 from glasscell.trace.record import ARRAYS, LayerTrace, Readout, Trace
@@ -17,15 +18,18 @@ FORMAT = 1
 
 
 def save(trace: Trace, path: StrPath) -> None:
-    """Write everything to a file, whole or not at all.
+    """Write everything to a file ``….safetensors``, whole or not at all; an existing one is replaced.
 
     Raises
     ------
     OSError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or cannot be written, or the file is of another kind.
+    ValueError
+        If the name has another ending.
     """
     from safetensors.numpy import save as to_bytes  # noqa: PLC0415
 
+    file = OutputFile(path, ENDINGS)
     arrays = {name: getattr(trace, name) for name in ARRAYS}
     if trace.readout is not None:
         arrays |= {"readout.weight": trace.readout.weight, "readout.bias": trace.readout.bias}
@@ -38,7 +42,7 @@ def save(trace: Trace, path: StrPath) -> None:
     header = {"format": FORMAT, "kind": "Trace", "layers": layers, "loss": trace.loss}
     header |= {"about": trace.about, "axes": trace.axes}
     given = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
-    write_atomically(path, to_bytes(given, {HEADER: json.dumps(header)}))
+    file.write(to_bytes(given, {HEADER: json.dumps(header)}))
 
 
 def load(path: StrPath) -> Trace:

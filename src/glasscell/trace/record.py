@@ -15,9 +15,10 @@ from glasscell.layers.options import LSTMOptions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glasscell.checkpoint import StrPath
+    from glasscell.atomic_files import StrPath
     from glasscell.trace.equations import Equations
 
+HTML = (".html", ".htm")
 Compute = Callable[[str], Array]  # the array of a symbol
 
 
@@ -301,12 +302,16 @@ class Trace:
         return plot(self, layer)
 
     def report(self, path: StrPath) -> None:
-        """Write one HTML file that needs nothing else: everything, to be clicked through, and alive."""
-        from glasscell.checkpoint import write_atomically  # noqa: PLC0415
+        """Write one HTML file, ``….html``, that needs nothing else: everything, to be clicked through, and alive.
+
+        An existing page is replaced, a file of another kind refused; see :class:`glasscell.atomic_files.OutputFile`.
+        """
+        from glasscell.atomic_files import OutputFile  # noqa: PLC0415
         from glasscell.trace.payload import payload_of  # noqa: PLC0415
         from glasscell.trace.report import page  # noqa: PLC0415
 
-        write_atomically(path, page(payload_of(self)).encode())
+        file = OutputFile(path, HTML)
+        file.write(page(payload_of(self)).encode())
 
     def _repr_html_(self) -> str | None:
         """The report in a cell of a notebook, where it may run no other scripts and reach nothing."""
@@ -316,7 +321,7 @@ class Trace:
         return frame(page(payload_of(self))) if self.axes == "T" and self.T else None
 
     def save(self, path: StrPath) -> None:
-        """Write everything to a file, by custom ``….safetensors``, whole or not at all."""
+        """Write everything to a file ``….safetensors``, whole or not at all; an existing one is replaced."""
         from glasscell.trace.files import save  # noqa: PLC0415
 
         save(self, path)

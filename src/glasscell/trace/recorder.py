@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.typing import Array
 from glasscell.trace import measures
-from glasscell.trace.record import LayerTrace, Trace
+from glasscell.trace.record import HTML, LayerTrace, Trace
 from glasscell.trace.shown import layer_of, scale_of, units_by_peak, values_of
 from glasscell.validation import one_of, positive_integer, positive_number
 
@@ -217,7 +217,9 @@ class Recorder:
         kind = Path(path).suffix.lower()
         if kind not in MOVIES:
             raise ValueError(f"the name of a film must end in {' or '.join(MOVIES)}, and is {Path(path).name}")
-        write_atomically(path, movie(self, symbol, kind, fps, positive_integer("dpi", dpi)))
+        positive_integer("dpi", dpi)
+        file = OutputFile(path, MOVIES)
+        file.write(movie(self, symbol, kind, fps, dpi))
 
     def report(self, path: StrPath) -> None:
         """Write one HTML file, without network: a slider over updates, heat maps, gradient by step, the loss.
@@ -228,7 +230,8 @@ class Recorder:
         from glasscell.trace.film import page  # noqa: PLC0415
 
         self._some()
-        write_atomically(path, page(self).encode())
+        file = OutputFile(path, HTML)
+        file.write(page(self).encode())
 
     def _some(self) -> list[Frame]:
         if not self.frames:

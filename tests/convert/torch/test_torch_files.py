@@ -480,16 +480,16 @@ def test_pytorch_maps_an_archive_into_memory(torch, file, rng):
 def test_files_of_pytorch_survive_a_round_trip(legacy, torch, tmp_path):
     model = torch.nn.LSTM(2, 3, bidirectional=True)
     saved(torch, model.state_dict(), tmp_path / "theirs", legacy)
-    write(read(tmp_path / "theirs"), tmp_path / "ours", legacy=legacy)
-    assert_same(dict(read(tmp_path / "ours")), dict(model.state_dict()))
+    write(read(tmp_path / "theirs"), tmp_path / "ours.pt", legacy=legacy)
+    assert_same(dict(read(tmp_path / "ours.pt")), dict(model.state_dict()))
 
 
 @pytest.mark.parametrize("legacy", FORMATS)
 def test_the_same_weights_are_the_same_bytes(legacy, tmp_path, rng):
     content = contents(rng)
-    write(content, tmp_path / "a", legacy=legacy)
-    write(content, tmp_path / "b", legacy=legacy)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    write(content, tmp_path / "a.pt", legacy=legacy)
+    write(content, tmp_path / "b.pt", legacy=legacy)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
 
 @pytest.mark.parametrize("legacy", FORMATS)
@@ -532,7 +532,7 @@ def test_what_holds_itself_is_not_written(file):
 
 def test_a_write_into_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
-        write({"w": np.ones(1)}, tmp_path / "nowhere" / "m")
+        write({"w": np.ones(1)}, tmp_path / "nowhere" / "m.pt")
 
 
 def test_a_failed_write_leaves_the_old_file(file, monkeypatch):

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.keras import hdf5
 from glasscell.convert.keras.chain import Chain, chain_of, parsed
 from glasscell.convert.keras.packing import Described, archive, older, weights_alone
@@ -117,9 +117,7 @@ def save(model: Sequential | LSTM, path: StrPath) -> None:
     """
     if not isinstance(model, Sequential | LSTM):
         raise TypeError(f"a Sequential or an LSTM can be saved, and this is a {type(model).__name__}")
-    name = Path(path).name.lower()
-    if not name.endswith((".keras", ".h5", ".hdf5")):
-        raise ValueError(f"{path} should end in .keras, .weights.h5 or .h5")
+    file, name = OutputFile(path, (".keras", ".h5", ".hdf5")), Path(path).name.lower()
     found, chain = _described(model)
     dtype = model.dtype.name
     if name.endswith(".keras"):
@@ -128,7 +126,7 @@ def save(model: Sequential | LSTM, path: StrPath) -> None:
         content = weights_alone(found)
     else:
         content = older(found, chain, dtype)
-    write_atomically(path, content)
+    file.write(content)
 
 
 def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.torch import archives
 from glasscell.convert.torch.pickling import STORAGES, AnyArray, Pickler
 from glasscell.convert.torch.unpickling import Builder, FileError, Unpickler, Unread
@@ -324,8 +324,9 @@ def write(weights: object, path: StrPath, *, legacy: bool = False) -> None:
     ValueError
         If containers are nested too deep, or in themselves; or an integer has more than 600 digits.
     """
+    file = OutputFile(path, (".pt", ".pth", ".bin"))
     pickle = Pickler.of(OrderedDict(weights) if isinstance(weights, Mapping) else weights, legacy=legacy)
-    write_atomically(path, _stream(pickle) if legacy else _archive(pickle))
+    file.write(_stream(pickle) if legacy else _archive(pickle))
 
 
 def _stream(pickle: Pickler) -> bytes:

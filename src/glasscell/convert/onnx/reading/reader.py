@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from glasscell.checkpoint import StrPath
+from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
 from glasscell.convert.onnx.reading.beside import bring_in
 from glasscell.convert.onnx.reading.constants import MOST_AXES, Budget, Constant, Refusal, array_of, dtype_of

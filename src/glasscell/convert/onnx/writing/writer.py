@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from glasscell.checkpoint import StrPath, write_atomically
+from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.onnx.writing.graph import Dims, Graph
 from glasscell.convert.onnx.writing.lstm import Written, write_lstm
 from glasscell.core.activations import DEFINITIONS
@@ -45,8 +45,9 @@ class Flow:
 
 
 def save(model: Sequential | LSTM, path: StrPath, *, lengths: bool = False, states: bool = False) -> None:
-    """Write a model to an ``.onnx`` file; see :func:`to_model`. A file that is there is replaced."""
-    write_atomically(path, to_model(model, lengths=lengths, states=states).SerializeToString(deterministic=True))
+    """Write a model to an ``.onnx`` file; see :func:`to_model`. An existing ONNX file is replaced."""
+    file = OutputFile(path, (".onnx",))
+    file.write(to_model(model, lengths=lengths, states=states).SerializeToString(deterministic=True))
 
 
 def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = False) -> onnx.ModelProto:

@@ -1,0 +1,87 @@
+"""Files that a command writes, checked before its work begins."""
+
+import argparse
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glasscell.atomic_files import OutputFile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HTML = (".html", ".htm")
+PICTURES = (".png", ".svg", ".pdf")
+# The entry of each format that would make every picture another file.
+UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def add_overwrite(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """Add the option without which no existing file is replaced."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def output_file(option: str, path: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> OutputFile | None:
+    """Return the file of an option, checked; None if the option was not given.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it cannot be written, or exists and `overwrite` is False.
+    """
+    if path is None:
+        return None
+    try:
+        return OutputFile(path, endings, overwrite=overwrite, name=option)
+    except FileExistsError as error:
+        hint = "" if overwrite else "; give --overwrite to replace it"
+        raise FileExistsError(f"{error}{hint}") from None
+
+
+def check_matplotlib(option: str) -> None:
+    """Raise ImportError if no picture can be drawn."""
+    try:
+        with _matplotlib_of_files():
+            import matplotlib.figure  # noqa: F401, PLC0415 - optional
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ImportError(f"{option} needs Matplotlib: pip install matplotlib") from None
+
+
+def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:
+    """Draw a figure as the content of a file.
+
+    The backend of interactive sessions (``MPLBACKEND``) and LaTeX have no part in it: what they lack cannot hinder it.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the figure. Matplotlib is imported here, or by it.
+    ending : str
+        One of `PICTURES`.
+    """
+    content = io.BytesIO()
+    with _matplotlib_of_files():
+        figure = make()
+        figure.savefig(content, format=ending.removeprefix("."), metadata=UNDATED[ending], **options)
+    return content.getvalue()
+
+
+@contextlib.contextmanager
+def _matplotlib_of_files() -> Iterator[None]:
+    chosen = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"  # read when Matplotlib is imported: an unknown name there is an error
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - optional
+
+        with mpl.rc_context({"text.usetex": False, "svg.hashsalt": "glasscell"}):
+            yield
+    finally:
+        if chosen is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = chosen
