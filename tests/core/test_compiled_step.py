@@ -1,4 +1,4 @@
-"""Law: the compiled step of streams is that of the equations; it is taken where it is asked for, or is faster."""
+"""Law: the compiled step of streams is that of the equations; it is compiled once."""
 
 import os
 import subprocess
@@ -8,7 +8,6 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from glasscell.core import engines
 from glasscell.core.compiled import step as compiled_step
 
 BOUNDS = [(np.float32, 1e-6), (np.float64, 1e-12)]
@@ -49,18 +48,6 @@ def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
         column[k] = good
     column[0] = weight[0, 0] = np.finfo(dtype).max
     assert step(weight, column, gates, I)  # a sum that overflows, of finite numbers
-
-
-def test_what_is_asked_for_is_taken_and_else_what_is_faster(monkeypatch):
-    small, large = (np.zeros((n, 4 * n), np.float32) for n in (64, 512))
-    monkeypatch.setitem(sys.modules, "numba", sys)
-    assert engines.compiles_steps(None, small)
-    assert not engines.compiles_steps(None, large)  # BLAS has several cores
-    for weight in (small, large):
-        assert engines.compiles_steps("numba", weight)
-        assert not engines.compiles_steps("numpy", weight)
-    monkeypatch.delitem(sys.modules, "numba")
-    assert not engines.compiles_steps(None, small)
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason='pip install "glasscell[jit]"')

@@ -1,5 +1,8 @@
 """Law: who names an engine gets it; who does not, gets the one that the rule of sizes says."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -22,13 +25,60 @@ def test_without_a_name_it_is_the_faster_one():
     assert engines.chosen(None, 8, 256, 4, F4) is engines.NUMPY
 
 
-def test_steps_of_large_weights_are_left_to_blas_unless_told_otherwise():
+def test_inference_and_streams_are_compiled_where_that_is_asked_for():
     pytest.importorskip("numba")
-    weight = np.empty(engines.LARGE // 4, np.float32)
-    assert engines.compiles_steps(None, weight)
-    assert not engines.compiles_steps(None, np.empty(len(weight) + 1, np.float32))
-    assert engines.compiles_steps("numba", np.empty(len(weight) + 1, np.float32))
-    assert not engines.compiles_steps("numpy", weight)
+    for name, is_compiled in ((None, False), ("numpy", False), ("numba", True)):
+        assert (engines.chosen_for_inference(name, 8, 32, 4, F4) is not engines.NUMPY) == is_compiled
+        assert engines.compiles_steps(name) == is_compiled
+
+
+def test_updates_are_compiled_where_numba_is_installed(monkeypatch):
+    assert not engines.compiles_updates("numpy")
+    assert engines.compiles_updates("numba")
+    for installed in (True, False):
+        monkeypatch.setattr(engines, "_installed", lambda installed=installed: installed)
+        monkeypatch.setattr(engines, "_usable", lambda: True)
+        assert engines.compiles_updates(None) == installed
+
+
+def test_a_numba_that_cannot_be_imported_is_named_and_numpy_used(monkeypatch):
+    def refuse(name):
+        raise ImportError("Numba needs NumPy 2.4 or less. Got NumPy 9.9.")
+
+    monkeypatch.setattr(engines, "_installed", lambda: True)
+    monkeypatch.setattr(engines, "import_module", refuse)
+    engines._usable.cache_clear()
+    compiled = engines._compiled()
+    monkeypatch.setattr(engines, "_compiled", lambda: compiled)
+    with pytest.warns(UserWarning, match=r"cannot be imported.*NumPy 9\.9"):
+        assert engines.chosen(None, 8, 32, 4, F4) is engines.NUMPY
+    assert not engines.compiles_updates(None)
+    engines._usable.cache_clear()
+
+
+PROGRAM = """if True:
+    import sys
+    imported, *_ = sys.argv[1:]
+    if imported == "numba":
+        import numba
+    import numpy as np, glasscell as gc
+    from hashlib import sha256
+    x = np.random.default_rng(0).normal(size=(4, 20, 3)).astype("f4")
+    lstm, model = gc.LSTM(3, 16, seed=1), gc.CopyLSTM(hidden_size=16, seed=0)
+    stream = lstm.stream()
+    gc.fit(model, gc.tasks.Copy(4), 3, batch_size=8)
+    arrays = [lstm.run(x)[0], *(stream.push(row).copy() for row in x[0]), lstm.forward(x)[0], model.parameters.vector]
+    print(sha256(b"".join(array.tobytes() for array in arrays)).hexdigest(), end="")
+"""
+
+
+def test_what_else_has_been_imported_changes_no_bit():
+    pytest.importorskip("numba")
+    answers = [
+        subprocess.run([sys.executable, "-c", PROGRAM, imported], check=True, capture_output=True).stdout
+        for imported in ("nothing", "numba")
+    ]
+    assert answers[0] == answers[1] != b""
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ class Engines(NamedTuple):
     absent: dict[str, str]
 
 
-def engines() -> Engines:
-    """Those that can be used here and now."""
+def engines(*, training: bool = False) -> Engines:
+    """Return those that can be used here and now; the default is one of its own in training alone, else NumPy's."""
     if why := lacking(["numba"], "numba"):
         return Engines({NUMPY: {"engine": "numpy"}}, {NUMBA: why})
-    return Engines({NUMPY: {"engine": "numpy"}, NUMBA: {"engine": "numba"}, OURS: {}}, {})
+    return Engines({NUMPY: {"engine": "numpy"}, NUMBA: {"engine": "numba"}} | ({OURS: {}} if training else {}), {})

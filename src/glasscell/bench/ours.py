@@ -78,7 +78,7 @@ class TrainingStep:
 
 def training(work: Work, updates: int) -> Iterator[Entrant]:
     """One update, with every engine, at one and at all BLAS threads."""
-    for side, options in engines().options.items():
+    for side, options in engines(training=True).options.items():
         step = TrainingStep(work, **options)
         answer = step.answer(updates)
         for setting, during in threads.of_blas():

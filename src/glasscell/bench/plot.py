@@ -106,9 +106,9 @@ def _panel(axes: Axes, race: Race, labels: dict[str, Any]) -> None:
 
 
 def shown_sides(row: Row) -> set[str]:
-    """Ours that are drawn: plain NumPy, and what one gets with everything installed."""
+    """Return ours that are drawn: plain NumPy, and the default or, where that is NumPy, Numba."""
     names = {side.name for side in row.sides if side.ours}
-    return names & {NUMPY, OURS} or names
+    return names & {NUMPY, OURS} if OURS in names else names
 
 
 def _color(peer: str) -> str:

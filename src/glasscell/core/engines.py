@@ -1,12 +1,16 @@
-"""Which code runs the plain LSTM: NumPy's, or the same loop compiled by Numba where that is installed and faster."""
+"""Choose the code that runs the plain LSTM: NumPy's, or the same loops compiled by Numba.
+
+The choice follows from the engine that is named, the installation and the sizes, never from what else the process has
+imported: the same program gives the same bits.
+"""
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol, get_args
+from warnings import warn
 
 import numpy as np
 
@@ -17,8 +21,6 @@ from glasscell.core.lstm import Gradient, Tape
 from glasscell.core.typing import Array
 
 EngineName = Literal["numpy", "numba"]
-
-LARGE = 1 << 21  # bytes of a step's weights: beyond, memory sets the pace, and BLAS on several cores reads it faster
 
 
 class Engine(Protocol):
@@ -79,32 +81,43 @@ def check(name: EngineName | None) -> None:
 
 
 def chosen(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
-    """The engine of this name; without one, Numba's where it is installed and faster for the shape."""
+    """Return the engine of this name. Default: for training, Numba's where it is installed and faster for the shape."""
     if name == "numpy" or (name is None and not _installed()):
         return NUMPY
     compiled = _compiled()
-    engine: Engine = compiled if name == "numba" or compiled.faster(I, H, B, dtype) else NUMPY
+    engine: Engine = compiled if name == "numba" or (compiled.faster(I, H, B, dtype) and _usable()) else NUMPY
     return engine
 
 
 def chosen_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
-    """Likewise; but importing Numba takes longer than most answers: used unasked only where that has been done."""
-    return NUMPY if name is None and "numba" not in sys.modules else chosen(name, I, H, B, dtype)
+    """Return the engine of this name. Default: NumPy's, since importing Numba takes longer than most answers."""
+    return NUMPY if name is None else chosen(name, I, H, B, dtype)
 
 
-def compiles_steps(name: EngineName | None, weight: Array) -> bool:
-    """Whether a stream's steps run through Numba: likewise, and unasked only where that is faster."""
-    return compiles(name) and (name == "numba" or weight.nbytes <= LARGE)
+def compiles_steps(name: EngineName | None) -> bool:
+    """Return whether the steps of a stream run through Numba. Default: no, for the same reason."""
+    return name == "numba"
 
 
-def compiles(name: EngineName | None) -> bool:
-    """Whether what is not a layer runs through Numba: where it is asked for, or has been imported by who needed it."""
-    return name == "numba" or (name is None and sys.modules.get("numba") is not None)
+def compiles_updates(name: EngineName | None) -> bool:
+    """Return whether the updates of an optimiser run through Numba. Default: where it is installed."""
+    return name == "numba" or (name is None and _installed() and _usable())
 
 
 @cache  # to look for a package takes longer than a small pass
 def _installed() -> bool:
     return find_spec("numba") is not None
+
+
+@cache
+def _usable() -> bool:
+    """Whether Numba can be imported: it refuses versions of NumPy that are newer than it knows."""
+    try:
+        import_module("numba")
+    except ImportError as error:
+        warn(f"Numba is installed and cannot be imported, so NumPy runs what it would run: {error}", stacklevel=2)
+        return False
+    return True
 
 
 @cache

@@ -158,8 +158,8 @@ class Adam:
     weight_decay : float
         Added to the gradient, d = dθ + λ θ. :class:`AdamW` takes it off the weights instead.
     engine : "numpy" or "numba", optional
-        What runs an update, with the same result; without it Numba's code where Numba has been imported, as it is
-        where it runs the layers.
+        What runs an update, with the same bits as result. Default: Numba where it is installed, as in the training of
+        layers.
     """
 
     learning_rate: float = 1e-3
@@ -190,7 +190,7 @@ class Adam:
         of_mean, of_root = (1 - self.beta1) / (1 - self.beta1**t), sqrt((1 - self.beta2) / (1 - self.beta2**t))
         numbers = self.beta1, self.beta2, self.epsilon / of_root, rate * of_mean / of_root
         arrays = vector, d, state["sum"], state["squares"]
-        if engines.compiles(self.engine) and all(array.flags.c_contiguous for array in arrays):
+        if engines.compiles_updates(self.engine) and all(array.flags.c_contiguous for array in arrays):
             from glasscell.core.compiled import updates  # noqa: PLC0415 - where Numba is
 
             updates.adam(vector.dtype.char)(*arrays, *numbers)

@@ -56,8 +56,9 @@ class LSTM:
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`; a model gives a part of its own vector.
     engine : "numpy" or "numba", optional
-        What runs a plain LSTM; without it the faster one for the shape, of those that are installed
-        (:func:`glasscell.core.engines.chosen`).
+        What runs a plain LSTM; the numbers are the same to rounding. Default: for :meth:`forward` and :meth:`backward`
+        Numba where it is installed and faster for the shape (:func:`glasscell.core.engines.chosen`); for :meth:`run`
+        and streams NumPy, since importing Numba takes longer than most answers. "numba" compiles these, too.
     checkpoint_every : int or "auto", optional
         For long sequences: keep only the state before each segment of so many steps, "auto" √T, and compute the rest
         once more on the way back. The tape then has outputs and states, and no gates.

@@ -36,7 +36,7 @@ class Execution(NamedTuple):
     Attributes
     ----------
     engine : "numpy" or "numba", optional
-        Without it the faster one.
+        Default: for a pass with a tape the faster one that is installed, for all else NumPy.
     checkpoint_every : int or "auto", optional
         Steps in a segment; "auto" is √T.
     memory_limit : float, optional

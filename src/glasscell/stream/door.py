@@ -46,10 +46,9 @@ class Stream(Generic[State]):
     A stream is for one thread at a time: a push into one that is just being pushed raises a RuntimeError. Any number of
     streams of one model may run in as many threads.
 
-    The steps of a plain LSTM in a single stream are compiled by Numba where the layer's ``engine`` is "numba", or where
-    none is named, Numba has been imported before the stream is made, and the layer's weights fit into 2 MB. A push then
-    takes a third of the time at 32 units, two thirds at 128; the numbers are the same to rounding. A batch is left to
-    NumPy.
+    The steps of a plain LSTM in a single stream are compiled by Numba where the layer's ``engine`` is "numba". A push
+    then takes a third of the time at 32 units, two thirds at 128; the numbers are the same to rounding. All other
+    streams, and batches, run on NumPy.
 
     How an overflow is treated (``numpy.errstate``) is also read when the stream is made; underflow is let through.
 

@@ -104,7 +104,7 @@ class LSTMPart:
         self.kernels = [oriented(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
         engine = layer.execution.engine
         self.plain_steps = [
-            plain_step_compiled if single and engines.compiles_steps(engine, W) else plain_step for W in self.kernels
+            plain_step_compiled if single and engines.compiles_steps(engine) else plain_step for W in self.kernels
         ]
 
     @staticmethod
