@@ -4,17 +4,22 @@ No pickle. A file is written whole or not at all: a reader never sees half of on
 """
 
 import os
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.typing import Array
 
+if TYPE_CHECKING:
+    from glasscell.tensor_files import TensorFile
+
 ENDINGS = (".safetensors",)
 MODEL_FILE = "model.safetensors"
 HEADER = "glasscell"  # the entry of the file's header that says what the weights are
 FORMAT = 1
+ENTRIES = ("format", "kind", "config")  # of the header, beside a checksum that early files do not have
 
 
 class Checkpoint(NamedTuple):
@@ -48,15 +53,12 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
     ValueError
         If the name has another ending, or a weight is not finite.
     """
-    import json  # noqa: PLC0415 - imports inside functions here: not paid for by `import glasscell`
-
-    from safetensors.numpy import save as to_bytes  # noqa: PLC0415
+    from glasscell import tensor_files  # noqa: PLC0415 - imports inside functions here: not paid for by `import glasscell`
 
     file = OutputFile(path, ENDINGS)
     _checked(path, checkpoint.weights)
-    # One entry: safetensors would write several in an order that changes from run to run.
-    entry = json.dumps({"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config})
-    file.write(to_bytes(checkpoint.weights, {HEADER: entry}))
+    entry = {"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config}
+    file.write(tensor_files.encode(HEADER, entry, checkpoint.weights))
 
 
 def load(path: StrPath) -> Checkpoint:
@@ -69,17 +71,20 @@ def load(path: StrPath) -> Checkpoint:
     ValueError
         If the file is truncated or damaged, or of another kind.
     """
-    entry, weights = read(path)
+    from glasscell.escaping import one_line  # noqa: PLC0415
+
     file = model_file(path)
-    if entry is None:
+    header, weights = read_with_header(file)
+    if header is None:
         raise ValueError(f"{file} is a safetensors file, but not a model that Glasscell saved")
-    header = _parsed(file, entry)
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{file} is in format {header.get('format')!r}; this version reads format {FORMAT!r}")
     kind, config = header.get("kind"), header.get("config")
     if not (isinstance(kind, str) and isinstance(config, dict)):
         what = "a header without the kind or the configuration of its model"
         raise ValueError(f"{file} has {what}")  # noqa: TRY004 - of a file, not of a call
+    try:
+        check_entries(header, ENTRIES)
+    except ValueError as error:
+        raise ValueError(f"{file}: {one_line(error)}") from None
     return Checkpoint(kind, config, _checked(file, weights))
 
 
@@ -93,18 +98,62 @@ def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
     ValueError
         If the file is truncated or damaged, or has weights that NumPy cannot hold.
     """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+    found = _read(model_file(path))
+    return found.metadata.get(HEADER), found.tensors
 
-    file = model_file(path)
+
+def read_with_header(path: StrPath) -> tuple[dict[str, Any] | None, dict[str, Array]]:
+    """Read a file of Glasscell's: what its header says, None in files of others, and the tensors.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is truncated or damaged, or of a newer format.
+    """
+    from glasscell.escaping import one_line  # noqa: PLC0415
+    from glasscell.limits import MemoryBudget, parse_json  # noqa: PLC0415
+
+    file = os.fspath(path)
+    metadata, tensors, has_checksum = _read(file)
+    if HEADER not in metadata:
+        return None, tensors
     try:
-        with safe_open(file, framework="np") as content:
-            entry = (content.metadata() or {}).get(HEADER)
-            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a complete safetensors file: {error}") from None
-    except (TypeError, AttributeError) as error:  # such as bfloat16, which NumPy has not
-        raise ValueError(f"{file} has weights of a dtype that cannot be read: {error}") from None
-    return entry, weights
+        header = parse_json(metadata[HEADER].encode(), MemoryBudget(os.stat(file).st_size))  # noqa: PTH116
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise ValueError(f"{file} has a header that cannot be read")  # noqa: TRY004 - of a file, not of a call
+    if header.get("format") != FORMAT:
+        written = one_line(repr(header.get("format")))
+        raise ValueError(f"{file} is in format {written}; this version reads format {FORMAT!r}")
+    if has_checksum != ("checksum" in header):
+        raise ValueError(f"{file} has a header with a checksum that is none")
+    return header, tensors
+
+
+def check_entries(header: Collection[str], entries: Collection[str]) -> None:
+    """Raise an error where a header has an unknown entry: it may be the word "checksum", damaged."""
+    if unknown := {*header} - {"checksum", *entries}:
+        raise ValueError(f"it has a header with {', '.join(sorted(unknown))}")
+
+
+def _read(file: str) -> "TensorFile":
+    from glasscell import tensor_files  # noqa: PLC0415
+    from glasscell.escaping import one_line  # noqa: PLC0415
+
+    if not os.path.isfile(file):  # noqa: PTH113 - importing pathlib takes longer than reading a model
+        raise FileNotFoundError(f"there is no model at {file}")
+    try:
+        found = tensor_files.read(file)
+    except ValueError as error:
+        raise ValueError(f"{file} {one_line(error)}") from None
+    except MemoryError:
+        raise ValueError(f"{file} needs more memory than there is") from None
+    if HEADER not in found.metadata and found.has_checksum:
+        raise ValueError(f"{file} is damaged: the entry of its header is not called {HEADER!r}")
+    return found
 
 
 def model_file(path: StrPath) -> str:
@@ -121,18 +170,6 @@ def model_file(path: StrPath) -> str:
     if not os.path.isfile(file):  # noqa: PTH113
         raise FileNotFoundError(f"there is no model at {file}")
     return file
-
-
-def _parsed(file: StrPath, entry: str) -> dict[str, Any]:
-    import json  # noqa: PLC0415
-
-    try:
-        header = json.loads(entry)
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise ValueError(f"{file} has a header that cannot be read")  # noqa: TRY004 - of a file, not of a call
-    return header
 
 
 def _checked(file: StrPath, weights: dict[str, Array]) -> dict[str, Array]:

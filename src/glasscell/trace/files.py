@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from glasscell import checkpoint
 from glasscell.atomic_files import OutputFile, StrPath
-from glasscell.checkpoint import ENDINGS, HEADER
-from glasscell.core.typing import Array
+from glasscell.checkpoint import ENDINGS, FORMAT, HEADER
+from glasscell.escaping import one_line
 from glasscell.layers.options import LSTMOptions
+from glasscell.trace.consistency import arrays_of, check
 from glasscell.trace.record import ARRAYS, LayerTrace, Readout, Trace
 
-FORMAT = 1
+ENTRIES = ("format", "kind", "layers", "loss", "about", "axes")  # of the header
+ENTRIES_OF_LAYER = ("name", "reverse", "axes", "options")
+READOUT = ("readout.weight", "readout.bias")
 
 
 def save(trace: Trace, path: StrPath) -> None:
@@ -25,14 +28,14 @@ def save(trace: Trace, path: StrPath) -> None:
     OSError
         If the folder does not exist or cannot be written, or the file is of another kind.
     ValueError
-        If the name has another ending.
+        If the name has another ending, a value is NaN or infinite, or the parts of the trace have been changed and do
+        not fit together.
     """
-    from safetensors.numpy import save as to_bytes  # noqa: PLC0415
+    from glasscell.tensor_files import encode  # noqa: PLC0415
 
     file = OutputFile(path, ENDINGS)
-    arrays = {name: getattr(trace, name) for name in ARRAYS}
-    if trace.readout is not None:
-        arrays |= {"readout.weight": trace.readout.weight, "readout.bias": trace.readout.bias}
+    check(trace)
+    arrays = arrays_of(trace)
     layers: list[dict[str, Any]] = []
     for k, layer in enumerate(trace.layer):
         arrays |= {f"layer.{k}.{name}": layer.value(name) for name in layer.names}
@@ -41,44 +44,59 @@ def save(trace: Trace, path: StrPath) -> None:
         layers.append({"name": layer.name, "reverse": layer.reverse, "axes": layer.axes, "options": options})
     header = {"format": FORMAT, "kind": "Trace", "layers": layers, "loss": trace.loss}
     header |= {"about": trace.about, "axes": trace.axes}
-    given = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
-    file.write(to_bytes(given, {HEADER: json.dumps(header)}))
+    contiguous = {name: array.copy(order="C") for name, array in arrays.items()}
+    file.write(encode(HEADER, header, contiguous))
 
 
 def load(path: StrPath) -> Trace:
-    """Read what :func:`save` wrote.
+    """Read what :func:`save` wrote. What it gives can be shown by every view.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or is no trace.
+        If it is damaged, is no trace, or its parts do not fit together.
     """
-    entry, arrays = checkpoint.read(path)
     try:
-        header = json.loads(entry or "")
-        if (header["kind"], header["format"]) != ("Trace", FORMAT):
-            raise ValueError(f"it holds a {header['kind']!r} of format {header['format']!r}")  # noqa: TRY301
-        layers = tuple(_layer(k, one, arrays) for k, one in enumerate(header["layers"]))
-        weight = arrays.get("readout.weight")
-        return Trace(
-            layers,
-            **{name: arrays.get(name) for name in ARRAYS},  # type: ignore[arg-type] # x and outputs are always there
-            readout=None if weight is None else Readout(weight, arrays["readout.bias"]),
-            loss=header["loss"],
-            about=header["about"],
-            axes=header["axes"],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not a trace that Glasscell saved: {error}") from None
+        header, arrays = checkpoint.read_with_header(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no trace at {path}") from None
+    try:
+        if header is None or header.get("kind") != "Trace":
+            what = None if header is None else header.get("kind")
+            raise ValueError(f"it holds a {what!r}")  # noqa: TRY301
+        checkpoint.check_entries(header, ENTRIES)
+        trace = _trace(header, arrays)
+        check(trace)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} is not a trace that Glasscell saved: {one_line(error)}") from None
+    return trace
 
 
-def _layer(k: int, one: dict[str, Any], arrays: dict[str, Array]) -> LayerTrace:
-    of_layer, of_weights = f"layer.{k}.", f"weights.{k}."
-    values = {name.removeprefix(of_layer): array for name, array in arrays.items() if name.startswith(of_layer)}
-    weights = {name.removeprefix(of_weights): array for name, array in arrays.items() if name.startswith(of_weights)}
-    options = LSTMOptions(**one["options"])
+def _trace(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Trace:
+    of_layers: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays.items():
+        if name not in (*ARRAYS, *READOUT):
+            prefix, _, symbol = name.rpartition(".")
+            of_layers.setdefault(prefix, {})[symbol] = array
+    layers = tuple(_layer(k, entry, of_layers) for k, entry in enumerate(header["layers"]))
+    if of_layers:
+        raise ValueError(f"there are arrays of no layer: {', '.join(of_layers)}")
+    readout = Readout(*(arrays[name] for name in READOUT)) if any(name in arrays for name in READOUT) else None
+    about = header["about"]
+    if not isinstance(about, dict):
+        raise ValueError("it has no description")  # noqa: TRY004 - of a file, not of a call
+    of_trace = {name: arrays.get(name) for name in ARRAYS} | {name: arrays[name] for name in ("x", "outputs")}
+    return Trace(layers, **of_trace, readout=readout, loss=header["loss"], about=about, axes=header["axes"])  # type: ignore[arg-type]
+
+
+def _layer(k: int, entry: Mapping[str, Any], of_layers: dict[str, dict[str, NDArray[Any]]]) -> LayerTrace:
+    values, weights = of_layers.pop(f"layer.{k}"), of_layers.pop(f"weights.{k}")
+    if entry.keys() != {*ENTRIES_OF_LAYER} or type(entry["name"]) is not str or type(entry["reverse"]) is not bool:
+        raise ValueError(f"layer {k} is described wrongly")
+    options = LSTMOptions(**entry["options"])
+    names = tuple(values)
     return LayerTrace(
-        one["name"], options, weights, tuple(values), values.__getitem__, one["axes"], reverse=one["reverse"]
+        *(entry["name"], options, weights, names, values.__getitem__, entry["axes"]), reverse=entry["reverse"]
     )

@@ -1,0 +1,68 @@
+"""Bounds on what a file of unknown origin may cost to read.
+
+A few bytes of a file can describe far more than they are: empty objects, shared storages, compressed zeros. So every
+reader reserves memory in one budget per file before it allocates.
+"""
+
+from math import ceil
+from typing import Any
+
+# Everything that is read from a file takes at most this many times its size, and 16 MiB.
+EXPANSION, ALLOWANCE = 4, 2**24
+
+# Upper bounds on the bytes that CPython needs for a value of JSON: an object, an array, and each of their items.
+OBJECT_BYTES, ARRAY_BYTES, ITEM_BYTES = 184, 56, 96
+
+
+class MemoryBudget:
+    """Memory that reading one file may take.
+
+    Parameters
+    ----------
+    file_size : int
+        Bytes on disk.
+    error : type of ValueError
+        What :meth:`reserve` raises. Its message continues a sentence that begins with the name of the file.
+    """
+
+    def __init__(self, file_size: int, error: type[ValueError] = ValueError) -> None:
+        self.file_size, self.error = file_size, error
+        self.remaining = EXPANSION * file_size + ALLOWANCE
+
+    def reserve(self, size: float) -> None:
+        """Take `size` bytes from the budget.
+
+        Raises
+        ------
+        ValueError
+            If fewer remain.
+        """
+        self.remaining -= ceil(min(max(size, 0), 2.0**62))
+        if self.remaining < 0:
+            raise self.error(
+                f"needs more memory than {EXPANSION} times its {self.file_size} bytes and {ALLOWANCE >> 20} MiB"
+            )
+
+
+def parse_json(text: bytes, budget: MemoryBudget) -> Any:
+    """Parse JSON whose values fit into the budget; the numbers NaN and Infinity, which JSON does not have, are refused.
+
+    Raises
+    ------
+    ValueError
+        If the text is not JSON, is nested too deep, or needs too much memory.
+    """
+    import json  # noqa: PLC0415 - not paid for by `import glasscell`
+
+    counts = {mark: text.count(mark) for mark in (b"{", b"[", b",")}
+    objects, arrays, commas = counts.values()
+    items = objects + arrays + commas
+    budget.reserve(OBJECT_BYTES * objects + ARRAY_BYTES * arrays + ITEM_BYTES * items + 2 * len(text))
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("JSON is nested too deep") from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"JSON has no number {name}")

@@ -1,0 +1,212 @@
+"""Check that the parts of a trace fit together, so that every view can show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.losses import LOSSES
+from glasscell.layers.options import LSTMOptions
+from glasscell.trace.record import ARRAYS, LayerTrace, Trace
+from glasscell.trace.recording import ABOUT, OF_GRADIENTS, STATES, measured
+from glasscell.validation import one_of
+
+# The symbols of I, P and R rows; the others have H.
+FEATURES, STATE, ROWS = ("x", "d_x"), ("h", "h_prev", "d_y", "d_h"), ("z", "d_z")
+
+
+def check(trace: Trace) -> None:
+    """Raise an error unless every array, name and option of a trace has the type, shape and values that it should.
+
+    Raises
+    ------
+    ValueError
+        With what does not fit, by name.
+    """
+    if trace.axes not in ("BT", "T", "B", ""):
+        raise ValueError(f"its axes must be 'BT', 'T', 'B' or '', got {trace.axes!r}")
+    if not trace.layer:
+        raise ValueError("it has no layers")
+    lead = trace.layer[0].x.shape[: len(trace.axes)]  # (B, T), or what there is of it
+    _check_valid(trace, lead)
+    for layers in _lstms(trace.layer):
+        for layer, (_, I, _) in zip(layers, layers[0].options.ways, strict=True):
+            _check_layer(layer, I, lead, trace)
+    _check_about(trace.about)
+    _check_arrays(trace, lead)
+    _check_names(trace, lead)
+    if trace.about.get("chain"):
+        _check_chain(trace)
+
+
+def _check_valid(trace: Trace, lead: tuple[int, ...]) -> None:
+    valid = trace.valid
+    if valid is not None and ("B" not in trace.axes or valid.dtype != np.bool_ or valid.shape != lead):
+        raise ValueError(f"valid must be bool of shape {lead}, of a batch, got {valid.dtype} of shape {valid.shape}")
+
+
+def _lstms(layers: Sequence[LayerTrace]) -> Iterator[Sequence[LayerTrace]]:
+    """The layers of each LSTM, with both directions of each where there are two, in the order of its options."""
+    start = 0
+    while start < len(layers):
+        options = layers[start].options
+        of_lstm = layers[start : start + options.num_layers * options.directions]
+        prefix = layers[start].name.removesuffix(options.ways[0][0][1:])
+        expected = [(f"{prefix}{suffix[1:]}", reverse) for suffix, _, reverse in options.ways]
+        if [(layer.name, layer.reverse) for layer in of_lstm] != expected:
+            raise ValueError(f"the layers from {layers[start].name!r} on are not those of its LSTM")
+        if any(layer.options != options for layer in of_lstm):
+            raise ValueError(f"the layers from {layers[start].name!r} on have different options")
+        yield of_lstm
+        start += len(of_lstm)
+
+
+def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace) -> None:
+    options = layer.options
+    H, P, gates = options.hidden_size, options.state_size, options.variant.gates
+    if layer.axes != trace.axes + "R":
+        raise ValueError(f"layer {layer.name!r} has the axes {layer.axes!r}, and the trace {trace.axes!r}")
+    _check_same(f"weights of layer {layer.name!r}", _shapes(layer.weights), _weight_shapes(options, I))
+    for name, weight in layer.weights.items():
+        _check_float(f"{name} of layer {layer.name!r}", weight, trace.outputs.dtype)
+    names = {*STATES, *((*OF_GRADIENTS, *(f"d_{gate}" for gate in gates)) if trace.has_gradients else ())}
+    rows = dict.fromkeys(FEATURES, I) | dict.fromkeys(STATE, P) | dict.fromkeys(ROWS, len(gates) * H)
+    expected = {name: (*lead, rows.get(name, H)) for name in names}
+    values = {name: layer.value(name) for name in layer.names}
+    _check_same(f"symbols of layer {layer.name!r}", _shapes(values), expected)
+    for name, array in values.items():
+        _check_float(f"{name} of layer {layer.name!r}", array, trace.outputs.dtype, trace.valid)
+
+
+def _weight_shapes(options: LSTMOptions, I: int) -> dict[str, tuple[int, ...]]:
+    sizes = {"peepholes": options.peepholes, "projection_bias": options.projection_bias}
+    return options.variant.shapes(I, options.hidden_size, options.proj_size, **sizes)
+
+
+def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
+    """Inputs, outputs, targets, and the gradients on them."""
+    x, outputs, O = trace.x, trace.outputs, trace.outputs.shape[-1:]
+    timeless = bool(trace.about.get("timeless"))
+    if x.dtype.kind not in "biuf" or x.shape[: len(lead)] != lead or x.ndim - len(lead) not in (0, 1):
+        raise ValueError(f"x must be numbers of shape {lead} and perhaps features, got {x.dtype} of shape {x.shape}")
+    if x.dtype.kind == "f":
+        _check_finite("x", x, trace.valid)
+    sequences = lead[: trace.axes.count("B")]
+    expected = (*(sequences if timeless else lead), *O)
+    if outputs.shape != expected or not O or not O[0]:
+        raise ValueError(f"outputs must have the shape {expected}, got {outputs.shape}")
+    _check_float("outputs", outputs, outputs.dtype)
+    if trace.targets is None and (trace.weights is not None or trace.loss is not None or trace.about.get("loss")):
+        raise ValueError("it has a loss or weights, and no targets")
+    if trace.targets is not None:
+        if trace.d_outputs is None or type(trace.loss) is not float or not math.isfinite(trace.loss):
+            raise ValueError("it has targets, and no loss or no gradients")
+        one_of("loss", trace.about.get("loss"), LOSSES)
+        with np.errstate(all="ignore"):
+            measured(trace.about["loss"], outputs, trace.targets, trace.weights)
+        if trace.weights is not None and trace.weights.shape != trace.targets.shape:
+            raise ValueError(f"weights must have the shape {trace.targets.shape}, got {trace.weights.shape}")
+    if trace.d_outputs is not None:
+        _check_same("d_outputs", {"d_outputs": trace.d_outputs.shape}, {"d_outputs": outputs.shape})
+        _check_float("d_outputs", trace.d_outputs, outputs.dtype)
+    if trace.d_x is not None:
+        if trace.d_x.shape != x.shape or not trace.has_gradients:
+            raise ValueError(f"d_x must have the shape {x.shape} of x, got {trace.d_x.shape}")
+        _check_float("d_x", trace.d_x, outputs.dtype, trace.valid)
+    if trace.readout is not None:
+        weight, bias = trace.readout.weight, trace.readout.bias
+        width = trace.layer[-1].options.output_size
+        given = {"readout.weight": weight.shape, "readout.bias": bias.shape}
+        _check_same("readout", given, {"readout.weight": (*O, width), "readout.bias": O})
+        for name, array in (("readout.weight", weight), ("readout.bias", bias)):
+            _check_float(name, array, outputs.dtype)
+
+
+def _check_about(about: dict[str, Any]) -> None:
+    if unknown := about.keys() - {*ABOUT, "loss", "timeless"}:
+        raise ValueError(f"its description has unknown entries: {', '.join(sorted(unknown))}")
+    for name in ("chain", "timeless"):
+        if type(about.get(name, False)) is not bool:
+            raise ValueError(f"{name} must be True or False, got {about[name]!r}")
+    if isinstance(about.get("title"), dict | list):
+        raise ValueError("title must be text")  # noqa: TRY004 - of a file, not of a call
+    copy = about.get("copy")
+    if copy is not None:
+        match copy:
+            case {"mode": "recall" | "echo", "bits_per_step": int(k), "bits": str(bits)} if k > 0 and len(copy) == 3:
+                if not (bits and set(bits) <= {"0", "1"} and len(bits) % k == 0):
+                    raise ValueError(f"the bits of the copy task must be 0 and 1 in steps of {k}")
+            case _:
+                raise ValueError("the description of the copy task must be its mode, bits_per_step and bits")
+
+
+def _check_names(trace: Trace, lead: tuple[int, ...]) -> None:
+    """Names of inputs, outputs and steps, as many as there are; and the layout of the copy task."""
+    about, x, O = trace.about, trace.x, trace.outputs.shape[-1]
+    features = trace.layer[0].x.shape[-1]
+    sizes = {"input_names": {features, *x.shape[len(lead) :]}, "output_names": {O}, "step_names": {*lead[-1:]}}
+    for key, expected in sizes.items():
+        names = about.get(key)
+        if names is None or (key == "step_names" and "T" not in trace.axes):
+            continue
+        if not isinstance(names, list | tuple | str) or any(isinstance(name, dict | list) for name in names):
+            raise ValueError(f"{key} must be a list of names")
+        if {len(names)} != expected:
+            raise ValueError(f"{key} has {len(names)} names; expected {expected.pop()}")
+    copy = about.get("copy")
+    if copy is not None:
+        k, steps = copy["bits_per_step"], len(copy["bits"]) // copy["bits_per_step"]
+        T = 2 * steps + 1 if copy["mode"] == "recall" else steps
+        I = k + (copy["mode"] == "recall")
+        fits = trace.axes == "T" and x.shape == (T, I) and k == O and not about.get("timeless")
+        if not fits or about.get("loss") != "binary_cross_entropy":
+            raise ValueError("its arrays are not those of the copy task")
+
+
+def _check_chain(trace: Trace) -> None:
+    """LSTMs of which each takes what the one before gives, and perhaps a readout."""
+    width = trace.layer[0].options.input_size
+    for layers in _lstms(trace.layer):
+        options = layers[0].options
+        if options.input_size != width:
+            raise ValueError(f"the layer {layers[0].name!r} does not take what the one before it gives")
+        width = options.output_size
+    if trace.about.get("timeless") or (trace.readout is None and trace.outputs.shape[-1] != width):
+        raise ValueError("its outputs are not those of its last layer")
+
+
+def _shapes(arrays: Any) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def _check_same(what: str, given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    for name in sorted({*given, *expected}):
+        if given.get(name) != expected.get(name):
+            missing = "none"
+            raise ValueError(
+                f"{what}: {name} must have the shape {expected.get(name, missing)}, got {given.get(name, missing)}"
+            )
+
+
+def _check_float(what: str, array: NDArray[Any], dtype: np.dtype[Any], valid: NDArray[np.bool_] | None = None) -> None:
+    if array.dtype != dtype or dtype not in (np.float32, np.float64):
+        raise ValueError(f"{what} must be float32 or float64, the same everywhere, got {array.dtype}")
+    _check_finite(what, array, valid)
+
+
+def _check_finite(what: str, array: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
+    """Where a sequence has no step there may be NaN."""
+    if not np.isfinite(array if valid is None else array[valid]).all():
+        raise ValueError(f"{what} has NaN or infinite values")
+
+
+def arrays_of(trace: Trace) -> dict[str, NDArray[Any]]:
+    """The arrays of a trace that are not those of its layers, by name."""
+    arrays = {name: getattr(trace, name) for name in ARRAYS}
+    if trace.readout is not None:
+        arrays |= {"readout.weight": trace.readout.weight, "readout.bias": trace.readout.bias}
+    return {name: array for name, array in arrays.items() if array is not None}
