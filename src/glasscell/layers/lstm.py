@@ -531,7 +531,7 @@ class LSTM:
         ----------
         state_dict : mapping of name to array or CPU tensor
             ``weight_ih_l0``, ``weight_hh_l0``, …: sizes, number of layers, directions, projection and biases are read
-            off them.
+            off them. Also those of an ``nn.LSTMCell``, ``weight_ih``, …, and ``weight_hh_l0_raw`` of WeightDrop.
         prefix : str
             Only the entries whose names begin with it are read: ``"encoder."`` for those of ``self.encoder``.
         **options
@@ -546,7 +546,7 @@ class LSTM:
         from glasscell.convert import codec  # noqa: PLC0415
         from glasscell.convert.codec import torch  # noqa: PLC0415
 
-        weights = codec.part_of(state_dict, prefix)
+        weights = torch.standard_names(codec.part_of(state_dict, prefix))
         for name in ("batch_first", "device"):
             options.pop(name, None)
         dtype, seed = options.pop("dtype", None), options.pop("seed", None)

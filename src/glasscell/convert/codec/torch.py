@@ -6,7 +6,7 @@ that add up, and ``weight_hr`` (P, H) where it projects. What nn.LSTM has no nam
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,44 @@ from glasscell.core.typing import Array
 
 if TYPE_CHECKING:
     from glasscell.layers.options import LSTMOptions
+
+
+# Names of nn.LSTM, and the initial state that to_torch adds; and names of nn.LSTMCell, which has one layer in one direction.
+_NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh|initial_h|initial_c)_l\d{1,6}(_reverse)?")
+_CELL_NAMES = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
+
+# Matrices of gates in each of PyTorch's recurrent layers.
+_GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
+
+
+def standard_names(weights: Mapping[str, T]) -> dict[str, T]:
+    """Return the weights of a recurrent layer under the names of ``nn.LSTM``.
+
+    ``nn.LSTMCell`` has the same names without ``_l0``. WeightDrop (Merity et al. 2017) wraps a layer as ``module`` and
+    keeps ``weight_hh_l0_raw``, from which the recurrent weights are drawn in training and copied at inference.
+    """
+    found = {name.removeprefix("module."): value for name, value in weights.items()}
+    if len(found) != len(weights):
+        found = dict(weights)
+    raw = {name: value for name, value in found.items() if name.endswith("_raw") and _NAME.fullmatch(name[:-4])}
+    found = {name: value for name, value in found.items() if name not in raw}
+    found |= {name[:-4]: value for name, value in raw.items()}
+    if "weight_ih" in found and set(found) <= _CELL_NAMES:
+        found = {f"{name}_l0": value for name, value in found.items()}
+    return found
+
+
+def recurrent_kind(weights: Mapping[str, Any]) -> str | None:
+    """Return "LSTM", "GRU" or "RNN" for arrays under the names of such a layer of PyTorch's, or None.
+
+    The number of gates is that of the rows of ``weight_hh_l0`` by its columns; only an LSTM can have a projection.
+    """
+    if not {"weight_ih_l0", "weight_hh_l0"} <= set(weights) or not all(map(_NAME.fullmatch, weights)):
+        return None
+    if "weight_hr_l0" in weights:
+        return "LSTM"
+    shape = np.shape(weights["weight_hh_l0"])
+    return _GATES.get(shape[0] // shape[1]) if len(shape) == 2 and shape[1] and not shape[0] % shape[1] else None
 
 
 def to_torch(parameters: Parameters, options: "LSTMOptions") -> dict[str, Array]:
@@ -64,13 +102,15 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
 def torch_sizes(weights: Mapping[str, Array]) -> dict[str, Any]:
     """The options of an LSTM that the names and shapes of an nn.LSTM's weights tell."""
     first, recurrent = (_matrix(weights, name) for name in ("weight_ih_l0", "weight_hh_l0"))
+    if (kind := recurrent_kind(weights)) in ("GRU", "RNN"):
+        raise ValueError(f"the weights are those of a {kind}, and not of an LSTM")
     if first.shape[0] % 4 or not first.size:
         raise ValueError(f"the weight 'weight_ih_l0' has shape {first.shape}; expected (4H, I)")
     layers = {int(found[1]) for name in weights if (found := re.fullmatch(r"weight_ih_l(\d{1,6})(_reverse)?", name))}
     if layers != set(range(len(layers))):
         raise ValueError(f"there are weights for the layers {sorted(layers)}; expected 0 to {max(layers)}")
     projected = "weight_hr_l0" in weights
-    return {
+    sizes = {
         "input_size": first.shape[1],
         "hidden_size": first.shape[0] // 4,
         "num_layers": len(layers),
@@ -78,6 +118,7 @@ def torch_sizes(weights: Mapping[str, Array]) -> dict[str, Any]:
         "bias": "bias_ih_l0" in weights,
         "proj_size": recurrent.shape[1] if projected else None,
     }
+    return sizes | ({"learn_initial_state": True} if "initial_h_l0" in weights else {})  # as :func:`to_torch` calls it
 
 
 def check_torch_has(options: "LSTMOptions") -> None:
