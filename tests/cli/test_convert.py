@@ -50,7 +50,9 @@ def test_options_reach_the_reader(tmp_path, rng, capsys):
     torch_files.write({"a": weights, "b": weights}, tmp_path / "m.pt")
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors")]) == 2
     assert "choose one with key" in capsys.readouterr().err
-    arguments = ["--key", "b", "--take", "last"]
+    assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors"), "--key", "b"]) == 2
+    assert "--chain rnn,out" in capsys.readouterr().err
+    arguments = ["--key", "b", "--chain", "rnn,last,out"]
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors"), *arguments]) == 0
     assert files.load(tmp_path / "m.safetensors")(np.ones((1, 3, 3))).shape == (1, 2)
 

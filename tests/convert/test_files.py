@@ -46,12 +46,14 @@ def test_a_projection():
 
 
 @golden
-@pytest.mark.parametrize("take", ["last step", "final state"])
-def test_a_nested_checkpoint(take):
+@pytest.mark.parametrize("read", ["last", "final"])
+def test_a_nested_checkpoint(read):
     expected = np.load(FORMATS / "torch_checkpoint_expected.npz")
-    model = files.load(FORMATS / "torch_checkpoint_nested.pt", key="model_state_dict", take=take)
+    path = FORMATS / "torch_checkpoint_nested.pt"
+    lstm, head = files.weights(path)
+    model = files.load(path, key="model_state_dict", architecture=f"{lstm},{read},{head}")
     close(model(expected["x"]), expected["logits"])
-    every = files.load(FORMATS / "torch_checkpoint_nested.pt")
+    every = files.load(path, architecture=[lstm, head])
     close(every(expected["x"])[:, -1], expected["logits"])
 
 
@@ -89,11 +91,12 @@ def test_a_model_goes_there_and_back(suffix, rng, tmp_path):
     model, x = random_model(rng), rng.normal(size=(2, 5, 3)).astype(np.float32)
     path = tmp_path / f"model{suffix}"
     gc.convert.save(model, path)
-    back = gc.convert.load(path, take="final state" if suffix == ".pt" else None)
+    chain = "encoder,final,head" if suffix == ".pt" else None
+    back = gc.convert.load(path, architecture=chain)
     np.testing.assert_array_equal(back(x), model(x))
     again = tmp_path / f"again{suffix}"
     gc.convert.save(back, again)
-    np.testing.assert_array_equal(gc.convert.load(again, take="final state" if suffix == ".pt" else None)(x), model(x))
+    np.testing.assert_array_equal(gc.convert.load(again, architecture=chain)(x), model(x))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,8 @@ def test_a_graph_of_an_lstm_alone_is_an_lstm(rng, tmp_path):
 def test_a_copy_model_is_saved(suffix, rng, tmp_path):
     model = gc.CopyLSTM(hidden_size=6)
     files.save(model, tmp_path / f"m{suffix}")
-    loaded = files.load(tmp_path / f"m{suffix}")
+    names = ",".join(model.as_sequential().names)
+    loaded = files.load(tmp_path / f"m{suffix}", architecture=names if suffix == ".pt" else None)
     x = rng.normal(size=(2, 5, model.lstm.input_size)).astype(np.float32)
     np.testing.assert_array_equal(loaded.forward(x)[0], model.forward(x)[0])
 
@@ -184,7 +188,7 @@ def state_dict(rng):
 def test_layers_are_told_by_the_shapes_of_their_weights(rng, tmp_path):
     weights = state_dict(rng)
     torch_files.write(weights, tmp_path / "m.pt")
-    model = files.load(tmp_path / "m.pt", take="last step")
+    model = files.load(tmp_path / "m.pt", architecture="embedding,rnn,last,out")
     assert [type(layer).__name__ for layer in model.layers] == ["Embedding", "LSTM", "Step", "Linear"]
     assert model.layers[2] == Step(-1)
     assert model([[1, 2, 6]]).shape == (1, 2)
@@ -196,12 +200,15 @@ def test_layers_are_told_by_the_shapes_of_their_weights(rng, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: w.update({"norm.weight": np.ones(4)}), ["norm.weight", "no layer"]),
+        (
+            lambda w: w.update({"norm.weight": np.ones(4)}),
+            ["norm (weight (4,))", "must use every module", "--ignore norm"],
+        ),
         (lambda w: w.pop("rnn.weight_hh_l0"), ["'rnn'", "'weight_hh_l0'", "missing"]),
         (lambda w: w.update({"rnn.bias_ih_l0": np.ones(15)}), ["'rnn'", "'bias_ih_l0'", "(15,)", "(16,)"]),
-        (lambda w: w.update({"out.bias": np.ones(3)}), ["out.bias", "(3,)", "(2,)"]),
-        (lambda w: w.update({"out.weight": np.ones((2, 5))}), ["'out'", "5 features", "'rnn'", "4"]),
-        (lambda w: [w.pop(name) for name in list(w) if name.startswith("rnn")], ["no LSTM"]),
+        (lambda w: w.update({"out.bias": np.ones(3)}), ["'out'", "bias (3,)", "(2,)"]),
+        (lambda w: w.update({"out.weight": np.ones((2, 5))}), ["'out'", "5 features", "'last'", "4"]),
+        (lambda w: [w.pop(name) for name in list(w) if name.startswith("rnn")], ["got 'rnn'"]),
         (lambda w: w["out.weight"].__setitem__((0, 0), np.nan), ["out.weight", "NaN"]),
         (lambda w: w.update({"rnn.weight_ih_l2": np.ones((16, 4))}), ["'rnn'", "layers [0, 2]"]),
     ],
@@ -211,7 +218,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, words, rng, tmp_pat
     change(weights)
     torch_files.write(weights, tmp_path / "m.pt")
     with pytest.raises(ValueError, match=r"m\.pt") as caught:
-        files.load(tmp_path / "m.pt")
+        files.load(tmp_path / "m.pt", architecture="embedding,rnn,last,out")
     assert all(word in str(caught.value) for word in words), caught.value
 
 
@@ -221,8 +228,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, words, rng, tmp_pat
         (lambda p: files.load(p / "m.tflite"), ValueError, ["m.tflite", "known are", ".onnx"]),
         (lambda p: files.load(p / "m.pt"), FileNotFoundError, ["m.pt"]),
         (lambda p: files.load(p), FileNotFoundError, ["model.safetensors"]),
-        (lambda p: files.load(p / "m.onnx", take="last step"), ValueError, ["take", ".pt"]),
-        (lambda p: files.load(p / "m.pt", take="first"), ValueError, ["'first'", "'last step'"]),
+        (lambda p: files.load(p / "m.onnx", architecture="lstm"), ValueError, ["architecture", ".pt"]),
+        (lambda p: files.load(p / "m.keras", prefix="lstm"), ValueError, ["prefix", ".pt"]),
+        (lambda p: files.weights(p / "m.onnx"), ValueError, ["m.onnx", "load"]),
         (lambda p: files.save(gc.LSTM(2, 3), p / "m.xyz"), ValueError, ["known are"]),
         (lambda p: files.save(gc.Linear(2, 3), p / "m.pt"), TypeError, ["Linear"]),
         (lambda p: files.save(gc.LSTM(2, 3, peepholes=True), p / "m.pt"), ValueError, ["peepholes", "nn.LSTM"]),

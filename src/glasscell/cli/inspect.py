@@ -10,6 +10,7 @@ import numpy as np
 
 from glasscell.cli.inputs import steps_of, targets_of
 from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, picture
+from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.terminal import mark, spaced
 from glasscell.cli.try_ import parse
 from glasscell.core.losses import LOSSES
@@ -61,6 +62,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     written.add_argument("--html", type=Path, metavar="FILE", help="a page to click through, alive; no network needed")
     written.add_argument("--png", type=Path, metavar="FILE", help="a picture; or as .svg or .pdf")
     add_overwrite(written)
+    add_reading_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -105,11 +107,9 @@ def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
 
 def traced(options: argparse.Namespace) -> Trace:
     """The model of the command line, on its input."""
-    from glasscell.convert import files  # noqa: PLC0415
-
     if not options.model.exists():
         raise FileNotFoundError(f"there is no model at {options.model}")
-    model = files.load(options.model)
+    model = read_model(options.model, options)
     if not isinstance(model, CopyLSTM):
         return _of_any(model, options)
     for name in ("target", "loss", "vocabulary"):

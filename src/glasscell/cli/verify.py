@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glasscell.cli.outputs import HTML, add_overwrite, output_file
+from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.terminal import mark
 from glasscell.verify.claims import Claim
 
@@ -29,19 +30,19 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default 0)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the table as a page, too")
     add_overwrite(parser)
+    add_reading_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table as it comes; 1 if a claim fails."""
-    from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
-    from glasscell.verify import checks  # noqa: PLC0415
+    from glasscell.verify import checks  # noqa: PLC0415 - not for `glasscell copy`
     from glasscell.verify.page import page  # noqa: PLC0415
 
     html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
     if options.model is None and options.shape is not None:
         raise ValueError("--shape is for a model of yours; the library is checked on many shapes")
-    model = None if options.model is None else files.load(options.model)
+    model = None if options.model is None else read_model(options.model, options)
     subject = "the library" if model is None else str(options.model)
     print(f"  {_line('against', 'what was compared', 'cases', 'largest error', 'bound')}", flush=True)
     claims = []

@@ -12,4 +12,5 @@ are asked for.
 from glasscell.lazy import lazily
 
 MODULES = ("codec", "files", "keras", "onnx", "torch")
-__getattr__, __dir__ = lazily(__name__, {"load": "files", "save": "files"} | {name: name for name in MODULES})
+FUNCTIONS = dict.fromkeys(("load", "lstms", "save", "weights"), "files")
+__getattr__, __dir__ = lazily(__name__, FUNCTIONS | {name: name for name in MODULES})

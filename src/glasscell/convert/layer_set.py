@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Linear
+from glasscell.layers.base import ParameterLayer
 
 MAX_LISTED = 40  # names in one message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """A matrix of weights without a bias: PyTorch's ``nn.Embedding``, or its ``nn.Linear(bias=False)``.
 
@@ -43,7 +44,22 @@ class Matrix:
         return "Matrix({}, {})".format(*self.array.shape)
 
 
-WeightedLayer: TypeAlias = LSTM | Linear | Embedding | Matrix
+class Other(NamedTuple):
+    """A module, or a tensor outside of one, that is none of the layers that weights alone determine.
+
+    Attributes
+    ----------
+    words : str
+        What it is: "a GRU", "weight (8, 1, 3), bias (8,)".
+    weights : dict of str to array
+        Its tensors, by their names in the module.
+    """
+
+    words: str
+    weights: dict[str, Any]
+
+
+WeightedLayer: TypeAlias = LSTM | Linear | Embedding | ParameterLayer | Matrix
 
 
 class LayerSet(dict[str, WeightedLayer]):
@@ -53,35 +69,29 @@ class LayerSet(dict[str, WeightedLayer]):
 
     Attributes
     ----------
-    other : dict of str to str
-        Modules and tensors of the file that are none of these layers, and what they are: "a GRU", "weight (8, 1, 3)".
+    other : dict of str to Other
+        What else the file holds.
     settings : str
-        What is assumed of the layers beyond their weights, "" if nothing is.
+        What is assumed of the layers beyond their weights; "" if nothing is.
     """
 
     def __init__(
-        self, layers: Mapping[str, WeightedLayer] | None = None, other: Mapping[str, str] | None = None, settings: str = ""
+        self, layers: Mapping[str, WeightedLayer], other: Mapping[str, Other] | None = None, settings: str = ""
     ) -> None:
-        super().__init__(layers or {})
+        super().__init__(layers)
         self.other = dict(other or {})
         self.settings = settings
 
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """float64 if any of the weights is, and otherwise float32."""
-        arrays = (layer.array if isinstance(layer, Matrix) else layer.parameters.vector for layer in self.values())
-        return np.result_type(np.float32, *(array.dtype for array in arrays))
-
     def __repr__(self) -> str:
         lines = [f"{name}: {layer!r}" for name, layer in self.items()]
-        lines += [f"{name}: {words}, not read" for name, words in self.other.items()]
+        lines += [f"{name}: {other.words}, not read" for name, other in self.other.items()]
         return "LayerSet({})".format("".join(f"\n    {line}" for line in lines) + "\n" * bool(lines))
 
 
 def describe(layers: LayerSet) -> str:
     """Return the layers with their sizes, and what else there is, in one line."""
     entries = [f"{printable(name)} ({sizes_of(layer)})" for name, layer in layers.items()]
-    entries += [f"{printable(name)} ({words})" for name, words in layers.other.items()]
+    entries += [f"{printable(name)} ({other.words})" for name, other in layers.other.items()]
     left = len(entries) - MAX_LISTED
     return ", ".join(entries[:MAX_LISTED]) + (f" and {left} more" if left > 0 else "")
 
@@ -89,7 +99,7 @@ def describe(layers: LayerSet) -> str:
 def sizes_of(layer: WeightedLayer) -> str:
     """Return the kind and the sizes of a layer: "LSTM 3 → 5"."""
     if isinstance(layer, Matrix):
-        return "Matrix {} × {}".format(*layer.array.shape)
+        return "matrix without a bias {} × {}".format(*layer.array.shape)
     if isinstance(layer, Embedding):
         return f"Embedding {layer.vocabulary_size} → {layer.embedding_size}"
     more = ""
@@ -99,6 +109,18 @@ def sizes_of(layer: WeightedLayer) -> str:
     return f"{type(layer).__name__} {layer.input_size} → {layer.output_size}{more}"
 
 
+def shapes_of(weights: Mapping[str, Any]) -> str:
+    """Return tensors with their shapes: "weight (8, 1, 3), bias (8,)"."""
+    entries = [f"{printable(name)} {np.shape(array)}" for name, array in weights.items()]
+    return ", ".join(entries[:6]) + (f" and {len(entries) - 6} more" if len(entries) > 6 else "")
+
+
 def printable(name: str) -> str:
     """Return a name from a file without characters that a terminal would act on."""
     return name if name.isprintable() and len(name) <= 200 else repr(name[:200])[1:-1]
+
+
+def dtype_of(layers: Mapping[str, WeightedLayer]) -> np.dtype[np.floating]:
+    """Return float64 if any of the weights is, and otherwise float32."""
+    arrays = (layer.array if isinstance(layer, Matrix) else layer.parameters.vector for layer in layers.values())
+    return np.result_type(np.float32, *(array.dtype for array in arrays))

@@ -727,7 +727,7 @@ def test_a_module_in_the_old_format(file):
 UNREADABLE = {
     "complex": (lambda torch: torch.zeros(2, dtype=torch.complex64), "complex"),
     "negated part": (lambda torch: torch.zeros(2, dtype=torch.complex64).conj().imag, "complex"),
-    "quantized": (lambda torch: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantised"),
+    "quantized": (lambda torch: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantized"),
     "sparse": (lambda torch: torch.eye(2).to_sparse(), "sparse"),
     "float8": (lambda torch: torch.zeros(2).to(torch.float8_e4m3fn), "float8"),
     "meta": (lambda torch: torch.zeros(2, device="meta"), "without numbers"),

@@ -17,8 +17,9 @@ from glasscell.core.typing import Array
 if TYPE_CHECKING:
     from glasscell.layers.options import LSTMOptions
 
+T = TypeVar("T")
 
-# Names of nn.LSTM, and the initial state that to_torch adds; and names of nn.LSTMCell, which has one layer in one direction.
+# Names of nn.LSTM and of the initial state that to_torch adds; and those of nn.LSTMCell.
 _NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh|initial_h|initial_c)_l\d{1,6}(_reverse)?")
 _CELL_NAMES = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
 

@@ -1,7 +1,6 @@
 """PyTorch's own files, read and written without PyTorch, and the weights in them."""
 
 from glasscell.convert.torch.files import read, write
-from glasscell.convert.torch.models import Take, model_of
 from glasscell.convert.torch.state_dicts import state_dict
 
-__all__ = ["Take", "model_of", "read", "state_dict", "write"]
+__all__ = ["read", "state_dict", "write"]

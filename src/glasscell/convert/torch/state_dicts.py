@@ -13,8 +13,8 @@ StateDict: TypeAlias = dict[str, Tensor]
 
 # Tensors of PyTorch that are not read, by the function or class that a pickle names for them.
 UNREAD_TENSORS = {
-    "torch.ScriptObject": "packed weights of a quantised model",
-    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch.ScriptObject": "packed weights of a quantized model",
+    "torch._utils._rebuild_qtensor": "a quantized tensor",
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
     "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
     "torch._utils._rebuild_nested_tensor": "a nested tensor",
@@ -48,7 +48,7 @@ def state_dict(content: object, key: str | None = None) -> StateDict:
     Returns
     -------
     dict of str to array
-        Tensors that cannot be read (complex, sparse, quantised) are
+        Tensors that cannot be read (complex, sparse, quantized) are
         :class:`~glasscell.convert.torch.unpickling.Unread`.
 
     Raises

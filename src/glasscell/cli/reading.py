@@ -1,0 +1,41 @@
+"""Options of the commands that read a model file, and the model that they choose."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glasscell.convert.files import Model
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a model file alone may not determine."""
+    group = parser.add_argument_group("for a file of weights alone (a state dict of PyTorch, a .weights.h5 of Keras)")
+    group.add_argument(
+        "--chain",
+        metavar="ITEMS",
+        help="the computation: modules of the file and operations in their order, with commas: "
+        "lstm,last,fc1,relu,fc2,sigmoid",
+    )
+    group.add_argument("--ignore", metavar="NAMES", help="modules that are no part of the computation, with commas")
+    group.add_argument("--prefix", metavar="NAME", help="read only the weights below this name: model.encoder")
+    group.add_argument("--key", help="where in a .pt file the weights are, if there are several: model_state_dict")
+    group.add_argument(
+        "--config", type=Path, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"
+    )
+    group.add_argument("--order", help="for a .weights.h5 of Keras: the names of its layers in order, with commas")
+
+
+def read_model(path: Path, options: argparse.Namespace) -> "Model":
+    """Return the model in a file."""
+    from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
+
+    return files.load(
+        path,
+        key=options.key,
+        prefix=options.prefix,
+        architecture=options.chain,
+        ignore=None if options.ignore is None else options.ignore.split(","),
+        config=options.config,
+        order=None if options.order is None else options.order.split(","),
+    )

@@ -1,0 +1,358 @@
+"""The computation that a user states for the layers of a file of weights: "lstm,last,fc1,relu,fc2,sigmoid"."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from glasscell.convert.layer_set import LayerSet, Matrix, WeightedLayer, describe, dtype_of, printable
+from glasscell.core.activations import DEFINITIONS
+from glasscell.layers import (
+    LSTM,
+    BatchNorm,
+    Dropout,
+    Embedding,
+    FinalState,
+    Flatten,
+    Function,
+    LayerNorm,
+    Linear,
+    Pool,
+    RepeatVector,
+    Step,
+)
+from glasscell.layers.base import ParameterLayer
+from glasscell.models import Sequential
+from glasscell.models.sequential import Layer
+
+Architecture: TypeAlias = str | Sequence[str | Layer]
+
+
+class Operation(NamedTuple):
+    """An operation without weights, written "name" or "name:argument:argument".
+
+    Attributes
+    ----------
+    arguments : tuple of str
+        What its arguments are called in messages. All are required: frameworks have different defaults.
+    make : callable
+        From the arguments as numbers to the layer.
+    """
+
+    arguments: tuple[str, ...]
+    make: Callable[..., Layer]
+
+
+def _function(name: str) -> Operation:
+    definition = DEFINITIONS.get(name)
+    values = () if definition is None else (definition.alpha, definition.beta)
+    return Operation(
+        tuple(label for label, value in zip(("alpha", "beta"), values, strict=False) if value is not None),
+        lambda *arguments: Function(name, *arguments),
+    )
+
+
+OPERATIONS: dict[str, Operation] = {
+    "last": Operation((), lambda: Step(-1)),
+    "first": Operation((), lambda: Step(0)),
+    "step": Operation(("index",), lambda index: Step(int(index))),
+    "mean": Operation((), lambda: Pool("mean")),
+    "max": Operation((), lambda: Pool("max")),
+    "flatten": Operation((), Flatten),
+    "repeat": Operation(("times",), lambda times: RepeatVector(int(times))),
+    "dropout": Operation(("rate",), Dropout),
+} | {name.lower(): _function(name) for name in (*DEFINITIONS, "Softmax", "LogSoftmax")}
+
+# "final:how": which final states of the LSTM before it, and how two become one vector.
+FINALS: dict[str, dict[str, Any]] = {
+    "": {},
+    "forward": {"keep": "forward"},
+    "reverse": {"keep": "reverse"},
+    "sum": {"merge": "sum"},
+    "average": {"merge": "average"},
+    "multiply": {"merge": "multiply"},
+}
+NORMS = {"layernorm": LayerNorm, "batchnorm": BatchNorm}
+KINDS = ("embedding", "linear", *NORMS)  # "name:kind": what weights alone do not determine
+
+
+def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = ()) -> LSTM | Sequential:
+    """Return the model that computes one layer after another.
+
+    Parameters
+    ----------
+    layers : LayerSet
+    architecture : str, or sequence of str or layer
+        In the order of computation, separated by commas or as a sequence:
+
+        - the name of a module, "fc1"; with a kind where its weights do not determine it: "table:embedding",
+          "table:linear", "norm:layernorm:1e-5", "norm:batchnorm:1e-5" (with its epsilon);
+        - an operation: an activation ("relu", "elu:1.0", "leakyrelu:0.01", "hardsigmoid:0.2:0.5" with all of its
+          parameters), "last", "first" or "step:-2" (one step), "final" (the final state of the LSTM before it; of a
+          bidirectional one both, side by side, or "final:forward", "final:reverse", "final:sum", "final:average",
+          "final:multiply"), "mean" or "max" over time, "flatten", "repeat:5", "dropout:0.5";
+        - in a sequence, any layer of :mod:`glasscell.layers`.
+
+        "module:last" and "operation:last" are for a module called as an operation is.
+    ignore : sequence of str
+        Modules that are no part of the computation.
+
+    Returns
+    -------
+    LSTM or Sequential
+        An LSTM if there is nothing else.
+
+    Raises
+    ------
+    ValueError
+        If an item is unknown or ambiguous, a module is used twice or not at all, or layers do not fit.
+    """
+    items = [item.strip() for item in architecture.split(",")] if isinstance(architecture, str) else list(architecture)
+    if not items:
+        raise ValueError("architecture must have at least one item")
+    used = []
+    for item in items:
+        name = _module(item, layers) if isinstance(item, str) else None
+        if name is not None:
+            used.append(name)
+        elif isinstance(item, str) and _word(item) not in (*OPERATIONS, "final"):
+            raise ValueError(_unknown(item, layers))
+    for k, name in enumerate(used):
+        if name in used[:k]:
+            raise ValueError(f"architecture must use each module once, got {printable(name)!r} twice")
+    _check_all_used(layers, used, ignore)
+    dtype = dtype_of({name: layers[name] for name in used if name in layers})
+    made: list[Layer] = []
+    names: list[str] = []
+    for k, item in enumerate(items):
+        made.append(_made(item, layers, made, items[k + 1 :], dtype))
+        names.append(_label(item, layers, made[-1], {*names, *used}))
+    if len(made) == 1 and isinstance(made[0], LSTM):
+        return made[0]
+    return Sequential(made, names)
+
+
+def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
+    """Return the model of one module alone.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one: with their names and sizes, and how to state the computation.
+    """
+    _check_ignored(layers, ignore)
+    left = [name for name in (*layers, *layers.other) if not _ignored(name, ignore)]
+    if len(left) == 1 and left[0] in layers and not isinstance(layers[left[0]], Matrix):
+        return build(layers, [f"module:{left[0]}"], ignore)
+    known = [name for name in left if name in layers]
+    if not known:
+        raise ValueError(f"it holds weights, and none of an LSTM, Linear or Embedding: {describe(layers)}")
+    rest = [name for name in left if name not in known]
+    chain = ",".join(f"{name}:linear" if isinstance(layers[name], Matrix) else name for name in known)
+    if isinstance(layers[known[0]], Matrix):
+        chain = f"{known[0]}:embedding{chain.removeprefix(f'{known[0]}:linear')}"
+    chosen = f" --ignore {','.join(rest)}" if rest else ""
+    raise ValueError(
+        f"it holds weights, and not what is computed with them: {describe(layers)}. State the computation, such as "
+        f'--chain {printable(chain)}{printable(chosen)} (in Python architecture="…"{", ignore=[…]" if rest else ""}), '
+        "in the order of computation, with every operation between the modules: last, final, mean, max, relu, sigmoid, "
+        "…; or take the layers one by one from convert.weights(path)"
+    )
+
+
+def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]) -> None:
+    _check_ignored(layers, ignore)
+    for name in used:
+        if _ignored(name, ignore):
+            raise ValueError(f"ignore must name no module of the architecture, got {printable(name)!r}")
+    taken = set(used)
+    unused = [name for name in (*layers, *layers.other) if name not in taken and not _ignored(name, ignore)]
+    if unused:
+        left = set(unused)
+        few = LayerSet(
+            {name: layer for name, layer in layers.items() if name in left},
+            {name: other for name, other in layers.other.items() if name in left},
+        )
+        raise ValueError(
+            f"architecture must use every module, and does not use {describe(few)}: add them, or leave them out by "
+            f"--ignore {printable(','.join(unused))[:300]} (ignore=[…])"
+        )
+
+
+def _check_ignored(layers: LayerSet, ignore: Sequence[str]) -> None:
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore must be a sequence of names, got {ignore!r}")
+    for name in ignore:
+        if not any(_ignored(module, [name]) for module in (*layers, *layers.other)):
+            raise ValueError(f"ignore must name modules of the file, got {name!r}; there are {describe(layers)}")
+
+
+def _ignored(name: str, ignore: Sequence[str]) -> bool:
+    return any(name == start or name.startswith(f"{start}.") for start in ignore)
+
+
+def _module(item: str, layers: LayerSet) -> str | None:
+    """Return the name of the module in an item; None for an operation."""
+    modules = {*layers, *layers.other}
+    name, _, rest = item.partition(":")
+    if name == "operation":
+        return None
+    if name == "module" and item not in modules:
+        if rest not in modules:
+            raise ValueError(_unknown(rest, layers))
+        return rest
+    if item in modules:
+        if _word(item) in (*OPERATIONS, "final"):
+            raise ValueError(
+                f"{item!r} is a module of the file and an operation: write module:{item} or operation:{item}"
+            )
+        return item
+    return name if name in modules and rest.partition(":")[0] in KINDS else None
+
+
+def _made(
+    item: str | Layer,
+    layers: LayerSet,
+    before: Sequence[Layer],
+    after: Sequence[str | Layer],
+    dtype: np.dtype[np.floating],
+) -> Layer:
+    """Return the layer of one item."""
+    if not isinstance(item, str):
+        if not isinstance(item, Layer):
+            raise TypeError(f"architecture must consist of names and layers, got a {type(item).__name__}")
+        return item
+    name = _module(item, layers)
+    if name is None:
+        return _operation(item.removeprefix("operation:"), before)
+    kind = "" if item in (name, f"module:{name}") else item[len(name) + 1 :]
+    if name in layers.other:
+        return _norm(name, kind, layers, dtype)
+    layer = layers[name]
+    if isinstance(layer, Matrix):
+        layer = _of_matrix(name, layer, kind, layers, before, after)
+    elif kind not in ("", type(layer).__name__.lower()):
+        raise ValueError(f"{item!r} does not fit: {printable(name)!r} is a {type(layer).__name__}")
+    return _in_dtype(layer, dtype)
+
+
+def _operation(item: str, before: Sequence[Layer]) -> Layer:
+    name, arguments = _word(item), item.split(":")[1:]
+    if name == "final":
+        return _final(item, arguments, before)
+    operation = OPERATIONS[name]
+    try:
+        numbers = [float(argument) for argument in arguments]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(operation.arguments) or len(numbers) != len(arguments):
+        form = ":".join([name, *(argument.upper() for argument in operation.arguments)])
+        raise ValueError(f"the operation {name!r} must be written {form}, got {item!r}")
+    return operation.make(*numbers)
+
+
+def _final(item: str, arguments: Sequence[str], before: Sequence[Layer]) -> Layer:
+    how = ":".join(arguments)
+    if how not in FINALS:
+        forms = ", ".join(f"final:{one}" for one in FINALS if one)
+        raise ValueError(f"the final state must be final, {forms}, got {item!r}")
+    behind = [layer for layer in before if not isinstance(layer, Dropout)]
+    if not behind or not isinstance(behind[-1], LSTM):
+        raise ValueError(f"{item!r} must follow an LSTM, got {behind[-1] if behind else 'the input'!r} before it")
+    if behind[-1].options.bidirectional:
+        return FinalState("both", **FINALS[how])
+    if how:
+        raise ValueError(f"{item!r} must follow a bidirectional LSTM, got one of one direction")
+    return FinalState("forward")
+
+
+def _norm(name: str, kind: str, layers: LayerSet, dtype: np.dtype[np.floating]) -> Layer:
+    """Return a normalisation, whose epsilon no weights hold."""
+    other = layers.other[name]
+    norm, _, epsilon = kind.partition(":")
+    if norm not in NORMS:
+        raise ValueError(f"{printable(name)!r} cannot be represented: {other.words}")
+    try:
+        layer = NORMS[norm](
+            len(next(iter(other.weights.values()))),
+            epsilon=float(epsilon),
+            gain="weight" in other.weights,
+            shift="bias" in other.weights,
+            dtype=dtype,
+        )
+        layer.load_torch({key: value for key, value in other.weights.items() if key != "num_batches_tracked"})
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"'{printable(name)}:{kind}' must be {name}:{norm}:EPSILON and fit {other.words}: {error}"
+        ) from None
+    return layer
+
+
+def _of_matrix(
+    name: str, matrix: Matrix, kind: str, layers: LayerSet, before: Sequence[Layer], after: Sequence[str | Layer]
+) -> Linear | Embedding:
+    """Return what a matrix without a bias is: as stated, or as only one of the two fits the next module."""
+    if kind not in ("", "embedding", "linear"):
+        raise ValueError(f"'{printable(name)}:{kind}' must be {name}:embedding or {name}:linear")
+    rows, columns = matrix.array.shape
+    if not kind and before:
+        kind = "linear"  # only the first layer can be an Embedding
+    if not kind:
+        takes = next(_input_sizes(after, layers), None)
+        fits = [one for one, size in (("embedding", columns), ("linear", rows)) if takes == size]
+        if len(fits) != 1:
+            raise ValueError(f"the weights of {name!r} are those of both: write {name}:embedding or {name}:linear")
+        [kind] = fits
+    return matrix.embedding() if kind == "embedding" else matrix.linear()
+
+
+def _input_sizes(items: Sequence[str | Layer], layers: LayerSet) -> Iterator[int]:
+    """Yield the number of features that each of the following layers takes, of those that have one."""
+    for item in items:
+        name = _module(item, layers) if isinstance(item, str) else None
+        layer: object = layers.get(name) if name is not None else item
+        if isinstance(layer, Matrix):
+            yield layer.array.shape[1]
+        elif isinstance(layer, LSTM | Linear):
+            yield layer.input_size
+
+
+def _in_dtype(layer: WeightedLayer, dtype: np.dtype[np.floating]) -> Layer:
+    assert not isinstance(layer, Matrix)  # which the caller has made a layer  # noqa: S101
+    if layer.parameters.vector.dtype == dtype or isinstance(layer, ParameterLayer):
+        return layer
+    copy: LSTM | Linear | Embedding
+    if isinstance(layer, LSTM):
+        copy = LSTM(**layer.options.changed(), dtype=dtype, seed=None)
+    elif isinstance(layer, Linear):
+        copy = Linear(layer.input_size, layer.output_size, bias=layer.bias, dtype=dtype, seed=None)
+    else:
+        copy = Embedding(layer.vocabulary_size, layer.embedding_size, mask_zero=layer.mask_zero, dtype=dtype, seed=None)
+    copy.parameters.vector[:] = layer.parameters.vector
+    return copy
+
+
+def _label(item: str | Layer, layers: LayerSet, layer: Layer, taken: set[str]) -> str:
+    """Return the name of a layer in the model: that of its module, or one after its operation."""
+    if isinstance(item, str) and (name := _module(item, layers)) is not None:
+        return name
+    base = _word(item) if isinstance(item, str) else type(layer).__name__.lower()
+    beginnings = {name.partition(".")[0] for name in taken}
+    return next(name for k in range(len(taken) + 1) if (name := f"{base}_{k}" if k else base) not in beginnings)
+
+
+def _word(item: str) -> str:
+    """Return the name of an operation as it is in the table: "LeakyReLU:0.01" and "leaky_relu" are "leakyrelu"."""
+    return item.removeprefix("operation:").partition(":")[0].lower().replace("_", "")
+
+
+def _unknown(item: str, layers: Mapping[str, WeightedLayer]) -> str:
+    known = [*layers, *getattr(layers, "other", {})]
+    operations = [*OPERATIONS, "final"]
+    near = get_close_matches(item, [*known, *operations], 1)
+    hint = f" (did you mean {printable(near[0])!r}?)" if near else ""
+    return (
+        f"architecture must consist of modules and operations, got {item!r}{hint}; modules are "
+        f"{', '.join(map(printable, known))[:400]}; operations are {', '.join(sorted(operations))}"
+    )

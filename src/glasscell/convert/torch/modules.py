@@ -1,0 +1,179 @@
+"""Modules of PyTorch by the names and shapes of their weights.
+
+A state dict names weights "encoder.rnn.weight_ih_l0": all names with one beginning are those of one module, whose
+class is not in the file. Only classes that names and shapes determine become layers.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glasscell.convert.codec import as_weight
+from glasscell.convert.codec.torch import recurrent_kind, standard_names
+from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, shapes_of
+from glasscell.convert.torch.state_dicts import StateDict, describe_unread, state_dicts
+from glasscell.convert.torch.unpickling import Unread
+from glasscell.layers import LSTM, Linear
+
+_RAW = re.compile(r"(?:(.*)\.)?(weight_hh_l\d{1,6}(?:_reverse)?)_raw")
+_COMPILED = "_orig_mod."  # torch.compile puts it before the names of the module that it wraps, at any depth
+_WRAPPERS = ("module.", "model.")  # before all names: DataParallel, and an attribute that holds the whole model
+
+MAX_WRAPPERS = 8  # of which one holds the other
+
+
+class Module(NamedTuple):
+    """The weights of one module.
+
+    Attributes
+    ----------
+    kind : {"LSTM", "GRU", "RNN", "linear", "matrix", ""}
+        What they are; "": none of these.
+    weights : dict of str to array
+        By their names in the module; those of a recurrent layer under the names of ``nn.LSTM``.
+    """
+
+    kind: str
+    weights: StateDict
+
+
+def layer_set(state_dict: StateDict, prefix: str | None = None) -> LayerSet:
+    """Return the layers in a state dict.
+
+    Parameters
+    ----------
+    state_dict : dict of str to array
+    prefix : str, optional
+        Only the names below it are read: "encoder" or "encoder." for "encoder.rnn.weight_ih_l0".
+
+    Raises
+    ------
+    ValueError
+        If the weights of a layer do not fit together or are not finite, by name; if no name begins with `prefix`.
+    """
+    layers: dict[str, WeightedLayer] = {}
+    other: dict[str, Other] = {}
+    for name, module in modules(below(state_dict, prefix)).items():
+        layer = _layer(name, module)
+        if layer is None:
+            other[name] = Other(_words(module), module.weights)
+        else:
+            layers[name] = layer
+    return LayerSet(layers, other)
+
+
+def all_lstms(content: object) -> Iterator[tuple[str, LSTM]]:
+    """Yield every LSTM in the content of a file and its name, whatever else the file holds.
+
+    The names of modules are preceded by the key of their state dict if several have an LSTM.
+    """
+    found = {key: modules(below(weights, None)) for key, weights in state_dicts(content).items()}
+    found = {key: group for key, group in found.items() if any(module.kind == "LSTM" for module in group.values())}
+    for key, group in found.items():
+        for name, module in group.items():
+            if module.kind == "LSTM":
+                full = f"{key}.{name}" if key and len(found) > 1 else name
+                yield full, _lstm(full, module.weights)
+
+
+def below(state_dict: StateDict, prefix: str | None) -> StateDict:
+    """Return the entries below a prefix, without it and without the names that wrappers add."""
+    found = state_dict
+    if prefix is not None:
+        start = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
+        found = {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
+        if not found:
+            modules = dict.fromkeys(name.rpartition(".")[0] for name in state_dict)
+            raise ValueError(f"no weight is below {prefix!r}; modules are {', '.join(map(repr, modules))[:400]}")
+    unwrapped = {name.replace(_COMPILED, ""): value for name, value in found.items()}
+    if len(unwrapped) == len(found):
+        found = unwrapped
+    for _ in range(MAX_WRAPPERS):
+        wrapper = next((w for w in _WRAPPERS if all(name.startswith(w) for name in found)), "")
+        found = {name.removeprefix(wrapper): value for name, value in found.items()}
+    return found
+
+
+def modules(state_dict: StateDict) -> dict[str, Module]:
+    """Return the modules of a state dict in its order; one without a name is called after its kind."""
+    groups: dict[str, StateDict] = {}
+    for name, value in _with_weight_drop(state_dict).items():
+        prefix, _, key = name.rpartition(".")
+        groups.setdefault(prefix, {})[key] = value
+    found: dict[str, Module] = {}
+    for name, group in groups.items():
+        module = _module(group)
+        found[name or next(k for k in (module.kind.lower() or "weights", "weights", "") if k not in groups)] = module
+    return found
+
+
+def _with_weight_drop(state_dict: StateDict) -> StateDict:
+    """Put the recurrent weights that WeightDrop keeps outside its module into it, in place of the copy there."""
+    raw = {name: match for name in state_dict if (match := _RAW.fullmatch(name))}
+    if not raw:
+        return state_dict
+    moved: dict[str, str] = {}
+    for name, match in raw.items():
+        start = f"{match[1]}." if match[1] else ""
+        inner = f"{start}module." if f"{start}module.weight_ih_l0" in state_dict else start
+        moved[name] = f"{inner}{match[2]}"
+    replaced = set(moved.values())
+    return {moved.get(name, name): value for name, value in state_dict.items() if name not in replaced}
+
+
+def _module(group: StateDict) -> Module:
+    """Return what the weights of one module are."""
+    named = standard_names(group)
+    read = {name: value for name, value in named.items() if not isinstance(value, Unread)}
+    if len(read) < len(named):
+        return Module("", group)
+    if any(name.startswith("weight_ih_l") for name in named):
+        return Module(recurrent_kind(named) or "LSTM", named)
+    weight, bias = group.get("weight"), group.get("bias")
+    if weight is None or isinstance(weight, Unread) or weight.ndim != 2 or group.keys() - {"weight", "bias"}:
+        return Module("", group)
+    if bias is None:
+        return Module("matrix", group)
+    return Module("linear" if _shape(bias) == weight.shape[:1] else "", group)
+
+
+def _layer(name: str, module: Module) -> WeightedLayer | None:
+    if module.kind == "LSTM":
+        return _lstm(name, module.weights)
+    if module.kind not in ("linear", "matrix"):
+        return None
+    arrays = {key: as_weight(f"{name}.{key}", value) for key, value in module.weights.items()}
+    if module.kind == "matrix":
+        return Matrix(arrays["weight"])
+    O, I = arrays["weight"].shape
+    layer = Linear(I, O, dtype=np.result_type(*arrays.values()), seed=None)
+    for key, view in layer.parameters.items():
+        view[:] = arrays[key]
+    return layer
+
+
+def _lstm(name: str, weights: Mapping[str, Any]) -> LSTM:
+    try:
+        return LSTM.from_torch(weights)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"in {name!r}: {error}") from None
+
+
+def _words(module: Module) -> str:
+    """Return what a module is that becomes no layer."""
+    unread = [value for value in module.weights.values() if isinstance(value, Unread)]
+    if unread:
+        return describe_unread(unread[0])
+    if module.kind:
+        return "a GRU, which is no LSTM" if module.kind == "GRU" else "a plain RNN, which is no LSTM"
+    weight, bias = (_shape(module.weights.get(key)) for key in ("weight", "bias"))
+    shapes = shapes_of(module.weights)
+    if module.weights.keys() == {"weight", "bias"} and len(weight) == 2 and weight != bias:
+        return f"{shapes}, where a Linear has a bias of {weight[:1]}"
+    return shapes
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    return value.shape if isinstance(value, np.ndarray) else ()
