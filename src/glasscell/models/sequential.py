@@ -3,7 +3,6 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -17,38 +16,16 @@ from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Linear, LSTMState, LSTMTape
-from glasscell.layers.base import Layer as BaseLayer
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
-from glasscell.layers.convolution import Conv1D
-from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
-from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
-from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
-from glasscell.layers.reshaping import Flatten, RepeatVector
-from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
+from glasscell.layers.kinds import Layer, Stateless, check_chain, layer_config, layer_from_config, owns
 from glasscell.validation import finite_array, real_array, steps_mask
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
     from glasscell.core.gradients import Every
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
-Stateless = StatelessLayer
-Layer = LSTM | Linear | Embedding | BaseLayer
-STATELESS: dict[str, type[StatelessLayer]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking),
-        *(Normalization, Rescaling, RepeatVector, Flatten, MaxPooling1D, AveragePooling1D),
-        *(SpatialDropout1D, GaussianNoise, GaussianDropout),
-    )
-}
-WITH_PARAMETERS: dict[str, Any] = {
-    kind.__name__: kind for kind in (LSTM, Linear, Embedding, LayerNorm, BatchNorm, Conv1D)
-}
-NOUNS = {"sequence": "a sequence", "vector": "one vector for each sequence"}
-DRAWN = (LSTM, Linear, Embedding, Conv1D)  # their first weights are random
+__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "layer_config", "layer_from_config"]
 
 
 class SequentialTape(NamedTuple):
@@ -91,9 +68,19 @@ class Sequential:
     (5, 2)
     """
 
-    def __init__(self, layers: Sequence[Layer], names: Sequence[str] | None = None) -> None:
-        self.layers = tuple(layers)
-        self.names = tuple(map(str, range(len(self.layers)))) if names is None else tuple(names)
+    def __init__(self, layers: Sequence[Layer | Sequential], names: Sequence[str] | None = None) -> None:
+        given = tuple(layers)
+        called = tuple(map(str, range(len(given)))) if names is None else tuple(names)
+        if not given:
+            raise ValueError("a model needs a layer")
+        if len(called) != len(given) or len(set(called)) != len(called) or "" in called:
+            raise ValueError(f"{len(given)} layers need as many different names, and these are {called}")
+        inside = [
+            of.inside(name) if isinstance(of, Sequential) else {name: of}
+            for name, of in zip(called, given, strict=True)
+        ]
+        self.names = tuple(name for one in inside for name in one)
+        self.layers = tuple(layer for one in inside for layer in one.values())
         self._check()
         owned = [(name, layer.parameters) for name, layer in zip(self.names, self.layers, strict=True) if owns(layer)]
         dtypes = {parameters.vector.dtype for _, parameters in owned}
@@ -106,43 +93,25 @@ class Sequential:
         for _, part in owned:
             part.move_into(self.parameters.vector[start : start + part.vector.size])
             start += part.vector.size
+        self._nested = [(name, of) for name, of in zip(called, given, strict=True) if isinstance(of, Sequential)]
+        self._rebind_nested()
+
+    def inside(self, name: str) -> dict[str, Layer]:
+        """Return the layers under the names that they have in a model in which this one is called `name`."""
+        return {f"{name}.{own}": layer for own, layer in zip(self.names, self.layers, strict=True)}
+
+    def _rebind_nested(self) -> None:
+        """Make the models among the layers, and those in them, see the weights where they are now."""
+        for name, model in self._nested:
+            model.parameters.move_into(self.parameters.part(f"{name}.").vector)
+            model._rebind_nested()  # noqa: SLF001 - its own class
 
     def _check(self) -> None:
-        if not self.layers:
-            raise ValueError("a model needs a layer")
-        if len(self.names) != len(self.layers) or len(set(self.names)) != len(self.names) or "" in self.names:
-            raise ValueError(f"{len(self.layers)} layers need as many different names, and these are {self.names}")
         beginnings = {name[:k] for name in self.names for k, letter in enumerate(name) if letter == "."}
         for name in self.names:
             if name in beginnings:
                 raise ValueError(f"the name {name!r} is the beginning of another layer's")
-        self._check_features()
-
-    def _check_features(self) -> None:
-        """Refuse layers of which one does not take what the one before gives."""
-        features: int | None = None
-        gives, before = "sequence", "the input"
-        for name, layer in zip(self.names, self.layers, strict=True):
-            if not isinstance(layer, Layer):
-                raise TypeError(f"{name!r} is a {type(layer).__name__}, which is no layer of a Sequential")
-            takes = layer.takes if isinstance(layer, BaseLayer) else "sequence" if isinstance(layer, LSTM) else "any"
-            if takes not in ("any", gives):
-                raise ValueError(f"{name!r} takes {NOUNS[takes]}, and {before} gives {NOUNS[gives]}: {layer!r}")
-            if isinstance(layer, Embedding):
-                if before != "the input":
-                    raise ValueError(f"{name!r} is an Embedding, and only the first layer can be one")
-                features = layer.embedding_size
-            elif isinstance(layer, LSTM | Linear):
-                if features not in (None, layer.input_size):
-                    raise ValueError(f"{name!r} takes {layer.input_size} features, and {before} gives {features}")
-                features = layer.output_size
-            else:
-                try:
-                    features = layer.output_features(features)
-                except ValueError as error:
-                    raise ValueError(f"{name!r} {error}, and {before} gives {features}") from None
-                gives = layer.gives if layer.gives != "same" else gives
-            before = repr(name)
+        check_chain(self.names, self.layers)
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
         """The model's answer to x: the outputs of :meth:`forward`, without a tape. Several threads may ask at once."""
@@ -436,39 +405,6 @@ def _is_chain(model: Sequential) -> bool:
     """Whether it is nothing but LSTMs, and perhaps a readout."""
     *first, last = model.layers
     return all(isinstance(layer, LSTM) for layer in first) and isinstance(last, LSTM | Linear)
-
-
-def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
-    """Whether a layer has parameters."""
-    return isinstance(layer, LSTM | Linear | Embedding | ParameterLayer)
-
-
-def layer_config(layer: Layer) -> dict[str, Any]:
-    """What a file says of a layer."""
-    kind = {"kind": type(layer).__name__}
-    if isinstance(layer, LSTM):
-        return kind | layer.options.changed()
-    if isinstance(layer, Linear):
-        return kind | {"input_size": layer.input_size, "output_size": layer.output_size, "bias": layer.bias}
-    if isinstance(layer, Embedding):
-        sizes = {"vocabulary_size": layer.vocabulary_size, "embedding_size": layer.embedding_size}
-        return kind | sizes | {"mask_zero": layer.mask_zero}
-    return kind | layer.config
-
-
-def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], most: int) -> Layer:
-    """The layer that a file describes; one that would need more than `most` numbers is refused before it is made."""
-    options = {name: value for name, value in entry.items() if name != "kind"}
-    kind = entry["kind"]
-    if kind in STATELESS:
-        return STATELESS[kind](**options)
-    if kind not in WITH_PARAMETERS:
-        raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*WITH_PARAMETERS, *STATELESS])}")
-    maker = WITH_PARAMETERS[kind]
-    if options.get("num_layers", 1) > most or sum(map(prod, maker.shapes(**options).values())) > most:
-        raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
-    layer: Layer = maker(**options, dtype=dtype, **({"seed": None} if maker in DRAWN else {}))
-    return layer
 
 
 def _mapped(layer: Linear, x: Array) -> tuple[Array, Array]:

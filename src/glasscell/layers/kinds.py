@@ -1,0 +1,100 @@
+"""The layers that a Sequential can have: by name, from and to what a file says of them, and which may follow which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glasscell.layers.base import Layer as BaseLayer
+from glasscell.layers.base import ParameterLayer, StatelessLayer
+from glasscell.layers.convolution import Conv1D
+from glasscell.layers.embedding import Embedding
+from glasscell.layers.linear import Linear
+from glasscell.layers.lstm import LSTM
+from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
+from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
+from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
+from glasscell.layers.reshaping import Flatten, RepeatVector
+from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+Stateless = StatelessLayer
+Layer = LSTM | Linear | Embedding | BaseLayer
+STATELESS: dict[str, type[StatelessLayer]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking),
+        *(Normalization, Rescaling, RepeatVector, Flatten, MaxPooling1D, AveragePooling1D),
+        *(SpatialDropout1D, GaussianNoise, GaussianDropout),
+    )
+}
+WITH_PARAMETERS: dict[str, Any] = {
+    kind.__name__: kind for kind in (LSTM, Linear, Embedding, LayerNorm, BatchNorm, Conv1D)
+}
+NOUNS = {"sequence": "a sequence", "vector": "one vector for each sequence"}
+DRAWN = (LSTM, Linear, Embedding, Conv1D)  # their first weights are random
+
+
+def check_chain(names: Sequence[str], layers: Sequence[Layer]) -> None:
+    """Refuse layers of which one does not take what the one before gives."""
+    features: int | None = None
+    gives, before = "sequence", "the input"
+    for name, layer in zip(names, layers, strict=True):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{name!r} is a {type(layer).__name__}, which is no layer of a Sequential")
+        takes = layer.takes if isinstance(layer, BaseLayer) else "sequence" if isinstance(layer, LSTM) else "any"
+        if takes not in ("any", gives):
+            raise ValueError(f"{name!r} takes {NOUNS[takes]}, and {before} gives {NOUNS[gives]}: {layer!r}")
+        if isinstance(layer, Embedding):
+            if before != "the input":
+                raise ValueError(f"{name!r} is an Embedding, and only the first layer can be one")
+            features = layer.embedding_size
+        elif isinstance(layer, LSTM | Linear):
+            if features not in (None, layer.input_size):
+                raise ValueError(f"{name!r} takes {layer.input_size} features, and {before} gives {features}")
+            features = layer.output_size
+        else:
+            try:
+                features = layer.output_features(features)
+            except ValueError as error:
+                raise ValueError(f"{name!r} {error}, and {before} gives {features}") from None
+            gives = layer.gives if layer.gives != "same" else gives
+        before = repr(name)
+
+
+def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
+    """Whether a layer has parameters."""
+    return isinstance(layer, LSTM | Linear | Embedding | ParameterLayer)
+
+
+def layer_config(layer: Layer) -> dict[str, Any]:
+    """What a file says of a layer."""
+    kind = {"kind": type(layer).__name__}
+    if isinstance(layer, LSTM):
+        return kind | layer.options.changed()
+    if isinstance(layer, Linear):
+        return kind | {"input_size": layer.input_size, "output_size": layer.output_size, "bias": layer.bias}
+    if isinstance(layer, Embedding):
+        sizes = {"vocabulary_size": layer.vocabulary_size, "embedding_size": layer.embedding_size}
+        return kind | sizes | {"mask_zero": layer.mask_zero}
+    return kind | layer.config
+
+
+def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], most: int) -> Layer:
+    """The layer that a file describes; one that would need more than `most` numbers is refused before it is made."""
+    options = {name: value for name, value in entry.items() if name != "kind"}
+    kind = entry["kind"]
+    if kind in STATELESS:
+        return STATELESS[kind](**options)
+    if kind not in WITH_PARAMETERS:
+        raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*WITH_PARAMETERS, *STATELESS])}")
+    maker = WITH_PARAMETERS[kind]
+    if options.get("num_layers", 1) > most or sum(map(prod, maker.shapes(**options).values())) > most:
+        raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
+    layer: Layer = maker(**options, dtype=dtype, **({"seed": None} if maker in DRAWN else {}))
+    return layer
