@@ -141,8 +141,8 @@ class Conv1D(ParameterLayer):
             for inputs, outputs in self._groups():
                 part, d_part = padded[..., steps, inputs], dy[..., outputs]
                 d_padded[..., steps, inputs] += d_part @ weight[outputs, :, k]
-                rows = d_part.reshape(-1, d_part.shape[-1])
-                gradients["weight"][outputs, :, k] = rows.T @ part.reshape(len(rows), -1)
+                rows, columns = d_part.reshape(-1, weight.shape[0] // self.groups), part.reshape(-1, weight.shape[1])
+                gradients["weight"][outputs, :, k] = rows.T @ columns
         return self.windows.unpadded(d_padded, T), gradients
 
     def _groups(self) -> list[tuple[slice, slice]]:
