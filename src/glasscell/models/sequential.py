@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
-__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "layer_config", "layer_from_config"]
+__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "layer_config", "layer_from_config", "owns"]
 
 
 class SequentialTape(NamedTuple):
