@@ -37,6 +37,7 @@ ROOMS = {
     "progress": [],
     "schedules": ["validation"],
     "models": [
+        "escaping",
         "core",
         "validation",
         "layers",

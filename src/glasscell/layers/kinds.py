@@ -94,7 +94,13 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
     if kind not in WITH_PARAMETERS:
         raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*WITH_PARAMETERS, *STATELESS])}")
     maker = WITH_PARAMETERS[kind]
-    if options.get("num_layers", 1) > most or sum(map(prod, maker.shapes(**options).values())) > most:
-        raise ValueError(f"a {kind} of these sizes needs more weights than there are: {options}")
+    too_many = f"a {kind} of these sizes needs more weights than there are: {options}"
+    if options.get("num_layers", 1) > most:
+        raise ValueError(too_many)
+    shapes = maker.shapes(**options).values()
+    if any(type(size) is not int or size < 1 for shape in shapes for size in shape):
+        raise ValueError(f"a {kind} has sizes that are no positive integers: {options}")
+    if sum(map(prod, shapes)) > most:
+        raise ValueError(too_many)
     layer: Layer = maker(**options, dtype=dtype, **({"seed": None} if maker in DRAWN else {}))
     return layer

@@ -13,6 +13,8 @@ Merge = Literal["concat", "sum", "average", "multiply"]
 # What each project that a normalisation is called after adds to the variance.
 EPSILON = {"haste": 1e-5, "tflite": 1e-8, "contrib": 1e-12}
 
+MAX_LAYERS = 1024  # of one LSTM: far more than can be trained, and few enough to be made at once
+
 # What runs an LSTM: the standard engines (core.lstm), the general one (core.variants), a stream; what explains a pass:
 # a trace's equations and measures, the page of a report; and the formats of other projects.
 Consumer = Literal["standard", "general", "stream", "trace", "page", "onnx", "torch", "keras"]
@@ -76,6 +78,14 @@ def _choice(*choices: object) -> Callable[[str, Any], Any]:
     return check
 
 
+def _layers(name: str, value: Any) -> int:
+    """Accept a number of layers."""
+    layers = positive_integer(name, value)
+    if layers > MAX_LAYERS:
+        raise ValueError(f"{name} must be at most {MAX_LAYERS}, got {layers}")
+    return layers
+
+
 def _projection(name: str, value: Any) -> int | None:
     """Accept a size, or None; 0, as PyTorch says it, is None."""
     return None if value is None or value == 0 else positive_integer(name, value)
@@ -97,7 +107,7 @@ class LSTMOptions:
 
     input_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
     hidden_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
-    num_layers: int = option(positive_integer, 1, supported=(*HERE, "standard", "page", "onnx", "torch"))
+    num_layers: int = option(_layers, 1, supported=(*HERE, "standard", "page", "onnx", "torch"))
     bidirectional: bool = option(
         truth, False, supported=("general", "trace", "standard", "page", "onnx", "torch", "keras")
     )
@@ -226,13 +236,16 @@ class LSTMOptions:
             for way in ((0, 1) if self.bidirectional else (int(self.reverse),))
         ]
 
+    def shapes_of(self, I: int) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the weights of one layer in one direction, with a bias, for I inputs."""
+        sizes = {"peepholes": self.peepholes, "projection_bias": self.projection_bias}
+        return self.variant.shapes(I, self.hidden_size, self.proj_size, **sizes)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the parameters."""
         shapes: dict[str, tuple[int, ...]] = {}
         for suffix, I, _ in self.ways:
-            of_way = self.variant.shapes(
-                I, self.hidden_size, self.proj_size, peepholes=self.peepholes, projection_bias=self.projection_bias
-            )
+            of_way = self.shapes_of(I)
             if not self.bias:
                 rows, columns = of_way["kernel"]
                 of_way["kernel"] = (rows, columns - 1)

@@ -48,8 +48,7 @@ class Way:
         self, options: LSTMOptions, parameters: Parameters, suffix: str, *, reverse: bool, execution: Execution
     ) -> None:
         self.options, self.suffix, self.reverse = options, suffix, reverse
-        own = (name for name in parameters if name.endswith(suffix) and not name.startswith("initial_"))
-        self.names = {name.removesuffix(suffix): name for name in own}
+        self.names = {name: f"{name}{suffix}" for name in options.shapes_of(1)}
         self._parameters = parameters
         self.steps = Steps(options, self.weights, execution)
         self._expected = Noise(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)

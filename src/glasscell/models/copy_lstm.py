@@ -16,6 +16,7 @@ from glasscell.core.buffers import Buffers
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
+from glasscell.escaping import one_line
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
 from glasscell.tasks.batch import Batch
 from glasscell.tasks.bits import Bits, Integers, decode, encode
@@ -395,8 +396,8 @@ class CopyLSTM:
             raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
         try:
             return cls._from_torch(config, weights)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} does not fit together: {error}") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
 
     @classmethod
     def _from_torch(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from glasscell.convert.codec import check_shapes
 from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
+from glasscell.escaping import escape, one_line
 from glasscell.layers import LSTM, Embedding, Linear, LSTMState, LSTMTape
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
 from glasscell.layers.kinds import Layer, Stateless, check_chain, layer_config, layer_from_config, owns
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from glasscell.trace.record import Trace
 
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "layer_config", "layer_from_config", "owns"]
+MAX_LAYERS = 4096  # of a model that is read from a file
 
 
 class SequentialTape(NamedTuple):
@@ -107,10 +110,10 @@ class Sequential:
             model._rebind_nested()  # noqa: SLF001 - its own class
 
     def _check(self) -> None:
-        beginnings = {name[:k] for name in self.names for k, letter in enumerate(name) if letter == "."}
-        for name in self.names:
-            if name in beginnings:
-                raise ValueError(f"the name {name!r} is the beginning of another layer's")
+        in_order = sorted(f"{name}." for name in self.names)  # what begins with a name follows it at once
+        for name, following in pairwise(in_order):
+            if following.startswith(name):
+                raise ValueError(f"the name {name[:-1]!r} is the beginning of another layer's")
         check_chain(self.names, self.layers)
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
@@ -369,20 +372,30 @@ class Sequential:
             raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
         try:
             return cls.from_weights(config, weights)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} does not fit together: {error}") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
 
     @classmethod
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
         """From what :attr:`config` and :meth:`to_torch` gave."""
         dtype = next(iter(weights.values())).dtype
-        held = sum(array.size for array in weights.values())
-        layers = [layer_from_config(entry, dtype, held) for entry in config["layers"]]
+        remaining = sum(array.size for array in weights.values())
+        if len(config["layers"]) > MAX_LAYERS:
+            raise ValueError(f"there are {len(config['layers'])} layers; at most {MAX_LAYERS} are read")
+        layers: list[Layer] = []
+        for entry in config["layers"]:
+            layers.append(layer_from_config(entry, dtype, remaining))
+            remaining -= layers[-1].parameters.vector.size if owns(layers[-1]) else 0
         model = cls(layers, config["names"])
         given = {name: array.shape for name, array in weights.items()}
         check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
-        for name, layer in zip(model.names, model.layers, strict=True):
-            own = {key.removeprefix(f"{name}."): array for key, array in weights.items() if key.startswith(f"{name}.")}
+        of_layers: dict[str, dict[str, Array]] = {name: {} for name in model.names}
+        for key, array in weights.items():
+            name = key.rpartition(".")[0]
+            while name not in of_layers:  # every weight has the name of a layer in front: that has been checked
+                name = name.rpartition(".")[0]
+            of_layers[name][key.removeprefix(f"{name}.")] = array
+        for own, layer in zip(of_layers.values(), model.layers, strict=True):
             if isinstance(layer, LSTM):
                 from_torch(own, layer.parameters, layer.options)
             elif isinstance(layer, ParameterLayer):
@@ -393,7 +406,8 @@ class Sequential:
         return model
 
     def __repr__(self) -> str:
-        inside = "".join(f"\n    {name}: {layer!r}" for name, layer in zip(self.names, self.layers, strict=True))
+        named = zip(map(escape, self.names), self.layers, strict=True)
+        inside = "".join(f"\n    {name}: {layer!r}" for name, layer in named)
         return f"Sequential({inside}\n)"
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.losses import LOSSES
-from glasscell.layers.options import LSTMOptions
 from glasscell.trace.record import ARRAYS, LayerTrace, Trace
 from glasscell.trace.recording import ABOUT, OF_GRADIENTS, STATES, measured
 from glasscell.validation import one_of
@@ -70,7 +69,7 @@ def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace)
     H, P, gates = options.hidden_size, options.state_size, options.variant.gates
     if layer.axes != trace.axes + "R":
         raise ValueError(f"layer {layer.name!r} has the axes {layer.axes!r}, and the trace {trace.axes!r}")
-    _check_same(f"weights of layer {layer.name!r}", _shapes(layer.weights), _weight_shapes(options, I))
+    _check_same(f"weights of layer {layer.name!r}", _shapes(layer.weights), options.shapes_of(I))
     for name, weight in layer.weights.items():
         _check_float(f"{name} of layer {layer.name!r}", weight, trace.outputs.dtype)
     names = {*STATES, *((*OF_GRADIENTS, *(f"d_{gate}" for gate in gates)) if trace.has_gradients else ())}
@@ -80,11 +79,6 @@ def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace)
     _check_same(f"symbols of layer {layer.name!r}", _shapes(values), expected)
     for name, array in values.items():
         _check_float(f"{name} of layer {layer.name!r}", array, trace.outputs.dtype, trace.valid)
-
-
-def _weight_shapes(options: LSTMOptions, I: int) -> dict[str, tuple[int, ...]]:
-    sizes = {"peepholes": options.peepholes, "projection_bias": options.projection_bias}
-    return options.variant.shapes(I, options.hidden_size, options.proj_size, **sizes)
 
 
 def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:

@@ -63,7 +63,13 @@ def decode(parts: Parts, gates: Sequence[str], layout: Layout) -> Array:
     if layout.transposed:
         inputs, recurrent = inputs.T, recurrent.T
     columns = [recurrent, inputs] if bias is None else [recurrent, inputs, bias[:, None]]
-    return reorder(np.concatenate(columns, axis=1), [gate for gate in layout.gates if gate in gates], gates)
+    order = [gate for gate in layout.gates if gate in gates]
+    H = len(recurrent) // len(order)
+    kernel = np.empty((len(recurrent), sum(part.shape[1] for part in columns)), np.result_type(*columns))
+    for k, gate in enumerate(gates):  # straight into their places: no second copy of large weights
+        block = slice(order.index(gate) * H, (order.index(gate) + 1) * H)
+        np.concatenate([part[block] for part in columns], axis=1, out=kernel[k * H : (k + 1) * H])
+    return kernel
 
 
 def reorder(rows: Array, of: Sequence[str], to: Sequence[str]) -> Array:

@@ -78,6 +78,23 @@ def to_torch(parameters: Parameters, options: "LSTMOptions") -> dict[str, Array]
     return weights
 
 
+def torch_shapes(parameters: Parameters, options: "LSTMOptions") -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of what :func:`to_torch` gives."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = {suffix: I for suffix, I, _ in options.ways}
+    for name, array in parameters.items():
+        kind, suffix = _split(name)
+        if kind != "kernel":
+            shapes[f"weight_hr{suffix}" if kind == "projection" else name] = array.shape
+            continue
+        R, columns = array.shape
+        I = inputs[suffix]
+        shapes |= {f"weight_ih{suffix}": (R, I), f"weight_hh{suffix}": (R, columns - I - options.bias)}
+        if options.bias:
+            shapes |= {f"bias_ih{suffix}": (R,), f"bias_hh{suffix}": (R,)}
+    return shapes
+
+
 def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "LSTMOptions") -> None:
     """Copy weights under PyTorch's names into the parameters of an LSTM.
 
@@ -86,8 +103,7 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
     ValueError
         If a weight is missing, has another shape, or is not one of these parameters; they are then as they were.
     """
-    expected = {name: array.shape for name, array in to_torch(parameters, options).items()}
-    check_shapes({name: array.shape for name, array in weights.items()}, expected)
+    check_shapes({name: array.shape for name, array in weights.items()}, torch_shapes(parameters, options))
     for name, view in parameters.items():
         kind, suffix = _split(name)
         if kind == "projection":
