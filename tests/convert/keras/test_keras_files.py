@@ -1,6 +1,5 @@
 """Law: what Keras saved computes the same here, what is written computes the same in Keras; no file does harm."""
 
-import os
 import re
 import warnings
 from pathlib import Path
@@ -20,29 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning"),
 ]
-
-
-@pytest.fixture(scope="session")
-def keras(tmp_path_factory):
-    """Keras on PyTorch, or a skipped test; with GLASSCELL_REQUIRE_KERAS=1, or a failed one."""
-    os.environ["KERAS_BACKEND"] = "torch"
-    os.environ.setdefault("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))  # it writes a file there
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import keras  # noqa: PLC0415 - optional, and slow to import
-            import torch  # noqa: PLC0415
-    except ImportError as error:
-        if os.environ.get("GLASSCELL_REQUIRE_KERAS"):
-            pytest.fail(f"GLASSCELL_REQUIRE_KERAS is set, and there is no Keras on PyTorch: {error}")
-        pytest.skip(f"there is no Keras on PyTorch: {error}")
-    torch.set_num_threads(1)
-    return keras
-
-
-@pytest.fixture(scope="session")
-def h5py():
-    return pytest.importorskip("h5py", reason="files of Keras are made with h5py")
 
 
 def golden(name):
@@ -400,9 +376,12 @@ def refused_models(keras):
 
     return {
         "is a GRU": chain(keras, L.GRU(2, name="culprit")),
-        "is a SpatialDropout1D": chain(keras, L.SpatialDropout1D(0.5, name="culprit")),
-        "is a BatchNormalization": chain(keras, lstm, L.BatchNormalization(name="culprit")),
-        "is a Sequential": chain(keras, keras.Sequential([L.Dense(2)], name="culprit")),
+        "is a SpatialDropout2D": chain(keras, L.SpatialDropout2D(0.5, name="culprit"), shape=(2, 2, 3)),
+        "only features, the last axis": chain(keras, lstm, L.BatchNormalization(axis=1, name="culprit"), shape=(4, 3)),
+        "is a SimpleRNN": chain(keras, keras.Sequential([L.SimpleRNN(2, name="culprit")], name="inner")),
+        "data_format='channels_first'": chain(
+            keras, L.MaxPooling1D(data_format="channels_first", name="culprit"), shape=(4, 3)
+        ),
         "is a mine>LSTM": chain(keras, LSTM(2, name="culprit")),
         "is a Lambda": chain(keras, L.Lambda(lambda x: 2 * x, name="culprit")),
         "the activation 'mine>relu'": chain(keras, L.LSTM(2, activation=relu, name="culprit")),
@@ -410,8 +389,7 @@ def refused_models(keras):
             keras, L.LSTM(2, activation=lambda x: 2 * x, name="culprit")
         ),
         r"the activation 'LeakyReLU\(\)'": chain(keras, L.Dense(2, activation=L.LeakyReLU(), name="culprit")),
-        "the activation 'gelu'": chain(keras, L.Dense(2, activation="gelu", name="culprit")),
-        "stateful=True": keras.Sequential([L.Input((4, 3), batch_size=2), L.LSTM(2, stateful=True, name="culprit")]),
+        "the activation 'mish'": chain(keras, L.Dense(2, activation="mish", name="culprit")),
         "max_value and threshold": chain(keras, L.ReLU(max_value=6, name="culprit")),
         r"axis=-1": chain(keras, L.Softmax(axis=1, name="culprit")),
         "are not masked": masked(keras, L.Softmax(name="culprit")),

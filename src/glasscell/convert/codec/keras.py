@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from glasscell.convert.codec import KERAS, Parts, as_weight, check_shapes, common_dtype, decode, encode
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
@@ -24,12 +26,15 @@ KERAS_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "softsign": ("Softsign",),
     "softplus": ("Softplus",),
     "leaky_relu": ("LeakyRelu", 0.2),
+    "silu": ("Silu",),
+    "gelu": ("Gelu",),
+    "selu": ("Selu",),
 }
-KERAS_2_FUNCTIONS = KERAS_FUNCTIONS | {"hard_sigmoid": ("HardSigmoid", 0.2, 0.5)}
+KERAS_2_FUNCTIONS = KERAS_FUNCTIONS | {"hard_sigmoid": ("HardSigmoid", 0.2, 0.5), "swish": ("Silu",)}
 
 # Settings of a Keras layer that say nothing about what it computes, or only how it is trained there.
 KERAS_PASSED_OVER = re.compile(
-    r"name|trainable|return_sequences|return_state|unroll|implementation|seed|unit_forget_bias|use_cudnn|"
+    r"name|trainable|return_sequences|return_state|unroll|implementation|seed|unit_forget_bias|use_cudnn|stateful|"
     r"(kernel|recurrent|bias)_(initializer|regularizer|constraint)|activity_regularizer|batch_input_shape"
 )
 KERAS_OPTIONS = {  # theirs: ours, where the value is the same
@@ -83,9 +88,8 @@ def keras_options(weights: Any, config: Mapping[str, Any]) -> tuple[dict[str, An
         if merge not in tuple(KERAS_MERGES):
             raise ValueError(f"merge_mode is {merge!r}; known are {', '.join(KERAS_MERGES)}")
         options |= {"bidirectional": True, "merge": KERAS_MERGES[merge]}
-    for name in ("stateful", "time_major"):
-        if given.pop(name, False):
-            raise ValueError(f"{name}=True cannot be represented: here state is passed by hand, and batches come first")
+    if given.pop("time_major", False):
+        raise ValueError("time_major=True cannot be represented: here batches come first")
     dtype = _keras_dtype(given.pop("dtype", None), ways)
     for name, value in given.items():
         if name in KERAS_OPTIONS:
@@ -104,7 +108,7 @@ def _of_bidirectional(config: Mapping[str, Any]) -> dict[str, Any]:
     ways: list[Mapping[str, Any]] = []
     for entry in filter(None, entries):
         kind, own = (entry.get("class_name"), entry.get("config")) if isinstance(entry, Mapping) else (None, None)
-        if kind != "LSTM" or not isinstance(own, Mapping):
+        if kind not in ("LSTM", "CuDNNLSTM") or not isinstance(own, Mapping):
             raise ValueError(f"a Bidirectional of a {kind!r} cannot be represented; of an 'LSTM' it can")
         ways.append(own)
     return {**given, **shared_settings(ways), "merge_mode": given.get("merge_mode", "concat")}
@@ -144,6 +148,27 @@ def from_keras(weights: Any, parameters: Parameters, options: "LSTMOptions") -> 
         given = dict(zip(("kernel", "recurrent_kernel", "bias"), parts, strict=True))
         check_shapes({name: array.shape for name, array in given.items() if array is not None}, expected)
         parameters[f"kernel{suffix}"][:] = decode(parts, options.variant.gates, KERAS)
+
+
+def from_cudnn(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Convert the weights of a CuDNNLSTM to those of an LSTM, as Keras 2 does.
+
+    cuDNN keeps a matrix of each gate by rows, (H, I) and (H, H), in arrays of the shapes (I, 4H) and (H, 4H), and two
+    biases (4H,), which add up, as one (8H,).
+    """
+    kernel, recurrent, bias = (weights.get(name) for name in ("kernel", "recurrent_kernel", "bias"))
+    if kernel is None or recurrent is None or bias is None or kernel.ndim != 2 or recurrent.ndim != 2:
+        raise ValueError("a CuDNNLSTM has a kernel, a recurrent_kernel and a bias")
+    (I, columns), H = kernel.shape, len(recurrent)
+    if columns != 4 * H or recurrent.shape != (H, 4 * H) or bias.shape != (8 * H,):
+        shapes = ", ".join(str(array.shape) for array in (kernel, recurrent, bias))
+        raise ValueError(f"a CuDNNLSTM has weights (I, 4H), (H, 4H) and (8H,), and these are {shapes}")
+    by_gate = [gate.reshape(H, I).T for gate in np.split(kernel, 4, axis=1)]
+    return {
+        "kernel": np.concatenate(by_gate, axis=1),
+        "recurrent_kernel": np.concatenate([gate.T for gate in np.split(recurrent, 4, axis=1)], axis=1),
+        "bias": bias[: 4 * H] + bias[4 * H :],
+    }
 
 
 def to_keras(parameters: Parameters, options: "LSTMOptions") -> list[Array]:

@@ -2,22 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-WEIGHTED = {  # the layers with weights, and how files call them
-    "LSTM": "lstm",
-    "Bidirectional": "bidirectional",
-    "Dense": "dense",
-    "TimeDistributed": "time_distributed",
-    "Embedding": "embedding",
-}
-WRAPPED = {"Bidirectional": "LSTM", "TimeDistributed": "Dense"}  # what a layer that wraps another may wrap
-OTHERS = (
-    *("Masking", "Dropout", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"),
-    *("GlobalAveragePooling1D", "GlobalMaxPooling1D"),
-)
+from glasscell.convert.keras.kinds import KNOWN, NESTED, WRAPPED
+
 MASK_OPERATIONS = ("NotEqual", "Any")  # what Keras 3 writes into a graph for masks that layers hand on by themselves
+KERAS_1 = {"init", "inner_init", "inner_activation", "W_regularizer", "nb_filter"}  # settings that Keras 2 renamed
+OF_KERAS_1 = (
+    "Keras 1 wrote it, whose layers have other settings and weights: load it in Keras 2, which converts it, and save it"
+)
 
 
 class KerasLayer(NamedTuple):
@@ -32,12 +26,15 @@ class KerasLayer(NamedTuple):
         As its ``get_config()``.
     calls : list, optional
         In a graph, how it is called.
+    layers : tuple of KerasLayer
+        Of a model in a model, its layers in order, without the input.
     """
 
     kind: str
     name: str
     config: dict[str, Any]
     calls: Any = None
+    layers: tuple["KerasLayer", ...] = ()
 
 
 class Chain(NamedTuple):
@@ -46,7 +43,7 @@ class Chain(NamedTuple):
     Attributes
     ----------
     layers : tuple of KerasLayer
-        In order, without the input.
+        In order, without the input; a model in a model is one of them.
     version : str
         Of the Keras that wrote it: it decides what a hard sigmoid is.
     input_shape : tuple of int or None, optional
@@ -104,14 +101,20 @@ def chain_of(model: Any, version: str = "3") -> Chain:
     model = mapping(model, "the configuration of the model")
     if "class_name" not in model and "layers" in model:
         model = {"class_name": "Functional" if "input_layers" in model else "Sequential", "config": model}
-    kind, config = model.get("class_name"), model.get("config")
+    layers, input_shape = _layers(model.get("class_name"), model.get("config"))
+    given = model.get("keras_version")
+    return Chain(layers, given if isinstance(given, str) else version, input_shape)
+
+
+def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int | None, ...] | None]:
+    """The layers of a model, which may be a layer of another, in order and without the input; and its input's shape."""
     if kind == "Sequential":
         listed = config.get("layers") if isinstance(config, Mapping) else config  # a list in the first versions
         ordered = [layer_of(entry) for entry in entries(listed, "what the model lists as its layers")]
         for layer in ordered:
             if inner(layer).get("return_state"):
                 raise ValueError(f"the layer {layer.name!r} returns its state beside its outputs, and nothing takes it")
-    elif kind in ("Functional", "Model"):
+    elif kind in NESTED:
         ordered = _in_order(mapping(config, "the configuration of the model"))
     else:
         raise ValueError(
@@ -126,8 +129,16 @@ def chain_of(model: Any, version: str = "3") -> Chain:
     for layer in layers:
         if layer.kind in MASK_OPERATIONS:
             raise ValueError(f"the layer {layer.name!r} is a {layer.kind}, which cannot be represented")
-    given = model.get("keras_version")
-    return Chain(tuple(layers), given if isinstance(given, str) else version, _input_shape(ordered[0]))
+    return tuple(layers), _input_shape(ordered[0])
+
+
+def flat(layers: Sequence[KerasLayer], prefix: str = "") -> Iterator[KerasLayer]:
+    """Yield the layers, and those of models among them in their place, called ``outer.inner``."""
+    for layer in layers:
+        if layer.layers:
+            yield from flat(layer.layers, f"{prefix}{layer.name}.")
+        else:
+            yield layer._replace(name=prefix + layer.name)
 
 
 def inner(layer: KerasLayer) -> dict[str, Any]:
@@ -148,19 +159,27 @@ def layer_of(entry: Any) -> KerasLayer:
     module, registered = str(entry.get("module") or "keras"), entry.get("registered_name")
     if module.split(".", maxsplit=1)[0] not in ("keras", "tf_keras") or registered not in (None, kind):
         kind = f"{registered or kind} of {module}"
-    if kind not in (*WEIGHTED, *OTHERS, "InputLayer", *MASK_OPERATIONS):
-        shown = ", ".join((*WEIGHTED, *OTHERS))
-        raise ValueError(f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {shown} can")
+    if KERAS_1 & config.keys():
+        raise ValueError(OF_KERAS_1)
+    if kind not in (*KNOWN, "InputLayer", *MASK_OPERATIONS):
+        raise ValueError(
+            f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {', '.join(KNOWN)} can"
+        )
     if kind in WRAPPED:
         wrapped = mapping(config.get("layer"), f"what {name!r} wraps").get("class_name")
-        if wrapped != WRAPPED[kind]:
+        if wrapped not in WRAPPED[kind]:
             what = f"a {kind} of a {shortened(wrapped)}"
-            raise ValueError(f"the layer {name!r} is {what}, which cannot be represented; of a {WRAPPED[kind]} it can")
-    return KerasLayer(kind, name, config, entry.get("inbound_nodes"))
+            can = " or ".join(WRAPPED[kind])
+            raise ValueError(f"the layer {name!r} is {what}, which cannot be represented; of a {can} it can")
+    layers = _layers(kind, entry.get("config"))[0] if kind in NESTED else ()
+    return KerasLayer(kind, name, config, entry.get("inbound_nodes"), layers)
 
 
 def _input_shape(layer: KerasLayer) -> tuple[int | None, ...] | None:
     config = layer.config
+    if layer.layers and "batch_shape" not in config:
+        listed = config.get("layers")
+        return _input_shape(layer_of(listed[0])) if isinstance(listed, list) and listed else None
     for option in ("sparse", "ragged"):
         if layer.kind == "InputLayer" and config.get(option):
             raise ValueError(f"the input {layer.name!r} is {option}, which cannot be represented")

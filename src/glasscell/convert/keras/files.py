@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.keras import hdf5
-from glasscell.convert.keras.chain import Chain, chain_of, parsed
+from glasscell.convert.keras.chain import OF_KERAS_1, Chain, chain_of, flat, parsed
+from glasscell.convert.keras.older import ByName
 from glasscell.convert.keras.packing import Described, archive, older, weights_alone
 from glasscell.convert.keras.reading import model_of
-from glasscell.convert.keras.weights import ByClass, ByName, Source, check_all_taken, group_at, read
+from glasscell.convert.keras.weights import ByClass, Source, check_all_taken, group_at, read
 from glasscell.convert.keras.writing import chain_of_described, described
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
@@ -91,7 +92,7 @@ def load(
         chain = chain or given or source.chain(order, return_sequences=return_sequences)
         found = source.of(chain.layers)
         check_all_taken(source, found)
-        return model_of(chain, [read(of_layer) for of_layer in found])
+        return model_of(chain._replace(layers=tuple(flat(chain.layers))), [read(of_layer) for of_layer in found])
     except _DAMAGE as error:
         raise ValueError(f"{path}: {_words(error)}") from None
 
@@ -147,6 +148,8 @@ def _opened(content: bytes) -> tuple[Chain | None, Source]:
         raise ValueError("it is no file of Keras, neither a zip archive nor HDF5")
     root = hdf5.File(content).root
     version = root.text("keras_version") or "1"  # as Keras takes it
+    if version.startswith("1."):
+        raise ValueError(OF_KERAS_1)
     said = root.text("model_config")
     if said is not None:
         return chain_of(parsed(said, "model_config"), version), ByName(group_at(root, "model_weights"), version)

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from glasscell.convert.keras.chain import Chain, KerasLayer
-from glasscell.convert.keras.weights import NAMES, PARTS, Weights, numbered
+from glasscell.convert.keras.kinds import WEIGHTED
+from glasscell.convert.keras.weights import Weights, numbered
 from glasscell.core.typing import Array
+
+NEVER_TRAINABLE = ("SpatialDropout1D",)  # layers that Keras does not let be called that
 
 Described = list[tuple[KerasLayer, Weights]]
 
@@ -24,7 +27,11 @@ def architecture(chain: Chain, dtype: str) -> dict[str, Any]:
     shape = list(chain.input_shape or ())
     symbols = chain.layers[0].kind == "Embedding"
     entries = [_entry("InputLayer", {"name": name, "batch_shape": shape, "dtype": "int32" if symbols else dtype})]
-    entries += [_entry(layer.kind, _of_dtype(layer.config, dtype)) for layer in chain.layers]
+    for layer in chain.layers:
+        trainable = layer.kind not in NEVER_TRAINABLE
+        entries.append(
+            _entry(layer.kind, _of_dtype(layer.config, dtype) if trainable else layer.config | {"dtype": dtype})
+        )
     config = {"name": "sequential", "trainable": True, "dtype": dtype, "layers": entries}
     return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
 
@@ -53,10 +60,10 @@ def weights_alone(layers: Described) -> bytes:
                 continue
             root.create_group(f"layers/{group}/vars").attrs["name"] = layer.name
             for part, of_part in weights.items():
-                place = "/".join(filter(None, ("layers", group, PARTS[layer.kind][part], "vars")))
+                place = "/".join(filter(None, ("layers", group, WEIGHTED[layer.kind].parts[part], "vars")))
                 variables = root.require_group(place)
-                for name, array in of_part.items():
-                    variables[str(NAMES[layer.kind].index(name))] = array
+                for k, array in enumerate(of_part.values()):  # in Keras' order
+                    variables[str(k)] = array
 
     return _hdf5(fill)
 

@@ -3,7 +3,6 @@
 A layer of Keras may become several: an LSTM that returns no sequences is one that does, and a FinalState behind it.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,21 +11,29 @@ import numpy as np
 from glasscell.convert.codec import check_shapes
 from glasscell.convert.codec import keras as codec
 from glasscell.convert.keras.chain import Chain, KerasLayer, layer_of, mapping, shortened
+from glasscell.convert.keras.kinds import PASSED_OVER, WRAPPED
+from glasscell.convert.keras.stateless import (
+    function_of,
+    number,
+    settings,
+    stateless,
+)
+from glasscell.convert.keras.weighted import convolution, fixed_normalization, normalization, shapes
 from glasscell.convert.keras.weights import Weights
 from glasscell.core.typing import Array
-from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool
+from glasscell.layers import (
+    LSTM,
+    Embedding,
+    FinalState,
+    Linear,
+    Masking,
+    Pool,
+)
 from glasscell.models.sequential import Layer, Sequential
 from glasscell.validation import truth
 
-# Functions that need not be elementwise, beside those of an LSTM.
-FUNCTIONS: dict[str, tuple[Any, ...]] = {"softmax": ("Softmax",), "log_softmax": ("LogSoftmax",)}
-
-# The settings of a layer that say nothing about what it computes.
-PASSED_OVER = re.compile(
-    r"name|trainable|dtype|seed|autocast|batch_shape|batch_input_shape|input_length|sparse|"
-    r"(kernel|recurrent|bias|embeddings|activity)_(initializer|regularizer|constraint)"
-)
 POLICIES = {"float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}
+SYMBOLS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}  # of the input of an Embedding
 POOLS = {"GlobalAveragePooling1D": "mean", "GlobalMaxPooling1D": "max"}
 
 
@@ -67,9 +74,9 @@ class Reader:
 
     def read(self, layer: KerasLayer, weights: Weights) -> None:
         """Add what a layer of Keras is."""
-        _check_policy(layer.config.get("dtype"))
+        _check_policy(layer)
         kind = layer.kind
-        if kind in ("LSTM", "Bidirectional"):
+        if kind in ("LSTM", "CuDNNLSTM", "Bidirectional"):
             self.lstm(layer, weights)
         elif kind in ("Dense", "TimeDistributed"):
             self.dense(layer, weights)
@@ -77,8 +84,36 @@ class Reader:
             self.embedding(layer, weights)
         elif kind in POOLS or kind == "Masking":
             self.over_steps(layer)
-        else:
-            self.add(layer, pointwise(layer, self.version, masked=self.masked))
+        elif kind == "Conv1D":
+            self.convolution(layer, weights)
+        elif kind in ("BatchNormalization", "LayerNormalization"):
+            normalized = normalization(layer, weights, self.dtype, self.features, timed=self.timed)
+            self.takes(normalized.size)
+            self.add(layer, normalized)
+        elif kind == "Normalization":
+            self.add(layer, fixed_normalization(layer, weights))
+        elif kind not in PASSED_OVER:
+            self.others(layer)
+
+    def others(self, layer: KerasLayer) -> None:
+        """A layer without weights."""
+        if layer.kind == "Flatten" and not self.timed:
+            settings(layer, data_format="channels_last")
+            return  # of one vector there is nothing to flatten
+        ours = stateless(layer, self.version, masked=self.masked)
+        if ours.takes == "sequence":
+            self.check_timed()
+        if ours.takes == "vector" and self.timed:
+            raise ValueError("it takes one vector a sequence, and what stands before it gives one a step")
+        if layer.kind in ("MaxPooling1D", "AveragePooling1D", "Flatten"):
+            self.masked = False  # these take all steps, and Keras loses the mask there
+        self.timed = {"sequence": True, "vector": False, "same": self.timed}[ours.gives]
+        self.add(layer, ours)
+
+    def check_timed(self) -> None:
+        """Refuse a layer that takes sequences where there are none."""
+        if not self.timed:
+            raise ValueError("it takes sequences, and what stands before it gives none")
 
     def add(self, layer: KerasLayer, ours: Layer, what: str = "") -> None:
         """Add a layer of ours: the one of Keras, or `what` of it is besides."""
@@ -87,19 +122,25 @@ class Reader:
             name += "_"
         self.names.add(name)
         self.layers.append((name, ours))
+        if isinstance(ours, Embedding):
+            self.features = ours.embedding_size
+        elif isinstance(ours, LSTM | Linear):
+            self.features = ours.output_size
+        else:
+            self.features = ours.output_features(self.features)
 
     def takes(self, features: int) -> None:
-        """That the input gives so many features; between layers Sequential sees to it."""
+        """Refuse weights for another number of features than there are."""
         if self.features not in (None, features):
             raise ValueError(f"its weights are for {features} features, and it is given {self.features}")
-        self.features = None
 
     def lstm(self, layer: KerasLayer, weights: Weights) -> None:
         """An LSTM, in one direction or both."""
-        if not self.timed:
-            raise ValueError("it takes sequences, and what stands before it gives none")
+        self.check_timed()
         two = layer.kind == "Bidirectional"
         config, merge = _bidirectional(layer) if two else (dict(layer.config), "")
+        if layer.kind == "CuDNNLSTM" or (two and layer_of(layer.config["layer"]).kind == "CuDNNLSTM"):
+            weights = {part: codec.from_cudnn(of_part) for part, of_part in weights.items()}
         config.pop("dtype", None)
         sequences = truth("return_sequences", config.pop("return_sequences", False))
         config.pop("return_state", None)
@@ -134,21 +175,20 @@ class Reader:
         """A Dense, also of every step, and its activation."""
         config = settings(layer, "layer") if layer.kind == "TimeDistributed" else layer.config
         if layer.kind == "TimeDistributed":
-            if not self.timed:
-                raise ValueError("it takes sequences, and what stands before it gives none")
+            self.check_timed()
             wrapped = layer_of(config.get("layer"))
-            _check_policy(wrapped.config.get("dtype"))
+            _check_policy(wrapped)
             config = wrapped.config
         config = settings(KerasLayer("Dense", layer.name, config), "units", "activation", "use_bias")
         kernel, bias = weights[""].get("kernel"), weights[""].get("bias")
         if kernel is None or kernel.ndim != 2:
-            raise ValueError(f"it has no kernel of two axes, but {_shapes(weights)}")
+            raise ValueError(f"it has no kernel of two axes, but {shapes(weights)}")
         I, O = kernel.shape
         config = {"units": O, "use_bias": True, **config}
-        shapes: dict[str, tuple[int, ...]] = {"kernel": (I, config["units"])}
+        expected: dict[str, tuple[int, ...]] = {"kernel": (I, config["units"])}
         if truth("use_bias", config["use_bias"]):
-            shapes["bias"] = (config["units"],)
-        check_shapes(_shapes(weights), shapes)
+            expected["bias"] = (config["units"],)
+        check_shapes(shapes(weights), expected)
         self.takes(I)
         ours = Linear(I, O, bias=bias is not None, dtype=self.dtype)
         ours.parameters["weight"][:] = kernel.T
@@ -163,22 +203,32 @@ class Reader:
         """An Embedding."""
         table = weights[""].get("embeddings")
         if table is None or table.ndim != 2:
-            raise ValueError(f"it has no embeddings of two axes, but {_shapes(weights)}")
+            raise ValueError(f"it has no embeddings of two axes, but {shapes(weights)}")
         V, E = table.shape
         found = settings(layer, "input_dim", "output_dim", "mask_zero")
         config = {"input_dim": V, "output_dim": E, "mask_zero": False, **found}
-        check_shapes(_shapes(weights), {"embeddings": (config["input_dim"], config["output_dim"])})
+        check_shapes(shapes(weights), {"embeddings": (config["input_dim"], config["output_dim"])})
         self.masked = truth("mask_zero", config["mask_zero"])
         ours = Embedding(V, E, mask_zero=self.masked, dtype=self.dtype)
         ours.parameters["weight"][:] = table
         self.add(layer, ours)
 
+    def convolution(self, layer: KerasLayer, weights: Weights) -> None:
+        """A Conv1D, and its activation."""
+        self.check_timed()
+        ours = convolution(layer, weights, self.dtype, masked=self.masked)
+        self.takes(ours.input_size)
+        self.masked = False  # it takes all steps, and Keras loses the mask there
+        self.add(layer, ours)
+        function = function_of(layer.config.get("activation"), self.version)
+        if function is not None:
+            self.add(layer, function, "activation")
+
     def over_steps(self, layer: KerasLayer) -> None:
         """A Masking or a pooling."""
-        if not self.timed:
-            raise ValueError("it takes sequences, and what stands before it gives none")
+        self.check_timed()
         if layer.kind == "Masking":
-            value = _number("mask_value", settings(layer, "mask_value"), 0.0)
+            value = number("mask_value", settings(layer, "mask_value"), 0.0)
             if self.masked:
                 raise ValueError("steps are masked already, and Keras would forget which: this cannot be represented")
             self.masked = True
@@ -193,48 +243,6 @@ class Reader:
         self.add(layer, Pool("max" if layer.kind == "GlobalMaxPooling1D" else "mean"))
 
 
-def pointwise(layer: KerasLayer, version: str, *, masked: bool) -> Function | Dropout:
-    """A layer that looks at one place at a time."""
-    if layer.kind == "Dropout":
-        config = settings(layer, "rate", "noise_shape")
-        if config.get("noise_shape") is not None:
-            raise ValueError(f"noise_shape {shortened(config['noise_shape'])} cannot be represented")
-        return Dropout(config.get("rate", 0.0))
-    if layer.kind == "Activation":
-        return function_of(settings(layer, "activation").get("activation"), version) or Function("Affine", 1.0, 0.0)
-    if layer.kind == "Softmax":
-        axis = settings(layer, "axis").get("axis", -1)
-        if axis not in (-1, [-1]) or masked:
-            raise ValueError("only a Softmax over features (axis=-1), of steps that are not masked, can be represented")
-        return Function("Softmax")
-    if layer.kind == "ReLU":
-        config = settings(layer, "max_value", "negative_slope", "threshold")
-        if config.get("max_value") is not None or config.get("threshold"):
-            raise ValueError("max_value and threshold of a ReLU cannot be represented")
-        slope = _number("negative_slope", config, 0.0)
-        return Function("LeakyRelu", slope) if slope else Function("Relu")
-    if layer.kind == "LeakyReLU":
-        config = settings(layer, "negative_slope", "alpha")  # the second in Keras 2
-        return Function("LeakyRelu", _number("alpha" if "alpha" in config else "negative_slope", config, 0.3))
-    return Function("Elu", _number("alpha", settings(layer, "alpha"), 1.0))
-
-
-def function_of(activation: Any, version: str) -> Function | None:
-    """The function that an activation is; None for the one that changes nothing."""
-    if isinstance(activation, str) and activation in FUNCTIONS:
-        return Function(*FUNCTIONS[activation])
-    parts = codec.keras_function(activation, version)
-    return None if parts == ("Affine", 1.0, 0.0) else Function(*parts)
-
-
-def settings(layer: KerasLayer, *known: str) -> dict[str, Any]:
-    """The settings of a layer, if these are all that say what it computes."""
-    for name, value in layer.config.items():
-        if name not in known and value is not None and not PASSED_OVER.fullmatch(name):
-            raise ValueError(f"the setting {name}={shortened(value)} of Keras cannot be represented")
-    return layer.config
-
-
 def _bidirectional(layer: KerasLayer) -> tuple[dict[str, Any], str]:
     """The settings of the LSTM that runs both ways, and the way in which its outputs become one."""
     config = settings(layer, "merge_mode", "layer", "backward_layer")
@@ -243,9 +251,9 @@ def _bidirectional(layer: KerasLayer) -> tuple[dict[str, Any], str]:
         raise ValueError(f"merge_mode {shortened(merge)} cannot be represented; known are concat, sum, ave and mul")
     ways = [layer_of(entry) for entry in (config.get("layer"), config.get("backward_layer")) if entry is not None]
     for way in ways:
-        if way.kind != "LSTM":
+        if way.kind not in WRAPPED["Bidirectional"] or way.kind != ways[0].kind:
             raise ValueError(f"its layer {way.name!r} is a {way.kind}; expected an LSTM")
-        _check_policy(way.config.get("dtype"))
+        _check_policy(way)
     return codec.shared_settings([way.config for way in ways]), merge
 
 
@@ -257,22 +265,14 @@ def _ordered(weights: Mapping[str, Array]) -> list[Array]:
     return [weights[name] for name in ("kernel", "recurrent_kernel", "bias") if name in weights]
 
 
-def _number(name: str, config: Mapping[str, Any], default: float) -> float:
-    """A setting that is a number."""
-    value = default if config.get(name) is None else config[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(f"{name} should be a finite number, and is {shortened(value)}")
-    return float(value)
-
-
-def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in weights[""].items()}
-
-
-def _check_policy(dtype: Any) -> None:
+def _check_policy(layer: KerasLayer) -> None:
     """Refuse numbers that are no floats: a quantized layer computes something else."""
-    name = dtype
+    name = dtype = layer.config.get("dtype")
     if isinstance(dtype, Mapping):
         name = mapping(dtype.get("config"), "a dtype policy").get("name")
-    if name is not None and not (isinstance(name, str) and name in POLICIES):
-        raise ValueError(f"the dtype {shortened(dtype)} cannot be represented; known are {', '.join(sorted(POLICIES))}")
+    known = POLICIES | (SYMBOLS if layer.kind == "Embedding" else set())  # Keras 2.0 wrote that of its input
+    if name is not None and not (isinstance(name, str) and name in known):
+        what = "quantized: its " if isinstance(name, str) and "int" in name else "the "
+        raise ValueError(
+            f"{what}dtype {shortened(dtype)} cannot be represented; known are {', '.join(sorted(POLICIES))}"
+        )

@@ -10,30 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from glasscell.convert.codec import as_weight
-from glasscell.convert.keras.chain import WEIGHTED, Chain, KerasLayer
+from glasscell.convert.keras.chain import Chain, KerasLayer, inner
 from glasscell.convert.keras.hdf5 import Dataset, Group
+from glasscell.convert.keras.kinds import LSTM_WEIGHTS, NESTED, WEIGHTED, weight_names
 from glasscell.core.typing import Array
 
-LSTM_WEIGHTS, DENSE_WEIGHTS, EMBEDDING_WEIGHTS = (
-    ("kernel", "recurrent_kernel", "bias"),
-    ("kernel", "bias"),
-    ("embeddings",),
-)
-NAMES = {  # the weights of a layer in the order in which files number them
-    "LSTM": LSTM_WEIGHTS,
-    "Bidirectional": LSTM_WEIGHTS,
-    "Dense": DENSE_WEIGHTS,
-    "TimeDistributed": DENSE_WEIGHTS,
-    "Embedding": EMBEDDING_WEIGHTS,
-}
-PARTS = {  # a layer's parts that have weights, and where in its group they are
-    "LSTM": {"": "cell"},
-    "Bidirectional": {"forward": "forward_layer/cell", "backward": "backward_layer/cell"},
-    "Dense": {"": ""},
-    "TimeDistributed": {"": "layer"},
-    "Embedding": {"": ""},
-}
 TRAINING = ("optimizer", "metrics", "seed_generator")  # what Keras keeps beside weights, for training alone
+INFERRED = ("LSTM", "Bidirectional", "Dense", "TimeDistributed", "Embedding")  # the kinds that weights alone show
+NOTHING_AT_INFERENCE = (  # groups of layers that compute nothing outside training
+    *("input_layer", "dropout", "spatial_dropout1d", "gaussian_noise", "gaussian_dropout", "alpha_dropout"),
+    "activity_regularization",
+)
 MOST_INFERRED = 64  # layers whose order is looked for; more would take long where all sizes are alike
 
 Weights = dict[str, dict[str, Array]]  # of a layer: by part, "" or "forward" and "backward", and by name
@@ -67,9 +54,9 @@ class Inferred(NamedTuple):
 
 
 def read(found: Found) -> Weights:
-    """The numbers."""
+    """The numbers, but not of how many values a Normalization has taken its mean and variance."""
     return {
-        part: {name: as_weight(dataset.path, dataset.read()) for name, dataset in weights.items()}
+        part: {name: as_weight(dataset.path, dataset.read()) for name, dataset in weights.items() if name != "count"}
         for part, weights in found.items()
     }
 
@@ -83,11 +70,11 @@ def check_all_taken(source: Source, found: Sequence[Found]) -> None:
 
 
 def numbered(layers: Sequence[KerasLayer]) -> list[str]:
-    """The group of each layer with weights, "lstm", "lstm_1", …; "" for the others."""
+    """The group of each layer with weights, "lstm", "lstm_1", …, or of a model with layers; "" for the others."""
     count: Counter[str] = Counter()
     groups = []
     for layer in layers:
-        group = WEIGHTED.get(layer.kind, "")
+        group = NESTED[layer.kind] if layer.layers else WEIGHTED[layer.kind].group if layer.kind in WEIGHTED else ""
         groups.append(f"{group}_{count[group]}" if group and count[group] else group)
         count[group] += 1
     return groups
@@ -108,30 +95,38 @@ class ByClass:
         self.root, self.groups = root, group_at(root, names[0])
 
     def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
-        """The weights of each of the layers of a chain; {} for those that have none."""
+        """The weights of each layer of a chain, also in models among them; {} for those that have none."""
+        return self._below(self.groups, layers)
+
+    def _below(self, groups: Group, layers: Sequence[KerasLayer]) -> list[Found]:
         found: list[Found] = []
         for layer, group in zip(layers, numbered(layers), strict=True):
-            if group and group not in self.groups:
-                raise ValueError(f"the layer {layer.name!r} has no weights: there is no {self.groups.path}/{group}")
-            found.append(self._in(group, layer.kind) if group else {})
+            if layer.layers:
+                found += self._below(group_at(group_at(groups, group), "layers"), layer.layers)
+                continue
+            names = weight_names(layer.kind, inner(layer))
+            if names and group not in groups:
+                raise ValueError(f"the layer {layer.name!r} has no weights: there is no {groups.path}/{group}")
+            found.append(self._in(groups, group, layer.kind, names) if names else {})
         return found
 
-    def _in(self, group: str, kind: str) -> Found:
-        """The weights in the group of a layer."""
+    def _in(self, groups: Group, group: str, kind: str, names: Sequence[str] | None = None) -> Found:
+        """The weights in the group of a layer: these, or as many of its kind as there are."""
         found: Found = {}
-        for part, place in PARTS[kind].items():
-            below = self.groups
+        for part, place in WEIGHTED[kind].parts.items():
+            below = groups
             for name in (group, *filter(None, place.split("/")), "vars"):
                 below = group_at(below, name)
-            if set(below) != {str(k) for k in range(len(below))} or len(below) > len(NAMES[kind]):
-                raise ValueError(f"{below.path} holds {', '.join(below) or 'nothing'}, and a {kind} has {NAMES[kind]}")
-            names = NAMES[kind][: len(below)]
-            found[part] = {name: dataset_at(below, str(k)) for k, name in enumerate(names)}
+            expected = WEIGHTED[kind].weights[: len(below)] if names is None else names
+            if set(below) != {str(k) for k in range(len(expected))}:
+                held, has = ", ".join(below) or "nothing", ", ".join(names or WEIGHTED[kind].weights)
+                raise ValueError(f"{below.path} holds {held}, and a {kind} has {has}")
+            found[part] = {name: dataset_at(below, str(k)) for k, name in enumerate(expected)}
         return found
 
     def chain(self, order: Sequence[str] | None, *, return_sequences: bool | None) -> Chain:
         """The one order in which the sizes fit; layers of a class are numbered in order."""
-        classes = {group: kind for kind, group in WEIGHTED.items()}
+        classes = {of.group: kind for kind, of in WEIGHTED.items() if kind in INFERRED}
         groups = sorted((_numbered(name), name) for name in self.groups)
         called = {name: self._label(name) for _, name in groups}
         if len(set(called.values())) != len(called):
@@ -139,86 +134,27 @@ class ByClass:
         layers: dict[str, list[Inferred]] = {}
         for (base, _), name in groups:
             if base not in classes:
-                if base == "input_layer":
+                if base in NOTHING_AT_INFERENCE:
                     continue
                 raise ValueError(f"the weights do not say where {called[name]!r} stands and what it does: give config")
-            layers.setdefault(base, []).append(_inferred(classes[base], called[name], self._in(name, classes[base])))
+            layers.setdefault(base, []).append(
+                inferred(classes[base], called[name], self._in(self.groups, name, classes[base]))
+            )
         known = [one for of_class in layers.values() for one in of_class]
-        chains = _orders(list(layers.values())) if order is None else [_ordered(known, order)]
+        chains = _orders(list(layers.values())) if order is None else [ordered(known, order)]
         shown = ", ".join(f"{layer.name} ({inputs or 'symbols'} to {outputs})" for layer, inputs, outputs in known)
         if len(chains) != 1:
             why = "in no order" if not chains else "in more than one order"
             raise ValueError(f"the layers {shown} fit {why}: give config, or order, their names from input to output")
         if order is not None and any([one for one in chains[0] if one in of] != of for of in layers.values()):
             raise ValueError(f"order contradicts the file, which numbers the layers of each class in order: {shown}")
-        return Chain(_with_settings(chains[0], return_sequences=return_sequences))
+        return Chain(with_settings(chains[0], return_sequences=return_sequences))
 
     def _label(self, name: str) -> str:
         """What the layer was called in Keras, where the file says it."""
         group = group_at(self.groups, name)
         label = group_at(group, "vars").text("name") if "vars" in group else None
         return label or name
-
-
-class ByName:
-    """The weights of the older format, ``.h5``.
-
-    Parameters
-    ----------
-    group : Group
-        With the list of layers.
-    version : str
-        Of the Keras that wrote it.
-    """
-
-    def __init__(self, group: Group, version: str) -> None:
-        self.root, self.version = group, version
-        self.layers = {name: _named_weights(group_at(group, name)) for name in _listed(group, "layer_names")}
-
-    def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
-        """The weights of each of the layers of a chain, one after the other as Keras takes them."""
-        having = {name: found for name, found in self.layers.items() if found}
-        taking = [layer for layer in layers if layer.kind in WEIGHTED]
-        if len(taking) != len(having):
-            raise ValueError(f"the model has {len(taking)} layers with weights, and the file weights of {len(having)}")
-        rest = iter(having.items())
-        found: list[Found] = []
-        for layer in layers:
-            name, parts = next(rest) if layer.kind in WEIGHTED else ("", {})
-            expected = PARTS.get(layer.kind, {})
-            if len(parts) == 2 and "" in parts:  # the layer of one direction may be called anything
-                parts = {way: parts.get(way, parts[""]) for way in ("forward", "backward")}
-            if layer.kind in WEIGHTED and "" in expected:
-                parts = {"": {key: one for of_part in parts.values() for key, one in of_part.items()}}
-            if set(parts) != set(expected):
-                raise ValueError(f"the weights of {name!r} are not those of the {layer.kind} {layer.name!r}")
-            found.append(parts)
-        return found
-
-    def chain(self, order: Sequence[str] | None, *, return_sequences: bool | None) -> Chain:
-        """The layers in the order of the file."""
-        layers = []
-        for k, (name, found) in enumerate(self.layers.items()):
-            if not found and k == 0 and name.startswith("input"):
-                continue
-            if not found:
-                raise ValueError(f"the weights do not say what the layer {name!r} does: give config")
-            names = {key for of_part in found.values() for key in of_part}
-            kind = next((kind for kind, known in NAMES.items() if names <= set(known) and known[0] in names), None)
-            if kind == "LSTM" and set(found) == set(PARTS["Bidirectional"]):
-                kind = "Bidirectional"
-            if kind == "LSTM" and "recurrent_kernel" not in names:
-                kind = "Dense"
-            if kind is None:
-                raise ValueError(f"the layer {name!r} has the weights {', '.join(names)}, which cannot be represented")
-            layers.append(_inferred(kind, name, found))
-        if order is not None:
-            layers = _ordered(layers, order, as_it_is=True)
-        if any(one.layer.kind in ("LSTM", "Bidirectional") for one in layers) and _before_2_3(self.version):
-            raise ValueError(
-                f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
-            )
-        return Chain(_with_settings(layers, return_sequences=return_sequences), self.version)
 
 
 def group_at(group: Group, name: str) -> Group:
@@ -241,62 +177,24 @@ def dataset_at(group: Group, name: str) -> Dataset:
     return found
 
 
-def _listed(group: Group, attribute: str) -> list[str]:
-    """A list of names, which Keras cuts into several attributes where it is long."""
-    names = group.texts(attribute)
-    if names is None:
-        names, parts = [], 0
-        while (part := group.texts(f"{attribute}{parts}")) is not None:
-            names, parts = names + part, parts + 1
-        if not parts:
-            raise ValueError(f"{group.path} has no list {attribute}")
-    if len(set(names)) != len(names):
-        raise ValueError(f"{attribute} of {group.path} has a name twice")
-    return names
-
-
-def _named_weights(group: Group) -> Found:
-    """The weights of a layer by part and name, from such names as ``bidirectional/forward_lstm/lstm_cell/kernel:0``."""
-    found: Found = {}
-    own = group.path.rsplit("/", maxsplit=1)[-1]
-    for path in _listed(group, "weight_names"):
-        *folders, last = [name for name in path.split("/") if name]
-        below = group
-        for name in folders:
-            below = group_at(below, name)
-        ways = (re.match("(forward|backward)_", name) for name in reversed(folders) if name != own)
-        part = next((match[1] for match in ways if match), "")
-        name = re.sub(r"(_\d+)?(:0)?$", "", last)
-        of_part = found.setdefault(part, {})
-        if name in of_part:
-            raise ValueError(f"{group.path} has the weight {name!r} twice")
-        of_part[name] = dataset_at(below, last)
-    return found
-
-
 def _numbered(group: str) -> tuple[str, int]:
     """The class and the number that the name of a group says: ``lstm_1``."""
     match = re.fullmatch(r"(\w+?)(?:_(\d{1,9}))?", group)
     return (match[1], int(match[2] or 0)) if match else (group, 0)
 
 
-def _before_2_3(version: str) -> bool:
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    return numbers is None or (int(numbers[1]), int(numbers[2])) < (2, 3)
-
-
-def _inferred(kind: str, name: str, found: Found) -> Inferred:
+def inferred(kind: str, name: str, found: Found) -> Inferred:
     """The layer that weights of these shapes belong to."""
     shapes = [{key: dataset.shape for key, dataset in of_part.items()} for of_part in found.values()]
     first, config = shapes[0], {"name": name}
-    sizes = first.get(NAMES[kind][0], ())
-    if len(sizes) != 2 or any(len(one) < len(NAMES[kind]) - 1 for one in shapes):
+    sizes = first.get(WEIGHTED[kind].weights[0], ())
+    if len(sizes) != 2 or any(len(one) < len(WEIGHTED[kind].weights) - 1 for one in shapes):
         raise ValueError(f"the layer {name!r} has weights of the shapes {shapes[0]}, which are not those of a {kind}")
     if kind == "Embedding":
         return Inferred(
             KerasLayer(kind, name, {**config, "input_dim": sizes[0], "output_dim": sizes[1]}), None, sizes[1]
         )
-    units = sizes[1] // 4 if NAMES[kind] == LSTM_WEIGHTS else sizes[1]
+    units = sizes[1] // 4 if WEIGHTED[kind].weights == LSTM_WEIGHTS else sizes[1]
     settings: dict[str, Any] = {**config, "units": units, "use_bias": "bias" in first}
     if kind in ("Bidirectional", "TimeDistributed"):
         wraps = "LSTM" if kind == "Bidirectional" else "Dense"
@@ -330,7 +228,7 @@ def _orders(classes: Sequence[Sequence[Inferred]]) -> list[list[Inferred]]:
     return [chain for chain, _ in zip(search, range(2), strict=False)]
 
 
-def _ordered(layers: Sequence[Inferred], order: Sequence[str], *, as_it_is: bool = False) -> list[Inferred]:
+def ordered(layers: Sequence[Inferred], order: Sequence[str], *, as_it_is: bool = False) -> list[Inferred]:
     """The layers in the order of these names."""
     by_name = {one.layer.name: one for one in layers}
     if sorted(order) != sorted(by_name) or (as_it_is and list(order) != list(by_name)):
@@ -338,7 +236,7 @@ def _ordered(layers: Sequence[Inferred], order: Sequence[str], *, as_it_is: bool
     return [by_name[name] for name in order]
 
 
-def _with_settings(layers: Sequence[Inferred], *, return_sequences: bool | None) -> tuple[KerasLayer, ...]:
+def with_settings(layers: Sequence[Inferred], *, return_sequences: bool | None) -> tuple[KerasLayer, ...]:
     """With what no weights say: each LSTM that another LSTM follows returns sequences, and the last as it is said."""
     recurrent = [k for k, one in enumerate(layers) if one.layer.kind in ("LSTM", "Bidirectional")]
     behind = layers[recurrent[-1] :] if recurrent else []

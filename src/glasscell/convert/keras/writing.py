@@ -7,11 +7,13 @@ from typing import Any
 from glasscell.convert.codec import KERAS, encode
 from glasscell.convert.codec import keras as codec
 from glasscell.convert.keras.chain import Chain, KerasLayer
+from glasscell.convert.keras.kinds import LSTM_WEIGHTS
 from glasscell.convert.keras.packing import Described
-from glasscell.convert.keras.reading import FUNCTIONS, POOLS
-from glasscell.convert.keras.weights import LSTM_WEIGHTS, Weights
+from glasscell.convert.keras.reading import POOLS
+from glasscell.convert.keras.weights import Weights
+from glasscell.convert.keras.writing_layers import OVER_ALL_STEPS, function, input_features, input_steps, one_layer
 from glasscell.core.typing import Array
-from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool, Step
+from glasscell.layers import LSTM, Embedding, FinalState, Function, Linear, Masking, Pool, Step
 from glasscell.layers.options import LSTMOptions
 from glasscell.models.sequential import Layer
 
@@ -38,10 +40,8 @@ def described(names: Sequence[str], layers: Sequence[Layer]) -> Described:
 
 def chain_of_described(found: Described, layers: Sequence[Layer]) -> Chain:
     """The chain of Keras' layers, with the shape of its input: batch, steps and, unless they are symbols, features."""
-    first = next((layer for layer in layers if isinstance(layer, LSTM | Linear | Embedding)), None)
-    if first is None:
-        raise ValueError("a model without weights does not say how many features it takes; Keras has to know")
-    shape = (None, None) if isinstance(first, Embedding) else (None, None, first.input_size)
+    features, steps = input_features(layers), input_steps(layers)
+    shape = (None, steps) if isinstance(layers[0], Embedding) else (None, steps, features)
     return Chain(tuple(layer for layer, _ in found), VERSION, shape)
 
 
@@ -71,15 +71,6 @@ class Writer:
             self.lstm(name, layer)
         elif isinstance(layer, Linear):
             self.dense(name, layer)
-        elif isinstance(layer, Embedding):
-            sizes = {"input_dim": layer.vocabulary_size, "output_dim": layer.embedding_size}
-            table = {"embeddings": layer.parameters["weight"].copy()}
-            self.add("Embedding", name, {**sizes, "mask_zero": layer.mask_zero}, {"": table})
-            self.masked = layer.mask_zero
-        elif isinstance(layer, Function):
-            self.add(*_function(name, layer))
-        elif isinstance(layer, Dropout):
-            self.add("Dropout", name, {"rate": layer.rate})
         elif isinstance(layer, Masking):
             if self.masked:
                 raise ValueError("steps are masked already, and Keras would forget which")
@@ -90,12 +81,22 @@ class Writer:
                 raise ValueError("Keras' maximum is over masked steps, too")
             self.add({how: kind for kind, how in POOLS.items()}[layer.how], name, {})
             self.masked = False
+        elif (one := one_layer(layer)) is not None:
+            kind, config, weights = one
+            if isinstance(layer, OVER_ALL_STEPS):
+                if self.masked and not layer.ignore_mask:
+                    raise ValueError("Keras takes masked steps like others there, as with ignore_mask=True")
+                self.masked = False
+            self.masked |= isinstance(layer, Embedding) and layer.mask_zero
+            if "activation" in config and not isinstance(layer, Function):
+                config["activation"] = self._activation(name)
+            self.add(kind, name, config, {"": weights} if weights else None)
         else:
-            raise ValueError(f"Keras has no {layer!r}, but the final state of an LSTM right before it")  # noqa: TRY004
+            raise ValueError(f"Keras has no {layer!r}, but the final state of an LSTM right before it")
 
     def add(self, kind: str, name: str, config: dict[str, Any], weights: Weights | None = None) -> None:
         """Add a layer of Keras; its name without the characters that Keras takes in none, and unlike all others."""
-        allowed = name.replace("/", "_").replace(".", "_")
+        allowed = _allowed(name)
         while allowed in self.called:
             allowed += "_"
         self.called.add(allowed)
@@ -106,16 +107,18 @@ class Writer:
         weights = {"kernel": layer.parameters["weight"].T.copy()}
         if layer.bias:
             weights["bias"] = layer.parameters["bias"].copy()
-        activation = "linear"
+        config = {"units": layer.output_size, "activation": self._activation(name), "use_bias": layer.bias}
+        self.add("Dense", name, config, {"": weights})
+
+    def _activation(self, name: str) -> str:
+        """The function behind the layer `name` that is called its activation; it is then written."""
         following = self._following()
         if isinstance(following, Function) and self.names[self.at] == f"{name}_activation":
-            kind, _, config = _function(name, following)
+            kind, config, _ = function(following)
             if kind == "Activation":
-                activation = config["activation"]
                 self.at += 1
-        self.add(
-            "Dense", name, {"units": layer.output_size, "activation": activation, "use_bias": layer.bias}, {"": weights}
-        )
+                return str(config["activation"])
+        return "linear"
 
     def lstm(self, name: str, layer: LSTM) -> None:
         """An LSTM, or a stack of them, with the final state that is taken of it."""
@@ -151,7 +154,9 @@ class Writer:
             return
         ours = {ours: theirs for theirs, ours in codec.KERAS_MERGES.items()}
         merge = ours[final.merge if isinstance(final, FinalState) else options.merge]
-        both = [_wrapped("LSTM", f"{way}_{name}", {**config, "go_backwards": way == "backward"}) for way in WAYS]
+        both = [
+            _wrapped("LSTM", f"{way}_{_allowed(name)}", {**config, "go_backwards": way == "backward"}) for way in WAYS
+        ]
         wraps = {"merge_mode": merge, "layer": both[0], "backward_layer": both[1]}
         self.add("Bidirectional", name, wraps, dict(zip(WAYS, weights, strict=True)))
 
@@ -168,20 +173,13 @@ def _way(kernel: Array, options: LSTMOptions) -> dict[str, Array]:
     return {name: part for name, part in zip(LSTM_WEIGHTS, parts, strict=True) if part is not None}
 
 
+def _allowed(name: str) -> str:
+    """A name without the characters that Keras takes in none."""
+    return name.replace("/", "_").replace(".", "_")
+
+
 def _wrapped(kind: str, name: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"module": "keras.layers", "class_name": kind, "config": {"name": name, **config}, "registered_name": None}
-
-
-def _function(name: str, layer: Function) -> tuple[str, str, dict[str, Any]]:
-    """The kind, name and settings of the layer of Keras that is this function."""
-    if layer.name == "LeakyRelu":
-        return "LeakyReLU", name, {"negative_slope": layer.alpha}
-    if layer.name == "Elu" and layer.alpha != 1:
-        return "ELU", name, {"alpha": layer.alpha}
-    for theirs, ours in FUNCTIONS.items():
-        if ours == (layer.name,):
-            return "Activation", name, {"activation": theirs}
-    return "Activation", name, {"activation": codec.keras_name((layer.name, layer.alpha, layer.beta))}
 
 
 def _check_final(options: LSTMOptions, final: FinalState | Step) -> None:

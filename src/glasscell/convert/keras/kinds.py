@@ -1,0 +1,75 @@
+"""The layers of Keras that are read: which weights each has, and where files keep them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+LSTM_WEIGHTS, DENSE_WEIGHTS = ("kernel", "recurrent_kernel", "bias"), ("kernel", "bias")
+
+
+class Kind(NamedTuple):
+    """A class of layers with weights.
+
+    Attributes
+    ----------
+    group : str
+        The name of its group in files: that of the class in snake case.
+    weights : tuple of str
+        In the order in which files number them.
+    parts : mapping of str to str
+        For each part with weights, "" or "forward" and "backward", its place in the group.
+    settings : mapping of str to str
+        For a weight that a layer may lack, the setting that is False then.
+    """
+
+    group: str
+    weights: tuple[str, ...]
+    parts: Mapping[str, str] = {"": ""}
+    settings: Mapping[str, str] = {}
+
+
+BIAS = {"bias": "use_bias"}
+GAIN_AND_SHIFT = {"gamma": "scale", "beta": "center"}
+
+WEIGHTED = {
+    "LSTM": Kind("lstm", LSTM_WEIGHTS, {"": "cell"}, BIAS),
+    "CuDNNLSTM": Kind("cu_dnnlstm", LSTM_WEIGHTS),
+    "Bidirectional": Kind(
+        "bidirectional",
+        LSTM_WEIGHTS,
+        {"forward": "forward_layer/cell", "backward": "backward_layer/cell"},
+        BIAS,
+    ),
+    "Dense": Kind("dense", DENSE_WEIGHTS, settings=BIAS),
+    "TimeDistributed": Kind("time_distributed", DENSE_WEIGHTS, {"": "layer"}, BIAS),
+    "Embedding": Kind("embedding", ("embeddings",)),
+    "Conv1D": Kind("conv1d", DENSE_WEIGHTS, settings=BIAS),
+    "BatchNormalization": Kind(
+        "batch_normalization", ("gamma", "beta", "moving_mean", "moving_variance"), settings=GAIN_AND_SHIFT
+    ),
+    "LayerNormalization": Kind("layer_normalization", ("gamma", "beta"), settings=GAIN_AND_SHIFT),
+    "Normalization": Kind("normalization", ("mean", "variance", "count")),
+}
+NESTED = {"Sequential": "sequential", "Functional": "functional", "Model": "functional"}
+WRAPPED = {  # what a layer that wraps another may wrap
+    "Bidirectional": ("LSTM", "CuDNNLSTM"),
+    "TimeDistributed": ("Dense",),
+}
+# Layers that change nothing outside training: the first are kept, as they are here, and of the others nothing is.
+TRAINING_ONLY = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")
+PASSED_OVER = ("AlphaDropout", "ActivityRegularization")
+POOLING = ("MaxPooling1D", "AveragePooling1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D")
+OTHERS = (
+    *("Masking", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "Rescaling", "RepeatVector", "Flatten"),
+    *(*POOLING, *TRAINING_ONLY, *PASSED_OVER),
+)
+KNOWN = (*WEIGHTED, *OTHERS, *NESTED)
+
+
+def weight_names(kind: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the weights of a layer, or of each of its parts; `config` is that of what it wraps."""
+    if kind == "Normalization" and config.get("mean") is not None:  # a number then, and no weight
+        return ()
+    if kind not in WEIGHTED:
+        return ()
+    of = WEIGHTED[kind]
+    return tuple(name for name in of.weights if config.get(of.settings.get(name, ""), True) is not False)

@@ -1,0 +1,171 @@
+"""The weights of Keras' older format: below a layer's own name, in a list that is in order."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from glasscell.convert.keras.chain import OF_KERAS_1, Chain, KerasLayer, inner
+from glasscell.convert.keras.hdf5 import Dataset, Group
+from glasscell.convert.keras.kinds import WEIGHTED, weight_names
+from glasscell.convert.keras.weights import (
+    INFERRED,
+    Found,
+    dataset_at,
+    group_at,
+    inferred,
+    ordered,
+    with_settings,
+)
+
+
+class Listed(NamedTuple):
+    """A weight of the older format.
+
+    Attributes
+    ----------
+    folders : tuple of str
+        The groups that it is in, below that of its layer.
+    name : str
+        Its name in the layer.
+    dataset : Dataset
+    """
+
+    folders: tuple[str, ...]
+    name: str
+    dataset: Dataset
+
+
+class ByName:
+    """The weights of the older format, ``.h5``.
+
+    Parameters
+    ----------
+    group : Group
+        With the list of layers.
+    version : str
+        Of the Keras that wrote it.
+    """
+
+    def __init__(self, group: Group, version: str) -> None:
+        self.root, self.version = group, version
+        self.listed = {name: _listed_weights(group_at(group, name)) for name in _listed(group, "layer_names")}
+
+    def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
+        """The weights of each of the layers of a chain, one after the other as Keras takes them."""
+        having = {name: weights for name, weights in self.listed.items() if weights}
+        taking = [layer for layer in layers if _has_weights(layer)]
+        if len(taking) != len(having):
+            raise ValueError(f"the model has {len(taking)} layers with weights, and the file weights of {len(having)}")
+        rest = iter(having.items())
+        found: list[Found] = []
+        for layer in layers:
+            name, weights = next(rest) if _has_weights(layer) else ("", [])
+            found += self._of_layer(layer, name, weights)
+        return found
+
+    def _of_layer(self, layer: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Found]:
+        """The weights of a layer, or of each layer of a model."""
+        if layer.layers:
+            return self._of_nested(layer, name, weights)
+        if not weights:
+            return [{}]
+        parts, expected = _named(name, weights), WEIGHTED[layer.kind].parts
+        if len(parts) == 2 and "" in parts:  # the layer of one direction may be called anything
+            parts = {way: parts.get(way, parts[""]) for way in ("forward", "backward")}
+        if "" in expected:
+            parts = {"": {key: one for of_part in parts.values() for key, one in of_part.items()}}
+        if set(parts) != set(expected):
+            raise ValueError(f"the weights of {name!r} are not those of the {layer.kind} {layer.name!r}")
+        return [parts]
+
+    def _of_nested(self, model: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Found]:
+        """The weights of each layer of a model: its name is in their path."""
+        of_layers: dict[str, list[Listed]] = {layer.name: [] for layer in model.layers}
+        for one in weights:
+            owner = next((folder for folder in one.folders if folder in of_layers), None)
+            if owner is None:
+                raise ValueError(f"{one.dataset.path} is a weight of none of the layers of {model.name!r}")
+            of_layers[owner].append(one)
+        for layer in model.layers:
+            if bool(of_layers[layer.name]) != _has_weights(layer):
+                raise ValueError(f"the weights of {name!r} are not those of its layer {layer.name!r}")
+        return [found for layer in model.layers for found in self._of_layer(layer, layer.name, of_layers[layer.name])]
+
+    def chain(self, order: Sequence[str] | None, *, return_sequences: bool | None) -> Chain:
+        """The layers in the order of the file."""
+        layers = []
+        for k, (name, weights) in enumerate(self.listed.items()):
+            found = _named(name, weights)
+            if not found and k == 0 and name.startswith("input"):
+                continue
+            if not found:
+                raise ValueError(f"the weights do not say what the layer {name!r} does: give config")
+            names = {key for of_part in found.values() for key in of_part}
+            kinds = {kind: WEIGHTED[kind].weights for kind in INFERRED}
+            kind = next((kind for kind, known in kinds.items() if names <= set(known) and known[0] in names), None)
+            if kind == "LSTM" and set(found) == set(WEIGHTED["Bidirectional"].parts):
+                kind = "Bidirectional"
+            if kind == "LSTM" and "recurrent_kernel" not in names:
+                kind = "Dense"
+            if kind is None:
+                raise ValueError(f"the layer {name!r} has the weights {', '.join(names)}, which cannot be represented")
+            layers.append(inferred(kind, name, found))
+        if order is not None:
+            layers = ordered(layers, order, as_it_is=True)
+        if any(one.layer.kind in ("LSTM", "Bidirectional") for one in layers) and _before_2_3(self.version):
+            raise ValueError(
+                f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
+            )
+        return Chain(with_settings(layers, return_sequences=return_sequences), self.version)
+
+
+def _listed(group: Group, attribute: str) -> list[str]:
+    """A list of names, which Keras cuts into several attributes where it is long."""
+    names = group.texts(attribute)
+    if names is None:
+        names, parts = [], 0
+        while (part := group.texts(f"{attribute}{parts}")) is not None:
+            names, parts = names + part, parts + 1
+        if not parts:
+            raise ValueError(f"{group.path} has no list {attribute}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{attribute} of {group.path} has a name twice")
+    return names
+
+
+def _listed_weights(group: Group) -> list[Listed]:
+    """The weights of a layer, from such names as ``bidirectional/forward_lstm/lstm_cell/kernel:0``."""
+    listed = []
+    for path in _listed(group, "weight_names"):
+        *folders, last = [name for name in path.split("/") if name]
+        below = group
+        for name in folders:
+            below = group_at(below, name)
+        if re.search(r"_[WUb](_[ifco])?(:0)?$", last):  # lstm_1_W_i
+            raise ValueError(OF_KERAS_1)
+        listed.append(Listed(tuple(folders), re.sub(r"(_\d+)?(:0)?$", "", last), dataset_at(below, last)))
+    return listed
+
+
+def _named(layer: str, weights: Sequence[Listed]) -> Found:
+    """The weights of a layer by part and name."""
+    found: Found = {}
+    for one in weights:
+        ways = (re.match("(forward|backward)_", name) for name in reversed(one.folders) if name != layer)
+        part = next((match[1] for match in ways if match), "")
+        of_part = found.setdefault(part, {})
+        if one.name in of_part:
+            raise ValueError(f"the layer {layer!r} has the weight {one.name!r} twice")
+        of_part[one.name] = one.dataset
+    return found
+
+
+def _has_weights(layer: KerasLayer) -> bool:
+    if layer.layers:
+        return any(map(_has_weights, layer.layers))
+    return bool(weight_names(layer.kind, inner(layer)))
+
+
+def _before_2_3(version: str) -> bool:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) < (2, 3)
