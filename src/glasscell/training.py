@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from glasscell.atomic_files import OutputFile, StrPath
-from glasscell.core.optimizers import Adam, Optimizer, clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.optimizers import Adam, Optimizer, State, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
 from glasscell.layers import LSTMState, Seed
 from glasscell.models import LossAndGradients, Workspace
 from glasscell.progress import shown, silent
@@ -185,6 +186,10 @@ def fit(
         An option out of range, or a target that the model does not score.
     FloatingPointError
         If loss or gradient stop being finite; the update is not made.
+
+    Notes
+    -----
+    Whatever is raised, also by Ctrl-C, the weights are those of the last whole update.
     """
     _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
     model.prepare_for(task)
@@ -193,7 +198,7 @@ def fit(
     _check_parts(optimizer, schedule, callbacks)
     rng = generator(seed)
     vector = model.parameters.vector
-    optimizer_state = optimizer.start(vector)
+    optimizer_state, before = optimizer.start(vector), np.empty_like(vector)
     validation = task.validation_batch(model.dtype)
     _check_target(target, model.evaluate(validation) if target else {})
     workspace = Workspace(model.parameters)
@@ -214,7 +219,7 @@ def fit(
             if not math.isfinite(loss + norm + rate):
                 what = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
                 raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
-            optimizer.update(vector, gradients.vector, optimizer_state, rate)
+            _update(optimizer, vector, gradients.vector, optimizer_state, rate, before)
             row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
             history.rows.append(row)
             if (done + 1) % evaluate_every == 0 or done + 1 == steps:
@@ -228,6 +233,18 @@ def fit(
     if not np.isfinite(vector).all():
         raise FloatingPointError(f"weights that are not finite after update {history.updates}: lower the learning rate")
     return history
+
+
+def _update(
+    optimizer: Optimizer, vector: Array, gradient: Array, state: State, learning_rate: float, before: Array
+) -> None:
+    """Update all weights or, if anything is raised meanwhile, none; `before` is memory for the old ones."""
+    before[:] = vector
+    try:
+        optimizer.update(vector, gradient, state, learning_rate)
+    except BaseException:
+        vector[:] = before
+        raise
 
 
 def _passes(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from glasscell.core.typing import Array
 from glasscell.stream.memory import Mask, Memory
-from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, kind_of, part_of
+from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, is_atomic, kind_of, part_of
 from glasscell.validation import check_finite, finite_array, positive_integer, real_array
 
 if TYPE_CHECKING:
@@ -49,6 +48,9 @@ class Stream(Generic[State]):
     The steps of a plain LSTM in a single stream are compiled by Numba where the layer's ``engine`` is "numba". A push
     then takes a third of the time at 32 units, two thirds at 128; the numbers are the same to rounding. All other
     streams, and batches, run on NumPy.
+
+    Whatever a push raises, also an exception of Ctrl-C or of a signal's handler, the state is that before or after the
+    step, never one between.
 
     How an overflow is treated (``numpy.errstate``) is also read when the stream is made; underflow is let through.
 
@@ -123,7 +125,8 @@ class Stream(Generic[State]):
 
     @state.setter
     def state(self, state: State) -> None:
-        self._set(self._checked(state))
+        checked = self._checked(state)
+        self._all_or_nothing(lambda: self._set(checked))
 
     def reset(self, stream: int | None = None) -> None:
         """Begin anew: from the learned initial state, or from 0.
@@ -143,10 +146,14 @@ class Stream(Generic[State]):
             if not 0 <= stream < n:
                 raise ValueError(f"stream must be from 0 to {n - 1}, and is {stream}")
             at = (slice(None), slice(stream, stream + 1))
-        for kept in self._all_kept():
-            kept.h[at], kept.c[at] = kept.start
-            if kept.repeated is not None:
-                kept.repeated[at] = 0
+
+        def change() -> None:
+            for kept in self._all_kept():
+                kept.h[at], kept.c[at] = kept.start
+                if kept.repeated is not None:
+                    kept.repeated[at] = 0
+
+        self._all_or_nothing(change)
 
     def fork(self) -> Self:
         """An independent copy, in the same state and with the same weights."""
@@ -167,10 +174,12 @@ class Stream(Generic[State]):
 
     def refresh(self) -> None:
         """Read the model's weights again, after training; the state stays."""
-        old = self._all_kept()
-        self._read_weights()
-        self._build()
-        self._copy_state(old)
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        other._read_weights()  # noqa: SLF001 - its own class
+        other._build()  # noqa: SLF001
+        other._copy_state(self._all_kept())  # noqa: SLF001
+        vars(self).update(vars(other))  # at once: all of it, or nothing
 
     def save(self, path: StrPath) -> None:
         """Write the state to a file, by custom ``….safetensors``; the old file stays until the new one is complete.
@@ -220,11 +229,15 @@ class Stream(Generic[State]):
             self._columns(f"{path}: {k}.repeated", arrays[f"{k}.repeated"], of, "h") if _repeats(of) else None
             for k, of in enumerate(self._kept)
         ]
-        self._set(columns)
-        for of, values in zip(self._kept, repeated, strict=True):
-            for kept, value in zip(of, () if values is None else values, strict=values is not None):
-                if kept.repeated is not None:
-                    kept.repeated[...] = value
+
+        def change() -> None:
+            self._set(columns)
+            for of, values in zip(self._kept, repeated, strict=True):
+                for kept, value in zip(of, () if values is None else values, strict=values is not None):
+                    if kept.repeated is not None:
+                        kept.repeated[...] = value
+
+        self._all_or_nothing(change)
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self._layers.values()))
@@ -240,13 +253,13 @@ class Stream(Generic[State]):
             raise ValueError("the model cannot be streamed: none of its layers says how many features an input has")
         self._dtype: np.dtype[np.floating] = dtypes[0]
 
-    def _build(self) -> None:
+    def _build(self, size: int | None = None) -> None:
         n, parts, dtype = self._batch, self._parts, self._dtype
         width = _input_width(self._layers.values())
         widths = [width]
         for part in parts:
             widths += part.blocks(widths[-1])
-        memory = Memory(sum(widths) + len(widths), n, dtype)
+        memory = Memory(sum(widths) + len(widths), n, dtype, size)
         building = Building(memory, width)
         entrance = building.x
         # Views are taken once. Outside, a batch is rows; inside, columns.
@@ -262,22 +275,26 @@ class Stream(Generic[State]):
                 building.calls.append(_finite_check(entrance, refuse_not_finite))
         for part in parts:
             part.build(building)
+        if memory.vector is None:
+            self._build(memory.needed)
+            return
         self._kept = building.kept
         states = [array for kept in self._all_kept() for array in kept.arrays]
-        self._before = [(array, np.empty_like(array)) for array in states]
+        self._memory, self._before = memory.vector, memory.vector.copy()
         self._of_inactive = [(array, np.empty_like(array)) for array in states]
         self._others = np.zeros(n or 1, np.bool_)
         self._of_active = np.zeros_like(building.x)
         self._columns_out: Array = building.x
         self._outlet, self._outlet_of_active = (_seen_from_outside(y, n) for y in (building.x, self._of_active))
         self._calls = building.calls
-        if building.can_fail and states:
-            self._calls = [partial(self._all_or_nothing, building.calls)]
         if isinstance(parts[0], EmbeddingPart):
             self._enter = self._entrance_of_symbols(parts[0], building.of_symbols)
         else:
             self._enter = self._entrance_of_numbers(width)
-        self._step = _step(self._enter, self._calls, self._outlet)
+        if is_atomic(parts):
+            self._step = _step(self._enter, self._calls, self._outlet)
+        else:
+            self._step = _guarded_step(self._enter, self._calls, self._outlet, self._memory, self._before)
         # A context of its own costs nothing, and an errstate around every push would. In it underflow is let through;
         # invalid operations, too: with finite inputs an overflow comes before them, and is reported.
         context = copy_context()
@@ -351,26 +368,27 @@ class Stream(Generic[State]):
     def _step_of_active(self, x: ArrayLike, active: Mask) -> Array:
         others = np.logical_not(active, self._others)
         self._enter(x, others)
+        self._all_or_nothing(self._run_calls_of_active)
+        self._of_active[...] = 0
+        np.copyto(self._of_active, self._columns_out, where=active)
+        return self._outlet_of_active
+
+    def _run_calls_of_active(self) -> None:
+        """Run the calls, and put the old states of the other streams back."""
         for array, saved in self._of_inactive:
             saved[...] = array
         for call in self._calls:
             call()
         for array, saved in self._of_inactive:
-            np.copyto(array, saved, where=others)
-        self._of_active[...] = 0
-        np.copyto(self._of_active, self._columns_out, where=active)
-        return self._outlet_of_active
+            np.copyto(array, saved, where=self._others)
 
-    def _all_or_nothing(self, calls: Sequence[Callable[[], object]]) -> None:
-        """Where a call may raise an error, the states that were changed before it come back."""
-        for array, saved in self._before:
-            saved[...] = array
+    def _all_or_nothing(self, change: Callable[[], object]) -> None:
+        """Change the state; whatever is raised meanwhile, also by a signal's handler, the old one comes back."""
+        self._before[...] = self._memory
         try:
-            for call in calls:
-                call()
+            change()
         except BaseException:
-            for array, saved in self._before:
-                array[...] = saved
+            self._memory[...] = self._before  # one instruction: nothing can interrupt it
             raise
 
     def _mask(self, active: ArrayLike) -> Mask:
@@ -471,6 +489,25 @@ def _step(enter: Enter, calls: Sequence[Callable[[], object]], y: Array) -> Call
             for call in calls:
                 call()
             return y
+
+    return step
+
+
+def _guarded_step(
+    enter: Enter, calls: Sequence[Callable[[], object]], y: Array, memory: Array, before: Array
+) -> Callable[[Any], Array]:
+    """As :func:`_step`; whatever a call raises, the memory is that of before."""
+
+    def step(x: Any) -> Array:
+        enter(x)
+        before[...] = memory
+        try:
+            for call in calls:
+                call()
+        except BaseException:
+            memory[...] = before
+            raise
+        return y
 
     return step
 

@@ -21,6 +21,7 @@ Call: TypeAlias = Callable[[], object]
 Mask: TypeAlias = NDArray[np.bool_]
 
 LINE = 64  # bytes
+ROOMS = 5  # times the rows are room for what else the layers keep: more than a plain LSTM needs
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
@@ -33,7 +34,9 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
 
 
 class Memory:
-    """Rows of one array, handed out in order.
+    """Rows of one array, handed out in order, and other arrays behind them.
+
+    All of it lies in one vector: what a push changes is copied, and put back, by one instruction.
 
     Parameters
     ----------
@@ -43,17 +46,31 @@ class Memory:
         n, the columns of every array: (rows, n). Without it there is one stream, and arrays are (rows,): a product with
         a vector is quicker than one with a matrix of one column.
     dtype : float32 or float64
+    size : int, optional
+        Numbers of the vector. Default: as many as plain LSTMs need. What it has no place for lies elsewhere: then
+        `needed` is larger, and the memory must be made again with it.
     """
 
-    def __init__(self, rows: int, batch: int | None, dtype: np.dtype[np.floating]) -> None:
+    def __init__(self, rows: int, batch: int | None, dtype: np.dtype[np.floating], size: int | None = None) -> None:
         self.batch, self.dtype = batch, dtype
+        self.needed = 0
+        self._vector = aligned(((1 + ROOMS) * rows * (batch or 1) if size is None else size,), dtype)
         self._rows = self.room(rows)
         self._starts: list[int] = []
         self._end = 0
 
     def room(self, rows: int) -> Array:
         """An array of its own, of this many rows, all 0."""
-        return aligned((rows,) if self.batch is None else (rows, self.batch), self.dtype)
+        shape, line = (rows,) if self.batch is None else (rows, self.batch), LINE // self.dtype.itemsize
+        start, self.needed = self.needed, self.needed + -(-prod(shape) // line) * line
+        if self.needed > len(self._vector):
+            return np.zeros(shape, self.dtype)
+        return self._vector[start : start + prod(shape)].reshape(shape)
+
+    @property
+    def vector(self) -> Array | None:
+        """All that has been handed out; None if there was no place for it."""
+        return None if self.needed > len(self._vector) else self._vector[: self.needed]
 
     def mask(self) -> Mask:
         """A truth for each stream; (1,) for one, which broadcasts over rows just as well."""

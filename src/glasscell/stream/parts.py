@@ -6,7 +6,7 @@ A part holds its own copy of a layer's weights, as the calls want them. It is re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -56,8 +56,6 @@ class Building:
         Where the entrance writes which symbols are none.
     guard : callable, optional
         What a plain LSTM that comes first calls where an input may not be finite.
-    can_fail : bool
-        Whether a call may raise an error, such as that of an overflow, when the state of some layers has changed.
     """
 
     def __init__(self, memory: Memory, width: int) -> None:
@@ -68,7 +66,6 @@ class Building:
         self.own: Mask | None = None
         self.of_symbols: Mask | None = None
         self.guard: Callable[[], None] | None = None
-        self.can_fail = False
 
 
 class Part(Protocol):
@@ -130,7 +127,6 @@ class LSTMPart:
 
     def build(self, building: Building) -> None:
         """Add its calls."""
-        building.can_fail |= not self.plain
         building.kept.append([self._layer(building, k) for k in range(self.options.num_layers)])
 
     def _layer(self, building: Building, k: int) -> Kept:
@@ -210,7 +206,6 @@ class FunctionPart:
     def build(self, building: Building) -> None:
         """Add its calls."""
         of, x = self.function, building.x
-        building.can_fail = True
         building.x = y = building.memory.block(len(x))
         if of.name in ("Softmax", "LogSoftmax"):
             building.calls += softmax(x, y, log=of.name == "LogSoftmax")
@@ -306,6 +301,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "Dropout": DropoutPart,
     "Masking": MaskingPart,
 }
+WITHOUT_STATE = (LinearPart, SwapPart, DropoutPart, EmbeddingPart)  # and what they call raises no overflow
 OVER_TIME = ("Step", "FinalState", "Pool")
 
 
@@ -335,3 +331,17 @@ def part_of(name: str, layer: object, *, single: bool) -> Part:
         if not np.isfinite(weight).all():
             raise ValueError(f"layer {name!r} cannot be streamed: {of} has NaN or infinite values")
     return PARTS[kind](name, layer, single=single)
+
+
+def is_atomic(parts: Sequence[Part]) -> bool:
+    """Return whether a step changes the whole state or nothing, whatever is raised meanwhile, without further help.
+
+    One plain layer does. A mask puts old values back after it, and what comes after another layer can fail.
+    """
+    lstms = [part for part in parts if isinstance(part, LSTMPart)]
+    return (
+        all(isinstance(part, (LSTMPart, *WITHOUT_STATE)) for part in parts)
+        and all(part.plain and part.options.num_layers == 1 for part in lstms)
+        and len(lstms) <= 1
+        and not any(part.mask_zero for part in parts if isinstance(part, EmbeddingPart))
+    )

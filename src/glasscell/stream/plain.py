@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import repeat
+from operator import call
 
 import numpy as np
 
@@ -41,6 +43,9 @@ def plain_step(weight: Array, column: Array, h: Array, memory: Memory, refuse: R
     ig, fc = ig_fc[:H], ig_fc[H:]
     left, right = (column, weight) if column.ndim == 1 else (weight, column)
     half = np.array(0.5, memory.dtype)
+    last = partial(np.add, ig, fc, c), partial(np.tanh, c, tanh_c), partial(np.multiply, o, tanh_c, h)
+    # The last calls, which alone change the state, in one call of C code: nothing can interrupt it.
+    finish = zip(*(map(call, repeat(each)) for each in last), strict=True).__next__
     dot, tanh, multiply, add, first = np.dot, np.tanh, np.multiply, np.add, z.item
 
     def step() -> None:
@@ -54,9 +59,13 @@ def plain_step(weight: Array, column: Array, h: Array, memory: Memory, refuse: R
         multiply(sigmoids, half, sigmoids)
         add(sigmoids, half, sigmoids)
         multiply(i_f, g_c, ig_fc)
-        add(ig, fc, c)
-        tanh(c, tanh_c)
-        multiply(o, tanh_c, h)
+        try:
+            add(ig, fc, c)
+            tanh(c, tanh_c)
+            multiply(o, tanh_c, h)
+        except BaseException:  # between two calls, or of a handler that a signal called there
+            finish()
+            raise
 
     return step, c
 
