@@ -26,7 +26,7 @@ ROOMS = {
     "tasks": ["core", "validation"],
     "codec": ["core", "validation", "lazy"],
     "options": ["core", "validation"],
-    "layers": ["core", "validation", "options", "codec", "stream", "trace", "lazy"],
+    "layers": ["core", "validation", "options", "codec", "atomic_files", "checkpoint", "stream", "trace", "lazy"],
     "atomic_files": [],
     "limits": [],
     "escaping": [],

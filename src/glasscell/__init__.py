@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import LSTM, Embedding, Linear, LSTMState
     from glasscell.models import CopyLSTM, Sequential
+    from glasscell.models.files import load
     from glasscell.trace import Trace
     from glasscell.training import History, Moment, fit
 
@@ -35,6 +36,7 @@ __all__ = [
     "core",
     "fit",
     "layers",
+    "load",
     "schedules",
     "tasks",
     "trace",
@@ -47,6 +49,6 @@ __getattr__, __dir__ = lazily(
     | dict.fromkeys(("LSTM", "Embedding", "LSTMState", "Linear"), "layers")
     | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
     | dict.fromkeys(("History", "Moment", "fit"), "training")
-    | {"Trace": "trace.record"}
+    | {"Trace": "trace.record", "load": "models.files"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers"),
 )

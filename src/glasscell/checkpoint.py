@@ -88,6 +88,32 @@ def load(path: StrPath) -> Checkpoint:
     return Checkpoint(kind, config, _checked(file, weights))
 
 
+def kind(path: StrPath) -> str:
+    """What a file of ours holds, by its header alone: the name of a class.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no file of ours, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    file = model_file(path)
+    try:
+        with safe_open(file, framework="np") as content:
+            entry = (content.metadata() or {}).get(HEADER)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a complete safetensors file: {error}") from None
+    if entry is None:
+        raise ValueError(f"{file} is a safetensors file that Glasscell did not save: try glasscell.convert.load")
+    found = _parsed(file, entry).get("kind")
+    if not isinstance(found, str):
+        raise ValueError(f"{file} has a header without the kind of what it holds")  # noqa: TRY004 - of a file
+    return found
+
+
 def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
     """What any safetensors file holds: our entry of its header, if there is one, and the weights.
 

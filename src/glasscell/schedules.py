@@ -2,37 +2,57 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
-from glasscell.validation import positive_integer
+from glasscell.validation import non_negative_number, positive_integer, positive_number
 
 Schedule: TypeAlias = Callable[[int], float]
 
 
 def constant() -> Schedule:
     """Always 1."""
-    return lambda _: 1.0
+    return _constant
 
 
 def linear(steps: int, final: float = 0.0) -> Schedule:
-    """From 1 down to `final` in equal steps, over so many updates."""
-    positive_integer("steps", steps)
-    return lambda done: final + (1 - final) * (1 - min(done / steps, 1))
+    """From 1 down to `final`, 0 or more, in equal steps, over so many updates."""
+    return partial(_linear, positive_integer("steps", steps), non_negative_number("final", final))
 
 
 def cosine(steps: int, final: float = 0.0) -> Schedule:
-    """From 1 down to `final` along half a cosine, over so many updates: Loshchilov & Hutter (2017)."""
-    positive_integer("steps", steps)
-    return lambda done: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done / steps, 1)))
+    """From 1 down to `final`, 0 or more, along half a cosine, over so many updates: Loshchilov & Hutter (2017)."""
+    return partial(_cosine, positive_integer("steps", steps), non_negative_number("final", final))
 
 
 def exponential(factor: float, every: int = 1) -> Schedule:
-    """Times `factor` every so many updates."""
-    positive_integer("every", every)
-    return lambda done: factor ** (done // every)
+    """Times `factor`, above 0, every so many updates."""
+    return partial(_exponential, positive_number("factor", factor), positive_integer("every", every))
 
 
 def warmup(steps: int, then: Schedule) -> Schedule:
     """Up to 1 in equal steps over so many updates, times another schedule."""
-    positive_integer("steps", steps)
-    return lambda done: min((done + 1) / steps, 1) * then(done)
+    return partial(_warmup, positive_integer("steps", steps), then)
+
+
+# Functions of a module, which can be pickled: a training may be sent to another process.
+
+
+def _constant(_: int) -> float:
+    return 1.0
+
+
+def _linear(steps: int, final: float, done: int) -> float:
+    return final + (1 - final) * (1 - min(done / steps, 1))
+
+
+def _cosine(steps: int, final: float, done: int) -> float:
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done / steps, 1)))
+
+
+def _exponential(factor: float, every: int, done: int) -> float:
+    return factor ** (done // every)
+
+
+def _warmup(steps: int, then: Schedule, done: int) -> float:
+    return min((done + 1) / steps, 1) * then(done)

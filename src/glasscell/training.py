@@ -43,8 +43,11 @@ TaskT_contra = TypeVar("TaskT_contra", bound=Task, contravariant=True)
 class Model(Protocol[TaskT_contra]):
     """What training needs of a model."""
 
-    parameters: Parameters
     dtype: np.dtype[np.floating]
+
+    @property
+    def parameters(self) -> Parameters:
+        """All weights, as views of one vector."""
 
     def prepare_for(self, task: TaskT_contra) -> None:
         """Check that the model can learn this task."""

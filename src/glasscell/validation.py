@@ -40,6 +40,15 @@ def non_negative_number(name: str, value: float) -> float:
     return float(value)
 
 
+def finite_number(name: str, value: float) -> float:
+    """Return the value, if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
 def rate(name: str, value: float) -> float:
     """The value, if it is a probability below 1."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -118,10 +118,10 @@ def test_bad_symbols(symbol, rng):
 
 
 def test_what_cannot_be_streamed_is_refused_by_name():
-    lstm, linear = gc.LSTM(3, 4), gc.Linear(4, 2)
+    lstm = gc.LSTM(3, 4)
     for layer in (Step(-1), FinalState(), Pool("max")):
         with pytest.raises(ValueError, match=rf"'head' cannot be streamed: {type(layer).__name__}\(.* all steps"):
-            gc.Sequential([lstm, layer, linear], ["body", "head", "end"]).stream()
+            gc.Sequential([gc.LSTM(3, 4), layer, gc.Linear(4, 2)], ["body", "head", "end"]).stream()
     with pytest.raises(ValueError, match=r"'lstm' cannot be streamed: bidirectional=True.* have not come"):
         gc.LSTM(3, 4, bidirectional=True).stream()
     with pytest.raises(ValueError, match="'back' cannot be streamed: reverse=True"):
@@ -224,6 +224,7 @@ def test_forks_are_independent(model, rng):
     for step in x[:3]:
         stream.push(step)
     forks = [stream.fork(), copy.copy(stream), copy.deepcopy(stream)]
+    forks += [pickle.loads(pickle.dumps(stream))]  # noqa: S301 - our own
     middle = stream.state
     expected = [stream.push(step).copy() for step in x[3:]]
     for fork in forks:
@@ -232,8 +233,17 @@ def test_forks_are_independent(model, rng):
         assert same(fork.state, stream.state)
         fork.push(x[0])
         assert not same(fork.state, stream.state)
-    with pytest.raises(TypeError, match="pickled"):
-        pickle.dumps(stream)
+
+
+def test_a_copied_stream_has_copied_layers(model, rng):
+    x = rng.normal(size=(4, width(model)))
+    with_model, other = copy.deepcopy((model, model.stream()))
+    before = model.parameters.vector.copy()
+    with_model.parameters.vector[:] = rng.normal(size=before.size)
+    other.refresh()
+    fresh = with_model.stream()
+    assert np.array_equal([other.push(step).copy() for step in x], [fresh.push(step).copy() for step in x])
+    assert np.array_equal(model.parameters.vector, before)
 
 
 def test_the_state_is_a_copy_and_a_bad_one_is_refused(model, rng):

@@ -25,12 +25,12 @@ from glasscell.models import Sequential
 def model_of(work: Work, **options: Any) -> Sequential:
     """LSTM → Linear, of the weights of the work."""
     I, H, _, _, L = work.shape
-    lstm = LSTM(I, H, L, **options)
+    lstm = LSTM(I, H, L, seed=None, **options)
     from_torch(work.of_lstm(), lstm.parameters, lstm.options)
-    readout = Linear(H, work.targets.shape[2])
+    readout = Linear(H, work.targets.shape[2], seed=None)
     for name, view in readout.parameters.items():
         view[:] = work.weights[f"readout.{name}"]
-    return Sequential([lstm, readout], ["lstm", "readout"])
+    return Sequential([lstm, readout], ["lstm", "readout"], seed=None)
 
 
 class TrainingStep:

@@ -1,23 +1,22 @@
 """Model files of every format that is known here: read and written by the ends of their names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
-from glasscell.checkpoint import Checkpoint
 from glasscell.convert import architecture as architectures
 from glasscell.convert import torch
 from glasscell.convert.architecture import Architecture
-from glasscell.convert.codec import check_shapes
-from glasscell.convert.codec.torch import check_torch_has, from_torch, to_torch
+from glasscell.convert.codec.torch import check_torch_has
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, Embedding, Masking
 from glasscell.models import CopyLSTM, Sequential
-from glasscell.models.sequential import layer_from_config, owns
+from glasscell.models.sequential import owns
 
 Model = LSTM | Sequential | CopyLSTM
 M = TypeVar("M")
@@ -91,7 +90,7 @@ def load(
 
         chain = load_onnx(path)
         [first, *rest] = chain.layers
-        model: Model = first if isinstance(first, LSTM) and not rest else chain
+        model: Model = deepcopy(first) if isinstance(first, LSTM) and not rest else chain  # a layer of its own
     elif kind in KERAS:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
@@ -142,7 +141,8 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
     if isinstance(model, LSTM):
         return LayerSet({"lstm": model})
     chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
-    return LayerSet({name: layer for name, layer in zip(chain.names, chain.layers, strict=True) if owns(layer)})
+    owned = {name: layer for name, layer in zip(chain.names, chain.layers, strict=True) if owns(layer)}
+    return LayerSet(deepcopy(owned))  # which can be put into other models
 
 
 def lstms(path: StrPath) -> dict[str, LSTM]:
@@ -184,7 +184,8 @@ def _of_model(model: Model) -> dict[str, LSTM]:
     if isinstance(model, LSTM):
         return {"lstm": model}
     chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
-    return {name: layer for name, layer in zip(chain.names, chain.layers, strict=True) if isinstance(layer, LSTM)}
+    found = {name: layer for name, layer in zip(chain.names, chain.layers, strict=True) if isinstance(layer, LSTM)}
+    return deepcopy(found)  # which can be put into other models
 
 
 def _check_options(path: StrPath, kind: str, values: Mapping[str, Any]) -> None:
@@ -235,11 +236,7 @@ def save(model: Model, path: StrPath, *, states: bool = False) -> None:
     if states and kind not in ONNX:
         raise ValueError(f"states are for {', '.join(ONNX)} files, and {path} is none")
     if kind in OURS:
-        if isinstance(model, LSTM):
-            weights = to_torch(model.parameters, model.options)
-            checkpoint.save(Checkpoint("LSTM", model.options.changed(), weights), path)
-        else:
-            model.save(path)
+        model.save(path)
     elif kind in TORCH:
         torch.write(_state_dict(model), path)
     else:
@@ -304,24 +301,11 @@ def _from_safetensors(
     for name, value in {"prefix": prefix, "architecture": architecture, "ignore": ignore}.items():
         if value is not None:
             raise ValueError(f"{name} is for weights alone, and {path} states the model itself")
-    kind, config, weights = checkpoint.load(path)
-    if kind == "LSTM":
-        return _in_words(path, lambda: _lstm(config, weights))
-    makers: dict[str, type[CopyLSTM | Sequential]] = {"CopyLSTM": CopyLSTM, "Sequential": Sequential}
+    kind = checkpoint.kind(path)
+    makers: dict[str, type[Model]] = {"LSTM": LSTM, "CopyLSTM": CopyLSTM, "Sequential": Sequential}
     if kind not in makers:
-        raise ValueError(f"{path} holds a {kind!r}; known are LSTM, {', '.join(makers)}")
+        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join(makers)}")
     return makers[kind].load(path)
-
-
-def _lstm(config: Mapping[str, Any], weights: Mapping[str, Array]) -> LSTM:
-    held = sum(array.size for array in weights.values())
-    dtype = next(iter(weights.values())).dtype
-    lstm = layer_from_config({"kind": "LSTM", **config}, dtype, held)
-    assert isinstance(lstm, LSTM)  # by its kind  # noqa: S101
-    expected = {name: array.shape for name, array in to_torch(lstm.parameters, lstm.options).items()}
-    check_shapes({name: array.shape for name, array in weights.items()}, expected)
-    from_torch(weights, lstm.parameters, lstm.options)
-    return lstm
 
 
 def _in_words(path: StrPath, make: Callable[[], M]) -> M:

@@ -6,7 +6,7 @@ Underflow is let through everywhere in ``core``: a product of gates that fades t
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,10 @@ class Activation(NamedTuple):
     def parameters(self) -> tuple[str, float | None, float | None]:
         """What :func:`activation` makes it from."""
         return self.name, self.alpha, self.beta
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What `pickle` and `deepcopy` make it from: functions made in a function have no name to be found by."""
+        return activation, self.parameters
 
 
 class Definition(NamedTuple):

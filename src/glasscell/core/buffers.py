@@ -51,6 +51,10 @@ class Buffers:
             self._parts[name] = type(self)()
         return self._parts[name]
 
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """A copy is empty: copies of kept views would be views of nothing that is used."""
+        return type(self), ()
+
 
 def _on_a_line(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
     """Memory that begins with a line of the cache: else each vector that is loaded or stored lies in two.

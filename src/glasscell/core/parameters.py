@@ -4,9 +4,10 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Iterator, Mapping
 from math import prod, sqrt
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from glasscell.core.typing import Array
 
@@ -17,6 +18,9 @@ class Parameters(Mapping[str, Array]):
     An optimiser step, a norm, a copy is then one operation on ``vector``, and every name is still there to look at.
     Gradients are a second ``Parameters`` of the same shapes. Writing into a view writes into the vector.
 
+    A copy (``copy``, ``deepcopy``, ``pickle``) has its own vector, of which its own names are views; one of a model,
+    made by :meth:`join`, is joined again from copies of its parts. What :meth:`part` gave is copied on its own.
+
     Parameters
     ----------
     shapes : mapping of name to shape
@@ -24,6 +28,11 @@ class Parameters(Mapping[str, Array]):
     dtype : dtype
     vector : array, optional
         To be used as it is, instead of a new one of zeros.
+
+    Attributes
+    ----------
+    is_part : bool
+        Whether they are a part of others (by :meth:`join` or :meth:`part`): their vector is then a part of theirs.
     """
 
     def __init__(
@@ -33,15 +42,67 @@ class Parameters(Mapping[str, Array]):
         vector: Array | None = None,
     ) -> None:
         size = sum(map(prod, shapes.values()))
-        self.vector: Array = np.zeros(size, dtype) if vector is None else vector
-        if self.vector.shape != (size,):
-            raise ValueError(f"the vector has shape {self.vector.shape}; the names need ({size},)")
+        self._vector: Array = np.zeros(size, dtype) if vector is None else vector
+        if self._vector.shape != (size,):
+            raise ValueError(f"the vector has shape {self._vector.shape}; the names need ({size},)")
         self._views: dict[str, Array] = {}
+        self._parts: dict[str, Self] = {}
+        self.is_part = False
         start = 0
         for name, shape in shapes.items():
             stop = start + prod(shape)
-            self._views[name] = self.vector[start:stop].reshape(shape)
+            self._views[name] = self._vector[start:stop].reshape(shape)
             start = stop
+
+    @classmethod
+    def join(cls, parts: Mapping[str, Self], dtype: np.dtype[np.floating]) -> Self:
+        """Join the parameters of layers into those of a model: one vector, which all of them are then views of.
+
+        Parameters
+        ----------
+        parts : mapping of str to Parameters
+            By the name of the layer, which with a dot stands before each of their names.
+        dtype : dtype
+            That of the parts.
+
+        Raises
+        ------
+        ValueError
+            If a part is given twice, is a part of others already, or has another dtype. Nothing is then joined.
+        """
+        seen: set[int] = set()
+        for name, part in parts.items():
+            if part.is_part or id(part) in seen:
+                raise ValueError(f"the parameters {name!r} are a part of others already, and can be of one only")
+            if part.vector.dtype != dtype:
+                raise ValueError(f"the parameters {name!r} must be of {dtype}, and are of {part.vector.dtype}")
+            seen.add(id(part))
+        shapes = {f"{name}.{key}": shape for name, part in parts.items() for key, shape in part.shapes.items()}
+        whole = cls(shapes, dtype)
+        whole._parts = dict(parts)
+        start = 0
+        for part in parts.values():
+            stop = start + part.vector.size
+            part.move_into(whole.vector[start:stop])
+            part.is_part = True
+            start = stop
+        return whole
+
+    @property
+    def vector(self) -> Array:
+        """All values in one array. Values that are assigned to it are copied into it."""
+        return self._vector
+
+    @vector.setter
+    def vector(self, values: ArrayLike) -> None:
+        if values is self._vector:  # what `parameters.vector += step` assigns
+            return
+        given = np.asarray(values)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(f"vector must be an array of real numbers, and has dtype {given.dtype}")
+        if given.shape != self._vector.shape:
+            raise ValueError(f"vector must have shape {self._vector.shape}, and has {given.shape}")
+        self._vector[:] = given
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -56,7 +117,12 @@ class Parameters(Mapping[str, Array]):
         """Live in another vector of the same size, such as a part of a model's: its values are overwritten."""
         vector[:] = self.vector
         moved = type(self)(self.shapes, vector.dtype, vector)
-        self.vector, self._views = moved.vector, moved._views  # noqa: SLF001 - its own class
+        self._vector, self._views = moved._vector, moved._views  # noqa: SLF001 - its own class
+        start = 0
+        for part in self._parts.values():
+            stop = start + part.vector.size
+            part.move_into(vector[start:stop])
+            start = stop
 
     def part(self, prefix: str) -> Self:
         """The parameters whose names begin with `prefix`, without it; still views of the same vector.
@@ -71,7 +137,17 @@ class Parameters(Mapping[str, Array]):
             raise ValueError(f"the parameters {prefix!r} do not lie side by side")
         start = sum(self[name].size for name in order[:first])
         stop = start + sum(self[name].size for name in names)
-        return type(self)(shapes, self.vector.dtype, self.vector[start:stop])
+        part = type(self)(shapes, self.vector.dtype, self.vector[start:stop])
+        part.is_part = True
+        return part
+
+    def check_finite(self) -> None:
+        """Raise a ValueError that names the first parameter with NaN or infinite values, if there is one."""
+        for name, view in self.items():
+            bad = np.argwhere(~np.isfinite(view))
+            if len(bad):
+                where = tuple(map(int, bad[0]))
+                raise ValueError(f"the weights {name!r} must be finite, and have {view[where]} at index {where}")
 
     __eq__ = object.__eq__  # a Mapping's would compare arrays for one truth
     __hash__ = object.__hash__
@@ -85,9 +161,23 @@ class Parameters(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def __copy__(self) -> Self:
+        return type(self)(self.shapes, self.vector.dtype, self.vector.copy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What `pickle` and `deepcopy` make it from: its parts, which layers of the same model share, or its vector."""
+        if self._parts:
+            return type(self).join, (self._parts, self.vector.dtype)
+        return _restored, (type(self), self.shapes, self.vector)
+
     def __repr__(self) -> str:
         names = ", ".join(f"{name} {shape}" for name, shape in self.shapes.items())
         return f"Parameters({names}; {self.vector.size} {self.vector.dtype} values)"
+
+
+def _restored(kind: type[Parameters], shapes: dict[str, tuple[int, ...]], vector: Array) -> Parameters:
+    """From a pickle, whose arrays may be read only: shared memory, or a mapped file."""
+    return kind(shapes, vector.dtype, vector if vector.flags.writeable else vector.copy())
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Array:

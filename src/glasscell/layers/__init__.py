@@ -10,11 +10,12 @@ Each has two doors to the same mathematics:
 
 from typing import TYPE_CHECKING
 
-from glasscell.layers.initialization import Initializer, Seed
+from glasscell.layers.initialization import Initializer
 from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
 from glasscell.layers.options import LSTMOptions
 from glasscell.layers.records import LSTMState, LSTMTape
+from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
 from glasscell.lazy import lazily
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = [
     "LSTMTape",
     "Layer",
     "LayerNorm",
+    "LayerSeed",
     "Linear",
     "Masking",
     "MaxPooling1D",
@@ -56,6 +58,7 @@ __all__ = [
     "SpatialDropout1D",
     "Step",
     "SwapHalves",
+    "TrainableLayer",
 ]
 
 MODULES = {

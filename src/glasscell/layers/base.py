@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.typing import Array
+from glasscell.layers.trainable import TrainableLayer
 from glasscell.validation import real_array
 
 if TYPE_CHECKING:
@@ -76,13 +77,11 @@ class StatelessLayer(Layer):
         """Compute the gradient on x."""
 
 
-class ParameterLayer(Layer):
+class ParameterLayer(Layer, TrainableLayer):
     """A layer with parameters.
 
     Attributes
     ----------
-    parameters : Parameters
-        What training changes.
     statistics : dict of str to array
         What training does not change.
     torch_names : mapping of str to str
@@ -90,15 +89,23 @@ class ParameterLayer(Layer):
     """
 
     torch_names: ClassVar[Mapping[str, str]] = {}
-    parameters: Parameters
     statistics: dict[str, Array]
-    dtype: np.dtype[np.floating]
     input_size: int
     output_size: int
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype and seed: plain JSON."""
 
     @abstractmethod
     def backward(self, tape: Any, dy: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x and on the parameters."""
+
+    def __call__(self, x: ArrayLike, mask: Mask | None = None) -> Array:
+        """The outputs of :meth:`forward`, without a tape."""
+        y: Array = self.forward(x, mask)[0]  # type: ignore[arg-type] # it validates x
+        return y
 
     def output_features(self, features: int | None) -> int:
         """Return the number of features of the outputs."""
@@ -118,6 +125,16 @@ class ParameterLayer(Layer):
             raise ValueError(f"weights must be {', '.join(sorted(targets))}, got {', '.join(sorted(weights))}")
         for name, view in targets.items():
             view[...] = weights[name]
+
+    def _named_weights(self) -> dict[str, Array]:
+        return self.to_torch()
+
+    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+        from glasscell.convert.codec import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        expected = {name: array.shape for name, array in self.to_torch().items()}
+        check_shapes({name: array.shape for name, array in weights.items()}, expected)
+        self.load_torch(weights)
 
     def _inputs(self, x: ArrayLike, axes: int = 1) -> Array:
         """Validate the number of axes and features, and convert to the layer's dtype."""

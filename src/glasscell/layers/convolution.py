@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from glasscell.core.parameters import Parameters, uniform
 from glasscell.core.typing import Array
 from glasscell.layers.base import Mask, ParameterLayer, check_mask
-from glasscell.layers.initialization import Seed
+from glasscell.layers.trainable import LayerSeed, Seed
 from glasscell.layers.windows import Padding, Windows, check_padding
 from glasscell.validation import float_type, generator, positive_integer, truth
 
@@ -43,7 +43,8 @@ class Conv1D(ParameterLayer):
         where a sequence is padded.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
-        Weights start Glorot-uniform, the bias at 0. None: all 0, to be loaded.
+        Weights start Glorot-uniform, the bias at 0. None: all 0, to be loaded. Default: 0, and
+        in a :class:`glasscell.Sequential` drawn anew from the model's seed.
 
     Attributes
     ----------
@@ -67,7 +68,7 @@ class Conv1D(ParameterLayer):
         bias: bool = True,
         ignore_mask: bool = False,
         dtype: DTypeLike = np.float32,
-        seed: Seed | None = 0,
+        seed: LayerSeed = "default",
     ) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.output_size = positive_integer("output_size", output_size)
@@ -83,10 +84,14 @@ class Conv1D(ParameterLayer):
         self.bias, self.ignore_mask = truth("bias", bias), truth("ignore_mask", ignore_mask)
         self.dtype = float_type(dtype)
         self.statistics = {}
-        self.parameters = Parameters(self.shapes(input_size, output_size, kernel_size, **self._options), self.dtype)
+        self._parameters = Parameters(self.shapes(input_size, output_size, kernel_size, **self._options), self.dtype)
+        self._begin(seed)
+
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        parameters.vector[:] = 0
         if seed is not None:
-            weight = self.parameters["weight"]
-            bound = sqrt(6 / ((input_size + output_size) // groups * kernel_size))
+            weight = parameters["weight"]
+            bound = sqrt(6 / ((self.input_size + self.output_size) // self.groups * self.windows.size))
             weight[:] = uniform(generator(seed), weight.shape, bound)
 
     @staticmethod

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
-from glasscell.layers.initialization import Seed
+from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
 from glasscell.validation import float_type, generator, positive_integer, truth
 
 Ids = NDArray[np.integer[Any]]
 
 
-class Embedding:
+class Embedding(TrainableLayer):
     """Symbols 0 … V - 1 as vectors.
 
     Parameters
@@ -28,7 +28,8 @@ class Embedding:
         Whether the symbol 0 is padding: layers behind see no step there.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
-        Vectors start normal with variance 1, as in PyTorch. None draws nothing: all are 0, to be loaded.
+        Vectors start normal with variance 1, as in PyTorch. None draws nothing: all are 0, to be loaded. Default: 0,
+        and in a :class:`glasscell.Sequential` drawn anew from the model's seed.
 
     Attributes
     ----------
@@ -43,21 +44,34 @@ class Embedding:
         *,
         mask_zero: bool = False,
         dtype: DTypeLike = np.float32,
-        seed: Seed | None = 0,
+        seed: LayerSeed = "default",
     ) -> None:
         self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
         self.embedding_size = positive_integer("embedding_size", embedding_size)
         self.mask_zero = truth("mask_zero", mask_zero)
         self.dtype = float_type(dtype)
-        self.parameters = Parameters(self.shapes(vocabulary_size, embedding_size), self.dtype)
-        shape = (vocabulary_size, embedding_size)
-        self.parameters["weight"][:] = 0 if seed is None else generator(seed).standard_normal(shape)
+        self._parameters = Parameters(self.shapes(vocabulary_size, embedding_size), self.dtype)
+        self._begin(seed)
 
     @staticmethod
     def shapes(vocabulary_size: int, embedding_size: int, *, mask_zero: bool = False) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the parameters."""
         del mask_zero
         return {"weight": (vocabulary_size, embedding_size)}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype and seed."""
+        sizes = {"vocabulary_size": self.vocabulary_size, "embedding_size": self.embedding_size}
+        return sizes | {"mask_zero": self.mask_zero}
+
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        weight = parameters["weight"]
+        weight[:] = 0 if seed is None else generator(seed).standard_normal(weight.shape)
+
+    def __call__(self, ids: ArrayLike) -> Array:
+        """The outputs of :meth:`forward`, without a tape."""
+        return self.forward(ids)[0]
 
     def forward(self, ids: ArrayLike) -> tuple[Array, Ids]:
         """Look symbols up.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from typing import Literal, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from glasscell.core.parameters import Parameters, glorot_uniform, orthogonal, uniform
 from glasscell.core.typing import Array
 from glasscell.layers.options import LSTMOptions
 from glasscell.validation import generator, one_of
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from glasscell.layers.trainable import Seed
+
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
-Seed: TypeAlias = "int | np.random.Generator"
 
 
 def initialize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, 
 from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
 from glasscell.layers.reshaping import Flatten, RepeatVector
 from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
+from glasscell.layers.trainable import TrainableLayer
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -33,11 +33,10 @@ STATELESS: dict[str, type[StatelessLayer]] = {
         *(SpatialDropout1D, GaussianNoise, GaussianDropout),
     )
 }
-WITH_PARAMETERS: dict[str, Any] = {
+WITH_PARAMETERS: dict[str, type[LSTM | Linear | Embedding | ParameterLayer]] = {
     kind.__name__: kind for kind in (LSTM, Linear, Embedding, LayerNorm, BatchNorm, Conv1D)
 }
 NOUNS = {"sequence": "a sequence", "vector": "one vector for each sequence"}
-DRAWN = (LSTM, Linear, Embedding, Conv1D)  # their first weights are random
 
 
 def check_chain(names: Sequence[str], layers: Sequence[Layer]) -> None:
@@ -69,20 +68,12 @@ def check_chain(names: Sequence[str], layers: Sequence[Layer]) -> None:
 
 def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
     """Whether a layer has parameters."""
-    return isinstance(layer, LSTM | Linear | Embedding | ParameterLayer)
+    return isinstance(layer, TrainableLayer)
 
 
 def layer_config(layer: Layer) -> dict[str, Any]:
     """What a file says of a layer."""
-    kind = {"kind": type(layer).__name__}
-    if isinstance(layer, LSTM):
-        return kind | layer.options.changed()
-    if isinstance(layer, Linear):
-        return kind | {"input_size": layer.input_size, "output_size": layer.output_size, "bias": layer.bias}
-    if isinstance(layer, Embedding):
-        sizes = {"vocabulary_size": layer.vocabulary_size, "embedding_size": layer.embedding_size}
-        return kind | sizes | {"mask_zero": layer.mask_zero}
-    return kind | layer.config
+    return {"kind": type(layer).__name__, **layer.config}
 
 
 def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], most: int) -> Layer:
@@ -93,14 +84,4 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
         return STATELESS[kind](**options)
     if kind not in WITH_PARAMETERS:
         raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*WITH_PARAMETERS, *STATELESS])}")
-    maker = WITH_PARAMETERS[kind]
-    too_many = f"a {kind} of these sizes needs more weights than there are: {options}"
-    if options.get("num_layers", 1) > most:
-        raise ValueError(too_many)
-    shapes = maker.shapes(**options).values()
-    if any(type(size) is not int or size < 1 for shape in shapes for size in shape):
-        raise ValueError(f"a {kind} has sizes that are no positive integers: {options}")
-    if sum(map(prod, shapes)) > most:
-        raise ValueError(too_many)
-    layer: Layer = maker(**options, dtype=dtype, **({"seed": None} if maker in DRAWN else {}))
-    return layer
+    return WITH_PARAMETERS[kind].from_config(options, dtype, most)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -9,11 +11,11 @@ from glasscell.core import linear
 from glasscell.core.buffers import Buffers
 from glasscell.core.parameters import Parameters, glorot_uniform
 from glasscell.core.typing import Array
-from glasscell.layers.initialization import Seed
+from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
 from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns, truth
 
 
-class Linear:
+class Linear(TrainableLayer):
     """An affine map at every step: y_t = W x_t + b.
 
     Parameters
@@ -26,7 +28,8 @@ class Linear:
         Whether there is a b.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
-        Weights start Glorot-uniform, the bias at 0. None draws nothing: all are 0, to be loaded.
+        Weights start Glorot-uniform, the bias at 0. None draws nothing: all are 0, to be loaded. Default: 0, and in a
+        :class:`glasscell.Sequential` drawn anew from the model's seed.
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`.
 
@@ -43,7 +46,7 @@ class Linear:
         *,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
-        seed: Seed | None = 0,
+        seed: LayerSeed = "default",
         parameters: Parameters | None = None,
     ) -> None:
         self.input_size = positive_integer("input_size", input_size)
@@ -51,16 +54,27 @@ class Linear:
         self.bias = truth("bias", bias)
         self.dtype = float_type(dtype)
         shapes = self.shapes(input_size, output_size, bias=bias)
-        self.parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
-        weight = 0 if seed is None else glorot_uniform(generator(seed), (output_size, input_size))
-        self.parameters["weight"][:] = weight
-        if bias:
-            self.parameters["bias"][:] = 0
+        self._parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
+        self._begin(seed)
 
     @staticmethod
     def shapes(input_size: int, output_size: int, *, bias: bool = True) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the parameters."""
         return {"weight": (output_size, input_size)} | ({"bias": (output_size,)} if bias else {})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype and seed."""
+        return {"input_size": self.input_size, "output_size": self.output_size, "bias": self.bias}
+
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        parameters.vector[:] = 0
+        if seed is not None:
+            parameters["weight"][:] = glorot_uniform(generator(seed), (self.output_size, self.input_size))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """The outputs of :meth:`forward`, without a tape."""
+        return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
         """Map every step.

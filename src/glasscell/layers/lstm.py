@@ -13,14 +13,16 @@ from glasscell.core.engines import EngineName
 from glasscell.core.gradients import Every
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
-from glasscell.layers.initialization import Initializer, Seed, initialize
+from glasscell.layers.initialization import Initializer, initialize
 from glasscell.layers.options import LSTMOptions
-from glasscell.layers.records import LSTMState, LSTMTape, Pass
+from glasscell.layers.records import LSTMState, LSTMTape, Pass, state_of_one, states_of_one
 from glasscell.layers.steps import Execution
+from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
 from glasscell.layers.way import Way, kept
 from glasscell.validation import (
     check_finite,
     finite_array,
+    finite_number,
     float_type,
     from_columns,
     steps_mask,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from glasscell.trace.record import Trace
 
 
-class LSTM:
+class LSTM(TrainableLayer):
     """A stack of LSTM layers.
 
     Parameters
@@ -52,7 +54,8 @@ class LSTM:
         Jozefowicz et al. (2015).
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
-        None draws nothing: all weights are 0, to be loaded.
+        None draws nothing: all weights are 0, to be loaded. Default: 0, and in a :class:`glasscell.Sequential` drawn
+        anew from the model's seed. One generator draws the weights of all `num_layers`.
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`; a model gives a part of its own vector.
     engine : "numpy" or "numba", optional
@@ -115,7 +118,7 @@ class LSTM:
         initializer: Initializer = "orthogonal",
         forget_bias: float = 1.0,
         dtype: DTypeLike = np.float32,
-        seed: Seed | None = 0,
+        seed: LayerSeed = "default",
         parameters: Parameters | None = None,
         engine: EngineName | None = None,
         checkpoint_every: int | Literal["auto"] | None = None,
@@ -124,12 +127,13 @@ class LSTM:
     ) -> None:
         self.options = LSTMOptions(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
         self.dtype = float_type(dtype)
-        self.parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
-        initialize(self.options, self.parameters, initializer, forget_bias, seed)
+        self._parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
+        self._initializer, self._forget_bias = initializer, finite_number("forget_bias", forget_bias)
+        self._begin(seed)
         self.execution = Execution(engine, checkpoint_every, memory_limit)
         self.execution.check()
         self._ways = [
-            Way(self.options, self.parameters, suffix, reverse=back, execution=self.execution)
+            Way(self.options, self._parameters, suffix, reverse=back, execution=self.execution)
             for suffix, _, back in self.options.ways
         ]
         D = self.options.directions
@@ -140,6 +144,24 @@ class LSTM:
         """The names and shapes of the parameters."""
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
         return LSTMOptions(**sizes, **options).shapes()
+
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        initialize(self.options, parameters, self._initializer, self._forget_bias, seed)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options, without those that are the default."""
+        return self.options.changed()
+
+    def _named_weights(self) -> dict[str, Array]:
+        from glasscell.convert.codec import torch  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        return torch.to_torch(self.parameters, self.options)
+
+    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+        from glasscell.convert.codec import torch  # noqa: PLC0415
+
+        torch.from_torch(weights, self.parameters, self.options)
 
     @property
     def input_size(self) -> int:
@@ -165,6 +187,17 @@ class LSTM:
     def learn_initial_state(self) -> bool:
         """Whether there is an initial state among the parameters."""
         return self.options.learn_initial_state
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: LSTMState | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Array:
+        """The outputs of :meth:`run`, without the final state. Several threads may run one LSTM at once."""
+        return self.run(x, state, lengths=lengths, mask=mask)[0]
 
     def forward(
         self,
@@ -506,7 +539,7 @@ class LSTM:
         """
         from glasscell.stream import Stream  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        return Stream({"lstm": self}, batch, lambda states: LSTMState(*states[0]), lambda state: [state])
+        return Stream({"lstm": self}, batch, state_of_one, states_of_one)
 
     def to_torch(self) -> dict[str, Array]:
         """A copy of the weights under the names that an ``nn.LSTM`` of the same sizes has for them.

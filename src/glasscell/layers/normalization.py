@@ -13,6 +13,7 @@ from glasscell.core.normalization import Normalized, normalize, normalize_backwa
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
+from glasscell.layers.trainable import Seed
 from glasscell.validation import float_type, positive_integer, positive_number, real_array, truth
 
 SMALLEST_DEVIATION = 1e-7  # a standard deviation below it counts as this, as in Keras
@@ -22,16 +23,21 @@ class _GainAndShift(ParameterLayer):
     """A layer whose last operation is gain · n + shift, n the normalised inputs."""
 
     torch_names: ClassVar = {"gain": "weight", "shift": "bias"}
+    seeded: ClassVar = False
 
     def __init__(self, size: int, *, epsilon: float, gain: bool, shift: bool, dtype: DTypeLike) -> None:
         self.input_size = self.output_size = self.size = positive_integer("size", size)
         self.epsilon = positive_number("epsilon", epsilon)
         self.gain, self.shift = truth("gain", gain), truth("shift", shift)
         self.dtype = float_type(dtype)
-        self.parameters = Parameters(self.shapes(size, gain=gain, shift=shift), self.dtype)
+        self._parameters = Parameters(self.shapes(size, gain=gain, shift=shift), self.dtype)
         self.statistics = {}
-        if gain:
-            self.parameters["gain"][:] = 1
+        self._begin(None)
+
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        del seed  # nothing is random
+        for name, view in parameters.items():
+            view[:] = name == "gain"
 
     @staticmethod
     def shapes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # the general layer is loaded only where it is used
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +26,16 @@ class LSTMState(NamedTuple):
 
     h: Array
     c: Array
+
+
+def state_of_one(states: Sequence[tuple[Array, Array]]) -> LSTMState:
+    """The state of a model with one LSTM, from those of all its LSTMs: what a stream of it gives."""
+    return LSTMState(*states[0])
+
+
+def states_of_one(state: LSTMState) -> list[LSTMState]:
+    """The states of all LSTMs of a model with one, from its state."""
+    return [state]
 
 
 class Pass(NamedTuple):

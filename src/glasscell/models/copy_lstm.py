@@ -18,6 +18,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
+from glasscell.layers.records import state_of_one, states_of_one
 from glasscell.tasks.batch import Batch
 from glasscell.tasks.bits import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
@@ -46,6 +47,10 @@ class Workspace:
         self.of_lstm = self.gradients.part("lstm.")
         self.of_readout = self.gradients.part("readout.")
         self.buffers = Buffers()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is empty, as its content lasts until the next pass only."""
+        return type(self), (self.gradients,)
 
 
 class LossAndGradients(NamedTuple):
@@ -106,15 +111,8 @@ class CopyLSTM:
         H = UNITS_PER_BIT * self.task.width if hidden_size is None else positive_integer("hidden_size", hidden_size)
         L = positive_integer("num_layers", num_layers)
         I, O = self.task.input_size, self.task.output_size
-        lstm = LSTM.shapes(I, H, L, learn_initial_state=learn_initial_state)
-        readout = Linear.shapes(H, O)
-        self.parameters = Parameters(
-            {f"lstm.{name}": shape for name, shape in lstm.items()}
-            | {f"readout.{name}": shape for name, shape in readout.items()},
-            self.dtype,
-        )
         rng = None if seed is None else generator(seed)
-        self.lstm = LSTM(
+        self._lstm = LSTM(
             I,
             H,
             L,
@@ -123,9 +121,25 @@ class CopyLSTM:
             forget_bias=forget_bias,
             dtype=dtype,
             seed=rng,
-            parameters=self.parameters.part("lstm."),
         )
-        self.readout = Linear(H, O, dtype=dtype, seed=rng, parameters=self.parameters.part("readout."))
+        self._readout = Linear(H, O, dtype=dtype, seed=rng)
+        parts = {"lstm": self._lstm.parameters, "readout": self._readout.parameters}
+        self._parameters = Parameters.join(parts, self.dtype)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights of both layers."""
+        return self._parameters
+
+    @property
+    def lstm(self) -> LSTM:
+        """The LSTM."""
+        return self._lstm
+
+    @property
+    def readout(self) -> Linear:
+        """From its hidden states to logits."""
+        return self._readout
 
     @property
     def hidden_size(self) -> int:
@@ -164,6 +178,20 @@ class CopyLSTM:
         int, or array of uint64
         """
         return decode(self.copy(encode(integers, self.task.width if width is None else width)))
+
+    def __call__(self, x: ArrayLike, state: LSTMState | None = None) -> Array:
+        """Logits at every step: the outputs of :meth:`forward`, without a tape.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I)
+        state : LSTMState, optional
+
+        Returns
+        -------
+        logits : array (B, T, O) or (T, O)
+        """
+        return self.readout(self.lstm(x, state))
 
     def forward(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState, ModelTape]:
         """Logits at every step; see :meth:`glasscell.LSTM.forward` for shapes and errors.
@@ -310,7 +338,7 @@ class CopyLSTM:
         from glasscell.stream import Stream  # noqa: PLC0415 - not paid for by `import glasscell`
 
         layers = {"lstm": self.lstm, "readout": self.readout}
-        return Stream(layers, batch, lambda states: LSTMState(*states[0]), lambda state: [state])
+        return Stream(layers, batch, state_of_one, states_of_one)
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """How well it does on a batch.
@@ -362,7 +390,7 @@ class CopyLSTM:
         lstm, readout = LSTM(**self.lstm.options.changed(), dtype=self.dtype, seed=None), self.readout
         linear = Linear(readout.input_size, readout.output_size, dtype=self.dtype, seed=None)
         lstm.parameters.vector[:], linear.parameters.vector[:] = self.lstm.parameters.vector, readout.parameters.vector
-        return Sequential([lstm, linear], ["lstm", "readout"])
+        return Sequential([lstm, linear], ["lstm", "readout"], seed=None)
 
     def save(self, path: StrPath) -> None:
         """Write the model to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""

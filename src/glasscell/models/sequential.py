@@ -17,10 +17,11 @@ from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 from glasscell.escaping import escape, one_line
-from glasscell.layers import LSTM, Embedding, Linear, LSTMState, LSTMTape
+from glasscell.layers import LSTM, Embedding, LayerSeed, Linear, LSTMState, LSTMTape
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
 from glasscell.layers.kinds import Layer, Stateless, check_chain, layer_config, layer_from_config, owns
-from glasscell.validation import finite_array, real_array, steps_mask
+from glasscell.layers.trainable import DEFAULT_SEED, is_default
+from glasscell.validation import finite_array, generator, real_array, steps_mask
 
 if TYPE_CHECKING:
     from glasscell.core.gradients import Every
@@ -52,11 +53,17 @@ class Sequential:
     Parameters
     ----------
     layers : sequence of layers of :mod:`glasscell.layers`, or of Sequentials
-        Of one dtype. Their parameters become parts of the model's. A Sequential is replaced by its layers, each called
+        Of one dtype. Their parameters become parts of the model's: a layer can be in one model, and in it once; for
+        another one pass a copy, ``copy.deepcopy(layer)``. A Sequential is replaced by its layers, each called
         ``outer.inner``; it keeps working, with the same weights.
     names : sequence of str, optional
         What each layer is called in ``parameters`` and files, as attributes of a module would be in PyTorch; without
         them their numbers, "0", "1", ….
+    seed : int or numpy.random.Generator, optional
+        One generator draws the first weights of all layers that were made without a seed of their own, one after the
+        other: each layer alone would draw from seed 0, and equal layers would start with equal weights. Layers made
+        with ``seed=``, loaded, or changed since they were made keep their weights. None keeps those of all. Default: 0,
+        and in another Sequential drawn anew from that one's seed.
 
     Attributes
     ----------
@@ -71,7 +78,13 @@ class Sequential:
     (5, 2)
     """
 
-    def __init__(self, layers: Sequence[Layer | Sequential], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer | Sequential],
+        names: Sequence[str] | None = None,
+        *,
+        seed: LayerSeed = "default",
+    ) -> None:
         given = tuple(layers)
         called = tuple(map(str, range(len(given)))) if names is None else tuple(names)
         if not given:
@@ -83,31 +96,39 @@ class Sequential:
             for name, of in zip(called, given, strict=True)
         ]
         self.names = tuple(name for one in inside for name in one)
-        self.layers = tuple(layer for one in inside for layer in one.values())
+        self._layers = tuple(layer for one in inside for layer in one.values())
         self._check()
-        owned = [(name, layer.parameters) for name, layer in zip(self.names, self.layers, strict=True) if owns(layer)]
-        dtypes = {parameters.vector.dtype for _, parameters in owned}
+        _check_free(called, given)
+        owned = [layer for layer in self.layers if owns(layer)]
+        dtypes = {layer.parameters.vector.dtype for layer in owned}
         if len(dtypes) > 1:
             raise ValueError(f"the layers are of different dtypes: {', '.join(sorted(map(str, dtypes)))}")
         self.dtype: np.dtype[np.floating] = dtypes.pop() if dtypes else np.dtype(np.float32)
-        shapes = {f"{name}.{key}": shape for name, part in owned for key, shape in part.shapes.items()}
-        self.parameters = Parameters(shapes, self.dtype)
-        start = 0
-        for _, part in owned:
-            part.move_into(self.parameters.vector[start : start + part.vector.size])
-            start += part.vector.size
-        self._nested = [(name, of) for name, of in zip(called, given, strict=True) if isinstance(of, Sequential)]
-        self._rebind_nested()
+        by_default = is_default(seed)
+        rng = None if seed is None else generator(DEFAULT_SEED if by_default else seed)
+        for layer in owned:
+            if rng is not None and layer.drawn_by_default:
+                layer.initialize(rng, by_default=by_default)
+        parts = {
+            name: of.parameters
+            for name, of in zip(called, given, strict=True)
+            if isinstance(of, Sequential) or owns(of)
+        }
+        self._parameters = Parameters.join(parts, self.dtype)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from the input upwards."""
+        return self._layers
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights of all layers."""
+        return self._parameters
 
     def inside(self, name: str) -> dict[str, Layer]:
         """Return the layers under the names that they have in a model in which this one is called `name`."""
         return {f"{name}.{own}": layer for own, layer in zip(self.names, self.layers, strict=True)}
-
-    def _rebind_nested(self) -> None:
-        """Make the models among the layers, and those in them, see the weights where they are now."""
-        for name, model in self._nested:
-            model.parameters.move_into(self.parameters.part(f"{name}.").vector)
-            model._rebind_nested()  # noqa: SLF001 - its own class
 
     def _check(self) -> None:
         in_order = sorted(f"{name}." for name in self.names)  # what begins with a name follows it at once
@@ -340,7 +361,7 @@ class Sequential:
         from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
 
         layers = dict(zip(self.names, self.layers, strict=True))
-        return Stream(layers, batch, lambda states: tuple(LSTMState(*state) for state in states), list)
+        return Stream(layers, batch, _states, list)
 
     def to_torch(self) -> dict[str, Array]:
         """A copy of the weights under the names that a PyTorch module of the same attributes has for them."""
@@ -386,7 +407,7 @@ class Sequential:
         for entry in config["layers"]:
             layers.append(layer_from_config(entry, dtype, remaining))
             remaining -= layers[-1].parameters.vector.size if owns(layers[-1]) else 0
-        model = cls(layers, config["names"])
+        model = cls(layers, config["names"], seed=None)
         given = {name: array.shape for name, array in weights.items()}
         check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
         of_layers: dict[str, dict[str, Array]] = {name: {} for name in model.names}
@@ -409,6 +430,24 @@ class Sequential:
         named = zip(map(escape, self.names), self.layers, strict=True)
         inside = "".join(f"\n    {name}: {layer!r}" for name, layer in named)
         return f"Sequential({inside}\n)"
+
+
+def _check_free(names: Sequence[str], given: Sequence[Layer | Sequential]) -> None:
+    """Refuse a layer whose weights are, or would be, in two places of one or two vectors."""
+    advice, seen = "pass a copy, copy.deepcopy(layer)", dict[int, str]()
+    for name, of in zip(names, given, strict=True):
+        if not isinstance(of, Sequential) and not owns(of):
+            continue
+        first = seen.setdefault(id(of), name)
+        if first != name:
+            raise ValueError(f"{name!r} must be a layer of its own, and is the same as {first!r}: {advice}")
+        if of.parameters.is_part:
+            raise ValueError(f"{name!r} must be in no other model, and its weights are a part of one: {advice}")
+
+
+def _states(pairs: Sequence[tuple[Array, Array]]) -> tuple[LSTMState, ...]:
+    """The states of all LSTMs, as a stream has them."""
+    return tuple(LSTMState(*pair) for pair in pairs)
 
 
 def _title(model: Sequential) -> str:

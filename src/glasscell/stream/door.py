@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from glasscell.core.typing import Array
 from glasscell.stream.memory import Mask, Memory
-from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, is_atomic, kind_of, part_of
+from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, Part, is_atomic, kind_of, part_of
 from glasscell.validation import check_finite, finite_array, positive_integer, real_array
 
 if TYPE_CHECKING:
@@ -161,16 +161,16 @@ class Stream(Generic[State]):
         other._layers, other._batch, other._parts = self._layers, self._batch, self._parts  # noqa: SLF001 - its own class
         other._pack, other._unpack, other._dtype = self._pack, self._unpack, self._dtype  # noqa: SLF001
         other._build()  # noqa: SLF001
-        other._copy_state(self._all_kept())  # noqa: SLF001
+        other._copy_state([kept.arrays for kept in self._all_kept()])  # noqa: SLF001
         return other
 
     __copy__ = fork
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return self.fork()
-
-    def __reduce__(self) -> str:
-        raise TypeError("a stream cannot be pickled: save(path) keeps its state, and model.stream() makes another one")
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What `pickle` and `deepcopy` make it from: its layers, the weights that it has read, and its state."""
+        arrays = [[array.copy() for array in kept.arrays] for kept in self._all_kept()]
+        made = type(self), self._layers, self._batch, self._pack, self._unpack
+        return _restored, (*made, self._parts, self._dtype.name, arrays)
 
     def refresh(self) -> None:
         """Read the model's weights again, after training; the state stays."""
@@ -178,7 +178,7 @@ class Stream(Generic[State]):
         vars(other).update(vars(self))
         other._read_weights()  # noqa: SLF001 - its own class
         other._build()  # noqa: SLF001
-        other._copy_state(self._all_kept())  # noqa: SLF001
+        other._copy_state([kept.arrays for kept in self._all_kept()])  # noqa: SLF001
         vars(self).update(vars(other))  # at once: all of it, or nothing
 
     def save(self, path: StrPath) -> None:
@@ -251,7 +251,7 @@ class Stream(Generic[State]):
         dtypes = [layer.dtype for _, layer in layers if hasattr(layer, "dtype")]
         if not dtypes:
             raise ValueError("the model cannot be streamed: none of its layers says how many features an input has")
-        self._dtype: np.dtype[np.floating] = dtypes[0]
+        self._dtype: np.dtype[np.floating] = np.dtype(dtypes[0].type)  # the one that arrays have: a copy has another
 
     def _build(self, size: int | None = None) -> None:
         n, parts, dtype = self._batch, self._parts, self._dtype
@@ -416,9 +416,9 @@ class Stream(Generic[State]):
     def _all_kept(self) -> list[Kept]:
         return [kept for layers in self._kept for kept in layers]
 
-    def _copy_state(self, old: Sequence[Kept]) -> None:
-        for mine, kept in zip(self._all_kept(), old, strict=True):
-            for array, value in zip(mine.arrays, kept.arrays, strict=True):
+    def _copy_state(self, old: Sequence[Sequence[Array]]) -> None:
+        for mine, arrays in zip(self._all_kept(), old, strict=True):
+            for array, value in zip(mine.arrays, arrays, strict=True):
                 array[...] = value
 
     def _stacked(self, columns: Sequence[Array]) -> Array:
@@ -463,6 +463,25 @@ class Stream(Generic[State]):
                 kept.h[...], kept.c[...] = of_h, of_c
                 if kept.repeated is not None:  # as in forward: what was before the state is not known
                     kept.repeated[...] = 0
+
+
+def _restored(
+    kind: type[Stream[Any]],
+    layers: dict[str, Any],
+    batch: int | None,
+    pack: Callable[..., Any],
+    unpack: Callable[..., Any],
+    parts: list[Part],
+    dtype: str,
+    arrays: list[list[Array]],
+) -> Stream[Any]:
+    """A copied or pickled stream."""
+    stream = kind.__new__(kind)
+    stream._layers, stream._batch, stream._pack, stream._unpack = layers, batch, pack, unpack  # noqa: SLF001 - of this
+    stream._parts, stream._dtype = parts, np.dtype(dtype)  # noqa: SLF001 - module
+    stream._build()  # noqa: SLF001
+    stream._copy_state(arrays)  # noqa: SLF001
+    return stream
 
 
 def _seen_from_outside(columns: Array, batch: int | None) -> Array:

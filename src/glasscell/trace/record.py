@@ -166,12 +166,28 @@ class LayerTrace:
     def _with(self, compute: Compute, axes: str) -> LayerTrace:
         return LayerTrace(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What `pickle` and `deepcopy` make it from: every array, as functions that compute them stay behind."""
+        given = self.name, self.options, self.weights, {name: self.value(name) for name in self.names}
+        return _restored, (*given, self.axes, self.reverse)
+
     def to_dict(self) -> dict[str, Array]:
         """A copy of every array, by symbol."""
         return {name: self.value(name).copy() for name in self.names}
 
     def __repr__(self) -> str:
         return f"LayerTrace({self.name!r}, {'×'.join(map(str, self.f.shape))}: {', '.join(self.names)})"
+
+
+def _restored(
+    name: str,
+    options: LSTMOptions,
+    weights: dict[str, Array],
+    values: dict[str, Array],
+    axes: str,
+    reverse: bool,
+) -> LayerTrace:
+    return LayerTrace(name, options, weights, tuple(values), values.__getitem__, axes, reverse=reverse)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def model_of(chain: Chain, weights: list[Weights]) -> Sequential:
             reader.read(layer, of_layer)
         except (TypeError, ValueError) as error:
             raise ValueError(f"the layer {layer.name!r}: {error}") from None
-    return Sequential([layer for _, layer in reader.layers], [name for name, _ in reader.layers])
+    return Sequential([layer for _, layer in reader.layers], [name for name, _ in reader.layers], seed=None)
 
 
 class Reader:
@@ -190,7 +190,7 @@ class Reader:
             expected["bias"] = (config["units"],)
         check_shapes(shapes(weights), expected)
         self.takes(I)
-        ours = Linear(I, O, bias=bias is not None, dtype=self.dtype)
+        ours = Linear(I, O, bias=bias is not None, dtype=self.dtype, seed=None)
         ours.parameters["weight"][:] = kernel.T
         if bias is not None:
             ours.parameters["bias"][:] = bias
@@ -209,7 +209,7 @@ class Reader:
         config = {"input_dim": V, "output_dim": E, "mask_zero": False, **found}
         check_shapes(shapes(weights), {"embeddings": (config["input_dim"], config["output_dim"])})
         self.masked = truth("mask_zero", config["mask_zero"])
-        ours = Embedding(V, E, mask_zero=self.masked, dtype=self.dtype)
+        ours = Embedding(V, E, mask_zero=self.masked, dtype=self.dtype, seed=None)
         ours.parameters["weight"][:] = table
         self.add(layer, ours)
 

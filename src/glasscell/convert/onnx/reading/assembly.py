@@ -46,7 +46,7 @@ def assembled(last: Link, budget: Budget) -> Sequential:
         if not _stack(plans, link.name, link.layer):
             plans.append((link.name, link.layer))
     names = _distinct([(name, _kind(plan)) for name, plan in plans])
-    return Sequential([built(plan) for _, plan in plans], names)
+    return Sequential([built(plan) for _, plan in plans], names, seed=None)
 
 
 def _spend(budget: Budget, plan: WithWeights) -> None:

@@ -86,7 +86,7 @@ class LinearPlan:
     def build(self) -> Linear:
         """The layer."""
         O, I = self.weight.shape
-        linear = Linear(I, O, bias=self.bias is not None, dtype=self.dtype)
+        linear = Linear(I, O, bias=self.bias is not None, dtype=self.dtype, seed=None)
         linear.parameters["weight"][:] = self.weight * self.weight.dtype.type(self.scale)
         if self.bias is not None:
             linear.parameters["bias"][:] = self.bias
@@ -111,7 +111,7 @@ class EmbeddingPlan:
 
     def build(self) -> Embedding:
         """The layer."""
-        embedding = Embedding(*self.table.shape, dtype=self.dtype)
+        embedding = Embedding(*self.table.shape, dtype=self.dtype, seed=None)
         embedding.parameters["weight"][:] = self.table
         return embedding
 

@@ -1,0 +1,149 @@
+"""What layers with parameters share: parameters, how their first values are drawn, and files."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+
+from glasscell.core.parameters import Parameters
+from glasscell.core.typing import Array
+from glasscell.validation import generator
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from glasscell.atomic_files import StrPath
+
+Seed: TypeAlias = "int | np.random.Generator"
+LayerSeed: TypeAlias = "Seed | Literal['default'] | None"
+DEFAULT_SEED = 0
+
+
+def is_default(seed: LayerSeed) -> TypeIs[Literal["default"]]:
+    """Whether no seed was passed."""
+    return isinstance(seed, str) and seed == "default"
+
+
+class TrainableLayer(ABC):
+    """A layer with parameters.
+
+    A subclass sets ``dtype`` and ``_parameters`` in its constructor, and then calls ``_begin(seed)``.
+
+    Attributes
+    ----------
+    seeded : bool
+        Whether its constructor takes a ``seed``. Default: True.
+    """
+
+    seeded: ClassVar[bool] = True
+    dtype: np.dtype[np.floating]
+    _parameters: Parameters
+    _default: dict[str, Any] | None  # the state of the generator that the weights were drawn from by default
+
+    @property
+    def parameters(self) -> Parameters:
+        """The layer's weights. In a model they are a part of the model's vector."""
+        return self._parameters
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype and seed: plain JSON."""
+
+    def initialize(self, seed: Seed | None, *, by_default: bool = False) -> None:
+        """Draw first values anew; those before are lost.
+
+        Parameters
+        ----------
+        seed : int, numpy.random.Generator or None
+            None draws nothing: all weights are 0.
+        by_default : bool
+            Whether the user has passed no seed, so that a model that the layer is put in draws the weights anew.
+        """
+        rng = None if seed is None else generator(seed)
+        self._default = {**rng.bit_generator.state} if by_default and rng is not None else None
+        self._draw(self._parameters, rng)
+
+    @property
+    def drawn_by_default(self) -> bool:
+        """Whether no seed was passed, and the weights are still those that were drawn without one."""
+        if self._default is None:
+            return False
+        drawn, rng = self._parameters.zeros_like(), generator(DEFAULT_SEED)
+        rng.bit_generator.state = self._default
+        self._draw(drawn, rng)
+        return np.array_equal(drawn.vector, self._parameters.vector)
+
+    def save(self, path: StrPath) -> None:
+        """Write the layer to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""
+        from glasscell import checkpoint  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, self._named_weights()), path)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read a layer that :meth:`save` wrote, of the dtype that it had; see :func:`glasscell.checkpoint.load`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is truncated or damaged, of another kind, or does not fit together.
+        """
+        from glasscell import checkpoint  # noqa: PLC0415
+
+        kind, config, weights = checkpoint.load(path)
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
+        try:
+            layer = cls.from_config(config, next(iter(weights.values())).dtype, sum(w.size for w in weights.values()))
+            layer._set_named_weights(weights)  # noqa: SLF001 - its own class
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} does not fit together: {error}") from None
+        return layer
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], dtype: np.dtype[np.floating], most: int) -> Self:
+        """Make the layer that a file describes, of weights that are 0.
+
+        Raises
+        ------
+        ValueError
+            If it would need more than `most` numbers, before it is made.
+        """
+        kind: Any = cls
+        too_many = f"a {cls.__name__} of these sizes needs more weights than there are: {dict(config)}"
+        if config.get("num_layers", 1) > most:
+            raise ValueError(too_many)
+        shapes = kind.shapes(**config).values()
+        if any(type(size) is not int or size < 1 for shape in shapes for size in shape):
+            raise ValueError(f"a {cls.__name__} has sizes that are no positive integers: {dict(config)}")
+        if sum(map(prod, shapes)) > most:
+            raise ValueError(too_many)
+        layer: Self = kind(**config, dtype=dtype, **({"seed": None} if cls.seeded else {}))
+        return layer
+
+    def _begin(self, seed: LayerSeed) -> None:
+        """Draw the first values of a new layer."""
+        self.initialize(DEFAULT_SEED if is_default(seed) else seed, by_default=is_default(seed))
+
+    @abstractmethod
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        """Write first values into parameters of this layer's shapes: from a seed, or 0 without one."""
+
+    def _named_weights(self) -> dict[str, Array]:
+        """A copy of the weights under the names that a file has for them."""
+        return {name: view.copy() for name, view in self._parameters.items()}
+
+    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy the weights of a file."""
+        from glasscell.convert.codec import check_shapes  # noqa: PLC0415
+
+        check_shapes({name: array.shape for name, array in weights.items()}, self._parameters.shapes)
+        for name, view in self._parameters.items():
+            view[:] = weights[name]

@@ -1,0 +1,65 @@
+"""Files of our own: what opens any of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from glasscell import checkpoint
+from glasscell.atomic_files import StrPath
+from glasscell.layers.kinds import WITH_PARAMETERS
+from glasscell.models.copy_lstm import CopyLSTM
+from glasscell.models.sequential import Sequential
+
+if TYPE_CHECKING:
+    from glasscell.layers import LSTM, Embedding, Linear
+    from glasscell.layers.base import ParameterLayer
+    from glasscell.trace.record import Trace
+
+Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | CopyLSTM | Trace"
+OURS = (".safetensors",)
+
+
+def load(path: StrPath) -> Saved:
+    """Open a file that this library saved, whatever it holds.
+
+    Parameters
+    ----------
+    path : path
+        A ``.safetensors`` file that the ``save`` of a layer with parameters, a Sequential, CopyLSTM or Trace wrote, or
+        a folder with a ``model.safetensors``, such as one of ``glasscell copy``.
+
+    Returns
+    -------
+    LSTM, Linear or another layer with parameters, Sequential, CopyLSTM or Trace
+        Of the kind and dtype that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is damaged, is not one of ours (``glasscell.convert.load`` reads those of others), or holds the
+        state of a stream, which needs its model: ``model.stream().load(path)``.
+
+    Examples
+    --------
+    >>> import glasscell as gc
+    >>> gc.LSTM(3, 16).save("lstm.safetensors")  # doctest: +SKIP
+    >>> model = gc.load("lstm.safetensors")  # doctest: +SKIP
+    """
+    suffix = os.path.splitext(os.fspath(path))[1].lower()  # noqa: PTH122 - pathlib takes longer to import
+    if suffix not in OURS and not os.path.isdir(path):  # noqa: PTH112
+        raise ValueError(f"load opens {', '.join(OURS)} files and folders; glasscell.convert.load reads others: {path}")
+    kind = checkpoint.kind(path)
+    if kind == "Trace":
+        from glasscell.trace.record import Trace  # noqa: PLC0415 - only where it is used
+
+        return Trace.load(path)
+    if kind == "Stream":
+        raise ValueError(f"{path} holds the state of a stream: give it to a stream of its model, model.stream().load()")
+    known: dict[str, Any] = {**WITH_PARAMETERS, "Sequential": Sequential, "CopyLSTM": CopyLSTM}
+    if kind not in known:
+        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'Trace'])}")
+    model: Saved = known[kind].load(path)
+    return model
