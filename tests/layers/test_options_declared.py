@@ -87,9 +87,10 @@ def test_an_option_of_the_general_engine_alone_is_refused_by_all_else(with_new_o
     with pytest.raises(ValueError, match=r"Keras LSTM has no leak, and here it is 0\.25"):
         new.to_keras()
     pytest.importorskip("onnx")
+    model = Sequential([new, Linear(4, 2, dtype=np.float64)])
     for ending in ("onnx", "pt", "keras"):
         with pytest.raises(ValueError, match="leak"):
-            convert.save(Sequential([new, Linear(4, 2, dtype=np.float64)]), tmp_path / f"m.{ending}")
+            convert.save(model, tmp_path / f"m.{ending}")
     trace = new.trace(np.random.default_rng(0).normal(size=(5, 3)), d_outputs=np.ones((5, 4)))
     assert not payload_of(trace)["live"]
     with pytest.raises(ValueError, match=r"the equations of an LSTM with leak=0\.25 are not known"):
