@@ -89,7 +89,7 @@ def load(path: StrPath) -> Checkpoint:
 
 
 def kind(path: StrPath) -> str:
-    """What a file of ours holds, by its header alone: the name of a class.
+    """Return what a file of ours holds: the name of a class.
 
     Raises
     ------
@@ -98,20 +98,13 @@ def kind(path: StrPath) -> str:
     ValueError
         If it is no file of ours, or damaged.
     """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
     file = model_file(path)
-    try:
-        with safe_open(file, framework="np") as content:
-            entry = (content.metadata() or {}).get(HEADER)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a complete safetensors file: {error}") from None
-    if entry is None:
+    header, _ = read_with_header(file)
+    if header is None:
         raise ValueError(f"{file} is a safetensors file that Glasscell did not save: try glasscell.convert.load")
-    found = _parsed(file, entry).get("kind")
-    if not isinstance(found, str):
+    if not isinstance(header.get("kind"), str):
         raise ValueError(f"{file} has a header without the kind of what it holds")  # noqa: TRY004 - of a file
-    return found
+    return str(header["kind"])
 
 
 def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
