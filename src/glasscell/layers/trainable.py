@@ -96,6 +96,7 @@ class TrainableLayer(ABC):
             If the file is truncated or damaged, of another kind, or does not fit together.
         """
         from glasscell import checkpoint  # noqa: PLC0415
+        from glasscell.escaping import one_line  # noqa: PLC0415
 
         kind, config, weights = checkpoint.load(path)
         if kind != cls.__name__:
@@ -104,7 +105,7 @@ class TrainableLayer(ABC):
             layer = cls.from_config(config, next(iter(weights.values())).dtype, sum(w.size for w in weights.values()))
             layer._set_named_weights(weights)  # noqa: SLF001 - its own class
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} does not fit together: {error}") from None
+            raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
         return layer
 
     @classmethod
