@@ -50,7 +50,7 @@ def test_a_projection():
 def test_a_nested_checkpoint(read):
     expected = np.load(FORMATS / "torch_checkpoint_expected.npz")
     path = FORMATS / "torch_checkpoint_nested.pt"
-    lstm, head = files.weights(path)
+    lstm, head = gc.convert.weights(path)
     model = files.load(path, key="model_state_dict", architecture=f"{lstm},{read},{head}")
     close(model(expected["x"]), expected["logits"])
     every = files.load(path, architecture=[lstm, head])
@@ -90,12 +90,12 @@ def test_a_model_goes_there_and_back(suffix, rng, tmp_path):
     pytest.importorskip({".onnx": "onnx", ".keras": "h5py", ".h5": "h5py"}.get(suffix, "numpy"))
     model, x = random_model(rng), rng.normal(size=(2, 5, 3)).astype(np.float32)
     path = tmp_path / f"model{suffix}"
-    gc.convert.save(model, path)
+    gc.convert.save(model, path, weights_only=suffix == ".pt")
     chain = "encoder,final,head" if suffix == ".pt" else None
     back = gc.convert.load(path, architecture=chain)
     np.testing.assert_array_equal(back(x), model(x))
     again = tmp_path / f"again{suffix}"
-    gc.convert.save(back, again)
+    gc.convert.save(back, again, weights_only=suffix == ".pt")
     np.testing.assert_array_equal(gc.convert.load(again, architecture=chain)(x), model(x))
 
 
@@ -151,7 +151,7 @@ def test_a_copy_model_is_saved(suffix, rng, tmp_path):
 
 def test_pytorch_opens_what_we_write(torch, rng, tmp_path):
     model = random_model(rng)
-    files.save(model, tmp_path / "m.pt")
+    files.save(model, tmp_path / "m.pt", weights_only=True)
 
     class Module(torch.nn.Module):
         def __init__(self):
@@ -230,7 +230,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, words, rng, tmp_pat
         (lambda p: files.load(p), FileNotFoundError, ["model.safetensors"]),
         (lambda p: files.load(p / "m.onnx", architecture="lstm"), ValueError, ["architecture", ".pt"]),
         (lambda p: files.load(p / "m.keras", prefix="lstm"), ValueError, ["prefix", ".pt"]),
-        (lambda p: files.weights(p / "m.onnx"), ValueError, ["m.onnx", "load"]),
+        (lambda p: gc.convert.weights(p / "m.onnx"), ValueError, ["m.onnx", "load"]),
         (lambda p: files.save(gc.LSTM(2, 3), p / "m.xyz"), ValueError, ["known are"]),
         (lambda p: files.save(gc.Linear(2, 3), p / "m.pt"), TypeError, ["Linear"]),
         (lambda p: files.save(gc.LSTM(2, 3, peepholes=True), p / "m.pt"), ValueError, ["peepholes", "nn.LSTM"]),

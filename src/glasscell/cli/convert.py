@@ -28,6 +28,11 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="for an .onnx target: initial states as inputs h_0 and c_0, final states as outputs h_n and c_n",
     )
+    parser.add_argument(
+        "--weights-only",
+        action="store_true",
+        help="for a .pt or .weights.h5 target: leave out layers without weights, which such a file cannot hold",
+    )
     add_overwrite(parser)
     parser.set_defaults(run=run)
 
@@ -40,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
     model = read_model(options.source, options)
     print(model)
     lost = files.left_out(model, options.source, options.target, states=options.states)  # now: it may be overwritten
-    files.save(model, options.target, states=options.states)
+    files.save(model, options.target, states=options.states, weights_only=options.weights_only)
     print(f"\n{options.source} → {options.target}")
     if lost:
         print(f"{options.target} has no {', '.join(lost)}, which the graph in {options.source} has", file=sys.stderr)
+    if note := files.not_in_file(model, options.target):
+        print(note, file=sys.stderr)

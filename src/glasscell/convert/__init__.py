@@ -12,5 +12,5 @@ are asked for.
 from glasscell.lazy import lazily
 
 MODULES = ("codec", "files", "keras", "onnx", "torch")
-FUNCTIONS = dict.fromkeys(("load", "lstms", "save", "weights"), "files")
+FUNCTIONS = {"load": "files", "save": "files", "lstms": "layer_files", "weights": "layer_files"}
 __getattr__, __dir__ = lazily(__name__, FUNCTIONS | {name: name for name in MODULES})

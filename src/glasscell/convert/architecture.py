@@ -1,26 +1,21 @@
 """The computation that a user states for the layers of a file of weights: "lstm,last,fc1,relu,fc2,sigmoid"."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from glasscell.convert.layer_set import LayerSet, Matrix, WeightedLayer, describe, dtype_of, printable
-from glasscell.core.activations import DEFINITIONS
+from glasscell.convert.operations import FINALS, OPERATIONS, is_operation, operation_name
 from glasscell.layers import (
     LSTM,
     BatchNorm,
     Dropout,
     Embedding,
     FinalState,
-    Flatten,
-    Function,
     LayerNorm,
     Linear,
-    Pool,
-    RepeatVector,
-    Step,
 )
 from glasscell.layers.base import ParameterLayer
 from glasscell.models import Sequential
@@ -29,50 +24,6 @@ from glasscell.models.sequential import Layer
 Architecture: TypeAlias = str | Sequence[str | Layer]
 
 
-class Operation(NamedTuple):
-    """An operation without weights, written "name" or "name:argument:argument".
-
-    Attributes
-    ----------
-    arguments : tuple of str
-        What its arguments are called in messages. All are required: frameworks have different defaults.
-    make : callable
-        From the arguments as numbers to the layer.
-    """
-
-    arguments: tuple[str, ...]
-    make: Callable[..., Layer]
-
-
-def _function(name: str) -> Operation:
-    definition = DEFINITIONS.get(name)
-    values = () if definition is None else (definition.alpha, definition.beta)
-    return Operation(
-        tuple(label for label, value in zip(("alpha", "beta"), values, strict=False) if value is not None),
-        lambda *arguments: Function(name, *arguments),
-    )
-
-
-OPERATIONS: dict[str, Operation] = {
-    "last": Operation((), lambda: Step(-1)),
-    "first": Operation((), lambda: Step(0)),
-    "step": Operation(("index",), lambda index: Step(int(index))),
-    "mean": Operation((), lambda: Pool("mean")),
-    "max": Operation((), lambda: Pool("max")),
-    "flatten": Operation((), Flatten),
-    "repeat": Operation(("times",), lambda times: RepeatVector(int(times))),
-    "dropout": Operation(("rate",), Dropout),
-} | {name.lower(): _function(name) for name in (*DEFINITIONS, "Softmax", "LogSoftmax")}
-
-# "final:how": which final states of the LSTM before it, and how two become one vector.
-FINALS: dict[str, dict[str, Any]] = {
-    "": {},
-    "forward": {"keep": "forward"},
-    "reverse": {"keep": "reverse"},
-    "sum": {"merge": "sum"},
-    "average": {"merge": "average"},
-    "multiply": {"merge": "multiply"},
-}
 NORMS = {"layernorm": LayerNorm, "batchnorm": BatchNorm}
 KINDS = ("embedding", "linear", *NORMS)  # "name:kind": what weights alone do not determine
 
@@ -116,7 +67,7 @@ def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = 
         name = _module(item, layers) if isinstance(item, str) else None
         if name is not None:
             used.append(name)
-        elif isinstance(item, str) and _word(item) not in (*OPERATIONS, "final"):
+        elif isinstance(item, str) and not is_operation(item):
             raise ValueError(_unknown(item, layers))
     for k, name in enumerate(used):
         if name in used[:k]:
@@ -203,7 +154,7 @@ def _module(item: str, layers: LayerSet) -> str | None:
             raise ValueError(_unknown(rest, layers))
         return rest
     if item in modules:
-        if _word(item) in (*OPERATIONS, "final"):
+        if is_operation(item):
             raise ValueError(
                 f"{item!r} is a module of the file and an operation: write module:{item} or operation:{item}"
             )
@@ -238,7 +189,7 @@ def _made(
 
 
 def _operation(item: str, before: Sequence[Layer]) -> Layer:
-    name, arguments = _word(item), item.split(":")[1:]
+    name, arguments = operation_name(item), item.split(":")[1:]
     if name == "final":
         return _final(item, arguments, before)
     operation = OPERATIONS[name]
@@ -337,14 +288,9 @@ def _label(item: str | Layer, layers: LayerSet, layer: Layer, taken: set[str]) -
     """Return the name of a layer in the model: that of its module, or one after its operation."""
     if isinstance(item, str) and (name := _module(item, layers)) is not None:
         return name
-    base = _word(item) if isinstance(item, str) else type(layer).__name__.lower()
+    base = operation_name(item) if isinstance(item, str) else type(layer).__name__.lower()
     beginnings = {name.partition(".")[0] for name in taken}
     return next(name for k in range(len(taken) + 1) if (name := f"{base}_{k}" if k else base) not in beginnings)
-
-
-def _word(item: str) -> str:
-    """Return the name of an operation as it is in the table: "LeakyReLU:0.01" and "leaky_relu" are "leakyrelu"."""
-    return item.removeprefix("operation:").partition(":")[0].lower().replace("_", "")
 
 
 def _unknown(item: str, layers: Mapping[str, WeightedLayer]) -> str:

@@ -13,10 +13,10 @@ from glasscell.convert.architecture import Architecture
 from glasscell.convert.codec.torch import check_torch_has
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
+from glasscell.convert.weights_only import architecture_of, check_weights_only, not_held
 from glasscell.core.typing import Array
-from glasscell.layers import LSTM, Embedding, Masking
+from glasscell.layers import LSTM
 from glasscell.models import CopyLSTM, Sequential
-from glasscell.models.sequential import owns
 
 Model = LSTM | Sequential | CopyLSTM
 M = TypeVar("M")
@@ -82,9 +82,9 @@ def load(
     ImportError
         If the package that its format needs is not installed.
     """
-    kind = ".safetensors" if Path(path).is_dir() else _format(path)
+    kind = ".safetensors" if Path(path).is_dir() else format_of(path)
     values = {"key": key, "prefix": prefix, "architecture": architecture, "ignore": ignore}
-    _check_options(path, kind, values | {"config": config, "order": order})
+    check_options(path, kind, values | {"config": config, "order": order})
     if kind in ONNX:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
 
@@ -103,92 +103,7 @@ def load(
     return model
 
 
-def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None) -> LayerSet:
-    """Read the layers that a file of weights holds, by name, without the computation that joins them.
-
-    Parameters
-    ----------
-    path : path
-        ``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.safetensors``.
-    key, prefix : str, optional
-        As in :func:`load`.
-
-    Returns
-    -------
-    LayerSet
-        LSTM, Linear and Embedding by the names of their modules, in the order of the file: {"lstm": LSTM(3, 5), "fc":
-        Linear(5, 2)}. A matrix without a bias is a :class:`~glasscell.convert.layer_set.Matrix`. ``other`` has what
-        else the file holds.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, is of a format that states the computation itself, or has weights that do not fit.
-    """
-    kind = ".safetensors" if Path(path).is_dir() else _format(path)
-    if kind not in (*TORCH, *OURS):
-        raise ValueError(f"{path} is no file of weights alone: load gives its model")
-    _check_options(path, kind, {"key": key, "prefix": prefix})
-    if kind in TORCH:
-        content = torch.read(path)
-        return _of_weights(path, lambda: modules.layer_set(torch.state_dict(content, key), prefix))
-    entry, arrays = checkpoint.read(path)
-    if entry is None:
-        return _of_weights(path, lambda: modules.layer_set(dict(arrays), prefix))
-    model = _from_safetensors(path, prefix, None, None)
-    if isinstance(model, LSTM):
-        return LayerSet({"lstm": model})
-    chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
-    owned = {name: layer for name, layer in zip(chain.names, chain.layers, strict=True) if owns(layer)}
-    return LayerSet(deepcopy(owned))  # which can be put into other models
-
-
-def lstms(path: StrPath) -> dict[str, LSTM]:
-    """Read every LSTM in a file of any known format, whatever else the file holds.
-
-    Parameters
-    ----------
-    path : path
-        As in :func:`load`; of a checkpoint of PyTorch, all of its state dicts are searched.
-
-    Returns
-    -------
-    dict of str to LSTM
-        By the names of their modules, in the order of the file; not empty.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged or holds no LSTM, or the weights or settings of one cannot be represented, by name.
-    ImportError
-        If the package that the format needs is not installed.
-    """
-    kind = ".safetensors" if Path(path).is_dir() else _format(path)
-    if kind in TORCH:
-        content = torch.read(path)
-        found = _of_weights(path, lambda: dict(modules.all_lstms(content)))
-    elif kind in OURS and (arrays := checkpoint.read(path))[0] is None:
-        found = _of_weights(path, lambda: dict(modules.all_lstms(arrays[1])))
-    else:
-        found = _of_model(load(path))
-    if not found:
-        raise ValueError(f"{path} holds no LSTM")
-    return found
-
-
-def _of_model(model: Model) -> dict[str, LSTM]:
-    if isinstance(model, LSTM):
-        return {"lstm": model}
-    chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
-    found = {name: layer for name, layer in zip(chain.names, chain.layers, strict=True) if isinstance(layer, LSTM)}
-    return deepcopy(found)  # which can be put into other models
-
-
-def _check_options(path: StrPath, kind: str, values: Mapping[str, Any]) -> None:
+def check_options(path: StrPath, kind: str, values: Mapping[str, Any]) -> None:
     """Raise an error for an option that the format does not have."""
     for name, value in values.items():
         if value is not None and kind not in OPTIONS[name]:
@@ -206,10 +121,10 @@ def _stated(
             return architectures.only(layers, ignore or ())
         return architectures.build(layers, architecture, ignore or ())
 
-    return _of_weights(path, made)
+    return of_weights(path, made)
 
 
-def save(model: Model, path: StrPath, *, states: bool = False) -> None:
+def save(model: Model, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
     """Write a model to a file, in the format that its name ends in.
 
     Parameters
@@ -222,25 +137,33 @@ def save(model: Model, path: StrPath, *, states: bool = False) -> None:
         For ``.onnx``: whether initial states are inputs, ``h_0`` and ``c_0`` (L·D, batch, H), and final states outputs,
         ``h_n`` and ``c_n``; in a Sequential those of each LSTM, called after it: ``encoder.h_0``. Without it the final
         states of an LSTM are outputs.
+    weights_only : bool
+        For ``.pt``, ``.pth``, ``.bin`` and ``.weights.h5``, which hold weights alone: leave out layers and settings
+        that such a file cannot hold, such as activations and the choice of a step. :func:`load` needs them again, as
+        `architecture`.
 
     Raises
     ------
     ValueError
-        If the format has no way to say what a layer computes, by the layer's name.
+        If the format cannot hold what a layer computes, by the layer's name.
     ImportError
         If the package that the format needs is not installed.
     """
     if not isinstance(model, Model):
         raise TypeError(f"an LSTM, Sequential or CopyLSTM can be saved, and this is a {type(model).__name__}")
-    kind = _format(path)
+    kind = format_of(path)
     if states and kind not in ONNX:
         raise ValueError(f"states are for {', '.join(ONNX)} files, and {path} is none")
+    if weights_only and not holds_weights_alone(path):
+        raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, and {path} is none")
     if kind in OURS:
         model.save(path)
     elif kind in TORCH:
-        torch.write(_state_dict(model), path)
+        state_dict = _state_dict(model)
+        check_weights_only(path, not_held(_chain_of(model)), weights_only=weights_only)
+        torch.write(state_dict, path)
     else:
-        chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
+        chain = _chain_of(model)
         if kind in ONNX:
             from glasscell.convert.onnx import save as save_onnx  # noqa: PLC0415 - optional
 
@@ -248,7 +171,26 @@ def save(model: Model, path: StrPath, *, states: bool = False) -> None:
         else:
             from glasscell.convert import keras  # noqa: PLC0415 - optional
 
-            keras.save(chain, path)
+            keras.save(chain, path, weights_only=weights_only)
+
+
+def holds_weights_alone(path: StrPath) -> bool:
+    """Return whether a file of this name holds weights and no computation, by its ending."""
+    name = Path(path).name.lower()
+    return name.endswith((*TORCH, ".weights.h5"))
+
+
+def not_in_file(model: Model, path: StrPath) -> str:
+    """Return what a file of weights alone does not hold of a model, and how it is read; "" for other files."""
+    if not holds_weights_alone(path):
+        return ""
+    chain = _chain_of(model)
+    lost = not_held(chain, keras=format_of(path) in KERAS)
+    if not lost and (isinstance(chain, LSTM) or len(chain.layers) == 1):
+        return ""
+    stated = architecture_of(chain)
+    how = f"; read it with --chain {stated} (architecture=)" if stated else ""
+    return f"{path} holds weights alone, and not {', '.join([*lost, 'the order of the layers'])}{how}"
 
 
 def left_out(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
@@ -256,19 +198,23 @@ def left_out(model: Model, source: StrPath, target: StrPath, *, states: bool = F
 
     A model of Keras has neither. Files of layers alone say nothing of inputs and outputs, and lack none.
     """
-    if Path(source).suffix.lower() not in ONNX or _format(target) not in (*ONNX, *KERAS):
+    if Path(source).suffix.lower() not in ONNX or format_of(target) not in (*ONNX, *KERAS):
         return []
     from glasscell.convert.onnx.reading import others_of  # noqa: PLC0415 - optional
 
     others = others_of(source)
-    if _format(target) in KERAS:
+    if format_of(target) in KERAS:
         return [*others.starts, *others.inputs, *others.finals]
     if states:
         return others.inputs
     return [*others.starts, *others.inputs, *([] if isinstance(model, LSTM) else others.finals)]
 
 
-def _format(path: StrPath) -> str:
+def _chain_of(model: Model) -> LSTM | Sequential:
+    return model.as_sequential() if isinstance(model, CopyLSTM) else model
+
+
+def format_of(path: StrPath) -> str:
     suffix = Path(path).suffix.lower()
     known = (*OURS, *TORCH, *ONNX, *KERAS)
     if suffix not in known:
@@ -282,8 +228,6 @@ def _state_dict(model: Model) -> dict[str, Array]:
         return model.to_torch()
     chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
     for name, layer in zip(chain.names, chain.layers, strict=True):
-        if isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero):
-            raise ValueError(f"the layer {name!r} takes steps out of sequences, and PyTorch has no layer that does")
         if isinstance(layer, LSTM):
             try:
                 check_torch_has(layer.options)
@@ -315,7 +259,7 @@ def _in_words(path: StrPath, make: Callable[[], M]) -> M:
         raise ValueError(f"{path} does not fit together: {error}") from None
 
 
-def _of_weights(path: StrPath, make: Callable[[], M]) -> M:
+def of_weights(path: StrPath, make: Callable[[], M]) -> M:
     """Return a result, or raise an error that names the file."""
     try:
         return make()

@@ -153,7 +153,7 @@ def test_what_keras_saved_computes_the_same_and_so_does_what_is_written(seed, ke
         ours = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
         assert largest(ours(x), expected) <= WITHIN
     for suffix in SUFFIXES:
-        files.save(ours, tmp_path / f"again{suffix}")
+        files.save(ours, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
         same = files.load(tmp_path / f"again{suffix}", config=ours if suffix == ".weights.h5" else None)
         assert repr(same) == repr(ours)
         np.testing.assert_array_equal(same.parameters.vector, ours.parameters.vector)
@@ -252,7 +252,7 @@ def test_final_states_that_become_one(merge, suffix, keras, tmp_path, rng):
     ours = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
     assert ours.names[1:3] == ("both", "both_final")
     assert largest(ours(x), answer(model, x)) <= WITHIN
-    files.save(ours, tmp_path / f"again{suffix}")
+    files.save(ours, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
     theirs = loaded(keras, tmp_path / f"again{suffix}", model)
     assert len(theirs.layers) == len(model.layers)
     assert largest(answer(theirs, x), answer(model, x)) <= WITHIN

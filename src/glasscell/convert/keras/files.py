@@ -22,6 +22,7 @@ from glasscell.convert.keras.packing import Described, archive, older, weights_a
 from glasscell.convert.keras.reading import model_of
 from glasscell.convert.keras.weights import ByClass, Source, check_all_taken, group_at, read
 from glasscell.convert.keras.writing import chain_of_described, described
+from glasscell.convert.weights_only import check_weights_only, not_held
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
@@ -97,7 +98,7 @@ def load(
         raise ValueError(f"{path}: {_words(error)}") from None
 
 
-def save(model: Sequential | LSTM, path: StrPath) -> None:
+def save(model: Sequential | LSTM, path: StrPath, *, weights_only: bool = False) -> None:
     """Write a model that Keras 3 loads and computes the same with.
 
     A file that is there is replaced, once the new one is complete. The same model is the same bytes.
@@ -108,6 +109,8 @@ def save(model: Sequential | LSTM, path: StrPath) -> None:
         A stack of LSTMs becomes as many layers, with Dropout between them.
     path : path
         ``….keras``: a model; ``….weights.h5``: its weights alone; ``….h5`` or ``….hdf5``: a model in the older format.
+    weights_only : bool
+        For ``….weights.h5``: leave out layers and settings that weights alone do not show.
 
     Raises
     ------
@@ -124,6 +127,7 @@ def save(model: Sequential | LSTM, path: StrPath) -> None:
     if name.endswith(".keras"):
         content = archive(found, chain, dtype)
     elif name.endswith(".weights.h5"):
+        check_weights_only(path, not_held(model, keras=True), weights_only=weights_only)
         content = weights_alone(found)
     else:
         content = older(found, chain, dtype)
