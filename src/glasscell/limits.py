@@ -7,8 +7,9 @@ reader reserves memory in one budget per file before it allocates.
 from math import ceil
 from typing import Any
 
-# Everything that is read from a file takes at most this many times its size, and 16 MiB.
-EXPANSION, ALLOWANCE = 4, 2**24
+# Everything that is read from a file takes at most this many times its size, and 16 MiB. A model that is made of it
+# takes as much again, twice for a moment.
+EXPANSION, ALLOWANCE = 3, 2**24
 
 # Upper bounds on the bytes that CPython needs for a value of JSON: an object, an array, and each of their items.
 OBJECT_BYTES, ARRAY_BYTES, ITEM_BYTES = 184, 56, 96

@@ -7,15 +7,17 @@ import zlib
 from collections.abc import Mapping
 
 from glasscell.convert.torch.unpickling import FileError
+from glasscell.limits import MemoryBudget
 
 MAGIC = b"PK\x03\x04"
+ENTRY_BYTES = 1024  # memory for an entry of the directory, at most
 ALIGNMENT = 64  # of what is in an entry, so that it can be used where it lies
 
 # What the standard library raises on a damaged directory. (A warning may be raised, too.)
 _DAMAGE = (zipfile.BadZipFile, struct.error, ValueError, OSError, OverflowError, NotImplementedError, Warning)
 
 
-def entries(content: bytes) -> dict[str, memoryview]:
+def entries(content: bytes, budget: MemoryBudget) -> dict[str, memoryview]:
     """The entries by name, none of them copied, each compared with its checksum.
 
     Raises
@@ -25,6 +27,7 @@ def entries(content: bytes) -> dict[str, memoryview]:
         the file: they could need far more memory than it. If it is a program of TorchScript, some of whose entries are
         compressed.
     """
+    budget.reserve(ENTRY_BYTES * content.count(b"PK\x01\x02"))
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             directory, infos = archive.start_dir, sorted(archive.infolist(), key=lambda info: info.header_offset)

@@ -18,12 +18,10 @@ from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.torch import archives
 from glasscell.convert.torch.pickling import STORAGES, AnyArray, Pickler
 from glasscell.convert.torch.unpickling import Builder, FileError, Unpickler, Unread
+from glasscell.escaping import one_line
+from glasscell.limits import MemoryBudget
 
 MAGIC, STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001  # how a stream begins
-
-# Tensors may share a storage, and be far larger than it: torch.zeros(1).expand(1000) is 1000 numbers in 4 bytes. All
-# arrays that come from a file are together at most so many times as large as the file, and a MiB.
-EXPANSION, ALLOWANCE = 8, 2**20
 
 # How the numbers of each kind lie in a storage. NumPy has no bfloat16, the upper half of a float32; and a byte that is
 # neither 0 nor 1 is no bool of NumPy's.
@@ -89,7 +87,7 @@ def read(path: StrPath) -> object:
         content = file.read_bytes()
         return _read_archive(content) if content.startswith(archives.MAGIC) else _read_stream(content)
     except FileError as refusal:
-        raise ValueError(f"{file} {str(refusal)[:500]}") from None
+        raise ValueError(f"{file} {one_line(refusal)}") from None
     except MemoryError:
         raise ValueError(f"{file} needs more memory than there is") from None
 
@@ -100,8 +98,8 @@ def read(path: StrPath) -> object:
 class _Tensors:
     """Makes the arrays while the pickle is read, and fills them once the storages are there."""
 
-    def __init__(self, size: int) -> None:
-        self.room = EXPANSION * size + ALLOWANCE
+    def __init__(self, budget: MemoryBudget) -> None:
+        self.budget = budget
         self.storages: dict[str, tuple[int, int]] = {}  # how many numbers under this key, and of how many bytes
         self.unread: dict[str, tuple[int, int]] = {}  # the same, of storages that are passed over
         self.tensors: list[Tensor] = []
@@ -173,9 +171,8 @@ class _Tensors:
             where = f"shape {shape}, strides {strides} and offset {offset}"
             raise FileError(f"has a tensor of {where} outside its storage {storage.key!r} of {storage.length} numbers")
         dtype = np.dtype("float32" if storage.dtype == "bfloat16" else storage.dtype)
-        self.room -= math.prod(shape) * dtype.itemsize
-        if self.room < 0:
-            raise FileError(f"has tensors that are together more than {EXPANSION} times as large as the file")
+        # Tensors may share a storage, and be far larger than it; as weights they become float32, if they are smaller.
+        self.budget.reserve(math.prod(shape) * max(dtype.itemsize, 4))
         array = np.empty(shape, dtype)
         self.tensors.append(Tensor(array, storage, offset, strides))
         return array
@@ -204,9 +201,12 @@ class _Tensors:
                 steps = [stride * stored.itemsize for stride in strides]
                 start = (storage.first + offset) * stored.itemsize
                 numbers: AnyArray = np.ndarray(array.shape, stored, contents[storage.key], start, steps)
-                if storage.dtype == "bfloat16":
-                    numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
-                array[...] = numbers
+                if storage.dtype == "bfloat16":  # the upper half of a float32
+                    bits = array.view(np.uint32)
+                    bits[...] = numbers
+                    bits <<= 16
+                else:
+                    array[...] = numbers
 
 
 def _parameter(data: object, *_: object) -> object:
@@ -237,7 +237,8 @@ def _device(kind: str, index: int | None = None) -> str:
 
 
 def _read_archive(content: bytes) -> object:
-    entries = archives.entries(content)
+    budget = MemoryBudget(len(content), FileError)
+    entries = archives.entries(content, budget)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise FileError(f"is a zip archive, but not one that torch.save wrote: it has {len(pickles)} entries data.pkl")
@@ -245,9 +246,9 @@ def _read_archive(content: bytes) -> object:
     order = bytes(entries.get(f"{prefix}byteorder", b"little"))
     if order not in (b"little", b"big"):
         raise FileError(f"has the byte order {order!r}; expected 'little' or 'big'")
-    tensors = _Tensors(len(content))
+    tensors = _Tensors(budget)
     pickle = bytes(entries[pickles[0]])
-    unpickler = Unpickler(pickle, tensors.names, tensors.storage)
+    unpickler = Unpickler(pickle, tensors.names, tensors.storage, budget)
     loaded = unpickler.load()
     if unpickler.at != len(pickle):
         raise FileError(f"has {len(pickle) - unpickler.at} bytes behind the end of its pickle")
@@ -259,8 +260,9 @@ def _read_archive(content: bytes) -> object:
 def _read_stream(content: bytes) -> object:
     if content[257:262] == b"ustar":
         raise FileError("is of PyTorch's first format, a tar archive: load it with PyTorch and save it anew")
-    tensors = _Tensors(len(content))
-    stream = Unpickler(content, tensors.names, tensors.storage)
+    budget = MemoryBudget(len(content), FileError)
+    tensors = _Tensors(budget)
+    stream = Unpickler(content, tensors.names, tensors.storage, budget)
     if not content.startswith((b"\x80", b"L")) or not _is(stream.load(), MAGIC):
         raise FileError("is not a file that torch.save wrote, neither a zip archive nor a stream")
     if not _is(stream.load(), STREAM_VERSION):

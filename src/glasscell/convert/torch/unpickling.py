@@ -3,8 +3,12 @@
 A pickle is a program, and Python's own unpickler imports and calls whatever the program names. Here every opcode that
 data needs is written out, and there are no others: a name is looked up in a table and nowhere else, nothing is called
 but a :class:`Builder` that is found there, and no attribute of anything is set. Any other name becomes an
-:class:`Unread`: a mark that holds that name and nothing else, whatever the pickle makes of it. Memory grows with the
-length of the pickle, by no number that stands in it, and nothing recurses.
+:class:`Unread`: a mark that holds that name and nothing else, whatever the pickle makes of it. Memory is
+reserved before it is used, time grows with the length of the pickle, by no number that stands in it, and nothing
+recurses.
+
+Not pickletools.genops as a scan before pickle.Unpickler: that lets nobody see the keys of dicts before they are hashed,
+and tuples of integers can be made whose hashes are all the same (40,000 of them take ten seconds).
 """
 
 import struct
@@ -14,7 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEPS = 2**21  # opcodes and copied items in all: half a GB at the very worst, and far more than one model needs
+from glasscell.limits import MemoryBudget
+
+STEPS, BYTES_PER_STEP = 2**19, 32  # opcodes and copied items in all: some for each pickle, and more in large files
+TUPLE_KEYS = 1024  # in all dicts and sets: the hashes of tuples can be made to collide
 DEPTH = 64  # of containers in containers
 SCALARS = (str, bytes, int, float, bool, type(None))
 
@@ -59,6 +66,8 @@ class Unpickler:
         :class:`Unread`.
     persistent : callable
         From a persistent id to what it stands for.
+    budget : MemoryBudget
+        Of the file.
 
     Attributes
     ----------
@@ -66,10 +75,17 @@ class Unpickler:
         Where the next byte is read.
     """
 
-    def __init__(self, data: bytes, names: Mapping[str, object], persistent: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        names: Mapping[str, object],
+        persistent: Callable[[Any], object],
+        budget: MemoryBudget,
+    ) -> None:
         self.data, self.at = data, 0
-        self.persistent = persistent
-        self.steps = 0
+        self.persistent, self.budget = persistent, budget
+        self.steps, self.most_steps = 0, STEPS + budget.file_size // BYTES_PER_STEP
+        self.tuple_keys = 0
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
@@ -112,6 +128,7 @@ class Unpickler:
         """Do what an opcode says."""
         self.spend(1)
         if opcode in _PUSHED:
+            self.budget.reserve(_BYTES.get(opcode, OBJECT_BYTES))
             self.stack.append(_PUSHED[opcode](self))
         elif opcode in _DONE:
             _DONE[opcode](self)
@@ -132,17 +149,21 @@ class Unpickler:
         return int.from_bytes(self.take(length), "little", signed=signed)
 
     def spend(self, steps: int) -> None:
-        """Count steps: whoever makes more than one item's worth of memory for one opcode says so here."""
+        """Count steps, which bounds the time."""
         self.steps += steps
-        if self.steps > STEPS:
-            raise FileError(f"has a pickle of more than {STEPS} steps, too many for a model")
+        if self.steps > self.most_steps:
+            raise FileError(f"has a pickle of more than {self.most_steps} steps, too many for a model")
 
     def counted(self, length: int) -> bytes:
         """Bytes behind their number, which has so many bytes."""
-        return self.take(self.number(length))
+        count = self.number(length)
+        self.budget.reserve(count)
+        return self.take(count)
 
     def text(self, length: int) -> str:
-        return self.counted(length).decode("utf-8", "surrogatepass")
+        content = self.counted(length)
+        self.budget.reserve(0 if content.isascii() else 3 * len(content))  # four bytes a character, if one needs them
+        return content.decode("utf-8", "surrogatepass")
 
     def line(self) -> str:
         return self.take(self.data.index(b"\n", self.at) + 1 - self.at)[:-1].decode()
@@ -197,7 +218,7 @@ class Unpickler:
 
     def reduce(self) -> object:
         """Call a builder; this is the only call."""
-        self.spend(8)  # it may make an array, or a dict
+        self.spend(8)
         builder, arguments = self.popped(2)
         if type(builder) is Unread:
             return Unread(builder.name)
@@ -222,11 +243,15 @@ class Unpickler:
         """Items for a dict or a set, if they are text, numbers, or a few of these in a tuple.
 
         Others are dear: a tuple of a tuple twice, of a tuple twice, ... takes for ever to hash, and integers of many
-        digits can be made to collide.
+        digits, and many tuples, can be made to collide.
         """
         if type(items) not in (list, tuple):
             raise FileError("has a damaged pickle: a set that is made of no list")
         self.spend(len(items))
+        self.budget.reserve(ENTRY_BYTES * len(items))
+        self.tuple_keys += sum(type(item) is tuple for item in items)
+        if self.tuple_keys > TUPLE_KEYS:
+            raise FileError(f"has dicts or sets with more than {TUPLE_KEYS} tuples as keys")
         for item in items:
             for part in item if type(item) is tuple and len(item) <= 8 else (item,):
                 if type(part) not in (*SCALARS, Unread) or (type(part) is int and not -(2**63) <= part < 2**64):
@@ -244,7 +269,7 @@ class Unpickler:
         """Bytes as protocol 2 writes them: a text of the first 256 characters."""
         if type(text) is not str or encoding != "latin1":
             raise FileError("has a damaged pickle: bytes that are none")
-        self.spend(len(text) // 64)
+        self.budget.reserve(len(text))
         return text.encode("latin-1")
 
 
@@ -287,6 +312,7 @@ def _name(opcode: bytes) -> str:
 
 
 def _memoize(unpickler: Unpickler, index: int) -> None:
+    unpickler.budget.reserve(ENTRY_BYTES)
     unpickler.memo[index] = unpickler.stack[-1]
 
 
@@ -332,6 +358,15 @@ _PUSHED: dict[bytes, Callable[[Unpickler], object]] = {
     b"\x91": lambda u: frozenset(u.hashable(u.marked())),
     b"\x93": lambda u: u.find(*u.popped(2)),
 }
+
+# Upper bounds on the memory of what an opcode pushes, with its place on the stack and in the checks at the end.
+OBJECT_BYTES, ENTRY_BYTES = 72, 100  # of most objects; of an entry in a dict, a set or the memo
+_BYTES: dict[bytes, int] = (
+    dict.fromkeys((b"N", b")", b"2", b"h", b"j", b"\x88", b"\x89", b"K"), 16)
+    | dict.fromkeys((b"t", b"\x85", b"\x86", b"\x87", b"]", b"l", b"}"), 192)
+    | dict.fromkeys((b"\x8f", b"\x91"), 360)
+    | dict.fromkeys((b"c", b"\x93", b"i", b"R"), 512)  # R makes an array, or an OrderedDict
+)
 
 # What each of the others does.
 _DONE: dict[bytes, Callable[[Unpickler], object]] = {
