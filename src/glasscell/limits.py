@@ -15,6 +15,10 @@ EXPANSION, ALLOWANCE = 3, 2**24
 OBJECT_BYTES, ARRAY_BYTES, ITEM_BYTES = 184, 56, 96
 
 
+class BudgetError(ValueError):
+    """More memory than a file may take."""
+
+
 class MemoryBudget:
     """Memory that reading one file may take.
 
@@ -26,7 +30,7 @@ class MemoryBudget:
         What :meth:`reserve` raises. Its message continues a sentence that begins with the name of the file.
     """
 
-    def __init__(self, file_size: int, error: type[ValueError] = ValueError) -> None:
+    def __init__(self, file_size: int, error: type[ValueError] = BudgetError) -> None:
         self.file_size, self.error = file_size, error
         self.remaining = EXPANSION * file_size + ALLOWANCE
 
@@ -45,8 +49,15 @@ class MemoryBudget:
             )
 
 
-def parse_json(text: bytes, budget: MemoryBudget) -> Any:
-    """Parse JSON whose values fit into the budget; the numbers NaN and Infinity, which JSON does not have, are refused.
+def parse_json(text: bytes, budget: MemoryBudget, *, constants: bool = False) -> Any:
+    """Parse JSON whose values fit into the budget.
+
+    Parameters
+    ----------
+    text : bytes
+    budget : MemoryBudget
+    constants : bool
+        Accept NaN, Infinity and -Infinity, which JSON does not have, and Python writes.
 
     Raises
     ------
@@ -60,7 +71,7 @@ def parse_json(text: bytes, budget: MemoryBudget) -> Any:
     items = objects + arrays + commas
     budget.reserve(OBJECT_BYTES * objects + ARRAY_BYTES * arrays + ITEM_BYTES * items + 2 * len(text))
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text) if constants else json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("JSON is nested too deep") from None
 

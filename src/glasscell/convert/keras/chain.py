@@ -1,12 +1,13 @@
 """The architecture of a Keras model, as Keras writes it in JSON: the layers of a chain, in order."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glasscell.convert.keras.kinds import KNOWN, NESTED, WRAPPED
+from glasscell.limits import BudgetError, MemoryBudget, parse_json
 
+MAX_LAYERS = 1024  # that a model lists
 MASK_OPERATIONS = ("NotEqual", "Any")  # what Keras 3 writes into a graph for masks that layers hand on by themselves
 KERAS_1 = {"init", "inner_init", "inner_activation", "W_regularizer", "nb_filter"}  # settings that Keras 2 renamed
 OF_KERAS_1 = (
@@ -64,11 +65,13 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
 
-def parsed(text: str | bytes, what: str) -> dict[str, Any]:
+def parsed(text: bytes, what: str, budget: MemoryBudget) -> dict[str, Any]:
     """What JSON says."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text, budget, constants=True)
+    except BudgetError:
+        raise
+    except ValueError:
         raise ValueError(f"{what} is not JSON that can be read") from None
     return mapping(found, what)
 
@@ -110,7 +113,7 @@ def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int |
     """The layers of a model, which may be a layer of another, in order and without the input; and its input's shape."""
     if kind == "Sequential":
         listed = config.get("layers") if isinstance(config, Mapping) else config  # a list in the first versions
-        ordered = [layer_of(entry) for entry in entries(listed, "what the model lists as its layers")]
+        ordered = [layer_of(entry) for entry in _listed(listed)]
         for layer in ordered:
             if inner(layer).get("return_state"):
                 raise ValueError(f"the layer {layer.name!r} returns its state beside its outputs, and nothing takes it")
@@ -130,6 +133,14 @@ def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int |
         if layer.kind in MASK_OPERATIONS:
             raise ValueError(f"the layer {layer.name!r} is a {layer.kind}, which cannot be represented")
     return tuple(layers), _input_shape(ordered[0])
+
+
+def _listed(layers: Any) -> list[Any]:
+    """What a model lists as its layers."""
+    found = entries(layers, "what the model lists as its layers")
+    if len(found) > MAX_LAYERS:
+        raise ValueError(f"the model lists {len(found)} layers; at most {MAX_LAYERS} are read")
+    return found
 
 
 def flat(layers: Sequence[KerasLayer], prefix: str = "") -> Iterator[KerasLayer]:
@@ -194,7 +205,7 @@ def _input_shape(layer: KerasLayer) -> tuple[int | None, ...] | None:
 
 def _in_order(config: Mapping[str, Any]) -> list[KerasLayer]:
     """The layers of a graph, if it is a chain from its input to its output."""
-    listed = [layer_of(entry) for entry in entries(config.get("layers"), "what the model lists as its layers")]
+    listed = [layer_of(entry) for entry in _listed(config.get("layers"))]
     found = {layer.name: layer for layer in listed}
     if len(found) != len(listed):
         raise ValueError("several layers have the same name")

@@ -23,13 +23,16 @@ from glasscell.convert.keras.reading import model_of
 from glasscell.convert.keras.weights import ByClass, Source, check_all_taken, group_at, read
 from glasscell.convert.keras.writing import chain_of_described, described
 from glasscell.convert.weights_only import check_weights_only, not_held
+from glasscell.escaping import one_line
 from glasscell.layers import LSTM
+from glasscell.limits import MemoryBudget
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
 T = TypeVar("T")
 
 ZIP = b"PK\x03\x04"
+INFO_BYTES = 1024  # memory for an entry of the directory, at most
 ENTRIES = ("metadata.json", "config.json", "model.weights.h5")
 
 # What a damaged or forged file may lead to, beside a ValueError with words of its own: in the standard library's reader
@@ -144,34 +147,46 @@ def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:
 
 def _opened(content: bytes) -> tuple[Chain | None, Source]:
     """What a file says of the model, if it says it, and its weights."""
+    budget = MemoryBudget(len(content))
     if content.startswith(ZIP):
-        metadata, config, weights = _entries(content)
-        version = str(parsed(metadata, "metadata.json").get("keras_version"))
-        return chain_of(parsed(config, "config.json"), version), ByClass(hdf5.File(weights).root)
+        metadata, config, weights = _entries(content, budget)
+        version = str(parsed(metadata, "metadata.json", budget).get("keras_version"))
+        return chain_of(parsed(config, "config.json", budget), version), ByClass(hdf5.File(weights, budget).root)
     if not content.startswith(hdf5.SIGNATURE):
         raise ValueError("it is no file of Keras, neither a zip archive nor HDF5")
-    root = hdf5.File(content).root
+    root = hdf5.File(content, budget).root
     version = root.text("keras_version") or "1"  # as Keras takes it
     if version.startswith("1."):
         raise ValueError(OF_KERAS_1)
     said = root.text("model_config")
     if said is not None:
-        return chain_of(parsed(said, "model_config"), version), ByName(group_at(root, "model_weights"), version)
+        model = parsed(said.encode(), "model_config", budget)
+        return chain_of(model, version), ByName(group_at(root, "model_weights"), version)
     if root.has("layer_names") or root.has("layer_names0"):
         return None, ByName(root, version)
     return None, ByClass(root)
 
 
-def _entries(content: bytes) -> list[bytes]:
+def _entries(content: bytes, budget: MemoryBudget) -> list[bytes]:
     """The parts of a ``.keras`` file."""
+    budget.reserve(INFO_BYTES * content.count(b"PK\x01\x02"))
     infos = _of_archive(content, zipfile.ZipFile.infolist)
     for name in ENTRIES:
         sizes = [info.file_size for info in infos if info.filename == name]
         if len(sizes) != 1:
             raise ValueError(f"it has {len(sizes)} entries {name}; expected one")
-        if sizes[0] > hdf5.EXPANSION * len(content) + hdf5.ALLOWANCE:
-            raise ValueError(f"its entry {name} would take {sizes[0]} bytes, far more than the file")
-    return _of_archive(content, lambda archived: [archived.read(name) for name in ENTRIES])
+        budget.reserve(sizes[0])
+    return _of_archive(content, lambda archived: [_entry(archived, name) for name in ENTRIES])
+
+
+def _entry(archived: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of an entry, no more than the directory says: what is compressed may be far longer."""
+    size = archived.getinfo(name).file_size
+    with archived.open(name) as entry:
+        content = entry.read(size)
+        if len(content) != size or entry.read(1):
+            raise ValueError(f"the entry {name} is not as long as its directory says")
+    return content
 
 
 def _of_archive(content: bytes, take: Callable[[zipfile.ZipFile], T]) -> T:
@@ -200,7 +215,7 @@ def _given(config: StrPath | Mapping[str, Any] | Sequential) -> Chain:
         if isinstance(said, bytes) and said.startswith((ZIP, hdf5.SIGNATURE)):
             chain, _ = _opened(said)
         else:
-            chain = chain_of(parsed(said, "it") if isinstance(said, bytes) else said)
+            chain = chain_of(parsed(said, "it", MemoryBudget(len(said))) if isinstance(said, bytes) else said)
     except _DAMAGE as error:
         raise ValueError(f"{what}: {_words(error)}") from None
     if chain is None:
@@ -217,6 +232,6 @@ def _read(path: StrPath) -> bytes:
 
 def _words(error: Exception) -> str:
     """What went wrong, in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     known = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
-    return (text if known else f"it is damaged: {text}")[:500]
+    return text if known else f"it is damaged: {text}"

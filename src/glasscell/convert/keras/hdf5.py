@@ -2,8 +2,8 @@
 
 Of the many ways in which the format can say a thing, this reads the oldest, which h5py writes unless it is asked for
 another: groups with a table of symbols, text as attributes, and numbers that lie in one piece. Whatever else there is,
-links, chunks, compression, numbers in other files, is refused by name. Memory grows with the length of the file, by no
-number that stands in it, and nothing recurses.
+links, chunks, compression, numbers in other files, is refused by name. Memory is reserved before it is used, a header is
+read once, however many entries lead to it, and nothing recurses.
 """
 
 import math
@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.limits import MemoryBudget
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNDEFINED = 2**64 - 1  # the address of what is not there
 
-# A forged file can show the same bytes in many places. All that is taken from it is together at most so many times as
-# large as the file, and a MiB.
-EXPANSION, ALLOWANCE = 8, 2**20
+# Memory for a part of a header, an attribute, and an entry of a group or a heap, without its name.
+MESSAGE_BYTES, ATTRIBUTE_BYTES, ENTRY_BYTES = 192, 320, 256
 
 DEEPEST = 32  # groups in groups
 
@@ -57,6 +58,8 @@ class File:
     Parameters
     ----------
     content : bytes
+    budget : MemoryBudget
+        A forged file can show the same bytes in many places; all that is taken of it is reserved here.
 
     Attributes
     ----------
@@ -68,10 +71,10 @@ class File:
         Here and wherever something is read: if the file is damaged, or holds what Keras does not write.
     """
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.room = EXPANSION * len(content) + ALLOWANCE
+    def __init__(self, content: bytes, budget: MemoryBudget) -> None:
+        self.content, self.budget = content, budget
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+        self._headers: dict[int, Header] = {}
         if not content.startswith(SIGNATURE):
             raise ValueError("it is not an HDF5 file")
         version = self.number(8, 1)
@@ -84,7 +87,7 @@ class File:
             raise ValueError("it is an HDF5 file within another file")
         if end > len(content):
             raise ValueError(f"it is truncated: {len(content)} bytes are there of {end}")
-        self.root = Group(self, "/", header(self, "/", root))
+        self.root = Group(self, "/", self.header("/", root))
 
     def take(self, at: int, size: int) -> bytes:
         """Bytes of the file."""
@@ -96,11 +99,11 @@ class File:
         """An unsigned integer."""
         return int.from_bytes(self.take(at, size), "little")
 
-    def charge(self, size: int) -> None:
-        """Account for memory that something of the file takes."""
-        self.room -= size
-        if self.room < 0:
-            raise ValueError(f"it holds what is together more than {EXPANSION} times as large as itself")
+    def header(self, path: str, address: int) -> "Header":
+        """Return the header of an object, which many entries of groups may share."""
+        if address not in self._headers:
+            self._headers[address] = Header(self, _messages(self, path, address))
+        return self._headers[address]
 
     def long_text(self, at: int) -> bytes:
         """Text that lies in a heap: its length, the heap and its number there, 16 bytes, are what stands at `at`."""
@@ -112,7 +115,7 @@ class File:
         start, size = self._heaps[heap].get(index, (0, 0))
         if length > size:
             raise ValueError("it is damaged: a text is longer than where it lies")
-        self.charge(length)
+        self.budget.reserve(ENTRY_BYTES + length)
         return self.take(start, length)
 
     def _in_heap(self, heap: int) -> Iterator[tuple[int, tuple[int, int]]]:
@@ -122,45 +125,59 @@ class File:
         at, end = heap + 16, heap + self.number(heap + 8, 8)
         while at + 16 <= end and (index := self.number(at, 2)):
             size = self.number(at + 8, 8)
-            self.charge(64)
+            self.budget.reserve(ENTRY_BYTES)
             yield index, (at + 16, size)
             at += 16 + size + -size % 8
 
 
-class Object:
-    """A group or a dataset: what its header says."""
+class Header:
+    """The parts of the header of an object, and what is known of them, once for all entries that lead to it."""
 
-    def __init__(self, file: File, path: str, messages: Sequence[Message]) -> None:
-        self.file, self.path, self.messages = file, path, messages
-
-    def message(self, kind: int, what: str) -> Message:
-        """The part of the header of this kind."""
-        for message in self.messages:
-            if message.kind == kind and not message.shared:
-                return message
-        raise ValueError(f"{self.path} {what}")
+    def __init__(self, file: File, messages: Sequence[Message]) -> None:
+        self.file, self.messages = file, messages
+        self.kinds = {message.kind for message in messages}
+        self.entries: dict[str, tuple[int, int]] | None = None  # of a group, once they have been read
 
     @cached_property
-    def _attributes(self) -> dict[str, tuple[Message, int, int]]:
+    def first(self) -> dict[int, Message]:
+        """The first message of each kind that is not kept elsewhere."""
+        return {message.kind: message for message in reversed(self.messages) if not message.shared}
+
+    @cached_property
+    def attributes(self) -> dict[str, tuple[Message, int, int]]:
         """By name: the message, its version, and where its datatype begins."""
         found = {}
         for message in self.messages:
             if message.kind == ATTRIBUTE:
+                self.file.budget.reserve(ATTRIBUTE_BYTES + self.file.number(message.at + 2, 2))
                 version = self.file.number(message.at, 1)
                 length, at = self.file.number(message.at + 2, 2), message.at + (9 if version == 3 else 8)
                 name = self.file.take(at, length).rstrip(b"\0").decode("utf-8", "replace")
                 found[name] = (message, version, at + _padded(length, version))
         return found
 
+
+class Object:
+    """A group or a dataset: what its header says."""
+
+    def __init__(self, file: File, path: str, header: Header) -> None:
+        self.file, self.path, self.header = file, path, header
+
+    def message(self, kind: int, what: str) -> Message:
+        """The part of the header of this kind."""
+        if kind not in self.header.first:
+            raise ValueError(f"{self.path} {what}")
+        return self.header.first[kind]
+
     def has(self, attribute: str) -> bool:
         """Whether there is an attribute of that name."""
-        return attribute in self._attributes
+        return attribute in self.header.attributes
 
     def texts(self, attribute: str) -> list[str] | None:
         """An attribute that is text, or a list of texts; None where there is none of that name."""
-        if attribute not in self._attributes:
+        if attribute not in self.header.attributes:
             return None
-        file, (message, version, at) = self.file, self._attributes[attribute]
+        file, (message, version, at) = self.file, self.header.attributes[attribute]
         of_type, of_space = file.number(message.at + 4, 2), file.number(message.at + 6, 2)
         space = at + _padded(of_type, version)
         shape, data = self._shape(space), space + _padded(of_space, version)
@@ -172,6 +189,7 @@ class Object:
         if data + count * kind.size > message.at + message.size:
             raise ValueError(f"the attribute {attribute!r} of {self.path} is longer than its place")
         places = range(data, data + count * kind.size, max(1, kind.size))
+        file.budget.reserve(count * (ENTRY_BYTES + kind.size))
         raw = [file.long_text(at) if kind.kind == "long text" else file.take(at, kind.size) for at in places]
         return [text.rstrip(b"\0").decode("utf-8") for text in raw]
 
@@ -209,11 +227,16 @@ class Group(Object, Mapping[str, Object]):
 
     __hash__ = object.__hash__
 
-    @cached_property
+    @property
     def _entries(self) -> dict[str, tuple[int, int]]:
         """Address and kind of symbol by name."""
+        if self.header.entries is None:
+            self.header.entries = self._read_entries()
+        return self.header.entries
+
+    def _read_entries(self) -> dict[str, tuple[int, int]]:
         file = self.file
-        if _kinds(self.messages) & {LINK_INFO, LINK}:
+        if self.header.kinds & {LINK_INFO, LINK}:
             raise ValueError(f"the group {self.path} has links to elsewhere, or is newer than what Keras writes")
         tree, heap = struct.unpack("<QQ", file.take(self.message(SYMBOLS, "is no group").at, 16))
         if file.take(heap, 4) != b"HEAP":
@@ -227,7 +250,7 @@ class Group(Object, Mapping[str, Object]):
             end = file.content.find(b"\0", start, names + size)
             if end < 0:
                 raise ValueError(f"the group {self.path} is damaged: a name does not end")
-            file.charge(end - start + 1)
+            file.budget.reserve(ENTRY_BYTES + end - start)
             found[file.take(start, end - start).decode("utf-8")] = (address, kind)
         return found
 
@@ -250,8 +273,6 @@ class Group(Object, Mapping[str, Object]):
         groups, seen = [self], set()
         for group in groups:
             place = group.message(SYMBOLS, "is newer than what Keras writes").at
-            if group.path.count("/") > DEEPEST:
-                raise ValueError(f"the group {group.path} is deeper than any of Keras")
             if place in seen:  # so a group that is in itself is not entered for ever
                 continue
             seen.add(place)
@@ -266,10 +287,12 @@ class Group(Object, Mapping[str, Object]):
             raise KeyError(name)
         address, kind = self._entries[name]
         path = f"{self.path.rstrip('/')}/{name}"
+        if path.count("/") > DEEPEST:
+            raise ValueError(f"the group {self.path} is deeper than any of Keras")
         if kind == SOFT_LINK or address == UNDEFINED:
             raise ValueError(f"{path} is a link to elsewhere; Keras writes none")
-        messages = header(self.file, path, address)
-        return (Group if _kinds(messages) & {SYMBOLS, LINK_INFO, LINK} else Dataset)(self.file, path, messages)
+        header = self.file.header(path, address)
+        return (Group if header.kinds & {SYMBOLS, LINK_INFO, LINK} else Dataset)(self.file, path, header)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -296,16 +319,17 @@ class Dataset(Object):
         if kind.kind != "float" and not brain:
             raise ValueError(f"{self.path} does not hold floating-point numbers")
         size = math.prod(self.shape) * kind.size
-        self.file.charge(size)
+        place = self._place(size)
+        self.file.budget.reserve(max(size, 4 * math.prod(self.shape)))  # of two bytes, they become float32
         dtype = np.dtype("<u2" if brain else f"{kind.order}f{kind.size}")
-        array = np.ndarray(self.shape, dtype, self.file.take(self._place(size), size))
+        array = np.ndarray(self.shape, dtype, self.file.take(place, size))
         if brain:
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array.astype(dtype.newbyteorder("="))
 
     def _place(self, size: int) -> int:
         """Where the numbers lie."""
-        if EXTERNAL in _kinds(self.messages):
+        if EXTERNAL in self.header.kinds:
             raise ValueError(f"the numbers of {self.path} lie in another file; Keras writes none so")
         at = self.message(LAYOUT, "has no numbers").at
         version, kind = self.file.take(at, 2)
@@ -320,7 +344,7 @@ class Dataset(Object):
         return start if size else 0
 
 
-def header(file: File, path: str, address: int) -> list[Message]:
+def _messages(file: File, path: str, address: int) -> list[Message]:
     """The parts of the header of an object."""
     version, _, left, _, length = struct.unpack("<BBHII", file.take(address, 12))
     if version != 1:
@@ -335,14 +359,11 @@ def header(file: File, path: str, address: int) -> list[Message]:
                 raise ValueError(f"{path} is damaged: a part of its header is longer than the header")
             if kind == CONTINUATION:
                 blocks.append((file.number(at + 8, 8), file.number(at + 16, 8)))
+            file.budget.reserve(MESSAGE_BYTES)
             found.append(Message(kind, bool(flags & 2), at + 8, size))
             at += 8 + size
             left -= 1  # so a header that goes on in itself does not go on for ever
     return found
-
-
-def _kinds(messages: Sequence[Message]) -> set[int]:
-    return {message.kind for message in messages}
 
 
 def _padded(size: int, version: int) -> int:

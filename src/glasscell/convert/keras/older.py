@@ -125,7 +125,8 @@ def _listed(group: Group, attribute: str) -> list[str]:
     if names is None:
         names, parts = [], 0
         while (part := group.texts(f"{attribute}{parts}")) is not None:
-            names, parts = names + part, parts + 1
+            names += part
+            parts += 1
         if not parts:
             raise ValueError(f"{group.path} has no list {attribute}")
     if len(set(names)) != len(names):
