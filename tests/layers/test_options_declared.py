@@ -20,6 +20,7 @@ OTHERS = {  # a value of each option that is not the default, with what it needs
     "bidirectional": {"bidirectional": True},
     "reverse": {"reverse": True},
     "bias": {"bias": False},
+    "recurrent_bias": {"recurrent_bias": True},
     "proj_size": {"proj_size": 2},
     "projection_bias": {"projection_bias": True, "proj_size": 2},
     "peepholes": {"peepholes": True},

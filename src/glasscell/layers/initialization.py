@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glasscell.layers.trainable import Seed
 
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
+UNIFORM = ("peepholes", "projection", "projection_bias", "recurrent_bias")  # where everything is
 
 
 def initialize(
@@ -37,7 +38,7 @@ def initialize(
             _kernel(options, view, initializer, rng)
         elif kind == "projection" and initializer != "uniform":
             view[:] = orthogonal(rng, *view.shape) if initializer == "orthogonal" else glorot_uniform(rng, view.shape)
-        elif initializer == "uniform" and kind in ("peepholes", "projection", "projection_bias"):
+        elif initializer == "uniform" and kind in UNIFORM:
             view[:] = uniform(rng, view.shape, H**-0.5)
         else:
             view[:] = kind.startswith("gain")

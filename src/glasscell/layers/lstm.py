@@ -25,6 +25,7 @@ from glasscell.validation import (
     finite_number,
     float_type,
     from_columns,
+    one_of,
     steps_mask,
     to_columns,
 )
@@ -72,7 +73,8 @@ class LSTM(TrainableLayer):
 
         - ``bidirectional`` (False): each layer runs in both directions. ``merge`` ("concat"): how their outputs become
           one, or "sum", "average", "multiply". ``reverse`` (False): each layer runs from the last step to the first.
-        - ``bias`` (True).
+        - ``bias`` (True). ``recurrent_bias`` (False): a second one, added to it, as in PyTorch and cuDNN. Both have the
+          same gradient, so that their sum moves twice as far in a step: :meth:`from_torch` has ``biases="two"``.
         - ``proj_size`` (None): P, h is projected to it (Sak et al. 2014); ``projection_bias`` (False).
         - ``peepholes`` (False): the gates see the cell (Gers & Schmidhuber 2000).
         - ``coupled`` (None): "input", f = 1 - i as in ONNX; "forget", i = 1 - f as in Greff et al. (2015) and TFLite.
@@ -93,8 +95,8 @@ class LSTM(TrainableLayer):
     parameters : Parameters
         ``kernel_l0`` (4H, P + I + 1), …: rows are the gates i f o g (one fewer where gates are coupled), columns h, x
         and the bias; ``_reverse`` is added for the second direction. Then, of those that the options ask for,
-        ``peepholes_l0`` (i f o), ``projection_l0`` (P, H), ``projection_bias_l0``, ``gain_l0``, ``gain_x_l0``,
-        ``gain_h_l0``, ``gain_c_l0``, ``shift_c_l0``, ``initial_h_l0``, ``initial_c_l0``.
+        ``recurrent_bias_l0`` (4H,), ``peepholes_l0`` (i f o), ``projection_l0`` (P, H), ``projection_bias_l0``,
+        ``gain_l0``, ``gain_x_l0``, ``gain_h_l0``, ``gain_c_l0``, ``shift_c_l0``, ``initial_h_l0``, ``initial_c_l0``.
     options : LSTMOptions
 
     Examples
@@ -557,7 +559,14 @@ class LSTM(TrainableLayer):
         return torch.to_torch(self.parameters, self.options)
 
     @classmethod
-    def from_torch(cls, state_dict: Mapping[str, ArrayLike], *, prefix: str = "", **options: Any) -> Self:
+    def from_torch(
+        cls,
+        state_dict: Mapping[str, ArrayLike],
+        *,
+        prefix: str = "",
+        biases: Literal["one", "two"] = "one",
+        **options: Any,
+    ) -> Self:
         """The LSTM of a PyTorch state dict, on its own or as part of a larger one.
 
         Parameters
@@ -567,6 +576,12 @@ class LSTM(TrainableLayer):
             off them. Also those of an ``nn.LSTMCell``, ``weight_ih``, …, and ``weight_hh_l0_raw`` of WeightDrop.
         prefix : str
             Only the entries whose names begin with it are read: ``"encoder."`` for those of ``self.encoder``.
+        biases : {"one", "two"}
+            PyTorch has two biases, ``bias_ih`` and ``bias_hh``, and computes with their sum. "one": the sum is this
+            layer's bias; it computes the same, and trains differently: in PyTorch each of the two takes a step, so that
+            their sum moves twice as far with SGD, and weight decay pulls on each. "two": both are parameters
+            (``recurrent_bias=True``), every optimiser follows PyTorch, and :meth:`to_torch` gives both back. Default:
+            "one".
         **options
             What a state dict does not say: ``dropout``, and whatever else :class:`LSTM` takes. ``batch_first``, which
             says how arrays are laid out there, and ``device`` are accepted; here arrays are ``(B, T, I)`` always.
@@ -585,6 +600,9 @@ class LSTM(TrainableLayer):
         dtype, seed = options.pop("dtype", None), options.pop("seed", None)
         dtype = str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype
         sizes = torch.torch_sizes(weights)
+        one_of("biases", biases, ("one", "two"))
+        if biases == "two" and sizes["bias"]:
+            options["recurrent_bias"] = True
         for name in options.keys() & sizes.keys():
             if options[name] != sizes[name] and not (name == "proj_size" and not options[name] and not sizes[name]):
                 raise ValueError(f"{name} is {options[name]!r}; the weights say {sizes[name]!r}")

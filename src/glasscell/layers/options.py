@@ -1,9 +1,10 @@
 """The options of an LSTM, each declared once: what runs, explains or writes an LSTM is checked against that."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from glasscell.core.activations import Activation, activation
+from glasscell.core.typing import Array
 from glasscell.core.variants import Coupled, LayerNorm, Variant
 from glasscell.validation import one_of, positive_integer, positive_number, rate, truth
 
@@ -113,6 +114,7 @@ class LSTMOptions:
     )
     reverse: bool = option(truth, False, supported=("general", "trace", "standard", "page", "onnx", "keras"))
     bias: bool = option(truth, True, supported=EVERYWHERE)
+    recurrent_bias: bool = option(truth, False, supported=EVERYWHERE)  # other formats have one, or their sum
     proj_size: int | None = option(_projection, supported=(*HERE, "torch"))
     projection_bias: bool = option(truth, False, supported=HERE)
     peepholes: bool = option(truth, False, supported=(*HERE, "onnx"))
@@ -188,6 +190,8 @@ class LSTMOptions:
             raise ValueError("projection_bias needs a proj_size")
         if self.epsilon is not None and self.layer_norm is None:
             raise ValueError("epsilon is for layer_norm")
+        if self.recurrent_bias and not self.bias:
+            raise ValueError("recurrent_bias is a second bias, and bias=False has none")
 
     @property
     def directions(self) -> int:
@@ -249,10 +253,20 @@ class LSTMOptions:
             if not self.bias:
                 rows, columns = of_way["kernel"]
                 of_way["kernel"] = (rows, columns - 1)
+            if self.recurrent_bias:
+                of_way["recurrent_bias"] = of_way["kernel"][:1]
             shapes |= {f"{name}{suffix}": shape for name, shape in of_way.items()}
             if self.learn_initial_state:
                 shapes[f"initial_h{suffix}"], shapes[f"initial_c{suffix}"] = (self.state_size,), (self.hidden_size,)
         return shapes
+
+    def kernel(self, parameters: Mapping[str, Array], suffix: str) -> Array:
+        """Return the kernel of one direction, whose last column is the whole bias: a copy if that is a sum."""
+        kernel = parameters[f"kernel{suffix}"]
+        if self.recurrent_bias:
+            kernel = kernel.copy()
+            kernel[:, -1] += parameters[f"recurrent_bias{suffix}"]
+        return kernel
 
     def changed(self) -> dict[str, Any]:
         """The options that are not the default: what a file says of the layer."""

@@ -56,6 +56,7 @@ class Way:
     def weights(self) -> dict[str, Array]:
         """The weights under core's names; without a bias, its column is 0."""
         weights = {name: self._parameters[full] for name, full in self.names.items()}
+        weights["kernel"] = self.options.kernel(self._parameters, self.suffix)
         if not self.options.bias:
             kernel = weights["kernel"]
             weights["kernel"] = np.concatenate([kernel, np.zeros((len(kernel), 1), kernel.dtype)], axis=1)
@@ -156,6 +157,8 @@ class Way:
         for name, full in self.names.items():
             d = dweights[name]
             gradients[full][:] = d[:, :-1] if name == "kernel" and not self.options.bias else d
+        if self.options.recurrent_bias:
+            gradients[f"recurrent_bias{self.suffix}"][:] = dweights["kernel"][:, -1]
 
     def _noise(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | float, Noise]:
         """What is drawn for one forward pass; without a generator, zoneout's expectation."""

@@ -106,8 +106,8 @@ class LSTMPart:
 
     @staticmethod
     def _weights(parameters: Any, suffix: str, options: LSTMOptions) -> dict[str, Array]:
-        names = [name.removesuffix(suffix) for name in parameters if name.endswith(suffix)]
-        weights = {name: parameters[name + suffix].copy() for name in names if not name.startswith("initial_")}
+        weights = {name: parameters[name + suffix].copy() for name in options.shapes_of(1)}
+        weights["kernel"] = options.kernel(parameters, suffix).copy()
         if not options.bias:
             kernel = weights["kernel"]
             weights["kernel"] = np.concatenate([kernel, np.zeros_like(kernel[:, :1])], axis=1)

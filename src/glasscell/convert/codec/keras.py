@@ -176,7 +176,7 @@ def to_keras(parameters: Parameters, options: "LSTMOptions") -> list[Array]:
     keras_config(options)
     weights: list[Array] = []
     for suffix, I, _ in options.ways:
-        parts = encode(parameters[f"kernel{suffix}"], I, options.variant.gates, KERAS, bias=options.bias)
+        parts = encode(options.kernel(parameters, suffix), I, options.variant.gates, KERAS, bias=options.bias)
         weights += [part for part in parts if part is not None]
     return weights
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from glasscell.convert.codec import TORCH, Parts, check_shapes, decode, encode
+from glasscell.convert.codec import TORCH, Parts, check_shapes, decode, encode, reorder
 from glasscell.core.parameters import Parameters
 from glasscell.core.typing import Array
 
@@ -60,7 +60,8 @@ def recurrent_kind(weights: Mapping[str, Any]) -> str | None:
 def to_torch(parameters: Parameters, options: "LSTMOptions") -> dict[str, Array]:
     """The weights of an LSTM under PyTorch's names.
 
-    Our one bias becomes ``bias_ih``, and ``bias_hh`` is 0. What nn.LSTM has no name for keeps its own.
+    Our bias becomes ``bias_ih``, and ``bias_hh`` is the recurrent bias, or 0 without one. What nn.LSTM has no name for
+    keeps its own.
     """
     weights: dict[str, Array] = {}
     inputs = {suffix: I for suffix, I, _ in options.ways}
@@ -68,13 +69,16 @@ def to_torch(parameters: Parameters, options: "LSTMOptions") -> dict[str, Array]
         kind, suffix = _split(name)
         if kind == "projection":
             weights[f"weight_hr{suffix}"] = array.copy()
+        elif kind == "recurrent_bias":
+            weights[f"bias_hh{suffix}"] = reorder(array, options.variant.gates, _torch_gates(options))
         elif kind != "kernel":
             weights[name] = array.copy()
         else:
             parts = encode(array, inputs[suffix], options.variant.gates, TORCH, bias=options.bias)
             weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias = parts
             if bias is not None:
-                weights[f"bias_ih{suffix}"], weights[f"bias_hh{suffix}"] = bias, np.zeros_like(bias)
+                weights[f"bias_ih{suffix}"] = bias
+                weights[f"bias_hh{suffix}"] = np.zeros_like(bias)  # until the recurrent bias comes, if there is one
     return weights
 
 
@@ -85,7 +89,8 @@ def torch_shapes(parameters: Parameters, options: "LSTMOptions") -> dict[str, tu
     for name, array in parameters.items():
         kind, suffix = _split(name)
         if kind != "kernel":
-            shapes[f"weight_hr{suffix}" if kind == "projection" else name] = array.shape
+            theirs = {"projection": f"weight_hr{suffix}", "recurrent_bias": f"bias_hh{suffix}"}
+            shapes[theirs.get(kind, name)] = array.shape
             continue
         R, columns = array.shape
         I = inputs[suffix]
@@ -108,10 +113,14 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
         kind, suffix = _split(name)
         if kind == "projection":
             view[:] = weights[f"weight_hr{suffix}"]
+        elif kind == "recurrent_bias":
+            view[:] = reorder(weights[f"bias_hh{suffix}"], _torch_gates(options), options.variant.gates)
         elif kind != "kernel":
             view[:] = weights[name]
         else:
-            bias = weights[f"bias_ih{suffix}"] + weights[f"bias_hh{suffix}"] if options.bias else None
+            bias = weights[f"bias_ih{suffix}"] if options.bias else None
+            if bias is not None and not options.recurrent_bias:
+                bias = bias + weights[f"bias_hh{suffix}"]
             parts = Parts(weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias)
             view[:] = decode(parts, options.variant.gates, TORCH)
 
@@ -145,6 +154,11 @@ def check_torch_has(options: "LSTMOptions") -> None:
     P, H = options.proj_size, options.hidden_size
     if P is not None and P >= H:
         raise ValueError(f"PyTorch's nn.LSTM has only a proj_size below hidden_size = {H}, and here it is {P}")
+
+
+def _torch_gates(options: "LSTMOptions") -> list[str]:
+    """The order of the gates there, without one that has no weights."""
+    return [gate for gate in TORCH.gates if gate in options.variant.gates]
 
 
 def _matrix(weights: Mapping[str, Array], name: str) -> Array:

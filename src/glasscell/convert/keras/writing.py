@@ -148,7 +148,7 @@ class Writer:
         }
         if final is not None:
             config["zero_output_for_mask"] = False  # Keras would take it for a state
-        weights = [_way(layer.parameters[f"kernel{suffix}"], options) for suffix in suffixes]
+        weights = [_way(layer.options.kernel(layer.parameters, suffix), options) for suffix in suffixes]
         if not options.bidirectional:
             self.add("LSTM", name, config, {"": weights[0]})
             return

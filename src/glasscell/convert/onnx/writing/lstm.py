@@ -100,12 +100,12 @@ def _attributes(options: LSTMOptions) -> dict[str, Any]:
 
 
 def _weights(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> list[str]:
-    """W (D, 4H, I), R (D, 4H, H) and B (D, 8H), of which our one bias is the first half."""
+    """W (D, 4H, I), R (D, 4H, H) and B (D, 8H), of which the whole bias is the first half."""
     options = lstm.options
     I = options.output_size if layer else options.input_size
     parts = []
     for suffix in suffixes:
-        kernel = reorder(lstm.parameters[f"kernel{suffix}"], options.variant.gates, OURS.gates)
+        kernel = reorder(options.kernel(lstm.parameters, suffix), options.variant.gates, OURS.gates)
         parts.append(encode(kernel, I, OURS.gates, ONNX, bias=options.bias))
     W, R = (np.stack(arrays) for arrays in zip(*((part.inputs, part.recurrent) for part in parts), strict=True))
     names = [graph.constant(f"W_l{layer}", W), graph.constant(f"R_l{layer}", R)]
