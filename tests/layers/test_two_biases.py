@@ -221,3 +221,22 @@ def test_biases_that_do_not_exist_are_refused(rng):
         gc.LSTM.from_torch(random_lstm(rng).to_torch(), biases="three")
     plain = gc.LSTM(3, 4, bias=False)
     assert gc.LSTM.from_torch(plain.to_torch(), biases="two").options == plain.options  # there is nothing to be two
+
+
+def test_files_of_pytorch_are_read_with_two_biases(rng, tmp_path):
+    from safetensors.numpy import save_file  # noqa: PLC0415
+
+    lstm = random_lstm(rng)
+    gc.convert.save(lstm, tmp_path / "m.pt")
+    save_file({f"rnn.{name}": array for name, array in lstm.to_torch().items()}, tmp_path / "m.safetensors")
+    for name in ("m.pt", "m.safetensors"):
+        for biases, two in (("two", True), ("one", False), (None, False)):
+            other = gc.convert.load(tmp_path / name, biases=biases)
+            assert other.options.recurrent_bias == two
+            if two:
+                np.testing.assert_array_equal(other.parameters.vector, lstm.parameters.vector)
+    lstm.save(tmp_path / "ours.safetensors")
+    with pytest.raises(ValueError, match="biases is for weights alone"):
+        gc.convert.load(tmp_path / "ours.safetensors", biases="two")
+    with pytest.raises(ValueError, match=r"biases is for .*\.pt"):
+        gc.convert.load(tmp_path / "m.onnx", biases="two")

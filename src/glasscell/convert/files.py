@@ -10,7 +10,7 @@ from glasscell.atomic_files import StrPath
 from glasscell.convert import architecture as architectures
 from glasscell.convert import torch
 from glasscell.convert.architecture import Architecture
-from glasscell.convert.codec.torch import check_torch_has
+from glasscell.convert.codec.torch import Biases, check_torch_has
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
 from glasscell.convert.weights_only import architecture_of, check_weights_only, not_held
@@ -29,6 +29,7 @@ OPTIONS = {
     "prefix": (*TORCH, *OURS),
     "architecture": (*TORCH, *OURS, *KERAS),
     "ignore": (*TORCH, *OURS, *KERAS),
+    "biases": (*TORCH, *OURS),
     "config": KERAS,
     "order": KERAS,
 }
@@ -41,6 +42,7 @@ def load(
     prefix: str | None = None,
     architecture: Architecture | None = None,
     ignore: Sequence[str] | None = None,
+    biases: Biases | None = None,
     config: Any = None,
     order: Sequence[str] | None = None,
 ) -> Model:
@@ -64,6 +66,9 @@ def load(
         :func:`glasscell.convert.architecture.build`.
     ignore : sequence of str, optional
         For weights alone, modules that are no part of the computation, such as the weights of a loss.
+    biases : {"one", "two"}, optional
+        For weights of PyTorch, whether their two biases become one, their sum, or both are parameters, so that training
+        goes on as it would there: see :meth:`glasscell.LSTM.from_torch`. Default: "one".
     config, order : optional
         For weights of Keras alone: see :func:`glasscell.convert.keras.load`.
 
@@ -83,7 +88,7 @@ def load(
         If the package that its format needs is not installed.
     """
     kind = ".safetensors" if Path(path).is_dir() else format_of(path)
-    values = {"key": key, "prefix": prefix, "architecture": architecture, "ignore": ignore}
+    values = {"key": key, "prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}
     check_options(path, kind, values | {"config": config, "order": order})
     if kind in ONNX:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
@@ -97,9 +102,14 @@ def load(
         model = keras.load(path, config=config, order=order)
     elif kind in TORCH:
         content = torch.read(path)
-        model = _stated(path, lambda: modules.layer_set(torch.state_dict(content, key), prefix), architecture, ignore)
+        model = _stated(
+            path,
+            lambda: modules.layer_set(torch.state_dict(content, key), prefix, biases or "one"),
+            architecture,
+            ignore,
+        )
     else:
-        model = _from_safetensors(path, prefix, architecture, ignore)
+        model = _from_safetensors(path, prefix, architecture, ignore, biases)
     return model
 
 
@@ -237,12 +247,16 @@ def _state_dict(model: Model) -> dict[str, Array]:
 
 
 def _from_safetensors(
-    path: StrPath, prefix: str | None, architecture: Architecture | None, ignore: Sequence[str] | None
+    path: StrPath,
+    prefix: str | None = None,
+    architecture: Architecture | None = None,
+    ignore: Sequence[str] | None = None,
+    biases: Biases | None = None,
 ) -> Model:
     entry, weights = checkpoint.read(path)
     if entry is None:
-        return _stated(path, lambda: modules.layer_set(dict(weights), prefix), architecture, ignore)
-    for name, value in {"prefix": prefix, "architecture": architecture, "ignore": ignore}.items():
+        return _stated(path, lambda: modules.layer_set(dict(weights), prefix, biases or "one"), architecture, ignore)
+    for name, value in {"prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}.items():
         if value is not None:
             raise ValueError(f"{name} is for weights alone, and {path} states the model itself")
     kind = checkpoint.kind(path)

@@ -6,7 +6,7 @@ that add up, and ``weight_hr`` (P, H) where it projects. What nn.LSTM has no nam
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ _CELL_NAMES = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
 
 # Matrices of gates in each of PyTorch's recurrent layers.
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
+
+
+Biases = Literal["one", "two"]
 
 
 def standard_names(weights: Mapping[str, T]) -> dict[str, T]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glasscell.convert.codec import as_weight
-from glasscell.convert.codec.torch import recurrent_kind, standard_names
+from glasscell.convert.codec.torch import Biases, recurrent_kind, standard_names
 from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, shapes_of
 from glasscell.convert.torch.state_dicts import StateDict, describe_unread, state_dicts
 from glasscell.convert.torch.unpickling import Unread
@@ -39,7 +39,7 @@ class Module(NamedTuple):
     weights: StateDict
 
 
-def layer_set(state_dict: StateDict, prefix: str | None = None) -> LayerSet:
+def layer_set(state_dict: StateDict, prefix: str | None = None, biases: Biases = "one") -> LayerSet:
     """Return the layers in a state dict.
 
     Parameters
@@ -47,6 +47,8 @@ def layer_set(state_dict: StateDict, prefix: str | None = None) -> LayerSet:
     state_dict : dict of str to array
     prefix : str, optional
         Only the names below it are read: "encoder" or "encoder." for "encoder.rnn.weight_ih_l0".
+    biases : {"one", "two"}
+        See :meth:`glasscell.LSTM.from_torch`.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def layer_set(state_dict: StateDict, prefix: str | None = None) -> LayerSet:
     layers: dict[str, WeightedLayer] = {}
     other: dict[str, Other] = {}
     for name, module in modules(below(state_dict, prefix)).items():
-        layer = _layer(name, module)
+        layer = _layer(name, module, biases)
         if layer is None:
             other[name] = Other(_words(module), module.weights)
         else:
@@ -139,9 +141,9 @@ def _module(group: StateDict) -> Module:
     return Module("linear" if _shape(bias) == weight.shape[:1] else "", group)
 
 
-def _layer(name: str, module: Module) -> WeightedLayer | None:
+def _layer(name: str, module: Module, biases: Biases) -> WeightedLayer | None:
     if module.kind == "LSTM":
-        return _lstm(name, module.weights)
+        return _lstm(name, module.weights, biases)
     if module.kind not in ("linear", "matrix"):
         return None
     arrays = {key: as_weight(f"{name}.{key}", value) for key, value in module.weights.items()}
@@ -154,9 +156,9 @@ def _layer(name: str, module: Module) -> WeightedLayer | None:
     return layer
 
 
-def _lstm(name: str, weights: Mapping[str, Any]) -> LSTM:
+def _lstm(name: str, weights: Mapping[str, Any], biases: Biases = "one") -> LSTM:
     try:
-        return LSTM.from_torch(weights)
+        return LSTM.from_torch(weights, biases=biases)
     except (ValueError, TypeError) as error:
         raise ValueError(f"in {name!r}: {error}") from None
 
