@@ -45,6 +45,31 @@ def test_a_model_of_the_users(capsys, tmp_path):
     assert "FAIL" not in out
 
 
+def test_what_weights_alone_cannot_say(capsys, tmp_path, monkeypatch):
+    """Claims about a computation that the user stated do not say that it is the right one."""
+    monkeypatch.setattr(room, "checks", lambda *_: iter([GOOD, GOOD._replace(note="its bound is 1e-3")]))
+    model = gc.Sequential([gc.LSTM(3, 4), gc.Linear(4, 2)], ["lstm", "fc"])
+    files.save(model, tmp_path / "m.pt")
+    files.save(model, tmp_path / "m.safetensors")
+    files.save(gc.LSTM(3, 4), tmp_path / "n.pt")
+    assert main(["verify", str(tmp_path / "m.pt")]) == 2
+    assert "--chain lstm,fc" in capsys.readouterr().err
+    page = tmp_path / "t.html"
+    for arguments, words in (
+        (["m.pt", "--chain", "lstm,fc"], "the computation is the one given by --chain lstm,fc; whether"),
+        (["n.pt"], "the computation is that of its one layer by itself; whether"),
+        (["m.safetensors"], ""),
+    ):
+        path = str(tmp_path / arguments[0])
+        assert main(["verify", path, *arguments[1:], "--html", str(page), "--overwrite"]) == 0
+        out = capsys.readouterr().out
+        assert ("holds weights alone" in out) is bool(words)
+        assert words in out
+        assert words in page.read_text()
+        assert "its bound is 1e-3" in out
+        assert "its bound is 1e-3" in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -11,7 +11,7 @@ from glasscell.core import engines
 from glasscell.core import lstm as core
 from glasscell.layers import FinalState, Function
 from glasscell.verify import Claim, checks, differences, verify
-from glasscell.verify.claims import claims_of
+from glasscell.verify.claims import MAX_BOUND, Measured, claims_of
 from glasscell.verify.page import page
 
 PEERS = ("torch", "onnx", "onnxruntime", "keras")
@@ -61,14 +61,103 @@ def test_a_planted_bug_is_caught(alone, monkeypatch):
 
 
 def test_a_claim_with_nan_does_not_hold():
-    [claim] = claims_of(
-        "x", [lambda: {"e": 0.0}, lambda: {"e": float("nan")}, lambda: {"e": 1.0}], {"e": ("what", 2.0)}
-    )
+    [claim] = claims_of("x", [lambda e=e: {"e": Measured(e)} for e in (0.0, float("nan"), 1.0)], {"e": ("what", 2.0)})
     assert claim.cases == 3
     assert np.isnan(claim.error)
     assert claim.holds is False
     [none] = claims_of("x", [], {"e": ("what", 1.0)})
     assert none.holds is None
+
+
+def test_a_bound_is_raised_by_measured_conditioning_alone_and_not_without_end():
+    rows = {"e": ("what", 1e-6)}
+    for errors, holds, bound, words in (
+        ([Measured(1e-5, 1e-4)], True, 1e-4, "magnifies rounding: its bound is 1.0e-04 instead of 1e-06"),
+        ([Measured(2e-4, 1e-4)], False, 1e-4, "magnifies rounding"),
+        ([Measured(1e-7, 1e-9)], True, 1e-6, ""),
+        ([Measured(1e-5, 1e-4), Measured(2e-6, 0.0)], False, 1e-6, ""),  # each case has its own bound
+        ([Measured(1e-5, 1e-4), Measured(5e-1, 1.0)], True, 1e-4, "magnifies rounding"),
+        ([Measured(1e-5, 1.0)], None, 1e-6, "rounding alone moves the result by up to 1e+00"),
+    ):
+        [claim] = claims_of("x", [lambda e=e: {"e": e} for e in errors], rows)
+        assert (claim.holds, claim.bound) == (holds, bound)
+        assert words in claim.note
+        assert words or not claim.note
+    assert MAX_BOUND <= 0.01
+
+
+@pytest.fixture
+def pytorch_alone(torch, monkeypatch):
+    """As if of the other projects nothing but PyTorch were installed."""
+    for name in [name for name in sys.modules if name.split(".")[0] in PEERS[1:]]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in PEERS[1:]:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def ill_conditioned(scale=1.2):
+    """As a trained model of characters: large weights, and rounding is magnified."""
+    model = gc.Sequential([gc.LSTM(8, 64, 2, seed=1), gc.Linear(64, 4)])
+    model.parameters.vector[:] = np.random.default_rng(3).normal(size=model.parameters.vector.size) * scale
+    return model
+
+
+@pytest.mark.parametrize("model", [ill_conditioned, lambda: ill_conditioned().layers[0]], ids=["chain", "lstm"])
+def test_an_ill_conditioned_model_is_no_wrong_one(model, pytorch_alone):
+    claims = [claim for claim in verify(model(), (2, 12)) if claim.against not in ("Keras", "ONNX Runtime")]
+    assert all(claim.holds for claim in claims), claims
+    raised = [claim for claim in claims if claim.note]
+    assert any(claim.bound > 1e-5 and claim.error > 5e-6 for claim in raised)  # such that the fixed bound fails
+    assert all("magnifies rounding" in claim.note for claim in raised)
+    assert all(claim.bound <= 1e-7 for claim in claims if "32" not in claim.what)
+
+
+def test_a_model_of_which_float32_says_nothing_is_not_said_to_hold(pytorch_alone):
+    claims = list(checks(ill_conditioned(scale=3.0).layers[0], (2, 40)))
+    of_float32 = [claim for claim in claims if "float32" in claim.what and claim.against in ("float64", "PyTorch")]
+    assert of_float32
+    assert all(claim.holds is None and "rounding alone moves the result" in claim.note for claim in of_float32)
+
+
+PLANTED = {  # an error, the engine's function that has it, and how large it is
+    "forward": 1e-3,
+    "backward": 1e-2,
+}
+
+
+@pytest.mark.parametrize("where", PLANTED)
+@pytest.mark.parametrize("only_float32", [False, True])
+def test_a_planted_bug_in_an_ill_conditioned_model_is_caught(where, only_float32, pytorch_alone, monkeypatch):
+    """In both types, and in float32 alone: where the bound is raised, it is not raised by the error."""
+    size = PLANTED[where]
+
+    def forward(kernel, x, h, c, *rest, **more):
+        changed = kernel.dtype == np.float32 or not only_float32
+        return core.forward(kernel * kernel.dtype.type(1 + size * changed), x, h, c, *rest, **more)
+
+    def backward(tape, *rest, **more):
+        gradient = core.backward(tape, *rest, **more)
+        if tape.kernel.dtype == np.float32 or not only_float32:
+            gradient.dkernel[...] *= 1 + size
+        return gradient
+
+    class Wrong(engines.NumPy):
+        pass
+
+    setattr(Wrong, where, staticmethod({"forward": forward, "backward": backward}[where]))
+    monkeypatch.setattr(engines, "chosen", lambda *_: Wrong())
+    claims = [claim for claim in checks(ill_conditioned(), (2, 12)) if claim.against not in ("Keras", "ONNX Runtime")]
+    assert any(claim.holds is False for claim in claims), claims
+    assert not only_float32 or all(claim.holds for claim in claims if "32" not in claim.what)
+
+
+def test_the_step_of_a_difference_fits_how_fast_a_function_bends():
+    for k in (1.0, 1e2, 1e4, 1e6):
+        value, uncertainty = differences.slope(lambda s, k=k: float(np.sin(k * s + 0.3)) / k, 1.0)
+        assert abs(value - np.cos(0.3)) <= max(16 * uncertainty, 1e-8)
+        assert uncertainty < 1e-5
+    value, uncertainty = differences.slope(lambda s: abs(s - 3e-8) + 1.0, 1.0, kinked=True)
+    assert uncertainty > 1e-3 or abs(value + 1) < 1e-6
 
 
 MODELS = {
@@ -93,7 +182,7 @@ def test_a_model_is_verified(name, alone):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_verified_against_pytorch(name, torch):
+def test_a_model_is_verified_against_pytorch(name, pytorch_alone):
     of_torch = [claim for claim in checks(MODELS[name](), (2, 5)) if claim.against == "PyTorch"]
     has = name not in ("variant", "kinked")
     assert len(of_torch) == 4

@@ -44,15 +44,33 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--shape is for a model of yours; the library is checked on many shapes")
     model = None if options.model is None else read_model(options.model, options)
     subject = "the library" if model is None else str(options.model)
+    remark = "" if model is None else not_checked(options)
     print(f"  {_line('against', 'what was compared', 'cases', 'largest error', 'bound')}", flush=True)
     claims = []
     for claim in checks(model, options.shape or (4, 12), options.seed):
         claims.append(claim)
         print(f"  {row(claim)}", flush=True)
     if html is not None:
-        html.write(page(claims, subject).encode())
-    print(f"\n  {summary(claims)}")
+        html.write(page(claims, subject, remark).encode())
+    print(f"\n  {summary(claims)}" + (f"\n  {remark}" if remark else ""))
     return int(any(claim.holds is False for claim in claims))
+
+
+def not_checked(options: argparse.Namespace) -> str:
+    """Return what no check of the model can know, "" if the file states the model itself."""
+    from glasscell.convert import files  # noqa: PLC0415
+
+    if not files.is_weights_alone(options.model):
+        return ""
+    if options.chain is not None:
+        source = f"the one given by --chain {options.chain}"
+    elif options.config is not None:
+        source = f"the one in --config {options.config}"
+    else:
+        source = "that of its one layer by itself"
+    return (
+        f"{options.model} holds weights alone: the computation is {source}; whether it is the trained one is not known."
+    )
 
 
 def row(claim: Claim) -> str:
@@ -61,7 +79,8 @@ def row(claim: Claim) -> str:
         return f"{claim.against:<{COLUMNS[0]}}  {claim.what:<{COLUMNS[1]}}  {claim.note}"
     from glasscell.verify.page import in_words  # noqa: PLC0415
 
-    return f"{_line(claim.against, claim.what, str(claim.cases), *in_words(claim))}  {mark(right=claim.holds is True)}"
+    line = f"{_line(claim.against, claim.what, str(claim.cases), *in_words(claim))}  {mark(right=claim.holds is True)}"
+    return line + (f"\n  {'':<{COLUMNS[0]}}  {claim.note}" if claim.note else "")
 
 
 def summary(claims: list[Claim]) -> str:

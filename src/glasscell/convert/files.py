@@ -190,6 +190,17 @@ def holds_weights_alone(path: StrPath) -> bool:
     return name.endswith((*TORCH, ".weights.h5"))
 
 
+def is_weights_alone(path: StrPath) -> bool:
+    """Return whether an existing file holds weights and no computation."""
+    if Path(path).is_dir() or format_of(path) in OURS:
+        return checkpoint.read(path)[0] is None
+    if format_of(path) in KERAS:
+        from glasscell.convert import keras  # noqa: PLC0415 - optional
+
+        return keras.is_weights_alone(path)
+    return format_of(path) in TORCH
+
+
 def not_in_file(model: Model, path: StrPath) -> str:
     """Return what a file of weights alone does not hold of a model, and how it is read; "" for other files."""
     if not holds_weights_alone(path):

@@ -18,6 +18,7 @@ from glasscell.validation import generator, positive_integer
 from glasscell.verify import differences, keras, onnx_runtime, pytorch
 from glasscell.verify.cases import case, in_type
 from glasscell.verify.claims import Claim
+from glasscell.verify.conditioning import SAFETY, chain_response
 
 __all__ = ["Claim", "checks", "verify"]
 
@@ -66,7 +67,7 @@ def _of_lstm(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> It
     yield from differences.model_claims(cases)
     yield from pytorch.checked(cases)
     yield from onnx_runtime.checked(cases)
-    yield from keras.model_claims(lstm, cases[0].x)
+    yield from keras.model_claims(lstm, cases[0].x, SAFETY * cases[0].response.values)
 
 
 def _of_chain(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Claim]:
@@ -78,8 +79,9 @@ def _of_chain(chain: Sequential, shape: tuple[int, int], rng: np.random.Generato
     yield from differences.chain_claims(exact, x, rng)
     yield from differences.page_claims(lstms)
     yield from pytorch.checked(lstms)
-    yield from onnx_runtime.chain_claims(chain, x)
-    yield from keras.model_claims(chain, x)
+    allowed = SAFETY * chain_response(exact, x).values
+    yield from onnx_runtime.chain_claims(chain, x, allowed)
+    yield from keras.model_claims(chain, x, allowed)
 
 
 def _inputs(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:

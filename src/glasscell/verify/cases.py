@@ -2,7 +2,8 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from glasscell.core.typing import Array
 from glasscell.layers import LSTM, LSTMState
+from glasscell.verify.conditioning import Perturb, Response, response
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class Case:
     def rng(self) -> np.random.Generator | None:
         """A generator that draws the same noise every time."""
         return None if self.noise_seed is None else np.random.default_rng(self.noise_seed)
+
+    @cached_property
+    def response(self) -> Response:
+        """How far rounding moves outputs, final states and gradients."""
+        exact = run(self.lstm, self)
+
+        def distance(perturb: Perturb) -> tuple[float, float]:
+            lstm = in_type(self.lstm, np.float64)
+            lstm.parameters.vector[:] = perturb(lstm.parameters.vector)
+            state, d_state = (LSTMState(*map(perturb, one)) for one in (self.state, self.d_state))
+            changed = replace(self, x=perturb(self.x), dy=perturb(self.dy), state=state, d_state=d_state)
+            values, gradients = run(lstm, changed)
+            return (
+                max(largest(b - a, a) for a, b in zip(exact[0], values, strict=True)),
+                max(norm_wise(b, a) for a, b in zip(exact[1], gradients, strict=True)),
+            )
+
+        return response(distance)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -80,6 +100,13 @@ def in_type(lstm: LSTM, dtype: Any, **changes: Any) -> LSTM:
     copy = LSTM(**{**lstm.options.changed(), **changes}, dtype=dtype)
     copy.parameters.vector[:] = lstm.parameters.vector
     return copy
+
+
+def run(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
+    """Return outputs and final states, and the gradients on inputs, initial states and weights."""
+    y, final, tape = lstm.forward(one.x, one.state, lengths=one.lengths)
+    dx, d_start, gradients = lstm.backward(tape, one.dy, one.d_state)
+    return [y, *final], [dx, *d_start, *gradients.values()]
 
 
 def largest(differences: Any, reference: Any = 1.0) -> float:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from glasscell.core import cell, lstm
-from glasscell.core.typing import Array
 from glasscell.layers import LSTM, LSTMState
 from glasscell.models import Sequential
-from glasscell.verify.cases import Case, case, in_type, largest, norm_wise, random_lstm
-from glasscell.verify.claims import Claim, Errors, claims_of
+from glasscell.verify.cases import Case, case, in_type, largest, norm_wise, random_lstm, run
+from glasscell.verify.claims import Claim, Errors, Measured, claims_of
+from glasscell.verify.conditioning import SAFETY
 
 AGAINST = "finite differences"
 SMOOTH_BOUND, KINKED_BOUND = 1e-8, 1e-6
+MAX_STEPS = 6  # of finite differences, each an eighth of the one before
 KINKED = {"Relu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid"}
 
 # Rows of the table: what is switched on in each, and the options that are drawn from.
@@ -88,7 +89,7 @@ def library_claims(rng: np.random.Generator) -> list[Claim]:
 def model_claims(cases: list[Case]) -> list[Claim]:
     """One LSTM of the user's: its gradients; the page, if it is a plain one; and what float32 costs."""
     bound = KINKED_BOUND if _kinked(cases[0].lstm) else SMOOTH_BOUND
-    runs = [partial(difference, one) for one in cases]
+    runs = [partial(difference, one, measured=True) for one in cases]
     return claims_of(AGAINST, runs, {"gradients": ("all gradients", bound)}) + page_claims(cases)
 
 
@@ -97,21 +98,21 @@ def page_claims(cases: list[Case], *, saturated: bool = True) -> list[Claim]:
     values, gradients = (5e-6, 5e-5) if saturated else (1e-6, 5e-6)
     claims = claims_of(
         "the cell page",
-        [partial(page_error, one) for one in cases if one.lstm.options.plain],
+        [partial(page_error, one, measured=saturated) for one in cases if one.lstm.options.plain],
         {"gates": ("every gate and state of every step", 1e-12)},
         none="the page is about the plain LSTM",
     )
     return claims + claims_of(
         "float64",
-        [partial(precision, one) for one in cases],
+        [partial(precision, one, measured=saturated) for one in cases],
         {"values": ("outputs in float32", values), "gradients": ("gradients in float32", gradients)},
     )
 
 
-def difference(one: Case) -> Errors:
+def difference(one: Case, *, measured: bool = False) -> Errors:
     """One random direction in the space of everything that a forward pass is given: its slope, both ways.
 
-    Relative to the length of the gradient. On kinks a short step and the second order: there is nothing smooth to fit.
+    Relative to the length of the gradient. `measured`: with a bound from the uncertainty of the finite difference.
     """
     lstm, rng = in_type(one.lstm, np.float64), np.random.default_rng(0)
     inputs = {"parameters": lstm.parameters.vector.copy(), "x": one.x, "h": one.state.h, "c": one.state.c}
@@ -132,20 +133,38 @@ def difference(one: Case) -> Errors:
         along["h"], along["c"] = np.zeros_like(d["h"]), np.zeros_like(d["c"])
     expected = sum(float((d[name] * along[name]).sum()) for name in inputs)
     length = float(np.sqrt(sum(float(np.square(part).sum()) for part in d.values())))
-    measured = slope(lambda s: forward(s)[0], kinked=_kinked(lstm))
-    return {"gradients": abs(measured - expected) / max(length, 1.0)}
+    reference, uncertainty = slope(lambda s: forward(s)[0], length, kinked=_kinked(lstm))
+    return {"gradients": _relative(reference - expected, uncertainty if measured else 0.0, length)}
 
 
-def slope(f: Callable[[float], float], *, kinked: bool = False) -> float:
-    """df/ds at s = 0 by central differences: of fourth order, or of second with a short step."""
-    if kinked:
-        step = 1e-7
-        return (f(step) - f(-step)) / (2 * step)
-    step = 1e-4
-    return (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
+def slope(f: Callable[[float], float], length: float = 1.0, *, kinked: bool = False) -> tuple[float, float]:
+    """Return df/ds at s = 0 by central differences, and its uncertainty.
+
+    Of fourth order; of second on kinks, where there is nothing smooth to fit. A step that is too long for how fast f
+    bends gives another slope than one an eighth as long, and so does one so short that rounding shows: of the shortest
+    steps the two whose slopes are closest count, and their difference is the uncertainty. It ends when that is below
+    1e-10 of `length`, that of the gradient.
+    """
+    step, slopes = 1e-7 if kinked else 1e-4, list[float]()
+    best = (0.0, np.inf)
+    while len(slopes) < MAX_STEPS and not best[1] <= 1e-10 * max(length, 1.0):
+        if kinked:
+            slopes.append((f(step) - f(-step)) / (2 * step))
+        else:
+            slopes.append((8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step))
+        if len(slopes) > 1:
+            best = min(best, (slopes[-1], abs(slopes[-1] - slopes[-2])), key=lambda one: one[1])
+        step /= 8
+    return best
 
 
-def page_error(one: Case) -> Errors:
+def _relative(difference: float, uncertainty: float, length: float) -> Measured:
+    """Return an error relative to the length of the gradient, and the bound that its reference allows."""
+    size = max(length, 1.0)
+    return Measured(abs(difference) / size, SAFETY * uncertainty / size)
+
+
+def page_error(one: Case, *, measured: bool = False) -> Errors:
     """Every layer of a tape, step by step, against :func:`glasscell.core.cell.step`."""
     _, _, tape = in_type(one.lstm, np.float64).forward(one.x, one.state, lengths=one.lengths)
     error = 0.0
@@ -157,22 +176,16 @@ def page_error(one: Case) -> Errors:
             for name in ("i", "f", "o", "g", "c", "tanh_c", "h"):
                 error = max(error, largest(getattr(step, name) - getattr(of_layer, name)[t]))
             h, c = step.h, step.c
-    return {"gates": error}
+    return {"gates": Measured(error, SAFETY * one.response.values64 if measured else 0.0)}
 
 
-def precision(one: Case) -> Errors:
+def precision(one: Case, *, measured: bool = False) -> Errors:
     """The same LSTM in float32."""
-    values, gradients = [], []
-    exact, rough = (_run(in_type(one.lstm, dtype), one) for dtype in (np.float64, np.float32))
+    exact, rough = (run(in_type(one.lstm, dtype), one) for dtype in (np.float64, np.float32))
     values = [largest(b - a, a) for a, b in zip(exact[0], rough[0], strict=True)]
     gradients = [norm_wise(b, a) for a, b in zip(exact[1], rough[1], strict=True)]
-    return {"values": max(values), "gradients": max(gradients)}
-
-
-def _run(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
-    y, final, tape = lstm.forward(one.x, one.state, lengths=one.lengths)
-    dx, d_start, gradients = lstm.backward(tape, one.dy, one.d_state)
-    return [y, *final], [dx, *d_start, *gradients.values()]
+    allowed = (SAFETY * one.response.values, SAFETY * one.response.gradients) if measured else (0.0, 0.0)
+    return {"values": Measured(max(values), allowed[0]), "gradients": Measured(max(gradients), allowed[1])}
 
 
 def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterator[Claim]:
@@ -190,10 +203,10 @@ def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterato
             model.parameters.vector[:] = at + s * along
             return float((dy * model(x)).sum())
 
-        measured = slope(f, kinked=kinked)
-        model.parameters.vector[:] = at
         length = float(np.linalg.norm(gradients.vector))
-        return {"gradients": abs(measured - float(gradients.vector @ along)) / max(length, 1.0)}
+        reference, uncertainty = slope(f, length, kinked=kinked)
+        model.parameters.vector[:] = at
+        return {"gradients": _relative(reference - float(gradients.vector @ along), uncertainty, length)}
 
     bound = KINKED_BOUND if kinked else SMOOTH_BOUND
     yield from claims_of(AGAINST, [run] * 5, {"gradients": ("gradients of all parameters", bound)})

@@ -12,7 +12,7 @@ from glasscell.convert.codec.keras import KERAS_FUNCTIONS
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
 from glasscell.verify.cases import in_type, largest
-from glasscell.verify.claims import Claim, Errors, claims_of, lacking, unchecked
+from glasscell.verify.claims import Claim, Errors, Measured, claims_of, lacking, unchecked
 
 AGAINST, PACKAGE = "Keras", "keras (and torch, jax or tensorflow)"
 WHATS = {"values": ("outputs and final states, float32", 1e-6)}
@@ -24,9 +24,9 @@ def library_claims(rng: np.random.Generator, count: int = 30) -> list[Claim]:
     return _claims([partial(drawn_errors, rng)] * count, WHATS)
 
 
-def model_claims(model: LSTM | Sequential, x: Any) -> list[Claim]:
-    """The claim about a model: written as a file, and read by Keras."""
-    return _claims([partial(file_errors, model, x)], FILES)
+def model_claims(model: LSTM | Sequential, x: Any, allowed: float) -> list[Claim]:
+    """The claim about a model: written as a file, and read by Keras; with the bound that its conditioning justifies."""
+    return _claims([partial(file_errors, model, x, allowed)], FILES)
 
 
 def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Claim]:
@@ -78,10 +78,10 @@ def drawn_errors(rng: np.random.Generator) -> Errors:
     y, final, _ = ours.forward(x, mask=mask)
     pairs = [(y, theirs)] if merge else list(zip((y, final.h[0], final.c[0]), theirs, strict=True))
     arrays = [(a, keras.ops.convert_to_numpy(b)) for a, b in pairs]
-    return {"values": max(largest(a - b, b) for a, b in arrays)}
+    return {"values": Measured(max(largest(a - b, b) for a, b in arrays))}
 
 
-def file_errors(model: LSTM | Sequential, x: Any) -> Errors:
+def file_errors(model: LSTM | Sequential, x: Any, allowed: float) -> Errors:
     """How far Keras' numbers are from ours, from a file that we wrote."""
     from pathlib import Path  # noqa: PLC0415
     from tempfile import TemporaryDirectory  # noqa: PLC0415
@@ -98,4 +98,4 @@ def file_errors(model: LSTM | Sequential, x: Any) -> Errors:
         theirs = keras.saving.load_model(path)
     given = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)
     ours = model.forward(given)[0]
-    return {"values": largest(ours - keras.ops.convert_to_numpy(theirs(given)), ours)}
+    return {"values": Measured(largest(ours - keras.ops.convert_to_numpy(theirs(given)), ours), allowed)}

@@ -11,7 +11,8 @@ import numpy as np
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
 from glasscell.verify.cases import Case, case, in_type, largest, random_lstm
-from glasscell.verify.claims import Claim, Errors, claims_of, lacking, unchecked
+from glasscell.verify.claims import Claim, Errors, Measured, claims_of, lacking, unchecked
+from glasscell.verify.conditioning import SAFETY
 
 AGAINST, PACKAGE = "ONNX Runtime", "onnx onnxruntime"
 WHATS = {"values": ("outputs and final states of the exported model, float32", 2e-6)}
@@ -20,17 +21,18 @@ FUNCTIONS = ("Sigmoid", "Tanh", "Relu", "LeakyRelu", "HardSigmoid", "Elu", "Soft
 
 def library_claims(rng: np.random.Generator, count: int = 40) -> list[Claim]:
     """Configurations drawn from all that the ONNX operator offers."""
-    return checked([drawn(rng) for _ in range(count)])
-
-
-def checked(cases: list[Case]) -> list[Claim]:
-    """The claim about these cases."""
+    cases = [drawn(rng) for _ in range(count)]
     return _claims([partial(errors, one.lstm, one.x, one.lengths) for one in cases])
 
 
-def chain_claims(model: Sequential, x: Any) -> list[Claim]:
-    """The claim about a whole model."""
-    return _claims([partial(errors, model, x, None)])
+def checked(cases: list[Case]) -> list[Claim]:
+    """The claim about these cases of a user's LSTM."""
+    return _claims([partial(errors, one.lstm, one.x, one.lengths, SAFETY * one.response.values) for one in cases])
+
+
+def chain_claims(model: Sequential, x: Any, allowed: float) -> list[Claim]:
+    """The claim about a whole model, with the bound that its conditioning justifies."""
+    return _claims([partial(errors, model, x, None, allowed)])
 
 
 def _claims(runs: list[Any]) -> list[Claim]:
@@ -64,7 +66,7 @@ def drawn(rng: np.random.Generator) -> Case:
     return case(lstm, rng, shape, ragged=bool(rng.integers(2)))
 
 
-def errors(model: LSTM | Sequential, x: Any, lengths: Any) -> Errors:
+def errors(model: LSTM | Sequential, x: Any, lengths: Any, allowed: float = 0.0) -> Errors:
     """How far ONNX Runtime's numbers are from ours."""
     import onnxruntime  # noqa: PLC0415 - optional
 
@@ -85,7 +87,7 @@ def errors(model: LSTM | Sequential, x: Any, lengths: Any) -> Errors:
     else:
         ours = [model(given, lengths=lengths)]
     theirs = session.run(None, feeds)
-    return {"values": max(largest(a - b, b) for a, b in zip(ours, theirs, strict=True))}
+    return {"values": Measured(max(largest(a - b, b) for a, b in zip(ours, theirs, strict=True)), allowed)}
 
 
 def _in_float32(model: LSTM | Sequential) -> LSTM | Sequential:

@@ -21,7 +21,7 @@ th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(-
 """
 
 
-def page(claims: Sequence[Claim], subject: str) -> str:
+def page(claims: Sequence[Claim], subject: str, remark: str = "") -> str:
     """The page.
 
     Parameters
@@ -29,6 +29,8 @@ def page(claims: Sequence[Claim], subject: str) -> str:
     claims : sequence of Claim
     subject : str
         What was checked: the library, or the name of a file.
+    remark : str
+        What could not be checked of it at all.
     """
     counts = {verdict: sum(claim.holds is verdict for claim in claims) for verdict in (True, False, None)}
     summary = f"{counts[True]} hold, {counts[False]} fail, {counts[None]} could not be checked"
@@ -55,6 +57,7 @@ def page(claims: Sequence[Claim], subject: str) -> str:
 </tbody>
 </table>
 </div>
+{f"<p>{escape(remark)}</p>" if remark else ""}
 </body>
 </html>
 """
@@ -62,6 +65,8 @@ def page(claims: Sequence[Claim], subject: str) -> str:
 
 def _row(claim: Claim) -> str:
     against, what = escape(claim.against), escape(claim.what)
+    if claim.error is not None and claim.note:
+        what += f"<br><small>{escape(claim.note)}</small>"
     head = f"<tr><td>{against}</td><td>{what}</td>"
     if claim.error is None:
         return f'{head}<td colspan="4" class="open">{escape(claim.note)}</td></tr>'

@@ -137,6 +137,15 @@ def save(model: Sequential | LSTM, path: StrPath, *, weights_only: bool = False)
     file.write(content)
 
 
+def is_weights_alone(path: StrPath) -> bool:
+    """Return whether a file holds weights and not the configuration of a model."""
+    content = _read(path)
+    try:
+        return not content.startswith(ZIP) and hdf5.File(content).root.text("model_config") is None
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: {_words(error)}") from None
+
+
 def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:
     """The layers of Keras that compute the same."""
     names: Sequence[str] = ("lstm",) if isinstance(model, LSTM) else model.names
