@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glasscell.core.activations import activation
-from glasscell.core.normal import Workspace, gelu, normal_cdf
+from glasscell.core.normal import Workspace, gelu, normal_cdf, write_gelu
 
 
 @pytest.mark.parametrize(("dtype", "low", "bound"), [(np.float64, -37.0, 2e-15), (np.float32, -13.0, 1e-9)])
@@ -32,7 +32,7 @@ def test_it_reaches_its_limits_without_an_error():
 def test_memory_that_is_given_is_used(dtype, rng):
     z = rng.normal(size=(3, 4)).astype(dtype)
     expected, work = gelu(z), Workspace.like(z)
-    assert gelu(z, z, work) is z
+    write_gelu(z, z, work)
     np.testing.assert_array_equal(z, expected)
 
 

@@ -98,7 +98,14 @@ def normal_cdf(z: Array, work: Workspace | None = None) -> Doubles:
     array of float64
         ``work.p``. The relative error is below 1e-15 for z of float64, 1e-9 for float32, wherever Φ is a normal number.
     """
-    p, a, s, half_t, d, rounded, positive = Workspace.like(z) if work is None else work
+    work = Workspace.like(z) if work is None else work
+    write_cdf(z, work)
+    return work.p
+
+
+def write_cdf(z: Array, work: Workspace) -> None:
+    """Compute :func:`normal_cdf` without allocating an array; underflow is to be let through by the caller."""
+    p, a, s, half_t, d, rounded, positive = work
     first, *others = reversed(FLOAT64_COEFFICIENTS if z.dtype == np.float64 else FLOAT32_COEFFICIENTS)
     np.greater(z, 0, positive)
     np.copyto(a, z)
@@ -129,19 +136,22 @@ def normal_cdf(z: Array, work: Workspace | None = None) -> Doubles:
     np.multiply(p, s, p)
     np.multiply(p, half_t, p)  # Φ(-a)
     np.subtract(1, p, p, where=positive)
-    return p
 
 
 @np.errstate(under="ignore")
-def gelu(z: Array, out: Array | None = None, work: Workspace | None = None) -> Array:
-    """Compute z Φ(z): Hendrycks & Gimpel (2016). `out` may be z."""
-    out = np.empty_like(z) if out is None else out
-    work = Workspace.like(z) if work is None else work
-    cdf = normal_cdf(z, work)
+def gelu(z: Array) -> Array:
+    """Compute z Φ(z): Hendrycks & Gimpel (2016)."""
+    y = np.empty_like(z)
+    write_gelu(z, y, Workspace.like(z))
+    return y
+
+
+def write_gelu(z: Array, out: Array, work: Workspace) -> None:
+    """Compute :func:`gelu` without allocating an array; underflow is to be let through. `out` may be z."""
+    write_cdf(z, work)
     np.copyto(work.d, z)
-    np.multiply(work.d, cdf, cdf)
-    np.copyto(out, cdf, casting="same_kind")
-    return out
+    np.multiply(work.d, work.p, work.d)
+    np.copyto(out, work.d, casting="same_kind")
 
 
 @np.errstate(under="ignore")

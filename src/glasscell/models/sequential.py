@@ -346,7 +346,9 @@ class Sequential:
         return trace(self, tapes_of, x, asked, about, readout, states=states, **steps)
 
     def stream(self, batch: int | None = None) -> Stream[tuple[LSTMState, ...]]:
-        """The model as it takes one step at a time: see :class:`glasscell.stream.Stream`.
+        """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
+
+        A model that gives one answer for a sequence gives, after each step, the answer for the steps so far.
 
         Parameters
         ----------
@@ -356,7 +358,8 @@ class Sequential:
         Raises
         ------
         ValueError
-            If a layer needs all steps of a sequence: Step, FinalState, Pool, or an LSTM that runs back in time.
+            If a layer needs steps that have not come yet (an LSTM that runs back in time, "same" padding, Flatten), or
+            gives another number of steps than it takes without a layer that makes one answer of them.
         """
         from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
 

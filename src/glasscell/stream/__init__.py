@@ -4,7 +4,10 @@
 that they read or write exists from then on, so that a push allocates none.
 
 - :mod:`~glasscell.stream.door`: what the user holds
-- :mod:`~glasscell.stream.parts`: from each kind of layer to its calls, and which kinds have none
+- :mod:`~glasscell.stream.parts`: from each kind of layer to its calls, and which kinds have none;
+  :mod:`~glasscell.stream.reductions`: one answer for the steps so far; :mod:`~glasscell.stream.windows`: convolution
+  and pooling; :mod:`~glasscell.stream.scaling`: normalisation; :mod:`~glasscell.stream.building`: what they share
+- :mod:`~glasscell.stream.state`: the state, where other layers than LSTMs have one
 - :mod:`~glasscell.stream.plain`, :mod:`~glasscell.stream.general`: the calls of an LSTM; the one call that Numba makes
   of a plain one is :mod:`glasscell.core.compiled.step`
 - :mod:`~glasscell.stream.functions`: those of activations and of normalisation
@@ -15,5 +18,6 @@ It stands below the layers and the models, which give it their weights and are k
 """
 
 from glasscell.stream.door import Stream
+from glasscell.stream.state import StreamState
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamState"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.typing import Array
+from glasscell.stream.building import Building, Kept, Part
 from glasscell.stream.memory import Mask, Memory
-from glasscell.stream.parts import Building, EmbeddingPart, Kept, LSTMPart, Part, is_atomic, kind_of, part_of
+from glasscell.stream.parts import FOR_TRAINING, EmbeddingPart, LSTMPart, is_atomic, kind_of, part_of
+from glasscell.stream.state import StreamState
 from glasscell.validation import check_finite, finite_array, positive_integer, real_array
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ class Stream(Generic[State]):
     """A model that takes one step at a time. ``model.stream()`` makes it.
 
     Its outputs are those of ``model.forward`` over all that was pushed, to rounding; dropout and zoneout act as they do
-    there without a generator. A push allocates no array.
+    there without a generator. A model that gives one answer for a sequence gives that for the steps so far; the last
+    step, mean and maximum are 0 before there is a valid step. A push allocates no array.
 
     Parameters
     ----------
@@ -118,15 +121,35 @@ class Stream(Generic[State]):
         LSTM and CopyLSTM: LSTMState, h (L, P) and c (L, H), with a batch (L, n, P) and (L, n, H). Sequential: a tuple
         of such, one for each LSTM.
 
+        Where other layers keep something too (poolings, windows over earlier steps), the tuple is a
+        :class:`~glasscell.stream.StreamState`, which carries it.
+
         It can be set to such a state, also one of ``forward``; if it does not fit, an error is raised and the old one
-        stays.
+        stays. From a state of ``forward`` those other layers start at 0, as in ``forward``.
         """
-        return self._pack([self._public(layers) for layers in self._kept])
+        states = self._pack([self._public(layers) for layers in self._kept])
+        more = self._more()
+        if not more:
+            return states
+        complete: Any = StreamState(cast("Iterable[Any]", states), [self._outside(array) for array in more])
+        return cast("State", complete)
 
     @state.setter
     def state(self, state: State) -> None:
-        checked = self._checked(state)
-        self._all_or_nothing(lambda: self._set(checked))
+        columns, more = self._checked(state), self._more()
+        given = getattr(state, "remembered", None)
+        if given is not None and len(given) != len(more):
+            raise ValueError(f"state.remembered must have {len(more)} arrays, got {len(given)}")
+        kept = [
+            self._checked_remembered(f"state.remembered[{k}]", value, more[k]) for k, value in enumerate(given or ())
+        ]
+
+        def change() -> None:
+            self._set(columns)
+            for array, value in zip(more, kept, strict=given is not None):
+                array[...] = value
+
+        self._all_or_nothing(change)
 
     def reset(self, stream: int | None = None) -> None:
         """Begin anew: from the learned initial state, or from 0.
@@ -152,6 +175,8 @@ class Stream(Generic[State]):
                 kept.h[at], kept.c[at] = kept.start
                 if kept.repeated is not None:
                     kept.repeated[at] = 0
+            for array in self._remembered:
+                array[at] = 0
 
         self._all_or_nothing(change)
 
@@ -161,14 +186,14 @@ class Stream(Generic[State]):
         other._layers, other._batch, other._parts = self._layers, self._batch, self._parts  # noqa: SLF001 - its own class
         other._pack, other._unpack, other._dtype = self._pack, self._unpack, self._dtype  # noqa: SLF001
         other._build()  # noqa: SLF001
-        other._copy_state([kept.arrays for kept in self._all_kept()])  # noqa: SLF001
+        other._copy_state(self._states())  # noqa: SLF001
         return other
 
     __copy__ = fork
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What `pickle` and `deepcopy` make it from: its layers, the weights that it has read, and its state."""
-        arrays = [[array.copy() for array in kept.arrays] for kept in self._all_kept()]
+        arrays = [array.copy() for array in self._states()]
         made = type(self), self._layers, self._batch, self._pack, self._unpack
         return _restored, (*made, self._parts, self._dtype.name, arrays)
 
@@ -178,7 +203,7 @@ class Stream(Generic[State]):
         vars(other).update(vars(self))
         other._read_weights()  # noqa: SLF001 - its own class
         other._build()  # noqa: SLF001
-        other._copy_state([kept.arrays for kept in self._all_kept()])  # noqa: SLF001
+        other._copy_state(self._states())  # noqa: SLF001
         vars(self).update(vars(other))  # at once: all of it, or nothing
 
     def save(self, path: StrPath) -> None:
@@ -190,9 +215,9 @@ class Stream(Generic[State]):
         from glasscell import checkpoint  # noqa: PLC0415 - only where it is used
         from glasscell.stream.identity import identity  # noqa: PLC0415
 
-        if not self._kept:
-            raise ValueError("there is nothing to save: the model has no LSTM, and so no state")
-        arrays: dict[str, Array] = {}
+        if not self._states():
+            raise ValueError("there is nothing to save: no layer of the model keeps anything from step to step")
+        arrays = {f"remembered.{k}": self._outside(array) for k, array in enumerate(self._remembered)}
         for k, layers in enumerate(self._kept):
             arrays[f"{k}.h"], arrays[f"{k}.c"] = self._public(layers)
             if layers[0].repeated is not None:
@@ -221,6 +246,7 @@ class Stream(Generic[State]):
         if found:
             raise ValueError(f"{path} holds the state of another model: {'; '.join(found)}")
         expected = {f"{k}.{name}" for k, of in enumerate(self._kept) for name in ("h", "c", *_repeats(of))}
+        expected |= {f"remembered.{k}" for k in range(len(self._remembered))}
         if arrays.keys() != expected:
             raise ValueError(f"{path} has {', '.join(sorted(arrays))}; expected {', '.join(sorted(expected))}")
         pairs = [(arrays[f"{k}.h"], arrays[f"{k}.c"]) for k in range(len(self._kept))]
@@ -229,9 +255,15 @@ class Stream(Generic[State]):
             self._columns(f"{path}: {k}.repeated", arrays[f"{k}.repeated"], of, "h") if _repeats(of) else None
             for k, of in enumerate(self._kept)
         ]
+        remembered = [
+            self._checked_remembered(f"{path}: remembered.{k}", arrays[f"remembered.{k}"], array)
+            for k, array in enumerate(self._remembered)
+        ]
 
         def change() -> None:
             self._set(columns)
+            for array, value in zip(self._remembered, remembered, strict=True):
+                array[...] = value
             for of, values in zip(self._kept, repeated, strict=True):
                 for kept, value in zip(of, () if values is None else values, strict=values is not None):
                     if kept.repeated is not None:
@@ -246,12 +278,11 @@ class Stream(Generic[State]):
     # What follows is how a stream is made.
 
     def _read_weights(self) -> None:
-        layers = [(name, layer) for name, layer in self._layers.items() if kind_of(layer) != "Dropout"]
+        layers = [(name, layer) for name, layer in self._layers.items() if kind_of(layer) not in FOR_TRAINING]
         self._parts = [part_of(name, layer, single=self._batch is None) for name, layer in layers]
         dtypes = [layer.dtype for _, layer in layers if hasattr(layer, "dtype")]
-        if not dtypes:
-            raise ValueError("the model cannot be streamed: none of its layers says how many features an input has")
-        self._dtype: np.dtype[np.floating] = np.dtype(dtypes[0].type)  # the one that arrays have: a copy has another
+        kind = dtypes[0].type if dtypes else np.float32
+        self._dtype: np.dtype[np.floating] = np.dtype(kind)  # the one that arrays have: a copy has another
 
     def _build(self, size: int | None = None) -> None:
         n, parts, dtype = self._batch, self._parts, self._dtype
@@ -278,8 +309,10 @@ class Stream(Generic[State]):
         if memory.vector is None:
             self._build(memory.needed)
             return
-        self._kept = building.kept
-        states = [array for kept in self._all_kept() for array in kept.arrays]
+        if building.present is not None:
+            raise ValueError(f"{building.fewer}, and no layer behind it makes one answer of them")
+        self._kept, self._remembered = building.kept, building.remembered
+        states = self._states()
         self._memory, self._before = memory.vector, memory.vector.copy()
         self._of_inactive = [(array, np.empty_like(array)) for array in states]
         self._others = np.zeros(n or 1, np.bool_)
@@ -416,10 +449,28 @@ class Stream(Generic[State]):
     def _all_kept(self) -> list[Kept]:
         return [kept for layers in self._kept for kept in layers]
 
-    def _copy_state(self, old: Sequence[Sequence[Array]]) -> None:
-        for mine, arrays in zip(self._all_kept(), old, strict=True):
-            for array, value in zip(mine.arrays, arrays, strict=True):
-                array[...] = value
+    def _states(self) -> list[Array]:
+        """All arrays that change from step to step and matter later."""
+        return [array for kept in self._all_kept() for array in kept.arrays] + self._remembered
+
+    def _more(self) -> list[Array]:
+        """What is kept beside the states of LSTMs."""
+        return self._remembered + [kept.repeated for kept in self._all_kept() if kept.repeated is not None]
+
+    def _copy_state(self, old: Sequence[Array]) -> None:
+        for array, value in zip(self._states(), old, strict=True):
+            array[...] = value
+
+    def _outside(self, columns: Array) -> Array:
+        """From columns to (rows,) or (n, rows), a copy."""
+        return columns.copy() if self._batch is None else columns.T.copy()
+
+    def _checked_remembered(self, name: str, value: Array, like: Array) -> Array:
+        columns = finite_array(name, value, self._dtype)
+        shape = self._outside(like).shape
+        if columns.shape != shape:
+            raise ValueError(f"{name} has shape {columns.shape}; expected {shape}")
+        return columns if self._batch is None else columns.T
 
     def _stacked(self, columns: Sequence[Array]) -> Array:
         """From columns to (L, rows) or (L, n, rows), a copy."""
@@ -461,8 +512,8 @@ class Stream(Generic[State]):
         for layers, (h, c) in zip(self._kept, columns, strict=True):
             for kept, of_h, of_c in zip(layers, h, c, strict=True):
                 kept.h[...], kept.c[...] = of_h, of_c
-                if kept.repeated is not None:  # as in forward: what was before the state is not known
-                    kept.repeated[...] = 0
+        for array in self._more():  # as in forward: what was before the state is not known
+            array[...] = 0
 
 
 def _restored(
@@ -473,7 +524,7 @@ def _restored(
     unpack: Callable[..., Any],
     parts: list[Part],
     dtype: str,
-    arrays: list[list[Array]],
+    arrays: list[Array],
 ) -> Stream[Any]:
     """A copied or pickled stream."""
     stream = kind.__new__(kind)
@@ -546,10 +597,10 @@ def _finite_check(entrance: Array, refuse: Callable[[], None]) -> Callable[[], N
 def _input_width(layers: Any) -> int:
     """Features of the inputs, as the first layer that has a size says."""
     for layer in layers:
-        for name in ("input_size", "embedding_size"):
-            if hasattr(layer, name):
+        for name in ("input_size", "embedding_size", "size"):
+            if getattr(layer, name, None) is not None:
                 return int(getattr(layer, name))
-    raise ValueError("none of the layers says how many features an input has")
+    raise ValueError("the model cannot be streamed: none of its layers says how many features an input has")
 
 
 def _repeats(layers: Sequence[Kept]) -> tuple[str, ...]:

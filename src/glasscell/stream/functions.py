@@ -14,7 +14,7 @@ from glasscell.core.activations import (
     Activation,
     activation,
 )
-from glasscell.core.normal import Workspace, gelu
+from glasscell.core.normal import Workspace, write_gelu
 from glasscell.core.typing import Array
 from glasscell.stream.memory import Call, aligned
 
@@ -68,7 +68,7 @@ def activate(function: Activation, z: Array) -> list[Call]:
 def _further(name: str, z: Array) -> list[Call]:
     """Those that the ONNX operator LSTM does not have."""
     if name == "Gelu":
-        return [partial(gelu, z, z, Workspace.like(z))]
+        return [partial(write_gelu, z, z, Workspace.like(z))]
     if name == "Selu":
         scale = np.array(SELU_SCALE, z.dtype)
         return [*activate(activation("Elu", SELU_ALPHA), z), partial(np.multiply, z, scale, z)]

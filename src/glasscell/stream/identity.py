@@ -8,6 +8,7 @@ weights: a stream goes on after its model has been trained further, and with a c
 from collections.abc import Mapping
 from typing import Any
 
+from glasscell.stream import parts
 from glasscell.stream.parts import kind_of
 
 ABSENT = "the default"
@@ -17,7 +18,11 @@ def identity(layers: Mapping[str, Any], dtype: object, batch: int | None) -> dic
     """What is written beside a state, and compared when it is read. It is plain JSON."""
     import json  # noqa: PLC0415 - only where a state is saved or read
 
-    described = [{"name": name, **_described(layer)} for name, layer in layers.items() if kind_of(layer) != "Dropout"]
+    described = [
+        {"name": name, **_described(layer)}
+        for name, layer in layers.items()
+        if kind_of(layer) not in parts.FOR_TRAINING
+    ]
     plain: dict[str, Any] = json.loads(json.dumps({"dtype": str(dtype), "batch": batch, "layers": described}))
     return plain
 
@@ -32,7 +37,7 @@ def _described(layer: Any) -> dict[str, Any]:
     elif kind == "Embedding":
         options = {name: getattr(layer, name) for name in ("vocabulary_size", "embedding_size", "mask_zero")}
     else:
-        options = vars(layer)
+        options = layer.config
     return {"kind": kind, "options": options}
 
 

@@ -8,74 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glasscell.core import engines
 from glasscell.core.activations import activation
 from glasscell.core.typing import Array
+from glasscell.stream.building import Building, Kept, Part, only_where
 from glasscell.stream.functions import activate, oriented, product, softmax
 from glasscell.stream.general import General
-from glasscell.stream.memory import Call, Mask, Memory
+from glasscell.stream.memory import Call
 from glasscell.stream.plain import halved, plain_step, plain_step_compiled
+from glasscell.stream.reductions import LastPart, PoolPart, refusal
+from glasscell.stream.scaling import BatchNormPart, FixedPart, LayerNormPart
+from glasscell.stream.windows import ConvolutionPart, PoolingPart
 
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Dropout, Embedding, Function, Linear, Masking, SwapHalves
     from glasscell.layers.options import LSTMOptions
-
-
-class Kept(NamedTuple):
-    """What one LSTM layer keeps from step to step, in columns, and what it starts from."""
-
-    h: Array
-    c: Array
-    start: tuple[Array, Array]
-    repeated: Array | None  # the outputs of its last own step, where a step that is none repeats them
-
-    @property
-    def arrays(self) -> list[Array]:
-        """All that changes."""
-        return [self.h, self.c, *([] if self.repeated is None else [self.repeated])]
-
-
-class Building:
-    """The calls of one stream, as they are put together from the input upwards.
-
-    Attributes
-    ----------
-    memory : Memory
-    x : array
-        The block that the next layer reads.
-    calls : list of callable
-    kept : list of list of Kept
-        For each LSTM its layers.
-    own : array of bool, optional
-        Which streams have a step now, where a layer says so; without it all do.
-    of_symbols : array of bool, optional
-        Where the entrance writes which symbols are none.
-    guard : callable, optional
-        What a plain LSTM that comes first calls where an input may not be finite.
-    """
-
-    def __init__(self, memory: Memory, width: int) -> None:
-        self.memory = memory
-        self.x = memory.block(width)
-        self.calls: list[Call] = []
-        self.kept: list[list[Kept]] = []
-        self.own: Mask | None = None
-        self.of_symbols: Mask | None = None
-        self.guard: Callable[[], None] | None = None
-
-
-class Part(Protocol):
-    """A layer of a stream."""
-
-    def blocks(self, width: int) -> list[int]:
-        """Rows of the blocks, at the most, that it takes for inputs of this width; the last is its output."""
-
-    def build(self, building: Building) -> None:
-        """Add its calls."""
 
 
 class LSTMPart:
@@ -148,7 +99,7 @@ class LSTMPart:
         building.x = h
         if own is not None:
             building.x = out = memory.block(len(h))
-            calls = _only_where(own, [h, c], calls)
+            calls = only_where(own, [h, c], calls)
             if self.options.masked_outputs == "repeat":
                 repeated = memory.room(len(h))
                 calls += [partial(np.copyto, repeated, h, where=own), partial(np.copyto, out, repeated)]
@@ -156,18 +107,6 @@ class LSTMPart:
                 calls += [partial(out.fill, 0), partial(np.copyto, out, h, where=own)]
         building.calls += calls
         return Kept(h, c, start, repeated)
-
-
-def _only_where(own: Mask, states: list[Array], calls: list[Call]) -> list[Call]:
-    """The calls, and then the old states again where there is no step."""
-    old, others = [np.empty_like(state) for state in states], np.empty_like(own)
-    pairs = list(zip(states, old, strict=True))
-    return [
-        *(partial(np.copyto, saved, state) for state, saved in pairs),
-        *calls,
-        partial(np.logical_not, own, others),
-        *(partial(np.copyto, state, saved, where=others) for state, saved in pairs),
-    ]
 
 
 class LinearPart:
@@ -292,23 +231,36 @@ class EmbeddingPart:
             building.own = building.of_symbols = building.memory.mask()
 
 
+FOR_TRAINING = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")  # nothing outside training
 PARTS: dict[str, Callable[..., Part]] = {
     "LSTM": LSTMPart,
     "Linear": LinearPart,
     "Embedding": EmbeddingPart,
     "Function": FunctionPart,
     "SwapHalves": SwapPart,
-    "Dropout": DropoutPart,
+    **dict.fromkeys(FOR_TRAINING, DropoutPart),
     "Masking": MaskingPart,
+    "Step": LastPart,
+    "FinalState": LastPart,
+    "Pool": PoolPart,
+    "LayerNorm": LayerNormPart,
+    "BatchNorm": BatchNormPart,
+    "Normalization": FixedPart,
+    "Rescaling": FixedPart,
+    "Conv1D": ConvolutionPart,
+    "MaxPooling1D": PoolingPart,
+    "AveragePooling1D": PoolingPart,
+    "RepeatVector": refusal("gives several steps for one"),
+    "Flatten": refusal("joins all steps of a sequence, of which one is there at a time"),
 }
-WITHOUT_STATE = (LinearPart, SwapPart, DropoutPart, EmbeddingPart)  # and what they call raises no overflow
-OVER_TIME = ("Step", "FinalState", "Pool")
+# What they call raises no overflow. Only behind a mask has a LastPart a state, and a mask is made by another part.
+WITHOUT_STATE = (LinearPart, SwapPart, DropoutPart, EmbeddingPart, LastPart)
 
 
 def kind_of(layer: object) -> str:
     """The name under which a layer is known: its class's, or that of the one that it is derived from."""
     names = [kind.__name__ for kind in type(layer).__mro__]
-    return next((name for name in names if name in PARTS or name in OVER_TIME), names[0])
+    return next((name for name in names if name in PARTS), names[0])
 
 
 def part_of(name: str, layer: object, *, single: bool) -> Part:
@@ -320,14 +272,10 @@ def part_of(name: str, layer: object, *, single: bool) -> Part:
         If it cannot be streamed, or has weights that are not finite.
     """
     kind = kind_of(layer)
-    if kind in OVER_TIME:
-        raise ValueError(
-            f"layer {name!r} cannot be streamed: {layer!r} looks at all steps of a sequence, and a stream has one at a "
-            "time; make a model of the layers before it, whose outputs it would choose from"
-        )
     if kind not in PARTS:
         raise TypeError(f"layer {name!r} cannot be streamed: a {kind} is not known to streams")
-    for of, weight in getattr(layer, "parameters", {}).items():
+    arrays = {**getattr(layer, "parameters", {}), **getattr(layer, "statistics", {})}
+    for of, weight in arrays.items():
         if not np.isfinite(weight).all():
             raise ValueError(f"layer {name!r} cannot be streamed: {of} has NaN or infinite values")
     return PARTS[kind](name, layer, single=single)
