@@ -1,4 +1,4 @@
-"""Seventeen bugs that real LSTM code shipped with, each planted where this code would have it.
+"""Eighteen bugs that real LSTM code shipped with, each planted where this code would have it.
 
 A bug is planted in more than one place where there is more than one: on the page, in the fast code, in the general
 layer, in the objects above them. It counts as caught if it is caught in all of them.
@@ -7,9 +7,11 @@ layer, in the objects above them. It counts as caught if it is caught in all of 
 from dataclasses import dataclass
 from itertools import combinations
 
-CELL, LSTM, LINEAR, DEFINITION, LOOP, BACKPROP = (
+CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/cell.py",
     "core/lstm.py",
+    "core/gradients.py",
+    "core/compiled/loops.py",
     "core/linear.py",
     "core/variants/definition.py",
     "core/variants/loop.py",
@@ -42,12 +44,13 @@ NAMES = {
     15: "all gates initialised alike because the generator was re-seeded",
     16: "the same buffer returned twice, so that a second call changes the first one's result",
     17: "gradients through the final state ignored",
+    18: "the previous step's dc computed with the new dh",
 }
 
 
 @dataclass(frozen=True)
 class Bug:
-    """One of the seventeen, in one place.
+    """One of the eighteen, in one place.
 
     Attributes
     ----------
@@ -175,16 +178,20 @@ BUGS = [
         ),
     ),
     bug(4, "general layer", (BACKPROP, "reversed(range(tape.T))", "reversed(range(1, tape.T))"), *ZEROS),
-    bug(5, "activation", ("core/activations.py", "0.5 * np.tanh(0.5 * z) + 0.5", "0.5 * np.tanh(z) + 0.5")),
-    bug(5, "fast code", (LSTM, "W[: 3 * len(W) // 4] *= ", "_ = ")),
-    bug(5, "fast code, two gates of three", (LSTM, "W[: 3 * len(W) // 4]", "W[: 2 * len(W) // 4]")),
+    bug(5, "activation", ("core/activations.py", "np.exp(-z)", "np.exp(-2 * z)")),
+    bug(5, "fast code", (LSTM, "W[: 3 * len(W) // 4] *= -1", "W[: 3 * len(W) // 4] *= -2")),
+    bug(
+        5,
+        "fast code, one gate of three",
+        (LSTM, "W[: 3 * len(W) // 4] *= -1", "W[: 3 * len(W) // 4] *= -1\n    W[len(W) // 2 : 3 * len(W) // 4] *= 2"),
+    ),
     bug(6, "sign", (INITIALIZATION, "+= sign * forget_bias", "-= sign * forget_bias")),
     bug(6, "sign where gates are coupled", (INITIALIZATION, '("i", -1)', '("i", 1)')),
     bug(6, "size", (INITIALIZATION, "+= sign * forget_bias", "+= 2 * sign * forget_bias")),
     bug(6, "of another gate", (INITIALIZATION, '("f", 1) if "f" in gates', '("o", 1) if "f" in gates')),
     bug(6, "left out", (INITIALIZATION, "+= sign * forget_bias", "+= 0")),
     bug(7, "page", (CELL, "h = o * tanh_c", "h = o * c")),
-    bug(7, "fast code", (LSTM, "multiply(o, tanh_c, h)", "multiply(o, c, h)")),
+    bug(7, "fast code", (LSTM, "divide(tanh_c, o, h)", "divide(c, o, h)")),
     bug(7, "general layer", (LOOP, "h = tape.o[t] * tape.output[t]", "h = tape.o[t] * read")),
     *_swaps(),
     bug(9, "page", (CELL, "dW = dz @ u.T", "dW = dz @ u.T + W * (np.arange(len(u)) == len(u) - 1)")),
@@ -380,4 +387,67 @@ BUGS = [
     ),
     bug(17, "where sequences end", (SEQUENCES, "gradient[lengths[has] - 1, :, has] += d_end[:, has].T", "pass")),
     bug(17, "layer", (LAYER, "(0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])", "(0.0, 0.0)")),
+    bug(
+        18,
+        "page",
+        (
+            CELL,
+            "dh_prev, dx = du[:H], du[H:-1]",
+            "dh_prev, dx = du[:H], du[H:-1]\n    dc_prev = (dh_prev * o * tanh_derivative(tanh_c) + dc_next) * f",
+        ),
+    ),
+    bug(
+        18,
+        "fast code",
+        (
+            LSTM,
+            "dot(W_h, dz, from_next)",
+            "dot(W_h, dz, from_next)\n                running_dc += f * factor_c * (from_next - running_dh)",
+        ),
+    ),
+    bug(
+        18,
+        "general layer",
+        (
+            BACKPROP,
+            "return dh_prev + noise.recurrent * (W_h @ slopes.da_h[t]), dc_prev",
+            "new_dh = dh_prev + noise.recurrent * (W_h @ slopes.da_h[t])\n"
+            "    change = new_dh - dh\n"
+            '    if "projection" in tape.weights:\n        change = tape.weights["projection"].T @ change\n'
+            "    slope = variant.output.derivative(tape.read[t], tape.output[t])\n"
+            "    return new_dh, dc_prev + f * o * slope * change",
+        ),
+    ),
+    bug(
+        18,
+        "compiled, batch",
+        (
+            LOOPS,
+            "            _product(W_h, dz[k], dh_rows)\n",
+            "            before = running_dh + dh[t]\n"
+            "            _product(W_h, dz[k], dh_rows)\n"
+            "            running_dc += f * (o - h * tanh_c[t]) * (running_dh - before)\n",
+        ),
+    ),
+    bug(
+        18,
+        "compiled, one sequence",
+        (
+            LOOPS,
+            "            _product_of_row(dz[:, k : k + 1], W_h, running_dh, False)\n",
+            "            before = running_dh + dh[t]\n"
+            "            _product_of_row(dz[:, k : k + 1], W_h, running_dh, False)\n"
+            "            running_dc += f * (o - h * tanh_c[t]) * (running_dh - before)\n",
+        ),
+    ),
+    bug(
+        18,
+        "gradients of every step",
+        (
+            GRADIENTS,
+            "dc[t] += dc[t + 1] * tape.f[t + 1]",
+            "of_dh = tape.o[t + 1] - tape.h[t + 1] * tape.tanh_c[t + 1]\n"
+            "        dc[t] += (dc[t + 1] + (dh[t] - dh[t + 1]) * of_dh) * tape.f[t + 1]",
+        ),
+    ),
 ]

@@ -25,7 +25,7 @@ def test_the_step_in_python_is_that_of_the_equations(I, H, dtype, bound, rng):
     """Also without Numba: it is a function of Python, which Numba only makes quick."""
     weight, column, gates = problem_of(rng, I, H, dtype)
     z_i, z_f, z_o, z_g = (column.astype(float) @ weight).reshape(4, H)
-    i, f, o = ((1 + np.tanh(z)) / 2 for z in (z_i, z_f, z_o))
+    i, f, o = (1 / (1 + np.exp(z)) for z in (z_i, z_f, z_o))  # the rows of W have the minus
     c = f * gates[4 * H :] + i * np.tanh(z_g)
     assert compiled_step.step_of(np.dtype(dtype))(weight, column, gates, I)
     np.testing.assert_allclose(gates, np.concatenate([i, f, o, np.tanh(z_g), c]), rtol=0, atol=bound)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell.core import engines, lstm
-from glasscell.core.lstm import halved
+from glasscell.core.lstm import negate_sigmoid_rows
 
 F4 = np.dtype(np.float32)
 
@@ -86,11 +86,11 @@ def test_what_else_has_been_imported_changes_no_bit():
     [(8, 2, 1, True), (9, 2, 1, False), (7, 2, 1, True), (8, 2, 2, False), (8, 2, 0, False)],
 )
 def test_weights_are_turned_around_for_vectors_of_enough_steps(K, T, B, by_columns):
-    W = halved(np.ones((4, K), np.float32), T, B)
+    W = negate_sigmoid_rows(np.ones((4, K), np.float32), T, B)
     assert W.flags.f_contiguous == by_columns
 
 
 def test_weights_that_reach_far_are_not_turned_around(monkeypatch):
     monkeypatch.setattr(lstm, "NEAR", 32)
-    assert halved(np.ones((4, 8)), 9, 1).flags.f_contiguous
-    assert not halved(np.ones((4, 9)), 9, 1).flags.f_contiguous
+    assert negate_sigmoid_rows(np.ones((4, 8)), 9, 1).flags.f_contiguous
+    assert not negate_sigmoid_rows(np.ones((4, 9)), 9, 1).flags.f_contiguous

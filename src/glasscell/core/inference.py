@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glasscell.core.buffers import Buffers
-from glasscell.core.lstm import halved
+from glasscell.core.lstm import negate_sigmoid_rows
 from glasscell.core.typing import Array
 
 
@@ -21,7 +21,7 @@ class Outputs(NamedTuple):
     final_c: Array  # (H, B)
 
 
-@np.errstate(under="ignore")
+@np.errstate(over="ignore", under="ignore")
 def outputs(
     kernel: Array,
     x: Array,
@@ -32,8 +32,8 @@ def outputs(
     """Run the layer over a sequence; parameters as those of :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or Buffers()
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
-    half = np.array(0.5, dtype)
-    W = halved(kernel, T, B)
+    one = np.array(1, dtype)
+    W = negate_sigmoid_rows(kernel, T, B)
 
     columns = buffers.take("inference columns", (T + 1, H + I + 1, B), dtype)  # slot t: u_t = [h_{t-1}; x_t; 1]
     columns[0, :H] = h0
@@ -42,18 +42,18 @@ def outputs(
     gates = buffers.take("inference gates", (5 * H, B), dtype)  # i, f, o, g, and the cell right behind them
     ig_fc = buffers.take("inference products", (2 * H, B), dtype)
     tanh_c = buffers.take("inference tanh_c", (H, B), dtype)
-    z, sigmoids, i_f, o = gates[: 4 * H], gates[: 3 * H], gates[: 2 * H], gates[2 * H : 3 * H]
+    z, sigmoids, i_f, o, g = gates[: 4 * H], gates[: 3 * H], gates[: 2 * H], gates[2 * H : 3 * H], gates[3 * H : 4 * H]
     g_c, c, ig, fc = gates[3 * H :], gates[4 * H :], ig_fc[:H], ig_fc[H:]
     c[:] = c0
 
-    dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
+    dot, exp, tanh, divide, add = np.dot, np.exp, np.tanh, np.divide, np.add
     for u, h in zip(columns[:-1], columns[1:, :H], strict=True):
         dot(W, u, z)
-        tanh(z, z)
-        multiply(sigmoids, half, sigmoids)
-        add(sigmoids, half, sigmoids)
-        multiply(i_f, g_c, ig_fc)
+        exp(sigmoids, sigmoids)
+        add(sigmoids, one, sigmoids)  # 1 / i, 1 / f, 1 / o
+        tanh(g, g)
+        divide(g_c, i_f, ig_fc)
         add(ig, fc, c)
         tanh(c, tanh_c)
-        multiply(o, tanh_c, h)
+        divide(tanh_c, o, h)
     return Outputs(columns[1:, :H], columns[-1, :H], c)

@@ -7,7 +7,6 @@ without an answer) out of the loss. The loss of nothing is 0. Sums are taken in 
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.activations import sigmoid
 from glasscell.core.pieces import sum_of_squares
 from glasscell.core.typing import Array
 
@@ -35,8 +34,10 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
         dL/dz = w (σ(z) - y) / Σ w.
     """
     targets = _same_shape(targets, logits)
-    losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    gradient = sigmoid(logits) - targets
+    odds = np.exp(-np.abs(logits))
+    losses = np.maximum(logits, 0) - logits * targets + np.log1p(odds)
+    small = odds / (1 + odds)  # σ(-|z|), which keeps its digits beside a target of 0 or 1
+    gradient = np.where(logits > 0, (1 - targets) - small, small - targets)
     return _weighted_mean(losses, gradient, weights)
 
 

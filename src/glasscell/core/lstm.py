@@ -3,9 +3,11 @@
 Why it is fast, in the order of what it saves:
 
 - **Few calls.** At small sizes a step costs what its calls cost. One matrix W acts on [h; x; 1]: there is no second
-  product and no bias to add; one tanh serves all four gates, since σ(z) = ½ tanh(z/2) + ½ and the inner ½ is folded
-  into the rows of W once per call. Forward and backward: one product and seven elementwise calls a step, each of arrays
-  of one shape without gaps: NumPy takes 0.2 µs for such a call, and three times that for one that has to broadcast.
+  product and no bias to add. σ(z) = 1 / (1 + e^-z) is exact to a few roundings however small it is; its minus is folded
+  into the rows of W once per call, and a step does not compute it: it divides by 1 + e^-z where the equations multiply
+  by σ(z), and one division for many steps makes the gates of these. Forward and backward: one product and seven
+  elementwise calls a step, each of arrays of one shape without gaps: NumPy takes 0.2 µs for such a call, and three
+  times that for one that has to broadcast.
 - **Contiguous blocks.** Columns are sequences of the batch, rows are units, so a gate is one block of memory, and gates
   that are treated alike lie side by side. c_prev stands right behind g, so [i f] ∘ [g c_prev] is one call, and its
   result [i∘g  f∘c_prev] stands right before h in memory, where the backward pass wants it.
@@ -122,7 +124,7 @@ class Gradient(NamedTuple):
     dc0: Array  # (H, B)
 
 
-@np.errstate(under="ignore")
+@np.errstate(over="ignore", under="ignore")
 def forward(
     kernel: Array,
     x: Array,
@@ -150,31 +152,35 @@ def forward(
     tape = Tape(kernel, x, buffers)
     tape.hiddens[0] = h0
     tape.cells[0] = c0
-    half = np.array(0.5, tape.dtype)
-    W = halved(kernel, tape.T, tape.B)
+    T, H, B, one = tape.T, tape.H, tape.B, np.array(1, tape.dtype)
+    W = negate_sigmoid_rows(kernel, T, B)
 
-    dot, tanh, multiply, add = np.dot, np.tanh, np.multiply, np.add
+    dot, exp, tanh, divide, add = np.dot, np.exp, np.tanh, np.divide, np.add
     steps = buffers.steps("forward", (tape.columns, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
-    for u, z, sigmoids, i_f, o, g_c, ig_fc, ig, fc, c, tanh_c, h in steps:
-        dot(W, u, z)
-        tanh(z, z)
-        multiply(sigmoids, half, sigmoids)
-        add(sigmoids, half, sigmoids)
-        multiply(i_f, g_c, ig_fc)
-        add(ig, fc, c)
-        tanh(c, tanh_c)
-        multiply(o, tanh_c, h)
+    length = max(1, BLOCK_BYTES // max(1, 5 * H * B * tape.dtype.itemsize))
+    for start in range(0, T, length):
+        for u, z, sigmoids, i_f, o, g, g_c, ig_fc, ig, fc, c, tanh_c, h in steps[start : start + length]:
+            dot(W, u, z)
+            exp(sigmoids, sigmoids)
+            add(sigmoids, one, sigmoids)  # 1 / i, 1 / f, 1 / o
+            tanh(g, g)
+            divide(g_c, i_f, ig_fc)
+            add(ig, fc, c)
+            tanh(c, tanh_c)
+            divide(tanh_c, o, h)
+        of_block = tape.gates[start : min(T, start + length), : 3 * H]
+        divide(one, of_block, of_block)
     return tape
 
 
-def halved(kernel: Array, T: int, B: int) -> Array:
-    """W with tanh(z/2) for the three sigmoids, laid out for the products of T steps.
+def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
+    """Return W with the minus of σ(z) = 1 / (1 + e^-z) in the rows of i, f and o, laid out for the products of T steps.
 
     With vectors the product is faster column by column; to turn W around pays after some steps, and if it stays near.
     """
     by_columns = B == 1 and kernel.shape[1] <= 4 * T and kernel.size <= NEAR
     W = kernel.copy("F" if by_columns else "C")
-    W[: 3 * len(W) // 4] *= W.dtype.type(0.5)
+    W[: 3 * len(W) // 4] *= -1
     return W
 
 
@@ -182,7 +188,7 @@ def _forward_views(tape: Tape) -> Iterable[tuple[Array, ...]]:
     H, before, after = tape.H, tape.gates[:-1], tape.columns[1:]
     z, sigmoids, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
     ig_fc, ig, fc = after[:, : 2 * H], after[:, :H], after[:, H : 2 * H]
-    return zip(tape.u, z, sigmoids, i_f, tape.o, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h, strict=True)
+    return zip(tape.u, z, sigmoids, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h, strict=True)
 
 
 @np.errstate(under="ignore")

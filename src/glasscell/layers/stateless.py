@@ -46,8 +46,9 @@ class Function(StatelessLayer):
         del mask, rng
         if self.name in ("Softmax", "LogSoftmax"):
             shifted = x - x.max(axis=-1, keepdims=True)
-            log = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-            y = np.exp(log) if self.name == "Softmax" else log
+            odds = np.exp(shifted)
+            total = odds.sum(axis=-1, keepdims=True)
+            y = odds / total if self.name == "Softmax" else shifted - np.log(total)
         else:
             y = self._activation.function(x)
         return y, (x, y)

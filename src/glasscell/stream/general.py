@@ -47,7 +47,7 @@ class General:
         R = len(weights["kernel"])
         self.H = R // len(variant.gates)
         self.z, self.c, self.new_c = memory.room(R), memory.room(self.H), memory.room(self.H)
-        self.t, self.output = memory.room(self.H), memory.room(self.H)
+        self.t, self.output, self.complement = memory.room(self.H), memory.room(self.H), memory.room(self.H)
         self.calls: list[Call] = []
         self._together = not {"peepholes", "gain"} & weights.keys()
         self._pre_activations(column, h)
@@ -93,6 +93,8 @@ class General:
         variant, candidate = self.variant, self._rows("g")
         if variant.clip is not None:
             self._add(*clip(self.z, -variant.clip, variant.clip))
+        if variant.coupled is not None:
+            self._prepare_complement(self.z[self._rows("i" if variant.coupled == "input" else "f")])
         self._add(*activate(variant.gate, self.z[: candidate.start]), *activate(variant.candidate, self.z[candidate]))
 
     def _gate(self, gate: str, seen: Array) -> Array:
@@ -110,17 +112,24 @@ class General:
             self._scale_and_shift(z, weight(self.weights["gain"][rows]), weight(self.weights["kernel"][rows, -1]))
         if variant.clip is not None:
             self._add(*clip(z, -variant.clip, variant.clip))
+        if variant.coupled is not None and gate in "if":
+            self._prepare_complement(z)
         self._add(*activate(variant.of(gate), z))
         return z
+
+    def _prepare_complement(self, z: Array) -> None:
+        """The calls before a gate of z that write 1 - σ(z) = σ(-z), with all digits even where σ(z) is nearly 1."""
+        if self.variant.gate.name == "Sigmoid":
+            self._add(partial(np.negative, z, self.complement), *activate(self.variant.gate, self.complement))
 
     def _cell(self) -> None:
         """The calls up to ĉ."""
         coupled, c, one = self.variant.coupled, self.c, np.array(1, self.memory.dtype)
         gates = {gate: self._gate(gate, c) for gate in self.variant.gates if gate != "o"}
         if coupled is not None:
-            other = self.memory.room(self.H)
-            self._add(partial(np.subtract, one, gates["i" if coupled == "input" else "f"], other))
-            gates["f" if coupled == "input" else "i"] = other
+            if self.variant.gate.name != "Sigmoid":
+                self._add(partial(np.subtract, one, gates["i" if coupled == "input" else "f"], self.complement))
+            gates["f" if coupled == "input" else "i"] = self.complement
         self._add(
             partial(np.multiply, gates["f"], c, self.new_c),
             partial(np.multiply, gates["i"], gates["g"], self.t),

@@ -19,7 +19,7 @@ from glasscell.stream.building import Building, Kept, Part, only_where
 from glasscell.stream.functions import activate, oriented, product, softmax
 from glasscell.stream.general import General
 from glasscell.stream.memory import Call
-from glasscell.stream.plain import halved, plain_step, plain_step_compiled
+from glasscell.stream.plain import negate_sigmoid_rows, plain_step, plain_step_compiled
 from glasscell.stream.reductions import LastPart, PoolPart, refusal
 from glasscell.stream.scaling import BatchNormPart, FixedPart, LayerNormPart
 from glasscell.stream.windows import ConvolutionPart, PoolingPart
@@ -48,7 +48,7 @@ class LSTMPart:
             for suffix, _, _ in options.ways
         ]
         P, H = options.state_size, options.hidden_size
-        kernels = [halved(weights["kernel"], H) for weights in self.layers] if self.plain else []
+        kernels = [negate_sigmoid_rows(weights["kernel"], H) for weights in self.layers] if self.plain else []
         self.kernels = [oriented(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
         engine = layer.execution.engine
         self.plain_steps = [

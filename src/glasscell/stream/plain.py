@@ -8,15 +8,16 @@ from operator import call
 import numpy as np
 
 from glasscell.core.typing import Array
+from glasscell.stream.functions import without_overflow
 from glasscell.stream.memory import Call, Memory
 
 Refuse = Callable[[], None]
 
 
-def halved(kernel: Array, H: int) -> Array:
-    """The kernel with the inner ½ of σ(z) = ½ tanh(z/2) + ½ in the rows of the three sigmoids."""
+def negate_sigmoid_rows(kernel: Array, H: int) -> Array:
+    """Return the kernel with the minus of σ(z) = 1 / (1 + e^-z) in the rows of the three sigmoids."""
     W = kernel.copy()
-    W[: 3 * H] *= np.array(0.5, W.dtype)
+    W[: 3 * H] *= -1
     return W
 
 
@@ -26,7 +27,7 @@ def plain_step(weight: Array, column: Array, h: Array, memory: Memory, refuse: R
     Parameters
     ----------
     weight : array
-        The halved kernel with the columns x, bias, h: (4H, K), or (K, 4H) for a single stream.
+        Of :func:`negate_sigmoid_rows`, with the columns x, bias, h: (4H, K), or (K, 4H) for a single stream.
     column : array (K,) or (K, n)
         [x; 1; h].
     h : array (H,) or (H, n)
@@ -42,27 +43,28 @@ def plain_step(weight: Array, column: Array, h: Array, memory: Memory, refuse: R
     ig_fc, tanh_c = memory.room(2 * H), memory.room(H)
     ig, fc = ig_fc[:H], ig_fc[H:]
     left, right = (column, weight) if column.ndim == 1 else (weight, column)
-    half = np.array(0.5, memory.dtype)
-    last = partial(np.add, ig, fc, c), partial(np.tanh, c, tanh_c), partial(np.multiply, o, tanh_c, h)
+    g, one = gates[3 * H : 4 * H], np.array(1, memory.dtype)
+    exp = partial(without_overflow(), np.exp, sigmoids, sigmoids)
+    last = partial(np.add, ig, fc, c), partial(np.tanh, c, tanh_c), partial(np.divide, tanh_c, o, h)
     # The last calls, which alone change the state, in one call of C code: nothing can interrupt it.
     finish = zip(*(map(call, repeat(each)) for each in last), strict=True).__next__
-    dot, tanh, multiply, add, first = np.dot, np.tanh, np.multiply, np.add, z.item
+    dot, tanh, divide, add, first = np.dot, np.tanh, np.divide, np.add, z.item
 
     def step() -> None:
         dot(left, right, z)
         if refuse is not None:
             # A NaN or infinite input is in every sum that it is part of, even times 0. So one of them tells.
-            one = first(0)
-            if one - one:
+            any_sum = first(0)
+            if any_sum - any_sum:
                 refuse()
-        tanh(z, z)
-        multiply(sigmoids, half, sigmoids)
-        add(sigmoids, half, sigmoids)
-        multiply(i_f, g_c, ig_fc)
+        exp()
+        add(sigmoids, one, sigmoids)  # 1 / i, 1 / f, 1 / o
+        tanh(g, g)
+        divide(g_c, i_f, ig_fc)
         try:
             add(ig, fc, c)
             tanh(c, tanh_c)
-            multiply(o, tanh_c, h)
+            divide(tanh_c, o, h)
         except BaseException:  # between two calls, or of a handler that a signal called there
             finish()
             raise

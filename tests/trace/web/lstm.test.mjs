@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { answersOf } from "../../../src/glasscell/trace/web/losses.js";
-import { decode, presentBits, run } from "../../../src/glasscell/trace/web/lstm.js";
+import { answersOf, lossOf } from "../../../src/glasscell/trace/web/losses.js";
+import { decode, presentBits, run, sigmoid } from "../../../src/glasscell/trace/web/lstm.js";
 import { numbers } from "../../../src/glasscell/trace/web/payload.js";
 
 /** Numbers in (-size, size), the same in each run: mulberry32. */
@@ -167,4 +167,18 @@ test("another version, or an array that is too short, is refused", () => {
 
 test("float32 is read little-endian", () => {
   assert.deepEqual([...numbers({ shape: [2], type: "float32", data: "AACAPwAAAMA=" })], [1, -2]);
+});
+
+test("σ of a nearly shut gate, and the gradient of a nearly certain answer, have all their digits", () => {
+  for (const z of [0.3, 8, 16, 36.5, 40, 80, 300, 700, 708]) {
+    const exact = Math.exp(-z) / (1 + Math.exp(-z)); // σ(-z)
+    const bound = 4 * Number.EPSILON * exact;
+    assert.ok(Math.abs(sigmoid(-z) - exact) <= bound, `σ(${-z}) is ${sigmoid(-z)}`);
+    for (const [y, target, gradient] of [[z, 1, -exact], [-z, 0, exact]]) {
+      const [, [d]] = lossOf("binary_cross_entropy", Float64Array.of(y), Float64Array.of(target), null, 1);
+      assert.ok(Math.abs(d - gradient) <= bound, `the gradient at ${y} is ${d}`);
+    }
+  }
+  assert.equal(sigmoid(-1e4), 0);
+  assert.equal(sigmoid(1e4), 1);
 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,83 +12,117 @@ from glasscell.core.compiled.vectors import Vector
 Function = Callable[[Vector], Vector]
 Vectors = tuple[Vector, ...]
 
-# tanh x ≈ x P(x²) / Q(x²) up to EDGE, and ±1 beyond. Of each dtype: EDGE, P, Q, the highest power first. It is the
-# rational function that equals tanh x at the positive ones of 2n Chebyshev points of [-EDGE, EDGE], n its coefficients.
-# Wrong by 2.2e-8 and 9.3e-17 of the value, and with rounding by 2.7e-7 and 7e-16.
-TANH = {
-    "float32": (
+
+class Exponential(NamedTuple):
+    """Constants of e^x for one dtype: e^x = 2^n e^r, with n the integer nearest to x / ln 2 and |r| <= ln 2 / 2.
+
+    Attributes
+    ----------
+    shift : float
+        1.5 · 2^digits + bias of the exponent. A number of moderate size that is added to it is rounded to an integer,
+        and the last bits of the sum are the exponent of 2^n.
+    ln2 : tuple of float
+        The leading digits of ln 2, so few that their product with any n is exact, and the remainder.
+    polynomial : tuple of float
+        Of (e^r - 1) / r, the highest power first. It equals the function at as many Chebyshev points of the interval as
+        it has coefficients; its relative error is 2.4e-8 in float32 and 2.5e-17 in float64.
+    high : float
+        1 + e^x is infinite there.
+    low : float
+        1 + e^x is 1 there.
+    edge : float
+        tanh is 1 there.
+    """
+
+    shift: float
+    ln2: tuple[float, float]
+    polynomial: tuple[float, ...]
+    high: float
+    low: float
+    edge: float
+
+
+LOG2_E = 1.4426950408889634
+EXPONENTIAL = {
+    "float32": Exponential(
+        1.5 * 2**23 + 127,
+        (0.693145751953125, 1.4286068203094173e-06),
+        (0.0013933731, 0.00836922, 0.041666463, 0.16666505, 0.5, 1.0),
+        89.0,
+        -20.0,
         9.02,
-        (2.9426571e-11, 9.81171442e-08, 3.98225669e-05, 0.00432702856, 0.140240585, 0.999999978),
-        (2.49085713e-09, 2.38347531e-06, 0.000482098329, 0.0288517098, 0.473573844, 1),
     ),
-    "float64": (
+    "float64": Exponential(
+        1.5 * 2**52 + 1023,
+        (0.693147180559663, 2.8235290563031577e-13),
+        (
+            2.5105312729622103e-08,
+            2.7626495546432196e-07,
+            2.755725517000089e-06,
+            2.4801504014426906e-05,
+            0.0001984126987500228,
+            0.0013888888932751,
+            0.008333333333326084,
+            0.04166666666657239,
+            0.1666666666666667,
+            0.5000000000000006,
+            1.0,
+        ),
+        710.0,
+        -40.0,
         19.07,
-        (
-            -3.5966996280864654e-34,
-            2.7480292719935511e-29,
-            9.2582822997800795e-25,
-            6.0615090106489394e-21,
-            1.5428376319560514e-17,
-            1.9052397888673342e-14,
-            1.2632426724702462e-11,
-            4.6996170764721596e-09,
-            9.8558388545130659e-07,
-            0.00011269392941213617,
-            0.0064571457693859855,
-            0.15497734748443778,
-            0.99999999999999989,
-        ),
-        (
-            6.8349465250374277e-27,
-            8.6243524878821093e-23,
-            3.3799767747701508e-19,
-            5.8870785964717333e-16,
-            5.2824757675948759e-13,
-            2.6160820022385786e-10,
-            7.319554317729228e-08,
-            1.1412273384503312e-05,
-            0.00093753691373312366,
-            0.035894039375309897,
-            0.48831068081777079,
-            1,
-        ),
     ),
 }
 
 
-def tanh_of(dtype: np.dtype[np.floating]) -> Function:
-    """The hyperbolic tangent of a dtype's vectors."""
-    edge, numerator, denominator = TANH[dtype.name]
+class Activations(NamedTuple):
+    """σ and tanh of a dtype's vectors, each to less than 4 units in the last place of the value."""
+
+    sigmoid: Function
+    tanh: Function
+
+
+def activations_of(dtype: np.dtype[np.floating]) -> Activations:
+    """Return the two functions."""
+    of = EXPONENTIAL[dtype.name]
+
+    def exponential(x: Vector, factor: int) -> Vectors:
+        """Return e^r - 1 and 2^n of e^(factor · x); in the constants a factor of ±1 or ±2 is exact and free."""
+        shifted = x * (LOG2_E * factor) + of.shift
+        n = shifted - of.shift
+        r = x - n * (of.ln2[0] / factor) - n * (of.ln2[1] / factor)
+        first, second, *rest = (a * factor ** (len(of.polynomial) - k) for k, a in enumerate(of.polynomial))
+        p = r * first + second
+        for a in rest:
+            p = p * r + a
+        return r * p, shifted.power_of_two()
+
+    def sigmoid(z: Vector) -> Vector:
+        e_r_minus_1, power = exponential(z.at_least(-of.high).at_most(-of.low), -1)
+        return 1 / ((e_r_minus_1 + 1) * power + 1)
 
     def tanh(x: Vector) -> Vector:
-        x = x.within(edge)
-        square = x * x
-        p, q = square * numerator[0] + numerator[1], square * denominator[0] + denominator[1]
-        for a in numerator[2:]:
-            p = p * square + a
-        for a in denominator[2:]:
-            q = q * square + a
-        return (x * p / q).within(1)
+        """Return (1 - e) / (1 + e) with e = e^(-2|x|). e is not computed: 1 - e is small where |x| is."""
+        e_r_minus_1, power = exponential(x.magnitude().at_most(of.edge), -2)
+        one_minus_e = (1 - power) - e_r_minus_1 * power
+        return (one_minus_e / (2 - one_minus_e)).with_sign_of(x)
 
-    return tanh
+    return Activations(sigmoid, tanh)
 
 
-def _sigmoid(tanh: Function, z: Vector) -> Vector:
-    return tanh(z * 0.5) * 0.5 + 0.5
-
-
-def gates(tanh: Function, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector) -> Vectors:
+def gates(activations: Activations, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector) -> Vectors:
     """The step of :func:`glasscell.core.cell.step` but its product: i, f, o, g, i∘g, f∘c_prev, c, tanh c, h."""
-    i, f, o, g = _sigmoid(tanh, z_i), _sigmoid(tanh, z_f), _sigmoid(tanh, z_o), tanh(z_g)
+    sigmoid, tanh = activations
+    i, f, o, g = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o), tanh(z_g)
     ig, fc = i.times(g), f.times(c_prev)  # so that c is the same, whether they are kept or not
     c = ig + fc
     tanh_c = tanh(c)
     return i, f, o, g, ig, fc, c, tanh_c, o * tanh_c
 
 
-def outputs(tanh: Function, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector) -> Vectors:
+def outputs(activations: Activations, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector) -> Vectors:
     """Of the same only c and h."""
-    *_, c, _, h = gates(tanh, z_i, z_f, z_o, z_g, c_prev)
+    *_, c, _, h = gates(activations, z_i, z_f, z_o, z_g, c_prev)
     return c, h
 
 

@@ -81,10 +81,10 @@ def loops(char: str) -> Loops:
 
 def _of_vectors(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
     """What the loops call and Numba has no words for, by name."""
-    tanh = formulas.tanh_of(dtype)
+    activations = formulas.activations_of(dtype)
     of_step: dict[str, vectors.Formula] = {
-        "_gates": partial(formulas.gates, tanh),
-        "_gates_without_tape": partial(formulas.outputs, tanh),
+        "_gates": partial(formulas.gates, activations),
+        "_gates_without_tape": partial(formulas.outputs, activations),
         "_gates_backward": formulas.gates_backward,
         "_sum": formulas.total,
     }

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.core.compiled.formulas import TANH
+from glasscell.core.compiled.formulas import EXPONENTIAL, LOG2_E
 from glasscell.core.compiled.keeping import compiled
 from glasscell.core.typing import Array
 
@@ -39,29 +39,45 @@ def compiled_step(char: str) -> Step:
 def step_of(dtype: np.dtype[np.floating]) -> Step:
     """The step as a function of Python.
 
-    Its arguments are the halved kernel (K, 4H) with the rows x, bias, h, see :mod:`glasscell.stream.plain`; the column
-    [x; 1; h] (K,); the gates i f o g and the cell state, one behind the other, (5H,); and how many of the first numbers
-    of the column may not be finite. If one of them is not, it returns False, and h and the cell state stay; else they
-    become those of the next step.
+    Its arguments are the kernel of :func:`glasscell.stream.plain.negate_sigmoid_rows`, (K, 4H), rows x, bias, h; the
+    column [x; 1; h] (K,); the gates i f o g and the cell state, one behind the other, (5H,); and how many of the first
+    numbers of the column may not be finite. If one of them is not, it returns False, and h and the cell state stay;
+    else they become those of the next step.
+
+    The exponential is that of :mod:`~glasscell.core.compiled.formulas`, number by number: LLVM makes vectors of it.
     """
-    real = dtype.type
-    edge, *coefficients = TANH[dtype.name]
-    limit, zero, half, one = real(edge), real(0), real(0.5), real(1)
-    numerator, denominator = (tuple(map(real, of)) for of in coefficients)
+    real: Any = dtype.type
+    bits: Any
+    bits, digits = (np.uint32, 23) if dtype == np.float32 else (np.uint64, 52)
+    of = EXPONENTIAL[dtype.name]
+    shift, log2_e, (ln2, ln2_rest) = real(of.shift), real(LOG2_E), map(real, of.ln2)
+    polynomial = tuple(map(real, of.polynomial))
+    high, low, edge = real(of.high), real(of.low), real(-2 * of.edge)
+    zero, one, two, places = real(0), real(1), real(2), bits(digits)
 
     def step(weight, column, gates, unsure):
+        def exponential(x):
+            shifted = x * log2_e + shift
+            n = shifted - shift
+            r = x - n * ln2 - n * ln2_rest
+            p = polynomial[0]
+            for k in range(1, len(polynomial)):
+                p = p * r + polynomial[k]
+            return r * p, bits(real(shifted).view(bits) << places).view(real)
+
+        def sigmoid_of_negative(z):
+            z = high if z > high else z  # noqa: FURB136 - min and max would lose NaN
+            z = low if z < low else z  # noqa: FURB136
+            e_r_minus_1, power = exponential(z)
+            return one / ((e_r_minus_1 + one) * power + one)
+
         def tanh(x):
-            x = limit if x > limit else x  # noqa: FURB136 - min and max would lose NaN
-            x = -limit if x < -limit else x  # noqa: FURB136
-            square = x * x
-            p, q = numerator[0], denominator[0]
-            for k in range(1, len(numerator)):
-                p = p * square + numerator[k]
-            for k in range(1, len(denominator)):
-                q = q * square + denominator[k]
-            y = x * p / q
-            y = one if y > one else y  # noqa: FURB136
-            return -one if y < -one else y  # noqa: FURB136
+            y = -two * abs(x)
+            y = edge if y < edge else y  # noqa: FURB136
+            e_r_minus_1, power = exponential(y)
+            one_minus_e = (one - power) - e_r_minus_1 * power
+            t = one_minus_e / (two - one_minus_e)
+            return -t if x < zero else t
 
         K, H = len(column), len(gates) // 5
         z, h = gates[: 4 * H], column[K - H :]
@@ -84,7 +100,7 @@ def step_of(dtype: np.dtype[np.floating]) -> Step:
         i_f_o, i, f, o = gates[: 3 * H], gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
         g, c = gates[3 * H : 4 * H], gates[4 * H :]
         for k in range(len(i_f_o)):
-            i_f_o[k] = half * tanh(i_f_o[k]) + half
+            i_f_o[k] = sigmoid_of_negative(i_f_o[k])
         for k in range(len(g)):
             g[k] = tanh(g[k])
         for k in range(len(g)):

@@ -59,12 +59,60 @@ class Vector:
     def __truediv__(self, other: Vector) -> Vector:
         return Vector(self.builder, self.builder.fdiv(self.value, self.like(other)))
 
-    def within(self, edge: float) -> Vector:
-        """Numbers beyond ±edge as ±edge; NaN stays."""
-        value = self.value
-        for compare, bound in ((">", self.like(edge)), ("<", self.like(-edge))):
-            value = self.builder.select(self.builder.fcmp_ordered(compare, value, bound), bound, value)
-        return Vector(self.builder, value)
+    def __rtruediv__(self, other: float) -> Vector:
+        return Vector(self.builder, self.builder.fdiv(self.like(other), self.value))
+
+    def at_most(self, bound: float) -> Vector:
+        """Return the numbers, those above the bound replaced by it. NaN stays."""
+        limit = self.like(bound)
+        return Vector(self.builder, self.builder.select(self._compared(">", limit), limit, self.value))
+
+    def at_least(self, bound: float) -> Vector:
+        """Return the numbers, those below the bound replaced by it. NaN stays."""
+        limit = self.like(bound)
+        return Vector(self.builder, self.builder.select(self._compared("<", limit), limit, self.value))
+
+    def _compared(self, how: str, limit: Any) -> Any:
+        return self.builder.fcmp_ordered(how, self.value, limit)
+
+    def magnitude(self) -> Vector:
+        """Return the absolute values."""
+        bits, sign = self._bits(), self._sign()
+        return self._of_bits(self.builder.and_(bits, self.builder.not_(sign)))
+
+    def with_sign_of(self, other: Vector) -> Vector:
+        """Return these numbers, none of which is negative, with the signs of the others."""
+        sign = self.builder.and_(other._bits(), self._sign())
+        return self._of_bits(self.builder.or_(self._bits(), sign))
+
+    def power_of_two(self) -> Vector:
+        """Return the powers of two whose exponents are the last bits of these numbers."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        bits = self._bits()
+        _, digits = self._format()
+        return self._of_bits(self.builder.shl(bits, ir.Constant(bits.type, [digits] * bits.type.count)))
+
+    def _format(self) -> tuple[int, int]:
+        """Return the bits of a number, and those of them that are its digits."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        return (32, 23) if self.value.type.element == ir.FloatType() else (64, 52)
+
+    def _bits(self) -> Any:
+        from llvmlite import ir  # noqa: PLC0415
+
+        size, _ = self._format()
+        return self.builder.bitcast(self.value, ir.VectorType(ir.IntType(size), self.value.type.count))
+
+    def _of_bits(self, bits: Any) -> Vector:
+        return Vector(self.builder, self.builder.bitcast(bits, self.value.type))
+
+    def _sign(self) -> Any:
+        from llvmlite import ir  # noqa: PLC0415
+
+        size, _ = self._format()
+        return ir.Constant(self._bits().type, [1 << (size - 1)] * self.value.type.count)
 
 
 class _Places:

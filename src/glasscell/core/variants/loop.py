@@ -179,12 +179,15 @@ def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
 
 def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     """The equations up to ĉ."""
-    coupled = tape.variant.coupled
+    coupled, complement = tape.variant.coupled, tape.variant.gate.complement
     if coupled != "forget":
         tape.i[t] = _gate(tape, t, "i", c_prev)
-    tape.f[t] = 1 - tape.i[t] if coupled == "input" else _gate(tape, t, "f", c_prev)
-    if coupled == "forget":
-        tape.i[t] = 1 - tape.f[t]
+    if coupled != "input":
+        tape.f[t] = _gate(tape, t, "f", c_prev)
+    if coupled == "input":
+        tape.f[t] = complement(tape.z[t, tape.rows("i")], tape.i[t])
+    elif coupled == "forget":
+        tape.i[t] = complement(tape.z[t, tape.rows("f")], tape.f[t])
     tape.g[t] = _gate(tape, t, "g", c_prev)
     tape.new_c[t] = tape.f[t] * c_prev + tape.i[t] * tape.g[t]
 

@@ -45,8 +45,10 @@ const ROWS = {
   binary_cross_entropy(y, target, d) {
     let sum = 0;
     for (let k = 0; k < y.length; k++) {
-      sum += Math.max(y[k], 0) - y[k] * target[k] + Math.log1p(Math.exp(-Math.abs(y[k])));
-      d[k] = 1 / (1 + Math.exp(-y[k])) - target[k];
+      const odds = Math.exp(-Math.abs(y[k]));
+      const small = odds / (1 + odds); // σ(-|y|), which keeps its digits beside a target of 0 or 1
+      sum += Math.max(y[k], 0) - y[k] * target[k] + Math.log1p(odds);
+      d[k] = y[k] > 0 ? 1 - target[k] - small : small - target[k];
     }
     return sum;
   },
