@@ -44,7 +44,7 @@ def assert_ulps(values, exact, bound=ULPS):
 
 
 def arguments(rng, dtype):
-    """Numbers of all sizes of which σ or tanh is neither 0 nor 1, some beyond, and the edges of what is computed how."""
+    """Numbers of all sizes of which σ or tanh is neither 0 nor 1, some beyond, and where a formula changes."""
     end = 87 if dtype == np.float32 else 708
     sizes = [
         rng.uniform(0, end, 20_000),
@@ -183,7 +183,17 @@ def biases(kind, dtype, H, rng):
 
 
 SHUT = {
-    np.float32: [*[("i", b) for b in (-8, -12, -16, -30, -80)], ("f", -16), ("f", -80), ("o", -16), ("o", -80), "chrono"],
+    np.float32: [
+        ("i", -8),
+        ("i", -12),
+        ("i", -16),
+        ("i", -30),
+        ("i", -80),
+        ("f", -16),
+        ("f", -80),
+        ("o", -80),
+        "chrono",
+    ],
     np.float64: [("i", -40), ("i", -700), ("f", -40), ("f", -700), ("o", -700), "chrono"],
 }
 CASES = [(dtype, kind) for dtype, kinds in SHUT.items() for kind in kinds]
@@ -234,8 +244,8 @@ def test_outputs_behind_a_nearly_shut_gate_have_all_digits(dtype, kind, engine, 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("dtype", "kind"), [case for case in CASES if case[0] is np.float32])
 def test_gradients_behind_a_nearly_shut_gate_have_their_digits(dtype, kind, engine, options, rng):
-    """Row by row of the kernel: the rows of a gate that is shut are so small that in a norm of all they are not seen."""
-    model, kernel, x = layer(dtype, kind, engine, rng, **options)
+    """Row by row of the kernel: those of a gate that is shut are so small that in a norm of all they are not seen."""
+    model, _, x = layer(dtype, kind, engine, rng, **options)
     exact = gc.LSTM(3, 40, dtype=np.float64, engine="numpy", **options)
     exact.parameters.vector[:] = model.parameters.vector
     gradients = []
@@ -282,7 +292,9 @@ def test_the_gradient_of_a_nearly_certain_answer_has_all_digits(target, dtype, r
 
 
 @every_dtype
-@pytest.mark.parametrize(("name", "exact"), [("Softplus", exact_sigmoid), ("Softsign", lambda z: 1 / (1 + abs(z)) ** 2)])
+@pytest.mark.parametrize(
+    ("name", "exact"), [("Softplus", exact_sigmoid), ("Softsign", lambda z: 1 / (1 + np.abs(z)) ** 2)]
+)
 def test_slopes_far_from_0_have_all_digits(name, exact, dtype, rng):
     z = arguments(rng, dtype)
     of = activation(name)
