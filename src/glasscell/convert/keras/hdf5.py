@@ -2,8 +2,8 @@
 
 Of the many ways in which the format can say a thing, this reads the oldest, which h5py writes unless it is asked for
 another: groups with a table of symbols, text as attributes, and numbers that lie in one piece. Whatever else there is,
-links, chunks, compression, numbers in other files, is refused by name. Memory is reserved before it is used, a header is
-read once, however many entries lead to it, and nothing recurses.
+links, chunks, compression, numbers in other files, is refused by name. Memory is reserved before it is used, a header
+is read once, however many entries lead to it, and nothing recurses.
 """
 
 import math
