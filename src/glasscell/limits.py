@@ -28,24 +28,29 @@ class MemoryBudget:
         Bytes on disk.
     error : type of ValueError
         What :meth:`reserve` raises. Its message continues a sentence that begins with the name of the file.
+
+    Attributes
+    ----------
+    reserved : int
+        Bytes that have been reserved.
     """
 
     def __init__(self, file_size: int, error: type[ValueError] = BudgetError) -> None:
         self.file_size, self.error = file_size, error
-        self.remaining = EXPANSION * file_size + ALLOWANCE
+        self.limit, self.reserved = EXPANSION * file_size + ALLOWANCE, 0
 
     def reserve(self, size: float) -> None:
-        """Take `size` bytes from the budget.
+        """Reserve `size` bytes.
 
         Raises
         ------
         ValueError
-            If fewer remain.
+            If too many are reserved.
         """
-        self.remaining -= ceil(min(max(size, 0), 2.0**62))
-        if self.remaining < 0:
+        self.reserved += ceil(min(max(size, 0), 2.0**62))
+        if self.reserved > self.limit:
             raise self.error(
-                f"needs more memory than {EXPANSION} times its {self.file_size} bytes and {ALLOWANCE >> 20} MiB"
+                f"needs more memory than {EXPANSION} times the file's {self.file_size} bytes and {ALLOWANCE >> 20} MiB"
             )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import accumulate, count
 from itertools import chain as in_turn
 
-from glasscell.convert.onnx.reading.constants import Budget, Refusal
+from glasscell.convert.onnx.reading.constants import Refusal
 from glasscell.convert.onnx.reading.lstm_nodes import stacked
 from glasscell.convert.onnx.reading.plans import EmbeddingPlan, LinearPlan, LSTMPlan, Plan, Start, WithWeights, built
 from glasscell.convert.onnx.reading.views import Link, States, chain
 from glasscell.layers import Dropout, Function
+from glasscell.limits import MemoryBudget
 from glasscell.models.sequential import Sequential
 
 
@@ -37,7 +38,7 @@ def check_starts(links: list[Link], source: str) -> list[str]:
     return list(used)
 
 
-def assembled(last: Link, budget: Budget) -> Sequential:
+def assembled(last: Link, budget: MemoryBudget) -> Sequential:
     """The chain as a model; LSTMs of one module that a stack of layers can be become one."""
     plans: list[tuple[str, Plan]] = []
     for link in chain(last):
@@ -49,9 +50,9 @@ def assembled(last: Link, budget: Budget) -> Sequential:
     return Sequential([built(plan) for _, plan in plans], names, seed=None)
 
 
-def _spend(budget: Budget, plan: WithWeights) -> None:
+def _spend(budget: MemoryBudget, plan: WithWeights) -> None:
     try:
-        budget.spend(plan.size)
+        budget.reserve(plan.size * plan.dtype.itemsize)
     except Refusal as refusal:
         raise ValueError(f"the model {refusal}") from None
 

@@ -14,8 +14,6 @@ from onnx import helper, numpy_helper
 Constant = NDArray[Any]
 Attributes = dict[str, Any]
 
-# All that a file asks for is together at most so many times as large as the file, and so many bytes.
-EXPANSION, ALLOWANCE = 32, 2**24
 MOST_AXES = 32
 
 TYPES = onnx.TensorProto
@@ -31,25 +29,6 @@ FIELDS: dict[int, str] = dict.fromkeys(IN_INT32, "int32_data") | {
 
 class Refusal(ValueError):  # noqa: N818 - what it is called in a sentence
     """What cannot be represented: the end of a sentence that begins with the node's name."""
-
-
-class Budget:
-    """The bytes that may still be asked for.
-
-    Parameters
-    ----------
-    size : int
-        Of the file.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.left = EXPANSION * size + ALLOWANCE
-
-    def spend(self, values: float, bytes_each: int = 8) -> None:
-        """Take it, or refuse to."""
-        self.left -= ceil(min(max(values, 0), 2**62)) * bytes_each
-        if self.left < 0:
-            raise Refusal(f"makes {values:.4g} values, which is too much for a file of this size")
 
 
 def dtype_of(number: int) -> np.dtype[Any]:

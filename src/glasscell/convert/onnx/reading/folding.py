@@ -15,7 +15,6 @@ import onnx
 
 from glasscell.convert.onnx.reading.constants import (
     Attributes,
-    Budget,
     Constant,
     Refusal,
     array_of,
@@ -28,6 +27,7 @@ from glasscell.convert.onnx.reading.constants import (
     split_places,
     type_name,
 )
+from glasscell.limits import MemoryBudget
 
 Compute = Callable[[list[Constant], Attributes], Constant]
 
@@ -126,7 +126,7 @@ BROADCAST: dict[str, Compute] = {name: _elementwise(function) for name, function
     "CastLike": lambda inputs, _: inputs[0].astype(inputs[1].dtype),
 }
 
-MOVED: dict[str, Compute] = {  # these give no more than they are given
+MOVED: dict[str, Compute] = {  # these give no more than they are given, and most of them the same memory
     "Identity": lambda inputs, _: inputs[0],
     "Transpose": lambda inputs, attributes: inputs[0].transpose(attributes.get("perm")),
     "Reshape": _reshaped,
@@ -155,21 +155,23 @@ COMPUTED = {**BROADCAST, **MOVED, **GROWN}
 FOLDED = frozenset({"Constant", "Split", *COMPUTED})
 
 
-def folded(node: onnx.NodeProto, inputs: list[Any], attributes: Attributes, budget: Budget) -> list[Constant]:
+def folded(node: onnx.NodeProto, inputs: list[Any], attributes: Attributes, budget: MemoryBudget) -> list[Constant]:
     """What a node gives whose inputs are all constants."""
     if node.op_type == "Constant":
-        value = _constant(attributes)
-        budget.spend(value.size)
-        return [value]
+        return [_constant(attributes)]
     arrays = [known(value) for value in inputs if value is not None]
-    budget.spend(_size(node.op_type, arrays, attributes))
+    if node.op_type not in MOVED:
+        budget.reserve(_size(node.op_type, arrays, attributes) * _bytes_each(node.op_type, arrays, attributes))
     with np.errstate(all="ignore"):
         if node.op_type == "Split":
             axis = axis_of(attributes.get("axis", 0), arrays[0].ndim)
             places = split_places(inputs, attributes, arrays[0].shape[axis], len(node.output))
             return [arrays[0].take(of, axis=axis) for of in places]
         given = inputs if node.op_type == "Slice" else arrays
-        return [np.asarray(COMPUTED[node.op_type](given, attributes))]
+        value = np.asarray(COMPUTED[node.op_type](given, attributes))
+    if node.op_type in MOVED and not np.may_share_memory(value, arrays[0]):
+        budget.reserve(value.nbytes)
+    return [value]
 
 
 def _constant(attributes: Attributes) -> Constant:
@@ -180,6 +182,13 @@ def _constant(attributes: Attributes) -> Constant:
         if name in attributes:
             return np.array(attributes[name], dtype)
     raise Refusal("holds no numbers")
+
+
+def _bytes_each(op: str, arrays: list[Constant], attributes: Attributes) -> int:
+    """Bytes for a value of what a node gives, at most."""
+    if op == "Cast":
+        return dtype_of(int(attributes["to"])).itemsize
+    return 8 if op == "ConstantOfShape" else max(array.itemsize for array in arrays)
 
 
 def _size(op: str, arrays: list[Constant], attributes: Attributes) -> float:

@@ -51,7 +51,7 @@ def _lstm(node: Node) -> list[Value]:
     steps, batch = (1, 0) if batch_first else (0, 1)
     before = as_features(data(x))
     view = _with_lengths(_in_time(before, steps, batch), lengths, steps, first=before.time is None)
-    node.budget.spend(0 if B is None else known(B).size)  # for the sum of its two biases
+    node.budget.reserve(0 if B is None else known(B).nbytes)  # for the sum of its two biases
     plan = lstm_plan(
         node.attributes,
         {"W": W, "R": R, "B": B, "P": P},
@@ -136,7 +136,7 @@ def _gemm(node: Node) -> Value:
     alpha, beta = (decimal(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     bias = None if node.given(2) is None else weights_of("biases", node.given(2))
     if bias is not None and beta != 1:
-        node.budget.spend(bias.size)
+        node.budget.reserve(bias.nbytes)
         bias = bias * weight.dtype.type(beta)
     return _linear(node, view, weight, bias, alpha)
 
@@ -171,7 +171,7 @@ def with_bias(node: Node, view: View, plan: LinearPlan, array: Constant) -> View
     check_last_is_features(view)
     bias = _per_feature(view, array, len(plan.weight))
     assert view.link is not None  # it is the plan's  # noqa: S101
-    node.budget.spend(bias.size)
+    node.budget.reserve(bias.nbytes)
     new = replace(plan, bias=bias if plan.bias is None else plan.bias + bias)
     return replace(view, link=Link(view.link.before, new, node.owner or view.link.name))
 

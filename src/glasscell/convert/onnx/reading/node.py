@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glasscell.convert.onnx.reading.constants import Attributes, Budget, Refusal
+from glasscell.convert.onnx.reading.constants import Attributes, Refusal
 from glasscell.convert.onnx.reading.views import States, Value, View
+from glasscell.limits import MemoryBudget
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Node:
         The module that it comes from; empty where the file does not say.
     outputs : int
         How many it gives.
-    budget : Budget
+    budget : MemoryBudget
         For numbers that it makes.
     """
 
@@ -34,7 +35,7 @@ class Node:
     module: str
     outputs: int
     opset: int
-    budget: Budget
+    budget: MemoryBudget
 
     @property
     def value(self) -> Value:

@@ -22,7 +22,7 @@ from onnx import helper
 from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
 from glasscell.convert.onnx.reading.beside import bring_in
-from glasscell.convert.onnx.reading.constants import MOST_AXES, Budget, Constant, Refusal, array_of, dtype_of
+from glasscell.convert.onnx.reading.constants import MOST_AXES, Constant, Refusal, array_of, dtype_of
 from glasscell.convert.onnx.reading.folding import FOLDED, folded
 from glasscell.convert.onnx.reading.functions import FUNCTIONS, Partial
 from glasscell.convert.onnx.reading.layer_nodes import LAYERS
@@ -30,6 +30,9 @@ from glasscell.convert.onnx.reading.moves import MOVES
 from glasscell.convert.onnx.reading.node import Node
 from glasscell.convert.onnx.reading.parts import as_features
 from glasscell.convert.onnx.reading.views import Atom, Link, States, Value, View, chain, real
+from glasscell.convert.onnx.reading.wire import reserve_messages
+from glasscell.escaping import one_line
+from glasscell.limits import MemoryBudget
 from glasscell.models.sequential import Sequential
 
 STANDARD = ("", "ai.onnx")
@@ -38,7 +41,7 @@ OLDEST = 7  # the version of the operators since which they broadcast, and LSTM 
 Known = Constant | Value | Partial | None
 OPERATORS = {**MOVES, **LAYERS, **FUNCTIONS}
 
-NODE = 128  # numbers that take as much memory as what is known of a node
+NODE_BYTES = 1024  # memory for what is known of a node
 
 # Sizes of axes that a file leaves open, in two readings: where they end up in the model, the readings differ.
 OPEN_SIZES = ((1009, 10), (1511, 14))
@@ -94,26 +97,34 @@ def _loaded(path: StrPath) -> tuple[Sequential, Others]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no model at {file}")
+    content = file.read_bytes()
+    budget = MemoryBudget(len(content), Refusal)
     try:
-        model = onnx.ModelProto.FromString(file.read_bytes())
+        reserve_messages(content, budget)
+        model = onnx.ModelProto.FromString(content)
+    except Refusal as refusal:
+        raise ValueError(f"{file} {refusal}") from None
     except Exception as error:  # noqa: BLE001 - protobuf's own kinds of error
-        raise ValueError(f"{file} is not a complete ONNX file: {error}") from None
+        raise ValueError(f"{file} is not a complete ONNX file: {one_line(error)}") from None
+    del content
     try:
         bring_in(model, file.parent)
-        return _from_model(model)
+        return _from_model(model, budget.reserved)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise ValueError(f"{file}: {one_line(error)}") from None
 
 
-def _from_model(model: onnx.ModelProto) -> tuple[Sequential, Others]:
-    readings = [_read(model, count(*sizes)) for sizes in OPEN_SIZES[: 1 + _has_open_sizes(model)]]
+def _from_model(model: onnx.ModelProto, reserved: int = 0) -> tuple[Sequential, Others]:
+    """The model, and what else it takes and gives; `reserved` bytes are taken by its messages."""
+    readings = [_read(model, count(*sizes), reserved) for sizes in OPEN_SIZES[: 1 + _has_open_sizes(model)]]
     for other, _ in readings[1:]:
         _check_same(readings[0][0], other)
     return readings[0]
 
 
-def _read(model: onnx.ModelProto, open_sizes: Iterator[int]) -> tuple[Sequential, Others]:
-    budget = Budget(model.ByteSize())
+def _read(model: onnx.ModelProto, open_sizes: Iterator[int], reserved: int) -> tuple[Sequential, Others]:
+    budget = MemoryBudget(model.ByteSize(), Refusal)
+    budget.reserve(reserved)
     reader = _Reader(model, open_sizes, budget)
     for node in model.graph.node:
         _run(reader, node)
@@ -156,7 +167,7 @@ def _check_same(one: Sequential, other: Sequential) -> None:
 class _Reader:
     """What is known of each value of the graph so far."""
 
-    def __init__(self, model: onnx.ModelProto, open_sizes: Iterator[int], budget: Budget) -> None:
+    def __init__(self, model: onnx.ModelProto, open_sizes: Iterator[int], budget: MemoryBudget) -> None:
         graph = self.graph = model.graph
         self.budget = budget
         if graph.sparse_initializer:
@@ -188,7 +199,7 @@ class _Reader:
         for name in node.output:
             if name and name in self.values:
                 raise Refusal(f"gives a value {name!r} that there is already")
-        self.budget.spend(NODE)
+        self.budget.reserve(NODE_BYTES)
         inputs = [self.values[name] for name in node.input]
         outputs = self._outputs(node, inputs, {a.name: helper.get_attribute_value(a) for a in node.attribute})
         self.values |= {name: value for name, value in zip(node.output, outputs, strict=False) if name}
