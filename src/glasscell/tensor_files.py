@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.limits import MemoryBudget, parse_json
+from glasscell.limits import BudgetError, MemoryBudget, parse_json
 
 AnyArray = NDArray[Any]
 
@@ -114,6 +114,8 @@ def _parse_header(header: bytes, size: int, budget: MemoryBudget) -> tuple[dict[
             raise TypeError  # noqa: TRY301 - one message for all
         entries = [(*_numbers(entry["data_offsets"]), name, entry) for name, entry in content.items()]
         entries.sort(key=lambda entry: entry[:2])
+    except BudgetError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError("is not a complete safetensors file: its header cannot be read") from None
     places: dict[str, Place] = {}
