@@ -78,6 +78,7 @@ ROOMS = {
     "trace": ["core", "validation", "options", "atomic_files", "checkpoint", "tensor_files", "escaping", "lazy"],
     "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training", "trace", "lazy"],
     "cli": [
+        "__init__",
         "core",
         "validation",
         "tasks",

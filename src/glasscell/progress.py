@@ -1,8 +1,8 @@
 """How far training is, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 Show: TypeAlias = Callable[[Mapping[str, float]], None]
@@ -19,10 +19,40 @@ def silent() -> Iterator[Show]:
 
 @contextmanager
 def shown(steps: int) -> Iterator[Show]:
-    """A bar if standard error is a terminal and tqdm is installed, else a line now and then."""
+    """Show a bar if standard error is a terminal and tqdm is installed, else a line now and then.
+
+    What cannot be shown ends no training: after a first error nothing more is shown.
+    """
+    display = _display(steps)
+    show: Show | None = None
+    with suppress(Exception):
+        show = next(display)
+
+    def guarded(row: Mapping[str, float]) -> None:
+        nonlocal show
+        if show is not None:
+            try:
+                show(row)
+            except Exception:  # noqa: BLE001 - of a terminal that is gone, or of tqdm
+                show = None
+
+    try:
+        yield guarded
+    except BaseException:
+        with suppress(Exception):
+            display.close()
+        raise
+    with suppress(Exception):
+        if show is None:
+            display.close()
+        else:
+            next(display, None)
+
+
+def _display(steps: int) -> Generator[Show, None, None]:
     try:
         from tqdm import tqdm  # noqa: PLC0415 - optional
-    except ImportError:
+    except Exception:  # noqa: BLE001 - not installed, or broken
         tqdm = None
     if tqdm is None or not sys.stderr.isatty():
         yield from _lines(steps)
@@ -38,7 +68,7 @@ def shown(steps: int) -> Iterator[Show]:
         yield show
 
 
-def _lines(steps: int) -> Iterator[Show]:
+def _lines(steps: int) -> Generator[Show, None, None]:
     last: Mapping[str, float] = {}
     scores: dict[str, float] = {}
     printed, due = 0.0, 0.0

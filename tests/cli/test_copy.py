@@ -277,7 +277,6 @@ def test_bad_options_are_refused(options, parts, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["command"]),
         (["foo"], ["foo"]),
         (["copy", "--mode", "foo"], ["foo", "recall", "echo"]),
         (["copy", "--width", "x"], ["--width", "'x'"]),

@@ -1,11 +1,8 @@
 """``glasscell copy``: train an LSTM to copy binary sequences, and show that it copies those it never saw."""
 
 import argparse
-import contextlib
-import io
-import itertools
 import shlex
-import tempfile
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +12,10 @@ import numpy as np
 
 from glasscell.atomic_files import write_atomically
 from glasscell.checkpoint import MODEL_FILE
+from glasscell.cli.interrupts import Interrupted, Interrupts
+from glasscell.cli.outputs import picture
+from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.sizes import BYTES_OF_A_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import mark, program, spaced
 from glasscell.core.optimizers import Adam
 from glasscell.models.copy_lstm import UNITS_PER_BIT, CopyLSTM
@@ -75,79 +76,102 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train, show, write."""
+def run(options: argparse.Namespace) -> int:
+    """Train, write the model, and then show it: nothing optional comes before the model is kept."""
+    model, task, optimizer = _checked(options)
+    interrupts: Interrupts = options.interrupts
+    values = model.parameters.vector.size
+    what = f"an LSTM of {model.hidden_size} units ({values} weights)"
+    with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
+        try:
+            with folder.naming():
+                model.save(folder.stage / MODEL_FILE)  # that there is space is known before the work
+            print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
+            start = time.perf_counter()
+            with interrupts.finishing():
+                history = fit(
+                    model,
+                    task,
+                    options.steps,
+                    batch_size=options.batch_size,
+                    optimizer=optimizer,
+                    callbacks=[lambda _: interrupts.finish],
+                    progress=True,
+                    seed=options.seed,
+                )
+            seconds = time.perf_counter() - start
+            failures = keep(model, history, folder, replace=not interrupts.finish)
+            failures += _show_run(model, history, seconds, folder.shown)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"the model is kept in {folder.shown}" if folder.published else "nothing is kept"
+            ) from None
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; nothing is kept") from None
+    for failure in failures:
+        print(f"glasscell: {failure}; the model is kept in {folder.shown}", file=sys.stderr)
+    if interrupts.finish:
+        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.shown}")
+    return int(bool(failures))
+
+
+def _checked(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
+    """What the options describe, if it can be."""
     width, k = options.width, options.bits_per_step
     half = max(1, width // k // 2) * k if k > 0 else None  # in whole steps
     min_width = half if options.min_width is None else options.min_width
     task = Copy(width, options.mode, k, min_width, options.noise)
-    model = CopyLSTM(options.hidden_size, task=task, num_layers=options.num_layers, seed=options.seed)
-    optimizer = Adam(options.learning_rate)
     for name in ("steps", "batch_size"):
         positive_integer(name, getattr(options, name))
-    existed = options.out is not None and options.out.exists()
-    folder = claim(options.out, overwrite=options.overwrite)
+    H = (
+        task.width * UNITS_PER_BIT
+        if options.hidden_size is None
+        else positive_integer("hidden_size", options.hidden_size)
+    )
+    L, T = positive_integer("num_layers", options.num_layers), 2 * task.width // k + 1
+    check_layers("num_layers", L)
+    check_memory("this training", training_bytes(task.input_size, H, L, T, options.batch_size))
+    check_memory(f"the history of {options.steps} steps", options.steps * BYTES_OF_A_ROW)
+    model = CopyLSTM(options.hidden_size, task=task, num_layers=L, seed=options.seed)
+    return model, task, Adam(options.learning_rate)
 
-    values = model.parameters.vector.size
-    what = f"an LSTM of {model.hidden_size} units ({values} weights)"
-    print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
-    start = time.perf_counter()
+
+def keep(model: CopyLSTM, history: History, folder: RunFolder, *, replace: bool) -> list[str]:
+    """Write the model, and the history if that can be written; return what could not be."""
+    stage, failures = folder.stage, []
+    with folder.naming():
+        (stage / MODEL_FILE).unlink()  # of before the training: its space is needed
+        model.save(stage / MODEL_FILE)
     try:
-        history = fit(
-            model,
-            task,
-            options.steps,
-            batch_size=options.batch_size,
-            optimizer=optimizer,
-            progress=True,
-            seed=options.seed,
-        )
-        seconds = time.perf_counter() - start
-        folder, written = write(model, history, folder, overwrite=options.overwrite)
-    finally:
-        if not existed:
-            with contextlib.suppress(OSError):  # it is not empty, and stays
-                folder.rmdir()
+        history.save(stage / HISTORY_FILE)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+        (stage / HISTORY_FILE).unlink(missing_ok=True)
+        failures.append(f"{HISTORY_FILE} could not be written: {reason(error)}")
+    folder.publish(replace=replace)
+    return failures
+
+
+def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -> list[str]:
+    """Print what the run came to, and draw the picture; return what could not be done."""
+    failures = []
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
-    show(model)
-    print(f"Written to {folder}: {', '.join(written)}")
-    if PICTURE_FILE not in written:
-        print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
-    sequence = "".join(map(str, np.arange(task.width) % 3 % 2))
+    try:
+        show(model)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+        failures.append(f"the table could not be made: {reason(error)}")
+    drawn = False
+    try:
+        drawn = draw(model, folder)
+    except Exception as error:  # noqa: BLE001
+        failures.append(f"{PICTURE_FILE} could not be drawn: {reason(error)}")
+    else:
+        if not drawn:
+            print("No picture of the gates: Matplotlib is not installed (pip install matplotlib).")
+    print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
+    sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
     print(f"Now try your own: {program()} try {shlex.quote(str(folder))} {sequence}")
     print(f"Or look inside:   {program()} inspect {shlex.quote(str(folder))} --input {sequence}")
-
-
-def claim(folder: Path | None, *, overwrite: bool) -> Path:
-    """The folder to write to, made and found writable; never one that holds a run, unless told so."""
-    try:
-        if folder is None and not overwrite:
-            return new_folder(DEFAULT_FOLDER)
-        folder = folder or DEFAULT_FOLDER
-        if earlier_run(folder) and not overwrite:
-            files = ", ".join(earlier_run(folder))
-            raise ValueError(f"{folder} holds an earlier run ({files}): give another --out, or --overwrite")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise ValueError(f"cannot write to the folder {folder or DEFAULT_FOLDER}: {error.strerror}") from None
-
-
-def new_folder(like: Path) -> Path:
-    """That folder, or the first of …-2, …-3, … that is not there yet: made, so that no other run takes it."""
-    like.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        folder = like if number == 1 else like.with_name(f"{like.name}-{number}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            break
-    return folder
-
-
-def earlier_run(folder: Path) -> list[str]:
-    """The files of a run that lie in the folder."""
-    return [name for name in FILES if (folder / name).exists()]
+    return failures
 
 
 def show(model: CopyLSTM) -> None:
@@ -171,20 +195,18 @@ def show(model: CopyLSTM) -> None:
     print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
 
 
-def write(model: CopyLSTM, history: History, folder: Path, *, overwrite: bool) -> tuple[Path, list[str]]:
-    """The files of the run, each whole or not at all; returns where, and which."""
-    picture = io.BytesIO()
-    if find_spec("matplotlib"):
-        from glasscell.trace.figures import plot_gates  # noqa: PLC0415 - Matplotlib is optional
+def draw(model: CopyLSTM, folder: Path) -> bool:
+    """Write the picture of the gates, and return whether there is one: not without Matplotlib."""
+    if not find_spec("matplotlib"):
+        return False
+    from glasscell.trace.figures import plot_gates  # noqa: PLC0415 - Matplotlib is optional
 
-        example = encode(int(model.task.held_out_integers()[0]), model.task.width)
-        plot_gates(model, example).savefig(picture, format="png", dpi=120)
-    if earlier_run(folder) and not overwrite:  # of another run, while this one trained
-        folder = new_folder(folder)
-    model.save(folder / MODEL_FILE)
-    history.save(folder / HISTORY_FILE)
-    if not picture.getvalue():
-        (folder / PICTURE_FILE).unlink(missing_ok=True)  # of the run that is replaced
-        return folder, [MODEL_FILE, HISTORY_FILE]
-    write_atomically(folder / PICTURE_FILE, picture.getvalue())
-    return folder, list(FILES)
+    example = encode(int(model.task.held_out_integers()[0]), model.task.width)
+    content = picture(lambda: plot_gates(model, example), ".png", dpi=120)
+    write_atomically(folder / PICTURE_FILE, content, (".png",))
+    return True
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error, with its kind if it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -57,7 +57,6 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     shown.add_argument("--step", type=int, metavar="T", help="of the equations")
     shown.add_argument("--equations", action="store_true", help="those of --step and --unit (step 0, longest memory)")
     shown.add_argument("--color", choices=COLORS, default="auto", help="auto: on a terminal, unless NO_COLOR is set")
-    shown.add_argument("--ascii", action="store_true", help="the same as --color never")
     written = parser.add_argument_group("what is written")
     written.add_argument("--html", type=Path, metavar="FILE", help="a page to click through, alive; no network needed")
     written.add_argument("--png", type=Path, metavar="FILE", help="a picture; or as .svg or .pdf")

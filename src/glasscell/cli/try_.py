@@ -17,26 +17,30 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "try",
         help="feed a trained model sequences of your own",
-        description="Feed a trained model sequences of your own, and see what comes back.",
+        description="Feed a trained model sequences of your own, and see what comes back. The exit status is 1 if one "
+        "comes back wrong.",
     )
     parser.add_argument("model", type=Path, help="the folder of a run, or a model file")
     parser.add_argument("bits", nargs="+", help="sequences such as 1101")
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Copy each sequence, and say whether it came back."""
+def run(options: argparse.Namespace) -> int:
+    """Copy each sequence, and say whether it came back; return 1 if one did not."""
     model = CopyLSTM.load(options.model)
     sequences = [parse(text, model.task) for text in options.bits]
     columns = max(2 * len(bits) - 1 for bits in sequences)
+    wrong = False
     for bits in sequences:
         back = model.copy(bits).tolist()
+        wrong = wrong or back != bits
         note = (
             ""
             if trained_on(len(bits), model.task)
             else f"   training saw {lengths(model.task)} bits, never {len(bits)}"
         )
         print(f"  {spaced(bits):<{columns}}   {spaced(back):<{columns}}   {mark(right=bits == back)}{note}")
+    return int(wrong)
 
 
 def parse(text: str, task: Copy) -> list[int]:

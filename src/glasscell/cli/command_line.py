@@ -1,0 +1,89 @@
+"""Which command is run, with which options, and what becomes of its errors."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from glasscell import __version__
+from glasscell.cli import bench, convert, copy, inspect, try_, verify
+from glasscell.cli.console import Console, consoles
+from glasscell.cli.interrupts import STATUS, Interrupted, Interrupts
+
+COMMANDS = (copy, try_, inspect, verify, convert, bench)
+EXIT_STATUS = (
+    "Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional "
+    "could not be made; 2, refused or failed; 130, interrupted."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line, and knows options by their whole names alone."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type] # of any option
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and exit with status 2."""
+        self.exit(2, f"glasscell: {one_line(message)} (see {self.prog} --help)\n")
+
+
+def parser() -> Parser:
+    """Return the parser of all commands."""
+    parser = Parser(prog="glasscell", description="An LSTM you can see through.", epilog=EXIT_STATUS)
+    parser.add_argument("--version", action="version", version=f"glasscell {__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="command")
+    for command in COMMANDS:
+        command.add_to(commands)
+    for each in commands.choices.values():
+        each.add_argument("--ascii", action="store_true", help="write ASCII characters only, without colour")
+    return parser
+
+
+def run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
+    """Run a command, and return its exit status."""
+    with consoles() as (out, err):
+        interrupts.begin()
+        try:
+            status = _run(arguments, interrupts, out, err)
+        except KeyboardInterrupt as error:
+            return _interrupted(error)
+        except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
+            if interrupts.raised:  # an interrupt inside an import comes out as another error
+                return _interrupted(None)
+            print(f"glasscell: {one_line(_message(error))}", file=sys.stderr)
+            return 2
+        out.flush()
+        if out.error is not None and not isinstance(out.error, BrokenPipeError):  # a reader like `head` has seen enough
+            print(f"glasscell: standard output: {one_line(_message(out.error))}", file=sys.stderr)
+            return status or 1
+        return status
+
+
+def _run(arguments: Sequence[str] | None, interrupts: Interrupts, out: Console, err: Console) -> int:
+    commands = parser()
+    options = commands.parse_args(arguments)
+    if options.run is None:
+        commands.print_help()
+        return 0
+    out.ascii = err.ascii = options.ascii
+    options.interrupts = interrupts
+    return options.run(options) or 0
+
+
+def _interrupted(error: KeyboardInterrupt | None) -> int:
+    kept = f"; {error}" if isinstance(error, Interrupted) else ""
+    print(f"\nglasscell: interrupted{kept}", file=sys.stderr)
+    return STATUS
+
+
+def one_line(text: str) -> str:
+    """Return the text with line breaks and other control characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or "there is not enough memory for this"

@@ -1,0 +1,167 @@
+"""Standard output and standard error, as commands use them: they show all characters somehow, and end no work."""
+
+import codecs
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any
+
+ASCII = {  # what stands for a character where it cannot be shown
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "·": "*",
+    "∘": "*",
+    "⊙": "*",
+    "×": "x",
+    "±": "+-",
+    "√": "sqrt",
+    "Σ": "sum",
+    "∂": "d",
+    "‖": "||",
+    "≤": "<=",
+    "≥": ">=",
+    "≈": "~",
+    "∝": "~",
+    "∞": "inf",
+    "½": "1/2",
+    "¹": "^1",
+    "²": "^2",
+    "³": "^3",
+    "ᵀ": "^T",
+    "ᵏ": "^k",
+    "ᵗ": "^t",
+    "′": "'",
+    "₁": "_1",
+    "₂": "_2",
+    "ĉ": "c^",
+    "σ": "sigmoid",
+    "µ": "u",
+    "μ": "u",
+    "→": "->",
+    "←": "<-",
+    "↵": "\\n",
+    "…": "...",
+    "✓": "yes",
+    "✗": "NO",
+}
+ERRORS = "glasscell.ascii"
+
+
+def ascii_only(text: str) -> str:
+    r"""Return the text in ASCII: signs and symbols by :data:`ASCII`, other characters as escapes such as ``\xe9``."""
+    return text if text.isascii() else "".join(c if c.isascii() else _shown(c) for c in text)
+
+
+def _shown(character: str) -> str:
+    return ASCII.get(character) or character.encode("ascii", "backslashreplace").decode()
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for characters that an encoding lacks: nothing vanishes, no sign of a number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_shown, error.object[error.start : error.end])), error.end
+
+
+class Console(io.TextIOBase):
+    """A standard stream whose failure ends no work: what cannot be written is dropped, and the first error is kept.
+
+    Parameters
+    ----------
+    stream : text stream
+
+    Attributes
+    ----------
+    ascii : bool
+        Whether everything is written in ASCII.
+    error : Exception, optional
+        The first that the stream raised.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.ascii = False
+        self.error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        """Write a text, unless the stream has failed before."""
+        if self.error is None:
+            try:
+                self._stream.write(ascii_only(text) if self.ascii else text)
+            except Exception as error:  # noqa: BLE001 - of any stream that a program may put there
+                self.error = error
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream, unless it has failed before."""
+        if self.error is None:
+            try:
+                self._stream.flush()
+            except Exception as error:  # noqa: BLE001
+                self.error = error
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # of TextIOBase an attribute
+        """Of the characters that can be shown."""
+        return "ascii" if self.ascii else getattr(self._stream, "encoding", None) or "ascii"
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        try:
+            return bool(self._stream.isatty())
+        except Exception:  # noqa: BLE001
+            return False
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return int(self._stream.fileno())
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Do nothing: the stream is not this object's."""
+
+
+@contextmanager
+def consoles() -> Iterator[tuple[Console, Console]]:
+    """Make standard output and error consoles while the block runs.
+
+    Closed ones, which Python has None for, are opened to nothing, so that no file that is opened later takes their
+    descriptor and with it the messages of C libraries.
+    """
+    with suppress(OSError):
+        for descriptor in (0, 1, 2):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    codecs.register_error(ERRORS, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
+    out, err = (Console(io.StringIO() if stream is None else stream) for stream in (sys.stdout, sys.stderr))
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield out, err
+    finally:
+        for console, descriptor in ((out, 1), (err, 2)):
+            console.flush()
+            if console.error is not None:
+                _silence(console, descriptor)
+
+
+def _silence(console: Console, descriptor: int) -> None:
+    """Point a broken stream's descriptor to nothing: Python flushes it once more when it ends."""
+    try:
+        own = console.fileno()
+    except Exception:  # noqa: BLE001 - it has none
+        return
+    if own == descriptor:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)

@@ -1,0 +1,58 @@
+"""Sizes that cannot be: refused before memory is asked for."""
+
+import os
+from pathlib import Path
+
+MOST_LAYERS = 1000
+BYTES_OF_A_ROW = 400  # of the history in memory: a dict of floats, at least
+COPIES = 4  # of the weights in training: themselves, gradients, and two moments of Adam
+ARRAYS_OF_A_STEP = 8  # of H numbers that a tape keeps at least
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that this process may use at most; None where that cannot be found out."""
+    limits = []
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+
+        limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])
+    except ImportError:
+        pass
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # of a container
+        try:
+            limits.append(int(Path(file).read_text()))
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+    return min((limit for limit in limits if limit > 0), default=None)
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Raise ValueError if more bytes are needed than there are."""
+    available = available_memory()
+    if available is not None and needed > available:
+        raise ValueError(f"{what} needs at least {_size(needed)} of memory, and there are {_size(available)}")
+
+
+def check_layers(name: str, layers: int) -> None:
+    """Raise ValueError if there are more layers than can be meant."""
+    if layers > MOST_LAYERS:
+        raise ValueError(f"{name} must be at most {MOST_LAYERS}, got {layers}")
+
+
+def training_bytes(I: int, H: int, L: int, T: int, B: int, itemsize: int = 4) -> int:
+    """Return the bytes that training needs at least: weights and their copies, and a tape of T steps, B sequences."""
+    weights = 4 * H * (H + I + 1) + (L - 1) * 4 * H * (2 * H + 1)
+    return itemsize * (COPIES * weights + T * B * (I + L * ARRAYS_OF_A_STEP * H))
+
+
+def forward_bytes(I: int, H: int, T: int, B: int, itemsize: int = 4) -> int:
+    """Return the bytes that a pass over B sequences of T steps needs at least: inputs and outputs."""
+    return itemsize * T * B * (I + H)
+
+
+def _size(count: int) -> str:
+    if count >= 10**18:  # more than a float can hold, perhaps
+        return "more than 1e9 GB"
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
