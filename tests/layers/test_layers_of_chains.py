@@ -287,11 +287,13 @@ def test_a_layer_is_made_again_from_its_config(name, rng):
         (lambda: LayerNorm(3).forward(np.ones((2, 4))), ValueError, r"x must have shape .* with F = 3, got \(2, 4\)"),
         (lambda: Conv1D(3, 4, 2).forward(np.ones(3)), ValueError, r"x must have shape \(T, F\), \(B, T, F\)"),
         (lambda: Rescaling((1, 2)).forward(np.ones((2, 3))), ValueError, "x must have 2 features, got 3"),
+        (lambda: LayerNorm(3).load_torch({"weight": 1}), ValueError, "weights must be bias, weight, got weight"),
         (
-            lambda: LayerNorm(3).load_torch({"weight": 1}),
+            lambda: LayerNorm(3, shift=False).load_torch({"weight": 1}),
             ValueError,
-            "weights must be bias, weight, got weight",
+            r"weight must have shape \(3,\), got",
         ),
+        (lambda: LayerNorm(1, shift=False).load_torch({"weight": [np.inf]}), ValueError, "weight must be finite"),
     ],
 )
 def test_mistakes_are_refused_where_they_enter(make, error, words):
@@ -304,6 +306,10 @@ def test_a_negative_variance_is_refused():
     layer.statistics["running_var"][1] = -1
     with pytest.raises(ValueError, match="running_var must be at least 0"):
         layer.forward(np.ones((3, 2)))
+    weights, fresh = layer.to_torch() | {"weight": np.full(2, 7.0)}, BatchNorm(2)
+    with pytest.raises(ValueError, match="running_var must be at least 0"):
+        fresh.load_torch(weights)
+    assert (fresh.parameters["gain"] == 1).all()
 
 
 def test_running_statistics_are_no_parameters_and_training_leaves_them():

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.typing import Array
 from glasscell.layers.trainable import TrainableLayer
-from glasscell.validation import real_array
+from glasscell.validation import finite_array, real_array
 
 if TYPE_CHECKING:
     from glasscell.core.parameters import Parameters
@@ -119,12 +119,26 @@ class ParameterLayer(Layer, TrainableLayer):
         return named | {name: array.copy() for name, array in self.statistics.items()}
 
     def load_torch(self, weights: Mapping[str, ArrayLike]) -> None:
-        """Copy parameters and statistics from arrays under PyTorch's names."""
+        """Copy parameters and statistics from arrays under PyTorch's names.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Other names or shapes, or values that are not finite. Nothing is copied then.
+        """
         targets = {self.torch_names.get(name, name): view for name, view in self.parameters.items()} | self.statistics
         if targets.keys() != weights.keys():
             raise ValueError(f"weights must be {', '.join(sorted(targets))}, got {', '.join(sorted(weights))}")
+        arrays = {name: finite_array(name, weights[name], self.dtype) for name in targets}
         for name, view in targets.items():
-            view[...] = weights[name]
+            if arrays[name].shape != view.shape:
+                raise ValueError(f"{name} must have shape {view.shape}, got {arrays[name].shape}")
+        self._check_torch(arrays)
+        for name, view in targets.items():
+            view[...] = arrays[name]
+
+    def _check_torch(self, weights: Mapping[str, Array]) -> None:
+        """Raise an error for values that cannot be computed with."""
 
     def _named_weights(self) -> dict[str, Array]:
         return self.to_torch()

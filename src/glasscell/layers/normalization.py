@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -165,11 +165,14 @@ class BatchNorm(_GainAndShift):
     @property
     def scale(self) -> Array:
         """1 / √(running_var + ε), (F,)."""
-        variance = self.statistics["running_var"]
+        self._check_torch(self.statistics)
+        scale: Array = 1 / np.sqrt(self.statistics["running_var"] + self.dtype.type(self.epsilon))
+        return scale
+
+    def _check_torch(self, weights: Mapping[str, Array]) -> None:
+        variance = weights["running_var"]
         if (variance < 0).any():
             raise ValueError(f"running_var must be at least 0, got {variance.min()}")
-        scale: Array = 1 / np.sqrt(variance + self.dtype.type(self.epsilon))
-        return scale
 
     def forward(
         self, x: ArrayLike, mask: Mask | None = None, rng: np.random.Generator | None = None

@@ -339,7 +339,17 @@ class Sequential:
         prefixes = [f"{self.names[k]} " if len(lstms) > 1 else "" for k in lstms]
         asked, about = Asked(y, loss, weights, d_outputs), {"title": _title(self), "chain": _is_chain(self), **about}
 
+        shape = np.shape(x)
+        T = (shape if isinstance(self.layers[0], Embedding) else shape[:-1])[-1]
+
         def tapes_of(tape: SequentialTape) -> list[tuple[str, LSTMTape]]:
+            for k in lstms:
+                steps = tape.layers[k].passes[0].tape.T
+                if steps != T:
+                    raise ValueError(
+                        f"a trace has one axis of time, and {self.names[k]!r} takes {steps} steps for the {T} of x: "
+                        "trace a model of the layers behind the one that changes the number of steps"
+                    )
             return [(name, tape.layers[k]) for name, k in zip(prefixes, lstms, strict=True)]
 
         steps = {"lengths": lengths, "mask": mask}
