@@ -15,8 +15,7 @@ import numpy as np
 from glasscell.core.typing import Array
 from glasscell.models import Sequential
 
-ROUNDING_32, ROUNDING_64 = 2.0**-24, 2.0**-53  # half a unit in the last place of 1
-PROBE_64 = 2.0**-40  # perturbation for float64, whose own rounding would hide a smaller one; the response is scaled
+UNITS = 2.0**-24, 2.0**-52  # one rounding in float32; the smallest relative change in float64
 DRAWS = 3
 SAFETY = 16  # errors of right computations were 0.3 to 10 times the response, for weights of any size
 
@@ -52,7 +51,7 @@ def response(distance: Callable[[Perturb], tuple[float, float]], seed: int = 0) 
     """
     rng = np.random.default_rng(seed)
     found: list[float] = []
-    for unit, scale in ((ROUNDING_32, 1.0), (PROBE_64, ROUNDING_64 / PROBE_64)):
+    for unit in UNITS:
 
         def perturb(array: Array, unit: float = unit) -> Array:
             changed: Array = array * (1 + unit * rng.uniform(-1, 1, array.shape))
@@ -60,7 +59,7 @@ def response(distance: Callable[[Perturb], tuple[float, float]], seed: int = 0) 
 
         with np.errstate(all="ignore"):
             draws = np.array([distance(perturb) for _ in range(DRAWS)])
-        found += [float(value * scale) if np.isfinite(value) else 0.0 for value in draws.max(axis=0)]
+        found += [float(value) if np.isfinite(value) else 0.0 for value in draws.max(axis=0)]
     return Response(*found)
 
 

@@ -141,9 +141,7 @@ def is_weights_alone(path: StrPath) -> bool:
     """Return whether a file holds weights and not the configuration of a model."""
     content = _read(path)
     try:
-        if content.startswith(ZIP):
-            return False
-        return hdf5.File(content, MemoryBudget(len(content))).root.text("model_config") is None
+        return _opened(content)[0] is None
     except _DAMAGE as error:
         raise ValueError(f"{path}: {_words(error)}") from None
 
