@@ -12,7 +12,7 @@ from glasscell.core.normal import Workspace, gelu, normal_cdf, write_gelu
 @pytest.mark.parametrize(("dtype", "low", "bound"), [(np.float64, -37.0, 2e-15), (np.float32, -13.0, 1e-9)])
 def test_the_distribution_function_has_full_relative_accuracy(dtype, low, bound, rng):
     """Against the C library, whose argument -z / √2 is rounded: that error is multiplied by z² and corrected here."""
-    z = np.concatenate([rng.normal(scale=2, size=4000), rng.uniform(low, 9, 4000), [0.0, -0.0, 1e-30]]).astype(dtype)
+    z = np.concatenate([rng.normal(scale=2, size=6000), rng.uniform(low, 9, 4000), [0.0, -0.0, 1e-30]]).astype(dtype)
     x = -z.astype(np.float64) / math.sqrt(2)
     expected = np.array([math.erfc(value) / 2 for value in x])
     lost = (-z.astype(np.longdouble) / np.sqrt(np.longdouble(2)) - x).astype(np.float64)
@@ -49,3 +49,14 @@ def test_values_and_gradients_are_pytorchs(torch, name, dtype, rng):
     bound = {np.float32: 3e-6, np.float64: 2e-14}[dtype] * (1 + np.abs(z))
     assert (np.abs(y - expected.detach().numpy()) <= bound).all()
     assert (np.abs(activation(name).derivative(z, y) - x.grad.numpy()) <= bound).all()
+
+
+@pytest.mark.parametrize("size", [0, 1, 8191, 8192, 8193, 20_000])
+def test_values_in_blocks_are_those_of_each_alone(size, rng):
+    z = rng.normal(size=(2, size)).astype(np.float32)
+    y, strided = gelu(z), gelu(np.asfortranarray(z))
+    assert y.shape == z.shape
+    np.testing.assert_array_equal(strided, y)
+    at = rng.integers(0, max(size, 1), min(size, 20))
+    for k in at:
+        np.testing.assert_array_equal(gelu(z[:, k]), y[:, k])

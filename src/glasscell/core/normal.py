@@ -5,6 +5,7 @@ polynomial serves every x (Schonfelder 1978 has the same form). The coefficients
 with 40 digits, cut where its terms fall below the precision, and written in powers of s.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ FLOAT32_COEFFICIENTS = (
     6.6406954616529685e-06,
 )
 LARGEST = 40.0  # in float64, Φ(-40) is 0
+BLOCK = 8192  # values at a time
 
 Doubles = NDArray[np.float64]
 
@@ -82,29 +84,44 @@ class Workspace(NamedTuple):
         p, a, s, half_t, d = (doubles[k, ...] for k in range(5))
         return cls(p, a, s, half_t, d, np.empty(z.shape, np.float32), np.empty(z.shape, np.bool_))
 
+    def first(self, n: int) -> "Workspace":
+        """Return the arrays for the first n values."""
+        p, a, s, half_t, d, rounded, positive = self
+        return Workspace(p[:n], a[:n], s[:n], half_t[:n], d[:n], rounded[:n], positive[:n])
+
 
 @np.errstate(under="ignore")
-def normal_cdf(z: Array, work: Workspace | None = None) -> Doubles:
+def normal_cdf(z: Array) -> Doubles:
     """Compute Φ(z) = ½ erfc(-z / √2) in float64.
 
     Parameters
     ----------
     z : array of float32 or float64, any shape
-    work : Workspace, optional
-        Memory to be used, so that no array is allocated.
 
     Returns
     -------
     array of float64
-        ``work.p``. The relative error is below 1e-15 for z of float64, 1e-9 for float32, wherever Φ is a normal number.
+        The relative error is below 1e-15 for z of float64, 1e-9 for float32, wherever Φ is a normal number.
     """
-    work = Workspace.like(z) if work is None else work
-    write_cdf(z, work)
-    return work.p
+    y = np.empty(z.size)
+    for part, values, work in _blocks(z):
+        write_cdf(values, work)
+        y[part] = work.p
+    return y.reshape(z.shape)
+
+
+def _blocks(z: Array) -> Iterator[tuple[slice, Array, Workspace]]:
+    """Yield the values of z in blocks, and for each a workspace of its size: small enough for a cache."""
+    values = z.reshape(-1)
+    whole = Workspace.like(values[:BLOCK])
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        work = whole if len(block) == len(whole.p) else whole.first(len(block))
+        yield slice(start, start + len(block)), block, work
 
 
 def write_cdf(z: Array, work: Workspace) -> None:
-    """Compute :func:`normal_cdf` without allocating an array; underflow is to be let through by the caller."""
+    """Write :func:`normal_cdf` to ``work.p``. No array is allocated; the caller lets underflow through."""
     p, a, s, half_t, d, rounded, positive = work
     first, *others = reversed(FLOAT64_COEFFICIENTS if z.dtype == np.float64 else FLOAT32_COEFFICIENTS)
     np.greater(z, 0, positive)
@@ -141,13 +158,14 @@ def write_cdf(z: Array, work: Workspace) -> None:
 @np.errstate(under="ignore")
 def gelu(z: Array) -> Array:
     """Compute z Φ(z): Hendrycks & Gimpel (2016)."""
-    y = np.empty_like(z)
-    write_gelu(z, y, Workspace.like(z))
-    return y
+    y = np.empty(z.size, z.dtype)
+    for part, values, work in _blocks(z):
+        write_gelu(values, y[part], work)
+    return y.reshape(z.shape)
 
 
 def write_gelu(z: Array, out: Array, work: Workspace) -> None:
-    """Compute :func:`gelu` without allocating an array; underflow is to be let through. `out` may be z."""
+    """Write :func:`gelu` to `out`, which may be z. No array is allocated; the caller lets underflow through."""
     write_cdf(z, work)
     np.copyto(work.d, z)
     np.multiply(work.d, work.p, work.d)
