@@ -7,7 +7,18 @@ from itertools import chain as in_turn
 
 from glasscell.convert.onnx.reading.constants import Refusal
 from glasscell.convert.onnx.reading.lstm_nodes import stacked
-from glasscell.convert.onnx.reading.plans import EmbeddingPlan, LinearPlan, LSTMPlan, Plan, Start, WithWeights, built
+from glasscell.convert.onnx.reading.plans import (
+    BatchNormPlan,
+    ConvolutionPlan,
+    EmbeddingPlan,
+    LayerNormPlan,
+    LinearPlan,
+    LSTMPlan,
+    Plan,
+    Start,
+    WithWeights,
+    built,
+)
 from glasscell.convert.onnx.reading.views import Link, States, chain
 from glasscell.layers import Dropout, Function
 from glasscell.limits import MemoryBudget
@@ -77,7 +88,14 @@ def _kind(plan: Plan) -> str:
     """What a layer is called that has no name."""
     if isinstance(plan, Function):
         return plan.name.lower()
-    names: dict[type, str] = {LSTMPlan: "lstm", LinearPlan: "linear", EmbeddingPlan: "embedding"}
+    names: dict[type, str] = {
+        LSTMPlan: "lstm",
+        LinearPlan: "linear",
+        EmbeddingPlan: "embedding",
+        LayerNormPlan: "layernorm",
+        BatchNormPlan: "batchnorm",
+        ConvolutionPlan: "conv",
+    }
     return names.get(type(plan), type(plan).__name__.lower())
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
+
+from glasscell.convert.onnx.reading.affine import Moment, moment_of_two, moved, scaled
 from glasscell.convert.onnx.reading.constants import Constant, Refusal, axis_of, decimal, known, scalar
 from glasscell.convert.onnx.reading.layer_nodes import with_bias
 from glasscell.convert.onnx.reading.node import Node, data
-from glasscell.convert.onnx.reading.parts import as_features, made_one
+from glasscell.convert.onnx.reading.parts import Merge, as_features, made_one
 from glasscell.convert.onnx.reading.plans import LinearPlan, weights_of
+from glasscell.convert.onnx.reading.pointwise import COST, UNARY, Pointwise, of_one, of_two
 from glasscell.convert.onnx.reading.views import Link, States, Value, View, check_last_is_features, same_values
 from glasscell.layers import Function
 
@@ -18,67 +22,104 @@ ACTIVATIONS = (
     *("Relu", "Sigmoid", "Tanh", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "Elu", "Softsign", "Softplus"),
     *("Softmax", "LogSoftmax"),
 )
+SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}  # the defaults of the operator
 LARGE = 20.0  # above it softplus is the identity, to 2e-9
+
+Result = Value | Pointwise | Moment
 
 
 @dataclass(frozen=True)
-class Partial:
-    """A part of a function that exporters write out: of x / (1 + |x|), or of x > 20 ? x : softplus(x)."""
+class Large:
+    """Where a view is large: a part of x > 20 ? x : softplus(x)."""
 
     of: View
-    what: Literal["|x|", "1 + |x|", "x is large"]
 
 
-def _add(node: Node) -> Value | Partial:
-    for one, other in (node.inputs, node.inputs[::-1]):
-        if isinstance(one, Partial):
-            return replace(one, what="1 + |x|") if one.what == "|x|" and scalar(other) == 1 else _lost(one)
-    if all(isinstance(value, View | States) for value in node.inputs):
-        return _of_two(node, "sum", "adds the outputs of two layers, and a chain has one")
-    value, constant = _and_constant(node)
-    view, array = as_features(value), weights_of("numbers", constant)
+def _two(node: Node) -> Result:
+    """An operator of two values that is arithmetic."""
+    a, b = (as_features(value) if isinstance(value, States) else value for value in node.inputs)
+    if isinstance(a, Moment) or isinstance(b, Moment):
+        return moment_of_two(node, a, b)
+    constants = [value for value in (a, b) if isinstance(value, np.ndarray)]
+    if constants and isinstance(a, View) | isinstance(b, View):
+        return ARITHMETIC[node.op](node, a, b) if node.op in ARITHMETIC else _computed(node, a, b)
+    return _computed(node, a, b)
+
+
+def _computed(node: Node, a: Any, b: Any) -> Result:
+    """A function of one view, or both directions of an LSTM as one."""
+    node.budget.reserve(COST)
+    a, b = (scalar(value) if isinstance(value, np.ndarray) else value for value in (a, b))
+    if not isinstance(a, float | View | Pointwise) or not isinstance(b, float | View | Pointwise):
+        raise Refusal("computes with what no layer gives")
+    one = of_two(node.op, a, b, node.module)
+    if one is not None:
+        return one
+    verb, how = OF_TWO.get(node.op, ("combines", None))
+    refusal = f"{verb} the outputs of two layers, and a chain has one"
+    if how is None:
+        raise Refusal(refusal)
+    try:
+        first, second = (as_features(data(value)) for value in node.inputs)
+        return made_one(first, second, how)
+    except Refusal:
+        raise Refusal(refusal) from None
+
+
+OF_TWO: dict[str, tuple[str, Merge | None]] = {
+    "Add": ("adds", "sum"),
+    "Mul": ("multiplies", "multiply"),
+    "Sub": ("subtracts", None),
+    "Div": ("divides", None),
+}
+
+
+def _add(node: Node, a: Any, b: Any) -> View:
+    view, constant = _and_constant(a, b)
+    array = weights_of("numbers", constant)
     plan = view.link.layer if view.link else None
     if isinstance(plan, LinearPlan) and (array.size > 1 or (array.ndim and plan.bias is None)):
         return with_bias(node, view, plan, array)
-    return _affine(node, view, 1.0, _number(view, array))
+    return moved(node, view, array) if array.size > 1 else _affine(node, view, 1.0, _number(view, array))
 
 
-def _sub(node: Node) -> Value:
-    value, constant = _and_constant(node)
-    number = _number(value, constant)
-    scale, number = (1.0, -number) if value is node.inputs[0] else (-1.0, number)
-    return _affine(node, as_features(value), scale, number)
+def _sub(node: Node, a: Any, b: Any) -> View:
+    view, constant = _and_constant(a, b)
+    array = weights_of("numbers", constant)
+    first = view is a
+    if array.size > 1:
+        return moved(node, view, -array) if first else moved(node, scaled(node, view, -np.ones_like(array)), array)
+    number = _number(view, array)
+    return _affine(node, view, 1.0, -number) if first else _affine(node, view, -1.0, number)
 
 
-def _mul(node: Node) -> Value:
-    if all(isinstance(value, View | States) for value in node.inputs):
-        return _of_two(node, "multiply", "multiplies the outputs of two layers, and a chain has one")
-    value, constant = _and_constant(node)
-    return _affine(node, as_features(value), _number(value, constant), 0.0)
+def _mul(node: Node, a: Any, b: Any) -> View:
+    view, constant = _and_constant(a, b)
+    array = weights_of("numbers", constant)
+    return scaled(node, view, array) if array.size > 1 else _affine(node, view, _number(view, array), 0.0)
 
 
-def _div(node: Node) -> Value:
-    below = node.inputs[1]
-    if isinstance(below, Partial):
-        same = below.what == "1 + |x|" and same_values(as_features(node.value), below.of)
-        return below.of.through(Function("Softsign"), node.module) if same else _lost(below)
-    value, constant = node.value, _number(node.value, below)
-    return _affine(node, as_features(value), 1 / constant, 0.0)
+def _div(node: Node, a: Any, b: Any) -> Result:
+    if not isinstance(a, View):
+        return _computed(node, a, b)
+    array = weights_of("numbers", b)
+    if not array.all():
+        raise Refusal("divides by 0")
+    return scaled(node, a, 1 / array.astype(np.float64)) if array.size > 1 else _affine(node, a, 1 / _number(a, b), 0.0)
 
 
-def _abs(node: Node) -> Partial:
-    return Partial(as_features(node.value), "|x|")
+ARITHMETIC: dict[str, Callable[[Node, Any, Any], Result]] = {"Add": _add, "Sub": _sub, "Mul": _mul, "Div": _div}
 
 
-def _greater(node: Node) -> Partial:
+def _greater(node: Node) -> Large:
     if scalar(node.inputs[1]) < LARGE:
         raise Refusal("compares, and a chain of layers has no branches")
-    return Partial(as_features(node.value), "x is large")
+    return Large(as_features(node.value))
 
 
 def _where(node: Node) -> Value:
     condition, x, otherwise = node.inputs
-    if isinstance(condition, Partial) and isinstance(otherwise, View) and otherwise.link:
+    if isinstance(condition, Large) and isinstance(otherwise, View) and otherwise.link:
         of = condition.of
         same = same_values(as_features(data(x)), of) and same_values(replace(otherwise, link=otherwise.link.before), of)
         if same and otherwise.link.layer == Function("Softplus"):
@@ -86,13 +127,8 @@ def _where(node: Node) -> Value:
     raise Refusal("chooses place by place, and a chain of layers has no branches")
 
 
-def _lost(partial: Partial) -> Any:
-    raise Refusal(f"computes something with {partial.what} that is no layer")
-
-
-def _and_constant(node: Node) -> tuple[Value, Constant]:
-    a, b = node.inputs
-    return (data(a), known(b)) if isinstance(a, View | States) else (data(b), known(a))
+def _and_constant(a: Any, b: Any) -> tuple[View, Constant]:
+    return (a, known(b)) if isinstance(a, View) else (b, known(a))
 
 
 def _number(value: Value, constant: Any) -> float:
@@ -100,14 +136,6 @@ def _number(value: Value, constant: Any) -> float:
     if known(constant).ndim > len(value.axes):
         raise Refusal(f"gives more axes than the {len(value.axes)} of a layer's output")
     return scalar(constant)
-
-
-def _of_two(node: Node, how: Any, refusal: str) -> View:
-    try:
-        a, b = (as_features(data(value)) for value in node.inputs)
-        return made_one(a, b, how)
-    except Refusal:
-        raise Refusal(refusal) from None
 
 
 def _affine(node: Node, view: View, alpha: float, beta: float) -> View:
@@ -137,7 +165,10 @@ def _instead(view: View, links: int, function: Function, module: str) -> View:
     return replace(view, link=Link(link, function, module))
 
 
-def _function(node: Node) -> Value:
+def _function(node: Node) -> Result:
+    if isinstance(node.inputs[0], Pointwise):
+        node.budget.reserve(COST)
+        return of_one(node.op, node.inputs[0], node.module)
     view = as_features(node.value)
     if node.op not in ("Softmax", "LogSoftmax"):
         alpha, beta = (decimal(node.attributes[k]) if k in node.attributes else None for k in ("alpha", "beta"))
@@ -149,13 +180,42 @@ def _function(node: Node) -> Value:
     return replace(view.through(Function(node.op), node.module), features=view.features or view.axes[-1])
 
 
-FUNCTIONS: dict[str, Callable[[Node], Value | Partial]] = {
-    "Add": _add,
-    "Sub": _sub,
-    "Mul": _mul,
-    "Div": _div,
-    "Abs": _abs,
+def _unary(node: Node) -> Result:
+    value = node.inputs[0]
+    if isinstance(value, Moment):
+        return value.after(node.op)
+    node.budget.reserve(COST)
+    return of_one(node.op, value if isinstance(value, Pointwise) else as_features(node.value), node.module)
+
+
+def _selu(node: Node) -> Value:
+    for name, usual in SELU.items():
+        if not np.isclose(node.attributes.get(name, usual), usual, rtol=1e-6):
+            raise Refusal(f"has {name} = {node.attributes[name]}, and a Selu has {usual}")
+    return as_features(node.value).through(Function("Selu"), node.module)
+
+
+def _gelu(node: Node) -> Value:
+    names = {b"none": "Gelu", b"tanh": "GeluTanh"}
+    name = names.get(node.attributes.get("approximate", b"none"))
+    if name is None:
+        raise Refusal(f"has approximate = {node.attributes['approximate']!r}")
+    return as_features(node.value).through(Function(name), node.module)
+
+
+def _swish(node: Node) -> Value:
+    if node.attributes.get("alpha", 1.0) != 1:
+        raise Refusal(f"has alpha = {node.attributes['alpha']}, and a SiLU has none")
+    return as_features(node.value).through(Function("Silu"), node.module)
+
+
+FUNCTIONS: dict[str, Callable[[Node], Any]] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow"), _two),
+    **dict.fromkeys(UNARY, _unary),
+    **dict.fromkeys(ACTIVATIONS, _function),
     "Greater": _greater,
     "Where": _where,
-    **dict.fromkeys(ACTIVATIONS, _function),
+    "Selu": _selu,
+    "Gelu": _gelu,
+    "Swish": _swish,
 }

@@ -9,6 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from glasscell.convert.onnx.reading.affine import (
+    Moment,
+    batch_normalization,
+    check_type,
+    layer_normalization,
+    mean_of_features,
+)
 from glasscell.convert.onnx.reading.constants import Constant, Refusal, axes_of, axis_of, decimal, known, scalar
 from glasscell.convert.onnx.reading.lstm_nodes import Initial, lstm_plan, on_turned
 from glasscell.convert.onnx.reading.node import Node, data
@@ -25,7 +32,8 @@ from glasscell.convert.onnx.reading.views import (
     runs_over,
     with_axes,
 )
-from glasscell.layers import Dropout
+from glasscell.convert.onnx.reading.windows import convolution, covers_all, pooling
+from glasscell.layers import Dropout, Flatten
 from glasscell.layers.stateless import Pool
 
 POOLS: dict[str, Literal["mean", "max"]] = {
@@ -42,7 +50,7 @@ def embedding(node: Node, table: Constant, symbols: View, axis: int) -> View:
     plan = EmbeddingPlan(weights_of("vectors", table))
     features = (Atom(table.shape[1]),)
     view = symbols.through(plan, node.owner)
-    return replace(view, axes=(*symbols.axes, features), features=features, dtype=plan.dtype)
+    return replace(view, axes=(*symbols.axes, features), features=features, dtype=plan.dtype, symbols=False)
 
 
 def _lstm(node: Node) -> list[Value]:
@@ -60,7 +68,7 @@ def _lstm(node: Node) -> list[Value]:
         inputs=prod(atom.size for atom in view.features),
         batch_first=batch_first,
     )
-    _check_type(view, plan.dtype)
+    check_type(view, plan.dtype)
     if view.turned is not None:
         view, plan = replace(view, turned=None), on_turned(plan)
     ways, units = Atom(plan.options.directions), Atom(plan.options.hidden_size)
@@ -123,11 +131,6 @@ def _initial(value: Any, view: View, axis: int) -> Initial:
     return [Start(value.source, row) for row in rows]
 
 
-def _check_type(view: View, dtype: np.dtype[Any]) -> None:
-    if view.dtype != dtype:
-        raise Refusal(f"has weights of dtype {dtype}, and is given {view.dtype}")
-
-
 def _gemm(node: Node) -> Value:
     view, weight = as_features(node.value), weights_of("weights", node.inputs[1])
     if node.attributes.get("transA", 0) or len(view.axes) != 2 or weight.ndim != 2:
@@ -149,14 +152,40 @@ def _matmul(node: Node) -> Value:
 
 
 def _linear(node: Node, view: View, weight: Constant, bias: Constant | None, scale: float = 1.0) -> View:
-    check_last_is_features(view)
-    _check_type(view, weight.dtype)
     O, I = weight.shape
+    view, weight = _of_flat(node, view, weight)
+    check_last_is_features(view)
+    check_type(view, weight.dtype)
     if view.shape[-1] != I:
         raise Refusal(f"has weights for {I} features, and is given {view.shape[-1]}")
     plan = LinearPlan(weight, None if bias is None else _per_feature(view, bias, O), scale)
     features = (Atom(O),)
     return replace(view.through(plan, node.owner), axes=(*view.axes[:-1], features), features=features)
+
+
+def _of_flat(node: Node, view: View, weight: Constant) -> tuple[View, Constant]:
+    """The features of all steps in one axis as what a Flatten gives; in another order, with the weights in that one."""
+    last, features = real(view.axes[-1]) if view.axes else (), real(view.features)
+    flat = view.time is not None and features and last in ((view.time, *features), (*features, view.time))
+    if view.time is None or view.time.size == 1 or not flat:
+        return view, weight
+    O, I = weight.shape
+    F = prod(atom.size for atom in features)
+    steps = I // F if view.time.open else view.time.size  # an open size is not the one that the weights are for
+    if steps * F != I:
+        raise Refusal(f"has weights for {I} features, and is given {view.shape[-1]}")
+    if last == (*features, view.time):  # time is last: the weights move instead
+        node.budget.reserve(weight.nbytes)
+        weight = weight.reshape(O, F, steps).swapaxes(1, 2).reshape(O, I)
+    return flattened(view, I), weight
+
+
+def flattened(view: View, size: int) -> View:
+    """The features of all steps as one vector of this size, in the last axis."""
+    check_in_time(view)
+    flat = (Atom(size),)
+    new = view.through(Flatten(), view.flat)
+    return replace(new, axes=(*view.axes[:-1], flat), features=flat, time=None, alone=True)
 
 
 def _per_feature(view: View, bias: Constant, O: int) -> Constant:
@@ -184,17 +213,18 @@ def _dropout(node: Node) -> Value:
     return as_features(node.value).through(Dropout(rate), node.module)
 
 
-def _pool(node: Node) -> Value:
-    """One of all steps, as convolutional networks do it: over all axes but two."""
-    sizes = node.value.shape[2:]
-    window, pads = node.attributes.get("kernel_shape", sizes), node.attributes.get("pads", ())
-    if tuple(window) != sizes or any(pads) or node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise Refusal(f"looks at windows of {tuple(window)} and not at all of {sizes}")
+def _pool(node: Node) -> Value | list[View]:
+    """One of all steps, as convolutional networks do it: over all axes but two; or one of each window."""
+    if not covers_all(node, node.value.shape[2:]):
+        return pooling(node)
     return _over(node, [*range(2, len(node.value.axes))], keep=True)
 
 
-def _reduce(node: Node) -> Value:
-    """One of all steps, or of both directions."""
+def _reduce(node: Node) -> Value | Moment:
+    """One of all steps, or of both directions; or the mean of all features, for their normalisation."""
+    mean = mean_of_features(node) if node.op == "ReduceMean" else None
+    if mean is not None:
+        return mean
     return _over(node, axes_of(node.inputs, node.attributes), keep=bool(node.attributes.get("keepdims", 1)))
 
 
@@ -223,11 +253,14 @@ def _reduced(op: str, view: View, axis: int, module: str) -> View:
     return merged_ways(view, axis, MERGES[op])
 
 
-LAYERS: dict[str, Callable[[Node], Value | list[Value]]] = {
+LAYERS: dict[str, Callable[[Node], Any]] = {
     "LSTM": _lstm,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Dropout": _dropout,
+    "Conv": convolution,
+    "BatchNormalization": batch_normalization,
+    "LayerNormalization": layer_normalization,
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceProd"), _reduce),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"), _pool),
 }

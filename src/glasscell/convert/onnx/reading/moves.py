@@ -21,7 +21,18 @@ from glasscell.convert.onnx.reading.constants import (
 from glasscell.convert.onnx.reading.layer_nodes import embedding
 from glasscell.convert.onnx.reading.node import Node, data
 from glasscell.convert.onnx.reading.parts import as_features, joined, picked, side_by_side, squeezed, taken
-from glasscell.convert.onnx.reading.views import States, Value, View, reshaped, transposed, unsqueezed, with_axes
+from glasscell.convert.onnx.reading.views import (
+    Atom,
+    States,
+    Value,
+    View,
+    real,
+    reshaped,
+    transposed,
+    unsqueezed,
+    with_axes,
+)
+from glasscell.layers import RepeatVector
 
 
 def _transpose(node: Node) -> Value:
@@ -29,18 +40,48 @@ def _transpose(node: Node) -> Value:
 
 
 def _reshape(node: Node) -> Value:
-    return reshaped(node.value, integers(node.inputs[1]), allow_zero=bool(node.attributes.get("allowzero", 0)))
+    target, allow_zero = integers(node.inputs[1]), bool(node.attributes.get("allowzero", 0))
+    return _flat(reshaped(node.value, target, allow_zero=allow_zero), node.module)
 
 
 def _flatten(node: Node) -> Value:
     shape, axis = node.value.shape, node.attributes.get("axis", 1)
-    return reshaped(node.value, [prod(shape[:axis]), prod(shape[axis:])], allow_zero=True)
+    return _flat(reshaped(node.value, [prod(shape[:axis]), prod(shape[axis:])], allow_zero=True), node.module)
+
+
+def _flat(value: Value, module: str) -> Value:
+    """The value, with the module that put steps and features in one axis."""
+    if isinstance(value, View) and value.axes and value.time in value.axes[-1] and len(value.axes[-1]) > 1:
+        return replace(value, flat=module)
+    return value
 
 
 def _expand(node: Node) -> Value:
-    if np.broadcast_shapes(node.value.shape, tuple(integers(node.inputs[1]))) != node.value.shape:
+    shape = np.broadcast_shapes(node.value.shape, tuple(integers(node.inputs[1])))
+    value = unsqueezed(node.value, range(len(shape) - len(node.value.shape)))
+    return _repeated(value, [new // old for old, new in zip(value.shape, shape, strict=True)], node.module)
+
+
+def _tile(node: Node) -> Value:
+    repeats = integers(node.inputs[1])
+    if len(repeats) != len(node.value.axes):
+        raise Refusal(f"repeats {len(node.value.axes)} axes {repeats} times")
+    return _repeated(node.value, repeats, node.module)
+
+
+def _repeated(value: Value, repeats: Sequence[int], module: str) -> Value:
+    """A vector a sequence as one a step: along one axis of size 1, which is time behind it."""
+    growing = [k for k, times in enumerate(repeats) if times != 1]
+    if not growing:
+        return value
+    [axis, *others] = growing
+    view = as_features(value)
+    if others or not view.alone or real(view.axes[axis]) or not view.features or repeats[axis] < 1:
         raise Refusal("repeats what a chain of layers has once")
-    return node.value
+    time = Atom(repeats[axis])
+    axes = [(time,) if k == axis else group for k, group in enumerate(view.axes)]
+    new = view.through(RepeatVector(repeats[axis]), module)
+    return replace(new, axes=tuple(axes), time=time, alone=False)
 
 
 def _cast(node: Node) -> Value:
@@ -50,9 +91,9 @@ def _cast(node: Node) -> Value:
         return value
     if not isinstance(value, View) or value.link is not None:
         raise Refusal(f"casts from {dtype} to {to} between layers")
-    if to.kind not in "iuf" or (dtype.kind == "f" and to.kind != "f"):
+    if to.kind not in "iuf" or value.symbols:
         raise Refusal(f"casts an input from {dtype} to {to}")
-    return replace(value, dtype=to)
+    return replace(value, dtype=to, symbols=dtype.kind == "f" and to.kind != "f")  # of floats, their integer part
 
 
 def _slice(node: Node) -> Value:
@@ -116,6 +157,7 @@ MOVES: dict[str, Callable[[Node], Value | list[Value]]] = {
     "Unsqueeze": lambda node: unsqueezed(node.value, axes_of(node.inputs, node.attributes) or []),
     "Identity": lambda node: node.value,
     "Expand": _expand,
+    "Tile": _tile,
     "Cast": _cast,
     "Slice": _slice,
     "Gather": _gather,

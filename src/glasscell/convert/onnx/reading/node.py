@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from glasscell.convert.onnx.reading.constants import Attributes, Refusal
 from glasscell.convert.onnx.reading.views import States, Value, View
 from glasscell.limits import MemoryBudget
@@ -54,6 +56,8 @@ class Node:
 
 
 def data(value: Any) -> Value:
+    if not isinstance(value, View | States | np.ndarray | None):
+        raise Refusal("acts on a part of a function that is no layer")
     if not isinstance(value, View | States):
         raise Refusal("acts on what no layer gives, such as a constant, where outputs of layers are expected")
     return value

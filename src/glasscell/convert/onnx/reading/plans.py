@@ -14,7 +14,8 @@ import numpy as np
 from glasscell.convert.codec import ONNX, OURS, Parts, decode, reorder
 from glasscell.convert.onnx.reading.constants import Constant, Refusal
 from glasscell.core.typing import Array
-from glasscell.layers import LSTM, Embedding, Linear, LSTMOptions
+from glasscell.layers import LSTM, BatchNorm, Conv1D, Embedding, LayerNorm, Linear, LSTMOptions
+from glasscell.layers.windows import Windows
 from glasscell.models.sequential import Layer, Stateless
 
 
@@ -116,7 +117,98 @@ class EmbeddingPlan:
         return embedding
 
 
-WithWeights = LSTMPlan | LinearPlan | EmbeddingPlan
+@dataclass(frozen=True, eq=False)
+class LayerNormPlan:
+    """A normalisation of the features of each step."""
+
+    features: int
+    epsilon: float
+    dtype: np.dtype[np.floating]
+    gain: Constant | None = None  # (F,)
+    shift: Constant | None = None  # (F,)
+
+    @property
+    def size(self) -> int:
+        """How many weights it has, at most."""
+        return 2 * self.features
+
+    def build(self) -> LayerNorm:
+        """The layer."""
+        gain, shift = self.gain is not None, self.shift is not None
+        norm = LayerNorm(self.features, epsilon=self.epsilon, gain=gain, shift=shift, dtype=self.dtype)
+        for name, array in (("gain", self.gain), ("shift", self.shift)):
+            if array is not None:
+                norm.parameters[name][:] = array
+        return norm
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormPlan:
+    """A normalisation of each feature by statistics of training."""
+
+    gain: Constant  # (F,), as all four
+    shift: Constant
+    mean: Constant
+    variance: Constant
+    epsilon: float
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Of the weights."""
+        return self.gain.dtype
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return 4 * self.gain.size
+
+    def build(self) -> BatchNorm:
+        """The layer."""
+        norm = BatchNorm(self.gain.size, epsilon=self.epsilon, dtype=self.dtype)
+        norm.parameters["gain"][:], norm.parameters["shift"][:] = self.gain, self.shift
+        norm.statistics["running_mean"][:], norm.statistics["running_var"][:] = self.mean, self.variance
+        return norm
+
+
+@dataclass(frozen=True, eq=False)
+class ConvolutionPlan:
+    """A convolution over time."""
+
+    weight: Constant  # (O, I / groups, K)
+    bias: Constant | None  # (O,)
+    windows: Windows
+    groups: int
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Of the weights."""
+        return self.weight.dtype
+
+    @property
+    def size(self) -> int:
+        """How many weights it has."""
+        return self.weight.size + len(self.weight)
+
+    def build(self) -> Conv1D:
+        """The layer."""
+        (O, I, K), of = self.weight.shape, self.windows
+        layer = Conv1D(
+            *(I * self.groups, O, K),
+            stride=of.stride,
+            padding=of.padding,
+            dilation=of.dilation,
+            groups=self.groups,
+            bias=self.bias is not None,
+            dtype=self.dtype,
+            seed=None,
+        )
+        layer.parameters["weight"][:] = self.weight
+        if self.bias is not None:
+            layer.parameters["bias"][:] = self.bias
+        return layer
+
+
+WithWeights = LSTMPlan | LinearPlan | EmbeddingPlan | LayerNormPlan | BatchNormPlan | ConvolutionPlan
 Plan = WithWeights | Stateless
 
 

@@ -22,14 +22,14 @@ from onnx import helper
 from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
 from glasscell.convert.onnx.reading.beside import bring_in
-from glasscell.convert.onnx.reading.constants import MOST_AXES, Constant, Refusal, array_of, dtype_of
+from glasscell.convert.onnx.reading.constants import MOST_AXES, Refusal, array_of, dtype_of, known
 from glasscell.convert.onnx.reading.folding import FOLDED, folded
-from glasscell.convert.onnx.reading.functions import FUNCTIONS, Partial
-from glasscell.convert.onnx.reading.layer_nodes import LAYERS
+from glasscell.convert.onnx.reading.functions import FUNCTIONS
+from glasscell.convert.onnx.reading.layer_nodes import LAYERS, flattened
 from glasscell.convert.onnx.reading.moves import MOVES
 from glasscell.convert.onnx.reading.node import Node
 from glasscell.convert.onnx.reading.parts import as_features
-from glasscell.convert.onnx.reading.views import Atom, Link, States, Value, View, chain, real
+from glasscell.convert.onnx.reading.views import Atom, Link, States, View, chain, real
 from glasscell.convert.onnx.reading.wire import reserve_messages
 from glasscell.escaping import one_line
 from glasscell.limits import MemoryBudget
@@ -38,9 +38,19 @@ from glasscell.models.sequential import Sequential
 STANDARD = ("", "ai.onnx")
 OLDEST = 7  # the version of the operators since which they broadcast, and LSTM is as it is
 
-Known = Constant | Value | Partial | None
+Known = Any  # a Constant, a Value, a part of a function, or None
 OPERATORS = {**MOVES, **LAYERS, **FUNCTIONS}
 
+# Operators that no layer here has.
+NO_CHAIN = {
+    "is quantised": {
+        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"),
+        *("QLinearMatMul", "QLinearConv", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QLinearAdd"),
+    },
+    "has another recurrent layer than an LSTM": {"GRU", "RNN"},
+    "has loops": {"Loop", "Scan"},
+}
+DEEPEST = 4  # branches in branches
 NODE_BYTES = 1024  # memory for what is known of a node
 
 # Sizes of axes that a file leaves open, in two readings: where they end up in the model, the readings differ.
@@ -116,6 +126,21 @@ def _loaded(path: StrPath) -> tuple[Sequential, Others]:
 
 def _from_model(model: onnx.ModelProto, reserved: int = 0) -> tuple[Sequential, Others]:
     """The model, and what else it takes and gives; `reserved` bytes are taken by its messages."""
+    try:
+        return _of_readings(model, reserved)
+    except ValueError as error:
+        what = _what(model)
+        raise ValueError(f"{what}{error}") if what else error from None
+
+
+def _what(model: onnx.ModelProto) -> str:
+    """What a model is that no chain of layers can be, by its operators."""
+    operators = {node.op_type for node in model.graph.node}
+    kinds = [f"{what} ({', '.join(sorted(operators & of))})" for what, of in NO_CHAIN.items() if operators & of]
+    return f"the model {' and '.join(kinds)}, which cannot be represented: " if kinds else ""
+
+
+def _of_readings(model: onnx.ModelProto, reserved: int) -> tuple[Sequential, Others]:
     readings = [_read(model, count(*sizes), reserved) for sizes in OPEN_SIZES[: 1 + _has_open_sizes(model)]]
     for other, _ in readings[1:]:
         _check_same(readings[0][0], other)
@@ -184,6 +209,7 @@ class _Reader:
             self.values[tensor.name] = array_of(tensor)
         named: dict[str, Atom] = {}
         self.inputs: list[str] = []
+        self.depth = 0
         for value in graph.input:
             if value.name not in self.values:  # old files list initializers as inputs too
                 self.values[value.name] = _input(value, named, open_sizes)
@@ -206,7 +232,9 @@ class _Reader:
 
     def _outputs(self, node: onnx.NodeProto, inputs: list[Any], attributes: dict[str, Any]) -> list[Any]:
         op = node.op_type
-        computed = any(isinstance(value, View | States | Partial) for value in inputs)
+        if op == "If":
+            return self._branch(node, inputs, attributes)
+        computed = any(value is not None and not isinstance(value, np.ndarray) for value in inputs)
         if op in FOLDED and not computed:
             return [*folded(node, inputs, attributes, self.budget)]
         if op == "Shape":
@@ -219,8 +247,27 @@ class _Reader:
         given = Node(op, inputs, node.input, attributes, module, len(node.output), self.opset, self.budget)
         outputs = OPERATORS[op](given)
         if isinstance(outputs, States) and outputs.name != module:
-            outputs = replace(outputs, name=module)
+            complete = isinstance(inputs[0], States) and inputs[0].name and len(inputs[0].axes) == 2
+            outputs = replace(outputs, name=inputs[0].name if complete else module)
         return outputs if isinstance(outputs, list) else [outputs]
+
+    def _branch(self, node: onnx.NodeProto, inputs: list[Any], attributes: dict[str, Any]) -> list[Any]:
+        """What the branch of an If gives whose condition is known, as that of a squeeze of an axis of open size."""
+        condition = known(inputs[0])
+        if condition.size != 1:
+            raise Refusal(f"has a condition of shape {condition.shape}")
+        branch = attributes["then_branch" if condition.item() else "else_branch"]
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise Refusal("has branches in branches in branches")
+        for tensor in branch.initializer:
+            self.values[tensor.name] = array_of(tensor)
+        for inside in branch.node:
+            self.run(inside)
+        self.depth -= 1
+        if len(branch.output) != len(node.output):
+            raise Refusal(f"has branches of {len(branch.output)} outputs")
+        return [self.values.get(value.name) for value in branch.output]
 
     def result(self) -> tuple[Link, Others]:
         """The last layer of the chain that the graph's outputs come from; and what else is given and taken."""
@@ -232,14 +279,17 @@ class _Reader:
                 views[name] = value
             elif isinstance(value, States):
                 states[name] = value
+            elif value is None or isinstance(value, np.ndarray):
+                raise ValueError(f"the output {name!r} is not computed from the inputs")
             else:
-                raise ValueError(f"the output {name!r} is not computed from the inputs")  # noqa: TRY004 - of a file
+                raise ValueError(f"the output {name!r} is a part of a function that is no layer")
         if not views and states:
             views, states = _of_states(states)
         if len(views) != 1:
             names = ", ".join(outputs) or "none"
             raise ValueError(f"the graph has the outputs {names}; expected one, and perhaps final states")
         [(name, view)] = views.items()
+        view = _flat(view)
         _check_output(name, view)
         links = chain(view.link)
         for other, value in states.items():
@@ -298,6 +348,14 @@ def _of_states(states: dict[str, States]) -> tuple[dict[str, View], dict[str, St
         return {name: as_features(states[name])}, rest
     except Refusal as refusal:
         raise ValueError(f"the output {name!r} {refusal}") from None
+
+
+def _flat(view: View) -> View:
+    """The output, which may be all features of all steps in one axis."""
+    last = real(view.axes[-1]) if view.axes else ()
+    if view.time is not None and view.features and last == (view.time, *real(view.features)) and view.time.size > 1:
+        return flattened(view, view.shape[-1])
+    return view
 
 
 def _check_output(name: str, view: View) -> None:

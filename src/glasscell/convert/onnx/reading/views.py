@@ -63,6 +63,10 @@ class View:
         along which axis.
     alone : bool
         Whether it is one vector for each sequence.
+    symbols : bool
+        Whether it is an input of floats that are cast to integers: only an embedding takes these.
+    flat : str
+        Where steps and features are in one axis, the module that put them there.
     """
 
     link: Link | None
@@ -77,6 +81,8 @@ class View:
     rows: range | None = None
     cut: Atom | None = None
     alone: bool = False
+    symbols: bool = False
+    flat: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from glasscell.atomic_files import OutputFile, StrPath
+from glasscell.convert.onnx.writing.flow import Flow, refuse
+from glasscell.convert.onnx.writing.further import FURTHER_WRITERS
 from glasscell.convert.onnx.writing.graph import Dims, Graph
 from glasscell.convert.onnx.writing.lstm import Written, write_lstm
-from glasscell.core.activations import DEFINITIONS
-from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Step, SwapHalves
+from glasscell.layers import LSTM, Embedding, FinalState, Flatten, Linear, Step, SwapHalves
+from glasscell.layers.base import Layer as BaseLayer
 from glasscell.layers.stateless import Pool
 from glasscell.models.sequential import Layer, Sequential
 
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 and later run
 LARGEST = 2**31 - 2**24  # bytes of weights: protobuf holds 2 GiB
-
-
-@dataclass(frozen=True)
-class Flow:
-    """What the layers so far give.
-
-    Attributes
-    ----------
-    value : str
-        Its name in the graph.
-    features : int, optional
-        None where that is not known yet.
-    in_time : bool
-        Whether it is (B, T, F), and not (B, F).
-    lstm : Written, optional
-        The LSTM that gives it, if it is directly before.
-    """
-
-    value: str
-    features: int | None
-    in_time: bool = True
-    lstm: Written | None = None
 
 
 def save(model: Sequential | LSTM, path: StrPath, *, lengths: bool = False, states: bool = False) -> None:
@@ -103,7 +83,7 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
     inputs = [graph.info("x", ["batch", "time"], np.int64) if ids else graph.info("x", ["batch", "time", takes])]
     inputs += [graph.info("lengths", ["batch"], np.int32)] if lengths else []
     inputs += [graph.info(start, shapes[name]) for name, of_lstm in starts.items() for start in of_lstm]
-    outputs: dict[str, tuple[str, Dims]] = {"y": (flow.value, ["batch", *["time"] * flow.in_time, flow.features])}
+    outputs: dict[str, tuple[str, Dims]] = {"y": (flow.value, ["batch", *[flow.time] * flow.in_time, flow.features])}
     made = graph.made(inputs, outputs | finals)
     return helper.make_model(
         made, producer_name="glasscell", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
@@ -113,9 +93,10 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
 def _features(chain: list[tuple[str, Layer]]) -> int | None:
     """How many features the first layer takes that knows it, unless there are fewer then."""
     for _, layer in chain:
-        if isinstance(layer, LSTM | Linear):
-            return layer.input_size
-        if isinstance(layer, FinalState) and layer.halves:
+        size = None if isinstance(layer, Embedding) else getattr(layer, "input_size", getattr(layer, "size", None))
+        if size is not None:
+            return int(size)
+        if isinstance(layer, Embedding | Flatten) or (isinstance(layer, FinalState) and layer.halves):
             break
     return None
 
@@ -125,29 +106,28 @@ def _written(graph: Graph, name: str, layer: Layer, flow: Flow) -> Flow:
     graph.module = name.replace("/", ".")
     write = next((write for kind, write in WRITERS.items() if isinstance(layer, kind)), None)
     if write is None:
-        _refuse(name, f"is a {type(layer).__name__}, which ONNX has not")
+        refuse(name, f"is a {type(layer).__name__}, which ONNX has not")
+    takes = layer.takes if isinstance(layer, BaseLayer) else "any"
+    if takes == "sequence" and not flow.in_time:
+        refuse(name, "looks for steps where there is one vector a sequence")
     return write(graph, name, layer, flow)
-
-
-def _refuse(name: str, why: str) -> NoReturn:
-    raise ValueError(f"the layer {name!r} {why}")
 
 
 def _lstm(graph: Graph, name: str, layer: LSTM, flow: Flow) -> Flow:
     if not flow.in_time:
-        _refuse(name, "runs over one vector a sequence")
+        refuse(name, "runs over one vector a sequence")
     try:
         written = write_lstm(graph, layer, flow.value, graph.starts.get(name))
     except ValueError as error:
-        _refuse(name, str(error))
-    return Flow(written.y, layer.output_size, lstm=written)
+        refuse(name, str(error))
+    return replace(flow, value=written.y, features=layer.output_size, lstm=written)
 
 
 def _embedding(graph: Graph, name: str, layer: Embedding, flow: Flow) -> Flow:
     if layer.mask_zero:
-        _refuse(name, "says with mask_zero which steps there are; ONNX has that for LSTMs alone: lengths=True")
+        refuse(name, "says with mask_zero which steps there are; ONNX has that for LSTMs alone: lengths=True")
     table = graph.constant("weight", layer.parameters["weight"])
-    return Flow(graph.add("Gather", [table, flow.value]), layer.embedding_size)
+    return replace(flow, value=graph.add("Gather", [table, flow.value]), features=layer.embedding_size)
 
 
 def _linear(graph: Graph, name: str, layer: Linear, flow: Flow) -> Flow:
@@ -159,28 +139,7 @@ def _linear(graph: Graph, name: str, layer: Linear, flow: Flow) -> Flow:
     else:  # its columns are those of x: the other way round than in a Gemm
         y = graph.add("MatMul", [flow.value, graph.constant("weight", weight.T)])
         y = graph.add("Add", [y, *bias]) if bias else y
-    return Flow(y, layer.output_size, flow.in_time)
-
-
-def _function(graph: Graph, name: str, layer: Function, flow: Flow) -> Flow:
-    alpha, beta = layer.alpha, layer.beta
-    if layer.name not in (*DEFINITIONS, "Softmax", "LogSoftmax"):
-        _refuse(name, f"is {layer.name}, which is not written to ONNX")
-    if layer.name == "Affine":
-        y = graph.add("Add", [graph.add("Mul", [flow.value, graph.number(alpha)]), graph.number(beta)])
-    elif layer.name == "ScaledTanh":
-        inside = graph.add("Tanh", [graph.add("Mul", [flow.value, graph.number(beta)])])
-        y = graph.add("Mul", [inside, graph.number(alpha)])
-    else:
-        given = {key: number for key, number in (("alpha", alpha), ("beta", beta)) if number is not None}
-        over = {"axis": -1} if "Softmax" in layer.name else {}
-        y = graph.add(layer.name, [flow.value], **given, **over)
-    return replace(flow, value=y, lstm=None)
-
-
-def _dropout(graph: Graph, name: str, layer: Dropout, flow: Flow) -> Flow:
-    del name
-    return replace(flow, value=graph.add("Dropout", [flow.value, graph.number(layer.rate)]), lstm=None)
+    return replace(flow, value=y, features=layer.output_size, lstm=None)
 
 
 def _step(graph: Graph, name: str, layer: Step, flow: Flow) -> Flow:
@@ -197,9 +156,9 @@ def _pool(graph: Graph, name: str, layer: Pool, flow: Flow) -> Flow:
 def _check_sees_all(graph: Graph, name: str, flow: Flow) -> None:
     """Refuse what makes one of all steps, where some are no steps of a sequence, or there are none."""
     if not flow.in_time:
-        _refuse(name, "looks for steps where there is one vector a sequence")
+        refuse(name, "looks for steps where there is one vector a sequence")
     if graph.lengths is not None:
-        _refuse(name, "looks at steps, and ONNX does not know there which are a sequence's own; a FinalState does")
+        refuse(name, "looks at steps, and ONNX does not know there which are a sequence's own; a FinalState does")
 
 
 def _final_state(graph: Graph, name: str, layer: FinalState, flow: Flow) -> Flow:
@@ -214,7 +173,7 @@ def _final_state(graph: Graph, name: str, layer: FinalState, flow: Flow) -> Flow
     if layer.directions != "both":
         return Flow(graph.step(flow.value, -1 if layer.directions == "forward" else 0), flow.features, in_time=False)
     if flow.features is None:
-        _refuse(name, "takes halves of the features, and no layer says how many there are")
+        refuse(name, "takes halves of the features, and no layer says how many there are")
     middle, F = flow.features // 2, flow.features
     halves = {"forward": (-1, 0, middle), "reverse": (0, middle, F)}
     parts = [
@@ -246,7 +205,7 @@ def _kept(layer: FinalState, features: int | None) -> int | None:
 def _swap_halves(graph: Graph, name: str, layer: SwapHalves, flow: Flow) -> Flow:
     del layer
     if flow.features is None:
-        _refuse(name, "swaps halves of the features, and no layer says how many there are")
+        refuse(name, "swaps halves of the features, and no layer says how many there are")
     order = np.roll(np.arange(flow.features), flow.features // 2)
     y = graph.add("Gather", [flow.value, graph.integers(order.tolist())], axis=-1)
     return replace(flow, value=y, lstm=None)
@@ -256,10 +215,9 @@ WRITERS: dict[type, Callable[[Graph, str, Any, Flow], Flow]] = {
     LSTM: _lstm,
     Embedding: _embedding,
     Linear: _linear,
-    Function: _function,
-    Dropout: _dropout,
     Step: _step,
     Pool: _pool,
     FinalState: _final_state,
     SwapHalves: _swap_halves,
+    **FURTHER_WRITERS,
 }
