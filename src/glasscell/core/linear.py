@@ -100,13 +100,14 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     if B == 1:
         return np.asarray(np.dot(a[:, :, 0].T, b[:, :, 0]))
     if B >= NARROW and (T * M * N * B <= SMALL_PRODUCT or min(M, N) <= FEW):
-        total = np.zeros((M, N), a.dtype)
         length = max(1, OF_STEPS // max(1, M * N))
+        total = np.zeros((M, N), a.dtype) if T == 0 else None
         for start in range(0, T, length):
             some, others = a[start : start + length], b[start : start + length].transpose(0, 2, 1)
             of_steps = np.matmul(some, others, out=buffers.take("of_steps", (len(some), M, N), a.dtype))
-            total += of_steps.sum(axis=0)
-        return total
+            of_these = np.add.reduce(of_steps, axis=0)
+            total = of_these if total is None else total + of_these
+        return np.asarray(total)
     return np.asarray(np.matmul(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T))
 
 
