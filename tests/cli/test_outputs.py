@@ -62,7 +62,11 @@ def command(request):
 
 def refusal(arguments, capsys):
     capsys.readouterr()
-    assert main(arguments) == 2
+    try:
+        status = main(arguments)
+    except SystemExit as stop:  # of the parser
+        status = stop.code
+    assert status == 2
     out, err = capsys.readouterr()
     assert not out
     [line] = err.splitlines()
@@ -100,7 +104,7 @@ def test_a_file_that_cannot_be_is_refused_before_the_work(overwrite, command, ca
     cases = {
         "x.txt": "must end in",
         "m": "must end in",
-        "": "must end in",
+        "": "must not be empty",
         "/dev/null": "must end in",
         f"nowhere/x{ending}": "there is no folder nowhere",
         f"m.safetensors/x{ending}": "there is no folder m.safetensors",
@@ -158,3 +162,17 @@ def test_the_page_of_inspect_is_that_of_the_trace():
     gc.CopyLSTM.load("m.safetensors").trace(np.array([1, 0])).report("y.html")
     assert Path("x.html").read_bytes() == Path("y.html").read_bytes()
     assert record.HTML == (".html", ".htm")
+
+
+@pytest.mark.parametrize("command", [["verify", "--html", "x.html"], ["bench", "--out", "x.json"], ["verify"]])
+def test_an_interrupt_says_what_is_not_written(command, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        yield from []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "races", interrupt)
+    monkeypatch.setattr("glasscell.verify.checks", interrupt)
+    assert main(command) == 130
+    kept = f"; {command[2]} not written" if len(command) > 1 else ""
+    assert capsys.readouterr().err == f"\nglasscell: interrupted{kept}\n"
+    assert list(Path().glob("x.*")) == []

@@ -306,6 +306,20 @@ def test_wide_characters_keep_their_columns(rng):
     assert line.endswith("漢字a b")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_an_encoding_lacks_keep_their_columns(encoding, monkeypatch, rng):
+    """And numbers keep their signs, which are ASCII."""
+    stream(monkeypatch, terminal=False, encoding=encoding)
+    model = Sequential([Embedding(4, 2), LSTM(2, 3), Linear(3, 1)])
+    trace = model.trace([0, 1, 2, 3], np.full((4, 1), -5.0), step_names=list("漢字éb"), output_names=["−é"])
+    text = draw(trace, color=False, symbols=["f", "c"])
+    text.encode(encoding)
+    assert text.count("\n") == draw(trace, color=False, symbols=["f", "c"]).count("\n")
+    line = next(line for line in text.splitlines() if "input" in line)
+    assert line.split()[1] == {"ascii": "?????", "latin-1": "????é", "utf-8": "漢字é"}[encoding]
+    assert text.splitlines()[-2].split()[1].startswith("-")
+
+
 def test_classes_and_vectors(rng):
     model = Sequential([Embedding(3, 2, seed=1), LSTM(2, 3, seed=2), Linear(3, 3, seed=3)])
     trace = model.trace([0, 1, 2, 1], [1, 2, 0, 1], loss="categorical_cross_entropy", output_names=list("abc"))

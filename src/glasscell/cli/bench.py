@@ -3,10 +3,18 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasscell.cli.outputs import PICTURES, add_overwrite, check_matplotlib, output_file, picture
+from glasscell.cli.outputs import (
+    PICTURES,
+    add_overwrite,
+    check_matplotlib,
+    interrupted_before,
+    output_file,
+    path_argument,
+    picture,
+)
+from glasscell.cli.sizes import BYTES_OF_A_TURN, check_layers, check_memory, training_bytes
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -32,8 +40,8 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         help="sizes for training and forward, I,H,T,B or I,H,T,B,L; without it ten of them",
     )
     parser.add_argument("--turns", type=int, default=15, help="timings of each side (default 15)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios, as .png, .svg or .pdf")
+    parser.add_argument("--out", type=path_argument, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--plot", type=path_argument, metavar="FILE", help="draw the ratios, as .png, .svg or .pdf")
     add_overwrite(parser)
     parser.set_defaults(run=run)
 
@@ -54,6 +62,10 @@ def run(options: argparse.Namespace) -> None:
     if options.shapes is not None and not {"training", "forward"} & {*kinds}:
         raise ValueError("--shapes is for training and forward; the other races have their own")
     shapes = SHAPES if options.shapes is None else tuple(map(shape_of, options.shapes))
+    check_memory(f"--turns {options.turns}", options.turns * BYTES_OF_A_TURN)
+    for shape in shapes if options.shapes else ():
+        check_layers("L", shape.L)
+        check_memory(f"the shape {shape}", training_bytes(*shape[:2], shape.L, *shape[2:4]))
     out = output_file("--out", options.out, (".json",), overwrite=options.overwrite)
     plot = output_file("--plot", options.plot, PICTURES, overwrite=options.overwrite)
     if plot is not None:
@@ -63,10 +75,11 @@ def run(options: argparse.Namespace) -> None:
     print(in_words(described))
     print(f"Medians of {options.turns} turns. Ratios: time over ours, with quartiles; above 1, Glasscell is faster.")
     done = []
-    for race in races(kinds, shapes, options.turns, say=_say):
-        done.append(race)
-        _say("")
-        print("", *lines(race), sep="\n", flush=True)
+    with interrupted_before([file for file in (out, plot) if file is not None]):
+        for race in races(kinds, shapes, options.turns, say=_say):
+            done.append(race)
+            _say("")
+            print("", *lines(race), sep="\n", flush=True)
     if out is not None:
         out.write(to_json(record(done, described, options.turns)).encode())
     if plot is not None:

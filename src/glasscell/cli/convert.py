@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasscell.cli.outputs import add_overwrite, output_file
+from glasscell.cli.outputs import add_overwrite, output_file, path_argument
 from glasscell.cli.reading import add_reading_options, read_model
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Read a model of PyTorch, ONNX, Keras or Glasscell, and write it in the format that the name of "
         "the target ends in: .safetensors, .pt, .onnx, .keras, .weights.h5, .h5. What a format cannot say is refused.",
     )
-    parser.add_argument("source", type=Path, help="a model file, or the folder of a run")
-    parser.add_argument("target", type=Path, help="the file to write")
+    parser.add_argument("source", type=path_argument, help="a model file, or the folder of a run")
+    parser.add_argument("target", type=path_argument, help="the file to write")
     add_reading_options(parser)
     parser.add_argument(
         "--states",
@@ -42,11 +41,11 @@ def run(options: argparse.Namespace) -> None:
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
 
     output_file("target", options.target, files.WRITTEN, overwrite=options.overwrite)
+    files.check_target(options.target, states=options.states, weights_only=options.weights_only)
     model = read_model(options.source, options)
-    print(model)
     lost = files.left_out(model, options.source, options.target, states=options.states)  # now: it may be overwritten
     files.save(model, options.target, states=options.states, weights_only=options.weights_only)
-    print(f"\n{options.source} → {options.target}")
+    print(f"{model}\n\n{options.source} → {options.target}")
     if lost:
         print(f"{options.target} has no {', '.join(lost)}, which the graph in {options.source} has", file=sys.stderr)
     if note := files.not_in_file(model, options.target):

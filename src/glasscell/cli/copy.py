@@ -13,7 +13,7 @@ import numpy as np
 from glasscell.atomic_files import write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import picture
+from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_OF_A_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import mark, program, spaced
@@ -70,7 +70,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     training.add_argument("--seed", type=int, default=0, help="of weights and batches (0)")
     output = parser.add_argument_group("what is written")
     output.add_argument(
-        "--out", type=Path, metavar="FOLDER", help=f"({DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)"
+        "--out", type=path_argument, metavar="FOLDER", help=f"({DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)"
     )
     output.add_argument("--overwrite", action="store_true", help="replace an earlier run in that folder")
     parser.set_defaults(run=run)

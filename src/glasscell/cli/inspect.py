@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glasscell.cli.inputs import steps_of, targets_of
-from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, picture
+from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, path_argument, picture
 from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.terminal import mark, spaced
 from glasscell.cli.try_ import parse
@@ -36,7 +35,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Show what happens inside a model while it reads an input: heat maps of gates and cells in the "
         "terminal, the equations of a step with their numbers, a picture, or a page that can be played with.",
     )
-    parser.add_argument("model", type=Path, help="the folder of a run, or a model file of any format")
+    parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file of any format")
     given = parser.add_argument_group("what the model reads")
     given.add_argument(
         "--input",
@@ -58,8 +57,10 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     shown.add_argument("--equations", action="store_true", help="those of --step and --unit (step 0, longest memory)")
     shown.add_argument("--color", choices=COLORS, default="auto", help="auto: on a terminal, unless NO_COLOR is set")
     written = parser.add_argument_group("what is written")
-    written.add_argument("--html", type=Path, metavar="FILE", help="a page to click through, alive; no network needed")
-    written.add_argument("--png", type=Path, metavar="FILE", help="a picture; or as .svg or .pdf")
+    written.add_argument(
+        "--html", type=path_argument, metavar="FILE", help="a page to click through, alive; no network needed"
+    )
+    written.add_argument("--png", type=path_argument, metavar="FILE", help="a picture; or as .svg or .pdf")
     add_overwrite(written)
     add_reading_options(parser)
     parser.set_defaults(run=run)
@@ -82,10 +83,12 @@ def run(options: argparse.Namespace) -> None:
     lines += ["", *measured(layer)]
     if options.equations or options.step is not None:
         lines += ["", equations(options, trace, layer)]
-    if html is not None:
-        html.write(_page(trace))
-    if png is not None:
-        png.write(_picture(trace, options.layer, png.path.suffix.lower()))
+    contents = [
+        (html, _page(trace)) if html is not None else None,
+        (png, _picture(trace, options.layer, png.path.suffix.lower())) if png is not None else None,
+    ]
+    for file, content in filter(None, contents):  # all are made before one is written
+        file.write(content)
     written = [str(path) for path in (options.html, options.png) if path is not None]
     print("\n".join(lines + [""] * bool(written) + [f"Written: {', '.join(written)}"] * bool(written)))
 

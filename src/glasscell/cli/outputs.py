@@ -4,11 +4,12 @@ import argparse
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glasscell.atomic_files import OutputFile
+from glasscell.cli.interrupts import Interrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,13 @@ UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf
 def add_overwrite(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
     """Add the option without which no existing file is replaced."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def path_argument(text: str) -> Path:
+    """Return the path that an argument names: an empty one would name the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text)
 
 
 def output_file(option: str, path: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> OutputFile | None:
@@ -39,6 +47,17 @@ def output_file(option: str, path: Path | None, endings: tuple[str, ...], *, ove
     except FileExistsError as error:
         hint = "" if overwrite else "; give --overwrite to replace it"
         raise FileExistsError(f"{error}{hint}") from None
+
+
+@contextlib.contextmanager
+def interrupted_before(files: Sequence[OutputFile]) -> Iterator[None]:
+    """Say of an interrupt in the block that these files are not written."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not files:
+            raise
+        raise Interrupted(f"{' and '.join(str(file.path) for file in files)} not written") from None
 
 
 def check_matplotlib(option: str) -> None:

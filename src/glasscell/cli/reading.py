@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glasscell.cli.outputs import path_argument
+
 if TYPE_CHECKING:
     from glasscell.convert.files import Model
 
@@ -21,7 +23,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prefix", metavar="NAME", help="read only the weights below this name: model.encoder")
     group.add_argument("--key", help="where in a .pt file the weights are, if there are several: model_state_dict")
     group.add_argument(
-        "--config", type=Path, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"
+        "--config", type=path_argument, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"
     )
     group.add_argument("--order", help="for a .weights.h5 of Keras: the names of its layers in order, with commas")
 

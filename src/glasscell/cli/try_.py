@@ -1,9 +1,9 @@
 """``glasscell try``: feed a trained model sequences of your own."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glasscell.cli.outputs import path_argument
 from glasscell.cli.terminal import mark, spaced
 from glasscell.models import CopyLSTM
 from glasscell.tasks.copy import Copy
@@ -20,7 +20,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Feed a trained model sequences of your own, and see what comes back. The exit status is 1 if one "
         "comes back wrong.",
     )
-    parser.add_argument("model", type=Path, help="the folder of a run, or a model file")
+    parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file")
     parser.add_argument("bits", nargs="+", help="sequences such as 1101")
     parser.set_defaults(run=run)
 

@@ -1,12 +1,13 @@
 """``glasscell verify``: check the library, or a model, against everything that can check it."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasscell.cli.outputs import HTML, add_overwrite, output_file
+from glasscell.cli.outputs import HTML, add_overwrite, interrupted_before, output_file, path_argument
 from glasscell.cli.reading import add_reading_options, read_model
+from glasscell.cli.sizes import check_memory, forward_bytes
 from glasscell.cli.terminal import mark
+from glasscell.validation import generator
 from glasscell.verify.claims import Claim
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Check the library, or a model of yours, against finite differences, and against PyTorch, ONNX "
         "Runtime and Keras where they are installed. The exit status is 1 if a claim fails.",
     )
-    parser.add_argument("model", nargs="?", type=Path, help="a model file, of any format; without it the library")
+    parser.add_argument(
+        "model", nargs="?", type=path_argument, help="a model file, of any format; without it the library"
+    )
     parser.add_argument(
         "--shape", type=_shape, metavar="B,T", help="sequences and steps that the model is checked on (default 4,12)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default 0)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the table as a page, too")
+    parser.add_argument("--html", type=path_argument, metavar="FILE", help="write the table as a page, too")
     add_overwrite(parser)
     add_reading_options(parser)
     parser.set_defaults(run=run)
@@ -39,6 +42,9 @@ def run(options: argparse.Namespace) -> int:
     from glasscell.verify import checks  # noqa: PLC0415 - not for `glasscell copy`
     from glasscell.verify.page import page  # noqa: PLC0415
 
+    generator(options.seed)  # that there is such a seed is known before the work
+    if options.shape is not None:
+        check_memory("--shape", forward_bytes(1, 1, options.shape[1], options.shape[0]))
     html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
     if options.model is None and options.shape is not None:
         raise ValueError("--shape is for a model of yours; the library is checked on many shapes")
@@ -47,9 +53,10 @@ def run(options: argparse.Namespace) -> int:
     remark = "" if model is None else not_checked(options)
     print(f"  {_line('against', 'what was compared', 'cases', 'largest error', 'bound')}", flush=True)
     claims = []
-    for claim in checks(model, options.shape or (4, 12), options.seed):
-        claims.append(claim)
-        print(f"  {row(claim)}", flush=True)
+    with interrupted_before([html] if html is not None else []):
+        for claim in checks(model, options.shape or (4, 12), options.seed):
+            claims.append(claim)
+            print(f"  {row(claim)}", flush=True)
     if html is not None:
         html.write(page(claims, subject, remark).encode())
     print(f"\n  {summary(claims)}" + (f"\n  {remark}" if remark else ""))

@@ -162,10 +162,7 @@ def save(model: Model, path: StrPath, *, states: bool = False, weights_only: boo
     if not isinstance(model, Model):
         raise TypeError(f"an LSTM, Sequential or CopyLSTM can be saved, and this is a {type(model).__name__}")
     kind = format_of(path)
-    if states and kind not in ONNX:
-        raise ValueError(f"states are for {', '.join(ONNX)} files, and {path} is none")
-    if weights_only and not holds_weights_alone(path):
-        raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, and {path} is none")
+    check_target(path, states=states, weights_only=weights_only)
     if kind in OURS:
         model.save(path)
     elif kind in TORCH:
@@ -212,6 +209,14 @@ def not_in_file(model: Model, path: StrPath) -> str:
     stated = architecture_of(chain)
     how = f"; read it with --chain {stated} (architecture=)" if stated else ""
     return f"{path} holds weights alone, and not {', '.join([*lost, 'the order of the layers'])}{how}"
+
+
+def check_target(path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
+    """Raise ValueError if :func:`save` has no use for one of these options in a file of this name."""
+    if states and format_of(path) not in ONNX:
+        raise ValueError(f"states are for {', '.join(ONNX)} files, and {path} is none")
+    if weights_only and not holds_weights_alone(path):
+        raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, and {path} is none")
 
 
 def left_out(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:

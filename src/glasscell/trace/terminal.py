@@ -70,7 +70,7 @@ def draw(
         summarised, by means of blocks, and a line says so.
     color : bool, optional
         Without it: if standard output is a terminal and ``NO_COLOR`` (https://no-color.org) is not set. Without colour,
-        and where the encoding has no half blocks, in ASCII.
+        and where the encoding has no half blocks, in ASCII. In names, characters that the encoding lacks are "?".
     units : sequence of int, optional
         Which, and in which order; without it all, by the step at which their cell is largest.
 
@@ -95,7 +95,7 @@ def draw(
     parts = [*_head(trace, of, sheet, by_peak=units is None)]
     for band in bands:
         parts += ["", *_band(of, band, above, below, sheet)]
-    return "\n".join([*(part.rstrip() for part in parts), "", *_legend(of, maps, sheet)])
+    return _writable("\n".join([*(part.rstrip() for part in parts), "", *_legend(of, maps, sheet)]))
 
 
 def color_depth(color: bool | None) -> Depth | None:
@@ -115,6 +115,13 @@ def can_write(characters: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _writable(text: str) -> str:
+    """Return the text with question marks, as wide, for what standard output cannot show: names, never numbers."""
+    if can_write(text):
+        return text
+    return "".join(c if can_write(c) else "?" * _width_of(c) for c in text)
 
 
 def _names_colors() -> bool:
