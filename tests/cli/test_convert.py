@@ -93,7 +93,7 @@ def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lackin
         (["m.pt", "n.txt"], "target must end in .safetensors or .pt"),
         (["m.pt", "no/n.safetensors"], "no folder"),
         (["bad.pt", "n.safetensors"], "bad.pt"),
-        (["m.pt", "n.safetensors", "--order", "a,b"], "order is for"),
+        (["m.pt", "n.safetensors", "--config", "a.json"], "config is for"),
         (["m.pt", "n.safetensors", "--states"], "states are for .onnx files"),
     ],
 )

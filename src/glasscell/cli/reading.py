@@ -25,7 +25,6 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--config", type=path_argument, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"
     )
-    group.add_argument("--order", help="for a .weights.h5 of Keras: the names of its layers in order, with commas")
 
 
 def read_model(path: Path, options: argparse.Namespace) -> "Model":
@@ -39,5 +38,4 @@ def read_model(path: Path, options: argparse.Namespace) -> "Model":
         architecture=options.chain,
         ignore=None if options.ignore is None else options.ignore.split(","),
         config=options.config,
-        order=None if options.order is None else options.order.split(","),
     )

@@ -94,7 +94,8 @@ def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
     """
     _check_ignored(layers, ignore)
     left = [name for name in (*layers, *layers.other) if not _ignored(name, ignore)]
-    if len(left) == 1 and left[0] in layers and not isinstance(layers[left[0]], Matrix):
+    one = len(left) == 1 and not set(layers.without_weights) - set(ignore)
+    if one and left[0] in layers and not isinstance(layers[left[0]], Matrix):
         return build(layers, [f"module:{left[0]}"], ignore)
     known = [name for name in left if name in layers]
     if not known:
@@ -135,7 +136,7 @@ def _check_ignored(layers: LayerSet, ignore: Sequence[str]) -> None:
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be a sequence of names, got {ignore!r}")
     for name in ignore:
-        if not any(_ignored(module, [name]) for module in (*layers, *layers.other)):
+        if not any(_ignored(module, [name]) for module in (*layers, *layers.other, *layers.without_weights)):
             raise ValueError(f"ignore must name modules of the file, got {name!r}; there are {describe(layers)}")
 
 

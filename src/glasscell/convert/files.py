@@ -31,7 +31,6 @@ OPTIONS = {
     "ignore": (*TORCH, *OURS, *KERAS),
     "biases": (*TORCH, *OURS),
     "config": KERAS,
-    "order": KERAS,
 }
 
 
@@ -44,7 +43,6 @@ def load(
     ignore: Sequence[str] | None = None,
     biases: Biases | None = None,
     config: Any = None,
-    order: Sequence[str] | None = None,
 ) -> Model:
     """Read a model from a file of any known format.
 
@@ -69,8 +67,8 @@ def load(
     biases : {"one", "two"}, optional
         For weights of PyTorch, whether their two biases become one, their sum, or both are parameters, so that training
         goes on as it would there: see :meth:`glasscell.LSTM.from_torch`. Default: "one".
-    config, order : optional
-        For weights of Keras alone: see :func:`glasscell.convert.keras.load`.
+    config : optional
+        For weights of Keras alone, what the model is: see :func:`glasscell.convert.keras.load`.
 
     Returns
     -------
@@ -89,7 +87,7 @@ def load(
     """
     kind = ".safetensors" if Path(path).is_dir() else format_of(path)
     values = {"key": key, "prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}
-    check_options(path, kind, values | {"config": config, "order": order})
+    check_options(path, kind, values | {"config": config})
     if kind in ONNX:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
 
@@ -99,7 +97,7 @@ def load(
     elif kind in KERAS:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
-        model = keras.load(path, config=config, order=order)
+        model = keras.load(path, config=config, architecture=architecture, ignore=ignore or ())
     elif kind in TORCH:
         content = torch.read(path)
         model = _stated(

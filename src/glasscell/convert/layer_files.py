@@ -19,7 +19,7 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
     Parameters
     ----------
     path : path
-        ``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.safetensors``.
+        ``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.safetensors``, ``.weights.h5``.
     key, prefix : str, optional
         As in :func:`load`.
 
@@ -38,6 +38,11 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
         If the file is damaged, is of a format that states the computation itself, or has weights that do not fit.
     """
     kind = ".safetensors" if Path(path).is_dir() else files.format_of(path)
+    if kind in files.KERAS:
+        files.check_options(path, kind, {"key": key, "prefix": prefix})
+        from glasscell.convert import keras  # noqa: PLC0415 - optional
+
+        return keras.layers_of(path)
     if kind not in (*files.TORCH, *files.OURS):
         raise ValueError(f"{path} is no file of weights alone: load gives its model")
     files.check_options(path, kind, {"key": key, "prefix": prefix})

@@ -1,6 +1,6 @@
 """Layers that a file of weights holds, by name, without the computation that joins them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -71,20 +71,24 @@ class LayerSet(dict[str, WeightedLayer]):
     ----------
     other : dict of str to Other
         What else the file holds.
-    settings : str
-        What is assumed of the layers beyond their weights; "" if nothing is.
+    without_weights : tuple of str
+        Layers that the file names and of which it holds nothing, such as activations.
     """
 
     def __init__(
-        self, layers: Mapping[str, WeightedLayer], other: Mapping[str, Other] | None = None, settings: str = ""
+        self,
+        layers: Mapping[str, WeightedLayer],
+        other: Mapping[str, Other] | None = None,
+        without_weights: Sequence[str] = (),
     ) -> None:
         super().__init__(layers)
         self.other = dict(other or {})
-        self.settings = settings
+        self.without_weights = tuple(without_weights)
 
     def __repr__(self) -> str:
         lines = [f"{name}: {layer!r}" for name, layer in self.items()]
         lines += [f"{name}: {other.words}, not read" for name, other in self.other.items()]
+        lines += [f"{name}: no weights" for name in self.without_weights]
         return "LayerSet({})".format("".join(f"\n    {line}" for line in lines) + "\n" * bool(lines))
 
 
@@ -92,6 +96,7 @@ def describe(layers: LayerSet) -> str:
     """Return the layers with their sizes, and what else there is, in one line."""
     entries = [f"{printable(name)} ({sizes_of(layer)})" for name, layer in layers.items()]
     entries += [f"{printable(name)} ({other.words})" for name, other in layers.other.items()]
+    entries += [f"{printable(name)} (no weights)" for name in layers.without_weights]
     left = len(entries) - MAX_LISTED
     return ", ".join(entries[:MAX_LISTED]) + (f" and {left} more" if left > 0 else "")
 

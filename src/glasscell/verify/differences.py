@@ -156,7 +156,8 @@ def slope(f: Callable[[float], float], length: float = 1.0, *, kinked: bool = Fa
             slopes.append((8 * (near[0] - near[1]) - (far[0] - far[1])) / (12 * step))
         size = max(*map(abs, (*near, *far)), 1.0)
         if len(slopes) > 1 and step * length <= FAR * size:
-            uncertainty = max(abs(slopes[-1] - slopes[-2]), 2.0**-52 * size / step)  # at least by rounding f
+            change, before = abs(slopes[-1] - slopes[-2]), abs(slopes[-2] - slopes[-3]) if len(slopes) > 2 else 0.0
+            uncertainty = max(change, before / 16, 2.0**-52 * size / step)  # not small by chance; the last: rounding f
             best = min(best, (slopes[-1], uncertainty), key=lambda one: one[1])
         step /= 8
     return best

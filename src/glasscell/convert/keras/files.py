@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from glasscell.atomic_files import OutputFile, StrPath
+from glasscell.convert.architecture import Architecture, build, only
 from glasscell.convert.keras import hdf5
 from glasscell.convert.keras.chain import OF_KERAS_1, Chain, chain_of, flat, parsed
+from glasscell.convert.keras.layer_set import layer_set
 from glasscell.convert.keras.older import ByName
 from glasscell.convert.keras.packing import Described, archive, older, weights_alone
 from glasscell.convert.keras.reading import model_of
 from glasscell.convert.keras.weights import ByClass, Source, check_all_taken, group_at, read
 from glasscell.convert.keras.writing import chain_of_described, described
+from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.weights_only import check_weights_only, not_held
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
@@ -45,9 +48,9 @@ def load(
     path: StrPath,
     *,
     config: StrPath | Mapping[str, Any] | Sequential | None = None,
-    order: Sequence[str] | None = None,
-    return_sequences: bool | None = None,
-) -> Sequential:
+    architecture: Architecture | None = None,
+    ignore: Sequence[str] = (),
+) -> LSTM | Sequential:
     """Read a model.
 
     Parameters
@@ -57,18 +60,15 @@ def load(
         (``.h5``), of Keras 2 or 3. What it is, is read off the file, not off its name.
     config : optional
         For weights alone, what the model is: the path of a ``.keras``, ``.h5`` or JSON file, JSON as text or dict, or
-        a model of the same layers. Without it every setting is Keras' own default: a Dense has no activation, an
-        Embedding masks nothing.
-    order : sequence of str, optional
-        For a ``.weights.h5`` without `config`, the names of the layers from input to output. Without it they are put in
-        the one order in which their sizes fit.
-    return_sequences : bool, optional
-        For weights alone without `config`, whether the last LSTM gives all steps; without it it does not, as in Keras,
-        unless a layer behind it is one for every step.
+        a model of the same layers.
+    architecture, ignore : optional
+        For weights alone without `config`, the computation, and layers that are no part of it: see
+        :func:`glasscell.convert.architecture.build`. Settings that weights do not show are then Keras' own defaults: a
+        Dense has no activation, a Bidirectional puts its directions side by side, an Embedding masks nothing.
 
     Returns
     -------
-    Sequential
+    Sequential; of weights alone without `config` an LSTM, if there is nothing else
         Its layers have the names of Keras' layers. Where one of Keras is several here, those behind the first are
         called after it: ``lstm_final``, ``dense_activation``. Its dtype is float64 if any weight is, and otherwise
         float32, also for a model that computes in less.
@@ -78,22 +78,23 @@ def load(
     FileNotFoundError
         If there is no file.
     ValueError
-        If the file is damaged, weights are missing or do not fit, the order is not clear, or a layer or setting cannot
-        be represented, by name.
+        If the file is damaged, weights are missing or do not fit, or a layer or setting cannot be represented, by name.
+        If it holds weights alone of several layers, and neither `config` nor `architecture` is given.
     """
     content = _read(path)
-    if isinstance(order, str):
-        raise TypeError(f"order must be a sequence of names, and is {order!r}")
     given = None if config is None else _given(config)
-    if given is not None and (order is not None or return_sequences is not None):
-        raise ValueError("order and return_sequences are for weights without config, which says both")
+    stated = architecture is not None or len(ignore) > 0
+    if given is not None and stated:
+        raise ValueError("architecture and ignore are for weights without config, which states the computation")
     try:
         chain, source = _opened(content)
-        if chain is not None and not (config is None and order is None and return_sequences is None):
-            raise ValueError(
-                "it says itself what the model is: config, order and return_sequences are for weights alone"
-            )
-        chain = chain or given or source.chain(order, return_sequences=return_sequences)
+        if chain is not None and (given is not None or stated):
+            raise ValueError("it states the model itself: config, architecture and ignore are for weights alone")
+        if chain is None and given is None:
+            layers = layer_set(source)
+            return only(layers, ignore) if architecture is None else build(layers, architecture, ignore)
+        chain = chain or given
+        assert chain is not None  # one of the two  # noqa: S101
         found = source.of(chain.layers)
         check_all_taken(source, found)
         return model_of(chain._replace(layers=tuple(flat(chain.layers))), [read(of_layer) for of_layer in found])
@@ -135,6 +136,26 @@ def save(model: Sequential | LSTM, path: StrPath, *, weights_only: bool = False)
     else:
         content = older(found, chain, dtype)
     file.write(content)
+
+
+def layers_of(path: StrPath) -> LayerSet:
+    """Read the layers of a file of weights alone, with Keras' default settings.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If the file is damaged, holds a whole model, or weights do not fit together.
+    """
+    content = _read(path)
+    try:
+        chain, source = _opened(content)
+        if chain is not None:
+            raise ValueError("it states the model itself: load gives it")
+        return layer_set(source)
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: {_words(error)}") from None
 
 
 def is_weights_alone(path: StrPath) -> bool:

@@ -1,21 +1,13 @@
 """The weights of Keras' older format: below a layer's own name, in a list that is in order."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from glasscell.convert.keras.chain import OF_KERAS_1, Chain, KerasLayer, inner
+from glasscell.convert.keras.chain import OF_KERAS_1, KerasLayer, inner
 from glasscell.convert.keras.hdf5 import Dataset, Group
 from glasscell.convert.keras.kinds import WEIGHTED, weight_names
-from glasscell.convert.keras.weights import (
-    INFERRED,
-    Found,
-    dataset_at,
-    group_at,
-    inferred,
-    ordered,
-    with_settings,
-)
+from glasscell.convert.keras.weights import NORMS, Found, FoundLayer, dataset_at, group_at
 
 
 class Listed(NamedTuple):
@@ -91,32 +83,34 @@ class ByName:
                 raise ValueError(f"the weights of {name!r} are not those of its layer {layer.name!r}")
         return [found for layer in model.layers for found in self._of_layer(layer, layer.name, of_layers[layer.name])]
 
-    def chain(self, order: Sequence[str] | None, *, return_sequences: bool | None) -> Chain:
-        """The layers in the order of the file."""
-        layers = []
+    def layers(self) -> Iterator[FoundLayer]:
+        """Yield each layer in the order of the file."""
         for k, (name, weights) in enumerate(self.listed.items()):
-            found = _named(name, weights)
-            if not found and k == 0 and name.startswith("input"):
+            if not weights:
+                if k or not name.startswith("input"):
+                    yield FoundLayer(name, "", {})
                 continue
-            if not found:
-                raise ValueError(f"the weights do not say what the layer {name!r} does: give config")
-            names = {key for of_part in found.values() for key in of_part}
-            kinds = {kind: WEIGHTED[kind].weights for kind in INFERRED}
-            kind = next((kind for kind, known in kinds.items() if names <= set(known) and known[0] in names), None)
-            if kind == "LSTM" and set(found) == set(WEIGHTED["Bidirectional"].parts):
-                kind = "Bidirectional"
-            if kind == "LSTM" and "recurrent_kernel" not in names:
-                kind = "Dense"
-            if kind is None:
-                raise ValueError(f"the layer {name!r} has the weights {', '.join(names)}, which cannot be represented")
-            layers.append(inferred(kind, name, found))
-        if order is not None:
-            layers = ordered(layers, order, as_it_is=True)
-        if any(one.layer.kind in ("LSTM", "Bidirectional") for one in layers) and _before_2_3(self.version):
-            raise ValueError(
-                f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
-            )
-        return Chain(with_settings(layers, return_sequences=return_sequences), self.version)
+            kind, found = _shown(_named(name, weights))
+            if kind in ("LSTM", "Bidirectional") and _before_2_3(self.version):
+                raise ValueError(
+                    f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
+                )
+            yield FoundLayer(name, kind, found)
+
+
+def _shown(found: Found) -> tuple[str, Found]:
+    """Return the kind of layer that the names of its weights show, and the weights by part; else by place."""
+    names = {key for of_part in found.values() for key in of_part}
+    if set(found) == set(WEIGHTED["Bidirectional"].parts) and {"kernel", "recurrent_kernel"} <= names:
+        return "Bidirectional", found
+    together = {key: dataset for of_part in found.values() for key, dataset in of_part.items()}
+    if len(together) == sum(map(len, found.values())):
+        for kind in ("LSTM", "Dense", "Embedding", *NORMS):
+            known = WEIGHTED[kind].weights
+            needed = {known[0], "recurrent_kernel"} if kind == "LSTM" else {*known} if kind in NORMS else {known[0]}
+            if needed <= names <= set(known):
+                return kind, {"": together}
+    return "", {"": {dataset.path: dataset for of_part in found.values() for dataset in of_part.values()}}
 
 
 def _listed(group: Group, attribute: str) -> list[str]:

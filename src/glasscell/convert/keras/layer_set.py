@@ -1,0 +1,95 @@
+"""Layers of Keras from their weights alone.
+
+Settings that weights do not show are Keras' defaults: an LSTM has the activations tanh and sigmoid, a Bidirectional
+puts its directions side by side, a Dense has no activation, an Embedding masks nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from glasscell.convert.keras.weights import FoundLayer, Source, Weights, check_all_taken, read
+from glasscell.convert.layer_set import LayerSet, Other, WeightedLayer, shapes_of
+from glasscell.layers import LSTM, Embedding, Linear
+
+MAX_SHAPES = 6  # in a message
+PYTORCH_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+
+
+def layer_set(source: Source) -> LayerSet:
+    """Return the layers of a file of weights.
+
+    Raises
+    ------
+    ValueError
+        If weights are damaged or do not fit together, by the name of the layer.
+    """
+    layers: dict[str, WeightedLayer] = {}
+    other: dict[str, Other] = {}
+    without: list[str] = []
+    listed = list(source.layers())
+    check_all_taken(source, [found.weights for found in listed])
+    for found in listed:
+        if not found.weights:
+            without.append(found.name)
+        elif found.kind in ("LSTM", "Bidirectional", "Dense", "TimeDistributed", "Embedding"):
+            layers[found.name] = _layer(found)
+        else:
+            other[found.name] = _other(found)
+    return LayerSet(layers, other, without)
+
+
+def lstms(source: Source) -> Iterator[tuple[str, LSTM]]:
+    """Yield every LSTM of a file of weights and its name."""
+    for found in source.layers():
+        if found.weights and found.kind in ("LSTM", "Bidirectional"):
+            layer = _layer(found)
+            assert isinstance(layer, LSTM)  # by its kind  # noqa: S101
+            yield found.name, layer
+
+
+def _layer(found: FoundLayer) -> LSTM | Linear | Embedding:
+    try:
+        weights = read(found.weights)
+        if found.kind in ("LSTM", "Bidirectional"):
+            return _lstm(weights)
+        return _embedding(weights[""]) if found.kind == "Embedding" else _linear(weights[""])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"the layer {found.name!r}: {error}") from None
+
+
+def _lstm(weights: Weights) -> LSTM:
+    names = ("kernel", "recurrent_kernel", "bias")
+    arrays = [of_part[name] for of_part in weights.values() for name in names if name in of_part]
+    return LSTM.from_keras(arrays, **({"bidirectional": "concat"} if len(weights) == 2 else {}))
+
+
+def _linear(weights: dict[str, Any]) -> Linear:
+    kernel, bias = weights["kernel"], weights.get("bias")
+    if kernel.ndim != 2 or (bias is not None and bias.shape != kernel.shape[1:]):
+        raise ValueError(f"its weights are {shapes_of(weights)}, which are not those of a Dense")
+    linear = Linear(*kernel.shape, bias=bias is not None, dtype=np.result_type(*weights.values()), seed=None)
+    linear.parameters["weight"][:] = kernel.T
+    if bias is not None:
+        linear.parameters["bias"][:] = bias
+    return linear
+
+
+def _embedding(weights: dict[str, Any]) -> Embedding:
+    table = weights["embeddings"]
+    if table.ndim != 2:
+        raise ValueError(f"its weights are {shapes_of(weights)}, which are not those of an Embedding")
+    embedding = Embedding(*table.shape, dtype=table.dtype, seed=None)
+    embedding.parameters["weight"][:] = table
+    return embedding
+
+
+def _other(found: FoundLayer) -> Other:
+    """Return a layer that weights alone do not determine; of a normalisation under PyTorch's names."""
+    if not found.kind:
+        shapes = [f"{name} {dataset.shape}" for name, dataset in found.weights[""].items()]
+        more = f" and {len(shapes) - MAX_SHAPES} more" if len(shapes) > MAX_SHAPES else ""
+        return Other(", ".join(shapes[:MAX_SHAPES]) + more, {})
+    weights = {PYTORCH_NAMES[name]: array for name, array in read(found.weights)[""].items()}
+    return Other(shapes_of(weights), weights)
