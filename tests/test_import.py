@@ -162,6 +162,17 @@ def test_the_import_alone_loads_nothing():
     }
 
 
+def test_the_command_line_loads_little_before_it_handles_interrupts():
+    """Until then Ctrl-C is a traceback; the modules of `glasscell` alone, and of what they load in vain nothing."""
+    modules = loaded("import glasscell.cli") - loaded("import warnings")
+    assert {name for name in modules if name.startswith("glasscell")} == {
+        "glasscell",
+        "glasscell.lazy",
+        "glasscell.cli",
+    }
+    assert not {"typing", "re", "enum", "signal", "argparse", "numpy"} & (modules - loaded("pass"))
+
+
 def test_what_one_lstm_is_defined_by_loads_no_time_loop():
     modules = loaded("import glasscell.core.variants")
     assert "glasscell.core.variants.definition" in modules

@@ -3,10 +3,11 @@
 Every name is imported when it is first used: a program that asks a saved model pays for no training.
 """
 
-from typing import TYPE_CHECKING
-
 from glasscell.lazy import lazily
 
+TYPE_CHECKING = (
+    False  # as typing's, which takes 20 times as long to import as this package: Ctrl-C would be a traceback
+)
 if TYPE_CHECKING:
     from glasscell import convert, core, layers, schedules, tasks, trace
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp

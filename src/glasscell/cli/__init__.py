@@ -4,17 +4,25 @@ Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came b
 picture, a table, output) could not be made; 2, refused or failed, with one line on standard error; 130, interrupted.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in the package
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
     try:
-        from glasscell.cli.interrupts import STATUS, Interrupts  # noqa: PLC0415 - Ctrl-C is handled before NumPy loads
+        from glasscell.cli.interrupts import Interrupts  # noqa: PLC0415 - Ctrl-C is handled before NumPy loads
 
         with Interrupts(process=arguments is None) as interrupts:
             from glasscell.cli.command_line import run  # noqa: PLC0415
 
             return run(arguments, interrupts)
-    except KeyboardInterrupt:
-        return STATUS
+    except KeyboardInterrupt:  # before its handler was installed
+        import os  # noqa: PLC0415
+
+        os.write(2, b"\nglasscell: interrupted\n")
+        return 130
