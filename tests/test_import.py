@@ -79,6 +79,7 @@ ROOMS = {
     "__init__": ["core", "schedules", "tasks", "codec", "layers", "models", "training", "trace", "lazy"],
     "cli": [
         "__init__",
+        "escaping",
         "core",
         "validation",
         "tasks",

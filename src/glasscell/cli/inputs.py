@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.escaping import one_line
 from glasscell.layers import Embedding
 from glasscell.models import Sequential
 
@@ -118,16 +120,34 @@ def _of_file(name: str, path: Path) -> NDArray[np.float64]:
         raise FileNotFoundError(f"{name}: there is no file {path}")
     try:
         with warnings.catch_warnings(action="error"):  # of a file without numbers, or with complex ones
-            if path.suffix.lower() == ".npy":
-                numbers = np.asarray(np.load(path, allow_pickle=False), np.float64)
-            else:
-                numbers = np.loadtxt(path, delimiter=",", ndmin=2)
+            numbers = _of_npy(path) if path.suffix.lower() == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
     except (ValueError, TypeError, EOFError, Warning) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name}: {path} is no table of numbers: {reason}") from None
+        raise ValueError(f"{name}: {path} is no table of numbers: {one_line(error)}") from None
     if numbers.ndim not in (1, 2):
         raise ValueError(f"{name}: {path} has shape {numbers.shape}; expected one sequence, (T, I)")
     return numbers
+
+
+def _of_npy(path: Path) -> NDArray[np.float64]:
+    """Read an array whose numbers, as its header says, are as many as the file has."""
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"it is of version {version}; read are 1.0 and 2.0")  # noqa: TRY301
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, columns_first, dtype = header(file)
+        except (ValueError, Warning):
+            raise
+        except Exception as error:  # noqa: BLE001 - the header is parsed as Python: whatever its tokens and nesting lead to
+            raise ValueError(f"its header cannot be read: {error}") from None
+        if dtype.kind not in "biuf" or any(size < 0 for size in shape):
+            raise ValueError(f"it has the dtype {dtype} and the shape {shape}")
+        size = path.stat().st_size - file.tell()
+        if math.prod(shape) * dtype.itemsize != size:
+            raise ValueError(f"it has {size} bytes of numbers, and the shape {shape} of {dtype}")
+        order: Literal["C", "F"] = "F" if columns_first else "C"
+        return np.ndarray(shape, dtype, file.read(size), order=order).astype(np.float64)
 
 
 def _number(name: str, text: str) -> float:
