@@ -492,3 +492,8 @@ def test_a_stateful_layer_starts_from_0_and_goes_on_from_the_state_that_is_given
         ours.append(y)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_how_it_is_run_is_no_setting_of_keras():
+    lstm = LSTM.from_keras(weights_of(), engine="numpy", checkpoint_every=3)
+    assert (lstm.execution.engine, lstm.execution.checkpoint_every) == ("numpy", 3)

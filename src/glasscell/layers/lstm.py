@@ -611,7 +611,15 @@ class LSTM(TrainableLayer):
         return lstm
 
     @classmethod
-    def from_keras(cls, weights: Any, **config: Any) -> Self:
+    def from_keras(
+        cls,
+        weights: Any,
+        *,
+        engine: EngineName | None = None,
+        checkpoint_every: int | Literal["auto"] | None = None,
+        memory_limit: float | None = None,
+        **config: Any,
+    ) -> Self:
         """The LSTM of the weights of a Keras layer, ``keras.layers.LSTM`` or ``Bidirectional`` around one.
 
         Parameters
@@ -619,6 +627,8 @@ class LSTM(TrainableLayer):
         weights : sequence of array, or mapping of name to array
             ``layer.get_weights()``: kernel (I, 4H), recurrent kernel (H, 4H) and, unless ``use_bias=False``, bias
             (4H,); with Bidirectional those of the forward layer, then those of the backward layer.
+        engine, checkpoint_every, memory_limit
+            How the LSTM is run, see :class:`LSTM`.
         **config
             As in ``layer.get_config()``; what only matters to training in Keras (initializers, regularizers,
             constraints) is passed over. ``bidirectional`` may be a merge mode, such as "concat". ``dtype``.
@@ -631,7 +641,8 @@ class LSTM(TrainableLayer):
         from glasscell.convert.codec import keras  # noqa: PLC0415
 
         options, dtype = keras.keras_options(weights, config)
-        lstm = cls(**options, dtype=dtype, seed=None)
+        run: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "memory_limit": memory_limit}
+        lstm = cls(**options, **run, dtype=dtype, seed=None)
         keras.from_keras(weights, lstm.parameters, lstm.options)
         return lstm
 

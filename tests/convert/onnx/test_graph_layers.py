@@ -454,3 +454,28 @@ def test_a_graph_of_functions_is_read_in_time_that_grows_with_it(onnx, reader, w
                 reader.from_model(graph_of(onnx, nodes, weights, {"x": [B, T, I]}))
         work.append(len(calls))
     assert work[2] - work[1] <= 2.3 * (work[1] - work[0])
+
+
+@pytest.mark.parametrize("op", ["Squeeze", "Sigmoid", "Conv", "Softmax"])
+def test_an_attribute_that_is_not_known_is_refused(onnx, reader, weights, op):
+    """A later version of the operator may give it a meaning."""
+    model = graph_of(
+        onnx, [("Identity", "x", "e", {}), *STEPS, (op, "z", "y", {"gentle": 1})], weights, {"x": [B, T, I]}
+    )
+    with pytest.raises(ValueError, match=rf"\({op}\) has the attribute 'gentle', which is not known"):
+        reader.from_model(model)
+
+
+def test_every_operator_that_is_read_is_known_by_its_attributes(onnx, reader):
+    """Those that the operators have in the newest version of ONNX that is installed, and no others but of old ones."""
+    attributes = importlib.import_module("glasscell.convert.onnx.reading.attributes")
+    folding = importlib.import_module("glasscell.convert.onnx.reading.folding")
+    old = {"axes", "ratio", "spatial", "starts", "ends", "steps", "split"}
+    unread = {"value_string", "value_strings", "sparse_value"}
+    operators = {*reader.OPERATORS, *folding.FOLDED, "If"} - {"LSTM"}
+    for op in operators:
+        known = attributes.ATTRIBUTES.get(op, set())
+        theirs = set(onnx.defs.get_schema(op).attributes) if onnx.defs.has(op) else known
+        assert theirs - unread <= known, op
+        assert known - theirs <= old, op
+    assert attributes.ATTRIBUTES.keys() <= operators

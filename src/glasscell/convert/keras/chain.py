@@ -10,6 +10,7 @@ from glasscell.limits import BudgetError, MemoryBudget, parse_json
 MAX_LAYERS = 1024  # that a model lists
 MASK_OPERATIONS = ("NotEqual", "Any")  # what Keras 3 writes into a graph for masks that layers hand on by themselves
 KERAS_1 = {"init", "inner_init", "inner_activation", "W_regularizer", "nb_filter"}  # settings that Keras 2 renamed
+RECURRENT = ("GRU", "CuDNNGRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvLSTM2DCell")
 OF_KERAS_1 = (
     "Keras 1 wrote it, whose layers have other settings and weights: load it in Keras 2, which converts it, and save it"
 )
@@ -113,7 +114,7 @@ def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int |
     """The layers of a model, which may be a layer of another, in order and without the input; and its input's shape."""
     if kind == "Sequential":
         listed = config.get("layers") if isinstance(config, Mapping) else config  # a list in the first versions
-        ordered = [layer_of(entry) for entry in _listed(listed)]
+        ordered = _listed_layers(listed)
         for layer in ordered:
             if inner(layer).get("return_state"):
                 raise ValueError(f"the layer {layer.name!r} returns its state beside its outputs, and nothing takes it")
@@ -141,6 +142,20 @@ def _listed(layers: Any) -> list[Any]:
     if len(found) > MAX_LAYERS:
         raise ValueError(f"the model lists {len(found)} layers; at most {MAX_LAYERS} are read")
     return found
+
+
+def _listed_layers(listed: Any) -> list[KerasLayer]:
+    """The layers that a model lists; it is refused first for those that no chain of LSTMs can have."""
+    found = _listed(listed)
+    for entry in found:
+        kind = entry.get("class_name") if isinstance(entry, Mapping) else None
+        if kind in RECURRENT:
+            name = mapping(entry.get("config"), "the configuration of a layer").get("name", entry.get("name"))
+            raise ValueError(
+                f"the layer {shortened(name)} is a {kind}, another recurrent layer than an LSTM, which cannot be "
+                "represented"
+            )
+    return [layer_of(entry) for entry in found]
 
 
 def flat(layers: Sequence[KerasLayer], prefix: str = "") -> Iterator[KerasLayer]:
@@ -205,7 +220,7 @@ def _input_shape(layer: KerasLayer) -> tuple[int | None, ...] | None:
 
 def _in_order(config: Mapping[str, Any]) -> list[KerasLayer]:
     """The layers of a graph, if it is a chain from its input to its output."""
-    listed = [layer_of(entry) for entry in _listed(config.get("layers"))]
+    listed = _listed_layers(config.get("layers"))
     found = {layer.name: layer for layer in listed}
     if len(found) != len(listed):
         raise ValueError("several layers have the same name")

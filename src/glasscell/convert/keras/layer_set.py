@@ -62,7 +62,8 @@ def _layer(found: FoundLayer) -> LSTM | Linear | Embedding:
 def _lstm(weights: Weights) -> LSTM:
     names = ("kernel", "recurrent_kernel", "bias")
     arrays = [of_part[name] for of_part in weights.values() for name in names if name in of_part]
-    return LSTM.from_keras(arrays, **({"bidirectional": "concat"} if len(weights) == 2 else {}))
+    config: dict[str, Any] = {"bidirectional": "concat"} if len(weights) == 2 else {}
+    return LSTM.from_keras(arrays, **config)
 
 
 def _linear(weights: dict[str, Any]) -> Linear:

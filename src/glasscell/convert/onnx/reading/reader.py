@@ -21,6 +21,7 @@ from onnx import helper
 
 from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
+from glasscell.convert.onnx.reading.attributes import check_attributes
 from glasscell.convert.onnx.reading.beside import bring_in
 from glasscell.convert.onnx.reading.constants import MOST_AXES, Refusal, array_of, dtype_of, known
 from glasscell.convert.onnx.reading.folding import FOLDED, folded
@@ -232,6 +233,8 @@ class _Reader:
 
     def _outputs(self, node: onnx.NodeProto, inputs: list[Any], attributes: dict[str, Any]) -> list[Any]:
         op = node.op_type
+        if op in OPERATORS or op in FOLDED:
+            check_attributes(op, attributes)
         if op == "If":
             return self._branch(node, inputs, attributes)
         computed = any(value is not None and not isinstance(value, np.ndarray) for value in inputs)
