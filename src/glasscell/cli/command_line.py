@@ -9,6 +9,7 @@ from glasscell import __version__
 from glasscell.cli import bench, convert, copy, inspect, try_, verify
 from glasscell.cli.console import Console, consoles
 from glasscell.cli.interrupts import STATUS, Interrupted, Interrupts
+from glasscell.escaping import escape
 
 COMMANDS = (copy, try_, inspect, verify, convert, bench)
 EXIT_STATUS = (
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message, and exit with status 2."""
-        self.exit(2, f"glasscell: {one_line(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"glasscell: {escape(message)} (see {self.prog} --help)\n")
 
 
 def parser() -> Parser:
@@ -52,11 +53,11 @@ def run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
         except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
             if interrupts.raised:  # an interrupt inside an import comes out as another error
                 return _interrupted(None)
-            print(f"glasscell: {one_line(_message(error))}", file=sys.stderr)
+            print(f"glasscell: {escape(_message(error))}", file=sys.stderr)
             return 2
         out.flush()
         if out.error is not None and not isinstance(out.error, BrokenPipeError):  # a reader like `head` has seen enough
-            print(f"glasscell: standard output: {one_line(_message(out.error))}", file=sys.stderr)
+            print(f"glasscell: standard output: {escape(_message(out.error))}", file=sys.stderr)
             return status or 1
         return status
 
@@ -76,11 +77,6 @@ def _interrupted(error: KeyboardInterrupt | None) -> int:
     kept = f"; {error}" if isinstance(error, Interrupted) else ""
     print(f"\nglasscell: interrupted{kept}", file=sys.stderr)
     return STATUS
-
-
-def one_line(text: str) -> str:
-    """Return the text with line breaks and other control characters as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _message(error: Exception) -> str:
