@@ -8,7 +8,7 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -24,7 +24,7 @@ from glasscell.models import LossAndGradients, Workspace
 from glasscell.progress import shown, silent
 from glasscell.schedules import Schedule, linear
 from glasscell.tasks.batch import Batch
-from glasscell.validation import generator, positive_integer
+from glasscell.validation import finite_number, generator, positive_integer, positive_number
 
 
 class Task(Protocol):
@@ -53,9 +53,13 @@ class Model(Protocol[TaskT_contra]):
         """Check that the model can learn this task."""
 
     def loss_and_gradients(
-        self, batch: Batch, state: LSTMState | None = None, workspace: Workspace | None = None
+        self,
+        batch: Batch,
+        state: LSTMState | None = None,
+        workspace: Workspace | None = None,
+        rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
-        """One pass over a batch."""
+        """One pass over a batch; dropout and zoneout are drawn from `rng`, if the model has them."""
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """Scores on a batch: names that end in "loss" are better when lower, all others when higher."""
@@ -124,7 +128,7 @@ class Moment(NamedTuple):
 
 
 Callback: TypeAlias = Callable[[Moment], bool | None]
-"""Called after every update; training ends if it returns True."""
+"""Called after every update. True ends the training, and nothing else does: False and None are the other values."""
 
 
 def fit(
@@ -173,11 +177,13 @@ def fit(
     evaluate_every : int
         Updates between evaluations on the task's validation batch; one is made after update number `steps` too.
     callbacks : sequence of callables
-        Each is given a :class:`Moment` after every update, and ends the training by returning True.
+        Each is given a :class:`Moment` after every update, and returns True to end the training, or else None or False.
+        Any other value is a TypeError: a callback that returns, say, a loss would end the training at once.
     progress : bool
         Show progress on standard error: a bar on a terminal, if tqdm is installed; else plain lines.
     seed : int or numpy.random.Generator
-        Of the batches.
+        Of the batches, and of dropout and zoneout, if the model has them: training draws them anew at every update,
+        evaluations do not.
 
     Returns
     -------
@@ -189,6 +195,8 @@ def fit(
         An option out of range, or a target that the model does not score.
     FloatingPointError
         If loss or gradient stop being finite; the update is not made.
+    TypeError
+        If a callback returns anything but True, False or None.
 
     Notes
     -----
@@ -199,6 +207,7 @@ def fit(
     optimizer = Adam(0.03) if optimizer is None else optimizer
     schedule = linear(steps) if schedule is None else schedule
     _check_parts(optimizer, schedule, callbacks)
+    callbacks = tuple(callbacks)
     rng = generator(seed)
     vector = model.parameters.vector
     optimizer_state, before = optimizer.start(vector), np.empty_like(vector)
@@ -220,6 +229,7 @@ def fit(
             )
             rate = optimizer.learning_rate * schedule(done)
             if not math.isfinite(loss + norm + rate):
+                _check_weights(model.parameters, done + 1)
                 what = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
                 raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
             _update(optimizer, vector, gradients.vector, optimizer_state, rate, before)
@@ -229,7 +239,7 @@ def fit(
                 scores = model.evaluate(validation)
                 row |= {f"validation_{name}": value for name, value in scores.items()}
                 history.reached = target is not None and _reaches(scores, target)
-            stop = [callback(Moment(model, history, gradients)) for callback in callbacks]
+            stop = [_is_true(callback(Moment(model, history, gradients))) for callback in callbacks]
             show(row)
             if history.reached or any(stop):
                 break
@@ -262,15 +272,30 @@ def _passes(
     while True:
         batch = task.batch(batch_size, rng, model.dtype)
         if truncate is None:
-            yield model.loss_and_gradients(batch, None, workspace)
+            yield model.loss_and_gradients(batch, None, workspace, rng)
             continue
         state = None
         for start in range(0, batch.inputs.shape[1], truncate):
             window = Batch(*(part[:, start : start + truncate] for part in batch))
-            result = model.loss_and_gradients(window, state, workspace)
+            result = model.loss_and_gradients(window, state, workspace, rng)
             state = result.tape.final_state
             if window.weights.any():
                 yield result
+
+
+def _check_weights(parameters: Parameters, update: int) -> None:
+    """Raise an error where it is the weights that are not finite."""
+    try:
+        parameters.check_finite()
+    except ValueError as error:
+        raise FloatingPointError(f"{error}, before update {update}") from None
+
+
+def _is_true(returned: object) -> bool:
+    """Whether a callback ends the training."""
+    if returned is None or isinstance(returned, bool | np.bool_):
+        return bool(returned)
+    raise TypeError(f"a callback must return True, which ends the training, False or None, got {returned!r:.200}")
 
 
 def _reaches(scores: Mapping[str, float], target: Mapping[str, float]) -> bool:
@@ -285,8 +310,7 @@ def _check_target(target: object, scores: Mapping[str, float]) -> None:
     for name, value in (target or {}).items():
         if name not in scores:
             raise ValueError(f"target {name!r} is not a score of this model; known are {', '.join(scores)}")
-        if not math.isfinite(value):
-            raise ValueError(f"target {name!r} must be a finite number, and is {value!r}")
+        finite_number(f"target {name!r}", value)
 
 
 def _check_parts(optimizer: object, schedule: object, callbacks: object) -> None:
@@ -294,7 +318,7 @@ def _check_parts(optimizer: object, schedule: object, callbacks: object) -> None
         raise TypeError(f"optimizer must be one such as Adam(0.03), and is {optimizer!r}")
     if not callable(schedule):
         raise TypeError(f"schedule must be a function such as schedules.linear(3000), and is {schedule!r}")
-    if not isinstance(callbacks, Iterable):
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise TypeError(f"callbacks must be a list of functions, and is {callbacks!r}")
 
 
@@ -312,5 +336,5 @@ def _check_options(
     if truncate is not None:
         positive_integer("truncate", truncate)
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be above 0, or None, and is {value!r}")
+        if value is not None:
+            positive_number(name, value)

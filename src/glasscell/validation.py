@@ -40,6 +40,13 @@ def non_negative_number(name: str, value: float) -> float:
     return float(value)
 
 
+def integer(name: str, value: int) -> int:
+    """Return the value, if it is an integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return int(value)
+
+
 def finite_number(name: str, value: float) -> float:
     """Return the value, if it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -141,3 +141,13 @@ def test_memory_runs_in_a_process_of_its_own():
 def test_makers_make_the_same_shapes():
     make = partial(memory.maker, "ours")({})
     assert make(7).x.shape == (7, memory.I, 1)
+
+
+def test_what_an_import_adds_is_the_time_of_a_program_that_does_more():
+    """`import glasscell` alone loads nothing, not even NumPy: it was said to take less than no time."""
+    listed = "; import sys; print(' '.join(sys.modules))"
+    programs = {name: cold.PROGRAMS[name] for name in (cold.NUMPY, cold.IMPORT)}
+    numpy_alone, more = (set(children.run(program + listed).lines[1].split()) for program in programs.values())
+    assert numpy_alone < more
+    assert {"numpy", "glasscell.models.sequential"} <= more
+    assert cold.added([0.3, 0.2, 0.9], [0.1, 0.25, 0.15]) == pytest.approx(0.1)

@@ -216,3 +216,53 @@ def test_the_gradient_has_the_dtype_of_the_outputs(of_outputs, of_targets, rng):
     outputs, targets = rng.normal(size=(3, 2)).astype(of_outputs), rng.random((3, 2)).astype(of_targets)
     for loss in (squared_error, binary_cross_entropy):
         assert loss(outputs, targets)[1].dtype == of_outputs
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("target", "shown"), [(5, "5"), (-3, "-3"), (np.nextafter(1, 2), "1.0"), (np.nan, "nan"), (np.inf, "inf")]
+)
+def test_binary_targets_outside_0_and_1_are_refused(target, shown, weighted, dtype, rng):
+    targets = rng.integers(2, size=(4, 3)).astype(np.float64)
+    targets[2, 1] = target
+    weights = np.ones((4, 1), dtype) if weighted else None
+    if dtype == np.float32 and 1 < target < 2:
+        return  # it is 1 there
+    with pytest.raises(ValueError, match=rf"targets must be in \[0, 1\], got {shown}"):
+        binary_cross_entropy(np.zeros((4, 3), dtype), targets, weights)
+    binary_cross_entropy(np.zeros((2, 3), dtype), np.array([[0, 0.3, 1], [1, 1, 0]]), None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("target", [np.nan, np.inf])
+def test_squared_error_of_targets_that_are_not_finite_is_refused(target, weighted):
+    targets = np.array([[1.0, target]])
+    with pytest.raises(ValueError, match="targets must be finite"):
+        squared_error(np.zeros((1, 2)), targets, np.ones((1, 1)) if weighted else None)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.bool_])
+def test_classes_of_a_dtype_that_is_none_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"targets must be class numbers, of an integer dtype, got {np.dtype(dtype)}"):
+        categorical_cross_entropy(np.zeros((2, 3)), np.array([0, 1]).astype(dtype))
+
+
+@pytest.mark.parametrize("weights", [[-1.0, 0.5], [np.nan, 1], [np.inf, 1], [1, -1]])
+def test_weights_that_weigh_nothing_are_refused(weights, loss):
+    given = np.zeros(loss.of_each().shape)
+    given.flat[:2] = weights
+    with pytest.raises(ValueError, match="weights must be"):
+        loss(loss.outputs, given)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_a_squared_error_whose_squares_leave_float32_is_right(size, weighted):
+    outputs = np.array([[3 * size, -4 * size]], np.float32)
+    with np.errstate(all="raise"):
+        value, gradient = squared_error(
+            outputs, np.zeros_like(outputs), np.ones((1, 2), np.float32) if weighted else None
+        )
+    assert value == pytest.approx(12.5 * size**2, rel=1e-6, abs=0)
+    np.testing.assert_allclose(gradient, outputs, rtol=1e-6)

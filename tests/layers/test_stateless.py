@@ -59,7 +59,7 @@ def test_values_by_hand():
     np.testing.assert_array_equal(Masking(0.0).mask(np.array([[0.0, 0], [0, 1], [2, 3]])), [False, True, True])
 
 
-@pytest.mark.parametrize("options", [{}, {"directions": "reverse"}, {"directions": "both", "keep": "forward"}])
+@pytest.mark.parametrize("options", [{"directions": "forward"}, {"directions": "reverse"}, {"keep": "forward"}])
 def test_one_direction_cannot_be_merged(options):
     with pytest.raises(ValueError, match="merge is 'sum', and there is one direction"):
         FinalState(**options, merge="sum")

@@ -18,6 +18,7 @@ from glasscell.models import CopyLSTM
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from glasscell.atomic_files import OutputFile
     from glasscell.layers import LSTM
     from glasscell.models import Sequential
     from glasscell.trace.record import LayerTrace, Trace
@@ -68,12 +69,17 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Trace, show, write."""
-    from glasscell.trace.terminal import draw  # noqa: PLC0415 - not for `glasscell copy`
-
     html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
     png = output_file("--png", options.png, PICTURES, overwrite=options.overwrite)
     if png is not None:
         check_matplotlib("--png")
+    with np.errstate(over="ignore", invalid="ignore"):  # of a gradient that leaves its dtype: the drawing says so
+        _show(options, html, png)
+
+
+def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile | None) -> None:
+    from glasscell.trace.terminal import draw  # noqa: PLC0415 - not for `glasscell copy`
+
     trace = traced(options)
     layer = _layer(options, trace)
     symbols = [name.strip() for name in options.symbols.split(",") if name.strip()]

@@ -217,6 +217,8 @@ def _parameter(name: str, parameter: str, given: float | None, default: float | 
         return default
     if default is None:
         raise ValueError(f"the activation {name} has no {parameter}, and {given!r} was given for it")
+    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating):
+        raise TypeError(f"{parameter} of the activation {name} must be a number, got {given!r}")
     if not np.isfinite(given):
         raise ValueError(f"{parameter} of the activation {name} must be finite, and is {given!r}")
     return float(given)

@@ -17,7 +17,7 @@ import numpy as np
 
 from glasscell.core import engines
 from glasscell.core.engines import EngineName
-from glasscell.core.pieces import PIECE, pieces, sum_of_squares
+from glasscell.core.pieces import PIECE, norms, pieces, sum_of_squares
 from glasscell.core.typing import Array
 
 State: TypeAlias = dict[str, Array]
@@ -63,6 +63,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         _check(self, learning_rate=inf, momentum=1.0, weight_decay=inf)
+        _check_truth(self, "nesterov")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs momentum > 0: SGD(momentum=0.9, nesterov=True)")
 
@@ -113,6 +114,7 @@ class RMSProp:
 
     def __post_init__(self) -> None:
         _check(self, learning_rate=inf, decay=1.0, epsilon=inf, momentum=1.0, weight_decay=inf)
+        _check_truth(self, "centered")
 
     def start(self, vector: Array) -> State:
         """What is remembered: s, and the mean and velocity if they are used."""
@@ -238,8 +240,8 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     float
         The norm before clipping.
     """
-    if not max_norm >= 0:
-        raise ValueError(f"max_norm must be 0 or more, and is {max_norm!r}")
+    if not 0 <= max_norm < inf:
+        raise ValueError(f"max_norm must be finite and 0 or more, got {max_norm!r}")
     norm = _norm(gradient)
     if norm + 1e-6 > max_norm:
         np.multiply(gradient, np.array(max_norm / (norm + 1e-6), gradient.dtype), out=gradient)
@@ -248,8 +250,8 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
 
 def clip_by_value(gradient: Array, limit: float) -> None:
     """Clip every component to [-limit, limit], in place."""
-    if not limit > 0:
-        raise ValueError(f"limit must be above 0, and is {limit!r}")
+    if not 0 < limit < inf:
+        raise ValueError(f"limit must be finite and above 0, got {limit!r}")
     np.clip(gradient, -limit, limit, out=gradient)
 
 
@@ -260,19 +262,26 @@ def global_norm(gradient: Array) -> float:
 
 
 def _norm(gradient: Array) -> float:
-    square, of_dtype = sum_of_squares(gradient), np.finfo(gradient.dtype)
-    if isnan(square) or of_dtype.tiny / of_dtype.eps < square < inf:
+    square, double = sum_of_squares(gradient), np.finfo(np.float64)
+    if isnan(square) or double.tiny / double.eps < square < inf:
         return sqrt(square)
-    largest = float(np.abs(gradient).max(initial=0.0))
-    return largest if largest in {0.0, inf} else largest * _norm(gradient.astype(np.float64) / largest)
+    return float(norms(gradient))
 
 
 def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:
     return gradient + weight_decay * vector if weight_decay else gradient
 
 
+def _check_truth(optimizer: Optimizer, name: str) -> None:
+    value = getattr(optimizer, name)
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{type(optimizer).__name__}: {name} must be True or False, got {value!r}")
+
+
 def _check(optimizer: Optimizer, **bounds: float) -> None:
     for name, bound in bounds.items():
         value = getattr(optimizer, name)
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise TypeError(f"{type(optimizer).__name__}: {name} must be a number, got {value!r}")
         if not 0 <= value < bound:
             raise ValueError(f"{type(optimizer).__name__}: {name} must be in [0, {bound:g}), and is {value!r}")

@@ -1,8 +1,10 @@
-"""Long vectors, piece by piece."""
+"""Long vectors, piece by piece; sums of squares and norms in float64."""
 
 from collections.abc import Iterator
+from math import inf, isnan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glasscell.core.typing import Array
 
@@ -19,5 +21,37 @@ def pieces(length: int) -> Iterator[slice]:
 
 
 def sum_of_squares(vector: Array) -> float:
-    """Of each piece in its own dtype, by BLAS, which adds up many sums side by side; of the pieces in float64."""
+    """Return Σ v², in float64.
+
+    Each piece is summed in its own dtype, by BLAS, which adds up many sums side by side; where squares have left the
+    range of float32, once more in float64.
+    """
+    total = _sum_of_squares(vector)
+    limits = np.finfo(vector.dtype)
+    if vector.dtype == np.float64 or isnan(total) or limits.tiny / limits.eps < total < inf:
+        return total
+    return sum(_sum_of_squares(vector[piece].astype(np.float64)) for piece in pieces(len(vector)))
+
+
+@np.errstate(over="ignore", under="ignore")
+def _sum_of_squares(vector: Array) -> float:
     return sum(float(np.dot(vector[piece], vector[piece])) for piece in pieces(len(vector)))
+
+
+@np.errstate(under="ignore", over="ignore", invalid="ignore")
+def norms(array: Array) -> NDArray[np.float64]:
+    """Return Euclidean norms along the last axis, in float64, also where squares leave its range; NaN where a value is.
+
+    Parameters
+    ----------
+    array : array (..., n)
+
+    Returns
+    -------
+    array (...) of float64
+    """
+    values = np.abs(array.astype(np.float64))
+    largest = values.max(axis=-1, initial=0)
+    scale = np.where((largest > 0) & (largest < inf), largest, 1.0)
+    found: NDArray[np.float64] = scale * np.sqrt(np.square(values / scale[..., None]).sum(axis=-1))
+    return found

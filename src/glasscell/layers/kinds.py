@@ -15,6 +15,7 @@ from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
 from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
 from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
+from glasscell.layers.options import LSTMOptions
 from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
 from glasscell.layers.reshaping import Flatten, RepeatVector
 from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
@@ -37,6 +38,32 @@ WITH_PARAMETERS: dict[str, type[LSTM | Linear | Embedding | ParameterLayer]] = {
     kind.__name__: kind for kind in (LSTM, Linear, Embedding, LayerNorm, BatchNorm, Conv1D)
 }
 NOUNS = {"sequence": "a sequence", "vector": "one vector for each sequence"}
+
+
+# Behind these, features are still those of the LSTM before, each where it was.
+POINTWISE = (
+    *(Function, Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout, Masking),
+    *(BatchNorm, LayerNorm, Normalization, Rescaling),
+)
+
+
+def with_directions(names: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers, of which each FinalState has the directions of the LSTM before it."""
+    found: list[Layer] = []
+    options: LSTMOptions | None = None
+    for name, given in zip(names, layers, strict=True):
+        layer = given
+        if isinstance(layer, FinalState):
+            try:
+                layer = layer.behind(options)
+            except ValueError as error:
+                raise ValueError(f"{name!r} {error}") from None
+        if isinstance(layer, LSTM):
+            options = layer.options
+        elif not isinstance(layer, POINTWISE):
+            options = None
+        found.append(layer)
+    return found
 
 
 def check_chain(names: Sequence[str], layers: Sequence[Layer]) -> None:

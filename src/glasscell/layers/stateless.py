@@ -6,8 +6,8 @@ Their protocol is that of :class:`glasscell.layers.base.StatelessLayer`.
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from glasscell.core.activations import activation
 from glasscell.core.typing import Array
 from glasscell.layers.base import Mask, StatelessLayer
-from glasscell.validation import one_of, rate
+from glasscell.validation import finite_number, integer, one_of, rate
+
+if TYPE_CHECKING:
+    from glasscell.layers.options import LSTMOptions
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,11 @@ class Function(StatelessLayer):
     beta: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ("Softmax", "LogSoftmax"):
+        if self.name in ("Softmax", "LogSoftmax"):
+            for field, value in (("alpha", self.alpha), ("beta", self.beta)):
+                if value is not None:
+                    raise ValueError(f"{field} must be None for {self.name}, which has no parameters, got {value!r}")
+        else:
             for field, value in zip(("name", "alpha", "beta"), self._activation.parameters, strict=True):
                 object.__setattr__(self, field, value)
 
@@ -100,6 +107,9 @@ class Step(StatelessLayer):
     takes: ClassVar = "sequence"
     gives: ClassVar = "vector"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", integer("index", self.index))
+
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """From (..., T, F) to (..., F)."""
         del rng
@@ -129,15 +139,16 @@ class FinalState(StatelessLayer):
 
     Parameters
     ----------
-    directions : "forward", "reverse" or "both"
-        What the features are: one direction, or two side by side.
+    directions : "forward", "reverse" or "both", optional
+        What the features are: one direction, or two side by side. Default: in a :class:`glasscell.Sequential`, those of
+        the LSTM before it; where there is none, "both" if one is kept or they are merged, and else "forward".
     keep : "forward", "reverse" or "both"
         Which of two to keep.
     merge : "concat", "sum", "average" or "multiply"
         How two that are kept become one vector: side by side, or a number for each unit.
     """
 
-    directions: Literal["forward", "reverse", "both"] = "forward"
+    directions: Literal["forward", "reverse", "both"] | None = None
     keep: Literal["forward", "reverse", "both"] = "both"
     merge: Literal["concat", "sum", "average", "multiply"] = "concat"
 
@@ -145,11 +156,37 @@ class FinalState(StatelessLayer):
     gives: ClassVar = "vector"
 
     def __post_init__(self) -> None:
-        for name in ("directions", "keep"):
-            one_of(name, getattr(self, name), ("forward", "reverse", "both"))
+        one_of("directions", self.directions, (None, "forward", "reverse", "both"))
+        one_of("keep", self.keep, ("forward", "reverse", "both"))
         one_of("merge", self.merge, ("concat", "sum", "average", "multiply"))
+        if self.directions is None and (self.keep != "both" or self.merge != "concat"):
+            object.__setattr__(self, "directions", "both")  # what is one of two, or made of two
         if self.merge != "concat" and (self.directions, self.keep) != ("both", "both"):
             raise ValueError(f"merge is {self.merge!r}, and there is one direction")
+
+    def behind(self, options: LSTMOptions | None) -> FinalState:
+        """Return this layer with the directions of the features behind an LSTM with these options; None: no LSTM.
+
+        Raises
+        ------
+        ValueError
+            If they are stated, and are others.
+        """
+        if options is None:
+            return replace(self, directions=self.directions or "forward")
+        if options.bidirectional and options.merge != "concat":
+            raise ValueError(
+                f"must have both directions side by side, and the LSTM before it has merge={options.merge!r}: "
+                f"let that be 'concat', and use FinalState(merge={options.merge!r})"
+            )
+        own: Literal["forward", "reverse", "both"] = "forward"
+        if options.bidirectional:
+            own = "both"
+        elif options.reverse and options.outputs_in == "time":
+            own = "reverse"
+        if self.directions not in (None, own):
+            raise ValueError(f"must have directions={own!r}, as the LSTM before it, got {self.directions!r}")
+        return replace(self, directions=own)
 
     @property
     def halves(self) -> bool:
@@ -193,7 +230,7 @@ class FinalState(StatelessLayer):
 
     def _parts(self, F: int) -> list[tuple[int, slice]]:
         if self.directions != "both":
-            return [(-1 if self.directions == "forward" else 0, slice(0, F))]
+            return [(0 if self.directions == "reverse" else -1, slice(0, F))]
         halves = {"forward": (-1, slice(0, F // 2)), "reverse": (0, slice(F // 2, F))}
         return [half for name, half in halves.items() if self.keep in (name, "both")]
 
@@ -253,6 +290,9 @@ class Masking(StatelessLayer):
     value: float = 0.0
 
     takes: ClassVar = "sequence"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", finite_number("value", self.value))
 
     def mask(self, x: Array) -> Mask:
         """Which steps there are."""

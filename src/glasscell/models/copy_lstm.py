@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
+NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
 UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
 
@@ -74,6 +75,8 @@ class CopyLSTM:
     learn_initial_state : bool
     initializer : {"orthogonal", "glorot", "uniform"}
         See :class:`glasscell.LSTM`.
+    dropout, input_dropout, recurrent_dropout, zoneout, zoneout_cell : float
+        Noise of training, see :class:`glasscell.LSTM`. Default: 0, none.
     forget_bias : float
         Between PyTorch's 0 and Keras' 1: what docs/copy_task.md found to serve all widths.
     dtype : float32 or float64
@@ -101,6 +104,11 @@ class CopyLSTM:
         task: Copy | None = None,
         num_layers: int = 1,
         learn_initial_state: bool = False,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        zoneout_cell: float = 0.0,
         initializer: Initializer = "orthogonal",
         forget_bias: float = 0.5,
         dtype: DTypeLike = np.float32,
@@ -117,6 +125,11 @@ class CopyLSTM:
             H,
             L,
             learn_initial_state=learn_initial_state,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            zoneout_cell=zoneout_cell,
             initializer=initializer,
             forget_bias=forget_bias,
             dtype=dtype,
@@ -162,7 +175,7 @@ class CopyLSTM:
         n = payload.shape[-1]
         inputs = self.task.present([payload.reshape(-1, n) if n else np.zeros((0, 0))], self.dtype).inputs
         h, _ = self.lstm.run(inputs)
-        return self.task.answers(self.readout.forward(h)[0], n).reshape(payload.shape)
+        return self.task.answers(self._read_out(h), n).reshape(payload.shape)
 
     def copy_integers(self, integers: int | Iterable[int], width: int | None = None) -> int | Integers:
         """Show the model integers in binary, and return the integers that it gives back.
@@ -191,15 +204,19 @@ class CopyLSTM:
         -------
         logits : array (B, T, O) or (T, O)
         """
-        return self.readout(self.lstm(x, state))
+        return self._read_out(self.lstm(x, state))
 
-    def forward(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState, ModelTape]:
+    def forward(
+        self, x: ArrayLike, state: LSTMState | None = None, *, rng: np.random.Generator | None = None
+    ) -> tuple[Array, LSTMState, ModelTape]:
         """Logits at every step; see :meth:`glasscell.LSTM.forward` for shapes and errors.
 
         Parameters
         ----------
         x : array (B, T, I) or (T, I)
         state : LSTMState, optional
+        rng : numpy.random.Generator, optional
+            For training: dropout and zoneout are drawn from it.
 
         Returns
         -------
@@ -207,8 +224,16 @@ class CopyLSTM:
         state : LSTMState
         tape : ModelTape
         """
-        h, state, tape = self.lstm.forward(x, state)
-        return self.readout.forward(h)[0], state, ModelTape(tape)
+        h, state, tape = self.lstm.forward(x, state, rng=rng)
+        return self._read_out(h), state, ModelTape(tape)
+
+    def _read_out(self, h: Array) -> Array:
+        """Logits of hidden states."""
+        try:
+            return self.readout(h)
+        except ValueError:  # where weights are not finite, hidden states are not
+            self.parameters.check_finite()
+            raise
 
     def backward(
         self,
@@ -300,7 +325,11 @@ class CopyLSTM:
         return trace(self, lambda tape: [("", tape.lstm)], x, asked, known | about, readout, state=state)
 
     def loss_and_gradients(
-        self, batch: Batch, state: LSTMState | None = None, workspace: Workspace | None = None
+        self,
+        batch: Batch,
+        state: LSTMState | None = None,
+        workspace: Workspace | None = None,
+        rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
         """Forward, loss and backward in one go: what an update of training needs.
 
@@ -312,6 +341,8 @@ class CopyLSTM:
             In columns, (L, H, B), as an earlier call returned it; no gradient flows into its past.
         workspace : Workspace, optional
             The caller's own.
+        rng : numpy.random.Generator, optional
+            For training: dropout and zoneout are drawn from it. Default: no noise.
 
         Returns
         -------
@@ -319,7 +350,7 @@ class CopyLSTM:
         """
         workspace = Workspace(self.parameters) if workspace is None else workspace
         x, targets, weights = (part.transpose(1, 2, 0) for part in batch)
-        h, tape = self.lstm.forward_columns(x, state, workspace.buffers.part("lstm"))
+        h, tape = self.lstm.forward_columns(x, state, workspace.buffers.part("lstm"), rng=rng)
         logits = self.readout.forward_columns(h)
         loss, d_logits = binary_cross_entropy(logits, targets, weights)
         dh = self.readout.backward_columns(h, d_logits, workspace.of_readout, workspace.buffers.part("readout"))
@@ -399,6 +430,7 @@ class CopyLSTM:
             "hidden_size": lstm.hidden_size,
             "num_layers": lstm.num_layers,
             "learn_initial_state": lstm.learn_initial_state,
+            **{name: value for name, value in lstm.options.changed().items() if name in NOISE},
             "task": asdict(self.task),
         }
         checkpoint.save(Checkpoint(type(self).__name__, config, self.to_torch()), path)

@@ -19,7 +19,15 @@ from glasscell.core.typing import Array
 from glasscell.escaping import escape, one_line
 from glasscell.layers import LSTM, Embedding, LayerSeed, Linear, LSTMState, LSTMTape
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
-from glasscell.layers.kinds import Layer, Stateless, check_chain, layer_config, layer_from_config, owns
+from glasscell.layers.kinds import (
+    Layer,
+    Stateless,
+    check_chain,
+    layer_config,
+    layer_from_config,
+    owns,
+    with_directions,
+)
 from glasscell.layers.trainable import DEFAULT_SEED, is_default
 from glasscell.validation import finite_array, generator, real_array, steps_mask
 
@@ -96,7 +104,7 @@ class Sequential:
             for name, of in zip(called, given, strict=True)
         ]
         self.names = tuple(name for one in inside for name in one)
-        self._layers = tuple(layer for one in inside for layer in one.values())
+        self._layers = tuple(with_directions(self.names, [layer for one in inside for layer in one.values()]))
         self._check()
         _check_free(called, given)
         owned = [layer for layer in self.layers if owns(layer)]
@@ -188,6 +196,21 @@ class Sequential:
         if len(given) != count:
             raise ValueError(f"states has {len(given)} entries; the model has {count} LSTMs")
         y, own = self._entered(x, lengths, mask)
+        try:
+            return self._through_layers(y, given, own, rng, keep=keep)
+        except ValueError:  # where weights are not finite, a layer finds that its inputs are not
+            self.parameters.check_finite()
+            raise
+
+    def _through_layers(
+        self,
+        y: Any,
+        given: Sequence[LSTMState | None],
+        own: Mask | None,
+        rng: np.random.Generator | None,
+        *,
+        keep: bool,
+    ) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
         tapes: list[Any] = []
         finals: list[LSTMState] = []
         tape: Any

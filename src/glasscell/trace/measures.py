@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glasscell.core import lstm, variants
 from glasscell.core.gradients import Gradients, gradients
 from glasscell.core.parameters import glorot_uniform, orthogonal
+from glasscell.core.pieces import norms
 from glasscell.core.typing import Array
 from glasscell.core.variants import Noise
 from glasscell.trace.record import LayerTrace
@@ -149,7 +150,7 @@ def _along_cell(layer: LayerTrace) -> Array:
 
 
 class GradientNorms(NamedTuple):
-    """Euclidean norms over the units, step by step, (T,) each: of dL/dh, dL/dc, its three parts, and dL/dx."""
+    """Euclidean norms over the units, step by step, (T,) in float64: of dL/dh, dL/dc, its three parts, and dL/dx."""
 
     h: Array
     c: Array
@@ -167,7 +168,7 @@ def gradient_norms(layer: LayerTrace) -> GradientNorms:
     right, the loss, and with it this gradient, is close to 0 even for the one input that decides it.
     """
     parts = layer.d_h, layer.d_c, *by_path(layer), layer.d_x
-    return GradientNorms(*(np.linalg.norm(part, axis=-1) for part in parts))
+    return GradientNorms(*map(norms, parts))
 
 
 def jacobian(layer: LayerTrace, t: int) -> Array:
@@ -209,13 +210,13 @@ def vanishing(layer: LayerTrace, seed: int = 0) -> Vanishing:
     _check_one_sequence(layer)
     x = layer.x[::-1] if layer.reverse else layer.x
     P, H, first = layer.h.shape[-1], layer.H, -1 if layer.reverse else 0
-    squares = np.zeros(layer.T)
+    total = np.zeros(layer.T)
     chunk = max(1, CHUNK // max(1, layer.T * 12 * H))
     for start in range(0, P, chunk):
         some = np.eye(P)[:, start : start + chunk]
         every = _back(layer, x, (layer.h_prev[first], layer.c_prev[first]), some, np.zeros((H, some.shape[1])))
-        squares += (every.steps.dc**2).sum(axis=(1, 2))
-    return Vanishing(_relative(np.sqrt(squares)[::-1]), _relative(_of_tanh_rnn(x.astype(np.float64), H, seed)))
+        total = np.hypot(total, norms(every.steps.dc.reshape(layer.T, -1)))
+    return Vanishing(_relative(total[::-1]), _relative(_of_tanh_rnn(x.astype(np.float64), H, seed)))
 
 
 def _of_tanh_rnn(x: Array, H: int, seed: int) -> Array:
@@ -226,15 +227,15 @@ def _of_tanh_rnn(x: Array, H: int, seed: int) -> Array:
     for x_t in x:
         h = np.tanh(W_h @ h + W_x @ x_t)
         hs.append(h)
-    norms, J = [], np.eye(H)
+    found, J = [], np.eye(H)
     for h in reversed(hs):
-        norms.append(np.linalg.norm(J))
+        found.append(norms(J.ravel()))
         J = J @ ((1 - h**2)[:, None] * W_h)
-    return np.array(norms)
+    return np.array(found)
 
 
-def _relative(norms: Array) -> Array:
-    return norms / norms[0] if len(norms) and norms[0] else norms
+def _relative(sizes: Array) -> Array:
+    return sizes / sizes[0] if len(sizes) and sizes[0] else sizes
 
 
 class _Back(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.pieces import norms
 from glasscell.core.typing import Array
 from glasscell.trace.measures import by_path, half_life
 from glasscell.trace.record import LayerTrace, Trace
@@ -173,7 +174,7 @@ def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
 
 def _ways_back(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
     """Return the parts of the gradient on c, where a cell has a path of its own, and the norm of that on x."""
-    back = {"d_x_norm": array(np.linalg.norm(layer.d_x[steps], axis=1).astype(np.float32))}
+    back = {"d_x_norm": array(norms(layer.d_x[steps]))}
     if layer.options.variant.normalises_cell:
         return back
     parts = by_path(layer)._asdict()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.atomic_files import OutputFile, StrPath
+from glasscell.core import pieces
 from glasscell.core.typing import Array
 from glasscell.trace import measures
 from glasscell.trace.record import HTML, LayerTrace, Trace
@@ -263,7 +264,7 @@ def _frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], update: int)
         norms = {"c": layer.d_c, "x": layer.d_x}
         if not layer.options.variant.normalises_cell:
             norms |= measures.by_path(layer)._asdict()
-        norms = {name: _small(np.linalg.norm(part, axis=-1)) for name, part in norms.items()}
+        norms = {name: _small(pieces.norms(part)) for name, part in norms.items()}
     return Frame(update, trace.loss, _small(trace.outputs), values, norms, ranges)
 
 

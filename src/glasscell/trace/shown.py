@@ -46,10 +46,12 @@ class Scale(NamedTuple):
     kind: Range
 
     def share(self, values: Array) -> Array:
-        """Where values are between low, 0, and high, 1."""
+        """Where values are between low, 0, and high, 1; NaN is where 0 is."""
         if self.high == self.low:
             return np.full(np.shape(values), 0.5)
-        return np.clip((np.asarray(values, np.float64) - self.low) / (self.high - self.low), 0, 1)
+        numbers = np.asarray(values, np.float64)
+        numbers = np.where(np.isnan(numbers), 0.0, numbers)
+        return np.clip((numbers - self.low) / (self.high - self.low), 0, 1)
 
 
 class Row(NamedTuple):

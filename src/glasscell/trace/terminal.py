@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from glasscell.core.pieces import norms
 from glasscell.core.typing import Array
 from glasscell.trace.colors import Colors, of_256, rgb
 from glasscell.trace.record import LayerTrace, Trace
@@ -290,7 +291,8 @@ def summary(values: Array, rows: int, columns: int) -> Array:
             starts = np.arange(0, values.shape[axis], size)
             counts = np.diff([*starts, values.shape[axis]])
             counts = counts.reshape(-1, *[1] * (1 - axis))
-            values = np.add.reduceat(values.astype(np.float64), starts, axis=axis) / counts
+            with np.errstate(invalid="ignore"):  # of infinite values
+                values = np.add.reduceat(values.astype(np.float64), starts, axis=axis) / counts
     return values
 
 
@@ -381,7 +383,8 @@ def _sparkline(values: Array, sheet: Sheet) -> str:
     """Heights of a line of numbers from 0."""
     means = summary(values[None], 1, sheet.steps)[0]
     bars = BARS if sheet.depth else SHADES
-    index = np.minimum(Scale(0, float(means.max(initial=0)) or 1, "open and shut").share(means) * len(bars), 99)
+    most = float(means[np.isfinite(means)].max(initial=0))
+    index = np.minimum(Scale(0, most or 1, "open and shut").share(means) * len(bars), 99)
     return "".join(bars[min(int(k), len(bars) - 1)] * sheet.cell for k in index)
 
 
@@ -406,8 +409,12 @@ def _legend(of: LayerTrace, maps: Sequence[HeatMap], sheet: Sheet) -> Iterator[s
     for scale, name in names.items():
         yield f"{name:>{margin}}  {_ramp(scale, sheet)}"
     if of.has_gradients:
-        bars, most = BARS if sheet.depth else SHADES, _norms(of).max(initial=0)
-        yield f"{sheet.gradient:>{margin}}  {0:>5} '{bars[0]}' to {_short(most)} '{bars[-1]}', at each step"
+        bars, sizes = BARS if sheet.depth else SHADES, _norms(of)
+        finite = sizes[np.isfinite(sizes)]
+        most = _short(finite.max(initial=0))
+        yield f"{sheet.gradient:>{margin}}  {0:>5} '{bars[0]}' to {most} '{bars[-1]}', at each step"
+        if len(finite) < of.T:
+            yield f"the gradient is not finite at {of.T - len(finite)} of {of.T} steps: it leaves {of.d_c.dtype}"
 
 
 def _ramp(scale: Scale, sheet: Sheet) -> str:
@@ -421,13 +428,13 @@ def _ramp(scale: Scale, sheet: Sheet) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{round(value, 12) + 0.0:.2g}"
+    return f"{value + 0.0:.2g}"
 
 
 def _norms(of: LayerTrace) -> Array:
-    """Of dL/dc, step by step."""
-    norms: Array = np.linalg.norm(values_of(of, "d_c"), axis=1)
-    return norms
+    """Of dL/dc, step by step; infinite where it is not finite."""
+    found = norms(values_of(of, "d_c"))
+    return np.where(np.isnan(found), np.inf, found)
 
 
 # Text in columns

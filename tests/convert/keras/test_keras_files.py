@@ -265,7 +265,7 @@ def test_final_states_that_become_one(merge, suffix, keras, tmp_path, rng):
 
 
 def test_one_of_two_final_states_is_not_what_keras_gives(tmp_path):
-    for final in (FinalState("both", "reverse"), FinalState("forward"), Step(-1)):
+    for final in (FinalState("both", "reverse"), Step(-1)):
         both = LSTM(3, 2, bidirectional=True)
         with pytest.raises(ValueError, match="the layer '0': of this LSTM Keras gives all outputs, or FinalState"):
             files.save(Sequential([both, final]), tmp_path / "m.keras")

@@ -97,7 +97,7 @@ def one_vector(rng, lstm, *, with_lengths):
     final = FinalState(directions, keep, one_of(rng, "concat", *merges))
     if with_lengths:
         return [final] if in_time else []
-    others = [Step(-1), Step(0), Step(-2), Pool("mean"), Pool("max"), FinalState("forward"), FinalState("reverse")]
+    others = [Step(-1), Step(0), Step(-2), Pool("mean"), Pool("max")]
     return [one_of(rng, *others, *[final] * 4)] if in_time else [one_of(rng, *others)]
 
 
@@ -377,7 +377,7 @@ def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
         ([LSTM(I, H), Step()], True, "the layer '1' looks at steps, and ONNX does not know there"),
         ([LSTM(I, H), Pool()], True, "the layer '1' looks at steps"),
         ([LSTM(I, H), Dropout(0.5), FinalState()], True, "the layer '2' looks at steps"),
-        ([LSTM(I, H), FinalState("reverse")], True, "the layer '1' looks at steps"),
+        ([LSTM(I, H), Linear(H, H), FinalState("reverse")], True, "the layer '2' looks at steps"),
         ([LSTM(I, H, masked_outputs="repeat")], True, "the layer '0' has masked_outputs='repeat'; with lengths"),
         ([LSTM(I, H, reverse=True, outputs_in="processing")], True, "the layer '0' has outputs_in='processing'"),
         ([SwapHalves()], False, "the layer '0' swaps halves of the features, and no layer says how many"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core import pieces
 from glasscell.core.typing import Array
 from glasscell.trace import measures
 from glasscell.trace.figures.style import (
@@ -124,7 +125,7 @@ def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
     """The curves of the gradient, drawn; and their numbers."""
     drawn = {"c": ("on the cells", INK), "x": ("on the inputs", GREEN)}
     if of.options.variant.normalises_cell:
-        norms = {"c": np.linalg.norm(of.d_c, axis=1), "x": np.linalg.norm(of.d_x, axis=1)}
+        norms = {"c": pieces.norms(of.d_c), "x": pieces.norms(of.d_x)}
     else:
         norms = measures.gradient_norms(of)._asdict()
         drawn |= {
