@@ -81,7 +81,15 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
     if kind in files.TORCH:
         content = torch.read(path)
         found = files.of_weights(path, lambda: dict(modules.all_lstms(content)))
-    elif kind in files.OURS and (arrays := checkpoint.read(path))[0] is None:
+    elif kind in files.ONNX:
+        from glasscell.convert.onnx import lstms as of_onnx  # noqa: PLC0415 - optional
+
+        found = of_onnx(path)
+    elif kind in files.KERAS:
+        from glasscell.convert import keras  # noqa: PLC0415 - optional
+
+        found = keras.lstms(path)
+    elif (arrays := checkpoint.read(path))[0] is None:
         found = files.of_weights(path, lambda: dict(modules.all_lstms(arrays[1])))
     else:
         found = {name: layer for name, layer in _named(files.load(path)) if isinstance(layer, LSTM)}

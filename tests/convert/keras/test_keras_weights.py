@@ -112,6 +112,21 @@ def test_one_layer_is_a_model_unless_others_are_named(keras, tmp_path, rng):
     assert gc.convert.weights(path).without_weights == (relu.name,)
 
 
+@pytest.mark.parametrize("kind", ["GRU", "SimpleRNN"])
+def test_other_recurrent_layers_are_named_by_what_they_are(kind, keras, h5py, tmp_path, rng):
+    """In the older format, and in both directions, they have the names of an LSTM's weights."""
+    L = keras.layers
+    one = getattr(L, kind)(3, return_sequences=True)
+    model = drawn(keras.Sequential([keras.Input((5, 3)), one, L.LSTM(4)]), rng)
+    two = keras.Sequential([keras.Input((5, 3)), L.Bidirectional(getattr(L, kind)(3)), L.Dense(2)])
+    for path in (older(h5py, model, tmp_path / "m.h5"), saved(drawn(two, rng), tmp_path / "m.weights.h5")):
+        found = gc.convert.weights(path)
+        assert [other.words for other in found.other.values()] == [
+            f"a {'GRU' if kind == 'GRU' else 'plain RNN'}, which is no LSTM"
+        ]
+    assert len(gc.convert.lstms(tmp_path / "m.h5")) == 1
+
+
 def test_what_is_no_layer_here_is_named(keras, tmp_path, rng):
     L = keras.layers
     model = keras.Sequential([keras.Input((5, 3)), L.GRU(4, return_sequences=True), L.Conv1D(2, 3), L.LSTM(4)])

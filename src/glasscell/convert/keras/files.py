@@ -19,6 +19,7 @@ from glasscell.convert.architecture import Architecture, build, only
 from glasscell.convert.keras import hdf5
 from glasscell.convert.keras.chain import OF_KERAS_1, Chain, chain_of, flat, parsed
 from glasscell.convert.keras.layer_set import layer_set
+from glasscell.convert.keras.lstms import lstms as lstms_of
 from glasscell.convert.keras.older import ByName
 from glasscell.convert.keras.packing import Described, archive, older, weights_alone
 from glasscell.convert.keras.reading import model_of
@@ -158,6 +159,26 @@ def layers_of(path: StrPath) -> LayerSet:
         raise ValueError(f"{path}: {_words(error)}") from None
 
 
+def lstms(path: StrPath) -> dict[str, LSTM]:
+    """Read every LSTM of a model of any layers, by name; of weights alone with Keras' default settings.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If the file is damaged, or an LSTM has settings that cannot be represented, by name.
+    """
+    content = _read(path)
+    try:
+        model, version, source = _parts(content)
+        if model is None:
+            return {name: layer for name, layer in layer_set(source).items() if isinstance(layer, LSTM)}
+        return dict(lstms_of(model, version, source))
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: {_words(error)}") from None
+
+
 def is_weights_alone(path: StrPath) -> bool:
     """Return whether a file holds weights and not the configuration of a model."""
     content = _read(path)
@@ -177,11 +198,17 @@ def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:
 
 def _opened(content: bytes) -> tuple[Chain | None, Source]:
     """What a file says of the model, if it says it, and its weights."""
+    model, version, source = _parts(content)
+    return None if model is None else chain_of(model, version), source
+
+
+def _parts(content: bytes) -> tuple[dict[str, Any] | None, str, ByClass | ByName]:
+    """Return the configuration of the model, if the file has one, the version of Keras, and the weights."""
     budget = MemoryBudget(len(content))
     if content.startswith(ZIP):
         metadata, config, weights = _entries(content, budget)
         version = str(parsed(metadata, "metadata.json", budget).get("keras_version"))
-        return chain_of(parsed(config, "config.json", budget), version), ByClass(hdf5.File(weights, budget).root)
+        return parsed(config, "config.json", budget), version, ByClass(hdf5.File(weights, budget).root)
     if not content.startswith(hdf5.SIGNATURE):
         raise ValueError("it is no file of Keras, neither a zip archive nor HDF5")
     root = hdf5.File(content, budget).root
@@ -191,10 +218,10 @@ def _opened(content: bytes) -> tuple[Chain | None, Source]:
     said = root.text("model_config")
     if said is not None:
         model = parsed(said.encode(), "model_config", budget)
-        return chain_of(model, version), ByName(group_at(root, "model_weights"), version)
+        return model, version, ByName(group_at(root, "model_weights"), version)
     if root.has("layer_names") or root.has("layer_names0"):
-        return None, ByName(root, version)
-    return None, ByClass(root)
+        return None, version, ByName(root, version)
+    return None, version, ByClass(root)
 
 
 def _entries(content: bytes, budget: MemoryBudget) -> list[bytes]:

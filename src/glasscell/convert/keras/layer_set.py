@@ -4,7 +4,6 @@ Settings that weights do not show are Keras' defaults: an LSTM has the activatio
 puts its directions side by side, a Dense has no activation, an Embedding masks nothing.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from glasscell.convert.keras.weights import FoundLayer, Source, Weights, check_a
 from glasscell.convert.layer_set import LayerSet, Other, WeightedLayer, shapes_of
 from glasscell.layers import LSTM, Embedding, Linear
 
+NO_LSTM = {3: "a GRU, which is no LSTM", 1: "a plain RNN, which is no LSTM"}  # by its matrices of gates
 MAX_SHAPES = 6  # in a message
 PYTORCH_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
@@ -33,6 +33,8 @@ def layer_set(source: Source) -> LayerSet:
     for found in listed:
         if not found.weights:
             without.append(found.name)
+        elif found.kind in ("LSTM", "Bidirectional") and (what := NO_LSTM.get(_gates(found))):  # as its names show
+            other[found.name] = Other(what, {})
         elif found.kind in ("LSTM", "Bidirectional", "Dense", "TimeDistributed", "Embedding"):
             layers[found.name] = _layer(found)
         else:
@@ -40,13 +42,10 @@ def layer_set(source: Source) -> LayerSet:
     return LayerSet(layers, other, without)
 
 
-def lstms(source: Source) -> Iterator[tuple[str, LSTM]]:
-    """Yield every LSTM of a file of weights and its name."""
-    for found in source.layers():
-        if found.weights and found.kind in ("LSTM", "Bidirectional"):
-            layer = _layer(found)
-            assert isinstance(layer, LSTM)  # by its kind  # noqa: S101
-            yield found.name, layer
+def _gates(found: FoundLayer) -> int:
+    """Return how many matrices a recurrent kernel consists of; 0 if it is none."""
+    shape = next(iter(found.weights.values()))["recurrent_kernel"].shape
+    return shape[1] // shape[0] if len(shape) == 2 and shape[0] and not shape[1] % shape[0] else 0
 
 
 def _layer(found: FoundLayer) -> LSTM | Linear | Embedding:

@@ -61,7 +61,7 @@ class ByName:
             return self._of_nested(layer, name, weights)
         if not weights:
             return [{}]
-        parts, expected = _named(name, weights), WEIGHTED[layer.kind].parts
+        parts, expected = named_weights(name, weights), WEIGHTED[layer.kind].parts
         if len(parts) == 2 and "" in parts:  # the layer of one direction may be called anything
             parts = {way: parts.get(way, parts[""]) for way in ("forward", "backward")}
         if "" in expected:
@@ -90,7 +90,7 @@ class ByName:
                 if k or not name.startswith("input"):
                     yield FoundLayer(name, "", {})
                 continue
-            kind, found = _shown(_named(name, weights))
+            kind, found = _shown(named_weights(name, weights))
             if kind in ("LSTM", "Bidirectional") and _before_2_3(self.version):
                 raise ValueError(
                     f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
@@ -142,7 +142,7 @@ def _listed_weights(group: Group) -> list[Listed]:
     return listed
 
 
-def _named(layer: str, weights: Sequence[Listed]) -> Found:
+def named_weights(layer: str, weights: Sequence[Listed]) -> Found:
     """The weights of a layer by part and name."""
     found: Found = {}
     for one in weights:

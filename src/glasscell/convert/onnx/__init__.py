@@ -7,13 +7,14 @@ from glasscell.convert.onnx.operator import run_lstm
 
 if TYPE_CHECKING:
     from glasscell.convert.onnx.backend import Backend, is_compatible, prepare, run_model, run_node, supports_device
-    from glasscell.convert.onnx.reading import load
+    from glasscell.convert.onnx.reading import load, lstms
     from glasscell.convert.onnx.writing import save
 
 __all__ = [
     "Backend",
     "is_compatible",
     "load",
+    "lstms",
     "prepare",
     "run_lstm",
     "run_model",
@@ -31,6 +32,7 @@ LAZY = {
     "run_node": "backend",
     "supports_device": "backend",
     "load": "reading",
+    "lstms": "reading",
     "save": "writing",
 }
 

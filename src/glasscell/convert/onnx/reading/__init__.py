@@ -5,6 +5,7 @@ output of, and what its axes are. ``functions``, ``layer_nodes``, ``lstm_nodes``
 ``constants`` and ``folding`` compute what depends on no input, and ``assembly`` makes layers of the plans.
 """
 
+from glasscell.convert.onnx.reading.lstms import lstms
 from glasscell.convert.onnx.reading.reader import load, others_of
 
-__all__ = ["load", "others_of"]
+__all__ = ["load", "lstms", "others_of"]

@@ -22,16 +22,15 @@ from onnx import helper
 from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.reading.assembly import assembled, check_all_states, check_starts
 from glasscell.convert.onnx.reading.attributes import check_attributes
-from glasscell.convert.onnx.reading.beside import bring_in
 from glasscell.convert.onnx.reading.constants import MOST_AXES, Refusal, array_of, dtype_of, known
 from glasscell.convert.onnx.reading.folding import FOLDED, folded
 from glasscell.convert.onnx.reading.functions import FUNCTIONS
 from glasscell.convert.onnx.reading.layer_nodes import LAYERS, flattened
+from glasscell.convert.onnx.reading.model_file import read_model
 from glasscell.convert.onnx.reading.moves import MOVES
 from glasscell.convert.onnx.reading.node import Node
 from glasscell.convert.onnx.reading.parts import as_features
 from glasscell.convert.onnx.reading.views import Atom, Link, States, View, chain, real
-from glasscell.convert.onnx.reading.wire import reserve_messages
 from glasscell.escaping import one_line
 from glasscell.limits import MemoryBudget
 from glasscell.models.sequential import Sequential
@@ -105,24 +104,11 @@ def from_model(model: onnx.ModelProto) -> Sequential:
 
 
 def _loaded(path: StrPath) -> tuple[Sequential, Others]:
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no model at {file}")
-    content = file.read_bytes()
-    budget = MemoryBudget(len(content), Refusal)
+    model, budget = read_model(path)
     try:
-        reserve_messages(content, budget)
-        model = onnx.ModelProto.FromString(content)
-    except Refusal as refusal:
-        raise ValueError(f"{file} {refusal}") from None
-    except Exception as error:  # noqa: BLE001 - protobuf's own kinds of error
-        raise ValueError(f"{file} is not a complete ONNX file: {one_line(error)}") from None
-    del content
-    try:
-        bring_in(model, file.parent)
         return _from_model(model, budget.reserved)
     except ValueError as error:
-        raise ValueError(f"{file}: {one_line(error)}") from None
+        raise ValueError(f"{Path(path)}: {one_line(error)}") from None
 
 
 def _from_model(model: onnx.ModelProto, reserved: int = 0) -> tuple[Sequential, Others]:
@@ -163,14 +149,14 @@ def _run(reader: _Reader, node: onnx.NodeProto) -> None:
     try:
         reader.run(node)
     except Refusal as refusal:
-        raise ValueError(f"the node {_name(node)} {refusal}") from None
+        raise ValueError(f"the node {name_of(node)} {refusal}") from None
     except MemoryError:
-        raise ValueError(f"the node {_name(node)} needs more memory than there is") from None
+        raise ValueError(f"the node {name_of(node)} needs more memory than there is") from None
     except Exception as error:  # noqa: BLE001 - attributes of any type, shapes that do not fit
-        raise ValueError(f"the node {_name(node)} does not fit together: {error}") from None
+        raise ValueError(f"the node {name_of(node)} does not fit together: {error}") from None
 
 
-def _name(node: onnx.NodeProto) -> str:
+def name_of(node: onnx.NodeProto) -> str:
     return f"{(node.name or ', '.join(node.output))[:200]!r} ({node.op_type[:100]})"
 
 
@@ -246,7 +232,7 @@ class _Reader:
             return [np.array(prod(inputs[0].shape), np.int64)]
         if op not in OPERATORS:
             raise Refusal("is an operator that cannot be represented in a chain of layers")
-        module = _module(node)
+        module = module_of(node)
         given = Node(op, inputs, node.input, attributes, module, len(node.output), self.opset, self.budget)
         outputs = OPERATORS[op](given)
         if isinstance(outputs, States) and outputs.name != module:
@@ -326,7 +312,7 @@ def _input(value: onnx.ValueInfoProto, named: dict[str, Atom], open_sizes: Itera
     return View(None, tuple(axes), (), value.name, dtype)
 
 
-def _module(node: onnx.NodeProto) -> str:
+def module_of(node: onnx.NodeProto) -> str:
     """The module that a node comes from: encoder of /encoder/LSTM, or what an exporter notes beside it."""
     parts = node.name.split("/")[:-1]
     for entry in node.metadata_props:

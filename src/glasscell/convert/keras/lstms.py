@@ -1,0 +1,116 @@
+"""Every LSTM of a Keras model, which may be any graph of any layers."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from glasscell.convert.keras.chain import entries, mapping
+from glasscell.convert.keras.hdf5 import Group
+from glasscell.convert.keras.kinds import LSTM_WEIGHTS, NESTED, WEIGHTED
+from glasscell.convert.keras.older import ByName, named_weights
+from glasscell.convert.keras.weights import MAX_NESTED, ByClass, Found, dataset_at, group_at, read
+from glasscell.layers import LSTM
+
+SETTINGS_OF_TRAINING = ("dtype", "return_sequences", "return_state")  # and of how results are handed on
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+class Described(NamedTuple):
+    """A layer in a configuration.
+
+    Attributes
+    ----------
+    path : tuple of str
+        The names of the models that it is in, and its own.
+    groups : tuple of str
+        The groups of the same in files of Keras 3.
+    config : dict
+    """
+
+    path: tuple[str, ...]
+    groups: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def lstms(model: Mapping[str, Any], version: str, source: ByClass | ByName) -> Iterator[tuple[str, LSTM]]:
+    """Yield every LSTM and its name, "encoder.lstm" in a model in the model.
+
+    Raises
+    ------
+    ValueError
+        If one has settings that cannot be represented, or weights that do not fit, by name; or a file of Keras 3 has
+        weights of an LSTM in a layer whose configuration does not show it.
+    """
+    taken: set[str] = set()
+    for layer in _described(model.get("config"), (), ()):
+        name = ".".join(layer.path)
+        try:
+            found = _by_class(source.groups, layer) if isinstance(source, ByClass) else _by_name(source, layer)
+            taken |= {dataset.path for of_part in found.values() for dataset in of_part.values()}
+            weights = read(found)
+            arrays = [of_part[key] for of_part in weights.values() for key in LSTM_WEIGHTS if key in of_part]
+            config = {key: value for key, value in layer.config.items() if key not in SETTINGS_OF_TRAINING}
+            yield name, LSTM.from_keras(arrays, **config, keras_version=version)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"the layer {name!r}: {error}") from None
+    if isinstance(source, ByClass):
+        _check_rest(source.root, taken)
+
+
+def _described(config: Any, path: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[Described]:
+    """Yield the LSTMs below a model's configuration."""
+    if len(path) > MAX_NESTED:
+        raise ValueError(f"{'.'.join(path)} is a model in more than {MAX_NESTED} models")
+    listed = entries(config.get("layers") if isinstance(config, Mapping) else config, "the layers of the model")
+    count: Counter[str] = Counter()
+    for entry in listed:
+        layer = mapping(entry, "a layer")
+        kind, own = str(layer.get("class_name")), layer.get("config")
+        settings = dict(own) if isinstance(own, Mapping) else {}
+        group = NESTED.get(kind) or _WORD.sub("_", kind).lower()
+        numbered = f"{group}_{count[group]}" if count[group] else group
+        count[group] += 1
+        below = (*path, str(settings.get("name", layer.get("name")))), (*groups, numbered)
+        if kind in NESTED:
+            yield from _described(own, *below)
+        elif kind == "LSTM" or (kind == "Bidirectional" and _wrapped(settings) == "LSTM"):
+            yield Described(*below, settings)
+
+
+def _wrapped(config: Mapping[str, Any]) -> Any:
+    layer = config.get("layer")
+    return layer.get("class_name") if isinstance(layer, Mapping) else None
+
+
+def _by_class(groups: Group, layer: Described) -> Found:
+    *models, last = layer.groups
+    for model in models:
+        groups = group_at(group_at(groups, model), "layers")
+    found: Found = {}
+    for part, place in WEIGHTED["Bidirectional" if "layer" in layer.config else "LSTM"].parts.items():
+        group = groups
+        for name in (last, *place.split("/"), "vars"):
+            group = group_at(group, name)
+        found[part] = {key: dataset_at(group, str(k)) for k, key in enumerate(LSTM_WEIGHTS) if str(k) in group}
+    return found
+
+
+def _by_name(source: ByName, layer: Described) -> Found:
+    listed = source.listed.get(layer.path[0])
+    if listed is None:
+        raise ValueError("the file holds no weights of it")
+    own = [one for one in listed if len(layer.path) == 1 or layer.path[-1] in one.folders]
+    found = named_weights(layer.path[-1], own)
+    if "layer" in layer.config:
+        return {part: found.get(part, found.get("", {})) for part in WEIGHTED["Bidirectional"].parts}
+    return {"": {key: dataset for of_part in found.values() for key, dataset in of_part.items()}}
+
+
+def _check_rest(root: Group, taken: set[str]) -> None:
+    """Raise an error for weights of an LSTM whose layer was not found."""
+    for dataset in root.datasets():
+        if dataset.path.endswith("cell/vars/1") and dataset.path not in taken:
+            rows, columns = (*dataset.shape, 0, 0)[:2]
+            if columns == 4 * rows:
+                raise ValueError(f"{dataset.path} is a weight of an LSTM in a layer whose settings are not in the file")
