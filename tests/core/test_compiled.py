@@ -153,44 +153,58 @@ def test_a_model_may_be_used_by_both_engines_with_the_same_buffers(rng):
 def three_threads(monkeypatch):
     monkeypatch.setattr(compiled, "allowed", lambda: 3)
     monkeypatch.setattr(compiled, "WORTH_A_TEAM", 0)
+    monkeypatch.setattr(compiled, "NARROW", 4)
 
 
-def run_of(problem, buffers=None):
+def run_of(problem, buffers=None, *, every=False):
     tape = compiled.forward(*problem[:4], buffers)
-    dc = problem.dh[::-1]
+    dc, dz = problem.dh[::-1], np.zeros((tape.T, 4 * tape.H, tape.B), tape.dtype) if every else None
     return [
         *(a.copy() for a in laws.arrays_of(tape)),
-        *(a.copy() for a in compiled.backward(tape, *problem[4:], buffers, dc=dc)),
+        *(a.copy() for a in compiled.backward(tape, *problem[4:], buffers, dc=dc, every_dz=dz)),
+        *([dz] if every else []),
         *(a.copy() for a in compiled.outputs(*problem[:4], buffers)),
     ]
 
 
 @pytest.mark.parametrize("dtype", laws.DTYPES)
 @pytest.mark.parametrize(
-    ("I", "H", "B"), [(3, 5, 1), (3, 5, 7), (0, 9, 32), (7, 30, 33), (8, 64, 48), (2, 3, 100), (3, 4, 0)]
+    ("I", "H", "B"), [(3, 5, 1), (3, 5, 7), (0, 9, 32), (7, 30, 33), (8, 64, 48), (2, 3, 100), (2, 5, 130), (3, 4, 0)]
 )
-def test_threads_that_share_a_pass_compute_what_one_does(dtype, I, H, B, rng, monkeypatch, three_threads):
+@pytest.mark.parametrize("every", [False, True])
+def test_any_number_of_threads_computes_the_same_bits(every, dtype, I, H, B, rng, monkeypatch, three_threads):
     problem, buffers = problem_of(rng, 9, I, H, B, dtype), laws.Poisoned()
-    shared = [run_of(problem, buffers) for _ in range(3)]
-    monkeypatch.setattr(compiled, "allowed", lambda: 1)
-    alone = run_of(problem)
-    for results in shared:
-        laws.assert_near(results, alone, 100 * np.finfo(dtype).eps)  # the sum over the batch has another order
-        laws.assert_equal(results, shared[0])
+    shared = [run_of(problem, buffers, every=every) for _ in range(3)]
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(compiled, "allowed", lambda threads=threads: threads)
+        for results in (*shared, run_of(problem, every=every)):
+            laws.assert_equal(results, shared[0])
 
 
 def test_every_sequence_has_one_share(monkeypatch):
     monkeypatch.setattr(compiled, "WORTH_A_TEAM", 0)
     for members in (1, 2, 3, 16):
         monkeypatch.setattr(compiled, "allowed", lambda members=members: members)
-        for B in range(200):
-            shares = compiled._shares(5, 3, 4, B, 16)
-            assert [b for s in shares for b in range(s.start, s.end)] == list(range(B))
-            assert len(shares) <= members
-            assert len({s.size for s in shares[:-1]}) <= 1
-            assert B < 32 or members == 1 or len(shares) > 1
+        for lanes in (4, 16):
+            for B in range(200):
+                size = compiled._group_size(5, 3, 4, B, lanes)
+                shares = compiled._shares(B, size)
+                assert [b for s in shares for b in range(s.start, s.end)] == list(range(B))
+                assert all(s.start % size == 0 for s in shares)
+                assert len(shares) <= members
+                assert B < 32 or members == 1 or len(shares) > 1
+                assert size % lanes == 0 or size < lanes
+                assert size >= min(B, 9)
+                assert 8 * size >= B
     monkeypatch.setattr(compiled, "WORTH_A_TEAM", 1 << 62)
-    assert len(compiled._shares(5, 3, 4, 64, 16)) == 1
+    assert compiled._group_size(5, 3, 4, 64, 16) == 64
+
+
+def test_a_pass_is_divided_by_what_it_is_worth():
+    """Two groups where another thread is worth it, more where several are."""
+    worth = compiled.WORTH_A_TEAM // (4 * 16 * 20 * 64)  # steps of this layer, for the sequences below
+    for T, groups in ((worth - 1, 1), (worth + 1, 2), (15 * worth, 2), (17 * worth, 4)):
+        assert -(-64 // compiled._group_size(T, 3, 16, 64, 16)) == groups
 
 
 def test_a_shared_pass_can_be_run_by_several_threads_at_once(rng, three_threads):

@@ -1,5 +1,8 @@
 """The plain LSTM compiled by Numba: the arguments, tapes and gradients of :mod:`glasscell.core.lstm`, sooner.
 
+Any number of threads computes the same bits: what one sequence gives does not depend on the others, and the gradient
+of the weights is summed by groups of sequences that follow from the sizes alone.
+
 What a compiler can do that NumPy cannot: a step costs no calls, which is most of a small step's time; a product can
 keep a tile of its result in registers and read its operands as they lie, or packed for that once per pass; and the
 sequences of a batch can be divided among threads for a whole pass, instead of each product of each step.
@@ -14,6 +17,7 @@ is a third.
 from collections.abc import Iterator
 from functools import cache, partial
 from importlib.util import find_spec
+from itertools import pairwise
 from types import EllipsisType
 from typing import NamedTuple
 
@@ -29,6 +33,8 @@ from glasscell.core.typing import Array
 
 DEEP = 128  # columns of a product for the weights' gradient: what it reads of them then stays in the second cache
 WORTH_A_TEAM = 1 << 23  # multiplications in a pass: to set another thread to work takes as long as a million
+MANY = 16  # times that are worth more than one other thread
+GROUPS, NARROW = 8, 16  # of sequences at most, and sequences of a group at least: sums over fewer are slow
 
 
 @cache  # to look for a package takes longer than a small pass
@@ -109,7 +115,7 @@ def forward(
         run.forward_of_one(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
         return tape
     W = _packed(tape.kernel, "kernel", buffers)
-    shares = _shares(tape.T, tape.I, tape.H, tape.B, run.lanes)
+    shares = _shares(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
     together([partial(run.forward, W, *views) for views in _views(tape, shares, buffers)])
     return tape
 
@@ -140,7 +146,7 @@ def outputs(
     final_h, final_c = np.empty((2, H, B), dtype)
     final_h[:], final_c[:] = h0, c0
     work, last_h = [], []
-    for s in _shares(T, I, H, B, run.lanes):
+    for s in _shares(B, _group_size(T, I, H, B, run.lanes)):
         part, own = buffers.part(f"share from {s.start}"), slice(s.start, s.end)
         u = part.take("columns of two steps", (2, H + I + 1, s.size), dtype)
         z = part.take("gates of a step", (4 * H, s.size), dtype)
@@ -180,25 +186,27 @@ def backward(
     run = loops(dtype.char)
     columns = {"W_h": tape.kernel[:, :H], "W_x": tape.kernel[:, H:-1] if need_dx else tape.kernel[:, :0]}
     W_h, W_x = (_packed(W, f"{name} transposed", buffers, transposed=True) for name, W in columns.items())
-    shares = _shares(T, I, H, B, run.lanes)
-    of_shares = [
-        dkernel,
-        *(buffers.part(f"share from {s.start}").take("dkernel", dkernel.shape, dtype) for s in shares[1:]),
-    ]
+    size = _group_size(T, I, H, B, run.lanes)
+    shares = _shares(B, size)
+    steps = max(1, T if every_dz is not None else min(T, DEEP // size))
+    groups = max(1, -(-B // size))
+    of_groups = dkernel[None] if groups == 1 else buffers.take("dkernel", (groups, *dkernel.shape), dtype)
     work, dzs = [], []
-    for s, (u, _, *views), own_dkernel in zip(shares, _views(tape, shares, buffers), of_shares, strict=True):
+    for s, (u, _, *views) in zip(shares, _views(tape, shares, buffers), strict=True):
         part = buffers.part(f"share from {s.start}")
-        steps = max(1, T if every_dz is not None else min(T, DEEP // max(1, s.size)))
+        own_groups = of_groups[s.start // size : max(1, -(-s.end // size))]
         dz = part.take("dz", (steps, 4 * H, s.size), dtype)
-        u_T = part.take("u_T", (steps * s.size, H + I + 1), dtype)
+        u_T = part.take("u_T", (steps, s.size, H + I + 1), dtype)
         gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
         work.append(
-            partial(run.backward, W_h, W_x, u, *views, *gradients, own_dkernel, dx[s.own], dz, s.rows(dz, H), u_T)
+            partial(run.backward, W_h, W_x, u, *views, *gradients, own_groups, dx[s.own], dz, s.rows(dz, H), u_T, size)
         )
         dzs.append(dz)
     together(work)
-    for more in of_shares[1:]:
-        dkernel += more
+    if groups > 1:
+        np.add(of_groups[0], of_groups[1], out=dkernel)
+        for more in of_groups[2:]:
+            dkernel += more
     if every_dz is not None:
         for s, dz in zip(shares, dzs, strict=True):
             every_dz[s.own] = dz[:T]
@@ -249,9 +257,24 @@ def _packed(matrix: Array, name: str, buffers: Buffers, *, transposed: bool = Fa
     return packed
 
 
-def _shares(T: int, I: int, H: int, B: int, lanes: int) -> list[Share]:
-    """As many as are worth a thread of their own; of whole vectors, unless each has just one."""
-    of_lanes = max(1, -(-B // lanes))
-    count = min(allowed(), of_lanes) if T * 4 * H * (H + I + 1) * B >= WORTH_A_TEAM else 1
-    size = max(1, -(-B // count) if count == of_lanes else lanes * -(-of_lanes // count))
-    return [Share(start, min(B, start + size), B) for start in range(0, max(B, 1), size)]
+def _group_size(T: int, I: int, H: int, B: int, lanes: int) -> int:
+    """Return how many sequences form a group, whose gradients are summed together; a thread takes whole groups.
+
+    It follows from the sizes alone, so that the sum has the same order, and the same bits, for any number of threads.
+    """
+    work = T * 4 * H * (H + I + 1) * B
+    if work < WORTH_A_TEAM:
+        return max(1, B)
+    most = 2 if work < MANY * WORTH_A_TEAM else GROUPS
+    size = max(1, -(-B // max(1, min(most, -(-B // NARROW)))))
+    return size if size <= lanes else lanes * -(-size // lanes)
+
+
+def _shares(B: int, size: int) -> list[Share]:
+    """Divide the groups of sequences among as many threads as there may be."""
+    if size >= B:
+        return [Share(0, B, B)]
+    groups = -(-B // size)
+    count = min(allowed(), groups)
+    edges = [min(B, groups * k // count * size) for k in range(count + 1)]
+    return [Share(start, end, B) for start, end in pairwise(edges)]

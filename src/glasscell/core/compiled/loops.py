@@ -53,24 +53,25 @@ def loops(char: str) -> Loops:
     names = {"__name__": __name__, "ZERO": dtype.type(0), "LANES": lanes, "ROWS": rows, "STEPS": STEPS}
     names |= _of_vectors(dtype, lanes, rows)
 
-    def of(function: Loop, *dimensions: int, flag: bool = False, gaps: bool = True) -> Loop:
-        """Of arrays of so many dimensions, negative if they are only read, whose rows may have gaps; and a flag."""
+    def of(function: Loop, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True) -> Loop:
+        """Compile for arrays of so many dimensions, negative if only read, with gaps between rows; integers; a flag."""
         layout: Literal["A", "C"] = "A" if gaps else "C"
         kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
-        loop: Loop = compiled(function, numba.void(*kinds, *[numba.boolean] * flag), names)
+        loop: Loop = compiled(function, numba.void(*kinds, *[numba.intp] * integers, *[numba.boolean] * flag), names)
         return loop
 
     for function in (_transpose, _copy, _zero):
         names[function.__name__] = compiled(function, names=names)
     names["_product"] = of(_product, -3, -2, 2)
     names["_products"] = of(_products, -3, -2, 2, flag=True)
+    names["_products_of_steps"] = of(_products, -3, -3, 2, flag=True)
     names["_product_of_row"] = of(_product_of_row, -3, -2, 2, flag=True)
     return Loops(
         of(_pack, -2, 3),
         of(_pack_columns, -2, 3),
         of(_forward, -3, 3, 3, 4, 4, 3),
         of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
-        of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 3, 4, 2),
+        of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
         of(_forward_of_one, -2, 2, 3, 2, 4, 4, 3),
         of(_outputs_of_one, -2, 2, -3, 3, 2, 2, gaps=False),
         of(_backward_of_one, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
@@ -135,16 +136,17 @@ def _outputs(W, x, y, u, u_h, z, gates, c):
 
 
 def _backward(
-    W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, dh_rows, running_dc, dkernel, dx, dz, dgates, u_T
+    W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, dh_rows, running_dc, dkernel, dx, dz, dgates, u_T, size
 ):
     """W_hᵀ, W_xᵀ packed; a tape's u, gates, products, tanh_c; dh, dc, running_dh, running_dc (…, r, n); dx (T, I, b).
 
-    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps·b, K) is what a block of
-    steps multiplies for the weights' gradient, dkernel (4H, K).
+    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps, b, K) is what a block of
+    steps multiplies for the weights' gradient: dkernel (groups, 4H, K), of `size` sequences each.
     """
-    T, (steps, _, b) = len(tanh_c), dz.shape
+    T, (steps, _, b), groups = len(tanh_c), dz.shape, len(dkernel)
     if T == 0:
-        _zero(dkernel)
+        for group in range(groups):
+            _zero(dkernel[group])
     for end in range(T, 0, -steps):
         start = max(0, end - steps)
         for t in range(end - 1, start - 1, -1):
@@ -160,8 +162,10 @@ def _backward(
             _product(W_h, dz[k], dh_rows)
             if len(dx) > 0:
                 _product(W_x, dz[k], dx[t])
-            _transpose(u[t], u_T[k * b : (k + 1) * b])
-        _products(dz[: end - start], u_T, dkernel, end < T)
+            _transpose(u[t], u_T[k])
+        for group in range(groups):
+            first, last = group * size, min(b, (group + 1) * size)
+            _products_of_steps(dz[: end - start, :, first:last], u_T[:, first:last], dkernel[group], end < T)
 
 
 def _forward_of_one(kernel, W, u, z, gates, products, tanh_c):
@@ -253,7 +257,7 @@ def _product(a, v, z):
 
 
 def _products(a, v, z, add):
-    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N), z (M, N).
+    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N) or (S, K, N), z (M, N).
 
     One row of tiles after the other: v stays in the second cache, and what is read of a in the first.
     """

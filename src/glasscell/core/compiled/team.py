@@ -144,7 +144,11 @@ def together(work: Sequence[Work]) -> None:
         What a piece raised, or a signal's handler meanwhile; no piece runs any more then.
     """
     count = len(work) - 1
-    shared = SharedWork(work, max(count, 0))
+    if count < 1:
+        for piece in work:
+            piece()
+        return
+    shared = SharedWork(work, count)
     wait_for = waiting().for_zeros
     try:
         for k in range(count):

@@ -252,9 +252,10 @@ def elementwise(formula: Formula, lanes: int) -> Any:
 def tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) -> Any:
     """A function for compiled code: a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
 
-    Its arguments are a, v (S·K, N or more), z (M, N), the tile's place in z, and whether z is added to. The tile stays
-    in registers through the whole sum, each turn of which reads a few vectors of v and a number of each row of a. Rows
-    beyond the last are the last again; columns beyond the last are left alone, which only a masked tile can.
+    Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's place in z, and whether z is
+    added to. The tile stays in registers through the whole sum, each turn of which reads a few vectors of v and a
+    number of each row of a. Rows beyond the last are the last again; columns beyond the last are left alone, which only
+    a masked tile can.
 
     Parameters
     ----------
@@ -309,7 +310,10 @@ def tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) 
                 return [builder.add(start, builder.mul(r, A.strides[1])) for r in tile_rows]
 
         with cgutils.for_range(builder, S) as outer, cgutils.for_range(builder, K) as inner:
-            v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
+            if len(V.strides) == 2:
+                v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
+            else:
+                v_first = builder.add(builder.mul(outer.index, V.strides[0]), builder.mul(inner.index, V.strides[1]))
             of_v = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
             for r, place in enumerate(of_a(outer.index, inner.index)):
                 factor = _splat(builder, A.number(place), lanes)
