@@ -143,7 +143,7 @@ def training(engine: str | None) -> dict[str, Subject]:
     """A short training of a model whose passes two threads share."""
     task, updates = gc.tasks.Copy(8), 6
     model = gc.CopyLSTM(task=task, hidden_size=32, seed=0)
-    model.lstm = gc.LSTM(
+    model._lstm = gc.LSTM(  # noqa: SLF001 - it takes no engine itself
         *(model.lstm.input_size, 32), seed=None, engine=engine, parameters=model.parameters.part("lstm.")
     )
     vector, start = model.parameters.vector, model.parameters.vector.copy()
