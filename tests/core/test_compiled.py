@@ -326,22 +326,6 @@ def test_numba_is_not_imported_until_it_is_needed():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_where_nothing_can_be_kept_on_disk_it_is_compiled_all_the_same(monkeypatch):
-
-    numba = pytest.importorskip("numba")
-    asked, njit = [], numba.njit
-
-    def without_a_folder(*args, cache=False, **options):
-        asked.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function 'double': no locator available for file")
-        return njit(*args, **options)
-
-    monkeypatch.setattr(numba, "njit", without_a_folder)
-    assert keeping.compiled(lambda x: x + x, numba.int64(numba.int64))(21) == 42
-    assert asked == [True, False]
-
-
 def test_what_is_kept_on_disk_is_another_file_when_the_code_is_another(monkeypatch):
     numba = pytest.importorskip("numba")
     names = set()

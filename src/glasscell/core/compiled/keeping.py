@@ -1,6 +1,7 @@
-"""Compiled functions are kept on disk, so that only the first run ever compiles."""
+"""Compiled functions, kept on disk, so that only the first run ever compiles."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -38,13 +39,29 @@ def compiled(
     renamed = FunctionType(code, dict(names), name, closure=function.__closure__)
     fastmath: Any = {"contract"} if contract else False
     # With NumPy's errors, since LLVM vectorises nothing that may raise one when it divides by 0.
-    jit: Any = partial(numba.njit, signature, nogil=nogil, fastmath=fastmath, error_model="numpy")
-    try:
-        return jit(cache=signature is not None)(renamed)
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return jit()(renamed)  # there is no folder that may be written: the next process compiles again
+    jit: Any = partial(numba.njit, nogil=nogil, fastmath=fastmath, error_model="numpy")
+    return jit()(renamed) if signature is None else _read_or_compiled(jit, renamed, signature)
+
+
+def _read_or_compiled(jit: Any, function: FunctionType, signature: Any) -> Any:
+    """Compile the function, or read it from disk; whatever is wrong with the disk, it is compiled.
+
+    Files that are damaged are written anew. Where that fails, too, the next process compiles again: no folder may be
+    written, or the disk is full.
+    """
+    for damaged in (False, True):
+        with suppress(Exception):  # of reading: what is in a damaged pickle may raise anything. Numba lets it through
+            kept = jit(cache=True)(function)
+            if damaged:
+                kept._cache.flush()  # noqa: SLF001 - there is no public name for it
+            try:
+                kept.compile(signature)
+            except OSError:
+                if not kept.signatures:
+                    raise
+            kept.disable_compile()
+            return kept
+    return jit(signature)(function)
 
 
 @cache
