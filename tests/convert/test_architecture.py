@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell.convert import architecture
 from glasscell.convert import torch as torch_files
-from glasscell.convert.layer_set import Matrix
+from glasscell.convert.layer_set import LayerSet, Matrix
 from glasscell.layers import BatchNorm, Dropout, FinalState, Function, LayerNorm, Pool, Step
 
 F = np.float32
@@ -105,7 +106,9 @@ def test_one_module_is_a_model(rng, written):
 
 def test_a_tensor_beside_one_module_is_no_silence(rng, written):
     path = written(lstm(rng, 3, 4, "lstm") | {"loss.weight": np.ones(2, F)})
-    assert "--ignore loss" in refusal(lambda: gc.convert.load(path))
+    assert "loss cannot be represented, unless they are no part of it: --ignore" in refusal(
+        lambda: gc.convert.load(path)
+    )
     assert isinstance(gc.convert.load(path, ignore=["loss"]), gc.LSTM)
     assert isinstance(gc.convert.load(path, prefix="lstm"), gc.LSTM)
     assert isinstance(gc.convert.load(path, architecture=["lstm"], ignore=["loss"]), gc.LSTM)
@@ -142,6 +145,44 @@ def test_layers_by_name_and_the_rest_in_words(rng, written):
     np.testing.assert_array_equal(found["emb"].linear().parameters["weight"], weights["emb.weight"])
     assert "gru: a GRU" in repr(found)
     assert found["cell"].options.bias is False
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_half_precision_as_pytorch_stores_it(dtype, suffix, torch, tmp_path):
+    theirs = torch.nn.LSTM(3, 4).to(getattr(torch, dtype)).state_dict()
+    if suffix == ".pt":
+        torch.save(theirs, tmp_path / "m.pt")
+    else:
+        pytest.importorskip("safetensors.torch").save_file(theirs, tmp_path / "m.safetensors")
+    weights = gc.convert.load(tmp_path / f"m{suffix}").to_torch()
+    np.testing.assert_array_equal(weights["weight_hh_l0"], theirs["weight_hh_l0"].float().numpy())
+    assert weights["weight_hh_l0"].dtype == np.float32
+
+
+def test_the_work_grows_with_the_number_of_modules():
+    """Counted in comparisons of their names."""
+
+    class Name(str):
+        __slots__ = ()
+        compared = 0
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    counts = []
+    for n in (100, 400):
+        layers = LayerSet({Name(f"m{k}"): Matrix(np.ones((1, 1), F)) for k in range(n)})
+        Name.compared = 0
+        with pytest.raises(ValueError, match="State the computation"):
+            architecture.only(layers)
+        with pytest.raises(ValueError, match="must use every module"):
+            architecture.build(layers, ["m0:linear"])
+        counts.append(Name.compared)
+    assert counts[1] <= 5 * counts[0] + 100
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from glasscell.convert.layer_set import LayerSet, Matrix, WeightedLayer, describe, dtype_of, printable
+from glasscell.convert.layer_set import MAX_LISTED, LayerSet, Matrix, WeightedLayer, describe, dtype_of, printable
 from glasscell.convert.operations import FINALS, OPERATIONS, is_operation, operation_name
 from glasscell.layers import (
     LSTM,
@@ -100,17 +100,19 @@ def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
     known = [name for name in left if name in layers]
     if not known:
         raise ValueError(f"it holds weights, and none of an LSTM, Linear or Embedding: {describe(layers)}")
-    rest = [name for name in left if name not in known]
+    rest = [name for name in left if name not in layers]
     chain = ",".join(f"{name}:linear" if isinstance(layers[name], Matrix) else name for name in known)
     if isinstance(layers[known[0]], Matrix):
         chain = f"{known[0]}:embedding{chain.removeprefix(f'{known[0]}:linear')}"
-    chosen = f" --ignore {','.join(rest)}" if rest else ""
-    raise ValueError(
-        f"it holds weights, and not what is computed with them: {describe(layers)}. State the computation, such as "
-        f'--chain {printable(chain)}{printable(chosen)} (in Python architecture="…"{", ignore=[…]" if rest else ""}), '
-        "in the order of computation, with every operation between the modules: last, final, mean, max, relu, sigmoid, "
-        "…; or take the layers one by one from convert.weights(path)"
-    )
+    words = [
+        f"it holds weights, and not what is computed with them: {describe(layers)}",
+        f"State the computation, such as --chain {printable(chain)} (in Python architecture=), with every operation "
+        "between the modules: last, final, mean, max, relu, sigmoid, …",
+    ]
+    if rest:
+        few = ", ".join(map(printable, rest[:MAX_LISTED]))
+        words.append(f"A model with {few} cannot be represented, unless they are no part of it: --ignore (ignore=)")
+    raise ValueError(". ".join([*words, "convert.weights and convert.lstms give the layers one by one"]))
 
 
 def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]) -> None:
