@@ -147,7 +147,7 @@ def test_what_cannot_be_streamed_is_refused_by_name():
     lstm = gc.LSTM(3, 4)
     for layer in (Step(0), Step(-2), FinalState("reverse"), FinalState("both")):
         with pytest.raises(ValueError, match=r"'head' cannot be streamed: of the steps so far a stream gives the last"):
-            gc.Sequential([gc.LSTM(3, 4), layer, gc.Linear(4, 2)], ["body", "head", "end"]).stream()
+            gc.Sequential([gc.LSTM(3, 4), gc.Linear(4, 4), layer], ["body", "map", "head"]).stream()
     with pytest.raises(ValueError, match=r"'lstm' cannot be streamed: bidirectional=True.* have not come"):
         gc.LSTM(3, 4, bidirectional=True).stream()
     with pytest.raises(ValueError, match="'back' cannot be streamed: reverse=True"):
