@@ -56,7 +56,8 @@ class Way:
     def weights(self) -> dict[str, Array]:
         """The weights under core's names; without a bias, its column is 0."""
         weights = {name: self._parameters[full] for name, full in self.names.items()}
-        weights["kernel"] = self.options.kernel(self._parameters, self.suffix)
+        if self.options.recurrent_bias:
+            weights["kernel"] = self.options.kernel(self._parameters, self.suffix)
         if not self.options.bias:
             kernel = weights["kernel"]
             weights["kernel"] = np.concatenate([kernel, np.zeros((len(kernel), 1), kernel.dtype)], axis=1)
