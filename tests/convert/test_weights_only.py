@@ -20,8 +20,10 @@ from glasscell.layers import (
     Masking,
     Pool,
     RepeatVector,
+    Squeeze,
     Step,
     SwapHalves,
+    Unsqueeze,
 )
 from glasscell.layers.kinds import STATELESS
 from glasscell.layers.options import LSTMOptions
@@ -128,7 +130,11 @@ def test_every_layer_is_held_or_reported():
         fields = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
         layer = kind(**{name: values.get(name, 1) for name in fields})
         before = [] if layer.takes != "vector" else [Step(-1)]
-        model = gc.Sequential([gc.LSTM(3, 4), *before, layer], ["lstm", *(["last"] if before else []), "layer"])
+        if isinstance(layer, Unsqueeze):  # which is first
+            model = gc.Sequential([layer, gc.LSTM(1, 4)], ["layer", "lstm"])
+        else:
+            lstm = gc.LSTM(3, 1 if isinstance(layer, Squeeze) else 4)
+            model = gc.Sequential([lstm, *before, layer], ["lstm", *(["last"] if before else []), "layer"])
         assert ("layer" in not_held(model)) is (not isinstance(layer, TRAINING_ONLY)), kind
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.escaping import one_line
-from glasscell.layers import Embedding
+from glasscell.layers import Embedding, Unsqueeze
 from glasscell.models import Sequential
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ def steps_of(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inp
         x = whole_numbers("--input", text) if embedded else in_steps(numbers_of("--input", text))
     if not len(x):
         raise ValueError("--input has no steps")
+    if isinstance(model, Sequential) and isinstance(model.layers[0], Unsqueeze):
+        if x.shape[1:] != (1,):
+            raise ValueError(f"--input must have one number a step for this model, got {x.shape[1]}")
+        x = x[:, 0]
     return Inputs(x, about)
 
 

@@ -13,14 +13,14 @@ from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.terminal import mark, spaced
 from glasscell.cli.try_ import parse
 from glasscell.core.losses import LOSSES
-from glasscell.models import CopyLSTM
+from glasscell.layers import Squeeze
+from glasscell.models import CopyLSTM, Sequential
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from glasscell.atomic_files import OutputFile
     from glasscell.layers import LSTM
-    from glasscell.models import Sequential
     from glasscell.trace.record import LayerTrace, Trace
 
 SYMBOLS = "i,f,o,g,c"
@@ -135,6 +135,8 @@ def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
         return trace
     loss = options.loss or ("categorical_cross_entropy" if options.vocabulary else "squared_error")
     y = targets_of(options.target, loss, options.vocabulary, trace.outputs.shape)
+    if isinstance(model, Sequential) and isinstance(model.layers[-1], Squeeze) and y.ndim:
+        y = y[..., 0]  # its outputs have no axis of features; those of a trace have
     if options.vocabulary and trace.outputs.shape[-1] == len(options.vocabulary):
         about = about | {"output_names": list(options.vocabulary)}
     return _trace(model, x, about, y=y, loss=loss)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
     from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
     from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
-    from glasscell.layers.reshaping import Flatten, RepeatVector
+    from glasscell.layers.reshaping import Flatten, RepeatVector, Squeeze, Unsqueeze
     from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 
 __all__ = [
@@ -56,9 +56,11 @@ __all__ = [
     "Rescaling",
     "Seed",
     "SpatialDropout1D",
+    "Squeeze",
     "Step",
     "SwapHalves",
     "TrainableLayer",
+    "Unsqueeze",
 ]
 
 MODULES = {
@@ -68,7 +70,7 @@ MODULES = {
     "noise": ("GaussianDropout", "GaussianNoise", "SpatialDropout1D"),
     "normalization": ("BatchNorm", "LayerNorm", "Normalization", "Rescaling"),
     "pooling": ("AveragePooling1D", "MaxPooling1D"),
-    "reshaping": ("Flatten", "RepeatVector"),
+    "reshaping": ("Flatten", "RepeatVector", "Squeeze", "Unsqueeze"),
     "stateless": ("Dropout", "FinalState", "Function", "Masking", "Pool", "Step", "SwapHalves"),
 }
 __getattr__, __dir__ = lazily(__name__, {name: module for module, names in MODULES.items() for name in names})

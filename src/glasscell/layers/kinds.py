@@ -17,7 +17,7 @@ from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropou
 from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
 from glasscell.layers.options import LSTMOptions
 from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
-from glasscell.layers.reshaping import Flatten, RepeatVector
+from glasscell.layers.reshaping import Flatten, RepeatVector, Squeeze, Unsqueeze
 from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 from glasscell.layers.trainable import TrainableLayer
 
@@ -30,7 +30,7 @@ STATELESS: dict[str, type[StatelessLayer]] = {
     kind.__name__: kind
     for kind in (
         *(Function, Dropout, Step, FinalState, Pool, SwapHalves, Masking),
-        *(Normalization, Rescaling, RepeatVector, Flatten, MaxPooling1D, AveragePooling1D),
+        *(Normalization, Rescaling, RepeatVector, Flatten, MaxPooling1D, AveragePooling1D, Unsqueeze, Squeeze),
         *(SpatialDropout1D, GaussianNoise, GaussianDropout),
     )
 }
@@ -70,9 +70,13 @@ def check_chain(names: Sequence[str], layers: Sequence[Layer]) -> None:
     """Refuse layers of which one does not take what the one before gives."""
     features: int | None = None
     gives, before = "sequence", "the input"
-    for name, layer in zip(names, layers, strict=True):
+    for k, (name, layer) in enumerate(zip(names, layers, strict=True)):
         if not isinstance(layer, Layer):
             raise TypeError(f"{name!r} is a {type(layer).__name__}, which is no layer of a Sequential")
+        if isinstance(layer, Unsqueeze) and k > 0:
+            raise ValueError(f"{name!r} is an Unsqueeze, and only the first layer can be one")
+        if isinstance(layer, Squeeze) and k < len(layers) - 1:
+            raise ValueError(f"{name!r} is a Squeeze, and only the last layer can be one")
         takes = layer.takes if isinstance(layer, BaseLayer) else "sequence" if isinstance(layer, LSTM) else "any"
         if takes not in ("any", gives):
             raise ValueError(f"{name!r} takes {NOUNS[takes]}, and {before} gives {NOUNS[gives]}: {layer!r}")
@@ -91,6 +95,19 @@ def check_chain(names: Sequence[str], layers: Sequence[Layer]) -> None:
                 raise ValueError(f"{name!r} {error}, and {before} gives {features}") from None
             gives = layer.gives if layer.gives != "same" else gives
         before = repr(name)
+
+
+def input_size(layers: Sequence[Layer]) -> int | None:
+    """Return how many features the first layer takes, as the first one with a size tells; None: none tells."""
+    for layer in layers:
+        if isinstance(layer, Unsqueeze):
+            return 1
+        size = None if isinstance(layer, Embedding) else getattr(layer, "input_size", getattr(layer, "size", None))
+        if size is not None:
+            return int(size)
+        if isinstance(layer, Embedding | Flatten | RepeatVector) or (isinstance(layer, FinalState) and layer.halves):
+            break
+    return None
 
 
 def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:

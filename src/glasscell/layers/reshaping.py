@@ -1,4 +1,4 @@
-"""Layers that turn a sequence into one vector, or a vector into a sequence, without computing anything."""
+"""Layers that change axes alone: of a sequence one vector, of a vector a sequence, numbers with or without features."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -75,3 +75,46 @@ class Flatten(StatelessLayer):
     def backward(self, tape: tuple[int, ...], dy: Array) -> Array:
         """Compute the gradient on x."""
         return dy.reshape(tape)
+
+
+@dataclass(frozen=True)
+class Unsqueeze(StatelessLayer):
+    """Add an axis of one feature to sequences of numbers: (B, T) or (T,). Only the first layer can be one."""
+
+    def output_features(self, features: int | None) -> int:
+        """Return 1."""
+        del features
+        return 1
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, None]:
+        """From (...) to (..., 1)."""
+        del mask, rng
+        return x[..., None], None
+
+    def backward(self, tape: None, dy: Array) -> Array:
+        """Compute the gradient on x."""
+        del tape
+        return dy[..., 0]
+
+
+@dataclass(frozen=True)
+class Squeeze(StatelessLayer):
+    """Remove the axis of one feature: outputs are (B, T), or (B,) of one vector. Only the last layer can be one."""
+
+    def output_features(self, features: int | None) -> int:
+        """Return 1."""
+        if features not in (None, 1):
+            raise ValueError("takes 1 feature")
+        return 1
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, None]:
+        """From (..., 1) to (...)."""
+        del mask, rng
+        if x.shape[-1] != 1:
+            raise ValueError(f"x must have 1 feature, got {x.shape[-1]}")
+        return x[..., 0], None
+
+    def backward(self, tape: None, dy: Array) -> Array:
+        """Compute the gradient on x."""
+        del tape
+        return dy[..., None]

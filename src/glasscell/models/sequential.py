@@ -28,6 +28,7 @@ from glasscell.layers.kinds import (
     owns,
     with_directions,
 )
+from glasscell.layers.reshaping import Squeeze, Unsqueeze
 from glasscell.layers.trainable import DEFAULT_SEED, is_default
 from glasscell.validation import finite_array, generator, real_array, steps_mask
 
@@ -162,7 +163,7 @@ class Sequential:
 
         Parameters
         ----------
-        x : array (B, T, I) or (T, I); integers (B, T) or (T,) if the first layer is an Embedding
+        x : array (B, T, I) or (T, I); (B, T) or (T,) if the first layer is an Embedding, of integers, or an Unsqueeze
         states : sequence of LSTMState, optional
             Initial states, one for each LSTM.
         lengths, mask : array, optional
@@ -237,8 +238,9 @@ class Sequential:
 
     def _entered(self, x: ArrayLike, lengths: ArrayLike | None, mask: ArrayLike | None) -> tuple[Any, Mask | None]:
         """What is given, checked, with 0 where a sequence has no step; and the mask (B, T) or (T,)."""
-        if isinstance(self.layers[0], Embedding):
-            array = np.asarray(x)
+        ids, bare = isinstance(self.layers[0], Embedding), isinstance(self.layers[0], Embedding | Unsqueeze)
+        if bare:
+            array = np.asarray(x) if ids else real_array("x", x, self.dtype)[0]
             time = array.shape
             expected = "(B, T) or (T,)"
         else:
@@ -251,10 +253,10 @@ class Sequential:
         T, B = time[-1], 1 if single else time[0]
         valid = steps_mask(lengths, mask, B, T, single=single)
         if valid is None:
-            return (array if isinstance(self.layers[0], Embedding) else finite_array("x", x, self.dtype)), None
+            return (array if ids else finite_array("x", x, self.dtype)), None
         own: Mask = valid[:, 0] if single else valid.T
         array = np.where(own if array.ndim == len(time) else own[..., None], array, array.dtype.type(0))
-        return (array if isinstance(self.layers[0], Embedding) else finite_array("x", array, self.dtype)), own
+        return (array if ids else finite_array("x", array, self.dtype)), own
 
     def backward(
         self,
@@ -360,6 +362,11 @@ class Sequential:
             bias = last.parameters["bias"] if last.bias else np.zeros(last.output_size, self.dtype)
             readout = Readout(last.parameters["weight"].copy(), bias.copy())
         prefixes = [f"{self.names[k]} " if len(lstms) > 1 else "" for k in lstms]
+        model = self._with_features()
+        if model is not self:  # the views show features
+            bare_input, bare_output = isinstance(self.layers[0], Unsqueeze), isinstance(last, Squeeze)
+            x = np.asarray(x)[..., None] if bare_input else x
+            y, weights, d_outputs = (_with_axis(value) if bare_output else value for value in (y, weights, d_outputs))
         asked, about = Asked(y, loss, weights, d_outputs), {"title": _title(self), "chain": _is_chain(self), **about}
 
         shape = np.shape(x)
@@ -376,7 +383,12 @@ class Sequential:
             return [(name, tape.layers[k]) for name, k in zip(prefixes, lstms, strict=True)]
 
         steps = {"lengths": lengths, "mask": mask}
-        return trace(self, tapes_of, x, asked, about, readout, states=states, **steps)
+        return trace(model, tapes_of, x, asked, about, readout, states=states, **steps)
+
+    def _with_features(self) -> Sequential | _WithFeatures:
+        """The model, or what is it with an axis of features at both ends."""
+        bare = isinstance(self.layers[0], Unsqueeze) or isinstance(self.layers[-1], Squeeze)
+        return _WithFeatures(self) if bare else self
 
     def stream(self, batch: int | None = None) -> Stream[tuple[LSTMState, ...]]:
         """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
@@ -484,6 +496,28 @@ def _check_free(names: Sequence[str], given: Sequence[Layer | Sequential]) -> No
 def _states(pairs: Sequence[tuple[Array, Array]]) -> tuple[LSTMState, ...]:
     """The states of all LSTMs, as a stream has them."""
     return tuple(LSTMState(*pair) for pair in pairs)
+
+
+class _WithFeatures:
+    """A model with an axis of one feature where its inputs or outputs have none."""
+
+    def __init__(self, model: Sequential) -> None:
+        self.model = model
+        self.inputs, self.outputs = isinstance(model.layers[0], Unsqueeze), isinstance(model.layers[-1], Squeeze)
+
+    def forward(self, x: Any, **given: Any) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
+        y, states, tape = self.model.forward(x[..., 0] if self.inputs else x, **given)
+        return (y[..., None] if self.outputs else y), states, tape
+
+    def backward(self, tape: SequentialTape, d_outputs: Any, *, every: Every | None = None) -> tuple[Any, Any, Any]:
+        d = np.asarray(d_outputs)
+        d_x, d_states, gradients = self.model.backward(tape, d[..., 0] if self.outputs else d, every=every)
+        return d_x[..., None] if self.inputs and d_x is not None else d_x, d_states, gradients
+
+
+def _with_axis(value: ArrayLike | None) -> Any:
+    """A target, or weights of it, with an axis of one feature."""
+    return value if value is None else np.asarray(value)[..., None]
 
 
 def _title(model: Sequential) -> str:

@@ -90,7 +90,7 @@ class Stream(Generic[State]):
 
         Parameters
         ----------
-        x : array (I,), or (n, I) with a batch; an integer, or (n,), if the model begins with an Embedding
+        x : array (I,), or (n, I) with a batch; if the model begins with an Embedding or an Unsqueeze, a number, or (n,)
             Finite. Quickest as an array of the model's dtype.
         out : array (O,) or (n, O), optional
             Of the model's dtype; where the outputs are written.
@@ -318,7 +318,9 @@ class Stream(Generic[State]):
         self._others = np.zeros(n or 1, np.bool_)
         self._of_active = np.zeros_like(building.x)
         self._columns_out: Array = building.x
-        self._outlet, self._outlet_of_active = (_seen_from_outside(y, n) for y in (building.x, self._of_active))
+        bare = kind_of(list(self._layers.values())[-1]) == "Squeeze"
+        outlets = (_seen_from_outside(y, n, bare=bare) for y in (building.x, self._of_active))
+        self._outlet, self._outlet_of_active = outlets
         self._calls = building.calls
         if isinstance(parts[0], EmbeddingPart):
             self._enter = self._entrance_of_symbols(parts[0], building.of_symbols)
@@ -337,8 +339,11 @@ class Stream(Generic[State]):
     def _entrance_of_numbers(self, width: int) -> Enter:
         n, dtype, inlet = self._batch, self._dtype, self._inlet
         columns, zero = inlet.T, np.zeros((), dtype)
-        shape = (width,) if n is None else (n, width)
+        shape: tuple[int, ...] = (width,) if n is None else (n, width)
         letters = "(I,)" if n is None else "(n, I)"
+        if kind_of(next(iter(self._layers.values()))) == "Unsqueeze":
+            shape, letters = shape[:-1], "()" if n is None else "(n,)"
+            inlet = inlet.reshape(shape)
         ndarray = np.ndarray
 
         def enter(x: Any, others: Mask | None = None) -> None:
@@ -535,9 +540,10 @@ def _restored(
     return stream
 
 
-def _seen_from_outside(columns: Array, batch: int | None) -> Array:
-    """Columns as (O,), or as rows of a batch (n, O): a view, to be read only."""
-    view = columns.view() if batch is None else columns.T
+def _seen_from_outside(columns: Array, batch: int | None, *, bare: bool) -> Array:
+    """Columns as (O,), or as rows of a batch (n, O); if bare, as () or (n,): a view, to be read only."""
+    view = columns[0] if bare and batch is not None else columns.view() if batch is None else columns.T
+    view = view.reshape(()) if bare and batch is None else view
     view.flags.writeable = False
     return view
 
@@ -597,6 +603,8 @@ def _finite_check(entrance: Array, refuse: Callable[[], None]) -> Callable[[], N
 def _input_width(layers: Any) -> int:
     """Features of the inputs, as the first layer that has a size says."""
     for layer in layers:
+        if kind_of(layer) == "Unsqueeze":
+            return 1
         for name in ("input_size", "embedding_size", "size"):
             if getattr(layer, name, None) is not None:
                 return int(getattr(layer, name))

@@ -238,7 +238,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "Embedding": EmbeddingPart,
     "Function": FunctionPart,
     "SwapHalves": SwapPart,
-    **dict.fromkeys(FOR_TRAINING, DropoutPart),
+    **dict.fromkeys((*FOR_TRAINING, "Unsqueeze", "Squeeze"), DropoutPart),  # an axis is added or removed at the ends
     "Masking": MaskingPart,
     "Step": LastPart,
     "FinalState": LastPart,

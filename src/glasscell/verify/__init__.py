@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.layers import LSTM, Embedding, Linear
+from glasscell.layers import LSTM, Embedding, Unsqueeze
+from glasscell.layers.kinds import input_size
 from glasscell.models import CopyLSTM, Sequential
 from glasscell.validation import generator, positive_integer
 from glasscell.verify import differences, keras, onnx_runtime, pytorch
@@ -89,5 +90,6 @@ def _inputs(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator)
     first = chain.layers[0]
     if isinstance(first, Embedding):
         return rng.integers(0, first.vocabulary_size, shape)
-    features = next(layer.input_size for layer in chain.layers if isinstance(layer, LSTM | Linear))
-    return rng.normal(size=(*shape, features))
+    if isinstance(first, Unsqueeze):
+        return rng.normal(size=shape)
+    return rng.normal(size=(*shape, input_size(chain.layers) or 1))

@@ -157,7 +157,7 @@ def test_lengths_reach_no_further_than_a_repeat_vector(writer, onnxruntime, rng)
 def test_every_kind_of_layer_is_written_or_refused_by_name(writer):
     kinds = {type(layer).__name__ for layers in BETWEEN.values() for layer in layers}
     kinds |= {"LSTM", "Embedding", "Linear", "Normalization", "Flatten", "Pool", "Step", "SwapHalves", "FinalState"}
-    kinds |= {"SpatialDropout1D", "GaussianNoise", "GaussianDropout"}
+    kinds |= {"SpatialDropout1D", "GaussianNoise", "GaussianDropout", "Unsqueeze", "Squeeze"}
     refused = {"Masking"}
     assert kinds | refused == {*STATELESS, *WITH_PARAMETERS}
     assert {kind.__name__ for kind in writer.WRITERS} == kinds
@@ -236,13 +236,8 @@ def standardised(t):
     return module
 
 
-def squeezed(t):
-    return net(
-        t,
-        lambda m, x: m.fc(m.lstm(x)[0][:, -1]).squeeze(-1),
-        lstm=t.nn.LSTM(I, H, batch_first=True),
-        fc=t.nn.Linear(H, 1),
-    )
+def squeezed(t, forward):
+    return net(t, forward, lstm=t.nn.LSTM(I, H, batch_first=True), fc=t.nn.Linear(H, 1))
 
 
 MODULES = {
@@ -268,7 +263,9 @@ MODULES = {
     "flattened": lambda t: flat(t, lambda y: y),
     "flattened, time last": lambda t: flat(t, lambda y: y.transpose(1, 2)),
     "standardised": standardised,
-    "squeezed": squeezed,
+    "squeezed": lambda t: squeezed(t, lambda m, x: m.fc(m.lstm(x)[0][:, -1]).squeeze(-1)),
+    "squeezed steps": lambda t: squeezed(t, lambda m, x: m.fc(m.lstm(x)[0]).squeeze(2)),
+    "a view": lambda t: squeezed(t, lambda m, x: m.fc(m.lstm(x)[1][0][-1]).view(-1)),
     "everything": everything,
 }
 
@@ -313,10 +310,35 @@ def test_an_export_computes_what_pytorch_does(torch, reader, tmp_path, name, dyn
     with torch.no_grad():
         expected = module(x).numpy()
     model = reader.load(exported(torch, module, x, tmp_path / "m.onnx", dynamo=dynamo, opset=opset))
-    np.testing.assert_allclose(model(x.numpy()).reshape(expected.shape), expected, rtol=0, atol=ATOL)
+    np.testing.assert_allclose(model(x.numpy()), expected, rtol=0, atol=ATOL, strict=True)
     kinds = [type(layer).__name__ for layer in model.layers]
     expected_kind = {"LayerNorm": "LayerNorm", "BatchNorm": "BatchNorm", "repeated": "RepeatVector"}
     assert expected_kind.get(name, kinds[0]) in kinds
+
+
+NUMBERS = {
+    "an LSTM": lambda m, x: m.fc(m.lstm(x.unsqueeze(-1))[0]),
+    "an LSTM of scaled numbers": lambda m, x: m.fc(m.lstm((x * 0.5 + 1).unsqueeze(2))[0]),
+    "a convolution": lambda m, x: m.fc(m.inner(m.conv(x.unsqueeze(1)).transpose(1, 2))[0]),
+    "both ends": lambda m, x: m.fc(m.lstm(x.unsqueeze(-1))[0][:, -1]).squeeze(-1),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_an_export_that_takes_numbers_without_features(torch, reader, writer, run, tmp_path, name):
+    """(B, T), and not (B, T, 1); so does what is written again."""
+    t = torch
+    torch.manual_seed(1)
+    parts = {"lstm": t.nn.LSTM(1, H, batch_first=True), "inner": t.nn.LSTM(H, H, batch_first=True)}
+    module = net(t, NUMBERS[name], **parts, conv=t.nn.Conv1d(1, H, 3), fc=t.nn.Linear(H, 1)).eval()
+    x = torch.randn(B, T)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    model = reader.load(exported(torch, module, x, tmp_path / "m.onnx", dynamo=False, opset=17))
+    np.testing.assert_allclose(model(x.numpy()), expected, rtol=0, atol=ATOL, strict=True)
+    written = writer.to_model(model)
+    np.testing.assert_allclose(run(written, x.numpy()), expected, rtol=0, atol=ATOL, strict=True)
+    assert [type(one) for one in reader.from_model(written).layers] == [type(one) for one in model.layers]
 
 
 # As others write them

@@ -13,7 +13,6 @@ from glasscell.layers import (
     Conv1D,
     Dropout,
     Embedding,
-    FinalState,
     Flatten,
     Function,
     GaussianDropout,
@@ -26,6 +25,7 @@ from glasscell.layers import (
     Rescaling,
     SpatialDropout1D,
 )
+from glasscell.layers.kinds import input_size
 from glasscell.layers.windows import Windows
 from glasscell.models.sequential import Layer
 
@@ -140,16 +140,11 @@ def one_layer(layer: Layer) -> Written | None:
 
 
 def input_features(layers: Sequence[Layer]) -> int | None:
-    """How many features the first layer takes, where a layer says it."""
-    for layer in layers:
-        if isinstance(layer, Embedding):
-            return None
-        size = getattr(layer, "input_size", getattr(layer, "size", None))
-        if size is not None:
-            return int(size)
-        if isinstance(layer, Flatten | RepeatVector) or (isinstance(layer, FinalState) and layer.halves):
-            break
-    raise ValueError("its layers do not say how many features it takes, and Keras has to know")
+    """How many features the first layer takes; None if it takes symbols."""
+    size = input_size(layers)
+    if size is None and not isinstance(layers[0], Embedding):
+        raise ValueError("its layers do not say how many features it takes, and Keras has to know")
+    return size
 
 
 def input_steps(layers: Sequence[Layer]) -> int | None:

@@ -96,8 +96,9 @@ def _in_time(view: View, steps: int, batch: int) -> View:
     if view.turned not in (None, time):
         raise Refusal("runs over sequences whose batch or features are the other way round")
     of_batch = of_batch or (Atom(1),)
+    bare = view.bare or not (view.features or view.axes[2])
     features = view.features or view.axes[2] or (Atom(1),)
-    return replace(view, time=time, batch=of_batch[0], features=features)
+    return replace(view, time=time, batch=of_batch[0], features=features, bare=bare)
 
 
 def _with_lengths(view: View, lengths: Any, steps: int, *, first: bool) -> View:

@@ -30,8 +30,10 @@ from glasscell.convert.onnx.reading.model_file import read_model
 from glasscell.convert.onnx.reading.moves import MOVES
 from glasscell.convert.onnx.reading.node import Node
 from glasscell.convert.onnx.reading.parts import as_features
+from glasscell.convert.onnx.reading.plans import EmbeddingPlan
 from glasscell.convert.onnx.reading.views import Atom, Link, States, View, chain, real
 from glasscell.escaping import one_line
+from glasscell.layers import Squeeze, Unsqueeze
 from glasscell.limits import MemoryBudget
 from glasscell.models.sequential import Sequential
 
@@ -278,7 +280,7 @@ class _Reader:
             names = ", ".join(outputs) or "none"
             raise ValueError(f"the graph has the outputs {names}; expected one, and perhaps final states")
         [(name, view)] = views.items()
-        view = _flat(view)
+        view = _squeezed(_with_unsqueeze(_flat(view)))
         _check_output(name, view)
         links = chain(view.link)
         for other, value in states.items():
@@ -345,6 +347,28 @@ def _flat(view: View) -> View:
     if view.time is not None and view.features and last == (view.time, *real(view.features)) and view.time.size > 1:
         return flattened(view, view.shape[-1])
     return view
+
+
+def _with_unsqueeze(view: View) -> View:
+    """The output of a chain that begins with an axis of features for an input that has none."""
+    if not view.bare:
+        return view
+    links = chain(view.link)
+    if isinstance(links[0].layer, EmbeddingPlan):
+        return view
+    link: Link | None = Link(None, Unsqueeze(), "")
+    for one in links:
+        link = replace(one, before=link)
+    return replace(view, link=link)
+
+
+def _squeezed(view: View) -> View:
+    """The output of a chain whose one feature is no axis at the end."""
+    last = real(view.axes[-1]) if view.axes else ()
+    of_places = not view.axes or any(atom in last for atom in (view.time, view.batch))
+    if view.link is None or not view.features or real(view.features) or not of_places:
+        return view
+    return view.through(Squeeze(), "")
 
 
 def _check_output(name: str, view: View) -> None:

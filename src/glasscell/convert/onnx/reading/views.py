@@ -65,6 +65,8 @@ class View:
         Whether it is one vector for each sequence.
     symbols : bool
         Whether it is an input of floats that are cast to integers: only an embedding takes these.
+    bare : bool
+        Whether it comes from an input of numbers without an axis of features.
     flat : str
         Where steps and features are in one axis, the module that put them there.
     """
@@ -82,6 +84,7 @@ class View:
     cut: Atom | None = None
     alone: bool = False
     symbols: bool = False
+    bare: bool = False
     flat: str = ""
 
     @property

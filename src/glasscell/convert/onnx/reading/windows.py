@@ -29,6 +29,9 @@ def _over(node: Node, kernel: tuple[int, ...]) -> Over:
     check_in_time(view)
     if len(view.axes) < 3 or view.alone or len(kernel) != len(view.axes) - 2 or min(kernel) < 1:
         raise Refusal(f"has windows of {kernel} on an input of {len(view.axes)} axes")
+    if not (view.features or view.axes[1]):  # the axis is new: the input has none for features
+        groups = [(Atom(1),) if k == 1 else group for k, group in enumerate(view.axes)]
+        view = replace(view, axes=tuple(groups), features=groups[1], bare=True)
     view = with_features(view, 1)
     longer = [k for k in range(2, len(view.axes)) if real(view.axes[k])]
     axis = longer[0] if longer else 2

@@ -27,6 +27,8 @@ from glasscell.layers import (
     RepeatVector,
     Rescaling,
     SpatialDropout1D,
+    Squeeze,
+    Unsqueeze,
 )
 from glasscell.layers.windows import Windows
 
@@ -166,6 +168,16 @@ def _flatten(graph: Graph, name: str, layer: Flatten, flow: Flow) -> Flow:
     return Flow(graph.add("Flatten", [flow.value], axis=1), None, in_time=False)
 
 
+def _unsqueeze(graph: Graph, name: str, layer: Unsqueeze, flow: Flow) -> Flow:
+    del name, layer
+    return replace(flow, value=graph.add("Unsqueeze", [flow.value, graph.integers([2])]), features=1)
+
+
+def _squeeze(graph: Graph, name: str, layer: Squeeze, flow: Flow) -> Flow:
+    del name, layer
+    return replace(flow, value=graph.add("Squeeze", [flow.value, graph.integers([-1])]), lstm=None)
+
+
 FURTHER_WRITERS: dict[type, Callable[[Graph, str, Any, Flow], Flow]] = {
     Function: _function,
     Dropout: _dropout,
@@ -181,4 +193,6 @@ FURTHER_WRITERS: dict[type, Callable[[Graph, str, Any, Flow], Flow]] = {
     AveragePooling1D: _pooling,
     RepeatVector: _repeat,
     Flatten: _flatten,
+    Unsqueeze: _unsqueeze,
+    Squeeze: _squeeze,
 }

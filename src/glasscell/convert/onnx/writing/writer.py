@@ -15,8 +15,9 @@ from glasscell.convert.onnx.writing.flow import Flow, refuse
 from glasscell.convert.onnx.writing.further import FURTHER_WRITERS
 from glasscell.convert.onnx.writing.graph import Dims, Graph
 from glasscell.convert.onnx.writing.lstm import Written, write_lstm
-from glasscell.layers import LSTM, Embedding, FinalState, Flatten, Linear, Step, SwapHalves
+from glasscell.layers import LSTM, Embedding, FinalState, Linear, Squeeze, Step, SwapHalves, Unsqueeze
 from glasscell.layers.base import Layer as BaseLayer
+from glasscell.layers.kinds import input_size
 from glasscell.layers.stateless import Pool
 from glasscell.models.sequential import Layer, Sequential
 
@@ -71,7 +72,7 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
     prefixes = {name: "" if isinstance(model, LSTM) else f"{name}." for name in lstms}
     starts = {name: (f"{prefix}h_0", f"{prefix}c_0") for name, prefix in prefixes.items()} if states else {}
     graph = Graph(model.dtype, "lengths" if lengths else None, starts)
-    flow = Flow("x", _features(chain))
+    flow = Flow("x", input_size(layers))
     takes = flow.features
     finals: dict[str, tuple[str, Dims]] = {}
     for name, layer in chain:
@@ -79,26 +80,17 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
         if flow.lstm is not None and name in lstms and (states or isinstance(model, LSTM)):
             for kind, of_layers in (("h_n", flow.lstm.h), ("c_n", flow.lstm.c)):
                 finals[prefixes[name] + kind] = (graph.joined(graph.module, of_layers), shapes[name])
-    ids = isinstance(chain[0][1], Embedding)
-    inputs = [graph.info("x", ["batch", "time"], np.int64) if ids else graph.info("x", ["batch", "time", takes])]
+    bare = isinstance(layers[0], Embedding | Unsqueeze)
+    ids = np.int64 if isinstance(layers[0], Embedding) else None
+    inputs = [graph.info("x", ["batch", "time", *[takes] * (not bare)], ids)]
     inputs += [graph.info("lengths", ["batch"], np.int32)] if lengths else []
     inputs += [graph.info(start, shapes[name]) for name, of_lstm in starts.items() for start in of_lstm]
-    outputs: dict[str, tuple[str, Dims]] = {"y": (flow.value, ["batch", *[flow.time] * flow.in_time, flow.features])}
+    features = [flow.features] * (not isinstance(layers[-1], Squeeze))
+    outputs: dict[str, tuple[str, Dims]] = {"y": (flow.value, ["batch", *[flow.time] * flow.in_time, *features])}
     made = graph.made(inputs, outputs | finals)
     return helper.make_model(
         made, producer_name="glasscell", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
-
-
-def _features(chain: list[tuple[str, Layer]]) -> int | None:
-    """How many features the first layer takes that knows it, unless there are fewer then."""
-    for _, layer in chain:
-        size = None if isinstance(layer, Embedding) else getattr(layer, "input_size", getattr(layer, "size", None))
-        if size is not None:
-            return int(size)
-        if isinstance(layer, Embedding | Flatten) or (isinstance(layer, FinalState) and layer.halves):
-            break
-    return None
 
 
 def _written(graph: Graph, name: str, layer: Layer, flow: Flow) -> Flow:
