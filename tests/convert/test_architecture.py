@@ -1,9 +1,12 @@
 """Law: weights alone are layers by name; a model is what the user states, and computes what PyTorch computes there."""
 
+import argparse
+
 import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell.cli import main
 from glasscell.convert import architecture
 from glasscell.convert import torch as torch_files
 from glasscell.convert.layer_set import LayerSet, Matrix
@@ -177,7 +180,7 @@ def test_the_work_grows_with_the_number_of_modules():
     for n in (100, 400):
         layers = LayerSet({Name(f"m{k}"): Matrix(np.ones((1, 1), F)) for k in range(n)})
         Name.compared = 0
-        with pytest.raises(ValueError, match="State the computation"):
+        with pytest.raises(ValueError, match="State the computation: --chain"):
             architecture.only(layers)
         with pytest.raises(ValueError, match="must use every module"):
             architecture.build(layers, ["m0:linear"])
@@ -333,6 +336,39 @@ def test_weights_in_a_checkpoint(at, rng, written):
     for key in reversed(at.split(".")):
         content = {key: content, "epoch": 3, "scores": {"a/epoch=8.ckpt": np.array(0.5)}}
     assert list(gc.convert.weights(written(content, ".ckpt"))) == ["rnn", "fc"]
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt"])
+def test_a_checkpoint_of_lightning(suffix, torch, rng, tmp_path, capsys):
+    """Weights below "model.", beside those of a loss; a table of scores by path; arguments of no plain type."""
+    weights = lstm(rng, 3, 4, "model.lstm") | linear(rng, 4, 2, "model.fc") | {"loss_function.weight": np.ones(2, F)}
+    content = {
+        "epoch": 9,
+        "pytorch-lightning_version": "1.6.5",
+        "state_dict": {name: torch.tensor(array) for name, array in weights.items()},
+        "callbacks": {"ModelCheckpoint": {"best_k_models": {"a/epoch=8.ckpt": torch.tensor(0.5)}}},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(16, 3)}}}],
+        "hyper_parameters": argparse.Namespace(rate=np.float64(0.1)),
+    }
+    path = tmp_path / f"m{suffix}"
+    torch.save(content, path)
+    assert list(gc.convert.weights(path)) == ["model.lstm", "model.fc"]
+    assert list(gc.convert.lstms(path)) == ["model.lstm"]
+    by_prefix = gc.convert.load(path, prefix="model.", architecture="lstm,last,fc")
+    by_name = gc.convert.load(path, architecture="model.lstm,last,model.fc", ignore=["loss_function"])
+    theirs, fc = torch.nn.LSTM(3, 4, batch_first=True), torch.nn.Linear(4, 2)
+    theirs.load_state_dict(tensors(torch, weights, "model.lstm"))
+    fc.load_state_dict(tensors(torch, weights, "model.fc"))
+    x = rng.normal(size=(2, 5, 3)).astype(F)
+    with torch.no_grad():
+        expected = fc(theirs(torch.tensor(x))[0][:, -1]).numpy()
+    for model in (by_prefix, by_name):
+        np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-6)
+    target = str(tmp_path / "n.safetensors")
+    assert main(["convert", str(path), target, "--prefix", "model", "--chain", "lstm,last,fc"]) == 0
+    np.testing.assert_array_equal(gc.convert.load(target)(x), by_prefix(x))
+    assert main(["convert", str(path), target, "--chain", "lstm,fc", "--overwrite"]) == 2
+    assert "modules are model.lstm, model.fc, loss_function" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("raw", ["{}.weight_hh_l0_raw", "{}.module.weight_hh_l0_raw"])

@@ -142,6 +142,30 @@ def test_weights_that_depend_on_an_input_are_refused_by_node(tmp_path, rng):
         gc.convert.lstms(tmp_path / "m.onnx")
 
 
+def test_damaged_graphs_are_refused(tmp_path, rng):
+    pytest.importorskip("onnx")
+    content = in_bytes(drawn(rng, 3, 4), tmp_path / "a.onnx")
+    path, refused = tmp_path / "m.onnx", 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            gc.convert.lstms(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(str(path))  # noqa: PT017 - it need not be raised
+    assert refused > 30
+    named, tensors = node_of(pytest.importorskip("onnx"), content, "a name", "a")
+    helper = pytest.importorskip("onnx").helper
+    graph = helper.make_graph([named], "m", [], [helper.make_tensor_value_info("ay", 1, None)], tensors)
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    path.write_bytes(whole.replace(b"a name", b"a \xff\xfe\xfde"))  # no text
+    with pytest.raises(ValueError, match=r"m\.onnx is"):
+        gc.convert.lstms(path)
+
+
 # Keras
 
 

@@ -106,8 +106,8 @@ def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
         chain = f"{known[0]}:embedding{chain.removeprefix(f'{known[0]}:linear')}"
     words = [
         f"it holds weights, and not what is computed with them: {describe(layers)}",
-        f"State the computation, such as --chain {printable(chain)} (in Python architecture=), with every operation "
-        "between the modules: last, final, mean, max, relu, sigmoid, …",
+        f"State the computation: --chain {printable(chain)} (in Python architecture=) if each takes what the one "
+        "before gives, or another order, with every operation between them: last, final, mean, max, relu, sigmoid, …",
     ]
     if rest:
         few = ", ".join(map(printable, rest[:MAX_LISTED]))

@@ -67,6 +67,8 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
             found[name] = _lstm(node, scope, budget)
     except ValueError as error:
         raise ValueError(f"{Path(path)}: {one_line(error)}") from None
+    except (TypeError, AttributeError) as error:  # names that are no text
+        raise ValueError(f"{Path(path)} is damaged: {one_line(error)}") from None
     return found
 
 
