@@ -72,13 +72,16 @@ def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace)
     _check_same(f"weights of layer {layer.name!r}", _shapes(layer.weights), options.shapes_of(I))
     for name, weight in layer.weights.items():
         _check_float(f"{name} of layer {layer.name!r}", weight, trace.outputs.dtype)
+        _check_finite(f"{name} of layer {layer.name!r}", weight, None)
     names = {*STATES, *((*OF_GRADIENTS, *(f"d_{gate}" for gate in gates)) if trace.has_gradients else ())}
     rows = dict.fromkeys(FEATURES, I) | dict.fromkeys(STATE, P) | dict.fromkeys(ROWS, len(gates) * H)
     expected = {name: (*lead, rows.get(name, H)) for name in names}
     values = {name: layer.value(name) for name in layer.names}
     _check_same(f"symbols of layer {layer.name!r}", _shapes(values), expected)
     for name, array in values.items():
-        _check_float(f"{name} of layer {layer.name!r}", array, trace.outputs.dtype, trace.valid)
+        _check_float(f"{name} of layer {layer.name!r}", array, trace.outputs.dtype)
+        if not name.startswith("d_"):  # gradients may leave the dtype: the views say so
+            _check_finite(f"{name} of layer {layer.name!r}", array, trace.valid)
 
 
 def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
@@ -94,6 +97,7 @@ def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
     if outputs.shape != expected or not O or not O[0]:
         raise ValueError(f"outputs must have the shape {expected}, got {outputs.shape}")
     _check_float("outputs", outputs, outputs.dtype)
+    _check_finite("outputs", outputs, None)
     if trace.targets is None and (trace.weights is not None or trace.loss is not None or trace.about.get("loss")):
         raise ValueError("it has a loss or weights, and no targets")
     if trace.targets is not None:
@@ -107,10 +111,11 @@ def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
     if trace.d_outputs is not None:
         _check_same("d_outputs", {"d_outputs": trace.d_outputs.shape}, {"d_outputs": outputs.shape})
         _check_float("d_outputs", trace.d_outputs, outputs.dtype)
+        _check_finite("d_outputs", trace.d_outputs, None)
     if trace.d_x is not None:
         if trace.d_x.shape != x.shape or not trace.has_gradients:
             raise ValueError(f"d_x must have the shape {x.shape} of x, got {trace.d_x.shape}")
-        _check_float("d_x", trace.d_x, outputs.dtype, trace.valid)
+        _check_float("d_x", trace.d_x, outputs.dtype)
     if trace.readout is not None:
         weight, bias = trace.readout.weight, trace.readout.bias
         width = trace.layer[-1].options.output_size
@@ -118,6 +123,7 @@ def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
         _check_same("readout", given, {"readout.weight": (*O, width), "readout.bias": O})
         for name, array in (("readout.weight", weight), ("readout.bias", bias)):
             _check_float(name, array, outputs.dtype)
+            _check_finite(name, array, None)
 
 
 def _check_about(about: dict[str, Any]) -> None:
@@ -186,10 +192,9 @@ def _check_same(what: str, given: dict[str, tuple[int, ...]], expected: dict[str
             )
 
 
-def _check_float(what: str, array: NDArray[Any], dtype: np.dtype[Any], valid: NDArray[np.bool_] | None = None) -> None:
+def _check_float(what: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
     if array.dtype != dtype or dtype not in (np.float32, np.float64):
         raise ValueError(f"{what} must be float32 or float64, the same everywhere, got {array.dtype}")
-    _check_finite(what, array, valid)
 
 
 def _check_finite(what: str, array: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:

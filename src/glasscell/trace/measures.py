@@ -208,6 +208,8 @@ def vanishing(layer: LayerTrace, seed: int = 0) -> Vanishing:
     would keep their size but for the slope of tanh (Saxe et al. 2014). Hochreiter (1991); Bengio et al. (1994).
     """
     _check_one_sequence(layer)
+    if not layer.T:
+        raise ValueError("this measure needs a sequence with at least one step, got none")
     x = layer.x[::-1] if layer.reverse else layer.x
     P, H, first = layer.h.shape[-1], layer.H, -1 if layer.reverse else 0
     total = np.zeros(layer.T)

@@ -42,6 +42,7 @@ def plot(trace: Trace, layer: int = -1) -> Figure:
     matplotlib.figure.Figure
         Save it with ``figure.savefig(path)``.
     """
+    trace = trace.one()
     return _page(trace, layer, _title(trace), gradient=trace.has_gradients)
 
 
