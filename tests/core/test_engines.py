@@ -46,10 +46,8 @@ def test_a_numba_that_cannot_be_imported_is_named_and_numpy_used(monkeypatch):
         raise ImportError("Numba needs NumPy 2.4 or less. Got NumPy 9.9.")
 
     monkeypatch.setattr(engines, "_installed", lambda: True)
-    monkeypatch.setattr(engines, "import_module", refuse)
+    monkeypatch.setattr(engines, "_import", refuse)
     engines._usable.cache_clear()
-    compiled = engines._compiled()
-    monkeypatch.setattr(engines, "_compiled", lambda: compiled)
     with pytest.warns(UserWarning, match=r"cannot be imported.*NumPy 9\.9"):
         assert engines.chosen(None, 8, 32, 4, F4) is engines.NUMPY
     assert not engines.compiles_updates(None)

@@ -19,6 +19,7 @@ from glasscell.core.buffers import Buffers
 from glasscell.core.inference import Outputs
 from glasscell.core.lstm import Gradient, Tape
 from glasscell.core.typing import Array
+from glasscell.core.uninterrupted import once_uninterrupted
 
 EngineName = Literal["numpy", "numba"]
 
@@ -104,6 +105,9 @@ def compiles_updates(name: EngineName | None) -> bool:
     return name == "numba" or (name is None and _installed() and _usable())
 
 
+_import = once_uninterrupted(import_module)
+
+
 @cache  # to look for a package takes longer than a small pass
 def _installed() -> bool:
     return find_spec("numba") is not None
@@ -113,7 +117,7 @@ def _installed() -> bool:
 def _usable() -> bool:
     """Whether Numba can be imported: it refuses versions of NumPy that are newer than it knows."""
     try:
-        import_module("numba")
+        _import("numba")
     except ImportError as error:
         warn(f"Numba is installed and cannot be imported, so NumPy runs what it would run: {error}", stacklevel=2)
         return False

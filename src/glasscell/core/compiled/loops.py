@@ -12,13 +12,14 @@ A gate of a step is (H, b), or one long row (1, H·b) where these are all sequen
 # ruff: noqa: F821
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from glasscell.core.compiled import formulas, vectors
 from glasscell.core.compiled.keeping import compiled
+from glasscell.core.uninterrupted import once_uninterrupted
 
 STEPS = 64  # of one sequence, whose products are made together
 
@@ -40,7 +41,7 @@ class Loops(NamedTuple):
     rows: int  # of a matrix, that are packed together
 
 
-@cache
+@once_uninterrupted
 def loops(char: str) -> Loops:
     """All of them, for a dtype, given by its char; compiled, or read from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second

@@ -11,7 +11,6 @@ that gives it away must wait for it again, which beside a busy thread takes a th
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,12 @@ import numpy as np
 from glasscell.core.compiled.formulas import EXPONENTIAL, LOG2_E
 from glasscell.core.compiled.keeping import compiled
 from glasscell.core.typing import Array
+from glasscell.core.uninterrupted import once_uninterrupted
 
 Step = Callable[[Array, Array, Array, int], bool]
 
 
-@cache
+@once_uninterrupted
 def compiled_step(char: str) -> Step:
     """The step, compiled for a dtype, given by its char, or read from disk; see :func:`step_of`."""
     import numba  # noqa: PLC0415 - takes a third of a second

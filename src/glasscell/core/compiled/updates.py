@@ -9,17 +9,17 @@ is there does not show in a result.
 # mypy: disable-error-code="no-untyped-def"
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from glasscell.core.compiled.keeping import compiled
+from glasscell.core.uninterrupted import once_uninterrupted
 
 Update = Callable[..., None]
 
 
-@cache
+@once_uninterrupted
 def adam(char: str) -> Update:
     """:func:`_adam`, compiled for a dtype, given by its char, or read from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second

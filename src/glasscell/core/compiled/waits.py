@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 from glasscell.core.compiled.keeping import compiled
+from glasscell.core.uninterrupted import once_uninterrupted
 
 
 class Waits(NamedTuple):
@@ -24,7 +24,7 @@ class Waits(NamedTuple):
     for_zeros: Callable[[Any, int], None]
 
 
-@cache
+@once_uninterrupted
 def waiting() -> Waits:
     """Compile :func:`_wait_for_change` and :func:`_wait_for_zeros`, or read them from disk."""
     import numba  # noqa: PLC0415

@@ -1,0 +1,103 @@
+"""Law: what must not be left half done is done once, to its end, whatever interrupts who waits for it."""
+
+import os
+import signal
+import subprocess
+import sys
+from threading import Event, get_ident
+from types import SimpleNamespace
+
+import pytest
+
+from glasscell.core import uninterrupted
+from glasscell.core.uninterrupted import once_uninterrupted
+
+needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no signals of POSIX here")
+
+
+class AlarmError(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm():
+    def handler(*_):
+        raise AlarmError
+
+    old = signal.signal(signal.SIGALRM, handler)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.01)
+    signal.signal(signal.SIGALRM, old)
+
+
+@needs_signals
+def test_who_is_interrupted_and_calls_again_waits_for_the_same_run(alarm):
+    goes_on, runs = Event(), []
+
+    @once_uninterrupted
+    def work(x):
+        runs.append(get_ident())
+        goes_on.wait(30)
+        return SimpleNamespace(x=x)
+
+    def interrupted():
+        alarm()
+        work(5)
+
+    for _ in range(3):
+        with pytest.raises(AlarmError):
+            interrupted()
+    goes_on.set()
+    result = work(5)
+    assert result.x == 5
+    assert work(5) is result
+    assert work(6) is not result
+    assert len(runs) == 2
+    assert get_ident() not in runs
+
+
+def test_after_an_error_it_runs_again():
+    errors = [ZeroDivisionError, KeyError]
+
+    @once_uninterrupted
+    def work():
+        if errors:
+            raise errors.pop()
+        return 1
+
+    for error in (KeyError, ZeroDivisionError):
+        with pytest.raises(error):
+            work()
+    assert work() == 1
+
+
+def test_where_no_thread_can_be_started_the_caller_does_it(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(uninterrupted, "start_new_thread", refuse)
+    assert once_uninterrupted(get_ident)() == get_ident()
+
+
+PROGRAM = """if True:
+    import signal, sys, numpy as np, glasscell as gc
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    x = np.ones((4, 5, 3), np.float32)
+    lstm = gc.LSTM(3, 4, seed=0, engine="numba")
+    try:
+        signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+        lstm.run(x)
+        raise SystemExit("not interrupted")
+    except KeyboardInterrupt:
+        pass
+    expected = gc.LSTM(3, 4, seed=0, engine="numpy").run(x)[0]
+    np.testing.assert_allclose(lstm.run(x)[0], expected, atol=1e-6)
+"""
+
+
+@needs_signals
+@pytest.mark.parametrize("seconds", ["0.02", "0.1"])
+def test_an_interrupted_import_of_numba_can_be_repeated(seconds):
+    pytest.importorskip("numba")
+    subprocess.run([sys.executable, "-c", PROGRAM, seconds], check=True, env=os.environ)
