@@ -22,6 +22,7 @@ from glasscell.layers import (
     Normalization,
     RepeatVector,
     Rescaling,
+    Unsqueeze,
 )
 from glasscell.models import Sequential
 
@@ -202,6 +203,7 @@ def refused(tmp_path, layers, words):
         ([LSTM(3, 4), Flatten()], "no layer says how many steps a Flatten takes"),
         ([LSTM(3, 4), FinalState(), RepeatVector(5), Flatten(), Linear(16, 2)], "4 steps are flattened, .* gives 5"),
         ([Rescaling(2.0)], "do not say how many features it takes"),
+        ([Unsqueeze(), LSTM(1, 2)], r"the layer '0': Keras has no Unsqueeze\(\)$"),
     ],
 )
 def test_what_keras_lacks_is_refused_by_name(layers, words, tmp_path):

@@ -92,7 +92,8 @@ class Writer:
                 config["activation"] = self._activation(name)
             self.add(kind, name, config, {"": weights} if weights else None)
         else:
-            raise ValueError(f"Keras has no {layer!r}, but the final state of an LSTM right before it")
+            only = ", but the final state of an LSTM right before it" if isinstance(layer, FinalState | Step) else ""
+            raise ValueError(f"Keras has no {layer!r}{only}")
 
     def add(self, kind: str, name: str, config: dict[str, Any], weights: Weights | None = None) -> None:
         """Add a layer of Keras; its name without the characters that Keras takes in none, and unlike all others."""
