@@ -43,7 +43,7 @@ ROOMS = {
     "escaping": [],
     "tensor_files": ["limits"],
     "checkpoint": ["core", "validation", "atomic_files", "tensor_files", "limits", "escaping"],
-    "stream": ["core", "validation", "atomic_files", "checkpoint"],
+    "stream": ["escaping", "core", "validation", "atomic_files", "checkpoint"],
     "convert": [
         "limits",
         "escaping",
@@ -72,7 +72,7 @@ ROOMS = {
         "trace",
         "lazy",
     ],
-    "verify": ["core", "validation", "codec", "layers", "models", "convert"],
+    "verify": ["escaping", "core", "validation", "codec", "layers", "models", "convert"],
     "bench": ["core", "validation", "codec", "layers", "models", "convert", "verify", "__init__"],
     "training": ["core", "validation", "layers", "tasks", "models", "atomic_files", "progress", "schedules"],
     "trace": ["core", "validation", "options", "atomic_files", "checkpoint", "tensor_files", "escaping", "lazy"],

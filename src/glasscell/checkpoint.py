@@ -13,6 +13,8 @@ from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.typing import Array
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from glasscell.tensor_files import TensorFile
 
 ENDINGS = (".safetensors",)
@@ -78,9 +80,9 @@ def load(path: StrPath) -> Checkpoint:
     if header is None:
         raise ValueError(f"{file} is a safetensors file, but not a model that Glasscell saved")
     kind, config = header.get("kind"), header.get("config")
-    if not (isinstance(kind, str) and isinstance(config, dict)):
+    if not (_is_name(kind) and isinstance(config, dict)):
         what = "a header without the kind or the configuration of its model"
-        raise ValueError(f"{file} has {what}")  # noqa: TRY004 - of a file, not of a call
+        raise ValueError(f"{file} has {what}")
     try:
         check_entries(header, ENTRIES)
     except ValueError as error:
@@ -102,9 +104,13 @@ def kind(path: StrPath) -> str:
     header, _ = read_with_header(file)
     if header is None:
         raise ValueError(f"{file} is a safetensors file that Glasscell did not save: try glasscell.convert.load")
-    if not isinstance(header.get("kind"), str):
-        raise ValueError(f"{file} has a header without the kind of what it holds")  # noqa: TRY004 - of a file
+    if not _is_name(header.get("kind")):
+        raise ValueError(f"{file} has a header without the kind of what it holds")
     return str(header["kind"])
+
+
+def _is_name(kind: object) -> "TypeGuard[str]":
+    return isinstance(kind, str) and len(kind) <= 100
 
 
 def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
@@ -201,5 +207,5 @@ def _checked(file: StrPath, weights: dict[str, Array]) -> dict[str, Array]:
         )
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise ValueError(f"{file} has NaN or infinite values in the weight {name!r}")
+            raise ValueError(f"{file} has NaN or infinite values in the weight {name[:200]!r}")
     return weights

@@ -3,12 +3,19 @@
 LONGEST = 500  # characters of a message
 
 
-def escape(text: object) -> str:
+def escape(text: object, symbol: str | None = None) -> str:
     r"""Replace every character that would act on a terminal or a page instead of being shown.
 
     Control characters and terminal escapes, line and paragraph separators, surrogates, and the invisible characters
     that reverse the direction of text become Python's escapes, such as ``\x1b`` and ``\u202e``. Everything else, in
     any script, stays.
+
+    Parameters
+    ----------
+    text : object
+        Converted to a str.
+    symbol : str, optional
+        Put in the place of each such character where columns count. Default: its escape.
 
     Examples
     --------
@@ -18,7 +25,10 @@ def escape(text: object) -> str:
     shown = str(text)
     if shown.isprintable():
         return shown
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") if symbol is None else symbol
+        for c in shown
+    )
 
 
 def one_line(message: object) -> str:

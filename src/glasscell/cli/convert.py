@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from glasscell.cli.outputs import add_overwrite, output_file, path_argument
 from glasscell.cli.reading import add_reading_options, read_model
+from glasscell.escaping import escape
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -45,8 +46,11 @@ def run(options: argparse.Namespace) -> None:
     model = read_model(options.source, options)
     lost = files.left_out(model, options.source, options.target, states=options.states)  # now: it may be overwritten
     files.save(model, options.target, states=options.states, weights_only=options.weights_only)
-    print(f"{model}\n\n{options.source} → {options.target}")
+    print(f"{model}\n\n{escape(options.source)} → {escape(options.target)}")
     if lost:
-        print(f"{options.target} has no {', '.join(lost)}, which the graph in {options.source} has", file=sys.stderr)
+        print(
+            f"{options.target} has no {escape(', '.join(lost))}, which the graph in {options.source} has",
+            file=sys.stderr,
+        )
     if note := files.not_in_file(model, options.target):
-        print(note, file=sys.stderr)
+        print(escape(note), file=sys.stderr)

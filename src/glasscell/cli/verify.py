@@ -7,6 +7,7 @@ from glasscell.cli.outputs import HTML, add_overwrite, interrupted_before, outpu
 from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.sizes import check_memory, forward_bytes
 from glasscell.cli.terminal import mark
+from glasscell.escaping import escape
 from glasscell.validation import generator
 from glasscell.verify.claims import Claim
 
@@ -56,10 +57,10 @@ def run(options: argparse.Namespace) -> int:
     with interrupted_before([html] if html is not None else []):
         for claim in checks(model, options.shape or (4, 12), options.seed):
             claims.append(claim)
-            print(f"  {row(claim)}", flush=True)
+            print("\n".join(map(escape, f"  {row(claim)}".split("\n"))), flush=True)
     if html is not None:
         html.write(page(claims, subject, remark).encode())
-    print(f"\n  {summary(claims)}" + (f"\n  {remark}" if remark else ""))
+    print(f"\n  {summary(claims)}" + (f"\n  {escape(remark)}" if remark else ""))
     return int(any(claim.holds is False for claim in claims))
 
 

@@ -15,6 +15,7 @@ from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
 from glasscell.convert.weights_only import architecture_of, check_weights_only, not_held
 from glasscell.core.typing import Array
+from glasscell.escaping import one_line
 from glasscell.layers import LSTM
 from glasscell.models import CopyLSTM, Sequential
 
@@ -284,7 +285,7 @@ def _in_words(path: StrPath, make: Callable[[], M]) -> M:
     try:
         return make()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} does not fit together: {error}") from None
+        raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
 
 
 def of_weights(path: StrPath, make: Callable[[], M]) -> M:
@@ -292,4 +293,4 @@ def of_weights(path: StrPath, make: Callable[[], M]) -> M:
     try:
         return make()
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {one_line(error)}") from None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from glasscell.core.typing import Array
+from glasscell.escaping import escape
 from glasscell.layers import LSTM, Embedding, Linear
 from glasscell.layers.base import ParameterLayer
 
@@ -122,7 +123,7 @@ def shapes_of(weights: Mapping[str, Any]) -> str:
 
 def printable(name: str) -> str:
     """Return a name from a file without characters that a terminal would act on."""
-    return name if name.isprintable() and len(name) <= 200 else repr(name[:200])[1:-1]
+    return escape(name[:200])
 
 
 def dtype_of(layers: Mapping[str, WeightedLayer]) -> np.dtype[np.floating]:

@@ -237,6 +237,7 @@ class Stream(Generic[State]):
             unchanged.
         """
         from glasscell import checkpoint  # noqa: PLC0415
+        from glasscell.escaping import one_line  # noqa: PLC0415
         from glasscell.stream.identity import differences, identity  # noqa: PLC0415
 
         kind, config, arrays = checkpoint.load(path)
@@ -244,11 +245,12 @@ class Stream(Generic[State]):
             raise ValueError(f"{path} holds a {kind!r}; expected the state of a stream")
         found = differences(config, identity(self._layers, self._dtype, self._batch))
         if found:
-            raise ValueError(f"{path} holds the state of another model: {'; '.join(found)}")
+            raise ValueError(f"{path} holds the state of another model: {one_line('; '.join(found))}")
         expected = {f"{k}.{name}" for k, of in enumerate(self._kept) for name in ("h", "c", *_repeats(of))}
         expected |= {f"remembered.{k}" for k in range(len(self._remembered))}
         if arrays.keys() != expected:
-            raise ValueError(f"{path} has {', '.join(sorted(arrays))}; expected {', '.join(sorted(expected))}")
+            names = one_line(", ".join(sorted(arrays)))
+            raise ValueError(f"{path} has {names}; expected {', '.join(sorted(expected))}")
         pairs = [(arrays[f"{k}.h"], arrays[f"{k}.c"]) for k in range(len(self._kept))]
         columns = self._checked_pairs(pairs, str(path))
         repeated = [

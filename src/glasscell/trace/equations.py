@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glasscell.core.activations import Activation
+from glasscell.escaping import escape
 from glasscell.trace.record import LayerTrace, Trace, check_index
 
 DIGITS = 4  # of a number
@@ -103,7 +104,7 @@ def equations(trace: Trace, t: int, unit: int, layer: int = -1) -> Equations:
     check_index("unit", unit, of.H)
     _check_explained(of)
     t, unit = t % of.T, unit % of.H
-    title = f"step {t}, unit {unit} of {of.name}"
+    title = f"step {t}, unit {unit} of {escape(of.name)}"
     return Equations(title, tuple(_forward(of, t, unit)), tuple(_backward(of, t, unit)) if of.has_gradients else ())
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from glasscell.core.pieces import norms
 from glasscell.core.typing import Array
+from glasscell.escaping import escape
 from glasscell.trace.measures import by_path, half_life
 from glasscell.trace.record import LayerTrace, Trace
 from glasscell.trace.recording import measured
-from glasscell.trace.shown import feature_names
+from glasscell.trace.shown import feature_names, printable
 
 # Of arrays in base64: with the page itself a report stays below 3 MB.
 BYTES = 2_100_000  # what happened inside, or what it is computed from
@@ -38,7 +39,7 @@ def payload_of(trace: Trace) -> dict[str, Any]:
     hinders = _hinders(trace)
     payload = {
         "version": 1,
-        "title": str(trace.about.get("title", "An LSTM")),
+        "title": escape(trace.about.get("title", "An LSTM")),
         "notes": [],
         "live": not hinders,
         "dtype": str(trace.layer[0].f.dtype),
@@ -52,11 +53,11 @@ def payload_of(trace: Trace) -> dict[str, Any]:
         "targets": array(trace.targets),
         "weights": array(_weights(trace)),
         "d_outputs": array(trace.d_outputs if trace.targets is None else None),
-        "input_names": feature_names(trace, "input_names", trace.layer[0].x.shape[-1], "x"),
-        "output_names": feature_names(trace, "output_names", trace.outputs.shape[-1], "y"),
-        "step_names": [str(name) for name in trace.about.get("step_names", [])],
+        "input_names": [*map(printable, feature_names(trace, "input_names", trace.layer[0].x.shape[-1], "x"))],
+        "output_names": [*map(printable, feature_names(trace, "output_names", trace.outputs.shape[-1], "y"))],
+        "step_names": [printable(str(name)) for name in trace.about.get("step_names") or []],
         "copy": trace.about.get("copy"),
-        "unit_measures": {layer.name: {"half_life": array(half_life(layer.f))} for layer in trace.layer},
+        "unit_measures": {escape(layer.name): {"half_life": array(half_life(layer.f))} for layer in trace.layer},
         "static": None,
     }
     if hinders:
@@ -136,7 +137,7 @@ def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
     """Layer by layer, with one way or two; weights and initial states where the page computes."""
     layers: list[dict[str, Any]] = []
     for layer in trace.layer:
-        way: dict[str, Any] = {"name": layer.name, "reverse": layer.reverse}
+        way: dict[str, Any] = {"name": escape(layer.name), "reverse": layer.reverse}
         if live:
             first = -1 if layer.reverse else 0
             states = {"h0": array(layer.h_prev[first]), "c0": array(layer.c_prev[first])}
@@ -145,7 +146,7 @@ def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
             layers[-1]["ways"].append(way)
             continue
         sizes = {"input_size": layer.x.shape[-1], "hidden_size": layer.H, "merge": layer.options.merge}
-        layers.append({"name": layer.name, "ways": [way], **sizes})
+        layers.append({"name": escape(layer.name), "ways": [way], **sizes})
     return layers
 
 
@@ -164,11 +165,11 @@ def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
     of_ways = {}
     for layer in trace.layer:
         units = np.sort(np.argsort(-layer.c.std(axis=0), kind="stable")[:number])
-        of_ways[layer.name] = {"units": array(units)} | {
+        of_ways[escape(layer.name)] = {"units": array(units)} | {
             name: array(_some(layer, name, steps, units)) for name in SYMBOLS + gradients if name in layer.names
         }
         if gradients:
-            of_ways[layer.name] |= _ways_back(layer, steps, units)
+            of_ways[escape(layer.name)] |= _ways_back(layer, steps, units)
     return {"steps": array(steps), "ways": of_ways}, steps, notes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.typing import Array
+from glasscell.escaping import escape
 from glasscell.layers.options import LSTMOptions
 
 if TYPE_CHECKING:
@@ -359,8 +360,8 @@ class Trace:
 
     def __repr__(self) -> str:
         loss = "" if self.loss is None else f", loss {self.loss:.4g}"
-        layers = ", ".join(f"{layer.name} {'×'.join(map(str, layer.f.shape))}" for layer in self.layer)
-        return f"Trace({self.about.get('title', '')}: {layers}{loss})"
+        layers = ", ".join(f"{escape(layer.name)} {'×'.join(map(str, layer.f.shape))}" for layer in self.layer)
+        return f"Trace({escape(self.about.get('title', ''))}: {layers}{loss})"
 
     def to_dict(self) -> dict[str, Any]:
         """A copy of everything: arrays by name, and under ``layers`` those of each layer, by symbol."""

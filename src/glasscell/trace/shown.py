@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from glasscell.core.activations import sigmoid
 from glasscell.core.typing import Array
+from glasscell.escaping import escape
 from glasscell.trace.record import LayerTrace, Trace, check_index
 
 GATES = ("i", "f", "o")
@@ -259,7 +260,7 @@ def _where(asked: NDArray[np.bool_], answers: Any) -> tuple[str, ...]:
 
 def printable(text: str) -> str:
     """The text with nothing in it that would move a cursor, end a line or colour a terminal."""
-    return "".join(c if c.isprintable() else {"\n": "↵", "\t": "→"}.get(c, "?") for c in text)
+    return escape(text.replace("\n", "↵").replace("\t", "→"), "?")
 
 
 def is_right(trace: Trace) -> bool | None:

@@ -223,7 +223,7 @@ def _head(trace: Trace, of: LayerTrace, sheet: Sheet, *, by_peak: bool) -> Itera
     loss = "" if trace.loss is None else f"; loss {trace.loss:.4g}"
     yield _styled(title, BOLD, sheet)
     order = ", sorted by when their cell is largest" if by_peak else ""
-    yield f"layer {of.name}: {of.T} steps, {of.H} units{order}{loss}"
+    yield f"layer {printable(of.name)}: {of.T} steps, {of.H} units{order}{loss}"
     if sheet.steps > 1 or sheet.units > 1:
         blocks = [_of(sheet.units, "unit")] * (sheet.units > 1) + [_of(sheet.steps, "step")] * (sheet.steps > 1)
         yield f"too large to draw one by one: a cell is the mean of {' and '.join(blocks)}"

@@ -1,11 +1,12 @@
 """The table of claims as one page of HTML: no network, readable anywhere."""
 
+import html
 import platform
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
+from glasscell.escaping import escape as escaped
 from glasscell.verify.claims import Claim
 
 STYLE = """
@@ -41,14 +42,14 @@ def page(claims: Sequence[Claim], subject: str, remark: str = "") -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Glasscell: {escape(subject)}, checked</title>
+<title>Glasscell: {_text(subject)}, checked</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>Glasscell: {escape(subject)}, checked</h1>
+<h1>Glasscell: {_text(subject)}, checked</h1>
 <div class="scroll">
 <table>
-<caption>{summary}. {escape(machine)}.</caption>
+<caption>{summary}. {_text(machine)}.</caption>
 <thead><tr><th scope="col">against</th><th scope="col">what was compared</th><th scope="col" class="number">cases</th>
 <th scope="col" class="number">largest error</th><th scope="col" class="number">bound</th>
 <th scope="col">holds</th></tr></thead>
@@ -57,19 +58,19 @@ def page(claims: Sequence[Claim], subject: str, remark: str = "") -> str:
 </tbody>
 </table>
 </div>
-{f"<p>{escape(remark)}</p>" if remark else ""}
+{f"<p>{_text(remark)}</p>" if remark else ""}
 </body>
 </html>
 """
 
 
 def _row(claim: Claim) -> str:
-    against, what = escape(claim.against), escape(claim.what)
+    against, what = _text(claim.against), _text(claim.what)
     if claim.error is not None and claim.note:
-        what += f"<br><small>{escape(claim.note)}</small>"
+        what += f"<br><small>{_text(claim.note)}</small>"
     head = f"<tr><td>{against}</td><td>{what}</td>"
     if claim.error is None:
-        return f'{head}<td colspan="4" class="open">{escape(claim.note)}</td></tr>'
+        return f'{head}<td colspan="4" class="open">{_text(claim.note)}</td></tr>'
     numbers = "".join(f'<td class="number">{value}</td>' for value in (claim.cases, *in_words(claim)))
     verdict = '<td class="holds">✓ yes</td>' if claim.holds else '<td class="fails">✗ no</td>'
     return f"{head}{numbers}{verdict}</tr>"
@@ -78,3 +79,8 @@ def _row(claim: Claim) -> str:
 def in_words(claim: Claim) -> tuple[str, str]:
     """The largest error and the bound, as they are printed."""
     return "-" if claim.error is None else f"{claim.error:.1e}", f"{claim.bound:.0e}"
+
+
+def _text(value: object) -> str:
+    """Text as it is shown on a page: neither markup nor characters that act on it."""
+    return html.escape(escaped(value))

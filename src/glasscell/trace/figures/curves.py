@@ -25,6 +25,7 @@ from glasscell.trace.figures.style import (
     headed,
     inches_of,
     logarithmic,
+    plain,
     steps_below,
 )
 from glasscell.trace.record import LayerTrace, Trace
@@ -84,7 +85,7 @@ def cell_traces(
             ax.plot(steps[there], c[there], ls="", marker=marker, ms=size, mew=1.4, color=color)
     ax.set_ylabel("cell state $c$")
     steps_below(ax, found.T)
-    headed(ax, f"Cells of {found.name}: ● written to, × erased")
+    headed(ax, f"Cells of {plain(found.name)}: ● written to, × erased")
     clean(ax)
     _legend_beside(ax)
     return ax
@@ -164,7 +165,7 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
     logarithmic(ax)
     ax.set_ylabel("gradient that is left")
     steps_below(ax, found.T, "steps back from the end")
-    headed(ax, f"How gradients vanish: {found.name}, {found.H} units")
+    headed(ax, f"How gradients vanish: {plain(found.name)}, {found.H} units")
     clean(ax)
     _legend_beside(ax)
     return ax

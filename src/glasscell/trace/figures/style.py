@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from glasscell.escaping import escape
 from glasscell.trace.shown import Range, Scale
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def headed(ax: Axes, title: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that Matplotlib takes as it stands: a dollar begins no formula."""
-    return text.replace("$", r"\$")
+    """Text that Matplotlib takes as it stands: a dollar begins no formula, and lines are all that is not shown."""
+    return "\n".join(map(escape, text.split("\n"))).replace("$", r"\$")
 
 
 def inches_of(ax: Axes) -> float:

@@ -19,6 +19,7 @@ from glasscell.trace.figures.style import (
     headed,
     inches_of,
     logarithmic,
+    plain,
 )
 from glasscell.trace.record import LayerTrace, Trace
 from glasscell.trace.shown import GATES, layer_of, name_of
@@ -66,7 +67,7 @@ def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
     ax.set_aspect("equal")
     ax.set_xlabel("share of steps open (above 0.9)")
     ax.set_ylabel("share of steps shut (below 0.1)")
-    headed(ax, f"Saturation of the gates of {found.name}")
+    headed(ax, f"Saturation of the gates of {plain(found.name)}")
     clean(ax)
     legend = ax.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=INK)
     for handle in legend.legend_handles:
@@ -119,7 +120,7 @@ def half_lives(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
         ax.set_xticks(places, [str(unit) for unit in order])
     ax.set_xlabel("unit" if named else "units, by their half-life")
     ax.set_ylabel("half-life in steps")
-    headed(ax, f"How long the units of {found.name} remember")
+    headed(ax, f"How long the units of {plain(found.name)} remember")
     clean(ax)
     ax.grid(visible=False, axis="x")
     if found.H > 20:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glasscell.escaping import escape
 from glasscell.trace.colors import STOPS
 from glasscell.trace.report import script_json
 from glasscell.trace.shown import name_of
@@ -31,7 +32,7 @@ FRAMES = 24  # for which units and steps are rather summarised than moments left
 
 def page(recorder: Recorder) -> str:
     """The whole page; all text is escaped: markup in a title is shown, not obeyed."""
-    parts = {"title": html.escape(recorder.title), "style": _text("style.css"), "script": _text("film.js")}
+    parts = {"title": html.escape(escape(recorder.title)), "style": _text("style.css"), "script": _text("film.js")}
     parts |= {"payload": script_json(payload(recorder))}
     # One pass: what is put in is not searched again.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _text("page.html"))
