@@ -48,7 +48,7 @@ bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 
 bench: $(VENV)/.peers ## speed beside PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
 	$(BIN)/glasscell bench --only training,forward,streaming,cold,memory,scaling,gemm \
-	  --out benchmarks/results.json --plot docs/speed.png $(ARGS)
+	  --out benchmarks/results.json --plot docs/speed.png --overwrite $(ARGS)
 
 bench-copy: $(VENV)/.peers ## from process start to a solved copy task, beside PyTorch
 	$(BIN)/python benchmarks/copy_vs_torch.py

@@ -417,7 +417,7 @@ def test_missing_weights_are_named(name, weights):
         LSTM.from_torch(weights)
 
 
-@pytest.mark.parametrize("name", ["weight_hh_l0_back", "gamma", "initial_h_l0", "bias_hh_l2"])
+@pytest.mark.parametrize("name", ["weight_hh_l0_back", "gamma", "bias_hh_l2"])
 def test_weights_too_many_are_named(name, weights):
     with pytest.raises(ValueError, match=rf"the weight '{name}' \(3,\) does not belong to this model"):
         LSTM.from_torch(weights | {name: np.zeros(3, np.float32)})
@@ -502,10 +502,13 @@ def test_a_learned_start_keeps_its_own_names(bidirectional, torch, rng):
     lstm = LSTM(3, 4, 2, bidirectional=bidirectional, learn_initial_state=True, proj_size=2, dtype=np.float64)
     lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
     weights = lstm.to_torch()
-    again = LSTM.from_torch(weights, learn_initial_state=True)
-    np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
-    with pytest.raises(ValueError, match=r"'initial_h_l0' .* does not belong"):
-        LSTM.from_torch(weights)
+    for options in ({}, {"learn_initial_state": True}):  # the names tell
+        again = LSTM.from_torch(weights, **options)
+        np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
+    with pytest.raises(ValueError, match="learn_initial_state is False; the weights say True"):
+        LSTM.from_torch(weights, learn_initial_state=False)
+    with pytest.raises(ValueError, match="the weight 'initial_c_l0"):
+        LSTM.from_torch({name: array for name, array in weights.items() if not name.startswith("initial_c")})
 
     suffixes = [suffix for suffix, _, _ in lstm.options.ways]
     start = [torch.tensor(np.array([weights.pop(f"initial_{s}{suffix}") for suffix in suffixes])) for s in "hc"]

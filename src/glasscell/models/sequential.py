@@ -82,6 +82,7 @@ class Sequential:
     Examples
     --------
     >>> import numpy as np
+    >>> from glasscell.layers import FinalState
     >>> model = Sequential([LSTM(3, 16), FinalState(), Linear(16, 2)], names=["encoder", "last", "head"])
     >>> model(np.zeros((5, 7, 3))).shape
     (5, 2)
