@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.optimizers import Adam, Optimizer, State, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
+from glasscell.core.threads import with_one_blas_thread
 from glasscell.core.typing import Array
 from glasscell.layers import LSTMState, Seed
 from glasscell.models import LossAndGradients, Workspace
@@ -25,6 +26,8 @@ from glasscell.progress import shown, silent
 from glasscell.schedules import Schedule, linear
 from glasscell.tasks.batch import Batch
 from glasscell.validation import finite_number, generator, positive_integer, positive_number
+
+SMALL_STEP = 1 << 21  # multiplications: up to here one core is about as fast as two, and far faster on a busy machine
 
 
 class Task(Protocol):
@@ -201,8 +204,39 @@ def fit(
     Notes
     -----
     Whatever is raised, also by Ctrl-C, the weights are those of the last whole update.
+
+    A small model, of at most 2²¹ multiplications a step (weights times sequences), is trained with one thread of
+    NumPy's BLAS, callbacks included: its products are too small to be divided, and on a busy machine a divided one
+    takes ten times as long or more. Afterwards BLAS has as many threads as before.
     """
     _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
+
+    def train() -> History:
+        return _fit(
+            *(model, task, steps, batch_size, optimizer, schedule, clip_norm, clip_value),
+            *(truncate, target, evaluate_every, callbacks, progress, seed),
+        )
+
+    return with_one_blas_thread(train) if model.parameters.vector.size * batch_size <= SMALL_STEP else train()
+
+
+def _fit(
+    model: Model[TaskT_contra],
+    task: TaskT_contra,
+    steps: int,
+    batch_size: int,
+    optimizer: Optimizer | None,
+    schedule: Schedule | None,
+    clip_norm: float | None,
+    clip_value: float | None,
+    truncate: int | None,
+    target: Mapping[str, float] | None,
+    evaluate_every: int,
+    callbacks: Sequence[Callback],
+    progress: bool,
+    seed: Seed,
+) -> History:
+    """Train: see :func:`fit`, whose options have been checked."""
     model.prepare_for(task)
     optimizer = Adam(0.03) if optimizer is None else optimizer
     schedule = linear(steps) if schedule is None else schedule

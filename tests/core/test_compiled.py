@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import glasscell as gc
 from glasscell.core import compiled, inference, lstm
 from glasscell.core.buffers import Buffers
 from glasscell.core.compiled import keeping, team
@@ -179,6 +180,17 @@ def test_any_number_of_threads_computes_the_same_bits(every, dtype, I, H, B, rng
         monkeypatch.setattr(compiled, "allowed", lambda threads=threads: threads)
         for results in (*shared, run_of(problem, every=every)):
             laws.assert_equal(results, shared[0])
+
+
+def test_a_training_has_the_same_bits_with_any_number_of_threads(monkeypatch, three_threads):
+    weights = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(compiled, "allowed", lambda threads=threads: threads)
+        model = gc.CopyLSTM(hidden_size=16, num_layers=2, seed=0)
+        gc.fit(model, gc.tasks.Copy(4), 5, batch_size=20)
+        weights.append(model.parameters.vector)
+    for other in weights[1:]:
+        np.testing.assert_array_equal(other, weights[0])
 
 
 def test_every_sequence_has_one_share(monkeypatch):

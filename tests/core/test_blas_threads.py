@@ -1,0 +1,147 @@
+"""Law: small trainings use one thread of BLAS, and the user's number is put back, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.core import threads
+from glasscell.core.threads import with_one_blas_thread
+
+
+@pytest.fixture
+def blas(monkeypatch):
+    """A library of three threads, and the numbers that it was given; its functions are of C, as the real ones are."""
+    numbers = [3]
+    monkeypatch.setattr(threads, "_blas", lambda: threads._Blas(partial(numbers.__getitem__, -1), numbers.append))
+    yield numbers
+    assert not threads._limit.active
+    assert not threads._limit.calls
+
+
+def test_it_uses_one_and_puts_the_number_back(blas):
+    assert with_one_blas_thread(lambda: blas[-1]) == 1
+    assert blas == [3, 1, 3]
+
+
+def test_whatever_is_raised_it_is_put_back(blas):
+    for error in (ZeroDivisionError, KeyboardInterrupt):
+
+        def fail(error=error):
+            raise error
+
+        with pytest.raises(error):
+            with_one_blas_thread(fail)
+        assert blas[-1] == 3
+
+
+def test_one_in_another_puts_nothing_back(blas):
+    assert with_one_blas_thread(lambda: (with_one_blas_thread(lambda: blas[-1]), blas[-1])) == (1, 1)
+    assert blas == [3, 1, 3]
+
+
+def test_a_user_who_limits_blas_keeps_the_limit(blas):
+    blas.append(1)
+    with_one_blas_thread(lambda: None)
+    assert blas[-1] == 1
+    blas.append(2)
+    with_one_blas_thread(lambda: blas.append(5))  # a callback may set another one
+    assert blas[-1] == 5
+
+
+def test_the_last_of_several_threads_puts_it_back(blas):
+    meeting = Barrier(4, timeout=30)
+
+    def work(k):
+        meeting.wait()
+        time.sleep(0.001 * k)
+        return blas[-1]
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(30):
+            assert set(pool.map(lambda k: with_one_blas_thread(lambda: work(k)), range(4))) == {1}
+            assert blas[-1] == 3
+
+
+def test_the_compiled_engine_keeps_the_threads_of_the_user(blas, monkeypatch):
+    monkeypatch.setattr(threads, "_libraries", list)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert with_one_blas_thread(threads.allowed) == 3
+
+
+def test_without_a_library_that_is_known_it_is_called_all_the_same(monkeypatch):
+    monkeypatch.setattr(threads, "_blas", lambda: None)
+    assert with_one_blas_thread(lambda: 5) == 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no signals of POSIX here")
+def test_interrupts_at_any_moment_leave_the_number(blas, rng):
+    class AlarmError(Exception):
+        pass
+
+    def handler(*_):
+        raise AlarmError
+
+    def work():
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 3e-4))
+        while True:
+            with_one_blas_thread(lambda: None)
+
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        for _ in range(300):
+            del blas[1:]
+            with pytest.raises(AlarmError):
+                work()
+            assert blas[-1] == 3
+            assert not threads._limit.active
+            assert not threads._limit.calls
+    finally:
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_a_small_training_uses_one_thread_and_a_large_one_all(blas):
+    seen = []
+    for H, batch_size in ((8, 4), (8, 1 << 13)):
+        model = gc.CopyLSTM(hidden_size=H)
+        gc.fit(model, gc.tasks.Copy(2), 1, batch_size=batch_size, callbacks=[lambda _: seen.append(blas[-1])])
+        assert blas[-1] == 3
+    assert seen == [1, 3]
+
+
+PROGRAM = """if True:
+    import os
+    import numpy as np
+    import glasscell as gc
+    from glasscell.core import threads
+    blas = threads._blas()
+    if blas is None:
+        raise SystemExit("unknown")
+    blas.put(2)
+    seen = []
+    def fork(_):
+        seen.append(blas.get())
+        if hasattr(os, "fork"):
+            child = os.fork()
+            if not child:
+                os._exit(blas.get() - 2)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gc.fit(gc.CopyLSTM(hidden_size=8), gc.tasks.Copy(2), 1, batch_size=4, callbacks=[fork])
+    assert seen == [1] and blas.get() == 2
+"""
+
+
+def test_numpys_own_library_is_found():
+    """With the wheels of NumPy; others may have a BLAS without such functions."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=False)
+    if "unknown" in done.stderr and "openblas" not in str(np.show_config(mode="dicts")).lower():
+        pytest.skip("NumPy's BLAS is another one")
+    assert done.returncode == 0, done.stderr
