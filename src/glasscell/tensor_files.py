@@ -9,7 +9,6 @@ changed bits in files of up to 512 MB, costs 0.15 ms per MB, and its module is t
 """
 
 import os
-import re
 import zlib
 from collections.abc import Mapping
 from math import prod
@@ -32,7 +31,7 @@ DTYPES = {"BOOL": "?", "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"} 
 
 # The entry of the header begins with the checksum. It is looked for without the name of the entry: so damage to that
 # name is noticed, too.
-CHECKSUM = re.compile(rb'\{\\"checksum\\": \\"([0-9a-f]{8})\\"')
+BEFORE_CHECKSUM, AFTER_CHECKSUM = rb'{\"checksum\": \"', rb"\""
 NO_CHECKSUM = "00000000"
 
 
@@ -64,10 +63,9 @@ def encode(name: str, entry: Mapping[str, Any], tensors: Mapping[str, AnyArray])
 
     # One entry: safetensors would write several in an order that changes from run to run.
     content = save(dict(tensors), {name: json.dumps({"checksum": NO_CHECKSUM, **entry})})
-    found = CHECKSUM.search(content)
-    assert found is not None  # it has just been written  # noqa: S101
-    start, end = found.span(1)
-    return b"".join((content[:start], b"%08x" % zlib.crc32(content), content[end:]))
+    digits = _find_checksum(content)
+    assert digits is not None  # they have just been written  # noqa: S101
+    return b"".join((content[: digits.start], b"%08x" % zlib.crc32(content), content[digits.stop :]))
 
 
 def read(path: str) -> TensorFile:
@@ -91,15 +89,24 @@ def read(path: str) -> TensorFile:
         budget = MemoryBudget(size)
         metadata, places = _parse_header(header, size - 8 - length, budget)
         data = _read_data(file, size - 8 - length)
-    checksum = CHECKSUM.search(header)
-    if checksum is not None:
-        digits = slice(*checksum.span(1))
+    digits = _find_checksum(header)
+    if digits is not None:
         blank = b"".join((start, header[: digits.start], NO_CHECKSUM.encode(), header[digits.stop :]))
-        if int(checksum[1], 16) != zlib.crc32(data.data, zlib.crc32(blank)):
+        if int(header[digits], 16) != zlib.crc32(data.data, zlib.crc32(blank)):
             raise ValueError("is damaged: its bytes are not those that were written (CRC-32)")
     del header
     tensors = {name: _tensor(name, *place, data, budget) for name, place in places.items()}
-    return TensorFile(metadata, tensors, checksum is not None)
+    return TensorFile(metadata, tensors, digits is not None)
+
+
+def _find_checksum(header: bytes) -> slice | None:
+    """Return the place of the digits of a checksum in a header; None where there are none."""
+    place = header.find(BEFORE_CHECKSUM)
+    start = place + len(BEFORE_CHECKSUM)
+    end = start + len(NO_CHECKSUM)
+    digits = header[start:end]
+    whole = len(digits) == len(NO_CHECKSUM) and not digits.strip(b"0123456789abcdef")
+    return slice(start, end) if place >= 0 and whole and header.startswith(AFTER_CHECKSUM, end) else None
 
 
 Place = tuple[str, tuple[int, ...], int]  # of a tensor: the name of its dtype, its shape, and where it begins
