@@ -50,28 +50,25 @@ class SharedWork:
         self.errors: list[BaseException] = []
 
     def help(self, k: int) -> None:
-        """Run pieces as helper k until none is left; after an error the rest is of no use."""
+        """Run pieces as helper k until none is left; after an error the rest is of no use. The flag stays up."""
         self.busy[k] = 1
         try:
-            while (piece := self._taken(self.pieces.pop)) is not None:
-                piece()
+            self._run(self.pieces.pop)
         except BaseException as error:  # noqa: BLE001 - raised where the work was given
             self.errors.append(error)
             self.pieces.clear()
-        piece = None  # and the arrays that it holds
-        self.busy[k] = 0
 
     def run(self) -> None:
         """Run pieces in the calling thread until none is left."""
-        while (piece := self._taken(self.pieces.popleft)) is not None:
-            piece()
+        self._run(self.pieces.popleft)
 
-    @staticmethod
-    def _taken(take: Callable[[], Work]) -> Work | None:
-        try:
-            return take()
-        except IndexError:
-            return None
+    def _run(self, take: Callable[[], Work]) -> None:
+        while self.pieces:
+            try:
+                piece = take()
+            except IndexError:  # another thread was quicker
+                return
+            piece()
 
 
 class Helper:
@@ -113,13 +110,14 @@ class Helper:
 
     def _serve(self) -> None:
         self._native_id = get_native_id()
-        known = 0
+        poll, invited, known, flag = self._poll, self._invited, 0, np.zeros(1, np.int64)
         while True:
-            self._poll(self._invited, known, PATIENCE)
-            known = int(self._invited[0])
+            poll(flag, invited, known, PATIENCE)
+            known = int(invited[0])
             shared, k = self._invitations.get()
             shared.help(k)
-            del shared
+            flag = shared.busy[k : k + 1]
+            del shared  # and the arrays that it holds
 
 
 def _current_core() -> Callable[[], int]:
