@@ -28,7 +28,7 @@ def train(task: gc.tasks.Copy, hidden_size: int, steps: int, seed: int) -> tuple
     first = None
     model = gc.CopyLSTM(hidden_size, task=task, seed=seed)
 
-    def watch(moment: gc.Moment) -> None:
+    def watch(moment: gc.TrainingState) -> None:
         nonlocal first
         updates = moment.history.updates
         if first is None and updates % EVERY == 0 and model.evaluate(look)["exact"] == 1:

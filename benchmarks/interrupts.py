@@ -23,7 +23,7 @@ from threading import Thread
 import numpy as np
 
 import glasscell as gc
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 from glasscell.layers import LSTMState
 
 PAIRS = 0.2  # of all interrupts
@@ -116,22 +116,22 @@ def passes(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:
     lstm = gc.LSTM(16, 64, seed=0, engine=engine)
     x, other = rng.normal(size=(2, 50, 16, 64)).astype(np.float32)  # in columns (T, I, B)
     dh, other_dh = rng.normal(size=(2, 50, 64, 64)).astype(np.float32)
-    buffers = {name: Buffers() for name in ("forward", "backward", "run")}
+    buffers = {name: BufferPool() for name in ("forward", "backward", "run")}
     gradients = lstm.parameters.zeros_like()
 
     def forward(x: np.ndarray) -> Arrays:
-        h, tape = lstm.forward_columns(x, None, buffers["forward"])
+        h, tape = lstm.forward_feature_major(x, None, buffers["forward"])
         return [h, tape.final_state.c]
 
     def run(x: np.ndarray) -> Arrays:
-        h, state = lstm.run_columns(x, None, buffers["run"])
+        h, state = lstm.infer_feature_major(x, None, buffers["run"])
         return [h, state.c]
 
     def backward(tape: object, dh: np.ndarray) -> Arrays:
-        dx, start = lstm.backward_columns(tape, dh, None, gradients, buffers["backward"])
+        dx, start = lstm.backward_feature_major(tape, dh, None, gradients, buffers["backward"])
         return [gradients.vector, dx, start.h, start.c]
 
-    tape = lstm.forward_columns(x, None, Buffers())[1]
+    tape = lstm.forward_feature_major(x, None, BufferPool())[1]
     return {
         "forward": Subject(lambda: forward(other), nothing_left, lambda: forward(x)),
         "backward": Subject(lambda: backward(tape, other_dh), nothing_left, lambda: backward(tape, dh)),

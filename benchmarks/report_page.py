@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 import glasscell as gc
-from glasscell.trace.payload import payload_of
+from glasscell.trace.html_report.document import page
+from glasscell.trace.html_report.payload import payload_of
 from glasscell.trace.record import Trace
-from glasscell.trace.report import page
 
 FRAMES_A_SECOND = 30  # what scrubbing must stay above
 MOVE = """async () => {

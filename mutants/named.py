@@ -10,19 +10,19 @@ from itertools import combinations
 CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/cell.py",
     "core/lstm.py",
-    "core/gradients.py",
-    "core/compiled/loops.py",
+    "core/step_gradients.py",
+    "core/numba_engine/kernels.py",
     "core/linear.py",
-    "core/variants/definition.py",
-    "core/variants/loop.py",
-    "core/variants/backprop.py",
+    "core/variants/config.py",
+    "core/variants/forward_pass.py",
+    "core/variants/backward_pass.py",
 )
 LAYER, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
     "layers/lstm.py",
-    "layers/way.py",
-    "layers/initialization.py",
+    "recurrent/direction.py",
+    "recurrent/initialization.py",
     "core/parameters.py",
-    "core/sequences.py",
+    "core/time_order.py",
     "layers/linear.py",
 )
 
@@ -157,7 +157,7 @@ BUGS = [
     bug(
         3,
         "general layer",
-        (BACKPROP, "tape.hiddens[:-1] * tape.noise.recurrent", "tape.hiddens[1:] * tape.noise.recurrent"),
+        (BACKPROP, "tape.h_with_initial[:-1] * tape.noise.recurrent", "tape.h_with_initial[1:] * tape.noise.recurrent"),
     ),
     bug(
         4,
@@ -281,7 +281,11 @@ BUGS = [
     bug(
         14,
         "learned initial state",
-        (LAYER, "[:] = d.sum(axis=1) * tape.learned_start", "[:] += d.sum(axis=1) * tape.learned_start"),
+        (
+            LAYER,
+            "[:] = d.sum(axis=1) * tape.learned_initial_state",
+            "[:] += d.sum(axis=1) * tape.learned_initial_state",
+        ),
     ),
     bug(
         14,
@@ -294,9 +298,9 @@ BUGS = [
         ),
         (
             LAYER,
-            "return from_columns(dx, single=single), _state_of(d_starts, single=single), gradients",
+            "return from_feature_major(dx, single=single), _state_to_user(d_starts, single=single), gradients",
             "kept.vector[:] = sum(one.vector for one in self._kept)\n"
-            "        return from_columns(dx, single=single), _state_of(d_starts, single=single), kept",
+            "        return from_feature_major(dx, single=single), _state_to_user(d_starts, single=single), kept",
         ),
     ),
     bug(

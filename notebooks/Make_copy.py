@@ -166,7 +166,7 @@ print("what it is:                 ", noisy.targets[0, 9:, 0].astype(int))
 
 # %%
 held_out = task.held_out_batch()
-print(f"memoryless guesser: {task.memoryless_loss(held_out):.4f} nats a bit (ln 2 = {np.log(2):.4f})")
+print(f"memoryless guesser: {task.memoryless_baseline_loss(held_out):.4f} nats a bit (ln 2 = {np.log(2):.4f})")
 
 # %% [markdown]
 # ## 4. Training
@@ -190,7 +190,7 @@ seen = ~np.isnan(history["validation_loss"])
 axes.semilogy(
     history["update"][seen], history["validation_loss"][seen], color="#1f2933", label="the same integers without noise"
 )
-axes.axhline(task.memoryless_loss(held_out), color="#d64545", ls=":", label="guesser without memory")
+axes.axhline(task.memoryless_baseline_loss(held_out), color="#d64545", ls=":", label="guesser without memory")
 axes.set(xlabel="update", ylabel="loss, nats a bit")
 axes.legend(frameon=False)
 plt.show()
@@ -254,7 +254,7 @@ for name, steps in {"payload": slice(0, 8), "delimiter": slice(8, 9), "answer": 
 
 # %%
 trace = model.trace([1, 1, 0, 1, 0, 0, 1, 0])
-half_life = gc.trace.measures.half_life(trace.layer[0].f)
+half_life = gc.trace.diagnostics.half_life(trace.layer[0].f)
 unit = int(half_life.argmax())
 print(f"unit {unit} forgets half in {half_life[unit]:.1f} steps")
 trace.equations(t=8, unit=unit)

@@ -16,7 +16,7 @@ import glasscell as gc
 from glasscell import atomic_files
 from glasscell.atomic_files import KINDS, OutputFile, is_temporary_name, temporary_name, write_atomically
 from glasscell.convert import torch as torch_files
-from glasscell.training import History
+from glasscell.training.loop import History
 
 SOURCE = str(Path(gc.__file__).parents[1])
 
@@ -33,7 +33,7 @@ def trace():
 
 
 def recorder():
-    recorder = gc.trace.Recorder(np.ones((4, 2)))
+    recorder = gc.TraceRecorder(np.ones((4, 2)))
     recorder.look(gc.LSTM(2, 3, seed=1))
     return recorder
 

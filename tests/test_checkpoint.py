@@ -39,13 +39,13 @@ def header(model, **changes):
         "learn_initial_state": model.lstm.learn_initial_state,
         "task": asdict(model.task),
     }
-    entry = {"format": checkpoint.FORMAT, "kind": "CopyLSTM", "config": config} | changes
-    return {checkpoint.HEADER: json.dumps({name: value for name, value in entry.items() if value is not None})}
+    entry = {"format": checkpoint.FORMAT_VERSION, "kind": "CopyLSTM", "config": config} | changes
+    return {checkpoint.HEADER_KEY: json.dumps({name: value for name, value in entry.items() if value is not None})}
 
 
 def configured(model, **changes):
     """The header with another configuration; what is changed to None is left out."""
-    config = json.loads(header(model)[checkpoint.HEADER])["config"] | changes
+    config = json.loads(header(model)[checkpoint.HEADER_KEY])["config"] | changes
     return header(model, config={name: value for name, value in config.items() if value is not None})
 
 
@@ -242,7 +242,7 @@ def test_another_header_is_refused(changes, part, tmp_path, rng):
     "entry", ["", "{", "[3]", "null", "[" * 100_000, '{"format": ' + "9" * 5000 + "}"], ids=range(6)
 )
 def test_a_header_that_is_not_an_object_is_refused(entry, tmp_path, rng):
-    (tmp_path / "m").write_bytes(save(random_model(rng).to_torch(), {checkpoint.HEADER: entry}))
+    (tmp_path / "m").write_bytes(save(random_model(rng).to_torch(), {checkpoint.HEADER_KEY: entry}))
     assert "header that cannot be read" in refusal(tmp_path / "m")
 
 

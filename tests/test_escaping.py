@@ -14,11 +14,11 @@ from glasscell.cli import main
 from glasscell.convert import torch
 from glasscell.escaping import LONGEST, escape, one_line
 from glasscell.layers import FinalState, Function
-from glasscell.trace.payload import payload_of
-from glasscell.trace.report import page
-from glasscell.trace.terminal import draw
-from glasscell.verify import Claim
-from glasscell.verify.page import page as page_of_claims
+from glasscell.trace.html_report.document import page
+from glasscell.trace.html_report.payload import payload_of
+from glasscell.trace.terminal import render
+from glasscell.verify import Check
+from glasscell.verify.html import page as page_of_claims
 
 NASTY = "a\x1b[2J\x07\r\nb\u202ec\u2028d\x85e\x9bf\u2066g\x7fh"
 ACTS = {c for c in NASTY if not c.isprintable()}
@@ -132,7 +132,7 @@ def test_views_of_a_trace():
     x, names = np.ones((3, 2)), [NASTY, "b", "c"]
     trace = model().trace(x, [0.0, 1.0], step_names=names, input_names=names[:2], title=NASTY)
     harmless(repr(trace))
-    harmless(draw(trace, color=False))
+    harmless(render(trace, color=False))
     equations = trace.equations(0, 0)
     for text in (equations.text, equations.html, equations.latex, page(payload_of(trace))):
         harmless(text)
@@ -152,7 +152,7 @@ def test_figures_of_a_trace():
 
 
 def test_the_page_of_claims():
-    claim = Claim(NASTY, NASTY, 1, 1e-3, 1e-2, NASTY)
+    claim = Check(NASTY, NASTY, 1, 1e-3, 1e-2, NASTY)
     harmless(page_of_claims([claim, claim._replace(error=None)], NASTY, NASTY))
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, CopyLSTM, LSTMState
-from glasscell.convert.codec.torch import to_torch
 from glasscell.core.losses import binary_cross_entropy
-from glasscell.models import Workspace
+from glasscell.models import TrainingBuffers
 from glasscell.tasks import Copy, encode
+from glasscell.weight_layouts.pytorch import to_torch
 
 SHAPES = [  # mode, bits a step, layers, learned initial state
     ("recall", 1, 1, False),
@@ -97,7 +97,7 @@ def test_loss_and_gradients_is_forward_loss_and_backward(mode, k, layers, learne
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_used_workspace_changes_no_bit(dtype, rng):
     model = random_model(rng, layers=2, learned=True, dtype=dtype)
-    workspace = Workspace(model.parameters)
+    workspace = TrainingBuffers(model.parameters)
     for size in (3, 5, 5, 3):
         batch = model.task.batch(size, rng, dtype)
         alone, reused = model.loss_and_gradients(batch), model.loss_and_gradients(batch, None, workspace)
@@ -232,7 +232,7 @@ def test_evaluate_is_the_score_of_each_sequence(mode, k, layers, learned, rng):
 
 def test_prepare_for_takes_a_task_that_fits(rng):
     model, task = random_model(rng, k=2), Copy(16, "echo", 2)
-    model.prepare_for(task)
+    model.bind_task(task)
     assert model.task is task
 
 
@@ -240,9 +240,9 @@ def test_prepare_for_refuses_another_number_of_bits_a_step(rng):
     model = random_model(rng, k=2)
     task = model.task
     with pytest.raises(ValueError, match=r"4 bits a step.*made for 2"):
-        model.prepare_for(Copy(8, bits_per_step=4))
+        model.bind_task(Copy(8, bits_per_step=4))
     with pytest.raises(TypeError, match="recall"):
-        model.prepare_for("recall")
+        model.bind_task("recall")
     assert model.task is task
 
 

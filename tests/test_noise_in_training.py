@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.models import Workspace
+from glasscell.models import TrainingBuffers
 
 TASK = gc.tasks.Copy(4)
 NOISES = {
@@ -44,7 +44,7 @@ def test_training_draws_noise_from_its_seed(name, truncate):
 def test_noisy_training_is_a_loop_with_one_generator(name):
     model, by_hand = model_of(**NOISES[name]), model_of(**NOISES[name])
     history = gc.fit(model, TASK, 3, optimizer=gc.SGD(0.3), seed=5, **OPTIONS)
-    rng, workspace, losses = np.random.default_rng(5), Workspace(by_hand.parameters), []
+    rng, workspace, losses = np.random.default_rng(5), TrainingBuffers(by_hand.parameters), []
     for _ in range(3):
         loss, gradients, _ = by_hand.loss_and_gradients(TASK.batch(4, rng, np.float64), None, workspace, rng)
         gc.SGD(0.3).update(by_hand.parameters.vector, gradients.vector, {})
@@ -65,7 +65,7 @@ def test_every_update_draws_other_noise():
             return batch
 
     class Learner(gc.CopyLSTM):
-        def prepare_for(self, task):
+        def bind_task(self, task):
             pass
 
     for options, count in ((NOISES["recurrent_dropout"], 5), ({}, 1)):

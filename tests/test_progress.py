@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from glasscell.progress import shown, silent
+from glasscell.training.progress import no_progress, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -22,7 +22,7 @@ def rows(updates, every=10):
 
 
 def lines_of(steps, updates, capsys):
-    with shown(steps) as show:
+    with progress_bar(steps) as show:
         for row in rows(updates):
             show(row)
     out, err = capsys.readouterr()
@@ -58,7 +58,7 @@ def test_nothing_trained_is_nothing_shown(capsys):
 
 
 def test_silence(capsys):
-    with silent() as show:
+    with no_progress() as show:
         for row in rows(30):
             show(row)
     assert capsys.readouterr() == ("", "")
@@ -68,7 +68,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
     pytest.importorskip("tqdm")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with shown(60) as show:
+    with progress_bar(60) as show:
         for row in rows(60):
             show(row)
     last = terminal.getvalue().split("\r")[-1]
@@ -81,7 +81,7 @@ def test_plain_lines_on_a_terminal_without_tqdm(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setitem(sys.modules, "tqdm", None)  # as if it were not installed
-    with shown(60) as show:
+    with progress_bar(60) as show:
         for row in rows(60):
             show(row)
     assert updates_of(terminal.getvalue().splitlines())[-1] == 60

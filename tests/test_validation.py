@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from glasscell.validation import finite_array, float_type, from_columns, positive_integer, to_columns
+from glasscell.validation import finite_array, float_dtype, from_feature_major, positive_integer, to_feature_major
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -29,13 +29,13 @@ def test_other_numbers_do_not(value, error):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, "float32", "f8", float])
 def test_two_float_types_pass(dtype):
-    assert float_type(dtype) == np.dtype(dtype)
+    assert float_dtype(dtype) == np.dtype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.longdouble, int, bool, complex, object, "U3"])
 def test_other_types_do_not(dtype):
     with pytest.raises(TypeError, match="float32 or float64, and is"):
-        float_type(dtype)
+        float_dtype(dtype)
 
 
 @pytest.mark.parametrize(
@@ -96,20 +96,20 @@ def test_what_is_no_array_of_real_numbers_is_refused(value, error):
         finite_array("x", value, FLOAT64)
 
 
-LONG = (7, 2000, 3)  # more than one block of from_columns, the last one shorter
+LONG = (7, 2000, 3)  # more than one block of from_feature_major, the last one shorter
 WIDE = (4100, 3, 3)  # and features in blocks
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3), (0, 5, 3), (2, 0, 3), (1, 1, 3), (5, 3), (0, 3), LONG, WIDE])
 def test_there_and_back_is_the_identity_in_a_copy(shape, rng):
     given = rng.normal(size=shape)
-    columns, single = to_columns("x", given, 3, "I", FLOAT64)
+    columns, single = to_feature_major("x", given, 3, "I", FLOAT64)
     B, T, _ = (1, *shape)[-3:]
     assert columns.shape == (T, 3, B)
     assert single == (len(shape) == 2)
     for b, t in islice(np.ndindex(B, T), 1000):
         np.testing.assert_array_equal(columns[t, :, b], given[t] if single else given[b, t])
-    back = from_columns(columns, single=single)
+    back = from_feature_major(columns, single=single)
     np.testing.assert_array_equal(back, given)
     assert not np.shares_memory(back, given)
     assert back.flags.c_contiguous
@@ -118,7 +118,7 @@ def test_there_and_back_is_the_identity_in_a_copy(shape, rng):
 @pytest.mark.parametrize("shape", [(2, 5, 4), (5, 4), (3,), (), (1, 2, 5, 3)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"^x has shape .* = 3 features$") as caught:
-        to_columns("x", np.zeros(shape), 3, "I", FLOAT64)
+        to_feature_major("x", np.zeros(shape), 3, "I", FLOAT64)
     assert f"shape {shape}; expected (B, T, I) or (T, I)" in str(caught.value)
 
 
@@ -133,5 +133,5 @@ def test_other_shapes_are_refused(shape):
 )
 def test_a_settled_shape_is_insisted_on(shape, expected, words):
     with pytest.raises(ValueError, match="has shape") as caught:
-        to_columns("dy", np.zeros(shape), 3, "H", FLOAT64, expected=expected)
+        to_feature_major("dy", np.zeros(shape), 3, "H", FLOAT64, expected=expected)
     assert str(caught.value) == f"dy has shape {shape}; expected {words}"

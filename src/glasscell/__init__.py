@@ -3,19 +3,21 @@
 Every name is imported when it is first used: a program that asks a saved model pays for no training.
 """
 
-from glasscell.lazy import lazily
+from glasscell.lazy import attach
 
 TYPE_CHECKING = (
     False  # as typing's, which takes 20 times as long to import as this package: Ctrl-C would be a traceback
 )
 if TYPE_CHECKING:
-    from glasscell import convert, core, layers, schedules, tasks, trace
+    from glasscell import convert, core, data, layers, tasks, trace, training
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import LSTM, Embedding, Linear, LSTMState
     from glasscell.models import CopyLSTM, Sequential
     from glasscell.models.files import load
     from glasscell.trace import Trace
-    from glasscell.training import History, Moment, fit
+    from glasscell.training import schedules
+    from glasscell.training.loop import History, TrainingState, fit
+    from glasscell.training.trace_recorder.recorder import TraceRecorder
 
 __version__ = "0.1.0"
 
@@ -29,27 +31,30 @@ __all__ = [
     "History",
     "LSTMState",
     "Linear",
-    "Moment",
     "RMSProp",
     "Sequential",
     "Trace",
+    "TraceRecorder",
+    "TrainingState",
     "convert",
     "core",
+    "data",
     "fit",
     "layers",
     "load",
     "schedules",
     "tasks",
     "trace",
+    "training",
 ]
 
-_ROOMS = ("convert", "core", "layers", "schedules", "tasks", "trace")
-__getattr__, __dir__ = lazily(
+_SUBPACKAGES = ("convert", "core", "data", "layers", "tasks", "trace", "training")
+__getattr__, __dir__ = attach(
     __name__,
-    {name: name for name in _ROOMS}
+    {name: name for name in _SUBPACKAGES}
     | dict.fromkeys(("LSTM", "Embedding", "LSTMState", "Linear"), "layers")
     | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
-    | dict.fromkeys(("History", "Moment", "fit"), "training")
+    | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
     | {"Trace": "trace.record", "load": "models.files"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers"),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from glasscell.atomic_files import OutputFile, StrPath
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ENDINGS = (".safetensors",)
 MODEL_FILE = "model.safetensors"
-HEADER = "glasscell"  # the entry of the file's header that says what the weights are
-FORMAT = 1
+HEADER_KEY = "glasscell"  # the entry of the file's header that says what the weights are
+FORMAT_VERSION = 1
 ENTRIES = ("format", "kind", "config")  # of the header, beside a checksum that early files do not have
 
 
@@ -59,8 +59,8 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
 
     file = OutputFile(path, ENDINGS)
     _checked(path, checkpoint.weights)
-    entry = {"format": FORMAT, "kind": checkpoint.kind, "config": checkpoint.config}
-    file.write(tensor_files.encode(HEADER, entry, checkpoint.weights))
+    entry = {"format": FORMAT_VERSION, "kind": checkpoint.kind, "config": checkpoint.config}
+    file.write(tensor_files.encode(HEADER_KEY, entry, checkpoint.weights))
 
 
 def load(path: StrPath) -> Checkpoint:
@@ -124,7 +124,7 @@ def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
         If the file is truncated or damaged, or has weights that NumPy cannot hold.
     """
     found = _read(model_file(path))
-    return found.metadata.get(HEADER), found.tensors
+    return found.metadata.get(HEADER_KEY), found.tensors
 
 
 def read_with_header(path: StrPath) -> tuple[dict[str, Any] | None, dict[str, Array]]:
@@ -142,17 +142,17 @@ def read_with_header(path: StrPath) -> tuple[dict[str, Any] | None, dict[str, Ar
 
     file = os.fspath(path)
     metadata, tensors, has_checksum = _read(file)
-    if HEADER not in metadata:
+    if HEADER_KEY not in metadata:
         return None, tensors
     try:
-        header = parse_json(metadata[HEADER].encode(), MemoryBudget(os.stat(file).st_size))  # noqa: PTH116
+        header = parse_json(metadata[HEADER_KEY].encode(), MemoryBudget(os.stat(file).st_size))  # noqa: PTH116
     except ValueError:
         header = None
     if not isinstance(header, dict):
         raise ValueError(f"{file} has a header that cannot be read")  # noqa: TRY004 - of a file, not of a call
-    if header.get("format") != FORMAT:
+    if header.get("format") != FORMAT_VERSION:
         written = one_line(repr(header.get("format")))
-        raise ValueError(f"{file} is in format {written}; this version reads format {FORMAT!r}")
+        raise ValueError(f"{file} is in format {written}; this version reads format {FORMAT_VERSION!r}")
     if has_checksum != ("checksum" in header):
         raise ValueError(f"{file} has a header with a checksum that is none")
     return header, tensors
@@ -176,8 +176,8 @@ def _read(file: str) -> "TensorFile":
         raise ValueError(f"{file} {one_line(error)}") from None
     except MemoryError:
         raise ValueError(f"{file} needs more memory than there is") from None
-    if HEADER not in found.metadata and found.has_checksum:
-        raise ValueError(f"{file} is damaged: the entry of its header is not called {HEADER!r}")
+    if HEADER_KEY not in found.metadata and found.has_checksum:
+        raise ValueError(f"{file} is damaged: the entry of its header is not called {HEADER_KEY!r}")
     return found
 
 

@@ -31,7 +31,7 @@ DTYPES = {"BOOL": "?", "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"} 
 
 # The entry of the header begins with the checksum. It is looked for without the name of the entry: so damage to that
 # name is noticed, too.
-BEFORE_CHECKSUM, AFTER_CHECKSUM = rb'{\"checksum\": \"', rb"\""
+BEFORE_CHECKSUM, AFTER_CHECKSUM = rb"{\"checksum\": \"", rb"\""
 NO_CHECKSUM = "00000000"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 BLOCK_BYTES = 1 << 15  # transposed at a time: every sequence reads the same lines of the first cache
 
@@ -56,7 +56,7 @@ def finite_number(name: str, value: float) -> float:
     return float(value)
 
 
-def rate(name: str, value: float) -> float:
+def probability(name: str, value: float) -> float:
     """The value, if it is a probability below 1."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, and is {value!r}")
@@ -65,20 +65,20 @@ def rate(name: str, value: float) -> float:
     return float(value)
 
 
-def truth(name: str, value: object) -> bool:
+def boolean(name: str, value: object) -> bool:
     """The value, if it is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, and is {value!r}")
     return bool(value)
 
 
-def one_of(name: str, value: object, choices: Sequence[object]) -> None:
+def choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; known are {', '.join(map(repr, choices))}")
 
 
-def generator(seed: object) -> np.random.Generator:
+def as_generator(seed: object) -> np.random.Generator:
     """The generator, or a new one of this seed."""
     if isinstance(seed, np.random.Generator):
         return seed
@@ -87,7 +87,7 @@ def generator(seed: object) -> np.random.Generator:
     return np.random.default_rng(int(seed))
 
 
-def float_type(dtype: DTypeLike) -> np.dtype[np.floating]:
+def float_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
     """The dtype, if it is float32 or float64."""
     given: np.dtype[Any] = np.dtype(dtype)
     if given not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -127,7 +127,7 @@ def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> A
     return array
 
 
-def to_columns(
+def to_feature_major(
     name: str,
     value: ArrayLike,
     features: int,
@@ -158,7 +158,7 @@ def to_columns(
     return (array[:, :, None] if single else array.transpose(1, 2, 0)), single
 
 
-def from_columns(columns: Array, *, single: bool) -> Array:
+def from_feature_major(columns: Array, *, single: bool) -> Array:
     """The way back: a copy, (B, T, features) or (T, features)."""
     if single:
         return columns[:, :, 0].copy()
@@ -176,7 +176,7 @@ def from_columns(columns: Array, *, single: bool) -> Array:
     return sequences
 
 
-def steps_mask(
+def step_mask(
     lengths: ArrayLike | None, mask: ArrayLike | None, B: int, T: int, *, single: bool
 ) -> NDArray[np.bool_] | None:
     """Which steps belong to the sequences: (T, B), or None where all do.

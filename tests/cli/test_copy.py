@@ -88,7 +88,7 @@ def test_share_and_losses_are_those_of_the_model(capsys):
     assert f"exactly: {round(scores['exact'] * count)} of {count} ({scores['exact']:.1%})" in out
     losses = re.search(r"([\d.]+) the model, +([\d.]+) a guesser", out)
     assert float(losses[1]) == pytest.approx(scores["loss"], abs=1e-4)
-    assert float(losses[2]) == pytest.approx(model.task.memoryless_loss(batch), abs=1e-4)
+    assert float(losses[2]) == pytest.approx(model.task.memoryless_baseline_loss(batch), abs=1e-4)
 
 
 def test_the_history_has_a_line_an_update():

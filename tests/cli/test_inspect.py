@@ -7,11 +7,11 @@ import pytest
 
 import glasscell as gc
 from glasscell.cli import main
-from glasscell.cli.inputs import numbers_of, of_characters, steps_of, targets_of
+from glasscell.cli.inputs import characters_to_ids, numbers_of, parse_inputs, parse_targets
 from glasscell.layers import Embedding
 from glasscell.layers.stateless import FinalState
-from glasscell.trace.measures import half_life, saturation
-from glasscell.trace.terminal import draw
+from glasscell.trace.diagnostics import half_life, saturation
+from glasscell.trace.terminal import render
 
 VOCABULARY = "abc $"
 
@@ -65,14 +65,14 @@ def test_bits_and_what_came_back(copy_model, capsys):
         back = model.copy(bits).tolist()
         assert f"shown       {' '.join(map(str, bits))}\n" in out
         assert f"given back  {' '.join(map(str, back))}   {'✓' if back == bits else '✗'}\n" in out
-        assert draw(model.trace(bits)) in out
+        assert render(model.trace(bits)) in out
 
 
 def test_symbols_layer_and_unit_are_chosen(lstm, capsys):
     model, path = lstm
     out = shown(capsys, path, "--input", "1,2;3,4;-1,0", "--symbols", "c, z_f", "--layer", "0", "--unit", "2")
     trace = model.trace([[1.0, 2.0], [3.0, 4.0], [-1.0, 0.0]])
-    assert draw(trace, symbols=["c", "z_f"], layer=0, units=[2]) in out
+    assert render(trace, symbols=["c", "z_f"], layer=0, units=[2]) in out
     assert "layer l0:" in out
 
 
@@ -111,16 +111,16 @@ def test_text_and_its_target(text_model, capsys):
     out = shown(capsys, path, "--input", "ab $c", "--target", "b $ca", "--vocabulary", VOCABULARY, "--symbols", "d_c")
     names = {"step_names": list("ab $c"), "output_names": list(VOCABULARY)}
     trace = model.trace([0, 1, 3, 4, 2], [1, 3, 4, 2, 0], loss="categorical_cross_entropy", **names)
-    assert draw(trace, symbols=["d_c"]) in out
-    assert draw(model.trace([3, 1, 4])) in shown(capsys, path, "--input", "3, 1, 4")
+    assert render(trace, symbols=["d_c"]) in out
+    assert render(model.trace([3, 1, 4])) in shown(capsys, path, "--input", "3, 1, 4")
 
 
 def test_an_answer_to_the_whole_sequence_has_a_target(tmp_path, capsys):
     model = gc.Sequential([gc.LSTM(1, 4), FinalState(), gc.layers.Linear(4, 3)])
     path = saved(model, tmp_path / "last.safetensors")
     x = [[1.0], [0.0]]
-    assert draw(model.trace(x, [1.0, 2.0, 3.0])) in shown(capsys, path, "--input", "1;0", "--target", "1,2,3")
-    of_classes = draw(model.trace(x, 2, loss="categorical_cross_entropy"))
+    assert render(model.trace(x, [1.0, 2.0, 3.0])) in shown(capsys, path, "--input", "1;0", "--target", "1,2,3")
+    of_classes = render(model.trace(x, 2, loss="categorical_cross_entropy"))
     given = ["--target", "2", "--loss", "categorical_cross_entropy"]
     assert of_classes in shown(capsys, path, "--input", "1;0", *given)
 
@@ -154,20 +154,20 @@ def test_numbers_of_files_and_of_the_line_are_the_same(tmp_path, rng):
 
 def test_one_number_a_step(tmp_path, lstm):
     np.save(tmp_path / "x.npy", np.arange(3))
-    assert steps_of(lstm[0], str(tmp_path / "x.npy"), None).x.tolist() == [[0], [1], [2]]
-    assert steps_of(lstm[0], "0;1;2", None).x.tolist() == [[0], [1], [2]]
+    assert parse_inputs(lstm[0], str(tmp_path / "x.npy"), None).x.tolist() == [[0], [1], [2]]
+    assert parse_inputs(lstm[0], "0;1;2", None).x.tolist() == [[0], [1], [2]]
 
 
 def test_characters_are_numbers_or_features(text_model):
     text = "cab $"
-    numbers = of_characters("--input", text, VOCABULARY)
+    numbers = characters_to_ids("--input", text, VOCABULARY)
     assert [VOCABULARY[k] for k in numbers] == list(text)
-    assert steps_of(text_model[0], text, VOCABULARY).x.tolist() == numbers.tolist()
-    of_features = steps_of(gc.LSTM(5, 2), text, VOCABULARY)
+    assert parse_inputs(text_model[0], text, VOCABULARY).x.tolist() == numbers.tolist()
+    of_features = parse_inputs(gc.LSTM(5, 2), text, VOCABULARY)
     assert (of_features.x.argmax(axis=1) == numbers).all()
     assert of_features.x.sum() == len(text)
     assert of_features.about == {"step_names": list(text), "input_names": list(VOCABULARY)}
-    assert targets_of(text, "categorical_cross_entropy", VOCABULARY, (5, 5)).tolist() == numbers.tolist()
+    assert parse_targets(text, "categorical_cross_entropy", VOCABULARY, (5, 5)).tolist() == numbers.tolist()
 
 
 # Mistakes

@@ -16,7 +16,7 @@ from glasscell.atomic_files import write_atomically
 from glasscell.cli import copy, main
 from glasscell.cli.run_folder import RunFolder
 from glasscell.tasks.copy import Copy
-from glasscell.training import History
+from glasscell.training.loop import History
 
 SOURCE = str(Path(glasscell.__file__).parents[1])
 TINY = ["copy", "--width", "4", "--hidden-size", "3", "--steps", "30", "--batch-size", "4"]
@@ -75,12 +75,12 @@ OPTIONAL = {
     "tqdm, made": lambda patch: patch.setattr("tqdm.tqdm", raising),
     "tqdm, updated": lambda patch: patch.setattr("tqdm.tqdm.update", raising),
     "tqdm, closed": lambda patch: patch.setattr("tqdm.tqdm.close", once(patch)),
-    "lines of progress": lambda patch: patch.setattr("glasscell.progress._text", raising),
+    "lines of progress": lambda patch: patch.setattr("glasscell.training.progress._format", raising),
     "history": lambda patch: patch.setattr(History, "save", raising),
     "held-out integers": lambda patch: patch.setattr(Copy, "held_out_integers", raising),
-    "scores": lambda patch: patch.setattr(Copy, "memoryless_loss", raising),
-    "table": lambda patch: patch.setattr(copy, "show", raising),
-    "marks": lambda patch: patch.setattr(copy, "mark", raising),
+    "scores": lambda patch: patch.setattr(Copy, "memoryless_baseline_loss", raising),
+    "table": lambda patch: patch.setattr(copy, "print_samples", raising),
+    "marks": lambda patch: patch.setattr(copy, "check_mark", raising),
     "figure": lambda patch: patch.setattr("glasscell.trace.figures.plot_gates", raising),
     "Matplotlib, imported": lambda patch: patch.setitem(sys.modules, "matplotlib.figure", None),
     "Matplotlib, damaged": lambda patch: patch.setattr("matplotlib.rc_context", raising),

@@ -13,7 +13,7 @@ from glasscell.bench.results import Race, Row, Side
 from glasscell.cli import main
 from glasscell.convert import files
 from glasscell.trace import record
-from glasscell.verify.claims import Claim
+from glasscell.verify.checks import Check
 
 SIDES = (Side("Glasscell", "1 thread", (1e-6,), ours=True), Side("PyTorch", "1 thread", (9e-6,)))
 RACE = Race("streaming", "One step", (Row("H = 32", SIDES),))
@@ -26,7 +26,7 @@ def _folder(tmp_path, monkeypatch):
     gc.CopyLSTM(3, task=gc.tasks.Copy(4)).save("m.safetensors")
     monkeypatch.setattr(bench, "races", lambda *_, **__: iter([RACE]))
     monkeypatch.setattr(bench, "with_ratios", lambda _: True)
-    monkeypatch.setattr("glasscell.verify.checks", lambda *_: iter([Claim("x", "y", 1, 0.0, 1.0)]))
+    monkeypatch.setattr("glasscell.verify.checks", lambda *_: iter([Check("x", "y", 1, 0.0, 1.0)]))
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import glasscell as gc
 from glasscell import verify as room
 from glasscell.cli import main
 from glasscell.convert import files
-from glasscell.verify import Claim
+from glasscell.verify import Check
 
-GOOD = Claim("finite differences", "all gradients", 3, 1e-12, 1e-8)
-BAD = Claim("PyTorch", "outputs", 4, 2e-3, 1e-9)
-OPEN = Claim("Keras", "outputs", 0, None, 1e-6, "not installed: pip install keras")
+GOOD = Check("finite differences", "all gradients", 3, 1e-12, 1e-8)
+BAD = Check("PyTorch", "outputs", 4, 2e-3, 1e-9)
+OPEN = Check("Keras", "outputs", 0, None, 1e-6, "not installed: pip install keras")
 
 
 @pytest.fixture

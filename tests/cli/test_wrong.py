@@ -16,7 +16,7 @@ from glasscell import bench
 from glasscell.bench.results import Figure, Race, Row, Side
 from glasscell.cli import copy, main, sizes
 from glasscell.cli.console import ASCII, ascii_only
-from glasscell.verify.claims import Claim
+from glasscell.verify.checks import Check
 
 HUGE = "1000000000"
 
@@ -280,8 +280,8 @@ def quick(folder, monkeypatch):
     monkeypatch.setattr(copy, "find_spec", lambda _: None)  # Matplotlib takes a second
     monkeypatch.setattr(bench, "races", lambda *_, **__: iter([race]))
     claims = [
-        Claim("PyTorch", "σ → −1 ± ½", 3, -1.5e-7, 1e-6),
-        Claim("Keras", "·", 0, None, 1.0, "cannot be loaded: é"),
+        Check("PyTorch", "σ → −1 ± ½", 3, -1.5e-7, 1e-6),
+        Check("Keras", "·", 0, None, 1.0, "cannot be loaded: é"),
     ]
     monkeypatch.setattr("glasscell.verify.checks", lambda *_: iter(claims))
 

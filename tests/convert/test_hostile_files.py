@@ -27,13 +27,14 @@ MB = 2**20
 DRIVER = """
 import importlib.util, json, os, pathlib, resource, signal, sys, time
 import numpy as np, glasscell as gc
-import glasscell.convert.files, glasscell.convert.torch, glasscell.trace.files, glasscell.models, glasscell.tensor_files
+import glasscell.convert.files, glasscell.convert.torch, glasscell.trace.storage
+import glasscell.models, glasscell.tensor_files
 import glasscell.cli.inputs, encodings.cp437, encodings.utf_16_le, numpy.random, zipfile, fractions
 for name in ("onnx", "h5py"):
     if importlib.util.find_spec(name):
         __import__(name)
 if importlib.util.find_spec("onnx"):
-    import glasscell.convert.onnx.reading
+    import glasscell.convert.onnx.importer
 import glasscell.convert.keras
 
 def status(key):

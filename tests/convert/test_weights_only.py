@@ -26,7 +26,7 @@ from glasscell.layers import (
     Unsqueeze,
 )
 from glasscell.layers.kinds import STATELESS
-from glasscell.layers.options import LSTMOptions
+from glasscell.recurrent.config import LSTMConfig
 
 
 def drawn(model, rng):
@@ -107,20 +107,20 @@ def test_settings_of_keras_that_its_weights_do_not_show(options, rng, tmp_path):
 
 def test_every_option_is_held_or_reported():
     """An option that is new is reported for Keras until it is listed."""
-    held = {name for name, option in LSTMOptions.declared.items() if option.training_only}
+    held = {name for name, option in LSTMConfig.declared.items() if option.training_only}
     held |= {"input_size", "hidden_size", "num_layers", "bidirectional", "bias", "masked_outputs"}
 
     class Options:
-        declared = LSTMOptions.declared
+        declared = LSTMConfig.declared
 
         @staticmethod
         def changed():
-            return dict.fromkeys(LSTMOptions.declared, 0)
+            return dict.fromkeys(LSTMConfig.declared, 0)
 
     lstm = gc.LSTM(2, 3)
     lstm.options = Options()
     [reported] = not_held(lstm, keras=True)
-    assert set(reported.removeprefix("lstm (").removesuffix(")").split(", ")) == set(LSTMOptions.declared) - held
+    assert set(reported.removeprefix("lstm (").removesuffix(")").split(", ")) == set(LSTMConfig.declared) - held
 
 
 def test_every_layer_is_held_or_reported():

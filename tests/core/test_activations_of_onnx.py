@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from glasscell.core.activations import DEFINITIONS, FURTHER, activation
+from glasscell.core.activations import ACTIVATIONS, FURTHER, activation
 
 DTYPES = [np.float32, np.float64]
 FORMULAS = {  # of one number and the two parameters
@@ -73,7 +73,7 @@ def numbers(rng, name, alpha, beta, margin=1e-2):
 
 
 def test_all_are_here():
-    assert set(FORMULAS) == {*DEFINITIONS, *FURTHER}
+    assert set(FORMULAS) == {*ACTIVATIONS, *FURTHER}
 
 
 @every_case
@@ -185,7 +185,7 @@ def test_limits(dtype, name, low, high):
 # By other people
 
 
-@pytest.mark.parametrize("name", sorted({*DEFINITIONS, "Selu"} - {"Affine", "ScaledTanh"}))
+@pytest.mark.parametrize("name", sorted({*ACTIVATIONS, "Selu"} - {"Affine", "ScaledTanh"}))
 @pytest.mark.parametrize("with_defaults", [True, False])
 def test_values_are_those_of_the_onnx_operator(with_defaults, name, rng):
     """Affine and ScaledTanh are no operators of their own any more."""
@@ -198,7 +198,7 @@ def test_values_are_those_of_the_onnx_operator(with_defaults, name, rng):
     np.testing.assert_allclose(activation(name, **parameters).function(z), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "alpha", "beta"), [case for case in CASES if case[0] in DEFINITIONS])
+@pytest.mark.parametrize(("name", "alpha", "beta"), [case for case in CASES if case[0] in ACTIVATIONS])
 def test_values_and_derivatives_are_pytorchs(name, alpha, beta, torch, rng):
     """Of the others PyTorch has fewer digits: test_normal.py has its values with bounds of their own."""
     F = torch.nn.functional

@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core import threads
-from glasscell.core.threads import with_one_blas_thread
+from glasscell.core import blas_threads
+from glasscell.core.blas_threads import with_one_blas_thread
 
 
 @pytest.fixture
 def blas(monkeypatch):
     """A library of three threads, and the numbers that it was given; its functions are of C, as the real ones are."""
     numbers = [3]
-    monkeypatch.setattr(threads, "_blas", lambda: threads._Blas(partial(numbers.__getitem__, -1), numbers.append))
+    monkeypatch.setattr(
+        blas_threads, "_blas", lambda: blas_threads._Blas(partial(numbers.__getitem__, -1), numbers.append)
+    )
     yield numbers
-    assert not threads._limit.active
-    assert not threads._limit.calls
+    assert not blas_threads._limit.active
+    assert not blas_threads._limit.calls
 
 
 def test_it_uses_one_and_puts_the_number_back(blas):
@@ -72,13 +74,13 @@ def test_the_last_of_several_threads_puts_it_back(blas):
 
 
 def test_the_compiled_engine_keeps_the_threads_of_the_user(blas, monkeypatch):
-    monkeypatch.setattr(threads, "_libraries", list)
+    monkeypatch.setattr(blas_threads, "_libraries", list)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert with_one_blas_thread(threads.allowed) == 3
+    assert with_one_blas_thread(blas_threads.max_threads) == 3
 
 
 def test_without_a_library_that_is_known_it_is_called_all_the_same(monkeypatch):
-    monkeypatch.setattr(threads, "_blas", lambda: None)
+    monkeypatch.setattr(blas_threads, "_blas", lambda: None)
     assert with_one_blas_thread(lambda: 5) == 5
 
 
@@ -102,8 +104,8 @@ def test_interrupts_at_any_moment_leave_the_number(blas, rng):
             with pytest.raises(AlarmError):
                 work()
             assert blas[-1] == 3
-            assert not threads._limit.active
-            assert not threads._limit.calls
+            assert not blas_threads._limit.active
+            assert not blas_threads._limit.calls
     finally:
         signal.signal(signal.SIGALRM, old)
 
@@ -121,7 +123,7 @@ PROGRAM = """if True:
     import os
     import numpy as np
     import glasscell as gc
-    from glasscell.core import threads
+    from glasscell.core import blas_threads as threads
     blas = threads._blas()
     if blas is None:
         raise SystemExit("unknown")

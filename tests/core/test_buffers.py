@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from glasscell.core.buffers import SMALL, Buffers
+from glasscell.core.buffers import ALIGN_MIN_BYTES, BufferPool
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def test_the_same_request_gets_the_same_array():
-    buffers = Buffers()
+    buffers = BufferPool()
     array = buffers.take("a", (2, 3), FLOAT32)
     assert (array.shape, array.dtype) == ((2, 3), FLOAT32)
     assert buffers.take("a", (2, 3), FLOAT32) is array
@@ -19,7 +19,7 @@ def test_the_same_request_gets_the_same_array():
     ("name", "shape", "dtype"), [("b", (2, 3), FLOAT32), ("a", (3, 2), FLOAT32), ("a", (2, 3), FLOAT64)]
 )
 def test_another_request_gets_other_memory_of_its_own_kind(name, shape, dtype):
-    buffers = Buffers()
+    buffers = BufferPool()
     first = buffers.take("a", (2, 3), FLOAT32)
     other = buffers.take(name, shape, dtype)
     assert (other.shape, other.dtype) == (shape, dtype)
@@ -27,7 +27,7 @@ def test_another_request_gets_other_memory_of_its_own_kind(name, shape, dtype):
 
 
 def test_parts_are_kept_and_share_nothing():
-    buffers = Buffers()
+    buffers = BufferPool()
     one, two = buffers.part("one"), buffers.part("two")
     assert buffers.part("one") is one
     arrays = [place.take("a", (4,), FLOAT64) for place in (buffers, one, two)]
@@ -35,9 +35,9 @@ def test_parts_are_kept_and_share_nothing():
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
-@pytest.mark.parametrize("size", [SMALL, SMALL + 8, 3 * SMALL])
+@pytest.mark.parametrize("size", [ALIGN_MIN_BYTES, ALIGN_MIN_BYTES + 8, 3 * ALIGN_MIN_BYTES])
 def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
-    arrays = [Buffers().take("a", (size // dtype.itemsize,), dtype) for _ in range(20)]
+    arrays = [BufferPool().take("a", (size // dtype.itemsize,), dtype) for _ in range(20)]
     for array in arrays:
         assert array.ctypes.data % 64 == 0
         array[:] = 1
@@ -45,4 +45,4 @@ def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
 
 
 def test_small_arrays_are_only_as_large_as_they_are():
-    assert Buffers().take("a", (SMALL // 8,), FLOAT32).base is None
+    assert BufferPool().take("a", (ALIGN_MIN_BYTES // 8,), FLOAT32).base is None

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core import compiled, inference, lstm
-from glasscell.core.buffers import Buffers
-from glasscell.core.compiled import keeping, team
+from glasscell.core import lstm, lstm_inference, numba_engine
+from glasscell.core.buffers import BufferPool
+from glasscell.core.numba_engine import jit_cache, thread_pool
 
-if not compiled.available():
+if not numba_engine.is_installed():
     if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
         pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
     pytest.skip('Numba is not installed: pip install "glasscell[jit]"', allow_module_level=True)
@@ -30,7 +30,7 @@ def laws_of_lstm():
     spec = spec_from_file_location("laws_of_lstm", Path(__file__).with_name("test_lstm.py"))
     laws = module_from_spec(spec)
     spec.loader.exec_module(laws)
-    laws.lstm = SimpleNamespace(**vars(lstm) | {"forward": compiled.forward, "backward": compiled.backward})
+    laws.lstm = SimpleNamespace(**vars(lstm) | {"forward": numba_engine.forward, "backward": numba_engine.backward})
     return laws
 
 
@@ -64,11 +64,11 @@ def problem_of(rng, T, I, H, B, dtype):
 def test_tapes_and_gradients_are_those_of_the_other_engine(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     dc = rng.normal(size=problem.dh.shape).astype(dtype)
-    ours, theirs = (engine.forward(*problem[:4]) for engine in (compiled, lstm))
+    ours, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
     for a, b in zip(laws.arrays_of(ours), laws.arrays_of(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=forward_bound)
     expected = lstm.backward(theirs, *problem[4:], dc=dc)
-    for engine, tape in ((compiled, ours), (compiled, theirs), (lstm, ours)):
+    for engine, tape in ((numba_engine, ours), (numba_engine, theirs), (lstm, ours)):
         laws.assert_near(engine.backward(tape, *problem[4:], dc=dc), expected, gradient_bound)
 
 
@@ -76,11 +76,11 @@ def test_tapes_and_gradients_are_those_of_the_other_engine(T, I, H, B, dtype, fo
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
 def test_outputs_without_a_tape_are_those_with_one(T, I, H, B, dtype, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
-    tape, buffers = compiled.forward(*problem[:4]), laws.Poisoned()
+    tape, buffers = numba_engine.forward(*problem[:4]), laws.Poisoned()
     for _ in range(2):
-        outputs = compiled.outputs(*problem[:4], buffers)
-        assert isinstance(outputs, inference.Outputs)
-        laws.assert_equal(outputs, (tape.h, tape.hiddens[-1], tape.cells[-1]))
+        outputs = numba_engine.forward_inference(*problem[:4], buffers)
+        assert isinstance(outputs, lstm_inference.InferenceResult)
+        laws.assert_equal(outputs, (tape.h, tape.h_with_initial[-1], tape.cells[-1]))
 
 
 @pytest.mark.parametrize("B", [1, 3])
@@ -90,11 +90,11 @@ def test_arrays_may_lie_in_memory_in_any_way(B, rng):
     elsewhere = [np.repeat(a, 2, axis=-1)[..., ::2] for a in elsewhere]
     for array in elsewhere:
         array.flags.writeable = False
-    tapes = [compiled.forward(*arrays[:4]) for arrays in (problem, elsewhere)]
+    tapes = [numba_engine.forward(*arrays[:4]) for arrays in (problem, elsewhere)]
     laws.assert_equal(*map(laws.arrays_of, tapes))
-    laws.assert_equal(*(compiled.outputs(*arrays[:4]) for arrays in (problem, elsewhere)))
+    laws.assert_equal(*(numba_engine.forward_inference(*arrays[:4]) for arrays in (problem, elsewhere)))
     gradients = [
-        compiled.backward(tapes[0], a.dh, a.dh_end, a.dc_end, dc=a.dh) for a in (problem, laws.Problem(*elsewhere))
+        numba_engine.backward(tapes[0], a.dh, a.dh_end, a.dc_end, dc=a.dh) for a in (problem, laws.Problem(*elsewhere))
     ]
     laws.assert_equal(*gradients)
 
@@ -104,13 +104,13 @@ def test_tanh_and_sigmoid_are_exact_to_rounding(dtype, edge, bound):
     """H = 1, and the candidate and a gate are those of the input itself."""
     x = np.concatenate([np.linspace(-2 * edge, 2 * edge, 200_001), np.geomspace(1e-30, 1, 50_001)]).astype(dtype)
     kernel = np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]], dtype)
-    tape = compiled.forward(kernel, x[None, None])
+    tape = numba_engine.forward(kernel, x[None, None])
     g, i, exact = tape.g[0, 0], tape.i[0, 0], x.astype(np.longdouble)
     assert (np.abs(g - np.tanh(exact)) <= bound * np.abs(np.tanh(exact))).all()
     assert np.abs(i - 1 / (1 + np.exp(-exact))).max() <= bound
     np.testing.assert_array_equal(g[np.abs(x) >= edge], np.sign(x[np.abs(x) >= edge]))
     assert np.abs(g).max() == 1
-    mirrored = compiled.forward(kernel, -x[None, None]).g[0, 0]
+    mirrored = numba_engine.forward(kernel, -x[None, None]).g[0, 0]
     np.testing.assert_array_equal(mirrored, -g)
 
 
@@ -119,7 +119,7 @@ def test_tanh_and_sigmoid_are_exact_to_rounding(dtype, edge, bound):
 def test_what_is_not_finite_spreads_as_in_the_other_engine(value, B, rng):
     problem = problem_of(rng, 6, 3, 5, B, np.float64)
     problem.x[2, 1, 0] = value
-    ours, theirs = (engine.forward(*problem[:4]) for engine in (compiled, lstm))
+    ours, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
     np.testing.assert_allclose(ours.h, theirs.h, rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.c, theirs.c, rtol=0, atol=1e-12)
 
@@ -128,11 +128,13 @@ def test_threads_with_buffers_of_their_own_do_not_disturb_each_other(rng):
     problems = [problem_of(rng, 40, 3, 16, B, np.float32) for B in (1, 4, 8, 20)]
 
     def work(problem):
-        buffers, results = Buffers(), []
+        buffers, results = BufferPool(), []
         for _ in range(20):
-            tape = compiled.forward(*problem[:4], buffers)
-            gradient = compiled.backward(tape, *problem[4:], buffers)
-            results.append([a.copy() for a in (*laws.arrays_of(tape), *gradient, *compiled.outputs(*problem[:4]))])
+            tape = numba_engine.forward(*problem[:4], buffers)
+            gradient = numba_engine.backward(tape, *problem[4:], buffers)
+            results.append(
+                [a.copy() for a in (*laws.arrays_of(tape), *gradient, *numba_engine.forward_inference(*problem[:4]))]
+            )
         return results
 
     alone = [work(problem)[0] for problem in problems]
@@ -143,28 +145,28 @@ def test_threads_with_buffers_of_their_own_do_not_disturb_each_other(rng):
 
 
 def test_a_model_may_be_used_by_both_engines_with_the_same_buffers(rng):
-    problem, buffers = problem_of(rng, 7, 3, 5, 4, np.float64), Buffers()
+    problem, buffers = problem_of(rng, 7, 3, 5, 4, np.float64), BufferPool()
     expected = lstm.backward(lstm.forward(*problem[:4]), *problem[4:])
-    for first, second in ((compiled, lstm), (lstm, compiled), (compiled, compiled)):
+    for first, second in ((numba_engine, lstm), (lstm, numba_engine), (numba_engine, numba_engine)):
         gradient = second.backward(first.forward(*problem[:4], buffers), *problem[4:], buffers)
         laws.assert_near(gradient, expected, 1e-13)
 
 
 @pytest.fixture
 def three_threads(monkeypatch):
-    monkeypatch.setattr(compiled, "allowed", lambda: 3)
-    monkeypatch.setattr(compiled, "WORTH_A_TEAM", 0)
-    monkeypatch.setattr(compiled, "NARROW", 4)
+    monkeypatch.setattr(numba_engine, "max_threads", lambda: 3)
+    monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 0)
+    monkeypatch.setattr(numba_engine, "NARROW", 4)
 
 
 def run_of(problem, buffers=None, *, every=False):
-    tape = compiled.forward(*problem[:4], buffers)
+    tape = numba_engine.forward(*problem[:4], buffers)
     dc, dz = problem.dh[::-1], np.zeros((tape.T, 4 * tape.H, tape.B), tape.dtype) if every else None
     return [
         *(a.copy() for a in laws.arrays_of(tape)),
-        *(a.copy() for a in compiled.backward(tape, *problem[4:], buffers, dc=dc, every_dz=dz)),
+        *(a.copy() for a in numba_engine.backward(tape, *problem[4:], buffers, dc=dc, dz_steps=dz)),
         *([dz] if every else []),
-        *(a.copy() for a in compiled.outputs(*problem[:4], buffers)),
+        *(a.copy() for a in numba_engine.forward_inference(*problem[:4], buffers)),
     ]
 
 
@@ -177,7 +179,7 @@ def test_any_number_of_threads_computes_the_same_bits(every, dtype, I, H, B, rng
     problem, buffers = problem_of(rng, 9, I, H, B, dtype), laws.Poisoned()
     shared = [run_of(problem, buffers, every=every) for _ in range(3)]
     for threads in (1, 2, 7):
-        monkeypatch.setattr(compiled, "allowed", lambda threads=threads: threads)
+        monkeypatch.setattr(numba_engine, "max_threads", lambda threads=threads: threads)
         for results in (*shared, run_of(problem, every=every)):
             laws.assert_equal(results, shared[0])
 
@@ -185,7 +187,7 @@ def test_any_number_of_threads_computes_the_same_bits(every, dtype, I, H, B, rng
 def test_a_training_has_the_same_bits_with_any_number_of_threads(monkeypatch, three_threads):
     weights = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(compiled, "allowed", lambda threads=threads: threads)
+        monkeypatch.setattr(numba_engine, "max_threads", lambda threads=threads: threads)
         model = gc.CopyLSTM(hidden_size=16, num_layers=2, seed=0)
         gc.fit(model, gc.tasks.Copy(4), 5, batch_size=20)
         weights.append(model.parameters.vector)
@@ -194,13 +196,13 @@ def test_a_training_has_the_same_bits_with_any_number_of_threads(monkeypatch, th
 
 
 def test_every_sequence_has_one_share(monkeypatch):
-    monkeypatch.setattr(compiled, "WORTH_A_TEAM", 0)
+    monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 0)
     for members in (1, 2, 3, 16):
-        monkeypatch.setattr(compiled, "allowed", lambda members=members: members)
+        monkeypatch.setattr(numba_engine, "max_threads", lambda members=members: members)
         for lanes in (4, 16):
             for B in range(200):
-                size = compiled._group_size(5, 3, 4, B, lanes)
-                shares = compiled._shares(B, size)
+                size = numba_engine._group_size(5, 3, 4, B, lanes)
+                shares = numba_engine._split_batch(B, size)
                 assert [b for s in shares for b in range(s.start, s.end)] == list(range(B))
                 assert all(s.start % size == 0 for s in shares)
                 assert len(shares) <= members
@@ -208,15 +210,15 @@ def test_every_sequence_has_one_share(monkeypatch):
                 assert size % lanes == 0 or size < lanes
                 assert size >= min(B, 9)
                 assert 8 * size >= B
-    monkeypatch.setattr(compiled, "WORTH_A_TEAM", 1 << 62)
-    assert compiled._group_size(5, 3, 4, 64, 16) == 64
+    monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 1 << 62)
+    assert numba_engine._group_size(5, 3, 4, 64, 16) == 64
 
 
 def test_a_pass_is_divided_by_what_it_is_worth():
     """Two groups where another thread is worth it, more where several are."""
-    worth = compiled.WORTH_A_TEAM // (4 * 16 * 20 * 64)  # steps of this layer, for the sequences below
+    worth = numba_engine.MIN_PARALLEL_FLOPS // (4 * 16 * 20 * 64)  # steps of this layer, for the sequences below
     for T, groups in ((worth - 1, 1), (worth + 1, 2), (15 * worth, 2), (17 * worth, 4)):
-        assert -(-64 // compiled._group_size(T, 3, 16, 64, 16)) == groups
+        assert -(-64 // numba_engine._group_size(T, 3, 16, 64, 16)) == groups
 
 
 def test_a_shared_pass_can_be_run_by_several_threads_at_once(rng, three_threads):
@@ -236,17 +238,17 @@ def test_pieces_run_at_once_and_each_once():
             meeting.wait()  # for the two others
             done.append((k, get_ident()))
 
-        team.together([partial(piece, k) for k in range(3)])
+        thread_pool.run_in_parallel([partial(piece, k) for k in range(3)])
         assert sorted(k for k, _ in done) == [0, 1, 2]
         assert len({thread for _, thread in done}) == 3
         assert (0, get_ident()) in done
 
 
 def test_pieces_that_no_helper_takes_are_done_by_the_caller(monkeypatch):
-    monkeypatch.setattr(team, "start_new_thread", refuse)
-    monkeypatch.setattr(team, "_helpers", [])
+    monkeypatch.setattr(thread_pool, "start_new_thread", refuse)
+    monkeypatch.setattr(thread_pool, "_helpers", [])
     done = []
-    team.together([partial(done.append, k) for k in range(3)])
+    thread_pool.run_in_parallel([partial(done.append, k) for k in range(3)])
     assert done == [0, 1, 2]
 
 
@@ -265,11 +267,11 @@ def test_what_fails_in_a_thread_is_raised_and_the_next_work_is_done(failing):
         done.append(k)
 
     with pytest.raises(ZeroDivisionError):
-        team.together([partial(piece, k) for k in range(3)])
+        thread_pool.run_in_parallel([partial(piece, k) for k in range(3)])
     assert set(done) <= {0, 1, 2} - {failing}
     failing = None
     done.clear()
-    team.together([partial(piece, k) for k in range(3)])
+    thread_pool.run_in_parallel([partial(piece, k) for k in range(3)])
     assert sorted(done) == [0, 1, 2]
 
 
@@ -288,23 +290,23 @@ def test_an_exception_in_the_caller_waits_for_all_who_work(where, monkeypatch):
         raise KeyboardInterrupt
 
     if where == "invitation":  # the helper has its invitation, and the caller is hit before it does anything else
-        monkeypatch.setattr(team.Helper, "invite", lambda self, *given: (invite(self, *given), interrupted()))
+        monkeypatch.setattr(thread_pool.Worker, "invite", lambda self, *given: (invite(self, *given), interrupted()))
     for _ in range(3):
         begun.clear()
         with pytest.raises(KeyboardInterrupt):
-            team.together([interrupted, slow])
+            thread_pool.run_in_parallel([interrupted, slow])
         assert done.pop() == "helper"
         assert not done
 
 
-invite = team.Helper.invite
+invite = thread_pool.Worker.invite
 
 
 def test_threads_that_slept_wake_up():
     done = []
     for _ in range(3):
         time.sleep(0.05)  # long beyond their patience
-        team.together([lambda: done.append(0)] * 2)
+        thread_pool.run_in_parallel([lambda: done.append(0)] * 2)
     assert len(done) == 6
 
 
@@ -312,10 +314,10 @@ def test_threads_that_slept_wake_up():
 def test_a_forked_process_has_threads_of_its_own():
     program = (
         "import os\n"
-        "from glasscell.core.compiled import team\n"
-        "team.together([int, int])\n"
+        "from glasscell.core.numba_engine import thread_pool as team\n"
+        "team.run_in_parallel([int, int])\n"
         "child = os.fork()\n"
-        "team.together([int, int])\n"
+        "team.run_in_parallel([int, int])\n"
         "child and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and os._exit(1)\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
@@ -323,16 +325,16 @@ def test_a_forked_process_has_threads_of_its_own():
 
 def test_the_faster_engine_is_a_matter_of_the_shape():
     for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 128, 1), (64, 128, 2), (256, 512, 1), (256, 512, 64)]:
-        assert compiled.faster(I, H, B, np.dtype(np.float32))
+        assert numba_engine.is_faster(I, H, B, np.dtype(np.float32))
     for I, H, B in [(64, 256, 8), (64, 256, 2)]:
-        assert not compiled.faster(I, H, B, np.dtype(np.float32))
+        assert not numba_engine.is_faster(I, H, B, np.dtype(np.float32))
 
 
 def test_numba_is_not_imported_until_it_is_needed():
     program = (
         "import sys\n"
-        "from glasscell.core import compiled\n"
-        "assert compiled.available() and compiled.faster(8, 32, 1, 'float32')\n"
+        "from glasscell.core import numba_engine as compiled\n"
+        "assert compiled.is_installed() and compiled.is_faster(8, 32, 1, 'float32')\n"
         "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -342,8 +344,8 @@ def test_what_is_kept_on_disk_is_another_file_when_the_code_is_another(monkeypat
     numba = pytest.importorskip("numba")
     names = set()
     for stamp in ("a", "b", "b"):
-        monkeypatch.setattr(keeping, "_stamp", lambda stamp=stamp: stamp)
-        names.add(keeping.compiled(abs_of, numba.float64(numba.float64)).__name__)
+        monkeypatch.setattr(jit_cache, "_cache_key", lambda stamp=stamp: stamp)
+        names.add(jit_cache.jit_cached(abs_of, numba.float64(numba.float64)).__name__)
     assert names == {"abs_of_a", "abs_of_b"}
 
 

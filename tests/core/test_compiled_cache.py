@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 
-from glasscell.core.compiled import keeping
+from glasscell.core.numba_engine import jit_cache
 
 numba = pytest.importorskip("numba", reason='pip install "glasscell[jit]"')
 from numba.core import caching  # noqa: E402 - where Numba is
@@ -19,7 +19,7 @@ def twice(x):
 
 
 def compile_twice():
-    return keeping.compiled(twice, numba.int64(numba.int64))
+    return jit_cache.jit_cached(twice, numba.int64(numba.int64))
 
 
 def was_read(function):
@@ -130,7 +130,7 @@ def test_where_there_is_no_folder_it_is_compiled_all_the_same(monkeypatch):
 
 def test_a_function_that_cannot_be_compiled_is_an_error(folder):
     with pytest.raises(numba.core.errors.TypingError):
-        keeping.compiled(lambda x: x.nothing, numba.int64(numba.int64))
+        jit_cache.jit_cached(lambda x: x.nothing, numba.int64(numba.int64))
 
 
 def test_an_interrupt_is_no_damage(folder, monkeypatch):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from glasscell.core.compiled import step as compiled_step
+from glasscell.core.numba_engine import stream_step as compiled_step
 
 BOUNDS = [(np.float32, 1e-6), (np.float64, 1e-12)]
 
@@ -27,7 +27,7 @@ def test_the_step_in_python_is_that_of_the_equations(I, H, dtype, bound, rng):
     z_i, z_f, z_o, z_g = (column.astype(float) @ weight).reshape(4, H)
     i, f, o = (1 / (1 + np.exp(z)) for z in (z_i, z_f, z_o))  # the rows of W have the minus
     c = f * gates[4 * H :] + i * np.tanh(z_g)
-    assert compiled_step.step_of(np.dtype(dtype))(weight, column, gates, I)
+    assert compiled_step.make_step(np.dtype(dtype))(weight, column, gates, I)
     np.testing.assert_allclose(gates, np.concatenate([i, f, o, np.tanh(z_g), c]), rtol=0, atol=bound)
     np.testing.assert_allclose(column[I + 1 :], o * np.tanh(c), rtol=0, atol=bound)
 
@@ -36,7 +36,7 @@ def test_the_step_in_python_is_that_of_the_equations(I, H, dtype, bound, rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @np.errstate(over="ignore", invalid="ignore")
 def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
-    step, (I, H) = compiled_step.step_of(np.dtype(dtype)), (3, 4)
+    step, (I, H) = compiled_step.make_step(np.dtype(dtype)), (3, 4)
     weight, column, gates = problem_of(rng, I, H, dtype)
     for k in range(I):
         weight[k] = 0  # a number that nothing is made of is looked at, too
@@ -54,7 +54,7 @@ def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
 def test_the_step_is_compiled_once_and_kept_on_disk(tmp_path):
     code = """if True:
         import numpy as np
-        from glasscell.core.compiled.step import compiled_step
+        from glasscell.core.numba_engine.stream_step import compiled_step
         print(sum(compiled_step("f").stats.cache_hits.values()), end="")"""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     runs = [

@@ -13,23 +13,23 @@ F4 = np.dtype(np.float32)
 
 
 def test_an_engine_by_name_is_that_one():
-    assert engines.chosen("numpy", 8, 32, 4, F4) is engines.NUMPY
+    assert engines.select("numpy", 8, 32, 4, F4) is engines.NUMPY
     pytest.importorskip("numba")
     for H, B in ((32, 1), (256, 4)):  # where it is faster, and where it is not
-        assert engines.chosen("numba", 8, H, B, F4) is not engines.NUMPY
+        assert engines.select("numba", 8, H, B, F4) is not engines.NUMPY
 
 
 def test_without_a_name_it_is_the_faster_one():
     pytest.importorskip("numba")
-    assert engines.chosen(None, 8, 32, 4, F4) is not engines.NUMPY
-    assert engines.chosen(None, 8, 256, 4, F4) is engines.NUMPY
+    assert engines.select(None, 8, 32, 4, F4) is not engines.NUMPY
+    assert engines.select(None, 8, 256, 4, F4) is engines.NUMPY
 
 
 def test_inference_and_streams_are_compiled_where_that_is_asked_for():
     pytest.importorskip("numba")
     for name, is_compiled in ((None, False), ("numpy", False), ("numba", True)):
-        assert (engines.chosen_for_inference(name, 8, 32, 4, F4) is not engines.NUMPY) == is_compiled
-        assert engines.compiles_steps(name) == is_compiled
+        assert (engines.select_for_inference(name, 8, 32, 4, F4) is not engines.NUMPY) == is_compiled
+        assert engines.uses_numba_for_streams(name) == is_compiled
 
 
 def test_updates_are_compiled_where_numba_is_installed(monkeypatch):
@@ -49,7 +49,7 @@ def test_a_numba_that_cannot_be_imported_is_named_and_numpy_used(monkeypatch):
     monkeypatch.setattr(engines, "_import", refuse)
     engines._usable.cache_clear()
     with pytest.warns(UserWarning, match=r"cannot be imported.*NumPy 9\.9"):
-        assert engines.chosen(None, 8, 32, 4, F4) is engines.NUMPY
+        assert engines.select(None, 8, 32, 4, F4) is engines.NUMPY
     assert not engines.compiles_updates(None)
     engines._usable.cache_clear()
 
@@ -89,6 +89,6 @@ def test_weights_are_turned_around_for_vectors_of_enough_steps(K, T, B, by_colum
 
 
 def test_weights_that_reach_far_are_not_turned_around(monkeypatch):
-    monkeypatch.setattr(lstm, "NEAR", 32)
+    monkeypatch.setattr(lstm, "L2_WEIGHTS", 32)
     assert negate_sigmoid_rows(np.ones((4, 8)), 9, 1).flags.f_contiguous
     assert not negate_sigmoid_rows(np.ones((4, 9)), 9, 1).flags.f_contiguous

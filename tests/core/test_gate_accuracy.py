@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core import cell, compiled, inference, losses, lstm, variants
+from glasscell.core import cell, losses, lstm, lstm_inference, numba_engine, variants
 from glasscell.core.activations import activation, sigmoid, tanh
-from glasscell.core.variants import Variant
+from glasscell.core.variants import CellConfig
 from glasscell.layers import Function
 
 DTYPES = [np.float32, np.float64]
@@ -81,12 +81,12 @@ def of_the_fast_code(z):
 
 
 def of_the_general_layer(z):
-    return of_a_tape(variants.forward(Variant(), {"kernel": kernel_of(z.dtype)}, z[None, None]), z)
+    return of_a_tape(variants.forward(CellConfig(), {"kernel": kernel_of(z.dtype)}, z[None, None]), z)
 
 
 def of_the_compiled_code(z):
     pytest.importorskip("numba")
-    return of_a_tape(compiled.forward(kernel_of(z.dtype), z[None, None]), z)
+    return of_a_tape(numba_engine.forward(kernel_of(z.dtype), z[None, None]), z)
 
 
 def of_the_compiled_code_for_one_sequence(z):
@@ -95,7 +95,7 @@ def of_the_compiled_code_for_one_sequence(z):
     H = z.size
     kernel = np.zeros((4 * H, H + 1), z.dtype)
     kernel[:, -1] = np.tile(z, 4)
-    tape = compiled.forward(kernel, np.zeros((1, 0, 1), z.dtype))
+    tape = numba_engine.forward(kernel, np.zeros((1, 0, 1), z.dtype))
     return of_a_tape(tape, z)
 
 
@@ -140,7 +140,7 @@ def test_sigmoid_and_tanh_are_exact_to_4_units_in_the_last_place(evaluated, dtyp
 @every_dtype
 def test_a_step_that_python_runs_is_the_compiled_one(dtype, rng):
     """The compiled step of a stream, as the function of Python that it is made of."""
-    from glasscell.core.compiled.step import step_of  # noqa: PLC0415
+    from glasscell.core.numba_engine.stream_step import make_step  # noqa: PLC0415
 
     z = arguments(rng, dtype)[::400]
     H = z.size
@@ -149,7 +149,7 @@ def test_a_step_that_python_runs_is_the_compiled_one(dtype, rng):
     column, gates = np.ones(1 + H, dtype), np.zeros(5 * H, dtype)
     column[1:] = 0
     with np.errstate(all="raise", under="ignore"):
-        assert step_of(np.dtype(dtype))(weight, column, gates, 0)
+        assert make_step(np.dtype(dtype))(weight, column, gates, 0)
     for values in gates[: 3 * H].reshape(3, H):
         assert_ulps(values, exact_sigmoid(z))
     assert_ulps(gates[3 * H : 4 * H], exact_tanh(z))
@@ -267,7 +267,7 @@ def test_gradients_behind_a_nearly_shut_gate_have_their_digits(dtype, kind, engi
 def test_the_gate_that_is_the_rest_of_another_has_all_digits(coupled, dtype, rng):
     z = rng.uniform(0, 80 if dtype == np.float32 else 700, 1000).astype(dtype)
     kernel = np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0.5]], dtype)
-    tape = variants.forward(Variant(coupled=coupled), {"kernel": kernel}, z[None, None], c0=1.0)
+    tape = variants.forward(CellConfig(coupled=coupled), {"kernel": kernel}, z[None, None], c0=1.0)
     small = tape.f if coupled == "input" else tape.i
     assert_ulps(small.ravel(), exact_sigmoid(-z))
     model = gc.LSTM(1, 1, coupled=coupled, dtype=dtype)
@@ -322,4 +322,4 @@ def test_inference_divides_as_the_tape_does(dtype, rng):
     """With every gate nearly shut: same bits."""
     kernel, x = rng.normal(size=(20, 9)).astype(dtype), rng.normal(size=(9, 3, 4)).astype(dtype)
     kernel[:15, -1] -= 14
-    np.testing.assert_array_equal(inference.outputs(kernel, x).h, lstm.forward(kernel, x).h)
+    np.testing.assert_array_equal(lstm_inference.forward_inference(kernel, x).h, lstm.forward(kernel, x).h)

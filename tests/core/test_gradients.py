@@ -5,8 +5,8 @@ import pytest
 
 from glasscell.core import engines, lstm, variants
 from glasscell.core.cell import step, step_backward
-from glasscell.core.gradients import Gradients, gradients
-from glasscell.core.variants import Variant
+from glasscell.core.step_gradients import StepGradients, compute_step_gradients
+from glasscell.core.variants import CellConfig
 
 ENGINES = ["numpy", "numba"]
 SHAPES = [(7, 3, 5, 4), (300, 2, 6, 1), (40, 3, 20, 40), (1, 3, 4, 2), (0, 3, 4, 2), (70, 20, 90, 33)]
@@ -16,9 +16,9 @@ def of_the_page(kernel, tape, dy, dh, dc, dc_steps):
     rows = []
     for t in reversed(range(tape.T)):
         d_h, d_c = dh + dy[t], dc + dc_steps[t]
-        back = step_backward(kernel, step(kernel, tape.x[t], tape.hiddens[t], tape.cells[t]), d_h, d_c)
+        back = step_backward(kernel, step(kernel, tape.x[t], tape.h_with_initial[t], tape.cells[t]), d_h, d_c)
         da = np.concatenate([back.di, back.df, back.do, back.dg])
-        rows.insert(0, Gradients(back.dz, da, back.dc, d_h, back.dx, dy[t]))
+        rows.insert(0, StepGradients(back.dz, da, back.dc, d_h, back.dx, dy[t]))
         dh, dc = back.dh_prev, back.dc_prev
     return rows
 
@@ -28,14 +28,14 @@ def of_the_page(kernel, tape, dy, dh, dc, dc_steps):
 def test_every_gradient_is_the_pages(T, I, H, B, engine, rng):
     if engine == "numba":
         pytest.importorskip("numba")
-    run = engines.chosen(engine, I, H, B, np.dtype(np.float64))
+    run = engines.select(engine, I, H, B, np.dtype(np.float64))
     kernel, x = rng.normal(size=(4 * H, H + I + 1)) / np.sqrt(H + I), rng.normal(size=(T, I, B))
     dy, dc_steps, (dh_T, dc_T) = rng.normal(size=(T, H, B)), rng.normal(size=(T, H, B)), rng.normal(size=(2, H, B))
     tape, dz = run.forward(kernel, x), np.full((T, 4 * H, B), np.nan)
-    d = run.backward(tape, dy, dh_T, dc_T, dc=dc_steps, every_dz=dz)
-    found = gradients(tape, dz, d.dx, dy, dh_T, dc_T, dc_steps)
+    d = run.backward(tape, dy, dh_T, dc_T, dc=dc_steps, dz_steps=dz)
+    found = compute_step_gradients(tape, dz, d.dx, dy, dh_T, dc_T, dc_steps)
     for t, page in enumerate(of_the_page(kernel, tape, dy, dh_T, dc_T, dc_steps)):
-        for name, expected, part in zip(Gradients._fields, page, found, strict=True):
+        for name, expected, part in zip(StepGradients._fields, page, found, strict=True):
             np.testing.assert_allclose(part[t], expected, rtol=0, atol=1e-12, err_msg=f"{name} at step {t}")
     without = run.backward(tape, dy, dh_T, dc_T, dc=dc_steps)
     np.testing.assert_allclose(d.dkernel, without.dkernel, rtol=1e-12, atol=1e-12)
@@ -44,9 +44,9 @@ def test_every_gradient_is_the_pages(T, I, H, B, engine, rng):
 def test_nothing_that_is_given_changes(rng):
     kernel, x, dy, dc = rng.normal(size=(16, 8)), *(rng.normal(size=(5, n, 2)) for n in (3, 4, 4))
     tape, dz = lstm.forward(kernel, x), np.empty((5, 16, 2))
-    d = lstm.backward(tape, dy, dc=dc, every_dz=dz)
+    d = lstm.backward(tape, dy, dc=dc, dz_steps=dz)
     before = [part.copy() for part in (dy, dc, dz)]
-    gradients(tape, dz, d.dx, dy, dc=dc)
+    compute_step_gradients(tape, dz, d.dx, dy, dc=dc)
     for part, known in zip((dy, dc, dz), before, strict=True):
         np.testing.assert_array_equal(part, known)
 
@@ -56,10 +56,10 @@ def test_the_general_layer_gives_the_same_where_it_is_plain(rng):
     kernel, x, dy = rng.normal(size=(4 * H, H + I + 1)), rng.normal(size=(T, I, B)), rng.normal(size=(T, H, B))
     dh_T, dc_T = rng.normal(size=(2, H, B))
     tape, dz = lstm.forward(kernel, x), np.empty((T, 4 * H, B))
-    d = lstm.backward(tape, dy, dh_T, dc_T, every_dz=dz)
-    expected = gradients(tape, dz, d.dx, dy, dh_T, dc_T)
-    room = Gradients(*(np.full((T, n, B), np.nan) for n in (4 * H, 4 * H, H, H)), dx=dy, dy=dy)
-    variants.backward(variants.forward(Variant(), {"kernel": kernel}, x), dy, dh_T, dc_T, every=room)
+    d = lstm.backward(tape, dy, dh_T, dc_T, dz_steps=dz)
+    expected = compute_step_gradients(tape, dz, d.dx, dy, dh_T, dc_T)
+    room = StepGradients(*(np.full((T, n, B), np.nan) for n in (4 * H, 4 * H, H, H)), dx=dy, dy=dy)
+    variants.backward(variants.forward(CellConfig(), {"kernel": kernel}, x), dy, dh_T, dc_T, every=room)
     for name in ("dz", "da", "dc", "dh"):
         np.testing.assert_allclose(getattr(room, name), getattr(expected, name), rtol=0, atol=1e-12, err_msg=name)
 
@@ -67,11 +67,13 @@ def test_the_general_layer_gives_the_same_where_it_is_plain(rng):
 def test_without_a_gradient_on_the_final_state_it_is_0_and_fading_is_no_error(rng):
     kernel, x, dy = rng.normal(size=(16, 8)), rng.normal(size=(5, 3, 2)), np.full((5, 4, 2), 1e-300)
     tape, dz = lstm.forward(kernel, x), np.empty((5, 16, 2))
-    d = lstm.backward(tape, dy, every_dz=dz)
+    d = lstm.backward(tape, dy, dz_steps=dz)
     smaller, faint = dz * 1e-10, dy * 1e-15
     with np.errstate(all="raise"):
-        found = gradients(tape, smaller, d.dx, faint)
+        found = compute_step_gradients(tape, smaller, d.dx, faint)
     assert np.isfinite(found.da).all()
-    for part, zero in zip(gradients(tape, dz, d.dx, dy), gradients(tape, dz, d.dx, dy, 0.0, 0.0), strict=True):
+    for part, zero in zip(
+        compute_step_gradients(tape, dz, d.dx, dy), compute_step_gradients(tape, dz, d.dx, dy, 0.0, 0.0), strict=True
+    ):
         np.testing.assert_array_equal(part, zero)
         assert np.abs(part).max() < 1e-200

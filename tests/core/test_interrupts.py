@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core import compiled
+from glasscell.core import numba_engine
 
 if not hasattr(signal, "setitimer"):
     pytest.skip("there are no signals of POSIX here", allow_module_level=True)
@@ -30,7 +30,7 @@ def script():
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    monkeypatch.setattr(compiled, "allowed", lambda: 2)
+    monkeypatch.setattr(numba_engine, "max_threads", lambda: 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell.core import linear
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 
 SIZES = [(0, 2), (3, 0), (1, 1), (4, 3), (3, 20)]  # (T, B): also a wide batch
 
@@ -44,17 +44,17 @@ def test_backward_is_the_derivative(which, O, T, B, slope, rng):
 def test_sum_of_outer_products(T, B, M, N, rng):
     a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
     expected = sum((a[t] @ b[t].T for t in range(T)), np.zeros((M, N)))
-    np.testing.assert_allclose(linear.sum_of_outer_products(a, b, Buffers()), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(linear.sum_of_outer_products(a, b, BufferPool()), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("of_steps", "lengths"), [(1, [1] * 5), (12, [1] * 5), (24, [2, 2, 1]), (59, [4, 1]), (60, [5])]
 )
 def test_products_of_steps_are_added_up_a_few_at_a_time(of_steps, lengths, monkeypatch, rng):
-    monkeypatch.setattr(linear, "OF_STEPS", of_steps)
+    monkeypatch.setattr(linear, "STEPS_PER_GEMM", of_steps)
     taken = []
 
-    class Watched(Buffers):
+    class Watched(BufferPool):
         def take(self, name, shape, dtype):
             taken.append(shape)
             return super().take(name, shape, dtype)
@@ -71,13 +71,15 @@ def test_the_layout_in_memory_changes_nothing(layout, T, B, M, N, rng):
     """Rows of all steps side by side, sequence by sequence, and what was transposed."""
     a, b, matrix = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B)), rng.normal(size=(N, M))
     other = a.transpose(layout).copy().transpose(np.argsort(layout))
-    of_products = linear.sum_of_outer_products(a, b, Buffers())
-    np.testing.assert_allclose(linear.sum_of_outer_products(other, b, Buffers()), of_products, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(linear.product(matrix, other), linear.product(matrix, a), rtol=0, atol=1e-12)
+    of_products = linear.sum_of_outer_products(a, b, BufferPool())
+    np.testing.assert_allclose(linear.sum_of_outer_products(other, b, BufferPool()), of_products, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        linear.batched_matmul(matrix, other), linear.batched_matmul(matrix, a), rtol=0, atol=1e-12
+    )
 
 
 def test_used_buffers_change_no_number(rng):
-    buffers = Buffers()
+    buffers = BufferPool()
     for T, B in [*SIZES, *SIZES[::-1]]:
         weight, _, x, dy = problem(rng, T, B)
         fresh, reused = linear.backward(weight, x, dy), linear.backward(weight, x, dy, buffers)
@@ -96,10 +98,10 @@ def test_nothing_given_is_changed(rng):
 @pytest.mark.parametrize(("T", "M", "B"), [(3, 4, 8), (2, 3, 1), (5, 2, 3)])
 def test_what_lies_side_by_side_is_not_copied(T, M, B, rng):
     rows = rng.normal(size=(M, T, B))
-    laid = linear._side_by_side(rows.transpose(1, 0, 2), "laid", Buffers())
+    laid = linear._merge_time_and_batch(rows.transpose(1, 0, 2), "laid", BufferPool())
     assert np.shares_memory(laid, rows)
     steps = rng.normal(size=(T, M, B))
-    copied = linear._side_by_side(steps, "copied", Buffers())
+    copied = linear._merge_time_and_batch(steps, "copied", BufferPool())
     assert not np.shares_memory(copied, steps)
     np.testing.assert_array_equal(laid, rows.reshape(M, T * B))
     np.testing.assert_array_equal(copied, steps.transpose(1, 0, 2).reshape(M, T * B))

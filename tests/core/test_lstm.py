@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glasscell.core import cell, lstm
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 
 DTYPES = [np.float32, np.float64]
 SIZES = [  # (T, I, H, B)
@@ -86,7 +86,7 @@ def assert_equal(a, b):
 
 def arrays_of(tape):
     """All that a tape names."""
-    names = ("u", "x", "i", "f", "o", "g", "c", "tanh_c", "h", "hiddens", "cells", "kernel")
+    names = ("u", "x", "i", "f", "o", "g", "c", "tanh_c", "h", "h_with_initial", "cells", "kernel")
     return [getattr(tape, name) for name in names]
 
 
@@ -102,22 +102,22 @@ def test_every_gate_and_state_of_every_step_is_the_pages(T, I, H, B, rng):
         for name in ("u", "i", "f", "o", "g", "c", "tanh_c", "h"):
             np.testing.assert_allclose(getattr(tape, name)[t], getattr(step, name), rtol=0, atol=1e-12, err_msg=name)
         np.testing.assert_array_equal(tape.cells[t + 1], tape.c[t])
-        np.testing.assert_array_equal(tape.hiddens[t + 1], tape.h[t])
-    assert_equal([tape.x, tape.hiddens[0], tape.cells[0]], [problem.x, problem.h0, problem.c0])
+        np.testing.assert_array_equal(tape.h_with_initial[t + 1], tape.h[t])
+    assert_equal([tape.x, tape.h_with_initial[0], tape.cells[0]], [problem.x, problem.h0, problem.c0])
 
 
 @pytest.mark.parametrize("block_bytes", [0, lstm.BLOCK_BYTES])
 def test_every_gradient_of_every_step_is_the_pages(block_bytes, monkeypatch, rng):
     """With the identity for W_x, dx is dz itself; and begun at step t, the pass ends in the gradients on its past."""
     monkeypatch.setattr(lstm, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(lstm, "COLUMNS", block_bytes)
+    monkeypatch.setattr(lstm, "MIN_GEMM_COLUMNS", block_bytes)
     H = 4
     problem = random_problem(rng, T=8, I=4 * H, H=H, B=3)
     problem.kernel[:, H:-1] = np.eye(4 * H)
     tape = forward(problem)
     of_page = backward_by_the_page(problem, forward_by_the_page(problem))
     for t, step in enumerate(of_page):
-        late = problem._replace(x=problem.x[t:], dh=problem.dh[t:], h0=tape.hiddens[t], c0=tape.cells[t])
+        late = problem._replace(x=problem.x[t:], dh=problem.dh[t:], h0=tape.h_with_initial[t], c0=tape.cells[t])
         gradient = backward(late, forward(late))
         dz = [later.dz for later in of_page[t:]]
         dW = sum(later.dW for later in of_page[t:])
@@ -137,7 +137,7 @@ def test_the_block_size_changes_nothing(steps, together, monkeypatch, rng):
     problem = random_problem(rng, T=10)
     _, H, B = problem.dh.shape
     monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * 4 * H * B * problem.x.itemsize)
-    monkeypatch.setattr(lstm, "COLUMNS", together * B)
+    monkeypatch.setattr(lstm, "MIN_GEMM_COLUMNS", together * B)
     by_the_page = whole_gradient(problem, backward_by_the_page(problem, forward_by_the_page(problem)))
     assert_near(backward(problem, forward(problem)), by_the_page, 1e-12)
 
@@ -155,7 +155,7 @@ def test_backward_is_the_derivative_in_every_argument(name, T, I, H, B, slope, r
         tape = forward(problem._replace(**{name: getattr(problem, name) + s * direction}))
         return (
             np.vdot(problem.dh, tape.h)
-            + np.vdot(problem.dh_end, tape.hiddens[-1])
+            + np.vdot(problem.dh_end, tape.h_with_initial[-1])
             + np.vdot(problem.dc_end, tape.cells[-1])
         )
 
@@ -170,7 +170,7 @@ def test_backward_is_the_adjoint_of_forward(slope, rng):
 
     def outputs(s):
         tape = lstm.forward(*(array + s * move for array, move in zip(problem[:4], v, strict=True)))
-        return np.concatenate([tape.h, tape.hiddens[-1:], tape.cells[-1:]])
+        return np.concatenate([tape.h, tape.h_with_initial[-1:], tape.cells[-1:]])
 
     upstream = np.concatenate([problem.dh, problem.dh_end[None], problem.dc_end[None]])
     pulled_back = backward(problem, forward(problem))
@@ -227,7 +227,7 @@ def test_dx_is_left_out_on_request(rng):
 def test_no_steps_leave_the_state_and_its_gradient(dtype, rng):
     problem = random_problem(rng, T=0, dtype=dtype)
     tape = forward(problem)
-    assert_equal([tape.hiddens[-1], tape.cells[-1]], [problem.h0, problem.c0])
+    assert_equal([tape.h_with_initial[-1], tape.cells[-1]], [problem.h0, problem.c0])
     gradient = backward(problem, tape)
     assert_equal(gradient, [np.zeros_like(problem.kernel), problem.x, problem.dh_end, problem.dc_end])
 
@@ -251,7 +251,7 @@ def test_dtype_is_kept(T, I, H, B, dtype, rng):
 # Memory
 
 
-class Poisoned(Buffers):
+class Poisoned(BufferPool):
     """Buffers whose old content can be seen wherever it is used."""
 
     def take(self, name, shape, dtype):
@@ -260,7 +260,7 @@ class Poisoned(Buffers):
         return array
 
 
-@pytest.mark.parametrize("kind", [Buffers, Poisoned])
+@pytest.mark.parametrize("kind", [BufferPool, Poisoned])
 def test_used_buffers_change_no_number(kind, rng):
     of_forward, of_backward, of_both = kind(), kind(), kind()
     for T, I, H, B in [*SIZES, *SIZES[::-1]]:

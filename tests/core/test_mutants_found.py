@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from glasscell.core import linear, losses, lstm, normalization, optimizers, parameters, pieces, sequences, variants
-from glasscell.core.buffers import Buffers
-from glasscell.core.variants import Noise, Variant
+from glasscell.core import blocking, layer_norm, linear, losses, lstm, optimizers, parameters, time_order, variants
+from glasscell.core.buffers import BufferPool
+from glasscell.core.variants import CellConfig, DropoutMasks
 from glasscell.layers import LSTM
 
 # Memory
@@ -22,7 +22,7 @@ def test_without_buffers_an_earlier_gradient_of_an_affine_map_never_changes(rng)
 
 
 def test_without_buffers_an_earlier_gradient_of_the_general_layer_never_changes(rng):
-    variant, (T, I, H, P, B) = Variant(), (4, 3, 5, 2, 3)
+    variant, (T, I, H, P, B) = CellConfig(), (4, 3, 5, 2, 3)
     shapes = variant.shapes(I, H, P, peepholes=True, projection_bias=True)
     weights = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     tape = variants.forward(variant, weights, rng.normal(size=(T, I, B)))
@@ -41,7 +41,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 @pytest.mark.parametrize("earlier", [((2, 3), FLOAT32), ((1, 3), FLOAT64), ((3, 3), FLOAT64), ((2, 2), FLOAT64)])
 def test_memory_of_another_shape_or_dtype_larger_or_smaller_is_not_used_again(earlier):
-    buffers = Buffers()
+    buffers = BufferPool()
     first = buffers.take("a", *earlier)
     other = buffers.take("a", (2, 3), FLOAT64)
     assert (other.shape, other.dtype) == ((2, 3), FLOAT64)
@@ -52,7 +52,7 @@ def test_memory_of_another_shape_or_dtype_larger_or_smaller_is_not_used_again(ea
 
 def test_views_are_made_anew_only_for_another_array():
     """Whether it is another one, not whether it is equal; and whichever of them it is."""
-    buffers, made = Buffers(), []
+    buffers, made = BufferPool(), []
 
     def steps(name, *arrays):
         def views():
@@ -77,7 +77,7 @@ def test_views_are_made_anew_only_for_another_array():
     assert made == ["one", "two"]
 
 
-class Remembering(Buffers):
+class Remembering(BufferPool):
     """Buffers that tell what was taken; their memory is infinite at first, which no product may meet."""
 
     def __init__(self):
@@ -128,7 +128,7 @@ def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
     kernel, x, dh = (rng.normal(size=shape).astype(dtype) for shape in [(4 * H, H + I + 1), (T, I, B), (T, H, B)])
     of_a_step = 4 * H * B * x.itemsize
     monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * of_a_step + spare * (of_a_step - 1))
-    monkeypatch.setattr(lstm, "COLUMNS", columns)
+    monkeypatch.setattr(lstm, "MIN_GEMM_COLUMNS", columns)
     lengths = {"blocks": [], "products": []}
 
     def written(tape, block, factors, dc_dh):
@@ -141,8 +141,8 @@ def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
         lengths["products"].append(len(a))
         return linear.sum_of_outer_products(a, b, buffers)
 
-    write_factors = lstm._write_factors
-    monkeypatch.setattr(lstm, "_write_factors", written)
+    write_factors = lstm._write_local_derivatives
+    monkeypatch.setattr(lstm, "_write_local_derivatives", written)
     monkeypatch.setattr(lstm, "sum_of_outer_products", multiplied)
     lstm.backward(lstm.forward(kernel, x), dh)
     assert lengths == {"blocks": blocks, "products": products}
@@ -150,12 +150,12 @@ def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
 
 def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
     assert 1 << 18 <= lstm.BLOCK_BYTES <= 1 << 22
-    assert 1 << 10 <= lstm.COLUMNS <= 1 << 13
-    assert 1 << 11 <= pieces.PIECE < 10_000
-    assert 1 << 20 <= linear.SMALL_PRODUCT <= 1 << 26
-    assert 8 <= linear.NARROW <= 32
-    assert 8 <= linear.FEW <= 64
-    assert 1 << 16 <= linear.OF_STEPS <= 1 << 22
+    assert 1 << 10 <= lstm.MIN_GEMM_COLUMNS <= 1 << 13
+    assert 1 << 11 <= blocking.BLOCK_SIZE < 10_000
+    assert 1 << 20 <= linear.SMALL_GEMM_FLOPS <= 1 << 26
+    assert 8 <= linear.NARROW_ROWS <= 32
+    assert 8 <= linear.FEW_STEPS <= 64
+    assert 1 << 16 <= linear.STEPS_PER_GEMM <= 1 << 22
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,9 @@ def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
 def test_a_wide_batch_in_a_small_or_narrow_product_is_a_product_a_step(
     narrow, small_product, few, a_product_a_step, monkeypatch, rng
 ):
-    monkeypatch.setattr(linear, "NARROW", narrow)
-    monkeypatch.setattr(linear, "SMALL_PRODUCT", small_product)
-    monkeypatch.setattr(linear, "FEW", few)
+    monkeypatch.setattr(linear, "NARROW_ROWS", narrow)
+    monkeypatch.setattr(linear, "SMALL_GEMM_FLOPS", small_product)
+    monkeypatch.setattr(linear, "FEW_STEPS", few)
     buffers, (T, M, N, B) = Remembering(), (2, 3, 5, 7)
     a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
     product = linear.sum_of_outer_products(a, b, buffers)
@@ -198,7 +198,7 @@ def test_a_gradient_on_the_cells_counts_at_its_own_step(slope, rng):
     gradient = lstm.backward(tape, np.zeros((T, H, B)), dc=dc)
     expected = slope(lambda s: np.vdot(dc, lstm.forward(kernel + s * direction, x).c))
     assert abs(np.vdot(gradient.dkernel, direction) - expected) <= 1e-8 * np.linalg.norm(gradient.dkernel)
-    general = variants.backward(variants.forward(Variant(), {"kernel": kernel}, x), np.zeros((T, H, B)), dc=dc)
+    general = variants.backward(variants.forward(CellConfig(), {"kernel": kernel}, x), np.zeros((T, H, B)), dc=dc)
     np.testing.assert_allclose(gradient.dkernel, general.dweights["kernel"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(gradient.dx, general.dx, rtol=0, atol=1e-12)
 
@@ -208,17 +208,17 @@ def test_arguments_may_be_given_by_name_and_switches_must_be(rng):
     tape = lstm.forward(kernel=kernel, x=x, h0=0.0, c0=0.0, buffers=None)
     by_name = lstm.backward(tape=tape, dh=tape.h, dh_T=0.0, dc_T=0.0, buffers=None, dc=None, need_dx=True)
     np.testing.assert_array_equal(by_name.dx, lstm.backward(tape, tape.h).dx)
-    order = sequences.order(mask=mask, reverse=True)
+    order = time_order.time_order(mask=mask, reverse=True)
     np.testing.assert_array_equal(order.in_time(steps=x, repeat=False), x[::-1])
-    np.testing.assert_array_equal(order.in_time_backward(d_time=x, repeat=False), x[::-1])
-    names = Variant().shapes(I=2, H=3, P=None, peepholes=True, projection_bias=False)
+    np.testing.assert_array_equal(order.to_time_order_backward(d_time=x, repeat=False), x[::-1])
+    names = CellConfig().shapes(I=2, H=3, P=None, peepholes=True, projection_bias=False)
     assert list(names) == ["kernel", "peepholes"]
     for call in (
         lambda: lstm.backward(tape, tape.h, 0.0, 0.0, None, None, True),
-        lambda: sequences.order(mask, True),
+        lambda: time_order.time_order(mask, True),
         lambda: order.in_time(x, True),
-        lambda: order.in_time_backward(x, True),
-        lambda: Variant().shapes(2, 3, None, True),
+        lambda: order.to_time_order_backward(x, True),
+        lambda: CellConfig().shapes(2, 3, None, True),
     ):
         with pytest.raises(TypeError, match="positional argument"):
             call()
@@ -328,13 +328,13 @@ def test_a_norm_may_be_large_but_its_square_may_not_spoil_it(sign):
 
 
 def test_a_gradient_through_a_normalisation_may_fade_to_0(rng):
-    normalized = normalization.normalize(rng.normal(size=(4, 3)).astype(np.float32), 1e-5)
+    normalized = layer_norm.layer_norm(rng.normal(size=(4, 3)).astype(np.float32), 1e-5)
     d = rng.normal(size=(4, 3)).astype(np.float32)
     d_tiny, d_fading = d * np.float32(1e-38), d * np.float32(1e-44)
     with np.errstate(all="raise"):
-        tiny = normalization.normalize_backward(normalized, d_tiny)
-        fading = normalization.normalize_backward(normalized, d_fading)
-    expected = normalization.normalize_backward(normalized, d)
+        tiny = layer_norm.layer_norm_backward(normalized, d_tiny)
+        fading = layer_norm.layer_norm_backward(normalized, d_fading)
+    expected = layer_norm.layer_norm_backward(normalized, d)
     np.testing.assert_allclose(tiny / np.float32(1e-38), expected, rtol=0, atol=1e-4)
     assert np.abs(fading).max() <= 1e-43
 
@@ -345,8 +345,8 @@ def test_a_gradient_through_a_normalisation_may_fade_to_0(rng):
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.25])
 def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
-    assert Noise().silent
-    assert not Noise(*(share if k == part else 1.0 for k in range(3))).silent
+    assert DropoutMasks().silent
+    assert not DropoutMasks(*(share if k == part else 1.0 for k in range(3))).silent
 
 
 # Parameters
@@ -355,7 +355,7 @@ def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
 def test_parameters_that_move_keep_their_values_and_live_in_the_other_vector(rng):
     shapes, values, vector = {"a": (2, 3), "b": (4,)}, rng.normal(size=10), rng.normal(size=12)
     before, moved = vector.copy(), parameters.Parameters(shapes, FLOAT64, values.copy())
-    moved.move_into(vector[1:11])
+    moved.rebind(vector[1:11])
     np.testing.assert_array_equal(vector, [before[0], *values, before[11]])
     np.testing.assert_array_equal(moved.vector, values)
     vector[:] = 7
@@ -368,7 +368,7 @@ def test_parameters_that_move_keep_their_values_and_live_in_the_other_vector(rng
 
 @pytest.mark.parametrize("layer_norm", [None, "haste", "tflite", "contrib"])
 def test_a_gradient_through_the_general_layer_may_fade_to_0(layer_norm, rng):
-    variant, (T, I, H, B) = Variant(layer_norm=layer_norm), (6, 2, 3, 4)
+    variant, (T, I, H, B) = CellConfig(layer_norm=layer_norm), (6, 2, 3, 4)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in variant.shapes(I, H).items()}
     tape = variants.forward(variant, weights, rng.normal(size=(T, I, B)).astype(np.float32))
     d = rng.normal(size=(T, H, B)).astype(np.float32)
@@ -383,14 +383,14 @@ def test_a_gradient_through_the_general_layer_may_fade_to_0(layer_norm, rng):
 def test_without_noise_the_states_are_what_the_step_gave_to_the_bit(rng):
     """And not what is next to it: old + (new - old) is rounded."""
     x, kernel, state = rng.normal(size=(5, 2, 4)), rng.normal(size=(12, 6)), rng.normal(size=(3, 4))
-    tape = variants.forward(Variant(), {"kernel": kernel}, x, state, state)
+    tape = variants.forward(CellConfig(), {"kernel": kernel}, x, state, state)
     np.testing.assert_array_equal(tape.c, tape.new_c)
     np.testing.assert_array_equal(tape.h, tape.o * tape.output)
 
 
 def test_lengths_may_change_after_the_forward_pass(rng):
     x, lengths, dh = rng.normal(size=(4, 2, 3)), np.array([0, 2, 4]), rng.normal(size=(4, 3, 3))
-    tape = variants.forward(Variant(), {"kernel": rng.normal(size=(12, 6))}, x, lengths=lengths)
+    tape = variants.forward(CellConfig(), {"kernel": rng.normal(size=(12, 6))}, x, lengths=lengths)
     before = variants.backward(tape, dh)
     lengths[:] = 3
     np.testing.assert_array_equal(variants.backward(tape, dh).dx, before.dx)

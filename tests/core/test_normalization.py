@@ -1,9 +1,9 @@
-"""Law: every column has mean 0 and variance 1, whatever stands beside it, and `normalize_backward` is the adjoint."""
+"""Law: every column has mean 0 and variance 1, whatever stands beside it, and `layer_norm_backward` is the adjoint."""
 
 import numpy as np
 import pytest
 
-from glasscell.core.normalization import normalize, normalize_backward
+from glasscell.core.layer_norm import layer_norm, layer_norm_backward
 
 DTYPES = [np.float32, np.float64]
 SHAPES = [(3, 2), (7, 1), (4, 5, 3), (2, 3, 4, 2)]
@@ -14,7 +14,7 @@ SHAPES = [(3, 2), (7, 1), (4, 5, 3), (2, 3, 4, 2)]
 def test_mean_0_and_variance_1(size, shape, rng):
     """Without ε exactly; and the scale is what made it so."""
     a = size * (rng.normal(size=shape) + 3 * rng.normal(size=(*shape[:-2], 1, shape[-1])))
-    values, scale = normalize(a, 0.0)
+    values, scale = layer_norm(a, 0.0)
     np.testing.assert_allclose(values.mean(axis=-2), 0, atol=1e-12)
     np.testing.assert_allclose(np.square(values).mean(axis=-2), 1, rtol=1e-12)
     np.testing.assert_allclose(values, (a - a.mean(axis=-2, keepdims=True)) * scale, rtol=1e-12, atol=1e-12)
@@ -24,7 +24,7 @@ def test_mean_0_and_variance_1(size, shape, rng):
 def test_epsilon_is_added_to_the_variance(epsilon, rng):
     """One number at a time, and the variance divided by the number of rows, not one less."""
     a = rng.normal(size=(5, 3))
-    values, scale = normalize(a, epsilon)
+    values, scale = layer_norm(a, epsilon)
     for b in range(3):
         mean = sum(a[:, b]) / 5
         variance = sum((v - mean) ** 2 for v in a[:, b]) / 5
@@ -39,10 +39,10 @@ def test_values_and_gradients_are_pytorchs(epsilon, shape, torch, rng):
     rows_last = torch.tensor(np.swapaxes(a, -2, -1).copy(), requires_grad=True)
     theirs = torch.nn.functional.layer_norm(rows_last, shape[-2:-1], eps=epsilon)
     theirs.backward(torch.tensor(np.swapaxes(d_values, -2, -1).copy()))
-    ours = normalize(a, epsilon)
+    ours = layer_norm(a, epsilon)
     np.testing.assert_allclose(ours.values, theirs.detach().numpy().swapaxes(-2, -1), rtol=0, atol=1e-12)
     expected = rows_last.grad.numpy().swapaxes(-2, -1)
-    da = normalize_backward(ours, d_values)
+    da = layer_norm_backward(ours, d_values)
     np.testing.assert_allclose(da, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
@@ -51,32 +51,32 @@ def test_values_and_gradients_are_pytorchs(epsilon, shape, torch, rng):
 def test_backward_is_the_adjoint(epsilon, shape, slope, rng):
     """⟨upstream, J v⟩ = ⟨Jᵀ upstream, v⟩."""
     a, v, upstream = rng.normal(size=(3, *shape))
-    da = normalize_backward(normalize(a, epsilon), upstream)
-    along = slope(lambda s: normalize(a + s * v, epsilon).values, step=1e-3 if epsilon > 0.1 else 1e-4)
+    da = layer_norm_backward(layer_norm(a, epsilon), upstream)
+    along = slope(lambda s: layer_norm(a + s * v, epsilon).values, step=1e-3 if epsilon > 0.1 else 1e-4)
     assert abs(np.vdot(upstream, along) - np.vdot(da, v)) <= 1e-7 * np.linalg.norm(da) * np.linalg.norm(v)
 
 
 def test_a_shift_of_a_column_changes_nothing_and_its_gradient_says_so(rng):
     a, shift, d_values = rng.normal(size=(6, 4)), rng.normal(size=(1, 4)), rng.normal(size=(6, 4))
-    ours, shifted = normalize(a, 1e-5), normalize(a + shift, 1e-5)
+    ours, shifted = layer_norm(a, 1e-5), layer_norm(a + shift, 1e-5)
     np.testing.assert_allclose(shifted.values, ours.values, atol=1e-12)
-    np.testing.assert_allclose(normalize_backward(ours, d_values).sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(layer_norm_backward(ours, d_values).sum(axis=0), 0, atol=1e-12)
 
 
 def test_a_stretch_of_a_column_changes_nothing_without_epsilon(rng):
     a, d_values = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
-    ours = normalize(a, 0.0)
-    np.testing.assert_allclose(normalize(7 * a, 0.0).values, ours.values, atol=1e-12)
-    np.testing.assert_allclose((a * normalize_backward(ours, d_values)).sum(axis=0), 0, atol=1e-12)
+    ours = layer_norm(a, 0.0)
+    np.testing.assert_allclose(layer_norm(7 * a, 0.0).values, ours.values, atol=1e-12)
+    np.testing.assert_allclose((a * layer_norm_backward(ours, d_values)).sum(axis=0), 0, atol=1e-12)
 
 
 def test_columns_are_independent(rng):
     a, d_values = rng.normal(size=(3, 5, 4)), rng.normal(size=(3, 5, 4))
-    before = normalize(a, 1e-5)
-    d_before = normalize_backward(before, d_values)
+    before = layer_norm(a, 1e-5)
+    d_before = layer_norm_backward(before, d_values)
     a[1, :, 2], d_values[1, :, 2] = 100 * rng.normal(size=(2, 5))
-    after = normalize(a, 1e-5)
-    d_after = normalize_backward(after, d_values)
+    after = layer_norm(a, 1e-5)
+    d_after = layer_norm_backward(after, d_values)
     changed = np.zeros((3, 5, 4), bool)
     changed[1, :, 2] = True
     for one, other in [(before.values, after.values), (d_before, d_after)]:
@@ -89,8 +89,8 @@ def test_equal_rows_become_0(dtype, epsilon):
     """Numbers whose mean is exact, so that there is nothing but ε to divide by."""
     a = np.full((4, 3), 2.5, dtype)
     with np.errstate(all="raise"):
-        ours = normalize(a, epsilon)
-        da = normalize_backward(ours, np.ones_like(a))
+        ours = layer_norm(a, epsilon)
+        da = layer_norm_backward(ours, np.ones_like(a))
     np.testing.assert_array_equal(ours.values, 0)
     np.testing.assert_array_equal(da, 0)
 
@@ -98,11 +98,11 @@ def test_equal_rows_become_0(dtype, epsilon):
 @pytest.mark.parametrize("shape", [(8, 4), (10, 64, 3)])
 def test_float32_is_near_float64(shape, rng):
     a, d_values = (array.astype(np.float32) for array in rng.normal(size=(2, *shape)))
-    exact = normalize(a.astype(np.float64), 1e-5)
-    ours = normalize(a, 1e-5)
+    exact = layer_norm(a.astype(np.float64), 1e-5)
+    ours = layer_norm(a, 1e-5)
     assert np.abs(ours.values - exact.values).max() <= 2e-6
-    d_exact = normalize_backward(exact, d_values.astype(np.float64))
-    assert np.abs(normalize_backward(ours, d_values) - d_exact).max() <= 2e-6 * np.abs(d_exact).max()
+    d_exact = layer_norm_backward(exact, d_values.astype(np.float64))
+    assert np.abs(layer_norm_backward(ours, d_values) - d_exact).max() <= 2e-6 * np.abs(d_exact).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -110,9 +110,9 @@ def test_float32_is_near_float64(shape, rng):
 def test_shape_and_dtype_are_kept_and_what_was_given_too(shape, dtype, rng):
     a, d_values = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     a.flags.writeable = d_values.flags.writeable = False
-    ours = normalize(a, 1e-5)
+    ours = layer_norm(a, 1e-5)
     ours.values.flags.writeable = ours.scale.flags.writeable = False
-    da = normalize_backward(ours, d_values)
+    da = layer_norm_backward(ours, d_values)
     assert ours.values.shape == da.shape == shape
     assert ours.scale.shape == (*shape[:-2], 1, shape[-1])
     assert {array.dtype for array in (*ours, da)} == {np.dtype(dtype)}

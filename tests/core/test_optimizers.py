@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from glasscell.core import optimizers, pieces
+from glasscell.core import blocking, optimizers
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.parameters import Parameters
@@ -384,8 +384,8 @@ def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypat
         return weights, norms
 
     at_once = updated()
-    monkeypatch.setattr(pieces, "PIECE", piece)
-    monkeypatch.setattr(optimizers, "PIECE", piece)
+    monkeypatch.setattr(blocking, "BLOCK_SIZE", piece)
+    monkeypatch.setattr(optimizers, "BLOCK_SIZE", piece)
     weights, norms = updated()
     np.testing.assert_array_equal(weights, at_once[0])
     np.testing.assert_allclose(norms, at_once[1], rtol=1e-14)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from glasscell.core.blocking import BLOCK_SIZE, norms, sum_of_squares
 from glasscell.core.optimizers import clip_by_global_norm, global_norm
-from glasscell.core.pieces import PIECE, norms, sum_of_squares
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 3e-23, 1e-20, 1.0, 1e19, 1.9e19, 1e30, 1e37])
-@pytest.mark.parametrize("size", [1, 7, PIECE + 3])
+@pytest.mark.parametrize("size", [1, 7, BLOCK_SIZE + 3])
 def test_norms_of_float32_are_those_of_float64(scale, size, rng):
     vector = (rng.uniform(0.5, 1.5, size=size) * scale).astype(np.float32)
     expected = np.linalg.norm(vector.astype(np.float64))

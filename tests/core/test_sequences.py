@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell.core.sequences import add_at_ends, at_ends, mask_of_lengths, order
+from glasscell.core.time_order import gather_final, mask_from_lengths, scatter_add_final, time_order
 
 DTYPES = [np.float32, np.float64]
 ROWS = 3
@@ -43,7 +43,7 @@ def last_processed(mask, reverse, t, b):
 @every_shape
 def test_the_order_is_that_of_each_sequences_own_steps(T, B, kind, reverse, rng):
     mask = random_mask(rng, kind, T, B)
-    made = order(mask, reverse=reverse)
+    made = time_order(mask, reverse=reverse)
     assert made.at.shape == made.back.shape == made.done.shape == (T, B)
     assert made.own.shape == (T, 1, B)
     for b, times in enumerate(own_times(mask, reverse)):
@@ -63,7 +63,7 @@ def test_the_order_is_that_of_each_sequences_own_steps(T, B, kind, reverse, rng)
 def test_steps_go_where_they_belong(T, B, kind, reverse, rng):
     """There, back, and back with the last output repeated: number by number, with NaN wherever nothing belongs."""
     mask, dtype = random_mask(rng, kind, T, B), DTYPES[rng.integers(2)]
-    made = order(mask, reverse=reverse)
+    made = time_order(mask, reverse=reverse)
     sequences, steps = rng.normal(size=(2, T, ROWS, B)).astype(dtype)
     there, back, repeated = np.zeros((3, T, ROWS, B))
     for b, times in enumerate(own_times(mask, reverse)):
@@ -89,7 +89,7 @@ def test_steps_go_where_they_belong(T, B, kind, reverse, rng):
 @every_shape
 def test_there_and_back_is_the_sequence_itself(T, B, kind, reverse, rng):
     mask = random_mask(rng, kind, T, B)
-    made = order(mask, reverse=reverse)
+    made = time_order(mask, reverse=reverse)
     sequences, steps = rng.normal(size=(2, T, ROWS, B))
     np.testing.assert_array_equal(made.in_time(made.processed(sequences)), np.where(mask[:, None], sequences, 0))
     np.testing.assert_array_equal(made.processed(made.in_time(steps)), np.where(made.own, steps, 0))
@@ -101,12 +101,12 @@ def test_there_and_back_is_the_sequence_itself(T, B, kind, reverse, rng):
 @every_shape
 def test_each_way_is_the_others_adjoint(T, B, kind, reverse, rng):
     """⟨A s, y⟩ = ⟨s, Aᵀ y⟩ for all three ways."""
-    made = order(random_mask(rng, kind, T, B), reverse=reverse)
+    made = time_order(random_mask(rng, kind, T, B), reverse=reverse)
     s, y = rng.normal(size=(2, T, ROWS, B))
     for one, other in [
         (np.vdot(made.processed(s), y), np.vdot(s, made.in_time(y))),
-        (np.vdot(made.in_time(s), y), np.vdot(s, made.in_time_backward(y))),
-        (np.vdot(made.in_time(s, repeat=True), y), np.vdot(s, made.in_time_backward(y, repeat=True))),
+        (np.vdot(made.in_time(s), y), np.vdot(s, made.to_time_order_backward(y))),
+        (np.vdot(made.in_time(s, repeat=True), y), np.vdot(s, made.to_time_order_backward(y, repeat=True))),
     ]:
         assert one == pytest.approx(other, rel=1e-12, abs=1e-12)
 
@@ -117,13 +117,13 @@ def test_each_way_is_the_others_adjoint(T, B, kind, reverse, rng):
 @every_mask
 def test_the_adjoint_keeps_dtype_and_reads_no_gradient_where_there_is_no_output(kind, reverse, repeat, dtype, rng):
     mask = random_mask(rng, kind, 7, 6)
-    made = order(mask, reverse=reverse)
+    made = time_order(mask, reverse=reverse)
     d_time = rng.normal(size=(7, ROWS, 6)).astype(dtype)
     has_output = made.done > 0 if repeat else mask
     with_nan = np.where(has_output[:, None], d_time, dtype(np.nan))
-    ours = made.in_time_backward(with_nan, repeat=repeat)
+    ours = made.to_time_order_backward(with_nan, repeat=repeat)
     assert ours.dtype == dtype
-    np.testing.assert_array_equal(ours, made.in_time_backward(d_time, repeat=repeat))
+    np.testing.assert_array_equal(ours, made.to_time_order_backward(d_time, repeat=repeat))
     np.testing.assert_array_equal(np.where(made.own, 0, ours), 0)
 
 
@@ -131,7 +131,7 @@ def test_the_adjoint_keeps_dtype_and_reads_no_gradient_where_there_is_no_output(
 @every_direction
 def test_padding_never_matters(bad, reverse, rng):
     mask = random_mask(rng, "mixed", 8, 9)
-    made = order(mask, reverse=reverse)
+    made = time_order(mask, reverse=reverse)
     values = rng.normal(size=(8, ROWS, 9))
     padded_in_time, padded_behind = np.where(mask[:, None], values, bad), np.where(made.own, values, bad)
     with np.errstate(all="raise"):
@@ -146,7 +146,7 @@ def test_padding_never_matters(bad, reverse, rng):
 @every_mask
 def test_reversed_time_is_the_other_direction(kind, reverse, rng):
     mask, sequences = random_mask(rng, kind, 7, 6), rng.normal(size=(7, ROWS, 6))
-    one, other = order(mask, reverse=reverse), order(mask[::-1], reverse=not reverse)
+    one, other = time_order(mask, reverse=reverse), time_order(mask[::-1], reverse=not reverse)
     np.testing.assert_array_equal(one.processed(sequences), other.processed(sequences[::-1]))
     for repeat in (False, True):
         np.testing.assert_array_equal(
@@ -162,18 +162,18 @@ def test_gaps_are_passed_over_as_if_they_were_not_there(kind, reverse, rng):
     closed = np.zeros_like(sequences)
     for b, times in enumerate(own_times(mask, reverse=False)):
         closed[: len(times), :, b] = sequences[times, :, b]
-    without = order(mask_of_lengths(mask.sum(axis=0), 7), reverse=reverse)
-    np.testing.assert_array_equal(order(mask, reverse=reverse).processed(sequences), without.processed(closed))
+    without = time_order(mask_from_lengths(mask.sum(axis=0), 7), reverse=reverse)
+    np.testing.assert_array_equal(time_order(mask, reverse=reverse).processed(sequences), without.processed(closed))
 
 
 @every_direction
 def test_what_is_given_is_not_changed_and_what_is_returned_is_new(reverse, rng):
-    made = order(np.ones((4, 2), bool), reverse=reverse)
+    made = time_order(np.ones((4, 2), bool), reverse=reverse)
     given = rng.normal(size=(4, ROWS, 2))
     before = given.copy()
-    for way in (made.processed, made.in_time, made.in_time_backward):
+    for way in (made.processed, made.in_time, made.to_time_order_backward):
         way(given)[:] = np.nan
-    for way in (made.in_time, made.in_time_backward):
+    for way in (made.in_time, made.to_time_order_backward):
         way(given, repeat=True)[:] = np.nan
     np.testing.assert_array_equal(given, before)
 
@@ -183,7 +183,7 @@ def test_what_is_given_is_not_changed_and_what_is_returned_is_new(reverse, rng):
 
 @pytest.mark.parametrize(("lengths", "T"), [([0, 2, 3], 3), ([], 4), ([0, 0], 0), ([1], 1)])
 def test_the_mask_of_lengths(lengths, T):
-    mask = mask_of_lengths(np.array(lengths, np.intp), T)
+    mask = mask_from_lengths(np.array(lengths, np.intp), T)
     assert mask.shape == (T, len(lengths))
     assert mask.dtype == bool
     for b, length in enumerate(lengths):
@@ -193,7 +193,7 @@ def test_the_mask_of_lengths(lengths, T):
 @every_shape
 def test_the_state_at_an_end_is_the_one_after_the_last_own_step(T, B, rng):
     lengths, states = rng.integers(0, T + 1, size=B), rng.normal(size=(T + 1, ROWS, B))
-    ends = at_ends(states, lengths)
+    ends = gather_final(states, lengths)
     assert ends.shape == (ROWS, B)
     for b in range(B):
         np.testing.assert_array_equal(ends[:, b], states[lengths[b], :, b])
@@ -203,9 +203,11 @@ def test_the_state_at_an_end_is_the_one_after_the_last_own_step(T, B, rng):
 def test_add_at_ends_is_the_adjoint_of_at_ends(T, B, rng):
     lengths, states = rng.integers(0, T + 1, size=B), rng.normal(size=(T + 1, ROWS, B))
     d_end, gradient = rng.normal(size=(ROWS, B)), np.zeros((T, ROWS, B))
-    d_first = add_at_ends(gradient, d_end, lengths)
+    d_first = scatter_add_final(gradient, d_end, lengths)
     pulled_back = np.concatenate([d_first[None], gradient])
-    assert np.vdot(at_ends(states, lengths), d_end) == pytest.approx(np.vdot(states, pulled_back), rel=1e-12, abs=1e-12)
+    assert np.vdot(gather_final(states, lengths), d_end) == pytest.approx(
+        np.vdot(states, pulled_back), rel=1e-12, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -216,7 +218,7 @@ def test_add_at_ends_adds_to_what_is_there(T, B, dtype, rng):
     for d_end in (0.5, rng.normal(size=(ROWS, 1)).astype(dtype), rng.normal(size=(ROWS, B)).astype(dtype)):
         whole = np.broadcast_to(np.asarray(d_end, dtype), (ROWS, B))
         gradient = before.copy()
-        d_first = add_at_ends(gradient, d_end, lengths)
+        d_first = scatter_add_final(gradient, d_end, lengths)
         assert gradient.dtype == d_first.dtype == dtype
         assert d_first.shape == (ROWS, B)
         for b, length in enumerate(lengths):

@@ -7,22 +7,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from glasscell.core import threads
+from glasscell.core import blas_threads
 
 
 @pytest.fixture
 def cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    for name in threads.VARIABLES:
+    for name in blas_threads.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(("of_libraries", "expected"), [([1], 1), ([3], 3), ([4, 2], 2), ([64], 4)])
 def test_what_the_libraries_say_counts(of_libraries, expected, cores, monkeypatch):
     libraries = [SimpleNamespace(num_threads=number) for number in of_libraries]
-    monkeypatch.setattr(threads, "_libraries", lambda: libraries)
+    monkeypatch.setattr(blas_threads, "_libraries", lambda: libraries)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    assert threads.allowed() == expected
+    assert blas_threads.max_threads() == expected
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_what_the_libraries_say_counts(of_libraries, expected, cores, monkeypatc
     ],
 )
 def test_without_threadpoolctl_the_environment_counts(variables, expected, cores, monkeypatch):
-    monkeypatch.setattr(threads, "_libraries", list)
+    monkeypatch.setattr(blas_threads, "_libraries", list)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert threads.allowed() == expected
+    assert blas_threads.max_threads() == expected
 
 
 def test_limits_of_threadpoolctl_are_seen():
     pytest.importorskip("threadpoolctl")
     program = (
         "import numpy, threadpoolctl\n"
-        "from glasscell.core.threads import allowed\n"
+        "from glasscell.core.blas_threads import max_threads\n"
         "with threadpoolctl.threadpool_limits(1, user_api='blas'):\n"
-        "    assert allowed() == 1\n"
+        "    assert max_threads() == 1\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 
 from glasscell.core import lstm, variants
-from glasscell.core.activations import DEFINITIONS, activation
-from glasscell.core.buffers import Buffers
-from glasscell.core.sequences import add_at_ends
-from glasscell.core.variants import Noise, Variant
+from glasscell.core.activations import ACTIVATIONS, activation
+from glasscell.core.buffers import BufferPool
+from glasscell.core.time_order import scatter_add_final
+from glasscell.core.variants import CellConfig, DropoutMasks
 
 DTYPES = [np.float32, np.float64]
-ALL = tuple(DEFINITIONS)
+ALL = tuple(ACTIVATIONS)
 SMOOTH = ("Sigmoid", "Tanh", "Affine", "ScaledTanh", "Softplus")
 NORMS = (None, "haste", "tflite", "contrib")
 COUPLED = (None, "input", "forget")
 
 
 class Problem(NamedTuple):
-    variant: Variant
+    variant: CellConfig
     weights: dict
     x: np.ndarray
     h0: np.ndarray
     c0: np.ndarray
-    noise: Noise
+    noise: DropoutMasks
     lengths: np.ndarray | None
     dh: np.ndarray
     dc: np.ndarray
@@ -56,7 +56,7 @@ class Random:
 
     def activation(self, name):
         """With its own defaults half of the time."""
-        own = DEFINITIONS[name]
+        own = ACTIVATIONS[name]
         if self.one_of(True, False):
             return activation(name)
         alpha = None if own.alpha is None else self.rng.uniform(0.2, 0.9)
@@ -73,7 +73,7 @@ class Random:
             "layer_norm": self.one_of(*NORMS),
             "epsilon": self.rng.uniform(0.01, 0.3),
         }
-        return Variant(**drawn | given)
+        return CellConfig(**drawn | given)
 
     def share(self, rows, T, B):
         """Of what is new: all, a part, nothing; one number for all, a mask, or numbers in between."""
@@ -89,7 +89,7 @@ class Random:
         recurrent = self.one_of(
             1.0, 0.7, (self.rng.random((P, B)) < 0.6).astype(self.dtype) / self.dtype(0.6), self.uniform(0.5, 1.5, P, B)
         )
-        return Noise(recurrent, self.share(P, T, B), self.share(H, T, B))
+        return DropoutMasks(recurrent, self.share(P, T, B), self.share(H, T, B))
 
     def problem(self, names=ALL, *, smallest=(1, 1, 2, 1, 1), spread=3, noise=True, ragged=None, **given):
         """`smallest`: T, I, H, P, B, or up to `spread` more of each; `given`: of the variant."""
@@ -110,7 +110,7 @@ class Random:
             self.normal(T, I, B),
             self.normal(P, B),
             self.normal(H, B),
-            self.noise(T, P, H, B) if noise else Noise(),
+            self.noise(T, P, H, B) if noise else DropoutMasks(),
             lengths,
             self.normal(T, P, B),
             self.normal(T, H, B),
@@ -135,7 +135,7 @@ def backward(p, tape, buffers=None):
     if p.lengths is None:
         return variants.backward(tape, p.dh, p.dh_end, p.dc_end, p.dc, buffers)
     dh, dc = (np.where(own_steps(p), d, d.dtype.type(0)) for d in (p.dh, p.dc))
-    dh0, dc0 = add_at_ends(dh, p.dh_end, p.lengths), add_at_ends(dc, p.dc_end, p.lengths)
+    dh0, dc0 = scatter_add_final(dh, p.dh_end, p.lengths), scatter_add_final(dc, p.dc_end, p.lengths)
     gradient = variants.backward(tape, dh, dc=dc, buffers=buffers)
     return gradient._replace(dh0=gradient.dh0 + dh0, dc0=gradient.dc0 + dc0)
 
@@ -144,7 +144,7 @@ def loss(p, tape):
     """What :func:`backward` is the gradient of."""
     own = own_steps(p)
     steps = np.sum(own * p.dh * tape.h) + np.sum(own * p.dc * tape.c)
-    return steps + np.vdot(p.dh_end, tape.hiddens[-1]) + np.vdot(p.dc_end, tape.cells[-1])
+    return steps + np.vdot(p.dh_end, tape.h_with_initial[-1]) + np.vdot(p.dc_end, tape.cells[-1])
 
 
 def arguments(p):
@@ -293,7 +293,7 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
     T, _, B = p.x.shape
     names = ("z", "i", "f", "o", "g", "new_c", "read", "output", "c", "h")
     expected = {name: getattr(tape, name).copy() for name in names}
-    cells, hiddens = tape.cells.copy(), tape.hiddens.copy()
+    cells, h_with_initial = tape.cells.copy(), tape.h_with_initial.copy()
     for b in range(B):
         found = steps_of(p, b)
         for t, of_step in enumerate(found[1:]):
@@ -301,8 +301,14 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
                 expected[name][t, :, b] = value
         for t in range(T + 1):
             at = found[min(t, len(found) - 1)]  # an ended sequence stays as it is
-            cells[t, :, b], hiddens[t, :, b] = at["c"], at["h"]
-    expected |= {"c": cells[1:], "h": hiddens[1:], "cells": cells, "hiddens": hiddens, "tanh_c": expected["output"]}
+            cells[t, :, b], h_with_initial[t, :, b] = at["c"], at["h"]
+    expected |= {
+        "c": cells[1:],
+        "h": h_with_initial[1:],
+        "cells": cells,
+        "h_with_initial": h_with_initial,
+        "tanh_c": expected["output"],
+    }
     assert_near({name: getattr(tape, name) for name in expected}, expected, tolerance)
 
 
@@ -350,20 +356,22 @@ def test_without_initial_states_and_noise_they_are_0_and_none(rng):
 
 
 def test_by_default_it_is_the_plain_layer():
-    of = Variant()
+    of = CellConfig()
     assert (of.gate.name, of.candidate.name, of.output.name) == ("Sigmoid", "Tanh", "Tanh")
     assert (of.coupled, of.clip, of.layer_norm, of.epsilon) == (None, None, None, 1e-5)
 
 
 def test_noise_is_silent_only_if_it_changes_nothing():
-    assert Noise().silent
+    assert DropoutMasks().silent
     ones = np.ones((1, 1, 1))
-    assert not any(Noise()._replace(**{part: loud}).silent for part in Noise._fields for loud in (0.5, 0.0, ones))
+    assert not any(
+        DropoutMasks()._replace(**{part: loud}).silent for part in DropoutMasks._fields for loud in (0.5, 0.0, ones)
+    )
 
 
 def test_names_and_shapes_of_the_weights():
     def shapes(coupled=None, layer_norm=None, **options):
-        return Variant(coupled=coupled, layer_norm=layer_norm).shapes(3, 5, **options)
+        return CellConfig(coupled=coupled, layer_norm=layer_norm).shapes(3, 5, **options)
 
     assert shapes() == {"kernel": (20, 9)}
     assert shapes("input", P=2) == {"kernel": (15, 6), "projection": (2, 5)}
@@ -374,8 +382,8 @@ def test_names_and_shapes_of_the_weights():
     assert shapes(layer_norm="haste") == {"kernel": (20, 9), "gain_x": (20,), "gain_h": (20,), **of_c}
     assert shapes(layer_norm="tflite") == {"kernel": (20, 9), "gain": (20,)}
     assert shapes("forget", "contrib") == {"kernel": (15, 9), "gain": (15,), **of_c}
-    assert [Variant(coupled=coupled).gates for coupled in COUPLED] == [tuple(ROWS[coupled]) for coupled in COUPLED]
-    assert [Variant(coupled=coupled).peepholes for coupled in COUPLED] == [("i", "f", "o"), ("i", "o"), ("f", "o")]
+    assert [CellConfig(coupled=coupled).gates for coupled in COUPLED] == [tuple(ROWS[coupled]) for coupled in COUPLED]
+    assert [CellConfig(coupled=coupled).peepholes for coupled in COUPLED] == [("i", "f", "o"), ("i", "o"), ("f", "o")]
 
 
 # With all of it off
@@ -386,8 +394,8 @@ def test_with_all_of_it_off_it_is_the_plain_layer(T, I, H, B, rng):
     draw = Random(rng)
     kernel, x, h0, c0 = draw.normal(4 * H, H + I + 1), draw.normal(T, I, B), draw.normal(H, B), draw.normal(H, B)
     dh, dc, dh_end, dc_end = draw.normal(T, H, B), draw.normal(T, H, B), draw.normal(H, B), draw.normal(H, B)
-    ours, plain = variants.forward(Variant(), {"kernel": kernel}, x, h0, c0), lstm.forward(kernel, x, h0, c0)
-    names = ("x", "i", "f", "o", "g", "c", "tanh_c", "h", "cells", "hiddens", "kernel")
+    ours, plain = variants.forward(CellConfig(), {"kernel": kernel}, x, h0, c0), lstm.forward(kernel, x, h0, c0)
+    names = ("x", "i", "f", "o", "g", "c", "tanh_c", "h", "cells", "h_with_initial", "kernel")
     assert_near({name: getattr(ours, name) for name in names}, {name: getattr(plain, name) for name in names}, 1e-12)
     for given in (None, dc):
         gradient = by_name(variants.backward(ours, dh, dh_end, dc_end, given))
@@ -576,7 +584,7 @@ def test_values_and_gradients_are_pytorchs(k, torch, rng):
     sum((of * torch.tensor(d.copy())).sum() for of, d in weighed).backward()
 
     tape = forward(p)
-    values = {"h": tape.h, "c": tape.c, "h_end": tape.hiddens[-1], "c_end": tape.cells[-1]}
+    values = {"h": tape.h, "c": tape.c, "h_end": tape.h_with_initial[-1], "c_end": tape.cells[-1]}
     theirs = dict(zip(values, (of.detach().numpy().swapaxes(-2, -1) for of in (hs, cs, h, c)), strict=True))
     assert_near(values, theirs, 1e-11)
     expected = {name: np.zeros(of.shape) if of.grad is None else of.grad.numpy() for name, of in given.items()}
@@ -603,7 +611,9 @@ def test_a_permuted_batch_permutes(layer_norm, rng):
     def permuted(value):
         return value[..., new] if isinstance(value, np.ndarray) else value
 
-    other = Problem(p.variant, p.weights, *map(permuted, p[2:5]), Noise(*map(permuted, p.noise)), *map(permuted, p[6:]))
+    other = Problem(
+        p.variant, p.weights, *map(permuted, p[2:5]), DropoutMasks(*map(permuted, p.noise)), *map(permuted, p[6:])
+    )
     tape, of_other = forward(p), forward(other)
     assert_near(
         {"h": of_other.h, "cells": of_other.cells}, {"h": permuted(tape.h), "cells": permuted(tape.cells)}, 1e-12
@@ -620,11 +630,11 @@ def test_two_halves_are_the_whole_with_the_state_carried_over(at, layer_norm, rn
 
     def half(part):
         noise = [share[part] if isinstance(share, np.ndarray) else share for share in p.noise[1:]]
-        return p._replace(x=p.x[part], dh=p.dh[part], dc=p.dc[part], noise=Noise(p.noise.recurrent, *noise))
+        return p._replace(x=p.x[part], dh=p.dh[part], dc=p.dc[part], noise=DropoutMasks(p.noise.recurrent, *noise))
 
     one, two = half(slice(at)), half(slice(at, None))
     of_one = forward(one)
-    two = two._replace(h0=of_one.hiddens[-1], c0=of_one.cells[-1])
+    two = two._replace(h0=of_one.h_with_initial[-1], c0=of_one.cells[-1])
     of_two, whole = forward(two), forward(p)
     assert_near(
         {name: np.concatenate([getattr(of_one, name), getattr(of_two, name)]) for name in ("z", "h", "c")},
@@ -670,11 +680,13 @@ def test_behind_an_end_nothing_happens(names, layer_norm, rng):
                 return value
             return value[..., b : b + 1] if value.ndim < 3 else value[:length, :, b : b + 1]
 
-        of_b = Problem(p.variant, p.weights, *map(cut, p[2:5]), Noise(*map(cut, p.noise)), None, *map(cut, p[7:]))
+        of_b = Problem(
+            p.variant, p.weights, *map(cut, p[2:5]), DropoutMasks(*map(cut, p.noise)), None, *map(cut, p[7:])
+        )
         tape_b = forward(of_b)
-        states = {"h": tape.hiddens[: length + 1, :, b], "c": tape.cells[: length + 1, :, b]}
-        assert_near(states, {"h": tape_b.hiddens[..., 0], "c": tape_b.cells[..., 0]}, 1e-11)
-        for of_sequence in (tape.hiddens[length:, :, b], tape.cells[length:, :, b]):
+        states = {"h": tape.h_with_initial[: length + 1, :, b], "c": tape.cells[: length + 1, :, b]}
+        assert_near(states, {"h": tape_b.h_with_initial[..., 0], "c": tape_b.cells[..., 0]}, 1e-11)
+        for of_sequence in (tape.h_with_initial[length:, :, b], tape.cells[length:, :, b]):
             np.testing.assert_array_equal(of_sequence, np.broadcast_to(of_sequence[0], of_sequence.shape))
         for name, array in by_name(backward(of_b, tape_b)).items():
             if name == "x":
@@ -700,7 +712,7 @@ def test_what_stands_in_the_padding_does_not_matter(layer_norm, rng):
 def test_activations_without_bound_do_no_harm_behind_an_end(dtype, rng):
     """Without the ends the same weights take the states beyond all numbers."""
     draw = Random(rng, dtype)
-    variant = Variant(*map(activation, ("Relu", "Affine", "Affine")))
+    variant = CellConfig(*map(activation, ("Relu", "Affine", "Affine")))
     weights = {"kernel": draw.uniform(0.3, 0.8, 12, 6)}
     x, lengths = draw.uniform(0, 1, 30, 2, 4), np.array([0, 1, 2, 3])
     with pytest.warns(RuntimeWarning):
@@ -713,7 +725,7 @@ def test_activations_without_bound_do_no_harm_behind_an_end(dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_large_state_does_no_harm_behind_an_end(dtype, peepholes):
     """It is a number, and its square, which another step would need, is none."""
-    variant = Variant(activation("Relu"))
+    variant = CellConfig(activation("Relu"))
     weights = {name: np.ones(shape, dtype) for name, shape in variant.shapes(1, 1, peepholes=peepholes).items()}
     large = np.full((1, 2), np.sqrt(np.finfo(dtype).max) * dtype(10))
     x, lengths = np.zeros((3, 1, 2), dtype), np.array([0, 0])
@@ -725,7 +737,7 @@ def assert_nothing_is_out_of_bounds(variant, weights, x, lengths, state=0.0):
         tape = variants.forward(variant, weights, x, state, state, lengths=lengths)
         dh = np.where(np.arange(len(x))[:, None, None] < lengths, np.ones_like(tape.h), tape.dtype.type(0))
         gradient = variants.backward(tape, dh, dc=dh)
-    assert np.isfinite(tape.hiddens).all()
+    assert np.isfinite(tape.h_with_initial).all()
     assert np.isfinite(tape.cells).all()
     assert all(np.isfinite(array).all() for array in by_name(gradient).values())
 
@@ -752,7 +764,7 @@ def test_no_steps_leave_the_state_and_its_gradient(layer_norm, dtype, rng):
     p = some(rng, layer_norm=layer_norm, ragged=False, noise=False, dtype=dtype)
     p = p._replace(x=p.x[:0], dh=p.dh[:0], dc=p.dc[:0])
     tape = forward(p)
-    assert_equal({"h": tape.hiddens, "c": tape.cells}, {"h": p.h0[None], "c": p.c0[None]})
+    assert_equal({"h": tape.h_with_initial, "c": tape.cells}, {"h": p.h0[None], "c": p.c0[None]})
     zeros = {name: np.zeros_like(weight) for name, weight in p.weights.items()}
     assert_equal(by_name(backward(p, tape)), {**zeros, "x": p.x, "h0": p.dh_end, "c0": p.dc_end})
 
@@ -770,7 +782,7 @@ def test_no_sequences_have_no_gradient(layer_norm, rng):
 # Memory
 
 
-class Poisoned(Buffers):
+class Poisoned(BufferPool):
     """Buffers whose old content can be seen wherever it is used."""
 
     def take(self, name, shape, dtype):
@@ -779,7 +791,7 @@ class Poisoned(Buffers):
         return array
 
 
-@pytest.mark.parametrize("kind", [Buffers, Poisoned])
+@pytest.mark.parametrize("kind", [BufferPool, Poisoned])
 def test_used_buffers_change_no_number(kind, rng):
     buffers, draw = kind(), Random(rng)
     for _ in range(20):
@@ -844,7 +856,7 @@ def test_float32_stays_float32_and_near_float64(k, rng):
             return {name: exact(of_name) for name, of_name in value.items()}
         return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
 
-    of_exact = Problem(p.variant, *map(exact, p[1:5]), Noise(*map(exact, p.noise)), *map(exact, p[6:]))
+    of_exact = Problem(p.variant, *map(exact, p[1:5]), DropoutMasks(*map(exact, p.noise)), *map(exact, p[6:]))
     exact_tape = forward(of_exact)
     assert_near({"h": tape.h, "c": tape.c}, {"h": exact_tape.h, "c": exact_tape.c}, 5e-6)
     assert_near(gradient, by_name(backward(of_exact, exact_tape)), 5e-5, floor=0.01)
@@ -866,7 +878,7 @@ def test_no_input_of_a_usual_size_raises_a_floating_point_error(size, layer_norm
 def test_gradients_that_enter_behind_an_end_reach_it(rng, slope):
     """There the state stays as it is: a gradient on it, or on the last of all, is one on the state at the end."""
     T, I, H, B = 5, 2, 3, 4
-    variant, lengths = Variant(activation("Softplus"), layer_norm="haste"), np.array([3, 5, 0, 1])
+    variant, lengths = CellConfig(activation("Softplus"), layer_norm="haste"), np.array([3, 5, 0, 1])
     weights = {name: rng.normal(size=shape) for name, shape in variant.shapes(I, H, peepholes=True).items()}
     x, dh, dc = (rng.normal(size=(T, rows, B)) for rows in (I, H, H))
     h0, c0, dh_T, dc_T = rng.normal(size=(4, H, B))
@@ -875,7 +887,10 @@ def test_gradients_that_enter_behind_an_end_reach_it(rng, slope):
     def loss(s):
         tape = variants.forward(variant, weights, x, h0 + s * along_h, c0 + s * along_c, lengths=lengths)
         return (
-            (dh * tape.h).sum() + (dc * tape.c).sum() + (dh_T * tape.hiddens[-1]).sum() + (dc_T * tape.cells[-1]).sum()
+            (dh * tape.h).sum()
+            + (dc * tape.c).sum()
+            + (dh_T * tape.h_with_initial[-1]).sum()
+            + (dc_T * tape.cells[-1]).sum()
         )
 
     gradient = variants.backward(variants.forward(variant, weights, x, h0, c0, lengths=lengths), dh, dh_T, dc_T, dc)
@@ -887,8 +902,8 @@ def test_gradients_that_enter_behind_an_end_reach_it(rng, slope):
 def test_a_share_may_be_any_number_and_keeps_the_type(share, rng):
     weights = {"kernel": rng.normal(size=(12, 6)).astype(np.float32)}
     x = rng.normal(size=(4, 2, 2)).astype(np.float32)
-    noise = variants.Noise(new_h=share, new_c=share)
-    tape = variants.forward(Variant(), weights, x, noise=noise)
+    noise = variants.DropoutMasks(new_h=share, new_c=share)
+    tape = variants.forward(CellConfig(), weights, x, noise=noise)
     gradient = variants.backward(tape, np.ones_like(tape.h), np.float64(1.0), np.ones((3, 2)))
     for array in (tape.h, tape.c, gradient.dx, gradient.dh0, gradient.dc0, gradient.dweights["kernel"]):
         assert array.dtype == np.float32
@@ -897,7 +912,7 @@ def test_a_share_may_be_any_number_and_keeps_the_type(share, rng):
 def test_masks_may_change_after_the_forward_pass(rng):
     weights, x = {"kernel": rng.normal(size=(12, 6))}, rng.normal(size=(4, 2, 2))
     mask = rng.integers(0, 2, (4, 3, 2)).astype(float)
-    tape = variants.forward(Variant(), weights, x, noise=variants.Noise(new_h=mask))
+    tape = variants.forward(CellConfig(), weights, x, noise=variants.DropoutMasks(new_h=mask))
     before = variants.backward(tape, np.ones_like(tape.h)).dx
     mask[:] = 7
     np.testing.assert_array_equal(variants.backward(tape, np.ones_like(tape.h)).dx, before)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasscell.core import lstm, sequences, variants
-from glasscell.core.variants import Noise, Variant
+from glasscell.core import lstm, time_order, variants
+from glasscell.core.variants import CellConfig, DropoutMasks
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "conformance"
 
@@ -66,8 +66,10 @@ def haste(name):
         gain_x, gain_h = blocks(a["gamma"], "igfo")
         weights |= {"gain_x": gain_x, "gain_h": gain_h, "gain_c": a["gamma_h"], "shift_c": a["beta_h"]}
     share = columns(a["zoneout_mask"]) if "zoneout_mask" in a else 1.0 if attrs["training"] else 1 - attrs["zoneout"]
-    variant = Variant(layer_norm="haste" if attrs["layer_norm"] else None, epsilon=attrs["layer_norm_eps"])
-    tape = variants.forward(variant, weights, columns(a["x"]), columns(a["h0"]), columns(a["c0"]), Noise(new_h=share))
+    variant = CellConfig(layer_norm="haste" if attrs["layer_norm"] else None, epsilon=attrs["layer_norm_eps"])
+    tape = variants.forward(
+        variant, weights, columns(a["x"]), columns(a["h0"]), columns(a["c0"]), DropoutMasks(new_h=share)
+    )
     return a, tape
 
 
@@ -115,7 +117,7 @@ def test_the_plain_layer_is_hastes_too():
 @each_of("tflite_golden", 11)
 def test_outputs_are_tensorflow_lites(name):
     attrs, a = cases("tflite_golden")[name]
-    variant = Variant(
+    variant = CellConfig(
         coupled="forget" if attrs["cifg"] else None,
         layer_norm="tflite" if attrs["layer_norm"] else None,
         epsilon=1e-8,
@@ -139,7 +141,7 @@ def test_outputs_are_tensorflow_lites(name):
     for output, reverse in [("Y", False), ("Y_fw", False), ("Y_bw", True)]:
         if output not in a:
             continue
-        order = sequences.order(np.ones((len(x), x.shape[2]), bool), reverse=reverse)
+        order = time_order.time_order(np.ones((len(x), x.shape[2]), bool), reverse=reverse)
         tape = variants.forward(variant, weights, order.processed(x))
         ours = order.in_time(tape.h).transpose(2, 0, 1)
         np.testing.assert_allclose(ours, a[output], rtol=0, atol=attrs["tolerance_abs"])
@@ -170,8 +172,8 @@ def one_step(variant, weights, x, h, c):
 @pytest.mark.parametrize(
     ("name", "variant"),
     [
-        ("basic_lstm_2layer_stack", Variant()),
-        ("layernorm_basic_lstm_2layer_stack", Variant(layer_norm="contrib", epsilon=1e-12)),
+        ("basic_lstm_2layer_stack", CellConfig()),
+        ("layernorm_basic_lstm_2layer_stack", CellConfig(layer_norm="contrib", epsilon=1e-12)),
     ],
 )
 def test_two_cells_on_each_other_are_tensorflows(name, variant):
@@ -195,7 +197,7 @@ def test_coupled_gates_are_tensorflows():
     attrs, a = case_of("tf_cell_golden", "coupled_input_forget_cell")
     inputs, recurrent = np.split(a["kernel"], [4])
     kernel = kernel_of(recurrent, inputs, bias_of(a, attrs, "gfo", 2), "gfo", "fog")
-    tape = one_step(Variant(coupled="forget"), {"kernel": kernel}, a["x"], a["h"], a["c"])
+    tape = one_step(CellConfig(coupled="forget"), {"kernel": kernel}, a["x"], a["h"], a["c"])
     compare(tape.h[0], a["expected/h"], attrs)
     compare(tape.c[0], a["expected/c"], attrs)
 
@@ -205,7 +207,7 @@ def test_peepholes_are_tensorflows():
     attrs, a = case_of("tf_cell_golden", "tfa_peephole_cell_onehot")
     kernel = kernel_of(np.zeros((5, 20)), a["kernel"], a["bias"], "ifgo")
     weights = {"kernel": kernel, "peepholes": np.concatenate([a[f"P_{gate}"] for gate in "ifo"])}
-    tape = one_step(Variant(), weights, a["x"], a["h"], a["c"])
+    tape = one_step(CellConfig(), weights, a["x"], a["h"], a["c"])
     compare(tape.h[0], a["expected/h"], attrs)
 
 
@@ -220,7 +222,7 @@ def test_layer_normalisation_is_tensorflows():
         "gain_c": np.ones(2),
         "shift_c": np.zeros(2),
     }
-    variant = Variant(layer_norm="haste", epsilon=attrs["norm_epsilon"])
+    variant = CellConfig(layer_norm="haste", epsilon=attrs["norm_epsilon"])
     tape = one_step(variant, weights, a["x"], a["h"], a["c"])
     compare(tape.h[0], a["expected/h"], attrs)
     compare(tape.read[0], a["expected/c"], attrs)

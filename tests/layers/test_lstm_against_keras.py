@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.convert.codec import keras as keras_layers
-from glasscell.convert.codec.keras import KERAS_FUNCTIONS, KERAS_MERGES, keras_config, keras_function
+from glasscell.weight_layouts import keras as keras_layers
+from glasscell.weight_layouts.keras import KERAS_FUNCTIONS, KERAS_MERGES, activation_from_keras, keras_config
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "conformance"
 CONFIGURATIONS = 84
@@ -219,7 +219,7 @@ def test_ours_in_keras(way, bias, repeat, dtype, keras, rng):
     """An LSTM made here, as a layer of Keras: the weights of to_keras and the settings of keras_config."""
     of_way = dict(way)
     names = rng.permutation(ACTIVATIONS)[:2]
-    functions = dict(zip(("gate_activation", "candidate_activation"), map(keras_function, names), strict=True))
+    functions = dict(zip(("gate_activation", "candidate_activation"), map(activation_from_keras, names), strict=True))
     functions["output_activation"] = functions["candidate_activation"]
     if way == {"bidirectional": True}:
         of_way["merge"] = str(rng.choice(list(KERAS_MERGES.values())))
@@ -366,7 +366,7 @@ def test_activations_as_keras_serialises_them(keras):
         function = getattr(activations, name)
         for given in (name, activations.serialize(function), keras.saving.serialize_keras_object(function)):
             lstm = LSTM.from_keras(weights_of(), activation=given, recurrent_activation=given)
-            expected = keras_function(name)
+            expected = activation_from_keras(name)
             options = lstm.options
             for got in (options.gate_activation, options.candidate_activation, options.output_activation):
                 assert got[: len(expected)] == expected
@@ -495,5 +495,5 @@ def test_a_stateful_layer_starts_from_0_and_goes_on_from_the_state_that_is_given
 
 
 def test_how_it_is_run_is_no_setting_of_keras():
-    lstm = LSTM.from_keras(weights_of(), engine="numpy", checkpoint_every=3)
-    assert (lstm.execution.engine, lstm.execution.checkpoint_every) == ("numpy", 3)
+    lstm = LSTM.from_keras(weights_of(), engine="numpy", recompute_every=3)
+    assert (lstm.execution.engine, lstm.execution.recompute_every) == ("numpy", 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.convert.codec.torch import to_torch
+from glasscell.weight_layouts.pytorch import to_torch
 
 CONFIGURATIONS = 125
 

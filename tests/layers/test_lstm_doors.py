@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.layers import LSTMOptions
+from glasscell.layers import LSTMConfig
 
 SWITCHES = ("bidirectional", "reverse", "bias", "projection_bias", "peepholes", "learn_initial_state")
 RATES = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
@@ -23,7 +23,7 @@ def small(**options):
 def test_an_option_that_does_not_exist_is_named_beside_those_that_do():
     with pytest.raises(TypeError, match="an LSTM has no option 'bidirektional'; it has input_size, ") as caught:
         small(bidirektional=True)
-    for name in LSTMOptions.names():
+    for name in LSTMConfig.names():
         assert name in str(caught.value)
 
 

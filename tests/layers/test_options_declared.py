@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, Sequential, convert
-from glasscell.convert.codec.torch import check_torch_has
-from glasscell.layers import Linear, LSTMOptions
-from glasscell.layers.options import EVERYWHERE, Consumer, option
-from glasscell.trace import measures
-from glasscell.trace.payload import payload_of
-from glasscell.validation import rate
+from glasscell.layers import Linear, LSTMConfig
+from glasscell.recurrent.config import EVERYWHERE, Consumer, option
+from glasscell.trace import diagnostics
+from glasscell.trace.html_report.payload import payload_of
+from glasscell.validation import probability
+from glasscell.weight_layouts.pytorch import check_supported
 
 SIZES = {"input_size": 3, "hidden_size": 4}
 TRAINING_ONLY = ("dropout", "input_dropout", "recurrent_dropout")
@@ -55,16 +55,16 @@ def with_new_option(monkeypatch):
     """A function that gives LSTMs an option `leak`, supported as it says."""
 
     def add(*supported, **more):
-        class Options(LSTMOptions):
-            leak: float = option(rate, 0.0, supported=supported, **more)
+        class Options(LSTMConfig):
+            leak: float = option(probability, 0.0, supported=supported, **more)
 
-        monkeypatch.setattr("glasscell.layers.lstm.LSTMOptions", Options)
+        monkeypatch.setattr("glasscell.layers.lstm.LSTMConfig", Options)
 
     return add
 
 
 def test_every_option_is_tried_here():
-    assert {*OTHERS, *SIZES} == set(LSTMOptions.names())
+    assert {*OTHERS, *SIZES} == set(LSTMConfig.names())
     assert set(EVERYWHERE) == set(get_args(Consumer))
 
 
@@ -84,7 +84,7 @@ def test_an_option_of_the_general_engine_alone_is_refused_by_all_else(with_new_o
     with pytest.raises(ValueError, match=r"nn\.LSTM has no leak, and here it is 0\.25"):
         new.to_torch()
     with pytest.raises(ValueError, match=r"nn\.LSTM has no leak"):
-        check_torch_has(new.options)
+        check_supported(new.options)
     with pytest.raises(ValueError, match=r"Keras LSTM has no leak, and here it is 0\.25"):
         new.to_keras()
     pytest.importorskip("onnx")
@@ -97,7 +97,7 @@ def test_an_option_of_the_general_engine_alone_is_refused_by_all_else(with_new_o
     with pytest.raises(ValueError, match=r"the equations of an LSTM with leak=0\.25 are not known"):
         trace.equations(2, 0)
     with pytest.raises(ValueError, match=r"leak=0\.25 cannot be run again"):
-        measures.vanishing(trace.layer[0])
+        diagnostics.gradient_decay(trace.layer[0])
 
 
 def test_a_new_option_belongs_to_a_saved_state_unless_it_is_for_training(with_new_option, tmp_path):
@@ -115,18 +115,18 @@ def test_a_new_option_belongs_to_a_saved_state_unless_it_is_for_training(with_ne
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_step_is_the_standard_one_where_the_standard_engine_supports_every_option(name):
     plain = lstm(**OTHERS[name]).options.plain
-    supported = all("standard" in LSTMOptions.declared[option].supported for option in OTHERS[name])
+    supported = all("standard" in LSTMConfig.declared[option].supported for option in OTHERS[name])
     assert plain == supported
 
 
 @pytest.mark.parametrize("name", TRAINING_ONLY)
 def test_what_only_training_sees_changes_nothing_else(name, rng):
-    assert LSTMOptions.declared[name].training_only
+    assert LSTMConfig.declared[name].training_only
     noisy = lstm(**OTHERS[name])
     quiet = lstm(**{**OTHERS[name], name: 0.0})
     x = rng.normal(size=(2, 5, 3))
     np.testing.assert_array_equal(noisy.run(x)[0], quiet.run(x)[0])
-    assert [key for key, declared in LSTMOptions.declared.items() if declared.training_only] == list(TRAINING_ONLY)
+    assert [key for key, declared in LSTMConfig.declared.items() if declared.training_only] == list(TRAINING_ONLY)
 
 
 def test_the_page_of_outputs_in_the_order_of_processing_does_not_compute(rng):

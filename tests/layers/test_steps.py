@@ -71,7 +71,7 @@ def test_a_long_run_of_the_general_layer(rng):
 @pytest.mark.parametrize("name", KINDS)
 def test_segments_have_the_same_gradients(name, which, every, rng):
     whole = made(name, rng)
-    parts = made(name, rng, checkpoint_every=every)
+    parts = made(name, rng, recompute_every=every)
     parts.parameters.vector[:] = whole.parameters.vector
     x, state, own = given(whole, rng, which)
     dy, d_state = rng.normal(size=(B, T, whole.output_size)), given(whole, rng, which)[1]
@@ -87,8 +87,8 @@ def test_segments_have_the_same_gradients(name, which, every, rng):
 
 
 def test_segments_keep_no_gates(rng):
-    _, _, tape = made("plain", rng, checkpoint_every=4).forward(np.zeros((B, T, I)))
-    with pytest.raises(ValueError, match="gates are not kept with checkpoint_every or memory_limit"):
+    _, _, tape = made("plain", rng, recompute_every=4).forward(np.zeros((B, T, I)))
+    with pytest.raises(ValueError, match="gates are not kept with recompute_every or memory_limit"):
         _ = tape.layers
 
 
@@ -124,7 +124,7 @@ def test_a_memory_limit_that_is_too_small_says_what_is_needed(rng):
 
 def test_what_would_be_kept_anyway_is(rng):
     """Sequences that are no longer than a segment have a tape as always."""
-    for options in ({"checkpoint_every": T}, {"memory_limit": 1e9}):
+    for options in ({"recompute_every": T}, {"memory_limit": 1e9}):
         assert made("plain", rng, **options).forward(np.zeros((B, T, I)))[2].layers[0].f.shape == (T, H, B)
 
 
@@ -132,10 +132,10 @@ def test_what_would_be_kept_anyway_is(rng):
     ("options", "error", "words"),
     [
         ({"engine": "cuda"}, ValueError, "engine is 'cuda'; known are 'numpy', 'numba'"),
-        ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be at least 1"),
-        ({"checkpoint_every": "often"}, TypeError, "checkpoint_every must be an integer, and is 'often'"),
+        ({"recompute_every": 0}, ValueError, "recompute_every must be at least 1"),
+        ({"recompute_every": "often"}, TypeError, "recompute_every must be an integer, and is 'often'"),
         ({"memory_limit": -1}, ValueError, "memory_limit must be finite and above 0"),
-        ({"memory_limit": 1e9, "checkpoint_every": 3}, ValueError, "give one"),
+        ({"memory_limit": 1e9, "recompute_every": 3}, ValueError, "give one"),
     ],
 )
 def test_doors(options, error, words):

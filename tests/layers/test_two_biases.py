@@ -140,7 +140,7 @@ VARIANTS = {
     "projected": {"proj_size": 3, "peepholes": True, "learn_initial_state": True},
     "coupled": {"coupled": "input"},
     "normalised": {"layer_norm": "haste"},
-    "segments": {"checkpoint_every": 2},
+    "segments": {"recompute_every": 2},
 }
 
 

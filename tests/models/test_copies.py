@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.layers import FinalState, Function
-from glasscell.models import Workspace
+from glasscell.models import TrainingBuffers
 
 FLOAT64 = np.dtype(np.float64)
 GENERAL = {"peepholes": True, "layer_norm": "haste", "proj_size": 2, "bidirectional": True, "learn_initial_state": True}
@@ -149,7 +149,7 @@ def test_a_layer_copied_out_of_a_model_is_on_its_own(way):
 @pytest.mark.parametrize("segments", [None, 2])
 def test_a_copied_tape_gives_the_same_gradients(kind, segments, way, rng):
     made = models()[kind]
-    model = gc.LSTM(**made.options.changed(), dtype=FLOAT64, checkpoint_every=segments)
+    model = gc.LSTM(**made.options.changed(), dtype=FLOAT64, recompute_every=segments)
     model.parameters.vector = made.parameters.vector
     y, state, tape = model.forward(rng.normal(size=(2, 5, 3)), lengths=[5, 3])
     dy, d_state = rng.normal(size=y.shape), gc.LSTMState(*(rng.normal(size=part.shape) for part in state))
@@ -198,7 +198,7 @@ def test_training_goes_on_from_a_copy():
 
 def test_a_copied_workspace_computes_the_same():
     model = models()["copy"]
-    workspace = Workspace(model.parameters)
+    workspace = TrainingBuffers(model.parameters)
     batch, other = (TASK.batch(3, np.random.default_rng(seed), FLOAT64) for seed in (1, 2))
     model.loss_and_gradients(batch, None, workspace)
     copied = copy.deepcopy(workspace)
@@ -207,7 +207,7 @@ def test_a_copied_workspace_computes_the_same():
 
 
 def test_copied_buffers_are_empty():
-    buffers = Buffers()
+    buffers = BufferPool()
     array = buffers.take("a", (3,), FLOAT64)
     buffers.steps("views", (array,), lambda: [(array[:1],)])
     copied = copy.deepcopy(buffers)

@@ -15,5 +15,5 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
             pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
         pytest.skip('Numba is not installed: pip install "glasscell[jit]"')
-    monkeypatch.setattr(engines, "compiles_steps", lambda name: (name or request.param) == "numba")
+    monkeypatch.setattr(engines, "uses_numba_for_streams", lambda name: (name or request.param) == "numba")
     return request.param

@@ -347,7 +347,7 @@ def test_a_damaged_state_is_refused(tmp_path):
     arrays_, entry = load_file(path), json.loads(checkpoint.read(path)[0])
 
     def rewritten(arrays=arrays_, **changes):
-        save_file(arrays, path, {checkpoint.HEADER: json.dumps(entry | changes)})
+        save_file(arrays, path, {checkpoint.HEADER_KEY: json.dumps(entry | changes)})
 
     for change in (
         {"arrays": {"0.h": arrays_["0.h"]}},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.stream.plain import plain_step, plain_step_compiled
+from glasscell.stream.standard_step import standard_step, standard_step_compiled
 
 needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason='pip install "glasscell[jit]"')
 BOUNDS = [(np.float32, 1e-6), (np.float64, 1e-12)]
@@ -32,7 +32,7 @@ def taken(stream):
 )
 def test_both_engines_give_what_forward_gives(I, H, L, dtype, bound, rng):
     x = rng.normal(size=(60, I)).astype(dtype)
-    for name, step in (("numpy", plain_step), ("numba", plain_step_compiled)):
+    for name, step in (("numpy", standard_step), ("numba", standard_step_compiled)):
         model = gc.LSTM(I, H, L, dtype=dtype, initializer="uniform", engine=name)
         stream = model.stream()
         assert taken(stream) == [step] * L
@@ -74,7 +74,7 @@ def test_a_stream_does_not_import_numba_unasked():
 def test_a_batch_and_another_kind_of_layer_stay_with_numpy(rng):
     x = rng.normal(size=(4, 3)).astype(np.float32)
     several = gc.LSTM(3, 5, engine="numba").stream(4)
-    assert taken(several) == [plain_step]
+    assert taken(several) == [standard_step]
     np.testing.assert_allclose(several.push(x)[0], gc.LSTM(3, 5, engine="numba").stream().push(x[0]), atol=1e-6)
     other = gc.LSTM(3, 5, peepholes=True, engine="numba")
     np.testing.assert_allclose(other.stream().push(x[0]), other.forward(x[:1])[0][0], atol=1e-6)

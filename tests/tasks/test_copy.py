@@ -107,19 +107,19 @@ def test_a_width_may_be_an_integer_of_numpys(width):
 @pytest.mark.parametrize("width", range(1, 11))
 def test_the_shuffle_is_a_bijection(width, seed):
     task, every = Copy(width, seed=seed), np.arange(1 << width, dtype=np.uint64)
-    ranks = task._rank(every, width)
+    ranks = task._permute(every, width)
     np.testing.assert_array_equal(np.sort(ranks), every)
-    np.testing.assert_array_equal(task._integer_of_rank(ranks, width), every)
-    np.testing.assert_array_equal(task._rank(task._integer_of_rank(every, width), width), every)
+    np.testing.assert_array_equal(task._unpermute(ranks, width), every)
+    np.testing.assert_array_equal(task._permute(task._unpermute(every, width), width), every)
 
 
 @pytest.mark.parametrize("width", [11, 33, 63, 64])
 def test_the_shuffle_has_an_inverse_at_large_widths(width, rng):
     task, integers = Copy(width), np.array(random_integers(rng, width, 1000), np.uint64)
-    ranks = task._rank(integers, width)
+    ranks = task._permute(integers, width)
     assert ranks.max() < 1 << width
-    np.testing.assert_array_equal(task._integer_of_rank(ranks, width), integers)
-    np.testing.assert_array_equal(task._rank(task._integer_of_rank(integers, width), width), integers)
+    np.testing.assert_array_equal(task._unpermute(ranks, width), integers)
+    np.testing.assert_array_equal(task._permute(task._unpermute(integers, width), width), integers)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -294,20 +294,20 @@ def test_the_memoryless_guesser_of_recall_knows_how_frequent_ones_are(width, k, 
     p = ones / steps
     bits = encode(task.held_out_integers(), width).reshape(-1, k)
     expected = -np.where(bits, np.log(p), np.log(1 - p)).mean()
-    assert task.memoryless_loss(task.held_out_batch()) == pytest.approx(expected, rel=1e-6)
+    assert task.memoryless_baseline_loss(task.held_out_batch()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("width", [16, 64])
 def test_the_memoryless_guesser_of_recall_can_only_toss_a_coin(width):
     task = Copy(width)
-    assert task.memoryless_loss(task.held_out_batch()) == pytest.approx(math.log(2), abs=0.01)
+    assert task.memoryless_baseline_loss(task.held_out_batch()) == pytest.approx(math.log(2), abs=0.01)
 
 
 @pytest.mark.parametrize(("width", "k", "min_width"), [(4, 1, None), (8, 4, None), (6, 2, 2), (64, 1, None)])
 def test_echo_needs_no_memory(width, k, min_width):
     task = Copy(width, "echo", k, min_width)
-    assert task.memoryless_loss(task.held_out_batch()) == 0
-    assert task.memoryless_loss(task.validation_batch()) == 0
+    assert task.memoryless_baseline_loss(task.held_out_batch()) == 0
+    assert task.memoryless_baseline_loss(task.validation_batch()) == 0
 
 
 # Options

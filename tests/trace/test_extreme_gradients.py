@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.trace import measures, terminal
-from glasscell.trace.payload import payload_of
+from glasscell.trace import diagnostics, terminal
+from glasscell.trace.html_report.payload import payload_of
 
 T, H = 120, 4
 
@@ -37,7 +37,7 @@ def norms_of(array):
 @pytest.mark.parametrize("size", [1.0, 1e20, 1e37])
 def test_norms_are_those_of_float64(size):
     layer = trace_of(size).layer[0]
-    found, expected = measures.gradient_norms(layer), norms_of(layer.d_c)
+    found, expected = diagnostics.gradient_norms(layer), norms_of(layer.d_c)
     assert 0 < expected[0] < 1e-35 * size
     np.testing.assert_allclose(found.c, expected, rtol=1e-6)
     np.testing.assert_allclose(found.h, norms_of(layer.d_h), rtol=1e-6)
@@ -50,11 +50,11 @@ def test_norms_are_those_of_float64(size):
 def test_every_view_has_these_norms(size):
     trace = trace_of(size)
     layer = trace.layer[0]
-    recorder = gc.trace.Recorder(trace.x, symbols=["d_c"], given={"d_outputs": trace.d_outputs})
+    recorder = gc.TraceRecorder(trace.x, symbols=["d_c"], given={"d_outputs": trace.d_outputs})
     recorder.look(halving())
     np.testing.assert_allclose(recorder.frames[0].norms["c"], norms_of(layer.d_c), rtol=1e-5)
     assert np.isfinite(recorder.frames[0].norms["c"]).all()
-    drawn = terminal.draw(trace, symbols=["d_c"], color=False)
+    drawn = terminal.render(trace, symbols=["d_c"], color=False)
     assert f"{norms_of(layer.d_c).max():.2g}" in drawn
     assert "not finite" not in drawn
     assert payload_of(trace) is not None
@@ -63,13 +63,13 @@ def test_every_view_has_these_norms(size):
 def test_vanishing_is_measured_where_squares_have_no_number():
     """Over 600 steps the factor is 1e-181, whose square is 0 in float64, too."""
     layer = halving(dtype=np.float64).trace(np.zeros((600, 1))).layer[0]
-    found = measures.vanishing(layer).lstm
+    found = diagnostics.gradient_decay(layer).lstm
     np.testing.assert_allclose(np.log2(found[100:-1] / found[101:]), 1, rtol=1e-6)
 
 
 def test_small_numbers_are_written_as_what_they_are():
     trace = trace_of(1e-20)
-    drawn = terminal.draw(trace, symbols=["d_c"], color=False)
+    drawn = terminal.render(trace, symbols=["d_c"], color=False)
     assert "e-21" in drawn or "e-20" in drawn
     assert " 0 '" not in drawn.split("d_c")[-1].split("to ")[-1]
 
@@ -88,6 +88,6 @@ def test_a_gradient_that_explodes_is_drawn_and_named(color):
         gradient = trace.layer[0].d_c
         bad = int((~np.isfinite(gradient).all(axis=1)).sum())
         assert 0 < bad < trace.T  # or this shows nothing
-        drawn = terminal.draw(trace, color=color)
-        terminal.draw(trace, symbols=["d_c", "d_x", "f"], color=color)
+        drawn = terminal.render(trace, color=color)
+        terminal.render(trace, symbols=["d_c", "d_x", "f"], color=color)
     assert f"the gradient is not finite at {bad} of {trace.T} steps: it leaves float32" in drawn

@@ -14,9 +14,9 @@ from glasscell import LSTM, CopyLSTM, Embedding, Linear, Sequential
 from glasscell.core.activations import sigmoid
 from glasscell.layers import FinalState
 from glasscell.tasks import Copy
-from glasscell.trace import figures, measures
+from glasscell.trace import diagnostics, figures
+from glasscell.trace.display import units_by_peak
 from glasscell.trace.figures import plot_gates
-from glasscell.trace.shown import units_by_peak
 
 pytest.importorskip("matplotlib")
 
@@ -127,7 +127,7 @@ OF_A_TRACE = {
     "cell_traces": figures.cell_traces,
     "gradient_flow": figures.gradient_flow,
     "saturation": figures.saturation,
-    "vanishing": figures.vanishing,
+    "vanishing": figures.gradient_decay,
     "half_lives": figures.half_lives,
 }
 
@@ -224,7 +224,7 @@ def test_cells_and_their_events(rng):
     shown = lines(ax)
     assert list(shown) == ["unit 2", "unit 0"]
     np.testing.assert_array_equal(shown["unit 2"], of.c[:, 2])
-    happened = measures.events(of)
+    happened = diagnostics.events(of)
     dots = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "o"]
     crosses = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "x"]
     assert dots == [np.flatnonzero(happened.write[:, k]).tolist() for k in (2, 0)]
@@ -235,7 +235,7 @@ def test_cells_and_their_events(rng):
 
 def test_the_flow_of_gradients_is_their_norms_by_path(rng):
     trace = traced(rng)
-    norms, shown = measures.gradient_norms(trace.layer[0]), lines(figures.gradient_flow(trace))
+    norms, shown = diagnostics.gradient_norms(trace.layer[0]), lines(figures.gradient_flow(trace))
     for name, expected in (
         ("on the cells", norms.c),
         ("… from this step's output", norms.output),
@@ -255,7 +255,7 @@ def test_saturation_is_a_dot_for_each_unit(rng):
     trace = traced(rng, hidden_size=20)
     ax = figures.saturation(trace)
     for dots, gate in zip(ax.collections, "ifo", strict=True):
-        left, right = measures.saturation(trace.layer[0].value(gate))
+        left, right = diagnostics.saturation(trace.layer[0].value(gate))
         shares = {
             tuple(place): round((size - 14) / 11)
             for place, size in zip(dots.get_offsets(), dots.get_sizes(), strict=True)
@@ -267,7 +267,7 @@ def test_saturation_is_a_dot_for_each_unit(rng):
 def test_half_lives_fall_from_left_to_right(rng):
     trace = traced(rng, hidden_size=6)
     ax = figures.half_lives(trace)
-    lives = measures.half_life(trace.layer[0].f)
+    lives = diagnostics.half_life(trace.layer[0].f)
     dots = np.concatenate([dots.get_offsets() for dots in ax.collections[1:]])
     np.testing.assert_allclose(dots[:, 1], np.sort(lives)[::-1], rtol=1e-12)
     assert [int(label.get_text()) for label in ax.get_xticklabels()] == np.argsort(-lives, kind="stable").tolist()
@@ -277,7 +277,7 @@ def test_units_that_never_forget_or_always_do_are_triangles(rng):
     model = LSTM(1, 3, seed=0, dtype=np.float64, gate_activation="HardSigmoid")
     model.parameters["bias_l0" if "bias_l0" in model.parameters else "kernel_l0"][3:6, -1] = [99, -99, 0]
     trace = model.trace(np.zeros((4, 1)))
-    assert measures.half_life(trace.layer[0].f)[:2].tolist() == [np.inf, 0]
+    assert diagnostics.half_life(trace.layer[0].f)[:2].tolist() == [np.inf, 0]
     _, dots, above, below = figures.half_lives(trace).collections
     assert [len(each.get_offsets()) for each in (dots, above, below)] == [1, 1, 1]
     assert below.get_offsets()[0][1] < dots.get_offsets()[0][1] < above.get_offsets()[0][1]
@@ -285,7 +285,7 @@ def test_units_that_never_forget_or_always_do_are_triangles(rng):
 
 def test_what_vanishes_is_what_is_measured(rng):
     trace = traced(rng)
-    shown, expected = lines(figures.vanishing(trace)), measures.vanishing(trace.layer[0])
+    shown, expected = lines(figures.gradient_decay(trace)), diagnostics.gradient_decay(trace.layer[0])
     np.testing.assert_array_equal(shown["this LSTM"], expected.lstm)
     np.testing.assert_array_equal(shown["an untrained tanh RNN"], expected.tanh_rnn)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.trace import measures
+from glasscell.trace import diagnostics
 
 I, H, T = 3, 5, 7
 KINDS = {
@@ -27,29 +27,29 @@ def layer_of(kind, rng, **options):
 
 def test_saturation_counts_steps_below_and_above():
     gate = np.array([[0.05, 0.5, 0.95], [0.05, 0.91, 0.95], [0.2, 0.5, 0.05], [0.09, 0.1, 0.9]])
-    left, right = measures.saturation(gate)
+    left, right = diagnostics.saturation(gate)
     np.testing.assert_array_equal(left, [0.75, 0, 0.25])
     np.testing.assert_array_equal(right, [0, 0.25, 0.5])
     batch = np.stack([gate, np.where(np.arange(4)[:, None] < 2, gate, np.nan)])
-    np.testing.assert_allclose(measures.saturation(batch).left, [5 / 6, 0, 1 / 6])
+    np.testing.assert_allclose(diagnostics.saturation(batch).left, [5 / 6, 0, 1 / 6])
 
 
 @pytest.mark.parametrize("n", [0.5, 1.0, 7.0, 300.0])
 def test_a_constant_gate_forgets_half_in_its_half_life(n):
-    np.testing.assert_allclose(measures.half_life(np.full((20, 2), 2 ** (-1 / n))), n, rtol=1e-12)
+    np.testing.assert_allclose(diagnostics.half_life(np.full((20, 2), 2 ** (-1 / n))), n, rtol=1e-12)
 
 
 def test_half_life_is_that_of_the_running_product(rng):
     f = rng.uniform(0.3, 1, size=(T, H))
-    np.testing.assert_allclose(0.5 ** (T / measures.half_life(f)), f.prod(axis=0), rtol=1e-12)
-    np.testing.assert_array_equal(measures.half_life(np.array([[1.0, 0.0], [1.0, 0.7]])), [np.inf, 0])
+    np.testing.assert_allclose(0.5 ** (T / diagnostics.half_life(f)), f.prod(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(diagnostics.half_life(np.array([[1.0, 0.0], [1.0, 0.7]])), [np.inf, 0])
     padded = np.concatenate([f, np.full((3, H), np.nan)])
-    np.testing.assert_allclose(measures.half_life(padded[None]), measures.half_life(f), rtol=1e-14)
+    np.testing.assert_allclose(diagnostics.half_life(padded[None]), diagnostics.half_life(f), rtol=1e-14)
 
 
 def test_events_are_large_changes_of_the_cell(rng):
     layer = layer_of("plain", rng)[-1]
-    write, erase = measures.events(layer, threshold=0.1)
+    write, erase = diagnostics.events(layer, threshold=0.1)
     kept = layer.f * layer.c_prev
     np.testing.assert_array_equal(write, np.abs(layer.c - kept) >= 0.1)
     np.testing.assert_array_equal(erase, np.abs(layer.c_prev - kept) >= 0.1)
@@ -60,7 +60,7 @@ def test_events_are_large_changes_of_the_cell(rng):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_parts_of_a_cells_gradient_add_up_and_follow_their_edges(kind, rng):
     layer = layer_of(kind, rng)[-1]
-    output, cell, recurrent = measures.by_path(layer)
+    output, cell, recurrent = diagnostics.gradient_paths(layer)
     np.testing.assert_allclose(output + cell + recurrent, layer.d_c, atol=1e-15)
     order = slice(None, None, -1 if layer.reverse else 1)
     output, cell, recurrent, d_c, f = (part[order] for part in (output, cell, recurrent, layer.d_c, layer.f))
@@ -74,7 +74,7 @@ def test_the_parts_of_a_cells_gradient_add_up_and_follow_their_edges(kind, rng):
 
 def test_the_parts_of_some_steps_are_those_of_the_whole_sequence(rng):
     trace = layer_of("plain", rng)[0].trace(rng.normal(size=(T, I)), rng.normal(size=(T, H)))
-    whole, some = measures.by_path(trace.layer[0]), measures.by_path(trace[2:5].layer[0])
+    whole, some = diagnostics.gradient_paths(trace.layer[0]), diagnostics.gradient_paths(trace[2:5].layer[0])
     for expected, part in zip(whole, some, strict=True):
         np.testing.assert_array_equal(part, expected[2:5])
 
@@ -88,7 +88,7 @@ def test_the_cell_carries_what_entered_through_recurrent_weights_later(rng):
     kernel[7, 0] = 0.5  # and the second one reads the h of the first
     d_outputs = np.zeros((T, 2))
     d_outputs[-1, 1] = 1.0
-    output, cell, recurrent = measures.by_path(lstm.trace(np.ones((T, 1)), d_outputs=d_outputs).layer[0])
+    output, cell, recurrent = diagnostics.gradient_paths(lstm.trace(np.ones((T, 1)), d_outputs=d_outputs).layer[0])
     assert not output[:, 0].any()  # the first unit's output is not asked for
     assert (np.abs(recurrent[:-1, 0]) > 0).all()
     assert not cell[-2:, 0].any()  # it enters the first cell at the last step but one
@@ -99,7 +99,7 @@ def test_the_cell_carries_what_entered_through_recurrent_weights_later(rng):
 def test_with_all_gates_held_the_gradient_is_what_the_cell_carries(kind, rng):
     """If no gate and candidate moves, a change of a cell reaches the outputs along the cells alone."""
     lstm, _, _, layer = layer_of(kind, rng)
-    output, k = measures.by_path(layer).output, 1 - lstm.options.zoneout_cell
+    output, k = diagnostics.gradient_paths(layer).output, 1 - lstm.options.zoneout_cell
     options, order = lstm.options, slice(None, None, -1 if lstm.options.reverse else 1)
     cell, later = np.empty_like(output), np.zeros(H)
     for t in reversed(range(T)):
@@ -128,10 +128,10 @@ def test_without_recurrent_weights_there_is_no_other_path(rng):
     lstm = gc.LSTM(I, H, dtype=np.float64)
     lstm.parameters["kernel_l0"][:, :H] = 0
     layer = lstm.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H))).layer[0]
-    parts = measures.by_path(layer)
+    parts = diagnostics.gradient_paths(layer)
     np.testing.assert_array_equal(parts.recurrent, 0)
     np.testing.assert_allclose(parts.output + parts.cell, layer.d_c, rtol=1e-12)
-    norms = measures.gradient_norms(layer)
+    norms = diagnostics.gradient_norms(layer)
     assert (norms.output + norms.cell > norms.c * 1.001).any()  # norms of parts do not add up
     np.testing.assert_allclose(norms.x, np.sqrt((layer.d_x**2).sum(axis=1)), rtol=1e-14)
 
@@ -140,7 +140,7 @@ def test_without_recurrent_weights_there_is_no_other_path(rng):
 def test_a_normalised_cell_has_no_paths(norm, rng):
     layer = layer_of("plain", rng, layer_norm=norm)[-1]
     with pytest.raises(ValueError, match="units have no paths of their own"):
-        measures.by_path(layer)
+        diagnostics.gradient_paths(layer)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "haste"])
@@ -156,22 +156,22 @@ def test_the_jacobian_is_finite_differences(kind, t, rng):
         return np.concatenate([end.h[0], end.c[0]])
 
     columns = [(after(state + epsilon * d) - after(state - epsilon * d)) / (2 * epsilon) for d in np.eye(len(state))]
-    np.testing.assert_allclose(measures.jacobian(layer, t), np.array(columns).T, rtol=1e-6, atol=2e-8)
+    np.testing.assert_allclose(diagnostics.jacobian(layer, t), np.array(columns).T, rtol=1e-6, atol=2e-8)
 
 
 def test_the_spectral_radius_of_units_on_their_own_is_their_forget_gate(rng):
     lstm = gc.LSTM(I, H, dtype=np.float64)
     lstm.parameters["kernel_l0"][:, :H] = 0
     layer = lstm.trace(rng.normal(size=(T, I))).layer[0]
-    np.testing.assert_allclose(measures.spectral_radii(layer), layer.f.max(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(diagnostics.spectral_radii(layer), layer.f.max(axis=1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [1, 10**9])
 @pytest.mark.parametrize("kind", ["plain", "reverse", "zoneout"])
 def test_the_vanishing_gradient_is_a_product_of_jacobians(kind, chunk, rng, monkeypatch):
-    monkeypatch.setattr(measures, "CHUNK", chunk)
+    monkeypatch.setattr(diagnostics, "CHUNK", chunk)
     layer = layer_of(kind, rng)[-1]
-    lstm_curve, rnn_curve = measures.vanishing(layer)
+    lstm_curve, rnn_curve = diagnostics.gradient_decay(layer)
     assert lstm_curve[0] == rnn_curve[0] == 1
     assert len(lstm_curve) == len(rnn_curve) == T
     assert (rnn_curve[1:] < rnn_curve[:-1]).all()  # an orthogonal matrix, and slopes below 1
@@ -180,17 +180,17 @@ def test_the_vanishing_gradient_is_a_product_of_jacobians(kind, chunk, rng, monk
     J, norms = np.eye(2 * H)[:H], []
     for t in reversed(range(T)):
         norms.append(np.linalg.norm(J[:, H:] + J[:, :H] * (layer.o[t] * (1 - layer.tanh_c[t] ** 2))))
-        J = J @ measures.jacobian(layer, t)
+        J = J @ diagnostics.jacobian(layer, t)
     np.testing.assert_allclose(lstm_curve, np.array(norms) / norms[0], rtol=1e-10)
 
 
 MEASURES = {
-    "events": measures.events,
-    "by_path": measures.by_path,
-    "gradient_norms": measures.gradient_norms,
-    "jacobian": lambda layer: measures.jacobian(layer, 0),
-    "spectral_radii": measures.spectral_radii,
-    "vanishing": measures.vanishing,
+    "events": diagnostics.events,
+    "gradient_paths": diagnostics.gradient_paths,
+    "gradient_norms": diagnostics.gradient_norms,
+    "jacobian": lambda layer: diagnostics.jacobian(layer, 0),
+    "spectral_radii": diagnostics.spectral_radii,
+    "vanishing": diagnostics.gradient_decay,
 }
 
 

@@ -12,9 +12,9 @@ import pytest
 
 import glasscell as gc
 from glasscell.core.activations import sigmoid
-from glasscell.trace import report
-from glasscell.trace.measures import half_life
-from glasscell.trace.payload import payload_of
+from glasscell.trace.diagnostics import half_life
+from glasscell.trace.html_report import document
+from glasscell.trace.html_report.payload import payload_of
 from glasscell.trace.record import Trace
 
 SYMBOLS = ("i", "f", "o", "g", "c", "h")
@@ -26,7 +26,7 @@ Open = Callable[..., Any]
 @pytest.fixture
 def open_trace(open_html: Open) -> Open:
     def open_trace(trace: Trace, **options: Any) -> Any:
-        page = open_html(report.page(payload_of(trace)), **options)
+        page = open_html(document.page(payload_of(trace)), **options)
         assert page.evaluate("window.glasscell.trace.T") > 0
         return page
 
@@ -419,7 +419,7 @@ CONTRASTS = """() => {
 
 def test_a_frame_in_a_notebook_is_the_same_page(open_html: Open) -> None:
     trace = trained().trace([1, 0, 1, 1])
-    outer = open_html(f"<!doctype html><title>notebook</title>{report.frame(report.page(payload_of(trace)))}")
+    outer = open_html(f"<!doctype html><title>notebook</title>{document.frame(document.page(payload_of(trace)))}")
     outer.locator("iframe").wait_for()
     inner = outer.frames[1]
     inner.locator("button[data-bit='0']").wait_for()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.trace import payload as payloads
-from glasscell.trace.measures import by_path
-from glasscell.trace.payload import payload_of
+from glasscell.trace.diagnostics import gradient_paths
+from glasscell.trace.html_report import payload as payloads
+from glasscell.trace.html_report.payload import payload_of
 
 
 def read(array):
@@ -61,7 +61,7 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
         np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
-    for name, part in by_path(trace.layer[0])._asdict().items():
+    for name, part in gradient_paths(trace.layer[0])._asdict().items():
         np.testing.assert_array_equal(read(way[name]), part.astype(np.float32), err_msg=name)
     np.testing.assert_allclose(read(way["d_x_norm"]), np.linalg.norm(trace.layer[0].d_x, axis=1), rtol=1e-6)
     np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
@@ -105,7 +105,7 @@ def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):
 
 
 def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeypatch):
-    monkeypatch.setattr(payloads, "BYTES", 30_000)
+    monkeypatch.setattr(payloads, "MAX_BYTES", 30_000)
     lstm = gc.LSTM(2, 40, dtype=np.float64)
     trace = lstm.trace(rng.normal(size=(90, 2)), rng.normal(size=(90, 40)), step_names=[f"s{t}" for t in range(90)])
     payload = payload_of(trace)

@@ -5,7 +5,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.core.cell import step, step_backward
-from glasscell.trace.record import LayerTrace, Symbol, Trace
+from glasscell.trace.record import LayerTrace, Trace, TracedQuantity
 
 KINDS = {
     "plain": {},
@@ -284,8 +284,8 @@ def test_outputs_without_time_stay_whole(rng):
 
 
 def test_checkpointed_models_say_why_there_is_nothing_to_see(rng):
-    lstm = gc.LSTM(I, H, checkpoint_every=2)
-    with pytest.raises(ValueError, match="gates are not kept with checkpoint_every"):
+    lstm = gc.LSTM(I, H, recompute_every=2)
+    with pytest.raises(ValueError, match="gates are not kept with recompute_every"):
         lstm.trace(rng.normal(size=(T, I)))
 
 
@@ -325,7 +325,7 @@ def test_to_dict_has_everything_and_shares_nothing(rng):
 
 
 def test_every_symbol_says_its_equation():
-    symbols = {name: symbol for name, symbol in vars(LayerTrace).items() if isinstance(symbol, Symbol)}
+    symbols = {name: symbol for name, symbol in vars(LayerTrace).items() if isinstance(symbol, TracedQuantity)}
     assert len(symbols) == 21
     assert all(symbol.__doc__ and "(T, " in symbol.__doc__ for symbol in symbols.values())
 

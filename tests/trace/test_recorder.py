@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.trace import film
-from glasscell.trace.film import page, payload
-from glasscell.trace.recorder import Frame, Recorder
+from glasscell.training.trace_recorder import html
+from glasscell.training.trace_recorder.html import page, payload
+from glasscell.training.trace_recorder.recorder import Frame, TraceRecorder
 
 BITS = [1, 0, 1, 1]
 HOSTILE = "<b id=obeyed>$bold$</b></script><script>window.obeyed = 1</script>"
@@ -31,7 +31,7 @@ def trained(recorder, steps, **options):
 
 
 def recorded(steps=12, every=4, **options):
-    recorder = Recorder(BITS, every=every, **options)
+    recorder = TraceRecorder(BITS, every=every, **options)
     recorder.look(gc.CopyLSTM(hidden_size=6, task=gc.tasks.Copy(4), seed=3))
     trained(recorder, steps)
     return recorder
@@ -42,7 +42,7 @@ def updates(recorder):
 
 
 def test_a_frame_is_the_trace_of_that_moment():
-    recorder = Recorder(BITS, every=5, symbols=["f", "c", "d_c", "z_o"])
+    recorder = TraceRecorder(BITS, every=5, symbols=["f", "c", "d_c", "z_o"])
     model = trained(recorder, 10)
     frame, layer = recorder.frames[-1], model.trace(BITS).layer[0]
     for symbol in ("f", "c", "d_c"):
@@ -55,7 +55,7 @@ def test_a_frame_is_the_trace_of_that_moment():
 
 
 def test_watching_changes_nothing():
-    watched, alone = trained(Recorder(BITS, every=1), 8), trained(None, 8)
+    watched, alone = trained(TraceRecorder(BITS, every=1), 8), trained(None, 8)
     np.testing.assert_array_equal(watched.parameters.vector, alone.parameters.vector)
 
 
@@ -73,7 +73,7 @@ def test_frames_do_not_change_later():
 
 
 def test_a_second_training_is_counted_on():
-    recorder = Recorder(BITS, every=4)
+    recorder = TraceRecorder(BITS, every=4)
     trained(recorder, 4)
     trained(recorder, 8)
     assert updates(recorder) == [1, 4, 5, 8, 12]
@@ -91,7 +91,7 @@ def test_there_are_never_more_frames_than_that(most):
 
 
 def test_without_a_target_there_are_states_alone(rng):
-    recorder, lstm = Recorder(rng.normal(size=(5, 3))), gc.LSTM(3, 4)
+    recorder, lstm = TraceRecorder(rng.normal(size=(5, 3))), gc.LSTM(3, 4)
     recorder.look(lstm)
     [frame] = recorder.frames
     assert frame.loss is None
@@ -103,7 +103,9 @@ def test_without_a_target_there_are_states_alone(rng):
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"layer_norm": "haste"}, {"proj_size": 4}], ids=str)
 def test_every_kind_of_layer_can_be_watched(options, rng):
     lstm = gc.LSTM(3, 7, num_layers=2, **options)
-    recorder = Recorder(rng.normal(size=(5, 3)), rng.normal(size=(5, lstm.output_size)), symbols=["f", "h", "d_z", "x"])
+    recorder = TraceRecorder(
+        rng.normal(size=(5, 3)), rng.normal(size=(5, lstm.output_size)), symbols=["f", "h", "d_z", "x"]
+    )
     recorder.layer = 0
     recorder.look(lstm)
     rows = {drawn["symbol"]: drawn["rows"] for drawn in payload(recorder)["maps"]}
@@ -153,7 +155,7 @@ def test_pyplot_is_not_imported(tmp_path):
     program = """
 import sys
 import glasscell as gc
-recorder = gc.trace.Recorder([1, 0])
+recorder = gc.TraceRecorder([1, 0])
 recorder.look(gc.CopyLSTM(4, task=gc.tasks.Copy(2)))
 recorder.report(sys.argv[1] + "/film.html")
 assert "matplotlib" not in sys.modules
@@ -185,7 +187,7 @@ def test_the_page_holds_the_frames_to_a_byte():
 
 
 def hostile():
-    recorder = Recorder(BITS, every=4, given={"title": HOSTILE}, symbols=["i", "f", "o", "g", "c", "d_c"])
+    recorder = TraceRecorder(BITS, every=4, given={"title": HOSTILE}, symbols=["i", "f", "o", "g", "c", "d_c"])
     trained(recorder, 12)
     return recorder
 
@@ -262,14 +264,14 @@ def test_it_plays_to_the_end(open_html):
 )
 def test_wrong_options_are_refused(options, error, part):
     with pytest.raises(error, match=re.escape(part)):
-        Recorder(BITS, **options)
+        TraceRecorder(BITS, **options)
 
 
 def test_what_cannot_be_watched_is_refused(rng):
     with pytest.raises(ValueError, match="there is no 'q'"):
-        Recorder(BITS, symbols=["q"]).look(gc.CopyLSTM(4))
+        TraceRecorder(BITS, symbols=["q"]).look(gc.CopyLSTM(4))
     with pytest.raises(ValueError, match="batch"):
-        Recorder(rng.normal(size=(2, 5, 3))).look(gc.LSTM(3, 4))
+        TraceRecorder(rng.normal(size=(2, 5, 3))).look(gc.LSTM(3, 4))
     recorder = recorded()
     with pytest.raises(ValueError, match="12"):
         recorder.look(gc.CopyLSTM(6, task=gc.tasks.Copy(4)), 12)
@@ -279,7 +281,7 @@ def test_what_cannot_be_watched_is_refused(rng):
 
 
 def test_what_is_not_there_cannot_be_drawn(tmp_path):
-    empty, recorder = Recorder(BITS), recorded()
+    empty, recorder = TraceRecorder(BITS), recorded()
     for draw in (empty.plot, lambda: empty.animate(tmp_path / "x.gif"), lambda: empty.report(tmp_path / "x.html")):
         with pytest.raises(ValueError, match="nothing is recorded yet"):
             draw()
@@ -294,13 +296,13 @@ def test_what_is_not_there_cannot_be_drawn(tmp_path):
 
 
 def test_a_page_of_too_many_numbers_has_means_and_says_so(monkeypatch, rng):
-    recorder = Recorder(rng.normal(size=(7, 3)), symbols=["f", "c"])
+    recorder = TraceRecorder(rng.normal(size=(7, 3)), symbols=["f", "c"])
     lstm = gc.LSTM(3, 6)
     for update in range(9):
         lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
         recorder.look(lstm, update)
-    monkeypatch.setattr(film, "FRAMES", 5)
-    monkeypatch.setattr(film, "BYTES", 7 * 6 * 2 * 4)
+    monkeypatch.setattr(html, "FRAMES", 5)
+    monkeypatch.setattr(html, "BYTES", 7 * 6 * 2 * 4)
     content = given_to(page(recorder))
     f = content["maps"][0]
     assert (content["block"], f["rows"], f["steps"], content["steps"]) == (2, 3, 4, 7)
@@ -311,14 +313,14 @@ def test_a_page_of_too_many_numbers_has_means_and_says_so(monkeypatch, rng):
     expected = recorder.frames[-1].values["f"].T[recorder.units]
     assert numbers[-1, 1, 1] / 255 == pytest.approx(expected[2:4, 2:4].mean(), abs=0.003)
     assert numbers[-1, 2, 3] / 255 == pytest.approx(expected[4:, 6:].mean(), abs=0.003)
-    monkeypatch.setattr(film, "FRAMES", 2)
+    monkeypatch.setattr(html, "FRAMES", 2)
     fewer = given_to(page(recorder))
     assert (fewer["block"], fewer["updates"]) == (1, [0, 3, 5, 8])
     assert fewer["notes"] == ["Of 9 moments that were recorded 4 are shown."]
 
 
 def test_a_page_of_means_can_be_read(open_html, monkeypatch):
-    monkeypatch.setattr(film, "BYTES", 200)
+    monkeypatch.setattr(html, "BYTES", 200)
     opened = open_html(page(hostile()))
     assert "mean" in opened.inner_text("#notes")
     canvas = opened.locator("canvas[data-symbol=f]")

@@ -15,8 +15,8 @@ import pytest
 
 import glasscell as gc
 from glasscell.escaping import escape
-from glasscell.trace import report
-from glasscell.trace.payload import payload_of
+from glasscell.trace.html_report import document
+from glasscell.trace.html_report.payload import payload_of
 
 HOSTILE = "</script><script>window.obeyed = 1</script><!-- <b>bold</b> {{script}} \u2028 &amp; \"' é"
 
@@ -70,7 +70,7 @@ def test_modules_become_one_script_that_does_the_same(tmp_path: Path) -> None:
         c='import { order } from "./d.js";\nexport class Point {\n  x = 4;\n}\norder.push("c");\nexport { order };\n',
         d='export const order = ["d"];\n',
     )
-    assert run_in_node(report.bundle(folder)) == "42 b 21 4 1 d,c\n"
+    assert run_in_node(document.bundle(folder)) == "42 b 21 4 1 d,c\n"
 
 
 def test_a_module_runs_once_however_often_it_is_imported(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_module_runs_once_however_often_it_is_imported(tmp_path: Path) -> None
         b='export { state as b } from "./state.js";\n',
         state="export const state = {};\n",
     )
-    assert run_in_node(report.bundle(folder)) == "true\n"
+    assert run_in_node(document.bundle(folder)) == "true\n"
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_a_module_runs_once_however_often_it_is_imported(tmp_path: Path) -> None
 )
 def test_what_the_bundler_cannot_do_it_says(tmp_path: Path, source: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
-        report.bundle(modules(tmp_path, app=f"{source}\n"))
+        document.bundle(modules(tmp_path, app=f"{source}\n"))
 
 
 def test_text_of_the_user_is_text() -> None:
     payload = a_payload(title=HOSTILE, input_names=[HOSTILE, "x"], output_names=[HOSTILE])
-    page, plain = report.page(payload), report.page(a_payload())
+    page, plain = document.page(payload), document.page(a_payload())
     found, expected = Document(page), Document(plain)
     assert [tag for tag, _ in found.elements] == [tag for tag, _ in expected.elements]
     assert found.text["script"] == expected.text["script"]
@@ -112,36 +112,36 @@ def test_text_of_the_user_is_text() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    document = Document(report.page(a_payload()))
-    for tag, attributes in document.elements:
+    parsed = Document(document.page(a_payload()))
+    for tag, attributes in parsed.elements:
         assert tag not in {"link", "base", "iframe", "object", "embed", "form"}
         assert not attributes.keys() & {"src", "action", "data", "srcset"}
         href = attributes.get("href") or "#"
         assert href.startswith("#")
-    (policy,) = (a["content"] for _, a in document.elements if a.get("http-equiv") == "Content-Security-Policy")
+    (policy,) = (a["content"] for _, a in parsed.elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert "default-src 'none'" in policy
     assert "http" not in policy
-    assert not re.search(r"@import|url\((?!['\"]?data:)", document.text["style"])
+    assert not re.search(r"@import|url\((?!['\"]?data:)", parsed.text["style"])
 
 
 def test_every_placeholder_is_filled() -> None:
-    assert not re.search(r"\{\{\w+\}\}", report.page(a_payload()))
+    assert not re.search(r"\{\{\w+\}\}", document.page(a_payload()))
 
 
 def test_a_frame_holds_the_page_and_is_sandboxed() -> None:
-    page = report.page(a_payload(title=HOSTILE))
-    ((tag, attributes),) = Document(report.frame(page, height=500)).elements
+    page = document.page(a_payload(title=HOSTILE))
+    ((tag, attributes),) = Document(document.frame(page, height=500)).elements
     assert tag == "iframe"
     assert attributes["srcdoc"] == page
     assert attributes["sandbox"] == "allow-scripts"
     assert "height: 500px" in str(attributes["style"])
-    assert unescape(report.frame(page)).count("<iframe") == 1
+    assert unescape(document.frame(page)).count("<iframe") == 1
 
 
 def test_a_payload_with_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        report.page(a_payload() | {"notes": [float("nan")]})
+        document.page(a_payload() | {"notes": [float("nan")]})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_report_is_of_a_size_that_can_be_sent(T: int, H: int, layers: int, mos
     lstm = gc.LSTM(2, H, layers)
     trace = lstm.trace(rng.normal(size=(T, 2)), rng.normal(size=(T, H)))
     start = time.perf_counter()
-    page = report.page(payload_of(trace))
+    page = document.page(payload_of(trace))
     print(f"T {T}, H {H}, {layers} layers: {len(page.encode()) / 1e3:.0f} kB in {time.perf_counter() - start:.2f} s")
     assert len(page.encode()) < most
 
@@ -167,7 +167,7 @@ def test_a_report_is_of_a_size_that_can_be_sent(T: int, H: int, layers: int, mos
 def test_many_inputs_and_outputs_are_summarised_and_said_to_be() -> None:
     lstm = gc.LSTM(20_000, 3, peepholes=True)
     payload = payload_of(lstm.trace(np.zeros((50, 20_000), np.float32), step_names=[f"s{t}" for t in range(50)]))
-    assert len(report.page(payload).encode()) < 3_200_000
+    assert len(document.page(payload).encode()) < 3_200_000
     shown = payload["x"]["shape"][1]
     assert f"Of 20000 inputs the first {shown} are shown." in payload["notes"]
     assert len(payload["input_names"]) == shown < 20_000

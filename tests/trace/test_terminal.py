@@ -11,9 +11,9 @@ from glasscell import LSTM, CopyLSTM, Embedding, Linear, Sequential
 from glasscell.layers import FinalState
 from glasscell.tasks import Copy
 from glasscell.trace import terminal
-from glasscell.trace.colors import of_256, rgb
-from glasscell.trace.shown import Scale, printable, scale_of, units_by_peak
-from glasscell.trace.terminal import SHADES, SIGNED, draw, summary
+from glasscell.trace.colormaps import rgb, to_xterm256
+from glasscell.trace.display import ColorScale, printable, scale_of, units_by_peak
+from glasscell.trace.terminal import SHADES, SIGNED, render, summary
 
 ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 
@@ -50,7 +50,7 @@ def stream(monkeypatch, *, terminal, encoding="utf-8"):
 def test_every_character_is_its_number(rng):
     trace = copying(rng)
     of, T = trace.layer[0], 9
-    text = draw(trace, color=False, width=200)
+    text = render(trace, color=False, width=200)
     order = units_by_peak(of)
     for symbol in "ifogc":
         values, scale = getattr(of, symbol), scale_of(symbol, getattr(of, symbol))
@@ -69,15 +69,15 @@ def test_units_are_sorted_by_their_peaks_or_as_asked(rng):
     trace = copying(rng)
     peaks = np.abs(trace.layer[0].c).argmax(axis=0)[units_by_peak(trace.layer[0])]
     assert (np.diff(peaks) >= 0).all()
-    _, labels = panel(draw(trace, color=False, units=[4, -5, 2]), "i", 9)
+    _, labels = panel(render(trace, color=False, units=[4, -5, 2]), "i", 9)
     assert [label for label in labels if label.isdigit()] == ["4", "1", "2"]
     with pytest.raises(IndexError, match="unit 6 is out of range"):
-        draw(trace, units=[6])
+        render(trace, units=[6])
 
 
 def test_bits_stand_above_and_below_in_their_steps(rng):
     trace = copying(rng)
-    lines, labels = panel(draw(trace, color=False, symbols="f"), "f", 18)
+    lines, labels = panel(render(trace, color=False, symbols="f"), "f", 18)
     cells = {
         label: [line[k : k + 2].strip() for k in range(0, 18, 2)] for label, line in zip(labels, lines, strict=True)
     }
@@ -96,7 +96,7 @@ def test_bits_stand_above_and_below_in_their_steps(rng):
 def test_wrong_answers_alone_are_marked(rng):
     trace = copying(rng)
     trace.outputs[:] = np.where(trace.targets > 0, 1.0, -1.0)
-    assert "wrong" not in draw(trace, color=False)
+    assert "wrong" not in render(trace, color=False)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 1), (1, 3), (3, 4), (7, 5), (9, 9)])
@@ -112,16 +112,16 @@ def test_a_summary_is_the_mean_of_blocks(rows, columns, rng):
 def test_what_is_too_large_is_summarised_and_says_so(rng):
     model = LSTM(2, 40, seed=1, dtype=np.float64)
     trace = model.trace(rng.normal(size=(300, 2)))
-    text = draw(trace, color=False, width=100, height=10, symbols="f")
+    text = render(trace, color=False, width=100, height=10, symbols="f")
     assert "a cell is the mean of 4 units and 4 steps" in text
     assert max(map(len, text.splitlines())) <= 100
     lines, labels = panel(text, "f", 300 // 4)
     drawn = lines[2:12]  # below two inputs
     means = summary(trace.layer[0].f[:, units_by_peak(trace.layer[0])].T, 4, 4)
-    expected = ["".join(line) for line in terminal.shades(means, Scale(0, 1, "open and shut"))]
+    expected = ["".join(line) for line in terminal.shades(means, ColorScale(0, 1, "open and shut"))]
     assert drawn == expected
     assert not any(label.isdigit() for label in labels)
-    assert "mean" not in draw(trace[:20], color=False, width=120, height=40)
+    assert "mean" not in render(trace[:20], color=False, width=120, height=40)
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -129,7 +129,7 @@ def test_what_is_too_large_is_summarised_and_says_so(rng):
 def test_it_fits(width, height, color, rng, monkeypatch):
     stream(monkeypatch, terminal=False)
     trace = copying(rng, rng.integers(2, size=30), 50)
-    lines = ESCAPE.sub("", draw(trace, color=color, width=width, height=height)).splitlines()
+    lines = ESCAPE.sub("", render(trace, color=color, width=width, height=height)).splitlines()
     tops = [k for k, line in enumerate(lines) if line.strip().startswith("deli")]
     assert tops
     for top in tops:
@@ -140,7 +140,7 @@ def test_it_fits(width, height, color, rng, monkeypatch):
 
 
 def test_silence_stays_blank_where_steps_are_summarised(rng):
-    text = draw(copying(rng, rng.integers(2, size=60)), color=False, width=60, symbols="f")
+    text = render(copying(rng, rng.integers(2, size=60)), color=False, width=60, symbols="f")
     row = [line for line in text.splitlines() if line.strip().startswith("bit")][-1]
     answers = row[11:].ljust(41)
     assert not answers[:20].strip()
@@ -149,7 +149,7 @@ def test_silence_stays_blank_where_steps_are_summarised(rng):
 
 def test_symbols_can_be_any_that_the_trace_has(rng):
     trace = copying(rng, layers=2)
-    text = draw(trace, color=False, width=300, symbols=["z_f", "d_z_o", "d_c", "h", "x", "tanh_c"], layer=0)
+    text = render(trace, color=False, width=300, symbols=["z_f", "d_z_o", "d_c", "h", "x", "tanh_c"], layer=0)
     of = trace.layer[0]
     order = units_by_peak(of)
     for symbol, values in (("z_f", of.of_gate("z", "f")), ("d_z_o", of.of_gate("d_z", "o")), ("tanh_c", of.tanh_c)):
@@ -160,23 +160,23 @@ def test_symbols_can_be_any_that_the_trace_has(rng):
     assert [line[::2] for line in lines[2:4]] == ["".join(row) for row in terminal.shades(of.x.T, scale_of("x", of.x))]
     assert "layer l0:" in text
     with pytest.raises(ValueError, match="there is no 'q'"):
-        draw(trace, symbols=["q"])
+        render(trace, symbols=["q"])
     with pytest.raises(ValueError, match="no symbol"):
-        draw(trace, symbols=[])
+        render(trace, symbols=[])
     with pytest.raises(ValueError, match="width must be at least 20, and is 3"):
-        draw(trace, width=3)
+        render(trace, width=3)
     with pytest.raises(ValueError, match="height must be at least 1, and is 0"):
-        draw(trace, height=0)
+        render(trace, height=0)
     with pytest.raises(IndexError, match="layer 2 is out of range"):
-        draw(trace, layer=2)
+        render(trace, layer=2)
 
 
 def test_gradients_are_drawn_where_there_are_some(rng):
     model = LSTM(2, 3, seed=0)
     x = rng.normal(size=(5, 2))
-    assert "|dL/dc|" not in draw(model.trace(x), color=False)
+    assert "|dL/dc|" not in render(model.trace(x), color=False)
     trace = model.trace(x, np.zeros((5, 3)))
-    lines, labels = panel(draw(trace, color=False, symbols="f"), "f", 10)
+    lines, labels = panel(render(trace, color=False, symbols="f"), "f", 10)
     norms = np.linalg.norm(trace.layer[0].d_c, axis=1)
     bars = lines[labels.index("|dL/dc|")][::2]
     assert bars[norms.argmax()] == SHADES[-1]
@@ -201,8 +201,8 @@ def test_half_blocks_have_the_colours_of_two_units(rng, monkeypatch):
     monkeypatch.setenv("COLORTERM", "truecolor")
     trace = copying(rng, hidden_size=5)
     of, order = trace.layer[0], units_by_peak(trace.layer[0])
-    found = colors(draw(trace, color=True, symbols="f"))[::2]  # two columns a step
-    expected = rgb(of.f[:, order].T, Scale(0, 1, "open and shut"))
+    found = colors(render(trace, color=True, symbols="f"))[::2]  # two columns a step
+    expected = rgb(of.f[:, order].T, ColorScale(0, 1, "open and shut"))
     assert len(found) == 3 * 9
     for k, (fore, ground) in enumerate(found):
         row, t = divmod(k, 9)
@@ -211,7 +211,7 @@ def test_half_blocks_have_the_colours_of_two_units(rng, monkeypatch):
 
 
 def test_scales_end_where_they_say():
-    gates, signed = Scale(0, 1, "open and shut"), Scale(-2, 2, "around zero")
+    gates, signed = ColorScale(0, 1, "open and shut"), ColorScale(-2, 2, "around zero")
     assert rgb(np.array([0.0, 1.0]), gates).tolist() == [[68, 1, 84], [253, 231, 37]]
     low, zero, high = rgb(np.array([-2.0, 0.0, 2.0]), signed).astype(int)
     assert low[2] > low[0]
@@ -226,10 +226,10 @@ def test_the_nearest_of_256_colours():
     levels = [0, 95, 135, 175, 215, 255]
     for r, g, b in np.ndindex(6, 6, 6):
         color = np.array([levels[r], levels[g], levels[b]], np.uint8)
-        number = int(of_256(color))
+        number = int(to_xterm256(color))
         assert number == 16 + 36 * r + 6 * g + b or (r == g == b and number >= 232)
-    assert int(of_256(np.array([128, 128, 128], np.uint8))) == 244
-    assert int(of_256(np.array([8, 8, 8], np.uint8))) == 232
+    assert int(to_xterm256(np.array([128, 128, 128], np.uint8))) == 244
+    assert int(to_xterm256(np.array([8, 8, 8], np.uint8))) == 232
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_colour_is_where_it_can_be_seen_and_is_wanted(variables, is_terminal, ex
         monkeypatch.setenv(name, value)
     stream(monkeypatch, terminal=is_terminal)
     assert terminal.color_depth(None) == expected
-    text = draw(copying(rng))
+    text = render(copying(rng))
     assert ("\x1b" in text) == (expected is not None)
     assert ("38;2;" in text) == (expected == "24 bit")
     assert ("38;5;" in text) == (expected == "256")
@@ -264,18 +264,18 @@ def test_colour_is_where_it_can_be_seen_and_is_wanted(variables, is_terminal, ex
 def test_what_is_said_counts_more_than_the_environment(monkeypatch, rng):
     stream(monkeypatch, terminal=False)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" in draw(copying(rng), color=True)
+    assert "\x1b" in render(copying(rng), color=True)
     stream(monkeypatch, terminal=True)
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "xterm-256color")
-    assert "\x1b" not in draw(copying(rng), color=False)
+    assert "\x1b" not in render(copying(rng), color=False)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_an_encoding_without_blocks_gets_ascii(encoding, monkeypatch, rng):
     stream(monkeypatch, terminal=True, encoding=encoding)
     monkeypatch.setenv("COLORTERM", "truecolor")
-    assert draw(copying(rng), color=True).isascii()
+    assert render(copying(rng), color=True).isascii()
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -292,7 +292,7 @@ def test_texts_cannot_reach_the_terminal(color, monkeypatch, rng):
         step_names=names,
         output_names=names,
     )
-    text = draw(trace, color=color)
+    text = render(trace, color=color)
     assert not any(c in text for c in "\x07\t\r")
     assert set(ESCAPE.sub("", text)) & {"\x1b"} == set()
     assert text.splitlines()[0].endswith("a?]0;b?") or "a?]0;b?" in text.splitlines()[0]
@@ -302,7 +302,7 @@ def test_texts_cannot_reach_the_terminal(color, monkeypatch, rng):
 def test_wide_characters_keep_their_columns(rng):
     model = Sequential([Embedding(4, 2), LSTM(2, 3)])
     trace = model.trace([0, 1, 2, 3], step_names=list("漢字ab"))
-    line = next(line for line in draw(trace, color=False, symbols="f").splitlines() if "input" in line)
+    line = next(line for line in render(trace, color=False, symbols="f").splitlines() if "input" in line)
     assert line.endswith("漢字a b")
 
 
@@ -312,9 +312,9 @@ def test_names_that_an_encoding_lacks_keep_their_columns(encoding, monkeypatch, 
     stream(monkeypatch, terminal=False, encoding=encoding)
     model = Sequential([Embedding(4, 2), LSTM(2, 3), Linear(3, 1)])
     trace = model.trace([0, 1, 2, 3], np.full((4, 1), -5.0), step_names=list("漢字éb"), output_names=["−é"])
-    text = draw(trace, color=False, symbols=["f", "c"])
+    text = render(trace, color=False, symbols=["f", "c"])
     text.encode(encoding)
-    assert text.count("\n") == draw(trace, color=False, symbols=["f", "c"]).count("\n")
+    assert text.count("\n") == render(trace, color=False, symbols=["f", "c"]).count("\n")
     line = next(line for line in text.splitlines() if "input" in line)
     assert line.split()[1] == {"ascii": "?????", "latin-1": "????é", "utf-8": "漢字é"}[encoding]
     assert text.splitlines()[-2].split()[1].startswith("-")
@@ -323,16 +323,16 @@ def test_names_that_an_encoding_lacks_keep_their_columns(encoding, monkeypatch, 
 def test_classes_and_vectors(rng):
     model = Sequential([Embedding(3, 2, seed=1), LSTM(2, 3, seed=2), Linear(3, 3, seed=3)])
     trace = model.trace([0, 1, 2, 1], [1, 2, 0, 1], loss="categorical_cross_entropy", output_names=list("abc"))
-    lines, labels = panel(draw(trace, color=False, symbols="f"), "f", 8)
+    lines, labels = panel(render(trace, color=False, symbols="f"), "f", 8)
     assert lines[labels.index("input")] == "0 1 2 1 "
     assert lines[labels.index("output")].split() == ["abc"[k] for k in trace.outputs.argmax(axis=1)]
     last = Sequential([LSTM(2, 3, seed=2), FinalState(), Linear(3, 2, seed=3)])
     trace = last.trace(rng.normal(size=(5, 2)), [1.0, 0.0])
-    assert f"output: {trace.outputs[0]:.3g} {trace.outputs[1]:.3g}; target 1 0" in draw(trace, color=False)
+    assert f"output: {trace.outputs[0]:.3g} {trace.outputs[1]:.3g}; target 1 0" in render(trace, color=False)
 
 
 def test_many_features_are_summarised(rng):
-    text = draw(LSTM(40, 3).trace(rng.normal(size=(4, 40))), color=False, symbols="f")
+    text = render(LSTM(40, 3).trace(rng.normal(size=(4, 40))), color=False, symbols="f")
     assert "x0.." in text
     assert sum(line.strip().startswith("x") for line in text.splitlines()) == 8
 
@@ -340,8 +340,8 @@ def test_many_features_are_summarised(rng):
 def test_what_cannot_be_drawn_is_refused(rng):
     model = LSTM(2, 3)
     with pytest.raises(ValueError, match=r"a batch: choose one of it, trace.sequence\(0\)"):
-        draw(model.trace(rng.normal(size=(2, 4, 2))))
+        render(model.trace(rng.normal(size=(2, 4, 2))))
     with pytest.raises(ValueError, match="one step alone"):
-        draw(model.trace(rng.normal(size=(4, 2)))[0])
+        render(model.trace(rng.normal(size=(4, 2)))[0])
     with pytest.raises(ValueError, match="without steps"):
-        draw(model.trace(np.zeros((0, 2))))
+        render(model.trace(np.zeros((0, 2))))

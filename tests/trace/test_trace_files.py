@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.checkpoint import HEADER
+from glasscell.checkpoint import HEADER_KEY
 from glasscell.layers import FinalState
 from glasscell.tensor_files import encode
 from glasscell.tensor_files import read as read_tensors
-from glasscell.trace import figures, measures, terminal
+from glasscell.trace import diagnostics, figures, terminal
 from glasscell.trace.record import Trace
 
 MUTANTS = int(os.environ.get("GLASSCELL_MUTANTS", "330"))
@@ -93,13 +93,13 @@ def saved(request, tmp_path, rng):
     file = tmp_path / "trace.safetensors"
     TRACES[request.param](rng).save(file)
     found = read_tensors(str(file))
-    header = json.loads(found.metadata[HEADER])
+    header = json.loads(found.metadata[HEADER_KEY])
     del header["checksum"]
     return header, found.tensors
 
 
 def written(path, header, arrays):
-    path.write_bytes(encode(HEADER, header, {name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    path.write_bytes(encode(HEADER_KEY, header, {name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     return path
 
 
@@ -251,17 +251,17 @@ def show(trace, *, draw):
     trace.to_dict()
     yield lambda: [trace[0], trace[-1:], trace[1:]]
     yield lambda: trace.unit(0)
-    yield lambda: terminal.draw(trace, color=False)
-    yield lambda: terminal.draw(trace, color=True, width=60)
+    yield lambda: terminal.render(trace, color=False)
+    yield lambda: terminal.render(trace, color=True, width=60)
     for layer in trace.layer:
         yield lambda layer=layer: repr(layer)
-        yield lambda layer=layer: measures.saturation(layer.f)
-        yield lambda layer=layer: measures.half_life(layer.f)
-        yield lambda layer=layer: measures.events(layer)
-        yield lambda layer=layer: measures.by_path(layer)
-        yield lambda layer=layer: measures.gradient_norms(layer)
-        yield lambda layer=layer: measures.spectral_radii(layer)
-        yield lambda layer=layer: measures.vanishing(layer)
+        yield lambda layer=layer: diagnostics.saturation(layer.f)
+        yield lambda layer=layer: diagnostics.half_life(layer.f)
+        yield lambda layer=layer: diagnostics.events(layer)
+        yield lambda layer=layer: diagnostics.gradient_paths(layer)
+        yield lambda layer=layer: diagnostics.gradient_norms(layer)
+        yield lambda layer=layer: diagnostics.spectral_radii(layer)
+        yield lambda layer=layer: diagnostics.gradient_decay(layer)
     for k in range(len(trace.layer)):
         yield lambda k=k: trace.equations(0, 0, k).text
         yield lambda k=k: trace.equations(0, 0, k).latex
@@ -340,7 +340,7 @@ def test_what_loads_can_be_shown(saved, tmp_path, rng):
 def test_what_does_not_fit_is_named(change, message, tmp_path, rng):
     sequence(rng).save(tmp_path / "a.safetensors")
     found = read_tensors(str(tmp_path / "a.safetensors"))
-    header, arrays = json.loads(found.metadata[HEADER]), found.tensors
+    header, arrays = json.loads(found.metadata[HEADER_KEY]), found.tensors
     del header["checksum"]
     change(header, arrays)
     with pytest.raises(ValueError, match=message):
@@ -359,7 +359,7 @@ def test_nan_and_infinity_are_not_json(tmp_path, rng):
     """Python writes and reads them; nobody else does."""
     sequence(rng).save(tmp_path / "a.safetensors")
     found = read_tensors(str(tmp_path / "a.safetensors"))
-    header = json.loads(found.metadata[HEADER]) | {"loss": float("nan")}
+    header = json.loads(found.metadata[HEADER_KEY]) | {"loss": float("nan")}
     del header["checksum"]
     with pytest.raises(ValueError, match="header that cannot be read"):
         Trace.load(written(tmp_path / "b.safetensors", header, found.tensors))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.trace.measures import by_path, half_life
-from glasscell.trace.payload import array, payload_of
+from glasscell.trace.diagnostics import gradient_paths, half_life
+from glasscell.trace.html_report.payload import array, payload_of
 from glasscell.trace.record import Trace
 
 WEB_TESTS = sorted((Path(__file__).parent / "web").glob("*.test.mjs"))
@@ -37,7 +37,7 @@ def expected(trace: Trace) -> dict[str, Any]:
     for layer in trace.layer:
         arrays = {name: layer.value(name) for name in layer.names}
         if layer.has_gradients:
-            paths = by_path(layer)
+            paths = gradient_paths(layer)
             u = np.concatenate([layer.h_prev, layer.x, np.ones((layer.T, 1))], axis=1)
             arrays |= {**paths._asdict(), "dW": layer.d_z.T @ u}
         ways[layer.name] = {name: array(values) for name, values in arrays.items()}

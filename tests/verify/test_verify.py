@@ -10,9 +10,9 @@ import glasscell as gc
 from glasscell.core import engines
 from glasscell.core import lstm as core
 from glasscell.layers import FinalState, Function
-from glasscell.verify import Claim, checks, differences, verify
-from glasscell.verify.claims import MAX_BOUND, Measured, claims_of
-from glasscell.verify.page import page
+from glasscell.verify import Check, checks, differences, verify
+from glasscell.verify.checks import MAX_BOUND, Measured, run_checks
+from glasscell.verify.html import page
 
 PEERS = ("torch", "onnx", "onnxruntime", "keras")
 
@@ -53,19 +53,19 @@ def test_a_planted_bug_is_caught(alone, monkeypatch):
         gradient.dkernel[0, 0] *= 1.001
         return gradient
 
-    class Wrong(engines.NumPy):
+    class Wrong(engines.NumPyEngine):
         backward = staticmethod(wrong)
 
-    monkeypatch.setattr(engines, "chosen", lambda *_: Wrong())
+    monkeypatch.setattr(engines, "select", lambda *_: Wrong())
     assert any(claim.holds is False for claim in verify())
 
 
 def test_a_claim_with_nan_does_not_hold():
-    [claim] = claims_of("x", [lambda e=e: {"e": Measured(e)} for e in (0.0, float("nan"), 1.0)], {"e": ("what", 2.0)})
+    [claim] = run_checks("x", [lambda e=e: {"e": Measured(e)} for e in (0.0, float("nan"), 1.0)], {"e": ("what", 2.0)})
     assert claim.cases == 3
     assert np.isnan(claim.error)
     assert claim.holds is False
-    [none] = claims_of("x", [], {"e": ("what", 1.0)})
+    [none] = run_checks("x", [], {"e": ("what", 1.0)})
     assert none.holds is None
 
 
@@ -79,7 +79,7 @@ def test_a_bound_is_raised_by_measured_conditioning_alone_and_not_without_end():
         ([Measured(1e-5, 1e-4), Measured(5e-1, 1.0)], True, 1e-4, "magnifies rounding"),
         ([Measured(1e-5, 1.0)], None, 1e-6, "rounding alone moves the result by up to 1e+00"),
     ):
-        [claim] = claims_of("x", [lambda e=e: {"e": e} for e in errors], rows)
+        [claim] = run_checks("x", [lambda e=e: {"e": e} for e in errors], rows)
         assert (claim.holds, claim.bound) == (holds, bound)
         assert words in claim.note
         assert words or not claim.note
@@ -141,11 +141,11 @@ def test_a_planted_bug_in_an_ill_conditioned_model_is_caught(where, only_float32
             gradient.dkernel[...] *= 1 + size
         return gradient
 
-    class Wrong(engines.NumPy):
+    class Wrong(engines.NumPyEngine):
         pass
 
     setattr(Wrong, where, staticmethod({"forward": forward, "backward": backward}[where]))
-    monkeypatch.setattr(engines, "chosen", lambda *_: Wrong())
+    monkeypatch.setattr(engines, "select", lambda *_: Wrong())
     claims = [claim for claim in checks(ill_conditioned(), (2, 12)) if claim.against not in ("Keras", "ONNX Runtime")]
     assert any(claim.holds is False for claim in claims), claims
     assert not only_float32 or all(claim.holds for claim in claims if "32" not in claim.what)
@@ -153,10 +153,10 @@ def test_a_planted_bug_in_an_ill_conditioned_model_is_caught(where, only_float32
 
 def test_the_step_of_a_difference_fits_how_fast_a_function_bends():
     for k in (1.0, 1e2, 1e4, 1e6):
-        value, uncertainty = differences.slope(lambda s, k=k: float(np.sin(k * s + 0.3)) / k, 1.0)
+        value, uncertainty = differences.finite_difference(lambda s, k=k: float(np.sin(k * s + 0.3)) / k, 1.0)
         assert abs(value - np.cos(0.3)) <= max(16 * uncertainty, 1e-8)
         assert uncertainty < 1e-5
-    value, uncertainty = differences.slope(lambda s: abs(s - 3e-8) + 1.0, 1.0, kinked=True)
+    value, uncertainty = differences.finite_difference(lambda s: abs(s - 3e-8) + 1.0, 1.0, kinked=True)
     assert uncertainty > 1e-3 or abs(value + 1) < 1e-6
 
 
@@ -193,9 +193,9 @@ def test_a_model_is_verified_against_pytorch(name, pytorch_alone):
 
 def test_the_page_escapes_what_it_is_given():
     claims = [
-        Claim("<a>", "b & c", 3, 1e-9, 1e-8),
-        Claim("x", "y", 0, None, 1.0, "not <installed>"),
-        Claim("x", "y", 1, 2.0, 1.0),
+        Check("<a>", "b & c", 3, 1e-9, 1e-8),
+        Check("x", "y", 0, None, 1.0, "not <installed>"),
+        Check("x", "y", 1, 2.0, 1.0),
     ]
     text = page(claims, "<script>alert(1)</script>")
     assert "<script>" not in text

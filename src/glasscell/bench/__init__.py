@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from glasscell.bench import cold, gemm, jax, memory, onnx_runtime, pytorch, scaling, side_by_side
 from glasscell.bench.results import Race
 from glasscell.bench.shapes import SHAPES, Shape
-from glasscell.validation import one_of, positive_integer
+from glasscell.validation import choice, positive_integer
 
 __all__ = ["DEFAULT", "KINDS", "Race", "races", "with_ratios"]
 
@@ -50,7 +50,7 @@ def races(
     Race
     """
     for kind in kinds:
-        one_of("only", kind, KINDS)
+        choice("only", kind, KINDS)
     turns = positive_integer("turns", turns)
     run: dict[str, Callable[[], Race]] = {
         "training": lambda: side_by_side.training(shapes, turns, say),

@@ -97,8 +97,8 @@ def _save(name: str, work: Work, folder: Path) -> Path:
 
         torch.save(pytorch.modules(work).state_dict(), file)
     elif name == "ONNX Runtime":
-        from glasscell.convert.onnx import writing  # noqa: PLC0415 - optional
+        from glasscell.convert.onnx import exporter  # noqa: PLC0415 - optional
 
         file = file.with_suffix(".onnx")
-        writing.save(ours.model_of(work), file)
+        exporter.save(ours.model_of(work), file)
     return file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from glasscell.verify.claims import lacking
+from glasscell.verify.checks import missing_dependency
 
 NUMPY, NUMBA, OURS = "Glasscell (NumPy)", "Glasscell (Numba)", "Glasscell"
 
@@ -26,6 +26,6 @@ class Engines(NamedTuple):
 
 def engines(*, training: bool = False) -> Engines:
     """Return those that can be used here and now; the default is one of its own in training alone, else NumPy's."""
-    if why := lacking(["numba"], "numba"):
+    if why := missing_dependency(["numba"], "numba"):
         return Engines({NUMPY: {"engine": "numpy"}}, {NUMBA: why})
     return Engines({NUMPY: {"engine": "numpy"}, NUMBA: {"engine": "numba"}} | ({OURS: {}} if training else {}), {})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 Answer = Mapping[str, Array]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from glasscell.bench.entrants import Entrant, training_answer
 from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
-from glasscell.core.typing import Array
-from glasscell.verify.claims import lacking
+from glasscell.core.types import Array
+from glasscell.verify.checks import missing_dependency
 
 SIDE = "JAX"
 UNROLLED = (1, 4)  # steps in one turn of the compiled loop
@@ -28,7 +28,7 @@ def _jax() -> Any:
 def why_not() -> str:
     """Why JAX cannot race, or nothing if it can."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    return lacking(["jax.numpy"], "jax")
+    return missing_dependency(["jax.numpy"], "jax")
 
 
 def arrays_of(work: Work) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def memory(say: Callable[[str], object], short: int = SHORT, long: int = LONG) -
     """A training step over `long` steps, and the same over `short` ones."""
     sides: dict[str, tuple[str, dict[str, Any]]] = {
         "Glasscell": ("ours", {}),
-        "Glasscell, checkpoint_every='auto'": ("ours", {"checkpoint_every": "auto"}),
+        "Glasscell, recompute_every='auto'": ("ours", {"recompute_every": "auto"}),
     }
     absent = {}
     if why := pytorch.why_not():

@@ -13,21 +13,21 @@ from glasscell.bench import threads
 from glasscell.bench.entrants import Entrant
 from glasscell.bench.work import Work
 from glasscell.layers import LSTM
-from glasscell.verify.claims import lacking
+from glasscell.verify.checks import missing_dependency
 
 SIDE = "ONNX Runtime"
 
 
 def why_not() -> str:
     """Why ONNX Runtime cannot race, or nothing if it can."""
-    return lacking(["onnx.helper", "onnxruntime"], "onnx onnxruntime")
+    return missing_dependency(["onnx.helper", "onnxruntime"], "onnx onnxruntime")
 
 
 def session(work: Work, count: int, *, states: bool = False) -> Any:
     """The LSTM of the work as a session of so many threads."""
     import onnxruntime  # noqa: PLC0415 - optional
 
-    from glasscell.convert.onnx.writing import to_model  # noqa: PLC0415 - optional
+    from glasscell.convert.onnx.exporter import to_model  # noqa: PLC0415 - optional
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = count, 1, 3

@@ -12,14 +12,14 @@ from glasscell.bench import threads
 from glasscell.bench.engines import OURS, engines
 from glasscell.bench.entrants import Answer, Entrant, training_answer
 from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
-from glasscell.convert.codec.torch import from_torch, to_torch
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 from glasscell.core.losses import squared_error
 from glasscell.core.optimizers import Adam, clip_by_global_norm
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers import LSTM, Linear
 from glasscell.models import Sequential
+from glasscell.weight_layouts.pytorch import from_torch, to_torch
 
 
 def model_of(work: Work, **options: Any) -> Sequential:
@@ -45,7 +45,7 @@ class TrainingStep:
         self.vector = self.model.parameters.vector
         self.gradients = self.model.parameters.zeros_like()
         self.of_lstm, self.of_readout = (self.gradients.part(name) for name in ("lstm.", "readout."))
-        self.buffers = Buffers()
+        self.buffers = BufferPool()
         self.x, self.targets = (array.transpose(1, 2, 0) for array in (work.x, work.targets))
         self.optimizer = Adam(LEARNING_RATE, engine=self.lstm.execution.engine)
         self.state = self.optimizer.start(self.vector)
@@ -53,11 +53,11 @@ class TrainingStep:
     def __call__(self) -> float:
         """Update once; returns the loss before."""
         part = self.buffers.part
-        h, tape = self.lstm.forward_columns(self.x, None, part("lstm"))
-        outputs = self.readout.forward_columns(h)
+        h, tape = self.lstm.forward_feature_major(self.x, None, part("lstm"))
+        outputs = self.readout.forward_feature_major(h)
         loss, d_outputs = squared_error(outputs, self.targets)
-        dh = self.readout.backward_columns(h, d_outputs, self.of_readout, part("readout"))
-        self.lstm.backward_columns(tape, dh, None, self.of_lstm, part("lstm"), need_dx=False)
+        dh = self.readout.backward_feature_major(h, d_outputs, self.of_readout, part("readout"))
+        self.lstm.backward_feature_major(tape, dh, None, self.of_lstm, part("lstm"), need_dx=False)
         clip_by_global_norm(self.gradients.vector, CLIP_NORM)
         self.optimizer.update(self.vector, self.gradients.vector, self.state)
         return loss

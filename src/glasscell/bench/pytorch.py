@@ -12,8 +12,8 @@ import numpy as np
 from glasscell.bench import threads
 from glasscell.bench.entrants import Answer, Entrant, training_answer
 from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
-from glasscell.core.typing import Array
-from glasscell.verify.claims import lacking
+from glasscell.core.types import Array
+from glasscell.verify.checks import missing_dependency
 
 SIDE, CELL, MODULE = "PyTorch", "PyTorch nn.LSTMCell", "PyTorch nn.LSTM"
 
@@ -26,7 +26,7 @@ def _torch() -> Any:
 
 def why_not() -> str:
     """Why PyTorch cannot race, or nothing if it can."""
-    return lacking(["torch"], "torch==2.13.0")
+    return missing_dependency(["torch"], "torch==2.13.0")
 
 
 @contextmanager

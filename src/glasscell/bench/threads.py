@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from glasscell.verify.claims import lacking
+from glasscell.verify.checks import missing_dependency
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -31,7 +31,7 @@ def in_words(count: int) -> str:
 
 def of_blas() -> list[tuple[str, Context]]:
     """One BLAS thread and all of them, or as the process is, if threadpoolctl is not installed."""
-    if lacking(["threadpoolctl"], "threadpoolctl"):
+    if missing_dependency(["threadpoolctl"], "threadpoolctl"):
         return [("threads as they are", nullcontext)]
     import threadpoolctl  # noqa: PLC0415 - optional
 

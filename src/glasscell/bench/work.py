@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glasscell.bench.shapes import Shape
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers import LSTM, Linear
 
 OUTPUTS = 8  # of the readout behind the LSTM

@@ -53,11 +53,11 @@ def run(options: argparse.Namespace) -> None:
     from glasscell.bench.record import record, to_json  # noqa: PLC0415
     from glasscell.bench.shapes import SHAPES, shape_of  # noqa: PLC0415
     from glasscell.bench.table import lines  # noqa: PLC0415
-    from glasscell.validation import one_of, positive_integer  # noqa: PLC0415
+    from glasscell.validation import choice, positive_integer  # noqa: PLC0415
 
     kinds = DEFAULT if options.only is None else tuple(options.only.split(","))
     for kind in kinds:
-        one_of("--only", kind, KINDS)
+        choice("--only", kind, KINDS)
     positive_integer("--turns", options.turns)
     if options.shapes is not None and not {"training", "forward"} & {*kinds}:
         raise ValueError("--shapes is for training and forward; the other races have their own")

@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
     output_file("target", options.target, files.WRITTEN, overwrite=options.overwrite)
     files.check_target(options.target, states=options.states, weights_only=options.weights_only)
     model = read_model(options.source, options)
-    lost = files.left_out(model, options.source, options.target, states=options.states)  # now: it may be overwritten
+    lost = files.dropped_ports(
+        model, options.source, options.target, states=options.states
+    )  # now: it may be overwritten
     files.save(model, options.target, states=options.states, weights_only=options.weights_only)
     print(f"{model}\n\n{escape(options.source)} → {escape(options.target)}")
     if lost:

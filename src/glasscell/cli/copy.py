@@ -16,12 +16,12 @@ from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_OF_A_ROW, check_layers, check_memory, training_bytes
-from glasscell.cli.terminal import mark, program, spaced
+from glasscell.cli.terminal import check_mark, format_bits, program_name
 from glasscell.core.optimizers import Adam
-from glasscell.models.copy_lstm import UNITS_PER_BIT, CopyLSTM
-from glasscell.tasks.bits import encode
+from glasscell.models.copy_lstm import HIDDEN_UNITS_PER_BIT, CopyLSTM
+from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import MODES, Copy
-from glasscell.training import History, fit
+from glasscell.training.loop import History, fit
 from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         help=f"standard deviation of the noise on the bits that training shows ({Copy.noise})",
     )
     model = parser.add_argument_group("the model")
-    model.add_argument("--hidden-size", type=int, metavar="H", help=f"units ({UNITS_PER_BIT} for each bit of --width)")
+    model.add_argument(
+        "--hidden-size", type=int, metavar="H", help=f"units ({HIDDEN_UNITS_PER_BIT} for each bit of --width)"
+    )
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (1)")
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates (6000)")
@@ -124,7 +126,7 @@ def _checked(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     for name in ("steps", "batch_size"):
         positive_integer(name, getattr(options, name))
     H = (
-        task.width * UNITS_PER_BIT
+        task.width * HIDDEN_UNITS_PER_BIT
         if options.hidden_size is None
         else positive_integer("hidden_size", options.hidden_size)
     )
@@ -156,7 +158,7 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
     failures = []
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     try:
-        show(model)
+        print_samples(model)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
         failures.append(f"the table could not be made: {reason(error)}")
     drawn = False
@@ -169,12 +171,12 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
             print("No picture of the gates: Matplotlib is not installed (pip install matplotlib).")
     print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
     sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
-    print(f"Now try your own: {program()} try {shlex.quote(str(folder))} {sequence}")
-    print(f"Or look inside:   {program()} inspect {shlex.quote(str(folder))} --input {sequence}")
+    print(f"Now try your own: {program_name()} try {shlex.quote(str(folder))} {sequence}")
+    print(f"Or look inside:   {program_name()} inspect {shlex.quote(str(folder))} --input {sequence}")
     return failures
 
 
-def show(model: CopyLSTM) -> None:
+def print_samples(model: CopyLSTM) -> None:
     """Held-out integers, what the model made of them, and how good that is."""
     task = model.task
     integers = task.held_out_integers()
@@ -185,13 +187,13 @@ def show(model: CopyLSTM) -> None:
     print(f"Integers that training never drew ({len(examples)} of {len(integers)}):\n")
     print(f"  {'':>{digits}}   {'shown':<{columns}}   {'given back':<{columns}}")
     for integer, bits, back in zip(examples, shown, returned, strict=True):
-        sign = mark(right=bool((bits == back).all()))
-        print(f"  {integer:>{digits}}   {spaced(bits):<{columns}}   {spaced(back):<{columns}}   {sign}")
+        sign = check_mark(right=bool((bits == back).all()))
+        print(f"  {integer:>{digits}}   {format_bits(bits):<{columns}}   {format_bits(back):<{columns}}   {sign}")
     batch = task.held_out_batch()
     scores = model.evaluate(batch)
     exact = round(scores["exact"] * len(integers))
     print(f"\nHeld-out sequences copied exactly: {exact} of {len(integers)} ({scores['exact']:.1%})")
-    guesser = task.memoryless_loss(batch)
+    guesser = task.memoryless_baseline_loss(batch)
     print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
 
 

@@ -27,7 +27,7 @@ class Inputs(NamedTuple):
     about: dict[str, Any]
 
 
-def steps_of(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inputs:
+def parse_inputs(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inputs:
     """The input that is written, as the model takes it.
 
     Raises
@@ -39,7 +39,7 @@ def steps_of(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inp
     about: dict[str, Any] = {}
     if vocabulary is not None:
         known = checked_vocabulary(vocabulary)
-        x: NDArray[Any] = of_characters("--input", text, known)
+        x: NDArray[Any] = characters_to_ids("--input", text, known)
         about = {"step_names": list(text)}
         if not embedded:
             x, about = one_hot(x, known, model), about | {"input_names": list(known)}
@@ -54,11 +54,11 @@ def steps_of(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inp
     return Inputs(x, about)
 
 
-def targets_of(text: str, loss: str, vocabulary: str | None, outputs: tuple[int, ...]) -> NDArray[Any]:
+def parse_targets(text: str, loss: str, vocabulary: str | None, outputs: tuple[int, ...]) -> NDArray[Any]:
     """The target that is written, as the loss takes it, of outputs (T, O), or (O,) to a whole sequence."""
     classes = loss == "categorical_cross_entropy"
     if classes and vocabulary is not None:
-        y: NDArray[Any] = of_characters("--target", text, checked_vocabulary(vocabulary))
+        y: NDArray[Any] = characters_to_ids("--target", text, checked_vocabulary(vocabulary))
     else:
         y = whole_numbers("--target", text) if classes else in_steps(numbers_of("--target", text))
     one_answer = len(outputs) == 1
@@ -102,7 +102,7 @@ def checked_vocabulary(vocabulary: str) -> str:
     return vocabulary
 
 
-def of_characters(name: str, text: str, vocabulary: str) -> NDArray[np.int64]:
+def characters_to_ids(name: str, text: str, vocabulary: str) -> NDArray[np.int64]:
     """The number of each character in the vocabulary."""
     for k, character in enumerate(text):
         if character not in vocabulary:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glasscell.cli.inputs import steps_of, targets_of
+from glasscell.cli.inputs import parse_inputs, parse_targets
 from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, path_argument, picture
 from glasscell.cli.reading import add_reading_options, read_model
-from glasscell.cli.terminal import mark, spaced
+from glasscell.cli.terminal import check_mark, format_bits
 from glasscell.cli.try_ import parse
 from glasscell.core.losses import LOSSES
 from glasscell.layers import Squeeze
@@ -78,15 +78,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile | None) -> None:
-    from glasscell.trace.terminal import draw  # noqa: PLC0415 - not for `glasscell copy`
+    from glasscell.trace.terminal import render  # noqa: PLC0415 - not for `glasscell copy`
 
     trace = traced(options)
     layer = _layer(options, trace)
     symbols = [name.strip() for name in options.symbols.split(",") if name.strip()]
     units = None if options.unit is None else [options.unit]
     color = False if options.ascii else COLORS[options.color]
-    lines = [*answer(trace), draw(trace, symbols=symbols, layer=options.layer, color=color, units=units)]
-    lines += ["", *measured(layer)]
+    lines = [*format_prediction(trace), render(trace, symbols=symbols, layer=options.layer, color=color, units=units)]
+    lines += ["", *format_diagnostics(layer)]
     if options.equations or options.step is not None:
         lines += ["", equations(options, trace, layer)]
     contents = [
@@ -104,7 +104,7 @@ def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
     from glasscell.trace.record import check_index  # noqa: PLC0415
 
     try:
-        layer = trace.layer_at(options.layer)
+        layer = trace.get_layer(options.layer)
         for name, index, size in (("unit", options.unit, layer.H), ("step", options.step, layer.T)):
             if index is not None:
                 check_index(name, index, size)
@@ -127,14 +127,14 @@ def traced(options: argparse.Namespace) -> Trace:
 
 
 def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
-    x, about = steps_of(model, options.input, options.vocabulary)
+    x, about = parse_inputs(model, options.input, options.vocabulary)
     trace = _trace(model, x, about)
     if options.target is None:
         if options.loss is not None:
             raise ValueError("--loss is of a --target, and there is none")
         return trace
     loss = options.loss or ("categorical_cross_entropy" if options.vocabulary else "squared_error")
-    y = targets_of(options.target, loss, options.vocabulary, trace.outputs.shape)
+    y = parse_targets(options.target, loss, options.vocabulary, trace.outputs.shape)
     if isinstance(model, Sequential) and isinstance(model.layers[-1], Squeeze) and y.ndim:
         y = y[..., 0]  # its outputs have no axis of features; those of a trace have
     if options.vocabulary and trace.outputs.shape[-1] == len(options.vocabulary):
@@ -149,21 +149,25 @@ def _trace(model: LSTM | Sequential, x: Any, about: dict[str, Any], **given: Any
         raise ValueError(f"--input or --target do not fit the model: {error}") from None
 
 
-def answer(trace: Trace) -> list[str]:
+def format_prediction(trace: Trace) -> list[str]:
     """What went in and what came out, where that is bits; other answers stand with the heat maps."""
-    from glasscell.trace.shown import is_right, output_rows  # noqa: PLC0415
+    from glasscell.trace.display import correct_steps, output_rows  # noqa: PLC0415
 
     bits = trace.about.get("copy", {}).get("bits")
     if bits is None:
         return []
     steps = zip(*(row.texts or () for row in output_rows(trace)), strict=True)
     back = [bit for step in steps for bit in step if bit]
-    return [f"shown       {spaced(bits)}", f"given back  {spaced(back)}   {mark(right=bool(is_right(trace)))}", ""]
+    return [
+        f"shown       {format_bits(bits)}",
+        f"given back  {format_bits(back)}   {check_mark(right=bool(correct_steps(trace)))}",
+        "",
+    ]
 
 
-def measured(layer: LayerTrace) -> list[str]:
+def format_diagnostics(layer: LayerTrace) -> list[str]:
     """Which units remember longest, and whose gates are most often shut or open."""
-    from glasscell.trace.measures import half_life, saturation  # noqa: PLC0415
+    from glasscell.trace.diagnostics import half_life, saturation  # noqa: PLC0415
 
     n = half_life(layer.f)
     longest = np.argsort(-n, kind="stable")[:NAMED]
@@ -186,15 +190,15 @@ def _steps(n: float) -> str:
 
 def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> str:
     """Of the step and unit that are asked for; without a unit, of the one that remembers longest."""
-    from glasscell.trace.measures import half_life  # noqa: PLC0415
+    from glasscell.trace.diagnostics import half_life  # noqa: PLC0415
 
     unit = int(np.argmax(half_life(layer.f))) if options.unit is None else options.unit
     return str(trace.equations(options.step or 0, unit, options.layer))
 
 
 def _page(trace: Trace) -> bytes:
-    from glasscell.trace.payload import payload_of  # noqa: PLC0415
-    from glasscell.trace.report import page  # noqa: PLC0415
+    from glasscell.trace.html_report.document import page  # noqa: PLC0415
+    from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
     return page(payload_of(trace)).encode()
 

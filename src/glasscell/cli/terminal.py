@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def mark(*, right: bool) -> str:
+def check_mark(*, right: bool) -> str:
     """✓ or ✗, where the terminal can show them."""
     marks = ("✓", "✗")
     try:
@@ -17,7 +17,7 @@ def mark(*, right: bool) -> str:
     return marks[0] if right else marks[1]
 
 
-def program() -> str:
+def program_name() -> str:
     """What to type for this program, here."""
     name = Path(sys.argv[0]).name
     if name == "__main__.py":
@@ -25,6 +25,6 @@ def program() -> str:
     return "glasscell" if name != "glasscell" or shutil.which(name) else shlex.quote(sys.argv[0])
 
 
-def spaced(bits: Iterable[int]) -> str:
+def format_bits(bits: Iterable[int]) -> str:
     """0 0 0 1 1 0 0 1."""
     return " ".join(map(str, bits))

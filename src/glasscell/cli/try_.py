@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from glasscell.cli.outputs import path_argument
-from glasscell.cli.terminal import mark, spaced
+from glasscell.cli.terminal import check_mark, format_bits
 from glasscell.models import CopyLSTM
 from glasscell.tasks.copy import Copy
 
@@ -36,10 +36,11 @@ def run(options: argparse.Namespace) -> int:
         wrong = wrong or back != bits
         note = (
             ""
-            if trained_on(len(bits), model.task)
+            if in_training_lengths(len(bits), model.task)
             else f"   training saw {lengths(model.task)} bits, never {len(bits)}"
         )
-        print(f"  {spaced(bits):<{columns}}   {spaced(back):<{columns}}   {mark(right=bits == back)}{note}")
+        mark = check_mark(right=bits == back)
+        print(f"  {format_bits(bits):<{columns}}   {format_bits(back):<{columns}}   {mark}{note}")
     return int(wrong)
 
 
@@ -52,7 +53,7 @@ def parse(text: str, task: Copy) -> list[int]:
     return [int(character) for character in text]
 
 
-def trained_on(length: int, task: Copy) -> bool:
+def in_training_lengths(length: int, task: Copy) -> bool:
     """Whether sequences of this length were shown in training."""
     return task.shortest <= length <= task.width
 

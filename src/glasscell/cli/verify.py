@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from glasscell.cli.outputs import HTML, add_overwrite, interrupted_before, output_file, path_argument
 from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.sizes import check_memory, forward_bytes
-from glasscell.cli.terminal import mark
+from glasscell.cli.terminal import check_mark
 from glasscell.escaping import escape
-from glasscell.validation import generator
-from glasscell.verify.claims import Claim
+from glasscell.validation import as_generator
+from glasscell.verify.checks import Check
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -41,9 +41,9 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table as it comes; 1 if a claim fails."""
     from glasscell.verify import checks  # noqa: PLC0415 - not for `glasscell copy`
-    from glasscell.verify.page import page  # noqa: PLC0415
+    from glasscell.verify.html import page  # noqa: PLC0415
 
-    generator(options.seed)  # that there is such a seed is known before the work
+    as_generator(options.seed)  # that there is such a seed is known before the work
     if options.shape is not None:
         check_memory("--shape", forward_bytes(1, 1, options.shape[1], options.shape[0]))
     html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
@@ -81,17 +81,18 @@ def not_checked(options: argparse.Namespace) -> str:
     )
 
 
-def row(claim: Claim) -> str:
+def row(claim: Check) -> str:
     """A claim as a line of the table."""
     if claim.error is None:
         return f"{claim.against:<{COLUMNS[0]}}  {claim.what:<{COLUMNS[1]}}  {claim.note}"
-    from glasscell.verify.page import in_words  # noqa: PLC0415
+    from glasscell.verify.html import in_words  # noqa: PLC0415
 
-    line = f"{_line(claim.against, claim.what, str(claim.cases), *in_words(claim))}  {mark(right=claim.holds is True)}"
+    mark = check_mark(right=claim.holds is True)
+    line = f"{_line(claim.against, claim.what, str(claim.cases), *in_words(claim))}  {mark}"
     return line + (f"\n  {'':<{COLUMNS[0]}}  {claim.note}" if claim.note else "")
 
 
-def summary(claims: list[Claim]) -> str:
+def summary(claims: list[Check]) -> str:
     """How it came out, in a sentence."""
     holds, fails, unchecked = (sum(claim.holds is verdict for claim in claims) for verdict in (True, False, None))
     parts = [f"{holds} of {len(claims)} claims hold"]

@@ -4,13 +4,12 @@
 >>> model = gc.convert.load("model.onnx")  # doctest: +SKIP
 >>> gc.convert.save(model, "model.keras")  # doctest: +SKIP
 
-``codec`` says as data how others lay out the weights of an LSTM, and stands below the layers; ``load`` and ``save``
-read and write whole files, and stand above the models. They, and the rooms of one project each, are imported when they
-are asked for.
+Functions and subpackages are imported when they are first used. The layouts of weights are in
+:mod:`glasscell.weight_layouts`.
 """
 
-from glasscell.lazy import lazily
+from glasscell.lazy import attach
 
-MODULES = ("codec", "files", "keras", "onnx", "torch")
+MODULES = ("files", "keras", "onnx", "torch")
 FUNCTIONS = {"load": "files", "save": "files", "lstms": "layer_files", "weights": "layer_files"}
-__getattr__, __dir__ = lazily(__name__, FUNCTIONS | {name: name for name in MODULES})
+__getattr__, __dir__ = attach(__name__, FUNCTIONS | {name: name for name in MODULES})

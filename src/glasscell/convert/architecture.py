@@ -43,7 +43,7 @@ def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = 
           parameters), "last", "first" or "step:-2" (one step), "final" (the final state of the LSTM before it; of a
           bidirectional one both, side by side, or "final:forward", "final:reverse", "final:sum", "final:average",
           "final:multiply"), "mean" or "max" over time, "flatten", "repeat:5", "dropout:0.5";
-        - in a sequence, any layer of :mod:`glasscell.layers`.
+        - in a sequence, any layer of :mod:`glasscell.layer_traces`.
 
         "module:last" and "operation:last" are for a module called as an operation is.
     ignore : sequence of str

@@ -10,14 +10,14 @@ from glasscell.atomic_files import StrPath
 from glasscell.convert import architecture as architectures
 from glasscell.convert import torch
 from glasscell.convert.architecture import Architecture
-from glasscell.convert.codec.torch import Biases, check_torch_has
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
 from glasscell.convert.weights_only import architecture_of, check_weights_only, not_held
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
 from glasscell.models import CopyLSTM, Sequential
+from glasscell.weight_layouts.pytorch import Biases, check_supported
 
 Model = LSTM | Sequential | CopyLSTM
 M = TypeVar("M")
@@ -218,16 +218,16 @@ def check_target(path: StrPath, *, states: bool = False, weights_only: bool = Fa
         raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, and {path} is none")
 
 
-def left_out(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
+def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
     """The states and numbers of steps, by name, that the graph of a model takes or gives, and the target does not.
 
     A model of Keras has neither. Files of layers alone say nothing of inputs and outputs, and lack none.
     """
     if Path(source).suffix.lower() not in ONNX or format_of(target) not in (*ONNX, *KERAS):
         return []
-    from glasscell.convert.onnx.reading import others_of  # noqa: PLC0415 - optional
+    from glasscell.convert.onnx.importer import interface_of  # noqa: PLC0415 - optional
 
-    others = others_of(source)
+    others = interface_of(source)
     if format_of(target) in KERAS:
         return [*others.starts, *others.inputs, *others.finals]
     if states:
@@ -255,7 +255,7 @@ def _state_dict(model: Model) -> dict[str, Array]:
     for name, layer in zip(chain.names, chain.layers, strict=True):
         if isinstance(layer, LSTM):
             try:
-                check_torch_has(layer.options)
+                check_supported(layer.options)
             except ValueError as error:
                 raise ValueError(f"the layer {name!r}: {error}") from None
     return model.to_torch()
@@ -281,7 +281,7 @@ def _from_safetensors(
     return makers[kind].load(path)
 
 
-def _in_words(path: StrPath, make: Callable[[], M]) -> M:
+def _with_file_error(path: StrPath, make: Callable[[], M]) -> M:
     try:
         return make()
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -9,8 +9,9 @@ from glasscell.convert import files, torch
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
 from glasscell.layers import LSTM
+from glasscell.layers.kinds import has_parameters
 from glasscell.models import CopyLSTM
-from glasscell.models.sequential import Layer, owns
+from glasscell.models.sequential import Layer
 
 
 def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None) -> LayerSet:
@@ -52,7 +53,7 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
     entry, arrays = checkpoint.read(path)
     if entry is None:
         return files.of_weights(path, lambda: modules.layer_set(dict(arrays), prefix))
-    return LayerSet({name: layer for name, layer in _named(files.load(path, prefix=prefix)) if owns(layer)})
+    return LayerSet({name: layer for name, layer in _named(files.load(path, prefix=prefix)) if has_parameters(layer)})
 
 
 def lstms(path: StrPath) -> dict[str, LSTM]:

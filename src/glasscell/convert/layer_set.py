@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.layers import LSTM, Embedding, Linear
 from glasscell.layers.base import ParameterLayer

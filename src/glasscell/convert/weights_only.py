@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from glasscell.atomic_files import StrPath
 from glasscell.convert.operations import FINALS, is_operation
 from glasscell.layers import LSTM, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
+from glasscell.layers.kinds import has_parameters
 from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
 from glasscell.layers.stateless import Dropout
 from glasscell.models import Sequential
-from glasscell.models.sequential import Layer, owns
+from glasscell.models.sequential import Layer
 
 # Layers that compute nothing outside training.
 TRAINING_ONLY = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
@@ -41,7 +42,7 @@ def not_held(chain: LSTM | Sequential, *, keras: bool = False) -> list[str]:
         return [f"lstm ({', '.join(names)})"] if (names := _settings(chain, keras=keras)) else []
     found = []
     for name, layer in zip(chain.names, chain.layers, strict=True):
-        if not owns(layer):
+        if not has_parameters(layer):
             found += [] if isinstance(layer, TRAINING_ONLY) else [name]
         elif names := _settings(layer, keras=keras):
             found.append(f"{name} ({', '.join(names)})")
@@ -62,7 +63,7 @@ def architecture_of(chain: LSTM | Sequential) -> str | None:
     if isinstance(chain, LSTM):
         return "lstm"
     items = [_item(name, layer) for name, layer in zip(chain.names, chain.layers, strict=True)]
-    modules = {name for name, layer in zip(chain.names, chain.layers, strict=True) if owns(layer)}
+    modules = {name for name, layer in zip(chain.names, chain.layers, strict=True) if has_parameters(layer)}
     items = [f"operation:{item}" if item in modules and is_operation(item) else item for item in items]
     return ",".join(item for item in items if item) if None not in items else None
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glasscell.core.normal import gelu, gelu_derivative
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 
 @np.errstate(over="ignore", under="ignore")
@@ -95,7 +95,7 @@ class Activation(NamedTuple):
         return activation, self.parameters
 
 
-class Definition(NamedTuple):
+class ActivationFactory(NamedTuple):
     """How one kind of activation is made from its parameters, and what they are where none is given."""
 
     make: Callable[[float, float], tuple[Function, Derivative]]
@@ -103,20 +103,20 @@ class Definition(NamedTuple):
     beta: float | None = None
 
 
-DEFINITIONS = {
-    "Sigmoid": Definition(lambda _, __: (sigmoid, lambda _, a: sigmoid_derivative(a))),
-    "Tanh": Definition(lambda _, __: (tanh, lambda _, a: tanh_derivative(a))),
-    "Relu": Definition(lambda _, __: (lambda z: np.maximum(z, 0), lambda z, _: _is(z > 0, z))),
-    "Affine": Definition(
+ACTIVATIONS = {
+    "Sigmoid": ActivationFactory(lambda _, __: (sigmoid, lambda _, a: sigmoid_derivative(a))),
+    "Tanh": ActivationFactory(lambda _, __: (tanh, lambda _, a: tanh_derivative(a))),
+    "Relu": ActivationFactory(lambda _, __: (lambda z: np.maximum(z, 0), lambda z, _: _as_float(z > 0, z))),
+    "Affine": ActivationFactory(
         lambda alpha, beta: (lambda z: alpha * z + beta, lambda z, _: np.full_like(z, alpha)), 1.0, 0.0
     ),
-    "LeakyRelu": Definition(
-        lambda alpha, _: (lambda z: np.where(z > 0, z, alpha * z), lambda z, _: _slopes(z > 0, alpha, z)), 0.01
+    "LeakyRelu": ActivationFactory(
+        lambda alpha, _: (lambda z: np.where(z > 0, z, alpha * z), lambda z, _: _piecewise_slope(z > 0, alpha, z)), 0.01
     ),
-    "ThresholdedRelu": Definition(
-        lambda alpha, _: (lambda z: np.where(z > alpha, z, 0), lambda z, _: _is(z > alpha, z)), 1.0
+    "ThresholdedRelu": ActivationFactory(
+        lambda alpha, _: (lambda z: np.where(z > alpha, z, 0), lambda z, _: _as_float(z > alpha, z)), 1.0
     ),
-    "ScaledTanh": Definition(
+    "ScaledTanh": ActivationFactory(
         lambda alpha, beta: (
             lambda z: alpha * np.tanh(beta * z),
             lambda z, _: alpha * beta * tanh_derivative(np.tanh(beta * z)),
@@ -124,23 +124,25 @@ DEFINITIONS = {
         1.0,
         1.0,
     ),
-    "HardSigmoid": Definition(
+    "HardSigmoid": ActivationFactory(
         lambda alpha, beta: (
             lambda z: np.clip(alpha * z + beta, 0, 1),
-            lambda _, a: alpha * _is((a > 0) & (a < 1), a),
+            lambda _, a: alpha * _as_float((a > 0) & (a < 1), a),
         ),
         0.2,
         0.5,
     ),
-    "Elu": Definition(
+    "Elu": ActivationFactory(
         lambda alpha, _: (
             lambda z: np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0))),
             lambda z, _: np.where(z > 0, 1, alpha * np.exp(np.minimum(z, 0))),
         ),
         1.0,
     ),
-    "Softsign": Definition(lambda _, __: (lambda z: z / (1 + np.abs(z)), lambda z, _: (1 / (1 + np.abs(z))) ** 2)),
-    "Softplus": Definition(lambda _, __: (lambda z: np.logaddexp(z, z.dtype.type(0)), lambda z, _: sigmoid(z))),
+    "Softsign": ActivationFactory(
+        lambda _, __: (lambda z: z / (1 + np.abs(z)), lambda z, _: (1 / (1 + np.abs(z))) ** 2)
+    ),
+    "Softplus": ActivationFactory(lambda _, __: (lambda z: np.logaddexp(z, z.dtype.type(0)), lambda z, _: sigmoid(z))),
 }
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. (2017)
@@ -149,7 +151,7 @@ GELU_LARGEST = 40.0  # tanh and its derivative have reached their limits there
 
 # Those that the ONNX operator LSTM does not have.
 FURTHER = {
-    "Selu": Definition(
+    "Selu": ActivationFactory(
         lambda _, __: (
             lambda z: np.where(z > 0, SELU_SCALE * z, SELU_SCALE * SELU_ALPHA * np.expm1(np.minimum(z, 0))),
             lambda z, _: np.where(z > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * np.exp(np.minimum(z, 0))).astype(
@@ -157,9 +159,9 @@ FURTHER = {
             ),
         )
     ),
-    "Silu": Definition(lambda _, __: (lambda z: z * sigmoid(z), lambda z, _: _silu_derivative(z))),
-    "Gelu": Definition(lambda _, __: (gelu, lambda z, _: gelu_derivative(z))),
-    "GeluTanh": Definition(lambda _, __: (_gelu_tanh, lambda z, _: _gelu_tanh_derivative(z))),
+    "Silu": ActivationFactory(lambda _, __: (lambda z: z * sigmoid(z), lambda z, _: _silu_derivative(z))),
+    "Gelu": ActivationFactory(lambda _, __: (gelu, lambda z, _: gelu_derivative(z))),
+    "GeluTanh": ActivationFactory(lambda _, __: (_gelu_tanh, lambda z, _: _gelu_tanh_derivative(z))),
 }
 
 
@@ -200,19 +202,22 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     ValueError
         A name that does not exist, or a parameter that the function has not.
     """
-    definitions = DEFINITIONS | FURTHER
+    definitions = ACTIVATIONS | FURTHER
     known = {key.lower(): key for key in definitions}
     if str(name).lower() not in known:
         raise ValueError(f"there is no activation {name!r}; known are {', '.join(definitions)}")
     key = known[str(name).lower()]
     make, alpha_default, beta_default = definitions[key]
-    alpha, beta = (_parameter(key, "alpha", alpha, alpha_default), _parameter(key, "beta", beta, beta_default))
+    alpha, beta = (
+        _check_parameter(key, "alpha", alpha, alpha_default),
+        _check_parameter(key, "beta", beta, beta_default),
+    )
     function, derivative = make(alpha or 0.0, beta or 0.0)
     quiet = np.errstate(under="ignore")
     return Activation(key, alpha, beta, quiet(function), quiet(derivative))
 
 
-def _parameter(name: str, parameter: str, given: float | None, default: float | None) -> float | None:
+def _check_parameter(name: str, parameter: str, given: float | None, default: float | None) -> float | None:
     if given is None:
         return default
     if default is None:
@@ -224,9 +229,9 @@ def _parameter(name: str, parameter: str, given: float | None, default: float | 
     return float(given)
 
 
-def _is(condition: Array, like: Array) -> Array:
+def _as_float(condition: Array, like: Array) -> Array:
     return condition.astype(like.dtype)
 
 
-def _slopes(above: Array, below: float, like: Array) -> Array:
+def _piecewise_slope(above: Array, below: float, like: Array) -> Array:
     return np.where(above, like.dtype.type(1), like.dtype.type(below))

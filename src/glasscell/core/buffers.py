@@ -6,14 +6,14 @@ from typing import Self, TypeAlias
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
-LINE, SMALL = 64, 1 << 15  # bytes: of a line of the cache, and what is not worth looking for one
+CACHE_LINE_BYTES, ALIGN_MIN_BYTES = 64, 1 << 15  # bytes: of a line of the cache, and what is not worth looking for one
 
-Steps: TypeAlias = list[tuple[Array, ...]]
+StepViews: TypeAlias = list[tuple[Array, ...]]
 
 
-class Buffers:
+class BufferPool:
     """Named arrays, kept from one call to the next.
 
     Fresh memory is handed out a page at a time, at the first touch of each page: at small sizes that can take longer
@@ -25,16 +25,18 @@ class Buffers:
     def __init__(self) -> None:
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Self] = {}
-        self._views: dict[str, tuple[tuple[Array, ...], Steps]] = {}
+        self._views: dict[str, tuple[tuple[Array, ...], StepViews]] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
         """The array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = self._arrays[name] = _on_a_line(shape, dtype)
+            array = self._arrays[name] = _aligned_empty(shape, dtype)
         return array
 
-    def steps(self, name: str, arrays: tuple[Array, ...], views: Callable[[], Iterable[tuple[Array, ...]]]) -> Steps:
+    def steps(
+        self, name: str, arrays: tuple[Array, ...], views: Callable[[], Iterable[tuple[Array, ...]]]
+    ) -> StepViews:
         """The views of these arrays that a time loop needs, step by step; made anew only if an array is another one.
 
         Slicing costs a tenth of a microsecond each time: with a dozen views a step that is a tenth of a small step.
@@ -56,15 +58,15 @@ class Buffers:
         return type(self), ()
 
 
-def _on_a_line(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
     """Memory that begins with a line of the cache: else each vector that is loaded or stored lies in two.
 
     Not where there is little of it: to find the line takes a microsecond.
     """
     size = prod(shape) * dtype.itemsize
-    if size < SMALL:
+    if size < ALIGN_MIN_BYTES:
         return np.empty(shape, dtype)
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
+    memory = np.empty(size + CACHE_LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE_BYTES
     array: Array = memory[start : start + size].view(dtype).reshape(shape)
     return array

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glasscell.core.activations import sigmoid, sigmoid_derivative, tanh, tanh_derivative
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 GATES = ("i", "f", "o", "g")  # the order of the blocks of H rows in W and z
 

@@ -14,18 +14,18 @@ from warnings import warn
 
 import numpy as np
 
-from glasscell.core import inference, lstm
-from glasscell.core.buffers import Buffers
-from glasscell.core.inference import Outputs
+from glasscell.core import lstm, lstm_inference
+from glasscell.core.buffers import BufferPool
 from glasscell.core.lstm import Gradient, Tape
-from glasscell.core.typing import Array
+from glasscell.core.lstm_inference import InferenceResult
+from glasscell.core.types import Array
 from glasscell.core.uninterrupted import once_uninterrupted
 
 EngineName = Literal["numpy", "numba"]
 
 
 class Engine(Protocol):
-    """What an engine can do; see :mod:`glasscell.core.lstm` and :mod:`glasscell.core.inference`."""
+    """What an engine can do; see :mod:`glasscell.core.lstm` and :mod:`glasscell.core.lstm_inference`."""
 
     def forward(
         self,
@@ -33,7 +33,7 @@ class Engine(Protocol):
         x: Array,
         h0: Array | float = 0.0,
         c0: Array | float = 0.0,
-        buffers: Buffers | None = None,
+        buffers: BufferPool | None = None,
     ) -> Tape:
         """With a tape."""
 
@@ -43,37 +43,37 @@ class Engine(Protocol):
         dh: Array,
         dh_T: Array | float = 0.0,
         dc_T: Array | float = 0.0,
-        buffers: Buffers | None = None,
+        buffers: BufferPool | None = None,
         *,
         dc: Array | None = None,
         need_dx: bool = True,
-        every_dz: Array | None = None,
+        dz_steps: Array | None = None,
     ) -> Gradient:
         """From a tape of either engine."""
 
-    def outputs(
+    def forward_inference(
         self,
         kernel: Array,
         x: Array,
         h0: Array | float = 0.0,
         c0: Array | float = 0.0,
-        buffers: Buffers | None = None,
-    ) -> Outputs:
+        buffers: BufferPool | None = None,
+    ) -> InferenceResult:
         """Without a tape."""
 
 
-class NumPy:
+class NumPyEngine:
     """The engine that is always there."""
 
     forward = staticmethod(lstm.forward)
     backward = staticmethod(lstm.backward)
-    outputs = staticmethod(inference.outputs)
+    forward_inference = staticmethod(lstm_inference.forward_inference)
 
 
-NUMPY: Engine = NumPy()
+NUMPY: Engine = NumPyEngine()
 
 
-def check(name: EngineName | None) -> None:
+def validate_name(name: EngineName | None) -> None:
     """Refuse an engine that does not exist, or is not installed."""
     if name is not None and name not in get_args(EngineName):
         raise ValueError(f"engine is {name!r}; known are 'numpy', 'numba' and None, the faster one")
@@ -81,21 +81,21 @@ def check(name: EngineName | None) -> None:
         raise ImportError("engine='numba' needs Numba: pip install \"glasscell[jit]\"")
 
 
-def chosen(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
+def select(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
     """Return the engine of this name. Default: for training, Numba's where it is installed and faster for the shape."""
     if name == "numpy" or (name is None and not _installed()):
         return NUMPY
     compiled = _compiled()
-    engine: Engine = compiled if name == "numba" or (compiled.faster(I, H, B, dtype) and _usable()) else NUMPY
+    engine: Engine = compiled if name == "numba" or (compiled.is_faster(I, H, B, dtype) and _usable()) else NUMPY
     return engine
 
 
-def chosen_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
+def select_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
     """Return the engine of this name. Default: NumPy's, since importing Numba takes longer than most answers."""
-    return NUMPY if name is None else chosen(name, I, H, B, dtype)
+    return NUMPY if name is None else select(name, I, H, B, dtype)
 
 
-def compiles_steps(name: EngineName | None) -> bool:
+def uses_numba_for_streams(name: EngineName | None) -> bool:
     """Return whether the steps of a stream run through Numba. Default: no, for the same reason."""
     return name == "numba"
 
@@ -126,4 +126,4 @@ def _usable() -> bool:
 
 @cache
 def _compiled() -> Any:
-    return import_module("glasscell.core.compiled")  # which imports Numba, and that takes longer than most passes
+    return import_module("glasscell.core.numba_engine")  # which imports Numba, and that takes longer than most passes

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from glasscell.core.buffers import Buffers
-from glasscell.core.typing import Array
+from glasscell.core.buffers import BufferPool
+from glasscell.core.types import Array
 
-NARROW = 16  # sequences: from here on a step's columns make a product worth its call
-FEW = 32  # rows of a narrow product
-OF_STEPS = 1 << 20  # numbers of the products that are added up together
-SMALL_PRODUCT = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
+NARROW_ROWS = 16  # sequences: from here on a step's columns make a product worth its call
+FEW_STEPS = 32  # rows of a narrow product
+STEPS_PER_GEMM = 1 << 20  # numbers of the products that are added up together
+SMALL_GEMM_FLOPS = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
 
 
 @np.errstate(under="ignore")
@@ -25,13 +25,13 @@ def forward(weight: Array, bias: Array, x: Array) -> Array:
     -------
     array (T, O, B)
     """
-    y = product(weight, x)
+    y = batched_matmul(weight, x)
     y += bias[:, None]
     return y
 
 
 @np.errstate(under="ignore")
-def backward(weight: Array, x: Array, dy: Array, buffers: Buffers | None = None) -> tuple[Array, Array, Array]:
+def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = None) -> tuple[Array, Array, Array]:
     """The derivative of :func:`forward`.
 
     Parameters
@@ -47,12 +47,12 @@ def backward(weight: Array, x: Array, dy: Array, buffers: Buffers | None = None)
     dweight : array (O, I)
     dbias : array (O,)
     """
-    buffers = buffers or Buffers()
-    dx = product(weight.T, dy, buffers.take("dx", x.shape, x.dtype))
+    buffers = buffers or BufferPool()
+    dx = batched_matmul(weight.T, dy, buffers.take("dx", x.shape, x.dtype))
     return dx, sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
 
 
-def product(matrix: Array, x: Array, out: Array | None = None) -> Array:
+def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
     """The matrix times the columns of every step.
 
     Parameters
@@ -78,7 +78,7 @@ def product(matrix: Array, x: Array, out: Array | None = None) -> Array:
     return y
 
 
-def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
+def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
     """Σ over steps and batch of a bᵀ: the gradient of the weights of an affine map.
 
     One product over all T·B columns is the faster by far for large shapes, since BLAS can use all cores, and for narrow
@@ -99,8 +99,8 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
     (T, M, B), N = a.shape, b.shape[1]
     if B == 1:
         return np.asarray(np.dot(a[:, :, 0].T, b[:, :, 0]))
-    if B >= NARROW and (T * M * N * B <= SMALL_PRODUCT or min(M, N) <= FEW):
-        length = max(1, OF_STEPS // max(1, M * N))
+    if B >= NARROW_ROWS and (T * M * N * B <= SMALL_GEMM_FLOPS or min(M, N) <= FEW_STEPS):
+        length = max(1, STEPS_PER_GEMM // max(1, M * N))
         total = np.zeros((M, N), a.dtype) if T == 0 else None
         for start in range(0, T, length):
             some, others = a[start : start + length], b[start : start + length].transpose(0, 2, 1)
@@ -108,10 +108,10 @@ def sum_of_outer_products(a: Array, b: Array, buffers: Buffers) -> Array:
             of_these = np.add.reduce(of_steps, axis=0)
             total = of_these if total is None else total + of_these
         return np.asarray(total)
-    return np.asarray(np.matmul(_side_by_side(a, "a", buffers), _side_by_side(b, "b", buffers).T))
+    return np.asarray(np.matmul(_merge_time_and_batch(a, "a", buffers), _merge_time_and_batch(b, "b", buffers).T))
 
 
-def _side_by_side(a: Array, name: str, buffers: Buffers) -> Array:
+def _merge_time_and_batch(a: Array, name: str, buffers: BufferPool) -> Array:
     """(T, M, B) → (M, T·B): a view if the memory is laid out so, and a copy if not."""
     T, M, B = a.shape
     rows = a.transpose(1, 0, 2)

@@ -9,8 +9,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.pieces import sum_of_squares
-from glasscell.core.typing import Array
+from glasscell.core.blocking import sum_of_squares
+from glasscell.core.types import Array
 
 LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # the functions here, by name
 

@@ -27,13 +27,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glasscell.core.buffers import Buffers
-from glasscell.core.linear import copy_rows, product, sum_of_outer_products
-from glasscell.core.typing import Array
+from glasscell.core.buffers import BufferPool
+from glasscell.core.linear import batched_matmul, copy_rows, sum_of_outer_products
+from glasscell.core.types import Array
 
 BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
-COLUMNS = 1 << 10  # of a product for the weights' gradient: to add up products of so many costs little beside them
-NEAR = 1 << 18  # weights that stay in a core's second-level cache
+MIN_GEMM_COLUMNS = (
+    1 << 10
+)  # of a product for the weights' gradient: to add up products of so many costs little beside them
+L2_WEIGHTS = 1 << 18  # weights that stay in a core's second-level cache
 
 
 class Tape:
@@ -52,7 +54,7 @@ class Tape:
         The weights that the pass was made with.
     """
 
-    def __init__(self, kernel: Array, x: Array, buffers: Buffers) -> None:
+    def __init__(self, kernel: Array, x: Array, buffers: BufferPool) -> None:
         T, I, B = x.shape
         H = len(kernel) // 4
         self.T, self.I, self.H, self.B, self.dtype = T, I, H, B, kernel.dtype
@@ -90,7 +92,7 @@ class Tape:
         return self.gates[:, 4 * self.H :]
 
     @property
-    def hiddens(self) -> Array:
+    def h_with_initial(self) -> Array:
         """Hidden state, with the initial one: (T + 1, H, B)."""
         return self.columns[:, 2 * self.H : 3 * self.H]
 
@@ -102,7 +104,7 @@ class Tape:
     @property
     def h(self) -> Array:
         """Hidden state, the layer's output."""
-        return self.hiddens[1:]
+        return self.h_with_initial[1:]
 
     @property
     def x(self) -> Array:
@@ -130,7 +132,7 @@ def forward(
     x: Array,
     h0: Array | float = 0.0,
     c0: Array | float = 0.0,
-    buffers: Buffers | None = None,
+    buffers: BufferPool | None = None,
 ) -> Tape:
     """Run the layer over a sequence.
 
@@ -146,11 +148,11 @@ def forward(
     Returns
     -------
     Tape
-        The outputs are ``tape.h``, the final state ``tape.hiddens[-1]`` and ``tape.cells[-1]``.
+        The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.cells[-1]``.
     """
-    buffers = buffers or Buffers()
+    buffers = buffers or BufferPool()
     tape = Tape(kernel, x, buffers)
-    tape.hiddens[0] = h0
+    tape.h_with_initial[0] = h0
     tape.cells[0] = c0
     T, H, B, one = tape.T, tape.H, tape.B, np.array(1, tape.dtype)
     W = negate_sigmoid_rows(kernel, T, B)
@@ -178,7 +180,7 @@ def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
 
     With vectors the product is faster column by column; to turn W around pays after some steps, and if it stays near.
     """
-    by_columns = B == 1 and kernel.shape[1] <= 4 * T and kernel.size <= NEAR
+    by_columns = B == 1 and kernel.shape[1] <= 4 * T and kernel.size <= L2_WEIGHTS
     W = kernel.copy("F" if by_columns else "C")
     W[: 3 * len(W) // 4] *= -1
     return W
@@ -197,11 +199,11 @@ def backward(
     dh: Array,
     dh_T: Array | float = 0.0,
     dc_T: Array | float = 0.0,
-    buffers: Buffers | None = None,
+    buffers: BufferPool | None = None,
     *,
     dc: Array | None = None,
     need_dx: bool = True,
-    every_dz: Array | None = None,
+    dz_steps: Array | None = None,
 ) -> Gradient:
     """Backpropagation through time.
 
@@ -219,14 +221,14 @@ def backward(
         Gradient on the cells c_1 … c_T, from their use elsewhere.
     need_dx : bool
         Whether the gradient on the inputs is wanted.
-    every_dz : array (T, 4H, B), optional
+    dz_steps : array (T, 4H, B), optional
         Written: dL/dz of every step.
 
     Returns
     -------
     Gradient
     """
-    buffers = buffers or Buffers()
+    buffers = buffers or BufferPool()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
     W_h = np.ascontiguousarray(tape.kernel[:, :H].T)  # (H, 4H): a transposed view is slower at every step
 
@@ -240,7 +242,9 @@ def backward(
     running_dc[:] = dc_T
 
     length = max(1, min(T, BLOCK_BYTES // max(1, 4 * H * B * dtype.itemsize)))  # of a block
-    columns = COLUMNS if tape.kernel.size <= NEAR else 4 * COLUMNS  # few additions where they reach far
+    columns = (
+        MIN_GEMM_COLUMNS if tape.kernel.size <= L2_WEIGHTS else 4 * MIN_GEMM_COLUMNS
+    )  # few additions where they reach far
     together = max(1, min(T, -(-columns // max(1, length * B)) * length))  # blocks, in one product
     if B == 1:
         length = together  # vectors are side by side as they are
@@ -249,13 +253,13 @@ def backward(
     dzs = factors  # side by side where there are more of them, for the products after the steps
     if length < together:
         dzs = buffers.take("dzs", (4 * H, together, B), dtype).transpose(1, 0, 2)
-    views = partial(_backward_views, tape, factors, dc_dh, together)
+    views = partial(_reversed_step_views, tape, factors, dc_dh, together)
     steps = iter(buffers.steps("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
-    for start, end in _from_the_end(0, T, together):
-        for block_start, block_end in _from_the_end(start, end, length):
+    for start, end in _reversed_blocks(0, T, together):
+        for block_start, block_end in _reversed_blocks(start, end, length):
             block, n = slice(block_start, block_end), block_end - block_start
-            _write_factors(tape, block, factors[:n], dc_dh[:n])
+            _write_local_derivatives(tape, block, factors[:n], dc_dh[:n])
             dc_block = repeat(None, n) if dc is None else dc[block][::-1]
             for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
                 islice(steps, n), dh[block][::-1], dc_block, strict=True
@@ -275,31 +279,31 @@ def backward(
         n = end - start
         of_these = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)
         dkernel = of_these if end == T else dkernel + of_these
-        if every_dz is not None:
-            every_dz[start:end] = dzs[:n]
+        if dz_steps is not None:
+            dz_steps[start:end] = dzs[:n]
         if need_dx:
-            product(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])
+            batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)
 
 
-def _from_the_end(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
+def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
     """Pieces of this length, the last one first; the first one may be shorter."""
     for stop in range(end, start, -length):
         yield max(start, stop - length), stop
 
 
-def _backward_views(tape: Tape, factors: Array, dc_dh: Array, together: int) -> Iterator[tuple[Array, ...]]:
+def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, together: int) -> Iterator[tuple[Array, ...]]:
     """From the last step to the first; the steps of every block use the memory of `factors` and `dc_dh`."""
     H = tape.H
     i, f, o_g = factors[:, :H], factors[:, H : 2 * H], factors[:, 2 * H :].reshape(len(factors), 2, H, tape.B)
-    for start, end in _from_the_end(0, tape.T, together):
-        for block_start, block_end in _from_the_end(start, end, len(factors)):
+    for start, end in _reversed_blocks(0, tape.T, together):
+        for block_start, block_end in _reversed_blocks(start, end, len(factors)):
             for t in reversed(range(block_start, block_end)):
                 k = t - block_start
                 yield factors[k], i[k], f[k], o_g[k], dc_dh[k], tape.f[t]
 
 
-def _write_factors(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
+def _write_local_derivatives(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
     """What the gradients of a block of steps are multiples of, before any gradient is known.
 
     With dc the whole gradient on c, the chain rule of :func:`glasscell.core.cell.step_backward` reads::

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 K = 2.5
 FLOAT64_COEFFICIENTS = (

@@ -16,9 +16,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from glasscell.core import engines
+from glasscell.core.blocking import BLOCK_SIZE, blocks, norms, sum_of_squares
 from glasscell.core.engines import EngineName
-from glasscell.core.pieces import PIECE, norms, pieces, sum_of_squares
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 State: TypeAlias = dict[str, Array]
 """By name; what counts updates is a float64 of no dimensions."""
@@ -75,7 +75,7 @@ class SGD:
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        direction = _decayed(gradient, vector, self.weight_decay)
+        direction = _with_weight_decay(gradient, vector, self.weight_decay)
         if self.momentum:
             velocity = state["velocity"]
             velocity *= self.momentum
@@ -125,7 +125,7 @@ class RMSProp:
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        d = _decayed(gradient, vector, self.weight_decay)
+        d = _with_weight_decay(gradient, vector, self.weight_decay)
         square = state["square"]
         square *= self.decay
         square += (1 - self.decay) * d * d
@@ -173,7 +173,7 @@ class Adam:
 
     def __post_init__(self) -> None:
         _check(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
-        engines.check(self.engine)
+        engines.validate_name(self.engine)
 
     def start(self, vector: Array) -> State:
         """What is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
@@ -183,7 +183,7 @@ class Adam:
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        self._move(vector, _decayed(gradient, vector, self.weight_decay), state, rate)
+        self._move(vector, _with_weight_decay(gradient, vector, self.weight_decay), state, rate)
 
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
         """With the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
@@ -193,14 +193,14 @@ class Adam:
         numbers = self.beta1, self.beta2, self.epsilon / of_root, rate * of_mean / of_root
         arrays = vector, d, state["sum"], state["squares"]
         if engines.compiles_updates(self.engine) and all(array.flags.c_contiguous for array in arrays):
-            from glasscell.core.compiled import updates  # noqa: PLC0415 - where Numba is
+            from glasscell.core.numba_engine import optimizer_kernels  # noqa: PLC0415 - where Numba is
 
-            updates.adam(vector.dtype.char)(*arrays, *numbers)
+            optimizer_kernels.adam(vector.dtype.char)(*arrays, *numbers)
             return
         beta1, beta2, epsilon, step = (np.array(number, vector.dtype) for number in numbers)  # once, not at every use
         add, multiply = np.add, np.multiply
-        scratch = np.empty_like(vector[:PIECE])
-        for piece in pieces(len(vector)):
+        scratch = np.empty_like(vector[:BLOCK_SIZE])
+        for piece in blocks(len(vector)):
             theta, d_, M, S = (array[piece] for array in arrays)
             moved = scratch[: len(theta)]
             multiply(M, beta1, M)
@@ -268,7 +268,7 @@ def _norm(gradient: Array) -> float:
     return float(norms(gradient))
 
 
-def _decayed(gradient: Array, vector: Array, weight_decay: float) -> Array:
+def _with_weight_decay(gradient: Array, vector: Array, weight_decay: float) -> Array:
     return gradient + weight_decay * vector if weight_decay else gradient
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 
 class Parameters(Mapping[str, Array]):
@@ -83,7 +83,7 @@ class Parameters(Mapping[str, Array]):
         start = 0
         for part in parts.values():
             stop = start + part.vector.size
-            part.move_into(whole.vector[start:stop])
+            part.rebind(whole.vector[start:stop])
             part.is_part = True
             start = stop
         return whole
@@ -113,7 +113,7 @@ class Parameters(Mapping[str, Array]):
         """Parameters of the same names and shapes, all 0."""
         return type(self)(self.shapes, self.vector.dtype)
 
-    def move_into(self, vector: Array) -> None:
+    def rebind(self, vector: Array) -> None:
         """Live in another vector of the same size, such as a part of a model's: its values are overwritten."""
         vector[:] = self.vector
         moved = type(self)(self.shapes, vector.dtype, vector)
@@ -121,7 +121,7 @@ class Parameters(Mapping[str, Array]):
         start = 0
         for part in self._parts.values():
             stop = start + part.vector.size
-            part.move_into(vector[start:stop])
+            part.rebind(vector[start:stop])
             start = stop
 
     def part(self, prefix: str) -> Self:

@@ -1,22 +1,22 @@
 """Layers: objects that own parameters.
 
-Each has two doors to the same mathematics:
+Each has two interfaces to the same mathematics:
 
-- ``forward`` and ``backward`` take and return arrays as people keep them, ``(B, T, features)`` or one sequence
-  ``(T, features)``; they check what they are given, and what they return is the caller's own.
-- ``forward_columns`` and ``backward_columns`` speak core's layout, ``(T, features, B)``, without checks or copies: for
-  models, which chain layers. With ``buffers``, their results last until the next call with the same buffers.
+- ``forward`` and ``backward`` take and return arrays of shape ``(B, T, features)`` or ``(T, features)``. They validate
+  their arguments; results are copies.
+- ``forward_feature_major`` and ``backward_feature_major`` use core's layout, ``(T, features, B)``, without
+  validation or copies: for models, which chain layers. With ``buffers``, results are valid until the next call with the same buffers.
 """
 
 from typing import TYPE_CHECKING
 
-from glasscell.layers.initialization import Initializer
 from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
-from glasscell.layers.options import LSTMOptions
-from glasscell.layers.records import LSTMState, LSTMTape
 from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
-from glasscell.lazy import lazily
+from glasscell.lazy import attach
+from glasscell.recurrent.config import LSTMConfig
+from glasscell.recurrent.initialization import Initializer
+from glasscell.recurrent.tape import LSTMState, LSTMTape
 
 if TYPE_CHECKING:
     from glasscell.layers.base import Layer
@@ -41,7 +41,7 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "Initializer",
-    "LSTMOptions",
+    "LSTMConfig",
     "LSTMState",
     "LSTMTape",
     "Layer",
@@ -73,4 +73,4 @@ MODULES = {
     "reshaping": ("Flatten", "RepeatVector", "Squeeze", "Unsqueeze"),
     "stateless": ("Dropout", "FinalState", "Function", "Masking", "Pool", "Step", "SwapHalves"),
 }
-__getattr__, __dir__ = lazily(__name__, {name: module for module, names in MODULES.items() for name in names})
+__getattr__, __dir__ = attach(__name__, {name: module for module, names in MODULES.items() for name in names})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.trainable import TrainableLayer
 from glasscell.validation import finite_array, real_array
 
@@ -144,7 +144,7 @@ class ParameterLayer(Layer, TrainableLayer):
         return self.to_torch()
 
     def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
-        from glasscell.convert.codec import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.weight_layouts import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
 
         expected = {name: array.shape for name, array in self.to_torch().items()}
         check_shapes({name: array.shape for name, array in weights.items()}, expected)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.parameters import Parameters, uniform
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.base import Mask, ParameterLayer, check_mask
 from glasscell.layers.trainable import LayerSeed, Seed
 from glasscell.layers.windows import Padding, Windows, check_padding
-from glasscell.validation import float_type, generator, positive_integer, truth
+from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
 
 
 class Conv1D(ParameterLayer):
@@ -81,8 +81,8 @@ class Conv1D(ParameterLayer):
         self.groups = positive_integer("groups", groups)
         if input_size % groups or output_size % groups:
             raise ValueError(f"groups must divide input_size {input_size} and output_size {output_size}, got {groups}")
-        self.bias, self.ignore_mask = truth("bias", bias), truth("ignore_mask", ignore_mask)
-        self.dtype = float_type(dtype)
+        self.bias, self.ignore_mask = boolean("bias", bias), boolean("ignore_mask", ignore_mask)
+        self.dtype = float_dtype(dtype)
         self.statistics = {}
         self._parameters = Parameters(self.shapes(input_size, output_size, kernel_size, **self._options), self.dtype)
         self._begin(seed)
@@ -92,7 +92,7 @@ class Conv1D(ParameterLayer):
         if seed is not None:
             weight = parameters["weight"]
             bound = sqrt(6 / ((self.input_size + self.output_size) // self.groups * self.windows.size))
-            weight[:] = uniform(generator(seed), weight.shape, bound)
+            weight[:] = uniform(as_generator(seed), weight.shape, bound)
 
     @staticmethod
     def shapes(

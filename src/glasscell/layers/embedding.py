@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
-from glasscell.validation import float_type, generator, positive_integer, truth
+from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
 
 Ids = NDArray[np.integer[Any]]
 
@@ -48,8 +48,8 @@ class Embedding(TrainableLayer):
     ) -> None:
         self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
         self.embedding_size = positive_integer("embedding_size", embedding_size)
-        self.mask_zero = truth("mask_zero", mask_zero)
-        self.dtype = float_type(dtype)
+        self.mask_zero = boolean("mask_zero", mask_zero)
+        self.dtype = float_dtype(dtype)
         self._parameters = Parameters(self.shapes(vocabulary_size, embedding_size), self.dtype)
         self._begin(seed)
 
@@ -67,7 +67,7 @@ class Embedding(TrainableLayer):
 
     def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
         weight = parameters["weight"]
-        weight[:] = 0 if seed is None else generator(seed).standard_normal(weight.shape)
+        weight[:] = 0 if seed is None else as_generator(seed).standard_normal(weight.shape)
 
     def __call__(self, ids: ArrayLike) -> Array:
         """The outputs of :meth:`forward`, without a tape."""

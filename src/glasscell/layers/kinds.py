@@ -15,11 +15,11 @@ from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
 from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
 from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
-from glasscell.layers.options import LSTMOptions
 from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
 from glasscell.layers.reshaping import Flatten, RepeatVector, Squeeze, Unsqueeze
 from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
 from glasscell.layers.trainable import TrainableLayer
+from glasscell.recurrent.config import LSTMConfig
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -50,7 +50,7 @@ POINTWISE = (
 def with_directions(names: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers, of which each FinalState has the directions of the LSTM before it."""
     found: list[Layer] = []
-    options: LSTMOptions | None = None
+    options: LSTMConfig | None = None
     for name, given in zip(names, layers, strict=True):
         layer = given
         if isinstance(layer, FinalState):
@@ -110,7 +110,7 @@ def input_size(layers: Sequence[Layer]) -> int | None:
     return None
 
 
-def owns(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
+def has_parameters(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
     """Whether a layer has parameters."""
     return isinstance(layer, TrainableLayer)
 

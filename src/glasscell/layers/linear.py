@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core import linear
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters, glorot_uniform
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
-from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns, truth
+from glasscell.validation import (
+    as_generator,
+    boolean,
+    float_dtype,
+    from_feature_major,
+    positive_integer,
+    to_feature_major,
+)
 
 
 class Linear(TrainableLayer):
@@ -51,8 +58,8 @@ class Linear(TrainableLayer):
     ) -> None:
         self.input_size = positive_integer("input_size", input_size)
         self.output_size = positive_integer("output_size", output_size)
-        self.bias = truth("bias", bias)
-        self.dtype = float_type(dtype)
+        self.bias = boolean("bias", bias)
+        self.dtype = float_dtype(dtype)
         shapes = self.shapes(input_size, output_size, bias=bias)
         self._parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
         self._begin(seed)
@@ -70,7 +77,7 @@ class Linear(TrainableLayer):
     def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
         parameters.vector[:] = 0
         if seed is not None:
-            parameters["weight"][:] = glorot_uniform(generator(seed), (self.output_size, self.input_size))
+            parameters["weight"][:] = glorot_uniform(as_generator(seed), (self.output_size, self.input_size))
 
     def __call__(self, x: ArrayLike) -> Array:
         """The outputs of :meth:`forward`, without a tape."""
@@ -89,8 +96,10 @@ class Linear(TrainableLayer):
         tape : array
             For :meth:`backward`: the inputs, in its own copy.
         """
-        columns, single = to_columns("x", x, self.input_size, "I", self.dtype)
-        return from_columns(self.forward_columns(columns), single=single), from_columns(columns, single=single)
+        columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype)
+        return from_feature_major(self.forward_feature_major(columns), single=single), from_feature_major(
+            columns, single=single
+        )
 
     def backward(self, tape: Array, d_outputs: ArrayLike) -> tuple[Array, Parameters]:
         """The gradient of a loss, from its gradient on the outputs.
@@ -106,18 +115,20 @@ class Linear(TrainableLayer):
         d_inputs : array (B, T, I) or (T, I)
         gradients : Parameters
         """
-        x, single = to_columns("tape", tape, self.input_size, "I", self.dtype)
+        x, single = to_feature_major("tape", tape, self.input_size, "I", self.dtype)
         T, _, B = x.shape
-        dy, _ = to_columns("d_outputs", d_outputs, self.output_size, "O", self.dtype, expected=(B, T, single))
+        dy, _ = to_feature_major("d_outputs", d_outputs, self.output_size, "O", self.dtype, expected=(B, T, single))
         gradients = self.parameters.zeros_like()
-        return from_columns(self.backward_columns(x, dy, gradients), single=single), gradients
+        return from_feature_major(self.backward_feature_major(x, dy, gradients), single=single), gradients
 
-    def forward_columns(self, x: Array) -> Array:
+    def forward_feature_major(self, x: Array) -> Array:
         """:meth:`forward` in core's layout: x (T, I, B) → y (T, O, B)."""
         bias = self.parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
         return linear.forward(self.parameters["weight"], bias, x)
 
-    def backward_columns(self, x: Array, dy: Array, gradients: Parameters, buffers: Buffers | None = None) -> Array:
+    def backward_feature_major(
+        self, x: Array, dy: Array, gradients: Parameters, buffers: BufferPool | None = None
+    ) -> Array:
         """:meth:`backward` in core's layout: writes into `gradients`, returns the gradient on x."""
         dx, gradients["weight"][:], dbias = linear.backward(self.parameters["weight"], x, dy, buffers)
         if self.bias:

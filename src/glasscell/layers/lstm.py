@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 from glasscell.core.engines import EngineName
-from glasscell.core.gradients import Every
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
-from glasscell.layers.initialization import Initializer, initialize
-from glasscell.layers.options import LSTMOptions
-from glasscell.layers.records import LSTMState, LSTMTape, Pass, state_of_one, states_of_one
-from glasscell.layers.steps import Execution
+from glasscell.core.step_gradients import StepGradientsByLayer
+from glasscell.core.types import Array
 from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
-from glasscell.layers.way import Way, kept
+from glasscell.recurrent.config import LSTMConfig
+from glasscell.recurrent.direction import LSTMDirection, dropout_mask
+from glasscell.recurrent.execution import ExecutionConfig
+from glasscell.recurrent.initialization import Initializer, initialize
+from glasscell.recurrent.tape import DirectionTape, LSTMState, LSTMTape, state_of_one, states_of_one
 from glasscell.validation import (
     check_finite,
+    choice,
     finite_array,
     finite_number,
-    float_type,
-    from_columns,
-    one_of,
-    steps_mask,
-    to_columns,
+    float_dtype,
+    from_feature_major,
+    step_mask,
+    to_feature_major,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LSTM(TrainableLayer):
         What runs a plain LSTM; the numbers are the same to rounding. Default: for :meth:`forward` and :meth:`backward`
         Numba where it is installed and faster for the shape (:func:`glasscell.core.engines.chosen`); for :meth:`run`
         and streams NumPy, since importing Numba takes longer than most answers. "numba" compiles these, too.
-    checkpoint_every : int or "auto", optional
+    recompute_every : int or "auto", optional
         For long sequences: keep only the state before each segment of so many steps, "auto" √T, and compute the rest
         once more on the way back. The tape then has outputs and states, and no gates.
     memory_limit : float, optional
@@ -97,7 +97,7 @@ class LSTM(TrainableLayer):
         and the bias; ``_reverse`` is added for the second direction. Then, of those that the options ask for,
         ``recurrent_bias_l0`` (4H,), ``peepholes_l0`` (i f o), ``projection_l0`` (P, H), ``projection_bias_l0``,
         ``gain_l0``, ``gain_x_l0``, ``gain_h_l0``, ``gain_c_l0``, ``shift_c_l0``, ``initial_h_l0``, ``initial_c_l0``.
-    options : LSTMOptions
+    options : LSTMConfig
 
     Examples
     --------
@@ -123,19 +123,19 @@ class LSTM(TrainableLayer):
         seed: LayerSeed = "default",
         parameters: Parameters | None = None,
         engine: EngineName | None = None,
-        checkpoint_every: int | Literal["auto"] | None = None,
+        recompute_every: int | Literal["auto"] | None = None,
         memory_limit: float | None = None,
         **options: Any,
     ) -> None:
-        self.options = LSTMOptions(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
-        self.dtype = float_type(dtype)
+        self.options = LSTMConfig(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
+        self.dtype = float_dtype(dtype)
         self._parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
         self._initializer, self._forget_bias = initializer, finite_number("forget_bias", forget_bias)
         self._begin(seed)
-        self.execution = Execution(engine, checkpoint_every, memory_limit)
+        self.execution = ExecutionConfig(engine, recompute_every, memory_limit)
         self.execution.check()
         self._ways = [
-            Way(self.options, self._parameters, suffix, reverse=back, execution=self.execution)
+            LSTMDirection(self.options, self._parameters, suffix, reverse=back, execution=self.execution)
             for suffix, _, back in self.options.ways
         ]
         D = self.options.directions
@@ -145,7 +145,7 @@ class LSTM(TrainableLayer):
     def shapes(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the parameters."""
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        return LSTMOptions(**sizes, **options).shapes()
+        return LSTMConfig(**sizes, **options).shapes()
 
     def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
         initialize(self.options, parameters, self._initializer, self._forget_bias, seed)
@@ -156,14 +156,14 @@ class LSTM(TrainableLayer):
         return self.options.changed()
 
     def _named_weights(self) -> dict[str, Array]:
-        from glasscell.convert.codec import torch  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.weight_layouts import pytorch  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        return torch.to_torch(self.parameters, self.options)
+        return pytorch.to_torch(self.parameters, self.options)
 
     def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
-        from glasscell.convert.codec import torch  # noqa: PLC0415
+        from glasscell.weight_layouts import pytorch  # noqa: PLC0415
 
-        torch.from_torch(weights, self.parameters, self.options)
+        pytorch.from_torch(weights, self.parameters, self.options)
 
     @property
     def input_size(self) -> int:
@@ -242,11 +242,11 @@ class LSTM(TrainableLayer):
         """
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
-        columns, start, valid, single = self._entered(x, state, lengths, mask)
-        y, tape = self.forward_columns(columns, start, mask=valid, rng=rng)
+        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
+        y, tape = self.forward_feature_major(columns, start, mask=valid, rng=rng)
         tape = tape._replace(single=single)
         finals = [one.final for one in tape.passes]
-        return from_columns(y, single=single), _state_of(finals, single=single), tape
+        return from_feature_major(y, single=single), _state_to_user(finals, single=single), tape
 
     def run(
         self,
@@ -260,9 +260,9 @@ class LSTM(TrainableLayer):
 
         Several threads may run one LSTM at once.
         """
-        columns, start, valid, single = self._entered(x, state, lengths, mask)
+        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
         y, finals = self._run(columns, start, valid, None)
-        return from_columns(y, single=single), _state_of(finals, single=single)
+        return from_feature_major(y, single=single), _state_to_user(finals, single=single)
 
     def backward(
         self,
@@ -270,7 +270,7 @@ class LSTM(TrainableLayer):
         d_outputs: ArrayLike | None = None,
         d_state: LSTMState | None = None,
         *,
-        every: Every | None = None,
+        every: StepGradientsByLayer | None = None,
     ) -> tuple[Array, LSTMState, Parameters]:
         """The gradient of a loss with respect to all that :meth:`forward` used. The tape may be used again.
 
@@ -299,11 +299,13 @@ class LSTM(TrainableLayer):
         if d_outputs is None:
             dy = np.zeros((T, self.output_size, B), self.dtype)
         else:
-            dy, _ = to_columns("d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single))
-        d_final = None if d_state is None else self._state_columns("d_state", d_state, B, single=single)
+            dy, _ = to_feature_major(
+                "d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single)
+            )
+        d_final = None if d_state is None else self._state_to_feature_major("d_state", d_state, B, single=single)
         gradients = self.parameters.zeros_like()
-        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True, every=every)
-        return from_columns(dx, single=single), _state_of(d_starts, single=single), gradients
+        dx, d_starts = self._backward(tape, dy, d_final, gradients, BufferPool(), need_dx=True, every=every)
+        return from_feature_major(dx, single=single), _state_to_user(d_starts, single=single), gradients
 
     def trace(
         self,
@@ -339,24 +341,24 @@ class LSTM(TrainableLayer):
         -------
         glasscell.trace.Trace
         """
-        from glasscell.trace.recording import Asked, trace  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415 - only where it is used
 
-        asked, about = Asked(y, loss, weights, d_outputs), {"title": repr(self), "chain": True, **about}
-        return trace(*(self, lambda tape: [("", tape)], x, asked, about), state=state, lengths=lengths, mask=mask)
+        asked, about = TraceTargets(y, loss, weights, d_outputs), {"title": repr(self), "chain": True, **about}
+        return capture(*(self, lambda tape: [("", tape)], x, asked, about), state=state, lengths=lengths, mask=mask)
 
-    def _entered(
+    def _prepare_inputs(
         self, x: ArrayLike, state: LSTMState | None, lengths: ArrayLike | None, mask: ArrayLike | None
     ) -> tuple[Array, LSTMState | None, NDArray[np.bool_] | None, bool]:
         """What is given, checked, in core's layout; whether there was no batch axis."""
         everywhere = lengths is None and mask is None
-        columns, single = to_columns("x", x, self.input_size, "I", self.dtype, finite=everywhere)
+        columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype, finite=everywhere)
         T, _, B = columns.shape
-        valid = None if everywhere else steps_mask(lengths, mask, B, T, single=single)
+        valid = None if everywhere else step_mask(lengths, mask, B, T, single=single)
         if not everywhere:
             if valid is not None:
                 columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
             check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
-        start = None if state is None else self._state_columns("state", state, B, single=single)
+        start = None if state is None else self._state_to_feature_major("state", state, B, single=single)
         return columns, start, valid, single
 
     def _check_tape(self, tape: LSTMTape) -> None:
@@ -368,11 +370,11 @@ class LSTM(TrainableLayer):
                 f"the tape is of another LSTM: {tape.options} in {dtype}; this is {self.options} in {self.dtype}"
             )
 
-    def forward_columns(
+    def forward_feature_major(
         self,
         x: Array,
         state: LSTMState | None = None,
-        buffers: Buffers | None = None,
+        buffers: BufferPool | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
         rng: np.random.Generator | None = None,
@@ -381,28 +383,28 @@ class LSTM(TrainableLayer):
 
         x (T, I, B), state (L·D, rows, B) and mask (T, B) → outputs (T, D·P, B), tape.
         """
-        buffers = buffers or Buffers()
-        passes: list[Pass] = []
+        buffers = buffers or BufferPool()
+        passes: list[DirectionTape] = []
         between: list[Array] = []
         for layer in self._layers:
             outputs = []
             for way in layer:
-                start = way.learned_start() if state is None else (state.h[len(passes)], state.c[len(passes)])
+                start = way.learned_initial_state() if state is None else (state.h[len(passes)], state.c[len(passes)])
                 done, y = way.forward(x, start, mask, rng, buffers.part(way.suffix))
                 passes.append(done)
                 outputs.append(y)
             x = self._merged(outputs)
             if rng is not None and self.options.dropout and layer is not self._layers[-1]:
-                between.append(np.asarray(kept(rng, self.options.dropout, x.shape, self.dtype)))
+                between.append(np.asarray(dropout_mask(rng, self.options.dropout, x.shape, self.dtype)))
                 x = x * between[-1]
         learned = self.options.learn_initial_state and state is None
         return x, LSTMTape(tuple(passes), learned, self.options, tuple(between))
 
-    def run_columns(
+    def infer_feature_major(
         self,
         x: Array,
         state: LSTMState | None = None,
-        buffers: Buffers | None = None,
+        buffers: BufferPool | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
     ) -> tuple[Array, LSTMState]:
@@ -412,37 +414,39 @@ class LSTM(TrainableLayer):
         return y, LSTMState(np.array(h), np.array(c))
 
     def _run(
-        self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: Buffers | None
+        self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: BufferPool | None
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The outputs, and the final state of each way: (P, B) and (H, B)."""
         finals: list[tuple[Array, Array]] = []
         for layer in self._layers:
             outputs = []
             for way in layer:
-                start = way.learned_start() if state is None else (state.h[len(finals)], state.c[len(finals)])
-                of_way = Buffers() if buffers is None else buffers.part(way.suffix)
+                start = way.learned_initial_state() if state is None else (state.h[len(finals)], state.c[len(finals)])
+                of_way = BufferPool() if buffers is None else buffers.part(way.suffix)
                 y, final = way.run(x, start, mask, of_way)
                 finals.append(final)
                 outputs.append(y)
             x = self._merged(outputs)
         return x, finals
 
-    def backward_columns(
+    def backward_feature_major(
         self,
         tape: LSTMTape,
         dy: Array,
         d_final: LSTMState | None,
         gradients: Parameters,
-        buffers: Buffers | None = None,
+        buffers: BufferPool | None = None,
         *,
         need_dx: bool = True,
-        every: Every | None = None,
+        every: StepGradientsByLayer | None = None,
     ) -> tuple[Array, LSTMState]:
         """:meth:`backward` in core's layout; writes every gradient into `gradients`.
 
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
         """
-        dx, d_starts = self._backward(tape, dy, d_final, gradients, buffers or Buffers(), need_dx=need_dx, every=every)
+        dx, d_starts = self._backward(
+            tape, dy, d_final, gradients, buffers or BufferPool(), need_dx=need_dx, every=every
+        )
         d_h, d_c = zip(*d_starts, strict=True)
         return dx, LSTMState(np.array(d_h), np.array(d_c))
 
@@ -452,18 +456,18 @@ class LSTM(TrainableLayer):
         dy: Array,
         d_final: LSTMState | None,
         gradients: Parameters,
-        buffers: Buffers,
+        buffers: BufferPool,
         *,
         need_dx: bool,
-        every: Every | None,
+        every: StepGradientsByLayer | None,
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The gradients on x, and on the initial state of each way: (P, B) and (H, B)."""
         options, D = self.options, self.options.directions
         d_starts: list[tuple[Array, Array]] = []
         for first in reversed(range(0, len(self._ways), D)):
             dx, of_layer = [], []
-            of_steps: Every | None = None if every is None else []
-            for k, of_way in enumerate(self._merged_backward(tape, first, dy), start=first):
+            of_steps: StepGradientsByLayer | None = None if every is None else []
+            for k, of_way in enumerate(self._merge_directions_backward(tape, first, dy), start=first):
                 way, d_end = self._ways[k], (0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])
                 part = buffers.part(way.suffix)
                 gradient = way.backward(
@@ -472,7 +476,7 @@ class LSTM(TrainableLayer):
                 of_layer.append((gradient.dh0, gradient.dc0))
                 if options.learn_initial_state:
                     for name, d in zip("hc", of_layer[-1], strict=True):
-                        gradients[f"initial_{name}{way.suffix}"][:] = d.sum(axis=1) * tape.learned_start
+                        gradients[f"initial_{name}{way.suffix}"][:] = d.sum(axis=1) * tape.learned_initial_state
                 dx.append(gradient.dx)
             d_starts[:0] = of_layer
             if every is not None and of_steps is not None:
@@ -494,7 +498,7 @@ class LSTM(TrainableLayer):
             return y * back
         return y + back if merge == "sum" else (y + back) / 2
 
-    def _merged_backward(self, tape: LSTMTape, first: int, dy: Array) -> list[Array]:
+    def _merge_directions_backward(self, tape: LSTMTape, first: int, dy: Array) -> list[Array]:
         """The gradients on the outputs of each direction."""
         if self.options.directions == 1:
             return [dy]
@@ -506,7 +510,7 @@ class LSTM(TrainableLayer):
             return [dy * back, dy * y]
         return [dy, dy] if merge == "sum" else [dy / 2, dy / 2]
 
-    def _state_columns(self, name: str, state: LSTMState, B: int, *, single: bool) -> LSTMState:
+    def _state_to_feature_major(self, name: str, state: LSTMState, B: int, *, single: bool) -> LSTMState:
         try:
             h, c = state
         except (TypeError, ValueError):
@@ -553,10 +557,10 @@ class LSTM(TrainableLayer):
         ValueError
             If nn.LSTM cannot compute this, naming what it lacks.
         """
-        from glasscell.convert.codec import torch  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.weight_layouts import pytorch  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        torch.check_torch_has(self.options)
-        return torch.to_torch(self.parameters, self.options)
+        pytorch.check_supported(self.options)
+        return pytorch.to_torch(self.parameters, self.options)
 
     @classmethod
     def from_torch(
@@ -591,23 +595,25 @@ class LSTM(TrainableLayer):
         ValueError
             A weight that is missing, does not fit or does not belong to an LSTM, by name.
         """
-        from glasscell.convert import codec  # noqa: PLC0415
-        from glasscell.convert.codec import torch  # noqa: PLC0415
+        from glasscell import weight_layouts  # noqa: PLC0415
+        from glasscell.weight_layouts import pytorch  # noqa: PLC0415
 
-        weights = torch.standard_names(codec.part_of(state_dict, prefix))
+        weights = pytorch.standard_names(weight_layouts.select_prefix(state_dict, prefix))
         for name in ("batch_first", "device"):
             options.pop(name, None)
         dtype, seed = options.pop("dtype", None), options.pop("seed", None)
         dtype = str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype
-        sizes = torch.torch_sizes(weights)
-        one_of("biases", biases, ("one", "two"))
+        sizes = pytorch.infer_config(weights)
+        choice("biases", biases, ("one", "two"))
         if biases == "two" and sizes["bias"]:
             options["recurrent_bias"] = True
         for name in options.keys() & sizes.keys():
             if options[name] != sizes[name] and not (name == "proj_size" and not options[name] and not sizes[name]):
                 raise ValueError(f"{name} is {options[name]!r}; the weights say {sizes[name]!r}")
-        lstm = cls(**{**sizes, **options}, dtype=codec.common_dtype(weights) if dtype is None else dtype, seed=seed)
-        torch.from_torch(weights, lstm.parameters, lstm.options)
+        lstm = cls(
+            **{**sizes, **options}, dtype=weight_layouts.common_dtype(weights) if dtype is None else dtype, seed=seed
+        )
+        pytorch.from_torch(weights, lstm.parameters, lstm.options)
         return lstm
 
     @classmethod
@@ -616,7 +622,7 @@ class LSTM(TrainableLayer):
         weights: Any,
         *,
         engine: EngineName | None = None,
-        checkpoint_every: int | Literal["auto"] | None = None,
+        recompute_every: int | Literal["auto"] | None = None,
         memory_limit: float | None = None,
         **config: Any,
     ) -> Self:
@@ -627,7 +633,7 @@ class LSTM(TrainableLayer):
         weights : sequence of array, or mapping of name to array
             ``layer.get_weights()``: kernel (I, 4H), recurrent kernel (H, 4H) and, unless ``use_bias=False``, bias
             (4H,); with Bidirectional those of the forward layer, then those of the backward layer.
-        engine, checkpoint_every, memory_limit
+        engine, recompute_every, memory_limit
             How the LSTM is run, see :class:`LSTM`.
         **config
             As in ``layer.get_config()``; what only matters to training in Keras (initializers, regularizers,
@@ -638,10 +644,10 @@ class LSTM(TrainableLayer):
         ValueError
             Weights that do not fit together, or a setting that cannot be represented, by name.
         """
-        from glasscell.convert.codec import keras  # noqa: PLC0415
+        from glasscell.weight_layouts import keras  # noqa: PLC0415
 
-        options, dtype = keras.keras_options(weights, config)
-        run: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "memory_limit": memory_limit}
+        options, dtype = keras.config_from_keras(weights, config)
+        run: dict[str, Any] = {"engine": engine, "recompute_every": recompute_every, "memory_limit": memory_limit}
         lstm = cls(**options, **run, dtype=dtype, seed=None)
         keras.from_keras(weights, lstm.parameters, lstm.options)
         return lstm
@@ -654,7 +660,7 @@ class LSTM(TrainableLayer):
         ValueError
             If Keras has no such layer, naming what it lacks.
         """
-        from glasscell.convert.codec import keras  # noqa: PLC0415
+        from glasscell.weight_layouts import keras  # noqa: PLC0415
 
         return keras.to_keras(self.parameters, self.options)
 
@@ -665,7 +671,7 @@ class LSTM(TrainableLayer):
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
 
 
-def _state_of(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
+def _state_to_user(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
     """The state from those of each way, (P, B) and (H, B): a copy."""
     h = np.array([h.T for h, _ in states])  # np.stack takes thrice as long
     c = np.array([c.T for _, c in states])

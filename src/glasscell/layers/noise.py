@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.base import Mask, StatelessLayer
-from glasscell.validation import non_negative_number, rate
+from glasscell.validation import non_negative_number, probability
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SpatialDropout1D(StatelessLayer):
     takes: ClassVar = "sequence"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", rate("rate", self.rate))
+        object.__setattr__(self, "rate", probability("rate", self.rate))
 
     def forward(
         self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None
@@ -85,7 +85,7 @@ class GaussianDropout(StatelessLayer):
     rate: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", rate("rate", self.rate))
+        object.__setattr__(self, "rate", probability("rate", self.rate))
 
     def forward(
         self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None

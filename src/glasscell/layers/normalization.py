@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from glasscell.core.normalization import Normalized, normalize, normalize_backward
+from glasscell.core.layer_norm import NormalizedActivations, layer_norm, layer_norm_backward
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
 from glasscell.layers.trainable import Seed
-from glasscell.validation import float_type, positive_integer, positive_number, real_array, truth
+from glasscell.validation import boolean, float_dtype, positive_integer, positive_number, real_array
 
 SMALLEST_DEVIATION = 1e-7  # a standard deviation below it counts as this, as in Keras
 
@@ -28,8 +28,8 @@ class _GainAndShift(ParameterLayer):
     def __init__(self, size: int, *, epsilon: float, gain: bool, shift: bool, dtype: DTypeLike) -> None:
         self.input_size = self.output_size = self.size = positive_integer("size", size)
         self.epsilon = positive_number("epsilon", epsilon)
-        self.gain, self.shift = truth("gain", gain), truth("shift", shift)
-        self.dtype = float_type(dtype)
+        self.gain, self.shift = boolean("gain", gain), boolean("shift", shift)
+        self.dtype = float_dtype(dtype)
         self._parameters = Parameters(self.shapes(size, gain=gain, shift=shift), self.dtype)
         self.statistics = {}
         self._begin(None)
@@ -109,16 +109,16 @@ class LayerNorm(_GainAndShift):
 
     def forward(
         self, x: ArrayLike, mask: Mask | None = None, rng: np.random.Generator | None = None
-    ) -> tuple[Array, Normalized]:
+    ) -> tuple[Array, NormalizedActivations]:
         """Normalise x (..., F)."""
         del mask, rng
-        tape = normalize(self._inputs(x)[..., None], self.epsilon)
+        tape = layer_norm(self._inputs(x)[..., None], self.epsilon)
         return self._scaled(tape.values[..., 0]), tape
 
-    def backward(self, tape: Normalized, dy: Array) -> tuple[Array, Parameters]:
+    def backward(self, tape: NormalizedActivations, dy: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x and on the parameters."""
         dn, gradients = self._scaled_backward(tape.values[..., 0], dy)
-        return normalize_backward(tape, dn[..., None])[..., 0], gradients
+        return layer_norm_backward(tape, dn[..., None])[..., 0], gradients
 
 
 class BatchNorm(_GainAndShift):
@@ -209,7 +209,7 @@ class Normalization(StatelessLayer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", _numbers("mean", self.mean))
         object.__setattr__(self, "variance", _numbers("variance", self.variance))
-        truth("invert", self.invert)
+        boolean("invert", self.invert)
         if np.min(self.variance) < 0:
             raise ValueError(f"variance must be at least 0, got {np.min(self.variance)}")
         _common_size(mean=self.mean, variance=self.variance)

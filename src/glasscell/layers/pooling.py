@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.base import Mask, StatelessLayer, check_mask
 from glasscell.layers.windows import Padding, Windows, check_padding
-from glasscell.validation import positive_integer, truth
+from glasscell.validation import boolean, positive_integer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Pooling1D(StatelessLayer):
         object.__setattr__(self, "padding", check_padding(self.padding, ("valid", "same")))
         if self.padding not in ("valid", "same") and max(map(int, self.padding)) >= self.pool_size:
             raise ValueError(f"padding must be below pool_size = {self.pool_size}, got {self.padding}")
-        truth("ignore_mask", self.ignore_mask)
+        boolean("ignore_mask", self.ignore_mask)
 
     @property
     def windows(self) -> Windows:
@@ -122,7 +122,7 @@ class AveragePooling1D(_Pooling1D):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        truth("count_padding", self.count_padding)
+        boolean("count_padding", self.count_padding)
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """Pool x (..., T, F) to (..., T', F)."""

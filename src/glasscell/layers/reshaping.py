@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.base import Mask, StatelessLayer, check_mask
-from glasscell.validation import positive_integer, truth
+from glasscell.validation import boolean, positive_integer
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Flatten(StatelessLayer):
     gives: ClassVar = "vector"
 
     def __post_init__(self) -> None:
-        truth("ignore_mask", self.ignore_mask)
+        boolean("ignore_mask", self.ignore_mask)
 
     def output_features(self, features: int | None) -> None:
         """Return None: the number of features depends on the number of steps."""

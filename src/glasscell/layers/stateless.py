@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.activations import activation
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers.base import Mask, StatelessLayer
-from glasscell.validation import finite_number, integer, one_of, rate
+from glasscell.validation import choice, finite_number, integer, probability
 
 if TYPE_CHECKING:
-    from glasscell.layers.options import LSTMOptions
+    from glasscell.recurrent.config import LSTMConfig
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Dropout(StatelessLayer):
     rate: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", rate("rate", self.rate))
+        object.__setattr__(self, "rate", probability("rate", self.rate))
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """What is left of x; all of it without a generator."""
@@ -119,7 +119,7 @@ class Step(StatelessLayer):
         at: NDArray[np.intp] = np.full(x.shape[:-2], self.index % T)
         some: Mask = np.ones(x.shape[:-2], np.bool_)
         if mask is not None:
-            at, some = _own_step(mask, self.index), np.asarray(mask.any(axis=-1))
+            at, some = _valid_step_index(mask, self.index), np.asarray(mask.any(axis=-1))
         y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
         return np.where(some[..., None], y, y.dtype.type(0)), (at, some, x.shape)
 
@@ -156,15 +156,15 @@ class FinalState(StatelessLayer):
     gives: ClassVar = "vector"
 
     def __post_init__(self) -> None:
-        one_of("directions", self.directions, (None, "forward", "reverse", "both"))
-        one_of("keep", self.keep, ("forward", "reverse", "both"))
-        one_of("merge", self.merge, ("concat", "sum", "average", "multiply"))
+        choice("directions", self.directions, (None, "forward", "reverse", "both"))
+        choice("keep", self.keep, ("forward", "reverse", "both"))
+        choice("merge", self.merge, ("concat", "sum", "average", "multiply"))
         if self.directions is None and (self.keep != "both" or self.merge != "concat"):
             object.__setattr__(self, "directions", "both")  # what is one of two, or made of two
         if self.merge != "concat" and (self.directions, self.keep) != ("both", "both"):
             raise ValueError(f"merge is {self.merge!r}, and there is one direction")
 
-    def behind(self, options: LSTMOptions | None) -> FinalState:
+    def behind(self, options: LSTMConfig | None) -> FinalState:
         """Return this layer with the directions of the features behind an LSTM with these options; None: no LSTM.
 
         Raises
@@ -245,7 +245,7 @@ class Pool(StatelessLayer):
     gives: ClassVar = "vector"
 
     def __post_init__(self) -> None:
-        one_of("how", self.how, ("mean", "max"))
+        choice("how", self.how, ("mean", "max"))
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """From (..., T, F) to (..., F)."""
@@ -314,7 +314,7 @@ class Masking(StatelessLayer):
         return np.where(tape, dy, dy.dtype.type(0))
 
 
-def _own_step(mask: Mask, index: int) -> NDArray[np.intp]:
+def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:
     """The time of the index-th step that there is; of the first or last one where there are fewer."""
     count = mask.sum(axis=-1)
     wanted = np.clip(index if index >= 0 else count + index, 0, np.maximum(count - 1, 0))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
-from glasscell.validation import generator
+from glasscell.core.types import Array
+from glasscell.validation import as_generator
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -64,7 +64,7 @@ class TrainableLayer(ABC):
         by_default : bool
             Whether the user has passed no seed, so that a model that the layer is put in draws the weights anew.
         """
-        rng = None if seed is None else generator(seed)
+        rng = None if seed is None else as_generator(seed)
         self._default = {**rng.bit_generator.state} if by_default and rng is not None else None
         self._draw(self._parameters, rng)
 
@@ -73,7 +73,7 @@ class TrainableLayer(ABC):
         """Whether no seed was passed, and the weights are still those that were drawn without one."""
         if self._default is None:
             return False
-        drawn, rng = self._parameters.zeros_like(), generator(DEFAULT_SEED)
+        drawn, rng = self._parameters.zeros_like(), as_generator(DEFAULT_SEED)
         rng.bit_generator.state = self._default
         self._draw(drawn, rng)
         return np.array_equal(drawn.vector, self._parameters.vector)
@@ -143,7 +143,7 @@ class TrainableLayer(ABC):
 
     def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
         """Copy the weights of a file."""
-        from glasscell.convert.codec import check_shapes  # noqa: PLC0415
+        from glasscell.weight_layouts import check_shapes  # noqa: PLC0415
 
         check_shapes({name: array.shape for name, array in weights.items()}, self._parameters.shapes)
         for name, view in self._parameters.items():

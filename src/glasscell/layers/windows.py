@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 Padding: TypeAlias = Literal["valid", "same", "causal"] | tuple[int, int]
 

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from glasscell.lazy import lazily
+from glasscell.lazy import attach
 
 if TYPE_CHECKING:
-    from glasscell.models.copy_lstm import CopyLSTM, LossAndGradients, ModelTape, Workspace
+    from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape, LossAndGradients, TrainingBuffers
     from glasscell.models.sequential import Sequential, SequentialTape
 
-__all__ = ["CopyLSTM", "LossAndGradients", "ModelTape", "Sequential", "SequentialTape", "Workspace"]
+__all__ = ["CopyLSTM", "CopyLSTMTape", "LossAndGradients", "Sequential", "SequentialTape", "TrainingBuffers"]
 
-COPY = ("CopyLSTM", "LossAndGradients", "ModelTape", "Workspace")
-__getattr__, __dir__ = lazily(
+COPY = ("CopyLSTM", "LossAndGradients", "CopyLSTMTape", "TrainingBuffers")
+__getattr__, __dir__ = attach(
     __name__, dict.fromkeys(("Sequential", "SequentialTape"), "sequential") | dict.fromkeys(COPY, "copy_lstm")
 )

@@ -12,42 +12,42 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
 from glasscell.checkpoint import Checkpoint
-from glasscell.core.buffers import Buffers
+from glasscell.core.buffers import BufferPool
 from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
+from glasscell.data.batch import Batch
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
-from glasscell.layers.records import state_of_one, states_of_one
-from glasscell.tasks.batch import Batch
-from glasscell.tasks.bits import Bits, Integers, decode, encode
+from glasscell.recurrent.tape import state_of_one, states_of_one
+from glasscell.tasks.binary import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
-from glasscell.validation import float_type, from_columns, generator, positive_integer, to_columns
+from glasscell.validation import as_generator, float_dtype, from_feature_major, positive_integer, to_feature_major
 
 if TYPE_CHECKING:
-    from glasscell.core.gradients import Every
+    from glasscell.core.step_gradients import StepGradientsByLayer
     from glasscell.models.sequential import Sequential
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
 NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
-UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
+HIDDEN_UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
 
-class ModelTape(NamedTuple):
+class CopyLSTMTape(NamedTuple):
     """What a forward pass of a model computed: the LSTM's tape, by gate and step."""
 
     lstm: LSTMTape
 
 
-class Workspace:
+class TrainingBuffers:
     """Memory for a training loop: where gradients are written, and buffers that every update uses again."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.gradients = parameters.zeros_like()
         self.of_lstm = self.gradients.part("lstm.")
         self.of_readout = self.gradients.part("readout.")
-        self.buffers = Buffers()
+        self.buffers = BufferPool()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy is empty, as its content lasts until the next pass only."""
@@ -114,12 +114,16 @@ class CopyLSTM:
         dtype: DTypeLike = np.float32,
         seed: Seed | None = 0,
     ) -> None:
-        self.task = Copy() if task is None else _copy_task(task)
-        self.dtype = float_type(dtype)
-        H = UNITS_PER_BIT * self.task.width if hidden_size is None else positive_integer("hidden_size", hidden_size)
+        self.task = Copy() if task is None else _check_copy_task(task)
+        self.dtype = float_dtype(dtype)
+        H = (
+            HIDDEN_UNITS_PER_BIT * self.task.width
+            if hidden_size is None
+            else positive_integer("hidden_size", hidden_size)
+        )
         L = positive_integer("num_layers", num_layers)
         I, O = self.task.input_size, self.task.output_size
-        rng = None if seed is None else generator(seed)
+        rng = None if seed is None else as_generator(seed)
         self._lstm = LSTM(
             I,
             H,
@@ -208,7 +212,7 @@ class CopyLSTM:
 
     def forward(
         self, x: ArrayLike, state: LSTMState | None = None, *, rng: np.random.Generator | None = None
-    ) -> tuple[Array, LSTMState, ModelTape]:
+    ) -> tuple[Array, LSTMState, CopyLSTMTape]:
         """Logits at every step; see :meth:`glasscell.LSTM.forward` for shapes and errors.
 
         Parameters
@@ -222,10 +226,10 @@ class CopyLSTM:
         -------
         logits : array (B, T, O) or (T, O)
         state : LSTMState
-        tape : ModelTape
+        tape : CopyLSTMTape
         """
         h, state, tape = self.lstm.forward(x, state, rng=rng)
-        return self._read_out(h), state, ModelTape(tape)
+        return self._read_out(h), state, CopyLSTMTape(tape)
 
     def _read_out(self, h: Array) -> Array:
         """Logits of hidden states."""
@@ -237,17 +241,17 @@ class CopyLSTM:
 
     def backward(
         self,
-        tape: ModelTape,
+        tape: CopyLSTMTape,
         d_logits: ArrayLike,
         d_state: LSTMState | None = None,
         *,
-        every: Every | None = None,
+        every: StepGradientsByLayer | None = None,
     ) -> tuple[Array, LSTMState, Parameters]:
         """The gradient of a loss with respect to inputs, initial state and parameters.
 
         Parameters
         ----------
-        tape : ModelTape
+        tape : CopyLSTMTape
         d_logits : array (B, T, O) or (T, O)
         d_state : LSTMState, optional
         every : list, optional
@@ -260,10 +264,10 @@ class CopyLSTM:
         """
         top = tape.lstm.passes[-1].tape
         expected = (top.B, top.T, tape.lstm.single)
-        dy, _ = to_columns("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
+        dy, _ = to_feature_major("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
         gradients = self.parameters.zeros_like()
-        dh = self.readout.backward_columns(top.h, dy, gradients.part("readout."))
-        d_hidden = from_columns(dh, single=tape.lstm.single)
+        dh = self.readout.backward_feature_major(top.h, dy, gradients.part("readout."))
+        d_hidden = from_feature_major(dh, single=tape.lstm.single)
         dx, d_start, of_lstm = self.lstm.backward(tape.lstm, d_hidden, d_state, every=every)
         gradients.part("lstm.").vector[:] = of_lstm.vector
         return dx, d_start, gradients
@@ -304,8 +308,8 @@ class CopyLSTM:
         >>> trace.layer[0].f.shape, trace.layer[0].d_c.shape, trace.unit(3).c.shape
         ((9, 32), (9, 32), (9,))
         """
+        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415
         from glasscell.trace.record import Readout  # noqa: PLC0415 - only where it is used
-        from glasscell.trace.recording import Asked, trace  # noqa: PLC0415
 
         k = self.task.bits_per_step
         bit_names = ["bit"] if k == 1 else [f"bit {j}" for j in range(k)]
@@ -320,15 +324,15 @@ class CopyLSTM:
             bits = "".join(map(str, payload))
             known |= {"title": f"An LSTM of {self.hidden_size} units copies {bits}"}
             known |= {"copy": {"mode": self.task.mode, "bits_per_step": k, "bits": bits}}
-        asked = Asked(y, "binary_cross_entropy", weights, d_outputs)
+        asked = TraceTargets(y, "binary_cross_entropy", weights, d_outputs)
         readout = Readout(*(self.readout.parameters[name].copy() for name in ("weight", "bias")))
-        return trace(self, lambda tape: [("", tape.lstm)], x, asked, known | about, readout, state=state)
+        return capture(self, lambda tape: [("", tape.lstm)], x, asked, known | about, readout, state=state)
 
     def loss_and_gradients(
         self,
         batch: Batch,
         state: LSTMState | None = None,
-        workspace: Workspace | None = None,
+        workspace: TrainingBuffers | None = None,
         rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
         """Forward, loss and backward in one go: what an update of training needs.
@@ -348,14 +352,14 @@ class CopyLSTM:
         -------
         LossAndGradients
         """
-        workspace = Workspace(self.parameters) if workspace is None else workspace
+        workspace = TrainingBuffers(self.parameters) if workspace is None else workspace
         x, targets, weights = (part.transpose(1, 2, 0) for part in batch)
-        h, tape = self.lstm.forward_columns(x, state, workspace.buffers.part("lstm"), rng=rng)
-        logits = self.readout.forward_columns(h)
+        h, tape = self.lstm.forward_feature_major(x, state, workspace.buffers.part("lstm"), rng=rng)
+        logits = self.readout.forward_feature_major(h)
         loss, d_logits = binary_cross_entropy(logits, targets, weights)
-        dh = self.readout.backward_columns(h, d_logits, workspace.of_readout, workspace.buffers.part("readout"))
+        dh = self.readout.backward_feature_major(h, d_logits, workspace.of_readout, workspace.buffers.part("readout"))
         lstm_buffers = workspace.buffers.part("lstm")
-        self.lstm.backward_columns(tape, dh, None, workspace.of_lstm, lstm_buffers, need_dx=False)
+        self.lstm.backward_feature_major(tape, dh, None, workspace.of_lstm, lstm_buffers, need_dx=False)
         return LossAndGradients(loss, workspace.gradients, tape)
 
     def stream(self, batch: int | None = None) -> Stream[LSTMState]:
@@ -380,16 +384,16 @@ class CopyLSTM:
             ``loss`` in nats a bit, ``bits``, the share of bits that are right, and ``exact``, the share of sequences in
             which every bit is right; NaN where there is none.
         """
-        inputs, _ = to_columns("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
-        h, _ = self.lstm.run_columns(inputs)
-        logits = self.readout.forward_columns(h).transpose(2, 0, 1)
+        inputs, _ = to_feature_major("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
+        h, _ = self.lstm.infer_feature_major(inputs)
+        logits = self.readout.forward_feature_major(h).transpose(2, 0, 1)
         loss, _ = binary_cross_entropy(logits, batch.targets, batch.weights)
         asked = batch.weights > 0
         right = (logits > 0) == (batch.targets > 0)
         of_bits, of_sequences = right[np.broadcast_to(asked, right.shape)], (right | ~asked).all(axis=(1, 2))
-        return {"loss": loss, "bits": _share(of_bits), "exact": _share(of_sequences)}
+        return {"loss": loss, "bits": _fraction(of_bits), "exact": _fraction(of_sequences)}
 
-    def prepare_for(self, task: Copy) -> None:
+    def bind_task(self, task: Copy) -> None:
         """Take a task as the model's own; `fit` does this.
 
         Raises
@@ -397,7 +401,7 @@ class CopyLSTM:
         ValueError
             If its steps carry another number of bits than the model was made for.
         """
-        if _copy_task(task).bits_per_step != self.task.bits_per_step:
+        if _check_copy_task(task).bits_per_step != self.task.bits_per_step:
             raise ValueError(
                 f"the task shows {task.bits_per_step} bits a step, the model was made for {self.task.bits_per_step}: "
                 "give the task to CopyLSTM(task=...) when making it"
@@ -409,7 +413,7 @@ class CopyLSTM:
 
         A learned initial state, which nn.LSTM has not, keeps its names, such as ``lstm.initial_h_l0``.
         """
-        from glasscell.convert.codec.torch import to_torch  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.weight_layouts.pytorch import to_torch  # noqa: PLC0415 - not paid for by `import glasscell`
 
         lstm = {f"lstm.{name}": array for name, array in to_torch(self.lstm.parameters, self.lstm.options).items()}
         return lstm | {f"readout.{name}": array.copy() for name, array in self.readout.parameters.items()}
@@ -461,8 +465,8 @@ class CopyLSTM:
 
     @classmethod
     def _from_torch(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
-        from glasscell.convert.codec import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
-        from glasscell.convert.codec.torch import from_torch  # noqa: PLC0415
+        from glasscell.weight_layouts import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
+        from glasscell.weight_layouts.pytorch import from_torch  # noqa: PLC0415
 
         task, sizes = Copy(**config["task"]), {name: value for name, value in config.items() if name != "task"}
         given = {name: array.shape for name, array in weights.items()}
@@ -483,11 +487,11 @@ class CopyLSTM:
         return f"CopyLSTM({self.hidden_size}, num_layers={self.lstm.num_layers}, task={self.task}, dtype={self.dtype})"
 
 
-def _copy_task(task: Copy) -> Copy:
+def _check_copy_task(task: Copy) -> Copy:
     if not isinstance(task, Copy):
         raise TypeError(f"a CopyLSTM learns a tasks.Copy, and was given {task!r}")
     return task
 
 
-def _share(right: NDArray[np.bool_]) -> float:
+def _fraction(right: NDArray[np.bool_]) -> float:
     return float(right.mean()) if right.size else float("nan")

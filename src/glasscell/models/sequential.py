@@ -12,10 +12,8 @@ from numpy.typing import ArrayLike
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
 from glasscell.checkpoint import Checkpoint
-from glasscell.convert.codec import check_shapes
-from glasscell.convert.codec.torch import from_torch, to_torch
 from glasscell.core.parameters import Parameters
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.escaping import escape, one_line
 from glasscell.layers import LSTM, Embedding, LayerSeed, Linear, LSTMState, LSTMTape
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
@@ -23,21 +21,23 @@ from glasscell.layers.kinds import (
     Layer,
     Stateless,
     check_chain,
+    has_parameters,
     layer_config,
     layer_from_config,
-    owns,
     with_directions,
 )
 from glasscell.layers.reshaping import Squeeze, Unsqueeze
 from glasscell.layers.trainable import DEFAULT_SEED, is_default
-from glasscell.validation import finite_array, generator, real_array, steps_mask
+from glasscell.validation import as_generator, finite_array, real_array, step_mask
+from glasscell.weight_layouts import check_shapes
+from glasscell.weight_layouts.pytorch import from_torch, to_torch
 
 if TYPE_CHECKING:
-    from glasscell.core.gradients import Every
+    from glasscell.core.step_gradients import StepGradientsByLayer
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
-__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "layer_config", "layer_from_config", "owns"]
+__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "has_parameters", "layer_config", "layer_from_config"]
 MAX_LAYERS = 4096  # of a model that is read from a file
 
 
@@ -61,7 +61,7 @@ class Sequential:
 
     Parameters
     ----------
-    layers : sequence of layers of :mod:`glasscell.layers`, or of Sequentials
+    layers : sequence of layers of :mod:`glasscell.layer_traces`, or of Sequentials
         Of one dtype. Their parameters become parts of the model's: a layer can be in one model, and in it once; for
         another one pass a copy, ``copy.deepcopy(layer)``. A Sequential is replaced by its layers, each called
         ``outer.inner``; it keeps working, with the same weights.
@@ -109,20 +109,20 @@ class Sequential:
         self._layers = tuple(with_directions(self.names, [layer for one in inside for layer in one.values()]))
         self._check()
         _check_free(called, given)
-        owned = [layer for layer in self.layers if owns(layer)]
+        owned = [layer for layer in self.layers if has_parameters(layer)]
         dtypes = {layer.parameters.vector.dtype for layer in owned}
         if len(dtypes) > 1:
             raise ValueError(f"the layers are of different dtypes: {', '.join(sorted(map(str, dtypes)))}")
         self.dtype: np.dtype[np.floating] = dtypes.pop() if dtypes else np.dtype(np.float32)
         by_default = is_default(seed)
-        rng = None if seed is None else generator(DEFAULT_SEED if by_default else seed)
+        rng = None if seed is None else as_generator(DEFAULT_SEED if by_default else seed)
         for layer in owned:
             if rng is not None and layer.drawn_by_default:
                 layer.initialize(rng, by_default=by_default)
         parts = {
             name: of.parameters
             for name, of in zip(called, given, strict=True)
-            if isinstance(of, Sequential) or owns(of)
+            if isinstance(of, Sequential) or has_parameters(of)
         }
         self._parameters = Parameters.join(parts, self.dtype)
 
@@ -149,7 +149,7 @@ class Sequential:
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
         """The model's answer to x: the outputs of :meth:`forward`, without a tape. Several threads may ask at once."""
-        return self._through(x, None, lengths, mask, None, keep=False)[0]
+        return self._forward_layers(x, None, lengths, mask, None, keep=False)[0]
 
     def forward(
         self,
@@ -180,9 +180,9 @@ class Sequential:
         tape : SequentialTape
             For :meth:`backward`, and for looking at.
         """
-        return self._through(x, states, lengths, mask, rng, keep=True)
+        return self._forward_layers(x, states, lengths, mask, rng, keep=True)
 
-    def _through(
+    def _forward_layers(
         self,
         x: ArrayLike,
         states: Sequence[LSTMState | None] | None,
@@ -197,7 +197,7 @@ class Sequential:
         given = [None] * count if states is None else list(states)
         if len(given) != count:
             raise ValueError(f"states has {len(given)} entries; the model has {count} LSTMs")
-        y, own = self._entered(x, lengths, mask)
+        y, own = self._prepare_inputs(x, lengths, mask)
         try:
             return self._through_layers(y, given, own, rng, keep=keep)
         except ValueError:  # where weights are not finite, a layer finds that its inputs are not
@@ -237,7 +237,9 @@ class Sequential:
             tapes.append(tape)
         return y, tuple(finals), SequentialTape(tuple(tapes), tuple(finals))
 
-    def _entered(self, x: ArrayLike, lengths: ArrayLike | None, mask: ArrayLike | None) -> tuple[Any, Mask | None]:
+    def _prepare_inputs(
+        self, x: ArrayLike, lengths: ArrayLike | None, mask: ArrayLike | None
+    ) -> tuple[Any, Mask | None]:
         """What is given, checked, with 0 where a sequence has no step; and the mask (B, T) or (T,)."""
         ids, bare = isinstance(self.layers[0], Embedding), isinstance(self.layers[0], Embedding | Unsqueeze)
         if bare:
@@ -252,7 +254,7 @@ class Sequential:
             raise ValueError(f"x has shape {array.shape}; expected {expected}")
         single = len(time) == 1
         T, B = time[-1], 1 if single else time[0]
-        valid = steps_mask(lengths, mask, B, T, single=single)
+        valid = step_mask(lengths, mask, B, T, single=single)
         if valid is None:
             return (array if ids else finite_array("x", x, self.dtype)), None
         own: Mask = valid[:, 0] if single else valid.T
@@ -265,7 +267,7 @@ class Sequential:
         d_outputs: ArrayLike,
         d_states: Sequence[LSTMState | None] | None = None,
         *,
-        every: Every | None = None,
+        every: StepGradientsByLayer | None = None,
     ) -> tuple[Array | None, tuple[LSTMState, ...], Parameters]:
         """The gradient of a loss with respect to all that :meth:`forward` used.
 
@@ -294,7 +296,7 @@ class Sequential:
             assert dy is not None  # only an Embedding, which comes first, gives none  # noqa: S101
             of_layer: Parameters | None = None
             if isinstance(layer, LSTM):
-                of_steps: Every | None = None if every is None else []
+                of_steps: StepGradientsByLayer | None = None if every is None else []
                 dy, start, of_layer = layer.backward(one, dy, of_finals.pop(), every=of_steps)
                 if every is not None and of_steps is not None:
                     every[:0] = of_steps
@@ -352,8 +354,8 @@ class Sequential:
         ValueError
             If there is no LSTM in the model, or something has a shape that does not fit.
         """
+        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415
         from glasscell.trace.record import Readout  # noqa: PLC0415 - only where it is used
-        from glasscell.trace.recording import Asked, trace  # noqa: PLC0415
 
         lstms = [k for k, layer in enumerate(self.layers) if isinstance(layer, LSTM)]
         if not lstms:
@@ -368,7 +370,10 @@ class Sequential:
             bare_input, bare_output = isinstance(self.layers[0], Unsqueeze), isinstance(last, Squeeze)
             x = np.asarray(x)[..., None] if bare_input else x
             y, weights, d_outputs = (_with_axis(value) if bare_output else value for value in (y, weights, d_outputs))
-        asked, about = Asked(y, loss, weights, d_outputs), {"title": _title(self), "chain": _is_chain(self), **about}
+        asked, about = (
+            TraceTargets(y, loss, weights, d_outputs),
+            {"title": _trace_title(self), "chain": _is_lstm_stack(self), **about},
+        )
 
         shape = np.shape(x)
         T = (shape if isinstance(self.layers[0], Embedding) else shape[:-1])[-1]
@@ -384,7 +389,7 @@ class Sequential:
             return [(name, tape.layers[k]) for name, k in zip(prefixes, lstms, strict=True)]
 
         steps = {"lengths": lengths, "mask": mask}
-        return trace(model, tapes_of, x, asked, about, readout, states=states, **steps)
+        return capture(model, tapes_of, x, asked, about, readout, states=states, **steps)
 
     def _with_features(self) -> Sequential | _WithFeatures:
         """The model, or what is it with an axis of features at both ends."""
@@ -421,7 +426,7 @@ class Sequential:
             elif isinstance(layer, ParameterLayer):
                 own = layer.to_torch()
             else:
-                own = {key: array.copy() for key, array in layer.parameters.items()} if owns(layer) else {}
+                own = {key: array.copy() for key, array in layer.parameters.items()} if has_parameters(layer) else {}
             weights |= {f"{name}.{key}": array for key, array in own.items()}
         return weights
 
@@ -455,7 +460,7 @@ class Sequential:
         layers: list[Layer] = []
         for entry in config["layers"]:
             layers.append(layer_from_config(entry, dtype, remaining))
-            remaining -= layers[-1].parameters.vector.size if owns(layers[-1]) else 0
+            remaining -= layers[-1].parameters.vector.size if has_parameters(layers[-1]) else 0
         model = cls(layers, config["names"], seed=None)
         given = {name: array.shape for name, array in weights.items()}
         check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
@@ -470,7 +475,7 @@ class Sequential:
                 from_torch(own, layer.parameters, layer.options)
             elif isinstance(layer, ParameterLayer):
                 layer.load_torch(own)
-            elif owns(layer):
+            elif has_parameters(layer):
                 for key, view in layer.parameters.items():
                     view[:] = own[key]
         return model
@@ -485,7 +490,7 @@ def _check_free(names: Sequence[str], given: Sequence[Layer | Sequential]) -> No
     """Refuse a layer whose weights are, or would be, in two places of one or two vectors."""
     advice, seen = "pass a copy, copy.deepcopy(layer)", dict[int, str]()
     for name, of in zip(names, given, strict=True):
-        if not isinstance(of, Sequential) and not owns(of):
+        if not isinstance(of, Sequential) and not has_parameters(of):
             continue
         first = seen.setdefault(id(of), name)
         if first != name:
@@ -510,7 +515,9 @@ class _WithFeatures:
         y, states, tape = self.model.forward(x[..., 0] if self.inputs else x, **given)
         return (y[..., None] if self.outputs else y), states, tape
 
-    def backward(self, tape: SequentialTape, d_outputs: Any, *, every: Every | None = None) -> tuple[Any, Any, Any]:
+    def backward(
+        self, tape: SequentialTape, d_outputs: Any, *, every: StepGradientsByLayer | None = None
+    ) -> tuple[Any, Any, Any]:
         d = np.asarray(d_outputs)
         d_x, d_states, gradients = self.model.backward(tape, d[..., 0] if self.outputs else d, every=every)
         return d_x[..., None] if self.inputs and d_x is not None else d_x, d_states, gradients
@@ -521,11 +528,11 @@ def _with_axis(value: ArrayLike | None) -> Any:
     return value if value is None else np.asarray(value)[..., None]
 
 
-def _title(model: Sequential) -> str:
+def _trace_title(model: Sequential) -> str:
     return " → ".join(repr(layer) for layer in model.layers)
 
 
-def _is_chain(model: Sequential) -> bool:
+def _is_lstm_stack(model: Sequential) -> bool:
     """Whether it is nothing but LSTMs, and perhaps a readout."""
     *first, last = model.layers
     return all(isinstance(layer, LSTM) for layer in first) and isinstance(last, LSTM | Linear)

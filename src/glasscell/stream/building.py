@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from glasscell.core.typing import Array
-from glasscell.stream.memory import Call, Mask, Memory
+from glasscell.core.types import Array
+from glasscell.stream.arena import Arena, Call, Mask
 
 
-class Kept(NamedTuple):
+class RecurrentState(NamedTuple):
     """What one LSTM layer keeps from step to step, in columns, and what it starts from."""
 
     h: Array
@@ -26,7 +26,7 @@ class Kept(NamedTuple):
         return [self.h, self.c, *([] if self.repeated is None else [self.repeated])]
 
 
-class Building:
+class StreamBuilder:
     """The calls of one stream, as they are put together from the input upwards.
 
     Attributes
@@ -51,11 +51,11 @@ class Building:
         What a plain LSTM that comes first calls where an input may not be finite.
     """
 
-    def __init__(self, memory: Memory, width: int) -> None:
+    def __init__(self, memory: Arena, width: int) -> None:
         self.memory = memory
         self.x = memory.block(width)
         self.calls: list[Call] = []
-        self.kept: list[list[Kept]] = []
+        self.kept: list[list[RecurrentState]] = []
         self.own: Mask | None = None
         self.present: Mask | None = None
         self.fewer = ""
@@ -64,13 +64,13 @@ class Building:
         self.guard: Callable[[], None] | None = None
 
 
-class Part(Protocol):
+class Stage(Protocol):
     """A layer of a stream."""
 
     def blocks(self, width: int) -> list[int]:
         """Rows of the blocks, at the most, that it takes for inputs of this width; the last is its output."""
 
-    def build(self, building: Building) -> None:
+    def build(self, building: StreamBuilder) -> None:
         """Add its calls."""
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glasscell.stream.building import Building, only_where
-from glasscell.stream.memory import Call
+from glasscell.stream.arena import Call
+from glasscell.stream.building import StreamBuilder, only_where
 
 if TYPE_CHECKING:
     from glasscell.layers import FinalState, Pool, Step
@@ -30,7 +30,7 @@ class LastPart:
         """As wide as its inputs."""
         return [width]
 
-    def build(self, building: Building) -> None:
+    def build(self, building: StreamBuilder) -> None:
         """Add a call where steps may be masked or missing; else the inputs are the answer."""
         own, x = building.own, building.x
         building.own = building.present = None
@@ -52,7 +52,7 @@ class PoolPart:
         """As wide as its inputs."""
         return [width]
 
-    def build(self, building: Building) -> None:
+    def build(self, building: StreamBuilder) -> None:
         """Add its calls."""
         own = building.own
         calls = self._mean(building) if self.how == "mean" else self._maximum(building)
@@ -62,9 +62,9 @@ class PoolPart:
         building.calls += result
 
     @staticmethod
-    def _mean(building: Building) -> tuple[list[Call], list[Call]]:
+    def _mean(building: StreamBuilder) -> tuple[list[Call], list[Call]]:
         """The sum and the number of steps, compensated (Kahan 1965): they do not drift, however long a stream runs."""
-        memory, x_and_one, rows = building.memory, building.memory.last_and_one(), len(building.x)
+        memory, x_and_one, rows = building.memory, building.memory.last_block_with_bias_row(), len(building.x)
         total, lost, term, new = (memory.room(rows + 1) for _ in range(4))
         building.remembered += [total, lost]
         building.x = y = memory.block(rows)
@@ -84,7 +84,7 @@ class PoolPart:
         return update, result
 
     @staticmethod
-    def _maximum(building: Building) -> tuple[list[Call], list[Call]]:
+    def _maximum(building: StreamBuilder) -> tuple[list[Call], list[Call]]:
         memory, x = building.memory, building.x
         started = memory.room(1)
         building.x = y = memory.block(len(x))

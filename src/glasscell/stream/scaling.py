@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glasscell.core.typing import Array
-from glasscell.stream.building import Building
-from glasscell.stream.functions import normalize
+from glasscell.core.types import Array
+from glasscell.stream.building import StreamBuilder
+from glasscell.stream.ufunc_calls import layer_norm_calls
 
 if TYPE_CHECKING:
     from glasscell.layers import BatchNorm, LayerNorm, Normalization, Rescaling
@@ -29,11 +29,11 @@ class LayerNormPart:
         """As wide as its inputs."""
         return [width]
 
-    def build(self, building: Building) -> None:
+    def build(self, building: StreamBuilder) -> None:
         """Add its calls."""
         x, memory = building.x, building.memory
         building.x = y = memory.block(len(x))
-        building.calls += [partial(np.copyto, y, x), *normalize(y, self.epsilon)]
+        building.calls += [partial(np.copyto, y, x), *layer_norm_calls(y, self.epsilon)]
         if self.gain is not None:
             building.calls.append(partial(np.multiply, y, memory.weight(self.gain), y))
         if self.shift is not None:
@@ -51,7 +51,7 @@ class AffinePart:
         """As wide as its inputs."""
         return [width]
 
-    def build(self, building: Building) -> None:
+    def build(self, building: StreamBuilder) -> None:
         """Add its calls."""
         x, memory = building.x, building.memory
         building.x = y = memory.block(len(x))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 
 
 class StreamState(tuple[Any, ...]):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glasscell.core.typing import Array
-from glasscell.stream.building import Building
-from glasscell.stream.functions import oriented, product
-from glasscell.stream.memory import Mask
+from glasscell.core.types import Array
+from glasscell.stream.arena import Mask
+from glasscell.stream.building import StreamBuilder
+from glasscell.stream.ufunc_calls import as_matmul_operand, matmul_call
 
 if TYPE_CHECKING:
     from glasscell.layers import AveragePooling1D, Conv1D, MaxPooling1D
@@ -37,7 +37,7 @@ class WindowPart(ABC):
         if self.before >= windows.span:
             raise ValueError(f"{self.label} gives several steps before the first one")
 
-    def build(self, building: Building) -> None:
+    def build(self, building: StreamBuilder) -> None:
         """Add its calls."""
         own, present = building.own, building.present
         if own is not present and not self.ignore_mask:
@@ -49,10 +49,10 @@ class WindowPart(ABC):
         self.add(building, [steps[k] for k in range(0, self.windows.span, self.windows.dilation)])
 
     @abstractmethod
-    def add(self, building: Building, steps: list[Array]) -> None:
+    def add(self, building: StreamBuilder, steps: list[Array]) -> None:
         """Add the calls that compute the outputs of a full window."""
 
-    def _kept_steps(self, building: Building, present: Mask | None) -> list[Array]:
+    def _kept_steps(self, building: StreamBuilder, present: Mask | None) -> list[Array]:
         """The last inputs, the oldest first."""
         memory, x = building.memory, building.x
         steps = [memory.room(len(x)) for _ in range(self.windows.span)]
@@ -63,7 +63,7 @@ class WindowPart(ABC):
         ]
         return steps
 
-    def _full(self, building: Building, present: Mask | None) -> Mask | None:
+    def _full(self, building: StreamBuilder, present: Mask | None) -> Mask | None:
         """Which streams have a full window now; None if all always have."""
         memory, stride, missing = building.memory, self.windows.stride, self.windows.span - self.before
         if stride == 1 and missing == 1:
@@ -92,7 +92,7 @@ class ConvolutionPart(WindowPart):
         for group, rows in enumerate(np.split(np.arange(O), groups)):
             matrix[rows, :, group] = weight[rows].transpose(0, 2, 1)
         bias = layer.parameters["bias"] if layer.bias else np.zeros(O, weight.dtype)
-        self.weight = oriented(np.concatenate([matrix.reshape(O, -1), bias[:, None]], axis=1), single=single)
+        self.weight = as_matmul_operand(np.concatenate([matrix.reshape(O, -1), bias[:, None]], axis=1), single=single)
         self.output_size = O
 
     def blocks(self, width: int) -> list[int]:
@@ -100,14 +100,14 @@ class ConvolutionPart(WindowPart):
         del width
         return [self.output_size]
 
-    def add(self, building: Building, steps: list[Array]) -> None:
+    def add(self, building: StreamBuilder, steps: list[Array]) -> None:
         """Add the calls that compute the outputs of a full window."""
         memory, rows = building.memory, len(steps[0])
         column = memory.room(len(steps) * rows + 1)
         column[-1] = 1
         building.x = y = memory.block(self.output_size)
         building.calls += [partial(np.copyto, column[k * rows : (k + 1) * rows], of) for k, of in enumerate(steps)]
-        building.calls.append(product(self.weight, column, y))
+        building.calls.append(matmul_call(self.weight, column, y))
 
 
 class PoolingPart(WindowPart):
@@ -124,7 +124,7 @@ class PoolingPart(WindowPart):
         """As wide as its inputs."""
         return [width]
 
-    def add(self, building: Building, steps: list[Array]) -> None:
+    def add(self, building: StreamBuilder, steps: list[Array]) -> None:
         """Add the calls that compute the outputs of a full window."""
         building.x = y = building.memory.block(len(steps[0]))
         join = np.add if self.mean else np.maximum

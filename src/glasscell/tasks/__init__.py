@@ -1,7 +1,7 @@
 """Where examples come from. Needs NumPy only, and knows nothing of models."""
 
-from glasscell.tasks.batch import Batch
-from glasscell.tasks.bits import decode, encode
+from glasscell.data.batch import Batch
+from glasscell.tasks.binary import decode, encode
 from glasscell.tasks.copy import Copy
 
 __all__ = ["Batch", "Copy", "decode", "encode"]

@@ -21,9 +21,9 @@ from typing import Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from glasscell.core.typing import Array
-from glasscell.tasks.batch import Batch
-from glasscell.tasks.bits import Bits, Integers, binary_array, bits_of, check_width, decode, encode
+from glasscell.core.types import Array
+from glasscell.data.batch import Batch
+from glasscell.tasks.binary import Bits, Integers, check_width, decode, encode, to_bits, validate_bits
 
 Mode: TypeAlias = Literal["recall", "echo"]
 
@@ -115,7 +115,7 @@ class Copy:
         Batch
             T is that of the longest sequence drawn; shorter ones end with silence of weight 0.
         """
-        batch = self._lay_out(self._draw(size, rng), dtype)
+        batch = self._build_batch(self._draw(size, rng), dtype)
         shown = batch.inputs[:, :, : self.bits_per_step]
         if self.noise:
             noise = rng.standard_normal(shown.shape, np.float32).astype(dtype)
@@ -126,7 +126,7 @@ class Copy:
 
     def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
         """64 sequences that training may draw too, without noise, always the same ones: to watch its progress on."""
-        return self._lay_out(self._draw(64, np.random.default_rng(self.seed)), dtype)
+        return self._build_batch(self._draw(64, np.random.default_rng(self.seed)), dtype)
 
     def held_out_batch(self, size: int | None = None, dtype: DTypeLike = np.float32) -> Batch:
         """Sequences of full width that training never draws; see :meth:`held_out_integers`."""
@@ -150,18 +150,18 @@ class Copy:
         else:  # so many that a repetition, which is dropped, hardly happens
             ranks = np.unique(rng.integers(0, count, wanted, np.uint64))
             rng.shuffle(ranks)
-        return self._integer_of_rank(ranks, self.width)
+        return self._unpermute(ranks, self.width)
 
     def is_held_out(self, integers: int | Iterable[int], width: int | None = None) -> NDArray[np.bool_]:
         """Whether training never draws these integers at this width (without it, the task's)."""
         width = self.width if width is None else width
         values = cast("Integers", np.atleast_1d(decode(encode(integers, width))).astype(np.uint64))
-        held_out = self._rank(values, width) < self._held_out_count(width)
+        held_out = self._permute(values, width) < self._held_out_count(width)
         return held_out if np.ndim(cast("ArrayLike", integers)) else held_out[0]
 
     def payload(self, bits: ArrayLike) -> Bits:
         """The bits, (n,) or (B, n), if they are 0 and 1 and fill whole steps."""
-        payload, k = binary_array("bits", bits), self.bits_per_step
+        payload, k = validate_bits("bits", bits), self.bits_per_step
         if payload.ndim not in (1, 2) or payload.shape[-1] % k:
             whole_steps = f", n a multiple of bits_per_step = {k}" if k > 1 else ""
             raise ValueError(f"bits have shape {payload.shape}; expected (n,) or (B, n){whole_steps}")
@@ -184,9 +184,9 @@ class Copy:
         for bits in arrays:
             if bits.ndim != 2:
                 raise ValueError(f"each payload must be an array (n, bits), and one has shape {bits.shape}")
-        return self._lay_out(arrays, dtype)
+        return self._build_batch(arrays, dtype)
 
-    def _lay_out(self, payloads: list[Bits], dtype: DTypeLike = np.float32) -> Batch:
+    def _build_batch(self, payloads: list[Bits], dtype: DTypeLike = np.float32) -> Batch:
         k = self.bits_per_step
         steps = [np.reshape(bits, (len(bits), np.shape(bits)[1] // k, k)) for bits in map(np.asarray, payloads)]
         B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
@@ -222,7 +222,7 @@ class Copy:
         start = bits // self.bits_per_step + 1 if self.mode == "recall" else 0
         return (outputs[:, start:] > 0).astype(np.int64).reshape(len(outputs), bits)
 
-    def memoryless_loss(self, batch: Batch) -> float:
+    def memoryless_baseline_loss(self, batch: Batch) -> float:
         """The loss, in nats a bit, of the best guesser that sees nothing but the present step.
 
         For each bit of a step it knows that bit's own input and whether a delimiter is shown, and answers with the
@@ -231,8 +231,8 @@ class Copy:
         1, which has but one training integer, it is infinite.
         """
         training, frequency = self._training_sample()
-        seen, asked = self._what_a_guesser_sees(training), training.weights[..., 0] > 0
-        now = self._what_a_guesser_sees(batch)
+        seen, asked = self._memoryless_predictor_inputs(training), training.weights[..., 0] > 0
+        now = self._memoryless_predictor_inputs(batch)
         ones = np.full(batch.targets.shape, 0.5)  # the guesser's probability of a 1
         for bit in range(self.bits_per_step):
             for what in np.unique(seen[asked][:, bit]):
@@ -243,7 +243,7 @@ class Copy:
         with np.errstate(divide="ignore"):  # what training never shows
             return float(-np.log(right).mean()) if right.size else 0.0
 
-    def _what_a_guesser_sees(self, batch: Batch) -> Array:
+    def _memoryless_predictor_inputs(self, batch: Batch) -> Array:
         k = self.bits_per_step
         return batch.inputs[..., :k] + 10 * batch.inputs[..., k:]
 
@@ -257,9 +257,9 @@ class Copy:
             else:
                 rng = np.random.default_rng([self.seed, width])
                 ranks = rng.integers(held_out, all_of_them - 1, 1 << ENUMERABLE_WIDTH, np.uint64, endpoint=True)
-            payloads.append(bits_of(self._integer_of_rank(ranks, width), width))
+            payloads.append(to_bits(self._unpermute(ranks, width), width))
         frequency = np.concatenate([np.full((len(bits), 1), 1 / len(bits)) for bits in payloads])
-        return self._lay_out(payloads), frequency
+        return self._build_batch(payloads), frequency
 
     @cached_property
     def _widths(self) -> list[int]:
@@ -270,7 +270,7 @@ class Copy:
         payloads = []
         for width, count in zip(self._widths, counts, strict=False):
             ranks = rng.integers(self._held_out_count(width), (1 << width) - 1, count, np.uint64, endpoint=True)
-            payloads.append(bits_of(self._integer_of_rank(ranks, width), width))
+            payloads.append(to_bits(self._unpermute(ranks, width), width))
         return payloads
 
     # The split. The integers of a width are shuffled into ranks, and the first ranks are held out. The shuffle is a
@@ -282,19 +282,19 @@ class Copy:
         return min(max(1, round(self.held_out * every)), every - 1)
 
     @cached_property
-    def _rounds(self) -> list[tuple[int, int]]:
+    def _permutation_keys(self) -> list[tuple[int, int]]:
         rng = np.random.default_rng(self.seed)
         return [(int(odd) | 1, int(key)) for odd, key in rng.integers(0, 1 << 63, (3, 2), np.uint64)]
 
-    def _rank(self, integers: Integers, width: int) -> Integers:
+    def _permute(self, integers: Integers, width: int) -> Integers:
         mask, half = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
-        for odd, key in self._rounds:
+        for odd, key in self._permutation_keys:
             integers = ((integers ^ (integers >> half)) * np.uint64(odd) + np.uint64(key)) & mask
         return integers
 
-    def _integer_of_rank(self, ranks: Integers, width: int) -> Integers:
+    def _unpermute(self, ranks: Integers, width: int) -> Integers:
         mask, half = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
-        for odd, key in reversed(self._rounds):
+        for odd, key in reversed(self._permutation_keys):
             ranks = ((ranks - np.uint64(key)) * np.uint64(pow(odd, -1, 1 << 64))) & mask
             ranks ^= ranks >> half
         return ranks

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.losses import LOSSES
+from glasscell.trace.capture import GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, compute_loss
 from glasscell.trace.record import ARRAYS, LayerTrace, Trace
-from glasscell.trace.recording import ABOUT, OF_GRADIENTS, STATES, measured
-from glasscell.validation import one_of
+from glasscell.validation import choice
 
 # The symbols of I, P and R rows; the others have H.
 FEATURES, STATE, ROWS = ("x", "d_x"), ("h", "h_prev", "d_y", "d_h"), ("z", "d_z")
@@ -73,7 +73,7 @@ def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace)
     for name, weight in layer.weights.items():
         _check_float(f"{name} of layer {layer.name!r}", weight, trace.outputs.dtype)
         _check_finite(f"{name} of layer {layer.name!r}", weight, None)
-    names = {*STATES, *((*OF_GRADIENTS, *(f"d_{gate}" for gate in gates)) if trace.has_gradients else ())}
+    names = {*STATE_SYMBOLS, *((*GRADIENT_SYMBOLS, *(f"d_{gate}" for gate in gates)) if trace.has_gradients else ())}
     rows = dict.fromkeys(FEATURES, I) | dict.fromkeys(STATE, P) | dict.fromkeys(ROWS, len(gates) * H)
     expected = {name: (*lead, rows.get(name, H)) for name in names}
     values = {name: layer.value(name) for name in layer.names}
@@ -103,9 +103,9 @@ def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
     if trace.targets is not None:
         if trace.d_outputs is None or type(trace.loss) is not float or not math.isfinite(trace.loss):
             raise ValueError("it has targets, and no loss or no gradients")
-        one_of("loss", trace.about.get("loss"), LOSSES)
+        choice("loss", trace.about.get("loss"), LOSSES)
         with np.errstate(all="ignore"):
-            measured(trace.about["loss"], outputs, trace.targets, trace.weights)
+            compute_loss(trace.about["loss"], outputs, trace.targets, trace.weights)
         if trace.weights is not None and trace.weights.shape != trace.targets.shape:
             raise ValueError(f"weights must have the shape {trace.targets.shape}, got {trace.weights.shape}")
     if trace.d_outputs is not None:
@@ -127,7 +127,7 @@ def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
 
 
 def _check_about(about: dict[str, Any]) -> None:
-    if unknown := about.keys() - {*ABOUT, "loss", "timeless"}:
+    if unknown := about.keys() - {*METADATA_KEYS, "loss", "timeless"}:
         raise ValueError(f"its description has unknown entries: {', '.join(sorted(unknown))}")
     for name in ("chain", "timeless"):
         if type(about.get(name, False)) is not bool:

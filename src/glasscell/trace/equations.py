@@ -99,7 +99,7 @@ class Equations:
 
 def equations(trace: Trace, t: int, unit: int, layer: int = -1) -> Equations:
     """The equations of step t and a unit; see :meth:`glasscell.trace.record.Trace.equations`."""
-    of = trace.one().layer_at(layer)
+    of = trace.one().get_layer(layer)
     check_index("step", t, of.T)
     check_index("unit", unit, of.H)
     _check_explained(of)

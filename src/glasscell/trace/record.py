@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.escaping import escape
-from glasscell.layers.options import LSTMOptions
+from glasscell.recurrent.config import LSTMConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from glasscell.trace.equations import Equations
 
 HTML = (".html", ".htm")
-Compute = Callable[[str], Array]  # the array of a symbol
+Loader = Callable[[str], Array]  # the array of a symbol
 
 
-class Symbol:
+class TracedQuantity:
     """A quantity of a layer, with the equation that makes it: an array (T, rows), or (B, T, rows) of a batch."""
 
     def __init__(self, equation: str) -> None:
@@ -51,7 +51,7 @@ class LayerTrace:
     ----------
     name : str
         Such as ``l0``, ``l1_reverse``, or with the name of the LSTM in front where a model has several.
-    options : LSTMOptions
+    options : LSTMConfig
         Of the whole LSTM.
     reverse : bool
         Whether it runs from the last step to the first.
@@ -62,36 +62,36 @@ class LayerTrace:
         The symbols that there are: those of gradients only if there was a target.
     """
 
-    x = Symbol("x_t: what the layer sees, (T, I)")
-    h_prev = Symbol("h_{t-1}: what it said before, (T, P)")
-    c_prev = Symbol("c_{t-1}: what it remembered, (T, H)")
-    z = Symbol("z = W [h_{t-1}; x_t; 1]: what gates and candidate are a function of, (T, R), H rows a gate")
-    i = Symbol("i = σ(z_i): the input gate, what to write, (T, H)")
-    f = Symbol("f = σ(z_f): the forget gate, what to keep, (T, H)")
-    o = Symbol("o = σ(z_o): the output gate, what to show, (T, H)")
-    g = Symbol("g = tanh(z_g): the candidate, what could be written, (T, H)")
-    c = Symbol("c_t = f ∘ c_{t-1} + i ∘ g: the cell state, (T, H)")
-    tanh_c = Symbol("tanh c_t: the cell as it is shown, (T, H)")
-    h = Symbol("h_t = o ∘ tanh c_t: the hidden state, (T, P)")
+    x = TracedQuantity("x_t: what the layer sees, (T, I)")
+    h_prev = TracedQuantity("h_{t-1}: what it said before, (T, P)")
+    c_prev = TracedQuantity("c_{t-1}: what it remembered, (T, H)")
+    z = TracedQuantity("z = W [h_{t-1}; x_t; 1]: what gates and candidate are a function of, (T, R), H rows a gate")
+    i = TracedQuantity("i = σ(z_i): the input gate, what to write, (T, H)")
+    f = TracedQuantity("f = σ(z_f): the forget gate, what to keep, (T, H)")
+    o = TracedQuantity("o = σ(z_o): the output gate, what to show, (T, H)")
+    g = TracedQuantity("g = tanh(z_g): the candidate, what could be written, (T, H)")
+    c = TracedQuantity("c_t = f ∘ c_{t-1} + i ∘ g: the cell state, (T, H)")
+    tanh_c = TracedQuantity("tanh c_t: the cell as it is shown, (T, H)")
+    h = TracedQuantity("h_t = o ∘ tanh c_t: the hidden state, (T, P)")
 
-    d_y = Symbol("what of dL/dh_t comes from outside the layer: from the loss or the layer above, (T, P)")
-    d_h = Symbol("dL/dh_t, from everything that used it, (T, P)")
-    d_o = Symbol("dL/do = dL/dh ∘ tanh c, (T, H)")
-    d_tanh_c = Symbol("dL/dtanh c = dL/dh ∘ o, (T, H)")
-    d_c = Symbol("dL/dc_t = dL/dtanh c ∘ (1 - tanh² c) + f_{t+1} ∘ dL/dc_{t+1}, (T, H)")
-    d_i = Symbol("dL/di = dL/dc ∘ g, (T, H)")
-    d_f = Symbol("dL/df = dL/dc ∘ c_{t-1}, (T, H)")
-    d_g = Symbol("dL/dg = dL/dc ∘ i, (T, H)")
-    d_z = Symbol("dL/dz: each of these times the slope of its activation, (T, R)")
-    d_x = Symbol("dL/dx_t = W_xᵀ dL/dz, (T, I)")
+    d_y = TracedQuantity("what of dL/dh_t comes from outside the layer: from the loss or the layer above, (T, P)")
+    d_h = TracedQuantity("dL/dh_t, from everything that used it, (T, P)")
+    d_o = TracedQuantity("dL/do = dL/dh ∘ tanh c, (T, H)")
+    d_tanh_c = TracedQuantity("dL/dtanh c = dL/dh ∘ o, (T, H)")
+    d_c = TracedQuantity("dL/dc_t = dL/dtanh c ∘ (1 - tanh² c) + f_{t+1} ∘ dL/dc_{t+1}, (T, H)")
+    d_i = TracedQuantity("dL/di = dL/dc ∘ g, (T, H)")
+    d_f = TracedQuantity("dL/df = dL/dc ∘ c_{t-1}, (T, H)")
+    d_g = TracedQuantity("dL/dg = dL/dc ∘ i, (T, H)")
+    d_z = TracedQuantity("dL/dz: each of these times the slope of its activation, (T, R)")
+    d_x = TracedQuantity("dL/dx_t = W_xᵀ dL/dz, (T, I)")
 
     def __init__(
         self,
         name: str,
-        options: LSTMOptions,
+        options: LSTMConfig,
         weights: Mapping[str, Array],
         names: tuple[str, ...],
-        compute: Compute,
+        compute: Loader,
         axes: str = "TR",
         *,
         reverse: bool = False,
@@ -118,12 +118,12 @@ class LayerTrace:
     @property
     def T(self) -> int:
         """Steps."""
-        return number_of_steps(self.f, self.axes)
+        return sequence_length(self.f, self.axes)
 
     def value(self, name: str) -> Array:
         """The array of a symbol."""
         if name not in self.names:
-            if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), Symbol):
+            if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), TracedQuantity):
                 if self.has_gradients:
                     raise ValueError(f"there is no {name}: {name[2:]} follows from the gate that it is coupled to")
                 raise ValueError(f"there is no {name}: gradients need a target, as in model.trace(x, y)")
@@ -142,7 +142,7 @@ class LayerTrace:
         return self.value(name)[..., k * self.H : (k + 1) * self.H]
 
     def __getitem__(self, t: int | slice) -> LayerTrace:
-        return self._mapped(*at_time(self.axes, t, self.T))
+        return self._mapped(*index_time(self.axes, t, self.T))
 
     def unit(self, k: int) -> LayerTrace:
         """One unit: its gates, states and gradients, (T,); z (T, 4). What is not of units stays whole."""
@@ -164,7 +164,7 @@ class LayerTrace:
     def _mapped(self, change: Callable[[Array], Array], axes: str) -> LayerTrace:
         return self._with(lambda name: change(self.value(name)), axes)
 
-    def _with(self, compute: Compute, axes: str) -> LayerTrace:
+    def _with(self, compute: Loader, axes: str) -> LayerTrace:
         return LayerTrace(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -182,7 +182,7 @@ class LayerTrace:
 
 def _restored(
     name: str,
-    options: LSTMOptions,
+    options: LSTMConfig,
     weights: dict[str, Array],
     values: dict[str, Array],
     axes: str,
@@ -245,7 +245,7 @@ class Trace:
     @property
     def T(self) -> int:
         """Steps."""
-        return number_of_steps(self.x, self.axes)
+        return sequence_length(self.x, self.axes)
 
     @property
     def has_gradients(self) -> bool:
@@ -253,7 +253,7 @@ class Trace:
         return self.d_outputs is not None
 
     def __getitem__(self, t: int | slice) -> Trace:
-        change, axes = at_time(self.axes + "R", t, self.T)
+        change, axes = index_time(self.axes + "R", t, self.T)
         layers = tuple(layer[t] for layer in self.layer)
         arrays = {name: change(array) for name, array in self._in_time()}
         about = {name: value for name, value in self.about.items() if name != "copy"}  # which is of all steps
@@ -263,9 +263,9 @@ class Trace:
 
     def unit(self, k: int, layer: int = -1) -> LayerTrace:
         """One unit: ``trace.unit(3).c`` is its cell, (T,)."""
-        return self.layer_at(layer).unit(k)
+        return self.get_layer(layer).unit(k)
 
-    def layer_at(self, layer: int) -> LayerTrace:
+    def get_layer(self, layer: int) -> LayerTrace:
         """The layer of this number; from the end if it is negative."""
         check_index("layer", layer, len(self.layer))
         return self.layer[layer]
@@ -324,29 +324,29 @@ class Trace:
         An existing page is replaced, a file of another kind refused; see :class:`glasscell.atomic_files.OutputFile`.
         """
         from glasscell.atomic_files import OutputFile  # noqa: PLC0415
-        from glasscell.trace.payload import payload_of  # noqa: PLC0415
-        from glasscell.trace.report import page  # noqa: PLC0415
+        from glasscell.trace.html_report.document import page  # noqa: PLC0415
+        from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
         file = OutputFile(path, HTML)
         file.write(page(payload_of(self)).encode())
 
     def _repr_html_(self) -> str | None:
         """The report in a cell of a notebook, where it may run no other scripts and reach nothing."""
-        from glasscell.trace.payload import payload_of  # noqa: PLC0415
-        from glasscell.trace.report import frame, page  # noqa: PLC0415
+        from glasscell.trace.html_report.document import frame, page  # noqa: PLC0415
+        from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
         return frame(page(payload_of(self))) if self.axes == "T" and self.T else None
 
     def save(self, path: StrPath) -> None:
         """Write everything to a file ``….safetensors``, whole or not at all; an existing one is replaced."""
-        from glasscell.trace.files import save  # noqa: PLC0415
+        from glasscell.trace.storage import save  # noqa: PLC0415
 
         save(self, path)
 
     @staticmethod
     def load(path: StrPath) -> Trace:
         """Read what :meth:`save` wrote."""
-        from glasscell.trace.files import load  # noqa: PLC0415
+        from glasscell.trace.storage import load  # noqa: PLC0415
 
         return load(path)
 
@@ -385,14 +385,14 @@ def check_index(name: str, index: int, size: int) -> None:
         raise IndexError(f"{name} {index} is out of range; there are {size}, from 0 to {size - 1}")
 
 
-def number_of_steps(array: NDArray[Any], axes: str) -> int:
+def sequence_length(array: NDArray[Any], axes: str) -> int:
     """T of an array of these axes."""
     if "T" not in axes:
         raise ValueError("this is one step already: it has no steps")
     return int(array.shape[axes.index("T")])
 
 
-def at_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any], str]:
+def index_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any], str]:
     """How to take a step, or some, from an array of these axes; and the axes then."""
     before = (slice(None),) * axes.index("T")
     if isinstance(t, slice):

@@ -11,31 +11,31 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from glasscell.core.pieces import norms
-from glasscell.core.typing import Array
-from glasscell.trace.colors import Colors, of_256, rgb
-from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import (
+from glasscell.core.blocking import norms
+from glasscell.core.types import Array
+from glasscell.trace.colormaps import Colors, rgb, to_xterm256
+from glasscell.trace.display import (
+    ColorScale,
     HeatMap,
-    Row,
-    Scale,
-    chosen,
+    LabelledRow,
+    get_values,
     heat_map_of,
     input_rows,
-    layer_of,
-    name_of,
     output_rows,
     printable,
+    resolve_layer,
     scale_of,
-    values_of,
+    select_units,
+    symbol_name,
 )
+from glasscell.trace.record import LayerTrace, Trace
 
-Depth = Literal["24 bit", "256"]
+ColorDepth = Literal["24 bit", "256"]
 
 SHADES = " .:-=+*#%@"  # shut to open, or small to large
 SIGNED = "%=- +*#"  # what has a sign: strokes that lie are below zero
 BARS = "▁▂▃▄▅▆▇█"
-UPPER = "▀"
+UPPER_HALF_BLOCK = "▀"
 RESET, DIM, BOLD, WRONG = "\x1b[0m", "\x1b[2m", "\x1b[1m", "\x1b[1;31m"
 
 FALLBACK = (100, 48)  # columns and lines where there is no terminal to ask
@@ -46,7 +46,7 @@ TITLE_AT_MOST = 24  # columns for which a heat map gets more room than it needs
 GAP = 3  # columns between heat maps
 
 
-def draw(
+def render(
     trace: Trace,
     *,
     symbols: Sequence[str] = ("i", "f", "o", "g", "c"),
@@ -80,14 +80,14 @@ def draw(
     str
         Lines, without a newline at the end.
     """
-    of = layer_of(trace, layer)
+    of = resolve_layer(trace, layer)
     depth = color_depth(color)
     size = shutil.get_terminal_size(FALLBACK) if sys.stdout.isatty() else os.terminal_size(FALLBACK)
     columns = _at_least("width", 20, width, size.columns)
     lines = _at_least("height", 1, height, max(8, size.lines - 12))
     if not symbols:
         raise ValueError("there is no symbol to draw")
-    order = chosen(of, units)
+    order = select_units(of, units)
     maps = [heat_map_of(of, symbol, order) for symbol in symbols]
     above, below = input_rows(trace), output_rows(trace)
     sheet = _sheet(of, maps, [*above, *below], columns, lines, depth)
@@ -95,16 +95,16 @@ def draw(
     bands = [maps[k : k + sheet.beside] for k in range(0, len(maps), sheet.beside)]
     parts = [*_head(trace, of, sheet, by_peak=units is None)]
     for band in bands:
-        parts += ["", *_band(of, band, above, below, sheet)]
+        parts += ["", *_render_band(of, band, above, below, sheet)]
     return _writable("\n".join([*(part.rstrip() for part in parts), "", *_legend(of, maps, sheet)]))
 
 
-def color_depth(color: bool | None) -> Depth | None:
+def color_depth(color: bool | None) -> ColorDepth | None:
     """How many colours to use: none where nobody can see them, or ``NO_COLOR`` is set and not empty."""
     if color is None:
         color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         color = color and _names_colors()
-    if not color or not can_write(UPPER + BARS + "·‖∂−×"):
+    if not color or not can_write(UPPER_HALF_BLOCK + BARS + "·‖∂−×"):
         return None
     return "24 bit" if os.environ.get("COLORTERM") in ("truecolor", "24bit") else "256"
 
@@ -139,7 +139,7 @@ def _at_least(name: str, least: int, given: int | None, otherwise: int) -> int:
 # The sheet: what goes where
 
 
-class Sheet(NamedTuple):
+class Layout(NamedTuple):
     """How a drawing is divided.
 
     Attributes
@@ -163,7 +163,7 @@ class Sheet(NamedTuple):
     """
 
     width: int
-    depth: Depth | None
+    depth: ColorDepth | None
     margin: int
     cell: int
     steps: int
@@ -191,11 +191,11 @@ class Sheet(NamedTuple):
 def _sheet(
     of: LayerTrace,
     maps: Sequence[HeatMap],
-    rows: Sequence[Row],
+    rows: Sequence[LabelledRow],
     width: int,
     height: int,
-    depth: Depth | None,
-) -> Sheet:
+    depth: ColorDepth | None,
+) -> Layout:
     margin = max(_width_of(name) for name in [*(row.name for row in rows), "|dL/dc|", "123,123"])
     margin = min(margin, width // 4)
     room = width - margin - 2
@@ -215,17 +215,17 @@ def _sheet(
     if len(maps) * (panel + GAP) - GAP > room:
         panel = cell * columns
     beside = max(1, (room + GAP) // (panel + GAP))
-    return Sheet(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns, panel)
+    return Layout(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns, panel)
 
 
-def _head(trace: Trace, of: LayerTrace, sheet: Sheet, *, by_peak: bool) -> Iterator[str]:
-    title = _ended(printable(str(trace.about.get("title", "An LSTM"))), sheet.width)
+def _head(trace: Trace, of: LayerTrace, sheet: Layout, *, by_peak: bool) -> Iterator[str]:
+    title = _end_styled(printable(str(trace.about.get("title", "An LSTM"))), sheet.width)
     loss = "" if trace.loss is None else f"; loss {trace.loss:.4g}"
     yield _styled(title, BOLD, sheet)
     order = ", sorted by when their cell is largest" if by_peak else ""
     yield f"layer {printable(of.name)}: {of.T} steps, {of.H} units{order}{loss}"
     if sheet.steps > 1 or sheet.units > 1:
-        blocks = [_of(sheet.units, "unit")] * (sheet.units > 1) + [_of(sheet.steps, "step")] * (sheet.steps > 1)
+        blocks = [_count(sheet.units, "unit")] * (sheet.units > 1) + [_count(sheet.steps, "step")] * (sheet.steps > 1)
         yield f"too large to draw one by one: a cell is the mean of {' and '.join(blocks)}"
     if trace.about.get("timeless"):
         yield f"output: {_vector(trace.outputs)}" + (
@@ -240,23 +240,23 @@ def _vector(values: Array) -> str:
     return " ".join(f"{number:.3g}" for number in numbers[:VECTOR_AT_MOST]) + more
 
 
-def _of(number: int, what: str) -> str:
+def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number > 1)}"
 
 
-def _band(
+def _render_band(
     of: LayerTrace,
     band: Sequence[HeatMap],
-    above: Sequence[Row],
-    below: Sequence[Row],
-    sheet: Sheet,
+    above: Sequence[LabelledRow],
+    below: Sequence[LabelledRow],
+    sheet: Layout,
 ) -> Iterator[str]:
     """Heat maps side by side, with the input above each and the output below."""
     count = len(band)
-    titles = [_fitted(_title(each), sheet.panel, each.symbol) for each in band]
+    titles = [_fit(_title(each), sheet.panel, each.symbol) for each in band]
     yield _line("", [_styled(title, BOLD, sheet) for title in titles], sheet, [_width_of(title) for title in titles])
     yield from _rows_drawn(above, count, sheet)
-    yield from _maps_drawn(band, sheet)
+    yield from _render_maps(band, sheet)
     yield from _rows_drawn(below, count, sheet)
     yield _line("step", [_axis(of.T, sheet)] * count, sheet)
     if of.has_gradients:
@@ -264,18 +264,18 @@ def _band(
 
 
 def _title(each: HeatMap) -> str:
-    return f"{each.symbol}: {name_of(each.symbol)}"
+    return f"{each.symbol}: {symbol_name(each.symbol)}"
 
 
-def _maps_drawn(band: Sequence[HeatMap], sheet: Sheet) -> Iterator[str]:
-    drawn = [_painted(each.values, each.scale, sheet) for each in band]
+def _render_maps(band: Sequence[HeatMap], sheet: Layout) -> Iterator[str]:
+    drawn = [_paint(each.values, each.scale, sheet) for each in band]
     labels = _labels(band, sheet)
     for k in range(max(map(len, drawn), default=0)):
         blank = " " * sheet.drawn
         yield _line(labels[k] if k < len(labels) else "", [d[k] if k < len(d) else blank for d in drawn], sheet)
 
 
-def _labels(band: Sequence[HeatMap], sheet: Sheet) -> list[str]:
+def _labels(band: Sequence[HeatMap], sheet: Layout) -> list[str]:
     """The numbers of the units in each line, if all heat maps have the same, and a cell is one unit."""
     numbers = band[0].rows
     if sheet.units > 1 or any(not np.array_equal(each.rows, numbers) for each in band):
@@ -299,7 +299,7 @@ def summary(values: Array, rows: int, columns: int) -> Array:
 # Painting
 
 
-def _painted(grid: Array, scale: Scale, sheet: Sheet) -> list[str]:
+def _paint(grid: Array, scale: ColorScale, sheet: Layout) -> list[str]:
     """A heat map's lines: half blocks of two colours, or shades."""
     if sheet.depth is None:
         return ["".join(shade * sheet.cell for shade in line) for line in shades(grid, scale)]
@@ -311,46 +311,46 @@ def _painted(grid: Array, scale: Scale, sheet: Sheet) -> list[str]:
     return lines
 
 
-def shades(grid: Array, scale: Scale) -> list[list[str]]:
+def shades(grid: Array, scale: ColorScale) -> list[list[str]]:
     """An ASCII character for each value, from :data:`SHADES`, or :data:`SIGNED` for what has a sign."""
     characters = SHADES if scale.kind == "open and shut" else SIGNED
     index = np.minimum((scale.share(grid) * len(characters)).astype(np.int64), len(characters) - 1)
     return [[characters[k] for k in line] for line in index]
 
 
-def _half_blocks(pair: Colors, sheet: Sheet) -> str:
+def _half_blocks(pair: Colors, sheet: Layout) -> str:
     """One cell of two rows: the upper is what is written, the lower the ground; at the end there may be one alone."""
     fore = _code(pair[0], "38", sheet)
     ground = _code(pair[1], "48", sheet) if len(pair) == 2 else "49"
-    return f"\x1b[{fore};{ground}m{UPPER * sheet.cell}"
+    return f"\x1b[{fore};{ground}m{UPPER_HALF_BLOCK * sheet.cell}"
 
 
-def _code(color: Colors, which: str, sheet: Sheet) -> str:
+def _code(color: Colors, which: str, sheet: Layout) -> str:
     if sheet.depth == "24 bit":
         return f"{which};2;{';'.join(map(str, color))}"
-    return f"{which};5;{of_256(color)}"
+    return f"{which};5;{to_xterm256(color)}"
 
 
-def _rows_drawn(rows: Sequence[Row], count: int, sheet: Sheet) -> Iterator[str]:
+def _rows_drawn(rows: Sequence[LabelledRow], count: int, sheet: Layout) -> Iterator[str]:
     """Lines of the input or the output, the same in front of every heat map."""
     if len(rows) > ROWS_AT_MOST:  # features without texts: means of some
         block = -(-len(rows) // ROWS_AT_MOST)
         values = summary(np.array([row.values for row in rows]), block, 1)
         names = [f"{rows[k].name}…" if sheet.depth else f"{rows[k].name}.." for k in range(0, len(rows), block)]
-        rows = [Row(name, line) for name, line in zip(names, values, strict=True)]
+        rows = [LabelledRow(name, line) for name, line in zip(names, values, strict=True)]
     for row in rows:
         if row.texts is not None and sheet.steps == 1:
             yield _line(row.name, [_written(row, sheet)] * count, sheet)
             if row.wrong is not None and row.wrong.any():
-                yield _line("target", [_written(Row("", row.values, row.expected), sheet)] * count, sheet)
+                yield _line("target", [_written(LabelledRow("", row.values, row.expected), sheet)] * count, sheet)
                 marks = "".join(("^" if wrong else " ").ljust(sheet.cell) for wrong in row.wrong)
                 yield _line("wrong", [_styled(marks, WRONG, sheet)] * count, sheet)
         elif np.isfinite(row.values).any():
             yield _line(row.name, [_strip(row, sheet)] * count, sheet)
 
 
-def _written(row: Row, sheet: Sheet) -> str:
-    texts = [_cut(printable(text), sheet.cell) for text in row.texts or ()]
+def _written(row: LabelledRow, sheet: Layout) -> str:
+    texts = [_truncate(printable(text), sheet.cell) for text in row.texts or ()]
     if sheet.depth is None:
         return "".join(text.replace("·", ".") for text in texts)
     wrong = row.wrong if row.wrong is not None else np.zeros(len(texts), np.bool_)
@@ -360,13 +360,13 @@ def _written(row: Row, sheet: Sheet) -> str:
     )
 
 
-def _strip(row: Row, sheet: Sheet) -> str:
+def _strip(row: LabelledRow, sheet: Layout) -> str:
     """Numbers as one line of colours; blank where there is none."""
     there = np.isfinite(row.values)
     sums, counts = (summary(part[None], 1, sheet.steps)[0] for part in (np.where(there, row.values, 0), there))
     means = sums / np.where(counts > 0, counts, 1)
     probable = row.texts is not None and bool((row.values[there] >= 0).all())
-    scale = Scale(0.0, 1.0, "open and shut") if probable else scale_of("x", row.values)
+    scale = ColorScale(0.0, 1.0, "open and shut") if probable else scale_of("x", row.values)
     if sheet.depth is None:
         cells = shades(means[None], scale)[0]
     else:
@@ -379,16 +379,16 @@ def _strip(row: Row, sheet: Sheet) -> str:
     return "".join(drawn) + end
 
 
-def _sparkline(values: Array, sheet: Sheet) -> str:
+def _sparkline(values: Array, sheet: Layout) -> str:
     """Heights of a line of numbers from 0."""
     means = summary(values[None], 1, sheet.steps)[0]
     bars = BARS if sheet.depth else SHADES
     most = float(means[np.isfinite(means)].max(initial=0))
-    index = np.minimum(Scale(0, most or 1, "open and shut").share(means) * len(bars), 99)
+    index = np.minimum(ColorScale(0, most or 1, "open and shut").share(means) * len(bars), 99)
     return "".join(bars[min(int(k), len(bars) - 1)] * sheet.cell for k in index)
 
 
-def _axis(T: int, sheet: Sheet) -> str:
+def _axis(T: int, sheet: Layout) -> str:
     """The numbers of some steps, below their columns."""
     line, every = [" "] * sheet.drawn, max(1, -(-(len(str(T)) + 1) // sheet.cell))
     every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if n >= every)
@@ -399,9 +399,9 @@ def _axis(T: int, sheet: Sheet) -> str:
     return "".join(line)
 
 
-def _legend(of: LayerTrace, maps: Sequence[HeatMap], sheet: Sheet) -> Iterator[str]:
+def _legend(of: LayerTrace, maps: Sequence[HeatMap], sheet: Layout) -> Iterator[str]:
     """The numbers that the colours stand for; symbols of the same range together."""
-    by_scale: dict[Scale, list[str]] = {}
+    by_scale: dict[ColorScale, list[str]] = {}
     for each in maps:
         by_scale.setdefault(each.scale, []).append(each.symbol)
     names = {scale: ", ".join(symbols) for scale, symbols in by_scale.items()}
@@ -417,7 +417,7 @@ def _legend(of: LayerTrace, maps: Sequence[HeatMap], sheet: Sheet) -> Iterator[s
             yield f"the gradient is not finite at {of.T - len(finite)} of {of.T} steps: it leaves {of.d_c.dtype}"
 
 
-def _ramp(scale: Scale, sheet: Sheet) -> str:
+def _ramp(scale: ColorScale, sheet: Layout) -> str:
     if sheet.depth is None:
         characters = SHADES if scale.kind == "open and shut" else SIGNED
         return f"{_short(scale.low):>5} '{characters}' {_short(scale.high)}, in equal parts"
@@ -433,16 +433,16 @@ def _short(value: float) -> str:
 
 def _norms(of: LayerTrace) -> Array:
     """Of dL/dc, step by step; infinite where it is not finite."""
-    found = norms(values_of(of, "d_c"))
+    found = norms(get_values(of, "d_c"))
     return np.where(np.isnan(found), np.inf, found)
 
 
 # Text in columns
 
 
-def _line(name: str, panels: Sequence[str], sheet: Sheet, widths: Sequence[int] | None = None) -> str:
+def _line(name: str, panels: Sequence[str], sheet: Layout, widths: Sequence[int] | None = None) -> str:
     """A name in the margin, and panels that are as wide as the sheet says, or as they say."""
-    label = _cut(printable(name), sheet.margin)
+    label = _truncate(printable(name), sheet.margin)
     label = " " * (sheet.margin - _width_of(label.strip())) + label.strip()
     padded = [
         panel + " " * (sheet.panel - (sheet.drawn if widths is None else widths[k])) for k, panel in enumerate(panels)
@@ -450,20 +450,20 @@ def _line(name: str, panels: Sequence[str], sheet: Sheet, widths: Sequence[int] 
     return f"{_styled(label, DIM, sheet)}  {(' ' * GAP).join(padded)}"
 
 
-def _fitted(text: str, width: int, otherwise: str) -> str:
-    return text if len(text) <= width else _cut(otherwise, width).strip()
+def _fit(text: str, width: int, otherwise: str) -> str:
+    return text if len(text) <= width else _truncate(otherwise, width).strip()
 
 
-def _ended(text: str, width: int) -> str:
+def _end_styled(text: str, width: int) -> str:
     """The text, or its beginning and three dots."""
-    return text if _width_of(text) <= width else _cut(text, width - 3).rstrip() + "..."
+    return text if _width_of(text) <= width else _truncate(text, width - 3).rstrip() + "..."
 
 
-def _styled(text: str, style: str, sheet: Sheet) -> str:
+def _styled(text: str, style: str, sheet: Layout) -> str:
     return f"{style}{text}{RESET}" if sheet.depth and text.strip() else text
 
 
-def _cut(text: str, width: int) -> str:
+def _truncate(text: str, width: int) -> str:
     """So many columns of the text, filled with spaces."""
     kept, used = "", 0
     for character in text:

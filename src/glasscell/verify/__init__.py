@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from glasscell.layers import LSTM, Embedding, Unsqueeze
 from glasscell.layers.kinds import input_size
 from glasscell.models import CopyLSTM, Sequential
-from glasscell.validation import generator, positive_integer
+from glasscell.validation import as_generator, positive_integer
 from glasscell.verify import differences, keras, onnx_runtime, pytorch
-from glasscell.verify.cases import case, in_type
-from glasscell.verify.claims import Claim
+from glasscell.verify.cases import case, with_dtype
+from glasscell.verify.checks import Check
 from glasscell.verify.conditioning import SAFETY, chain_response
 
-__all__ = ["Claim", "checks", "verify"]
+__all__ = ["Check", "checks", "verify"]
 
 
 def verify(
     model: LSTM | Sequential | CopyLSTM | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0
-) -> list[Claim]:
+) -> list[Check]:
     """Check the library, or one model, against finite differences, PyTorch, ONNX Runtime and Keras.
 
     Parameters
@@ -48,9 +48,9 @@ def verify(
 
 def checks(
     model: LSTM | Sequential | CopyLSTM | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0
-) -> Iterator[Claim]:
+) -> Iterator[Check]:
     """The claims of :func:`verify`, each as soon as it is checked."""
-    rng = generator(seed)
+    rng = as_generator(seed)
     B, T = (positive_integer(name, size) for name, size in zip(("B", "T"), shape, strict=True))
     if model is None:
         for side in (differences, pytorch, onnx_runtime, keras):
@@ -61,9 +61,9 @@ def checks(
         yield from _of_chain(model.as_sequential() if isinstance(model, CopyLSTM) else model, (B, T), rng)
 
 
-def _of_lstm(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Claim]:
+def _of_lstm(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
     """One LSTM: sequences of full length, and ragged ones."""
-    exact = in_type(lstm, np.float64)
+    exact = with_dtype(lstm, np.float64)
     cases = [case(exact, rng, shape, ragged=ragged) for ragged in (False, True)]
     yield from differences.model_claims(cases)
     yield from pytorch.checked(cases)
@@ -71,14 +71,14 @@ def _of_lstm(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> It
     yield from keras.model_claims(lstm, cases[0].x, SAFETY * cases[0].response.values)
 
 
-def _of_chain(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Claim]:
+def _of_chain(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
     """A chain of layers as a whole, and its LSTMs one by one."""
     weights = {name: array.astype(np.float64) for name, array in chain.to_torch().items()}
     exact = Sequential.from_weights(chain.config, weights)
     x = _inputs(exact, shape, rng)
     lstms = [case(layer, rng, shape, ragged=True) for layer in exact.layers if isinstance(layer, LSTM)]
     yield from differences.chain_claims(exact, x, rng)
-    yield from differences.page_claims(lstms)
+    yield from differences.reference_cell_checks(lstms)
     yield from pytorch.checked(lstms)
     allowed = SAFETY * chain_response(exact, x).values
     yield from onnx_runtime.chain_claims(chain, x, allowed)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers import LSTM, LSTMState
 from glasscell.verify.conditioning import Perturb, Response, response
 
@@ -51,14 +51,14 @@ class Case:
         exact = run(self.lstm, self)
 
         def distance(perturb: Perturb) -> tuple[float, float]:
-            lstm = in_type(self.lstm, np.float64)
+            lstm = with_dtype(self.lstm, np.float64)
             lstm.parameters.vector[:] = perturb(lstm.parameters.vector)
             state, d_state = (LSTMState(*map(perturb, one)) for one in (self.state, self.d_state))
             changed = replace(self, x=perturb(self.x), dy=perturb(self.dy), state=state, d_state=d_state)
             values, gradients = run(lstm, changed)
             return (
-                max(largest(b - a, a) for a, b in zip(exact[0], values, strict=True)),
-                max(norm_wise(b, a) for a, b in zip(exact[1], gradients, strict=True)),
+                max(max_error(b - a, a) for a, b in zip(exact[0], values, strict=True)),
+                max(norm_relative_error(b, a) for a, b in zip(exact[1], gradients, strict=True)),
             )
 
         return response(distance)
@@ -95,7 +95,7 @@ def random_lstm(rng: np.random.Generator, scale: float = 0.5, **options: Any) ->
     return lstm
 
 
-def in_type(lstm: LSTM, dtype: Any, **changes: Any) -> LSTM:
+def with_dtype(lstm: LSTM, dtype: Any, **changes: Any) -> LSTM:
     """A copy of an LSTM in float32 or float64, perhaps with other options."""
     copy = LSTM(**{**lstm.options.changed(), **changes}, dtype=dtype)
     copy.parameters.vector[:] = lstm.parameters.vector
@@ -109,13 +109,13 @@ def run(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
     return [y, *final], [dx, *d_start, *gradients.values()]
 
 
-def largest(differences: Any, reference: Any = 1.0) -> float:
+def max_error(differences: Any, reference: Any = 1.0) -> float:
     """The largest difference, relative to the largest value of the reference; to 1 if that is smaller."""
     size = np.abs(np.asarray(reference)).max(initial=1.0)
     return float(np.abs(np.asarray(differences)).max(initial=0.0) / size)
 
 
-def norm_wise(value: Array, reference: Array) -> float:
+def norm_relative_error(value: Array, reference: Array) -> float:
     """The largest difference between gradients, relative to the largest of the reference."""
     size = np.abs(reference).max(initial=0.0)
     difference = np.abs(value - reference).max(initial=0.0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.models import Sequential
 
 UNITS = 2.0**-24, 2.0**-52  # one rounding in float32; the smallest relative change in float64

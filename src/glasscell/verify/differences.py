@@ -11,15 +11,15 @@ import numpy as np
 from glasscell.core import cell, lstm
 from glasscell.layers import LSTM, LSTMState
 from glasscell.models import Sequential
-from glasscell.verify.cases import Case, case, in_type, largest, norm_wise, random_lstm, run
-from glasscell.verify.claims import Claim, Errors, Measured, claims_of
+from glasscell.verify.cases import Case, case, max_error, norm_relative_error, random_lstm, run, with_dtype
+from glasscell.verify.checks import Check, Errors, Measured, run_checks
 from glasscell.verify.conditioning import SAFETY
 
 AGAINST = "finite differences"
 SMOOTH_BOUND, KINKED_BOUND = 1e-8, 1e-6
 MAX_STEPS = 7  # of finite differences, each an eighth of the one before
 FAR = 1  # times the size of a function: no straight line goes further along it
-KINKED = {"Relu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid"}
+NON_SMOOTH = {"Relu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid"}
 
 # Rows of the table: what is switched on in each, and the options that are drawn from.
 FAMILIES: dict[str, list[dict[str, Any]]] = {
@@ -72,7 +72,7 @@ FAMILIES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def library_claims(rng: np.random.Generator) -> list[Claim]:
+def library_claims(rng: np.random.Generator) -> list[Check]:
     """Every family of LSTMs: the gradient of everything, in random directions; and the page."""
     claims = []
     for family, kinds in FAMILIES.items():
@@ -82,28 +82,28 @@ def library_claims(rng: np.random.Generator) -> list[Claim]:
             for kind in kinds
             for ragged in (False, True)
         ]
-        claims += claims_of(AGAINST, runs, {"gradients": (f"all gradients: {family}", bound)})
+        claims += run_checks(AGAINST, runs, {"gradients": (f"all gradients: {family}", bound)})
     plain = [case(random_lstm(rng, num_layers=layers), rng, (4, 9)) for layers in (1, 2, 3)]
-    return claims + page_claims(plain, saturated=False)
+    return claims + reference_cell_checks(plain, saturated=False)
 
 
-def model_claims(cases: list[Case]) -> list[Claim]:
+def model_claims(cases: list[Case]) -> list[Check]:
     """One LSTM of the user's: its gradients; the page, if it is a plain one; and what float32 costs."""
     bound = KINKED_BOUND if _kinked(cases[0].lstm) else SMOOTH_BOUND
     runs = [partial(difference, one, measured=True) for one in cases]
-    return claims_of(AGAINST, runs, {"gradients": ("all gradients", bound)}) + page_claims(cases)
+    return run_checks(AGAINST, runs, {"gradients": ("all gradients", bound)}) + reference_cell_checks(cases)
 
 
-def page_claims(cases: list[Case], *, saturated: bool = True) -> list[Claim]:
+def reference_cell_checks(cases: list[Case], *, saturated: bool = True) -> list[Check]:
     """Plain LSTMs against the cell page, step by step; and float32 against float64."""
     values, gradients = (5e-6, 5e-5) if saturated else (1e-6, 5e-6)
-    claims = claims_of(
+    claims = run_checks(
         "the cell page",
-        [partial(page_error, one) for one in cases if one.lstm.options.plain],
+        [partial(reference_cell_error, one) for one in cases if one.lstm.options.plain],
         {"gates": ("every gate and state of every step", 1e-12)},
         none="the page is about the plain LSTM",
     )
-    return claims + claims_of(
+    return claims + run_checks(
         "float64",
         [partial(precision, one, measured=saturated) for one in cases],
         {"values": ("outputs in float32", values), "gradients": ("gradients in float32", gradients)},
@@ -115,7 +115,7 @@ def difference(one: Case, *, measured: bool = False) -> Errors:
 
     Relative to the length of the gradient. `measured`: with a bound from the uncertainty of the finite difference.
     """
-    lstm, rng = in_type(one.lstm, np.float64), np.random.default_rng(0)
+    lstm, rng = with_dtype(one.lstm, np.float64), np.random.default_rng(0)
     inputs = {"parameters": lstm.parameters.vector.copy(), "x": one.x, "h": one.state.h, "c": one.state.c}
     along = {name: rng.normal(size=array.shape) for name, array in inputs.items()}
 
@@ -134,11 +134,11 @@ def difference(one: Case, *, measured: bool = False) -> Errors:
         along["h"], along["c"] = np.zeros_like(d["h"]), np.zeros_like(d["c"])
     expected = sum(float((d[name] * along[name]).sum()) for name in inputs)
     length = float(np.sqrt(sum(float(np.square(part).sum()) for part in d.values())))
-    reference, uncertainty = slope(lambda s: forward(s)[0], length, kinked=_kinked(lstm))
+    reference, uncertainty = finite_difference(lambda s: forward(s)[0], length, kinked=_kinked(lstm))
     return {"gradients": _relative(reference - expected, uncertainty if measured else 0.0, length)}
 
 
-def slope(f: Callable[[float], float], length: float = 1.0, *, kinked: bool = False) -> tuple[float, float]:
+def finite_difference(f: Callable[[float], float], length: float = 1.0, *, kinked: bool = False) -> tuple[float, float]:
     """Return df/ds at s = 0 by central differences, and its uncertainty.
 
     Of fourth order; of second on kinks, where there is nothing smooth to fit. A step that is too long for how fast f
@@ -169,29 +169,29 @@ def _relative(difference: float, uncertainty: float, length: float) -> Measured:
     return Measured(abs(difference) / size, SAFETY * uncertainty / size)
 
 
-def page_error(one: Case) -> Errors:
+def reference_cell_error(one: Case) -> Errors:
     """Every step of every layer of a tape against :func:`glasscell.core.cell.step` from the state before it."""
-    _, _, tape = in_type(one.lstm, np.float64).forward(one.x, one.state, lengths=one.lengths)
+    _, _, tape = with_dtype(one.lstm, np.float64).forward(one.x, one.state, lengths=one.lengths)
     error = 0.0
     for of_layer in tape.layers:
         assert isinstance(of_layer, lstm.Tape)  # the caller asks for plain ones  # noqa: S101
         for t in range(of_layer.T):
-            step = cell.step(of_layer.kernel, of_layer.x[t], of_layer.hiddens[t], of_layer.cells[t])
+            step = cell.step(of_layer.kernel, of_layer.x[t], of_layer.h_with_initial[t], of_layer.cells[t])
             for name in ("i", "f", "o", "g", "c", "tanh_c", "h"):
-                error = max(error, largest(getattr(step, name) - getattr(of_layer, name)[t]))
+                error = max(error, max_error(getattr(step, name) - getattr(of_layer, name)[t]))
     return {"gates": Measured(error)}
 
 
 def precision(one: Case, *, measured: bool = False) -> Errors:
     """The same LSTM in float32."""
-    exact, rough = (run(in_type(one.lstm, dtype), one) for dtype in (np.float64, np.float32))
-    values = [largest(b - a, a) for a, b in zip(exact[0], rough[0], strict=True)]
-    gradients = [norm_wise(b, a) for a, b in zip(exact[1], rough[1], strict=True)]
+    exact, rough = (run(with_dtype(one.lstm, dtype), one) for dtype in (np.float64, np.float32))
+    values = [max_error(b - a, a) for a, b in zip(exact[0], rough[0], strict=True)]
+    gradients = [norm_relative_error(b, a) for a, b in zip(exact[1], rough[1], strict=True)]
     allowed = (SAFETY * one.response.values, SAFETY * one.response.gradients) if measured else (0.0, 0.0)
     return {"values": Measured(max(values), allowed[0]), "gradients": Measured(max(gradients), allowed[1])}
 
 
-def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterator[Claim]:
+def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterator[Check]:
     """A whole chain of layers: the gradient of every parameter, in random directions."""
     y, _, tape = model.forward(x)
     dy = rng.normal(size=y.shape)
@@ -207,12 +207,12 @@ def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterato
             return float((dy * model(x)).sum())
 
         length = float(np.linalg.norm(gradients.vector))
-        reference, uncertainty = slope(f, length, kinked=kinked)
+        reference, uncertainty = finite_difference(f, length, kinked=kinked)
         model.parameters.vector[:] = at
         return {"gradients": _relative(reference - float(gradients.vector @ along), uncertainty, length)}
 
     bound = KINKED_BOUND if kinked else SMOOTH_BOUND
-    yield from claims_of(AGAINST, [run] * 5, {"gradients": ("gradients of all parameters", bound)})
+    yield from run_checks(AGAINST, [run] * 5, {"gradients": ("gradients of all parameters", bound)})
 
 
 def _kinked(layer: object) -> bool:
@@ -220,5 +220,5 @@ def _kinked(layer: object) -> bool:
     if isinstance(layer, LSTM):
         variant = layer.options.variant
         names = {variant.gate.name, variant.candidate.name, variant.output.name}
-        return variant.clip is not None or bool(names & KINKED)
-    return getattr(layer, "name", "") in KINKED or getattr(layer, "how", "") == "max"
+        return variant.clip is not None or bool(names & NON_SMOOTH)
+    return getattr(layer, "name", "") in NON_SMOOTH or getattr(layer, "how", "") == "max"

@@ -8,37 +8,37 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.codec.keras import KERAS_FUNCTIONS
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
-from glasscell.verify.cases import in_type, largest
-from glasscell.verify.claims import Claim, Errors, Measured, claims_of, lacking, unchecked
+from glasscell.verify.cases import max_error, with_dtype
+from glasscell.verify.checks import Check, Errors, Measured, missing_dependency, run_checks, skipped
+from glasscell.weight_layouts.keras import KERAS_FUNCTIONS
 
 AGAINST, PACKAGE = "Keras", "keras (and torch, jax or tensorflow)"
-WHATS = {"values": ("outputs and final states, float32", 1e-6)}
+LABELS = {"values": ("outputs and final states, float32", 1e-6)}
 FILES = {"values": ("outputs of the model written as .keras, float32", 1e-6)}
 
 
-def library_claims(rng: np.random.Generator, count: int = 30) -> list[Claim]:
+def library_claims(rng: np.random.Generator, count: int = 30) -> list[Check]:
     """Configurations drawn from all that a Keras LSTM offers: masks, directions, merge modes, activations."""
-    return _claims([partial(drawn_errors, rng)] * count, WHATS)
+    return _claims([partial(drawn_errors, rng)] * count, LABELS)
 
 
-def model_claims(model: LSTM | Sequential, x: Any, allowed: float) -> list[Claim]:
+def model_claims(model: LSTM | Sequential, x: Any, allowed: float) -> list[Check]:
     """The claim about a model: written as a file, and read by Keras; with the bound that its conditioning justifies."""
     return _claims([partial(file_errors, model, x, allowed)], FILES)
 
 
-def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Claim]:
+def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Check]:
     _choose_backend()
-    if why := lacking(["keras.layers"], PACKAGE):
-        return unchecked(AGAINST, why, whats.values())
+    if why := missing_dependency(["keras.layers"], PACKAGE):
+        return skipped(AGAINST, why, whats.values())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras and its backends have some of their own
-            return claims_of(AGAINST, runs, whats)
+            return run_checks(AGAINST, runs, whats)
     except (ValueError, ImportError) as error:  # what Keras has not, or h5py, which files need
-        return unchecked(AGAINST, str(error), whats.values())
+        return skipped(AGAINST, str(error), whats.values())
 
 
 def _choose_backend() -> None:
@@ -46,7 +46,7 @@ def _choose_backend() -> None:
     import os  # noqa: PLC0415
 
     if "KERAS_BACKEND" not in os.environ:
-        found = next((name for name in ("torch", "jax", "tensorflow") if not lacking([name], name)), None)
+        found = next((name for name in ("torch", "jax", "tensorflow") if not missing_dependency([name], name)), None)
         os.environ |= {"KERAS_BACKEND": found} if found else {}
 
 
@@ -78,7 +78,7 @@ def drawn_errors(rng: np.random.Generator) -> Errors:
     y, final, _ = ours.forward(x, mask=mask)
     pairs = [(y, theirs)] if merge else list(zip((y, final.h[0], final.c[0]), theirs, strict=True))
     arrays = [(a, keras.ops.convert_to_numpy(b)) for a, b in pairs]
-    return {"values": Measured(max(largest(a - b, b) for a, b in arrays))}
+    return {"values": Measured(max(max_error(a - b, b) for a, b in arrays))}
 
 
 def file_errors(model: LSTM | Sequential, x: Any, allowed: float) -> Errors:
@@ -91,11 +91,11 @@ def file_errors(model: LSTM | Sequential, x: Any, allowed: float) -> Errors:
     from glasscell.convert import keras as files  # noqa: PLC0415 - optional
 
     if isinstance(model, LSTM):
-        model = in_type(model, np.float32)
+        model = with_dtype(model, np.float32)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         files.save(model, path)
         theirs = keras.saving.load_model(path)
     given = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)
     ours = model.forward(given)[0]
-    return {"values": Measured(largest(ours - keras.ops.convert_to_numpy(theirs(given)), ours), allowed)}
+    return {"values": Measured(max_error(ours - keras.ops.convert_to_numpy(theirs(given)), ours), allowed)}

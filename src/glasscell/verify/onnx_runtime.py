@@ -10,38 +10,38 @@ import numpy as np
 
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
-from glasscell.verify.cases import Case, case, in_type, largest, random_lstm
-from glasscell.verify.claims import Claim, Errors, Measured, claims_of, lacking, unchecked
+from glasscell.verify.cases import Case, case, max_error, random_lstm, with_dtype
+from glasscell.verify.checks import Check, Errors, Measured, missing_dependency, run_checks, skipped
 from glasscell.verify.conditioning import SAFETY
 
 AGAINST, PACKAGE = "ONNX Runtime", "onnx onnxruntime"
-WHATS = {"values": ("outputs and final states of the exported model, float32", 2e-6)}
+LABELS = {"values": ("outputs and final states of the exported model, float32", 2e-6)}
 FUNCTIONS = ("Sigmoid", "Tanh", "Relu", "LeakyRelu", "HardSigmoid", "Elu", "Softsign", "Softplus")
 
 
-def library_claims(rng: np.random.Generator, count: int = 40) -> list[Claim]:
+def library_claims(rng: np.random.Generator, count: int = 40) -> list[Check]:
     """Configurations drawn from all that the ONNX operator offers."""
     cases = [drawn(rng) for _ in range(count)]
     return _claims([partial(errors, one.lstm, one.x, one.lengths) for one in cases])
 
 
-def checked(cases: list[Case]) -> list[Claim]:
+def checked(cases: list[Case]) -> list[Check]:
     """The claim about these cases of a user's LSTM."""
     return _claims([partial(errors, one.lstm, one.x, one.lengths, SAFETY * one.response.values) for one in cases])
 
 
-def chain_claims(model: Sequential, x: Any, allowed: float) -> list[Claim]:
+def chain_claims(model: Sequential, x: Any, allowed: float) -> list[Check]:
     """The claim about a whole model, with the bound that its conditioning justifies."""
     return _claims([partial(errors, model, x, None, allowed)])
 
 
-def _claims(runs: list[Any]) -> list[Claim]:
-    if why := lacking(["onnx.helper", "onnxruntime"], PACKAGE):
-        return unchecked(AGAINST, why, WHATS.values())
+def _claims(runs: list[Any]) -> list[Check]:
+    if why := missing_dependency(["onnx.helper", "onnxruntime"], PACKAGE):
+        return skipped(AGAINST, why, LABELS.values())
     try:
-        return claims_of(AGAINST, runs, WHATS)
+        return run_checks(AGAINST, runs, LABELS)
     except ValueError as error:
-        return unchecked(AGAINST, str(error), WHATS.values())
+        return skipped(AGAINST, str(error), LABELS.values())
 
 
 def drawn(rng: np.random.Generator) -> Case:
@@ -70,7 +70,7 @@ def errors(model: LSTM | Sequential, x: Any, lengths: Any, allowed: float = 0.0)
     """How far ONNX Runtime's numbers are from ours."""
     import onnxruntime  # noqa: PLC0415 - optional
 
-    from glasscell.convert.onnx.writing import to_model  # noqa: PLC0415 - optional
+    from glasscell.convert.onnx.exporter import to_model  # noqa: PLC0415 - optional
 
     model = _in_float32(model)
     given = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)
@@ -87,12 +87,12 @@ def errors(model: LSTM | Sequential, x: Any, lengths: Any, allowed: float = 0.0)
     else:
         ours = [model(given, lengths=lengths)]
     theirs = session.run(None, feeds)
-    return {"values": Measured(max(largest(a - b, b) for a, b in zip(ours, theirs, strict=True)), allowed)}
+    return {"values": Measured(max(max_error(a - b, b) for a, b in zip(ours, theirs, strict=True)), allowed)}
 
 
 def _in_float32(model: LSTM | Sequential) -> LSTM | Sequential:
     if isinstance(model, LSTM):
-        return in_type(model, np.float32, masked_outputs="zero")  # as ONNX gives them
+        return with_dtype(model, np.float32, masked_outputs="zero")  # as ONNX gives them
     if model.dtype == np.float32:
         return model
     weights = {name: array.astype(np.float32) for name, array in model.to_torch().items()}

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.codec.torch import check_torch_has, to_torch
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers import LSTM
-from glasscell.verify.cases import Case, case, in_type, largest, norm_wise, random_lstm
-from glasscell.verify.claims import Claim, Errors, Measured, claims_of, lacking, unchecked
+from glasscell.verify.cases import Case, case, max_error, norm_relative_error, random_lstm, with_dtype
+from glasscell.verify.checks import Check, Errors, Measured, missing_dependency, run_checks, skipped
 from glasscell.verify.conditioning import SAFETY
+from glasscell.weight_layouts.pytorch import check_supported, to_torch
 
 AGAINST, PACKAGE = "PyTorch", "torch"
 
@@ -28,22 +28,22 @@ def whats(*, saturated: bool) -> dict[str, tuple[str, float]]:
     }
 
 
-def library_claims(rng: np.random.Generator, count: int = 40) -> list[Claim]:
+def library_claims(rng: np.random.Generator, count: int = 40) -> list[Check]:
     """Configurations drawn from all that nn.LSTM offers."""
     return checked([drawn(rng) for _ in range(count)], saturated=False)
 
 
-def checked(cases: list[Case], *, saturated: bool = True) -> list[Claim]:
+def checked(cases: list[Case], *, saturated: bool = True) -> list[Check]:
     """The claims about these cases, or that PyTorch is not installed or has no such LSTM."""
     rows = whats(saturated=saturated)
-    if why := lacking(["torch.nn"], PACKAGE):
-        return unchecked(AGAINST, why, rows.values())
+    if why := missing_dependency(["torch.nn"], PACKAGE):
+        return skipped(AGAINST, why, rows.values())
     for one in cases:
         try:
-            check_torch_has(one.lstm.options)
+            check_supported(one.lstm.options)
         except ValueError as error:
-            return unchecked(AGAINST, str(error), rows.values())
-    return claims_of(AGAINST, [partial(errors, one, measured=saturated) for one in cases], rows)
+            return skipped(AGAINST, str(error), rows.values())
+    return run_checks(AGAINST, [partial(errors, one, measured=saturated) for one in cases], rows)
 
 
 def drawn(rng: np.random.Generator) -> Case:
@@ -68,16 +68,16 @@ def errors(one: Case, *, measured: bool = False) -> Errors:
         allowed = {"values": values64, "gradients": gradients64, "values32": values, "gradients32": gradients}
     found: Errors = {}
     for dtype, bits in ((np.float64, ""), (np.float32, "32")):
-        lstm = in_type(one.lstm, dtype, masked_outputs="zero")  # as PyTorch gives them
-        ours, theirs = _ours(lstm, one), _theirs(lstm, one)
-        largest_values = max(largest(a - b, b) for a, b in zip(ours[0], theirs[0], strict=True))
-        largest_gradients = max(norm_wise(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
+        lstm = with_dtype(one.lstm, dtype, masked_outputs="zero")  # as PyTorch gives them
+        ours, theirs = _glasscell_result(lstm, one), _torch_result(lstm, one)
+        largest_values = max(max_error(a - b, b) for a, b in zip(ours[0], theirs[0], strict=True))
+        largest_gradients = max(norm_relative_error(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
         for kind, error in ((f"values{bits}", largest_values), (f"gradients{bits}", largest_gradients)):
             found[kind] = Measured(error, allowed.get(kind, 0.0))
     return found
 
 
-def _ours(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
+def _glasscell_result(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
     y, final, tape = lstm.forward(one.x, one.state, lengths=_lengths(one))
     dx, d_start, gradients = lstm.backward(tape, one.dy, one.d_state)
     of_weights = to_torch(gradients, lstm.options)
@@ -87,7 +87,7 @@ def _ours(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
     return [y, *final], [dx, *d_start, *(of_weights[name] for name in sorted(of_weights))]
 
 
-def _theirs(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
+def _torch_result(lstm: LSTM, one: Case) -> tuple[list[Array], list[Array]]:
     import torch  # noqa: PLC0415 - optional
 
     options = lstm.options

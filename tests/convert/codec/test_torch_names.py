@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
-from glasscell.convert.codec.torch import from_torch, to_torch
+from glasscell.weight_layouts.pytorch import from_torch, to_torch
 
 SIZES = [(3, 4, 1, False), (1, 1, 1, False), (2, 5, 3, False), (3, 4, 2, True)]  # I, H, L, learned initial state
 

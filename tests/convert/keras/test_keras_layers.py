@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from glasscell.convert import keras as files
-from glasscell.convert.codec import keras as codec
 from glasscell.convert.keras.kinds import KNOWN, NESTED, OTHERS, WEIGHTED
 from glasscell.layers import (
     LSTM,
@@ -25,6 +24,7 @@ from glasscell.layers import (
     Unsqueeze,
 )
 from glasscell.models import Sequential
+from glasscell.weight_layouts import keras as codec
 
 WITHIN = 2e-6
 T, F = 6, 3

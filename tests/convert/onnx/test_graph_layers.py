@@ -36,12 +36,12 @@ I, H, B, T = 3, 4, 3, 6
 
 @pytest.fixture(scope="module")
 def writer(onnx):
-    return importlib.import_module("glasscell.convert.onnx.writing.writer")
+    return importlib.import_module("glasscell.convert.onnx.exporter.writer")
 
 
 @pytest.fixture(scope="module")
 def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.reading.reader")
+    return importlib.import_module("glasscell.convert.onnx.importer.graph")
 
 
 @pytest.fixture(scope="module")
@@ -469,7 +469,7 @@ def test_a_graph_of_functions_is_read_in_time_that_grows_with_it(onnx, reader, w
         nodes += [("Mul", f"f{k} f{k}" if k % 2 else f"f{k} z", f"f{k + 1}", {}) for k in range(count)]
         nodes += [("Identity", f"f{count}", "y", {})]
         calls = []
-        pointwise = importlib.import_module("glasscell.convert.onnx.reading.pointwise")
+        pointwise = importlib.import_module("glasscell.convert.onnx.importer.pointwise")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pointwise, "_quiet", lambda f, *a, of=pointwise._quiet, to=calls: to.append(1) or of(f, *a))
             with pytest.raises(ValueError, match="a part of a function"):
@@ -490,8 +490,8 @@ def test_an_attribute_that_is_not_known_is_refused(onnx, reader, weights, op):
 
 def test_every_operator_that_is_read_is_known_by_its_attributes(onnx, reader):
     """Those that the operators have in the newest version of ONNX that is installed, and no others but of old ones."""
-    attributes = importlib.import_module("glasscell.convert.onnx.reading.attributes")
-    folding = importlib.import_module("glasscell.convert.onnx.reading.folding")
+    attributes = importlib.import_module("glasscell.convert.onnx.importer.attributes")
+    folding = importlib.import_module("glasscell.convert.onnx.importer.constant_folding")
     old = {"axes", "ratio", "spatial", "starts", "ends", "steps", "split"}
     unread = {"value_string", "value_strings", "sparse_value"}
     operators = {*reader.OPERATORS, *folding.FOLDED, "If"} - {"LSTM"}

@@ -216,7 +216,7 @@ DYNAMO = {
 
 @pytest.fixture(scope="module")
 def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.reading.reader")
+    return importlib.import_module("glasscell.convert.onnx.importer.graph")
 
 
 def example(torch, name, B=2, T=5):

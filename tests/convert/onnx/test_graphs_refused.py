@@ -24,7 +24,7 @@ class N(NamedTuple):
 
 @pytest.fixture(scope="module")
 def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.reading.reader")
+    return importlib.import_module("glasscell.convert.onnx.importer.graph")
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ FUNCTIONS = [
 
 @pytest.fixture(scope="module")
 def writer(onnx):
-    return importlib.import_module("glasscell.convert.onnx.writing.writer")
+    return importlib.import_module("glasscell.convert.onnx.exporter.writer")
 
 
 @pytest.fixture(scope="module")
 def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.reading.reader")
+    return importlib.import_module("glasscell.convert.onnx.importer.graph")
 
 
 @pytest.fixture(scope="module")

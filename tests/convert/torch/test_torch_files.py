@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from glasscell.convert.torch import files as torch_files
-from glasscell.convert.torch import unpickling
+from glasscell.convert.torch import restricted_unpickler
 from glasscell.convert.torch.files import read, write
+from glasscell.convert.torch.restricted_unpickler import Unread
 from glasscell.convert.torch.state_dicts import describe_unread, state_dict, state_dicts
-from glasscell.convert.torch.unpickling import Unread
 
 FORMATS = [False, True]  # legacy
 GOLDEN = Path(__file__).parents[3].parent / "shared" / "conformance" / "formats"
@@ -1043,8 +1043,8 @@ def test_what_holds_itself_is_read(file):
     ids=["opcodes", "copies of items", "calls"],
 )
 def test_the_work_for_a_pickle_is_bounded(opcodes, file, monkeypatch):
-    monkeypatch.setattr(unpickling, "STEPS", 1000)
-    monkeypatch.setattr(unpickling, "BYTES_PER_STEP", 2**40)
+    monkeypatch.setattr(restricted_unpickler, "MAX_PICKLE_OPCODES", 1000)
+    monkeypatch.setattr(restricted_unpickler, "BYTES_PER_STEP", 2**40)
     file.write_bytes(archive(opcodes))
     assert "more than 1000 steps" in refusal(file)
 
@@ -1193,7 +1193,7 @@ def test_a_damaged_pickle_is_refused_or_does_no_harm(file, rng):
 
 def test_opcodes_in_any_order_are_refused_or_do_no_harm(file, rng):
     """Pieces of pickles that make sense, in an order that mostly does not."""
-    names = [name(*full.rsplit(".", 1)) for full in torch_files._Tensors(1).names]
+    names = [name(*full.rsplit(".", 1)) for full in torch_files.TensorLoader(1).names]
     pieces = [bytes([code]) for code in range(256)] + names + list(BOMBS.values())[2:3]
     pieces += [b"K\x01", b"q\x00", b"h\x00", text("storage"), text("0"), storage(6), tensor([6], [1]), ORDERED] * 20
     for _ in range(400):

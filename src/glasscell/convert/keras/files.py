@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.architecture import Architecture, build, only
 from glasscell.convert.keras import hdf5
-from glasscell.convert.keras.chain import OF_KERAS_1, Chain, chain_of, flat, parsed
+from glasscell.convert.keras.architecture import OF_KERAS_1, KerasSequential, chain_of, flat, parse_config
+from glasscell.convert.keras.exporter import chain_of_described, described
+from glasscell.convert.keras.file_writer import Described, keras_file, legacy_h5, weights_h5
+from glasscell.convert.keras.importer import model_of
 from glasscell.convert.keras.layer_set import layer_set
 from glasscell.convert.keras.lstms import lstms as lstms_of
-from glasscell.convert.keras.older import ByName
-from glasscell.convert.keras.packing import Described, archive, older, weights_alone
-from glasscell.convert.keras.reading import model_of
-from glasscell.convert.keras.weights import ByClass, Source, check_all_taken, group_at, read
-from glasscell.convert.keras.writing import chain_of_described, described
+from glasscell.convert.keras.older import LegacyWeights
+from glasscell.convert.keras.weights import Keras3Weights, Source, check_all_taken, group_at, read
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.weights_only import check_weights_only, not_held
 from glasscell.escaping import one_line
@@ -130,12 +130,12 @@ def save(model: Sequential | LSTM, path: StrPath, *, weights_only: bool = False)
     found, chain = _described(model)
     dtype = model.dtype.name
     if name.endswith(".keras"):
-        content = archive(found, chain, dtype)
+        content = keras_file(found, chain, dtype)
     elif name.endswith(".weights.h5"):
         check_weights_only(path, not_held(model, keras=True), weights_only=weights_only)
-        content = weights_alone(found)
+        content = weights_h5(found)
     else:
-        content = older(found, chain, dtype)
+        content = legacy_h5(found, chain, dtype)
     file.write(content)
 
 
@@ -188,7 +188,7 @@ def is_weights_alone(path: StrPath) -> bool:
         raise ValueError(f"{path}: {_words(error)}") from None
 
 
-def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:
+def _described(model: Sequential | LSTM) -> tuple[Described, KerasSequential]:
     """The layers of Keras that compute the same."""
     names: Sequence[str] = ("lstm",) if isinstance(model, LSTM) else model.names
     layers: Sequence[Layer] = (model,) if isinstance(model, LSTM) else model.layers
@@ -196,19 +196,19 @@ def _described(model: Sequential | LSTM) -> tuple[Described, Chain]:
     return found, chain_of_described(found, layers)
 
 
-def _opened(content: bytes) -> tuple[Chain | None, Source]:
+def _opened(content: bytes) -> tuple[KerasSequential | None, Source]:
     """What a file says of the model, if it says it, and its weights."""
     model, version, source = _parts(content)
     return None if model is None else chain_of(model, version), source
 
 
-def _parts(content: bytes) -> tuple[dict[str, Any] | None, str, ByClass | ByName]:
+def _parts(content: bytes) -> tuple[dict[str, Any] | None, str, Keras3Weights | LegacyWeights]:
     """Return the configuration of the model, if the file has one, the version of Keras, and the weights."""
     budget = MemoryBudget(len(content))
     if content.startswith(ZIP):
         metadata, config, weights = _entries(content, budget)
-        version = str(parsed(metadata, "metadata.json", budget).get("keras_version"))
-        return parsed(config, "config.json", budget), version, ByClass(hdf5.File(weights, budget).root)
+        version = str(parse_config(metadata, "metadata.json", budget).get("keras_version"))
+        return parse_config(config, "config.json", budget), version, Keras3Weights(hdf5.File(weights, budget).root)
     if not content.startswith(hdf5.SIGNATURE):
         raise ValueError("it is no file of Keras, neither a zip archive nor HDF5")
     root = hdf5.File(content, budget).root
@@ -217,11 +217,11 @@ def _parts(content: bytes) -> tuple[dict[str, Any] | None, str, ByClass | ByName
         raise ValueError(OF_KERAS_1)
     said = root.text("model_config")
     if said is not None:
-        model = parsed(said.encode(), "model_config", budget)
-        return model, version, ByName(group_at(root, "model_weights"), version)
+        model = parse_config(said.encode(), "model_config", budget)
+        return model, version, LegacyWeights(group_at(root, "model_weights"), version)
     if root.has("layer_names") or root.has("layer_names0"):
-        return None, version, ByName(root, version)
-    return None, version, ByClass(root)
+        return None, version, LegacyWeights(root, version)
+    return None, version, Keras3Weights(root)
 
 
 def _entries(content: bytes, budget: MemoryBudget) -> list[bytes]:
@@ -255,7 +255,7 @@ def _of_archive(content: bytes, take: Callable[[zipfile.ZipFile], T]) -> T:
         raise ValueError(f"it is not a complete zip archive: {error}") from None
 
 
-def _given(config: StrPath | Mapping[str, Any] | Sequential) -> Chain:
+def _given(config: StrPath | Mapping[str, Any] | Sequential) -> KerasSequential:
     """The chain that `config` says."""
     if isinstance(config, Sequential):
         return _described(config)[1]
@@ -272,7 +272,7 @@ def _given(config: StrPath | Mapping[str, Any] | Sequential) -> Chain:
         if isinstance(said, bytes) and said.startswith((ZIP, hdf5.SIGNATURE)):
             chain, _ = _opened(said)
         else:
-            chain = chain_of(parsed(said, "it", MemoryBudget(len(said))) if isinstance(said, bytes) else said)
+            chain = chain_of(parse_config(said, "it", MemoryBudget(len(said))) if isinstance(said, bytes) else said)
     except _DAMAGE as error:
         raise ValueError(f"{what}: {_words(error)}") from None
     if chain is None:

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from glasscell.convert.keras.chain import entries, mapping
+from glasscell.convert.keras.architecture import entries, mapping
 from glasscell.convert.keras.hdf5 import Group
 from glasscell.convert.keras.kinds import LSTM_WEIGHTS, NESTED, WEIGHTED
-from glasscell.convert.keras.older import ByName, named_weights
-from glasscell.convert.keras.weights import MAX_NESTED, ByClass, Found, dataset_at, group_at, read
+from glasscell.convert.keras.older import LegacyWeights, named_weights
+from glasscell.convert.keras.weights import MAX_NESTED, Found, Keras3Weights, dataset_at, group_at, read
 from glasscell.layers import LSTM
 
 SETTINGS_OF_TRAINING = ("dtype", "return_sequences", "return_state")  # and of how results are handed on
@@ -33,7 +33,7 @@ class Described(NamedTuple):
     config: dict[str, Any]
 
 
-def lstms(model: Mapping[str, Any], version: str, source: ByClass | ByName) -> Iterator[tuple[str, LSTM]]:
+def lstms(model: Mapping[str, Any], version: str, source: Keras3Weights | LegacyWeights) -> Iterator[tuple[str, LSTM]]:
     """Yield every LSTM and its name, "encoder.lstm" in a model in the model.
 
     Raises
@@ -46,7 +46,7 @@ def lstms(model: Mapping[str, Any], version: str, source: ByClass | ByName) -> I
     for layer in _described(model.get("config"), (), ()):
         name = ".".join(layer.path)
         try:
-            found = _by_class(source.groups, layer) if isinstance(source, ByClass) else _by_name(source, layer)
+            found = _by_class(source.groups, layer) if isinstance(source, Keras3Weights) else _by_name(source, layer)
             taken |= {dataset.path for of_part in found.values() for dataset in of_part.values()}
             weights = read(found)
             arrays = [of_part[key] for of_part in weights.values() for key in LSTM_WEIGHTS if key in of_part]
@@ -54,7 +54,7 @@ def lstms(model: Mapping[str, Any], version: str, source: ByClass | ByName) -> I
             yield name, LSTM.from_keras(arrays, **config, keras_version=version)
         except (ValueError, TypeError) as error:
             raise ValueError(f"the layer {name!r}: {error}") from None
-    if isinstance(source, ByClass):
+    if isinstance(source, Keras3Weights):
         _check_rest(source.root, taken)
 
 
@@ -96,7 +96,7 @@ def _by_class(groups: Group, layer: Described) -> Found:
     return found
 
 
-def _by_name(source: ByName, layer: Described) -> Found:
+def _by_name(source: LegacyWeights, layer: Described) -> Found:
     listed = source.listed.get(layer.path[0])
     if listed is None:
         raise ValueError("the file holds no weights of it")

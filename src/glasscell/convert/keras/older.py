@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from glasscell.convert.keras.chain import OF_KERAS_1, KerasLayer, inner
+from glasscell.convert.keras.architecture import OF_KERAS_1, KerasLayer, unwrapped_config
 from glasscell.convert.keras.hdf5 import Dataset, Group
 from glasscell.convert.keras.kinds import WEIGHTED, weight_names
 from glasscell.convert.keras.weights import NORMS, Found, FoundLayer, dataset_at, group_at
@@ -27,7 +27,7 @@ class Listed(NamedTuple):
     dataset: Dataset
 
 
-class ByName:
+class LegacyWeights:
     """The weights of the older format, ``.h5``.
 
     Parameters
@@ -158,7 +158,7 @@ def named_weights(layer: str, weights: Sequence[Listed]) -> Found:
 def _has_weights(layer: KerasLayer) -> bool:
     if layer.layers:
         return any(map(_has_weights, layer.layers))
-    return bool(weight_names(layer.kind, inner(layer)))
+    return bool(weight_names(layer.kind, unwrapped_config(layer)))
 
 
 def _before_2_3(version: str) -> bool:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.codec import keras as codec
-from glasscell.convert.keras.chain import KerasLayer, mapping, shortened
+from glasscell.convert.keras.architecture import KerasLayer, mapping, shortened
 from glasscell.layers import (
     AveragePooling1D,
     Dropout,
@@ -21,6 +20,7 @@ from glasscell.layers import (
     SpatialDropout1D,
 )
 from glasscell.layers.base import StatelessLayer
+from glasscell.weight_layouts import keras as codec
 
 # Functions that need not be elementwise, beside those of an LSTM.
 FUNCTIONS: dict[str, tuple[Any, ...]] = {"softmax": ("Softmax",), "log_softmax": ("LogSoftmax",)}
@@ -149,5 +149,5 @@ def function_of(activation: Any, version: str) -> Function | None:
     """The function that an activation is; None for the one that changes nothing."""
     if isinstance(activation, str) and activation in FUNCTIONS:
         return Function(*FUNCTIONS[activation])
-    parts = codec.keras_function(activation, version)
+    parts = codec.activation_from_keras(activation, version)
     return None if parts == ("Affine", 1.0, 0.0) else Function(*parts)

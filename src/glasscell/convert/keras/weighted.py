@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.codec import check_shapes
-from glasscell.convert.keras.chain import KerasLayer, shortened
+from glasscell.convert.keras.architecture import KerasLayer, shortened
 from glasscell.convert.keras.kinds import weight_names
 from glasscell.convert.keras.stateless import integer, number, numbers, padding, settings
 from glasscell.convert.keras.weights import Weights
 from glasscell.layers import BatchNorm, Conv1D, LayerNorm, Normalization
-from glasscell.validation import truth
+from glasscell.validation import boolean
+from glasscell.weight_layouts import check_shapes
 
 
 def convolution(layer: KerasLayer, weights: Weights, dtype: np.dtype[np.floating], *, masked: bool) -> Conv1D:
@@ -75,7 +75,7 @@ def fixed_normalization(layer: KerasLayer, weights: Weights) -> Normalization:
         _check_last_axis(config.get("axis", -1), 3)
     given: dict[str, Any] = {name: weights.get("", {}).get(name, config.get(name)) for name in ("mean", "variance")}
     mean, variance = (numbers(name, value) for name, value in given.items())
-    return Normalization(mean, variance, truth("invert", config.get("invert", False)))
+    return Normalization(mean, variance, boolean("invert", config.get("invert", False)))
 
 
 def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from glasscell.convert.codec import as_weight
-from glasscell.convert.keras.chain import KerasLayer, inner
+from glasscell.convert.keras.architecture import KerasLayer, unwrapped_config
 from glasscell.convert.keras.hdf5 import Dataset, Group
 from glasscell.convert.keras.kinds import NESTED, WEIGHTED, weight_names
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
+from glasscell.weight_layouts import check_weight
 
 TRAINING = ("optimizer", "metrics", "seed_generator")  # what Keras keeps beside weights, for training alone
 SHOWN = ("LSTM", "Bidirectional", "Dense", "TimeDistributed", "Embedding")  # the kinds that weights alone show
@@ -66,7 +66,7 @@ class FoundLayer(NamedTuple):
 def read(found: Found) -> Weights:
     """The numbers, but not of how many values a Normalization has taken its mean and variance."""
     return {
-        part: {name: as_weight(dataset.path, dataset.read()) for name, dataset in weights.items() if name != "count"}
+        part: {name: check_weight(dataset.path, dataset.read()) for name, dataset in weights.items() if name != "count"}
         for part, weights in found.items()
     }
 
@@ -90,7 +90,7 @@ def numbered(layers: Sequence[KerasLayer]) -> list[str]:
     return groups
 
 
-class ByClass:
+class Keras3Weights:
     """The weights of Keras 3, in ``.keras`` and ``.weights.h5``.
 
     Parameters
@@ -114,7 +114,7 @@ class ByClass:
             if layer.layers:
                 found += self._below(group_at(group_at(groups, group), "layers"), layer.layers)
                 continue
-            names = weight_names(layer.kind, inner(layer))
+            names = weight_names(layer.kind, unwrapped_config(layer))
             if names and group not in groups:
                 raise ValueError(f"the layer {layer.name!r} has no weights: there is no {groups.path}/{group}")
             found.append(self._in(groups, group, layer.kind, names) if names else {})

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glasscell.convert.codec import keras as codec
 from glasscell.convert.keras.stateless import FUNCTIONS
-from glasscell.core.typing import Array
+from glasscell.core.types import Array
 from glasscell.layers import (
     LSTM,
     AveragePooling1D,
@@ -28,6 +27,7 @@ from glasscell.layers import (
 from glasscell.layers.kinds import input_size
 from glasscell.layers.windows import Windows
 from glasscell.models.sequential import Layer
+from glasscell.weight_layouts import keras as codec
 
 Written = tuple[str, dict[str, Any], dict[str, Array]]  # the class, its settings, its weights
 WINDOWED = (Conv1D, MaxPooling1D, AveragePooling1D)
@@ -44,7 +44,7 @@ def function(layer: Function) -> Written:
     for theirs, ours in FUNCTIONS.items():
         if ours == (layer.name,):
             return "Activation", {"activation": theirs}, {}
-    return "Activation", {"activation": codec.keras_name((layer.name, layer.alpha, layer.beta))}, {}
+    return "Activation", {"activation": codec.activation_to_keras((layer.name, layer.alpha, layer.beta))}, {}
 
 
 def _embedding(layer: Embedding) -> Written:

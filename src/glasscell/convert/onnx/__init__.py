@@ -7,8 +7,8 @@ from glasscell.convert.onnx.operator import run_lstm
 
 if TYPE_CHECKING:
     from glasscell.convert.onnx.backend import Backend, is_compatible, prepare, run_model, run_node, supports_device
-    from glasscell.convert.onnx.reading import load, lstms
-    from glasscell.convert.onnx.writing import save
+    from glasscell.convert.onnx.exporter import save
+    from glasscell.convert.onnx.importer import load, lstms
 
 __all__ = [
     "Backend",
@@ -31,9 +31,9 @@ LAZY = {
     "run_model": "backend",
     "run_node": "backend",
     "supports_device": "backend",
-    "load": "reading",
-    "lstms": "reading",
-    "save": "writing",
+    "load": "importer",
+    "lstms": "importer",
+    "save": "exporter",
 }
 
 

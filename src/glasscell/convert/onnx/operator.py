@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.convert.codec import ONNX, OURS, Parts, decode, reorder
 from glasscell.core import variants
-from glasscell.core.activations import DEFINITIONS, FURTHER, Activation, activation
-from glasscell.core.sequences import Index, mask_of_lengths, order
-from glasscell.core.typing import Array
-from glasscell.core.variants import Variant
-from glasscell.validation import one_of, positive_integer, positive_number
+from glasscell.core.activations import ACTIVATIONS, FURTHER, Activation, activation
+from glasscell.core.time_order import Index, mask_from_lengths, time_order
+from glasscell.core.types import Array
+from glasscell.core.variants import CellConfig
+from glasscell.validation import choice, positive_integer, positive_number
+from glasscell.weight_layouts import GLASSCELL, ONNX, WeightMatrices, decode, reorder
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 OUTPUTS = ("Y", "Y_h", "Y_c")
@@ -29,11 +29,11 @@ DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, 
 Number = int | float | np.integer | np.floating
 
 
-class Settings(NamedTuple):
+class LSTMAttributes(NamedTuple):
     """What the attributes say."""
 
     reverse: tuple[bool, ...]  # of each direction
-    variants: tuple[Variant, ...]  # likewise
+    variants: tuple[CellConfig, ...]  # likewise
     hidden_size: int | None
     batch_first: bool
 
@@ -78,7 +78,7 @@ def run_lstm(attributes: Mapping[str, Any], inputs: Mapping[str, ArrayLike | Non
         exact |= {name: exact[name].swapaxes(0, 1) for name in ("X", "initial_h", "initial_c") if name in exact}
     x = exact.pop("X").transpose(0, 2, 1)  # (T, I, N)
     ways = [
-        _run_way(variant, x, {name: array[d] for name, array in exact.items()}, lengths, reverse=reverse, H=H)
+        _run_direction(variant, x, {name: array[d] for name, array in exact.items()}, lengths, reverse=reverse, H=H)
         for d, (variant, reverse) in enumerate(zip(settings.variants, settings.reverse, strict=True))
     ]
     y, *states = (np.stack(outputs) for outputs in zip(*ways, strict=True))  # (D, T, H, N) and (D, H, N)
@@ -88,22 +88,24 @@ def run_lstm(attributes: Mapping[str, Any], inputs: Mapping[str, ArrayLike | Non
     return {name: array.astype(dtype, order="C") for name, array in zip(OUTPUTS, [y, *states], strict=True)}
 
 
-def _run_way(
-    variant: Variant, x: Array, operands: Mapping[str, Array], lengths: Index, *, reverse: bool, H: int
+def _run_direction(
+    variant: CellConfig, x: Array, operands: Mapping[str, Array], lengths: Index, *, reverse: bool, H: int
 ) -> tuple[Array, Array, Array]:
     """One direction, over sequences x (T, I, N) in time: its outputs (T, H, N), and the final states (H, N)."""
     weights = _weights(variant, operands, H)
     h0, c0 = (operands[name].T if name in operands else 0.0 for name in ("initial_h", "initial_c"))
-    of = order(mask_of_lengths(lengths, len(x)), reverse=reverse)
+    of = time_order(mask_from_lengths(lengths, len(x)), reverse=reverse)
     tape = variants.forward(variant, weights, of.processed(x), h0, c0, lengths=of.lengths)
-    return of.in_time(tape.h), tape.hiddens[-1], tape.cells[-1]
+    return of.in_time(tape.h), tape.h_with_initial[-1], tape.cells[-1]
 
 
-def _weights(variant: Variant, operands: Mapping[str, Array], H: int) -> dict[str, Array]:
+def _weights(variant: CellConfig, operands: Mapping[str, Array], H: int) -> dict[str, Array]:
     """One direction's weights, as the general layer has them: without the rows of a gate that is 1 minus another."""
     W, R = operands["W"], operands["R"]
     b = operands["B"].reshape(2, 4 * H).sum(axis=0) if "B" in operands else np.zeros(4 * H, W.dtype)
-    weights = {"kernel": reorder(decode(Parts(W, R, b), OURS.gates, ONNX), OURS.gates, variant.gates)}
+    weights = {
+        "kernel": reorder(decode(WeightMatrices(W, R, b), GLASSCELL.gates, ONNX), GLASSCELL.gates, variant.gates)
+    }
     if "P" in operands:
         weights["peepholes"] = reorder(operands["P"], ONNX.peepholes, variant.peepholes)
     return weights
@@ -112,7 +114,7 @@ def _weights(variant: Variant, operands: Mapping[str, Array], H: int) -> dict[st
 # The attributes
 
 
-def settings_of(attributes: Mapping[str, Any]) -> Settings:
+def settings_of(attributes: Mapping[str, Any]) -> LSTMAttributes:
     """The attributes, if they are those of an LSTM; one that is None is as good as none."""
     if not isinstance(attributes, Mapping):
         raise TypeError(f"attributes must be a mapping of names to values, and is {attributes!r}")
@@ -121,14 +123,14 @@ def settings_of(attributes: Mapping[str, Any]) -> Settings:
             raise ValueError(f"the LSTM operator has no attribute {name!r}; it has {', '.join(ATTRIBUTES)}")
     given = {name: value for name, value in attributes.items() if value is not None}
     direction = _text("direction", given.get("direction", "forward")).lower()
-    one_of("direction", direction, tuple(DIRECTIONS))
+    choice("direction", direction, tuple(DIRECTIONS))
     for name in ("input_forget", "layout"):
-        one_of(name, given.get(name, 0), (0, 1))
+        choice(name, given.get(name, 0), (0, 1))
     clip = positive_number("clip", given["clip"]) if "clip" in given else None
     functions = _activations(given, len(DIRECTIONS[direction]))
-    return Settings(
+    return LSTMAttributes(
         DIRECTIONS[direction],
-        tuple(Variant(f, g, h, "input" if given.get("input_forget") else None, clip) for f, g, h in functions),
+        tuple(CellConfig(f, g, h, "input" if given.get("input_forget") else None, clip) for f, g, h in functions),
         positive_integer("hidden_size", given["hidden_size"]) if "hidden_size" in given else None,
         bool(given.get("layout", 0)),
     )
@@ -148,7 +150,7 @@ def _activations(given: Mapping[str, Any], D: int) -> list[list[Activation]]:
 def _activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
     """The activation of this name, with the next parameters if it has any."""
     if name.lower() in map(str.lower, FURTHER):
-        raise ValueError(f"activations must be among {', '.join(DEFINITIONS)}, got {name!r}")
+        raise ValueError(f"activations must be among {', '.join(ACTIVATIONS)}, got {name!r}")
     try:
         default = activation(name)
         alpha = None if default.alpha is None else next(alphas, default.alpha)
@@ -218,7 +220,7 @@ def _check_types(arrays: Mapping[str, NDArray[Any]]) -> None:
             raise TypeError(f"{name} has dtype {array.dtype}; expected that of X, {arrays['X'].dtype}")
 
 
-def _check_shapes(arrays: Mapping[str, NDArray[Any]], settings: Settings) -> tuple[int, int, int, int]:
+def _check_shapes(arrays: Mapping[str, NDArray[Any]], settings: LSTMAttributes) -> tuple[int, int, int, int]:
     """T, N, I and H, if all shapes agree on them."""
     letters = _letters(batch_first=settings.batch_first)
     for name in INPUTS[:3]:

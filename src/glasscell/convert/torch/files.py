@@ -2,7 +2,7 @@
 
 ``torch.save`` writes a pickle that says how each tensor lies in a storage, and the storages beside it as raw numbers:
 since version 1.6 as entries of a zip archive, before that in one stream behind the pickle. The pickle is read by
-:mod:`glasscell.convert.torch.unpickling`, which runs no code of the file's.
+:mod:`glasscell.convert.torch.restricted_unpickler`, which runs no code of the file's.
 """
 
 import math
@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from glasscell.atomic_files import OutputFile, StrPath
-from glasscell.convert.torch import archives
+from glasscell.convert.torch import zip_archive
 from glasscell.convert.torch.pickling import STORAGES, AnyArray, Pickler
-from glasscell.convert.torch.unpickling import Builder, FileError, Unpickler, Unread
+from glasscell.convert.torch.restricted_unpickler import AllowedCallable, FileError, Unpickler, Unread
 from glasscell.escaping import one_line
 from glasscell.limits import MemoryBudget
 
@@ -38,7 +38,7 @@ UNREAD_STORAGES = {
 }
 
 
-class Kind(NamedTuple):
+class StorageType(NamedTuple):
     """What a name such as torch.FloatStorage stands for."""
 
     dtype: str
@@ -70,8 +70,8 @@ def read(path: StrPath) -> object:
     dtype are text ("cuda:0", "torch.float32"), and a Counter or a defaultdict is a dict.
 
     Nothing that the file names is imported or run. Objects of any other class, functions, and tensors that are complex,
-    sparse or quantised become an :class:`~glasscell.convert.torch.unpickling.Unread`, which holds the name of the class
-    or function and nothing else. A file that is nothing but such an object, ``torch.save(model)``, is refused.
+    sparse or quantised become an :class:`~glasscell.convert.torch.restricted_unpickler.Unread`, which holds the name
+    of the class or function and nothing else. A file that is nothing but such an object, ``torch.save(model)``, is refused.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read(path: StrPath) -> object:
         raise FileNotFoundError(f"there is no file {file}")
     try:
         content = file.read_bytes()
-        return _read_archive(content) if content.startswith(archives.MAGIC) else _read_stream(content)
+        return _read_archive(content) if content.startswith(zip_archive.MAGIC) else _read_stream(content)
     except FileError as refusal:
         raise ValueError(f"{file} {one_line(refusal)}") from None
     except MemoryError:
@@ -95,7 +95,7 @@ def read(path: StrPath) -> object:
 # Reading
 
 
-class _Tensors:
+class TensorLoader:
     """Makes the arrays while the pickle is read, and fills them once the storages are there."""
 
     def __init__(self, budget: MemoryBudget) -> None:
@@ -103,18 +103,18 @@ class _Tensors:
         self.storages: dict[str, tuple[int, int]] = {}  # how many numbers under this key, and of how many bytes
         self.unread: dict[str, tuple[int, int]] = {}  # the same, of storages that are passed over
         self.tensors: list[Tensor] = []
-        self.names: dict[str, object] = {f"torch.{name}": Kind(dtype) for name, dtype in STORAGES.items()}
+        self.names: dict[str, object] = {f"torch.{name}": StorageType(dtype) for name, dtype in STORAGES.items()}
         self.names |= {f"torch.{dtype}": f"torch.{dtype}" for dtype in STORED}
         self.names |= {
-            "torch.storage.UntypedStorage": Kind("uint8"),
-            "torch.Size": Builder(_size),
-            "torch.device": Builder(_device),
-            "torch._utils._rebuild_tensor": Builder(self.tensor),
-            "torch._utils._rebuild_tensor_v2": Builder(self.tensor),
-            "torch._utils._rebuild_tensor_v3": Builder(self.tensor_of_bytes),
-            "torch._tensor._rebuild_from_type_v2": Builder(_of_subclass),
-            "torch._utils._rebuild_parameter": Builder(_parameter),
-            "torch._utils._rebuild_parameter_with_state": Builder(_parameter),
+            "torch.storage.UntypedStorage": StorageType("uint8"),
+            "torch.Size": AllowedCallable(_size),
+            "torch.device": AllowedCallable(_device),
+            "torch._utils._rebuild_tensor": AllowedCallable(self.tensor),
+            "torch._utils._rebuild_tensor_v2": AllowedCallable(self.tensor),
+            "torch._utils._rebuild_tensor_v3": AllowedCallable(self.tensor_of_bytes),
+            "torch._tensor._rebuild_from_type_v2": AllowedCallable(_of_subclass),
+            "torch._utils._rebuild_parameter": AllowedCallable(_parameter),
+            "torch._utils._rebuild_parameter_with_state": AllowedCallable(_parameter),
         }
 
     def storage(self, persistent_id: object) -> Storage | Unread:
@@ -130,7 +130,7 @@ class _Tensors:
                     raise FileError(f"has a storage of the unknown class {name}")
                 self.unread[key] = count, UNREAD_STORAGES[name]
                 return kind
-            case ("storage", Kind(dtype), str(key), _, int(count), *view) if count >= 0:
+            case ("storage", StorageType(dtype), str(key), _, int(count), *view) if count >= 0:
                 itemsize = STORED[dtype].itemsize
                 known = self.storages.setdefault(key, (count, itemsize))
                 if known[0] * known[1] != count * itemsize:
@@ -219,7 +219,7 @@ def _of_subclass(builder: object, _cls: object, arguments: object, *_: object) -
     """A tensor of a subclass of Tensor, as a tensor."""
     if type(builder) is Unread:
         return builder
-    if type(builder) is not Builder or type(arguments) is not tuple:
+    if type(builder) is not AllowedCallable or type(arguments) is not tuple:
         raise FileError("has a damaged pickle: a tensor that is none")
     return builder.build(*arguments)
 
@@ -238,7 +238,7 @@ def _device(kind: str, index: int | None = None) -> str:
 
 def _read_archive(content: bytes) -> object:
     budget = MemoryBudget(len(content), FileError)
-    entries = archives.entries(content, budget)
+    entries = zip_archive.entries(content, budget)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise FileError(f"is a zip archive, but not one that torch.save wrote: it has {len(pickles)} entries data.pkl")
@@ -246,7 +246,7 @@ def _read_archive(content: bytes) -> object:
     order = bytes(entries.get(f"{prefix}byteorder", b"little"))
     if order not in (b"little", b"big"):
         raise FileError(f"has the byte order {order!r}; expected 'little' or 'big'")
-    tensors = _Tensors(budget)
+    tensors = TensorLoader(budget)
     pickle = bytes(entries[pickles[0]])
     unpickler = Unpickler(pickle, tensors.names, tensors.storage, budget)
     loaded = unpickler.load()
@@ -261,7 +261,7 @@ def _read_stream(content: bytes) -> object:
     if content[257:262] == b"ustar":
         raise FileError("is of PyTorch's first format, a tar archive: load it with PyTorch and save it anew")
     budget = MemoryBudget(len(content), FileError)
-    tensors = _Tensors(budget)
+    tensors = TensorLoader(budget)
     stream = Unpickler(content, tensors.names, tensors.storage, budget)
     if not content.startswith((b"\x80", b"L")) or not _is(stream.load(), MAGIC):
         raise FileError("is not a file that torch.save wrote, neither a zip archive nor a stream")
@@ -343,7 +343,7 @@ def _stream(pickle: Pickler) -> bytes:
 def _archive(pickle: Pickler) -> bytes:
     storages = {f"data/{k}": _little_endian(array) for k, array in enumerate(pickle.arrays)}
     entries = {"data.pkl": pickle.pickle(), "byteorder": b"little", **storages, "version": b"3\n"}
-    return archives.packed({f"archive/{name}": content for name, content in entries.items()})
+    return zip_archive.pack({f"archive/{name}": content for name, content in entries.items()})
 
 
 def _little_endian(array: AnyArray) -> bytes:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell.convert.codec import as_weight
-from glasscell.convert.codec.torch import Biases, recurrent_kind, standard_names
 from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, shapes_of
+from glasscell.convert.torch.restricted_unpickler import Unread
 from glasscell.convert.torch.state_dicts import StateDict, describe_unread, state_dicts
-from glasscell.convert.torch.unpickling import Unread
 from glasscell.layers import LSTM, Linear
+from glasscell.weight_layouts import check_weight
+from glasscell.weight_layouts.pytorch import Biases, recurrent_kind, standard_names
 
 _RAW = re.compile(r"(?:(.*)\.)?(weight_hh_l\d{1,6}(?:_reverse)?)_raw")
 _COMPILED = "_orig_mod."  # torch.compile puts it before the names of the module that it wraps, at any depth
@@ -146,7 +146,7 @@ def _layer(name: str, module: Module, biases: Biases) -> WeightedLayer | None:
         return _lstm(name, module.weights, biases)
     if module.kind not in ("linear", "matrix"):
         return None
-    arrays = {key: as_weight(f"{name}.{key}", value) for key, value in module.weights.items()}
+    arrays = {key: check_weight(f"{name}.{key}", value) for key, value in module.weights.items()}
     if module.kind == "matrix":
         return Matrix(arrays["weight"])
     O, I = arrays["weight"].shape

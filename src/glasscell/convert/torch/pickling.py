@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.convert.torch.unpickling import DEPTH
+from glasscell.convert.torch.restricted_unpickler import DEPTH
 
 AnyArray: TypeAlias = NDArray[Any]
 
@@ -31,7 +31,7 @@ STORAGES = {
 }
 
 
-class Name(NamedTuple):
+class GlobalName(NamedTuple):
     """Something of a module that is named in a pickle."""
 
     module: str
@@ -84,10 +84,10 @@ class Pickler:
             case str():
                 text = value.encode("utf-8", "surrogatepass")
                 self.opcodes += b"X" + struct.pack("<I", len(text)) + text
-            case Name():
+            case GlobalName():
                 self.opcodes += f"c{value.module}\n{value.name}\n".encode()
             case OrderedDict():
-                self.add(Name("collections", "OrderedDict"))
+                self.add(GlobalName("collections", "OrderedDict"))
                 self.opcodes += b")R"
                 self.add_items(value, at)
             case dict():
@@ -122,9 +122,9 @@ class Pickler:
                 f"{_place(at)} is an array of dtype {array.dtype}, which has no storage in a file of PyTorch"
             )
         strides = [math.prod(max(n, 1) for n in array.shape[axis + 1 :]) for axis in range(array.ndim)]
-        storage = ("storage", Name("torch", kinds[array.dtype.name]), str(len(self.arrays)), "cpu", array.size)
+        storage = ("storage", GlobalName("torch", kinds[array.dtype.name]), str(len(self.arrays)), "cpu", array.size)
         self.arrays.append(array)
-        self.add(Name("torch._utils", "_rebuild_tensor_v2"))
+        self.add(GlobalName("torch._utils", "_rebuild_tensor_v2"))
         self.opcodes += b"("
         self.add((*storage, None) if self.legacy else storage)
         self.opcodes += b"Q"

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from glasscell.convert.torch.pickling import AnyArray
-from glasscell.convert.torch.unpickling import DEPTH, Unread
+from glasscell.convert.torch.restricted_unpickler import DEPTH, Unread
 
 Tensor: TypeAlias = AnyArray | Unread
 StateDict: TypeAlias = dict[str, Tensor]
@@ -49,7 +49,7 @@ def state_dict(content: object, key: str | None = None) -> StateDict:
     -------
     dict of str to array
         Tensors that cannot be read (complex, sparse, quantized) are
-        :class:`~glasscell.convert.torch.unpickling.Unread`.
+        :class:`~glasscell.convert.torch.restricted_unpickler.Unread`.
 
     Raises
     ------

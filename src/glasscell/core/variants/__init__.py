@@ -27,15 +27,16 @@ Shapes as in :mod:`~glasscell.core.lstm`; ``P`` rows of h, ``R`` rows of the ker
 
 from typing import TYPE_CHECKING
 
-from glasscell.core.variants.definition import Coupled, LayerNorm, Noise, Variant
-from glasscell.lazy import lazily
+from glasscell.core.variants.config import CellConfig, CoupledGates, DropoutMasks, LayerNorm
+from glasscell.lazy import attach
 
 if TYPE_CHECKING:
-    from glasscell.core.variants.backprop import Gradient, backward
-    from glasscell.core.variants.loop import Tape, forward
+    from glasscell.core.variants.backward_pass import Gradient, backward
+    from glasscell.core.variants.forward_pass import Tape, forward
 
-__all__ = ["Coupled", "Gradient", "LayerNorm", "Noise", "Tape", "Variant", "backward", "forward"]
+__all__ = ["CellConfig", "CoupledGates", "DropoutMasks", "Gradient", "LayerNorm", "Tape", "backward", "forward"]
 
-__getattr__, __dir__ = lazily(
-    __name__, {"Tape": "loop", "forward": "loop", "Gradient": "backprop", "backward": "backprop"}
+__getattr__, __dir__ = attach(
+    __name__,
+    {"Tape": "forward_pass", "forward": "forward_pass", "Gradient": "backward_pass", "backward": "backward_pass"},
 )

@@ -4,7 +4,7 @@ Without an ``ax`` a figure is made, ``ax.figure``, which can be saved: ``heat_ma
 It is Matplotlib's own ``Figure``, no window of pyplot, so it is gone when nobody holds it.
 """
 
-from glasscell.trace.figures.curves import cell_traces, gradient_flow, vanishing
+from glasscell.trace.figures.curves import cell_traces, gradient_decay, gradient_flow
 from glasscell.trace.figures.maps import heat_map
 from glasscell.trace.figures.overview import plot, plot_gates
 from glasscell.trace.figures.text import colored_text
@@ -13,11 +13,11 @@ from glasscell.trace.figures.units import half_lives, saturation
 __all__ = [
     "cell_traces",
     "colored_text",
+    "gradient_decay",
     "gradient_flow",
     "half_lives",
     "heat_map",
     "plot",
     "plot_gates",
     "saturation",
-    "vanishing",
 ]

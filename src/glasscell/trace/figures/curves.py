@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core import pieces
-from glasscell.core.typing import Array
-from glasscell.trace import measures
+from glasscell.core import blocking
+from glasscell.core.types import Array
+from glasscell.trace import diagnostics
+from glasscell.trace.display import resolve_layer, select_units
 from glasscell.trace.figures.style import (
     BLUE,
     CYCLE,
     GREEN,
     INK,
-    LINE,
+    LINE_COLOR,
     MUTED,
     ORANGE,
     PURPLE,
-    axes_or_new,
-    clean,
-    headed,
-    inches_of,
-    logarithmic,
-    plain,
-    steps_below,
+    axes_width,
+    escape_mathtext,
+    get_axes,
+    label_time_axis,
+    log_y_axis,
+    set_title,
+    style_axes,
 )
 from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import chosen, layer_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,16 +59,16 @@ def cell_traces(
     Returns
     -------
     matplotlib.axes.Axes
-        Events are those of :func:`glasscell.trace.measures.events`.
+        Events are those of :func:`glasscell.trace.diagnostics.events`.
     """
-    found = layer_of(of, layer)
-    own = np.argsort(-found.c.std(axis=0), kind="stable")[:CURVES] if units is None else chosen(found, units)
-    happened = measures.events(found)
-    ax = axes_or_new(ax, _width(found))
+    found = resolve_layer(of, layer)
+    own = np.argsort(-found.c.std(axis=0), kind="stable")[:CURVES] if units is None else select_units(found, units)
+    happened = diagnostics.events(found)
+    ax = get_axes(ax, _width(found))
     ax.axhline(0, color=MUTED, lw=0.8)
     steps = np.arange(found.T)
     if units is None and len(own) < found.H:
-        ax.plot(steps, np.delete(found.c, own, axis=1), color=LINE, lw=0.7, zorder=1)
+        ax.plot(steps, np.delete(found.c, own, axis=1), color=LINE_COLOR, lw=0.7, zorder=1)
     for k, unit in enumerate(own):
         c, color = found.c[:, unit], CYCLE[k % len(CYCLE)]
         ax.plot(
@@ -84,9 +84,9 @@ def cell_traces(
             there = event[:, unit]
             ax.plot(steps[there], c[there], ls="", marker=marker, ms=size, mew=1.4, color=color)
     ax.set_ylabel("cell state $c$")
-    steps_below(ax, found.T)
-    headed(ax, f"Cells of {plain(found.name)}: ● written to, × erased")
-    clean(ax)
+    label_time_axis(ax, found.T)
+    set_title(ax, f"Cells of {escape_mathtext(found.name)}: ● written to, × erased")
+    style_axes(ax)
     _legend_beside(ax)
     return ax
 
@@ -104,31 +104,31 @@ def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = Non
     Returns
     -------
     matplotlib.axes.Axes
-        Of :func:`glasscell.trace.measures.gradient_norms`; the parts are left out where the cell is normalised, which
-        mixes the units. The parts add up to the gradient, their norms do not: parts may cancel.
+        Of :func:`glasscell.trace.diagnostics.gradient_norms`; the parts are left out where the cell is normalised,
+        which mixes the units. The parts add up to the gradient, their norms do not: parts may cancel.
     """
-    found = layer_of(of, layer)
-    ax = axes_or_new(ax, _width(found), 3)
-    every: Array = np.concatenate(_flow(ax, found))
+    found = resolve_layer(of, layer)
+    ax = get_axes(ax, _width(found), 3)
+    every: Array = np.concatenate(_plot_flow(ax, found))
     positive = every[every > 0]
     if positive.size and positive.max() > 100 * positive.min():
-        logarithmic(ax)
+        log_y_axis(ax)
     else:
         ax.set_ylim(bottom=0)
     ax.set_ylabel("norm of the gradient")
-    steps_below(ax, found.T)
-    clean(ax)
+    label_time_axis(ax, found.T)
+    style_axes(ax)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=_legend_columns(ax), **LEGEND)
     return ax
 
 
-def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
+def _plot_flow(ax: Axes, of: LayerTrace) -> list[Array]:
     """The curves of the gradient, drawn; and their numbers."""
     drawn = {"c": ("on the cells", INK), "x": ("on the inputs", GREEN)}
     if of.options.variant.normalises_cell:
-        norms = {"c": pieces.norms(of.d_c), "x": pieces.norms(of.d_x)}
+        norms = {"c": blocking.norms(of.d_c), "x": blocking.norms(of.d_x)}
     else:
-        norms = measures.gradient_norms(of)._asdict()
+        norms = diagnostics.gradient_norms(of)._asdict()
         drawn |= {
             "output": ("… from this step's output", PURPLE),
             "cell": ("… along the cell", BLUE),
@@ -141,7 +141,7 @@ def _flow(ax: Axes, of: LayerTrace) -> list[Array]:
     return [norms[name] for name in drawn]
 
 
-def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+def gradient_decay(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
     """Plot what is left of a gradient n steps back, in this layer and in an untrained tanh RNN of the same size.
 
     Parameters
@@ -154,19 +154,19 @@ def vanishing(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -
     Returns
     -------
     matplotlib.axes.Axes
-        Of :func:`glasscell.trace.measures.vanishing`.
+        Of :func:`glasscell.trace.diagnostics.vanishing`.
     """
-    found = layer_of(of, layer)
-    curves = measures.vanishing(found)
-    ax = axes_or_new(ax)
+    found = resolve_layer(of, layer)
+    curves = diagnostics.gradient_decay(found)
+    ax = get_axes(ax)
     for values, color, name in ((curves.lstm, BLUE, "this LSTM"), (curves.tanh_rnn, ORANGE, "an untrained tanh RNN")):
         shown = np.where(values > 0, values, np.nan)
         ax.plot(shown, color=color, lw=1.8, label=name, marker="." if len(shown) < 2 else "")
-    logarithmic(ax)
+    log_y_axis(ax)
     ax.set_ylabel("gradient that is left")
-    steps_below(ax, found.T, "steps back from the end")
-    headed(ax, f"How gradients vanish: {plain(found.name)}, {found.H} units")
-    clean(ax)
+    label_time_axis(ax, found.T, "steps back from the end")
+    set_title(ax, f"How gradients vanish: {escape_mathtext(found.name)}, {found.H} units")
+    style_axes(ax)
     _legend_beside(ax)
     return ax
 
@@ -177,7 +177,7 @@ def _width(of: LayerTrace) -> float:
 
 
 def _legend_columns(ax: Axes) -> int:
-    return next(columns for inches, columns in LEGEND_COLUMNS.items() if inches_of(ax) > inches)
+    return next(columns for inches, columns in LEGEND_COLUMNS.items() if axes_width(ax) > inches)
 
 
 def _legend_beside(ax: Axes) -> None:

@@ -9,9 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.trace.figures.style import INK, WRONG, axes_or_new, clean, color_bar, colors_of, plain, steps_below
+from glasscell.trace.display import (
+    LabelledRow,
+    heat_map_of,
+    printable,
+    resolve_layer,
+    scale_of,
+    select_units,
+    symbol_name,
+)
+from glasscell.trace.figures.style import (
+    INK,
+    WRONG,
+    color_bar,
+    colors_of,
+    escape_mathtext,
+    get_axes,
+    label_time_axis,
+    style_axes,
+)
 from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import Row, chosen, heat_map_of, layer_of, name_of, printable, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,30 +65,30 @@ def heat_map(
     -------
     matplotlib.axes.Axes
     """
-    found = layer_of(of, layer)
-    drawn = heat_map_of(found, symbol, chosen(found, units))
-    ax = axes_or_new(ax, min(16, 3.4 + 0.22 * found.T), min(10, 1.4 + 0.11 * len(drawn.rows)))
+    found = resolve_layer(of, layer)
+    drawn = heat_map_of(found, symbol, select_units(found, units))
+    ax = get_axes(ax, min(16, 3.4 + 0.22 * found.T), min(10, 1.4 + 0.11 * len(drawn.rows)))
     image = ax.imshow(drawn.values, aspect="auto", interpolation="nearest", **colors_of(drawn.scale))
     color_bar(image, ax)
     purpose = f"\n{PURPOSES[symbol]}" if symbol in PURPOSES else ""
-    name = "\n".join(wrap(name_of(symbol), 24))
-    _named(ax, f"{name} {written(symbol)}{purpose}")
-    clean(ax, grid=False)
+    name = "\n".join(wrap(symbol_name(symbol), 24))
+    _label_axis(ax, f"{name} {mathtext(symbol)}{purpose}")
+    style_axes(ax, grid=False)
     _number_rows(ax, drawn.rows)
-    steps_below(ax, found.T)
+    label_time_axis(ax, found.T)
     return ax
 
 
-def written(symbol: str) -> str:
+def mathtext(symbol: str) -> str:
     """As a formula: ``d_f`` is ∂L/∂f, ``z_f`` has an index."""
     if symbol.startswith("d_"):
-        return rf"$\partial L/\partial {written(symbol[2:]).strip('$')}$"
+        return rf"$\partial L/\partial {mathtext(symbol[2:]).strip('$')}$"
     stem, _, of = symbol.partition("_")
     known = {"tanh_c": r"\tanh c", "h_prev": "h_{t-1}", "c_prev": "c_{t-1}", "x": "x_t"}
     return f"${known.get(symbol, f'{stem}_{of}' if of else stem)}$"
 
 
-def row_of_steps(ax: Axes, rows: Sequence[Row], label: str) -> Axes:
+def step_rows(ax: Axes, rows: Sequence[LabelledRow], label: str) -> Axes:
     """Rows of the input or the output, with what is written at each step; wrong answers in red."""
     values = np.array([row.values for row in rows], np.float64)
     T, bits = values.shape[1], any(row.bits for row in rows)
@@ -87,27 +104,27 @@ def row_of_steps(ax: Axes, rows: Sequence[Row], label: str) -> Axes:
         if T <= LETTERS_AT_MOST or bits:
             _letter(ax, k, row)
     ax.set_xlim(-0.5, T - 0.5)
-    ax.set_yticks(range(len(rows)), [plain(row.name) for row in rows])
+    ax.set_yticks(range(len(rows)), [escape_mathtext(row.name) for row in rows])
     if len(rows) > 8:  # of many features the names would lie on each other
-        ax.set_yticks([0, len(rows) - 1], [plain(rows[0].name), plain(rows[-1].name)])
-    _named(ax, label)
-    clean(ax, grid=False)
+        ax.set_yticks([0, len(rows) - 1], [escape_mathtext(rows[0].name), escape_mathtext(rows[-1].name)])
+    _label_axis(ax, label)
+    style_axes(ax, grid=False)
     if [row.name for row in rows] == [label]:
         ax.set_yticks([])
     return ax
 
 
-def _letter(ax: Axes, k: int, row: Row) -> None:
+def _letter(ax: Axes, k: int, row: LabelledRow) -> None:
     wrong = np.zeros(len(row.values), np.bool_) if row.wrong is None else row.wrong
     for t, text in enumerate(row.texts or ()):
         if not text:
             continue
         dark = row.values[t] > (0.5 if row.wrong is not None else 0)
         color = WRONG if wrong[t] else "white" if dark else INK
-        ax.text(t, k, plain(printable(text)), ha="center", va="center", fontsize=9, color=color)
+        ax.text(t, k, escape_mathtext(printable(text)), ha="center", va="center", fontsize=9, color=color)
 
 
-def _named(ax: Axes, label: str) -> None:
+def _label_axis(ax: Axes, label: str) -> None:
     ax.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
 
 

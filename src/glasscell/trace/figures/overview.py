@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from glasscell.trace.display import LabelledRow, correct_steps, input_rows, output_rows, resolve_layer, units_by_peak
 from glasscell.trace.figures.curves import gradient_flow
-from glasscell.trace.figures.maps import heat_map, row_of_steps
-from glasscell.trace.figures.style import INK, new_figure, plain
+from glasscell.trace.figures.maps import heat_map, step_rows
+from glasscell.trace.figures.style import INK, escape_mathtext, new_figure
 from glasscell.trace.record import Trace
-from glasscell.trace.shown import Row, input_rows, is_right, layer_of, output_rows, units_by_peak
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,27 +67,27 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> Figure:
 
 
 def _title(trace: Trace) -> str:
-    right = is_right(trace)
+    right = correct_steps(trace)
     what = "bit" if trace.about.get("copy") else "answer"
     verdict = "" if right is None else f": every {what} right" if right else f": not every {what} right"
     return str(trace.about.get("title", "An LSTM")) + verdict
 
 
 def _page(trace: Trace, layer: int, title: str, *, gradient: bool) -> Figure:
-    of = layer_of(trace, layer)
+    of = resolve_layer(trace, layer)
     above, below = input_rows(trace), output_rows(trace)
     heights = [_height(above), *[3] * len(SYMBOLS), *[_height(below)] * bool(below), *[2.4] * gradient]
     width = max(7.0 if gradient else 0.0, min(24, 3.4 + 0.34 * of.T))  # its legend is wide
     figure = new_figure(width, 11 * sum(heights) / 16.5)
     panels: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
-    row_of_steps(panels[0], above, "input")
+    step_rows(panels[0], above, "input")
     units = units_by_peak(of)
     for ax, symbol in zip(panels[1:], SYMBOLS, strict=False):
         heat_map(of, symbol, ax=ax, units=units)
         ax.set_yticks([0, of.H - 1] if of.H > 1 else [0], ["0", str(of.H - 1)] if of.H > 1 else ["0"])
         ax.tick_params(axis="y", labelsize=8, length=3)
     if below:
-        row_of_steps(panels[1 + len(SYMBOLS)], below, "output")
+        step_rows(panels[1 + len(SYMBOLS)], below, "output")
     if gradient:
         ax = gradient_flow(of, ax=panels[-1])
         ax.set_ylabel("gradient\non its way back", rotation=0, ha="right", va="center", color=INK)
@@ -99,10 +99,10 @@ def _page(trace: Trace, layer: int, title: str, *, gradient: bool) -> Figure:
     if copy and copy["mode"] == "recall":
         for ax in panels:
             ax.axvline(np.flatnonzero(trace.x[:, -1])[0] if trace.x[:, -1].any() else -0.5, color=INK, lw=0.8, ls=":")
-    figure.suptitle(plain("\n".join(wrap(title, int(11 * width)))), color=INK)
+    figure.suptitle(escape_mathtext("\n".join(wrap(title, int(11 * width)))), color=INK)
     return figure
 
 
-def _height(rows: Sequence[Row]) -> float:
+def _height(rows: Sequence[LabelledRow]) -> float:
     """A row is half as high as the sixth part of a heat map; many become a heat map."""
     return 0.5 * len(rows) if len(rows) <= ROWS_AT_MOST else 3

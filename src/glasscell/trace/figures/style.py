@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glasscell.escaping import escape
-from glasscell.trace.shown import Range, Scale
+from glasscell.trace.display import ColorScale, Range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-INK, MUTED, LINE = "#1f2933", "#7b8794", "#cbd2d9"
+INK, MUTED, LINE_COLOR = "#1f2933", "#7b8794", "#cbd2d9"
 WRONG = "#d64545"
 COLORMAPS: dict[Range, str] = {"open and shut": "viridis", "around zero": "RdBu_r"}
 
 # Of lines: they differ in lightness too (the colours of Okabe & Ito 2008 that are dark enough on white, and grey).
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#8c6d1f"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN)
-OF_GATE = {"i": GREEN, "f": BLUE, "o": ORANGE}
+GATE_COLORS = {"i": GREEN, "f": BLUE, "o": ORANGE}
 MARKERS = {"i": "^", "f": "o", "o": "s"}
 
 
-def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 3.6) -> Axes:
+def get_axes(ax: Axes | None, width: float = 6.4, height: float = 3.6) -> Axes:
     """The axes that are given, or those of a new figure, in inches."""
     if ax is None:
         return new_figure(width, height).add_subplot()
@@ -42,7 +42,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def colors_of(scale: Scale) -> dict[str, Any]:
+def colors_of(scale: ColorScale) -> dict[str, Any]:
     """For imshow and scatter."""
     return {"cmap": COLORMAPS[scale.kind], "vmin": scale.low, "vmax": scale.high}
 
@@ -53,7 +53,7 @@ def color_bar(image: AxesImage, axes: Axes | Sequence[Axes], pad: float = 0.01) 
     assert figure is not None  # noqa: S101 - it was drawn on axes
     bar = figure.colorbar(image, ax=axes, pad=pad, aspect=12, format=_number)
     bar.outline.set_visible(False)
-    clean(bar.ax, grid=False)
+    style_axes(bar.ax, grid=False)
 
 
 def _number(value: float, _: int) -> str:
@@ -61,13 +61,13 @@ def _number(value: float, _: int) -> str:
     return f"{round(value, 12) + 0.0:g}".replace("-", "−")
 
 
-def clean(ax: Axes, *, grid: bool = True) -> None:
+def style_axes(ax: Axes, *, grid: bool = True) -> None:
     """No frame, small numbers in grey and, for curves, light lines behind them."""
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.tick_params(which="both", labelsize=8, colors=MUTED, length=0 if grid else 3)
     if grid:
-        ax.grid(visible=True, color=LINE, lw=0.6)
+        ax.grid(visible=True, color=LINE_COLOR, lw=0.6)
         ax.set_axisbelow(True)
     for label in (ax.xaxis.label, ax.yaxis.label, ax.title):
         label.set_color(INK)
@@ -75,7 +75,7 @@ def clean(ax: Axes, *, grid: bool = True) -> None:
     ax.yaxis.label.set_fontsize(9)
 
 
-def steps_below(ax: Axes, T: int, label: str = "step") -> None:
+def label_time_axis(ax: Axes, T: int, label: str = "step") -> None:
     """The numbers of T steps, which are whole."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - optional
 
@@ -84,7 +84,7 @@ def steps_below(ax: Axes, T: int, label: str = "step") -> None:
     ax.set_xlabel(label)
 
 
-def logarithmic(ax: Axes) -> None:
+def log_y_axis(ax: Axes) -> None:
     """A y axis of ratios, with plain numbers where few fit: 0.5, not 5 x 10^-1."""
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - optional
 
@@ -96,16 +96,16 @@ def logarithmic(ax: Axes) -> None:
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def headed(ax: Axes, title: str) -> None:
+def set_title(ax: Axes, title: str) -> None:
     """What one sees, above, on the left."""
     ax.set_title(title, loc="left", fontsize=10, color=INK)
 
 
-def plain(text: str) -> str:
+def escape_mathtext(text: str) -> str:
     """Text that Matplotlib takes as it stands: a dollar begins no formula, and lines are all that is not shown."""
     return "\n".join(map(escape, text.split("\n"))).replace("$", r"\$")
 
 
-def inches_of(ax: Axes) -> float:
+def axes_width(ax: Axes) -> float:
     """How wide the axes are, as they stand in their figure now."""
     return float(ax.get_window_extent().width) / float(ax.get_figure(root=True).dpi)  # type: ignore[union-attr]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.core.typing import Array
-from glasscell.trace.figures.style import INK, axes_or_new, clean, color_bar, colors_of, plain
-from glasscell.trace.shown import Scale, printable
+from glasscell.core.types import Array
+from glasscell.trace.display import ColorScale, printable
+from glasscell.trace.figures.style import INK, color_bar, colors_of, escape_mathtext, get_axes, style_axes
 from glasscell.validation import finite_array, positive_integer
 
 if TYPE_CHECKING:
@@ -50,17 +50,24 @@ def colored_text(values: ArrayLike, text: str | Sequence[str], ax: Axes | None =
     for (line, start, length), number in zip(places, numbers, strict=True):
         grid[line, start : start + length] = number
     scale = _scale(numbers)
-    ax = axes_or_new(ax, 1.4 + 0.13 * columns, 0.5 + 0.24 * lines)
+    ax = get_axes(ax, 1.4 + 0.13 * columns, 0.5 + 0.24 * lines)
     image = ax.imshow(grid, aspect="auto", interpolation="nearest", **colors_of(scale))
     for (line, start, length), token, number in zip(places, tokens, numbers, strict=True):
         light = image.cmap(image.norm(number))[:3] @ np.array([0.2126, 0.7152, 0.0722]) > 0.45
         ink = INK if light else "white"
         middle = start + (length - 1) / 2
         ax.text(
-            middle, line, plain(printable(token)), ha="center", va="center", family="monospace", fontsize=9, color=ink
+            middle,
+            line,
+            escape_mathtext(printable(token)),
+            ha="center",
+            va="center",
+            family="monospace",
+            fontsize=9,
+            color=ink,
         )
     color_bar(image, ax)
-    clean(ax, grid=False)
+    style_axes(ax, grid=False)
     ax.set_xticks([])
     ax.set_yticks([])
     return ax
@@ -80,8 +87,8 @@ def _places(tokens: Sequence[str], width: int) -> list[tuple[int, int, int]]:
     return places
 
 
-def _scale(numbers: Array) -> Scale:
+def _scale(numbers: Array) -> ColorScale:
     if numbers.size and numbers.min() >= 0 and numbers.max() <= 1:
-        return Scale(0.0, 1.0, "open and shut")
+        return ColorScale(0.0, 1.0, "open and shut")
     limit = max(1.0, float(np.abs(numbers).max(initial=0)))
-    return Scale(-limit, limit, "around zero")
+    return ColorScale(-limit, limit, "around zero")

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glasscell.trace import measures
+from glasscell.trace import diagnostics
+from glasscell.trace.display import GATES, resolve_layer, symbol_name
 from glasscell.trace.figures.style import (
     BLUE,
+    GATE_COLORS,
     INK,
-    LINE,
+    LINE_COLOR,
     MARKERS,
     MUTED,
-    OF_GATE,
-    axes_or_new,
-    clean,
-    headed,
-    inches_of,
-    logarithmic,
-    plain,
+    axes_width,
+    escape_mathtext,
+    get_axes,
+    log_y_axis,
+    set_title,
+    style_axes,
 )
 from glasscell.trace.record import LayerTrace, Trace
-from glasscell.trace.shown import GATES, layer_of, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,13 +43,13 @@ def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
     Returns
     -------
     matplotlib.axes.Axes
-        Of :func:`glasscell.trace.measures.saturation`. The larger a dot, the more units of a gate lie there.
+        Of :func:`glasscell.trace.diagnostics.saturation`. The larger a dot, the more units of a gate lie there.
     """
-    found = layer_of(of, layer)
-    ax = axes_or_new(ax, 4.6, 4.2)
-    ax.plot([0, 1], [1, 0], color=LINE, lw=1, zorder=0)
+    found = resolve_layer(of, layer)
+    ax = get_axes(ax, 4.6, 4.2)
+    ax.plot([0, 1], [1, 0], color=LINE_COLOR, lw=1, zorder=0)
     for gate in GATES:
-        left, right = measures.saturation(found.value(gate))
+        left, right = diagnostics.saturation(found.value(gate))
         places, counts = np.unique(np.stack([right, left], axis=1), axis=0, return_counts=True)
         ax.scatter(
             places[:, 0],
@@ -57,18 +57,18 @@ def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
             s=14 + 220 * counts / found.H,
             marker=MARKERS[gate],
             edgecolor="white",
-            color=OF_GATE[gate],
+            color=GATE_COLORS[gate],
             alpha=0.65,
             linewidths=0.5,
-            label=f"{name_of(gate)} ${gate}$",
+            label=f"{symbol_name(gate)} ${gate}$",
         )
     ax.set_xlim(-0.04, 1.04)
     ax.set_ylim(-0.04, 1.04)
     ax.set_aspect("equal")
     ax.set_xlabel("share of steps open (above 0.9)")
     ax.set_ylabel("share of steps shut (below 0.1)")
-    headed(ax, f"Saturation of the gates of {plain(found.name)}")
-    clean(ax)
+    set_title(ax, f"Saturation of the gates of {escape_mathtext(found.name)}")
+    style_axes(ax)
     legend = ax.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=INK)
     for handle in legend.legend_handles:
         handle.set_sizes([28])  # type: ignore[union-attr]
@@ -88,18 +88,18 @@ def half_lives(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
     Returns
     -------
     matplotlib.axes.Axes
-        Of :func:`glasscell.trace.measures.half_life`; a triangle at the top is a unit that forgot nothing, one at the
-        bottom a unit whose gate was shut.
+        Of :func:`glasscell.trace.diagnostics.half_life`; a triangle at the top is a unit that forgot nothing, one at
+        the bottom a unit whose gate was shut.
     """
-    found = layer_of(of, layer)
-    lives = measures.half_life(found.f)
+    found = resolve_layer(of, layer)
+    lives = diagnostics.half_life(found.f)
     order = np.argsort(-lives, kind="stable")
     sorted_lives = lives[order]
-    ax = axes_or_new(ax, min(10, 3 + 0.14 * found.H))
+    ax = get_axes(ax, min(10, 3 + 0.14 * found.H))
     there = np.isfinite(sorted_lives) & (sorted_lives > 0)
     low, high = (sorted_lives[there].min(), sorted_lives[there].max()) if there.any() else (0.5, found.T or 1)
     places = np.arange(len(order))
-    ax.vlines(places[there], low / 1.5, sorted_lives[there], color=LINE, lw=1.2, zorder=1)
+    ax.vlines(places[there], low / 1.5, sorted_lives[there], color=LINE_COLOR, lw=1.2, zorder=1)
     ax.scatter(places[there], sorted_lives[there], s=20, color=BLUE, zorder=2)
     for beyond, edge, marker in ((np.isinf(sorted_lives), high * 1.5, "^"), (sorted_lives == 0, low / 1.5, "v")):
         ax.scatter(places[beyond], np.full(int(beyond.sum()), edge), s=26, color=BLUE, marker=marker, zorder=2)
@@ -114,14 +114,14 @@ def half_lives(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
         fontsize=8,
         color=MUTED,
     )
-    logarithmic(ax)
-    named = NAMED_AT_MOST * inches_of(ax) >= found.H
+    log_y_axis(ax)
+    named = NAMED_AT_MOST * axes_width(ax) >= found.H
     if named:
         ax.set_xticks(places, [str(unit) for unit in order])
     ax.set_xlabel("unit" if named else "units, by their half-life")
     ax.set_ylabel("half-life in steps")
-    headed(ax, f"How long the units of {plain(found.name)} remember")
-    clean(ax)
+    set_title(ax, f"How long the units of {escape_mathtext(found.name)} remember")
+    style_axes(ax)
     ax.grid(visible=False, axis="x")
     if found.H > 20:
         ax.tick_params(axis="x", labelsize=6.5)

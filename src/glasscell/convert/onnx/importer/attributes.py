@@ -1,0 +1,55 @@
+"""The attributes of operators that are read; another one, to which a later version may give meaning, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from glasscell.convert.onnx.importer.constants import UnsupportedNode
+
+WINDOWS = {"auto_pad", "dilations", "kernel_shape", "pads", "strides"}
+REDUCED = {"axes", "keepdims", "noop_with_empty_axes"}
+VALUES = {"value", "value_float", "value_floats", "value_int", "value_ints"}
+
+ATTRIBUTES: dict[str, set[str]] = {
+    "AveragePool": {*WINDOWS, "ceil_mode", "count_include_pad"},
+    "BatchNormalization": {"epsilon", "momentum", "spatial", "training_mode"},  # momentum is for training
+    "Cast": {"to", "saturate", "round_mode"},  # the last two are for types of 8 bits, which are refused
+    "CastLike": {"saturate", "round_mode"},
+    "Concat": {"axis"},
+    "Constant": VALUES,
+    "ConstantOfShape": {"value"},
+    "Conv": {*WINDOWS, "group"},
+    "Dropout": {"ratio", "seed"},
+    "Elu": {"alpha"},
+    "Flatten": {"axis"},
+    "Gather": {"axis"},
+    "Gelu": {"approximate"},
+    "Gemm": {"alpha", "beta", "transA", "transB"},
+    "HardSigmoid": {"alpha", "beta"},
+    "If": {"then_branch", "else_branch"},
+    "LayerNormalization": {"axis", "epsilon", "stash_type"},  # the precision of its statistics
+    "LeakyRelu": {"alpha"},
+    "LogSoftmax": {"axis"},
+    "MaxPool": {*WINDOWS, "ceil_mode", "storage_order"},  # the order of indices, which are not read
+    "Mod": {"fmod"},
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceProd", "ReduceMin"), REDUCED),
+    "Range": {"stash_type"},
+    "Reshape": {"allowzero"},
+    "Selu": {"alpha", "gamma"},
+    "Shape": {"start", "end"},
+    "Slice": {"starts", "ends", "axes", "steps"},
+    "Softmax": {"axis"},
+    "Split": {"axis", "split", "num_outputs"},
+    "Squeeze": {"axes"},
+    "Swish": {"alpha"},
+    "ThresholdedRelu": {"alpha"},
+    "Transpose": {"perm"},
+    "Unsqueeze": {"axes"},
+}
+
+
+def check_attributes(op: str, given: Iterable[str]) -> None:
+    """Refuse attributes that are not read; those of an LSTM are checked where it is."""
+    unknown = sorted(set(given) - ATTRIBUTES.get(op, set())) if op != "LSTM" else []
+    if unknown:
+        raise UnsupportedNode(f"has the attribute {unknown[0]!r}, which is not known")

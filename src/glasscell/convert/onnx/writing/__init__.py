@@ -1,5 +1,0 @@
-"""A model as a graph of ONNX."""
-
-from glasscell.convert.onnx.writing.writer import save, to_model
-
-__all__ = ["save", "to_model"]

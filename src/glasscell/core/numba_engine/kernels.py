@@ -1,0 +1,345 @@
+"""What :mod:`glasscell.core.numba_engine` compiles: the time loops, forward and backward, and the products inside them.
+
+Plain functions, which only :func:`loops` gives to Numba; the capital names in them, and what they call, are made for a
+dtype and the processor, see there. Names are those of :mod:`glasscell.core.lstm`. Each loop runs b sequences, and does
+not know whether there are others: its arrays may be the columns of these in larger ones.
+
+A gate of a step is (H, b), or one long row (1, H·b) where these are all sequences there are. Both are (r, n) here.
+"""
+
+# Numba infers the types of the loops, and `loops` supplies the names that are not defined here.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, name-defined"
+# ruff: noqa: F821
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from glasscell.core.numba_engine import cell_math, simd
+from glasscell.core.numba_engine.jit_cache import jit_cached
+from glasscell.core.uninterrupted import once_uninterrupted
+
+SINGLE_BLOCK_STEPS = 64  # of one sequence, whose products are made together
+
+Kernel = Callable[..., None]
+
+
+class Kernels(NamedTuple):
+    """Functions of this file, compiled for a dtype."""
+
+    pack: Kernel
+    pack_columns: Kernel
+    forward: Kernel
+    outputs: Kernel
+    backward: Kernel
+    forward_single: Kernel
+    outputs_single: Kernel
+    backward_single: Kernel
+    lanes: int  # numbers of a vector
+    rows: int  # of a matrix, that are packed together
+
+
+@once_uninterrupted
+def compile_kernels(char: str) -> Kernels:
+    """All of them, for a dtype, given by its char; compiled, or read from disk."""
+    import numba  # noqa: PLC0415 - takes a third of a second
+    from llvmlite import binding  # noqa: PLC0415
+
+    dtype = np.dtype(char)
+    cpu = binding.get_host_cpu_features()
+    width, rows = (64, 12) if cpu.get("avx512f") else (32, 6) if cpu.get("avx") else (16, 6)  # of 32, 16, 16 registers
+    lanes = width // dtype.itemsize
+    names = {
+        "__name__": __name__,
+        "ZERO": dtype.type(0),
+        "LANES": lanes,
+        "ROWS": rows,
+        "SINGLE_BLOCK_STEPS": SINGLE_BLOCK_STEPS,
+    }
+    names |= _vector_intrinsics(dtype, lanes, rows)
+
+    def of(function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True) -> Kernel:
+        """Compile for arrays of so many dimensions, negative if only read, with gaps between rows; integers; a flag."""
+        layout: Literal["A", "C"] = "A" if gaps else "C"
+        kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
+        loop: Kernel = jit_cached(
+            function, numba.void(*kinds, *[numba.intp] * integers, *[numba.boolean] * flag), names
+        )
+        return loop
+
+    for function in (_transpose, _copy, _zero):
+        names[function.__name__] = jit_cached(function, names=names)
+    names["_product"] = of(_product, -3, -2, 2)
+    names["_products"] = of(_products, -3, -2, 2, flag=True)
+    names["_products_of_steps"] = of(_products, -3, -3, 2, flag=True)
+    names["_product_of_row"] = of(_product_of_row, -3, -2, 2, flag=True)
+    return Kernels(
+        of(_pack, -2, 3),
+        of(_pack_columns, -2, 3),
+        of(_forward, -3, 3, 3, 4, 4, 3),
+        of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
+        of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
+        of(_forward_single, -2, 2, 3, 2, 4, 4, 3),
+        of(_outputs_single, -2, 2, -3, 3, 2, 2, gaps=False),
+        of(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
+        lanes,
+        rows,
+    )
+
+
+def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
+    """What the loops call and Numba has no words for, by name."""
+    activations = cell_math.activations_of(dtype)
+    of_step: dict[str, simd.Formula] = {
+        "_gates": partial(cell_math.cell_forward, activations),
+        "_gates_without_tape": partial(cell_math.cell_forward_inference, activations),
+        "_gates_backward": cell_math.cell_backward,
+        "_sum": cell_math.add,
+    }
+    of_formulas = {name: simd.elementwise(formula, lanes) for name, formula in of_step.items()}
+    # Rows, and vectors side by side, as many as there are registers for; an edge is where fewer columns are left.
+    tiles = {"_low": (rows // 2, 4), "_square": (rows, 2), "_tall": (2 * rows, 1), "_short": (rows, 1)}
+    of_packed = {
+        f"{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked, packed=rows)
+        for name, size in tiles.items()
+        for masked in (False, True)
+    }
+    of_rows = {
+        f"_rows{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked)
+        for name, size in {**tiles, "_wide": (1, 8), "_half": (1, 4)}.items()
+        for masked in (False, True)
+    }
+    of_transposition = {
+        f"_transposed{'_edge' * masked}_tile": simd.transposed_tile(lanes, masked=masked) for masked in (False, True)
+    }
+    return of_formulas | of_packed | of_rows | of_transposition
+
+
+def _forward(W, u, z, gates, products, tanh_c):
+    """W packed, u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n).
+
+    z are the first four of the gates, and u begins with the last of the products: the same memory.
+    """
+    for t in range(len(tanh_c)):
+        _product(W, u[t], z[t])
+        i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
+        ig, fc, h, c = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2], gates[t + 1, 4]
+        _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
+
+
+def _outputs(W, x, y, u, u_h, z, gates, c):
+    """W packed, x (b, T, I), y (b, T, H), u (2, K, b), of even and odd steps, begins with u_h (2, r, n), c (r, n).
+
+    z (4H, b) is the gates of a step (4, r, n). Inputs and outputs lie as those have them who ask without looking back.
+    """
+    T, I = x.shape[1:]
+    H = y.shape[2]
+    for t in range(T):
+        now, then = u[t % 2], u[(t + 1) % 2]
+        _transpose(x[:, t], now[H : H + I])
+        _product(W, now, z)
+        _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2]))
+        _transpose(then[:H], y[:, t])
+
+
+def _backward(
+    W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, dh_rows, running_dc, dkernel, dx, dz, dgates, u_T, size
+):
+    """W_hᵀ, W_xᵀ packed; a tape's u, gates, products, tanh_c; dh, dc, running_dh, running_dc (…, r, n); dx (T, I, b).
+
+    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps, b, K) is what a block of
+    steps multiplies for the weights' gradient: dkernel (groups, 4H, K), of `size` sequences each.
+    """
+    T, (steps, _, b), groups = len(tanh_c), dz.shape, len(dkernel)
+    if T == 0:
+        for group in range(groups):
+            _zero(dkernel[group])
+    for end in range(T, 0, -steps):
+        start = max(0, end - steps)
+        for t in range(end - 1, start - 1, -1):
+            k = t - start
+            if len(dc) > 0:
+                _sum((running_dc, dc[t]), (running_dc,))
+            i, f, o, g = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3]
+            ig, fc, h = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2]
+            _gates_backward(
+                (dh[t], running_dh, running_dc, i, f, o, g, ig, fc, tanh_c[t], h),
+                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], running_dc),
+            )
+            _product(W_h, dz[k], dh_rows)
+            if len(dx) > 0:
+                _product(W_x, dz[k], dx[t])
+            _transpose(u[t], u_T[k])
+        for group in range(groups):
+            first, last = group * size, min(b, (group + 1) * size)
+            _products_of_steps(dz[: end - start, :, first:last], u_T[:, first:last], dkernel[group], end < T)
+
+
+def _forward_single(kernel, W, u, z, gates, products, tanh_c):
+    """The forward pass for b = 1: kernel (4H, K), W (K, 4H) its transpose to be, u (1, T, K), z (T, 4H).
+
+    W [h; x; 1] reads all of W at each step; that of [x; 1] is one product for many steps.
+    """
+    T, _, H = tanh_c.shape
+    _transpose(kernel, W)
+    for start in range(0, T, SINGLE_BLOCK_STEPS):
+        end = min(T, start + SINGLE_BLOCK_STEPS)
+        for t in range(start, end):
+            _copy(W[-1:], z[t : t + 1])
+        _products(u[:, start:end, H:-1], W[H:-1], z[start:end], True)
+        for t in range(start, end):
+            _product_of_row(u[:, t : t + 1, :H], W[:H], z[t : t + 1], True)
+            i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
+            ig, fc, h, c = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2], gates[t + 1, 4]
+            _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
+
+
+def _outputs_single(kernel, W, x, h, z, c):
+    """The same without a tape: x (1, T, I), h (T + 1, H, 1) from the initial one on, z (steps, 4H), c (H, 1)."""
+    T, H, steps = x.shape[1], len(c), len(z)
+    hs, cell, gates = h.reshape(1, T + 1, H), c.reshape(1, H), z.reshape(steps, 4, 1, H)
+    _transpose(kernel, W)
+    for start in range(0, T, steps):
+        end = min(T, start + steps)
+        for k in range(end - start):
+            _copy(W[-1:], z[k : k + 1])
+        _products(x[:, start:end], W[H:-1], z[: end - start], True)
+        for t in range(start, end):
+            k = t - start
+            _product_of_row(hs[:, t : t + 1], W[:H], z[k : k + 1], True)
+            of_gates = gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], cell
+            _gates_without_tape(of_gates, (cell, hs[0, t + 1 : t + 2]))
+
+
+def _backward_single(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
+    """The backward pass for b = 1: W_h (4H, H), W_x (4H, I), u (1, T, K), dx (T, I), dz (1, steps, 4H)."""
+    T, steps = len(tanh_c), dz.shape[1]
+    if T == 0:
+        _zero(dkernel)
+    for end in range(T, 0, -steps):
+        start = max(0, end - steps)
+        for t in range(end - 1, start - 1, -1):
+            k = t - start
+            if len(dc) > 0:
+                _sum((running_dc, dc[t]), (running_dc,))
+            i, f, o, g = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3]
+            ig, fc, h = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2]
+            _gates_backward(
+                (dh[t], running_dh, running_dc, i, f, o, g, ig, fc, tanh_c[t], h),
+                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], running_dc),
+            )
+            _product_of_row(dz[:, k : k + 1], W_h, running_dh, False)
+        _products(dz.transpose(1, 2, 0)[: end - start], u[0, start:end], dkernel, end < T)
+        if len(dx) > 0:
+            _products(dz[:, : end - start], W_x, dx[start:end], False)
+
+
+def _product(a, v, z):
+    """Write a v to z: a packed, v (K, N), z (M, N)."""
+    M, N = z.shape
+    column = 0
+    while N - column >= 4 * LANES:
+        for row in range(0, M, ROWS // 2):
+            _low_tile(a, v, z, row, column, False)
+        column += 4 * LANES
+    if N - column >= 2 * LANES:
+        for row in range(0, M, ROWS):
+            _square_tile(a, v, z, row, column, False)
+        column += 2 * LANES
+    if N - column > LANES:
+        for row in range(0, M, ROWS):
+            _square_edge_tile(a, v, z, row, column, False)
+        return
+    pairs = M // (2 * ROWS) * 2 * ROWS
+    if N - column == LANES:
+        for row in range(0, pairs, 2 * ROWS):
+            _tall_tile(a, v, z, row, column, False)
+        for row in range(pairs, M, ROWS):
+            _short_tile(a, v, z, row, column, False)
+    elif column < N:
+        for row in range(0, pairs, 2 * ROWS):
+            _tall_edge_tile(a, v, z, row, column, False)
+        for row in range(pairs, M, ROWS):
+            _short_edge_tile(a, v, z, row, column, False)
+
+
+def _products(a, v, z, add):
+    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N) or (S, K, N), z (M, N).
+
+    One row of tiles after the other: v stays in the second cache, and what is read of a in the first.
+    """
+    M, N = z.shape
+    pairs = N // (2 * LANES) * 2 * LANES
+    for row in range(0, M, ROWS):
+        for column in range(0, pairs, 2 * LANES):
+            _rows_square_tile(a, v, z, row, column, add)
+        if N - pairs > LANES:
+            _rows_square_edge_tile(a, v, z, row, pairs, add)
+        elif pairs < N:
+            _rows_short_edge_tile(a, v, z, row, pairs, add)
+
+
+def _product_of_row(a, v, z, add):
+    """Write a[0] v to z, or add it: a (1, 1, K), v (K, N), z (1, N)."""
+    N = z.shape[1]
+    for column in range(0, N, 8 * LANES):
+        if N - column >= 8 * LANES:
+            _rows_wide_tile(a, v, z, 0, column, add)
+        elif N - column > 4 * LANES:
+            _rows_wide_edge_tile(a, v, z, 0, column, add)
+        elif N - column == 4 * LANES:
+            _rows_half_tile(a, v, z, 0, column, add)
+        else:
+            _rows_half_edge_tile(a, v, z, 0, column, add)
+
+
+def _pack(a, packed):
+    """Write a (M, K) as (groups, K, rows): so that the rows of a tile lie side by side. The last row fills the rest."""
+    rows = packed.shape[2]
+    for group in range(len(packed)):
+        own = a[group * rows : (group + 1) * rows]
+        for row in range(0, rows, LANES):
+            for column in range(0, a.shape[1], LANES):
+                _transposed_edge_tile(own, packed[group], row, column)
+
+
+def _pack_columns(a, packed):
+    """The same of aᵀ, a (K, M)."""
+    groups, K, _ = packed.shape
+    M = a.shape[1]
+    for group in range(groups):
+        first = group * ROWS
+        if first + ROWS <= M:
+            for k in range(K):
+                for r in range(ROWS):
+                    packed[group, k, r] = a[k, first + r]
+        else:
+            for k in range(K):
+                for r in range(ROWS):
+                    packed[group, k, r] = a[k, min(first + r, M - 1)]
+
+
+def _transpose(a, z):
+    """Write aᵀ to z."""
+    M, N = a.shape
+    for column in range(0, N, LANES):
+        for row in range(0, M, LANES):
+            if M - row >= LANES and N - column >= LANES:
+                _transposed_tile(a, z, row, column)
+            else:
+                _transposed_edge_tile(a, z, row, column)
+
+
+def _copy(a, z):
+    """Write a (M, N) to z: `z[:] = a` takes seconds to compile."""
+    for row in range(a.shape[0]):
+        for b in range(a.shape[1]):
+            z[row, b] = a[row, b]
+
+
+def _zero(z):
+    for row in range(z.shape[0]):
+        for k in range(z.shape[1]):
+            z[row, k] = ZERO

@@ -1,0 +1,375 @@
+"""What Numba has no words for, in LLVM's own: a tile of a product, and mathematics on whole vectors of the processor.
+
+LLVM vectorises a loop over many arrays only if it can show that they do not overlap, and it never keeps a tile of a
+result in registers. Here both is said outright. What is made are functions for compiled code, with one body for a
+vector: :func:`tile` for products, :func:`elementwise` for formulas, which are written in Python on :class:`Vector`.
+
+In all of them arrays may have gaps between rows, but the numbers of a row are side by side. a·b + c may be one
+instruction ("contract"); all else is as IEEE says, NaN and infinities too.
+"""
+
+# Numba's own parts, which do the work here, have no annotations.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Formula = Callable[..., "tuple[Vector, ...]"]
+
+
+class Vector:
+    """Some numbers side by side, in a register of the compiled program: what a formula is written on.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+    value : llvmlite.ir.Value
+        Of a vector type.
+    """
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def like(self, other: Vector | float) -> Any:
+        """The other one's value; a number as a vector of it."""
+        from llvmlite import ir  # noqa: PLC0415 - Numba's, and so optional
+
+        if isinstance(other, Vector):
+            return other.value
+        return ir.Constant(self.value.type, [float(other)] * self.value.type.count)
+
+    def __add__(self, other: Vector | float) -> Vector:
+        return Vector(self.builder, self.builder.fadd(self.value, self.like(other), flags=("contract",)))
+
+    def __sub__(self, other: Vector | float) -> Vector:
+        return Vector(self.builder, self.builder.fsub(self.value, self.like(other), flags=("contract",)))
+
+    def __rsub__(self, other: float) -> Vector:
+        return Vector(self.builder, self.builder.fsub(self.like(other), self.value, flags=("contract",)))
+
+    def __mul__(self, other: Vector | float) -> Vector:
+        return Vector(self.builder, self.builder.fmul(self.value, self.like(other), flags=("contract",)))
+
+    def times(self, other: Vector) -> Vector:
+        """Their product, rounded: it never becomes one instruction with a sum that it is part of."""
+        return Vector(self.builder, self.builder.fmul(self.value, other.value))
+
+    def __truediv__(self, other: Vector) -> Vector:
+        return Vector(self.builder, self.builder.fdiv(self.value, self.like(other)))
+
+    def __rtruediv__(self, other: float) -> Vector:
+        return Vector(self.builder, self.builder.fdiv(self.like(other), self.value))
+
+    def at_most(self, bound: float) -> Vector:
+        """Return the numbers, those above the bound replaced by it. NaN stays."""
+        limit = self.like(bound)
+        return Vector(self.builder, self.builder.select(self._compared(">", limit), limit, self.value))
+
+    def at_least(self, bound: float) -> Vector:
+        """Return the numbers, those below the bound replaced by it. NaN stays."""
+        limit = self.like(bound)
+        return Vector(self.builder, self.builder.select(self._compared("<", limit), limit, self.value))
+
+    def _compared(self, how: str, limit: Any) -> Any:
+        return self.builder.fcmp_ordered(how, self.value, limit)
+
+    def magnitude(self) -> Vector:
+        """Return the absolute values."""
+        bits, sign = self._bits(), self._sign()
+        return self._of_bits(self.builder.and_(bits, self.builder.not_(sign)))
+
+    def with_sign_of(self, other: Vector) -> Vector:
+        """Return these numbers, none of which is negative, with the signs of the others."""
+        sign = self.builder.and_(other._bits(), self._sign())
+        return self._of_bits(self.builder.or_(self._bits(), sign))
+
+    def power_of_two(self) -> Vector:
+        """Return the powers of two whose exponents are the last bits of these numbers."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        bits = self._bits()
+        _, digits = self._format()
+        return self._of_bits(self.builder.shl(bits, ir.Constant(bits.type, [digits] * bits.type.count)))
+
+    def _format(self) -> tuple[int, int]:
+        """Return the bits of a number, and those of them that are its digits."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        return (32, 23) if self.value.type.element == ir.FloatType() else (64, 52)
+
+    def _bits(self) -> Any:
+        from llvmlite import ir  # noqa: PLC0415
+
+        size, _ = self._format()
+        return self.builder.bitcast(self.value, ir.VectorType(ir.IntType(size), self.value.type.count))
+
+    def _of_bits(self, bits: Any) -> Vector:
+        return Vector(self.builder, self.builder.bitcast(bits, self.value.type))
+
+    def _sign(self) -> Any:
+        from llvmlite import ir  # noqa: PLC0415
+
+        size, _ = self._format()
+        return ir.Constant(self._bits().type, [1 << (size - 1)] * self.value.type.count)
+
+
+class ArrayAccess:
+    """Where the vectors of an array lie.
+
+    Parameters
+    ----------
+    context, builder
+        Numba's and LLVM's.
+    kind, value
+        The array's type for Numba, and its value.
+    lanes : int
+        Numbers of a vector.
+    """
+
+    def __init__(self, context: Any, builder: Any, kind: Any, value: Any, lanes: int) -> None:
+        from llvmlite import ir  # noqa: PLC0415
+        from numba.core import cgutils  # noqa: PLC0415
+
+        self.builder = builder
+        array = context.make_array(kind)(context, builder, value)
+        number = context.get_data_type(kind.dtype)
+        self.size, self.data = context.get_abi_sizeof(number), array.data
+        self.vector = ir.VectorType(number, lanes)
+        self.shape = cgutils.unpack_tuple(builder, array.shape)
+        self.strides = [
+            builder.sdiv(stride, ir.Constant(stride.type, self.size))
+            for stride in cgutils.unpack_tuple(builder, array.strides)
+        ]
+
+    def number(self, index: Any) -> Any:
+        """Load one."""
+        return self.builder.load(self.builder.gep(self.data, [index]))
+
+    def load(self, index: Any, mask: Any = None) -> Any:
+        """Load a vector; where a mask has no 1, its number is 0 and is not touched."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        place = self._place(index)
+        if mask is None:
+            return self.builder.load(place, align=self.size)
+        zero = ir.Constant(self.vector, [0.0] * self.vector.count)
+        kinds = [place.type, ir.IntType(32), mask.type, self.vector]
+        return self.builder.call(
+            self._masked("load", self.vector, kinds), [place, ir.IntType(32)(self.size), mask, zero]
+        )
+
+    def store(self, value: Any, index: Any, mask: Any = None) -> None:
+        """Store a vector; where a mask has no 1, nothing is written."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        place = self._place(index)
+        if mask is None:
+            self.builder.store(value, place, align=self.size)
+            return
+        kinds = [self.vector, place.type, ir.IntType(32), mask.type]
+        self.builder.call(self._masked("store", ir.VoidType(), kinds), [value, place, ir.IntType(32)(self.size), mask])
+
+    def _place(self, index: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.data, [index]), self.vector.as_pointer())
+
+    def _masked(self, verb: str, result: Any, kinds: list[Any]) -> Any:
+        from llvmlite import ir  # noqa: PLC0415
+        from numba.core import cgutils  # noqa: PLC0415
+
+        name = f"llvm.masked.{verb}.v{self.vector.count}f{8 * self.size}.p0"
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, kinds), name)
+
+
+def _splat(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of this one number."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    nothing = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(builder.insert_element(nothing, number, ir.IntType(32)(0)), nothing, first)
+
+
+def _minimum(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def _mask(builder: Any, left: Any, lanes: int) -> Any:
+    """1 for as many lanes as there are numbers left."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    numbers = ir.Constant(ir.VectorType(left.type, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, _splat(builder, left, lanes))
+
+
+def elementwise(formula: Formula, lanes: int) -> Any:
+    """A function for compiled code: results = formula(*given).
+
+    Its arguments are the tuple of arrays that are given and that of those which the results go to, all (rows, n) of one
+    shape. An array may be in both.
+
+    Parameters
+    ----------
+    formula : callable
+        From vectors to a tuple of vectors.
+    lanes : int
+        Numbers of a vector.
+    """
+    from numba.core import cgutils, types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        given, results = (
+            [ArrayAccess(context, builder, kind, value, lanes) for kind, value in zip(kinds, values, strict=True)]
+            for kinds, values in zip(signature.args, (cgutils.unpack_tuple(builder, a) for a in arguments), strict=True)
+        )
+        rows, n = results[0].shape
+        step = n.type(lanes)
+        whole = builder.mul(builder.sdiv(n, step), step)
+
+        def at(row: Any, column: Any, mask: Any = None) -> None:
+            def place(array: ArrayAccess) -> Any:
+                return builder.add(builder.mul(row, array.strides[0]), column)
+
+            values = formula(*(Vector(builder, array.load(place(array), mask)) for array in given))
+            for array, value in zip(results, values, strict=True):
+                array.store(value.value, place(array), mask)
+
+        with cgutils.for_range(builder, rows) as row:
+            with cgutils.for_range_slice(builder, n.type(0), whole, step, n.type) as (column, _):
+                at(row.index, column)
+            with builder.if_then(builder.icmp_signed("<", whole, n)):
+                at(row.index, whole, _mask(builder, builder.sub(n, whole), lanes))
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, given: Any, results: Any) -> Any:  # noqa: ARG001
+        return types.void(given, results), generate
+
+    return intrinsic(typed)
+
+
+def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) -> Any:
+    """A function for compiled code: a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
+
+    Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's place in z, and whether z is
+    added to. The tile stays in registers through the whole sum, each turn of which reads a few vectors of v and a
+    number of each row of a. Rows beyond the last are the last again; columns beyond the last are left alone, which only
+    a masked tile can.
+
+    Parameters
+    ----------
+    packed : int
+        a is (S, M, K); or, if this is not 0, packed by so many rows, (M / packed, K, packed), and S = 1. Then the rows
+        of a tile need one address instead of one each, and these are more than there are registers for. The tile must
+        begin at a multiple of `packed`, or lie in one.
+    """
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import cgutils, types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        A, V, Z = (
+            ArrayAccess(context, builder, kind, value, lanes)
+            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
+        )
+        row, column, add = arguments[3:]
+        M, N = Z.shape
+        integer = M.type
+        columns = [builder.add(column, integer(c * lanes)) for c in range(vectors)]
+        masks = [_mask(builder, builder.sub(N, c), lanes) if masked else None for c in columns]
+        last = builder.sub(M, integer(1))
+        tile_rows = [_minimum(builder, builder.add(row, integer(r)), last) for r in range(rows)]
+        places = [[builder.add(builder.mul(r, Z.strides[0]), c) for c in columns] for r in tile_rows]
+        zero = ir.Constant(Z.vector, [0.0] * lanes)
+        sums = [[cgutils.alloca_once_value(builder, zero) for _ in columns] for _ in tile_rows]
+        with builder.if_then(add):
+            for r in range(rows):
+                for c in range(vectors):
+                    builder.store(Z.load(places[r][c], masks[c]), sums[r][c])
+
+        if packed:
+            S, K = integer(1), A.shape[1]
+            first = builder.sdiv(row, integer(packed))
+            offset = builder.sub(row, builder.mul(first, integer(packed)))
+            bases = [
+                builder.add(builder.mul(builder.add(first, integer(group)), A.strides[0]), offset)
+                for group in range(-(-rows // packed))
+            ]
+
+            def of_a(outer: Any, k: Any) -> list[Any]:  # noqa: ARG001
+                along = builder.mul(k, integer(packed))
+                groups = [builder.add(base, along) for base in bases]
+                return [builder.add(groups[r // packed], integer(r % packed)) for r in range(rows)]
+
+        else:
+            S, _, K = A.shape
+
+            def of_a(outer: Any, k: Any) -> list[Any]:
+                start = builder.add(builder.mul(outer, A.strides[0]), k)
+                return [builder.add(start, builder.mul(r, A.strides[1])) for r in tile_rows]
+
+        with cgutils.for_range(builder, S) as outer, cgutils.for_range(builder, K) as inner:
+            if len(V.strides) == 2:
+                v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
+            else:
+                v_first = builder.add(builder.mul(outer.index, V.strides[0]), builder.mul(inner.index, V.strides[1]))
+            of_v = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
+            for r, place in enumerate(of_a(outer.index, inner.index)):
+                factor = _splat(builder, A.number(place), lanes)
+                for c in range(vectors):
+                    product = builder.fmul(factor, of_v[c], flags=("contract",))
+                    total = builder.fadd(product, builder.load(sums[r][c]), flags=("contract",))
+                    builder.store(total, sums[r][c])
+        for r in range(rows):
+            for c in range(vectors):
+                Z.store(builder.load(sums[r][c]), places[r][c], masks[c])
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, a: Any, v: Any, z: Any, row: Any, column: Any, add: Any) -> Any:  # noqa: ARG001
+        return types.void(a, v, z, types.intp, types.intp, types.boolean), generate
+
+    return intrinsic(typed)
+
+
+def transposed_tile(lanes: int, *, masked: bool) -> Any:
+    """A function for compiled code: the square of `lanes` rows and columns of z = aᵀ that comes from a place in a.
+
+    Its arguments are a (M, N), z (N, M or more), and the row and column of the place in a. Rows beyond the last are the
+    last again, columns beyond it are left alone, which only a masked tile can.
+    """
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    halves = (
+        ir.Constant(ir.VectorType(ir.IntType(32), lanes), [k // 2 + start + lanes * (k % 2) for k in range(lanes)])
+        for start in (0, lanes // 2)
+    )
+    low, high = halves  # of two vectors, in turns a number of each
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        A, Z = (
+            ArrayAccess(context, builder, kind, value, lanes)
+            for kind, value in zip(signature.args[:2], arguments[:2], strict=True)
+        )
+        row, column = arguments[2:]
+        (M, N), width = A.shape, Z.shape[1]
+        last = builder.sub(M, M.type(1))
+        mask = _mask(builder, builder.sub(N, column), lanes) if masked else None
+        rows = [_minimum(builder, builder.add(row, M.type(r)), last) for r in range(lanes)]
+        square = [A.load(builder.add(builder.mul(r, A.strides[0]), column), mask) for r in rows]
+        for _ in range(lanes.bit_length() - 1):
+            pairs = list(zip(square[: lanes // 2], square[lanes // 2 :], strict=True))
+            square = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in (low, high)]
+        of_width = _mask(builder, builder.sub(width, row), lanes) if masked else None
+        for c, vector in enumerate(square):
+            place = builder.add(column, N.type(c))
+            with builder.if_then(builder.icmp_signed("<", place, N)):
+                Z.store(vector, builder.add(builder.mul(place, Z.strides[0]), row), of_width)
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, a: Any, z: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
+        return types.void(a, z, types.intp, types.intp), generate
+
+    return intrinsic(typed)

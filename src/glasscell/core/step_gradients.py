@@ -1,0 +1,57 @@
+"""The gradient at every step: what a backward pass has in hand and lets go, kept for whoever wants to look at it.
+
+It costs the backward pass nothing but the place for dz. All else follows from dz, for all steps at once but one line,
+and is computed when it is asked for.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from glasscell.core.linear import batched_matmul
+from glasscell.core.lstm import Tape
+from glasscell.core.types import Array
+
+
+class StepGradients(NamedTuple):
+    """Of the loss, in the order of processing; R rows are those of the gates that have weights."""
+
+    dz: Array  # (T, R, B)
+    da: Array  # (T, R, B)   on what the rows of z become: the gates, and the candidate
+    dc: Array  # (T, H, B)   the whole of it: what came from later steps, and what comes through h
+    dh: Array  # (T, P, B)   likewise
+    dx: Array  # (T, I, B)
+    dy: Array  # (T, P, B)   what of dh comes from outside the layer
+
+
+StepGradientsByLayer: TypeAlias = list[Callable[[], StepGradients]]
+"""What a backward pass fills: for each layer and direction a function that gives its gradients."""
+
+
+@np.errstate(under="ignore")
+def compute_step_gradients(
+    tape: Tape,
+    dz: Array,
+    dx: Array,
+    dh: Array,
+    dh_T: Array | float = 0.0,
+    dc_T: Array | float = 0.0,
+    dc: Array | None = None,
+) -> StepGradients:
+    """From what :func:`glasscell.core.lstm.backward` was given, and what it gave: dz in ``dz_steps``, and dx.
+
+    The lines are those of :func:`glasscell.core.cell.step_backward`.
+    """
+    H, dy = tape.H, dh
+    dh, dc = dh.copy(), np.zeros_like(dh) if dc is None else dc.copy()
+    if not tape.T:
+        return StepGradients(dz, dz.copy(), dc, dh, dx, dy)
+    dh[:-1] += batched_matmul(tape.kernel[:, :H].T, dz[1:])  # through the next step
+    dh[-1] += dh_T
+    dc += dh * (tape.o - tape.h * tape.tanh_c)  # o (1 - tanh² c)
+    dc[-1] += dc_T
+    for t in reversed(range(tape.T - 1)):
+        dc[t] += dc[t + 1] * tape.f[t + 1]
+    da = np.concatenate([dc * tape.g, dc * tape.cells[:-1], dh * tape.tanh_c, dc * tape.i], axis=1)
+    return StepGradients(dz, da, dc, dh, dx, dy)

@@ -1,0 +1,94 @@
+"""What distinguishes one LSTM from another: which functions, which gates, which weights."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from glasscell.core.activations import Activation, activation
+from glasscell.core.cell import GATES
+from glasscell.core.types import Array
+
+LayerNorm = Literal["haste", "tflite", "contrib"]
+CoupledGates = Literal["input", "forget"]
+
+
+SIGMOID, TANH = activation("Sigmoid"), activation("Tanh")
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """What is computed. Peepholes, projection and normalisation have weights, and are on where those are given.
+
+    Attributes
+    ----------
+    gate, candidate, output : Activation
+        σ, τ and φ.
+    coupled : "input" or "forget", optional
+        The gate of the two that has weights: "input", f = 1 - i; "forget", i = 1 - f.
+    clip : float, optional
+        Bound on the size of what the gates and the candidate are a function of.
+    layer_norm : "haste", "tflite" or "contrib", optional
+    epsilon : float
+        Added to variances.
+    """
+
+    gate: Activation = SIGMOID
+    candidate: Activation = TANH
+    output: Activation = TANH
+    coupled: CoupledGates | None = None
+    clip: float | None = None
+    layer_norm: LayerNorm | None = None
+    epsilon: float = 1e-5
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The order of the blocks of H rows in the kernel: that of the cell page, without a gate that has none."""
+        without = {"input": "f", "forget": "i"}.get(self.coupled or "")
+        return tuple(gate for gate in GATES if gate != without)
+
+    @property
+    def peepholes(self) -> tuple[str, ...]:
+        """The gates that see the cell, in the order of the blocks of the peepholes."""
+        return self.gates[:-1]
+
+    @property
+    def normalises_cell(self) -> bool:
+        """Whether the cell is normalised, which mixes its units; otherwise a unit's cell is its own."""
+        return self.layer_norm in ("haste", "contrib")
+
+    def of(self, gate: str) -> Activation:
+        """The activation of a gate, or of the candidate."""
+        return self.candidate if gate == "g" else self.gate
+
+    def shapes(
+        self, I: int, H: int, P: int | None = None, *, peepholes: bool = False, projection_bias: bool = False
+    ) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the weights of a layer; P only with a projection."""
+        R = len(self.gates) * H
+        shapes: dict[str, tuple[int, ...]] = {"kernel": (R, (P or H) + I + 1)}
+        if peepholes:
+            shapes["peepholes"] = (R - H,)
+        if P is not None:
+            shapes["projection"] = (P, H)
+            if projection_bias:
+                shapes["projection_bias"] = (P,)
+        if self.layer_norm == "haste":
+            shapes |= {"gain_x": (R,), "gain_h": (R,)}
+        elif self.layer_norm:
+            shapes["gain"] = (R,)
+        if self.normalises_cell:
+            shapes |= {"gain_c": (H,), "shift_c": (H,)}
+        return shapes
+
+
+class DropoutMasks(NamedTuple):
+    """What is drawn at random in training; without it nothing is."""
+
+    recurrent: Array | float = 1.0  # (P, B)     r: 0 where h_{t-1} is not seen, 1 / (1 - rate) elsewhere
+    new_h: Array | float = 1.0  # (T, P, B)  k_h: 0 where h stays as it was; or their expectation
+    new_c: Array | float = 1.0  # (T, H, B)  k_c
+
+    @property
+    def silent(self) -> bool:
+        """Whether it changes nothing."""
+        r, k_h, k_c = self
+        return isinstance(r, float) and isinstance(k_h, float) and isinstance(k_c, float) and r == k_h == k_c == 1

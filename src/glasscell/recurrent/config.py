@@ -1,0 +1,295 @@
+"""The options of an LSTM, each declared once: what runs, explains or writes an LSTM is checked against that."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from glasscell.core.activations import Activation, activation
+from glasscell.core.types import Array
+from glasscell.core.variants import CellConfig, CoupledGates, LayerNorm
+from glasscell.validation import boolean, choice, positive_integer, positive_number, probability
+
+ActivationLike = str | Activation | Iterable[str | float | None]
+Merge = Literal["concat", "sum", "average", "multiply"]
+
+# What each project that a normalisation is called after adds to the variance.
+EPSILON = {"haste": 1e-5, "tflite": 1e-8, "contrib": 1e-12}
+
+MAX_LAYERS = 1024  # of one LSTM: far more than can be trained, and few enough to be made at once
+
+# What runs an LSTM: the standard engines (core.lstm), the general one (core.variants), a stream; what explains a pass:
+# a trace's equations and measures, the page of a report; and the formats of other projects.
+Consumer = Literal["standard", "general", "stream", "trace", "page", "onnx", "torch", "keras"]
+HERE: tuple[Consumer, ...] = ("general", "stream", "trace")
+EVERYWHERE: tuple[Consumer, ...] = (*HERE, "standard", "page", "onnx", "torch", "keras")
+
+
+class Option(NamedTuple):
+    """The declaration of an option.
+
+    Attributes
+    ----------
+    check : callable
+        ``check(name, value)`` returns the value to keep, and raises a ValueError or TypeError for any other one.
+    default : object
+        Default: None.
+    supported : tuple of str
+        What gives the same outputs, outside training, with another value than the default. Default: nothing, so that a
+        new option is refused by each of them until it is listed there. Our own files hold every option by its name.
+    required : bool
+        Whether there is no default.
+    training_only : bool
+        Whether it changes nothing outside training.
+    """
+
+    check: Callable[[str, Any], Any]
+    default: Any = None
+    supported: tuple[Consumer, ...] = ()
+    required: bool = False
+    training_only: bool = False
+
+    def __set_name__(self, options: type["LSTMConfig"], name: str) -> None:
+        """Add the option to those of the class that declares it."""
+        options.declared = {**options.declared, name: self} if hasattr(options, "declared") else {name: self}
+
+
+def option(
+    check: Callable[[str, Any], Any],
+    default: Any = None,
+    *,
+    supported: tuple[Consumer, ...] = (),
+    required: bool = False,
+    training_only: bool = False,
+) -> Any:
+    """Declare an option, see :class:`Option`: of any type to whoever checks types, as an instance has its value."""
+    return Option(check, default, supported, required, training_only)
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Accept None, and what `check` accepts."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _choice(*choices: object) -> Callable[[str, Any], Any]:
+    """Accept one of these values."""
+
+    def check(name: str, value: Any) -> Any:
+        choice(name, value, choices)
+        return value
+
+    return check
+
+
+def _layers(name: str, value: Any) -> int:
+    """Accept a number of layers."""
+    layers = positive_integer(name, value)
+    if layers > MAX_LAYERS:
+        raise ValueError(f"{name} must be at most {MAX_LAYERS}, got {layers}")
+    return layers
+
+
+def _projection(name: str, value: Any) -> int | None:
+    """Accept a size, or None; 0, as PyTorch says it, is None."""
+    return None if value is None or value == 0 else positive_integer(name, value)
+
+
+def _function(name: str, value: ActivationLike) -> tuple[str, float | None, float | None]:
+    """Accept an activation; keep its name and parameters."""
+    return _activation(name, value).parameters
+
+
+class LSTMConfig:
+    """The choices that :class:`glasscell.LSTM` documents; what can be saved as JSON and read back.
+
+    They do not change: :meth:`replaced` makes others. (No dataclass: making one of so many fields takes a tenth of the
+    time of ``import glasscell``.)
+    """
+
+    declared: ClassVar[dict[str, Option]]
+
+    input_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
+    hidden_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
+    num_layers: int = option(_layers, 1, supported=(*HERE, "standard", "page", "onnx", "torch"))
+    bidirectional: bool = option(
+        boolean, False, supported=("general", "trace", "standard", "page", "onnx", "torch", "keras")
+    )
+    reverse: bool = option(boolean, False, supported=("general", "trace", "standard", "page", "onnx", "keras"))
+    bias: bool = option(boolean, True, supported=EVERYWHERE)
+    recurrent_bias: bool = option(boolean, False, supported=EVERYWHERE)  # other formats have one, or their sum
+    proj_size: int | None = option(_projection, supported=(*HERE, "torch"))
+    projection_bias: bool = option(boolean, False, supported=HERE)
+    peepholes: bool = option(boolean, False, supported=(*HERE, "onnx"))
+    coupled: CoupledGates | None = option(_choice(None, "input", "forget"), supported=(*HERE, "onnx"))
+    clip: float | None = option(_or_none(positive_number), supported=(*HERE, "onnx"))
+    gate_activation: ActivationLike = option(_function, ("Sigmoid", None, None), supported=(*HERE, "onnx", "keras"))
+    candidate_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
+    output_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
+    layer_norm: LayerNorm | None = option(_choice(None, "haste", "tflite", "contrib"), supported=HERE)
+    epsilon: float | None = option(_or_none(positive_number), supported=HERE)
+    dropout: float = option(probability, 0.0, supported=EVERYWHERE, training_only=True)
+    input_dropout: float = option(probability, 0.0, supported=EVERYWHERE, training_only=True)
+    recurrent_dropout: float = option(probability, 0.0, supported=EVERYWHERE, training_only=True)
+    zoneout: float = option(probability, 0.0, supported=HERE)
+    zoneout_cell: float = option(probability, 0.0, supported=HERE)
+    merge: Merge = option(
+        *(_choice("concat", "sum", "average", "multiply"), "concat"),
+        supported=("general", "trace", "standard", "page", "onnx", "keras"),
+    )
+    # Values where a sequence has no step: nothing that is computed from steps sees them.
+    masked_outputs: Literal["zero", "repeat"] = option(_choice("zero", "repeat"), "zero", supported=EVERYWHERE)
+    outputs_in: Literal["time", "processing"] = option(
+        *(_choice("time", "processing"), "time"), supported=("general", "trace", "standard", "onnx", "keras")
+    )
+    learn_initial_state: bool = option(boolean, False, supported=(*HERE, "standard", "page", "onnx", "torch"))
+
+    def __init__(self, **options: Any) -> None:
+        names = self.names()
+        for name in options:
+            if name not in names:
+                raise TypeError(f"an LSTM has no option {name!r}; it has {', '.join(names)}")
+        for name, declared in self.declared.items():
+            if declared.required and name not in options:
+                raise TypeError(f"an LSTM needs {name}")
+            self.__dict__[name] = declared.check(name, options.get(name, declared.default))
+        self._check_together()
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """What can be chosen."""
+        return list(cls.declared)
+
+    def unsupported(self, by: Consumer) -> dict[str, Any]:
+        """Return the options, by name, whose values `by` does not support."""
+        return {name: value for name, value in self.changed().items() if by not in self.declared[name].supported}
+
+    def replaced(self, **changes: Any) -> Self:
+        """Others, with these changes."""
+        return type(self)(**{**vars(self), **changes})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"the options of an LSTM do not change; make another one with {name}={value!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LSTMConfig) and self.changed() == other.changed()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.changed().items()))
+
+    def __repr__(self) -> str:
+        return f"LSTMConfig({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+
+    def _check_together(self) -> None:
+        if self.bidirectional and self.reverse:
+            raise ValueError("reverse is for one direction; bidirectional has both")
+        if self.merge != "concat" and not self.bidirectional:
+            raise ValueError(f"merge={self.merge!r} is for the two directions of bidirectional=True")
+        if self.outputs_in == "processing" and not self.reverse:
+            raise ValueError("outputs_in='processing' is for reverse=True: otherwise that order is time's own")
+        if self.outputs_in == "processing" and self.num_layers > 1:
+            raise ValueError("outputs_in='processing' is for one layer: the next would run back again")
+        if self.projection_bias and self.proj_size is None:
+            raise ValueError("projection_bias needs a proj_size")
+        if self.epsilon is not None and self.layer_norm is None:
+            raise ValueError("epsilon is for layer_norm")
+        if self.recurrent_bias and not self.bias:
+            raise ValueError("recurrent_bias is a second bias, and bias=False has none")
+
+    @property
+    def directions(self) -> int:
+        """D."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_size(self) -> int:
+        """P, the rows of h: the projection's, or H."""
+        return self.hidden_size if self.proj_size is None else self.proj_size
+
+    @property
+    def output_size(self) -> int:
+        """Features of the outputs: P, or both directions' side by side."""
+        return self.state_size * (self.directions if self.merge == "concat" else 1)
+
+    @property
+    def variant(self) -> CellConfig:
+        """What is computed in a step."""
+        epsilon = EPSILON.get(self.layer_norm or "", 1e-5) if self.epsilon is None else self.epsilon
+        return CellConfig(
+            _activation("gate_activation", self.gate_activation),
+            _activation("candidate_activation", self.candidate_activation),
+            _activation("output_activation", self.output_activation),
+            self.coupled,
+            self.clip,
+            self.layer_norm,
+            epsilon,
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step without noise is the one of the cell page."""
+        return not self.unsupported("standard")
+
+    @property
+    def ways(self) -> list[tuple[str, int, bool]]:
+        """Layer by layer and way by way: the suffix of its weights, its number of inputs, and whether it is reverse."""
+        return [
+            (
+                f"_l{layer}" + "_reverse" * (way and self.bidirectional),
+                self.output_size if layer else self.input_size,
+                bool(way),
+            )
+            for layer in range(self.num_layers)
+            for way in ((0, 1) if self.bidirectional else (int(self.reverse),))
+        ]
+
+    def shapes_of(self, I: int) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the weights of one layer in one direction, with a bias, for I inputs."""
+        sizes = {"peepholes": self.peepholes, "projection_bias": self.projection_bias}
+        return self.variant.shapes(I, self.hidden_size, self.proj_size, **sizes)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the parameters."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for suffix, I, _ in self.ways:
+            of_way = self.shapes_of(I)
+            if not self.bias:
+                rows, columns = of_way["kernel"]
+                of_way["kernel"] = (rows, columns - 1)
+            if self.recurrent_bias:
+                of_way["recurrent_bias"] = of_way["kernel"][:1]
+            shapes |= {f"{name}{suffix}": shape for name, shape in of_way.items()}
+            if self.learn_initial_state:
+                shapes[f"initial_h{suffix}"], shapes[f"initial_c{suffix}"] = (self.state_size,), (self.hidden_size,)
+        return shapes
+
+    def kernel(self, parameters: Mapping[str, Array], suffix: str) -> Array:
+        """Return the kernel of one direction, whose last column is the whole bias: a copy if that is a sum."""
+        kernel = parameters[f"kernel{suffix}"]
+        if self.recurrent_bias:
+            kernel = kernel.copy()
+            kernel[:, -1] += parameters[f"recurrent_bias{suffix}"]
+        return kernel
+
+    def changed(self) -> dict[str, Any]:
+        """The options that are not the default: what a file says of the layer."""
+        values = {name: getattr(self, name) for name in self.declared}
+        return {
+            name: value
+            for name, value in values.items()
+            if self.declared[name].required or value != self.declared[name].default
+        }
+
+
+def _activation(name: str, given: ActivationLike) -> Activation:
+    """From a name, or a name with its parameters."""
+    if isinstance(given, Activation):
+        return given
+    try:
+        parts: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        parts = ()
+    if not 1 <= len(parts) <= 3 or not isinstance(parts[0], str):
+        raise ValueError(f"{name} must be a name such as 'Relu', or (name, alpha, beta), and is {given!r}")
+    alpha, beta = ((*parts[1:], None, None))[:2]
+    for value in (alpha, beta):
+        if isinstance(value, str):
+            raise TypeError(f"{name} has parameters that are no numbers: {given!r}")
+    return activation(parts[0], alpha, beta)

@@ -1,0 +1,248 @@
+"""How a record is made: from the tapes of a forward pass and the gradients at every step of its backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from glasscell.core import linear, losses, lstm, variants
+from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
+from glasscell.core.time_order import TimeOrder
+from glasscell.core.types import Array
+from glasscell.recurrent.config import LSTMConfig
+from glasscell.trace.record import LayerTrace, Readout, Trace
+from glasscell.validation import choice, finite_array
+
+if TYPE_CHECKING:
+    from glasscell.recurrent.tape import LSTMTape
+
+Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
+
+METADATA_KEYS = ("title", "input_names", "output_names", "step_names", "copy", "chain")
+STATE_SYMBOLS = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
+GRADIENT_SYMBOLS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
+
+
+class TraceTargets(NamedTuple):
+    """What a trace is asked for, beside the inputs.
+
+    Attributes
+    ----------
+    y : array, optional
+        Targets.
+    loss : str
+        One of :data:`glasscell.core.losses.LOSSES`.
+    weights : array, optional
+        How much each answer counts; broadcasts to the targets.
+    d_outputs : array, optional
+        Instead of targets: the gradient on the outputs.
+    """
+
+    y: ArrayLike | None = None
+    loss: str = "squared_error"
+    weights: ArrayLike | None = None
+    d_outputs: ArrayLike | None = None
+
+    def check(self) -> None:
+        """Refuse what does not go together."""
+        choice("loss", self.loss, losses.LOSSES)
+        if self.y is not None and self.d_outputs is not None:
+            raise ValueError("give targets y, or d_outputs, the gradient on the outputs: not both")
+        if self.y is None and self.weights is not None:
+            raise ValueError("weights are for targets, and there is no y")
+
+    def of_one(self) -> TraceTargets:
+        """The same with a batch axis."""
+        parts = (None if part is None else np.asarray(part)[None] for part in (self.y, self.weights, self.d_outputs))
+        y, weights, d_outputs = parts
+        return TraceTargets(y, self.loss, weights, d_outputs)
+
+
+def capture(
+    model: Any,
+    tapes_of: Callable[[Any], Tapes],
+    x: ArrayLike,
+    asked: TraceTargets,
+    about: Mapping[str, Any],
+    readout: Readout | None = None,
+    **given: Any,
+) -> Trace:
+    """Run a model forward, and backward if there is something to answer, and keep everything.
+
+    Parameters
+    ----------
+    model : LSTM, CopyLSTM or Sequential
+        What has ``forward(x, **given)`` and ``backward(tape, d_outputs, every=…)``.
+    tapes_of : callable
+        From the model's tape, the tapes of its LSTMs and what stands before the names of their layers.
+    x : array
+    asked : Asked
+    about : mapping
+    readout : Readout, optional
+    **given
+        For ``forward``: states, lengths, mask.
+    """
+    asked.check()
+    if unknown := about.keys() - METADATA_KEYS:
+        raise TypeError(
+            f"trace() knows no {', '.join(sorted(unknown))}; for the views it takes {', '.join(METADATA_KEYS[:4])}"
+        )
+    outputs, _, tape = model.forward(x, **given)
+    tapes = tapes_of(tape)
+    order, single = tapes[0][1].passes[0].order, tapes[0][1].single
+    if order is not None and single:  # a batch of one, of which then the steps are taken that there are
+        given = {name: _of_one(value) for name, value in given.items()}
+        return capture(model, tapes_of, np.asarray(x)[None], asked.of_one(), about, readout, **given).sequence(0)
+    valid = None if order is None else (order.back < order.lengths).T
+    inputs = np.asarray(x)
+    in_time = outputs.shape[: 1 if single else 2] == inputs.shape[: 1 if single else 2] and outputs.ndim == 3 - single
+    loss, d_outputs, targets, weights = None, None, None, None
+    if asked.y is not None:
+        counted = asked.weights
+        if valid is not None and in_time:
+            there = valid if asked.loss == "categorical_cross_entropy" else valid[..., None]
+            counted = there * (1.0 if counted is None else np.asarray(counted))
+        loss, d_outputs, targets, weights = compute_loss(asked.loss, outputs, asked.y, counted)
+    elif asked.d_outputs is not None:
+        d_outputs = finite_array("d_outputs", asked.d_outputs, outputs.dtype)
+    every: StepGradientsByLayer | None = None
+    d_x = None
+    if d_outputs is not None:
+        every = []
+        d_x = model.backward(tape, d_outputs, every=every)[0]
+    found = tuple(layer for part in _with_gradients(tapes, every) for layer in layer_traces(*part))
+    _check_names(about, found[0].x.shape[-1], outputs.shape[-1], inputs.shape[0 if single else 1])
+    about = {"loss": asked.loss if loss is not None else None, "timeless": not in_time, **about}
+    axes = "T" if single else "BT"
+    return Trace(found, inputs, outputs, targets, weights, loss, d_outputs, d_x, readout, valid, dict(about), axes)
+
+
+def _check_names(about: Mapping[str, Any], features: int, outputs: int, T: int) -> None:
+    for key, size in (("input_names", features), ("output_names", outputs), ("step_names", T)):
+        if about.get(key) is not None and len(about[key]) != size:
+            raise ValueError(f"{key} has {len(about[key])} names; expected {size}")
+
+
+def _of_one(given: Any) -> Any:
+    """Lengths, mask or states of a single sequence as those of a batch of one."""
+    if given is None:
+        return None
+    if hasattr(given, "_fields"):  # a state
+        return type(given)(*(np.asarray(part)[:, None] for part in given))
+    return [_of_one(state) for state in given] if isinstance(given, list | tuple) else np.asarray(given)[None]
+
+
+def _with_gradients(
+    tapes: Tapes, every: StepGradientsByLayer | None
+) -> Iterator[tuple[LSTMTape, StepGradientsByLayer | None, str]]:
+    start = 0
+    for prefix, tape in tapes:
+        end = start + len(tape.passes)
+        yield tape, None if every is None else every[start:end], prefix
+        start = end
+
+
+def layer_traces(tape: LSTMTape, every: StepGradientsByLayer | None, prefix: str = "") -> tuple[LayerTrace, ...]:
+    """The record of an LSTM, a layer and direction each."""
+    kept, options = tape.layers, tape.options  # says so if gates were not kept
+    names, axes = _names(options, gradients=every is not None), "TR" if tape.single else "BTR"
+    found = []
+    for k, (of, (suffix, _, reverse)) in enumerate(zip(kept, options.ways, strict=True)):
+        compute = TapeReader(of, tape, tape.passes[k].order, None if every is None else every[k], reverse=reverse)
+        weights = {"kernel": of.kernel} if isinstance(of, lstm.Tape) else of.weights
+        found.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
+    return tuple(found)
+
+
+@cache
+def _names(options: LSTMConfig, *, gradients: bool) -> tuple[str, ...]:
+    of_gates = [f"d_{gate}" for gate in options.variant.gates]
+    return STATE_SYMBOLS + ((*GRADIENT_SYMBOLS, *of_gates) if gradients else ())
+
+
+class TapeReader:
+    """Where the arrays of a layer come from: its tape, and the gradients at every step, once one is asked for."""
+
+    def __init__(
+        self,
+        of: lstm.Tape | variants.Tape,
+        tape: LSTMTape,
+        order: TimeOrder | None,
+        every: Callable[[], StepGradients] | None,
+        *,
+        reverse: bool,
+    ) -> None:
+        self.of, self.options, self.order, self.every = of, tape.options, order, every
+        self.reverse, self.single = reverse, tape.single
+
+    def __call__(self, name: str) -> Array:
+        """The array of a symbol, in time."""
+        steps = self._of_gradients(name[2:]) if name.startswith("d_") else self._of_states(name)
+        return _to_time_order(steps, of=self.order, reverse=self.reverse, single=self.single)
+
+    def _of_states(self, name: str) -> Array:
+        """In the order of processing, (T, rows, B)."""
+        if name in ("h_prev", "c_prev"):
+            return self.of.h_with_initial[:-1] if name == "h_prev" else self.of.cells[:-1]
+        if name == "z" and isinstance(self.of, lstm.Tape):
+            return linear.batched_matmul(self.of.kernel, self.of.u)
+        array: Array = getattr(self.of, name)
+        return array
+
+    def _of_gradients(self, name: str) -> Array:
+        assert self.every is not None  # or there would be no such name  # noqa: S101
+        every, gates = self.every(), self.options.variant.gates
+        if name in gates:
+            k, H = gates.index(name), self.of.H
+            return every.da[:, k * H : (k + 1) * H]
+        if name == "tanh_c":
+            return _output_activation_gradient(self.of, every.dh, self.options.zoneout) * self.of.o
+        array: Array = getattr(every, f"d{name}")
+        return array
+
+
+def _output_activation_gradient(tape: lstm.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
+    """The gradient on o ∘ tanh c: before a projection, and of what zoneout lets through."""
+    d = dh * dh.dtype.type(1 - zoneout)
+    if isinstance(tape, lstm.Tape) or "projection" not in tape.weights:
+        return d
+    return linear.batched_matmul(tape.weights["projection"].T, d)
+
+
+def _to_time_order(steps: Array, *, of: TimeOrder | None, reverse: bool, single: bool) -> Array:
+    """From the order of processing (T, rows, B) to time (T, rows) or (B, T, rows); NaN where there is no step."""
+    if of is not None:
+        valid = (of.back < of.lengths)[:, None, :]
+        steps = np.where(valid, of.in_time(steps), steps.dtype.type(np.nan))
+    elif reverse:
+        steps = steps[::-1]
+    return steps[:, :, 0] if single else steps.transpose(2, 0, 1)
+
+
+def compute_loss(
+    loss: str, outputs: Array, y: ArrayLike, weights: ArrayLike | None
+) -> tuple[float, Array, NDArray[Any], Array | None]:
+    """The loss of outputs (…, O), its gradient on them, and targets and weights as arrays, checked."""
+    of_classes = loss == "categorical_cross_entropy"
+    expected = outputs.shape[:-1] if of_classes else outputs.shape
+    targets: NDArray[Any] = np.asarray(y)
+    if of_classes and targets.dtype.kind not in "iu":
+        raise TypeError(f"y must be class numbers for {loss}, and has dtype {targets.dtype}")
+    if not of_classes:
+        targets = finite_array("y", y, outputs.dtype)
+    if targets.shape != expected:
+        raise ValueError(f"y has shape {targets.shape}; expected {expected} for outputs {outputs.shape} and {loss}")
+    counted = None
+    if weights is not None:
+        given = finite_array("weights", weights, outputs.dtype)
+        try:
+            counted = np.broadcast_to(given, expected)
+        except ValueError:
+            raise ValueError(f"weights has shape {given.shape}, which does not broadcast to {expected}") from None
+    function: Any = getattr(losses, loss)
+    value, d_outputs = function(outputs, targets, counted)
+    return value, d_outputs, targets, counted

@@ -1,0 +1,1 @@
+"""Record how gates and gradients change during training, and show it."""

@@ -1,0 +1,87 @@
+"""The film of a training as pictures: a strip of moments, and a movie."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glasscell.core.types import Array
+from glasscell.trace.display import ColorScale, symbol_name
+from glasscell.trace.figures.maps import mathtext
+from glasscell.trace.figures.style import BLUE, INK, color_bar, colors_of, escape_mathtext, new_figure, style_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from glasscell.training.trace_recorder.recorder import Frame, TraceRecorder
+
+
+def plot_strip(recorder: TraceRecorder, symbols: Sequence[str], frames: Sequence[Frame]) -> Figure:
+    """A row a symbol, a column a moment."""
+    figure = new_figure(min(20, 1.6 + 1.9 * len(frames)), 0.9 + 1.6 * len(symbols))
+    grid = figure.subplots(len(symbols), len(frames), squeeze=False, sharex=True)
+    for row, symbol in zip(grid, symbols, strict=True):
+        for ax, frame in zip(row, frames, strict=True):
+            image = _draw(ax, recorder.drawn(frame, symbol), recorder.scale(symbol, frame))
+            ax.set_yticks([])
+            if symbol.startswith("d_"):
+                ax.set_xlabel(f"from {-image.norm.vmax:.1g} to {image.norm.vmax:.1g}", fontsize=7)
+        if not symbol.startswith("d_"):
+            color_bar(image, list(row))
+        row[0].set_ylabel(mathtext(symbol), rotation=0, ha="right", va="center", fontsize=11)
+    for ax, frame in zip(grid[0], frames, strict=True):
+        ax.set_title(frame.caption, fontsize=8)
+    for ax in grid[-1]:
+        ax.set_xlabel(f"{ax.get_xlabel()}\nstep".strip(), fontsize=8)
+    figure.suptitle(escape_mathtext(recorder.title), fontsize=10)
+    return figure
+
+
+def save_animation(recorder: TraceRecorder, symbol: str, kind: str, fps: float, dpi: int) -> bytes:
+    """A symbol moment by moment, with the loss of the probe below it, as a file of this kind."""
+    frames = recorder.frames
+    figure = new_figure(5.6, 4.6)
+    from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional, and said to be by new_figure
+
+    top, below = figure.subplots(2, 1, height_ratios=[4, 1])
+    image = _draw(top, recorder.drawn(frames[0], symbol), recorder.scale(symbol, frames[0]))
+    color_bar(image, top)
+    top.set_ylabel(f"{len(recorder.units)} units" if recorder.of_units(symbol) else "", fontsize=9)
+    top.set_yticks([])
+    top.set_xlabel("step", fontsize=9)
+    top.set_title(f"{symbol_name(symbol)} {mathtext(symbol)}", loc="left", fontsize=10)
+    dot = _draw_losses(below, frames)
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / f"film{kind}"
+        writer = PillowWriter(fps)  # type: ignore[arg-type] # it divides by it
+        with writer.saving(figure, str(film), dpi):
+            for frame in frames:
+                image.set_data(recorder.drawn(frame, symbol))
+                image.set_clim(*recorder.scale(symbol, frame)[:2])
+                top.set_title(frame.caption, loc="right", fontsize=9, family="monospace")
+                dot.set_data([frame.update], [np.nan if frame.loss is None else frame.loss])
+                writer.grab_frame()
+                figure.set_layout_engine("none")  # as the first frame: what moves is the data
+        return film.read_bytes()
+
+
+def _draw(ax: Axes, values: Array, scale: ColorScale) -> Any:
+    image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors_of(scale))
+    style_axes(ax, grid=False)
+    return image
+
+
+def _draw_losses(ax: Axes, frames: Sequence[Frame]) -> Any:
+    """The loss of every frame, and a dot that will move."""
+    losses = [np.nan if frame.loss is None else frame.loss for frame in frames]
+    ax.plot([frame.update for frame in frames], losses, color=BLUE, lw=1.2)
+    [dot] = ax.plot([], [], "o", color=INK, ms=6)
+    ax.set_xlabel("update")
+    ax.set_ylabel("loss")
+    style_axes(ax)
+    return dot

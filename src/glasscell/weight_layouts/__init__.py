@@ -1,0 +1,125 @@
+"""How other projects lay out the weights of an LSTM: gate orders, transpositions and biases, as data.
+
+Ours: one kernel, rows of the gates i f o g, columns h, x, bias. This module stands below the layers, which can be made
+from other layouts and give theirs away; the readers and writers of files beside it stand above the models.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glasscell.core.types import Array
+from glasscell.validation import real_array
+
+
+class Layout(NamedTuple):
+    """Where a project keeps what.
+
+    Attributes
+    ----------
+    gates : tuple of str
+        Order of the blocks of H rows.
+    transposed : bool
+        Whether weights are (I, 4H) instead of (4H, I).
+    peepholes : tuple of str
+        Order of the peepholes' blocks.
+    """
+
+    gates: tuple[str, ...]
+    transposed: bool = False
+    peepholes: tuple[str, ...] = ()
+
+
+GLASSCELL = Layout(("i", "f", "o", "g"), peepholes=("i", "f", "o"))
+TORCH = Layout(("i", "f", "g", "o"))  # two biases, which add up
+ONNX = Layout(("i", "o", "f", "g"), peepholes=("i", "o", "f"))  # two biases, side by side
+KERAS = Layout(("i", "f", "g", "o"), transposed=True)
+HASTE = Layout(("i", "g", "f", "o"), transposed=True)
+
+
+class WeightMatrices(NamedTuple):
+    """The weights of one layer in one direction, in some layout."""
+
+    inputs: Array  # (R, I), or (I, R)
+    recurrent: Array  # (R, P), or (P, R)
+    bias: Array | None  # (R,)
+
+
+def encode(kernel: Array, I: int, gates: Sequence[str], layout: Layout, *, bias: bool = True) -> WeightMatrices:
+    """A kernel of ours, whose row blocks are `gates`, in another layout."""
+    rows = reorder(kernel, gates, [gate for gate in layout.gates if gate in gates])
+    P = kernel.shape[1] - I - bias
+    inputs, recurrent = rows[:, P : P + I], rows[:, :P]
+    if layout.transposed:
+        inputs, recurrent = inputs.T, recurrent.T
+    return WeightMatrices(inputs.copy(), recurrent.copy(), rows[:, -1].copy() if bias else None)
+
+
+def decode(parts: WeightMatrices, gates: Sequence[str], layout: Layout) -> Array:
+    """The way back: the kernel."""
+    inputs, recurrent, bias = parts
+    if layout.transposed:
+        inputs, recurrent = inputs.T, recurrent.T
+    columns = [recurrent, inputs] if bias is None else [recurrent, inputs, bias[:, None]]
+    order = [gate for gate in layout.gates if gate in gates]
+    H = len(recurrent) // len(order)
+    kernel = np.empty((len(recurrent), sum(part.shape[1] for part in columns)), np.result_type(*columns))
+    for k, gate in enumerate(gates):  # straight into their places: no second copy of large weights
+        block = slice(order.index(gate) * H, (order.index(gate) + 1) * H)
+        np.concatenate([part[block] for part in columns], axis=1, out=kernel[k * H : (k + 1) * H])
+    return kernel
+
+
+def reorder(rows: Array, of: Sequence[str], to: Sequence[str]) -> Array:
+    """Blocks of rows in another order; those that `to` has not are left out, those that `of` has not are 0."""
+    size = len(rows) // len(of)
+    blocks = {gate: rows[k * size : (k + 1) * size] for k, gate in enumerate(of)}
+    return np.concatenate([blocks.get(gate, np.zeros_like(rows[:size])) for gate in to])
+
+
+def select_prefix(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict[str, Array]:
+    """The entries whose names begin with a prefix, without it, as arrays of real numbers."""
+    if callable(getattr(state_dict, "state_dict", None)):
+        raise TypeError(f"this is a {type(state_dict).__name__}; give its weights: module.state_dict()")
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"a state dict is a mapping of names to arrays, and this is a {type(state_dict).__name__}")
+    found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+    if not found:
+        raise ValueError(f"no weight begins with {prefix!r}; there are {', '.join(state_dict)}")
+    return {name: check_weight(name, value) for name, value in found.items()}
+
+
+def common_dtype(weights: Mapping[str, Array]) -> np.dtype[np.floating]:
+    """float64 if there is any, or else float32."""
+    return np.result_type(np.float32, *(array.dtype for array in weights.values() if array.dtype.kind == "f"))
+
+
+def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse names and shapes of weights that are not the expected ones, by name."""
+    for name, shape in expected.items():
+        if name not in given:
+            raise ValueError(f"the weight {name!r} {shape} is missing")
+        if given[name] != shape:
+            raise ValueError(f"the weight {name!r} has shape {given[name]}; expected {shape}")
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"the weight {name!r} {given[name]} does not belong to this model")
+
+
+def check_weight(name: str, value: Any) -> Array:
+    """A weight as an array of float32 or float64, if it is one of finite real numbers."""
+    if callable(getattr(value, "detach", None)):  # a tensor of PyTorch's: NumPy may not look into one that is trained,
+        value = value.detach().cpu()
+        if str(value.dtype).endswith("bfloat16"):  # and has no such type
+            value = value.float()
+    try:
+        given = np.asarray(value)
+    except (TypeError, RuntimeError) as error:  # a tensor that NumPy cannot look into
+        raise TypeError(f"the weight {name!r} is not an array: {error}") from None
+    dtype = np.dtype(np.float64) if given.dtype.itemsize == 8 else np.dtype(np.float32)
+    array, _ = real_array(f"the weight {name!r}", given, dtype)
+    if not np.isfinite(array).all():
+        raise ValueError(f"the weight {name!r} has NaN or infinite values")
+    return array

@@ -1,0 +1,178 @@
+"""PyTorch's names and layout for the weights of an LSTM: also those in our files.
+
+``nn.LSTM`` keeps, for each layer and direction, ``weight_ih`` (4H, I), ``weight_hh`` (4H, P), perhaps two biases (4H,)
+that add up, and ``weight_hr`` (P, H) where it projects. What nn.LSTM has no name for keeps its own.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from glasscell.core.parameters import Parameters
+from glasscell.core.types import Array
+from glasscell.weight_layouts import TORCH, WeightMatrices, check_shapes, decode, encode, reorder
+
+if TYPE_CHECKING:
+    from glasscell.recurrent.config import LSTMConfig
+
+T = TypeVar("T")
+
+# Names of nn.LSTM and of the initial state that to_torch adds; and those of nn.LSTMCell.
+_NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh|initial_h|initial_c)_l\d{1,6}(_reverse)?")
+_CELL_NAMES = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
+
+# Matrices of gates in each of PyTorch's recurrent layers.
+_GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
+
+
+Biases = Literal["one", "two"]
+
+
+def standard_names(weights: Mapping[str, T]) -> dict[str, T]:
+    """Return the weights of a recurrent layer under the names of ``nn.LSTM``.
+
+    ``nn.LSTMCell`` has the same names without ``_l0``. WeightDrop (Merity et al. 2017) wraps a layer as ``module`` and
+    keeps ``weight_hh_l0_raw``, from which the recurrent weights are drawn in training and copied at inference.
+    """
+    found = {name.removeprefix("module."): value for name, value in weights.items()}
+    if len(found) != len(weights):
+        found = dict(weights)
+    raw = {name: value for name, value in found.items() if name.endswith("_raw") and _NAME.fullmatch(name[:-4])}
+    found = {name: value for name, value in found.items() if name not in raw}
+    found |= {name[:-4]: value for name, value in raw.items()}
+    if "weight_ih" in found and set(found) <= _CELL_NAMES:
+        found = {f"{name}_l0": value for name, value in found.items()}
+    return found
+
+
+def recurrent_kind(weights: Mapping[str, Any]) -> str | None:
+    """Return "LSTM", "GRU" or "RNN" for arrays under the names of such a layer of PyTorch's, or None.
+
+    The number of gates is that of the rows of ``weight_hh_l0`` by its columns; only an LSTM can have a projection.
+    """
+    if not {"weight_ih_l0", "weight_hh_l0"} <= set(weights) or not all(map(_NAME.fullmatch, weights)):
+        return None
+    if "weight_hr_l0" in weights:
+        return "LSTM"
+    shape = np.shape(weights["weight_hh_l0"])
+    return _GATES.get(shape[0] // shape[1]) if len(shape) == 2 and shape[1] and not shape[0] % shape[1] else None
+
+
+def to_torch(parameters: Parameters, options: "LSTMConfig") -> dict[str, Array]:
+    """The weights of an LSTM under PyTorch's names.
+
+    Our bias becomes ``bias_ih``, and ``bias_hh`` is the recurrent bias, or 0 without one. What nn.LSTM has no name for
+    keeps its own.
+    """
+    weights: dict[str, Array] = {}
+    inputs = {suffix: I for suffix, I, _ in options.ways}
+    for name, array in parameters.items():
+        kind, suffix = _split(name)
+        if kind == "projection":
+            weights[f"weight_hr{suffix}"] = array.copy()
+        elif kind == "recurrent_bias":
+            weights[f"bias_hh{suffix}"] = reorder(array, options.variant.gates, _torch_gates(options))
+        elif kind != "kernel":
+            weights[name] = array.copy()
+        else:
+            parts = encode(array, inputs[suffix], options.variant.gates, TORCH, bias=options.bias)
+            weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias = parts
+            if bias is not None:
+                weights[f"bias_ih{suffix}"] = bias
+                weights[f"bias_hh{suffix}"] = np.zeros_like(bias)  # until the recurrent bias comes, if there is one
+    return weights
+
+
+def torch_shapes(parameters: Parameters, options: "LSTMConfig") -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of what :func:`to_torch` gives."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = {suffix: I for suffix, I, _ in options.ways}
+    for name, array in parameters.items():
+        kind, suffix = _split(name)
+        if kind != "kernel":
+            theirs = {"projection": f"weight_hr{suffix}", "recurrent_bias": f"bias_hh{suffix}"}
+            shapes[theirs.get(kind, name)] = array.shape
+            continue
+        R, columns = array.shape
+        I = inputs[suffix]
+        shapes |= {f"weight_ih{suffix}": (R, I), f"weight_hh{suffix}": (R, columns - I - options.bias)}
+        if options.bias:
+            shapes |= {f"bias_ih{suffix}": (R,), f"bias_hh{suffix}": (R,)}
+    return shapes
+
+
+def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "LSTMConfig") -> None:
+    """Copy weights under PyTorch's names into the parameters of an LSTM.
+
+    Raises
+    ------
+    ValueError
+        If a weight is missing, has another shape, or is not one of these parameters; they are then as they were.
+    """
+    check_shapes({name: array.shape for name, array in weights.items()}, torch_shapes(parameters, options))
+    for name, view in parameters.items():
+        kind, suffix = _split(name)
+        if kind == "projection":
+            view[:] = weights[f"weight_hr{suffix}"]
+        elif kind == "recurrent_bias":
+            view[:] = reorder(weights[f"bias_hh{suffix}"], _torch_gates(options), options.variant.gates)
+        elif kind != "kernel":
+            view[:] = weights[name]
+        else:
+            bias = weights[f"bias_ih{suffix}"] if options.bias else None
+            if bias is not None and not options.recurrent_bias:
+                bias = bias + weights[f"bias_hh{suffix}"]
+            parts = WeightMatrices(weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias)
+            view[:] = decode(parts, options.variant.gates, TORCH)
+
+
+def infer_config(weights: Mapping[str, Array]) -> dict[str, Any]:
+    """The options of an LSTM that the names and shapes of an nn.LSTM's weights tell."""
+    first, recurrent = (_matrix(weights, name) for name in ("weight_ih_l0", "weight_hh_l0"))
+    if (kind := recurrent_kind(weights)) in ("GRU", "RNN"):
+        raise ValueError(f"the weights are those of a {kind}, and not of an LSTM")
+    if first.shape[0] % 4 or not first.size:
+        raise ValueError(f"the weight 'weight_ih_l0' has shape {first.shape}; expected (4H, I)")
+    layers = {int(found[1]) for name in weights if (found := re.fullmatch(r"weight_ih_l(\d{1,6})(_reverse)?", name))}
+    if layers != set(range(len(layers))):
+        raise ValueError(f"there are weights for the layers {sorted(layers)}; expected 0 to {max(layers)}")
+    projected = "weight_hr_l0" in weights
+    sizes = {
+        "input_size": first.shape[1],
+        "hidden_size": first.shape[0] // 4,
+        "num_layers": len(layers),
+        "bidirectional": "weight_ih_l0_reverse" in weights,
+        "bias": "bias_ih_l0" in weights,
+        "proj_size": recurrent.shape[1] if projected else None,
+    }
+    return sizes | ({"learn_initial_state": True} if "initial_h_l0" in weights else {})  # as :func:`to_torch` calls it
+
+
+def check_supported(options: "LSTMConfig") -> None:
+    """Refuse options that nn.LSTM does not support."""
+    for name, value in options.unsupported("torch").items():
+        raise ValueError(f"PyTorch's nn.LSTM has no {name}, and here it is {value!r}")
+    P, H = options.proj_size, options.hidden_size
+    if P is not None and P >= H:
+        raise ValueError(f"PyTorch's nn.LSTM has only a proj_size below hidden_size = {H}, and here it is {P}")
+
+
+def _torch_gates(options: "LSTMConfig") -> list[str]:
+    """The order of the gates there, without one that has no weights."""
+    return [gate for gate in TORCH.gates if gate in options.variant.gates]
+
+
+def _matrix(weights: Mapping[str, Array], name: str) -> Array:
+    if name not in weights:
+        raise ValueError(f"the weight {name!r} is missing; there are {', '.join(weights) or 'none'}")
+    if weights[name].ndim != 2:
+        raise ValueError(f"the weight {name!r} has shape {weights[name].shape}; expected a matrix")
+    return weights[name]
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The name without the suffix of its way, and that: kernel and _l0_reverse."""
+    k = name.rindex("_l")
+    return name[:k], name[k:]
