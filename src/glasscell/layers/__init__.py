@@ -5,7 +5,8 @@ Each has two interfaces to the same mathematics:
 - ``forward`` and ``backward`` take and return arrays of shape ``(B, T, features)`` or ``(T, features)``. They validate
   their arguments; results are copies.
 - ``forward_feature_major`` and ``backward_feature_major`` use core's layout, ``(T, features, B)``, without
-  validation or copies: for models, which chain layers. With ``buffers``, results are valid until the next call with the same buffers.
+  validation or copies: for models, which chain layers. With ``buffers``, results are valid until the next call with
+  the same buffers.
 """
 
 from typing import TYPE_CHECKING

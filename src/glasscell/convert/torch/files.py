@@ -71,7 +71,8 @@ def read(path: StrPath) -> object:
 
     Nothing that the file names is imported or run. Objects of any other class, functions, and tensors that are complex,
     sparse or quantised become an :class:`~glasscell.convert.torch.restricted_unpickler.Unread`, which holds the name
-    of the class or function and nothing else. A file that is nothing but such an object, ``torch.save(model)``, is refused.
+    of the class or function and nothing else. A file that is nothing but such an object, ``torch.save(model)``, is
+    refused.
 
     Raises
     ------

@@ -41,8 +41,8 @@ def make_step(dtype: np.dtype[np.floating]) -> Step:
 
     Its arguments are the kernel of :func:`glasscell.stream.standard_step.negate_sigmoid_rows`, (K, 4H), rows x, bias,
     h; the column [x; 1; h] (K,); the gates i f o g and the cell state, one behind the other, (5H,); and how many of the
-    first numbers of the column may not be finite. If one of them is not, it returns False, and h and the cell state stay;
-    else they become those of the next step.
+    first numbers of the column may not be finite. If one of them is not, it returns False, and h and the cell state
+    stay; else they become those of the next step.
 
     The exponential is that of :mod:`~glasscell.core.numba_engine.cell_math`, one number at a time; LLVM vectorises it.
     """
