@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants lint format notebook pictures screenshots bars bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz gate-accuracy lint format notebook pictures screenshots bars bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -23,6 +23,18 @@ verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX 
 mutants: $(VENV)/.mutants ## plant bugs into core/: does the test suite find them? (half an hour; ARGS=--resume goes on)
 	$(BIN)/python mutants/run_named.py
 	$(BIN)/python mutants/run_generated.py $(ARGS)
+
+interrupts: $(VENV)/.peers ## 1,000 interrupts at random moments in each kind of computation (minutes)
+	$(BIN)/python benchmarks/interrupts.py --interrupts 1000
+
+flips: $(VENV)/.test  ## 10,000 flipped bits in files of every kind: none may go unnoticed
+	GLASSCELL_FLIPS=10000 $(BIN)/python -m pytest tests/test_checksum.py -k changed_bit
+
+fuzz: $(VENV)/.test   ## 6,000 mutated traces: what loads can be shown by every view (minutes)
+	GLASSCELL_MUTANTS=6000 $(BIN)/python -m pytest tests/trace/test_trace_files.py -k shown
+
+gate-accuracy: $(VENV)/.peers ## the largest errors of σ and tanh of each engine, in units of the last place
+	$(BIN)/python benchmarks/gate_accuracy.py
 
 lint: $(VENV)/.lint   ## formatting, style and types
 	$(BIN)/ruff format --check .
