@@ -1,0 +1,84 @@
+"""Count the files of the package that one update of `fit`, and one `model.trace`, run through.
+
+A call from a function in one file to a function in another is a change of file. What is called once at the start
+(imports, the first pass with new buffers) is not counted: the second update and the second trace are.
+
+    python benchmarks/file_crossings.py
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import glasscell as gc
+
+ROOT = str(Path(gc.__file__).parent)
+
+
+class Crossings:
+    """Files entered, and changes of file, while it is active.
+
+    Attributes
+    ----------
+    files : dict of str to int
+        Calls by file, in the order of first use.
+    changes : int
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, int] = {}
+        self.changes = 0
+
+    def profile(self, frame: FrameType, event: str, _: Any) -> None:
+        """Count one call; for :func:`sys.setprofile`."""
+        path = frame.f_code.co_filename
+        if event != "call" or not path.startswith(ROOT):
+            return
+        self.files[path] = self.files.get(path, 0) + 1
+        caller = frame.f_back
+        while caller is not None and not caller.f_code.co_filename.startswith(ROOT):
+            caller = caller.f_back
+        self.changes += caller is not None and caller.f_code.co_filename != path
+
+
+def crossings(run: Callable[[], object]) -> Crossings:
+    """Run a function and count."""
+    counted = Crossings()
+    sys.setprofile(counted.profile)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def one_update() -> Crossings:
+    """Count between the callbacks of the second and the third update."""
+    model, counted = gc.CopyLSTM(hidden_size=8, seed=0), Crossings()
+
+    def watch(state: gc.TrainingState) -> None:
+        sys.setprofile(counted.profile if state.history.updates == 2 else None)
+
+    gc.fit(model, gc.tasks.Copy(4), 4, callbacks=[watch], evaluate_every=1000)
+    sys.setprofile(None)
+    return counted
+
+
+def one_trace() -> Crossings:
+    """Count for the second trace of an LSTM."""
+    model = gc.CopyLSTM(hidden_size=8, seed=0)
+    model.trace([1, 0, 1, 1])
+    return crossings(lambda: model.trace([1, 0, 1, 1]))
+
+
+def main() -> None:
+    for name, counted in (("an update of fit", one_update()), ("model.trace", one_trace())):
+        print(f"{name}: {len(counted.files)} files, {counted.changes} changes of file")
+        for path, calls in counted.files.items():
+            print(f"    {calls:4} {Path(path).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
