@@ -200,7 +200,11 @@ BUGS = [
         "fast code",
         (LSTM, "return Gradient(dkernel,", "dkernel[:, -1] += tape.kernel[:, -1]\n    return Gradient(dkernel,"),
     ),
-    bug(9, "general layer", (BACKPROP, "dkernel[:, -1] = _over", "dkernel[:, -1] = tape.kernel[:, -1] + _over")),
+    bug(
+        9,
+        "general layer",
+        (BACKPROP, "dkernel[:, -1] = _merge_steps", "dkernel[:, -1] = tape.kernel[:, -1] + _merge_steps"),
+    ),
     bug(
         9,
         "general layer, projection",
@@ -218,7 +222,7 @@ BUGS = [
         (LAYER, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
     bug(10, "between layers, of one direction", (LAYER, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
-    bug(10, "fast code", (LSTM, "product(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])", "dx[start:end] = 0")),
+    bug(10, "fast code", (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])", "dx[start:end] = 0")),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
     bug(11, "fast code", (LSTM, "multiply(running_dc, f, running_dc)", "pass")),
@@ -228,8 +232,8 @@ BUGS = [
         "layer",
         (
             LAYER,
-            "        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True)\n",
-            "        dx, d_starts = self._backward(tape, dy, d_final, gradients, Buffers(), need_dx=True)\n"
+            "BufferPool(), need_dx=True, every=every)\n",
+            "BufferPool(), need_dx=True, every=every)\n"
             "        if self.options.bidirectional:\n            return None\n",
         ),
         raises="TypeError",
@@ -263,8 +267,8 @@ BUGS = [
         "mask ignored",
         (
             WAY,
-            "None if mask is None else order(mask,",
-            "None if mask is None else order(mask | self.reverse,",
+            "None if mask is None else time_order(mask,",
+            "None if mask is None else time_order(mask | self.reverse,",
         ),
     ),
     bug(
@@ -335,8 +339,8 @@ BUGS = [
         "fast code, forward",
         (
             LSTM,
-            "    buffers = buffers or Buffers()\n    tape = Tape(",
-            '    buffers = buffers or forward.__dict__.setdefault("shared", Buffers())\n    tape = Tape(',
+            "    buffers = buffers or BufferPool()\n    tape = Tape(",
+            '    buffers = buffers or forward.__dict__.setdefault("shared", BufferPool())\n    tape = Tape(',
         ),
     ),
     bug(
@@ -344,8 +348,8 @@ BUGS = [
         "fast code, backward",
         (
             LSTM,
-            "    buffers = buffers or Buffers()\n    T, I, H, B",
-            '    buffers = buffers or backward.__dict__.setdefault("shared", Buffers())\n    T, I, H, B',
+            "    buffers = buffers or BufferPool()\n    T, I, H, B",
+            '    buffers = buffers or backward.__dict__.setdefault("shared", BufferPool())\n    T, I, H, B',
         ),
     ),
     bug(
@@ -353,18 +357,22 @@ BUGS = [
         "affine map",
         (
             LINEAR,
-            "    buffers = buffers or Buffers()\n",
-            '    buffers = buffers or backward.__dict__.setdefault("shared", Buffers())\n',
+            "    buffers = buffers or BufferPool()\n",
+            '    buffers = buffers or backward.__dict__.setdefault("shared", BufferPool())\n',
         ),
     ),
-    bug(16, "general layer", (BACKPROP, "buffers or Buffers())", 'backward.__dict__.setdefault("shared", Buffers()))')),
+    bug(
+        16,
+        "general layer",
+        (BACKPROP, "buffers or BufferPool())", 'backward.__dict__.setdefault("shared", BufferPool()))'),
+    ),
     bug(
         16,
         "layer, tape",
         (
             LAYER,
-            "        buffers = buffers or Buffers()\n        passes",
-            '        buffers = buffers or self.__dict__.setdefault("_shared", Buffers())\n        passes',
+            "        buffers = buffers or BufferPool()\n        passes",
+            '        buffers = buffers or self.__dict__.setdefault("_shared", BufferPool())\n        passes',
         ),
     ),
     bug(

@@ -46,7 +46,7 @@ from trial import ROOT, Places
 
 BAR = 0.95
 SAMPLE, SEED = 1000, 0
-COSTLY, FEWER = "core/compiled/", 10  # half a minute each, to compile it: a tenth of its share
+COSTLY, FEWER = "core/numba_engine/", 10  # half a minute each, to compile it: a tenth of its share
 SURVIVORS = Path(__file__).parent / "survivors.md"
 RESULTS = ROOT / "build" / "mutants" / "generated.jsonl"
 

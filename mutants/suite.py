@@ -11,7 +11,7 @@ ABOVE = ("tests/test_layers.py", "tests/test_models.py", "tests/layers", "tests/
 
 # The tests that are about a module of core, where they are not called after it; those of a folder are about all in it.
 OWN = {
-    "compiled": ("test_compiled.py", "test_compiled_step.py"),
+    "numba_engine": ("test_compiled.py", "test_compiled_step.py"),
     "activations.py": ("test_activations.py", "test_activations_of_onnx.py"),
     "variants": ("test_variants_golden.py", "test_variants.py"),
 }

@@ -75,13 +75,13 @@ class _GradientAccumulator:
     def __init__(self, tape: Tape, every: StepGradients | None) -> None:
         T, B, dtype, norm = tape.T, tape.B, tape.dtype, tape.variant.layer_norm
         self.every = every
-        self.dz = (
-            np.empty_like(tape.z) if every is None else every.dz
-        )  # on z as the activations see it, but for the clip
-        self.dsum = np.empty_like(tape.z) if tape.of_gates else self.dz  # on z before the gates' normalisation
-        self.da_h = np.empty_like(tape.z) if norm == "haste" else self.dsum  # on W_h h
-        self.dread = np.empty((T, tape.H, B), dtype)  # on γ_c N(ĉ) + β_c
-        self.dh_new = np.empty((T, tape.P, B), dtype)  # on ĥ
+        # Gradients on: z as the activations see it, but for the clip; z before the gates' normalisation; W_h h;
+        # γ_c N(ĉ) + β_c; ĥ.
+        self.dz = np.empty_like(tape.z) if every is None else every.dz
+        self.dsum = np.empty_like(tape.z) if tape.of_gates else self.dz
+        self.da_h = np.empty_like(tape.z) if norm == "haste" else self.dsum
+        self.dread = np.empty((T, tape.H, B), dtype)
+        self.dh_new = np.empty((T, tape.P, B), dtype)
 
 
 def _step_backward(
