@@ -141,26 +141,13 @@ class OutputFile:
             raise IsADirectoryError(f"{self.path} is a folder; give a file")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {self.path.parent}")
-        try:
-            old = self.path.lstat()
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(old.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(old.st_mode) else "a device, FIFO or socket"
-            raise ValueError(f"{self._name} must be a regular file or a free name, got {self.path}, which is {what}")
-        if not self._overwrite:
-            raise FileExistsError(f"{self._name} {self.path} exists already")
-        if not os.access(self.path, os.W_OK):
-            raise PermissionError(f"{self._name} {self.path} is read-only")
-        if self._ending and old.st_size:
-            with self.path.open("rb") as file:
-                head = file.read(HEAD)
-            if not KINDS[self._ending](head):
-                raise FileExistsError(
-                    f"{self._name} {self.path} holds something other than a {self._ending} file, which is not "
-                    "replaced; give another name or remove it"
-                )
-        return old
+        return check_replaceable(
+            self.path,
+            KINDS.get(self._ending),
+            name=self._name,
+            kind=f"a {self._ending} file",
+            overwrite=self._overwrite,
+        )
 
     def _create(self, mode: int = 0o666) -> tuple[Path, int]:
         """Create a temporary file in the folder, open and locked: its path and descriptor."""
@@ -176,6 +163,56 @@ class OutputFile:
             if os.name != "posix" or os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
             os.close(descriptor)  # another process took it for abandoned before it was locked
+
+
+def check_replaceable(
+    path: Path, is_kind: Callable[[bytes], bool] | None, *, name: str, kind: str, overwrite: bool = True
+) -> os.stat_result | None:
+    """Return the status of the file at a path, or None if the name is free; raise if it must not be replaced.
+
+    Parameters
+    ----------
+    path : Path
+    is_kind : callable, optional
+        Returns whether the first `HEAD` bytes are those of a file that may be replaced. Default: any content. Empty
+        files are of every kind.
+    name : str
+        The argument, for messages.
+    kind : str
+        The expected kind of file, for messages.
+    overwrite : bool
+        Whether a file may be replaced at all.
+
+    Raises
+    ------
+    ValueError
+        If the path is a symbolic link, a folder, a device, a FIFO or a socket.
+    FileExistsError
+        If `overwrite` is False, or the file is of another kind.
+    PermissionError
+        If the file is read-only.
+    """
+    try:
+        old = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(old.st_mode):
+        types = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder"}
+        actual = types.get(stat.S_IFMT(old.st_mode), "a device, FIFO or socket")
+        raise ValueError(f"{name} must be a regular file or a free name, got {path}, which is {actual}")
+    if not overwrite:
+        raise FileExistsError(f"{name} {path} exists already")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{name} {path} is read-only")
+    if is_kind is not None and old.st_size:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+        if not is_kind(head):
+            raise FileExistsError(
+                f"{name} must not replace {path}, which holds something other than {kind}; "
+                "give another name or remove it"
+            )
+    return old
 
 
 def write_atomically(

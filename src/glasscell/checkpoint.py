@@ -169,7 +169,7 @@ def _read(file: str) -> "TensorFile":
     from glasscell.escaping import one_line  # noqa: PLC0415
 
     if not os.path.isfile(file):  # noqa: PTH113 - importing pathlib takes longer than reading a model
-        raise FileNotFoundError(f"there is no model at {file}")
+        raise not_found(file)
     try:
         found = tensor_files.read(file)
     except ValueError as error:
@@ -179,6 +179,14 @@ def _read(file: str) -> "TensorFile":
     if HEADER_KEY not in found.metadata and found.has_checksum:
         raise ValueError(f"{file} is damaged: the entry of its header is not called {HEADER_KEY!r}")
     return found
+
+
+def not_found(path: StrPath) -> FileNotFoundError:
+    """Return the error for a missing model; it names the file that has this name and our suffix, if one exists."""
+    file = os.fspath(path)
+    candidate = f"{file}.safetensors"
+    hint = f"; did you mean {candidate}?" if os.path.isfile(candidate) else ""  # noqa: PTH113
+    return FileNotFoundError(f"there is no model at {file}{hint}")
 
 
 def model_file(path: StrPath) -> str:
@@ -193,7 +201,7 @@ def model_file(path: StrPath) -> str:
     if os.path.isdir(file):  # noqa: PTH112
         file = os.path.join(file, MODEL_FILE)  # noqa: PTH118
     if not os.path.isfile(file):  # noqa: PTH113
-        raise FileNotFoundError(f"there is no model at {file}")
+        raise not_found(file)
     return file
 
 

@@ -171,15 +171,15 @@ def test_output_that_nobody_reads_costs_nothing(redirection):
 # Interrupted
 
 
-def interrupted(arguments, *, times=1, wait_for="update ", program=("-m", "glasscell")):
-    """Status and standard error of a command that is interrupted once it has said something."""
+def interrupted(arguments, *, times=1, wait_for="update ", program=("-m", "glasscell"), number=signal.SIGINT):
+    """Return the status and standard error of a command that is sent a signal after its first line."""
     command = [sys.executable, "-u", *program, *arguments]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment_of(), **pipes) as run:
         said = run.stderr.readline()
         assert wait_for in said
         for _ in range(times):
-            run.send_signal(signal.SIGINT)
+            run.send_signal(number)
             time.sleep(0.02)
         try:
             said += run.communicate(timeout=60)[1]
@@ -188,9 +188,13 @@ def interrupted(arguments, *, times=1, wait_for="update ", program=("-m", "glass
         return run.returncode, said
 
 
-def test_an_interrupt_keeps_what_was_learned():
-    status, said = interrupted(ENDLESS)
-    assert status == 130
+@pytest.mark.parametrize(
+    ("number", "times"),  # `timeout`, shells and terminals may send these two twice
+    [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2)],
+)
+def test_an_interrupt_keeps_what_was_learned(number, times):
+    status, said = interrupted(ENDLESS, number=number, times=times)
+    assert status == 128 + number
     assert "Traceback" not in said
     last = said.splitlines()[-1]
     found = re.fullmatch(r"glasscell: interrupted; the model of (\d+) updates is kept in runs/copy", last)
@@ -266,11 +270,22 @@ def test_an_interrupt_that_comes_out_as_another_error(error, monkeypatch, capsys
     assert capsys.readouterr().err == "\nglasscell: interrupted\n"
 
 
-def test_the_handler_of_the_program_is_restored(capsys):
-    before = signal.getsignal(signal.SIGINT)
+def test_the_handlers_of_the_program_are_restored(capsys):
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     assert main([]) == 0
     assert "usage: glasscell" in capsys.readouterr().out
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch, capsys):
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("glasscell.cli.command_line._run", lambda *_: os.kill(os.getpid(), signal.SIGHUP) or 0)
+        assert main([]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_failed_training_says_that_nothing_is_kept(monkeypatch, capsys):
@@ -328,18 +343,30 @@ def test_the_stage_of_a_living_run_is_left_alone():
     assert Path("runs/copy-2/model.safetensors").read_bytes() == b"first"
 
 
-def run_of(content, folder="mine", *, fail=None, **options):
+HEADS = {"model.safetensors": b"12345678{", "history.csv": b"update,", "gates.png": b"\x89PNG\r\n\x1a\n"}
+
+
+def file_of(name, content):
+    return HEADS[name] + content
+
+
+def run_of(content, folder="mine", **options):
     with RunFolder(Path(folder), Path("runs/copy"), copy.FILES, **options) as run:
-        (run.stage / "model.safetensors").write_bytes(content)
-        (run.stage / "history.csv").write_bytes(content)
+        for name in ("model.safetensors", "history.csv"):
+            (run.stage / name).write_bytes(file_of(name, content))
         return run.publish()
+
+
+def runs_in(files):
+    """The contents of a run's files, without the bytes that tell their kinds."""
+    return {content.removeprefix(HEADS[name]) for name, content in files.items()}
 
 
 @pytest.mark.parametrize("killed_at", range(1, 8))
 def test_a_run_is_replaced_as_one(killed_at, monkeypatch):
     """Killed at any rename or removal: the old run or the new one is there, and the next run cleans up."""
     run_of(b"old", overwrite=False)
-    Path("mine/gates.png").write_bytes(b"old")
+    Path("mine/gates.png").write_bytes(file_of("gates.png", b"old"))
     Path("mine/notes").mkdir()
     Path("mine/notes/a.txt").write_bytes(b"precious")
     Path("mine/b.txt").write_bytes(b"precious")
@@ -356,9 +383,10 @@ def dying(call):
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*arguments, **options)
     return wrapped
-with RunFolder(Path("mine"), Path("x"), {copy.FILES!r}, overwrite=True) as run:
-    (run.stage / "model.safetensors").write_bytes(b"new")
-    (run.stage / "history.csv").write_bytes(b"new")
+from glasscell.cli.copy import FILES
+with RunFolder(Path("mine"), Path("x"), FILES, overwrite=True) as run:
+    (run.stage / "model.safetensors").write_bytes({file_of("model.safetensors", b"new")})
+    (run.stage / "history.csv").write_bytes({file_of("history.csv", b"new")})
     Path.rename, Path.unlink, Path.rmdir = map(dying, (Path.rename, Path.unlink, Path.rmdir))
     run.publish()
 """
@@ -366,17 +394,17 @@ with RunFolder(Path("mine"), Path("x"), {copy.FILES!r}, overwrite=True) as run:
     if Path("mine").exists():  # else it is found again by the next run
         contents = {name: content for name, content in everything("mine").items() if name in copy.FILES}
         assert contents.keys() >= {"model.safetensors", "history.csv"}
-        assert len(set(contents.values())) == 1
+        assert len(runs_in(contents)) == 1
     with RunFolder(Path("mine"), Path("x"), copy.FILES, overwrite=True):
         pass
     after = everything("mine")
     assert after.pop("notes") is False
     assert after.pop("notes/a.txt") == after.pop("b.txt") == b"precious"
-    assert len(set(after.values())) == 1
+    assert len(runs_in(after)) == 1
     assert [path.name for path in Path().iterdir()] == ["mine"]
     assert done.returncode in (0, -signal.SIGKILL)
     if done.returncode == 0:
-        assert set(after.values()) == {b"new"}
+        assert runs_in(after) == {b"new"}
 
 
 def test_where_a_folder_cannot_be_renamed_its_files_are_replaced(monkeypatch):
@@ -384,10 +412,50 @@ def test_where_a_folder_cannot_be_renamed_its_files_are_replaced(monkeypatch):
     monkeypatch.chdir("mine")
     for content in (b"old", b"new"):
         assert run_of(content, ".", overwrite=True) == Path()
-        assert everything(".") == {"model.safetensors": content, "history.csv": content}
-        Path("gates.png").write_bytes(b"of the old run")
+        assert (len(everything(".")), runs_in(everything("."))) == (2, {content})
+        Path("gates.png").write_bytes(file_of("gates.png", b"of the old run"))
     run_of(b"third", ".", overwrite=True)
-    assert everything(".") == {"model.safetensors": b"third", "history.csv": b"third"}
+    assert (len(everything(".")), runs_in(everything("."))) == (2, {b"third"})
+
+
+def test_an_error_while_the_old_run_is_removed_costs_nothing(monkeypatch):
+    """The new run is complete: it keeps its name, and later runs in the same parent folder succeed."""
+    run_of(b"old", overwrite=False)
+    with monkeypatch.context() as patch:
+
+        def fails(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        patch.setattr(Path, "unlink", fails)
+        patch.setattr(Path, "rmdir", fails)
+        assert run_of(b"new", overwrite=True) == Path("mine")
+    assert runs_in(everything("mine")) == {b"new"}
+    assert run_of(b"x", "other", overwrite=False) == Path("other")
+    assert sorted(path.name for path in Path().iterdir()) == ["mine", "other"]
+
+
+def test_a_remainder_that_cannot_be_removed_does_not_block_later_runs():
+    """As older versions left it: a folder named like a picture, in a run that was being replaced."""
+    run_of(b"new", overwrite=False)
+    remainder = Path(".mine.glasscell-0123456789abcdef.old")
+    (remainder / "gates.png" / "precious").mkdir(parents=True)
+    Path("mine/gates.png").write_bytes(file_of("gates.png", b"new"))
+    assert run_of(b"x", "other", overwrite=False) == Path("other")
+    assert (remainder / "gates.png" / "precious").is_dir()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("precious")])
+def test_what_comes_in_during_the_work_is_not_replaced(make):
+    run_of(b"old", overwrite=False)
+    Path("precious").write_bytes(b"precious")
+    with RunFolder(Path("mine"), Path("runs/copy"), copy.FILES, overwrite=True) as run:
+        (run.stage / "model.safetensors").write_bytes(file_of("model.safetensors", b"new"))
+        make(Path("mine/gates.png"))
+        mode = Path("mine/gates.png").lstat().st_mode
+        assert run.publish() == Path("mine-2")
+    assert Path("mine/gates.png").lstat().st_mode == mode
+    assert Path("mine/model.safetensors").read_bytes() == file_of("model.safetensors", b"old")
+    assert Path("precious").read_bytes() == b"precious"
 
 
 def test_a_link_is_refused(capsys):

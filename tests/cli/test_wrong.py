@@ -1,9 +1,11 @@
 """Law: a wrong command line is one line on standard error and status 2, before any work, and nothing is written."""
 
 import io
+import os
 import re
 import resource
 import shlex
+import stat
 import sys
 import tracemalloc
 from pathlib import Path
@@ -19,6 +21,15 @@ from glasscell.cli.console import ASCII, ascii_only
 from glasscell.verify.checks import Check
 
 HUGE = "1000000000"
+
+IN_THE_WAY = {  # of a run in such a folder: a file, and the reason why it is not replaced
+    "folder": ("gates.png", "a folder"),
+    "device": ("model.safetensors", "a device"),
+    "fifo": ("history.csv", "FIFO"),
+    "link": ("model.safetensors", "a symbolic link"),
+    "text": ("history.csv", "something other than the history.csv of a run"),
+    "picture": ("gates.png", "something other than the gates.png of a run"),
+}
 
 WRONG = [  # the command, and what the line has to say
     # No command
@@ -60,11 +71,17 @@ WRONG = [  # the command, and what the line has to say
     ("copy --out file/below", ["file/below"]),
     ("copy --out link", ["link", "symbolic link"]),
     ("copy --out run", ["run", "earlier run", "--overwrite"]),
+    *(
+        (f"copy --out in_the_way/{name} {overwrite}", [f"in_the_way/{name}/{file}", reason])
+        for name, (file, reason) in IN_THE_WAY.items()
+        for overwrite in ("", "--overwrite")
+    ),
     # try
     ("try", ["model"]),
     ("try run", ["bits"]),
     ("try '' 1101", ["model", "empty"]),
     ("try nowhere 1101", ["nowhere", "no model"]),
+    ("try lstm 1101", ["no model at lstm", "did you mean lstm.safetensors?"]),
     ("try file 1101", ["file", "safetensors"]),
     ("try lstm.safetensors 1101", ["lstm.safetensors", "'LSTM'"]),
     ("try run 1102", ["'1102'", "0 and 1"]),
@@ -74,6 +91,7 @@ WRONG = [  # the command, and what the line has to say
     ("inspect run", ["--input"]),
     ("inspect --input 10", ["model"]),
     ("inspect nowhere --input 10", ["nowhere"]),
+    ("inspect lstm --input 10", ["did you mean lstm.safetensors?"]),
     ("inspect file --input 10", ["file"]),
     ("inspect run --input ''", ["0 and 1"]),
     ("inspect run --input 12", ["'12'", "0 and 1"]),
@@ -90,7 +108,8 @@ WRONG = [  # the command, and what the line has to say
     ("inspect run --input 10 --png nowhere/x.png", ["no folder nowhere"]),
     ("inspect run --input 10 --html old.html", ["old.html", "exists already", "--overwrite"]),
     ("inspect run --input 10 --html new.html --symbols q", ["'q'"]),
-    ("inspect lstm.safetensors --input 1,2,3", ["--input", "I = 2"]),
+    ("inspect lstm.safetensors --input 1,2,3", ["glasscell: --input does not fit the model", "I = 2"]),
+    ("inspect lstm.safetensors --input 1,2 --target 1,2", ["glasscell: --target does not fit the model"]),
     ("inspect lstm.safetensors --input '1,2; 3'", ["step 1 has 1"]),
     ("inspect lstm.safetensors --input nan,1", ["nan", "finite"]),
     ("inspect lstm.safetensors --input none.npy", ["no file none.npy"]),
@@ -98,6 +117,7 @@ WRONG = [  # the command, and what the line has to say
     ("inspect lstm.safetensors --input 1,2 --loss hinge", ["--loss", "'hinge'"]),
     # verify
     ("verify nowhere.pt", ["nowhere.pt"]),
+    ("verify lstm", ["did you mean lstm.safetensors?"]),
     ("verify file", ["file", "format"]),
     ("verify a b", ["b"]),
     ("verify --shape 4,12", ["--shape"]),
@@ -161,11 +181,23 @@ def folder(tmp_path_factory):
     (folder / "file").write_bytes(b"no model")
     (folder / "old.html").write_bytes(b"<p>precious")
     (folder / "link").symlink_to("run")
+    place = {name: folder / "in_the_way" / name / file for name, (file, _) in IN_THE_WAY.items()}
+    for path in place.values():
+        path.parent.mkdir(parents=True)
+    place["folder"].mkdir()
+    try:
+        os.mknod(place["device"], stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:  # for root only
+        os.mkfifo(place["device"])
+    os.mkfifo(place["fifo"])
+    place["link"].symlink_to(folder / "lstm.safetensors")
+    place["text"].write_text("year,population\n1900,3\n")
+    place["picture"].write_bytes(b"precious")
     return folder
 
 
 def contents(folder):
-    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    return {path: (path.lstat().st_mode, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
 
 
 def test_there_are_many():
@@ -340,3 +372,12 @@ def test_a_name_with_control_characters_is_one_line(quick, capsys):
     status, out, err = run(["try", "no\nsuch\x1b[31mmodel", "1"], capsys)
     assert (status, out) == (2, "")
     assert err == "glasscell: there is no model at no\\nsuch\\x1b[31mmodel\n"
+
+
+def test_the_error_for_a_missing_model_names_the_file_with_the_suffix(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for read in (gc.load, gc.LSTM.load):
+        with pytest.raises(FileNotFoundError, match=r"no model at lstm; did you mean lstm\.safetensors\?$"):
+            read("lstm")
+        with pytest.raises(FileNotFoundError, match="no model at nowhere$"):
+            read("nowhere")

@@ -22,7 +22,7 @@ from glasscell.core.numba_engine import jit_cache, thread_pool
 if not numba_engine.is_installed():
     if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
         pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
-    pytest.skip('Numba is not installed: pip install "glasscell[jit]"', allow_module_level=True)
+    pytest.skip("Numba is not installed: pip install -e '.[jit]'", allow_module_level=True)
 
 
 def laws_of_lstm():

@@ -10,7 +10,7 @@ import pytest
 
 from glasscell.core.numba_engine import jit_cache
 
-numba = pytest.importorskip("numba", reason='pip install "glasscell[jit]"')
+numba = pytest.importorskip("numba", reason="pip install -e '.[jit]'")
 from numba.core import caching  # noqa: E402 - where Numba is
 
 

@@ -50,7 +50,7 @@ def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
     assert step(weight, column, gates, I)  # a sum that overflows, of finite numbers
 
 
-@pytest.mark.skipif(find_spec("numba") is None, reason='pip install "glasscell[jit]"')
+@pytest.mark.skipif(find_spec("numba") is None, reason="pip install -e '.[jit]'")
 def test_the_step_is_compiled_once_and_kept_on_disk(tmp_path):
     code = """if True:
         import numpy as np

@@ -14,6 +14,6 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "numba" and find_spec("numba") is None:
         if os.environ.get("GLASSCELL_REQUIRE_NUMBA"):
             pytest.fail("Numba is not installed, and GLASSCELL_REQUIRE_NUMBA is set")
-        pytest.skip('Numba is not installed: pip install "glasscell[jit]"')
+        pytest.skip("Numba is not installed: pip install -e '.[jit]'")
     monkeypatch.setattr(engines, "uses_numba_for_streams", lambda name: (name or request.param) == "numba")
     return request.param

@@ -11,7 +11,7 @@ import pytest
 import glasscell as gc
 from glasscell.stream.standard_step import standard_step, standard_step_compiled
 
-needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason='pip install "glasscell[jit]"')
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="pip install -e '.[jit]'")
 BOUNDS = [(np.float32, 1e-6), (np.float64, 1e-12)]
 
 

@@ -8,13 +8,13 @@ from typing import NoReturn
 from glasscell import __version__
 from glasscell.cli import bench, convert, copy, inspect, try_, verify
 from glasscell.cli.console import Console, consoles
-from glasscell.cli.interrupts import STATUS, Interrupted, Interrupts
+from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.escaping import escape
 
 COMMANDS = (copy, try_, inspect, verify, convert, bench)
 EXIT_STATUS = (
     "Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional "
-    "could not be made; 2, refused or failed; 130, interrupted."
+    "could not be made; 2, refused or failed; 130, interrupted (128 + n by signal n)."
 )
 
 
@@ -49,10 +49,10 @@ def run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
         try:
             status = _run(arguments, interrupts, out, err)
         except KeyboardInterrupt as error:
-            return _interrupted(error)
+            return _interrupted(interrupts, error)
         except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
             if interrupts.raised:  # an interrupt inside an import comes out as another error
-                return _interrupted(None)
+                return _interrupted(interrupts, None)
             print(f"glasscell: {escape(_message(error))}", file=sys.stderr)
             return 2
         out.flush()
@@ -73,10 +73,10 @@ def _run(arguments: Sequence[str] | None, interrupts: Interrupts, out: Console, 
     return options.run(options) or 0
 
 
-def _interrupted(error: KeyboardInterrupt | None) -> int:
+def _interrupted(interrupts: Interrupts, error: KeyboardInterrupt | None) -> int:
     kept = f"; {error}" if isinstance(error, Interrupted) else ""
     print(f"\nglasscell: interrupted{kept}", file=sys.stderr)
-    return STATUS
+    return interrupts.status
 
 
 def _message(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glasscell.atomic_files import write_atomically
+from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import path_argument, picture
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 HISTORY_FILE, PICTURE_FILE = "history.csv", "gates.png"
-FILES = (MODEL_FILE, HISTORY_FILE, PICTURE_FILE)
+FILES = {  # of a run, and whether a file's first bytes are those of such a file
+    MODEL_FILE: KINDS[".safetensors"],
+    HISTORY_FILE: lambda head: head.startswith((b"update,", b"step,")),
+    PICTURE_FILE: KINDS[".png"],
+}
 DEFAULT_FOLDER = Path("runs/copy")
 EXAMPLES = 10
 
@@ -168,7 +172,7 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
         failures.append(f"{PICTURE_FILE} could not be drawn: {reason(error)}")
     else:
         if not drawn:
-            print("No picture of the gates: Matplotlib is not installed (pip install matplotlib).")
+            print("No picture of the gates: Matplotlib is not installed (pip install -e '.[plot]').")
     print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
     sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
     print(f"Now try your own: {program_name()} try {shlex.quote(str(folder))} {sequence}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glasscell.checkpoint import not_found
 from glasscell.cli.inputs import parse_inputs, parse_targets
 from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, path_argument, picture
 from glasscell.cli.reading import add_reading_options, read_model
@@ -116,7 +117,7 @@ def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
 def traced(options: argparse.Namespace) -> Trace:
     """The model of the command line, on its input."""
     if not options.model.exists():
-        raise FileNotFoundError(f"there is no model at {options.model}")
+        raise not_found(options.model)
     model = read_model(options.model, options)
     if not isinstance(model, CopyLSTM):
         return _of_any(model, options)
@@ -142,11 +143,11 @@ def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
     return _trace(model, x, about, y=y, loss=loss)
 
 
-def _trace(model: LSTM | Sequential, x: Any, about: dict[str, Any], **given: Any) -> Trace:
+def _trace(model: LSTM | Sequential, x: Any, metadata: dict[str, Any], **options: Any) -> Trace:
     try:
-        return model.trace(x, **given, **about)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"--input or --target do not fit the model: {error}") from None
+        return model.trace(x, **options, **metadata)
+    except (ValueError, TypeError) as error:  # the input alone was traced before the target
+        raise ValueError(f"{'--target' if 'y' in options else '--input'} does not fit the model: {error}") from None
 
 
 def format_prediction(trace: Trace) -> list[str]:

@@ -1,4 +1,4 @@
-"""Ctrl-C: one line and exit status 130, at any moment, without a traceback."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP: one line and an exit status at any moment, without a traceback."""
 
 import os
 import signal
@@ -8,54 +8,67 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
-STATUS = 130  # 128 + SIGINT, as shells report it
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interrupt, with a sentence that says what was kept."""
+    """An interrupt with a message that names the files that were kept."""
 
 
 class Interrupts:
-    """What Ctrl-C (SIGINT) does while a command runs.
+    """Signal handlers for SIGINT (Ctrl-C), SIGTERM and SIGHUP while a command runs.
 
-    While modules are imported, and after the command has ended, it ends the process at once: an exception there could
-    be lost in other code. During the command the first one raises KeyboardInterrupt, and a second one ends the process
-    at once. Inside :meth:`finishing` the first one only sets :attr:`finish`.
+    While modules are imported, and after the command has ended, a signal ends the process at once: an exception there
+    could be lost in other code. During the command the first signal raises KeyboardInterrupt, and a second one ends the
+    process at once. Inside :meth:`finishing` the first signal only sets :attr:`finish`; afterwards SIGTERM and SIGHUP
+    are ignored, because ``timeout``, shells and terminals send them twice.
 
     Parameters
     ----------
     process : bool
-        Whether the process is the command's alone; if not, the handler of before is restored at the end.
+        Whether the process belongs to the command alone. If not, the previous handlers are restored at the end.
+
+    Attributes
+    ----------
+    finish : bool
+        Whether the work ends after the current update.
+    raised : bool
+        Whether KeyboardInterrupt was raised.
+    status : int
+        Exit status of an interrupted command, 128 + the signal's number: 130 for Ctrl-C.
     """
 
     def __init__(self, *, process: bool) -> None:
         self._process = process
         self._at_once = True
         self._finishing = False
-        self._before: Any = None
+        self._previous: dict[int, Any] = {}
         self.finish = False
         self.raised = False
+        self.status = 128 + signal.SIGINT
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            before = signal.getsignal(signal.SIGINT)
-            if before is not signal.SIG_IGN:  # as in background jobs, which Ctrl-C is not meant for
-                self._before = before
-                signal.signal(signal.SIGINT, self._handle)
+            for number in SIGNALS:
+                handler = signal.getsignal(number)
+                if handler is not signal.SIG_IGN:  # ignored in background jobs (SIGINT) and under nohup (SIGHUP)
+                    self._previous[number] = handler
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._at_once = True
-        if self._before is not None and not self._process:
-            signal.signal(signal.SIGINT, self._before)
+        if not self._process:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
     def begin(self) -> None:
-        """Raise KeyboardInterrupt from now on: the command begins."""
+        """Raise KeyboardInterrupt on signals from now on."""
         self._at_once = False
 
     @contextmanager
     def finishing(self) -> Iterator[Self]:
-        """Let the first interrupt set :attr:`finish` instead of raising."""
+        """Let the first signal in the block set :attr:`finish` instead of raising."""
         self._finishing = True
         try:
             yield self
@@ -63,13 +76,17 @@ class Interrupts:
             self._finishing = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+        del frame
+        if self.finish and number != signal.SIGINT:
+            return
+        self.status = 128 + number
         if self._at_once or self.raised:
             _write("\nglasscell: interrupted\n")
-            os._exit(STATUS)
+            os._exit(self.status)
         if self._finishing and not self.finish:
             self.finish = True
-            _write("\nglasscell: ending after this update; press Ctrl-C again to end at once\n")
+            again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
+            _write(f"\nglasscell: ending after this update{again}\n")
             return
         self.raised = True
         raise KeyboardInterrupt
@@ -77,15 +94,15 @@ class Interrupts:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold interrupts back until the block ends: for renames that belong together."""
+    """Hold signals back until the block ends: for renames that belong together."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _write(text: str) -> None:

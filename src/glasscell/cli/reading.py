@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glasscell.checkpoint import not_found
 from glasscell.cli.outputs import path_argument
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def read_model(path: Path, options: argparse.Namespace) -> "Model":
     """Return the model in a file."""
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
 
+    if not path.exists() and path.with_name(f"{path.name}.safetensors").is_file():
+        raise not_found(path)
     return files.load(
         path,
         key=options.key,

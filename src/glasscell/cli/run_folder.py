@@ -10,15 +10,16 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from glasscell.atomic_files import is_temporary_name, lock, remove_abandoned, temporary_name
+from glasscell.atomic_files import check_replaceable, is_temporary_name, lock, remove_abandoned, temporary_name
 from glasscell.cli.interrupts import deferred
 
 STAGE = ".run"  # ending of the temporary folder
+Kinds = Mapping[str, Callable[[bytes], bool]]
 REPLACED = re.compile(r"\.(.+)\.glasscell-[0-9a-f]{16}\.old")  # of a run that is being replaced, with its folder's name
 
 
@@ -30,8 +31,9 @@ class RunFolder:
     wanted : Path, optional
         The folder. Default: `default`, or the first of …-2, …-3, … that is free.
     default : Path
-    names : tuple of str
-        The files of a run. A folder that has one of them holds a run; other files in it are never touched.
+    kinds : mapping of str to callable
+        The names of a run's files, and whether the first bytes of a file are those of such a file. A folder with one
+        of them holds a run. Other files in it are never touched.
     overwrite : bool
         Whether a run in the folder is replaced.
 
@@ -48,10 +50,12 @@ class RunFolder:
     ------
     ValueError
         If the folder cannot be written to, is a link, or holds a run that may not be replaced.
+    ValueError, OSError
+        If one of the names is in the folder, but is not a regular, writable file of its kind.
     """
 
-    def __init__(self, wanted: Path | None, default: Path, names: tuple[str, ...], *, overwrite: bool) -> None:
-        self._names, self._overwrite = names, overwrite
+    def __init__(self, wanted: Path | None, default: Path, kinds: Kinds, *, overwrite: bool) -> None:
+        self._kinds, self._overwrite = kinds, overwrite
         self._made: list[Path] = []
         self.published = False
         self.shown = wanted or default
@@ -59,13 +63,15 @@ class RunFolder:
             raise ValueError(f"--out must be a folder, got {self.shown}, which is a symbolic link")
         if wanted is None and not overwrite:
             self.shown = self._first_free(default)
-        elif self.earlier(self.shown) and not overwrite:
-            files = ", ".join(self.earlier(self.shown))
+        else:
+            self._check_run_files(self.shown)
+        files = ", ".join(self.existing_run_files(self.shown))
+        if files and not overwrite:
             raise ValueError(f"{self.shown} holds an earlier run ({files}): give another --out, or --overwrite")
         try:
             self.folder = self.shown.resolve()
             self._make_parents()
-            _recover(self.folder.parent, names)
+            _recover(self.folder.parent, kinds)
             for place in (self.folder.parent, self.folder):
                 _remove_abandoned_stages(place)
             self.stage, self._descriptor = self._make_stage()
@@ -101,7 +107,7 @@ class RunFolder:
             name is the first of …-2, …-3, … that is free.
         """
         with self.naming(), deferred():
-            while self.earlier(self.folder) and not (self._overwrite and replace):
+            while not self._is_free(self.folder, replace=replace):
                 self._set_name(self._first_free(self.shown))
             try:
                 self._publish()
@@ -111,9 +117,24 @@ class RunFolder:
             self.published = True
         return self.shown
 
-    def earlier(self, folder: Path) -> list[str]:
-        """Return the files of a run that are in a folder."""
-        return [name for name in self._names if os.path.lexists(folder / name)]
+    def existing_run_files(self, folder: Path) -> list[str]:
+        """Return the names of a run's files that are in a folder."""
+        return [name for name in self._kinds if os.path.lexists(folder / name)]
+
+    def _check_run_files(self, folder: Path) -> None:
+        """Raise ValueError or OSError if a name of a run's files is in the folder, but not as such a file."""
+        for name in self.existing_run_files(folder):
+            check_replaceable(folder / name, self._kinds[name], name=f"--out: {name}", kind=f"the {name} of a run")
+
+    def _is_free(self, folder: Path, *, replace: bool) -> bool:
+        """Return whether the run may be written to a folder."""
+        if not self.existing_run_files(folder):
+            return True
+        try:
+            self._check_run_files(folder)
+        except (ValueError, OSError):  # came in during the work
+            return False
+        return self._overwrite and replace
 
     # How it is reserved
 
@@ -159,7 +180,7 @@ class RunFolder:
     def _can_be_renamed(self) -> bool:
         if not self.folder.exists():
             return True
-        if self._has_content() and not self.earlier(self.folder):
+        if self._has_content() and not self.existing_run_files(self.folder):
             return False  # its other files stay where they are
         return not self.folder.is_mount() and not self.folder.samefile(Path.cwd())
 
@@ -169,7 +190,7 @@ class RunFolder:
         return self.folder.is_dir() and any(_others(self.folder))
 
     def _publish(self) -> None:
-        if self.earlier(self.folder) and self.stage.parent != self.folder:
+        if self.existing_run_files(self.folder) and self.stage.parent != self.folder:
             self._swap()
         elif self._has_content() or self.stage.parent == self.folder:
             self._move_into()
@@ -190,14 +211,14 @@ class RunFolder:
             except OSError:
                 old.rename(self.folder)
                 raise
-            _finish(old, self.folder, self._names)
+            _finish(old, self.folder, self._kinds)
 
     def _move_into(self) -> None:
         """Move the files into the folder one by one; the model, which makes it a run, last."""
-        for name in self._names:
+        for name in self._kinds:
             if not (self.stage / name).exists():
                 (self.folder / name).unlink(missing_ok=True)  # of the run that is replaced
-        for name in reversed(self._names):
+        for name in reversed([*self._kinds]):
             if (self.stage / name).exists():
                 (self.stage / name).replace(self.folder / name)
 
@@ -242,28 +263,43 @@ def _remove_abandoned_stages(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _recover(parent: Path, names: tuple[str, ...]) -> None:
-    """Finish replacements during which a run was killed."""
+def _recover(parent: Path, kinds: Kinds) -> None:
+    """Finish the replacements of runs that were killed; one that cannot be finished is left as it is."""
     if not parent.is_dir():
         return
     for old in list(parent.iterdir()):
-        found = REPLACED.fullmatch(old.name)
-        if found and old.is_dir() and not old.is_symlink() and _is_abandoned(old):
-            _finish(old, parent / found[1], names)
+        match = REPLACED.fullmatch(old.name)
+        if match and old.is_dir() and not old.is_symlink() and _is_abandoned(old):
+            folder = parent / match[1]
+            with suppress(OSError):
+                if folder.exists():
+                    _finish(old, folder, kinds)
+                else:  # the new run did not get its name
+                    old.rename(folder)
 
 
-def _finish(old: Path, folder: Path, names: tuple[str, ...]) -> None:
-    """Remove a run that has been replaced; other files of its folder are moved to the new one."""
-    if not folder.exists():  # the new one did not get its name
-        old.rename(folder)
-        return
-    for path in list(old.iterdir()):
-        if path.name in names:
-            path.unlink()
-        elif not os.path.lexists(folder / path.name):
-            path.rename(folder / path.name)
+def _finish(old: Path, folder: Path, kinds: Kinds) -> None:
+    """Remove a run that has been replaced, and move the other files of its folder to the new one.
+
+    The new run is complete by now: errors are ignored, and what cannot be moved stays in the old folder.
+    """
+    with suppress(OSError):
+        for path in list(old.iterdir()):
+            with suppress(OSError):
+                if path.name in kinds and _is_run_file(path, kinds[path.name]):
+                    path.unlink()
+                elif not os.path.lexists(folder / path.name):
+                    path.rename(folder / path.name)
     with suppress(OSError):  # not empty
         old.rmdir()
+
+
+def _is_run_file(path: Path, is_kind: Callable[[bytes], bool]) -> bool:
+    try:
+        check_replaceable(path, is_kind, name="", kind="")
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -78,7 +78,7 @@ def validate_name(name: EngineName | None) -> None:
     if name is not None and name not in get_args(EngineName):
         raise ValueError(f"engine is {name!r}; known are 'numpy', 'numba' and None, the faster one")
     if name == "numba" and not _installed():
-        raise ImportError("engine='numba' needs Numba: pip install \"glasscell[jit]\"")
+        raise ImportError("engine='numba' needs Numba: pip install -e '.[jit]'")
 
 
 def select(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:

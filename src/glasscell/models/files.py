@@ -49,6 +49,8 @@ def load(path: StrPath) -> Saved:
     >>> model = gc.load("lstm.safetensors")  # doctest: +SKIP
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()  # noqa: PTH122 - pathlib takes longer to import
+    if not os.path.exists(path):  # noqa: PTH110
+        raise checkpoint.not_found(path)
     if suffix not in OURS and not os.path.isdir(path):  # noqa: PTH112
         raise ValueError(f"load opens {', '.join(OURS)} files and folders; glasscell.convert.load reads others: {path}")
     kind = checkpoint.kind(path)

@@ -342,7 +342,7 @@ def test_without_the_onnx_package_it_says_how_to_get_it(onnx, monkeypatch):
     package = importlib.import_module("glasscell.convert.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "glasscell.convert.onnx.backend", raising=False)
-    with pytest.raises(ImportError, match=r'prepare needs the onnx package: pip install "glasscell\[onnx\]"'):
+    with pytest.raises(ImportError, match=r"prepare needs the onnx package: pip install -e '\.\[onnx\]'"):
         package.prepare  # noqa: B018 - the access is the test
 
 

@@ -474,7 +474,7 @@ for name in set(of_onnx.__all__) - {"run_lstm"}:
     try:
         getattr(of_onnx, name)
     except ImportError as error:
-        assert str(error) == f'glasscell.convert.onnx.{name} needs the onnx package: pip install "glasscell[onnx]"'
+        assert str(error) == f"glasscell.convert.onnx.{name} needs the onnx package: pip install -e '.[onnx]'"
     else:
         raise AssertionError(name)
 try:
