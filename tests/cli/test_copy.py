@@ -188,14 +188,17 @@ def test_a_second_run_goes_beside_the_first(capsys):
     assert contents("runs/copy") == first
 
 
+HEADS = {"gates.png": b"\x89PNG\r\n\x1a\n", "history.csv": b"update,loss", "model.safetensors": b"12345678{}"}
+
+
 @pytest.mark.parametrize("left", FILES)
 def test_an_explicit_folder_with_any_file_of_a_run_is_refused(left, monkeypatch, capsys):
     Path("mine").mkdir()
-    Path("mine", left).write_bytes(b"precious")
+    Path("mine", left).write_bytes(HEADS[left])
     monkeypatch.setattr(copy, "fit", trained)
     message = refused([*TINY, "--out", "mine"], capsys)
     assert all(part in message for part in ("mine", left, "--out", "--overwrite"))
-    assert contents(".") == {f"mine/{left}": b"precious"}
+    assert contents(".") == {f"mine/{left}": HEADS[left]}
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "mine"]])
