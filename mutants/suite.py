@@ -11,8 +11,10 @@ ABOVE = ("tests/test_layers.py", "tests/test_models.py", "tests/layers", "tests/
 
 # The tests that are about a module of core, where they are not called after it; those of a folder are about all in it.
 OWN = {
-    "numba_engine": ("test_compiled.py", "test_compiled_step.py"),
+    "numba_engine": ("test_numba_engine.py", "test_stream_step.py", "test_jit_cache.py"),
     "activations.py": ("test_activations.py", "test_activations_of_onnx.py"),
+    "gradient_clipping.py": ("test_optimizers.py", "test_blocking.py"),
+    "initializers.py": ("test_parameters.py",),
     "variants": ("test_variants_golden.py", "test_variants.py"),
 }
 FOUND = "test_mutants_found.py"  # is about all of core

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core.optimizers import clip_by_global_norm
+from glasscell.core.gradient_clipping import clip_by_global_norm
 from glasscell.layers import LSTMState
 from glasscell.tasks import Batch, Copy
 
@@ -92,7 +92,7 @@ def test_an_update_is_batch_gradient_clip_and_step(optimizer, clip_norm):
     history = gc.fit(model, TASK, **plain(optimizer=optimizer, clip_norm=clip_norm, seed=3))
 
     rng, vector, losses = np.random.default_rng(3), by_hand.parameters.vector, []
-    state = optimizer.start(vector)
+    state = optimizer.init_state(vector)
     for _ in range(6):
         loss, gradients, _ = by_hand.loss_and_gradients(TASK.batch(8, rng, np.float64))
         losses.append(loss)

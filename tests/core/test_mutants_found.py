@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 
-from glasscell.core import blocking, layer_norm, linear, losses, lstm, optimizers, parameters, time_order, variants
+from glasscell.core import (
+    blocking,
+    gradient_clipping,
+    initializers,
+    layer_norm,
+    linear,
+    losses,
+    lstm,
+    optimizers,
+    time_order,
+    variants,
+)
 from glasscell.core.buffers import BufferPool
+from glasscell.core.parameters import Parameters
 from glasscell.core.variants import CellConfig, DropoutMasks
 from glasscell.layers import LSTM
 
@@ -272,7 +284,7 @@ def test_differences_whose_square_fades_to_0_are_no_error():
 def test_adam_with_a_short_memory_is_the_paper_too(beta1, beta2, rng):
     adam = optimizers.Adam(learning_rate=0.1, beta1=beta1, beta2=beta2, epsilon=1e-3)
     vector, m, v = rng.normal(size=4), 0.0, 0.0
-    expected, state = vector.copy(), adam.start(vector)
+    expected, state = vector.copy(), adam.init_state(vector)
     for t in range(1, 7):
         d = rng.normal(size=4)
         m, v = beta1 * m + (1 - beta1) * d, beta2 * v + (1 - beta2) * d**2
@@ -285,7 +297,7 @@ def test_adam_with_a_short_memory_is_the_paper_too(beta1, beta2, rng):
 def test_rmsprop_with_a_short_memory_is_the_paper_too(decay, rng):
     rmsprop = optimizers.RMSProp(learning_rate=0.1, decay=decay, epsilon=1e-3, centered=True)
     vector, s, m = rng.normal(size=4), 0.0, 0.0
-    expected, state = vector.copy(), rmsprop.start(vector)
+    expected, state = vector.copy(), rmsprop.init_state(vector)
     for _ in range(6):
         d = rng.normal(size=4)
         s, m = decay * s + (1 - decay) * d**2, decay * m + (1 - decay) * d
@@ -304,24 +316,24 @@ def test_a_memory_that_grows_is_refused(kind, name, value):
 @pytest.mark.parametrize("limit", [0.0, -0.5, -1.0, -2.0, float("nan")])
 def test_a_limit_of_values_must_be_above_0(limit):
     with pytest.raises(ValueError, match="limit must be finite and above 0"):
-        optimizers.clip_by_value(np.ones(2), limit)
+        gradient_clipping.clip_by_value(np.ones(2), limit)
 
 
 @pytest.mark.parametrize("max_norm", [-1e-9, -0.5, -1.0, -2.0, float("nan")])
 def test_a_largest_norm_is_not_below_0(max_norm):
     with pytest.raises(ValueError, match="max_norm must be finite and 0 or more"):
-        optimizers.clip_by_global_norm(np.ones(2), max_norm)
+        gradient_clipping.clip_by_global_norm(np.ones(2), max_norm)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_norm_may_be_large_but_its_square_may_not_spoil_it(sign):
     gradient = np.array([3e200, -4e200]) * sign
-    assert optimizers.global_norm(gradient) == pytest.approx(5e200, rel=1e-14)
+    assert gradient_clipping.global_norm(gradient) == pytest.approx(5e200, rel=1e-14)
     np.testing.assert_array_equal(gradient, np.array([3e200, -4e200]) * sign)
-    assert optimizers.global_norm(np.full(100, 1.5e308 * sign)) == np.inf  # it is larger than any number
+    assert gradient_clipping.global_norm(np.full(100, 1.5e308 * sign)) == np.inf  # it is larger than any number
     for bad in (np.inf, -np.inf):
-        assert optimizers.global_norm(np.array([1.0, bad])) == np.inf
-    assert np.isnan(optimizers.global_norm(np.array([1.0, np.nan])))
+        assert gradient_clipping.global_norm(np.array([1.0, bad])) == np.inf
+    assert np.isnan(gradient_clipping.global_norm(np.array([1.0, np.nan])))
 
 
 # Normalisation
@@ -354,7 +366,7 @@ def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
 
 def test_parameters_that_move_keep_their_values_and_live_in_the_other_vector(rng):
     shapes, values, vector = {"a": (2, 3), "b": (4,)}, rng.normal(size=10), rng.normal(size=12)
-    before, moved = vector.copy(), parameters.Parameters(shapes, FLOAT64, values.copy())
+    before, moved = vector.copy(), Parameters(shapes, FLOAT64, values.copy())
     moved.rebind(vector[1:11])
     np.testing.assert_array_equal(vector, [before[0], *values, before[11]])
     np.testing.assert_array_equal(moved.vector, values)
@@ -400,12 +412,12 @@ def test_lengths_may_change_after_the_forward_pass(rng):
 
 
 def test_an_empty_matrix_has_first_values_too(rng):
-    assert parameters.glorot_uniform(rng, (0, 0)).shape == (0, 0)
+    assert initializers.glorot_uniform(rng, (0, 0)).shape == (0, 0)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 3), (3, 5), (4, 4), (1, 3), (3, 1), (0, 2), (2, 0)])
 def test_an_orthogonal_matrix_has_the_shape_asked_for_and_an_orthonormal_shorter_side(rows, columns, rng):
-    matrix = parameters.orthogonal(rng, rows, columns)
+    matrix = initializers.orthogonal(rng, rows, columns)
     assert matrix.shape == (rows, columns)
     product = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
     np.testing.assert_allclose(product, np.eye(min(rows, columns)), rtol=0, atol=1e-14)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from glasscell.core import blocking, optimizers
+from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.losses import binary_cross_entropy
-from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTM, Linear
 
@@ -115,7 +116,7 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def run(optimizer, vector, gradients):
-    state = optimizer.start(vector)
+    state = optimizer.init_state(vector)
     for gradient in gradients:
         optimizer.update(vector, gradient, state)
     return vector
@@ -134,9 +135,9 @@ def test_steps_are_those_by_hand(case, steps, rng):
 def test_a_learning_rate_for_once_replaces_the_own(case, rng):
     start, gradient = rng.normal(size=(2, 7))
     quiet, moved = start.copy(), start.copy()
-    case.ours.update(quiet, gradient, case.ours.start(quiet), learning_rate=0.0)
+    case.ours.update(quiet, gradient, case.ours.init_state(quiet), learning_rate=0.0)
     np.testing.assert_array_equal(quiet, start)
-    case.ours.update(moved, gradient, case.ours.start(moved), learning_rate=0.7)
+    case.ours.update(moved, gradient, case.ours.init_state(moved), learning_rate=0.7)
     algorithm, hyperparameters = case.by_hand
     by_hand = [
         algorithm(theta, [d], **hyperparameters | {"rate": 0.7}) for theta, d in zip(start, gradient, strict=True)
@@ -149,7 +150,7 @@ def test_a_learning_rate_for_once_replaces_the_own(case, rng):
 def test_vector_and_state_change_in_place_and_the_gradient_does_not(case, dtype, rng):
     vector, gradient = rng.normal(size=(2, 7)).astype(dtype)
     gradient.flags.writeable = False
-    state = case.ours.start(vector)
+    state = case.ours.init_state(vector)
     arrays, before = dict(state), vector.copy()
     with np.errstate(all="raise"):
         for _ in range(3):
@@ -216,7 +217,7 @@ def test_a_compiled_update_is_the_same_update_bit_by_bit(kind, step, dtype, rng)
             optimizer, memory = kind(0.1, weight_decay=0.01, engine=engine), np.zeros(size * step, dtype)
             weights = memory[::step]
             weights[:] = vector
-            state = optimizer.start(weights)
+            state = optimizer.init_state(weights)
             for gradient in gradients.astype(dtype):
                 gradient.flags.writeable = False
                 optimizer.update(weights, gradient, state)
@@ -293,7 +294,7 @@ class SmallNetwork:
         return loss, np.concatenate([of_lstm.vector, of_readout.vector])
 
     def losses(self, optimizer, steps, max_norm=None):
-        state = optimizer.start(self.parameters.vector)
+        state = optimizer.init_state(self.parameters.vector)
         losses = []
         for _ in range(steps):
             loss, gradient = self.loss_and_gradient()
@@ -366,7 +367,7 @@ def test_the_norm_of_very_small_and_very_large_gradients(size, dtype):
 def test_a_fading_gradient_is_no_error(optimizer):
     vector, gradient = np.full(3, 1e-38, np.float32), np.full(3, 1e-38, np.float32)
     with np.errstate(all="raise"):
-        optimizer.update(vector, gradient, optimizer.start(vector))
+        optimizer.update(vector, gradient, optimizer.init_state(vector))
     assert np.isfinite(vector).all()
 
 
@@ -377,7 +378,7 @@ def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypat
 
     def updated():
         weights, norms = vector.copy(), []
-        state = optimizer.start(weights)
+        state = optimizer.init_state(weights)
         for gradient in gradients:
             optimizer.update(weights, gradient, state)
             norms.append(global_norm(gradient))
@@ -406,7 +407,7 @@ def test_a_variance_that_rounding_makes_negative_is_0():
     """A gradient that is always the same has none: its mean square and its squared mean differ by rounding alone."""
     optimizer, gradient = RMSProp(0.0, decay=0.5, centered=True), np.linspace(0.1, 1e3, 997).astype(np.float32)
     vector = np.zeros_like(gradient)
-    state = optimizer.start(vector)
+    state = optimizer.init_state(vector)
     for _ in range(60):
         optimizer.update(vector, gradient, state)
     assert (state["square"] - state["mean"] * state["mean"] < 0).any()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from glasscell.core.parameters import Parameters, glorot_uniform, orthogonal, uniform
+from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
+from glasscell.core.parameters import Parameters
 
 SHAPES = {"lstm.kernel": (4, 3), "lstm.start": (2,), "readout.weight": (3, 2), "readout.bias": (3,)}
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value
 from glasscell.core.losses import squared_error
-from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp, clip_by_global_norm, clip_by_value
+from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 
 B, T, I, H, O, STEPS = 4, 6, 3, 5, 2, 25
 OPTIMIZERS = {
@@ -83,7 +84,7 @@ def train_theirs(torch, module, optimizer, x, targets, clip):
 
 
 def train_ours(model, optimizer, x, targets, clip):
-    state, losses = optimizer.start(model.parameters.vector), []
+    state, losses = optimizer.init_state(model.parameters.vector), []
     for _ in range(STEPS):
         y, _, tape = model.forward(x)
         loss, dy = squared_error(y, targets)

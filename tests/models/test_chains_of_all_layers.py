@@ -114,7 +114,7 @@ def test_it_learns(name, rng):
         (array, array.copy()) for layer in model.layers for array in getattr(layer, "statistics", {}).values()
     ]
     optimizer, losses = gc.Adam(0.02), []
-    state = optimizer.start(model.parameters.vector)
+    state = optimizer.init_state(model.parameters.vector)
     for _ in range(60):
         y, _, tape = model.forward(x, rng=rng)
         losses.append(((y - 0.7) ** 2).mean())

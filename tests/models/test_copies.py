@@ -71,7 +71,7 @@ def train(model, updates=5):
         else:
             outputs, *_, tape = model.forward(rng.normal(size=(2, 5, 3)))
             gradients = model.backward(tape, np.cos(outputs))[-1]
-        state = adam.start(model.parameters.vector) if state is None else state
+        state = adam.init_state(model.parameters.vector) if state is None else state
         adam.update(model.parameters.vector, gradients.vector, state)
         found.append(model.parameters.vector.copy())
     return np.array(found)
@@ -180,7 +180,7 @@ def test_a_copied_trace_has_every_array(kind, way, rng):
 def test_training_goes_on_from_a_copy():
     """Weights, the optimiser's state and schedule, the history: what a training is made of."""
     model, adam = models()["copy"], gc.AdamW(0.02)
-    state = adam.start(model.parameters.vector)
+    state = adam.init_state(model.parameters.vector)
     schedule = gc.schedules.warmup(3, gc.schedules.cosine(9, 0.1))
     history = gc.fit(model, TASK, 3, batch_size=2, schedule=gc.schedules.constant())
     together = model, adam, state, schedule, history

@@ -13,8 +13,9 @@ from glasscell.bench.engines import OURS, engines
 from glasscell.bench.entrants import Answer, Entrant, training_answer
 from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
 from glasscell.core.buffers import BufferPool
+from glasscell.core.gradient_clipping import clip_by_global_norm
 from glasscell.core.losses import squared_error
-from glasscell.core.optimizers import Adam, clip_by_global_norm
+from glasscell.core.optimizers import Adam
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.layers import LSTM, Linear
@@ -48,7 +49,7 @@ class TrainingStep:
         self.buffers = BufferPool()
         self.x, self.targets = (array.transpose(1, 2, 0) for array in (work.x, work.targets))
         self.optimizer = Adam(LEARNING_RATE, engine=self.lstm.execution.engine)
-        self.state = self.optimizer.start(self.vector)
+        self.state = self.optimizer.init_state(self.vector)
 
     def __call__(self) -> float:
         """Update once; returns the loss before."""

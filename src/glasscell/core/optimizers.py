@@ -1,22 +1,22 @@
-"""Optimisers, with PyTorch's definitions, on one flat vector; and gradient clipping.
+"""Optimisers, with PyTorch's definitions, on one flat vector.
 
 An optimiser is a frozen record of its hyperparameters. What it remembers between updates is a dictionary of arrays that
 the caller owns::
 
-    state = optimizer.start(vector)
+    state = optimizer.init_state(vector)
     optimizer.update(vector, gradient, state)      # vector and state change in place, the gradient does not
 
 Every ``update`` takes another learning rate for this once: that is how schedules work.
 """
 
 from dataclasses import dataclass
-from math import inf, isnan, sqrt
+from math import inf, sqrt
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from glasscell.core import engines
-from glasscell.core.blocking import BLOCK_SIZE, blocks, norms, sum_of_squares
+from glasscell.core.blocking import BLOCK_SIZE, blocks
 from glasscell.core.engines import EngineName
 from glasscell.core.types import Array
 
@@ -31,7 +31,7 @@ class Optimizer(Protocol):
     def learning_rate(self) -> float:
         """The size of a step."""
 
-    def start(self, vector: Array) -> State:
+    def init_state(self, vector: Array) -> State:
         """What is remembered before the first update."""
 
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
@@ -62,12 +62,12 @@ class SGD:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, learning_rate=inf, momentum=1.0, weight_decay=inf)
-        _check_truth(self, "nesterov")
+        check_hyperparameters(self, learning_rate=inf, momentum=1.0, weight_decay=inf)
+        _check_boolean(self, "nesterov")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs momentum > 0: SGD(momentum=0.9, nesterov=True)")
 
-    def start(self, vector: Array) -> State:
+    def init_state(self, vector: Array) -> State:
         """What is remembered: the velocity v."""
         return {"velocity": np.zeros_like(vector)} if self.momentum else {}
 
@@ -75,7 +75,7 @@ class SGD:
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        direction = _with_weight_decay(gradient, vector, self.weight_decay)
+        direction = with_weight_decay(gradient, vector, self.weight_decay)
         if self.momentum:
             velocity = state["velocity"]
             velocity *= self.momentum
@@ -113,10 +113,10 @@ class RMSProp:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, learning_rate=inf, decay=1.0, epsilon=inf, momentum=1.0, weight_decay=inf)
-        _check_truth(self, "centered")
+        check_hyperparameters(self, learning_rate=inf, decay=1.0, epsilon=inf, momentum=1.0, weight_decay=inf)
+        _check_boolean(self, "centered")
 
-    def start(self, vector: Array) -> State:
+    def init_state(self, vector: Array) -> State:
         """What is remembered: s, and the mean and velocity if they are used."""
         names = ["square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum)]
         return {name: np.zeros_like(vector) for name in names}
@@ -125,7 +125,7 @@ class RMSProp:
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        d = _with_weight_decay(gradient, vector, self.weight_decay)
+        d = with_weight_decay(gradient, vector, self.weight_decay)
         square = state["square"]
         square *= self.decay
         square += (1 - self.decay) * d * d
@@ -172,10 +172,10 @@ class Adam:
     engine: EngineName | None = None
 
     def __post_init__(self) -> None:
-        _check(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
+        check_hyperparameters(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
         engines.validate_name(self.engine)
 
-    def start(self, vector: Array) -> State:
+    def init_state(self, vector: Array) -> State:
         """What is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
         return {"sum": np.zeros_like(vector), "squares": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
 
@@ -183,7 +183,7 @@ class Adam:
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """One step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        self._move(vector, _with_weight_decay(gradient, vector, self.weight_decay), state, rate)
+        self._move(vector, with_weight_decay(gradient, vector, self.weight_decay), state, rate)
 
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
         """With the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
@@ -229,56 +229,17 @@ class AdamW(Adam):
         self._move(vector, gradient, state, rate)
 
 
-@np.errstate(over="ignore", under="ignore")
-def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
-    """Scale the gradient, in place, so that its norm is at most `max_norm`: Pascanu et al. (2013).
-
-    The factor is min(1, max_norm / (norm + 1e-6)), as in PyTorch.
-
-    Returns
-    -------
-    float
-        The norm before clipping.
-    """
-    if not 0 <= max_norm < inf:
-        raise ValueError(f"max_norm must be finite and 0 or more, got {max_norm!r}")
-    norm = _norm(gradient)
-    if norm + 1e-6 > max_norm:
-        np.multiply(gradient, np.array(max_norm / (norm + 1e-6), gradient.dtype), out=gradient)
-    return norm
-
-
-def clip_by_value(gradient: Array, limit: float) -> None:
-    """Clip every component to [-limit, limit], in place."""
-    if not 0 < limit < inf:
-        raise ValueError(f"limit must be finite and above 0, got {limit!r}")
-    np.clip(gradient, -limit, limit, out=gradient)
-
-
-@np.errstate(over="ignore", under="ignore")
-def global_norm(gradient: Array) -> float:
-    """The Euclidean norm of the whole gradient, also where its square leaves the range of the dtype."""
-    return _norm(gradient)
-
-
-def _norm(gradient: Array) -> float:
-    square, double = sum_of_squares(gradient), np.finfo(np.float64)
-    if isnan(square) or double.tiny / double.eps < square < inf:
-        return sqrt(square)
-    return float(norms(gradient))
-
-
-def _with_weight_decay(gradient: Array, vector: Array, weight_decay: float) -> Array:
+def with_weight_decay(gradient: Array, vector: Array, weight_decay: float) -> Array:
     return gradient + weight_decay * vector if weight_decay else gradient
 
 
-def _check_truth(optimizer: Optimizer, name: str) -> None:
+def _check_boolean(optimizer: Optimizer, name: str) -> None:
     value = getattr(optimizer, name)
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{type(optimizer).__name__}: {name} must be True or False, got {value!r}")
 
 
-def _check(optimizer: Optimizer, **bounds: float) -> None:
+def check_hyperparameters(optimizer: Optimizer, **bounds: float) -> None:
     for name, bound in bounds.items():
         value = getattr(optimizer, name)
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

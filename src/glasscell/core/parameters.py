@@ -1,9 +1,7 @@
-"""The parameters of a model: one flat vector, and names for its parts. And where their first values come from."""
-
-from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+"""The parameters of a model: one flat vector, and names for its parts."""
 
 from collections.abc import Iterator, Mapping
-from math import prod, sqrt
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -178,24 +176,3 @@ class Parameters(Mapping[str, Array]):
 def _restored(kind: type[Parameters], shapes: dict[str, tuple[int, ...]], vector: Array) -> Parameters:
     """From a pickle, whose arrays may be read only: shared memory, or a mapped file."""
     return kind(shapes, vector.dtype, vector if vector.flags.writeable else vector.copy())
-
-
-def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Array:
-    """Uniform in [-bound, bound]. With bound 1/√H, what PyTorch's nn.LSTM starts from."""
-    return rng.uniform(-bound, bound, shape)
-
-
-def glorot_uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Uniform with variance 2 / (rows + columns): Glorot & Bengio (2010), equation 16."""
-    return uniform(rng, shape, sqrt(6 / max(1, sum(shape))))
-
-
-def orthogonal(rng: np.random.Generator, rows: int, columns: int | None = None) -> Array:
-    """A random matrix whose shorter side is orthonormal, evenly distributed: Saxe et al. (2014), Mezzadri (2007).
-
-    With as many columns as rows, or no number of columns given, a rotation or reflection.
-    """
-    columns = rows if columns is None else columns
-    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
-    q = q * np.copysign(1, np.diag(r))
-    return q if rows >= columns else q.T

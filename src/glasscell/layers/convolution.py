@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from glasscell.core.parameters import Parameters, uniform
+from glasscell.core.initializers import uniform
+from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.layers.base import Mask, ParameterLayer, check_mask
 from glasscell.layers.trainable import LayerSeed, Seed

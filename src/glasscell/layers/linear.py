@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core import linear
 from glasscell.core.buffers import BufferPool
-from glasscell.core.parameters import Parameters, glorot_uniform
+from glasscell.core.initializers import glorot_uniform
+from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
 from glasscell.validation import (

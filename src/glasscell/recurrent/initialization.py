@@ -4,7 +4,8 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from glasscell.core.parameters import Parameters, glorot_uniform, orthogonal, uniform
+from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
+from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.validation import as_generator, choice

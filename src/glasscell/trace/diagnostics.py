@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glasscell.core import lstm, variants
 from glasscell.core.blocking import norms
-from glasscell.core.parameters import glorot_uniform, orthogonal
+from glasscell.core.initializers import glorot_uniform, orthogonal
 from glasscell.core.step_gradients import StepGradients, compute_step_gradients
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks

@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.blas_threads import with_one_blas_thread
-from glasscell.core.optimizers import Adam, Optimizer, State, clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.optimizers import Adam, Optimizer, State
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
@@ -244,7 +245,7 @@ def _fit(
     callbacks = tuple(callbacks)
     rng = as_generator(seed)
     vector = model.parameters.vector
-    optimizer_state, before = optimizer.start(vector), np.empty_like(vector)
+    optimizer_state, before = optimizer.init_state(vector), np.empty_like(vector)
     validation = task.validation_batch(model.dtype)
     _check_stop_at(target, model.evaluate(validation) if target else {})
     workspace = TrainingBuffers(model.parameters)
@@ -348,7 +349,7 @@ def _check_stop_at(target: object, scores: Mapping[str, float]) -> None:
 
 
 def _check_arguments(optimizer: object, schedule: object, callbacks: object) -> None:
-    if isinstance(optimizer, type) or not hasattr(optimizer, "start"):
+    if isinstance(optimizer, type) or not hasattr(optimizer, "init_state"):
         raise TypeError(f"optimizer must be one such as Adam(0.03), and is {optimizer!r}")
     if not callable(schedule):
         raise TypeError(f"schedule must be a function such as schedules.linear(3000), and is {schedule!r}")

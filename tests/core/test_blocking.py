@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell.core.blocking import BLOCK_SIZE, norms, sum_of_squares
-from glasscell.core.optimizers import clip_by_global_norm, global_norm
+from glasscell.core.gradient_clipping import clip_by_global_norm, global_norm
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 3e-23, 1e-20, 1.0, 1e19, 1.9e19, 1e30, 1e37])
