@@ -379,5 +379,5 @@ def test_the_error_for_a_missing_model_names_the_file_with_the_suffix(folder, mo
     for read in (gc.load, gc.LSTM.load):
         with pytest.raises(FileNotFoundError, match=r"no model at lstm; did you mean lstm\.safetensors\?$"):
             read("lstm")
-        with pytest.raises(FileNotFoundError, match="no model at nowhere$"):
+        with pytest.raises(FileNotFoundError, match=r"no model at nowhere$"):
             read("nowhere")

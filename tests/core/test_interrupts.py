@@ -53,7 +53,7 @@ def test_a_push_that_fails_anywhere_leaves_the_state(batch, rng):
     """Each call of the step fails in turn; those before it have changed part of the state."""
     x = rng.normal(size=(5, *(() if batch is None else (batch,)), 3)).astype(np.float32)
     stream = gc.Sequential([gc.LSTM(3, 4, 2), gc.LSTM(4, 5, layer_norm="haste"), gc.Linear(5, 2)]).stream(batch)
-    fork = stream.fork()
+    fork = stream.copy()
     for row in x:
         for k, call in enumerate(stream._calls):
 

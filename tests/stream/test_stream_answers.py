@@ -188,7 +188,7 @@ def test_a_stream_goes_on_from_all_that_it_has_seen(name, batch, rng, tmp_path):
     x[[4, 11]] = 0
     stream = model.stream(batch)
     first = pushed(stream, x[:9])
-    state, fork = stream.state, stream.fork()
+    state, fork = stream.state, stream.copy()
     assert isinstance(state, StreamState)
     stream.save(tmp_path / "state.safetensors")
     expected = pushed(stream, x[9:])
@@ -198,7 +198,7 @@ def test_a_stream_goes_on_from_all_that_it_has_seen(name, batch, rng, tmp_path):
     loaded.load(tmp_path / "state.safetensors")
     set_again.state = state
     of_copy.state = pickle.loads(pickle.dumps(copy.deepcopy(state)))  # noqa: S301 - our own
-    fork.refresh()
+    fork.reload_weights()
     for other in (loaded, set_again, of_copy, fork):
         np.testing.assert_array_equal(pushed(other, x[9:]), expected)
     stream.reset()
@@ -220,7 +220,7 @@ def test_from_a_state_of_forward_other_layers_start_anew(rng):
 def test_a_state_that_does_not_fit_is_refused_and_the_old_one_stays(rng):
     stream = model_of(SEEN["mean"](), rng).stream()
     pushed(stream, rng.normal(size=(4, I)))
-    state, twin = stream.state, stream.fork()
+    state, twin = stream.state, stream.copy()
     for bad in (
         StreamState(state, state.remembered[:1]),
         StreamState(state, [state.remembered[0][:2], state.remembered[1]]),

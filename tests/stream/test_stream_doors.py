@@ -249,7 +249,7 @@ def test_forks_are_independent(model, rng):
     stream = model.stream()
     for step in x[:3]:
         stream.push(step)
-    forks = [stream.fork(), copy.copy(stream), copy.deepcopy(stream)]
+    forks = [stream.copy(), copy.copy(stream), copy.deepcopy(stream)]
     forks += [pickle.loads(pickle.dumps(stream))]  # noqa: S301 - our own
     middle = stream.state
     expected = [stream.push(step).copy() for step in x[3:]]
@@ -266,7 +266,7 @@ def test_a_copied_stream_has_copied_layers(model, rng):
     with_model, other = copy.deepcopy((model, model.stream()))
     before = model.parameters.vector.copy()
     with_model.parameters.vector[:] = rng.normal(size=before.size)
-    other.refresh()
+    other.reload_weights()
     fresh = with_model.stream()
     assert np.array_equal([other.push(step).copy() for step in x], [fresh.push(step).copy() for step in x])
     assert np.array_equal(model.parameters.vector, before)
@@ -422,12 +422,12 @@ def test_training_is_seen_after_a_refresh(model, rng):
     x = rng.normal(size=(3, width(model)))
     stream = model.stream()
     stream.push(x[0])
-    fork, state = stream.fork(), stream.state
+    fork, state = stream.copy(), stream.state
     old = stream.push(x[1]).copy()
     model.parameters.vector[:] *= 1.5
     assert np.array_equal(fork.push(x[1]), old)
     stream.state = state
-    stream.refresh()
+    stream.reload_weights()
     assert same(stream.state, state)
     new = stream.push(x[1])
     assert not np.array_equal(new, old)
@@ -475,7 +475,7 @@ def test_an_error_in_a_later_layer_leaves_the_earlier_ones_as_they_were():
 def test_streams_of_one_model_run_in_threads(model, rng):
     x = rng.normal(size=(6, 300, width(model))).astype(np.float32)
     streams = [model.stream() for _ in range(5)]
-    streams.append(streams[0].fork())
+    streams.append(streams[0].copy())
     expected = [np.array([stream.push(step).copy() for step in of]) for stream, of in zip(streams, x, strict=True)]
     got, barrier = [None] * len(streams), threading.Barrier(len(streams))
 

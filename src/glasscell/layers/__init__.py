@@ -11,9 +11,10 @@ Each has two interfaces to the same mathematics:
 
 from typing import TYPE_CHECKING
 
+from glasscell.core.types import Seed
 from glasscell.layers.linear import Linear
 from glasscell.layers.lstm import LSTM
-from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
+from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.lazy import attach
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.initialization import Initializer

@@ -21,6 +21,7 @@ from glasscell.validation import finite_array, real_array
 
 if TYPE_CHECKING:
     from glasscell.core.parameters import Parameters
+    from glasscell.stream.building import Stage
 
 Mask = NDArray[np.bool_]
 
@@ -57,6 +58,21 @@ class Layer(ABC):
             If the layer does not take this number of features.
         """
         return features
+
+    @abstractmethod
+    def stream_stage(self, *, single: bool) -> Stage | None:
+        """Return the stage of a stream; None if the layer changes nothing outside training.
+
+        Parameters
+        ----------
+        single : bool
+            Whether the stream has no batch axis.
+
+        Raises
+        ------
+        ValueError
+            If the layer needs a whole sequence.
+        """
 
     def output_mask(self, x: Array, mask: Mask | None) -> Mask | None:
         """Return the mask of the outputs for inputs `x` with this mask; None: all steps are valid."""

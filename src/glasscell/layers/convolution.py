@@ -3,18 +3,21 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from math import sqrt
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.initializers import uniform
 from glasscell.core.parameters import Parameters
-from glasscell.core.types import Array
+from glasscell.core.types import Array, Seed
+from glasscell.core.windows import Padding, Windows, check_padding
 from glasscell.layers.base import Mask, ParameterLayer, check_mask
-from glasscell.layers.trainable import LayerSeed, Seed
-from glasscell.layers.windows import Padding, Windows, check_padding
+from glasscell.layers.trainable import LayerSeed
 from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 
 class Conv1D(ParameterLayer):
@@ -161,3 +164,12 @@ class Conv1D(ParameterLayer):
         changed = [f"{name}={value!r}" for name, value in self._options.items() if value != defaults[name]]
         sizes = f"{self.input_size}, {self.output_size}, {self.windows.size}"
         return f"Conv1D({', '.join([sizes, *changed, f'dtype={self.dtype}'])})"
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.windows import ConvolutionStage  # noqa: PLC0415 - only where it is used
+
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        return ConvolutionStage(
+            *(repr(self), self.windows, weight, bias), groups=self.groups, ignore_mask=self.ignore_mask, single=single
+        )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.parameters import Parameters
-from glasscell.core.types import Array
-from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
+from glasscell.core.types import Array, Seed
+from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 Ids = NDArray[np.integer[Any]]
 
@@ -111,3 +114,10 @@ class Embedding(TrainableLayer):
     def __repr__(self) -> str:
         masked = ", mask_zero=True" if self.mask_zero else ""
         return f"Embedding({self.vocabulary_size}, {self.embedding_size}{masked}, dtype={self.dtype})"
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import EmbeddingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return EmbeddingStage(self.parameters["weight"], mask_zero=self.mask_zero)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -11,8 +11,8 @@ from glasscell.core import linear
 from glasscell.core.buffers import BufferPool
 from glasscell.core.initializers import glorot_uniform
 from glasscell.core.parameters import Parameters
-from glasscell.core.types import Array
-from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
+from glasscell.core.types import Array, Seed
+from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.validation import (
     as_generator,
     boolean,
@@ -21,6 +21,9 @@ from glasscell.validation import (
     positive_integer,
     to_feature_major,
 )
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 
 class Linear(TrainableLayer):
@@ -138,3 +141,9 @@ class Linear(TrainableLayer):
 
     def __repr__(self) -> str:
         return f"Linear({self.input_size}, {self.output_size}, dtype={self.dtype})"
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import LinearStage  # noqa: PLC0415 - only where it is used
+
+        return LinearStage(self.parameters["weight"], self.parameters.get("bias"), single=single)

@@ -12,8 +12,8 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.engines import EngineName
 from glasscell.core.parameters import Parameters
 from glasscell.core.step_gradients import StepGradientsByLayer
-from glasscell.core.types import Array
-from glasscell.layers.trainable import LayerSeed, Seed, TrainableLayer
+from glasscell.core.types import Array, Seed
+from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.direction import LSTMDirection, dropout_mask
 from glasscell.recurrent.execution import ExecutionConfig
@@ -32,6 +32,7 @@ from glasscell.validation import (
 
 if TYPE_CHECKING:
     from glasscell.stream import Stream
+    from glasscell.stream.building import Stage
     from glasscell.trace.record import Trace
 
 
@@ -669,6 +670,12 @@ class LSTM(TrainableLayer):
         changed.pop("hidden_size", None)
         parts = [str(self.input_size), str(self.hidden_size), *(f"{name}={value!r}" for name, value in changed.items())]
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream: all layers."""
+        from glasscell.stream.lstm_stage import LSTMStage  # noqa: PLC0415 - only where it is used
+
+        return LSTMStage(self.options, self.parameters, self.execution.engine, single=single)
 
 
 def _state_to_user(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:

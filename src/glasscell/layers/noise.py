@@ -44,6 +44,10 @@ class SpatialDropout1D(StatelessLayer):
         """Compute the gradient on x."""
         return dy if tape is None else dy * tape
 
+    def stream_stage(self, *, single: bool) -> None:
+        """Return None: a stream is never in training."""
+        del single
+
 
 @dataclass(frozen=True)
 class GaussianNoise(StatelessLayer):
@@ -71,6 +75,10 @@ class GaussianNoise(StatelessLayer):
         """Compute the gradient on x."""
         del tape
         return dy
+
+    def stream_stage(self, *, single: bool) -> None:
+        """Return None: a stream is never in training."""
+        del single
 
 
 @dataclass(frozen=True)
@@ -101,3 +109,7 @@ class GaussianDropout(StatelessLayer):
     def backward(self, tape: Array | None, dy: Array) -> Array:
         """Compute the gradient on x."""
         return dy if tape is None else dy * tape
+
+    def stream_stage(self, *, single: bool) -> None:
+        """Return None: a stream is never in training."""
+        del single

@@ -4,17 +4,19 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.layer_norm import NormalizedActivations, layer_norm, layer_norm_backward
 from glasscell.core.parameters import Parameters
-from glasscell.core.types import Array
+from glasscell.core.types import Array, Seed
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
-from glasscell.layers.trainable import Seed
 from glasscell.validation import boolean, float_dtype, positive_integer, positive_number, real_array
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 SMALLEST_DEVIATION = 1e-7  # a standard deviation below it counts as this, as in Keras
 
@@ -120,6 +122,14 @@ class LayerNorm(_GainAndShift):
         dn, gradients = self._scaled_backward(tape.values[..., 0], dy)
         return layer_norm_backward(tape, dn[..., None])[..., 0], gradients
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.scaling import LayerNormStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        gain, shift = self.parameters.get("gain"), self.parameters.get("shift")
+        return LayerNormStage(self.size, self.epsilon, gain, shift)
+
 
 class BatchNorm(_GainAndShift):
     """Normalise every feature by its running statistics, then scale and shift it: Ioffe & Szegedy (2015), at inference.
@@ -189,6 +199,16 @@ class BatchNorm(_GainAndShift):
         dn, gradients = self._scaled_backward(n, dy)
         return dn * scale, gradients
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream: running statistics, gain and shift in one."""
+        from glasscell.stream.scaling import ScalingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        center = self.statistics["running_mean"]
+        scale = self.scale * self.parameters["gain"] if self.gain else self.scale
+        offset = self.parameters["shift"] if self.shift else np.zeros_like(center)
+        return ScalingStage(self.size, center, scale, offset)
+
 
 @dataclass(frozen=True)
 class Normalization(StatelessLayer):
@@ -241,6 +261,13 @@ class Normalization(StatelessLayer):
         dx: Array = dy * tape
         return dx
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.scaling import ScalingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return ScalingStage(self.size, *self.affine(np.dtype(np.float64)))
+
 
 @dataclass(frozen=True)
 class Rescaling(StatelessLayer):
@@ -282,6 +309,13 @@ class Rescaling(StatelessLayer):
         """Compute the gradient on x."""
         dx: Array = dy * tape
         return dx
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.scaling import ScalingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return ScalingStage(self.size, *self.affine(np.dtype(np.float64)))
 
 
 def _affine(x: Array, size: int | None, center: Array, scale: Array, offset: Array) -> tuple[Array, Array]:

@@ -3,15 +3,18 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.types import Array
+from glasscell.core.windows import Padding, Windows, check_padding
 from glasscell.layers.base import Mask, StatelessLayer, check_mask
-from glasscell.layers.windows import Padding, Windows, check_padding
 from glasscell.validation import boolean, positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,13 @@ class MaxPooling1D(_Pooling1D):
             d_padded[..., steps, :] += dy * (tape.places == k)
         return windows.unpadded(d_padded, tape.T)
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.windows import PoolingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return PoolingStage(repr(self), self.windows, ignore_mask=self.ignore_mask)
+
 
 @dataclass(frozen=True)
 class AveragePooling1D(_Pooling1D):
@@ -151,3 +161,10 @@ class AveragePooling1D(_Pooling1D):
         for steps in windows.offsets(dy.shape[-2]):
             d_padded[..., steps, :] += dy * share
         return windows.unpadded(d_padded, T)
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.windows import PoolingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return PoolingStage(repr(self), self.windows, mean=True, ignore_mask=self.ignore_mask)

@@ -3,13 +3,16 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from glasscell.core.types import Array
 from glasscell.layers.base import Mask, StatelessLayer, check_mask
 from glasscell.validation import boolean, positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class RepeatVector(StatelessLayer):
         del tape
         dx: Array = dy.sum(axis=-2)
         return dx
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Raise an error: a stream gives one step for one."""
+        del single
+        raise ValueError(f"{self!r} gives several steps for one; forward() runs it over a whole sequence")
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,14 @@ class Flatten(StatelessLayer):
         """Compute the gradient on x."""
         return dy.reshape(tape)
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Raise an error: a stream has one step at a time."""
+        del single
+        raise ValueError(
+            f"{self!r} joins all steps of a sequence, of which one is there at a time; forward() runs it over a whole "
+            "sequence"
+        )
+
 
 @dataclass(frozen=True)
 class Unsqueeze(StatelessLayer):
@@ -95,6 +111,13 @@ class Unsqueeze(StatelessLayer):
         """Compute the gradient on x."""
         del tape
         return dy[..., 0]
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import UnsqueezeStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return UnsqueezeStage()
 
 
 @dataclass(frozen=True)
@@ -118,3 +141,10 @@ class Squeeze(StatelessLayer):
         """Compute the gradient on x."""
         del tape
         return dy[..., None]
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import SqueezeStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return SqueezeStage()

@@ -19,6 +19,7 @@ from glasscell.validation import choice, finite_number, integer, probability
 
 if TYPE_CHECKING:
     from glasscell.recurrent.config import LSTMConfig
+    from glasscell.stream.building import Stage
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ class Function(StatelessLayer):
             dx = self._activation.derivative(x, y) * dy
         return dx
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import ActivationStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return ActivationStage(self.name, self.alpha, self.beta)
+
 
 @dataclass(frozen=True)
 class Dropout(StatelessLayer):
@@ -93,6 +101,10 @@ class Dropout(StatelessLayer):
     def backward(self, tape: Any, dy: Array) -> Array:
         """The gradient on x."""
         return dy if tape is None else dy * tape
+
+    def stream_stage(self, *, single: bool) -> None:
+        """Return None: a stream is never in training."""
+        del single
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,18 @@ class Step(StatelessLayer):
         dx = np.zeros(shape, dy.dtype)
         np.put_along_axis(dx, at[..., None, None], (dy * some[..., None])[..., None, :], axis=-2)
         return dx
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream. Only the last step has one."""
+        from glasscell.stream.reductions import LastStepStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        if self.index != -1:
+            raise ValueError(
+                f"of the steps so far a stream gives the last, and {self!r} takes another; forward() runs it over a "
+                "whole sequence"
+            )
+        return LastStepStage()
 
 
 @dataclass(frozen=True)
@@ -234,6 +258,18 @@ class FinalState(StatelessLayer):
         halves = {"forward": (-1, slice(0, F // 2)), "reverse": (0, slice(F // 2, F))}
         return [half for name, half in halves.items() if self.keep in (name, "both")]
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream. Only the forward direction has one."""
+        from glasscell.stream.reductions import LastStepStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        if self.directions != "forward":
+            raise ValueError(
+                f"of the steps so far a stream gives the last, and {self!r} takes another; forward() runs it over a "
+                "whole sequence"
+            )
+        return LastStepStage()
+
 
 @dataclass(frozen=True)
 class Pool(StatelessLayer):
@@ -267,6 +303,13 @@ class Pool(StatelessLayer):
         share, shape = tape
         return np.broadcast_to(share * dy[..., None, :], shape).copy()
 
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.reductions import TimePoolingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return TimePoolingStage(self.how)
+
 
 @dataclass(frozen=True)
 class SwapHalves(StatelessLayer):
@@ -281,6 +324,13 @@ class SwapHalves(StatelessLayer):
         """The gradient on x."""
         del tape
         return np.roll(dy, dy.shape[-1] // 2, axis=-1)
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import SwapHalvesStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return SwapHalvesStage()
 
 
 @dataclass(frozen=True)
@@ -312,6 +362,13 @@ class Masking(StatelessLayer):
     def backward(self, tape: Any, dy: Array) -> Array:
         """The gradient on x."""
         return np.where(tape, dy, dy.dtype.type(0))
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.stages import MaskingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return MaskingStage(self.value)
 
 
 def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 
 from glasscell.core.parameters import Parameters
-from glasscell.core.types import Array
+from glasscell.core.types import Array, Seed
 from glasscell.validation import as_generator
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from glasscell.atomic_files import StrPath
 
-Seed: TypeAlias = "int | np.random.Generator"
 LayerSeed: TypeAlias = "Seed | Literal['default'] | None"
 DEFAULT_SEED = 0
 

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
 from glasscell.core.parameters import Parameters
-from glasscell.core.types import Array
+from glasscell.core.types import Array, Seed
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.validation import as_generator, choice
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from glasscell.layers.trainable import Seed
 
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
 UNIFORM = ("peepholes", "projection", "projection_bias", "recurrent_bias")  # where everything is

@@ -1,20 +1,22 @@
-"""One step at a time: a stream takes the inputs of a step, and gives its outputs before the next step exists.
+"""One step at a time: a stream takes the inputs of a step, and returns its outputs before the next step exists.
 
-``model.stream()`` makes one. A step is a list of calls that is written down once, when the stream is made: every array
-that they read or write exists from then on, so that a push allocates none.
+``model.stream()`` makes one. A step is a list of calls that is fixed when the stream is made: every array that they
+read or write exists from then on, so that a push allocates none.
 
-- :mod:`~glasscell.stream.stream`: what the user holds
-- :mod:`~glasscell.stream.stages`: from each kind of layer to its calls, and which kinds have none;
-  :mod:`~glasscell.stream.reductions`: one answer for the steps so far; :mod:`~glasscell.stream.windows`: convolution
-  and pooling; :mod:`~glasscell.stream.scaling`: normalisation; :mod:`~glasscell.stream.building`: what they share
-- :mod:`~glasscell.stream.state`: the state, where other layers than LSTMs have one
+- :mod:`~glasscell.stream.stream`: the public class; :mod:`~glasscell.stream.input_checks`: what may be pushed;
+  :mod:`~glasscell.stream.step_functions`: the functions that run a step
+- :mod:`~glasscell.stream.building`: stages, one per layer, and the builder that collects their calls;
+  :mod:`~glasscell.stream.lstm_stage`, :mod:`~glasscell.stream.stages`, :mod:`~glasscell.stream.reductions`,
+  :mod:`~glasscell.stream.windows`, :mod:`~glasscell.stream.scaling`: the stages
 - :mod:`~glasscell.stream.standard_step`, :mod:`~glasscell.stream.variant_step`: the calls of an LSTM; the compiled one
   is :mod:`glasscell.core.numba_engine.stream_step`
-- :mod:`~glasscell.stream.ufunc_calls`: those of activations and of normalisation
-- :mod:`~glasscell.stream.arena`: where the layers' columns lie
-- :mod:`~glasscell.stream.fingerprint`: which model a saved state belongs to
+- :mod:`~glasscell.stream.ufunc_calls`: the calls of activations and of normalisation
+- :mod:`~glasscell.stream.arena`: one vector that holds all arrays of a stream
+- :mod:`~glasscell.stream.stream_memory`: the arrays kept from step to step;
+  :mod:`~glasscell.stream.state`: their public form; :mod:`~glasscell.stream.persistence`,
+  :mod:`~glasscell.stream.fingerprint`: files
 
-It stands below the layers and the models, which give it their weights and are known to it by their kind's name alone.
+It imports no layer and no model: a layer's ``stream_stage`` makes its stage.
 """
 
 from glasscell.stream.state import StreamState

@@ -21,7 +21,7 @@ Call: TypeAlias = Callable[[], object]
 Mask: TypeAlias = NDArray[np.bool_]
 
 CACHE_LINE_BYTES = 64  # bytes
-ROOMS = 5  # times the rows are room for what else the layers keep: more than a plain LSTM needs
+EXTRA_ROWS = 5  # times the rows are room for what else the layers keep: more than a plain LSTM needs
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
@@ -54,12 +54,12 @@ class Arena:
     def __init__(self, rows: int, batch: int | None, dtype: np.dtype[np.floating], size: int | None = None) -> None:
         self.batch, self.dtype = batch, dtype
         self.needed = 0
-        self._vector = aligned(((1 + ROOMS) * rows * (batch or 1) if size is None else size,), dtype)
-        self._rows = self.room(rows)
+        self._vector = aligned(((1 + EXTRA_ROWS) * rows * (batch or 1) if size is None else size,), dtype)
+        self._rows = self.allocate(rows)
         self._starts: list[int] = []
         self._end = 0
 
-    def room(self, rows: int) -> Array:
+    def allocate(self, rows: int) -> Array:
         """An array of its own, of this many rows, all 0."""
         shape, line = (rows,) if self.batch is None else (rows, self.batch), CACHE_LINE_BYTES // self.dtype.itemsize
         start, self.needed = self.needed, self.needed + -(-prod(shape) // line) * line
@@ -76,11 +76,11 @@ class Arena:
         """A truth for each stream; (1,) for one, which broadcasts over rows just as well."""
         return np.ones(self.batch or 1, np.bool_)
 
-    def weight(self, values: Array) -> Array:
+    def broadcast_weight(self, values: Array) -> Array:
         """A weight with one number a row, for each stream: NumPy would allocate where it broadcasts."""
         return values.copy() if self.batch is None else np.repeat(values[:, None], self.batch, axis=1)
 
-    def block(self, rows: int) -> Array:
+    def next_block(self, rows: int) -> Array:
         """The next rows, and behind them one of 1."""
         start, self._end = self._end, self._end + rows + 1
         self._starts.append(start)

@@ -1,10 +1,11 @@
-"""What the parts of a stream have in common: how one is put together, and what it keeps from step to step."""
+"""The builder of a stream, the stages that it is built from, and the state that LSTM stages keep."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,74 +14,93 @@ from glasscell.stream.arena import Arena, Call, Mask
 
 
 class RecurrentState(NamedTuple):
-    """What one LSTM layer keeps from step to step, in columns, and what it starts from."""
+    """State of one LSTM layer, feature-major, and its initial value."""
 
     h: Array
     c: Array
-    start: tuple[Array, Array]
-    repeated: Array | None  # the outputs of its last own step, where a step that is none repeats them
+    initial: tuple[Array, Array]
+    repeated: Array | None  # the outputs of its last valid step, if masked steps repeat them
 
     @property
     def arrays(self) -> list[Array]:
-        """All that changes."""
+        """Return all arrays that a step changes."""
         return [self.h, self.c, *([] if self.repeated is None else [self.repeated])]
 
 
 class StreamBuilder:
-    """The calls of one stream, as they are put together from the input upwards.
+    """The calls of one stream, collected from the input to the output.
 
     Attributes
     ----------
-    memory : Memory
+    memory : Arena
     x : array
-        The block that the next layer reads.
+        The block that the next stage reads.
     calls : list of callable
-    kept : list of list of Kept
+    recurrent : list of list of RecurrentState
         For each LSTM its layers.
-    own : array of bool, optional
-        Which streams have a step now that is not masked. Default: all.
+    valid : array of bool, optional
+        Which streams have a valid step now. Default: all.
     present : array of bool, optional
-        Which streams have a step now, masked or not. Default: all. Windows with a stride leave steps out.
-    fewer : str, optional
+        Which streams have a step now, masked or not. Default: all. Windows with a stride skip steps.
+    skip_reason : str
         Why streams have no step now, for an error.
     remembered : list of array
-        What other layers keep from step to step; 0 at the start.
-    of_symbols : array of bool, optional
-        Where the entrance writes which symbols are none.
-    guard : callable, optional
-        What a plain LSTM that comes first calls where an input may not be finite.
+        State of other stages; initially 0.
+    id_mask : array of bool, optional
+        Where the input check writes which ids are not padding.
+    error_prefix : str
+        Begins the errors of the stage that is being built.
+    raise_if_not_finite : callable, optional
+        Called by a standard LSTM that is the first stage, if an input may not be finite.
     """
 
     def __init__(self, memory: Arena, width: int) -> None:
         self.memory = memory
-        self.x = memory.block(width)
+        self.x = memory.next_block(width)
         self.calls: list[Call] = []
-        self.kept: list[list[RecurrentState]] = []
-        self.own: Mask | None = None
+        self.recurrent: list[list[RecurrentState]] = []
+        self.valid: Mask | None = None
         self.present: Mask | None = None
-        self.fewer = ""
+        self.skip_reason = self.error_prefix = ""
         self.remembered: list[Array] = []
-        self.of_symbols: Mask | None = None
-        self.guard: Callable[[], None] | None = None
+        self.id_mask: Mask | None = None
+        self.raise_if_not_finite: Callable[[], None] | None = None
 
 
-class Stage(Protocol):
-    """A layer of a stream."""
+class Stage(ABC):
+    """One layer inside a stream: a read-only copy of its weights, shared by copies of the stream.
 
-    def blocks(self, width: int) -> list[int]:
-        """Rows of the blocks, at the most, that it takes for inputs of this width; the last is its output."""
+    Attributes
+    ----------
+    input_size : int, optional
+        Number of input features. None: any.
+    training_only : frozenset of str
+        Entries of the layer's ``config`` that change nothing outside training.
+    state_writes : int
+        Number of calls that write state, or that can raise an error after an earlier stage has written its state. A
+        stream with at most one needs no rollback.
+    """
 
-    def build(self, building: StreamBuilder) -> None:
-        """Add its calls."""
+    input_size: int | None = None
+    training_only: frozenset[str] = frozenset()
+    state_writes: int = 2
+
+    def block_rows(self, width: int) -> list[int]:
+        """Return the rows of the blocks, at most, for inputs of this width; the last is the output."""
+        return [width]
+
+    @abstractmethod
+    def build(self, builder: StreamBuilder) -> None:
+        """Append the calls of one step."""
 
 
-def only_where(own: Mask, states: list[Array], calls: list[Call]) -> list[Call]:
-    """The calls, and then the old states again where there is no step."""
-    old, others = [np.empty_like(state) for state in states], np.empty_like(own)
-    pairs = list(zip(states, old, strict=True))
+def masked_update(valid: Mask, states: list[Array], calls: list[Call]) -> list[Call]:
+    """Return the calls, followed by calls that restore the states of streams without a valid step."""
+    previous, invalid = [np.empty_like(state) for state in states], np.empty_like(valid)
+    pairs = list(zip(states, previous, strict=True))
     return [
         *(partial(np.copyto, saved, state) for state, saved in pairs),
         *calls,
-        partial(np.logical_not, own, others),
-        *(partial(np.copyto, state, saved, where=others) for state, saved in pairs),
+        partial(np.logical_not, valid, invalid),
+        *(partial(np.copyto, state, saved, where=invalid) for state, saved in pairs),
     ]

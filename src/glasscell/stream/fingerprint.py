@@ -1,69 +1,72 @@
-"""Which model a saved state belongs to.
+"""The fingerprint of a model that a saved state belongs to.
 
-A state fits a model whose layers compute the same from weights of the same shapes: kinds of layers in their order,
-sizes, options, dtype. Names of layers do not count, nor what only training sees (dropout), nor the values of the
-weights: a stream goes on after its model has been trained further, and with a copy of it.
+A state fits a model whose layers compute the same from weights of the same shapes: types of layers in their order,
+sizes, options, dtype. Names of layers do not count, nor options that only training uses (dropout), nor the values of
+the weights: a state fits after further training, and a copy of the model.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from glasscell.stream import stages
-from glasscell.stream.stages import kind_of
+from glasscell.stream.building import Stage
 
-ABSENT = "the default"
+DEFAULT = "the default"
 
 
-def fingerprint(layers: Mapping[str, Any], dtype: object, batch: int | None) -> dict[str, Any]:
-    """What is written beside a state, and compared when it is read. It is plain JSON."""
-    import json  # noqa: PLC0415 - only where a state is saved or read
+def fingerprint(
+    layers: Mapping[str, Any], stages: Mapping[str, Stage], dtype: object, batch: int | None
+) -> dict[str, Any]:
+    """Return the fingerprint, plain JSON.
 
-    described = [
-        {"name": name, **_described(layer)}
-        for name, layer in layers.items()
-        if kind_of(layer) not in stages.FOR_TRAINING
+    Parameters
+    ----------
+    layers : mapping of str to layer
+    stages : mapping of str to Stage
+        Without entries for layers that change nothing outside training.
+    dtype : float32 or float64
+    batch : int, optional
+    """
+    entries = [
+        {
+            "name": name,
+            "kind": _type_name(layers[name]),
+            "options": {key: v for key, v in layers[name].config.items() if key not in stage.training_only},
+        }
+        for name, stage in stages.items()
     ]
-    plain: dict[str, Any] = json.loads(json.dumps({"dtype": str(dtype), "batch": batch, "layers": described}))
-    return plain
+    result: dict[str, Any] = json.loads(json.dumps({"dtype": str(dtype), "batch": batch, "layers": entries}))
+    return result
 
 
-def _described(layer: Any) -> dict[str, Any]:
-    kind = kind_of(layer)
-    if kind == "LSTM":
-        declared = layer.options.declared
-        options = {name: value for name, value in layer.options.changed().items() if not declared[name].training_only}
-    elif kind == "Linear":
-        options = {"input_size": layer.input_size, "output_size": layer.output_size, "bias": layer.bias}
-    elif kind == "Embedding":
-        options = {name: getattr(layer, name) for name in ("vocabulary_size", "embedding_size", "mask_zero")}
-    else:
-        options = layer.config
-    return {"kind": kind, "options": options}
+def _type_name(layer: object) -> str:
+    """Return the name of the class that defines the layer's stage: a subclass has the fingerprint of its base."""
+    return next(cls.__name__ for cls in type(layer).__mro__ if "stream_stage" in vars(cls))
 
 
-def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, by name; nothing if they fit."""
-    found = [
-        f"{name} is {_shown(saved.get(name))} there, {_shown(own[name])} here"
+def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Return the differences between two fingerprints, by name."""
+    result = [
+        f"{name} is {_format(saved.get(name))} there, {_format(expected[name])} here"
         for name in ("dtype", "batch")
-        if saved.get(name) != own[name]
+        if saved.get(name) != expected[name]
     ]
-    there, here = saved.get("layers"), own["layers"]
+    there, here = saved.get("layers"), expected["layers"]
     if not isinstance(there, list) or not all(isinstance(layer, dict) for layer in there):
-        return [*found, "its layers are not described"]
-    kinds = [[layer.get("kind") for layer in layers] for layers in (there, here)]
-    if kinds[0] != kinds[1]:
-        return [*found, f"the layers are {', '.join(map(str, kinds[0]))} there, {', '.join(map(str, kinds[1]))} here"]
-    for one, other in zip(there, here, strict=True):
-        a, b = one.get("options"), other["options"]
+        return [*result, "its layers are not described"]
+    types = [[layer.get("kind") for layer in layers] for layers in (there, here)]
+    if types[0] != types[1]:
+        return [*result, f"the layers are {', '.join(map(str, types[0]))} there, {', '.join(map(str, types[1]))} here"]
+    for saved_layer, layer in zip(there, here, strict=True):
+        a, b = saved_layer.get("options"), layer["options"]
         a = a if isinstance(a, dict) else {}
-        found += [
-            f"{name} of layer {other['name']!r} is {a.get(name, ABSENT)} there, {b.get(name, ABSENT)} here"
+        result += [
+            f"{name} of layer {layer['name']!r} is {a.get(name, DEFAULT)} there, {b.get(name, DEFAULT)} here"
             for name in sorted({*a, *b})
-            if a.get(name, ABSENT) != b.get(name, ABSENT)
+            if a.get(name, DEFAULT) != b.get(name, DEFAULT)
         ]
-    return found
+    return result
 
 
-def _shown(value: object) -> object:
+def _format(value: object) -> object:
     return "none" if value is None else value

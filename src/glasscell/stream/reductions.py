@@ -1,73 +1,54 @@
-"""Layers that make one vector of a sequence: what they would give for the steps so far."""
+"""Stages of layers that reduce a sequence to one vector: the result for the steps so far."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 import numpy as np
 
+from glasscell.core.types import Array
 from glasscell.stream.arena import Call
-from glasscell.stream.building import StreamBuilder, only_where
-
-if TYPE_CHECKING:
-    from glasscell.layers import FinalState, Pool, Step
+from glasscell.stream.building import Stage, StreamBuilder, masked_update
 
 
-class LastPart:
-    """The last step that is not masked; 0 before there is one."""
+class LastStepStage(Stage):
+    """The last valid step; 0 before the first one."""
 
-    def __init__(self, name: str, layer: Step | FinalState, *, single: bool) -> None:
-        del single
-        where = vars(layer).get("index", vars(layer).get("directions"))
-        if where not in (-1, "forward"):
-            raise ValueError(
-                f"layer {name!r} cannot be streamed: of the steps so far a stream gives the last, and {layer!r} takes "
-                "another; forward() runs it over a whole sequence"
-            )
+    state_writes = 0  # of its own only behind a mask, which another stage makes
 
-    def blocks(self, width: int) -> list[int]:
-        """As wide as its inputs."""
-        return [width]
-
-    def build(self, building: StreamBuilder) -> None:
-        """Add a call where steps may be masked or missing; else the inputs are the answer."""
-        own, x = building.own, building.x
-        building.own = building.present = None
-        if own is None:
+    def build(self, builder: StreamBuilder) -> None:
+        """Append a call if steps may be masked or skipped; otherwise the inputs are the result."""
+        valid, x = builder.valid, builder.x
+        builder.valid = builder.present = None
+        if valid is None:
             return
-        building.x = y = building.memory.block(len(x))
-        building.remembered.append(y)
-        building.calls.append(partial(np.copyto, y, x, where=own))
+        builder.x = y = builder.memory.next_block(len(x))
+        builder.remembered.append(y)
+        builder.calls.append(partial(np.copyto, y, x, where=valid))
 
 
-class PoolPart:
-    """The mean or the maximum of the steps so far that are not masked; 0 before there is one."""
+class TimePoolingStage(Stage):
+    """The mean or the maximum of the valid steps so far; 0 before the first one."""
 
-    def __init__(self, name: str, layer: Pool, *, single: bool) -> None:
-        del name, single
-        self.how = layer.how
+    def __init__(self, mode: Literal["mean", "max"]) -> None:
+        self.mode = mode
 
-    def blocks(self, width: int) -> list[int]:
-        """As wide as its inputs."""
-        return [width]
-
-    def build(self, building: StreamBuilder) -> None:
-        """Add its calls."""
-        own = building.own
-        calls = self._mean(building) if self.how == "mean" else self._maximum(building)
-        building.own = building.present = None
-        update, result = calls
-        building.calls += update if own is None else only_where(own, building.remembered[-2:], update)
-        building.calls += result
+    def build(self, builder: StreamBuilder) -> None:
+        """Append the calls."""
+        valid = builder.valid
+        update, result = self._mean(builder) if self.mode == "mean" else self._maximum(builder)
+        builder.valid = builder.present = None
+        builder.calls += update if valid is None else masked_update(valid, builder.remembered[-2:], update)
+        builder.calls += result
 
     @staticmethod
-    def _mean(building: StreamBuilder) -> tuple[list[Call], list[Call]]:
-        """The sum and the number of steps, compensated (Kahan 1965): they do not drift, however long a stream runs."""
-        memory, x_and_one, rows = building.memory, building.memory.last_block_with_bias_row(), len(building.x)
-        total, lost, term, new = (memory.room(rows + 1) for _ in range(4))
-        building.remembered += [total, lost]
-        building.x = y = memory.block(rows)
+    def _mean(builder: StreamBuilder) -> tuple[list[Call], list[Call]]:
+        """Return calls for the sum and the number of steps, compensated (Kahan 1965): no drift over long streams."""
+        memory, x_and_one, rows = builder.memory, builder.memory.last_block_with_bias_row(), len(builder.x)
+        total, lost, term, new = (memory.allocate(rows + 1) for _ in range(4))
+        builder.remembered += [total, lost]
+        builder.x = y = memory.next_block(rows)
         update: list[Call] = [
             partial(np.subtract, x_and_one, lost, term),
             partial(np.add, total, term, new),
@@ -84,13 +65,13 @@ class PoolPart:
         return update, result
 
     @staticmethod
-    def _maximum(building: StreamBuilder) -> tuple[list[Call], list[Call]]:
-        memory, x = building.memory, building.x
-        started = memory.room(1)
-        building.x = y = memory.block(len(x))
-        building.remembered += [y, started]
+    def _maximum(builder: StreamBuilder) -> tuple[list[Call], list[Call]]:
+        memory, x = builder.memory, builder.x
+        started = memory.allocate(1)
+        builder.x = y = memory.next_block(len(x))
+        builder.remembered += [y, started]
         first = np.empty(started.shape, np.bool_)
-        zero = np.array(0, memory.dtype)
+        zero: Array = np.array(0, memory.dtype)
         update: list[Call] = [
             partial(np.equal, started, zero, first),
             partial(np.maximum, y, x, out=y),
@@ -98,16 +79,3 @@ class PoolPart:
             partial(started.fill, 1),
         ]
         return update, []
-
-
-def refusal(reason: str) -> Any:
-    """Make the part of a kind of layer that no stream can have."""
-
-    class Refused:
-        def __init__(self, name: str, layer: object, *, single: bool) -> None:
-            del single
-            raise ValueError(
-                f"layer {name!r} cannot be streamed: {layer!r} {reason}; forward() runs it over a whole sequence"
-            )
-
-    return Refused

@@ -39,10 +39,10 @@ def standard_step(
         Called before the state changes if an input may not be finite; to raise an error if it is not.
     """
     H = len(h)
-    gates = memory.room(5 * H)  # i f o g, and behind g the cell state
+    gates = memory.allocate(5 * H)  # i f o g, and behind g the cell state
     z, sigmoids, i_f, g_c = gates[: 4 * H], gates[: 3 * H], gates[: 2 * H], gates[3 * H :]
     o, c = gates[2 * H : 3 * H], gates[4 * H :]
-    ig_fc, tanh_c = memory.room(2 * H), memory.room(H)
+    ig_fc, tanh_c = memory.allocate(2 * H), memory.allocate(H)
     ig, fc = ig_fc[:H], ig_fc[H:]
     left, right = (column, weight) if column.ndim == 1 else (weight, column)
     g, one = gates[3 * H : 4 * H], np.array(1, memory.dtype)
@@ -81,7 +81,7 @@ def standard_step_compiled(
     from glasscell.core.numba_engine.stream_step import compiled_step  # noqa: PLC0415 - where Numba is
 
     H = len(h)
-    gates = memory.room(5 * H)  # as there
+    gates = memory.allocate(5 * H)  # as there
     c, take = gates[4 * H :], compiled_step(memory.dtype.char)
     if refuse is None:
         return partial(take, weight, column, gates, 0), c

@@ -46,8 +46,8 @@ class VariantStep:
         self.variant, self.weights, self.memory = variant, weights, memory
         R = len(weights["kernel"])
         self.H = R // len(variant.gates)
-        self.z, self.c, self.new_c = memory.room(R), memory.room(self.H), memory.room(self.H)
-        self.t, self.output, self.complement = memory.room(self.H), memory.room(self.H), memory.room(self.H)
+        self.z, self.c, self.new_c = memory.allocate(R), memory.allocate(self.H), memory.allocate(self.H)
+        self.t, self.output, self.complement = memory.allocate(self.H), memory.allocate(self.H), memory.allocate(self.H)
         self.calls: list[Call] = []
         self._together = not {"peepholes", "gain"} & weights.keys()
         self._pre_activations(column, h)
@@ -78,7 +78,7 @@ class VariantStep:
             bias = np.zeros_like(b) if norm else b
             self._product(np.concatenate([W_x, bias, W_h], axis=1), column, self.z)
             return
-        of_h, weight = self.memory.room(len(kernel)), self.memory.weight
+        of_h, weight = self.memory.allocate(len(kernel)), self.memory.broadcast_weight
         self._product(W_x, column[: W_x.shape[1]], self.z)
         self._add(*layer_norm_calls(self.z, self.variant.epsilon))
         self._scale_and_shift(self.z, weight(self.weights["gain_x"]), weight(b[:, 0]))
@@ -102,7 +102,7 @@ class VariantStep:
 
     def _gate(self, gate: str, seen: Array) -> Array:
         """The calls that put a gate or the candidate in the place of its rows of z."""
-        variant, rows, weight = self.variant, self._rows(gate), self.memory.weight
+        variant, rows, weight = self.variant, self._rows(gate), self.memory.broadcast_weight
         z = self.z[rows]
         if self._together:
             return z
@@ -141,11 +141,11 @@ class VariantStep:
 
     def _output(self, P: int) -> Array:
         """The calls from ĉ to the new h."""
-        weights, out, weight = self.weights, self.output, self.memory.weight
+        weights, out, weight = self.weights, self.output, self.memory.broadcast_weight
         read = self.new_c
         if "gain_c" in weights:
             if self.variant.layer_norm == "haste":
-                read = self.memory.room(self.H)
+                read = self.memory.allocate(self.H)
                 self._add(partial(np.copyto, read, self.new_c))
             self._add(*layer_norm_calls(read, self.variant.epsilon))
             self._scale_and_shift(read, weight(weights["gain_c"]), weight(weights["shift_c"]))
@@ -157,7 +157,7 @@ class VariantStep:
         )
         if "projection" not in weights:
             return out
-        new_h = self.memory.room(P)
+        new_h = self.memory.allocate(P)
         self._product(weights["projection"], out, new_h)
         if "projection_bias" in weights:
             self._add(partial(np.add, new_h, weight(weights["projection_bias"]), new_h))

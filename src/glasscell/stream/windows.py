@@ -1,133 +1,169 @@
-"""Convolution and pooling over windows of steps: the last inputs are kept, and a window gives a step when it is full.
+"""Stages of convolution and pooling over windows of steps: they keep the last inputs, and output full windows.
 
-Such a layer may give fewer steps than it takes. What it writes where it gives none is passed over, as a masked step is.
+Such a stage may output fewer steps than it reads. What it writes for an incomplete window is skipped, as a masked step.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glasscell.core.types import Array
+from glasscell.core.windows import Windows
 from glasscell.stream.arena import Mask
-from glasscell.stream.building import StreamBuilder
+from glasscell.stream.building import Stage, StreamBuilder
 from glasscell.stream.ufunc_calls import as_matmul_operand, matmul_call
 
-if TYPE_CHECKING:
-    from glasscell.layers import AveragePooling1D, Conv1D, MaxPooling1D
-    from glasscell.layers.windows import Windows
 
+class WindowStage(Stage):
+    """Windows of steps.
 
-class WindowPart(ABC):
-    """Windows of steps."""
+    Parameters
+    ----------
+    label : str
+        Of the layer, for errors.
+    windows : Windows
+    ignore_mask : bool
+        Whether masked steps count like valid ones.
 
-    def __init__(self, name: str, layer: Conv1D | MaxPooling1D | AveragePooling1D, windows: Windows) -> None:
-        self.windows, self.ignore_mask = windows, layer.ignore_mask
-        self.label = f"layer {name!r} cannot be streamed: {layer!r}"
-        known = windows.stride == 1 or windows.span == 1 or windows.padding != "same"  # "same" depends on T otherwise
-        self.before, after = windows.pads(windows.span) if known else (0, 1)
+    Raises
+    ------
+    ValueError
+        If the padding depends on the number of steps, or adds steps after the last one.
+    """
+
+    def __init__(self, label: str, windows: Windows, *, ignore_mask: bool) -> None:
+        self.label, self.windows, self.ignore_mask = label, windows, ignore_mask
+        fixed = windows.stride == 1 or windows.span == 1 or windows.padding != "same"  # "same" depends on T otherwise
+        self.before, after = windows.pads(windows.span) if fixed else (0, 1)
         if after:
             raise ValueError(
-                f"{self.label} pads behind the last step, which a stream does not know; padding='causal' or 'valid' "
-                "needs no steps that have not come yet"
+                f"{label} pads behind the last step, which a stream does not know; padding='causal' or 'valid' needs "
+                "no later steps"
             )
         if self.before >= windows.span:
-            raise ValueError(f"{self.label} gives several steps before the first one")
+            raise ValueError(f"{label} gives several steps before the first one")
 
-    def build(self, building: StreamBuilder) -> None:
-        """Add its calls."""
-        own, present = building.own, building.present
-        if own is not present and not self.ignore_mask:
-            raise ValueError(f"{self.label} refuses masked steps, which a layer before it may give; ignore_mask=True")
-        steps = self._kept_steps(building, present)
-        building.own = building.present = self._full(building, present)
-        if building.present is not present:
-            building.fewer = f"{self.label} gives fewer steps than it takes"
-        self.add(building, [steps[k] for k in range(0, self.windows.span, self.windows.dilation)])
+    def build(self, builder: StreamBuilder) -> None:
+        """Append the calls."""
+        valid, present = builder.valid, builder.present
+        if valid is not present and not self.ignore_mask:
+            raise ValueError(
+                f"{builder.error_prefix}{self.label} refuses masked steps, which a layer before it may give; "
+                "ignore_mask=True"
+            )
+        steps = self._keep_steps(builder, present)
+        builder.valid = builder.present = self._full_windows(builder, present)
+        if builder.present is not present:
+            builder.skip_reason = f"{builder.error_prefix}{self.label} gives fewer steps than it takes"
+        self.build_window(builder, [steps[k] for k in range(0, self.windows.span, self.windows.dilation)])
 
     @abstractmethod
-    def add(self, building: StreamBuilder, steps: list[Array]) -> None:
-        """Add the calls that compute the outputs of a full window."""
+    def build_window(self, builder: StreamBuilder, steps: list[Array]) -> None:
+        """Append the calls that compute the outputs of a full window."""
 
-    def _kept_steps(self, building: StreamBuilder, present: Mask | None) -> list[Array]:
-        """The last inputs, the oldest first."""
-        memory, x = building.memory, building.x
-        steps = [memory.room(len(x)) for _ in range(self.windows.span)]
-        building.remembered += steps
+    def _keep_steps(self, builder: StreamBuilder, present: Mask | None) -> list[Array]:
+        """Append calls that keep the last inputs, and return these, the oldest first."""
+        memory, x = builder.memory, builder.x
+        steps = [memory.allocate(len(x)) for _ in range(self.windows.span)]
+        builder.remembered += steps
         where = True if present is None else present
-        building.calls += [
+        builder.calls += [
             partial(np.copyto, old, new, where=where) for old, new in zip(steps, [*steps[1:], x], strict=True)
         ]
         return steps
 
-    def _full(self, building: StreamBuilder, present: Mask | None) -> Mask | None:
-        """Which streams have a full window now; None if all always have."""
-        memory, stride, missing = building.memory, self.windows.stride, self.windows.span - self.before
+    def _full_windows(self, builder: StreamBuilder, present: Mask | None) -> Mask | None:
+        """Append calls that find which streams have a full window now, and return the mask; None: always all."""
+        memory, stride, missing = builder.memory, self.windows.stride, self.windows.span - self.before
         if stride == 1 and missing == 1:
             return present
-        count, full = memory.room(1), memory.mask()  # steps since the last full window
-        building.remembered.append(count)
+        count, full = memory.allocate(1), memory.mask()  # steps since the last full window
+        builder.remembered.append(count)
         counts = count[0] if memory.batch is not None else count
-        one, wanted, again = (np.array(value, memory.dtype) for value in (1, missing, stride))
-        building.calls += [
+        one, full_count, decrement = (np.array(value, memory.dtype) for value in (1, missing, stride))
+        builder.calls += [
             partial(np.add, counts, one, counts, where=True if present is None else present),
-            partial(np.equal, counts, wanted, full),
+            partial(np.equal, counts, full_count, full),
             *([] if present is None else [partial(np.logical_and, full, present, full)]),
-            partial(np.subtract, counts, again, counts, where=full),
+            partial(np.subtract, counts, decrement, counts, where=full),
         ]
         return full
 
 
-class ConvolutionPart(WindowPart):
-    """One product of a matrix with the inputs of a window."""
+class ConvolutionStage(WindowStage):
+    """One product of a matrix with the inputs of a window.
 
-    def __init__(self, name: str, layer: Conv1D, *, single: bool) -> None:
-        super().__init__(name, layer, layer.windows)
-        weight, groups = layer.parameters["weight"], layer.groups
+    Parameters
+    ----------
+    label, windows, ignore_mask
+        As for :class:`WindowStage`.
+    weight : array (O, I / groups, K)
+    bias : array (O,), optional
+        Default: 0.
+    groups : int
+    single : bool
+        Whether the stream has no batch axis.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        windows: Windows,
+        weight: Array,
+        bias: Array | None,
+        *,
+        groups: int,
+        ignore_mask: bool,
+        single: bool,
+    ) -> None:
+        super().__init__(label, windows, ignore_mask=ignore_mask)
         O, I, K = weight.shape
         matrix = np.zeros((O, K, groups, I), weight.dtype)  # 0 for the inputs of other groups
         for group, rows in enumerate(np.split(np.arange(O), groups)):
             matrix[rows, :, group] = weight[rows].transpose(0, 2, 1)
-        bias = layer.parameters["bias"] if layer.bias else np.zeros(O, weight.dtype)
+        bias = np.zeros(O, weight.dtype) if bias is None else bias
         self.weight = as_matmul_operand(np.concatenate([matrix.reshape(O, -1), bias[:, None]], axis=1), single=single)
-        self.output_size = O
+        self.input_size, self.output_size = groups * I, O
 
-    def blocks(self, width: int) -> list[int]:
-        """Its outputs."""
+    def block_rows(self, width: int) -> list[int]:
+        """Return the number of outputs."""
         del width
         return [self.output_size]
 
-    def add(self, building: StreamBuilder, steps: list[Array]) -> None:
-        """Add the calls that compute the outputs of a full window."""
-        memory, rows = building.memory, len(steps[0])
-        column = memory.room(len(steps) * rows + 1)
+    def build_window(self, builder: StreamBuilder, steps: list[Array]) -> None:
+        """Append the calls that compute the outputs of a full window."""
+        memory, rows = builder.memory, len(steps[0])
+        column = memory.allocate(len(steps) * rows + 1)
         column[-1] = 1
-        building.x = y = memory.block(self.output_size)
-        building.calls += [partial(np.copyto, column[k * rows : (k + 1) * rows], of) for k, of in enumerate(steps)]
-        building.calls.append(matmul_call(self.weight, column, y))
+        builder.x = y = memory.next_block(self.output_size)
+        builder.calls += [partial(np.copyto, column[k * rows : (k + 1) * rows], step) for k, step in enumerate(steps)]
+        builder.calls.append(matmul_call(self.weight, column, y))
 
 
-class PoolingPart(WindowPart):
-    """The largest value or the mean of a window."""
+class PoolingStage(WindowStage):
+    """The largest value or the mean of a window.
 
-    def __init__(self, name: str, layer: MaxPooling1D | AveragePooling1D, *, single: bool) -> None:
-        del single
-        super().__init__(name, layer, layer.windows)
+    Parameters
+    ----------
+    label, windows, ignore_mask
+        As for :class:`WindowStage`.
+    mean : bool
+        Whether to compute the mean. Default: the maximum.
+    """
+
+    def __init__(self, label: str, windows: Windows, *, mean: bool = False, ignore_mask: bool) -> None:
+        super().__init__(label, windows, ignore_mask=ignore_mask)
         if self.before:
-            raise ValueError(f"{self.label} has padding before the first step; padding='valid' has none")
-        self.mean = hasattr(layer, "count_padding")
+            raise ValueError(f"{label} has padding before the first step; padding='valid' has none")
+        self.mean = mean
 
-    def blocks(self, width: int) -> list[int]:
-        """As wide as its inputs."""
-        return [width]
-
-    def add(self, building: StreamBuilder, steps: list[Array]) -> None:
-        """Add the calls that compute the outputs of a full window."""
-        building.x = y = building.memory.block(len(steps[0]))
+    def build_window(self, builder: StreamBuilder, steps: list[Array]) -> None:
+        """Append the calls that compute the outputs of a full window."""
+        builder.x = y = builder.memory.next_block(len(steps[0]))
         join = np.add if self.mean else np.maximum
-        building.calls += [partial(np.copyto, y, steps[0]), *(partial(join, y, step, out=y) for step in steps[1:])]
+        builder.calls += [partial(np.copyto, y, steps[0]), *(partial(join, y, step, out=y) for step in steps[1:])]
         if self.mean:
-            building.calls.append(partial(np.multiply, y, np.array(1 / len(steps), y.dtype), y))
+            builder.calls.append(partial(np.multiply, y, np.array(1 / len(steps), y.dtype), y))

@@ -5,6 +5,7 @@ from typing import Any
 
 from glasscell.convert.keras.stateless import FUNCTIONS
 from glasscell.core.types import Array
+from glasscell.core.windows import Windows
 from glasscell.layers import (
     LSTM,
     AveragePooling1D,
@@ -25,7 +26,6 @@ from glasscell.layers import (
     SpatialDropout1D,
 )
 from glasscell.layers.kinds import input_size
-from glasscell.layers.windows import Windows
 from glasscell.models.sequential import Layer
 from glasscell.weight_layouts import keras as codec
 

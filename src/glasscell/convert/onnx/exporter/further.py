@@ -12,6 +12,7 @@ import numpy as np
 from glasscell.convert.onnx.exporter.flow import TensorRef, refuse
 from glasscell.convert.onnx.exporter.graph import Graph
 from glasscell.core.activations import ACTIVATIONS, GELU_CUBIC, SELU_ALPHA, SELU_SCALE
+from glasscell.core.windows import Windows
 from glasscell.layers import (
     AveragePooling1D,
     BatchNorm,
@@ -30,7 +31,6 @@ from glasscell.layers import (
     Squeeze,
     Unsqueeze,
 )
-from glasscell.layers.windows import Windows
 
 
 def _function(graph: Graph, name: str, layer: Function, flow: TensorRef) -> TensorRef:

@@ -13,8 +13,8 @@ import numpy as np
 
 from glasscell.convert.onnx.importer.constants import Constant, UnsupportedNode
 from glasscell.core.types import Array
+from glasscell.core.windows import Windows
 from glasscell.layers import LSTM, BatchNorm, Conv1D, Embedding, LayerNorm, Linear, LSTMConfig
-from glasscell.layers.windows import Windows
 from glasscell.models.sequential import Layer, Stateless
 from glasscell.weight_layouts import GLASSCELL, ONNX, WeightMatrices, decode, reorder
 

@@ -11,8 +11,8 @@ from glasscell.convert.onnx.importer.layer_specs import ConvolutionPlan, LayerSp
 from glasscell.convert.onnx.importer.node import Node
 from glasscell.convert.onnx.importer.selection import as_features, check_in_time
 from glasscell.convert.onnx.importer.symbolic_values import Axis, Dim, SymbolicTensor, runs_over, without_unit_dims
+from glasscell.core.windows import Padding, Windows
 from glasscell.layers import AveragePooling1D, MaxPooling1D
-from glasscell.layers.windows import Padding, Windows
 
 
 class Over(NamedTuple):

@@ -1,0 +1,112 @@
+"""The stage of a stack of LSTM layers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from glasscell.core import engines
+from glasscell.core.engines import EngineName
+from glasscell.core.parameters import Parameters
+from glasscell.core.types import Array
+from glasscell.recurrent.config import LSTMConfig
+from glasscell.stream.arena import Call
+from glasscell.stream.building import RecurrentState, Stage, StreamBuilder, masked_update
+from glasscell.stream.standard_step import negate_sigmoid_rows, standard_step, standard_step_compiled
+from glasscell.stream.ufunc_calls import as_matmul_operand
+from glasscell.stream.variant_step import VariantStep
+
+
+class LSTMStage(Stage):
+    """A stack of LSTM layers that run forward in time.
+
+    Parameters
+    ----------
+    options : LSTMConfig
+    parameters : Parameters
+    engine : str, optional
+    single : bool
+        Whether the stream has no batch axis.
+
+    Raises
+    ------
+    ValueError
+        If a layer runs in the reverse direction, or a stream does not support an option.
+    """
+
+    def __init__(self, options: LSTMConfig, parameters: Parameters, engine: EngineName | None, *, single: bool) -> None:
+        if options.bidirectional or options.reverse:
+            option = "bidirectional=True" if options.bidirectional else "reverse=True"
+            raise ValueError(
+                f"{option}, so its outputs depend on steps that have not come yet; forward() runs it over a whole "
+                "sequence"
+            )
+        for option, value in options.unsupported("stream").items():
+            raise ValueError(f"a stream does not support {option}={value!r}")
+        self.options, self.input_size = options, options.input_size
+        self.training_only = frozenset(name for name, entry in options.declared.items() if entry.training_only)
+        self.standard = options.plain
+        self.state_writes = options.num_layers if self.standard else 2
+        self.weights = [
+            _weights(parameters, suffix, options) | _initial_states(parameters, suffix, options)
+            for suffix, _, _ in options.ways
+        ]
+        P, H = options.state_size, options.hidden_size
+        kernels = [negate_sigmoid_rows(layer["kernel"], H) for layer in self.weights] if self.standard else []
+        self.kernels = [as_matmul_operand(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
+        compiled = single and engines.uses_numba_for_streams(engine)
+        self.step_builders = [standard_step_compiled if compiled else standard_step for _ in self.kernels]
+
+    def block_rows(self, width: int) -> list[int]:
+        """Return the rows of h, and of the outputs if there is a mask, of each layer."""
+        del width
+        return [self.options.state_size] * 2 * self.options.num_layers
+
+    def build(self, builder: StreamBuilder) -> None:
+        """Append the calls."""
+        builder.recurrent.append([self._build_layer(builder, k) for k in range(self.options.num_layers)])
+
+    def _build_layer(self, builder: StreamBuilder, k: int) -> RecurrentState:
+        memory, weights, valid = builder.memory, self.weights[k], builder.valid
+        h = memory.next_block(self.options.state_size)
+        column = memory.last_two_blocks_with_bias_row()
+        calls: list[Call]
+        if self.standard:
+            raise_if_not_finite = None if builder.calls else builder.raise_if_not_finite
+            step, c = self.step_builders[k](self.kernels[k], column, h, memory, raise_if_not_finite)
+            calls = [step]
+        else:
+            shares = 1 - self.options.zoneout, 1 - self.options.zoneout_cell
+            variant = VariantStep(self.options.variant, weights, shares, column, h, memory)
+            calls, c = variant.calls, variant.c
+        shape = (-1,) if memory.batch is None else (-1, 1)
+        initial = weights["initial_h"].reshape(shape), weights["initial_c"].reshape(shape)
+        repeated = None
+        builder.x = h
+        if valid is not None:
+            builder.x = out = memory.next_block(len(h))
+            calls = masked_update(valid, [h, c], calls)
+            if self.options.masked_outputs == "repeat":
+                repeated = memory.allocate(len(h))
+                calls += [partial(np.copyto, repeated, h, where=valid), partial(np.copyto, out, repeated)]
+            else:
+                calls += [partial(out.fill, 0), partial(np.copyto, out, h, where=valid)]
+        builder.calls += calls
+        return RecurrentState(h, c, initial, repeated)
+
+
+def _weights(parameters: Parameters, suffix: str, options: LSTMConfig) -> dict[str, Array]:
+    weights = {name: parameters[name + suffix].copy() for name in options.shapes_of(1)}
+    weights["kernel"] = options.kernel(parameters, suffix).copy()
+    if not options.bias:
+        kernel = weights["kernel"]
+        weights["kernel"] = np.concatenate([kernel, np.zeros_like(kernel[:, :1])], axis=1)
+    return weights
+
+
+def _initial_states(parameters: Parameters, suffix: str, options: LSTMConfig) -> dict[str, Array]:
+    if options.learn_initial_state:
+        return {f"initial_{name}": parameters[f"initial_{name}{suffix}"].copy() for name in "hc"}
+    dtype = parameters.vector.dtype
+    return {"initial_h": np.zeros(options.state_size, dtype), "initial_c": np.zeros(options.hidden_size, dtype)}
