@@ -58,11 +58,11 @@ screenshots: $(VENV)/.browser ## the page of a report in Chromium: pictures in b
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py
 
-bench: $(VENV)/.peers ## speed beside PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
-	$(BIN)/glasscell bench --only training,forward,streaming,cold,memory,scaling,gemm \
+bench: $(VENV)/.peers ## speed compared with PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
+	$(BIN)/python benchmarks/speed --only training,forward,streaming,cold,memory,scaling,gemm \
 	  --out benchmarks/results.json --plot docs/speed.png --overwrite $(ARGS)
 
-bench-copy: $(VENV)/.peers ## from process start to a solved copy task, beside PyTorch
+bench-copy: $(VENV)/.peers ## from process start to a solved copy task, compared with PyTorch
 	$(BIN)/python benchmarks/copy_vs_torch.py
 
 clean:           ## remove the virtual environment and caches; runs/ stays

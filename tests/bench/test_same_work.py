@@ -1,41 +1,41 @@
-"""Law: everyone who races does the same work, and a race of different works is refused."""
+"""Law: everyone who benchmarks does the same workload, and a benchmark of different works is refused."""
 
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from speed import cold_start, glasscell_runner, jax, memory, onnx_runtime, pytorch, subprocesses
+from speed.comparison import STEPS, UPDATES
+from speed.contenders import check_same, distance
+from speed.engines import engines
+from speed.shapes import Shape
+from speed.workload import CLIP_NORM, make_workload
 
-from glasscell.bench import children, cold, jax, memory, onnx_runtime, ours, pytorch
-from glasscell.bench.engines import engines
-from glasscell.bench.entrants import check_same, distance
-from glasscell.bench.shapes import Shape
-from glasscell.bench.side_by_side import STEPS, UPDATES
-from glasscell.bench.work import CLIP_NORM, work_of
 from glasscell.layers import LSTM
 
 SMALL = [Shape(3, 5, 4, 1), Shape(2, 8, 6, 3), Shape(3, 4, 5, 2, 2)]
 
 
 def name_of(part):
-    return str(part) if isinstance(part, Shape) else part.SIDE
+    return str(part) if isinstance(part, Shape) else part.NAME
 
 
 def needed(peer):
-    if why := peer.why_not():
+    if why := peer.unavailable_reason():
         pytest.skip(why)
 
 
 @pytest.mark.parametrize(("peer", "shape"), [*((pytorch, shape) for shape in SMALL), (jax, SMALL[-1])], ids=name_of)
 def test_a_training_step(peer, shape):
     needed(peer)
-    work = work_of(shape)
-    entrants = [*ours.training(work, UPDATES), *peer.training(work, UPDATES)]
-    check_same(entrants)
-    assert len({entrant.side for entrant in entrants}) >= 2
-    for entrant in entrants:
-        assert entrant.answer["norm"] == pytest.approx(CLIP_NORM, rel=1e-4)  # there was something to clip
-        assert 3e-3 < entrant.answer["moved"].min() < 6e-3  # by about a learning rate, five times
+    workload = make_workload(shape)
+    contenders = [*glasscell_runner.training(workload, UPDATES), *peer.training(workload, UPDATES)]
+    check_same(contenders)
+    assert len({contender.name for contender in contenders}) >= 2
+    for contender in contenders:
+        assert contender.answer["norm"] == pytest.approx(CLIP_NORM, rel=1e-4)  # there was something to clip
+        assert 3e-3 < contender.answer["moved"].min() < 6e-3  # by about a learning rate, five times
 
 
 @pytest.mark.parametrize(
@@ -45,40 +45,41 @@ def test_a_training_step(peer, shape):
 )
 def test_whole_sequences(peer, shape):
     needed(peer)
-    work = work_of(shape)
-    entrants = [*ours.forward(work), *peer.forward(work)]
-    check_same(entrants)
-    expected = LSTM.from_torch(work.of_lstm()).forward(work.x)[0]
-    for entrant in entrants:
-        np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-5)
-        assert np.abs(entrant.answer["outputs"]).max() > 0.01
+    workload = make_workload(shape)
+    contenders = [*glasscell_runner.forward(workload), *peer.forward(workload)]
+    check_same(contenders)
+    expected = LSTM.from_torch(workload.lstm_weights()).forward(workload.x)[0]
+    for contender in contenders:
+        np.testing.assert_allclose(contender.answer["outputs"], expected, atol=1e-5)
+        assert np.abs(contender.answer["outputs"]).max() > 0.01
 
 
 @pytest.mark.parametrize("peer", [pytorch, onnx_runtime])
 def test_a_stream(peer):
     needed(peer)
-    work = work_of(Shape(3, 6, 1, 1))
-    expected = LSTM.from_torch(work.of_lstm()).forward(np.repeat(work.x[0], STEPS, axis=0))[0]
-    for entrant in peer.streaming(work, STEPS):
-        np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-6)
+    workload = make_workload(Shape(3, 6, 1, 1))
+    expected = LSTM.from_torch(workload.lstm_weights()).forward(np.repeat(workload.x[0], STEPS, axis=0))[0]
+    for contender in peer.streaming(workload, STEPS):
+        np.testing.assert_allclose(contender.answer["outputs"], expected, atol=1e-6)
 
 
 def test_our_streams():
-    work = work_of(Shape(3, 6, 1, 1))
-    expected = LSTM.from_torch(work.of_lstm()).forward(np.repeat(work.x[0], STEPS, axis=0))[0]
-    entrants = list(ours.streaming(work, STEPS))
-    assert {entrant.side for entrant in entrants} == engines().options.keys()
-    for entrant in entrants:
-        np.testing.assert_allclose(entrant.answer["outputs"], expected, atol=1e-6)
-    assert len({id(entrant.run()) for entrant in entrants}) == len(engines().options)  # each its own stream
+    workload = make_workload(Shape(3, 6, 1, 1))
+    expected = LSTM.from_torch(workload.lstm_weights()).forward(np.repeat(workload.x[0], STEPS, axis=0))[0]
+    contenders = list(glasscell_runner.streaming(workload, STEPS))
+    assert {contender.name for contender in contenders} == engines().options.keys()
+    for contender in contenders:
+        np.testing.assert_allclose(contender.answer["outputs"], expected, atol=1e-6)
+    assert len({id(contender.run()) for contender in contenders}) == len(engines().options)  # each its own stream
 
 
 @pytest.mark.parametrize("name", ["PyTorch", "ONNX Runtime"])
 def test_a_cold_start(name, tmp_path):
     needed({"PyTorch": pytorch, "ONNX Runtime": onnx_runtime}[name])
-    work = work_of(cold.SHAPE)
+    workload = make_workload(cold_start.SHAPE)
     (seconds, ours_, peak), (_, theirs, _) = (
-        cold.answered(side, cold._save(side, work, tmp_path)) for side in (cold.OURS, name)
+        cold_start.run_program(implementation, cold_start._save(implementation, workload, tmp_path))
+        for implementation in (cold_start.OURS, name)
     )
     assert ours_ == pytest.approx(theirs, abs=1e-4)
     assert ours_ != 0
@@ -89,21 +90,21 @@ def test_a_cold_start(name, tmp_path):
 def test_a_peak_is_the_childs_own():
     """Not that of the process that started it, which Linux hands down."""
     mine = np.ones(40_000_000)  # 320 MB
-    done = children.run(f"{children.PEAK}\nprint(peak())")
+    done = subprocesses.run(f"{subprocesses.PEAK}\nprint(peak())")
     assert mine.size
     assert 1e6 < float(done.lines[0]) < 1e8
 
 
 def test_a_child_that_fails_is_said_to():
     with pytest.raises(ChildProcessError, match="ValueError: no"):
-        children.run("raise ValueError('no')")
+        subprocesses.run("raise ValueError('no')")
 
 
 def test_another_work_is_refused():
-    work = work_of(SMALL[0])
-    first, *_ = ours.training(work, UPDATES)
+    workload = make_workload(SMALL[0])
+    first, *_ = glasscell_runner.training(workload, UPDATES)
     for name, factor in (("loss", 1.0001), ("gradient", 1.001), ("norm", 1.01), ("moved", 0.9)):
-        other = replace(first, side="Other", answer={**first.answer, name: first.answer[name] * factor})
+        other = replace(first, name="Other", answer={**first.answer, name: first.answer[name] * factor})
         with pytest.raises(ValueError, match=f"Other .* its {name} differs by"):
             check_same([first, other])
     with pytest.raises(ValueError, match="differs by inf"):
@@ -117,12 +118,12 @@ def test_another_work_is_refused():
 
 def test_a_training_step_is_that_of_the_layers():
     """Its gradients are those of the public layers, and it lowers the loss."""
-    work = work_of(Shape(3, 5, 6, 4))
-    step = ours.TrainingStep(work)
-    y, _, tape = step.model.forward(work.x)
-    d = 2 * (y - work.targets) / y.size
+    workload = make_workload(Shape(3, 5, 6, 4))
+    step = glasscell_runner.TrainingStep(workload)
+    y, _, tape = step.model.forward(workload.x)
+    d = 2 * (y - workload.targets) / y.size
     expected = step.model.backward(tape, d)[2].vector.copy()
-    assert step() == pytest.approx(float(np.square(y - work.targets).mean()), rel=1e-5)
+    assert step() == pytest.approx(float(np.square(y - workload.targets).mean()), rel=1e-5)
     np.testing.assert_allclose(
         step.gradients.vector, expected * (CLIP_NORM / np.linalg.norm(expected)), rtol=1e-3, atol=1e-7
     )
@@ -131,23 +132,23 @@ def test_a_training_step_is_that_of_the_layers():
 
 
 def test_memory_runs_in_a_process_of_its_own():
-    race = memory.memory(lambda _: None, short=20, long=60)
-    values = {figure.what: figure.value for figure in race.figures}
+    benchmark = memory.measure_memory(lambda _: None, short=20, long=60)
+    values = {metric.what: metric.value for metric in benchmark.metrics}
     assert values["Glasscell: peak memory over the baseline"] > 0
     assert values["Glasscell: time a step at T = 60"] > 0
-    assert "PyTorch" in race.absent or any("PyTorch" in what for what in values)
+    assert "PyTorch" in benchmark.absent or any("PyTorch" in what for what in values)
 
 
 def test_makers_make_the_same_shapes():
-    make = partial(memory.maker, "ours")({})
+    make = partial(memory.step_factory, "ours")({})
     assert make(7).x.shape == (7, memory.I, 1)
 
 
 def test_what_an_import_adds_is_the_time_of_a_program_that_does_more():
     """`import glasscell` alone loads nothing, not even NumPy: it was said to take less than no time."""
     listed = "; import sys; print(' '.join(sys.modules))"
-    programs = {name: cold.PROGRAMS[name] for name in (cold.NUMPY, cold.IMPORT)}
-    numpy_alone, more = (set(children.run(program + listed).lines[1].split()) for program in programs.values())
+    programs = {name: cold_start.PROGRAMS[name] for name in (cold_start.NUMPY, cold_start.IMPORT)}
+    numpy_alone, more = (set(subprocesses.run(program + listed).lines[1].split()) for program in programs.values())
     assert numpy_alone < more
     assert {"numpy", "glasscell.models.sequential"} <= more
-    assert cold.added([0.3, 0.2, 0.9], [0.1, 0.25, 0.15]) == pytest.approx(0.1)
+    assert cold_start.added([0.3, 0.2, 0.9], [0.1, 0.25, 0.15]) == pytest.approx(0.1)

@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell import bench
-from glasscell.bench.results import Race, Row, Side
 from glasscell.cli import main
 from glasscell.convert import files
 from glasscell.trace import record
 from glasscell.verify.checks import Check
-
-SIDES = (Side("Glasscell", "1 thread", (1e-6,), ours=True), Side("PyTorch", "1 thread", (9e-6,)))
-RACE = Race("streaming", "One step", (Row("H = 32", SIDES),))
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +19,6 @@ def _folder(tmp_path, monkeypatch):
     """Models to read, and commands that are quick."""
     monkeypatch.chdir(tmp_path)
     gc.CopyLSTM(3, task=gc.tasks.Copy(4)).save("m.safetensors")
-    monkeypatch.setattr(bench, "races", lambda *_, **__: iter([RACE]))
-    monkeypatch.setattr(bench, "with_ratios", lambda _: True)
     monkeypatch.setattr("glasscell.verify.checks", lambda *_: iter([Check("x", "y", 1, 0.0, 1.0)]))
 
 
@@ -34,7 +27,6 @@ def no_work(monkeypatch):
     def began(*_, **__):
         raise AssertionError("the work began")
 
-    monkeypatch.setattr(bench, "races", began)
     monkeypatch.setattr("glasscell.verify.checks", began)
     monkeypatch.setattr(files, "load", began)
 
@@ -45,9 +37,6 @@ WRITING = {  # a command, and the ending that its file has; the name follows
     "inspect --png": (["inspect", "m.safetensors", "--input", "10", "--png"], ".png"),
     "inspect --png, svg": (["inspect", "m.safetensors", "--input", "10", "--png"], ".svg"),
     "inspect --png, pdf": (["inspect", "m.safetensors", "--input", "10", "--png"], ".pdf"),
-    "bench --out": (["bench", "--out"], ".json"),
-    "bench --plot": (["bench", "--plot"], ".png"),
-    "bench --plot, svg": (["bench", "--plot"], ".svg"),
     "convert": (["convert", "m.safetensors"], ".onnx"),
     "convert, ours": (["convert", "m.safetensors"], ".safetensors"),
 }
@@ -80,7 +69,6 @@ def test_what_exists_is_kept_unless_told(command, capsys, request):
     first = file.read_bytes()
     file.chmod(0o600)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bench, "races", None)
         patched.setattr("glasscell.verify.checks", None)
         patched.setattr(files, "load", None)
         line = refusal([*arguments, str(file)], capsys)
@@ -121,7 +109,7 @@ def test_a_file_that_cannot_be_is_refused_before_the_work(overwrite, command, ca
     assert Path(f"other{ending}").read_bytes() == b"\x00precious"
 
 
-@pytest.mark.parametrize("arguments", [["verify", "--html"], ["bench", "--out"], ["bench", "--plot"]])
+@pytest.mark.parametrize("arguments", [["verify", "--html"], ["inspect", "m.safetensors", "--input", "10", "--html"]])
 def test_a_model_is_never_overwritten_by_a_report(arguments, capsys):
     before = Path("m.safetensors").read_bytes()
     for overwrite in ([], ["--overwrite"]):
@@ -149,11 +137,11 @@ def test_a_picture_does_not_depend_on_the_environment(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with matplotlib.rc_context({"text.usetex": True}):
         assert main(["inspect", "m.safetensors", "--input", "10", "--png", "x.png"]) == 0
-        assert main(["bench", "--plot", "y.svg"]) == 0
+        assert main(["inspect", "m.safetensors", "--input", "10", "--png", "y.svg"]) == 0
     assert os.environ["MPLBACKEND"] == "module://no.such.backend"
     assert Path("x.png").read_bytes().startswith(b"\x89PNG")
     first = Path("y.svg").read_bytes()
-    assert main(["bench", "--plot", "y.svg", "--overwrite"]) == 0
+    assert main(["inspect", "m.safetensors", "--input", "10", "--png", "y.svg", "--overwrite"]) == 0
     assert Path("y.svg").read_bytes() == first
 
 
@@ -164,13 +152,12 @@ def test_the_page_of_inspect_is_that_of_the_trace():
     assert record.HTML == (".html", ".htm")
 
 
-@pytest.mark.parametrize("command", [["verify", "--html", "x.html"], ["bench", "--out", "x.json"], ["verify"]])
+@pytest.mark.parametrize("command", [["verify", "--html", "x.html"], ["verify"]])
 def test_an_interrupt_says_what_is_not_written(command, monkeypatch, capsys):
     def interrupt(*_, **__):
         yield from []
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "races", interrupt)
     monkeypatch.setattr("glasscell.verify.checks", interrupt)
     assert main(command) == 130
     kept = f"; {command[2]} not written" if len(command) > 1 else ""

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell import bench
-from glasscell.bench.results import Figure, Race, Row, Side
 from glasscell.cli import copy, main, sizes
 from glasscell.cli.console import ASCII, ascii_only
 from glasscell.verify.checks import Check
@@ -143,24 +141,6 @@ WRONG = [  # the command, and what the line has to say
     ("convert lstm.safetensors x.onnx --weights-only", ["weights_only is for"]),
     ("convert lstm.safetensors x.pt --key a", ["key is for"]),
     ("convert peephole.safetensors x.pt", ["peepholes"]),
-    # bench
-    ("bench extra", ["extra"]),
-    ("bench --only jogging", ["--only", "'jogging'"]),
-    ("bench --only ''", ["--only", "''"]),
-    ("bench --only training,", ["--only", "''"]),
-    ("bench --turns 0", ["--turns", "0"]),
-    (f"bench --turns {HUGE}000", ["--turns", "memory"]),
-    ("bench --shapes", ["--shapes"]),
-    ("bench --shapes 1,2,3", ["'1,2,3'"]),
-    ("bench --shapes 1,2,3,0", ["B must be"]),
-    (f"bench --shapes 1,{HUGE},3,4", ["memory"]),
-    (f"bench --shapes 1,2,3,4,{HUGE}", ["L must be at most 1000"]),
-    ("bench --only cold --shapes 1,2,3,4", ["--shapes is for"]),
-    ("bench --out x.txt", ["--out", ".json", "x.txt"]),
-    ("bench --out lstm.safetensors", ["--out", ".json", "lstm.safetensors"]),
-    ("bench --out /dev/null", ["--out", ".json", "/dev/null"]),
-    ("bench --plot x.jpg", ["--plot", ".png", "x.jpg"]),
-    ("bench --plot x.png --only memory", ["--plot", "ratios"]),
 ]
 
 
@@ -211,9 +191,7 @@ def test_a_wrong_command_line(line, parts, folder, capsys, monkeypatch):
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(copy, "fit", began)
-    monkeypatch.setattr(bench, "races", began)
     monkeypatch.setattr("glasscell.verify.checks", began)
-    monkeypatch.setattr(bench, "with_ratios", lambda kinds: "memory" not in kinds)
     before = contents(folder)
     try:
         status = main(words_of(line))
@@ -269,7 +247,7 @@ def test_a_bare_glasscell_prints_its_help(capsys):
     out, err = capsys.readouterr()
     assert not err
     assert out.startswith("usage: glasscell")
-    for command in ("copy", "try", "inspect", "verify", "convert", "bench"):
+    for command in ("copy", "try", "inspect", "verify", "convert"):
         assert re.search(rf"^    {command} ", out, re.MULTILINE)
     assert "Exit status" in out
 
@@ -281,7 +259,7 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"glasscell {gc.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["copy", "try", "inspect", "verify", "convert", "bench"])
+@pytest.mark.parametrize("command", ["copy", "try", "inspect", "verify", "convert"])
 def test_every_command_has_help_and_ascii(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -299,18 +277,14 @@ SHOWN = {
     "try": ["try", "run", "1010", "0"],
     "convert": ["convert", "lstm.safetensors", "copy.safetensors", "--overwrite"],
     "verify": ["verify", "run"],
-    "bench": ["bench", "--only", "cold"],
     "refused": ["try", "ünreadable·−1", "1"],
 }
 
 
 @pytest.fixture
 def quick(folder, monkeypatch):
-    sides = (Side("Glasscell", "1 thread", (1e-6,), ours=True), Side("PyTorch", "1 thread", (9e-6,)))
-    race = Race("cold", "LSTM → Linear, time ∝ T", (Row("H = 32", sides),), (Figure("time a step", -2.5, "µs"),))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(copy, "find_spec", lambda _: None)  # Matplotlib takes a second
-    monkeypatch.setattr(bench, "races", lambda *_, **__: iter([race]))
     claims = [
         Check("PyTorch", "σ → −1 ± ½", 3, -1.5e-7, 1e-6),
         Check("Keras", "·", 0, None, 1.0, "cannot be loaded: é"),

@@ -1,4 +1,4 @@
-"""The command line: ``glasscell copy``, ``try``, ``inspect``, ``verify``, ``convert``, ``bench``. One file a command.
+"""The command line: ``glasscell copy``, ``try``, ``inspect``, ``verify``, ``convert``. One file per command.
 
 Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional (a
 picture, a table, output) could not be made; 2, refused or failed, with one line on standard error; 128 + n,

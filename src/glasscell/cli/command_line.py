@@ -2,16 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from glasscell import __version__
-from glasscell.cli import bench, convert, copy, inspect, try_, verify
+from glasscell.cli import convert, copy, inspect, try_, verify
 from glasscell.cli.console import Console, consoles
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.escaping import escape
 
-COMMANDS = (copy, try_, inspect, verify, convert, bench)
+COMMANDS = (copy, try_, inspect, verify, convert)
 EXIT_STATUS = (
     "Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional "
     "could not be made; 2, refused or failed; 130, interrupted (128 + n by signal n)."
@@ -42,12 +42,12 @@ def parser() -> Parser:
     return parser
 
 
-def run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
-    """Run a command, and return its exit status."""
+def run(arguments: Sequence[str] | None, interrupts: Interrupts, make_parser: Callable[[], Parser] = parser) -> int:
+    """Run the command that a parser chooses, and return its exit status."""
     with consoles() as (out, err):
         interrupts.begin()
         try:
-            status = _run(arguments, interrupts, out, err)
+            status = _run(make_parser(), arguments, interrupts, out, err)
         except KeyboardInterrupt as error:
             return _interrupted(interrupts, error)
         except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
@@ -62,8 +62,7 @@ def run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
         return status
 
 
-def _run(arguments: Sequence[str] | None, interrupts: Interrupts, out: Console, err: Console) -> int:
-    commands = parser()
+def _run(commands: Parser, arguments: Sequence[str] | None, interrupts: Interrupts, out: Console, err: Console) -> int:
     options = commands.parse_args(arguments)
     if options.run is None:
         commands.print_help()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 MOST_LAYERS = 1000
 BYTES_OF_A_ROW = 400  # of the history in memory: a dict of floats, at least
-BYTES_OF_A_TURN = 32  # of a benchmark: a float, boxed, at least
 COPIES = 4  # of the weights in training: themselves, gradients, and two moments of Adam
 ARRAYS_OF_A_STEP = 8  # of H numbers that a tape keeps at least
 

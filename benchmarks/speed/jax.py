@@ -1,4 +1,4 @@
-"""JAX in the races: an LSTM by lax.scan, jitted; JAX has no layers and no optimisers of its own."""
+"""JAX in the benchmarks: an LSTM by lax.scan, jitted; JAX has no layers and no optimisers of its own."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.bench.entrants import Entrant, training_answer
-from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
 from glasscell.core.types import Array
 from glasscell.verify.checks import missing_dependency
+from speed.contenders import Contender, training_results
+from speed.workload import CLIP_NORM, LEARNING_RATE, Workload
 
-SIDE = "JAX"
+NAME = "JAX"
 UNROLLED = (1, 4)  # steps in one turn of the compiled loop
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def _jax() -> Any:
-    import jax  # noqa: PLC0415 - optional
+    import jax
 
     return jax
 
 
-def why_not() -> str:
-    """Why JAX cannot race, or nothing if it can."""
+def unavailable_reason() -> str:
+    """Why JAX cannot benchmark, or nothing if it can."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     return missing_dependency(["jax.numpy"], "jax")
 
 
-def arrays_of(work: Work) -> dict[str, Any]:
+def arrays_of(workload: Workload) -> dict[str, Any]:
     """The weights, with one bias a layer: the second is 0, and would only have to be updated."""
     jnp = _jax().numpy
-    return {name: jnp.array(array) for name, array in work.weights.items() if "bias_hh" not in name}
+    return {name: jnp.array(array) for name, array in workload.weights.items() if "bias_hh" not in name}
 
 
 def time_first(array: Array) -> Any:
@@ -95,15 +95,15 @@ def update(weights: dict[str, Any], state: Any, x: Any, targets: Any, layers: in
 class TrainingStep:
     """One update as one compiled function."""
 
-    def __init__(self, work: Work, *, unroll: int) -> None:
+    def __init__(self, workload: Workload, *, unroll: int) -> None:
         jax = _jax()
         jnp = jax.numpy
         self.ready: Any = jax.block_until_ready
-        self.weights = arrays_of(work)
+        self.weights = arrays_of(workload)
         first, second = ({name: jnp.zeros_like(a) for name, a in self.weights.items()} for _ in range(2))
         self.state = (jnp.zeros(()), first, second)
-        self.x, self.targets = time_first(work.x), time_first(work.targets)
-        self.options = (work.shape.L, unroll)
+        self.x, self.targets = time_first(workload.x), time_first(workload.targets)
+        self.options = (workload.shape.L, unroll)
         self.update = jax.jit(update, donate_argnums=(0, 1), static_argnums=(4, 5))
 
     def __call__(self) -> Any:
@@ -120,24 +120,24 @@ class TrainingStep:
         for _ in range(updates - 1):
             self()
         after = {name: np.array(array) for name, array in self.weights.items()}
-        return training_answer(loss, gradients, before, after)
+        return training_results(loss, gradients, before, after)
 
 
-def training(work: Work, updates: int) -> Iterator[Entrant]:
+def training(workload: Workload, updates: int) -> Iterator[Contender]:
     """One update, with the loop unrolled or not."""
     for unroll in UNROLLED:
-        step = TrainingStep(work, unroll=unroll)
-        yield Entrant(SIDE, _words(unroll), step, step.answer(updates))
+        step = TrainingStep(workload, unroll=unroll)
+        yield Contender(NAME, _words(unroll), step, step.answer(updates))
 
 
-def forward(work: Work) -> Iterator[Entrant]:
+def forward(workload: Workload) -> Iterator[Contender]:
     """Whole sequences, with the loop unrolled or not."""
     jax = _jax()
 
-    weights, x = arrays_of(work), time_first(work.x)
+    weights, x = arrays_of(workload), time_first(workload.x)
     for unroll in UNROLLED:
-        run = partial(_ready, jax.jit(partial(lstm, layers=work.shape.L, unroll=unroll)), weights, x)
-        yield Entrant(SIDE, _words(unroll), run, {"outputs": np.asarray(run()).swapaxes(0, 1)})
+        run = partial(_ready, jax.jit(partial(lstm, layers=workload.shape.L, unroll=unroll)), weights, x)
+        yield Contender(NAME, _words(unroll), run, {"outputs": np.asarray(run()).swapaxes(0, 1)})
 
 
 def _ready(compiled: Any, *arguments: Any) -> Any:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from glasscell.bench.results import Race, Spread, spread
+from speed.results import Benchmark, Spread, spread
 
 FORMAT = 1
 
 
-def record(races: Sequence[Race], machine: dict[str, Any], turns: int) -> dict[str, Any]:
+def record(benchmarks: Sequence[Benchmark], machine: dict[str, Any], turns: int) -> dict[str, Any]:
     """Everything that was measured, in plain types.
 
     Returns
@@ -21,7 +21,12 @@ def record(races: Sequence[Race], machine: dict[str, Any], turns: int) -> dict[s
         ``setting``, ``seconds`` and perhaps ``peak_mb``; ``ratios``, peer over ours), ``geometric_means``, ``figures``
         and ``absent``. A spread has ``median`` and the quartiles ``low`` and ``high``.
     """
-    return {"format": FORMAT, "machine": machine, "turns": turns, "races": {race.kind: _race(race) for race in races}}
+    return {
+        "format": FORMAT,
+        "machine": machine,
+        "turns": turns,
+        "races": {benchmark.kind: _benchmark(benchmark) for benchmark in benchmarks},
+    }
 
 
 def to_json(recorded: dict[str, Any]) -> str:
@@ -29,30 +34,30 @@ def to_json(recorded: dict[str, Any]) -> str:
     return json.dumps(recorded, indent=1, ensure_ascii=False) + "\n"
 
 
-def _race(race: Race) -> dict[str, Any]:
+def _benchmark(benchmark: Benchmark) -> dict[str, Any]:
     return {
-        "title": race.title,
+        "title": benchmark.title,
         "rows": [
             {
                 "what": row.what,
-                "sides": {side.name: _side(side) for side in row.sides},
+                "sides": {implementation.name: _side(implementation) for implementation in row.implementations},
                 "ratios": [{"ours": ours, "peer": peer, **_spread(own)} for ours, peer, own in row.ratios()],
             }
-            for row in race.rows
+            for row in benchmark.rows
         ],
         "geometric_means": [
             {"ours": ours, "peer": peer, "mean": _rounded(mean), "least": _rounded(least)}
-            for ours, peer, mean, least in race.means()
+            for ours, peer, mean, least in benchmark.means()
         ],
-        "figures": [{"what": what, "value": _rounded(value), "unit": unit} for what, value, unit in race.figures],
-        "absent": race.absent,
+        "figures": [{"what": what, "value": _rounded(value), "unit": unit} for what, value, unit in benchmark.metrics],
+        "absent": benchmark.absent,
     }
 
 
-def _side(side: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"setting": side.setting, "seconds": _spread(spread(side.seconds))}
-    if side.peak_mb is not None:
-        found["peak_mb"] = _rounded(side.peak_mb)
+def _side(implementation: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"setting": implementation.setting, "seconds": _spread(spread(implementation.seconds))}
+    if implementation.peak_mb is not None:
+        found["peak_mb"] = _rounded(implementation.peak_mb)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.bench.threads import cores
+from speed.threads import cores
 
 PACKAGES = ("numpy", "torch", "onnxruntime", "jax", "numba", "scipy", "threadpoolctl")
 
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def in_words(described: dict[str, Any]) -> str:
+def describe(described: dict[str, Any]) -> str:
     """One line: for the table and the picture."""
     packages = ", ".join(f"{name} {number}" for name, number in described["packages"].items() if number)
     cores = f"{described['cores']} core{'s' * (described['cores'] > 1)}"

@@ -1,4 +1,4 @@
-"""Who enters a race: a way to do the work, and what came out when it did it first."""
+"""Who enters a benchmark: a way to do the workload, and what came out when it did it first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from glasscell.core.types import Array
 
-Answer = Mapping[str, Array]
+Results = Mapping[str, Array]
 
 # What may differ between two that do the same work in float32: relative to the norm of the first's numbers.
 BOUNDS = {
@@ -23,12 +23,12 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """One side with one setting.
+class Contender:
+    """One implementation with one setting.
 
     Attributes
     ----------
-    side : str
+    implementation : str
         Whose it is: "PyTorch".
     setting : str
         How it is set: "2 threads, fused Adam".
@@ -36,34 +36,34 @@ class Entrant:
         Does the work once.
     answer : mapping of str to array
         What came out, under the names of `BOUNDS`.
-    during : callable
+    context : callable
         Makes the context that the setting needs while it runs: numbers of threads are the whole process's.
     """
 
-    side: str
+    name: str
     setting: str
     run: Callable[[], object]
-    answer: Answer
-    during: Callable[[], AbstractContextManager[object]] = nullcontext
+    answer: Results
+    context: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-def check_same(entrants: Iterable[Entrant]) -> None:
-    """Refuse a race in which not everyone does the same work.
+def check_same(contenders: Iterable[Contender]) -> None:
+    """Refuse a benchmark in which not everyone does the same workload.
 
     Raises
     ------
     ValueError
         If what came out differs by more than `BOUNDS`.
     """
-    first, *others = entrants
+    first, *others = contenders
     for other in others:
         if other.answer.keys() != first.answer.keys():
-            raise ValueError(f"{other.side} answers {[*other.answer]}, {first.side} {[*first.answer]}")
+            raise ValueError(f"{other.name} answers {[*other.answer]}, {first.name} {[*first.answer]}")
         for name, expected in first.answer.items():
             error = distance(other.answer[name], expected)
             if not error <= BOUNDS[name]:
                 raise ValueError(
-                    f"{other.side} ({other.setting}) does not do the work of {first.side}: its {name} differs by "
+                    f"{other.name} ({other.setting}) does not do the work of {first.name}: its {name} differs by "
                     f"{error:.1e}, and {BOUNDS[name]:.0e} is allowed"
                 )
 
@@ -76,7 +76,7 @@ def distance(a: Array, b: Array) -> float:
     return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
 
 
-def training_answer(loss: float, gradients: Answer, before: Answer, after: Answer) -> Answer:
+def training_results(loss: float, gradients: Results, before: Results, after: Results) -> Results:
     """The answer of a training step.
 
     Parameters

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glasscell.bench.shapes import Shape
 from glasscell.core.types import Array
 from glasscell.layers import LSTM, Linear
+from speed.shapes import Shape
 
 OUTPUTS = 8  # of the readout behind the LSTM
 LEARNING_RATE = 1e-3
@@ -16,7 +16,7 @@ CLIP_NORM = 0.05  # below the norm that these gradients have at first, so that e
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """Arrays in float32.
 
     Attributes
@@ -32,12 +32,12 @@ class Work:
     targets: Array
     weights: dict[str, Array]
 
-    def of_lstm(self) -> dict[str, Array]:
+    def lstm_weights(self) -> dict[str, Array]:
         """The weights of the LSTM alone."""
         return {name.removeprefix("lstm."): array for name, array in self.weights.items() if name.startswith("lstm.")}
 
 
-def work_of(shape: Shape, seed: int = 0) -> Work:
+def make_workload(shape: Shape, seed: int = 0) -> Workload:
     """Draw it."""
     rng = np.random.default_rng(seed)
     lstm = LSTM(shape.I, shape.H, shape.L, initializer="uniform", seed=rng)
@@ -45,4 +45,4 @@ def work_of(shape: Shape, seed: int = 0) -> Work:
     weights = {f"lstm.{name}": array for name, array in lstm.to_torch().items()}
     weights |= {f"readout.{name}": array.copy() for name, array in readout.parameters.items()}
     x, targets = (rng.normal(size=(shape.B, shape.T, n)).astype(np.float32) for n in (shape.I, OUTPUTS))
-    return Work(shape, x, targets, weights)
+    return Workload(shape, x, targets, weights)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from glasscell.bench.engines import NUMPY, OURS
-from glasscell.bench.results import Race, Row
+from speed.engines import NUMPY, OURS
+from speed.results import Benchmark, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE = "#1f2933", "#616e7c", "#cbd2d9"
 COLORS = {"PyTorch": "#d1495b", "ONNX Runtime": "#00798c", "JAX": "#8a6fb0", "import numpy alone": "#7b8794"}
-HEADS = {
+PANEL_TITLES = {
     "training": "a training step",
     "forward": "whole sequences forward",
     "streaming": "one streaming step",
@@ -22,12 +22,12 @@ HEADS = {
 }
 
 
-def plot(races: Sequence[Race], subtitle: str) -> Figure:
-    """One panel a race, one line a size, one dot a peer; right of 1, ours is the faster.
+def plot(benchmarks: Sequence[Benchmark], subtitle: str) -> Figure:
+    """One panel a benchmark, one line a size, one dot a peer; right of 1, ours is the faster.
 
     Parameters
     ----------
-    races : sequence of Race
+    benchmarks : sequence of Benchmark
         Those without ratios have no panel.
     subtitle : str
         The machine.
@@ -39,20 +39,20 @@ def plot(races: Sequence[Race], subtitle: str) -> Figure:
     Raises
     ------
     ValueError
-        If no race has a ratio.
+        If no benchmark has a ratio.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
-    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    shown = [race for race in races if any(row.ratios() for row in race.rows)]
+    shown = [benchmark for benchmark in benchmarks if any(row.ratios() for row in benchmark.rows)]
     if not shown:
-        raise ValueError("there is nothing to draw: no peer took part in a race with ratios")
-    heights = [len(race.rows) + 1.2 for race in shown]
+        raise ValueError("there is nothing to draw: no peer took part in a benchmark with ratios")
+    heights = [len(benchmark.rows) + 1.2 for benchmark in shown]
     figure = Figure(figsize=(8.6, 1.5 + 0.31 * sum(heights)), dpi=150, layout="constrained")
     panels = figure.subplots(len(shown), 1, height_ratios=heights, squeeze=False, sharex=True)[:, 0]
     labels: dict[str, Any] = {}
-    for axes, race in zip(panels, shown, strict=True):
-        _panel(axes, race, labels)
+    for axes, benchmark in zip(panels, shown, strict=True):
+        _panel(axes, benchmark, labels)
     panels[-1].set_xlabel("times as long as Glasscell (bars: quartiles)", color=INK, fontsize=10)
     panels[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panels[-1].xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
@@ -72,9 +72,9 @@ def plot(races: Sequence[Race], subtitle: str) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, race: Race, labels: dict[str, Any]) -> None:
+def _panel(axes: Axes, benchmark: Benchmark, labels: dict[str, Any]) -> None:
     axes.axvline(1, color=INK, lw=1)
-    for k, row in enumerate(race.rows):
+    for k, row in enumerate(benchmark.rows):
         axes.axhline(k, color=LINE, lw=0.6, zorder=0)
         drawn = shown_sides(row)
         for ours, peer, own in row.ratios():
@@ -95,10 +95,10 @@ def _panel(axes: Axes, race: Race, labels: dict[str, Any]) -> None:
             name = peer.removesuffix(" nn.LSTM")
             labels.setdefault(f"{name}, ours on NumPy alone" if alone else name, bar)
     axes.set_xscale("log")
-    axes.set_ylim(len(race.rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(race.rows)), [row.what for row in race.rows])
-    sizes = " at (I, H, T, B)" if race.kind in ("training", "forward") else ""
-    axes.set_title(HEADS.get(race.kind, race.title) + sizes, loc="left", fontsize=10, color=INK)
+    axes.set_ylim(len(benchmark.rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(benchmark.rows)), [row.what for row in benchmark.rows])
+    sizes = " at (I, H, T, B)" if benchmark.kind in ("training", "forward") else ""
+    axes.set_title(PANEL_TITLES.get(benchmark.kind, benchmark.title) + sizes, loc="left", fontsize=10, color=INK)
     axes.tick_params(which="both", labelsize=9, colors=INK, length=0)
     axes.grid(visible=True, axis="x", color=LINE, lw=0.6)
     for spine in axes.spines.values():
@@ -107,7 +107,7 @@ def _panel(axes: Axes, race: Race, labels: dict[str, Any]) -> None:
 
 def shown_sides(row: Row) -> set[str]:
     """Return ours that are drawn: plain NumPy, and the default or, where that is NumPy, Numba."""
-    names = {side.name for side in row.sides if side.ours}
+    names = {implementation.name for implementation in row.implementations if implementation.ours}
     return names & {NUMPY, OURS} if OURS in names else names
 
 
@@ -116,6 +116,6 @@ def _color(peer: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    import textwrap  # noqa: PLC0415
+    import textwrap
 
     return "\n".join(textwrap.wrap(text, 130))

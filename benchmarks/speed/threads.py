@@ -24,18 +24,18 @@ def counts() -> list[int]:
     return [n for n in range(1, most + 1) if most <= 8 or n == most or n & (n - 1) == 0]
 
 
-def in_words(count: int) -> str:
+def describe(count: int) -> str:
     """1 thread, 2 threads."""
     return f"{count} thread{'s' * (count > 1)}"
 
 
-def of_blas() -> list[tuple[str, Context]]:
+def blas_settings() -> list[tuple[str, Context]]:
     """One BLAS thread and all of them, or as the process is, if threadpoolctl is not installed."""
     if missing_dependency(["threadpoolctl"], "threadpoolctl"):
         return [("threads as they are", nullcontext)]
-    import threadpoolctl  # noqa: PLC0415 - optional
+    import threadpoolctl
 
     controller = threadpoolctl.ThreadpoolController()
     return [
-        (in_words(count), partial(controller.limit, limits=count, user_api="blas")) for count in sorted({1, cores()})
+        (describe(count), partial(controller.limit, limits=count, user_api="blas")) for count in sorted({1, cores()})
     ]

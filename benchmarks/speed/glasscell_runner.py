@@ -1,4 +1,4 @@
-"""We ourselves in the races."""
+"""We ourselves in the benchmarks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.bench import threads
-from glasscell.bench.engines import OURS, engines
-from glasscell.bench.entrants import Answer, Entrant, training_answer
-from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
 from glasscell.core.buffers import BufferPool
 from glasscell.core.gradient_clipping import clip_by_global_norm
 from glasscell.core.losses import squared_error
@@ -21,24 +17,28 @@ from glasscell.core.types import Array
 from glasscell.layers import LSTM, Linear
 from glasscell.models import Sequential
 from glasscell.weight_layouts.pytorch import from_torch, to_torch
+from speed import threads
+from speed.contenders import Contender, Results, training_results
+from speed.engines import OURS, engines
+from speed.workload import CLIP_NORM, LEARNING_RATE, Workload
 
 
-def model_of(work: Work, **options: Any) -> Sequential:
-    """LSTM → Linear, of the weights of the work."""
-    I, H, _, _, L = work.shape
+def model_of(workload: Workload, **options: Any) -> Sequential:
+    """LSTM → Linear, of the weights of the workload."""
+    I, H, _, _, L = workload.shape
     lstm = LSTM(I, H, L, seed=None, **options)
-    from_torch(work.of_lstm(), lstm.parameters, lstm.options)
-    readout = Linear(H, work.targets.shape[2], seed=None)
+    from_torch(workload.lstm_weights(), lstm.parameters, lstm.options)
+    readout = Linear(H, workload.targets.shape[2], seed=None)
     for name, view in readout.parameters.items():
-        view[:] = work.weights[f"readout.{name}"]
+        view[:] = workload.weights[f"readout.{name}"]
     return Sequential([lstm, readout], ["lstm", "readout"], seed=None)
 
 
 class TrainingStep:
     """Forward, mean squared error, backward, clipping, Adam: what `fit` does for an update."""
 
-    def __init__(self, work: Work, **options: Any) -> None:
-        self.model = model_of(work, **options)
+    def __init__(self, workload: Workload, **options: Any) -> None:
+        self.model = model_of(workload, **options)
         lstm, readout = self.model.layers
         assert isinstance(lstm, LSTM)  # made so  # noqa: S101
         assert isinstance(readout, Linear)  # noqa: S101
@@ -47,7 +47,7 @@ class TrainingStep:
         self.gradients = self.model.parameters.zeros_like()
         self.of_lstm, self.of_readout = (self.gradients.part(name) for name in ("lstm.", "readout."))
         self.buffers = BufferPool()
-        self.x, self.targets = (array.transpose(1, 2, 0) for array in (work.x, work.targets))
+        self.x, self.targets = (array.transpose(1, 2, 0) for array in (workload.x, workload.targets))
         self.optimizer = Adam(LEARNING_RATE, engine=self.lstm.execution.engine)
         self.state = self.optimizer.init_state(self.vector)
 
@@ -63,50 +63,50 @@ class TrainingStep:
         self.optimizer.update(self.vector, self.gradients.vector, self.state)
         return loss
 
-    def answer(self, updates: int) -> Answer:
+    def answer(self, updates: int) -> Results:
         """What comes out of the first updates."""
         before = self.model.to_torch()
         loss = self()
         gradients = self._in_torch(self.of_lstm)
         for _ in range(updates - 1):
             self()
-        return training_answer(loss, gradients, before, self.model.to_torch())
+        return training_results(loss, gradients, before, self.model.to_torch())
 
     def _in_torch(self, of_lstm: Parameters) -> dict[str, Array]:
         named = {f"lstm.{name}": array for name, array in to_torch(of_lstm, self.lstm.options).items()}
         return named | {f"readout.{name}": array.copy() for name, array in self.of_readout.items()}
 
 
-def training(work: Work, updates: int) -> Iterator[Entrant]:
+def training(workload: Workload, updates: int) -> Iterator[Contender]:
     """One update, with every engine, at one and at all BLAS threads."""
-    for side, options in engines(training=True).options.items():
-        step = TrainingStep(work, **options)
+    for implementation, options in engines(training=True).options.items():
+        step = TrainingStep(workload, **options)
         answer = step.answer(updates)
-        for setting, during in threads.of_blas():
-            yield Entrant(side, setting, step, answer, during)
+        for setting, context in threads.blas_settings():
+            yield Contender(implementation, setting, step, answer, context)
 
 
-def by_itself(work: Work) -> Entrant:
+def default_contender(workload: Workload) -> Contender:
     """One update, with the engine as it comes, on one thread: two at small sizes and one at large ones are two laws."""
-    setting, during = threads.of_blas()[0]
-    return Entrant(OURS, setting, TrainingStep(work), {}, during)
+    setting, context = threads.blas_settings()[0]
+    return Contender(OURS, setting, TrainingStep(workload), {}, context)
 
 
-def forward(work: Work) -> Iterator[Entrant]:
+def forward(workload: Workload) -> Iterator[Contender]:
     """Whole sequences, without a tape."""
-    for side, options in engines().options.items():
-        lstm = LSTM.from_torch(work.of_lstm(), **options)
-        run = partial(lstm.run, work.x)
+    for implementation, options in engines().options.items():
+        lstm = LSTM.from_torch(workload.lstm_weights(), **options)
+        run = partial(lstm.run, workload.x)
         answer = {"outputs": run()[0]}
-        for setting, during in threads.of_blas():
-            yield Entrant(side, setting, run, answer, during)
+        for setting, context in threads.blas_settings():
+            yield Contender(implementation, setting, run, answer, context)
 
 
-def streaming(work: Work, steps: int) -> Iterator[Entrant]:
+def streaming(workload: Workload, steps: int) -> Iterator[Contender]:
     """One step of one stream, with every engine."""
-    x = work.x[0, 0]
-    for side, options in engines().options.items():
-        push = partial(LSTM.from_torch(work.of_lstm(), **options).stream().push, x)
+    x = workload.x[0, 0]
+    for implementation, options in engines().options.items():
+        push = partial(LSTM.from_torch(workload.lstm_weights(), **options).stream().push, x)
         answer = {"outputs": np.array([push().copy() for _ in range(steps)])}
-        for setting, during in threads.of_blas():
-            yield Entrant(side, setting, push, answer, during)
+        for setting, context in threads.blas_settings():
+            yield Contender(implementation, setting, push, answer, context)

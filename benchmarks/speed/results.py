@@ -1,4 +1,4 @@
-"""What came out of the races, and how it is counted."""
+"""What came out of the benchmarks, and how it is counted."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Ratio(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of a race at one size.
+class Implementation:
+    """One implementation of a benchmark at one size.
 
     Attributes
     ----------
@@ -46,23 +46,23 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """One size, and everyone who raced at it."""
+    """One size, and everyone who measure at it."""
 
     what: str
-    sides: tuple[Side, ...]
+    implementations: tuple[Implementation, ...]
 
     def ratios(self) -> list[Ratio]:
         """Each peer over each of ours, turn by turn: what slows a turn down slows both."""
         return [
             Ratio(ours.name, peer.name, spread([b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]))
-            for ours in self.sides
+            for ours in self.implementations
             if ours.ours
-            for peer in self.sides
+            for peer in self.implementations
             if not peer.ours
         ]
 
 
-class Figure(NamedTuple):
+class Metric(NamedTuple):
     """A single number."""
 
     what: str
@@ -71,8 +71,8 @@ class Figure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Race:
-    """One kind of race.
+class Benchmark:
+    """One kind of benchmark.
 
     Attributes
     ----------
@@ -80,15 +80,15 @@ class Race:
         As on the command line.
     title : str
     rows : tuple of Row
-    figures : tuple of Figure
+    metrics : tuple of Metric
     absent : dict of str to str
-        Who did not race, and why.
+        Who did not benchmark, and why.
     """
 
     kind: str
     title: str
     rows: tuple[Row, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
 
     def means(self) -> list[tuple[str, str, float, float]]:

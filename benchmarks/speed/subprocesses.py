@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import glasscell
 
+PACKAGES = (str(Path(glasscell.__file__).parents[1]), str(Path(__file__).resolve().parents[1]))
 # Prints the peak of the process's own memory, in bytes. On Linux a child inherits the ru_maxrss of who started it.
 PEAK = """
 def peak():
@@ -25,7 +26,7 @@ def peak():
 """
 
 
-class Done(NamedTuple):
+class ProcessResult(NamedTuple):
     """A process that ended.
 
     Attributes
@@ -40,7 +41,7 @@ class Done(NamedTuple):
     lines: list[str]
 
 
-def run(program: str, arguments: Sequence[str] = ()) -> Done:
+def run(program: str, arguments: Sequence[str] = ()) -> ProcessResult:
     """Run a program in a Python of its own.
 
     Raises
@@ -50,10 +51,10 @@ def run(program: str, arguments: Sequence[str] = ()) -> Done:
     """
     # What pip installs is compiled to bytecode; so are we, by the first of our processes, if we are not installed so.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    path = os.pathsep.join(filter(None, [str(Path(glasscell.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [*PACKAGES, os.environ.get("PYTHONPATH")]))
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         start = time.perf_counter()
-        with subprocess.Popen(  # noqa: S603 - our own programs
+        with subprocess.Popen(
             [sys.executable, "-u", "-c", program, *arguments],  # -u: a line comes when it is printed
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -68,4 +69,4 @@ def run(program: str, arguments: Sequence[str] = ()) -> Done:
             errors.seek(0)
             said = errors.read().strip().splitlines()
             raise ChildProcessError(f"a process of the benchmark failed: {said[-1] if said else child.returncode}")
-    return Done(seconds, (first + rest).splitlines())
+    return ProcessResult(seconds, (first + rest).splitlines())

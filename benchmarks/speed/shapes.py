@@ -1,4 +1,4 @@
-"""The sizes at which is raced."""
+"""The sizes at which is measure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHAPES = (
 STREAMS = tuple(Shape(8, H, 1, 1) for H in (32, 64, 128))
 
 
-def shape_of(text: str) -> Shape:
+def parse_shape(text: str) -> Shape:
     """I,H,T,B or I,H,T,B,L.
 
     Raises

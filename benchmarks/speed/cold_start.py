@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from glasscell.bench import children, onnx_runtime, ours, pytorch
-from glasscell.bench.results import Figure, Race, Row, Side
-from glasscell.bench.shapes import Shape
-from glasscell.bench.timing import in_turns, settle
-from glasscell.bench.work import OUTPUTS, Work, work_of
+from speed import glasscell_runner, onnx_runtime, pytorch, subprocesses
+from speed.results import Benchmark, Implementation, Metric, Row
+from speed.shapes import Shape
+from speed.timing import interleaved_order, wait_until_idle
+from speed.workload import OUTPUTS, Workload, make_workload
 
 SHAPE = Shape(8, 128, 20, 1)
 OURS, NUMPY, IMPORT = "Glasscell", "import numpy alone", "glasscell.Sequential"
@@ -41,33 +41,37 @@ print(float(session.run(None, {{"x": numpy.ones((1, {SHAPE.T}, {SHAPE.I}), numpy
 }
 
 
-def cold(turns: int, say: Callable[[str], object]) -> Race:
+def measure_cold_start(turns: int, log: Callable[[str], object]) -> Benchmark:
     """Whole processes in turns."""
-    peers = {"PyTorch": pytorch.why_not(), "ONNX Runtime": onnx_runtime.why_not()}
+    peers = {"PyTorch": pytorch.unavailable_reason(), "ONNX Runtime": onnx_runtime.unavailable_reason()}
     names = [name for name in (OURS, NUMPY, IMPORT, *peers) if not peers.get(name)]
     with TemporaryDirectory() as folder:
-        files = {name: _save(name, work_of(SHAPE), Path(folder)) for name in names}
-        say("cold start")
+        files = {name: _save(name, make_workload(SHAPE), Path(folder)) for name in names}
+        log("cold start")
         for name in names:
-            answered(name, files[name])  # files into the cache of the system, modules compiled
+            run_program(name, files[name])  # files into the cache of the system, modules compiled
         times: dict[str, list[float]] = {name: [] for name in names}
         peaks: dict[str, list[float]] = {name: [] for name in names}
-        for name in in_turns(names, turns):
-            settle()
-            seconds, _, peak = answered(name, files[name])
+        for name in interleaved_order(names, turns):
+            wait_until_idle()
+            seconds, _, peak = run_program(name, files[name])
             times[name].append(seconds)
             peaks[name].append(peak)
-    sides = tuple(
-        Side(
+    implementations = tuple(
+        Implementation(
             name, "a process of its own", tuple(times[name]), ours=name == OURS, peak_mb=sorted(peaks[name])[turns // 2]
         )
         for name in names
         if name != IMPORT
     )
-    figures = (Figure(f"importing {IMPORT}, over import numpy", added(times[IMPORT], times[NUMPY]) * 1e3, "ms"),)
+    metrics = (Metric(f"importing {IMPORT}, over import numpy", added(times[IMPORT], times[NUMPY]) * 1e3, "ms"),)
     title = "From process start to the first answer of a saved model: LSTM(8, 128) → Linear(8), 20 steps"
-    return Race(
-        "cold", title, (Row("H = 128", sides),), figures, absent={name: why for name, why in peers.items() if why}
+    return Benchmark(
+        "cold",
+        title,
+        (Row("H = 128", implementations),),
+        metrics,
+        absent={name: why for name, why in peers.items() if why},
     )
 
 
@@ -79,26 +83,26 @@ def added(longer: Sequence[float], shorter: Sequence[float]) -> float:
     return min(longer) - min(shorter)
 
 
-def answered(name: str, file: Path) -> tuple[float, float, float]:
+def run_program(name: str, file: Path) -> tuple[float, float, float]:
     """One process: seconds to the answer, the answer, and its peak memory in MB."""
-    done = children.run(f"{PROGRAMS[name]}{children.PEAK}print(peak())", [str(file)])
+    done = subprocesses.run(f"{PROGRAMS[name]}{subprocesses.PEAK}print(peak())", [str(file)])
     answer, peak = map(float, done.lines)
     return done.seconds, answer, peak / 1e6
 
 
-def _save(name: str, work: Work, folder: Path) -> Path:
-    """The model in the format that this side reads."""
+def _save(name: str, workload: Workload, folder: Path) -> Path:
+    """The model in the format that this implementation reads."""
     file = folder / name.replace(" ", "_")
     if name == OURS:
         file = file.with_suffix(".safetensors")
-        ours.model_of(work).save(file)
+        glasscell_runner.model_of(workload).save(file)
     elif name == "PyTorch":
-        import torch  # noqa: PLC0415 - optional
+        import torch
 
-        torch.save(pytorch.modules(work).state_dict(), file)
+        torch.save(pytorch.modules(workload).state_dict(), file)
     elif name == "ONNX Runtime":
-        from glasscell.convert.onnx import exporter  # noqa: PLC0415 - optional
+        from glasscell.convert.onnx import exporter
 
         file = file.with_suffix(".onnx")
-        exporter.save(ours.model_of(work), file)
+        exporter.save(glasscell_runner.model_of(workload), file)
     return file

@@ -1,4 +1,4 @@
-"""PyTorch in the races: nn.LSTM, nn.LSTMCell, its own optimisers."""
+"""PyTorch in the benchmarks: nn.LSTM, nn.LSTMCell, its own optimisers."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.bench import threads
-from glasscell.bench.entrants import Answer, Entrant, training_answer
-from glasscell.bench.work import CLIP_NORM, LEARNING_RATE, Work
 from glasscell.core.types import Array
 from glasscell.verify.checks import missing_dependency
+from speed import threads
+from speed.contenders import Contender, Results, training_results
+from speed.workload import CLIP_NORM, LEARNING_RATE, Workload
 
-SIDE, CELL, MODULE = "PyTorch", "PyTorch nn.LSTMCell", "PyTorch nn.LSTM"
+NAME, CELL, MODULE = "PyTorch", "PyTorch nn.LSTMCell", "PyTorch nn.LSTM"
 
 
 def _torch() -> Any:
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     return torch
 
 
-def why_not() -> str:
-    """Why PyTorch cannot race, or nothing if it can."""
+def unavailable_reason() -> str:
+    """Why PyTorch cannot benchmark, or nothing if it can."""
     return missing_dependency(["torch"], "torch==2.13.0")
 
 
 @contextmanager
-def set_to(count: int, *, inference: bool) -> Iterator[None]:
+def set_threads(count: int, *, inference: bool) -> Iterator[None]:
     """So many threads meanwhile; for inference without a graph of gradients."""
     torch = _torch()
     before = torch.get_num_threads()
@@ -45,20 +45,20 @@ def set_to(count: int, *, inference: bool) -> Iterator[None]:
 def settings(*, inference: bool) -> Iterator[tuple[str, Any]]:
     """Every number of threads."""
     for count in threads.counts():
-        yield threads.in_words(count), partial(set_to, count, inference=inference)
+        yield threads.describe(count), partial(set_threads, count, inference=inference)
 
 
-def modules(work: Work, *, batch_first: bool = True) -> Any:
-    """An nn.LSTM and an nn.Linear of the weights of the work."""
+def modules(workload: Workload, *, batch_first: bool = True) -> Any:
+    """An nn.LSTM and an nn.Linear of the weights of the workload."""
     torch = _torch()
-    I, H, _, _, L = work.shape
+    I, H, _, _, L = workload.shape
     lstm = torch.nn.LSTM(I, H, L, batch_first=batch_first)
-    network = torch.nn.ModuleDict({"lstm": lstm, "readout": torch.nn.Linear(H, work.targets.shape[2])})
-    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in work.weights.items()})
+    network = torch.nn.ModuleDict({"lstm": lstm, "readout": torch.nn.Linear(H, workload.targets.shape[2])})
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in workload.weights.items()})
     return network
 
 
-def laid_out(array: Array, *, batch_first: bool) -> Any:
+def to_tensor(array: Array, *, batch_first: bool) -> Any:
     """A tensor, batch or time first."""
     torch = _torch()
     return torch.from_numpy(np.ascontiguousarray(array if batch_first else array.swapaxes(0, 1)))
@@ -67,14 +67,14 @@ def laid_out(array: Array, *, batch_first: bool) -> Any:
 class TrainingStep:
     """Forward, mean squared error, backward, clipping, Adam."""
 
-    def __init__(self, work: Work, *, batch_first: bool, fused: bool) -> None:
+    def __init__(self, workload: Workload, *, batch_first: bool, fused: bool) -> None:
         torch = _torch()
         self.torch = torch
-        self.network = modules(work, batch_first=batch_first)
+        self.network = modules(workload, batch_first=batch_first)
         self.lstm, self.readout = self.network["lstm"], self.network["readout"]
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, LEARNING_RATE, fused=fused, foreach=not fused)
-        self.x, self.targets = (laid_out(array, batch_first=batch_first) for array in (work.x, work.targets))
+        self.x, self.targets = (to_tensor(array, batch_first=batch_first) for array in (workload.x, workload.targets))
 
     def __call__(self) -> Any:
         """Update once; returns the loss before."""
@@ -85,58 +85,58 @@ class TrainingStep:
         self.optimizer.step()
         return loss
 
-    def answer(self, updates: int) -> Answer:
+    def answer(self, updates: int) -> Results:
         """What comes out of the first updates."""
         before = self._weights()
         loss = float(self().detach())
         gradients = {name: weight.grad.numpy().copy() for name, weight in self.network.named_parameters()}
         for _ in range(updates - 1):
             self()
-        return training_answer(loss, gradients, before, self._weights())
+        return training_results(loss, gradients, before, self._weights())
 
     def _weights(self) -> dict[str, Array]:
         return {name: weight.detach().numpy().copy() for name, weight in self.network.named_parameters()}
 
 
-def training(work: Work, updates: int) -> Iterator[Entrant]:
+def training(workload: Workload, updates: int) -> Iterator[Contender]:
     """One update, in each layout, with each implementation of Adam, at every number of threads."""
     for batch_first in (True, False):
         for fused in (True, False):
-            with set_to(1, inference=False):
-                step = TrainingStep(work, batch_first=batch_first, fused=fused)
+            with set_threads(1, inference=False):
+                step = TrainingStep(workload, batch_first=batch_first, fused=fused)
                 answer = step.answer(updates)
-            for setting, during in settings(inference=False):
+            for setting, context in settings(inference=False):
                 words = f"{setting}, {'batch' if batch_first else 'time'} first, {'fused' if fused else 'foreach'} Adam"
-                yield Entrant(SIDE, words, step, answer, during)
+                yield Contender(NAME, words, step, answer, context)
 
 
-def forward(work: Work) -> Iterator[Entrant]:
+def forward(workload: Workload) -> Iterator[Contender]:
     """Whole sequences, in inference mode, in each layout, at every number of threads."""
     for batch_first in (True, False):
-        lstm = modules(work, batch_first=batch_first)["lstm"].eval()
-        run = partial(lstm, laid_out(work.x, batch_first=batch_first))
-        with set_to(1, inference=True):
+        lstm = modules(workload, batch_first=batch_first)["lstm"].eval()
+        run = partial(lstm, to_tensor(workload.x, batch_first=batch_first))
+        with set_threads(1, inference=True):
             outputs = run()[0].numpy()
         answer = {"outputs": outputs if batch_first else outputs.swapaxes(0, 1)}
-        for setting, during in settings(inference=True):
-            yield Entrant(SIDE, f"{setting}, {'batch' if batch_first else 'time'} first", run, answer, during)
+        for setting, context in settings(inference=True):
+            yield Contender(NAME, f"{setting}, {'batch' if batch_first else 'time'} first", run, answer, context)
 
 
-def streaming(work: Work, steps: int) -> Iterator[Entrant]:
+def streaming(workload: Workload, steps: int) -> Iterator[Contender]:
     """One step of one stream, as a sequence of length 1 and by the cell."""
-    for side, make in ((MODULE, _stream_of_module), (CELL, _stream_of_cell)):
-        with set_to(1, inference=True):
-            push = make(work)
+    for implementation, make in ((MODULE, _stream_of_module), (CELL, _stream_of_cell)):
+        with set_threads(1, inference=True):
+            push = make(workload)
             answer = {"outputs": np.array([push().numpy().ravel().copy() for _ in range(steps)])}
-        for setting, during in settings(inference=True):
-            yield Entrant(side, setting, push, answer, during)
+        for setting, context in settings(inference=True):
+            yield Contender(implementation, setting, push, answer, context)
 
 
-def _stream_of_module(work: Work) -> Callable[[], Any]:
+def _stream_of_module(workload: Workload) -> Callable[[], Any]:
     torch = _torch()
-    lstm = modules(work)["lstm"].eval()
-    x = torch.from_numpy(work.x[:1, :1].copy())
-    state = [(torch.zeros(1, 1, work.shape.H), torch.zeros(1, 1, work.shape.H))]
+    lstm = modules(workload)["lstm"].eval()
+    x = torch.from_numpy(workload.x[:1, :1].copy())
+    state = [(torch.zeros(1, 1, workload.shape.H), torch.zeros(1, 1, workload.shape.H))]
 
     def push() -> Any:
         y, state[0] = lstm(x, state[0])
@@ -145,13 +145,13 @@ def _stream_of_module(work: Work) -> Callable[[], Any]:
     return push
 
 
-def _stream_of_cell(work: Work) -> Callable[[], Any]:
+def _stream_of_cell(workload: Workload) -> Callable[[], Any]:
     torch = _torch()
-    cell = torch.nn.LSTMCell(work.shape.I, work.shape.H).eval()
-    weights = {name.removesuffix("_l0"): array for name, array in work.of_lstm().items()}
+    cell = torch.nn.LSTMCell(workload.shape.I, workload.shape.H).eval()
+    weights = {name.removesuffix("_l0"): array for name, array in workload.lstm_weights().items()}
     cell.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
-    x = torch.from_numpy(work.x[0, :1].copy())
-    state = [(torch.zeros(1, work.shape.H), torch.zeros(1, work.shape.H))]
+    x = torch.from_numpy(workload.x[0, :1].copy())
+    state = [(torch.zeros(1, workload.shape.H), torch.zeros(1, workload.shape.H))]
 
     def push() -> Any:
         state[0] = cell(x, state[0])
