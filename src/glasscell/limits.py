@@ -28,6 +28,8 @@ class MemoryBudget:
         Bytes on disk.
     error : type of ValueError
         What :meth:`reserve` raises. Its message continues a sentence that begins with the name of the file.
+    allowance : int
+        Bytes in addition to 3 times the file's size. Default: 16 MiB.
 
     Attributes
     ----------
@@ -35,9 +37,10 @@ class MemoryBudget:
         Bytes that have been reserved.
     """
 
-    def __init__(self, file_size: int, error: type[ValueError] = BudgetError) -> None:
+    def __init__(self, file_size: int, error: type[ValueError] = BudgetError, *, allowance: int | None = None) -> None:
         self.file_size, self.error = file_size, error
-        self.limit, self.reserved = EXPANSION * file_size + ALLOWANCE, 0
+        self.allowance = ALLOWANCE if allowance is None else allowance
+        self.limit, self.reserved = EXPANSION * file_size + self.allowance, 0
 
     def reserve(self, size: float) -> None:
         """Reserve `size` bytes.
@@ -50,7 +53,8 @@ class MemoryBudget:
         self.reserved += ceil(min(max(size, 0), 2.0**62))
         if self.reserved > self.limit:
             raise self.error(
-                f"needs more memory than {EXPANSION} times the file's {self.file_size} bytes and {ALLOWANCE >> 20} MiB"
+                f"needs more memory than {EXPANSION} times the file's {self.file_size} bytes "
+                f"and {self.allowance >> 20} MiB"
             )
 
 

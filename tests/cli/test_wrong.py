@@ -138,7 +138,7 @@ WRONG = [  # the command, and what the line has to say
     ("convert lstm.safetensors old.html", ["target", "old.html"]),
     ("convert run lstm.safetensors", ["lstm.safetensors", "exists already"]),
     ("convert lstm.safetensors x.pt --states", ["states are for .onnx"]),
-    ("convert lstm.safetensors x.onnx --weights-only", ["weights_only is for"]),
+    ("convert lstm.safetensors x.onnx --weights-only", ["--weights-only is for"]),
     ("convert lstm.safetensors x.pt --key a", ["key is for"]),
     ("convert peephole.safetensors x.pt", ["peepholes"]),
 ]

@@ -69,8 +69,7 @@ def test_several_modules_are_no_model_until_the_computation_is_stated(suffix, to
         "lstm (LSTM 3 → 5)",
         "fc1 (Linear 5 → 4)",
         "fc2 (Linear 4 → 1)",
-        "--chain ",
-        "architecture=",
+        "architecture='",
     ):
         assert part in words
     model = gc.convert.load(path, architecture="lstm,last,fc1,relu,fc2,sigmoid")
@@ -104,12 +103,12 @@ def test_one_module_is_a_model(rng, written):
     assert model.names == ("fc",)
     words = refusal(lambda: gc.convert.load(written({"table.weight": np.ones((5, 3), F)})))
     assert "table (matrix without a bias 5 × 3)" in words
-    assert "--chain table:embedding" in words
+    assert "architecture='table:embedding'" in words
 
 
 def test_a_tensor_beside_one_module_is_no_silence(rng, written):
     path = written(lstm(rng, 3, 4, "lstm") | {"loss.weight": np.ones(2, F)})
-    assert "loss cannot be represented, unless they are no part of it: --ignore" in refusal(
+    assert "loss cannot be represented, unless they are no part of it: ignore=" in refusal(
         lambda: gc.convert.load(path)
     )
     assert isinstance(gc.convert.load(path, ignore=["loss"]), gc.LSTM)
@@ -180,7 +179,7 @@ def test_the_work_grows_with_the_number_of_modules():
     for n in (100, 400):
         layers = LayerSet({Name(f"m{k}"): Matrix(np.ones((1, 1), F)) for k in range(n)})
         Name.compared = 0
-        with pytest.raises(ValueError, match="State the computation: --chain"):
+        with pytest.raises(ValueError, match="State the computation: architecture="):
             architecture.only(layers)
         with pytest.raises(ValueError, match="must use every module"):
             architecture.build(layers, ["m0:linear"])
@@ -280,9 +279,9 @@ def test_dtypes_become_one(rng, written):
 REFUSED = [
     ("rnn,nothing,fc", ["'nothing'", "modules are rnn, fc", "operations are", "sigmoid"]),
     ("rnn,sigmoi,fc", ["'sigmoi'", "did you mean 'sigmoid'?"]),
-    ("rnn", ["fc (Linear 4 → 2)", "--ignore fc"]),
+    ("rnn", ["fc (Linear 4 → 2)", "ignore=['fc']"]),
     ("rnn,fc,fc", ["each module once", "'fc' twice"]),
-    ("rnn,,fc", ["got ''"]),
+    ("rnn,,fc", ["an item before and after each comma"]),
     ([], ["at least one item"]),
     ("rnn,hardsigmoid,fc", ["hardsigmoid:ALPHA:BETA"]),
     ("rnn,leakyrelu,fc", ["leakyrelu:ALPHA"]),
@@ -292,7 +291,7 @@ REFUSED = [
     ("rnn,final:reverse,fc", ["bidirectional"]),
     ("rnn,fc,final", ["'final' must follow an LSTM"]),
     ("final,rnn,fc", ["'final' must follow an LSTM", "the input"]),
-    ("rnn:linear,fc", ["'rnn' is a LSTM"]),
+    ("rnn:linear,fc", ["the kind of 'rnn' is LSTM"]),
     ("rnn,last,last,fc", ["sequence", "vector"]),
     ("fc,rnn", ["'rnn' takes 3 features", "2"]),
     ("module:nothing,rnn,fc", ["'nothing'"]),

@@ -202,7 +202,7 @@ def test_layers_are_told_by_the_shapes_of_their_weights(rng, tmp_path):
     [
         (
             lambda w: w.update({"norm.weight": np.ones(4)}),
-            ["norm (weight (4,))", "must use every module", "--ignore norm"],
+            ["norm (weight (4,))", "must use every module", "ignore=['norm']"],
         ),
         (lambda w: w.pop("rnn.weight_hh_l0"), ["'rnn'", "'weight_hh_l0'", "missing"]),
         (lambda w: w.update({"rnn.bias_ih_l0": np.ones(15)}), ["'rnn'", "'bias_ih_l0'", "(15,)", "(16,)"]),
@@ -225,12 +225,12 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, words, rng, tmp_pat
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda p: files.load(p / "m.tflite"), ValueError, ["m.tflite", "known are", ".onnx"]),
+        (lambda p: files.load(p / "m.tflite"), FileNotFoundError, ["m.tflite"]),
         (lambda p: files.load(p / "m.pt"), FileNotFoundError, ["m.pt"]),
         (lambda p: files.load(p), FileNotFoundError, ["model.safetensors"]),
         (lambda p: files.load(p / "m.onnx", architecture="lstm"), ValueError, ["architecture", ".pt"]),
         (lambda p: files.load(p / "m.keras", prefix="lstm"), ValueError, ["prefix", ".pt"]),
-        (lambda p: gc.convert.weights(p / "m.onnx"), ValueError, ["m.onnx", "load"]),
+        (lambda p: gc.convert.weights(p / "m.onnx"), FileNotFoundError, ["m.onnx"]),
         (lambda p: files.save(gc.LSTM(2, 3), p / "m.xyz"), ValueError, ["known are"]),
         (lambda p: files.save(gc.Linear(2, 3), p / "m.pt"), TypeError, ["Linear"]),
         (lambda p: files.save(gc.LSTM(2, 3, peepholes=True), p / "m.pt"), ValueError, ["peepholes", "nn.LSTM"]),

@@ -461,7 +461,7 @@ def test_weights_that_are_not_finite_are_named(bad, weights):
 def test_weights_that_are_not_numbers(weights):
     with pytest.raises(TypeError, match="'weight_hh_l1' must be an array of real numbers"):
         LSTM.from_torch(weights | {"weight_hh_l1": np.full((16, 2), "a")})
-    with pytest.raises(TypeError, match="a state dict is a mapping of names to arrays, and this is a list"):
+    with pytest.raises(TypeError, match="state_dict must be a mapping of names to arrays, got list"):
         LSTM.from_torch(list(weights.values()))
 
 

@@ -40,14 +40,21 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(options: argparse.Namespace) -> None:
     """Read, write, and say what it was."""
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
+    from glasscell.convert.option_names import for_command_line  # noqa: PLC0415
 
     output_file("target", options.target, files.WRITTEN, overwrite=options.overwrite)
-    files.check_target(options.target, states=options.states, weights_only=options.weights_only)
+    try:
+        files.check_target(options.target, states=options.states, weights_only=options.weights_only)
+    except ValueError as error:
+        raise ValueError(for_command_line(str(error))) from None
     model = read_model(options.source, options)
     lost = files.dropped_ports(
         model, options.source, options.target, states=options.states
     )  # now: it may be overwritten
-    files.save(model, options.target, states=options.states, weights_only=options.weights_only)
+    try:
+        files.save(model, options.target, states=options.states, weights_only=options.weights_only)
+    except ValueError as error:
+        raise ValueError(for_command_line(str(error))) from None
     print(f"{model}\n\n{escape(options.source)} → {escape(options.target)}")
     if lost:
         print(
@@ -55,4 +62,4 @@ def run(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     if note := files.not_in_file(model, options.target):
-        print(escape(note), file=sys.stderr)
+        print(escape(for_command_line(note)), file=sys.stderr)

@@ -31,14 +31,18 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
 def read_model(path: Path, options: argparse.Namespace) -> "Model":
     """Return the model in a file."""
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
+    from glasscell.convert.option_names import for_command_line  # noqa: PLC0415
 
     if not path.exists() and path.with_name(f"{path.name}.safetensors").is_file():
         raise not_found(path)
-    return files.load(
-        path,
-        key=options.key,
-        prefix=options.prefix,
-        architecture=options.chain,
-        ignore=None if options.ignore is None else options.ignore.split(","),
-        config=options.config,
-    )
+    try:
+        return files.load(
+            path,
+            key=options.key,
+            prefix=options.prefix,
+            architecture=options.chain,
+            ignore=None if options.ignore is None else options.ignore.split(","),
+            config=options.config,
+        )
+    except ValueError as error:
+        raise ValueError(for_command_line(str(error))) from None

@@ -62,6 +62,8 @@ def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = 
     items = [item.strip() for item in architecture.split(",")] if isinstance(architecture, str) else list(architecture)
     if not items:
         raise ValueError("architecture must have at least one item")
+    if "" in items:
+        raise ValueError(f"architecture must have an item before and after each comma, got {architecture!r}")
     used = []
     for item in items:
         name = _module(item, layers) if isinstance(item, str) else None
@@ -106,12 +108,12 @@ def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
         chain = f"{known[0]}:embedding{chain.removeprefix(f'{known[0]}:linear')}"
     words = [
         f"it holds weights, and not what is computed with them: {describe(layers)}",
-        f"State the computation: --chain {printable(chain)} (in Python architecture=) if each takes what the one "
-        "before gives, or another order, with every operation between them: last, final, mean, max, relu, sigmoid, …",
+        f"State the computation: architecture='{printable(chain)}' if each module takes the output of the one before, "
+        "or another order, with every operation between them: last, final, mean, max, relu, sigmoid, …",
     ]
     if rest:
         few = ", ".join(map(printable, rest[:MAX_LISTED]))
-        words.append(f"A model with {few} cannot be represented, unless they are no part of it: --ignore (ignore=)")
+        words.append(f"A model with {few} cannot be represented, unless they are no part of it: ignore=")
     raise ValueError(". ".join([*words, "convert.weights and convert.lstms give the layers one by one"]))
 
 
@@ -129,8 +131,8 @@ def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]
             {name: other for name, other in layers.other.items() if name in left},
         )
         raise ValueError(
-            f"architecture must use every module, and does not use {describe(few)}: add them, or leave them out by "
-            f"--ignore {printable(','.join(unused))[:300]} (ignore=[…])"
+            f"architecture must use every module, and does not use {describe(few)}: add them, or leave them out with "
+            f"ignore={[printable(name) for name in unused[:MAX_LISTED]]}"
         )
 
 
@@ -175,7 +177,7 @@ def _made(
     """Return the layer of one item."""
     if not isinstance(item, str):
         if not isinstance(item, Layer):
-            raise TypeError(f"architecture must consist of names and layers, got a {type(item).__name__}")
+            raise TypeError(f"architecture must consist of names and layers, got {type(item).__name__}")
         return item
     name = _module(item, layers)
     if name is None:
@@ -187,7 +189,7 @@ def _made(
     if isinstance(layer, Matrix):
         layer = _of_matrix(name, layer, kind, layers, before, after)
     elif kind not in ("", type(layer).__name__.lower()):
-        raise ValueError(f"{item!r} does not fit: {printable(name)!r} is a {type(layer).__name__}")
+        raise ValueError(f"{item!r} does not fit: the kind of {printable(name)!r} is {type(layer).__name__}")
     return _in_dtype(layer, dtype)
 
 
@@ -299,9 +301,13 @@ def _label(item: str | Layer, layers: LayerSet, layer: Layer, taken: set[str]) -
 def _unknown(item: str, layers: Mapping[str, WeightedLayer]) -> str:
     known = [*layers, *getattr(layers, "other", {})]
     operations = [*OPERATIONS, "final"]
-    near = get_close_matches(item, [*known, *operations], 1)
-    hint = f" (did you mean {printable(near[0])!r}?)" if near else ""
+    of_kind = [name for name, layer in layers.items() if type(layer).__name__.lower() == item.lower()]
+    near = of_kind or get_close_matches(item, known, 1)
+    if not near and item.lower() not in ("lstm", "linear", "embedding"):
+        near = get_close_matches(item, operations, 1)
+    hint = f" (did you mean {' or '.join(repr(printable(name)) for name in near[:4])}?)" if near else ""
     return (
         f"architecture must consist of modules and operations, got {item!r}{hint}; modules are "
-        f"{', '.join(map(printable, known))[:400]}; operations are {', '.join(sorted(operations))}"
+        f"{', '.join(map(printable, known))[:400]}; operations are {', '.join(sorted(operations))}; "
+        "a module may have a kind: NAME:embedding, NAME:linear, NAME:layernorm:EPSILON, NAME:batchnorm:EPSILON"
     )

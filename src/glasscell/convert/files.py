@@ -12,7 +12,7 @@ from glasscell.convert import torch
 from glasscell.convert.architecture import Architecture
 from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
-from glasscell.convert.weights_only import architecture_of, check_weights_only, not_held
+from glasscell.convert.weights_only import architecture_of, check_finite_weights, check_weights_only, not_held
 from glasscell.core.types import Array
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
@@ -25,6 +25,7 @@ M = TypeVar("M")
 TORCH, ONNX, KERAS = (".pt", ".pth", ".bin", ".ckpt"), (".onnx",), (".keras", ".h5", ".hdf5")
 OURS = (".safetensors",)
 WRITTEN = (*OURS, ".pt", ".pth", ".bin", *ONNX, *KERAS)
+KNOWN = (*OURS, *TORCH, *ONNX, *KERAS)
 OPTIONS = {
     "key": TORCH,
     "prefix": (*TORCH, *OURS),
@@ -86,9 +87,9 @@ def load(
     ImportError
         If the package that its format needs is not installed.
     """
-    kind = ".safetensors" if Path(path).is_dir() else format_of(path)
     values = {"key": key, "prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}
-    check_options(path, kind, values | {"config": config})
+    check_options(path, values | {"config": config})
+    kind = format_of_existing(path)
     if kind in ONNX:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
 
@@ -112,11 +113,12 @@ def load(
     return model
 
 
-def check_options(path: StrPath, kind: str, values: Mapping[str, Any]) -> None:
-    """Raise an error for an option that the format does not have."""
+def check_options(path: StrPath, values: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that the format, by the ending of the name, does not have."""
+    kind = OURS[0] if Path(path).is_dir() else Path(path).suffix.lower()
     for name, value in values.items():
-        if value is not None and kind not in OPTIONS[name]:
-            raise ValueError(f"{name} is for {', '.join(OPTIONS[name])} files, and {path} is none")
+        if value is not None and kind in KNOWN and kind not in OPTIONS[name]:
+            raise ValueError(f"{name} is for {', '.join(OPTIONS[name])} files, got {path}")
 
 
 def _stated(
@@ -159,12 +161,13 @@ def save(model: Model, path: StrPath, *, states: bool = False, weights_only: boo
         If the package that the format needs is not installed.
     """
     if not isinstance(model, Model):
-        raise TypeError(f"an LSTM, Sequential or CopyLSTM can be saved, and this is a {type(model).__name__}")
+        raise TypeError(f"model must be an LSTM, Sequential or CopyLSTM, got {type(model).__name__}")
     kind = format_of(path)
     check_target(path, states=states, weights_only=weights_only)
     if kind in OURS:
         model.save(path)
     elif kind in TORCH:
+        check_finite_weights(_chain_of(model))
         state_dict = _state_dict(model)
         check_weights_only(path, not_held(_chain_of(model)), weights_only=weights_only)
         torch.write(state_dict, path)
@@ -206,16 +209,16 @@ def not_in_file(model: Model, path: StrPath) -> str:
     if not lost and (isinstance(chain, LSTM) or len(chain.layers) == 1):
         return ""
     stated = architecture_of(chain)
-    how = f"; read it with --chain {stated} (architecture=)" if stated else ""
-    return f"{path} holds weights alone, and not {', '.join([*lost, 'the order of the layers'])}{how}"
+    how = f"; read it with architecture={stated!r}" if stated else ""
+    return f"{path} holds weights only, without {', '.join([*lost, 'the order of the layers'])}{how}"
 
 
 def check_target(path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
     """Raise ValueError if :func:`save` has no use for one of these options in a file of this name."""
     if states and format_of(path) not in ONNX:
-        raise ValueError(f"states are for {', '.join(ONNX)} files, and {path} is none")
+        raise ValueError(f"states are for {', '.join(ONNX)} files, got {path}")
     if weights_only and not holds_weights_alone(path):
-        raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, and {path} is none")
+        raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, got {path}")
 
 
 def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
@@ -239,11 +242,31 @@ def _chain_of(model: Model) -> LSTM | Sequential:
     return model.as_sequential() if isinstance(model, CopyLSTM) else model
 
 
+def format_of_existing(path: StrPath) -> str:
+    """Return the format of a file to be read, by its ending; of a folder, that of the model in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is neither a regular file nor a folder, or its name has no known ending.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return OURS[0]
+    if not place.exists():
+        raise FileNotFoundError(f"there is no model at {path}")
+    if not place.is_file():
+        raise ValueError(f"{path} must be a regular file, got a device, FIFO or socket")
+    return format_of(path)
+
+
 def format_of(path: StrPath) -> str:
+    """Return the format of a file, by the ending of its name."""
     suffix = Path(path).suffix.lower()
-    known = (*OURS, *TORCH, *ONNX, *KERAS)
-    if suffix not in known:
-        raise ValueError(f"{path} has no known format; known are {', '.join(known)}")
+    if suffix not in KNOWN:
+        raise ValueError(f"{path} has no known format; known are {', '.join(KNOWN)}")
     return suffix
 
 
@@ -273,7 +296,7 @@ def _from_safetensors(
         return _stated(path, lambda: modules.layer_set(dict(weights), prefix, biases or "one"), architecture, ignore)
     for name, value in {"prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}.items():
         if value is not None:
-            raise ValueError(f"{name} is for weights alone, and {path} states the model itself")
+            raise ValueError(f"{name} is for weights alone, and {path} states the model")
     kind = checkpoint.kind(path)
     makers: dict[str, type[Model]] = {"LSTM": LSTM, "CopyLSTM": CopyLSTM, "Sequential": Sequential}
     if kind not in makers:

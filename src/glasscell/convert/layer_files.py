@@ -1,7 +1,6 @@
 """Read layers from a file by name: all that weights alone determine, or every LSTM of a model."""
 
 from copy import deepcopy
-from pathlib import Path
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
@@ -38,15 +37,15 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
     ValueError
         If the file is damaged, is of a format that states the computation itself, or has weights that do not fit.
     """
-    kind = ".safetensors" if Path(path).is_dir() else files.format_of(path)
+    kind = files.format_of_existing(path)
     if kind in files.KERAS:
-        files.check_options(path, kind, {"key": key, "prefix": prefix})
+        files.check_options(path, {"key": key, "prefix": prefix})
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
         return keras.layers_of(path)
     if kind not in (*files.TORCH, *files.OURS):
         raise ValueError(f"{path} is no file of weights alone: load gives its model")
-    files.check_options(path, kind, {"key": key, "prefix": prefix})
+    files.check_options(path, {"key": key, "prefix": prefix})
     if kind in files.TORCH:
         content = torch.read(path)
         return files.of_weights(path, lambda: modules.layer_set(torch.state_dict(content, key), prefix))
@@ -78,7 +77,7 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
     ImportError
         If the package that the format needs is not installed.
     """
-    kind = ".safetensors" if Path(path).is_dir() else files.format_of(path)
+    kind = files.format_of_existing(path)
     if kind in files.TORCH:
         content = torch.read(path)
         found = files.of_weights(path, lambda: dict(modules.all_lstms(content)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from glasscell.core.activations import ACTIVATIONS
+from glasscell.core.activations import ACTIVATIONS, FURTHER
 from glasscell.layers import Dropout, Flatten, Function, Pool, RepeatVector, Step
 from glasscell.models.sequential import Layer
 
@@ -23,8 +23,11 @@ class Operation(NamedTuple):
     make: Callable[..., Layer]
 
 
+_DEFINITIONS = ACTIVATIONS | FURTHER
+
+
 def _function(name: str) -> Operation:
-    definition = ACTIVATIONS.get(name)
+    definition = _DEFINITIONS.get(name)
     values = () if definition is None else (definition.alpha, definition.beta)
     return Operation(
         tuple(label for label, value in zip(("alpha", "beta"), values, strict=False) if value is not None),
@@ -41,7 +44,7 @@ OPERATIONS: dict[str, Operation] = {
     "flatten": Operation((), Flatten),
     "repeat": Operation(("times",), lambda times: RepeatVector(int(times))),
     "dropout": Operation(("rate",), Dropout),
-} | {name.lower(): _function(name) for name in (*ACTIVATIONS, "Softmax", "LogSoftmax")}
+} | {name.lower(): _function(name) for name in (*_DEFINITIONS, "Softmax", "LogSoftmax")}
 
 # "final:how": which final states of the LSTM before it, and how two become one vector.
 FINALS: dict[str, dict[str, Any]] = {

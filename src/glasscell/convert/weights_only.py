@@ -6,6 +6,8 @@ without weights. Both lists here are of what such a file does hold: a layer or o
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from glasscell.atomic_files import StrPath
 from glasscell.convert.operations import FINALS, is_operation
 from glasscell.layers import LSTM, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
@@ -36,16 +38,16 @@ def not_held(chain: LSTM | Sequential, *, keras: bool = False) -> list[str]:
     Returns
     -------
     list of str
-        "last", "norm (epsilon, gain, shift)".
+        "layer 'last' (Step)", "layer 'norm' (LayerNorm: epsilon)".
     """
     if isinstance(chain, LSTM):
-        return [f"lstm ({', '.join(names)})"] if (names := _settings(chain, keras=keras)) else []
+        return [f"layer 'lstm' (LSTM: {', '.join(names)})"] if (names := _settings(chain, keras=keras)) else []
     found = []
     for name, layer in zip(chain.names, chain.layers, strict=True):
         if not has_parameters(layer):
-            found += [] if isinstance(layer, TRAINING_ONLY) else [name]
+            found += [] if isinstance(layer, TRAINING_ONLY) else [f"layer {name!r} ({kind_of(layer)})"]
         elif names := _settings(layer, keras=keras):
-            found.append(f"{name} ({', '.join(names)})")
+            found.append(f"layer {name!r} ({kind_of(layer)}: {', '.join(names)})")
     return found
 
 
@@ -53,9 +55,24 @@ def check_weights_only(path: StrPath, lost: Sequence[str], *, weights_only: bool
     """Raise an error if a file cannot hold the model, unless its weights alone are to be written."""
     if lost and not weights_only:
         raise ValueError(
-            f"{path} would hold weights alone, and not {', '.join(lost)}: "
-            "weights_only=True (--weights-only) writes the weights"
+            f"{path} would hold weights only, without {', '.join(lost)}; weights_only=True writes the weights"
         )
+
+
+def kind_of(layer: Layer) -> str:
+    """Return the kind of a layer: the name of its class, or of its activation."""
+    return layer.name if isinstance(layer, Function) else type(layer).__name__
+
+
+def check_finite_weights(model: LSTM | Sequential) -> None:
+    """Raise ValueError if a weight or a statistic of a model is NaN or infinite, by its name."""
+    arrays = dict(model.parameters.items())
+    if isinstance(model, Sequential):
+        for name, layer in zip(model.names, model.layers, strict=True):
+            arrays |= {f"{name}.{key}": array for key, array in getattr(layer, "statistics", {}).items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"weights must be finite, got NaN or infinite values in {name!r}")
 
 
 def architecture_of(chain: LSTM | Sequential) -> str | None:

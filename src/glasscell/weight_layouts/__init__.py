@@ -4,7 +4,7 @@ Ours: one kernel, rows of the gates i f o g, columns h, x, bias. This module sta
 from other layouts and give theirs away; the readers and writers of files beside it stand above the models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,9 +82,11 @@ def reorder(rows: Array, of: Sequence[str], to: Sequence[str]) -> Array:
 def select_prefix(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict[str, Array]:
     """The entries whose names begin with a prefix, without it, as arrays of real numbers."""
     if callable(getattr(state_dict, "state_dict", None)):
-        raise TypeError(f"this is a {type(state_dict).__name__}; give its weights: module.state_dict()")
+        raise TypeError(
+            f"state_dict must be a mapping, got a module: {type(state_dict).__name__}; pass module.state_dict()"
+        )
     if not isinstance(state_dict, Mapping):
-        raise TypeError(f"a state dict is a mapping of names to arrays, and this is a {type(state_dict).__name__}")
+        raise TypeError(f"state_dict must be a mapping of names to arrays, got {type(state_dict).__name__}")
     found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     if not found:
         raise ValueError(f"no weight begins with {prefix!r}; there are {', '.join(state_dict)}")
@@ -100,12 +102,18 @@ def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
     """Refuse names and shapes of weights that are not the expected ones, by name."""
     for name, shape in expected.items():
         if name not in given:
-            raise ValueError(f"the weight {name!r} {shape} is missing")
+            raise ValueError(f"the weight {name!r} {shape} is missing{prefix_hint(given, name)}")
         if given[name] != shape:
             raise ValueError(f"the weight {name!r} has shape {given[name]}; expected {shape}")
     for name in given:
         if name not in expected:
             raise ValueError(f"the weight {name!r} {given[name]} does not belong to this model")
+
+
+def prefix_hint(names: Iterable[str], name: str) -> str:
+    """Return which prefix to pass if `name` is among `names` with a prefix; otherwise ""."""
+    prefixes = [other.removesuffix(name) for other in names if other.endswith(f".{name}")]
+    return f"; pass prefix={prefixes[0]!r}" if prefixes else ""
 
 
 def check_weight(name: str, value: Any) -> Array:
@@ -118,6 +126,11 @@ def check_weight(name: str, value: Any) -> Array:
         given = np.asarray(value)
     except (TypeError, RuntimeError) as error:  # a tensor that NumPy cannot look into
         raise TypeError(f"the weight {name!r} is not an array: {error}") from None
+    if given.dtype.kind in "biu":
+        raise ValueError(
+            f"the weight {name!r} must have a floating-point dtype, got {given.dtype}: "
+            "quantized weights are not supported"
+        )
     dtype = np.dtype(np.float64) if given.dtype.itemsize == 8 else np.dtype(np.float32)
     array, _ = real_array(f"the weight {name!r}", given, dtype)
     if not np.isfinite(array).all():

@@ -12,7 +12,7 @@ import numpy as np
 
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
-from glasscell.weight_layouts import TORCH, WeightMatrices, check_shapes, decode, encode, reorder
+from glasscell.weight_layouts import TORCH, WeightMatrices, check_shapes, decode, encode, prefix_hint, reorder
 
 if TYPE_CHECKING:
     from glasscell.recurrent.config import LSTMConfig
@@ -166,7 +166,8 @@ def _torch_gates(options: "LSTMConfig") -> list[str]:
 
 def _matrix(weights: Mapping[str, Array], name: str) -> Array:
     if name not in weights:
-        raise ValueError(f"the weight {name!r} is missing; there are {', '.join(weights) or 'none'}")
+        hint = prefix_hint(weights, name)
+        raise ValueError(f"the weight {name!r} is missing; there are {', '.join(weights)[:400] or 'none'}{hint}")
     if weights[name].ndim != 2:
         raise ValueError(f"the weight {name!r} has shape {weights[name].shape}; expected a matrix")
     return weights[name]

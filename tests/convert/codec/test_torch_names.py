@@ -86,7 +86,7 @@ def test_tensors_of_every_kind_are_weights(torch, rng):
     half = LSTM.from_torch(module.bfloat16().state_dict())
     assert half.dtype == np.float32
     np.testing.assert_allclose(half.to_torch()["weight_ih_l0"], weights["weight_ih_l0"], rtol=2**-8, atol=0)
-    with pytest.raises(TypeError, match=r"this is a LSTM; give its weights: module.state_dict\(\)"):
+    with pytest.raises(TypeError, match=r"must be a mapping, got a module: LSTM; pass module\.state_dict\(\)"):
         LSTM.from_torch(module)
 
 

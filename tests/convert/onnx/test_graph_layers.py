@@ -400,7 +400,7 @@ def test_an_affine_map_of_each_feature(onnx, reader, run, rng, weights):
     ("nodes", "words"),
     [
         ([("Mul", "z table", "y", {})], r"\(Mul\) has an array of shape \(7, 3\), which is not one number for each"),
-        ([("Mul", "z w", "y", {})], r"\(Mul\) has 3 numbers for an axis of 4"),
+        ([("Mul", "z w", "y", {})], r"\(Mul\) has 3 numbers for an axis of size 4"),
         ([("Div", "z u0", "y", {})], r"\(Div\) divides by 0"),
         ([TIME_LAST, ("Add", "t b", "y", {})], "an axis that is not the features"),
         ([("BatchNormalization", "z v v v v", "y", {})], "an axis that is not the features"),

@@ -372,7 +372,7 @@ def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
 @pytest.mark.parametrize(
     ("layers", "lengths", "words"),
     [
-        ([Masking(), LSTM(I, H)], False, "the layer '0' is a Masking, which ONNX has not"),
+        ([Masking(), LSTM(I, H)], False, "the layer '0' is of kind Masking, which ONNX does not support"),
         ([Embedding(V, I, mask_zero=True), LSTM(I, H)], False, "the layer '0' says with mask_zero which steps"),
         ([LSTM(I, H), Step()], True, "the layer '1' looks at steps, and ONNX does not know there"),
         ([LSTM(I, H), Pool()], True, "the layer '1' looks at steps"),
@@ -396,7 +396,7 @@ def test_states_of_no_lstm(writer):
 
 
 def test_no_model(writer):
-    with pytest.raises(TypeError, match="a Sequential or an LSTM can be written, and this is a Linear"):
+    with pytest.raises(TypeError, match="model must be a Sequential or an LSTM, got Linear"):
         writer.to_model(Linear(2, 2))
 
 

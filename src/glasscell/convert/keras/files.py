@@ -26,7 +26,7 @@ from glasscell.convert.keras.lstms import lstms as lstms_of
 from glasscell.convert.keras.older import LegacyWeights
 from glasscell.convert.keras.weights import Keras3Weights, Source, check_all_taken, group_at, read
 from glasscell.convert.layer_set import LayerSet
-from glasscell.convert.weights_only import check_weights_only, not_held
+from glasscell.convert.weights_only import check_finite_weights, check_weights_only, not_held
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
 from glasscell.limits import MemoryBudget
@@ -125,7 +125,8 @@ def save(model: Sequential | LSTM, path: StrPath, *, weights_only: bool = False)
         If h5py is not installed.
     """
     if not isinstance(model, Sequential | LSTM):
-        raise TypeError(f"a Sequential or an LSTM can be saved, and this is a {type(model).__name__}")
+        raise TypeError(f"model must be a Sequential or an LSTM, got {type(model).__name__}")
+    check_finite_weights(model)
     file, name = OutputFile(path, (".keras", ".h5", ".hdf5")), Path(path).name.lower()
     found, chain = _described(model)
     dtype = model.dtype.name
@@ -260,7 +261,7 @@ def _given(config: StrPath | Mapping[str, Any] | Sequential) -> KerasSequential:
     if isinstance(config, Sequential):
         return _described(config)[1]
     if not isinstance(config, str | os.PathLike | Mapping):
-        raise TypeError(f"config must be a path, JSON, a dict or a Sequential, and is a {type(config).__name__}")
+        raise TypeError(f"config must be a path, JSON, a dict or a Sequential, got {type(config).__name__}")
     said: Mapping[str, Any] | bytes
     if isinstance(config, Mapping):
         what, said = "config", config

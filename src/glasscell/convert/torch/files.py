@@ -14,12 +14,18 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from glasscell import limits
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.torch import zip_archive
 from glasscell.convert.torch.pickling import STORAGES, AnyArray, Pickler
 from glasscell.convert.torch.restricted_unpickler import AllowedCallable, FileError, Unpickler, Unread
 from glasscell.escaping import one_line
 from glasscell.limits import MemoryBudget
+
+# Objects of a pickle may take this many times the standard allowance, in addition to 3 times the file's size: 4,000
+# tensors of one number each are a file of 1.2 MB, and 16 MB by the upper bounds of the unpickler (9 MB measured). The
+# values of tensors, of which a model takes a second copy, are bounded by the standard budget, too.
+PICKLE_ALLOWANCES = 2
 
 MAGIC, STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001  # how a stream begins
 
@@ -83,7 +89,7 @@ def read(path: StrPath) -> object:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
+        raise FileNotFoundError(f"there is no model at {file}")
     try:
         content = file.read_bytes()
         return _read_archive(content) if content.startswith(zip_archive.MAGIC) else _read_stream(content)
@@ -101,6 +107,7 @@ class TensorLoader:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self.budget = budget
+        self.values_budget = MemoryBudget(budget.file_size, FileError)
         self.storages: dict[str, tuple[int, int]] = {}  # how many numbers under this key, and of how many bytes
         self.unread: dict[str, tuple[int, int]] = {}  # the same, of storages that are passed over
         self.tensors: list[Tensor] = []
@@ -173,7 +180,9 @@ class TensorLoader:
             raise FileError(f"has a tensor of {where} outside its storage {storage.key!r} of {storage.length} numbers")
         dtype = np.dtype("float32" if storage.dtype == "bfloat16" else storage.dtype)
         # Tensors may share a storage, and be far larger than it; as weights they become float32, if they are smaller.
-        self.budget.reserve(math.prod(shape) * max(dtype.itemsize, 4))
+        size = math.prod(shape) * max(dtype.itemsize, 4)
+        self.budget.reserve(size)
+        self.values_budget.reserve(size)
         array = np.empty(shape, dtype)
         self.tensors.append(Tensor(array, storage, offset, strides))
         return array
@@ -238,7 +247,7 @@ def _device(kind: str, index: int | None = None) -> str:
 
 
 def _read_archive(content: bytes) -> object:
-    budget = MemoryBudget(len(content), FileError)
+    budget = MemoryBudget(len(content), FileError, allowance=PICKLE_ALLOWANCES * limits.ALLOWANCE)
     entries = zip_archive.entries(content, budget)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -261,7 +270,7 @@ def _read_archive(content: bytes) -> object:
 def _read_stream(content: bytes) -> object:
     if content[257:262] == b"ustar":
         raise FileError("is of PyTorch's first format, a tar archive: load it with PyTorch and save it anew")
-    budget = MemoryBudget(len(content), FileError)
+    budget = MemoryBudget(len(content), FileError, allowance=PICKLE_ALLOWANCES * limits.ALLOWANCE)
     tensors = TensorLoader(budget)
     stream = Unpickler(content, tensors.names, tensors.storage, budget)
     if not content.startswith((b"\x80", b"L")) or not _is(stream.load(), MAGIC):

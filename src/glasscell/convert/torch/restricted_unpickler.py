@@ -217,7 +217,10 @@ class Unpickler:
         if type(module) is not str or type(name) is not str:
             raise FileError("has a damaged pickle: a name that is not text")
         full = f"{module}.{name}"
-        return self.names[full] if full in self.names else Unread(repr(full[:150])[1:-1][:200])
+        if full in self.names:
+            return self.names[full]
+        self.budget.reserve(UNREAD_BYTES)
+        return Unread(repr(full[:150])[1:-1][:200])
 
     def reduce(self) -> object:
         """Call a builder; this is the only call."""
@@ -364,11 +367,13 @@ _PUSHED: dict[bytes, Callable[[Unpickler], object]] = {
 
 # Upper bounds on the memory of what an opcode pushes, with its place on the stack and in the checks at the end.
 OBJECT_BYTES, ENTRY_BYTES = 72, 100  # of most objects; of an entry in a dict, a set or the memo
+UNREAD_BYTES = 512  # of an Unread and its name
 _BYTES: dict[bytes, int] = (
     dict.fromkeys((b"N", b")", b"2", b"h", b"j", b"\x88", b"\x89", b"K"), 16)
     | dict.fromkeys((b"t", b"\x85", b"\x86", b"\x87", b"]", b"l", b"}"), 192)
     | dict.fromkeys((b"\x8f", b"\x91"), 360)
-    | dict.fromkeys((b"c", b"\x93", b"i", b"R"), 512)  # R makes an array, or an OrderedDict
+    | dict.fromkeys((b"c", b"\x93", b"i"), 64)  # an entry of the table; `find` reserves more for an Unread
+    | {b"R": 512}  # an array, or an OrderedDict
 )
 
 # What each of the others does.

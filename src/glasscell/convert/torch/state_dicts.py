@@ -59,15 +59,21 @@ def state_dict(content: object, key: str | None = None) -> StateDict:
     found = state_dicts(content)
     if key is not None:
         if key not in found:
-            names = ", ".join(map(repr, found)) or "no key"
-            raise ValueError(f"there are no weights under {key!r}; there are some under: {names}")
+            names = ", ".join(repr(name) for name in found if name)
+            if names:
+                raise ValueError(f"key must be a key of the weights, one of {names}, got {key!r}")
+            if "" in found:
+                raise ValueError(
+                    f"key must be left out, got {key!r}: the file is one state dict, with no key before it"
+                )
+            raise ValueError(f"there are no weights under {key!r}, and none elsewhere in the file")
         return found[key]
     candidates = {name: weights for name, weights in found.items() if holds_module(weights)} or found
     if not candidates:
         raise ValueError(f"there are no weights: neither a dict of arrays, nor one in it{_instead(content)}")
     if len(candidates) > 1:
         names = ", ".join(map(repr, candidates))
-        raise ValueError(f"there are several dicts of weights, {names}: choose one with key= (--key)")
+        raise ValueError(f"there are several dicts of weights, {names}: choose one with key=")
     return next(iter(candidates.values()))
 
 

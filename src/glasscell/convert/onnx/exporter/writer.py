@@ -15,6 +15,7 @@ from glasscell.convert.onnx.exporter.flow import TensorRef, refuse
 from glasscell.convert.onnx.exporter.further import FURTHER_WRITERS
 from glasscell.convert.onnx.exporter.graph import Dims, Graph
 from glasscell.convert.onnx.exporter.lstm import LSTMOutputs, write_lstm
+from glasscell.convert.weights_only import check_finite_weights
 from glasscell.layers import LSTM, Embedding, FinalState, Linear, Squeeze, Step, SwapHalves, Unsqueeze
 from glasscell.layers.base import Layer as BaseLayer
 from glasscell.layers.kinds import input_size
@@ -57,7 +58,8 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
         If ONNX has no way to say what a layer computes, by the layer's name.
     """
     if not isinstance(model, Sequential | LSTM):
-        raise TypeError(f"a Sequential or an LSTM can be written, and this is a {type(model).__name__}")
+        raise TypeError(f"model must be a Sequential or an LSTM, got {type(model).__name__}")
+    check_finite_weights(model)
     if model.parameters.vector.nbytes > LARGEST:
         raise ValueError(f"the model has {model.parameters.vector.nbytes} bytes of weights; an ONNX file holds 2 GiB")
     names, layers = (["lstm"], [model]) if isinstance(model, LSTM) else (model.names, model.layers)
@@ -98,7 +100,7 @@ def _written(graph: Graph, name: str, layer: Layer, flow: TensorRef) -> TensorRe
     graph.module = name.replace("/", ".")
     write = next((write for kind, write in WRITERS.items() if isinstance(layer, kind)), None)
     if write is None:
-        refuse(name, f"is a {type(layer).__name__}, which ONNX has not")
+        refuse(name, f"is of kind {type(layer).__name__}, which ONNX does not support")
     takes = layer.takes if isinstance(layer, BaseLayer) else "any"
     if takes == "sequence" and not flow.in_time:
         refuse(name, "looks for steps where there is one vector a sequence")

@@ -24,6 +24,7 @@ from glasscell.convert.onnx.importer.selection import as_features
 from glasscell.convert.onnx.importer.symbolic_values import (
     LayerNode,
     SymbolicTensor,
+    describe_size,
     is_features,
     runs_over,
     same_values,
@@ -55,7 +56,7 @@ def _of_features(view: SymbolicTensor, array: Constant) -> tuple[SymbolicTensor,
         raise UnsupportedNode(f"has an array of shape {array.shape}, which is not one number for each feature")
     axis = longer[0] + len(view.axes) - array.ndim
     if array.size != view.shape[axis]:
-        raise UnsupportedNode(f"has {array.size} numbers for an axis of {view.shape[axis]}")
+        raise UnsupportedNode(f"has {array.size} numbers for an axis of size {describe_size(view.axes[axis])}")
     check_type(view, array.dtype)
     return with_features(view, axis), array.reshape(-1)
 
@@ -114,7 +115,7 @@ def batch_normalization(node: Node) -> SymbolicTensor:
     F = view.shape[1]
     for array in (gain, shift, mean, variance):
         if array.shape != (F,):
-            raise UnsupportedNode(f"has an array of shape {array.shape} for {F} features")
+            raise UnsupportedNode(f"has an array of shape {array.shape} for {describe_size(view.axes[1])} features")
         check_type(view, array.dtype)
     if (variance < 0).any():
         raise UnsupportedNode("has variances below 0")
@@ -133,7 +134,7 @@ def layer_normalization(node: Node) -> list[SymbolicTensor]:
     shift = None if node.given(2) is None else weights_of("biases", node.given(2))
     for array in (gain, *([] if shift is None else [shift])):
         if array.shape != (view.shape[last],):
-            raise UnsupportedNode(f"has an array of shape {array.shape} for {view.shape[last]} features")
+            raise UnsupportedNode(f"has an array of shape {array.shape} for {describe_size(view.axes[last])} features")
         check_type(view, array.dtype)
     plan = LayerNormPlan(
         view.shape[last], float32_literal(node.attributes.get("epsilon", 1e-5)), view.dtype, gain, shift

@@ -133,7 +133,7 @@ def split_places(inputs: Sequence[Any], attributes: Attributes, size: int, parts
         each = ceil(size / max(parts, 1))
         sizes = list(attributes.get("split", [min(each, max(size - k * each, 0)) for k in range(parts)]))
     if len(sizes) != parts or min(sizes, default=0) < 0 or sum(sizes) != size:
-        raise UnsupportedNode(f"splits an axis of {size} into parts of {sizes}")
+        raise UnsupportedNode(f"splits an axis into {parts} parts whose sizes do not add up to its size")
     starts = np.cumsum([0, *sizes]).tolist()
     return [range(start, start + length) for start, length in zip(starts, sizes, strict=False)]
 

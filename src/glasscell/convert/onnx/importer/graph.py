@@ -377,7 +377,8 @@ def _with_unsqueeze(view: SymbolicTensor) -> SymbolicTensor:
 def _squeezed(view: SymbolicTensor) -> SymbolicTensor:
     """The output of a chain whose one feature is no axis at the end."""
     last = without_unit_dims(view.axes[-1]) if view.axes else ()
-    of_places = not view.axes or any(atom in last for atom in (view.time, view.batch))
+    # Without an LSTM, time and batch are unknown: any axis but the one feature is one of them.
+    of_places = not view.axes or any(dim not in view.features for dim in last)
     if view.link is None or not view.features or without_unit_dims(view.features) or not of_places:
         return view
     return view.through(Squeeze(), "")

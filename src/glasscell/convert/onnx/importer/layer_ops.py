@@ -36,6 +36,7 @@ from glasscell.convert.onnx.importer.symbolic_values import (
     SymbolicTensor,
     Value,
     check_last_is_features,
+    describe_shape,
     runs_over,
     with_axes,
     without_unit_dims,
@@ -140,7 +141,7 @@ def _initial(value: Any, view: SymbolicTensor, axis: int) -> Initial:
     if value.rows is not None and not (one or runs_over(value.axes[axis], value.cut)):
         raise UnsupportedNode("begins with a part of an input that is not of some layers")
     if len(rows) > MOST_STATES:
-        raise UnsupportedNode(f"begins with states of shape {value.shape}")
+        raise UnsupportedNode(f"begins with states of shape {describe_shape(value)}")
     return [InitialStateInput(value.source, row) for row in rows]
 
 
@@ -172,7 +173,7 @@ def _linear(
     check_last_is_features(view)
     check_type(view, weight.dtype)
     if view.shape[-1] != I:
-        raise UnsupportedNode(f"has weights for {I} features, and is given {view.shape[-1]}")
+        raise UnsupportedNode(f"has weights for {I} features, and its input has the shape {describe_shape(view)}")
     plan = LinearSpec(weight, None if bias is None else _per_feature(view, bias, O), scale)
     features = (Dim(O),)
     return replace(view.through(plan, node.owner), axes=(*view.axes[:-1], features), features=features)
@@ -188,7 +189,7 @@ def _of_flat(node: Node, view: SymbolicTensor, weight: Constant) -> tuple[Symbol
     F = prod(atom.size for atom in features)
     steps = I // F if view.time.open else view.time.size  # an open size is not the one that the weights are for
     if steps * F != I:
-        raise UnsupportedNode(f"has weights for {I} features, and is given {view.shape[-1]}")
+        raise UnsupportedNode(f"has weights for {I} features, and its input has the shape {describe_shape(view)}")
     if last == (*features, view.time):  # time is last: the weights move instead
         node.budget.reserve(weight.nbytes)
         weight = weight.reshape(O, F, steps).swapaxes(1, 2).reshape(O, I)

@@ -15,6 +15,7 @@ from glasscell.convert.onnx.importer.symbolic_values import (
     SymbolicStates,
     SymbolicTensor,
     Value,
+    describe_size,
     is_features,
     runs_over,
     same_axes,
@@ -143,7 +144,8 @@ def _some_features(view: SymbolicTensor, axis: int, places: Sequence[int], name:
     if places in halves and view.features[:1] == group[:1] and (is_features(view, axis) or len(group) == 1):
         return _half(view, halves.index(places))
     raise UnsupportedNode(
-        f"takes {len(places)} of {size} places of an axis that is neither time nor directions of an LSTM"
+        f"takes a part of an axis of size {describe_size(view.axes[axis])}, "
+        "which is neither time nor the directions of an LSTM"
     )
 
 

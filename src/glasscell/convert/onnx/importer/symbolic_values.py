@@ -133,6 +133,16 @@ def sizes(axes: Sequence[Axis]) -> tuple[int, ...]:
     return tuple(prod(atom.size for atom in axis) for axis in axes)
 
 
+def describe_size(axis: Axis) -> str:
+    """Return the size of an axis for a message: "?" where the file leaves it to the input."""
+    return "?" if any(dim.open for dim in axis) else str(prod(dim.size for dim in axis))
+
+
+def describe_shape(value: Value) -> str:
+    """Return the shape of a value for a message: "(?, ?, 3)"."""
+    return f"({', '.join(map(describe_size, value.axes))})"
+
+
 def without_unit_dims(axis: Axis) -> Axis:
     """Without atoms of size 1, which are there or not as reshapes please."""
     return tuple(atom for atom in axis if atom.size != 1)
@@ -186,11 +196,11 @@ def reshaped(value: Value, target: Sequence[int], *, allow_zero: bool) -> Value:
             held *= group[-1].size
         if held != size:
             raise UnsupportedNode(
-                f"reshapes {value.shape} to {tuple(target)}, which splits or mixes what belongs together"
+                f"reshapes {describe_shape(value)} to {len(target)} axes, which splits or mixes time, batch, features"
             )
         axes.append(tuple(group))
     if without_unit_dims(tuple(atoms)):
-        raise UnsupportedNode(f"reshapes {value.shape} to {tuple(target)}, which leaves something out")
+        raise UnsupportedNode(f"reshapes {describe_shape(value)} to {len(target)} axes of another size")
     if atoms and axes:
         axes[-1] = (*axes[-1], *atoms[::-1])
     return with_axes(value, axes)

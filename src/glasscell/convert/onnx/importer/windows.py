@@ -10,7 +10,14 @@ from glasscell.convert.onnx.importer.constants import UnsupportedNode
 from glasscell.convert.onnx.importer.layer_specs import ConvolutionPlan, LayerSpec, weights_of
 from glasscell.convert.onnx.importer.node import Node
 from glasscell.convert.onnx.importer.selection import as_features, check_in_time
-from glasscell.convert.onnx.importer.symbolic_values import Axis, Dim, SymbolicTensor, runs_over, without_unit_dims
+from glasscell.convert.onnx.importer.symbolic_values import (
+    Axis,
+    Dim,
+    SymbolicTensor,
+    describe_shape,
+    runs_over,
+    without_unit_dims,
+)
 from glasscell.core.windows import Padding, Windows
 from glasscell.layers import AveragePooling1D, MaxPooling1D
 
@@ -94,7 +101,7 @@ def convolution(node: Node) -> SymbolicTensor:
     over = _over(node, kernel)
     if over.view.shape[1] != I * groups or O % groups or (bias is not None and bias.shape != (O,)):
         raise UnsupportedNode(
-            f"has weights {weight.shape} in {groups} groups, and is given {over.view.shape[1]} features"
+            f"has weights {weight.shape} in {groups} groups, and its input has the shape {describe_shape(over.view)}"
         )
     check_type(over.view, weight.dtype)
     plan = ConvolutionPlan(weight.reshape(O, I, over.windows.size), bias, over.windows, groups)
