@@ -248,11 +248,11 @@ def test_classes_of_a_dtype_that_is_none_are_refused(dtype):
         categorical_cross_entropy(np.zeros((2, 3)), np.array([0, 1]).astype(dtype))
 
 
-@pytest.mark.parametrize("weights", [[-1.0, 0.5], [np.nan, 1], [np.inf, 1], [1, -1]])
-def test_weights_that_weigh_nothing_are_refused(weights, loss):
+@pytest.mark.parametrize("weights", [[-1.0, 0.5], [np.nan, 1], [np.inf, 1], [1, -1], [2, -1], [1e9, -1e-9]])
+def test_weights_below_0_or_not_finite_are_refused(weights, loss):
     given = np.zeros(loss.of_each().shape)
     given.flat[:2] = weights
-    with pytest.raises(ValueError, match="weights must be"):
+    with pytest.raises(ValueError, match="weights must be finite and 0 or more, got"):
         loss(loss.outputs, given)
 
 

@@ -47,6 +47,7 @@ class StepGradient(NamedTuple):
     dc_prev: Array  # (H, B)
 
 
+# equation: lstm-step
 @np.errstate(under="ignore")
 def step(W: Array, x: Array, h_prev: Array, c_prev: Array) -> Step:
     """One step forward.
@@ -78,6 +79,7 @@ def step(W: Array, x: Array, h_prev: Array, c_prev: Array) -> Step:
     return Step(u, c_prev, i, f, o, g, c, tanh_c, h)
 
 
+# equation: lstm-step-backward
 @np.errstate(under="ignore")
 def step_backward(W: Array, step: Step, dh: Array, dc_next: Array) -> StepGradient:
     """One step backward: the chain rule, line by line from the last equation to the first.

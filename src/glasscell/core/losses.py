@@ -1,7 +1,8 @@
 """Losses, each with its gradient: ``loss, gradient = f(outputs, targets, weights)``.
 
 A loss is the mean over all elements, or their weighted mean Σ w·l / Σ w: weight 0 takes an element (padding, a step
-without an answer) out of the loss. The loss of nothing is 0. Sums are taken in float64, whatever the dtype.
+without an answer) out of the loss. Weights are finite and 0 or more. The loss of no elements is 0. Sums are taken in
+float64, whatever the dtype.
 """
 
 from math import inf
@@ -27,6 +28,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
     targets : array, same shape
         In [0, 1].
     weights : array, broadcasts to the shape, optional
+        Finite, 0 or more. Default: 1.
 
     Returns
     -------
@@ -61,6 +63,7 @@ def categorical_cross_entropy(
     targets : array of int
         Shape of `logits` without `axis`; from 0 to V - 1.
     weights : array, broadcasts to the shape of `targets`, optional
+        Finite, 0 or more. Default: 1.
     axis : int
 
     Returns
@@ -101,6 +104,7 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
     ----------
     outputs, targets : array, same shape
     weights : array, broadcasts to the shape, optional
+        Finite, 0 or more. Default: 1.
 
     Returns
     -------
@@ -135,15 +139,14 @@ def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tup
     """The weighted mean of the losses, and its gradient from the gradient of each; both are used up."""
     count = float(losses.size)
     if weights is not None:
+        smallest = weights.min(initial=inf)
+        total = float(weights.sum(dtype=np.float64))
+        if not (smallest >= 0 and total < inf):
+            raise ValueError(f"weights must be finite and 0 or more, got {total if smallest >= 0 else smallest}")
         losses *= weights
         gradient *= weights
-        total = float(weights.sum(dtype=np.float64))
-        if not 0 <= total < inf:
-            raise ValueError(f"weights must be finite, with a sum of 0 or more, got {total}")
         count = total * (losses.size // max(1, weights.size))
     if count == 0:
-        if weights is not None and weights.any():
-            raise ValueError("weights must be 0 or more, got some of both signs with a sum of 0")
         gradient[...] = 0
         return 0.0, gradient
     gradient /= count

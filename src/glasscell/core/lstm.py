@@ -157,22 +157,38 @@ def forward(
     T, H, B, one = tape.T, tape.H, tape.B, np.array(1, tape.dtype)
     W = negate_sigmoid_rows(kernel, T, B)
 
-    dot, exp, tanh, divide, add = np.dot, np.exp, np.tanh, np.divide, np.add
     steps = buffers.steps("forward", (tape.columns, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
     length = max(1, BLOCK_BYTES // max(1, 5 * H * B * tape.dtype.itemsize))
     for start in range(0, T, length):
-        for u, z, sigmoids, i_f, o, g, g_c, ig_fc, ig, fc, c, tanh_c, h in steps[start : start + length]:
-            dot(W, u, z)
-            exp(sigmoids, sigmoids)
-            add(sigmoids, one, sigmoids)  # 1 / i, 1 / f, 1 / o
-            tanh(g, g)
-            divide(g_c, i_f, ig_fc)
-            add(ig, fc, c)
-            tanh(c, tanh_c)
-            divide(tanh_c, o, h)
+        forward_steps(W, steps[start : start + length])
         of_block = tape.gates[start : min(T, start + length), : 3 * H]
-        divide(one, of_block, of_block)
+        np.divide(one, of_block, of_block)
     return tape
+
+
+# equation: lstm-step
+def forward_steps(W: Array, steps: Iterable[tuple[Array, ...]]) -> None:
+    """Make steps forward: for training, which keeps every step, and for inference, which keeps h alone.
+
+    Parameters
+    ----------
+    W : array (4H, K)
+        From :func:`negate_sigmoid_rows`.
+    steps : iterable of tuple of array
+        For each step u (K, B), and written: z (4H, B); views of z, which become 1 / i, 1 / f and 1 / o (3H, B),
+        1 / i and 1 / f (2H, B), 1 / o (H, B), and g (H, B); [g; c_prev] (2H, B); [i∘g; f∘c_prev] (2H, B) and its two
+        halves (H, B); c, tanh_c and h (H, B). c may be c_prev.
+    """
+    dot, exp, tanh, divide, add, one = np.dot, np.exp, np.tanh, np.divide, np.add, np.array(1, W.dtype)
+    for u, z, sigmoids, i_f, o, g, g_c, ig_fc, ig, fc, c, tanh_c, h in steps:
+        dot(W, u, z)
+        exp(sigmoids, sigmoids)
+        add(sigmoids, one, sigmoids)  # 1 / i, 1 / f, 1 / o
+        tanh(g, g)
+        divide(g_c, i_f, ig_fc)
+        add(ig, fc, c)
+        tanh(c, tanh_c)
+        divide(tanh_c, o, h)
 
 
 def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
@@ -264,6 +280,7 @@ def backward(
             for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
                 islice(steps, n), dh[block][::-1], dc_block, strict=True
             ):
+                # equation: lstm-step-backward
                 add(dh_t, from_next, running_dh)
                 multiply(running_dh, factor_c, through_h)
                 add(running_dc, through_h, running_dc)
@@ -303,6 +320,7 @@ def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, together: int
                 yield factors[k], i[k], f[k], o_g[k], dc_dh[k], tape.f[t]
 
 
+# equation: lstm-step-backward
 def _write_local_derivatives(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
     """What the gradients of a block of steps are multiples of, before any gradient is known.
 

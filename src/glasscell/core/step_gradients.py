@@ -47,6 +47,7 @@ def compute_step_gradients(
     dh, dc = dh.copy(), np.zeros_like(dh) if dc is None else dc.copy()
     if not tape.T:
         return StepGradients(dz, dz.copy(), dc, dh, dx, dy)
+    # equation: lstm-step-backward
     dh[:-1] += batched_matmul(tape.kernel[:, :H].T, dz[1:])  # through the next step
     dh[-1] += dh_T
     dc += dh * (tape.o - tape.h * tape.tanh_c)  # o (1 - tanh² c)

@@ -52,6 +52,7 @@ def standard_step(
     finish = zip(*(map(call, repeat(each)) for each in last), strict=True).__next__
     dot, tanh, divide, add, first = np.dot, np.tanh, np.divide, np.add, z.item
 
+    # equation: lstm-step
     def step() -> None:
         dot(left, right, z)
         if refuse is not None:

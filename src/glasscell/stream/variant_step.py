@@ -125,6 +125,7 @@ class VariantStep:
         if self.variant.gate.name == "Sigmoid":
             self._add(partial(np.negative, z, self.complement), *activation_calls(self.variant.gate, self.complement))
 
+    # equation: lstm-step
     def _cell(self) -> None:
         """The calls up to ĉ."""
         coupled, c, one = self.variant.coupled, self.c, np.array(1, self.memory.dtype)
@@ -139,6 +140,7 @@ class VariantStep:
             partial(np.add, self.new_c, self.t, self.new_c),
         )
 
+    # equation: lstm-step
     def _output(self, P: int) -> Array:
         """The calls from ĉ to the new h."""
         weights, out, weight = self.weights, self.output, self.memory.broadcast_weight

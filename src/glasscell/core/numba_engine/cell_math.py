@@ -110,6 +110,7 @@ def activations_of(dtype: np.dtype[np.floating]) -> Activations:
     return Activations(sigmoid, tanh)
 
 
+# equation: lstm-step
 def cell_forward(
     activations: Activations, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector
 ) -> Vectors:
@@ -130,6 +131,7 @@ def cell_forward_inference(
     return c, h
 
 
+# equation: lstm-step-backward
 def cell_backward(
     dh_t: Vector,
     dh_next: Vector,

@@ -97,6 +97,7 @@ def make_step(dtype: np.dtype[np.floating]) -> Step:
                 if column[k] - column[k] != zero:
                     return False
         # Short loops: LLVM vectorises only what needs few checks for overlap.
+        # equation: lstm-step
         i_f_o, i, f, o = gates[: 3 * H], gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
         g, c = gates[3 * H : 4 * H], gates[4 * H :]
         for k in range(len(i_f_o)):

@@ -84,6 +84,7 @@ class _GradientAccumulator:
         self.dh_new = np.empty((T, tape.P, B), dtype)
 
 
+# equation: lstm-step-backward
 def _step_backward(
     tape: Tape, slopes: _GradientAccumulator, t: int, W_h: Array, dh: Array, dc: Array
 ) -> tuple[Array, Array]:

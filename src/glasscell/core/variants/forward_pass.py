@@ -177,6 +177,7 @@ def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
     return tape.variant.of(gate).function(z)
 
 
+# equation: lstm-step
 def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     """The equations up to ĉ."""
     coupled, complement = tape.variant.coupled, tape.variant.gate.complement
@@ -192,6 +193,7 @@ def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     tape.new_c[t] = tape.f[t] * c_prev + tape.i[t] * tape.g[t]
 
 
+# equation: lstm-step
 def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
     """The equations from ĉ on."""
     variant, noise, c, read = tape.variant, tape.noise, tape.new_c[t], tape.new_c[t]

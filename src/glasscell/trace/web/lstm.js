@@ -141,6 +141,7 @@ function forwardWay({ name, reverse, H, I, W, h0, c0 }, x, T) {
     product(W, u, z_t);
     for (let k = 0; k < H; k++) {
       const n = from + k;
+      // equation: lstm-step
       i[n] = sigmoid(z_t[k]);
       f[n] = sigmoid(z_t[H + k]);
       o[n] = sigmoid(z_t[2 * H + k]);
@@ -169,6 +170,7 @@ function backwardWay({ W, H, I }, way, d_y, T) {
     const d_z_t = d_z.subarray(4 * t * H, 4 * (t + 1) * H);
     for (let k = 0; k < H; k++) {
       const n = t * H + k;
+      // equation: lstm-step-backward
       const slope_of_shown = o[n] * (1 - tanh_c[n] * tanh_c[n]);
       d_h[n] = d_y[n] + d_h_next[k];
       d_o[n] = d_h[n] * tanh_c[n];

@@ -1,0 +1,61 @@
+"""Law: an equation of the standard LSTM is written where a marker says so, and nowhere else."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import glasscell
+
+PACKAGE = Path(glasscell.__file__).parent
+
+# Where each equation is written, and how often. The first file is the reference.
+PLACES = {
+    "lstm-step": {
+        "core/cell.py": 1,
+        "core/lstm.py": 1,
+        "core/numba_engine/cell_math.py": 1,
+        "core/numba_engine/stream_step.py": 1,
+        "core/variants/forward_pass.py": 2,
+        "stream/standard_step.py": 1,
+        "stream/variant_step.py": 2,
+        "trace/web/lstm.js": 1,
+        "bench/jax.py": 1,
+    },
+    "lstm-step-backward": {
+        "core/cell.py": 1,
+        "core/lstm.py": 2,
+        "core/step_gradients.py": 1,
+        "core/numba_engine/cell_math.py": 1,
+        "core/variants/backward_pass.py": 1,
+        "trace/web/lstm.js": 1,
+    },
+}
+
+
+def found(equation):
+    counts = Counter()
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in {".py", ".js", ".mjs", ".html", ".c", ".h"}:
+            lines = path.read_text("utf-8").splitlines()
+            markers = [line.strip() in {f"# equation: {equation}", f"// equation: {equation}"} for line in lines]
+            if any(markers):
+                counts[path.relative_to(PACKAGE).as_posix()] = sum(markers)
+    return dict(counts)
+
+
+@pytest.mark.parametrize("equation", PLACES)
+def test_the_markers_of_an_equation_are_where_it_is_written(equation):
+    listed = "\n".join(f"  {count} in src/glasscell/{file}" for file, count in PLACES[equation].items())
+    assert found(equation) == PLACES[equation], (
+        f"the markers '# equation: {equation}' have changed. A change of the equation belongs in all of these places,\n"
+        f"of which the first is the reference, and then this list:\n{listed}"
+    )
+
+
+def test_every_marker_names_an_equation_of_the_list():
+    for path in PACKAGE.rglob("*"):
+        if path.suffix in {".py", ".js"}:
+            for line in path.read_text("utf-8").splitlines():
+                if line.strip().startswith(("# equation: ", "// equation: ")):
+                    assert line.strip().split(": ", 1)[1] in PLACES, path
