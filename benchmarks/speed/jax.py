@@ -54,7 +54,6 @@ def lstm(weights: dict[str, Any], x: Any, layers: int, unroll: int) -> Any:
         def step(state: Any, z: Any, recurrent: Any = recurrent) -> Any:
             h, c = state
             i, f, g, o = jnp.split(z + h @ recurrent.T, 4, axis=1)
-            # equation: lstm-step
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
             h = jax.nn.sigmoid(o) * jnp.tanh(c)
             return (h, c), h

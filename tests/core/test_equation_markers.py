@@ -20,7 +20,6 @@ PLACES = {
         "stream/standard_step.py": 1,
         "stream/variant_step.py": 2,
         "trace/web/lstm.js": 1,
-        "bench/jax.py": 1,
     },
     "lstm-step-backward": {
         "core/cell.py": 1,
