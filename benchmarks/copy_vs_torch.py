@@ -31,7 +31,7 @@ def solve_with_glasscell(seed: int) -> tuple[int, float]:
     model = gc.CopyLSTM(HIDDEN_SIZE, task=task, seed=seed)
 
     def solved(moment: gc.Moment) -> bool:
-        return moment.history.updates % EVERY == 0 and model.evaluate(held_out)["exact"] == 1
+        return moment.history.updates % EVERY == 0 and model.evaluate(held_out)["sequence_accuracy"] == 1
 
     history = gc.fit(
         model,
@@ -45,7 +45,7 @@ def solve_with_glasscell(seed: int) -> tuple[int, float]:
         callbacks=[solved],
         seed=seed,
     )
-    return history.updates, model.evaluate(held_out)["exact"]
+    return history.updates, model.evaluate(held_out)["sequence_accuracy"]
 
 
 def solve_with_torch(seed: int, threads: int) -> tuple[int, float]:
@@ -75,7 +75,7 @@ def solve_with_torch(seed: int, threads: int) -> tuple[int, float]:
         return float((right | (held_out.weights == 0)).all(axis=(1, 2)).mean())
 
     for update in range(1, STEPS + 1):
-        inputs, targets, weights = map(torch.from_numpy, task.batch(BATCH_SIZE, rng))
+        inputs, targets, weights = map(torch.from_numpy, task.batch(BATCH_SIZE, rng)[:3])
         logits = readout(lstm(inputs)[0])
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="sum")
         optimizer.zero_grad()

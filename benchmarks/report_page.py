@@ -57,7 +57,7 @@ def main() -> int:
 def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
     """Whole pages, of a model that copies 8 bits and of two layers of both directions."""
     model = gc.CopyLSTM(hidden_size=32, seed=0)
-    gc.fit(model, model.task, steps=steps)
+    gc.fit(model, model.task, updates=steps)
     rng = np.random.default_rng(0)
     both = gc.LSTM(3, 16, 2, bidirectional=True).trace(rng.normal(size=(24, 3)), rng.normal(size=(24, 32)))
     for name, trace in (("copy", model.trace([1, 1, 0, 1, 0, 0, 1, 0])), ("both", both)):

@@ -182,7 +182,7 @@ print(model.parameters)
 # falls linearly to 0 over the 3000 updates.
 
 # %%
-history = gc.fit(model, task, steps=3000, seed=0)
+history = gc.fit(model, task, updates=3000, seed=0)
 
 figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
 axes.semilogy(history["update"], history["loss"], lw=0.6, color="#9fb3c8", label="each training batch (with noise)")
@@ -205,10 +205,10 @@ for integer in map(int, task.held_out_integers()[:8]):
     print(f"{integer:4d}  {bits}  →  {back}  {'✓' if (bits == back).all() else '✗'}")
 
 scores = model.evaluate(held_out)
-print(f"\nheld-out sequences copied exactly: {scores['exact']:.1%};  loss {scores['loss']:.4f} nats a bit")
+print(f"\nheld-out sequences copied exactly: {scores['sequence_accuracy']:.1%};  loss {scores['loss']:.4f} nats a bit")
 print("integers in, integers out:", model.copy_integers([25, 7]))
 # %% tags=["check"]
-assert scores["exact"] == 1.0
+assert scores["sequence_accuracy"] == 1.0
 assert model.copy_integers(25) == 25
 
 # %% [markdown]
@@ -275,7 +275,7 @@ trace
 # %%
 mixed_task = gc.tasks.Copy(width=8, min_width=4)
 mixed = gc.CopyLSTM(hidden_size=32, task=mixed_task, seed=0)
-gc.fit(mixed, mixed_task, steps=6000, seed=0)
+gc.fit(mixed, mixed_task, updates=6000, seed=0)
 
 lengths = range(1, 17)
 

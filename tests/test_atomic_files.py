@@ -16,7 +16,7 @@ import glasscell as gc
 from glasscell import atomic_files
 from glasscell.atomic_files import KINDS, OutputFile, is_temporary_name, temporary_name, write_atomically
 from glasscell.convert import torch as torch_files
-from glasscell.training.loop import History
+from glasscell.training.history import History
 
 SOURCE = str(Path(gc.__file__).parents[1])
 

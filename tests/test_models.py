@@ -131,7 +131,7 @@ def test_loss_and_gradients_are_pytorchs(mode, k, layers, torch, rng):
     model = random_model(rng, mode, k, layers, hidden_size=6, width=8)
     batch = model.task.batch(16, rng, np.float64)
     theirs = in_torch(torch, model)
-    inputs, targets, weights = map(torch.tensor, batch)
+    inputs, targets, weights = map(torch.tensor, batch[:3])
     logits = theirs["readout"](theirs["lstm"](inputs)[0])
     of_each = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     expected = (of_each * weights).sum() / (weights.sum() * k)
@@ -213,7 +213,7 @@ def test_evaluate_is_the_score_of_each_sequence(mode, k, layers, learned, rng):
     batch = model.task.batch(40, rng, np.float64)
     batch.targets[::2] = (model.forward(batch.inputs)[0] > 0)[::2]  # so that some sequences are right
     losses, bits, exact = [], [], []
-    for inputs, targets, weights in zip(*batch, strict=True):
+    for inputs, targets, weights in zip(batch.inputs, batch.targets, batch.weights, strict=True):
         logits, _, _ = model.forward(inputs)
         asked = weights[:, 0] > 0
         z, y = logits[asked], targets[asked]
@@ -222,9 +222,11 @@ def test_evaluate_is_the_score_of_each_sequence(mode, k, layers, learned, rng):
         bits.extend(right.ravel())
         exact.append(right.all())
     scores = model.evaluate(batch)
-    assert scores == pytest.approx({"loss": np.mean(losses), "bits": np.mean(bits), "exact": np.mean(exact)}, rel=1e-12)
-    assert 0 < scores["bits"] < 1
-    assert 0 < scores["exact"] < 1
+    assert scores == pytest.approx(
+        {"loss": np.mean(losses), "bit_accuracy": np.mean(bits), "sequence_accuracy": np.mean(exact)}, rel=1e-12
+    )
+    assert 0 < scores["bit_accuracy"] < 1
+    assert 0 < scores["sequence_accuracy"] < 1
 
 
 # Making one

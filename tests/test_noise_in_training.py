@@ -27,11 +27,11 @@ def quiet(options):
 
 
 @pytest.mark.parametrize("name", NOISES)
-@pytest.mark.parametrize("truncate", [None, 3])
-def test_training_draws_noise_from_its_seed(name, truncate):
+@pytest.mark.parametrize("tbptt_steps", [None, 3])
+def test_training_draws_noise_from_its_seed(name, tbptt_steps):
     models = [model_of(**NOISES[name]) for _ in range(3)] + [model_of(**quiet(NOISES[name]))]
     histories = [
-        gc.fit(model, TASK, 4, truncate=truncate, seed=seed, **OPTIONS)
+        gc.fit(model, TASK, 4, tbptt_steps=tbptt_steps, seed=seed, **OPTIONS)
         for model, seed in zip(models, (1, 1, 2, 1), strict=True)
     ]
     np.testing.assert_array_equal(models[0].parameters.vector, models[1].parameters.vector)
@@ -58,11 +58,14 @@ def test_every_update_draws_other_noise():
     batch = TASK.batch(4, np.random.default_rng(0), np.float64)
 
     class OneBatch:
-        def batch(self, *_):
-            return batch
+        loss, endless = "binary_cross_entropy", True
 
-        def validation_batch(self, *_):
-            return batch
+        def batches(self, *_):
+            while True:
+                yield batch
+
+        def validation(self, *_):
+            return [batch]
 
     class Learner(gc.CopyLSTM):
         def bind_task(self, task):

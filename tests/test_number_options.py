@@ -58,7 +58,7 @@ OPTIONS = {
     "exponential factor": lambda v: gc.schedules.exponential(v),
     "fit clip_norm": lambda v: fit(clip_norm=v),
     "fit clip_value": lambda v: fit(clip_value=v),
-    "fit target": lambda v: fit(target={"loss": v}),
+    "fit stop_at": lambda v: fit(stop_at={"loss": v}),
     "clip_by_global_norm max_norm": lambda v: core.gradient_clipping.clip_by_global_norm(np.ones(2), v),
     "clip_by_value limit": lambda v: core.gradient_clipping.clip_by_value(np.ones(2), v),
     "Copy noise": lambda v: gc.tasks.Copy(3, noise=v),

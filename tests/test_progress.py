@@ -18,7 +18,9 @@ def rows(updates, every=10):
     """What a training records, with an evaluation now and then."""
     for update in range(1, updates + 1):
         row = {"update": update, "loss": 1 / update, "gradient_norm": 2.0, "learning_rate": 0.1}
-        yield row | ({"validation_loss": 0.5 + 1 / update, "validation_exact": 0.25} if update % every == 0 else {})
+        yield row | (
+            {"validation_loss": 0.5 + 1 / update, "validation_sequence_accuracy": 0.25} if update % every == 0 else {}
+        )
 
 
 def lines_of(steps, updates, capsys):
@@ -49,7 +51,7 @@ def test_training_that_ends_early_says_where(capsys):
 def test_plain_lines_have_the_scores_of_the_last_evaluation(capsys):
     line = lines_of(3000, 457, capsys)[-1]
     assert f"loss {0.5 + 1 / 450:.4f}" in line
-    assert "exact 0.25" in line
+    assert "sequence_accuracy 0.25" in line
     assert "of 3000" in line
 
 
@@ -74,7 +76,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
     last = terminal.getvalue().split("\r")[-1]
     assert "60/60" in last
     assert f"loss {0.5 + 1 / 60:.4f}" in last
-    assert "exact 0.25" in last
+    assert "sequence_accuracy 0.25" in last
 
 
 def test_plain_lines_on_a_terminal_without_tqdm(monkeypatch):

@@ -21,6 +21,6 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         if "import torch" in block and find_spec("torch") is None:
             continue
         # Training to the end is proven elsewhere; the copied bits are random at first.
-        exec(compile(block.replace("steps=2000", "steps=20"), "README.md", "exec"), names)  # noqa: S102
+        exec(compile(block.replace("updates=2000", "updates=20"), "README.md", "exec"), names)  # noqa: S102
     assert {"report.html", "trace.png", "model.safetensors", "model.pt"} <= {path.name for path in tmp_path.iterdir()}
     assert "d_z_g" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import glasscell as gc
 from glasscell.core.gradient_clipping import clip_by_global_norm
 from glasscell.layers import LSTMState
-from glasscell.tasks import Batch, Copy
+from glasscell.tasks import Copy
 
 TASK = Copy(3, noise=0.2)  # recall: T = 7
 
@@ -20,12 +20,12 @@ def small_model(dtype=np.float64, task=TASK, seed=1):
 
 def plain(steps=6, **options):
     """Training without what would be in the way of a comparison by hand."""
-    return {"steps": steps, "batch_size": 8, "clip_norm": None, "schedule": gc.schedules.constant()} | options
+    return {"updates": steps, "batch_size": 8, "clip_norm": None, "schedule": gc.schedules.constant()} | options
 
 
 def windows_of(batch, size):
     for start in range(0, batch.inputs.shape[1], size):
-        yield Batch(*(part[:, start : start + size] for part in batch))
+        yield batch.window(start, start + size)
 
 
 # It learns
@@ -37,13 +37,13 @@ def test_it_learns(mode, width, steps, seed):
     task = Copy(width, mode, noise=0.2)
     model = gc.CopyLSTM(16, task=task, seed=seed)
     before = model.evaluate(task.validation_batch())
-    target = {"loss": 0.1, "exact": 1.0}
-    history = gc.fit(model, task, steps, batch_size=32, optimizer=gc.Adam(0.03), target=target, seed=seed)
-    assert history.reached
-    assert before["exact"] < 1
-    assert model.evaluate(task.validation_batch())["exact"] == 1
+    target = {"loss": 0.1, "sequence_accuracy": 1.0}
+    history = gc.fit(model, task, steps, batch_size=32, optimizer=gc.Adam(0.03), stop_at=target, seed=seed)
+    assert history.target_reached
+    assert before["sequence_accuracy"] < 1
+    assert model.evaluate(task.validation_batch())["sequence_accuracy"] == 1
     if mode == "echo":
-        assert model.evaluate(task.held_out_batch())["exact"] == 1
+        assert model.evaluate(task.held_out_batch())["sequence_accuracy"] == 1
 
 
 def test_every_layer_and_the_initial_state_learn():
@@ -56,13 +56,13 @@ def test_every_layer_and_the_initial_state_learn():
 # A seed decides
 
 
-@pytest.mark.parametrize("truncate", [None, 3])
+@pytest.mark.parametrize("tbptt_steps", [None, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_seed_decides_every_bit(dtype, truncate):
+def test_a_seed_decides_every_bit(dtype, tbptt_steps):
     models = [small_model(dtype) for _ in range(4)]
     seeds = [5, 5, np.random.default_rng(5), 6]
     first, again, generator, other = (
-        gc.fit(model, TASK, 30, batch_size=8, evaluate_every=10, truncate=truncate, seed=seed)
+        gc.fit(model, TASK, 30, batch_size=8, evaluate_every=10, tbptt_steps=tbptt_steps, seed=seed)
         for model, seed in zip(models, seeds, strict=True)
     )
     for history, model in zip((again, generator), models[1:], strict=False):
@@ -109,24 +109,24 @@ def test_without_options_it_is_adam():
     assert gc.fit(small_model(), TASK, 5, optimizer=gc.SGD(trained["learning_rate"][0])) != trained
 
 
-@pytest.mark.parametrize("truncate", [7, 8, 100])
-def test_one_window_is_no_truncation(truncate):
+@pytest.mark.parametrize("tbptt_steps", [7, 8, 100])
+def test_one_window_is_no_truncation(tbptt_steps):
     whole, one = small_model(), small_model()
-    assert gc.fit(whole, TASK, **plain()) == gc.fit(one, TASK, **plain(truncate=truncate))
+    assert gc.fit(whole, TASK, **plain()) == gc.fit(one, TASK, **plain(tbptt_steps=tbptt_steps))
     np.testing.assert_array_equal(whole.parameters.vector, one.parameters.vector)
 
 
-@pytest.mark.parametrize("truncate", [1, 2, 3, 6])
-def test_truncated_training_is_a_loop_over_windows(truncate):
+@pytest.mark.parametrize("tbptt_steps", [1, 2, 3, 6])
+def test_tbptt_stepsd_training_is_a_loop_over_windows(tbptt_steps):
     """The state is carried from window to window, as numbers; a window without an answer makes no update."""
     steps, optimizer = 6, gc.SGD(0.5)
     model, by_hand = small_model(), small_model()
-    history = gc.fit(model, TASK, **plain(steps, truncate=truncate, optimizer=optimizer, seed=4))
+    history = gc.fit(model, TASK, **plain(steps, tbptt_steps=tbptt_steps, optimizer=optimizer, seed=4))
 
     rng, losses = np.random.default_rng(4), []
     while len(losses) < steps:
         state = None
-        for window in windows_of(TASK.batch(8, rng, np.float64), truncate):
+        for window in windows_of(TASK.batch(8, rng, np.float64), tbptt_steps):
             loss, gradients, tape = by_hand.loss_and_gradients(window, state)
             state = LSTMState(*map(np.array, tape.final_state))
             if window.weights.any() and len(losses) < steps:
@@ -136,13 +136,13 @@ def test_truncated_training_is_a_loop_over_windows(truncate):
     np.testing.assert_array_equal(model.parameters.vector, by_hand.parameters.vector)
 
 
-@pytest.mark.parametrize("truncate", [1, 2, 3])
-def test_carried_states_make_the_loss_of_the_whole_sequence(truncate):
+@pytest.mark.parametrize("tbptt_steps", [1, 2, 3])
+def test_carried_states_make_the_loss_of_the_whole_sequence(tbptt_steps):
     """With a learning rate of 0, windows weighted by their answers add up to one pass over the batch."""
     batch = TASK.batch(8, np.random.default_rng(0), np.float64)
-    answers = [window.weights.sum() for window in windows_of(batch, truncate) if window.weights.any()]
+    answers = [window.weights.sum() for window in windows_of(batch, tbptt_steps) if window.weights.any()]
     model = small_model()
-    history = gc.fit(model, TASK, **plain(len(answers), truncate=truncate, optimizer=gc.SGD(0.0), seed=0))
+    history = gc.fit(model, TASK, **plain(len(answers), tbptt_steps=tbptt_steps, optimizer=gc.SGD(0.0), seed=0))
     whole, _, _ = model.loss_and_gradients(batch)
     assert np.average(history["loss"], weights=answers) == pytest.approx(whole, rel=1e-12)
 
@@ -150,7 +150,7 @@ def test_carried_states_make_the_loss_of_the_whole_sequence(truncate):
 def test_no_gradient_flows_between_windows():
     """The last window's gradient is that of a sequence which begins there, in a state that depends on nothing."""
     model, gradients = small_model(), []
-    options = plain(2, truncate=5, optimizer=gc.SGD(0.0), seed=0)  # two windows: steps 0 to 4, 5 and 6
+    options = plain(2, tbptt_steps=5, optimizer=gc.SGD(0.0), seed=0)  # two windows: steps 0 to 4, 5 and 6
     gc.fit(model, TASK, **options, callbacks=[lambda moment: gradients.append(moment.gradients.vector.copy())])
     batch = TASK.batch(8, np.random.default_rng(0), np.float64)
     first, last = windows_of(batch, 5)
@@ -240,11 +240,11 @@ def test_a_target_ends_training_at_the_evaluation_that_reaches_it():
         task,
         500,
         optimizer=gc.Adam(0.05),
-        target={"loss": 0.1, "bits": 0.99},
+        stop_at={"loss": 0.1, "bit_accuracy": 0.99},
         evaluate_every=10,
     )
-    losses, bits = history["validation_loss"], history["validation_bits"]
-    assert history.reached
+    losses, bits = history["validation_loss"], history["validation_bit_accuracy"]
+    assert history.target_reached
     assert history.updates < 500
     assert history.updates % 10 == 0
     reached = (losses <= 0.1) & (bits >= 0.99)
@@ -253,15 +253,15 @@ def test_a_target_ends_training_at_the_evaluation_that_reaches_it():
 
 
 def test_a_target_out_of_reach_ends_nothing():
-    history = gc.fit(small_model(), TASK, **plain(target={"loss": 0.0}, evaluate_every=1))
+    history = gc.fit(small_model(), TASK, **plain(stop_at={"loss": 0.0}, evaluate_every=1))
     assert history.updates == 6
-    assert not history.reached
+    assert not history.target_reached
 
 
-@pytest.mark.parametrize("target", [{"exact": 0.0}, {"loss": 100.0}])
+@pytest.mark.parametrize("target", [{"sequence_accuracy": 0.0}, {"loss": 100.0}])
 def test_a_target_already_reached_ends_training_at_once(target):
-    history = gc.fit(small_model(), TASK, **plain(target=target, evaluate_every=2))
-    assert (history.updates, history.reached) == (2, True)
+    history = gc.fit(small_model(), TASK, **plain(stop_at=target, evaluate_every=2))
+    assert (history.updates, history.target_reached) == (2, True)
 
 
 def test_a_callback_ends_training_by_true_alone():
@@ -270,7 +270,7 @@ def test_a_callback_ends_training_by_true_alone():
     model = small_model()
     history = gc.fit(model, TASK, **plain(callbacks=callbacks))
     assert history.updates == len(seen) == 4
-    assert not history.reached
+    assert not history.target_reached
     assert all(moment.model is model and moment.history is history for moment in seen)
     assert list(seen[0].gradients) == list(model.parameters)
 
@@ -293,10 +293,10 @@ def test_the_history_measures_what_it_says(rng):
     )
     assert history.columns == [
         *("update", "loss", "gradient_norm", "learning_rate"),
-        *("validation_loss", "validation_bits", "validation_exact"),
+        *("validation_loss", "validation_bit_accuracy", "validation_sequence_accuracy"),
     ]
     np.testing.assert_array_equal(history["update"], [1, 2, 3, 4, 5])
-    for name in ("loss", "bits", "exact"):
+    for name in ("loss", "bit_accuracy", "sequence_accuracy"):
         column = history[f"validation_{name}"]
         np.testing.assert_array_equal(np.isnan(column), [True, False, True, False, False])
         np.testing.assert_array_equal(column[[1, 3, 4]], [seen[k][name] for k in (1, 3, 4)])
@@ -330,17 +330,17 @@ def test_the_history_comes_back_from_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "parts"),
     [
-        ({"steps": 0}, ValueError, ["steps", "1", "0"]),
-        ({"steps": 2.5}, TypeError, ["steps", "2.5"]),
+        ({"updates": 0}, ValueError, ["updates", "1", "0"]),
+        ({"updates": 2.5}, TypeError, ["updates", "2.5"]),
         ({"batch_size": 0}, ValueError, ["batch_size", "0"]),
         ({"batch_size": True}, TypeError, ["batch_size", "True"]),
         ({"evaluate_every": -1}, ValueError, ["evaluate_every", "-1"]),
-        ({"truncate": 0}, ValueError, ["truncate", "0"]),
-        ({"truncate": "2"}, TypeError, ["truncate", "'2'"]),
+        ({"tbptt_steps": 0}, ValueError, ["tbptt_steps", "0"]),
+        ({"tbptt_steps": "2"}, TypeError, ["tbptt_steps", "'2'"]),
         ({"clip_norm": 0.0}, ValueError, ["clip_norm", "0.0"]),
         ({"clip_norm": math.nan}, ValueError, ["clip_norm", "nan"]),
         ({"clip_value": -1.0}, ValueError, ["clip_value", "-1.0"]),
-        ({"target": {"accuracy": 1.0}}, ValueError, ["'accuracy'", "loss, bits, exact"]),
+        ({"stop_at": {"accuracy": 1.0}}, ValueError, ["'accuracy'", "loss, bit_accuracy, sequence_accuracy"]),
     ],
 )
 def test_bad_options_are_refused_before_the_first_update(options, error, parts):
@@ -398,7 +398,7 @@ def test_a_schedule_that_is_no_number_ends_training(capsys):
         ({"optimizer": gc.Adam}, "optimizer"),
         ({"schedule": 0.5}, "schedule"),
         ({"callbacks": print}, "callbacks"),
-        ({"target": "loss"}, "target"),
+        ({"stop_at": "loss"}, "stop_at"),
     ],
 )
 def test_options_of_another_kind_are_refused(options, part):

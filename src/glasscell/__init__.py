@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from glasscell.models.files import load
     from glasscell.trace import Trace
     from glasscell.training import schedules
-    from glasscell.training.loop import History, TrainingState, fit
+    from glasscell.training.fitting import fit
+    from glasscell.training.history import History
+    from glasscell.training.loop import TrainingState
     from glasscell.training.trace_recorder.recorder import TraceRecorder
 
 __version__ = "0.1.0"

@@ -85,7 +85,9 @@ def test_share_and_losses_are_those_of_the_model(capsys):
     out, model = capsys.readouterr().out, CopyLSTM.load("runs/copy")
     batch = model.task.held_out_batch()
     scores, count = model.evaluate(batch), len(batch.inputs)
-    assert f"exactly: {round(scores['exact'] * count)} of {count} ({scores['exact']:.1%})" in out
+    assert (
+        f"exactly: {round(scores['sequence_accuracy'] * count)} of {count} ({scores['sequence_accuracy']:.1%})" in out
+    )
     losses = re.search(r"([\d.]+) the model, +([\d.]+) a guesser", out)
     assert float(losses[1]) == pytest.approx(scores["loss"], abs=1e-4)
     assert float(losses[2]) == pytest.approx(model.task.memoryless_baseline_loss(batch), abs=1e-4)
@@ -99,7 +101,7 @@ def test_the_history_has_a_line_an_update():
     losses = np.array([float(row["loss"]) for row in rows])
     assert np.isfinite(losses).all()
     assert len(set(losses)) == 40
-    assert rows[-1]["validation_exact"]
+    assert rows[-1]["validation_sequence_accuracy"]
 
 
 @pytest.mark.parametrize(

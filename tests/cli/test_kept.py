@@ -16,7 +16,7 @@ from glasscell.atomic_files import write_atomically
 from glasscell.cli import copy, main
 from glasscell.cli.run_folder import RunFolder
 from glasscell.tasks.copy import Copy
-from glasscell.training.loop import History
+from glasscell.training.history import History
 
 SOURCE = str(Path(glasscell.__file__).parents[1])
 TINY = ["copy", "--width", "4", "--hidden-size", "3", "--steps", "30", "--batch-size", "4"]

@@ -99,6 +99,7 @@ def test_what_load_does_not_open_is_refused(tmp_path):
     checkpoint.save(checkpoint.Checkpoint("Quantum", {}, weights), tmp_path / "q.safetensors")
     with pytest.raises(ValueError, match=r"holds a 'Quantum'; known are LSTM, .*Sequential, CopyLSTM, Trace"):
         gc.load(tmp_path / "q.safetensors")
+    (tmp_path / "m.onnx").touch()
     for error, name in ((ValueError, "m.onnx"), (FileNotFoundError, "none.safetensors"), (FileNotFoundError, "")):
         with pytest.raises(
             error, match=r"glasscell\.convert\.load reads others" if error is ValueError else "no model"

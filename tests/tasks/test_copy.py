@@ -176,28 +176,28 @@ def test_the_split_is_made_at_each_width():
 
 
 def test_recall_by_hand():
-    inputs, targets, weights = Copy(4).present([[[1, 0, 1, 1]]])
+    inputs, targets, weights = Copy(4).present([[[1, 0, 1, 1]]])[:3]
     assert inputs[0].T.tolist() == [[1, -1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0, 0]]
     assert targets[0].T.tolist() == [[0, 0, 0, 0, 0, 1, 0, 1, 1]]
     assert weights[0].T.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1]]
 
 
 def test_echo_by_hand():
-    inputs, targets, weights = Copy(4, "echo").present([[[1, 0, 1, 1]]])
+    inputs, targets, weights = Copy(4, "echo").present([[[1, 0, 1, 1]]])[:3]
     assert inputs[0].T.tolist() == [[1, -1, 1, 1], [0, 0, 0, 0]]
     assert targets[0].T.tolist() == [[1, 0, 1, 1]]
     assert weights[0].T.tolist() == [[1, 1, 1, 1]]
 
 
 def test_two_bits_a_step_by_hand():
-    inputs, targets, weights = Copy(4, bits_per_step=2).present([[[1, 0, 1, 1]]])
+    inputs, targets, weights = Copy(4, bits_per_step=2).present([[[1, 0, 1, 1]]])[:3]
     assert inputs[0].tolist() == [[1, -1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert targets[0].tolist() == [[0, 0], [0, 0], [0, 0], [1, 0], [1, 1]]
     assert weights[0].T.tolist() == [[0, 0, 0, 1, 1]]
 
 
 def test_a_shorter_sequence_by_hand():
-    inputs, targets, weights = Copy(2).present([[[1]], [[0, 1]]])
+    inputs, targets, weights = Copy(2).present([[[1]], [[0, 1]]])[:3]
     assert inputs[0].T.tolist() == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
     assert targets[0].T.tolist() == [[0, 0, 1, 0, 0]]
     assert weights[0].T.tolist() == [[0, 0, 1, 0, 0]]
@@ -221,13 +221,13 @@ def test_lengths_are_mixed(mode, k, rng):
     task = Copy(3 * k, mode, k, min_width=k, noise=0)
     batch = task.batch(200, rng)
     lengths = set()
-    for bits, inputs, targets, weights in zip(payloads(task, batch), *batch, strict=True):
+    for bits, inputs, targets, weights in zip(payloads(task, batch), *batch[:3], strict=True):
         n = len(bits)
         lengths.add(n)
         assert not task.is_held_out(decode(bits), n)
         alone = task.present([bits[None]])
         T = alone.inputs.shape[1]
-        for part, of_alone in zip((inputs, targets, weights), alone, strict=True):
+        for part, of_alone in zip((inputs, targets, weights), alone[:3], strict=True):
             np.testing.assert_array_equal(part[:T], of_alone[0])
             assert not part[T:].any()
     assert lengths == {k, 2 * k, 3 * k}
@@ -254,13 +254,13 @@ def test_noise_is_on_the_bits_of_training_alone(mode, min_width):
 def test_batches_have_the_dtype_asked_for(dtype, rng):
     task = Copy(5, min_width=2, noise=0.1)
     for batch in (task.batch(4, rng, dtype), task.validation_batch(dtype), task.held_out_batch(dtype=dtype)):
-        assert {part.dtype for part in batch} == {np.dtype(dtype)}
+        assert {part.dtype for part in batch[:3]} == {np.dtype(dtype)}
 
 
 def test_a_seed_decides_the_batch():
     task = Copy(16, noise=0.1)
     first, again, other = (task.batch(9, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    for a, b in zip(first, again, strict=True):
+    for a, b in zip(first[:3], again[:3], strict=True):
         np.testing.assert_array_equal(a, b)
     assert (first.targets != other.targets).any()
 
@@ -274,7 +274,7 @@ def test_the_validation_batch_is_always_the_same():
 
 
 def test_a_batch_of_no_sequences(rng):
-    for part, features in zip(Copy(4).batch(0, rng), (2, 1, 1), strict=True):
+    for part, features in zip(Copy(4).batch(0, rng)[:3], (2, 1, 1), strict=True):
         assert part.shape == (0, 9, features)
 
 

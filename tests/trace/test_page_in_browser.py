@@ -37,7 +37,7 @@ def open_trace(open_html: Open) -> Open:
 def trained() -> gc.CopyLSTM:
     """A model that copies four bits."""
     model = gc.CopyLSTM(hidden_size=12, dtype=np.float64, task=gc.tasks.Copy(width=4))
-    gc.fit(model, model.task, steps=300)
+    gc.fit(model, model.task, updates=300)
     return model
 
 

@@ -26,7 +26,7 @@ def trained(recorder, steps, **options):
     task = gc.tasks.Copy(4)
     model = gc.CopyLSTM(hidden_size=6, task=task, seed=3)
     callbacks = [] if recorder is None else [recorder]
-    gc.fit(model, task, steps=steps, batch_size=4, callbacks=callbacks, **options)
+    gc.fit(model, task, updates=steps, batch_size=4, callbacks=callbacks, **options)
     return model
 
 

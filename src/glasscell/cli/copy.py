@@ -21,7 +21,8 @@ from glasscell.core.optimizers import Adam
 from glasscell.models.copy_lstm import HIDDEN_UNITS_PER_BIT, CopyLSTM
 from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import MODES, Copy
-from glasscell.training.loop import History, fit
+from glasscell.training.fitting import fit
+from glasscell.training.history import History
 from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ def print_samples(model: CopyLSTM) -> None:
         print(f"  {integer:>{digits}}   {format_bits(bits):<{columns}}   {format_bits(back):<{columns}}   {sign}")
     batch = task.held_out_batch()
     scores = model.evaluate(batch)
-    exact = round(scores["exact"] * len(integers))
-    print(f"\nHeld-out sequences copied exactly: {exact} of {len(integers)} ({scores['exact']:.1%})")
+    exact = round(scores["sequence_accuracy"] * len(integers))
+    print(f"\nHeld-out sequences copied exactly: {exact} of {len(integers)} ({scores['sequence_accuracy']:.1%})")
     guesser = task.memoryless_baseline_loss(batch)
     print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
 

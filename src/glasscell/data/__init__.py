@@ -1,5 +1,19 @@
-"""Batches of training data."""
+"""Batches, and where they come from: arrays, one long sequence, or any iterable. Imports no model."""
 
-from glasscell.data.batch import Batch
+from typing import TYPE_CHECKING
 
-__all__ = ["Batch"]
+from glasscell.lazy import attach
+
+if TYPE_CHECKING:
+    from glasscell.data.arrays import ArrayData
+    from glasscell.data.batch import Batch, Data
+    from glasscell.data.continuous import ContinuousData
+    from glasscell.data.iterables import IterableData
+
+__all__ = ["ArrayData", "Batch", "ContinuousData", "Data", "IterableData"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {"ArrayData": "arrays", "Batch": "batch", "Data": "batch"}
+    | {"ContinuousData": "continuous", "IterableData": "iterables"},
+)

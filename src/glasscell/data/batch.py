@@ -1,21 +1,55 @@
-"""What every task hands out."""
+"""One batch of training data, and the protocol of its sources."""
 
-from typing import NamedTuple
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from glasscell.core.types import Array
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+AnyArray: TypeAlias = NDArray[Any]
 
 
 class Batch(NamedTuple):
-    """Sequences side by side, and what is to come out of them.
+    """Sequences to learn from.
 
     Attributes
     ----------
-    inputs : array (B, T, I)
-    targets : array (B, T, O)
-    weights : array (B, T, 1)
-        1 where an answer is asked for, 0 elsewhere: the loss and every score look at nothing else.
+    inputs : array (B, T, I), or ids (B, T)
+    targets : array (B, T, O), (B, T), (B, O) or (B,)
+        What the loss compares with the model's outputs.
+    weights : array, optional
+        Broadcasts to the loss of each element; 0 excludes an element. Default: all elements count 1.
+    lengths : array (B,) of int, optional
+        Length of each sequence. Default: T.
+    continues : bool
+        Whether its first step follows the last step of the batch before: the state is then carried over.
     """
 
-    inputs: Array
-    targets: Array
-    weights: Array
+    inputs: AnyArray
+    targets: AnyArray
+    weights: AnyArray | None = None
+    lengths: NDArray[np.integer[Any]] | None = None
+    continues: bool = False
+
+    def window(self, start: int, stop: int) -> Batch:
+        """Return steps `start` to `stop` of a batch whose targets have one entry per step."""
+        steps = slice(start, stop)
+        T = self.inputs.shape[1]
+        weights = self.weights
+        if weights is not None and weights.ndim > 1 and weights.shape[1] == T:
+            weights = weights[:, steps]
+        lengths = None if self.lengths is None else np.clip(self.lengths - start, 0, stop - start)
+        continues = self.continues or start > 0
+        return Batch(self.inputs[:, steps], self.targets[:, steps], weights, lengths, continues)
+
+
+class Data(Protocol):
+    """Where batches come from; knows no model."""
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        """Yield the batches of one epoch; without an end for a generated task."""
+
+    def validation(self, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
+        """Return the batches to evaluate on, always the same ones; None if there are none."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
@@ -17,8 +17,11 @@ from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
+from glasscell.data.metrics import METRICS, Average
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
+from glasscell.models import layer_passes
+from glasscell.models.protocol import ForwardPass, States
 from glasscell.recurrent.tape import state_of_one, states_of_one
 from glasscell.tasks.binary import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from glasscell.stream import Stream
     from glasscell.trace.record import Trace
 
+LAYER_NAMES = ("lstm", "readout")
 NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
 HIDDEN_UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
 
@@ -45,8 +49,6 @@ class TrainingBuffers:
 
     def __init__(self, parameters: Parameters) -> None:
         self.gradients = parameters.zeros_like()
-        self.of_lstm = self.gradients.part("lstm.")
-        self.of_readout = self.gradients.part("readout.")
         self.buffers = BufferPool()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -320,7 +322,7 @@ class CopyLSTM:
                 raise ValueError("bits bring targets of their own; give y, weights or d_outputs with inputs (T, I)")
             payload = self.task.payload(x)
             batch = self.task.present([payload[None]], self.dtype)
-            x, y, weights = (part[0] for part in batch)
+            x, y, weights = batch.inputs[0], batch.targets[0], None if batch.weights is None else batch.weights[0]
             bits = "".join(map(str, payload))
             known |= {"title": f"An LSTM of {self.hidden_size} units copies {bits}"}
             known |= {"copy": {"mode": self.task.mode, "bits_per_step": k, "bits": bits}}
@@ -353,14 +355,41 @@ class CopyLSTM:
         LossAndGradients
         """
         workspace = TrainingBuffers(self.parameters) if workspace is None else workspace
-        x, targets, weights = (part.transpose(1, 2, 0) for part in batch)
-        h, tape = self.lstm.forward_feature_major(x, state, workspace.buffers.part("lstm"), rng=rng)
-        logits = self.readout.forward_feature_major(h)
-        loss, d_logits = binary_cross_entropy(logits, targets, weights)
-        dh = self.readout.backward_feature_major(h, d_logits, workspace.of_readout, workspace.buffers.part("readout"))
-        lstm_buffers = workspace.buffers.part("lstm")
-        self.lstm.backward_feature_major(tape, dh, None, workspace.of_lstm, lstm_buffers, need_dx=False)
-        return LossAndGradients(loss, workspace.gradients, tape)
+        result = self.train_forward(batch, None if state is None else (state,), workspace.buffers, rng)
+        loss, d_logits = binary_cross_entropy(result.outputs, batch.targets, batch.weights)
+        self.train_backward(result.tape, d_logits, workspace.gradients, workspace.buffers)
+        return LossAndGradients(loss, workspace.gradients, result.tape.tapes[0])
+
+    @property
+    def training_defaults(self) -> dict[str, Any]:
+        """Arguments of :func:`glasscell.fit` for the copy task, if they are not passed; see docs/copy_task.md."""
+        from glasscell.core.optimizers import Adam  # noqa: PLC0415 - only training needs it
+
+        recipe = {"updates": 3000, "batch_size": 64, "optimizer": Adam(0.03), "schedule": "linear"}
+        return recipe | {"clip_norm": 0.25, "evaluate_every": 25}
+
+    @property
+    def runs_backward(self) -> bool:
+        """Whether an output depends on later steps: never."""
+        return False
+
+    def train_forward(
+        self, batch: Batch, states: States | None, buffers: BufferPool, rng: np.random.Generator | None
+    ) -> ForwardPass:
+        """Run a batch with a tape: see :class:`glasscell.models.protocol.Trainable`."""
+        return layer_passes.forward(LAYER_NAMES, (self.lstm, self.readout), batch, states, buffers, rng, keep_tape=True)
+
+    def train_backward(
+        self, tape: layer_passes.LayerTapes, d_outputs: Array, gradients: Parameters, buffers: BufferPool
+    ) -> None:
+        """Write the gradient on every parameter into `gradients`."""
+        layer_passes.backward(LAYER_NAMES, (self.lstm, self.readout), tape, d_outputs, gradients, buffers)
+
+    def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
+        """Run a batch without a tape."""
+        return layer_passes.forward(
+            LAYER_NAMES, (self.lstm, self.readout), batch, states, buffers, None, keep_tape=False
+        )
 
     def stream(self, batch: int | None = None) -> Stream[LSTMState]:
         """The model as it takes one step at a time and gives its logits: see :class:`glasscell.stream.Stream`.
@@ -381,17 +410,16 @@ class CopyLSTM:
         Returns
         -------
         dict
-            ``loss`` in nats a bit, ``bits``, the share of bits that are right, and ``exact``, the share of sequences in
-            which every bit is right; NaN where there is none.
+            ``loss`` in nats per bit, ``bit_accuracy``, the share of bits that are right, and ``sequence_accuracy``, the
+            share of sequences in which every bit is right; NaN where there is none.
         """
-        inputs, _ = to_feature_major("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
-        h, _ = self.lstm.infer_feature_major(inputs)
-        logits = self.readout.forward_feature_major(h).transpose(2, 0, 1)
-        loss, _ = binary_cross_entropy(logits, batch.targets, batch.weights)
-        asked = batch.weights > 0
-        right = (logits > 0) == (batch.targets > 0)
-        of_bits, of_sequences = right[np.broadcast_to(asked, right.shape)], (right | ~asked).all(axis=(1, 2))
-        return {"loss": loss, "bits": _fraction(of_bits), "exact": _fraction(of_sequences)}
+        to_feature_major("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
+        outputs = self.infer(batch, None, BufferPool()).outputs
+        loss, _ = binary_cross_entropy(outputs, batch.targets, batch.weights)
+        average = Average()
+        for name in self.task.metrics:
+            average.add(name, METRICS[name](outputs, batch), len(outputs))
+        return {"loss": loss, **average.means()}
 
     def bind_task(self, task: Copy) -> None:
         """Take a task as the model's own; `fit` does this.
@@ -491,7 +519,3 @@ def _check_copy_task(task: Copy) -> Copy:
     if not isinstance(task, Copy):
         raise TypeError(f"a CopyLSTM learns a tasks.Copy, and was given {task!r}")
     return task
-
-
-def _fraction(right: NDArray[np.bool_]) -> float:
-    return float(right.mean()) if right.size else float("nan")

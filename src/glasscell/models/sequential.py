@@ -4,7 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
 from glasscell.checkpoint import Checkpoint
+from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
+from glasscell.data.batch import Batch
 from glasscell.escaping import escape, one_line
 from glasscell.layers import LSTM, Embedding, LayerSeed, Linear, LSTMState, LSTMTape
 from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
@@ -22,13 +24,16 @@ from glasscell.layers.kinds import (
     Stateless,
     check_chain,
     has_parameters,
+    input_size,
     layer_config,
     layer_from_config,
     with_directions,
 )
 from glasscell.layers.reshaping import Squeeze, Unsqueeze
 from glasscell.layers.trainable import DEFAULT_SEED, is_default
-from glasscell.validation import as_generator, finite_array, real_array, step_mask
+from glasscell.models import layer_passes
+from glasscell.models.protocol import ForwardPass, States
+from glasscell.validation import as_generator, finite_array, positive_integer, real_array, step_mask
 from glasscell.weight_layouts import check_shapes
 from glasscell.weight_layouts.pytorch import from_torch, to_torch
 
@@ -95,6 +100,8 @@ class Sequential:
         *,
         seed: LayerSeed = "default",
     ) -> None:
+        if not isinstance(layers, Sequence) or isinstance(names, Layer | Sequential):  # type: ignore[redundant-expr] # a wrong call
+            raise TypeError("layers must be one list of layers, Sequential([a, b]): pass one list")
         given = tuple(layers)
         called = tuple(map(str, range(len(given)))) if names is None else tuple(names)
         if not given:
@@ -288,6 +295,8 @@ class Sequential:
             Gradients on the initial states.
         gradients : Parameters
         """
+        if not isinstance(tape, SequentialTape):
+            raise TypeError(f"tape must be what Sequential.forward returned, got a {type(tape).__name__}")
         gradients = self.parameters.zeros_like()
         of_finals = [None] * len(tape.states) if d_states is None else list(d_states)
         starts: list[LSTMState] = []
@@ -313,6 +322,74 @@ class Sequential:
             if of_layer is not None:
                 gradients.part(f"{name}.").vector[:] = of_layer.vector
         return dy, tuple(starts), gradients
+
+    # Training: the methods of glasscell.models.protocol.Trainable
+
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def runs_backward(self) -> bool:
+        """Whether an output depends on later steps, because an LSTM runs back in time."""
+        return layer_passes.runs_backward(self.layers)
+
+    def train_forward(
+        self, batch: Batch, states: States | None, buffers: BufferPool, rng: np.random.Generator | None
+    ) -> ForwardPass:
+        """Run a batch with a tape; states are those of the LSTMs, feature-major."""
+        self._check_batch(batch)
+        return layer_passes.forward(self.names, self.layers, batch, states, buffers, rng, keep_tape=True)
+
+    def train_backward(
+        self, tape: layer_passes.LayerTapes, d_outputs: Array, gradients: Parameters, buffers: BufferPool
+    ) -> None:
+        """Write the gradient on every parameter into `gradients`."""
+        layer_passes.backward(self.names, self.layers, tape, d_outputs, gradients, buffers)
+
+    def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
+        """Run a batch without a tape and without dropout."""
+        self._check_batch(batch)
+        return layer_passes.forward(self.names, self.layers, batch, states, buffers, None, keep_tape=False)
+
+    def _check_batch(self, batch: Batch) -> None:
+        """Raise an error for inputs of another shape or dtype than the first layer takes."""
+        ids, bare = isinstance(self.layers[0], Embedding), isinstance(self.layers[0], Embedding | Unsqueeze)
+        x, size = batch.inputs, input_size(self.layers)
+        if x.ndim != (2 if bare else 3) or not (bare or size in (None, x.shape[2])):
+            expected = "(B, T)" if bare else f"(B, T, I) with I = {size}"
+            raise ValueError(f"x must have shape {expected}, got {x.shape}")
+        if x.dtype != self.dtype if not ids else x.dtype.kind not in "iu":
+            raise TypeError(f"x must have dtype {'int' if ids else self.dtype}, got {x.dtype}")
+
+    def predict(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
+        """Compute the outputs for any number of sequences, in batches.
+
+        Parameters
+        ----------
+        x : array (N, T, I) or ids (N, T); or a list of N arrays (T_n, I) or (T_n,)
+        batch_size : int
+            Sequences at a time. Sequences of a list are grouped by length.
+        lengths : array (N,) of int, optional
+            Lengths of sequences in an array. Default: T.
+
+        Returns
+        -------
+        array (N, ...), or for a list of sequences with one output per step a list of N arrays (T_n, ...)
+        """
+        from glasscell.data.arrays import ArrayData  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        size = positive_integer("batch_size", batch_size)
+        data = ArrayData(x, np.zeros(len(x), np.int64), lengths=lengths)
+        found: list[Any] = [None] * len(data)
+        buffers, per_step = BufferPool(), False
+        for rows, batch in data.by_length(size, self.dtype):
+            outputs = self.infer(batch, None, buffers).outputs
+            per_step = outputs.ndim > 2 or (outputs.ndim == 2 and isinstance(self.layers[-1], Squeeze))
+            for row, k in enumerate(rows):
+                found[int(k)] = outputs[row, : data.lengths[k]].copy() if per_step else outputs[row].copy()
+        if per_step and not isinstance(data.x, list):
+            T = data.x.shape[1]
+            found = [np.pad(y, [(0, T - len(y)), *[(0, 0)] * (y.ndim - 1)]) for y in found]
+        return found if per_step and isinstance(data.x, list) else np.stack(found)
 
     def trace(
         self,

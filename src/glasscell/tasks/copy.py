@@ -13,10 +13,10 @@ every channel, so that a 0 bit differs from it.
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -62,6 +62,10 @@ class Copy:
     noise: float = 0.7
     held_out: float = 0.2
     seed: int = 0
+
+    loss: ClassVar[str] = "binary_cross_entropy"
+    metrics: ClassVar[tuple[str, ...]] = ("bit_accuracy", "sequence_accuracy")
+    endless: ClassVar[bool] = True  # batches are generated: there are no epochs
 
     def __post_init__(self) -> None:
         for name in ("width", "bits_per_step", *["min_width"] * (self.min_width is not None)):
@@ -123,6 +127,16 @@ class Copy:
             noise *= shown != 0  # silence stays silent
             shown += noise
         return batch
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
+        """Yield training batches without an end: see :meth:`batch`."""
+        while True:
+            yield self.batch(size, rng, dtype)
+
+    def validation(self, size: int, dtype: DTypeLike = np.float32) -> list[Batch]:
+        """Return the batch to evaluate on, whatever the size of training batches."""
+        del size
+        return [self.validation_batch(dtype)]
 
     def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
         """64 sequences that training may draw too, without noise, always the same ones: to watch its progress on."""
@@ -192,7 +206,8 @@ class Copy:
         B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
         T = 2 * S + 1 if self.mode == "recall" else S
         # In memory (T, features, B), as models keep them: their transposition then costs nothing.
-        batch = Batch(*(np.zeros((T, features, B), dtype).transpose(2, 0, 1) for features in (k + 1, k, 1)))
+        inputs, targets, weights = (np.zeros((T, F, B), dtype).transpose(2, 0, 1) for F in (k + 1, k, 1))
+        batch = Batch(inputs, targets, weights)
         first = 0
         for bits in steps:
             rows, n = slice(first, first + len(bits)), bits.shape[1]
@@ -202,7 +217,7 @@ class Copy:
             if self.mode == "recall":
                 batch.inputs[rows, n, k] = 1
             batch.targets[rows, answer] = bits
-            batch.weights[rows, answer] = 1
+            weights[rows, answer] = 1
         return batch
 
     def answers(self, outputs: Array, bits: int) -> Bits:
@@ -231,7 +246,7 @@ class Copy:
         1, which has but one training integer, it is infinite.
         """
         training, frequency = self._training_sample()
-        seen, asked = self._memoryless_predictor_inputs(training), training.weights[..., 0] > 0
+        seen, asked = self._memoryless_predictor_inputs(training), _asked(training)[..., 0]
         now = self._memoryless_predictor_inputs(batch)
         ones = np.full(batch.targets.shape, 0.5)  # the guesser's probability of a 1
         for bit in range(self.bits_per_step):
@@ -239,13 +254,14 @@ class Copy:
                 there = asked & (seen[..., bit] == what)
                 share = np.average(training.targets[..., bit][there], weights=(frequency * there)[there])
                 ones[..., bit][now[..., bit] == what] = share
-        right = np.where(batch.targets > 0, ones, 1 - ones)[np.broadcast_to(batch.weights > 0, ones.shape)]
+        right = np.where(batch.targets > 0, ones, 1 - ones)[np.broadcast_to(_asked(batch), ones.shape)]
         with np.errstate(divide="ignore"):  # what training never shows
             return float(-np.log(right).mean()) if right.size else 0.0
 
     def _memoryless_predictor_inputs(self, batch: Batch) -> Array:
         k = self.bits_per_step
-        return batch.inputs[..., :k] + 10 * batch.inputs[..., k:]
+        inputs: Array = batch.inputs
+        return inputs[..., :k] + 10 * inputs[..., k:]
 
     def _training_sample(self) -> tuple[Batch, Array]:
         """Every training integer, or many, of each width; and how often training draws each, (B, 1)."""
@@ -298,3 +314,8 @@ class Copy:
             ranks = ((ranks - np.uint64(key)) * np.uint64(pow(odd, -1, 1 << 64))) & mask
             ranks ^= ranks >> half
         return ranks
+
+
+def _asked(batch: Batch) -> NDArray[np.bool_]:
+    """Return where an answer counts, (B, T, 1)."""
+    return np.ones((*batch.targets.shape[:2], 1), np.bool_) if batch.weights is None else batch.weights > 0

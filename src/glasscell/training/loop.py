@@ -1,375 +1,262 @@
-"""Training: one loop for every model and task.
+"""The training loop, for every model and every source of data.
 
-An update is: draw a batch, loss and gradients, clip, step of the optimiser. Everything else is around it: schedules for
-the learning rate, truncated backpropagation through time, evaluation, callbacks, a history, an early stop, progress.
+An update is: take a batch, loss and gradients, clip, one step of the optimiser. Around it: schedules for the learning
+rate, truncated backpropagation through time, gradient accumulation, evaluation, early stopping, callbacks, a history.
 All randomness comes from one seed: the same seed gives the same bits of the same weights.
 """
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
-from glasscell.atomic_files import OutputFile, StrPath
-from glasscell.core.blas_threads import with_one_blas_thread
+from glasscell.core.buffers import BufferPool
 from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
-from glasscell.core.optimizers import Adam, Optimizer, State
+from glasscell.core.optimizers import Optimizer
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch
-from glasscell.layers import LSTMState, Seed
-from glasscell.models import LossAndGradients, TrainingBuffers
-from glasscell.training.progress import no_progress, progress_bar
-from glasscell.training.schedules import Schedule, linear
-from glasscell.validation import as_generator, finite_number, positive_integer, positive_number
-
-SMALL_STEP = 1 << 21  # multiplications: up to here one core is about as fast as two, and far faster on a busy machine
-
-
-class Task(Protocol):
-    """What training needs of a task."""
-
-    def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Batch:
-        """Sequences to learn from."""
-
-    def validation_batch(self, dtype: DTypeLike) -> Batch:
-        """Sequences to watch the progress on, always the same ones."""
-
-
-TaskT_contra = TypeVar("TaskT_contra", bound=Task, contravariant=True)
-
-
-class Model(Protocol[TaskT_contra]):
-    """What training needs of a model."""
-
-    dtype: np.dtype[np.floating]
-
-    @property
-    def parameters(self) -> Parameters:
-        """All weights, as views of one vector."""
-
-    def bind_task(self, task: TaskT_contra) -> None:
-        """Check that the model can learn this task."""
-
-    def loss_and_gradients(
-        self,
-        batch: Batch,
-        state: LSTMState | None = None,
-        workspace: TrainingBuffers | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> LossAndGradients:
-        """One pass over a batch; dropout and zoneout are drawn from `rng`, if the model has them."""
-
-    def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Scores on a batch: names that end in "loss" are better when lower, all others when higher."""
-
-
-@dataclass
-class History:
-    """What happened at every update.
-
-    Attributes
-    ----------
-    rows : list of dict
-        One an update: ``update`` (from 1), ``loss`` of the batch, ``gradient_norm`` before clipping, ``learning_rate``,
-        and at evaluations the scores of the model, as ``validation_loss``, ….
-    reached : bool
-        Whether training ended because the target was reached.
-    """
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    reached: bool = False
-
-    @property
-    def updates(self) -> int:
-        """Number of updates done."""
-        return len(self.rows)
-
-    def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """One column, NaN where it was not measured."""
-        if not any(name in row for row in self.rows):
-            raise KeyError(f"{name!r} was not recorded; recorded are {self.columns}")
-        return np.array([row.get(name, math.nan) for row in self.rows])
-
-    @property
-    def columns(self) -> list[str]:
-        """The names of what was recorded."""
-        return list({name: None for row in self.rows for name in row})
-
-    def save(self, path: StrPath) -> None:
-        """Write a file ``….csv`` with one row per update; missing values are empty. An existing one is replaced."""
-        import csv  # noqa: PLC0415 - not paid for by `import glasscell`
-        import io  # noqa: PLC0415
-
-        file = OutputFile(path, (".csv",))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        file.write(text.getvalue().encode())
+from glasscell.data.batch import Batch, Data
+from glasscell.data.metrics import Average, Loss, Metric, loss_count
+from glasscell.models.protocol import ForwardPass, States, Trainable
+from glasscell.training.groups import Group, init_states, update_groups, zero_frozen
+from glasscell.training.history import History
+from glasscell.training.schedules import Schedule
 
 
 class TrainingState(NamedTuple):
-    """What a callback is shown after an update.
+    """Argument of a callback, after each update.
 
     Attributes
     ----------
-    model : Model
+    model : Trainable
     history : History
         Its last row is this update; the callback may add to it.
     gradients : Parameters
-        After clipping; they last until the next update.
+        After clipping; valid until the next update.
     """
 
-    model: Model[Any]
+    model: Any
     history: History
     gradients: Parameters
 
 
 Callback: TypeAlias = Callable[[TrainingState], bool | None]
-"""Called after every update. True ends the training, and nothing else does: False and None are the other values."""
+"""Called after every update. True ends the training; False and None are the only other values."""
 
 
-def fit(
-    model: Model[TaskT_contra],
-    task: TaskT_contra,
-    steps: int = 3000,
-    *,
-    batch_size: int = 64,
-    optimizer: Optimizer | None = None,
-    schedule: Schedule | None = None,
-    clip_norm: float | None = 0.25,
-    clip_value: float | None = None,
-    truncate: int | None = None,
-    target: Mapping[str, float] | None = None,
-    evaluate_every: int = 25,
-    callbacks: Sequence[Callback] = (),
-    progress: bool = False,
-    seed: Seed = 0,
-) -> History:
-    """Train a model on a task, in place.
+class Training:
+    """A training run: the model, its data, and everything that changes from update to update.
 
-    Parameters
+    Made by :func:`glasscell.training.fitting.prepare`, which checks the arguments.
+
+    Attributes
     ----------
-    model : CopyLSTM, or any model of the same methods
-    task : Copy, or any task of the same methods
-    steps : int
-        Updates at most.
-    batch_size : int
-        Sequences an update.
-    optimizer : Optimizer, optional
-        Without it ``Adam(0.03)``.
-    schedule : callable, optional
-        From the number of updates done to a factor on the optimiser's learning rate: one of
-        :mod:`glasscell.training.schedules`, or your own. Without it ``linear(steps)``: large steps find
-        the way, and small ones at the end settle.
-    clip_norm : float or None
-        Largest global norm of the gradient. Pascanu et al. (2013).
-    clip_value : float or None
-        Largest absolute value of each component of the gradient; before `clip_norm`.
-    truncate : int, optional
-        Truncated backpropagation through time: cut sequences into windows of so many steps. Each window is an update;
-        the state is carried from one to the next, the gradient is not. Williams & Peng (1990). Windows in which no
-        answer is asked for only carry the state.
-    target : mapping of score to value, optional
-        Stop as soon as an evaluation reaches all of it: ``{"loss": 0.01, "exact": 1.0}``.
-    evaluate_every : int
-        Updates between evaluations on the task's validation batch; one is made after update number `steps` too.
-    callbacks : sequence of callables
-        Each is given a :class:`Moment` after every update, and returns True to end the training, or else None or False.
-        Any other value is a TypeError: a callback that returns, say, a loss would end the training at once.
-    progress : bool
-        Show progress on standard error: a bar on a terminal, if tqdm is installed; else plain lines.
-    seed : int or numpy.random.Generator
-        Of the batches, and of dropout and zoneout, if the model has them: training draws them anew at every update,
-        evaluations do not.
-
-    Returns
-    -------
-    History
-
-    Raises
-    ------
-    ValueError
-        An option out of range, or a target that the model does not score.
-    FloatingPointError
-        If loss or gradient stop being finite; the update is not made.
-    TypeError
-        If a callback returns anything but True, False or None.
-
-    Notes
-    -----
-    Whatever is raised, also by Ctrl-C, the weights are those of the last whole update.
-
-    A small model, of at most 2²¹ multiplications a step (weights times sequences), is trained with one thread of
-    NumPy's BLAS, callbacks included: its products are too small to be divided, and on a busy machine a divided one
-    takes ten times as long or more. Afterwards BLAS has as many threads as before.
+    model, data, loss, metrics, optimizer, schedule
+    groups, optimizer_states
+        The parameter groups, and the optimiser state of each.
+    rng : numpy.random.Generator
+        Batches and dropout are drawn from it.
+    epoch, batches_done : int
+        Epochs begun, and batches taken of this one.
+    states : tuple or None
+        State of the recurrent layers, carried to the next window or batch.
+    history : History
+    best_score : float
+    best_weights : array or None
     """
-    _check_options(steps, batch_size, clip_norm, clip_value, truncate, evaluate_every)
 
-    def train() -> History:
-        return _fit(
-            *(model, task, steps, batch_size, optimizer, schedule, clip_norm, clip_value),
-            *(truncate, target, evaluate_every, callbacks, progress, seed),
+    def __init__(
+        self,
+        model: Trainable,
+        data: Data,
+        *,
+        loss: Loss,
+        metrics: Mapping[str, Metric],
+        batch_size: int,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        clip_norm: float | None,
+        clip_value: float | None,
+        tbptt_steps: int | None,
+        accumulate: int,
+        groups: Sequence[Group],
+        monitor: str,
+        rng: np.random.Generator,
+    ) -> None:
+        self.model, self.data, self.loss, self.metrics = model, data, loss, metrics
+        self.batch_size, self.optimizer, self.schedule = batch_size, optimizer, schedule
+        self.clip_norm, self.clip_value, self.tbptt_steps, self.accumulate = (
+            clip_norm,
+            clip_value,
+            tbptt_steps,
+            accumulate,
         )
+        self.groups, self.monitor, self.rng = groups, monitor, rng
+        self.optimizer_states = init_states(optimizer, model.parameters.vector, groups)
+        self.gradients = model.parameters.zeros_like()
+        self.buffers, self.evaluation_buffers = BufferPool(), BufferPool()
+        self.epoch = self.batches_done = 0
+        self.states: States | None = None
+        self.history = History()
+        self.best_score = math.nan
+        self.best_weights: Array | None = None
+        self.validation: Iterable[Batch] | None = data.validation(batch_size, model.dtype)
+        self._windows: Iterator[Batch] = iter(())
+        self._upcoming: Batch | None = None
+        self._sum = model.parameters.zeros_like().vector if accumulate > 1 else None
+        self._before = np.empty_like(model.parameters.vector)
 
-    return with_one_blas_thread(train) if model.parameters.vector.size * batch_size <= SMALL_STEP else train()
+    # Updates
+
+    def step(self) -> dict[str, float]:
+        """Make one update, and return its row of the history.
+
+        Raises
+        ------
+        FloatingPointError
+            If loss or gradient are not finite; the update is not made.
+        """
+        loss = self._pass()[0] if self._sum is None else self._accumulated(self._sum)
+        gradient, update = self.gradients.vector, self.history.updates
+        zero_frozen(gradient, self.groups)
+        if self.clip_value is not None:
+            clip_by_value(gradient, self.clip_value)
+        norm = global_norm(gradient) if self.clip_norm is None else clip_by_global_norm(gradient, self.clip_norm)
+        rate = self.optimizer.learning_rate * self.schedule(update)
+        if not math.isfinite(loss + norm + rate):
+            _check_weights(self.model.parameters, update + 1)
+            values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {update + 1}"
+            raise FloatingPointError(f"{values}: lower the learning rate, or clip the gradient")
+        self._update(gradient, rate)
+        row = {"update": update + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
+        if not is_endless(self.data):
+            row["epoch"] = self.epoch
+        self.history.rows.append(row)
+        return row
+
+    def _update(self, gradient: Array, rate: float) -> None:
+        """Update all weights or, if anything is raised meanwhile, none."""
+        vector = self.model.parameters.vector
+        self._before[:] = vector
+        try:
+            update_groups(self.optimizer, vector, gradient, self.optimizer_states, self.groups, rate)
+        except BaseException:
+            vector[:] = self._before
+            raise
+
+    def _pass(self) -> tuple[float, float]:
+        """Compute loss and gradients of the next window with targets; return the loss and how much it counts."""
+        window = self._next()
+        result = self._forward(window)
+        loss, d_outputs = self.loss(result.outputs, window.targets, window.weights)
+        self.model.train_backward(result.tape, d_outputs, self.gradients, self.buffers)
+        return loss, 1.0 if self._sum is None else loss_count(window)
+
+    def _forward(self, window: Batch) -> ForwardPass:
+        states = self.states if window.continues else None
+        result = self.model.train_forward(window, states, self.buffers, self.rng)
+        self.states = result.states
+        return result
+
+    def _accumulated(self, total: Array) -> float:
+        """Average the gradients of several windows, each weighted with its number of targets."""
+        total[:] = 0
+        losses, counts = 0.0, 0.0
+        for _ in range(self.accumulate):
+            loss, count = self._pass()
+            losses, counts = losses + loss * count, counts + count
+            total += self.gradients.vector * total.dtype.type(count)
+        np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
+        return losses / counts
+
+    def _next(self) -> Batch:
+        """Return the next window with targets, of this epoch or the next one."""
+        window, self._upcoming = self._upcoming, None
+        if window is None:
+            window = self._next_of_epoch()
+        if window is None:
+            self.epoch, self.batches_done = self.epoch + 1, 0
+            self._windows = self._windows_of_epoch()
+            window = self._next_of_epoch()
+        if window is None:
+            raise ValueError("the data must have at least one batch with targets, got none")
+        return window
+
+    def _next_of_epoch(self) -> Batch | None:
+        for window in self._windows:
+            if window.weights is None or window.weights.any():
+                return window
+            self._forward(window)  # a window without targets only carries the state
+        return None
+
+    def _windows_of_epoch(self) -> Iterator[Batch]:
+        for batch in self.data.batches(self.batch_size, self.rng, self.model.dtype):
+            self.batches_done += 1
+            T, n = batch.inputs.shape[1], self.tbptt_steps
+            if n is None or n >= T:
+                yield batch
+                continue
+            if batch.targets.ndim < 2 or batch.targets.shape[1] != T:
+                raise ValueError(
+                    f"tbptt_steps must be None for targets without one entry per step, got {batch.targets.shape}"
+                )
+            for start in range(0, T, n):
+                yield batch.window(start, min(start + n, T))
+
+    def epoch_ended(self) -> bool:
+        """Return whether the next update begins another epoch; takes the next batch from the data for that."""
+        if self._upcoming is None:
+            self._upcoming = self._next_of_epoch()
+        return self._upcoming is None
+
+    # Evaluation
+
+    def score(self) -> dict[str, float]:
+        """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
+        scores = self.evaluate()
+        self.history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
+        value = scores.get(self.monitor, math.nan)
+        if is_better(self.monitor, value, self.best_score):
+            self.best_score, self.history.best_update = value, self.history.updates
+            self.best_weights = self.model.parameters.vector.copy()
+        return scores
+
+    def evaluate(self) -> dict[str, float]:
+        """Return loss and metrics on the validation data, averaged exactly over its batches; {} if there are none."""
+        average, states = Average(), None
+        for batch in self.validation or ():
+            result = self.model.infer(batch, states if batch.continues else None, self.evaluation_buffers)
+            states = result.states
+            loss, _ = self.loss(result.outputs, batch.targets, batch.weights)
+            average.add_mean("loss", loss, loss_count(batch))
+            for name, metric in self.metrics.items():
+                average.add(name, metric(result.outputs, batch), len(batch.inputs))
+        return average.means()
 
 
-def _fit(
-    model: Model[TaskT_contra],
-    task: TaskT_contra,
-    steps: int,
-    batch_size: int,
-    optimizer: Optimizer | None,
-    schedule: Schedule | None,
-    clip_norm: float | None,
-    clip_value: float | None,
-    truncate: int | None,
-    target: Mapping[str, float] | None,
-    evaluate_every: int,
-    callbacks: Sequence[Callback],
-    progress: bool,
-    seed: Seed,
-) -> History:
-    """Train: see :func:`fit`, whose options have been checked."""
-    model.bind_task(task)
-    optimizer = Adam(0.03) if optimizer is None else optimizer
-    schedule = linear(steps) if schedule is None else schedule
-    _check_arguments(optimizer, schedule, callbacks)
-    callbacks = tuple(callbacks)
-    rng = as_generator(seed)
-    vector = model.parameters.vector
-    optimizer_state, before = optimizer.init_state(vector), np.empty_like(vector)
-    validation = task.validation_batch(model.dtype)
-    _check_stop_at(target, model.evaluate(validation) if target else {})
-    workspace = TrainingBuffers(model.parameters)
-    history = History()
-    passes = _training_windows(model, task, batch_size, truncate, rng, workspace)
-
-    overflow = np.errstate(over="ignore", invalid="ignore")  # it is found, and reported, below
-    with overflow, progress_bar(steps) if progress else no_progress() as show:
-        while history.updates < steps:
-            loss, gradients, _ = next(passes)
-            done = history.updates
-            if clip_value is not None:
-                clip_by_value(gradients.vector, clip_value)
-            norm = (
-                global_norm(gradients.vector) if clip_norm is None else clip_by_global_norm(gradients.vector, clip_norm)
-            )
-            rate = optimizer.learning_rate * schedule(done)
-            if not math.isfinite(loss + norm + rate):
-                _check_weights(model.parameters, done + 1)
-                what = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
-                raise FloatingPointError(f"{what}: lower the learning rate, or clip the gradient")
-            _update(optimizer, vector, gradients.vector, optimizer_state, rate, before)
-            row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
-            history.rows.append(row)
-            if (done + 1) % evaluate_every == 0 or done + 1 == steps:
-                scores = model.evaluate(validation)
-                row |= {f"validation_{name}": value for name, value in scores.items()}
-                history.reached = target is not None and _meets_target(scores, target)
-            stop = [_is_true(callback(TrainingState(model, history, gradients))) for callback in callbacks]
-            show(row)
-            if history.reached or any(stop):
-                break
-    if not np.isfinite(vector).all():
-        raise FloatingPointError(f"weights that are not finite after update {history.updates}: lower the learning rate")
-    return history
+def is_endless(data: Data) -> bool:
+    """Return whether the data have no epochs, because batches are generated."""
+    return bool(getattr(data, "endless", False))
 
 
-def _update(
-    optimizer: Optimizer, vector: Array, gradient: Array, state: State, learning_rate: float, before: Array
-) -> None:
-    """Update all weights or, if anything is raised meanwhile, none; `before` is memory for the old ones."""
-    before[:] = vector
-    try:
-        optimizer.update(vector, gradient, state, learning_rate)
-    except BaseException:
-        vector[:] = before
-        raise
+def is_better(name: str, value: float, best: float) -> bool:
+    """Return whether a score beats the best one: losses and errors are better when lower, all others when higher."""
+    if math.isnan(value) or math.isnan(best):
+        return not math.isnan(value)
+    return value < best if lower_is_better(name) else value > best
 
 
-def _training_windows(
-    model: Model[TaskT_contra],
-    task: TaskT_contra,
-    batch_size: int,
-    truncate: int | None,
-    rng: np.random.Generator,
-    workspace: TrainingBuffers,
-) -> Iterator[LossAndGradients]:
-    """Batch after batch, or window after window of each, with the state carried from window to window."""
-    while True:
-        batch = task.batch(batch_size, rng, model.dtype)
-        if truncate is None:
-            yield model.loss_and_gradients(batch, None, workspace, rng)
-            continue
-        state = None
-        for start in range(0, batch.inputs.shape[1], truncate):
-            window = Batch(*(part[:, start : start + truncate] for part in batch))
-            result = model.loss_and_gradients(window, state, workspace, rng)
-            state = result.tape.final_state
-            if window.weights.any():
-                yield result
+def lower_is_better(name: str) -> bool:
+    """Return whether a score of this name is better when lower."""
+    return name.endswith(("loss", "error"))
 
 
 def _check_weights(parameters: Parameters, update: int) -> None:
-    """Raise an error where it is the weights that are not finite."""
+    """Raise an error if the weights are not finite."""
     try:
         parameters.check_finite()
     except ValueError as error:
         raise FloatingPointError(f"{error}, before update {update}") from None
-
-
-def _is_true(returned: object) -> bool:
-    """Whether a callback ends the training."""
-    if returned is None or isinstance(returned, bool | np.bool_):
-        return bool(returned)
-    raise TypeError(f"a callback must return True, which ends the training, False or None, got {returned!r:.200}")
-
-
-def _meets_target(scores: Mapping[str, float], target: Mapping[str, float]) -> bool:
-    return all(
-        scores[name] <= value if name.endswith("loss") else scores[name] >= value for name, value in target.items()
-    )
-
-
-def _check_stop_at(target: object, scores: Mapping[str, float]) -> None:
-    if target is not None and not isinstance(target, Mapping):
-        raise TypeError(f"target must be a mapping such as {{'exact': 1.0}}, and is {target!r}")
-    for name, value in (target or {}).items():
-        if name not in scores:
-            raise ValueError(f"target {name!r} is not a score of this model; known are {', '.join(scores)}")
-        finite_number(f"target {name!r}", value)
-
-
-def _check_arguments(optimizer: object, schedule: object, callbacks: object) -> None:
-    if isinstance(optimizer, type) or not hasattr(optimizer, "init_state"):
-        raise TypeError(f"optimizer must be one such as Adam(0.03), and is {optimizer!r}")
-    if not callable(schedule):
-        raise TypeError(f"schedule must be a function such as schedules.linear(3000), and is {schedule!r}")
-    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
-        raise TypeError(f"callbacks must be a list of functions, and is {callbacks!r}")
-
-
-def _check_options(
-    steps: int,
-    batch_size: int,
-    clip_norm: float | None,
-    clip_value: float | None,
-    truncate: int | None,
-    evaluate_every: int,
-) -> None:
-    positive_integer("steps", steps)
-    positive_integer("batch_size", batch_size)
-    positive_integer("evaluate_every", evaluate_every)
-    if truncate is not None:
-        positive_integer("truncate", truncate)
-    for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None:
-            positive_number(name, value)

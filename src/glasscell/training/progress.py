@@ -8,7 +8,8 @@ from typing import TypeAlias
 ProgressReporter: TypeAlias = Callable[[Mapping[str, float]], None]
 """Given the row of each update."""
 
-LINES = 30  # about so many plain lines in all
+LINES = 30  # plain lines in all, about
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 
 
 @contextmanager
@@ -18,12 +19,14 @@ def no_progress() -> Iterator[ProgressReporter]:
 
 
 @contextmanager
-def progress_bar(steps: int) -> Iterator[ProgressReporter]:
+def progress_bar(updates: int | None) -> Iterator[ProgressReporter]:
     """Show a bar if standard error is a terminal and tqdm is installed, else a line now and then.
+
+    `updates` is how many there will be; None: unknown.
 
     What cannot be shown ends no training: after a first error nothing more is shown.
     """
-    display = _display(steps)
+    display = _display(updates)
     show: ProgressReporter | None = None
     with suppress(Exception):
         show = next(display)
@@ -49,15 +52,15 @@ def progress_bar(steps: int) -> Iterator[ProgressReporter]:
             next(display, None)
 
 
-def _display(steps: int) -> Generator[ProgressReporter, None, None]:
+def _display(updates: int | None) -> Generator[ProgressReporter, None, None]:
     try:
         from tqdm import tqdm  # noqa: PLC0415 - optional
     except Exception:  # noqa: BLE001 - not installed, or broken
         tqdm = None
     if tqdm is None or not sys.stderr.isatty():
-        yield from _log_lines(steps)
+        yield from _log_lines(updates)
         return
-    with tqdm(total=steps, bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}") as bar:
+    with tqdm(total=updates, bar_format=BAR if updates else None) as bar:
 
         def show(row: Mapping[str, float]) -> None:
             scores = _scores(row)
@@ -68,15 +71,16 @@ def _display(steps: int) -> Generator[ProgressReporter, None, None]:
         yield show
 
 
-def _log_lines(steps: int) -> Generator[ProgressReporter, None, None]:
+def _log_lines(updates: int | None) -> Generator[ProgressReporter, None, None]:
     last: Mapping[str, float] = {}
     scores: dict[str, float] = {}
     printed, due = 0.0, 0.0
 
     def write() -> None:
         nonlocal printed, due
-        printed, due = last["update"], last["update"] + steps / LINES
-        sys.stderr.write(f"update {int(printed):>{len(str(steps))}} of {steps}   {_format(last, scores)}\n")
+        printed, due = last["update"], last["update"] + (updates or 0) / LINES
+        number = f"{int(printed)}" if updates is None else f"{int(printed):>{len(str(updates))}} of {updates}"
+        sys.stderr.write(f"update {number}   {_format(last, scores)}\n")
         sys.stderr.flush()
 
     def show(row: Mapping[str, float]) -> None:

@@ -103,7 +103,7 @@ class TraceRecorder:
     >>> recorder = gc.TraceRecorder([1, 0, 1, 1], every=10)
     >>> task, model = gc.tasks.Copy(4), gc.CopyLSTM(hidden_size=8, task=gc.tasks.Copy(4))
     >>> recorder.look(model)  # before training
-    >>> history = gc.fit(model, task, steps=30, callbacks=[recorder])
+    >>> history = gc.fit(model, task, updates=30, callbacks=[recorder])
     >>> [frame.update for frame in recorder.frames]
     [0, 1, 10, 20, 30]
     >>> recorder.frames[-1].values["f"].shape
@@ -135,7 +135,7 @@ class TraceRecorder:
             self._before += self._last
         self._last = done
         if done == 1 or done % self._step == 0:
-            self.look(moment.model, self._before + done)  # type: ignore[arg-type] # models of fit need not have a trace
+            self.look(moment.model, self._before + done)
 
     def look(self, model: Model, update: int = 0) -> None:
         """Take a frame now: before the training, or of a model that something else trains.

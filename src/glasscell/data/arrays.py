@@ -1,0 +1,233 @@
+"""Sequences in memory: arrays, or lists of arrays of different lengths."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from glasscell.data.batch import AnyArray, Batch
+
+BUCKET_BATCHES = 64  # batches whose sequences are sorted by length together: enough to leave little padding
+
+
+class ArrayData:
+    """Inputs and targets in memory, drawn without replacement, sequences of similar length together.
+
+    Parameters
+    ----------
+    x : array (N, T, I) or ids (N, T); or a list of N arrays (T_n, I) or (T_n,)
+    y : array whose first axis is N, or a list of N arrays
+        One target per sequence, (N,) class numbers or (N, O); or one per step, (N, T) or (N, T, O), or a list of arrays
+        (T_n,) or (T_n, O).
+    lengths : array (N,) of int, optional
+        Lengths of sequences in arrays. Default: T, or the lengths in the list.
+    sample_weights : array (N,), optional
+        How much each sequence counts in the loss.
+    validation : (x, y) or ArrayData or float, optional
+        What to evaluate on; a number between 0 and 1 is the fraction that is taken off the end of x and y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x and y do not fit together.
+    """
+
+    def __init__(
+        self,
+        x: ArrayLike | Sequence[ArrayLike],
+        y: ArrayLike | Sequence[ArrayLike],
+        *,
+        lengths: ArrayLike | None = None,
+        sample_weights: ArrayLike | None = None,
+        validation: tuple[Any, Any] | ArrayData | float | None = None,
+    ) -> None:
+        self.x, self.y = as_entries("x", x), as_entries("y", y)
+        if len(self.x) != len(self.y):
+            raise ValueError(f"y must have one entry for each of the {len(self.x)} sequences of x, got {len(self.y)}")
+        if not len(self.x):
+            raise ValueError("x must have at least one sequence, got none")
+        self.lengths = _lengths(self.x, lengths)
+        self.per_step = _is_per_step(self.x, self.y, self.lengths)
+        self.ragged = bool((self.lengths != self.lengths.max(initial=0)).any()) or (
+            isinstance(self.x, np.ndarray) and bool((self.lengths != self.x.shape[1]).any())
+        )
+        self.sample_weights = None if sample_weights is None else _sample_weights(sample_weights, len(self.x))
+        self._validation = self._split(validation)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        """Yield one epoch: each sequence once, in random order, batches of similar lengths."""
+        order = rng.permutation(len(self.x))
+        if not self.ragged:
+            groups = [order[start : start + size] for start in range(0, len(order), size)]
+        else:
+            groups = []
+            for start in range(0, len(order), size * BUCKET_BATCHES):
+                bucket = order[start : start + size * BUCKET_BATCHES]
+                bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
+                groups += [bucket[k : k + size] for k in range(0, len(bucket), size)]
+            groups = [groups[k] for k in rng.permutation(len(groups))]
+        for group in groups:
+            yield self._batch(group, dtype)
+
+    def validation(self, size: int, dtype: DTypeLike) -> list[Batch] | None:
+        """Return the validation batches, in the order of the data; None if there are none."""
+        if self._validation is None:
+            return None
+        return self._validation.in_order(size, dtype)
+
+    def by_length(self, size: int, dtype: DTypeLike) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+        """Yield all sequences as batches of similar lengths, with their places in the data."""
+        order = np.argsort(self.lengths, kind="stable")
+        for start in range(0, len(order), size):
+            group = order[start : start + size]
+            yield group, self._batch(group, dtype)
+
+    def in_order(self, size: int, dtype: DTypeLike) -> list[Batch]:
+        """Return all sequences as batches, in their order."""
+        every = np.arange(len(self.x))
+        return [self._batch(every[start : start + size], dtype) for start in range(0, len(every), size)]
+
+    def _split(self, validation: tuple[Any, Any] | ArrayData | float | None) -> ArrayData | None:
+        if validation is None or isinstance(validation, ArrayData):
+            return validation
+        if isinstance(validation, tuple):
+            return ArrayData(*validation)
+        if not 0 < validation < 1:
+            raise ValueError(f"validation must be (x, y) or a fraction between 0 and 1, got {validation!r}")
+        count = round(len(self.x) * validation)
+        if not 0 < count < len(self.x):
+            raise ValueError(f"validation must leave sequences on both sides of {len(self.x)}, got {validation!r}")
+        first = len(self.x) - count
+        weights = self.sample_weights
+        held_out = ArrayData(
+            self.x[first:],
+            self.y[first:],
+            lengths=self.lengths[first:] if isinstance(self.x, np.ndarray) else None,
+            sample_weights=None if weights is None else weights[first:],
+        )
+        self.x, self.y, self.lengths = self.x[:first], self.y[:first], self.lengths[:first]
+        self.sample_weights = None if weights is None else weights[:first]
+        return held_out
+
+    def _batch(self, group: NDArray[np.intp], dtype: DTypeLike) -> Batch:
+        lengths = self.lengths[group]
+        T = int(lengths.max(initial=0))
+        x = _padded(self.x, group, lengths, T, dtype)
+        if self.per_step:
+            y = _padded(self.y, group, lengths, T, dtype)
+        else:
+            y = to_dtype(np.asarray([self.y[k] for k in group]), dtype)
+        ragged = bool((lengths != T).any())
+        return Batch(x, y, self._weights(group, lengths, T, y, dtype, ragged=ragged), lengths if ragged else None)
+
+    def _weights(
+        self, group: NDArray[np.intp], lengths: AnyArray, T: int, y: AnyArray, dtype: DTypeLike, *, ragged: bool
+    ) -> AnyArray | None:
+        own = None if self.sample_weights is None else self.sample_weights[group].astype(dtype)
+        if self.per_step and (ragged or own is not None):
+            valid = (np.arange(T) < lengths[:, None]).astype(dtype)
+            own = valid if own is None else valid * own[:, None]
+        if own is None:
+            return None
+        return own.reshape(own.shape + (1,) * (y.ndim - own.ndim))
+
+
+def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
+    """Return an array, or a list of arrays whose first axes differ."""
+    if isinstance(value, str | bytes | dict):
+        raise TypeError(f"{name} must be an array or a list of arrays, got a {type(value).__name__}")
+    if hasattr(value, "__array__") and np.asarray(value).dtype != object:
+        entries: AnyArray | list[AnyArray] = np.asarray(value)
+    else:
+        try:
+            arrays = [np.asarray(entry) for entry in value]
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be an array or a list of arrays of numbers, got {error}") from None
+        shapes = {array.shape for array in arrays}
+        entries = np.stack(arrays) if len(shapes) == 1 else arrays
+    for array in [entries] if isinstance(entries, np.ndarray) else entries:
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinite values")
+    if isinstance(entries, np.ndarray) and entries.ndim == 0:
+        raise ValueError(f"{name} must have one entry for each sequence, got a number")
+    return entries
+
+
+def _lengths(x: AnyArray | list[AnyArray], lengths: ArrayLike | None) -> NDArray[np.integer[Any]]:
+    if isinstance(x, list):
+        if lengths is not None:
+            raise ValueError("lengths must be None for a list of sequences, which have their own")
+        if len({array.shape[1:] for array in x}) != 1 or x[0].ndim not in (1, 2):
+            raise ValueError("x must be sequences (T_n, I) of one I, or ids (T_n,), got several shapes")
+        return np.array([len(array) for array in x])
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x must have shape (N, T, I), or (N, T) for ids, got {x.shape}")
+    if lengths is None:
+        return np.full(len(x), x.shape[1])
+    found = np.asarray(lengths)
+    if found.shape != (len(x),) or found.dtype.kind not in "iu" or (found < 0).any() or (found > x.shape[1]).any():
+        raise ValueError(f"lengths must be {len(x)} integers from 0 to T = {x.shape[1]}, got {found!r}")
+    return found.astype(np.intp)
+
+
+def _is_per_step(x: AnyArray | list[AnyArray], y: AnyArray | list[AnyArray], lengths: AnyArray) -> bool:
+    """Return whether there is one target per step."""
+    if isinstance(y, list):
+        wrong = [n for n, (array, length) in enumerate(zip(y, lengths, strict=True)) if len(array) != length]
+        if wrong:
+            n = wrong[0]
+            raise ValueError(
+                f"y must have one entry per step, got {len(y[n])} for the {lengths[n]} steps of sequence {n}"
+            )
+        return True
+    if isinstance(x, list):
+        if y.ndim > 2:
+            raise ValueError(f"y must be a list of one array per sequence, or (N,) or (N, O), got shape {y.shape}")
+        return False
+    T = x.shape[1]
+    if y.ndim > 3 or (y.ndim == 3 and y.shape[1] != T):
+        raise ValueError(f"y must have T = {T} steps, got shape {y.shape}")
+    # (N, T) integers are class numbers per step; (N, O) floats are one vector per sequence.
+    return y.ndim == 3 or (y.ndim == 2 and y.dtype.kind in "iu" and y.shape[1] == T)
+
+
+def _sample_weights(value: ArrayLike, count: int) -> AnyArray:
+    try:
+        weights = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"sample_weights must be {count} numbers, got {value!r:.100}") from None
+    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
+        bad = weights[~(np.isfinite(weights) & (weights >= 0))]
+        found = f"shape {weights.shape}" if weights.shape != (count,) else f"{bad.flat[0]}"
+        raise ValueError(f"sample_weights must be {count} finite numbers of 0 or more, got {found}")
+    if not weights.any():
+        raise ValueError("sample_weights must have at least one above 0, got 0 everywhere")
+    return weights
+
+
+def to_dtype(array: AnyArray, dtype: DTypeLike) -> AnyArray:
+    return array.astype(dtype, copy=False) if array.dtype.kind == "f" or array.dtype == bool else array
+
+
+def _padded(
+    entries: AnyArray | list[AnyArray], group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike
+) -> AnyArray:
+    """Return (B, T, ...), zero after each sequence's end, in the layout (T, ..., B) that layers use."""
+    first = entries[int(group[0])]
+    kind = first.dtype if first.dtype.kind in "iu" else np.dtype(dtype)
+    memory = np.zeros((T, *first.shape[1:], len(group)), kind)
+    batch = np.moveaxis(memory, -1, 0)
+    if isinstance(entries, np.ndarray) and (lengths == T).all():
+        batch[...] = entries[group, :T]
+    else:
+        for row, k, length in zip(batch, group, lengths, strict=True):
+            row[:length] = entries[int(k)][:length]
+    return batch

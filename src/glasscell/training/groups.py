@@ -1,0 +1,98 @@
+"""Parameter groups: which weights are trained, and at which rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from glasscell.core.optimizers import Optimizer, State
+from glasscell.core.parameters import Parameters
+from glasscell.core.types import Array
+from glasscell.validation import non_negative_number
+
+
+class Group(NamedTuple):
+    """A contiguous run of the parameter vector.
+
+    Attributes
+    ----------
+    place : slice
+    factor : float
+        On the learning rate; 0: frozen.
+    """
+
+    place: slice
+    factor: float
+
+
+def parameter_groups(
+    parameters: Parameters, trainable: Sequence[str] | None, learning_rates: Mapping[str, float] | None
+) -> list[Group]:
+    """Divide the parameter vector into runs of one learning rate.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    trainable : sequence of str, optional
+        Names of the parameters to train; ``*`` stands for anything: ``["readout.*"]``. Default: all.
+    learning_rates : mapping of name to float, optional
+        Factors on the learning rate, the last one that matches counts. Default: 1.
+
+    Raises
+    ------
+    ValueError
+        If a name matches no parameter, or a factor is not a finite number of 0 or more.
+    """
+    factors = dict.fromkeys(parameters, 1.0 if trainable is None else 0.0)
+    if isinstance(trainable, str) or not isinstance(trainable, Iterable | None):
+        raise TypeError(f"trainable must be a list of names, got {trainable!r}")
+    if not isinstance(learning_rates, Mapping | None):
+        raise TypeError(f"learning_rates must map names to factors, got {learning_rates!r}")
+    for pattern in trainable or ():
+        for name in _matching("trainable", pattern, parameters):
+            factors[name] = 1.0
+    for pattern, factor in (learning_rates or {}).items():
+        non_negative_number(f"learning_rates[{pattern!r}]", factor)
+        for name in _matching("learning_rates", pattern, parameters):
+            factors[name] *= factor
+    if factors and not any(factors.values()):
+        raise ValueError("trainable must leave at least one parameter to train, got none")
+    groups: list[Group] = []
+    start = 0
+    for name, view in parameters.items():
+        stop = start + view.size
+        if groups and groups[-1].factor == factors[name]:
+            groups[-1] = Group(slice(groups[-1].place.start, stop), factors[name])
+        else:
+            groups.append(Group(slice(start, stop), factors[name]))
+        start = stop
+    return groups
+
+
+def _matching(argument: str, pattern: str, parameters: Parameters) -> list[str]:
+    names = [name for name in parameters if fnmatchcase(name, pattern)]
+    if not names:
+        raise ValueError(f"{argument} must name parameters of the model, {', '.join(parameters)}, got {pattern!r}")
+    return names
+
+
+def init_states(optimizer: Optimizer, vector: Array, groups: Sequence[Group]) -> list[State]:
+    """Return the optimiser state of each group; empty for a frozen one."""
+    return [optimizer.init_state(vector[group.place]) if group.factor else {} for group in groups]
+
+
+def update_groups(
+    optimizer: Optimizer, vector: Array, gradient: Array, states: Sequence[State], groups: Sequence[Group], rate: float
+) -> None:
+    """Make one update of every group that is trained, in place."""
+    for group, state in zip(groups, states, strict=True):
+        if group.factor:
+            optimizer.update(vector[group.place], gradient[group.place], state, rate * group.factor)
+
+
+def zero_frozen(gradient: Array, groups: Sequence[Group]) -> None:
+    """Set the gradient of frozen parameters to 0, so that it does not count in the norm."""
+    for group in groups:
+        if not group.factor:
+            gradient[group.place] = 0

@@ -1,0 +1,91 @@
+"""What `fit` takes as data, as a source of batches."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from glasscell.data.arrays import ArrayData
+from glasscell.data.iterables import IterableData
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import DTypeLike
+
+    from glasscell.data.batch import Batch, Data
+
+NOT_DATA = (str, bytes, dict)  # what can be iterated, but not for batches
+
+
+def source_of(data: Any, validation: Any) -> Data:
+    """Return the data of a call of `fit` as a source of batches.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are of no kind that can be trained on, or do not fit together.
+    """
+    if _is_data(data):
+        return data if validation is None else WithValidation(data, _validation_source(validation))
+    if isinstance(data, tuple) and len(data) == 2:
+        if validation is not None and not isinstance(validation, float | int | tuple | ArrayData):
+            return WithValidation(ArrayData(*data), _validation_source(validation))
+        return ArrayData(*data, validation=validation)
+    if isinstance(data, Iterable) and not isinstance(data, NOT_DATA) and not hasattr(data, "__array__"):
+        source = IterableData(data)
+        return source if validation is None else WithValidation(source, _validation_source(validation))
+    raise TypeError(f"data must be a task, (x, y) or an iterable of (x, y), got a {type(data).__name__}")
+
+
+def _is_data(value: Any) -> bool:
+    return callable(getattr(value, "batches", None)) and callable(getattr(value, "validation", None))
+
+
+def _validation_source(validation: Any) -> Data:
+    """Return a source whose validation batches are these."""
+    if isinstance(validation, ArrayData):
+        return _InOrder(validation)
+    if _is_data(validation):
+        return validation  # type: ignore[no-any-return] # it has the methods of the protocol
+    if isinstance(validation, tuple) and len(validation) == 2:
+        return _InOrder(ArrayData(*validation))
+    if (
+        isinstance(validation, Iterable)
+        and not isinstance(validation, NOT_DATA)
+        and not hasattr(validation, "__array__")
+    ):
+        return IterableData((), validation)
+    raise TypeError(f"validation must be (x, y), data, or an iterable of (x, y), got a {type(validation).__name__}")
+
+
+class _InOrder:
+    """All sequences of an ArrayData as validation batches."""
+
+    def __init__(self, data: ArrayData) -> None:
+        self.data = data
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        return self.data.batches(size, rng, dtype)
+
+    def validation(self, size: int, dtype: DTypeLike) -> list[Batch]:
+        """Return all sequences, in their order."""
+        return self.data.in_order(size, dtype)
+
+
+class WithValidation:
+    """Batches of one source, validation batches of another."""
+
+    def __init__(self, data: Data, validation: Data) -> None:
+        self.data, self._validation = data, validation
+        for name in ("loss", "metrics", "endless"):
+            if hasattr(data, name):
+                setattr(self, name, getattr(data, name))
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        return self.data.batches(size, rng, dtype)
+
+    def validation(self, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
+        """Return the validation batches."""
+        return self._validation.validation(size, dtype)

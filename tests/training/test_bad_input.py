@@ -1,0 +1,152 @@
+"""Law: what cannot be trained on, or with, is refused with one clear error before the first update."""
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.data import ArrayData, Batch, ContinuousData
+from glasscell.layers import FinalState
+
+X, Y = np.ones((6, 4, 3)), np.ones((6, 4, 2))
+LOSS = "squared_error"
+
+
+def model():
+    return gc.Sequential([gc.LSTM(3, 4), gc.Linear(4, 2)])
+
+
+def nan_metric(outputs, batch):
+    return float("nan")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "parts"),
+    [
+        ({"loss": None}, ValueError, ["loss must be passed"]),
+        ({"loss": "hinge"}, ValueError, ["squared_error", "'hinge'"]),
+        ({"metrics": ["speed"]}, ValueError, ["accuracy", "'speed'"]),
+        ({"metrics": [3]}, TypeError, ["metrics", "3"]),
+        ({"metrics": ["accuracy", "accuracy"]}, ValueError, ["different names"]),
+        ({"updates": None}, ValueError, ["updates or epochs"]),
+        ({"epochs": 0}, ValueError, ["epochs", "0"]),
+        ({"trainable": ["9.*"]}, ValueError, ["trainable", "0.kernel_l0", "'9.*'"]),
+        ({"trainable": "1.*"}, TypeError, ["trainable", "list"]),
+        ({"trainable": []}, ValueError, ["at least one"]),
+        ({"learning_rates": {"2.weight": 1.0}}, ValueError, ["learning_rates", "'2.weight'"]),
+        ({"learning_rates": {"1.*": -1.0}}, ValueError, ["1.*", "-1"]),
+        ({"stop_at": {}}, ValueError, ["stop_at", "{}"]),
+        ({"stop_at": {"loss": 0.1}}, ValueError, ["validation must be passed"]),
+        ({"stop_at": {"accuracy": 1.0}, "validation": 0.5}, ValueError, ["stop_at", "'accuracy'"]),
+        ({"patience": 2, "monitor": "speed", "validation": 0.5}, ValueError, ["monitor", "'speed'"]),
+        ({"patience": 0}, ValueError, ["patience", "0"]),
+        ({"keep": "first"}, ValueError, ["keep", "'first'"]),
+        ({"accumulate": 0}, ValueError, ["accumulate", "0"]),
+        ({"validation": 1.5}, ValueError, ["between 0 and 1", "1.5"]),
+        ({"validation": "half"}, TypeError, ["validation", "str"]),
+        ({"tbptt_steps": 1.5}, TypeError, ["tbptt_steps", "1.5"]),
+    ],
+)
+def test_options_that_cannot_be(options, error, parts):
+    trained = model()
+    with pytest.raises(error) as caught:
+        gc.fit(trained, (X, Y), **({"updates": 1, "loss": LOSS} | options))
+    assert all(part in str(caught.value) for part in parts)
+    np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "parts"),
+    [
+        ((X, Y[:5]), ValueError, ["y must have one entry", "6", "5"]),
+        ((X, Y[:, :3]), ValueError, ["T = 4", "(6, 3, 2)"]),
+        ((X[..., :2], Y), ValueError, ["I = 3", "(6, 4, 2)"]),
+        ((X, Y[..., :1]), ValueError, ["targets", "(6, 4, 1)", "(6, 4, 2)"]),
+        ((X * np.nan, Y), ValueError, ["x must be finite"]),
+        ((X, Y * np.inf), ValueError, ["y must be finite"]),
+        ((X.astype(complex), Y), TypeError, ["complex"]),
+        (([X[0], X[1, :2]], [Y[0], Y[1, :3]]), ValueError, ["one entry per step", "3", "2 steps", "sequence 1"]),
+        (([X[0], X[1, :, :2]], [0, 1]), ValueError, ["one I"]),
+        ((X[:0], Y[:0]), ValueError, ["at least one sequence"]),
+        ("text", TypeError, ["data must be", "str"]),
+        (X, TypeError, ["data must be", "ndarray"]),
+        (7, TypeError, ["data must be", "int"]),
+        (iter([(X, Y)]), TypeError, ["once per epoch", "iterator"]),
+        ([], ValueError, ["at least one batch"]),
+        ([(X,)], TypeError, ["(x, y)", "tuple"]),
+        ([(X, Y, [9] * 6)], ValueError, ["lengths", "T = 4"]),
+        ([(X, Y[:5])], ValueError, ["one entry per sequence"]),
+    ],
+)
+def test_data_that_cannot_be(data, error, parts):
+    trained = model()
+    with pytest.raises(error) as caught:
+        gc.fit(trained, data, 1, loss=LOSS)
+    assert all(part in str(caught.value) for part in parts)
+    np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
+
+
+def test_a_batch_of_another_dtype():
+    class Doubles:
+        loss = LOSS
+
+        def batches(self, *_):
+            yield Batch(X, Y)
+
+        def validation(self, *_):
+            return None
+
+    with pytest.raises(TypeError, match=r"float32.*float64"):
+        gc.fit(model(), Doubles(), 1)
+
+
+@pytest.mark.parametrize("value", [[1, -0.5, 1, 1, 1, 1], [1, np.nan, 1, 1, 1, 1], [1, 1], [0] * 6])
+def test_sample_weights_that_cannot_be(value):
+    with pytest.raises(ValueError, match="sample_weights"):
+        ArrayData(X, Y, sample_weights=value)
+
+
+def test_lengths_that_cannot_be():
+    for lengths in ([5] * 6, [-1] * 6, [1.5] * 6, [1] * 5):
+        with pytest.raises(ValueError, match="T = 4"):
+            ArrayData(X, Y, lengths=lengths)
+    with pytest.raises(ValueError, match="None for a list"):
+        ArrayData([X[0], X[1, :2]], [0, 1], lengths=[4, 2])
+
+
+def test_a_metric_that_is_not_a_number():
+    with pytest.raises(ValueError, match=r"NaN for 'nan_metric'"):
+        gc.fit(model(), (X, Y), 1, loss=LOSS, metrics=[nan_metric], validation=(X, Y))
+
+
+@pytest.mark.parametrize("value", [None, 3, gc.Linear(3, 2), gc.Sequential, "model"], ids=str)
+def test_what_is_no_model(value):
+    with pytest.raises(TypeError, match="model must be a Sequential, an LSTM, a CopyLSTM"):
+        gc.fit(value, (X, Y), 1, loss=LOSS)
+
+
+def test_a_model_that_runs_back_in_time_carries_no_state():
+    both = gc.Sequential([gc.LSTM(3, 4, bidirectional=True), gc.Linear(8, 2)])
+    for data, options in (((X, Y), {"tbptt_steps": 2}), (ContinuousData(X[0], Y[0], steps=2), {"batch_size": 1})):
+        with pytest.raises(ValueError, match="forward in time only"):
+            gc.fit(both, data, 1, loss=LOSS, **options)
+
+
+def test_windows_need_a_target_at_every_step():
+    last = gc.Sequential([gc.LSTM(3, 4), FinalState(), gc.Linear(4, 2)])
+    with pytest.raises(ValueError, match="tbptt_steps must be None"):
+        gc.fit(last, (X, Y[:, 0]), 1, loss=LOSS, tbptt_steps=2)
+
+
+def test_a_generated_task_has_no_epochs():
+    with pytest.raises(ValueError, match="epochs must be None"):
+        gc.fit(gc.CopyLSTM(4), gc.tasks.Copy(4), epochs=1)
+
+
+def test_layers_come_as_one_list():
+    with pytest.raises(TypeError, match="pass one list"):
+        gc.Sequential(gc.LSTM(3, 4), gc.Linear(4, 2))
+
+
+def test_a_backward_pass_needs_a_tape():
+    with pytest.raises(TypeError, match=r"Sequential.forward returned, got a NoneType"):
+        model().backward(None, Y)
