@@ -120,7 +120,7 @@ def passes(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:
     gradients = lstm.parameters.zeros_like()
 
     def forward(x: np.ndarray) -> Arrays:
-        h, tape = lstm.forward_feature_major(x, None, buffers["forward"])
+        h, _, _, tape = lstm.forward_feature_major(x, buffers=buffers["forward"])
         return [h, tape.final_state.c]
 
     def run(x: np.ndarray) -> Arrays:
@@ -128,10 +128,10 @@ def passes(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:
         return [h, state.c]
 
     def backward(tape: object, dh: np.ndarray) -> Arrays:
-        dx, start = lstm.backward_feature_major(tape, dh, None, gradients, buffers["backward"])
+        dx, start = lstm.backward_with_state(tape, dh, None, gradients, buffers["backward"])
         return [gradients.vector, dx, start.h, start.c]
 
-    tape = lstm.forward_feature_major(x, None, BufferPool())[1]
+    tape = lstm.forward_feature_major(x).tape
     return {
         "forward": Subject(lambda: forward(other), nothing_left, lambda: forward(x)),
         "backward": Subject(lambda: backward(tape, other_dh), nothing_left, lambda: backward(tape, dh)),

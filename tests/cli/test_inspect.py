@@ -8,8 +8,7 @@ import pytest
 import glasscell as gc
 from glasscell.cli import main
 from glasscell.cli.inputs import characters_to_ids, numbers_of, parse_inputs, parse_targets
-from glasscell.layers import Embedding
-from glasscell.layers.stateless import FinalState
+from glasscell.layers import Embedding, FinalState
 from glasscell.trace.diagnostics import half_life, saturation
 from glasscell.trace.terminal import render
 

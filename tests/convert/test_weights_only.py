@@ -26,7 +26,7 @@ from glasscell.layers import (
     SwapHalves,
     Unsqueeze,
 )
-from glasscell.layers.kinds import STATELESS
+from glasscell.layers.registry import STATELESS, layer_class
 from glasscell.recurrent.config import LSTMConfig
 
 LOST = "layer 'final' (FinalState), layer 'a_relu' (Relu), layer 'b_soft' (Softmax)"
@@ -131,7 +131,7 @@ def test_every_option_is_held_or_reported():
 
 def test_every_layer_is_held_or_reported():
     """A layer without weights that is new is reported until it is listed among those of training alone."""
-    for kind in STATELESS.values():
+    for kind in map(layer_class, STATELESS):
         values = {"rate": 0.5, "deviation": 0.5, "name": "Relu", "times": 3, "mean": 0.0, "variance": 1.0}
         fields = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
         layer = kind(**{name: values.get(name, 1) for name in fields})

@@ -447,10 +447,10 @@ def test_a_stack_in_the_order_of_processing_is_refused():
 
 
 @pytest.mark.parametrize("options", [{}, {"peepholes": True}])
-def test_the_door_of_columns_makes_no_gradient_on_inputs_unless_it_is_needed(options):
+def test_the_gradient_on_inputs_is_empty_unless_it_is_needed(options):
     problem = Problem({"input_size": 2, "hidden_size": 3, **options}, 4, 5, "all", False, 0)
-    y, tape = problem.lstm.forward_feature_major(problem.x.transpose(1, 2, 0))
-    dx, _ = problem.lstm.backward_feature_major(tape, y, None, problem.lstm.parameters.zeros_like(), need_dx=False)
+    y, _, _, tape = problem.lstm.forward_feature_major(problem.x.transpose(1, 2, 0))
+    dx = problem.lstm.backward_feature_major(tape, y, problem.lstm.parameters.zeros_like(), need_dx=False)
     assert dx.shape == (0, 2, 4)
 
 
@@ -552,16 +552,15 @@ def test_the_door_of_columns_with_the_same_memory_again_gives_what_new_memory_gi
                 state = problem.state and LSTMState(*(part.swapaxes(1, 2) for part in problem.state))
                 dstate = LSTMState(*(part.swapaxes(1, 2) for part in problem.dstate))
                 columns[0] *= problem.mask.T[:, None, :]
-                y, tape = problem.lstm.forward_feature_major(
-                    columns[0], state, memory, mask=problem.mask.T if steps != "all" else None, rng=problem.noise()
-                )
+                valid = problem.mask.T if steps != "all" else None
+                y, _, _, tape = problem.lstm.forward_feature_major(columns[0], valid, state, problem.noise(), memory)
                 gradients = problem.lstm.parameters.zeros_like()
                 gradients.vector[:] = np.nan  # every one is written
                 y = y.copy()
-                dx, dstart = problem.lstm.backward_feature_major(tape, columns[1], dstate, gradients, memory)
+                dx, dstart = problem.lstm.backward_with_state(tape, columns[1], dstate, gradients, memory)
                 got.append([y, dx.copy(), *(part.copy() for part in dstart), gradients.vector])
                 other = gradients.zeros_like()
-                problem.lstm.backward_feature_major(tape, columns[1], dstate, other, memory, need_dx=False)
+                problem.lstm.backward_with_state(tape, columns[1], dstate, other, memory, need_dx=False)
                 np.testing.assert_array_equal(other.vector, gradients.vector)
             assert_equal(*got)
             y, _, _, dx, dh, dc, gradients = problem.everything()

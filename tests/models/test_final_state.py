@@ -1,10 +1,12 @@
 """Law: FinalState takes the state at the end of each direction's way, whatever the directions of the LSTM before it."""
 
+import copy
+
 import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.layers import BatchNorm, Dropout, FinalState, Function, SwapHalves
+from glasscell.layers import BatchNorm, Dropout, FinalState, Function, LSTMState, SwapHalves
 from glasscell.models import Sequential
 
 B, T, I, H = 3, 6, 2, 4
@@ -90,7 +92,7 @@ def test_where_there_is_no_lstm_it_is_what_it_says(rng):
     for layers in (
         [],
         [gc.LSTM(4, 4, bidirectional=True), gc.Linear(8, 4)],
-        [gc.LSTM(4, 2, bidirectional=True), SwapHalves()],
+        [gc.LSTM(4, 4), SwapHalves()],
     ):
         model = Sequential([*layers, FinalState()])
         assert model.layers[-1] == FinalState("forward")
@@ -98,6 +100,33 @@ def test_where_there_is_no_lstm_it_is_what_it_says(rng):
     np.testing.assert_array_equal(FinalState("reverse").forward(x)[0], x[0])
     np.testing.assert_array_equal(FinalState(keep="reverse").forward(x)[0], x[0, 2:])
     np.testing.assert_array_equal(FinalState(merge="sum").forward(x)[0], x[-1, :2] + x[0, 2:])
+
+
+def test_exchanged_directions_are_refused():
+    """The first half is then that of the reverse direction."""
+    lstm = gc.LSTM(4, 2, bidirectional=True)
+    for options in ({}, {"directions": "both"}, {"directions": "forward"}, {"keep": "reverse"}):
+        with pytest.raises(ValueError, match="'2' must be before the SwapHalves behind a bidirectional LSTM"):
+            Sequential([lstm, SwapHalves(), FinalState(**options)])
+    model = Sequential([gc.LSTM(4, 2, bidirectional=True), SwapHalves(), Dropout(0.1), SwapHalves(), FinalState()])
+    assert model.layers[-1].directions == "both"
+
+
+def test_the_final_state_in_processing_order_with_masks(rng, tmp_path):
+    """Outputs in processing order begin with the last step, and masks with the first."""
+    lstm = gc.LSTM(I, H, reverse=True, outputs_in="processing", dtype=np.float64)
+    model = random(Sequential([lstm, FinalState()]), rng)
+    x, mask = rng.normal(size=(B, T, I)), np.array([[1, 1, 1, 1, 0, 0], [0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]], bool)
+    model.save(tmp_path / "model.safetensors")
+    for other in (model, gc.load(tmp_path / "model.safetensors"), copy.deepcopy(model)):
+        y, (state,), tape = other.forward(x, mask=mask)
+        np.testing.assert_allclose(y, state.h[0], rtol=0, atol=1e-15)
+    dy = rng.normal(size=y.shape)
+    dx, expected = (
+        model.backward(tape, dy)[0],
+        lstm.backward(tape.layers[0], None, LSTMState(dy[None], 0 * dy[None]))[0],
+    )
+    np.testing.assert_allclose(dx, expected, rtol=0, atol=1e-15)
 
 
 def test_files_say_the_directions(tmp_path, rng):

@@ -10,10 +10,9 @@ import numpy as np
 
 from glasscell.atomic_files import StrPath
 from glasscell.convert.operations import FINALS, is_operation
-from glasscell.layers import LSTM, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
+from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
 from glasscell.layers.kinds import has_parameters
 from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
-from glasscell.layers.stateless import Dropout
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 

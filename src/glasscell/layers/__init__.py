@@ -12,9 +12,7 @@ Each has two interfaces to the same mathematics:
 from typing import TYPE_CHECKING
 
 from glasscell.core.types import Seed
-from glasscell.layers.linear import Linear
-from glasscell.layers.lstm import LSTM
-from glasscell.layers.trainable import LayerSeed, TrainableLayer
+from glasscell.layers.registry import MODULES
 from glasscell.lazy import attach
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.initialization import Initializer
@@ -23,12 +21,21 @@ from glasscell.recurrent.tape import LSTMState, LSTMTape
 if TYPE_CHECKING:
     from glasscell.layers.base import Layer
     from glasscell.layers.convolution import Conv1D
+    from glasscell.layers.dropout import Dropout
     from glasscell.layers.embedding import Embedding
+    from glasscell.layers.final_state import FinalState
+    from glasscell.layers.function import Function
+    from glasscell.layers.linear import Linear
+    from glasscell.layers.lstm import LSTM
+    from glasscell.layers.masking import Masking
     from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
     from glasscell.layers.normalization import BatchNorm, LayerNorm, Normalization, Rescaling
+    from glasscell.layers.pool import Pool
     from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
     from glasscell.layers.reshaping import Flatten, RepeatVector, Squeeze, Unsqueeze
-    from glasscell.layers.stateless import Dropout, FinalState, Function, Masking, Pool, Step, SwapHalves
+    from glasscell.layers.step import Step
+    from glasscell.layers.swap_halves import SwapHalves
+    from glasscell.layers.trainable import LayerSeed, TrainableLayer
 
 __all__ = [
     "LSTM",
@@ -65,14 +72,7 @@ __all__ = [
     "Unsqueeze",
 ]
 
-MODULES = {
-    "base": ("Layer",),
-    "convolution": ("Conv1D",),
-    "embedding": ("Embedding",),
-    "noise": ("GaussianDropout", "GaussianNoise", "SpatialDropout1D"),
-    "normalization": ("BatchNorm", "LayerNorm", "Normalization", "Rescaling"),
-    "pooling": ("AveragePooling1D", "MaxPooling1D"),
-    "reshaping": ("Flatten", "RepeatVector", "Squeeze", "Unsqueeze"),
-    "stateless": ("Dropout", "FinalState", "Function", "Masking", "Pool", "Step", "SwapHalves"),
-}
-__getattr__, __dir__ = attach(__name__, {name: module for module, names in MODULES.items() for name in names})
+__getattr__, __dir__ = attach(
+    __name__,
+    MODULES | {"Layer": "base", "LayerSeed": "trainable", "TrainableLayer": "trainable"},
+)

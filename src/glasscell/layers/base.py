@@ -1,8 +1,10 @@
 """The protocol of a layer in a :class:`~glasscell.models.Sequential`.
 
-A layer computes ``forward(x, mask, rng) -> (y, tape)``. Time is the last axis but one: batches ``(B, T, F)``, single
-sequences ``(T, F)``; vectors ``(B, F)`` or ``(F,)`` where there is no time. A mask ``(B, T)`` or ``(T,)`` is True for
-valid steps. ``backward(tape, dy)`` returns the gradient on x, of a layer with parameters together with theirs.
+Every layer has ``forward_feature_major`` and ``backward_feature_major``, on arrays (T, F, B) in core's layout.
+Most are a :class:`BatchFirstLayer`, defined by ``forward(x, mask, rng) -> (y, tape)`` and ``backward(tape, dy)``: time
+is the last axis but one, batches ``(B, T, F)``, single sequences ``(T, F)``; vectors ``(B, F)`` or ``(F,)`` do not have
+a time axis. A mask ``(B, T)`` or ``(T,)`` is True for valid steps. ``backward`` returns the gradient on x; layers with
+parameters return theirs too.
 """
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
@@ -10,7 +12,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +22,47 @@ from glasscell.layers.trainable import TrainableLayer
 from glasscell.validation import finite_array, real_array
 
 if TYPE_CHECKING:
+    from glasscell.core.buffers import BufferPool
     from glasscell.core.parameters import Parameters
+    from glasscell.recurrent.config import LSTMConfig
     from glasscell.stream.building import Stage
 
 Mask = NDArray[np.bool_]
+
+
+class LayerResult(NamedTuple):
+    """The result of :meth:`Layer.forward_feature_major`.
+
+    Attributes
+    ----------
+    outputs : array (T, F, B), or (F, B) without a time axis
+    mask : array (T, B) of bool, or None
+        The valid steps of the outputs. None: all.
+    state : object
+        The final state of a layer that carries one between calls; None for all others.
+    tape : object
+        The argument of :meth:`Layer.backward_feature_major`; None if ``keep_tape`` is False.
+    """
+
+    outputs: Array
+    mask: Mask | None
+    state: Any
+    tape: Any
+
+
+class Features(NamedTuple):
+    """The origin of the features between two layers: the outputs of an LSTM, each feature at its place.
+
+    Attributes
+    ----------
+    options : LSTMConfig
+        Of that LSTM.
+    swapped : bool
+        Whether the halves of the features are exchanged.
+    """
+
+    options: LSTMConfig
+    swapped: bool = False
 
 
 class Layer(ABC):
@@ -32,13 +71,25 @@ class Layer(ABC):
     Attributes
     ----------
     takes : {"any", "sequence", "vector"}
-        What its inputs are.
+        Whether inputs have a time axis.
     gives : {"same", "sequence", "vector"}
-        What its outputs are; "same": a sequence for a sequence, a vector for a vector.
+        Whether outputs have one; "same": a sequence for a sequence, a vector for a vector.
+    position : {"any", "first", "last"}
+        Where in a model the layer may be.
+    inputs : {"features", "numbers", "ids"}
+        Whether inputs have an axis of features, or are numbers or integers (B, T).
+    stateful : bool
+        Whether the layer carries a state between calls.
+    pointwise : bool
+        Whether every output feature is computed at the place of its input feature.
     """
 
     takes: ClassVar[Literal["any", "sequence", "vector"]] = "any"
     gives: ClassVar[Literal["same", "sequence", "vector"]] = "same"
+    position: ClassVar[Literal["any", "first", "last"]] = "any"
+    inputs: ClassVar[Literal["features", "numbers", "ids"]] = "features"
+    stateful: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -46,8 +97,71 @@ class Layer(ABC):
         """The arguments that make an equal layer, except dtype and seed: plain JSON."""
 
     @abstractmethod
-    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        """Compute the outputs, and the tape that :meth:`backward` takes."""
+    def forward_feature_major(
+        self,
+        x: Array,
+        mask: Mask | None = None,
+        state: Any = None,
+        rng: np.random.Generator | None = None,
+        buffers: BufferPool | None = None,
+        keep_tape: bool = True,
+    ) -> LayerResult:
+        """Compute the outputs in core's layout, without validation.
+
+        Parameters
+        ----------
+        x : array (T, F, B), or (F, B) without a time axis; (T, B) for layers whose inputs are numbers or ids
+        mask : array (T, B) of bool, optional
+            The valid steps. Default: all.
+        state : object, optional
+            The initial state of a stateful layer, as in ``LayerResult.state``. Default: its own, or zeros.
+        rng : numpy.random.Generator, optional
+            Turns on dropout and noise. Default: none is applied.
+        buffers : BufferPool, optional
+            Results are valid until the next call with the same buffers. Default: new arrays.
+        keep_tape : bool
+            False: no tape, which is faster for some layers.
+        """
+
+    @abstractmethod
+    def backward_feature_major(
+        self,
+        tape: Any,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
+    ) -> Array | None:
+        """Compute the gradient on x in core's layout.
+
+        Parameters
+        ----------
+        tape : object
+            From :meth:`forward_feature_major`.
+        d_outputs : array
+            Gradient on the outputs, of their shape.
+        gradients : Parameters, optional
+            Overwritten with the gradients on the layer's parameters. Layers without parameters ignore it.
+        buffers : BufferPool, optional
+        need_dx : bool
+            False: the result is not used, and may be None or of any values.
+
+        Returns
+        -------
+        array of the shape of x, or None
+            None for layers of ids.
+        """
+
+    @property
+    def input_features(self) -> int | None:
+        """Number of features that inputs must have; None: any number."""
+        size = getattr(self, "input_size", getattr(self, "size", None))
+        return None if size is None else int(size)
+
+    @property
+    def keeps_feature_count(self) -> bool:
+        """Whether outputs have as many features as inputs, if :attr:`input_features` is None."""
+        return True
 
     def output_features(self, features: int | None) -> int | None:
         """Return the number of features of the outputs; None: unknown.
@@ -79,8 +193,69 @@ class Layer(ABC):
         del x
         return mask if self.gives == "same" else None
 
+    def output_origin(self, origin: Features | None) -> Features | None:
+        """Return the origin of the output features from that of the input features; None: not an LSTM."""
+        return origin if self.pointwise else None
 
-class StatelessLayer(Layer):
+    def behind(self, origin: Features | None) -> Layer:
+        """Return the layer as it is in a model in which its inputs have this origin.
+
+        Raises
+        ------
+        ValueError
+            If it cannot follow.
+        """
+        del origin
+        return self
+
+
+class BatchFirstLayer(Layer):
+    """A layer that is defined by ``forward`` and ``backward`` on batch-first arrays."""
+
+    @abstractmethod
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """Compute the outputs, and the tape that ``backward`` takes."""
+
+    @abstractmethod
+    def _backward_into(self, tape: Any, d_outputs: Array, gradients: Parameters | None) -> Array:
+        """Return the gradient on x, batch first, and write the others into `gradients`."""
+
+    def forward_feature_major(
+        self,
+        x: Array,
+        mask: Mask | None = None,
+        state: Any = None,
+        rng: np.random.Generator | None = None,
+        buffers: BufferPool | None = None,
+        keep_tape: bool = True,
+    ) -> LayerResult:
+        """Compute the outputs by way of ``forward``; see :meth:`Layer.forward_feature_major`."""
+        del state, buffers
+        batch_first, batch_first_mask = np.moveaxis(x, -1, 0), None if mask is None else mask.T
+        outputs, tape = self.forward(batch_first, batch_first_mask, rng)
+        output_mask = self.output_mask(batch_first, batch_first_mask)
+        return LayerResult(
+            np.ascontiguousarray(np.moveaxis(outputs, 0, -1)),
+            None if output_mask is None else output_mask.T,
+            None,
+            tape if keep_tape else None,
+        )
+
+    def backward_feature_major(
+        self,
+        tape: Any,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
+    ) -> Array | None:
+        """Compute the gradient on x by way of ``backward``; see :meth:`Layer.backward_feature_major`."""
+        del buffers, need_dx
+        dx = self._backward_into(tape, np.moveaxis(d_outputs, -1, 0), gradients)
+        return np.ascontiguousarray(np.moveaxis(dx, 0, -1))
+
+
+class StatelessLayer(BatchFirstLayer):
     """A layer without parameters, a frozen dataclass: equal if its fields are."""
 
     @property
@@ -92,16 +267,20 @@ class StatelessLayer(Layer):
     def backward(self, tape: Any, dy: Array) -> Array:
         """Compute the gradient on x."""
 
+    def _backward_into(self, tape: Any, d_outputs: Array, gradients: Parameters | None) -> Array:
+        del gradients
+        return self.backward(tape, d_outputs)
 
-class ParameterLayer(Layer, TrainableLayer):
+
+class ParameterLayer(BatchFirstLayer, TrainableLayer):
     """A layer with parameters.
 
     Attributes
     ----------
     statistics : dict of str to array
-        What training does not change.
+        Constants in training.
     torch_names : mapping of str to str
-        What PyTorch calls those parameters that have another name there.
+        PyTorch's names of parameters that have another name there.
     """
 
     torch_names: ClassVar[Mapping[str, str]] = {}
@@ -117,6 +296,12 @@ class ParameterLayer(Layer, TrainableLayer):
     @abstractmethod
     def backward(self, tape: Any, dy: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x and on the parameters."""
+
+    def _backward_into(self, tape: Any, d_outputs: Array, gradients: Parameters | None) -> Array:
+        dx, layer_gradients = self.backward(tape, d_outputs)
+        if gradients is not None:
+            gradients.vector[:] = layer_gradients.vector
+        return dx
 
     def __call__(self, x: ArrayLike, mask: Mask | None = None) -> Array:
         """The outputs of :meth:`forward`, without a tape."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
+from glasscell.layers.base import Layer, LayerResult, Mask
 from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 Ids = NDArray[np.integer[Any]]
 
 
-class Embedding(TrainableLayer):
+class Embedding(Layer, TrainableLayer):
     """Symbols 0 … V - 1 as vectors.
 
     Parameters
@@ -39,6 +41,9 @@ class Embedding(TrainableLayer):
     parameters : Parameters
         ``weight`` (V, E).
     """
+
+    position: ClassVar = "first"
+    inputs: ClassVar = "ids"
 
     def __init__(
         self,
@@ -111,6 +116,57 @@ class Embedding(TrainableLayer):
         np.add.at(gradients["weight"], tape, d_vectors)
         return gradients
 
+    @property
+    def input_features(self) -> None:
+        """Return None: symbols do not have features."""
+        return
+
+    @property
+    def keeps_feature_count(self) -> bool:
+        """Return False."""
+        return False
+
+    def output_features(self, features: int | None) -> int:
+        """Return E."""
+        del features
+        return self.embedding_size
+
+    def output_mask(self, x: Array, mask: Mask | None) -> Mask | None:
+        """Return the mask of the vectors of symbols x: with ``mask_zero``, without the symbols 0."""
+        if not self.mask_zero:
+            return mask
+        nonzero: Mask = np.asarray(x) != 0
+        return nonzero if mask is None else mask & nonzero
+
+    def forward_feature_major(
+        self,
+        x: Array,
+        mask: Mask | None = None,
+        state: Any = None,
+        rng: np.random.Generator | None = None,
+        buffers: BufferPool | None = None,
+        keep_tape: bool = True,
+    ) -> LayerResult:
+        """Look up symbols (T, B): vectors (T, E, B)."""
+        del state, rng, buffers
+        vectors, symbols = self.forward(x)
+        outputs = np.ascontiguousarray(np.moveaxis(vectors, -1, -2))
+        return LayerResult(outputs, self.output_mask(x, mask), None, symbols if keep_tape else None)
+
+    def backward_feature_major(
+        self,
+        tape: Any,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
+    ) -> None:
+        """Overwrite `gradients` with the gradient on the table, and return None: symbols do not have a gradient."""
+        del buffers, need_dx
+        if gradients is not None:
+            gradients.vector[:] = 0
+            _add_rows(gradients["weight"], tape, np.moveaxis(d_outputs, -2, -1))
+
     def __repr__(self) -> str:
         masked = ", mask_zero=True" if self.mask_zero else ""
         return f"Embedding({self.vocabulary_size}, {self.embedding_size}{masked}, dtype={self.dtype})"
@@ -121,3 +177,14 @@ class Embedding(TrainableLayer):
 
         del single
         return EmbeddingStage(self.parameters["weight"], mask_zero=self.mask_zero)
+
+
+def _add_rows(table: Array, symbols: Ids, rows: Array) -> None:
+    """Add to each row of a table the rows of its symbol: sorted by symbol, so that each is a sum of a block."""
+    flat, rows = symbols.reshape(-1), rows.reshape(-1, rows.shape[-1])
+    if not flat.size:
+        return
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    table[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)

@@ -12,6 +12,7 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.initializers import glorot_uniform
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
+from glasscell.layers.base import Layer, LayerResult, Mask
 from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.validation import (
     as_generator,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from glasscell.stream.building import Stage
 
 
-class Linear(TrainableLayer):
+class Linear(Layer, TrainableLayer):
     """An affine map at every step: y_t = W x_t + b.
 
     Parameters
@@ -101,9 +102,8 @@ class Linear(TrainableLayer):
             For :meth:`backward`: the inputs, in its own copy.
         """
         columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype)
-        return from_feature_major(self.forward_feature_major(columns), single=single), from_feature_major(
-            columns, single=single
-        )
+        outputs = self.forward_feature_major(columns).outputs
+        return from_feature_major(outputs, single=single), from_feature_major(columns, single=single)
 
     def backward(self, tape: Array, d_outputs: ArrayLike) -> tuple[Array, Parameters]:
         """The gradient of a loss, from its gradient on the outputs.
@@ -125,19 +125,44 @@ class Linear(TrainableLayer):
         gradients = self.parameters.zeros_like()
         return from_feature_major(self.backward_feature_major(x, dy, gradients), single=single), gradients
 
-    def forward_feature_major(self, x: Array) -> Array:
-        """:meth:`forward` in core's layout: x (T, I, B) → y (T, O, B)."""
+    def forward_feature_major(
+        self,
+        x: Array,
+        mask: Mask | None = None,
+        state: Any = None,
+        rng: np.random.Generator | None = None,
+        buffers: BufferPool | None = None,
+        keep_tape: bool = True,
+    ) -> LayerResult:
+        """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, not a copy."""
+        del state, rng, buffers
         bias = self.parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
-        return linear.forward(self.parameters["weight"], bias, x)
+        y = linear.forward(self.parameters["weight"], bias, x if x.ndim > 2 else x[None])
+        return LayerResult(y if x.ndim > 2 else y[0], mask, None, x if keep_tape else None)
 
     def backward_feature_major(
-        self, x: Array, dy: Array, gradients: Parameters, buffers: BufferPool | None = None
+        self,
+        tape: Any,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
     ) -> Array:
-        """:meth:`backward` in core's layout: writes into `gradients`, returns the gradient on x."""
-        dx, gradients["weight"][:], dbias = linear.backward(self.parameters["weight"], x, dy, buffers)
-        if self.bias:
-            gradients["bias"][:] = dbias
-        return dx
+        """Compute the gradient on x, and overwrite `gradients`; see :meth:`Layer.backward_feature_major`."""
+        del need_dx
+        x, dy = (array if array.ndim > 2 else array[None] for array in (tape, d_outputs))
+        dx, d_weight, d_bias = linear.backward(self.parameters["weight"], x, dy, buffers)
+        if gradients is not None:
+            gradients["weight"][:] = d_weight
+            if self.bias:
+                gradients["bias"][:] = d_bias
+        return dx if tape.ndim > 2 else dx[0]
+
+    def output_features(self, features: int | None) -> int:
+        """Return the number of features of the outputs."""
+        if features not in (None, self.input_size):
+            raise ValueError(f"takes {self.input_size} features")
+        return self.output_size
 
     def __repr__(self) -> str:
         return f"Linear({self.input_size}, {self.output_size}, dtype={self.dtype})"

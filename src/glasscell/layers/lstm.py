@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,6 +13,7 @@ from glasscell.core.engines import EngineName
 from glasscell.core.parameters import Parameters
 from glasscell.core.step_gradients import StepGradientsByLayer
 from glasscell.core.types import Array, Seed
+from glasscell.layers.base import Features, Layer, LayerResult, Mask
 from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.direction import LSTMDirection, dropout_mask
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from glasscell.trace.record import Trace
 
 
-class LSTM(TrainableLayer):
+class LSTM(Layer, TrainableLayer):
     """A stack of LSTM layers.
 
     Parameters
@@ -111,6 +112,9 @@ class LSTM(TrainableLayer):
     >>> dx.shape, gradients["kernel_l0"].shape
     ((5, 7, 3), (64, 20))
     """
+
+    takes: ClassVar = "sequence"
+    stateful: ClassVar = True
 
     def __init__(
         self,
@@ -244,7 +248,7 @@ class LSTM(TrainableLayer):
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
         columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
-        y, tape = self.forward_feature_major(columns, start, mask=valid, rng=rng)
+        y, tape = self._forward(columns, start, valid, rng, BufferPool())
         tape = tape._replace(single=single)
         finals = [one.final for one in tape.passes]
         return from_feature_major(y, single=single), _state_to_user(finals, single=single), tape
@@ -371,20 +375,44 @@ class LSTM(TrainableLayer):
                 f"the tape is of another LSTM: {tape.options} in {dtype}; this is {self.options} in {self.dtype}"
             )
 
+    def output_features(self, features: int | None) -> int:
+        """Return the number of features of the outputs."""
+        if features not in (None, self.input_size):
+            raise ValueError(f"takes {self.input_size} features")
+        return self.output_size
+
+    def output_origin(self, origin: Features | None) -> Features:
+        """Return this LSTM's options as the origin of its outputs."""
+        del origin
+        return Features(self.options)
+
     def forward_feature_major(
         self,
         x: Array,
+        mask: Mask | None = None,
         state: LSTMState | None = None,
-        buffers: BufferPool | None = None,
-        *,
-        mask: NDArray[np.bool_] | None = None,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Array, LSTMTape]:
-        """:meth:`forward` in core's layout.
+        buffers: BufferPool | None = None,
+        keep_tape: bool = True,
+    ) -> LayerResult:
+        """Compute the outputs (T, D·P, B) of x (T, I, B), from a state (L·D, rows, B).
 
-        x (T, I, B), state (L·D, rows, B) and mask (T, B) → outputs (T, D·P, B), tape.
+        The final state is in the same layout. Without a tape there is neither dropout nor zoneout: `rng` is ignored.
         """
-        buffers = buffers or BufferPool()
+        if not keep_tape:
+            y, states = self._run(x, state, mask, buffers)
+            return LayerResult(y, mask, _stack_states(states), None)
+        y, tape = self._forward(x, state, mask, rng, buffers or BufferPool())
+        return LayerResult(y, mask, _stack_states([one.final for one in tape.passes]), tape)
+
+    def _forward(
+        self,
+        x: Array,
+        state: LSTMState | None,
+        mask: Mask | None,
+        rng: np.random.Generator | None,
+        buffers: BufferPool,
+    ) -> tuple[Array, LSTMTape]:
         passes: list[DirectionTape] = []
         between: list[Array] = []
         for layer in self._layers:
@@ -409,10 +437,9 @@ class LSTM(TrainableLayer):
         *,
         mask: NDArray[np.bool_] | None = None,
     ) -> tuple[Array, LSTMState]:
-        """:meth:`run` in core's layout."""
-        y, finals = self._run(x, state, mask, buffers)
-        h, c = zip(*finals, strict=True)
-        return y, LSTMState(np.array(h), np.array(c))
+        """Compute outputs and final state in core's layout, without a tape."""
+        y, states = self._run(x, state, mask, buffers)
+        return y, _stack_states(states)
 
     def _run(
         self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: BufferPool | None
@@ -433,23 +460,35 @@ class LSTM(TrainableLayer):
     def backward_feature_major(
         self,
         tape: LSTMTape,
-        dy: Array,
-        d_final: LSTMState | None,
-        gradients: Parameters,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
+    ) -> Array:
+        """Compute the gradient on x (T, I, B), empty unless `need_dx`; see :meth:`Layer.backward_feature_major`."""
+        d_outputs = np.ascontiguousarray(d_outputs)
+        return self.backward_with_state(tape, d_outputs, None, gradients, buffers, need_dx=need_dx)[0]
+
+    def backward_with_state(
+        self,
+        tape: LSTMTape,
+        d_outputs: Array,
+        d_state: LSTMState | None,
+        gradients: Parameters | None = None,
         buffers: BufferPool | None = None,
         *,
         need_dx: bool = True,
         every: StepGradientsByLayer | None = None,
     ) -> tuple[Array, LSTMState]:
-        """:meth:`backward` in core's layout; writes every gradient into `gradients`.
+        """Compute :meth:`backward` in core's layout, and overwrite `gradients`.
 
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
         """
-        dx, d_starts = self._backward(
-            tape, dy, d_final, gradients, buffers or BufferPool(), need_dx=need_dx, every=every
+        into = self.parameters.zeros_like() if gradients is None else gradients
+        dx, states = self._backward(
+            tape, d_outputs, d_state, into, buffers or BufferPool(), need_dx=need_dx, every=every
         )
-        d_h, d_c = zip(*d_starts, strict=True)
-        return dx, LSTMState(np.array(d_h), np.array(d_c))
+        return dx, _stack_states(states)
 
     def _backward(
         self,
@@ -676,6 +715,12 @@ class LSTM(TrainableLayer):
         from glasscell.stream.lstm_stage import LSTMStage  # noqa: PLC0415 - only where it is used
 
         return LSTMStage(self.options, self.parameters, self.execution.engine, single=single)
+
+
+def _stack_states(states: list[tuple[Array, Array]]) -> LSTMState:
+    """Stack the states of all directions, (P, B) and (H, B)."""
+    h, c = zip(*states, strict=True)
+    return LSTMState(np.array(h), np.array(c))
 
 
 def _state_to_user(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:

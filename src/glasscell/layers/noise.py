@@ -26,6 +26,7 @@ class SpatialDropout1D(StatelessLayer):
     rate: float
 
     takes: ClassVar = "sequence"
+    pointwise: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", probability("rate", self.rate))
@@ -61,6 +62,8 @@ class GaussianNoise(StatelessLayer):
 
     deviation: float
 
+    pointwise: ClassVar = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "deviation", non_negative_number("deviation", self.deviation))
 
@@ -91,6 +94,8 @@ class GaussianDropout(StatelessLayer):
     """
 
     rate: float
+
+    pointwise: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", probability("rate", self.rate))

@@ -26,6 +26,7 @@ class _GainAndShift(ParameterLayer):
 
     torch_names: ClassVar = {"gain": "weight", "shift": "bias"}
     seeded: ClassVar = False
+    pointwise: ClassVar = True
 
     def __init__(self, size: int, *, epsilon: float, gain: bool, shift: bool, dtype: DTypeLike) -> None:
         self.input_size = self.output_size = self.size = positive_integer("size", size)
@@ -226,6 +227,8 @@ class Normalization(StatelessLayer):
     variance: float | tuple[float, ...]
     invert: bool = False
 
+    pointwise: ClassVar = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", _numbers("mean", self.mean))
         object.__setattr__(self, "variance", _numbers("variance", self.variance))
@@ -281,6 +284,8 @@ class Rescaling(StatelessLayer):
 
     scale: float | tuple[float, ...]
     offset: float | tuple[float, ...] = 0.0
+
+    pointwise: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _numbers("scale", self.scale))

@@ -30,6 +30,11 @@ class RepeatVector(StatelessLayer):
     takes: ClassVar = "vector"
     gives: ClassVar = "sequence"
 
+    @property
+    def keeps_feature_count(self) -> bool:
+        """Return False."""
+        return False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "times", positive_integer("times", self.times))
 
@@ -68,6 +73,11 @@ class Flatten(StatelessLayer):
     def __post_init__(self) -> None:
         boolean("ignore_mask", self.ignore_mask)
 
+    @property
+    def keeps_feature_count(self) -> bool:
+        """Return False."""
+        return False
+
     def output_features(self, features: int | None) -> None:
         """Return None: the number of features depends on the number of steps."""
         del features
@@ -97,6 +107,14 @@ class Flatten(StatelessLayer):
 class Unsqueeze(StatelessLayer):
     """Add an axis of one feature to sequences of numbers: (B, T) or (T,). Only the first layer can be one."""
 
+    position: ClassVar = "first"
+    inputs: ClassVar = "numbers"
+
+    @property
+    def input_features(self) -> int:
+        """Return 1."""
+        return 1
+
     def output_features(self, features: int | None) -> int:
         """Return 1."""
         del features
@@ -123,6 +141,8 @@ class Unsqueeze(StatelessLayer):
 @dataclass(frozen=True)
 class Squeeze(StatelessLayer):
     """Remove the axis of one feature: outputs are (B, T), or (B,) of one vector. Only the last layer can be one."""
+
+    position: ClassVar = "last"
 
     def output_features(self, features: int | None) -> int:
         """Return 1."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
-from glasscell.layers.kinds import WITH_PARAMETERS
+from glasscell.layers.registry import WITH_PARAMETERS, layer_class
 from glasscell.models.copy_lstm import CopyLSTM
 from glasscell.models.sequential import Sequential
 
@@ -60,8 +60,10 @@ def load(path: StrPath) -> Saved:
         return Trace.load(path)
     if kind == "Stream":
         raise ValueError(f"{path} holds the state of a stream: give it to a stream of its model, model.stream().load()")
-    known: dict[str, Any] = {**WITH_PARAMETERS, "Sequential": Sequential, "CopyLSTM": CopyLSTM}
+    models: dict[str, Any] = {"Sequential": Sequential, "CopyLSTM": CopyLSTM}
+    known = [*WITH_PARAMETERS, *models]
     if kind not in known:
         raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'Trace'])}")
-    model: Saved = known[kind].load(path)
+    saved_class: Any = models.get(kind) or layer_class(kind)
+    model: Saved = saved_class.load(path)
     return model

@@ -6,8 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Step, SwapHalves
-from glasscell.layers.stateless import Pool
+from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool, Step, SwapHalves
 from glasscell.models import Sequential
 
 ATOL = 2e-6  # float32

@@ -16,10 +16,8 @@ from glasscell.convert.onnx.exporter.further import FURTHER_WRITERS
 from glasscell.convert.onnx.exporter.graph import Dims, Graph
 from glasscell.convert.onnx.exporter.lstm import LSTMOutputs, write_lstm
 from glasscell.convert.weights_only import check_finite_weights
-from glasscell.layers import LSTM, Embedding, FinalState, Linear, Squeeze, Step, SwapHalves, Unsqueeze
-from glasscell.layers.base import Layer as BaseLayer
+from glasscell.layers import LSTM, Embedding, FinalState, Linear, Pool, Squeeze, Step, SwapHalves, Unsqueeze
 from glasscell.layers.kinds import input_size
-from glasscell.layers.stateless import Pool
 from glasscell.models.sequential import Layer, Sequential
 
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 and later run
@@ -101,8 +99,7 @@ def _written(graph: Graph, name: str, layer: Layer, flow: TensorRef) -> TensorRe
     write = next((write for kind, write in WRITERS.items() if isinstance(layer, kind)), None)
     if write is None:
         refuse(name, f"is of kind {type(layer).__name__}, which ONNX does not support")
-    takes = layer.takes if isinstance(layer, BaseLayer) else "any"
-    if takes == "sequence" and not flow.in_time:
+    if layer.takes == "sequence" and not flow.in_time:
         refuse(name, "looks for steps where there is one vector a sequence")
     return write(graph, name, layer, flow)
 

@@ -42,8 +42,7 @@ from glasscell.convert.onnx.importer.symbolic_values import (
     without_unit_dims,
 )
 from glasscell.convert.onnx.importer.windows import convolution, covers_all, pooling
-from glasscell.layers import Dropout, Flatten
-from glasscell.layers.stateless import Pool
+from glasscell.layers import Dropout, Flatten, Pool
 
 POOLS: dict[str, Literal["mean", "max"]] = {
     **dict.fromkeys(("ReduceMean", "GlobalAveragePool", "AveragePool"), "mean"),

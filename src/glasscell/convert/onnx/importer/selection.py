@@ -23,8 +23,7 @@ from glasscell.convert.onnx.importer.symbolic_values import (
     with_axes,
     without_unit_dims,
 )
-from glasscell.layers import Dropout, FinalState, Function, Step, SwapHalves
-from glasscell.layers.stateless import Pool
+from glasscell.layers import Dropout, FinalState, Function, Pool, Step, SwapHalves
 
 Merge = Literal["sum", "average", "multiply"]
 NEAR = 8  # an index so near to the end of an axis whose size is open is counted from there

@@ -1,0 +1,77 @@
+"""One step of each sequence."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.types import Array
+from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.validation import integer
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
+
+
+@dataclass(frozen=True)
+class Step(StatelessLayer):
+    """One step of each sequence.
+
+    The output for a sequence with no valid step is 0.
+
+    Parameters
+    ----------
+    index : int
+        From 0, counted from the first valid step; below 0, from the last one, -1.
+    """
+
+    index: int = -1
+
+    takes: ClassVar = "sequence"
+    gives: ClassVar = "vector"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", integer("index", self.index))
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """Select from x (..., T, F) the step, (..., F)."""
+        del rng
+        T = x.shape[-2]
+        if not -T <= self.index < T:
+            raise ValueError(f"there is no step {self.index} in sequences of {T} steps")
+        at: NDArray[np.intp] = np.full(x.shape[:-2], self.index % T)
+        nonempty: Mask = np.ones(x.shape[:-2], np.bool_)
+        if mask is not None:
+            at, nonempty = _valid_step_index(mask, self.index), np.asarray(mask.any(axis=-1))
+        y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
+        return np.where(nonempty[..., None], y, y.dtype.type(0)), (at, nonempty, x.shape)
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """Compute the gradient on x, 0 at all other steps."""
+        at, nonempty, shape = tape
+        dx = np.zeros(shape, dy.dtype)
+        np.put_along_axis(dx, at[..., None, None], (dy * nonempty[..., None])[..., None, :], axis=-2)
+        return dx
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream. Only the last step has one."""
+        from glasscell.stream.reductions import LastStepStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        if self.index != -1:
+            raise ValueError(
+                f"of the steps so far a stream gives the last, and {self!r} takes another; forward() runs it over a "
+                "whole sequence"
+            )
+        return LastStepStage()
+
+
+def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:
+    """Return the time of the index-th valid step, clipped to the first and last one."""
+    count = mask.sum(axis=-1)
+    position = np.clip(index if index >= 0 else count + index, 0, np.maximum(count - 1, 0))
+    at: NDArray[np.intp] = np.take_along_axis(np.argsort(~mask, axis=-1, kind="stable"), position[..., None], axis=-1)
+    return at[..., 0]
