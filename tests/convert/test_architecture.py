@@ -339,7 +339,7 @@ def test_weights_in_a_checkpoint(at, rng, written):
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt"])
 def test_a_checkpoint_of_lightning(suffix, torch, rng, tmp_path, capsys):
-    """Weights below "model.", beside those of a loss; a table of scores by path; arguments of no plain type."""
+    """Weights below "model.", with those of a loss; a table of scores by path; arguments of no plain type."""
     weights = lstm(rng, 3, 4, "model.lstm") | linear(rng, 4, 2, "model.fc") | {"loss_function.weight": np.ones(2, F)}
     content = {
         "epoch": 9,

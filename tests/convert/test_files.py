@@ -11,7 +11,7 @@ from glasscell.convert import torch as torch_files
 from glasscell.layers import FinalState, Step
 
 FORMATS = Path(__file__).parents[2].parent / "shared" / "conformance" / "formats"
-golden = pytest.mark.skipif(not FORMATS.is_dir(), reason="the golden files are not beside the repository")
+golden = pytest.mark.skipif(not FORMATS.is_dir(), reason="the golden files are not next to the repository")
 
 
 def random_model(rng, **options):

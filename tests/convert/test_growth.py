@@ -211,7 +211,7 @@ def datasets(n):
 
 
 def keras_config(n):
-    """A configuration with many settings that nobody knows."""
+    """A configuration with many unknown settings."""
 
     def write(path):
         gc.convert.save(chain(2), path)

@@ -1,7 +1,7 @@
 """Law: no file costs more than 1 s + 0.1 s per MB and 12 times its size + 64 MB, runs code, or reaches another file.
 
 Every file that ../shared/torture/make_bombs.py writes, and some of the same kinds that are made here, each read in a
-process of its own. What is not refused with one line must be a model.
+separate process. What is not refused with one line must be a model.
 """
 
 import json
@@ -23,7 +23,7 @@ TORTURE = Path(__file__).parents[2].parent / "shared" / "torture" / "make_bombs.
 ENDINGS = (".pt", ".keras", ".h5", ".onnx", ".safetensors", ".npy")
 MB = 2**20
 
-# Reads each file in a child of its own that has imported everything before: time and memory are of reading alone.
+# Reads each file in a separate child that has imported everything before: time and memory are of reading alone.
 DRIVER = """
 import importlib.util, json, os, pathlib, resource, signal, sys, time
 import numpy as np, glasscell as gc

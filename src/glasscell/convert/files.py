@@ -95,7 +95,7 @@ def load(
 
         chain = load_onnx(path)
         [first, *rest] = chain.layers
-        model: Model = deepcopy(first) if isinstance(first, LSTM) and not rest else chain  # a layer of its own
+        model: Model = deepcopy(first) if isinstance(first, LSTM) and not rest else chain  # independent of the chain
     elif kind in KERAS:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
@@ -146,8 +146,8 @@ def save(model: Model, path: StrPath, *, states: bool = False, weights_only: boo
         is there is replaced, once the new one is complete.
     states : bool
         For ``.onnx``: whether initial states are inputs, ``h_0`` and ``c_0`` (L·D, batch, H), and final states outputs,
-        ``h_n`` and ``c_n``; in a Sequential those of each LSTM, called after it: ``encoder.h_0``. Without it the final
-        states of an LSTM are outputs.
+        ``h_n`` and ``c_n``; in a Sequential those of each LSTM, called after it: ``encoder.h_0``. Default: only the
+        final states of a single LSTM are outputs.
     weights_only : bool
         For ``.pt``, ``.pth``, ``.bin`` and ``.weights.h5``, which hold weights alone: leave out layers and settings
         that such a file cannot hold, such as activations and the choice of a step. :func:`load` needs them again, as

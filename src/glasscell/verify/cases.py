@@ -16,7 +16,7 @@ from glasscell.verify.conditioning import Perturb, Response, response
 
 @dataclass(frozen=True)
 class Case:
-    """An LSTM in float64, what it is given, and the gradients that come back to it.
+    """An LSTM in float64, its inputs, and the gradients of its outputs.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Case:
     d_state : LSTMState
         Gradient on the final state.
     noise_seed : int, optional
-        Of the generator that dropout and zoneout draw from; without it there is no noise.
+        Of the generator that dropout and zoneout draw from. Default: no noise.
     """
 
     lstm: LSTM

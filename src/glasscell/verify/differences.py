@@ -111,7 +111,7 @@ def reference_cell_checks(cases: list[Case], *, saturated: bool = True) -> list[
 
 
 def difference(one: Case, *, measured: bool = False) -> Errors:
-    """One random direction in the space of everything that a forward pass is given: its slope, both ways.
+    """Compare the slope along one random direction in the space of all inputs of a forward pass, computed twice.
 
     Relative to the length of the gradient. `measured`: with a bound from the uncertainty of the finite difference.
     """

@@ -37,7 +37,7 @@ def _claims(runs: list[Any], whats: dict[str, tuple[str, float]]) -> list[Check]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras and its backends have some of their own
             return run_checks(AGAINST, runs, whats)
-    except (ValueError, ImportError) as error:  # what Keras has not, or h5py, which files need
+    except (ValueError, ImportError) as error:  # unsupported by Keras; or h5py is not installed
         return skipped(AGAINST, str(error), whats.values())
 
 

@@ -1,7 +1,7 @@
-"""How other projects lay out the weights of an LSTM: gate orders, transpositions and biases, as data.
+"""Weight layouts of other projects: gate orders, transpositions and biases, as data.
 
 Ours: one kernel, rows of the gates i f o g, columns h, x, bias. This module stands below the layers, which can be made
-from other layouts and give theirs away; the readers and writers of files beside it stand above the models.
+from other layouts and converted to them; the readers and writers of files are above the models.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from glasscell.validation import real_array
 
 
 class Layout(NamedTuple):
-    """Where a project keeps what.
+    """Layout of the weights of an LSTM.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class WeightMatrices(NamedTuple):
 
 
 def encode(kernel: Array, I: int, gates: Sequence[str], layout: Layout, *, bias: bool = True) -> WeightMatrices:
-    """A kernel of ours, whose row blocks are `gates`, in another layout."""
+    """Convert a kernel, whose row blocks are `gates`, to another layout."""
     rows = reorder(kernel, gates, [gate for gate in layout.gates if gate in gates])
     P = kernel.shape[1] - I - bias
     inputs, recurrent = rows[:, P : P + I], rows[:, :P]
@@ -58,7 +58,7 @@ def encode(kernel: Array, I: int, gates: Sequence[str], layout: Layout, *, bias:
 
 
 def decode(parts: WeightMatrices, gates: Sequence[str], layout: Layout) -> Array:
-    """The way back: the kernel."""
+    """Convert weights in another layout to a kernel."""
     inputs, recurrent, bias = parts
     if layout.transposed:
         inputs, recurrent = inputs.T, recurrent.T
@@ -73,14 +73,14 @@ def decode(parts: WeightMatrices, gates: Sequence[str], layout: Layout) -> Array
 
 
 def reorder(rows: Array, of: Sequence[str], to: Sequence[str]) -> Array:
-    """Blocks of rows in another order; those that `to` has not are left out, those that `of` has not are 0."""
+    """Return blocks of rows in another order; omit those not in `to`, fill those not in `of` with 0."""
     size = len(rows) // len(of)
     blocks = {gate: rows[k * size : (k + 1) * size] for k, gate in enumerate(of)}
     return np.concatenate([blocks.get(gate, np.zeros_like(rows[:size])) for gate in to])
 
 
 def select_prefix(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict[str, Array]:
-    """The entries whose names begin with a prefix, without it, as arrays of real numbers."""
+    """Return the entries whose names begin with a prefix, with the prefix removed, as arrays of real numbers."""
     if callable(getattr(state_dict, "state_dict", None)):
         raise TypeError(
             f"state_dict must be a mapping, got a module: {type(state_dict).__name__}; pass module.state_dict()"
@@ -94,12 +94,12 @@ def select_prefix(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict
 
 
 def common_dtype(weights: Mapping[str, Array]) -> np.dtype[np.floating]:
-    """float64 if there is any, or else float32."""
+    """Return float64 if any array has that dtype, and otherwise float32."""
     return np.result_type(np.float32, *(array.dtype for array in weights.values() if array.dtype.kind == "f"))
 
 
 def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse names and shapes of weights that are not the expected ones, by name."""
+    """Raise ValueError for names and shapes of weights that are not the expected ones."""
     for name, shape in expected.items():
         if name not in given:
             raise ValueError(f"the weight {name!r} {shape} is missing{prefix_hint(given, name)}")
@@ -117,7 +117,7 @@ def prefix_hint(names: Iterable[str], name: str) -> str:
 
 
 def check_weight(name: str, value: Any) -> Array:
-    """A weight as an array of float32 or float64, if it is one of finite real numbers."""
+    """Return a weight as an array of float32 or float64; raise an error unless it is floating-point and finite."""
     if callable(getattr(value, "detach", None)):  # a tensor of PyTorch's: NumPy may not look into one that is trained,
         value = value.detach().cpu()
         if str(value.dtype).endswith("bfloat16"):  # and has no such type

@@ -47,7 +47,7 @@ KERAS_MERGES = {"concat": "concat", "sum": "sum", "ave": "average", "mul": "mult
 
 
 def activation_from_keras(given: Any, keras_version: str = "3") -> tuple[Any, ...]:
-    """An activation of Keras, as ours: its name, or what Keras serialises it to."""
+    """Convert an activation of Keras, by name or serialised, to one of Glasscell."""
     name = "linear" if given is None else given
     if isinstance(given, Mapping):  # a function by name; or a layer, or code
         kind = given.get("class_name", "lambda")
@@ -59,7 +59,7 @@ def activation_from_keras(given: Any, keras_version: str = "3") -> tuple[Any, ..
 
 
 def config_from_keras(weights: Any, config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The options of an LSTM, and its dtype, from the weights and the configuration of a Keras layer."""
+    """Return the options of an LSTM, and its dtype, from the weights and configuration of a Keras layer."""
     given = _of_bidirectional(config) if "layer" in config else dict(config)
     merge = given.pop("bidirectional", None) or given.pop("merge_mode", None)
     merge = "concat" if merge is True else merge
@@ -172,7 +172,7 @@ def from_cudnn(weights: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def to_keras(parameters: Parameters, options: "LSTMConfig") -> list[Array]:
-    """The weights of an LSTM of one layer as Keras has them."""
+    """Return the weights of an LSTM of one layer in Keras' layout."""
     keras_config(options)
     weights: list[Array] = []
     for suffix, I, _ in options.ways:
@@ -182,7 +182,7 @@ def to_keras(parameters: Parameters, options: "LSTMConfig") -> list[Array]:
 
 
 def keras_config(options: "LSTMConfig") -> dict[str, Any]:
-    """The settings of a ``keras.layers.LSTM`` that computes the same as one layer, but for its directions.
+    """Return the settings of a ``keras.layers.LSTM`` that computes the same as one layer, except for its directions.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def keras_config(options: "LSTMConfig") -> dict[str, Any]:
 
 
 def activation_to_keras(function: Iterable[Any]) -> str:
-    """What Keras calls an activation."""
+    """Return Keras' name of an activation."""
     wanted = tuple(part for part in function if part is not None)
     for name, ours in KERAS_FUNCTIONS.items():
         if ours == wanted:
@@ -237,7 +237,7 @@ def _split_directions(weights: Any, *, two: bool) -> list[WeightMatrices]:
 
 
 def _mappings(weights: Mapping[str, Any], *, two: bool) -> list[Mapping[str, Any]]:
-    """The weights of each direction, by name."""
+    """Return the weights of each direction, by name."""
     if not two:
         return [weights]
     if set(weights) != {"forward", "backward"}:

@@ -1,7 +1,7 @@
 """PyTorch's names and layout for the weights of an LSTM: also those in our files.
 
 ``nn.LSTM`` keeps, for each layer and direction, ``weight_ih`` (4H, I), ``weight_hh`` (4H, P), perhaps two biases (4H,)
-that add up, and ``weight_hr`` (P, H) where it projects. What nn.LSTM has no name for keeps its own.
+that add up, and ``weight_hr`` (P, H) where it projects. Other parameters keep their names.
 """
 
 import re
@@ -61,10 +61,10 @@ def recurrent_kind(weights: Mapping[str, Any]) -> str | None:
 
 
 def to_torch(parameters: Parameters, options: "LSTMConfig") -> dict[str, Array]:
-    """The weights of an LSTM under PyTorch's names.
+    """Return the weights of an LSTM under PyTorch's names.
 
-    Our bias becomes ``bias_ih``, and ``bias_hh`` is the recurrent bias, or 0 without one. What nn.LSTM has no name for
-    keeps its own.
+    Our bias becomes ``bias_ih``, and ``bias_hh`` is the recurrent bias, or 0 without one. Other
+    parameters keep their names.
     """
     weights: dict[str, Array] = {}
     inputs = {suffix: I for suffix, I, _ in options.ways}
@@ -129,7 +129,7 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
 
 
 def infer_config(weights: Mapping[str, Array]) -> dict[str, Any]:
-    """The options of an LSTM that the names and shapes of an nn.LSTM's weights tell."""
+    """Infer the options of an LSTM from the names and shapes of an nn.LSTM's weights."""
     first, recurrent = (_matrix(weights, name) for name in ("weight_ih_l0", "weight_hh_l0"))
     if (kind := recurrent_kind(weights)) in ("GRU", "RNN"):
         raise ValueError(f"the weights are those of a {kind}, and not of an LSTM")
@@ -151,7 +151,7 @@ def infer_config(weights: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def check_supported(options: "LSTMConfig") -> None:
-    """Refuse options that nn.LSTM does not support."""
+    """Raise ValueError for options that nn.LSTM does not support."""
     for name, value in options.unsupported("torch").items():
         raise ValueError(f"PyTorch's nn.LSTM has no {name}, and here it is {value!r}")
     P, H = options.proj_size, options.hidden_size
@@ -160,7 +160,7 @@ def check_supported(options: "LSTMConfig") -> None:
 
 
 def _torch_gates(options: "LSTMConfig") -> list[str]:
-    """The order of the gates there, without one that has no weights."""
+    """Return PyTorch's order of the gates that have weights."""
     return [gate for gate in TORCH.gates if gate in options.variant.gates]
 
 
@@ -174,6 +174,6 @@ def _matrix(weights: Mapping[str, Array], name: str) -> Array:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The name without the suffix of its way, and that: kernel and _l0_reverse."""
+    """Split a name into its kind and the suffix of its layer and direction: kernel and _l0_reverse."""
     k = name.rindex("_l")
     return name[:k], name[k:]

@@ -77,7 +77,7 @@ def test_pytorch_computes_the_same(way, I, H, L, torch, rng):
 
 
 def test_tensors_of_every_kind_are_weights(torch, rng):
-    """Those that are trained, and those of a type that NumPy has not; and a type by PyTorch's name for it."""
+    """Those that are trained, and those of a type that NumPy does not support; and a type by PyTorch's name for it."""
     module = torch.nn.LSTM(3, 4, bidirectional=True)
     weights = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
     ours = LSTM.from_torch(dict(module.named_parameters()), dtype=torch.float64, device="cpu")

@@ -424,10 +424,10 @@ def refused_models(keras):
         "'add' is a Add|is a Add": keras.Model(first, L.Add()([branch, first])),
         "'shared' is called more than once": keras.Model(first, shared(shared(first))),
         "'twice' is called more than once": keras.Model(first, twice(L.Dense(3)(twice(first)))),
-        "is given initial_state": keras.Model(
+        "has the argument initial_state": keras.Model(
             first, L.LSTM(2, name="culprit")(first, initial_state=[keras.ops.zeros((1, 2)), keras.ops.zeros((1, 2))])
         ),
-        "given a mask of its own": keras.Model(
+        "has an explicit mask": keras.Model(
             first, L.LSTM(2, name="culprit")(first, mask=keras.ops.any(keras.ops.not_equal(first, 1.0), axis=-1))
         ),
     }

@@ -322,7 +322,7 @@ def test_keras_1_is_refused_by_what_it_is(version, h5py, tmp_path, rng):
 
 
 def test_weights_alone_of_a_model_with_dropout(keras, tmp_path, rng):
-    """What computes nothing outside training hinders nobody to see the rest."""
+    """Layers that compute nothing outside training do not prevent reading the rest."""
     L = keras.layers
     quiet = [L.Dropout(0.2), L.SpatialDropout1D(0.2), L.GaussianNoise(0.1), L.AlphaDropout(0.1)]
     model = keras.Sequential(

@@ -10,7 +10,7 @@ What onnxruntime 1.32 refuses, on the CPU:
 
 What it does otherwise:
 
-- A sequence without any step has a final state of 0, also where an initial state is given; so has every sequence where
+- A sequence without any step has a final state of 0, also with an initial state; so has every sequence where
   there is no time at all. (Here they keep their initial state.)
 - Without activation_alpha and activation_beta, those of Affine, ScaledTanh and ThresholdedRelu are 0. (Here they are
   what the specification refers to, the defaults of the operators: 1 and 0, 1 and 1, and 1.)

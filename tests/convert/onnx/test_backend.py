@@ -187,7 +187,7 @@ def test_the_chain_is_onnxruntimes(chain, onnxruntime):
     model, inputs, expected = chain
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     given = session.run(None, dict(zip(("X", "X_2", "W_1"), inputs, strict=True)))
-    # a sequence without a step begins at 0 there, as here where no initial state is given
+    # a sequence without a step begins at 0 there, as here without an initial state
     for ours, theirs in zip(expected, given, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
 

@@ -1,4 +1,4 @@
-"""Law: layers beside LSTMs are written, read and run as ONNX with the same outputs, also as PyTorch exports them."""
+"""Law: layers other than LSTMs are written, read and run as ONNX with equal outputs, also as PyTorch exports them."""
 
 import importlib
 import logging

@@ -306,7 +306,7 @@ def test_so_does_an_export_of_the_other_exporter(torch, reader, tmp_path, name):
 
 
 def test_weights_may_lie_beside_the_model(torch, reader, tmp_path):
-    """As the exporter puts them there by itself."""
+    """As the exporter writes them by default."""
     pytest.importorskip("onnxscript", reason="onnxscript, which the exporter needs, is not installed")
     torch.manual_seed(0)
     module, inputs = torch.nn.LSTM(I, 64, batch_first=True).eval(), (torch.randn(2, 5, I),)

@@ -131,10 +131,10 @@ BRANCHES = {
         [*LSTM, N("Squeeze", "c 0", "s"), N("Gemm", "s V b", "y", {"transB": 1})],
         r"'the Gemm' \(Gemm\) computes with the cell state",
     ),
-    "hidden beside cell states": ([*LSTM, N("Concat", "h c", "y", {"axis": 2})], "joins hidden with cell states"),
-    "outputs beside states": (
+    "hidden with cell states": ([*LSTM, N("Concat", "h c", "y", {"axis": 2})], "joins hidden with cell states"),
+    "outputs with states": (
         [*END, N("Squeeze", "h 0", "s"), N("Concat", "end s", "y", {"axis": 1})],
-        r"\(Concat\) joins what a chain of layers has not side by side",
+        r"\(Concat\) concatenates values that no sequential model",
     ),
     "one direction twice": (
         [*FINAL, N("Concat", "s s", "t", {"axis": 1}), N("Relu", "t", "y")],
@@ -154,7 +154,10 @@ OPERATORS = {
         [N("Cast", "x", "k", {"to": 7}), N("Cast", "k", "y", {"to": 1})],
         "casts an input from int64 to float32",
     ),
-    "ids that an LSTM takes": ([N("Cast", "x", "k", {"to": 7}), TURN._replace(given="k"), *LSTM[1:]], "is given int64"),
+    "ids that an LSTM takes": (
+        [N("Cast", "x", "k", {"to": 7}), TURN._replace(given="k"), *LSTM[1:]],
+        "its input has dtype int64",
+    ),
 }
 LSTMS = {
     "an activation that does not exist": (
@@ -166,7 +169,7 @@ LSTMS = {
         lstm("X Wboth Rboth", direction="bidirectional", activations=OF_TWO),
         "has other activations in one direction than in the other",
     ),
-    "W of another size": (lstm("X W4 R"), r"'the LSTM' \(LSTM\) has weights for 4 inputs, and is given 3"),
+    "W of another size": (lstm("X W4 R"), r"'the LSTM' \(LSTM\) has weights for 4 features, and its input has 3"),
     "R of another size": (lstm("X W Rboth"), r"has weights R of shape \(2, 16, 4\); expected \(1, 16, 4\)"),
     "B of another size": (lstm("X W R b"), r"has weights B of shape \(2,\); expected \(1, 32\)"),
     "another hidden_size": (lstm(hidden_size=5), r"has hidden_size 5, and R of shape \(1, 16, 4\)"),
@@ -174,7 +177,7 @@ LSTMS = {
     "computed weights": (lstm("X X R"), "has weights W that are computed from the inputs"),
     "weights that are not finite": (lstm("X Wnan R"), "has weights W with NaN or infinite values"),
     "weights of integers": (lstm("X Wint R"), "has weights W of dtype int64"),
-    "weights of another type": (lstm("X W64 R64"), "has weights of dtype float64, and is given float32"),
+    "weights of another type": (lstm("X W64 R64"), "has weights of dtype float64, and its input has dtype float32"),
     "sequence_lens that cut": (lstm("X W R . lens"), r"\(LSTM\) has sequence_lens that are no input of the graph"),
     "initial states that differ": (lstm("X W R . . starts"), "constant states that differ from sequence to sequence"),
     "initial states of another size": (lstm("X W R . . b"), r"states of shape \(2,\); expected D = 1, H = 4"),
@@ -326,7 +329,7 @@ def test_a_map_that_others_use_too_keeps_its_bias(reader, graph, tensors):
     np.testing.assert_array_equal(model.layers[-1].parameters["bias"], [1, 2])
 
 
-# Files that nobody vouches for
+# Untrusted files
 
 
 def test_versions_that_are_too_old_or_none(onnx, reader, graph):
@@ -367,7 +370,7 @@ def test_tensors_whose_shape_is_not_that_of_their_bytes_are_refused(onnx, reader
 
 
 def test_numbers_in_other_files_are_those_of_the_file_beside(onnx, reader, graph, weights, tmp_path):
-    """Each of its own bytes at most once, of its real size, and no file elsewhere."""
+    """Each of the file's bytes at most once, of its real size, and no file elsewhere."""
     from onnx.external_data_helper import set_external_data  # noqa: PLC0415 - optional
 
     (tmp_path / "inner").mkdir()
@@ -392,10 +395,10 @@ def test_numbers_in_other_files_are_those_of_the_file_beside(onnx, reader, graph
     for said, words in (
         ({"location": "../outside"}, r"in '\.\./outside'; read are only files in the model's own folder"),
         ({"location": str(outside)}, "read are only files in the model's own folder"),
-        ({"location": ".."}, "no such file beside"),
+        ({"location": ".."}, "no such file in"),
         ({"location": ""}, "read are only files"),
-        ({"location": "link"}, "no such file beside the model"),
-        ({"location": "nothing"}, "no such file beside the model"),
+        ({"location": "link"}, "no such file in the folder"),
+        ({"location": "nothing"}, "no such file in the folder"),
         ({"offset": 8}, "from byte 8 of 'data', which has"),
         ({"offset": -8}, "'-8' where a number of bytes should be"),
         ({"length": 2**60}, "which has"),

@@ -36,7 +36,7 @@ def golden(of):
 
 
 CASES = [(of, name) for of in COUNTS for name in golden(of)]
-MISSING = pytest.param("", "", marks=pytest.mark.skip("the golden sets are not beside the repository"))
+MISSING = pytest.param("", "", marks=pytest.mark.skip("the golden sets are not next to the repository"))
 NOTED = {  # their notes say why: rounded or stale literals
     "ONNXRuntime_TestLSTMShorterSeqInMiddle": {"rtol": 0, "atol": 1e-4},
     "ONNXRuntime_TestLSTMZeroSeqInMiddle": {"rtol": 0, "atol": 1e-4},
@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_onnx_and_of_onnxruntime(of, name):
         np.testing.assert_allclose(outputs[key], array, **NOTED.get(name, case["tolerance"]))
 
 
-@pytest.mark.skipif(not CASES, reason="the golden sets are not beside the repository")
+@pytest.mark.skipif(not CASES, reason="the golden sets are not next to the repository")
 def test_no_golden_case_is_forgotten():
     """The quirk of onnxruntime, a state of 0 where a sequence has no step, shows in none: they all begin at 0 there."""
     for of, count in COUNTS.items():

@@ -607,9 +607,9 @@ def test_no_code_runs(protocol, how, tmp_path, file):
         (name("torch", "Size") + b"}b", "sets attributes of plain data"),
         (b"}}b", "sets attributes of plain data"),
         (tensor([6], [1]) + b"}" + text("data") + b"Nsb", "sets attributes of plain data"),
-        (name("torch", "Size"), "a function or a storage by itself"),
-        (b"](" + name("torch", "FloatStorage") + b"e", "a function or a storage by itself"),
-        (storage(6), "a function or a storage by itself"),
+        (name("torch", "Size"), "a bare function or storage"),
+        (b"](" + name("torch", "FloatStorage") + b"e", "a bare function or storage"),
+        (storage(6), "a bare function or storage"),
     ],
     ids=range(21),
 )
@@ -645,7 +645,7 @@ def test_what_is_not_data_is_refused_by_name(opcodes, part, file):
     ids=range(19),
 )
 def test_what_is_not_data_is_only_a_name(opcodes, class_name, file):
-    """An object beside the weights hinders nobody, and no part of it is made; alone it is no model."""
+    """An object next to the weights is no obstacle, and no part of it is made; alone it is no model."""
     six = SIX.tobytes()
     with_tensor = b"}" + text("w") + tensor([6], [1], key="1") + b"s"
     storages = {"0": bytes(48), "1": six}, [("0", 6, bytes(48)), ("1", 6, six)]
@@ -661,7 +661,7 @@ def test_what_is_not_data_is_only_a_name(opcodes, class_name, file):
         assert f"an object of the class {class_name}" in refusal(file)
 
 
-BESIDE = {
+OTHER_OBJECTS = {
     "number": lambda _: np.float64(0.3),
     "array": lambda _: np.zeros(3),
     "namespace": lambda _: argparse.Namespace(lr=0.1, path=Path("a")),
@@ -676,10 +676,10 @@ BESIDE = {
 
 @pytest.mark.parametrize("legacy", FORMATS)
 @pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("kind", OTHER_OBJECTS)
 def test_objects_beside_the_weights_do_not_hinder(kind, protocol, legacy, torch, file):
     weights = torch.nn.LSTM(1, 2).state_dict()
-    content = {"state_dict": weights, "more": BESIDE[kind](torch), "lists": [defaultdict(list, a=[1])]}
+    content = {"state_dict": weights, "more": OTHER_OBJECTS[kind](torch), "lists": [defaultdict(list, a=[1])]}
     with warnings.catch_warnings(action="ignore"):
         saved(torch, content, file, legacy, pickle_protocol=protocol)
     with warnings.catch_warnings(action="error"):
@@ -753,7 +753,7 @@ def test_tensors_that_cannot_be_read_keep_their_names(make, part, legacy, torch,
 def test_a_storage_by_itself_is_refused(torch, file):
     with warnings.catch_warnings(action="ignore"):
         saved(torch, torch.ones(2).untyped_storage(), file, False)
-    assert "a storage by itself" in refusal(file)
+    assert "bare function or storage" in refusal(file)
 
 
 def test_torchscript_is_refused(file):

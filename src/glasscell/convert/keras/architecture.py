@@ -117,7 +117,9 @@ def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int |
         ordered = _listed_layers(listed)
         for layer in ordered:
             if unwrapped_config(layer).get("return_state"):
-                raise ValueError(f"the layer {layer.name!r} returns its state beside its outputs, and nothing takes it")
+                raise ValueError(
+                    f"the layer {layer.name!r} returns its state in addition to its outputs, and no layer uses it"
+                )
     elif kind in NESTED:
         ordered = _in_order(mapping(config, "the configuration of the model"))
     else:
@@ -241,7 +243,7 @@ def _in_order(config: Mapping[str, Any]) -> list[KerasLayer]:
     of_masks = _check_masks([found[name] for name in ordered], calls, found)
     for name in found:
         if name not in calls and name not in of_masks and name != first:
-            raise ValueError(f"the layer {name!r} lies beside the chain, which cannot be represented")
+            raise ValueError(f"the layer {name!r} is not part of the chain, which cannot be represented")
     return [found[name] for name in (first, *ordered)]
 
 
@@ -281,11 +283,11 @@ def _call(layer: KerasLayer) -> Call:
     options.pop("training", None)
     for name, value in options.items():
         if value is not None and layer.kind not in MASK_OPERATIONS:
-            raise ValueError(f"the layer {layer.name!r} is given {name}, which cannot be represented")
+            raise ValueError(f"the layer {layer.name!r} has the argument {name}, which cannot be represented")
     constants = tuple(value for value, source in zip(arguments, inputs, strict=True) if source is None)
     of_mask = None if mask is None else _source(mask, layer)
     if mask is not None and of_mask is None:
-        raise ValueError(f"the layer {layer.name!r} is given a mask of its own, which cannot be represented")
+        raise ValueError(f"the layer {layer.name!r} has an explicit mask, which cannot be represented")
     return Call(tuple(source for source in inputs if source is not None), constants, of_mask, options)
 
 
@@ -302,14 +304,14 @@ def _source(argument: Any, layer: KerasLayer) -> str | None:
 
 
 def _check_masks(layers: Sequence[KerasLayer], calls: Mapping[str, Call], found: Mapping[str, KerasLayer]) -> set[str]:
-    """That each mask that is written into the graph is the one that Keras hands on by itself; what makes them."""
+    """Check that each mask in the graph is the one that Keras propagates; return the layers that make them."""
     operations = {name: _call(layer) for name, layer in found.items() if layer.kind in MASK_OPERATIONS}
     used: set[str] = set()
     own: set[str] = set()  # what makes the mask that belongs here
     for layer in layers:
         source, mask = calls[layer.name].inputs[0], calls[layer.name].mask
         if mask is not None and mask not in own:
-            raise ValueError(f"the layer {layer.name!r} is given a mask of its own, which cannot be represented")
+            raise ValueError(f"the layer {layer.name!r} has an explicit mask, which cannot be represented")
         if layer.kind == "Embedding" and layer.config.get("mask_zero"):
             own = _matching_operations("NotEqual", (source,), (0,), operations, found)
         elif layer.kind == "Masking":

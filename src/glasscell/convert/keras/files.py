@@ -39,7 +39,7 @@ ZIP = b"PK\x03\x04"
 INFO_BYTES = 1024  # memory for an entry of the directory, at most
 ENTRIES = ("metadata.json", "config.json", "model.weights.h5")
 
-# What a damaged or forged file may lead to, beside a ValueError with words of its own: in the standard library's reader
+# Errors that a damaged or forged file may cause, other than ValueErrors raised here: in the standard library's reader
 # of archives, and where something in it is of another type than Keras writes.
 _DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, Warning)
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
@@ -80,7 +80,7 @@ def load(
         If there is no file.
     ValueError
         If the file is damaged, weights are missing or do not fit, or a layer or setting cannot be represented, by name.
-        If it holds weights alone of several layers, and neither `config` nor `architecture` is given.
+        If it holds weights alone of several layers, without `config` and `architecture`.
     """
     content = _read(path)
     given = None if config is None else _given(config)

@@ -106,7 +106,7 @@ class File:
         return self._headers[address]
 
     def long_text(self, at: int) -> bytes:
-        """Text that lies in a heap: its length, the heap and its number there, 16 bytes, are what stands at `at`."""
+        """Return text from a heap. The 16 bytes at `at` are its length, the heap and its index there."""
         length, heap, index = struct.unpack("<IQI", self.take(at, 16))
         if not length:
             return b""
@@ -313,7 +313,7 @@ class Dataset(Object):
         return self._shape(self.message(DATASPACE, "is no dataset").at)
 
     def read(self) -> NDArray[Any]:
-        """The numbers: float16, float32 or float64; bfloat16, which NumPy has not, as float32."""
+        """Return the values: float16, float32 or float64; bfloat16, which NumPy does not support, as float32."""
         kind = self._type(self.message(DATATYPE, "has no type that stands in its place").at)
         brain = kind == Type("bytes", 2, "") and self.has("dtype") and self.text("dtype") == "bfloat16"
         if kind.kind != "float" and not brain:

@@ -104,7 +104,7 @@ class Importer:
         if ours.takes == "sequence":
             self.check_timed()
         if ours.takes == "vector" and self.timed:
-            raise ValueError("it takes one vector a sequence, and what stands before it gives one a step")
+            raise ValueError("its input must be one vector per sequence, got one per step")
         if layer.kind in ("MaxPooling1D", "AveragePooling1D", "Flatten"):
             self.masked = False  # these take all steps, and Keras loses the mask there
         self.timed = {"sequence": True, "vector": False, "same": self.timed}[ours.gives]
@@ -113,7 +113,7 @@ class Importer:
     def check_timed(self) -> None:
         """Refuse a layer that takes sequences where there are none."""
         if not self.timed:
-            raise ValueError("it takes sequences, and what stands before it gives none")
+            raise ValueError("its input must be a sequence, got one vector per sequence")
 
     def add(self, layer: KerasLayer, ours: Layer, what: str = "") -> None:
         """Add a layer of ours: the one of Keras, or `what` of it is besides."""
@@ -132,7 +132,7 @@ class Importer:
     def takes(self, features: int) -> None:
         """Refuse weights for another number of features than there are."""
         if self.features not in (None, features):
-            raise ValueError(f"its weights are for {features} features, and it is given {self.features}")
+            raise ValueError(f"its weights are for {features} features, and its input has {self.features}")
 
     def lstm(self, layer: KerasLayer, weights: Weights) -> None:
         """An LSTM, in one direction or both."""

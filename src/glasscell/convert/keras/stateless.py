@@ -22,7 +22,7 @@ from glasscell.layers import (
 from glasscell.layers.base import StatelessLayer
 from glasscell.weight_layouts import keras as codec
 
-# Functions that need not be elementwise, beside those of an LSTM.
+# Functions that need not be elementwise, in addition to those of an LSTM.
 FUNCTIONS: dict[str, tuple[Any, ...]] = {"softmax": ("Softmax",), "log_softmax": ("LogSoftmax",)}
 
 # The settings of a layer that say nothing about what it computes.

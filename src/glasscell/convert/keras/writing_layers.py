@@ -134,7 +134,7 @@ WRITERS: dict[type, Callable[[Any], Written]] = {
 
 
 def one_layer(layer: Layer) -> Written | None:
-    """The layer of Keras that a layer is; None if it is not one by itself."""
+    """Return the Keras layer for a layer; None if it needs several or a neighbour."""
     write = WRITERS.get(type(layer))
     return None if write is None else write(layer)
 
@@ -172,7 +172,7 @@ def input_steps(layers: Sequence[Layer]) -> int | None:
 
 
 def _steps_of(layers: Sequence[Layer], steps: int) -> int | None:
-    """The number of steps of the input with which the last layer gives so many."""
+    """Return the number of input steps for which the last layer returns a given number."""
     for layer in reversed(layers):
         if isinstance(layer, RepeatVector):
             if layer.times != steps:

@@ -209,7 +209,7 @@ def _array(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def _check_types(arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse types of numbers that the operator does not have, or has not together."""
+    """Raise an error for dtypes that the operator does not support, alone or together."""
     for name, array in arrays.items():
         if name == "sequence_lens":
             if array.dtype.kind not in "iu":

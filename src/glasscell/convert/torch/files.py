@@ -1,6 +1,6 @@
 """PyTorch's own files, ``.pt`` and ``.pth``, read and written without PyTorch.
 
-``torch.save`` writes a pickle that says how each tensor lies in a storage, and the storages beside it as raw numbers:
+``torch.save`` writes a pickle that describes the place of each tensor in a storage, and the storages as raw values:
 since version 1.6 as entries of a zip archive, before that in one stream behind the pickle. The pickle is read by
 :mod:`glasscell.convert.torch.restricted_unpickler`, which runs no code of the file's.
 """
@@ -71,7 +71,7 @@ class Tensor(NamedTuple):
 def read(path: StrPath) -> object:
     """What ``torch.save`` wrote to a file, tensors as NumPy arrays.
 
-    Both formats are read. Every tensor, a parameter like any other, is an array with memory of its own, also where two
+    Both formats are read. Every tensor, a parameter like any other, is an array with separate memory, also where two
     share a storage; bfloat16 becomes float32, which holds all its values. A ``torch.Size`` is a tuple, a device and a
     dtype are text ("cuda:0", "torch.float32"), and a Counter or a defaultdict is a dict.
 
@@ -269,7 +269,7 @@ def _read_archive(content: bytes) -> object:
 
 def _read_stream(content: bytes) -> object:
     if content[257:262] == b"ustar":
-        raise FileError("is of PyTorch's first format, a tar archive: load it with PyTorch and save it anew")
+        raise FileError("is of PyTorch's first format, a tar archive: load it with PyTorch and save it again")
     budget = MemoryBudget(len(content), FileError, allowance=PICKLE_ALLOWANCES * limits.ALLOWANCE)
     tensors = TensorLoader(budget)
     stream = Unpickler(content, tensors.names, tensors.storage, budget)
@@ -322,7 +322,7 @@ def write(weights: object, path: StrPath, *, legacy: bool = False) -> None:
     Parameters
     ----------
     weights : mapping of str to array, or nested
-        Arrays become tensors, and so do the scalars of NumPy. They may lie in dicts, lists and tuples, beside text,
+        Arrays become tensors, and so do the scalars of NumPy. They may lie in dicts, lists and tuples, with text,
         numbers of Python, True, False and None. The outermost mapping becomes an OrderedDict.
     path : path
         The file.

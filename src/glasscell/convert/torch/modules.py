@@ -81,7 +81,7 @@ def all_lstms(content: object) -> Iterator[tuple[str, LSTM]]:
 
 
 def below(state_dict: StateDict, prefix: str | None) -> StateDict:
-    """Return the entries below a prefix, without it and without the names that wrappers add."""
+    """Return the entries below a prefix, with the prefix and the names of wrappers removed."""
     found = state_dict
     if prefix is not None:
         start = prefix if prefix.endswith(".") or not prefix else f"{prefix}."

@@ -1,4 +1,4 @@
-"""Pickles of arrays and plain data, as PyTorch writes them, and written without it.
+"""Pickles of arrays and plain data, as PyTorch writes them, written without PyTorch.
 
 Python's own pickler could name PyTorch's functions only by importing them.
 """
@@ -39,7 +39,7 @@ class GlobalName(NamedTuple):
 
 
 class Pickler:
-    """Collects the opcodes of a pickle of protocol 2, which all versions of PyTorch read, and the arrays beside it.
+    """Opcodes of a pickle of protocol 2, which all versions of PyTorch read, and its arrays.
 
     Parameters
     ----------

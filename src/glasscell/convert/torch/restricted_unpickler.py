@@ -7,7 +7,7 @@ but a :class:`Builder` that is found there, and no attribute of anything is set.
 reserved before it is used, time grows with the length of the pickle, by no number that stands in it, and nothing
 recurses.
 
-Not pickletools.genops as a scan before pickle.Unpickler: that lets nobody see the keys of dicts before they are hashed,
+Not pickletools.genops as a scan before pickle.Unpickler: it gives no access to keys of dicts before they are hashed,
 and tuples of integers can be made whose hashes are all the same (40,000 of them take ten seconds).
 """
 
@@ -148,7 +148,7 @@ class Unpickler:
         return self.data[start : self.at]
 
     def number(self, length: int, *, signed: bool = False) -> int:
-        """The next integer, of so many bytes."""
+        """Return the next integer, of `length` bytes."""
         return int.from_bytes(self.take(length), "little", signed=signed)
 
     def spend(self, steps: int) -> None:
@@ -158,7 +158,7 @@ class Unpickler:
             raise FileError(f"has a pickle of more than {self.most_steps} steps, too many for a model")
 
     def counted(self, length: int) -> bytes:
-        """Bytes behind their number, which has so many bytes."""
+        """Return bytes that follow their count, an integer of `length` bytes."""
         count = self.number(length)
         self.budget.reserve(count)
         return self.take(count)
@@ -305,7 +305,7 @@ def _check_plain(root: object) -> None:
                     seen.add(id(item))
                     below.extend(item.values() if isinstance(item, dict) else item)
             elif type(item) not in (*SCALARS, np.ndarray, Unread):
-                raise FileError("holds a function or a storage by itself, and only tensors and plain data are read")
+                raise FileError("holds a bare function or storage, and only tensors and plain data are read")
         level = below
     if level:
         raise FileError(f"holds containers in containers, more than {DEPTH} deep")

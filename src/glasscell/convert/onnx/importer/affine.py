@@ -62,7 +62,7 @@ def _of_features(view: SymbolicTensor, array: Constant) -> tuple[SymbolicTensor,
 
 
 def scaled(node: Node, view: SymbolicTensor, array: Constant) -> SymbolicTensor:
-    """Each feature times a number of its own."""
+    """Return each feature multiplied by a constant per feature."""
     node.budget.reserve(FLOAT_BYTES * array.size)
     view, numbers = _of_features(view, array.astype(view.dtype))
     last = view.link.layer if view.link else None
@@ -72,7 +72,7 @@ def scaled(node: Node, view: SymbolicTensor, array: Constant) -> SymbolicTensor:
 
 
 def moved(node: Node, view: SymbolicTensor, array: Constant) -> SymbolicTensor:
-    """Each feature plus a number of its own."""
+    """Return each feature plus a constant per feature."""
     node.budget.reserve(FLOAT_BYTES * array.size)
     view, numbers = _of_features(view, array)
     last = view.link.layer if view.link else None
@@ -98,7 +98,7 @@ def _instead(view: SymbolicTensor, plan: Any, node: Node) -> SymbolicTensor:
 def check_type(view: SymbolicTensor, dtype: np.dtype[Any]) -> None:
     """Refuse weights of another type than that of the numbers."""
     if view.dtype != dtype:
-        raise UnsupportedNode(f"has weights of dtype {dtype}, and is given {view.dtype}")
+        raise UnsupportedNode(f"has weights of dtype {dtype}, and its input has dtype {view.dtype}")
 
 
 def batch_normalization(node: Node) -> SymbolicTensor:

@@ -1,4 +1,4 @@
-"""What a graph knows by itself: tensors, and lists of places, sizes and axes."""
+"""Constants of a graph: tensors, and lists of indices, sizes and axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that a model keeps in a file beside it, as PyTorch's exporter does by itself: ``model.onnx.data``."""
+"""Load ONNX external data, such as the ``model.onnx.data`` that PyTorch's exporter writes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def _file(name: str, folder: Path, place: str) -> Path:
         raise ValueError(f"{name} keeps its numbers in {place[:200]!r}; read are only files in the model's own folder")
     file = folder / place
     if file.is_symlink() or not file.is_file():
-        raise ValueError(f"{name} keeps its numbers in {place[:200]!r}, and there is no such file beside the model")
+        raise ValueError(
+            f"{name} keeps its numbers in {place[:200]!r}, and there is no such file in the folder of the model"
+        )
     return file
 
 

@@ -67,7 +67,7 @@ OPEN_SIZES = ((1009, 10), (1511, 14))
 
 
 class GraphInterface(NamedTuple):
-    """What a graph takes and gives beside the input and the output of the chain, by name."""
+    """Inputs and outputs of a graph, other than those of the model, by name."""
 
     starts: list[str]  # inputs that are initial states
     inputs: list[str]  # other ones: numbers of steps
@@ -83,7 +83,7 @@ def load(path: StrPath) -> Sequential:
     Parameters
     ----------
     path : path
-        Weights may lie in files beside it.
+        Its weights may be in other files of its folder.
 
     Returns
     -------
@@ -268,7 +268,7 @@ class _Reader:
         return [self.values.get(value.name) for value in branch.output]
 
     def result(self) -> tuple[LayerNode, GraphInterface]:
-        """The last layer of the chain that the graph's outputs come from; and what else is given and taken."""
+        """Return the last layer before the output of the graph, and the other inputs and outputs."""
         outputs = {value.name: self.values.get(value.name) for value in self.graph.output}
         views: dict[str, SymbolicTensor] = {}
         states: dict[str, SymbolicStates] = {}
@@ -322,7 +322,7 @@ def _input(value: onnx.ValueInfoProto, named: dict[str, Dim], open_sizes: Iterat
 
 
 def module_of(node: onnx.NodeProto) -> str:
-    """The module that a node comes from: encoder of /encoder/LSTM, or what an exporter notes beside it."""
+    """Return the module that a node comes from: encoder of /encoder/LSTM, or the exporter's note in the metadata."""
     parts = node.name.split("/")[:-1]
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":

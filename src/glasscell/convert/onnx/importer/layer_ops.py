@@ -264,7 +264,7 @@ def _reduced(op: str, view: SymbolicTensor, axis: int, module: str) -> SymbolicT
     if not without_unit_dims(view.axes[axis]):
         return view
     if op not in MERGES or runs_over(view.axes[axis], view.time):
-        raise UnsupportedNode("makes one of an axis in a way that a chain of layers has not")
+        raise UnsupportedNode("reduces an axis in a way that no layer supports")
     return reduce_direction_axis(view, axis, MERGES[op])
 
 

@@ -149,7 +149,7 @@ def _check_shapes(arrays: Mapping[str, Array], D: int, hidden_size: int | None, 
         if array.dtype != arrays["W"].dtype:
             raise UnsupportedNode(f"has weights {name} of dtype {array.dtype}, and W of {arrays['W'].dtype}")
     if inputs != I:
-        raise UnsupportedNode(f"has weights for {I} inputs, and is given {inputs}")
+        raise UnsupportedNode(f"has weights for {I} features, and its input has {inputs}")
 
 
 def _functions(variant: CellConfig) -> list[Any]:

@@ -15,7 +15,7 @@ from glasscell.limits import MemoryBudget
 
 @dataclass(frozen=True)
 class Node:
-    """A node, and what it is given.
+    """A node and its inputs.
 
     Attributes
     ----------

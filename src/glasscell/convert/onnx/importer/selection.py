@@ -185,7 +185,7 @@ def concat_directions(a: SymbolicTensor, b: SymbolicTensor, axis: int) -> Symbol
         raise UnsupportedNode("joins inputs; a chain of layers has one")
     alike = (a.source, a.turned, a.time, a.lengths, a.alone) == (b.source, b.turned, b.time, b.lengths, b.alone)
     if not (alike and same_axes(a, b, axis) and is_features(a, axis) and is_features(b, axis)):
-        raise UnsupportedNode("joins what a chain of layers has not side by side")
+        raise UnsupportedNode("concatenates values that no sequential model concatenates")
     swapped = _first_lstm_is_reverse(a.link)
     link = _merge_twin_chains(b.link, a.link) if swapped else _merge_twin_chains(a.link, b.link)
     if swapped:
@@ -224,7 +224,7 @@ def _layer_of_both(a: LayerSpec, b: LayerSpec) -> LayerSpec:
         return FinalState("both")
     if a == b and _alone(a):
         return a
-    raise UnsupportedNode("joins what a chain of layers has not side by side")
+    raise UnsupportedNode("concatenates values that no sequential model concatenates")
 
 
 def merge_directions(a: SymbolicTensor, b: SymbolicTensor, how: Merge) -> SymbolicTensor:

@@ -151,7 +151,7 @@ def _concat(node: Node) -> Value:
     if len(states) == len(values):
         return concat(states, axis)
     if len(values) != 2 or states:
-        raise UnsupportedNode("joins what a chain of layers has not side by side")
+        raise UnsupportedNode("concatenates values that no sequential model concatenates")
     a, b = (as_features(value) for value in values)
     return concat_directions(a, b, axis)
 

@@ -172,7 +172,7 @@ def transposed(value: Value, order: Sequence[int]) -> Value:
 
 
 def reshaped(value: Value, target: Sequence[int], *, allow_zero: bool) -> Value:
-    """Neighbouring atoms grouped anew."""
+    """Return a value reshaped: neighbouring dimensions in other groups."""
     wanted = [value.shape[k] if size == 0 and not allow_zero else size for k, size in enumerate(target)]
     first = value.axes[0] if value.axes else ()
     if (
