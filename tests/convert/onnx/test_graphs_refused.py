@@ -195,7 +195,7 @@ AXES = {
         [*STEPS, N("Transpose", "z", "t", {"perm": [1, 0, 2]}), N("LSTM", "t W4 R", "y")],
         "has time and batch in another place than the LSTM before it",
     ),
-    "the sum of all steps": ([*STEPS, N("ReduceSum", "z 0", "y")], r"\(ReduceSum\) makes one of an axis in a way"),
+    "the sum of all steps": ([*STEPS, N("ReduceSum", "z 0", "y")], r"\(ReduceSum\) reduces an axis in a way"),
     "the mean of all": ([*STEPS, N("ReduceMean", "z", "y")], r"\(ReduceMean\) makes one number of all"),
     "some of the features": ([*STEPS, N("Slice", "z 1 2 2", "y")], r"\(Slice\) takes a part of an axis of size 4"),
     "some of the input": ([N("Slice", "x 1 2 2", "t"), N("Relu", "t", "y")], "acts on a part of an input"),
