@@ -20,7 +20,7 @@ import numpy as np
 import glasscell as gc
 from glasscell.trace.html_report.document import page
 from glasscell.trace.html_report.payload import payload_of
-from glasscell.trace.record import Trace
+from glasscell.trace.trace import Trace
 
 FRAMES_A_SECOND = 30  # what scrubbing must stay above
 MOVE = """async () => {

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 import glasscell as gc
 from glasscell import checkpoint, convert
 from glasscell.layers import FinalState
-from glasscell.trace.record import Trace
+from glasscell.trace.trace import Trace
 
 FLIPS = int(os.environ.get("GLASSCELL_FLIPS", "800"))
 H, I, T = 3, 2, 4

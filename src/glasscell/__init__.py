@@ -57,6 +57,6 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("LSTM", "Embedding", "LSTMState", "Linear"), "layers")
     | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
-    | {"Trace": "trace.record", "load": "models.files"}
+    | {"Trace": "trace.trace", "load": "models.files"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers"),
 )

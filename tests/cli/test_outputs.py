@@ -10,7 +10,7 @@ import pytest
 import glasscell as gc
 from glasscell.cli import main
 from glasscell.convert import files
-from glasscell.trace import record
+from glasscell.trace.trace import HTML
 from glasscell.verify.checks import Check
 
 
@@ -149,7 +149,7 @@ def test_the_page_of_inspect_is_that_of_the_trace():
     assert main(["inspect", "m.safetensors", "--input", "10", "--html", "x.html"]) == 0
     gc.CopyLSTM.load("m.safetensors").trace(np.array([1, 0])).report("y.html")
     assert Path("x.html").read_bytes() == Path("y.html").read_bytes()
-    assert record.HTML == (".html", ".htm")
+    assert HTML == (".html", ".htm")
 
 
 @pytest.mark.parametrize("command", [["verify", "--html", "x.html"], ["verify"]])

@@ -20,7 +20,7 @@ from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint
 from glasscell.convert import torch
 from glasscell.layers import Function
-from glasscell.trace.record import Trace
+from glasscell.trace.trace import Trace
 
 FIRST, DOUBLINGS, MOST = 16, 4, 2.3
 GROUND = 100_000  # bytes of memory that do not count: what is imported, cached or compiled once

@@ -15,7 +15,7 @@ from glasscell.core.activations import sigmoid
 from glasscell.trace.diagnostics import half_life
 from glasscell.trace.html_report import document
 from glasscell.trace.html_report.payload import payload_of
-from glasscell.trace.record import Trace
+from glasscell.trace.trace import Trace
 
 SYMBOLS = ("i", "f", "o", "g", "c", "h")
 HOSTILE = "<b id=obeyed>bold</b></script><script>window.obeyed = 1</script>"

@@ -5,7 +5,8 @@ import pytest
 
 import glasscell as gc
 from glasscell.core.cell import step, step_backward
-from glasscell.trace.record import LayerTrace, Trace, TracedQuantity
+from glasscell.trace.data import LayerTrace, TracedQuantity
+from glasscell.trace.trace import Trace
 
 KINDS = {
     "plain": {},

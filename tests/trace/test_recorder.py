@@ -15,8 +15,9 @@ import pytest
 
 import glasscell as gc
 from glasscell.training.trace_recorder import html
+from glasscell.training.trace_recorder.frames import Frame
 from glasscell.training.trace_recorder.html import page, payload
-from glasscell.training.trace_recorder.recorder import Frame, TraceRecorder
+from glasscell.training.trace_recorder.recorder import TraceRecorder
 
 BITS = [1, 0, 1, 1]
 HOSTILE = "<b id=obeyed>$bold$</b></script><script>window.obeyed = 1</script>"

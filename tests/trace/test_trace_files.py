@@ -19,7 +19,7 @@ from glasscell.layers import FinalState
 from glasscell.tensor_files import encode
 from glasscell.tensor_files import read as read_tensors
 from glasscell.trace import diagnostics, figures, terminal
-from glasscell.trace.record import Trace
+from glasscell.trace.trace import Trace
 
 MUTANTS = int(os.environ.get("GLASSCELL_MUTANTS", "330"))
 EVERY = 1 if MUTANTS > 1000 else 25  # a figure of one in so many that load

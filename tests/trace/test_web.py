@@ -15,7 +15,7 @@ import pytest
 import glasscell as gc
 from glasscell.trace.diagnostics import gradient_paths, half_life
 from glasscell.trace.html_report.payload import array, payload_of
-from glasscell.trace.record import Trace
+from glasscell.trace.trace import Trace
 
 WEB_TESTS = sorted((Path(__file__).parent / "web").glob("*.test.mjs"))
 

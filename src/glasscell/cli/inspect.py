@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from glasscell.atomic_files import OutputFile
     from glasscell.layers import LSTM
-    from glasscell.trace.record import LayerTrace, Trace
+    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.trace import Trace
 
 SYMBOLS = "i,f,o,g,c"
 COLORS = {"auto": None, "always": True, "never": False}
@@ -102,7 +103,7 @@ def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile 
 
 def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
     """The layer that is asked for, if layer, unit and step are there."""
-    from glasscell.trace.record import check_index  # noqa: PLC0415
+    from glasscell.trace.data import check_index  # noqa: PLC0415
 
     try:
         layer = trace.get_layer(options.layer)

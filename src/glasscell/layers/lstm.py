@@ -34,7 +34,7 @@ from glasscell.validation import (
 if TYPE_CHECKING:
     from glasscell.stream import Stream
     from glasscell.stream.building import Stage
-    from glasscell.trace.record import Trace
+    from glasscell.trace.trace import Trace
 
 
 class LSTM(Layer, TrainableLayer):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from glasscell.core.step_gradients import StepGradientsByLayer
     from glasscell.models.sequential import Sequential
     from glasscell.stream import Stream
-    from glasscell.trace.record import Trace
+    from glasscell.trace.trace import Trace
 
 LAYER_NAMES = ("lstm", "readout")
 NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
@@ -311,7 +311,7 @@ class CopyLSTM:
         ((9, 32), (9, 32), (9,))
         """
         from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415
-        from glasscell.trace.record import Readout  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.data import Readout  # noqa: PLC0415 - only where it is used
 
         k = self.task.bits_per_step
         bit_names = ["bit"] if k == 1 else [f"bit {j}" for j in range(k)]

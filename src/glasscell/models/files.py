@@ -14,7 +14,7 @@ from glasscell.models.sequential import Sequential
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Embedding, Linear
     from glasscell.layers.base import ParameterLayer
-    from glasscell.trace.record import Trace
+    from glasscell.trace.trace import Trace
 
 Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | CopyLSTM | Trace"
 OURS = (".safetensors",)
@@ -55,7 +55,7 @@ def load(path: StrPath) -> Saved:
         raise ValueError(f"load opens {', '.join(OURS)} files and folders; glasscell.convert.load reads others: {path}")
     kind = checkpoint.kind(path)
     if kind == "Trace":
-        from glasscell.trace.record import Trace  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.trace import Trace  # noqa: PLC0415 - only where it is used
 
         return Trace.load(path)
     if kind == "Stream":

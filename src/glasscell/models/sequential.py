@@ -40,7 +40,7 @@ from glasscell.weight_layouts.pytorch import from_torch, to_torch
 if TYPE_CHECKING:
     from glasscell.core.step_gradients import StepGradientsByLayer
     from glasscell.stream import Stream
-    from glasscell.trace.record import Trace
+    from glasscell.trace.trace import Trace
 
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "has_parameters", "layer_config", "layer_from_config"]
 MAX_LAYERS = 4096  # of a model that is read from a file
@@ -432,7 +432,7 @@ class Sequential:
             If there is no LSTM in the model, or something has a shape that does not fit.
         """
         from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415
-        from glasscell.trace.record import Readout  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.data import Readout  # noqa: PLC0415 - only where it is used
 
         lstms = [k for k, layer in enumerate(self.layers) if isinstance(layer, LSTM)]
         if not lstms:

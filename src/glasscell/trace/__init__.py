@@ -11,12 +11,13 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.trace import diagnostics, figures, terminal
-    from glasscell.trace.record import LayerTrace, Trace
+    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.trace import Trace
 
 __all__ = ["LayerTrace", "Trace", "diagnostics", "figures", "terminal"]
 
 __getattr__, __dir__ = attach(
     __name__,
     {"figures": "figures", "diagnostics": "diagnostics", "terminal": "terminal"}
-    | {"Trace": "record", "LayerTrace": "record"},
+    | {"Trace": "trace", "LayerTrace": "data"},
 )

@@ -7,24 +7,22 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glasscell.core import linear, losses, lstm, variants
 from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
 from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
-from glasscell.trace.record import LayerTrace, Readout, Trace
+from glasscell.trace.data import GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, LayerTrace, Readout
+from glasscell.trace.loss import compute_loss
+from glasscell.trace.trace import Trace
 from glasscell.validation import choice, finite_array
 
 if TYPE_CHECKING:
     from glasscell.recurrent.tape import LSTMTape
 
 Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
-
-METADATA_KEYS = ("title", "input_names", "output_names", "step_names", "copy", "chain")
-STATE_SYMBOLS = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
-GRADIENT_SYMBOLS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
 
 
 class TraceTargets(NamedTuple):
@@ -221,28 +219,3 @@ def _to_time_order(steps: Array, *, of: TimeOrder | None, reverse: bool, single:
     elif reverse:
         steps = steps[::-1]
     return steps[:, :, 0] if single else steps.transpose(2, 0, 1)
-
-
-def compute_loss(
-    loss: str, outputs: Array, y: ArrayLike, weights: ArrayLike | None
-) -> tuple[float, Array, NDArray[Any], Array | None]:
-    """The loss of outputs (…, O), its gradient on them, and targets and weights as arrays, checked."""
-    of_classes = loss == "categorical_cross_entropy"
-    expected = outputs.shape[:-1] if of_classes else outputs.shape
-    targets: NDArray[Any] = np.asarray(y)
-    if of_classes and targets.dtype.kind not in "iu":
-        raise TypeError(f"y must be class numbers for {loss}, and has dtype {targets.dtype}")
-    if not of_classes:
-        targets = finite_array("y", y, outputs.dtype)
-    if targets.shape != expected:
-        raise ValueError(f"y has shape {targets.shape}; expected {expected} for outputs {outputs.shape} and {loss}")
-    counted = None
-    if weights is not None:
-        given = finite_array("weights", weights, outputs.dtype)
-        try:
-            counted = np.broadcast_to(given, expected)
-        except ValueError:
-            raise ValueError(f"weights has shape {given.shape}, which does not broadcast to {expected}") from None
-    function: Any = getattr(losses, loss)
-    value, d_outputs = function(outputs, targets, counted)
-    return value, d_outputs, targets, counted

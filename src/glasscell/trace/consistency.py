@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.losses import LOSSES
-from glasscell.trace.capture import GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, compute_loss
-from glasscell.trace.record import ARRAYS, LayerTrace, Trace
+from glasscell.trace.data import ARRAYS, GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, LayerTrace, TraceData
+from glasscell.trace.loss import compute_loss
 from glasscell.validation import choice
 
 # The symbols of I, P and R rows; the others have H.
 FEATURES, STATE, ROWS = ("x", "d_x"), ("h", "h_prev", "d_y", "d_h"), ("z", "d_z")
 
 
-def check(trace: Trace) -> None:
+def check(trace: TraceData) -> None:
     """Raise an error unless every array, name and option of a trace has the type, shape and values that it should.
 
     Raises
@@ -42,7 +42,7 @@ def check(trace: Trace) -> None:
         _check_chain(trace)
 
 
-def _check_valid(trace: Trace, lead: tuple[int, ...]) -> None:
+def _check_valid(trace: TraceData, lead: tuple[int, ...]) -> None:
     valid = trace.valid
     if valid is not None and ("B" not in trace.axes or valid.dtype != np.bool_ or valid.shape != lead):
         raise ValueError(f"valid must be bool of shape {lead}, of a batch, got {valid.dtype} of shape {valid.shape}")
@@ -64,7 +64,7 @@ def _lstms(layers: Sequence[LayerTrace]) -> Iterator[Sequence[LayerTrace]]:
         start += len(of_lstm)
 
 
-def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace) -> None:
+def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: TraceData) -> None:
     options = layer.options
     H, P, gates = options.hidden_size, options.state_size, options.variant.gates
     if layer.axes != trace.axes + "R":
@@ -84,7 +84,7 @@ def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: Trace)
             _check_finite(f"{name} of layer {layer.name!r}", array, trace.valid)
 
 
-def _check_arrays(trace: Trace, lead: tuple[int, ...]) -> None:
+def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
     """Inputs, outputs, targets, and the gradients on them."""
     x, outputs, O = trace.x, trace.outputs, trace.outputs.shape[-1:]
     timeless = bool(trace.about.get("timeless"))
@@ -144,7 +144,7 @@ def _check_about(about: dict[str, Any]) -> None:
                 raise ValueError("the description of the copy task must be its mode, bits_per_step and bits")
 
 
-def _check_names(trace: Trace, lead: tuple[int, ...]) -> None:
+def _check_names(trace: TraceData, lead: tuple[int, ...]) -> None:
     """Names of inputs, outputs and steps, as many as there are; and the layout of the copy task."""
     about, x, O = trace.about, trace.x, trace.outputs.shape[-1]
     features = trace.layer[0].x.shape[-1]
@@ -167,7 +167,7 @@ def _check_names(trace: Trace, lead: tuple[int, ...]) -> None:
             raise ValueError("its arrays are not those of the copy task")
 
 
-def _check_chain(trace: Trace) -> None:
+def _check_chain(trace: TraceData) -> None:
     """LSTMs of which each takes what the one before gives, and perhaps a readout."""
     width = trace.layer[0].options.input_size
     for layers in _lstms(trace.layer):
@@ -203,7 +203,7 @@ def _check_finite(what: str, array: NDArray[Any], valid: NDArray[np.bool_] | Non
         raise ValueError(f"{what} has NaN or infinite values")
 
 
-def arrays_of(trace: Trace) -> dict[str, NDArray[Any]]:
+def arrays_of(trace: TraceData) -> dict[str, NDArray[Any]]:
     """The arrays of a trace that are not those of its layers, by name."""
     arrays = {name: getattr(trace, name) for name in ARRAYS}
     if trace.readout is not None:

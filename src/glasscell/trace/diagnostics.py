@@ -1,6 +1,6 @@
 """What can be said of a layer in a few numbers: how open its gates are, how long it remembers, where gradients go.
 
-Each takes what a :class:`~glasscell.trace.record.LayerTrace` has, of one sequence. Steps of a layer that runs back are
+Each takes what a :class:`~glasscell.trace.data.LayerTrace` has, of one sequence. Steps of a layer that runs back are
 taken in its own order: "the step before" is the one that it processed before.
 """
 
@@ -17,7 +17,7 @@ from glasscell.core.initializers import glorot_uniform, orthogonal
 from glasscell.core.step_gradients import StepGradients, compute_step_gradients
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
-from glasscell.trace.record import LayerTrace
+from glasscell.trace.data import LayerTrace
 
 CHUNK = 1 << 24  # numbers in the tape of columns that go back together
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from glasscell.core.activations import sigmoid
 from glasscell.core.types import Array
 from glasscell.escaping import escape
-from glasscell.trace.record import LayerTrace, Trace, check_index
+from glasscell.trace.data import LayerTrace, TraceData, check_index
 
 GATES = ("i", "f", "o")
 NAMES = {
@@ -92,7 +92,7 @@ def symbol_name(symbol: str) -> str:
     return symbol
 
 
-def resolve_layer(of: Trace | LayerTrace, layer: int = -1) -> LayerTrace:
+def resolve_layer(of: TraceData | LayerTrace, layer: int = -1) -> LayerTrace:
     """The layer of a trace, or the layer that is given, of one sequence with its steps."""
     found = of if isinstance(of, LayerTrace) else of.one().get_layer(layer)
     if found.axes != "TR":
@@ -156,7 +156,7 @@ def scale_of(symbol: str, values: Array) -> ColorScale:
 # What goes in and comes out
 
 
-def input_rows(trace: Trace) -> list[LabelledRow]:
+def input_rows(trace: TraceData) -> list[LabelledRow]:
     """The input, by feature; or the names of the steps, or the classes, where the input is such."""
     names, x = _step_names(trace), trace.x
     if trace.about.get("copy"):
@@ -171,7 +171,7 @@ def input_rows(trace: Trace) -> list[LabelledRow]:
     return [step] if _is_one_hot(x) else [step, *rows]
 
 
-def output_rows(trace: Trace) -> list[LabelledRow]:
+def output_rows(trace: TraceData) -> list[LabelledRow]:
     """The output: bits, classes or numbers, whatever the loss is of; nothing if it is not of steps."""
     if trace.about.get("timeless"):
         return []
@@ -184,7 +184,7 @@ def output_rows(trace: Trace) -> list[LabelledRow]:
     return [LabelledRow(name, outputs[:, k]) for k, name in enumerate(names)]
 
 
-def steps_with_target(trace: Trace) -> NDArray[np.bool_]:
+def steps_with_target(trace: TraceData) -> NDArray[np.bool_]:
     """At which steps an answer counts, (T,)."""
     if trace.weights is None:
         return np.ones(trace.T, np.bool_)
@@ -192,7 +192,7 @@ def steps_with_target(trace: Trace) -> NDArray[np.bool_]:
     return np.asarray((weights.reshape(trace.T, -1) > 0).any(axis=1))
 
 
-def feature_names(trace: Trace, key: str, size: int, letter: str) -> list[str]:
+def feature_names(trace: TraceData, key: str, size: int, letter: str) -> list[str]:
     """The names that the trace has for its features, or x0, x1, …."""
     names = trace.about.get(key)
     if names is None:
@@ -200,7 +200,7 @@ def feature_names(trace: Trace, key: str, size: int, letter: str) -> list[str]:
     return [str(name) for name in names]
 
 
-def probabilities(trace: Trace) -> Array:
+def probabilities(trace: TraceData) -> Array:
     """Of a 1, or of each class, (…, O): the outputs are logits to the loss."""
     if trace.about.get("loss") != "categorical_cross_entropy":
         return sigmoid(trace.outputs)
@@ -209,7 +209,7 @@ def probabilities(trace: Trace) -> Array:
     return shares
 
 
-def _step_names(trace: Trace) -> tuple[str, ...] | None:
+def _step_names(trace: TraceData) -> tuple[str, ...] | None:
     names = trace.about.get("step_names")
     return None if names is None else tuple(map(str, names))
 
@@ -218,7 +218,7 @@ def _is_one_hot(x: NDArray[Any]) -> bool:
     return bool(((x == 0) | (x == 1)).all() and (x.sum(axis=1) == 1).all())
 
 
-def _input_bits(trace: Trace) -> list[LabelledRow]:
+def _input_bits(trace: TraceData) -> list[LabelledRow]:
     """Of the copy task: the bits, 1 and -1 with silence between, and the delimiter."""
     names = feature_names(trace, "input_names", trace.x.shape[1], "x")
     rows = []
@@ -229,7 +229,7 @@ def _input_bits(trace: Trace) -> list[LabelledRow]:
     return rows
 
 
-def _predicted_bits(trace: Trace, k: int, name: str) -> LabelledRow:
+def _predicted_bits(trace: TraceData, k: int, name: str) -> LabelledRow:
     asked, logits = steps_with_target(trace), trace.outputs[:, k]
     values = np.where(asked, probabilities(trace)[:, k], np.nan)
     texts = _mask(asked, logits > 0)
@@ -239,7 +239,7 @@ def _predicted_bits(trace: Trace, k: int, name: str) -> LabelledRow:
     return LabelledRow(name, values, texts, asked & ((logits > 0) != right), _mask(asked, right), bits=True)
 
 
-def _predicted_classes(trace: Trace, names: list[str]) -> LabelledRow:
+def _predicted_classes(trace: TraceData, names: list[str]) -> LabelledRow:
     asked, most = steps_with_target(trace), trace.outputs.argmax(axis=1)
     values = np.where(asked, probabilities(trace).max(axis=1), np.nan)
     classes = names if trace.about.get("output_names") is not None else list(map(str, range(len(names))))
@@ -263,7 +263,7 @@ def printable(text: str) -> str:
     return escape(text.replace("\n", "↵").replace("\t", "→"), "?")
 
 
-def correct_steps(trace: Trace) -> bool | None:
+def correct_steps(trace: TraceData) -> bool | None:
     """Whether every answer is its target; None where answers are numbers, or there is no target."""
     wrong = [row.wrong for row in output_rows(trace)]
     return None if not wrong or any(w is None for w in wrong) else not any(w.any() for w in wrong if w is not None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from glasscell.core.activations import Activation
 from glasscell.escaping import escape
-from glasscell.trace.record import LayerTrace, Trace, check_index
+from glasscell.trace.data import LayerTrace, TraceData, check_index
 
 DIGITS = 4  # of a number
 
@@ -97,8 +97,8 @@ class Equations:
         return self.html
 
 
-def equations(trace: Trace, t: int, unit: int, layer: int = -1) -> Equations:
-    """The equations of step t and a unit; see :meth:`glasscell.trace.record.Trace.equations`."""
+def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations:
+    """The equations of step t and a unit; see :meth:`glasscell.trace.trace.Trace.equations`."""
     of = trace.one().get_layer(layer)
     check_index("step", t, of.T)
     check_index("unit", unit, of.H)

@@ -13,14 +13,14 @@ from glasscell.checkpoint import ENDINGS, FORMAT_VERSION, HEADER_KEY
 from glasscell.escaping import one_line
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.trace.consistency import arrays_of, check
-from glasscell.trace.record import ARRAYS, LayerTrace, Readout, Trace
+from glasscell.trace.data import ARRAYS, LayerTrace, Readout, TraceData
 
 ENTRIES = ("format", "kind", "layers", "loss", "about", "axes")  # of the header
 ENTRIES_OF_LAYER = ("name", "reverse", "axes", "options")
 READOUT = ("readout.weight", "readout.bias")
 
 
-def save(trace: Trace, path: StrPath) -> None:
+def save(trace: TraceData, path: StrPath) -> None:
     """Write everything to a file ``….safetensors``, whole or not at all; an existing one is replaced.
 
     Raises
@@ -48,7 +48,7 @@ def save(trace: Trace, path: StrPath) -> None:
     file.write(encode(HEADER_KEY, header, contiguous))
 
 
-def load(path: StrPath) -> Trace:
+def load(path: StrPath) -> TraceData:
     """Read what :func:`save` wrote. What it gives can be shown by every view.
 
     Raises
@@ -74,7 +74,7 @@ def load(path: StrPath) -> Trace:
     return trace
 
 
-def _trace(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Trace:
+def _trace(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TraceData:
     of_layers: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in arrays.items():
         if name not in (*ARRAYS, *READOUT):
@@ -88,7 +88,7 @@ def _trace(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tra
     if not isinstance(about, dict):
         raise ValueError("it has no description")  # noqa: TRY004 - of a file, not of a call
     of_trace = {name: arrays.get(name) for name in ARRAYS} | {name: arrays[name] for name in ("x", "outputs")}
-    return Trace(layers, **of_trace, readout=readout, loss=header["loss"], about=about, axes=header["axes"])  # type: ignore[arg-type]
+    return TraceData(layers, **of_trace, readout=readout, loss=header["loss"], about=about, axes=header["axes"])  # type: ignore[arg-type]
 
 
 def _layer(k: int, entry: Mapping[str, Any], of_layers: dict[str, dict[str, NDArray[Any]]]) -> LayerTrace:

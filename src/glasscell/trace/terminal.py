@@ -14,6 +14,7 @@ import numpy as np
 from glasscell.core.blocking import norms
 from glasscell.core.types import Array
 from glasscell.trace.colormaps import Colors, rgb, to_xterm256
+from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.display import (
     ColorScale,
     HeatMap,
@@ -28,7 +29,6 @@ from glasscell.trace.display import (
     select_units,
     symbol_name,
 )
-from glasscell.trace.record import LayerTrace, Trace
 
 ColorDepth = Literal["24 bit", "256"]
 
@@ -47,7 +47,7 @@ GAP = 3  # columns between heat maps
 
 
 def render(
-    trace: Trace,
+    trace: TraceData,
     *,
     symbols: Sequence[str] = ("i", "f", "o", "g", "c"),
     layer: int = -1,
@@ -60,7 +60,7 @@ def render(
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceData
         Of one sequence.
     symbols : sequence of str
         Such as ``f``, ``c``, ``d_c``, or ``z_f`` for the forget gate's rows of z. A heat map each, side by side.
@@ -218,7 +218,7 @@ def _sheet(
     return Layout(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns, panel)
 
 
-def _head(trace: Trace, of: LayerTrace, sheet: Layout, *, by_peak: bool) -> Iterator[str]:
+def _head(trace: TraceData, of: LayerTrace, sheet: Layout, *, by_peak: bool) -> Iterator[str]:
     title = _end_styled(printable(str(trace.about.get("title", "An LSTM"))), sheet.width)
     loss = "" if trace.loss is None else f"; loss {trace.loss:.4g}"
     yield _styled(title, BOLD, sheet)

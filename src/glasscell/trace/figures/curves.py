@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from glasscell.core import blocking
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
+from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.display import resolve_layer, select_units
 from glasscell.trace.figures.style import (
     BLUE,
@@ -29,7 +30,6 @@ from glasscell.trace.figures.style import (
     set_title,
     style_axes,
 )
-from glasscell.trace.record import LayerTrace, Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ LEGEND_COLUMNS = {8.0: 5, 5.0: 3, 0.0: 2}  # inches: labels side by side
 
 
 def cell_traces(
-    of: Trace | LayerTrace,
+    of: TraceData | LayerTrace,
     units: Sequence[int] | NDArray[np.intp] | None = None,
     layer: int = -1,
     ax: Axes | None = None,
@@ -49,7 +49,7 @@ def cell_traces(
 
     Parameters
     ----------
-    of : Trace or LayerTrace
+    of : TraceData or LayerTrace
         Of one sequence.
     units : sequence of int, optional
         Without it the five whose cells change most, and all others as faint lines behind them.
@@ -91,12 +91,12 @@ def cell_traces(
     return ax
 
 
-def gradient_flow(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+def gradient_flow(of: TraceData | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
     """Plot the norm of the gradient at each step, and of the three parts of that on the cells.
 
     Parameters
     ----------
-    of : Trace or LayerTrace
+    of : TraceData or LayerTrace
         Of one sequence, with a target.
     layer : int
     ax : matplotlib.axes.Axes, optional
@@ -141,12 +141,12 @@ def _plot_flow(ax: Axes, of: LayerTrace) -> list[Array]:
     return [norms[name] for name in drawn]
 
 
-def gradient_decay(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+def gradient_decay(of: TraceData | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
     """Plot what is left of a gradient n steps back, in this layer and in an untrained tanh RNN of the same size.
 
     Parameters
     ----------
-    of : Trace or LayerTrace
+    of : TraceData or LayerTrace
         Of one sequence.
     layer : int
     ax : matplotlib.axes.Axes, optional

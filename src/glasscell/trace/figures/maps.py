@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.display import (
     LabelledRow,
     heat_map_of,
@@ -28,7 +29,6 @@ from glasscell.trace.figures.style import (
     label_time_axis,
     style_axes,
 )
-from glasscell.trace.record import LayerTrace, Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ LETTERS_AT_MOST = 60  # steps that are lettered: more would not be read
 
 
 def heat_map(
-    of: Trace | LayerTrace,
+    of: TraceData | LayerTrace,
     symbol: str,
     layer: int = -1,
     ax: Axes | None = None,
@@ -49,7 +49,7 @@ def heat_map(
 
     Parameters
     ----------
-    of : Trace or LayerTrace
+    of : TraceData or LayerTrace
         Of one sequence.
     symbol : str
         Such as ``f``, ``c``, ``d_c``, or ``z_f`` for the forget gate's rows of z.

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from glasscell.trace.data import TraceData
 from glasscell.trace.display import LabelledRow, correct_steps, input_rows, output_rows, resolve_layer, units_by_peak
 from glasscell.trace.figures.curves import gradient_flow
 from glasscell.trace.figures.maps import heat_map, step_rows
 from glasscell.trace.figures.style import INK, escape_mathtext, new_figure
-from glasscell.trace.record import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from glasscell.models import CopyLSTM
-
 SYMBOLS = ("i", "f", "o", "g", "c")
 ROWS_AT_MOST = 8  # that are as high as a letter
 
 
-def plot(trace: Trace, layer: int = -1) -> Figure:
+class CopyModel(Protocol):
+    """A model of the copy task, such as :class:`glasscell.CopyLSTM`."""
+
+    @property
+    def task(self) -> Any:
+        """Return the task."""
+
+    def trace(self, x: Any, /) -> TraceData:
+        """Run the model on one sequence of bits, and return the trace."""
+
+
+def plot(trace: TraceData, layer: int = -1) -> Figure:
     """Input, gates, cell state and output of every unit of a layer, over time, and the gradient if there is a target.
 
     Units are sorted by the step at which their cell state is largest, so that what is written early is on top.
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceData
         Of one sequence.
     layer : int
         From the end if it is negative.
@@ -46,12 +55,12 @@ def plot(trace: Trace, layer: int = -1) -> Figure:
     return _page(trace, layer, _title(trace), gradient=trace.has_gradients)
 
 
-def plot_gates(model: CopyLSTM, bits: ArrayLike) -> Figure:
+def plot_gates(model: CopyModel, bits: ArrayLike) -> Figure:
     """Input, output, gates and cell state of every hidden unit of the last layer, over time, for one sequence.
 
     Parameters
     ----------
-    model : CopyLSTM
+    model : glasscell.CopyLSTM
     bits : array of 0 and 1, (n,)
 
     Returns
@@ -66,14 +75,14 @@ def plot_gates(model: CopyLSTM, bits: ArrayLike) -> Figure:
     return _page(trace, -1, _title(trace), gradient=False)
 
 
-def _title(trace: Trace) -> str:
+def _title(trace: TraceData) -> str:
     right = correct_steps(trace)
     what = "bit" if trace.about.get("copy") else "answer"
     verdict = "" if right is None else f": every {what} right" if right else f": not every {what} right"
     return str(trace.about.get("title", "An LSTM")) + verdict
 
 
-def _page(trace: Trace, layer: int, title: str, *, gradient: bool) -> Figure:
+def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure:
     of = resolve_layer(trace, layer)
     above, below = input_rows(trace), output_rows(trace)
     heights = [_height(above), *[3] * len(SYMBOLS), *[_height(below)] * bool(below), *[2.4] * gradient]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glasscell.trace import diagnostics
+from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.display import GATES, resolve_layer, symbol_name
 from glasscell.trace.figures.style import (
     BLUE,
@@ -22,7 +23,6 @@ from glasscell.trace.figures.style import (
     set_title,
     style_axes,
 )
-from glasscell.trace.record import LayerTrace, Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 NAMED_AT_MOST = 8  # units to an inch, whose numbers can be read below an axis
 
 
-def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+def saturation(of: TraceData | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
     """How often each unit's gates are nearly shut and nearly open, as in figure 3 of Karpathy et al. (2015).
 
     Parameters
     ----------
-    of : Trace or LayerTrace
+    of : TraceData or LayerTrace
         Of one sequence.
     layer : int
     ax : matplotlib.axes.Axes, optional
@@ -75,12 +75,12 @@ def saturation(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) 
     return ax
 
 
-def half_lives(of: Trace | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
+def half_lives(of: TraceData | LayerTrace, layer: int = -1, ax: Axes | None = None) -> Axes:
     """After how many steps each unit has forgotten half of what it holds, units in that order.
 
     Parameters
     ----------
-    of : Trace or LayerTrace
+    of : TraceData or LayerTrace
         Of one sequence.
     layer : int
     ax : matplotlib.axes.Axes, optional

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from glasscell.core.blocking import norms
 from glasscell.core.types import Array
 from glasscell.escaping import escape
-from glasscell.trace.capture import compute_loss
+from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.diagnostics import gradient_paths, half_life
 from glasscell.trace.display import feature_names, printable
-from glasscell.trace.record import LayerTrace, Trace
+from glasscell.trace.loss import compute_loss
 
 # Of arrays in base64: with the page itself a report stays below 3 MB.
 MAX_BYTES = 2_100_000  # what happened inside, or what it is computed from
@@ -27,7 +27,7 @@ SYMBOLS = ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z")
 OF_GRADIENTS = ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h", "d_z")
 
 
-def payload_of(trace: Trace) -> dict[str, Any]:
+def payload_of(trace: TraceData) -> dict[str, Any]:
     """Convert a trace of one sequence to the payload of the report, see :mod:`glasscell.trace.html_report.document`.
 
     If every LSTM is plain, and what the page needs to compute everything itself is not too much, it is live. Otherwise
@@ -69,7 +69,7 @@ def payload_of(trace: Trace) -> dict[str, Any]:
     return payload
 
 
-def _static_reason(trace: Trace) -> str:
+def _static_reason(trace: TraceData) -> str:
     """Why the page cannot compute what is in a trace; nothing if it can."""
     if not trace.about.get("chain") or any(layer.options.unsupported("page") for layer in trace.layer):
         return "it is not a chain of plain LSTMs"
@@ -85,7 +85,7 @@ def _static_reason(trace: Trace) -> str:
     return ""
 
 
-def _static_payload(trace: Trace, payload: dict[str, Any], hinders: str) -> dict[str, Any]:
+def _static_payload(trace: TraceData, payload: dict[str, Any], hinders: str) -> dict[str, Any]:
     """What differs in the payload of a page that only shows: values, of some units and steps if need be."""
     static, steps, left_out = _static(trace)
     x = trace.layer[0].x[steps].astype(np.float32)
@@ -101,7 +101,7 @@ def _static_payload(trace: Trace, payload: dict[str, Any], hinders: str) -> dict
     return changed | answers
 
 
-def _answers(trace: Trace, steps: NDArray[np.intp]) -> tuple[dict[str, Any], list[str]]:
+def _answers(trace: TraceData, steps: NDArray[np.intp]) -> tuple[dict[str, Any], list[str]]:
     """Outputs and what was asked of them at these steps; or none, and why."""
     timeless, O = bool(trace.about.get("timeless")), trace.outputs.shape[-1]
     answers: dict[str, NDArray[Any] | None] = {
@@ -133,7 +133,7 @@ def array(values: NDArray[Any] | None) -> dict[str, Any] | None:
     return {"shape": list(values.shape), "type": "float32" if dtype.itemsize == 4 else "float64", "data": data}
 
 
-def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
+def _layers(trace: TraceData, *, live: bool) -> list[dict[str, Any]]:
     """Layer by layer, with one way or two; weights and initial states where the page computes."""
     layers: list[dict[str, Any]] = []
     for layer in trace.layer:
@@ -150,7 +150,7 @@ def _layers(trace: Trace, *, live: bool) -> list[dict[str, Any]]:
     return layers
 
 
-def _static(trace: Trace) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
+def _static(trace: TraceData) -> tuple[dict[str, Any], NDArray[np.intp], list[str]]:
     """The values themselves, of as many units and steps as fit; which steps these are; and what is left out."""
     gradients = OF_GRADIENTS if trace.has_gradients else ()
     rows = len(SYMBOLS + gradients) + 3 * (1 + bool(gradients)) + 3 * bool(gradients)  # z has four; parts of d_c
@@ -201,7 +201,7 @@ def _whole(layer: LayerTrace) -> bool:
     return goes_on and (not layer.has_gradients or np.array_equal(layer.d_h[last], layer.d_y[last]))
 
 
-def _share(trace: Trace) -> float:
+def _share(trace: TraceData) -> float:
     """What the loss of these steps counts for in the loss whose gradients there are: that of a batch, it may be."""
     if trace.targets is None or trace.d_outputs is None:
         return 1.0
@@ -210,7 +210,7 @@ def _share(trace: Trace) -> float:
     return float(own @ of_whole / (own @ own)) if own.any() else 1.0
 
 
-def _weights(trace: Trace) -> Array | None:
+def _weights(trace: TraceData) -> Array | None:
     """How much each answer counts, (T,); or, if that is not the same of all outputs of a step, (T, O)."""
     if trace.weights is None or trace.about.get("timeless"):
         return None

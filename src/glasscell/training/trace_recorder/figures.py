@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from glasscell.training.trace_recorder.recorder import Frame, TraceRecorder
+    from glasscell.training.trace_recorder.frames import Frame, RecordedFrames
 
 
-def plot_strip(recorder: TraceRecorder, symbols: Sequence[str], frames: Sequence[Frame]) -> Figure:
+def plot_strip(recorder: RecordedFrames, symbols: Sequence[str], frames: Sequence[Frame]) -> Figure:
     """A row a symbol, a column a moment."""
     figure = new_figure(min(20, 1.6 + 1.9 * len(frames)), 0.9 + 1.6 * len(symbols))
     grid = figure.subplots(len(symbols), len(frames), squeeze=False, sharex=True)
     for row, symbol in zip(grid, symbols, strict=True):
         for ax, frame in zip(row, frames, strict=True):
-            image = _draw(ax, recorder.drawn(frame, symbol), recorder.scale(symbol, frame))
+            image = _draw(ax, recorder.values_for_display(frame, symbol), recorder.scale(symbol, frame))
             ax.set_yticks([])
             if symbol.startswith("d_"):
                 ax.set_xlabel(f"from {-image.norm.vmax:.1g} to {image.norm.vmax:.1g}", fontsize=7)
@@ -42,16 +42,16 @@ def plot_strip(recorder: TraceRecorder, symbols: Sequence[str], frames: Sequence
     return figure
 
 
-def save_animation(recorder: TraceRecorder, symbol: str, kind: str, fps: float, dpi: int) -> bytes:
+def save_animation(recorder: RecordedFrames, symbol: str, kind: str, fps: float, dpi: int) -> bytes:
     """A symbol moment by moment, with the loss of the probe below it, as a file of this kind."""
     frames = recorder.frames
     figure = new_figure(5.6, 4.6)
     from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional, and said to be by new_figure
 
     top, below = figure.subplots(2, 1, height_ratios=[4, 1])
-    image = _draw(top, recorder.drawn(frames[0], symbol), recorder.scale(symbol, frames[0]))
+    image = _draw(top, recorder.values_for_display(frames[0], symbol), recorder.scale(symbol, frames[0]))
     color_bar(image, top)
-    top.set_ylabel(f"{len(recorder.units)} units" if recorder.of_units(symbol) else "", fontsize=9)
+    top.set_ylabel(f"{len(recorder.units)} units" if recorder.rows_are_units(symbol) else "", fontsize=9)
     top.set_yticks([])
     top.set_xlabel("step", fontsize=9)
     top.set_title(f"{symbol_name(symbol)} {mathtext(symbol)}", loc="left", fontsize=10)
@@ -61,7 +61,7 @@ def save_animation(recorder: TraceRecorder, symbol: str, kind: str, fps: float, 
         writer = PillowWriter(fps)  # type: ignore[arg-type] # it divides by it
         with writer.saving(figure, str(film), dpi):
             for frame in frames:
-                image.set_data(recorder.drawn(frame, symbol))
+                image.set_data(recorder.values_for_display(frame, symbol))
                 image.set_clim(*recorder.scale(symbol, frame)[:2])
                 top.set_title(frame.caption, loc="right", fontsize=9, family="monospace")
                 dot.set_data([frame.update], [np.nan if frame.loss is None else frame.loss])

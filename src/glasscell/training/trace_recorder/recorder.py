@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core import blocking
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
-from glasscell.trace.display import get_values, resolve_layer, scale_of, units_by_peak
-from glasscell.trace.record import HTML, LayerTrace, Trace
+from glasscell.trace.data import LayerTrace
+from glasscell.trace.display import get_values, resolve_layer, units_by_peak
+from glasscell.trace.trace import HTML, Trace
+from glasscell.training.trace_recorder.frames import Frame, RecordedFrames
 from glasscell.validation import choice, positive_integer, positive_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glasscell.trace.display import ColorScale
     from glasscell.training.loop import TrainingState
 
 SYMBOLS = ("i", "f", "o", "g", "c")
@@ -35,41 +36,8 @@ class Model(Protocol):
         """Everything that happens on the way forward and back."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What the model did at one moment of its training; arrays of float32, read only.
-
-    Attributes
-    ----------
-    update : int
-        Updates done; 0 before training.
-    loss : float, optional
-        Of the probe; None without a target.
-    outputs : array (T, O)
-    values : dict of str to array (T, rows)
-        By symbol.
-    norms : dict of str to array (T,)
-        Of the gradient on the layer's ``c`` and ``x``; ``output``, ``cell`` and ``recurrent`` are the parts of that on
-        c, where it has them. Empty without a target.
-    ranges : dict of str to (float, float)
-        The smallest and the largest number of each symbol.
-    """
-
-    update: int
-    loss: float | None
-    outputs: Array
-    values: dict[str, Array]
-    norms: dict[str, Array]
-    ranges: dict[str, tuple[float, float]]
-
-    @property
-    def caption(self) -> str:
-        """Which update, and the loss."""
-        return f"update {self.update}" + ("" if self.loss is None else f", loss {self.loss:.3g}")
-
-
 @dataclass
-class TraceRecorder:
+class TraceRecorder(RecordedFrames):
     """A callback for :func:`glasscell.fit` that keeps how a model sees one input, from update to update.
 
     It costs one trace of the input each `every` updates, nothing in between, and 4 bytes for each number that it keeps:
@@ -164,22 +132,6 @@ class TraceRecorder:
             self._step *= 2
         self.frames.append(frame)
 
-    @property
-    def title(self) -> str:
-        """Of the last trace."""
-        return str(self._about.get("title", "An LSTM"))
-
-    @property
-    def units(self) -> NDArray[np.intp]:
-        """All units, by the step at which their cell is largest in the last frame: the order of the pictures."""
-        self._some()
-        return self._order
-
-    def scale(self, symbol: str, frame: Frame) -> ColorScale:
-        """The range of a symbol's colours: over all frames; of gradients, in this one: they shrink."""
-        frames = [frame] if symbol.startswith("d_") else self._some()
-        return scale_of(symbol, np.array([one.ranges[symbol] for one in frames]))
-
     def plot(self, symbols: Sequence[str] | None = None, number: int = 6) -> Figure:
         """A strip of small heat maps: a row a symbol, a column a moment, to the last one.
 
@@ -197,7 +149,9 @@ class TraceRecorder:
         from glasscell.training.trace_recorder.figures import plot_strip  # noqa: PLC0415 - views are loaded when they are used
 
         return plot_strip(
-            self, self._kept(symbols), _pick_frames(self._some(), positive_integer("number", number), self.every)
+            self,
+            self._kept(symbols),
+            _pick_frames(self._existing_frames(), positive_integer("number", number), self.every),
         )
 
     def animate(self, path: StrPath, symbol: str = "f", *, fps: float = 8, dpi: int = 100) -> None:
@@ -215,7 +169,7 @@ class TraceRecorder:
         """
         from glasscell.training.trace_recorder.figures import save_animation  # noqa: PLC0415
 
-        self._some(), self._kept([symbol])
+        self._existing_frames(), self._kept([symbol])
         positive_number("fps", fps)
         kind = Path(path).suffix.lower()
         if kind not in MOVIES:
@@ -232,28 +186,14 @@ class TraceRecorder:
         """
         from glasscell.training.trace_recorder.html import page  # noqa: PLC0415
 
-        self._some()
+        self._existing_frames()
         file = OutputFile(path, HTML)
         file.write(page(self).encode())
-
-    def _some(self) -> list[Frame]:
-        if not self.frames:
-            raise ValueError("nothing is recorded yet: gc.fit(…, callbacks=[recorder]), or recorder.look(model)")
-        return self.frames
 
     def _kept(self, symbols: Sequence[str] | None) -> Sequence[str]:
         for symbol in symbols or ():
             choice("symbol", symbol, tuple(self.symbols))
         return self.symbols if symbols is None else symbols
-
-    def of_units(self, symbol: str) -> bool:
-        """Whether its rows are the units: not those of x, a projection, or all of z."""
-        return symbol not in ("x", "d_x") and self._some()[0].values[symbol].shape[1] == len(self._order)
-
-    def drawn(self, frame: Frame, symbol: str) -> Array:
-        """A symbol as it is drawn, (rows, T)."""
-        values = frame.values[symbol].T
-        return values[self._order] if self.of_units(symbol) else values
 
 
 def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], update: int) -> Frame:

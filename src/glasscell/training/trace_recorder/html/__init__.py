@@ -21,7 +21,7 @@ from glasscell.trace.html_report.document import script_json
 from glasscell.trace.terminal import summary
 
 if TYPE_CHECKING:
-    from glasscell.training.trace_recorder.recorder import Frame, TraceRecorder
+    from glasscell.training.trace_recorder.frames import Frame, RecordedFrames
 
 
 BYTES = 2_000_000  # of numbers, before base64: with the page itself it stays below 3 MB
@@ -30,7 +30,7 @@ NORMS = ("c", "output", "cell", "recurrent")
 FRAMES = 24  # for which units and steps are rather summarised than moments left out
 
 
-def page(recorder: TraceRecorder) -> str:
+def page(recorder: RecordedFrames) -> str:
     """The whole page; all text is escaped: markup in a title is shown, not obeyed."""
     parts = {"title": html.escape(escape(recorder.title)), "style": _text("style.css"), "script": _text("film.js")}
     parts |= {"payload": script_json(payload(recorder))}
@@ -38,7 +38,7 @@ def page(recorder: TraceRecorder) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _text("page.html"))
 
 
-def payload(recorder: TraceRecorder) -> dict[str, Any]:
+def payload(recorder: RecordedFrames) -> dict[str, Any]:
     """What the script is given."""
     frames, block, notes = _fitting(recorder)
     return {
@@ -54,7 +54,7 @@ def payload(recorder: TraceRecorder) -> dict[str, Any]:
     }
 
 
-def _fitting(recorder: TraceRecorder) -> tuple[list[Frame], int, list[str]]:
+def _fitting(recorder: RecordedFrames) -> tuple[list[Frame], int, list[str]]:
     """As many frames as fit; if they are too few, means of square blocks of their numbers; and what to say of it."""
     frames, notes = recorder.frames, []
     numbers = sum(values.size for values in frames[0].values.values())
@@ -71,9 +71,9 @@ def _fitting(recorder: TraceRecorder) -> tuple[list[Frame], int, list[str]]:
     return frames, block, notes
 
 
-def _map(recorder: TraceRecorder, symbol: str, frames: list[Frame], block: int) -> dict[str, Any]:
+def _map(recorder: RecordedFrames, symbol: str, frames: list[Frame], block: int) -> dict[str, Any]:
     """A symbol in every frame."""
-    drawn = [summary(recorder.drawn(frame, symbol), block, block) for frame in frames]
+    drawn = [summary(recorder.values_for_display(frame, symbol), block, block) for frame in frames]
     scales = [recorder.scale(symbol, frame) for frame in frames]
     shares = np.array([scale.share(values) for scale, values in zip(scales, drawn, strict=True)])
     return {
@@ -81,7 +81,7 @@ def _map(recorder: TraceRecorder, symbol: str, frames: list[Frame], block: int) 
         "name": symbol_name(symbol),
         "rows": shares.shape[1],
         "steps": shares.shape[2],
-        "of_units": recorder.of_units(symbol),
+        "of_units": recorder.rows_are_units(symbol),
         "kind": scales[-1].kind,
         "ranges": [_shorts(scale[:2]) for scale in scales],
         "data": b64encode((shares * 255).round().astype(np.uint8).tobytes()).decode("ascii"),

@@ -1,10 +1,10 @@
-"""The record of a pass: every quantity of every layer, direction and step, by the name that it has in the equations."""
+"""The arrays of a trace: every quantity of every layer, direction and step, by its symbol in the equations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,10 @@ from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.recurrent.config import LSTMConfig
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from glasscell.atomic_files import StrPath
-    from glasscell.trace.equations import Equations
-
-HTML = (".html", ".htm")
+ARRAYS = ("x", "outputs", "targets", "weights", "d_outputs", "d_x", "valid")
+METADATA_KEYS = ("title", "input_names", "output_names", "step_names", "copy", "chain")
+STATE_SYMBOLS = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
+GRADIENT_SYMBOLS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
 Loader = Callable[[str], Array]  # the array of a symbol
 
 
@@ -200,7 +197,7 @@ class Readout:
 
 
 @dataclass(frozen=True, repr=False)
-class Trace:
+class TraceData:
     """What happened inside a model: ``trace.layer[0].f`` are the forget gates of the first layer, (T, H).
 
     ``trace[t]`` is one step, ``trace[a:b]`` are some, ``trace.unit(k)`` is one unit of the last layer, and
@@ -252,7 +249,7 @@ class Trace:
         """Whether there was a target."""
         return self.d_outputs is not None
 
-    def __getitem__(self, t: int | slice) -> Trace:
+    def __getitem__(self, t: int | slice) -> Self:
         change, axes = index_time(self.axes + "R", t, self.T)
         layers = tuple(layer[t] for layer in self.layer)
         arrays = {name: change(array) for name, array in self._in_time()}
@@ -270,7 +267,7 @@ class Trace:
         check_index("layer", layer, len(self.layer))
         return self.layer[layer]
 
-    def sequence(self, b: int) -> Trace:
+    def sequence(self, b: int) -> Self:
         """One sequence of a batch, with the steps that it has."""
         if "B" not in self.axes:
             raise ValueError("this is the trace of one sequence; there is no batch to choose from")
@@ -295,61 +292,6 @@ class Trace:
         what = "a batch: choose one of it, trace.sequence(0)" if "B" in self.axes else "one step alone"
         raise ValueError(f"this needs the trace of one sequence, and was given that of {what}")
 
-    def equations(self, t: int, unit: int, layer: int = -1) -> Equations:
-        """The equations of a step and unit with the numbers put in, forward and, with a target, backward.
-
-        Parameters
-        ----------
-        t, unit, layer : int
-            From the end if they are negative.
-
-        Returns
-        -------
-        Equations
-            Printed it is text; it has ``latex`` and ``html``, too.
-        """
-        from glasscell.trace.equations import equations  # noqa: PLC0415 - views are loaded when they are used
-
-        return equations(self, t, unit, layer)
-
-    def plot(self, layer: int = -1) -> Figure:
-        """A Matplotlib figure of what happened in a layer; more of them are in :mod:`glasscell.trace.figures`."""
-        from glasscell.trace.figures import plot  # noqa: PLC0415
-
-        return plot(self, layer)
-
-    def report(self, path: StrPath) -> None:
-        """Write one HTML file, ``….html``, that needs nothing else: everything, to be clicked through, and alive.
-
-        An existing page is replaced, a file of another kind refused; see :class:`glasscell.atomic_files.OutputFile`.
-        """
-        from glasscell.atomic_files import OutputFile  # noqa: PLC0415
-        from glasscell.trace.html_report.document import page  # noqa: PLC0415
-        from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
-
-        file = OutputFile(path, HTML)
-        file.write(page(payload_of(self)).encode())
-
-    def _repr_html_(self) -> str | None:
-        """The report in a cell of a notebook, where it may run no other scripts and reach nothing."""
-        from glasscell.trace.html_report.document import frame, page  # noqa: PLC0415
-        from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
-
-        return frame(page(payload_of(self))) if self.axes == "T" and self.T else None
-
-    def save(self, path: StrPath) -> None:
-        """Write everything to a file ``….safetensors``, whole or not at all; an existing one is replaced."""
-        from glasscell.trace.storage import save  # noqa: PLC0415
-
-        save(self, path)
-
-    @staticmethod
-    def load(path: StrPath) -> Trace:
-        """Read what :meth:`save` wrote."""
-        from glasscell.trace.storage import load  # noqa: PLC0415
-
-        return load(path)
-
     def _in_time(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """The arrays that have an axis of time."""
         names = {"x", "d_x", "valid"} if self.about.get("timeless") else {*ARRAYS}
@@ -372,9 +314,6 @@ class Trace:
         ]
         copies = {name: array.copy() for name, array in arrays.items() if array is not None}
         return copies | {"loss": self.loss, "layers": layers, "about": dict(self.about)}
-
-
-ARRAYS = ("x", "outputs", "targets", "weights", "d_outputs", "d_x", "valid")
 
 
 def check_index(name: str, index: int, size: int) -> None:
