@@ -15,7 +15,7 @@ class Engines(NamedTuple):
     Attributes
     ----------
     options : dict of str to dict
-        By the name of the implementation what :class:`glasscell.LSTM` is given: an engine by hand, or none, and it chooses.
+        By the name of the implementation, the options of :class:`glasscell.LSTM`: an engine, or none, and it chooses.
     absent : dict of str to str
         By the name of the implementation why it is not here.
     """
