@@ -42,7 +42,7 @@ NAMES = {
     13: "the reverse direction starting at the padding",
     14: "an accumulator not reset between two backward calls",
     15: "all gates initialised alike because the generator was re-seeded",
-    16: "the same buffer returned twice, so that a second call changes the first one's result",
+    16: "the same buffer returned again, so that a second call changes the first one's result",
     17: "gradients through the final state ignored",
     18: "the previous step's dc computed with the new dh",
 }
@@ -57,7 +57,7 @@ class Bug:
     where : str
         In words.
     edits : tuple of (file, old, new)
-        A text that occurs exactly once in a file, and what stands there instead.
+        A text that occurs exactly once in a file, and what replaces it.
     raises : str, optional
         How a test may notice it other than by comparing; only a bug that returns nothing is noticed so.
     """

@@ -1,4 +1,4 @@
-"""Mutations that Cosmic Ray has not, and that this code needs.
+"""Mutations that Cosmic Ray lacks and this code needs.
 
 The fast code is written in calls with an output argument, ``multiply(a, b, out)``, in assignments to parts of arrays,
 and in augmented assignments. Cosmic Ray changes none of these.
@@ -48,12 +48,12 @@ class Own(Operator):
 
     @classmethod
     def examples(cls) -> tuple[()]:
-        """Cosmic Ray demands it, for tests of its own."""
+        """Return no examples; Cosmic Ray requires the method."""
         return ()
 
 
 class DeleteStatement(Own):
-    """Leave out a call whose result nobody uses, or an assignment to an attribute, an item, or into something."""
+    """Leave out a call whose result is not used, or an assignment to an attribute, an item, or into something."""
 
     def mutation_positions(self, node: Any) -> Iterator[Position]:
         """Where."""

@@ -44,8 +44,8 @@ class Suite:
         """The tests of a module itself; all others of core; those above. For a file above core, those above first."""
         core = [test for test in self.seconds if test.startswith("tests/core/")]
         above = [test for test in self.seconds if test not in core]
-        room, *path = Path(file).parts
-        if room != "core":
+        folder, *path = Path(file).parts
+        if folder != "core":
             return [above, core]
         names = (*OWN.get(path[0], (f"test_{path[0]}",)), FOUND)
         own = [name for name in (f"tests/core/{name}" for name in names) if name in core]

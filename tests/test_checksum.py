@@ -152,7 +152,7 @@ def test_the_writer_of_before_is_still_read(tmp_path, rng):
 
 
 def test_a_header_that_is_rewritten_with_the_same_meaning_is_noticed(kind, tmp_path, rng):
-    """The checksum is of the bytes: whoever changes the file says so by dropping it."""
+    """The checksum is of the bytes: a program that changes the file drops it."""
     file = tmp_path / "a.safetensors"
     kind.write(rng, file)
 

@@ -21,7 +21,7 @@ ENDINGS = (".safetensors",)
 MODEL_FILE = "model.safetensors"
 HEADER_KEY = "glasscell"  # the entry of the file's header that says what the weights are
 FORMAT_VERSION = 1
-ENTRIES = ("format", "kind", "config")  # of the header, beside a checksum that early files do not have
+ENTRIES = ("format", "kind", "config")  # of the header, and a checksum, which early files lack
 
 
 class Checkpoint(NamedTuple):
@@ -114,7 +114,7 @@ def _is_name(kind: object) -> "TypeGuard[str]":
 
 
 def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
-    """What any safetensors file holds: our entry of its header, if there is one, and the weights.
+    """Read any safetensors file: Glasscell's entry of its header, if there is one, and the weights.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
 
 
 def read_with_header(path: StrPath) -> tuple[dict[str, Any] | None, dict[str, Array]]:
-    """Read a file of Glasscell's: what its header says, None in files of others, and the tensors.
+    """Read the header's entry, None in files of other libraries, and the tensors.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def not_found(path: StrPath) -> FileNotFoundError:
 
 
 def model_file(path: StrPath) -> str:
-    """The file itself, or the one in a folder.
+    """Return the file, or the model file in a folder.
 
     Raises
     ------

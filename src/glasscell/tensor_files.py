@@ -3,7 +3,7 @@
 The reader does not map files into memory: a mapped file that is rewritten while it is read ends the process. The header
 is parsed here, by the rules of the format, so that every size is known to be right before memory is allocated.
 
-The checksum is a CRC-32 of all bytes of the file, header and tensors, with zeros in the place of its own digits. It
+The checksum is a CRC-32 of all bytes of the file, header and tensors, with zeros in the place of its digits. It
 guards against accidents, not against forgery: it detects every change within 32 consecutive bits and every pair of
 changed bits in files of up to 512 MB, costs 0.15 ms per MB, and its module is the quickest to import.
 """
@@ -146,7 +146,7 @@ def _parse_header(header: bytes, size: int, budget: MemoryBudget) -> tuple[dict[
 
 
 def _numbers(values: object) -> tuple[int, ...]:
-    """A list of integers that are not negative."""
+    """Return the value, if it is a list of integers of 0 or more."""
     if not isinstance(values, list) or any(type(number) is not int or not 0 <= number < 2**62 for number in values):
         raise ValueError("is not a complete safetensors file: a size or place in its header is no number")
     return tuple(values)
@@ -162,7 +162,7 @@ def _read_data(file: BinaryIO, size: int) -> AnyArray:
 def _tensor(
     name: str, dtype: str, shape: tuple[int, ...], start: int, data: AnyArray, budget: MemoryBudget
 ) -> AnyArray:
-    """A view of the data, or a copy where that is not aligned or of another dtype."""
+    """Return a view of the data, or a copy where that is not aligned or of another dtype."""
     if dtype == "BOOL" and data[start : start + prod(shape)].max(initial=0) > 1:
         raise ValueError(f"has values that are neither true nor false in {name[:80]!r}")
     tensor: AnyArray = np.ndarray(shape, DTYPES[dtype], data.data, start)

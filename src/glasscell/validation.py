@@ -1,4 +1,4 @@
-"""What is checked at the doors of the library, and the way between people's arrays and core's columns."""
+"""Checks of arguments, and conversions between batch-first arrays and core's columns."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -14,7 +14,7 @@ BLOCK_BYTES = 1 << 15  # transposed at a time: every sequence reads the same lin
 
 
 def positive_integer(name: str, value: int) -> int:
-    """The value, if it is an integer ≥ 1."""
+    """Return the value, if it is an integer ≥ 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, and is {value!r}")
     if value < 1:
@@ -23,7 +23,7 @@ def positive_integer(name: str, value: int) -> int:
 
 
 def positive_number(name: str, value: float) -> float:
-    """The value, if it is a finite number above 0."""
+    """Return the value, if it is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, and is {value!r}")
     if not (value > 0 and np.isfinite(value)):
@@ -57,7 +57,7 @@ def finite_number(name: str, value: float) -> float:
 
 
 def probability(name: str, value: float) -> float:
-    """The value, if it is a probability below 1."""
+    """Return the value, if it is a probability below 1."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, and is {value!r}")
     if not 0 <= value < 1:
@@ -66,7 +66,7 @@ def probability(name: str, value: float) -> float:
 
 
 def boolean(name: str, value: object) -> bool:
-    """The value, if it is True or False."""
+    """Return the value, if it is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, and is {value!r}")
     return bool(value)
@@ -79,7 +79,7 @@ def choice(name: str, value: object, choices: Sequence[object]) -> None:
 
 
 def as_generator(seed: object) -> np.random.Generator:
-    """The generator, or a new one of this seed."""
+    """Return the generator, or a new one of this seed."""
     if isinstance(seed, np.random.Generator):
         return seed
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
@@ -88,7 +88,7 @@ def as_generator(seed: object) -> np.random.Generator:
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
-    """The dtype, if it is float32 or float64."""
+    """Return the dtype, if it is float32 or float64."""
     given: np.dtype[Any] = np.dtype(dtype)
     if given not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, and is {given}")
@@ -96,7 +96,7 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
 
 
 def real_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> tuple[Array, NDArray[Any]]:
-    """The value as an array of this dtype, if it is one of real numbers; and as it was given."""
+    """Return the value as an array of this dtype, if it is one of real numbers; and as it was given."""
     try:
         given = np.asarray(value)
     except ValueError as error:
@@ -121,7 +121,7 @@ def check_finite(name: str, array: Array, given: NDArray[Any]) -> None:
 
 
 def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> Array:
-    """The value as an array of this dtype, if it is real and finite."""
+    """Return the value as an array of this dtype, if it is real and finite."""
     array, given = real_array(name, value, dtype)
     check_finite(name, array, given)
     return array
@@ -159,7 +159,7 @@ def to_feature_major(
 
 
 def from_feature_major(columns: Array, *, single: bool) -> Array:
-    """The way back: a copy, (B, T, features) or (T, features)."""
+    """Return columns as a copy (B, T, features) or (T, features): the inverse of :func:`to_feature_major`."""
     if single:
         return columns[:, :, 0].copy()
     given = columns.transpose(2, 0, 1)
@@ -179,7 +179,7 @@ def from_feature_major(columns: Array, *, single: bool) -> Array:
 def step_mask(
     lengths: ArrayLike | None, mask: ArrayLike | None, B: int, T: int, *, single: bool
 ) -> NDArray[np.bool_] | None:
-    """Which steps belong to the sequences: (T, B), or None where all do.
+    """Return which steps belong to the sequences: (T, B), or None where all do.
 
     `lengths` are (B,), or a number for a single sequence; `mask` is (B, T), or (T,), True where there is a step.
     """

@@ -1,6 +1,6 @@
 """Law: σ and tanh have all their digits, however small they are, in everything that computes them.
 
-Errors are relative. Beside 1, σ(-16) = 1.1e-7 is not seen at all by a bound on the absolute error in float32.
+Errors are relative. Next to 1, σ(-16) = 1.1e-7 is not seen at all by a bound on the absolute error in float32.
 """
 
 from importlib.util import find_spec
@@ -200,7 +200,7 @@ CASES = [(dtype, kind) for dtype, kinds in SHUT.items() for kind in kinds]
 
 
 def layer(dtype, kind, engine, rng, **options):
-    """Small weights beside the biases: of a sum of -80 and 0.01 a rounding error is 4e-6."""
+    """Small weights next to the biases: of a sum of -80 and 0.01 a rounding error is 4e-6."""
     I, H = 3, 40
     model = gc.LSTM(I, H, dtype=dtype, engine=engine, **options)
     kernel = rng.uniform(-0.1, 0.1, size=(4 * H, H + I + 1)).astype(dtype)

@@ -1,4 +1,4 @@
-"""Law: every column has mean 0 and variance 1, whatever stands beside it, and `layer_norm_backward` is the adjoint."""
+"""Law: every column has mean 0 and variance 1, whatever the others are, and `layer_norm_backward` is the adjoint."""
 
 import numpy as np
 import pytest

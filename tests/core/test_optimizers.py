@@ -267,7 +267,7 @@ def test_clipping_by_value():
     np.testing.assert_array_equal(gradient, [-0.5, -0.5, 0, 0.4, 0.5])
 
 
-# A real problem, beside PyTorch
+# A real problem, compared with PyTorch
 
 B, T, I, H, O = 4, 6, 3, 5, 2
 TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih")

@@ -1,4 +1,4 @@
-"""Law: whoever limits NumPy's BLAS, limits all of Glasscell; and never more threads than cores."""
+"""Law: a limit on NumPy's BLAS limits all of Glasscell; and never more threads than cores."""
 
 import os
 import subprocess

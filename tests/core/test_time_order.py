@@ -33,7 +33,7 @@ def own_times(mask, reverse):
 
 
 def last_processed(mask, reverse, t, b):
-    """Which of its own steps a sequence has processed last when it is past time t; None before the first."""
+    """Which of its steps a sequence has processed last when it is past time t; None before the first."""
     seen = [s for s in range(len(mask)) if mask[s, b] and (s >= t if reverse else s <= t)]
     return len(seen) - 1 if seen else None
 

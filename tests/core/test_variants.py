@@ -1,6 +1,6 @@
 """Law: every quantity of the general layer is what its equations say, whatever is on, and `backward` the derivative.
 
-The equations are written down twice more here: as naively as they can be, for one sequence at a time; and in PyTorch,
+The equations are written here two more times: as naively as they can be, for one sequence at a time; and in PyTorch,
 which differentiates them itself.
 """
 
@@ -496,7 +496,7 @@ def test_backward_is_the_derivative_in_every_argument(projection_bias, coupled, 
         assert error_of_slope(p, {name: rng.normal(size=array.shape)}, slope) <= 1e-7, name
 
 
-# PyTorch, which knows the derivative by itself
+# PyTorch, which derives the gradients
 
 
 def activation_of_torch(of, torch):

@@ -28,7 +28,7 @@ def cases(of):
 
 def each_of(of, count):
     """A test for each case of a set; where the set is not there, one that says so."""
-    names = list(cases(of)) or [pytest.param("", marks=pytest.mark.skip(f"the set {of} is not beside the repository"))]
+    names = list(cases(of)) or [pytest.param("", marks=pytest.mark.skip(f"the set {of} is not next to the repository"))]
     assert len(names) in (1, count)
     return pytest.mark.parametrize("name", names)
 
@@ -36,7 +36,7 @@ def each_of(of, count):
 def case_of(of, name):
     """One case, or a skipped test."""
     if not cases(of):
-        pytest.skip(f"the set {of} is not beside the repository")
+        pytest.skip(f"the set {of} is not next to the repository")
     return cases(of)[name]
 
 

@@ -1,4 +1,4 @@
-"""The nonlinearities of an LSTM, each beside its derivative.
+"""The nonlinearities of an LSTM, each with its derivative.
 
 First the two of the equations. Their derivative is written as a function of the activation's *output*: that is what a
 backward pass has at hand. Then the others that LSTMs are defined with elsewhere: the set of the ONNX operator, by name.
@@ -37,13 +37,13 @@ def sigmoid(z: Array) -> Array:
 
 @np.errstate(under="ignore")
 def sigmoid_derivative(s: Array) -> Array:
-    """The derivative, dσ/dz = s (1 - s), where s = σ(z)."""
+    """Return the derivative, dσ/dz = s (1 - s), where s = σ(z)."""
     return s * (1 - s)
 
 
 @np.errstate(under="ignore")
 def tanh(z: Array) -> Array:
-    """Hyperbolic tangent.
+    """Compute the hyperbolic tangent.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def tanh(z: Array) -> Array:
 
 @np.errstate(under="ignore")
 def tanh_derivative(t: Array) -> Array:
-    """The derivative, d tanh/dz = 1 - t², where t = tanh(z)."""
+    """Return the derivative, d tanh/dz = 1 - t², where t = tanh(z)."""
     return 1 - t * t
 
 
@@ -91,12 +91,12 @@ class Activation(NamedTuple):
         return self.name, self.alpha, self.beta
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What `pickle` and `deepcopy` make it from: functions made in a function have no name to be found by."""
+        """Return what `pickle` and `deepcopy` make it from: its functions have no global names."""
         return activation, self.parameters
 
 
 class ActivationFactory(NamedTuple):
-    """How one kind of activation is made from its parameters, and what they are where none is given."""
+    """How one kind of activation is made from its parameters, and their defaults."""
 
     make: Callable[[float, float], tuple[Function, Derivative]]
     alpha: float | None = None
@@ -177,7 +177,7 @@ def _gelu_tanh(z: Array) -> Array:
 
 
 def _gelu_tanh_derivative(z: Array) -> Array:
-    """In float64: the terms grow to 10 and cancel."""
+    """Compute the derivative in float64: its terms grow to 10 and cancel."""
     cut = np.clip(z.astype(np.float64), -GELU_LARGEST, GELU_LARGEST)
     s = sigmoid(GELU_RATE * (cut + GELU_CUBIC * cut**3))
     slope: Array = s + cut * s * (1 - s) * GELU_RATE * (1 + 3 * GELU_CUBIC * cut**2)
@@ -185,7 +185,7 @@ def _gelu_tanh_derivative(z: Array) -> Array:
 
 
 def activation(name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
-    """The activation of this name, capitals or not: one of the ONNX operator LSTM's, or of four that it lacks.
+    """Return the activation of this name, capitals or not: one of the ONNX operator LSTM's, or of four that it lacks.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     Raises
     ------
     ValueError
-        A name that does not exist, or a parameter that the function has not.
+        A name that does not exist, or a parameter that the function does not take.
     """
     definitions = ACTIVATIONS | FURTHER
     known = {key.lower(): key for key in definitions}

@@ -1,6 +1,6 @@
 """How many threads may work on one pass.
 
-The number is BLAS's: whoever limits NumPy's products, with threadpoolctl or with OPENBLAS_NUM_THREADS and its like,
+The number is BLAS's: a limit on NumPy's products, with threadpoolctl or with OPENBLAS_NUM_THREADS and its like,
 limits all of Glasscell. And small products are better off with one: on a busy machine each of them waits until all
 threads of BLAS have had their turn, which takes ten to a hundred times as long as the product.
 """
@@ -22,13 +22,13 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
 
 
 def max_threads() -> int:
-    """How many threads NumPy's BLAS may use now, as far as can be known; at most one for each core."""
+    """Return how many threads NumPy's BLAS may use now, as far as can be known; at most one for each core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _blas_threads() or cores))
 
 
 def _blas_threads() -> int | None:
-    """Of the BLAS libraries in this process, the number of the one with the fewest; None if nobody says so."""
+    """Return the smallest number of threads of the BLAS libraries in this process; None if unknown."""
     if _limit.active:
         return _limit.before
     numbers = [library.num_threads for library in _libraries()]
@@ -135,7 +135,7 @@ def _blas() -> _Blas | None:
 
 
 def _after_fork() -> None:
-    """In the child no other thread is left that could put the number back."""
+    """Restore the number in a forked child, where no other thread is left that could."""
     blas = _blas() if _limit.active else None
     _limit.calls.clear()
     _limit.active = False

@@ -15,7 +15,7 @@ BLOCK_SIZE = 1 << 13
 
 
 def blocks(length: int) -> Iterator[slice]:
-    """Of a vector, so that what is done to one of them finds it in the cache."""
+    """Yield slices of a vector that fit into the cache."""
     for start in range(0, length, BLOCK_SIZE):
         yield slice(start, start + BLOCK_SIZE)
 

@@ -19,7 +19,7 @@ class BufferPool:
     Fresh memory is handed out a page at a time, at the first touch of each page: at small sizes that can take longer
     than the mathematics. A caller who runs the same pass again and again, such as a training loop, therefore makes
     one ``Buffers`` and gives it to every call. What an earlier call with the same buffers returned is then gone:
-    that is why nobody else's calls share them, and why the default is fresh memory.
+    no other caller shares them, and why the default is fresh memory.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class BufferPool:
         self._views: dict[str, tuple[tuple[Array, ...], StepViews]] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-        """The array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
+        """Return the array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._arrays[name] = _aligned_empty(shape, dtype)
@@ -37,7 +37,7 @@ class BufferPool:
     def steps(
         self, name: str, arrays: tuple[Array, ...], views: Callable[[], Iterable[tuple[Array, ...]]]
     ) -> StepViews:
-        """The views of these arrays that a time loop needs, step by step; made anew only if an array is another one.
+        """Return the views of these arrays that a time loop needs, step by step; kept while the arrays are the same.
 
         Slicing costs a tenth of a microsecond each time: with a dozen views a step that is a tenth of a small step.
         """
@@ -48,18 +48,18 @@ class BufferPool:
         return steps
 
     def part(self, name: str) -> Self:
-        """Buffers of their own for one part of the computation."""
+        """Return separate buffers for one part of the computation."""
         if name not in self._parts:
             self._parts[name] = type(self)()
         return self._parts[name]
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        """A copy is empty: copies of kept views would be views of nothing that is used."""
+        """Copy as an empty pool: copies of the kept views would be views of unused memory."""
         return type(self), ()
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Memory that begins with a line of the cache: else each vector that is loaded or stored lies in two.
+    """Return memory that begins at a cache line: otherwise each vector that is loaded or stored lies in two.
 
     Not where there is little of it: to find the line takes a microsecond.
     """

@@ -50,7 +50,7 @@ class StepGradient(NamedTuple):
 # equation: lstm-step
 @np.errstate(under="ignore")
 def step(W: Array, x: Array, h_prev: Array, c_prev: Array) -> Step:
-    """One step forward.
+    """Compute one step forward.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def step(W: Array, x: Array, h_prev: Array, c_prev: Array) -> Step:
 # equation: lstm-step-backward
 @np.errstate(under="ignore")
 def step_backward(W: Array, step: Step, dh: Array, dc_next: Array) -> StepGradient:
-    """One step backward: the chain rule, line by line from the last equation to the first.
+    """Compute one step backward: the chain rule, line by line from the last equation to the first.
 
     Parameters
     ----------

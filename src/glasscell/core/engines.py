@@ -35,7 +35,7 @@ class Engine(Protocol):
         c0: Array | float = 0.0,
         buffers: BufferPool | None = None,
     ) -> Tape:
-        """With a tape."""
+        """Run a forward pass that keeps its tape."""
 
     def backward(
         self,
@@ -49,7 +49,7 @@ class Engine(Protocol):
         need_dx: bool = True,
         dz_steps: Array | None = None,
     ) -> Gradient:
-        """From a tape of either engine."""
+        """Run a backward pass from a tape of either engine."""
 
     def forward_inference(
         self,
@@ -59,7 +59,7 @@ class Engine(Protocol):
         c0: Array | float = 0.0,
         buffers: BufferPool | None = None,
     ) -> InferenceResult:
-        """Without a tape."""
+        """Run a forward pass without a tape."""
 
 
 class NumPyEngine:
@@ -115,7 +115,7 @@ def _installed() -> bool:
 
 @cache
 def _usable() -> bool:
-    """Whether Numba can be imported: it refuses versions of NumPy that are newer than it knows."""
+    """Return whether Numba can be imported: it refuses versions of NumPy that are newer than it knows."""
     try:
         _import("numba")
     except ImportError as error:

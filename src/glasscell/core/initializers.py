@@ -10,17 +10,17 @@ from glasscell.core.types import Array
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Array:
-    """Uniform in [-bound, bound]. With bound 1/√H, what PyTorch's nn.LSTM starts from."""
+    """Draw uniformly from [-bound, bound]. With bound 1/√H, as PyTorch's nn.LSTM does."""
     return rng.uniform(-bound, bound, shape)
 
 
 def glorot_uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Uniform with variance 2 / (rows + columns): Glorot & Bengio (2010), equation 16."""
+    """Draw uniformly with variance 2 / (rows + columns): Glorot & Bengio (2010), equation 16."""
     return uniform(rng, shape, sqrt(6 / max(1, sum(shape))))
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int | None = None) -> Array:
-    """A random matrix whose shorter side is orthonormal, evenly distributed: Saxe et al. (2014), Mezzadri (2007).
+    """Draw a matrix whose shorter side is orthonormal, evenly distributed: Saxe et al. (2014), Mezzadri (2007).
 
     With as many columns as rows, or no number of columns given, a rotation or reflection.
     """

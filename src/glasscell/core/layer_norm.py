@@ -16,7 +16,7 @@ class NormalizedActivations(NamedTuple):
 
 @np.errstate(under="ignore")
 def layer_norm(a: Array, epsilon: float) -> NormalizedActivations:
-    """(a - mean) / √(variance + ε), mean and variance over the rows: equation 3 of the paper, without gain and bias.
+    """Compute (a - mean) / √(variance + ε), both over the rows: equation 3 of the paper, without gain and bias.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def layer_norm(a: Array, epsilon: float) -> NormalizedActivations:
 
 @np.errstate(under="ignore")
 def layer_norm_backward(normalized: NormalizedActivations, d_values: Array) -> Array:
-    """The gradient on `a`, from the one on the normalised values.
+    """Compute the gradient on `a`, from the one on the normalised values.
 
     With n the values and s the scale: da = s (dn - mean(dn) - n mean(n dn)), means over the rows.
     """

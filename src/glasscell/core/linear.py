@@ -13,7 +13,7 @@ SMALL_GEMM_FLOPS = 1 << 23  # multiplications: up to here, some 0.1 ms, one core
 
 @np.errstate(under="ignore")
 def forward(weight: Array, bias: Array, x: Array) -> Array:
-    """y_t = W x_t + b.
+    """Compute y_t = W x_t + b.
 
     Parameters
     ----------
@@ -32,14 +32,14 @@ def forward(weight: Array, bias: Array, x: Array) -> Array:
 
 @np.errstate(under="ignore")
 def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = None) -> tuple[Array, Array, Array]:
-    """The derivative of :func:`forward`.
+    """Compute the derivative of :func:`forward`.
 
     Parameters
     ----------
     weight : array (O, I)
     x : array (T, I, B)
     dy : array (T, O, B)
-    buffers : Buffers, optional
+    buffers : BufferPool, optional
 
     Returns
     -------
@@ -53,7 +53,7 @@ def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = No
 
 
 def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
-    """The matrix times the columns of every step.
+    """Multiply the columns of every step by a matrix.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
 
 
 def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
-    """Σ over steps and batch of a bᵀ: the gradient of the weights of an affine map.
+    """Compute Σ a bᵀ over steps and batch: the gradient of the weights of an affine map.
 
     One product over all T·B columns is the faster by far for large shapes, since BLAS can use all cores, and for narrow
     batches, where each step alone would be an outer product of vectors; with one sequence it needs no copies either.
@@ -90,7 +90,7 @@ def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
     ----------
     a : array (T, M, B)
     b : array (T, N, B)
-    buffers : Buffers
+    buffers : BufferPool
 
     Returns
     -------
@@ -112,7 +112,7 @@ def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
 
 
 def _merge_time_and_batch(a: Array, name: str, buffers: BufferPool) -> Array:
-    """(T, M, B) → (M, T·B): a view if the memory is laid out so, and a copy if not."""
+    """Reshape (T, M, B) to (M, T·B): a view if the memory is laid out so, and a copy if not."""
     T, M, B = a.shape
     rows = a.transpose(1, 0, 2)
     if T > 1 and a.strides[0] != B * a.itemsize:

@@ -18,7 +18,7 @@ LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy") 
 
 @np.errstate(under="ignore", invalid="ignore")
 def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
-    """-[y log σ(z) + (1 - y) log(1 - σ(z))], in nats, from logits z and targets y.
+    """Compute -[y log σ(z) + (1 - y) log(1 - σ(z))], in nats, from logits z and targets y.
 
     Written as max(z, 0) - z y + log(1 + e^-|z|), which has no overflow and no log of 0.
 
@@ -42,7 +42,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
         raise ValueError(f"targets must be in [0, 1], got {_outside(targets)}")
     odds = np.exp(-np.abs(logits))
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(odds)
-    small = odds / (1 + odds)  # σ(-|z|), which keeps its digits beside a target of 0 or 1
+    small = odds / (1 + odds)  # σ(-|z|), which keeps its digits next to a target of 0 or 1
     gradient = np.where(logits > 0, (1 - targets) - small, small - targets)
     loss, gradient = _weighted_mean(losses, gradient, weights)
     if not loss < inf and not np.isfinite(targets).all():  # looked for only where something is wrong
@@ -54,7 +54,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
 def categorical_cross_entropy(
     logits: Array, targets: NDArray[np.integer], weights: Array | None = None, axis: int = -1
 ) -> tuple[float, Array]:
-    """-log softmax(z)_y, in nats, from logits z and class numbers y.
+    """Compute -log softmax(z)_y, in nats, from logits z and class numbers y.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def categorical_cross_entropy(
 
 @np.errstate(under="ignore")
 def squared_error(outputs: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
-    """(y - t)², without a factor ½, as PyTorch's MSELoss has it.
+    """Compute (y - t)², without a factor ½, as PyTorch's MSELoss has it.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
 
 
 def _outside(targets: Array) -> object:
-    """The first of the values that are not in [0, 1]."""
+    """Return the first of the values that are not in [0, 1]."""
     return targets[~((targets >= 0) & (targets <= 1))].flat[0]
 
 
@@ -136,7 +136,7 @@ def _same_shape(targets: Array, outputs: Array) -> Array:
 
 
 def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
-    """The weighted mean of the losses, and its gradient from the gradient of each; both are used up."""
+    """Return the weighted mean of the losses, and its gradient from that of each; both arrays are overwritten."""
     count = float(losses.size)
     if weights is not None:
         smallest = weights.min(initial=inf)

@@ -11,7 +11,7 @@ Why it is fast, in the order of what it saves:
 - **Contiguous blocks.** Columns are sequences of the batch, rows are units, so a gate is one block of memory, and gates
   that are treated alike lie side by side. c_prev stands right behind g, so [i f] ∘ [g c_prev] is one call, and its
   result [i∘g  f∘c_prev] stands right before h in memory, where the backward pass wants it.
-- **Nothing twice.** The derivatives need no new products: i∘g, f∘c_prev and h = o∘tanh c are kept from the forward
+- **No repeated work.** The derivatives need no new products: i∘g, f∘c_prev and h = o∘tanh c are kept from the forward
   pass. Factors that do not depend on the incoming gradient are computed for a *block* of steps at a time, sized to stay
   in cache; only what is truly sequential is done step by step.
 - **One product for the weights' gradient** of a thousand columns, not one per step; they are laid side by side while
@@ -34,7 +34,7 @@ from glasscell.core.types import Array
 BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
 MIN_GEMM_COLUMNS = (
     1 << 10
-)  # of a product for the weights' gradient: to add up products of so many costs little beside them
+)  # of a product for the weights' gradient: adding up products of this width costs little compared with them
 L2_WEIGHTS = 1 << 18  # weights that stay in a core's second-level cache
 
 
@@ -62,7 +62,7 @@ class Tape:
         self.gates = buffers.take("gates", (T + 1, 5 * H, B), self.dtype)
         self.tanh_c = buffers.take("tanh_c", (T, H, B), self.dtype)
         self.kernel = buffers.take("kernel", kernel.shape, self.dtype)
-        self.kernel[:] = kernel  # the caller may change his before the backward pass
+        self.kernel[:] = kernel  # the caller may change theirs before the backward pass
         self.x[:] = x
         self.columns[:, -1] = 1
 
@@ -142,7 +142,7 @@ def forward(
         W: rows i f o g, columns for h_prev, x and the bias, as in :func:`glasscell.core.cell.step`.
     x : array (T, I, B)
     h0, c0 : array (H, B), or anything that broadcasts to it
-    buffers : Buffers, optional
+    buffers : BufferPool, optional
         The caller's, whose earlier tape is not needed any more.
 
     Returns
@@ -221,7 +221,7 @@ def backward(
     need_dx: bool = True,
     dz_steps: Array | None = None,
 ) -> Gradient:
-    """Backpropagation through time.
+    """Backpropagate through time.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def backward(
         Gradient on the outputs h_1 … h_T.
     dh_T, dc_T : array (H, B), or anything that broadcasts to it
         Gradient on the final state, from its use elsewhere.
-    buffers : Buffers, optional
+    buffers : BufferPool, optional
         The caller's; they may be those that the tape was made with.
     dc : array (T, H, B), optional
         Gradient on the cells c_1 … c_T, from their use elsewhere.
@@ -304,13 +304,13 @@ def backward(
 
 
 def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
-    """Pieces of this length, the last one first; the first one may be shorter."""
+    """Yield blocks of this length, the last one first; the first one may be shorter."""
     for stop in range(end, start, -length):
         yield max(start, stop - length), stop
 
 
 def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, together: int) -> Iterator[tuple[Array, ...]]:
-    """From the last step to the first; the steps of every block use the memory of `factors` and `dc_dh`."""
+    """Yield views from the last step to the first; all blocks share the memory of `factors` and `dc_dh`."""
     H = tape.H
     i, f, o_g = factors[:, :H], factors[:, H : 2 * H], factors[:, 2 * H :].reshape(len(factors), 2, H, tape.B)
     for start, end in _reversed_blocks(0, tape.T, together):
@@ -322,7 +322,7 @@ def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, together: int
 
 # equation: lstm-step-backward
 def _write_local_derivatives(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
-    """What the gradients of a block of steps are multiples of, before any gradient is known.
+    """Write what the gradients of a block of steps are multiples of, before any gradient is known.
 
     With dc the whole gradient on c, the chain rule of :func:`glasscell.core.cell.step_backward` reads::
 

@@ -32,10 +32,10 @@ class Optimizer(Protocol):
         """The size of a step."""
 
     def init_state(self, vector: Array) -> State:
-        """What is remembered before the first update."""
+        """Return what is remembered before the first update."""
 
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """One step against the gradient, in place."""
+        """Make one step against the gradient, in place."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class SGD:
             raise ValueError("nesterov=True needs momentum > 0: SGD(momentum=0.9, nesterov=True)")
 
     def init_state(self, vector: Array) -> State:
-        """What is remembered: the velocity v."""
+        """Return what is remembered: the velocity v."""
         return {"velocity": np.zeros_like(vector)} if self.momentum else {}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """One step against the gradient, in place."""
+        """Make one step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         direction = with_weight_decay(gradient, vector, self.weight_decay)
         if self.momentum:
@@ -117,13 +117,13 @@ class RMSProp:
         _check_boolean(self, "centered")
 
     def init_state(self, vector: Array) -> State:
-        """What is remembered: s, and the mean and velocity if they are used."""
+        """Return what is remembered: s, and the mean and velocity if they are used."""
         names = ["square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum)]
         return {name: np.zeros_like(vector) for name in names}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """One step against the gradient, in place."""
+        """Make one step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         d = with_weight_decay(gradient, vector, self.weight_decay)
         square = state["square"]
@@ -176,17 +176,17 @@ class Adam:
         engines.validate_name(self.engine)
 
     def init_state(self, vector: Array) -> State:
-        """What is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
+        """Return what is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
         return {"sum": np.zeros_like(vector), "squares": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """One step against the gradient, in place."""
+        """Make one step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         self._move(vector, with_weight_decay(gradient, vector, self.weight_decay), state, rate)
 
     def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
-        """With the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
+        """Update with the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
         state["updates"] += 1
         t = float(state["updates"])
         of_mean, of_root = (1 - self.beta1) / (1 - self.beta1**t), sqrt((1 - self.beta2) / (1 - self.beta2**t))
@@ -223,7 +223,7 @@ class AdamW(Adam):
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """One step against the gradient, in place."""
+        """Make one step against the gradient, in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         vector *= 1 - rate * self.weight_decay
         self._move(vector, gradient, state, rate)

@@ -66,7 +66,7 @@ class Parameters(Mapping[str, Array]):
         Raises
         ------
         ValueError
-            If a part is given twice, is a part of others already, or has another dtype. Nothing is then joined.
+            If a part occurs more than once, is a part of others already, or has another dtype. Nothing is then joined.
         """
         seen: set[int] = set()
         for name, part in parts.items():
@@ -112,7 +112,7 @@ class Parameters(Mapping[str, Array]):
         return type(self)(self.shapes, self.vector.dtype)
 
     def rebind(self, vector: Array) -> None:
-        """Live in another vector of the same size, such as a part of a model's: its values are overwritten."""
+        """Move into another vector of the same size, such as a part of a model's: its values are overwritten."""
         vector[:] = self.vector
         moved = type(self)(self.shapes, vector.dtype, vector)
         self._vector, self._views = moved._vector, moved._views  # noqa: SLF001 - its own class
@@ -123,7 +123,7 @@ class Parameters(Mapping[str, Array]):
             start = stop
 
     def part(self, prefix: str) -> Self:
-        """The parameters whose names begin with `prefix`, without it; still views of the same vector.
+        """Return the parameters whose names begin with `prefix`, which is removed; views of the same vector.
 
         They must lie side by side, as those of one layer do.
         """
@@ -163,7 +163,7 @@ class Parameters(Mapping[str, Array]):
         return type(self)(self.shapes, self.vector.dtype, self.vector.copy())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What `pickle` and `deepcopy` make it from: its parts, which layers of the same model share, or its vector."""
+        """Return what `pickle` and `deepcopy` make it from: its parts, as layers of the model share them, or vector."""
         if self._parts:
             return type(self).join, (self._parts, self.vector.dtype)
         return _restored, (type(self), self.shapes, self.vector)
@@ -174,5 +174,5 @@ class Parameters(Mapping[str, Array]):
 
 
 def _restored(kind: type[Parameters], shapes: dict[str, tuple[int, ...]], vector: Array) -> Parameters:
-    """From a pickle, whose arrays may be read only: shared memory, or a mapped file."""
+    """Restore from a pickle, whose arrays may be read only: shared memory, or a mapped file."""
     return kind(shapes, vector.dtype, vector if vector.flags.writeable else vector.copy())

@@ -1,4 +1,4 @@
-"""The gradient at every step: what a backward pass has in hand and lets go, kept for whoever wants to look at it.
+"""The gradient at every step: what a backward pass computes and overwrites, kept.
 
 It costs the backward pass nothing but the place for dz. All else follows from dz, for all steps at once but one line,
 and is computed when it is asked for.
@@ -39,7 +39,7 @@ def compute_step_gradients(
     dc_T: Array | float = 0.0,
     dc: Array | None = None,
 ) -> StepGradients:
-    """From what :func:`glasscell.core.lstm.backward` was given, and what it gave: dz in ``dz_steps``, and dx.
+    """Compute them from the arguments and results of :func:`glasscell.core.lstm.backward`: dz in ``dz_steps``, and dx.
 
     The lines are those of :func:`glasscell.core.cell.step_backward`.
     """

@@ -27,7 +27,7 @@ class TimeOrder(NamedTuple):
     back : array (T, B)
         The inverse: back[t, b] is when the step of time t is processed.
     done : array (T, B)
-        done[t, b] is the number of its own steps that sequence b has processed when it is past time t.
+        done[t, b] is the number of its steps that sequence b has processed when it is past time t.
     """
 
     lengths: Index
@@ -42,12 +42,12 @@ class TimeOrder(NamedTuple):
         return mask
 
     def processed(self, sequences: Array) -> Array:
-        """From time (T, rows, B) to the order of processing; 0 behind each sequence's end, whatever stood there."""
+        """Reorder (T, rows, B) from time to the order of processing; 0 after each sequence's end."""
         steps = np.take_along_axis(sequences, self.at[:, None, :], axis=0)
         return np.where(self.own, steps, steps.dtype.type(0))
 
     def in_time(self, steps: Array, *, repeat: bool = False) -> Array:
-        """From the order of processing back to time.
+        """Reorder from the order of processing back to time.
 
         Where a sequence has no step there is 0; with `repeat`, what the last step before it gave, if there was one.
         """
@@ -60,7 +60,7 @@ class TimeOrder(NamedTuple):
         return np.where(done > 0, np.take_along_axis(steps, done - 1, axis=0), steps.dtype.type(0))
 
     def to_time_order_backward(self, d_time: Array, *, repeat: bool = False) -> Array:
-        """The adjoint of :meth:`in_time`."""
+        """Compute the adjoint of :meth:`in_time`."""
         if not repeat:
             return self.processed(d_time)
         d_steps = np.zeros_like(d_time)
@@ -70,7 +70,7 @@ class TimeOrder(NamedTuple):
 
 
 def time_order(mask: NDArray[np.bool_], *, reverse: bool) -> TimeOrder:
-    """The order of processing.
+    """Return the order of processing.
 
     Parameters
     ----------
@@ -91,19 +91,19 @@ def time_order(mask: NDArray[np.bool_], *, reverse: bool) -> TimeOrder:
 
 
 def mask_from_lengths(lengths: Index, T: int) -> NDArray[np.bool_]:
-    """The mask (T, B) of sequences that start at time 0 and have these numbers of steps."""
+    """Return the mask (T, B) of sequences that start at time 0 and have these numbers of steps."""
     mask: NDArray[np.bool_] = np.arange(T)[:, None] < lengths
     return mask
 
 
 def gather_final(states: Array, lengths: Index) -> Array:
-    """From states (T + 1, rows, B), the initial one first, the one after each sequence's own last step: (rows, B)."""
+    """Return the state after each sequence's last step, (rows, B), of states (T + 1, rows, B), initial one first."""
     ends: Array = np.take_along_axis(states, lengths[None, None, :], axis=0)[0]
     return ends
 
 
 def scatter_add_final(gradient: Array, d_end: Array | float, lengths: Index) -> Array:
-    """The adjoint of :func:`gather_final` for states 1 … T: adds to the gradient (T, rows, B) in place.
+    """Add to the gradient (T, rows, B) in place: the adjoint of :func:`gather_final` for states 1 … T.
 
     Returns
     -------

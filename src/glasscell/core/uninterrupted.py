@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """One call in a thread of its own."""
+    """A call in a separate thread."""
 
     def __init__(self, function: Callable[..., T], given: tuple[Any, ...]) -> None:
         self._function, self._given = function, given

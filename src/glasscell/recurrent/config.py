@@ -60,7 +60,7 @@ def option(
     required: bool = False,
     training_only: bool = False,
 ) -> Any:
-    """Declare an option, see :class:`Option`: of any type to whoever checks types, as an instance has its value."""
+    """Declare an option, see :class:`Option`: of type Any for type checkers, as an instance has its value."""
     return Option(check, default, supported, required, training_only)
 
 
@@ -154,7 +154,7 @@ class LSTMConfig:
 
     @classmethod
     def names(cls) -> list[str]:
-        """What can be chosen."""
+        """Return what can be chosen."""
         return list(cls.declared)
 
     def unsupported(self, by: Consumer) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class LSTMConfig:
         return {name: value for name, value in self.changed().items() if by not in self.declared[name].supported}
 
     def replaced(self, **changes: Any) -> Self:
-        """Others, with these changes."""
+        """Return other options with these changes."""
         return type(self)(**{**vars(self), **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -246,7 +246,7 @@ class LSTMConfig:
         return self.variant.shapes(I, self.hidden_size, self.proj_size, **sizes)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the parameters."""
+        """Return the names and shapes of the parameters."""
         shapes: dict[str, tuple[int, ...]] = {}
         for suffix, I, _ in self.ways:
             of_way = self.shapes_of(I)
@@ -269,7 +269,7 @@ class LSTMConfig:
         return kernel
 
     def changed(self) -> dict[str, Any]:
-        """The options that are not the default: what a file says of the layer."""
+        """Return the options that are not the default: what a file says of the layer."""
         values = {name: getattr(self, name) for name in self.declared}
         return {
             name: value
@@ -279,7 +279,7 @@ class LSTMConfig:
 
 
 def _activation(name: str, given: ActivationLike) -> Activation:
-    """From a name, or a name with its parameters."""
+    """Make an activation from a name, or a name with its parameters."""
     if isinstance(given, Activation):
         return given
     try:

@@ -22,7 +22,7 @@ from glasscell.recurrent.tape import DirectionTape
 
 
 class DirectionGradient(NamedTuple):
-    """The gradients that a way hands on; those of its weights are written."""
+    """The gradients that a direction returns; those of its weights are written."""
 
     dx: Array  # (T, I, B), empty if it was not asked for
     dh0: Array  # (P, B)
@@ -38,7 +38,7 @@ class LSTMDirection:
     parameters : Parameters
         The whole layer stack's.
     suffix : str
-        Of the names of this way's weights, such as ``_l0_reverse``.
+        Of the names of this direction's weights, such as ``_l0_reverse``.
     reverse : bool
         From the last step to the first.
     execution : Execution
@@ -54,7 +54,7 @@ class LSTMDirection:
         self._expected = DropoutMasks(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
 
     def weights(self) -> dict[str, Array]:
-        """The weights under core's names; without a bias, its column is 0."""
+        """Return the weights under core's names; without a bias, its column is 0."""
         weights = {name: self._parameters[full] for name, full in self.names.items()}
         if self.options.recurrent_bias:
             weights["kernel"] = self.options.kernel(self._parameters, self.suffix)
@@ -64,7 +64,7 @@ class LSTMDirection:
         return weights
 
     def learned_initial_state(self) -> tuple[InitialState, InitialState]:
-        """The learned initial state, (P, 1) and (H, 1), or 0."""
+        """Return the learned initial state, (P, 1) and (H, 1), or 0."""
         if not self.options.learn_initial_state:
             return 0.0, 0.0
         h, c = (self._parameters[f"initial_{name}{self.suffix}"] for name in "hc")
@@ -78,7 +78,7 @@ class LSTMDirection:
         rng: np.random.Generator | None,
         buffers: BufferPool,
     ) -> tuple[DirectionTape, Array]:
-        """Sequences x (T, I, B) in time → the record, and outputs (T, P, B) in time."""
+        """Run forward: return the tape, and the outputs (T, P, B) in time, of sequences x (T, I, B) in time."""
         input_mask, noise = self._noise(x, rng)
         if not isinstance(input_mask, float):
             x = x * input_mask
@@ -90,27 +90,27 @@ class LSTMDirection:
     def run(
         self, x: Array, start: tuple[InitialState, InitialState], mask: NDArray[np.bool_] | None, buffers: BufferPool
     ) -> tuple[Array, tuple[Array, Array]]:
-        """:meth:`forward` when nobody will look back: outputs, and the state after each sequence's last step."""
+        """Run :meth:`forward` without a tape: return the outputs, and the state after each sequence's last step."""
         of = self._order(mask)
         lengths = None if of is None else of.lengths
         h, *end = self.steps.outputs(self._processed(x, of), start, self._expected, lengths, buffers)
         return self._in_time(h, of), (end[0], end[1])
 
     def outputs(self, done: DirectionTape) -> Array:
-        """The outputs of a pass, in time."""
+        """Return the outputs of a pass, in time."""
         return self._in_time(done.tape.h, done.order)
 
     def _order(self, mask: NDArray[np.bool_] | None) -> TimeOrder | None:
         return None if mask is None else time_order(mask, reverse=self.reverse)
 
     def _processed(self, x: Array, of: TimeOrder | None) -> Array:
-        """From time to the order of processing."""
+        """Reorder from time to the order of processing."""
         if of is not None:
             return of.processed(x)
         return x[::-1] if self.reverse else x
 
     def _in_time(self, h: Array, of: TimeOrder | None) -> Array:
-        """The way back, for outputs."""
+        """Reorder outputs from the order of processing back to time."""
         if of is not None:
             h = of.in_time(h, repeat=self.options.masked_outputs == "repeat")
         elif self.reverse:
@@ -128,9 +128,9 @@ class LSTMDirection:
         need_dx: bool,
         every: StepGradientsByLayer | None = None,
     ) -> DirectionGradient:
-        """The adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`.
+        """Compute the adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`.
 
-        `every`, if it is given, gets the gradients at every step, in the order of processing.
+        `every`, if present, receives the gradients at every step, in the order of processing.
         """
         options, of, tape = self.options, done.order, done.tape
         if options.outputs_in == "processing":
@@ -162,7 +162,7 @@ class LSTMDirection:
             gradients[f"recurrent_bias{self.suffix}"][:] = dweights["kernel"][:, -1]
 
     def _noise(self, x: Array, rng: np.random.Generator | None) -> tuple[Array | float, DropoutMasks]:
-        """What is drawn for one forward pass; without a generator, zoneout's expectation."""
+        """Return what is drawn for one forward pass; without a generator, zoneout's expectation."""
         if rng is None:
             return 1.0, self._expected
         options, (T, I, B) = self.options, x.shape
@@ -185,7 +185,7 @@ def dropout_mask(
     *,
     scaled: bool = True,
 ) -> Array | float:
-    """0 with probability `rate`, and 1 elsewhere; scaled to mean 1. The number 1 where nothing is to be drawn."""
+    """Draw 0 with probability `rate`, and 1 elsewhere; scaled to mean 1. Return the number 1 for rate 0."""
     if rate == 0:
         return 1.0
     drawn = (rng.random(shape) >= rate).astype(dtype)

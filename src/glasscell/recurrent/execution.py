@@ -27,9 +27,7 @@ from glasscell.validation import positive_integer, positive_number
 InitialState = Array | float
 Weights = Mapping[str, Array]
 
-INFERENCE_BLOCK_STEPS = (
-    64  # steps of the general layer between which nothing but the state is kept, when nobody will look back
-)
+INFERENCE_BLOCK_STEPS = 64  # steps of the general layer between which nothing but the state is kept, in inference
 
 
 class ExecutionConfig(NamedTuple):
@@ -100,19 +98,19 @@ class CheckpointedTape:
         self.starts = [start]
 
     def add(self, h: Array, final: tuple[Array, Array]) -> None:
-        """What the pass gave."""
+        """Keep the result of a segment."""
         self.h, self.final = h, final
         self.H = final[1].shape[0]
 
     def parts(self) -> list[tuple[slice, DropoutMasks, Index | None]]:
-        """Of each segment: its place, its noise, and how many steps sequences have in it."""
+        """Yield of each segment its place, its noise, and how many steps sequences have in it."""
         return list(split_segments(self.T, self.length, self.noise, self.lengths))
 
 
 def split_segments(
     T: int, length: int, noise: DropoutMasks, lengths: Index | None
 ) -> Iterator[tuple[slice, DropoutMasks, Index | None]]:
-    """Segments of T steps: the place of each, its noise, and how many steps sequences have in it."""
+    """Split T steps into segments: the place of each, its noise, and how many steps sequences have in it."""
     for start in range(0, T, length):
         part = slice(start, min(start + length, T))
         new_h, new_c = (share if isinstance(share, float) else share[part] for share in noise[1:])
@@ -124,7 +122,7 @@ AnyTape: TypeAlias = "lstm.Tape | variants.Tape | CheckpointedTape"
 
 
 def final_state(tape: AnyTape, lengths: Index | None) -> tuple[Array, Array]:
-    """State after each sequence's last step: (P, B) and (H, B)."""
+    """Return the state after each sequence's last step: (P, B) and (H, B)."""
     if isinstance(tape, CheckpointedTape):
         return tape.final
     if lengths is None:
@@ -157,7 +155,7 @@ class DirectionRunner:
         lengths: Index | None,
         buffers: BufferPool,
     ) -> AnyTape:
-        """All steps x (T, I, B), with what their backward pass needs."""
+        """Run all steps x (T, I, B); return the tape that their backward pass needs."""
         weights, length = self.weights(), self._segment(*x.shape)
         if length is None:
             return self._forward_with_tape(weights, x, start, noise, lengths, buffers)
@@ -183,9 +181,9 @@ class DirectionRunner:
         need_dx: bool,
         every: StepGradientsByLayer | None = None,
     ) -> RunnerGradient:
-        """The adjoint of :meth:`forward`; `dc` is the gradient on cells, from where sequences end.
+        """Compute the adjoint of :meth:`forward`; `dc` is the gradient on cells, from where sequences end.
 
-        `every`, if it is given, gets the gradients at every step.
+        `every`, if present, receives the gradients at every step.
         """
         if not isinstance(tape, CheckpointedTape):
             return self._backward(tape, dh, d_end, dc, buffers, need_dx=need_dx, every=every)
@@ -210,7 +208,7 @@ class DirectionRunner:
         lengths: Index | None,
         buffers: BufferPool,
     ) -> lstm_inference.InferenceResult:
-        """All steps, of which only the outputs and the final state are kept."""
+        """Run all steps; return only the outputs and the final state."""
         weights, (T, _, B) = self.weights(), x.shape
         if lengths is None and self._is_standard(noise):
             return self._standard_inference(weights, x, start, buffers)
@@ -280,19 +278,19 @@ class DirectionRunner:
             if every is not None and dz is not None:
                 every.append(cache(partial(compute_step_gradients, tape, dz, dx, dh, *d_end, dc)))
             return RunnerGradient({"kernel": dkernel}, dx, dh0, dc0)
-        room = None
+        step_gradients = None
         if every is not None:
             R = tape.z.shape[1]
             dz, da, of_c, of_h = (np.empty((T, rows, B), dtype) for rows in (R, R, H, tape.P))
-            room = StepGradients(dz, da, of_c, of_h, dh, dh)  # dx is not yet there
-        dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers, room)
-        if every is not None and room is not None:
-            of_room = room._replace(dx=dx)
-            every.append(lambda: of_room)
+            step_gradients = StepGradients(dz, da, of_c, of_h, dh, dh)  # dx is not yet there
+        dweights, dx, dh0, dc0 = variants.backward(tape, dh, *d_end, dc, buffers, step_gradients)
+        if every is not None and step_gradients is not None:
+            step_gradients_with_dx = step_gradients._replace(dx=dx)
+            every.append(lambda: step_gradients_with_dx)
         return RunnerGradient(dweights, dx if need_dx else dx[:0], dh0, dc0)
 
     def _segment(self, T: int, _: int, B: int) -> int | None:
-        """Steps in a segment; None if all are kept."""
+        """Return the number of steps in a segment; None if all are kept."""
         every, limit = self.execution.recompute_every, self.execution.memory_limit
         if T == 0 or (every is None and limit is None):
             return None
@@ -303,7 +301,7 @@ class DirectionRunner:
         return length if length < T else None
 
     def _largest_segment_within(self, limit: float, T: int, B: int) -> int:
-        """The longest segments with which a tape of one, and the states between all, of all layers, are within it."""
+        """Return the longest segment with which the tape of one, and the states between all, fit into the limit."""
         options, W = self.options, self.weights()["kernel"]
         H, P, R = options.hidden_size, options.state_size, len(W)
         I = max(inputs for _, inputs, _ in options.ways)

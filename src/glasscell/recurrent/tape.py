@@ -29,12 +29,12 @@ class LSTMState(NamedTuple):
 
 
 def state_of_one(states: Sequence[tuple[Array, Array]]) -> LSTMState:
-    """The state of a model with one LSTM, from those of all its LSTMs: what a stream of it gives."""
+    """Return the state of a model with one LSTM, from those of all its LSTMs: what a stream of it gives."""
     return LSTMState(*states[0])
 
 
 def states_of_one(state: LSTMState) -> list[LSTMState]:
-    """The states of all LSTMs of a model with one, from its state."""
+    """Return the states of all LSTMs of a model with one, from its state."""
     return [state]
 
 

@@ -8,7 +8,7 @@ keep a tile of its result in registers and read its operands as they lie, or pac
 sequences of a batch can be divided among threads for a whole pass, instead of each product of each step.
 
 Nothing is shared between calls but a few threads that wait for work: several threads may run it at once, each with
-buffers of its own, and the interpreter's lock is released meanwhile. Numba is imported at the first use. It then
+separate buffers, and the interpreter's lock is released meanwhile. Numba is imported at the first use. It then
 compiles for the dtype, once, in about 20 seconds. What it made is kept on disk, in ``__pycache__`` here or, where that
 cannot be written, in the user's cache; from there, the first use in a process takes a second, of which Numba's import
 is a third.
@@ -41,12 +41,12 @@ GROUPS, NARROW = 8, 16  # of sequences at most, and sequences of a group at leas
 
 @cache  # to look for a package takes longer than a small pass
 def is_installed() -> bool:
-    """Whether Numba is installed; it is not imported."""
+    """Return whether Numba is installed; it is not imported."""
     return find_spec("numba") is not None
 
 
 def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
-    """Whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side.
+    """Return whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side.
 
     Measured in float32 on two cores, the time of NumPy's engine over that of this, forward and backward: 3 to 6 at
     H = 16, 1.1 to 3.2 at 64, 1.2 to 2 at 128, 1.1 to 1.4 at 256, but there .8 to 1.1 with 2 to 8 sequences.
@@ -84,7 +84,7 @@ class BatchSlice(NamedTuple):
         return ..., slice(self.start, self.end)
 
     def rows(self, array: Array, H: int) -> Array:
-        """Its columns of an array (…, parts·H, B), or its own array (…, parts·H, b), as (…, parts, r, n).
+        """Return its columns of an array (…, parts·H, B), or its own array (…, parts·H, b), as (…, parts, r, n).
 
         That is (…, parts, H, b), or (…, parts, 1, H·b) where it is one block.
         """
@@ -105,7 +105,7 @@ def forward(
     c0: Array | float = 0.0,
     buffers: BufferPool | None = None,
 ) -> lstm.Tape:
-    """With a tape, see :func:`glasscell.core.lstm.forward`."""
+    """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or BufferPool()
     tape = lstm.Tape(kernel, x, buffers)
     tape.h_with_initial[0] = h0
@@ -129,7 +129,7 @@ def forward_inference(
     c0: Array | float = 0.0,
     buffers: BufferPool | None = None,
 ) -> InferenceResult:
-    """Without a tape, see :func:`glasscell.core.lstm_inference.outputs`."""
+    """Run a forward pass without a tape, see :func:`glasscell.core.lstm_inference.forward_inference`."""
     buffers = buffers or BufferPool()
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
     run, steps = compile_kernels(dtype.char), max(1, min(T, SINGLE_BLOCK_STEPS))
@@ -172,7 +172,7 @@ def backward(
     need_dx: bool = True,
     dz_steps: Array | None = None,
 ) -> lstm.Gradient:
-    """From a tape of either engine, see :func:`glasscell.core.lstm.backward`."""
+    """Run a backward pass from a tape of either engine, see :func:`glasscell.core.lstm.backward`."""
     buffers = buffers or BufferPool()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
     dkernel = np.empty_like(tape.kernel)
@@ -252,7 +252,7 @@ def _slice_views(tape: lstm.Tape, shares: list[BatchSlice], buffers: BufferPool)
 
 
 def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
-    """A copy of it, or its transpose, that the loops read quicker."""
+    """Return a copy of it, or its transpose, that the loops read quicker."""
     run, (M, K) = compile_kernels(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
     packed = buffers.take(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
     (run.pack_columns if transposed else run.pack)(matrix, packed)

@@ -114,7 +114,7 @@ def activations_of(dtype: np.dtype[np.floating]) -> Activations:
 def cell_forward(
     activations: Activations, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector
 ) -> Vectors:
-    """The step of :func:`glasscell.core.cell.step` but its product: i, f, o, g, i∘g, f∘c_prev, c, tanh c, h."""
+    """Compute the step of :func:`glasscell.core.cell.step` but its product: i, f, o, g, i∘g, f∘c_prev, c, tanh c, h."""
     sigmoid, tanh = activations
     i, f, o, g = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o), tanh(z_g)
     ig, fc = i.times(g), f.times(c_prev)  # so that c is the same, whether they are kept or not
@@ -126,7 +126,7 @@ def cell_forward(
 def cell_forward_inference(
     activations: Activations, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector
 ) -> Vectors:
-    """Of the same only c and h."""
+    """Compute c and h of :func:`cell_forward`."""
     *_, c, _, h = cell_forward(activations, z_i, z_f, z_o, z_g, c_prev)
     return c, h
 
@@ -152,5 +152,5 @@ def cell_backward(
 
 
 def add(a: Vector, b: Vector) -> Vectors:
-    """Their sum."""
+    """Compute the sum."""
     return (a + b,)

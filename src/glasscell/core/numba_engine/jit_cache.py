@@ -17,15 +17,15 @@ def jit_cached(
     nogil: bool = True,
     contract: bool = False,
 ) -> Any:
-    """The function, compiled.
+    """Compile a function.
 
     Parameters
     ----------
     function : function
     signature : numba signature, optional
-        Without it the function is for other compiled ones, and compiled with them.
+        Default: the function is for other compiled ones, and compiled with them.
     names : mapping, optional
-        What its global names mean; without it what they mean where it is written.
+        What its global names mean; by default, what they mean in its module.
     nogil : bool
         Whether it gives up the interpreter's lock.
     contract : bool
@@ -46,7 +46,7 @@ def jit_cached(
 def _read_or_compiled(jit: Any, function: FunctionType, signature: Any) -> Any:
     """Compile the function, or read it from disk; whatever is wrong with the disk, it is compiled.
 
-    Files that are damaged are written anew. Where that fails, too, the next process compiles again: no folder may be
+    Files that are damaged are written again. Where that fails, too, the next process compiles again: no folder may be
     written, or the disk is full.
     """
     for damaged in (False, True):
@@ -66,6 +66,6 @@ def _read_or_compiled(jit: Any, function: FunctionType, signature: Any) -> Any:
 
 @cache
 def _cache_key() -> str:
-    """Another one when a file of this room changes: Numba's cache on disk knows the file of the function alone."""
+    """Return a key that changes with any file of this package: Numba's cache knows the file of the function alone."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

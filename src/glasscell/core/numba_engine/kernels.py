@@ -43,7 +43,7 @@ class Kernels(NamedTuple):
 
 @once_uninterrupted
 def compile_kernels(char: str) -> Kernels:
-    """All of them, for a dtype, given by its char; compiled, or read from disk."""
+    """Compile all kernels for a dtype, given by its char, or read them from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second
     from llvmlite import binding  # noqa: PLC0415
 
@@ -61,7 +61,7 @@ def compile_kernels(char: str) -> Kernels:
     names |= _vector_intrinsics(dtype, lanes, rows)
 
     def of(function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True) -> Kernel:
-        """Compile for arrays of so many dimensions, negative if only read, with gaps between rows; integers; a flag."""
+        """Compile for arrays of these dimensions, negative if only read, with gaps between rows; integers; a flag."""
         layout: Literal["A", "C"] = "A" if gaps else "C"
         kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
         loop: Kernel = jit_cached(
@@ -90,7 +90,7 @@ def compile_kernels(char: str) -> Kernels:
 
 
 def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
-    """What the loops call and Numba has no words for, by name."""
+    """Return the vector operations that the loops call and Numba lacks, by name."""
     activations = cell_math.activations_of(dtype)
     of_step: dict[str, simd.Formula] = {
         "_gates": partial(cell_math.cell_forward, activations),
@@ -178,7 +178,7 @@ def _backward(
 
 
 def _forward_single(kernel, W, u, z, gates, products, tanh_c):
-    """The forward pass for b = 1: kernel (4H, K), W (K, 4H) its transpose to be, u (1, T, K), z (T, 4H).
+    """Run forward for b = 1: kernel (4H, K), W (K, 4H) its transpose, written; u (1, T, K), z (T, 4H).
 
     W [h; x; 1] reads all of W at each step; that of [x; 1] is one product for many steps.
     """
@@ -197,7 +197,7 @@ def _forward_single(kernel, W, u, z, gates, products, tanh_c):
 
 
 def _outputs_single(kernel, W, x, h, z, c):
-    """The same without a tape: x (1, T, I), h (T + 1, H, 1) from the initial one on, z (steps, 4H), c (H, 1)."""
+    """Run forward for b = 1, no tape: x (1, T, I), h (T + 1, H, 1) with the initial one, z (steps, 4H), c (H, 1)."""
     T, H, steps = x.shape[1], len(c), len(z)
     hs, cell, gates = h.reshape(1, T + 1, H), c.reshape(1, H), z.reshape(steps, 4, 1, H)
     _transpose(kernel, W)
@@ -214,7 +214,7 @@ def _outputs_single(kernel, W, x, h, z, c):
 
 
 def _backward_single(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
-    """The backward pass for b = 1: W_h (4H, H), W_x (4H, I), u (1, T, K), dx (T, I), dz (1, steps, 4H)."""
+    """Run backward for b = 1: W_h (4H, H), W_x (4H, I), u (1, T, K), dx (T, I), dz (1, steps, 4H)."""
     T, steps = len(tanh_c), dz.shape[1]
     if T == 0:
         _zero(dkernel)
@@ -306,7 +306,7 @@ def _pack(a, packed):
 
 
 def _pack_columns(a, packed):
-    """The same of aᵀ, a (K, M)."""
+    """Write aᵀ, a (K, M), as :func:`_pack` does."""
     groups, K, _ = packed.shape
     M = a.shape[1]
     for group in range(groups):

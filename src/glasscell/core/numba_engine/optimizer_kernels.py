@@ -21,7 +21,7 @@ Update = Callable[..., None]
 
 @once_uninterrupted
 def adam(char: str) -> Update:
-    """:func:`_adam`, compiled for a dtype, given by its char, or read from disk."""
+    """Compile :func:`_adam` for a dtype, given by its char, or read it from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second
 
     number: Any = numba.from_dtype(np.dtype(char))

@@ -33,7 +33,7 @@ class Vector:
         self.builder, self.value = builder, value
 
     def like(self, other: Vector | float) -> Any:
-        """The other one's value; a number as a vector of it."""
+        """Return the other operand; a number becomes a vector of it."""
         from llvmlite import ir  # noqa: PLC0415 - Numba's, and so optional
 
         if isinstance(other, Vector):
@@ -53,7 +53,7 @@ class Vector:
         return Vector(self.builder, self.builder.fmul(self.value, self.like(other), flags=("contract",)))
 
     def times(self, other: Vector) -> Vector:
-        """Their product, rounded: it never becomes one instruction with a sum that it is part of."""
+        """Multiply, and round: the product never becomes one instruction with a sum that it is part of."""
         return Vector(self.builder, self.builder.fmul(self.value, other.value))
 
     def __truediv__(self, other: Vector) -> Vector:
@@ -144,7 +144,7 @@ class ArrayAccess:
         ]
 
     def number(self, index: Any) -> Any:
-        """Load one."""
+        """Load one number."""
         return self.builder.load(self.builder.gep(self.data, [index]))
 
     def load(self, index: Any, mask: Any = None) -> Any:
@@ -183,7 +183,7 @@ class ArrayAccess:
 
 
 def _splat(builder: Any, number: Any, lanes: int) -> Any:
-    """A vector of this one number."""
+    """Return a vector of this one number."""
     from llvmlite import ir  # noqa: PLC0415
 
     nothing = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
@@ -196,7 +196,7 @@ def _minimum(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _mask(builder: Any, left: Any, lanes: int) -> Any:
-    """1 for as many lanes as there are numbers left."""
+    """Return a mask of 1 for as many lanes as there are numbers left."""
     from llvmlite import ir  # noqa: PLC0415
 
     numbers = ir.Constant(ir.VectorType(left.type, lanes), list(range(lanes)))
@@ -204,7 +204,7 @@ def _mask(builder: Any, left: Any, lanes: int) -> Any:
 
 
 def elementwise(formula: Formula, lanes: int) -> Any:
-    """A function for compiled code: results = formula(*given).
+    """Return a function for compiled code: results = formula(*given).
 
     Its arguments are the tuple of arrays that are given and that of those which the results go to, all (rows, n) of one
     shape. An array may be in both.
@@ -250,7 +250,7 @@ def elementwise(formula: Formula, lanes: int) -> Any:
 
 
 def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) -> Any:
-    """A function for compiled code: a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
+    """Return a function for compiled code: a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
 
     Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's place in z, and whether z is
     added to. The tile stays in registers through the whole sum, each turn of which reads a few vectors of v and a
@@ -260,8 +260,8 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
     Parameters
     ----------
     packed : int
-        a is (S, M, K); or, if this is not 0, packed by so many rows, (M / packed, K, packed), and S = 1. Then the rows
-        of a tile need one address instead of one each, and these are more than there are registers for. The tile must
+        a is (S, M, K); or, if this is not 0, packed by this number of rows, (M / packed, K, packed), and S = 1. Then the
+        rows of a tile need one address instead of one each, and these are more than there are registers for. The tile must
         begin at a multiple of `packed`, or lie in one.
     """
     from llvmlite import ir  # noqa: PLC0415
@@ -333,7 +333,7 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
 
 
 def transposed_tile(lanes: int, *, masked: bool) -> Any:
-    """A function for compiled code: the square of `lanes` rows and columns of z = aᵀ that comes from a place in a.
+    """Return a function for compiled code: the square of `lanes` rows and columns of z = aᵀ from a place in a.
 
     Its arguments are a (M, N), z (N, M or more), and the row and column of the place in a. Rows beyond the last are the
     last again, columns beyond it are left alone, which only a masked tile can.

@@ -4,7 +4,7 @@ A step of NumPy's is eight calls, and at small sizes they are most of its time. 
 the weights as fast as the second cache gives them.
 
 The interpreter's lock is kept. A step is over before another thread has noticed that it could have had it; and a stream
-that gives it away must wait for it again, which beside a busy thread takes a thousand times as long as the step.
+that gives it away must wait for it again, which next to a busy thread takes a thousand times as long as the step.
 """
 
 # Numba infers the types of the step.
@@ -25,7 +25,7 @@ Step = Callable[[Array, Array, Array, int], bool]
 
 @once_uninterrupted
 def compiled_step(char: str) -> Step:
-    """The step, compiled for a dtype, given by its char, or read from disk; see :func:`make_step`."""
+    """Return the step, compiled for a dtype, given by its char, or read from disk; see :func:`make_step`."""
     import numba  # noqa: PLC0415 - takes a third of a second
 
     dtype = np.dtype(char)
@@ -37,7 +37,7 @@ def compiled_step(char: str) -> Step:
 
 
 def make_step(dtype: np.dtype[np.floating]) -> Step:
-    """The step as a function of Python.
+    """Compute the step as a function of Python.
 
     Its arguments are the kernel of :func:`glasscell.stream.standard_step.negate_sigmoid_rows`, (K, 4H), rows x, bias,
     h; the column [x; 1; h] (K,); the gates i f o g and the cell state, one behind the other, (5H,); and how many of the

@@ -95,7 +95,7 @@ class Worker:
         return True
 
     def invite(self, shared: SharedWork, k: int) -> None:
-        """Let it take part as helper k, on another core than the caller's, where they would take turns."""
+        """Invite the thread as helper k, on another core than the caller's, where they would take turns."""
         self._leave(current_core())
         self._invitations.put((shared, k))
         self._invited[0] += 1
@@ -121,7 +121,7 @@ class Worker:
 
 
 def _current_core() -> Callable[[], int]:
-    """What tells the core that a thread runs on; -1 where the system does not say."""
+    """Make a function that returns the core that a thread runs on; -1 where the system does not say."""
     if hasattr(os, "sched_setaffinity"):
         with suppress(AttributeError, OSError):
             tell: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
@@ -134,7 +134,7 @@ _helpers: list[Worker] = []
 
 
 def run_in_parallel(work: Sequence[Work]) -> None:
-    """Do all of it: the first piece here, the others in threads of their own that are free, or here after the first.
+    """Run all pieces: the first in this thread, the others in free helper threads, or here after the first.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def compile_wait() -> Waits:
 
 
 def _wait_for_change(flag, counts, known, patience):
-    """Whether the first count becomes another one than is known, before patience ends; first the flag becomes 0.
+    """Return whether the first count changes from the known one before patience ends; first set the flag to 0.
 
     Here, and not before: who waits for the flag needs the interpreter's lock next, which this thread no longer has.
     """

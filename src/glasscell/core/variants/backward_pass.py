@@ -1,4 +1,4 @@
-"""Backpropagation through time for the general layer: the steps of ``loop.py``, from the last line to the first."""
+"""Backpropagation through time for the general layer: the steps of ``forward_pass.py``, last line first."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def backward(
     buffers: BufferPool | None = None,
     every: StepGradients | None = None,
 ) -> Gradient:
-    """Backpropagation through time.
+    """Backpropagate through time.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def backward(
         Gradient on the final state, from its use elsewhere.
     dc : array (T, H, B), optional
         Gradient on the cells c_1 … c_T, likewise.
-    buffers : Buffers, optional
-    every : Gradients, optional
+    buffers : BufferPool, optional
+    every : StepGradients, optional
         Written, but for dx and dy: those at every step; dz on z as the activations see it, dc on f ∘ c_prev + i ∘ g.
     """
     slopes = _GradientAccumulator(tape, every)
@@ -88,7 +88,7 @@ class _GradientAccumulator:
 def _step_backward(
     tape: Tape, slopes: _GradientAccumulator, t: int, W_h: Array, dh: Array, dc: Array
 ) -> tuple[Array, Array]:
-    """From the gradients on h_t and c_t to those on h_{t-1} and c_{t-1}: the chain rule, from the last line back."""
+    """Return the gradients on h_{t-1} and c_{t-1} from those on h_t and c_t: the chain rule, last line first."""
     variant, noise, c_prev = tape.variant, tape.noise, tape.cells[t]
     i, f, o, g = tape.i[t], tape.f[t], tape.o[t], tape.g[t]
 
@@ -121,7 +121,7 @@ def _step_backward(
 
 
 def _gate_backward(tape: Tape, slopes: _GradientAccumulator, t: int, gate: str, a: Array, da: Array) -> Array | float:
-    """Writes the gradients on a gate's rows of z; returns the one on the cell that its peephole sees."""
+    """Write the gradients on a gate's rows of z; return the one on the cell that its peephole sees."""
     rows, clip = tape.rows(gate), tape.variant.clip
     z = tape.z[t, rows]
     dz: Array = tape.variant.of(gate).derivative(z, a) * da
@@ -139,7 +139,7 @@ def _gate_backward(tape: Tape, slopes: _GradientAccumulator, t: int, gate: str, 
 
 
 def _weights_backward(tape: Tape, slopes: _GradientAccumulator, buffers: BufferPool) -> tuple[dict[str, Array], Array]:
-    """The gradients on all weights, and on the inputs, for all steps at once."""
+    """Compute the gradients on all weights, and on the inputs, for all steps at once."""
     weights, P = tape.weights, tape.P
     da_x = slopes.dsum
     if tape.of_x is not None:
@@ -175,7 +175,7 @@ def _weights_backward(tape: Tape, slopes: _GradientAccumulator, buffers: BufferP
 
 
 def _zoneout_backward(d: Array, share: Array | float, t: int) -> tuple[Array, Array | float]:
-    """The gradients on the new and on the old value."""
+    """Compute the gradients on the new and on the old value."""
     if isinstance(share, float):
         return (d, 0.0) if share == 1 else (share * d, (1 - share) * d)
     return share[t] * d, (1 - share[t]) * d
@@ -186,5 +186,5 @@ def _merge_steps(slopes: Array) -> Array:
     return total
 
 
-def _at_step(room: NormalizedActivations, t: int) -> NormalizedActivations:
-    return NormalizedActivations(room.values[t], room.scale[t])
+def _at_step(normalized: NormalizedActivations, t: int) -> NormalizedActivations:
+    return NormalizedActivations(normalized.values[t], normalized.scale[t])

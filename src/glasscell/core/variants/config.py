@@ -56,13 +56,13 @@ class CellConfig:
         return self.layer_norm in ("haste", "contrib")
 
     def of(self, gate: str) -> Activation:
-        """The activation of a gate, or of the candidate."""
+        """Return the activation of a gate, or of the candidate."""
         return self.candidate if gate == "g" else self.gate
 
     def shapes(
         self, I: int, H: int, P: int | None = None, *, peepholes: bool = False, projection_bias: bool = False
     ) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the weights of a layer; P only with a projection."""
+        """Return the names and shapes of the weights of a layer; P only with a projection."""
         R = len(self.gates) * H
         shapes: dict[str, tuple[int, ...]] = {"kernel": (R, (P or H) + I + 1)}
         if peepholes:
@@ -81,7 +81,7 @@ class CellConfig:
 
 
 class DropoutMasks(NamedTuple):
-    """What is drawn at random in training; without it nothing is."""
+    """Masks drawn at random in training. Default: none."""
 
     recurrent: Array | float = 1.0  # (P, B)     r: 0 where h_{t-1} is not seen, 1 / (1 - rate) elsewhere
     new_h: Array | float = 1.0  # (T, P, B)  k_h: 0 where h stays as it was; or their expectation

@@ -72,24 +72,24 @@ class Tape:
         return self.output
 
     def ended(self, t: int) -> NDArray[np.bool_] | None:
-        """Which sequences have no step t, (B,); None if all have."""
+        """Return which sequences have no step t, (B,); None if all have."""
         ended = t >= self.lengths
         return ended if ended.any() else None
 
     def rows(self, gate: str) -> slice:
-        """Where a gate lies in the rows of the kernel and of z."""
+        """Return the rows of a gate in the kernel and in z."""
         k = self.variant.gates.index(gate)
         return slice(k * self.H, (k + 1) * self.H)
 
     def peephole(self, gate: str) -> Array | None:
-        """The weights with which a gate sees the cell, (H, 1)."""
+        """Return the weights with which a gate sees the cell, (H, 1)."""
         if gate == "g" or "peepholes" not in self.weights:
             return None
         k = self.variant.peepholes.index(gate)
         return self.weights["peepholes"][k * self.H : (k + 1) * self.H, None]
 
     def column(self, name: str) -> Array:
-        """A weight with one number a row, to be broadcast over the batch."""
+        """Return a weight with one number a row, to be broadcast over the batch."""
         return self.weights[name][:, None]
 
 
@@ -107,13 +107,13 @@ def forward(
 
     Parameters
     ----------
-    variant : Variant
+    variant : CellConfig
     weights : mapping of name to array
         Of the names and shapes of :meth:`Variant.shapes`. Columns of the kernel: h_prev, x, bias.
     x : array (T, I, B)
     h0 : array (P, B), or anything that broadcasts to it
     c0 : array (H, B), likewise
-    noise : Noise, optional
+    noise : DropoutMasks, optional
     lengths : array (B,), optional
         From there on a sequence's state stays as it is: activations without bound would take it anywhere. x must be
         finite there, too.
@@ -129,7 +129,7 @@ def forward(
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P])
     for t in range(tape.T):
         h, c, ended = tape.h_with_initial[t], tape.cells[t], tape.ended(t)
-        if ended is not None:  # a step that nobody keeps begins with 0: nothing can overflow in it
+        if ended is not None:  # a step whose result is not kept begins with 0: nothing can overflow in it
             h, c = (np.where(ended, state.dtype.type(0), state) for state in (h, c))
         np.add(from_x[t], _from_hidden(tape, t, W_h, h), out=tape.z[t])
         _cell(tape, t, c)
@@ -141,7 +141,7 @@ def forward(
 
 
 def _from_inputs(tape: Tape) -> Array:
-    """The part of z that depends on the inputs alone, for all steps at once."""
+    """Return the part of z that depends on the inputs alone, for all steps at once."""
     W_x, b = tape.kernel[:, tape.P : -1], tape.kernel[:, -1]
     if tape.variant.layer_norm is None:
         return linear.forward(W_x, b, tape.x)
@@ -160,7 +160,7 @@ def _from_hidden(tape: Tape, t: int, W_h: Array, h: Array) -> Array:
 
 
 def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
-    """A gate or the candidate, from its rows of z and the cell that its peephole sees."""
+    """Return a gate or the candidate, from its rows of z and the cell that its peephole sees."""
     z = tape.z[t, tape.rows(gate)]
     peephole = tape.peephole(gate)
     if peephole is not None:
@@ -179,7 +179,7 @@ def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
 
 # equation: lstm-step
 def _cell(tape: Tape, t: int, c_prev: Array) -> None:
-    """The equations up to ĉ."""
+    """Compute the equations up to ĉ."""
     coupled, complement = tape.variant.coupled, tape.variant.gate.complement
     if coupled != "forget":
         tape.i[t] = _gate(tape, t, "i", c_prev)
@@ -195,7 +195,7 @@ def _cell(tape: Tape, t: int, c_prev: Array) -> None:
 
 # equation: lstm-step
 def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
-    """The equations from ĉ on."""
+    """Compute the equations from ĉ on."""
     variant, noise, c, read = tape.variant, tape.noise, tape.new_c[t], tape.new_c[t]
     if tape.of_c is not None:
         values = _store(tape.of_c, t, layer_norm(c, variant.epsilon))
@@ -215,7 +215,7 @@ def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
 
 
 def _zoneout(old: Array, new: Array, share: Array | float, t: int) -> Array:
-    """The new value, or what zoneout leaves of it."""
+    """Return the new value, or what zoneout leaves of it."""
     if isinstance(share, float):
         return new if share == 1 else old + share * (new - old)
     mixed: Array = old + share[t] * (new - old)
@@ -226,7 +226,7 @@ def _empty_like(values: tuple[int, ...], scale: tuple[int, ...], dtype: np.dtype
     return NormalizedActivations(np.empty(values, dtype), np.empty(scale, dtype))
 
 
-def _store(room: NormalizedActivations, t: int, normalized: NormalizedActivations) -> Array:
-    room.values[t] = normalized.values
-    room.scale[t] = normalized.scale
+def _store(kept: NormalizedActivations, t: int, normalized: NormalizedActivations) -> Array:
+    kept.values[t] = normalized.values
+    kept.scale[t] = normalized.scale
     return normalized.values
