@@ -10,6 +10,7 @@ TYPE_CHECKING = (
 )
 if TYPE_CHECKING:
     from glasscell import convert, core, data, layers, tasks, trace, training
+    from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import LSTM, Embedding, Linear, LSTMState
     from glasscell.models import CopyLSTM, Sequential
@@ -26,6 +27,9 @@ __version__ = "0.1.0"
 __all__ = [
     "LSTM",
     "SGD",
+    "AMSGrad",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
     "CopyLSTM",
@@ -33,6 +37,7 @@ __all__ = [
     "History",
     "LSTMState",
     "Linear",
+    "NAdam",
     "RMSProp",
     "Sequential",
     "Trace",
@@ -58,5 +63,6 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
     | {"Trace": "trace.trace", "load": "models.files"}
-    | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers"),
+    | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers")
+    | dict.fromkeys(("AMSGrad", "Adadelta", "Adagrad", "NAdam"), "core.adaptive_optimizers"),
 )

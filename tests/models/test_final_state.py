@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.layers import BatchNorm, Dropout, FinalState, Function, LSTMState, SwapHalves
+from glasscell.layers import BatchNorm, Dropout, FinalState, Function, LSTMState, Step, SwapHalves
 from glasscell.models import Sequential
 
 B, T, I, H = 3, 6, 2, 4
@@ -138,3 +138,12 @@ def test_files_say_the_directions(tmp_path, rng):
     assert other.layers[2] == FinalState("both")
     x = rng.normal(size=(B, T, I))
     np.testing.assert_array_equal(other(x), model(x))
+
+
+def test_other_layers_apply_the_mask_in_the_order_of_time(rng):
+    """As in Keras: outputs in processing order and the mask are not brought into one order."""
+    lstm = gc.LSTM(I, H, reverse=True, outputs_in="processing", dtype=np.float64)
+    x, lengths = rng.normal(size=(B, T, I)), [6, 2, 4]
+    outputs = lstm(x, lengths=lengths)
+    y = Sequential([lstm, Step(-1)])(x, lengths=lengths)
+    np.testing.assert_array_equal(y, outputs[np.arange(B), np.array(lengths) - 1])
