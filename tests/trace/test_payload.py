@@ -56,7 +56,7 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     trace = lstm.trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 2)))
     payload = json.loads(json.dumps(payload_of(trace)))
     assert payload["live"] is False
-    assert "does not compute anew: it is not a chain of plain LSTMs" in payload["notes"][0]
+    assert "does not recompute it: it is not a chain of plain LSTMs" in payload["notes"][0]
     way = payload["static"]["ways"]["l0"]
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):

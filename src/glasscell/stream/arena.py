@@ -5,7 +5,7 @@ Each block of rows, the outputs of one layer, is followed by a row of 1, and an 
     x 1 h⁽¹⁾ 1 h⁽²⁾ 1 …
 
 The column [x; 1; h⁽¹⁾] of the first layer is then a view, [h⁽¹⁾; 1; h⁽²⁾] of the second another, and so is what a
-linear layer behind them multiplies with [W b]: its bias costs no call of its own.
+linear layer behind them multiplies with [W b]: its bias costs no extra call.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Call: TypeAlias = Callable[[], object]
 Mask: TypeAlias = NDArray[np.bool_]
 
 CACHE_LINE_BYTES = 64  # bytes
-EXTRA_ROWS = 5  # times the rows are room for what else the layers keep: more than a plain LSTM needs
+EXTRA_ROWS = 5  # times the rows for other arrays of the stages: more than a standard LSTM needs
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
@@ -43,7 +43,7 @@ class Arena:
     rows : int
         How many there will be, those of 1 included.
     batch : int, optional
-        n, the columns of every array: (rows, n). Without it there is one stream, and arrays are (rows,): a product with
+        n, the columns of every array: (rows, n). Default: one stream, whose arrays are (rows,): a product with
         a vector is quicker than one with a matrix of one column.
     dtype : float32 or float64
     size : int, optional
@@ -60,7 +60,7 @@ class Arena:
         self._end = 0
 
     def allocate(self, rows: int) -> Array:
-        """An array of its own, of this many rows, all 0."""
+        """Allocate an array of this many rows, all 0."""
         shape, line = (rows,) if self.batch is None else (rows, self.batch), CACHE_LINE_BYTES // self.dtype.itemsize
         start, self.needed = self.needed, self.needed + -(-prod(shape) // line) * line
         if self.needed > len(self._vector):

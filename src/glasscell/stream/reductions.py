@@ -15,7 +15,7 @@ from glasscell.stream.building import Stage, StreamBuilder, masked_update
 class LastStepStage(Stage):
     """The last valid step; 0 before the first one."""
 
-    state_writes = 0  # of its own only behind a mask, which another stage makes
+    state_writes = 0  # it has state only after a mask, which another stage makes
 
     def build(self, builder: StreamBuilder) -> None:
         """Append a call if steps may be masked or skipped; otherwise the inputs are the result."""

@@ -20,7 +20,7 @@ class VariantStep:
     weights : mapping of name to array
         Of the names and shapes of :meth:`Variant.shapes`.
     shares : tuple of float
-        What zoneout lets through of the new h and of the new c: 1 without it.
+        Share of the new h and of the new c that zoneout keeps. 1: no zoneout.
     column : array
         [x; 1; h].
     h : array

@@ -26,7 +26,7 @@ Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
 
 
 class TraceTargets(NamedTuple):
-    """What a trace is asked for, beside the inputs.
+    """Targets and loss of a trace.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def capture(
     model : LSTM, CopyLSTM or Sequential
         What has ``forward(x, **given)`` and ``backward(tape, d_outputs, every=…)``.
     tapes_of : callable
-        From the model's tape, the tapes of its LSTMs and what stands before the names of their layers.
+        From the model's tape, the tapes of its LSTMs and the prefixes of the names of their layers.
     x : array
     asked : Asked
     about : mapping

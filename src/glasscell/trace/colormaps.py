@@ -1,7 +1,7 @@
 """Colours without Matplotlib, for terminals and pages: the same two scales that the figures have.
 
-Each is given by colours at equal distances, with straight lines between them. Viridis for gates: lighter is more open,
-also in grey and to those who do not tell red from green. Blue to red through white for what has a sign.
+Each is defined by colours at equal distances, with straight lines between them. Viridis for gates: lighter is
+more open, also in grey and to those who do not tell red from green. Blue to red through white for what has a sign.
 """
 
 from __future__ import annotations

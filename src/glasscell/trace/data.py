@@ -219,7 +219,7 @@ class TraceData:
     readout : Readout, optional
         If the outputs are a linear map of the last LSTM's.
     valid : array (B, T) of bool, optional
-        Which steps the sequences of a batch have; without it all.
+        Which steps the sequences of a batch have. Default: all.
     about : dict
         What is not numbers, and can be written as JSON: title, names of inputs, outputs and steps, the loss, the task.
     axes : str

@@ -118,7 +118,7 @@ def gradient_paths(layer: LayerTrace) -> GradientPaths:
     Raises
     ------
     ValueError
-        If the cell is normalised: that mixes the units, so a cell has no path of its own.
+        If the cell is normalised: that mixes the units, so a cell has no separate path.
     """
     _check_one_sequence(layer)
     options, variant = layer.options, layer.options.variant
@@ -262,9 +262,9 @@ def _replay(layer: LayerTrace, x: Array, start: tuple[Array, Array], dh_T: Array
         return _Replay(compute_step_gradients(tape, dz, d.dx, zero, dh_T, dc_T), d.dh0, d.dc0)
     noise = DropoutMasks(1.0, 1.0 - layer.options.zoneout, 1.0 - layer.options.zoneout_cell)
     general = variants.forward(variant, weights, columns, h0, c0, noise)
-    room = StepGradients(dz, np.empty_like(dz), np.empty((T, H, B)), np.empty_like(zero), columns, zero)
-    of_general = variants.backward(general, zero, dh_T, dc_T, every=room)
-    return _Replay(room, of_general.dh0, of_general.dc0)
+    step_gradients = StepGradients(dz, np.empty_like(dz), np.empty((T, H, B)), np.empty_like(zero), columns, zero)
+    of_general = variants.backward(general, zero, dh_T, dc_T, every=step_gradients)
+    return _Replay(step_gradients, of_general.dh0, of_general.dc0)
 
 
 def _check_one_sequence(layer: LayerTrace) -> None:

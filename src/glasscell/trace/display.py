@@ -93,7 +93,7 @@ def symbol_name(symbol: str) -> str:
 
 
 def resolve_layer(of: TraceData | LayerTrace, layer: int = -1) -> LayerTrace:
-    """The layer of a trace, or the layer that is given, of one sequence with its steps."""
+    """Return a layer trace, or a layer of a trace of one sequence."""
     found = of if isinstance(of, LayerTrace) else of.one().get_layer(layer)
     if found.axes != "TR":
         raise ValueError("this needs the units and steps of one sequence: of a batch choose trace.sequence(0)")

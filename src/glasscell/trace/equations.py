@@ -1,6 +1,6 @@
 """The equations of a step with its numbers put in, forward and backward, for one unit.
 
-They are written once, as text such as ``c = f·c_prev + i·g``; LaTeX and HTML are that text in other clothes. There ∂c
+They are written once, as text such as ``c = f·c_prev + i·g``; LaTeX and HTML are generated from it. There ∂c
 stands for ∂L/∂c, which the text calls d_c.
 """
 
@@ -247,7 +247,7 @@ def _parenthesised(value: float) -> str:
     return f"({number(value)})" if value < 0 else number(value)
 
 
-# Other clothes
+# Rendering as LaTeX and HTML
 
 _TOKEN = re.compile(
     r"tanh_c²|d_z_next|d_c_next|d_z_[ifog]|d_tanh_c|d_[a-z]|z_[ifog]|tanh_c|[hc]_prev|f_next|from_h|the_rest|through_N|w_h|w_x|tanh|−|·|σ|ᵀ|ĉ|²|′|\d(?:\.\d+)?e[−+]?\d+"

@@ -42,7 +42,7 @@ FALLBACK = (100, 48)  # columns and lines where there is no terminal to ask
 ROWS_AT_MOST = 8  # of features of the input, and of the output
 VECTOR_AT_MOST = 8  # numbers of an output that is not of steps
 WIDEST = 4  # columns of a step
-TITLE_AT_MOST = 24  # columns for which a heat map gets more room than it needs
+TITLE_AT_MOST = 24  # columns for which a heat map gets more columns than it needs
 GAP = 3  # columns between heat maps
 
 
@@ -70,10 +70,10 @@ def render(
         Columns in all, and lines of a heat map, at most; without them what the terminal has. What is larger is
         summarised, by means of blocks, and a line says so.
     color : bool, optional
-        Without it: if standard output is a terminal and ``NO_COLOR`` (https://no-color.org) is not set. Without colour,
+        Default: if standard output is a terminal and ``NO_COLOR`` (https://no-color.org) is not set. Without colour,
         and where the encoding has no half blocks, in ASCII. In names, characters that the encoding lacks are "?".
     units : sequence of int, optional
-        Which, and in which order; without it all, by the step at which their cell is largest.
+        Which, and in which order. Default: all, by the step at which their cell is largest.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def render(
     above, below = input_rows(trace), output_rows(trace)
     sheet = _sheet(of, maps, [*above, *below], columns, lines, depth)
     maps = [each._replace(values=summary(each.values, sheet.units, sheet.steps)) for each in maps]
-    bands = [maps[k : k + sheet.beside] for k in range(0, len(maps), sheet.beside)]
+    bands = [maps[k : k + sheet.maps_per_row] for k in range(0, len(maps), sheet.maps_per_row)]
     parts = [*_head(trace, of, sheet, by_peak=units is None)]
     for band in bands:
         parts += ["", *_render_band(of, band, above, below, sheet)]
@@ -100,7 +100,7 @@ def render(
 
 
 def color_depth(color: bool | None) -> ColorDepth | None:
-    """How many colours to use: none where nobody can see them, or ``NO_COLOR`` is set and not empty."""
+    """How many colours to use: none if the output is no terminal, or ``NO_COLOR`` is set and not empty."""
     if color is None:
         color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         color = color and _names_colors()
@@ -154,7 +154,7 @@ class Layout(NamedTuple):
         Columns of a step, or of a block of steps.
     steps, units : int
         In a block, of which the mean is shown.
-    beside : int
+    maps_per_row : int
         Heat maps side by side.
     columns : int
         Blocks of steps.
@@ -168,7 +168,7 @@ class Layout(NamedTuple):
     cell: int
     steps: int
     units: int
-    beside: int
+    maps_per_row: int
     columns: int
     panel: int
 
@@ -198,8 +198,8 @@ def _sheet(
 ) -> Layout:
     margin = max(_width_of(name) for name in [*(row.name for row in rows), "|dL/dc|", "123,123"])
     margin = min(margin, width // 4)
-    room = width - margin - 2
-    steps = -(-of.T // room) if room < of.T else 1
+    available = width - margin - 2
+    steps = -(-of.T // available) if available < of.T else 1
     columns = -(-of.T // steps)
     most = max(len(each.values) for each in maps)
     units = max(1, -(-most // (height * (2 if depth else 1))))
@@ -209,13 +209,15 @@ def _sheet(
     for columns_of_step in range(wanted, 0, -1):
         cell = columns_of_step
         needed = len(maps) * (cell * columns + GAP) - GAP
-        if needed <= room or (columns_of_step <= max(map(_width_of, texts), default=1) and cell * columns <= room):
+        if needed <= available or (
+            columns_of_step <= max(map(_width_of, texts), default=1) and cell * columns <= available
+        ):
             break
     panel = max([cell * columns, *(len(_title(each)) for each in maps if len(_title(each)) <= TITLE_AT_MOST)])
-    if len(maps) * (panel + GAP) - GAP > room:
+    if len(maps) * (panel + GAP) - GAP > available:
         panel = cell * columns
-    beside = max(1, (room + GAP) // (panel + GAP))
-    return Layout(width, depth, margin, cell, steps, units, min(beside, len(maps)), columns, panel)
+    maps_per_row = max(1, (available + GAP) // (panel + GAP))
+    return Layout(width, depth, margin, cell, steps, units, min(maps_per_row, len(maps)), columns, panel)
 
 
 def _head(trace: TraceData, of: LayerTrace, sheet: Layout, *, by_peak: bool) -> Iterator[str]:
@@ -285,7 +287,7 @@ def _labels(band: Sequence[HeatMap], sheet: Layout) -> list[str]:
 
 
 def summary(values: Array, rows: int, columns: int) -> Array:
-    """Means of blocks of so many rows and columns; those at the ends may be smaller."""
+    """Means of blocks of rows and columns; those at the ends may be smaller."""
     for axis, size in ((0, rows), (1, columns)):
         if size > 1 and values.shape[axis]:
             starts = np.arange(0, values.shape[axis], size)
@@ -464,7 +466,7 @@ def _styled(text: str, style: str, sheet: Layout) -> str:
 
 
 def _truncate(text: str, width: int) -> str:
-    """So many columns of the text, filled with spaces."""
+    """Return the text, padded with spaces to a number of columns."""
     kept, used = "", 0
     for character in text:
         wide = _width_of(character)

@@ -1,7 +1,7 @@
 """Matplotlib figures of a trace. Each takes an ``ax``, draws on it and returns it, and nothing is ever shown.
 
 Without an ``ax`` a figure is made, ``ax.figure``, which can be saved: ``heat_map(trace, "f").figure.savefig("f.png")``.
-It is Matplotlib's own ``Figure``, no window of pyplot, so it is gone when nobody holds it.
+It is Matplotlib's own ``Figure``, no window of pyplot, so it is freed with its last reference.
 """
 
 from glasscell.trace.figures.curves import cell_traces, gradient_decay, gradient_flow

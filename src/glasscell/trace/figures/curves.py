@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK}
-CURVES = 5  # cells that are drawn when nobody says which
+CURVES = 5  # cells that are drawn by default
 LEGEND_COLUMNS = {8.0: 5, 5.0: 3, 0.0: 2}  # inches: labels side by side
 
 
@@ -52,7 +52,7 @@ def cell_traces(
     of : TraceData or LayerTrace
         Of one sequence.
     units : sequence of int, optional
-        Without it the five whose cells change most, and all others as faint lines behind them.
+        Default: the five whose cells change most, and all others as faint lines behind them.
     layer : int
     ax : matplotlib.axes.Axes, optional
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PURPOSES = {"i": "what to write", "f": "what to keep", "o": "what to show", "g": "what could be written"}
-NUMBERED_AT_MOST = 48  # units whose numbers are beside them
+NUMBERED_AT_MOST = 48  # units with numbers on the axis
 LETTERS_AT_MOST = 60  # steps that are lettered: more would not be read
 
 
@@ -56,9 +56,9 @@ def heat_map(
     layer : int
         Of a Trace; from the end if it is negative.
     ax : matplotlib.axes.Axes, optional
-        To draw on; without it a new figure's.
+        To draw on. Default: those of a new figure.
     units : sequence of int, optional
-        Which, from above; without it all, by the step at which their cell is largest, so that what is written early is
+        Which, from above; default: all, by the step at which their cell is largest, so that what is written early is
         on top.
 
     Returns
@@ -129,7 +129,7 @@ def _label_axis(ax: Axes, label: str) -> None:
 
 
 def _number_rows(ax: Axes, rows: NDArray[np.intp]) -> None:
-    """The numbers of the units, where there is room for them; otherwise how many there are."""
+    """The numbers of the units, where they fit; otherwise how many there are."""
     if len(rows) > NUMBERED_AT_MOST:
         ax.set_yticks([0, len(rows) - 1], ["first", "last"])
         ax.set_ylabel(f"{ax.get_ylabel()}\n{len(rows)} units")

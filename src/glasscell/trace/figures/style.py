@@ -48,7 +48,7 @@ def colors_of(scale: ColorScale) -> dict[str, Any]:
 
 
 def color_bar(image: AxesImage, axes: Axes | Sequence[Axes], pad: float = 0.01) -> None:
-    """What the colours of an image stand for, beside the axes."""
+    """Add a color bar to the right of the axes."""
     figure = image.figure
     assert figure is not None  # noqa: S101 - it was drawn on axes
     bar = figure.colorbar(image, ax=axes, pad=pad, aspect=12, format=_number)

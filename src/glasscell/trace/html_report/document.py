@@ -1,11 +1,11 @@
-"""The page of a report: one HTML file that shows a trace, computes it anew in the browser, and needs no network.
+"""The page of a report: one HTML file that shows a trace, recomputes it in the browser, and needs no network.
 
 The page is written by hand in ``web/``: ``page.html``, ``style.css``, and ECMAScript modules, of which ``app.js`` is
-the entry and starts itself. They are put together here, so that nobody needs Node. In ``page.html`` stand
+the entry and starts itself. They are put together here, so that Node is not needed. In ``page.html`` stand
 ``{{title}}``, ``{{style}}``, ``{{payload}}`` (within ``<script type="application/json" id="payload">``) and
 ``{{script}}`` (within ``<script>``).
 
-What the page is given, the payload, is a dictionary that can be written as JSON; ``array`` stands for
+The input of the page, the payload, is a dictionary that can be written as JSON; ``array`` stands for
 ``{"shape": [...], "type": "float32" or "float64", "data": base64 of little-endian numbers}``.
 
 - ``version``: 1; ``title``; ``notes``: sentences for the top of the page; ``dtype``
@@ -76,7 +76,7 @@ def page(payload: dict[str, Any]) -> str:
 def frame(page: str, height: int = HEIGHT) -> str:
     """A page as an element of another one, such as the output of a cell in a notebook.
 
-    Scripts run in it, and cannot reach what is around it: it is sandboxed as of an origin of its own.
+    Scripts run in it, and cannot reach what is around it: its sandbox has a separate origin.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the page of a report is given: a trace as JSON."""
+"""Convert a trace to the payload of a report, plain JSON."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _static_payload(trace: TraceData, payload: dict[str, Any], hinders: str) -> 
     if columns < x.shape[1]:
         left_out.append(f"Of {x.shape[1]} inputs the first {columns} are shown.")
     answers, unsaid = _answers(trace, steps)
-    notes = [f"This page shows what happened, and does not compute anew: {hinders}.", *left_out, *unsaid]
+    notes = [f"This page shows what happened, and does not recompute it: {hinders}.", *left_out, *unsaid]
     changed = {"notes": notes, "static": static, "x": array(x[:, :columns])}
     changed |= {"input_names": payload["input_names"][:columns]}
     if payload["step_names"]:
@@ -174,7 +174,7 @@ def _static(trace: TraceData) -> tuple[dict[str, Any], NDArray[np.intp], list[st
 
 
 def _gradient_paths(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
-    """Return the parts of the gradient on c, where a cell has a path of its own, and the norm of that on x."""
+    """Return the parts of the gradient on c, where a cell has a separate path, and the norm of that on x."""
     back = {"d_x_norm": array(norms(layer.d_x[steps]))}
     if layer.options.variant.normalises_cell:
         return back

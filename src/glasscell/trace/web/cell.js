@@ -64,7 +64,7 @@ function fillPipe(context, { name, core, arrows, label, number, parts, narrow },
   if (label && label.dataset.shown !== shown) {
     label.dataset.shown = shown;
     number.setAttribute("data-value", shown);
-    const sameAsNext = backward && narrow && name === "kept"; // dL/d(f c) is dL/dc, which stands beside it
+    const sameAsNext = backward && narrow && name === "kept"; // dL/d(f c) is dL/dc, which is next to it
     for (const part of [label, number]) part.style.display = sameAsNext ? "none" : "";
     label.replaceChildren(...(backward ? ["d", italic("L"), "/d", ...inBrackets(parts())] : parts()));
     for (const { element, x, y, angle } of arrows) {

@@ -12,7 +12,7 @@ export class Context {
     this.compute();
   }
 
-  /** Run the model anew, after something in it has changed. */
+  /** Run the model again, after something in it has changed. */
   compute() {
     this.trace = run(this.model);
     this.scales = new Map();

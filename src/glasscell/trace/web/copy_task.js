@@ -1,6 +1,6 @@
 // How the copy task shows bits, and what it asks for: glasscell/tasks/copy.py.
 
-/** Let a model copy other bits, such as "1101": inputs, targets, weights and T are laid out anew. */
+/** Let a model copy other bits, such as "1101": inputs, targets, weights and T are recomputed. */
 export function presentBits(model, bits) {
   const { mode, bits_per_step: k } = model.payload.copy;
   if (!/^[01]*$/.test(bits) || bits.length % k) {

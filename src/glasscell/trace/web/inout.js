@@ -1,4 +1,4 @@
-// What goes in and what comes out: bits that can be turned, or numbers that can be typed; the answers beside what is asked.
+// What goes in and what comes out: bits that can be turned, or numbers that can be typed; the answers next to what is asked.
 
 import { makeChart } from "./chart.js";
 import { byId, make, setText, show, stepAxis } from "./dom.js";

@@ -2,7 +2,7 @@
 
 /**
  * The loss of outputs (T, O), and its gradient on them; weights (T), (T, O) or null. Both are multiplied by the share.
- * With weights for each output, an output is a step of its own.
+ * With weights for each output, each output is a separate step.
  */
 export function lossOf(name, outputs, targets, weights, steps, share = 1) {
   const T = weights ? weights.length : steps;
@@ -46,7 +46,7 @@ const ROWS = {
     let sum = 0;
     for (let k = 0; k < y.length; k++) {
       const odds = Math.exp(-Math.abs(y[k]));
-      const small = odds / (1 + odds); // σ(-|y|), which keeps its digits beside a target of 0 or 1
+      const small = odds / (1 + odds); // σ(-|y|), which keeps its digits next to a target of 0 or 1
       sum += Math.max(y[k], 0) - y[k] * target[k] + Math.log1p(odds);
       d[k] = y[k] > 0 ? 1 - target[k] - small : small - target[k];
     }

@@ -2,7 +2,7 @@
 
 /** After how many steps half of what a cell holds is forgotten: T ln ½ / Σ ln f, for each unit. */
 export function halfLives({ f, H, half_life: recorded }, T) {
-  if (recorded) return recorded; // of a page that has not every step
+  if (recorded) return recorded; // of a page that lacks some steps
   return Float64Array.from({ length: H }, (_, k) => {
     let sum = 0;
     for (let t = 0; t < T; t++) sum += Math.log(f[t * H + k]);
