@@ -48,7 +48,7 @@ format: $(VENV)/.lint ## put the code into shape
 notebook: $(VENV)/.test ## execute notebooks/Make_copy.py into Make_copy.ipynb
 	$(BIN)/python notebooks/execute.py notebooks/Make_copy.py
 
-pictures: $(VENV)/.test ## draw the picture of the README anew
+pictures: $(VENV)/.test ## draw the picture of the README
 	$(BIN)/glasscell copy --out build/picture --overwrite
 	cp build/picture/gates.png docs/gates.png
 

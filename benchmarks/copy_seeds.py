@@ -1,4 +1,4 @@
-"""Ten seeds of each copy task, with the defaults: do they all learn it, on sequences that they never saw?
+"""Train ten seeds of each copy task with the defaults, and score them on held-out sequences.
 
     python benchmarks/copy_seeds.py
 
@@ -23,7 +23,7 @@ BARS = {"sequence_accuracy": 1.0, "bit_accuracy": 0.999}
 
 
 def train(task: gc.tasks.Copy, hidden_size: int, steps: int, seed: int) -> tuple[int | None, dict[str, float]]:
-    """The first update after which a look found all held-out sequences copied, and the scores after the last."""
+    """Return the first evaluated update with all held-out sequences copied, and the final scores."""
     look = task.held_out_batch(512)
     first = None
     model = gc.CopyLSTM(hidden_size, task=task, seed=seed)

@@ -1,4 +1,4 @@
-"""From process start to a solved copy task, beside an equivalent PyTorch script, in turns.
+"""Time Glasscell and an equivalent PyTorch script from process start to a solved copy task, interleaved.
 
     python benchmarks/copy_vs_torch.py
 
@@ -23,7 +23,7 @@ BAR = 0.5
 
 
 def solve_with_glasscell(seed: int) -> tuple[int, float]:
-    """Updates made, and the share of held-out sequences copied exactly then."""
+    """Return the number of updates, and the fraction of held-out sequences copied exactly."""
     import glasscell as gc
 
     task = gc.tasks.Copy(WIDTH)
@@ -49,7 +49,7 @@ def solve_with_glasscell(seed: int) -> tuple[int, float]:
 
 
 def solve_with_torch(seed: int, threads: int) -> tuple[int, float]:
-    """The same, with nn.LSTM; Glasscell deals the batches and the initial weights."""
+    """Train nn.LSTM with the batches and initial weights of Glasscell."""
     import torch
 
     import glasscell as gc

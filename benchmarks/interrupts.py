@@ -1,4 +1,4 @@
-"""Interrupt computations at random moments: is anything that is computed afterwards wrong?
+"""Interrupt computations at random moments, and check everything that is computed afterwards.
 
     python benchmarks/interrupts.py --interrupts 1000
     python benchmarks/interrupts.py --engine numpy
@@ -32,7 +32,7 @@ Arrays = list[np.ndarray]
 
 
 class AlarmError(Exception):
-    """What the handler of an alarm raises."""
+    """Exception that the handler of an alarm raises."""
 
 
 class Interrupts:
@@ -43,7 +43,7 @@ class Interrupts:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Install the handlers, and put the old ones back."""
+        """Install the handlers during the block."""
 
         def on(kind: type[BaseException]) -> Callable[..., None]:
             def handler(*_: object) -> None:
@@ -61,7 +61,7 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def during(self, action: Callable[[], object], seconds: float) -> None:
-        """Repeat the action until it is interrupted, once or twice, within so many seconds."""
+        """Repeat the action until it is interrupted, once or twice, within `seconds`."""
         first, second = self.rng.permutation([signal.SIGINT, signal.SIGALRM])
         pair = self.rng.random() < PAIRS
         delay, apart = self.rng.uniform(0, seconds), self.rng.uniform(0, APART)
@@ -90,7 +90,7 @@ class Interrupts:
 
 @dataclass
 class Subject:
-    """What is interrupted.
+    """Computation that is interrupted.
 
     Attributes
     ----------
@@ -108,11 +108,11 @@ class Subject:
 
 
 def nothing_left() -> None:
-    """A pass leaves nothing behind that is looked at."""
+    """Do nothing: a pass keeps no state to check."""
 
 
 def passes(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:
-    """Forward, backward and inference of one layer that two threads share, each with buffers of its own."""
+    """Forward, backward and inference of one layer that two threads share, with separate buffers."""
     lstm = gc.LSTM(16, 64, seed=0, engine=engine)
     x, other = rng.normal(size=(2, 50, 16, 64)).astype(np.float32)  # in columns (T, I, B)
     dh, other_dh = rng.normal(size=(2, 50, 64, 64)).astype(np.float32)
@@ -205,7 +205,7 @@ def stream_of(model: gc.LSTM | gc.Sequential, batch: int | None, rng: np.random.
 
 
 def trial(subject: Subject, interrupts: Interrupts, count: int) -> list[str]:
-    """Interrupt it so many times, and return what was wrong."""
+    """Interrupt the computation `count` times, and return the errors."""
     for _ in range(3):
         start = time.perf_counter()
         expected = [array.copy() for array in subject.results()]

@@ -1,4 +1,4 @@
-"""The page of a report in headless Chromium: pictures of it, its size, and how fast it scrubs through time.
+"""Open a report in headless Chromium: take screenshots, and measure its size and frame rate.
 
 Needs Debian's chromium, and `pip install playwright`. Pictures go to build/screenshots: 1280 and 390 pixels wide, light
 and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the time that
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
-    """Whole pages, of a model that copies 8 bits and of two layers of both directions."""
+    """Take screenshots of the pages of an 8-bit copy model and of two bidirectional layers."""
     model = gc.CopyLSTM(hidden_size=32, seed=0)
     gc.fit(model, model.task, updates=steps)
     rng = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def sizes() -> dict[str, Trace]:
 
 
 def measure(browser: Any, out: Path, name: str, trace: Trace) -> float:
-    """Size of the file, time to build it, time until it is there, frames a second, and a frame's own time."""
+    """Print the file's size, the times to build and to open it, frames per second, and the time per frame."""
     start = time.perf_counter()
     file = write(out, name, trace)
     built = time.perf_counter() - start
@@ -111,7 +111,7 @@ def measure(browser: Any, out: Path, name: str, trace: Trace) -> float:
 
 
 def thread_time(session: Any) -> float:
-    """Seconds that the processor has worked for the page's main thread."""
+    """Return the processor time of the page's main thread, in seconds."""
     metrics = session.send("Performance.getMetrics")["metrics"]
     return next(float(metric["value"]) for metric in metrics if metric["name"] == "TaskDuration")
 

@@ -1,9 +1,9 @@
-"""A long run of one stream: does its memory grow, and does its state drift from what ``forward`` computes?
+"""Run one stream for long; measure the growth of memory and the drift of the state from ``forward``.
 
     python benchmarks/soak.py --steps 10000000
     python benchmarks/soak.py --engine numba
 
-Beside the stream NumPy's ``forward`` computes the same inputs in chunks, from its own state, in float32; every chunk
+In parallel NumPy's ``forward`` computes the same inputs in chunks, from its own state, in float32; every chunk
 the outputs and states of both are compared. Exits with 1 if they differ by more than 1e-4, or memory has grown.
 """
 
@@ -26,7 +26,7 @@ SETTLED = 200_000  # steps after which everything has been used
 
 
 def resident() -> int:
-    """Bytes of memory that the process has now; 0 where the system does not say."""
+    """Return the bytes of memory of the process; 0 if the system does not report them."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 

@@ -1,4 +1,4 @@
-"""Law: a file that is written is complete or absent, and nothing but a file of its own kind is ever replaced."""
+"""A written file is complete or absent, and only files of the same kind are replaced."""
 
 import os
 import signal

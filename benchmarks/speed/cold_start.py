@@ -1,4 +1,4 @@
-"""From the start of a process to the first answer of a saved model of 128 units."""
+"""Measure the time from process start to the first answer of a saved model of 128 units."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(float(session.run(None, {{"x": numpy.ones((1, {SHAPE.T}, {SHAPE.I}), numpy
 
 
 def measure_cold_start(turns: int, log: Callable[[str], object]) -> Benchmark:
-    """Whole processes in turns."""
+    """Time whole processes in interleaved rounds."""
     peers = {"PyTorch": pytorch.unavailable_reason(), "ONNX Runtime": onnx_runtime.unavailable_reason()}
     names = [name for name in (OURS, NUMPY, IMPORT, *peers) if not peers.get(name)]
     with TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def measure_cold_start(turns: int, log: Callable[[str], object]) -> Benchmark:
             peaks[name].append(peak)
     implementations = tuple(
         Implementation(
-            name, "a process of its own", tuple(times[name]), ours=name == OURS, peak_mb=sorted(peaks[name])[turns // 2]
+            name, "a separate process", tuple(times[name]), ours=name == OURS, peak_mb=sorted(peaks[name])[turns // 2]
         )
         for name in names
         if name != IMPORT
@@ -76,22 +76,22 @@ def measure_cold_start(turns: int, log: Callable[[str], object]) -> Benchmark:
 
 
 def added(longer: Sequence[float], shorter: Sequence[float]) -> float:
-    """What one program takes over another that it begins with: between the quickest runs of each.
+    """Return the additional time of a program that begins with another: the difference of their fastest runs.
 
-    Of the slower ones the rest of the machine decides by how much: the difference of two of them can be below 0.
+    Slower runs depend on the load of the machine: the difference of two of them can be negative.
     """
     return min(longer) - min(shorter)
 
 
 def run_program(name: str, file: Path) -> tuple[float, float, float]:
-    """One process: seconds to the answer, the answer, and its peak memory in MB."""
+    """Return the seconds to the answer of a process, the answer, and its peak memory in MB."""
     done = subprocesses.run(f"{PROGRAMS[name]}{subprocesses.PEAK}print(peak())", [str(file)])
     answer, peak = map(float, done.lines)
     return done.seconds, answer, peak / 1e6
 
 
 def _save(name: str, workload: Workload, folder: Path) -> Path:
-    """The model in the format that this implementation reads."""
+    """Save the model in the format that an implementation reads, and return the file."""
     file = folder / name.replace(" ", "_")
     if name == OURS:
         file = file.with_suffix(".safetensors")

@@ -1,4 +1,4 @@
-"""Races in this process: training, forward, streaming. Everyone in turns, each at its best setting."""
+"""Compare training, forward passes and streams in this process, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Make = Callable[[Workload], Iterable[Contender]]
 
 
 def training(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
-    """One update of LSTM → Linear."""
+    """Measure one update of LSTM → Linear."""
     makers: dict[str, tuple[str, Make]] = {
         "PyTorch": (pytorch.unavailable_reason(), lambda workload: pytorch.training(workload, UPDATES)),
         "JAX": (jax.unavailable_reason(), lambda workload: jax.training(workload, UPDATES)),
@@ -33,7 +33,7 @@ def training(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
 
 
 def forward(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
-    """Whole sequences, inference only."""
+    """Measure inference of whole sequences."""
     makers: dict[str, tuple[str, Make]] = {
         "PyTorch": (pytorch.unavailable_reason(), pytorch.forward),
         "ONNX Runtime": (onnx_runtime.unavailable_reason(), onnx_runtime.forward),
@@ -51,7 +51,7 @@ def forward(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
 
 
 def streaming(turns: int, log: Log) -> Benchmark:
-    """One step of one stream."""
+    """Measure one step of one stream."""
     makers: dict[str, tuple[str, Make]] = {
         "PyTorch": (pytorch.unavailable_reason(), lambda workload: pytorch.streaming(workload, STEPS)),
         "ONNX Runtime": (onnx_runtime.unavailable_reason(), lambda workload: onnx_runtime.streaming(workload, STEPS)),
@@ -83,7 +83,7 @@ def _measure_shapes(
 
 
 def measure(workload: Workload, makers: Iterable[Make], turns: int, **options: Any) -> tuple[Implementation, ...]:
-    """Everyone's times on one work; the first of `makers` makes ours."""
+    """Measure all implementations on one workload, each at its fastest setting."""
     contenders = [contender for make in makers for contender in make(workload)]
     check_same(contenders)
     implementations: dict[str, list[Contender]] = {}

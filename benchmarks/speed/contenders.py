@@ -1,4 +1,4 @@
-"""Who enters a benchmark: a way to do the workload, and what came out when it did it first."""
+"""Contenders of a benchmark: a callable with one setting, and the results of its first run."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Contender:
 
 
 def check_same(contenders: Iterable[Contender]) -> None:
-    """Refuse a benchmark in which not everyone does the same workload.
+    """Raise ValueError if the contenders do not do the same work.
 
     Raises
     ------
     ValueError
-        If what came out differs by more than `BOUNDS`.
+        If their results differ by more than `BOUNDS`.
     """
     first, *others = contenders
     for other in others:
@@ -69,7 +69,7 @@ def check_same(contenders: Iterable[Contender]) -> None:
 
 
 def distance(a: Array, b: Array) -> float:
-    """The norm of the difference, relative to that of b."""
+    """Return the norm of the difference, relative to the norm of b."""
     a, b = (np.asarray(array, np.float64) for array in (a, b))
     if a.shape != b.shape:
         return float("inf")
@@ -77,7 +77,7 @@ def distance(a: Array, b: Array) -> float:
 
 
 def training_results(loss: float, gradients: Results, before: Results, after: Results) -> Results:
-    """The answer of a training step.
+    """Return the results of a training step.
 
     Parameters
     ----------

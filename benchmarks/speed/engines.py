@@ -1,4 +1,4 @@
-"""Our own engines: which of them are here."""
+"""Engines of Glasscell that are installed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ NUMPY, NUMBA, OURS = "Glasscell (NumPy)", "Glasscell (Numba)", "Glasscell"
 
 
 class Engines(NamedTuple):
-    """Sides of ours.
+    """Implementations of Glasscell.
 
     Attributes
     ----------
     options : dict of str to dict
-        By the name of the implementation, the options of :class:`glasscell.LSTM`: an engine, or none, and it chooses.
+        Arguments of :class:`glasscell.LSTM` by implementation: an engine, or none for the default.
     absent : dict of str to str
-        By the name of the implementation why it is not here.
+        The reason by implementation that is not installed.
     """
 
     options: dict[str, dict[str, Any]]
@@ -25,7 +25,7 @@ class Engines(NamedTuple):
 
 
 def engines(*, training: bool = False) -> Engines:
-    """Return those that can be used here and now; the default is one of its own in training alone, else NumPy's."""
+    """Return the installed engines; the default differs from NumPy's in training only."""
     if why := missing_dependency(["numba"], "numba"):
         return Engines({NUMPY: {"engine": "numpy"}}, {NUMBA: why})
     return Engines({NUMPY: {"engine": "numpy"}, NUMBA: {"engine": "numba"}} | ({OURS: {}} if training else {}), {})

@@ -1,4 +1,4 @@
-"""How near a training step comes to the most that this machine's matrix products give."""
+"""Measure a training step as a fraction of the peak of this machine's matrix products."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = (1024, 1536)  # of square matrices: large enough for the peak
 
 
 def measure_gemm(turns: int, log: Callable[[str], object]) -> Benchmark:
-    """Floating-point operations a second of our training step, as a fraction of the best product's."""
+    """Measure the floating-point operations per second of a training step, relative to the best product's."""
     metrics = []
     for shape in SHAPES:
         log(f"fraction of the GEMM peak {shape}")
@@ -46,7 +46,7 @@ def measure_gemm(turns: int, log: Callable[[str], object]) -> Benchmark:
 
 
 def product(size: int) -> Contender:
-    """One large product, at all threads."""
+    """Return a contender that computes one large product with all threads."""
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=(size, size)).astype(np.float32) for _ in range(2))
     out = np.empty_like(a)
@@ -55,6 +55,6 @@ def product(size: int) -> Contender:
 
 
 def operations(shape: Shape) -> float:
-    """What the products of a training pass of the LSTM need at least: once forward, twice backward."""
+    """Return the operations of the products in a training pass of the LSTM: once forward, twice backward."""
     I, H, T, B, _ = shape
     return 3.0 * 2 * T * B * 4 * H * (I + H)

@@ -1,4 +1,4 @@
-"""We ourselves in the benchmarks."""
+"""Glasscell's contenders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from speed.workload import CLIP_NORM, LEARNING_RATE, Workload
 
 
 def model_of(workload: Workload, **options: Any) -> Sequential:
-    """LSTM → Linear, of the weights of the workload."""
+    """Return LSTM → Linear with the weights of the workload."""
     I, H, _, _, L = workload.shape
     lstm = LSTM(I, H, L, seed=None, **options)
     from_torch(workload.lstm_weights(), lstm.parameters, lstm.options)
@@ -35,7 +35,7 @@ def model_of(workload: Workload, **options: Any) -> Sequential:
 
 
 class TrainingStep:
-    """Forward, mean squared error, backward, clipping, Adam: what `fit` does for an update."""
+    """One update as in `fit`: forward, mean squared error, backward, clipping, Adam."""
 
     def __init__(self, workload: Workload, **options: Any) -> None:
         self.model = model_of(workload, **options)
@@ -52,7 +52,7 @@ class TrainingStep:
         self.state = self.optimizer.init_state(self.vector)
 
     def __call__(self) -> float:
-        """Update once; returns the loss before."""
+        """Update once, and return the loss before the update."""
         part = self.buffers.part
         h, _, _, tape = self.lstm.forward_feature_major(self.x, buffers=part("lstm"))
         outputs = self.readout.forward_feature_major(h).outputs
@@ -64,7 +64,7 @@ class TrainingStep:
         return loss
 
     def answer(self, updates: int) -> Results:
-        """What comes out of the first updates."""
+        """Return the results of the first updates."""
         before = self.model.to_torch()
         loss = self()
         gradients = self._in_torch(self.of_lstm)
@@ -78,7 +78,7 @@ class TrainingStep:
 
 
 def training(workload: Workload, updates: int) -> Iterator[Contender]:
-    """One update, with every engine, at one and at all BLAS threads."""
+    """Yield one update with every engine, with one and with all BLAS threads."""
     for implementation, options in engines(training=True).options.items():
         step = TrainingStep(workload, **options)
         answer = step.answer(updates)
@@ -87,13 +87,13 @@ def training(workload: Workload, updates: int) -> Iterator[Contender]:
 
 
 def default_contender(workload: Workload) -> Contender:
-    """One update, with the engine as it comes, on one thread: two at small sizes and one at large ones are two laws."""
+    """Return one update with the default engine on one thread, so that all sizes use the same number of threads."""
     setting, context = threads.blas_settings()[0]
     return Contender(OURS, setting, TrainingStep(workload), {}, context)
 
 
 def forward(workload: Workload) -> Iterator[Contender]:
-    """Whole sequences, without a tape."""
+    """Yield inference of whole sequences."""
     for implementation, options in engines().options.items():
         lstm = LSTM.from_torch(workload.lstm_weights(), **options)
         run = partial(lstm.run, workload.x)
@@ -103,7 +103,7 @@ def forward(workload: Workload) -> Iterator[Contender]:
 
 
 def streaming(workload: Workload, steps: int) -> Iterator[Contender]:
-    """One step of one stream, with every engine."""
+    """Yield one step of one stream with every engine."""
     x = workload.x[0, 0]
     for implementation, options in engines().options.items():
         push = partial(LSTM.from_torch(workload.lstm_weights(), **options).stream().push, x)

@@ -1,4 +1,4 @@
-"""JAX in the benchmarks: an LSTM by lax.scan, jitted; JAX has no layers and no optimisers of its own."""
+"""JAX's contenders: an LSTM by lax.scan, jitted, because JAX itself has no layers and no optimisers."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def _jax() -> Any:
 
 
 def unavailable_reason() -> str:
-    """Why JAX cannot benchmark, or nothing if it can."""
+    """Return why JAX cannot be used, or ""."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     return missing_dependency(["jax.numpy"], "jax")
 
 
 def arrays_of(workload: Workload) -> dict[str, Any]:
-    """The weights, with one bias a layer: the second is 0, and would only have to be updated."""
+    """Return the weights with one bias per layer: the second is 0, and would have to be updated."""
     jnp = _jax().numpy
     return {name: jnp.array(array) for name, array in workload.weights.items() if "bias_hh" not in name}
 
 
 def time_first(array: Array) -> Any:
-    """(T, B, features), as the loop takes it."""
+    """Return the array as (T, B, features), the layout of the loop."""
     jnp = _jax().numpy
     return jnp.array(array.swapaxes(0, 1))
 
 
 def lstm(weights: dict[str, Any], x: Any, layers: int, unroll: int) -> Any:
-    """X (T, B, I) → h (T, B, H). The products with the inputs are one, before the loop."""
+    """Compute h (T, B, H) from x (T, B, I); the inputs are multiplied in one product before the loop."""
     jax = _jax()
     jnp = jax.numpy
     for layer in range(layers):
@@ -64,7 +64,7 @@ def lstm(weights: dict[str, Any], x: Any, layers: int, unroll: int) -> Any:
 
 
 def clipped_gradients(weights: dict[str, Any], x: Any, targets: Any, layers: int, unroll: int) -> Any:
-    """The loss, and its gradients, of a norm of at most `CLIP_NORM`."""
+    """Return the loss, and its gradients clipped to the norm `CLIP_NORM`."""
     jax = _jax()
     jnp = jax.numpy
 
@@ -79,7 +79,7 @@ def clipped_gradients(weights: dict[str, Any], x: Any, targets: Any, layers: int
 
 
 def update(weights: dict[str, Any], state: Any, x: Any, targets: Any, layers: int, unroll: int) -> Any:
-    """One step of training: Adam, on each array."""
+    """Make one update by Adam of each array."""
     jnp = _jax().numpy
     loss, gradients = clipped_gradients(weights, x, targets, layers, unroll)
     t, means, squares = state[0] + 1, {}, {}
@@ -107,13 +107,13 @@ class TrainingStep:
         self.update = jax.jit(update, donate_argnums=(0, 1), static_argnums=(4, 5))
 
     def __call__(self) -> Any:
-        """Update once; returns the loss before."""
+        """Update once, and return the loss before the update."""
         self.weights, self.state, loss = self.update(self.weights, self.state, self.x, self.targets, *self.options)
         self.ready((self.weights, loss))
         return loss
 
     def answer(self, updates: int) -> Any:
-        """What comes out of the first updates."""
+        """Return the results of the first updates."""
         before = {name: np.array(array) for name, array in self.weights.items()}
         loss = float(self())
         gradients = {name: np.array(mean) / (1 - BETA1) for name, mean in self.state[1].items()}  # Adam's first means
@@ -124,14 +124,14 @@ class TrainingStep:
 
 
 def training(workload: Workload, updates: int) -> Iterator[Contender]:
-    """One update, with the loop unrolled or not."""
+    """Yield one update, with and without the loop unrolled."""
     for unroll in UNROLLED:
         step = TrainingStep(workload, unroll=unroll)
         yield Contender(NAME, _words(unroll), step, step.answer(updates))
 
 
 def forward(workload: Workload) -> Iterator[Contender]:
-    """Whole sequences, with the loop unrolled or not."""
+    """Yield inference of whole sequences, with and without the loop unrolled."""
     jax = _jax()
 
     weights, x = arrays_of(workload), time_first(workload.x)

@@ -1,4 +1,4 @@
-"""What it was measured on."""
+"""Describe the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("numpy", "torch", "onnxruntime", "jax", "numba", "scipy", "threadpoo
 
 
 def machine() -> dict[str, Any]:
-    """The processor, and the versions of everything that takes part."""
+    """Return the processor, and the versions of all packages that are compared."""
     return {
         "processor": _processor(),
         "cores": cores(),
@@ -28,14 +28,14 @@ def machine() -> dict[str, Any]:
 
 
 def describe(described: dict[str, Any]) -> str:
-    """One line: for the table and the picture."""
+    """Return one line, for the table and the plot."""
     packages = ", ".join(f"{name} {number}" for name, number in described["packages"].items() if number)
     cores = f"{described['cores']} core{'s' * (described['cores'] > 1)}"
     return f"{described['processor']}, {cores}; Python {described['python']}, {packages}"
 
 
 def _processor() -> str:
-    """Its name, where the system tells it."""
+    """Return the processor's name if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def _blas() -> str:
-    """NumPy's."""
+    """Return the name and version of NumPy's BLAS."""
     config: Any = np.show_config(mode="dicts")
     found = config.get("Build Dependencies", {}).get("blas", {})
     return f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()

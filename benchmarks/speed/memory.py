@@ -1,4 +1,4 @@
-"""What training on one very long sequence needs: memory, and time a step."""
+"""Measure memory and time per step of training on one very long sequence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(json.dumps({{"seconds": times, "peak": peak() - baseline}}))
 
 
 def measure_memory(log: Callable[[str], object], short: int = SHORT, long: int = LONG) -> Benchmark:
-    """A training step over `long` steps, and the same over `short` ones."""
+    """Measure a training step over `long` steps, and over `short` steps."""
     implementations: dict[str, tuple[str, dict[str, Any]]] = {
         "Glasscell": ("ours", {}),
         "Glasscell, recompute_every='auto'": ("ours", {"recompute_every": "auto"}),
@@ -65,7 +65,7 @@ def step_factory(implementation: str, options: dict[str, Any]) -> Callable[[int]
 
 
 def seconds_a_step(make: Callable[[int], Callable[[], object]], T: int) -> float:
-    """Of an update, by the number of steps; the fastest of some, after a first that touches the memory."""
+    """Return the time of an update divided by T: the fastest of a few, after a first that touches the memory."""
     update = make(T)
     update()
     times = []

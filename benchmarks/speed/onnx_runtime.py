@@ -1,4 +1,4 @@
-"""ONNX Runtime in the benchmarks: it runs the models that we write."""
+"""ONNX Runtime's contenders: exported models."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NAME = "ONNX Runtime"
 
 
 def unavailable_reason() -> str:
-    """Why ONNX Runtime cannot benchmark, or nothing if it can."""
+    """Return why ONNX Runtime cannot be used, or ""."""
     return missing_dependency(["onnx.helper", "onnxruntime"], "onnx onnxruntime")
 
 
 def session(workload: Workload, count: int, *, states: bool = False) -> Any:
-    """The LSTM of the workload as a session of so many threads."""
+    """Return a session of the workload's LSTM with `count` threads."""
     import onnxruntime
 
     from glasscell.convert.onnx.exporter import to_model
@@ -38,14 +38,14 @@ def session(workload: Workload, count: int, *, states: bool = False) -> Any:
 
 
 def forward(workload: Workload) -> Iterator[Contender]:
-    """Whole sequences, at every number of threads."""
+    """Yield inference of whole sequences with each number of threads."""
     for count in threads.counts():
         run = partial(session(workload, count).run, None, {"x": workload.x})
         yield Contender(NAME, threads.describe(count), run, {"outputs": run()[0]})
 
 
 def streaming(workload: Workload, steps: int) -> Iterator[Contender]:
-    """One step of one stream, with one thread: there is nothing to share."""
+    """Yield one step of one stream with one thread: one step has no work to divide."""
     runner = session(workload, 1, states=True)
     zeros = np.zeros((1, 1, workload.shape.H), np.float32)
     feeds = {"x": workload.x[:1, :1].copy(), "h_0": zeros, "c_0": zeros}

@@ -1,4 +1,4 @@
-"""The results as a picture: how many times as long a peer takes, at every size."""
+"""Plot the ratios: time of each other library over Glasscell's, at every size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PANEL_TITLES = {
 
 
 def plot(benchmarks: Sequence[Benchmark], subtitle: str) -> Figure:
-    """One panel a benchmark, one line a size, one dot a peer; right of 1, ours is the faster.
+    """Draw one panel per benchmark, one row per size, one dot per library; right of 1, Glasscell is faster.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def plot(benchmarks: Sequence[Benchmark], subtitle: str) -> Figure:
     figure.legend(
         list(labels.values()),
         list(labels),
-        title="Speed beside the frameworks, on a CPU: right of the line, Glasscell is faster",
+        title="Speed compared with the frameworks, on a CPU: right of the line, Glasscell is faster",
         title_fontsize=12,
         loc="outside upper center",
         ncols=4,
@@ -106,7 +106,7 @@ def _panel(axes: Axes, benchmark: Benchmark, labels: dict[str, Any]) -> None:
 
 
 def shown_sides(row: Row) -> set[str]:
-    """Return ours that are drawn: plain NumPy, and the default or, where that is NumPy, Numba."""
+    """Return the drawn implementations of Glasscell: NumPy, and the default or, where that is NumPy, Numba."""
     names = {implementation.name for implementation in row.implementations if implementation.ours}
     return names & {NUMPY, OURS} if OURS in names else names
 

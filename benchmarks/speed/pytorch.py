@@ -1,4 +1,4 @@
-"""PyTorch in the benchmarks: nn.LSTM, nn.LSTMCell, its own optimisers."""
+"""PyTorch's contenders: nn.LSTM, nn.LSTMCell, PyTorch's optimisers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def _torch() -> Any:
 
 
 def unavailable_reason() -> str:
-    """Why PyTorch cannot benchmark, or nothing if it can."""
+    """Return why PyTorch cannot be used, or ""."""
     return missing_dependency(["torch"], "torch==2.13.0")
 
 
 @contextmanager
 def set_threads(count: int, *, inference: bool) -> Iterator[None]:
-    """So many threads meanwhile; for inference without a graph of gradients."""
+    """Set the number of threads during the block; inference builds no graph of gradients."""
     torch = _torch()
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -43,13 +43,13 @@ def set_threads(count: int, *, inference: bool) -> Iterator[None]:
 
 
 def settings(*, inference: bool) -> Iterator[tuple[str, Any]]:
-    """Every number of threads."""
+    """Yield each number of threads: its label and its context."""
     for count in threads.counts():
         yield threads.describe(count), partial(set_threads, count, inference=inference)
 
 
 def modules(workload: Workload, *, batch_first: bool = True) -> Any:
-    """An nn.LSTM and an nn.Linear of the weights of the workload."""
+    """Return an nn.LSTM and an nn.Linear with the weights of the workload."""
     torch = _torch()
     I, H, _, _, L = workload.shape
     lstm = torch.nn.LSTM(I, H, L, batch_first=batch_first)
@@ -59,13 +59,13 @@ def modules(workload: Workload, *, batch_first: bool = True) -> Any:
 
 
 def to_tensor(array: Array, *, batch_first: bool) -> Any:
-    """A tensor, batch or time first."""
+    """Return a tensor, batch first or time first."""
     torch = _torch()
     return torch.from_numpy(np.ascontiguousarray(array if batch_first else array.swapaxes(0, 1)))
 
 
 class TrainingStep:
-    """Forward, mean squared error, backward, clipping, Adam."""
+    """One update: forward, mean squared error, backward, clipping, Adam."""
 
     def __init__(self, workload: Workload, *, batch_first: bool, fused: bool) -> None:
         torch = _torch()
@@ -77,7 +77,7 @@ class TrainingStep:
         self.x, self.targets = (to_tensor(array, batch_first=batch_first) for array in (workload.x, workload.targets))
 
     def __call__(self) -> Any:
-        """Update once; returns the loss before."""
+        """Update once, and return the loss before the update."""
         self.optimizer.zero_grad(set_to_none=True)
         loss: Any = self.torch.nn.functional.mse_loss(self.readout(self.lstm(self.x)[0]), self.targets)
         loss.backward()
@@ -86,7 +86,7 @@ class TrainingStep:
         return loss
 
     def answer(self, updates: int) -> Results:
-        """What comes out of the first updates."""
+        """Return the results of the first updates."""
         before = self._weights()
         loss = float(self().detach())
         gradients = {name: weight.grad.numpy().copy() for name, weight in self.network.named_parameters()}
@@ -99,7 +99,7 @@ class TrainingStep:
 
 
 def training(workload: Workload, updates: int) -> Iterator[Contender]:
-    """One update, in each layout, with each implementation of Adam, at every number of threads."""
+    """Yield one update in each layout, with each implementation of Adam and each number of threads."""
     for batch_first in (True, False):
         for fused in (True, False):
             with set_threads(1, inference=False):
@@ -111,7 +111,7 @@ def training(workload: Workload, updates: int) -> Iterator[Contender]:
 
 
 def forward(workload: Workload) -> Iterator[Contender]:
-    """Whole sequences, in inference mode, in each layout, at every number of threads."""
+    """Yield inference of whole sequences in each layout, with each number of threads."""
     for batch_first in (True, False):
         lstm = modules(workload, batch_first=batch_first)["lstm"].eval()
         run = partial(lstm, to_tensor(workload.x, batch_first=batch_first))
@@ -123,7 +123,7 @@ def forward(workload: Workload) -> Iterator[Contender]:
 
 
 def streaming(workload: Workload, steps: int) -> Iterator[Contender]:
-    """One step of one stream, as a sequence of length 1 and by the cell."""
+    """Yield one step of one stream, as a sequence of length 1 and by the cell."""
     for implementation, make in ((MODULE, _stream_of_module), (CELL, _stream_of_cell)):
         with set_threads(1, inference=True):
             push = make(workload)

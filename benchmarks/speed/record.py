@@ -1,4 +1,4 @@
-"""The results as JSON: what a plot, a README or the next run is compared with. The same results make the same file."""
+"""Results as JSON. The same results make the same file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMAT = 1
 
 
 def record(benchmarks: Sequence[Benchmark], machine: dict[str, Any], turns: int) -> dict[str, Any]:
-    """Everything that was measured, in plain types.
+    """Return all measurements in types of JSON.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def record(benchmarks: Sequence[Benchmark], machine: dict[str, Any], turns: int)
 
 
 def to_json(recorded: dict[str, Any]) -> str:
-    """As text, for people, too."""
+    """Return the record as indented JSON."""
     return json.dumps(recorded, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -66,5 +66,5 @@ def _spread(of: Spread) -> dict[str, float]:
 
 
 def _rounded(value: float) -> float:
-    """Four digits: more is noise."""
+    """Round to four digits; further digits are noise."""
     return float(f"{value:.4g}")

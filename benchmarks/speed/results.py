@@ -1,4 +1,4 @@
-"""What came out of the benchmarks, and how it is counted."""
+"""Results of the benchmarks, and their statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Spread(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """How many times as long a peer takes: above 1, ours is the faster."""
+    """Time of another library over Glasscell's: above 1, Glasscell is faster."""
 
     ours: str
     peer: str
@@ -32,7 +32,7 @@ class Implementation:
     Attributes
     ----------
     seconds : tuple of float
-        Turn by turn.
+        One per round.
     peak_mb : float, optional
         Peak memory of its process.
     """
@@ -46,13 +46,13 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Row:
-    """One size, and everyone who measure at it."""
+    """One size, and the implementations that were measured at it."""
 
     what: str
     implementations: tuple[Implementation, ...]
 
     def ratios(self) -> list[Ratio]:
-        """Each peer over each of ours, turn by turn: what slows a turn down slows both."""
+        """Return the ratios of each other library to each implementation of Glasscell, round by round."""
         return [
             Ratio(ours.name, peer.name, spread([b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]))
             for ours in self.implementations
@@ -82,7 +82,7 @@ class Benchmark:
     rows : tuple of Row
     metrics : tuple of Metric
     absent : dict of str to str
-        Who did not benchmark, and why.
+        The reason by library that was not measured.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class Benchmark:
     absent: dict[str, str] = field(default_factory=dict)
 
     def means(self) -> list[tuple[str, str, float, float]]:
-        """For each of ours and each peer the geometric mean of the ratios over all sizes, and the least of them."""
+        """Return the geometric mean of each pair's ratios over all sizes, and the least of them."""
         found: dict[tuple[str, str], list[float]] = {}
         for row in self.rows:
             for ratio in row.ratios():
@@ -101,7 +101,7 @@ class Benchmark:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """The median, and the quartiles around it."""
+    """Return the median and the quartiles."""
     ordered = sorted(values)
     if len(ordered) == 1:
         return Spread(*ordered * 3)
@@ -110,13 +110,13 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """The mean of ratios: of 2 and ½ it is 1."""
+    """Return the mean of ratios: 1 for 2 and ½."""
     logs = [log(value) for value in values]
     return exp(sum(logs) / len(logs))
 
 
 def fitted_exponent(sizes: Iterable[float], seconds: Iterable[float]) -> float:
-    """K of seconds ∝ sizeᵏ, by least squares of the logarithms."""
+    """Return k of seconds ∝ sizeᵏ, by least squares of the logarithms."""
     x, y = [log(size) for size in sizes], [log(second) for second in seconds]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     along = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))

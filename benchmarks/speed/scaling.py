@@ -1,4 +1,4 @@
-"""Whether time grows linearly with the length and the number of sequences."""
+"""Measure how time grows with the length and the number of sequences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIXED_BATCH, FIXED_LENGTH = 16, 25  # B while T grows, T while B grows
 
 
 def measure_scaling(turns: int, log: Callable[[str], object]) -> Benchmark:
-    """The exponents of time in T and in B, of a training step with the default engine."""
+    """Measure the exponents of a training step's time in T and in B, with the default engine."""
     series = {
         "T": ([Shape(I, H, T, FIXED_BATCH) for T in LENGTHS], LENGTHS),
         "B": ([Shape(I, H, FIXED_LENGTH, B) for B in BATCHES], BATCHES),
@@ -39,7 +39,7 @@ def measure_scaling(turns: int, log: Callable[[str], object]) -> Benchmark:
 
 
 def measure_times(shapes: list[Shape], turns: int) -> list[float]:
-    """Median seconds of a training step at each shape, all in turns."""
+    """Return the median seconds of a training step at each shape, in interleaved rounds."""
     contenders = {shape: glasscell_runner.default_contender(make_workload(shape)) for shape in shapes}
     repetitions = {shape: repetitions_of(contender) for shape, contender in contenders.items()}
     times = interleave(contenders, repetitions, turns)

@@ -1,4 +1,4 @@
-"""The sizes at which is measure."""
+"""Sizes of the benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from glasscell.validation import positive_integer
 
 
 class Shape(NamedTuple):
-    """Sizes of an LSTM, and of what it is given."""
+    """Sizes of an LSTM and of its inputs."""
 
     I: int
     H: int
@@ -38,12 +38,12 @@ STREAMS = tuple(Shape(8, H, 1, 1) for H in (32, 64, 128))
 
 
 def parse_shape(text: str) -> Shape:
-    """I,H,T,B or I,H,T,B,L.
+    """Parse I,H,T,B or I,H,T,B,L.
 
     Raises
     ------
     ValueError
-        If these are no four or five numbers from 1.
+        If the text is not four or five positive integers.
     """
     try:
         sizes = [int(part) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""Python processes of their own: how long one takes to its first line, and how much memory it needs."""
+"""Run Python programs in separate processes: their time to the first line, and their memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def peak():
 
 
 class ProcessResult(NamedTuple):
-    """A process that ended.
+    """Result of a process.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class ProcessResult(NamedTuple):
 
 
 def run(program: str, arguments: Sequence[str] = ()) -> ProcessResult:
-    """Run a program in a Python of its own.
+    """Run a program in a separate Python process.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The results as plain text."""
+"""Format results as plain text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTHS = (24, 10)
 
 
 def lines(benchmark: Benchmark) -> Iterator[str]:
-    """A benchmark: everyone's times, ratios, means, and where a peer is the faster."""
+    """Yield the lines of a benchmark: times, ratios, means, and the sizes at which another library is faster."""
     yield benchmark.title
     ours = list(
         dict.fromkeys(
@@ -54,7 +54,7 @@ def _means(benchmark: Benchmark) -> Iterator[str]:
 
 
 def slower(benchmark: Benchmark) -> Iterator[str]:
-    """Where a peer is the faster, for each pair a sentence."""
+    """Yield a sentence for each pair in which another library is faster."""
     found: dict[tuple[str, str], list[tuple[str, Ratio]]] = {}
     for row in benchmark.rows:
         for ratio in row.ratios():
@@ -66,12 +66,12 @@ def slower(benchmark: Benchmark) -> Iterator[str]:
 
 
 def describe(of: Spread) -> str:
-    """1.63 (1.60 to 1.70)."""
+    """Format a spread: 1.63 (1.60 to 1.70)."""
     return f"{of.median:.2f} ({of.low:.2f} to {of.high:.2f})"
 
 
 def duration(seconds: float) -> str:
-    """Of a size that people read."""
+    """Format a duration in s, ms or µs."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""How many threads: of this machine, and of NumPy's BLAS while something runs."""
+"""Numbers of threads: of this machine, and of NumPy's BLAS during a run."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Context = Callable[[], AbstractContextManager[Any]]
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def counts() -> list[int]:
-    """The numbers of threads that are tried: all of them on small machines, powers of two on large ones."""
+    """Return the numbers of threads to measure: all on small machines, powers of two on large ones."""
     most = cores()
     return [n for n in range(1, most + 1) if most <= 8 or n == most or n & (n - 1) == 0]
 
 
 def describe(count: int) -> str:
-    """1 thread, 2 threads."""
+    """Format a number of threads: 1 thread, 2 threads."""
     return f"{count} thread{'s' * (count > 1)}"
 
 
 def blas_settings() -> list[tuple[str, Context]]:
-    """One BLAS thread and all of them, or as the process is, if threadpoolctl is not installed."""
+    """Return one and all BLAS threads, or the current setting if threadpoolctl is not installed."""
     if missing_dependency(["threadpoolctl"], "threadpoolctl"):
         return [("threads as they are", nullcontext)]
     import threadpoolctl

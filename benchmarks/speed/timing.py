@@ -1,4 +1,4 @@
-"""Taking times so that they can be compared: in turns, each with the machine to itself."""
+"""Timing in interleaved rounds, each run without competing threads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wait_until_idle() -> None:
 
 
 def timed(contender: Contender, repetitions: int) -> float:
-    """Seconds a run, the mean of some; garbage is not collected meanwhile."""
+    """Return the mean seconds per run, without garbage collection."""
     run = contender.run
     with contender.context():
         wait_until_idle()
@@ -56,7 +56,7 @@ def timed(contender: Contender, repetitions: int) -> float:
 
 
 def repetitions_of(contender: Contender, shortest: float = MIN_TIMING_SECONDS) -> int:
-    """How many runs make a timing that is long enough."""
+    """Return the number of runs whose total time is at least `shortest`."""
     timed(contender, 2)
     count = 1
     while True:
@@ -69,7 +69,7 @@ def repetitions_of(contender: Contender, shortest: float = MIN_TIMING_SECONDS) -
 def calibrated(
     contenders: Sequence[Contender], rounds: int, shortest: float = MIN_TIMING_SECONDS
 ) -> tuple[Contender, int]:
-    """The fastest of one implementation's settings, and its number of runs a timing."""
+    """Return the fastest setting of one implementation, and its number of runs per timing."""
     counts = dict(enumerate(repetitions_of(contender, shortest) for contender in contenders))
     first = {k: timed(contender, counts[k]) for k, contender in enumerate(contenders)}
     near = {k: contenders[k] for k, seconds in first.items() if seconds <= MAX_RELATIVE_TIME * min(first.values())}
@@ -79,7 +79,7 @@ def calibrated(
 
 
 def interleave(contenders: Mapping[K, Contender], repetitions: Mapping[K, int], turns: int) -> dict[K, list[float]]:
-    """Seconds a run of everyone, turn by turn; who is first is another one each time."""
+    """Return the seconds per run of each contender in each round, in rotating order."""
     times: dict[K, list[float]] = {key: [] for key in contenders}
     for key in interleaved_order(list(contenders), turns):
         times[key].append(timed(contenders[key], repetitions[key]))
@@ -87,7 +87,7 @@ def interleave(contenders: Mapping[K, Contender], repetitions: Mapping[K, int], 
 
 
 def interleaved_order(keys: Sequence[K], turns: int) -> Iterable[K]:
-    """Everyone in every turn; who is first is another one each time."""
+    """Yield each key once per round, in rotating order."""
     for turn in range(turns):
         k = turn % len(keys)
         yield from (*keys[k:], *keys[:k])

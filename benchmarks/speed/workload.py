@@ -1,4 +1,4 @@
-"""What is to be done: the same sequences, targets and initial weights for everyone."""
+"""Sequences, targets and initial weights, the same for all contenders."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -33,12 +33,12 @@ class Workload:
     weights: dict[str, Array]
 
     def lstm_weights(self) -> dict[str, Array]:
-        """The weights of the LSTM alone."""
+        """Return the weights of the LSTM."""
         return {name.removeprefix("lstm."): array for name, array in self.weights.items() if name.startswith("lstm.")}
 
 
 def make_workload(shape: Shape, seed: int = 0) -> Workload:
-    """Draw it."""
+    """Draw a random workload."""
     rng = np.random.default_rng(seed)
     lstm = LSTM(shape.I, shape.H, shape.L, initializer="uniform", seed=rng)
     readout = Linear(shape.H, OUTPUTS, seed=rng)

@@ -136,7 +136,7 @@ class OutputFile:
         temporary.replace(self.path)
 
     def _check(self) -> os.stat_result | None:
-        """Return the status of the file that would be replaced, or None; raise if it may not be."""
+        """Return the status of the file to be replaced, or None; raise an error if it must not be."""
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path} is a folder; give a file")
         if not self.path.parent.is_dir():

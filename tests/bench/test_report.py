@@ -111,7 +111,7 @@ def test_everyone_who_is_missing_is_said_to_be(alone, monkeypatch):
 
 
 def test_a_race_of_two(monkeypatch):
-    """Everyone is timed in every turn, at the faster of its settings."""
+    """Each contender is timed in every round, at the faster of its settings."""
     monkeypatch.setattr(timing, "MAX_WAIT_SECONDS", 0.0)
     made = []
 

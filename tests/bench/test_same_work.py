@@ -1,4 +1,4 @@
-"""Law: everyone who benchmarks does the same workload, and a benchmark of different works is refused."""
+"""All contenders do the same work, and a benchmark of different work is refused."""
 
 from dataclasses import replace
 from functools import partial

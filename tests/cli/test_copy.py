@@ -39,7 +39,7 @@ def refused(arguments, capsys):
 
 
 def process(*arguments, **environment):
-    """The command in a process of its own, warnings as errors."""
+    """The command in a separate process, warnings as errors."""
     root = str(Path(glasscell.__file__).parents[1])
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "glasscell", *arguments],
@@ -296,7 +296,7 @@ def test_what_is_no_command_line_is_refused(arguments, parts, capsys):
     assert all(part in last for part in parts)
 
 
-# In a process of its own
+# In a separate process
 
 
 def test_the_module_is_the_command():

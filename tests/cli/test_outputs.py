@@ -1,4 +1,4 @@
-"""Law: no command replaces a file unless told to, and none but of its own kind; mistakes are known at once."""
+"""Commands replace a file only with --overwrite and only by its kind; mistakes are reported before the work."""
 
 import os
 import stat

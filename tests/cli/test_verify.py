@@ -3,7 +3,7 @@
 import pytest
 
 import glasscell as gc
-from glasscell import verify as room
+from glasscell import verify as verify_package
 from glasscell.cli import main
 from glasscell.convert import files
 from glasscell.verify import Check
@@ -16,7 +16,7 @@ OPEN = Check("Keras", "outputs", 0, None, 1e-6, "not installed: pip install kera
 @pytest.fixture
 def claims(monkeypatch):
     given = []
-    monkeypatch.setattr(room, "checks", lambda *arguments: iter(given))
+    monkeypatch.setattr(verify_package, "checks", lambda *arguments: iter(given))
     return given
 
 
@@ -47,7 +47,7 @@ def test_a_model_of_the_users(capsys, tmp_path):
 
 def test_what_weights_alone_cannot_say(capsys, tmp_path, monkeypatch):
     """Claims about a computation that the user stated do not say that it is the right one."""
-    monkeypatch.setattr(room, "checks", lambda *_: iter([GOOD, GOOD._replace(note="its bound is 1e-3")]))
+    monkeypatch.setattr(verify_package, "checks", lambda *_: iter([GOOD, GOOD._replace(note="its bound is 1e-3")]))
     model = gc.Sequential([gc.LSTM(3, 4), gc.Linear(4, 2)], ["lstm", "fc"])
     files.save(model, tmp_path / "m.pt")
     files.save(model, tmp_path / "m.safetensors")
@@ -57,7 +57,7 @@ def test_what_weights_alone_cannot_say(capsys, tmp_path, monkeypatch):
     page = tmp_path / "t.html"
     for arguments, words in (
         (["m.pt", "--chain", "lstm,fc"], "the computation is the one given by --chain lstm,fc; whether"),
-        (["n.pt"], "the computation is that of its one layer by itself; whether"),
+        (["n.pt"], "the computation is that of its single layer; whether"),
         (["m.safetensors"], ""),
     ):
         path = str(tmp_path / arguments[0])

@@ -1,4 +1,4 @@
-"""Which command is run, with which options, and what becomes of its errors."""
+"""Parse the command line, run the command, and report its errors."""
 
 import argparse
 import sys
@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from glasscell import __version__
-from glasscell.cli import convert, copy, inspect, try_, verify
+from glasscell.cli import convert, copy, inspect, predict, verify
 from glasscell.cli.console import Console, consoles
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.escaping import escape
 
-COMMANDS = (copy, try_, inspect, verify, convert)
+COMMANDS = (copy, predict, inspect, verify, convert)
 EXIT_STATUS = (
     "Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional "
     "could not be made; 2, refused or failed; 130, interrupted (128 + n by signal n)."
@@ -19,7 +19,7 @@ EXIT_STATUS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line, and knows options by their whole names alone."""
+    """Argument parser that reports a mistake in one line and accepts unabbreviated options only."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type] # of any option

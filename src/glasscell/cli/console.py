@@ -1,4 +1,4 @@
-"""Standard output and standard error, as commands use them: they show all characters somehow, and end no work."""
+"""Standard output and standard error that can show all characters and whose errors end no work."""
 
 import codecs
 import io
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
-ASCII = {  # what stands for a character where it cannot be shown
+ASCII = {  # the replacement of a character that cannot be shown
     "−": "-",
     "–": "-",
     "—": "-",
@@ -60,14 +60,14 @@ def _shown(character: str) -> str:
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Stand in for characters that an encoding lacks: nothing vanishes, no sign of a number."""
+    """Replace characters that an encoding lacks by ASCII text, so that no sign of a number is lost."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_shown, error.object[error.start : error.end])), error.end
 
 
 class Console(io.TextIOBase):
-    """A standard stream whose failure ends no work: what cannot be written is dropped, and the first error is kept.
+    """Standard stream that drops text which cannot be written, and keeps the first error.
 
     Parameters
     ----------
@@ -105,11 +105,11 @@ class Console(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # of TextIOBase an attribute
-        """Of the characters that can be shown."""
+        """Return the encoding of the characters that can be shown."""
         return "ascii" if self.ascii else getattr(self._stream, "encoding", None) or "ascii"
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
+        """Return whether the stream is a terminal."""
         try:
             return bool(self._stream.isatty())
         except Exception:  # noqa: BLE001
@@ -124,12 +124,12 @@ class Console(io.TextIOBase):
         return True
 
     def close(self) -> None:
-        """Do nothing: the stream is not this object's."""
+        """Do nothing: this object does not own the stream."""
 
 
 @contextmanager
 def consoles() -> Iterator[tuple[Console, Console]]:
-    """Make standard output and error consoles while the block runs.
+    """Replace standard output and standard error by consoles during the block.
 
     Closed ones, which Python has None for, are opened to nothing, so that no file that is opened later takes their
     descriptor and with it the messages of C libraries.
@@ -156,7 +156,7 @@ def consoles() -> Iterator[tuple[Console, Console]]:
 
 
 def _silence(console: Console, descriptor: int) -> None:
-    """Point a broken stream's descriptor to nothing: Python flushes it once more when it ends."""
+    """Point a broken stream's descriptor to the null device: Python flushes it once more at exit."""
     try:
         own = console.fileno()
     except Exception:  # noqa: BLE001 - it has none

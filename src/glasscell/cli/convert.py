@@ -1,4 +1,4 @@
-"""``glasscell convert``: a model file of one format into another."""
+"""Implement ``glasscell convert``: write a model file in another format."""
 
 import argparse
 import sys
@@ -38,7 +38,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read, write, and say what it was."""
+    """Read the model, write it, and print a summary."""
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
     from glasscell.convert.option_names import for_command_line  # noqa: PLC0415
 

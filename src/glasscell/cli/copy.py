@@ -1,4 +1,4 @@
-"""``glasscell copy``: train an LSTM to copy binary sequences, and show that it copies those it never saw."""
+"""Implement ``glasscell copy``: train an LSTM to copy binary sequences, and show that it copies those it never saw."""
 
 import argparse
 import shlex
@@ -75,7 +75,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         "--learning-rate", type=float, default=0.03, metavar="RATE", help="of Adam, at first; it falls to 0 (0.03)"
     )
     training.add_argument("--seed", type=int, default=0, help="of weights and batches (0)")
-    output = parser.add_argument_group("what is written")
+    output = parser.add_argument_group("output")
     output.add_argument(
         "--out", type=path_argument, metavar="FOLDER", help=f"({DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)"
     )
@@ -84,16 +84,16 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, write the model, and then show it: nothing optional comes before the model is kept."""
-    model, task, optimizer = _checked(options)
+    """Train, write the model, and only then print and draw results."""
+    model, task, optimizer = _make_training(options)
     interrupts: Interrupts = options.interrupts
     values = model.parameters.vector.size
-    what = f"an LSTM of {model.hidden_size} units ({values} weights)"
+    description = f"an LSTM of {model.hidden_size} units ({values} weights)"
     with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
         try:
             with folder.naming():
                 model.save(folder.stage / MODEL_FILE)  # that there is space is known before the work
-            print(f"Training {what} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
+            print(f"Training {description} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
             start = time.perf_counter()
             with interrupts.finishing():
                 history = fit(
@@ -107,23 +107,23 @@ def run(options: argparse.Namespace) -> int:
                     seed=options.seed,
                 )
             seconds = time.perf_counter() - start
-            failures = keep(model, history, folder, replace=not interrupts.finish)
-            failures += _show_run(model, history, seconds, folder.shown)
+            failures = save_run(model, history, folder, replace=not interrupts.finish)
+            failures += _show_run(model, history, seconds, folder.display_path)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"the model is kept in {folder.shown}" if folder.published else "nothing is kept"
+                f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
             ) from None
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; nothing is kept") from None
     for failure in failures:
-        print(f"glasscell: {failure}; the model is kept in {folder.shown}", file=sys.stderr)
+        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
     if interrupts.finish:
-        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.shown}")
+        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.display_path}")
     return int(bool(failures))
 
 
-def _checked(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
-    """What the options describe, if it can be."""
+def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
+    """Return the model, task and optimiser of the options."""
     width, k = options.width, options.bits_per_step
     half = max(1, width // k // 2) * k if k > 0 else None  # in whole steps
     min_width = half if options.min_width is None else options.min_width
@@ -143,8 +143,8 @@ def _checked(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     return model, task, Adam(options.learning_rate)
 
 
-def keep(model: CopyLSTM, history: History, folder: RunFolder, *, replace: bool) -> list[str]:
-    """Write the model, and the history if that can be written; return what could not be."""
+def save_run(model: CopyLSTM, history: History, folder: RunFolder, *, replace: bool) -> list[str]:
+    """Write the model, and the history if possible; return the failures."""
     stage, failures = folder.stage, []
     with folder.naming():
         (stage / MODEL_FILE).unlink()  # of before the training: its space is needed
@@ -159,7 +159,7 @@ def keep(model: CopyLSTM, history: History, folder: RunFolder, *, replace: bool)
 
 
 def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -> list[str]:
-    """Print what the run came to, and draw the picture; return what could not be done."""
+    """Print the results and draw the picture; return the failures."""
     failures = []
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     try:
@@ -182,16 +182,16 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
 
 
 def print_samples(model: CopyLSTM) -> None:
-    """Held-out integers, what the model made of them, and how good that is."""
+    """Print held-out integers, the model's outputs and its scores."""
     task = model.task
     integers = task.held_out_integers()
     examples = [int(n) for n in integers[:EXAMPLES]]
-    shown = encode(examples, task.width)
-    returned = model.copy(shown)
+    sequences = encode(examples, task.width)
+    returned = model.copy(sequences)
     digits, columns = len(str(2**task.width - 1)), max(2 * task.width - 1, len("given back"))
     print(f"Integers that training never drew ({len(examples)} of {len(integers)}):\n")
     print(f"  {'':>{digits}}   {'shown':<{columns}}   {'given back':<{columns}}")
-    for integer, bits, back in zip(examples, shown, returned, strict=True):
+    for integer, bits, back in zip(examples, sequences, returned, strict=True):
         sign = check_mark(right=bool((bits == back).all()))
         print(f"  {integer:>{digits}}   {format_bits(bits):<{columns}}   {format_bits(back):<{columns}}   {sign}")
     batch = task.held_out_batch()
@@ -203,7 +203,7 @@ def print_samples(model: CopyLSTM) -> None:
 
 
 def draw(model: CopyLSTM, folder: Path) -> bool:
-    """Write the picture of the gates, and return whether there is one: not without Matplotlib."""
+    """Write the picture of the gates, and return whether Matplotlib is installed."""
     if not find_spec("matplotlib"):
         return False
     from glasscell.trace.figures import plot_gates  # noqa: PLC0415 - Matplotlib is optional
@@ -215,5 +215,5 @@ def draw(model: CopyLSTM, folder: Path) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error, with its kind if it says nothing."""
+    """Return the first line of an error, or its type if the message is empty."""
     return str(error).partition("\n")[0] or type(error).__name__

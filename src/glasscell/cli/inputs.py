@@ -1,4 +1,4 @@
-"""Inputs and targets as they are written on a command line: numbers, class numbers, characters, or a file of them."""
+"""Parse inputs and targets of a command line: numbers, class numbers, characters, or a file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FILES = (".npy", ".csv")
 
 
 class Inputs(NamedTuple):
-    """What a model is given: x (T, I), or class numbers (T,); and names for the views."""
+    """Return the input of a model, x (T, I) or class numbers (T,), and names for the views."""
 
     x: NDArray[Any]
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def parse_inputs(model: LSTM | Sequential, text: str, vocabulary: str | None) -> Inputs:
-    """The input that is written, as the model takes it.
+    """Parse the input of a model.
 
     Raises
     ------
@@ -36,41 +36,41 @@ def parse_inputs(model: LSTM | Sequential, text: str, vocabulary: str | None) ->
         If it cannot be read, has no steps, or has a character that is not in the vocabulary.
     """
     embedded = isinstance(model, Sequential) and isinstance(model.layers[0], Embedding)
-    about: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if vocabulary is not None:
         known = checked_vocabulary(vocabulary)
         x: NDArray[Any] = characters_to_ids("--input", text, known)
-        about = {"step_names": list(text)}
+        metadata = {"step_names": list(text)}
         if not embedded:
-            x, about = one_hot(x, known, model), about | {"input_names": list(known)}
+            x, metadata = one_hot(x, known, model), metadata | {"input_names": list(known)}
     else:
-        x = whole_numbers("--input", text) if embedded else in_steps(numbers_of("--input", text))
+        x = whole_numbers("--input", text) if embedded else as_steps(numbers_of("--input", text))
     if not len(x):
         raise ValueError("--input has no steps")
     if isinstance(model, Sequential) and isinstance(model.layers[0], Unsqueeze):
         if x.shape[1:] != (1,):
             raise ValueError(f"--input must have one number a step for this model, got {x.shape[1]}")
         x = x[:, 0]
-    return Inputs(x, about)
+    return Inputs(x, metadata)
 
 
 def parse_targets(text: str, loss: str, vocabulary: str | None, outputs: tuple[int, ...]) -> NDArray[Any]:
-    """The target that is written, as the loss takes it, of outputs (T, O), or (O,) to a whole sequence."""
+    """Parse the target of a loss, for outputs (T, O), or (O,) for a whole sequence."""
     classes = loss == "categorical_cross_entropy"
     if classes and vocabulary is not None:
         y: NDArray[Any] = characters_to_ids("--target", text, checked_vocabulary(vocabulary))
     else:
-        y = whole_numbers("--target", text) if classes else in_steps(numbers_of("--target", text))
+        y = whole_numbers("--target", text) if classes else as_steps(numbers_of("--target", text))
     one_answer = len(outputs) == 1
     return y.reshape(outputs[:-1] if classes else outputs) if one_answer and y.size == (classes or outputs[0]) else y
 
 
 def numbers_of(name: str, text: str) -> NDArray[np.float64]:
-    """Numbers of a file, or as they are written: ``0.1,0.2; 0.3,0.4``."""
+    """Read numbers from a file, or parse numbers such as ``0.1,0.2; 0.3,0.4``."""
     if Path(text).suffix.lower() in FILES:
         return _of_file(name, Path(text))
     rows = [part for part in text.strip().strip(";").split(";") if part.strip()]
-    values = [[_number(name, one) for one in row.replace(",", " ").split()] for row in rows]
+    values = [[_number(name, entry) for entry in row.replace(",", " ").split()] for row in rows]
     lengths = {len(row) for row in values}
     if len(lengths) > 1:
         k = next(k for k, row in enumerate(values) if len(row) != len(values[0]))
@@ -78,13 +78,13 @@ def numbers_of(name: str, text: str) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-def in_steps(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, I): of one number a step, a file may have them without the second axis."""
+def as_steps(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers as (T, I); a file with one number per step may lack the second axis."""
     return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
 def whole_numbers(name: str, text: str) -> NDArray[np.int64]:
-    """Class numbers: ``3, 1, 4``."""
+    """Parse class numbers such as ``3, 1, 4``."""
     numbers = numbers_of(name, text).ravel()
     if not np.array_equal(numbers, np.trunc(numbers)):
         wrong = numbers[numbers != np.trunc(numbers)][0]
@@ -93,7 +93,7 @@ def whole_numbers(name: str, text: str) -> NDArray[np.int64]:
 
 
 def checked_vocabulary(vocabulary: str) -> str:
-    """The characters, if none of them is there twice."""
+    """Return the vocabulary; raise ValueError if a character occurs twice."""
     if not vocabulary:
         raise ValueError("--vocabulary has no characters")
     for k, character in enumerate(vocabulary):
@@ -103,7 +103,7 @@ def checked_vocabulary(vocabulary: str) -> str:
 
 
 def characters_to_ids(name: str, text: str, vocabulary: str) -> NDArray[np.int64]:
-    """The number of each character in the vocabulary."""
+    """Return the index of each character in the vocabulary."""
     for k, character in enumerate(text):
         if character not in vocabulary:
             raise ValueError(f"{name}: character {character!r} at position {k} is not in the vocabulary")
@@ -111,7 +111,7 @@ def characters_to_ids(name: str, text: str, vocabulary: str) -> NDArray[np.int64
 
 
 def one_hot(numbers: NDArray[np.int64], vocabulary: str, model: LSTM | Sequential) -> NDArray[np.float64]:
-    """For a model without Embedding: a feature for each character."""
+    """Return one-hot features, for a model without Embedding."""
     first: Any = model.layers[0] if isinstance(model, Sequential) else model
     features = getattr(first, "input_size", len(vocabulary))
     if features != len(vocabulary):
@@ -133,7 +133,7 @@ def _of_file(name: str, path: Path) -> NDArray[np.float64]:
 
 
 def _of_npy(path: Path) -> NDArray[np.float64]:
-    """Read an array whose numbers, as its header says, are as many as the file has."""
+    """Read an array; raise ValueError if its header and the file's size differ."""
     with path.open("rb") as file:
         try:
             version = np.lib.format.read_magic(file)

@@ -1,4 +1,4 @@
-"""``glasscell inspect``: every gate and state of a trained model while it reads an input of yours."""
+"""Implement ``glasscell inspect``: every gate and state of a trained model on one input."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from glasscell.checkpoint import not_found
 from glasscell.cli.inputs import parse_inputs, parse_targets
 from glasscell.cli.outputs import HTML, PICTURES, add_overwrite, check_matplotlib, output_file, path_argument, picture
+from glasscell.cli.predict import parse
 from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.terminal import check_mark, format_bits
-from glasscell.cli.try_ import parse
 from glasscell.core.losses import LOSSES
 from glasscell.layers import Squeeze
 from glasscell.models import CopyLSTM, Sequential
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SYMBOLS = "i,f,o,g,c"
 COLORS = {"auto": None, "always": True, "never": False}
-NAMED = 5  # units in a line of the longest, or the most
+MAX_UNITS_LISTED = 5  # units in a line of the longest, or the most
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,38 +39,40 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "terminal, the equations of a step with their numbers, a picture, or a page that can be played with.",
     )
     parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file of any format")
-    given = parser.add_argument_group("what the model reads")
-    given.add_argument(
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument(
         "--input",
         required=True,
         metavar="INPUT",
         help="bits such as 11010010 for a model of `glasscell copy`; numbers such as '0.1,0.2; 0.3,0.4', steps between "
         "semicolons; class numbers such as 3,1,4 for an Embedding; a text, with --vocabulary; or a .npy or .csv file",
     )
-    given.add_argument("--target", metavar="TARGET", help="what it should answer, written alike: for the gradients")
-    given.add_argument(
+    inputs.add_argument(
+        "--target", metavar="TARGET", help="the expected output, in the format of --input: for the gradients"
+    )
+    inputs.add_argument(
         "--loss", choices=LOSSES, help="of the target (squared_error; with --vocabulary categorical_cross_entropy)"
     )
-    given.add_argument("--vocabulary", metavar="CHARACTERS", help="of a model of text: its characters, in their order")
-    shown = parser.add_argument_group("what is shown")
-    shown.add_argument("--layer", type=int, default=-1, metavar="K", help="from 0, or from the end (-1, the last)")
-    shown.add_argument("--symbols", default=SYMBOLS, metavar="NAMES", help=f"such as f,c,d_c ({SYMBOLS})")
-    shown.add_argument("--unit", type=int, metavar="K", help="of the equations; and the only one in the heat maps")
-    shown.add_argument("--step", type=int, metavar="T", help="of the equations")
-    shown.add_argument("--equations", action="store_true", help="those of --step and --unit (step 0, longest memory)")
-    shown.add_argument("--color", choices=COLORS, default="auto", help="auto: on a terminal, unless NO_COLOR is set")
-    written = parser.add_argument_group("what is written")
-    written.add_argument(
+    inputs.add_argument("--vocabulary", metavar="CHARACTERS", help="of a model of text: its characters, in their order")
+    views = parser.add_argument_group("views")
+    views.add_argument("--layer", type=int, default=-1, metavar="K", help="from 0, or from the end (-1, the last)")
+    views.add_argument("--symbols", default=SYMBOLS, metavar="NAMES", help=f"such as f,c,d_c ({SYMBOLS})")
+    views.add_argument("--unit", type=int, metavar="K", help="of the equations; and the only one in the heat maps")
+    views.add_argument("--step", type=int, metavar="T", help="of the equations")
+    views.add_argument("--equations", action="store_true", help="those of --step and --unit (step 0, longest memory)")
+    views.add_argument("--color", choices=COLORS, default="auto", help="auto: on a terminal, unless NO_COLOR is set")
+    output = parser.add_argument_group("output")
+    output.add_argument(
         "--html", type=path_argument, metavar="FILE", help="a page to click through, alive; no network needed"
     )
-    written.add_argument("--png", type=path_argument, metavar="FILE", help="a picture; or as .svg or .pdf")
-    add_overwrite(written)
+    output.add_argument("--png", type=path_argument, metavar="FILE", help="a picture; or as .svg or .pdf")
+    add_overwrite(output)
     add_reading_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trace, show, write."""
+    """Trace the model, print the views, and write the files."""
     html = output_file("--html", options.html, HTML, overwrite=options.overwrite)
     png = output_file("--png", options.png, PICTURES, overwrite=options.overwrite)
     if png is not None:
@@ -102,7 +104,7 @@ def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile 
 
 
 def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
-    """The layer that is asked for, if layer, unit and step are there."""
+    """Return the chosen layer; raise ValueError if layer, unit or step is out of range."""
     from glasscell.trace.data import check_index  # noqa: PLC0415
 
     try:
@@ -116,7 +118,7 @@ def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
 
 
 def traced(options: argparse.Namespace) -> Trace:
-    """The model of the command line, on its input."""
+    """Trace the model of the command line on its input."""
     if not options.model.exists():
         raise not_found(options.model)
     model = read_model(options.model, options)
@@ -129,8 +131,8 @@ def traced(options: argparse.Namespace) -> Trace:
 
 
 def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
-    x, about = parse_inputs(model, options.input, options.vocabulary)
-    trace = _trace(model, x, about)
+    x, metadata = parse_inputs(model, options.input, options.vocabulary)
+    trace = _trace(model, x, metadata)
     if options.target is None:
         if options.loss is not None:
             raise ValueError("--loss is of a --target, and there is none")
@@ -140,8 +142,8 @@ def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
     if isinstance(model, Sequential) and isinstance(model.layers[-1], Squeeze) and y.ndim:
         y = y[..., 0]  # its outputs have no axis of features; those of a trace have
     if options.vocabulary and trace.outputs.shape[-1] == len(options.vocabulary):
-        about = about | {"output_names": list(options.vocabulary)}
-    return _trace(model, x, about, y=y, loss=loss)
+        metadata = metadata | {"output_names": list(options.vocabulary)}
+    return _trace(model, x, metadata, y=y, loss=loss)
 
 
 def _trace(model: LSTM | Sequential, x: Any, metadata: dict[str, Any], **options: Any) -> Trace:
@@ -152,7 +154,7 @@ def _trace(model: LSTM | Sequential, x: Any, metadata: dict[str, Any], **options
 
 
 def format_prediction(trace: Trace) -> list[str]:
-    """What went in and what came out, where that is bits; other answers stand with the heat maps."""
+    """Format the input and output bits of a copy model; other outputs are shown with the heat maps."""
     from glasscell.trace.display import correct_steps, output_rows  # noqa: PLC0415
 
     bits = trace.about.get("copy", {}).get("bits")
@@ -168,18 +170,20 @@ def format_prediction(trace: Trace) -> list[str]:
 
 
 def format_diagnostics(layer: LayerTrace) -> list[str]:
-    """Which units remember longest, and whose gates are most often shut or open."""
+    """Format the units with the longest half-life, and those with the most saturated gates."""
     from glasscell.trace.diagnostics import half_life, saturation  # noqa: PLC0415
 
     n = half_life(layer.f)
-    longest = np.argsort(-n, kind="stable")[:NAMED]
+    longest = np.argsort(-n, kind="stable")[:MAX_UNITS_LISTED]
     lines = ["units that remember longest, and the half-life of their cells in steps"]
     lines += [f"  f   {'   '.join(f'{unit} ({_steps(n[unit])})' for unit in longest)}"]
     lines += ["units whose gates are most saturated: share of steps below 0.1, and above 0.9"]
     for gate in "ifo":
         left, right = saturation(layer.value(gate))
         most = [
-            unit for unit in np.argsort(-(left + right), kind="stable")[:NAMED] if left[unit] + right[unit] >= 0.005
+            unit
+            for unit in np.argsort(-(left + right), kind="stable")[:MAX_UNITS_LISTED]
+            if left[unit] + right[unit] >= 0.005
         ]
         shares = (f"{unit} ({left[unit]:.0%}, {right[unit]:.0%})" for unit in most)
         lines.append(f"  {gate}   {'   '.join(shares) or 'none'}")
@@ -191,7 +195,7 @@ def _steps(n: float) -> str:
 
 
 def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> str:
-    """Of the step and unit that are asked for; without a unit, of the one that remembers longest."""
+    """Format the equations of the chosen step and unit. Default: the unit with the longest half-life."""
     from glasscell.trace.diagnostics import half_life  # noqa: PLC0415
 
     unit = int(np.argmax(half_life(layer.f))) if options.unit is None else options.unit

@@ -1,4 +1,4 @@
-"""Files that a command writes, checked before its work begins."""
+"""Output files of commands, checked before the work begins."""
 
 import argparse
 import contextlib
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 HTML = (".html", ".htm")
 PICTURES = (".png", ".svg", ".pdf")
 # The entry of each format that would make every picture another file.
-UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+DATE_METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def add_overwrite(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
-    """Add the option without which no existing file is replaced."""
+    """Add the option `--overwrite`."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def path_argument(text: str) -> Path:
-    """Return the path that an argument names: an empty one would name the working directory."""
+    """Return the path of an argument; raise ArgumentTypeError if it is empty."""
     if not text:
         raise argparse.ArgumentTypeError("a path must not be empty")
     return Path(text)
 
 
 def output_file(option: str, path: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> OutputFile | None:
-    """Return the file of an option, checked; None if the option was not given.
+    """Check and return the file of an option; None if the option was not used.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def output_file(option: str, path: Path | None, endings: tuple[str, ...], *, ove
 
 @contextlib.contextmanager
 def interrupted_before(files: Sequence[OutputFile]) -> Iterator[None]:
-    """Say of an interrupt in the block that these files are not written."""
+    """Name these files as not written if the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
@@ -61,9 +61,9 @@ def interrupted_before(files: Sequence[OutputFile]) -> Iterator[None]:
 
 
 def check_matplotlib(option: str) -> None:
-    """Raise ImportError if no picture can be drawn."""
+    """Raise ImportError if Matplotlib cannot be imported."""
     try:
-        with _matplotlib_of_files():
+        with _matplotlib_for_files():
             import matplotlib.figure  # noqa: F401, PLC0415 - optional
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
@@ -84,14 +84,14 @@ def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:
         One of `PICTURES`.
     """
     content = io.BytesIO()
-    with _matplotlib_of_files():
+    with _matplotlib_for_files():
         figure = make()
-        figure.savefig(content, format=ending.removeprefix("."), metadata=UNDATED[ending], **options)
+        figure.savefig(content, format=ending.removeprefix("."), metadata=DATE_METADATA[ending], **options)
     return content.getvalue()
 
 
 @contextlib.contextmanager
-def _matplotlib_of_files() -> Iterator[None]:
+def _matplotlib_for_files() -> Iterator[None]:
     chosen = os.environ.get("MPLBACKEND")
     os.environ["MPLBACKEND"] = "agg"  # read when Matplotlib is imported: an unknown name there is an error
     try:

@@ -1,4 +1,4 @@
-"""Options of the commands that read a model file, and the model that they choose."""
+"""Options of the commands that read a model file."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a model file alone may not determine."""
+    """Add the options for what a model file may not determine."""
     group = parser.add_argument_group("for a file of weights alone (a state dict of PyTorch, a .weights.h5 of Keras)")
     group.add_argument(
         "--chain",

@@ -1,4 +1,4 @@
-"""The folder of a run: complete or absent, and replaced as a whole.
+"""Output folder of a run: complete or absent, and replaced as a whole.
 
 Its files are written to a temporary folder, which is renamed once they are complete. A killed run leaves only that
 temporary folder, which the next one removes. Only where the folder cannot be renamed (a mount point, the working
@@ -28,7 +28,7 @@ class RunFolder:
 
     Parameters
     ----------
-    wanted : Path, optional
+    requested : Path, optional
         The folder. Default: `default`, or the first of …-2, …-3, … that is free.
     default : Path
     kinds : mapping of str to callable
@@ -41,8 +41,8 @@ class RunFolder:
     ----------
     stage : Path
         The temporary folder, where files are written until :meth:`publish`.
-    shown : Path
-        The folder, as it was given or chosen.
+    display_path : Path
+        The folder as requested or chosen, for messages.
     published : bool
         Whether the files are in the folder.
 
@@ -54,22 +54,22 @@ class RunFolder:
         If one of the names is in the folder, but is not a regular, writable file of its kind.
     """
 
-    def __init__(self, wanted: Path | None, default: Path, kinds: Kinds, *, overwrite: bool) -> None:
+    def __init__(self, requested: Path | None, default: Path, kinds: Kinds, *, overwrite: bool) -> None:
         self._kinds, self._overwrite = kinds, overwrite
-        self._made: list[Path] = []
+        self._created_parents: list[Path] = []
         self.published = False
-        self.shown = wanted or default
-        if self.shown.is_symlink():
-            raise ValueError(f"--out must be a folder, got {self.shown}, which is a symbolic link")
-        if wanted is None and not overwrite:
-            self.shown = self._first_free(default)
+        self.display_path = requested or default
+        if self.display_path.is_symlink():
+            raise ValueError(f"--out must be a folder, got {self.display_path}, which is a symbolic link")
+        if requested is None and not overwrite:
+            self.display_path = self._first_free(default)
         else:
-            self._check_run_files(self.shown)
-        files = ", ".join(self.existing_run_files(self.shown))
+            self._check_run_files(self.display_path)
+        files = ", ".join(self.existing_run_files(self.display_path))
         if files and not overwrite:
-            raise ValueError(f"{self.shown} holds an earlier run ({files}): give another --out, or --overwrite")
+            raise ValueError(f"{self.display_path} holds an earlier run ({files}): give another --out, or --overwrite")
         try:
-            self.folder = self.shown.resolve()
+            self.folder = self.display_path.resolve()
             self._make_parents()
             _recover(self.folder.parent, kinds)
             for place in (self.folder.parent, self.folder):
@@ -77,7 +77,7 @@ class RunFolder:
             self.stage, self._descriptor = self._make_stage()
         except OSError as error:
             self._remove_parents()
-            raise ValueError(f"cannot write to the folder {self.shown}: {error.strerror}") from None
+            raise ValueError(f"cannot write to the folder {self.display_path}: {error.strerror}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -90,12 +90,12 @@ class RunFolder:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Name the folder instead of the temporary one in errors of the block, and say that nothing is kept."""
+        """Name the folder, not the temporary one, in errors of the block, and report that nothing is kept."""
         try:
             yield
         except OSError as error:
             reason = (error.strerror or str(error)).partition("; ")[0]
-            raise OSError(error.errno, f"{reason}; nothing is kept", str(self.shown)) from error
+            raise OSError(error.errno, f"{reason}; nothing is kept", str(self.display_path)) from error
 
     def publish(self, *, replace: bool = True) -> Path:
         """Give the temporary folder its name, and return it.
@@ -108,14 +108,14 @@ class RunFolder:
         """
         with self.naming(), deferred():
             while not self._is_free(self.folder, replace=replace):
-                self._set_name(self._first_free(self.shown))
+                self._set_name(self._first_free(self.display_path))
             try:
                 self._publish()
             except OSError:  # whatever became of that folder during the work
-                self._set_name(self._first_free(self.shown))
+                self._set_name(self._first_free(self.display_path))
                 self.stage.rename(self.folder)
             self.published = True
-        return self.shown
+        return self.display_path
 
     def existing_run_files(self, folder: Path) -> list[str]:
         """Return the names of a run's files that are in a folder."""
@@ -144,33 +144,33 @@ class RunFolder:
             folder = like if number == 1 else like.with_name(f"{like.name}-{number}")
             if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
                 continue
-            if not folder.exists() or not any(_others(folder)):
+            if not folder.exists() or not any(_content(folder)):
                 break
         return folder
 
-    def _set_name(self, shown: Path) -> None:
-        self.shown, self.folder = shown, shown.resolve()
+    def _set_name(self, path: Path) -> None:
+        self.display_path, self.folder = path, path.resolve()
 
     def _make_parents(self) -> None:
         missing = [folder for folder in self.folder.parents if not folder.exists()]
         for folder in reversed(missing):
             with suppress(FileExistsError):
                 folder.mkdir()
-                self._made.append(folder)
+                self._created_parents.append(folder)
 
     def _remove_parents(self) -> None:
-        for folder in reversed(self._made):
+        for folder in reversed(self._created_parents):
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
     def _make_stage(self) -> tuple[Path, int | None]:
-        """Make the temporary folder: beside the folder, or in it where that cannot be renamed."""
+        """Make the temporary folder next to the folder, or in it if the folder cannot be renamed."""
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(20, "it is a file", str(self.folder))
-        beside = self.folder.with_name(temporary_name(STAGE))
+        neighbour = self.folder.with_name(temporary_name(STAGE))
         if self._can_be_renamed():
             try:
-                return beside, _make_locked(beside)
+                return neighbour, _make_locked(neighbour)
             except OSError:
                 if not self.folder.is_dir():
                     raise
@@ -187,7 +187,7 @@ class RunFolder:
     # How it is published
 
     def _has_content(self) -> bool:
-        return self.folder.is_dir() and any(_others(self.folder))
+        return self.folder.is_dir() and any(_content(self.folder))
 
     def _publish(self) -> None:
         if self.existing_run_files(self.folder) and self.stage.parent != self.folder:
@@ -201,7 +201,7 @@ class RunFolder:
             self.stage.rename(self.folder)
 
     def _swap(self) -> None:
-        """Put the temporary folder in the place of the earlier run, and move other files of that folder over."""
+        """Replace the earlier run by the temporary folder, and move other files of that folder over."""
         old = self.folder.with_name(f".{self.folder.name}{temporary_name('.old')}")
         self.stage.chmod(stat.S_IMODE(self.folder.stat().st_mode))
         with _locked(self.folder):
@@ -214,7 +214,7 @@ class RunFolder:
             _finish(old, self.folder, self._kinds)
 
     def _move_into(self) -> None:
-        """Move the files into the folder one by one; the model, which makes it a run, last."""
+        """Move the files into the folder one by one, the model last."""
         for name in self._kinds:
             if not (self.stage / name).exists():
                 (self.folder / name).unlink(missing_ok=True)  # of the run that is replaced
@@ -223,8 +223,8 @@ class RunFolder:
                 (self.stage / name).replace(self.folder / name)
 
 
-def _others(folder: Path) -> Iterable[Path]:
-    """The content of a folder but for temporary folders."""
+def _content(folder: Path) -> Iterable[Path]:
+    """Yield the content of a folder except temporary folders."""
     return (path for path in folder.iterdir() if not is_temporary_name(path.name, STAGE))
 
 

@@ -1,4 +1,4 @@
-"""Sizes that cannot be: refused before memory is asked for."""
+"""Check sizes before memory is allocated."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ ARRAYS_OF_A_STEP = 8  # of H numbers that a tape keeps at least
 
 
 def available_memory() -> int | None:
-    """Return the bytes of memory that this process may use at most; None where that cannot be found out."""
+    """Return the bytes of memory that this process may use at most, or None if unknown."""
     limits = []
     if hasattr(os, "sysconf"):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -28,15 +28,15 @@ def available_memory() -> int | None:
     return min((limit for limit in limits if limit > 0), default=None)
 
 
-def check_memory(what: str, needed: int) -> None:
-    """Raise ValueError if more bytes are needed than there are."""
+def check_memory(purpose: str, needed: int) -> None:
+    """Raise ValueError if more bytes are needed than are available."""
     available = available_memory()
     if available is not None and needed > available:
-        raise ValueError(f"{what} needs at least {_size(needed)} of memory, and there are {_size(available)}")
+        raise ValueError(f"{purpose} needs at least {_size(needed)} of memory, and there are {_size(available)}")
 
 
 def check_layers(name: str, layers: int) -> None:
-    """Raise ValueError if there are more layers than can be meant."""
+    """Raise ValueError if the number of layers exceeds `MOST_LAYERS`."""
     if layers > MOST_LAYERS:
         raise ValueError(f"{name} must be at most {MOST_LAYERS}, got {layers}")
 

@@ -1,4 +1,4 @@
-"""What the commands print alike."""
+"""Text that several commands print."""
 
 import shlex
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def check_mark(*, right: bool) -> str:
-    """✓ or ✗, where the terminal can show them."""
+    """Return ✓ or ✗, or yes or NO where the terminal cannot show them."""
     marks = ("✓", "✗")
     try:
         "".join(marks).encode(sys.stdout.encoding or "ascii")
@@ -18,7 +18,7 @@ def check_mark(*, right: bool) -> str:
 
 
 def program_name() -> str:
-    """What to type for this program, here."""
+    """Return the command that starts this program."""
     name = Path(sys.argv[0]).name
     if name == "__main__.py":
         return "python -m glasscell"
@@ -26,5 +26,5 @@ def program_name() -> str:
 
 
 def format_bits(bits: Iterable[int]) -> str:
-    """0 0 0 1 1 0 0 1."""
+    """Format bits: 0 0 0 1 1 0 0 1."""
     return " ".join(map(str, bits))

@@ -1,4 +1,4 @@
-"""``glasscell verify``: check the library, or a model, against everything that can check it."""
+"""Implement ``glasscell verify``: check the library, or a model, against independent implementations."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         "Runtime and Keras where they are installed. The exit status is 1 if a claim fails.",
     )
     parser.add_argument(
-        "model", nargs="?", type=path_argument, help="a model file, of any format; without it the library"
+        "model", nargs="?", type=path_argument, help="a model file of any format (default: the library)"
     )
     parser.add_argument(
         "--shape", type=_shape, metavar="B,T", help="sequences and steps that the model is checked on (default 4,12)"
@@ -39,7 +39,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table as it comes; 1 if a claim fails."""
+    """Print the table line by line; return 1 if a claim fails."""
     from glasscell.verify import checks  # noqa: PLC0415 - not for `glasscell copy`
     from glasscell.verify.html import page  # noqa: PLC0415
 
@@ -75,14 +75,14 @@ def not_checked(options: argparse.Namespace) -> str:
     elif options.config is not None:
         source = f"the one in --config {options.config}"
     else:
-        source = "that of its one layer by itself"
+        source = "that of its single layer"
     return (
         f"{options.model} holds weights alone: the computation is {source}; whether it is the trained one is not known."
     )
 
 
 def row(claim: Check) -> str:
-    """A claim as a line of the table."""
+    """Format a claim as a line of the table."""
     if claim.error is None:
         return f"{claim.against:<{COLUMNS[0]}}  {claim.what:<{COLUMNS[1]}}  {claim.note}"
     from glasscell.verify.html import in_words  # noqa: PLC0415
@@ -93,7 +93,7 @@ def row(claim: Check) -> str:
 
 
 def summary(claims: list[Check]) -> str:
-    """How it came out, in a sentence."""
+    """Summarise the results in a sentence."""
     holds, fails, unchecked = (sum(claim.holds is verdict for claim in claims) for verdict in (True, False, None))
     parts = [f"{holds} of {len(claims)} claims hold"]
     parts += [f"{fails} FAIL"] if fails else []

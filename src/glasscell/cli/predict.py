@@ -1,4 +1,4 @@
-"""``glasscell try``: feed a trained model sequences of your own."""
+"""Implement ``glasscell try``: feed a trained model sequences of your own."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Copy each sequence, and say whether it came back; return 1 if one did not."""
+    """Copy each sequence and print the result; return 1 if one is wrong."""
     model = CopyLSTM.load(options.model)
     sequences = [parse(text, model.task) for text in options.bits]
     columns = max(2 * len(bits) - 1 for bits in sequences)
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def parse(text: str, task: Copy) -> list[int]:
-    """The bits of a sequence such as 1101."""
+    """Parse the bits of a sequence such as 1101."""
     if not text or set(text) - {"0", "1"}:
         raise ValueError(f"{text!r} is not a sequence of 0 and 1, such as 1101")
     if len(text) % task.bits_per_step:
@@ -54,10 +54,10 @@ def parse(text: str, task: Copy) -> list[int]:
 
 
 def in_training_lengths(length: int, task: Copy) -> bool:
-    """Whether sequences of this length were shown in training."""
+    """Return whether training used sequences of this length."""
     return task.shortest <= length <= task.width
 
 
 def lengths(task: Copy) -> str:
-    """The lengths that were shown in training."""
+    """Format the lengths that training used."""
     return str(task.width) if task.shortest == task.width else f"{task.shortest} to {task.width}"
