@@ -165,7 +165,7 @@ def test_characters_are_numbers_or_features(text_model):
     of_features = parse_inputs(gc.LSTM(5, 2), text, VOCABULARY)
     assert (of_features.x.argmax(axis=1) == numbers).all()
     assert of_features.x.sum() == len(text)
-    assert of_features.about == {"step_names": list(text), "input_names": list(VOCABULARY)}
+    assert of_features.metadata == {"step_names": list(text), "input_names": list(VOCABULARY)}
     assert parse_targets(text, "categorical_cross_entropy", VOCABULARY, (5, 5)).tolist() == numbers.tolist()
 
 

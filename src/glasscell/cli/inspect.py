@@ -47,9 +47,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="bits such as 11010010 for a model of `glasscell copy`; numbers such as '0.1,0.2; 0.3,0.4', steps between "
         "semicolons; class numbers such as 3,1,4 for an Embedding; a text, with --vocabulary; or a .npy or .csv file",
     )
-    inputs.add_argument(
-        "--target", metavar="TARGET", help="the expected output, in the format of --input: for the gradients"
-    )
+    inputs.add_argument("--target", metavar="TARGET", help="expected output, written as --input: for gradients")
     inputs.add_argument(
         "--loss", choices=LOSSES, help="of the target (squared_error; with --vocabulary categorical_cross_entropy)"
     )
