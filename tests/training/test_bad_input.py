@@ -150,3 +150,8 @@ def test_layers_come_as_one_list():
 def test_a_backward_pass_needs_a_tape():
     with pytest.raises(TypeError, match=r"Sequential.forward returned, got a NoneType"):
         model().backward(None, Y)
+
+
+def test_a_parameter_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(KeyError, match=r"'x'.*0\.kernel_l0, 1\.weight, 1\.bias"):
+        model().parameters["x"]

@@ -151,7 +151,10 @@ class Parameters(Mapping[str, Array]):
     __hash__ = object.__hash__
 
     def __getitem__(self, name: str) -> Array:
-        return self._views[name]
+        try:
+            return self._views[name]
+        except KeyError:
+            raise KeyError(f"there is no parameter {name!r}; there are {', '.join(self._views)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)

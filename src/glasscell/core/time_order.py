@@ -41,9 +41,14 @@ class TimeOrder(NamedTuple):
         mask: NDArray[np.bool_] = np.arange(len(self.at))[:, None, None] < self.lengths
         return mask
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether steps are processed in time's order: forward, with padding at the end. Nothing is moved then."""
+        return bool((self.at == np.arange(len(self.at))[:, None]).all())
+
     def processed(self, sequences: Array) -> Array:
         """Reorder (T, rows, B) from time to the order of processing; 0 after each sequence's end."""
-        steps = np.take_along_axis(sequences, self.at[:, None, :], axis=0)
+        steps = sequences if self.unchanged else np.take_along_axis(sequences, self.at[:, None, :], axis=0)
         return np.where(self.own, steps, steps.dtype.type(0))
 
     def in_time(self, steps: Array, *, repeat: bool = False) -> Array:
@@ -53,7 +58,7 @@ class TimeOrder(NamedTuple):
         """
         if not repeat:
             own = np.where(self.own, steps, steps.dtype.type(0))
-            return np.take_along_axis(own, self.back[:, None, :], axis=0)
+            return own if self.unchanged else np.take_along_axis(own, self.back[:, None, :], axis=0)
         done = self.done[:, None, :]
         if not len(steps):
             return steps.copy()
