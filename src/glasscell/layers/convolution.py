@@ -39,7 +39,7 @@ class Conv1D(ParameterLayer):
     dilation : int
         Steps from one element of a window to the next.
     groups : int
-        Features are divided into so many groups, and every output sees one. Divides I and O.
+        Number of groups of features; every output depends on one. Divides I and O.
     bias : bool
         Whether there is a b.
     ignore_mask : bool
@@ -48,7 +48,7 @@ class Conv1D(ParameterLayer):
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         Weights start Glorot-uniform, the bias at 0. None: all 0, to be loaded. Default: 0, and
-        in a :class:`glasscell.Sequential` drawn anew from the model's seed.
+        in a :class:`glasscell.Sequential` drawn from the model's seed.
 
     Attributes
     ----------

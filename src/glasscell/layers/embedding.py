@@ -34,7 +34,7 @@ class Embedding(Layer, TrainableLayer):
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         Vectors start normal with variance 1, as in PyTorch. None draws nothing: all are 0, to be loaded. Default: 0,
-        and in a :class:`glasscell.Sequential` drawn anew from the model's seed.
+        and in a :class:`glasscell.Sequential` drawn from the model's seed.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ class Linear(Layer, TrainableLayer):
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         Weights start Glorot-uniform, the bias at 0. None draws nothing: all are 0, to be loaded. Default: 0, and in a
-        :class:`glasscell.Sequential` drawn anew from the model's seed.
+        :class:`glasscell.Sequential` drawn from the model's seed.
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`.
 

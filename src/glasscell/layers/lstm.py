@@ -58,7 +58,7 @@ class LSTM(Layer, TrainableLayer):
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         None draws nothing: all weights are 0, to be loaded. Default: 0, and in a :class:`glasscell.Sequential` drawn
-        anew from the model's seed. One generator draws the weights of all `num_layers`.
+        from the model's seed. One generator draws the weights of all `num_layers`.
     parameters : Parameters, optional
         Where to keep the weights, of the names and shapes of :meth:`shapes`; a model gives a part of its own vector.
     engine : "numpy" or "numba", optional
@@ -66,10 +66,10 @@ class LSTM(Layer, TrainableLayer):
         Numba where it is installed and faster for the shape (:func:`glasscell.core.engines.chosen`); for :meth:`run`
         and streams NumPy, since importing Numba takes longer than most answers. "numba" compiles these, too.
     recompute_every : int or "auto", optional
-        For long sequences: keep only the state before each segment of so many steps, "auto" √T, and compute the rest
+        For long sequences: keep only the state before each segment of this many steps, "auto" √T, and compute the rest
         once more on the way back. The tape then has outputs and states, and no gates.
     memory_limit : float, optional
-        The same, with segments such that what a forward pass keeps beside inputs and outputs is within so many bytes.
+        The same, with segments such that what a forward pass keeps besides inputs and outputs takes at most this many bytes.
     **options
         Any of these; all may be combined. The equations are those of :mod:`glasscell.core.variants`.
 
@@ -84,7 +84,7 @@ class LSTM(Layer, TrainableLayer):
         - ``gate_activation`` ("Sigmoid"), ``candidate_activation``, ``output_activation`` ("Tanh"): a name of
           :func:`glasscell.core.activations.activation`, or (name, alpha, beta).
         - ``layer_norm`` (None): "haste", "tflite" or "contrib", with ``epsilon``.
-        - ``dropout`` (0): of the outputs of each layer but the last, anew at every step, as in PyTorch.
+        - ``dropout`` (0): of the outputs of each layer but the last, drawn at every step, as in PyTorch.
         - ``input_dropout``, ``recurrent_dropout`` (0): of a layer's inputs and of h_{t-1}, alike at every step of a
           sequence (Gal & Ghahramani 2016).
         - ``zoneout``, ``zoneout_cell`` (0): probability that a unit of h, of c, stays as it was (Krueger et al. 2017).
@@ -225,11 +225,11 @@ class LSTM(Layer, TrainableLayer):
             Initial states, h (L·D, B, P) and c (L·D, B, H), without B for a single sequence; without it the learned
             ones, or 0.
         lengths : array (B,) of int, or int for a single sequence, optional
-            Number of steps of each sequence, in any order, 0 to T; what stands behind them does not matter.
+            Number of steps of each sequence, in any order, 0 to T; values after them are ignored.
         mask : array (B, T) or (T,) of bool, optional
             Instead of lengths, which steps there are; gaps are passed over as if they were not there.
         rng : numpy.random.Generator, optional
-            For training: dropout and zoneout are drawn from it. Without it there is no noise.
+            For training: dropout and zoneout are drawn from it. Default: no noise.
 
         Returns
         -------
@@ -261,7 +261,7 @@ class LSTM(Layer, TrainableLayer):
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
     ) -> tuple[Array, LSTMState]:
-        """:meth:`forward` when nobody will look back: the same outputs and state, faster, in a third of the memory.
+        """Run :meth:`forward` without a tape: the same outputs and state, faster, in a third of the memory.
 
         Several threads may run one LSTM at once.
         """
@@ -283,9 +283,9 @@ class LSTM(Layer, TrainableLayer):
         ----------
         tape : LSTMTape
         d_outputs : array (B, T, D·P) or (T, D·P), optional
-            Gradient of the loss on the outputs; without it 0.
+            Gradient of the loss on the outputs. Default: 0.
         d_state : LSTMState, optional
-            Gradient on the final state, in the shapes of the state; without it 0.
+            Gradient on the final state, in the shapes of the state. Default: 0.
         every : list, optional
             Filled with the gradients at every step, one for each of ``tape.passes``, in core's layout.
 
@@ -354,7 +354,7 @@ class LSTM(Layer, TrainableLayer):
     def _prepare_inputs(
         self, x: ArrayLike, state: LSTMState | None, lengths: ArrayLike | None, mask: ArrayLike | None
     ) -> tuple[Array, LSTMState | None, NDArray[np.bool_] | None, bool]:
-        """What is given, checked, in core's layout; whether there was no batch axis."""
+        """Return the validated arguments in core's layout, and whether there was no batch axis."""
         everywhere = lengths is None and mask is None
         columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype, finite=everywhere)
         T, _, B = columns.shape
@@ -590,7 +590,7 @@ class LSTM(Layer, TrainableLayer):
     def to_torch(self) -> dict[str, Array]:
         """A copy of the weights under the names that an ``nn.LSTM`` of the same sizes has for them.
 
-        A learned initial state, which nn.LSTM has not, keeps its names, such as ``initial_h_l0``: give it as ``hx``.
+        A learned initial state, which nn.LSTM does not support, keeps its names, such as ``initial_h_l0``: give it as ``hx``.
 
         Raises
         ------
@@ -725,6 +725,6 @@ def _stack_states(states: list[tuple[Array, Array]]) -> LSTMState:
 
 def _state_to_user(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
     """The state from those of each way, (P, B) and (H, B): a copy."""
-    h = np.array([h.T for h, _ in states])  # np.stack takes thrice as long
+    h = np.array([h.T for h, _ in states])  # np.stack takes three times as long
     c = np.array([c.T for _, c in states])
     return LSTMState(h[:, 0], c[:, 0]) if single else LSTMState(h, c)

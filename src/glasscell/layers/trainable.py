@@ -54,14 +54,14 @@ class TrainableLayer(ABC):
         """The arguments that make an equal layer, except dtype and seed: plain JSON."""
 
     def initialize(self, seed: Seed | None, *, by_default: bool = False) -> None:
-        """Draw first values anew; those before are lost.
+        """Draw first values; they replace the current ones.
 
         Parameters
         ----------
         seed : int, numpy.random.Generator or None
             None draws nothing: all weights are 0.
         by_default : bool
-            Whether the user has passed no seed, so that a model that the layer is put in draws the weights anew.
+            Whether the user has passed no seed, so that a model that the layer is put in draws the weights from its seed.
         """
         rng = None if seed is None else as_generator(seed)
         self._default = {**rng.bit_generator.state} if by_default and rng is not None else None
