@@ -69,7 +69,8 @@ class LSTM(Layer, TrainableLayer):
         For long sequences: keep only the state before each segment of this many steps, "auto" √T, and compute the rest
         once more on the way back. The tape then has outputs and states, and no gates.
     memory_limit : float, optional
-        The same, with segments such that what a forward pass keeps besides inputs and outputs takes at most this many bytes.
+        The same, with segments such that what a forward pass keeps besides inputs and outputs takes at most this
+        many bytes.
     **options
         Any of these; all may be combined. The equations are those of :mod:`glasscell.core.variants`.
 
@@ -590,7 +591,8 @@ class LSTM(Layer, TrainableLayer):
     def to_torch(self) -> dict[str, Array]:
         """A copy of the weights under the names that an ``nn.LSTM`` of the same sizes has for them.
 
-        A learned initial state, which nn.LSTM does not support, keeps its names, such as ``initial_h_l0``: give it as ``hx``.
+        A learned initial state, which nn.LSTM does not support, keeps its names, such as ``initial_h_l0``: give it
+        as ``hx``.
 
         Raises
         ------

@@ -61,7 +61,8 @@ class TrainableLayer(ABC):
         seed : int, numpy.random.Generator or None
             None draws nothing: all weights are 0.
         by_default : bool
-            Whether the user has passed no seed, so that a model that the layer is put in draws the weights from its seed.
+            Whether the user has passed no seed, so that a model that the layer is put in draws the weights from its
+            seed.
         """
         rng = None if seed is None else as_generator(seed)
         self._default = {**rng.bit_generator.state} if by_default and rng is not None else None
