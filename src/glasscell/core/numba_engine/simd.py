@@ -260,9 +260,9 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
     Parameters
     ----------
     packed : int
-        a is (S, M, K); or, if this is not 0, packed by this number of rows, (M / packed, K, packed), and S = 1. Then the
-        rows of a tile need one address instead of one each, and these are more than there are registers for. The tile must
-        begin at a multiple of `packed`, or lie in one.
+        a is (S, M, K); or, if this is not 0, packed by this number of rows, (M / packed, K, packed), and S = 1. Then
+        the rows of a tile need one address instead of one each, and these are more than there are registers for. The
+        tile must begin at a multiple of `packed`, or lie in one.
     """
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
