@@ -214,7 +214,7 @@ BUGS = [
     bug(
         9,
         "readout",
-        (READOUT, 'gradients["bias"][:] = dbias', 'gradients["bias"][:] = dbias + self.parameters["bias"]'),
+        (READOUT, 'gradients["bias"][:] = d_bias', 'gradients["bias"][:] = d_bias + self.parameters["bias"]'),
     ),
     bug(
         10,
@@ -281,7 +281,7 @@ BUGS = [
         ),
     ),
     bug(14, "layer", (WAY, "gradients[full][:] = d[", "gradients[full][:] += d[")),
-    bug(14, "readout", (READOUT, 'gradients["bias"][:] = dbias', 'gradients["bias"][:] += dbias')),
+    bug(14, "readout", (READOUT, 'gradients["bias"][:] = d_bias', 'gradients["bias"][:] += d_bias')),
     bug(
         14,
         "learned initial state",
@@ -371,8 +371,13 @@ BUGS = [
         "layer, tape",
         (
             LAYER,
-            "        buffers = buffers or BufferPool()\n        passes",
-            '        buffers = buffers or self.__dict__.setdefault("_shared", BufferPool())\n        passes',
+            "self._forward(x, state, mask, rng, buffers or BufferPool())",
+            'self._forward(x, state, mask, rng, buffers or self.__dict__.setdefault("_shared", BufferPool()))',
+        ),
+        (
+            LAYER,
+            "columns, start, valid, rng, BufferPool())",
+            'columns, start, valid, rng, self.__dict__.setdefault("_shared", BufferPool()))',
         ),
     ),
     bug(
