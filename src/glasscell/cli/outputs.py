@@ -87,7 +87,16 @@ def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:
     with _matplotlib_for_files():
         figure = make()
         figure.savefig(content, format=ending.removeprefix("."), metadata=DATE_METADATA[ending], **options)
-    return content.getvalue()
+    return _with_stable_ids(content.getvalue()) if ending == ".svg" else content.getvalue()
+
+
+def _with_stable_ids(svg: bytes) -> bytes:
+    """Number the clip paths of an SVG: Matplotlib names some after the address of an object, which differs by run."""
+    import re  # noqa: PLC0415 - only for pictures
+
+    names = dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg))
+    numbers = {name: b"clip%d" % k for k, name in enumerate(names)}
+    return re.sub(rb"(?<=[\"#])p[0-9a-f]{10}(?=[\")])", lambda found: numbers.get(found[0], found[0]), svg)
 
 
 @contextlib.contextmanager
