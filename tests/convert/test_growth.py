@@ -4,6 +4,7 @@ Work is counted, not timed: the bytecodes that run, and the calls into C. Memory
 """
 
 import contextlib
+import gc as gc_module
 import json
 import struct
 import sys
@@ -52,13 +53,16 @@ def work(run):
 
 
 def memory(run):
-    """The most bytes that it held at once."""
+    """Return the most bytes that it held at once, with no garbage of earlier runs and none collected meanwhile."""
+    gc_module.collect()
+    gc_module.disable()  # when it runs depends on what ran before
     tracemalloc.start()
     try:
         run()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+        gc_module.enable()
 
 
 def arrays(n, prefix="w"):
