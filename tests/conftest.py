@@ -1,6 +1,7 @@
 """What the tests share: a seeded generator that prints its seed, and PyTorch where it is."""
 
 import os
+import warnings
 import zlib
 from types import ModuleType
 
@@ -34,3 +35,21 @@ def torch() -> ModuleType:
         pytest.skip("PyTorch is not installed: pip install torch==2.13.0")
     torch.set_num_threads(1)
     return torch
+
+
+@pytest.fixture(scope="session")
+def keras(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """Keras on PyTorch, or a skipped test; with GLASSCELL_REQUIRE_KERAS=1, or a failed one."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    os.environ.setdefault("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))  # it writes a file there
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import keras  # noqa: PLC0415 - optional, and slow to import
+            import torch  # noqa: PLC0415
+    except ImportError as error:
+        if os.environ.get("GLASSCELL_REQUIRE_KERAS"):
+            pytest.fail(f"GLASSCELL_REQUIRE_KERAS is set, and there is no Keras on PyTorch: {error}")
+        pytest.skip(f"there is no Keras on PyTorch: {error}")
+    torch.set_num_threads(1)
+    return keras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -211,8 +212,42 @@ class BatchNorm(_GainAndShift):
         return ScalingStage(self.size, center, scale, offset)
 
 
+class _FixedAffine(StatelessLayer):
+    """A fixed affine map of each feature: y = (x − center) · scale + offset."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Number of features; None: any."""
+
+    @abstractmethod
+    def affine(self, dtype: np.dtype[np.floating]) -> tuple[Array, Array, Array]:
+        """Return center, scale and offset."""
+
+    def output_features(self, features: int | None) -> int | None:
+        """Return the number of features of the outputs."""
+        return _same_features(self.size, features)
+
+    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
+        """Map x (..., F)."""
+        del mask, rng
+        return _affine(x, self.size, *self.affine(x.dtype))
+
+    def backward(self, tape: Any, dy: Array) -> Array:
+        """Compute the gradient on x."""
+        dx: Array = dy * tape
+        return dx
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream."""
+        from glasscell.stream.scaling import ScalingStage  # noqa: PLC0415 - only where it is used
+
+        del single
+        return ScalingStage(self.size, *self.affine(np.dtype(np.float64)))
+
+
 @dataclass(frozen=True)
-class Normalization(StatelessLayer):
+class Normalization(_FixedAffine):
     """Normalise every feature by a fixed mean and variance: y = (x − mean) / √variance.
 
     Parameters
@@ -250,30 +285,9 @@ class Normalization(StatelessLayer):
             return zero, deviation.astype(dtype), mean
         return mean, (1 / deviation).astype(dtype), zero
 
-    def output_features(self, features: int | None) -> int | None:
-        """Return the number of features of the outputs."""
-        return _same_features(self.size, features)
-
-    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        """Normalise x (..., F)."""
-        del mask, rng
-        return _affine(x, self.size, *self.affine(x.dtype))
-
-    def backward(self, tape: Any, dy: Array) -> Array:
-        """Compute the gradient on x."""
-        dx: Array = dy * tape
-        return dx
-
-    def stream_stage(self, *, single: bool) -> Stage:
-        """Return the stage of a stream."""
-        from glasscell.stream.scaling import ScalingStage  # noqa: PLC0415 - only where it is used
-
-        del single
-        return ScalingStage(self.size, *self.affine(np.dtype(np.float64)))
-
 
 @dataclass(frozen=True)
-class Rescaling(StatelessLayer):
+class Rescaling(_FixedAffine):
     """Scale and shift by fixed numbers: y = scale · x + offset.
 
     Parameters
@@ -300,27 +314,6 @@ class Rescaling(StatelessLayer):
     def affine(self, dtype: np.dtype[np.floating]) -> tuple[Array, Array, Array]:
         """Return (center, scale, offset) of y = (x − center) · scale + offset."""
         return np.zeros((), dtype), np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
-
-    def output_features(self, features: int | None) -> int | None:
-        """Return the number of features of the outputs."""
-        return _same_features(self.size, features)
-
-    def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
-        """Scale and shift x (..., F)."""
-        del mask, rng
-        return _affine(x, self.size, *self.affine(x.dtype))
-
-    def backward(self, tape: Any, dy: Array) -> Array:
-        """Compute the gradient on x."""
-        dx: Array = dy * tape
-        return dx
-
-    def stream_stage(self, *, single: bool) -> Stage:
-        """Return the stage of a stream."""
-        from glasscell.stream.scaling import ScalingStage  # noqa: PLC0415 - only where it is used
-
-        del single
-        return ScalingStage(self.size, *self.affine(np.dtype(np.float64)))
 
 
 def _affine(x: Array, size: int | None, center: Array, scale: Array, offset: Array) -> tuple[Array, Array]:
