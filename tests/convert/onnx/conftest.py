@@ -1,8 +1,10 @@
 """What the tests of ONNX share: its packages where they are, and nodes of its LSTM operator."""
 
 import importlib
+import importlib.util
 import os
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -34,6 +36,15 @@ def onnxruntime(onnx) -> ModuleType:
     onnxruntime = imported("onnxruntime")
     onnxruntime.set_default_logger_severity(4)  # what it refuses it says in an exception
     return onnxruntime
+
+
+@pytest.fixture(scope="session")
+def backend(onnx) -> ModuleType:
+    """ONNX's interface of backends, for models of LSTM nodes: backend.py in this folder."""
+    spec = importlib.util.spec_from_file_location("lstm_backend", Path(__file__).with_name("backend.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

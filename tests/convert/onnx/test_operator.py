@@ -1,6 +1,7 @@
 """Law: the LSTM operator is the one that ONNX defines, in every attribute, and says what does not fit."""
 
 import functools
+import importlib
 import json
 import subprocess
 import sys
@@ -469,7 +470,7 @@ import sys
 sys.modules["onnx"] = None
 import glasscell.convert.onnx as of_onnx
 assert not {"safetensors", "google", "onnxruntime"} & set(sys.modules)
-assert "Backend" in dir(of_onnx)
+assert "load" in dir(of_onnx)
 for name in set(of_onnx.__all__) - {"run_lstm"}:
     try:
         getattr(of_onnx, name)
@@ -485,3 +486,10 @@ except AttributeError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "module 'glasscell.convert.onnx' has no attribute 'nothing'"
+
+
+def test_other_missing_modules_raise_their_error(monkeypatch):
+    package = importlib.import_module("glasscell.convert.onnx")
+    monkeypatch.setitem(package.LAZY, "nothing", "nowhere")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'glasscell\.convert\.onnx\.nowhere'"):
+        package.nothing  # noqa: B018 - the access is the test

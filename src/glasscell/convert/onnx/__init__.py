@@ -1,4 +1,7 @@
-"""ONNX: its LSTM operator in NumPy alone, and what needs the `onnx` package, which is imported when it is used."""
+"""ONNX: the LSTM operator in NumPy, and readers and writers of graphs.
+
+Only :func:`run_lstm` works without the `onnx` package; the other functions import it when they are first used.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,35 +9,13 @@ from typing import TYPE_CHECKING, Any
 from glasscell.convert.onnx.operator import run_lstm
 
 if TYPE_CHECKING:
-    from glasscell.convert.onnx.backend import Backend, is_compatible, prepare, run_model, run_node, supports_device
     from glasscell.convert.onnx.exporter import save
     from glasscell.convert.onnx.importer import load, lstms
 
-__all__ = [
-    "Backend",
-    "is_compatible",
-    "load",
-    "lstms",
-    "prepare",
-    "run_lstm",
-    "run_model",
-    "run_node",
-    "save",
-    "supports_device",
-]
+__all__ = ["load", "lstms", "run_lstm", "save"]
 
-# What is imported when it is first used, and the module that it stands in.
-LAZY = {
-    "Backend": "backend",
-    "is_compatible": "backend",
-    "prepare": "backend",
-    "run_model": "backend",
-    "run_node": "backend",
-    "supports_device": "backend",
-    "load": "importer",
-    "lstms": "importer",
-    "save": "exporter",
-}
+# Functions that need the onnx package, and the modules that define them.
+LAZY = {"load": "importer", "lstms": "importer", "save": "exporter"}
 
 
 def __getattr__(name: str) -> Any:

@@ -67,7 +67,7 @@ def run_lstm(attributes: Mapping[str, Any], inputs: Mapping[str, ArrayLike | Non
     TypeError, ValueError
         What is no attribute or input of the operator, or does not fit the others.
     """
-    settings = settings_of(attributes)
+    settings = parse_attributes(attributes)
     arrays = _arrays(inputs)
     _check_types(arrays)
     T, N, _, H = _check_shapes(arrays, settings)
@@ -114,7 +114,7 @@ def _weights(variant: CellConfig, operands: Mapping[str, Array], H: int) -> dict
 # The attributes
 
 
-def settings_of(attributes: Mapping[str, Any]) -> LSTMAttributes:
+def parse_attributes(attributes: Mapping[str, Any]) -> LSTMAttributes:
     """The attributes, if they are those of an LSTM; one that is None is as good as none."""
     if not isinstance(attributes, Mapping):
         raise TypeError(f"attributes must be a mapping of names to values, and is {attributes!r}")

@@ -16,7 +16,7 @@ from glasscell.convert.onnx.importer.layer_specs import (
     LSTMSpec,
     weights_of,
 )
-from glasscell.convert.onnx.operator import settings_of
+from glasscell.convert.onnx.operator import parse_attributes
 from glasscell.core.types import Array
 from glasscell.core.variants import CellConfig
 from glasscell.layers import FinalState, LSTMConfig
@@ -28,7 +28,7 @@ def lstm_plan(
     attributes: Attributes, weights: Mapping[str, Any], h0: Initial, c0: Initial, *, inputs: int, batch_first: bool
 ) -> LSTMSpec:
     """The plan of an LSTM node: its attributes, its weights W, R, B and P, and the states that it begins with."""
-    settings = settings_of(_float32_literals(attributes))
+    settings = parse_attributes(_float32_literals(attributes))
     arrays = {name: weights_of(f"weights {name}", value) for name, value in weights.items() if value is not None}
     _check_shapes(arrays, len(settings.reverse), settings.hidden_size, inputs)
     variant = settings.variants[0]
