@@ -22,7 +22,7 @@ DTYPES = [np.float32, np.float64]
 ALL = tuple(ACTIVATIONS)
 SMOOTH = ("Sigmoid", "Tanh", "Affine", "ScaledTanh", "Softplus")
 NORMS = (None, "haste", "tflite", "contrib")
-COUPLED = (None, "input", "forget")
+GATES = ({}, {"coupled": "input"}, {"coupled": "forget"}, {"forget_gate": False})
 
 
 class Problem(NamedTuple):
@@ -68,10 +68,10 @@ class Random:
             "gate": self.activation(self.one_of(*names)),
             "candidate": self.activation(self.one_of(*names)),
             "output": self.activation(self.one_of(*names)),
-            "coupled": self.one_of(*COUPLED),
             "clip": self.one_of(None, None, self.rng.uniform(0.4, 1.5)),
             "layer_norm": self.one_of(*NORMS),
             "epsilon": self.rng.uniform(0.01, 0.3),
+            **({} if {"coupled", "forget_gate"} & given.keys() else self.one_of(*GATES)),
         }
         return CellConfig(**drawn | given)
 
@@ -211,7 +211,13 @@ FORMULAS = {  # of one number and the two parameters
     "Softsign": lambda z, *_: z / (1 + abs(z)),
     "Softplus": lambda z, *_: max(z, 0.0) + math.log(1 + math.exp(-abs(z))),
 }
-ROWS = {None: "ifog", "input": "iog", "forget": "fog"}  # the order of the gates in the rows of the kernel
+
+
+def gate_order(v):
+    """The order of the gates in the rows of the kernel."""
+    if not v.forget_gate:
+        return "iog"
+    return {None: "ifog", "input": "iog", "forget": "fog"}[v.coupled]
 
 
 def each(of, z):
@@ -227,7 +233,7 @@ def step(v, w, x, h_prev, c_prev, r, k_h, k_c):
     """One step of one sequence; all are vectors."""
     H, P = len(c_prev), len(h_prev)
     W_h, W_x, b = w["kernel"][:, :P], w["kernel"][:, P:-1], w["kernel"][:, -1]
-    names = ROWS[v.coupled]
+    names = gate_order(v)
     rows = {name: slice(k * H, (k + 1) * H) for k, name in enumerate(names)}
     if v.layer_norm is None:
         z = W_x @ x + W_h @ (r * h_prev) + b
@@ -253,6 +259,8 @@ def step(v, w, x, h_prev, c_prev, r, k_h, k_c):
     elif v.coupled == "forget":
         f = gate("f", c_prev)
         i = 1 - f
+    elif not v.forget_gate:
+        i, f = gate("i", c_prev), np.ones(H)
     else:
         i, f = gate("i", c_prev), gate("f", c_prev)
     g = gate("g", None)
@@ -314,9 +322,9 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
 
 @pytest.mark.parametrize("k", range(180))
 def test_every_quantity_of_every_step_is_the_equations(k, rng):
-    """All twelve pairs of normalisation and coupled gates in turn, and each activation in each place."""
+    """All sixteen pairs of normalisation and gates in turn, and each activation in each place."""
     draw = Random(rng)
-    given = {"layer_norm": NORMS[k % 4], "coupled": COUPLED[k % 3]}
+    given = {"layer_norm": NORMS[k % 4], **GATES[k // 4 % 4]}
     given |= {place: draw.activation(ALL[(k + s) % 11]) for place, s in [("gate", 0), ("candidate", 4), ("output", 7)]}
     p = draw.problem(**given)
     print(p.variant, sorted(p.weights), p.noise, p.lengths)
@@ -334,11 +342,11 @@ def test_epsilon_is_the_variants(layer_norm, epsilon, rng):
     assert_is_the_equations(p, forward(p))
 
 
-@pytest.mark.parametrize("coupled", COUPLED)
+@pytest.mark.parametrize("gates", GATES, ids=str)
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_one_of_everything_is_the_equations(layer_norm, coupled, rng):
+def test_one_of_everything_is_the_equations(layer_norm, gates, rng):
     """One unit, one input, one sequence; of one row alone the normalised value is 0."""
-    p = Random(rng).problem(smallest=(3, 1, 1, 1, 1), spread=0, coupled=coupled, layer_norm=layer_norm)
+    p = Random(rng).problem(smallest=(3, 1, 1, 1, 1), spread=0, layer_norm=layer_norm, **gates)
     assert_is_the_equations(p, forward(p))
 
 
@@ -358,7 +366,7 @@ def test_without_initial_states_and_noise_they_are_0_and_none(rng):
 def test_by_default_it_is_the_plain_layer():
     of = CellConfig()
     assert (of.gate.name, of.candidate.name, of.output.name) == ("Sigmoid", "Tanh", "Tanh")
-    assert (of.coupled, of.clip, of.layer_norm, of.epsilon) == (None, None, None, 1e-5)
+    assert (of.coupled, of.forget_gate, of.clip, of.layer_norm, of.epsilon) == (None, True, None, None, 1e-5)
 
 
 def test_noise_is_silent_only_if_it_changes_nothing():
@@ -382,8 +390,10 @@ def test_names_and_shapes_of_the_weights():
     assert shapes(layer_norm="haste") == {"kernel": (20, 9), "gain_x": (20,), "gain_h": (20,), **of_c}
     assert shapes(layer_norm="tflite") == {"kernel": (20, 9), "gain": (20,)}
     assert shapes("forget", "contrib") == {"kernel": (15, 9), "gain": (15,), **of_c}
-    assert [CellConfig(coupled=coupled).gates for coupled in COUPLED] == [tuple(ROWS[coupled]) for coupled in COUPLED]
-    assert [CellConfig(coupled=coupled).peepholes for coupled in COUPLED] == [("i", "f", "o"), ("i", "o"), ("f", "o")]
+    variants_of_gates = [CellConfig(**gates) for gates in GATES]
+    assert [v.gates for v in variants_of_gates] == [tuple(gate_order(v)) for v in variants_of_gates]
+    assert [v.peepholes for v in variants_of_gates] == [("i", "f", "o"), ("i", "o"), ("f", "o"), ("i", "o")]
+    assert CellConfig(forget_gate=False).shapes(3, 5, peepholes=True) == {"kernel": (15, 9), "peepholes": (10,)}
 
 
 # With all of it off
@@ -417,6 +427,28 @@ def test_gates_coupled_is_a_layer_with_the_other_gates_weights_turned_round(coup
     ours, theirs = forward(p), forward(p._replace(variant=replace(p.variant, coupled=None), weights=weights))
     names = ("i", "f", "o", "g", "c", "h")
     assert_near({name: getattr(ours, name) for name in names}, {name: getattr(theirs, name) for name in names}, 1e-12)
+
+
+def test_a_layer_without_forget_gates_is_one_whose_forget_gates_are_always_open(rng):
+    """σ(z) rounds to 1 for z = 50: everything that both have is equal to rounding."""
+    p = Random(rng).problem(forget_gate=False, gate=activation("Sigmoid"), layer_norm=None, clip=None)
+    H = len(p.c0)
+
+    def with_forget_rows(name, weight):
+        rows = np.zeros_like(weight[:H])
+        if name == "kernel":
+            rows[:, -1] = 50
+        return np.concatenate([weight[:H], rows, weight[H:]])
+
+    changed = {name: with_forget_rows(name, p.weights[name]) for name in ("kernel", "peepholes") if name in p.weights}
+    other = p._replace(variant=replace(p.variant, forget_gate=True), weights=p.weights | changed)
+    tapes = forward(p), forward(other)
+    assert (tapes[0].f == 1).all()
+    assert_near(*({name: getattr(tape, name) for name in ("i", "f", "o", "g", "c", "h")} for tape in tapes), 1e-12)
+    gradients = [by_name(backward(q, tape)) for q, tape in zip((p, other), tapes, strict=True)]
+    for name in changed:
+        gradients[1][name] = np.delete(gradients[1][name], slice(H, 2 * H), axis=0)
+    assert_near(*gradients, 1e-12)
 
 
 # Backward is the derivative of forward
@@ -465,7 +497,7 @@ def test_backward_is_the_derivative_along_any_direction(k, slope, rng):
     """All arguments at once; half of the problems with kinks, none of which may lie within the difference."""
     draw = Random(rng)
     for _ in range(200):
-        p = draw.problem(SMOOTH if k // 12 % 2 else ALL, layer_norm=NORMS[k % 4], coupled=COUPLED[k % 3])
+        p = draw.problem(SMOOTH if k // 16 % 2 else ALL, layer_norm=NORMS[k % 4], **GATES[k // 4 % 4])
         directions = {name: rng.normal(size=array.shape) for name, array in arguments(p).items()}
         error = error_of_slope(p, directions, slope)
         if error is not None:
@@ -475,12 +507,12 @@ def test_backward_is_the_derivative_along_any_direction(k, slope, rng):
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
-@pytest.mark.parametrize("coupled", COUPLED)
+@pytest.mark.parametrize("gates", GATES, ids=str)
 @pytest.mark.parametrize("projection_bias", [True, False])
-def test_backward_is_the_derivative_in_every_argument(projection_bias, coupled, layer_norm, slope, rng):
+def test_backward_is_the_derivative_in_every_argument(projection_bias, gates, layer_norm, slope, rng):
     """One after the other, with all kinds of weights there."""
     draw = Random(rng)
-    p = draw.problem(SMOOTH, smallest=(3, 2, 3, 2, 2), layer_norm=layer_norm, coupled=coupled, clip=None)
+    p = draw.problem(SMOOTH, smallest=(3, 2, 3, 2, 2), layer_norm=layer_norm, clip=None, **gates)
     T, I, B = p.x.shape
     H, P = len(p.c0), 3
     shapes = p.variant.shapes(I, H, P, peepholes=True, projection_bias=projection_bias)
@@ -554,6 +586,8 @@ def run_torch(p, given, torch):
             i, f = first, 1 - first
         elif v.coupled == "forget":
             i, f = 1 - first, first
+        elif not v.forget_gate:
+            i, f = first, 1.0
         else:
             i, f = first, sigma(bounded(blocks[1] + peephole(1, c), 1))
         at = len(blocks) - 2  # o, and behind it g
@@ -575,7 +609,7 @@ def run_torch(p, given, torch):
 
 @pytest.mark.parametrize("k", range(72))
 def test_values_and_gradients_are_pytorchs(k, torch, rng):
-    p = Random(rng).problem(layer_norm=NORMS[k % 4], coupled=COUPLED[k % 3])
+    p = Random(rng).problem(layer_norm=NORMS[k % 4], **GATES[k // 4 % 4])
     print(p.variant, sorted(p.weights), p.noise, p.lengths)
     given = {name: torch.tensor(array, requires_grad=True) for name, array in arguments(p).items()}
     hs, cs, h, c = run_torch(p, given, torch)
@@ -843,9 +877,7 @@ def test_float32_stays_float32_and_near_float64(k, rng):
     """In all that the tape holds and all gradients: a sum with one float64 would show in the dtype."""
     draw = Random(rng, np.float32)
     smallest = (1, 1, 3, 1, 1 + 15 * (k // 4 % 2))
-    p = draw.problem(
-        (ALL[k % 11], "Sigmoid", "Tanh"), smallest=smallest, layer_norm=NORMS[k % 4], coupled=COUPLED[k % 3]
-    )
+    p = draw.problem((ALL[k % 11], "Sigmoid", "Tanh"), smallest=smallest, layer_norm=NORMS[k % 4], **GATES[k // 4 % 4])
     print(p.variant, sorted(p.weights), p.noise, p.lengths)
     tape = forward(p)
     gradient = by_name(backward(p, tape))

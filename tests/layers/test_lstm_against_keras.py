@@ -262,6 +262,7 @@ def test_what_is_handed_out_is_a_copy(rng):
         ({"proj_size": 2}, "a Keras LSTM has no proj_size, and here it is 2"),
         ({"peepholes": True}, "a Keras LSTM has no peepholes, and here it is True"),
         ({"coupled": "input"}, "a Keras LSTM has no coupled, and here it is 'input'"),
+        ({"forget_gate": False}, "a Keras LSTM has no forget_gate, and here it is False"),
         ({"clip": 3.0}, r"a Keras LSTM has no clip, and here it is 3\.0"),
         ({"layer_norm": "haste"}, "a Keras LSTM has no layer_norm, and here it is 'haste'"),
         ({"zoneout": 0.1}, r"a Keras LSTM has no zoneout, and here it is 0\.1"),

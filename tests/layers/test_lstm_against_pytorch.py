@@ -471,6 +471,7 @@ def test_weights_that_are_not_numbers(weights):
         ("peepholes", True),
         ("coupled", "input"),
         ("coupled", "forget"),
+        ("forget_gate", False),
         ("clip", 3.0),
         ("gate_activation", "HardSigmoid"),
         ("candidate_activation", "Relu"),

@@ -63,6 +63,12 @@ def test_bounds_are_above_0(name, more):
         ({"num_layers": 0}, ValueError, "num_layers must be at least 1, and is 0"),
         ({"coupled": "output"}, ValueError, "coupled is 'output'; known are None, 'input', 'forget'"),
         ({"coupled": True}, ValueError, "coupled is True; known are None, 'input', 'forget'"),
+        (
+            {"coupled": "input", "forget_gate": False},
+            ValueError,
+            "coupled must be None for forget_gate=False, got 'inp",
+        ),
+        ({"forget_gate": None}, TypeError, "forget_gate must be True or False, "),
         ({"layer_norm": True}, ValueError, "layer_norm is True; known are None, 'haste', 'tflite', 'contrib'"),
         ({"bidirectional": True, "merge": "ave"}, ValueError, "merge is 'ave'; known are 'concat', 'sum', 'average', "),
         ({"masked_outputs": "nan"}, ValueError, "masked_outputs is 'nan'; known are 'zero', 'repeat'"),

@@ -122,6 +122,8 @@ def options_of(draw, ways=(FORWARD, REVERSE, BOTH), noise=True, layers=3, kinked
             output_activation=activations,
             layer_norm=st.sampled_from(["haste", "tflite", "contrib"]),
         )
+        if "coupled" not in drawn:
+            perhaps(forget_gate=st.just(False))
         if "layer_norm" in drawn:
             perhaps(epsilon=st.just(0.1))
     if noise and draw(st.booleans()):

@@ -25,6 +25,7 @@ OTHERS = {  # a value of each option that is not the default, with what it needs
     "projection_bias": {"projection_bias": True, "proj_size": 2},
     "peepholes": {"peepholes": True},
     "coupled": {"coupled": "input"},
+    "forget_gate": {"forget_gate": False},
     "clip": {"clip": 1.0},
     "gate_activation": {"gate_activation": "Softsign"},
     "candidate_activation": {"candidate_activation": "Relu"},

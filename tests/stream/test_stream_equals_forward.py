@@ -61,6 +61,7 @@ OPTIONS = st.fixed_dictionaries(
         "proj_size": st.sampled_from([None, 1, 3]),
         "peepholes": st.booleans(),
         "coupled": st.sampled_from([None, "input", "forget"]),
+        "forget_gate": st.booleans(),
         "clip": st.sampled_from([None, 0.3]),
         "gate_activation": st.sampled_from(["Sigmoid", "Sigmoid", "HardSigmoid", "Softsign"]),
         "candidate_activation": st.sampled_from(["Tanh", "Tanh", ("LeakyRelu", 0.3), ("Elu", 0.7), "Relu"]),
@@ -79,6 +80,7 @@ OPTIONS = st.fixed_dictionaries(
 @given(options=OPTIONS, seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from([np.float32, np.float64]))
 def test_an_lstm_of_any_options(options, seed, dtype):
     rng = np.random.default_rng(seed)
+    options["forget_gate"] |= options["coupled"] is not None
     options["projection_bias"] = options["proj_size"] is not None and bool(seed % 2)
     model = scrambled(gc.LSTM(2, 4, dtype=dtype, **options), rng)
     assert_equals_forward(model, rng.normal(size=(3, 5, 2)).astype(dtype), dtype)

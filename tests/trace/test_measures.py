@@ -13,6 +13,7 @@ KINDS = {
     "peepholes and projection": {"peepholes": True, "proj_size": 3},
     "zoneout": {"zoneout": 0.2, "zoneout_cell": 0.3},
     "coupled and normalised gates": {"coupled": "input", "layer_norm": "tflite"},
+    "no forget gate": {"forget_gate": False},
     "another output": {"output_activation": "Softsign"},
     "peepholes, normalised": {"peepholes": True, "layer_norm": "tflite"},
 }

@@ -18,13 +18,12 @@ from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.direction import LSTMDirection, dropout_mask
 from glasscell.recurrent.execution import ExecutionConfig
-from glasscell.recurrent.initialization import Initializer, initialize
+from glasscell.recurrent.initialization import ForgetBias, Initialization, Initializer, initialize
 from glasscell.recurrent.tape import DirectionTape, LSTMState, LSTMTape, state_of_one, states_of_one
 from glasscell.validation import (
     check_finite,
     choice,
     finite_array,
-    finite_number,
     float_dtype,
     from_feature_major,
     step_mask,
@@ -52,9 +51,14 @@ class LSTM(Layer, TrainableLayer):
         "orthogonal": recurrent weights of each gate orthogonal (Saxe et al. 2014), input weights Glorot-uniform,
         biases 0.
         "glorot": both Glorot-uniform (Glorot & Bengio 2010), biases 0. "uniform": everything in ±1/√H, as in PyTorch.
-    forget_bias : float
-        Added to the bias of the forget gates, so that the memory is open at first: Gers et al. (2000),
-        Jozefowicz et al. (2015).
+    forget_bias : float or "chrono"
+        Added to the bias of the forget gates, so that the cell keeps its value at first: Gers et al. (2000),
+        Jozefowicz et al. (2015). Coupled gates, f = 1 - i: subtracted from the bias of the input gates. No effect with
+        ``bias=False`` or ``forget_gate=False``. "chrono": b_f = log u and b_i = -b_f, with u drawn from
+        U(1, chrono_steps - 1) for each unit, so that the units remember 1 to `chrono_steps` steps: Tallec & Ollivier
+        (2018). Requires biases, forget gates and sigmoid gates.
+    chrono_steps : int, optional
+        T_max of forget_bias="chrono", the longest dependency to learn, at least 3: for example the longest sequence.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         None draws nothing: all weights are 0, to be loaded. Default: 0, and in a :class:`glasscell.Sequential` drawn
@@ -81,6 +85,7 @@ class LSTM(Layer, TrainableLayer):
         - ``proj_size`` (None): P, h is projected to it (Sak et al. 2014); ``projection_bias`` (False).
         - ``peepholes`` (False): the gates see the cell (Gers & Schmidhuber 2000).
         - ``coupled`` (None): "input", f = 1 - i as in ONNX; "forget", i = 1 - f as in Greff et al. (2015) and TFLite.
+        - ``forget_gate`` (True): False, f = 1 (Hochreiter & Schmidhuber 1997; NFG of Greff et al. 2015).
         - ``clip`` (None): bound on pre-activations.
         - ``gate_activation`` ("Sigmoid"), ``candidate_activation``, ``output_activation`` ("Tanh"): a name of
           :func:`glasscell.core.activations.activation`, or (name, alpha, beta).
@@ -96,10 +101,11 @@ class LSTM(Layer, TrainableLayer):
     Attributes
     ----------
     parameters : Parameters
-        ``kernel_l0`` (4H, P + I + 1), …: rows are the gates i f o g (one fewer where gates are coupled), columns h, x
-        and the bias; ``_reverse`` is added for the second direction. Then, of those that the options ask for,
-        ``recurrent_bias_l0`` (4H,), ``peepholes_l0`` (i f o), ``projection_l0`` (P, H), ``projection_bias_l0``,
-        ``gain_l0``, ``gain_x_l0``, ``gain_h_l0``, ``gain_c_l0``, ``shift_c_l0``, ``initial_h_l0``, ``initial_c_l0``.
+        ``kernel_l0`` (4H, P + I + 1), …: rows are the gates i f o g (one fewer with ``coupled`` or
+        ``forget_gate=False``), columns h, x and the bias; ``_reverse`` is added for the second direction. Then, of
+        those that the options ask for, ``recurrent_bias_l0`` (4H,), ``peepholes_l0`` (i f o), ``projection_l0``
+        (P, H), ``projection_bias_l0``, ``gain_l0``, ``gain_x_l0``, ``gain_h_l0``, ``gain_c_l0``, ``shift_c_l0``,
+        ``initial_h_l0``, ``initial_c_l0``.
     options : LSTMConfig
 
     Examples
@@ -124,7 +130,8 @@ class LSTM(Layer, TrainableLayer):
         num_layers: int = 1,
         *,
         initializer: Initializer = "orthogonal",
-        forget_bias: float = 1.0,
+        forget_bias: ForgetBias = 1.0,
+        chrono_steps: int | None = None,
         dtype: DTypeLike = np.float32,
         seed: LayerSeed = "default",
         parameters: Parameters | None = None,
@@ -136,7 +143,8 @@ class LSTM(Layer, TrainableLayer):
         self.options = LSTMConfig(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
         self.dtype = float_dtype(dtype)
         self._parameters = Parameters(self.options.shapes(), self.dtype) if parameters is None else parameters
-        self._initializer, self._forget_bias = initializer, finite_number("forget_bias", forget_bias)
+        self._initialization = Initialization(initializer, forget_bias, chrono_steps)
+        self._initialization.check(self.options)
         self._begin(seed)
         self.execution = ExecutionConfig(engine, recompute_every, memory_limit)
         self.execution.check()
@@ -154,7 +162,7 @@ class LSTM(Layer, TrainableLayer):
         return LSTMConfig(**sizes, **options).shapes()
 
     def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
-        initialize(self.options, parameters, self._initializer, self._forget_bias, seed)
+        initialize(self.options, parameters, self._initialization, seed)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -119,6 +119,7 @@ class LSTMConfig:
     projection_bias: bool = option(boolean, False, supported=HERE)
     peepholes: bool = option(boolean, False, supported=(*HERE, "onnx"))
     coupled: CoupledGates | None = option(_choice(None, "input", "forget"), supported=(*HERE, "onnx"))
+    forget_gate: bool = option(boolean, True, supported=HERE)
     clip: float | None = option(_or_none(positive_number), supported=(*HERE, "onnx"))
     gate_activation: ActivationLike = option(_function, ("Sigmoid", None, None), supported=(*HERE, "onnx", "keras"))
     candidate_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
@@ -188,6 +189,8 @@ class LSTMConfig:
             raise ValueError("outputs_in='processing' is for one layer: the next would run back again")
         if self.projection_bias and self.proj_size is None:
             raise ValueError("projection_bias needs a proj_size")
+        if self.coupled is not None and not self.forget_gate:
+            raise ValueError(f"coupled must be None for forget_gate=False, got {self.coupled!r}")
         if self.epsilon is not None and self.layer_norm is None:
             raise ValueError("epsilon is for layer_norm")
         if self.recurrent_bias and not self.bias:
@@ -220,6 +223,7 @@ class LSTMConfig:
             self.clip,
             self.layer_norm,
             epsilon,
+            self.forget_gate,
         )
 
     @property

@@ -1,36 +1,67 @@
-"""Where the first weights of an LSTM come from."""
+"""Initial weights of an LSTM."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
 
 from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
 from glasscell.recurrent.config import LSTMConfig
-from glasscell.validation import as_generator, choice
-
-if TYPE_CHECKING:
-    import numpy as np
+from glasscell.validation import as_generator, choice, finite_number, positive_integer
 
 Initializer: TypeAlias = Literal["orthogonal", "glorot", "uniform"]
-UNIFORM = ("peepholes", "projection", "projection_bias", "recurrent_bias")  # where everything is
+ForgetBias: TypeAlias = float | Literal["chrono"]
+UNIFORM = ("peepholes", "projection", "projection_bias", "recurrent_bias")  # drawn by initializer="uniform" only
+MIN_CHRONO_STEPS = 3  # with fewer, U(1, T - 1) is empty or a single number
 
 
-def initialize(
-    options: LSTMConfig, parameters: Parameters, initializer: Initializer, forget_bias: float, seed: Seed | None
-) -> None:
-    """Write first values into the parameters of an LSTM; 0 without a seed.
+class Initialization(NamedTuple):
+    """How to draw the weights of an LSTM: the arguments of :class:`glasscell.LSTM` of these names."""
 
-    Gains start at 1; shifts and initial states at 0; peepholes at 0 too, unless everything is uniform.
+    initializer: Initializer = "orthogonal"
+    forget_bias: float | str = 1.0  # a number, or "chrono"
+    chrono_steps: int | None = None
+
+    def check(self, options: LSTMConfig) -> None:
+        """Raise an error for values that are invalid, or invalid for an LSTM with these options."""
+        if self.forget_bias != "chrono":
+            if not isinstance(self.forget_bias, int | float | np.integer | np.floating):
+                raise TypeError(f"forget_bias must be a number or 'chrono', got {self.forget_bias!r}")
+            finite_number("forget_bias", self.forget_bias)
+            if self.chrono_steps is not None:
+                raise ValueError(f"chrono_steps must be None unless forget_bias='chrono', got {self.chrono_steps!r}")
+            return
+        if self.chrono_steps is None:
+            raise ValueError("chrono_steps must be the longest dependency in steps for forget_bias='chrono', got None")
+        if positive_integer("chrono_steps", self.chrono_steps) < MIN_CHRONO_STEPS:
+            raise ValueError(f"chrono_steps must be at least {MIN_CHRONO_STEPS}, got {self.chrono_steps}")
+        gate = options.variant.gate
+        for name, value, valid in (
+            ("bias", options.bias, options.bias),
+            ("forget_gate", options.forget_gate, options.forget_gate),
+            ("gate_activation", gate.name, gate.name == "Sigmoid"),
+        ):
+            if not valid:
+                rule = "'Sigmoid'" if name == "gate_activation" else "True"
+                raise ValueError(f"{name} must be {rule} for forget_bias='chrono', got {value!r}")
+
+
+def initialize(options: LSTMConfig, parameters: Parameters, initialization: Initialization, seed: Seed | None) -> None:
+    """Write initial values into the parameters of an LSTM; 0 if `seed` is None.
+
+    Gains are 1; shifts and initial states 0. Peepholes are 0, too, except with initializer="uniform".
     """
+    initializer, forget_bias, chrono_steps = initialization
     choice("initializer", initializer, ("orthogonal", "glorot", "uniform"))
     if seed is None:
         for view in parameters.values():
             view[:] = 0
         return
     rng = as_generator(seed)
-    H, gates = options.hidden_size, options.variant.gates
+    H = options.hidden_size
     for name, view in parameters.items():
         kind = name.rsplit("_l", 1)[0]
         if kind == "kernel":
@@ -41,10 +72,40 @@ def initialize(
             view[:] = uniform(rng, view.shape, H**-0.5)
         else:
             view[:] = kind.startswith("gain")
-        if kind == "kernel" and options.bias:  # without a forget gate of its own, f = 1 - i opens as i closes
-            gate, sign = ("f", 1) if "f" in gates else ("i", -1)
+        if kind == "kernel" and options.bias and not isinstance(forget_bias, str):
+            _add_forget_bias(options, view, forget_bias)
+    if forget_bias == "chrono":
+        assert chrono_steps is not None  # checked  # noqa: S101
+        for suffix, _, _ in options.ways:
+            biases = [parameters[f"kernel{suffix}"][:, -1]]
+            if options.recurrent_bias:
+                biases.append(parameters[f"recurrent_bias{suffix}"])
+            _set_chrono_bias(options, biases, chrono_steps, rng)
+
+
+def _add_forget_bias(options: LSTMConfig, kernel: Array, forget_bias: float) -> None:
+    """Add it to the bias of the forget gate; subtract it from that of the input gate where f = 1 - i."""
+    H, gates = options.hidden_size, options.variant.gates
+    if not options.forget_gate:
+        return
+    gate, sign = ("f", 1) if "f" in gates else ("i", -1)
+    rows = slice(gates.index(gate) * H, (gates.index(gate) + 1) * H)
+    kernel[rows, -1] += sign * forget_bias
+
+
+def _set_chrono_bias(options: LSTMConfig, biases: list[Array], chrono_steps: int, rng: np.random.Generator) -> None:
+    """Set b_f = log u and b_i = -b_f, with u from U(1, T - 1) for each unit: Tallec & Ollivier (2018).
+
+    Where one of the two gates is 1 minus the other, only the bias of the other exists. `biases` add up; all but the
+    first are set to 0 in these rows.
+    """
+    H, gates = options.hidden_size, options.variant.gates
+    b_f = np.log(rng.uniform(1.0, chrono_steps - 1.0, H))
+    for gate, value in (("f", b_f), ("i", -b_f)):
+        if gate in gates:
             rows = slice(gates.index(gate) * H, (gates.index(gate) + 1) * H)
-            view[rows, -1] += sign * forget_bias
+            for k, bias in enumerate(biases):
+                bias[rows] = 0 if k else value
 
 
 def _kernel(options: LSTMConfig, kernel: Array, initializer: Initializer, rng: np.random.Generator) -> None:

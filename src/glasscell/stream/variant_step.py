@@ -93,8 +93,8 @@ class VariantStep:
         variant, candidate = self.variant, self._rows("g")
         if variant.clip is not None:
             self._add(*clip_calls(self.z, -variant.clip, variant.clip))
-        if variant.coupled is not None:
-            self._prepare_complement(self.z[self._rows("i" if variant.coupled == "input" else "f")])
+        for source in variant.derived_gates.values():
+            self._prepare_complement(source)
         self._add(
             *activation_calls(variant.gate, self.z[: candidate.start]),
             *activation_calls(variant.candidate, self.z[candidate]),
@@ -115,25 +115,26 @@ class VariantStep:
             self._scale_and_shift(z, weight(self.weights["gain"][rows]), weight(self.weights["kernel"][rows, -1]))
         if variant.clip is not None:
             self._add(*clip_calls(z, -variant.clip, variant.clip))
-        if variant.coupled is not None and gate in "if":
-            self._prepare_complement(z)
+        if gate in variant.derived_gates.values():
+            self._prepare_complement(gate)
         self._add(*activation_calls(variant.of(gate), z))
         return z
 
-    def _prepare_complement(self, z: Array) -> None:
-        """The calls before a gate of z that write 1 - σ(z) = σ(-z), with all digits even where σ(z) is nearly 1."""
-        if self.variant.gate.name == "Sigmoid":
-            self._add(partial(np.negative, z, self.complement), *activation_calls(self.variant.gate, self.complement))
+    def _prepare_complement(self, source: str | None) -> None:
+        """Add the calls, before those of the gate, for 1 - σ(z) = σ(-z): full precision even where σ(z) is nearly 1."""
+        if source is not None and self.variant.gate.name == "Sigmoid":
+            negated = partial(np.negative, self.z[self._rows(source)], self.complement)
+            self._add(negated, *activation_calls(self.variant.gate, self.complement))
 
     # equation: lstm-step
     def _cell(self) -> None:
         """The calls up to ĉ."""
-        coupled, c, one = self.variant.coupled, self.c, np.array(1, self.memory.dtype)
-        gates = {gate: self._gate(gate, c) for gate in self.variant.gates if gate != "o"}
-        if coupled is not None:
-            if self.variant.gate.name != "Sigmoid":
-                self._add(partial(np.subtract, one, gates["i" if coupled == "input" else "f"], self.complement))
-            gates["f" if coupled == "input" else "i"] = self.complement
+        variant, c, one = self.variant, self.c, np.array(1, self.memory.dtype)
+        gates = {gate: self._gate(gate, c) for gate in variant.gates if gate != "o"}
+        for gate, source in variant.derived_gates.items():
+            if source is not None and variant.gate.name != "Sigmoid":
+                self._add(partial(np.subtract, one, gates[source], self.complement))
+            gates[gate] = one if source is None else self.complement
         self._add(
             partial(np.multiply, gates["f"], c, self.new_c),
             partial(np.multiply, gates["i"], gates["g"], self.t),

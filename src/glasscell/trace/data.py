@@ -122,7 +122,7 @@ class LayerTrace:
         if name not in self.names:
             if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), TracedQuantity):
                 if self.has_gradients:
-                    raise ValueError(f"there is no {name}: {name[2:]} follows from the gate that it is coupled to")
+                    raise ValueError(f"there is no {name}: the gate {name[2:]} has no weights in this LSTM")
                 raise ValueError(f"there is no {name}: gradients need a target, as in model.trace(x, y)")
             raise ValueError(f"there is no {name!r}; known are {', '.join(self.names)}")
         if name not in self._known:

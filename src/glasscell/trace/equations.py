@@ -124,9 +124,10 @@ def _forward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
     variant = of.options.variant
     i, f, o, g, c_prev, c, tanh_c = (float(of.value(s)[t, k]) for s in ("i", "f", "o", "g", "c_prev", "c", "tanh_c"))
     for gate, value in zip("ifog", (i, f, o, g), strict=True):
-        if gate not in variant.gates:
-            other = "i" if gate == "f" else "f"
-            yield Equation(gate, f"1 − {other}", f"1 − {number({'i': i, 'f': f}[other])}", value)
+        if gate in variant.derived_gates:
+            source = variant.derived_gates[gate]
+            if source is not None:
+                yield Equation(gate, f"1 − {source}", f"1 − {number({'i': i, 'f': f}[source])}", value)
             continue
         symbols, numbers, z = _sum(of, t, k, gate)
         name = _function(variant.of(gate))
@@ -134,6 +135,8 @@ def _forward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", value)
     new_c = f * c_prev + i * g
     made = "f·c_prev + i·g", f"{_times(f, c_prev)} + {_times(i, g)}"
+    if variant.derived_gates.get("f", "") is None:
+        made = "c_prev + i·g", f"{number(c_prev)} + {_times(i, g)}"
     kept = of.options.zoneout_cell
     if of.options.layer_norm == "contrib":
         yield Equation("c", f"N({made[0]})", f"N({made[1]})", c)

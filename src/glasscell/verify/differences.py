@@ -38,8 +38,9 @@ FAMILIES: dict[str, list[dict[str, Any]]] = {
         {"proj_size": 2, "num_layers": 2},
         {"proj_size": 3, "projection_bias": True, "bidirectional": True},
     ],
-    "peepholes and coupled gates": [
+    "peepholes, coupled gates, no forget gate": [
         {"peepholes": True},
+        *({"forget_gate": False, "peepholes": peepholes} for peepholes in (True, False)),
         *({"coupled": kind, "peepholes": peepholes} for kind in ("input", "forget") for peepholes in (True, False)),
     ],
     "layer normalisation": [

@@ -5,7 +5,7 @@ A step, with everything switched on (⊙ is elementwise; :mod:`~glasscell.core.c
     z = W_x x_t + W_h (r ⊙ h_{t-1}) + b        r: recurrent dropout, the same at every step
     z_i += p_i ⊙ c_{t-1}                       peepholes; z_f likewise
     i f g = σ(clip(z_i)), σ(clip(z_f)), τ(clip(z_g))
-    ĉ = f ⊙ c_{t-1} + i ⊙ g                    coupled gates: f = 1 - i, or i = 1 - f
+    ĉ = f ⊙ c_{t-1} + i ⊙ g                    coupled gates: f = 1 - i, or i = 1 - f; no forget gate: f = 1
     o = σ(clip(z_o + p_o ⊙ ĉ))
     ĥ = P (o ⊙ φ(ĉ)) + b_p                     projection
     c_t = c_{t-1} + k_c ⊙ (ĉ - c_{t-1})        zoneout: the share k of what is new
@@ -18,11 +18,13 @@ and N(a), a normalised to mean 0 and variance 1, stands in one of three places:
 - "contrib": the same, and ĉ = γ_c N(f ⊙ c_{t-1} + i ⊙ g) + β_c
 
 Sources: peepholes, Gers & Schmidhuber (2000); projection, Sak et al. (2014); f = 1 - i, the ONNX operator; i = 1 - f,
-Greff et al. (2015); clip, the ONNX operator; zoneout, Krueger et al. (2017), equation 3; recurrent dropout, Gal &
-Ghahramani (2016), equation 7; layer normalisation, the projects that it is called after.
+Greff et al. (2015); f = 1, Hochreiter & Schmidhuber (1997), and NFG of Greff et al. (2015); clip, the ONNX operator;
+zoneout, Krueger et al. (2017), equation 3; recurrent dropout, Gal & Ghahramani (2016), equation 7; layer normalisation,
+the projects that it is called after.
 
 Only what is truly sequential is done step by step; the input's product and all gradients of weights are done at once.
-Shapes as in :mod:`~glasscell.core.lstm`; ``P`` rows of h, ``R`` rows of the kernel: 4H, or 3H with coupled gates.
+Shapes as in :mod:`~glasscell.core.lstm`; ``P`` rows of h, ``R`` rows of the kernel: 4H; 3H with coupled gates,
+or without forget gates.
 """
 
 from typing import TYPE_CHECKING

@@ -107,13 +107,15 @@ def _step_backward(
 
     if slopes.every is not None:
         slopes.every.dh[t], slopes.every.dc[t] = dh, dc_new
-    di, df, dg = dc_new * g, dc_new * c_prev, dc_new * i
+    da = {"i": dc_new * g, "f": dc_new * c_prev}
+    for gate, source in variant.derived_gates.items():
+        if source is not None:
+            da[source] = da[source] - da[gate]
     dc_prev = dc_prev + dc_new * f
-    _gate_backward(tape, slopes, t, "g", g, dg)  # sees no cell
-    if variant.coupled != "forget":
-        dc_prev += _gate_backward(tape, slopes, t, "i", i, di - df if variant.coupled else di)
-    if variant.coupled != "input":
-        dc_prev += _gate_backward(tape, slopes, t, "f", f, df - di if variant.coupled else df)
+    _gate_backward(tape, slopes, t, "g", g, dc_new * i)  # no peephole
+    for gate, a in (("i", i), ("f", f)):
+        if gate in variant.gates:
+            dc_prev += _gate_backward(tape, slopes, t, gate, a, da[gate])
 
     if tape.of_h is not None:
         slopes.da_h[t] = layer_norm_backward(_at_step(tape.of_h, t), tape.column("gain_h") * slopes.dz[t])

@@ -24,6 +24,8 @@ class CellConfig:
         σ, τ and φ.
     coupled : "input" or "forget", optional
         The gate of the two that has weights: "input", f = 1 - i; "forget", i = 1 - f.
+    forget_gate : bool
+        False: f = 1.
     clip : float, optional
         Bound on the size of what the gates and the candidate are a function of.
     layer_norm : "haste", "tflite" or "contrib", optional
@@ -38,12 +40,19 @@ class CellConfig:
     clip: float | None = None
     layer_norm: LayerNorm | None = None
     epsilon: float = 1e-5
+    forget_gate: bool = True
+
+    @property
+    def derived_gates(self) -> dict[str, str | None]:
+        """The gates without weights, each with the gate that it is 1 minus; None if it is 1."""
+        if self.coupled is not None:
+            return {"f": "i"} if self.coupled == "input" else {"i": "f"}
+        return {} if self.forget_gate else {"f": None}
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The order of the blocks of H rows in the kernel: that of the cell page, without a gate that has none."""
-        without = {"input": "f", "forget": "i"}.get(self.coupled or "")
-        return tuple(gate for gate in GATES if gate != without)
+        """The gates with weights, in the order of their blocks of H rows in the kernel."""
+        return tuple(gate for gate in GATES if gate not in self.derived_gates)
 
     @property
     def peepholes(self) -> tuple[str, ...]:

@@ -180,17 +180,14 @@ def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
 # equation: lstm-step
 def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     """Compute the equations up to ĉ."""
-    coupled, complement = tape.variant.coupled, tape.variant.gate.complement
-    if coupled != "forget":
-        tape.i[t] = _gate(tape, t, "i", c_prev)
-    if coupled != "input":
-        tape.f[t] = _gate(tape, t, "f", c_prev)
-    if coupled == "input":
-        tape.f[t] = complement(tape.z[t, tape.rows("i")], tape.i[t])
-    elif coupled == "forget":
-        tape.i[t] = complement(tape.z[t, tape.rows("f")], tape.f[t])
-    tape.g[t] = _gate(tape, t, "g", c_prev)
-    tape.new_c[t] = tape.f[t] * c_prev + tape.i[t] * tape.g[t]
+    variant, i, f = tape.variant, tape.i[t], tape.f[t]
+    gates = {"i": i, "f": f, "g": tape.g[t]}
+    for gate, a in gates.items():
+        if gate in variant.gates:
+            a[:] = _gate(tape, t, gate, c_prev)
+    for gate, source in variant.derived_gates.items():
+        gates[gate][:] = 1 if source is None else variant.gate.complement(tape.z[t, tape.rows(source)], gates[source])
+    tape.new_c[t] = f * c_prev + i * gates["g"]
 
 
 # equation: lstm-step
