@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants interrupts flips fuzz gate-accuracy lint format notebook pictures screenshots bars bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz gate-accuracy lint format notebook web pictures screenshots bars bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -47,6 +47,9 @@ format: $(VENV)/.lint ## put the code into shape
 
 notebook: $(VENV)/.test ## execute notebooks/Make_copy.py into Make_copy.ipynb
 	$(BIN)/python notebooks/execute.py notebooks/Make_copy.py
+
+web: $(BIN)/python  ## build the HTML pages of the package from web/
+	$(BIN)/python web/build.py
 
 pictures: $(VENV)/.test ## draw the picture of the README
 	$(BIN)/glasscell copy --out build/picture --overwrite

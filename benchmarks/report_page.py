@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import glasscell as gc
-from glasscell.trace.html_report.document import page
+from glasscell.trace.html_report.page import page
 from glasscell.trace.html_report.payload import payload_of
 from glasscell.trace.trace import Trace
 

@@ -16,6 +16,7 @@ ORDER = (
     "lazy",
     "core",
     "escaping",
+    "pages",
     "validation",
     "limits",
     "atomic_files",

@@ -14,7 +14,7 @@ from glasscell.cli import main
 from glasscell.convert import torch
 from glasscell.escaping import LONGEST, escape, one_line
 from glasscell.layers import FinalState, Function
-from glasscell.trace.html_report.document import page
+from glasscell.trace.html_report.page import page
 from glasscell.trace.html_report.payload import payload_of
 from glasscell.trace.terminal import render
 from glasscell.verify import Check

@@ -8,6 +8,17 @@ import pytest
 import glasscell
 
 PACKAGE = Path(glasscell.__file__).parent
+WEB = Path(__file__).parents[2] / "web"  # the sources of the pages
+
+
+def sources():
+    """Yield every source file, and its name in PLACES; built pages are no sources."""
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in {".py", ".c", ".h"}:
+            yield path, path.relative_to(PACKAGE).as_posix()
+    for path in sorted(WEB.rglob("*.js")):
+        yield path, path.relative_to(WEB.parent).as_posix()
+
 
 # Where each equation is written, and how often. The first file is the reference.
 PLACES = {
@@ -19,7 +30,7 @@ PLACES = {
         "core/variants/forward_pass.py": 2,
         "stream/standard_step.py": 1,
         "stream/variant_step.py": 2,
-        "trace/web/lstm.js": 1,
+        "web/report/lstm.js": 1,
     },
     "lstm-step-backward": {
         "core/cell.py": 1,
@@ -27,25 +38,24 @@ PLACES = {
         "core/step_gradients.py": 1,
         "core/numba_engine/cell_math.py": 1,
         "core/variants/backward_pass.py": 1,
-        "trace/web/lstm.js": 1,
+        "web/report/lstm.js": 1,
     },
 }
 
 
 def found(equation):
     counts = Counter()
-    for path in sorted(PACKAGE.rglob("*")):
-        if path.suffix in {".py", ".js", ".mjs", ".html", ".c", ".h"}:
-            lines = path.read_text("utf-8").splitlines()
-            markers = [line.strip() in {f"# equation: {equation}", f"// equation: {equation}"} for line in lines]
-            if any(markers):
-                counts[path.relative_to(PACKAGE).as_posix()] = sum(markers)
+    for path, name in sources():
+        lines = path.read_text("utf-8").splitlines()
+        markers = [line.strip() in {f"# equation: {equation}", f"// equation: {equation}"} for line in lines]
+        if any(markers):
+            counts[name] = sum(markers)
     return dict(counts)
 
 
 @pytest.mark.parametrize("equation", PLACES)
 def test_the_markers_of_an_equation_are_where_it_is_written(equation):
-    listed = "\n".join(f"  {count} in src/glasscell/{file}" for file, count in PLACES[equation].items())
+    listed = "\n".join(f"  {count} in {file}" for file, count in PLACES[equation].items())
     assert found(equation) == PLACES[equation], (
         f"the markers '# equation: {equation}' have changed. A change of the equation belongs in all of these places,\n"
         f"of which the first is the reference, and then this list:\n{listed}"
@@ -53,8 +63,7 @@ def test_the_markers_of_an_equation_are_where_it_is_written(equation):
 
 
 def test_every_marker_names_an_equation_of_the_list():
-    for path in PACKAGE.rglob("*"):
-        if path.suffix in {".py", ".js"}:
-            for line in path.read_text("utf-8").splitlines():
-                if line.strip().startswith(("# equation: ", "// equation: ")):
-                    assert line.strip().split(": ", 1)[1] in PLACES, path
+    for path, _ in sources():
+        for line in path.read_text("utf-8").splitlines():
+            if line.strip().startswith(("# equation: ", "// equation: ")):
+                assert line.strip().split(": ", 1)[1] in PLACES, path

@@ -13,7 +13,7 @@ import pytest
 import glasscell as gc
 from glasscell.core.activations import sigmoid
 from glasscell.trace.diagnostics import half_life
-from glasscell.trace.html_report import document
+from glasscell.trace.html_report import page as document
 from glasscell.trace.html_report.payload import payload_of
 from glasscell.trace.trace import Trace
 
@@ -195,10 +195,10 @@ def test_a_turned_weight_gives_what_python_gives(open_trace: Open) -> None:
     press_cell(page, "f", 3, 4, *trace.layer[0].f.shape)
     unit = chosen(page)[1]
     for gate, source, weight in (("f", H + I, -3.0), ("g", 2, 1.75), ("o", H, -0.5)):
-        page.locator("#knob-gate").select_option(gate)
-        page.locator("#knob-source").select_option(str(source))
-        page.locator("#knob-number").fill(str(weight))
-        page.locator("#knob-number").press("Enter")
+        page.locator("#weight-gate").select_option(gate)
+        page.locator("#weight-source").select_option(str(source))
+        page.locator("#weight-number").fill(str(weight))
+        page.locator("#weight-number").press("Enter")
         kernel = model.parameters["lstm.kernel_l0"]
         kernel["ifog".index(gate) * H + unit, source] = weight
         turned = model.trace([1, 0, 1, 1])
@@ -236,7 +236,7 @@ def test_what_is_left_out_is_said(open_trace: Open) -> None:
         assert note in said
     move_to(page, 5)
     steps, units = page.evaluate(
-        "[Array.from(window.glasscell.model.steps), Array.from(window.glasscell.trace.layers[0].ways[0].units)]"
+        "[Array.from(window.glasscell.model.steps), Array.from(window.glasscell.trace.layers[0].directions[0].units)]"
     )
     t, unit = chosen(page)
     assert_cell_shows(page, trace, int(steps[t]), int(units[unit]))
@@ -349,7 +349,7 @@ def test_of_a_sequence_out_of_a_batch_the_gradients_are_the_batch_s_and_what_is_
     trace = batch().sequence(1)
     page = open_trace(trace)
     for name in ("d_c", "d_z", "d_x"):
-        there = np.array(page.evaluate(f"Array.from(window.glasscell.trace.layers[0].ways[1].{name})"))
+        there = np.array(page.evaluate(f"Array.from(window.glasscell.trace.layers[0].directions[1].{name})"))
         assert np.abs(there - trace.layer[1].value(name).ravel()).max() < 1e-12
     assert "of 10" in page.locator(".right:visible").first.text_content()
     for t, asked in ((2, 1), (3, 2)):

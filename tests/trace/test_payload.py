@@ -25,28 +25,31 @@ def test_a_live_page_gets_weights_inputs_and_targets(dtype):
     assert (payload["live"], payload["static"], payload["outputs"], payload["notes"]) == (True, None, None, [])
     assert payload["copy"] == {"mode": "recall", "bits_per_step": 1, "bits": "101"}
     for k, layer in enumerate(payload["layers"]):
-        [way] = layer["ways"]
-        np.testing.assert_array_equal(read(way["kernel"]), model.lstm.parameters[f"kernel_l{k}"])
-        np.testing.assert_array_equal(read(way["h0"]), np.zeros(8))
-        assert (way["name"], layer["hidden_size"], layer["input_size"]) == (f"l{k}", 8, 8 if k else 2)
+        [direction] = layer["directions"]
+        np.testing.assert_array_equal(read(direction["kernel"]), model.lstm.parameters[f"kernel_l{k}"])
+        np.testing.assert_array_equal(read(direction["h0"]), np.zeros(8))
+        assert (direction["name"], layer["hidden_size"], layer["input_size"]) == (f"l{k}", 8, 8 if k else 2)
     for name, expected in (("x", trace.x), ("targets", trace.targets), ("weights", trace.weights[:, 0])):
         np.testing.assert_array_equal(read(payload[name]), expected)
     assert payload["input_names"] == ["bit", "delimiter"]
     assert payload["unit_measures"].keys() == {"l0", "l1"}
 
 
-def test_two_directions_are_one_layer_with_two_ways(rng):
+def test_two_directions_are_one_layer_with_two_directions(rng):
     lstm = gc.LSTM(3, 4, 2, bidirectional=True, merge="sum", learn_initial_state=True)
     lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
     payload = payload_of(lstm.trace(rng.normal(size=(5, 3)), d_outputs=np.ones((5, 4))))
-    assert [[way["name"] for way in layer["ways"]] for layer in payload["layers"]] == [
+    assert [[direction["name"] for direction in layer["directions"]] for layer in payload["layers"]] == [
         ["l0", "l0_reverse"],
         ["l1", "l1_reverse"],
     ]
     assert {layer["merge"] for layer in payload["layers"]} == {"sum"}
-    for suffix, way in (("_l1", payload["layers"][1]["ways"][0]), ("_l0_reverse", payload["layers"][0]["ways"][1])):
-        np.testing.assert_array_equal(read(way["h0"]), lstm.parameters[f"initial_h{suffix}"])
-        np.testing.assert_array_equal(read(way["c0"]), lstm.parameters[f"initial_c{suffix}"])
+    for suffix, direction in (
+        ("_l1", payload["layers"][1]["directions"][0]),
+        ("_l0_reverse", payload["layers"][0]["directions"][1]),
+    ):
+        np.testing.assert_array_equal(read(direction["h0"]), lstm.parameters[f"initial_h{suffix}"])
+        np.testing.assert_array_equal(read(direction["c0"]), lstm.parameters[f"initial_c{suffix}"])
     assert (payload["loss"], payload["readout"], payload["targets"]) == (None, None, None)
     np.testing.assert_array_equal(read(payload["d_outputs"]), np.ones((5, 4)))
 
@@ -57,22 +60,24 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     payload = json.loads(json.dumps(payload_of(trace)))
     assert payload["live"] is False
     assert "does not recompute it: it is not a chain of plain LSTMs" in payload["notes"][0]
-    way = payload["static"]["ways"]["l0"]
+    direction = payload["static"]["directions"]["l0"]
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
-        np.testing.assert_array_equal(read(way[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name)
+        np.testing.assert_array_equal(
+            read(direction[name]), trace.layer[0].value(name).astype(np.float32), err_msg=name
+        )
     for name, part in gradient_paths(trace.layer[0])._asdict().items():
-        np.testing.assert_array_equal(read(way[name]), part.astype(np.float32), err_msg=name)
-    np.testing.assert_allclose(read(way["d_x_norm"]), np.linalg.norm(trace.layer[0].d_x, axis=1), rtol=1e-6)
+        np.testing.assert_array_equal(read(direction[name]), part.astype(np.float32), err_msg=name)
+    np.testing.assert_allclose(read(direction["d_x_norm"]), np.linalg.norm(trace.layer[0].d_x, axis=1), rtol=1e-6)
     np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
 
 
 def test_units_without_a_path_of_their_own_are_shown_without_one(rng):
     trace = gc.LSTM(3, 4, layer_norm="haste").trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 4)))
-    way = payload_of(trace)["static"]["ways"]["l0"]
-    assert "d_c" in way
-    assert "d_x_norm" in way
-    assert "cell" not in way
+    direction = payload_of(trace)["static"]["directions"]["l0"]
+    assert "d_c" in direction
+    assert "d_x_norm" in direction
+    assert "cell" not in direction
 
 
 def test_some_steps_are_live_unless_others_act_on_them(rng):
@@ -84,12 +89,12 @@ def test_some_steps_are_live_unless_others_act_on_them(rng):
         assert payload_of(trace[2:])["live"] != bool(options)  # what runs back begins at the end
         for some in (trace[1:4], trace[::2]):
             assert "some steps of a longer sequence" in payload_of(some)["notes"][0]
-        assert payload_of(lstm.trace(x)[1:4])["live"]  # each way starts from the state that it had
+        assert payload_of(lstm.trace(x)[1:4])["live"]  # each direction starts from the state that it had
 
 
 def test_of_some_steps_the_parts_are_those_of_the_whole_sequence(rng):
     trace = gc.LSTM(3, 4, proj_size=2).trace(rng.normal(size=(6, 3)), rng.normal(size=(6, 2)))
-    whole, some = (payload_of(each)["static"]["ways"]["l0"] for each in (trace, trace[1:4]))
+    whole, some = (payload_of(each)["static"]["directions"]["l0"] for each in (trace, trace[1:4]))
     for name in ("output", "cell", "recurrent"):
         np.testing.assert_array_equal(read(some[name]), read(whole[name])[1:4])
 
@@ -109,15 +114,15 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     lstm = gc.LSTM(2, 40, dtype=np.float64)
     trace = lstm.trace(rng.normal(size=(90, 2)), rng.normal(size=(90, 40)), step_names=[f"s{t}" for t in range(90)])
     payload = payload_of(trace)
-    steps, way = read(payload["static"]["steps"]).astype(int), payload["static"]["ways"]["l0"]
-    units = read(way["units"]).astype(int)
+    steps, direction = read(payload["static"]["steps"]).astype(int), payload["static"]["directions"]["l0"]
+    units = read(direction["units"]).astype(int)
     assert len(json.dumps(payload["static"])) < 40_000
     assert "weights and inputs are too many" in payload["notes"][0]
     assert f"every {steps[1]}th is shown" in payload["notes"][1]
     assert f"Of 40 units the {len(units)} whose cells change most" in payload["notes"][2]
-    np.testing.assert_array_equal(read(way["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
+    np.testing.assert_array_equal(read(direction["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
     rows = np.concatenate([units + 40 * k for k in range(4)])
-    np.testing.assert_array_equal(read(way["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
+    np.testing.assert_array_equal(read(direction["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
     np.testing.assert_array_equal(read(payload["x"]), trace.x[steps].astype(np.float32))
     np.testing.assert_array_equal(read(payload["targets"]), trace.targets[steps].astype(np.float32))
     assert payload["step_names"] == [f"s{t}" for t in steps]

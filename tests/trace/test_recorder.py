@@ -209,13 +209,13 @@ def test_the_slider_moves_through_the_training(open_html):
     opened = open_html(page(recorder))
     assert opened.evaluate("window.obeyed === undefined && !document.getElementById('obeyed')")
     assert opened.inner_text("h1") == HOSTILE
-    slider, last = opened.locator("#moment"), len(recorder.frames) - 1
+    slider, last = opened.locator("#frame"), len(recorder.frames) - 1
     assert opened.inner_text("#update") == "1"
     slider.press("End")
     assert opened.inner_text("#update") == "12"
     slider.press("ArrowLeft")
     assert opened.inner_text("#update") == "8"
-    assert opened.evaluate("film.state.moment") == last - 1
+    assert opened.evaluate("film.state.frame") == last - 1
     assert f"{recorder.frames[last - 1].loss:.3g}" in opened.inner_text("#loss")
 
 

@@ -1,13 +1,10 @@
-"""The page is one file that obeys nothing that its user wrote: modules become one script, text stays text."""
+"""Laws: a report is one file; it executes and fetches nothing from the trace."""
 
 import json
 import re
-import shutil
-import subprocess
 import time
 from html import unescape
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.escaping import escape
-from glasscell.trace.html_report import document
+from glasscell.trace.html_report import page as document
 from glasscell.trace.html_report.payload import payload_of
 
 HOSTILE = "</script><script>window.obeyed = 1</script><!-- <b>bold</b> {{script}} \u2028 &amp; \"' é"
@@ -44,60 +41,6 @@ class Document(HTMLParser):
 
 def a_payload(**about: Any) -> dict[str, Any]:
     return payload_of(gc.CopyLSTM(hidden_size=3).trace([1, 0], **about))
-
-
-def modules(folder: Path, **sources: str) -> Path:
-    for name, source in sources.items():
-        (folder / f"{name}.js").write_text(source, encoding="utf-8")
-    return folder
-
-
-def run_in_node(script: str) -> str:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node is not installed: it runs what was bundled")
-    return subprocess.run([node, "-e", script], capture_output=True, text=True, check=True).stdout
-
-
-def test_modules_become_one_script_that_does_the_same(tmp_path: Path) -> None:
-    folder = modules(
-        tmp_path,
-        app='import { value, twice as double } from "./a.js";\nimport * as b from "./b.js";\nconst hidden = 1;\n'
-        'import {\n  Point,\n  order,\n} from "./c.js";\n'
-        "console.log(double(value), b.value, b.ofA, new Point().x, hidden, order.join());\n",
-        a="export const value = 21;\nconst hidden = 2;\nexport function twice(n) {\n  return hidden * n;\n}\n",
-        b='export { value as ofA } from "./a.js";\nlet hidden = 3;\nconst own = "b";\nexport { own as value };\n',
-        c='import { order } from "./d.js";\nexport class Point {\n  x = 4;\n}\norder.push("c");\nexport { order };\n',
-        d='export const order = ["d"];\n',
-    )
-    assert run_in_node(document.bundle(folder)) == "42 b 21 4 1 d,c\n"
-
-
-def test_a_module_runs_once_however_often_it_is_imported(tmp_path: Path) -> None:
-    folder = modules(
-        tmp_path,
-        app='import { a } from "./a.js";\nimport { b } from "./b.js";\nconsole.log(a === b);\n',
-        a='export { state as a } from "./state.js";\n',
-        b='export { state as b } from "./state.js";\n',
-        state="export const state = {};\n",
-    )
-    assert run_in_node(document.bundle(folder)) == "true\n"
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ('import x from "./a.js";', "app.js has a line that the bundler does not understand: import x"),
-        ('import { x } from "d3";', "does not understand: import { x }"),
-        ("export default 3;", "does not understand: export default 3"),
-        ('const x = "</SCRIPT>";', "'</SCRIPT' in it, which cannot stand"),
-        ('const x = "<!--";', "'<!--' in it"),
-        ('import { x } from "./app.js";', "in a circle: app.js → app.js"),
-    ],
-)
-def test_what_the_bundler_cannot_do_it_says(tmp_path: Path, source: str, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
-        document.bundle(modules(tmp_path, app=f"{source}\n"))
 
 
 def test_text_of_the_user_is_text() -> None:

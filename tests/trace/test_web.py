@@ -33,21 +33,21 @@ def node() -> str:
 
 def expected(trace: Trace) -> dict[str, Any]:
     """What run() of lstm.js must give, and for which symbols."""
-    ways = {}
+    directions = {}
     for layer in trace.layer:
         arrays = {name: layer.value(name) for name in layer.names}
         if layer.has_gradients:
             paths = gradient_paths(layer)
             u = np.concatenate([layer.h_prev, layer.x, np.ones((layer.T, 1))], axis=1)
             arrays |= {**paths._asdict(), "dW": layer.d_z.T @ u}
-        ways[layer.name] = {name: array(values) for name, values in arrays.items()}
+        directions[layer.name] = {name: array(values) for name, values in arrays.items()}
     of_trace = {name: getattr(trace, name) for name in ("outputs", "d_outputs", "d_x")}
     arrays = {name: array(values) for name, values in of_trace.items() if values is not None}
-    return {"arrays": arrays, "loss": trace.loss, "ways": ways, "measures": measures(trace)}
+    return {"arrays": arrays, "loss": trace.loss, "directions": directions, "measures": measures(trace)}
 
 
 def measures(trace: Trace) -> dict[str, Any]:
-    """What measures.js must say of the units of each way."""
+    """What measures.js must say of the units of each direction."""
     found = {}
     for layer in trace.layer:
         c, x = layer.c.astype(np.float64), trace.layer[0].x[:, 0].astype(np.float64)
@@ -110,13 +110,18 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     for name, options in STILL.items():
         trace = gc.LSTM(3, 4, **options).trace(rng.normal(size=(6, 3)), d_outputs=rng.normal(size=(6, 8)))
         payload = payload_of(trace)
-        shown = payload["static"]["ways"]
+        shown = payload["static"]["directions"]
         of_trace = expected(trace)
-        ways = {way: {symbol: of_trace["ways"][way][symbol] for symbol in shown[way].keys() - BESIDE} for way in shown}
+        directions = {
+            direction: {
+                symbol: of_trace["directions"][direction][symbol] for symbol in shown[direction].keys() - BESIDE
+            }
+            for direction in shown
+        }
         arrays = {name: of_trace["arrays"][name] for name in ("outputs", "d_outputs")}
         written[f"still {name}"] = {
             "payload": payload,
-            "expected": {**of_trace, "arrays": arrays, "loss": None, "ways": ways},
+            "expected": {**of_trace, "arrays": arrays, "loss": None, "directions": directions},
         }
     return written
 
@@ -143,7 +148,7 @@ def parts(rng: np.random.Generator) -> dict[str, tuple[Trace, float]]:
     }
 
 
-BESIDE = {"units", "d_x_norm"}  # what a way is given besides its symbols
+BESIDE = {"units", "d_x_norm"}  # what a direction is given besides its symbols
 # What the page does not compute, but is given: in float32, so that it is shown to the last digit.
 STILL: dict[str, dict[str, Any]] = {
     "peepholes": {"bidirectional": True, "peepholes": True},

@@ -201,7 +201,7 @@ def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> s
 
 
 def _page(trace: Trace) -> bytes:
-    from glasscell.trace.html_report.document import page  # noqa: PLC0415
+    from glasscell.trace.html_report.page import page  # noqa: PLC0415
     from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
     return page(payload_of(trace)).encode()

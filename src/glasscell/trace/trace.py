@@ -48,7 +48,7 @@ class Trace(TraceData):
         :class:`glasscell.atomic_files.OutputFile`.
         """
         from glasscell.atomic_files import OutputFile  # noqa: PLC0415
-        from glasscell.trace.html_report.document import page  # noqa: PLC0415
+        from glasscell.trace.html_report.page import page  # noqa: PLC0415
         from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
         file = OutputFile(path, HTML)
@@ -56,7 +56,7 @@ class Trace(TraceData):
 
     def _repr_html_(self) -> str | None:
         """Return the report for a notebook cell, in a sandbox without access to other scripts or the network."""
-        from glasscell.trace.html_report.document import frame, page  # noqa: PLC0415
+        from glasscell.trace.html_report.page import frame, page  # noqa: PLC0415
         from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
         return frame(page(payload_of(self))) if self.axes == "T" and self.T else None

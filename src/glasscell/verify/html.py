@@ -1,4 +1,4 @@
-"""The table of claims as one page of HTML: no network, readable anywhere."""
+"""Write the table of checks as one HTML page, which needs no network."""
 
 import html
 import platform
@@ -7,19 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from glasscell.escaping import escape as escaped
+from glasscell.pages import render_page
 from glasscell.verify.checks import Check
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --dim: #777; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --dim: #999; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--dim); padding-bottom: .5rem; }
-th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-.number { text-align: right; white-space: nowrap; }
-.holds { color: var(--good); } .fails { color: var(--bad); font-weight: bold; } .open { color: var(--dim); }
-"""
 
 
 def page(claims: Sequence[Check], subject: str, remark: str = "") -> str:
@@ -37,31 +26,13 @@ def page(claims: Sequence[Check], subject: str, remark: str = "") -> str:
     summary = f"{counts[True]} hold, {counts[False]} fail, {counts[None]} could not be checked"
     machine = f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.system()} {platform.machine()}"
     rows = "\n".join(map(_row, claims))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Glasscell: {_text(subject)}, checked</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>Glasscell: {_text(subject)}, checked</h1>
-<div class="scroll">
-<table>
-<caption>{summary}. {_text(machine)}.</caption>
-<thead><tr><th scope="col">against</th><th scope="col">what was compared</th><th scope="col" class="number">cases</th>
-<th scope="col" class="number">largest error</th><th scope="col" class="number">bound</th>
-<th scope="col">holds</th></tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</div>
-{f"<p>{_text(remark)}</p>" if remark else ""}
-</body>
-</html>
-"""
+    return render_page(
+        "verify",
+        subject=_text(subject),
+        summary=f"{summary}. {_text(machine)}.",
+        rows=rows,
+        remark=f"<p>{_text(remark)}</p>" if remark else "",
+    )
 
 
 def _row(claim: Check) -> str:

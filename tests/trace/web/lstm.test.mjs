@@ -1,11 +1,11 @@
-// What lstm.js must hold to by itself: gradients are those of the loss, the two paths sum to d_c, bits lie as they are told.
+// Laws of lstm.js: gradients equal finite differences, parts sum to d_c, bits have the layout of the copy task.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { answersOf, lossOf } from "../../../src/glasscell/trace/web/losses.js";
-import { decode, presentBits, run, sigmoid } from "../../../src/glasscell/trace/web/lstm.js";
-import { numbers } from "../../../src/glasscell/trace/web/payload.js";
+import { predictions, lossOf } from "../../../web/report/losses.js";
+import { decode, setBits, run, sigmoid } from "../../../web/report/lstm.js";
+import { numbers } from "../../../web/report/payload.js";
 
 /** Numbers in (-size, size), the same in each run: mulberry32. */
 function generator(seed) {
@@ -23,14 +23,14 @@ function array(values, ...shape) {
   return { shape, type: "float64", data: bytes.toString("base64") };
 }
 
-function payloadOf({ loss, merge = "concat", ways = 1, seed = 1 }) {
+function payloadOf({ loss, merge = "concat", directions = 1, seed = 1 }) {
   const [draw, T, H, O] = [generator(seed), 4, 3, 2];
   const layerOf = (name, I) => ({
     name,
     input_size: I,
     hidden_size: H,
     merge,
-    ways: Array.from({ length: ways }, (_, k) => ({
+    directions: Array.from({ length: directions }, (_, k) => ({
       name: `${name}${k ? "_reverse" : ""}`,
       reverse: k === 1,
       kernel: array(draw(4 * H * (H + I + 1), 1), 4 * H, H + I + 1),
@@ -38,7 +38,7 @@ function payloadOf({ loss, merge = "concat", ways = 1, seed = 1 }) {
       c0: array(draw(H), H),
     })),
   });
-  const width = merge === "concat" ? H * ways : H;
+  const width = merge === "concat" ? H * directions : H;
   const classes = loss === "categorical_cross_entropy";
   return {
     version: 1,
@@ -71,10 +71,10 @@ function difference(model, array, n) {
 
 const cases = [
   { loss: "binary_cross_entropy" },
-  { loss: "squared_error", ways: 2 },
-  { loss: "categorical_cross_entropy", ways: 2, merge: "multiply" },
-  { loss: "squared_error", ways: 2, merge: "average" },
-  { loss: "binary_cross_entropy", ways: 2, merge: "sum" },
+  { loss: "squared_error", directions: 2 },
+  { loss: "categorical_cross_entropy", directions: 2, merge: "multiply" },
+  { loss: "squared_error", directions: 2, merge: "average" },
+  { loss: "binary_cross_entropy", directions: 2, merge: "sum" },
 ];
 
 for (const what of cases) {
@@ -82,12 +82,12 @@ for (const what of cases) {
     const model = decode(payloadOf(what));
     const trace = run(model);
     model.layers.forEach((layer, l) =>
-      layer.ways.forEach((way, k) => {
-        const gradients = trace.layers[l].ways[k];
+      layer.directions.forEach((direction, k) => {
+        const gradients = trace.layers[l].directions[k];
         const pairs = [["W", "dW"], ["h0", "d_h0"], ["c0", "d_c0"]];
         for (const [name, gradient] of pairs) {
-          for (let n = 0; n < way[name].length; n++) {
-            assertNear(gradients[gradient][n], difference(model, way[name], n), 1e-8, `${way.name} ${gradient} ${n}`);
+          for (let n = 0; n < direction[name].length; n++) {
+            assertNear(gradients[gradient][n], difference(model, direction[name], n), 1e-8, `${direction.name} ${gradient} ${n}`);
           }
         }
       }),
@@ -98,13 +98,13 @@ for (const what of cases) {
 
 test("the parts of d_c add up, and none comes through h without W_h", () => {
   const model = decode(payloadOf(cases[0]));
-  const [, { ways: [way] }] = model.layers;
-  const before = run(model).layers[1].ways[0];
+  const [, { directions: [direction] }] = model.layers;
+  const before = run(model).layers[1].directions[0];
   assert.ok(before.recurrent.some((d) => Math.abs(d) > 1e-4));
   before.d_c.forEach((d, n) => assertNear(before.output[n] + before.cell[n] + before.recurrent[n], d, 1e-15, `d_c ${n}`));
-  const K = way.H + way.I + 1;
-  way.W.forEach((_, n) => { if (n % K < way.H) way.W[n] = 0; });
-  const without = run(model).layers[1].ways[0];
+  const K = direction.H + direction.I + 1;
+  direction.W.forEach((_, n) => { if (n % K < direction.H) direction.W[n] = 0; });
+  const without = run(model).layers[1].directions[0];
   assert.ok(without.cell.some((d) => Math.abs(d) > 1e-4));
   assert.ok(without.recurrent.every((d) => Math.abs(d) < 1e-18));
 });
@@ -120,10 +120,10 @@ test("d_outputs in place of targets: the same gradients", () => {
 test("without targets there are no gradients", () => {
   const trace = run(Object.assign(decode(payloadOf(cases[0])), { targets: null }));
   assert.equal(trace.d_x, null);
-  assert.ok(!("d_c" in trace.layers[0].ways[0]));
+  assert.ok(!("d_c" in trace.layers[0].directions[0]));
 });
 
-test("weights 0 everywhere: the loss of nothing is 0", () => {
+test("weights 0 everywhere: the loss is 0", () => {
   const model = decode(payloadOf(cases[0]));
   model.weights.fill(0);
   const { loss, d_x } = run(model);
@@ -131,45 +131,45 @@ test("weights 0 everywhere: the loss of nothing is 0", () => {
   assert.ok(d_x.every((d) => d === 0));
 });
 
-test("large outputs: finite losses and answers", () => {
+test("large outputs: finite losses and predictions", () => {
   const y = Float64Array.of(800, -800);
-  assert.deepEqual([...answersOf("binary_cross_entropy", y, 1)], [1, 0]);
-  assert.deepEqual([...answersOf("categorical_cross_entropy", y, 1)], [1, 0]);
-  assert.deepEqual(answersOf("squared_error", y, 1), y);
+  assert.deepEqual([...predictions("binary_cross_entropy", y, 1)], [1, 0]);
+  assert.deepEqual([...predictions("categorical_cross_entropy", y, 1)], [1, 0]);
+  assert.deepEqual(predictions("squared_error", y, 1), y);
 });
 
-test("recall: bits, a delimiter, silence in which they are asked for", () => {
+test("recall: bits, a delimiter, zeros with targets", () => {
   const model = { payload: { copy: { mode: "recall", bits_per_step: 2 } } };
-  presentBits(model, "1101");
+  setBits(model, "1101");
   assert.equal(model.T, 5);
   assert.deepEqual([...model.x], [1, 1, 0, -1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
   assert.deepEqual([...model.targets], [0, 0, 0, 0, 0, 0, 1, 1, 0, 1]);
   assert.deepEqual([...model.weights], [0, 0, 0, 1, 1]);
 });
 
-test("echo: each bit is asked for at once", () => {
+test("echo: each bit is a target at its step", () => {
   const model = { payload: { copy: { mode: "echo", bits_per_step: 1 } } };
-  presentBits(model, "10");
+  setBits(model, "10");
   assert.deepEqual([...model.x], [1, 0, -1, 0]);
   assert.deepEqual([...model.targets, ...model.weights], [1, 0, 1, 1]);
 });
 
-test("bits that are none, or do not fill steps, are refused", () => {
+test("invalid bits raise an error", () => {
   const model = { payload: { copy: { mode: "recall", bits_per_step: 2 } } };
-  assert.throws(() => presentBits(model, "12"), /bits are "12"/);
-  assert.throws(() => presentBits(model, "101"), /2 for each step/);
+  assert.throws(() => setBits(model, "12"), /bits must be characters 0 and 1, 2 per step, got "12"/);
+  assert.throws(() => setBits(model, "101"), /2 per step, got "101"/);
 });
 
-test("another version, or an array that is too short, is refused", () => {
-  assert.throws(() => decode({ version: 2 }), /version 2/);
-  assert.throws(() => numbers({ shape: [3], type: "float32", data: "AAAAAAAA" }), /6 bytes of float32; expected 12/);
+test("another version, or an array that is too short, raises an error", () => {
+  assert.throws(() => decode({ version: 2 }), /version must be 1, got 2/);
+  assert.throws(() => numbers({ shape: [3], type: "float32", data: "AAAAAAAA" }), /float32 of shape \(3\) must have 12 bytes, got 6/);
 });
 
 test("float32 is read little-endian", () => {
   assert.deepEqual([...numbers({ shape: [2], type: "float32", data: "AACAPwAAAMA=" })], [1, -2]);
 });
 
-test("σ of a nearly shut gate, and the gradient of a nearly certain answer, have all their digits", () => {
+test("σ of a nearly closed gate, and the gradient of a nearly certain prediction, are accurate", () => {
   for (const z of [0.3, 8, 16, 36.5, 40, 80, 300, 700, 708]) {
     const exact = Math.exp(-z) / (1 + Math.exp(-z)); // σ(-z)
     const bound = 4 * Number.EPSILON * exact;

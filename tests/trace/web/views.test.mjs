@@ -1,11 +1,11 @@
-// What the views of the page compute, without a page: measures keep their definitions, colours their order.
+// Laws of the modules of the views: measures equal their definitions, colour scales are monotonic.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { colorOf, scaleOf } from "../../../src/glasscell/trace/web/colors.js";
-import { brief, show } from "../../../src/glasscell/trace/web/dom.js";
-import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../src/glasscell/trace/web/measures.js";
+import { colorOf, scaleOf } from "../../../web/report/colors.js";
+import { formatBrief, formatNumber } from "../../../web/report/number_text.js";
+import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../web/report/measures.js";
 
 /** A small generator of numbers between -1 and 1, always the same ones (Lehmer 1951). */
 function generator(seed) {
@@ -20,17 +20,17 @@ function randomWay(T, H, seed = 7) {
   return { f, c, H };
 }
 
-test("what a cell holds is halved in one half-life, on the mean", () => {
+test("the mean forget gate halves a cell state in one half-life", () => {
   const [T, H] = [11, 5];
-  const way = randomWay(T, H);
-  halfLives(way, T).forEach((life, k) => {
+  const direction = randomWay(T, H);
+  halfLives(direction, T).forEach((life, k) => {
     let left = 1;
-    for (let t = 0; t < T; t++) left *= way.f[t * H + k];
+    for (let t = 0; t < T; t++) left *= direction.f[t * H + k];
     assert.ok(Math.abs(left - 0.5 ** (T / life)) < 1e-12);
   });
 });
 
-test("a gate that never closes remembers for ever, one that is shut not at all", () => {
+test("the half-life of an open gate is infinite, that of a closed gate is 0", () => {
   const lives = halfLives({ f: Float64Array.of(1, 0, 1, 1), H: 2 }, 2);
   assert.deepEqual([...lives], [Infinity, 0]);
 });
@@ -40,7 +40,7 @@ test("the peak of a cell is its largest size, whatever its sign", () => {
   assert.deepEqual([...peaks({ c, H: 2 }, 3)], [1, 1]);
 });
 
-test("correlation is 1 with itself, -1 with its mirror, unmoved by scale and shift, and 0 with what is constant", () => {
+test("correlation is 1 with itself, -1 with its mirror, invariant to scale and shift, and 0 with a constant", () => {
   const [T, next] = [9, generator(3)];
   const x = Float64Array.from({ length: T }, next);
   const c = Float64Array.from(
@@ -57,16 +57,16 @@ test("norms of rows are Euclidean", () => {
 
 test("every order of the units has each unit once, and is sorted", () => {
   const [T, H] = [6, 8];
-  const way = randomWay(T, H, 11);
+  const direction = randomWay(T, H, 11);
   const x = Float64Array.from({ length: T }, generator(5));
   const keys = {
     index: null,
-    peak: peaks(way, T),
-    "half-life": halfLives(way, T),
-    correlation: correlations(way, x, 1, 0, T),
+    peak: peaks(direction, T),
+    "half-life": halfLives(direction, T),
+    correlation: correlations(direction, x, 1, 0, T),
   };
   for (const [sort, key] of Object.entries(keys)) {
-    const order = unitOrder({ way, T, model: { x, I: 1 }, state: { sort, channel: 0 } });
+    const order = unitOrder({ direction, T, model: { x, I: 1 }, state: { sort, channel: 0 } });
     assert.deepEqual(
       [...order].sort((a, b) => a - b),
       [0, 1, 2, 3, 4, 5, 6, 7],
@@ -78,7 +78,7 @@ test("every order of the units has each unit once, and is sorted", () => {
 
 const luminance = ([r, g, b]) => 0.2126 * r + 0.7152 * g + 0.0722 * b;
 
-test("a gate that is more open is further from the colour of the paper, in light and dark", () => {
+test("a more open gate is further from the colour of the page, in light and dark", () => {
   for (const [theme, sign] of [
     ["light", -1],
     ["dark", 1],
@@ -90,7 +90,7 @@ test("a gate that is more open is further from the colour of the paper, in light
   }
 });
 
-test("zero has the same colour on every scale with signs, and equal sizes of other sign have others", () => {
+test("zero has the same colour on every diverging scale, and opposite values have different colours", () => {
   for (const theme of ["light", "dark"]) {
     const scales = [scaleOf("g"), scaleOf("c", [-4, 2]), scaleOf("d_c", [1e-5, -3e-5])];
     for (const scale of scales) {
@@ -101,7 +101,7 @@ test("zero has the same colour on every scale with signs, and equal sizes of oth
   }
 });
 
-test("a colour is found for every number, also beyond the scale", () => {
+test("every number has a colour, also beyond the scale", () => {
   for (const value of [-9, 9, NaN, Infinity, undefined]) {
     for (const symbol of ["f", "c", "d_c"]) assert.equal(colorOf("light", scaleOf(symbol, [0]), value).length, 4);
   }
@@ -112,9 +112,9 @@ test("a number is shown with four significant digits", () => {
   const read = (text) => Number(text.replaceAll("−", "-"));
   for (let n = 0; n < 200; n++) {
     const value = next() * 10 ** Math.round(12 * next());
-    assert.ok(Math.abs(read(show(value)) - value) <= 5.01e-4 * Math.abs(value), show(value));
-    assert.ok(Math.abs(read(brief(value)) - value) <= 5.01e-2 * Math.abs(value), brief(value));
-    assert.ok(show(value).length <= 10);
+    assert.ok(Math.abs(read(formatNumber(value)) - value) <= 5.01e-4 * Math.abs(value), formatNumber(value));
+    assert.ok(Math.abs(read(formatBrief(value)) - value) <= 5.01e-2 * Math.abs(value), formatBrief(value));
+    assert.ok(formatNumber(value).length <= 10);
   }
-  assert.deepEqual([0, NaN, undefined, Infinity, -Infinity].map(show), ["0", "–", "–", "∞", "−∞"]);
+  assert.deepEqual([0, NaN, undefined, Infinity, -Infinity].map(formatNumber), ["0", "–", "–", "∞", "−∞"]);
 });

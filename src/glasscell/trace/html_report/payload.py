@@ -1,4 +1,28 @@
-"""Convert a trace to the payload of a report, plain JSON."""
+"""Convert a trace to the payload of a report: a dictionary that can be written as JSON.
+
+An array is ``{"shape": [...], "type": "float32" or "float64", "data": base64 of little-endian numbers}``.
+
+- ``version``: 1; ``title``; ``notes``: sentences for the top of the page; ``dtype``
+- ``live``: whether the page computes. Then each direction of each layer has its weights.
+- ``layers``: a list of ``name, input_size, hidden_size, merge, directions``; ``directions``: one, or two of a
+  bidirectional layer, of ``name, reverse`` and, if live, arrays ``kernel`` (4H, H + I + 1), ``h0`` (H), ``c0`` (H)
+- ``readout``: arrays ``weight`` (O, H), ``bias`` (O), or null
+- ``x``: array (T, I), the input of the first LSTM; ``outputs``: array (T, O), null if live
+- ``loss``: the name of one of :mod:`glasscell.core.losses`, ``targets``: array (T, O), or (T) of class numbers,
+  ``weights``: array (T) or (T, O); or ``d_outputs``: array (T, O), the gradient of a loss on the outputs; each may be
+  null
+- ``loss_value``: the loss of the trace, or null; ``share``: the factor of the loss that the page computes, less than 1
+  for one sequence of a batch
+- ``input_names``, ``output_names``; ``step_names``: empty, or one per step
+- ``copy``: ``mode, bits_per_step, bits`` of the copy task, or null
+- ``unit_measures``: by the name of a direction, ``half_life``: array (H)
+- ``static``: null if live, else ``steps``: array of the numbers of the T' selected steps, and ``directions``: by name,
+  ``units``: array of the numbers of the H' selected units, and an array for each symbol that exists,
+  ``i f o g c_prev c tanh_c h d_i d_f d_o d_g d_c d_tanh_c d_h`` (T', H') and ``z d_z`` (T', 4H'); h and d_h have the
+  rows of a projection, (T', P). ``output``, ``cell`` and ``recurrent`` (T', H') are the parts of d_c, ``d_x_norm`` (T')
+  is the norm of the gradient on x. All other arrays, x, outputs, …, are of the same T' steps; a model with one output
+  per sequence has outputs and targets (O)
+"""
 
 from __future__ import annotations
 
@@ -28,10 +52,15 @@ OF_GRADIENTS = ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h", "d_z")
 
 
 def payload_of(trace: TraceData) -> dict[str, Any]:
-    """Convert a trace of one sequence to the payload of the report, see :mod:`glasscell.trace.html_report.document`.
+    """Convert a trace of one sequence to the payload of the report, as this module describes it.
 
-    If every LSTM is plain, and what the page needs to compute everything itself is not too much, it is live. Otherwise
-    it gets the values; of more units and steps than fit it gets some, as they are, and says so.
+    If every LSTM is standard, and its weights and inputs fit, the page is live. Otherwise the payload has the recorded
+    values; if they do not fit, those of a selection of units and steps, with a note.
+
+    Raises
+    ------
+    ValueError
+        If the trace is not of one sequence with at least one step.
     """
     trace = trace.one()
     if not trace.T:
@@ -137,16 +166,16 @@ def _layers(trace: TraceData, *, live: bool) -> list[dict[str, Any]]:
     """Layer by layer, with one way or two; weights and initial states where the page computes."""
     layers: list[dict[str, Any]] = []
     for layer in trace.layer:
-        way: dict[str, Any] = {"name": escape(layer.name), "reverse": layer.reverse}
+        direction: dict[str, Any] = {"name": escape(layer.name), "reverse": layer.reverse}
         if live:
             first = -1 if layer.reverse else 0
             states = {"h0": array(layer.h_prev[first]), "c0": array(layer.c_prev[first])}
-            way |= {"kernel": array(layer.weights["kernel"])} | states
+            direction |= {"kernel": array(layer.weights["kernel"])} | states
         if layer.options.bidirectional and layer.reverse:
-            layers[-1]["ways"].append(way)
+            layers[-1]["directions"].append(direction)
             continue
         sizes = {"input_size": layer.x.shape[-1], "hidden_size": layer.H, "merge": layer.options.merge}
-        layers.append({"name": escape(layer.name), "ways": [way], **sizes})
+        layers.append({"name": escape(layer.name), "directions": [direction], **sizes})
     return layers
 
 
@@ -162,15 +191,15 @@ def _static(trace: TraceData) -> tuple[dict[str, Any], NDArray[np.intp], list[st
     number = min(H, max(1, most // len(steps)))
     if number < H:
         notes.append(f"Of {H} units the {number} whose cells change most are shown.")
-    of_ways = {}
+    of_directions = {}
     for layer in trace.layer:
         units = np.sort(np.argsort(-layer.c.std(axis=0), kind="stable")[:number])
-        of_ways[escape(layer.name)] = {"units": array(units)} | {
+        of_directions[escape(layer.name)] = {"units": array(units)} | {
             name: array(_some(layer, name, steps, units)) for name in SYMBOLS + gradients if name in layer.names
         }
         if gradients:
-            of_ways[escape(layer.name)] |= _gradient_paths(layer, steps, units)
-    return {"steps": array(steps), "ways": of_ways}, steps, notes
+            of_directions[escape(layer.name)] |= _gradient_paths(layer, steps, units)
+    return {"steps": array(steps), "directions": of_directions}, steps, notes
 
 
 def _gradient_paths(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Laws: the built pages of the package are those of web/, and bundled modules behave as modules do."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WEB = Path(__file__).parents[2] / "web"
+PLACEHOLDERS = {
+    "report": {"title", "payload"},
+    "film": {"title", "payload"},
+    "verify": {"subject", "summary", "rows", "remark"},
+}
+
+
+@pytest.fixture(scope="module")
+def web_build() -> Any:
+    spec = importlib.util.spec_from_file_location("web_build", WEB / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_built_pages_equal_a_fresh_build(web_build: Any) -> None:
+    folder = files("glasscell.pages")
+    assert {path.name for path in folder.iterdir() if path.name.endswith(".html")} == {
+        f"{p}.html" for p in PLACEHOLDERS
+    }
+    assert set(web_build.PAGES) == set(PLACEHOLDERS)
+    for page in PLACEHOLDERS:
+        assert (folder / f"{page}.html").read_text("utf-8") == web_build.build(page), (
+            f"run `make web`: {page} is outdated"
+        )
+
+
+@pytest.mark.parametrize("page", PLACEHOLDERS)
+def test_a_built_page_has_the_placeholders_of_its_data_alone(web_build: Any, page: str) -> None:
+    built = web_build.build(page)
+    assert set(re.findall(r"\{\{(\w+)\}\}", built)) == PLACEHOLDERS[page]
+    assert not re.search(r"^(import|export) ", built, re.MULTILINE)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", built)
+
+
+def modules(folder: Path, **sources: str) -> Path:
+    for name, source in sources.items():
+        (folder / f"{name}.js").write_text(source, encoding="utf-8")
+    return folder
+
+
+def run_in_node(script: str) -> str:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node is not installed: it runs what was bundled")
+    return subprocess.run([node, "-e", script], capture_output=True, text=True, check=True).stdout
+
+
+def test_modules_become_one_script_that_does_the_same(web_build: Any, tmp_path: Path) -> None:
+    folder = modules(
+        tmp_path,
+        app='import { value, twice as double } from "./a.js";\nimport * as b from "./b.js";\nconst hidden = 1;\n'
+        'import {\n  Point,\n  order,\n} from "./c.js";\n'
+        "console.log(double(value), b.value, b.ofA, new Point().x, hidden, order.join());\n",
+        a="export const value = 21;\nconst hidden = 2;\nexport function twice(n) {\n  return hidden * n;\n}\n",
+        b='export { value as ofA } from "./a.js";\nlet hidden = 3;\nconst own = "b";\nexport { own as value };\n',
+        c='import { order } from "./d.js";\nexport class Point {\n  x = 4;\n}\norder.push("c");\nexport { order };\n',
+        d='export const order = ["d"];\n',
+    )
+    assert run_in_node(web_build.bundle(folder / "app.js")) == "42 b 21 4 1 d,c\n"
+
+
+def test_a_module_runs_once_however_often_it_is_imported(web_build: Any, tmp_path: Path) -> None:
+    folder = modules(
+        tmp_path,
+        app='import { a } from "./a.js";\nimport { b } from "./b.js";\nconsole.log(a === b);\n',
+        a='export { state as a } from "./state.js";\n',
+        b='export { state as b } from "./state.js";\n',
+        state="export const state = {};\n",
+    )
+    assert run_in_node(web_build.bundle(folder / "app.js")) == "true\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ('import x from "./a.js";', "app.js must use the supported imports and exports, got import x"),
+        ('import { x } from "d3";', "got import { x }"),
+        ("export default 3;", "got export default 3"),
+        ('const x = "</SCRIPT>";', "app.js must be valid inside a script element, got '</SCRIPT'"),
+        ('const x = "<!--";', "got '<!--'"),
+        ("const x = `{{title}}`;", "app.js must not contain a placeholder, got {{title}}"),
+        ('import { x } from "./app.js";', "import each other: app.js → app.js"),
+    ],
+)
+def test_unsupported_modules_raise_an_error(web_build: Any, tmp_path: Path, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        web_build.bundle(modules(tmp_path, app=f"{source}\n") / "app.js")

@@ -1,0 +1,167 @@
+// The page: the selected step, unit and layer, and the views that display them.
+
+import { byId, make, setText } from "../shared/elements.js";
+import { cellDiagramView } from "./cell_diagram.js";
+import { Context } from "./context.js";
+import { controlsView } from "./controls.js";
+import { gradientView, memoryView, unitView } from "./curves.js";
+import { equationsView } from "./equations.js";
+import { heatMapsView } from "./heat_maps.js";
+import { ioView } from "./io_view.js";
+import { unitOrder } from "./measures.js";
+import { Player } from "./player.js";
+import { tableView } from "./table.js";
+import { weightSliderView } from "./weight_slider.js";
+
+const VIEWS = [
+  controlsView,
+  ioView,
+  cellDiagramView,
+  equationsView,
+  heatMapsView,
+  unitView,
+  gradientView,
+  memoryView,
+  weightSliderView,
+  tableView,
+];
+
+// Levels of change, from the smallest: each view redraws the parts that depend on it. "data": values, or the order of units.
+const LEVELS = ["step", "unit", "data"];
+
+export function start(payload) {
+  const context = new Context(payload);
+  const { state } = context;
+  let order = unitOrder(context);
+  const views = [];
+
+  function refresh(level) {
+    for (const name of LEVELS.slice(0, LEVELS.indexOf(level) + 1).reverse()) for (const view of views) view[name]?.();
+  }
+
+  function reorder() {
+    order = unitOrder(context);
+    refresh("data");
+  }
+
+  const actions = {
+    order: () => order,
+    choose({ step = state.step, unit = state.unit }) {
+      const level = unit === state.unit ? "step" : "unit";
+      if (level === "step" && step === state.step) return;
+      Object.assign(state, { step, unit });
+      refresh(level);
+    },
+    setMode(mode) {
+      if (mode === state.mode || (mode === "backward" && !context.hasGradients)) return;
+      state.mode = mode;
+      refresh("data");
+    },
+    setDirection({ layer, direction }) {
+      Object.assign(state, { layer, direction });
+      state.unit = Math.min(state.unit, context.H - 1);
+      reorder();
+    },
+    /** After a change of the model. The order of units does not change while a control is dragged. */
+    recompute(settled = true) {
+      context.compute();
+      byId("restore").disabled = false;
+      if (settled) reorder();
+      else refresh("data");
+    },
+    announce: (text) => setText(byId("announcement"), text),
+    playing: () => player.on,
+    togglePlay: () => player.toggle(),
+  };
+  const player = new Player(context, { ...actions, changed: () => refresh("step") });
+
+  writeHead(context);
+  followTheme(context, () => refresh("data"));
+  bindSort(context, reorder);
+  byId("restore").addEventListener("click", () => {
+    context.restore();
+    byId("restore").disabled = true;
+    reorder();
+    actions.announce("The model and its input are restored.");
+  });
+  selectLargestCell(context);
+  order = unitOrder(context);
+  views.push(...VIEWS.map((view) => view(context, actions)));
+  refresh("data");
+  document.documentElement.classList.add("ready");
+
+  window.glasscell = {
+    state,
+    get trace() {
+      return context.trace;
+    },
+    get model() {
+      return context.model;
+    },
+    choose: actions.choose,
+    backward: (is) => actions.setMode(is ? "backward" : "forward"),
+  };
+}
+
+function writeHead(context) {
+  const { payload, model, directions } = context;
+  setText(byId("title"), payload.title);
+  const sizes = model.layers.map(({ directions: [{ H }], directions: { length } }) => `${H}${length > 1 ? " + " + H : ""}`);
+  const parts = [
+    `${directions.length === 1 ? "one LSTM layer" : `${model.layers.length} layer${model.layers.length > 1 ? "s" : ""}${directions.length > model.layers.length ? ", both directions" : ""}`}`,
+    `${sizes.join(", ")} units`,
+    `${payload.x.shape[0]} steps`,
+    payload.dtype,
+  ];
+  setText(byId("sizes"), parts.join(" · "));
+  byId("notes").replaceChildren(...payload.notes.map((note) => make("p", {}, note)));
+  byId("live-hint").hidden = !payload.live;
+  byId("static-hint").hidden = payload.live;
+  byId("restore").hidden = !payload.live;
+}
+
+/** Follow the colour scheme of the system until the button chooses one. */
+function followTheme(context, redraw) {
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const button = byId("theme");
+  let chosen = null;
+  const apply = () => {
+    context.theme = chosen ?? (system.matches ? "dark" : "light");
+    document.documentElement.dataset.theme = context.theme;
+    button.setAttribute("aria-label", context.theme === "dark" ? "Light colours" : "Dark colours");
+  };
+  apply();
+  system.addEventListener("change", () => {
+    apply();
+    redraw();
+  });
+  button.addEventListener("click", () => {
+    chosen = context.theme === "dark" ? "light" : "dark";
+    apply();
+    redraw();
+  });
+}
+
+function bindSort(context, reorder) {
+  const [sort, channel] = [byId("sort"), byId("channel")];
+  channel.replaceChildren(...context.payload.input_names.map((name, k) => make("option", { value: k }, name)));
+  const changed = () => {
+    context.state.sort = sort.value;
+    context.state.channel = Number(channel.value);
+    byId("channel-field").hidden = sort.value !== "correlation";
+    reorder();
+  };
+  sort.addEventListener("change", changed);
+  channel.addEventListener("change", changed);
+}
+
+/** Select the unit and step of the largest cell state, and sort units by their peaks. */
+function selectLargestCell(context) {
+  const { direction, T, H, state } = context;
+  let best = 0;
+  for (let n = 1; n < T * H; n++) if (Math.abs(direction.c[n]) > Math.abs(direction.c[best])) best = n;
+  Object.assign(state, { step: Math.floor(best / H), unit: best % H, sort: "peak" });
+  byId("sort").value = "peak";
+}
+
+start(JSON.parse(byId("payload").textContent));
