@@ -14,8 +14,8 @@ from glasscell.convert.onnx.importer.constants import (
     Constant,
     UnsupportedNode,
     axes_of,
-    axis_of,
     float32_literal,
+    normalize_axis,
     scalar,
 )
 from glasscell.convert.onnx.importer.layer_specs import BatchNormPlan, LayerNormPlan, weights_of
@@ -127,7 +127,7 @@ def layer_normalization(node: Node) -> list[SymbolicTensor]:
     """A LayerNormalization over the features."""
     view = as_features(node.value)
     last = len(view.axes) - 1
-    if axis_of(node.attributes.get("axis", -1), last + 1) != last or node.outputs > 1:
+    if normalize_axis(node.attributes.get("axis", -1), last + 1) != last or node.outputs > 1:
         raise UnsupportedNode("normalises over other axes than the features, or gives its statistics")
     view = with_features(view, last)
     gain = weights_of("scale", node.inputs[1])
@@ -177,7 +177,7 @@ def mean_of_features(node: Node) -> Moment | None:
     if not isinstance(view, SymbolicTensor) or axes is None or len(axes) != 1 or not node.attributes.get("keepdims", 1):
         return None
     last = len(view.axes) - 1
-    of_features = axis_of(axes[0], last + 1) == last and (
+    of_features = normalize_axis(axes[0], last + 1) == last and (
         is_features(view, last) if view.features else len(without_unit_dims(view.axes[last])) == 1
     )
     if isinstance(value, Moment):

@@ -12,8 +12,8 @@ from glasscell.convert.onnx.importer.affine import Moment, moment_of_two, moved,
 from glasscell.convert.onnx.importer.constants import (
     Constant,
     UnsupportedNode,
-    axis_of,
     float32_literal,
+    normalize_axis,
     require_constant,
     scalar,
 )
@@ -188,7 +188,7 @@ def _function(node: Node) -> Result:
         alpha, beta = (float32_literal(node.attributes[k]) if k in node.attributes else None for k in ("alpha", "beta"))
         return view.through(Function(node.op, alpha, beta), node.module)
     last = len(view.axes) - 1
-    if axis_of(node.attributes.get("axis", -1 if node.opset >= 13 else 1), last + 1) != last:
+    if normalize_axis(node.attributes.get("axis", -1 if node.opset >= 13 else 1), last + 1) != last:
         raise UnsupportedNode("is over another axis than the last")
     check_last_is_features(view)
     return replace(view.through(Function(node.op), node.module), features=view.features or view.axes[-1])

@@ -23,7 +23,7 @@ from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.importer.attributes import check_attributes
 from glasscell.convert.onnx.importer.build_model import build, check_all_states, check_starts
 from glasscell.convert.onnx.importer.constant_folding import FOLDED, fold
-from glasscell.convert.onnx.importer.constants import MOST_AXES, UnsupportedNode, array_of, dtype_of, require_constant
+from glasscell.convert.onnx.importer.constants import MAX_AXES, UnsupportedNode, array_of, dtype_of, require_constant
 from glasscell.convert.onnx.importer.elementwise_ops import FUNCTIONS
 from glasscell.convert.onnx.importer.layer_ops import LAYERS, flattened
 from glasscell.convert.onnx.importer.layer_specs import EmbeddingSpec
@@ -301,7 +301,7 @@ class _Reader:
 def _input(value: onnx.ValueInfoProto, named: dict[str, Dim], open_sizes: Iterator[int]) -> SymbolicTensor:
     """An input of the graph; an axis whose size is open has an unlikely one."""
     tensor = value.type.tensor_type
-    if len(tensor.shape.dim) > MOST_AXES:
+    if len(tensor.shape.dim) > MAX_AXES:
         raise ValueError(f"the input {value.name!r} has {len(tensor.shape.dim)} axes")
     axes = []
     for dim in tensor.shape.dim:

@@ -20,8 +20,8 @@ from glasscell.convert.onnx.importer.constants import (
     Constant,
     UnsupportedNode,
     axes_of,
-    axis_of,
     float32_literal,
+    normalize_axis,
     require_constant,
     scalar,
 )
@@ -247,7 +247,7 @@ def _over(node: Node, axes: list[int] | None, *, keep: bool) -> Value:
     if not axes:
         raise UnsupportedNode("makes one number of all")
     value = node.value
-    gone = {axis_of(axis, len(value.axes)) for axis in axes}
+    gone = {normalize_axis(axis, len(value.axes)) for axis in axes}
     stacked = isinstance(value, SymbolicStates) and any(runs_over(value.axes[axis], value.along) for axis in gone)
     view = as_features(value, stacked=stacked)
     for axis in gone:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from glasscell.convert.onnx.importer.constants import UnsupportedNode, axis_of
+from glasscell.convert.onnx.importer.constants import UnsupportedNode, normalize_axis
 from glasscell.convert.onnx.importer.layer_specs import LayerSpec, LSTMSpec
 from glasscell.convert.onnx.importer.lstm_ops import bidirectional_from, merge_plan, reverse_lstm, single_direction
 from glasscell.convert.onnx.importer.symbolic_values import (
@@ -32,7 +32,11 @@ NEAR = 8  # an index so near to the end of an axis whose size is open is counted
 def squeeze(value: Value, places: Sequence[int] | None) -> Value:
     """Without axes of size 1."""
     shape = value.shape
-    gone = {k for k, n in enumerate(shape) if n == 1} if places is None else {axis_of(k, len(shape)) for k in places}
+    gone = (
+        {k for k, n in enumerate(shape) if n == 1}
+        if places is None
+        else {normalize_axis(k, len(shape)) for k in places}
+    )
     for k in sorted(gone, reverse=True):
         if shape[k] != 1:
             raise UnsupportedNode(f"squeezes an axis of size {shape[k]}")
@@ -42,7 +46,7 @@ def squeeze(value: Value, places: Sequence[int] | None) -> Value:
 
 def take_index(value: Value, axis: int, index: int, name: str) -> Value:
     """One place along an axis, which is then gone. `name` is for a layer that this makes."""
-    at = axis_of(index, value.shape[axis])
+    at = normalize_axis(index, value.shape[axis])
     group, rest = value.axes[axis], [*value.axes[:axis], *value.axes[axis + 1 :]]
     if isinstance(value, SymbolicTensor) and runs_over(group, value.time):
         return _step(value, index, rest, name)

@@ -11,12 +11,12 @@ import numpy as np
 from glasscell.convert.onnx.importer.constants import (
     UnsupportedNode,
     axes_of,
-    axis_of,
     dtype_of,
     integers,
-    ranges,
+    normalize_axis,
     require_constant,
-    split_places,
+    slices_of,
+    split_ranges,
 )
 from glasscell.convert.onnx.importer.layer_ops import embedding
 from glasscell.convert.onnx.importer.node import Node, data
@@ -105,7 +105,7 @@ def _cast(node: Node) -> Value:
 
 def _slice(node: Node) -> Value:
     value = node.value
-    for axis, of in ranges(node.inputs, node.attributes, value.shape).items():
+    for axis, of in slices_of(node.inputs, node.attributes, value.shape).items():
         size = value.shape[axis]
         places = range(*of.indices(size))
         if len(places) == 1 and size > 1:
@@ -121,12 +121,12 @@ def _gather(node: Node) -> Value:
     if isinstance(places, SymbolicTensor) and isinstance(table, np.ndarray):
         return embedding(node, table, places, axis)
     value, index = node.value, require_constant(places)
-    axis = axis_of(axis, len(value.axes))
+    axis = normalize_axis(axis, len(value.axes))
     numbers = integers(index)
     if len(numbers) == 1:
         one = take_index(value, axis, numbers[0], node.module)
         return one if index.ndim == 0 else with_axes(one, [*one.axes[:axis], (), *one.axes[axis:]])
-    return take_range(value, axis, _as_range([axis_of(k, value.shape[axis]) for k in numbers]), node.module)
+    return take_range(value, axis, _as_range([normalize_axis(k, value.shape[axis]) for k in numbers]), node.module)
 
 
 def _as_range(places: list[int]) -> Sequence[int]:
@@ -137,14 +137,14 @@ def _as_range(places: list[int]) -> Sequence[int]:
 
 
 def _split(node: Node) -> list[Value]:
-    axis = axis_of(node.attributes.get("axis", 0), len(node.value.axes))
-    parts = split_places(node.inputs, node.attributes, node.value.shape[axis], node.outputs)
+    axis = normalize_axis(node.attributes.get("axis", 0), len(node.value.axes))
+    parts = split_ranges(node.inputs, node.attributes, node.value.shape[axis], node.outputs)
     return [take_range(node.value, axis, places, node.module) for places in parts]
 
 
 def _concat(node: Node) -> Value:
     values = [data(value) for value in node.inputs]
-    axis = axis_of(node.attributes["axis"], len(values[0].axes))
+    axis = normalize_axis(node.attributes["axis"], len(values[0].axes))
     if len(values) == 1:
         return values[0]
     states = [value for value in values if isinstance(value, SymbolicStates)]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glasscell.convert.onnx.importer.constants import MOST_AXES, UnsupportedNode, axis_of
+from glasscell.convert.onnx.importer.constants import MAX_AXES, UnsupportedNode, normalize_axis
 from glasscell.convert.onnx.importer.layer_specs import DirectionWeights, LayerSpec
 
 
@@ -159,7 +159,7 @@ def layers_up_to(link: LayerNode | None) -> list[LayerNode]:
 
 def with_axes(value: Value, axes: Sequence[Axis]) -> Value:
     """The same with other axes."""
-    if len(axes) > MOST_AXES:
+    if len(axes) > MAX_AXES:
         raise UnsupportedNode(f"gives {len(axes)} axes")
     return replace(value, axes=tuple(axes))
 
@@ -209,7 +209,7 @@ def reshaped(value: Value, target: Sequence[int], *, allow_zero: bool) -> Value:
 def unsqueezed(value: Value, places: Sequence[int]) -> Value:
     """New axes of size 1."""
     rank = len(value.axes) + len(places)
-    new = sorted({axis_of(k, rank) for k in places})
+    new = sorted({normalize_axis(k, rank) for k in places})
     if len(new) != len(places):
         raise UnsupportedNode(f"makes the axes {list(places)}")
     axes = list(value.axes)
