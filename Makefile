@@ -21,7 +21,7 @@ verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX 
 	$(BIN)/glasscell verify $(ARGS)
 
 mutants: $(VENV)/.mutants ## plant bugs into core/: does the test suite find them? (half an hour; ARGS=--resume goes on)
-	$(BIN)/python mutants/run_named.py
+	$(BIN)/python mutants/run_known_bugs.py
 	$(BIN)/python mutants/run_generated.py $(ARGS)
 
 interrupts: $(VENV)/.peers ## 1,000 interrupts at random moments in each kind of computation (minutes)

@@ -40,9 +40,9 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.ast.ast_query import ASTQuery
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
+from mutant_run import ROOT, Places
 from operators import OWN
-from suite import Suite
-from trial import ROOT, Places
+from test_runner import Suite
 
 BAR = 0.95
 SAMPLE, SEED = 1000, 0

@@ -15,20 +15,20 @@ def bugs():
         pytest.skip("no mutants/ in this copy of the repository")
     sys.path.insert(0, str(MUTANTS))
     try:
-        import named  # noqa: PLC0415 - a script of mutants/, not of the package
+        import known_bugs  # noqa: PLC0415 - a script of mutants/, not of the package
     finally:
         sys.path.remove(str(MUTANTS))
-    return named.BUGS
+    return known_bugs.BUGS
 
 
 def test_the_text_that_every_bug_replaces_occurs_exactly_once(bugs):
     wrong = [
-        f"{file}: {old!r} occurs {found} times (mutants/named.py, bug {bug.number}, {bug.where})"
+        f"{file}: {old!r} occurs {found} times (mutants/known_bugs.py, bug {bug.number}, {bug.where})"
         for bug in bugs
         for file, old, _ in bug.edits
         if (found := (PACKAGE / file).read_text("utf-8").count(old)) != 1
     ]
-    assert not wrong, "adapt mutants/named.py to the code:\n" + "\n".join(wrong)
+    assert not wrong, "adapt mutants/known_bugs.py to the code:\n" + "\n".join(wrong)
 
 
 def test_every_bug_changes_code_that_compiles(bugs):

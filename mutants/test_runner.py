@@ -5,19 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trial import Outcome, Places, Trial, preload, run
+from mutant_run import Outcome, Places, Trial, preload, run
 
 ABOVE = ("tests/test_layers.py", "tests/test_models.py", "tests/layers", "tests/test_import.py")
 
 # The tests that are about a module of core, where they are not called after it; those of a folder are about all in it.
 OWN = {
     "numba_engine": ("test_numba_engine.py", "test_stream_step.py", "test_jit_cache.py"),
-    "activations.py": ("test_activations.py", "test_activations_of_onnx.py"),
+    "activations.py": ("test_activations.py", "test_onnx_activations.py"),
     "gradient_clipping.py": ("test_optimizers.py", "test_blocking.py"),
     "initializers.py": ("test_parameters.py",),
     "variants": ("test_variants_golden.py", "test_variants.py"),
 }
-FOUND = "test_mutants_found.py"  # is about all of core
+FOUND = "test_known_bugs.py"  # is about all of core
 
 Change = tuple[Any, Mapping[str, str], list[list[str]]]  # what it is about, changed files, tests stage by stage
 

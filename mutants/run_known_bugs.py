@@ -1,6 +1,6 @@
-"""Plant the bugs of ``named.py`` one at a time: does the test suite catch each of them?
+"""Plant the bugs of ``known_bugs.py`` one at a time: does the test suite catch each of them?
 
-    python mutants/run_named.py [--only 8] [--jobs 2]
+    python mutants/run_known_bugs.py [--only 8] [--jobs 2]
 
 A bug is caught if a test fails for the planted reason: by comparing numbers, not by an import that breaks.
 """
@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from named import BUGS, NAMES, Bug
-from suite import Suite
-from trial import Outcome, Places
+from known_bugs import BUGS, NAMES, Bug
+from mutant_run import Outcome, Places
+from test_runner import Suite
 
 
 def changed(bug: Bug, places: Places) -> dict[str, str]:
