@@ -144,7 +144,7 @@ def training(engine: str | None) -> dict[str, Subject]:
     task, updates = gc.tasks.Copy(8), 6
     model = gc.CopyLSTM(task=task, hidden_size=32, seed=0)
     model._lstm = gc.LSTM(  # noqa: SLF001 - it takes no engine itself
-        *(model.lstm.input_size, 32), seed=None, engine=engine, parameters=model.parameters.part("lstm.")
+        *(model.lstm.input_size, 32), seed=None, engine=engine, parameters=model.parameters.subset("lstm.")
     )
     vector, start = model.parameters.vector, model.parameters.vector.copy()
     known = {start.tobytes()}

@@ -22,15 +22,15 @@ def by_hand(model: gc.CopyLSTM, task: gc.tasks.Copy) -> None:
     """Train with nothing but the layers' passes, loss, clipping and optimiser."""
     rng, optimizer, buffers = np.random.default_rng(0), gc.Adam(0.03), BufferPool()
     gradients, vector = model.parameters.zeros_like(), model.parameters.vector
-    state, lstm, readout = optimizer.init_state(vector), gradients.part("lstm."), gradients.part("readout.")
+    state, lstm, readout = optimizer.init_state(vector), gradients.subset("lstm."), gradients.subset("readout.")
     for update in range(UPDATES):
         batch = task.batch(B, rng, model.dtype)
-        h, tape = model.lstm.forward_feature_major(batch.inputs.transpose(1, 2, 0), None, buffers.part("lstm"))
+        h, tape = model.lstm.forward_feature_major(batch.inputs.transpose(1, 2, 0), None, buffers.scope("lstm"))
         logits = model.readout.forward_feature_major(h)
         targets, weights = batch.targets.transpose(1, 2, 0), np.asarray(batch.weights).transpose(1, 2, 0)
         _, d_logits = binary_cross_entropy(logits, targets, weights)
-        d_h = model.readout.backward_feature_major(h, d_logits, readout, buffers.part("readout"))
-        model.lstm.backward_feature_major(tape, d_h, None, lstm, buffers.part("lstm"), need_dx=False)
+        d_h = model.readout.backward_feature_major(h, d_logits, readout, buffers.scope("readout"))
+        model.lstm.backward_feature_major(tape, d_h, None, lstm, buffers.scope("lstm"), need_dx=False)
         clip_by_global_norm(gradients.vector, 0.25)
         optimizer.update(vector, gradients.vector, state, 0.03 * (1 - update / UPDATES))
 

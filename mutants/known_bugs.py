@@ -258,8 +258,8 @@ BUGS = [
         "layer",
         (
             WAY,
-            "        if of is not None:\n            return of.processed(x)\n",
-            "        if of is not None and not self.reverse:\n            return of.processed(x)\n",
+            "        if of is not None:\n            return of.to_processing_order(x)\n",
+            "        if of is not None and not self.reverse:\n            return of.to_processing_order(x)\n",
         ),
     ),
     bug(

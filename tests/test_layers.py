@@ -282,7 +282,7 @@ def test_results_share_no_memory(num_layers, rng):
     state, dstate = random_state(rng, num_layers), random_state(rng, num_layers)
     y, final, tape = lstm.forward(x, state)
     dx, dstart, gradients = lstm.backward(tape, dy, dstate)
-    inside = [array for layer in tape.layers for array in (layer.columns, layer.gates, layer.tanh_c, layer.kernel)]
+    inside = [array for layer in tape.layers for array in (layer.step_inputs, layer.gates, layer.tanh_c, layer.kernel)]
     arrays = [x, dy, *state, *dstate, y, *final, dx, *dstart, gradients.vector, lstm.parameters.vector, *inside]
     for k, array in enumerate(arrays):
         assert not any(np.shares_memory(array, other) for other in arrays[:k])

@@ -139,7 +139,7 @@ def test_loss_and_gradients_are_pytorchs(mode, k, layers, torch, rng):
 
     loss, gradients, _ = model.loss_and_gradients(batch)
     assert loss == pytest.approx(expected.item(), rel=1e-12)
-    ours = {f"lstm.{name}": array for name, array in to_torch(gradients.part("lstm."), model.lstm.options).items()}
+    ours = {f"lstm.{name}": array for name, array in to_torch(gradients.subset("lstm."), model.lstm.options).items()}
     ours |= {name: gradients[name] for name in ("readout.weight", "readout.bias")}
     for name, parameter in theirs.named_parameters():
         assert_near(ours[name.replace("bias_hh", "bias_ih")], parameter.grad.numpy(), 1e-9)

@@ -45,7 +45,7 @@ class TrainingStep:
         self.lstm, self.readout = lstm, readout
         self.vector = self.model.parameters.vector
         self.gradients = self.model.parameters.zeros_like()
-        self.of_lstm, self.of_readout = (self.gradients.part(name) for name in ("lstm.", "readout."))
+        self.of_lstm, self.of_readout = (self.gradients.subset(name) for name in ("lstm.", "readout."))
         self.buffers = BufferPool()
         self.x, self.targets = (array.transpose(1, 2, 0) for array in (workload.x, workload.targets))
         self.optimizer = Adam(LEARNING_RATE, engine=self.lstm.execution.engine)

@@ -10,9 +10,9 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 def test_the_same_request_gets_the_same_array():
     buffers = BufferPool()
-    array = buffers.take("a", (2, 3), FLOAT32)
+    array = buffers.get("a", (2, 3), FLOAT32)
     assert (array.shape, array.dtype) == ((2, 3), FLOAT32)
-    assert buffers.take("a", (2, 3), FLOAT32) is array
+    assert buffers.get("a", (2, 3), FLOAT32) is array
 
 
 @pytest.mark.parametrize(
@@ -20,24 +20,24 @@ def test_the_same_request_gets_the_same_array():
 )
 def test_another_request_gets_other_memory_of_its_own_kind(name, shape, dtype):
     buffers = BufferPool()
-    first = buffers.take("a", (2, 3), FLOAT32)
-    other = buffers.take(name, shape, dtype)
+    first = buffers.get("a", (2, 3), FLOAT32)
+    other = buffers.get(name, shape, dtype)
     assert (other.shape, other.dtype) == (shape, dtype)
     assert not np.shares_memory(first, other)
 
 
 def test_parts_are_kept_and_share_nothing():
     buffers = BufferPool()
-    one, two = buffers.part("one"), buffers.part("two")
-    assert buffers.part("one") is one
-    arrays = [place.take("a", (4,), FLOAT64) for place in (buffers, one, two)]
+    one, two = buffers.scope("one"), buffers.scope("two")
+    assert buffers.scope("one") is one
+    arrays = [place.get("a", (4,), FLOAT64) for place in (buffers, one, two)]
     assert not any(np.shares_memory(a, b) for a, b in zip(arrays, arrays[1:] + arrays[:1], strict=True))
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
 @pytest.mark.parametrize("size", [ALIGN_MIN_BYTES, ALIGN_MIN_BYTES + 8, 3 * ALIGN_MIN_BYTES])
 def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
-    arrays = [BufferPool().take("a", (size // dtype.itemsize,), dtype) for _ in range(20)]
+    arrays = [BufferPool().get("a", (size // dtype.itemsize,), dtype) for _ in range(20)]
     for array in arrays:
         assert array.ctypes.data % 64 == 0
         array[:] = 1
@@ -45,4 +45,4 @@ def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
 
 
 def test_small_arrays_are_only_as_large_as_they_are():
-    assert BufferPool().take("a", (ALIGN_MIN_BYTES // 8,), FLOAT32).base is None
+    assert BufferPool().get("a", (ALIGN_MIN_BYTES // 8,), FLOAT32).base is None

@@ -16,7 +16,7 @@ def of_the_page(kernel, tape, dy, dh, dc, dc_steps):
     rows = []
     for t in reversed(range(tape.T)):
         d_h, d_c = dh + dy[t], dc + dc_steps[t]
-        back = step_backward(kernel, step(kernel, tape.x[t], tape.h_with_initial[t], tape.cells[t]), d_h, d_c)
+        back = step_backward(kernel, step(kernel, tape.x[t], tape.h_with_initial[t], tape.c_with_initial[t]), d_h, d_c)
         da = np.concatenate([back.di, back.df, back.do, back.dg])
         rows.insert(0, StepGradients(back.dz, da, back.dc, d_h, back.dx, dy[t]))
         dh, dc = back.dh_prev, back.dc_prev

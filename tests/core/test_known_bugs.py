@@ -54,11 +54,11 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 @pytest.mark.parametrize("earlier", [((2, 3), FLOAT32), ((1, 3), FLOAT64), ((3, 3), FLOAT64), ((2, 2), FLOAT64)])
 def test_memory_of_another_shape_or_dtype_larger_or_smaller_is_not_used_again(earlier):
     buffers = BufferPool()
-    first = buffers.take("a", *earlier)
-    other = buffers.take("a", (2, 3), FLOAT64)
+    first = buffers.get("a", *earlier)
+    other = buffers.get("a", (2, 3), FLOAT64)
     assert (other.shape, other.dtype) == ((2, 3), FLOAT64)
     assert not np.shares_memory(first, other)
-    again = buffers.take("a", *earlier)
+    again = buffers.get("a", *earlier)
     assert (again.shape, again.dtype) == earlier
 
 
@@ -71,7 +71,7 @@ def test_views_are_made_anew_only_for_another_array():
             made.append(name)
             return zip(*arrays, strict=True)
 
-        return buffers.steps(name, arrays, views)
+        return buffers.step_views(name, arrays, views)
 
     a, b = np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]])
     known = steps("one", a, b)
@@ -96,9 +96,9 @@ class Remembering(BufferPool):
         super().__init__()
         self.taken = {}
 
-    def take(self, name, shape, dtype):
+    def get(self, name, shape, dtype):
         self.taken[name] = shape
-        array = super().take(name, shape, dtype)
+        array = super().get(name, shape, dtype)
         array.fill(np.inf)
         return array
 
@@ -221,14 +221,14 @@ def test_arguments_may_be_given_by_name_and_switches_must_be(rng):
     by_name = lstm.backward(tape=tape, dh=tape.h, dh_T=0.0, dc_T=0.0, buffers=None, dc=None, need_dx=True)
     np.testing.assert_array_equal(by_name.dx, lstm.backward(tape, tape.h).dx)
     order = time_order.time_order(mask=mask, reverse=True)
-    np.testing.assert_array_equal(order.in_time(steps=x, repeat=False), x[::-1])
+    np.testing.assert_array_equal(order.to_time_order(steps=x, repeat=False), x[::-1])
     np.testing.assert_array_equal(order.to_time_order_backward(d_time=x, repeat=False), x[::-1])
     names = CellConfig().shapes(I=2, H=3, P=None, peepholes=True, projection_bias=False)
     assert list(names) == ["kernel", "peepholes"]
     for call in (
         lambda: lstm.backward(tape, tape.h, 0.0, 0.0, None, None, True),
         lambda: time_order.time_order(mask, True),
-        lambda: order.in_time(x, True),
+        lambda: order.to_time_order(x, True),
         lambda: order.to_time_order_backward(x, True),
         lambda: CellConfig().shapes(2, 3, None, True),
     ):

@@ -55,9 +55,9 @@ def test_products_of_steps_are_added_up_a_few_at_a_time(of_steps, lengths, monke
     taken = []
 
     class Watched(BufferPool):
-        def take(self, name, shape, dtype):
+        def get(self, name, shape, dtype):
             taken.append(shape)
-            return super().take(name, shape, dtype)
+            return super().get(name, shape, dtype)
 
     a, b = rng.normal(size=(5, 4, 20)), rng.normal(size=(5, 3, 20))
     total = linear.sum_of_outer_products(a, b, Watched())

@@ -86,7 +86,7 @@ def assert_equal(a, b):
 
 def arrays_of(tape):
     """All that a tape names."""
-    names = ("u", "x", "i", "f", "o", "g", "c", "tanh_c", "h", "h_with_initial", "cells", "kernel")
+    names = ("u", "x", "i", "f", "o", "g", "c", "tanh_c", "h", "h_with_initial", "c_with_initial", "kernel")
     return [getattr(tape, name) for name in names]
 
 
@@ -101,9 +101,9 @@ def test_every_gate_and_state_of_every_step_is_the_pages(T, I, H, B, rng):
     for t, step in enumerate(forward_by_the_page(problem)):
         for name in ("u", "i", "f", "o", "g", "c", "tanh_c", "h"):
             np.testing.assert_allclose(getattr(tape, name)[t], getattr(step, name), rtol=0, atol=1e-12, err_msg=name)
-        np.testing.assert_array_equal(tape.cells[t + 1], tape.c[t])
+        np.testing.assert_array_equal(tape.c_with_initial[t + 1], tape.c[t])
         np.testing.assert_array_equal(tape.h_with_initial[t + 1], tape.h[t])
-    assert_equal([tape.x, tape.h_with_initial[0], tape.cells[0]], [problem.x, problem.h0, problem.c0])
+    assert_equal([tape.x, tape.h_with_initial[0], tape.c_with_initial[0]], [problem.x, problem.h0, problem.c0])
 
 
 @pytest.mark.parametrize("block_bytes", [0, lstm.BLOCK_BYTES])
@@ -117,7 +117,9 @@ def test_every_gradient_of_every_step_is_the_pages(block_bytes, monkeypatch, rng
     tape = forward(problem)
     of_page = backward_by_the_page(problem, forward_by_the_page(problem))
     for t, step in enumerate(of_page):
-        late = problem._replace(x=problem.x[t:], dh=problem.dh[t:], h0=tape.h_with_initial[t], c0=tape.cells[t])
+        late = problem._replace(
+            x=problem.x[t:], dh=problem.dh[t:], h0=tape.h_with_initial[t], c0=tape.c_with_initial[t]
+        )
         gradient = backward(late, forward(late))
         dz = [later.dz for later in of_page[t:]]
         dW = sum(later.dW for later in of_page[t:])
@@ -156,7 +158,7 @@ def test_backward_is_the_derivative_in_every_argument(name, T, I, H, B, slope, r
         return (
             np.vdot(problem.dh, tape.h)
             + np.vdot(problem.dh_end, tape.h_with_initial[-1])
-            + np.vdot(problem.dc_end, tape.cells[-1])
+            + np.vdot(problem.dc_end, tape.c_with_initial[-1])
         )
 
     gradient = getattr(backward(problem, forward(problem)), f"d{name}")
@@ -170,7 +172,7 @@ def test_backward_is_the_adjoint_of_forward(slope, rng):
 
     def outputs(s):
         tape = lstm.forward(*(array + s * move for array, move in zip(problem[:4], v, strict=True)))
-        return np.concatenate([tape.h, tape.h_with_initial[-1:], tape.cells[-1:]])
+        return np.concatenate([tape.h, tape.h_with_initial[-1:], tape.c_with_initial[-1:]])
 
     upstream = np.concatenate([problem.dh, problem.dh_end[None], problem.dc_end[None]])
     pulled_back = backward(problem, forward(problem))
@@ -227,7 +229,7 @@ def test_dx_is_left_out_on_request(rng):
 def test_no_steps_leave_the_state_and_its_gradient(dtype, rng):
     problem = random_problem(rng, T=0, dtype=dtype)
     tape = forward(problem)
-    assert_equal([tape.h_with_initial[-1], tape.cells[-1]], [problem.h0, problem.c0])
+    assert_equal([tape.h_with_initial[-1], tape.c_with_initial[-1]], [problem.h0, problem.c0])
     gradient = backward(problem, tape)
     assert_equal(gradient, [np.zeros_like(problem.kernel), problem.x, problem.dh_end, problem.dc_end])
 
@@ -254,8 +256,8 @@ def test_dtype_is_kept(T, I, H, B, dtype, rng):
 class Poisoned(BufferPool):
     """Buffers whose old content can be seen wherever it is used."""
 
-    def take(self, name, shape, dtype):
-        array = super().take(name, shape, dtype)
+    def get(self, name, shape, dtype):
+        array = super().get(name, shape, dtype)
         array.fill(np.nan)
         return array
 
@@ -288,7 +290,7 @@ def test_nothing_given_is_changed_and_the_tape_is_only_read(rng):
     for array in problem:
         array.flags.writeable = False
     tape = forward(problem)
-    for array in (tape.columns, tape.gates, tape.tanh_c, tape.kernel):
+    for array in (tape.step_inputs, tape.gates, tape.tanh_c, tape.kernel):
         array.flags.writeable = False
     assert_equal(backward(problem, tape), backward(problem, tape))
 

@@ -22,7 +22,7 @@ def test_the_outputs_and_the_final_state_are_those_of_the_tape(T, I, H, B, dtype
         assert (h.shape, h.dtype, final_c.dtype) == ((T, H, B), dtype, dtype)
         np.testing.assert_array_equal(h, tape.h)
         np.testing.assert_array_equal(final_h, tape.h_with_initial[-1])
-        np.testing.assert_array_equal(final_c, tape.cells[-1])
+        np.testing.assert_array_equal(final_c, tape.c_with_initial[-1])
 
 
 def test_used_buffers_change_no_number_and_nothing_given_changes(rng):

@@ -280,8 +280,8 @@ class SmallNetwork:
         shapes = {f"lstm.{name}": shape for name, shape in LSTM.shapes(I, H, 2).items()}
         shapes |= {f"readout.{name}": shape for name, shape in Linear.shapes(H, O).items()}
         self.parameters = Parameters(shapes, np.dtype(np.float64))
-        self.lstm = LSTM(I, H, 2, dtype=np.float64, parameters=self.parameters.part("lstm."))
-        self.readout = Linear(H, O, dtype=np.float64, parameters=self.parameters.part("readout."))
+        self.lstm = LSTM(I, H, 2, dtype=np.float64, parameters=self.parameters.subset("lstm."))
+        self.readout = Linear(H, O, dtype=np.float64, parameters=self.parameters.subset("readout."))
         self.parameters.vector[:] = rng.uniform(-0.5, 0.5, size=self.parameters.vector.size)
         self.x, self.targets = rng.normal(size=(B, T, I)), rng.integers(2, size=(B, T, O)).astype(float)
 

@@ -60,7 +60,7 @@ def test_zeros_like_are_zeros_of_their_own(parameters):
 
 @pytest.mark.parametrize(("prefix", "names"), [("lstm.", ["kernel", "start"]), ("readout.", ["weight", "bias"])])
 def test_a_part_is_the_same_memory_under_shorter_names(prefix, names, parameters):
-    part = parameters.part(prefix)
+    part = parameters.subset(prefix)
     assert list(part) == names
     for name in names:
         np.testing.assert_array_equal(part[name], parameters[prefix + name])
@@ -69,14 +69,14 @@ def test_a_part_is_the_same_memory_under_shorter_names(prefix, names, parameters
 
 
 def test_a_part_of_no_names_is_empty(parameters):
-    part = parameters.part("embedding.")
+    part = parameters.subset("embedding.")
     assert len(part) == 0
     assert part.vector.size == 0
 
 
 def test_a_part_that_lies_apart_is_refused():
     with pytest.raises(ValueError, match=r"'a\.'.*side by side"):
-        Parameters({"a.x": (1,), "b.x": (1,), "a.y": (1,)}, FLOAT64).part("a.")
+        Parameters({"a.x": (1,), "b.x": (1,), "a.y": (1,)}, FLOAT64).subset("a.")
 
 
 def test_an_unknown_name_is_a_key_error(parameters):

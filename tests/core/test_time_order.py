@@ -44,15 +44,15 @@ def last_processed(mask, reverse, t, b):
 def test_the_order_is_that_of_each_sequences_own_steps(T, B, kind, reverse, rng):
     mask = random_mask(rng, kind, T, B)
     made = time_order(mask, reverse=reverse)
-    assert made.at.shape == made.back.shape == made.done.shape == (T, B)
-    assert made.own.shape == (T, 1, B)
+    assert made.time_index.shape == made.inverse.shape == made.steps_done.shape == (T, B)
+    assert made.valid.shape == (T, 1, B)
     for b, times in enumerate(own_times(mask, reverse)):
         assert made.lengths[b] == len(times)
-        assert list(made.at[: len(times), b]) == times
-        assert sorted(made.at[:, b]) == list(range(T))
-        assert list(made.back[made.at[:, b], b]) == list(range(T))
-        assert list(made.own[:, 0, b]) == [k < len(times) for k in range(T)]
-        assert [n - 1 if n else None for n in made.done[:, b]] == [
+        assert list(made.time_index[: len(times), b]) == times
+        assert sorted(made.time_index[:, b]) == list(range(T))
+        assert list(made.inverse[made.time_index[:, b], b]) == list(range(T))
+        assert list(made.valid[:, 0, b]) == [k < len(times) for k in range(T)]
+        assert [n - 1 if n else None for n in made.steps_done[:, b]] == [
             last_processed(mask, reverse, t, b) for t in range(T)
         ]
 
@@ -74,11 +74,11 @@ def test_steps_go_where_they_belong(T, B, kind, reverse, rng):
             if k is not None:
                 repeated[t, :, b] = steps[k, :, b]
     sequences[~np.repeat(mask[:, None], ROWS, axis=1)] = np.nan
-    steps[~np.repeat(made.own, ROWS, axis=1)] = np.nan
+    steps[~np.repeat(made.valid, ROWS, axis=1)] = np.nan
     for ours, expected in [
-        (made.processed(sequences), there),
-        (made.in_time(steps), back),
-        (made.in_time(steps, repeat=True), repeated),
+        (made.to_processing_order(sequences), there),
+        (made.to_time_order(steps), back),
+        (made.to_time_order(steps, repeat=True), repeated),
     ]:
         assert ours.dtype == dtype
         np.testing.assert_array_equal(ours, expected)
@@ -91,9 +91,13 @@ def test_there_and_back_is_the_sequence_itself(T, B, kind, reverse, rng):
     mask = random_mask(rng, kind, T, B)
     made = time_order(mask, reverse=reverse)
     sequences, steps = rng.normal(size=(2, T, ROWS, B))
-    np.testing.assert_array_equal(made.in_time(made.processed(sequences)), np.where(mask[:, None], sequences, 0))
-    np.testing.assert_array_equal(made.processed(made.in_time(steps)), np.where(made.own, steps, 0))
-    np.testing.assert_array_equal(made.processed(made.in_time(steps, repeat=True)), np.where(made.own, steps, 0))
+    np.testing.assert_array_equal(
+        made.to_time_order(made.to_processing_order(sequences)), np.where(mask[:, None], sequences, 0)
+    )
+    np.testing.assert_array_equal(made.to_processing_order(made.to_time_order(steps)), np.where(made.valid, steps, 0))
+    np.testing.assert_array_equal(
+        made.to_processing_order(made.to_time_order(steps, repeat=True)), np.where(made.valid, steps, 0)
+    )
 
 
 @every_direction
@@ -104,9 +108,9 @@ def test_each_way_is_the_others_adjoint(T, B, kind, reverse, rng):
     made = time_order(random_mask(rng, kind, T, B), reverse=reverse)
     s, y = rng.normal(size=(2, T, ROWS, B))
     for one, other in [
-        (np.vdot(made.processed(s), y), np.vdot(s, made.in_time(y))),
-        (np.vdot(made.in_time(s), y), np.vdot(s, made.to_time_order_backward(y))),
-        (np.vdot(made.in_time(s, repeat=True), y), np.vdot(s, made.to_time_order_backward(y, repeat=True))),
+        (np.vdot(made.to_processing_order(s), y), np.vdot(s, made.to_time_order(y))),
+        (np.vdot(made.to_time_order(s), y), np.vdot(s, made.to_time_order_backward(y))),
+        (np.vdot(made.to_time_order(s, repeat=True), y), np.vdot(s, made.to_time_order_backward(y, repeat=True))),
     ]:
         assert one == pytest.approx(other, rel=1e-12, abs=1e-12)
 
@@ -119,12 +123,12 @@ def test_the_adjoint_keeps_dtype_and_reads_no_gradient_where_there_is_no_output(
     mask = random_mask(rng, kind, 7, 6)
     made = time_order(mask, reverse=reverse)
     d_time = rng.normal(size=(7, ROWS, 6)).astype(dtype)
-    has_output = made.done > 0 if repeat else mask
+    has_output = made.steps_done > 0 if repeat else mask
     with_nan = np.where(has_output[:, None], d_time, dtype(np.nan))
     ours = made.to_time_order_backward(with_nan, repeat=repeat)
     assert ours.dtype == dtype
     np.testing.assert_array_equal(ours, made.to_time_order_backward(d_time, repeat=repeat))
-    np.testing.assert_array_equal(np.where(made.own, 0, ours), 0)
+    np.testing.assert_array_equal(np.where(made.valid, 0, ours), 0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -133,12 +137,12 @@ def test_padding_never_matters(bad, reverse, rng):
     mask = random_mask(rng, "mixed", 8, 9)
     made = time_order(mask, reverse=reverse)
     values = rng.normal(size=(8, ROWS, 9))
-    padded_in_time, padded_behind = np.where(mask[:, None], values, bad), np.where(made.own, values, bad)
+    padded_in_time, padded_behind = np.where(mask[:, None], values, bad), np.where(made.valid, values, bad)
     with np.errstate(all="raise"):
-        np.testing.assert_array_equal(made.processed(padded_in_time), made.processed(values))
+        np.testing.assert_array_equal(made.to_processing_order(padded_in_time), made.to_processing_order(values))
         for repeat in (False, True):
             np.testing.assert_array_equal(
-                made.in_time(padded_behind, repeat=repeat), made.in_time(values, repeat=repeat)
+                made.to_time_order(padded_behind, repeat=repeat), made.to_time_order(values, repeat=repeat)
             )
 
 
@@ -147,10 +151,10 @@ def test_padding_never_matters(bad, reverse, rng):
 def test_reversed_time_is_the_other_direction(kind, reverse, rng):
     mask, sequences = random_mask(rng, kind, 7, 6), rng.normal(size=(7, ROWS, 6))
     one, other = time_order(mask, reverse=reverse), time_order(mask[::-1], reverse=not reverse)
-    np.testing.assert_array_equal(one.processed(sequences), other.processed(sequences[::-1]))
+    np.testing.assert_array_equal(one.to_processing_order(sequences), other.to_processing_order(sequences[::-1]))
     for repeat in (False, True):
         np.testing.assert_array_equal(
-            one.in_time(sequences, repeat=repeat), other.in_time(sequences, repeat=repeat)[::-1]
+            one.to_time_order(sequences, repeat=repeat), other.to_time_order(sequences, repeat=repeat)[::-1]
         )
 
 
@@ -163,7 +167,9 @@ def test_gaps_are_passed_over_as_if_they_were_not_there(kind, reverse, rng):
     for b, times in enumerate(own_times(mask, reverse=False)):
         closed[: len(times), :, b] = sequences[times, :, b]
     without = time_order(mask_from_lengths(mask.sum(axis=0), 7), reverse=reverse)
-    np.testing.assert_array_equal(time_order(mask, reverse=reverse).processed(sequences), without.processed(closed))
+    np.testing.assert_array_equal(
+        time_order(mask, reverse=reverse).to_processing_order(sequences), without.to_processing_order(closed)
+    )
 
 
 @every_direction
@@ -171,9 +177,9 @@ def test_what_is_given_is_not_changed_and_what_is_returned_is_new(reverse, rng):
     made = time_order(np.ones((4, 2), bool), reverse=reverse)
     given = rng.normal(size=(4, ROWS, 2))
     before = given.copy()
-    for way in (made.processed, made.in_time, made.to_time_order_backward):
+    for way in (made.to_processing_order, made.to_time_order, made.to_time_order_backward):
         way(given)[:] = np.nan
-    for way in (made.in_time, made.to_time_order_backward):
+    for way in (made.to_time_order, made.to_time_order_backward):
         way(given, repeat=True)[:] = np.nan
     np.testing.assert_array_equal(given, before)
 

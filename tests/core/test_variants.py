@@ -144,7 +144,7 @@ def loss(p, tape):
     """What :func:`backward` is the gradient of."""
     own = own_steps(p)
     steps = np.sum(own * p.dh * tape.h) + np.sum(own * p.dc * tape.c)
-    return steps + np.vdot(p.dh_end, tape.h_with_initial[-1]) + np.vdot(p.dc_end, tape.cells[-1])
+    return steps + np.vdot(p.dh_end, tape.h_with_initial[-1]) + np.vdot(p.dc_end, tape.c_with_initial[-1])
 
 
 def arguments(p):
@@ -301,7 +301,7 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
     T, _, B = p.x.shape
     names = ("z", "i", "f", "o", "g", "new_c", "read", "output", "c", "h")
     expected = {name: getattr(tape, name).copy() for name in names}
-    cells, h_with_initial = tape.cells.copy(), tape.h_with_initial.copy()
+    cells, h_with_initial = tape.c_with_initial.copy(), tape.h_with_initial.copy()
     for b in range(B):
         found = steps_of(p, b)
         for t, of_step in enumerate(found[1:]):
@@ -618,7 +618,7 @@ def test_values_and_gradients_are_pytorchs(k, torch, rng):
     sum((of * torch.tensor(d.copy())).sum() for of, d in weighed).backward()
 
     tape = forward(p)
-    values = {"h": tape.h, "c": tape.c, "h_end": tape.h_with_initial[-1], "c_end": tape.cells[-1]}
+    values = {"h": tape.h, "c": tape.c, "h_end": tape.h_with_initial[-1], "c_end": tape.c_with_initial[-1]}
     theirs = dict(zip(values, (of.detach().numpy().swapaxes(-2, -1) for of in (hs, cs, h, c)), strict=True))
     assert_near(values, theirs, 1e-11)
     expected = {name: np.zeros(of.shape) if of.grad is None else of.grad.numpy() for name, of in given.items()}
@@ -650,7 +650,9 @@ def test_a_permuted_batch_permutes(layer_norm, rng):
     )
     tape, of_other = forward(p), forward(other)
     assert_near(
-        {"h": of_other.h, "cells": of_other.cells}, {"h": permuted(tape.h), "cells": permuted(tape.cells)}, 1e-12
+        {"h": of_other.h, "cells": of_other.c_with_initial},
+        {"h": permuted(tape.h), "cells": permuted(tape.c_with_initial)},
+        1e-12,
     )
     expected = by_name(backward(p, tape))
     expected |= {name: permuted(expected[name]) for name in ("x", "h0", "c0")}
@@ -668,7 +670,7 @@ def test_two_halves_are_the_whole_with_the_state_carried_over(at, layer_norm, rn
 
     one, two = half(slice(at)), half(slice(at, None))
     of_one = forward(one)
-    two = two._replace(h0=of_one.h_with_initial[-1], c0=of_one.cells[-1])
+    two = two._replace(h0=of_one.h_with_initial[-1], c0=of_one.c_with_initial[-1])
     of_two, whole = forward(two), forward(p)
     assert_near(
         {name: np.concatenate([getattr(of_one, name), getattr(of_two, name)]) for name in ("z", "h", "c")},
@@ -718,9 +720,9 @@ def test_behind_an_end_nothing_happens(names, layer_norm, rng):
             p.variant, p.weights, *map(cut, p[2:5]), DropoutMasks(*map(cut, p.noise)), None, *map(cut, p[7:])
         )
         tape_b = forward(of_b)
-        states = {"h": tape.h_with_initial[: length + 1, :, b], "c": tape.cells[: length + 1, :, b]}
-        assert_near(states, {"h": tape_b.h_with_initial[..., 0], "c": tape_b.cells[..., 0]}, 1e-11)
-        for of_sequence in (tape.h_with_initial[length:, :, b], tape.cells[length:, :, b]):
+        states = {"h": tape.h_with_initial[: length + 1, :, b], "c": tape.c_with_initial[: length + 1, :, b]}
+        assert_near(states, {"h": tape_b.h_with_initial[..., 0], "c": tape_b.c_with_initial[..., 0]}, 1e-11)
+        for of_sequence in (tape.h_with_initial[length:, :, b], tape.c_with_initial[length:, :, b]):
             np.testing.assert_array_equal(of_sequence, np.broadcast_to(of_sequence[0], of_sequence.shape))
         for name, array in by_name(backward(of_b, tape_b)).items():
             if name == "x":
@@ -772,7 +774,7 @@ def assert_nothing_is_out_of_bounds(variant, weights, x, lengths, state=0.0):
         dh = np.where(np.arange(len(x))[:, None, None] < lengths, np.ones_like(tape.h), tape.dtype.type(0))
         gradient = variants.backward(tape, dh, dc=dh)
     assert np.isfinite(tape.h_with_initial).all()
-    assert np.isfinite(tape.cells).all()
+    assert np.isfinite(tape.c_with_initial).all()
     assert all(np.isfinite(array).all() for array in by_name(gradient).values())
 
 
@@ -798,7 +800,7 @@ def test_no_steps_leave_the_state_and_its_gradient(layer_norm, dtype, rng):
     p = some(rng, layer_norm=layer_norm, ragged=False, noise=False, dtype=dtype)
     p = p._replace(x=p.x[:0], dh=p.dh[:0], dc=p.dc[:0])
     tape = forward(p)
-    assert_equal({"h": tape.h_with_initial, "c": tape.cells}, {"h": p.h0[None], "c": p.c0[None]})
+    assert_equal({"h": tape.h_with_initial, "c": tape.c_with_initial}, {"h": p.h0[None], "c": p.c0[None]})
     zeros = {name: np.zeros_like(weight) for name, weight in p.weights.items()}
     assert_equal(by_name(backward(p, tape)), {**zeros, "x": p.x, "h0": p.dh_end, "c0": p.dc_end})
 
@@ -819,8 +821,8 @@ def test_no_sequences_have_no_gradient(layer_norm, rng):
 class Poisoned(BufferPool):
     """Buffers whose old content can be seen wherever it is used."""
 
-    def take(self, name, shape, dtype):
-        array = super().take(name, shape, dtype)
+    def get(self, name, shape, dtype):
+        array = super().get(name, shape, dtype)
         array.fill(np.nan)
         return array
 
@@ -922,7 +924,7 @@ def test_gradients_that_enter_behind_an_end_reach_it(rng, slope):
             (dh * tape.h).sum()
             + (dc * tape.c).sum()
             + (dh_T * tape.h_with_initial[-1]).sum()
-            + (dc_T * tape.cells[-1]).sum()
+            + (dc_T * tape.c_with_initial[-1]).sum()
         )
 
     gradient = variants.backward(variants.forward(variant, weights, x, h0, c0, lengths=lengths), dh, dh_T, dc_T, dc)

@@ -142,8 +142,8 @@ def test_outputs_are_tensorflow_lites(name):
         if output not in a:
             continue
         order = time_order.time_order(np.ones((len(x), x.shape[2]), bool), reverse=reverse)
-        tape = variants.forward(variant, weights, order.processed(x))
-        ours = order.in_time(tape.h).transpose(2, 0, 1)
+        tape = variants.forward(variant, weights, order.to_processing_order(x))
+        ours = order.to_time_order(tape.h).transpose(2, 0, 1)
         np.testing.assert_allclose(ours, a[output], rtol=0, atol=attrs["tolerance_abs"])
         compared.add(output)
     assert compared == {output for output in a if output.startswith("Y")}

@@ -384,7 +384,7 @@ def test_the_hard_sigmoid_of_keras_2_is_another(keras):
     assert of_3.gate_activation == ("HardSigmoid", 1 / 6, 0.5)
     assert of_2.gate_activation == ("HardSigmoid", 0.2, 0.5)
     theirs = keras.ops.convert_to_numpy(keras.activations.hard_sigmoid(keras.ops.convert_to_tensor(z)))
-    np.testing.assert_allclose(of_3.variant.gate.function(z), theirs, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(of_3.cell_config.gate.function(z), theirs, rtol=0, atol=1e-15)
 
 
 UNKNOWN = ["swish", "celu", "exponential", "relu6", "softmax", "mish", 3, "Tanh "]

@@ -511,7 +511,7 @@ def test_a_learned_start_keeps_its_own_names(bidirectional, torch, rng):
     with pytest.raises(ValueError, match="the weight 'initial_c_l0"):
         LSTM.from_torch({name: array for name, array in weights.items() if not name.startswith("initial_c")})
 
-    suffixes = [suffix for suffix, _, _ in lstm.options.ways]
+    suffixes = [suffix for suffix, _, _ in lstm.options.directions]
     start = [torch.tensor(np.array([weights.pop(f"initial_{s}{suffix}") for suffix in suffixes])) for s in "hc"]
     module = torch.nn.LSTM(3, 4, 2, bidirectional=bidirectional, proj_size=2, dtype=torch.float64)
     module.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
@@ -530,7 +530,7 @@ def test_dropout_is_between_the_layers_anew_at_every_step(bidirectional, torch, 
     x, dy = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 5, 4 * (1 + bidirectional)))
     y, _, tape = lstm.forward(x, rng=np.random.default_rng(2))
     dx, _, gradients = lstm.backward(tape, dy)
-    mask = torch.tensor(tape.between[0].transpose(2, 0, 1))
+    mask = torch.tensor(tape.dropout_masks[0].transpose(2, 0, 1))
     assert set(mask.unique().tolist()) == {0, 1 / 0.6}
     steps = mask[:, :, 0]
     assert not (steps == steps[:, :1]).all()

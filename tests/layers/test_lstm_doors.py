@@ -23,7 +23,7 @@ def small(**options):
 def test_an_option_that_does_not_exist_is_named_beside_those_that_do():
     with pytest.raises(TypeError, match="an LSTM has no option 'bidirektional'; it has input_size, ") as caught:
         small(bidirektional=True)
-    for name in LSTMConfig.names():
+    for name in LSTMConfig.field_names():
         assert name in str(caught.value)
 
 

@@ -181,7 +181,7 @@ def sides(tape):
     for layer in tape.layers:
         if not hasattr(layer, "variant"):  # the plain one has no kinks
             continue
-        variant = layer.variant
+        variant = layer.cell_config
         for gate in variant.gates:
             z = layer.z[:, layer.rows(gate)]
             found += [z > at for at in kinks(variant.of(gate))]
@@ -338,7 +338,7 @@ def test_repeated_outputs_are_those_of_the_step_before(problem):
     repeat, zero = problem.of(masked_outputs="repeat"), problem.of(masked_outputs="zero")
     y, dy = repeat.in_time(repeat.everything()[0]), repeat.in_time(repeat.dy)
     shown, d_shown = zero.in_time(zero.everything()[0]), np.zeros_like(dy)
-    ways = [reverse for _, _, reverse in zero.lstm.options.ways[-zero.lstm.options.directions :]]
+    ways = [reverse for _, _, reverse in zero.lstm.options.directions[-zero.lstm.options.num_directions :]]
     for half, reverse in zip(np.split(np.arange(y.shape[2]), len(ways)), ways, strict=True):
         for b, own in enumerate(problem.mask):
             last, times = None, range(problem.T)
@@ -464,9 +464,9 @@ def test_layers_and_directions_are_single_ones_combined(problem):
     y, final, _ = problem.forward()
     single = {k: v for k, v in problem.options.items() if k not in ("num_layers", "bidirectional", "merge", "reverse")}
     x, found = problem.x, []
-    for k in range(0, len(options.ways), options.directions):
+    for k in range(0, len(options.directions), options.num_directions):
         outputs = []
-        for suffix, I, reverse in options.ways[k : k + options.directions]:
+        for suffix, I, reverse in options.directions[k : k + options.num_directions]:
             one = LSTM(**single | {"input_size": I, "reverse": reverse}, dtype=np.float64)
             for name, parameter in one.parameters.items():
                 parameter[:] = lstm.parameters[name.removesuffix("_l0") + suffix]
@@ -660,7 +660,7 @@ def test_input_dropout_is_one_mask_for_all_steps_of_a_sequence(bidirectional):
     options = {"input_size": 3, "hidden_size": 4, "bidirectional": bidirectional}
     problem = Problem(options | {"input_dropout": 0.5}, 6, 5, "mask", True, 3)
     y, final, tape = problem.forward()
-    masks = [one.input_mask for one in tape.passes]
+    masks = [one.input_mask for one in tape.directions]
     for k, mask in enumerate(masks):
         assert mask.shape == (3, 6)
         assert set(np.unique(mask)) == {0, 2}
@@ -696,7 +696,11 @@ def test_noise_has_its_rate_and_dropout_keeps_the_mean(rate):
     rates = dict.fromkeys(RATES, rate)
     problem = Problem({"input_size": I, "hidden_size": H, "num_layers": 2, **rates}, B, T, "all", False, 0)
     tape = problem.forward()[2]
-    drawn = [*tape.between, *(one.input_mask for one in tape.passes), *(one.noise.recurrent for one in tape.layers)]
+    drawn = [
+        *tape.dropout_masks,
+        *(one.input_mask for one in tape.directions),
+        *(one.noise.recurrent for one in tape.layers),
+    ]
     zoneout = [part for one in tape.layers for part in (one.noise.new_h, one.noise.new_c)]
     assert [part.shape for part in drawn] == [(T, H, B), (I, B), (H, B), (H, B), (H, B)]
     assert [part.shape for part in zoneout] == [(T, H, B)] * 4
@@ -742,11 +746,11 @@ def test_dropout_between_layers_leaves_the_last_outputs_alone():
     """It is the inputs of the next layer that are dropped: with one layer there is nothing to drop."""
     problem = Problem({"input_size": 3, "hidden_size": 4, "dropout": 0.5}, 2, 5, "all", True, 0)
     tape = problem.forward()[2]
-    assert tape.between == ()
+    assert tape.dropout_masks == ()
     assert_equal(problem.everything(), problem.of(dropout=0.0).everything())
     stack = problem.of(num_layers=3)
     y, _, tape = stack.forward()
-    assert len(tape.between) == 2
+    assert len(tape.dropout_masks) == 2
     assert y.all()
 
 
@@ -758,7 +762,7 @@ def test_dropout_between_layers_leaves_the_last_outputs_alone():
 @example({"input_size": 2, "hidden_size": 3})
 def test_the_options_that_were_changed_make_the_same_lstm(options):
     lstm = LSTM(**options, seed=1)
-    again = LSTM(**lstm.options.changed(), seed=1)
+    again = LSTM(**lstm.options.non_default(), seed=1)
     assert again.options == lstm.options
     np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
     assert again.parameters.shapes == LSTM.shapes(**options)

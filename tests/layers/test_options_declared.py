@@ -65,13 +65,13 @@ def with_new_option(monkeypatch):
 
 
 def test_every_option_is_tried_here():
-    assert {*OTHERS, *SIZES} == set(LSTMConfig.names())
+    assert {*OTHERS, *SIZES} == set(LSTMConfig.field_names())
     assert set(EVERYWHERE) == set(get_args(Consumer))
 
 
 def test_a_new_option_is_refused_by_the_engines(with_new_option):
     with_new_option()
-    assert lstm(leak=0.0).options.plain
+    assert lstm(leak=0.0).options.is_standard
     with pytest.raises(ValueError, match=r"leak must be 0\.0: no engine computes it, got 0\.25"):
         lstm(leak=0.25)
 
@@ -79,7 +79,7 @@ def test_a_new_option_is_refused_by_the_engines(with_new_option):
 def test_an_option_of_the_general_engine_alone_is_refused_by_all_else(with_new_option, tmp_path):
     with_new_option("general")
     new = lstm(leak=0.25)
-    assert not new.options.plain
+    assert not new.options.is_standard
     with pytest.raises(ValueError, match=r"layer 'lstm' cannot be streamed: .* leak=0\.25"):
         new.stream()
     with pytest.raises(ValueError, match=r"nn\.LSTM has no leak, and here it is 0\.25"):
@@ -115,7 +115,7 @@ def test_a_new_option_belongs_to_a_saved_state_unless_it_is_for_training(with_ne
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_step_is_the_standard_one_where_the_standard_engine_supports_every_option(name):
-    plain = lstm(**OTHERS[name]).options.plain
+    plain = lstm(**OTHERS[name]).options.is_standard
     supported = all("standard" in LSTMConfig.declared[option].supported for option in OTHERS[name])
     assert plain == supported
 

@@ -35,7 +35,7 @@ def made(name, rng, **more):
 
 def given(lstm, rng, which):
     """Sequences, where they start, and which steps they have."""
-    n = len(lstm.options.ways)
+    n = len(lstm.options.directions)
     state = LSTMState(rng.normal(size=(n, B, lstm.options.state_size)), rng.normal(size=(n, B, H)))
     own = {"whole": {}, "lengths": {"lengths": [T, 0, 4]}, "gaps": {"mask": rng.random((B, T)) < 0.6}}[which]
     return rng.normal(size=(B, T, I)), state, own
@@ -94,7 +94,7 @@ def test_segments_keep_no_gates(rng):
 
 def kept(tape):
     """Bytes that a pass keeps beside its inputs and outputs, at most one segment included."""
-    one = tape.passes[0].tape
+    one = tape.directions[0].tape
     states = sum(np.asarray(part).nbytes for start in one.starts[1:] for part in start)
     return states + one.length * (9 * H + I + 1) * B * 8
 

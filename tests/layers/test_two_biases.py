@@ -126,8 +126,8 @@ def random_lstm(rng, **options):
 
 def folded(lstm):
     """The LSTM with the sum of both biases as its one."""
-    options = lstm.options.replaced(recurrent_bias=False)
-    other = gc.LSTM(**options.changed(), dtype=np.float64, seed=None)
+    options = lstm.options.replace(recurrent_bias=False)
+    other = gc.LSTM(**options.non_default(), dtype=np.float64, seed=None)
     for name, view in other.parameters.items():
         view[:] = lstm.parameters[name]
         if name.startswith("kernel"):

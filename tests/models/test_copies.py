@@ -149,7 +149,7 @@ def test_a_layer_copied_out_of_a_model_is_on_its_own(way):
 @pytest.mark.parametrize("segments", [None, 2])
 def test_a_copied_tape_gives_the_same_gradients(kind, segments, way, rng):
     made = models()[kind]
-    model = gc.LSTM(**made.options.changed(), dtype=FLOAT64, recompute_every=segments)
+    model = gc.LSTM(**made.options.non_default(), dtype=FLOAT64, recompute_every=segments)
     model.parameters.vector = made.parameters.vector
     y, state, tape = model.forward(rng.normal(size=(2, 5, 3)), lengths=[5, 3])
     dy, d_state = rng.normal(size=y.shape), gc.LSTMState(*(rng.normal(size=part.shape) for part in state))
@@ -208,11 +208,11 @@ def test_a_copied_workspace_computes_the_same():
 
 def test_copied_buffers_are_empty():
     buffers = BufferPool()
-    array = buffers.take("a", (3,), FLOAT64)
-    buffers.steps("views", (array,), lambda: [(array[:1],)])
+    array = buffers.get("a", (3,), FLOAT64)
+    buffers.step_views("views", (array,), lambda: [(array[:1],)])
     copied = copy.deepcopy(buffers)
-    other = copied.take("a", (3,), FLOAT64)
-    [(view,)] = copied.steps("views", (other,), lambda: [(other[:1],)])
+    other = copied.get("a", (3,), FLOAT64)
+    [(view,)] = copied.step_views("views", (other,), lambda: [(other[:1],)])
     assert np.shares_memory(view, other)
 
 

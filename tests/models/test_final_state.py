@@ -33,7 +33,7 @@ def test_it_is_the_final_hidden_state(name, between, rng):
     model = random(Sequential([lstm, *between, FinalState()]), rng)
     x, lengths = rng.normal(size=(B, T, I)), None if name == "processing" else [6, 2, 4]
     _, (state,), _ = model.forward(x, lengths=lengths)
-    expected = np.concatenate(state.h[-lstm.options.directions :], axis=-1)
+    expected = np.concatenate(state.h[-lstm.options.num_directions :], axis=-1)
     np.testing.assert_allclose(model(x, lengths=lengths), expected, rtol=0, atol=1e-15)
     assert model.layers[-1].directions == EXPECTED.get(name, "both")
 

@@ -116,7 +116,7 @@ def test_with_all_gates_held_the_gradient_is_what_the_cell_carries(kind, rng):
         for t in range(T):
             new = f[t] * c + i[t] * g[t] + (t == at) * change * np.eye(H)[unit]
             c = options.zoneout_cell * c + (1 - options.zoneout_cell) * new
-            m = (1 - options.zoneout) * o[t] * options.variant.output.function(new)
+            m = (1 - options.zoneout) * o[t] * options.cell_config.output.function(new)
             total += d_y[t] @ (weight @ m)
         return total
 

@@ -280,7 +280,7 @@ def _in_dtype(layer: WeightedLayer, dtype: np.dtype[np.floating]) -> Layer:
         return layer
     copy: LSTM | Linear | Embedding
     if isinstance(layer, LSTM):
-        copy = LSTM(**layer.options.changed(), dtype=dtype, seed=None)
+        copy = LSTM(**layer.options.non_default(), dtype=dtype, seed=None)
     elif isinstance(layer, Linear):
         copy = Linear(layer.input_size, layer.output_size, bias=layer.bias, dtype=dtype, seed=None)
     else:

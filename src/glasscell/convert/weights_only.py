@@ -89,7 +89,7 @@ def _settings(layer: Layer, *, keras: bool) -> list[str]:
     if isinstance(layer, LSTM):
         if not keras:
             return []
-        declared, changed = layer.options.declared, layer.options.changed()
+        declared, changed = layer.options.declared, layer.options.non_default()
         return [name for name in changed if name not in HELD_BY_KERAS_WEIGHTS and not declared[name].training_only]
     if isinstance(layer, Embedding):
         return ["mask_zero"] if layer.mask_zero else []

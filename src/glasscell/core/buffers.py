@@ -18,7 +18,7 @@ class BufferPool:
 
     Fresh memory is handed out a page at a time, at the first touch of each page: at small sizes that can take longer
     than the mathematics. A caller who runs the same pass again and again, such as a training loop, therefore makes
-    one ``Buffers`` and gives it to every call. What an earlier call with the same buffers returned is then gone:
+    one ``BufferPool`` and gives it to every call. What an earlier call with the same buffers returned is then gone:
     no other caller shares them, and why the default is fresh memory.
     """
 
@@ -27,14 +27,14 @@ class BufferPool:
         self._parts: dict[str, Self] = {}
         self._views: dict[str, tuple[tuple[Array, ...], StepViews]] = {}
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
         """Return the array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._arrays[name] = _aligned_empty(shape, dtype)
         return array
 
-    def steps(
+    def step_views(
         self, name: str, arrays: tuple[Array, ...], views: Callable[[], Iterable[tuple[Array, ...]]]
     ) -> StepViews:
         """Return the views of these arrays that a time loop needs, step by step; kept while the arrays are the same.
@@ -47,7 +47,7 @@ class BufferPool:
             self._views[name] = (arrays, steps)
         return steps
 
-    def part(self, name: str) -> Self:
+    def scope(self, name: str) -> Self:
         """Return separate buffers for one part of the computation."""
         if name not in self._parts:
             self._parts[name] = type(self)()

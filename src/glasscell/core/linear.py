@@ -48,7 +48,7 @@ def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = No
     dbias : array (O,)
     """
     buffers = buffers or BufferPool()
-    dx = batched_matmul(weight.T, dy, buffers.take("dx", x.shape, x.dtype))
+    dx = batched_matmul(weight.T, dy, buffers.get("dx", x.shape, x.dtype))
     return dx, sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
 
 
@@ -104,7 +104,7 @@ def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
         total = np.zeros((M, N), a.dtype) if T == 0 else None
         for start in range(0, T, length):
             some, others = a[start : start + length], b[start : start + length].transpose(0, 2, 1)
-            of_steps = np.matmul(some, others, out=buffers.take("of_steps", (len(some), M, N), a.dtype))
+            of_steps = np.matmul(some, others, out=buffers.get("of_steps", (len(some), M, N), a.dtype))
             of_these = np.add.reduce(of_steps, axis=0)
             total = of_these if total is None else total + of_these
         return np.asarray(total)
@@ -116,7 +116,7 @@ def _merge_time_and_batch(a: Array, name: str, buffers: BufferPool) -> Array:
     T, M, B = a.shape
     rows = a.transpose(1, 0, 2)
     if T > 1 and a.strides[0] != B * a.itemsize:
-        rows = buffers.take(name, (M, T, B), a.dtype)
+        rows = buffers.get(name, (M, T, B), a.dtype)
         copy_rows(a, rows.transpose(1, 0, 2))
     return rows.reshape(M, T * B)
 

@@ -45,7 +45,7 @@ class Tape:
 
     Attributes
     ----------
-    columns : array (T + 1, 3H + I + 1, B)
+    step_inputs : array (T + 1, 3H + I + 1, B)
         Rows of slot t: i∘g and f∘c_prev of step t-1, then u_t = [h_{t-1}; x_t; 1].
     gates : array (T + 1, 5H, B)
         Rows of slot t: i, f, o, g of step t, then c_{t-1}.
@@ -58,13 +58,13 @@ class Tape:
         T, I, B = x.shape
         H = len(kernel) // 4
         self.T, self.I, self.H, self.B, self.dtype = T, I, H, B, kernel.dtype
-        self.columns = buffers.take("columns", (T + 1, 3 * H + I + 1, B), self.dtype)
-        self.gates = buffers.take("gates", (T + 1, 5 * H, B), self.dtype)
-        self.tanh_c = buffers.take("tanh_c", (T, H, B), self.dtype)
-        self.kernel = buffers.take("kernel", kernel.shape, self.dtype)
+        self.step_inputs = buffers.get("columns", (T + 1, 3 * H + I + 1, B), self.dtype)
+        self.gates = buffers.get("gates", (T + 1, 5 * H, B), self.dtype)
+        self.tanh_c = buffers.get("tanh_c", (T, H, B), self.dtype)
+        self.kernel = buffers.get("kernel", kernel.shape, self.dtype)
         self.kernel[:] = kernel  # the caller may change theirs before the backward pass
         self.x[:] = x
-        self.columns[:, -1] = 1
+        self.step_inputs[:, -1] = 1
 
     @property
     def i(self) -> Array:
@@ -87,19 +87,19 @@ class Tape:
         return self.gates[:-1, 3 * self.H : 4 * self.H]
 
     @property
-    def cells(self) -> Array:
+    def c_with_initial(self) -> Array:
         """Cell state, with the initial one: (T + 1, H, B)."""
         return self.gates[:, 4 * self.H :]
 
     @property
     def h_with_initial(self) -> Array:
         """Hidden state, with the initial one: (T + 1, H, B)."""
-        return self.columns[:, 2 * self.H : 3 * self.H]
+        return self.step_inputs[:, 2 * self.H : 3 * self.H]
 
     @property
     def c(self) -> Array:
         """Cell state."""
-        return self.cells[1:]
+        return self.c_with_initial[1:]
 
     @property
     def h(self) -> Array:
@@ -109,12 +109,12 @@ class Tape:
     @property
     def x(self) -> Array:
         """Input, (T, I, B)."""
-        return self.columns[:-1, 3 * self.H : -1]
+        return self.step_inputs[:-1, 3 * self.H : -1]
 
     @property
     def u(self) -> Array:
         """[h_prev; x; 1], (T, K, B)."""
-        return self.columns[:-1, 2 * self.H :]
+        return self.step_inputs[:-1, 2 * self.H :]
 
 
 class Gradient(NamedTuple):
@@ -148,16 +148,16 @@ def forward(
     Returns
     -------
     Tape
-        The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.cells[-1]``.
+        The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.c_with_initial[-1]``.
     """
     buffers = buffers or BufferPool()
     tape = Tape(kernel, x, buffers)
     tape.h_with_initial[0] = h0
-    tape.cells[0] = c0
+    tape.c_with_initial[0] = c0
     T, H, B, one = tape.T, tape.H, tape.B, np.array(1, tape.dtype)
     W = negate_sigmoid_rows(kernel, T, B)
 
-    steps = buffers.steps("forward", (tape.columns, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
+    steps = buffers.step_views("forward", (tape.step_inputs, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
     length = max(1, BLOCK_BYTES // max(1, 5 * H * B * tape.dtype.itemsize))
     for start in range(0, T, length):
         forward_steps(W, steps[start : start + length])
@@ -203,7 +203,7 @@ def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
 
 
 def _forward_views(tape: Tape) -> Iterable[tuple[Array, ...]]:
-    H, before, after = tape.H, tape.gates[:-1], tape.columns[1:]
+    H, before, after = tape.H, tape.gates[:-1], tape.step_inputs[1:]
     z, sigmoids, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
     ig_fc, ig, fc = after[:, : 2 * H], after[:, :H], after[:, H : 2 * H]
     return zip(tape.u, z, sigmoids, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h, strict=True)
@@ -249,7 +249,7 @@ def backward(
     W_h = np.ascontiguousarray(tape.kernel[:, :H].T)  # (H, 4H): a transposed view is slower at every step
 
     dkernel: Array = np.zeros(tape.kernel.shape, dtype)
-    dx = buffers.take("dx", (T if need_dx else 0, I, B), dtype)
+    dx = buffers.get("dx", (T if need_dx else 0, I, B), dtype)
     dh_dc = np.empty((2, H, B), dtype)  # the two running gradients, side by side for [o g]
     running_dh, running_dc = dh_dc
     from_next = np.empty((H, B), dtype)  # dL/dh through the next step
@@ -264,13 +264,13 @@ def backward(
     together = max(1, min(T, -(-columns // max(1, length * B)) * length))  # blocks, in one product
     if B == 1:
         length = together  # vectors are side by side as they are
-    factors = buffers.take("factors", (length, 4 * H, B), dtype)
-    dc_dh = buffers.take("dc_dh", (length, H, B), dtype)
+    factors = buffers.get("factors", (length, 4 * H, B), dtype)
+    dc_dh = buffers.get("dc_dh", (length, H, B), dtype)
     dzs = factors  # side by side where there are more of them, for the products after the steps
     if length < together:
-        dzs = buffers.take("dzs", (4 * H, together, B), dtype).transpose(1, 0, 2)
+        dzs = buffers.get("dzs", (4 * H, together, B), dtype).transpose(1, 0, 2)
     views = partial(_reversed_step_views, tape, factors, dc_dh, together)
-    steps = iter(buffers.steps("backward", (tape.gates, factors, dc_dh), views))
+    steps = iter(buffers.step_views("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
     for start, end in _reversed_blocks(0, T, together):
         for block_start, block_end in _reversed_blocks(start, end, length):
@@ -339,7 +339,7 @@ def _write_local_derivatives(tape: Tape, block: slice, factors: Array, dc_dh: Ar
     """
     H = tape.H
     sigmoids = tape.gates[:-1][block, : 3 * H]
-    partners = tape.columns[1:][block, : 3 * H]  # i∘g, f∘c_prev, h
+    partners = tape.step_inputs[1:][block, : 3 * H]  # i∘g, f∘c_prev, h
     of_sigmoids, of_g = factors[:, : 3 * H], factors[:, 3 * H :]
     np.subtract(1, sigmoids, out=of_sigmoids)
     np.multiply(of_sigmoids, partners, out=of_sigmoids)

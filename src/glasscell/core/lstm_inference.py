@@ -39,13 +39,13 @@ def forward_inference(
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
     W = negate_sigmoid_rows(kernel, T, B)
 
-    columns = buffers.take("inference columns", (T + 1, H + I + 1, B), dtype)  # slot t: u_t = [h_{t-1}; x_t; 1]
+    columns = buffers.get("inference columns", (T + 1, H + I + 1, B), dtype)  # slot t: u_t = [h_{t-1}; x_t; 1]
     columns[0, :H] = h0
     columns[:-1, H:-1] = x
     columns[:, -1] = 1
-    gates = buffers.take("inference gates", (5 * H, B), dtype)  # i, f, o, g, and the cell right behind them
-    ig_fc = buffers.take("inference products", (2 * H, B), dtype)
-    tanh_c = buffers.take("inference tanh_c", (H, B), dtype)
+    gates = buffers.get("inference gates", (5 * H, B), dtype)  # i, f, o, g, and the cell right behind them
+    ig_fc = buffers.get("inference products", (2 * H, B), dtype)
+    tanh_c = buffers.get("inference tanh_c", (H, B), dtype)
     z, sigmoids, i_f, o, g = gates[: 4 * H], gates[: 3 * H], gates[: 2 * H], gates[2 * H : 3 * H], gates[3 * H : 4 * H]
     g_c, c, ig, fc = gates[3 * H :], gates[4 * H :], ig_fc[:H], ig_fc[H:]
     c[:] = c0
@@ -53,7 +53,7 @@ def forward_inference(
     same = z, sigmoids, i_f, o, g, g_c, ig_fc, ig, fc, c, tanh_c  # of every step
     views = partial(_views, columns, same)
     of = columns, gates, ig_fc, tanh_c
-    forward_steps(W, buffers.steps("inference", of, views) if T <= MAX_KEPT_VIEWS else views())
+    forward_steps(W, buffers.step_views("inference", of, views) if T <= MAX_KEPT_VIEWS else views())
     return InferenceResult(columns[1:, :H], columns[-1, :H], c)
 
 

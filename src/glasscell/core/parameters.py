@@ -17,7 +17,7 @@ class Parameters(Mapping[str, Array]):
     Gradients are a second ``Parameters`` of the same shapes. Writing into a view writes into the vector.
 
     A copy (``copy``, ``deepcopy``, ``pickle``) has its own vector, of which its own names are views; one of a model,
-    made by :meth:`join`, is joined again from copies of its parts. What :meth:`part` gave is copied on its own.
+    made by :meth:`join`, is joined again from copies of its parts. What :meth:`subset` gave is copied on its own.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Parameters(Mapping[str, Array]):
     Attributes
     ----------
     is_part : bool
-        Whether they are a part of others (by :meth:`join` or :meth:`part`): their vector is then a part of theirs.
+        Whether they are a part of others (by :meth:`join` or :meth:`subset`): their vector is then a part of theirs.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Parameters(Mapping[str, Array]):
             part.rebind(vector[start:stop])
             start = stop
 
-    def part(self, prefix: str) -> Self:
+    def subset(self, prefix: str) -> Self:
         """Return the parameters whose names begin with `prefix`, which is removed; views of the same vector.
 
         They must lie side by side, as those of one layer do.

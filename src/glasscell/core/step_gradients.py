@@ -54,5 +54,5 @@ def compute_step_gradients(
     dc[-1] += dc_T
     for t in reversed(range(tape.T - 1)):
         dc[t] += dc[t + 1] * tape.f[t + 1]
-    da = np.concatenate([dc * tape.g, dc * tape.cells[:-1], dh * tape.tanh_c, dc * tape.i], axis=1)
+    da = np.concatenate([dc * tape.g, dc * tape.c_with_initial[:-1], dh * tape.tanh_c, dc * tape.i], axis=1)
     return StepGradients(dz, da, dc, dh, dx, dy)

@@ -22,55 +22,55 @@ class TimeOrder(NamedTuple):
     ----------
     lengths : array (B,)
         Number of steps that each sequence has.
-    at : array (T, B)
-        at[k, b] is the time of the k-th step of sequence b that is processed; those behind its length are not its own.
-    back : array (T, B)
-        The inverse: back[t, b] is when the step of time t is processed.
-    done : array (T, B)
-        done[t, b] is the number of its steps that sequence b has processed when it is past time t.
+    time_index : array (T, B)
+        time_index[k, b] is the time of the k-th step of sequence b that is processed; from its length on, a masked one.
+    inverse : array (T, B)
+        The inverse: inverse[t, b] is when the step of time t is processed.
+    steps_done : array (T, B)
+        steps_done[t, b] is the number of its steps that sequence b has processed when it is past time t.
     """
 
     lengths: Index
-    at: Index
-    back: Index
-    done: Index
+    time_index: Index
+    inverse: Index
+    steps_done: Index
 
     @property
-    def own(self) -> NDArray[np.bool_]:
+    def valid(self) -> NDArray[np.bool_]:
         """Whether the k-th step that is processed belongs to the sequence: (T, 1, B)."""
-        mask: NDArray[np.bool_] = np.arange(len(self.at))[:, None, None] < self.lengths
+        mask: NDArray[np.bool_] = np.arange(len(self.time_index))[:, None, None] < self.lengths
         return mask
 
     @property
     def unchanged(self) -> bool:
         """Whether steps are processed in time's order: forward, with padding at the end. Nothing is moved then."""
-        return bool((self.at == np.arange(len(self.at))[:, None]).all())
+        return bool((self.time_index == np.arange(len(self.time_index))[:, None]).all())
 
-    def processed(self, sequences: Array) -> Array:
+    def to_processing_order(self, sequences: Array) -> Array:
         """Reorder (T, rows, B) from time to the order of processing; 0 after each sequence's end."""
-        steps = sequences if self.unchanged else np.take_along_axis(sequences, self.at[:, None, :], axis=0)
-        return np.where(self.own, steps, steps.dtype.type(0))
+        steps = sequences if self.unchanged else np.take_along_axis(sequences, self.time_index[:, None, :], axis=0)
+        return np.where(self.valid, steps, steps.dtype.type(0))
 
-    def in_time(self, steps: Array, *, repeat: bool = False) -> Array:
+    def to_time_order(self, steps: Array, *, repeat: bool = False) -> Array:
         """Reorder from the order of processing back to time.
 
         Where a sequence has no step there is 0; with `repeat`, what the last step before it gave, if there was one.
         """
         if not repeat:
-            own = np.where(self.own, steps, steps.dtype.type(0))
-            return own if self.unchanged else np.take_along_axis(own, self.back[:, None, :], axis=0)
-        done = self.done[:, None, :]
+            own = np.where(self.valid, steps, steps.dtype.type(0))
+            return own if self.unchanged else np.take_along_axis(own, self.inverse[:, None, :], axis=0)
+        done = self.steps_done[:, None, :]
         if not len(steps):
             return steps.copy()
         return np.where(done > 0, np.take_along_axis(steps, done - 1, axis=0), steps.dtype.type(0))
 
     def to_time_order_backward(self, d_time: Array, *, repeat: bool = False) -> Array:
-        """Compute the adjoint of :meth:`in_time`."""
+        """Compute the adjoint of :meth:`to_time_order`."""
         if not repeat:
-            return self.processed(d_time)
+            return self.to_processing_order(d_time)
         d_steps = np.zeros_like(d_time)
-        t, b = np.nonzero(self.done)
-        np.add.at(d_steps.transpose(0, 2, 1), (self.done[t, b] - 1, b), d_time.transpose(0, 2, 1)[t, b])
+        t, b = np.nonzero(self.steps_done)
+        np.add.at(d_steps.transpose(0, 2, 1), (self.steps_done[t, b] - 1, b), d_time.transpose(0, 2, 1)[t, b])
         return d_steps
 
 

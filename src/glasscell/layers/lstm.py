@@ -150,9 +150,9 @@ class LSTM(Layer, TrainableLayer):
         self.execution.check()
         self._ways = [
             LSTMDirection(self.options, self._parameters, suffix, reverse=back, execution=self.execution)
-            for suffix, _, back in self.options.ways
+            for suffix, _, back in self.options.directions
         ]
-        D = self.options.directions
+        D = self.options.num_directions
         self._layers = [self._ways[k : k + D] for k in range(0, len(self._ways), D)]
 
     @staticmethod
@@ -167,7 +167,7 @@ class LSTM(Layer, TrainableLayer):
     @property
     def config(self) -> dict[str, Any]:
         """The options, without those that are the default."""
-        return self.options.changed()
+        return self.options.non_default()
 
     def _named_weights(self) -> dict[str, Array]:
         from glasscell.weight_layouts import pytorch  # noqa: PLC0415 - not paid for by `import glasscell`
@@ -258,8 +258,8 @@ class LSTM(Layer, TrainableLayer):
             raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
         columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
         y, tape = self._forward(columns, start, valid, rng, BufferPool())
-        tape = tape._replace(single=single)
-        finals = [one.final for one in tape.passes]
+        tape = tape._replace(unbatched=single)
+        finals = [one.final for one in tape.directions]
         return from_feature_major(y, single=single), _state_to_user(finals, single=single), tape
 
     def run(
@@ -296,7 +296,7 @@ class LSTM(Layer, TrainableLayer):
         d_state : LSTMState, optional
             Gradient on the final state, in the shapes of the state. Default: 0.
         every : list, optional
-            Filled with the gradients at every step, one for each of ``tape.passes``, in core's layout.
+            Filled with the gradients at every step, one for each of ``tape.directions``, in core's layout.
 
         Returns
         -------
@@ -308,8 +308,8 @@ class LSTM(Layer, TrainableLayer):
             Gradient on every parameter, the batch summed; of the names and shapes of ``parameters``.
         """
         self._check_tape(tape)
-        first = tape.passes[0].tape
-        T, B, single = first.T, first.B, tape.single
+        first = tape.directions[0].tape
+        T, B, single = first.T, first.B, tape.unbatched
         if d_outputs is None:
             dy = np.zeros((T, self.output_size, B), self.dtype)
         else:
@@ -378,7 +378,7 @@ class LSTM(Layer, TrainableLayer):
     def _check_tape(self, tape: LSTMTape) -> None:
         if not isinstance(tape, LSTMTape):
             raise TypeError(f"tape must be what LSTM.forward returned, and is a {type(tape).__name__}")
-        dtype = tape.passes[0].tape.dtype
+        dtype = tape.directions[0].tape.dtype
         if tape.options != self.options or dtype != self.dtype:
             raise ValueError(
                 f"the tape is of another LSTM: {tape.options} in {dtype}; this is {self.options} in {self.dtype}"
@@ -412,7 +412,7 @@ class LSTM(Layer, TrainableLayer):
             y, states = self._run(x, state, mask, buffers)
             return LayerResult(y, mask, _stack_states(states), None)
         y, tape = self._forward(x, state, mask, rng, buffers or BufferPool())
-        return LayerResult(y, mask, _stack_states([one.final for one in tape.passes]), tape)
+        return LayerResult(y, mask, _stack_states([one.final for one in tape.directions]), tape)
 
     def _forward(
         self,
@@ -428,7 +428,7 @@ class LSTM(Layer, TrainableLayer):
             outputs = []
             for way in layer:
                 start = way.learned_initial_state() if state is None else (state.h[len(passes)], state.c[len(passes)])
-                done, y = way.forward(x, start, mask, rng, buffers.part(way.suffix))
+                done, y = way.forward(x, start, mask, rng, buffers.scope(way.suffix))
                 passes.append(done)
                 outputs.append(y)
             x = self._merged(outputs)
@@ -459,7 +459,7 @@ class LSTM(Layer, TrainableLayer):
             outputs = []
             for way in layer:
                 start = way.learned_initial_state() if state is None else (state.h[len(finals)], state.c[len(finals)])
-                of_way = BufferPool() if buffers is None else buffers.part(way.suffix)
+                of_way = BufferPool() if buffers is None else buffers.scope(way.suffix)
                 y, final = way.run(x, start, mask, of_way)
                 finals.append(final)
                 outputs.append(y)
@@ -511,16 +511,16 @@ class LSTM(Layer, TrainableLayer):
         every: StepGradientsByLayer | None,
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The gradients on x, and on the initial state of each way: (P, B) and (H, B)."""
-        options, D = self.options, self.options.directions
+        options, D = self.options, self.options.num_directions
         d_starts: list[tuple[Array, Array]] = []
         for first in reversed(range(0, len(self._ways), D)):
             dx, of_layer = [], []
             of_steps: StepGradientsByLayer | None = None if every is None else []
             for k, of_way in enumerate(self._merge_directions_backward(tape, first, dy), start=first):
                 way, d_end = self._ways[k], (0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])
-                part = buffers.part(way.suffix)
+                part = buffers.scope(way.suffix)
                 gradient = way.backward(
-                    *(tape.passes[k], of_way, d_end, gradients, part), need_dx=need_dx or first > 0, every=of_steps
+                    *(tape.directions[k], of_way, d_end, gradients, part), need_dx=need_dx or first > 0, every=of_steps
                 )
                 of_layer.append((gradient.dh0, gradient.dc0))
                 if options.learn_initial_state:
@@ -531,8 +531,8 @@ class LSTM(Layer, TrainableLayer):
             if every is not None and of_steps is not None:
                 every[:0] = of_steps
             dy = dx[0] if D == 1 else dx[0] + dx[1]
-            if first and tape.between:
-                dy = dy * tape.between[first // D - 1]
+            if first and tape.dropout_masks:
+                dy = dy * tape.dropout_masks[first // D - 1]
         return dy, d_starts
 
     def _merged(self, outputs: list[Array]) -> Array:
@@ -549,13 +549,13 @@ class LSTM(Layer, TrainableLayer):
 
     def _merge_directions_backward(self, tape: LSTMTape, first: int, dy: Array) -> list[Array]:
         """The gradients on the outputs of each direction."""
-        if self.options.directions == 1:
+        if self.options.num_directions == 1:
             return [dy]
         P, merge = self.options.state_size, self.options.merge
         if merge == "concat":
             return [dy[:, :P], dy[:, P:]]
         if merge == "multiply":
-            y, back = (self._ways[k].outputs(tape.passes[k]) for k in (first, first + 1))
+            y, back = (self._ways[k].outputs(tape.directions[k]) for k in (first, first + 1))
             return [dy * back, dy * y]
         return [dy, dy] if merge == "sum" else [dy / 2, dy / 2]
 
@@ -715,7 +715,7 @@ class LSTM(Layer, TrainableLayer):
         return keras.to_keras(self.parameters, self.options)
 
     def __repr__(self) -> str:
-        changed = {name: value for name, value in self.options.changed().items() if not name.endswith("put_size")}
+        changed = {name: value for name, value in self.options.non_default().items() if not name.endswith("put_size")}
         changed.pop("hidden_size", None)
         parts = [str(self.input_size), str(self.hidden_size), *(f"{name}={value!r}" for name, value in changed.items())]
         return f"LSTM({', '.join(parts)}, dtype={self.dtype})"

@@ -264,14 +264,14 @@ class CopyLSTM:
         d_inputs, d_state, gradients
             As :meth:`glasscell.LSTM.backward`.
         """
-        top = tape.lstm.passes[-1].tape
-        expected = (top.B, top.T, tape.lstm.single)
+        top = tape.lstm.directions[-1].tape
+        expected = (top.B, top.T, tape.lstm.unbatched)
         dy, _ = to_feature_major("d_logits", d_logits, self.readout.output_size, "O", self.dtype, expected=expected)
         gradients = self.parameters.zeros_like()
-        dh = self.readout.backward_feature_major(top.h, dy, gradients.part("readout."))
-        d_hidden = from_feature_major(dh, single=tape.lstm.single)
+        dh = self.readout.backward_feature_major(top.h, dy, gradients.subset("readout."))
+        d_hidden = from_feature_major(dh, single=tape.lstm.unbatched)
         dx, d_start, of_lstm = self.lstm.backward(tape.lstm, d_hidden, d_state, every=every)
-        gradients.part("lstm.").vector[:] = of_lstm.vector
+        gradients.subset("lstm.").vector[:] = of_lstm.vector
         return dx, d_start, gradients
 
     def trace(
@@ -450,7 +450,7 @@ class CopyLSTM:
         """A copy as a chain of layers, of the names ``lstm`` and ``readout``: from inputs to logits."""
         from glasscell.models.sequential import Sequential  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        lstm, readout = LSTM(**self.lstm.options.changed(), dtype=self.dtype, seed=None), self.readout
+        lstm, readout = LSTM(**self.lstm.options.non_default(), dtype=self.dtype, seed=None), self.readout
         linear = Linear(readout.input_size, readout.output_size, dtype=self.dtype, seed=None)
         lstm.parameters.vector[:], linear.parameters.vector[:] = self.lstm.parameters.vector, readout.parameters.vector
         return Sequential([lstm, linear], ["lstm", "readout"], seed=None)
@@ -462,7 +462,7 @@ class CopyLSTM:
             "hidden_size": lstm.hidden_size,
             "num_layers": lstm.num_layers,
             "learn_initial_state": lstm.learn_initial_state,
-            **{name: value for name, value in lstm.options.changed().items() if name in NOISE},
+            **{name: value for name, value in lstm.options.non_default().items() if name in NOISE},
             "task": asdict(self.task),
         }
         checkpoint.save(Checkpoint(type(self).__name__, config, self.to_torch()), path)

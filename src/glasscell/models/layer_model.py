@@ -51,7 +51,7 @@ class LayerModel:
         """Write the gradient on every parameter into `gradients`."""
         lstm: LSTMTape = tape.tapes[0]
         d_h = np.ascontiguousarray(d_outputs.transpose(1, 2, 0))
-        self.layer.backward_feature_major(lstm, d_h, gradients, buffers.part(""), need_dx=False)
+        self.layer.backward_feature_major(lstm, d_h, gradients, buffers.scope(""), need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape."""

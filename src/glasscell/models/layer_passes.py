@@ -51,7 +51,7 @@ def forward(
     finals: list[Any] = []
     for name, layer in zip(names, layers, strict=True):
         start = states[len(finals)] if layer.stateful and states is not None else None
-        x, mask, final, tape = layer.forward_feature_major(x, mask, start, rng, buffers.part(name), keep_tape)
+        x, mask, final, tape = layer.forward_feature_major(x, mask, start, rng, buffers.scope(name), keep_tape)
         tapes.append(tape)
         if layer.stateful:
             finals.append(final)
@@ -75,7 +75,7 @@ def backward(
         assert dy is not None  # only an Embedding, which comes first, does not return a gradient  # noqa: S101
         name, layer = names[k], layers[k]
         part = part_of(gradients, name) if has_parameters(layer) else None
-        dy = layer.backward_feature_major(tape.tapes[k], dy, part, buffers.part(name), k > first)
+        dy = layer.backward_feature_major(tape.tapes[k], dy, part, buffers.scope(name), k > first)
 
 
 def part_of(gradients: Parameters, name: str) -> Parameters:
@@ -84,7 +84,7 @@ def part_of(gradients: Parameters, name: str) -> Parameters:
     if parts is None:
         parts = _PARTS[gradients] = {}
     if name not in parts:
-        parts[name] = gradients.part(f"{name}.")
+        parts[name] = gradients.subset(f"{name}.")
     return parts[name]
 
 

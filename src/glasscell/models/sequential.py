@@ -320,7 +320,7 @@ class Sequential:
             elif isinstance(layer, StatelessLayer):
                 dy = layer.backward(one, dy)
             if of_layer is not None:
-                gradients.part(f"{name}.").vector[:] = of_layer.vector
+                gradients.subset(f"{name}.").vector[:] = of_layer.vector
         return dy, tuple(starts), gradients
 
     # Training: the methods of glasscell.models.protocol.Trainable
@@ -457,7 +457,7 @@ class Sequential:
 
         def tapes_of(tape: SequentialTape) -> list[tuple[str, LSTMTape]]:
             for k in lstms:
-                steps = tape.layers[k].passes[0].tape.T
+                steps = tape.layers[k].directions[0].tape.T
                 if steps != T:
                     raise ValueError(
                         f"a trace has one axis of time, and {self.names[k]!r} takes {steps} steps for the {T} of x: "

@@ -100,7 +100,7 @@ def _function(name: str, value: ActivationLike) -> tuple[str, float | None, floa
 class LSTMConfig:
     """The choices that :class:`glasscell.LSTM` documents; what can be saved as JSON and read back.
 
-    They do not change: :meth:`replaced` makes others. (No dataclass: making one of so many fields takes a tenth of the
+    They do not change: :meth:`replace` makes others. (No dataclass: making one of so many fields takes a tenth of the
     time of ``import glasscell``.)
     """
 
@@ -143,7 +143,7 @@ class LSTMConfig:
     learn_initial_state: bool = option(boolean, False, supported=(*HERE, "standard", "page", "onnx", "torch"))
 
     def __init__(self, **options: Any) -> None:
-        names = self.names()
+        names = self.field_names()
         for name in options:
             if name not in names:
                 raise TypeError(f"an LSTM has no option {name!r}; it has {', '.join(names)}")
@@ -154,15 +154,15 @@ class LSTMConfig:
         self._check_together()
 
     @classmethod
-    def names(cls) -> list[str]:
+    def field_names(cls) -> list[str]:
         """Return what can be chosen."""
         return list(cls.declared)
 
     def unsupported(self, by: Consumer) -> dict[str, Any]:
         """Return the options, by name, whose values `by` does not support."""
-        return {name: value for name, value in self.changed().items() if by not in self.declared[name].supported}
+        return {name: value for name, value in self.non_default().items() if by not in self.declared[name].supported}
 
-    def replaced(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """Return other options with these changes."""
         return type(self)(**{**vars(self), **changes})
 
@@ -170,13 +170,13 @@ class LSTMConfig:
         raise AttributeError(f"the options of an LSTM do not change; make another one with {name}={value!r}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LSTMConfig) and self.changed() == other.changed()
+        return isinstance(other, LSTMConfig) and self.non_default() == other.non_default()
 
     def __hash__(self) -> int:
-        return hash(tuple(self.changed().items()))
+        return hash(tuple(self.non_default().items()))
 
     def __repr__(self) -> str:
-        return f"LSTMConfig({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+        return f"LSTMConfig({', '.join(f'{name}={value!r}' for name, value in self.non_default().items())})"
 
     def _check_together(self) -> None:
         if self.bidirectional and self.reverse:
@@ -197,7 +197,7 @@ class LSTMConfig:
             raise ValueError("recurrent_bias is a second bias, and bias=False has none")
 
     @property
-    def directions(self) -> int:
+    def num_directions(self) -> int:
         """D."""
         return 2 if self.bidirectional else 1
 
@@ -209,10 +209,10 @@ class LSTMConfig:
     @property
     def output_size(self) -> int:
         """Features of the outputs: P, or both directions' side by side."""
-        return self.state_size * (self.directions if self.merge == "concat" else 1)
+        return self.state_size * (self.num_directions if self.merge == "concat" else 1)
 
     @property
-    def variant(self) -> CellConfig:
+    def cell_config(self) -> CellConfig:
         """What is computed in a step."""
         epsilon = EPSILON.get(self.layer_norm or "", 1e-5) if self.epsilon is None else self.epsilon
         return CellConfig(
@@ -227,12 +227,12 @@ class LSTMConfig:
         )
 
     @property
-    def plain(self) -> bool:
+    def is_standard(self) -> bool:
         """Whether a step without noise is the one of the cell page."""
         return not self.unsupported("standard")
 
     @property
-    def ways(self) -> list[tuple[str, int, bool]]:
+    def directions(self) -> list[tuple[str, int, bool]]:
         """Layer by layer and way by way: the suffix of its weights, its number of inputs, and whether it is reverse."""
         return [
             (
@@ -247,12 +247,12 @@ class LSTMConfig:
     def shapes_of(self, I: int) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the weights of one layer in one direction, with a bias, for I inputs."""
         sizes = {"peepholes": self.peepholes, "projection_bias": self.projection_bias}
-        return self.variant.shapes(I, self.hidden_size, self.proj_size, **sizes)
+        return self.cell_config.shapes(I, self.hidden_size, self.proj_size, **sizes)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the parameters."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for suffix, I, _ in self.ways:
+        for suffix, I, _ in self.directions:
             of_way = self.shapes_of(I)
             if not self.bias:
                 rows, columns = of_way["kernel"]
@@ -272,7 +272,7 @@ class LSTMConfig:
             kernel[:, -1] += parameters[f"recurrent_bias{suffix}"]
         return kernel
 
-    def changed(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """Return the options that are not the default: what a file says of the layer."""
         values = {name: getattr(self, name) for name in self.declared}
         return {

@@ -106,13 +106,13 @@ class LSTMDirection:
     def _processed(self, x: Array, of: TimeOrder | None) -> Array:
         """Reorder from time to the order of processing."""
         if of is not None:
-            return of.processed(x)
+            return of.to_processing_order(x)
         return x[::-1] if self.reverse else x
 
     def _in_time(self, h: Array, of: TimeOrder | None) -> Array:
         """Reorder outputs from the order of processing back to time."""
         if of is not None:
-            h = of.in_time(h, repeat=self.options.masked_outputs == "repeat")
+            h = of.to_time_order(h, repeat=self.options.masked_outputs == "repeat")
         elif self.reverse:
             h = h[::-1]
         return h[::-1] if self.options.outputs_in == "processing" else h
@@ -146,7 +146,7 @@ class LSTMDirection:
         dweights, dx, dh0, dc0 = self.steps.backward(tape, dy, d_final, dc, buffers, need_dx=need_dx, every=every)
         self._write(dweights, gradients)
         if of is not None:
-            dx = of.in_time(dx) if len(dx) else dx
+            dx = of.to_time_order(dx) if len(dx) else dx
             dh0, dc0 = dh0 + unstarted[0], dc0 + unstarted[1]
         elif self.reverse:
             dx = dx[::-1]

@@ -126,8 +126,8 @@ def final_state(tape: AnyTape, lengths: Index | None) -> tuple[Array, Array]:
     if isinstance(tape, CheckpointedTape):
         return tape.final
     if lengths is None:
-        return tape.h_with_initial[-1], tape.cells[-1]
-    return gather_final(tape.h_with_initial, lengths), gather_final(tape.cells, lengths)
+        return tape.h_with_initial[-1], tape.c_with_initial[-1]
+    return gather_final(tape.h_with_initial, lengths), gather_final(tape.c_with_initial, lengths)
 
 
 class DirectionRunner:
@@ -145,7 +145,7 @@ class DirectionRunner:
         self.options, self.weights, self.execution = options, weights, execution
         for name, value in options.unsupported("general").items():
             raise ValueError(f"{name} must be {options.declared[name].default!r}: no engine computes it, got {value!r}")
-        self._variant, self._plain = options.variant, options.plain
+        self._variant, self._plain = options.cell_config, options.is_standard
 
     def forward(
         self,
@@ -304,10 +304,10 @@ class DirectionRunner:
         """Return the longest segment with which the tape of one, and the states between all, fit into the limit."""
         options, W = self.options, self.weights()["kernel"]
         H, P, R = options.hidden_size, options.state_size, len(W)
-        I = max(inputs for _, inputs, _ in options.ways)
-        rows = 9 * H + I + 1 if options.plain else I + 8 * H + P + R * (3 if options.layer_norm else 1)
+        I = max(inputs for _, inputs, _ in options.directions)
+        rows = 9 * H + I + 1 if options.is_standard else I + 8 * H + P + R * (3 if options.layer_norm else 1)
         length = np.arange(1, T + 1)
-        needed = (length * rows + np.ceil(T / length) * (P + H)) * B * W.itemsize * len(options.ways)
+        needed = (length * rows + np.ceil(T / length) * (P + H)) * B * W.itemsize * len(options.directions)
         fitting = length[needed <= limit]
         if not len(fitting):
             raise ValueError(

@@ -38,7 +38,7 @@ class Initialization(NamedTuple):
             raise ValueError("chrono_steps must be the longest dependency in steps for forget_bias='chrono', got None")
         if positive_integer("chrono_steps", self.chrono_steps) < MIN_CHRONO_STEPS:
             raise ValueError(f"chrono_steps must be at least {MIN_CHRONO_STEPS}, got {self.chrono_steps}")
-        gate = options.variant.gate
+        gate = options.cell_config.gate
         for name, value, valid in (
             ("bias", options.bias, options.bias),
             ("forget_gate", options.forget_gate, options.forget_gate),
@@ -76,7 +76,7 @@ def initialize(options: LSTMConfig, parameters: Parameters, initialization: Init
             _add_forget_bias(options, view, forget_bias)
     if forget_bias == "chrono":
         assert chrono_steps is not None  # checked  # noqa: S101
-        for suffix, _, _ in options.ways:
+        for suffix, _, _ in options.directions:
             biases = [parameters[f"kernel{suffix}"][:, -1]]
             if options.recurrent_bias:
                 biases.append(parameters[f"recurrent_bias{suffix}"])
@@ -85,7 +85,7 @@ def initialize(options: LSTMConfig, parameters: Parameters, initialization: Init
 
 def _add_forget_bias(options: LSTMConfig, kernel: Array, forget_bias: float) -> None:
     """Add it to the bias of the forget gate; subtract it from that of the input gate where f = 1 - i."""
-    H, gates = options.hidden_size, options.variant.gates
+    H, gates = options.hidden_size, options.cell_config.gates
     if not options.forget_gate:
         return
     gate, sign = ("f", 1) if "f" in gates else ("i", -1)
@@ -99,7 +99,7 @@ def _set_chrono_bias(options: LSTMConfig, biases: list[Array], chrono_steps: int
     Where one of the two gates is 1 minus the other, only the bias of the other exists. `biases` add up; all but the
     first are set to 0 in these rows.
     """
-    H, gates = options.hidden_size, options.variant.gates
+    H, gates = options.hidden_size, options.cell_config.gates
     b_f = np.log(rng.uniform(1.0, chrono_steps - 1.0, H))
     for gate, value in (("f", b_f), ("i", -b_f)):
         if gate in gates:

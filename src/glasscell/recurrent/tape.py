@@ -66,34 +66,34 @@ class LSTMTape(NamedTuple):
 
     Attributes
     ----------
-    passes : tuple of Pass
+    directions : tuple of DirectionTape
         From the input upwards; with two directions forward and reverse of each layer in turn.
     learned_initial_state : bool
         Whether the pass began from the learned initial state.
     options : LSTMConfig
         Of the LSTM that made it.
-    between : tuple of array
+    dropout_masks : tuple of array
         Unless it is empty, what the outputs of each layer but the last were multiplied with: dropout.
-    single : bool
+    unbatched : bool
         Whether the input was one sequence without a batch axis.
     """
 
-    passes: tuple[DirectionTape, ...]
+    directions: tuple[DirectionTape, ...]
     learned_initial_state: bool
     options: LSTMConfig
-    between: tuple[Array, ...] = ()
-    single: bool = False
+    dropout_masks: tuple[Array, ...] = ()
+    unbatched: bool = False
 
     @property
     def layers(self) -> tuple[lstm.Tape | variants.Tape, ...]:
         """The tape of each pass: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
-        tapes = tuple(one.tape for one in self.passes if not isinstance(one.tape, CheckpointedTape))
-        if len(tapes) < len(self.passes):
+        tapes = tuple(one.tape for one in self.directions if not isinstance(one.tape, CheckpointedTape))
+        if len(tapes) < len(self.directions):
             raise ValueError("gates are not kept with recompute_every or memory_limit; run it again without")
         return tapes
 
     @property
     def final_state(self) -> LSTMState:
         """State after each sequence's last step, (L·D, P, B) and (L·D, H, B): columns."""
-        h, c = zip(*(one.final for one in self.passes), strict=True)
+        h, c = zip(*(one.final for one in self.directions), strict=True)
         return LSTMState(np.stack(h), np.stack(c))

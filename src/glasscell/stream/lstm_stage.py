@@ -46,11 +46,11 @@ class LSTMStage(Stage):
             raise ValueError(f"a stream does not support {option}={value!r}")
         self.options, self.input_size = options, options.input_size
         self.training_only = frozenset(name for name, entry in options.declared.items() if entry.training_only)
-        self.standard = options.plain
+        self.standard = options.is_standard
         self.state_writes = options.num_layers if self.standard else 2
         self.weights = [
             _weights(parameters, suffix, options) | _initial_states(parameters, suffix, options)
-            for suffix, _, _ in options.ways
+            for suffix, _, _ in options.directions
         ]
         P, H = options.state_size, options.hidden_size
         kernels = [negate_sigmoid_rows(layer["kernel"], H) for layer in self.weights] if self.standard else []
@@ -78,7 +78,7 @@ class LSTMStage(Stage):
             calls = [step]
         else:
             shares = 1 - self.options.zoneout, 1 - self.options.zoneout_cell
-            variant = VariantStep(self.options.variant, weights, shares, column, h, memory)
+            variant = VariantStep(self.options.cell_config, weights, shares, column, h, memory)
             calls, c = variant.calls, variant.c
         shape = (-1,) if memory.batch is None else (-1, 1)
         initial = weights["initial_h"].reshape(shape), weights["initial_c"].reshape(shape)

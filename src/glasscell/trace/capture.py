@@ -91,11 +91,11 @@ def capture(
         )
     outputs, _, tape = model.forward(x, **given)
     tapes = tapes_of(tape)
-    order, single = tapes[0][1].passes[0].order, tapes[0][1].single
+    order, single = tapes[0][1].directions[0].order, tapes[0][1].unbatched
     if order is not None and single:  # a batch of one, of which then the steps are taken that there are
         given = {name: _of_one(value) for name, value in given.items()}
         return capture(model, tapes_of, np.asarray(x)[None], asked.of_one(), about, readout, **given).sequence(0)
-    valid = None if order is None else (order.back < order.lengths).T
+    valid = None if order is None else (order.inverse < order.lengths).T
     inputs = np.asarray(x)
     in_time = outputs.shape[: 1 if single else 2] == inputs.shape[: 1 if single else 2] and outputs.ndim == 3 - single
     loss, d_outputs, targets, weights = None, None, None, None
@@ -139,7 +139,7 @@ def _with_gradients(
 ) -> Iterator[tuple[LSTMTape, StepGradientsByLayer | None, str]]:
     start = 0
     for prefix, tape in tapes:
-        end = start + len(tape.passes)
+        end = start + len(tape.directions)
         yield tape, None if every is None else every[start:end], prefix
         start = end
 
@@ -147,10 +147,10 @@ def _with_gradients(
 def layer_traces(tape: LSTMTape, every: StepGradientsByLayer | None, prefix: str = "") -> tuple[LayerTrace, ...]:
     """The record of an LSTM, a layer and direction each."""
     kept, options = tape.layers, tape.options  # says so if gates were not kept
-    names, axes = _names(options, gradients=every is not None), "TR" if tape.single else "BTR"
+    names, axes = _names(options, gradients=every is not None), "TR" if tape.unbatched else "BTR"
     found = []
-    for k, (of, (suffix, _, reverse)) in enumerate(zip(kept, options.ways, strict=True)):
-        compute = TapeReader(of, tape, tape.passes[k].order, None if every is None else every[k], reverse=reverse)
+    for k, (of, (suffix, _, reverse)) in enumerate(zip(kept, options.directions, strict=True)):
+        compute = TapeReader(of, tape, tape.directions[k].order, None if every is None else every[k], reverse=reverse)
         weights = {"kernel": of.kernel} if isinstance(of, lstm.Tape) else of.weights
         found.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
     return tuple(found)
@@ -158,7 +158,7 @@ def layer_traces(tape: LSTMTape, every: StepGradientsByLayer | None, prefix: str
 
 @cache
 def _names(options: LSTMConfig, *, gradients: bool) -> tuple[str, ...]:
-    of_gates = [f"d_{gate}" for gate in options.variant.gates]
+    of_gates = [f"d_{gate}" for gate in options.cell_config.gates]
     return STATE_SYMBOLS + ((*GRADIENT_SYMBOLS, *of_gates) if gradients else ())
 
 
@@ -175,7 +175,7 @@ class TapeReader:
         reverse: bool,
     ) -> None:
         self.of, self.options, self.order, self.every = of, tape.options, order, every
-        self.reverse, self.single = reverse, tape.single
+        self.reverse, self.single = reverse, tape.unbatched
 
     def __call__(self, name: str) -> Array:
         """The array of a symbol, in time."""
@@ -185,7 +185,7 @@ class TapeReader:
     def _of_states(self, name: str) -> Array:
         """In the order of processing, (T, rows, B)."""
         if name in ("h_prev", "c_prev"):
-            return self.of.h_with_initial[:-1] if name == "h_prev" else self.of.cells[:-1]
+            return self.of.h_with_initial[:-1] if name == "h_prev" else self.of.c_with_initial[:-1]
         if name == "z" and isinstance(self.of, lstm.Tape):
             return linear.batched_matmul(self.of.kernel, self.of.u)
         array: Array = getattr(self.of, name)
@@ -193,7 +193,7 @@ class TapeReader:
 
     def _of_gradients(self, name: str) -> Array:
         assert self.every is not None  # or there would be no such name  # noqa: S101
-        every, gates = self.every(), self.options.variant.gates
+        every, gates = self.every(), self.options.cell_config.gates
         if name in gates:
             k, H = gates.index(name), self.of.H
             return every.da[:, k * H : (k + 1) * H]
@@ -214,8 +214,8 @@ def _output_activation_gradient(tape: lstm.Tape | variants.Tape, dh: Array, zone
 def _to_time_order(steps: Array, *, of: TimeOrder | None, reverse: bool, single: bool) -> Array:
     """From the order of processing (T, rows, B) to time (T, rows) or (B, T, rows); NaN where there is no step."""
     if of is not None:
-        valid = (of.back < of.lengths)[:, None, :]
-        steps = np.where(valid, of.in_time(steps), steps.dtype.type(np.nan))
+        valid = (of.inverse < of.lengths)[:, None, :]
+        steps = np.where(valid, of.to_time_order(steps), steps.dtype.type(np.nan))
     elif reverse:
         steps = steps[::-1]
     return steps[:, :, 0] if single else steps.transpose(2, 0, 1)

@@ -33,7 +33,7 @@ def check(trace: TraceData) -> None:
     lead = trace.layer[0].x.shape[: len(trace.axes)]  # (B, T), or what there is of it
     _check_valid(trace, lead)
     for layers in _lstms(trace.layer):
-        for layer, (_, I, _) in zip(layers, layers[0].options.ways, strict=True):
+        for layer, (_, I, _) in zip(layers, layers[0].options.directions, strict=True):
             _check_layer(layer, I, lead, trace)
     _check_about(trace.about)
     _check_arrays(trace, lead)
@@ -53,9 +53,9 @@ def _lstms(layers: Sequence[LayerTrace]) -> Iterator[Sequence[LayerTrace]]:
     start = 0
     while start < len(layers):
         options = layers[start].options
-        of_lstm = layers[start : start + options.num_layers * options.directions]
-        prefix = layers[start].name.removesuffix(options.ways[0][0][1:])
-        expected = [(f"{prefix}{suffix[1:]}", reverse) for suffix, _, reverse in options.ways]
+        of_lstm = layers[start : start + options.num_layers * options.num_directions]
+        prefix = layers[start].name.removesuffix(options.directions[0][0][1:])
+        expected = [(f"{prefix}{suffix[1:]}", reverse) for suffix, _, reverse in options.directions]
         if [(layer.name, layer.reverse) for layer in of_lstm] != expected:
             raise ValueError(f"the layers from {layers[start].name!r} on are not those of its LSTM")
         if any(layer.options != options for layer in of_lstm):
@@ -66,7 +66,7 @@ def _lstms(layers: Sequence[LayerTrace]) -> Iterator[Sequence[LayerTrace]]:
 
 def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: TraceData) -> None:
     options = layer.options
-    H, P, gates = options.hidden_size, options.state_size, options.variant.gates
+    H, P, gates = options.hidden_size, options.state_size, options.cell_config.gates
     if layer.axes != trace.axes + "R":
         raise ValueError(f"layer {layer.name!r} has the axes {layer.axes!r}, and the trace {trace.axes!r}")
     _check_same(f"weights of layer {layer.name!r}", _shapes(layer.weights), options.shapes_of(I))

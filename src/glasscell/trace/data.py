@@ -105,7 +105,7 @@ class LayerTrace:
     @property
     def gates(self) -> tuple[str, ...]:
         """The order of the blocks of H rows in z and in the kernel."""
-        return self.options.variant.gates
+        return self.options.cell_config.gates
 
     @property
     def H(self) -> int:

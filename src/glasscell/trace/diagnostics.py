@@ -121,7 +121,7 @@ def gradient_paths(layer: LayerTrace) -> GradientPaths:
         If the cell is normalised: that mixes the units, so a cell has no separate path.
     """
     _check_one_sequence(layer)
-    options, variant = layer.options, layer.options.variant
+    options, variant = layer.options, layer.options.cell_config
     if variant.normalises_cell:
         raise ValueError(f"layer_norm={options.layer_norm!r} normalises the cell: its units have no paths of their own")
     new_c = layer.f * layer.c_prev + layer.i * layer.g
@@ -250,13 +250,13 @@ def _replay(layer: LayerTrace, x: Array, start: tuple[Array, Array], dh_T: Array
     """Once more through these steps x (T, I) from a state, and back from B gradients on the last state, in float64."""
     for name, value in layer.options.unsupported("trace").items():
         raise ValueError(f"an LSTM with {name}={value!r} cannot be run again from its trace")
-    B, H, variant = dh_T.shape[1], layer.H, layer.options.variant
+    B, H, variant = dh_T.shape[1], layer.H, layer.options.cell_config
     weights = {name: weight.astype(np.float64) for name, weight in layer.weights.items()}
     columns = np.broadcast_to(x[:, :, None], (*x.shape, B)).astype(np.float64)
     h0, c0 = (np.broadcast_to(part[:, None], (len(part), B)) for part in start)
     T, zero = len(x), np.zeros((len(x), len(dh_T), B))
     dz = np.empty((T, len(weights["kernel"]), B))
-    if layer.options.plain:
+    if layer.options.is_standard:
         tape = lstm.forward(weights["kernel"], columns, h0, c0)
         d = lstm.backward(tape, zero, dh_T, dc_T, dz_steps=dz)
         return _Replay(compute_step_gradients(tape, dz, d.dx, zero, dh_T, dc_T), d.dh0, d.dc0)

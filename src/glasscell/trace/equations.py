@@ -121,7 +121,7 @@ def number(value: float) -> str:
 
 
 def _forward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
-    variant = of.options.variant
+    variant = of.options.cell_config
     i, f, o, g, c_prev, c, tanh_c = (float(of.value(s)[t, k]) for s in ("i", "f", "o", "g", "c_prev", "c", "tanh_c"))
     for gate, value in zip("ifog", (i, f, o, g), strict=True):
         if gate in variant.derived_gates:
@@ -164,7 +164,7 @@ def _sum(of: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
     parts = [("w_h·h_prev", from_h), ("w_x·x", from_x), ("b", b)]
     peepholes = of.weights.get("peepholes")
     if peepholes is not None and gate != "g":
-        p = float(peepholes[options.variant.peepholes.index(gate) * of.H + k])
+        p = float(peepholes[options.cell_config.peepholes.index(gate) * of.H + k])
         seen = float(of.c_prev[t, k])
         if gate == "o":
             seen = float(of.f[t, k] * of.c_prev[t, k] + of.i[t, k] * of.g[t, k])
@@ -178,7 +178,7 @@ def _sum(of: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
 
 def _backward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
     """The lines of the cell page's ``step_backward``, from h to z."""
-    variant = of.options.variant
+    variant = of.options.cell_config
     yield from _backward_to_c(of, t, k)
     for gate in ("i", "f", "g"):
         if gate in variant.gates:
@@ -206,14 +206,14 @@ def _backward_to_c(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         yield Equation("d_h", "d_y + w_hᵀ·d_z_next", numbers, d_m)
     yield Equation("d_o", f"{name}·tanh_c", _times(d_m, tanh_c), d_o)
     yield Equation("d_tanh_c", f"{name}·o", _times(d_m, o), d_tanh_c)
-    if options.variant.normalises_cell:
+    if options.cell_config.normalises_cell:
         yield Equation("d_c", "through_N + the_rest", number(d_c), d_c)
         return
     read = float(of.f[t, k] * of.c_prev[t, k] + of.i[t, k] * of.g[t, k])
-    function = options.variant.output
+    function = options.cell_config.output
     slope = float(function.derivative(np.array(read), np.array(tanh_c)))
     symbols, written = _slope(function, "tanh_c", "c", tanh_c, read)
-    rest, later = number(d_c - d_tanh_c * slope), "f_next·d_c_next" if options.plain else "the_rest"
+    rest, later = number(d_c - d_tanh_c * slope), "f_next·d_c_next" if options.is_standard else "the_rest"
     yield Equation("d_c", f"d_tanh_c·{symbols} + {later}", f"{_parenthesised(d_tanh_c)}·{written} + ({rest})", d_c)
 
 

@@ -40,7 +40,7 @@ def save(trace: TraceData, path: StrPath) -> None:
     for k, layer in enumerate(trace.layer):
         arrays |= {f"layer.{k}.{name}": layer.value(name) for name in layer.names}
         arrays |= {f"weights.{k}.{name}": weight for name, weight in layer.weights.items()}
-        options = layer.options.changed()
+        options = layer.options.non_default()
         layers.append({"name": layer.name, "reverse": layer.reverse, "axes": layer.axes, "options": options})
     header = {"format": FORMAT_VERSION, "kind": "Trace", "layers": layers, "loss": trace.loss}
     header |= {"about": trace.about, "axes": trace.axes}

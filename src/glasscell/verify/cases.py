@@ -66,7 +66,7 @@ class Case:
     @property
     def options(self) -> dict[str, Any]:
         """What distinguishes the LSTM."""
-        return self.lstm.options.changed()
+        return self.lstm.options.non_default()
 
 
 def case(
@@ -74,7 +74,7 @@ def case(
 ) -> Case:
     """Draw sequences, states and gradients for an LSTM of float64; B and T are `shape`."""
     B, T = shape
-    ways, options = len(lstm.options.ways), lstm.options
+    ways, options = len(lstm.options.directions), lstm.options
     state, d_state = (
         LSTMState(*(rng.normal(size=(ways, B, rows)) for rows in (options.state_size, options.hidden_size)))
         for _ in range(2)
@@ -97,7 +97,7 @@ def random_lstm(rng: np.random.Generator, scale: float = 0.5, **options: Any) ->
 
 def with_dtype(lstm: LSTM, dtype: Any, **changes: Any) -> LSTM:
     """A copy of an LSTM in float32 or float64, perhaps with other options."""
-    copy = LSTM(**{**lstm.options.changed(), **changes}, dtype=dtype)
+    copy = LSTM(**{**lstm.options.non_default(), **changes}, dtype=dtype)
     copy.parameters.vector[:] = lstm.parameters.vector
     return copy
 

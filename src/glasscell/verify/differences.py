@@ -100,7 +100,7 @@ def reference_cell_checks(cases: list[Case], *, saturated: bool = True) -> list[
     values, gradients = (5e-6, 5e-5) if saturated else (1e-6, 5e-6)
     claims = run_checks(
         "the cell page",
-        [partial(reference_cell_error, one) for one in cases if one.lstm.options.plain],
+        [partial(reference_cell_error, one) for one in cases if one.lstm.options.is_standard],
         {"gates": ("every gate and state of every step", 1e-12)},
         none="the page is about the plain LSTM",
     )
@@ -177,7 +177,7 @@ def reference_cell_error(one: Case) -> Errors:
     for of_layer in tape.layers:
         assert isinstance(of_layer, lstm.Tape)  # the caller asks for plain ones  # noqa: S101
         for t in range(of_layer.T):
-            step = cell.step(of_layer.kernel, of_layer.x[t], of_layer.h_with_initial[t], of_layer.cells[t])
+            step = cell.step(of_layer.kernel, of_layer.x[t], of_layer.h_with_initial[t], of_layer.c_with_initial[t])
             for name in ("i", "f", "o", "g", "c", "tanh_c", "h"):
                 error = max(error, max_error(getattr(step, name) - getattr(of_layer, name)[t]))
     return {"gates": Measured(error)}
@@ -219,7 +219,7 @@ def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterato
 def _kinked(layer: object) -> bool:
     """Whether a layer has a slope that jumps."""
     if isinstance(layer, LSTM):
-        variant = layer.options.variant
+        variant = layer.options.cell_config
         names = {variant.gate.name, variant.candidate.name, variant.output.name}
         return variant.clip is not None or bool(names & NON_SMOOTH)
     return getattr(layer, "name", "") in NON_SMOOTH or getattr(layer, "how", "") == "max"

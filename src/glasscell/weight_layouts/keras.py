@@ -142,12 +142,14 @@ def shared_settings(ways: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def from_keras(weights: Any, parameters: Parameters, options: "LSTMConfig") -> None:
     """Copy the weights of a Keras layer into the parameters of an LSTM."""
-    for (suffix, I, _), parts in zip(options.ways, _split_directions(weights, two=options.bidirectional), strict=True):
+    for (suffix, I, _), parts in zip(
+        options.directions, _split_directions(weights, two=options.bidirectional), strict=True
+    ):
         H = options.hidden_size
         expected = {"kernel": (I, 4 * H), "recurrent_kernel": (H, 4 * H)} | ({"bias": (4 * H,)} if options.bias else {})
         given = dict(zip(("kernel", "recurrent_kernel", "bias"), parts, strict=True))
         check_shapes({name: array.shape for name, array in given.items() if array is not None}, expected)
-        parameters[f"kernel{suffix}"][:] = decode(parts, options.variant.gates, KERAS)
+        parameters[f"kernel{suffix}"][:] = decode(parts, options.cell_config.gates, KERAS)
 
 
 def from_cudnn(weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -175,8 +177,8 @@ def to_keras(parameters: Parameters, options: "LSTMConfig") -> list[Array]:
     """Return the weights of an LSTM of one layer in Keras' layout."""
     keras_config(options)
     weights: list[Array] = []
-    for suffix, I, _ in options.ways:
-        parts = encode(options.kernel(parameters, suffix), I, options.variant.gates, KERAS, bias=options.bias)
+    for suffix, I, _ in options.directions:
+        parts = encode(options.kernel(parameters, suffix), I, options.cell_config.gates, KERAS, bias=options.bias)
         weights += [part for part in parts if part is not None]
     return weights
 

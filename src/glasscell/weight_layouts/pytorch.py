@@ -67,17 +67,17 @@ def to_torch(parameters: Parameters, options: "LSTMConfig") -> dict[str, Array]:
     parameters keep their names.
     """
     weights: dict[str, Array] = {}
-    inputs = {suffix: I for suffix, I, _ in options.ways}
+    inputs = {suffix: I for suffix, I, _ in options.directions}
     for name, array in parameters.items():
         kind, suffix = _split(name)
         if kind == "projection":
             weights[f"weight_hr{suffix}"] = array.copy()
         elif kind == "recurrent_bias":
-            weights[f"bias_hh{suffix}"] = reorder(array, options.variant.gates, _torch_gates(options))
+            weights[f"bias_hh{suffix}"] = reorder(array, options.cell_config.gates, _torch_gates(options))
         elif kind != "kernel":
             weights[name] = array.copy()
         else:
-            parts = encode(array, inputs[suffix], options.variant.gates, TORCH, bias=options.bias)
+            parts = encode(array, inputs[suffix], options.cell_config.gates, TORCH, bias=options.bias)
             weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias = parts
             if bias is not None:
                 weights[f"bias_ih{suffix}"] = bias
@@ -88,7 +88,7 @@ def to_torch(parameters: Parameters, options: "LSTMConfig") -> dict[str, Array]:
 def torch_shapes(parameters: Parameters, options: "LSTMConfig") -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of what :func:`to_torch` gives."""
     shapes: dict[str, tuple[int, ...]] = {}
-    inputs = {suffix: I for suffix, I, _ in options.ways}
+    inputs = {suffix: I for suffix, I, _ in options.directions}
     for name, array in parameters.items():
         kind, suffix = _split(name)
         if kind != "kernel":
@@ -117,7 +117,7 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
         if kind == "projection":
             view[:] = weights[f"weight_hr{suffix}"]
         elif kind == "recurrent_bias":
-            view[:] = reorder(weights[f"bias_hh{suffix}"], _torch_gates(options), options.variant.gates)
+            view[:] = reorder(weights[f"bias_hh{suffix}"], _torch_gates(options), options.cell_config.gates)
         elif kind != "kernel":
             view[:] = weights[name]
         else:
@@ -125,7 +125,7 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
             if bias is not None and not options.recurrent_bias:
                 bias = bias + weights[f"bias_hh{suffix}"]
             parts = WeightMatrices(weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias)
-            view[:] = decode(parts, options.variant.gates, TORCH)
+            view[:] = decode(parts, options.cell_config.gates, TORCH)
 
 
 def infer_config(weights: Mapping[str, Array]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def check_supported(options: "LSTMConfig") -> None:
 
 def _torch_gates(options: "LSTMConfig") -> list[str]:
     """Return PyTorch's order of the gates that have weights."""
-    return [gate for gate in TORCH.gates if gate in options.variant.gates]
+    return [gate for gate in TORCH.gates if gate in options.cell_config.gates]
 
 
 def _matrix(weights: Mapping[str, Array], name: str) -> Array:

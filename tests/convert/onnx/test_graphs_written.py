@@ -198,7 +198,9 @@ def test_an_lstm_alone_on_sequences_of_several_lengths(writer, run, rng, name):
 
 
 def random_states(rng, lstm, B):
-    return [rng.uniform(-0.9, 0.9, (len(lstm.options.ways), B, lstm.hidden_size)).astype(np.float32) for _ in "hc"]
+    return [
+        rng.uniform(-0.9, 0.9, (len(lstm.options.directions), B, lstm.hidden_size)).astype(np.float32) for _ in "hc"
+    ]
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])

@@ -133,7 +133,7 @@ class Exporter:
         for k in range(options.num_layers):
             last = k == options.num_layers - 1
             own = f"{name}_l{k}" if options.num_layers > 1 else name
-            ways = options.ways[k * options.directions :][: options.directions]
+            ways = options.directions[k * options.num_directions :][: options.num_directions]
             self._one(own, layer, [suffix for suffix, _, _ in ways], ways[0][1], final if last else None)
             if not last and options.dropout:
                 self.add("Dropout", f"{own}_dropout", {"rate": options.dropout})
@@ -142,7 +142,7 @@ class Exporter:
 
     def _one(self, name: str, layer: LSTM, suffixes: list[str], I: int, final: FinalState | Step | None) -> None:
         """One LSTM of a stack."""
-        options = layer.options.replaced(num_layers=1, dropout=0.0, input_size=I)
+        options = layer.options.replace(num_layers=1, dropout=0.0, input_size=I)
         config: dict[str, Any] = codec.keras_config(options) | {
             "return_sequences": final is None,
             "go_backwards": options.reverse,
@@ -171,7 +171,7 @@ DIRECTION_NAMES = ("forward", "backward")
 
 def _direction_weights(kernel: Array, options: LSTMConfig) -> dict[str, Array]:
     """The weights of one direction under Keras' names."""
-    parts = encode(kernel, options.input_size, options.variant.gates, KERAS, bias=options.bias)
+    parts = encode(kernel, options.input_size, options.cell_config.gates, KERAS, bias=options.bias)
     return {name: part for name, part in zip(LSTM_WEIGHTS, parts, strict=True) if part is not None}
 
 

@@ -95,8 +95,8 @@ def _run_direction(
     weights = _weights(variant, operands, H)
     h0, c0 = (operands[name].T if name in operands else 0.0 for name in ("initial_h", "initial_c"))
     of = time_order(mask_from_lengths(lengths, len(x)), reverse=reverse)
-    tape = variants.forward(variant, weights, of.processed(x), h0, c0, lengths=of.lengths)
-    return of.in_time(tape.h), tape.h_with_initial[-1], tape.cells[-1]
+    tape = variants.forward(variant, weights, of.to_processing_order(x), h0, c0, lengths=of.lengths)
+    return of.to_time_order(tape.h), tape.h_with_initial[-1], tape.c_with_initial[-1]
 
 
 def _weights(variant: CellConfig, operands: Mapping[str, Array], H: int) -> dict[str, Array]:

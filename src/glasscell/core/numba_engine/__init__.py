@@ -109,10 +109,10 @@ def forward(
     buffers = buffers or BufferPool()
     tape = lstm.Tape(kernel, x, buffers)
     tape.h_with_initial[0] = h0
-    tape.cells[0] = c0
+    tape.c_with_initial[0] = c0
     run = compile_kernels(tape.dtype.char)
     if tape.B == 1:
-        W = buffers.take("kernel transposed", kernel.T.shape, kernel.dtype)
+        W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
         [(u, z, *views)] = _slice_views(tape, [FULL_BATCH_OF_ONE], buffers)
         run.forward_single(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
         return tape
@@ -134,9 +134,9 @@ def forward_inference(
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
     run, steps = compile_kernels(dtype.char), max(1, min(T, SINGLE_BLOCK_STEPS))
     if B == 1:
-        W = buffers.take("kernel transposed", (H + I + 1, 4 * H), dtype)
-        h = buffers.take("forward_inference", (T + 1, H, 1), dtype)
-        z = buffers.take("gates of some steps", (steps, 4 * H), dtype)
+        W = buffers.get("kernel transposed", (H + I + 1, 4 * H), dtype)
+        h = buffers.get("forward_inference", (T + 1, H, 1), dtype)
+        z = buffers.get("gates of some steps", (steps, 4 * H), dtype)
         c = np.empty((H, 1), dtype)
         h[0], c[:] = h0, c0
         x = np.ascontiguousarray(x.transpose(2, 0, 1))
@@ -144,14 +144,14 @@ def forward_inference(
         return InferenceResult(h[1:], h[-1], c)
     W = _pack_matrix(np.ascontiguousarray(kernel), "kernel", buffers)
     x = np.ascontiguousarray(x.transpose(2, 0, 1))  # as most callers have it: then it is no copy
-    y = buffers.take("forward_inference", (B, T, H), dtype)
+    y = buffers.get("forward_inference", (B, T, H), dtype)
     final_h, final_c = np.empty((2, H, B), dtype)
     final_h[:], final_c[:] = h0, c0
     work, last_h = [], []
     for s in _split_batch(B, _group_size(T, I, H, B, run.lanes)):
-        part, own = buffers.part(f"share from {s.start}"), slice(s.start, s.end)
-        u = part.take("columns of two steps", (2, H + I + 1, s.size), dtype)
-        z = part.take("gates of a step", (4 * H, s.size), dtype)
+        part, own = buffers.scope(f"share from {s.start}"), slice(s.start, s.end)
+        u = part.get("columns of two steps", (2, H + I + 1, s.size), dtype)
+        z = part.get("gates of a step", (4 * H, s.size), dtype)
         u[0, :H], u[:, -1] = final_h[s.own], 1
         views = u, s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H), s.rows(final_c, H)[0]
         work.append(partial(run.outputs, W, x[own], y[own], *views))
@@ -176,7 +176,7 @@ def backward(
     buffers = buffers or BufferPool()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
     dkernel = np.empty_like(tape.kernel)
-    dx = buffers.take("dx", (T if need_dx else 0, I, B), dtype)
+    dx = buffers.get("dx", (T if need_dx else 0, I, B), dtype)
     dh0, dc0 = np.empty((2, H, B), dtype)
     dh0[:], dc0[:] = dh_T, dc_T
     dh = np.ascontiguousarray(dh, dtype)
@@ -192,13 +192,13 @@ def backward(
     shares = _split_batch(B, size)
     steps = max(1, T if dz_steps is not None else min(T, DEEP_GEMM_K // size))
     groups = max(1, -(-B // size))
-    of_groups = dkernel[None] if groups == 1 else buffers.take("dkernel", (groups, *dkernel.shape), dtype)
+    of_groups = dkernel[None] if groups == 1 else buffers.get("dkernel", (groups, *dkernel.shape), dtype)
     work, dzs = [], []
     for s, (u, _, *views) in zip(shares, _slice_views(tape, shares, buffers), strict=True):
-        part = buffers.part(f"share from {s.start}")
+        part = buffers.scope(f"share from {s.start}")
         own_groups = of_groups[s.start // size : max(1, -(-s.end // size))]
-        dz = part.take("dz", (steps, 4 * H, s.size), dtype)
-        u_T = part.take("u_T", (steps, s.size, H + I + 1), dtype)
+        dz = part.get("dz", (steps, 4 * H, s.size), dtype)
+        u_T = part.get("u_T", (steps, s.size, H + I + 1), dtype)
         gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
         work.append(
             partial(run.backward, W_h, W_x, u, *views, *gradients, own_groups, dx[s.own], dz, s.rows(dz, H), u_T, size)
@@ -229,7 +229,7 @@ def _backward_single(
     [(u, _, *views)] = _slice_views(tape, [FULL_BATCH_OF_ONE], buffers)
     W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H]), tape.kernel[:, H:-1]
     steps = max(1, T if dz_steps is not None else min(T, SINGLE_BLOCK_STEPS))
-    dz = buffers.take("dz", (1, steps, 4 * H), dtype)
+    dz = buffers.get("dz", (1, steps, 4 * H), dtype)
     compile_kernels(dtype.char).backward_single(
         *(W_h, W_x, u.transpose(2, 0, 1), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
         *(d.reshape(1, H) for d in running),
@@ -246,15 +246,15 @@ def _slice_views(tape: lstm.Tape, shares: list[BatchSlice], buffers: BufferPool)
     def views() -> Iterator[tuple[Array, ...]]:
         for s in shares:
             u, z = tape.u[s.own], tape.gates[:-1, : 4 * H][s.own]
-            yield u, z, s.rows(tape.gates, H), s.rows(tape.columns[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
+            yield u, z, s.rows(tape.gates, H), s.rows(tape.step_inputs[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
 
-    return buffers.steps(f"{len(shares)} shares", (tape.columns, tape.gates, tape.tanh_c), views)
+    return buffers.step_views(f"{len(shares)} shares", (tape.step_inputs, tape.gates, tape.tanh_c), views)
 
 
 def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
     """Return a copy of it, or its transpose, that the loops read quicker."""
     run, (M, K) = compile_kernels(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
-    packed = buffers.take(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
+    packed = buffers.get(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
     (run.pack_columns if transposed else run.pack)(matrix, packed)
     return packed
 

@@ -89,7 +89,7 @@ def _step_backward(
     tape: Tape, slopes: _GradientAccumulator, t: int, W_h: Array, dh: Array, dc: Array
 ) -> tuple[Array, Array]:
     """Return the gradients on h_{t-1} and c_{t-1} from those on h_t and c_t: the chain rule, last line first."""
-    variant, noise, c_prev = tape.variant, tape.noise, tape.cells[t]
+    variant, noise, c_prev = tape.variant, tape.noise, tape.c_with_initial[t]
     i, f, o, g = tape.i[t], tape.f[t], tape.o[t], tape.g[t]
 
     dh_new, dh_prev = _zoneout_backward(dh, noise.new_h, t)
@@ -147,9 +147,9 @@ def _weights_backward(tape: Tape, slopes: _GradientAccumulator, buffers: BufferP
     if tape.of_x is not None:
         da_x = layer_norm_backward(tape.of_x, tape.column("gain_x") * slopes.dz)
     dkernel = np.empty_like(tape.kernel)
-    dx, dkernel[:, P:-1], _ = linear.backward(tape.kernel[:, P:-1], tape.x, da_x, buffers.part("x"))
+    dx, dkernel[:, P:-1], _ = linear.backward(tape.kernel[:, P:-1], tape.x, da_x, buffers.scope("x"))
     dkernel[:, :P] = sum_of_outer_products(
-        slopes.da_h, tape.h_with_initial[:-1] * tape.noise.recurrent, buffers.part("h")
+        slopes.da_h, tape.h_with_initial[:-1] * tape.noise.recurrent, buffers.scope("h")
     )
     dkernel[:, -1] = _merge_steps(slopes.dz)
     d: dict[str, Array] = {"kernel": dkernel}
@@ -157,12 +157,12 @@ def _weights_backward(tape: Tape, slopes: _GradientAccumulator, buffers: BufferP
         seen = {"o": tape.new_c}
         d["peepholes"] = np.concatenate(
             [
-                _merge_steps(slopes.dsum[:, tape.rows(gate)] * seen.get(gate, tape.cells[:-1]))
+                _merge_steps(slopes.dsum[:, tape.rows(gate)] * seen.get(gate, tape.c_with_initial[:-1]))
                 for gate in tape.variant.peepholes
             ]
         )
     if "projection" in weights:
-        d["projection"] = sum_of_outer_products(slopes.dh_new, tape.o * tape.output, buffers.part("projection"))
+        d["projection"] = sum_of_outer_products(slopes.dh_new, tape.o * tape.output, buffers.scope("projection"))
         if "projection_bias" in weights:
             d["projection_bias"] = _merge_steps(slopes.dh_new)
     if tape.of_x is not None and tape.of_h is not None:

@@ -44,7 +44,10 @@ class Tape:
         self.weights = {name: weight.copy() for name, weight in weights.items()}
         self.z = np.empty((T, R, B), self.dtype)
         self.i, self.f, self.o, self.g, self.new_c, self.read, self.output = np.empty((7, T, H, B), self.dtype)
-        self.cells, self.h_with_initial = np.empty((T + 1, H, B), self.dtype), np.empty((T + 1, P, B), self.dtype)
+        self.c_with_initial, self.h_with_initial = (
+            np.empty((T + 1, H, B), self.dtype),
+            np.empty((T + 1, P, B), self.dtype),
+        )
         norm = variant.layer_norm
         self.of_x: NormalizedActivations | None = None
         self.of_h = _empty_like((T, R, B), (T, 1, B), self.dtype) if norm == "haste" else None
@@ -59,7 +62,7 @@ class Tape:
     @property
     def c(self) -> Array:
         """Cell state."""
-        return self.cells[1:]
+        return self.c_with_initial[1:]
 
     @property
     def h(self) -> Array:
@@ -121,21 +124,21 @@ def forward(
     Returns
     -------
     Tape
-        The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.cells[-1]``.
+        The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.c_with_initial[-1]``.
     """
     tape = Tape(variant, weights, x, noise or DropoutMasks(), lengths)
-    tape.h_with_initial[0], tape.cells[0] = h0, c0
+    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0
     from_x = _from_inputs(tape)  # (T, R, B)
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P])
     for t in range(tape.T):
-        h, c, ended = tape.h_with_initial[t], tape.cells[t], tape.ended(t)
+        h, c, ended = tape.h_with_initial[t], tape.c_with_initial[t], tape.ended(t)
         if ended is not None:  # a step whose result is not kept begins with 0: nothing can overflow in it
             h, c = (np.where(ended, state.dtype.type(0), state) for state in (h, c))
         np.add(from_x[t], _from_hidden(tape, t, W_h, h), out=tape.z[t])
         _cell(tape, t, c)
         _output(tape, t, h, c)
         if ended is not None:
-            tape.cells[t + 1][:, ended] = tape.cells[t][:, ended]
+            tape.c_with_initial[t + 1][:, ended] = tape.c_with_initial[t][:, ended]
             tape.h_with_initial[t + 1][:, ended] = tape.h_with_initial[t][:, ended]
     return tape
 
@@ -207,7 +210,7 @@ def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
         h = tape.weights["projection"] @ h
         if "projection_bias" in tape.weights:
             h += tape.column("projection_bias")
-    tape.cells[t + 1] = _zoneout(c_prev, c, noise.new_c, t)
+    tape.c_with_initial[t + 1] = _zoneout(c_prev, c, noise.new_c, t)
     tape.h_with_initial[t + 1] = _zoneout(h_prev, h, noise.new_h, t)
 
 

@@ -125,7 +125,7 @@ def gradient_flow(of: TraceData | LayerTrace, layer: int = -1, ax: Axes | None =
 def _plot_flow(ax: Axes, of: LayerTrace) -> list[Array]:
     """The curves of the gradient, drawn; and their numbers."""
     drawn = {"c": ("on the cells", INK), "x": ("on the inputs", GREEN)}
-    if of.options.variant.normalises_cell:
+    if of.options.cell_config.normalises_cell:
         norms = {"c": blocking.norms(of.d_c), "x": blocking.norms(of.d_x)}
     else:
         norms = diagnostics.gradient_norms(of)._asdict()

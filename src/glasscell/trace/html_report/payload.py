@@ -205,7 +205,7 @@ def _static(trace: TraceData) -> tuple[dict[str, Any], NDArray[np.intp], list[st
 def _gradient_paths(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
     """Return the parts of the gradient on c, where a cell has a separate path, and the norm of that on x."""
     back = {"d_x_norm": array(norms(layer.d_x[steps]))}
-    if layer.options.variant.normalises_cell:
+    if layer.options.cell_config.normalises_cell:
         return back
     parts = gradient_paths(layer)._asdict()
     return back | {name: array(part[steps][:, units].astype(np.float32)) for name, part in parts.items()}

@@ -204,7 +204,7 @@ def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], upda
     norms: dict[str, Array] = {}
     if layer.has_gradients:
         norms = {"c": layer.d_c, "x": layer.d_x}
-        if not layer.options.variant.normalises_cell:
+        if not layer.options.cell_config.normalises_cell:
             norms |= diagnostics.gradient_paths(layer)._asdict()
         norms = {name: _float32_copy(blocking.norms(part)) for name, part in norms.items()}
     return Frame(update, trace.loss, _float32_copy(trace.outputs), values, norms, ranges)

@@ -40,12 +40,12 @@ def write_lstm(graph: Graph, lstm: LSTM, x: str, starts: tuple[str, str] | None 
     """Add an LSTM on x (B, T, I), which begins with states (L·D, B, H) if they are given."""
     options = lstm.options
     _check(options, with_lengths=graph.lengths is not None, with_states=starts is not None)
-    D = options.directions
+    D = options.num_directions
     states: dict[str, list[str]] = {"h": [], "c": []}
     shape_of = x
     x = graph.add("Transpose", [x], perm=[1, 0, 2])  # (T, B, I)
     for layer in range(options.num_layers):
-        suffixes = [suffix for suffix, _, _ in options.ways[layer * D : (layer + 1) * D]]
+        suffixes = [suffix for suffix, _, _ in options.directions[layer * D : (layer + 1) * D]]
         inputs = [x, *_weights(graph, lstm, layer, suffixes), graph.lengths or ""]
         if starts is None:
             inputs += _learned(graph, lstm, layer, suffixes, shape_of)
@@ -68,7 +68,7 @@ def _check(options: LSTMConfig, *, with_lengths: bool, with_states: bool) -> Non
     """Refuse what ONNX does not support: the end of a sentence that begins with the layer's name."""
     for name, value in options.unsupported("onnx").items():
         raise ValueError(f"has {name}={value!r}, and ONNX's LSTM has no such thing")
-    variant = options.variant
+    variant = options.cell_config
     for function in (variant.gate, variant.candidate, variant.output):
         if function.name not in ACTIVATIONS:
             raise ValueError(f"has the activation {function.name}; ONNX's LSTM has {', '.join(ACTIVATIONS)}")
@@ -83,11 +83,11 @@ def _check(options: LSTMConfig, *, with_lengths: bool, with_states: bool) -> Non
 
 
 def _attributes(options: LSTMConfig) -> dict[str, Any]:
-    D = options.directions
+    D = options.num_directions
     attributes: dict[str, Any] = {"hidden_size": options.hidden_size}
     if options.bidirectional or options.reverse:
         attributes["direction"] = "bidirectional" if options.bidirectional else "reverse"
-    functions = (options.variant.gate, options.variant.candidate, options.variant.output)
+    functions = (options.cell_config.gate, options.cell_config.candidate, options.cell_config.output)
     parameters = tuple(function.parameters for function in functions)
     if parameters != PLAIN:
         attributes["activations"] = [name for name, _, _ in parameters] * D
@@ -105,7 +105,7 @@ def _weights(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> list[
     I = options.output_size if layer else options.input_size
     parts = []
     for suffix in suffixes:
-        kernel = reorder(options.kernel(lstm.parameters, suffix), options.variant.gates, GLASSCELL.gates)
+        kernel = reorder(options.kernel(lstm.parameters, suffix), options.cell_config.gates, GLASSCELL.gates)
         parts.append(encode(kernel, I, GLASSCELL.gates, ONNX, bias=options.bias))
     W, R = (np.stack(arrays) for arrays in zip(*((part.inputs, part.recurrent) for part in parts), strict=True))
     names = [graph.constant(f"W_l{layer}", W), graph.constant(f"R_l{layer}", R)]
@@ -116,7 +116,7 @@ def _weights(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> list[
 
 
 def _peepholes(graph: Graph, lstm: LSTM, layer: int, suffixes: list[str]) -> str:
-    of = lstm.options.variant.peepholes
+    of = lstm.options.cell_config.peepholes
     rows = [reorder(lstm.parameters[f"peepholes{suffix}"], of, ONNX.peepholes) for suffix in suffixes]
     return graph.constant(f"P_l{layer}", np.stack(rows))
 
@@ -125,7 +125,7 @@ def _of_layer(graph: Graph, options: LSTMConfig, states: str, layer: int) -> str
     """The states (D, B, H) of a layer, of those (L·D, B, H) of all."""
     if options.num_layers == 1:
         return states
-    D = options.directions
+    D = options.num_directions
     return graph.add("Slice", [states, *(graph.integers([k]) for k in (layer * D, (layer + 1) * D, 0))])
 
 

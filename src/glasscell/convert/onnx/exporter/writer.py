@@ -67,7 +67,7 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
         if asked and not lstms:
             raise ValueError(f"{what} are for LSTMs, and the model has none")
     shapes: dict[str, Dims] = {
-        name: [len(lstm.options.ways), "batch", lstm.hidden_size] for name, lstm in lstms.items()
+        name: [len(lstm.options.directions), "batch", lstm.hidden_size] for name, lstm in lstms.items()
     }
     prefixes = {name: "" if isinstance(model, LSTM) else f"{name}." for name in lstms}
     starts = {name: (f"{prefix}h_0", f"{prefix}c_0") for name, prefix in prefixes.items()} if states else {}

@@ -79,7 +79,7 @@ def _lstm(node: Node) -> list[Value]:
     check_type(view, plan.dtype)
     if view.turned is not None:
         view, plan = replace(view, turned=None), conjugate_by_reversal(plan)
-    ways, units = Dim(plan.options.directions), Dim(plan.options.hidden_size)
+    ways, units = Dim(plan.options.num_directions), Dim(plan.options.hidden_size)
     of_time, of_batch = view.axes[steps], view.axes[batch]
     y_axes = (of_batch, of_time, (ways,), (units,)) if batch_first else (of_time, (ways,), of_batch, (units,))
     state_axes = (of_batch, (ways,), (units,)) if batch_first else ((ways,), of_batch, (units,))

@@ -53,9 +53,9 @@ class LSTMSpec:
 
     def build(self) -> LSTM:
         """The layer."""
-        lstm = LSTM(**self.options.changed(), dtype=self.dtype, seed=None)
-        variant = self.options.variant
-        for (suffix, _, _), way in zip(self.options.ways, self.ways, strict=True):
+        lstm = LSTM(**self.options.non_default(), dtype=self.dtype, seed=None)
+        variant = self.options.cell_config
+        for (suffix, _, _), way in zip(self.options.directions, self.ways, strict=True):
             kernel = decode(WeightMatrices(way.W, way.R, way.bias), GLASSCELL.gates, ONNX)
             lstm.parameters[f"kernel{suffix}"][:] = reorder(kernel, GLASSCELL.gates, variant.gates)
             if way.P is not None:

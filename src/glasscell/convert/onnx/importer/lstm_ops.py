@@ -70,16 +70,16 @@ def lstm_plan(
 
 def single_direction(plan: LSTMSpec, way: int) -> LSTMSpec:
     """One direction of a bidirectional LSTM."""
-    options = plan.options.replaced(bidirectional=False, reverse=bool(way))
+    options = plan.options.replace(bidirectional=False, reverse=bool(way))
     return LSTMSpec(options, (plan.ways[way],), plan.dtype)
 
 
 def bidirectional_from(forward: LayerSpec, back: LayerSpec) -> LSTMSpec:
     """Two LSTMs as the two directions of one."""
     if isinstance(forward, LSTMSpec) and isinstance(back, LSTMSpec) and back.options.outputs_in == "time":
-        options = forward.options.replaced(reverse=True) if not forward.options.bidirectional else None
+        options = forward.options.replace(reverse=True) if not forward.options.bidirectional else None
         if not forward.options.reverse and options == back.options and forward.dtype == back.dtype:
-            bidirectional = forward.options.replaced(bidirectional=True)
+            bidirectional = forward.options.replace(bidirectional=True)
             return LSTMSpec(bidirectional, forward.ways + back.ways, forward.dtype)
     raise UnsupportedNode("joins LSTMs that are not the two directions of one layer")
 
@@ -90,7 +90,7 @@ def merge_plan(plan: LayerSpec | None, how: Literal["sum", "average", "multiply"
         return FinalState("both", merge=how)
     if not (isinstance(plan, LSTMSpec) and plan.options.bidirectional and plan.options.merge == "concat"):
         raise UnsupportedNode("makes one of what are not the two directions of an LSTM")
-    return replace(plan, options=plan.options.replaced(merge=how))
+    return replace(plan, options=plan.options.replace(merge=how))
 
 
 def reverse_lstm(plan: LSTMSpec) -> LSTMSpec | None:
@@ -98,14 +98,14 @@ def reverse_lstm(plan: LSTMSpec) -> LSTMSpec | None:
     if not plan.options.reverse:
         return None
     order = "processing" if plan.options.outputs_in == "time" else "time"
-    return replace(plan, options=plan.options.replaced(outputs_in=order))
+    return replace(plan, options=plan.options.replace(outputs_in=order))
 
 
 def conjugate_by_reversal(plan: LSTMSpec) -> LSTMSpec:
     """The LSTM that does to a sequence what this one does to it the other way round: its outputs are also so."""
     if plan.options.bidirectional or plan.options.reverse:
         raise UnsupportedNode("runs back over sequences that are the other way round")
-    return replace(plan, options=plan.options.replaced(reverse=True, outputs_in="processing"))
+    return replace(plan, options=plan.options.replace(reverse=True, outputs_in="processing"))
 
 
 def stack(below: LSTMSpec, above: LSTMSpec, dropout: float = 0.0) -> LSTMSpec | None:
@@ -117,11 +117,11 @@ def stack(below: LSTMSpec, above: LSTMSpec, dropout: float = 0.0) -> LSTMSpec | 
     if "processing" in (below.options.outputs_in, above.options.outputs_in):
         return None
     own = {"input_size": below.options.input_size, "num_layers": below.options.num_layers}
-    if above.options.replaced(**own, dropout=below.options.dropout) != below.options:
+    if above.options.replace(**own, dropout=below.options.dropout) != below.options:
         return None
     if below.options.num_layers > 1 and below.options.dropout != dropout:
         return None
-    options = below.options.replaced(num_layers=below.options.num_layers + above.options.num_layers, dropout=dropout)
+    options = below.options.replace(num_layers=below.options.num_layers + above.options.num_layers, dropout=dropout)
     return LSTMSpec(options, below.ways + above.ways, below.dtype)
 
 
