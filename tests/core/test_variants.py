@@ -313,7 +313,7 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
     expected |= {
         "c": cells[1:],
         "h": h_with_initial[1:],
-        "cells": cells,
+        "c_with_initial": cells,
         "h_with_initial": h_with_initial,
         "tanh_c": expected["output"],
     }
@@ -405,7 +405,7 @@ def test_with_all_of_it_off_it_is_the_plain_layer(T, I, H, B, rng):
     kernel, x, h0, c0 = draw.normal(4 * H, H + I + 1), draw.normal(T, I, B), draw.normal(H, B), draw.normal(H, B)
     dh, dc, dh_end, dc_end = draw.normal(T, H, B), draw.normal(T, H, B), draw.normal(H, B), draw.normal(H, B)
     ours, plain = variants.forward(CellConfig(), {"kernel": kernel}, x, h0, c0), lstm.forward(kernel, x, h0, c0)
-    names = ("x", "i", "f", "o", "g", "c", "tanh_c", "h", "cells", "h_with_initial", "kernel")
+    names = ("x", "i", "f", "o", "g", "c", "tanh_c", "h", "c_with_initial", "h_with_initial", "kernel")
     assert_near({name: getattr(ours, name) for name in names}, {name: getattr(plain, name) for name in names}, 1e-12)
     for given in (None, dc):
         gradient = by_name(variants.backward(ours, dh, dh_end, dc_end, given))
@@ -650,8 +650,8 @@ def test_a_permuted_batch_permutes(layer_norm, rng):
     )
     tape, of_other = forward(p), forward(other)
     assert_near(
-        {"h": of_other.h, "cells": of_other.c_with_initial},
-        {"h": permuted(tape.h), "cells": permuted(tape.c_with_initial)},
+        {"h": of_other.h, "c_with_initial": of_other.c_with_initial},
+        {"h": permuted(tape.h), "c_with_initial": permuted(tape.c_with_initial)},
         1e-12,
     )
     expected = by_name(backward(p, tape))
