@@ -23,13 +23,13 @@ def lstm(**options):
 def biases(layer, suffix):
     """The effective bias of each gate, H each: the sum of both where a layer has two."""
     bias = layer.options.kernel(layer.parameters, suffix)[:, -1]
-    return dict(zip(layer.options.variant.gates, bias.reshape(-1, H), strict=True))
+    return dict(zip(layer.options.cell_config.gates, bias.reshape(-1, H), strict=True))
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=list(KINDS))
 def test_biases_are_the_logarithms_of_the_time_scales(options):
     layer = lstm(forget_bias="chrono", chrono_steps=100, seed=3, **options)
-    for suffix, _, _ in layer.options.ways:
+    for suffix, _, _ in layer.options.directions:
         b = biases(layer, suffix)
         time_scales = np.exp(b["f"])
         assert 1 <= time_scales.min() < 20
@@ -40,7 +40,7 @@ def test_biases_are_the_logarithms_of_the_time_scales(options):
 
 def test_directions_and_layers_draw_different_time_scales():
     layer = lstm(forget_bias="chrono", chrono_steps=100, num_layers=2, bidirectional=True)
-    drawn = [biases(layer, suffix)["f"] for suffix, _, _ in layer.options.ways]
+    drawn = [biases(layer, suffix)["f"] for suffix, _, _ in layer.options.directions]
     assert np.unique(np.concatenate(drawn)).size == 4 * H
 
 

@@ -64,7 +64,7 @@ def test_values_are_the_traces(kind, rng):
     trace = traced(kind, rng)
     layer, equations = trace.layer[0], trace.equations(3, 2)
     found = {one.left: one.value for one in equations.forward + equations.backward}
-    constant = {gate for gate, source in layer.options.variant.derived_gates.items() if source is None}
+    constant = {gate for gate, source in layer.options.cell_config.derived_gates.items() if source is None}
     assert {"i", "f", "o", "g", "c"} - constant <= found.keys()
     for name, value in found.items():
         if name.startswith(("z_", "d_z_")):
