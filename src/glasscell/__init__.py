@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from glasscell import convert, core, data, layers, tasks, trace, training
     from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
-    from glasscell.layers import LSTM, Embedding, Linear, LSTMState
+    from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
     from glasscell.models import CopyLSTM, Sequential
     from glasscell.models.files import load
     from glasscell.trace import Trace
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GRU",
     "LSTM",
+    "RNN",
     "SGD",
     "AMSGrad",
     "Adadelta",
@@ -39,6 +41,7 @@ __all__ = [
     "Linear",
     "NAdam",
     "RMSProp",
+    "RNNState",
     "Sequential",
     "Trace",
     "TraceRecorder",
@@ -59,7 +62,7 @@ _SUBPACKAGES = ("convert", "core", "data", "layers", "tasks", "trace", "training
 __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}
-    | dict.fromkeys(("LSTM", "Embedding", "LSTMState", "Linear"), "layers")
+    | dict.fromkeys(("GRU", "LSTM", "RNN", "Embedding", "LSTMState", "Linear", "RNNState"), "layers")
     | dict.fromkeys(("CopyLSTM", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
     | {"Trace": "trace.trace", "load": "models.files"}

@@ -1,4 +1,4 @@
-"""Law: an equation of the standard LSTM is written where a marker says so, and nowhere else."""
+"""Law: an equation of the standard LSTM, an RNN or a GRU is written where a marker says so, and nowhere else."""
 
 from collections import Counter
 from pathlib import Path
@@ -40,6 +40,10 @@ PLACES = {
         "core/variants/backward_pass.py": 1,
         "web/report/lstm.js": 1,
     },
+    "rnn-step": {"core/rnn.py": 1, "stream/rnn_stage.py": 1},
+    "rnn-step-backward": {"core/rnn.py": 1},
+    "gru-step": {"core/gru.py": 1, "stream/rnn_stage.py": 1},
+    "gru-step-backward": {"core/gru.py": 2},
 }
 
 

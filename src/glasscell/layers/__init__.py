@@ -16,6 +16,7 @@ from glasscell.layers.registry import MODULES
 from glasscell.lazy import attach
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.initialization import Initializer
+from glasscell.recurrent.rnn_tape import RNNState, RNNTape
 from glasscell.recurrent.tape import LSTMState, LSTMTape
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from glasscell.layers.embedding import Embedding
     from glasscell.layers.final_state import FinalState
     from glasscell.layers.function import Function
+    from glasscell.layers.gru import GRU
     from glasscell.layers.linear import Linear
     from glasscell.layers.lstm import LSTM
     from glasscell.layers.masking import Masking
@@ -33,12 +35,15 @@ if TYPE_CHECKING:
     from glasscell.layers.pool import Pool
     from glasscell.layers.pooling import AveragePooling1D, MaxPooling1D
     from glasscell.layers.reshaping import Flatten, RepeatVector, Squeeze, Unsqueeze
+    from glasscell.layers.rnn import RNN
     from glasscell.layers.step import Step
     from glasscell.layers.swap_halves import SwapHalves
     from glasscell.layers.trainable import LayerSeed, TrainableLayer
 
 __all__ = [
+    "GRU",
     "LSTM",
+    "RNN",
     "AveragePooling1D",
     "BatchNorm",
     "Conv1D",
@@ -61,6 +66,8 @@ __all__ = [
     "MaxPooling1D",
     "Normalization",
     "Pool",
+    "RNNState",
+    "RNNTape",
     "RepeatVector",
     "Rescaling",
     "Seed",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 WITH_PARAMETERS = {
     "LSTM": "lstm",
+    "RNN": "rnn",
+    "GRU": "gru",
     "Linear": "linear",
     "Embedding": "embedding",
     "LayerNorm": "normalization",

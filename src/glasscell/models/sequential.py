@@ -576,9 +576,9 @@ def _check_free(names: Sequence[str], given: Sequence[Layer | Sequential]) -> No
             raise ValueError(f"{name!r} must be in no other model, and its weights are a part of one: {advice}")
 
 
-def _states(pairs: Sequence[tuple[Array, Array]]) -> tuple[LSTMState, ...]:
+def _states(pairs: Sequence[LSTMState]) -> tuple[LSTMState, ...]:
     """The states of all LSTMs, as a stream has them."""
-    return tuple(LSTMState(*pair) for pair in pairs)
+    return tuple(pairs)
 
 
 class _WithFeatures:

@@ -1,11 +1,11 @@
-"""The builder of a stream, the stages that it is built from, and the state that LSTM stages keep."""
+"""The builder of a stream, the stages that it is built from, and the state that recurrent stages keep."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,17 +14,34 @@ from glasscell.stream.arena import Arena, Call, Mask
 
 
 class RecurrentState(NamedTuple):
-    """State of one LSTM layer, feature-major, and its initial value."""
+    """State of one recurrent layer, feature-major, and its initial value.
 
-    h: Array
-    c: Array
-    initial: tuple[Array, Array]
-    repeated: Array | None  # the outputs of its last valid step, if masked steps repeat them
+    Attributes
+    ----------
+    parts : tuple of array
+        h and c of an LSTM, h of an RNN or a GRU.
+    initial : tuple of array
+    repeated : array, optional
+        The outputs of its last valid step, if masked steps repeat them.
+    kind : type
+        The named tuple of the parts that users see.
+    """
+
+    parts: tuple[Array, ...]
+    initial: tuple[Array, ...]
+    repeated: Array | None
+    kind: type[Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the parts."""
+        names: tuple[str, ...] = self.kind._fields
+        return names
 
     @property
     def arrays(self) -> list[Array]:
         """Return all arrays that a step changes."""
-        return [self.h, self.c, *([] if self.repeated is None else [self.repeated])]
+        return [*self.parts, *([] if self.repeated is None else [self.repeated])]
 
 
 class StreamBuilder:
@@ -37,7 +54,7 @@ class StreamBuilder:
         The block that the next stage reads.
     calls : list of callable
     recurrent : list of list of RecurrentState
-        For each LSTM its layers.
+        For each recurrent stage its layers.
     valid : array of bool, optional
         Which streams have a valid step now. Default: all.
     present : array of bool, optional

@@ -11,6 +11,7 @@ from glasscell.core.engines import EngineName
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
+from glasscell.recurrent.tape import LSTMState
 from glasscell.stream.arena import Call
 from glasscell.stream.building import RecurrentState, Stage, StreamBuilder, masked_update
 from glasscell.stream.standard_step import negate_sigmoid_rows, standard_step, standard_step_compiled
@@ -93,7 +94,7 @@ class LSTMStage(Stage):
             else:
                 calls += [partial(out.fill, 0), partial(np.copyto, out, h, where=valid)]
         builder.calls += calls
-        return RecurrentState(h, c, initial, repeated)
+        return RecurrentState((h, c), initial, repeated, LSTMState)
 
 
 def _weights(parameters: Parameters, suffix: str, options: LSTMConfig) -> dict[str, Array]:

@@ -23,7 +23,7 @@ def save_state(path: StrPath, memory: StreamMemory, fingerprint: dict[str, Any])
         raise ValueError("there is nothing to save: no layer of the model keeps anything from step to step")
     arrays = {f"remembered.{k}": memory.to_user(array) for k, array in enumerate(memory.remembered)}
     for k, layers in enumerate(memory.recurrent):
-        arrays[f"{k}.h"], arrays[f"{k}.c"] = memory.to_user_state(layers)
+        arrays |= {f"{k}.{name}": part for name, part in memory.to_user_state(layers)._asdict().items()}
         if layers[0].repeated is not None:
             arrays[f"{k}.repeated"] = memory.stack([s.repeated for s in layers if s.repeated is not None])
     checkpoint.save(checkpoint.Checkpoint(FILE_KIND, fingerprint, arrays), path)
@@ -44,15 +44,17 @@ def load_state(path: StrPath, memory: StreamMemory, fingerprint: Mapping[str, An
         raise ValueError(f"{path} holds a {kind!r}; expected the state of a stream")
     if reasons := differences(config, fingerprint):
         raise ValueError(f"{path} holds the state of another model: {one_line('; '.join(reasons))}")
-    expected = {f"{k}.{name}" for k, layers in enumerate(memory.recurrent) for name in ("h", "c", *_repeats(layers))}
+    expected = {
+        f"{k}.{name}" for k, layers in enumerate(memory.recurrent) for name in (*layers[0].names, *_repeats(layers))
+    }
     expected |= {f"remembered.{k}" for k in range(len(memory.remembered))}
     if arrays.keys() != expected:
         names = one_line(", ".join(sorted(arrays)))
         raise ValueError(f"{path} has {names}; expected {', '.join(sorted(expected))}")
-    pairs = [(arrays[f"{k}.h"], arrays[f"{k}.c"]) for k in range(len(memory.recurrent))]
-    states = memory.from_user_states(pairs, str(path))
+    saved = [tuple(arrays[f"{k}.{name}"] for name in layers[0].names) for k, layers in enumerate(memory.recurrent)]
+    states = memory.from_user_states(saved, str(path))
     repeated = [
-        memory.from_user_layers(f"{path}: {k}.repeated", arrays[f"{k}.repeated"], layers, "h")
+        memory.from_user_layers(f"{path}: {k}.repeated", arrays[f"{k}.repeated"], layers, 0)
         if _repeats(layers)
         else None
         for k, layers in enumerate(memory.recurrent)

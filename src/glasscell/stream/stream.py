@@ -17,7 +17,7 @@ from glasscell.stream.lstm_stage import LSTMStage
 from glasscell.stream.stages import EmbeddingStage, SqueezeStage, UnsqueezeStage
 from glasscell.stream.state import StreamState
 from glasscell.stream.step_functions import make_step, make_step_with_rollback, output_view
-from glasscell.stream.stream_memory import StatePair, StreamMemory
+from glasscell.stream.stream_memory import StateParts, StreamMemory
 from glasscell.validation import check_finite, positive_integer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Stream(Generic[State]):
     batch : int, optional
         n independent streams that step together. Default: one, whose arrays have no batch axis.
     pack, unpack : callable
-        From the states (h, c) of all LSTMs to the form in which the model's ``forward`` returns them, and back.
+        From the states of all recurrent layers to the form in which the model's ``forward`` returns them, and back.
 
     Notes
     -----
@@ -72,8 +72,8 @@ class Stream(Generic[State]):
         self,
         layers: Mapping[str, Any],
         batch: int | None,
-        pack: Callable[[Sequence[StatePair]], State],
-        unpack: Callable[[State], Sequence[StatePair]],
+        pack: Callable[[Sequence[Any]], State],
+        unpack: Callable[[State], Sequence[StateParts]],
     ) -> None:
         self._layers = dict(layers)
         self._batch = None if batch is None else positive_integer("batch", batch)
@@ -119,8 +119,8 @@ class Stream(Generic[State]):
     def state(self) -> State:
         """The present state, a copy, in the form in which the model's ``forward`` takes and returns it.
 
-        LSTM and CopyLSTM: LSTMState, h (L, P) and c (L, H), with a batch (L, n, P) and (L, n, H). Sequential: a tuple
-        of such, one for each LSTM.
+        LSTM and CopyLSTM: LSTMState, h (L, P) and c (L, H), with a batch (L, n, P) and (L, n, H). RNN and GRU:
+        RNNState, h (L, H) or (L, n, H). Sequential: a tuple of such, one for each recurrent layer.
 
         Where other layers keep arrays too (poolings, windows over earlier steps), the tuple is a
         :class:`~glasscell.stream.StreamState`, which carries them.
@@ -139,10 +139,10 @@ class Stream(Generic[State]):
     @state.setter
     def state(self, state: State) -> None:
         memory = self._memory
-        pairs, other = list(self._unpack(state)), memory.other_arrays
-        if len(pairs) != len(memory.recurrent):
-            raise ValueError(f"state has {len(pairs)} entries; the model has {len(memory.recurrent)} LSTMs")
-        states = memory.from_user_states(pairs, "state")
+        given, other = list(self._unpack(state)), memory.other_arrays
+        if len(given) != len(memory.recurrent):
+            raise ValueError(f"state has {len(given)} entries; the model has {len(memory.recurrent)} recurrent layers")
+        states = memory.from_user_states(given, "state")
         remembered = getattr(state, "remembered", None)
         if remembered is not None and len(remembered) != len(other):
             raise ValueError(f"state.remembered must have {len(other)} arrays, got {len(remembered)}")
@@ -178,7 +178,8 @@ class Stream(Generic[State]):
 
         def change() -> None:
             for state in self._memory.layers:
-                state.h[at], state.c[at] = state.initial
+                for part, initial in zip(state.parts, state.initial, strict=True):
+                    part[at] = initial
                 if state.repeated is not None:
                     state.repeated[at] = 0
             for array in self._memory.remembered:

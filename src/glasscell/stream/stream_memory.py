@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +13,7 @@ from glasscell.core.types import Array
 from glasscell.stream.building import RecurrentState
 from glasscell.validation import finite_array
 
-StatePair = tuple[Array, Array]
+StateParts = tuple[Array, ...]
 
 
 class StreamMemory:
@@ -20,7 +22,7 @@ class StreamMemory:
     Parameters
     ----------
     recurrent : list of list of RecurrentState
-        For each LSTM its layers.
+        For each recurrent stage its layers.
     remembered : list of array
         State of other stages.
     batch : int, optional
@@ -38,7 +40,7 @@ class StreamMemory:
 
     @property
     def layers(self) -> list[RecurrentState]:
-        """Return the states of all LSTM layers."""
+        """Return the states of all recurrent layers."""
         return [state for layers in self.recurrent for state in layers]
 
     @property
@@ -48,7 +50,7 @@ class StreamMemory:
 
     @property
     def other_arrays(self) -> list[Array]:
-        """Return the arrays that are not states of LSTMs."""
+        """Return the arrays that are not states of recurrent layers."""
         return self.remembered + [state.repeated for state in self.layers if state.repeated is not None]
 
     def copy_from(self, arrays: Sequence[Array]) -> None:
@@ -56,11 +58,12 @@ class StreamMemory:
         for array, value in zip(self.arrays, arrays, strict=True):
             array[...] = value
 
-    def set_states(self, states: Sequence[StatePair]) -> None:
-        """Copy states of all LSTMs, (L, rows) or (L, rows, n). Other arrays become 0, as in ``forward``."""
-        for layers, (h, c) in zip(self.recurrent, states, strict=True):
-            for state, layer_h, layer_c in zip(layers, h, c, strict=True):
-                state.h[...], state.c[...] = layer_h, layer_c
+    def set_states(self, states: Sequence[StateParts]) -> None:
+        """Copy states of all recurrent layers, (L, rows) or (L, rows, n). Other arrays become 0, as in ``forward``."""
+        for layers, parts in zip(self.recurrent, states, strict=True):
+            for state, *values in zip(layers, *parts, strict=True):
+                for part, value in zip(state.parts, values, strict=True):
+                    part[...] = value
         for array in self.other_arrays:
             array[...] = 0
 
@@ -73,9 +76,10 @@ class StreamMemory:
         stacked: Array = np.stack(arrays)
         return stacked if self.batch is None else stacked.swapaxes(1, 2).copy()
 
-    def to_user_state(self, layers: Sequence[RecurrentState]) -> StatePair:
-        """Return copies of h and c of one LSTM, (L, rows) or (L, n, rows)."""
-        return self.stack([state.h for state in layers]), self.stack([state.c for state in layers])
+    def to_user_state(self, layers: Sequence[RecurrentState]) -> Any:
+        """Return a copy of the state of one recurrent layer, parts (L, rows) or (L, n, rows)."""
+        parts = zip(*(state.parts for state in layers), strict=True)
+        return layers[0].kind(*map(self.stack, parts))
 
     def from_user(self, name: str, value: ArrayLike, like: Array) -> Array:
         """Validate a user array for an array of this memory, and return it feature-major."""
@@ -85,26 +89,30 @@ class StreamMemory:
             raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
         return array if self.batch is None else array.T
 
-    def from_user_states(self, pairs: Sequence[StatePair], name: str) -> list[StatePair]:
-        """Validate the states (h, c) of all LSTMs, and return them feature-major, (L, rows) or (L, rows, n)."""
-        states: list[StatePair] = []
-        for k, (pair, layers) in enumerate(zip(pairs, self.recurrent, strict=True)):
-            label = name if len(pairs) == 1 else f"{name}[{k}]"
+    def from_user_states(self, given: Sequence[StateParts], name: str) -> list[StateParts]:
+        """Validate the states of all recurrent layers; return them feature-major, parts (L, rows) or (L, rows, n)."""
+        states: list[StateParts] = []
+        for k, (state, layers) in enumerate(zip(given, self.recurrent, strict=True)):
+            label, names = name if len(given) == 1 else f"{name}[{k}]", layers[0].names
             try:
-                h, c = pair
-            except (TypeError, ValueError):
-                raise TypeError(f"{label} must be a pair (h, c), and is a {type(pair).__name__}") from None
-            h, c = (self.from_user_layers(f"{label}.{key}", v, layers, key) for key, v in (("h", h), ("c", c)))
-            states.append((h, c))
+                values = tuple(state)
+            except TypeError:
+                values = ()
+            if len(values) != len(names):
+                expected = "a pair (h, c)" if len(names) == 2 else f"an {layers[0].kind.__name__} (h,)"
+                raise TypeError(f"{label} must be {expected}, got a {type(state).__name__}")
+            labels = [f"{label}.{part}" for part in names]
+            states.append(tuple(map(self.from_user_layers, labels, values, repeat(layers), range(len(names)))))
         return states
 
-    def from_user_layers(self, name: str, value: ArrayLike, layers: Sequence[RecurrentState], like: str) -> Array:
-        """Validate one array for all layers of an LSTM, and return it feature-major."""
-        rows, n = len(getattr(layers[0], like)), self.batch
+    def from_user_layers(self, name: str, value: ArrayLike, layers: Sequence[RecurrentState], part: int) -> Array:
+        """Validate one part of the state for all layers of a recurrent stage, and return it feature-major."""
+        sizes, n = [len(array) for array in layers[0].parts], self.batch
+        rows = sizes[part]
         array = finite_array(name, value, self.dtype)
         shape = (len(layers), rows) if n is None else (len(layers), n, rows)
         if array.shape != shape:
-            letter = "P" if like == "h" and len(layers[0].h) != len(layers[0].c) else "H"
+            letter = "P" if part == 0 and sizes[0] != sizes[-1] else "H"
             letters = f"(L, {letter})" if n is None else f"(L, n, {letter})"
             raise ValueError(f"{name} has shape {array.shape}; expected {letters} = {shape}")
         return array if n is None else array.swapaxes(1, 2)

@@ -1,0 +1,346 @@
+"""A whole sequence through one gated recurrent unit (Cho et al. 2014): forward, and backward through time.
+
+    r_t = σ(W_r [h_{t-1}; x_t; 1])                reset gate
+    z_t = σ(W_z [h_{t-1}; x_t; 1])                update gate
+    q_t = U_n [h_{t-1}; 1]                        the part of the candidate that is reset
+    n_t = tanh(W_n [x_t; 1] + r_t ∘ q_t)          candidate
+    h_t = (1 - z_t) ∘ n_t + z_t ∘ h_{t-1}         hidden state
+
+and backward, from the last step to the first, where dy_t is the gradient on h_t from outside the layer, and da that on
+the pre-activations of gates and candidate::
+
+    dh_t = dy_t + z_{t+1} ∘ dh_{t+1} + U_rᵀ da_r + U_zᵀ da_z + U_nᵀ dq      (those of step t+1)
+    da_n = dh ∘ (1 - z) ∘ (1 - n²)            dq   = da_n ∘ r
+    da_z = dh ∘ (h_{t-1} - n) ∘ z (1 - z)     da_r = da_n ∘ q ∘ r (1 - r)
+
+There is no cell and no output gate: one gate z decides both what is kept of h_{t-1} and what is written. Where z is 1,
+the state and its gradient pass a step unchanged, as through the forget gate of :mod:`glasscell.core.cell`.
+
+The reset gate acts behind the product with U_n, as in PyTorch, in cuDNN, and in Keras with ``reset_after=True``.
+With ``reset_after=False`` it acts before, as in the paper, and U_n has no bias::
+
+    q_t = r_t ∘ h_{t-1}          n_t = tanh(W_n [x_t; 1] + U_n q_t)
+    dq  = U_nᵀ da_n              da_r = dq ∘ h_{t-1} ∘ r (1 - r)         and dq ∘ r is added to dh_{t-1}
+
+The products with the inputs of all steps are one call. Factors that do not depend on the incoming gradient are computed
+for all steps at once; only what is sequential is done step by step.
+
+Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
+"""
+
+from collections.abc import Mapping
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from glasscell.core.activations import sigmoid_derivative, tanh_derivative
+from glasscell.core.buffers import BufferPool
+from glasscell.core.linear import batched_matmul, sum_of_outer_products
+from glasscell.core.time_order import Index
+from glasscell.core.types import Array
+
+GATES = ("r", "z", "n")  # the order of the blocks of H rows in the kernel
+INFERENCE_BLOCK_BYTES = 1 << 20  # pre-activations computed at a time without a tape
+
+
+class Tape(NamedTuple):
+    """All that a backward pass reads.
+
+    Attributes
+    ----------
+    weights : dict of str to array
+        Copies, with the names and shapes of :func:`shapes`.
+    x : array (T, I, B)
+    gates : array (T, 3H, B)
+        r, z and n.
+    q : array (T, H, B)
+        U_n [h_prev; 1], or r ∘ h_prev unless `reset_after`.
+    h_with_initial : array (T + 1, H, B)
+        Hidden states, the initial one first.
+    lengths : array (B,) of int, or None
+        Number of steps of each sequence, after which its state stays the same. None: T.
+    reset_after : bool
+    """
+
+    weights: dict[str, Array]
+    x: Array
+    gates: Array
+    q: Array
+    h_with_initial: Array
+    lengths: Index | None
+    reset_after: bool
+
+    @property
+    def r(self) -> Array:
+        """Return the reset gate, (T, H, B)."""
+        return self.gates[:, : self.q.shape[1]]
+
+    @property
+    def z(self) -> Array:
+        """Return the update gate, (T, H, B)."""
+        H = self.q.shape[1]
+        return self.gates[:, H : 2 * H]
+
+    @property
+    def n(self) -> Array:
+        """Return the candidate, (T, H, B)."""
+        return self.gates[:, 2 * self.q.shape[1] :]
+
+    @property
+    def h(self) -> Array:
+        """Return the hidden states, (T, H, B): the outputs."""
+        return self.h_with_initial[1:]
+
+    @property
+    def h_prev(self) -> Array:
+        """Return the hidden state before each step, (T, H, B)."""
+        return self.h_with_initial[:-1]
+
+    @property
+    def a(self) -> Array:
+        """Compute the pre-activations of r, z and n, (T, 3H, B), whose memory the forward pass uses for the gates."""
+        U, W_x, b = _columns(self.weights["kernel"])
+        H = U.shape[1]
+        a = batched_matmul(W_x, self.x) + b
+        a[:, : 2 * H] += batched_matmul(U[: 2 * H], self.h_prev)
+        a[:, 2 * H :] += self.r * self.q if self.reset_after else batched_matmul(U[2 * H :], self.q)
+        return a
+
+
+class Gradient(NamedTuple):
+    """Gradients of the loss with respect to the arguments of a forward pass, and at every step."""
+
+    dweights: dict[str, Array]
+    dx: Array  # (T, I, B), empty unless need_dx
+    dh0: Array  # (H, B)
+    da: Array  # (T, 3H, B), rows r z n
+    dq: Array  # (T, H, B)
+
+
+def shapes(I: int, H: int, *, reset_after: bool = True) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the weights.
+
+    The columns of the kernel are those of h_prev, x and the bias; its rows are r z n. The recurrent bias is that of q.
+    """
+    kernel: dict[str, tuple[int, ...]] = {"kernel": (3 * H, H + I + 1)}
+    return kernel | ({"recurrent_bias": (H,)} if reset_after else {})
+
+
+@np.errstate(over="ignore", under="ignore")
+def forward(
+    weights: Mapping[str, Array],
+    x: Array,
+    h0: Array | float = 0.0,
+    lengths: Index | None = None,
+    buffers: BufferPool | None = None,
+    *,
+    reset_after: bool = True,
+) -> Tape:
+    """Run the layer over a sequence.
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        Names and shapes as in :func:`shapes`.
+    x : array (T, I, B)
+    h0 : array (H, B), or anything that broadcasts to it
+    lengths : array (B,) of int, optional
+        Number of steps of each sequence; its state stays the same after them. Default: T.
+    buffers : BufferPool, optional
+        Their previous tape is overwritten. Default: new arrays.
+    reset_after : bool
+        Whether the reset gate acts behind the product with U_n.
+
+    Returns
+    -------
+    Tape
+        The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]``.
+    """
+    buffers = buffers or BufferPool()
+    weights = {name: weight.copy() for name, weight in weights.items()}  # the caller may change theirs before backward
+    (T, _, B), H, dtype = x.shape, len(weights["kernel"]) // 3, x.dtype
+    kept = buffers.take("x", x.shape, dtype)
+    kept[:] = x
+    gates = buffers.take("gates", (T, 3 * H, B), dtype)
+    q = buffers.take("q", (T, H, B), dtype)
+    states = buffers.take("states", (T + 1, H, B), dtype)
+    states[0] = h0
+    tape = Tape(weights, kept, gates, q, states, lengths, reset_after)
+    _forward_steps(tape, tape.q)
+    return tape
+
+
+@np.errstate(over="ignore", under="ignore")
+def forward_inference(
+    weights: Mapping[str, Array],
+    x: Array,
+    h0: Array | float = 0.0,
+    lengths: Index | None = None,
+    buffers: BufferPool | None = None,
+    *,
+    reset_after: bool = True,
+) -> Array:
+    """Run :func:`forward` without a tape: return the hidden states (T + 1, H, B), the initial one first.
+
+    Gates are kept for one block of steps at a time.
+    """
+    buffers = buffers or BufferPool()
+    (T, _, B), H, dtype = x.shape, len(weights["kernel"]) // 3, x.dtype
+    length = max(1, min(T, INFERENCE_BLOCK_BYTES // max(1, 3 * H * B * dtype.itemsize)))
+    gates = buffers.take("inference gates", (length, 3 * H, B), dtype)
+    q = buffers.take("inference q", (H, B), dtype)
+    states = buffers.take("inference states", (T + 1, H, B), dtype)
+    states[0] = h0
+    for start in range(0, T, length):
+        end = min(T, start + length)
+        left = None if lengths is None else lengths - start
+        block = Tape(dict(weights), x[start:end], gates[: end - start], q, states[start : end + 1], left, reset_after)
+        _forward_steps(block, repeat(q))
+    return states
+
+
+def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
+    """Write gates, q and states of all steps; `q_steps` has the memory of q of each."""
+    U, W_x, b = _columns(tape.weights["kernel"])
+    states, gates, lengths = tape.h_with_initial, tape.gates, tape.lengths
+    (T, _, B), H, one = gates.shape, U.shape[1], np.array(1, gates.dtype)
+    batched_matmul(W_x, tape.x, gates)
+    gates += b
+    through_h = np.empty((len(U), B), gates.dtype)
+    part_r_z, part_n, t_n = through_h[: 2 * H], through_h[2 * H :], np.empty((H, B), gates.dtype)
+    U_r_z, U_n = U[: 2 * H], U[2 * H :]
+    b_n = tape.weights["recurrent_bias"][:, None] if tape.reset_after else None
+    ends = np.full(B, T) if lengths is None else lengths
+    first_end = int(ends.min(initial=T))
+    dot, add, negative, exp, divide, multiply, subtract, tanh = (
+        *(np.dot, np.add, np.negative, np.exp, np.divide, np.multiply, np.subtract, np.tanh),
+    )
+    views = zip(gates[:, : 2 * H], gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :], q_steps, strict=False)
+    for t, (r_z, r, z, n, q) in enumerate(views):
+        h_prev, h = states[t], states[t + 1]
+        # equation: gru-step
+        if b_n is not None:
+            dot(U, h_prev, through_h)
+        else:
+            dot(U_r_z, h_prev, part_r_z)
+        add(r_z, part_r_z, r_z)
+        negative(r_z, r_z)
+        exp(r_z, r_z)
+        add(r_z, one, r_z)
+        divide(one, r_z, r_z)
+        if b_n is not None:
+            add(part_n, b_n, q)
+            multiply(r, q, t_n)
+        else:
+            multiply(r, h_prev, q)
+            dot(U_n, q, t_n)
+        add(n, t_n, n)
+        tanh(n, n)
+        subtract(h_prev, n, h)
+        multiply(z, h, h)
+        add(n, h, h)
+        if t >= first_end:
+            np.copyto(h, h_prev, where=t >= ends)
+
+
+@np.errstate(under="ignore")
+def backward(
+    tape: Tape,
+    dh: Array,
+    dh_T: Array | float = 0.0,
+    buffers: BufferPool | None = None,
+    *,
+    need_dx: bool = True,
+    dh_steps: Array | None = None,
+) -> Gradient:
+    """Backpropagate through time.
+
+    Parameters
+    ----------
+    tape : Tape
+        From :func:`forward`; it is read only.
+    dh : array (T, H, B)
+        Gradient on the outputs, from outside the layer.
+    dh_T : array (H, B), or anything that broadcasts to it
+        Gradient on the final state.
+    buffers : BufferPool, optional
+        May be those that the tape was made with.
+    need_dx : bool
+        Whether to compute the gradient on the inputs.
+    dh_steps : array (T, H, B), optional
+        Written: the whole gradient on h of every step.
+
+    Returns
+    -------
+    Gradient
+    """
+    buffers = buffers or BufferPool()
+    U, W_x, _ = _columns(tape.weights["kernel"])
+    lengths, z, r, after = tape.lengths, tape.z, tape.r, tape.reset_after
+    T, H, B = tape.h.shape
+    U_T = np.ascontiguousarray(U.T)  # a transposed view is slower at every step
+    U_r_z_T, U_n_T = np.ascontiguousarray(U_T[:, : 2 * H]), np.ascontiguousarray(U_T[:, 2 * H :])
+    da = buffers.take("da", (T, 3 * H, B), z.dtype)
+    dq = buffers.take("dq", (T, H, B), z.dtype)
+    _write_local_derivatives(tape, da)
+    running: Array = np.zeros((H, B), z.dtype) + dh_T  # dL/dh through the next step; a copy
+    ends = np.full(B, T) if lengths is None else lengths
+    first_end = int(ends.min(initial=T))
+    for t in reversed(range(T)):
+        # equation: gru-step-backward
+        running += dh[t]
+        if dh_steps is not None:
+            dh_steps[t] = running
+        da_r, da_z, da_n = da[t].reshape(3, H, B)
+        if t >= first_end:
+            da[t] *= t < ends
+        da_z *= running
+        da_n *= running
+        if after:
+            np.multiply(da_n, r[t], dq[t])
+            da_r *= da_n
+            through = U_r_z_T @ da[t, : 2 * H] + U_n_T @ dq[t]
+        else:
+            np.dot(U_n_T, da_n, dq[t])
+            da_r *= dq[t]
+            through = U_r_z_T @ da[t, : 2 * H] + dq[t] * r[t]
+        through += running * z[t]
+        if t < first_end:
+            running = through
+        else:
+            np.copyto(running, through, where=t < ends)
+    return _gradient(tape, da, dq, running, W_x, buffers, need_dx=need_dx)
+
+
+# equation: gru-step-backward
+def _write_local_derivatives(tape: Tape, da: Array) -> None:
+    """Write the factors of all steps: of dh in da_z and da_n; and in da_r of da_n, or of dq unless `reset_after`."""
+    H, r, z, n = tape.q.shape[1], tape.r, tape.z, tape.n
+    np.multiply(tape.q if tape.reset_after else tape.h_prev, sigmoid_derivative(r), out=da[:, :H])
+    np.multiply(tape.h_prev - n, sigmoid_derivative(z), out=da[:, H : 2 * H])
+    np.multiply(1 - z, tanh_derivative(n), out=da[:, 2 * H :])
+
+
+def _gradient(
+    tape: Tape, da: Array, dq: Array, dh0: Array, W_x: Array, buffers: BufferPool, *, need_dx: bool
+) -> Gradient:
+    """Return the gradients on weights and inputs, from those at every step."""
+    T, H, B = tape.h.shape
+    after = tape.reset_after
+    dU_r_z = sum_of_outer_products(da[:, : 2 * H], tape.h_prev, buffers)
+    dU_n = sum_of_outer_products(*((dq, tape.h_prev) if after else (da[:, 2 * H :], tape.q)), buffers)
+    dW_x, db = sum_of_outer_products(da, tape.x, buffers), da.sum(axis=(0, 2))[:, None]
+    dweights = {"kernel": np.concatenate([np.concatenate([dU_r_z, dU_n]), dW_x, db], axis=1)}
+    if after:
+        dweights["recurrent_bias"] = dq.sum(axis=(0, 2))
+    dx = buffers.take("dx", (T if need_dx else 0, tape.x.shape[1], B), da.dtype)
+    if need_dx:
+        batched_matmul(W_x.T, da, dx)
+    return Gradient(dweights, dx, dh0, da, dq)
+
+
+def _columns(kernel: Array) -> tuple[Array, Array, Array]:
+    """Return the columns of h_prev, x and the bias: (3H, H), (3H, I) and (3H, 1)."""
+    H = len(kernel) // 3
+    return np.ascontiguousarray(kernel[:, :H]), np.ascontiguousarray(kernel[:, H:-1]), kernel[:, -1:]

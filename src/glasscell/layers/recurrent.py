@@ -1,0 +1,583 @@
+"""The base of RNN and GRU: a stack of recurrent layers whose state is one array, in one direction or both."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from glasscell.core.buffers import BufferPool
+from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
+from glasscell.core.parameters import Parameters
+from glasscell.core.time_order import time_order
+from glasscell.core.types import Array, Seed
+from glasscell.layers.base import Features, Layer, LayerResult, Mask
+from glasscell.layers.trainable import LayerSeed, TrainableLayer
+from glasscell.recurrent.config import MAX_LAYERS, LSTMConfig
+from glasscell.recurrent.direction import dropout_mask
+from glasscell.recurrent.initialization import Initializer
+from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNState, RNNStepGradients, RNNTape
+from glasscell.validation import (
+    as_generator,
+    boolean,
+    check_finite,
+    choice,
+    finite_array,
+    float_dtype,
+    from_feature_major,
+    positive_integer,
+    probability,
+    step_mask,
+    to_feature_major,
+)
+
+if TYPE_CHECKING:
+    from glasscell.stream import Stream
+    from glasscell.stream.building import Stage
+    from glasscell.trace.trace import Trace
+
+
+class Direction(NamedTuple):
+    """One layer in one direction: the suffix of its weights, such as ``_l0_reverse``, and its number of inputs."""
+
+    suffix: str
+    input_size: int
+    reverse: bool
+
+
+class RecurrentLayer(Layer, TrainableLayer):
+    """A stack of recurrent layers without a cell state. A subclass chooses the equations of a step.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        For each layer and direction the weights of ``cell.shapes``, with the suffix ``_l0``, ``_l0_reverse``, ….
+    cell : module
+        :mod:`glasscell.core.rnn` or :mod:`glasscell.core.gru`.
+    cell_options : dict
+        Keyword arguments of ``cell.forward``.
+    gates : tuple of str
+        The blocks of H rows in ``kernel``.
+    """
+
+    takes: ClassVar = "sequence"
+    stateful: ClassVar = True
+    cell: ClassVar[Any]
+    gates: ClassVar[tuple[str, ...]]
+    cell_options: dict[str, Any]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        initializer: Initializer = "orthogonal",
+        dtype: DTypeLike = np.float32,
+        seed: LayerSeed = "default",
+        parameters: Parameters | None = None,
+    ) -> None:
+        self.input_size = positive_integer("input_size", input_size)
+        self.hidden_size = positive_integer("hidden_size", hidden_size)
+        self.num_layers = positive_integer("num_layers", num_layers)
+        if num_layers > MAX_LAYERS:
+            raise ValueError(f"num_layers must be at most {MAX_LAYERS}, got {num_layers}")
+        self.bidirectional, self.bias = boolean("bidirectional", bidirectional), boolean("bias", bias)
+        self.dropout = probability("dropout", dropout)
+        choice("initializer", initializer, ("orthogonal", "glorot", "uniform"))
+        self._initializer = initializer
+        self.dtype = float_dtype(dtype)
+        self._directions = _directions(self.input_size, hidden_size, num_layers, bidirectional=bidirectional)
+        shapes = self.shapes(**self.config)
+        self._parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
+        self._begin(seed)
+
+    @classmethod
+    @abstractmethod
+    def cell_shapes(cls, input_size: int, hidden_size: int, **options: Any) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the weights of one direction, with a bias."""
+
+    @classmethod
+    def shapes(
+        cls,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the parameters."""
+        del dropout
+        shapes: dict[str, tuple[int, ...]] = {}
+        for one in _directions(input_size, hidden_size, num_layers, bidirectional=bidirectional):
+            for name, shape in cls.cell_shapes(one.input_size, hidden_size, **options).items():
+                if bias:
+                    shapes[f"{name}{one.suffix}"] = shape
+                elif name == "kernel":
+                    shapes[f"{name}{one.suffix}"] = (shape[0], shape[1] - 1)
+        return shapes
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make an equal layer, except dtype and seed; those with the default are omitted."""
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        given = {
+            "num_layers": (self.num_layers, 1),
+            "bidirectional": (self.bidirectional, False),
+            "bias": (self.bias, True),
+            "dropout": (self.dropout, 0.0),
+        }
+        return sizes | {name: value for name, (value, default) in given.items() if value != default}
+
+    @property
+    def output_size(self) -> int:
+        """Number of output features: H, or 2H with both directions."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Layer by layer, its forward direction and, if bidirectional, its reverse one."""
+        return self._directions
+
+    def cell_weights(self, suffix: str) -> dict[str, Array]:
+        """Return the weights of one direction under core's names; with ``bias=False`` the biases are 0."""
+        shapes = self.cell_shapes(1, self.hidden_size, **self._shape_options())
+        if self.bias:
+            return {name: self._parameters[f"{name}{suffix}"] for name in shapes}
+        kernel = self._parameters[f"kernel{suffix}"]
+        weights = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items() if name != "kernel"}
+        return {"kernel": np.concatenate([kernel, np.zeros((len(kernel), 1), self.dtype)], axis=1)} | weights
+
+    def _shape_options(self) -> dict[str, Any]:
+        """Return the options that :meth:`cell_shapes` depends on."""
+        return {}
+
+    def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
+        parameters.vector[:] = 0
+        if seed is None:
+            return
+        rng, H = as_generator(seed), self.hidden_size
+        if self._initializer == "uniform":
+            for view in parameters.values():
+                view[:] = uniform(rng, view.shape, H**-0.5)
+            return
+        for one in self.directions:
+            kernel = parameters[f"kernel{one.suffix}"]
+            for start in range(0, len(kernel), H):
+                rows = slice(start, start + H)
+                kernel[rows, :H] = (
+                    orthogonal(rng, H) if self._initializer == "orthogonal" else glorot_uniform(rng, (H, H))
+                )
+                kernel[rows, H : H + one.input_size] = glorot_uniform(rng, (H, one.input_size))
+
+    # Batch-first interface
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: RNNState | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Array:
+        """Return the outputs of :meth:`run`, without the final state."""
+        return self.run(x, state, lengths=lengths, mask=mask)[0]
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: RNNState | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, RNNState, RNNTape]:
+        """Run sequences through all layers.
+
+        Parameters
+        ----------
+        x : array (B, T, I) or (T, I)
+            Finite. T and B may be 0.
+        state : RNNState, optional
+            Initial state, h (L·D, B, H), without B for a single sequence. Default: 0.
+        lengths : array (B,) of int, or int for a single sequence, optional
+            Length of each sequence, between 0 and T, in any order. Values after a sequence's end are ignored.
+        mask : array (B, T) or (T,) of bool, optional
+            Alternative to `lengths`: True for valid steps. Invalid steps are skipped.
+        rng : numpy.random.Generator, optional
+            For training: dropout is drawn from it. Default: no dropout.
+
+        Returns
+        -------
+        outputs : array (B, T, D·H) or (T, D·H)
+            Hidden states of the last layer; 0 at invalid steps.
+        state : RNNState
+            After each sequence's last step. The next call may begin with it.
+        tape : RNNTape
+            Every gate and state of every step; the argument of :meth:`backward`.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, lengths are out of range, or a value is NaN or infinite.
+        """
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator, got {rng!r}")
+        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
+        result = self.forward_feature_major(columns, valid, start, rng)
+        tape = result.tape._replace(single=single)
+        return from_feature_major(result.outputs, single=single), _to_user(result.state, single=single), tape
+
+    def run(
+        self,
+        x: ArrayLike,
+        state: RNNState | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Array, RNNState]:
+        """Run :meth:`forward` without a tape: return the same outputs and state, in less memory."""
+        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
+        result = self.forward_feature_major(columns, valid, start, keep_tape=False)
+        return from_feature_major(result.outputs, single=single), _to_user(result.state, single=single)
+
+    def backward(
+        self,
+        tape: RNNTape,
+        d_outputs: ArrayLike | None = None,
+        d_state: RNNState | None = None,
+        *,
+        every: RNNStepGradients | None = None,
+    ) -> tuple[Array, RNNState, Parameters]:
+        """Compute the gradients of a loss from a tape, which may be used again.
+
+        Parameters
+        ----------
+        tape : RNNTape
+        d_outputs : array (B, T, D·H) or (T, D·H), optional
+            Gradient on the outputs. Default: 0.
+        d_state : RNNState, optional
+            Gradient on the final state. Default: 0.
+        every : list, optional
+            Receives, for each of ``tape.passes``, a function that returns the gradients at every step by name, in
+            processing order (T, rows, B).
+
+        Returns
+        -------
+        d_inputs : array (B, T, I) or (T, I)
+            Exactly 0 at invalid steps.
+        d_state : RNNState
+            Gradient on the initial state, also if that was the default.
+        gradients : Parameters
+            Gradient on every parameter, summed over the batch.
+        """
+        if not isinstance(tape, RNNTape):
+            raise TypeError(f"tape must be the tape of a {type(self).__name__}, got {type(tape).__name__}")
+        T, _, B = tape.layers[0].h.shape
+        if (tape.kind, tape.config) != (type(self).__name__, self.config) or tape.layers[0].h.dtype != self.dtype:
+            raise ValueError(
+                f"tape must be of {self!r}, got that of a {tape.kind} {tape.config} in {tape.layers[0].h.dtype}"
+            )
+        if d_outputs is None:
+            dy = np.zeros((T, self.output_size, B), self.dtype)
+        else:
+            expected = B, T, tape.single
+            dy, _ = to_feature_major("d_outputs", d_outputs, self.output_size, "D·H", self.dtype, expected=expected)
+        d_final = None if d_state is None else self._from_user("d_state", d_state, B, single=tape.single)
+        gradients = self.parameters.zeros_like()
+        dx, d_start = self.backward_with_state(tape, dy, d_final, gradients, every=every)
+        return from_feature_major(dx, single=tape.single), _to_user(d_start, single=tape.single), gradients
+
+    def trace(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        loss: str = "squared_error",
+        weights: ArrayLike | None = None,
+        d_outputs: ArrayLike | None = None,
+        state: RNNState | None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        **about: Any,
+    ) -> Trace:
+        """Record every gate and state and, with a target, every gradient; see :meth:`glasscell.LSTM.trace`."""
+        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415 - only where it is used
+
+        targets, about = TraceTargets(y, loss, weights, d_outputs), {"title": repr(self), "chain": True, **about}
+        return capture(*(self, lambda tape: [("", tape)], x, targets, about), state=state, lengths=lengths, mask=mask)
+
+    def _prepare_inputs(
+        self, x: ArrayLike, state: RNNState | None, lengths: ArrayLike | None, mask: ArrayLike | None
+    ) -> tuple[Array, RNNState | None, NDArray[np.bool_] | None, bool]:
+        """Return the validated arguments in core's layout, and whether there was no batch axis."""
+        every_step = lengths is None and mask is None
+        columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype, finite=every_step)
+        T, _, B = columns.shape
+        valid = None if every_step else step_mask(lengths, mask, B, T, single=single)
+        if not every_step:
+            if valid is not None:
+                columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
+            check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
+        start = None if state is None else self._from_user("state", state, B, single=single)
+        return columns, start, valid, single
+
+    def _from_user(self, name: str, state: RNNState, B: int, *, single: bool) -> RNNState:
+        if not isinstance(state, RNNState):
+            raise TypeError(f"{name} must be an RNNState, got a {type(state).__name__}")
+        rows = (len(self.directions), self.hidden_size) if single else (len(self.directions), B, self.hidden_size)
+        array = finite_array(f"{name}.h", state[0], self.dtype)
+        if array.shape != rows:
+            letters = f"(L{'·D' * self.bidirectional}{'' if single else ', B'}, H)"
+            raise ValueError(f"{name}.h must have shape {letters} = {rows}, got {array.shape}")
+        return RNNState(array[..., None] if single else array.swapaxes(1, 2))
+
+    # Feature-major interface
+
+    def forward_feature_major(
+        self,
+        x: Array,
+        mask: Mask | None = None,
+        state: RNNState | None = None,
+        rng: np.random.Generator | None = None,
+        buffers: BufferPool | None = None,
+        keep_tape: bool = True,
+    ) -> LayerResult:
+        """Compute the outputs (T, D·H, B) of x (T, I, B), from a state (L·D, H, B); see :class:`Layer`.
+
+        Without a tape `rng` is ignored.
+        """
+        buffers = buffers or BufferPool()
+        passes: list[RNNDirectionTape] = []
+        between: list[Array] = []
+        finals: list[Array] = []
+        D = 2 if self.bidirectional else 1
+        run = self.cell.forward if keep_tape else self.cell.forward_inference
+        orders = [None if mask is None else time_order(mask, reverse=reverse) for reverse in (False, True)[:D]]
+        for layer in range(self.num_layers):
+            outputs: list[Array] = []
+            for direction, order in zip(self.directions[layer * D : layer * D + D], orders, strict=True):
+                h0 = 0.0 if state is None else state.h[len(finals)]
+                steps = order.processed(x) if order is not None else x[::-1] if direction.reverse else x
+                lengths = None if order is None else order.lengths
+                weights, part = self.cell_weights(direction.suffix), buffers.part(direction.suffix)
+                tape = run(weights, steps, h0, lengths, part, **self.cell_options)
+                states = tape.h_with_initial if keep_tape else tape
+                if keep_tape:
+                    passes.append(RNNDirectionTape(tape, order, direction.reverse))
+                finals.append(states[-1])
+                h = states[1:]
+                outputs.append(order.in_time(h) if order is not None else h[::-1] if direction.reverse else h)
+            x = outputs[0] if D == 1 else np.concatenate(outputs, axis=1)
+            if keep_tape and rng is not None and self.dropout and layer < self.num_layers - 1:
+                between.append(np.asarray(dropout_mask(rng, self.dropout, x.shape, self.dtype)))
+                x = x * between[-1]
+        kind = type(self).__name__
+        tape = RNNTape(tuple(passes), kind, self.config, tuple(between)) if keep_tape else None
+        return LayerResult(x, mask, RNNState(np.array(finals)), tape)
+
+    def backward_feature_major(
+        self,
+        tape: RNNTape,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
+    ) -> Array:
+        """Compute the gradient on x (T, I, B), empty unless `need_dx`; see :meth:`Layer.backward_feature_major`."""
+        return self.backward_with_state(tape, d_outputs, None, gradients, buffers, need_dx=need_dx)[0]
+
+    def backward_with_state(
+        self,
+        tape: RNNTape,
+        d_outputs: Array,
+        d_state: RNNState | None,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        *,
+        need_dx: bool = True,
+        every: RNNStepGradients | None = None,
+    ) -> tuple[Array, RNNState]:
+        """Compute :meth:`backward` in core's layout, and overwrite `gradients`.
+
+        Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial state (L·D, H, B).
+        """
+        into = self.parameters.zeros_like() if gradients is None else gradients
+        buffers = buffers or BufferPool()
+        D, H, dy = 2 if self.bidirectional else 1, self.hidden_size, d_outputs
+        d_starts: list[Array] = []
+        step_gradients: RNNStepGradients = []
+        for layer in reversed(range(self.num_layers)):
+            dxs: list[Array] = []
+            for k in reversed(range(layer * D, layer * D + D)):
+                done, direction = tape.passes[k], self.directions[k]
+                dh = dy if D == 1 else dy[:, (k % D) * H : (k % D + 1) * H]
+                if done.order is not None:
+                    dh = done.order.to_time_order_backward(dh)
+                elif done.reverse:
+                    dh = dh[::-1]
+                dh_steps = None if every is None else np.empty(done.tape.h.shape, self.dtype)
+                part = buffers.part(direction.suffix) if every is None else BufferPool()  # step gradients are kept
+                d = self.cell.backward(
+                    *(done.tape, dh, 0.0 if d_state is None else d_state.h[k], part),
+                    need_dx=need_dx or layer > 0,
+                    dh_steps=dh_steps,
+                )
+                self._write_gradients(d.dweights, into, direction.suffix)
+                d_starts.insert(0, d.dh0)
+                if dh_steps is not None:
+                    step_gradients.insert(0, self._step_gradients(done.tape, dh, dh_steps, d))
+                dx = d.dx
+                if len(dx):
+                    dx = done.order.in_time(dx) if done.order is not None else dx[::-1] if done.reverse else dx
+                dxs.append(dx)
+            dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
+            if layer and tape.between:
+                dy = dy * tape.between[layer - 1]
+        if every is not None:
+            every[:0] = step_gradients
+        return dy, RNNState(np.array(d_starts))
+
+    def _write_gradients(self, dweights: Mapping[str, Array], gradients: Parameters, suffix: str) -> None:
+        for name, d in dweights.items():
+            if self.bias:
+                gradients[f"{name}{suffix}"][:] = d
+            elif name == "kernel":
+                gradients[f"{name}{suffix}"][:] = d[:, :-1]
+
+    @abstractmethod
+    def _step_gradients(self, tape: Any, dy: Array, dh: Array, gradient: Any) -> Any:
+        """Return a function that returns the gradients at every step by name."""
+
+    # Models, streams and files
+
+    def output_features(self, features: int | None) -> int:
+        """Return the number of features of the outputs."""
+        if features not in (None, self.input_size):
+            raise ValueError(f"takes {self.input_size} features")
+        return self.output_size
+
+    def output_origin(self, origin: Features | None) -> Features:
+        """Return the directions of the outputs, as the options of an LSTM of the same sizes."""
+        del origin
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        return Features(LSTMConfig(**sizes, bidirectional=self.bidirectional))
+
+    def stream(self, batch: int | None = None) -> Stream[RNNState]:
+        """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
+
+        Parameters
+        ----------
+        batch : int, optional
+            n independent streams that step together. Default: one, whose arrays have no batch axis.
+
+        Raises
+        ------
+        ValueError
+            If a layer runs in the reverse direction.
+        """
+        from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
+
+        return Stream({type(self).__name__.lower(): self}, batch, _state_of_one, _states_of_one)
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream: all layers."""
+        from glasscell.stream.rnn_stage import RNNStage  # noqa: PLC0415 - only where it is used
+
+        if self.bidirectional:
+            raise ValueError(
+                "bidirectional=True, so its outputs depend on later steps; forward() runs it over a whole sequence"
+            )
+        weights = [self.cell_weights(one.suffix) for one in self.directions]
+        return RNNStage(self.gates, weights, self.cell_options, single=single)
+
+    def _named_weights(self) -> dict[str, Array]:
+        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        return simple_cells.to_torch(self)
+
+    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
+
+        simple_cells.from_torch(weights, self)
+
+    def to_torch(self) -> dict[str, Array]:
+        """Return a copy of the weights under the names of PyTorch's layer of the same sizes.
+
+        Raises
+        ------
+        ValueError
+            If PyTorch has no such layer.
+        """
+        return self._named_weights()
+
+    @classmethod
+    def from_torch(cls, state_dict: Mapping[str, ArrayLike], *, prefix: str = "", **options: Any) -> Self:
+        """Make the layer of a PyTorch state dict.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array or CPU tensor
+            ``weight_ih_l0``, ``weight_hh_l0``, …, from which sizes, directions and biases are read. PyTorch's biases
+            ``bias_ih`` and ``bias_hh`` are added where only their sum matters.
+        prefix : str
+            Only entries whose names begin with it are read.
+        **options
+            Options that a state dict does not hold, such as ``dropout`` and, of an ``nn.RNN``, ``nonlinearity``.
+
+        Raises
+        ------
+        ValueError
+            If a weight is missing, does not fit or does not belong to such a layer, by name.
+        """
+        from glasscell.weight_layouts import common_dtype, select_prefix, simple_cells  # noqa: PLC0415
+
+        weights = select_prefix(state_dict, prefix)
+        sizes = simple_cells.infer_config(weights, cls.__name__)
+        for name in options.keys() & sizes.keys():
+            if options[name] != sizes[name]:
+                raise ValueError(f"{name} must be {sizes[name]!r}, as the weights have it, got {options[name]!r}")
+        dtype = options.pop("dtype", None) or common_dtype(weights)
+        layer: Self = cls(**{**sizes, **options}, dtype=dtype, seed=None)
+        layer._set_named_weights(weights)
+        return layer
+
+    def __repr__(self) -> str:
+        config = self.config
+        sizes = [str(config.pop("input_size")), str(config.pop("hidden_size"))]
+        options = [f"{name}={value!r}" for name, value in config.items()]
+        return f"{type(self).__name__}({', '.join([*sizes, *options])}, dtype={self.dtype})"
+
+
+def _directions(input_size: int, hidden_size: int, num_layers: int, *, bidirectional: bool) -> tuple[Direction, ...]:
+    D = 2 if bidirectional else 1
+    return tuple(
+        Direction(f"_l{layer}{'_reverse' * reverse}", hidden_size * D if layer else input_size, bool(reverse))
+        for layer in range(num_layers)
+        for reverse in range(D)
+    )
+
+
+def _to_user(state: RNNState, *, single: bool) -> RNNState:
+    """Return a state (L·D, H, B) as a copy (L·D, B, H) or (L·D, H)."""
+    h = state.h.swapaxes(1, 2).copy()
+    return RNNState(h[:, 0] if single else h)
+
+
+def _state_of_one(states: Any) -> RNNState:
+    """Return the state of a model with one recurrent layer."""
+    return RNNState(*states[0])
+
+
+def _states_of_one(state: RNNState) -> list[RNNState]:
+    """Return the states of all recurrent layers of a model with one."""
+    return [state]
