@@ -518,6 +518,9 @@ class RecurrentLayer(Layer, TrainableLayer):
         ValueError
             If PyTorch has no such layer.
         """
+        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
+
+        simple_cells.check_supported(self)
         return self._named_weights()
 
     @classmethod

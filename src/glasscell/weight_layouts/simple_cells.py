@@ -63,6 +63,12 @@ def from_torch(weights: Mapping[str, Array], layer: Any) -> None:
             kernel[:, -1] += recurrent
 
 
+def check_supported(layer: Any) -> None:
+    """Raise ValueError for a layer that PyTorch does not have."""
+    if not layer.config.get("reset_after", True):
+        raise ValueError("PyTorch's nn.GRU has no reset_after=False: its reset gate acts behind the product with h")
+
+
 def infer_config(weights: Mapping[str, Array], kind: str) -> dict[str, Any]:
     """Infer the sizes of an RNN or a GRU from the names and shapes of PyTorch's weights."""
     gates = GATE_COUNTS[kind]
