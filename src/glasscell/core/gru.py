@@ -160,11 +160,11 @@ def forward(
     buffers = buffers or BufferPool()
     weights = {name: weight.copy() for name, weight in weights.items()}  # the caller may change theirs before backward
     (T, _, B), H, dtype = x.shape, len(weights["kernel"]) // 3, x.dtype
-    kept = buffers.take("x", x.shape, dtype)
+    kept = buffers.get("x", x.shape, dtype)
     kept[:] = x
-    gates = buffers.take("gates", (T, 3 * H, B), dtype)
-    q = buffers.take("q", (T, H, B), dtype)
-    states = buffers.take("states", (T + 1, H, B), dtype)
+    gates = buffers.get("gates", (T, 3 * H, B), dtype)
+    q = buffers.get("q", (T, H, B), dtype)
+    states = buffers.get("states", (T + 1, H, B), dtype)
     states[0] = h0
     tape = Tape(weights, kept, gates, q, states, lengths, reset_after)
     _forward_steps(tape, tape.q)
@@ -188,9 +188,9 @@ def forward_inference(
     buffers = buffers or BufferPool()
     (T, _, B), H, dtype = x.shape, len(weights["kernel"]) // 3, x.dtype
     length = max(1, min(T, INFERENCE_BLOCK_BYTES // max(1, 3 * H * B * dtype.itemsize)))
-    gates = buffers.take("inference gates", (length, 3 * H, B), dtype)
-    q = buffers.take("inference q", (H, B), dtype)
-    states = buffers.take("inference states", (T + 1, H, B), dtype)
+    gates = buffers.get("inference gates", (length, 3 * H, B), dtype)
+    q = buffers.get("inference q", (H, B), dtype)
+    states = buffers.get("inference states", (T + 1, H, B), dtype)
     states[0] = h0
     for start in range(0, T, length):
         end = min(T, start + length)
@@ -281,8 +281,8 @@ def backward(
     T, H, B = tape.h.shape
     U_T = np.ascontiguousarray(U.T)  # a transposed view is slower at every step
     U_r_z_T, U_n_T = np.ascontiguousarray(U_T[:, : 2 * H]), np.ascontiguousarray(U_T[:, 2 * H :])
-    da = buffers.take("da", (T, 3 * H, B), z.dtype)
-    dq = buffers.take("dq", (T, H, B), z.dtype)
+    da = buffers.get("da", (T, 3 * H, B), z.dtype)
+    dq = buffers.get("dq", (T, H, B), z.dtype)
     _write_local_derivatives(tape, da)
     running: Array = np.zeros((H, B), z.dtype) + dh_T  # dL/dh through the next step; a copy
     ends = np.full(B, T) if lengths is None else lengths
@@ -334,7 +334,7 @@ def _gradient(
     dweights = {"kernel": np.concatenate([np.concatenate([dU_r_z, dU_n]), dW_x, db], axis=1)}
     if after:
         dweights["recurrent_bias"] = dq.sum(axis=(0, 2))
-    dx = buffers.take("dx", (T if need_dx else 0, tape.x.shape[1], B), da.dtype)
+    dx = buffers.get("dx", (T if need_dx else 0, tape.x.shape[1], B), da.dtype)
     if need_dx:
         batched_matmul(W_x.T, da, dx)
     return Gradient(dweights, dx, dh0, da, dq)

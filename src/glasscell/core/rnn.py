@@ -115,7 +115,7 @@ def forward(
         The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]``.
     """
     buffers = buffers or BufferPool()
-    kept = buffers.take("x", x.shape, x.dtype)
+    kept = buffers.get("x", x.shape, x.dtype)
     kept[:] = x
     copies = {name: weight.copy() for name, weight in weights.items()}  # the caller may change theirs before backward
     states = forward_inference(copies, kept, h0, lengths, buffers, activation=activation)
@@ -137,7 +137,7 @@ def forward_inference(
     kernel = weights["kernel"]
     (T, _, B), H = x.shape, len(kernel)
     W_h, W_x, b = _columns(kernel)
-    states = buffers.take("states", (T + 1, H, B), kernel.dtype)
+    states = buffers.get("states", (T + 1, H, B), kernel.dtype)
     states[0] = h0
     batched_matmul(W_x, x, states[1:])  # z of all steps, where h will be
     states[1:] += b
@@ -193,7 +193,7 @@ def backward(
     W_h, W_x, _ = _columns(tape.weights["kernel"])
     T, H, B = tape.h.shape
     W_h_T = np.ascontiguousarray(W_h.T)
-    dz = buffers.take("dz", (T, H, B), states.dtype)
+    dz = buffers.get("dz", (T, H, B), states.dtype)
     if tape.activation == "tanh":
         dz[:] = tanh_derivative(tape.h)
     else:
@@ -221,7 +221,7 @@ def backward(
         ],
         axis=1,
     )
-    dx = buffers.take("dx", (T if need_dx else 0, *tape.x.shape[1:]), states.dtype)
+    dx = buffers.get("dx", (T if need_dx else 0, *tape.x.shape[1:]), states.dtype)
     if need_dx:
         batched_matmul(W_x.T, dz, dx)
     return Gradient({"kernel": dkernel}, dx, running, dz)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from glasscell.core import gru
 from glasscell.core.types import Array
 from glasscell.layers.recurrent import RecurrentLayer
 from glasscell.validation import boolean
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 
 class GRU(RecurrentLayer):
@@ -82,6 +85,10 @@ class GRU(RecurrentLayer):
     def config(self) -> dict[str, Any]:
         """The arguments that make an equal layer, except dtype and seed; those with the default are omitted."""
         return super().config | ({} if self.reset_after else {"reset_after": False})
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream: all layers."""
+        return self._stream_stage(single=single)
 
     def _shape_options(self) -> dict[str, Any]:
         return {"reset_after": self.reset_after}

@@ -367,16 +367,16 @@ class RecurrentLayer(Layer, TrainableLayer):
             outputs: list[Array] = []
             for direction, order in zip(self.directions[layer * D : layer * D + D], orders, strict=True):
                 h0 = 0.0 if state is None else state.h[len(finals)]
-                steps = order.processed(x) if order is not None else x[::-1] if direction.reverse else x
+                steps = order.to_processing_order(x) if order is not None else x[::-1] if direction.reverse else x
                 lengths = None if order is None else order.lengths
-                weights, part = self.cell_weights(direction.suffix), buffers.part(direction.suffix)
+                weights, part = self.cell_weights(direction.suffix), buffers.scope(direction.suffix)
                 tape = run(weights, steps, h0, lengths, part, **self.cell_options)
                 states = tape.h_with_initial if keep_tape else tape
                 if keep_tape:
                     passes.append(RNNDirectionTape(tape, order, direction.reverse))
                 finals.append(states[-1])
                 h = states[1:]
-                outputs.append(order.in_time(h) if order is not None else h[::-1] if direction.reverse else h)
+                outputs.append(order.to_time_order(h) if order is not None else h[::-1] if direction.reverse else h)
             x = outputs[0] if D == 1 else np.concatenate(outputs, axis=1)
             if keep_tape and rng is not None and self.dropout and layer < self.num_layers - 1:
                 between.append(np.asarray(dropout_mask(rng, self.dropout, x.shape, self.dtype)))
@@ -426,7 +426,7 @@ class RecurrentLayer(Layer, TrainableLayer):
                 elif done.reverse:
                     dh = dh[::-1]
                 dh_steps = None if every is None else np.empty(done.tape.h.shape, self.dtype)
-                part = buffers.part(direction.suffix) if every is None else BufferPool()  # step gradients are kept
+                part = buffers.scope(direction.suffix) if every is None else BufferPool()  # step gradients are kept
                 d = self.cell.backward(
                     *(done.tape, dh, 0.0 if d_state is None else d_state.h[k], part),
                     need_dx=need_dx or layer > 0,
@@ -438,7 +438,7 @@ class RecurrentLayer(Layer, TrainableLayer):
                     step_gradients.insert(0, self._step_gradients(done.tape, dh, dh_steps, d))
                 dx = d.dx
                 if len(dx):
-                    dx = done.order.in_time(dx) if done.order is not None else dx[::-1] if done.reverse else dx
+                    dx = done.order.to_time_order(dx) if done.order is not None else dx[::-1] if done.reverse else dx
                 dxs.append(dx)
             dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
             if layer and tape.between:
@@ -489,8 +489,7 @@ class RecurrentLayer(Layer, TrainableLayer):
 
         return Stream({type(self).__name__.lower(): self}, batch, _state_of_one, _states_of_one)
 
-    def stream_stage(self, *, single: bool) -> Stage:
-        """Return the stage of a stream: all layers."""
+    def _stream_stage(self, *, single: bool) -> Stage:
         from glasscell.stream.rnn_stage import RNNStage  # noqa: PLC0415 - only where it is used
 
         if self.bidirectional:

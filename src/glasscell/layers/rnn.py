@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from glasscell.core import rnn
 from glasscell.core.types import Array
 from glasscell.layers.recurrent import RecurrentLayer
 from glasscell.validation import choice
+
+if TYPE_CHECKING:
+    from glasscell.stream.building import Stage
 
 
 class RNN(RecurrentLayer):
@@ -78,6 +81,10 @@ class RNN(RecurrentLayer):
     def config(self) -> dict[str, Any]:
         """The arguments that make an equal layer, except dtype and seed; those with the default are omitted."""
         return super().config | ({"nonlinearity": self.nonlinearity} if self.nonlinearity != "tanh" else {})
+
+    def stream_stage(self, *, single: bool) -> Stage:
+        """Return the stage of a stream: all layers."""
+        return self._stream_stage(single=single)
 
     def _step_gradients(
         self, tape: rnn.Tape, dy: Array, dh: Array, gradient: rnn.Gradient
