@@ -553,6 +553,45 @@ class RecurrentLayer(Layer, TrainableLayer):
         layer._set_named_weights(weights)
         return layer
 
+    @classmethod
+    def from_keras(cls, weights: Any, **config: Any) -> Self:
+        """Make the layer of the weights of a Keras layer: SimpleRNN, GRU, or a Bidirectional around one.
+
+        Parameters
+        ----------
+        weights : sequence of array
+            ``layer.get_weights()``; with Bidirectional those of the forward layer, then those of the backward layer.
+        **config
+            As in ``layer.get_config()``; settings that only training in Keras uses are ignored. ``bidirectional`` may
+            be True instead of ``layer``. Outputs of masked steps are 0 here, as with ``zero_output_for_mask=True``.
+
+        Raises
+        ------
+        ValueError
+            If weights do not fit together, or a setting cannot be represented, by name.
+        """
+        from glasscell.weight_layouts import check_weight, common_dtype, simple_cells  # noqa: PLC0415
+
+        arrays = [check_weight(f"weight {k}", array) for k, array in enumerate(weights)]
+        config.pop("dtype", None)
+        options = simple_cells.config_from_keras(arrays, config, cls.__name__)
+        dtype = common_dtype(dict(zip(map(str, range(len(arrays))), arrays, strict=True)))
+        layer: Self = cls(**options, dtype=dtype, seed=None)
+        simple_cells.from_keras(arrays, layer)
+        return layer
+
+    def to_keras(self) -> list[Array]:
+        """Return a copy of the weights as ``layer.set_weights`` of a Keras layer of the same kind takes them.
+
+        Raises
+        ------
+        ValueError
+            If the layer is a stack, which Keras does not have.
+        """
+        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
+
+        return simple_cells.to_keras(self)
+
     def __repr__(self) -> str:
         config = self.config
         sizes = [str(config.pop("input_size")), str(config.pop("hidden_size"))]

@@ -13,9 +13,20 @@ import numpy as np
 
 from glasscell.core.types import Array
 from glasscell.weight_layouts import check_shapes, prefix_hint, reorder
+from glasscell.weight_layouts.keras import KERAS_IGNORED, shared_settings
 
 GATE_COUNTS = {"RNN": 1, "GRU": 3}
 KERAS_GATES = ("z", "r", "n")
+KERAS_CLASSES = {"RNN": "SimpleRNN", "GRU": "GRU"}
+# Settings that have one value here. Dropout and the direction are those of other layers.
+KERAS_FIXED = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "go_backwards": False,
+    "time_major": False,
+}
 _INPUT_WEIGHT = re.compile(r"weight_ih_l(\d{1,6})(_reverse)?")
 
 
@@ -93,6 +104,75 @@ def infer_config(weights: Mapping[str, Array], kind: str) -> dict[str, Any]:
         "bidirectional": "weight_ih_l0_reverse" in weights,
         "bias": "bias_ih_l0" in weights,
     } | ({"reset_after": False} if kind == "GRU" and "bias_ih_l0" in weights and "bias_hh_l0" not in weights else {})
+
+
+def config_from_keras(weights: Sequence[Array], config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the options of an RNN or a GRU from the weights and the configuration of a Keras layer.
+
+    Parameters
+    ----------
+    weights : sequence of array
+        ``layer.get_weights()``.
+    config : mapping
+        ``layer.get_config()``, or a part of it: a setting that is absent has Keras' default.
+    kind : {"RNN", "GRU"}
+
+    Raises
+    ------
+    ValueError
+        If a setting cannot be represented, or the weights do not fit together, by name.
+    """
+    merge, given = _settings(config, kind)
+    count = len(weights) // (1 if merge is None else 2)
+    if count not in (2, 3) or len(weights) != count * (1 if merge is None else 2):
+        each = "" if merge is None else ", for each direction"
+        raise ValueError(f"there are {len(weights)} weights; expected kernel, recurrent_kernel and perhaps bias{each}")
+    inputs, recurrent = np.shape(weights[0]), np.shape(weights[1])
+    gates = GATE_COUNTS[kind]
+    if len(inputs) != 2 or len(recurrent) != 2 or recurrent[1] != gates * recurrent[0]:
+        raise ValueError(
+            f"the weights must have the shapes (I, {gates}H) and (H, {gates}H) of {_article(kind)}, got {inputs} and "
+            f"{recurrent}"
+        )
+    options = {"input_size": inputs[0], "hidden_size": recurrent[0], "bias": count == 3}
+    if merge is not None:
+        options["bidirectional"] = True
+    bias_axes = np.ndim(weights[2]) if count == 3 else None
+    found = {"units": recurrent[0], "use_bias": count == 3}
+    if kind == "GRU":
+        found["reset_after"] = given.get("reset_after", True) if bias_axes is None else bias_axes == 2
+        options["reset_after"] = found["reset_after"]
+    else:
+        function = given.pop("activation", "tanh")
+        if function not in ("tanh", "relu"):
+            raise ValueError(f"activation must be 'tanh' or 'relu', got {function!r}")
+        options["nonlinearity"] = function
+    for name, value in found.items():
+        if given.pop(name, value) != value:
+            raise ValueError(f"{name} must be {value!r}, as the weights have it, got {config.get(name)!r}")
+    for name, value in given.items():
+        if name in KERAS_FIXED and value not in (KERAS_FIXED[name], None):
+            raise ValueError(f"{name} must be {KERAS_FIXED[name]!r}, got {value!r}: {_article(kind)} has no other")
+        if name not in KERAS_FIXED and not KERAS_IGNORED.fullmatch(name):
+            raise ValueError(f"the setting {name}={value!r} of Keras cannot be represented")
+    return options
+
+
+def _settings(config: Mapping[str, Any], kind: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the merge mode of a Bidirectional, None for one direction; and the settings of each direction."""
+    given = dict(config)
+    merge = given.pop("merge_mode", "concat") if "layer" in given else given.pop("bidirectional", None)
+    if merge not in (None, False, True, "concat"):
+        raise ValueError(f"merge_mode must be 'concat', got {merge!r}: {_article(kind)} has no other")
+    if "layer" in given:
+        entries = [given.pop("layer"), given.pop("backward_layer", None)]
+        for entry in filter(None, entries):
+            if not isinstance(entry, Mapping) or entry.get("class_name") != KERAS_CLASSES[kind]:
+                raise ValueError(f"a Bidirectional must wrap a {KERAS_CLASSES[kind]} to become {_article(kind)}")
+        given |= shared_settings([entry["config"] for entry in filter(None, entries)])
+    given.pop("zero_output_for_mask", None)  # of masks: outputs are 0 here
+    given.pop("keras_version", None)
+    return ("concat" if merge else None), given
 
 
 def from_keras(weights: Sequence[Array], layer: Any) -> None:
