@@ -55,19 +55,19 @@ def test_a_push_that_fails_anywhere_leaves_the_state(batch, rng):
     stream = gc.Sequential([gc.LSTM(3, 4, 2), gc.LSTM(4, 5, layer_norm="haste"), gc.Linear(5, 2)]).stream(batch)
     fork = stream.copy()
     for row in x:
-        for k, call in enumerate(stream._calls):
+        for k, call in enumerate(stream._runner.calls):
 
             def fail(call=call):
                 call()
                 raise KeyboardInterrupt
 
-            stream._calls[k] = fail
+            stream._runner.calls[k] = fail
             active = None if batch is None or k % 2 else np.arange(batch) != 1
             with pytest.raises(KeyboardInterrupt):
                 stream.push(row) if active is None else stream.push(row, active=active)
-            stream._calls[k] = call
+            stream._runner.calls[k] = call
         np.testing.assert_array_equal(stream.push(row), fork.push(row))
-    assert len(stream._calls) > 10
+    assert len(stream._runner.calls) > 10
 
 
 @pytest.mark.parametrize("optimizer", [gc.SGD(momentum=0.9), gc.RMSProp(), gc.Adam(engine="numpy"), gc.AdamW()])

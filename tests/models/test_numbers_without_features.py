@@ -62,7 +62,7 @@ def test_streams_take_and_give_numbers(models, batch, rng):
         assert y.shape == x.shape
     if batch is None:
         assert stream.push(0.25).shape == ()
-        with pytest.raises(ValueError, match=r"x has shape \(1,\); expected \(\) = \(\)"):
+        with pytest.raises(ValueError, match=r"x must have shape \(\) = \(\), got \(1,\)"):
             stream.push([0.25])
     else:
         np.testing.assert_array_equal(stream.push([1.0, 2, 3], active=[True, False, True])[1], 0)

@@ -1,4 +1,4 @@
-"""Law: streams of either engine do the same, and Numba is not imported unasked."""
+"""Property: streams of both engines have equal outputs. Numba is imported only if a model needs it."""
 
 import os
 import subprocess
@@ -17,11 +17,11 @@ BOUNDS = [(np.float32, 1e-6), (np.float64, 1e-12)]
 
 @pytest.fixture(autouse=True)
 def engine():
-    """The engine is chosen as always."""
+    """Keep the selection of the engine unchanged."""
 
 
-def taken(stream):
-    """Which step each layer of the first part takes."""
+def step_builders(stream):
+    """Return the function that built the step of each layer of the first stage."""
     return next(iter(stream._stages.values())).step_builders
 
 
@@ -30,12 +30,12 @@ def taken(stream):
 @pytest.mark.parametrize(
     ("I", "H", "L"), [(1, 1, 1), (2, 2, 1), (3, 5, 2), (8, 16, 1), (4, 17, 3), (6, 64, 1), (9, 131, 2)]
 )
-def test_both_engines_give_what_forward_gives(I, H, L, dtype, bound, rng):
+def test_both_engines_equal_forward(I, H, L, dtype, bound, rng):
     x = rng.normal(size=(60, I)).astype(dtype)
     for name, step in (("numpy", standard_step), ("numba", standard_step_compiled)):
         model = gc.LSTM(I, H, L, dtype=dtype, initializer="uniform", engine=name)
         stream = model.stream()
-        assert taken(stream) == [step] * L
+        assert step_builders(stream) == [step] * L
         y, state, _ = gc.LSTM(I, H, L, dtype=dtype, initializer="uniform", engine="numpy").forward(x)
         pushed = np.array([stream.push(row).copy() for row in x])
         np.testing.assert_allclose(pushed, y, rtol=0, atol=bound)
@@ -44,25 +44,25 @@ def test_both_engines_give_what_forward_gives(I, H, L, dtype, bound, rng):
 
 
 @needs_numba
-def test_a_state_goes_from_one_engine_to_the_other(rng, tmp_path):
+def test_a_state_moves_between_engines(rng, tmp_path):
     x = rng.normal(size=(10, 3)).astype(np.float32)
     streams = [gc.LSTM(3, 7, num_layers=2, engine=name).stream() for name in ("numpy", "numba")]
-    for one, other in (streams, streams[::-1]):
-        one.reset()
+    for source, other in (streams, streams[::-1]):
+        source.reset()
         for row in x[:5]:
-            one.push(row)
-        other.state = one.state
+            source.push(row)
+        other.state = source.state
         fork = other.copy()
-        assert taken(fork) == taken(other) != taken(one)
-        one.save(tmp_path / "state.safetensors")
+        assert step_builders(fork) == step_builders(other) != step_builders(source)
+        source.save(tmp_path / "state.safetensors")
         fork.load(tmp_path / "state.safetensors")
         for row in x[5:]:
-            expected, y, of_fork = (stream.push(row) for stream in (one, other, fork))
+            expected, y, y_fork = (stream.push(row) for stream in (source, other, fork))
             np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
-            np.testing.assert_array_equal(of_fork, y)
+            np.testing.assert_array_equal(y_fork, y)
 
 
-def test_a_stream_does_not_import_numba_unasked():
+def test_a_default_stream_does_not_import_numba():
     code = """if True:
         import sys, glasscell as gc
         gc.LSTM(3, 4).stream().push([1, 2, 3])
@@ -71,10 +71,10 @@ def test_a_stream_does_not_import_numba_unasked():
 
 
 @needs_numba
-def test_a_batch_and_another_kind_of_layer_stay_with_numpy(rng):
+def test_batches_and_lstms_with_options_use_numpy(rng):
     x = rng.normal(size=(4, 3)).astype(np.float32)
     several = gc.LSTM(3, 5, engine="numba").stream(4)
-    assert taken(several) == [standard_step]
+    assert step_builders(several) == [standard_step]
     np.testing.assert_allclose(several.push(x)[0], gc.LSTM(3, 5, engine="numba").stream().push(x[0]), atol=1e-6)
     other = gc.LSTM(3, 5, peepholes=True, engine="numba")
     np.testing.assert_allclose(other.stream().push(x[0]), other.forward(x[:1])[0][0], atol=1e-6)

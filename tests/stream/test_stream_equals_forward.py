@@ -1,4 +1,4 @@
-"""Law: what a stream gives step by step is what ``forward`` gives for the whole sequence."""
+"""Property: the outputs of a stream, step by step, equal those of ``forward`` for the whole sequence."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ ACTIVATIONS = [*ACTIVATIONS, *FURTHER]
 
 
 def scrambled(model, rng, scale=0.4):
-    """Weights that are none of the defaults, such as gains of 1 and biases of 0."""
+    """Replace default values, such as gains of 1 and biases of 0, by random ones."""
     model.parameters.vector[:] = rng.normal(0, scale, model.parameters.vector.shape)
     return model
 
 
 def pushed(stream, x):
-    """Outputs of all steps: (T, O) of (T, I), or (n, T, O) of (n, T, I)."""
+    """Return the outputs of all steps: (T, O) for (T, I), or (n, T, O) for (n, T, I)."""
     if stream.batch is None:
         return np.array([stream.push(step).copy() for step in x])
     return np.stack([stream.push(x[:, t]).copy() for t in range(x.shape[1])], axis=1)
@@ -33,15 +33,15 @@ def assert_same(a, b, dtype):
 
 
 def assert_same_states(a, b, dtype):
-    for one, other in zip(a, b, strict=True):
-        if isinstance(one, gc.LSTMState):
-            assert_same_states(one, other, dtype)
+    for x, y in zip(a, b, strict=True):
+        if isinstance(x, gc.LSTMState):
+            assert_same_states(x, y, dtype)
         else:
-            assert_same(one, other, dtype)
+            assert_same(x, y, dtype)
 
 
 def assert_equals_forward(model, x, dtype):
-    """One sequence, and a batch of them, from the start and from a state."""
+    """Compare one sequence and a batch, from the initial state and from another one."""
     T = x.shape[1]
     for inputs, stream in ((x[0], model.stream()), (x, model.stream(batch=len(x)))):
         y, state, _ = model.forward(inputs)
@@ -86,10 +86,10 @@ def test_an_lstm_of_any_options(options, seed, dtype):
     assert_equals_forward(model, rng.normal(size=(3, 5, 2)).astype(dtype), dtype)
 
 
-@pytest.mark.parametrize("of", ["gate_activation", "candidate_activation", "output_activation"])
+@pytest.mark.parametrize("option", ["gate_activation", "candidate_activation", "output_activation"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_of_an_lstm(rng, name, of):
-    model = scrambled(gc.LSTM(3, 4, dtype=np.float64, **{of: name}), rng)
+def test_every_activation_of_an_lstm(rng, name, option):
+    model = scrambled(gc.LSTM(3, 4, dtype=np.float64, **{option: name}), rng)
     assert_equals_forward(model, rng.normal(size=(2, 4, 3)), np.float64)
 
 
@@ -106,7 +106,7 @@ def test_every_activation_with_a_parameter(rng, name, alpha):
     assert_equals_forward(model, rng.normal(size=(2, 9, 3)), np.float64)
 
 
-def chains(dtype):
+def layer_lists(dtype):
     kinds = {"dtype": dtype}
     return {
         "readout": [gc.LSTM(3, 5, **kinds), gc.Linear(5, 2, **kinds)],
@@ -121,9 +121,9 @@ def chains(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", chains(np.float32))
-def test_a_chain_of_layers(rng, name, dtype):
-    model = scrambled(gc.Sequential(chains(dtype)[name]), rng)
+@pytest.mark.parametrize("name", layer_lists(np.float32))
+def test_layers_in_sequence(rng, name, dtype):
+    model = scrambled(gc.Sequential(layer_lists(dtype)[name]), rng)
     assert_equals_forward(model, rng.normal(size=(3, 5, 3)).astype(dtype), dtype)
 
 
@@ -140,12 +140,12 @@ def test_masking_in_two_places(rng, options, learned):
     ]
     model = scrambled(gc.Sequential(layers), rng)
     x = rng.normal(size=(5, 9, 2)) * (rng.random((5, 9, 1)) < 0.6)
-    x[0, :2] = 0  # the single sequence starts with none
+    x[0, :2] = 0  # the single sequence begins with masked steps
     assert_equals_forward(model, x, np.float64)
 
 
 @pytest.mark.parametrize("mask_zero", [False, True])
-def test_symbols(rng, mask_zero):
+def test_ids(rng, mask_zero):
     layers = [
         gc.Embedding(6, 3, mask_zero=mask_zero, dtype=np.float64),
         gc.LSTM(3, 4, dtype=np.float64),
@@ -153,8 +153,8 @@ def test_symbols(rng, mask_zero):
     ]
     model = scrambled(gc.Sequential(layers), rng)
     assert_equals_forward(model, rng.integers(0, 6, (3, 8)), np.float64)
-    one = [model.stream().push(symbol) for symbol in (4, np.int8(4), np.array(4), 4.0, np.uint64(4))]
-    assert all((y == one[0]).all() for y in one)
+    outputs = [model.stream().push(symbol) for symbol in (4, np.int8(4), np.array(4), 4.0, np.uint64(4))]
+    assert all((y == outputs[0]).all() for y in outputs)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"learn_initial_state": True}])
@@ -170,22 +170,22 @@ def test_any_chunks_of_forward_and_stream_make_one_sequence(rng, batch):
     model = scrambled(gc.LSTM(3, 6, num_layers=2, dtype=np.float64), rng)
     x = rng.normal(size=(20, 3) if batch is None else (batch, 20, 3))
     whole, end, _ = model.forward(x)
-    stream, parts, t = model.stream(batch), [], 0
+    stream, chunks, t = model.stream(batch), [], 0
     while t < 20:
         n = int(rng.integers(1, 5))
         chunk = x[..., t : t + n, :]
         if rng.random() < 0.5:
-            parts.append(pushed(stream, chunk))
+            chunks.append(pushed(stream, chunk))
         else:
             y, stream.state, _ = model.forward(chunk, stream.state)
-            parts.append(y)
+            chunks.append(y)
         t += n
-    assert_same(np.concatenate(parts, axis=-2), whole, np.float64)
+    assert_same(np.concatenate(chunks, axis=-2), whole, np.float64)
     assert_same_states(stream.state, end, np.float64)
 
 
 def test_all_magnitudes_of_finite_numbers(rng):
-    """A sum that overflows is no input that is infinite."""
+    """A sum that overflows does not count as an infinite input."""
     model = scrambled(gc.LSTM(3, 4), rng)
     x = (rng.choice([-1, 1], (40, 3)) * 10.0 ** rng.integers(-45, 39, (40, 3))).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):

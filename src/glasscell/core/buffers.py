@@ -31,7 +31,7 @@ class BufferPool:
         """Return the array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = self._arrays[name] = _aligned_empty(shape, dtype)
+            array = self._arrays[name] = aligned_empty(shape, dtype)
         return array
 
     def step_views(
@@ -58,13 +58,13 @@ class BufferPool:
         return type(self), ()
 
 
-def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Return memory that begins at a cache line: otherwise each vector that is loaded or stored lies in two.
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[np.floating], min_bytes: int = ALIGN_MIN_BYTES) -> Array:
+    """Allocate memory aligned to a cache line, so that SIMD loads and stores do not straddle two lines.
 
-    Not where there is little of it: to find the line takes a microsecond.
+    Arrays of fewer than `min_bytes` bytes are not aligned: it takes a microsecond.
     """
     size = prod(shape) * dtype.itemsize
-    if size < ALIGN_MIN_BYTES:
+    if size < min_bytes:
         return np.empty(shape, dtype)
     memory = np.empty(size + CACHE_LINE_BYTES, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE_BYTES

@@ -1,10 +1,10 @@
-"""One step at a time: a stream takes the inputs of a step, and returns its outputs before the next step exists.
+"""Streams: models that process one step per call.
 
-``model.stream()`` makes one. A step is a list of calls that is fixed when the stream is made: every array that they
-read or write exists from then on, so that a push allocates none.
+``model.stream()`` creates one. A step is a list of calls that is fixed when the stream is created. All arrays that they
+read or write are allocated then: a push allocates none.
 
-- :mod:`~glasscell.stream.stream`: the public class; :mod:`~glasscell.stream.input_checks`: what may be pushed;
-  :mod:`~glasscell.stream.step_functions`: the functions that run a step
+- :mod:`~glasscell.stream.stream`: the public class; :mod:`~glasscell.stream.runner`: memory and calls of a step;
+  :mod:`~glasscell.stream.input_checks`: validation; :mod:`~glasscell.stream.step_functions`: functions that run a step
 - :mod:`~glasscell.stream.building`: stages, one per layer, and the builder that collects their calls;
   :mod:`~glasscell.stream.lstm_stage`, :mod:`~glasscell.stream.stages`, :mod:`~glasscell.stream.reductions`,
   :mod:`~glasscell.stream.windows`, :mod:`~glasscell.stream.scaling`: the stages
@@ -16,7 +16,7 @@ read or write exists from then on, so that a push allocates none.
   :mod:`~glasscell.stream.state`: their public form; :mod:`~glasscell.stream.persistence`,
   :mod:`~glasscell.stream.fingerprint`: files
 
-It imports no layer and no model: a layer's ``stream_stage`` makes its stage.
+The package imports no layers and no models: the ``stream_stage`` method of a layer creates its stage.
 """
 
 from glasscell.stream.state import StreamState

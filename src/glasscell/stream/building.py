@@ -11,6 +11,7 @@ import numpy as np
 
 from glasscell.core.types import Array
 from glasscell.stream.arena import Arena, Call, Mask
+from glasscell.stream.input_checks import InputCheck, float_input_check
 
 
 class RecurrentState(NamedTuple):
@@ -50,6 +51,8 @@ class StreamBuilder:
     Attributes
     ----------
     memory : Arena
+    input_buffer : array (I,) or (n, I)
+        The first block, in the user's layout.
     x : array
         The block that the next stage reads.
     calls : list of callable
@@ -74,6 +77,7 @@ class StreamBuilder:
     def __init__(self, memory: Arena, width: int) -> None:
         self.memory = memory
         self.x = memory.next_block(width)
+        self.input_buffer: Array = self.x if memory.batch is None else self.x.T
         self.calls: list[Call] = []
         self.recurrent: list[list[RecurrentState]] = []
         self.valid: Mask | None = None
@@ -87,6 +91,8 @@ class StreamBuilder:
 class Stage(ABC):
     """One layer inside a stream: a read-only copy of its weights, shared by copies of the stream.
 
+    The attributes about inputs are read from the first stage, that about outputs from the last one.
+
     Attributes
     ----------
     input_size : int, optional
@@ -96,11 +102,26 @@ class Stage(ABC):
     state_writes : int
         Number of calls that write state, or that can raise an error after an earlier stage has written its state. A
         stream with at most one needs no rollback.
+    reads_ids : bool
+        Whether the inputs are ids instead of real numbers.
+    checks_finite : bool
+        Whether the calls run ``StreamBuilder.raise_if_not_finite`` themselves if an input may not be finite.
+    input_feature_axis, output_feature_axis : bool
+        Whether inputs and outputs have an axis of features.
     """
 
     input_size: int | None = None
     training_only: frozenset[str] = frozenset()
     state_writes: int = 2
+    reads_ids: bool = False
+    checks_finite: bool = False
+    input_feature_axis: bool = True
+    output_feature_axis: bool = True
+
+    def input_check(self, input_buffer: Array, batch: int | None, id_mask: Mask | None) -> InputCheck:
+        """Return the function that checks an input and writes it to the input block."""
+        del id_mask
+        return float_input_check(input_buffer, batch, feature_axis=self.input_feature_axis)
 
     def block_rows(self, width: int) -> list[int]:
         """Return the rows of the blocks, at most, for inputs of this width; the last is the output."""

@@ -1,8 +1,8 @@
 """The fingerprint of a model that a saved state belongs to.
 
-A state fits a model whose layers compute the same from weights of the same shapes: types of layers in their order,
-sizes, options, dtype. Names of layers do not count, nor options that only training uses (dropout), nor the values of
-the weights: a state fits after further training, and a copy of the model.
+A state fits a model whose layers have the same types, in the same order, with the same sizes, options and dtype. The
+layers' names, options that only training uses (dropout), and the values of weights do not matter: a state fits a copy
+of the model, also after further training.
 """
 
 import json
@@ -17,7 +17,7 @@ DEFAULT = "the default"
 def fingerprint(
     layers: Mapping[str, Any], stages: Mapping[str, Stage], dtype: object, batch: int | None
 ) -> dict[str, Any]:
-    """Return the fingerprint, plain JSON.
+    """Return the fingerprint, as JSON values.
 
     Parameters
     ----------
@@ -51,19 +51,23 @@ def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
         for name in ("dtype", "batch")
         if saved.get(name) != expected[name]
     ]
-    there, here = saved.get("layers"), expected["layers"]
-    if not isinstance(there, list) or not all(isinstance(layer, dict) for layer in there):
-        return [*result, "its layers are not described"]
-    types = [[layer.get("kind") for layer in layers] for layers in (there, here)]
-    if types[0] != types[1]:
-        return [*result, f"the layers are {', '.join(map(str, types[0]))} there, {', '.join(map(str, types[1]))} here"]
-    for saved_layer, layer in zip(there, here, strict=True):
-        a, b = saved_layer.get("options"), layer["options"]
-        a = a if isinstance(a, dict) else {}
+    saved_layers, layers = saved.get("layers"), expected["layers"]
+    if not isinstance(saved_layers, list) or not all(isinstance(layer, dict) for layer in saved_layers):
+        return [*result, "the file does not describe the layers"]
+    saved_types, types = ([str(layer.get("kind")) for layer in entries] for entries in (saved_layers, layers))
+    if saved_types != types:
+        return [*result, f"the layers are {', '.join(saved_types)} there, {', '.join(types)} here"]
+    for saved_layer, layer in zip(saved_layers, layers, strict=True):
+        saved_options, options = saved_layer.get("options"), layer["options"]
+        saved_options = saved_options if isinstance(saved_options, dict) else {}
+        pairs = {
+            name: (saved_options.get(name, DEFAULT), options.get(name, DEFAULT))
+            for name in sorted({*saved_options, *options})
+        }
         result += [
-            f"{name} of layer {layer['name']!r} is {a.get(name, DEFAULT)} there, {b.get(name, DEFAULT)} here"
-            for name in sorted({*a, *b})
-            if a.get(name, DEFAULT) != b.get(name, DEFAULT)
+            f"{name} of layer {layer['name']!r} is {there} there, {here} here"
+            for name, (there, here) in pairs.items()
+            if there != here
         ]
     return result
 

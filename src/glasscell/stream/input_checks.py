@@ -1,4 +1,4 @@
-"""Checks of what is pushed into a stream; each writes the input block."""
+"""Validate the arguments of a push, and write the input block."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from glasscell.core.types import Array
 from glasscell.stream.arena import Mask
 from glasscell.validation import real_array
 
-InputCheck = Callable[..., None]  # of x, and the mask of the streams of a batch that ignore it
+InputCheck = Callable[..., None]  # (x), or (x, mask of the inactive streams of a batch)
 
 
-def float_input_check(input_buffer: Array, width: int, batch: int | None, *, feature_axis: bool) -> InputCheck:
+def float_input_check(input_buffer: Array, batch: int | None, *, feature_axis: bool) -> InputCheck:
     """Return the function that checks the features of a step and writes them to the input block.
 
     Parameters
     ----------
     input_buffer : array (I,) or (n, I)
         The input block; in a batch its transpose.
-    width : int
-        I.
     batch : int, optional
     feature_axis : bool
         Whether inputs have an axis of features.
     """
     dtype, rows, zero = input_buffer.dtype, input_buffer.T, np.zeros((), input_buffer.dtype)
-    shape: tuple[int, ...] = (width,) if batch is None else (batch, width)
+    shape = input_buffer.shape
     letters = "(I,)" if batch is None else "(n, I)"
     if not feature_axis:
         shape, letters = shape[:-1], "()" if batch is None else "(n,)"
@@ -40,7 +38,7 @@ def float_input_check(input_buffer: Array, width: int, batch: int | None, *, fea
         if type(x) is not ndarray or x.dtype is not dtype or x.shape != shape:
             x, _ = real_array("x", x, dtype)
             if x.shape != shape:
-                raise ValueError(f"x has shape {x.shape}; expected {letters} = {shape}")
+                raise ValueError(f"x must have shape {letters} = {shape}, got {x.shape}")
         input_buffer[...] = x
         if inactive is not None:
             np.copyto(rows, zero, where=inactive)
@@ -57,7 +55,7 @@ def id_input_check(input_buffer: Array, table: Array, batch: int | None, id_mask
     table : array (V, E)
     batch : int, optional
     id_mask : array of bool, optional
-        Where to write which ids are not 0.
+        Receives True for ids other than 0.
     """
     shape = () if batch is None else (batch,)
     V = len(table)
@@ -68,14 +66,14 @@ def id_input_check(input_buffer: Array, table: Array, batch: int | None, id_mask
         if ids.dtype.kind == "f" and np.array_equal(ids, np.trunc(ids)):
             ids = ids.astype(np.int64)  # as Embedding.forward accepts them
         if ids.dtype.kind not in "iu":
-            raise TypeError(f"symbols must be integers, and have dtype {ids.dtype}")
+            raise TypeError(f"x must be integers, the ids of an Embedding, got dtype {ids.dtype}")
         if ids.shape != shape:
-            expected = "one symbol" if batch is None else f"(n,) = ({batch},)"
-            raise ValueError(f"x has shape {ids.shape}; expected {expected}")
+            expected = "one id" if batch is None else f"ids of shape (n,) = ({batch},)"
+            raise ValueError(f"x must be {expected}, got shape {ids.shape}")
         if inactive is not None:
             ids = np.where(inactive, ids.dtype.type(0), ids)
         if not (ids.min() >= 0 and ids.max() < V):
-            raise ValueError(f"symbols must be from 0 to {V - 1}, and are {ids.min()} to {ids.max()}")
+            raise ValueError(f"x must be ids from 0 to {V - 1}, got {ids.min()} to {ids.max()}")
         np.take(table, ids, axis=0, out=rows, mode="clip")
         input_buffer[...] = rows
         if id_mask is not None:
@@ -111,12 +109,12 @@ def finite_check(input_block: Array, raise_error: Callable[[], None]) -> Callabl
 def active_mask(active: ArrayLike, batch: int | None) -> Mask:
     """Validate the mask of active streams."""
     if batch is None:
-        raise ValueError("active is for the streams of a batch: stream(batch=n)")
+        raise ValueError("active must be None for a single stream; a batch is model.stream(n)")
     mask = np.asarray(active)
     if mask.dtype != np.bool_:
-        raise TypeError(f"active must be an array of bool, and has dtype {mask.dtype}")
+        raise TypeError(f"active must be an array of bool, got dtype {mask.dtype}")
     if mask.shape != (batch,):
-        raise ValueError(f"active has shape {mask.shape}; expected (n,) = ({batch},)")
+        raise ValueError(f"active must have shape (n,) = ({batch},), got {mask.shape}")
     return mask
 
 
@@ -124,9 +122,9 @@ def check_out(out: Array, outputs: Array) -> None:
     """Raise an error unless `out` is a writable array of the shape and dtype of the outputs."""
     dtype = getattr(out, "dtype", type(out).__name__)
     if dtype != outputs.dtype:
-        raise TypeError(f"out must be an array of {outputs.dtype}, and is {dtype}")
+        raise TypeError(f"out must be an array of {outputs.dtype}, got {dtype}")
     if out.shape != outputs.shape:
         letters = "(O,)" if outputs.ndim == 1 else "(n, O)"
-        raise ValueError(f"out has shape {out.shape}; expected {letters} = {outputs.shape}")
+        raise ValueError(f"out must have shape {letters} = {outputs.shape}, got {out.shape}")
     if not out.flags.writeable:
-        raise ValueError("out cannot be written to")
+        raise ValueError("out must be writable, got a read-only array")

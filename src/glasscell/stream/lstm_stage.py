@@ -39,15 +39,13 @@ class LSTMStage(Stage):
     def __init__(self, options: LSTMConfig, parameters: Parameters, engine: EngineName | None, *, single: bool) -> None:
         if options.bidirectional or options.reverse:
             option = "bidirectional=True" if options.bidirectional else "reverse=True"
-            raise ValueError(
-                f"{option}, so its outputs depend on steps that have not come yet; forward() runs it over a whole "
-                "sequence"
-            )
+            raise ValueError(f"{option}: the outputs depend on later steps; forward() processes whole sequences")
         for option, value in options.unsupported("stream").items():
             raise ValueError(f"a stream does not support {option}={value!r}")
         self.options, self.input_size = options, options.input_size
         self.training_only = frozenset(name for name, entry in options.declared.items() if entry.training_only)
         self.standard = options.is_standard
+        self.checks_finite = self.standard and single
         self.state_writes = options.num_layers if self.standard else 2
         self.weights = [
             _weights(parameters, suffix, options) | _initial_states(parameters, suffix, options)
@@ -78,9 +76,9 @@ class LSTMStage(Stage):
             step, c = self.step_builders[k](self.kernels[k], column, h, memory, raise_if_not_finite)
             calls = [step]
         else:
-            shares = 1 - self.options.zoneout, 1 - self.options.zoneout_cell
-            variant = VariantStep(self.options.cell_config, weights, shares, column, h, memory)
-            calls, c = variant.calls, variant.c
+            update_rates = 1 - self.options.zoneout, 1 - self.options.zoneout_cell
+            variant_step = VariantStep(self.options.cell_config, weights, update_rates, column, h, memory)
+            calls, c = variant_step.calls, variant_step.c
         shape = (-1,) if memory.batch is None else (-1, 1)
         initial = weights["initial_h"].reshape(shape), weights["initial_c"].reshape(shape)
         repeated = None

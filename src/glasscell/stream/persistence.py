@@ -20,7 +20,7 @@ FILE_KIND = "Stream"
 def save_state(path: StrPath, memory: StreamMemory, fingerprint: dict[str, Any]) -> None:
     """Write the state of a stream and the fingerprint of its model to a file."""
     if not memory.arrays:
-        raise ValueError("there is nothing to save: no layer of the model keeps anything from step to step")
+        raise ValueError("the stream cannot be saved: no layer of the model has a state")
     arrays = {f"remembered.{k}": memory.to_user(array) for k, array in enumerate(memory.remembered)}
     for k, layers in enumerate(memory.recurrent):
         arrays |= {f"{k}.{name}": part for name, part in memory.to_user_state(layers)._asdict().items()}
@@ -37,20 +37,20 @@ def load_state(path: StrPath, memory: StreamMemory, fingerprint: Mapping[str, An
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If the file is damaged, contains no state of a stream, or one of another model.
+        If the file is damaged, or does not contain the state of a stream of this model.
     """
     kind, config, arrays = checkpoint.load(path)
     if kind != FILE_KIND:
-        raise ValueError(f"{path} holds a {kind!r}; expected the state of a stream")
+        raise ValueError(f"{path} must contain the state of a stream, got a {kind!r}")
     if reasons := differences(config, fingerprint):
-        raise ValueError(f"{path} holds the state of another model: {one_line('; '.join(reasons))}")
+        raise ValueError(f"{path} contains the state of another model: {one_line('; '.join(reasons))}")
     expected = {
         f"{k}.{name}" for k, layers in enumerate(memory.recurrent) for name in (*layers[0].names, *_repeats(layers))
     }
     expected |= {f"remembered.{k}" for k in range(len(memory.remembered))}
     if arrays.keys() != expected:
         names = one_line(", ".join(sorted(arrays)))
-        raise ValueError(f"{path} has {names}; expected {', '.join(sorted(expected))}")
+        raise ValueError(f"{path} must contain {', '.join(sorted(expected))}, got {names}")
     saved = [tuple(arrays[f"{k}.{name}"] for name in layers[0].names) for k, layers in enumerate(memory.recurrent)]
     states = memory.from_user_states(saved, str(path))
     repeated = [

@@ -1,4 +1,4 @@
-"""Stages of layers that reduce a sequence to one vector: the result for the steps so far."""
+"""Stages of layers that reduce a sequence to one vector. Each step outputs the result for the steps so far."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from glasscell.stream.building import Stage, StreamBuilder, masked_update
 class LastStepStage(Stage):
     """The last valid step; 0 before the first one."""
 
-    state_writes = 0  # it has state only after a mask, which another stage makes
+    state_writes = 0  # it has state only after a mask, and the stage that makes the mask counts
 
     def build(self, builder: StreamBuilder) -> None:
         """Append a call if steps may be masked or skipped; otherwise the inputs are the result."""
@@ -46,17 +46,17 @@ class TimePoolingStage(Stage):
     def _mean(builder: StreamBuilder) -> tuple[list[Call], list[Call]]:
         """Return calls for the sum and the number of steps, compensated (Kahan 1965): no drift over long streams."""
         memory, x_and_one, rows = builder.memory, builder.memory.last_block_with_bias_row(), len(builder.x)
-        total, lost, term, new = (memory.allocate(rows + 1) for _ in range(4))
-        builder.remembered += [total, lost]
+        total, compensation, term, new_total = (memory.allocate(rows + 1) for _ in range(4))
+        builder.remembered += [total, compensation]
         builder.x = y = memory.next_block(rows)
         update: list[Call] = [
-            partial(np.subtract, x_and_one, lost, term),
-            partial(np.add, total, term, new),
-            partial(np.subtract, new, total, lost),
-            partial(np.subtract, lost, term, lost),
-            partial(np.copyto, total, new),
+            partial(np.subtract, x_and_one, compensation, term),
+            partial(np.add, total, term, new_total),
+            partial(np.subtract, new_total, total, compensation),
+            partial(np.subtract, compensation, term, compensation),
+            partial(np.copyto, total, new_total),
         ]
-        count, one = new[:rows], np.array(1, memory.dtype)
+        count, one = new_total[:rows], np.array(1, memory.dtype)
         result: list[Call] = [
             partial(np.copyto, count, total[rows:]),  # a ufunc would allocate to broadcast it
             partial(np.maximum, count, one, out=count),
@@ -70,12 +70,12 @@ class TimePoolingStage(Stage):
         started = memory.allocate(1)
         builder.x = y = memory.next_block(len(x))
         builder.remembered += [y, started]
-        first = np.empty(started.shape, np.bool_)
+        is_first = np.empty(started.shape, np.bool_)
         zero: Array = np.array(0, memory.dtype)
         update: list[Call] = [
-            partial(np.equal, started, zero, first),
+            partial(np.equal, started, zero, is_first),
             partial(np.maximum, y, x, out=y),
-            partial(np.copyto, y, x, where=first),
+            partial(np.copyto, y, x, where=is_first),
             partial(started.fill, 1),
         ]
         return update, []

@@ -1,6 +1,6 @@
-"""Stages of layers that compute one step from one step.
+"""Stages of layers that compute each output step from the same input step.
 
-A layer's ``stream_stage`` makes its stage; this package imports no layer.
+The ``stream_stage`` method of a layer creates its stage; this package imports no layer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import numpy as np
 
 from glasscell.core.activations import activation
 from glasscell.core.types import Array
+from glasscell.stream.arena import Mask
 from glasscell.stream.building import Stage, StreamBuilder
+from glasscell.stream.input_checks import InputCheck, id_input_check
 from glasscell.stream.ufunc_calls import activation_calls, as_matmul_operand, matmul_call, softmax_calls
 
 
@@ -93,10 +95,13 @@ class UnsqueezeStage(_AxisStage):
     """The first stage of a model whose inputs have no axis of features."""
 
     input_size = 1
+    input_feature_axis = False
 
 
 class SqueezeStage(_AxisStage):
     """The last stage of a model whose outputs have no axis of features."""
+
+    output_feature_axis = False
 
 
 class MaskingStage(Stage):
@@ -121,12 +126,18 @@ class MaskingStage(Stage):
 
 
 class EmbeddingStage(Stage):
-    """A table with one row per id, the first stage: the input check looks ids up."""
+    """A table with one row per id. The first stage: the input check looks ids up."""
+
+    reads_ids = True
 
     def __init__(self, table: Array, *, mask_zero: bool) -> None:
         self.table, self.mask_zero = table.copy(), mask_zero
         self.input_size = table.shape[1]  # of the input block
         self.state_writes = 2 if mask_zero else 0
+
+    def input_check(self, input_buffer: Array, batch: int | None, id_mask: Mask | None) -> InputCheck:
+        """Return the function that checks ids and writes their rows of the table to the input block."""
+        return id_input_check(input_buffer, self.table, batch, id_mask)
 
     def block_rows(self, width: int) -> list[int]:
         """Return no rows: the input block holds the outputs."""

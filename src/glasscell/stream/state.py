@@ -1,4 +1,4 @@
-"""The state of a stream whose layers keep more than the states of LSTMs."""
+"""The state of a stream that has state outside its LSTMs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from glasscell.core.types import Array
 
 
 class StreamState(tuple[Any, ...]):
-    """The states of all LSTMs, as the model's ``forward`` takes them, and what other layers of a stream keep.
+    """The states of all LSTMs, as the model's ``forward`` takes them, with the arrays of other layers.
 
     Attributes
     ----------
     remembered : tuple of array
-        Sums of poolings, inputs of earlier steps that windows still need, and outputs that are repeated.
+        Sums of pooling layers, earlier inputs of windows, and outputs that masked steps repeat.
     """
 
     remembered: tuple[Array, ...]
 
     def __new__(cls, states: Iterable[Any], remembered: Sequence[Array]) -> Self:
-        """Put both together."""
+        """Create a state from both."""
         state = super().__new__(cls, states)
         state.remembered = tuple(remembered)
         return state
 
     def __getnewargs__(self) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
-        """Return the arguments that make an equal one, for copy and pickle."""
+        """Return the arguments of an equal state, for copy and pickle."""
         return tuple(self), self.remembered

@@ -1,4 +1,4 @@
-"""Functions that run the calls of one step. What they need is bound to them: they look up no attribute."""
+"""Functions that run the calls of one step. They are closures, which look up no attribute."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class StreamMemory:
         array = finite_array(name, value, self.dtype)
         shape = self.to_user(like).shape
         if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
         return array if self.batch is None else array.T
 
     def from_user_states(self, given: Sequence[StateParts], name: str) -> list[StateParts]:
@@ -114,5 +114,5 @@ class StreamMemory:
         if array.shape != shape:
             letter = "P" if part == 0 and sizes[0] != sizes[-1] else "H"
             letters = f"(L, {letter})" if n is None else f"(L, n, {letter})"
-            raise ValueError(f"{name} has shape {array.shape}; expected {letters} = {shape}")
+            raise ValueError(f"{name} must have shape {letters} = {shape}, got {array.shape}")
         return array if n is None else array.swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""Activations and normalisation as calls on arrays that exist: the functions of ``core``, operation by operation."""
+"""Activations, softmax and layer normalisation as calls on allocated arrays: the functions of ``core``, in ufuncs."""
 
 from collections.abc import Callable
 from contextvars import copy_context
@@ -16,33 +16,34 @@ from glasscell.core.activations import (
     Activation,
     activation,
 )
+from glasscell.core.buffers import aligned_empty
 from glasscell.core.normal import Workspace, write_gelu
 from glasscell.core.types import Array
-from glasscell.stream.arena import Call, aligned
+from glasscell.stream.arena import Call
 
 
 def as_matmul_operand(weight: Array, *, single: bool) -> Array:
-    """A read-only copy of a matrix as :func:`product` wants it: transposed for a single stream.
+    """Return an aligned, read-only copy of a matrix for :func:`matmul_call`, transposed for a single stream.
 
-    BLAS multiplies one column by a matrix of many rows up to 1.5 times faster that way.
+    BLAS multiplies a row by a matrix of many columns up to 1.5 times faster than a matrix of many rows by a column.
     """
-    given = weight.T if single else weight
-    own = aligned(given.shape, given.dtype)
-    own[:] = given
-    own.flags.writeable = False
-    return own
+    source = weight.T if single else weight
+    operand = aligned_empty(source.shape, source.dtype, 0)
+    operand[:] = source
+    operand.flags.writeable = False
+    return operand
 
 
 def matmul_call(weight: Array, column: Array, out: Array) -> Call:
-    """The call that writes the product of a matrix, oriented, and a column to `out`."""
+    """Return the call that writes the product of an operand from :func:`as_matmul_operand` and a column to `out`."""
     factors = (column, weight) if column.ndim == 1 else (weight, column)
     return partial(np.dot, *factors, out)
 
 
 def without_overflow() -> Callable[..., object]:
-    """Return a function that calls a ufunc whose infinite results are meant: e^-z where σ(z) is 0.
+    """Return a function that calls a ufunc and ignores overflow: e^-z may be infinite, where σ(z) is 0.
 
-    It costs a tenth of what entering ``numpy.errstate`` does. Only one thread at a time may be in it.
+    It takes a tenth of the time of ``numpy.errstate``. Only one thread at a time may use it.
     """
     context = copy_context()
     context.run(np.seterr, over="ignore", under="ignore", invalid="ignore")
@@ -50,17 +51,17 @@ def without_overflow() -> Callable[..., object]:
 
 
 def activation_calls(function: Activation, z: Array) -> list[Call]:
-    """The calls that put function(z) in the place of z."""
+    """Return the calls that replace z by function(z)."""
     name, alpha, beta = function.parameters
     a, b, zero, one = (np.array(value or 0, z.dtype) for value in (alpha, beta, 0, 1))
     if name in FURTHER:
-        return _further(name, z)
+        return _composite_calls(name, z)
     if name in ("LeakyRelu", "ThresholdedRelu", "Elu"):
-        return _piecewise(name, z, a)
+        return _piecewise_calls(name, z, a)
     if name == "Softsign":
         t = np.empty_like(z)
         return [partial(np.absolute, z, t), partial(np.add, one, t, t), partial(np.divide, z, t, z)]
-    of_name: dict[str, list[Call]] = {
+    calls: dict[str, list[Call]] = {
         "Sigmoid": [
             partial(np.negative, z, z),
             partial(without_overflow(), np.exp, z, z),
@@ -74,11 +75,11 @@ def activation_calls(function: Activation, z: Array) -> list[Call]:
         "HardSigmoid": [partial(np.multiply, a, z, z), partial(np.add, z, b, z), *clip_calls(z, 0, 1)],
         "Softplus": [partial(np.logaddexp, z, zero, z)],
     }
-    return of_name[name]
+    return calls[name]
 
 
-def _further(name: str, z: Array) -> list[Call]:
-    """Those that the ONNX operator LSTM does not have."""
+def _composite_calls(name: str, z: Array) -> list[Call]:
+    """Return the calls of an activation that the ONNX operator LSTM does not define."""
     if name == "Gelu":
         return [partial(write_gelu, z, z, Workspace.like(z))]
     if name == "Selu":
@@ -99,8 +100,8 @@ def _further(name: str, z: Array) -> list[Call]:
     return [*calls, *activation_calls(activation("Sigmoid"), s), partial(np.multiply, z, s, z)]
 
 
-def _piecewise(name: str, z: Array, a: Array) -> list[Call]:
-    """Those that are z above a bound, and something else up to it."""
+def _piecewise_calls(name: str, z: Array, a: Array) -> list[Call]:
+    """Return the calls of an activation that is z above a bound, and another function up to it."""
     bound = a if name == "ThresholdedRelu" else np.array(0, z.dtype)
     low = np.empty(z.shape, np.bool_)
     calls: list[Call] = [partial(np.greater, z, bound, low), partial(np.logical_not, low, low)]
@@ -114,13 +115,13 @@ def _piecewise(name: str, z: Array, a: Array) -> list[Call]:
 
 
 def clip_calls(z: Array, low: float, high: float) -> list[Call]:
-    """The calls that bring z into [low, high]."""
+    """Return the calls that clip z to [low, high]."""
     lowest, highest = np.array(low, z.dtype), np.array(high, z.dtype)
     return [partial(np.maximum, z, lowest, out=z), partial(np.minimum, z, highest, out=z)]
 
 
 def layer_norm_calls(a: Array, epsilon: float) -> list[Call]:
-    """The calls that put :func:`glasscell.core.layer_norm.normalize` of the rows in the place of a."""
+    """Return the calls that replace a by :func:`glasscell.core.layer_norm.layer_norm` of its rows."""
     t, mean, scale = np.empty_like(a), np.empty_like(a[:1]), np.empty_like(a[:1])
     rows, one, small = (np.array(value, a.dtype) for value in (len(a), 1, epsilon))
     return [
@@ -140,16 +141,16 @@ def layer_norm_calls(a: Array, epsilon: float) -> list[Call]:
 
 
 def softmax_calls(x: Array, y: Array, *, log: bool) -> list[Call]:
-    """The calls that write the softmax over the rows of x, or its logarithm, to y."""
+    """Return the calls that write the softmax over the rows of x, or its logarithm, to y."""
     t, total = np.empty_like(x), np.empty_like(x[:1])
-    odds, to_total = (t, [partial(np.log, total, total)]) if log else (y, [])
+    exponentials, log_total = (t, [partial(np.log, total, total)]) if log else (y, [])
     return [
         partial(np.maximum.reduce, x, axis=0, out=total, keepdims=True),
         partial(np.copyto, t, total),
         partial(np.subtract, x, t, y),
-        partial(np.exp, y, odds),
-        partial(np.add.reduce, odds, axis=0, out=total, keepdims=True),
-        *to_total,
+        partial(np.exp, y, exponentials),
+        partial(np.add.reduce, exponentials, axis=0, out=total, keepdims=True),
+        *log_total,
         partial(np.copyto, t, total),
         partial(np.subtract if log else np.divide, y, t, y),
     ]

@@ -1,4 +1,4 @@
-"""One step of any other LSTM, as :func:`glasscell.core.variants.forward` makes it. Its docstring has the equations."""
+"""One step of an LSTM with options, as in :func:`glasscell.core.variants.forward`, which has the equations."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,20 +12,20 @@ from glasscell.stream.ufunc_calls import activation_calls, as_matmul_operand, cl
 
 
 class VariantStep:
-    """The calls of one step; they write the state last.
+    """The calls of one step. The last ones write the state.
 
     Parameters
     ----------
-    variant : Variant
+    config : CellConfig
     weights : mapping of name to array
-        Of the names and shapes of :meth:`Variant.shapes`.
-    shares : tuple of float
-        Share of the new h and of the new c that zoneout keeps. 1: no zoneout.
+        With the names and shapes of :meth:`CellConfig.shapes`.
+    update_rates : tuple of float
+        Weight of the new value in h and in c: 1 - zoneout. 1: no zoneout.
     column : array
         [x; 1; h].
     h : array
-        Its last rows, where the new hidden state goes.
-    memory : Memory
+        The last rows of `column`, where the calls write the new hidden state.
+    memory : Arena
 
     Attributes
     ----------
@@ -36,106 +36,107 @@ class VariantStep:
 
     def __init__(
         self,
-        variant: CellConfig,
+        config: CellConfig,
         weights: Mapping[str, Array],
-        shares: tuple[float, float],
+        update_rates: tuple[float, float],
         column: Array,
         h: Array,
         memory: Arena,
     ) -> None:
-        self.variant, self.weights, self.memory = variant, weights, memory
+        self.config, self.weights, self.memory = config, weights, memory
         R = len(weights["kernel"])
-        self.H = R // len(variant.gates)
+        self.H = R // len(config.gates)
         self.z, self.c, self.new_c = memory.allocate(R), memory.allocate(self.H), memory.allocate(self.H)
         self.t, self.output, self.complement = memory.allocate(self.H), memory.allocate(self.H), memory.allocate(self.H)
         self.calls: list[Call] = []
-        self._together = not {"peepholes", "gain"} & weights.keys()
+        self._is_fused = not {"peepholes", "gain"} & weights.keys()
         self._pre_activations(column, h)
-        if self._together:
+        if self._is_fused:
             self._gates_fused()
         self._cell()
         new_h = self._output(len(h))
-        self._mix(self.c, self.new_c, shares[1])
-        self._mix(h, new_h, shares[0])
+        self._zoneout(self.c, self.new_c, update_rates[1])
+        self._zoneout(h, new_h, update_rates[0])
 
-    def _add(self, *calls: Call) -> None:
+    def _append(self, *calls: Call) -> None:
         self.calls += calls
 
-    def _product(self, weight: Array, column: Array, out: Array) -> None:
-        self._add(matmul_call(as_matmul_operand(weight, single=self.memory.batch is None), column, out))
+    def _append_matmul(self, weight: Array, column: Array, out: Array) -> None:
+        self._append(matmul_call(as_matmul_operand(weight, single=self.memory.batch is None), column, out))
 
     def _rows(self, gate: str) -> slice:
-        k = self.variant.gates.index(gate)
+        k = self.config.gates.index(gate)
         return slice(k * self.H, (k + 1) * self.H)
 
     def _scale_and_shift(self, a: Array, gain: Array, shift: Array) -> None:
-        self._add(partial(np.multiply, gain, a, a), partial(np.add, a, shift, a))
+        self._append(partial(np.multiply, gain, a, a), partial(np.add, a, shift, a))
 
     def _pre_activations(self, column: Array, h: Array) -> None:
-        kernel, norm, P = self.weights["kernel"], self.variant.layer_norm, len(h)
+        kernel, layer_norm, P = self.weights["kernel"], self.config.layer_norm, len(h)
         W_h, W_x, b = kernel[:, :P], kernel[:, P:-1], kernel[:, -1:]
-        if norm != "haste":  # where the gates are normalised, their bias comes after that
-            bias = np.zeros_like(b) if norm else b
-            self._product(np.concatenate([W_x, bias, W_h], axis=1), column, self.z)
+        if layer_norm != "haste":  # a bias is added after the normalisation of the gates
+            bias = np.zeros_like(b) if layer_norm else b
+            self._append_matmul(np.concatenate([W_x, bias, W_h], axis=1), column, self.z)
             return
-        of_h, weight = self.memory.allocate(len(kernel)), self.memory.broadcast_weight
-        self._product(W_x, column[: W_x.shape[1]], self.z)
-        self._add(*layer_norm_calls(self.z, self.variant.epsilon))
+        hidden_products, weight = self.memory.allocate(len(kernel)), self.memory.broadcast_weight
+        self._append_matmul(W_x, column[: W_x.shape[1]], self.z)
+        self._append(*layer_norm_calls(self.z, self.config.epsilon))
         self._scale_and_shift(self.z, weight(self.weights["gain_x"]), weight(b[:, 0]))
-        self._product(W_h, h, of_h)
-        self._add(*layer_norm_calls(of_h, self.variant.epsilon))
-        self._add(
-            partial(np.multiply, weight(self.weights["gain_h"]), of_h, of_h), partial(np.add, self.z, of_h, self.z)
+        self._append_matmul(W_h, h, hidden_products)
+        self._append(*layer_norm_calls(hidden_products, self.config.epsilon))
+        self._append(
+            partial(np.multiply, weight(self.weights["gain_h"]), hidden_products, hidden_products),
+            partial(np.add, self.z, hidden_products, self.z),
         )
 
     def _gates_fused(self) -> None:
-        """Where no gate waits for another, few calls do for all of them."""
-        variant, candidate = self.variant, self._rows("g")
-        if variant.clip is not None:
-            self._add(*clip_calls(self.z, -variant.clip, variant.clip))
-        for source in variant.derived_gates.values():
+        """Append the calls of all gates, without peepholes and normalisation: one call for several gates."""
+        config, candidate = self.config, self._rows("g")
+        if config.clip is not None:
+            self._append(*clip_calls(self.z, -config.clip, config.clip))
+        for source in config.derived_gates.values():
             self._prepare_complement(source)
-        self._add(
-            *activation_calls(variant.gate, self.z[: candidate.start]),
-            *activation_calls(variant.candidate, self.z[candidate]),
+        self._append(
+            *activation_calls(config.gate, self.z[: candidate.start]),
+            *activation_calls(config.candidate, self.z[candidate]),
         )
 
-    def _gate(self, gate: str, seen: Array) -> Array:
-        """The calls that put a gate or the candidate in the place of its rows of z."""
-        variant, rows, weight = self.variant, self._rows(gate), self.memory.broadcast_weight
+    def _gate(self, gate: str, peephole_input: Array) -> Array:
+        """Append the calls that replace the rows of a gate or the candidate in z by its value; return these rows."""
+        config, rows, weight = self.config, self._rows(gate), self.memory.broadcast_weight
         z = self.z[rows]
-        if self._together:
+        if self._is_fused:
             return z
         if gate != "g" and "peepholes" in self.weights:
-            k = variant.peepholes.index(gate)
+            k = config.peepholes.index(gate)
             peephole = weight(self.weights["peepholes"][k * self.H : (k + 1) * self.H])
-            self._add(partial(np.multiply, peephole, seen, self.t), partial(np.add, z, self.t, z))
+            self._append(partial(np.multiply, peephole, peephole_input, self.t), partial(np.add, z, self.t, z))
         if "gain" in self.weights:
-            self._add(*layer_norm_calls(z, variant.epsilon))
+            self._append(*layer_norm_calls(z, config.epsilon))
             self._scale_and_shift(z, weight(self.weights["gain"][rows]), weight(self.weights["kernel"][rows, -1]))
-        if variant.clip is not None:
-            self._add(*clip_calls(z, -variant.clip, variant.clip))
-        if gate in variant.derived_gates.values():
+        if config.clip is not None:
+            self._append(*clip_calls(z, -config.clip, config.clip))
+        if gate in config.derived_gates.values():
             self._prepare_complement(gate)
-        self._add(*activation_calls(variant.of(gate), z))
+        self._append(*activation_calls(config.of(gate), z))
         return z
 
     def _prepare_complement(self, source: str | None) -> None:
-        """Add the calls, before those of the gate, for 1 - σ(z) = σ(-z): full precision even where σ(z) is nearly 1."""
-        if source is not None and self.variant.gate.name == "Sigmoid":
+        """Append the calls that write 1 - σ(z) = σ(-z), which keeps its digits where σ(z) is nearly 1."""
+        if source is not None and self.config.gate.name == "Sigmoid":
             negated = partial(np.negative, self.z[self._rows(source)], self.complement)
-            self._add(negated, *activation_calls(self.variant.gate, self.complement))
+            self._append(negated, *activation_calls(self.config.gate, self.complement))
 
     # equation: lstm-step
     def _cell(self) -> None:
-        """The calls up to ĉ."""
-        variant, c, one = self.variant, self.c, np.array(1, self.memory.dtype)
-        gates = {gate: self._gate(gate, c) for gate in variant.gates if gate != "o"}
-        for gate, source in variant.derived_gates.items():
-            if source is not None and variant.gate.name != "Sigmoid":
-                self._add(partial(np.subtract, one, gates[source], self.complement))
+        """Append the calls of the new cell state."""
+        config, c, one = self.config, self.c, np.array(1, self.memory.dtype)
+        gates = {gate: self._gate(gate, c) for gate in config.gates if gate != "o"}
+        for gate, source in config.derived_gates.items():
+            if source is not None and config.gate.name != "Sigmoid":
+                self._append(partial(np.subtract, one, gates[source], self.complement))
             gates[gate] = one if source is None else self.complement
-        self._add(
+        self._append(
             partial(np.multiply, gates["f"], c, self.new_c),
             partial(np.multiply, gates["i"], gates["g"], self.t),
             partial(np.add, self.new_c, self.t, self.new_c),
@@ -143,35 +144,35 @@ class VariantStep:
 
     # equation: lstm-step
     def _output(self, P: int) -> Array:
-        """The calls from ĉ to the new h."""
+        """Append the calls of the new hidden state, and return it."""
         weights, out, weight = self.weights, self.output, self.memory.broadcast_weight
-        read = self.new_c
+        activation_input = self.new_c
         if "gain_c" in weights:
-            if self.variant.layer_norm == "haste":
-                read = self.memory.allocate(self.H)
-                self._add(partial(np.copyto, read, self.new_c))
-            self._add(*layer_norm_calls(read, self.variant.epsilon))
-            self._scale_and_shift(read, weight(weights["gain_c"]), weight(weights["shift_c"]))
+            if self.config.layer_norm == "haste":
+                activation_input = self.memory.allocate(self.H)
+                self._append(partial(np.copyto, activation_input, self.new_c))
+            self._append(*layer_norm_calls(activation_input, self.config.epsilon))
+            self._scale_and_shift(activation_input, weight(weights["gain_c"]), weight(weights["shift_c"]))
         o = self._gate("o", self.new_c)
-        self._add(
-            partial(np.copyto, out, read),
-            *activation_calls(self.variant.output, out),
+        self._append(
+            partial(np.copyto, out, activation_input),
+            *activation_calls(self.config.output, out),
             partial(np.multiply, o, out, out),
         )
         if "projection" not in weights:
             return out
         new_h = self.memory.allocate(P)
-        self._product(weights["projection"], out, new_h)
+        self._append_matmul(weights["projection"], out, new_h)
         if "projection_bias" in weights:
-            self._add(partial(np.add, new_h, weight(weights["projection_bias"]), new_h))
+            self._append(partial(np.add, new_h, weight(weights["projection_bias"]), new_h))
         return new_h
 
-    def _mix(self, old: Array, new: Array, share: float) -> None:
-        """The new value in the place of the old, or what zoneout leaves of both."""
-        if share == 1:
-            self._add(partial(np.copyto, old, new))
+    def _zoneout(self, old: Array, new: Array, update_rate: float) -> None:
+        """Append the calls that replace the old value by the new one, or by their mixture if there is zoneout."""
+        if update_rate == 1:
+            self._append(partial(np.copyto, old, new))
         else:
-            k = np.array(share, self.memory.dtype)
-            self._add(
+            k = np.array(update_rate, self.memory.dtype)
+            self._append(
                 partial(np.subtract, new, old, new), partial(np.multiply, k, new, new), partial(np.add, old, new, old)
             )

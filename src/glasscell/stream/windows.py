@@ -1,6 +1,6 @@
 """Stages of convolution and pooling over windows of steps: they keep the last inputs, and output full windows.
 
-Such a stage may output fewer steps than it reads. What it writes for an incomplete window is skipped, as a masked step.
+Such a stage may output fewer steps than it reads. Later stages skip its output for an incomplete window.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class WindowStage(Stage):
     Parameters
     ----------
     label : str
-        Of the layer, for errors.
+        Description of the layer, for errors.
     windows : Windows
     ignore_mask : bool
         Whether masked steps count like valid ones.
@@ -40,24 +40,24 @@ class WindowStage(Stage):
         self.before, after = windows.pads(windows.span) if fixed else (0, 1)
         if after:
             raise ValueError(
-                f"{label} pads behind the last step, which a stream does not know; padding='causal' or 'valid' needs "
+                f"{label} pads after the last step, which a stream cannot detect; padding='causal' or 'valid' needs "
                 "no later steps"
             )
         if self.before >= windows.span:
-            raise ValueError(f"{label} gives several steps before the first one")
+            raise ValueError(f"{label} outputs several steps before the first input")
 
     def build(self, builder: StreamBuilder) -> None:
         """Append the calls."""
         valid, present = builder.valid, builder.present
         if valid is not present and not self.ignore_mask:
             raise ValueError(
-                f"{builder.error_prefix}{self.label} refuses masked steps, which a layer before it may give; "
-                "ignore_mask=True"
+                f"{builder.error_prefix}{self.label} does not support masked steps, which an earlier layer may make; "
+                "ignore_mask=True treats them as valid"
             )
         steps = self._keep_steps(builder, present)
         builder.valid = builder.present = self._full_windows(builder, present)
         if builder.present is not present:
-            builder.skip_reason = f"{builder.error_prefix}{self.label} gives fewer steps than it takes"
+            builder.skip_reason = f"{builder.error_prefix}{self.label} outputs fewer steps than it reads"
         self.build_window(builder, [steps[k] for k in range(0, self.windows.span, self.windows.dilation)])
 
     @abstractmethod
@@ -69,14 +69,14 @@ class WindowStage(Stage):
         memory, x = builder.memory, builder.x
         steps = [memory.allocate(len(x)) for _ in range(self.windows.span)]
         builder.remembered += steps
-        where = True if present is None else present
+        has_step = True if present is None else present
         builder.calls += [
-            partial(np.copyto, old, new, where=where) for old, new in zip(steps, [*steps[1:], x], strict=True)
+            partial(np.copyto, old, new, where=has_step) for old, new in zip(steps, [*steps[1:], x], strict=True)
         ]
         return steps
 
     def _full_windows(self, builder: StreamBuilder, present: Mask | None) -> Mask | None:
-        """Append calls that find which streams have a full window now, and return the mask; None: always all."""
+        """Append calls that compute which streams have a full window now, and return the mask; None: always all."""
         memory, stride, missing = builder.memory, self.windows.stride, self.windows.span - self.before
         if stride == 1 and missing == 1:
             return present
@@ -157,13 +157,13 @@ class PoolingStage(WindowStage):
     def __init__(self, label: str, windows: Windows, *, mean: bool = False, ignore_mask: bool) -> None:
         super().__init__(label, windows, ignore_mask=ignore_mask)
         if self.before:
-            raise ValueError(f"{label} has padding before the first step; padding='valid' has none")
+            raise ValueError(f"{label} pads before the first step; padding='valid' does not")
         self.mean = mean
 
     def build_window(self, builder: StreamBuilder, steps: list[Array]) -> None:
         """Append the calls that compute the outputs of a full window."""
         builder.x = y = builder.memory.next_block(len(steps[0]))
-        join = np.add if self.mean else np.maximum
-        builder.calls += [partial(np.copyto, y, steps[0]), *(partial(join, y, step, out=y) for step in steps[1:])]
+        combine = np.add if self.mean else np.maximum
+        builder.calls += [partial(np.copyto, y, steps[0]), *(partial(combine, y, step, out=y) for step in steps[1:])]
         if self.mean:
             builder.calls.append(partial(np.multiply, y, np.array(1 / len(steps), y.dtype), y))

@@ -1,4 +1,4 @@
-"""Law: after t pushes a stream gives what the model gives for the first t steps."""
+"""Property: after t pushes the output of a stream equals that of the model for the first t steps."""
 
 import copy
 import pickle
@@ -34,7 +34,7 @@ CLOSE = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-13}
 I, H = 3, 5
 
 
-def chains(dtype):
+def layer_lists(dtype):
     of = {"dtype": dtype}
 
     def lstm(inputs=I, **options):
@@ -83,24 +83,24 @@ def model_of(layers, rng):
     return model
 
 
-def answer(model, x, t):
-    """What the model says of t steps; None where there is none left to choose from."""
+def last_output(model, x, t):
+    """Return the last output for t steps; None if no step is left."""
     try:
         y = model(x[..., :t, :])
     except ValueError as error:
         if "no step -1" in str(error) or "without a step" in str(error):
             return None
         raise
-    one_answer = any(layer.gives == "vector" for layer in model.layers if hasattr(layer, "gives"))
-    return y if one_answer else y[..., -1, :]
+    reduces = any(layer.gives == "vector" for layer in model.layers if hasattr(layer, "gives"))
+    return y if reduces else y[..., -1, :]
 
 
 def assert_streams(model, x):
     single, together = model.stream(), model.stream(len(x))
     compared = 0
     for t in range(1, x.shape[1] + 1):
-        for stream, inputs, given in ((single, x[0], x[0, t - 1]), (together, x, x[:, t - 1])):
-            y, expected = stream.push(given), answer(model, inputs, t)
+        for stream, inputs, step in ((single, x[0], x[0, t - 1]), (together, x, x[:, t - 1])):
+            y, expected = stream.push(step), last_output(model, inputs, t)
             if expected is not None:
                 compared += 1
                 np.testing.assert_allclose(
@@ -110,15 +110,15 @@ def assert_streams(model, x):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", chains(np.float32))
+@pytest.mark.parametrize("name", layer_lists(np.float32))
 def test_after_every_push(name, dtype, rng):
-    model = model_of(chains(dtype)[name], rng)
+    model = model_of(layer_lists(dtype)[name], rng)
     assert_streams(model, rng.normal(size=(3, 30, I)).astype(dtype))
 
 
 @pytest.mark.parametrize("reduction", [FinalState(), Step(-1), Pool("mean"), Pool("max")])
 @pytest.mark.parametrize("options", [{}, {"masked_outputs": "repeat"}])
-def test_masked_steps_are_passed_over(reduction, options, rng):
+def test_masked_steps_are_skipped(reduction, options, rng):
     of = {"dtype": np.float64}
     model = model_of([Masking(0.5), gc.LSTM(I, H, **options, **of), LayerNorm(H, **of), reduction], rng)
     x = rng.normal(size=(4, 20, I))
@@ -128,7 +128,7 @@ def test_masked_steps_are_passed_over(reduction, options, rng):
     assert_streams(model, x)
 
 
-def test_masked_symbols_are_passed_over(rng):
+def test_masked_ids_are_skipped(rng):
     of = {"dtype": np.float64}
     model = model_of([gc.Embedding(4, I, mask_zero=True, **of), gc.LSTM(I, H, **of), Pool("mean")], rng)
     stream, x = model.stream(), rng.integers(0, 4, 20)
@@ -138,7 +138,7 @@ def test_masked_symbols_are_passed_over(rng):
 
 
 def test_masks_that_are_ignored(rng):
-    """As in Keras: a convolution takes masked steps, and layers behind it see no mask."""
+    """As in Keras: a convolution processes masked steps, and later layers receive no mask."""
     of = {"dtype": np.float64}
 
     def layers(**options):
@@ -146,11 +146,13 @@ def test_masks_that_are_ignored(rng):
 
     x = rng.normal(size=(3, 15, I)) * (rng.random((3, 15, 1)) < 0.6)
     assert_streams(model_of(layers(ignore_mask=True), rng), x)
-    with pytest.raises(ValueError, match=r"'1' cannot be streamed: Conv1D\(.* refuses masked steps.*ignore_mask=True"):
+    with pytest.raises(
+        ValueError, match=r"'1' cannot be streamed: Conv1D\(.* does not support masked steps.*ignore_mask=True"
+    ):
         gc.Sequential(layers()).stream()
 
 
-def test_before_there_is_a_step_there_is_0(rng):
+def test_outputs_are_0_before_the_first_valid_step(rng):
     for reduction in (FinalState(), Pool("mean"), Pool("max")):
         stream = gc.Sequential([Masking(), Rescaling(1.0, 3.0), gc.LSTM(I, H), reduction]).stream()
         assert not stream.push(np.zeros(I)).any()
@@ -158,7 +160,7 @@ def test_before_there_is_a_step_there_is_0(rng):
 
 
 def test_a_mean_does_not_drift(rng):
-    """Float32 alone would be off by 1e-4 of the mean after so many steps."""
+    """An uncompensated float32 sum has a relative error of 1e-4 after 20,000 steps."""
     stream = gc.Sequential([Rescaling((1.0, 1.0, 1.0)), Pool("mean")]).stream()
     x = (rng.normal(size=(20_000, I)) + 1000).astype(np.float32)
     for step in x:
@@ -166,7 +168,7 @@ def test_a_mean_does_not_drift(rng):
     np.testing.assert_allclose(y, x.mean(axis=0, dtype=np.float64), rtol=2e-7)
 
 
-SEEN = {  # layers that remember something: none of it is in the states of LSTMs
+STATEFUL = {  # layers whose state is not in the states of LSTMs
     "mean": lambda: [gc.LSTM(I, H), Pool("mean")],
     "max": lambda: [gc.LSTM(I, H), Pool("max")],
     "masked": lambda: [Masking(), gc.LSTM(I, H), FinalState()],
@@ -180,10 +182,10 @@ def pushed(stream, x):
 
 
 @pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("name", SEEN)
-def test_a_stream_goes_on_from_all_that_it_has_seen(name, batch, rng, tmp_path):
-    """State, fork, file, refresh; reset forgets all of it."""
-    model = model_of(SEEN[name](), rng)
+@pytest.mark.parametrize("name", STATEFUL)
+def test_state_copy_file_and_reload_keep_all_state(name, batch, rng, tmp_path):
+    """Continue from a state, a copy and a file, and after reload_weights(); reset() clears everything."""
+    model = model_of(STATEFUL[name](), rng)
     x = rng.normal(size=(21, I) if batch is None else (21, batch, I))
     x[[4, 11]] = 0
     stream = model.stream(batch)
@@ -192,21 +194,21 @@ def test_a_stream_goes_on_from_all_that_it_has_seen(name, batch, rng, tmp_path):
     assert isinstance(state, StreamState)
     stream.save(tmp_path / "state.safetensors")
     expected = pushed(stream, x[9:])
-    loaded, set_again, of_copy = model.stream(batch), model.stream(batch), model.stream(batch)
-    for other in (loaded, set_again, of_copy):
+    loaded, restored, unpickled = model.stream(batch), model.stream(batch), model.stream(batch)
+    for other in (loaded, restored, unpickled):
         pushed(other, x[:2])
     loaded.load(tmp_path / "state.safetensors")
-    set_again.state = state
-    of_copy.state = pickle.loads(pickle.dumps(copy.deepcopy(state)))  # noqa: S301 - our own
+    restored.state = state
+    unpickled.state = pickle.loads(pickle.dumps(copy.deepcopy(state)))  # noqa: S301 - the test's bytes
     fork.reload_weights()
-    for other in (loaded, set_again, of_copy, fork):
+    for other in (loaded, restored, unpickled, fork):
         np.testing.assert_array_equal(pushed(other, x[9:]), expected)
     stream.reset()
     np.testing.assert_array_equal(pushed(stream, x[:9]), first)
 
 
-def test_from_a_state_of_forward_other_layers_start_anew(rng):
-    """As forward does with this state."""
+def test_a_state_from_forward_starts_other_layers_at_0(rng):
+    """Compare with forward, which does the same with this state."""
     of = {"dtype": np.float64}
     layers = [Conv1D(I, 4, 3, padding="causal", **of), gc.LSTM(4, H, **of), Pool("mean")]
     model, x = model_of(layers, rng), rng.normal(size=(12, I))
@@ -217,8 +219,8 @@ def test_from_a_state_of_forward_other_layers_start_anew(rng):
     np.testing.assert_allclose(pushed(stream, x[5:])[-1], model.forward(x[5:], states)[0], rtol=0, atol=1e-14)
 
 
-def test_a_state_that_does_not_fit_is_refused_and_the_old_one_stays(rng):
-    stream = model_of(SEEN["mean"](), rng).stream()
+def test_an_invalid_state_raises_and_changes_nothing(rng):
+    stream = model_of(STATEFUL["mean"](), rng).stream()
     pushed(stream, rng.normal(size=(4, I)))
     state, twin = stream.state, stream.copy()
     for bad in (
@@ -232,26 +234,26 @@ def test_a_state_that_does_not_fit_is_refused_and_the_old_one_stays(rng):
     np.testing.assert_array_equal(pushed(stream, x), pushed(twin, x))
 
 
-def test_what_needs_steps_that_have_not_come_is_refused_by_name():
-    words = r"'w' cannot be streamed: "
+def test_layers_that_need_later_steps_are_named():
+    prefix = r"'w' cannot be streamed: "
     for layer, reason in (
-        (Conv1D(I, 4, 3, padding="same"), "pads behind the last step"),
-        (Conv1D(I, 4, 3, padding=(2, 1)), "pads behind the last step"),
-        (Conv1D(I, 4, 3, padding="same", stride=2), "pads behind the last step"),
-        (Conv1D(I, 4, 3, padding=(3, 0)), "gives several steps before the first one"),
+        (Conv1D(I, 4, 3, padding="same"), "pads after the last step"),
+        (Conv1D(I, 4, 3, padding=(2, 1)), "pads after the last step"),
+        (Conv1D(I, 4, 3, padding="same", stride=2), "pads after the last step"),
+        (Conv1D(I, 4, 3, padding=(3, 0)), "outputs several steps before the first input"),
     ):
-        with pytest.raises(ValueError, match=words + r"Conv1D\(.*" + reason):
+        with pytest.raises(ValueError, match=prefix + r"Conv1D\(.*" + reason):
             gc.Sequential([layer, gc.LSTM(4, H), FinalState()], ["w", "lstm", "end"]).stream()
-    with pytest.raises(ValueError, match=words + r"MaxPooling1D\(.*padding before the first step"):
+    with pytest.raises(ValueError, match=prefix + r"MaxPooling1D\(.*pads before the first step"):
         gc.Sequential([MaxPooling1D(2, 1, (1, 0)), gc.LSTM(I, H)], ["w", "lstm"]).stream()
     for layer in (MaxPooling1D(2), Conv1D(I, I, 2), Conv1D(I, I, 2, padding="causal", stride=2)):
-        with pytest.raises(ValueError, match=words + ".*gives fewer steps than it takes, and no layer behind it makes"):
+        with pytest.raises(ValueError, match=prefix + ".*outputs fewer steps than it reads, and no later layer"):
             gc.Sequential([layer, gc.LSTM(I, H)], ["w", "lstm"]).stream()
-    with pytest.raises(ValueError, match=words + r"Flatten\(.*joins all steps"):
+    with pytest.raises(ValueError, match=prefix + r"Flatten\(.*joins all steps"):
         gc.Sequential([gc.LSTM(I, H), Flatten()], ["lstm", "w"]).stream()
-    with pytest.raises(ValueError, match=words + r"RepeatVector\(.*several steps for one"):
+    with pytest.raises(ValueError, match=prefix + r"RepeatVector\(.*several steps for one"):
         gc.Sequential([gc.LSTM(I, H), FinalState(), RepeatVector(2)], ["lstm", "end", "w"]).stream()
     batch_norm = BatchNorm(I)
     batch_norm.statistics["running_mean"][0] = np.nan
-    with pytest.raises(ValueError, match=words + "running_mean has NaN"):
+    with pytest.raises(ValueError, match=prefix + "running_mean has NaN"):
         gc.Sequential([batch_norm], ["w"]).stream()
