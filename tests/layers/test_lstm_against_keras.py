@@ -258,19 +258,22 @@ def test_what_is_handed_out_is_a_copy(rng):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_layers": 2}, "a Keras LSTM has no num_layers, and here it is 2"),
-        ({"proj_size": 2}, "a Keras LSTM has no proj_size, and here it is 2"),
-        ({"peepholes": True}, "a Keras LSTM has no peepholes, and here it is True"),
-        ({"coupled": "input"}, "a Keras LSTM has no coupled, and here it is 'input'"),
-        ({"forget_gate": False}, "a Keras LSTM has no forget_gate, and here it is False"),
-        ({"clip": 3.0}, r"a Keras LSTM has no clip, and here it is 3\.0"),
-        ({"layer_norm": "haste"}, "a Keras LSTM has no layer_norm, and here it is 'haste'"),
-        ({"zoneout": 0.1}, r"a Keras LSTM has no zoneout, and here it is 0\.1"),
-        ({"zoneout_cell": 0.1}, r"a Keras LSTM has no zoneout_cell, and here it is 0\.1"),
-        ({"dropout": 0.1, "num_layers": 2}, "a Keras LSTM has no num_layers"),
-        ({"learn_initial_state": True}, "a Keras LSTM has no learn_initial_state, and here it is True"),
-        ({"output_activation": "Relu"}, "one activation for candidate and output; here they are .*Tanh.* and .*Relu"),
-        ({"gate_activation": ("HardSigmoid", 0.2, 0.5)}, r"Keras has no activation \('HardSigmoid', 0\.2, 0\.5\)"),
+        ({"num_layers": 2}, "a Keras LSTM does not support num_layers=2"),
+        ({"proj_size": 2}, "a Keras LSTM does not support proj_size=2"),
+        ({"peepholes": True}, "a Keras LSTM does not support peepholes=True"),
+        ({"coupled": "input"}, "a Keras LSTM does not support coupled='input'"),
+        ({"forget_gate": False}, "a Keras LSTM does not support forget_gate=False"),
+        ({"clip": 3.0}, r"a Keras LSTM does not support clip=3\.0"),
+        ({"layer_norm": "haste"}, "a Keras LSTM does not support layer_norm='haste'"),
+        ({"zoneout": 0.1}, r"a Keras LSTM does not support zoneout=0\.1"),
+        ({"zoneout_cell": 0.1}, r"a Keras LSTM does not support zoneout_cell=0\.1"),
+        ({"dropout": 0.1, "num_layers": 2}, "a Keras LSTM does not support num_layers"),
+        ({"learn_initial_state": True}, "a Keras LSTM does not support learn_initial_state=True"),
+        ({"output_activation": "Relu"}, "must be the same for a Keras LSTM, got .*Tanh.* and .*Relu"),
+        (
+            {"gate_activation": ("HardSigmoid", 0.2, 0.5)},
+            r"Keras does not support the activation \('HardSigmoid', 0\.2, 0\.5\)",
+        ),
     ],
 )
 def test_what_keras_has_not_is_named(options, words):
@@ -393,41 +396,41 @@ UNKNOWN = ["swish", "celu", "exponential", "relu6", "softmax", "mish", 3, "Tanh 
 @pytest.mark.parametrize("name", UNKNOWN)
 @pytest.mark.parametrize("setting", ["activation", "recurrent_activation"])
 def test_activations_that_are_not_known_are_named(setting, name):
-    with pytest.raises(ValueError, match=f"the activation {name!r} of Keras cannot be represented; sigmoid, tanh, "):
+    with pytest.raises(ValueError, match=f"must be one of sigmoid, tanh, .*, got {name!r}"):
         LSTM.from_keras(weights_of(), **{setting: name})
 
 
 def test_activations_with_parameters_of_their_own_are_refused(keras):
     layer = keras.layers.LSTM(4, activation=keras.layers.LeakyReLU(negative_slope=0.3))
     layer.build((2, 5, 3))
-    with pytest.raises(ValueError, match=r"the activation 'LeakyReLU.*' of Keras cannot be represented"):
+    with pytest.raises(ValueError, match=r"must be one of sigmoid, .*, got 'LeakyReLU"):
         lstm_of(layer)
 
 
 @pytest.mark.parametrize(
     ("weights", "config", "words"),
     [
-        (weights_of(), {"time_major": True}, "time_major=True cannot be represented: here batches come first"),
-        (weights_of(), {"time_major": True}, "time_major=True cannot be represented"),
-        (weights_of(), {"return_everything": 1}, "the setting return_everything=1 of Keras cannot be represented"),
-        (weights_of(), {"unitz": 4}, "the setting unitz=4 of Keras cannot be represented"),
-        (weights_of(), {"name_": "lstm"}, "the setting name_='lstm' of Keras cannot be represented"),
-        (weights_of(), {"units": 5}, "units is 5; the recurrent kernel has 4 rows"),
-        (weights_of(), {"use_bias": False}, "use_bias is False; the weights have a bias"),
-        (weights_of(bias=False), {"use_bias": True}, "use_bias is True; the weights have no bias"),
-        (weights_of() * 2, {"bidirectional": "max"}, "merge_mode is 'max'; known are concat, sum, ave, mul"),
+        (weights_of(), {"time_major": True}, "time_major must be False, got True: arrays are batch first"),
+        (weights_of(), {"time_major": True}, "time_major must be False, got True"),
+        (weights_of(), {"return_everything": 1}, "the Keras setting return_everything=1 is not supported"),
+        (weights_of(), {"unitz": 4}, "the Keras setting unitz=4 is not supported"),
+        (weights_of(), {"name_": "lstm"}, "the Keras setting name_='lstm' is not supported"),
+        (weights_of(), {"units": 5}, "units must be the number of rows of the recurrent kernel, 4, got 5"),
+        (weights_of(), {"use_bias": False}, "use_bias must be True, since the weights contain a bias, got False"),
+        (weights_of(bias=False), {"use_bias": True}, "use_bias must be False, since .* contain no bias, got True"),
+        (weights_of() * 2, {"bidirectional": "max"}, "merge_mode must be one of concat, sum, ave, mul, got 'max'"),
         (weights_of(), {"dropout": 1.5}, r"input_dropout must be at least 0 and below 1, and is 1\.5"),
-        (weights_of()[:1], {}, "there are 1 weights; expected kernel, recurrent_kernel and perhaps bias"),
-        (weights_of() + weights_of()[:1], {}, "there are 4 weights; expected kernel, recurrent_kernel and perhaps"),
-        ([], {}, "there are 0 weights"),
-        (weights_of() * 2, {}, "there are 6 weights; expected kernel, recurrent_kernel and perhaps bias"),
-        (weights_of(), {"bidirectional": "concat"}, "there are 3 weights; .*bias, for each direction"),
-        ([*weights_of(), *weights_of()[:2]], {"bidirectional": "sum"}, "there are 5 weights; .*for each direction"),
-        ([weights_of()[0][0], *weights_of()[1:]], {}, r"the shapes \(16,\) and \(4, 16\); expected kernel \(I, 4H\)"),
-        ([weights_of()[0], weights_of()[0]], {}, r"the shapes \(3, 16\) and \(3, 16\); .* recurrent_kernel \(H, 4H\)"),
-        ([weights_of()[1], weights_of(4, 3)[1]], {}, r"'kernel' has shape \(4, 16\); expected \(4, 12\)"),
-        ([*weights_of()[:2], np.zeros((2, 16))], {}, r"'bias' has shape \(2, 16\); expected \(16,\)"),
-        (weights_of() + weights_of(2), {"bidirectional": "sum"}, r"'kernel' has shape \(2, 16\); expected \(3, 16\)"),
+        (weights_of()[:1], {}, "kernel, recurrent_kernel and optionally bias, got 1 weights"),
+        (weights_of() + weights_of()[:1], {}, "optionally bias, got 4 weights"),
+        ([], {}, "got 0 weights"),
+        (weights_of() * 2, {}, "kernel, recurrent_kernel and optionally bias, got 6 weights"),
+        (weights_of(), {"bidirectional": "concat"}, "for each direction, got 3 weights"),
+        ([*weights_of(), *weights_of()[:2]], {"bidirectional": "sum"}, "for each direction, got 5 weights"),
+        ([weights_of()[0][0], *weights_of()[1:]], {}, r"kernel must have shape \(I, 4H\) .*got \(16,\) and \(4, 16\)"),
+        ([weights_of()[0], weights_of()[0]], {}, r"recurrent_kernel \(H, 4H\), got \(3, 16\) and \(3, 16\)"),
+        ([weights_of()[1], weights_of(4, 3)[1]], {}, r"'kernel' must have shape \(4, 12\), got \(4, 16\)"),
+        ([*weights_of()[:2], np.zeros((2, 16))], {}, r"'bias' must have shape \(16,\), got \(2, 16\)"),
+        (weights_of() + weights_of(2), {"bidirectional": "sum"}, r"'kernel' must have shape \(3, 16\), got \(2, 16\)"),
         ([*weights_of()[:2], np.full(16, np.nan)], {}, "'weight 2' has NaN or infinite values"),
     ],
 )
@@ -478,7 +481,7 @@ def test_a_layer_is_refused_for_what_it_says_of_itself(keras):
     """With the whole configuration, of which only one setting is at fault."""
     layer = keras.layers.LSTM(4, activation="mish")
     layer.build((2, 5, 3))
-    with pytest.raises(ValueError, match="the activation 'mish' of Keras"):
+    with pytest.raises(ValueError, match="got 'mish'"):
         lstm_of(layer)
 
 

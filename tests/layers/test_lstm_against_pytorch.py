@@ -318,11 +318,11 @@ def test_a_part_of_a_larger_state_dict_is_read_by_its_prefix(torch, rng):
     y, _ = tagger.encoder_2(h)
     got = second.forward(first.forward(x)[0])[0]
     np.testing.assert_allclose(got, y.detach().transpose(0, 1).numpy(), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match=r"no weight begins with 'decoder\.'; there are encoder\.weight_ih_l0, "):
+    with pytest.raises(ValueError, match=r"prefix must begin the name of a weight, one of encoder\.weight_ih_l0, "):
         LSTM.from_torch(state_dict, prefix="decoder.")
-    with pytest.raises(ValueError, match=r"'weight_ih_l0' is missing; there are encoder\.weight_ih_l0, "):
+    with pytest.raises(ValueError, match=r"'weight_ih_l0' is missing; the weights are encoder\.weight_ih_l0, "):
         LSTM.from_torch(state_dict)
-    with pytest.raises(ValueError, match=r"'weight_ih_l0' is missing; there are weight, bias"):
+    with pytest.raises(ValueError, match=r"'weight_ih_l0' is missing; the weights are weight, bias"):
         LSTM.from_torch(state_dict, prefix="head.")
 
 
@@ -349,7 +349,7 @@ class Strange:
 
 
 def test_what_is_no_array_is_refused_by_name(weights):
-    with pytest.raises(TypeError, match=r"the weight 'weight_hh_l0' is not an array: of another kind"):
+    with pytest.raises(TypeError, match=r"the weight 'weight_hh_l0' must be an array: of another kind"):
         LSTM.from_torch(weights | {"weight_hh_l0": Strange()})
 
 
@@ -404,7 +404,7 @@ def test_an_option_that_does_not_exist(weights):
 @pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0"])
 def test_without_the_first_weights_nothing_can_be_said(name, weights):
     del weights[name]
-    with pytest.raises(ValueError, match=f"the weight '{name}' is missing; there are "):
+    with pytest.raises(ValueError, match=f"the weight '{name}' is missing; the weights are "):
         LSTM.from_torch(weights)
 
 
@@ -431,13 +431,13 @@ def test_a_layer_that_is_begun_is_missing_the_rest(weights):
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("weight_ih_l1", (16, 3), r"'weight_ih_l1' has shape \(16, 3\); expected \(16, 4\)"),
-        ("weight_hr_l0", (4, 2), r"'weight_hr_l0' has shape \(4, 2\); expected \(2, 4\)"),
-        ("bias_hh_l0_reverse", (1, 16), r"'bias_hh_l0_reverse' has shape \(1, 16\); expected \(16,\)"),
-        ("weight_ih_l0", (15, 3), r"'weight_ih_l0' has shape \(15, 3\); expected \(4H, I\)"),
-        ("weight_ih_l0", (0, 3), r"'weight_ih_l0' has shape \(0, 3\); expected \(4H, I\)"),
-        ("weight_ih_l0", (48,), r"'weight_ih_l0' has shape \(48,\); expected a matrix"),
-        ("weight_hh_l0", (16,), r"'weight_hh_l0' has shape \(16,\); expected a matrix"),
+        ("weight_ih_l1", (16, 3), r"'weight_ih_l1' must have shape \(16, 4\), got \(16, 3\)"),
+        ("weight_hr_l0", (4, 2), r"'weight_hr_l0' must have shape \(2, 4\), got \(4, 2\)"),
+        ("bias_hh_l0_reverse", (1, 16), r"'bias_hh_l0_reverse' must have shape \(16,\), got \(1, 16\)"),
+        ("weight_ih_l0", (15, 3), r"'weight_ih_l0' must have shape \(4H, I\), got \(15, 3\)"),
+        ("weight_ih_l0", (0, 3), r"'weight_ih_l0' must have shape \(4H, I\), got \(0, 3\)"),
+        ("weight_ih_l0", (48,), r"'weight_ih_l0' must be a matrix, got shape \(48,\)"),
+        ("weight_hh_l0", (16,), r"'weight_hh_l0' must be a matrix, got shape \(16,\)"),
     ],
 )
 def test_weights_of_another_shape_are_named(name, shape, words, weights):
@@ -447,7 +447,7 @@ def test_weights_of_another_shape_are_named(name, shape, words, weights):
 
 def test_layers_with_a_gap_between_them(weights):
     gap = {name.replace("_l1", "_l7"): weight for name, weight in weights.items()}
-    with pytest.raises(ValueError, match=r"weights for the layers \[0, 7\]; expected 0 to 7"):
+    with pytest.raises(ValueError, match=r"weights must be those of the layers 0 to 7, got \[0, 7\]"):
         LSTM.from_torch(gap)
 
 
@@ -483,17 +483,17 @@ def test_weights_that_are_not_numbers(weights):
     ],
 )
 def test_what_pytorch_has_not_is_named(option, value):
-    with pytest.raises(ValueError, match=f"PyTorch's nn.LSTM has no {option}, and here it is "):
+    with pytest.raises(ValueError, match=f"PyTorch's nn.LSTM does not support {option}="):
         LSTM(3, 4, **{option: value}).to_torch()
 
 
 def test_what_pytorch_has_not_is_named_when_it_takes_two_options():
-    with pytest.raises(ValueError, match="has no merge, and here it is 'sum'"):
+    with pytest.raises(ValueError, match="does not support merge='sum'"):
         LSTM(3, 4, bidirectional=True, merge="sum").to_torch()
-    with pytest.raises(ValueError, match="has no projection_bias, and here it is True"):
+    with pytest.raises(ValueError, match="does not support projection_bias=True"):
         LSTM(3, 4, proj_size=2, projection_bias=True).to_torch()
     for P in (4, 5):
-        with pytest.raises(ValueError, match=f"only a proj_size below hidden_size = 4, and here it is {P}"):
+        with pytest.raises(ValueError, match=f"proj_size must be below hidden_size = 4 .*, got {P}"):
             LSTM(3, 4, proj_size=P).to_torch()
 
 

@@ -128,7 +128,7 @@ def test_the_state_is_a_copy_and_an_invalid_one_raises(model, rng):
         with pytest.raises(ValueError, match=r"state\.[hc] "):
             stream.state = bad
         assert same(stream.state, before)
-    with pytest.raises(ValueError, match="one entry per LSTM, 1, got 0"):
+    with pytest.raises(ValueError, match="one entry per recurrent layer, 1, got 0"):
         gc.Sequential([gc.LSTM(3, 4)]).stream().state = ()
     with pytest.raises(TypeError, match="pair"):
         gc.LSTM(3, 4).stream().state = 3

@@ -1,7 +1,7 @@
 """Weight layouts of other projects: gate orders, transpositions and biases, as data.
 
-Ours: one kernel, rows of the gates i f o g, columns h, x, bias. This module stands below the layers, which can be made
-from other layouts and converted to them; the readers and writers of files are above the models.
+Glasscell's layout: one kernel, with the rows of the gates i f o g and the columns h, x, bias. Layers are created from
+other layouts and converted to them; readers and writers of files are in :mod:`glasscell.convert`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,8 +33,8 @@ class Layout(NamedTuple):
 
 
 GLASSCELL = Layout(("i", "f", "o", "g"), peepholes=("i", "f", "o"))
-TORCH = Layout(("i", "f", "g", "o"))  # two biases, which add up
-ONNX = Layout(("i", "o", "f", "g"), peepholes=("i", "o", "f"))  # two biases, side by side
+TORCH = Layout(("i", "f", "g", "o"))  # two biases, which are added
+ONNX = Layout(("i", "o", "f", "g"), peepholes=("i", "o", "f"))  # two biases, concatenated
 KERAS = Layout(("i", "f", "g", "o"), transposed=True)
 HASTE = Layout(("i", "g", "f", "o"), transposed=True)
 
@@ -48,7 +48,7 @@ class WeightMatrices(NamedTuple):
 
 
 def encode(kernel: Array, I: int, gates: Sequence[str], layout: Layout, *, bias: bool = True) -> WeightMatrices:
-    """Convert a kernel, whose row blocks are `gates`, to another layout."""
+    """Convert a kernel, whose blocks of rows are `gates`, to another layout."""
     rows = reorder(kernel, gates, [gate for gate in layout.gates if gate in gates])
     P = kernel.shape[1] - I - bias
     inputs, recurrent = rows[:, P : P + I], rows[:, :P]
@@ -57,26 +57,26 @@ def encode(kernel: Array, I: int, gates: Sequence[str], layout: Layout, *, bias:
     return WeightMatrices(inputs.copy(), recurrent.copy(), rows[:, -1].copy() if bias else None)
 
 
-def decode(parts: WeightMatrices, gates: Sequence[str], layout: Layout) -> Array:
+def decode(matrices: WeightMatrices, gates: Sequence[str], layout: Layout) -> Array:
     """Convert weights in another layout to a kernel."""
-    inputs, recurrent, bias = parts
+    inputs, recurrent, bias = matrices
     if layout.transposed:
         inputs, recurrent = inputs.T, recurrent.T
     columns = [recurrent, inputs] if bias is None else [recurrent, inputs, bias[:, None]]
     order = [gate for gate in layout.gates if gate in gates]
     H = len(recurrent) // len(order)
-    kernel = np.empty((len(recurrent), sum(part.shape[1] for part in columns)), np.result_type(*columns))
-    for k, gate in enumerate(gates):  # straight into their places: no second copy of large weights
+    kernel = np.empty((len(recurrent), sum(matrix.shape[1] for matrix in columns)), np.result_type(*columns))
+    for k, gate in enumerate(gates):  # written in place: no second copy of large weights
         block = slice(order.index(gate) * H, (order.index(gate) + 1) * H)
-        np.concatenate([part[block] for part in columns], axis=1, out=kernel[k * H : (k + 1) * H])
+        np.concatenate([matrix[block] for matrix in columns], axis=1, out=kernel[k * H : (k + 1) * H])
     return kernel
 
 
-def reorder(rows: Array, of: Sequence[str], to: Sequence[str]) -> Array:
-    """Return blocks of rows in another order; omit those not in `to`, fill those not in `of` with 0."""
-    size = len(rows) // len(of)
-    blocks = {gate: rows[k * size : (k + 1) * size] for k, gate in enumerate(of)}
-    return np.concatenate([blocks.get(gate, np.zeros_like(rows[:size])) for gate in to])
+def reorder(rows: Array, source: Sequence[str], target: Sequence[str]) -> Array:
+    """Return blocks of rows in another order; omit those not in `target`, fill those not in `source` with 0."""
+    size = len(rows) // len(source)
+    blocks = {gate: rows[k * size : (k + 1) * size] for k, gate in enumerate(source)}
+    return np.concatenate([blocks.get(gate, np.zeros_like(rows[:size])) for gate in target])
 
 
 def select_prefix(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict[str, Array]:
@@ -87,10 +87,10 @@ def select_prefix(state_dict: Mapping[str, ArrayLike], prefix: str = "") -> dict
         )
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict must be a mapping of names to arrays, got {type(state_dict).__name__}")
-    found = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
-    if not found:
-        raise ValueError(f"no weight begins with {prefix!r}; there are {', '.join(state_dict)}")
-    return {name: check_weight(name, value) for name, value in found.items()}
+    selected = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+    if not selected:
+        raise ValueError(f"prefix must begin the name of a weight, one of {', '.join(state_dict)}, got {prefix!r}")
+    return {name: check_weight(name, value) for name, value in selected.items()}
 
 
 def common_dtype(weights: Mapping[str, Array]) -> np.dtype[np.floating]:
@@ -98,41 +98,41 @@ def common_dtype(weights: Mapping[str, Array]) -> np.dtype[np.floating]:
     return np.result_type(np.float32, *(array.dtype for array in weights.values() if array.dtype.kind == "f"))
 
 
-def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ValueError for names and shapes of weights that are not the expected ones."""
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless names and shapes of weights are the expected ones."""
     for name, shape in expected.items():
-        if name not in given:
-            raise ValueError(f"the weight {name!r} {shape} is missing{prefix_hint(given, name)}")
-        if given[name] != shape:
-            raise ValueError(f"the weight {name!r} has shape {given[name]}; expected {shape}")
-    for name in given:
+        if name not in shapes:
+            raise ValueError(f"the weight {name!r} {shape} is missing{prefix_hint(shapes, name)}")
+        if shapes[name] != shape:
+            raise ValueError(f"the weight {name!r} must have shape {shape}, got {shapes[name]}")
+    for name, shape in shapes.items():
         if name not in expected:
-            raise ValueError(f"the weight {name!r} {given[name]} does not belong to this model")
+            raise ValueError(f"the weight {name!r} {shape} does not belong to this model")
 
 
 def prefix_hint(names: Iterable[str], name: str) -> str:
-    """Return which prefix to pass if `name` is among `names` with a prefix; otherwise ""."""
+    """Return advice to pass a prefix if one of `names` is `name` with a prefix; otherwise ""."""
     prefixes = [other.removesuffix(name) for other in names if other.endswith(f".{name}")]
     return f"; pass prefix={prefixes[0]!r}" if prefixes else ""
 
 
 def check_weight(name: str, value: Any) -> Array:
     """Return a weight as an array of float32 or float64; raise an error unless it is floating-point and finite."""
-    if callable(getattr(value, "detach", None)):  # a tensor of PyTorch's: NumPy may not look into one that is trained,
+    if callable(getattr(value, "detach", None)):  # a PyTorch tensor; NumPy reads none that requires a gradient,
         value = value.detach().cpu()
-        if str(value.dtype).endswith("bfloat16"):  # and has no such type
+        if str(value.dtype).endswith("bfloat16"):  # and has no bfloat16
             value = value.float()
     try:
-        given = np.asarray(value)
-    except (TypeError, RuntimeError) as error:  # a tensor that NumPy cannot look into
-        raise TypeError(f"the weight {name!r} is not an array: {error}") from None
-    if given.dtype.kind in "biu":
+        original = np.asarray(value)
+    except (TypeError, RuntimeError) as error:  # a sparse or quantized tensor
+        raise TypeError(f"the weight {name!r} must be an array: {error}") from None
+    if original.dtype.kind in "biu":
         raise ValueError(
-            f"the weight {name!r} must have a floating-point dtype, got {given.dtype}: "
+            f"the weight {name!r} must have a floating-point dtype, got {original.dtype}: "
             "quantized weights are not supported"
         )
-    dtype = np.dtype(np.float64) if given.dtype.itemsize == 8 else np.dtype(np.float32)
-    array, _ = real_array(f"the weight {name!r}", given, dtype)
+    dtype = np.dtype(np.float64) if original.dtype.itemsize == 8 else np.dtype(np.float32)
+    array, _ = real_array(f"the weight {name!r}", original, dtype)
     if not np.isfinite(array).all():
         raise ValueError(f"the weight {name!r} has NaN or infinite values")
     return array

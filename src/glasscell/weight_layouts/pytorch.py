@@ -1,7 +1,7 @@
-"""PyTorch's names and layout for the weights of an LSTM: also those in our files.
+"""PyTorch's names and layout for the weights of an LSTM, which Glasscell's files use, too.
 
-``nn.LSTM`` keeps, for each layer and direction, ``weight_ih`` (4H, I), ``weight_hh`` (4H, P), perhaps two biases (4H,)
-that add up, and ``weight_hr`` (P, H) where it projects. Other parameters keep their names.
+``nn.LSTM`` has, for each layer and direction, ``weight_ih`` (4H, I), ``weight_hh`` (4H, P), optionally two biases (4H,)
+that are added, and ``weight_hr`` (P, H) with a projection. Other parameters keep their names.
 """
 
 import re
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Names of nn.LSTM and of the initial state that to_torch adds; and those of nn.LSTMCell.
+# Names in nn.LSTM and of the initial state that to_torch adds; names in nn.LSTMCell.
 _NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh|initial_h|initial_c)_l\d{1,6}(_reverse)?")
 _CELL_NAMES = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
 
-# Matrices of gates in each of PyTorch's recurrent layers.
+# Recurrent layers of PyTorch by their number of gate matrices.
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
-
 
 Biases = Literal["one", "two"]
 
@@ -36,21 +35,21 @@ def standard_names(weights: Mapping[str, T]) -> dict[str, T]:
     ``nn.LSTMCell`` has the same names without ``_l0``. WeightDrop (Merity et al. 2017) wraps a layer as ``module`` and
     keeps ``weight_hh_l0_raw``, from which the recurrent weights are drawn in training and copied at inference.
     """
-    found = {name.removeprefix("module."): value for name, value in weights.items()}
-    if len(found) != len(weights):
-        found = dict(weights)
-    raw = {name: value for name, value in found.items() if name.endswith("_raw") and _NAME.fullmatch(name[:-4])}
-    found = {name: value for name, value in found.items() if name not in raw}
-    found |= {name[:-4]: value for name, value in raw.items()}
-    if "weight_ih" in found and set(found) <= _CELL_NAMES:
-        found = {f"{name}_l0": value for name, value in found.items()}
-    return found
+    result = {name.removeprefix("module."): value for name, value in weights.items()}
+    if len(result) != len(weights):
+        result = dict(weights)
+    raw = {name: value for name, value in result.items() if name.endswith("_raw") and _NAME.fullmatch(name[:-4])}
+    result = {name: value for name, value in result.items() if name not in raw}
+    result |= {name[:-4]: value for name, value in raw.items()}
+    if "weight_ih" in result and set(result) <= _CELL_NAMES:
+        result = {f"{name}_l0": value for name, value in result.items()}
+    return result
 
 
 def recurrent_kind(weights: Mapping[str, Any]) -> str | None:
-    """Return "LSTM", "GRU" or "RNN" for arrays under the names of such a layer of PyTorch's, or None.
+    """Return "LSTM", "GRU" or "RNN" for arrays with the names of such a PyTorch layer, or None.
 
-    The number of gates is that of the rows of ``weight_hh_l0`` by its columns; only an LSTM can have a projection.
+    The number of gates is the ratio of rows to columns of ``weight_hh_l0``; only an LSTM can have a projection.
     """
     if not {"weight_ih_l0", "weight_hh_l0"} <= set(weights) or not all(map(_NAME.fullmatch, weights)):
         return None
@@ -63,8 +62,7 @@ def recurrent_kind(weights: Mapping[str, Any]) -> str | None:
 def to_torch(parameters: Parameters, options: "LSTMConfig") -> dict[str, Array]:
     """Return the weights of an LSTM under PyTorch's names.
 
-    Our bias becomes ``bias_ih``, and ``bias_hh`` is the recurrent bias, or 0 without one. Other
-    parameters keep their names.
+    The bias becomes ``bias_ih``; ``bias_hh`` is the recurrent bias, or 0. Other parameters keep their names.
     """
     weights: dict[str, Array] = {}
     inputs = {suffix: I for suffix, I, _ in options.directions}
@@ -77,23 +75,23 @@ def to_torch(parameters: Parameters, options: "LSTMConfig") -> dict[str, Array]:
         elif kind != "kernel":
             weights[name] = array.copy()
         else:
-            parts = encode(array, inputs[suffix], options.cell_config.gates, TORCH, bias=options.bias)
-            weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias = parts
+            matrices = encode(array, inputs[suffix], options.cell_config.gates, TORCH, bias=options.bias)
+            weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias = matrices
             if bias is not None:
                 weights[f"bias_ih{suffix}"] = bias
-                weights[f"bias_hh{suffix}"] = np.zeros_like(bias)  # until the recurrent bias comes, if there is one
+                weights[f"bias_hh{suffix}"] = np.zeros_like(bias)  # a recurrent bias, which follows, replaces it
     return weights
 
 
 def torch_shapes(parameters: Parameters, options: "LSTMConfig") -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of what :func:`to_torch` gives."""
+    """Return the names and shapes of the weights from :func:`to_torch`."""
     shapes: dict[str, tuple[int, ...]] = {}
     inputs = {suffix: I for suffix, I, _ in options.directions}
     for name, array in parameters.items():
         kind, suffix = _split(name)
         if kind != "kernel":
-            theirs = {"projection": f"weight_hr{suffix}", "recurrent_bias": f"bias_hh{suffix}"}
-            shapes[theirs.get(kind, name)] = array.shape
+            torch_names = {"projection": f"weight_hr{suffix}", "recurrent_bias": f"bias_hh{suffix}"}
+            shapes[torch_names.get(kind, name)] = array.shape
             continue
         R, columns = array.shape
         I = inputs[suffix]
@@ -109,7 +107,7 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
     Raises
     ------
     ValueError
-        If a weight is missing, has another shape, or is not one of these parameters; they are then as they were.
+        If a weight is missing, has another shape, or is not one of these parameters. They are then unchanged.
     """
     check_shapes({name: array.shape for name, array in weights.items()}, torch_shapes(parameters, options))
     for name, view in parameters.items():
@@ -124,20 +122,20 @@ def from_torch(weights: Mapping[str, Array], parameters: Parameters, options: "L
             bias = weights[f"bias_ih{suffix}"] if options.bias else None
             if bias is not None and not options.recurrent_bias:
                 bias = bias + weights[f"bias_hh{suffix}"]
-            parts = WeightMatrices(weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias)
-            view[:] = decode(parts, options.cell_config.gates, TORCH)
+            matrices = WeightMatrices(weights[f"weight_ih{suffix}"], weights[f"weight_hh{suffix}"], bias)
+            view[:] = decode(matrices, options.cell_config.gates, TORCH)
 
 
 def infer_config(weights: Mapping[str, Array]) -> dict[str, Any]:
     """Infer the options of an LSTM from the names and shapes of an nn.LSTM's weights."""
     first, recurrent = (_matrix(weights, name) for name in ("weight_ih_l0", "weight_hh_l0"))
     if (kind := recurrent_kind(weights)) in ("GRU", "RNN"):
-        raise ValueError(f"the weights are those of a {kind}, and not of an LSTM")
+        raise ValueError(f"weights must be those of an LSTM, got a {kind}")
     if first.shape[0] % 4 or not first.size:
-        raise ValueError(f"the weight 'weight_ih_l0' has shape {first.shape}; expected (4H, I)")
-    layers = {int(found[1]) for name in weights if (found := re.fullmatch(r"weight_ih_l(\d{1,6})(_reverse)?", name))}
+        raise ValueError(f"the weight 'weight_ih_l0' must have shape (4H, I), got {first.shape}")
+    layers = {int(match[1]) for name in weights if (match := re.fullmatch(r"weight_ih_l(\d{1,6})(_reverse)?", name))}
     if layers != set(range(len(layers))):
-        raise ValueError(f"there are weights for the layers {sorted(layers)}; expected 0 to {max(layers)}")
+        raise ValueError(f"weights must be those of the layers 0 to {max(layers)}, got {sorted(layers)}")
     projected = "weight_hr_l0" in weights
     sizes = {
         "input_size": first.shape[1],
@@ -147,16 +145,16 @@ def infer_config(weights: Mapping[str, Array]) -> dict[str, Any]:
         "bias": "bias_ih_l0" in weights,
         "proj_size": recurrent.shape[1] if projected else None,
     }
-    return sizes | ({"learn_initial_state": True} if "initial_h_l0" in weights else {})  # as :func:`to_torch` calls it
+    return sizes | ({"learn_initial_state": True} if "initial_h_l0" in weights else {})  # the name in :func:`to_torch`
 
 
 def check_supported(options: "LSTMConfig") -> None:
     """Raise ValueError for options that nn.LSTM does not support."""
     for name, value in options.unsupported("torch").items():
-        raise ValueError(f"PyTorch's nn.LSTM has no {name}, and here it is {value!r}")
+        raise ValueError(f"PyTorch's nn.LSTM does not support {name}={value!r}")
     P, H = options.proj_size, options.hidden_size
     if P is not None and P >= H:
-        raise ValueError(f"PyTorch's nn.LSTM has only a proj_size below hidden_size = {H}, and here it is {P}")
+        raise ValueError(f"proj_size must be below hidden_size = {H} for PyTorch's nn.LSTM, got {P}")
 
 
 def _torch_gates(options: "LSTMConfig") -> list[str]:
@@ -167,9 +165,9 @@ def _torch_gates(options: "LSTMConfig") -> list[str]:
 def _matrix(weights: Mapping[str, Array], name: str) -> Array:
     if name not in weights:
         hint = prefix_hint(weights, name)
-        raise ValueError(f"the weight {name!r} is missing; there are {', '.join(weights)[:400] or 'none'}{hint}")
+        raise ValueError(f"the weight {name!r} is missing; the weights are {', '.join(weights)[:400] or 'none'}{hint}")
     if weights[name].ndim != 2:
-        raise ValueError(f"the weight {name!r} has shape {weights[name].shape}; expected a matrix")
+        raise ValueError(f"the weight {name!r} must be a matrix, got shape {weights[name].shape}")
     return weights[name]
 
 

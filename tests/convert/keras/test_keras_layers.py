@@ -198,7 +198,7 @@ def refused(tmp_path, layers, words):
         ([LSTM(3, 4), MaxPooling1D(3, padding=(1, 0))], "the layer '1': Keras has the paddings valid, same"),
         ([LSTM(3, 4), AveragePooling1D(3, padding="same", count_padding=True)], "the layer '1': .* count_padding=True"),
         ([Embedding(5, 3, mask_zero=True), Conv1D(3, 4, 3)], "the layer '1': Keras takes masked steps like others"),
-        ([LSTM(3, 4), Function("GeluTanh")], "the layer '1': Keras has no activation"),
+        ([LSTM(3, 4), Function("GeluTanh")], "the layer '1': Keras does not support the activation"),
         ([LSTM(3, 4), MaxPooling1D(2), Flatten(), Linear(12, 2)], "6 or 7 steps fit a MaxPooling1D before a Flatten"),
         ([LSTM(3, 4), Flatten()], "no layer says how many steps a Flatten takes"),
         ([LSTM(3, 4), FinalState(), RepeatVector(5), Flatten(), Linear(16, 2)], "4 steps are flattened, .* gives 5"),
