@@ -86,9 +86,10 @@ def initialize(options: LSTMConfig, parameters: Parameters, initialization: Init
 def _add_forget_bias(options: LSTMConfig, kernel: Array, forget_bias: float) -> None:
     """Add it to the bias of the forget gate; subtract it from that of the input gate where f = 1 - i."""
     H, gates = options.hidden_size, options.cell_config.gates
-    if not options.forget_gate:
+    gate = options.cell_config.derived_gates.get("f", "f")
+    if gate is None:
         return
-    gate, sign = ("f", 1) if "f" in gates else ("i", -1)
+    sign = 1 if gate == "f" else -1
     rows = slice(gates.index(gate) * H, (gates.index(gate) + 1) * H)
     kernel[rows, -1] += sign * forget_bias
 
