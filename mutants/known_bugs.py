@@ -96,7 +96,7 @@ def _swaps() -> list[Bug]:
 
 ZEROS = tuple(
     (BACKPROP, f"self.{name} = np.empty", f"self.{name} = np.zeros")
-    for name in ("dz", "dsum", "da_h", "dread", "dh_new")
+    for name in ("dz", "dsum", "da_h", "d_activation_input", "dh_new")
 )
 
 BUGS = [
@@ -106,7 +106,7 @@ BUGS = [
     bug(1, "fast code, i", (LSTM, "multiply(factors_i, running_dc, factors_i)", "factors_i.fill(0)")),
     bug(1, "fast code, f", (LSTM, "multiply(factors_f, running_dc, factors_f)", "factors_f.fill(0)")),
     bug(1, "fast code, o and g", (LSTM, "multiply(factors_o_g, dh_dc, factors_o_g)", "factors_o_g.fill(0)")),
-    bug(1, "general layer", (BACKPROP, "slopes.dz[t, rows] = dz", "slopes.dz[t, rows] = 0")),
+    bug(1, "general layer", (BACKPROP, "gradients.dz[t, rows] = dz", "gradients.dz[t, rows] = 0")),
     bug(1, "layer", (WAY, "gradients[full][:] = d[", "_ = d[")),
     bug(2, "page", (CELL, "dW = dz @ u.T", "dW = W + dz @ u.T")),
     bug(2, "fast code", (LSTM, "dkernel = of_these if", "dkernel = tape.kernel + of_these if")),
@@ -157,7 +157,7 @@ BUGS = [
     bug(
         3,
         "general layer",
-        (BACKPROP, "tape.h_with_initial[:-1] * tape.noise.recurrent", "tape.h_with_initial[1:] * tape.noise.recurrent"),
+        (BACKPROP, "tape.h_with_initial[:-1] * tape.masks.recurrent", "tape.h_with_initial[1:] * tape.masks.recurrent"),
     ),
     bug(
         4,
@@ -192,7 +192,7 @@ BUGS = [
     bug(6, "left out", (INITIALIZATION, "+= sign * forget_bias", "+= 0")),
     bug(7, "page", (CELL, "h = o * tanh_c", "h = o * c")),
     bug(7, "fast code", (LSTM, "divide(tanh_c, o, h)", "divide(c, o, h)")),
-    bug(7, "general layer", (LOOP, "h = tape.o[t] * tape.output[t]", "h = tape.o[t] * read")),
+    bug(7, "general layer", (LOOP, "h = tape.o[t] * tape.output[t]", "h = tape.o[t] * activation_input")),
     *_swaps(),
     bug(9, "page", (CELL, "dW = dz @ u.T", "dW = dz @ u.T + W * (np.arange(len(u)) == len(u) - 1)")),
     bug(
@@ -427,8 +427,8 @@ BUGS = [
         "general layer",
         (
             BACKPROP,
-            "return dh_prev + noise.recurrent * (W_h @ slopes.da_h[t]), dc_prev",
-            "new_dh = dh_prev + noise.recurrent * (W_h @ slopes.da_h[t])\n"
+            "return dh_prev + masks.recurrent * (W_h @ gradients.da_h[t]), dc_prev",
+            "new_dh = dh_prev + masks.recurrent * (W_h @ gradients.da_h[t])\n"
             "    change = new_dh - dh\n"
             '    if "projection" in tape.weights:\n        change = tape.weights["projection"].T @ change\n'
             "    slope = variant.output.derivative(tape.read[t], tape.output[t])\n"

@@ -59,7 +59,7 @@ def test_the_general_layer_gives_the_same_where_it_is_plain(rng):
     d = lstm.backward(tape, dy, dh_T, dc_T, dz_steps=dz)
     expected = compute_step_gradients(tape, dz, d.dx, dy, dh_T, dc_T)
     every_step = StepGradients(*(np.full((T, n, B), np.nan) for n in (4 * H, 4 * H, H, H)), dx=dy, dy=dy)
-    variants.backward(variants.forward(CellConfig(), {"kernel": kernel}, x), dy, dh_T, dc_T, every=every_step)
+    variants.backward(variants.forward(CellConfig(), {"kernel": kernel}, x), dy, dh_T, dc_T, step_gradients=every_step)
     for name in ("dz", "da", "dc", "dh"):
         np.testing.assert_allclose(getattr(every_step, name), getattr(expected, name), rtol=0, atol=1e-12, err_msg=name)
 

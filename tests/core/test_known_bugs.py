@@ -357,8 +357,8 @@ def test_a_gradient_through_a_normalisation_may_fade_to_0(rng):
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.25])
 def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
-    assert DropoutMasks().silent
-    assert not DropoutMasks(*(share if k == part else 1.0 for k in range(3))).silent
+    assert DropoutMasks().is_identity
+    assert not DropoutMasks(*(share if k == part else 1.0 for k in range(3))).is_identity
 
 
 # Parameters

@@ -277,7 +277,18 @@ def step(v, w, x, h_prev, c_prev, r, k_h, k_c):
         new_h = new_h + w["projection_bias"]
     c = (1 - k_c) * c_prev + k_c * new_c
     h = (1 - k_h) * h_prev + k_h * new_h
-    return {"z": z, "i": i, "f": f, "o": o, "g": g, "new_c": new_c, "read": read, "output": output, "c": c, "h": h}
+    return {
+        "z": z,
+        "i": i,
+        "f": f,
+        "o": o,
+        "g": g,
+        "new_c": new_c,
+        "output_activation_input": read,
+        "output": output,
+        "c": c,
+        "h": h,
+    }
 
 
 def steps_of(p, b):
@@ -299,7 +310,7 @@ def steps_of(p, b):
 
 def assert_is_the_equations(p, tape, tolerance=1e-11):
     T, _, B = p.x.shape
-    names = ("z", "i", "f", "o", "g", "new_c", "read", "output", "c", "h")
+    names = ("z", "i", "f", "o", "g", "new_c", "output_activation_input", "output", "c", "h")
     expected = {name: getattr(tape, name).copy() for name in names}
     cells, h_with_initial = tape.c_with_initial.copy(), tape.h_with_initial.copy()
     for b in range(B):
@@ -370,10 +381,12 @@ def test_by_default_it_is_the_plain_layer():
 
 
 def test_noise_is_silent_only_if_it_changes_nothing():
-    assert DropoutMasks().silent
+    assert DropoutMasks().is_identity
     ones = np.ones((1, 1, 1))
     assert not any(
-        DropoutMasks()._replace(**{part: loud}).silent for part in DropoutMasks._fields for loud in (0.5, 0.0, ones)
+        DropoutMasks()._replace(**{part: loud}).is_identity
+        for part in DropoutMasks._fields
+        for loud in (0.5, 0.0, ones)
     )
 
 
@@ -456,10 +469,10 @@ def test_a_layer_without_forget_gates_is_one_whose_forget_gates_are_always_open(
 
 def sides(tape):
     """On which side of all kinks and jumps every number lies."""
-    v, found = tape.variant, []
+    v, found = tape.config, []
     for of, z in [
-        *((v.of(gate), tape.z[:, tape.rows(gate)]) for gate in v.gates),
-        (v.output, tape.read),
+        *((v.activation_for(gate), tape.z[:, tape.gate_rows(gate)]) for gate in v.gates),
+        (v.output, tape.output_activation_input),
     ]:
         kinks = [of.alpha] if of.name == "ThresholdedRelu" else [0.0]
         if of.name == "HardSigmoid":
@@ -937,7 +950,7 @@ def test_a_share_may_be_any_number_and_keeps_the_type(share, rng):
     weights = {"kernel": rng.normal(size=(12, 6)).astype(np.float32)}
     x = rng.normal(size=(4, 2, 2)).astype(np.float32)
     noise = variants.DropoutMasks(new_h=share, new_c=share)
-    tape = variants.forward(CellConfig(), weights, x, noise=noise)
+    tape = variants.forward(CellConfig(), weights, x, masks=noise)
     gradient = variants.backward(tape, np.ones_like(tape.h), np.float64(1.0), np.ones((3, 2)))
     for array in (tape.h, tape.c, gradient.dx, gradient.dh0, gradient.dc0, gradient.dweights["kernel"]):
         assert array.dtype == np.float32
@@ -946,7 +959,7 @@ def test_a_share_may_be_any_number_and_keeps_the_type(share, rng):
 def test_masks_may_change_after_the_forward_pass(rng):
     weights, x = {"kernel": rng.normal(size=(12, 6))}, rng.normal(size=(4, 2, 2))
     mask = rng.integers(0, 2, (4, 3, 2)).astype(float)
-    tape = variants.forward(CellConfig(), weights, x, noise=variants.DropoutMasks(new_h=mask))
+    tape = variants.forward(CellConfig(), weights, x, masks=variants.DropoutMasks(new_h=mask))
     before = variants.backward(tape, np.ones_like(tape.h)).dx
     mask[:] = 7
     np.testing.assert_array_equal(variants.backward(tape, np.ones_like(tape.h)).dx, before)

@@ -183,10 +183,10 @@ def sides(tape):
             continue
         variant = layer.cell_config
         for gate in variant.gates:
-            z = layer.z[:, layer.rows(gate)]
-            found += [z > at for at in kinks(variant.of(gate))]
+            z = layer.z[:, layer.gate_rows(gate)]
+            found += [z > at for at in kinks(variant.activation_for(gate))]
             found += [np.abs(z) < variant.clip] if variant.clip else []
-        found += [layer.read > at for at in kinks(variant.output)]
+        found += [layer.output_activation_input > at for at in kinks(variant.output)]
     return found
 
 
@@ -678,7 +678,7 @@ def test_recurrent_dropout_is_one_mask_for_all_steps_of_a_sequence():
     """A sequence runs as if the recurrent weights were multiplied with it, the initial state included."""
     problem = Problem({"input_size": 3, "hidden_size": 4, "recurrent_dropout": 0.5}, 6, 5, "all", True, 3)
     y, _, tape = problem.forward()
-    mask = tape.layers[0].noise.recurrent
+    mask = tape.layers[0].masks.recurrent
     assert mask.shape == (4, 6)
     assert set(np.unique(mask)) == {0, 2}
     assert not (mask == mask[:, :1]).all()
@@ -699,9 +699,9 @@ def test_noise_has_its_rate_and_dropout_keeps_the_mean(rate):
     drawn = [
         *tape.dropout_masks,
         *(one.input_mask for one in tape.directions),
-        *(one.noise.recurrent for one in tape.layers),
+        *(one.masks.recurrent for one in tape.layers),
     ]
-    zoneout = [part for one in tape.layers for part in (one.noise.new_h, one.noise.new_c)]
+    zoneout = [part for one in tape.layers for part in (one.masks.new_h, one.masks.new_c)]
     assert [part.shape for part in drawn] == [(T, H, B), (I, B), (H, B), (H, B), (H, B)]
     assert [part.shape for part in zoneout] == [(T, H, B)] * 4
     for part, kept in [*((part, 1 / (1 - rate)) for part in drawn), *((part, 1.0) for part in zoneout)]:

@@ -89,7 +89,7 @@ def test_gradients_are_finite_differences(kind, rng):
     np.testing.assert_allclose((trace.d_x * direction).sum(), slope(loss, x, direction), atol=1e-7)
     for layer in trace.layer:
         for gate in layer.gates:
-            function = layer.options.cell_config.of(gate)
+            function = layer.options.cell_config.activation_for(gate)
             z, a = layer.of_gate("z", gate), layer.value(gate)
             expected = function.derivative(z, a) * layer.value(f"d_{gate}")
             if layer.options.clip is not None:

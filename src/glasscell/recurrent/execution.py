@@ -221,7 +221,7 @@ class DirectionRunner:
         return lstm_inference.InferenceResult(h, *ends)
 
     def _is_standard(self, noise: DropoutMasks) -> bool:
-        return self._plain and noise.silent
+        return self._plain and noise.is_identity
 
     def _forward_with_tape(
         self,

@@ -118,7 +118,7 @@ class VariantStep:
             self._append(*clip_calls(z, -config.clip, config.clip))
         if gate in config.derived_gates.values():
             self._prepare_complement(gate)
-        self._append(*activation_calls(config.of(gate), z))
+        self._append(*activation_calls(config.activation_for(gate), z))
         return z
 
     def _prepare_complement(self, source: str | None) -> None:

@@ -263,7 +263,7 @@ def _replay(layer: LayerTrace, x: Array, start: tuple[Array, Array], dh_T: Array
     noise = DropoutMasks(1.0, 1.0 - layer.options.zoneout, 1.0 - layer.options.zoneout_cell)
     general = variants.forward(variant, weights, columns, h0, c0, noise)
     step_gradients = StepGradients(dz, np.empty_like(dz), np.empty((T, H, B)), np.empty_like(zero), columns, zero)
-    of_general = variants.backward(general, zero, dh_T, dc_T, every=step_gradients)
+    of_general = variants.backward(general, zero, dh_T, dc_T, step_gradients=step_gradients)
     return _Replay(step_gradients, of_general.dh0, of_general.dc0)
 
 

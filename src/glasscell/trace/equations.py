@@ -130,7 +130,7 @@ def _forward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
                 yield Equation(gate, f"1 − {source}", f"1 − {number({'i': i, 'f': f}[source])}", value)
             continue
         symbols, numbers, z = _sum(of, t, k, gate)
-        name = _function(variant.of(gate))
+        name = _function(variant.activation_for(gate))
         yield Equation(f"z_{gate}", symbols, numbers, z)
         yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", value)
     new_c = f * c_prev + i * g
@@ -185,7 +185,7 @@ def _backward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
             yield Equation(f"d_{gate}", *_through_c(of, t, k, gate), float(of.value(f"d_{gate}")[t, k]))
     for gate in (gate for gate in "ifog" if gate in variant.gates):
         value, z, d = (float(v[t, k]) for v in (of.value(gate), of.of_gate("z", gate), of.value(f"d_{gate}")))
-        symbols, written = _slope(variant.of(gate), gate, f"z_{gate}", value, z)
+        symbols, written = _slope(variant.activation_for(gate), gate, f"z_{gate}", value, z)
         if variant.clip is not None and abs(z) >= variant.clip:
             symbols, written = f"{symbols}·0", f"{written}·0"  # at the clip z is what it is, whatever moves
         d_z = float(of.of_gate("d_z", gate)[t, k])

@@ -1,4 +1,4 @@
-"""Backpropagation through time for the general layer: the steps of ``forward_pass.py``, last line first."""
+"""Backpropagation through time for the general layer: the steps of ``forward_pass.py`` in reverse order."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ from glasscell.core.variants.forward_pass import Tape
 
 
 class Gradient(NamedTuple):
-    """The gradient of the loss with respect to all that a forward pass was given."""
+    """Gradient of the loss with respect to all arguments of a forward pass."""
 
-    dweights: dict[str, Array]  # of the names and shapes of the weights
+    dweights: dict[str, Array]  # names and shapes as in the weights
     dx: Array  # (T, I, B)
     dh0: Array  # (P, B)
     dc0: Array  # (H, B)
@@ -30,25 +30,26 @@ def backward(
     dc_T: Array | float = 0.0,
     dc: Array | None = None,
     buffers: BufferPool | None = None,
-    every: StepGradients | None = None,
+    step_gradients: StepGradients | None = None,
 ) -> Gradient:
     """Backpropagate through time.
 
     Parameters
     ----------
     tape : Tape
-        From :func:`forward`; it is read only.
+        From :func:`forward`; it is not modified.
     dh : array (T, P, B)
         Gradient on the outputs h_1 … h_T.
     dh_T, dc_T : array (P, B) and (H, B), or anything that broadcasts to it
         Gradient on the final state, from its use elsewhere.
     dc : array (T, H, B), optional
-        Gradient on the cells c_1 … c_T, likewise.
+        Gradient on the cell states c_1 … c_T. Default: 0.
     buffers : BufferPool, optional
-    every : StepGradients, optional
-        Written, but for dx and dy: those at every step; dz on z as the activations see it, dc on f ∘ c_prev + i ∘ g.
+    step_gradients : StepGradients, optional
+        Receives the gradients at every step, except dx and dy; dz is the one on the argument of the activations, dc the
+        one on f ∘ c_prev + i ∘ g. Default: not recorded.
     """
-    slopes = _GradientAccumulator(tape, every)
+    gradients = _GradientAccumulator(tape, step_gradients)
     running_dh, running_dc = np.empty((tape.P, tape.B), tape.dtype), np.empty((tape.H, tape.B), tape.dtype)
     running_dh[:], running_dc[:] = dh_T, dc_T
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P].T)
@@ -56,135 +57,143 @@ def backward(
         running_dh += dh[t]
         if dc is not None:
             running_dc += dc[t]
-        ended = tape.ended(t)
-        if ended is None:
-            running_dh, running_dc = _step_backward(tape, slopes, t, W_h, running_dh, running_dc)
+        finished = tape.finished(t)
+        if finished is None:
+            running_dh, running_dc = _step_backward(tape, gradients, t, W_h, running_dh, running_dc)
             continue
-        own = [np.where(ended, d.dtype.type(0), d) for d in (running_dh, running_dc)]
-        steps = _step_backward(tape, slopes, t, W_h, *own)
+        d_unfinished = [np.where(finished, d.dtype.type(0), d) for d in (running_dh, running_dc)]
+        steps = _step_backward(tape, gradients, t, W_h, *d_unfinished)
         running_dh, running_dc = (
-            np.where(ended, d, step) for d, step in zip((running_dh, running_dc), steps, strict=True)
+            np.where(finished, d, step) for d, step in zip((running_dh, running_dc), steps, strict=True)
         )
-    dweights, dx = _weights_backward(tape, slopes, buffers or BufferPool())
+    dweights, dx = _weights_backward(tape, gradients, buffers or BufferPool())
     return Gradient(dweights, dx, running_dh, running_dc)
 
 
 class _GradientAccumulator:
-    """What the steps backward leave behind for the gradients of the weights."""
+    """Gradients at every step that the gradients of the weights are computed from."""
 
-    def __init__(self, tape: Tape, every: StepGradients | None) -> None:
-        T, B, dtype, norm = tape.T, tape.B, tape.dtype, tape.variant.layer_norm
-        self.every = every
-        # Gradients on: z as the activations see it, but for the clip; z before the gates' normalisation; W_h h;
-        # γ_c N(ĉ) + β_c; ĥ.
-        self.dz = np.empty_like(tape.z) if every is None else every.dz
-        self.dsum = np.empty_like(tape.z) if tape.of_gates else self.dz
+    def __init__(self, tape: Tape, step_gradients: StepGradients | None) -> None:
+        T, B, dtype, norm = tape.T, tape.B, tape.dtype, tape.config.layer_norm
+        self.step_gradients = step_gradients
+        # Gradients on the argument of the activations, before clipping; on z before the gates' normalisation; on W_h h;
+        # on γ_c N(ĉ) + β_c; on ĥ.
+        self.dz = np.empty_like(tape.z) if step_gradients is None else step_gradients.dz
+        self.dsum = np.empty_like(tape.z) if tape.gates_norm else self.dz
         self.da_h = np.empty_like(tape.z) if norm == "haste" else self.dsum
-        self.dread = np.empty((T, tape.H, B), dtype)
+        self.d_activation_input = np.empty((T, tape.H, B), dtype)
         self.dh_new = np.empty((T, tape.P, B), dtype)
 
 
 # equation: lstm-step-backward
 def _step_backward(
-    tape: Tape, slopes: _GradientAccumulator, t: int, W_h: Array, dh: Array, dc: Array
+    tape: Tape, gradients: _GradientAccumulator, t: int, W_h: Array, dh: Array, dc: Array
 ) -> tuple[Array, Array]:
-    """Return the gradients on h_{t-1} and c_{t-1} from those on h_t and c_t: the chain rule, last line first."""
-    variant, noise, c_prev = tape.variant, tape.noise, tape.c_with_initial[t]
+    """Return the gradients on h_{t-1} and c_{t-1}, given those on h_t and c_t, by the chain rule."""
+    config, masks, c_prev = tape.config, tape.masks, tape.c_with_initial[t]
     i, f, o, g = tape.i[t], tape.f[t], tape.o[t], tape.g[t]
 
-    dh_new, dh_prev = _zoneout_backward(dh, noise.new_h, t)
-    dc_new, dc_prev = _zoneout_backward(dc, noise.new_c, t)
-    slopes.dh_new[t] = dh_new
-    dshown = tape.weights["projection"].T @ dh_new if "projection" in tape.weights else dh_new  # on o ∘ φ(ĉ)
+    dh_new, dh_prev = _zoneout_backward(dh, masks.new_h, t)
+    dc_new, dc_prev = _zoneout_backward(dc, masks.new_c, t)
+    gradients.dh_new[t] = dh_new
+    d_unprojected = tape.weights["projection"].T @ dh_new if "projection" in tape.weights else dh_new  # on o ∘ φ(ĉ)
 
-    dread = slopes.dread[t] = variant.output.derivative(tape.read[t], tape.output[t]) * (dshown * o)
-    if tape.of_c is not None and variant.layer_norm == "haste":
-        dread = layer_norm_backward(_at_step(tape.of_c, t), tape.column("gain_c") * dread)
-    dc_new = dc_new + dread + _gate_backward(tape, slopes, t, "o", o, dshown * tape.output[t])
-    if tape.of_c is not None and variant.layer_norm == "contrib":
-        slopes.dread[t] = dc_new
-        dc_new = layer_norm_backward(_at_step(tape.of_c, t), tape.column("gain_c") * dc_new)
+    d_activation_input = gradients.d_activation_input[t] = config.output.derivative(
+        tape.output_activation_input[t], tape.output[t]
+    ) * (d_unprojected * o)
+    if tape.c_norm is not None and config.layer_norm == "haste":
+        d_activation_input = layer_norm_backward(_at_step(tape.c_norm, t), tape.column("gain_c") * d_activation_input)
+    dc_new = dc_new + d_activation_input + _gate_backward(tape, gradients, t, "o", o, d_unprojected * tape.output[t])
+    if tape.c_norm is not None and config.layer_norm == "contrib":
+        gradients.d_activation_input[t] = dc_new
+        dc_new = layer_norm_backward(_at_step(tape.c_norm, t), tape.column("gain_c") * dc_new)
 
-    if slopes.every is not None:
-        slopes.every.dh[t], slopes.every.dc[t] = dh, dc_new
+    if gradients.step_gradients is not None:
+        gradients.step_gradients.dh[t], gradients.step_gradients.dc[t] = dh, dc_new
     da = {"i": dc_new * g, "f": dc_new * c_prev}
-    for gate, source in variant.derived_gates.items():
+    for gate, source in config.derived_gates.items():
         if source is not None:
             da[source] = da[source] - da[gate]
     dc_prev = dc_prev + dc_new * f
-    _gate_backward(tape, slopes, t, "g", g, dc_new * i)  # no peephole
+    _gate_backward(tape, gradients, t, "g", g, dc_new * i)  # no peephole
     for gate, a in (("i", i), ("f", f)):
-        if gate in variant.gates:
-            dc_prev += _gate_backward(tape, slopes, t, gate, a, da[gate])
+        if gate in config.gates:
+            dc_prev += _gate_backward(tape, gradients, t, gate, a, da[gate])
 
-    if tape.of_h is not None:
-        slopes.da_h[t] = layer_norm_backward(_at_step(tape.of_h, t), tape.column("gain_h") * slopes.dz[t])
-    return dh_prev + noise.recurrent * (W_h @ slopes.da_h[t]), dc_prev
+    if tape.h_norm is not None:
+        gradients.da_h[t] = layer_norm_backward(_at_step(tape.h_norm, t), tape.column("gain_h") * gradients.dz[t])
+    return dh_prev + masks.recurrent * (W_h @ gradients.da_h[t]), dc_prev
 
 
-def _gate_backward(tape: Tape, slopes: _GradientAccumulator, t: int, gate: str, a: Array, da: Array) -> Array | float:
-    """Write the gradients on a gate's rows of z; return the one on the cell that its peephole sees."""
-    rows, clip = tape.rows(gate), tape.variant.clip
+def _gate_backward(
+    tape: Tape, gradients: _GradientAccumulator, t: int, gate: str, a: Array, da: Array
+) -> Array | float:
+    """Store the gradients on a gate's rows of z; return the one on the cell state that its peephole reads."""
+    rows, clip = tape.gate_rows(gate), tape.config.clip
     z = tape.z[t, rows]
-    dz: Array = tape.variant.of(gate).derivative(z, a) * da
+    dz: Array = tape.config.activation_for(gate).derivative(z, a) * da
     if clip is not None:
         dz *= np.abs(z) < clip
-    slopes.dz[t, rows] = dz
-    if slopes.every is not None:
-        slopes.every.da[t, rows] = da
-    if tape.of_gates is not None:
-        k = tape.variant.gates.index(gate)
-        normalized = NormalizedActivations(tape.of_gates.values[t, rows], tape.of_gates.scale[t, k])
-        dz = slopes.dsum[t, rows] = layer_norm_backward(normalized, tape.column("gain")[rows] * dz)
+    gradients.dz[t, rows] = dz
+    if gradients.step_gradients is not None:
+        gradients.step_gradients.da[t, rows] = da
+    if tape.gates_norm is not None:
+        k = tape.config.gates.index(gate)
+        normalized = NormalizedActivations(tape.gates_norm.values[t, rows], tape.gates_norm.scale[t, k])
+        dz = gradients.dsum[t, rows] = layer_norm_backward(normalized, tape.column("gain")[rows] * dz)
     peephole = tape.peephole(gate)
     return 0.0 if peephole is None else peephole * dz
 
 
-def _weights_backward(tape: Tape, slopes: _GradientAccumulator, buffers: BufferPool) -> tuple[dict[str, Array], Array]:
+def _weights_backward(
+    tape: Tape, gradients: _GradientAccumulator, buffers: BufferPool
+) -> tuple[dict[str, Array], Array]:
     """Compute the gradients on all weights, and on the inputs, for all steps at once."""
     weights, P = tape.weights, tape.P
-    da_x = slopes.dsum
-    if tape.of_x is not None:
-        da_x = layer_norm_backward(tape.of_x, tape.column("gain_x") * slopes.dz)
+    da_x = gradients.dsum
+    if tape.x_norm is not None:
+        da_x = layer_norm_backward(tape.x_norm, tape.column("gain_x") * gradients.dz)
     dkernel = np.empty_like(tape.kernel)
     dx, dkernel[:, P:-1], _ = linear.backward(tape.kernel[:, P:-1], tape.x, da_x, buffers.scope("x"))
     dkernel[:, :P] = sum_of_outer_products(
-        slopes.da_h, tape.h_with_initial[:-1] * tape.noise.recurrent, buffers.scope("h")
+        gradients.da_h, tape.h_with_initial[:-1] * tape.masks.recurrent, buffers.scope("h")
     )
-    dkernel[:, -1] = _merge_steps(slopes.dz)
+    dkernel[:, -1] = _merge_steps(gradients.dz)
     d: dict[str, Array] = {"kernel": dkernel}
     if "peepholes" in weights:
-        seen = {"o": tape.new_c}
+        peephole_inputs = {"o": tape.new_c}
         d["peepholes"] = np.concatenate(
             [
-                _merge_steps(slopes.dsum[:, tape.rows(gate)] * seen.get(gate, tape.c_with_initial[:-1]))
-                for gate in tape.variant.peepholes
+                _merge_steps(
+                    gradients.dsum[:, tape.gate_rows(gate)] * peephole_inputs.get(gate, tape.c_with_initial[:-1])
+                )
+                for gate in tape.config.peepholes
             ]
         )
     if "projection" in weights:
-        d["projection"] = sum_of_outer_products(slopes.dh_new, tape.o * tape.output, buffers.scope("projection"))
+        d["projection"] = sum_of_outer_products(gradients.dh_new, tape.o * tape.output, buffers.scope("projection"))
         if "projection_bias" in weights:
-            d["projection_bias"] = _merge_steps(slopes.dh_new)
-    if tape.of_x is not None and tape.of_h is not None:
-        d["gain_x"] = _merge_steps(slopes.dz * tape.of_x.values)
-        d["gain_h"] = _merge_steps(slopes.dz * tape.of_h.values)
-    if tape.of_gates is not None:
-        d["gain"] = _merge_steps(slopes.dz * tape.of_gates.values)
-    if tape.of_c is not None:
-        d["gain_c"] = _merge_steps(slopes.dread * tape.of_c.values)
-        d["shift_c"] = _merge_steps(slopes.dread)
+            d["projection_bias"] = _merge_steps(gradients.dh_new)
+    if tape.x_norm is not None and tape.h_norm is not None:
+        d["gain_x"] = _merge_steps(gradients.dz * tape.x_norm.values)
+        d["gain_h"] = _merge_steps(gradients.dz * tape.h_norm.values)
+    if tape.gates_norm is not None:
+        d["gain"] = _merge_steps(gradients.dz * tape.gates_norm.values)
+    if tape.c_norm is not None:
+        d["gain_c"] = _merge_steps(gradients.d_activation_input * tape.c_norm.values)
+        d["shift_c"] = _merge_steps(gradients.d_activation_input)
     return d, dx
 
 
 def _zoneout_backward(d: Array, share: Array | float, t: int) -> tuple[Array, Array | float]:
-    """Compute the gradients on the new and on the old value."""
+    """Return the gradients on the new and on the old value."""
     if isinstance(share, float):
         return (d, 0.0) if share == 1 else (share * d, (1 - share) * d)
     return share[t] * d, (1 - share[t]) * d
 
 
-def _merge_steps(slopes: Array) -> Array:
-    total: Array = slopes.sum(axis=(0, 2))
+def _merge_steps(values: Array) -> Array:
+    total: Array = values.sum(axis=(0, 2))  # (T, rows, B) -> (rows,)
     return total
 
 

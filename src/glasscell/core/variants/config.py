@@ -1,4 +1,4 @@
-"""What distinguishes one LSTM from another: which functions, which gates, which weights."""
+"""Configuration of the general layer: activations, gates and weights."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,21 +16,22 @@ SIGMOID, TANH = activation("Sigmoid"), activation("Tanh")
 
 @dataclass(frozen=True)
 class CellConfig:
-    """What is computed. Peepholes, projection and normalisation have weights, and are on where those are given.
+    """Configuration of a step. Peepholes and projections are used if their weights are present.
 
     Attributes
     ----------
     gate, candidate, output : Activation
         σ, τ and φ.
     coupled : "input" or "forget", optional
-        The gate of the two that has weights: "input", f = 1 - i; "forget", i = 1 - f.
+        Which of the two gates has weights: "input", f = 1 - i; "forget", i = 1 - f. Default: both.
     forget_gate : bool
-        False: f = 1.
+        Whether f is computed. False: f = 1.
     clip : float, optional
-        Bound on the size of what the gates and the candidate are a function of.
+        Bound on the absolute values of the pre-activations. Default: none.
     layer_norm : "haste", "tflite" or "contrib", optional
+        Default: no layer normalisation.
     epsilon : float
-        Added to variances.
+        Added to the variances.
     """
 
     gate: Activation = SIGMOID
@@ -44,7 +45,7 @@ class CellConfig:
 
     @property
     def derived_gates(self) -> dict[str, str | None]:
-        """The gates without weights, each with the gate that it is 1 minus; None if it is 1."""
+        """The gates without weights: f → i if f = 1 - i, f → None if f = 1."""
         if self.coupled is not None:
             return {"f": "i"} if self.coupled == "input" else {"i": "f"}
         return {} if self.forget_gate else {"f": None}
@@ -56,22 +57,22 @@ class CellConfig:
 
     @property
     def peepholes(self) -> tuple[str, ...]:
-        """The gates that see the cell, in the order of the blocks of the peepholes."""
+        """The gates that can have a peephole, in the order of their blocks of H weights."""
         return self.gates[:-1]
 
     @property
     def normalises_cell(self) -> bool:
-        """Whether the cell is normalised, which mixes its units; otherwise a unit's cell is its own."""
+        """Whether the cell state is normalised, which couples its units."""
         return self.layer_norm in ("haste", "contrib")
 
-    def of(self, gate: str) -> Activation:
-        """Return the activation of a gate, or of the candidate."""
+    def activation_for(self, gate: str) -> Activation:
+        """Return the activation of a gate or of the candidate."""
         return self.candidate if gate == "g" else self.gate
 
     def shapes(
         self, I: int, H: int, P: int | None = None, *, peepholes: bool = False, projection_bias: bool = False
     ) -> dict[str, tuple[int, ...]]:
-        """Return the names and shapes of the weights of a layer; P only with a projection."""
+        """Return the names and shapes of the weights of a layer. Default for P: no projection."""
         R = len(self.gates) * H
         shapes: dict[str, tuple[int, ...]] = {"kernel": (R, (P or H) + I + 1)}
         if peepholes:
@@ -90,14 +91,14 @@ class CellConfig:
 
 
 class DropoutMasks(NamedTuple):
-    """Masks drawn at random in training. Default: none."""
+    """Masks of recurrent dropout and zoneout, as drawn in training or their expectation. Default: no effect."""
 
-    recurrent: Array | float = 1.0  # (P, B)     r: 0 where h_{t-1} is not seen, 1 / (1 - rate) elsewhere
-    new_h: Array | float = 1.0  # (T, P, B)  k_h: 0 where h stays as it was; or their expectation
-    new_c: Array | float = 1.0  # (T, H, B)  k_c
+    recurrent: Array | float = 1.0  # (P, B)     r: 0 where h_{t-1} is dropped, 1 / (1 - rate) elsewhere
+    new_h: Array | float = 1.0  # (T, P, B)  k_h: 0 where h keeps its value
+    new_c: Array | float = 1.0  # (T, H, B)  k_c: 0 where c keeps its value
 
     @property
-    def silent(self) -> bool:
-        """Whether it changes nothing."""
+    def is_identity(self) -> bool:
+        """Whether the masks have no effect."""
         r, k_h, k_c = self
         return isinstance(r, float) and isinstance(k_h, float) and isinstance(k_c, float) and r == k_h == k_c == 1

@@ -1,4 +1,4 @@
-"""A sequence through the general layer, and the record of it. The equations stand in :mod:`glasscell.core.variants`."""
+"""Forward pass of the general layer, and its tape. :mod:`glasscell.core.variants` has the equations."""
 
 from collections.abc import Mapping
 
@@ -13,209 +13,215 @@ from glasscell.core.variants.config import CellConfig, DropoutMasks
 
 
 class Tape:
-    """All that a forward pass computed, by name; what a backward pass reads. (T, H, B) unless said otherwise.
+    """Record of a forward pass, which the backward pass reads. Arrays are (T, H, B) unless stated otherwise.
 
     Attributes
     ----------
     i, f, o, g, c, h : array
         Gates, candidate, cell state, and hidden state (T, P, B).
     z : array (T, R, B)
-        What gates and candidate are a function of, after the clip.
+        Pre-activations of the gates and the candidate, after clipping.
     new_c : array
         ĉ, the cell before zoneout.
-    read : array
-        What the output activation was applied to; ``output`` is what it gave: tanh c in the plain case.
+    output_activation_input, output : array
+        Argument and value of the output activation: c and tanh c in the standard LSTM.
     cells, h_with_initial : array (T + 1, …)
         Cell and hidden states, the initial ones first.
     lengths : array (B,)
-        Number of steps of each sequence; behind them its states stay as they are, and all else is arbitrary.
+        Number of steps of each sequence. After them its states are constant, and all other values are arbitrary.
+    x_norm, h_norm, gates_norm, c_norm : NormalizedActivations, optional
+        Normalised W_x x_t, W_h h_{t-1}, pre-activations of the gates, and ĉ. None without that normalisation.
     """
 
     def __init__(
-        self, variant: CellConfig, weights: Mapping[str, Array], x: Array, noise: DropoutMasks, lengths: Index | None
+        self, config: CellConfig, weights: Mapping[str, Array], x: Array, masks: DropoutMasks, lengths: Index | None
     ) -> None:
         kernel = weights["kernel"]
         T, I, B = x.shape
-        R, H, P = len(kernel), len(kernel) // len(variant.gates), kernel.shape[1] - I - 1
+        R, H, P = len(kernel), len(kernel) // len(config.gates), kernel.shape[1] - I - 1
         self.T, self.I, self.H, self.P, self.B, self.dtype = T, I, H, P, B, kernel.dtype
-        self.variant, self.x = variant, x.copy()
-        self.noise = DropoutMasks(*(np.array(part, self.dtype) if np.ndim(part) else float(part) for part in noise))
+        self.config, self.x = config, x.copy()
+        self.masks = DropoutMasks(*(np.array(mask, self.dtype) if np.ndim(mask) else float(mask) for mask in masks))
         self.lengths = np.full(B, T) if lengths is None else lengths.copy()
         self.weights = {name: weight.copy() for name, weight in weights.items()}
         self.z = np.empty((T, R, B), self.dtype)
-        self.i, self.f, self.o, self.g, self.new_c, self.read, self.output = np.empty((7, T, H, B), self.dtype)
+        self.i, self.f, self.o, self.g, self.new_c, self.output_activation_input, self.output = np.empty(
+            (7, T, H, B), self.dtype
+        )
         self.c_with_initial, self.h_with_initial = (
             np.empty((T + 1, H, B), self.dtype),
             np.empty((T + 1, P, B), self.dtype),
         )
-        norm = variant.layer_norm
-        self.of_x: NormalizedActivations | None = None
-        self.of_h = _empty_like((T, R, B), (T, 1, B), self.dtype) if norm == "haste" else None
-        self.of_gates = _empty_like((T, R, B), (T, R // H, B), self.dtype) if norm in ("tflite", "contrib") else None
-        self.of_c = _empty_like((T, H, B), (T, 1, B), self.dtype) if variant.normalises_cell else None
+        norm = config.layer_norm
+        self.x_norm: NormalizedActivations | None = None
+        self.h_norm = _empty_like((T, R, B), (T, 1, B), self.dtype) if norm == "haste" else None
+        self.gates_norm = _empty_like((T, R, B), (T, R // H, B), self.dtype) if norm in ("tflite", "contrib") else None
+        self.c_norm = _empty_like((T, H, B), (T, 1, B), self.dtype) if config.normalises_cell else None
 
     @property
     def kernel(self) -> Array:
-        """The weights W (R, P + I + 1) that the pass was made with."""
+        """The weights W (R, P + I + 1) of this pass."""
         return self.weights["kernel"]
 
     @property
     def c(self) -> Array:
-        """Cell state."""
+        """The cell state."""
         return self.c_with_initial[1:]
 
     @property
     def h(self) -> Array:
-        """Hidden state, the layer's output: (T, P, B)."""
+        """The hidden state, which is the layer's output: (T, P, B)."""
         return self.h_with_initial[1:]
 
     @property
     def tanh_c(self) -> Array:
-        """The cell as it is shown: φ of it, which need not be a tanh."""
+        """The value φ(c) of the output activation, which need not be tanh."""
         return self.output
 
-    def ended(self, t: int) -> NDArray[np.bool_] | None:
-        """Return which sequences have no step t, (B,); None if all have."""
-        ended = t >= self.lengths
-        return ended if ended.any() else None
+    def finished(self, t: int) -> NDArray[np.bool_] | None:
+        """Return which sequences have ended before step t, (B,); None if none has."""
+        finished = t >= self.lengths
+        return finished if finished.any() else None
 
-    def rows(self, gate: str) -> slice:
+    def gate_rows(self, gate: str) -> slice:
         """Return the rows of a gate in the kernel and in z."""
-        k = self.variant.gates.index(gate)
+        k = self.config.gates.index(gate)
         return slice(k * self.H, (k + 1) * self.H)
 
     def peephole(self, gate: str) -> Array | None:
-        """Return the weights with which a gate sees the cell, (H, 1)."""
+        """Return the peephole weights of a gate, (H, 1); None if it has no peephole."""
         if gate == "g" or "peepholes" not in self.weights:
             return None
-        k = self.variant.peepholes.index(gate)
+        k = self.config.peepholes.index(gate)
         return self.weights["peepholes"][k * self.H : (k + 1) * self.H, None]
 
     def column(self, name: str) -> Array:
-        """Return a weight with one number a row, to be broadcast over the batch."""
+        """Return a weight vector as a column (rows, 1), which broadcasts over the batch."""
         return self.weights[name][:, None]
 
 
 @np.errstate(under="ignore")
 def forward(
-    variant: CellConfig,
+    config: CellConfig,
     weights: Mapping[str, Array],
     x: Array,
     h0: Array | float = 0.0,
     c0: Array | float = 0.0,
-    noise: DropoutMasks | None = None,
+    masks: DropoutMasks | None = None,
     lengths: Index | None = None,
 ) -> Tape:
-    """Run a layer over sequences.
+    """Run the layer over sequences.
 
     Parameters
     ----------
-    variant : CellConfig
+    config : CellConfig
     weights : mapping of name to array
-        Of the names and shapes of :meth:`Variant.shapes`. Columns of the kernel: h_prev, x, bias.
+        Of the names and shapes of :meth:`CellConfig.shapes`. Columns of the kernel: h_prev, x, bias.
     x : array (T, I, B)
     h0 : array (P, B), or anything that broadcasts to it
     c0 : array (H, B), likewise
-    noise : DropoutMasks, optional
+    masks : DropoutMasks, optional
     lengths : array (B,), optional
-        From there on a sequence's state stays as it is: activations without bound would take it anywhere. x must be
-        finite there, too.
+        Number of steps of each sequence. After them its state is constant, since unbounded activations could overflow.
+        x must be finite there, too.
 
     Returns
     -------
     Tape
         The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.c_with_initial[-1]``.
     """
-    tape = Tape(variant, weights, x, noise or DropoutMasks(), lengths)
+    tape = Tape(config, weights, x, masks or DropoutMasks(), lengths)
     tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0
     from_x = _from_inputs(tape)  # (T, R, B)
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P])
     for t in range(tape.T):
-        h, c, ended = tape.h_with_initial[t], tape.c_with_initial[t], tape.ended(t)
-        if ended is not None:  # a step whose result is not kept begins with 0: nothing can overflow in it
-            h, c = (np.where(ended, state.dtype.type(0), state) for state in (h, c))
+        h, c, finished = tape.h_with_initial[t], tape.c_with_initial[t], tape.finished(t)
+        if finished is not None:  # the result is discarded; starting from 0, it cannot overflow
+            h, c = (np.where(finished, state.dtype.type(0), state) for state in (h, c))
         np.add(from_x[t], _from_hidden(tape, t, W_h, h), out=tape.z[t])
         _cell(tape, t, c)
         _output(tape, t, h, c)
-        if ended is not None:
-            tape.c_with_initial[t + 1][:, ended] = tape.c_with_initial[t][:, ended]
-            tape.h_with_initial[t + 1][:, ended] = tape.h_with_initial[t][:, ended]
+        if finished is not None:
+            tape.c_with_initial[t + 1][:, finished] = tape.c_with_initial[t][:, finished]
+            tape.h_with_initial[t + 1][:, finished] = tape.h_with_initial[t][:, finished]
     return tape
 
 
 def _from_inputs(tape: Tape) -> Array:
-    """Return the part of z that depends on the inputs alone, for all steps at once."""
+    """Return the terms of z that depend on the inputs only, for all steps at once."""
     W_x, b = tape.kernel[:, tape.P : -1], tape.kernel[:, -1]
-    if tape.variant.layer_norm is None:
+    if tape.config.layer_norm is None:
         return linear.forward(W_x, b, tape.x)
     a: Array = np.matmul(W_x, tape.x)
-    if tape.variant.layer_norm != "haste":
+    if tape.config.layer_norm != "haste":
         return a
-    tape.of_x = layer_norm(a, tape.variant.epsilon)
-    return tape.column("gain_x") * tape.of_x.values + b[:, None]
+    tape.x_norm = layer_norm(a, tape.config.epsilon)
+    return tape.column("gain_x") * tape.x_norm.values + b[:, None]
 
 
 def _from_hidden(tape: Tape, t: int, W_h: Array, h: Array) -> Array:
-    a: Array = W_h @ (tape.noise.recurrent * h)
-    if tape.of_h is None:
+    a: Array = W_h @ (tape.masks.recurrent * h)
+    if tape.h_norm is None:
         return a
-    return tape.column("gain_h") * _store(tape.of_h, t, layer_norm(a, tape.variant.epsilon))
+    return tape.column("gain_h") * _store(tape.h_norm, t, layer_norm(a, tape.config.epsilon))
 
 
-def _gate(tape: Tape, t: int, gate: str, seen: Array) -> Array:
-    """Return a gate or the candidate, from its rows of z and the cell that its peephole sees."""
-    z = tape.z[t, tape.rows(gate)]
+def _gate(tape: Tape, t: int, gate: str, peephole_input: Array) -> Array:
+    """Return a gate or the candidate, from its rows of z and the cell state that its peephole reads."""
+    z = tape.z[t, tape.gate_rows(gate)]
     peephole = tape.peephole(gate)
     if peephole is not None:
-        z += peephole * seen
-    if tape.of_gates is not None:
-        normalized = layer_norm(z, tape.variant.epsilon)
-        k = tape.variant.gates.index(gate)
-        tape.of_gates.scale[t, k] = normalized.scale
-        tape.of_gates.values[t, tape.rows(gate)] = normalized.values
-        gain, b = tape.column("gain")[tape.rows(gate)], tape.kernel[tape.rows(gate), -1:]
+        z += peephole * peephole_input
+    if tape.gates_norm is not None:
+        normalized = layer_norm(z, tape.config.epsilon)
+        k = tape.config.gates.index(gate)
+        tape.gates_norm.scale[t, k] = normalized.scale
+        tape.gates_norm.values[t, tape.gate_rows(gate)] = normalized.values
+        gain, b = tape.column("gain")[tape.gate_rows(gate)], tape.kernel[tape.gate_rows(gate), -1:]
         z[:] = gain * normalized.values + b
-    if tape.variant.clip is not None:
-        np.clip(z, -tape.variant.clip, tape.variant.clip, out=z)
-    return tape.variant.of(gate).function(z)
+    if tape.config.clip is not None:
+        np.clip(z, -tape.config.clip, tape.config.clip, out=z)
+    return tape.config.activation_for(gate).function(z)
 
 
 # equation: lstm-step
 def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     """Compute the equations up to ĉ."""
-    variant, i, f = tape.variant, tape.i[t], tape.f[t]
+    config, i, f = tape.config, tape.i[t], tape.f[t]
     gates = {"i": i, "f": f, "g": tape.g[t]}
     for gate, a in gates.items():
-        if gate in variant.gates:
+        if gate in config.gates:
             a[:] = _gate(tape, t, gate, c_prev)
-    for gate, source in variant.derived_gates.items():
-        gates[gate][:] = 1 if source is None else variant.gate.complement(tape.z[t, tape.rows(source)], gates[source])
+    for gate, source in config.derived_gates.items():
+        gates[gate][:] = (
+            1 if source is None else config.gate.complement(tape.z[t, tape.gate_rows(source)], gates[source])
+        )
     tape.new_c[t] = f * c_prev + i * gates["g"]
 
 
 # equation: lstm-step
 def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
     """Compute the equations from ĉ on."""
-    variant, noise, c, read = tape.variant, tape.noise, tape.new_c[t], tape.new_c[t]
-    if tape.of_c is not None:
-        values = _store(tape.of_c, t, layer_norm(c, variant.epsilon))
-        read = tape.column("gain_c") * values + tape.column("shift_c")
-        if variant.layer_norm == "contrib":
-            c = tape.new_c[t] = read
+    config, masks, c, activation_input = tape.config, tape.masks, tape.new_c[t], tape.new_c[t]
+    if tape.c_norm is not None:
+        values = _store(tape.c_norm, t, layer_norm(c, config.epsilon))
+        activation_input = tape.column("gain_c") * values + tape.column("shift_c")
+        if config.layer_norm == "contrib":
+            c = tape.new_c[t] = activation_input
     tape.o[t] = _gate(tape, t, "o", c)
-    tape.read[t] = read
-    tape.output[t] = variant.output.function(read)
+    tape.output_activation_input[t] = activation_input
+    tape.output[t] = config.output.function(activation_input)
     h = tape.o[t] * tape.output[t]
     if "projection" in tape.weights:
         h = tape.weights["projection"] @ h
         if "projection_bias" in tape.weights:
             h += tape.column("projection_bias")
-    tape.c_with_initial[t + 1] = _zoneout(c_prev, c, noise.new_c, t)
-    tape.h_with_initial[t + 1] = _zoneout(h_prev, h, noise.new_h, t)
+    tape.c_with_initial[t + 1] = _zoneout(c_prev, c, masks.new_c, t)
+    tape.h_with_initial[t + 1] = _zoneout(h_prev, h, masks.new_h, t)
 
 
 def _zoneout(old: Array, new: Array, share: Array | float, t: int) -> Array:
-    """Return the new value, or what zoneout leaves of it."""
+    """Return the new value; with zoneout, old + share (new - old)."""
     if isinstance(share, float):
         return new if share == 1 else old + share * (new - old)
     mixed: Array = old + share[t] * (new - old)
@@ -226,7 +232,7 @@ def _empty_like(values: tuple[int, ...], scale: tuple[int, ...], dtype: np.dtype
     return NormalizedActivations(np.empty(values, dtype), np.empty(scale, dtype))
 
 
-def _store(kept: NormalizedActivations, t: int, normalized: NormalizedActivations) -> Array:
-    kept.values[t] = normalized.values
-    kept.scale[t] = normalized.scale
+def _store(target: NormalizedActivations, t: int, normalized: NormalizedActivations) -> Array:
+    target.values[t] = normalized.values
+    target.scale[t] = normalized.scale
     return normalized.values
