@@ -230,12 +230,12 @@ def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: boo
         return []
     from glasscell.convert.onnx.importer import interface_of  # noqa: PLC0415 - optional
 
-    others = interface_of(source)
+    ports = interface_of(source)
     if format_of(target) in KERAS:
-        return [*others.starts, *others.inputs, *others.finals]
+        return [*ports.initial_states, *ports.other_inputs, *ports.final_states]
     if states:
-        return others.inputs
-    return [*others.starts, *others.inputs, *([] if isinstance(model, LSTM) else others.finals)]
+        return ports.other_inputs
+    return [*ports.initial_states, *ports.other_inputs, *([] if isinstance(model, LSTM) else ports.final_states)]
 
 
 def _chain_of(model: Model) -> LSTM | Sequential:

@@ -113,19 +113,19 @@ BRANCHES = {
     "a gate": ([*STEPS, N("Softmax", "z", "s"), N("Mul", "z s", "y")], r"\(Mul\) multiplies the outputs of two layers"),
     "a function that is no layer": (
         [*STEPS, N("Sigmoid", "z", "s"), N("Tanh", "z", "t"), N("Mul", "t s", "y")],
-        "the output 'y' is a part of a function that is no layer",
+        "the output 'y' is an intermediate value of a function, which no layer computes",
     ),
     "a layer behind such a function": (
         [*STEPS, N("Exp", "z", "e"), N("MatMul", "e V", "y")],
-        r"\(MatMul\) acts on a part of a function that is no layer",
+        r"\(MatMul\) acts on an intermediate value of a function, which no layer computes",
     ),
     "a mean of features": (
         [*STEPS, N("ReduceMean", "z", "m", {"axes": [2]}), N("MatMul", "m V", "y")],
-        r"\(MatMul\) acts on a part of a function that is no layer",
+        r"\(MatMul\) acts on an intermediate value of a function, which no layer computes",
     ),
     "an encoder and a decoder": (
         [*STEPS, N("LSTM", "z W4 R . . h c", "y", name="decoder")],
-        r"'decoder' \(LSTM\) begins with states that another layer computes",
+        r"'decoder' \(LSTM\) has initial states that another layer computes",
     ),
     "the cell state as features": (
         [*LSTM, N("Squeeze", "c 0", "s"), N("Gemm", "s V b", "y", {"transB": 1})],
@@ -148,7 +148,7 @@ OPERATORS = {
     "a normalisation": ([*STEPS, N("LayerNormalization", "z b", "y")], r"has an array of shape \(2,\) for 4 features"),
     "a softmax of steps": ([*STEPS, N("Softmax", "z", "y", {"axis": 0})], r"\(Softmax\) is over another axis"),
     "a custom domain": ([N("LSTM", "x", "y", domain="custom")], r"'the LSTM' \(LSTM\) is of the domain 'custom'"),
-    "training": ([*STEPS, N("Dropout", "z half yes", "y")], r"\(Dropout\) drops out: .* exported in training mode"),
+    "training": ([*STEPS, N("Dropout", "z half yes", "y")], r"\(Dropout\) drops values: .* exported in training mode"),
     "a cast between layers": ([*STEPS, N("Cast", "z", "y", {"to": 11})], "casts from float32 to float64 between"),
     "a cast of the input": (
         [N("Cast", "x", "k", {"to": 7}), N("Cast", "k", "y", {"to": 1})],
@@ -174,12 +174,12 @@ LSTMS = {
     "B of another size": (lstm("X W R b"), r"has weights B of shape \(2,\); expected \(1, 32\)"),
     "another hidden_size": (lstm(hidden_size=5), r"has hidden_size 5, and R of shape \(1, 16, 4\)"),
     "no W": (lstm("X . R"), r"'the LSTM' \(LSTM\) has no weights W"),
-    "computed weights": (lstm("X X R"), "has weights W that are computed from the inputs"),
+    "computed weights": (lstm("X X R"), "has weights W that are missing or computed from the inputs of the graph"),
     "weights that are not finite": (lstm("X Wnan R"), "has weights W with NaN or infinite values"),
     "weights of integers": (lstm("X Wint R"), "has weights W of dtype int64"),
     "weights of another type": (lstm("X W64 R64"), "has weights of dtype float64, and its input has dtype float32"),
-    "sequence_lens that cut": (lstm("X W R . lens"), r"\(LSTM\) has sequence_lens that are no input of the graph"),
-    "initial states that differ": (lstm("X W R . . starts"), "constant states that differ from sequence to sequence"),
+    "sequence_lens that cut": (lstm("X W R . lens"), r"\(LSTM\) has sequence_lens that are not an input of the graph"),
+    "initial states that differ": (lstm("X W R . . starts"), "constant initial states that differ between sequences"),
     "initial states of another size": (lstm("X W R . . b"), r"states of shape \(2,\); expected D = 1, H = 4"),
 }
 AXES = {
@@ -189,21 +189,24 @@ AXES = {
     ),
     "an LSTM on one vector": (
         [*END, N("Unsqueeze", "end 0", "e"), N("LSTM", "e W4 R", "y", name="second")],
-        r"'second' \(LSTM\) has an input that is one vector a sequence",
+        r"'second' \(LSTM\) has an input that is one vector per sequence",
     ),
     "time and batch changed": (
         [*STEPS, N("Transpose", "z", "t", {"perm": [1, 0, 2]}), N("LSTM", "t W4 R", "y")],
         "has time and batch in another place than the LSTM before it",
     ),
-    "the sum of all steps": ([*STEPS, N("ReduceSum", "z 0", "y")], r"\(ReduceSum\) reduces an axis in a way"),
-    "the mean of all": ([*STEPS, N("ReduceMean", "z", "y")], r"\(ReduceMean\) makes one number of all"),
-    "some of the features": ([*STEPS, N("Slice", "z 1 2 2", "y")], r"\(Slice\) takes a part of an axis of size 4"),
+    "the sum of all steps": (
+        [*STEPS, N("ReduceSum", "z 0", "y")],
+        r"\(ReduceSum\) reduces an axis by an operation that no layer has",
+    ),
+    "the mean of all": ([*STEPS, N("ReduceMean", "z", "y")], r"\(ReduceMean\) reduces all axes to one number"),
+    "some of the features": ([*STEPS, N("Slice", "z 1 2 2", "y")], r"\(Slice\) selects a part of an axis of size 4"),
     "some of the input": ([N("Slice", "x 1 2 2", "t"), N("Relu", "t", "y")], "acts on a part of an input"),
     "the batch flipped": (
         [N("Slice", "x -1 first 0 -1", "t"), N("Transpose", "t", "X", {"perm": [1, 0, 2]}), *LSTM[1:]],
-        r"\(LSTM\) runs over sequences whose batch or features are the other way round",
+        r"\(LSTM\) has an input whose batch or features are reversed",
     ),
-    "an output flipped": ([*STEPS, N("Slice", "z -1 first 0 -1", "y")], "the output 'y' is the other way round"),
+    "an output flipped": ([*STEPS, N("Slice", "z -1 first 0 -1", "y")], "the output 'y' is in reverse order"),
     "steps and features in one axis": (
         [*STEPS, N("Transpose", "z", "t", {"perm": [1, 2, 0]}), N("Flatten", "t", "y")],
         "the output 'y' has steps or sequences and features in one axis",
@@ -214,13 +217,16 @@ AXES = {
         [N("Gather", "x last", "y", {"axis": 3})],
         r"\(Gather\) has the axis 3 for a value of 3 axes",
     ),
-    "an attribute of another type": ([N("Transpose", "x", "y", {"perm": 5})], r"\(Transpose\) does not fit together"),
+    "an attribute of another type": ([N("Transpose", "x", "y", {"perm": 5})], r"\(Transpose\) is inconsistent"),
     "a shape that does not fit": ([N("Reshape", "x 2", "y")], r"\(Reshape\) reshapes .* to 1 axes, which splits"),
 }
 VALUES = {
-    "that nothing gives": ([N("Relu", "a", "y")], r"\(Relu\) needs a value 'a' that nothing gives before it"),
-    "of a circle": ([N("Relu", "b_", "a_"), N("Relu", "a_", "b_"), N("Relu", "a_", "y")], "needs a value 'b_'"),
-    "given twice": ([N("Relu", "x", "y")] * 2, r"\(Relu\) gives a value 'y' that there is already"),
+    "that nothing gives": ([N("Relu", "a", "y")], r"\(Relu\) has the input 'a', which no earlier node computes"),
+    "of a circle": (
+        [N("Relu", "b_", "a_"), N("Relu", "a_", "b_"), N("Relu", "a_", "y")],
+        "has the input 'b_', which no earlier node computes",
+    ),
+    "given twice": ([N("Relu", "x", "y")] * 2, r"\(Relu\) has the output 'y', which is already computed"),
     "a constant as output": ([N("Identity", "V", "y")], "the output 'y' is not computed from the inputs"),
     "an input as output": ([N("Identity", "x", "y")], "the output 'y' is an input"),
     "no output": ([N("Relu", "x", "z")], "the output 'y' is not computed from the inputs"),
@@ -237,7 +243,7 @@ def test_what_is_no_chain_of_layers_is_refused_by_name(reader, graph, tensors, n
 
 def test_two_inputs_are_refused(reader, graph):
     inputs = {"a": ["batch", "time", 1], "b": ["batch", "time", 2]}
-    with pytest.raises(ValueError, match=r"'the Concat' \(Concat\) joins inputs; a chain of layers has one"):
+    with pytest.raises(ValueError, match=r"'the Concat' \(Concat\) joins inputs; a sequential model has one"):
         reader.from_model(graph([N("Concat", "a b", "y", {"axis": 2})], inputs=inputs))
     with pytest.raises(ValueError, match=r"'the Add' \(Add\) adds the outputs of two layers"):
         reader.from_model(graph([N("Add", "a b", "y")], inputs=inputs))
@@ -262,7 +268,7 @@ def test_branches_and_loops_are_refused(onnx, reader, graph, op):
 @pytest.mark.parametrize(
     ("outputs", "words"),
     [
-        ("Y Y2", "the graph has the outputs Y, Y2; expected one, and perhaps final states"),
+        ("Y Y2", "the graph has the outputs Y, Y2; expected one, and optional final states"),
         ("Y2 upside_down", "the output 'upside_down' has final states in an order that cannot be represented"),
         ("Y h2", "the output 'h2' has final states in an order that cannot be represented"),
         ("", "the graph has the outputs none; expected one"),
@@ -277,12 +283,12 @@ def test_outputs_that_a_model_has_not_are_refused(reader, graph, tensors, output
 @pytest.mark.parametrize(
     ("h0", "c0", "words"),
     [
-        ("s", "s", "the initial states 's' are used in an order of their own"),
-        ("low", "t", "the initial states 's2' are used in an order of their own"),
-        ("x", "t", r"\(LSTM\) begins with states that are no input of their own"),
-        ("s", "ones", r"\(LSTM\) begins with states of which one is an input, and the other a constant"),
-        ("s2", "t", r"\(LSTM\) begins with 2 states for 1 directions"),
-        ("units", "t", r"\(LSTM\) begins with a part of an input that is not of some layers"),
+        ("s", "s", "the initial states 's' are not in the order of the layers"),
+        ("low", "t", "the initial states 's2' are not in the order of the layers"),
+        ("x", "t", r"\(LSTM\) has initial states that are not a separate input"),
+        ("s", "ones", r"\(LSTM\) has initial states of which one is an input, and the other a constant"),
+        ("s2", "t", r"\(LSTM\) has 2 initial states for 1 directions"),
+        ("units", "t", r"\(LSTM\) has initial states that are a part of an input, but not whole layers"),
     ],
 )
 def test_initial_states_that_cannot_be_given_are_refused(reader, graph, tensors, h0, c0, words):
@@ -295,9 +301,12 @@ def test_initial_states_that_cannot_be_given_are_refused(reader, graph, tensors,
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        (N("Gather", "z last", "y"), r"\(Gather\) looks at all steps alike"),
-        (N("ReduceMean", "z", "y", {"axes": [0]}), r"\(ReduceMean\) looks at all steps alike"),
-        (N("Slice", "z -1 first 0 -1", "y"), r"\(Slice\) turns sequences round that have sequence_lens"),
+        (N("Gather", "z last", "y"), r"\(Gather\) uses all steps of sequences that have sequence_lens"),
+        (
+            N("ReduceMean", "z", "y", {"axes": [0]}),
+            r"\(ReduceMean\) uses all steps of sequences that have sequence_lens",
+        ),
+        (N("Slice", "z -1 first 0 -1", "y"), r"\(Slice\) reverses sequences that have sequence_lens"),
         (N("LSTM", "z W4 R", "y", name="second"), r"'second' \(LSTM\) has other sequence_lens than the LSTM before"),
     ],
 )
@@ -312,11 +321,11 @@ def test_steps_of_sequences_with_lengths_are_refused(onnx, reader, graph, tensor
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
-        ([N("Mul", "z t", "y")], "the layer 'affine' depends on how many steps or sequences there are"),
-        ([N("Gather", "z near", "y")], "the layer 'step' depends on how many steps or sequences there are"),
+        ([N("Mul", "z t", "y")], "the layer 'affine' depends on the number of steps or sequences"),
+        ([N("Gather", "z near", "y")], "the layer 'step' depends on the number of steps or sequences"),
         (
             [N("Mul", "V t", "Vt"), N("Transpose", "Vt", "tV"), N("MatMul", "z tV", "y")],
-            r"the weights 'linear\.weight' depend on how many steps or sequences there are",
+            r"the weights 'linear\.weight' depend on the number of steps or sequences",
         ),
     ],
 )
@@ -340,9 +349,9 @@ def test_a_map_that_others_use_too_keeps_its_bias(reader, graph, tensors):
 
 
 def test_versions_that_are_too_old_or_none(onnx, reader, graph):
-    with pytest.raises(ValueError, match="the model is for version 6 of ONNX's operators"):
+    with pytest.raises(ValueError, match="the opset of the model must be at least 7, got 6"):
         reader.from_model(graph([N("Relu", "x", "y")], opset=6))
-    with pytest.raises(ValueError, match="version 0"):
+    with pytest.raises(ValueError, match="got 0"):
         reader.from_model(onnx.ModelProto())
 
 
@@ -400,21 +409,21 @@ def test_numbers_in_other_files_are_those_of_the_file_beside(onnx, reader, graph
     assert loaded().layers
     (tmp_path / "inner" / "link").symlink_to(outside)
     for said, words in (
-        ({"location": "../outside"}, r"in '\.\./outside'; read are only files in the model's own folder"),
-        ({"location": str(outside)}, "read are only files in the model's own folder"),
-        ({"location": ".."}, "no such file in"),
-        ({"location": ""}, "read are only files"),
-        ({"location": "link"}, "no such file in the folder"),
-        ({"location": "nothing"}, "no such file in the folder"),
-        ({"offset": 8}, "from byte 8 of 'data', which has"),
-        ({"offset": -8}, "'-8' where a number of bytes should be"),
+        ({"location": "../outside"}, r"in the file '\.\./outside'; expected a file in the model's folder"),
+        ({"location": str(outside)}, "expected a file in the model's folder"),
+        ({"location": ".."}, "not a regular file in"),
+        ({"location": ""}, "expected a file in"),
+        ({"location": "link"}, "not a regular file in the model's folder"),
+        ({"location": "nothing"}, "not a regular file in the model's folder"),
+        ({"offset": 8}, "at byte 8 of 'data', which has"),
+        ({"offset": -8}, "'-8' as a number of bytes"),
         ({"length": 2**60}, "which has"),
         ({"length": 4}, "which has"),
     ):
         with pytest.raises(ValueError, match=f"the tensor 'W' .*{words}"):
             loaded(**said)
     with pytest.raises(
-        ValueError, match="the tensor 'again' and those before it have more bytes in 'data' than it has"
+        ValueError, match="the tensor 'again' and the tensors before it have more bytes in 'data' than the file"
     ):
         loaded(again=True)
 

@@ -1,8 +1,10 @@
-"""A graph of ONNX that is a chain of layers, as a model.
+"""Import ONNX graphs of layers as models.
 
-``reader`` follows the graph's nodes in order, with what each value is to the chain (``views``): which layer it is the
-output of, and what its axes are. ``functions``, ``layer_nodes``, ``lstm_nodes`` and ``moves`` say so for each operator,
-``constants`` and ``folding`` compute what depends on no input, and ``assembly`` makes layers of the plans.
+``graph`` reads the nodes in order and represents each value by the layer that computes it and its axes
+(``symbolic_values``); ``graph_interface`` finds the inputs and outputs. ``layer_ops``, ``lstm_ops``, ``affine``,
+``windows``, ``elementwise_ops``, ``pointwise``, ``selection`` and ``shape_ops`` represent the operators;
+``constants`` and ``constant_folding`` evaluate nodes that depend on no input; ``build_model`` builds the layers from
+``layer_specs``. ``lstms`` reads single LSTM nodes of any graph.
 """
 
 from glasscell.convert.onnx.importer.graph import interface_of, load

@@ -1,4 +1,4 @@
-"""The attributes of operators that are read; another one, to which a later version may give meaning, is refused."""
+"""Supported attributes of operators. Others, which a later version may define, are unsupported."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 from glasscell.convert.onnx.importer.constants import UnsupportedNode
 
-WINDOWS = {"auto_pad", "dilations", "kernel_shape", "pads", "strides"}
-REDUCED = {"axes", "keepdims", "noop_with_empty_axes"}
-VALUES = {"value", "value_float", "value_floats", "value_int", "value_ints"}
+WINDOW_ATTRIBUTES = {"auto_pad", "dilations", "kernel_shape", "pads", "strides"}
+REDUCTION_ATTRIBUTES = {"axes", "keepdims", "noop_with_empty_axes"}
+CONSTANT_ATTRIBUTES = {"value", "value_float", "value_floats", "value_int", "value_ints"}
 
 ATTRIBUTES: dict[str, set[str]] = {
-    "AveragePool": {*WINDOWS, "ceil_mode", "count_include_pad"},
+    "AveragePool": {*WINDOW_ATTRIBUTES, "ceil_mode", "count_include_pad"},
     "BatchNormalization": {"epsilon", "momentum", "spatial", "training_mode"},  # momentum is for training
-    "Cast": {"to", "saturate", "round_mode"},  # the last two are for types of 8 bits, which are refused
+    "Cast": {"to", "saturate", "round_mode"},  # the last two are for types of 8 bits, which are not supported
     "CastLike": {"saturate", "round_mode"},
     "Concat": {"axis"},
-    "Constant": VALUES,
+    "Constant": CONSTANT_ATTRIBUTES,
     "ConstantOfShape": {"value"},
-    "Conv": {*WINDOWS, "group"},
+    "Conv": {*WINDOW_ATTRIBUTES, "group"},
     "Dropout": {"ratio", "seed"},
     "Elu": {"alpha"},
     "Flatten": {"axis"},
@@ -30,9 +30,9 @@ ATTRIBUTES: dict[str, set[str]] = {
     "LayerNormalization": {"axis", "epsilon", "stash_type"},  # the precision of its statistics
     "LeakyRelu": {"alpha"},
     "LogSoftmax": {"axis"},
-    "MaxPool": {*WINDOWS, "ceil_mode", "storage_order"},  # the order of indices, which are not read
+    "MaxPool": {*WINDOW_ATTRIBUTES, "ceil_mode", "storage_order"},  # the order of indices, which are not read
     "Mod": {"fmod"},
-    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceProd", "ReduceMin"), REDUCED),
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceProd", "ReduceMin"), REDUCTION_ATTRIBUTES),
     "Range": {"stash_type"},
     "Reshape": {"allowzero"},
     "Selu": {"alpha", "gamma"},
@@ -48,8 +48,8 @@ ATTRIBUTES: dict[str, set[str]] = {
 }
 
 
-def check_attributes(op: str, given: Iterable[str]) -> None:
-    """Refuse attributes that are not read; those of an LSTM are checked where it is."""
-    unknown = sorted(set(given) - ATTRIBUTES.get(op, set())) if op != "LSTM" else []
+def check_attributes(op: str, names: Iterable[str]) -> None:
+    """Raise an error for attributes that are not supported; those of an LSTM are checked by its operator."""
+    unknown = sorted(set(names) - ATTRIBUTES.get(op, set())) if op != "LSTM" else []
     if unknown:
-        raise UnsupportedNode(f"has the attribute {unknown[0]!r}, which is not known")
+        raise UnsupportedNode(f"has the attribute {unknown[0]!r}, which is not supported")

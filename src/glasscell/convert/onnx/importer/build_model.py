@@ -1,21 +1,20 @@
-"""From a chain of plans to a model."""
+"""Build a model from the specifications of its layers."""
 
 from __future__ import annotations
 
-from itertools import accumulate, count
-from itertools import chain as in_turn
+from itertools import accumulate, chain, count
 
 from glasscell.convert.onnx.importer.constants import UnsupportedNode
 from glasscell.convert.onnx.importer.layer_specs import (
-    BatchNormPlan,
-    ConvolutionPlan,
+    BatchNormSpec,
+    ConvolutionSpec,
     EmbeddingSpec,
     InitialStateInput,
-    LayerNormPlan,
+    LayerNormSpec,
     LayerSpec,
     LinearSpec,
     LSTMSpec,
-    WithWeights,
+    WeightedSpec,
     build_layer,
 )
 from glasscell.convert.onnx.importer.lstm_ops import stack
@@ -24,94 +23,111 @@ from glasscell.layers import Dropout, Function
 from glasscell.limits import MemoryBudget
 from glasscell.models.sequential import Sequential
 
+NAMES: dict[type, str] = {
+    LSTMSpec: "lstm",
+    LinearSpec: "linear",
+    EmbeddingSpec: "embedding",
+    LayerNormSpec: "layernorm",
+    BatchNormSpec: "batchnorm",
+    ConvolutionSpec: "conv",
+}
 
-def check_all_states(name: str, states: SymbolicStates, links: list[LayerNode]) -> None:
-    """Refuse an output of states that are not those of LSTMs that follow each other, as a forward pass gives them."""
-    by_layer = [link.layer.ways for link in links if isinstance(link.layer, LSTMSpec)]
-    ways, edges = [*in_turn.from_iterable(by_layer)], {0, *accumulate(map(len, by_layer))}
-    given = [way for _, way in states.entries]
-    first = next((k for k in edges if ways[k : k + 1] == given[:1]), len(ways))
-    last = first + len(given)
-    if not given or ways[first:last] != given or last not in edges:
+
+def check_state_output(name: str, states: SymbolicStates, layers: list[LayerNode]) -> None:
+    """Raise an error unless an output has the final states of consecutive LSTMs in the order of a forward pass."""
+    by_layer = [layer.spec.directions for layer in layers if isinstance(layer.spec, LSTMSpec)]
+    directions, boundaries = [*chain.from_iterable(by_layer)], {0, *accumulate(map(len, by_layer))}
+    entries = [weights for _, weights in states.entries]
+    first = next((k for k in boundaries if directions[k : k + 1] == entries[:1]), len(directions))
+    last = first + len(entries)
+    if not entries or directions[first:last] != entries or last not in boundaries:
         raise ValueError(f"the output {name!r} has final states in an order that cannot be represented")
 
 
-def check_starts(links: list[LayerNode], source: str) -> list[str]:
-    """The inputs for initial states; refused if they are used in another order than that of the layers, or twice."""
-    used: dict[str, tuple[str, int]] = {}
-    for link in links:
-        for way in link.layer.ways if isinstance(link.layer, LSTMSpec) else ():
-            for kind, start in (("h", way.h0), ("c", way.c0)):
-                if isinstance(start, InitialStateInput):
-                    if start.source == source or used.get(start.source, (kind, 0)) != (kind, start.row):
-                        raise ValueError(f"the initial states {start.source!r} are used in an order of their own")
-                    used[start.source] = (kind, start.row + 1)
-    return list(used)
+def initial_state_inputs(layers: list[LayerNode], source: str) -> list[str]:
+    """Return the inputs of the graph that are initial states.
+
+    Raises
+    ------
+    ValueError
+        If their entries are used twice, or in another order than that of the layers, or `source`, the input of the
+        model, is one of them.
+    """
+    next_rows: dict[str, tuple[str, int]] = {}
+    for layer in layers:
+        for weights in layer.spec.directions if isinstance(layer.spec, LSTMSpec) else ():
+            for kind, state in (("h", weights.h0), ("c", weights.c0)):
+                if isinstance(state, InitialStateInput):
+                    expected = next_rows.get(state.source, (kind, 0))
+                    if state.source == source or expected != (kind, state.row):
+                        raise ValueError(f"the initial states {state.source!r} are not in the order of the layers")
+                    next_rows[state.source] = (kind, state.row + 1)
+    return list(next_rows)
 
 
-def build(last: LayerNode, budget: MemoryBudget) -> Sequential:
-    """The chain as a model; LSTMs of one module that a stack of layers can be become one."""
-    plans: list[tuple[str, LayerSpec]] = []
-    for link in layers_up_to(last):
-        if isinstance(link.layer, WithWeights):
-            _reserve(budget, link.layer)
-        if not _stack(plans, link.name, link.layer):
-            plans.append((link.name, link.layer))
-    names = _unique_names([(name, _kind(plan)) for name, plan in plans])
-    return Sequential([build_layer(plan) for _, plan in plans], names, seed=None)
+def build(last_layer: LayerNode, budget: MemoryBudget) -> Sequential:
+    """Return the model that ends with a layer. Consecutive LSTMs of one module become one where that is possible."""
+    specs: list[tuple[str, LayerSpec]] = []
+    for layer in layers_up_to(last_layer):
+        if isinstance(layer.spec, WeightedSpec):
+            _reserve(budget, layer.spec)
+        if not _stack(specs, layer.name, layer.spec):
+            specs.append((layer.name, layer.spec))
+    names = _unique_names([(name, _default_name(spec)) for name, spec in specs])
+    return Sequential([build_layer(spec) for _, spec in specs], names, seed=None)
 
 
-def _reserve(budget: MemoryBudget, plan: WithWeights) -> None:
+def _reserve(budget: MemoryBudget, spec: WeightedSpec) -> None:
     try:
-        budget.reserve(plan.size * plan.dtype.itemsize)
-    except UnsupportedNode as refusal:
-        raise ValueError(f"the model {refusal}") from None
+        budget.reserve(spec.size * spec.dtype.itemsize)
+    except UnsupportedNode as error:
+        raise ValueError(f"the model {error}") from None
 
 
-def _stack(plans: list[tuple[str, LayerSpec]], name: str, above: LayerSpec) -> bool:
-    """Put an LSTM on top of the one before it, also with dropout between them, if both come from one module."""
+def _stack(specs: list[tuple[str, LayerSpec]], name: str, above: LayerSpec) -> bool:
+    """Stack an LSTM on the previous one of the same module, with optional dropout between them.
+
+    Returns
+    -------
+    bool
+        False if the layer was not stacked; `specs` is then unchanged.
+    """
     if not isinstance(above, LSTMSpec):
         return False
-    under = len(plans) - 1
-    between = plans[under][1] if under > 0 and plans[under][0] == name else None
-    under -= isinstance(between, Dropout)
-    below = plans[under][1] if under >= 0 and plans[under][0] == name else None
+    index = len(specs) - 1
+    between = specs[index][1] if index > 0 and specs[index][0] == name else None
+    index -= isinstance(between, Dropout)
+    below = specs[index][1] if index >= 0 and specs[index][0] == name else None
     rate = between.rate if isinstance(between, Dropout) else 0.0
-    one = stack(below, above, rate) if isinstance(below, LSTMSpec) else None
-    if one is None:
+    stacked = stack(below, above, rate) if isinstance(below, LSTMSpec) else None
+    if stacked is None:
         return False
-    plans[under:] = [(name, one)]
+    specs[index:] = [(name, stacked)]
     return True
 
 
-def _kind(plan: LayerSpec) -> str:
-    """What a layer is called that has no name."""
-    if isinstance(plan, Function):
-        return plan.name.lower()
-    names: dict[type, str] = {
-        LSTMSpec: "lstm",
-        LinearSpec: "linear",
-        EmbeddingSpec: "embedding",
-        LayerNormPlan: "layernorm",
-        BatchNormPlan: "batchnorm",
-        ConvolutionPlan: "conv",
-    }
-    return names.get(type(plan), type(plan).__name__.lower())
+def _default_name(spec: LayerSpec) -> str:
+    return spec.name.lower() if isinstance(spec, Function) else NAMES.get(type(spec), type(spec).__name__.lower())
 
 
-def _unique_names(wanted: list[tuple[str, str]]) -> list[str]:
-    """Names that no other is, or is the beginning of: those wanted, or what the layer is."""
-    under = {prefix for name, _ in wanted for prefix in _prefixes(name)}
-    found: dict[str, None] = {}
-    for name, kind in wanted:
-        for candidate in in_turn((name, kind), (f"{kind}_{k}" for k in count(len(found)))):
-            free = candidate not in found and candidate not in under and found.keys().isdisjoint(_prefixes(candidate))
-            if candidate and free:
-                found[candidate] = None
+def _unique_names(candidates: list[tuple[str, str]]) -> list[str]:
+    """Return names of which none equals another one, or is its prefix up to a dot.
+
+    `candidates` are pairs of a name from the file, which may be empty, and a default name.
+    """
+    reserved = {prefix for name, _ in candidates for prefix in _prefixes(name)}
+    names: dict[str, None] = {}
+    for name, default in candidates:
+        for candidate in chain((name, default), (f"{default}_{k}" for k in count(len(names)))):
+            is_free = (
+                candidate not in names and candidate not in reserved and names.keys().isdisjoint(_prefixes(candidate))
+            )
+            if candidate and is_free:
+                names[candidate] = None
                 break
-    return list(found)
+    return list(names)
 
 
 def _prefixes(name: str) -> list[str]:
-    """Of a.b.c, a and a.b."""
+    """Return a and a.b for a.b.c."""
     return [name[:k] for k, letter in enumerate(name) if letter == "."]

@@ -1,4 +1,4 @@
-"""Operators that do the same at every place: activations, and arithmetic with numbers or of an LSTM's directions."""
+"""Elementwise operators: activations, and arithmetic with constants or with the directions of an LSTM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.onnx.importer.affine import Moment, moment_of_two, moved, scaled
+from glasscell.convert.onnx.importer.affine import PartialLayerNorm, combine_terms, scale_features, shift_features
 from glasscell.convert.onnx.importer.constants import (
     Constant,
     UnsupportedNode,
@@ -17,16 +17,16 @@ from glasscell.convert.onnx.importer.constants import (
     require_constant,
     scalar,
 )
-from glasscell.convert.onnx.importer.layer_ops import with_bias
-from glasscell.convert.onnx.importer.layer_specs import LinearSpec, weights_of
-from glasscell.convert.onnx.importer.node import Node, data
-from glasscell.convert.onnx.importer.pointwise import COST, UNARY, Pointwise, of_one, of_two
+from glasscell.convert.onnx.importer.layer_ops import add_bias
+from glasscell.convert.onnx.importer.layer_specs import LinearSpec, require_weights
+from glasscell.convert.onnx.importer.node import Node, require_symbolic
+from glasscell.convert.onnx.importer.pointwise import NODE_BYTES, UNARY, Pointwise, apply_binary, apply_unary
 from glasscell.convert.onnx.importer.selection import Merge, as_features, merge_directions
 from glasscell.convert.onnx.importer.symbolic_values import (
     LayerNode,
     SymbolicStates,
     SymbolicTensor,
-    Value,
+    SymbolicValue,
     check_last_is_features,
     same_values,
 )
@@ -37,50 +37,50 @@ ACTIVATIONS = (
     *("Softmax", "LogSoftmax"),
 )
 SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}  # the defaults of the operator
-LARGE = 20.0  # above it softplus is the identity, to 2e-9
+SOFTPLUS_THRESHOLD = 20.0  # above it softplus is the identity, to 2e-9
 
-Result = Value | Pointwise | Moment
+Result = SymbolicValue | Pointwise | PartialLayerNorm
 
 
 @dataclass(frozen=True)
-class Large:
-    """Where a view is large: a part of x > 20 ? x : softplus(x)."""
+class AboveThreshold:
+    """The condition of x > 20 ? x : softplus(x)."""
 
-    of: SymbolicTensor
+    x: SymbolicTensor
 
 
-def _two(node: Node) -> Result:
-    """An operator of two values that is arithmetic."""
+def _arithmetic(node: Node) -> Result:
+    """Apply an arithmetic operator to two values."""
     a, b = (as_features(value) if isinstance(value, SymbolicStates) else value for value in node.inputs)
-    if isinstance(a, Moment) or isinstance(b, Moment):
-        return moment_of_two(node, a, b)
-    constants = [value for value in (a, b) if isinstance(value, np.ndarray)]
-    if constants and isinstance(a, SymbolicTensor) | isinstance(b, SymbolicTensor):
-        return ARITHMETIC[node.op](node, a, b) if node.op in ARITHMETIC else _computed(node, a, b)
-    return _computed(node, a, b)
+    if isinstance(a, PartialLayerNorm) or isinstance(b, PartialLayerNorm):
+        return combine_terms(node, a, b)
+    if {type(a), type(b)} == {SymbolicTensor, np.ndarray} and node.op in WITH_CONSTANT:
+        return WITH_CONSTANT[node.op](node, a, b)
+    return _combine(node, a, b)
 
 
-def _computed(node: Node, a: Any, b: Any) -> Result:
-    """A function of one view, or both directions of an LSTM as one."""
-    node.budget.reserve(COST)
+def _combine(node: Node, a: Any, b: Any) -> Result:
+    """Return a function of one tensor, or the directions of an LSTM merged."""
+    node.budget.reserve(NODE_BYTES)
     a, b = (scalar(value) if isinstance(value, np.ndarray) else value for value in (a, b))
     if not isinstance(a, float | SymbolicTensor | Pointwise) or not isinstance(b, float | SymbolicTensor | Pointwise):
-        raise UnsupportedNode("computes with what no layer gives")
-    one = of_two(node.op, a, b, node.module)
-    if one is not None:
-        return one
-    verb, how = OF_TWO.get(node.op, ("combines", None))
-    refusal = f"{verb} the outputs of two layers, and a chain has one"
-    if how is None:
-        raise UnsupportedNode(refusal)
+        raise UnsupportedNode("computes with a value that is not the output of a layer")
+    result = apply_binary(node.op, a, b, node.module)
+    if result is not None:
+        return result
+    verb, merge = BETWEEN_LAYERS.get(node.op, ("combines", None))
+    error = UnsupportedNode(f"{verb} the outputs of two layers, and a sequential model has one")
+    if merge is None:
+        raise error
     try:
-        first, second = (as_features(data(value)) for value in node.inputs)
-        return merge_directions(first, second, how)
+        first, second = (as_features(require_symbolic(value)) for value in node.inputs)
+        return merge_directions(first, second, merge)
     except UnsupportedNode:
-        raise UnsupportedNode(refusal) from None
+        raise error from None
 
 
-OF_TWO: dict[str, tuple[str, Merge | None]] = {
+# A verb for messages, and how the operator merges the directions of an LSTM.
+BETWEEN_LAYERS: dict[str, tuple[str, Merge | None]] = {
     "Add": ("adds", "sum"),
     "Mul": ("multiplies", "multiply"),
     "Sub": ("subtracts", None),
@@ -89,144 +89,139 @@ OF_TWO: dict[str, tuple[str, Merge | None]] = {
 
 
 def _add(node: Node, a: Any, b: Any) -> SymbolicTensor:
-    view, constant = _and_constant(a, b)
-    array = weights_of("numbers", constant)
-    plan = view.link.layer if view.link else None
-    if isinstance(plan, LinearSpec) and (array.size > 1 or (array.ndim and plan.bias is None)):
-        return with_bias(node, view, plan, array)
-    return moved(node, view, array) if array.size > 1 else _affine(node, view, 1.0, _number(view, array))
+    tensor, constant = _tensor_and_constant(a, b)
+    array = require_weights("numbers", constant)
+    spec = tensor.last_spec
+    if isinstance(spec, LinearSpec) and (array.size > 1 or (array.ndim and spec.bias is None)):
+        return add_bias(node, tensor, spec, array)
+    return shift_features(node, tensor, array) if array.size > 1 else _affine(node, tensor, 1.0, _number(tensor, array))
 
 
 def _sub(node: Node, a: Any, b: Any) -> SymbolicTensor:
-    view, constant = _and_constant(a, b)
-    array = weights_of("numbers", constant)
-    first = view is a
+    tensor, constant = _tensor_and_constant(a, b)
+    array = require_weights("numbers", constant)
     if array.size > 1:
-        return moved(node, view, -array) if first else moved(node, scaled(node, view, -np.ones_like(array)), array)
-    number = _number(view, array)
-    return _affine(node, view, 1.0, -number) if first else _affine(node, view, -1.0, number)
+        if tensor is a:
+            return shift_features(node, tensor, -array)
+        return shift_features(node, scale_features(node, tensor, -np.ones_like(array)), array)
+    number = _number(tensor, array)
+    return _affine(node, tensor, 1.0, -number) if tensor is a else _affine(node, tensor, -1.0, number)
 
 
 def _mul(node: Node, a: Any, b: Any) -> SymbolicTensor:
-    view, constant = _and_constant(a, b)
-    array = weights_of("numbers", constant)
-    return scaled(node, view, array) if array.size > 1 else _affine(node, view, _number(view, array), 0.0)
+    tensor, constant = _tensor_and_constant(a, b)
+    array = require_weights("numbers", constant)
+    return scale_features(node, tensor, array) if array.size > 1 else _affine(node, tensor, _number(tensor, array), 0.0)
 
 
 def _div(node: Node, a: Any, b: Any) -> Result:
     if not isinstance(a, SymbolicTensor):
-        return _computed(node, a, b)
-    array = weights_of("numbers", b)
+        return _combine(node, a, b)
+    array = require_weights("numbers", b)
     if not array.all():
         raise UnsupportedNode("divides by 0")
-    return scaled(node, a, 1 / array.astype(np.float64)) if array.size > 1 else _affine(node, a, 1 / _number(a, b), 0.0)
+    if array.size > 1:
+        return scale_features(node, a, 1 / array.astype(np.float64))
+    return _affine(node, a, 1 / _number(a, b), 0.0)
 
 
-ARITHMETIC: dict[str, Callable[[Node, Any, Any], Result]] = {"Add": _add, "Sub": _sub, "Mul": _mul, "Div": _div}
+WITH_CONSTANT: dict[str, Callable[[Node, Any, Any], Result]] = {"Add": _add, "Sub": _sub, "Mul": _mul, "Div": _div}
 
 
-def _greater(node: Node) -> Large:
-    if scalar(node.inputs[1]) < LARGE:
-        raise UnsupportedNode("compares, and a chain of layers has no branches")
-    return Large(as_features(node.value))
-
-
-def _where(node: Node) -> Value:
-    condition, x, otherwise = node.inputs
-    if isinstance(condition, Large) and isinstance(otherwise, SymbolicTensor) and otherwise.link:
-        of = condition.of
-        same = same_values(as_features(data(x)), of) and same_values(replace(otherwise, link=otherwise.link.before), of)
-        if same and otherwise.link.layer == Function("Softplus"):
-            return otherwise
-    raise UnsupportedNode("chooses place by place, and a chain of layers has no branches")
-
-
-def _and_constant(a: Any, b: Any) -> tuple[SymbolicTensor, Constant]:
+def _tensor_and_constant(a: Any, b: Any) -> tuple[SymbolicTensor, Constant]:
     return (a, require_constant(b)) if isinstance(a, SymbolicTensor) else (b, require_constant(a))
 
 
-def _number(value: Value, constant: Any) -> float:
-    """A number that every place of a value meets."""
+def _number(value: SymbolicValue, constant: Any) -> float:
+    """Return a constant that is one number and adds no axes to the value."""
     if require_constant(constant).ndim > len(value.axes):
-        raise UnsupportedNode(f"gives more axes than the {len(value.axes)} of a layer's output")
+        raise UnsupportedNode(f"adds axes to the {len(value.axes)} of a layer's output")
     return scalar(constant)
 
 
-def _affine(node: Node, view: SymbolicTensor, alpha: float, beta: float) -> SymbolicTensor:
-    """αx + β; nodes of one module that make one function together become that."""
-    last, before = _of_module(view.link, node.module)
+def _affine(node: Node, tensor: SymbolicTensor, alpha: float, beta: float) -> SymbolicTensor:
+    """Return αx + β; consecutive nodes of one module become one function."""
+    last, before = _last_functions(tensor.last_layer, node.module)
     if node.op == "Add" and last.name == "Affine" and last.beta == 0:
-        return _replace_last(view, 1, Function("Affine", last.alpha, beta), node.module)
+        return tensor.replace_last(Function("Affine", last.alpha, beta), node.module)
     if node.op == "Mul" and last.name == "Tanh" and before.name == "Affine" and before.beta == 0:
-        return _replace_last(view, 2, Function("ScaledTanh", alpha, before.alpha), node.module)
-    return view.through(Function("Affine", alpha, beta), node.module)
+        return tensor.replace_last(Function("ScaledTanh", alpha, before.alpha), node.module, count=2)
+    return tensor.apply(Function("Affine", alpha, beta), node.module)
 
 
-def _of_module(link: LayerNode | None, module: str) -> list[Function]:
-    """The last two functions, if they come from this module; another one in the place of those that do not."""
+def _last_functions(layer: LayerNode | None, module: str) -> list[Function]:
+    """Return the last two functions, the last first; Relu in place of functions of other modules."""
     functions: list[Function] = []
-    while link and module and link.name == module and isinstance(link.layer, Function) and len(functions) < 2:
-        functions.append(link.layer)
-        link = link.before
+    while layer and module and layer.name == module and isinstance(layer.spec, Function) and len(functions) < 2:
+        functions.append(layer.spec)
+        layer = layer.previous
     return [*functions, *[Function("Relu")] * 2][:2]
 
 
-def _replace_last(view: SymbolicTensor, links: int, function: Function, module: str) -> SymbolicTensor:
-    """A function instead of the last links."""
-    link = view.link
-    for _ in range(links):
-        link = link.before if link else None
-    return replace(view, link=LayerNode(link, function, module))
+def _greater(node: Node) -> AboveThreshold:
+    if scalar(node.inputs[1]) < SOFTPLUS_THRESHOLD:
+        raise UnsupportedNode("compares values, and a sequential model has no branches")
+    return AboveThreshold(as_features(node.value))
 
 
-def _function(node: Node) -> Result:
+def _where(node: Node) -> SymbolicValue:
+    condition, if_true, if_false = node.inputs
+    if isinstance(condition, AboveThreshold) and isinstance(if_false, SymbolicTensor) and if_false.last_layer:
+        argument = replace(if_false, last_layer=if_false.last_layer.previous)
+        same = all(same_values(tensor, condition.x) for tensor in (as_features(require_symbolic(if_true)), argument))
+        if same and if_false.last_spec == Function("Softplus"):
+            return if_false
+    raise UnsupportedNode("selects elements by a condition, and a sequential model has no branches")
+
+
+def _activation(node: Node) -> Result:
     if isinstance(node.inputs[0], Pointwise):
-        node.budget.reserve(COST)
-        return of_one(node.op, node.inputs[0], node.module)
-    view = as_features(node.value)
+        node.budget.reserve(NODE_BYTES)
+        return apply_unary(node.op, node.inputs[0], node.module)
+    tensor = as_features(node.value)
     if node.op not in ("Softmax", "LogSoftmax"):
         alpha, beta = (float32_literal(node.attributes[k]) if k in node.attributes else None for k in ("alpha", "beta"))
-        return view.through(Function(node.op, alpha, beta), node.module)
-    last = len(view.axes) - 1
+        return tensor.apply(Function(node.op, alpha, beta), node.module)
+    last = len(tensor.axes) - 1
     if normalize_axis(node.attributes.get("axis", -1 if node.opset >= 13 else 1), last + 1) != last:
         raise UnsupportedNode("is over another axis than the last")
-    check_last_is_features(view)
-    return replace(view.through(Function(node.op), node.module), features=view.features or view.axes[-1])
+    check_last_is_features(tensor)
+    return replace(tensor.apply(Function(node.op), node.module), features=tensor.features or tensor.axes[-1])
 
 
 def _unary(node: Node) -> Result:
     value = node.inputs[0]
-    if isinstance(value, Moment):
-        return value.after(node.op)
-    node.budget.reserve(COST)
-    return of_one(node.op, value if isinstance(value, Pointwise) else as_features(node.value), node.module)
+    if isinstance(value, PartialLayerNorm):
+        return value.apply(node.op)
+    node.budget.reserve(NODE_BYTES)
+    return apply_unary(node.op, value if isinstance(value, Pointwise) else as_features(node.value), node.module)
 
 
-def _selu(node: Node) -> Value:
-    for name, usual in SELU.items():
-        if not np.isclose(node.attributes.get(name, usual), usual, rtol=1e-6):
-            raise UnsupportedNode(f"has {name} = {node.attributes[name]}, and a Selu has {usual}")
-    return as_features(node.value).through(Function("Selu"), node.module)
+def _selu(node: Node) -> SymbolicValue:
+    for name, default in SELU.items():
+        if not np.isclose(node.attributes.get(name, default), default, rtol=1e-6):
+            raise UnsupportedNode(f"has {name} = {node.attributes[name]}; expected {default}")
+    return as_features(node.value).apply(Function("Selu"), node.module)
 
 
-def _gelu(node: Node) -> Value:
+def _gelu(node: Node) -> SymbolicValue:
     names = {b"none": "Gelu", b"tanh": "GeluTanh"}
     name = names.get(node.attributes.get("approximate", b"none"))
     if name is None:
-        raise UnsupportedNode(f"has approximate = {node.attributes['approximate']!r}")
-    return as_features(node.value).through(Function(name), node.module)
+        raise UnsupportedNode(f"has approximate = {node.attributes['approximate']!r}; expected 'none' or 'tanh'")
+    return as_features(node.value).apply(Function(name), node.module)
 
 
-def _swish(node: Node) -> Value:
+def _swish(node: Node) -> SymbolicValue:
     if node.attributes.get("alpha", 1.0) != 1:
-        raise UnsupportedNode(f"has alpha = {node.attributes['alpha']}, and a SiLU has none")
-    return as_features(node.value).through(Function("Silu"), node.module)
+        raise UnsupportedNode(f"has alpha = {node.attributes['alpha']}; expected 1")
+    return as_features(node.value).apply(Function("Silu"), node.module)
 
 
-FUNCTIONS: dict[str, Callable[[Node], Any]] = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow"), _two),
+ELEMENTWISE_HANDLERS: dict[str, Callable[[Node], Any]] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow"), _arithmetic),
     **dict.fromkeys(UNARY, _unary),
-    **dict.fromkeys(ACTIVATIONS, _function),
+    **dict.fromkeys(ACTIVATIONS, _activation),
     "Greater": _greater,
     "Where": _where,
     "Selu": _selu,

@@ -12,40 +12,39 @@ from glasscell.convert.onnx.importer.constants import FIELDS, TYPES
 
 
 def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
-    """Put the numbers of the weights that lie in other files into the model itself.
+    """Copy weights that are in other files into the model.
 
-    Such a file lies in the same folder, and is no link out of it; what a tensor says that it has there is checked
-    against the size of the file, and all tensors together have no more bytes there than it.
+    Such a file must be in the model's folder and not be a link. Offsets and lengths are checked against the file's
+    size, and all tensors together have no more bytes than the file.
     """
-    left: dict[str, int] = {}
+    remaining: dict[str, int] = {}
     for tensor in model.graph.initializer:
         if tensor.data_location != TYPES.EXTERNAL:
             continue
-        said = {entry.key: entry.value for entry in tensor.external_data}
-        name, place = f"the tensor {tensor.name!r}", said.get("location", "")
-        file = _file(name, folder, place)
-        left.setdefault(place, file.stat().st_size)
-        start, size = _number(name, said.get("offset", "0")), _size(name, tensor)
-        if _number(name, said.get("length", str(size))) != size or start + size > file.stat().st_size:
-            raise ValueError(f"{name} is {size} bytes from byte {start} of {place!r}, which has {file.stat().st_size}")
-        left[place] -= size
-        if left[place] < 0:
-            raise ValueError(f"{name} and those before it have more bytes in {place!r} than it has")
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name, location = f"the tensor {tensor.name!r}", entries.get("location", "")
+        file = _file(name, folder, location)
+        file_size = file.stat().st_size
+        remaining.setdefault(location, file_size)
+        offset, size = _number(name, entries.get("offset", "0")), _size(name, tensor)
+        if _number(name, entries.get("length", str(size))) != size or offset + size > file_size:
+            raise ValueError(f"{name} is {size} bytes at byte {offset} of {location!r}, which has {file_size}")
+        remaining[location] -= size
+        if remaining[location] < 0:
+            raise ValueError(f"{name} and the tensors before it have more bytes in {location!r} than the file")
         with file.open("rb") as content:
-            content.seek(start)
+            content.seek(offset)
             tensor.raw_data = content.read(size)
         tensor.ClearField("external_data")
         tensor.data_location = TYPES.DEFAULT
 
 
-def _file(name: str, folder: Path, place: str) -> Path:
-    if not place or Path(place).name != place or "\\" in place or "\0" in place:
-        raise ValueError(f"{name} keeps its numbers in {place[:200]!r}; read are only files in the model's own folder")
-    file = folder / place
+def _file(name: str, folder: Path, location: str) -> Path:
+    if not location or Path(location).name != location or "\\" in location or "\0" in location:
+        raise ValueError(f"{name} is in the file {location[:200]!r}; expected a file in the model's folder")
+    file = folder / location
     if file.is_symlink() or not file.is_file():
-        raise ValueError(
-            f"{name} keeps its numbers in {place[:200]!r}, and there is no such file in the folder of the model"
-        )
+        raise ValueError(f"{name} is in the file {location[:200]!r}, which is not a regular file in the model's folder")
     return file
 
 
@@ -58,5 +57,5 @@ def _size(name: str, tensor: onnx.TensorProto) -> int:
 
 def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ValueError(f"{name} says {text[:40]!r} where a number of bytes should be")
+        raise ValueError(f"{name} has {text[:40]!r} as a number of bytes")
     return int(text)

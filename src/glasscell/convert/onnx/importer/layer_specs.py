@@ -1,7 +1,7 @@
-"""Layers as they will be: their options, and where in the file their weights are.
+"""Specifications of layers: their options, and references to their weights in the file.
 
-A graph may take a layer apart and put it together again, and may use the same weights a thousand times. So nothing is
-copied until it is known what the model's layers are.
+A graph may split a layer and join it again, or use the same weights many times. The weights are therefore copied only
+when the layers of the model are known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glasscell.weight_layouts import GLASSCELL, ONNX, WeightMatrices, decode, re
 
 
 class InitialStateInput(NamedTuple):
-    """An initial state that is an input of the graph, or some of its rows: those of each layer and direction."""
+    """An initial state that is an input of the graph, or one row of it: that of a layer and direction."""
 
     source: str
     row: int
@@ -28,7 +28,7 @@ class InitialStateInput(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DirectionWeights:
-    """The weights of an LSTM node in one direction, in its layout. Each is itself alone: it also says which LSTM."""
+    """Weights of an LSTM node in one direction, in ONNX's layout. The object also identifies the LSTM."""
 
     W: Constant  # (4H, I)
     R: Constant  # (4H, H)
@@ -40,52 +40,53 @@ class DirectionWeights:
 
 @dataclass(frozen=True, eq=False)
 class LSTMSpec:
-    """An LSTM: its options, and the weights of each layer's directions."""
+    """Options of an LSTM, and the weights of each layer's directions."""
 
     options: LSTMConfig
-    ways: tuple[DirectionWeights, ...]
+    directions: tuple[DirectionWeights, ...]
     dtype: np.dtype[np.floating]
 
     @property
     def size(self) -> int:
-        """How many weights it has."""
-        return sum(array.size for way in self.ways for array in (way.W, way.R, way.bias, way.P) if array is not None)
+        """Number of weights."""
+        arrays = (array for weights in self.directions for array in (weights.W, weights.R, weights.bias, weights.P))
+        return sum(array.size for array in arrays if array is not None)
 
     def build(self) -> LSTM:
-        """The layer."""
+        """Return the layer."""
         lstm = LSTM(**self.options.non_default(), dtype=self.dtype, seed=None)
         variant = self.options.cell_config
-        for (suffix, _, _), way in zip(self.options.directions, self.ways, strict=True):
-            kernel = decode(WeightMatrices(way.W, way.R, way.bias), GLASSCELL.gates, ONNX)
+        for (suffix, _, _), weights in zip(self.options.directions, self.directions, strict=True):
+            kernel = decode(WeightMatrices(weights.W, weights.R, weights.bias), GLASSCELL.gates, ONNX)
             lstm.parameters[f"kernel{suffix}"][:] = reorder(kernel, GLASSCELL.gates, variant.gates)
-            if way.P is not None:
-                lstm.parameters[f"peepholes{suffix}"][:] = reorder(way.P, ONNX.peepholes, variant.peepholes)
+            if weights.P is not None:
+                lstm.parameters[f"peepholes{suffix}"][:] = reorder(weights.P, ONNX.peepholes, variant.peepholes)
             if self.options.learn_initial_state:
-                for name, start in (("h", way.h0), ("c", way.c0)):
-                    lstm.parameters[f"initial_{name}{suffix}"][:] = 0 if start is None else start
+                for name, state in (("h", weights.h0), ("c", weights.c0)):
+                    lstm.parameters[f"initial_{name}{suffix}"][:] = 0 if state is None else state
         return lstm
 
 
 @dataclass(frozen=True, eq=False)
 class LinearSpec:
-    """A linear map at every step."""
+    """A linear map of each step."""
 
     weight: Constant  # (O, I)
     bias: Constant | None  # (O,)
-    scale: float = 1.0  # of the weights
+    scale: float = 1.0  # factor of the weights
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Of the weights."""
+        """Dtype of the weights."""
         return self.weight.dtype
 
     @property
     def size(self) -> int:
-        """How many weights it has, at most."""
+        """Number of weights, at most."""
         return self.weight.size + len(self.weight)
 
     def build(self) -> Linear:
-        """The layer."""
+        """Return the layer."""
         O, I = self.weight.shape
         linear = Linear(I, O, bias=self.bias is not None, dtype=self.dtype, seed=None)
         linear.parameters["weight"][:] = self.weight * self.weight.dtype.type(self.scale)
@@ -102,24 +103,24 @@ class EmbeddingSpec:
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Of the weights."""
+        """Dtype of the weights."""
         return self.table.dtype
 
     @property
     def size(self) -> int:
-        """How many weights it has."""
+        """Number of weights."""
         return self.table.size
 
     def build(self) -> Embedding:
-        """The layer."""
+        """Return the layer."""
         embedding = Embedding(*self.table.shape, dtype=self.dtype, seed=None)
         embedding.parameters["weight"][:] = self.table
         return embedding
 
 
 @dataclass(frozen=True, eq=False)
-class LayerNormPlan:
-    """A normalisation of the features of each step."""
+class LayerNormSpec:
+    """A normalisation of each step over its features."""
 
     features: int
     epsilon: float
@@ -129,11 +130,11 @@ class LayerNormPlan:
 
     @property
     def size(self) -> int:
-        """How many weights it has, at most."""
+        """Number of weights, at most."""
         return 2 * self.features
 
     def build(self) -> LayerNorm:
-        """The layer."""
+        """Return the layer."""
         gain, shift = self.gain is not None, self.shift is not None
         norm = LayerNorm(self.features, epsilon=self.epsilon, gain=gain, shift=shift, dtype=self.dtype)
         for name, array in (("gain", self.gain), ("shift", self.shift)):
@@ -143,10 +144,10 @@ class LayerNormPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchNormPlan:
+class BatchNormSpec:
     """A normalisation of each feature by statistics of training."""
 
-    gain: Constant  # (F,), as all four
+    gain: Constant  # (F,), like the other three
     shift: Constant
     mean: Constant
     variance: Constant
@@ -154,16 +155,16 @@ class BatchNormPlan:
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Of the weights."""
+        """Dtype of the weights."""
         return self.gain.dtype
 
     @property
     def size(self) -> int:
-        """How many weights it has."""
+        """Number of weights and statistics."""
         return 4 * self.gain.size
 
     def build(self) -> BatchNorm:
-        """The layer."""
+        """Return the layer."""
         norm = BatchNorm(self.gain.size, epsilon=self.epsilon, dtype=self.dtype)
         norm.parameters["gain"][:], norm.parameters["shift"][:] = self.gain, self.shift
         norm.statistics["running_mean"][:], norm.statistics["running_var"][:] = self.mean, self.variance
@@ -171,7 +172,7 @@ class BatchNormPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class ConvolutionPlan:
+class ConvolutionSpec:
     """A convolution over time."""
 
     weight: Constant  # (O, I / groups, K)
@@ -181,22 +182,22 @@ class ConvolutionPlan:
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Of the weights."""
+        """Dtype of the weights."""
         return self.weight.dtype
 
     @property
     def size(self) -> int:
-        """How many weights it has."""
+        """Number of weights, at most."""
         return self.weight.size + len(self.weight)
 
     def build(self) -> Conv1D:
-        """The layer."""
-        (O, I, K), of = self.weight.shape, self.windows
+        """Return the layer."""
+        (O, I, K), windows = self.weight.shape, self.windows
         layer = Conv1D(
             *(I * self.groups, O, K),
-            stride=of.stride,
-            padding=of.padding,
-            dilation=of.dilation,
+            stride=windows.stride,
+            padding=windows.padding,
+            dilation=windows.dilation,
             groups=self.groups,
             bias=self.bias is not None,
             dtype=self.dtype,
@@ -208,19 +209,19 @@ class ConvolutionPlan:
         return layer
 
 
-WithWeights = LSTMSpec | LinearSpec | EmbeddingSpec | LayerNormPlan | BatchNormPlan | ConvolutionPlan
-LayerSpec = WithWeights | Stateless
+WeightedSpec = LSTMSpec | LinearSpec | EmbeddingSpec | LayerNormSpec | BatchNormSpec | ConvolutionSpec
+LayerSpec = WeightedSpec | Stateless
 
 
-def build_layer(plan: LayerSpec) -> Layer:
-    """The layer of a plan."""
-    return plan.build() if isinstance(plan, WithWeights) else plan
+def build_layer(spec: LayerSpec) -> Layer:
+    """Return the layer of a specification."""
+    return spec.build() if isinstance(spec, WeightedSpec) else spec
 
 
-def weights_of(name: str, value: Any) -> Array:
-    """An array that can be weights: of float32 or float64, and finite."""
+def require_weights(name: str, value: Any) -> Array:
+    """Return an array of weights, which must be constant, finite, and float32 or float64."""
     if not isinstance(value, np.ndarray):
-        raise UnsupportedNode(f"has {name} that are computed from the inputs, or none")
+        raise UnsupportedNode(f"has {name} that are missing or computed from the inputs of the graph")
     if value.dtype not in (np.float32, np.float64):
         raise UnsupportedNode(f"has {name} of dtype {value.dtype}; expected float32 or float64")
     if not np.isfinite(value).all():

@@ -1,4 +1,4 @@
-"""Every LSTM node of an ONNX model, which may be any graph: also in the branches of If and the bodies of loops."""
+"""Read every LSTM node of an ONNX model, also those in branches of If and bodies of loops."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from glasscell.atomic_files import StrPath
 from glasscell.convert.onnx.importer.attributes import check_attributes
 from glasscell.convert.onnx.importer.constant_folding import FOLDED, fold
 from glasscell.convert.onnx.importer.constants import Constant, UnsupportedNode, array_of
-from glasscell.convert.onnx.importer.graph import OLDEST, STANDARD, module_of, name_of
-from glasscell.convert.onnx.importer.lstm_ops import lstm_plan
+from glasscell.convert.onnx.importer.lstm_ops import lstm_spec
 from glasscell.convert.onnx.importer.model_file import read_model
+from glasscell.convert.onnx.importer.node import NODE_BYTES, ONNX_DOMAINS, module_of, node_errors, opset_of
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
 from glasscell.limits import MemoryBudget
 
 MAX_DEPTH = 16  # of graphs in graphs
 MAX_FOLDED = 64  # nodes from a constant to a weight
-NODE_BYTES = 1024
 
 
 class Scope(NamedTuple):
-    """The values that the nodes of a graph see.
+    """Values that the nodes of a graph can use.
 
     Attributes
     ----------
     tensors : dict of str to TensorProto
     nodes : dict of str to NodeProto
-        Which node makes a value.
+        The node that computes a value.
     constants : dict of str to array or None
-        Those that have been computed; None: it depends on an input.
+        Computed constants. None: the value depends on an input.
     outer : Scope, optional
-        Of the graph around it.
+        The scope of the enclosing graph.
     """
 
     tensors: dict[str, onnx.TensorProto]
@@ -46,36 +45,35 @@ class Scope(NamedTuple):
 
 
 def lstms(path: StrPath) -> dict[str, LSTM]:
-    """Read every LSTM in an ``.onnx`` file, whatever else its graph computes.
+    """Read every LSTM in an ``.onnx`` file; the rest of its graph may be anything.
 
     Each node is an LSTM of one layer, in one direction or both. Its name is that of the module that it comes from, of
-    the node, or of its outputs. Initial states that are constants are learned ones here; others are arguments.
+    the node, or of its outputs. Constant initial states become learned ones; others are arguments of the LSTM.
 
     Raises
     ------
     FileNotFoundError
-        If there is no file.
+        If the file does not exist.
     ValueError
-        If the file is damaged, or weights of an LSTM depend on the inputs or do not fit, by the name of the node.
+        If the file is damaged, or weights of an LSTM depend on the inputs or do not fit. The message names the node.
     """
     model, budget = read_model(path)
-    found: dict[str, LSTM] = {}
+    layers: dict[str, LSTM] = {}
     try:
-        _check(model)
+        opset_of(model)  # raises an error for old versions
+        _check_functions(model)
         for node, scope in _nodes(model.graph, None, budget, 0):
-            name = _free(module_of(node) or node.name or next(filter(None, node.output), "lstm"), found)
-            found[name] = _lstm(node, scope, budget)
+            name = _unique_name(module_of(node) or node.name or next(filter(None, node.output), "lstm"), layers)
+            with node_errors(node):
+                layers[name] = _build(node, scope, budget)
     except ValueError as error:
         raise ValueError(f"{Path(path)}: {one_line(error)}") from None
-    except (TypeError, AttributeError) as error:  # names that are no text
+    except (TypeError, AttributeError) as error:  # names that are not text
         raise ValueError(f"{Path(path)} is damaged: {one_line(error)}") from None
-    return found
+    return layers
 
 
-def _check(model: onnx.ModelProto) -> None:
-    opset = next((entry.version for entry in model.opset_import if entry.domain in STANDARD), 0)
-    if opset < OLDEST:
-        raise ValueError(f"the model is for version {opset} of ONNX's operators; read are {OLDEST} and later")
+def _check_functions(model: onnx.ModelProto) -> None:
     for function in model.functions:
         if any(_is_lstm(node) for node in function.node):
             raise ValueError(f"the function {function.name!r} has an LSTM, whose weights are its arguments")
@@ -84,12 +82,12 @@ def _check(model: onnx.ModelProto) -> None:
 def _nodes(
     graph: onnx.GraphProto, outer: Scope | None, budget: MemoryBudget, depth: int
 ) -> Iterator[tuple[onnx.NodeProto, Scope]]:
-    """Yield the LSTM nodes of a graph and of those in it."""
+    """Yield the LSTM nodes of a graph and of the graphs in it."""
     if depth > MAX_DEPTH:
-        raise ValueError(f"the graph {graph.name!r} is in more than {MAX_DEPTH} others")
+        raise ValueError(f"the graph {graph.name!r} is nested in more than {MAX_DEPTH} graphs")
     budget.reserve(NODE_BYTES * len(graph.node))
-    made = {output: node for node in graph.node for output in node.output if output}
-    scope = Scope({tensor.name: tensor for tensor in graph.initializer}, made, {}, outer)
+    nodes = {output: node for node in graph.node for output in node.output if output}
+    scope = Scope({tensor.name: tensor for tensor in graph.initializer}, nodes, {}, outer)
     for node in graph.node:
         if _is_lstm(node):
             yield node, scope
@@ -99,36 +97,25 @@ def _nodes(
 
 
 def _is_lstm(node: onnx.NodeProto) -> bool:
-    return node.op_type == "LSTM" and node.domain in STANDARD
+    return node.op_type == "LSTM" and node.domain in ONNX_DOMAINS
 
 
-def _lstm(node: onnx.NodeProto, scope: Scope, budget: MemoryBudget) -> LSTM:
-    """Return the layer of a node; an error has its name."""
-    try:
-        return _built(node, scope, budget)
-    except UnsupportedNode as refusal:
-        raise ValueError(f"the node {name_of(node)} {refusal}") from None
-    except MemoryError:
-        raise ValueError(f"the node {name_of(node)} needs more memory than there is") from None
-    except Exception as error:  # noqa: BLE001 - attributes of any type, shapes that do not fit
-        raise ValueError(f"the node {name_of(node)} does not fit together: {error}") from None
-
-
-def _built(node: onnx.NodeProto, scope: Scope, budget: MemoryBudget) -> LSTM:
+def _build(node: onnx.NodeProto, scope: Scope, budget: MemoryBudget) -> LSTM:
+    """Return the layer of a node."""
     _, W, R, B, _, h0, c0, P = (*node.input, *[""] * 8)[:8]
     names = {"W": W, "R": R, "B": B, "P": P}
     weights = {key: _constant(name, scope, budget, 0) for key, name in names.items() if name}
     for key, value in weights.items():
         if value is None:
-            raise UnsupportedNode(f"has weights {key} that are computed from the inputs")
+            raise UnsupportedNode(f"has weights {key} that are computed from the inputs of the graph")
         budget.reserve(4 * value.nbytes)
-    inputs = weights.get("W")
-    if inputs is None or inputs.ndim != 3:
+    kernel = weights.get("W")
+    if kernel is None or kernel.ndim != 3:
         raise UnsupportedNode("has no weights W of three axes")
-    starts = (_constant(name, scope, budget, 0) if name else None for name in (h0, c0))
+    states = (_constant(name, scope, budget, 0) if name else None for name in (h0, c0))
     attributes = _attributes(node)
     batch_first = bool(attributes.get("layout", 0))
-    return lstm_plan(attributes, weights, *starts, inputs=inputs.shape[2], batch_first=batch_first).build()
+    return lstm_spec(attributes, weights, *states, input_size=kernel.shape[2], batch_first=batch_first).build()
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -136,14 +123,14 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _constant(name: str, scope: Scope, budget: MemoryBudget, depth: int) -> Constant | None:
-    """Return a value that depends on no input, or None."""
+    """Return a constant. If the value depends on an input, None."""
     owner: Scope | None = scope
     while owner is not None and name not in owner.tensors and name not in owner.nodes:
         owner = owner.outer
     if owner is None or depth > MAX_FOLDED:
         return None
     if name not in owner.constants:
-        owner.constants[name] = None  # until it is computed: also where a graph runs in a circle
+        owner.constants[name] = None  # until it is computed: ends the recursion in a cyclic graph
         if name in owner.tensors:
             owner.constants[name] = array_of(owner.tensors[name])
         else:
@@ -152,8 +139,8 @@ def _constant(name: str, scope: Scope, budget: MemoryBudget, depth: int) -> Cons
 
 
 def _fold(node: onnx.NodeProto, scope: Scope, budget: MemoryBudget, depth: int) -> None:
-    """Compute what a node makes of constants, if it does."""
-    if node.op_type not in FOLDED or node.domain not in STANDARD:
+    """Compute the outputs of a node whose inputs are constants."""
+    if node.op_type not in FOLDED or node.domain not in ONNX_DOMAINS:
         return
     inputs = [_constant(name, scope, budget, depth + 1) if name else None for name in node.input]
     if any(value is None and name for value, name in zip(inputs, node.input, strict=True)):
@@ -164,9 +151,9 @@ def _fold(node: onnx.NodeProto, scope: Scope, budget: MemoryBudget, depth: int) 
     scope.constants.update(zip(node.output, outputs, strict=False))
 
 
-def _free(name: str, taken: Mapping[str, object]) -> str:
-    """Return a name that is not taken."""
-    if name not in taken:
+def _unique_name(name: str, names: Mapping[str, object]) -> str:
+    """Return a name that is not in use."""
+    if name not in names:
         return name
-    k = next(k for k in range(1, len(taken) + 2) if f"{name}_{k}" not in taken)
+    k = next(k for k in range(1, len(names) + 2) if f"{name}_{k}" not in names)
     return f"{name}_{k}"

@@ -1,4 +1,4 @@
-"""An ONNX file as a protobuf message, and the memory that reading it may take."""
+"""Read an ONNX file as a protobuf message within a memory budget."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from glasscell.limits import MemoryBudget
 
 
 def read_model(path: StrPath) -> tuple[onnx.ModelProto, MemoryBudget]:
-    """Return the model in a file with the numbers that it keeps in others, and the memory that is left for it."""
+    """Return the model in a file, with its external data, and the memory budget for the rest of the import."""
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no model at {file}")
@@ -22,8 +22,8 @@ def read_model(path: StrPath) -> tuple[onnx.ModelProto, MemoryBudget]:
     try:
         reserve_messages(content, budget)
         model = onnx.ModelProto.FromString(content)
-    except UnsupportedNode as refusal:
-        raise ValueError(f"{file} {refusal}") from None
+    except UnsupportedNode as error:
+        raise ValueError(f"{file} {error}") from None
     except Exception as error:  # noqa: BLE001 - protobuf's own kinds of error
         raise ValueError(f"{file} is not a complete ONNX file: {one_line(error)}") from None
     del content

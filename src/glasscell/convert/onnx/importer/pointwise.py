@@ -1,7 +1,7 @@
 """Functions of one number that exporters write as several nodes: x · σ(x), or x · ½ (1 + erf(x / √2)).
 
-What such nodes compute is kept as its values at some samples; as soon as these are those of a known function, it is
-that function. An expression that never is one is refused by whatever takes it.
+The function that such nodes compute is stored as its values at some samples. As soon as these equal those of a known
+function, the nodes become that function. Operators that receive another expression are unsupported.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from glasscell.core.types import Array
 from glasscell.layers import Function
 
 SAMPLES = np.concatenate([np.linspace(-12, 12, 97), np.logspace(-4, 4, 17), -np.logspace(-3.5, 3.5, 15)])
-NAMES = ("Silu", "Gelu", "GeluTanh", "Selu", "Softsign", "Softplus", "Relu", "Sigmoid", "Tanh")
-RTOL, ATOL = 1e-6, 1e-7  # constants such as √2 are in float32
-LAYERS = 4  # functions of one chain that an expression may consist of
-COST = (LAYERS + 1) * SAMPLES.nbytes  # bytes that a node needs, at most
+RECOGNIZED = ("Silu", "Gelu", "GeluTanh", "Selu", "Softsign", "Softplus", "Relu", "Sigmoid", "Tanh")
+RTOL, ATOL = 1e-6, 1e-7  # constants such as √2 are float32
+MAX_FUNCTIONS = 4  # consecutive functions that an expression may consist of
+NODE_BYTES = (MAX_FUNCTIONS + 1) * SAMPLES.nbytes  # memory of a node, at most
 
 
-class Form(NamedTuple):
-    """A function of each number of a view: its values, in float64, at `SAMPLES`."""
+class SampledFunction(NamedTuple):
+    """A function of each number of a tensor: its values, in float64, at `SAMPLES`."""
 
-    of: SymbolicTensor
+    argument: SymbolicTensor
     values: Array
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """A function of each number of a view that is no layer yet.
+    """A function of each number of a tensor that is not a known function yet.
 
     Attributes
     ----------
-    forms : tuple of Form
-        It as a function of one view, and of those of which that is a function.
+    candidates : tuple of SampledFunction
+        The same values as functions of several tensors: the last one, the one that this is a function of, and so on.
     """
 
-    forms: tuple[Form, ...]
+    candidates: tuple[SampledFunction, ...]
 
 
 UNARY: dict[str, Callable[[Array], Array]] = {
@@ -64,65 +64,65 @@ BINARY: dict[str, Callable[[Any, Any], Array]] = {
 }
 
 
-def of_one(op: str, value: SymbolicTensor | Pointwise, module: str) -> SymbolicTensor | Pointwise:
-    """A function of one value."""
+def apply_unary(op: str, value: SymbolicTensor | Pointwise, module: str) -> SymbolicTensor | Pointwise:
+    """Return a function of one value."""
     if op not in UNARY and activation(op).alpha is not None:
-        raise UnsupportedNode("is a function with parameters, of a part of another function")
+        raise UnsupportedNode("is a function with parameters, inside another function")
     function = UNARY[op] if op in UNARY else activation(op).function
-    return _settled([Form(of, _quiet(function, values)) for of, values in _forms(value)], module)
+    return _recognize([SampledFunction(x, _evaluate(function, values)) for x, values in _candidates(value)], module)
 
 
-def of_two(op: str, a: Any, b: Any, module: str) -> SymbolicTensor | Pointwise | None:
-    """A function of two values, of which one may be a number; None if they are not functions of the same view."""
+def apply_binary(op: str, a: Any, b: Any, module: str) -> SymbolicTensor | Pointwise | None:
+    """Return a function of two values, one of which may be a number.
+
+    If they are not functions of the same tensor, None.
+    """
     function = BINARY[op]
     if not isinstance(a, SymbolicTensor | Pointwise):
-        return _settled([Form(of, _quiet(function, a, values)) for of, values in _forms(b)], module)
-    if not isinstance(b, SymbolicTensor | Pointwise):
-        return _settled([Form(of, _quiet(function, values, b)) for of, values in _forms(a)], module)
-    common = [
-        Form(first.of, _quiet(function, first.values, second.values))
-        for first in _forms(a)
-        for second in _forms(b)
-        if same_values(first.of, second.of)
-    ]
-    return _settled(common, module) if common else None
+        results = [SampledFunction(x, _evaluate(function, a, values)) for x, values in _candidates(b)]
+    elif not isinstance(b, SymbolicTensor | Pointwise):
+        results = [SampledFunction(x, _evaluate(function, values, b)) for x, values in _candidates(a)]
+    else:
+        results = [
+            SampledFunction(first.argument, _evaluate(function, first.values, second.values))
+            for first in _candidates(a)
+            for second in _candidates(b)
+            if same_values(first.argument, second.argument)
+        ]
+    return _recognize(results, module) if results else None
 
 
-def _forms(value: SymbolicTensor | Pointwise) -> tuple[Form, ...]:
-    """The value as a function of itself, of what its last function is of, and so on."""
+def _candidates(value: SymbolicTensor | Pointwise) -> tuple[SampledFunction, ...]:
+    """Return a value as a function of itself, of the argument of its last function, and so on."""
     if isinstance(value, Pointwise):
-        return value.forms
-    forms = [Form(value, SAMPLES)]
+        return value.candidates
+    candidates = [SampledFunction(value, SAMPLES)]
     functions: list[Callable[[Array], Array]] = []
-    view = value
-    while view.link and isinstance(view.link.layer, Function) and len(forms) <= LAYERS:
-        layer = view.link.layer
-        if layer.name in ("Softmax", "LogSoftmax"):
+    tensor = value
+    while tensor.last_layer and isinstance(tensor.last_layer.spec, Function) and len(candidates) <= MAX_FUNCTIONS:
+        function = tensor.last_layer.spec
+        if function.name in ("Softmax", "LogSoftmax"):
             break
-        functions.insert(0, activation(*_parameters(layer)).function)
-        view = replace(view, link=view.link.before)
-        forms.append(Form(view, reduce(lambda values, function: _quiet(function, values), functions, SAMPLES)))
-    return tuple(forms)
+        functions.insert(0, activation(function.name, function.alpha, function.beta).function)
+        tensor = replace(tensor, last_layer=tensor.last_layer.previous)
+        candidates.append(SampledFunction(tensor, reduce(lambda x, f: _evaluate(f, x), functions, SAMPLES)))
+    return tuple(candidates)
 
 
-def _parameters(layer: Function) -> tuple[str, float | None, float | None]:
-    return layer.name, layer.alpha, layer.beta
+def _recognize(candidates: Sequence[SampledFunction], module: str) -> SymbolicTensor | Pointwise:
+    """Return the layer of a known function; other functions unchanged."""
+    for argument, values in candidates:
+        for name, expected in _known_values().items():
+            if np.isfinite(values).all() and np.allclose(values, expected, rtol=RTOL, atol=ATOL):
+                return argument.apply(Function(name), module)
+    return Pointwise(tuple(candidates))
 
 
-def _settled(forms: Sequence[Form], module: str) -> SymbolicTensor | Pointwise:
-    """The function as a layer, if it is one that is known."""
-    for of, values in forms:
-        for name, known in _known().items():
-            if np.isfinite(values).all() and np.allclose(values, known, rtol=RTOL, atol=ATOL):
-                return of.through(Function(name), module)
-    return Pointwise(tuple(forms))
-
-
-def _quiet(function: Callable[..., Array], *operands: Any) -> Array:
+def _evaluate(function: Callable[..., Array], *operands: Any) -> Array:
     with np.errstate(all="ignore"):
         return np.asarray(function(*operands), np.float64)
 
 
 @cache
-def _known() -> dict[str, Array]:
-    return {name: _quiet(activation(name).function, SAMPLES) for name in NAMES}
+def _known_values() -> dict[str, Array]:
+    return {name: _evaluate(activation(name).function, SAMPLES) for name in RECOGNIZED}

@@ -1,63 +1,71 @@
-"""Operators over windows of steps: convolutions and pools, on (B, features, T), perhaps with axes of size 1."""
+"""Operators over windows of steps: convolutions and pools, on (B, features, T) with optional axes of size 1."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from glasscell.convert.onnx.importer.affine import check_type, with_features
+from glasscell.convert.onnx.importer.affine import check_dtype, with_features
 from glasscell.convert.onnx.importer.constants import UnsupportedNode
-from glasscell.convert.onnx.importer.layer_specs import ConvolutionPlan, LayerSpec, weights_of
+from glasscell.convert.onnx.importer.layer_specs import ConvolutionSpec, LayerSpec, require_weights
 from glasscell.convert.onnx.importer.node import Node
-from glasscell.convert.onnx.importer.selection import as_features, check_in_time
+from glasscell.convert.onnx.importer.selection import as_features, check_all_steps_valid
 from glasscell.convert.onnx.importer.symbolic_values import (
     Axis,
     Dim,
     SymbolicTensor,
     describe_shape,
+    replace_axis,
     runs_over,
     without_unit_dims,
 )
 from glasscell.core.windows import Padding, Windows
 from glasscell.layers import AveragePooling1D, MaxPooling1D
 
+NOT_OVER_TIME = "has windows over other axes than time"
 
-class Over(NamedTuple):
-    """A view with features as its axis 1, and what windows of a node run over."""
 
-    view: SymbolicTensor
-    axis: int  # that of time
+class WindowedInput(NamedTuple):
+    """A tensor whose axis 1 is the features, its axis of time, and the windows of a node over it."""
+
+    tensor: SymbolicTensor
+    axis: int
     windows: Windows
 
 
-def _over(node: Node, kernel: tuple[int, ...]) -> Over:
-    """What windows run over: one axis of those behind the first two; along the others, of size 1, a window is one."""
-    view = as_features(node.value)
-    check_in_time(view)
-    if len(view.axes) < 3 or view.alone or len(kernel) != len(view.axes) - 2 or min(kernel) < 1:
-        raise UnsupportedNode(f"has windows of {kernel} on an input of {len(view.axes)} axes")
-    if not (view.features or view.axes[1]):  # the axis is new: the input has none for features
-        groups = [(Dim(1),) if k == 1 else group for k, group in enumerate(view.axes)]
-        view = replace(view, axes=tuple(groups), features=groups[1], bare=True)
-    view = with_features(view, 1)
-    longer = [k for k in range(2, len(view.axes)) if without_unit_dims(view.axes[k])]
+def _windowed_input(node: Node, kernel: tuple[int, ...]) -> WindowedInput:
+    """Return the windows of a node: over one axis after the first two; the others, of size 1, have windows of 1."""
+    tensor = as_features(node.value)
+    check_all_steps_valid(tensor)
+    if len(tensor.axes) < 3 or tensor.per_sequence or len(kernel) != len(tensor.axes) - 2 or min(kernel) < 1:
+        raise UnsupportedNode(f"has windows of {kernel} on an input of {len(tensor.axes)} axes")
+    if not (tensor.features or tensor.axes[1]):  # a new axis: the input of the graph has none for features
+        features = (Dim(1),)
+        tensor = replace(tensor, axes=replace_axis(tensor, 1, features), features=features, no_feature_axis=True)
+    tensor = with_features(tensor, 1)
+    longer = [k for k in range(2, len(tensor.axes)) if without_unit_dims(tensor.axes[k])]
     axis = longer[0] if longer else 2
-    group = without_unit_dims(view.axes[axis])
-    if len(longer) > 1 or len(group) > 1 or (view.time is not None and not runs_over(view.axes[axis], view.time)):
-        raise UnsupportedNode("has windows over something else than time")
-    k, axes = axis - 2, len(kernel)
-    strides, dilations = (node.attributes.get(name) or [1] * axes for name in ("strides", "dilations"))
-    pads = node.attributes.get("pads") or [0] * 2 * axes
-    wide = any(size != 1 for at, size in enumerate(kernel) if at != k)
-    padded = any(size for at, size in enumerate(pads) if at % axes != k)
-    if wide or padded or min(*pads, *strides, *dilations) < 0:
-        raise UnsupportedNode("has windows over something else than time")
-    windows = Windows(kernel[k], strides[k], dilations[k], (pads[k], pads[axes + k]))
-    return Over(view, axis, windows._replace(padding=_padding(node, windows)))
+    dims = without_unit_dims(tensor.axes[axis])
+    if len(longer) > 1 or len(dims) > 1 or (tensor.time is not None and not runs_over(tensor.axes[axis], tensor.time)):
+        raise UnsupportedNode(NOT_OVER_TIME)
+    return WindowedInput(tensor, axis, _windows(node, kernel, axis - 2))
+
+
+def _windows(node: Node, kernel: tuple[int, ...], axis: int) -> Windows:
+    """Return the windows along one axis of a kernel."""
+    rank = len(kernel)
+    strides, dilations = (node.attributes.get(name) or [1] * rank for name in ("strides", "dilations"))
+    pads = node.attributes.get("pads") or [0] * 2 * rank
+    over_others = any(size != 1 for k, size in enumerate(kernel) if k != axis)
+    pads_others = any(size for k, size in enumerate(pads) if k % rank != axis)
+    if over_others or pads_others or min(*pads, *strides, *dilations) < 0:
+        raise UnsupportedNode(NOT_OVER_TIME)
+    windows = Windows(kernel[axis], strides[axis], dilations[axis], (pads[axis], pads[rank + axis]))
+    return windows._replace(padding=_padding(node, windows))
 
 
 def _padding(node: Node, windows: Windows) -> Padding:
-    """The padding of windows; (0, 0) and one before all steps by their names."""
+    """Return the padding of windows by its name where it has one."""
     auto = node.attributes.get("auto_pad", b"NOTSET")
     if auto == b"SAME_UPPER":
         return "same"
@@ -70,64 +78,65 @@ def _padding(node: Node, windows: Windows) -> Padding:
     return "causal" if node.op == "Conv" and windows.padding == (windows.span - 1, 0) else windows.padding
 
 
-def _after(node: Node, over: Over, plan: LayerSpec, features: Axis, module: str) -> SymbolicTensor:
-    """The view behind a layer that gives other steps and features."""
-    view, axis, windows = over
-    group = view.axes[axis]
-    if node.attributes.get("ceil_mode", 0) and windows.stride > 1:
-        T = view.shape[axis]
-        if any(atom.open for atom in group) or (T + sum(windows.pads(T)) - windows.span) % windows.stride:
-            raise UnsupportedNode("has a last window of fewer steps: ceil_mode")
-    steps = Dim(windows.count(view.shape[axis]), open=any(atom.open for atom in group))
-    if steps.size < 1:
-        raise UnsupportedNode(f"has windows of {windows.span} steps in sequences of {view.shape[axis]}")
-    axes = [features if k == 1 else (steps,) if k == axis else one for k, one in enumerate(view.axes)]
-    axes = [() if k > 1 and k != axis else one for k, one in enumerate(axes)]
-    batch = view.batch or (*without_unit_dims(view.axes[0]), *view.axes[0], Dim(1))[0]
-    new = view.through(plan, module)
-    return replace(new, axes=tuple(axes), features=features, time=steps, batch=batch)
+def _apply(node: Node, inputs: WindowedInput, spec: LayerSpec, features: Axis, module: str) -> SymbolicTensor:
+    """Return the output of a layer that changes the number of steps and the features."""
+    tensor, axis, windows = inputs
+    T, dynamic = tensor.shape[axis], any(dim.dynamic for dim in tensor.axes[axis])
+    if (
+        node.attributes.get("ceil_mode", 0)
+        and windows.stride > 1
+        and (dynamic or (T + sum(windows.pads(T)) - windows.span) % windows.stride)
+    ):
+        raise UnsupportedNode("has ceil_mode, and a last window of fewer steps")
+    time = Dim(windows.count(T), dynamic=dynamic)
+    if time.size < 1:
+        raise UnsupportedNode(f"has windows of {windows.span} steps in sequences of {T}")
+    axes = tuple(
+        features if k == 1 else (time,) if k == axis else () if k > 1 else dims for k, dims in enumerate(tensor.axes)
+    )
+    batch = tensor.batch or (*without_unit_dims(tensor.axes[0]), *tensor.axes[0], Dim(1))[0]
+    return replace(tensor.apply(spec, module), axes=axes, features=features, time=time, batch=batch)
 
 
 def convolution(node: Node) -> SymbolicTensor:
-    """A convolution."""
-    weight = weights_of("weights", node.inputs[1])
-    bias = None if node.given(2) is None else weights_of("biases", node.given(2))
+    """Apply a convolution over time."""
+    weight = require_weights("weights", node.inputs[1])
+    bias = None if node.input(2) is None else require_weights("biases", node.input(2))
     groups = int(node.attributes.get("group", 1))
     if weight.ndim < 3 or groups < 1:
         raise UnsupportedNode(f"has weights of shape {weight.shape} in {groups} groups")
     (O, I), kernel = weight.shape[:2], weight.shape[2:]
     if tuple(node.attributes.get("kernel_shape", kernel)) != kernel:
         raise UnsupportedNode(f"has kernel_shape {tuple(node.attributes['kernel_shape'])}, and weights of {kernel}")
-    over = _over(node, kernel)
-    if over.view.shape[1] != I * groups or O % groups or (bias is not None and bias.shape != (O,)):
+    inputs = _windowed_input(node, kernel)
+    if inputs.tensor.shape[1] != I * groups or O % groups or (bias is not None and bias.shape != (O,)):
         raise UnsupportedNode(
-            f"has weights {weight.shape} in {groups} groups, and its input has the shape {describe_shape(over.view)}"
+            f"has weights {weight.shape} in {groups} groups, and an input of shape {describe_shape(inputs.tensor)}"
         )
-    check_type(over.view, weight.dtype)
-    plan = ConvolutionPlan(weight.reshape(O, I, over.windows.size), bias, over.windows, groups)
-    return _after(node, over, plan, (Dim(O),), node.owner)
+    check_dtype(inputs.tensor, weight.dtype)
+    spec = ConvolutionSpec(weight.reshape(O, I, inputs.windows.size), bias, inputs.windows, groups)
+    return _apply(node, inputs, spec, (Dim(O),), node.weight_module)
 
 
 def pooling(node: Node) -> list[SymbolicTensor]:
-    """The mean or maximum of each window."""
-    kernel = tuple(node.attributes.get("kernel_shape", ()))
-    over = _over(node, kernel)
-    of = over.windows
-    if of.dilation != 1:
-        raise UnsupportedNode("pools steps that do not follow each other")
-    layer: Any
+    """Apply the mean or maximum of each window."""
+    inputs = _windowed_input(node, tuple(node.attributes.get("kernel_shape", ())))
+    windows = inputs.windows
+    if windows.dilation != 1:
+        raise UnsupportedNode("has dilations, which pooling layers do not support")
+    spec: Any
     try:
         if node.op == "MaxPool":
-            layer = MaxPooling1D(of.size, of.stride, of.padding)
+            spec = MaxPooling1D(windows.size, windows.stride, windows.padding)
         else:
-            counted = bool(node.attributes.get("count_include_pad", 0))
-            layer = AveragePooling1D(of.size, of.stride, of.padding, count_padding=counted)
+            count_padding = bool(node.attributes.get("count_include_pad", 0))
+            spec = AveragePooling1D(windows.size, windows.stride, windows.padding, count_padding=count_padding)
     except ValueError as error:
         raise UnsupportedNode(f"pools windows that cannot be represented: {error}") from None
-    return [_after(node, over, layer, over.view.features, node.module)]
+    return [_apply(node, inputs, spec, inputs.tensor.features, node.module)]
 
 
-def covers_all(node: Node, sizes: tuple[int, ...]) -> bool:
-    """Whether the one window of a pool is all there is."""
-    kernel, auto = tuple(node.attributes.get("kernel_shape", sizes)), node.attributes.get("auto_pad", b"NOTSET")
-    return kernel == sizes and not any(node.attributes.get("pads", ())) and auto in (b"NOTSET", b"VALID")
+def covers_all_steps(node: Node, shape: tuple[int, ...]) -> bool:
+    """Return whether a pool has one window over all steps."""
+    kernel, auto = tuple(node.attributes.get("kernel_shape", shape)), node.attributes.get("auto_pad", b"NOTSET")
+    return kernel == shape and not any(node.attributes.get("pads", ())) and auto in (b"NOTSET", b"VALID")

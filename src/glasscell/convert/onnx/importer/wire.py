@@ -1,7 +1,7 @@
-"""Memory that an ONNX file would take once it is parsed, found out before that.
+"""Bound the memory of an ONNX file before it is parsed.
 
 An empty message is two bytes of a file and some hundred of memory, and a packed list of small integers grows to eight
-times its size and more. So the fields are counted first, by protobuf's own description of them, without parsing any.
+times its size or more. The fields are therefore counted first, by protobuf's own description, without parsing any.
 """
 
 from __future__ import annotations
@@ -13,65 +13,65 @@ import onnx
 
 from glasscell.limits import MemoryBudget
 
-MESSAGE_BYTES = 256  # memory for a message, with its object in Python
-FIELD_BYTES = 32  # for a field of a message
-BYTES_PER_PACKED = 32  # for a byte of a packed list: an integer of eight bytes, in a list that doubles as it grows
+MESSAGE_BYTES = 256  # memory of a message, with its Python object
+FIELD_BYTES = 32  # memory of a field of a message
+BYTES_PER_PACKED = 32  # memory per byte of a packed list: an eight-byte integer, in a list that doubles as it grows
 
-VARINT, FIXED_64, DELIMITED, FIXED_32 = 0, 1, 2, 5  # how a field lies in a file
+VARINT, FIXED_64, DELIMITED, FIXED_32 = 0, 1, 2, 5  # wire types of fields
 
 
 def reserve_messages(content: bytes, budget: MemoryBudget) -> None:
-    """Reserve the memory for the messages and lists of a file, without the bytes that it holds as they are.
+    """Reserve the memory of a file's messages and lists, without the bytes that are stored unchanged.
 
     Raises
     ------
     ValueError
         If the budget does not suffice, or a field ends outside its message.
     """
-    rest: list[tuple[int, int, Any]] = [(0, len(content), onnx.ModelProto.DESCRIPTOR)]
-    while rest:
-        at, end, descriptor = rest.pop()
+    pending: list[tuple[int, int, Any]] = [(0, len(content), onnx.ModelProto.DESCRIPTOR)]
+    while pending:
+        position, end, descriptor = pending.pop()
         messages, packed = _fields(descriptor)
-        while at < end:
-            key, at = _varint(content, at)
-            number, wire = key >> 3, key & 7
+        while position < end:
+            key, position = _varint(content, position)
+            number, wire_type = key >> 3, key & 7
             budget.reserve(FIELD_BYTES)
-            if wire == VARINT:
-                _, at = _varint(content, at)
-            elif wire == DELIMITED:
-                size, at = _varint(content, at)
+            if wire_type == VARINT:
+                _, position = _varint(content, position)
+            elif wire_type == DELIMITED:
+                size, position = _varint(content, position)
                 if number in messages:
                     budget.reserve(MESSAGE_BYTES)
-                    rest.append((at, at + size, messages[number]))
+                    pending.append((position, position + size, messages[number]))
                 elif number in packed:
                     budget.reserve(BYTES_PER_PACKED * size)
-                at += size
-            elif wire in (FIXED_32, FIXED_64):
-                at += 4 if wire == FIXED_32 else 8
+                position += size
+            elif wire_type in (FIXED_32, FIXED_64):
+                position += 4 if wire_type == FIXED_32 else 8
             else:
-                raise ValueError("a field is of an unknown kind")
-        if at != end:
+                raise ValueError("a field has an unknown wire type")
+        if position != end:
             raise ValueError("a field ends outside its message")
 
 
 @cache
 def _fields(descriptor: Any) -> tuple[dict[int, Any], frozenset[int]]:
-    """The fields that are messages, with what describes these; and those that are lists of varints."""
+    """Return the fields that are messages, with their descriptors, and the fields that are lists of varints."""
     messages = {field.number: field.message_type for field in descriptor.fields if field.message_type is not None}
-    integers = ("INT32", "INT64", "UINT32", "UINT64", "SINT32", "SINT64", "BOOL", "ENUM")
-    kinds = {getattr(descriptor.fields[0], f"TYPE_{name}") for name in integers} if descriptor.fields else set()
-    return messages, frozenset(field.number for field in descriptor.fields if field.type in kinds)
+    names = ("INT32", "INT64", "UINT32", "UINT64", "SINT32", "SINT64", "BOOL", "ENUM")
+    types = {getattr(descriptor.fields[0], f"TYPE_{name}") for name in names} if descriptor.fields else set()
+    return messages, frozenset(field.number for field in descriptor.fields if field.type in types)
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number of up to ten bytes, and where the next field begins."""
-    number = content[at]
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    """Return an integer of up to ten bytes, and the position after it."""
+    number = content[position]
     if number < 128:
-        return number, at + 1
+        return number, position + 1
     number &= 127
     for k in range(1, 10):
-        byte = content[at + k]
+        byte = content[position + k]
         number |= (byte & 127) << 7 * k
         if byte < 128:
-            return number, at + k + 1
-    raise ValueError("a number does not end")
+            return number, position + k + 1
+    raise ValueError("an integer does not end")
