@@ -17,8 +17,9 @@ CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/variants/forward_pass.py",
     "core/variants/backward_pass.py",
 )
-LAYER, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
+LAYER, RECURRENT_LAYER, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
     "layers/lstm.py",
+    "layers/recurrent_layer.py",
     "recurrent/direction.py",
     "recurrent/initialization.py",
     "core/parameters.py",
@@ -231,10 +232,9 @@ BUGS = [
         12,
         "layer",
         (
-            LAYER,
-            "BufferPool(), need_dx=True, every=every)\n",
-            "BufferPool(), need_dx=True, every=every)\n"
-            "        if self.options.bidirectional:\n            return None\n",
+            RECURRENT_LAYER,
+            "gradients, step_gradients=step_gradients)\n",
+            "gradients, step_gradients=step_gradients)\n        if self.num_states[1] > 1:\n            return None\n",
         ),
         raises="TypeError",
     ),
@@ -295,16 +295,16 @@ BUGS = [
         14,
         "layer, kept by the object",
         (
-            LAYER,
+            RECURRENT_LAYER,
             "gradients = self.parameters.zeros_like()",
             "kept = self.parameters.zeros_like()\n        gradients = self.parameters.zeros_like()\n"
             '        self.__dict__.setdefault("_kept", []).append(gradients)',
         ),
         (
-            LAYER,
-            "return from_feature_major(dx, single=single), _state_to_user(d_starts, single=single), gradients",
+            RECURRENT_LAYER,
+            "return from_feature_major(dx, single=single), self.state_to_user(d_initial, single=single), gradients",
             "kept.vector[:] = sum(one.vector for one in self._kept)\n"
-            "        return from_feature_major(dx, single=single), _state_to_user(d_starts, single=single), kept",
+            "        return from_feature_major(dx, single=single), self.state_to_user(d_initial, single=single), kept",
         ),
     ),
     bug(
@@ -374,17 +374,12 @@ BUGS = [
             "self._forward(x, state, mask, rng, buffers or BufferPool())",
             'self._forward(x, state, mask, rng, buffers or self.__dict__.setdefault("_shared", BufferPool()))',
         ),
-        (
-            LAYER,
-            "columns, start, valid, rng, BufferPool())",
-            'columns, start, valid, rng, self.__dict__.setdefault("_shared", BufferPool()))',
-        ),
     ),
     bug(
         16,
         "layer, gradients",
         (
-            LAYER,
+            RECURRENT_LAYER,
             "gradients = self.parameters.zeros_like()",
             'gradients = self.__dict__.setdefault("_kept", self.parameters.zeros_like())',
         ),

@@ -560,7 +560,7 @@ def test_the_door_of_columns_with_the_same_memory_again_gives_what_new_memory_gi
                 gradients.vector[:] = np.nan  # every one is written
                 y = y.copy()
                 dx, dstart = problem.lstm.backward_with_state(tape, columns[1], dstate, gradients, memory)
-                got.append([y, dx.copy(), *(part.copy() for part in dstart), gradients.vector])
+                got.append([y, dx.copy(), *(np.array(part) for part in dstart), gradients.vector])
                 other = gradients.zeros_like()
                 problem.lstm.backward_with_state(tape, columns[1], dstate, other, memory, need_dx=False)
                 np.testing.assert_array_equal(other.vector, gradients.vector)

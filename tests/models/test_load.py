@@ -116,7 +116,7 @@ def test_what_load_does_not_open_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["Linear", "LayerNorm", "Conv1D", "LSTM"])
 def test_a_file_that_does_not_fit_together_is_refused(kind, tmp_path):
     model = MODELS[kind](np.float32)
-    weights = model._named_weights()
+    weights = model.named_weights()
     name = next(iter(weights))
     files = {
         "is missing": (

@@ -183,7 +183,7 @@ def test_a_copy_model_as_a_chain_gives_its_logits(rng):
         (lambda: Sequential([Embedding(3, 4)])([[0.5, 1]]), ["integers", "float64"]),
         (lambda: Sequential([LSTM(I, 4)])(np.ones(3)), ["(3,)", "(B, T, I) or (T, I)"]),
         (lambda: Sequential([LSTM(I, 4), Step(9)])(np.ones((T, I))), ["no step 9", "6 steps"]),
-        (lambda: Sequential([LSTM(I, 4)]).forward(np.ones((T, I)), [None, None]), ["2 entries", "1 LSTMs"]),
+        (lambda: Sequential([LSTM(I, 4)]).forward(np.ones((T, I)), [None, None]), ["2 entries", "1 recurrent"]),
         (lambda: Sequential([LSTM(I, 4)])(np.full((T, I), np.nan)), ["finite"]),
     ],
 )

@@ -24,7 +24,6 @@ from glasscell.validation import finite_array, real_array
 if TYPE_CHECKING:
     from glasscell.core.buffers import BufferPool
     from glasscell.core.parameters import Parameters
-    from glasscell.recurrent.config import LSTMConfig
     from glasscell.stream.building import Stage
 
 Mask = NDArray[np.bool_]
@@ -51,17 +50,23 @@ class LayerResult(NamedTuple):
 
 
 class Features(NamedTuple):
-    """The origin of the features between two layers: the outputs of an LSTM, each feature at its place.
+    """The origin of the features between two layers: the outputs of a recurrent layer, each feature at its place.
 
     Attributes
     ----------
-    options : LSTMConfig
-        Of that LSTM.
+    directions : {"forward", "reverse", "both"}
+        The direction in which that layer processes the steps.
+    merge : str
+        How its two directions become one output; "concat": side by side, forward first.
+    processing_order : bool
+        Whether the outputs of a layer in reverse direction begin with the last step.
     swapped : bool
         Whether the halves of the features are exchanged.
     """
 
-    options: LSTMConfig
+    directions: Literal["forward", "reverse", "both"] = "forward"
+    merge: str = "concat"
+    processing_order: bool = False
     swapped: bool = False
 
 
@@ -78,18 +83,31 @@ class Layer(ABC):
         Where in a model the layer may be.
     inputs : {"features", "numbers", "ids"}
         Whether inputs have an axis of features, or are numbers or integers (B, T).
+    outputs : {"features", "numbers"}
+        Whether outputs have an axis of features, or are numbers (B, T) or (B,).
     stateful : bool
-        Whether the layer carries a state between calls.
+        Whether the layer carries a state between calls: a :class:`~glasscell.layers.recurrent_layer.RecurrentLayer`.
     pointwise : bool
         Whether every output feature is computed at the place of its input feature.
+    runs_backward : bool
+        Whether an output depends on later steps, so that a state cannot be carried between windows of a sequence.
+    traceable : bool
+        Whether a trace shows the layer: it has ``layer_traces``.
     """
 
     takes: ClassVar[Literal["any", "sequence", "vector"]] = "any"
     gives: ClassVar[Literal["same", "sequence", "vector"]] = "same"
     position: ClassVar[Literal["any", "first", "last"]] = "any"
     inputs: ClassVar[Literal["features", "numbers", "ids"]] = "features"
+    outputs: ClassVar[Literal["features", "numbers"]] = "features"
     stateful: ClassVar[bool] = False
     pointwise: ClassVar[bool] = False
+    traceable: ClassVar[bool] = False
+
+    @property
+    def runs_backward(self) -> bool:
+        """Return False; overridden by layers whose outputs depend on later steps."""
+        return False
 
     @property
     @abstractmethod
@@ -193,8 +211,12 @@ class Layer(ABC):
         del x
         return mask if self.gives == "same" else None
 
+    def readout_weights(self) -> tuple[Array, Array] | None:
+        """Return (weight (O, I), bias (O,)) if the layer is an affine map at every step, for traces; else None."""
+        return None
+
     def output_origin(self, origin: Features | None) -> Features | None:
-        """Return the origin of the output features from that of the input features; None: not an LSTM."""
+        """Return the origin of the output features from that of the input features; None: no recurrent layer."""
         return origin if self.pointwise else None
 
     def behind(self, origin: Features | None) -> Layer:
@@ -341,10 +363,12 @@ class ParameterLayer(BatchFirstLayer, TrainableLayer):
     def _check_torch(self, weights: Mapping[str, Array]) -> None:
         """Raise an error for values that cannot be computed with."""
 
-    def _named_weights(self) -> dict[str, Array]:
+    def named_weights(self) -> dict[str, Array]:
+        """Return :meth:`to_torch`."""
         return self.to_torch()
 
-    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+    def load_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Check the shapes of all weights, and copy them by :meth:`load_torch`."""
         from glasscell.weight_layouts import check_shapes  # noqa: PLC0415 - not paid for by `import glasscell`
 
         expected = {name: array.shape for name, array in self.to_torch().items()}

@@ -61,25 +61,22 @@ class FinalState(StatelessLayer):
         """
         if origin is None:
             return replace(self, directions=self.directions or "forward")
-        options = origin.options
-        if options.bidirectional and options.merge != "concat":
+        if origin.directions == "both" and origin.merge != "concat":
             raise ValueError(
-                f"must have both directions side by side, and the LSTM before it has merge={options.merge!r}: "
-                f"let that be 'concat', and use FinalState(merge={options.merge!r})"
+                f"must have both directions side by side, and the LSTM before it has merge={origin.merge!r}: "
+                f"let that be 'concat', and use FinalState(merge={origin.merge!r})"
             )
-        if options.bidirectional and origin.swapped:
+        if origin.directions == "both" and origin.swapped:
             raise ValueError(
                 "must be before the SwapHalves behind a bidirectional LSTM, which exchanges the directions"
             )
-        directions: Literal["forward", "reverse", "both"] = "forward"
-        if options.bidirectional:
-            directions = "both"
-        elif options.reverse and options.outputs_in == "time":
-            directions = "reverse"
+        directions = origin.directions
+        if directions == "reverse" and origin.processing_order:
+            directions = "forward"  # the final state is the last of the outputs
         if self.directions not in (None, directions):
             raise ValueError(f"must have directions={directions!r}, as the LSTM before it, got {self.directions!r}")
         layer = replace(self, directions=directions)
-        if options.reverse and options.outputs_in == "processing":
+        if origin.directions == "reverse" and origin.processing_order:
             object.__setattr__(layer, "_processing_order", True)
         return layer
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from glasscell.layers.base import Layer as BaseLayer
-from glasscell.layers.base import StatelessLayer
+from glasscell.layers.base import Layer, StatelessLayer
 from glasscell.layers.registry import STATELESS, WITH_PARAMETERS, layer_class
 from glasscell.layers.trainable import TrainableLayer
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-    from glasscell.layers.base import BatchFirstLayer, Features, ParameterLayer
+    from glasscell.layers.base import Features, ParameterLayer
     from glasscell.layers.embedding import Embedding
     from glasscell.layers.linear import Linear
     from glasscell.layers.lstm import LSTM
-
-    Layer: TypeAlias = "LSTM | Linear | Embedding | BatchFirstLayer"
-else:
-    Layer = BaseLayer
 
 __all__ = ["STATELESS", "WITH_PARAMETERS", "Layer", "Stateless", "check_chain", "has_parameters", "input_size"]
 Stateless = StatelessLayer
@@ -34,7 +27,7 @@ def with_directions(names: Sequence[str], layers: Sequence[Layer]) -> list[Layer
     result: list[Layer] = []
     origin: Features | None = None
     for name, layer in zip(names, layers, strict=True):
-        if not isinstance(layer, BaseLayer):
+        if not isinstance(layer, Layer):
             raise TypeError(f"{name!r} is a {type(layer).__name__}, which is no layer of a Sequential")
         try:
             resolved: Any = layer.behind(origin)
@@ -74,7 +67,7 @@ def input_size(layers: Sequence[Layer]) -> int | None:
     return None
 
 
-def has_parameters(layer: Layer) -> TypeIs[LSTM | Linear | Embedding | ParameterLayer]:
+def has_parameters(layer: Layer) -> TypeGuard[LSTM | Linear | Embedding | ParameterLayer]:
     """Return whether a layer has parameters."""
     return isinstance(layer, TrainableLayer)
 

@@ -164,6 +164,11 @@ class Linear(Layer, TrainableLayer):
             raise ValueError(f"takes {self.input_size} features")
         return self.output_size
 
+    def readout_weights(self) -> tuple[Array, Array]:
+        """Return copies of weight and bias, 0 if there is none."""
+        bias = self.parameters["bias"].copy() if self.bias else np.zeros(self.output_size, self.dtype)
+        return self.parameters["weight"].copy(), bias
+
     def __repr__(self) -> str:
         return f"Linear({self.input_size}, {self.output_size}, dtype={self.dtype})"
 

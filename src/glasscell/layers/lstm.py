@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,30 +13,25 @@ from glasscell.core.engines import EngineName
 from glasscell.core.parameters import Parameters
 from glasscell.core.step_gradients import StepGradientsByLayer
 from glasscell.core.types import Array, Seed
-from glasscell.layers.base import Features, Layer, LayerResult, Mask
-from glasscell.layers.trainable import LayerSeed, TrainableLayer
+from glasscell.layers.base import Features, LayerResult, Mask
+from glasscell.layers.recurrent_layer import RecurrentLayer
+from glasscell.layers.trainable import LayerSeed
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.direction import LSTMDirection, dropout_mask
 from glasscell.recurrent.execution import ExecutionConfig
 from glasscell.recurrent.initialization import ForgetBias, Initialization, Initializer, initialize
-from glasscell.recurrent.tape import DirectionTape, LSTMState, LSTMTape, state_of_one, states_of_one
+from glasscell.recurrent.tape import DirectionTape, LSTMState, LSTMTape
 from glasscell.validation import (
-    check_finite,
     choice,
-    finite_array,
     float_dtype,
-    from_feature_major,
-    step_mask,
-    to_feature_major,
 )
 
 if TYPE_CHECKING:
-    from glasscell.stream import Stream
     from glasscell.stream.building import Stage
-    from glasscell.trace.trace import Trace
+    from glasscell.trace.data import LayerTrace
 
 
-class LSTM(Layer, TrainableLayer):
+class LSTM(RecurrentLayer):
     """A stack of LSTM layers.
 
     Parameters
@@ -120,8 +115,10 @@ class LSTM(Layer, TrainableLayer):
     ((5, 7, 3), (64, 20))
     """
 
-    takes: ClassVar = "sequence"
-    stateful: ClassVar = True
+    state_type: ClassVar = LSTMState
+    tape_type: ClassVar = LSTMTape
+    traceable: ClassVar = True
+    replayable: ClassVar = True
 
     def __init__(
         self,
@@ -169,12 +166,14 @@ class LSTM(Layer, TrainableLayer):
         """The options, without those that are the default."""
         return self.options.non_default()
 
-    def _named_weights(self) -> dict[str, Array]:
+    def named_weights(self) -> dict[str, Array]:
+        """Return a copy of the weights under PyTorch's names; options that PyTorch lacks keep their own."""
         from glasscell.weight_layouts import pytorch  # noqa: PLC0415 - not paid for by `import glasscell`
 
         return pytorch.to_torch(self.parameters, self.options)
 
-    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+    def load_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy the weights of :meth:`named_weights`."""
         from glasscell.weight_layouts import pytorch  # noqa: PLC0415
 
         pytorch.from_torch(weights, self.parameters, self.options)
@@ -204,196 +203,55 @@ class LSTM(Layer, TrainableLayer):
         """Whether there is an initial state among the parameters."""
         return self.options.learn_initial_state
 
-    def __call__(
-        self,
-        x: ArrayLike,
-        state: LSTMState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-    ) -> Array:
-        """The outputs of :meth:`run`, without the final state. Several threads may run one LSTM at once."""
-        return self.run(x, state, lengths=lengths, mask=mask)[0]
+    @property
+    def runs_backward(self) -> bool:
+        """Whether an output depends on later steps."""
+        return self.options.bidirectional or self.options.reverse
 
-    def forward(
-        self,
-        x: ArrayLike,
-        state: LSTMState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Array, LSTMState, LSTMTape]:
-        """Run sequences through all layers.
+    @property
+    def num_states(self) -> tuple[str, int]:
+        """The letters and the number of layers and directions."""
+        return "L·D" if self.options.bidirectional else "L", len(self._ways)
 
-        Parameters
-        ----------
-        x : array (B, T, I) or (T, I)
-            Finite. T and B may be 0.
-        state : LSTMState, optional
-            Initial states, h (L·D, B, P) and c (L·D, B, H), without B for a single sequence; without it the learned
-            ones, or 0.
-        lengths : array (B,) of int, or int for a single sequence, optional
-            Number of steps of each sequence, in any order, 0 to T; values after them are ignored.
-        mask : array (B, T) or (T,) of bool, optional
-            Instead of lengths, which steps there are; gaps are passed over as if they were not there.
-        rng : numpy.random.Generator, optional
-            For training: dropout and zoneout are drawn from it. Default: no noise.
+    @property
+    def state_sizes(self) -> dict[str, tuple[str, int]]:
+        """The letter and the number of rows of h and c."""
+        return {"h": ("P" if self.options.proj_size else "H", self.options.state_size), "c": ("H", self.hidden_size)}
 
-        Returns
-        -------
-        outputs : array (B, T, D·P) or (T, D·P)
-            Hidden states of the last layer; 0 where a sequence has no step.
-        state : LSTMState
-            After each sequence's last step: give it to the next call to go on.
-        tape : LSTMTape
-            Every gate and state of every step, for :meth:`backward` and for looking at.
-
-        Raises
-        ------
-        ValueError
-            Another number of features, a shape that does not fit, lengths out of range, or NaN or infinite values.
-        """
-        if rng is not None and not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
-        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
-        y, tape = self._forward(columns, start, valid, rng, BufferPool())
-        tape = tape._replace(unbatched=single)
-        finals = [one.final for one in tape.directions]
-        return from_feature_major(y, single=single), _state_to_user(finals, single=single), tape
-
-    def run(
-        self,
-        x: ArrayLike,
-        state: LSTMState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-    ) -> tuple[Array, LSTMState]:
-        """Run :meth:`forward` without a tape: the same outputs and state, faster, in a third of the memory.
-
-        Several threads may run one LSTM at once.
-        """
-        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
-        y, finals = self._run(columns, start, valid, None)
-        return from_feature_major(y, single=single), _state_to_user(finals, single=single)
-
-    def backward(
-        self,
-        tape: LSTMTape,
-        d_outputs: ArrayLike | None = None,
-        d_state: LSTMState | None = None,
-        *,
-        every: StepGradientsByLayer | None = None,
-    ) -> tuple[Array, LSTMState, Parameters]:
-        """The gradient of a loss with respect to all that :meth:`forward` used. The tape may be used again.
-
-        Parameters
-        ----------
-        tape : LSTMTape
-        d_outputs : array (B, T, D·P) or (T, D·P), optional
-            Gradient of the loss on the outputs. Default: 0.
-        d_state : LSTMState, optional
-            Gradient on the final state, in the shapes of the state. Default: 0.
-        every : list, optional
-            Filled with the gradients at every step, one for each of ``tape.directions``, in core's layout.
-
-        Returns
-        -------
-        d_inputs : array (B, T, I) or (T, I)
-            Exactly 0 where a sequence has no step.
-        d_state : LSTMState
-            Gradient on the initial state, for each sequence, also where that was learned or 0.
-        gradients : Parameters
-            Gradient on every parameter, the batch summed; of the names and shapes of ``parameters``.
-        """
-        self._check_tape(tape)
+    def tape_shape(self, tape: LSTMTape) -> tuple[int, int]:
+        """Return (T, B)."""
         first = tape.directions[0].tape
-        T, B, single = first.T, first.B, tape.unbatched
-        if d_outputs is None:
-            dy = np.zeros((T, self.output_size, B), self.dtype)
-        else:
-            dy, _ = to_feature_major(
-                "d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single)
-            )
-        d_final = None if d_state is None else self._state_to_feature_major("d_state", d_state, B, single=single)
-        gradients = self.parameters.zeros_like()
-        dx, d_starts = self._backward(tape, dy, d_final, gradients, BufferPool(), need_dx=True, every=every)
-        return from_feature_major(dx, single=single), _state_to_user(d_starts, single=single), gradients
+        return first.T, first.B
 
-    def trace(
-        self,
-        x: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        loss: str = "squared_error",
-        weights: ArrayLike | None = None,
-        d_outputs: ArrayLike | None = None,
-        state: LSTMState | None = None,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        **about: Any,
-    ) -> Trace:
-        """Everything that happens to these sequences: every gate and state and, with a target, every gradient.
+    def valid_steps(self, tape: LSTMTape) -> Mask | None:
+        """Return the steps (B, T) that were processed; None: all."""
+        order = tape.directions[0].order
+        return None if order is None else (order.inverse < order.lengths).T
 
-        Parameters
-        ----------
-        x : array (B, T, I) or (T, I)
-        y : array (B, T, D·P) or (T, D·P), optional
-            Targets of the outputs; class numbers, without the last axis, for "categorical_cross_entropy".
-        loss : {"squared_error", "binary_cross_entropy", "categorical_cross_entropy"}
-        weights : array, broadcasts to y, optional
-            How much each answer counts.
-        d_outputs : array (B, T, D·P) or (T, D·P), optional
-            Instead of y: the gradient of any loss on the outputs.
-        state, lengths, mask
-            As :meth:`forward` takes them.
-        **about
-            For the views: ``title``, and lists of ``input_names``, ``output_names`` and ``step_names``.
+    def layer_traces(
+        self, tape: LSTMTape, step_gradients: Sequence[Any] | None = None, prefix: str = ""
+    ) -> tuple[LayerTrace, ...]:
+        """Return the trace of each layer and direction."""
+        from glasscell.trace.capture import layer_traces  # noqa: PLC0415 - only where it is used
 
-        Returns
-        -------
-        glasscell.trace.Trace
-        """
-        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415 - only where it is used
-
-        asked, about = TraceTargets(y, loss, weights, d_outputs), {"title": repr(self), "chain": True, **about}
-        return capture(*(self, lambda tape: [("", tape)], x, asked, about), state=state, lengths=lengths, mask=mask)
-
-    def _prepare_inputs(
-        self, x: ArrayLike, state: LSTMState | None, lengths: ArrayLike | None, mask: ArrayLike | None
-    ) -> tuple[Array, LSTMState | None, NDArray[np.bool_] | None, bool]:
-        """Return the validated arguments in core's layout, and whether there was no batch axis."""
-        everywhere = lengths is None and mask is None
-        columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype, finite=everywhere)
-        T, _, B = columns.shape
-        valid = None if everywhere else step_mask(lengths, mask, B, T, single=single)
-        if not everywhere:
-            if valid is not None:
-                columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
-            check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
-        start = None if state is None else self._state_to_feature_major("state", state, B, single=single)
-        return columns, start, valid, single
+        return layer_traces(tape, None if step_gradients is None else list(step_gradients), prefix)
 
     def _check_tape(self, tape: LSTMTape) -> None:
-        if not isinstance(tape, LSTMTape):
-            raise TypeError(f"tape must be what LSTM.forward returned, and is a {type(tape).__name__}")
+        super()._check_tape(tape)
         dtype = tape.directions[0].tape.dtype
         if tape.options != self.options or dtype != self.dtype:
             raise ValueError(
                 f"the tape is of another LSTM: {tape.options} in {dtype}; this is {self.options} in {self.dtype}"
             )
 
-    def output_features(self, features: int | None) -> int:
-        """Return the number of features of the outputs."""
-        if features not in (None, self.input_size):
-            raise ValueError(f"takes {self.input_size} features")
-        return self.output_size
-
     def output_origin(self, origin: Features | None) -> Features:
-        """Return this LSTM's options as the origin of its outputs."""
+        """Return the directions of this LSTM as the origin of its outputs."""
         del origin
-        return Features(self.options)
+        options = self.options
+        directions: Literal["forward", "reverse", "both"] = "reverse" if options.reverse else "forward"
+        return Features(
+            "both" if options.bidirectional else directions, options.merge, options.outputs_in == "processing"
+        )
 
     def forward_feature_major(
         self,
@@ -404,15 +262,16 @@ class LSTM(Layer, TrainableLayer):
         buffers: BufferPool | None = None,
         keep_tape: bool = True,
     ) -> LayerResult:
-        """Compute the outputs (T, D·P, B) of x (T, I, B), from a state (L·D, rows, B).
+        """Compute the outputs (T, D·P, B) of x (T, I, B), from a state of L·D arrays (rows, B) in h and c.
 
-        The final state is in the same layout. Without a tape there is neither dropout nor zoneout: `rng` is ignored.
+        The final state is in the same layout; its arrays may be views of the buffers. Without a tape there is neither
+        dropout nor zoneout: `rng` is ignored.
         """
         if not keep_tape:
             y, states = self._run(x, state, mask, buffers)
-            return LayerResult(y, mask, _stack_states(states), None)
+            return LayerResult(y, mask, _collect_states(states), None)
         y, tape = self._forward(x, state, mask, rng, buffers or BufferPool())
-        return LayerResult(y, mask, _stack_states([one.final for one in tape.directions]), tape)
+        return LayerResult(y, mask, _collect_states([one.final for one in tape.directions]), tape)
 
     def _forward(
         self,
@@ -437,18 +296,6 @@ class LSTM(Layer, TrainableLayer):
                 x = x * between[-1]
         learned = self.options.learn_initial_state and state is None
         return x, LSTMTape(tuple(passes), learned, self.options, tuple(between))
-
-    def infer_feature_major(
-        self,
-        x: Array,
-        state: LSTMState | None = None,
-        buffers: BufferPool | None = None,
-        *,
-        mask: NDArray[np.bool_] | None = None,
-    ) -> tuple[Array, LSTMState]:
-        """Compute outputs and final state in core's layout, without a tape."""
-        y, states = self._run(x, state, mask, buffers)
-        return y, _stack_states(states)
 
     def _run(
         self, x: Array, state: LSTMState | None, mask: NDArray[np.bool_] | None, buffers: BufferPool | None
@@ -475,29 +322,28 @@ class LSTM(Layer, TrainableLayer):
         need_dx: bool = True,
     ) -> Array:
         """Compute the gradient on x (T, I, B), empty unless `need_dx`; see :meth:`Layer.backward_feature_major`."""
-        d_outputs = np.ascontiguousarray(d_outputs)
         return self.backward_with_state(tape, d_outputs, None, gradients, buffers, need_dx=need_dx)[0]
 
     def backward_with_state(
         self,
         tape: LSTMTape,
         d_outputs: Array,
-        d_state: LSTMState | None,
+        d_state: LSTMState | None = None,
         gradients: Parameters | None = None,
         buffers: BufferPool | None = None,
         *,
         need_dx: bool = True,
-        every: StepGradientsByLayer | None = None,
+        step_gradients: StepGradientsByLayer | None = None,
     ) -> tuple[Array, LSTMState]:
-        """Compute :meth:`backward` in core's layout, and overwrite `gradients`.
-
-        Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial states (L·D, rows, B).
-        """
-        into = self.parameters.zeros_like() if gradients is None else gradients
+        """Compute all gradients in core's layout; see :meth:`RecurrentLayer.backward_with_state`."""
         dx, states = self._backward(
-            tape, d_outputs, d_state, into, buffers or BufferPool(), need_dx=need_dx, every=every
+            *(tape, np.ascontiguousarray(d_outputs), d_state),
+            self.parameters.zeros_like() if gradients is None else gradients,
+            buffers or BufferPool(),
+            need_dx=need_dx,
+            every=step_gradients,
         )
-        return dx, _stack_states(states)
+        return dx, _collect_states(states)
 
     def _backward(
         self,
@@ -558,43 +404,6 @@ class LSTM(Layer, TrainableLayer):
             y, back = (self._ways[k].outputs(tape.directions[k]) for k in (first, first + 1))
             return [dy * back, dy * y]
         return [dy, dy] if merge == "sum" else [dy / 2, dy / 2]
-
-    def _state_to_feature_major(self, name: str, state: LSTMState, B: int, *, single: bool) -> LSTMState:
-        try:
-            h, c = state
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} must be a pair (h, c), and is a {type(state).__name__}") from None
-        columns = []
-        for part, value, letter, rows in (
-            ("h", h, "P" if self.options.proj_size else "H", self.options.state_size),
-            ("c", c, "H", self.hidden_size),
-        ):
-            layers = "L·D" if self.options.bidirectional else "L"
-            shape = (len(self._ways), rows) if single else (len(self._ways), B, rows)
-            array = finite_array(f"{name}.{part}", value, self.dtype)
-            if array.shape != shape:
-                letters = f"({layers}, {letter})" if single else f"({layers}, B, {letter})"
-                raise ValueError(f"{name}.{part} has shape {array.shape}; expected {letters} = {shape}")
-            columns.append(array[..., None] if single else array.swapaxes(1, 2))
-        return LSTMState(*columns)
-
-    def stream(self, batch: int | None = None) -> Stream[LSTMState]:
-        """The LSTM as it takes one step at a time: see :class:`glasscell.stream.Stream`.
-
-        Parameters
-        ----------
-        batch : int, optional
-            n independent streams, that step together; without it one, whose arrays have no batch axis: of a plain
-            LSTM with ``engine="numba"`` its step is compiled.
-
-        Raises
-        ------
-        ValueError
-            If it runs back in time.
-        """
-        from glasscell.stream import Stream  # noqa: PLC0415 - not paid for by `import glasscell`
-
-        return Stream({"lstm": self}, batch, state_of_one, states_of_one)
 
     def to_torch(self) -> dict[str, Array]:
         """A copy of the weights under the names that an ``nn.LSTM`` of the same sizes has for them.
@@ -727,14 +536,9 @@ class LSTM(Layer, TrainableLayer):
         return LSTMStage(self.options, self.parameters, self.execution.engine, single=single)
 
 
-def _stack_states(states: list[tuple[Array, Array]]) -> LSTMState:
-    """Stack the states of all directions, (P, B) and (H, B)."""
+def _collect_states(states: list[tuple[Array, Array]]) -> LSTMState:
+    """Return the states of all directions, (P, B) and (H, B), in the fields of one."""
+    h: Any
+    c: Any
     h, c = zip(*states, strict=True)
-    return LSTMState(np.array(h), np.array(c))
-
-
-def _state_to_user(states: list[tuple[Array, Array]], *, single: bool) -> LSTMState:
-    """The state from those of each way, (P, B) and (H, B): a copy."""
-    h = np.array([h.T for h, _ in states])  # np.stack takes three times as long
-    c = np.array([c.T for _, c in states])
-    return LSTMState(h[:, 0], c[:, 0]) if single else LSTMState(h, c)
+    return LSTMState(h, c)

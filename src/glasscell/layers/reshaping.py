@@ -143,6 +143,7 @@ class Squeeze(StatelessLayer):
     """Remove the axis of one feature: outputs are (B, T), or (B,) of one vector. Only the last layer can be one."""
 
     position: ClassVar = "last"
+    outputs: ClassVar = "numbers"
 
     def output_features(self, features: int | None) -> int:
         """Return 1."""

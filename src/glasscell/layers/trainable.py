@@ -82,7 +82,7 @@ class TrainableLayer(ABC):
         """Write the layer to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""
         from glasscell import checkpoint  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, self._named_weights()), path)
+        checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, self.named_weights()), path)
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
@@ -103,7 +103,7 @@ class TrainableLayer(ABC):
             raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
         try:
             layer = cls.from_config(config, next(iter(weights.values())).dtype, sum(w.size for w in weights.values()))
-            layer._set_named_weights(weights)  # noqa: SLF001 - its own class
+            layer.load_named_weights(weights)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
         return layer
@@ -137,12 +137,18 @@ class TrainableLayer(ABC):
     def _draw(self, parameters: Parameters, seed: Seed | None) -> None:
         """Write first values into parameters of this layer's shapes: from a seed, or 0 without one."""
 
-    def _named_weights(self) -> dict[str, Array]:
-        """A copy of the weights under the names that a file has for them."""
+    def named_weights(self) -> dict[str, Array]:
+        """Return a copy of the weights under the names that they have in files, PyTorch's where it has one."""
         return {name: view.copy() for name, view in self._parameters.items()}
 
-    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
-        """Copy the weights of a file."""
+    def load_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy the weights of :meth:`named_weights` into the layer.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ.
+        """
         from glasscell.weight_layouts import check_shapes  # noqa: PLC0415
 
         check_shapes({name: array.shape for name, array in weights.items()}, self._parameters.shapes)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CopyLSTM", "CopyLSTMTape", "LossAndGradients", "Sequential", "SequentialTape", "TrainingBuffers"]
 
-COPY = ("CopyLSTM", "LossAndGradients", "CopyLSTMTape", "TrainingBuffers")
+COPY = ("CopyLSTM", "CopyLSTMTape", "LossAndGradients", "TrainingBuffers")
 __getattr__, __dir__ = attach(
     __name__, dict.fromkeys(("Sequential", "SequentialTape"), "sequential") | dict.fromkeys(COPY, "copy_lstm")
 )

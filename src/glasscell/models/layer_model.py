@@ -1,4 +1,4 @@
-"""A single layer as a model that can be trained."""
+"""A single recurrent layer as a model that can be trained."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -11,22 +11,21 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
-from glasscell.layers import LSTM, LSTMTape
-from glasscell.models import layer_passes
+from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.protocol import ForwardPass, States
 
 
 class LayerModel:
-    """An LSTM with the methods of :class:`glasscell.models.protocol.Trainable`; the weights stay the layer's.
+    """A layer with the methods of :class:`glasscell.models.protocol.Trainable`; the weights stay the layer's.
 
     Parameters
     ----------
-    layer : LSTM
+    layer : RecurrentLayer
     """
 
     training_defaults: Mapping[str, Any] = {}
 
-    def __init__(self, layer: LSTM) -> None:
+    def __init__(self, layer: RecurrentLayer) -> None:
         self.layer, self.dtype = layer, layer.dtype
 
     @property
@@ -37,22 +36,36 @@ class LayerModel:
     @property
     def runs_backward(self) -> bool:
         """Whether an output depends on later steps."""
-        return layer_passes.runs_backward([self.layer])
+        return self.layer.runs_backward
 
     def train_forward(
         self, batch: Batch, states: States | None, buffers: BufferPool, rng: np.random.Generator | None
     ) -> ForwardPass:
         """Run a batch with a tape."""
-        return layer_passes.forward([""], [self.layer], batch, states, buffers, rng, keep_tape=True)
+        return self._run_batch(batch, states, buffers, rng, keep_tape=True)
 
-    def train_backward(
-        self, tape: layer_passes.LayerTapes, d_outputs: Array, gradients: Parameters, buffers: BufferPool
-    ) -> None:
+    def train_backward(self, tape: Any, d_outputs: Array, gradients: Parameters, buffers: BufferPool) -> None:
         """Write the gradient on every parameter into `gradients`."""
-        lstm: LSTMTape = tape.tapes[0]
         d_h = np.ascontiguousarray(d_outputs.transpose(1, 2, 0))
-        self.layer.backward_feature_major(lstm, d_h, gradients, buffers.scope(""), need_dx=False)
+        self.layer.backward_with_state(tape, d_h, None, gradients, buffers, need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape."""
-        return layer_passes.forward([""], [self.layer], batch, states, buffers, None, keep_tape=False)
+        return self._run_batch(batch, states, buffers, None, keep_tape=False)
+
+    def _run_batch(
+        self,
+        batch: Batch,
+        states: States | None,
+        buffers: BufferPool,
+        rng: np.random.Generator | None,
+        *,
+        keep_tape: bool,
+    ) -> ForwardPass:
+        x, mask = batch.inputs.transpose(1, 2, 0), None
+        if batch.lengths is not None:
+            mask = np.arange(len(x))[:, None] < batch.lengths
+            mask = None if mask.all() else mask
+        state = None if states is None else states[0]
+        y, _, final, tape = self.layer.forward_feature_major(x, mask, state, rng, buffers, keep_tape)
+        return ForwardPass(y.transpose(2, 0, 1), (final,), tape)

@@ -4,7 +4,8 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,8 +18,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.escaping import escape, one_line
-from glasscell.layers import LSTM, Embedding, LayerSeed, Linear, LSTMState, LSTMTape
-from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
+from glasscell.layers.base import Mask
 from glasscell.layers.kinds import (
     Layer,
     Stateless,
@@ -29,16 +29,21 @@ from glasscell.layers.kinds import (
     layer_from_config,
     with_directions,
 )
-from glasscell.layers.reshaping import Squeeze, Unsqueeze
-from glasscell.layers.trainable import DEFAULT_SEED, is_default
-from glasscell.models import layer_passes
+from glasscell.layers.recurrent_layer import RecurrentLayer
+from glasscell.layers.trainable import DEFAULT_SEED, LayerSeed, is_default
 from glasscell.models.protocol import ForwardPass, States
-from glasscell.validation import as_generator, finite_array, positive_integer, real_array, step_mask
+from glasscell.validation import (
+    as_generator,
+    check_finite,
+    finite_array,
+    from_feature_major,
+    positive_integer,
+    real_array,
+    step_mask,
+)
 from glasscell.weight_layouts import check_shapes
-from glasscell.weight_layouts.pytorch import from_torch, to_torch
 
 if TYPE_CHECKING:
-    from glasscell.core.step_gradients import StepGradientsByLayer
     from glasscell.stream import Stream
     from glasscell.trace.trace import Trace
 
@@ -46,19 +51,28 @@ __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "has_parameters
 MAX_LAYERS = 4096  # of a model that is read from a file
 
 
+_SUBSETS: WeakKeyDictionary[Parameters, dict[tuple[str, ...], list[Parameters | None]]] = WeakKeyDictionary()
+
+
 class SequentialTape(NamedTuple):
-    """What :meth:`Sequential.forward` computed: a tape a layer.
+    """Record of a forward pass.
 
     Attributes
     ----------
     layers : tuple
-        What each layer keeps for its backward pass; an :class:`~glasscell.layers.LSTMTape` for an LSTM.
-    states : tuple of LSTMState
-        The final state of each LSTM.
+        Tape of each layer; an :class:`~glasscell.layers.LSTMTape` for an LSTM.
+    states : tuple
+        Final state of each recurrent layer; empty in training.
+    shape : tuple of int
+        Shape of the outputs in core's layout.
+    unbatched : bool
+        Whether the input was one sequence without a batch axis.
     """
 
     layers: tuple[Any, ...]
-    states: tuple[LSTMState, ...]
+    states: tuple[Any, ...]
+    shape: tuple[int, ...]
+    unbatched: bool
 
 
 class Sequential:
@@ -132,6 +146,12 @@ class Sequential:
             if isinstance(of, Sequential) or has_parameters(of)
         }
         self._parameters = Parameters.join(parts, self.dtype)
+        self._size = input_size(self._layers)
+        self._input_features = [layer.input_features for layer in self._layers]
+        self._stateful = [layer for layer in self._layers if isinstance(layer, RecurrentLayer)]
+        self._first_trainable = next(
+            (k for k, layer in enumerate(self._layers) if has_parameters(layer)), len(self._layers)
+        )
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -155,210 +175,291 @@ class Sequential:
         check_chain(self.names, self.layers)
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
-        """The model's answer to x: the outputs of :meth:`forward`, without a tape. Several threads may ask at once."""
-        return self._forward_layers(x, None, lengths, mask, None, keep=False)[0]
+        """Return the outputs of :meth:`forward`, without a tape. Several threads may run one model at once."""
+        return self._forward(x, None, lengths, mask, None, keep_tape=False)[0]
 
     def forward(
         self,
         x: ArrayLike,
-        states: Sequence[LSTMState | None] | None = None,
+        states: Any = None,
         *,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
+    ) -> tuple[Array, Any, SequentialTape]:
         """Run sequences through all layers.
 
         Parameters
         ----------
-        x : array (B, T, I) or (T, I); (B, T) or (T,) if the first layer is an Embedding, of integers, or an Unsqueeze
-        states : sequence of LSTMState, optional
-            Initial states, one for each LSTM.
+        x : array (B, T, I) or (T, I)
+            (B, T) or (T,) if the first layer takes numbers or ids: an Unsqueeze, or an Embedding.
+        states : sequence of states, optional
+            Initial states, one for each recurrent layer. Default, also for an entry that is None: those of the layers.
         lengths, mask : array, optional
-            Which steps belong to the sequences, as in :meth:`glasscell.LSTM.forward`.
+            The valid steps, as in :meth:`glasscell.LSTM.forward`.
         rng : numpy.random.Generator, optional
             For training: dropout and zoneout are drawn from it.
 
         Returns
         -------
         outputs : array
-        states : tuple of LSTMState
-            After the last step, one for each LSTM.
+        states : tuple of states
+            After the last step, one for each recurrent layer, such as :class:`~glasscell.LSTMState`.
         tape : SequentialTape
-            For :meth:`backward`, and for looking at.
+            For :meth:`backward`.
         """
-        return self._forward_layers(x, states, lengths, mask, rng, keep=True)
+        return self._forward(x, states, lengths, mask, rng, keep_tape=True)
 
-    def _forward_layers(
+    def _forward(
         self,
         x: ArrayLike,
-        states: Sequence[LSTMState | None] | None,
+        states: Any,
         lengths: ArrayLike | None,
         mask: ArrayLike | None,
         rng: np.random.Generator | None,
         *,
-        keep: bool,
-    ) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
-        """:meth:`forward`; unless `keep`, the LSTMs leave no tape."""
-        count = sum(isinstance(layer, LSTM) for layer in self.layers)
-        given = [None] * count if states is None else list(states)
-        if len(given) != count:
-            raise ValueError(f"states has {len(given)} entries; the model has {count} LSTMs")
-        y, own = self._prepare_inputs(x, lengths, mask)
-        try:
-            return self._through_layers(y, given, own, rng, keep=keep)
-        except ValueError:  # where weights are not finite, a layer finds that its inputs are not
-            self.parameters.check_finite()
-            raise
+        keep_tape: bool,
+    ) -> tuple[Array, Any, SequentialTape]:
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
+        columns, valid, single = self._prepare_inputs(x, lengths, mask, copy=keep_tape)
+        B = columns.shape[-1]
+        y, final, tapes = self._run_layers(
+            columns, valid, self._states_to_feature_major("states", states, B, single=single), rng, None,
+            check=True, keep_tape=keep_tape,
+        )  # fmt: skip
+        final = [layer.state_to_user(state, single=single) for layer, state in zip(self._stateful, final, strict=True)]
+        if keep_tape:
+            tapes = [
+                tape._replace(unbatched=single) if layer.stateful else tape
+                for layer, tape in zip(self._layers, tapes, strict=True)
+            ]
+        outputs = _to_user(y, single=single)
+        return outputs, self._pack_states(final), SequentialTape(tuple(tapes), tuple(final), y.shape, single)
 
-    def _through_layers(
+    def _run_layers(
         self,
-        y: Any,
-        given: Sequence[LSTMState | None],
-        own: Mask | None,
+        x: Array,
+        mask: Mask | None,
+        states: Sequence[Any] | None,
         rng: np.random.Generator | None,
+        buffers: BufferPool | None,
         *,
-        keep: bool,
-    ) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
+        check: bool,
+        keep_tape: bool,
+    ) -> tuple[Array, list[Any], list[Any]]:
+        """Return outputs, final states and tapes, in core's layout; `check` that numbers between layers are finite."""
         tapes: list[Any] = []
-        finals: list[LSTMState] = []
-        tape: Any
-        for layer in self.layers:
-            if isinstance(layer, LSTM):
-                start, tape = given[len(finals)], None
-                if keep:
-                    y, final, tape = layer.forward(y, start, mask=own, rng=rng)
-                else:
-                    y, final = layer.run(y, start, mask=own)
-                finals.append(final)
-            elif isinstance(layer, Embedding):
-                if layer.mask_zero:
-                    own = (np.asarray(y) != 0) if own is None else own & (np.asarray(y) != 0)
-                y, tape = layer.forward(y)
-            elif isinstance(layer, Linear):
-                y, tape = _mapped(layer, y)
-            else:
-                x_of_layer, mask_of_layer = y, own
-                y, tape = layer.forward(y, own, rng)
-                own = layer.output_mask(x_of_layer, mask_of_layer)
+        final_states: list[Any] = []
+        for k, (name, layer) in enumerate(zip(self.names, self._layers, strict=True)):
+            size = self._input_features[k]
+            if size is not None and x.ndim > 1 and x.shape[-2] != size and layer.inputs == "features":
+                raise ValueError(f"layer {name!r} must get {size} features, got {x.shape[-2]}")
+            if check and k and not np.isfinite(x).all():
+                self.parameters.check_finite()
+                raise ValueError(f"the inputs of layer {name!r} must be finite, got {x[~np.isfinite(x)][0]}")
+            state = states[len(final_states)] if layer.stateful and states is not None else None
+            scope = None if buffers is None else buffers.scope(name)
+            x, mask, state, tape = layer.forward_feature_major(x, mask, state, rng, scope, keep_tape)
             tapes.append(tape)
-        return y, tuple(finals), SequentialTape(tuple(tapes), tuple(finals))
+            if layer.stateful:
+                final_states.append(state)
+        return x, final_states, tapes
 
     def _prepare_inputs(
-        self, x: ArrayLike, lengths: ArrayLike | None, mask: ArrayLike | None
-    ) -> tuple[Any, Mask | None]:
-        """What is given, checked, with 0 where a sequence has no step; and the mask (B, T) or (T,)."""
-        ids, bare = isinstance(self.layers[0], Embedding), isinstance(self.layers[0], Embedding | Unsqueeze)
-        if bare:
-            array = np.asarray(x) if ids else real_array("x", x, self.dtype)[0]
-            time = array.shape
-            expected = "(B, T) or (T,)"
-        else:
-            array = real_array("x", x, self.dtype)[0]
-            time = array.shape[:-1]
-            expected = "(B, T, I) or (T, I)"
-        if len(time) not in (1, 2):
-            raise ValueError(f"x has shape {array.shape}; expected {expected}")
+        self, x: ArrayLike, lengths: ArrayLike | None, mask: ArrayLike | None, *, copy: bool
+    ) -> tuple[Any, Mask | None, bool]:
+        """Return the inputs in core's layout, 0 at invalid steps; the mask (T, B); whether there was no batch axis."""
+        kind = self._layers[0].inputs
+        array = np.asarray(x) if kind == "ids" else real_array("x", x, self.dtype)[0]
+        time = array.shape[:-1] if kind == "features" else array.shape
+        size = self._size
+        if len(time) not in (1, 2) or (kind == "features" and size not in (None, array.shape[-1])):
+            shapes = "(B, T, I) or (T, I)" if kind == "features" else "(B, T) or (T,)"
+            features = f" with I = {size} features" if size is not None and kind == "features" else ""
+            raise ValueError(f"x has shape {array.shape}; expected {shapes}{features}")
         single = len(time) == 1
-        T, B = time[-1], 1 if single else time[0]
-        valid = step_mask(lengths, mask, B, T, single=single)
-        if valid is None:
-            return (array if ids else finite_array("x", x, self.dtype)), None
-        own: Mask = valid[:, 0] if single else valid.T
-        array = np.where(own if array.ndim == len(time) else own[..., None], array, array.dtype.type(0))
-        return (array if ids else finite_array("x", array, self.dtype)), own
+        if single:
+            array = array[None]
+        valid = step_mask(lengths, mask, 1 if single else time[0], time[-1], single=single)
+        columns = np.moveaxis(array, 0, -1)
+        if valid is not None:
+            steps = valid[:, None] if kind == "features" else valid
+            columns = np.where(steps, columns, array.dtype.type(0))
+        if kind != "ids":
+            values = np.moveaxis(columns, -1, 0)
+            check_finite("x", values[0] if single else values, np.asarray(x))
+        return np.array(columns, order="C") if copy else columns, valid, single
+
+    def _states_to_feature_major(self, name: str, states: Any, B: int, *, single: bool) -> list[Any] | None:
+        """Return the states of the recurrent layers in core's layout; None: no state was passed."""
+        if states is None:
+            return None
+        values = list(self._unpack_states(states))
+        if len(values) != len(self._stateful):
+            raise ValueError(f"{name} has {len(values)} entries; the model has {len(self._stateful)} recurrent layers")
+        return [
+            None if state is None else layer.state_to_feature_major(name, state, B, single=single)
+            for layer, state in zip(self._stateful, values, strict=True)
+        ]
+
+    def _pack_states(self, states: Sequence[Any]) -> Any:
+        """Return the states of all recurrent layers as :meth:`forward` does."""
+        return tuple(states)
+
+    def _unpack_states(self, states: Any) -> Sequence[Any]:
+        """Return the entries of what :meth:`_pack_states` returned."""
+        return states  # type: ignore[no-any-return]
 
     def backward(
         self,
         tape: SequentialTape,
         d_outputs: ArrayLike,
-        d_states: Sequence[LSTMState | None] | None = None,
+        d_states: Any = None,
         *,
-        every: StepGradientsByLayer | None = None,
-    ) -> tuple[Array | None, tuple[LSTMState, ...], Parameters]:
-        """The gradient of a loss with respect to all that :meth:`forward` used.
+        step_gradients: list[Any] | None = None,
+    ) -> tuple[Array | None, Any, Parameters]:
+        """Compute the gradients of a loss on everything that :meth:`forward` used. The tape may be used again.
 
         Parameters
         ----------
         tape : SequentialTape
         d_outputs : array
             Gradient on the outputs, of their shape.
-        d_states : sequence of LSTMState, optional
-            Gradients on the final states, one for each LSTM.
-        every : list, optional
-            Filled with the gradients at every step, one for each pass of each LSTM.
+        d_states : sequence of states, optional
+            Gradients on the final states, one for each recurrent layer.
+        step_gradients : list, optional
+            Extended by the gradients at every step, one entry for each layer and direction of the traceable layers.
 
         Returns
         -------
-        d_inputs : array, or None behind an Embedding
-        d_states : tuple of LSTMState
+        d_inputs : array, or None if the inputs are ids
+        d_states : tuple of states
             Gradients on the initial states.
         gradients : Parameters
         """
         if not isinstance(tape, SequentialTape):
             raise TypeError(f"tape must be what Sequential.forward returned, got a {type(tape).__name__}")
+        shape, single = tape.shape, tape.unbatched
+        d = finite_array("d_outputs", d_outputs, self.dtype)
+        expected = shape[:-1] if single else (shape[-1], *shape[:-1])
+        if d.shape != expected:
+            raise ValueError(f"d_outputs has shape {d.shape}; expected {expected}, that of the outputs")
+        columns = np.ascontiguousarray(d[..., None] if single else np.moveaxis(d, 0, -1))
+        d_final = self._states_to_feature_major("d_states", d_states, shape[-1], single=single)
         gradients = self.parameters.zeros_like()
-        of_finals = [None] * len(tape.states) if d_states is None else list(d_states)
-        starts: list[LSTMState] = []
-        dy: Array | None = finite_array("d_outputs", d_outputs, self.dtype)
-        for name, layer, one in reversed(list(zip(self.names, self.layers, tape.layers, strict=True))):
-            assert dy is not None  # only an Embedding, which comes first, gives none  # noqa: S101
-            of_layer: Parameters | None = None
-            if isinstance(layer, LSTM):
-                of_steps: StepGradientsByLayer | None = None if every is None else []
-                dy, start, of_layer = layer.backward(one, dy, of_finals.pop(), every=of_steps)
-                if every is not None and of_steps is not None:
-                    every[:0] = of_steps
-                starts.insert(0, start)
-            elif isinstance(layer, Embedding):
-                of_layer = layer.backward(one, dy)
-                dy = None
-            elif isinstance(layer, Linear):
-                dy, of_layer = _mapped_backward(layer, one, dy)
-            elif isinstance(layer, ParameterLayer):
-                dy, of_layer = layer.backward(one, dy)
-            elif isinstance(layer, StatelessLayer):
-                dy = layer.backward(one, dy)
-            if of_layer is not None:
-                gradients.subset(f"{name}.").vector[:] = of_layer.vector
-        return dy, tuple(starts), gradients
+        dx, d_initial = self._run_layers_backward(
+            tape.layers, columns, d_final, gradients, None, step_gradients=step_gradients
+        )
+        initial = [
+            layer.state_to_user(state, single=single) for layer, state in zip(self._stateful, d_initial, strict=True)
+        ]
+        return None if dx is None else _to_user(dx, single=single), self._pack_states(initial), gradients
+
+    def _run_layers_backward(
+        self,
+        tapes: Sequence[Any],
+        d_outputs: Array,
+        d_states: Sequence[Any] | None,
+        gradients: Parameters,
+        buffers: BufferPool | None,
+        first: int = 0,
+        *,
+        need_dx: bool = True,
+        step_gradients: list[Any] | None = None,
+    ) -> tuple[Array | None, list[Any]]:
+        """Run the layers from the last to the `first`; return the gradients on its inputs and on the initial states."""
+        parts = self._subsets(gradients)
+        d: Array | None = d_outputs
+        d_initial: list[Any] = []
+        remaining = len(self._stateful)
+        for k in range(len(self._layers) - 1, first - 1, -1):
+            assert d is not None  # only the first layer can take ids, which have no gradient  # noqa: S101
+            layer, need_dx_here = self._layers[k], need_dx or k > first
+            scope = None if buffers is None else buffers.scope(self.names[k])
+            if not layer.stateful:
+                d = layer.backward_feature_major(tapes[k], d, parts[k], scope, need_dx_here)
+                continue
+            remaining -= 1
+            d_state = None if d_states is None else d_states[remaining]
+            steps: list[Any] | None = None if step_gradients is None or not layer.traceable else []
+            recurrent: Any = layer
+            d, state = recurrent.backward_with_state(
+                tapes[k], d, d_state, parts[k], scope, need_dx=need_dx_here, step_gradients=steps
+            )
+            d_initial.insert(0, state)
+            if step_gradients is not None and steps is not None:
+                step_gradients[:0] = steps
+        return d, d_initial
+
+    def _subsets(self, gradients: Parameters) -> list[Parameters | None]:
+        """Return the gradients of each layer, found once for each set of gradients."""
+        subsets = _SUBSETS.setdefault(gradients, {})
+        result = subsets.get(self.names)
+        if result is None:
+            result = subsets[self.names] = [
+                gradients.subset(f"{name}.") if has_parameters(layer) else None
+                for name, layer in zip(self.names, self._layers, strict=True)
+            ]
+        return result
 
     # Training: the methods of glasscell.models.protocol.Trainable
 
-    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    @property
+    def training_defaults(self) -> Mapping[str, Any]:
+        """Arguments of :func:`glasscell.fit` that suit the model, for those that are not passed: none."""
+        return {}
 
     @property
     def runs_backward(self) -> bool:
-        """Whether an output depends on later steps, because an LSTM runs back in time."""
-        return layer_passes.runs_backward(self.layers)
+        """Whether an output depends on later steps, because a layer runs back in time."""
+        return any(layer.runs_backward for layer in self._layers)
 
     def train_forward(
         self, batch: Batch, states: States | None, buffers: BufferPool, rng: np.random.Generator | None
     ) -> ForwardPass:
-        """Run a batch with a tape; states are those of the LSTMs, feature-major."""
-        self._check_batch(batch)
-        return layer_passes.forward(self.names, self.layers, batch, states, buffers, rng, keep_tape=True)
+        """Run a batch with a tape; states are those of the recurrent layers, in core's layout."""
+        return self._run_batch(batch, states, buffers, rng, keep_tape=True)
 
     def train_backward(
-        self, tape: layer_passes.LayerTapes, d_outputs: Array, gradients: Parameters, buffers: BufferPool
+        self, tape: SequentialTape, d_outputs: Array, gradients: Parameters, buffers: BufferPool
     ) -> None:
         """Write the gradient on every parameter into `gradients`."""
-        layer_passes.backward(self.names, self.layers, tape, d_outputs, gradients, buffers)
+        if not isinstance(tape, SequentialTape):
+            raise TypeError(f"tape must be the tape of a forward pass, got {type(tape).__name__}")
+        columns = np.moveaxis(d_outputs, 0, -1)
+        self._run_layers_backward(tape.layers, columns, None, gradients, buffers, self._first_trainable, need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape and without dropout."""
+        return self._run_batch(batch, states, buffers, None, keep_tape=False)
+
+    def _run_batch(
+        self,
+        batch: Batch,
+        states: States | None,
+        buffers: BufferPool,
+        rng: np.random.Generator | None,
+        *,
+        keep_tape: bool,
+    ) -> ForwardPass:
         self._check_batch(batch)
-        return layer_passes.forward(self.names, self.layers, batch, states, buffers, None, keep_tape=False)
+        x, mask = np.moveaxis(batch.inputs, 0, -1), None
+        if batch.lengths is not None:
+            mask = np.arange(len(x))[:, None] < batch.lengths
+            mask = None if mask.all() else mask
+        y, final, tapes = self._run_layers(x, mask, states, rng, buffers, check=False, keep_tape=keep_tape)
+        tape = SequentialTape(tuple(tapes), (), y.shape, False) if keep_tape else None
+        return ForwardPass(np.moveaxis(y, -1, 0), tuple(final), tape)
 
     def _check_batch(self, batch: Batch) -> None:
         """Raise an error for inputs of another shape or dtype than the first layer takes."""
-        ids, bare = isinstance(self.layers[0], Embedding), isinstance(self.layers[0], Embedding | Unsqueeze)
-        x, size = batch.inputs, input_size(self.layers)
-        if x.ndim != (2 if bare else 3) or not (bare or size in (None, x.shape[2])):
-            expected = "(B, T)" if bare else f"(B, T, I) with I = {size}"
+        x, kind, size = batch.inputs, self._layers[0].inputs, self._size
+        if x.ndim != (3 if kind == "features" else 2) or not (kind != "features" or size in (None, x.shape[2])):
+            expected = f"(B, T, I) with I = {size}" if kind == "features" else "(B, T)"
             raise ValueError(f"x must have shape {expected}, got {x.shape}")
-        if x.dtype != self.dtype if not ids else x.dtype.kind not in "iu":
-            raise TypeError(f"x must have dtype {'int' if ids else self.dtype}, got {x.dtype}")
+        if x.dtype.kind not in "iu" if kind == "ids" else x.dtype != self.dtype:
+            raise TypeError(f"x must have dtype {'int' if kind == 'ids' else self.dtype}, got {x.dtype}")
 
     def predict(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
         """Compute the outputs for any number of sequences, in batches.
@@ -383,7 +484,7 @@ class Sequential:
         buffers, per_step = BufferPool(), False
         for rows, batch in data.by_length(size, self.dtype):
             outputs = self.infer(batch, None, buffers).outputs
-            per_step = outputs.ndim > 2 or (outputs.ndim == 2 and isinstance(self.layers[-1], Squeeze))
+            per_step = outputs.ndim > 2 or (outputs.ndim == 2 and self._layers[-1].outputs == "numbers")
             for row, k in enumerate(rows):
                 found[int(k)] = outputs[row, : data.lengths[k]].copy() if per_step else outputs[row].copy()
         if per_step and not isinstance(data.x, list):
@@ -399,27 +500,27 @@ class Sequential:
         loss: str = "squared_error",
         weights: ArrayLike | None = None,
         d_outputs: ArrayLike | None = None,
-        states: Sequence[LSTMState | None] | None = None,
+        states: Any = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-        **about: Any,
+        **metadata: Any,
     ) -> Trace:
-        """Everything that happens in the model's LSTMs: every gate and state and, with a target, every gradient.
+        """Record every gate and state of the model's recurrent layers and, with a target, every gradient.
 
         Parameters
         ----------
         x : array
-            As :meth:`forward` takes it.
+            As in :meth:`forward`.
         y : array, optional
             Targets of the outputs; class numbers, without the last axis, for "categorical_cross_entropy".
         loss : {"squared_error", "binary_cross_entropy", "categorical_cross_entropy"}
         weights : array, broadcasts to y, optional
-            How much each answer counts.
+            Weight of each target in the loss.
         d_outputs : array, optional
             Instead of y: the gradient of any loss on the outputs.
         states, lengths, mask
-            As :meth:`forward` takes them.
-        **about
+            As in :meth:`forward`.
+        **metadata
             For the views: ``title``, and lists of ``input_names``, ``output_names`` and ``step_names``.
 
         Returns
@@ -429,51 +530,15 @@ class Sequential:
         Raises
         ------
         ValueError
-            If there is no LSTM in the model, or something has a shape that does not fit.
+            If no layer can be traced, or a shape does not fit.
         """
-        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415
-        from glasscell.trace.data import Readout  # noqa: PLC0415 - only where it is used
+        from glasscell.models.tracing import trace_sequential  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.capture import TraceTargets  # noqa: PLC0415
 
-        lstms = [k for k, layer in enumerate(self.layers) if isinstance(layer, LSTM)]
-        if not lstms:
-            raise ValueError("there is no LSTM in this model to look into")
-        last, readout = self.layers[-1], None
-        if isinstance(last, Linear) and lstms[-1] == len(self.layers) - 2:
-            bias = last.parameters["bias"] if last.bias else np.zeros(last.output_size, self.dtype)
-            readout = Readout(last.parameters["weight"].copy(), bias.copy())
-        prefixes = [f"{self.names[k]} " if len(lstms) > 1 else "" for k in lstms]
-        model = self._with_features()
-        if model is not self:  # the views show features
-            bare_input, bare_output = isinstance(self.layers[0], Unsqueeze), isinstance(last, Squeeze)
-            x = np.asarray(x)[..., None] if bare_input else x
-            y, weights, d_outputs = (_with_axis(value) if bare_output else value for value in (y, weights, d_outputs))
-        asked, about = (
-            TraceTargets(y, loss, weights, d_outputs),
-            {"title": _trace_title(self), "chain": _is_lstm_stack(self), **about},
-        )
+        targets = TraceTargets(y, loss, weights, d_outputs)
+        return trace_sequential(self, x, targets, metadata, states=states, lengths=lengths, mask=mask)
 
-        shape = np.shape(x)
-        T = (shape if isinstance(self.layers[0], Embedding) else shape[:-1])[-1]
-
-        def tapes_of(tape: SequentialTape) -> list[tuple[str, LSTMTape]]:
-            for k in lstms:
-                steps = tape.layers[k].directions[0].tape.T
-                if steps != T:
-                    raise ValueError(
-                        f"a trace has one axis of time, and {self.names[k]!r} takes {steps} steps for the {T} of x: "
-                        "trace a model of the layers behind the one that changes the number of steps"
-                    )
-            return [(name, tape.layers[k]) for name, k in zip(prefixes, lstms, strict=True)]
-
-        steps = {"lengths": lengths, "mask": mask}
-        return capture(model, tapes_of, x, asked, about, readout, states=states, **steps)
-
-    def _with_features(self) -> Sequential | _WithFeatures:
-        """The model, or what is it with an axis of features at both ends."""
-        bare = isinstance(self.layers[0], Unsqueeze) or isinstance(self.layers[-1], Squeeze)
-        return _WithFeatures(self) if bare else self
-
-    def stream(self, batch: int | None = None) -> Stream[tuple[LSTMState, ...]]:
+    def stream(self, batch: int | None = None) -> Stream[Any]:
         """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
 
         A model that gives one answer for a sequence gives, after each step, the answer for the steps so far.
@@ -492,20 +557,22 @@ class Sequential:
         from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
 
         layers = dict(zip(self.names, self.layers, strict=True))
-        return Stream(layers, batch, _states, list)
+        return Stream(layers, batch, self._states_of_stream, self._unpack_states)
+
+    def _states_of_stream(self, states: Sequence[Sequence[Array]]) -> Any:
+        """Return the states of a stream, from the arrays of each recurrent layer."""
+        return self._pack_states(
+            [layer.state_type(*arrays) for layer, arrays in zip(self._stateful, states, strict=True)]
+        )
 
     def to_torch(self) -> dict[str, Array]:
-        """A copy of the weights under the names that a PyTorch module of the same attributes has for them."""
-        weights: dict[str, Array] = {}
-        for name, layer in zip(self.names, self.layers, strict=True):
-            if isinstance(layer, LSTM):
-                own = to_torch(layer.parameters, layer.options)
-            elif isinstance(layer, ParameterLayer):
-                own = layer.to_torch()
-            else:
-                own = {key: array.copy() for key, array in layer.parameters.items()} if has_parameters(layer) else {}
-            weights |= {f"{name}.{key}": array for key, array in own.items()}
-        return weights
+        """Return a copy of the weights under the names that a PyTorch module of the same attributes has for them."""
+        return {
+            f"{name}.{key}": array
+            for name, layer in zip(self.names, self.layers, strict=True)
+            if has_parameters(layer)
+            for key, array in layer.named_weights().items()
+        }
 
     @property
     def config(self) -> dict[str, Any]:
@@ -539,23 +606,22 @@ class Sequential:
             layers.append(layer_from_config(entry, dtype, remaining))
             remaining -= layers[-1].parameters.vector.size if has_parameters(layers[-1]) else 0
         model = cls(layers, config["names"], seed=None)
-        given = {name: array.shape for name, array in weights.items()}
-        check_shapes(given, {name: array.shape for name, array in model.to_torch().items()})
-        of_layers: dict[str, dict[str, Array]] = {name: {} for name in model.names}
+        model._load_named_weights(weights)
+        return model
+
+    def _load_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy weights under the names of :meth:`to_torch` into the layers, if all of them have the right shape."""
+        shapes = {name: array.shape for name, array in weights.items()}
+        check_shapes(shapes, {name: array.shape for name, array in self.to_torch().items()})
+        by_layer: dict[str, dict[str, Array]] = {name: {} for name in self.names}
         for key, array in weights.items():
             name = key.rpartition(".")[0]
-            while name not in of_layers:  # every weight has the name of a layer in front: that has been checked
+            while name not in by_layer:  # every weight has the name of a layer in front: that has been checked
                 name = name.rpartition(".")[0]
-            of_layers[name][key.removeprefix(f"{name}.")] = array
-        for own, layer in zip(of_layers.values(), model.layers, strict=True):
-            if isinstance(layer, LSTM):
-                from_torch(own, layer.parameters, layer.options)
-            elif isinstance(layer, ParameterLayer):
-                layer.load_torch(own)
-            elif has_parameters(layer):
-                for key, view in layer.parameters.items():
-                    view[:] = own[key]
-        return model
+            by_layer[name][key.removeprefix(f"{name}.")] = array
+        for layer, layer_weights in zip(self.layers, by_layer.values(), strict=True):
+            if has_parameters(layer):
+                layer.load_named_weights(layer_weights)
 
     def __repr__(self) -> str:
         named = zip(map(escape, self.names), self.layers, strict=True)
@@ -576,51 +642,8 @@ def _check_free(names: Sequence[str], given: Sequence[Layer | Sequential]) -> No
             raise ValueError(f"{name!r} must be in no other model, and its weights are a part of one: {advice}")
 
 
-def _states(pairs: Sequence[LSTMState]) -> tuple[LSTMState, ...]:
-    """The states of all LSTMs, as a stream has them."""
-    return tuple(pairs)
-
-
-class _WithFeatures:
-    """A model with an axis of one feature where its inputs or outputs have none."""
-
-    def __init__(self, model: Sequential) -> None:
-        self.model = model
-        self.inputs, self.outputs = isinstance(model.layers[0], Unsqueeze), isinstance(model.layers[-1], Squeeze)
-
-    def forward(self, x: Any, **given: Any) -> tuple[Array, tuple[LSTMState, ...], SequentialTape]:
-        y, states, tape = self.model.forward(x[..., 0] if self.inputs else x, **given)
-        return (y[..., None] if self.outputs else y), states, tape
-
-    def backward(
-        self, tape: SequentialTape, d_outputs: Any, *, every: StepGradientsByLayer | None = None
-    ) -> tuple[Any, Any, Any]:
-        d = np.asarray(d_outputs)
-        d_x, d_states, gradients = self.model.backward(tape, d[..., 0] if self.outputs else d, every=every)
-        return d_x[..., None] if self.inputs and d_x is not None else d_x, d_states, gradients
-
-
-def _with_axis(value: ArrayLike | None) -> Any:
-    """A target, or weights of it, with an axis of one feature."""
-    return value if value is None else np.asarray(value)[..., None]
-
-
-def _trace_title(model: Sequential) -> str:
-    return " → ".join(repr(layer) for layer in model.layers)
-
-
-def _is_lstm_stack(model: Sequential) -> bool:
-    """Whether it is nothing but LSTMs, and perhaps a readout."""
-    *first, last = model.layers
-    return all(isinstance(layer, LSTM) for layer in first) and isinstance(last, LSTM | Linear)
-
-
-def _mapped(layer: Linear, x: Array) -> tuple[Array, Array]:
-    """A Linear takes sequences: (B, F) is one of B steps to it, and (F,) one of a single step."""
-    y, tape = layer.forward(np.atleast_2d(x))
-    return y if x.ndim > 1 else y[0], tape
-
-
-def _mapped_backward(layer: Linear, tape: Array, dy: Array) -> tuple[Array, Parameters]:
-    dx, gradients = layer.backward(tape, np.atleast_2d(dy))
-    return dx if dy.ndim > 1 else dx[0], gradients
+def _to_user(columns: Array, *, single: bool) -> Array:
+    """Return a copy of an array in core's layout, batch first, or without a batch axis."""
+    if columns.ndim == 3:
+        return from_feature_major(columns, single=single)
+    return (columns[..., 0] if single else np.moveaxis(columns, -1, 0)).copy()

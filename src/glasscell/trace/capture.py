@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,23 @@ from glasscell.validation import choice, finite_array
 if TYPE_CHECKING:
     from glasscell.recurrent.tape import LSTMTape
 
-Tapes: TypeAlias = "Sequence[tuple[str, LSTMTape]]"
+
+class TracedLayer(NamedTuple):
+    """A recurrent layer of the model, and its tape of the pass.
+
+    Attributes
+    ----------
+    layer : RecurrentLayer
+        With ``layer_traces``, ``valid_steps`` and ``num_states``.
+    tape : object
+        With a field ``unbatched``.
+    prefix : str
+        Put before the names of its traces.
+    """
+
+    layer: Any
+    tape: Any
+    prefix: str = ""
 
 
 class TraceTargets(NamedTuple):
@@ -62,7 +78,7 @@ class TraceTargets(NamedTuple):
 
 def capture(
     model: Any,
-    tapes_of: Callable[[Any], Tapes],
+    traced_layers: Callable[[Any], Sequence[TracedLayer]],
     x: ArrayLike,
     asked: TraceTargets,
     about: Mapping[str, Any],
@@ -74,9 +90,9 @@ def capture(
     Parameters
     ----------
     model : LSTM, CopyLSTM or Sequential
-        What has ``forward(x, **given)`` and ``backward(tape, d_outputs, every=…)``.
-    tapes_of : callable
-        From the model's tape, the tapes of its LSTMs and the prefixes of the names of their layers.
+        What has ``forward(x, **given)`` and ``backward(tape, d_outputs, step_gradients=…)``.
+    traced_layers : callable
+        From the model's tape, its traceable layers with their tapes.
     x : array
     asked : Asked
     about : mapping
@@ -90,12 +106,11 @@ def capture(
             f"trace() knows no {', '.join(sorted(unknown))}; for the views it takes {', '.join(METADATA_KEYS[:4])}"
         )
     outputs, _, tape = model.forward(x, **given)
-    tapes = tapes_of(tape)
-    order, single = tapes[0][1].directions[0].order, tapes[0][1].unbatched
-    if order is not None and single:  # a batch of one, of which then the steps are taken that there are
+    traced = traced_layers(tape)
+    valid, single = traced[0].layer.valid_steps(traced[0].tape), traced[0].tape.unbatched
+    if valid is not None and single:  # a batch of one, of which then the steps are taken that there are
         given = {name: _of_one(value) for name, value in given.items()}
-        return capture(model, tapes_of, np.asarray(x)[None], asked.of_one(), about, readout, **given).sequence(0)
-    valid = None if order is None else (order.inverse < order.lengths).T
+        return capture(model, traced_layers, np.asarray(x)[None], asked.of_one(), about, readout, **given).sequence(0)
     inputs = np.asarray(x)
     in_time = outputs.shape[: 1 if single else 2] == inputs.shape[: 1 if single else 2] and outputs.ndim == 3 - single
     loss, d_outputs, targets, weights = None, None, None, None
@@ -107,12 +122,12 @@ def capture(
         loss, d_outputs, targets, weights = compute_loss(asked.loss, outputs, asked.y, counted)
     elif asked.d_outputs is not None:
         d_outputs = finite_array("d_outputs", asked.d_outputs, outputs.dtype)
-    every: StepGradientsByLayer | None = None
+    step_gradients: list[Any] | None = None
     d_x = None
     if d_outputs is not None:
-        every = []
-        d_x = model.backward(tape, d_outputs, every=every)[0]
-    found = tuple(layer for part in _with_gradients(tapes, every) for layer in layer_traces(*part))
+        step_gradients = []
+        d_x = model.backward(tape, d_outputs, step_gradients=step_gradients)[0]
+    found = _layer_traces(traced, step_gradients)
     _check_names(about, found[0].x.shape[-1], outputs.shape[-1], inputs.shape[0 if single else 1])
     about = {"loss": asked.loss if loss is not None else None, "timeless": not in_time, **about}
     axes = "T" if single else "BT"
@@ -134,14 +149,15 @@ def _of_one(given: Any) -> Any:
     return [_of_one(state) for state in given] if isinstance(given, list | tuple) else np.asarray(given)[None]
 
 
-def _with_gradients(
-    tapes: Tapes, every: StepGradientsByLayer | None
-) -> Iterator[tuple[LSTMTape, StepGradientsByLayer | None, str]]:
+def _layer_traces(traced: Sequence[TracedLayer], step_gradients: list[Any] | None) -> tuple[LayerTrace, ...]:
+    """Return the traces of all layers, each with its share of the gradients."""
+    result: list[LayerTrace] = []
     start = 0
-    for prefix, tape in tapes:
-        end = start + len(tape.directions)
-        yield tape, None if every is None else every[start:end], prefix
+    for layer, tape, prefix in traced:
+        end = start + layer.num_states[1]
+        result += layer.layer_traces(tape, None if step_gradients is None else step_gradients[start:end], prefix)
         start = end
+    return tuple(result)
 
 
 def layer_traces(tape: LSTMTape, every: StepGradientsByLayer | None, prefix: str = "") -> tuple[LayerTrace, ...]:
