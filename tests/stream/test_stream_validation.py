@@ -123,7 +123,7 @@ def test_the_state_is_a_copy_and_an_invalid_one_raises(model, rng):
     assert not same(stream.state, state)
     before = stream.state
     h, c, *_ = arrays(before)
-    wrap = (lambda h, c: (gc.LSTMState(h, c),)) if isinstance(model, gc.Sequential) else gc.LSTMState
+    wrap = (lambda h, c: (gc.LSTMState(h, c),)) if type(model) is gc.Sequential else gc.LSTMState
     for bad in (wrap(h[:, :1], c), wrap(h, c[:, :, 1:]), wrap(h * np.nan, c), wrap(h[0], c)):
         with pytest.raises(ValueError, match=r"state\.[hc] "):
             stream.state = bad

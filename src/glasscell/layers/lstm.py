@@ -313,17 +313,6 @@ class LSTM(RecurrentLayer):
             x = self._merged(outputs)
         return x, finals
 
-    def backward_feature_major(
-        self,
-        tape: LSTMTape,
-        d_outputs: Array,
-        gradients: Parameters | None = None,
-        buffers: BufferPool | None = None,
-        need_dx: bool = True,
-    ) -> Array:
-        """Compute the gradient on x (T, I, B), empty unless `need_dx`; see :meth:`Layer.backward_feature_major`."""
-        return self.backward_with_state(tape, d_outputs, None, gradients, buffers, need_dx=need_dx)[0]
-
     def backward_with_state(
         self,
         tape: LSTMTape,

@@ -7,37 +7,32 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
 from glasscell.core.parameters import Parameters
 from glasscell.core.time_order import time_order
 from glasscell.core.types import Array, Seed
-from glasscell.layers.base import Features, Layer, LayerResult, Mask
-from glasscell.layers.trainable import LayerSeed, TrainableLayer
-from glasscell.recurrent.config import MAX_LAYERS, LSTMConfig
+from glasscell.layers import recurrent_layer
+from glasscell.layers.base import Features, LayerResult, Mask
+from glasscell.layers.trainable import LayerSeed
+from glasscell.recurrent.config import MAX_LAYERS
 from glasscell.recurrent.direction import dropout_mask
 from glasscell.recurrent.initialization import Initializer
 from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNState, RNNStepGradients, RNNTape
 from glasscell.validation import (
     as_generator,
     boolean,
-    check_finite,
     choice,
     finite_array,
     float_dtype,
-    from_feature_major,
     positive_integer,
     probability,
-    step_mask,
-    to_feature_major,
 )
 
 if TYPE_CHECKING:
-    from glasscell.stream import Stream
     from glasscell.stream.building import Stage
-    from glasscell.trace.trace import Trace
 
 
 class Direction(NamedTuple):
@@ -48,7 +43,7 @@ class Direction(NamedTuple):
     reverse: bool
 
 
-class RecurrentLayer(Layer, TrainableLayer):
+class RecurrentLayer(recurrent_layer.RecurrentLayer):
     """A stack of recurrent layers without a cell state. A subclass chooses the equations of a step.
 
     Attributes
@@ -63,11 +58,12 @@ class RecurrentLayer(Layer, TrainableLayer):
         The blocks of H rows in ``kernel``.
     """
 
-    takes: ClassVar = "sequence"
-    stateful: ClassVar = True
+    state_type: ClassVar = RNNState
+    tape_type: ClassVar = RNNTape
     cell: ClassVar[Any]
     gates: ClassVar[tuple[str, ...]]
     cell_options: dict[str, Any]
+    input_size: int
 
     def __init__(
         self,
@@ -179,159 +175,36 @@ class RecurrentLayer(Layer, TrainableLayer):
                 )
                 kernel[rows, H : H + one.input_size] = glorot_uniform(rng, (H, one.input_size))
 
-    # Batch-first interface
+    @property
+    def runs_backward(self) -> bool:
+        """Whether an output depends on later steps."""
+        return self.bidirectional
 
-    def __call__(
-        self,
-        x: ArrayLike,
-        state: RNNState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-    ) -> Array:
-        """Return the outputs of :meth:`run`, without the final state."""
-        return self.run(x, state, lengths=lengths, mask=mask)[0]
+    @property
+    def num_states(self) -> tuple[str, int]:
+        """The letters and the number of layers and directions."""
+        return "L·D" if self.bidirectional else "L", len(self.directions)
 
-    def forward(
-        self,
-        x: ArrayLike,
-        state: RNNState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Array, RNNState, RNNTape]:
-        """Run sequences through all layers.
+    @property
+    def state_sizes(self) -> dict[str, tuple[str, int]]:
+        """The letter and the number of rows of h."""
+        return {"h": ("H", self.hidden_size)}
 
-        Parameters
-        ----------
-        x : array (B, T, I) or (T, I)
-            Finite. T and B may be 0.
-        state : RNNState, optional
-            Initial state, h (L·D, B, H), without B for a single sequence. Default: 0.
-        lengths : array (B,) of int, or int for a single sequence, optional
-            Length of each sequence, between 0 and T, in any order. Values after a sequence's end are ignored.
-        mask : array (B, T) or (T,) of bool, optional
-            Alternative to `lengths`: True for valid steps. Invalid steps are skipped.
-        rng : numpy.random.Generator, optional
-            For training: dropout is drawn from it. Default: no dropout.
+    def tape_shape(self, tape: RNNTape) -> tuple[int, int]:
+        """Return (T, B)."""
+        T, _, B = tape.layers[0].h.shape
+        return T, B
 
-        Returns
-        -------
-        outputs : array (B, T, D·H) or (T, D·H)
-            Hidden states of the last layer; 0 at invalid steps.
-        state : RNNState
-            After each sequence's last step. The next call may begin with it.
-        tape : RNNTape
-            Every gate and state of every step; the argument of :meth:`backward`.
-
-        Raises
-        ------
-        ValueError
-            If a shape does not fit, lengths are out of range, or a value is NaN or infinite.
-        """
-        if rng is not None and not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator, got {rng!r}")
-        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
-        result = self.forward_feature_major(columns, valid, start, rng)
-        tape = result.tape._replace(single=single)
-        return from_feature_major(result.outputs, single=single), _to_user(result.state, single=single), tape
-
-    def run(
-        self,
-        x: ArrayLike,
-        state: RNNState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-    ) -> tuple[Array, RNNState]:
-        """Run :meth:`forward` without a tape: return the same outputs and state, in less memory."""
-        columns, start, valid, single = self._prepare_inputs(x, state, lengths, mask)
-        result = self.forward_feature_major(columns, valid, start, keep_tape=False)
-        return from_feature_major(result.outputs, single=single), _to_user(result.state, single=single)
-
-    def backward(
-        self,
-        tape: RNNTape,
-        d_outputs: ArrayLike | None = None,
-        d_state: RNNState | None = None,
-        *,
-        every: RNNStepGradients | None = None,
-    ) -> tuple[Array, RNNState, Parameters]:
-        """Compute the gradients of a loss from a tape, which may be used again.
-
-        Parameters
-        ----------
-        tape : RNNTape
-        d_outputs : array (B, T, D·H) or (T, D·H), optional
-            Gradient on the outputs. Default: 0.
-        d_state : RNNState, optional
-            Gradient on the final state. Default: 0.
-        every : list, optional
-            Receives, for each of ``tape.passes``, a function that returns the gradients at every step by name, in
-            processing order (T, rows, B).
-
-        Returns
-        -------
-        d_inputs : array (B, T, I) or (T, I)
-            Exactly 0 at invalid steps.
-        d_state : RNNState
-            Gradient on the initial state, also if that was the default.
-        gradients : Parameters
-            Gradient on every parameter, summed over the batch.
-        """
+    def _check_tape(self, tape: RNNTape) -> None:
         if not isinstance(tape, RNNTape):
             raise TypeError(f"tape must be the tape of a {type(self).__name__}, got {type(tape).__name__}")
-        T, _, B = tape.layers[0].h.shape
         if (tape.kind, tape.config) != (type(self).__name__, self.config) or tape.layers[0].h.dtype != self.dtype:
             raise ValueError(
                 f"tape must be of {self!r}, got that of a {tape.kind} {tape.config} in {tape.layers[0].h.dtype}"
             )
-        if d_outputs is None:
-            dy = np.zeros((T, self.output_size, B), self.dtype)
-        else:
-            expected = B, T, tape.single
-            dy, _ = to_feature_major("d_outputs", d_outputs, self.output_size, "D·H", self.dtype, expected=expected)
-        d_final = None if d_state is None else self._from_user("d_state", d_state, B, single=tape.single)
-        gradients = self.parameters.zeros_like()
-        dx, d_start = self.backward_with_state(tape, dy, d_final, gradients, every=every)
-        return from_feature_major(dx, single=tape.single), _to_user(d_start, single=tape.single), gradients
 
-    def trace(
-        self,
-        x: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        loss: str = "squared_error",
-        weights: ArrayLike | None = None,
-        d_outputs: ArrayLike | None = None,
-        state: RNNState | None = None,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        **about: Any,
-    ) -> Trace:
-        """Record every gate and state and, with a target, every gradient; see :meth:`glasscell.LSTM.trace`."""
-        from glasscell.trace.capture import TraceTargets, capture  # noqa: PLC0415 - only where it is used
-
-        targets, about = TraceTargets(y, loss, weights, d_outputs), {"title": repr(self), "chain": True, **about}
-        return capture(*(self, lambda tape: [("", tape)], x, targets, about), state=state, lengths=lengths, mask=mask)
-
-    def _prepare_inputs(
-        self, x: ArrayLike, state: RNNState | None, lengths: ArrayLike | None, mask: ArrayLike | None
-    ) -> tuple[Array, RNNState | None, NDArray[np.bool_] | None, bool]:
-        """Return the validated arguments in core's layout, and whether there was no batch axis."""
-        every_step = lengths is None and mask is None
-        columns, single = to_feature_major("x", x, self.input_size, "I", self.dtype, finite=every_step)
-        T, _, B = columns.shape
-        valid = None if every_step else step_mask(lengths, mask, B, T, single=single)
-        if not every_step:
-            if valid is not None:
-                columns = np.where(valid[:, None, :], columns, self.dtype.type(0))
-            check_finite("x", columns[:, :, 0] if single else columns.transpose(2, 0, 1), np.asarray(x))
-        start = None if state is None else self._from_user("state", state, B, single=single)
-        return columns, start, valid, single
-
-    def _from_user(self, name: str, state: RNNState, B: int, *, single: bool) -> RNNState:
+    def state_to_feature_major(self, name: str, state: RNNState, B: int, *, single: bool) -> RNNState:
+        """Return a user's state in core's layout."""
         if not isinstance(state, RNNState):
             raise TypeError(f"{name} must be an RNNState, got a {type(state).__name__}")
         rows = (len(self.directions), self.hidden_size) if single else (len(self.directions), B, self.hidden_size)
@@ -385,27 +258,16 @@ class RecurrentLayer(Layer, TrainableLayer):
         tape = RNNTape(tuple(passes), kind, self.config, tuple(between)) if keep_tape else None
         return LayerResult(x, mask, RNNState(np.array(finals)), tape)
 
-    def backward_feature_major(
-        self,
-        tape: RNNTape,
-        d_outputs: Array,
-        gradients: Parameters | None = None,
-        buffers: BufferPool | None = None,
-        need_dx: bool = True,
-    ) -> Array:
-        """Compute the gradient on x (T, I, B), empty unless `need_dx`; see :meth:`Layer.backward_feature_major`."""
-        return self.backward_with_state(tape, d_outputs, None, gradients, buffers, need_dx=need_dx)[0]
-
     def backward_with_state(
         self,
         tape: RNNTape,
         d_outputs: Array,
-        d_state: RNNState | None,
+        d_state: RNNState | None = None,
         gradients: Parameters | None = None,
         buffers: BufferPool | None = None,
         *,
         need_dx: bool = True,
-        every: RNNStepGradients | None = None,
+        step_gradients: RNNStepGradients | None = None,
     ) -> tuple[Array, RNNState]:
         """Compute :meth:`backward` in core's layout, and overwrite `gradients`.
 
@@ -415,7 +277,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         buffers = buffers or BufferPool()
         D, H, dy = 2 if self.bidirectional else 1, self.hidden_size, d_outputs
         d_starts: list[Array] = []
-        step_gradients: RNNStepGradients = []
+        collected: RNNStepGradients = []
         for layer in reversed(range(self.num_layers)):
             dxs: list[Array] = []
             for k in reversed(range(layer * D, layer * D + D)):
@@ -425,8 +287,10 @@ class RecurrentLayer(Layer, TrainableLayer):
                     dh = done.order.to_time_order_backward(dh)
                 elif done.reverse:
                     dh = dh[::-1]
-                dh_steps = None if every is None else np.empty(done.tape.h.shape, self.dtype)
-                part = buffers.scope(direction.suffix) if every is None else BufferPool()  # step gradients are kept
+                dh_steps = None if step_gradients is None else np.empty(done.tape.h.shape, self.dtype)
+                part = (
+                    buffers.scope(direction.suffix) if step_gradients is None else BufferPool()
+                )  # step gradients are kept
                 d = self.cell.backward(
                     *(done.tape, dh, 0.0 if d_state is None else d_state.h[k], part),
                     need_dx=need_dx or layer > 0,
@@ -435,7 +299,7 @@ class RecurrentLayer(Layer, TrainableLayer):
                 self._write_gradients(d.dweights, into, direction.suffix)
                 d_starts.insert(0, d.dh0)
                 if dh_steps is not None:
-                    step_gradients.insert(0, self._step_gradients(done.tape, dh, dh_steps, d))
+                    collected.insert(0, self._step_gradients(done.tape, dh, dh_steps, d))
                 dx = d.dx
                 if len(dx):
                     dx = done.order.to_time_order(dx) if done.order is not None else dx[::-1] if done.reverse else dx
@@ -443,8 +307,8 @@ class RecurrentLayer(Layer, TrainableLayer):
             dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
             if layer and tape.between:
                 dy = dy * tape.between[layer - 1]
-        if every is not None:
-            every[:0] = step_gradients
+        if step_gradients is not None:
+            step_gradients[:0] = collected
         return dy, RNNState(np.array(d_starts))
 
     def _write_gradients(self, dweights: Mapping[str, Array], gradients: Parameters, suffix: str) -> None:
@@ -460,34 +324,10 @@ class RecurrentLayer(Layer, TrainableLayer):
 
     # Models, streams and files
 
-    def output_features(self, features: int | None) -> int:
-        """Return the number of features of the outputs."""
-        if features not in (None, self.input_size):
-            raise ValueError(f"takes {self.input_size} features")
-        return self.output_size
-
     def output_origin(self, origin: Features | None) -> Features:
-        """Return the directions of the outputs, as the options of an LSTM of the same sizes."""
+        """Return the directions of the outputs."""
         del origin
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        return Features(LSTMConfig(**sizes, bidirectional=self.bidirectional))
-
-    def stream(self, batch: int | None = None) -> Stream[RNNState]:
-        """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
-
-        Parameters
-        ----------
-        batch : int, optional
-            n independent streams that step together. Default: one, whose arrays have no batch axis.
-
-        Raises
-        ------
-        ValueError
-            If a layer runs in the reverse direction.
-        """
-        from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
-
-        return Stream({type(self).__name__.lower(): self}, batch, _state_of_one, _states_of_one)
+        return Features("both" if self.bidirectional else "forward")
 
     def _stream_stage(self, *, single: bool) -> Stage:
         from glasscell.stream.rnn_stage import RNNStage  # noqa: PLC0415 - only where it is used
@@ -499,12 +339,14 @@ class RecurrentLayer(Layer, TrainableLayer):
         weights = [self.cell_weights(one.suffix) for one in self.directions]
         return RNNStage(self.gates, weights, self.cell_options, single=single)
 
-    def _named_weights(self) -> dict[str, Array]:
+    def named_weights(self) -> dict[str, Array]:
+        """Return a copy of the weights under PyTorch's names."""
         from glasscell.weight_layouts import simple_cells  # noqa: PLC0415 - not paid for by `import glasscell`
 
         return simple_cells.to_torch(self)
 
-    def _set_named_weights(self, weights: Mapping[str, Array]) -> None:
+    def load_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy the weights of :meth:`named_weights`."""
         from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
 
         simple_cells.from_torch(weights, self)
@@ -520,7 +362,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
 
         simple_cells.check_supported(self)
-        return self._named_weights()
+        return self.named_weights()
 
     @classmethod
     def from_torch(cls, state_dict: Mapping[str, ArrayLike], *, prefix: str = "", **options: Any) -> Self:
@@ -550,7 +392,7 @@ class RecurrentLayer(Layer, TrainableLayer):
                 raise ValueError(f"{name} must be {sizes[name]!r}, as the weights have it, got {options[name]!r}")
         dtype = options.pop("dtype", None) or common_dtype(weights)
         layer: Self = cls(**{**sizes, **options}, dtype=dtype, seed=None)
-        layer._set_named_weights(weights)
+        layer.load_named_weights(weights)
         return layer
 
     @classmethod
@@ -606,19 +448,3 @@ def _directions(input_size: int, hidden_size: int, num_layers: int, *, bidirecti
         for layer in range(num_layers)
         for reverse in range(D)
     )
-
-
-def _to_user(state: RNNState, *, single: bool) -> RNNState:
-    """Return a state (L·D, H, B) as a copy (L·D, B, H) or (L·D, H)."""
-    h = state.h.swapaxes(1, 2).copy()
-    return RNNState(h[:, 0] if single else h)
-
-
-def _state_of_one(states: Any) -> RNNState:
-    """Return the state of a model with one recurrent layer."""
-    return RNNState(*states[0])
-
-
-def _states_of_one(state: RNNState) -> list[RNNState]:
-    """Return the states of all recurrent layers of a model with one."""
-    return [state]

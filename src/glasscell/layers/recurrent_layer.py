@@ -111,6 +111,17 @@ class RecurrentLayer(Layer, TrainableLayer):
             Gradient on the initial state, in core's layout.
         """
 
+    def backward_feature_major(
+        self,
+        tape: Any,
+        d_outputs: Array,
+        gradients: Parameters | None = None,
+        buffers: BufferPool | None = None,
+        need_dx: bool = True,
+    ) -> Array:
+        """Compute the gradient on x (T, I, B) by :meth:`backward_with_state`, and overwrite `gradients`."""
+        return self.backward_with_state(tape, d_outputs, None, gradients, buffers, need_dx=need_dx)[0]
+
     @abstractmethod
     def tape_shape(self, tape: Any) -> tuple[int, int]:
         """Return (T, B) of the pass that a tape records."""

@@ -54,7 +54,7 @@ class RNNTape(NamedTuple):
         That of the layer.
     between : tuple of array
         With dropout, the factors of the outputs of each layer but the last; otherwise empty.
-    single : bool
+    unbatched : bool
         Whether the input was one sequence without a batch axis.
     """
 
@@ -62,7 +62,7 @@ class RNNTape(NamedTuple):
     kind: str
     config: dict[str, Any]
     between: tuple[Array, ...] = ()
-    single: bool = False
+    unbatched: bool = False
 
     @property
     def layers(self) -> tuple[StepsTape, ...]:
