@@ -12,6 +12,8 @@ from glasscell.models import Sequential
 TASK = gc.tasks.Copy(4)
 MODELS = {
     "LSTM": lambda dtype: gc.LSTM(3, 4, 2, peepholes=True, bidirectional=True, dtype=dtype),
+    "RNN": lambda dtype: layers.RNN(3, 4, 2, nonlinearity="relu", dtype=dtype),
+    "GRU": lambda dtype: layers.GRU(3, 4, 2, bidirectional=True, dtype=dtype),
     "Linear": lambda dtype: gc.Linear(3, 4, bias=False, dtype=dtype),
     "Embedding": lambda dtype: gc.Embedding(3, 4, mask_zero=True, dtype=dtype),
     "LayerNorm": lambda dtype: layers.LayerNorm(3, epsilon=1e-3, dtype=dtype),

@@ -202,7 +202,7 @@ def damaged(model, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c, w: c["layers"][0].update(kind="GRU"), ["'GRU'", "known are"]),
+        (lambda c, w: c["layers"][0].update(kind="Attention"), ["'Attention'", "known are"]),
         (lambda c, w: c["layers"][0].update(hidden_size=10**9), ["more weights than there are"]),
         (lambda c, w: c["layers"][0].update(num_layers=10**12), ["more weights than there are"]),
         (lambda c, w: c["layers"][0].update(wings=2), ["no option 'wings'"]),

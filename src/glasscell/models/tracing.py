@@ -69,8 +69,8 @@ class _WithFeatures:
         self.model = model
         self.inputs, self.outputs = model.layers[0].inputs == "numbers", model.layers[-1].outputs == "numbers"
 
-    def forward(self, x: Any, **arguments: Any) -> tuple[Array, Any, Any]:
-        y, states, tape = self.model.forward(x[..., 0] if self.inputs else x, **arguments)
+    def forward(self, x: Any, states: Any = None, **arguments: Any) -> tuple[Array, Any, Any]:
+        y, states, tape = self.model.forward(x[..., 0] if self.inputs else x, states, **arguments)
         return (y[..., None] if self.outputs else y), states, tape
 
     def backward(self, tape: Any, d_outputs: Any, *, step_gradients: list[Any] | None = None) -> tuple[Any, Any, Any]:
