@@ -125,7 +125,7 @@ def test_a_file_that_does_not_fit_together_is_refused(kind, tmp_path):
             model.config,
             {other: weights[other] for other in weights if other != name} | {"x": weights[name]},
         ),
-        "has shape": (model.config, weights | {name: np.concatenate([weights[name]] * 2)}),
+        "must have shape": (model.config, weights | {name: np.concatenate([weights[name]] * 2)}),
         "more weights than there are": (model.config | {next(iter(model.config)): 10**9}, weights),
         "does not fit together": (model.config | {"colour": 1}, weights),
     }
