@@ -177,9 +177,9 @@ def test_characters_are_numbers_or_features(text_model):
     [
         (["--input", "1012"], ["'1012'", "0 and 1"]),
         (["--input", ""], ["0 and 1"]),
-        (["--input", "10", "--layer", "1"], ["--layer 1", "out of range"]),
-        (["--input", "10", "--unit", "6"], ["--unit 6", "out of range"]),
-        (["--input", "10", "--step", "9"], ["--step 9", "out of range"]),
+        (["--input", "10", "--layer", "1"], ["--layer must be from", "got 1"]),
+        (["--input", "10", "--unit", "6"], ["--unit must be from", "got 6"]),
+        (["--input", "10", "--step", "9"], ["--step must be from", "got 9"]),
         (["--input", "10", "--symbols", "f,q"], ["'q'", "known are"]),
         (["--input", "10", "--symbols", ","], ["no symbol"]),
         (["--input", "10", "--target", "11"], ["--target"]),

@@ -68,7 +68,7 @@ def test_values_are_the_traces(kind, rng):
     assert {"i", "f", "o", "g", "c"} - constant <= found.keys()
     for name, value in found.items():
         if name.startswith(("z_", "d_z_")):
-            expected = layer.of_gate(name[:-2], name[-1])[3, 2]
+            expected = layer.gate(name[:-2], name[-1])[3, 2]
         elif name in ("m", "ĉ", "d_m"):
             continue
         else:

@@ -198,7 +198,7 @@ def test_one_picture_of_any_size_can_be_saved(name, T, H, rng):
 def test_a_heat_map_shows_the_units_that_are_asked_for(symbol, rng):
     trace = traced(rng)
     of, units = trace.layer[0], [3, 0, -1]
-    values = of.of_gate(*symbol.rsplit("_", 1)) if symbol in ("z_f", "d_z_o") else of.value(symbol)
+    values = of.gate(*symbol.rsplit("_", 1)) if symbol in ("z_f", "d_z_o") else of.value(symbol)
     ax = figures.heat_map(trace, symbol, units=units)
     np.testing.assert_array_equal(ax.images[0].get_array(), values[:, units].T)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["3", "0", "4"]

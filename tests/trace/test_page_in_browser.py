@@ -140,7 +140,7 @@ def test_backward_the_cell_shows_gradients(open_trace: Open) -> None:
         for symbol in ("d_i", "d_f", "d_o", "d_g", "d_c", "d_tanh_c", "d_h"):
             assert_shown(shown[symbol], layer.value(symbol)[t, unit])
         for gate in "ifog":
-            assert_shown(shown[f"d_z_{gate}"], layer.of_gate("d_z", gate)[t, unit])
+            assert_shown(shown[f"d_z_{gate}"], layer.gate("d_z", gate)[t, unit])
     page.locator("#forward").click()
     assert_cell_shows(page, trace, *chosen(page))
 

@@ -90,11 +90,11 @@ def test_gradients_are_finite_differences(kind, rng):
     for layer in trace.layer:
         for gate in layer.gates:
             function = layer.options.cell_config.activation_for(gate)
-            z, a = layer.of_gate("z", gate), layer.value(gate)
+            z, a = layer.gate("z", gate), layer.value(gate)
             expected = function.derivative(z, a) * layer.value(f"d_{gate}")
             if layer.options.clip is not None:
                 expected = expected * (np.abs(z) < layer.options.clip)
-            np.testing.assert_allclose(layer.of_gate("d_z", gate), expected, atol=1e-14)
+            np.testing.assert_allclose(layer.gate("d_z", gate), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("t", range(T - 1))
@@ -136,7 +136,7 @@ def test_a_sequence_of_a_batch_is_its_own_trace(kind, rng):
                 np.testing.assert_allclose(layer.value(name), own.value(name), atol=1e-13, err_msg=f"{b} {name}")
     assert np.isnan(batch.layer[0].f[1, 2:]).all()
     with pytest.raises(ValueError, match="choose one of it"):
-        batch.one()
+        batch.require_single_sequence()
     with pytest.raises(IndexError, match="sequence 3 is out of range; there are 3"):
         batch.sequence(3)
 
@@ -163,7 +163,7 @@ def test_slices_steps_and_units(rng):
     np.testing.assert_array_equal(unit.z, layer.z[:, [3, 3 + H, 3 + 2 * H, 3 + 3 * H]])
     np.testing.assert_array_equal(trace.unit(-1, layer=0)[2].g, trace.layer[0].g[2, -1])
     with pytest.raises(ValueError, match="one step alone"):
-        trace[2].one()
+        trace[2].require_single_sequence()
     with pytest.raises(ValueError, match="one step already"):
         trace[2][0]
 
@@ -178,7 +178,7 @@ def test_slices_steps_and_units(rng):
         (lambda t: t.unit(0, layer=1), IndexError, "layer 1 is out of range"),
         (lambda t: t.layer[0].value("q"), ValueError, "there is no 'q'; known are x, h_prev"),
         (lambda t: t.sequence(0), ValueError, "no batch"),
-        (lambda t: t.layer[0].of_gate("z", "c"), ValueError, "i, f, o, g"),
+        (lambda t: t.layer[0].gate("z", "c"), ValueError, "i, f, o, g"),
     ],
 )
 def test_what_is_not_there_is_said(do, error, message, rng):

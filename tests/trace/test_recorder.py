@@ -33,7 +33,7 @@ def trained(recorder, steps, **options):
 
 def recorded(steps=12, every=4, **options):
     recorder = TraceRecorder(BITS, every=every, **options)
-    recorder.look(gc.CopyLSTM(hidden_size=6, task=gc.tasks.Copy(4), seed=3))
+    recorder.capture_frame(gc.CopyLSTM(hidden_size=6, task=gc.tasks.Copy(4), seed=3))
     trained(recorder, steps)
     return recorder
 
@@ -48,7 +48,7 @@ def test_a_frame_is_the_trace_of_that_moment():
     frame, layer = recorder.frames[-1], model.trace(BITS).layer[0]
     for symbol in ("f", "c", "d_c"):
         np.testing.assert_array_equal(frame.values[symbol], layer.value(symbol))
-    np.testing.assert_array_equal(frame.values["z_o"], layer.of_gate("z", "o"))
+    np.testing.assert_array_equal(frame.values["z_o"], layer.gate("z", "o"))
     np.testing.assert_allclose(frame.norms["c"], np.linalg.norm(layer.d_c, axis=1), rtol=1e-6)
     assert frame.norms.keys() == {"c", "x", "output", "cell", "recurrent"}
     assert frame.loss == pytest.approx(model.trace(BITS).loss)
@@ -93,7 +93,7 @@ def test_there_are_never_more_frames_than_that(most):
 
 def test_without_a_target_there_are_states_alone(rng):
     recorder, lstm = TraceRecorder(rng.normal(size=(5, 3))), gc.LSTM(3, 4)
-    recorder.look(lstm)
+    recorder.capture_frame(lstm)
     [frame] = recorder.frames
     assert frame.loss is None
     assert frame.norms == {}
@@ -108,7 +108,7 @@ def test_every_kind_of_layer_can_be_watched(options, rng):
         rng.normal(size=(5, 3)), rng.normal(size=(5, lstm.output_size)), symbols=["f", "h", "d_z", "x"]
     )
     recorder.layer = 0
-    recorder.look(lstm)
+    recorder.capture_frame(lstm)
     rows = {drawn["symbol"]: drawn["rows"] for drawn in payload(recorder)["maps"]}
     assert rows == {"f": 7, "h": options.get("proj_size", 7), "d_z": 28, "x": 3}
     recorder.plot().savefig(io.BytesIO(), format="png", dpi=20)
@@ -157,7 +157,7 @@ def test_pyplot_is_not_imported(tmp_path):
 import sys
 import glasscell as gc
 recorder = gc.TraceRecorder([1, 0])
-recorder.look(gc.CopyLSTM(4, task=gc.tasks.Copy(2)))
+recorder.capture_frame(gc.CopyLSTM(4, task=gc.tasks.Copy(2)))
 recorder.report(sys.argv[1] + "/film.html")
 assert "matplotlib" not in sys.modules
 recorder.plot()
@@ -188,7 +188,7 @@ def test_the_page_holds_the_frames_to_a_byte():
 
 
 def hostile():
-    recorder = TraceRecorder(BITS, every=4, given={"title": HOSTILE}, symbols=["i", "f", "o", "g", "c", "d_c"])
+    recorder = TraceRecorder(BITS, every=4, trace_options={"title": HOSTILE}, symbols=["i", "f", "o", "g", "c", "d_c"])
     trained(recorder, 12)
     return recorder
 
@@ -275,9 +275,9 @@ def test_what_cannot_be_watched_is_refused(rng):
         TraceRecorder(rng.normal(size=(2, 5, 3))).look(gc.LSTM(3, 4))
     recorder = recorded()
     with pytest.raises(ValueError, match="12"):
-        recorder.look(gc.CopyLSTM(6, task=gc.tasks.Copy(4)), 12)
+        recorder.capture_frame(gc.CopyLSTM(6, task=gc.tasks.Copy(4)), 12)
     with pytest.raises(ValueError, match=r"9×6.*9×7"):
-        recorder.look(gc.CopyLSTM(7, task=gc.tasks.Copy(4)), 99)
+        recorder.capture_frame(gc.CopyLSTM(7, task=gc.tasks.Copy(4)), 99)
     assert updates(recorder) == [0, 1, 4, 8, 12]
 
 
@@ -301,7 +301,7 @@ def test_a_page_of_too_many_numbers_has_means_and_says_so(monkeypatch, rng):
     lstm = gc.LSTM(3, 6)
     for update in range(9):
         lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
-        recorder.look(lstm, update)
+        recorder.capture_frame(lstm, update)
     monkeypatch.setattr(html, "FRAMES", 5)
     monkeypatch.setattr(html, "BYTES", 7 * 6 * 2 * 4)
     content = given_to(page(recorder))

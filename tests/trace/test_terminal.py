@@ -12,7 +12,7 @@ from glasscell.layers import FinalState
 from glasscell.tasks import Copy
 from glasscell.trace import terminal
 from glasscell.trace.colormaps import rgb, to_xterm256
-from glasscell.trace.display import ColorScale, printable, scale_of, units_by_peak
+from glasscell.trace.display import ColorScale, escape_control_characters, scale_of, units_by_peak
 from glasscell.trace.terminal import SHADES, SIGNED, render, summary
 
 ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
@@ -118,7 +118,7 @@ def test_what_is_too_large_is_summarised_and_says_so(rng):
     lines, labels = panel(text, "f", 300 // 4)
     drawn = lines[2:12]  # below two inputs
     means = summary(trace.layer[0].f[:, units_by_peak(trace.layer[0])].T, 4, 4)
-    expected = ["".join(line) for line in terminal.shades(means, ColorScale(0, 1, "open and shut"))]
+    expected = ["".join(line) for line in terminal.shades(means, ColorScale(0, 1, "sequential"))]
     assert drawn == expected
     assert not any(label.isdigit() for label in labels)
     assert "mean" not in render(trace[:20], color=False, width=120, height=40)
@@ -152,7 +152,7 @@ def test_symbols_can_be_any_that_the_trace_has(rng):
     text = render(trace, color=False, width=300, symbols=["z_f", "d_z_o", "d_c", "h", "x", "tanh_c"], layer=0)
     of = trace.layer[0]
     order = units_by_peak(of)
-    for symbol, values in (("z_f", of.of_gate("z", "f")), ("d_z_o", of.of_gate("d_z", "o")), ("tanh_c", of.tanh_c)):
+    for symbol, values in (("z_f", of.gate("z", "f")), ("d_z_o", of.gate("d_z", "o")), ("tanh_c", of.tanh_c)):
         lines, _ = panel(text, symbol, 18)
         expected = terminal.shades(values[:, order].T, scale_of(symbol, values))
         assert [line[::2] for line in lines[2:8]] == ["".join(line) for line in expected]
@@ -202,7 +202,7 @@ def test_half_blocks_have_the_colours_of_two_units(rng, monkeypatch):
     trace = copying(rng, hidden_size=5)
     of, order = trace.layer[0], units_by_peak(trace.layer[0])
     found = colors(render(trace, color=True, symbols="f"))[::2]  # two columns a step
-    expected = rgb(of.f[:, order].T, ColorScale(0, 1, "open and shut"))
+    expected = rgb(of.f[:, order].T, ColorScale(0, 1, "sequential"))
     assert len(found) == 3 * 9
     for k, (fore, ground) in enumerate(found):
         row, t = divmod(k, 9)
@@ -211,7 +211,7 @@ def test_half_blocks_have_the_colours_of_two_units(rng, monkeypatch):
 
 
 def test_scales_end_where_they_say():
-    gates, signed = ColorScale(0, 1, "open and shut"), ColorScale(-2, 2, "around zero")
+    gates, signed = ColorScale(0, 1, "sequential"), ColorScale(-2, 2, "diverging")
     assert rgb(np.array([0.0, 1.0]), gates).tolist() == [[68, 1, 84], [253, 231, 37]]
     low, zero, high = rgb(np.array([-2.0, 0.0, 2.0]), signed).astype(int)
     assert low[2] > low[0]
@@ -296,7 +296,7 @@ def test_texts_cannot_reach_the_terminal(color, monkeypatch, rng):
     assert not any(c in text for c in "\x07\t\r")
     assert set(ESCAPE.sub("", text)) & {"\x1b"} == set()
     assert text.splitlines()[0].endswith("a?]0;b?") or "a?]0;b?" in text.splitlines()[0]
-    assert printable("a\nb\tc\x00\u202ed") == "a↵b→c??d"
+    assert escape_control_characters("a\nb\tc\x00\u202ed") == "a↵b→c??d"
 
 
 def test_wide_characters_keep_their_columns(rng):

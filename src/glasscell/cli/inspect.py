@@ -153,7 +153,7 @@ def _trace(model: LSTM | Sequential, x: Any, metadata: dict[str, Any], **options
 
 def format_prediction(trace: Trace) -> list[str]:
     """Format the input and output bits of a copy model; other outputs are shown with the heat maps."""
-    from glasscell.trace.display import correct_steps, output_rows  # noqa: PLC0415
+    from glasscell.trace.display import all_steps_correct, output_rows  # noqa: PLC0415
 
     bits = trace.about.get("copy", {}).get("bits")
     if bits is None:
@@ -162,7 +162,7 @@ def format_prediction(trace: Trace) -> list[str]:
     back = [bit for step in steps for bit in step if bit]
     return [
         f"shown       {format_bits(bits)}",
-        f"given back  {format_bits(back)}   {check_mark(right=bool(correct_steps(trace)))}",
+        f"given back  {format_bits(back)}   {check_mark(right=bool(all_steps_correct(trace)))}",
         "",
     ]
 

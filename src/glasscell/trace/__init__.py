@@ -1,8 +1,8 @@
-"""Seeing: the record of what happened inside a model, what can be said of it in numbers, and its views.
+"""Traces: all quantities of a model in one pass, measures of them, and their views.
 
-``model.trace(x, y)`` gives a :class:`Trace`. :mod:`~glasscell.trace.diagnostics` has saturation, half-lives, paths of
-gradients and more; :mod:`~glasscell.trace.figures`, what Matplotlib draws; :mod:`~glasscell.trace.terminal`, what a
-terminal shows; ``trace.report(path)`` writes a page.
+``model.trace(x, y)`` returns a :class:`Trace`. :mod:`~glasscell.trace.diagnostics` has saturation, half-lives, gradient
+paths and other measures, :mod:`~glasscell.trace.figures` Matplotlib figures, and :mod:`~glasscell.trace.terminal` text;
+``trace.report(path)`` writes an interactive HTML page.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What all views of a trace share: names, the order of units, ranges of colours, and what is written at each step."""
+"""Names, order of units, color scales and texts per step, shared by all views of a trace."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from glasscell.trace.data import LayerTrace, TraceData, check_index
 
 GATES = ("i", "f", "o")
 NAMES = {
-    "x": "what the layer sees",
+    "x": "layer input",
     "z": "pre-activation",
     "i": "input gate",
     "f": "forget gate",
     "o": "output gate",
     "g": "candidate",
     "c": "cell state",
-    "tanh_c": "cell as it is shown",
+    "tanh_c": "tanh of the cell state",
     "h": "hidden state",
-    "h_prev": "hidden state before",
-    "c_prev": "cell state before",
+    "h_prev": "previous hidden state",
+    "c_prev": "previous cell state",
     "y": "output",
 }
 
-Range = Literal["open and shut", "around zero"]
+ScaleKind = Literal["sequential", "diverging"]
 
 
 class ColorScale(NamedTuple):
-    """The range of numbers that colours stand for.
+    """The range of a color scale.
 
     Attributes
     ----------
     low, high : float
-    kind : {"open and shut", "around zero"}
-        From nothing to all, as a gate; or with a sign, and then ``low = -high``.
+    kind : {"sequential", "diverging"}
+        From low to high, as for a gate; or symmetric around zero, with ``low = -high``.
     """
 
     low: float
     high: float
-    kind: Range
+    kind: ScaleKind
 
     def share(self, values: Array) -> Array:
-        """Where values are between low, 0, and high, 1; NaN is where 0 is."""
+        """Return the position of values between low (0) and high (1), clipped; NaN counts as 0."""
         if self.high == self.low:
             return np.full(np.shape(values), 0.5)
         numbers = np.asarray(values, np.float64)
@@ -56,21 +56,21 @@ class ColorScale(NamedTuple):
 
 
 class LabelledRow(NamedTuple):
-    """A line of the input or the output, a step a column.
+    """One row of the input or the output, one column per step.
 
     Attributes
     ----------
     name : str
     values : array (T,)
-        To colour; NaN where there is nothing.
+        Determine the colors; NaN for no color.
     texts : tuple of str, optional
-        To write, a step each; without them the colours are all that is shown.
+        One per step. Default: no texts, colors only.
     wrong : array (T,) of bool, optional
-        Where the answer is not the target.
+        Whether the prediction differs from the target.
     expected : tuple of str, optional
-        The targets, as they would be written.
+        The targets as texts.
     bits : bool
-        Whether the texts are bits, of which ``values`` are signs or probabilities.
+        Whether the texts are bits; then ``values`` are their signs or probabilities.
     """
 
     name: str
@@ -82,7 +82,13 @@ class LabelledRow(NamedTuple):
 
 
 def symbol_name(symbol: str) -> str:
-    """In words: "forget gate" of f, "gradient on the forget gate" of d_f, "pre-activation of the candidate" of z_g."""
+    """Return the name of a symbol.
+
+    Examples
+    --------
+    >>> symbol_name("d_f"), symbol_name("z_g")
+    ('gradient on the forget gate', 'pre-activation of the candidate')
+    """
     if symbol in NAMES:
         return NAMES[symbol]
     if symbol.startswith("d_"):
@@ -92,29 +98,29 @@ def symbol_name(symbol: str) -> str:
     return symbol
 
 
-def resolve_layer(of: TraceData | LayerTrace, layer: int = -1) -> LayerTrace:
-    """Return a layer trace, or a layer of a trace of one sequence."""
-    found = of if isinstance(of, LayerTrace) else of.one().get_layer(layer)
-    if found.axes != "TR":
-        raise ValueError("this needs the units and steps of one sequence: of a batch choose trace.sequence(0)")
-    if not found.T:
-        raise ValueError("there is nothing to draw of a sequence without steps")
-    return found
+def resolve_layer(source: TraceData | LayerTrace, layer: int = -1) -> LayerTrace:
+    """Return a layer trace, or a layer of a trace of one sequence with at least one step."""
+    layer_trace = source if isinstance(source, LayerTrace) else source.require_single_sequence().get_layer(layer)
+    if layer_trace.axes != "TR":
+        raise ValueError("a view needs all units and steps of one sequence: choose trace.sequence(0) of a batch")
+    if not layer_trace.T:
+        raise ValueError("a view needs at least one step, got a sequence without steps")
+    return layer_trace
 
 
 def get_values(layer: LayerTrace, symbol: str) -> Array:
-    """A symbol's numbers, (T, rows): also ``z_f`` and ``d_z_f``, the rows of z that are the forget gate's."""
+    """Return the values of a symbol, (T, rows); ``z_f`` and ``d_z_f`` are the rows of z of the forget gate."""
     stem, _, gate = symbol.rpartition("_")
-    return layer.of_gate(stem, gate) if stem in ("z", "d_z") else layer.value(symbol)
+    return layer.gate(stem, gate) if stem in ("z", "d_z") else layer.value(symbol)
 
 
 def units_by_peak(layer: LayerTrace) -> NDArray[np.intp]:
-    """All units, by the step at which their cell is largest: what is written early comes first."""
+    """Return all units, ordered by the step of their largest cell state: values written early come first."""
     return np.argsort(np.abs(layer.c).argmax(axis=0), kind="stable")
 
 
 def select_units(layer: LayerTrace, units: Sequence[int] | NDArray[np.intp] | None) -> NDArray[np.intp]:
-    """The units that are asked for, in that order; without a wish all, by their peaks."""
+    """Return units in the given order. Default: all units, ordered by their peaks."""
     if units is None:
         return units_by_peak(layer)
     for unit in units:
@@ -123,7 +129,7 @@ def select_units(layer: LayerTrace, units: Sequence[int] | NDArray[np.intp] | No
 
 
 class HeatMap(NamedTuple):
-    """A symbol as it is drawn: values (rows, T), and the numbers of the rows, which are units."""
+    """The values of a symbol (rows, T), and the number of each row: its unit."""
 
     symbol: str
     values: Array
@@ -131,33 +137,33 @@ class HeatMap(NamedTuple):
 
     @property
     def scale(self) -> ColorScale:
-        """The range of its colours."""
+        """The color scale of the values."""
         return scale_of(self.symbol, self.values)
 
 
 def heat_map_of(layer: LayerTrace, symbol: str, units: NDArray[np.intp]) -> HeatMap:
-    """These units of a symbol; one that has no units, such as x, is whole."""
+    """Return a symbol for selected units; a symbol without units, such as x, has all rows."""
     values = get_values(layer, symbol).T
     rows = units if len(values) == layer.H and symbol not in ("x", "d_x") else np.arange(len(values))
     return HeatMap(symbol, values[rows], rows)
 
 
 def scale_of(symbol: str, values: Array) -> ColorScale:
-    """Gates from 0 to 1, states and candidates from -1 to 1, or as far as they go; gradients as far as they go."""
+    """Return the scale of a symbol: at least [0, 1] for gates, at least [-1, 1] for states, fitted for gradients."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if symbol in GATES and low >= 0:
-        return ColorScale(0.0, max(1.0, high), "open and shut")
-    least = 0.0 if symbol.startswith("d_") else 1.0
-    limit = max(least, -low, high) or 1.0
-    return ColorScale(-limit, limit, "around zero")
+        return ColorScale(0.0, max(1.0, high), "sequential")
+    minimum = 0.0 if symbol.startswith("d_") else 1.0
+    limit = max(minimum, -low, high) or 1.0
+    return ColorScale(-limit, limit, "diverging")
 
 
-# What goes in and comes out
+# Input and output
 
 
 def input_rows(trace: TraceData) -> list[LabelledRow]:
-    """The input, by feature; or the names of the steps, or the classes, where the input is such."""
+    """Return the rows of the input: bits of the copy task, ids, names of steps, or features."""
     names, x = _step_names(trace), trace.x
     if trace.about.get("copy"):
         return _input_bits(trace)
@@ -172,7 +178,7 @@ def input_rows(trace: TraceData) -> list[LabelledRow]:
 
 
 def output_rows(trace: TraceData) -> list[LabelledRow]:
-    """The output: bits, classes or numbers, whatever the loss is of; nothing if it is not of steps."""
+    """Return the rows of the output: bits, classes or numbers, depending on the loss; none without a time axis."""
     if trace.about.get("timeless"):
         return []
     outputs, loss = trace.outputs, trace.about.get("loss")
@@ -185,7 +191,7 @@ def output_rows(trace: TraceData) -> list[LabelledRow]:
 
 
 def steps_with_target(trace: TraceData) -> NDArray[np.bool_]:
-    """At which steps an answer counts, (T,)."""
+    """Return whether a step counts in the loss, (T,)."""
     if trace.weights is None:
         return np.ones(trace.T, np.bool_)
     weights = np.broadcast_to(trace.weights, trace.targets.shape) if trace.targets is not None else trace.weights
@@ -193,7 +199,7 @@ def steps_with_target(trace: TraceData) -> NDArray[np.bool_]:
 
 
 def feature_names(trace: TraceData, key: str, size: int, letter: str) -> list[str]:
-    """The names that the trace has for its features, or x0, x1, …."""
+    """Return the feature names of the trace. Default: x0, x1, …."""
     names = trace.about.get(key)
     if names is None:
         return [f"{letter}{k}" for k in range(size)] if size != 1 else [letter]
@@ -201,12 +207,12 @@ def feature_names(trace: TraceData, key: str, size: int, letter: str) -> list[st
 
 
 def probabilities(trace: TraceData) -> Array:
-    """Of a 1, or of each class, (…, O): the outputs are logits to the loss."""
+    """Return the probability of a 1, or of each class, (…, O); the outputs are logits."""
     if trace.about.get("loss") != "categorical_cross_entropy":
         return sigmoid(trace.outputs)
-    odds = np.exp(trace.outputs - trace.outputs.max(axis=-1, keepdims=True))
-    shares: Array = odds / odds.sum(axis=-1, keepdims=True)
-    return shares
+    exponentials = np.exp(trace.outputs - trace.outputs.max(axis=-1, keepdims=True))
+    softmax: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return softmax
 
 
 def _step_names(trace: TraceData) -> tuple[str, ...] | None:
@@ -219,7 +225,7 @@ def _is_one_hot(x: NDArray[Any]) -> bool:
 
 
 def _input_bits(trace: TraceData) -> list[LabelledRow]:
-    """Of the copy task: the bits, 1 and -1 with silence between, and the delimiter."""
+    """Return the rows of the copy task's input: the bits, 1 and -1 or 0 for none, and the delimiter."""
     names = feature_names(trace, "input_names", trace.x.shape[1], "x")
     rows = []
     for name, values in zip(names, trace.x.T, strict=True):
@@ -230,40 +236,52 @@ def _input_bits(trace: TraceData) -> list[LabelledRow]:
 
 
 def _predicted_bits(trace: TraceData, k: int, name: str) -> LabelledRow:
-    asked, logits = steps_with_target(trace), trace.outputs[:, k]
-    values = np.where(asked, probabilities(trace)[:, k], np.nan)
-    texts = _mask(asked, logits > 0)
+    has_target, logits = steps_with_target(trace), trace.outputs[:, k]
+    values = np.where(has_target, probabilities(trace)[:, k], np.nan)
+    texts = _mask(has_target, logits > 0)
     if trace.targets is None:
         return LabelledRow(name, values, texts, bits=True)
-    right = trace.targets[:, k] > 0.5
-    return LabelledRow(name, values, texts, asked & ((logits > 0) != right), _mask(asked, right), bits=True)
+    target = trace.targets[:, k] > 0.5
+    wrong = has_target & ((logits > 0) != target)
+    return LabelledRow(name, values, texts, wrong, _mask(has_target, target), bits=True)
 
 
 def _predicted_classes(trace: TraceData, names: list[str]) -> LabelledRow:
-    asked, most = steps_with_target(trace), trace.outputs.argmax(axis=1)
-    values = np.where(asked, probabilities(trace).max(axis=1), np.nan)
+    has_target, most = steps_with_target(trace), trace.outputs.argmax(axis=1)
+    values = np.where(has_target, probabilities(trace).max(axis=1), np.nan)
     classes = names if trace.about.get("output_names") is not None else list(map(str, range(len(names))))
-    texts = _mask(asked, [classes[k] for k in most])
+    texts = _mask(has_target, [classes[k] for k in most])
     if trace.targets is None:
         return LabelledRow("output", values, texts)
-    expected = _mask(asked, [classes[k] for k in trace.targets])
-    return LabelledRow("output", values, texts, asked & (most != trace.targets), expected)
+    expected = _mask(has_target, [classes[k] for k in trace.targets])
+    return LabelledRow("output", values, texts, has_target & (most != trace.targets), expected)
 
 
-def _mask(asked: NDArray[np.bool_], answers: Any) -> tuple[str, ...]:
-    """The answers that are asked for: classes by name, bits as 0 and 1."""
+def _mask(has_target: NDArray[np.bool_], labels: Any) -> tuple[str, ...]:
+    """Return labels as texts, bits as 0 and 1; "" at steps without a target."""
     return tuple(
-        (answer if isinstance(answer, str) else str(int(answer))) if there else ""
-        for answer, there in zip(answers, asked, strict=True)
+        (label if isinstance(label, str) else str(int(label))) if counts else ""
+        for label, counts in zip(labels, has_target, strict=True)
     )
 
 
-def printable(text: str) -> str:
-    """The text with nothing in it that would move a cursor, end a line or colour a terminal."""
+def escape_control_characters(text: str) -> str:
+    """Return the text without characters that move a cursor, end a line or color a terminal."""
     return escape(text.replace("\n", "↵").replace("\t", "→"), "?")
 
 
-def correct_steps(trace: TraceData) -> bool | None:
-    """Whether every answer is its target; None where answers are numbers, or there is no target."""
+def all_steps_correct(trace: TraceData) -> bool | None:
+    """Return whether every prediction is its target; None for real numbers, and without a target."""
     wrong = [row.wrong for row in output_rows(trace)]
     return None if not wrong or any(w is None for w in wrong) else not any(w.any() for w in wrong if w is not None)
+
+
+def block_means(values: Array, rows: int, columns: int) -> Array:
+    """Return the means of blocks of rows and columns, (rows, columns); blocks at the ends may be smaller."""
+    for axis, size in ((0, rows), (1, columns)):
+        if size > 1 and values.shape[axis]:
+            starts = np.arange(0, values.shape[axis], size)
+            counts = np.diff([*starts, values.shape[axis]]).reshape(-1, *[1] * (1 - axis))
+            with np.errstate(invalid="ignore"):  # of infinite values
+                values = np.add.reduceat(values.astype(np.float64), starts, axis=axis) / counts
+    return values

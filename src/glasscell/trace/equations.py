@@ -99,7 +99,7 @@ class Equations:
 
 def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations:
     """The equations of step t and a unit; see :meth:`glasscell.trace.trace.Trace.equations`."""
-    of = trace.one().get_layer(layer)
+    of = trace.require_single_sequence().get_layer(layer)
     check_index("step", t, of.T)
     check_index("unit", unit, of.H)
     _check_explained(of)
@@ -184,11 +184,11 @@ def _backward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         if gate in variant.gates:
             yield Equation(f"d_{gate}", *_through_c(of, t, k, gate), float(of.value(f"d_{gate}")[t, k]))
     for gate in (gate for gate in "ifog" if gate in variant.gates):
-        value, z, d = (float(v[t, k]) for v in (of.value(gate), of.of_gate("z", gate), of.value(f"d_{gate}")))
+        value, z, d = (float(v[t, k]) for v in (of.value(gate), of.gate("z", gate), of.value(f"d_{gate}")))
         symbols, written = _slope(variant.activation_for(gate), gate, f"z_{gate}", value, z)
         if variant.clip is not None and abs(z) >= variant.clip:
             symbols, written = f"{symbols}·0", f"{written}·0"  # at the clip z is what it is, whatever moves
-        d_z = float(of.of_gate("d_z", gate)[t, k])
+        d_z = float(of.gate("d_z", gate)[t, k])
         yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{_parenthesised(d)}·{written}", d_z)
 
 

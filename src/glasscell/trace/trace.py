@@ -1,4 +1,4 @@
-"""The public trace: its arrays, with equations, figures, report and files."""
+"""The public trace: arrays, equations, figures, report and files."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class Trace(TraceData):
     __doc__ = TraceData.__doc__
 
     def equations(self, t: int, unit: int, layer: int = -1) -> Equations:
-        """Return the equations of a step and unit with their numbers, forward and, with a target, backward.
+        """Return the equations of a step and unit with their values: forward and, with a target, backward.
 
         Parameters
         ----------
         t, unit, layer : int
-            From the end if they are negative.
+            Negative values count from the end.
 
         Returns
         -------
         Equations
-            Its ``str`` is text; it also has ``latex`` and ``html``.
+            ``str`` returns text; the attributes ``latex`` and ``html`` are the other formats.
         """
-        from glasscell.trace.equations import equations  # noqa: PLC0415 - views are loaded when they are used
+        from glasscell.trace.equations import equations  # noqa: PLC0415 - views are imported on first use
 
         return equations(self, t, unit, layer)
 
     def plot(self, layer: int = -1) -> Figure:
-        """Plot a layer with Matplotlib; :mod:`glasscell.trace.figures` has more figures."""
+        """Plot input, gates, cell state, output and gradient of a layer; see :func:`glasscell.trace.figures.plot`."""
         from glasscell.trace.figures import plot  # noqa: PLC0415
 
         return plot(self, layer)
 
     def report(self, path: StrPath) -> None:
-        """Write one self-contained, interactive HTML file, ``….html``.
+        """Write an interactive, self-contained HTML file, ``….html``.
 
-        An existing report is replaced; a file of another type raises an error. See
+        Replaces an existing report; raises an error for a file of another type. See
         :class:`glasscell.atomic_files.OutputFile`.
         """
         from glasscell.atomic_files import OutputFile  # noqa: PLC0415
@@ -62,14 +62,14 @@ class Trace(TraceData):
         return frame(page(payload_of(self))) if self.axes == "T" and self.T else None
 
     def save(self, path: StrPath) -> None:
-        """Write everything to a file ``….safetensors``, atomically; an existing one is replaced."""
+        """Write the trace to a file ``….safetensors``, atomically; replaces an existing trace."""
         from glasscell.trace.storage import save  # noqa: PLC0415
 
         save(self, path)
 
     @staticmethod
     def load(path: StrPath) -> Trace:
-        """Read a file that :meth:`save` wrote."""
+        """Read a file written by :meth:`save`."""
         from glasscell.trace.storage import load  # noqa: PLC0415
 
         return Trace(**vars(load(path)))

@@ -1,7 +1,7 @@
-"""Matplotlib figures of a trace. Each takes an ``ax``, draws on it and returns it, and nothing is ever shown.
+"""Matplotlib figures of a trace. Each function draws on the argument ``ax`` and returns it; none opens a window.
 
-Without an ``ax`` a figure is made, ``ax.figure``, which can be saved: ``heat_map(trace, "f").figure.savefig("f.png")``.
-It is Matplotlib's own ``Figure``, no window of pyplot, so it is freed with its last reference.
+By default a function creates a figure, ``ax.figure``: ``heat_map(trace, "f").figure.savefig("f.png")``. The figure is
+independent of pyplot, so that it is freed with its last reference.
 """
 
 from glasscell.trace.figures.curves import cell_traces, gradient_decay, gradient_flow

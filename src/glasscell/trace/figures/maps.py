@@ -1,4 +1,4 @@
-"""Heat maps, and rows of what goes in and comes out."""
+"""Heat maps, and rows of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.display import (
     LabelledRow,
     heat_map_of,
-    printable,
+    escape_control_characters,
     resolve_layer,
     scale_of,
     select_units,
@@ -33,63 +33,61 @@ from glasscell.trace.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PURPOSES = {"i": "what to write", "f": "what to keep", "o": "what to show", "g": "what could be written"}
-NUMBERED_AT_MOST = 48  # units with numbers on the axis
-LETTERS_AT_MOST = 60  # steps that are lettered: more would not be read
+MAX_NUMBERED_ROWS = 48
+MAX_LETTERED_STEPS = 60
 
 
 def heat_map(
-    of: TraceData | LayerTrace,
+    source: TraceData | LayerTrace,
     symbol: str,
     layer: int = -1,
     ax: Axes | None = None,
     units: Sequence[int] | NDArray[np.intp] | None = None,
 ) -> Axes:
-    """A symbol of a layer, units by steps.
+    """Draw a symbol of a layer, units by steps.
 
     Parameters
     ----------
-    of : TraceData or LayerTrace
+    source : TraceData or LayerTrace
         Of one sequence.
     symbol : str
-        Such as ``f``, ``c``, ``d_c``, or ``z_f`` for the forget gate's rows of z.
+        Such as ``f``, ``c``, ``d_c``, or ``z_f`` for the rows of z of the forget gate.
     layer : int
-        Of a Trace; from the end if it is negative.
+        Of a Trace; negative values count from the last layer.
     ax : matplotlib.axes.Axes, optional
-        To draw on. Default: those of a new figure.
+        Default: those of a new figure.
     units : sequence of int, optional
-        Which, from above; default: all, by the step at which their cell is largest, so that what is written early is
-        on top.
+        Selected units, from top to bottom. Default: all, by the step of the largest cell state, so that values written
+        early are at the top.
 
     Returns
     -------
     matplotlib.axes.Axes
     """
-    found = resolve_layer(of, layer)
-    drawn = heat_map_of(found, symbol, select_units(found, units))
-    ax = get_axes(ax, min(16, 3.4 + 0.22 * found.T), min(10, 1.4 + 0.11 * len(drawn.rows)))
-    image = ax.imshow(drawn.values, aspect="auto", interpolation="nearest", **colors_of(drawn.scale))
+    layer_trace = resolve_layer(source, layer)
+    heat = heat_map_of(layer_trace, symbol, select_units(layer_trace, units))
+    ax = get_axes(ax, min(16, 3.4 + 0.22 * layer_trace.T), min(10, 1.4 + 0.11 * len(heat.rows)))
+    image = ax.imshow(heat.values, aspect="auto", interpolation="nearest", **colors_of(heat.scale))
     color_bar(image, ax)
-    purpose = f"\n{PURPOSES[symbol]}" if symbol in PURPOSES else ""
     name = "\n".join(wrap(symbol_name(symbol), 24))
-    _label_axis(ax, f"{name} {mathtext(symbol)}{purpose}")
+    _label_axis(ax, f"{name} {mathtext(symbol)}")
     style_axes(ax, grid=False)
-    _number_rows(ax, drawn.rows)
-    label_time_axis(ax, found.T)
+    _number_rows(ax, heat.rows)
+    label_time_axis(ax, layer_trace.T)
     return ax
 
 
 def mathtext(symbol: str) -> str:
-    """As a formula: ``d_f`` is ∂L/∂f, ``z_f`` has an index."""
+    """Return a symbol as a formula: ``d_f`` is ∂L/∂f, ``z_f`` has a subscript."""
     if symbol.startswith("d_"):
         return rf"$\partial L/\partial {mathtext(symbol[2:]).strip('$')}$"
-    stem, _, of = symbol.partition("_")
-    known = {"tanh_c": r"\tanh c", "h_prev": "h_{t-1}", "c_prev": "c_{t-1}", "x": "x_t"}
-    return f"${known.get(symbol, f'{stem}_{of}' if of else stem)}$"
+    stem, _, gate = symbol.partition("_")
+    special = {"tanh_c": r"\tanh c", "h_prev": "h_{t-1}", "c_prev": "c_{t-1}", "x": "x_t"}
+    return f"${special.get(symbol, f'{stem}_{gate}' if gate else stem)}$"
 
 
 def step_rows(ax: Axes, rows: Sequence[LabelledRow], label: str) -> Axes:
-    """Rows of the input or the output, with what is written at each step; wrong answers in red."""
+    """Draw rows of the input or the output with a text at each step; wrong predictions are red."""
     values = np.array([row.values for row in rows], np.float64)
     T, bits = values.shape[1], any(row.bits for row in rows)
     if bits:
@@ -101,11 +99,11 @@ def step_rows(ax: Axes, rows: Sequence[LabelledRow], label: str) -> Axes:
         options = colors_of(scale_of("x", values))
     ax.imshow(values, aspect="auto", interpolation="nearest", **options)
     for k, row in enumerate(rows):
-        if T <= LETTERS_AT_MOST or bits:
+        if T <= MAX_LETTERED_STEPS or bits:
             _letter(ax, k, row)
     ax.set_xlim(-0.5, T - 0.5)
     ax.set_yticks(range(len(rows)), [escape_mathtext(row.name) for row in rows])
-    if len(rows) > 8:  # of many features the names would lie on each other
+    if len(rows) > 8:  # the names of many features would overlap
         ax.set_yticks([0, len(rows) - 1], [escape_mathtext(rows[0].name), escape_mathtext(rows[-1].name)])
     _label_axis(ax, label)
     style_axes(ax, grid=False)
@@ -121,7 +119,9 @@ def _letter(ax: Axes, k: int, row: LabelledRow) -> None:
             continue
         dark = row.values[t] > (0.5 if row.wrong is not None else 0)
         color = WRONG if wrong[t] else "white" if dark else INK
-        ax.text(t, k, escape_mathtext(printable(text)), ha="center", va="center", fontsize=9, color=color)
+        ax.text(
+            t, k, escape_mathtext(escape_control_characters(text)), ha="center", va="center", fontsize=9, color=color
+        )
 
 
 def _label_axis(ax: Axes, label: str) -> None:
@@ -129,8 +129,8 @@ def _label_axis(ax: Axes, label: str) -> None:
 
 
 def _number_rows(ax: Axes, rows: NDArray[np.intp]) -> None:
-    """The numbers of the units, where they fit; otherwise how many there are."""
-    if len(rows) > NUMBERED_AT_MOST:
+    """Label the rows with the numbers of the units, or with their count if the numbers do not fit."""
+    if len(rows) > MAX_NUMBERED_ROWS:
         ax.set_yticks([0, len(rows) - 1], ["first", "last"])
         ax.set_ylabel(f"{ax.get_ylabel()}\n{len(rows)} units")
         return

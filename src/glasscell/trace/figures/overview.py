@@ -1,4 +1,4 @@
-"""Everything of a layer on one page: what goes in, gates, cells, what comes out, and the gradient's way back."""
+"""A figure of a layer with input, gates, cell state, output and gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.trace.data import TraceData
-from glasscell.trace.display import LabelledRow, correct_steps, input_rows, output_rows, resolve_layer, units_by_peak
+from glasscell.trace.display import (
+    LabelledRow,
+    all_steps_correct,
+    input_rows,
+    output_rows,
+    resolve_layer,
+    units_by_peak,
+)
 from glasscell.trace.figures.curves import gradient_flow
 from glasscell.trace.figures.maps import heat_map, step_rows
 from glasscell.trace.figures.style import INK, escape_mathtext, new_figure
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SYMBOLS = ("i", "f", "o", "g", "c")
-ROWS_AT_MOST = 8  # that are as high as a letter
+MAX_TEXT_ROWS = 8  # as high as a letter; more rows become a heat map
 
 
 class CopyModel(Protocol):
@@ -35,28 +42,28 @@ class CopyModel(Protocol):
 
 
 def plot(trace: TraceData, layer: int = -1) -> Figure:
-    """Input, gates, cell state and output of every unit of a layer, over time, and the gradient if there is a target.
+    """Plot input, gates, cell state and output of every unit of a layer over time, and the gradient with a target.
 
-    Units are sorted by the step at which their cell state is largest, so that what is written early is on top.
+    Units are sorted by the step of their largest cell state, so that values written early are at the top.
 
     Parameters
     ----------
     trace : TraceData
         Of one sequence.
     layer : int
-        From the end if it is negative.
+        Negative values count from the last layer.
 
     Returns
     -------
     matplotlib.figure.Figure
         Save it with ``figure.savefig(path)``.
     """
-    trace = trace.one()
+    trace = trace.require_single_sequence()
     return _page(trace, layer, _title(trace), gradient=trace.has_gradients)
 
 
 def plot_gates(model: CopyModel, bits: ArrayLike) -> Figure:
-    """Input, output, gates and cell state of every hidden unit of the last layer, over time, for one sequence.
+    """Plot input, output, gates and cell state of every unit of the last layer over time, for one sequence of bits.
 
     Parameters
     ----------
@@ -66,40 +73,43 @@ def plot_gates(model: CopyModel, bits: ArrayLike) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        As :func:`plot` makes it, without the gradient.
+        The figure of :func:`plot` without the gradient.
     """
     payload = model.task.payload(bits)
     if payload.ndim != 1 or not payload.size:
-        raise ValueError(f"bits have shape {payload.shape}; expected one sequence, (n,) with n ≥ 1")
+        raise ValueError(f"bits must have shape (n,) with n ≥ 1, got {payload.shape}")
     trace = model.trace(payload)
     return _page(trace, -1, _title(trace), gradient=False)
 
 
 def _title(trace: TraceData) -> str:
-    right = correct_steps(trace)
+    right = all_steps_correct(trace)
     what = "bit" if trace.about.get("copy") else "answer"
     verdict = "" if right is None else f": every {what} right" if right else f": not every {what} right"
     return str(trace.about.get("title", "An LSTM")) + verdict
 
 
 def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure:
-    of = resolve_layer(trace, layer)
-    above, below = input_rows(trace), output_rows(trace)
-    heights = [_height(above), *[3] * len(SYMBOLS), *[_height(below)] * bool(below), *[2.4] * gradient]
-    width = max(7.0 if gradient else 0.0, min(24, 3.4 + 0.34 * of.T))  # its legend is wide
+    layer_trace = resolve_layer(trace, layer)
+    inputs, outputs = input_rows(trace), output_rows(trace)
+    heights = [_height(inputs), *[3] * len(SYMBOLS), *[_height(outputs)] * bool(outputs), *[2.4] * gradient]
+    width = max(7.0 if gradient else 0.0, min(24, 3.4 + 0.34 * layer_trace.T))  # for the legend
     figure = new_figure(width, 11 * sum(heights) / 16.5)
     panels: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
-    step_rows(panels[0], above, "input")
-    units = units_by_peak(of)
+    step_rows(panels[0], inputs, "input")
+    units = units_by_peak(layer_trace)
     for ax, symbol in zip(panels[1:], SYMBOLS, strict=False):
-        heat_map(of, symbol, ax=ax, units=units)
-        ax.set_yticks([0, of.H - 1] if of.H > 1 else [0], ["0", str(of.H - 1)] if of.H > 1 else ["0"])
+        heat_map(layer_trace, symbol, ax=ax, units=units)
+        ax.set_yticks(
+            [0, layer_trace.H - 1] if layer_trace.H > 1 else [0],
+            ["0", str(layer_trace.H - 1)] if layer_trace.H > 1 else ["0"],
+        )
         ax.tick_params(axis="y", labelsize=8, length=3)
-    if below:
-        step_rows(panels[1 + len(SYMBOLS)], below, "output")
+    if outputs:
+        step_rows(panels[1 + len(SYMBOLS)], outputs, "output")
     if gradient:
-        ax = gradient_flow(of, ax=panels[-1])
-        ax.set_ylabel("gradient\non its way back", rotation=0, ha="right", va="center", color=INK)
+        ax = gradient_flow(layer_trace, ax=panels[-1])
+        ax.set_ylabel("norm of the\ngradient", rotation=0, ha="right", va="center", color=INK)
     for ax in panels[:-1]:
         ax.tick_params(bottom=False)
         ax.set_xlabel("")
@@ -113,5 +123,5 @@ def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure
 
 
 def _height(rows: Sequence[LabelledRow]) -> float:
-    """A row is half as high as the sixth part of a heat map; many become a heat map."""
-    return 0.5 * len(rows) if len(rows) <= ROWS_AT_MOST else 3
+    """Return the relative height of rows: a sixth of a heat map per row, or that of a heat map for many rows."""
+    return 0.5 * len(rows) if len(rows) <= MAX_TEXT_ROWS else 3

@@ -1,4 +1,4 @@
-"""How figures look: few colours, no frames, and text in ink."""
+"""The style of figures: few colors, no frames, dark text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glasscell.escaping import escape
-from glasscell.trace.display import ColorScale, Range
+from glasscell.trace.display import ColorScale, ScaleKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE_COLOR = "#1f2933", "#7b8794", "#cbd2d9"
 WRONG = "#d64545"
-COLORMAPS: dict[Range, str] = {"open and shut": "viridis", "around zero": "RdBu_r"}
+COLORMAPS: dict[ScaleKind, str] = {"sequential": "viridis", "diverging": "RdBu_r"}
 
-# Of lines: they differ in lightness too (the colours of Okabe & Ito 2008 that are dark enough on white, and grey).
+# Line colors, which also differ in lightness: those of Okabe & Ito (2008) with enough contrast on white.
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#8c6d1f"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN)
 GATE_COLORS = {"i": GREEN, "f": BLUE, "o": ORANGE}
@@ -25,16 +25,16 @@ MARKERS = {"i": "^", "f": "o", "o": "s"}
 
 
 def get_axes(ax: Axes | None, width: float = 6.4, height: float = 3.6) -> Axes:
-    """The axes that are given, or those of a new figure, in inches."""
+    """Return ax, or the axes of a new figure of a size in inches."""
     if ax is None:
         return new_figure(width, height).add_subplot()
     if not hasattr(ax, "imshow"):
-        raise TypeError(f"ax must be an Axes of Matplotlib, and is {ax!r}")
+        raise TypeError(f"ax must be a Matplotlib Axes, got {ax!r}")
     return ax
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure that no window knows of."""
+    """Return a figure without a window, of a size in inches."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - optional
     except ImportError:
@@ -43,7 +43,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def colors_of(scale: ColorScale) -> dict[str, Any]:
-    """For imshow and scatter."""
+    """Return the arguments of imshow and scatter for a color scale."""
     return {"cmap": COLORMAPS[scale.kind], "vmin": scale.low, "vmax": scale.high}
 
 
@@ -57,12 +57,12 @@ def color_bar(image: AxesImage, axes: Axes | Sequence[Axes], pad: float = 0.01) 
 
 
 def _number(value: float, _: int) -> str:
-    """Of a tick: no −0, and no zeros at the end."""
+    """Format a tick without −0 and trailing zeros."""
     return f"{round(value, 12) + 0.0:g}".replace("-", "−")
 
 
 def style_axes(ax: Axes, *, grid: bool = True) -> None:
-    """No frame, small numbers in grey and, for curves, light lines behind them."""
+    """Remove the frame, and style ticks, labels and, for curves, the grid."""
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.tick_params(which="both", labelsize=8, colors=MUTED, length=0 if grid else 3)
@@ -76,7 +76,7 @@ def style_axes(ax: Axes, *, grid: bool = True) -> None:
 
 
 def label_time_axis(ax: Axes, T: int, label: str = "step") -> None:
-    """The numbers of T steps, which are whole."""
+    """Label the x axis with integers from 0 to T − 1."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - optional
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, steps=[1, 2, 5, 10], min_n_ticks=1))
@@ -85,7 +85,7 @@ def label_time_axis(ax: Axes, T: int, label: str = "step") -> None:
 
 
 def log_y_axis(ax: Axes) -> None:
-    """A y axis of ratios, with plain numbers where few fit: 0.5, not 5 x 10^-1."""
+    """Set a logarithmic y axis, with decimal numbers for a moderate range: 0.5, not 5 × 10⁻¹."""
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - optional
 
     ax.set_yscale("log", nonpositive="mask")
@@ -97,15 +97,15 @@ def log_y_axis(ax: Axes) -> None:
 
 
 def set_title(ax: Axes, title: str) -> None:
-    """What one sees, above, on the left."""
+    """Set a title, left-aligned."""
     ax.set_title(title, loc="left", fontsize=10, color=INK)
 
 
 def escape_mathtext(text: str) -> str:
-    """Text that Matplotlib takes as it stands: a dollar begins no formula, and lines are all that is not shown."""
+    """Return text that Matplotlib displays literally: no formulas, and no control characters except newlines."""
     return "\n".join(map(escape, text.split("\n"))).replace("$", r"\$")
 
 
 def axes_width(ax: Axes) -> float:
-    """How wide the axes are, as they stand in their figure now."""
+    """Return the current width of axes in inches."""
     return float(ax.get_window_extent().width) / float(ax.get_figure(root=True).dpi)  # type: ignore[union-attr]

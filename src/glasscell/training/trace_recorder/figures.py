@@ -1,4 +1,4 @@
-"""The film of a training as pictures: a strip of moments, and a movie."""
+"""Figures of recorded frames: a strip of heat maps, and an animation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def plot_strip(recorder: RecordedFrames, symbols: Sequence[str], frames: Sequence[Frame]) -> Figure:
-    """A row a symbol, a column a moment."""
+    """Plot heat maps with one row per symbol and one column per frame."""
     figure = new_figure(min(20, 1.6 + 1.9 * len(frames)), 0.9 + 1.6 * len(symbols))
     grid = figure.subplots(len(symbols), len(frames), squeeze=False, sharex=True)
     for row, symbol in zip(grid, symbols, strict=True):
@@ -42,8 +42,8 @@ def plot_strip(recorder: RecordedFrames, symbols: Sequence[str], frames: Sequenc
     return figure
 
 
-def save_animation(recorder: RecordedFrames, symbol: str, kind: str, fps: float, dpi: int) -> bytes:
-    """A symbol moment by moment, with the loss of the probe below it, as a file of this kind."""
+def save_animation(recorder: RecordedFrames, symbol: str, suffix: str, fps: float, dpi: int) -> bytes:
+    """Return an animation of a symbol with the loss below it, as the bytes of a file of this kind."""
     frames = recorder.frames
     figure = new_figure(5.6, 4.6)
     from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional, and said to be by new_figure
@@ -57,17 +57,17 @@ def save_animation(recorder: RecordedFrames, symbol: str, kind: str, fps: float,
     top.set_title(f"{symbol_name(symbol)} {mathtext(symbol)}", loc="left", fontsize=10)
     dot = _draw_losses(below, frames)
     with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / f"film{kind}"
-        writer = PillowWriter(fps)  # type: ignore[arg-type] # it divides by it
-        with writer.saving(figure, str(film), dpi):
+        path = Path(folder) / f"animation{suffix}"
+        writer = PillowWriter(fps)  # type: ignore[arg-type] # a float is supported
+        with writer.saving(figure, str(path), dpi):
             for frame in frames:
                 image.set_data(recorder.values_for_display(frame, symbol))
                 image.set_clim(*recorder.scale(symbol, frame)[:2])
                 top.set_title(frame.caption, loc="right", fontsize=9, family="monospace")
                 dot.set_data([frame.update], [np.nan if frame.loss is None else frame.loss])
                 writer.grab_frame()
-                figure.set_layout_engine("none")  # as the first frame: what moves is the data
-        return film.read_bytes()
+                figure.set_layout_engine("none")  # keep the layout of the first frame
+        return path.read_bytes()
 
 
 def _draw(ax: Axes, values: Array, scale: ColorScale) -> Any:
@@ -77,7 +77,7 @@ def _draw(ax: Axes, values: Array, scale: ColorScale) -> Any:
 
 
 def _draw_losses(ax: Axes, frames: Sequence[Frame]) -> Any:
-    """The loss of every frame, and a dot that will move."""
+    """Plot the loss of every frame, and return a dot that marks the current frame."""
     losses = [np.nan if frame.loss is None else frame.loss for frame in frames]
     ax.plot([frame.update for frame in frames], losses, color=BLUE, lw=1.2)
     [dot] = ax.plot([], [], "o", color=INK, ms=6)

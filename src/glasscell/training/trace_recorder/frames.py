@@ -1,4 +1,4 @@
-"""Frames that a trace recorder keeps, and how figures and reports show them."""
+"""Frames of a trace recorder, and their display in figures and reports."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Frame:
     Attributes
     ----------
     update : int
-        Updates done; 0 before training.
+        Number of updates; 0 before training.
     loss : float, optional
-        Of the probe; None without a target.
+        On the traced input; None without a target.
     outputs : array (T, O)
     values : dict of str to array (T, rows)
         By symbol.
     norms : dict of str to array (T,)
-        Of the gradient on the layer's ``c`` and ``x``; ``output``, ``cell`` and ``recurrent`` are the parts of that on
-        c, where it has them. Empty without a target.
+        Of the gradient on ``c`` and ``x`` of the layer; ``output``, ``cell`` and ``recurrent`` are the parts of the
+        gradient on c, if they are defined. Empty without a target.
     ranges : dict of str to (float, float)
-        The smallest and the largest number of each symbol.
+        Minimum and maximum of each symbol.
     """
 
     update: int
@@ -42,7 +42,7 @@ class Frame:
 
     @property
     def caption(self) -> str:
-        """Return the update, and the loss."""
+        """Return the update and the loss."""
         return f"update {self.update}" + ("" if self.loss is None else f", loss {self.loss:.3g}")
 
 
@@ -51,13 +51,13 @@ class RecordedFrames:
 
     symbols: Sequence[str]
     frames: list[Frame]
-    _about: dict[str, Any]
+    _metadata: dict[str, Any]
     _order: NDArray[np.intp]
 
     @property
     def title(self) -> str:
         """Return the title of the last trace."""
-        return str(self._about.get("title", "An LSTM"))
+        return str(self._metadata.get("title", "An LSTM"))
 
     @property
     def units(self) -> NDArray[np.intp]:
@@ -72,7 +72,9 @@ class RecordedFrames:
 
     def _existing_frames(self) -> list[Frame]:
         if not self.frames:
-            raise ValueError("nothing is recorded yet: gc.fit(…, callbacks=[recorder]), or recorder.look(model)")
+            raise ValueError(
+                "recorder must have at least one frame: gc.fit(…, callbacks=[recorder]) or recorder.capture_frame(model)"
+            )
         return self.frames
 
     def rows_are_units(self, symbol: str) -> bool:

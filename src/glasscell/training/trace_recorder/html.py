@@ -15,16 +15,15 @@ import numpy as np
 from glasscell.escaping import escape
 from glasscell.pages import render_page, script_json
 from glasscell.trace.colormaps import STOPS
-from glasscell.trace.display import symbol_name
-from glasscell.trace.terminal import summary
+from glasscell.trace.display import block_means, symbol_name
 
 if TYPE_CHECKING:
     from glasscell.training.trace_recorder.frames import Frame, RecordedFrames
 
-BYTES = 2_000_000  # of numbers, before base64: with the page itself it stays below 3 MB
-DIGITS = 7  # bytes of a number that is written in digits
+MAX_BYTES = 2_000_000  # of values, before base64: the page is smaller than 3 MB
+NUMBER_BYTES = 7  # of a number in decimal digits
 NORMS = ("c", "output", "cell", "recurrent")
-FRAMES = 24  # for which units and steps are rather summarised than moments left out
+MIN_FRAMES = 24  # below this number blocks are averaged rather than frames omitted
 
 
 def page(recorder: RecordedFrames) -> str:
@@ -33,8 +32,8 @@ def page(recorder: RecordedFrames) -> str:
 
 
 def payload(recorder: RecordedFrames) -> dict[str, Any]:
-    """What the script is given."""
-    frames, block, notes = _fitting(recorder)
+    """Return the data of the page's script."""
+    frames, block, notes = _fit_to_size(recorder)
     return {
         "notes": notes,
         "updates": [frame.update for frame in frames],
@@ -48,28 +47,26 @@ def payload(recorder: RecordedFrames) -> dict[str, Any]:
     }
 
 
-def _fitting(recorder: RecordedFrames) -> tuple[list[Frame], int, list[str]]:
-    """As many frames as fit; if they are too few, means of square blocks of their numbers; and what to say of it."""
+def _fit_to_size(recorder: RecordedFrames) -> tuple[list[Frame], int, list[str]]:
+    """Return the frames that fit, the size of the averaged blocks, and notes for the page."""
     frames, notes = recorder.frames, []
     numbers = sum(values.size for values in frames[0].values.values())
-    block = int(np.ceil(np.sqrt(numbers * min(FRAMES, len(frames)) / BYTES)))
+    block = int(np.ceil(np.sqrt(numbers * min(MIN_FRAMES, len(frames)) / MAX_BYTES)))
     if block > 1:
-        notes.append(
-            f"There are too many numbers for one page: each that is shown is the mean of {block} units and steps."
-        )
-    written = DIGITS * sum(norm.size for norm in frames[0].norms.values())
-    number = max(2, int(BYTES / (numbers / block**2 + written)))
+        notes.append(f"Each value is the mean of {block} units and {block} steps.")
+    norm_bytes = NUMBER_BYTES * sum(norm.size for norm in frames[0].norms.values())
+    number = max(2, int(MAX_BYTES / (numbers / block**2 + norm_bytes)))
     if number < len(frames):
-        notes.append(f"Of {len(frames)} moments that were recorded {number} are shown.")
+        notes.append(f"{number} of {len(frames)} recorded frames are shown.")
         frames = [frames[k] for k in np.linspace(0, len(frames) - 1, number).round().astype(int)]
     return frames, block, notes
 
 
 def _map(recorder: RecordedFrames, symbol: str, frames: list[Frame], block: int) -> dict[str, Any]:
-    """A symbol in every frame."""
-    drawn = [summary(recorder.values_for_display(frame, symbol), block, block) for frame in frames]
+    """Return the data of a symbol in every frame."""
+    values = [block_means(recorder.values_for_display(frame, symbol), block, block) for frame in frames]
     scales = [recorder.scale(symbol, frame) for frame in frames]
-    shares = np.array([scale.share(values) for scale, values in zip(scales, drawn, strict=True)])
+    shares = np.array([scale.share(v) for scale, v in zip(scales, values, strict=True)])
     return {
         "symbol": symbol,
         "name": symbol_name(symbol),

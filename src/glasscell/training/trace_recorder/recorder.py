@@ -1,4 +1,4 @@
-"""How gates come to life: a callback that traces the same input every so many updates of training."""
+"""A training callback that traces the same input at a fixed interval of updates."""
 
 from __future__ import annotations
 
@@ -26,40 +26,39 @@ if TYPE_CHECKING:
     from glasscell.training.loop import TrainingState
 
 SYMBOLS = ("i", "f", "o", "g", "c")
-MOVIES = (".gif", ".webp")
+ANIMATIONS = (".gif", ".webp")
 
 
 class Model(Protocol):
-    """What a recorder needs of a model."""
+    """A model that can be recorded."""
 
-    def trace(self, x: ArrayLike, y: ArrayLike | None = None, **given: Any) -> Trace:
-        """Everything that happens on the way forward and back."""
+    def trace(self, x: ArrayLike, y: ArrayLike | None = None, **options: Any) -> Trace:
+        """Run the model forward and, with a target, backward, and return the trace."""
 
 
 @dataclass
 class TraceRecorder(RecordedFrames):
-    """A callback for :func:`glasscell.fit` that keeps how a model sees one input, from update to update.
+    """A callback for :func:`glasscell.fit` that records traces of one input during training.
 
-    It costs one trace of the input each `every` updates, nothing in between, and 4 bytes for each number that it keeps:
-    a frame of five symbols of 32 units over 17 steps takes 11 KB. There are at most `most` frames: when there would be
-    more, every second one goes, and from then on only half as many are taken. So a training of any length fits.
+    A frame is one trace, in float32; between frames there is no cost. At `max_frames` frames every second one is
+    discarded and the interval doubles, so that a training run of any length fits.
 
     Parameters
     ----------
     x : array
-        The input that is looked at, as ``model.trace`` takes it: bits for a CopyLSTM, one sequence for others.
+        The traced input, an argument of ``model.trace``: bits for a CopyLSTM, one sequence for other models.
     y : array, optional
-        Its target, without which there are no gradients; a CopyLSTM knows its own.
+        Its target. Default: no gradients, except for a CopyLSTM, whose task defines the target.
     every : int
-        Updates from one frame to the next; the first update has a frame, too.
+        Updates between frames; the first update has a frame too.
     symbols : sequence of str
-        What is kept: such as ``f``, ``c``, ``d_c``, or ``z_f``.
+        Recorded symbols, such as ``f``, ``c``, ``d_c``, or ``z_f``.
     layer : int
-        From the end if it is negative.
-    most : int
-        Frames, at most; at least 2.
-    given : dict, optional
-        More for ``model.trace``: ``{"loss": "categorical_cross_entropy"}``.
+        Negative values count from the last layer.
+    max_frames : int
+        Maximum number of frames, at least 2.
+    trace_options : dict, optional
+        Other arguments of ``model.trace``, such as ``{"loss": "categorical_cross_entropy"}``.
 
     Attributes
     ----------
@@ -70,7 +69,7 @@ class TraceRecorder(RecordedFrames):
     >>> import glasscell as gc
     >>> recorder = gc.TraceRecorder([1, 0, 1, 1], every=10)
     >>> task, model = gc.tasks.Copy(4), gc.CopyLSTM(hidden_size=8, task=gc.tasks.Copy(4))
-    >>> recorder.look(model)  # before training
+    >>> recorder.capture_frame(model)  # before training
     >>> history = gc.fit(model, task, updates=30, callbacks=[recorder])
     >>> [frame.update for frame in recorder.frames]
     [0, 1, 10, 20, 30]
@@ -83,106 +82,106 @@ class TraceRecorder(RecordedFrames):
     every: int = 50
     symbols: Sequence[str] = SYMBOLS
     layer: int = -1
-    most: int = 120
-    given: dict[str, Any] = field(default_factory=dict)
+    max_frames: int = 120
+    trace_options: dict[str, Any] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         positive_integer("every", self.every)
-        if positive_integer("most", self.most) < 2:
-            raise ValueError(f"most must be at least 2, the first frame and the last, and is {self.most}")
+        if positive_integer("max_frames", self.max_frames) < 2:
+            raise ValueError(f"max_frames must be at least 2, got {self.max_frames}")
         if isinstance(self.symbols, str) or not self.symbols:
-            raise ValueError(f"symbols must be a list such as ['f', 'c'], and are {self.symbols!r}")
-        self._step, self._before, self._last = self.every, 0, 0
-        self._about: dict[str, Any] = {}
+            raise ValueError(f"symbols must be a list such as ['f', 'c'], got {self.symbols!r}")
+        self._interval = self.every
+        self._earlier_updates, self._last_update = 0, 0  # of previous training runs, and of this one
+        self._metadata: dict[str, Any] = {}
 
-    def __call__(self, moment: TrainingState) -> None:
-        """Look, if it is time; :func:`glasscell.fit` calls this after every update."""
-        done = moment.history.updates
-        if done <= self._last:  # another training begins: updates are counted on
-            self._before += self._last
-        self._last = done
-        if done == 1 or done % self._step == 0:
-            self.look(moment.model, self._before + done)
+    def __call__(self, state: TrainingState) -> None:
+        """Capture a frame if one is due; :func:`glasscell.fit` calls this after every update."""
+        update = state.history.updates
+        if update <= self._last_update:  # another training run: continue the count
+            self._earlier_updates += self._last_update
+        self._last_update = update
+        if update == 1 or update % self._interval == 0:
+            self.capture_frame(state.model, self._earlier_updates + update)
 
-    def look(self, model: Model, update: int = 0) -> None:
-        """Take a frame now: before the training, or of a model that something else trains.
+    def capture_frame(self, model: Model, update: int = 0) -> None:
+        """Capture a frame now, such as before training, or in another training loop.
 
         Parameters
         ----------
         model : LSTM, CopyLSTM or Sequential
         update : int
-            Updates done.
+            Number of updates so far.
 
         Raises
         ------
         ValueError
-            If there is a later frame already, the input is no single sequence, or there is no such symbol.
+            If the update is not after that of the last frame, the input is not a single sequence with at least one
+            step, a symbol does not exist, or shapes differ from those of the last frame.
         """
         if self.frames and update <= self.frames[-1].update:
-            raise ValueError(f"update {update} is not after that of the last frame, {self.frames[-1].update}")
-        trace = model.trace(self.x, self.y, **self.given)
+            raise ValueError(f"update must be after that of the last frame, {self.frames[-1].update}, got {update}")
+        trace = model.trace(self.x, self.y, **self.trace_options)
         frame = _capture_frame(trace, resolve_layer(trace, self.layer), self.symbols, update)
         if self.frames and _shapes(frame) != _shapes(self.frames[-1]):
-            raise ValueError(f"frames are of {_shapes(self.frames[-1])}, and this one is of {_shapes(frame)}")
-        self._about = trace.about
+            raise ValueError(f"the frame must have the shapes {_shapes(self.frames[-1])}, got {_shapes(frame)}")
+        self._metadata = trace.about
         self._order = units_by_peak(resolve_layer(trace, self.layer))
-        if len(self.frames) == self.most:
+        if len(self.frames) == self.max_frames:
             del self.frames[1::2]
-            self._step *= 2
+            self._interval *= 2
         self.frames.append(frame)
 
     def plot(self, symbols: Sequence[str] | None = None, number: int = 6) -> Figure:
-        """A strip of small heat maps: a row a symbol, a column a moment, to the last one.
+        """Plot small heat maps: one row per symbol, one column per frame.
 
         Parameters
         ----------
         symbols : sequence of str, optional
-            Without it all that are kept.
+            Default: all recorded symbols.
         number : int
-            Columns, at most; closer to each other at first, when most happens: at equal ratios of updates.
+            Maximum number of columns. The frames are at approximately equal ratios of updates, first and last included.
 
         Returns
         -------
         matplotlib.figure.Figure
         """
-        from glasscell.training.trace_recorder.figures import plot_strip  # noqa: PLC0415 - views are loaded when they are used
+        from glasscell.training.trace_recorder.figures import plot_strip  # noqa: PLC0415 - views are imported on first use
 
-        return plot_strip(
-            self,
-            self._kept(symbols),
-            _pick_frames(self._existing_frames(), positive_integer("number", number), self.every),
-        )
+        frames = _pick_frames(self._existing_frames(), positive_integer("number", number), self.every)
+        return plot_strip(self, self._recorded(symbols), frames)
 
     def animate(self, path: StrPath, symbol: str = "f", *, fps: float = 8, dpi: int = 100) -> None:
-        """Write a film of one symbol, with the loss of the probe below it.
+        """Write an animation of one symbol, with the loss on the input below it.
 
         Parameters
         ----------
         path : path
             ``….gif`` or ``….webp``.
         symbol : str
-            One that is kept.
+            A recorded symbol.
         fps : float
-            Frames a second.
+            Frames per second.
         dpi : int
+            Resolution in dots per inch.
         """
         from glasscell.training.trace_recorder.figures import save_animation  # noqa: PLC0415
 
-        self._existing_frames(), self._kept([symbol])
+        self._existing_frames(), self._recorded([symbol])
         positive_number("fps", fps)
-        kind = Path(path).suffix.lower()
-        if kind not in MOVIES:
-            raise ValueError(f"the name of a film must end in {' or '.join(MOVIES)}, and is {Path(path).name}")
+        suffix = Path(path).suffix.lower()
+        if suffix not in ANIMATIONS:
+            raise ValueError(f"path must end in {' or '.join(ANIMATIONS)}, got {Path(path).name}")
         positive_integer("dpi", dpi)
-        file = OutputFile(path, MOVIES)
-        file.write(save_animation(self, symbol, kind, fps, dpi))
+        file = OutputFile(path, ANIMATIONS)
+        file.write(save_animation(self, symbol, suffix, fps, dpi))
 
     def report(self, path: StrPath) -> None:
-        """Write one HTML file, without network: a slider over updates, heat maps, gradient by step, the loss.
+        """Write a self-contained HTML file: heat maps with a slider over updates, the gradient by step, and the loss.
 
-        Numbers in it are rounded to 1/255 of their colours' range. It stays below 3 MB: where there are more, it has
-        means of blocks of units and steps, and some of the moments, and says so.
+        Values are rounded to 1/255 of the range of their color scale. The file is smaller than 3 MB: if the frames do
+        not fit, it has means of blocks of units and steps, or a selection of the frames, and a note.
         """
         from glasscell.training.trace_recorder.html import page  # noqa: PLC0415
 
@@ -190,7 +189,7 @@ class TraceRecorder(RecordedFrames):
         file = OutputFile(path, HTML)
         file.write(page(self).encode())
 
-    def _kept(self, symbols: Sequence[str] | None) -> Sequence[str]:
+    def _recorded(self, symbols: Sequence[str] | None) -> Sequence[str]:
         for symbol in symbols or ():
             choice("symbol", symbol, tuple(self.symbols))
         return self.symbols if symbols is None else symbols
@@ -198,7 +197,7 @@ class TraceRecorder(RecordedFrames):
 
 def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], update: int) -> Frame:
     if not layer.T:
-        raise ValueError("there is nothing to record of a sequence without steps")
+        raise ValueError("x must have at least one step, got none")
     values = {symbol: _float32_copy(get_values(layer, symbol)) for symbol in symbols}
     ranges = {symbol: (float(array.min()), float(array.max())) for symbol, array in values.items()}
     norms: dict[str, Array] = {}
@@ -211,11 +210,11 @@ def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], upda
 
 
 def _pick_frames(frames: Sequence[Frame], number: int, every: int) -> list[Frame]:
-    """At most so many frames, the first and the last among them, whose updates are in about equal ratios."""
+    """Return at most `number` frames, first and last included, at approximately equal ratios of updates."""
     updates = np.array([frame.update for frame in frames], np.float64) + every
-    wanted = np.geomspace(updates[0], updates[-1], number) if number > 1 else updates[-1:]
-    places = np.unique(np.abs(updates[:, None] - wanted).argmin(axis=0))
-    return [frames[k] for k in places]
+    targets = np.geomspace(updates[0], updates[-1], number) if number > 1 else updates[-1:]
+    indices = np.unique(np.abs(updates[:, None] - targets).argmin(axis=0))
+    return [frames[k] for k in indices]
 
 
 def _float32_copy(array: Array) -> Array:
