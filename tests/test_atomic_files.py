@@ -34,7 +34,7 @@ def trace():
 
 def recorder():
     recorder = gc.TraceRecorder(np.ones((4, 2)))
-    recorder.look(gc.LSTM(2, 3, seed=1))
+    recorder.capture_frame(gc.LSTM(2, 3, seed=1))
     return recorder
 
 

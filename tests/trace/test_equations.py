@@ -102,7 +102,11 @@ def test_without_a_target_there_is_no_way_back(rng):
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [((6, 0), "step 6 is out of range; there are 6"), ((0, 5), "unit 5 is out of range"), ((0, 0, 1), "layer 1")],
+    [
+        ((6, 0), "step must be from -6 to 5, got 6"),
+        ((0, 5), "unit must be from -5 to 4, got 5"),
+        ((0, 0, 1), "layer must be"),
+    ],
 )
 def test_what_is_not_there_is_said(where, message, rng):
     with pytest.raises(IndexError, match=message):

@@ -50,8 +50,8 @@ def test_norms_are_those_of_float64(size):
 def test_every_view_has_these_norms(size):
     trace = trace_of(size)
     layer = trace.layer[0]
-    recorder = gc.TraceRecorder(trace.x, symbols=["d_c"], given={"d_outputs": trace.d_outputs})
-    recorder.look(halving())
+    recorder = gc.TraceRecorder(trace.x, symbols=["d_c"], trace_options={"d_outputs": trace.d_outputs})
+    recorder.capture_frame(halving())
     np.testing.assert_allclose(recorder.frames[0].norms["c"], norms_of(layer.d_c), rtol=1e-5)
     assert np.isfinite(recorder.frames[0].norms["c"]).all()
     drawn = terminal.render(trace, symbols=["d_c"], color=False)
@@ -90,4 +90,4 @@ def test_a_gradient_that_explodes_is_drawn_and_named(color):
         assert 0 < bad < trace.T  # or this shows nothing
         drawn = terminal.render(trace, color=color)
         terminal.render(trace, symbols=["d_c", "d_x", "f"], color=color)
-    assert f"the gradient is not finite at {bad} of {trace.T} steps: it leaves float32" in drawn
+    assert f"the gradient is not finite at {bad} of {trace.T} steps: it overflows float32" in drawn

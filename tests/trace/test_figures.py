@@ -154,9 +154,9 @@ def test_an_ax_is_drawn_on_and_returned(name, rng):
     assert ax.has_data()
     new = draw(trace.layer[0])
     assert new.figure.axes[0] is new
-    with pytest.raises(TypeError, match="ax must be an Axes of Matplotlib, and is 3"):
+    with pytest.raises(TypeError, match="ax must be a Matplotlib Axes, got 3"):
         draw(trace, ax=3)
-    with pytest.raises(IndexError, match="layer 2 is out of range"):
+    with pytest.raises(IndexError, match="layer must be from"):
         draw(trace, layer=2)
     with pytest.raises(ValueError, match="without steps"):
         draw(trace[:0])
@@ -237,8 +237,8 @@ def test_the_flow_of_gradients_is_their_norms_by_path(rng):
     trace = traced(rng)
     norms, shown = diagnostics.gradient_norms(trace.layer[0]), lines(figures.gradient_flow(trace))
     for name, expected in (
-        ("on the cells", norms.c),
-        ("… from this step's output", norms.output),
+        ("on the cell states", norms.c),
+        ("… from the output of this step", norms.output),
         ("on the inputs", norms.x),
     ):
         np.testing.assert_array_equal(shown[name], expected)
@@ -246,8 +246,11 @@ def test_the_flow_of_gradients_is_their_norms_by_path(rng):
     assert np.isnan(shown["… along the cell"][-1])
     np.testing.assert_array_equal(shown["… through $h$"][:-1], norms.recurrent[:-1])
     assert np.isnan(shown["… through $h$"][-1])  # nothing comes back at the last step
-    assert list(lines(figures.gradient_flow(traced(rng, layer_norm="haste")))) == ["on the cells", "on the inputs"]
-    with pytest.raises(ValueError, match="gradients need a target"):
+    assert list(lines(figures.gradient_flow(traced(rng, layer_norm="haste")))) == [
+        "on the cell states",
+        "on the inputs",
+    ]
+    with pytest.raises(ValueError, match="d_h needs a target"):
         figures.gradient_flow(LSTM(2, 3).trace(np.ones((4, 2))))
 
 
@@ -317,8 +320,8 @@ def test_words_are_as_wide_as_they_are(rng):
 @pytest.mark.parametrize(
     ("values", "text", "part"),
     [
-        ([0.1, 0.2], "abc", r"\(2,\), and there are 3 characters"),
-        ([[0.1]], "a", r"shape \(1, 1\)"),
+        ([0.1, 0.2], "abc", r"got \(2,\) for 3"),
+        ([[0.1]], "a", r"got \(1, 1\)"),
         ([], "", "T ≥ 1"),
         ([np.nan], "a", "must be finite"),
     ],
@@ -362,7 +365,7 @@ def test_the_overview_without_a_target_or_outputs_of_steps(rng):
         figure = figures.plot(model.trace(x, y))
         assert len([ax for ax in figure.axes if ax.get_ylabel()]) == panels
         np.testing.assert_allclose(figure.axes[0].images[0].get_array(), x.T, rtol=1e-6)
-    with pytest.raises(ValueError, match="a batch: choose one of it"):
+    with pytest.raises(ValueError, match="a batch: choose trace"):
         figures.plot(model.trace(x[None]))
 
 

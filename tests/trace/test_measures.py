@@ -140,7 +140,7 @@ def test_without_recurrent_weights_there_is_no_other_path(rng):
 @pytest.mark.parametrize("norm", ["haste", "contrib"])
 def test_a_normalised_cell_has_no_paths(norm, rng):
     layer = layer_of("plain", rng, layer_norm=norm)[-1]
-    with pytest.raises(ValueError, match="units have no paths of their own"):
+    with pytest.raises(ValueError, match="gradient paths of a unit are not defined"):
         diagnostics.gradient_paths(layer)
 
 
@@ -170,7 +170,7 @@ def test_the_spectral_radius_of_units_on_their_own_is_their_forget_gate(rng):
 @pytest.mark.parametrize("chunk", [1, 10**9])
 @pytest.mark.parametrize("kind", ["plain", "reverse", "zoneout"])
 def test_the_vanishing_gradient_is_a_product_of_jacobians(kind, chunk, rng, monkeypatch):
-    monkeypatch.setattr(diagnostics, "CHUNK", chunk)
+    monkeypatch.setattr(diagnostics, "MAX_TAPE_VALUES", chunk)
     layer = layer_of(kind, rng)[-1]
     lstm_curve, rnn_curve = diagnostics.gradient_decay(layer)
     assert lstm_curve[0] == rnn_curve[0] == 1
@@ -199,9 +199,9 @@ MEASURES = {
 def test_a_batch_is_refused_in_one_line_that_says_what_to_do(measure, rng):
     lstm = gc.LSTM(I, H, seed=1)
     trace = lstm.trace(rng.normal(size=(2, T, I)), rng.normal(size=(2, T, H)), lengths=[T, 3])
-    with pytest.raises(ValueError, match=r"^this measure needs .* got a batch: choose one with trace\.sequence\(b\)$"):
+    with pytest.raises(ValueError, match=r"^layer must have .* got a batch: choose trace\.sequence\(b\)$"):
         measure(trace.layer[0])
     measure(trace.sequence(1).layer[0])
     for part in (trace.sequence(0)[2].layer[0], trace.sequence(0).unit(2)):
-        with pytest.raises(ValueError, match=r"^this measure needs .* got one step or unit"):
+        with pytest.raises(ValueError, match=r"^layer must have .* got one step or one unit"):
             measure(part)

@@ -59,7 +59,7 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     trace = lstm.trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 2)))
     payload = json.loads(json.dumps(payload_of(trace)))
     assert payload["live"] is False
-    assert "does not recompute it: it is not a chain of plain LSTMs" in payload["notes"][0]
+    assert "does not recompute them: the model is not a stack of standard LSTMs" in payload["notes"][0]
     direction = payload["static"]["directions"]["l0"]
     np.testing.assert_array_equal(read(payload["static"]["steps"]), np.arange(5))
     for name in ("i", "f", "o", "g", "c_prev", "c", "tanh_c", "h", "z", "d_c", "d_h", "d_z"):
@@ -88,7 +88,7 @@ def test_some_steps_are_live_unless_others_act_on_them(rng):
         assert payload_of(trace)["live"]
         assert payload_of(trace[2:])["live"] != bool(options)  # what runs back begins at the end
         for some in (trace[1:4], trace[::2]):
-            assert "some steps of a longer sequence" in payload_of(some)["notes"][0]
+            assert "part of a longer sequence" in payload_of(some)["notes"][0]
         assert payload_of(lstm.trace(x)[1:4])["live"]  # each direction starts from the state that it had
 
 
@@ -104,7 +104,7 @@ def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):
     batch = lstm.trace(rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6, 4)))
     payload = payload_of(batch.sequence(1))
     assert payload["share"] == pytest.approx(1 / 5)
-    assert "is that of a batch" in payload["notes"][0]
+    assert "contribution of these steps to the loss of a batch" in payload["notes"][0]
     alone = payload_of(lstm.trace(batch.x[1], batch.targets[1]))
     assert (alone["share"], alone["notes"]) == (1, [])
 
@@ -117,9 +117,9 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     steps, direction = read(payload["static"]["steps"]).astype(int), payload["static"]["directions"]["l0"]
     units = read(direction["units"]).astype(int)
     assert len(json.dumps(payload["static"])) < 40_000
-    assert "weights and inputs are too many" in payload["notes"][0]
-    assert f"every {steps[1]}th is shown" in payload["notes"][1]
-    assert f"Of 40 units the {len(units)} whose cells change most" in payload["notes"][2]
+    assert "weights and inputs are too large" in payload["notes"][0]
+    assert f"One of {steps[1]} steps is shown" in payload["notes"][1]
+    assert f"The {len(units)} of 40 units with the largest" in payload["notes"][2]
     np.testing.assert_array_equal(read(direction["c"]), trace.layer[0].c[np.ix_(steps, units)].astype(np.float32))
     rows = np.concatenate([units + 40 * k for k in range(4)])
     np.testing.assert_array_equal(read(direction["d_z"]), trace.layer[0].d_z[np.ix_(steps, rows)].astype(np.float32))
@@ -135,7 +135,7 @@ def test_what_cannot_be_drawn_is_refused(rng):
     lstm = gc.LSTM(3, 4)
     with pytest.raises(ValueError, match="without steps"):
         payload_of(lstm.trace(np.zeros((0, 3))))
-    with pytest.raises(ValueError, match="choose one of it"):
+    with pytest.raises(ValueError, match="choose trace"):
         payload_of(lstm.trace(np.zeros((2, 5, 3))))
     with pytest.raises(ValueError, match="input_names has 2 names; expected 3"):
         payload_of(lstm.trace(np.zeros((5, 3)), input_names=["a", "b"]))

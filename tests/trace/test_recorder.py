@@ -80,15 +80,15 @@ def test_a_second_training_is_counted_on():
     assert updates(recorder) == [1, 4, 5, 8, 12]
 
 
-@pytest.mark.parametrize("most", [2, 3, 7, 8])
-def test_there_are_never_more_frames_than_that(most):
-    recorder = recorded(60, 1, most=most)
+@pytest.mark.parametrize("max_frames", [2, 3, 7, 8])
+def test_there_are_never_more_frames_than_that(max_frames):
+    recorder = recorded(60, 1, max_frames=max_frames)
     found = updates(recorder)
-    assert len(found) <= most
+    assert len(found) <= max_frames
     assert found[0] == 0
     assert found == sorted(set(found))
-    assert 60 - found[-1] < recorder._step  # to the end, at larger distances
-    assert {update % recorder._step for update in found[most // 2 + 1 :]} <= {0}
+    assert 60 - found[-1] < recorder._interval  # to the end, at larger distances
+    assert {update % recorder._interval for update in found[max_frames // 2 + 1 :]} <= {0}
 
 
 def test_without_a_target_there_are_states_alone(rng):
@@ -258,7 +258,7 @@ def test_it_plays_to_the_end(open_html):
     [
         ({"every": 0}, ValueError, "every"),
         ({"every": 1.5}, TypeError, "every"),
-        ({"most": 1}, ValueError, "at least 2"),
+        ({"max_frames": 1}, ValueError, "at least 2"),
         ({"symbols": "fc"}, ValueError, "'fc'"),
         ({"symbols": []}, ValueError, "symbols"),
     ],
@@ -269,10 +269,10 @@ def test_wrong_options_are_refused(options, error, part):
 
 
 def test_what_cannot_be_watched_is_refused(rng):
-    with pytest.raises(ValueError, match="there is no 'q'"):
-        TraceRecorder(BITS, symbols=["q"]).look(gc.CopyLSTM(4))
+    with pytest.raises(ValueError, match="got 'q'"):
+        TraceRecorder(BITS, symbols=["q"]).capture_frame(gc.CopyLSTM(4))
     with pytest.raises(ValueError, match="batch"):
-        TraceRecorder(rng.normal(size=(2, 5, 3))).look(gc.LSTM(3, 4))
+        TraceRecorder(rng.normal(size=(2, 5, 3))).capture_frame(gc.LSTM(3, 4))
     recorder = recorded()
     with pytest.raises(ValueError, match="12"):
         recorder.capture_frame(gc.CopyLSTM(6, task=gc.tasks.Copy(4)), 12)
@@ -284,7 +284,7 @@ def test_what_cannot_be_watched_is_refused(rng):
 def test_what_is_not_there_cannot_be_drawn(tmp_path):
     empty, recorder = TraceRecorder(BITS), recorded()
     for draw in (empty.plot, lambda: empty.animate(tmp_path / "x.gif"), lambda: empty.report(tmp_path / "x.html")):
-        with pytest.raises(ValueError, match="nothing is recorded yet"):
+        with pytest.raises(ValueError, match="recorder must have a frame"):
             draw()
     with pytest.raises(ValueError, match="'d_c'"):
         recorder.plot(["d_c"])
@@ -302,26 +302,26 @@ def test_a_page_of_too_many_numbers_has_means_and_says_so(monkeypatch, rng):
     for update in range(9):
         lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
         recorder.capture_frame(lstm, update)
-    monkeypatch.setattr(html, "FRAMES", 5)
-    monkeypatch.setattr(html, "BYTES", 7 * 6 * 2 * 4)
+    monkeypatch.setattr(html, "MIN_FRAMES", 5)
+    monkeypatch.setattr(html, "MAX_BYTES", 7 * 6 * 2 * 4)
     content = given_to(page(recorder))
     f = content["maps"][0]
     assert (content["block"], f["rows"], f["steps"], content["steps"]) == (2, 3, 4, 7)
     assert content["updates"][0] == 0
     assert content["updates"][-1] == 8
-    assert "the mean of 2 units and steps" in content["notes"][0]
+    assert "the mean of 2 units and 2 steps" in content["notes"][0]
     numbers = np.frombuffer(b64decode(f["data"]), np.uint8).reshape(-1, 3, 4)
     expected = recorder.frames[-1].values["f"].T[recorder.units]
     assert numbers[-1, 1, 1] / 255 == pytest.approx(expected[2:4, 2:4].mean(), abs=0.003)
     assert numbers[-1, 2, 3] / 255 == pytest.approx(expected[4:, 6:].mean(), abs=0.003)
-    monkeypatch.setattr(html, "FRAMES", 2)
+    monkeypatch.setattr(html, "MIN_FRAMES", 2)
     fewer = given_to(page(recorder))
     assert (fewer["block"], fewer["updates"]) == (1, [0, 3, 5, 8])
-    assert fewer["notes"] == ["Of 9 moments that were recorded 4 are shown."]
+    assert fewer["notes"] == ["4 of 9 recorded frames are shown."]
 
 
 def test_a_page_of_means_can_be_read(open_html, monkeypatch):
-    monkeypatch.setattr(html, "BYTES", 200)
+    monkeypatch.setattr(html, "MAX_BYTES", 200)
     opened = open_html(page(hostile()))
     assert "mean" in opened.inner_text("#notes")
     canvas = opened.locator("canvas[data-symbol=f]")

@@ -112,10 +112,10 @@ def test_many_inputs_and_outputs_are_summarised_and_said_to_be() -> None:
     payload = payload_of(lstm.trace(np.zeros((50, 20_000), np.float32), step_names=[f"s{t}" for t in range(50)]))
     assert len(document.page(payload).encode()) < 3_200_000
     shown = payload["x"]["shape"][1]
-    assert f"Of 20000 inputs the first {shown} are shown." in payload["notes"]
+    assert f"The first {shown} of 20000 inputs are shown." in payload["notes"]
     assert len(payload["input_names"]) == shown < 20_000
     wide = gc.Sequential([gc.LSTM(2, 3), gc.Linear(3, 20_000)])
     payload = payload_of(wide.trace(np.zeros((50, 2), np.float32), d_outputs=np.zeros((50, 20_000), np.float32)))
     assert not payload["live"]
-    assert "The 20000 outputs are too many to be shown." in payload["notes"]
+    assert "The 20000 outputs are too large to be shown." in payload["notes"]
     assert payload["outputs"] is payload["d_outputs"] is None

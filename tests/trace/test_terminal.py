@@ -10,10 +10,11 @@ import pytest
 from glasscell import LSTM, CopyLSTM, Embedding, Linear, Sequential
 from glasscell.layers import FinalState
 from glasscell.tasks import Copy
-from glasscell.trace import terminal
 from glasscell.trace.colormaps import rgb, to_xterm256
-from glasscell.trace.display import ColorScale, escape_control_characters, scale_of, units_by_peak
-from glasscell.trace.terminal import SHADES, SIGNED, render, summary
+from glasscell.trace.display import ColorScale, block_means, escape_control_characters, scale_of, units_by_peak
+from glasscell.trace.terminal import color_depth, render
+from glasscell.trace.terminal.layout import ASCII_SHADES
+from glasscell.trace.terminal.painting import SIGNED_SHADES, shades
 
 ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 
@@ -54,12 +55,12 @@ def test_every_character_is_its_number(rng):
     order = units_by_peak(of)
     for symbol in "ifogc":
         values, scale = getattr(of, symbol), scale_of(symbol, getattr(of, symbol))
-        characters = SHADES if symbol in "ifo" else SIGNED
+        characters = ASCII_SHADES if symbol in "ifo" else SIGNED_SHADES
         lines, labels = panel(text, symbol, 2 * T)
         for unit in order:
             line = lines[labels.index(str(unit))]
-            shares = (values[:, unit] - scale.low) / (scale.high - scale.low)
-            expected = [characters[min(int(share * len(characters)), len(characters) - 1)] for share in shares]
+            fractions = (values[:, unit] - scale.low) / (scale.high - scale.low)
+            expected = [characters[min(int(share * len(characters)), len(characters) - 1)] for share in fractions]
             assert line == "".join(2 * character for character in expected)
     _, labels = panel(text, "i", 2 * T)
     assert [label for label in labels if label.isdigit()][: of.H] == [str(unit) for unit in order]
@@ -71,7 +72,7 @@ def test_units_are_sorted_by_their_peaks_or_as_asked(rng):
     assert (np.diff(peaks) >= 0).all()
     _, labels = panel(render(trace, color=False, units=[4, -5, 2]), "i", 9)
     assert [label for label in labels if label.isdigit()] == ["4", "1", "2"]
-    with pytest.raises(IndexError, match="unit 6 is out of range"):
+    with pytest.raises(IndexError, match="unit must be from -6 to 5, got 6"):
         render(trace, units=[6])
 
 
@@ -102,7 +103,7 @@ def test_wrong_answers_alone_are_marked(rng):
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 1), (1, 3), (3, 4), (7, 5), (9, 9)])
 def test_a_summary_is_the_mean_of_blocks(rows, columns, rng):
     values = rng.normal(size=(7, 9))
-    found = summary(values, rows, columns)
+    found = block_means(values, rows, columns)
     assert found.shape == (-(-7 // rows), -(-9 // columns))
     for r, c in np.ndindex(found.shape):
         block = values[r * rows : (r + 1) * rows, c * columns : (c + 1) * columns]
@@ -113,12 +114,12 @@ def test_what_is_too_large_is_summarised_and_says_so(rng):
     model = LSTM(2, 40, seed=1, dtype=np.float64)
     trace = model.trace(rng.normal(size=(300, 2)))
     text = render(trace, color=False, width=100, height=10, symbols="f")
-    assert "a cell is the mean of 4 units and 4 steps" in text
+    assert "each cell is the mean of 4 units and 4 steps" in text
     assert max(map(len, text.splitlines())) <= 100
     lines, labels = panel(text, "f", 300 // 4)
     drawn = lines[2:12]  # below two inputs
-    means = summary(trace.layer[0].f[:, units_by_peak(trace.layer[0])].T, 4, 4)
-    expected = ["".join(line) for line in terminal.shades(means, ColorScale(0, 1, "sequential"))]
+    means = block_means(trace.layer[0].f[:, units_by_peak(trace.layer[0])].T, 4, 4)
+    expected = ["".join(line) for line in shades(means, ColorScale(0, 1, "sequential"))]
     assert drawn == expected
     assert not any(label.isdigit() for label in labels)
     assert "mean" not in render(trace[:20], color=False, width=120, height=40)
@@ -154,20 +155,20 @@ def test_symbols_can_be_any_that_the_trace_has(rng):
     order = units_by_peak(of)
     for symbol, values in (("z_f", of.gate("z", "f")), ("d_z_o", of.gate("d_z", "o")), ("tanh_c", of.tanh_c)):
         lines, _ = panel(text, symbol, 18)
-        expected = terminal.shades(values[:, order].T, scale_of(symbol, values))
+        expected = shades(values[:, order].T, scale_of(symbol, values))
         assert [line[::2] for line in lines[2:8]] == ["".join(line) for line in expected]
     lines, _ = panel(text, "x", 18)
-    assert [line[::2] for line in lines[2:4]] == ["".join(row) for row in terminal.shades(of.x.T, scale_of("x", of.x))]
+    assert [line[::2] for line in lines[2:4]] == ["".join(row) for row in shades(of.x.T, scale_of("x", of.x))]
     assert "layer l0:" in text
-    with pytest.raises(ValueError, match="there is no 'q'"):
+    with pytest.raises(ValueError, match="got 'q'"):
         render(trace, symbols=["q"])
-    with pytest.raises(ValueError, match="no symbol"):
+    with pytest.raises(ValueError, match="symbols must have at least one"):
         render(trace, symbols=[])
-    with pytest.raises(ValueError, match="width must be at least 20, and is 3"):
+    with pytest.raises(ValueError, match="width must be at least 20, got 3"):
         render(trace, width=3)
-    with pytest.raises(ValueError, match="height must be at least 1, and is 0"):
+    with pytest.raises(ValueError, match="height must be at least 1, got 0"):
         render(trace, height=0)
-    with pytest.raises(IndexError, match="layer 2 is out of range"):
+    with pytest.raises(IndexError, match="layer must be from -2 to 1, got 2"):
         render(trace, layer=2)
 
 
@@ -179,8 +180,8 @@ def test_gradients_are_drawn_where_there_are_some(rng):
     lines, labels = panel(render(trace, color=False, symbols="f"), "f", 10)
     norms = np.linalg.norm(trace.layer[0].d_c, axis=1)
     bars = lines[labels.index("|dL/dc|")][::2]
-    assert bars[norms.argmax()] == SHADES[-1]
-    ranks = [SHADES.index(bar) for bar in bars]
+    assert bars[norms.argmax()] == ASCII_SHADES[-1]
+    ranks = [ASCII_SHADES.index(bar) for bar in bars]
     assert (np.diff(np.array(ranks)[np.argsort(norms)]) >= 0).all()
 
 
@@ -252,7 +253,7 @@ def test_colour_is_where_it_can_be_seen_and_is_wanted(variables, is_terminal, ex
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     stream(monkeypatch, terminal=is_terminal)
-    assert terminal.color_depth(None) == expected
+    assert color_depth(None) == expected
     text = render(copying(rng))
     assert ("\x1b" in text) == (expected is not None)
     assert ("38;2;" in text) == (expected == "24 bit")
@@ -339,9 +340,9 @@ def test_many_features_are_summarised(rng):
 
 def test_what_cannot_be_drawn_is_refused(rng):
     model = LSTM(2, 3)
-    with pytest.raises(ValueError, match=r"a batch: choose one of it, trace.sequence\(0\)"):
+    with pytest.raises(ValueError, match=r"a batch: choose trace.sequence\(0\)"):
         render(model.trace(rng.normal(size=(2, 4, 2))))
-    with pytest.raises(ValueError, match="one step alone"):
+    with pytest.raises(ValueError, match="got one step"):
         render(model.trace(rng.normal(size=(4, 2)))[0])
     with pytest.raises(ValueError, match="without steps"):
         render(model.trace(np.zeros((0, 2))))

@@ -1,7 +1,7 @@
 """Color maps without Matplotlib, for terminals and pages: those of the figures.
 
-Each is a list of equidistant colors with linear interpolation. Sequential: Viridis, whose lightness increases, so that it
-is readable in grey and with color blindness. Diverging: blue to red through white at zero.
+Each is a list of equidistant colors with linear interpolation. Sequential: Viridis, whose lightness increases, so that
+it is readable in grey and with color blindness. Diverging: blue to red through white at zero.
 """
 
 from __future__ import annotations

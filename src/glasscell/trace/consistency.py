@@ -1,4 +1,4 @@
-"""Check that the parts of a trace fit together, so that every view can show it."""
+"""Validate traces from files, so that every view can display them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from glasscell.trace.data import ARRAYS, GRADIENT_SYMBOLS, METADATA_KEYS, STATE_
 from glasscell.trace.loss import compute_loss
 from glasscell.validation import choice
 
-# The symbols of I, P and R rows; the others have H.
+# Symbols with I, P and R rows; the others have H.
 FEATURES, STATE, ROWS = ("x", "d_x"), ("h", "h_prev", "d_y", "d_h"), ("z", "d_z")
 
 
 def check(trace: TraceData) -> None:
-    """Raise an error unless every array, name and option of a trace has the type, shape and values that it should.
+    """Raise an error unless all arrays, names and options of a trace are consistent.
 
     Raises
     ------
     ValueError
-        With what does not fit, by name.
+        If a type, shape or value is invalid; the message names it.
     """
     if trace.axes not in ("BT", "T", "B", ""):
-        raise ValueError(f"its axes must be 'BT', 'T', 'B' or '', got {trace.axes!r}")
+        raise ValueError(f"axes must be 'BT', 'T', 'B' or '', got {trace.axes!r}")
     if not trace.layer:
-        raise ValueError("it has no layers")
-    lead = trace.layer[0].x.shape[: len(trace.axes)]  # (B, T), or what there is of it
+        raise ValueError("layer must have at least one entry, got none")
+    lead = trace.layer[0].x.shape[: len(trace.axes)]  # (B, T) without the missing axes
     _check_valid(trace, lead)
     for layers in _lstms(trace.layer):
         for layer, (_, I, _) in zip(layers, layers[0].options.directions, strict=True):
@@ -49,27 +49,27 @@ def _check_valid(trace: TraceData, lead: tuple[int, ...]) -> None:
 
 
 def _lstms(layers: Sequence[LayerTrace]) -> Iterator[Sequence[LayerTrace]]:
-    """The layers of each LSTM, with both directions of each where there are two, in the order of its options."""
+    """Yield the layers and directions of each LSTM, in the order of its configuration."""
     start = 0
     while start < len(layers):
         options = layers[start].options
-        of_lstm = layers[start : start + options.num_layers * options.num_directions]
+        lstm_layers = layers[start : start + options.num_layers * options.num_directions]
         prefix = layers[start].name.removesuffix(options.directions[0][0][1:])
         expected = [(f"{prefix}{suffix[1:]}", reverse) for suffix, _, reverse in options.directions]
-        if [(layer.name, layer.reverse) for layer in of_lstm] != expected:
+        if [(layer.name, layer.reverse) for layer in lstm_layers] != expected:
             raise ValueError(f"the layers from {layers[start].name!r} on are not those of its LSTM")
-        if any(layer.options != options for layer in of_lstm):
+        if any(layer.options != options for layer in lstm_layers):
             raise ValueError(f"the layers from {layers[start].name!r} on have different options")
-        yield of_lstm
-        start += len(of_lstm)
+        yield lstm_layers
+        start += len(lstm_layers)
 
 
 def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: TraceData) -> None:
     options = layer.options
     H, P, gates = options.hidden_size, options.state_size, options.cell_config.gates
     if layer.axes != trace.axes + "R":
-        raise ValueError(f"layer {layer.name!r} has the axes {layer.axes!r}, and the trace {trace.axes!r}")
-    _check_same(f"weights of layer {layer.name!r}", _shapes(layer.weights), options.shapes_of(I))
+        raise ValueError(f"axes of layer {layer.name!r} must be {trace.axes + 'R'!r}, got {layer.axes!r}")
+    _check_shapes(f"weights of layer {layer.name!r}", _shapes(layer.weights), options.shapes_of(I))
     for name, weight in layer.weights.items():
         _check_float(f"{name} of layer {layer.name!r}", weight, trace.outputs.dtype)
         _check_finite(f"{name} of layer {layer.name!r}", weight, None)
@@ -77,19 +77,19 @@ def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: TraceD
     rows = dict.fromkeys(FEATURES, I) | dict.fromkeys(STATE, P) | dict.fromkeys(ROWS, len(gates) * H)
     expected = {name: (*lead, rows.get(name, H)) for name in names}
     values = {name: layer.value(name) for name in layer.names}
-    _check_same(f"symbols of layer {layer.name!r}", _shapes(values), expected)
+    _check_shapes(f"symbols of layer {layer.name!r}", _shapes(values), expected)
     for name, array in values.items():
         _check_float(f"{name} of layer {layer.name!r}", array, trace.outputs.dtype)
-        if not name.startswith("d_"):  # gradients may leave the dtype: the views say so
+        if not name.startswith("d_"):  # gradients may overflow: views display a note
             _check_finite(f"{name} of layer {layer.name!r}", array, trace.valid)
 
 
 def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
-    """Inputs, outputs, targets, and the gradients on them."""
+    """Check inputs, outputs, targets, and their gradients."""
     x, outputs, O = trace.x, trace.outputs, trace.outputs.shape[-1:]
     timeless = bool(trace.about.get("timeless"))
     if x.dtype.kind not in "biuf" or x.shape[: len(lead)] != lead or x.ndim - len(lead) not in (0, 1):
-        raise ValueError(f"x must be numbers of shape {lead} and perhaps features, got {x.dtype} of shape {x.shape}")
+        raise ValueError(f"x must be numbers of shape {lead} or {lead} + (features,), got {x.dtype} of shape {x.shape}")
     if x.dtype.kind == "f":
         _check_finite("x", x, trace.valid)
     sequences = lead[: trace.axes.count("B")]
@@ -99,17 +99,17 @@ def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
     _check_float("outputs", outputs, outputs.dtype)
     _check_finite("outputs", outputs, None)
     if trace.targets is None and (trace.weights is not None or trace.loss is not None or trace.about.get("loss")):
-        raise ValueError("it has a loss or weights, and no targets")
+        raise ValueError("targets must exist with a loss or weights, got none")
     if trace.targets is not None:
         if trace.d_outputs is None or type(trace.loss) is not float or not math.isfinite(trace.loss):
-            raise ValueError("it has targets, and no loss or no gradients")
+            raise ValueError("loss and d_outputs must exist with targets, got none")
         choice("loss", trace.about.get("loss"), LOSSES)
         with np.errstate(all="ignore"):
             compute_loss(trace.about["loss"], outputs, trace.targets, trace.weights)
         if trace.weights is not None and trace.weights.shape != trace.targets.shape:
             raise ValueError(f"weights must have the shape {trace.targets.shape}, got {trace.weights.shape}")
     if trace.d_outputs is not None:
-        _check_same("d_outputs", {"d_outputs": trace.d_outputs.shape}, {"d_outputs": outputs.shape})
+        _check_shapes("d_outputs", {"d_outputs": trace.d_outputs.shape}, {"d_outputs": outputs.shape})
         _check_float("d_outputs", trace.d_outputs, outputs.dtype)
         _check_finite("d_outputs", trace.d_outputs, None)
     if trace.d_x is not None:
@@ -119,8 +119,8 @@ def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
     if trace.readout is not None:
         weight, bias = trace.readout.weight, trace.readout.bias
         width = trace.layer[-1].options.output_size
-        given = {"readout.weight": weight.shape, "readout.bias": bias.shape}
-        _check_same("readout", given, {"readout.weight": (*O, width), "readout.bias": O})
+        shapes = {"readout.weight": weight.shape, "readout.bias": bias.shape}
+        _check_shapes("readout", shapes, {"readout.weight": (*O, width), "readout.bias": O})
         for name, array in (("readout.weight", weight), ("readout.bias", bias)):
             _check_float(name, array, outputs.dtype)
             _check_finite(name, array, None)
@@ -128,7 +128,7 @@ def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
 
 def _check_about(about: dict[str, Any]) -> None:
     if unknown := about.keys() - {*METADATA_KEYS, "loss", "timeless"}:
-        raise ValueError(f"its description has unknown entries: {', '.join(sorted(unknown))}")
+        raise ValueError(f"about must have known entries, got {', '.join(sorted(unknown))}")
     for name in ("chain", "timeless"):
         if type(about.get(name, False)) is not bool:
             raise ValueError(f"{name} must be True or False, got {about[name]!r}")
@@ -139,13 +139,13 @@ def _check_about(about: dict[str, Any]) -> None:
         match copy:
             case {"mode": "recall" | "echo", "bits_per_step": int(k), "bits": str(bits)} if k > 0 and len(copy) == 3:
                 if not (bits and set(bits) <= {"0", "1"} and len(bits) % k == 0):
-                    raise ValueError(f"the bits of the copy task must be 0 and 1 in steps of {k}")
+                    raise ValueError(f"bits of the copy task must be 0 and 1, {k} per step")
             case _:
-                raise ValueError("the description of the copy task must be its mode, bits_per_step and bits")
+                raise ValueError("copy must have a mode, bits_per_step and bits")
 
 
 def _check_names(trace: TraceData, lead: tuple[int, ...]) -> None:
-    """Names of inputs, outputs and steps, as many as there are; and the layout of the copy task."""
+    """Check the number of names of inputs, outputs and steps, and the layout of the copy task."""
     about, x, O = trace.about, trace.x, trace.outputs.shape[-1]
     features = trace.layer[0].x.shape[-1]
     sizes = {"input_names": {features, *x.shape[len(lead) :]}, "output_names": {O}, "step_names": {*lead[-1:]}}
@@ -156,7 +156,7 @@ def _check_names(trace: TraceData, lead: tuple[int, ...]) -> None:
         if not isinstance(names, list | tuple | str) or any(isinstance(name, dict | list) for name in names):
             raise ValueError(f"{key} must be a list of names")
         if {len(names)} != expected:
-            raise ValueError(f"{key} has {len(names)} names; expected {expected.pop()}")
+            raise ValueError(f"{key} must have {expected.pop()} names, got {len(names)}")
     copy = about.get("copy")
     if copy is not None:
         k, steps = copy["bits_per_step"], len(copy["bits"]) // copy["bits_per_step"]
@@ -164,47 +164,47 @@ def _check_names(trace: TraceData, lead: tuple[int, ...]) -> None:
         I = k + (copy["mode"] == "recall")
         fits = trace.axes == "T" and x.shape == (T, I) and k == O and not about.get("timeless")
         if not fits or about.get("loss") != "binary_cross_entropy":
-            raise ValueError("its arrays are not those of the copy task")
+            raise ValueError("arrays must have the shapes of the copy task")
 
 
 def _check_chain(trace: TraceData) -> None:
-    """LSTMs of which each takes what the one before gives, and perhaps a readout."""
+    """Check that each LSTM has the output size of the previous one as its input size, and the sizes of the readout."""
     width = trace.layer[0].options.input_size
     for layers in _lstms(trace.layer):
         options = layers[0].options
         if options.input_size != width:
-            raise ValueError(f"the layer {layers[0].name!r} does not take what the one before it gives")
+            raise ValueError(f"input_size of layer {layers[0].name!r} must be {width}, got {options.input_size}")
         width = options.output_size
     if trace.about.get("timeless") or (trace.readout is None and trace.outputs.shape[-1] != width):
-        raise ValueError("its outputs are not those of its last layer")
+        raise ValueError("outputs must be those of the last layer")
 
 
 def _shapes(arrays: Any) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def _check_same(what: str, given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    for name in sorted({*given, *expected}):
-        if given.get(name) != expected.get(name):
+def _check_shapes(label: str, shapes: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    for name in sorted({*shapes, *expected}):
+        if shapes.get(name) != expected.get(name):
             missing = "none"
             raise ValueError(
-                f"{what}: {name} must have the shape {expected.get(name, missing)}, got {given.get(name, missing)}"
+                f"{label}: {name} must have the shape {expected.get(name, missing)}, got {shapes.get(name, missing)}"
             )
 
 
-def _check_float(what: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+def _check_float(label: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
     if array.dtype != dtype or dtype not in (np.float32, np.float64):
-        raise ValueError(f"{what} must be float32 or float64, the same everywhere, got {array.dtype}")
+        raise ValueError(f"{label} must be float32 or float64, the dtype of the outputs, got {array.dtype}")
 
 
-def _check_finite(what: str, array: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
-    """Where a sequence has no step there may be NaN."""
+def _check_finite(label: str, array: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
+    """Raise ValueError for NaN or infinite values, except at invalid steps."""
     if not np.isfinite(array if valid is None else array[valid]).all():
-        raise ValueError(f"{what} has NaN or infinite values")
+        raise ValueError(f"{label} must be finite")
 
 
 def arrays_of(trace: TraceData) -> dict[str, NDArray[Any]]:
-    """The arrays of a trace that are not those of its layers, by name."""
+    """Return the arrays of a trace, except those of its layers, by name."""
     arrays = {name: getattr(trace, name) for name in ARRAYS}
     if trace.readout is not None:
         arrays |= {"readout.weight": trace.readout.weight, "readout.bias": trace.readout.bias}

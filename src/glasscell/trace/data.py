@@ -128,7 +128,7 @@ class LayerTrace:
         if name not in self.names:
             if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), TracedQuantity):
                 if self.has_gradients:
-                    raise ValueError(f"{name} does not exist: {name[2:]} is not a gate with weights of this layer")
+                    raise ValueError(f"{name} does not exist: the gate {name[2:]} has no weights in this LSTM")
                 raise ValueError(f"{name} needs a target, as in model.trace(x, y)")
             raise ValueError(f"symbol must be one of {', '.join(self.names)}, got {name!r}")
         if name not in self._cache:

@@ -1,7 +1,7 @@
-"""The equations of a step with its numbers put in, forward and backward, for one unit.
+"""Equations of one unit at one step with their values, forward and backward.
 
-They are written once, as text such as ``c = f·c_prev + i·g``; LaTeX and HTML are generated from it. There ∂c
-stands for ∂L/∂c, which the text calls d_c.
+The source of each equation is text such as ``c = f·c_prev + i·g``; LaTeX and HTML are generated from it, and write ∂c
+for ∂L/∂c, which is d_c in the text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from glasscell.core.activations import Activation
 from glasscell.escaping import escape
 from glasscell.trace.data import LayerTrace, TraceData, check_index
 
-DIGITS = 4  # of a number
+SIGNIFICANT_DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Equation:
-    """``left = symbols = numbers = value``: what it is, of which it is made, with the numbers, and what that is."""
+    """An equation ``left = symbols = numbers = value``."""
 
     left: str
     symbols: str
@@ -35,13 +35,13 @@ class Equation:
 
 @dataclass(frozen=True)
 class Equations:
-    """Of one step and unit: :attr:`text`, :attr:`latex` and :attr:`html`; a notebook shows the last.
+    """Equations of one step and unit as :attr:`text`, :attr:`latex` and :attr:`html`; notebooks display the HTML.
 
     Attributes
     ----------
     title : str
     forward, backward : tuple of Equation
-        Backward ones only where there is a target.
+        ``backward`` is empty without a target.
     """
 
     title: str
@@ -50,26 +50,26 @@ class Equations:
 
     @property
     def text(self) -> str:
-        """Lines, the equals signs below each other."""
-        width = max(len(one.left) for one in self.forward + self.backward)
+        """One line per equation, aligned at the equals signs."""
+        width = max(len(e.left) for e in self.forward + self.backward)
 
         def lines(equations: tuple[Equation, ...]) -> Iterator[str]:
-            for one in equations:
-                yield f"  {str(one).replace(one.left, one.left.rjust(width), 1)}"
+            for e in equations:
+                yield f"  {str(e).replace(e.left, e.left.rjust(width), 1)}"
 
         parts = [self.title, *lines(self.forward)]
         if self.backward:
-            parts += ["backward, from the last line to the first", *lines(self.backward)]
+            parts += ["backward", *lines(self.backward)]
         return "\n".join(parts)
 
     @property
     def latex(self) -> str:
-        r"""An ``align*`` of the forward ones, and one of the backward ones."""
+        r"""One ``align*`` environment per direction."""
         return "\n".join(
             "\\begin{align*}\n"
             + " \\\\\n".join(
-                f"{_latex(one.left)} &= {_latex(one.symbols)} = {_latex(one.numbers)} = {_latex(number(one.value))}"
-                for one in equations
+                f"{_latex(e.left)} &= {_latex(e.symbols)} = {_latex(e.numbers)} = {_latex(number(e.value))}"
+                for e in equations
             )
             + "\n\\end{align*}"
             for equations in (self.forward, self.backward)
@@ -78,13 +78,13 @@ class Equations:
 
     @property
     def html(self) -> str:
-        """A table for each direction: symbols, numbers, value."""
+        """One table per direction: symbols, numbers, value."""
         tables = [f"<p>{html.escape(self.title)}</p>"]
         for name, equations in (("forward", self.forward), ("backward", self.backward)):
             rows = "".join(
-                f'<tr><th scope="row">{_html(one.left)}</th><td>= {_html(one.symbols)}</td>'
-                f"<td>= {_html(one.numbers)}</td><td>= <b>{_html(number(one.value))}</b></td></tr>"
-                for one in equations
+                f'<tr><th scope="row">{_html(e.left)}</th><td>= {_html(e.symbols)}</td>'
+                f"<td>= {_html(e.numbers)}</td><td>= <b>{_html(number(e.value))}</b></td></tr>"
+                for e in equations
             )
             if rows:
                 tables.append(f"<table><caption>{name}</caption>{rows}</table>")
@@ -98,77 +98,92 @@ class Equations:
 
 
 def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations:
-    """The equations of step t and a unit; see :meth:`glasscell.trace.trace.Trace.equations`."""
-    of = trace.require_single_sequence().get_layer(layer)
-    check_index("step", t, of.T)
-    check_index("unit", unit, of.H)
-    _check_explained(of)
-    t, unit = t % of.T, unit % of.H
-    title = f"step {t}, unit {unit} of {escape(of.name)}"
-    return Equations(title, tuple(_forward(of, t, unit)), tuple(_backward(of, t, unit)) if of.has_gradients else ())
+    """Return the equations of a step and a unit; see :meth:`glasscell.trace.trace.Trace.equations`."""
+    layer_trace = trace.require_single_sequence().get_layer(layer)
+    check_index("step", t, layer_trace.T)
+    check_index("unit", unit, layer_trace.H)
+    _check_supported(layer_trace)
+    t, unit = t % layer_trace.T, unit % layer_trace.H
+    title = f"step {t}, unit {unit} of {escape(layer_trace.name)}"
+    return Equations(
+        title,
+        tuple(_forward(layer_trace, t, unit)),
+        tuple(_backward(layer_trace, t, unit)) if layer_trace.has_gradients else (),
+    )
 
 
-def _check_explained(of: LayerTrace) -> None:
-    """Refuse options whose equations are not known."""
-    for name, value in of.options.unsupported("trace").items():
-        raise ValueError(f"the equations of an LSTM with {name}={value!r} are not known")
+def _check_supported(layer_trace: LayerTrace) -> None:
+    """Raise ValueError for options without equations here."""
+    for name, value in layer_trace.options.unsupported("trace").items():
+        raise ValueError(f"equations() does not support an LSTM with {name}={value!r}")
 
 
 def number(value: float) -> str:
-    """Four digits, with a true minus sign."""
-    shown = f"{value:.{DIGITS}g}"
-    return shown.replace("-", "−")
+    """Return a number with four significant digits and a minus sign (U+2212)."""
+    return f"{value:.{SIGNIFICANT_DIGITS}g}".replace("-", "−")
 
 
-def _forward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
-    variant = of.options.cell_config
-    i, f, o, g, c_prev, c, tanh_c = (float(of.value(s)[t, k]) for s in ("i", "f", "o", "g", "c_prev", "c", "tanh_c"))
+def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
+    variant = layer_trace.options.cell_config
+    i, f, o, g, c_prev, c, tanh_c = (
+        float(layer_trace.value(s)[t, k]) for s in ("i", "f", "o", "g", "c_prev", "c", "tanh_c")
+    )
     for gate, value in zip("ifog", (i, f, o, g), strict=True):
         if gate in variant.derived_gates:
             source = variant.derived_gates[gate]
             if source is not None:
                 yield Equation(gate, f"1 − {source}", f"1 − {number({'i': i, 'f': f}[source])}", value)
             continue
-        symbols, numbers, z = _sum(of, t, k, gate)
+        symbols, numbers, z = _pre_activation(layer_trace, t, k, gate)
         name = _function(variant.activation_for(gate))
         yield Equation(f"z_{gate}", symbols, numbers, z)
         yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", value)
     new_c = f * c_prev + i * g
-    made = "f·c_prev + i·g", f"{_times(f, c_prev)} + {_times(i, g)}"
+    update = "f·c_prev + i·g", f"{_product(f, c_prev)} + {_product(i, g)}"
     if variant.derived_gates.get("f", "") is None:
-        made = "c_prev + i·g", f"{number(c_prev)} + {_times(i, g)}"
-    kept = of.options.zoneout_cell
-    if of.options.layer_norm == "contrib":
-        yield Equation("c", f"N({made[0]})", f"N({made[1]})", c)
-    elif kept:
-        yield Equation("ĉ", *made, new_c)
-        mixed = f"{number(kept)}·c_prev + {number(1 - kept)}·ĉ", f"{_times(kept, c_prev)} + {_times(1 - kept, new_c)}"
+        update = "c_prev + i·g", f"{number(c_prev)} + {_product(i, g)}"
+    zoneout = layer_trace.options.zoneout_cell
+    if layer_trace.options.layer_norm == "contrib":
+        yield Equation("c", f"N({update[0]})", f"N({update[1]})", c)
+    elif zoneout:
+        yield Equation("ĉ", *update, new_c)
+        mixed = (
+            f"{number(zoneout)}·c_prev + {number(1 - zoneout)}·ĉ",
+            f"{_product(zoneout, c_prev)} + {_product(1 - zoneout, new_c)}",
+        )
         yield Equation("c", *mixed, c)
     else:
-        yield Equation("c", *made, c)
-    shown = "N(c)" if of.options.layer_norm == "haste" else "ĉ" if kept else "c"
-    name, inner = _function(variant.output), f"N({number(c)})" if shown == "N(c)" else number(new_c if kept else c)
-    plain = "projection" not in of.weights and not of.options.zoneout
-    yield Equation("h" if plain else "m", f"o·{name}({shown})", f"{_parenthesised(o)}·{name}({inner})", o * tanh_c)
+        yield Equation("c", *update, c)
+    argument = "N(c)" if layer_trace.options.layer_norm == "haste" else "ĉ" if zoneout else "c"
+    name, inner = (
+        _function(variant.output),
+        f"N({number(c)})" if argument == "N(c)" else number(new_c if zoneout else c),
+    )
+    is_hidden_state = "projection" not in layer_trace.weights and not layer_trace.options.zoneout
+    yield Equation(
+        "h" if is_hidden_state else "m", f"o·{name}({argument})", f"{_parenthesised(o)}·{name}({inner})", o * tanh_c
+    )
 
 
-def _sum(of: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
-    """What z of a gate is the sum of, by where it comes from."""
-    row, P = of.gates.index(gate) * of.H + k, of.h.shape[-1]
-    z, options = float(of.z[t, row]), of.options
-    W = of.weights["kernel"][row].astype(np.float64)
-    from_h, from_x, b = float(W[:P] @ of.h_prev[t]), float(W[P:-1] @ of.x[t]), float(W[-1])
+def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
+    """Return z of a gate as symbols, numbers and value: the terms of h_prev, x, the bias and peepholes."""
+    row, P = layer_trace.gates.index(gate) * layer_trace.H + k, layer_trace.h.shape[-1]
+    z, options = float(layer_trace.z[t, row]), layer_trace.options
+    W = layer_trace.weights["kernel"][row].astype(np.float64)
+    from_h, from_x, b = float(W[:P] @ layer_trace.h_prev[t]), float(W[P:-1] @ layer_trace.x[t]), float(W[-1])
     if options.layer_norm is not None:
         inner = "N(w_h·h_prev) + N(w_x·x) + b" if options.layer_norm == "haste" else "N(w_h·h_prev + w_x·x) + b"
         return inner, f"{number(z - b)} + {_parenthesised(b)}", z
     parts = [("w_h·h_prev", from_h), ("w_x·x", from_x), ("b", b)]
-    peepholes = of.weights.get("peepholes")
+    peepholes = layer_trace.weights.get("peepholes")
     if peepholes is not None and gate != "g":
-        p = float(peepholes[options.cell_config.peepholes.index(gate) * of.H + k])
-        seen = float(of.c_prev[t, k])
+        p = float(peepholes[options.cell_config.peepholes.index(gate) * layer_trace.H + k])
+        peephole_input = float(layer_trace.c_prev[t, k])
         if gate == "o":
-            seen = float(of.f[t, k] * of.c_prev[t, k] + of.i[t, k] * of.g[t, k])
-        parts.append(("p·c" if gate == "o" else "p·c_prev", p * seen))
+            peephole_input = float(
+                layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k]
+            )
+        parts.append(("p·c" if gate == "o" else "p·c_prev", p * peephole_input))
     symbols = " + ".join(symbol for symbol, _ in parts)
     numbers = " + ".join(_parenthesised(value) for _, value in parts)
     if options.clip is not None:
@@ -176,59 +191,71 @@ def _sum(of: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
     return symbols, numbers, z
 
 
-def _backward(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
-    """The lines of the cell page's ``step_backward``, from h to z."""
-    variant = of.options.cell_config
-    yield from _backward_to_c(of, t, k)
+def _backward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
+    """Yield the equations of ``step_backward`` of :mod:`glasscell.core.cell`, from h to z."""
+    variant = layer_trace.options.cell_config
+    yield from _backward_to_c(layer_trace, t, k)
     for gate in ("i", "f", "g"):
         if gate in variant.gates:
-            yield Equation(f"d_{gate}", *_through_c(of, t, k, gate), float(of.value(f"d_{gate}")[t, k]))
+            yield Equation(
+                f"d_{gate}", *_through_c(layer_trace, t, k, gate), float(layer_trace.value(f"d_{gate}")[t, k])
+            )
     for gate in (gate for gate in "ifog" if gate in variant.gates):
-        value, z, d = (float(v[t, k]) for v in (of.value(gate), of.gate("z", gate), of.value(f"d_{gate}")))
-        symbols, written = _slope(variant.activation_for(gate), gate, f"z_{gate}", value, z)
+        value, z, d = (
+            float(v[t, k])
+            for v in (layer_trace.value(gate), layer_trace.gate("z", gate), layer_trace.value(f"d_{gate}"))
+        )
+        symbols, numbers = _derivative(variant.activation_for(gate), gate, f"z_{gate}", value, z)
         if variant.clip is not None and abs(z) >= variant.clip:
-            symbols, written = f"{symbols}·0", f"{written}·0"  # at the clip z is what it is, whatever moves
-        d_z = float(of.gate("d_z", gate)[t, k])
-        yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{_parenthesised(d)}·{written}", d_z)
+            symbols, numbers = f"{symbols}·0", f"{numbers}·0"  # the derivative of clip is 0 there
+        d_z = float(layer_trace.gate("d_z", gate)[t, k])
+        yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{_parenthesised(d)}·{numbers}", d_z)
 
 
-def _backward_to_c(of: LayerTrace, t: int, k: int) -> Iterator[Equation]:
-    """From h to o and c; m is o·tanh c, which is h but for a projection or zoneout."""
-    options = of.options
-    o, tanh_c, d_o, d_tanh_c, d_c = (float(of.value(name)[t, k]) for name in ("o", "tanh_c", "d_o", "d_tanh_c", "d_c"))
-    if "projection" in of.weights or options.zoneout:
-        d_shown = of.d_h[t] * (1 - options.zoneout)
-        name, d_m = "d_m", float((d_shown @ of.weights["projection"] if "projection" in of.weights else d_shown)[k])
+def _backward_to_c(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
+    """Yield the equations from h to o and c; m is o·tanh c, which differs from h with a projection or zoneout."""
+    options = layer_trace.options
+    o, tanh_c, d_o, d_tanh_c, d_c = (
+        float(layer_trace.value(name)[t, k]) for name in ("o", "tanh_c", "d_o", "d_tanh_c", "d_c")
+    )
+    if "projection" in layer_trace.weights or options.zoneout:
+        d_output = layer_trace.d_h[t] * (1 - options.zoneout)
+        name, d_m = (
+            "d_m",
+            float(
+                (d_output @ layer_trace.weights["projection"] if "projection" in layer_trace.weights else d_output)[k]
+            ),
+        )
         yield Equation("d_m", "from_h", number(d_m), d_m)
     else:
-        name, d_m, outside = "d_h", float(of.d_h[t, k]), float(of.d_y[t, k])
+        name, d_m, outside = "d_h", float(layer_trace.d_h[t, k]), float(layer_trace.d_y[t, k])
         numbers = f"{_parenthesised(outside)} + {_parenthesised(d_m - outside)}"
         yield Equation("d_h", "d_y + w_hᵀ·d_z_next", numbers, d_m)
-    yield Equation("d_o", f"{name}·tanh_c", _times(d_m, tanh_c), d_o)
-    yield Equation("d_tanh_c", f"{name}·o", _times(d_m, o), d_tanh_c)
+    yield Equation("d_o", f"{name}·tanh_c", _product(d_m, tanh_c), d_o)
+    yield Equation("d_tanh_c", f"{name}·o", _product(d_m, o), d_tanh_c)
     if options.cell_config.normalises_cell:
         yield Equation("d_c", "through_N + the_rest", number(d_c), d_c)
         return
-    read = float(of.f[t, k] * of.c_prev[t, k] + of.i[t, k] * of.g[t, k])
+    new_c = float(layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k])
     function = options.cell_config.output
-    slope = float(function.derivative(np.array(read), np.array(tanh_c)))
-    symbols, written = _slope(function, "tanh_c", "c", tanh_c, read)
+    slope = float(function.derivative(np.array(new_c), np.array(tanh_c)))
+    symbols, numbers = _derivative(function, "tanh_c", "c", tanh_c, new_c)
     rest, later = number(d_c - d_tanh_c * slope), "f_next·d_c_next" if options.is_standard else "the_rest"
-    yield Equation("d_c", f"d_tanh_c·{symbols} + {later}", f"{_parenthesised(d_tanh_c)}·{written} + ({rest})", d_c)
+    yield Equation("d_c", f"d_tanh_c·{symbols} + {later}", f"{_parenthesised(d_tanh_c)}·{numbers} + ({rest})", d_c)
 
 
-def _through_c(of: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str]:
-    """What the gradient on i, f or g is: dL/dc times what the gate is multiplied with in c = f·c_prev + i·g."""
+def _through_c(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str]:
+    """Return the gradient on i, f or g: dL/dc times the factor of the gate in c = f·c_prev + i·g."""
     partner, other = {"i": ("g", "c_prev"), "f": ("c_prev", "g"), "g": ("i", "")}[gate]
-    d_c, value = float(of.d_c[t, k]), float(of.value(partner)[t, k])
-    if of.options.coupled is None or gate == "g":
-        return f"d_c·{partner}", _times(d_c, value)
-    less = float(of.value(other)[t, k])  # of the gate that is one minus this one
-    return f"d_c·({partner} − {other})", f"{_parenthesised(d_c)}·({number(value)} − {_parenthesised(less)})"
+    d_c, value = float(layer_trace.d_c[t, k]), float(layer_trace.value(partner)[t, k])
+    if layer_trace.options.coupled is None or gate == "g":
+        return f"d_c·{partner}", _product(d_c, value)
+    coupled_value = float(layer_trace.value(other)[t, k])  # the factor of the coupled gate
+    return f"d_c·({partner} − {other})", f"{_parenthesised(d_c)}·({number(value)} − {_parenthesised(coupled_value)})"
 
 
-def _slope(function: Activation, value: str, argument: str, a: float, z: float) -> tuple[str, str]:
-    """The derivative of an activation, in symbols and in numbers."""
+def _derivative(function: Activation, value: str, argument: str, a: float, z: float) -> tuple[str, str]:
+    """Return the derivative of an activation in symbols and in numbers."""
     if function.parameters[0] == "Sigmoid":
         return f"{value}·(1 − {value})", f"{number(a)}·(1 − {_parenthesised(a)})"
     if function.parameters[0] == "Tanh":
@@ -242,7 +269,7 @@ def _function(function: Activation) -> str:
     return {"Sigmoid": "σ", "Tanh": "tanh"}.get(name, name)
 
 
-def _times(a: float, b: float) -> str:
+def _product(a: float, b: float) -> str:
     return f"{_parenthesised(a)}·{_parenthesised(b)}"
 
 

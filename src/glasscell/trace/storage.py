@@ -1,4 +1,4 @@
-"""Traces on disk: safetensors, with a header for what is not numbers. No pickle."""
+"""Save and load traces: safetensors files with a JSON header, without pickle."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from glasscell.recurrent.config import LSTMConfig
 from glasscell.trace.consistency import arrays_of, check
 from glasscell.trace.data import ARRAYS, LayerTrace, Readout, TraceData
 
-ENTRIES = ("format", "kind", "layers", "loss", "about", "axes")  # of the header
-ENTRIES_OF_LAYER = ("name", "reverse", "axes", "options")
+HEADER_ENTRIES = ("format", "kind", "layers", "loss", "about", "axes")
+LAYER_ENTRIES = ("name", "reverse", "axes", "options")
 READOUT = ("readout.weight", "readout.bias")
 
 
 def save(trace: TraceData, path: StrPath) -> None:
-    """Write everything to a file ``….safetensors``, whole or not at all; an existing one is replaced.
+    """Write a trace to a file ``….safetensors``, atomically; replaces an existing trace.
 
     Raises
     ------
     OSError
-        If the folder does not exist or cannot be written, or the file is of another kind.
+        If the folder does not exist or cannot be written, or an existing file is not a trace.
     ValueError
-        If the name has another ending, a value is NaN or infinite, or the parts of the trace have been changed and do
-        not fit together.
+        If the path has another extension, or the trace is inconsistent: see :mod:`glasscell.trace.consistency`.
     """
     from glasscell.tensor_files import encode  # noqa: PLC0415
 
@@ -49,14 +48,14 @@ def save(trace: TraceData, path: StrPath) -> None:
 
 
 def load(path: StrPath) -> TraceData:
-    """Read what :func:`save` wrote. What it gives can be shown by every view.
+    """Read a file written by :func:`save`. Every view can display the result.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is damaged, is no trace, or its parts do not fit together.
+        If the file is damaged, not a trace, or inconsistent.
     """
     try:
         header, arrays = checkpoint.read_with_header(path)
@@ -64,9 +63,9 @@ def load(path: StrPath) -> TraceData:
         raise FileNotFoundError(f"there is no trace at {path}") from None
     try:
         if header is None or header.get("kind") != "Trace":
-            what = None if header is None else header.get("kind")
-            raise ValueError(f"it holds a {what!r}")  # noqa: TRY301
-        checkpoint.check_entries(header, ENTRIES)
+            kind = None if header is None else header.get("kind")
+            raise ValueError(f"kind must be 'Trace', got {kind!r}")  # noqa: TRY301
+        checkpoint.check_entries(header, HEADER_ENTRIES)
         trace = _trace(header, arrays)
         check(trace)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -75,26 +74,26 @@ def load(path: StrPath) -> TraceData:
 
 
 def _trace(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TraceData:
-    of_layers: dict[str, dict[str, NDArray[Any]]] = {}
+    layer_arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in arrays.items():
         if name not in (*ARRAYS, *READOUT):
             prefix, _, symbol = name.rpartition(".")
-            of_layers.setdefault(prefix, {})[symbol] = array
-    layers = tuple(_layer(k, entry, of_layers) for k, entry in enumerate(header["layers"]))
-    if of_layers:
-        raise ValueError(f"there are arrays of no layer: {', '.join(of_layers)}")
+            layer_arrays.setdefault(prefix, {})[symbol] = array
+    layers = tuple(_layer(k, entry, layer_arrays) for k, entry in enumerate(header["layers"]))
+    if layer_arrays:
+        raise ValueError(f"arrays must belong to a layer, got {', '.join(layer_arrays)}")
     readout = Readout(*(arrays[name] for name in READOUT)) if any(name in arrays for name in READOUT) else None
     about = header["about"]
     if not isinstance(about, dict):
-        raise ValueError("it has no description")  # noqa: TRY004 - of a file, not of a call
-    of_trace = {name: arrays.get(name) for name in ARRAYS} | {name: arrays[name] for name in ("x", "outputs")}
-    return TraceData(layers, **of_trace, readout=readout, loss=header["loss"], about=about, axes=header["axes"])  # type: ignore[arg-type]
+        raise ValueError("about must be a dictionary")  # noqa: TRY004 - of a file, not of a call
+    trace_arrays = {name: arrays.get(name) for name in ARRAYS} | {name: arrays[name] for name in ("x", "outputs")}
+    return TraceData(layers, **trace_arrays, readout=readout, loss=header["loss"], about=about, axes=header["axes"])  # type: ignore[arg-type]
 
 
-def _layer(k: int, entry: Mapping[str, Any], of_layers: dict[str, dict[str, NDArray[Any]]]) -> LayerTrace:
-    values, weights = of_layers.pop(f"layer.{k}"), of_layers.pop(f"weights.{k}")
-    if entry.keys() != {*ENTRIES_OF_LAYER} or type(entry["name"]) is not str or type(entry["reverse"]) is not bool:
-        raise ValueError(f"layer {k} is described wrongly")
+def _layer(k: int, entry: Mapping[str, Any], layer_arrays: dict[str, dict[str, NDArray[Any]]]) -> LayerTrace:
+    values, weights = layer_arrays.pop(f"layer.{k}"), layer_arrays.pop(f"weights.{k}")
+    if entry.keys() != {*LAYER_ENTRIES} or type(entry["name"]) is not str or type(entry["reverse"]) is not bool:
+        raise ValueError(f"layer {k} must have valid entries {', '.join(LAYER_ENTRIES)}")
     options = LSTMConfig(**entry["options"])
     names = tuple(values)
     return LayerTrace(

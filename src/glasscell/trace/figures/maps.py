@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.display import (
     LabelledRow,
-    heat_map_of,
     escape_control_characters,
+    heat_map_of,
     resolve_layer,
     scale_of,
     select_units,

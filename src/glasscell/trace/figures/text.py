@@ -43,7 +43,7 @@ def colored_text(
     positive_integer("width", width)
     if numbers.ndim != 1 or len(numbers) != len(tokens) or not tokens:
         raise ValueError(
-            f"values must have shape (T,) with T ≥ 1, one per character, got {numbers.shape} and {len(tokens)} characters"
+            f"values must have shape (T,) with T ≥ 1, T the number of characters, got {numbers.shape} for {len(tokens)}"
         )
     positions = _positions(tokens, width)
     lines = 1 + max((line for line, _, _ in positions), default=0)

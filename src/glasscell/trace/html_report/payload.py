@@ -37,7 +37,7 @@ from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.trace.data import LayerTrace, TraceData
 from glasscell.trace.diagnostics import gradient_paths, half_life
-from glasscell.trace.display import feature_names, escape_control_characters
+from glasscell.trace.display import escape_control_characters, feature_names
 from glasscell.trace.loss import compute_loss
 
 # Limits of arrays in base64: a report is smaller than 3 MB.
@@ -235,7 +235,7 @@ def _is_complete(layer: LayerTrace) -> bool:
 
 
 def _share(trace: TraceData) -> float:
-    """Return the factor between the gradients of the trace and those of the loss of these steps: less than 1 for a batch."""
+    """Return the ratio of the gradients of the trace to those of the loss of its steps; below 1 for part of a batch."""
     if trace.targets is None or trace.d_outputs is None:
         return 1.0
     _, d_steps, _, _ = compute_loss(trace.about["loss"], trace.outputs, trace.targets, trace.weights)

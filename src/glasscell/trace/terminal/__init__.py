@@ -227,8 +227,8 @@ def _render_legend(layer_trace: LayerTrace, maps: Sequence[HeatMap], layout: Lay
         largest = float(finite.max(initial=0)) + 0.0
         yield f"{layout.gradient_label:>{margin}}  {0:>5} '{low}' to {largest:.2g} '{high}', at each step"
         if len(finite) < layer_trace.T:
-            number = layer_trace.T - len(finite)
-            yield f"the gradient is not finite at {number} of {layer_trace.T} steps: it overflows {layer_trace.d_c.dtype}"
+            number, dtype = layer_trace.T - len(finite), layer_trace.d_c.dtype
+            yield f"the gradient is not finite at {number} of {layer_trace.T} steps: it overflows {dtype}"
 
 
 def _gradient_norms(layer_trace: LayerTrace) -> Array:

@@ -73,7 +73,7 @@ class RecordedFrames:
     def _existing_frames(self) -> list[Frame]:
         if not self.frames:
             raise ValueError(
-                "recorder must have at least one frame: gc.fit(…, callbacks=[recorder]) or recorder.capture_frame(model)"
+                "recorder must have a frame: use gc.fit(…, callbacks=[recorder]) or recorder.capture_frame(model)"
             )
         return self.frames
 
