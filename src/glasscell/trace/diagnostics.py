@@ -271,7 +271,7 @@ def _replay(layer: LayerTrace, x: Array, initial_state: tuple[Array, Array], dh_
     noise = DropoutMasks(1.0, 1.0 - layer.options.zoneout, 1.0 - layer.options.zoneout_cell)
     variant_tape = variants.forward(layer.options.cell_config, weights, inputs, h0, c0, noise)
     step_gradients = StepGradients(dz, np.empty_like(dz), np.empty((T, H, B)), np.empty_like(zero), inputs, zero)
-    d_variant = variants.backward(variant_tape, zero, dh_T, dc_T, every=step_gradients)
+    d_variant = variants.backward(variant_tape, zero, dh_T, dc_T, step_gradients=step_gradients)
     return _Replay(step_gradients, d_variant.dh0, d_variant.dc0)
 
 
