@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glasscell.training import schedules
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
-    from glasscell.training.loop import TrainingState
+    from glasscell.training.callbacks import TrainingState
     from glasscell.training.trace_recorder.recorder import TraceRecorder
 
 __version__ = "0.1.0"

@@ -6,16 +6,28 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.training import progress, schedules
+    from glasscell.training.arguments import TrainingOptions
+    from glasscell.training.callbacks import Callback, TrainingState
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
-    from glasscell.training.loop import Callback, Training, TrainingState
+    from glasscell.training.loop import Training
     from glasscell.training.trace_recorder.recorder import TraceRecorder
 
-__all__ = ["Callback", "History", "TraceRecorder", "Training", "TrainingState", "fit", "progress", "schedules"]
+__all__ = [
+    "Callback",
+    "History",
+    "TraceRecorder",
+    "Training",
+    "TrainingOptions",
+    "TrainingState",
+    "fit",
+    "progress",
+    "schedules",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
     {"progress": "progress", "schedules": "schedules", "TraceRecorder": "trace_recorder.recorder"}
-    | {"fit": "fitting", "History": "history"}
-    | dict.fromkeys(("Callback", "Training", "TrainingState"), "loop"),
+    | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
+    | dict.fromkeys(("Callback", "TrainingState"), "callbacks"),
 )

@@ -8,108 +8,146 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from typing import Any, cast
 
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
-from glasscell.core.optimizers import Optimizer
-from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch, Data
-from glasscell.data.metrics import Average, Loss, Metric, loss_count
-from glasscell.models.protocol import ForwardPass, States, Trainable
-from glasscell.training.groups import Group, init_states, update_groups, zero_frozen
+from glasscell.data.batch import Batch
+from glasscell.data.metrics import METRICS, loss_count
+from glasscell.models.protocol import ForwardPass, States
+from glasscell.training import arguments
+from glasscell.training.arguments import EVALUATE_EVERY, TrainingData, TrainingOptions, is_endless
+from glasscell.training.callbacks import TrainingState
+from glasscell.training.evaluation import evaluate, is_better, meets_target
+from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
-from glasscell.training.schedules import Schedule
+from glasscell.training.progress import ProgressReporter, progress_bar
+from glasscell.training.schedules import tabulate
+from glasscell.validation import as_generator, positive_integer, positive_number
 
-
-class TrainingState(NamedTuple):
-    """Argument of a callback, after each update.
-
-    Attributes
-    ----------
-    model : Trainable
-    history : History
-        Its last row is this update; the callback may add to it.
-    gradients : Parameters
-        After clipping; valid until the next update.
-    """
-
-    model: Any
-    history: History
-    gradients: Parameters
-
-
-Callback: TypeAlias = Callable[[TrainingState], bool | None]
-"""Called after every update. True ends the training; False and None are the only other values."""
+# Attributes of a training that change from update to update, apart from weights and random numbers.
+CHANGING = (
+    *("epoch", "batches_done", "states", "optimizer_states", "history", "best_score", "best_weights"),
+    *("_evaluations_without_gain", "_epoch_rng", "_batch", "_window_start", "_upcoming"),
+)
 
 
 class Training:
     """A training run: the model, its data, and everything that changes from update to update.
 
-    Made by :func:`glasscell.training.fitting.prepare`, which checks the arguments.
+    Parameters
+    ----------
+    model, data
+        As in :func:`glasscell.fit`.
+    options : TrainingOptions
+        The keyword arguments of :func:`glasscell.fit`.
 
     Attributes
     ----------
-    model, data, loss, metrics, optimizer, schedule
-    groups, optimizer_states
-        The parameter groups, and the optimiser state of each.
-    rng : numpy.random.Generator
-        Batches and dropout are drawn from it.
     epoch, batches_done : int
         Epochs begun, and batches taken of this one.
     states : tuple or None
         State of the recurrent layers, carried to the next window or batch.
+    optimizer_states : list
+        State of the optimiser for each parameter group.
+    rng : numpy.random.Generator
+        Batches and dropout are drawn from it.
     history : History
     best_score : float
     best_weights : array or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument out of range, or arguments that do not fit together.
     """
 
-    def __init__(
-        self,
-        model: Trainable,
-        data: Data,
-        *,
-        loss: Loss,
-        metrics: Mapping[str, Metric],
-        batch_size: int,
-        optimizer: Optimizer,
-        schedule: Schedule,
-        clip_norm: float | None,
-        clip_value: float | None,
-        tbptt_steps: int | None,
-        accumulate: int,
-        groups: Sequence[Group],
-        monitor: str,
-        rng: np.random.Generator,
-    ) -> None:
-        self.model, self.data, self.loss, self.metrics = model, data, loss, metrics
-        self.batch_size, self.optimizer, self.schedule = batch_size, optimizer, schedule
-        self.clip_norm, self.clip_value, self.tbptt_steps, self.accumulate = (
-            clip_norm,
-            clip_value,
-            tbptt_steps,
-            accumulate,
-        )
-        self.groups, self.monitor, self.rng = groups, monitor, rng
-        self.optimizer_states = init_states(optimizer, model.parameters.vector, groups)
-        self.gradients = model.parameters.zeros_like()
+    def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
+        self.options, self.model = options, arguments.trainable_model(model)
+        self.dtype, parameters = self.model.dtype, self.model.parameters
+        self.data = arguments.training_source(data, options, self.model)
+        self.endless = is_endless(self.data)
+        self._set_limits(options)
+        self.loss = arguments.training_loss(options.loss, self.data)
+        self.metrics = arguments.training_metrics(options.metrics, self.data)
+        self.optimizer = arguments.training_optimizer(options, self.model)
+        self.schedule = arguments.training_schedule(options, self.model, self.updates)
+        self._factors = tabulate(self.schedule, self.updates)
+        self.groups = parameter_groups(parameters, options.trainable, options.learning_rates)
+        self.optimizer_states = init_states(self.optimizer, parameters.vector, self.groups)
+        self.rng = as_generator(options.seed)
+        self.gradients = parameters.zeros_like()
         self.buffers, self.evaluation_buffers = BufferPool(), BufferPool()
         self.epoch = self.batches_done = 0
         self.states: States | None = None
         self.history = History()
-        self.best_score = math.nan
-        self.best_weights: Array | None = None
-        self.validation: Iterable[Batch] | None = data.validation(batch_size, model.dtype)
-        self._windows: Iterator[Batch] = iter(())
+        self.best_score, self.best_weights = math.nan, cast("Array | None", None)
+        self._evaluations_without_gain = 0
+        self._batches: Iterator[Batch] = iter(())
+        self._epoch_rng: Any = None  # of the generator, when the epoch began
+        self._batch: Batch | None = None  # of which windows are left
+        self._window_start = 0
         self._upcoming: Batch | None = None
-        self._sum = model.parameters.zeros_like().vector if accumulate > 1 else None
-        self._before = np.empty_like(model.parameters.vector)
+        self._sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
+        self._before = np.empty_like(parameters.vector)
+        self.validation: Iterable[Batch] | None = self.data.validation(self.batch_size, self.dtype)
+        arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
+        self._try_metrics()
+
+    def _set_limits(self, options: TrainingOptions) -> None:
+        """Set sizes, intervals and bounds."""
+        self.updates, self.epochs = arguments.training_length(options, self.model, self.data)
+        self.batch_size = positive_integer("batch_size", options.value("batch_size", self.model))
+        self.accumulate = positive_integer("accumulate", options.accumulate)
+        self.tbptt_steps = arguments.optional(positive_integer, "tbptt_steps", options.tbptt_steps)
+        self.patience = arguments.optional(positive_integer, "patience", options.patience)
+        self.clip_norm = arguments.optional(positive_number, "clip_norm", options.value("clip_norm", self.model))
+        self.clip_value = arguments.optional(positive_number, "clip_value", options.clip_value)
+        evaluate_every = options.value("evaluate_every", self.model)
+        if evaluate_every is None and self.endless:
+            evaluate_every = EVALUATE_EVERY
+        self.evaluate_every = arguments.optional(positive_integer, "evaluate_every", evaluate_every)
+
+    def _try_metrics(self) -> None:
+        """Call the metrics of the user on one batch: their errors are raised before the first update."""
+        metrics = {name: metric for name, metric in self.metrics.items() if metric not in METRICS.values()}
+        batch = next(iter(self.validation or ()), None) if metrics else None
+        if batch is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                evaluate(self.model, [batch], self.loss, metrics, self.evaluation_buffers)
 
     # Updates
+
+    def run(self) -> History:
+        """Make updates until something ends the training."""
+        history, vector = self.history, self.model.parameters.vector
+        keep = self.options.keep or ("best" if self.patience else "last")
+        if self.updates is not None and history.updates >= self.updates:
+            return history
+        bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
+        if self.options.progress:
+            bar = progress_bar(arguments.expected_updates(self))
+        # Overflow is noticed where the loss is checked.
+        with np.errstate(over="ignore", invalid="ignore"), bar as report:
+            ended = False
+            while not ended:
+                row = self.step()
+                ended = self._finish_update()
+                if report is not None:
+                    report(row)
+        if keep == "best" and self.best_weights is not None:
+            vector[:] = self.best_weights
+        if not np.isfinite(vector).all():
+            raise FloatingPointError(
+                f"weights that are not finite after update {history.updates}: lower the learning rate"
+            )
+        return history
 
     def step(self) -> dict[str, float]:
         """Make one update, and return its row of the history.
@@ -119,20 +157,23 @@ class Training:
         FloatingPointError
             If loss or gradient are not finite; the update is not made.
         """
+        done, gradient = len(self.history.rows), self.gradients.vector
         loss = self._pass()[0] if self._sum is None else self._accumulated(self._sum)
-        gradient, update = self.gradients.vector, self.history.updates
-        zero_frozen(gradient, self.groups)
+        if len(self.groups) != 1:
+            zero_frozen(gradient, self.groups)
         if self.clip_value is not None:
             clip_by_value(gradient, self.clip_value)
         norm = global_norm(gradient) if self.clip_norm is None else clip_by_global_norm(gradient, self.clip_norm)
-        rate = self.optimizer.learning_rate * self.schedule(update)
+        rate = self.optimizer.learning_rate
+        if self.schedule is not None:
+            rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
         if not math.isfinite(loss + norm + rate):
-            _check_weights(self.model.parameters, update + 1)
-            values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {update + 1}"
+            self._check_weights()
+            values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
             raise FloatingPointError(f"{values}: lower the learning rate, or clip the gradient")
         self._update(gradient, rate)
-        row = {"update": update + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
-        if not is_endless(self.data):
+        row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
+        if not self.endless:
             row["epoch"] = self.epoch
         self.history.rows.append(row)
         return row
@@ -142,7 +183,10 @@ class Training:
         vector = self.model.parameters.vector
         self._before[:] = vector
         try:
-            update_groups(self.optimizer, vector, gradient, self.optimizer_states, self.groups, rate)
+            if len(self.groups) != 1:
+                update_groups(self.optimizer, vector, gradient, self.optimizer_states, self.groups, rate)
+            else:
+                self.optimizer.update(vector, gradient, self.optimizer_states[0], rate * self.groups[0].factor)
         except BaseException:
             vector[:] = self._before
             raise
@@ -172,6 +216,15 @@ class Training:
         np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
         return losses / counts
 
+    def _check_weights(self) -> None:
+        """Raise an error if the weights are not finite."""
+        try:
+            self.model.parameters.check_finite()
+        except ValueError as error:
+            raise FloatingPointError(f"{error}, before update {self.history.updates + 1}") from None
+
+    # Batches
+
     def _next(self) -> Batch:
         """Return the next window with targets, of this epoch or the next one."""
         window, self._upcoming = self._upcoming, None
@@ -179,32 +232,40 @@ class Training:
             window = self._next_of_epoch()
         if window is None:
             self.epoch, self.batches_done = self.epoch + 1, 0
-            self._windows = self._windows_of_epoch()
+            self._epoch_rng = None if self.endless else self.rng.bit_generator.state
+            self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
             window = self._next_of_epoch()
         if window is None:
             raise ValueError("the data must have at least one batch with targets, got none")
         return window
 
     def _next_of_epoch(self) -> Batch | None:
-        for window in self._windows:
+        """Return the next window with targets of this epoch; None at its end."""
+        while True:
+            if self._batch is None:
+                self._batch, self._window_start = next(self._batches, None), 0
+                self.batches_done += self._batch is not None
+            if self._batch is None:
+                return None
+            window = self._next_window(self._batch)
             if window.weights is None or window.weights.any():
                 return window
             self._forward(window)  # a window without targets only carries the state
-        return None
 
-    def _windows_of_epoch(self) -> Iterator[Batch]:
-        for batch in self.data.batches(self.batch_size, self.rng, self.model.dtype):
-            self.batches_done += 1
-            T, n = batch.inputs.shape[1], self.tbptt_steps
-            if n is None or n >= T:
-                yield batch
-                continue
-            if batch.targets.ndim < 2 or batch.targets.shape[1] != T:
-                raise ValueError(
-                    f"tbptt_steps must be None for targets without one entry per step, got {batch.targets.shape}"
-                )
-            for start in range(0, T, n):
-                yield batch.window(start, min(start + n, T))
+    def _next_window(self, batch: Batch) -> Batch:
+        """Return the next `tbptt_steps` steps of a batch; the batch if it is no longer."""
+        T, steps, start = batch.inputs.shape[1], self.tbptt_steps, self._window_start
+        if steps is None or steps >= T:
+            self._batch = None
+            return batch
+        if batch.targets.ndim < 2 or batch.targets.shape[1] != T:
+            raise ValueError(
+                f"tbptt_steps must be None for targets without one entry per step, got {batch.targets.shape}"
+            )
+        self._window_start = min(start + steps, T)
+        if self._window_start == T:
+            self._batch = None
+        return batch.window(start, min(start + steps, T))
 
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
@@ -212,51 +273,69 @@ class Training:
             self._upcoming = self._next_of_epoch()
         return self._upcoming is None
 
-    # Evaluation
+    # Evaluation, and the end
 
     def score(self) -> dict[str, float]:
         """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
-        scores = self.evaluate()
+        scores = evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
         self.history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
-        value = scores.get(self.monitor, math.nan)
-        if is_better(self.monitor, value, self.best_score):
+        value = scores.get(self.options.monitor, math.nan)
+        if is_better(self.options.monitor, value, self.best_score):
             self.best_score, self.history.best_update = value, self.history.updates
             self.best_weights = self.model.parameters.vector.copy()
         return scores
 
-    def evaluate(self) -> dict[str, float]:
-        """Return loss and metrics on the validation data, averaged exactly over its batches; {} if there are none."""
-        average, states = Average(), None
-        for batch in self.validation or ():
-            result = self.model.infer(batch, states if batch.continues else None, self.evaluation_buffers)
-            states = result.states
-            loss, _ = self.loss(result.outputs, batch.targets, batch.weights)
-            average.add_mean("loss", loss, loss_count(batch))
-            for name, metric in self.metrics.items():
-                average.add(name, metric(result.outputs, batch), len(batch.inputs))
-        return average.means()
+    def _finish_update(self) -> bool:
+        """Evaluate if it is time to, call the callbacks, and return whether the training ends."""
+        history, updates = self.history, len(self.history.rows)
+        last = updates == self.updates
+        ended = (self.epochs is not None or self.evaluate_every is None) and self.epoch_ended()
+        last |= ended and self.epochs is not None and self.epoch >= self.epochs
+        if last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0):
+            scores, stop_at = self.score(), self.options.stop_at
+            history.target_reached = stop_at is not None and meets_target(scores, stop_at)
+            waited = 0 if history.best_update == updates else self._evaluations_without_gain + 1
+            history.stopped_early = self.patience is not None and waited >= self.patience
+            self._evaluations_without_gain = waited
+        stop = [
+            _ends_training(callback(TrainingState(self.model, history, self.gradients, self)))
+            for callback in self.options.callbacks
+        ]
+        return last or history.target_reached or history.stopped_early or any(stop)
+
+    # All that a checkpoint holds
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of everything that changes from update to update, for :meth:`restore`."""
+        weights, rng = self.model.parameters.vector, self.rng.bit_generator.state
+        return deepcopy({"weights": weights, "rng": rng} | {name: getattr(self, name) for name in CHANGING})
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue where another training with the same model, data and options was when it returned its state.
+
+        The batches that an epoch has had are taken from the data again, and dropped.
+
+        Raises
+        ------
+        ValueError
+            If the state is that of another model.
+        """
+        vector = self.model.parameters.vector
+        if set(state) != {"weights", "rng", *CHANGING} or state["weights"].shape != vector.shape:
+            raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
+        vector[:], now = state["weights"], state["rng"]
+        for name in CHANGING:
+            setattr(self, name, deepcopy(state[name]))
+        if self.epoch:
+            self.rng.bit_generator.state = now if self._epoch_rng is None else self._epoch_rng
+            self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
+            for _ in range(0 if self.endless else self.batches_done):
+                next(self._batches, None)
+        self.rng.bit_generator.state = now
 
 
-def is_endless(data: Data) -> bool:
-    """Return whether the data have no epochs, because batches are generated."""
-    return bool(getattr(data, "endless", False))
-
-
-def is_better(name: str, value: float, best: float) -> bool:
-    """Return whether a score beats the best one: losses and errors are better when lower, all others when higher."""
-    if math.isnan(value) or math.isnan(best):
-        return not math.isnan(value)
-    return value < best if lower_is_better(name) else value > best
-
-
-def lower_is_better(name: str) -> bool:
-    """Return whether a score of this name is better when lower."""
-    return name.endswith(("loss", "error"))
-
-
-def _check_weights(parameters: Parameters, update: int) -> None:
-    """Raise an error if the weights are not finite."""
-    try:
-        parameters.check_finite()
-    except ValueError as error:
-        raise FloatingPointError(f"{error}, before update {update}") from None
+def _ends_training(returned: object) -> bool:
+    """Return whether a callback's result ends the training."""
+    if returned is None or isinstance(returned, bool | np.bool_):
+        return bool(returned)
+    raise TypeError(f"a callback must return True, which ends the training, False or None, got {returned!r:.200}")

@@ -23,7 +23,7 @@ from glasscell.validation import choice, positive_integer, positive_number
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glasscell.training.loop import TrainingState
+    from glasscell.training.callbacks import TrainingState
 
 SYMBOLS = ("i", "f", "o", "g", "c")
 ANIMATIONS = (".gif", ".webp")

@@ -1,0 +1,170 @@
+"""Arguments of a training run: defaults, checks, and the objects that they stand for."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from glasscell.core.optimizers import Adam, Optimizer
+from glasscell.data.arrays import ArrayData
+from glasscell.data.batch import Data
+from glasscell.data.continuous import ContinuousData
+from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
+from glasscell.layers import LSTM, Seed
+from glasscell.models.layer_model import LayerModel
+from glasscell.models.protocol import Trainable
+from glasscell.training.schedules import Schedule, linear
+from glasscell.training.sources import source_of
+from glasscell.validation import choice, finite_number, positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.training.loop import Training
+
+T = TypeVar("T")
+TrainingData: TypeAlias = "Data | tuple[Any, ...] | Iterable[Any]"
+
+# Defaults for arguments that neither the call nor the model sets.
+DEFAULTS: dict[str, Any] = {"batch_size": 32, "clip_norm": 1.0, "optimizer": Adam(0.003)}
+EVALUATE_EVERY = 25  # updates between evaluations of data without epochs
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Keyword arguments of :func:`glasscell.fit`, which describes them."""
+
+    updates: int | None = None
+    epochs: int | None = None
+    loss: str | Loss | None = None
+    metrics: Sequence[str | Metric] | Mapping[str, Metric] = ()
+    validation: Any = None
+    batch_size: int | None = None
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    clip_norm: float | Literal["default"] | None = "default"
+    clip_value: float | None = None
+    tbptt_steps: int | None = None
+    accumulate: int = 1
+    trainable: Sequence[str] | None = None
+    learning_rates: Mapping[str, float] | None = None
+    stop_at: Mapping[str, float] | None = None
+    monitor: str = "loss"
+    patience: int | None = None
+    keep: Literal["last", "best"] | None = None
+    evaluate_every: int | None = None
+    callbacks: Sequence[Callable[..., bool | None]] = ()
+    progress: bool = False
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        choice("keep", self.keep, (None, "last", "best"))
+        callbacks: Any = self.callbacks
+        if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+            raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")
+        if self.stop_at is not None and not isinstance(self.stop_at, Mapping):
+            raise TypeError(f"stop_at must be a mapping such as {{'loss': 0.01}}, got {self.stop_at!r}")
+        if self.stop_at is not None and not self.stop_at:
+            raise ValueError("stop_at must name at least one score, such as {'loss': 0.01}, got {}")
+
+    def value(self, name: str, model: Trainable) -> Any:
+        """Return an option. Default: that of the model, or that of the library."""
+        value = getattr(self, name)
+        is_default = value == "default" if name == "clip_norm" else value is None
+        return model.training_defaults.get(name, DEFAULTS.get(name)) if is_default else value
+
+
+def optional(check: Callable[[str, T], T], name: str, value: T | None) -> T | None:
+    """Return a checked value, or None."""
+    return None if value is None else check(name, value)
+
+
+def trainable_model(model: Any) -> Trainable:
+    """Return a model with the methods that training needs; a single LSTM becomes one."""
+    if isinstance(model, LSTM):
+        return LayerModel(model)
+    methods = ("parameters", "train_forward", "train_backward", "infer")
+    if isinstance(model, type) or not all(hasattr(model, name) for name in methods):
+        raise TypeError(f"model must be a Sequential, an LSTM, a CopyLSTM or another Trainable, got {model!r:.200}")
+    return model  # type: ignore[no-any-return] # it has the methods of the protocol
+
+
+def training_length(options: TrainingOptions, model: Trainable, data: Data) -> tuple[int | None, int | None]:
+    """Return the largest numbers of updates and of epochs; None: no limit."""
+    updates = optional(positive_integer, "updates", options.updates)
+    epochs = optional(positive_integer, "epochs", options.epochs)
+    if epochs is not None and is_endless(data):
+        raise ValueError("epochs must be None for a task that generates batches without end: pass updates")
+    if updates is None and epochs is None:
+        updates = model.training_defaults.get("updates")
+        if updates is None:
+            raise ValueError("updates or epochs must be passed, got neither")
+    return updates, epochs
+
+
+def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Data:
+    """Return the source of batches, after the model has accepted a task."""
+    bind_task = getattr(model, "bind_task", None)
+    if bind_task is not None:
+        bind_task(data)
+    if getattr(model, "runs_backward", False) and (options.tbptt_steps or isinstance(data, ContinuousData)):
+        raise ValueError("tbptt_steps and ContinuousData need a model that runs forward in time only")
+    return source_of(data, options.validation)
+
+
+def training_loss(loss: str | Loss | None, data: Data) -> Loss:
+    """Return the loss of the call, or of the task."""
+    loss = getattr(data, "loss", None) if loss is None else loss
+    if loss is None:
+        raise ValueError("loss must be passed for data without one, such as loss='squared_error'")
+    return loss_function(loss)
+
+
+def training_metrics(metrics: Any, data: Data) -> dict[str, Metric]:
+    """Return the metrics of the task, and those of the call."""
+    return {**metric_functions(getattr(data, "metrics", ())), **metric_functions(metrics)}
+
+
+def training_optimizer(options: TrainingOptions, model: Trainable) -> Optimizer:
+    """Return the optimiser."""
+    optimizer: Optimizer = options.value("optimizer", model)
+    if isinstance(optimizer, type) or not hasattr(optimizer, "init_state"):
+        raise TypeError(f"optimizer must be an optimiser such as Adam(0.003), got {optimizer!r}")
+    return optimizer
+
+
+def training_schedule(options: TrainingOptions, model: Trainable, updates: int | None) -> Schedule | None:
+    """Return the schedule; None for a constant learning rate."""
+    schedule = options.value("schedule", model)
+    if schedule == "linear":  # a default of the model
+        return linear(updates) if updates else None
+    if schedule is not None and not callable(schedule):
+        raise TypeError(f"schedule must be a function such as schedules.linear(3000), got {schedule!r}")
+    return schedule  # type: ignore[no-any-return] # callable
+
+
+def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_validation: bool) -> None:
+    """Raise an error for scores that evaluations do not have."""
+    compared = bool(options.patience) or options.keep == "best"
+    names = [("stop_at", name) for name in options.stop_at or ()] + [("monitor", options.monitor)] * compared
+    if names and not has_validation:
+        raise ValueError("validation must be passed for stop_at, patience and keep='best', got data without it")
+    scores = ["loss", *metrics]
+    for argument, name in names:
+        if name not in scores:
+            raise ValueError(f"{argument} must name scores of the evaluation, {', '.join(scores)}, got {name!r}")
+    for name, value in (options.stop_at or {}).items():
+        finite_number(f"stop_at[{name!r}]", value)
+
+
+def expected_updates(training: Training) -> int | None:
+    """Return the number of updates, for a progress bar; None if unknown."""
+    data, epochs = training.data, training.epochs
+    if training.updates is None and isinstance(data, ArrayData) and training.tbptt_steps is None and epochs:
+        return ceil(epochs * ceil(len(data) / training.batch_size) / training.accumulate)
+    return training.updates
+
+
+def is_endless(data: Data) -> bool:
+    """Return whether the data have no epochs, because batches are generated."""
+    return bool(getattr(data, "endless", False))

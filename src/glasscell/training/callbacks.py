@@ -1,0 +1,36 @@
+"""Callbacks of a training run, and their argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from glasscell.core.parameters import Parameters
+from glasscell.training.history import History
+
+if TYPE_CHECKING:
+    from glasscell.training.loop import Training
+
+
+class TrainingState(NamedTuple):
+    """Argument of a callback, after each update.
+
+    Attributes
+    ----------
+    model : Trainable
+    history : History
+        Its last row is this update; the callback may add to it.
+    gradients : Parameters
+        After clipping; valid until the next update.
+    training : Training
+        The run; :meth:`glasscell.training.Training.state` copies what a checkpoint needs.
+    """
+
+    model: Any
+    history: History
+    gradients: Parameters
+    training: Training
+
+
+Callback: TypeAlias = Callable[[TrainingState], bool | None]
+"""Called after every update. True ends the training; False and None are the only other values."""

@@ -1,0 +1,42 @@
+"""Evaluation of a model during training: scores, and which of two is better."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from glasscell.core.buffers import BufferPool
+from glasscell.data.batch import Batch
+from glasscell.data.metrics import Average, Loss, Metric, loss_count
+from glasscell.models.protocol import Trainable
+
+
+def evaluate(
+    model: Trainable, batches: Iterable[Batch], loss: Loss, metrics: Mapping[str, Metric], buffers: BufferPool
+) -> dict[str, float]:
+    """Return loss and metrics, averaged exactly over batches; an empty dictionary if there are none."""
+    average, states = Average(), None
+    for batch in batches:
+        result = model.infer(batch, states if batch.continues else None, buffers)
+        states = result.states
+        average.add_mean("loss", loss(result.outputs, batch.targets, batch.weights)[0], loss_count(batch))
+        for name, metric in metrics.items():
+            average.add(name, metric(result.outputs, batch), len(batch.inputs))
+    return average.means()
+
+
+def is_better(name: str, value: float, best: float) -> bool:
+    """Return whether a score beats the best one: losses and errors are better when lower, all others when higher."""
+    if math.isnan(value) or math.isnan(best):
+        return not math.isnan(value)
+    return value < best if lower_is_better(name) else value > best
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether a score of this name is better when lower."""
+    return name.endswith(("loss", "error"))
+
+
+def meets_target(scores: Mapping[str, float], stop_at: Mapping[str, float]) -> bool:
+    """Return whether all scores have reached their values in `stop_at`."""
+    return all(
+        scores[name] <= value if lower_is_better(name) else scores[name] >= value for name, value in stop_at.items()
+    )
