@@ -59,7 +59,7 @@ def one_update() -> Crossings:
     model, counted = gc.CopyLSTM(hidden_size=8, seed=0), Crossings()
 
     def watch(state: gc.TrainingState) -> None:
-        sys.setprofile(counted.profile if state.history.updates == 2 else None)
+        sys.setprofile(counted.profile if len(state.history.rows) == 2 else None)
 
     gc.fit(model, gc.tasks.Copy(4), 4, callbacks=[watch], evaluate_every=1000)
     sys.setprofile(None)

@@ -142,7 +142,7 @@ print(gc.tasks.encode([3, 77, 200], width=8))
 
 # %%
 task = gc.tasks.Copy(width=8)
-example = task.present([gc.tasks.encode([25], width=8)])
+example = task.make_batch([gc.tasks.encode([25], width=8)])
 print("bit      ", example.inputs[0, :, 0].astype(int))
 print("delimiter", example.inputs[0, :, 1].astype(int))
 print("target   ", example.targets[0, :, 0].astype(int))
@@ -226,7 +226,7 @@ plot_gates(model, [1, 1, 0, 1, 0, 0, 1, 0])
 # most bits are spread over several units.
 
 # %%
-every = task.present([gc.tasks.encode(range(256), width=8)])
+every = task.make_batch([gc.tasks.encode(range(256), width=8)])
 _, _, tape = model.forward(every.inputs)
 c = tape.lstm.layers[0].c[8]  # (H, 256), at the delimiter
 bits = gc.tasks.encode(range(256), width=8).T  # (8, 256)

@@ -155,7 +155,7 @@ def test_copy_is_the_sign_of_the_logits(mode, k, layers, learned, rng):
         bits = rng.integers(2, size=(16, n))
         copied = model.copy(bits)
         for row, back in zip(bits, copied, strict=True):
-            logits, _, _ = model.forward(model.task.present([row[None]], np.float64).inputs[0])
+            logits, _, _ = model.forward(model.task.make_batch([row[None]], np.float64).inputs[0])
             answer = logits[n // k + 1 :] if mode == "recall" else logits
             np.testing.assert_array_equal(back, answer.ravel() > 0)
             np.testing.assert_array_equal(model.copy(row.tolist()), back)
@@ -200,7 +200,7 @@ def test_copy_integers_is_copy_in_binary(width, rng):
 
 def test_copy_integers_refuses_what_does_not_fit(rng):
     model = random_model(rng)
-    with pytest.raises(ValueError, match="16 does not fit in 4 bits"):
+    with pytest.raises(ValueError, match="must fit in 4 bits, from 0 to 15, got 16"):
         model.copy_integers([3, 16])
     with pytest.raises(ValueError, match="-1 is negative"):
         model.copy_integers(-1)

@@ -1,4 +1,4 @@
-"""Law: progress is a bar on a terminal and a few plain lines elsewhere, and its last word is the last update."""
+"""Law: progress is a bar on a terminal and a few lines elsewhere, and ends with the last update."""
 
 import io
 import re
@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from glasscell.training.progress import no_progress, progress_bar
+import glasscell as gc
+from glasscell.training.progress import progress_bar
 
 
 class Terminal(io.StringIO):
@@ -14,76 +15,80 @@ class Terminal(io.StringIO):
         return True
 
 
-def rows(updates, every=10):
-    """What a training records, with an evaluation now and then."""
+def rows(updates, interval=10):
+    """Rows of a history, with an evaluation every `interval` updates."""
     for update in range(1, updates + 1):
         row = {"update": update, "loss": 1 / update, "gradient_norm": 2.0, "learning_rate": 0.1}
         yield row | (
-            {"validation_loss": 0.5 + 1 / update, "validation_sequence_accuracy": 0.25} if update % every == 0 else {}
+            {"validation_loss": 0.5 + 1 / update, "validation_sequence_accuracy": 0.25}
+            if update % interval == 0
+            else {}
         )
 
 
-def lines_of(steps, updates, capsys):
-    with progress_bar(steps) as show:
+def log_lines(expected, updates, capsys):
+    with progress_bar(expected) as report:
         for row in rows(updates):
-            show(row)
+            report(row)
     out, err = capsys.readouterr()
     assert not out
     return err.splitlines()
 
 
-def updates_of(lines):
+def logged_updates(lines):
     return [int(re.match(r"update +(\d+) of", line)[1]) for line in lines]
 
 
-@pytest.mark.parametrize("steps", [1, 7, 60, 1000, 3001])
-def test_plain_lines_are_few_and_end_with_the_last_update(steps, capsys):
-    updates = updates_of(lines_of(steps, steps, capsys))
+@pytest.mark.parametrize("count", [1, 7, 60, 1000, 3001])
+def test_lines_are_few_and_end_with_the_last_update(count, capsys):
+    updates = logged_updates(log_lines(count, count, capsys))
     assert 1 <= len(updates) <= 60
-    assert updates[-1] == steps
+    assert updates[-1] == count
     assert updates == sorted(set(updates))
 
 
-def test_training_that_ends_early_says_where(capsys):
-    assert updates_of(lines_of(3000, 457, capsys))[-1] == 457
+def test_an_early_end_shows_the_last_update(capsys):
+    assert logged_updates(log_lines(3000, 457, capsys))[-1] == 457
 
 
-def test_plain_lines_have_the_scores_of_the_last_evaluation(capsys):
-    line = lines_of(3000, 457, capsys)[-1]
+def test_lines_have_the_scores_of_the_last_evaluation(capsys):
+    line = log_lines(3000, 457, capsys)[-1]
     assert f"loss {0.5 + 1 / 450:.4f}" in line
     assert "sequence_accuracy 0.25" in line
     assert "of 3000" in line
 
 
-def test_nothing_trained_is_nothing_shown(capsys):
-    assert lines_of(100, 0, capsys) == []
+def test_no_update_shows_nothing(capsys):
+    assert log_lines(100, 0, capsys) == []
 
 
-def test_silence(capsys):
-    with no_progress() as show:
-        for row in rows(30):
-            show(row)
-    assert capsys.readouterr() == ("", "")
+@pytest.mark.parametrize("progress", [False, True])
+def test_progress_is_shown_on_request(progress, capsys):
+    task = gc.tasks.Copy(2)
+    gc.fit(gc.CopyLSTM(2, task=task), task, 2, progress=progress)
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("update 2 of 2   batch loss ") if progress else not err
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
     pytest.importorskip("tqdm")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with progress_bar(60) as show:
+    with progress_bar(60) as report:
         for row in rows(60):
-            show(row)
+            report(row)
     last = terminal.getvalue().split("\r")[-1]
     assert "60/60" in last
     assert f"loss {0.5 + 1 / 60:.4f}" in last
     assert "sequence_accuracy 0.25" in last
 
 
-def test_plain_lines_on_a_terminal_without_tqdm(monkeypatch):
+def test_lines_on_a_terminal_without_tqdm(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setitem(sys.modules, "tqdm", None)  # as if it were not installed
-    with progress_bar(60) as show:
+    monkeypatch.setitem(sys.modules, "tqdm", None)  # as if not installed
+    with progress_bar(60) as report:
         for row in rows(60):
-            show(row)
-    assert updates_of(terminal.getvalue().splitlines())[-1] == 60
+            report(row)
+    assert logged_updates(terminal.getvalue().splitlines())[-1] == 60

@@ -210,7 +210,7 @@ def test_clipping_by_value():
         (gc.schedules.cosine(4), [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0]),
         (gc.schedules.cosine(2, final=0.5), [1, 0.75, 0.5, 0.5, 0.5, 0.5]),
         (gc.schedules.exponential(0.5), [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
-        (gc.schedules.exponential(0.1, every=2), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (gc.schedules.exponential(0.1, interval=2), [1, 1, 0.1, 0.1, 0.01, 0.01]),
         (gc.schedules.warmup(4, gc.schedules.constant()), [0.25, 0.5, 0.75, 1, 1, 1]),
         (gc.schedules.warmup(2, gc.schedules.exponential(0.5)), [0.5, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
     ],

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from glasscell.models.files import load
     from glasscell.trace import Trace
     from glasscell.training import schedules
+    from glasscell.training.callbacks import TrainingState
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
-    from glasscell.training.callbacks import TrainingState
     from glasscell.training.trace_recorder.recorder import TraceRecorder
 
 __version__ = "0.1.0"

@@ -138,7 +138,7 @@ def test_lengths_begin_at_half_the_width(k, steps_of_payload, monkeypatch):
     monkeypatch.setattr(copy, "fit", lambda _, task, *__, **___: tasks.append(task) or sys.exit())
     with pytest.raises(SystemExit):
         main(["copy", "--width", str(k * steps_of_payload), "--bits-per-step", str(k)])
-    assert tasks[0].shortest == k * max(1, steps_of_payload // 2)
+    assert tasks[0].shortest_width == k * max(1, steps_of_payload // 2)
 
 
 def test_options_of_the_model_reach_it():

@@ -83,8 +83,8 @@ def test_encode_refuses(integers, width, error, parts):
         ("1101", TypeError, ["0 and 1", "dtype"]),
         ([], ValueError, ["1 to 64", "0"]),
         ([0] * 65, ValueError, ["1 to 64", "65"]),
-        (1, ValueError, ["shape ()", "(width,)"]),
-        ([[[0]]], ValueError, ["shape (1, 1, 1)", "(n, width)"]),
+        (1, ValueError, ["(width,)", "got ()"]),
+        ([[[0]]], ValueError, ["(n, width)", "got (1, 1, 1)"]),
     ],
 )
 def test_decode_refuses(bits, error, parts):
@@ -161,7 +161,7 @@ def test_held_out_integers_are_the_same_each_time(width):
     np.testing.assert_array_equal(integers, Copy(width).held_out_integers())
     assert set(integers.tolist()) != set(Copy(width, seed=1).held_out_integers().tolist())
     assert task.held_out_integers(3).size == 3
-    np.testing.assert_array_equal(task.held_out_batch().inputs, task.present([encode(integers, width)]).inputs)
+    np.testing.assert_array_equal(task.held_out_batch().inputs, task.make_batch([encode(integers, width)]).inputs)
     assert task.held_out_batch(2).inputs.shape[0] == 2
 
 
@@ -176,28 +176,28 @@ def test_the_split_is_made_at_each_width():
 
 
 def test_recall_by_hand():
-    inputs, targets, weights = Copy(4).present([[[1, 0, 1, 1]]])[:3]
+    inputs, targets, weights = Copy(4).make_batch([[[1, 0, 1, 1]]])[:3]
     assert inputs[0].T.tolist() == [[1, -1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0, 0]]
     assert targets[0].T.tolist() == [[0, 0, 0, 0, 0, 1, 0, 1, 1]]
     assert weights[0].T.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1]]
 
 
 def test_echo_by_hand():
-    inputs, targets, weights = Copy(4, "echo").present([[[1, 0, 1, 1]]])[:3]
+    inputs, targets, weights = Copy(4, "echo").make_batch([[[1, 0, 1, 1]]])[:3]
     assert inputs[0].T.tolist() == [[1, -1, 1, 1], [0, 0, 0, 0]]
     assert targets[0].T.tolist() == [[1, 0, 1, 1]]
     assert weights[0].T.tolist() == [[1, 1, 1, 1]]
 
 
 def test_two_bits_a_step_by_hand():
-    inputs, targets, weights = Copy(4, bits_per_step=2).present([[[1, 0, 1, 1]]])[:3]
+    inputs, targets, weights = Copy(4, bits_per_step=2).make_batch([[[1, 0, 1, 1]]])[:3]
     assert inputs[0].tolist() == [[1, -1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert targets[0].tolist() == [[0, 0], [0, 0], [0, 0], [1, 0], [1, 1]]
     assert weights[0].T.tolist() == [[0, 0, 0, 1, 1]]
 
 
 def test_a_shorter_sequence_by_hand():
-    inputs, targets, weights = Copy(2).present([[[1]], [[0, 1]]])[:3]
+    inputs, targets, weights = Copy(2).make_batch([[[1]], [[0, 1]]])[:3]
     assert inputs[0].T.tolist() == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
     assert targets[0].T.tolist() == [[0, 0, 1, 0, 0]]
     assert weights[0].T.tolist() == [[0, 0, 1, 0, 0]]
@@ -211,9 +211,9 @@ def test_answers_inverts_present(mode, k, rng):
     task = Copy(12, mode, k)
     for n in (k, 2 * k, 5 * k):  # at lengths of its own too
         bits = rng.integers(2, size=(7, n))
-        batch = task.present([bits])
+        batch = task.make_batch([bits])
         logits = np.where(batch.weights > 0, 2 * batch.targets - 1, rng.normal(size=batch.targets.shape))
-        np.testing.assert_array_equal(task.answers(logits, n), bits)
+        np.testing.assert_array_equal(task.decode_outputs(logits, n), bits)
 
 
 @pytest.mark.parametrize(("mode", "k"), LAYOUTS)
@@ -225,7 +225,7 @@ def test_lengths_are_mixed(mode, k, rng):
         n = len(bits)
         lengths.add(n)
         assert not task.is_held_out(decode(bits), n)
-        alone = task.present([bits[None]])
+        alone = task.make_batch([bits[None]])
         T = alone.inputs.shape[1]
         for part, of_alone in zip((inputs, targets, weights), alone[:3], strict=True):
             np.testing.assert_array_equal(part[:T], of_alone[0])
@@ -282,7 +282,7 @@ def test_a_batch_of_no_sequences(rng):
 
 
 @pytest.mark.parametrize(("width", "k", "min_width"), [(3, 1, None), (8, 1, None), (6, 2, None), (6, 2, 2), (5, 1, 1)])
-def test_the_memoryless_guesser_of_recall_knows_how_frequent_ones_are(width, k, min_width):
+def test_the_memoryless_predictor_of_recall_knows_the_frequency_of_ones(width, k, min_width):
     task = Copy(width, "recall", k, min_width, held_out=0.4)
     ones, steps = np.zeros(k), 0.0
     for length in range(min_width or width, width + 1, k):  # training draws every length equally often
@@ -298,7 +298,7 @@ def test_the_memoryless_guesser_of_recall_knows_how_frequent_ones_are(width, k, 
 
 
 @pytest.mark.parametrize("width", [16, 64])
-def test_the_memoryless_guesser_of_recall_can_only_toss_a_coin(width):
+def test_the_memoryless_predictor_of_recall_has_the_loss_of_a_coin(width):
     task = Copy(width)
     assert task.memoryless_baseline_loss(task.held_out_batch()) == pytest.approx(math.log(2), abs=0.01)
 

@@ -47,7 +47,7 @@ def writing(figure, row):
 def test_the_picture_shows_the_tape(task, rng):
     model, bits = random_model(rng, task), rng.integers(2, size=task.width)
     shown = images(plot_gates(model, bits))
-    batch = task.present([bits[None]], np.float64)
+    batch = task.make_batch([bits[None]], np.float64)
     logits, _, tape = model.forward(batch.inputs)
     top = tape.lstm.layers[-1]
     order = [int(np.flatnonzero((unit == top.c[:, :, 0].T).all(axis=1))[0]) for unit in shown["c"]]

@@ -246,7 +246,7 @@ def test_a_trace_is_read_only_and_independent_of_later_passes(rng):
 
 def test_the_copy_model_brings_its_own_targets():
     model, bits = gc.CopyLSTM(16, dtype=np.float64, seed=3), [1, 0, 1, 1]
-    batch, trace = model.task.present([[bits]], np.float64), model.trace([1, 0, 1, 1])
+    batch, trace = model.task.make_batch([[bits]], np.float64), model.trace([1, 0, 1, 1])
     np.testing.assert_array_equal(trace.x, batch.inputs[0])
     assert trace.loss == pytest.approx(model.evaluate(batch)["loss"], rel=1e-12)
     assert trace.about["copy"] == {"mode": "recall", "bits_per_step": 1, "bits": "1011"}

@@ -55,9 +55,9 @@ def parse(text: str, task: Copy) -> list[int]:
 
 def in_training_lengths(length: int, task: Copy) -> bool:
     """Return whether training used sequences of this length."""
-    return task.shortest <= length <= task.width
+    return task.shortest_width <= length <= task.width
 
 
 def lengths(task: Copy) -> str:
     """Format the lengths that training used."""
-    return str(task.width) if task.shortest == task.width else f"{task.shortest} to {task.width}"
+    return str(task.width) if task.shortest_width == task.width else f"{task.shortest_width} to {task.width}"

@@ -165,10 +165,10 @@ class CopyLSTM(Sequential):
         -------
         array of int, same shape
         """
-        payload = self.task.payload(bits)
+        payload = self.task.validate_payload(bits)
         n = payload.shape[-1]
-        inputs = self.task.present([payload.reshape(-1, n) if n else np.zeros((0, 0))], self.dtype).inputs
-        return self.task.answers(self(inputs), n).reshape(payload.shape)
+        inputs = self.task.make_batch([payload.reshape(-1, n) if n else np.zeros((0, 0))], self.dtype).inputs
+        return self.task.decode_outputs(self(inputs), n).reshape(payload.shape)
 
     def copy_integers(self, integers: int | Iterable[int], width: int | None = None) -> int | Integers:
         """Show the model integers in binary, and return the integers that it gives back.
@@ -258,8 +258,8 @@ class CopyLSTM(Sequential):
         if np.ndim(x) == 1:
             if any(value is not None for value in (y, weights, d_outputs)):
                 raise ValueError("bits bring targets of their own; give y, weights or d_outputs with inputs (T, I)")
-            payload = self.task.payload(x)
-            batch = self.task.present([payload[None]], self.dtype)
+            payload = self.task.validate_payload(x)
+            batch = self.task.make_batch([payload[None]], self.dtype)
             x, y, weights = batch.inputs[0], batch.targets[0], None if batch.weights is None else batch.weights[0]
             bits = "".join(map(str, payload))
             defaults |= {"title": f"An LSTM of {self.hidden_size} units copies {bits}"}

@@ -14,14 +14,14 @@ MAX_WIDTH = 64
 
 
 def encode(integers: int | Iterable[int], width: int) -> Bits:
-    """Integers in binary, most significant bit first.
+    """Encode integers in binary, most significant bit first.
 
     Parameters
     ----------
     integers : int or sequence of int
         From 0 to 2**width - 1.
     width : int
-        Bits each, 1 to 64.
+        Number of bits, 1 to 64.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def encode(integers: int | Iterable[int], width: int) -> Bits:
 
 
 def decode(bits: ArrayLike) -> int | Integers:
-    """The integers that :func:`encode` encoded.
+    """Return the integers that :func:`encode` encoded.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def decode(bits: ArrayLike) -> int | Integers:
     """
     array = validate_bits("bits", bits)
     if array.ndim not in (1, 2):
-        raise ValueError(f"bits have shape {array.shape}; expected (width,) or (n, width)")
+        raise ValueError(f"bits must have shape (width,) or (n, width), got {array.shape}")
     check_width("the number of bits", array.shape[-1])
     places = np.left_shift(np.uint64(1), np.arange(array.shape[-1], dtype=np.uint64)[::-1])
     integers = (array.astype(np.uint64) * places).sum(axis=-1, dtype=np.uint64)
@@ -64,42 +64,42 @@ def decode(bits: ArrayLike) -> int | Integers:
 
 
 def check_width(name: str, width: int) -> int:
-    """The width, if it is an integer from 1 to 64."""
+    """Return the width, if it is an integer from 1 to 64."""
     if isinstance(width, bool) or not isinstance(width, int | np.integer):
-        raise TypeError(f"{name} must be an integer, and is {width!r}")
+        raise TypeError(f"{name} must be an integer, got {width!r}")
     if not 1 <= width <= MAX_WIDTH:
-        raise ValueError(f"{name} must be from 1 to {MAX_WIDTH}, and is {width}")
+        raise ValueError(f"{name} must be from 1 to {MAX_WIDTH}, got {width}")
     return int(width)
 
 
 def validate_bits(name: str, bits: ArrayLike) -> Bits:
-    """The value as an array of 0 and 1, if it is that."""
+    """Return the value as an array of integers, if it contains only 0 and 1."""
     try:
-        given = np.asarray(bits)
+        array = np.asarray(bits)
     except ValueError:
-        raise ValueError(f"{name} must be an array, and are sequences of different lengths") from None
-    if given.size and given.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be 0 and 1, and have dtype {given.dtype}")
-    bad = (given != 0) & (given != 1)
+        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
+    if array.size and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be 0 and 1, got dtype {array.dtype}")
+    bad = (array != 0) & (array != 1)
     if bad.any():
-        where = tuple(int(k) for k in np.argwhere(bad)[0])
-        raise ValueError(f"{name} must be 0 and 1; {given[where]} stands at index {where}")
-    return given.astype(np.int64)
+        index = tuple(int(k) for k in np.argwhere(bad)[0])
+        raise ValueError(f"{name} must be 0 and 1, got {array[index]} at index {index}")
+    return array.astype(np.int64)
 
 
 def _integer(value: int, width: int) -> int:
     try:
         integer = operator.index(value)
     except TypeError:
-        raise TypeError(f"{value!r} is not an integer") from None
+        raise TypeError(f"integers must be integers, got {value!r}") from None
     if integer < 0:
-        raise ValueError(f"{integer} is negative; the copy task takes integers from 0 to 2^{width} - 1")
+        raise ValueError(f"integers must be from 0 to 2^{width} - 1, got the negative {integer}")
     if integer >> width:
-        raise ValueError(f"{integer} does not fit in {width} bits; the largest that does is {(1 << width) - 1}")
+        raise ValueError(f"integers must fit in {width} bits, from 0 to {(1 << width) - 1}, got {integer}")
     return integer
 
 
 def to_bits(integers: Integers, width: int) -> Bits:
-    """:func:`encode` without its checks: (n,) → (n, width)."""
+    """Encode integers without checks: (n,) → (n, width)."""
     shifts = np.arange(width - 1, -1, -1, dtype=np.uint64)
     return ((integers[:, None] >> shifts) & np.uint64(1)).astype(np.int64)

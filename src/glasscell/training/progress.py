@@ -1,4 +1,4 @@
-"""How far training is, on standard error: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a training on standard error: a bar on a terminal, lines elsewhere."""
 
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -6,38 +6,35 @@ from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 ProgressReporter: TypeAlias = Callable[[Mapping[str, float]], None]
-"""Given the row of each update."""
+"""Called with the history's row of each update."""
 
-LINES = 30  # plain lines in all, about
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
-
-
-@contextmanager
-def no_progress() -> Iterator[ProgressReporter]:
-    """No progress."""
-    yield lambda _: None
+NUM_LINES = 30  # about
+BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 
 
 @contextmanager
 def progress_bar(updates: int | None) -> Iterator[ProgressReporter]:
-    """Show a bar if standard error is a terminal and tqdm is installed, else a line now and then.
+    """Show a bar if standard error is a terminal and tqdm is installed, otherwise about 30 lines.
 
-    `updates` is how many there will be; None: unknown.
+    An error of the display does not end the training: nothing more is shown.
 
-    What cannot be shown ends no training: after a first error nothing more is shown.
+    Parameters
+    ----------
+    updates : int or None
+        Number of updates; None: unknown.
     """
     display = _display(updates)
-    show: ProgressReporter | None = None
+    report: ProgressReporter | None = None
     with suppress(Exception):
-        show = next(display)
+        report = next(display)
 
     def guarded(row: Mapping[str, float]) -> None:
-        nonlocal show
-        if show is not None:
+        nonlocal report
+        if report is not None:
             try:
-                show(row)
-            except Exception:  # noqa: BLE001 - of a terminal that is gone, or of tqdm
-                show = None
+                report(row)
+            except Exception:  # noqa: BLE001 - a closed terminal, or an error of tqdm
+                report = None
 
     try:
         yield guarded
@@ -46,13 +43,14 @@ def progress_bar(updates: int | None) -> Iterator[ProgressReporter]:
             display.close()
         raise
     with suppress(Exception):
-        if show is None:
+        if report is None:
             display.close()
         else:
             next(display, None)
 
 
 def _display(updates: int | None) -> Generator[ProgressReporter, None, None]:
+    """Yield a reporter; the display is closed with the generator."""
     try:
         from tqdm import tqdm  # noqa: PLC0415 - optional
     except Exception:  # noqa: BLE001 - not installed, or broken
@@ -60,37 +58,38 @@ def _display(updates: int | None) -> Generator[ProgressReporter, None, None]:
     if tqdm is None or not sys.stderr.isatty():
         yield from _log_lines(updates)
         return
-    with tqdm(total=updates, bar_format=BAR if updates else None) as bar:
+    with tqdm(total=updates, bar_format=BAR_FORMAT if updates else None) as bar:
 
-        def show(row: Mapping[str, float]) -> None:
+        def report(row: Mapping[str, float]) -> None:
             scores = _scores(row)
             if scores:
                 bar.set_postfix_str(_format(row, scores), refresh=False)
             bar.update()
 
-        yield show
+        yield report
 
 
 def _log_lines(updates: int | None) -> Generator[ProgressReporter, None, None]:
+    """Yield a reporter that writes a line for some evaluations, and for the last update."""
     last: Mapping[str, float] = {}
     scores: dict[str, float] = {}
-    printed, due = 0.0, 0.0
+    logged, next_line = 0.0, 0.0
 
     def write() -> None:
-        nonlocal printed, due
-        printed, due = last["update"], last["update"] + (updates or 0) / LINES
-        number = f"{int(printed)}" if updates is None else f"{int(printed):>{len(str(updates))}} of {updates}"
+        nonlocal logged, next_line
+        logged, next_line = last["update"], last["update"] + (updates or 0) / NUM_LINES
+        number = f"{int(logged)}" if updates is None else f"{int(logged):>{len(str(updates))}} of {updates}"
         sys.stderr.write(f"update {number}   {_format(last, scores)}\n")
         sys.stderr.flush()
 
-    def show(row: Mapping[str, float]) -> None:
+    def report(row: Mapping[str, float]) -> None:
         nonlocal last, scores
         last, scores = row, _scores(row) or scores
-        if _scores(row) and row["update"] >= due:
+        if _scores(row) and row["update"] >= next_line:
             write()
 
-    yield show
-    if last and printed != last["update"]:
+    yield report
+    if last and logged != last["update"]:
         write()
 
 

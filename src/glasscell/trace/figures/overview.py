@@ -75,7 +75,7 @@ def plot_gates(model: CopyModel, bits: ArrayLike) -> Figure:
     matplotlib.figure.Figure
         The figure of :func:`plot` without the gradient.
     """
-    payload = model.task.payload(bits)
+    payload = model.task.validate_payload(bits)
     if payload.ndim != 1 or not payload.size:
         raise ValueError(f"bits must have shape (n,) with n ≥ 1, got {payload.shape}")
     trace = model.trace(payload)
