@@ -202,7 +202,7 @@ def test_copy_integers_refuses_what_does_not_fit(rng):
     model = random_model(rng)
     with pytest.raises(ValueError, match="must fit in 4 bits, from 0 to 15, got 16"):
         model.copy_integers([3, 16])
-    with pytest.raises(ValueError, match="-1 is negative"):
+    with pytest.raises(ValueError, match="got the negative -1"):
         model.copy_integers(-1)
     assert 0 <= model.copy_integers(16, width=5) < 32
 
