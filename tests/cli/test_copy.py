@@ -110,9 +110,9 @@ def test_the_history_has_a_line_an_update():
         (["--mode", "echo"], {"mode": "echo"}),
         (["--bits-per-step", "2"], {"bits_per_step": 2}),
         (["--noise", "0.25"], {"noise": 0.25}),
-        (["--min-width", "3"], {"shortest": 3}),
-        (["--width", "1"], {"width": 1, "shortest": 1}),
-        (["--width", "64", "--min-width", "64", "--steps", "1"], {"width": 64, "shortest": 64}),
+        (["--min-width", "3"], {"shortest_width": 3}),
+        (["--width", "1"], {"width": 1, "shortest_width": 1}),
+        (["--width", "64", "--min-width", "64", "--steps", "1"], {"width": 64, "shortest_width": 64}),
     ],
 )
 def test_options_of_the_task_reach_it(options, expected):
