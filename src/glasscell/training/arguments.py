@@ -4,11 +4,9 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from glasscell.core.optimizers import Adam, Optimizer
-from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Data
 from glasscell.data.continuous import ContinuousData
 from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
@@ -18,9 +16,6 @@ from glasscell.models.protocol import Trainable
 from glasscell.training.schedules import Schedule, linear
 from glasscell.training.sources import source_of
 from glasscell.validation import choice, finite_number, positive_integer
-
-if TYPE_CHECKING:
-    from glasscell.training.loop import Training
 
 T = TypeVar("T")
 TrainingData: TypeAlias = "Data | tuple[Any, ...] | Iterable[Any]"
@@ -155,14 +150,6 @@ def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_valida
             raise ValueError(f"{argument} must name scores of the evaluation, {', '.join(scores)}, got {name!r}")
     for name, value in (options.stop_at or {}).items():
         finite_number(f"stop_at[{name!r}]", value)
-
-
-def expected_updates(training: Training) -> int | None:
-    """Return the number of updates, for a progress bar; None if unknown."""
-    data, epochs = training.data, training.epochs
-    if training.updates is None and isinstance(data, ArrayData) and training.tbptt_steps is None and epochs:
-        return ceil(epochs * ceil(len(data) / training.batch_size) / training.accumulate)
-    return training.updates
 
 
 def is_endless(data: Data) -> bool:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from glasscell.core.parameters import Parameters
 from glasscell.training.history import History
-
-if TYPE_CHECKING:
-    from glasscell.training.loop import Training
 
 
 class TrainingState(NamedTuple):
@@ -29,7 +26,7 @@ class TrainingState(NamedTuple):
     model: Any
     history: History
     gradients: Parameters
-    training: Training
+    training: Any
 
 
 Callback: TypeAlias = Callable[[TrainingState], bool | None]

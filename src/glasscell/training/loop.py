@@ -18,6 +18,7 @@ import numpy as np
 from glasscell.core.buffers import BufferPool
 from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.types import Array
+from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS, loss_count
 from glasscell.models.protocol import ForwardPass, States
@@ -132,7 +133,7 @@ class Training:
             return history
         bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
         if self.options.progress:
-            bar = progress_bar(arguments.expected_updates(self))
+            bar = progress_bar(self._expected_updates())
         # Overflow is noticed where the loss is checked.
         with np.errstate(over="ignore", invalid="ignore"), bar as report:
             ended = False
@@ -302,6 +303,12 @@ class Training:
             for callback in self.options.callbacks
         ]
         return last or history.target_reached or history.stopped_early or any(stop)
+
+    def _expected_updates(self) -> int | None:
+        """Return the number of updates, for the progress bar; None if unknown."""
+        if self.updates is None and isinstance(self.data, ArrayData) and self.tbptt_steps is None and self.epochs:
+            return math.ceil(self.epochs * math.ceil(len(self.data) / self.batch_size) / self.accumulate)
+        return self.updates
 
     # All that a checkpoint holds
 
