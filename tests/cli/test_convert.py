@@ -49,7 +49,7 @@ def test_options_reach_the_reader(tmp_path, rng, capsys):
     weights |= {"out.weight": np.ones((2, 4), np.float32), "out.bias": np.ones(2, np.float32)}
     torch_files.write({"a": weights, "b": weights}, tmp_path / "m.pt")
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors")]) == 2
-    assert "choose one with --key" in capsys.readouterr().err
+    assert "--key must be one of the keys of weights, 'a', 'b', got None" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors"), "--key", "b"]) == 2
     assert "--chain rnn,out" in capsys.readouterr().err
     arguments = ["--key", "b", "--chain", "rnn,last,out"]

@@ -1,7 +1,7 @@
-"""Modules of PyTorch by the names and shapes of their weights.
+"""Convert PyTorch modules, identified by the names and shapes of their weights.
 
-A state dict names weights "encoder.rnn.weight_ih_l0": all names with one beginning are those of one module, whose
-class is not in the file. Only classes that names and shapes determine become layers.
+A state dict has names such as "encoder.rnn.weight_ih_l0": all names with one prefix belong to one module, whose class
+is not in the file. Modules whose names and shapes determine the class become layers.
 """
 
 import re
@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, shapes_of
-from glasscell.convert.torch.restricted_unpickler import Unread
+from glasscell.convert.torch.pickle_reader import Unread
 from glasscell.convert.torch.state_dicts import StateDict, describe_unread, state_dicts
 from glasscell.layers import LSTM, Linear
 from glasscell.weight_layouts import check_weight
 from glasscell.weight_layouts.pytorch import Biases, recurrent_kind, standard_names
 
 _RAW = re.compile(r"(?:(.*)\.)?(weight_hh_l\d{1,6}(?:_reverse)?)_raw")
-_COMPILED = "_orig_mod."  # torch.compile puts it before the names of the module that it wraps, at any depth
-_WRAPPERS = ("module.", "model.")  # before all names: DataParallel, and an attribute that holds the whole model
+_COMPILED = "_orig_mod."  # torch.compile adds it to the names of the module that it wraps, at any depth
+_WRAPPERS = ("module.", "model.")  # prefix of all names: DataParallel, or an attribute that contains the whole model
 
-MAX_WRAPPERS = 8  # of which one holds the other
+MAX_WRAPPERS = 8  # nested
 
 
 class Module(NamedTuple):
@@ -30,9 +30,9 @@ class Module(NamedTuple):
     Attributes
     ----------
     kind : {"LSTM", "GRU", "RNN", "linear", "matrix", ""}
-        What they are; "": none of these.
+        Type of the module; "": none of these.
     weights : dict of str to array
-        By their names in the module; those of a recurrent layer under the names of ``nn.LSTM``.
+        By their names in the module. Recurrent layers have the names of ``nn.LSTM``.
     """
 
     kind: str
@@ -46,14 +46,14 @@ def layer_set(state_dict: StateDict, prefix: str | None = None, biases: Biases =
     ----------
     state_dict : dict of str to array
     prefix : str, optional
-        Only the names below it are read: "encoder" or "encoder." for "encoder.rnn.weight_ih_l0".
+        Read only names below it: "encoder" or "encoder." for "encoder.rnn.weight_ih_l0". Default: all.
     biases : {"one", "two"}
         See :meth:`glasscell.LSTM.from_torch`.
 
     Raises
     ------
     ValueError
-        If the weights of a layer do not fit together or are not finite, by name; if no name begins with `prefix`.
+        If the weights of a layer are inconsistent or not finite, by name, or no name begins with `prefix`.
     """
     layers: dict[str, WeightedLayer] = {}
     other: dict[str, Other] = {}
@@ -67,66 +67,66 @@ def layer_set(state_dict: StateDict, prefix: str | None = None, biases: Biases =
 
 
 def all_lstms(content: object) -> Iterator[tuple[str, LSTM]]:
-    """Yield every LSTM in the content of a file and its name, whatever else the file holds.
+    """Yield the name of every LSTM in the content of a file, and the LSTM.
 
-    The names of modules are preceded by the key of their state dict if several have an LSTM.
+    The names begin with the key of the state dict if several state dicts contain an LSTM.
     """
-    found = {key: modules(below(weights, None)) for key, weights in state_dicts(content).items()}
-    found = {key: group for key, group in found.items() if any(module.kind == "LSTM" for module in group.values())}
-    for key, group in found.items():
+    by_key = {key: modules(below(weights, None)) for key, weights in state_dicts(content).items()}
+    by_key = {key: group for key, group in by_key.items() if any(module.kind == "LSTM" for module in group.values())}
+    for key, group in by_key.items():
         for name, module in group.items():
             if module.kind == "LSTM":
-                full = f"{key}.{name}" if key and len(found) > 1 else name
-                yield full, _lstm(full, module.weights)
+                full_name = f"{key}.{name}" if key and len(by_key) > 1 else name
+                yield full_name, _lstm(full_name, module.weights)
 
 
 def below(state_dict: StateDict, prefix: str | None) -> StateDict:
     """Return the entries below a prefix, with the prefix and the names of wrappers removed."""
-    found = state_dict
+    entries = state_dict
     if prefix is not None:
-        start = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
-        found = {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
-        if not found:
-            modules = dict.fromkeys(name.rpartition(".")[0] for name in state_dict)
-            raise ValueError(f"no weight is below {prefix!r}; modules are {', '.join(map(repr, modules))[:400]}")
-    unwrapped = {name.replace(_COMPILED, ""): value for name, value in found.items()}
-    if len(unwrapped) == len(found):
-        found = unwrapped
+        full_prefix = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
+        entries = {name.removeprefix(full_prefix): v for name, v in entries.items() if name.startswith(full_prefix)}
+        if not entries:
+            names = ", ".join(map(repr, dict.fromkeys(name.rpartition(".")[0] for name in state_dict)))
+            raise ValueError(f"prefix must be the name of a module, one of {names[:400]}, got {prefix!r}")
+    unwrapped = {name.replace(_COMPILED, ""): value for name, value in entries.items()}
+    if len(unwrapped) == len(entries):
+        entries = unwrapped
     for _ in range(MAX_WRAPPERS):
-        wrapper = next((w for w in _WRAPPERS if all(name.startswith(w) for name in found)), "")
-        found = {name.removeprefix(wrapper): value for name, value in found.items()}
-    return found
+        wrapper = next((w for w in _WRAPPERS if all(name.startswith(w) for name in entries)), "")
+        entries = {name.removeprefix(wrapper): value for name, value in entries.items()}
+    return entries
 
 
 def modules(state_dict: StateDict) -> dict[str, Module]:
-    """Return the modules of a state dict in its order; one without a name is called after its kind."""
+    """Return the modules of a state dict in its order; the name of an unnamed one is its type."""
     groups: dict[str, StateDict] = {}
     for name, value in _with_weight_drop(state_dict).items():
         prefix, _, key = name.rpartition(".")
         groups.setdefault(prefix, {})[key] = value
-    found: dict[str, Module] = {}
+    result: dict[str, Module] = {}
     for name, group in groups.items():
         module = _module(group)
-        found[name or next(k for k in (module.kind.lower() or "weights", "weights", "") if k not in groups)] = module
-    return found
+        result[name or next(k for k in (module.kind.lower() or "weights", "weights", "") if k not in groups)] = module
+    return result
 
 
 def _with_weight_drop(state_dict: StateDict) -> StateDict:
-    """Put the recurrent weights that WeightDrop keeps outside its module into it, in place of the copy there."""
+    """Replace the copies of recurrent weights in a module by the raw ones that WeightDrop stores outside it."""
     raw = {name: match for name in state_dict if (match := _RAW.fullmatch(name))}
     if not raw:
         return state_dict
-    moved: dict[str, str] = {}
+    new_names: dict[str, str] = {}
     for name, match in raw.items():
-        start = f"{match[1]}." if match[1] else ""
-        inner = f"{start}module." if f"{start}module.weight_ih_l0" in state_dict else start
-        moved[name] = f"{inner}{match[2]}"
-    replaced = set(moved.values())
-    return {moved.get(name, name): value for name, value in state_dict.items() if name not in replaced}
+        outer = f"{match[1]}." if match[1] else ""
+        inner = f"{outer}module." if f"{outer}module.weight_ih_l0" in state_dict else outer
+        new_names[name] = f"{inner}{match[2]}"
+    replaced = set(new_names.values())
+    return {new_names.get(name, name): value for name, value in state_dict.items() if name not in replaced}
 
 
 def _module(group: StateDict) -> Module:
-    """Return what the weights of one module are."""
+    """Identify the type of a module by its weights."""
     named = standard_names(group)
     read = {name: value for name, value in named.items() if not isinstance(value, Unread)}
     if len(read) < len(named):

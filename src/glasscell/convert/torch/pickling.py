@@ -1,6 +1,6 @@
-"""Pickles of arrays and plain data, as PyTorch writes them, written without PyTorch.
+"""Write pickles of arrays and plain data in PyTorch's format, without PyTorch.
 
-Python's own pickler could name PyTorch's functions only by importing them.
+Python's pickler can name PyTorch's functions only by importing them.
 """
 
 import math
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.convert.torch.restricted_unpickler import DEPTH
+from glasscell.convert.torch.restricted_unpickler import MAX_DEPTH
 
 AnyArray: TypeAlias = NDArray[Any]
 
-# The classes of storages, and the dtype of the numbers in each.
+# Classes of storages, and the dtypes of their values.
 STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -32,19 +32,19 @@ STORAGES = {
 
 
 class GlobalName(NamedTuple):
-    """Something of a module that is named in a pickle."""
+    """A class or function that a pickle names."""
 
     module: str
     name: str
 
 
 class Pickler:
-    """Opcodes of a pickle of protocol 2, which all versions of PyTorch read, and its arrays.
+    """A pickle of protocol 2, which all versions of PyTorch read, and its arrays.
 
     Parameters
     ----------
     legacy : bool
-        Name the storages as PyTorch did before version 1.6.
+        Use PyTorch's names of storages before version 1.6.
     """
 
     def __init__(self, *, legacy: bool = False) -> None:
@@ -53,23 +53,23 @@ class Pickler:
         self.arrays: list[AnyArray] = []
 
     @classmethod
-    def of(cls, value: object, *, legacy: bool = False) -> "Pickler":
-        """A pickle of this value."""
+    def dump(cls, value: object, *, legacy: bool = False) -> "Pickler":
+        """Return a pickler that contains a value."""
         pickle = cls(legacy=legacy)
         pickle.add(value)
         return pickle
 
     def pickle(self) -> bytes:
-        """The whole pickle."""
+        """Return the bytes of the pickle."""
         return bytes(self.opcodes) + b"."
 
-    def add(self, value: object, at: tuple[object, ...] = ()) -> None:  # noqa: PLR0912 - one case for each type
-        """Append the opcodes that push the value; `at` is where it stands in the whole."""
-        if len(at) > DEPTH:
-            raise ValueError(f"containers are nested more than {DEPTH} deep, or in themselves")
+    def add(self, value: object, path: tuple[object, ...] = ()) -> None:  # noqa: PLR0912 - one case for each type
+        """Append the opcodes that push a value; `path` has the keys and indices that lead to it."""
+        if len(path) > MAX_DEPTH:
+            raise ValueError(f"containers must not be nested more than {MAX_DEPTH} deep, or contain themselves")
         match value:
             case np.ndarray() | np.generic():
-                self.add_tensor(np.asarray(value), at)
+                self.add_tensor(np.asarray(value), path)
             case None:
                 self.opcodes += b"N"
             case bool():
@@ -89,48 +89,50 @@ class Pickler:
             case OrderedDict():
                 self.add(GlobalName("collections", "OrderedDict"))
                 self.opcodes += b")R"
-                self.add_items(value, at)
+                self.add_items(value, path)
             case dict():
                 self.opcodes += b"}"
-                self.add_items(value, at)
+                self.add_items(value, path)
             case list():
                 self.opcodes += b"]("
-                self.add_each(value, at)
+                self.add_all(value, path)
                 self.opcodes += b"e"
             case tuple():
                 self.opcodes += b"("
-                self.add_each(value, at)
+                self.add_all(value, path)
                 self.opcodes += b"t"
             case _:
-                raise TypeError(f"{_place(at)} is a {type(value).__name__}, which has no place in a file of PyTorch")
+                raise TypeError(f"{_format_path(path)} must be an array or plain data, got a {type(value).__name__}")
 
-    def add_each(self, values: Iterable[object], at: tuple[object, ...]) -> None:
+    def add_all(self, values: Iterable[object], path: tuple[object, ...]) -> None:
+        """Append the opcodes that push each value."""
         for k, value in enumerate(values):
-            self.add(value, (*at, k))
+            self.add(value, (*path, k))
 
-    def add_items(self, values: Mapping[Any, object], at: tuple[object, ...]) -> None:
+    def add_items(self, values: Mapping[Any, object], path: tuple[object, ...]) -> None:
+        """Append the opcodes that set the items of the dict on the stack."""
         self.opcodes += b"("
         for key, value in values.items():
-            self.add(key, (*at, key))
-            self.add(value, (*at, key))
+            self.add(key, (*path, key))
+            self.add(value, (*path, key))
         self.opcodes += b"u"
 
-    def add_tensor(self, array: AnyArray, at: tuple[object, ...]) -> None:
-        kinds = {dtype: name for name, dtype in STORAGES.items()}
-        if array.dtype.kind not in "biuf" or array.dtype.name not in kinds:
-            raise TypeError(
-                f"{_place(at)} is an array of dtype {array.dtype}, which has no storage in a file of PyTorch"
-            )
+    def add_tensor(self, array: AnyArray, path: tuple[object, ...]) -> None:
+        """Append the opcodes that push a tensor, and keep its array."""
+        storage_names = {dtype: name for name, dtype in STORAGES.items()}
+        if array.dtype.kind not in "biuf" or array.dtype.name not in storage_names:
+            raise TypeError(f"{_format_path(path)} must have a dtype that PyTorch's files support, got {array.dtype}")
         strides = [math.prod(max(n, 1) for n in array.shape[axis + 1 :]) for axis in range(array.ndim)]
-        storage = ("storage", GlobalName("torch", kinds[array.dtype.name]), str(len(self.arrays)), "cpu", array.size)
+        storage_type = GlobalName("torch", storage_names[array.dtype.name])
+        storage = ("storage", storage_type, str(len(self.arrays)), "cpu", array.size)
         self.arrays.append(array)
         self.add(GlobalName("torch._utils", "_rebuild_tensor_v2"))
         self.opcodes += b"("
         self.add((*storage, None) if self.legacy else storage)
         self.opcodes += b"Q"
-        self.add_each((0, array.shape, tuple(strides), False, OrderedDict()), ())
+        self.add_all((0, array.shape, tuple(strides), False, OrderedDict()), ())
         self.opcodes += b"tR"
 
 
-def _place(at: tuple[object, ...]) -> str:
-    return "".join(["weights", *(f"[{key!r}]" for key in at)])
+def _format_path(path: tuple[object, ...]) -> str:
+    return "".join(["weights", *(f"[{key!r}]" for key in path)])

@@ -1,24 +1,25 @@
-"""Find the weights in what a file of PyTorch holds."""
+"""Find state dicts in the content of a PyTorch file."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from glasscell.convert.torch.pickle_reader import Unread
 from glasscell.convert.torch.pickling import AnyArray
-from glasscell.convert.torch.restricted_unpickler import DEPTH, Unread
+from glasscell.convert.torch.restricted_unpickler import MAX_DEPTH
 
 Tensor: TypeAlias = AnyArray | Unread
 StateDict: TypeAlias = dict[str, Tensor]
 
-# Tensors of PyTorch that are not read, by the function or class that a pickle names for them.
+# Unsupported tensors, by the function or class that a pickle names for them.
 UNREAD_TENSORS = {
     "torch.ScriptObject": "packed weights of a quantized model",
     "torch._utils._rebuild_qtensor": "a quantized tensor",
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
     "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
     "torch._utils._rebuild_nested_tensor": "a nested tensor",
-    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without numbers, of the device meta",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without values, on the meta device",
     "torch.ComplexFloatStorage": "a complex tensor",
     "torch.ComplexDoubleStorage": "a complex tensor",
     "a part of a complex tensor": "a part of a complex tensor",
@@ -28,62 +29,57 @@ UNREAD_TENSORS = {
 
 
 def describe_unread(value: Unread) -> str:
-    """Return what an unread object is, in words."""
-    words = UNREAD_TENSORS.get(value.name)
-    return words or f"an object of {value.name}"
+    """Describe an object that was not read."""
+    return UNREAD_TENSORS.get(value.name) or f"an object of {value.name}"
 
 
 def state_dict(content: object, key: str | None = None) -> StateDict:
-    """Return the weights in the content of a file: the dict itself, or one in it such as "model_state_dict".
+    """Return the state dict in the content of a file: the content itself, or a value such as "model_state_dict".
 
     Parameters
     ----------
     content : object
-        Result of :func:`glasscell.convert.torch.read`: a dict from names to arrays, or dicts that have one in them.
-        Values that are no tensors, such as "_metadata" or an epoch, are passed over.
+        Result of :func:`glasscell.convert.torch.read`: a dict from names to arrays, or nested dicts that contain one.
+        Values other than tensors, such as "_metadata" or an epoch, are ignored.
     key : str, optional
-        Key of the dict, or "outer.inner". Default: the only dict that holds the weights of a module (a matrix called
-        ``….weight``, or those of a recurrent layer); if there is none, the only dict of arrays.
+        Key of the state dict, or "outer.inner". Default: the only dict with the weights of a module (a matrix
+        ``….weight``, or the weights of a recurrent layer), or else the only dict of arrays.
 
     Returns
     -------
     dict of str to array
-        Tensors that cannot be read (complex, sparse, quantized) are
-        :class:`~glasscell.convert.torch.restricted_unpickler.Unread`.
+        Unsupported tensors (complex, sparse, quantized) are :class:`~glasscell.convert.torch.pickle_reader.Unread`.
 
     Raises
     ------
     ValueError
-        If there are no weights, or several dicts of them and no `key`, or `key` names none of them.
+        If the content has no weights, or several state dicts and no `key`, or no state dict with this key.
     """
-    found = state_dicts(content)
+    by_key = state_dicts(content)
     if key is not None:
-        if key not in found:
-            names = ", ".join(repr(name) for name in found if name)
-            if names:
-                raise ValueError(f"key must be a key of the weights, one of {names}, got {key!r}")
-            if "" in found:
-                raise ValueError(
-                    f"key must be left out, got {key!r}: the file is one state dict, with no key before it"
-                )
-            raise ValueError(f"there are no weights under {key!r}, and none elsewhere in the file")
-        return found[key]
-    candidates = {name: weights for name, weights in found.items() if holds_module(weights)} or found
+        if key in by_key:
+            return by_key[key]
+        keys = ", ".join(repr(name) for name in by_key if name)
+        if keys:
+            raise ValueError(f"key must be a key of the weights, one of {keys}, got {key!r}")
+        if by_key:
+            raise ValueError(f"key must be left out, got {key!r}: the file is one state dict")
+        raise ValueError(f"key must be a key of weights, got {key!r}: the file contains no weights")
+    candidates = {name: weights for name, weights in by_key.items() if has_module(weights)} or by_key
     if not candidates:
-        raise ValueError(f"there are no weights: neither a dict of arrays, nor one in it{_instead(content)}")
+        raise ValueError(f"the content must be a dict of arrays, or contain one{_describe_unread_value(content)}")
     if len(candidates) > 1:
-        names = ", ".join(map(repr, candidates))
-        raise ValueError(f"there are several dicts of weights, {names}: choose one with key=")
+        raise ValueError(f"key must be one of the keys of weights, {', '.join(map(repr, candidates))}, got None")
     return next(iter(candidates.values()))
 
 
 def state_dicts(content: object) -> dict[str, StateDict]:
-    """Return every dict of tensors in the content of a file, by its keys joined with dots."""
+    """Return every dict of tensors in the content of a file, by its path of keys joined with dots."""
     return dict(_state_dicts(content, (), set()))
 
 
-def holds_module(weights: Mapping[str, Tensor]) -> bool:
-    """Return whether the names and shapes are those of a module's weights, and not of a table of numbers."""
+def has_module(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether names and shapes are those of a module's weights, instead of, for example, metrics."""
     for name, value in weights.items():
         last = name.rpartition(".")[2]
         if last.startswith("weight_ih") or (last == "weight" and (isinstance(value, Unread) or value.ndim > 1)):
@@ -91,33 +87,33 @@ def holds_module(weights: Mapping[str, Tensor]) -> bool:
     return False
 
 
-def _state_dicts(content: object, at: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, StateDict]]:
-    if not isinstance(content, Mapping) or id(content) in seen or len(at) > DEPTH:
+def _state_dicts(content: object, path: tuple[str, ...], visited: set[int]) -> Iterator[tuple[str, StateDict]]:
+    if not isinstance(content, Mapping) or id(content) in visited or len(path) > MAX_DEPTH:
         return
-    seen.add(id(content))
+    visited.add(id(content))
     named = {name: value for name, value in content.items() if isinstance(name, str) and name != "_metadata"}
     weights = {name: tensor for name, value in named.items() if (tensor := _tensor(value)) is not None}
     if any(isinstance(tensor, np.ndarray) for tensor in weights.values()):
-        yield ".".join(at), weights
+        yield ".".join(path), weights
     for name, value in named.items():
-        yield from _state_dicts(value, (*at, name), seen)
+        yield from _state_dicts(value, (*path, name), visited)
 
 
 def _tensor(value: object) -> Tensor | None:
-    """Return a tensor, read or not; packed weights are a tuple with one in it."""
+    """Return a tensor, read or not; packed weights are a tuple that contains one."""
     if isinstance(value, np.ndarray):
         return value
-    parts: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
-    return next((part for part in parts if isinstance(part, Unread) and part.name in UNREAD_TENSORS), None)
+    items: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+    return next((item for item in items if isinstance(item, Unread) and item.name in UNREAD_TENSORS), None)
 
 
-def _instead(content: object) -> str:
-    """Return what the file holds where weights could be, for a message."""
+def _describe_unread_value(content: object) -> str:
+    """Describe an unread value of the content, for a message."""
     if not isinstance(content, Mapping):
         return ""
     unread = [(name, value) for name, value in content.items() if isinstance(value, Unread)]
     if not unread:
         return ""
     name, value = unread[0]
-    advice = "" if value.name in UNREAD_TENSORS else ": of a whole model, save model.state_dict()"
+    advice = "" if value.name in UNREAD_TENSORS else ": save model.state_dict() instead of the model"
     return f"; {str(name)[:100]!r} is {describe_unread(value)}{advice}"
