@@ -127,17 +127,17 @@ PROGRAM = """if True:
     blas = threads._blas()
     if blas is None:
         raise SystemExit("unknown")
-    blas.put(2)
+    blas.set_threads(2)
     seen = []
     def fork(_):
-        seen.append(blas.get())
+        seen.append(blas.get_threads())
         if hasattr(os, "fork"):
             child = os.fork()
             if not child:
-                os._exit(blas.get() - 2)
+                os._exit(blas.get_threads() - 2)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     gc.fit(gc.CopyLSTM(hidden_size=8), gc.tasks.Copy(2), 1, batch_size=4, callbacks=[fork])
-    assert seen == [1] and blas.get() == 2
+    assert seen == [1] and blas.get_threads() == 2
 """
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from glasscell.core.activations import ACTIVATIONS, FURTHER, activation
+from glasscell.core.activations import ACTIVATIONS, EXTRA_ACTIVATIONS, activation
 
 DTYPES = [np.float32, np.float64]
 FORMULAS = {  # of one number and the two parameters
@@ -73,7 +73,7 @@ def numbers(rng, name, alpha, beta, margin=1e-2):
 
 
 def test_all_are_here():
-    assert set(FORMULAS) == {*ACTIVATIONS, *FURTHER}
+    assert set(FORMULAS) == {*ACTIVATIONS, *EXTRA_ACTIVATIONS}
 
 
 @every_case
@@ -230,14 +230,14 @@ def test_values_and_derivatives_are_pytorchs(name, alpha, beta, torch, rng):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_capitals_do_not_matter_and_the_record_says_what_it_is(name):
     for spelling in (name, name.lower(), name.upper()):
-        assert activation(spelling).parameters == (name, *DEFAULTS.get(name, (None, None)))
+        assert activation(spelling).spec == (name, *DEFAULTS.get(name, (None, None)))
 
 
 @every_case
 def test_an_activation_is_made_again_from_its_parameters(name, alpha, beta, rng):
     of = activation(name, alpha, beta)
-    again, z = activation(*of.parameters), rng.normal(size=20)
-    assert of.parameters == again.parameters == (name, alpha, beta)
+    again, z = activation(*of.spec), rng.normal(size=20)
+    assert of.spec == again.spec == (name, alpha, beta)
     np.testing.assert_array_equal(again.function(z), of.function(z))
 
 
@@ -249,8 +249,8 @@ def test_a_parameter_of_numpys_own_type_does_not_decide_the_dtype(name, rng):
 
 
 def test_one_parameter_may_be_given_alone():
-    assert activation("HardSigmoid", beta=0.1).parameters == ("HardSigmoid", 0.2, 0.1)
-    assert activation("Affine", 3).parameters == ("Affine", 3.0, 0.0)
+    assert activation("HardSigmoid", beta=0.1).spec == ("HardSigmoid", 0.2, 0.1)
+    assert activation("Affine", 3).spec == ("Affine", 3.0, 0.0)
 
 
 @pytest.mark.parametrize("name", ["Swish", "", None, 3, "Relu6"])

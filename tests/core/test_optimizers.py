@@ -194,7 +194,7 @@ def test_impossible_hyperparameters_are_refused_by_name(kind, name, value):
 
 
 def test_nesterov_needs_momentum():
-    with pytest.raises(ValueError, match="momentum > 0"):
+    with pytest.raises(ValueError, match="momentum must be above 0 for nesterov=True, got 0"):
         SGD(nesterov=True)
 
 

@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import glasscell as gc
-from glasscell.core.activations import ACTIVATIONS, FURTHER
+from glasscell.core.activations import ACTIVATIONS, EXTRA_ACTIVATIONS
 from glasscell.layers import Dropout, Function, Masking, SwapHalves
 
 CLOSE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}
 
-ACTIVATIONS = [*ACTIVATIONS, *FURTHER]
+ACTIVATIONS = [*ACTIVATIONS, *EXTRA_ACTIVATIONS]
 
 
 def scrambled(model, rng, scale=0.4):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core.activations import FURTHER
+from glasscell.core.activations import EXTRA_ACTIVATIONS
 from glasscell.layers import (
     AveragePooling1D,
     BatchNorm,
@@ -70,7 +70,7 @@ def layer_lists(dtype):
         ],
         "padded in part": [Conv1D(I, 4, 4, stride=3, padding=(2, 0), **of), lstm(4), Pool("max"), head()],
         "pooled inputs": [MaxPooling1D(2, 1), AveragePooling1D(2, 3), lstm(), FinalState()],
-        **{name: [lstm(), Function(name), FinalState(), Function(name), head()] for name in FURTHER},
+        **{name: [lstm(), Function(name), FinalState(), Function(name), head()] for name in EXTRA_ACTIVATIONS},
     }
 
 

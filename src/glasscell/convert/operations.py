@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from glasscell.core.activations import ACTIVATIONS, FURTHER
+from glasscell.core.activations import ACTIVATIONS, EXTRA_ACTIVATIONS
 from glasscell.layers import Dropout, Flatten, Function, Pool, RepeatVector, Step
 from glasscell.models.sequential import Layer
 
@@ -23,7 +23,7 @@ class Operation(NamedTuple):
     make: Callable[..., Layer]
 
 
-_DEFINITIONS = ACTIVATIONS | FURTHER
+_DEFINITIONS = ACTIVATIONS | EXTRA_ACTIVATIONS
 
 
 def _function(name: str) -> Operation:

@@ -1,4 +1,4 @@
-"""The mathematics. Imports NumPy only; knows nothing of files, tasks or plots.
+"""Mathematics on arrays. Imports NumPy only, and no other package of Glasscell except ``lazy``.
 
 Arrays here are feature-major: one step is a matrix of columns ``(features, B)``, a sequence is ``(T, features, B)``.
 Read :mod:`~glasscell.core.cell` first.

@@ -1,8 +1,8 @@
-"""The nonlinearities of an LSTM, each with its derivative.
+"""Activations of an LSTM, each with its derivative.
 
-First the two of the equations. Their derivative is written as a function of the activation's *output*: that is what a
-backward pass has at hand. Then the others that LSTMs are defined with elsewhere: the set of the ONNX operator, by name.
-Underflow is let through everywhere in ``core``: a product of gates that fades to 0 *is* 0.
+The derivatives of sigmoid and tanh are functions of the activation's *output*, which a backward pass has. The other
+activations are those of the ONNX operator LSTM, and four more, by name. Underflow is ignored everywhere in ``core``: a
+product of gates that decays to 0 is 0.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from glasscell.core.types import Array
 def sigmoid(z: Array) -> Array:
     """Compute the logistic function σ(z) = 1 / (1 + e^-z).
 
-    Not ½ tanh(z/2) + ½: that has the rounding errors of ½, and so few correct digits where a gate is nearly shut. Where
-    e^-z overflows, its infinity gives the 0 that σ(z) is.
+    Not ½ tanh(z/2) + ½, whose rounding errors are those of ½, with few correct digits where a gate is nearly closed.
+    Where e^-z overflows to infinity, the result is the correct 0.
 
     Parameters
     ----------
@@ -70,33 +70,33 @@ Derivative = Callable[[Array, Array], Array]
 
 
 class Activation(NamedTuple):
-    """An elementwise function by name, and its derivative.
+    """Elementwise function with a name and its derivative.
 
-    At a kink the derivative is that of the flat side: the one of relu at 0 is 0.
+    At a kink the derivative is that of the flat side: 0 for relu at 0.
     """
 
     name: str
-    alpha: float | None  # None where the function has no such parameter
+    alpha: float | None  # None if the function has no such parameter
     beta: float | None
     function: Function
     derivative: Derivative  # of z and a = function(z)
 
     def complement(self, z: Array, a: Array) -> Array:
-        """Compute 1 - a, where a = function(z); of a sigmoid with all its digits, even where a is nearly 1."""
+        """Compute 1 - a, where a = function(z): for a sigmoid with full precision, even where a is nearly 1."""
         return sigmoid(-z) if self.name == "Sigmoid" else 1 - a
 
     @property
-    def parameters(self) -> tuple[str, float | None, float | None]:
-        """What :func:`activation` makes it from."""
+    def spec(self) -> tuple[str, float | None, float | None]:
+        """The arguments of :func:`activation` that return this activation."""
         return self.name, self.alpha, self.beta
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what `pickle` and `deepcopy` make it from: its functions have no global names."""
-        return activation, self.parameters
+        """Pickle and copy as a call of :func:`activation`: the functions have no global names."""
+        return activation, self.spec
 
 
 class ActivationFactory(NamedTuple):
-    """How one kind of activation is made from its parameters, and their defaults."""
+    """Constructor of an activation's function and derivative, with the defaults of its parameters."""
 
     make: Callable[[float, float], tuple[Function, Derivative]]
     alpha: float | None = None
@@ -147,10 +147,10 @@ ACTIVATIONS = {
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. (2017)
 GELU_CUBIC, GELU_RATE = 0.044715, 2 * (2 / np.pi) ** 0.5
-GELU_LARGEST = 40.0  # tanh and its derivative have reached their limits there
+GELU_SATURATION = 40.0  # |z| above which tanh and its derivative equal their limits
 
-# Those that the ONNX operator LSTM does not have.
-FURTHER = {
+# Activations that the ONNX operator LSTM does not have.
+EXTRA_ACTIVATIONS = {
     "Selu": ActivationFactory(
         lambda _, __: (
             lambda z: np.where(z > 0, SELU_SCALE * z, SELU_SCALE * SELU_ALPHA * np.expm1(np.minimum(z, 0))),
@@ -171,21 +171,21 @@ def _silu_derivative(z: Array) -> Array:
 
 
 def _gelu_tanh(z: Array) -> Array:
-    """Compute z (1 + tanh(u/2)) / 2 as z σ(u), which loses no digits below 0."""
-    cut = np.clip(z, -GELU_LARGEST, GELU_LARGEST)
+    """Compute z (1 + tanh(u/2)) / 2 as z σ(u), which keeps its precision below 0."""
+    cut = np.clip(z, -GELU_SATURATION, GELU_SATURATION)
     return z * sigmoid(GELU_RATE * (cut + GELU_CUBIC * cut**3))
 
 
 def _gelu_tanh_derivative(z: Array) -> Array:
     """Compute the derivative in float64: its terms grow to 10 and cancel."""
-    cut = np.clip(z.astype(np.float64), -GELU_LARGEST, GELU_LARGEST)
+    cut = np.clip(z.astype(np.float64), -GELU_SATURATION, GELU_SATURATION)
     s = sigmoid(GELU_RATE * (cut + GELU_CUBIC * cut**3))
     slope: Array = s + cut * s * (1 - s) * GELU_RATE * (1 + 3 * GELU_CUBIC * cut**2)
     return slope.astype(z.dtype)
 
 
 def activation(name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
-    """Return the activation of this name, capitals or not: one of the ONNX operator LSTM's, or of four that it lacks.
+    """Return the activation of a name, case-insensitive: one of the ONNX operator LSTM's, or one of four others.
 
     Parameters
     ----------
@@ -195,18 +195,18 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
         Softsign (z / (1 + |z|)), Softplus (log(1 + e^z)); Selu, Silu (z σ(z)), Gelu (z Φ(z)), GeluTanh (its
         approximation z (1 + tanh(√(2/π) (z + 0.044715 z³))) / 2).
     alpha, beta : float, optional
-        Without them those of the ONNX operator of that name.
+        Default: those of the ONNX operator of that name.
 
     Raises
     ------
     ValueError
-        A name that does not exist, or a parameter that the function does not take.
+        Unknown name, or a parameter that the function does not have.
     """
-    definitions = ACTIVATIONS | FURTHER
-    known = {key.lower(): key for key in definitions}
-    if str(name).lower() not in known:
+    definitions = ACTIVATIONS | EXTRA_ACTIVATIONS
+    names = {key.lower(): key for key in definitions}
+    if str(name).lower() not in names:
         raise ValueError(f"there is no activation {name!r}; known are {', '.join(definitions)}")
-    key = known[str(name).lower()]
+    key = names[str(name).lower()]
     make, alpha_default, beta_default = definitions[key]
     alpha, beta = (
         _check_parameter(key, "alpha", alpha, alpha_default),
@@ -217,16 +217,16 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     return Activation(key, alpha, beta, quiet(function), quiet(derivative))
 
 
-def _check_parameter(name: str, parameter: str, given: float | None, default: float | None) -> float | None:
-    if given is None:
+def _check_parameter(name: str, parameter: str, value: float | None, default: float | None) -> float | None:
+    if value is None:
         return default
     if default is None:
-        raise ValueError(f"the activation {name} has no {parameter}, and {given!r} was given for it")
-    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating):
-        raise TypeError(f"{parameter} of the activation {name} must be a number, got {given!r}")
-    if not np.isfinite(given):
-        raise ValueError(f"{parameter} of the activation {name} must be finite, and is {given!r}")
-    return float(given)
+        raise ValueError(f"the activation {name} has no {parameter}, and {value!r} was given for it")
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{parameter} of the activation {name} must be a number, got {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{parameter} of the activation {name} must be finite, and is {value!r}")
+    return float(value)
 
 
 def _as_float(condition: Array, like: Array) -> Array:

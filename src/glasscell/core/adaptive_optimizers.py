@@ -1,4 +1,4 @@
-"""Further optimisers with a step size for each weight, with the definitions of PyTorch."""
+"""Further optimisers with a step size per weight, with PyTorch's definitions."""
 
 from dataclasses import dataclass
 from math import inf, sqrt
@@ -39,12 +39,12 @@ class Adagrad:
         )
 
     def init_state(self, vector: Array) -> State:
-        """Return S and the number of updates."""
+        """Return the initial S and the number of updates."""
         return {"squares": np.full_like(vector, self.initial_square), "updates": np.zeros((), np.float64)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         d = with_weight_decay(gradient, vector, self.weight_decay)
         rate /= 1 + float(state["updates"]) * self.learning_rate_decay
@@ -55,7 +55,7 @@ class Adagrad:
 
 @dataclass(frozen=True)
 class Adadelta:
-    """Steps of the size of earlier steps: Zeiler (2012), algorithm 1.
+    """Steps as large as the running root mean square of earlier steps: Zeiler (2012), algorithm 1.
 
     s ← ρ s + (1-ρ) d²;  δ = d √(u + ε) / √(s + ε);  u ← ρ u + (1-ρ) δ²;  θ ← θ - η δ.
 
@@ -78,12 +78,12 @@ class Adadelta:
         check_hyperparameters(self, learning_rate=inf, decay=1.0, epsilon=inf, weight_decay=inf)
 
     def init_state(self, vector: Array) -> State:
-        """Return the running means s and u."""
+        """Return the initial running means s and u."""
         return {"square": np.zeros_like(vector), "squared_step": np.zeros_like(vector)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         d = with_weight_decay(gradient, vector, self.weight_decay)
         square, squared_step = state["square"], state["squared_step"]
@@ -123,13 +123,13 @@ class NAdam:
         )
 
     def init_state(self, vector: Array) -> State:
-        """Return both running means, the product of all μ, and the number of updates."""
+        """Return the initial running means, the product of all μ, and the number of updates."""
         means = {name: np.zeros_like(vector) for name in ("mean", "square")}
         return means | {"mu_product": np.ones((), np.float64), "updates": np.zeros((), np.float64)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         d = with_weight_decay(gradient, vector, self.weight_decay)
         state["updates"] += 1
@@ -149,7 +149,7 @@ class NAdam:
 
 @dataclass(frozen=True)
 class AMSGrad:
-    """Adam whose step sizes never grow: Reddi, Kale & Kumar (2018), algorithm 2, with Adam's bias corrections.
+    """Adam with step sizes that never grow: Reddi, Kale & Kumar (2018), algorithm 2, with Adam's bias corrections.
 
     Parameters
     ----------
@@ -170,13 +170,13 @@ class AMSGrad:
         check_hyperparameters(self, learning_rate=inf, beta1=1.0, beta2=1.0, epsilon=inf, weight_decay=inf)
 
     def init_state(self, vector: Array) -> State:
-        """Return both running means, the largest of the second, and the number of updates."""
+        """Return the initial running means, the maximum of the second, and the number of updates."""
         means = {name: np.zeros_like(vector) for name in ("mean", "square", "largest_square")}
         return means | {"updates": np.zeros((), np.float64)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         d = with_weight_decay(gradient, vector, self.weight_decay)
         state["updates"] += 1

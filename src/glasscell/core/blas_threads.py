@@ -1,8 +1,8 @@
-"""How many threads may work on one pass.
+"""Number of threads of one pass.
 
-The number is BLAS's: a limit on NumPy's products, with threadpoolctl or with OPENBLAS_NUM_THREADS and its like,
-limits all of Glasscell. And small products are better off with one: on a busy machine each of them waits until all
-threads of BLAS have had their turn, which takes ten to a hundred times as long as the product.
+It is the number of BLAS threads: a limit on NumPy's products, set with threadpoolctl or OPENBLAS_NUM_THREADS and the
+like, limits all of Glasscell. Small products run best with one thread: on a busy machine each product waits until all
+BLAS threads have been scheduled, which takes 10 to 100 times as long as the product.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set counts
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first one that is set applies
 
 
 def max_threads() -> int:
-    """Return how many threads NumPy's BLAS may use now, as far as can be known; at most one for each core."""
+    """Return the number of threads that NumPy's BLAS may use, at most one per core; one per core if unknown."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _blas_threads() or cores))
 
@@ -30,16 +30,16 @@ def max_threads() -> int:
 def _blas_threads() -> int | None:
     """Return the smallest number of threads of the BLAS libraries in this process; None if unknown."""
     if _limit.active:
-        return _limit.before
+        return _limit.user_threads
     numbers = [library.num_threads for library in _libraries()]
     if numbers:
-        least: int = min(numbers)
-        return least
-    given = (os.environ.get(name, "") for name in THREAD_VARIABLES)
-    return next((int(number) for number in given if number.isdecimal() and int(number) > 0), None)
+        smallest: int = min(numbers)
+        return smallest
+    values = (os.environ.get(name, "") for name in THREAD_VARIABLES)
+    return next((int(number) for number in values if number.isdecimal() and int(number) > 0), None)
 
 
-@cache  # to look for them takes milliseconds
+@cache  # the search takes milliseconds
 def _libraries() -> list[Any]:
     if find_spec("threadpoolctl") is None:
         return []
@@ -50,66 +50,66 @@ def _libraries() -> list[Any]:
 
 
 class _Limit:
-    """What :func:`with_one_blas_thread` does now.
+    """State of :func:`with_one_blas_thread`.
 
     Attributes
     ----------
     calls : set of object
-        Calls that are not yet over, of any thread.
+        Running calls, of all threads.
     active : bool
-        Whether one thread is our wish and not the user's.
-    before : int
-        The user's.
+        Whether the number of threads is limited to one by these calls.
+    user_threads : int
+        Number of threads before the limit.
     """
 
     def __init__(self) -> None:
         self.calls: set[object] = set()
         self.active = False
-        self.before = 1
+        self.user_threads = 1
 
 
 _limit = _Limit()
 
 
 def with_one_blas_thread(function: Callable[[], T]) -> T:
-    """Call a function while NumPy's BLAS uses one thread; then it uses as many as before.
+    """Call a function while NumPy's BLAS uses one thread, then restore the number of threads.
 
-    The number is the whole process's. Several threads may call this at once: the last that leaves puts the number back,
-    unless the function has set another one. It is put back whatever is raised, and whenever: between the calls of C
-    code in the ``finally`` blocks CPython runs no handler of a signal. Where the library cannot be found, the function
-    runs with as many threads as it does.
+    The number applies to the whole process. Several threads may call this at once: the last one that returns restores
+    the number, unless the function has set another one. It is restored after every exception, at any point: between the
+    C calls in the ``finally`` blocks CPython runs no signal handlers. If the library is not found, the function runs
+    with the current number of threads.
     """
     blas, limit, call = _blas(), _limit, object()
     if blas is None:
         return function()
-    get, put = blas
+    get_threads, set_threads = blas
     try:
         limit.calls.add(call)
-        now = get()
-        if now != 1:
-            limit.before, limit.active = now, True
-            put(1)
+        current = get_threads()
+        if current != 1:
+            limit.user_threads, limit.active = current, True
+            set_threads(1)
         return function()
     finally:
-        now = 1
+        current = 1
         try:
             limit.calls.discard(call)
-            now = get()
+            current = get_threads()
         finally:
             if limit.active and not limit.calls:
                 limit.active = False
-                if now == 1:
-                    put(limit.before)
+                if current == 1:
+                    set_threads(limit.user_threads)
 
 
 class _Blas(NamedTuple):
-    """Functions of the library that NumPy multiplies with: its number of threads."""
+    """Functions of NumPy's BLAS that get and set its number of threads."""
 
-    get: Callable[[], int]
-    put: Callable[[int], object]
+    get_threads: Callable[[], int]
+    set_threads: Callable[[int], object]
 
 
-NAMES = (  # of these functions, in the wheels of NumPy and elsewhere
+FUNCTION_NAMES = (  # get and set, in NumPy's wheels and elsewhere
     ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
     ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
@@ -120,27 +120,27 @@ NAMES = (  # of these functions, in the wheels of NumPy and elsewhere
 
 @cache
 def _blas() -> _Blas | None:
-    """Return the functions; None if NumPy's BLAS has none that are known."""
+    """Return the functions of NumPy's BLAS; None if it has none of these names."""
     import ctypes  # noqa: PLC0415 - only where it is used
 
     module = import_module("numpy._core._multiarray_umath").__file__ or ""
-    # Where the system looks a name up in what a library depends on, too, NumPy's own is enough.
+    # NumPy's module is enough if the system also searches the libraries that it depends on.
     for path in (module, *map(str, Path(module).parents[2].glob("numpy.libs/*openblas*"))):
         with suppress(OSError):
             library = ctypes.CDLL(path)
-            for get, put in NAMES:
-                if hasattr(library, get) and hasattr(library, put):
-                    return _Blas(getattr(library, get), getattr(library, put))
+            for get_threads, set_threads in FUNCTION_NAMES:
+                if hasattr(library, get_threads) and hasattr(library, set_threads):
+                    return _Blas(getattr(library, get_threads), getattr(library, set_threads))
     return None
 
 
 def _after_fork() -> None:
-    """Restore the number in a forked child, where no other thread is left that could."""
+    """Restore the number of threads in a forked child, which has no other threads."""
     blas = _blas() if _limit.active else None
     _limit.calls.clear()
     _limit.active = False
     if blas is not None:
-        blas.put(_limit.before)
+        blas.set_threads(_limit.user_threads)
 
 
 if hasattr(os, "register_at_fork"):

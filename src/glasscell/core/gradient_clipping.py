@@ -36,7 +36,7 @@ def clip_by_value(gradient: Array, limit: float) -> None:
 
 @np.errstate(over="ignore", under="ignore")
 def global_norm(gradient: Array) -> float:
-    """Return the Euclidean norm of the whole gradient, also where its square leaves the range of the dtype."""
+    """Return the Euclidean norm of the gradient, even if its square overflows or underflows."""
     return _norm(gradient)
 
 

@@ -1,4 +1,4 @@
-"""Distributions that weights are drawn from at the start."""
+"""Distributions of initial weights."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -10,7 +10,7 @@ from glasscell.core.types import Array
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Array:
-    """Draw uniformly from [-bound, bound]. With bound 1/√H, as PyTorch's nn.LSTM does."""
+    """Draw uniformly from [-bound, bound]; PyTorch's nn.LSTM has the bound 1/√H."""
     return rng.uniform(-bound, bound, shape)
 
 
@@ -20,9 +20,9 @@ def glorot_uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int | None = None) -> Array:
-    """Draw a matrix whose shorter side is orthonormal, evenly distributed: Saxe et al. (2014), Mezzadri (2007).
+    """Draw a matrix with an orthonormal shorter side, uniformly distributed: Saxe et al. (2014), Mezzadri (2007).
 
-    With as many columns as rows, or no number of columns given, a rotation or reflection.
+    A square matrix, the default, is a rotation or reflection.
     """
     columns = rows if columns is None else columns
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))

@@ -8,10 +8,10 @@ from glasscell.core.types import Array
 
 
 class NormalizedActivations(NamedTuple):
-    """The rows of a column, shifted and scaled to mean 0 and variance 1."""
+    """Columns normalised to mean 0 and variance 1 over their rows."""
 
     values: Array  # (..., rows, B)
-    scale: Array  # (..., 1, B)   what they were multiplied with
+    scale: Array  # (..., 1, B)   1 / √(variance + ε)
 
 
 @np.errstate(under="ignore")
@@ -22,7 +22,7 @@ def layer_norm(a: Array, epsilon: float) -> NormalizedActivations:
     ----------
     a : array (..., rows, B)
     epsilon : float
-        Keeps a column of equal rows from a division by 0.
+        Avoids a division by 0 for a column of equal values.
     """
     centred = a - a.mean(axis=-2, keepdims=True)
     variance = np.square(centred).mean(axis=-2, keepdims=True)
@@ -32,7 +32,7 @@ def layer_norm(a: Array, epsilon: float) -> NormalizedActivations:
 
 @np.errstate(under="ignore")
 def layer_norm_backward(normalized: NormalizedActivations, d_values: Array) -> Array:
-    """Compute the gradient on `a`, from the one on the normalised values.
+    """Compute the gradient on `a` from that on the normalised values.
 
     With n the values and s the scale: da = s (dn - mean(dn) - n mean(n dn)), means over the rows.
     """

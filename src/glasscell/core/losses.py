@@ -1,8 +1,8 @@
 """Losses, each with its gradient: ``loss, gradient = f(outputs, targets, weights)``.
 
-A loss is the mean over all elements, or their weighted mean Σ w·l / Σ w: weight 0 takes an element (padding, a step
-without an answer) out of the loss. Weights are finite and 0 or more. The loss of no elements is 0. Sums are taken in
-float64, whatever the dtype.
+A loss is the mean over all elements, or their weighted mean Σ w·l / Σ w. Weight 0 excludes an element, such as padding
+or a step without a target. Weights are finite and 0 or more. If all weights are 0, the loss is 0. Sums are computed in
+float64 for every dtype.
 """
 
 from math import inf
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from glasscell.core.blocking import sum_of_squares
 from glasscell.core.types import Array
 
-LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # the functions here, by name
+LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # names of the functions in this module
 
 
 @np.errstate(under="ignore", invalid="ignore")
 def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
     """Compute -[y log σ(z) + (1 - y) log(1 - σ(z))], in nats, from logits z and targets y.
 
-    Written as max(z, 0) - z y + log(1 + e^-|z|), which has no overflow and no log of 0.
+    Computed as max(z, 0) - z y + log(1 + e^-|z|), without overflow and log of 0.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
         dL/dz = w (σ(z) - y) / Σ w.
     """
     targets = _same_shape(targets, logits)
-    if 1 in (targets * targets > targets).ravel("K").tobytes():  # a fifth of what two reductions cost
-        raise ValueError(f"targets must be in [0, 1], got {_outside(targets)}")
+    if 1 in (targets * targets > targets).ravel("K").tobytes():  # a fifth of the cost of two reductions
+        raise ValueError(f"targets must be in [0, 1], got {_first_outside_unit_interval(targets)}")
     odds = np.exp(-np.abs(logits))
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(odds)
-    small = odds / (1 + odds)  # σ(-|z|), which keeps its digits next to a target of 0 or 1
-    gradient = np.where(logits > 0, (1 - targets) - small, small - targets)
+    smaller_probability = odds / (1 + odds)  # σ(-|z|), precise also near targets of 0 and 1
+    gradient = np.where(logits > 0, (1 - targets) - smaller_probability, smaller_probability - targets)
     loss, gradient = _weighted_mean(losses, gradient, weights)
-    if not loss < inf and not np.isfinite(targets).all():  # looked for only where something is wrong
-        raise ValueError(f"targets must be in [0, 1], got {_outside(targets)}")
+    if not loss < inf and not np.isfinite(targets).all():  # checked only if the loss is not finite
+        raise ValueError(f"targets must be in [0, 1], got {_first_outside_unit_interval(targets)}")
     return loss, gradient
 
 
@@ -83,7 +83,7 @@ def categorical_cross_entropy(
             f"targets are from {targets.min()} to {targets.max()}; expected classes from 0 to V - 1 = {V - 1}"
         )
     index = np.expand_dims(targets, axis)
-    # Two logits can be so far apart that their difference is infinite: e^-inf is 0, as it should be.
+    # The difference of two logits can overflow to infinity: e^-inf is the correct 0.
     with np.errstate(over="ignore"):
         shifted = logits - logits.max(axis=axis, keepdims=True, initial=np.finfo(logits.dtype).min)
     gradient = np.exp(shifted)
@@ -98,7 +98,7 @@ def categorical_cross_entropy(
 
 @np.errstate(under="ignore")
 def squared_error(outputs: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
-    """Compute (y - t)², without a factor ½, as PyTorch's MSELoss has it.
+    """Compute (y - t)², without a factor ½, as in PyTorch's MSELoss.
 
     Parameters
     ----------
@@ -119,13 +119,13 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
         count = max(1, difference.size)
         loss = sum_of_squares(difference.ravel("K")) / count
         gradient = np.multiply(difference, np.array(2 / count, difference.dtype), out=difference)
-    if not loss < inf and not np.isfinite(targets).all():  # looked at only where something is wrong
-        raise ValueError("targets must be finite, and have NaN or infinite values")
+    if not loss < inf and not np.isfinite(targets).all():  # checked only if the loss is not finite
+        raise ValueError("targets must be finite, got NaN or infinite values")
     return loss, gradient
 
 
-def _outside(targets: Array) -> object:
-    """Return the first of the values that are not in [0, 1]."""
+def _first_outside_unit_interval(targets: Array) -> object:
+    """Return the first value outside [0, 1]."""
     return targets[~((targets >= 0) & (targets <= 1))].flat[0]
 
 
@@ -136,7 +136,7 @@ def _same_shape(targets: Array, outputs: Array) -> Array:
 
 
 def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
-    """Return the weighted mean of the losses, and its gradient from that of each; both arrays are overwritten."""
+    """Return the weighted mean of the losses, and its gradient; both arrays are overwritten."""
     count = float(losses.size)
     if weights is not None:
         smallest = weights.min(initial=inf)

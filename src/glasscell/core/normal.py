@@ -1,8 +1,8 @@
 """The normal distribution function Φ in NumPy, with full relative accuracy far below 0, and GELU, z Φ(z).
 
 With x ≥ 0 and t = k / (k + x), erfc(x) = t exp(-x² + p(s)), s = 2t - 1. p is smooth on all of [-1, 1], so that one
-polynomial serves every x (Schonfelder 1978 has the same form). The coefficients are the Chebyshev series of p, computed
-with 40 digits, cut where its terms fall below the precision, and written in powers of s.
+polynomial is enough for every x (the form of Schonfelder 1978). The coefficients are the Chebyshev series of p,
+computed with 40 digits, cut where its terms fall below the precision, and written in powers of s.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glasscell.core.types import Array
 
-K = 2.5
+SCALE = 2.5  # k
 FLOAT64_COEFFICIENTS = (
     -0.8636680921673191,
     0.7634037549319552,
@@ -60,14 +60,14 @@ FLOAT32_COEFFICIENTS = (
     -1.3094880439781504e-05,
     6.6406954616529685e-06,
 )
-LARGEST = 40.0  # in float64, Φ(-40) is 0
-BLOCK = 8192  # values at a time
+MAX_ARGUMENT = 40.0  # Φ(-40) is 0 in float64
+BLOCK_SIZE = 8192  # values per block
 
 Doubles = NDArray[np.float64]
 
 
 class Workspace(NamedTuple):
-    """Arrays of the shape of an argument, to be written to."""
+    """Scratch arrays of the shape of an argument."""
 
     p: Doubles
     a: Doubles
@@ -79,7 +79,7 @@ class Workspace(NamedTuple):
 
     @classmethod
     def like(cls, z: Array) -> "Workspace":
-        """Make the arrays for an argument of the shape of z."""
+        """Allocate the arrays for an argument of the shape of z."""
         doubles = np.empty((5, *z.shape))
         p, a, s, half_t, d = (doubles[k, ...] for k in range(5))
         return cls(p, a, s, half_t, d, np.empty(z.shape, np.float32), np.empty(z.shape, np.bool_))
@@ -104,31 +104,31 @@ def normal_cdf(z: Array) -> Doubles:
         The relative error is below 1e-15 for z of float64, 1e-9 for float32, wherever Φ is a normal number.
     """
     y = np.empty(z.size)
-    for part, values, work in _blocks(z):
+    for index, values, work in _blocks(z):
         write_cdf(values, work)
-        y[part] = work.p
+        y[index] = work.p
     return y.reshape(z.shape)
 
 
 def _blocks(z: Array) -> Iterator[tuple[slice, Array, Workspace]]:
-    """Yield the values of z in blocks, and for each a workspace of its size: small enough for a cache."""
+    """Yield index, values and workspace of each block of z; blocks fit in the cache."""
     values = z.reshape(-1)
-    whole = Workspace.like(values[:BLOCK])
-    for start in range(0, len(values), BLOCK):
-        block = values[start : start + BLOCK]
+    whole = Workspace.like(values[:BLOCK_SIZE])
+    for start in range(0, len(values), BLOCK_SIZE):
+        block = values[start : start + BLOCK_SIZE]
         work = whole if len(block) == len(whole.p) else whole.first(len(block))
         yield slice(start, start + len(block)), block, work
 
 
 def write_cdf(z: Array, work: Workspace) -> None:
-    """Write :func:`normal_cdf` to ``work.p``. No array is allocated; the caller lets underflow through."""
+    """Write :func:`normal_cdf` to ``work.p`` without allocation; the caller ignores underflow."""
     p, a, s, half_t, d, rounded, positive = work
     first, *others = reversed(FLOAT64_COEFFICIENTS if z.dtype == np.float64 else FLOAT32_COEFFICIENTS)
     np.greater(z, 0, positive)
     np.copyto(a, z)
     np.abs(a, a)
-    np.minimum(a, LARGEST, out=a)  # a = x√2
-    np.multiply(a, 0.5**0.5 / K, d)
+    np.minimum(a, MAX_ARGUMENT, out=a)  # a = x√2
+    np.multiply(a, 0.5**0.5 / SCALE, d)
     np.subtract(1, d, s)
     np.add(1, d, d)
     np.divide(s, d, s)
@@ -159,13 +159,13 @@ def write_cdf(z: Array, work: Workspace) -> None:
 def gelu(z: Array) -> Array:
     """Compute z Φ(z): Hendrycks & Gimpel (2016)."""
     y = np.empty(z.size, z.dtype)
-    for part, values, work in _blocks(z):
-        write_gelu(values, y[part], work)
+    for index, values, work in _blocks(z):
+        write_gelu(values, y[index], work)
     return y.reshape(z.shape)
 
 
 def write_gelu(z: Array, out: Array, work: Workspace) -> None:
-    """Write :func:`gelu` to `out`, which may be z. No array is allocated; the caller lets underflow through."""
+    """Write :func:`gelu` to `out`, which may be z, without allocation; the caller ignores underflow."""
     write_cdf(z, work)
     np.copyto(work.d, z)
     np.multiply(work.d, work.p, work.d)
@@ -175,6 +175,6 @@ def write_gelu(z: Array, out: Array, work: Workspace) -> None:
 @np.errstate(under="ignore")
 def gelu_derivative(z: Array) -> Array:
     """Compute Φ(z) + z φ(z), φ the normal density."""
-    cut = np.clip(z.astype(np.float64), -LARGEST, LARGEST)
+    cut = np.clip(z.astype(np.float64), -MAX_ARGUMENT, MAX_ARGUMENT)
     slope: Array = normal_cdf(z) + cut * np.exp(-0.5 * cut * cut) / np.sqrt(2 * np.pi)
     return slope.astype(z.dtype)

@@ -1,12 +1,11 @@
 """Optimisers, with PyTorch's definitions, on one flat vector.
 
-An optimiser is a frozen record of its hyperparameters. What it remembers between updates is a dictionary of arrays that
-the caller owns::
+An optimiser is a frozen record of its hyperparameters. Its state is a dictionary of arrays that the caller owns::
 
     state = optimizer.init_state(vector)
     optimizer.update(vector, gradient, state)      # vector and state change in place, the gradient does not
 
-Every ``update`` takes another learning rate for this once: that is how schedules work.
+``update(..., learning_rate=)`` overrides the learning rate for one call; schedules use this.
 """
 
 from dataclasses import dataclass
@@ -21,26 +20,26 @@ from glasscell.core.engines import EngineName
 from glasscell.core.types import Array
 
 State: TypeAlias = dict[str, Array]
-"""By name; what counts updates is a float64 of no dimensions."""
+"""Arrays by name. The number of updates is a float64 of shape ()."""
 
 
 class Optimizer(Protocol):
-    """What training needs of an optimiser."""
+    """Optimiser, as training uses it."""
 
     @property
     def learning_rate(self) -> float:
-        """The size of a step."""
+        """The learning rate η."""
 
     def init_state(self, vector: Array) -> State:
-        """Return what is remembered before the first update."""
+        """Return the state before the first update."""
 
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent, with momentum and Nesterov's momentum if asked for.
+    """Stochastic gradient descent, optionally with momentum or Nesterov's momentum.
 
     v ← μ v + d;  θ ← θ - η v, or with Nesterov θ ← θ - η (d + μ v), where d = dθ + λ θ.
 
@@ -51,7 +50,7 @@ class SGD:
     momentum : float
         μ, in [0, 1).
     nesterov : bool
-        Needs momentum. Sutskever et al. (2013).
+        Requires momentum. Sutskever et al. (2013).
     weight_decay : float
         λ.
     """
@@ -65,15 +64,15 @@ class SGD:
         check_hyperparameters(self, learning_rate=inf, momentum=1.0, weight_decay=inf)
         _check_boolean(self, "nesterov")
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov=True needs momentum > 0: SGD(momentum=0.9, nesterov=True)")
+            raise ValueError("momentum must be above 0 for nesterov=True, got 0")
 
     def init_state(self, vector: Array) -> State:
-        """Return what is remembered: the velocity v."""
+        """Return the initial velocity v, with momentum."""
         return {"velocity": np.zeros_like(vector)} if self.momentum else {}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         direction = with_weight_decay(gradient, vector, self.weight_decay)
         if self.momentum:
@@ -117,13 +116,13 @@ class RMSProp:
         _check_boolean(self, "centered")
 
     def init_state(self, vector: Array) -> State:
-        """Return what is remembered: s, and the mean and velocity if they are used."""
+        """Return the initial s, and the mean and velocity if used."""
         names = ["square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum)]
         return {name: np.zeros_like(vector) for name in names}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         d = with_weight_decay(gradient, vector, self.weight_decay)
         square = state["square"]
@@ -158,10 +157,9 @@ class Adam:
         In [0, 1).
     epsilon : float
     weight_decay : float
-        Added to the gradient, d = dθ + λ θ. :class:`AdamW` takes it off the weights instead.
+        λ, added to the gradient: d = dθ + λ θ. :class:`AdamW` subtracts it from the weights instead.
     engine : "numpy" or "numba", optional
-        What runs an update, with the same bits as result. Default: Numba where it is installed, as in the training of
-        layers.
+        Engine of the update; the results have the same bits. Default: Numba if it is installed.
     """
 
     learning_rate: float = 1e-3
@@ -176,43 +174,48 @@ class Adam:
         engines.validate_name(self.engine)
 
     def init_state(self, vector: Array) -> State:
-        """Return what is remembered: Σ β₁ᵏ d and Σ β₂ᵏ d², k updates ago, and the number of updates."""
+        """Return the initial Σ β₁ᵏ d and Σ β₂ᵏ d², d the gradient k updates ago, and the number of updates."""
         return {"sum": np.zeros_like(vector), "squares": np.zeros_like(vector), "updates": np.zeros((), np.float64)}
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
-        self._move(vector, with_weight_decay(gradient, vector, self.weight_decay), state, rate)
+        self._apply_update(vector, with_weight_decay(gradient, vector, self.weight_decay), state, rate)
 
-    def _move(self, vector: Array, d: Array, state: State, rate: float) -> None:
-        """Update with the sums M = m / (1-β₁) and S = s / (1-β₂) for the means: what they differ by is in η and ε."""
+    def _apply_update(self, vector: Array, gradient: Array, state: State, rate: float) -> None:
+        """Update with the sums m / (1-β₁) and s / (1-β₂) instead of the means; η and ε absorb the factors."""
         state["updates"] += 1
         t = float(state["updates"])
-        of_mean, of_root = (1 - self.beta1) / (1 - self.beta1**t), sqrt((1 - self.beta2) / (1 - self.beta2**t))
-        numbers = self.beta1, self.beta2, self.epsilon / of_root, rate * of_mean / of_root
-        arrays = vector, d, state["sum"], state["squares"]
+        mean_correction, root_correction = (
+            (1 - self.beta1) / (1 - self.beta1**t),
+            sqrt((1 - self.beta2) / (1 - self.beta2**t)),
+        )
+        numbers = self.beta1, self.beta2, self.epsilon / root_correction, rate * mean_correction / root_correction
+        arrays = vector, gradient, state["sum"], state["squares"]
         if engines.compiles_updates(self.engine) and all(array.flags.c_contiguous for array in arrays):
-            from glasscell.core.numba_engine import optimizer_kernels  # noqa: PLC0415 - where Numba is
+            from glasscell.core.numba_engine import optimizer_kernels  # noqa: PLC0415 - requires Numba
 
             optimizer_kernels.adam(vector.dtype.char)(*arrays, *numbers)
             return
-        beta1, beta2, epsilon, step = (np.array(number, vector.dtype) for number in numbers)  # once, not at every use
+        beta1, beta2, epsilon, step_size = (
+            np.array(number, vector.dtype) for number in numbers
+        )  # converted once, not at each use
         add, multiply = np.add, np.multiply
         scratch = np.empty_like(vector[:BLOCK_SIZE])
-        for piece in blocks(len(vector)):
-            theta, d_, M, S = (array[piece] for array in arrays)
-            moved = scratch[: len(theta)]
-            multiply(M, beta1, M)
-            add(M, d_, M)
-            multiply(S, beta2, S)
-            multiply(d_, d_, moved)
-            add(S, moved, S)
-            np.sqrt(S, moved)
-            add(moved, epsilon, moved)
-            np.divide(M, moved, moved)
-            multiply(moved, step, moved)
-            np.subtract(theta, moved, theta)
+        for block in blocks(len(vector)):
+            theta, d, m, s = (array[block] for array in arrays)
+            step = scratch[: len(theta)]
+            multiply(m, beta1, m)
+            add(m, d, m)
+            multiply(s, beta2, s)
+            multiply(d, d, step)
+            add(s, step, s)
+            np.sqrt(s, step)
+            add(step, epsilon, step)
+            np.divide(m, step, step)
+            multiply(step, step_size, step)
+            np.subtract(theta, step, theta)
 
 
 @dataclass(frozen=True)
@@ -223,13 +226,14 @@ class AdamW(Adam):
 
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
-        """Make one step against the gradient, in place."""
+        """Update the vector and the state in place."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         vector *= 1 - rate * self.weight_decay
-        self._move(vector, gradient, state, rate)
+        self._apply_update(vector, gradient, state, rate)
 
 
 def with_weight_decay(gradient: Array, vector: Array, weight_decay: float) -> Array:
+    """Return dθ + λ θ."""
     return gradient + weight_decay * vector if weight_decay else gradient
 
 
@@ -240,9 +244,10 @@ def _check_boolean(optimizer: Optimizer, name: str) -> None:
 
 
 def check_hyperparameters(optimizer: Optimizer, **bounds: float) -> None:
+    """Raise an error unless each of these hyperparameters is a number in [0, bound)."""
     for name, bound in bounds.items():
         value = getattr(optimizer, name)
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             raise TypeError(f"{type(optimizer).__name__}: {name} must be a number, got {value!r}")
         if not 0 <= value < bound:
-            raise ValueError(f"{type(optimizer).__name__}: {name} must be in [0, {bound:g}), and is {value!r}")
+            raise ValueError(f"{type(optimizer).__name__}: {name} must be in [0, {bound:g}), got {value!r}")

@@ -1,11 +1,11 @@
-"""The names that signatures use."""
+"""Type aliases of signatures."""
 
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-# float32 or float64. Every array of one computation has the same of the two.
+# float32 or float64; all arrays of a computation have the same dtype.
 Array: TypeAlias = NDArray[np.floating[Any]]
-# What random numbers are drawn from: a number, or a generator, which goes on.
+# Source of random numbers: a seed, or a generator, whose state advances.
 Seed: TypeAlias = "int | np.random.Generator"

@@ -1,8 +1,8 @@
 """Import and compile without interruption.
 
-An exception of a signal's handler, as of Ctrl-C, in the middle of ``import numba`` leaves a package that works no more
-in this process, and in the middle of a compilation perhaps half a registry. Handlers run in the main thread alone: here
-another one does the work to its end, while the caller, who waits for it, can be interrupted.
+An exception raised by a signal handler (Ctrl-C) during ``import numba`` leaves a package that is unusable in this
+process; during a compilation it can leave an incomplete registry. Handlers run in the main thread only: here a second
+thread completes the work, while the waiting caller can be interrupted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """A call in a separate thread."""
+    """Function call in a separate thread."""
 
-    def __init__(self, function: Callable[..., T], given: tuple[Any, ...]) -> None:
-        self._function, self._given = function, given
+    def __init__(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+        self._function, self._arguments = function, arguments
         self._done = Event()
         self._results: list[T] = []
         self._error: BaseException | None = None
@@ -29,13 +29,13 @@ class _Call(Generic[T]):
     def start(self) -> None:
         try:
             start_new_thread(self._run, ())
-        except RuntimeError:  # no thread can be started, as at the end of the process
+        except RuntimeError:  # no thread can be started, for example at interpreter exit
             self._run()
 
     def _run(self) -> None:
         try:
-            self._results.append(self._function(*self._given))
-        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+            self._results.append(self._function(*self._arguments))
+        except BaseException as error:  # noqa: BLE001 - raised by result()
             self._error = error
         self._done.set()
 
@@ -53,25 +53,25 @@ _calls: dict[tuple[Any, ...], _Call[Any]] = {}
 
 
 def once_uninterrupted(function: Callable[..., T]) -> Callable[..., T]:
-    """Decorate a function: for each of its arguments it runs once, to its end, whatever interrupts the caller.
+    """Decorate a function to run once per arguments, to completion, even if the caller is interrupted.
 
-    Who is interrupted and calls again, waits for the same run. After an error the next call runs it again.
+    An interrupted caller that calls again waits for the same run. After an error the next call runs it again.
     """
 
     @cache
     @wraps(function)
-    def call(*given: Any) -> T:
-        key = function, *given
-        known = _calls.get(key)
-        if known is None or known.failed():
-            known = _Call(function, given)
-            known.start()  # should an exception come before the next line, another thread will do the same once more
-            _calls[key] = known
-        result: T = known.result()
+    def call(*arguments: Any) -> T:
+        key = function, *arguments
+        running = _calls.get(key)
+        if running is None or running.failed():
+            running = _Call(function, arguments)
+            running.start()  # after an exception between these lines, a second thread repeats the work
+            _calls[key] = running
+        result: T = running.result()
         return result
 
     return call
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_calls.clear)  # a process that was forked has none of the threads
+    os.register_at_fork(after_in_child=_calls.clear)  # a forked child has none of the threads

@@ -1,4 +1,4 @@
-"""Windows over time: where they start, what padding they need, and how many fit. Shared by convolution and pooling."""
+"""Windows over time, their padding and number. Shared by convolution and pooling."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Padding: TypeAlias = Literal["valid", "same", "causal"] | tuple[int, int]
 
 
 class Windows(NamedTuple):
-    """Windows of `size` steps, `dilation` steps apart, that start every `stride` steps.
+    """Windows of `size` steps with spacing `dilation`, one per `stride` steps.
 
     Attributes
     ----------
     size, stride, dilation : int
     padding : "valid", "same", "causal" or (int, int)
-        Steps before the first and after the last one: none; so many that T steps give ⌈T / stride⌉; all
-        before the first, so that no window sees the future; or these numbers.
+        Padding before the first and after the last step: none; as much as gives ⌈T / stride⌉ windows over T steps; only
+        before the first, so that no window contains later steps; or these numbers of steps.
     """
 
     size: int
@@ -30,7 +30,7 @@ class Windows(NamedTuple):
 
     @property
     def span(self) -> int:
-        """Steps from the first to the last one of a window, both included."""
+        """Steps from the first to the last one of a window, inclusive."""
         return (self.size - 1) * self.dilation + 1
 
     def pads(self, T: int) -> tuple[int, int]:
@@ -40,8 +40,8 @@ class Windows(NamedTuple):
         if self.padding == "causal":
             return self.span - 1, 0
         if self.padding == "same":
-            both = max(0, (-(-T // self.stride) - 1) * self.stride + self.span - T)
-            return both // 2, both - both // 2
+            total = max(0, (-(-T // self.stride) - 1) * self.stride + self.span - T)
+            return total // 2, total - total // 2
         return self.padding
 
     def count(self, T: int) -> int:
@@ -49,7 +49,7 @@ class Windows(NamedTuple):
         return max(0, (T + sum(self.pads(T)) - self.span) // self.stride + 1)
 
     def padded(self, x: Array, value: float = 0.0) -> Array:
-        """Pad x (..., T, F)."""
+        """Return x (..., T, F) with its padding."""
         before, after = self.pads(x.shape[-2])
         if not before and not after:
             return x
@@ -59,12 +59,12 @@ class Windows(NamedTuple):
         return padded
 
     def unpadded(self, padded: Array, T: int) -> Array:
-        """Remove the padding again: the adjoint of :meth:`padded`."""
+        """Return the T steps without padding: the adjoint of :meth:`padded`."""
         before, _ = self.pads(T)
         return padded[..., before : before + T, :]
 
     def offsets(self, count: int) -> list[slice]:
-        """Return for each place in the window the steps of the padded sequence that are there, over all windows."""
+        """Return, for each position in a window, the steps of the padded sequence at that position in all windows."""
         return [
             slice(start, start + (count - 1) * self.stride + 1 if count else start, self.stride)
             for start in range(0, self.span, self.dilation)
@@ -72,7 +72,7 @@ class Windows(NamedTuple):
 
 
 def check_padding(value: Any, names: Sequence[str]) -> Padding:
-    """Return the padding, if it is one of these names or a pair of numbers of steps."""
+    """Return the padding if it is one of these names or a pair of numbers of steps; otherwise raise ValueError."""
     if isinstance(value, str) and value in names:
         return value  # type: ignore[return-value] # one of the names
     try:

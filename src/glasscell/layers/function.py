@@ -39,7 +39,7 @@ class Function(StatelessLayer):
                 if value is not None:
                     raise ValueError(f"{field} must be None for {self.name}, which has no parameters, got {value!r}")
         else:
-            for field, value in zip(("name", "alpha", "beta"), self._activation.parameters, strict=True):
+            for field, value in zip(("name", "alpha", "beta"), self._activation.spec, strict=True):
                 object.__setattr__(self, field, value)
 
     @property

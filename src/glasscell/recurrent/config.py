@@ -94,7 +94,7 @@ def _projection(name: str, value: Any) -> int | None:
 
 def _function(name: str, value: ActivationLike) -> tuple[str, float | None, float | None]:
     """Accept an activation; keep its name and parameters."""
-    return _activation(name, value).parameters
+    return _activation(name, value).spec
 
 
 class LSTMConfig:

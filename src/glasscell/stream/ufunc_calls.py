@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 
 from glasscell.core.activations import (
-    FURTHER,
+    EXTRA_ACTIVATIONS,
     GELU_CUBIC,
-    GELU_LARGEST,
     GELU_RATE,
+    GELU_SATURATION,
     SELU_ALPHA,
     SELU_SCALE,
     Activation,
@@ -52,9 +52,9 @@ def without_overflow() -> Callable[..., object]:
 
 def activation_calls(function: Activation, z: Array) -> list[Call]:
     """Return the calls that replace z by function(z)."""
-    name, alpha, beta = function.parameters
+    name, alpha, beta = function.spec
     a, b, zero, one = (np.array(value or 0, z.dtype) for value in (alpha, beta, 0, 1))
-    if name in FURTHER:
+    if name in EXTRA_ACTIVATIONS:
         return _composite_calls(name, z)
     if name in ("LeakyRelu", "ThresholdedRelu", "Elu"):
         return _piecewise_calls(name, z, a)
@@ -90,7 +90,7 @@ def _composite_calls(name: str, z: Array) -> list[Call]:
     if name == "GeluTanh":
         cubic, rate, one, t = *(np.array(value, z.dtype) for value in (GELU_CUBIC, GELU_RATE, 1)), np.empty_like(z)
         calls += [
-            *clip_calls(s, -GELU_LARGEST, GELU_LARGEST),
+            *clip_calls(s, -GELU_SATURATION, GELU_SATURATION),
             partial(np.square, s, t),
             partial(np.multiply, t, cubic, t),
             partial(np.add, t, one, t),

@@ -256,16 +256,16 @@ def _through_c(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str,
 
 def _derivative(function: Activation, value: str, argument: str, a: float, z: float) -> tuple[str, str]:
     """Return the derivative of an activation in symbols and in numbers."""
-    if function.parameters[0] == "Sigmoid":
+    if function.name == "Sigmoid":
         return f"{value}·(1 − {value})", f"{number(a)}·(1 − {_parenthesised(a)})"
-    if function.parameters[0] == "Tanh":
+    if function.name == "Tanh":
         return f"(1 − {value}²)", f"(1 − {_parenthesised(a)}²)"
     slope = float(function.derivative(np.array(z), np.array(a)))
     return f"{_function(function)}′({argument})", _parenthesised(slope)
 
 
 def _function(function: Activation) -> str:
-    name = str(function.parameters[0])
+    name = str(function.name)
     return {"Sigmoid": "σ", "Tanh": "tanh"}.get(name, name)
 
 

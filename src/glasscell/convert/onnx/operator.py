@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core import variants
-from glasscell.core.activations import ACTIVATIONS, FURTHER, Activation, activation
+from glasscell.core.activations import ACTIVATIONS, EXTRA_ACTIVATIONS, Activation, activation
 from glasscell.core.time_order import Index, mask_from_lengths, time_order
 from glasscell.core.types import Array
 from glasscell.core.variants import CellConfig
@@ -149,7 +149,7 @@ def _activations(given: Mapping[str, Any], D: int) -> list[list[Activation]]:
 
 def _activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
     """The activation of this name, with the next parameters if it has any."""
-    if name.lower() in map(str.lower, FURTHER):
+    if name.lower() in map(str.lower, EXTRA_ACTIVATIONS):
         raise ValueError(f"activations must be among {', '.join(ACTIVATIONS)}, got {name!r}")
     try:
         default = activation(name)

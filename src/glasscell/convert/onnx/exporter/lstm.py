@@ -88,7 +88,7 @@ def _attributes(options: LSTMConfig) -> dict[str, Any]:
     if options.bidirectional or options.reverse:
         attributes["direction"] = "bidirectional" if options.bidirectional else "reverse"
     functions = (options.cell_config.gate, options.cell_config.candidate, options.cell_config.output)
-    parameters = tuple(function.parameters for function in functions)
+    parameters = tuple(function.spec for function in functions)
     if parameters != PLAIN:
         attributes["activations"] = [name for name, _, _ in parameters] * D
         for key, place in (("activation_alpha", 1), ("activation_beta", 2)):

@@ -157,7 +157,7 @@ def _check_shapes(arrays: Mapping[str, Array], D: int, hidden_size: int | None, 
 
 
 def _functions(variant: CellConfig) -> list[Any]:
-    return [function.parameters for function in (variant.gate, variant.candidate, variant.output)]
+    return [function.spec for function in (variant.gate, variant.candidate, variant.output)]
 
 
 def _sum_biases(biases: Array) -> Array:
