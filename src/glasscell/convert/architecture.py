@@ -10,6 +10,7 @@ from glasscell.convert.layer_set import MAX_LISTED, LayerSet, Matrix, WeightedLa
 from glasscell.convert.operations import FINALS, OPERATIONS, is_operation, operation_name
 from glasscell.layers import (
     LSTM,
+    RNN,
     BatchNorm,
     Dropout,
     Embedding,
@@ -18,6 +19,7 @@ from glasscell.layers import (
     Linear,
 )
 from glasscell.layers.base import ParameterLayer
+from glasscell.layers.recurrent import RecurrentLayer
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
@@ -25,7 +27,8 @@ Architecture: TypeAlias = str | Sequence[str | Layer]
 
 
 NORMS = {"layernorm": LayerNorm, "batchnorm": BatchNorm}
-KINDS = ("embedding", "linear", *NORMS)  # "name:kind": what weights alone do not determine
+NONLINEARITIES = ("tanh", "relu")  # of an RNN
+KINDS = ("embedding", "linear", *NORMS, *NONLINEARITIES)  # "name:kind": what weights alone do not determine
 
 
 def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = ()) -> LSTM | Sequential:
@@ -38,7 +41,8 @@ def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = 
         In the order of computation, separated by commas or as a sequence:
 
         - the name of a module, "fc1"; with a kind where its weights do not determine it: "table:embedding",
-          "table:linear", "norm:layernorm:1e-5", "norm:batchnorm:1e-5" (with its epsilon);
+          "table:linear", "norm:layernorm:1e-5", "norm:batchnorm:1e-5" (with its epsilon), "rnn:tanh", "rnn:relu" (an
+          nn.RNN);
         - an operation: an activation ("relu", "elu:1.0", "leakyrelu:0.01", "hardsigmoid:0.2:0.5" with all of its
           parameters), "last", "first" or "step:-2" (one step), "final" (the final state of the LSTM before it; of a
           bidirectional one both, side by side, or "final:forward", "final:reverse", "final:sum", "final:average",
@@ -101,7 +105,7 @@ def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
         return build(layers, [f"module:{left[0]}"], ignore)
     known = [name for name in left if name in layers]
     if not known:
-        raise ValueError(f"it holds weights, and none of an LSTM, Linear or Embedding: {describe(layers)}")
+        raise ValueError(f"it holds weights, and none of an LSTM, GRU, Linear or Embedding: {describe(layers)}")
     rest = [name for name in left if name not in layers]
     chain = ",".join(f"{name}:linear" if isinstance(layers[name], Matrix) else name for name in known)
     if isinstance(layers[known[0]], Matrix):
@@ -183,6 +187,8 @@ def _made(
     if name is None:
         return _operation(item.removeprefix("operation:"), before)
     kind = "" if item in (name, f"module:{name}") else item[len(name) + 1 :]
+    if name in layers.other and kind in NONLINEARITIES:
+        return _rnn(name, kind, layers, dtype)
     if name in layers.other:
         return _norm(name, kind, layers, dtype)
     layer = layers[name]
@@ -214,13 +220,25 @@ def _final(item: str, arguments: Sequence[str], before: Sequence[Layer]) -> Laye
         forms = ", ".join(f"final:{one}" for one in FINALS if one)
         raise ValueError(f"the final state must be final, {forms}, got {item!r}")
     behind = [layer for layer in before if not isinstance(layer, Dropout)]
-    if not behind or not isinstance(behind[-1], LSTM):
-        raise ValueError(f"{item!r} must follow an LSTM, got {behind[-1] if behind else 'the input'!r} before it")
-    if behind[-1].options.bidirectional:
+    last = behind[-1] if behind else None
+    if not isinstance(last, LSTM | RecurrentLayer):
+        raise ValueError(f"{item!r} must follow a recurrent layer, got {last or 'the input'!r} before it")
+    if last.options.bidirectional if isinstance(last, LSTM) else last.bidirectional:
         return FinalState("both", **FINALS[how])
     if how:
-        raise ValueError(f"{item!r} must follow a bidirectional LSTM, got one of one direction")
+        raise ValueError(f"{item!r} must follow a bidirectional layer, got one of one direction")
     return FinalState("forward")
+
+
+def _rnn(name: str, nonlinearity: str, layers: LayerSet, dtype: np.dtype[np.floating]) -> RNN:
+    """Return an RNN, whose nonlinearity no weights hold."""
+    other = layers.other[name]
+    try:
+        return RNN.from_torch(other.weights, nonlinearity=nonlinearity, dtype=dtype)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"'{printable(name)}:{nonlinearity}' must be an RNN, and is not: {other.words}: {error}"
+        ) from None
 
 
 def _norm(name: str, kind: str, layers: LayerSet, dtype: np.dtype[np.floating]) -> Layer:
@@ -270,7 +288,7 @@ def _input_sizes(items: Sequence[str | Layer], layers: LayerSet) -> Iterator[int
         layer: object = layers.get(name) if name is not None else item
         if isinstance(layer, Matrix):
             yield layer.array.shape[1]
-        elif isinstance(layer, LSTM | Linear):
+        elif isinstance(layer, LSTM | RecurrentLayer | Linear):
             yield layer.input_size
 
 
@@ -278,9 +296,11 @@ def _in_dtype(layer: WeightedLayer, dtype: np.dtype[np.floating]) -> Layer:
     assert not isinstance(layer, Matrix)  # which the caller has made a layer  # noqa: S101
     if layer.parameters.vector.dtype == dtype or isinstance(layer, ParameterLayer):
         return layer
-    copy: LSTM | Linear | Embedding
+    copy: LSTM | RecurrentLayer | Linear | Embedding
     if isinstance(layer, LSTM):
         copy = LSTM(**layer.options.non_default(), dtype=dtype, seed=None)
+    elif isinstance(layer, RecurrentLayer):
+        copy = type(layer)(**layer.config, dtype=dtype, seed=None)
     elif isinstance(layer, Linear):
         copy = Linear(layer.input_size, layer.output_size, bias=layer.bias, dtype=dtype, seed=None)
     else:
@@ -309,5 +329,6 @@ def _unknown(item: str, layers: Mapping[str, WeightedLayer]) -> str:
     return (
         f"architecture must consist of modules and operations, got {item!r}{hint}; modules are "
         f"{', '.join(map(printable, known))[:400]}; operations are {', '.join(sorted(operations))}; "
-        "a module may have a kind: NAME:embedding, NAME:linear, NAME:layernorm:EPSILON, NAME:batchnorm:EPSILON"
+        "a module may have a kind: NAME:embedding, NAME:linear, NAME:layernorm:EPSILON, NAME:batchnorm:EPSILON, "
+        "NAME:tanh, NAME:relu"
     )

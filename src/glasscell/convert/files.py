@@ -16,6 +16,8 @@ from glasscell.convert.weights_only import architecture_of, check_finite_weights
 from glasscell.core.types import Array
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
+from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.registry import layer_class
 from glasscell.models import CopyLSTM, Sequential
 from glasscell.weight_layouts.pytorch import Biases, check_supported
 
@@ -75,7 +77,7 @@ def load(
     Returns
     -------
     LSTM, Sequential or CopyLSTM
-        Of weights alone or an ONNX graph an LSTM, if there is nothing else.
+        Of weights alone or an ONNX graph an LSTM, if there is nothing else; of an RNN or a GRU a Sequential.
 
     Raises
     ------
@@ -135,12 +137,13 @@ def _stated(
     return of_weights(path, made)
 
 
-def save(model: Model, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
+def save(model: Model | RecurrentLayer, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
     """Write a model to a file, in the format that its name ends in.
 
     Parameters
     ----------
-    model : LSTM, Sequential or CopyLSTM
+    model : LSTM, RNN, GRU, Sequential or CopyLSTM
+        An RNN or a GRU is saved as a Sequential of one layer.
     path : path
         ``.safetensors``; ``.pt``, ``.pth`` (a state dict); ``.onnx``; ``.keras``, ``.weights.h5``, ``.h5``. A file that
         is there is replaced, once the new one is complete.
@@ -160,8 +163,10 @@ def save(model: Model, path: StrPath, *, states: bool = False, weights_only: boo
     ImportError
         If the package that the format needs is not installed.
     """
+    if isinstance(model, RecurrentLayer):
+        model = _chain_of_one(model)
     if not isinstance(model, Model):
-        raise TypeError(f"model must be an LSTM, Sequential or CopyLSTM, got {type(model).__name__}")
+        raise TypeError(f"model must be an LSTM, RNN, GRU, Sequential or CopyLSTM, got {type(model).__name__}")
     kind = format_of(path)
     check_target(path, states=states, weights_only=weights_only)
     if kind in OURS:
@@ -242,6 +247,11 @@ def _chain_of(model: Model) -> LSTM | Sequential:
     return model.as_sequential() if isinstance(model, CopyLSTM) else model
 
 
+def _chain_of_one(layer: RecurrentLayer) -> Sequential:
+    """Return a model of a copy of one layer, called after its class."""
+    return Sequential([deepcopy(layer)], [type(layer).__name__.lower()], seed=None)
+
+
 def format_of_existing(path: StrPath) -> str:
     """Return the format of a file to be read, by its ending; of a folder, that of the model in it.
 
@@ -276,11 +286,13 @@ def _state_dict(model: Model) -> dict[str, Array]:
         return model.to_torch()
     chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
     for name, layer in zip(chain.names, chain.layers, strict=True):
-        if isinstance(layer, LSTM):
-            try:
+        try:
+            if isinstance(layer, LSTM):
                 check_supported(layer.options)
-            except ValueError as error:
-                raise ValueError(f"the layer {name!r}: {error}") from None
+            elif isinstance(layer, RecurrentLayer):
+                layer.to_torch()
+        except ValueError as error:
+            raise ValueError(f"the layer {name!r}: {error}") from None
     return model.to_torch()
 
 
@@ -299,8 +311,11 @@ def _from_safetensors(
             raise ValueError(f"{name} is for weights alone, and {path} states the model")
     kind = checkpoint.kind(path)
     makers: dict[str, type[Model]] = {"LSTM": LSTM, "CopyLSTM": CopyLSTM, "Sequential": Sequential}
+    if kind in ("RNN", "GRU"):
+        layer: Any = layer_class(kind)
+        return _chain_of_one(layer.load(path))
     if kind not in makers:
-        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join(makers)}")
+        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*makers, 'RNN', 'GRU'])}")
     return makers[kind].load(path)
 
 

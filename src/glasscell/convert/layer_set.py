@@ -10,6 +10,7 @@ from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.layers import LSTM, Embedding, Linear
 from glasscell.layers.base import ParameterLayer
+from glasscell.layers.recurrent import RecurrentLayer
 
 MAX_LISTED = 40  # names in one message
 
@@ -51,7 +52,7 @@ class Other(NamedTuple):
     Attributes
     ----------
     words : str
-        What it is: "a GRU", "weight (8, 1, 3), bias (8,)".
+        What it is: "an RNN", "weight (8, 1, 3), bias (8,)".
     weights : dict of str to array
         Its tensors, by their names in the module.
     """
@@ -60,7 +61,7 @@ class Other(NamedTuple):
     weights: dict[str, Any]
 
 
-WeightedLayer: TypeAlias = LSTM | Linear | Embedding | ParameterLayer | Matrix
+WeightedLayer: TypeAlias = LSTM | RecurrentLayer | Linear | Embedding | ParameterLayer | Matrix
 
 
 class LayerSet(dict[str, WeightedLayer]):
@@ -109,9 +110,10 @@ def sizes_of(layer: WeightedLayer) -> str:
     if isinstance(layer, Embedding):
         return f"Embedding {layer.vocabulary_size} → {layer.embedding_size}"
     more = ""
-    if isinstance(layer, LSTM):
+    if isinstance(layer, LSTM | RecurrentLayer):
+        bidirectional = layer.options.bidirectional if isinstance(layer, LSTM) else layer.bidirectional
         more = f", {layer.num_layers} layers" if layer.num_layers > 1 else ""
-        more += ", bidirectional" if layer.options.bidirectional else ""
+        more += ", bidirectional" if bidirectional else ""
     return f"{type(layer).__name__} {layer.input_size} → {layer.output_size}{more}"
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from glasscell.atomic_files import StrPath
 from glasscell.convert.operations import FINALS, is_operation
-from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
+from glasscell.layers import LSTM, RNN, Dropout, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
 from glasscell.layers.kinds import has_parameters
 from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
+from glasscell.layers.recurrent import RecurrentLayer
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
@@ -93,7 +94,9 @@ def _settings(layer: Layer, *, keras: bool) -> list[str]:
         return [name for name in changed if name not in HELD_BY_KERAS_WEIGHTS and not declared[name].training_only]
     if isinstance(layer, Embedding):
         return ["mask_zero"] if layer.mask_zero else []
-    if isinstance(layer, Linear):
+    if isinstance(layer, RNN):
+        return [] if keras and layer.nonlinearity == "tanh" else ["nonlinearity"]
+    if isinstance(layer, Linear | RecurrentLayer):
         return []
     shapes = {"input_size", "output_size", "kernel_size", "size", "bias", "gain", "shift"}
     return [name for name in getattr(layer, "config", {}) if name not in shapes]
@@ -108,7 +111,9 @@ def _item(name: str, layer: Layer) -> str | None:
         item = None if layer.mask_zero else f"{name}:embedding"
     elif isinstance(layer, Linear) and not layer.bias:
         item = f"{name}:linear"
-    elif isinstance(layer, LSTM | Linear):
+    elif isinstance(layer, RNN):
+        item = f"{name}:{layer.nonlinearity}"
+    elif isinstance(layer, LSTM | RecurrentLayer | Linear):
         item = f"module:{name}" if is_operation(name) else name
     elif isinstance(layer, Step):
         item = {-1: "last", 0: "first"}.get(layer.index, f"step:{layer.index}")

@@ -13,7 +13,7 @@ import numpy as np
 from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, shapes_of
 from glasscell.convert.torch.pickle_reader import Unread
 from glasscell.convert.torch.state_dicts import StateDict, describe_unread, state_dicts
-from glasscell.layers import LSTM, Linear
+from glasscell.layers import GRU, LSTM, Linear
 from glasscell.weight_layouts import check_weight
 from glasscell.weight_layouts.pytorch import Biases, recurrent_kind, standard_names
 
@@ -144,6 +144,8 @@ def _module(group: StateDict) -> Module:
 def _layer(name: str, module: Module, biases: Biases) -> WeightedLayer | None:
     if module.kind == "LSTM":
         return _lstm(name, module.weights, biases)
+    if module.kind == "GRU":
+        return _gru(name, module.weights)
     if module.kind not in ("linear", "matrix"):
         return None
     arrays = {key: check_weight(f"{name}.{key}", value) for key, value in module.weights.items()}
@@ -163,13 +165,20 @@ def _lstm(name: str, weights: Mapping[str, Any], biases: Biases = "one") -> LSTM
         raise ValueError(f"in {name!r}: {error}") from None
 
 
+def _gru(name: str, weights: Mapping[str, Any]) -> GRU:
+    try:
+        return GRU.from_torch(weights)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"in {name!r}: {error}") from None
+
+
 def _words(module: Module) -> str:
     """Return what a module is that becomes no layer."""
     unread = [value for value in module.weights.values() if isinstance(value, Unread)]
     if unread:
         return describe_unread(unread[0])
     if module.kind:
-        return "a GRU, which is no LSTM" if module.kind == "GRU" else "a plain RNN, which is no LSTM"
+        return "an RNN, whose nonlinearity weights do not hold: add :tanh or :relu to its name"
     weight, bias = (_shape(module.weights.get(key)) for key in ("weight", "bias"))
     shapes = shapes_of(module.weights)
     if module.weights.keys() == {"weight", "bias"} and len(weight) == 2 and weight != bias:
