@@ -222,7 +222,9 @@ def _final(item: str, arguments: Sequence[str], before: Sequence[Layer]) -> Laye
     behind = [layer for layer in before if not isinstance(layer, Dropout)]
     last = behind[-1] if behind else None
     if not isinstance(last, LSTM | RecurrentLayer):
-        raise ValueError(f"{item!r} must follow a recurrent layer, got {last or 'the input'!r} before it")
+        raise ValueError(  # noqa: TRY004 - the order of items is wrong, not the type of one
+            f"{item!r} must follow a recurrent layer, got {last or 'the input'!r} before it"
+        )
     if last.options.bidirectional if isinstance(last, LSTM) else last.bidirectional:
         return FinalState("both", **FINALS[how])
     if how:

@@ -1,0 +1,104 @@
+"""Law: files of PyTorch with an nn.RNN or an nn.GRU become models that compute the same, and go back."""
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.layers import FinalState
+
+T, I, H = 6, 3, 4
+KINDS = {"tanh": ("RNN", {}), "relu": ("RNN", {"nonlinearity": "relu"}), "gru": ("GRU", {})}
+
+
+def item(name):
+    """A module called rnn, as an architecture states it."""
+    return "rnn" if name == "gru" else f"rnn:{name}"
+
+
+def model_of(torch, name, **options):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            kind, cell_options = KINDS[name]
+            self.rnn = getattr(torch.nn, kind)(I, H, batch_first=True, **cell_options, **options)
+            self.head = torch.nn.Linear(H * (2 if self.rnn.bidirectional else 1), 2)
+
+        def forward(self, x):
+            h = self.rnn(x)[1]
+            D = 2 if self.rnn.bidirectional else 1
+            return self.head(h[-D:].transpose(0, 1).flatten(1))
+
+    return Model()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_model_of_pytorch_computes_the_same(name, options, suffix, torch, rng, tmp_path):
+    theirs, path = model_of(torch, name, **options), tmp_path / f"m{suffix}"
+    if suffix == ".pt":
+        torch.save(theirs.state_dict(), path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(theirs.state_dict(), path)
+    ours = gc.convert.load(path, architecture=f"{item(name)},final,head")
+    x = rng.normal(size=(5, T, I)).astype(np.float32)
+    expected = theirs(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(ours(x), expected, rtol=0, atol=2e-6)
+    assert ours.layers[1] == FinalState("both" if options.get("bidirectional") else "forward")
+    with pytest.raises(ValueError, match="layer 'final'"):
+        gc.convert.save(ours, tmp_path / "back.pt")
+    gc.convert.save(ours, tmp_path / "back.pt", weights_only=True)
+    theirs.load_state_dict(torch.load(tmp_path / "back.pt", weights_only=True))
+    np.testing.assert_allclose(theirs(torch.tensor(x)).detach().numpy(), expected, rtol=0, atol=1e-6)
+    gc.convert.save(ours, tmp_path / "ours.safetensors")
+    np.testing.assert_array_equal(gc.load(tmp_path / "ours.safetensors")(x), ours(x))
+    np.testing.assert_array_equal(gc.convert.load(tmp_path / "ours.safetensors")(x), ours(x))
+
+
+@pytest.mark.parametrize("cell", [False, True], ids=["layer", "cell"])
+def test_one_layer_alone(cell, torch, rng, tmp_path):
+    path, x = tmp_path / "m.pt", rng.normal(size=(T, I)).astype(np.float32)
+    theirs = torch.nn.GRUCell(I, H) if cell else torch.nn.GRU(I, H)
+    torch.save(theirs.state_dict(), path)
+    ours = gc.convert.load(path)
+    assert [type(layer) for layer in ours.layers] == [gc.GRU]
+    if not cell:
+        np.testing.assert_allclose(ours(x), theirs(torch.tensor(x))[0].detach().numpy(), rtol=0, atol=1e-6)
+        gc.convert.save(ours.layers[0], tmp_path / "back.pt")
+        theirs.load_state_dict({name[4:]: value for name, value in torch.load(tmp_path / "back.pt").items()})
+        np.testing.assert_allclose(ours(x), theirs(torch.tensor(x))[0].detach().numpy(), rtol=0, atol=1e-6)
+    ours.layers[0].save(tmp_path / "gru.safetensors")
+    for model in (gc.load(tmp_path / "gru.safetensors"), gc.convert.load(tmp_path / "gru.safetensors")):
+        np.testing.assert_array_equal(model(x), ours(x))
+
+
+def test_the_nonlinearity_of_an_rnn_is_never_guessed(torch, tmp_path):
+    path = tmp_path / "m.pt"
+    torch.save(torch.nn.RNN(I, H).state_dict(), path)
+    with pytest.raises(ValueError, match="an RNN, whose nonlinearity weights do not hold: add :tanh or :relu"):
+        gc.convert.load(path)
+    assert list(gc.convert.weights(path).other) == ["rnn"]
+    for nonlinearity in ("tanh", "relu"):
+        model = gc.convert.load(path, architecture=f"rnn:{nonlinearity}")
+        assert model.layers[0].nonlinearity == nonlinearity
+        with pytest.raises(ValueError, match="RNN: nonlinearity"):
+            gc.convert.save(model, tmp_path / "back.pt")
+    torch.save(torch.nn.GRU(I, H).state_dict(), path)
+    with pytest.raises(ValueError, match=r"'gru:tanh' does not fit: the kind of 'gru' is GRU"):
+        gc.convert.load(path, architecture="gru:tanh")
+    torch.save({"a.weight": torch.ones(2, 2), "a.bias": torch.ones(2, 2)}, path)
+    with pytest.raises(ValueError, match="'a:relu' must be an RNN, and is not"):
+        gc.convert.load(path, architecture="a:relu")
+
+
+def test_what_other_formats_lack_is_refused_by_name(tmp_path):
+    chain = gc.Sequential([gc.GRU(I, H), gc.Linear(H, 2)], names=["encoder", "head"])
+    paper = gc.Sequential([gc.GRU(I, H, reset_after=False)], names=["encoder"])
+    with pytest.raises(ValueError, match=r"the layer 'encoder': PyTorch's nn.GRU has no reset_after=False"):
+        gc.convert.save(paper, tmp_path / "m.pt", weights_only=True)
+    pytest.importorskip("onnx")
+    with pytest.raises(ValueError, match=r"'encoder'.*GRU"):
+        gc.convert.save(chain, tmp_path / "m.onnx")
+    chain.save(tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="holds no LSTM"):
+        gc.convert.lstms(tmp_path / "m.safetensors")
