@@ -96,8 +96,8 @@ def _settings(layer: Layer, *, keras: bool) -> list[str]:
         return ["mask_zero"] if layer.mask_zero else []
     if isinstance(layer, RNN):
         return [] if keras and layer.nonlinearity == "tanh" else ["nonlinearity"]
-    if isinstance(layer, Linear | RecurrentLayer):
-        return []
+    if isinstance(layer, Linear | RecurrentLayer):  # of a GRU with biases, their number shows reset_after
+        return ["reset_after"] if keras and not layer.bias and "reset_after" in layer.config else []
     shapes = {"input_size", "output_size", "kernel_size", "size", "bias", "gain", "shift"}
     return [name for name in getattr(layer, "config", {}) if name not in shapes]
 

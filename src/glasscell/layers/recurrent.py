@@ -144,6 +144,18 @@ class RecurrentLayer(recurrent_layer.RecurrentLayer):
         """Layer by layer, its forward direction and, if bidirectional, its reverse one."""
         return self._directions
 
+    def level(self, k: int) -> Self:
+        """Return a layer of one level with a copy of the weights of level k of the stack."""
+        one: Self = type(self)(
+            **{**self.config, "num_layers": 1, "dropout": 0.0}
+            | {"input_size": self.output_size if k else self.input_size},
+            dtype=self.dtype,
+            seed=None,
+        )
+        for name, view in one.parameters.items():
+            view[:] = self.parameters[name.replace("_l0", f"_l{k}")]
+        return one
+
     def cell_weights(self, suffix: str) -> dict[str, Array]:
         """Return the weights of one direction under core's names; with ``bias=False`` the biases are 0."""
         shapes = self.cell_shapes(1, self.hidden_size, **self._shape_options())

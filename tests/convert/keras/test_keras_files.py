@@ -383,10 +383,17 @@ def refused_models(keras):
         return 2 * x
 
     return {
-        "is a GRU": chain(keras, L.GRU(2, name="culprit")),
+        "is a RNN": chain(keras, L.RNN(L.GRUCell(2), name="culprit")),
+        "activation must be 'tanh', got 'relu'": chain(keras, L.GRU(2, activation="relu", name="culprit")),
+        "repeats outputs at masked steps": masked(keras, L.GRU(2, return_sequences=True, name="culprit")),
+        "merge_mode must be 'concat'": chain(
+            keras, L.Bidirectional(L.GRU(2, return_sequences=True), merge_mode="sum", name="culprit")
+        ),
         "is a SpatialDropout2D": chain(keras, L.SpatialDropout2D(0.5, name="culprit"), shape=(2, 2, 3)),
         "only features, the last axis": chain(keras, lstm, L.BatchNormalization(axis=1, name="culprit"), shape=(4, 3)),
-        "is a SimpleRNN": chain(keras, keras.Sequential([L.SimpleRNN(2, name="culprit")], name="inner")),
+        "activation must be 'tanh' or 'relu'": chain(
+            keras, keras.Sequential([L.SimpleRNN(2, "elu", name="culprit")], name="inner")
+        ),
         "data_format='channels_first'": chain(
             keras, L.MaxPooling1D(data_format="channels_first", name="culprit"), shape=(4, 3)
         ),
@@ -416,7 +423,7 @@ def refused_models(keras):
         "go_backwards of 'forward_": chain(
             keras, L.Bidirectional(L.LSTM(2, go_backwards=True), backward_layer=L.LSTM(2), name="culprit")
         ),
-        "is a Bidirectional of a 'GRU'": chain(keras, L.Bidirectional(L.GRU(2), name="culprit")),
+        "is a Bidirectional of a 'RNN'": chain(keras, L.Bidirectional(L.RNN(L.GRUCell(2)), name="culprit")),
         "is a TimeDistributed of a 'Dropout'": chain(keras, L.TimeDistributed(L.Dropout(0.5), name="culprit")),
         "noise_shape": chain(keras, L.Dropout(0.5, noise_shape=(None, 1, None), name="culprit")),
         "only the first layer": chain(keras, L.Dense(3), L.Embedding(3, 4, name="culprit")),

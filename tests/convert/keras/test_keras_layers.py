@@ -339,7 +339,7 @@ def test_weights_alone_of_a_model_with_dropout(keras, tmp_path, rng):
 def test_another_recurrent_layer_is_what_a_refusal_names(keras, tmp_path):
     """Also behind a layer that cannot be read either."""
     L = keras.layers
-    model = keras.Sequential([keras.Input((T, F)), L.PReLU(), L.GRU(3, name="culprit")])
+    model = keras.Sequential([keras.Input((T, F)), L.PReLU(), L.RNN(L.GRUCell(3), name="culprit")])
     path = saved(model, tmp_path / "m.keras")
-    with pytest.raises(ValueError, match="the layer 'culprit' is a GRU, another recurrent layer than an LSTM"):
+    with pytest.raises(ValueError, match="the layer 'culprit' is a RNN, another recurrent layer than LSTM, GRU"):
         files.load(path)

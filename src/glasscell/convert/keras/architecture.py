@@ -10,7 +10,7 @@ from glasscell.limits import BudgetError, MemoryBudget, parse_json
 MAX_LAYERS = 1024  # that a model lists
 MASK_OPERATIONS = ("NotEqual", "Any")  # what Keras 3 writes into a graph for masks that layers hand on by themselves
 KERAS_1 = {"init", "inner_init", "inner_activation", "W_regularizer", "nb_filter"}  # settings that Keras 2 renamed
-RECURRENT = ("GRU", "CuDNNGRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvLSTM2DCell")
+RECURRENT = ("CuDNNGRU", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvLSTM2DCell")
 OF_KERAS_1 = (
     "Keras 1 wrote it, whose layers have other settings and weights: load it in Keras 2, which converts it, and save it"
 )
@@ -154,8 +154,8 @@ def _listed_layers(listed: Any) -> list[KerasLayer]:
         if kind in RECURRENT:
             name = mapping(entry.get("config"), "the configuration of a layer").get("name", entry.get("name"))
             raise ValueError(
-                f"the layer {shortened(name)} is a {kind}, another recurrent layer than an LSTM, which cannot be "
-                "represented"
+                f"the layer {shortened(name)} is a {kind}, another recurrent layer than LSTM, GRU and "
+                "SimpleRNN, which cannot be represented"
             )
     return [layer_of(entry) for entry in found]
 

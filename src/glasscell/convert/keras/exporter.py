@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from glasscell.convert.keras import cell_stacks
 from glasscell.convert.keras.architecture import KerasLayer, KerasSequential
 from glasscell.convert.keras.file_writer import Described
 from glasscell.convert.keras.importer import POOLS
@@ -12,6 +13,7 @@ from glasscell.convert.keras.weights import Weights
 from glasscell.convert.keras.writing_layers import OVER_ALL_STEPS, function, input_features, input_steps, one_layer
 from glasscell.core.types import Array
 from glasscell.layers import LSTM, Embedding, FinalState, Function, Linear, Masking, Pool, Step
+from glasscell.layers.recurrent import RecurrentLayer
 from glasscell.models.sequential import Layer
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.weight_layouts import KERAS, encode
@@ -69,6 +71,8 @@ class Exporter:
         self.at += 1
         if isinstance(layer, LSTM):
             self.lstm(name, layer)
+        elif isinstance(layer, RecurrentLayer):
+            self.cell_stack(name, layer)
         elif isinstance(layer, Linear):
             self.dense(name, layer)
         elif isinstance(layer, Masking):
@@ -140,6 +144,22 @@ class Exporter:
         if final is not None:
             self.masked = False
 
+    def cell_stack(self, name: str, layer: RecurrentLayer) -> None:
+        """An RNN or a GRU, or a stack of them, with the final state that is taken of it."""
+        following = self._following()
+        final = following if isinstance(following, FinalState | Step) else None
+        merge = "concat" if final is None else cell_stacks.check_final(layer, final)
+        self.at += final is not None
+        for k in range(layer.num_layers):
+            last = k == layer.num_layers - 1
+            own = f"{name}_l{k}" if layer.num_layers > 1 else name
+            kind, config, weights = cell_stacks.to_keras(layer, k, final if last else None)
+            self._add_recurrent(kind, own, config, weights, merge if last else "concat")
+            if not last and layer.dropout:
+                self.add("Dropout", f"{own}_dropout", {"rate": layer.dropout})
+        if final is not None:
+            self.masked = False
+
     def _one(self, name: str, layer: LSTM, suffixes: list[str], I: int, final: FinalState | Step | None) -> None:
         """One LSTM of a stack."""
         options = layer.options.replace(num_layers=1, dropout=0.0, input_size=I)
@@ -150,13 +170,19 @@ class Exporter:
         if final is not None:
             config["zero_output_for_mask"] = False  # Keras would take it for a state
         weights = [_direction_weights(layer.options.kernel(layer.parameters, suffix), options) for suffix in suffixes]
-        if not options.bidirectional:
-            self.add("LSTM", name, config, {"": weights[0]})
-            return
         ours = {ours: theirs for theirs, ours in codec.KERAS_MERGES.items()}
         merge = ours[final.merge if isinstance(final, FinalState) else options.merge]
+        self._add_recurrent("LSTM", name, config, weights, merge)
+
+    def _add_recurrent(
+        self, kind: str, name: str, config: dict[str, Any], weights: list[dict[str, Array]], merge: str
+    ) -> None:
+        """Add a layer of Keras, or a Bidirectional of two with the weights of each."""
+        if len(weights) == 1:
+            self.add(kind, name, config, {"": weights[0]})
+            return
         both = [
-            _wrapped("LSTM", f"{way}_{_allowed(name)}", {**config, "go_backwards": way == "backward"})
+            _wrapped(kind, f"{way}_{_allowed(name)}", {**config, "go_backwards": way == "backward"})
             for way in DIRECTION_NAMES
         ]
         wraps = {"merge_mode": merge, "layer": both[0], "backward_layer": both[1]}

@@ -13,6 +13,7 @@ from glasscell.convert.keras.kinds import WEIGHTED
 from glasscell.convert.keras.weights import Weights, numbered
 from glasscell.core.types import Array
 
+CELLS = {"LSTM": "lstm_cell", "SimpleRNN": "simple_rnn_cell", "GRU": "gru_cell"}
 NEVER_TRAINABLE = ("SpatialDropout1D",)  # layers that Keras does not let be called that
 
 Described = list[tuple[KerasLayer, Weights]]
@@ -105,7 +106,8 @@ def _paths(layer: KerasLayer, weights: Weights) -> Iterator[tuple[str, Array]]:
     """The names of weights in the older format."""
     for part, of_part in weights.items():
         way = [layer.config[{"forward": "layer", "backward": "backward_layer"}[part]]["config"]["name"]] if part else []
-        cell = ["lstm_cell"] if layer.kind in ("LSTM", "Bidirectional") else []
+        kind = layer.config["layer"]["class_name"] if layer.kind == "Bidirectional" else layer.kind
+        cell = [CELLS[kind]] if kind in CELLS else []
         for name, array in of_part.items():
             yield "/".join([layer.name, *way, *cell, name]), array
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from glasscell.convert.keras import cell_stacks
 from glasscell.convert.keras.architecture import KerasLayer, KerasSequential, layer_of, mapping, shortened
 from glasscell.convert.keras.kinds import PASSED_OVER, WRAPPED
 from glasscell.convert.keras.stateless import (
@@ -76,7 +77,10 @@ class Importer:
         """Add what a layer of Keras is."""
         _check_policy(layer)
         kind = layer.kind
-        if kind in ("LSTM", "CuDNNLSTM", "Bidirectional"):
+        recurrent = layer_of(layer.config.get("layer")).kind if kind == "Bidirectional" else kind
+        if recurrent in cell_stacks.CLASSES:
+            self.cell_stack(layer, recurrent, weights)
+        elif recurrent in ("LSTM", "CuDNNLSTM"):
             self.lstm(layer, weights)
         elif kind in ("Dense", "TimeDistributed"):
             self.dense(layer, weights)
@@ -169,6 +173,20 @@ class Importer:
             if two:
                 final = {"directions": "both", "merge": codec.KERAS_MERGES[merge]}
             self.add(layer, FinalState(**final), "final")
+            self.masked = self.timed = False
+
+    def cell_stack(self, layer: KerasLayer, kind: str, weights: Weights) -> None:
+        """A SimpleRNN or a GRU, in one direction or both."""
+        self.check_timed()
+        config, merge = _bidirectional(layer) if layer.kind == "Bidirectional" else (layer.config, "")
+        found, sequences = cell_stacks.from_keras(kind, config, merge, weights, self.version, masked=self.masked)
+        self.takes(found.input_size)
+        ours = type(found)(**found.config, dtype=self.dtype, seed=None)
+        ours.parameters.vector[:] = found.parameters.vector
+        self.add(layer, ours)
+        if not sequences:
+            both = {"directions": "both", "merge": codec.KERAS_MERGES[merge]} if merge else {"directions": "forward"}
+            self.add(layer, FinalState(**both), "final")  # type: ignore[arg-type] # one of the literals
             self.masked = self.timed = False
 
     def dense(self, layer: KerasLayer, weights: Weights) -> None:

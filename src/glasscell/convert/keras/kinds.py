@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 LSTM_WEIGHTS, DENSE_WEIGHTS = ("kernel", "recurrent_kernel", "bias"), ("kernel", "bias")
+RECURRENT_WEIGHTS = LSTM_WEIGHTS  # those of a SimpleRNN and a GRU have the same names
 
 
 class Kind(NamedTuple):
@@ -33,6 +34,8 @@ GAIN_AND_SHIFT = {"gamma": "scale", "beta": "center"}
 WEIGHTED = {
     "LSTM": Kind("lstm", LSTM_WEIGHTS, {"": "cell"}, BIAS),
     "CuDNNLSTM": Kind("cu_dnnlstm", LSTM_WEIGHTS),
+    "SimpleRNN": Kind("simple_rnn", RECURRENT_WEIGHTS, {"": "cell"}, BIAS),
+    "GRU": Kind("gru", RECURRENT_WEIGHTS, {"": "cell"}, BIAS),
     "Bidirectional": Kind(
         "bidirectional",
         LSTM_WEIGHTS,
@@ -51,7 +54,7 @@ WEIGHTED = {
 }
 NESTED = {"Sequential": "sequential", "Functional": "functional", "Model": "functional"}
 WRAPPED = {  # what a layer that wraps another may wrap
-    "Bidirectional": ("LSTM", "CuDNNLSTM"),
+    "Bidirectional": ("LSTM", "CuDNNLSTM", "SimpleRNN", "GRU"),
     "TimeDistributed": ("Dense",),
 }
 # Layers that change nothing outside training: the first are kept, as they are here, and of the others nothing is.

@@ -1,6 +1,7 @@
 """Layers of Keras from their weights alone.
 
-Settings that weights do not show are Keras' defaults: an LSTM has the activations tanh and sigmoid, a Bidirectional
+Settings that weights do not show are Keras' defaults: an LSTM and a GRU have the activations tanh and sigmoid, a
+SimpleRNN tanh, a Bidirectional
 puts its directions side by side, a Dense has no activation, an Embedding masks nothing.
 """
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from glasscell.convert.keras.weights import FoundLayer, Source, Weights, check_all_taken, read
 from glasscell.convert.layer_set import LayerSet, Other, WeightedLayer, shapes_of
-from glasscell.layers import LSTM, Embedding, Linear
+from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear
 
-NO_LSTM = {3: "a GRU, which is no LSTM", 1: "a plain RNN, which is no LSTM"}  # by its matrices of gates
+RECURRENT = ("LSTM", "Bidirectional", "SimpleRNN", "GRU")  # in the older format names show each as an LSTM
+CLASSES: dict[int, type[RNN | GRU]] = {3: GRU, 1: RNN}  # by the matrices of gates; all others are LSTMs
 MAX_SHAPES = 6  # in a message
 PYTORCH_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
@@ -33,9 +35,7 @@ def layer_set(source: Source) -> LayerSet:
     for found in listed:
         if not found.weights:
             without.append(found.name)
-        elif found.kind in ("LSTM", "Bidirectional") and (what := NO_LSTM.get(_gates(found))):  # as its names show
-            other[found.name] = Other(what, {})
-        elif found.kind in ("LSTM", "Bidirectional", "Dense", "TimeDistributed", "Embedding"):
+        elif found.kind in (*RECURRENT, "Dense", "TimeDistributed", "Embedding"):
             layers[found.name] = _layer(found)
         else:
             other[found.name] = _other(found)
@@ -48,21 +48,21 @@ def _gates(found: FoundLayer) -> int:
     return shape[1] // shape[0] if len(shape) == 2 and shape[0] and not shape[1] % shape[0] else 0
 
 
-def _layer(found: FoundLayer) -> LSTM | Linear | Embedding:
+def _layer(found: FoundLayer) -> LSTM | RNN | GRU | Linear | Embedding:
     try:
         weights = read(found.weights)
-        if found.kind in ("LSTM", "Bidirectional"):
-            return _lstm(weights)
+        if found.kind in RECURRENT:
+            return _recurrent(weights, CLASSES.get(_gates(found), LSTM))
         return _embedding(weights[""]) if found.kind == "Embedding" else _linear(weights[""])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"the layer {found.name!r}: {error}") from None
 
 
-def _lstm(weights: Weights) -> LSTM:
+def _recurrent(weights: Weights, kind: type[LSTM | RNN | GRU]) -> LSTM | RNN | GRU:
     names = ("kernel", "recurrent_kernel", "bias")
     arrays = [of_part[name] for of_part in weights.values() for name in names if name in of_part]
     config: dict[str, Any] = {"bidirectional": "concat"} if len(weights) == 2 else {}
-    return LSTM.from_keras(arrays, **config)
+    return kind.from_keras(arrays, **config)
 
 
 def _linear(weights: dict[str, Any]) -> Linear:

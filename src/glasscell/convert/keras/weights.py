@@ -16,7 +16,15 @@ from glasscell.core.types import Array
 from glasscell.weight_layouts import check_weight
 
 TRAINING = ("optimizer", "metrics", "seed_generator")  # entries that Keras keeps for training only
-SHOWN = ("LSTM", "Bidirectional", "Dense", "TimeDistributed", "Embedding")  # the kinds that weights alone show
+SHOWN = (
+    "LSTM",
+    "Bidirectional",
+    "SimpleRNN",
+    "GRU",
+    "Dense",
+    "TimeDistributed",
+    "Embedding",
+)  # the kinds that weights alone show
 NOTHING_AT_INFERENCE = (  # groups of layers that compute nothing outside training
     *("input_layer", "dropout", "spatial_dropout1d", "gaussian_noise", "gaussian_dropout", "alpha_dropout"),
     "activity_regularization",
