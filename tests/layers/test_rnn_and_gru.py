@@ -220,9 +220,11 @@ def test_bad_arrays_are_refused(kind):
         r"x has shape \(3, 6, 3\)": lambda: layer(np.zeros((B, T, I + 1))),
         "give lengths or mask": lambda: layer(x, lengths=[1, 2, 3], mask=np.ones((B, T), bool)),
         "lengths must be from 0": lambda: layer(x, lengths=[1, 2, 7]),
-        r"state.h must have shape \(L, B, H\) = \(1, 3, 3\), got": lambda: layer(x, RNNState(np.zeros((1, 2, 3)))),
-        "state must be an RNNState, got a ndarray": lambda: layer(x, np.zeros((1, 3, 3))),
-        "state must be an RNNState, got a LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
+        r"state.h has shape \(1, 2, 3\); expected \(L, B, H\) = \(1, 3, 3\)": lambda: layer(
+            x, RNNState(np.zeros((1, 2, 3)))
+        ),
+        r"state.h has shape \(3, 3\)": lambda: layer(x, np.zeros((1, 3, 3))),
+        r"state must be a tuple \(h,\), and is a LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
         "rng must be": lambda: layer.forward(x, rng=3),
         "d_outputs has shape": lambda: layer.backward(tape, y[:, 1:]),
         "tape must be the tape of a": lambda: layer.backward(y, y),

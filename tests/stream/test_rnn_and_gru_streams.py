@@ -136,5 +136,5 @@ def test_the_chain_of_three_kinds(rng):
     x = rng.normal(size=(2, T, I)).astype(np.float32)
     stream = model.stream(batch=2)
     y = np.stack([stream.push(step).copy() for step in x.swapaxes(0, 1)], axis=1)
-    np.testing.assert_allclose(y, model.predict(x), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(y, model(x), rtol=0, atol=1e-6)
     assert [type(state).__name__ for state in stream.state] == ["RNNState", "LSTMState", "RNNState"]

@@ -19,7 +19,7 @@ from glasscell.layers import (
     Linear,
 )
 from glasscell.layers.base import ParameterLayer
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
@@ -221,7 +221,7 @@ def _final(item: str, arguments: Sequence[str], before: Sequence[Layer]) -> Laye
         raise ValueError(f"the final state must be final, {forms}, got {item!r}")
     behind = [layer for layer in before if not isinstance(layer, Dropout)]
     last = behind[-1] if behind else None
-    if not isinstance(last, LSTM | RecurrentLayer):
+    if not isinstance(last, LSTM | CellStack):
         raise ValueError(  # noqa: TRY004 - the order of items is wrong, not the type of one
             f"{item!r} must follow a recurrent layer, got {last or 'the input'!r} before it"
         )
@@ -290,7 +290,7 @@ def _input_sizes(items: Sequence[str | Layer], layers: LayerSet) -> Iterator[int
         layer: object = layers.get(name) if name is not None else item
         if isinstance(layer, Matrix):
             yield layer.array.shape[1]
-        elif isinstance(layer, LSTM | RecurrentLayer | Linear):
+        elif isinstance(layer, LSTM | CellStack | Linear):
             yield layer.input_size
 
 
@@ -298,10 +298,10 @@ def _in_dtype(layer: WeightedLayer, dtype: np.dtype[np.floating]) -> Layer:
     assert not isinstance(layer, Matrix)  # which the caller has made a layer  # noqa: S101
     if layer.parameters.vector.dtype == dtype or isinstance(layer, ParameterLayer):
         return layer
-    copy: LSTM | RecurrentLayer | Linear | Embedding
+    copy: LSTM | CellStack | Linear | Embedding
     if isinstance(layer, LSTM):
         copy = LSTM(**layer.options.non_default(), dtype=dtype, seed=None)
-    elif isinstance(layer, RecurrentLayer):
+    elif isinstance(layer, CellStack):
         copy = type(layer)(**layer.config, dtype=dtype, seed=None)
     elif isinstance(layer, Linear):
         copy = Linear(layer.input_size, layer.output_size, bias=layer.bias, dtype=dtype, seed=None)

@@ -16,7 +16,7 @@ from glasscell.convert.weights_only import architecture_of, check_finite_weights
 from glasscell.core.types import Array
 from glasscell.escaping import one_line
 from glasscell.layers import LSTM
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 from glasscell.layers.registry import layer_class
 from glasscell.models import CopyLSTM, Sequential
 from glasscell.weight_layouts.pytorch import Biases, check_supported
@@ -137,7 +137,7 @@ def _stated(
     return of_weights(path, made)
 
 
-def save(model: Model | RecurrentLayer, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
+def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
     """Write a model to a file, in the format that its name ends in.
 
     Parameters
@@ -163,7 +163,7 @@ def save(model: Model | RecurrentLayer, path: StrPath, *, states: bool = False, 
     ImportError
         If the package that the format needs is not installed.
     """
-    if isinstance(model, RecurrentLayer):
+    if isinstance(model, CellStack):
         model = _chain_of_one(model)
     if not isinstance(model, Model):
         raise TypeError(f"model must be an LSTM, RNN, GRU, Sequential or CopyLSTM, got {type(model).__name__}")
@@ -247,7 +247,7 @@ def _chain_of(model: Model) -> LSTM | Sequential:
     return model.as_sequential() if isinstance(model, CopyLSTM) else model
 
 
-def _chain_of_one(layer: RecurrentLayer) -> Sequential:
+def _chain_of_one(layer: CellStack) -> Sequential:
     """Return a model of a copy of one layer, called after its class."""
     return Sequential([deepcopy(layer)], [type(layer).__name__.lower()], seed=None)
 
@@ -289,7 +289,7 @@ def _state_dict(model: Model) -> dict[str, Array]:
         try:
             if isinstance(layer, LSTM):
                 check_supported(layer.options)
-            elif isinstance(layer, RecurrentLayer):
+            elif isinstance(layer, CellStack):
                 layer.to_torch()
         except ValueError as error:
             raise ValueError(f"the layer {name!r}: {error}") from None

@@ -10,7 +10,7 @@ from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.layers import LSTM, Embedding, Linear
 from glasscell.layers.base import ParameterLayer
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 
 MAX_LISTED = 40  # names in one message
 
@@ -61,7 +61,7 @@ class Other(NamedTuple):
     weights: dict[str, Any]
 
 
-WeightedLayer: TypeAlias = LSTM | RecurrentLayer | Linear | Embedding | ParameterLayer | Matrix
+WeightedLayer: TypeAlias = LSTM | CellStack | Linear | Embedding | ParameterLayer | Matrix
 
 
 class LayerSet(dict[str, WeightedLayer]):
@@ -110,7 +110,7 @@ def sizes_of(layer: WeightedLayer) -> str:
     if isinstance(layer, Embedding):
         return f"Embedding {layer.vocabulary_size} → {layer.embedding_size}"
     more = ""
-    if isinstance(layer, LSTM | RecurrentLayer):
+    if isinstance(layer, LSTM | CellStack):
         bidirectional = layer.options.bidirectional if isinstance(layer, LSTM) else layer.bidirectional
         more = f", {layer.num_layers} layers" if layer.num_layers > 1 else ""
         more += ", bidirectional" if bidirectional else ""

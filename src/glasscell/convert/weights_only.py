@@ -11,9 +11,9 @@ import numpy as np
 from glasscell.atomic_files import StrPath
 from glasscell.convert.operations import FINALS, is_operation
 from glasscell.layers import LSTM, RNN, Dropout, Embedding, FinalState, Function, Linear, Pool, RepeatVector, Step
+from glasscell.layers.cell_stack import CellStack
 from glasscell.layers.kinds import has_parameters
 from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropout1D
-from glasscell.layers.recurrent import RecurrentLayer
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
@@ -96,7 +96,7 @@ def _settings(layer: Layer, *, keras: bool) -> list[str]:
         return ["mask_zero"] if layer.mask_zero else []
     if isinstance(layer, RNN):
         return [] if keras and layer.nonlinearity == "tanh" else ["nonlinearity"]
-    if isinstance(layer, Linear | RecurrentLayer):  # of a GRU with biases, their number shows reset_after
+    if isinstance(layer, Linear | CellStack):  # of a GRU with biases, their number shows reset_after
         return ["reset_after"] if keras and not layer.bias and "reset_after" in layer.config else []
     shapes = {"input_size", "output_size", "kernel_size", "size", "bias", "gain", "shift"}
     return [name for name in getattr(layer, "config", {}) if name not in shapes]
@@ -113,7 +113,7 @@ def _item(name: str, layer: Layer) -> str | None:
         item = f"{name}:linear"
     elif isinstance(layer, RNN):
         item = f"{name}:{layer.nonlinearity}"
-    elif isinstance(layer, LSTM | RecurrentLayer | Linear):
+    elif isinstance(layer, LSTM | CellStack | Linear):
         item = f"module:{name}" if is_operation(name) else name
     elif isinstance(layer, Step):
         item = {-1: "last", 0: "first"}.get(layer.index, f"step:{layer.index}")

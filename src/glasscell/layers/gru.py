@@ -9,14 +9,14 @@ import numpy as np
 
 from glasscell.core import gru
 from glasscell.core.types import Array
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 from glasscell.validation import boolean
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
 
 
-class GRU(RecurrentLayer):
+class GRU(CellStack):
     """A stack of gated recurrent units (Cho et al. 2014), as ``torch.nn.GRU``; equations in :mod:`glasscell.core.gru`.
 
     Parameters

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from glasscell.core import rnn
 from glasscell.core.types import Array
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 from glasscell.validation import choice
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
 
 
-class RNN(RecurrentLayer):
+class RNN(CellStack):
     """A stack of simple recurrent layers (Elman 1990), as ``torch.nn.RNN``; equations in :mod:`glasscell.core.rnn`.
 
     Parameters

@@ -7,7 +7,7 @@ from glasscell.convert.keras.kinds import RECURRENT_WEIGHTS
 from glasscell.convert.keras.weights import Weights
 from glasscell.core.types import Array
 from glasscell.layers import GRU, RNN, FinalState, Step
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 from glasscell.validation import boolean
 
 CLASSES: dict[str, type[RNN | GRU]] = {"SimpleRNN": RNN, "GRU": GRU}
@@ -16,7 +16,7 @@ DIRECTIONS = ("forward", "backward")
 
 def from_keras(
     kind: str, config: Mapping[str, Any], merge: str, weights: Weights, version: str, *, masked: bool
-) -> tuple[RecurrentLayer, bool]:
+) -> tuple[CellStack, bool]:
     """Make the layer of a Keras layer, and return it and whether its output is a sequence.
 
     Parameters
@@ -53,7 +53,7 @@ def from_keras(
     bias = any("bias" in of_part for of_part in weights.values())
     if kind == "GRU" and "reset_after" not in given and not bias and not version.startswith("3"):
         raise ValueError("reset_after must be in the configuration of a GRU without bias of Keras 2, got none")
-    layer: RecurrentLayer = CLASSES[kind].from_keras(arrays, **given, bidirectional=bool(merge))
+    layer: CellStack = CLASSES[kind].from_keras(arrays, **given, bidirectional=bool(merge))
     return layer, sequences
 
 
@@ -65,7 +65,7 @@ def _ordered(weights: Mapping[str, Array]) -> list[Array]:
 
 
 def to_keras(
-    layer: RecurrentLayer, k: int, final: FinalState | Step | None
+    layer: CellStack, k: int, final: FinalState | Step | None
 ) -> tuple[str, dict[str, Any], list[dict[str, Array]]]:
     """Return the class, the settings and the weights of each direction of the Keras layer for level k of a stack.
 
@@ -86,7 +86,7 @@ def to_keras(
     return kind, config, parts
 
 
-def check_final(layer: RecurrentLayer, final: FinalState | Step) -> str:
+def check_final(layer: CellStack, final: FinalState | Step) -> str:
     """Return the merge mode with which Keras selects the final state.
 
     Raises

@@ -13,7 +13,7 @@ from glasscell.convert.keras.weights import Weights
 from glasscell.convert.keras.writing_layers import OVER_ALL_STEPS, function, input_features, input_steps, one_layer
 from glasscell.core.types import Array
 from glasscell.layers import LSTM, Embedding, FinalState, Function, Linear, Masking, Pool, Step
-from glasscell.layers.recurrent import RecurrentLayer
+from glasscell.layers.cell_stack import CellStack
 from glasscell.models.sequential import Layer
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.weight_layouts import KERAS, encode
@@ -71,7 +71,7 @@ class Exporter:
         self.at += 1
         if isinstance(layer, LSTM):
             self.lstm(name, layer)
-        elif isinstance(layer, RecurrentLayer):
+        elif isinstance(layer, CellStack):
             self.cell_stack(name, layer)
         elif isinstance(layer, Linear):
             self.dense(name, layer)
@@ -144,7 +144,7 @@ class Exporter:
         if final is not None:
             self.masked = False
 
-    def cell_stack(self, name: str, layer: RecurrentLayer) -> None:
+    def cell_stack(self, name: str, layer: CellStack) -> None:
         """An RNN or a GRU, or a stack of them, with the final state that is taken of it."""
         following = self._following()
         final = following if isinstance(following, FinalState | Step) else None

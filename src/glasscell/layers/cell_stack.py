@@ -14,8 +14,8 @@ from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
 from glasscell.core.parameters import Parameters
 from glasscell.core.time_order import time_order
 from glasscell.core.types import Array, Seed
-from glasscell.layers import recurrent_layer
 from glasscell.layers.base import Features, LayerResult, Mask
+from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.recurrent.config import MAX_LAYERS
 from glasscell.recurrent.direction import dropout_mask
@@ -25,7 +25,6 @@ from glasscell.validation import (
     as_generator,
     boolean,
     choice,
-    finite_array,
     float_dtype,
     positive_integer,
     probability,
@@ -43,7 +42,7 @@ class Direction(NamedTuple):
     reverse: bool
 
 
-class RecurrentLayer(recurrent_layer.RecurrentLayer):
+class CellStack(RecurrentLayer):
     """A stack of recurrent layers without a cell state. A subclass chooses the equations of a step.
 
     Attributes
@@ -215,17 +214,6 @@ class RecurrentLayer(recurrent_layer.RecurrentLayer):
                 f"tape must be of {self!r}, got that of a {tape.kind} {tape.config} in {tape.layers[0].h.dtype}"
             )
 
-    def state_to_feature_major(self, name: str, state: RNNState, B: int, *, single: bool) -> RNNState:
-        """Return a user's state in core's layout."""
-        if not isinstance(state, RNNState):
-            raise TypeError(f"{name} must be an RNNState, got a {type(state).__name__}")
-        rows = (len(self.directions), self.hidden_size) if single else (len(self.directions), B, self.hidden_size)
-        array = finite_array(f"{name}.h", state[0], self.dtype)
-        if array.shape != rows:
-            letters = f"(L{'·D' * self.bidirectional}{'' if single else ', B'}, H)"
-            raise ValueError(f"{name}.h must have shape {letters} = {rows}, got {array.shape}")
-        return RNNState(array[..., None] if single else array.swapaxes(1, 2))
-
     # Feature-major interface
 
     def forward_feature_major(
@@ -254,8 +242,8 @@ class RecurrentLayer(recurrent_layer.RecurrentLayer):
                 h0 = 0.0 if state is None else state.h[len(finals)]
                 steps = order.to_processing_order(x) if order is not None else x[::-1] if direction.reverse else x
                 lengths = None if order is None else order.lengths
-                weights, part = self.cell_weights(direction.suffix), buffers.scope(direction.suffix)
-                tape = run(weights, steps, h0, lengths, part, **self.cell_options)
+                weights, scope = self.cell_weights(direction.suffix), buffers.scope(direction.suffix)
+                tape = run(weights, steps, h0, lengths, scope, **self.cell_options)
                 states = tape.h_with_initial if keep_tape else tape
                 if keep_tape:
                     passes.append(RNNDirectionTape(tape, order, direction.reverse))
@@ -300,11 +288,9 @@ class RecurrentLayer(recurrent_layer.RecurrentLayer):
                 elif done.reverse:
                     dh = dh[::-1]
                 dh_steps = None if step_gradients is None else np.empty(done.tape.h.shape, self.dtype)
-                part = (
-                    buffers.scope(direction.suffix) if step_gradients is None else BufferPool()
-                )  # step gradients are kept
+                scope = BufferPool() if dh_steps is not None else buffers.scope(direction.suffix)  # the former is kept
                 d = self.cell.backward(
-                    *(done.tape, dh, 0.0 if d_state is None else d_state.h[k], part),
+                    *(done.tape, dh, 0.0 if d_state is None else d_state.h[k], scope),
                     need_dx=need_dx or layer > 0,
                     dh_steps=dh_steps,
                 )
