@@ -36,7 +36,7 @@ I, H, B, T = 3, 4, 3, 6
 
 @pytest.fixture(scope="module")
 def writer(onnx):
-    return importlib.import_module("glasscell.convert.onnx.exporter.writer")
+    return importlib.import_module("glasscell.convert.onnx.exporter.model")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_lengths_reach_no_further_than_a_repeat_vector(writer, onnxruntime, rng)
     [y] = session.run(None, {"x": x, "lengths": lengths})
     np.testing.assert_allclose(y, model(x, lengths=lengths), rtol=0, atol=ATOL)
     for layer in (Conv1D(H, H, 2), MaxPooling1D(2), Flatten()):
-        with pytest.raises(ValueError, match="the layer '1' looks at steps, and ONNX does not know"):
+        with pytest.raises(ValueError, match="the layer '1' combines steps, and ONNX ignores lengths there"):
             writer.to_model(Sequential([LSTM(I, H), layer]), lengths=True)
 
 
@@ -160,7 +160,7 @@ def test_every_kind_of_layer_is_written_or_refused_by_name(writer):
     kinds |= {"SpatialDropout1D", "GaussianNoise", "GaussianDropout", "Unsqueeze", "Squeeze"}
     refused = {"GRU", "Masking", "RNN"}
     assert kinds | refused == {*STATELESS, *WITH_PARAMETERS}
-    assert {kind.__name__ for kind in writer.WRITERS} == kinds
+    assert {kind.__name__ for kind in writer.EXPORTERS} == kinds
 
 
 # As PyTorch's two exporters write them

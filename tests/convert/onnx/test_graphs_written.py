@@ -19,7 +19,7 @@ FUNCTIONS = [
 
 @pytest.fixture(scope="module")
 def writer(onnx):
-    return importlib.import_module("glasscell.convert.onnx.exporter.writer")
+    return importlib.import_module("glasscell.convert.onnx.exporter.model")
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_any_model_that_begins_with_states(writer, reader, run, rng, trial, with
     model = some_model(rng, with_lengths=with_lengths)
     lstms = {name: layer for name, layer in zip(model.names, model.layers, strict=True) if isinstance(layer, LSTM)}
     if any(lstm.options.learn_initial_state for lstm in lstms.values()):
-        with pytest.raises(ValueError, match="learns its initial states, which would be inputs with states=True"):
+        with pytest.raises(ValueError, match="has learned initial states, which states=True replaces by inputs"):
             writer.to_model(model, lengths=with_lengths, states=True)
         return
     written = writer.to_model(model, lengths=with_lengths, states=True)
@@ -373,17 +373,21 @@ def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
 @pytest.mark.parametrize(
     ("layers", "lengths", "words"),
     [
-        ([Masking(), LSTM(I, H)], False, "the layer '0' is of kind Masking, which ONNX does not support"),
-        ([Embedding(V, I, mask_zero=True), LSTM(I, H)], False, "the layer '0' says with mask_zero which steps"),
-        ([LSTM(I, H), Step()], True, "the layer '1' looks at steps, and ONNX does not know there"),
-        ([LSTM(I, H), Pool()], True, "the layer '1' looks at steps"),
-        ([LSTM(I, H), Dropout(0.5), FinalState()], True, "the layer '2' looks at steps"),
-        ([LSTM(I, H), Linear(H, H), FinalState("reverse")], True, "the layer '2' looks at steps"),
+        ([Masking(), LSTM(I, H)], False, "the layer '0' is a Masking, which the export to ONNX does not support"),
+        (
+            [Embedding(V, I, mask_zero=True), LSTM(I, H)],
+            False,
+            "the layer '0' has mask_zero=True, which ONNX does not support",
+        ),
+        ([LSTM(I, H), Step()], True, "the layer '1' uses all steps, and ONNX ignores lengths there"),
+        ([LSTM(I, H), Pool()], True, "the layer '1' uses all steps"),
+        ([LSTM(I, H), Dropout(0.5), FinalState()], True, "the layer '2' uses all steps"),
+        ([LSTM(I, H), Linear(H, H), FinalState("reverse")], True, "the layer '2' uses all steps"),
         ([LSTM(I, H, masked_outputs="repeat")], True, "the layer '0' has masked_outputs='repeat'; with lengths"),
         ([LSTM(I, H, reverse=True, outputs_in="processing")], True, "the layer '0' has outputs_in='processing'"),
-        ([SwapHalves()], False, "the layer '0' swaps halves of the features, and no layer says how many"),
-        ([FinalState("both")], False, "the layer '0' takes halves of the features, and no layer says how many"),
-        ([Linear(I, 2)], True, "lengths are for LSTMs, and the model has none"),
+        ([SwapHalves()], False, "the layer '0' swaps halves of the features, whose number no layer determines"),
+        ([FinalState("both")], False, "the layer '0' selects halves of the features, whose number no layer determines"),
+        ([Linear(I, 2)], True, "lengths must be False for a model without an LSTM, got True"),
     ],
 )
 def test_what_onnx_cannot_say_is_refused_by_name(writer, layers, lengths, words):
@@ -392,7 +396,7 @@ def test_what_onnx_cannot_say_is_refused_by_name(writer, layers, lengths, words)
 
 
 def test_states_of_no_lstm(writer):
-    with pytest.raises(ValueError, match="states are for LSTMs, and the model has none"):
+    with pytest.raises(ValueError, match="states must be False for a model without an LSTM, got True"):
         writer.to_model(Sequential([Linear(I, 2)]), states=True)
 
 

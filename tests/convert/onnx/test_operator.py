@@ -357,27 +357,39 @@ def test_what_overflows_is_infinite_without_a_warning(operands):
 @pytest.mark.parametrize(
     ("attributes", "error", "says"),
     [
-        ({"output_sequence": 1}, ValueError, "no attribute 'output_sequence'; it has activation_alpha, "),
+        ({"output_sequence": 1}, ValueError, "attributes must be among activation_alpha, .*, got 'output_sequence'"),
         (
             {"direction": "backward"},
             ValueError,
             "direction is 'backward'; known are 'forward', 'reverse', 'bidirectional'",
         ),
         ({"direction": b"\xff"}, ValueError, r"direction is '\\\\xff'; known are"),
-        ({"direction": 1}, TypeError, "direction must be of strings, and has 1"),
+        ({"direction": 1}, TypeError, "direction must be strings, got 1"),
         (
             {"activations": ["Sigmoid", "Cosh", "Tanh"]},
             ValueError,
             "activations: there is no activation 'Cosh'; known are",
         ),
-        ({"activations": ["Sigmoid", "Tanh"]}, ValueError, "activations has 2 names; expected 3D = 3"),
-        ({"activations": ["Sigmoid"] * 6}, ValueError, "activations has 6 names; expected 3D = 3"),
-        (BIDIRECTIONAL | {"activations": ["Tanh"] * 3}, ValueError, "activations has 3 names; expected 3D = 6"),
-        ({"activations": "sigmoid"}, TypeError, "activations must be a list of strings, and is 'sigmoid'"),
-        ({"activations": ["Tanh", None, "Tanh"]}, TypeError, "activations must be of strings, and has None"),
-        ({"activation_alpha": 0.3}, TypeError, "activation_alpha must be a list of numbers, and is 0.3"),
-        ({"activation_beta": ["x"]}, TypeError, "activation_beta must be of numbers, and has 'x'"),
-        ({"activation_beta": [True]}, TypeError, "activation_beta must be of numbers, and has True"),
+        (
+            {"activations": ["Sigmoid", "Tanh"]},
+            ValueError,
+            "activations must be 3D = 3 names, f, g and h of each direction, got 2",
+        ),
+        (
+            {"activations": ["Sigmoid"] * 6},
+            ValueError,
+            "activations must be 3D = 3 names, f, g and h of each direction, got 6",
+        ),
+        (
+            BIDIRECTIONAL | {"activations": ["Tanh"] * 3},
+            ValueError,
+            "activations must be 3D = 6 names, f, g and h of each direction, got 3",
+        ),
+        ({"activations": "sigmoid"}, TypeError, "activations must be a list of strings, got 'sigmoid'"),
+        ({"activations": ["Tanh", None, "Tanh"]}, TypeError, "activations must be strings, got None"),
+        ({"activation_alpha": 0.3}, TypeError, "activation_alpha must be a list of numbers, got 0.3"),
+        ({"activation_beta": ["x"]}, TypeError, "activation_beta must be numbers, got 'x'"),
+        ({"activation_beta": [True]}, TypeError, "activation_beta must be numbers, got True"),
         (
             {"activations": ["Sigmoid", "Elu", "Tanh"], "activation_alpha": [np.nan]},
             ValueError,
@@ -390,7 +402,7 @@ def test_what_overflows_is_infinite_without_a_warning(operands):
         ({"layout": -1}, ValueError, "layout is -1; known are 0, 1"),
         ({"hidden_size": 4.0}, TypeError, "hidden_size must be an integer, and is 4.0"),
         ({"hidden_size": 0}, ValueError, "hidden_size must be at least 1, and is 0"),
-        ({"hidden_size": 5}, ValueError, r"hidden_size is 5, and R has shape \(1, 16, 4\); expected \(D, 4H, H\)"),
+        ({"hidden_size": 5}, ValueError, r"R must have shape \(D, 4H, H\) with H = hidden_size = 5, got H = 4"),
         ([("clip", 1.0)], TypeError, "attributes must be a mapping"),
     ],
 )
@@ -406,42 +418,46 @@ def zeros(*shape, dtype=np.float64):
 @pytest.mark.parametrize(
     ("changed", "error", "says"),
     [
-        ({"Q": zeros(3)}, ValueError, "no input 'Q'; it has X, W, R, B, sequence_lens, initial_h, initial_c, P"),
-        ({"X": None}, ValueError, "the input 'X' is missing; an LSTM needs X, W, R"),
-        ({"R": None}, ValueError, "the input 'R' is missing"),
-        ({"X": zeros(0)}, ValueError, r"X has shape \(0,\); expected \(T, N, I\)$"),
-        ({"X": zeros(5, 3)}, ValueError, r"X has shape \(5, 3\); expected \(T, N, I\)$"),
-        ({"W": zeros(16, 2)}, ValueError, r"W has shape \(16, 2\); expected \(D, 4H, I\)$"),
-        ({"R": zeros(16, 4)}, ValueError, r"R has shape \(16, 4\); expected \(D, 4H, H\)$"),
-        ({"W": zeros(2, 16, 2)}, ValueError, r"W has shape \(2, 16, 2\); expected \(D, 4H, I\) = \(1, 16, 2\)"),
-        ({"W": zeros(1, 16, 3)}, ValueError, r"W has shape \(1, 16, 3\); expected \(D, 4H, I\) = \(1, 16, 2\)"),
-        ({"R": zeros(1, 12, 4)}, ValueError, r"R has shape \(1, 12, 4\); expected \(D, 4H, H\) = \(1, 16, 4\)"),
+        (
+            {"Q": zeros(3)},
+            ValueError,
+            "inputs must be among X, W, R, B, sequence_lens, initial_h, initial_c, P, got 'Q'",
+        ),
+        ({"X": None}, ValueError, "inputs must have X, W, R, got none named 'X'"),
+        ({"R": None}, ValueError, "inputs must have X, W, R, got none named 'R'"),
+        ({"X": zeros(0)}, ValueError, r"X must have shape \(T, N, I\), got \(0,\)$"),
+        ({"X": zeros(5, 3)}, ValueError, r"X must have shape \(T, N, I\), got \(5, 3\)$"),
+        ({"W": zeros(16, 2)}, ValueError, r"W must have shape \(D, 4H, I\), got \(16, 2\)$"),
+        ({"R": zeros(16, 4)}, ValueError, r"R must have shape \(D, 4H, H\), got \(16, 4\)$"),
+        ({"W": zeros(2, 16, 2)}, ValueError, r"W must have shape \(D, 4H, I\) = \(1, 16, 2\), got \(2, 16, 2\)"),
+        ({"W": zeros(1, 16, 3)}, ValueError, r"W must have shape \(D, 4H, I\) = \(1, 16, 2\), got \(1, 16, 3\)"),
+        ({"R": zeros(1, 12, 4)}, ValueError, r"R must have shape \(D, 4H, H\) = \(1, 16, 4\), got \(1, 12, 4\)"),
         ({"R": zeros(1, 0, 0)}, ValueError, "H, the last axis of R, must be at least 1, and is 0"),
-        ({"B": zeros(1, 16)}, ValueError, r"B has shape \(1, 16\); expected \(D, 8H\) = \(1, 32\)"),
-        ({"P": zeros(1, 16)}, ValueError, r"P has shape \(1, 16\); expected \(D, 3H\) = \(1, 12\)"),
-        ({"initial_h": zeros(3, 4)}, ValueError, r"initial_h has shape \(3, 4\); expected \(D, N, H\) = \(1, 3, 4\)"),
+        ({"B": zeros(1, 16)}, ValueError, r"B must have shape \(D, 8H\) = \(1, 32\), got \(1, 16\)"),
+        ({"P": zeros(1, 16)}, ValueError, r"P must have shape \(D, 3H\) = \(1, 12\), got \(1, 16\)"),
+        ({"initial_h": zeros(3, 4)}, ValueError, r"initial_h must have shape \(D, N, H\) = \(1, 3, 4\), got \(3, 4\)"),
         (
             {"initial_c": zeros(1, 0, 4)},
             ValueError,
-            r"initial_c has shape \(1, 0, 4\); expected \(D, N, H\) = \(1, 3, 4\)",
+            r"initial_c must have shape \(D, N, H\) = \(1, 3, 4\), got \(1, 0, 4\)",
         ),
-        ({"sequence_lens": [5, 5]}, ValueError, r"sequence_lens has shape \(2,\); expected \(N,\) = \(3,\)"),
-        ({"sequence_lens": [6, 5, 5]}, ValueError, r"sequence_lens must be from 0 to T = 5, and is \[6, 5, 5\]"),
-        ({"sequence_lens": [5, -1, 5]}, ValueError, r"sequence_lens must be from 0 to T = 5, and is \[5, -1, 5\]"),
-        ({"sequence_lens": zeros(3)}, TypeError, "sequence_lens must be integers, and has dtype float64"),
+        ({"sequence_lens": [5, 5]}, ValueError, r"sequence_lens must have shape \(N,\) = \(3,\), got \(2,\)"),
+        ({"sequence_lens": [6, 5, 5]}, ValueError, r"sequence_lens must be from 0 to T = 5, got \[6, 5, 5\]"),
+        ({"sequence_lens": [5, -1, 5]}, ValueError, r"sequence_lens must be from 0 to T = 5, got \[5, -1, 5\]"),
+        ({"sequence_lens": zeros(3)}, TypeError, "sequence_lens must be integers, got dtype float64"),
         (
             {"X": zeros(5, 3, 2, dtype=np.int64)},
             TypeError,
-            "X must be float16, float32 or float64, and has dtype int64",
+            "X must be float16, float32 or float64, got dtype int64",
         ),
         (
             {"W": zeros(1, 16, 2, dtype=complex)},
             TypeError,
-            "W must be float16, float32 or float64, and has dtype complex",
+            "W must be float16, float32 or float64, got dtype complex",
         ),
-        ({"P": zeros(1, 12, dtype=np.float32)}, TypeError, "P has dtype float32; expected that of X, float64"),
-        ({"W": [[1], [2, 3]]}, TypeError, "the input 'W' is not an array"),
-        ({"B": "bias"}, TypeError, "B must be float16, float32 or float64, and has dtype <U4"),
+        ({"P": zeros(1, 12, dtype=np.float32)}, TypeError, "P must have the dtype of X, float64, got float32"),
+        ({"W": [[1], [2, 3]]}, TypeError, "W must be an array"),
+        ({"B": "bias"}, TypeError, "B must be float16, float32 or float64, got dtype <U4"),
     ],
 )
 def test_inputs_that_do_not_fit(operands, changed, error, says):
@@ -450,9 +466,9 @@ def test_inputs_that_do_not_fit(operands, changed, error, says):
 
 
 def test_in_batchwise_layout_the_shapes_are_named_in_its_order(operands):
-    with pytest.raises(ValueError, match=r"initial_h has shape \(1, 3, 4\); expected \(N, D, H\) = \(5, 1, 4\)"):
+    with pytest.raises(ValueError, match=r"initial_h must have shape \(N, D, H\) = \(5, 1, 4\), got \(1, 3, 4\)"):
         run_lstm({"layout": 1}, operands())
-    with pytest.raises(ValueError, match=r"X has shape \(5,\); expected \(N, T, I\)"):
+    with pytest.raises(ValueError, match=r"X must have shape \(N, T, I\), got \(5,\)"):
         run_lstm({"layout": 1}, operands() | {"X": zeros(5)})
 
 

@@ -1,5 +1,5 @@
-"""A model as a graph of ONNX."""
+"""Export models as ONNX graphs."""
 
-from glasscell.convert.onnx.exporter.writer import save, to_model
+from glasscell.convert.onnx.exporter.model import save, to_model
 
 __all__ = ["save", "to_model"]
