@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STATELESS", "WITH_PARAMETERS", "Layer", "Stateless", "check_chain", "has_parameters", "input_size"]
 Stateless = StatelessLayer
+MAX_LAYERS = 4096  # of a model that is read from a file
 NOUNS = {"sequence": "a sequence", "vector": "one vector for each sequence"}
 
 
@@ -92,3 +93,20 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
     cls: Any = layer_class(kind)
     layer: Layer = cls(**options) if kind in STATELESS else cls.from_config(options, dtype, most)
     return layer
+
+
+def layers_from_config(entries: Sequence[Mapping[str, Any]], dtype: np.dtype[np.floating], most: int) -> list[Layer]:
+    """Make the layers that a file describes.
+
+    Raises
+    ------
+    ValueError
+        For more than MAX_LAYERS layers, unknown ones, and for more than `most` weights in all.
+    """
+    if len(entries) > MAX_LAYERS:
+        raise ValueError(f"there are {len(entries)} layers; at most {MAX_LAYERS} are read")
+    layers: list[Layer] = []
+    for entry in entries:
+        layers.append(layer_from_config(entry, dtype, most))
+        most -= layers[-1].parameters.vector.size if has_parameters(layers[-1]) else 0
+    return layers

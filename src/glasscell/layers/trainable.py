@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from glasscell.atomic_files import StrPath
+    from glasscell.layers.summary import Summary
 
 LayerSeed: TypeAlias = "Seed | Literal['default'] | None"
 DEFAULT_SEED = 0
@@ -83,6 +84,13 @@ class TrainableLayer(ABC):
         from glasscell import checkpoint  # noqa: PLC0415 - not paid for by `import glasscell`
 
         checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, self.named_weights()), path)
+
+    def summary(self) -> Summary:
+        """Return a table with one row: type and options, output features, parameters, bytes."""
+        from glasscell.layers.summary import summarize  # noqa: PLC0415 - only where it is used
+
+        vector, layer = self.parameters.vector, {type(self).__name__.lower(): self}
+        return summarize(layer, vector.size, vector.nbytes, str(self.dtype))
 
     @classmethod
     def load(cls, path: StrPath) -> Self:

@@ -33,6 +33,27 @@ class ForwardPass(NamedTuple):
     tape: Any
 
 
+class SequentialTape(NamedTuple):
+    """Record of a forward pass.
+
+    Attributes
+    ----------
+    layers : tuple
+        Tape of each layer; an :class:`~glasscell.layers.LSTMTape` for an LSTM.
+    states : tuple
+        Final state of each recurrent layer; empty in training.
+    shape : tuple of int
+        Shape of the outputs in core's layout.
+    unbatched : bool
+        Whether the input was one sequence without a batch axis.
+    """
+
+    layers: tuple[Any, ...]
+    states: tuple[Any, ...]
+    shape: tuple[int, ...]
+    unbatched: bool
+
+
 class Trainable(Protocol):
     """A model that can be trained; knows no task and no loss.
 

@@ -1,0 +1,251 @@
+"""What every model of layers has beyond its passes: predictions in batches, traces, streams, summaries and files."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glasscell.core.buffers import BufferPool
+from glasscell.core.parameters import Parameters
+from glasscell.core.types import Array
+from glasscell.data.batch import Batch
+from glasscell.layers.base import Layer
+from glasscell.layers.kinds import has_parameters
+from glasscell.layers.recurrent_layer import RecurrentLayer
+from glasscell.models.protocol import ForwardPass, States
+from glasscell.validation import positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.atomic_files import StrPath
+    from glasscell.layers.summary import Summary
+    from glasscell.stream import Stream
+    from glasscell.trace.trace import Trace
+
+
+class Model(ABC):
+    """A model of named layers, each of which takes the outputs of the one before.
+
+    Attributes
+    ----------
+    names : tuple of str
+    layers : tuple of layers
+    parameters : Parameters
+    dtype : dtype
+    """
+
+    names: tuple[str, ...]
+    dtype: np.dtype[np.floating]
+    _layers: tuple[Layer, ...]
+    _parameters: Parameters
+    _stateful: list[RecurrentLayer]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from the input upwards."""
+        return self._layers
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights of all layers, views of one vector."""
+        return self._parameters
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The description of the model in a file: plain JSON."""
+
+    @classmethod
+    @abstractmethod
+    def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
+        """Return the model that :attr:`config` and :meth:`to_torch` describe."""
+
+    @abstractmethod
+    def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
+        """Run a batch without a tape and without dropout."""
+
+    def inside(self, name: str) -> dict[str, Layer]:
+        """Return the layers under the names that they have in a model in which this one is called `name`."""
+        return {f"{name}.{inner}": layer for inner, layer in zip(self.names, self.layers, strict=True)}
+
+    def _pack_states(self, states: Sequence[Any]) -> Any:
+        """Return the states of all recurrent layers as ``forward`` does."""
+        return tuple(states)
+
+    def _unpack_states(self, states: Any) -> Sequence[Any]:
+        """Return the entries of a result of :meth:`_pack_states`."""
+        return states  # type: ignore[no-any-return]
+
+    def predict(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
+        """Compute the outputs for any number of sequences, in batches.
+
+        Parameters
+        ----------
+        x : array (N, T, I) or ids (N, T); or a list of N arrays (T_n, I) or (T_n,)
+        batch_size : int
+            Sequences at a time. Sequences of a list are grouped by length.
+        lengths : array (N,) of int, optional
+            Lengths of sequences in an array. Default: T.
+
+        Returns
+        -------
+        array (N, ...), or for a list of sequences with one output per step a list of N arrays (T_n, ...)
+        """
+        from glasscell.data.arrays import ArrayData  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        size = positive_integer("batch_size", batch_size)
+        data = ArrayData(x, np.zeros(len(x), np.int64), lengths=lengths)
+        found: list[Any] = [None] * len(data)
+        buffers, per_step = BufferPool(), False
+        for rows, batch in data.by_length(size, self.dtype):
+            outputs = self.infer(batch, None, buffers).outputs
+            per_step = outputs.ndim > 2 or (outputs.ndim == 2 and self._layers[-1].outputs == "numbers")
+            for row, k in enumerate(rows):
+                found[int(k)] = outputs[row, : data.lengths[k]].copy() if per_step else outputs[row].copy()
+        if per_step and not isinstance(data.x, list):
+            T = data.x.shape[1]
+            found = [np.pad(y, [(0, T - len(y)), *[(0, 0)] * (y.ndim - 1)]) for y in found]
+        return found if per_step and isinstance(data.x, list) else np.stack(found)
+
+    def trace(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        loss: str = "squared_error",
+        weights: ArrayLike | None = None,
+        d_outputs: ArrayLike | None = None,
+        states: Any = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Trace:
+        """Record every gate and state of the model's recurrent layers and, with a target, every gradient.
+
+        Parameters
+        ----------
+        x : array
+            As in :meth:`forward`.
+        y : array, optional
+            Targets of the outputs; class numbers, without the last axis, for "categorical_cross_entropy".
+        loss : {"squared_error", "binary_cross_entropy", "categorical_cross_entropy"}
+        weights : array, broadcasts to y, optional
+            Weight of each target in the loss.
+        d_outputs : array, optional
+            Instead of y: the gradient of any loss on the outputs.
+        states, lengths, mask
+            As in :meth:`forward`.
+        **metadata
+            For the views: ``title``, and lists of ``input_names``, ``output_names`` and ``step_names``.
+
+        Returns
+        -------
+        glasscell.trace.Trace
+
+        Raises
+        ------
+        ValueError
+            If no layer can be traced, or a shape does not fit.
+        """
+        from glasscell.models.tracing import trace_sequential  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.capture import TraceTargets  # noqa: PLC0415
+
+        targets = TraceTargets(y, loss, weights, d_outputs)
+        return trace_sequential(self, x, targets, metadata, states=states, lengths=lengths, mask=mask)
+
+    def summary(self) -> Summary:
+        """Return a table of the layers: type and options, output features, parameters; and the totals.
+
+        Examples
+        --------
+        >>> import glasscell as gc
+        >>> model = gc.Sequential([gc.LSTM(3, 16), gc.layers.FinalState(), gc.Linear(16, 2)])
+        >>> print(model.summary())
+        layer  type                              outputs     parameters
+        ---------------------------------------------------------------
+        0      LSTM(3, 16)                       (B, T, 16)       1,280
+        1      FinalState(directions='forward')  (B, 16)              0
+        2      Linear(16, 2)                     (B, 2)              34
+        ---------------------------------------------------------------
+        1,314 parameters, 5,256 bytes (float32)
+        """
+        from glasscell.layers.summary import summarize  # noqa: PLC0415 - only where it is used
+
+        vector = self.parameters.vector
+        layers = dict(zip(self.names, self.layers, strict=True))
+        return summarize(layers, vector.size, vector.nbytes, str(self.dtype))
+
+    def stream(self, batch: int | None = None) -> Stream[Any]:
+        """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
+
+        A model that gives one answer for a sequence gives, after each step, the answer for the steps so far.
+
+        Parameters
+        ----------
+        batch : int, optional
+            n independent streams, that step together; without it one, whose arrays have no batch axis.
+
+        Raises
+        ------
+        ValueError
+            If a layer needs steps that have not come yet (an LSTM that runs back in time, "same" padding, Flatten), or
+            gives another number of steps than it takes without a layer that makes one answer of them.
+        """
+        from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
+
+        layers = dict(zip(self.names, self.layers, strict=True))
+        return Stream(layers, batch, self._states_of_stream, self._unpack_states)
+
+    def _states_of_stream(self, states: Sequence[Sequence[Array]]) -> Any:
+        """Return the states of a stream, from the arrays of each recurrent layer."""
+        return self._pack_states(
+            [layer.state_type(*arrays) for layer, arrays in zip(self._stateful, states, strict=True)]
+        )
+
+    def to_torch(self) -> dict[str, Array]:
+        """Return a copy of the weights under the names that a PyTorch module of the same attributes has for them."""
+        return {
+            f"{name}.{key}": array
+            for name, layer in zip(self.names, self.layers, strict=True)
+            if has_parameters(layer)
+            for key, array in layer.named_weights().items()
+        }
+
+    def save(self, path: StrPath) -> None:
+        """Write the model to a file, by custom ``….safetensors``; see :func:`glasscell.checkpoint.save`."""
+        from glasscell import checkpoint  # noqa: PLC0415 - not paid for by `import glasscell`
+
+        checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, self.to_torch()), path)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read a model that :meth:`save` wrote; see :func:`glasscell.checkpoint.load`."""
+        from glasscell import checkpoint  # noqa: PLC0415
+        from glasscell.escaping import one_line  # noqa: PLC0415
+
+        kind, config, weights = checkpoint.load(path)
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
+        try:
+            return cls.from_weights(config, weights)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
+
+    def _load_named_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy weights under the names of :meth:`to_torch` into the layers, if all of them have the right shape."""
+        from glasscell.weight_layouts import check_shapes  # noqa: PLC0415
+
+        shapes = {name: array.shape for name, array in weights.items()}
+        check_shapes(shapes, {name: array.shape for name, array in self.to_torch().items()})
+        by_layer: dict[str, dict[str, Array]] = {name: {} for name in self.names}
+        for key, array in weights.items():
+            name = key.rpartition(".")[0]
+            while name not in by_layer:  # every weight has the name of a layer in front: that has been checked
+                name = name.rpartition(".")[0]
+            by_layer[name][key.removeprefix(f"{name}.")] = array
+        for layer, layer_weights in zip(self.layers, by_layer.values(), strict=True):
+            if has_parameters(layer):
+                layer.load_named_weights(layer_weights)

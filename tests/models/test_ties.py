@@ -1,0 +1,170 @@
+"""Law: tied parameters are one array; its gradient is the sum of those of its uses, everywhere a model goes."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.core.buffers import BufferPool
+from glasscell.data.batch import Batch
+
+V, E, B, T = 5, 4, 3, 6
+TIES = {"decode.weight": "encode.weight"}
+
+
+def tied_model(rng, dtype=np.float64, *, bias=True, ties=TIES):
+    layers = [
+        gc.Embedding(V, E, dtype=dtype),
+        gc.LSTM(E, E, dtype=dtype, seed=1),
+        gc.Linear(E, V, bias=bias, dtype=dtype),
+    ]
+    model = gc.Sequential(layers, ["encode", "lstm", "decode"], ties=ties)
+    model.parameters.vector[:] = rng.normal(scale=0.5, size=model.parameters.vector.size)
+    return model
+
+
+def untied_copy(model):
+    """The same model with two separate arrays."""
+    encode, lstm, decode = (copy.deepcopy(layer) for layer in untied_layers(model))
+    return gc.Sequential([encode, lstm, decode], model.names, seed=None)
+
+
+def untied_layers(model):
+    layers = [
+        gc.Embedding(V, E, dtype=model.dtype, seed=None),
+        gc.LSTM(E, E, dtype=model.dtype, seed=None),
+        gc.Linear(E, V, bias=model.layers[2].bias, dtype=model.dtype, seed=None),
+    ]
+    for layer, original in zip(layers, model.layers, strict=True):
+        for name, view in layer.parameters.items():
+            view[...] = original.parameters[name]
+    return layers
+
+
+def test_tied_parameters_are_one_array(rng):
+    model = tied_model(rng)
+    assert "decode.weight" not in model.parameters
+    assert model.parameters.vector.size == untied_copy(model).parameters.vector.size - V * E
+    ids = rng.integers(V, size=(B, T))
+    np.testing.assert_array_equal(model(ids), untied_copy(model)(ids))
+    model.parameters["encode.weight"][2] += 1
+    assert model.layers[2].parameters["weight"] is model.layers[0].parameters["weight"]
+    np.testing.assert_array_equal(model(ids), untied_copy(model)(ids))
+    np.testing.assert_array_equal(model.layers[2](np.eye(E)[None]), untied_copy(model).layers[2](np.eye(E)[None]))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_add_up_and_are_those_of_finite_differences(bias, rng):
+    model, ids = tied_model(rng, bias=bias), rng.integers(V, size=(B, T))
+    y, _, tape = model.forward(ids)
+    dy = rng.normal(size=y.shape)
+    for _ in range(2):  # the tape may be used again
+        _, _, gradients = model.backward(tape, dy)
+    trained = model.parameters.zeros_like()
+    buffers = BufferPool()
+    for _ in range(2):  # memory that is used again is overwritten
+        trained.vector[:] = np.nan
+        result = model.train_forward(Batch(ids, np.zeros_like(dy)), None, buffers, None)
+        model.train_backward(result.tape, dy, trained, buffers)
+    np.testing.assert_allclose(trained.vector, gradients.vector, rtol=1e-13, atol=1e-13)
+    _, _, separate = untied_copy(model).backward(untied_copy(model).forward(ids)[2], dy)
+    np.testing.assert_allclose(
+        gradients["encode.weight"], separate["encode.weight"] + separate["decode.weight"], atol=1e-13
+    )
+    vector, step = model.parameters.vector, 1e-4
+
+    def loss(k, change):
+        before = vector[k]
+        vector[k] = before + change
+        value = (model(ids) * dy).sum()
+        vector[k] = before
+        return value
+
+    measured = [
+        (8 * (loss(k, step) - loss(k, -step)) - (loss(k, 2 * step) - loss(k, -2 * step))) / (12 * step)
+        for k in range(vector.size)
+    ]
+    np.testing.assert_allclose(gradients.vector, measured, rtol=0, atol=1e-8)
+
+
+def test_a_tied_model_trains_with_one_state_of_the_optimizer(rng):
+    ids = rng.integers(V, size=(40, T + 1))
+    model, optimizer = tied_model(rng, np.float32), gc.Adam(0.02)
+    state = optimizer.init_state(model.parameters.vector)
+    assert all(array.shape == model.parameters.vector.shape for array in state.values() if np.ndim(array))
+    history = gc.fit(
+        model, (ids[:, :-1], ids[:, 1:]), epochs=5, batch_size=8, loss="categorical_cross_entropy", optimizer=optimizer
+    )
+    losses = [row["loss"] for row in history.rows]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert model.layers[2].parameters["weight"] is model.layers[0].parameters["weight"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])  # noqa: S301 - its own
+def test_copies_stay_tied_and_are_independent(copied, rng):
+    model, ids = tied_model(rng), rng.integers(V, size=(B, T))
+    model.backward(model.forward(ids)[2], np.ones((B, T, V)))
+    before, other = model(ids), copied(model)
+    np.testing.assert_array_equal(other(ids), before)
+    other.parameters["encode.weight"][:] *= 2
+    np.testing.assert_array_equal(model(ids), before)
+    np.testing.assert_array_equal(other(ids), untied_copy(other)(ids))
+    dy = rng.normal(size=before.shape)
+    gradients = other.backward(other.forward(ids)[2], dy)[2]
+    separate = untied_copy(other).backward(untied_copy(other).forward(ids)[2], dy)[2]
+    np.testing.assert_allclose(
+        gradients["encode.weight"], separate["encode.weight"] + separate["decode.weight"], atol=1e-13
+    )
+
+
+def test_files_keep_ties_and_other_formats_have_both_arrays(rng, tmp_path):
+    model, ids = tied_model(rng), rng.integers(V, size=(B, T))
+    model.save(tmp_path / "m.safetensors")
+    for loaded in (gc.load(tmp_path / "m.safetensors"), gc.Sequential.load(tmp_path / "m.safetensors")):
+        assert loaded.ties == TIES
+        assert loaded.config == model.config
+        np.testing.assert_array_equal(loaded.parameters.vector, model.parameters.vector)
+        np.testing.assert_array_equal(loaded(ids), model(ids))
+        assert loaded.layers[2].parameters["weight"] is loaded.layers[0].parameters["weight"]
+    weights = model.to_torch()
+    np.testing.assert_array_equal(weights["encode.weight"], weights["decode.weight"])
+    assert not np.shares_memory(weights["encode.weight"], weights["decode.weight"])
+    gc.convert.save(model, tmp_path / "m.pt")
+    other = gc.convert.load(tmp_path / "m.pt", architecture="encode:embedding,lstm,decode")
+    np.testing.assert_allclose(other(ids), model(ids), rtol=0, atol=1e-12)
+    damaged = weights | {"decode.weight": weights["decode.weight"] + 1}
+    with pytest.raises(ValueError, match=r"'decode.weight' must equal those of 'encode.weight'"):
+        gc.Sequential.from_weights(model.config, damaged)
+
+
+def test_a_stream_and_a_nested_model_use_the_shared_array(rng):
+    model, ids = tied_model(rng), rng.integers(V, size=T)
+    stream = model.stream()
+    np.testing.assert_allclose([stream.push(symbol).copy() for symbol in ids], model(ids), rtol=0, atol=1e-13)
+    before = model(ids)
+    outer = gc.Sequential([model, gc.layers.Function("Tanh")], ["inner", "end"], seed=None)
+    assert outer.ties == {"inner.decode.weight": "inner.encode.weight"}
+    np.testing.assert_allclose(outer(ids), np.tanh(before), rtol=0, atol=1e-14)
+    outer.parameters["inner.encode.weight"][:] += 0.1
+    np.testing.assert_allclose(outer(ids), np.tanh(untied_copy(model)(ids)), rtol=0, atol=1e-13)
+    y, _, tape = outer.forward(ids)
+    dy = rng.normal(size=y.shape)
+    inner = model.backward(model.forward(ids)[2], dy * (1 - y**2))[2]
+    np.testing.assert_allclose(outer.backward(tape, dy)[2].vector, inner.vector, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("ties", "words"),
+    [
+        ({"decode.weight": "table.weight"}, "'table.weight'"),
+        ({"decode.kernel": "encode.weight"}, "'decode.kernel'"),
+        ({"decode.bias": "encode.weight"}, r"must have shape \(5, 4\)"),
+        ({"decode.weight": "decode.weight"}, "another layer"),
+        ({"lstm.kernel_l0": "encode.weight"}, "without a state"),
+    ],
+)
+def test_ties_that_cannot_be_are_refused(ties, words, rng):
+    with pytest.raises(ValueError, match=words):
+        tied_model(rng, ties=ties)
