@@ -152,8 +152,8 @@ def test_figures_of_a_trace():
 
 
 def test_the_page_of_claims():
-    claim = Check(NASTY, NASTY, 1, 1e-3, 1e-2, NASTY)
-    harmless(page_of_claims([claim, claim._replace(error=None)], NASTY, NASTY))
+    check = Check(NASTY, NASTY, 1, 1e-3, 1e-2, NASTY)
+    harmless(page_of_claims([check, check._replace(error=None)], NASTY, NASTY))
 
 
 def test_the_command_line(tmp_path, capsys):

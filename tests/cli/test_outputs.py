@@ -19,7 +19,7 @@ def _folder(tmp_path, monkeypatch):
     """Models to read, and commands that are quick."""
     monkeypatch.chdir(tmp_path)
     gc.CopyLSTM(3, task=gc.tasks.Copy(4)).save("m.safetensors")
-    monkeypatch.setattr("glasscell.verify.checks", lambda *_: iter([Check("x", "y", 1, 0.0, 1.0)]))
+    monkeypatch.setattr("glasscell.verify.iter_checks", lambda *_: iter([Check("x", "y", 1, 0.0, 1.0)]))
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def no_work(monkeypatch):
     def began(*_, **__):
         raise AssertionError("the work began")
 
-    monkeypatch.setattr("glasscell.verify.checks", began)
+    monkeypatch.setattr("glasscell.verify.iter_checks", began)
     monkeypatch.setattr(files, "load", began)
 
 
@@ -69,7 +69,7 @@ def test_what_exists_is_kept_unless_told(command, capsys, request):
     first = file.read_bytes()
     file.chmod(0o600)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("glasscell.verify.checks", None)
+        patched.setattr("glasscell.verify.iter_checks", None)
         patched.setattr(files, "load", None)
         line = refusal([*arguments, str(file)], capsys)
     assert "exists already; give --overwrite" in line
@@ -158,7 +158,7 @@ def test_an_interrupt_says_what_is_not_written(command, monkeypatch, capsys):
         yield from []
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glasscell.verify.checks", interrupt)
+    monkeypatch.setattr("glasscell.verify.iter_checks", interrupt)
     assert main(command) == 130
     kept = f"; {command[2]} not written" if len(command) > 1 else ""
     assert capsys.readouterr().err == f"\nglasscell: interrupted{kept}\n"

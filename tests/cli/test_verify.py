@@ -1,4 +1,4 @@
-"""Law: the exit status of `glasscell verify` is 1 if a claim fails, and the table says what was checked."""
+"""Property: the exit status of `glasscell verify` is 1 if a check fails, and the table says what was checked."""
 
 import pytest
 
@@ -14,26 +14,26 @@ OPEN = Check("Keras", "outputs", 0, None, 1e-6, "not installed: pip install kera
 
 
 @pytest.fixture
-def claims(monkeypatch):
-    given = []
-    monkeypatch.setattr(verify_package, "checks", lambda *arguments: iter(given))
-    return given
+def checks(monkeypatch):
+    results = []
+    monkeypatch.setattr(verify_package, "iter_checks", lambda *arguments: iter(results))
+    return results
 
 
-def test_all_hold(claims, capsys):
-    claims += [GOOD, OPEN]
+def test_all_hold(checks, capsys):
+    checks += [GOOD, OPEN]
     assert main(["verify"]) == 0
     out = capsys.readouterr().out
     assert "1.0e-12" in out
     assert "1e-08  ✓" in out
     assert "not installed: pip install keras" in out
-    assert "1 of 2 claims hold, 1 could not be checked." in out
+    assert "1 of 2 checks hold, 1 skipped." in out
 
 
-def test_one_fails(claims, capsys, tmp_path):
-    claims += [GOOD, BAD]
+def test_one_fails(checks, capsys, tmp_path):
+    checks += [GOOD, BAD]
     assert main(["verify", "--html", str(tmp_path / "table.html")]) == 1
-    assert "1 of 2 claims hold, 1 FAIL." in capsys.readouterr().out
+    assert "1 of 2 checks hold, 1 FAIL." in capsys.readouterr().out
     assert "✗ no" in (tmp_path / "table.html").read_text()
 
 
@@ -45,9 +45,9 @@ def test_a_model_of_the_users(capsys, tmp_path):
     assert "FAIL" not in out
 
 
-def test_what_weights_alone_cannot_say(capsys, tmp_path, monkeypatch):
-    """Claims about a computation that the user stated do not say that it is the right one."""
-    monkeypatch.setattr(verify_package, "checks", lambda *_: iter([GOOD, GOOD._replace(note="its bound is 1e-3")]))
+def test_weights_alone(capsys, tmp_path, monkeypatch):
+    """Report that the checks do not cover the choice of the computation."""
+    monkeypatch.setattr(verify_package, "iter_checks", lambda *_: iter([GOOD, GOOD._replace(note="its bound is 1e-3")]))
     model = gc.Sequential([gc.LSTM(3, 4), gc.Linear(4, 2)], ["lstm", "fc"])
     files.save(model, tmp_path / "m.pt")
     files.save(model, tmp_path / "m.safetensors")
@@ -56,14 +56,14 @@ def test_what_weights_alone_cannot_say(capsys, tmp_path, monkeypatch):
     assert "--chain lstm,fc" in capsys.readouterr().err
     page = tmp_path / "t.html"
     for arguments, words in (
-        (["m.pt", "--chain", "lstm,fc"], "the computation is the one given by --chain lstm,fc; whether"),
-        (["n.pt"], "the computation is that of its single layer; whether"),
+        (["m.pt", "--chain", "lstm,fc"], "the computation is that of --chain lstm,fc. It cannot"),
+        (["n.pt"], "the computation is that of its single layer. It cannot"),
         (["m.safetensors"], ""),
     ):
         path = str(tmp_path / arguments[0])
         assert main(["verify", path, *arguments[1:], "--html", str(page), "--overwrite"]) == 0
         out = capsys.readouterr().out
-        assert ("holds weights alone" in out) is bool(words)
+        assert ("contains only weights" in out) is bool(words)
         assert words in out
         assert words in page.read_text()
         assert "its bound is 1e-3" in out
@@ -74,9 +74,9 @@ def test_what_weights_alone_cannot_say(capsys, tmp_path, monkeypatch):
     ("arguments", "words"),
     [
         (["missing.safetensors"], "missing.safetensors"),
-        (["--shape", "2,4"], "--shape is for a model"),
-        (["m.onnx", "--shape", "2"], "'2' is not two numbers"),
-        (["m.onnx", "--shape", "0,4"], "below 1"),
+        (["--shape", "2,4"], "--shape must be left out without a model"),
+        (["m.onnx", "--shape", "2"], "must be two numbers such as 4,12, got '2'"),
+        (["m.onnx", "--shape", "0,4"], "of at least 1, got '0,4'"),
         (["--html", "no/such/folder/t.html"], "there is no folder"),
         (["--seed", "-1"], "seed must be"),
     ],

@@ -120,7 +120,7 @@ WRONG = [  # the command, and what the line has to say
     ("verify a b", ["b"]),
     ("verify --shape 4,12", ["--shape"]),
     ("verify run --shape 4", ["'4'", "4,12"]),
-    ("verify run --shape 0,12", ["below 1"]),
+    ("verify run --shape 0,12", ["at least 1", "'0,12'"]),
     (f"verify run --shape {HUGE},{HUGE}", ["--shape", "memory"]),
     ("verify --seed -1", ["seed", "-1"]),
     ("verify --seed x", ["--seed", "'x'"]),
@@ -191,7 +191,7 @@ def test_a_wrong_command_line(line, parts, folder, capsys, monkeypatch):
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(copy, "fit", began)
-    monkeypatch.setattr("glasscell.verify.checks", began)
+    monkeypatch.setattr("glasscell.verify.iter_checks", began)
     before = contents(folder)
     try:
         status = main(words_of(line))
@@ -285,11 +285,11 @@ SHOWN = {
 def quick(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(copy, "find_spec", lambda _: None)  # Matplotlib takes a second
-    claims = [
+    checks = [
         Check("PyTorch", "σ → −1 ± ½", 3, -1.5e-7, 1e-6),
         Check("Keras", "·", 0, None, 1.0, "cannot be loaded: é"),
     ]
-    monkeypatch.setattr("glasscell.verify.checks", lambda *_: iter(claims))
+    monkeypatch.setattr("glasscell.verify.iter_checks", lambda *_: iter(checks))
 
 
 def run(arguments, capsys):

@@ -1,7 +1,7 @@
-"""Nothing left to doubt: what Glasscell computes, checked here and now against everything that can check it.
+"""Verify Glasscell's results against finite differences, PyTorch, ONNX Runtime and Keras.
 
 >>> from glasscell.verify import verify
->>> claims = verify()  # doctest: +SKIP
+>>> checks = verify()  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from glasscell.layers.kinds import input_size
 from glasscell.models import CopyLSTM, Sequential
 from glasscell.validation import as_generator, positive_integer
 from glasscell.verify import differences, keras, onnx_runtime, pytorch
-from glasscell.verify.cases import case, with_dtype
+from glasscell.verify.cases import draw_case, with_dtype
 from glasscell.verify.checks import Check
-from glasscell.verify.conditioning import SAFETY, chain_response
+from glasscell.verify.conditioning import SAFETY, sequential_response
 
-__all__ = ["Check", "checks", "verify"]
+__all__ = ["Check", "iter_checks", "verify"]
 
 
 def verify(
@@ -32,64 +32,64 @@ def verify(
     Parameters
     ----------
     model : LSTM, Sequential or CopyLSTM, optional
-        Without one, the library: on LSTMs of every kind, drawn at random.
+        Default: the library, on random LSTMs of every kind.
     shape : tuple of int
-        B and T of the sequences that a model is checked on; their values are drawn at random.
+        B and T of the sequences that a model is checked on. Their values are random.
     seed : int
 
     Returns
     -------
-    list of Claim
-        In the order of the table that ``glasscell verify`` prints. One that could not be checked says why; it neither
-        holds nor fails.
+    list of Check
+        In the order of the table that ``glasscell verify`` prints. A skipped check neither holds nor fails, and its
+        note states the reason.
     """
-    return list(checks(model, shape, seed))
+    return list(iter_checks(model, shape, seed))
 
 
-def checks(
+def iter_checks(
     model: LSTM | Sequential | CopyLSTM | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0
 ) -> Iterator[Check]:
-    """The claims of :func:`verify`, each as soon as it is checked."""
+    """Yield the checks of :func:`verify`, each when it is complete."""
     rng = as_generator(seed)
     B, T = (positive_integer(name, size) for name, size in zip(("B", "T"), shape, strict=True))
     if model is None:
-        for side in (differences, pytorch, onnx_runtime, keras):
-            yield from side.library_claims(rng)
+        for reference in (differences, pytorch, onnx_runtime, keras):
+            yield from reference.library_checks(rng)
     elif isinstance(model, LSTM):
-        yield from _of_lstm(model, (B, T), rng)
+        yield from _lstm_checks(model, (B, T), rng)
     else:
-        yield from _of_chain(model.as_sequential() if isinstance(model, CopyLSTM) else model, (B, T), rng)
+        yield from _sequential_checks(model.as_sequential() if isinstance(model, CopyLSTM) else model, (B, T), rng)
 
 
-def _of_lstm(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
-    """One LSTM: sequences of full length, and ragged ones."""
+def _lstm_checks(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
+    """Check an LSTM on sequences of equal and of variable lengths."""
     exact = with_dtype(lstm, np.float64)
-    cases = [case(exact, rng, shape, ragged=ragged) for ragged in (False, True)]
-    yield from differences.model_claims(cases)
-    yield from pytorch.checked(cases)
-    yield from onnx_runtime.checked(cases)
-    yield from keras.model_claims(lstm, cases[0].x, SAFETY * cases[0].response.values)
+    cases = [draw_case(exact, rng, shape, variable_lengths=variable_lengths) for variable_lengths in (False, True)]
+    yield from differences.model_checks(cases)
+    yield from pytorch.model_checks(cases)
+    yield from onnx_runtime.model_checks(cases)
+    yield from keras.model_checks(lstm, cases[0].x, SAFETY * cases[0].response.values)
 
 
-def _of_chain(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
-    """A chain of layers as a whole, and its LSTMs one by one."""
-    weights = {name: array.astype(np.float64) for name, array in chain.to_torch().items()}
-    exact = Sequential.from_weights(chain.config, weights)
+def _sequential_checks(model: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
+    """Check a Sequential as a whole, and each of its LSTMs."""
+    weights = {name: array.astype(np.float64) for name, array in model.to_torch().items()}
+    exact = Sequential.from_weights(model.config, weights)
     x = _inputs(exact, shape, rng)
-    lstms = [case(layer, rng, shape, ragged=True) for layer in exact.layers if isinstance(layer, LSTM)]
-    yield from differences.chain_claims(exact, x, rng)
+    lstms = [draw_case(layer, rng, shape, variable_lengths=True) for layer in exact.layers if isinstance(layer, LSTM)]
+    yield from differences.sequential_checks(exact, x, rng)
     yield from differences.reference_cell_checks(lstms)
-    yield from pytorch.checked(lstms)
-    allowed = SAFETY * chain_response(exact, x).values
-    yield from onnx_runtime.chain_claims(chain, x, allowed)
-    yield from keras.model_claims(chain, x, allowed)
+    yield from pytorch.model_checks(lstms)
+    allowed = SAFETY * sequential_response(exact, x).values
+    yield from onnx_runtime.sequential_checks(model, x, allowed)
+    yield from keras.model_checks(model, x, allowed)
 
 
-def _inputs(chain: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
-    """Sequences that the chain takes, drawn at random."""
-    first = chain.layers[0]
+def _inputs(model: Sequential, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
+    """Draw random inputs for a model."""
+    first = model.layers[0]
     if isinstance(first, Embedding):
         return rng.integers(0, first.vocabulary_size, shape)
     if isinstance(first, Unsqueeze):
         return rng.normal(size=shape)
-    return rng.normal(size=(*shape, input_size(chain.layers) or 1))
+    return rng.normal(size=(*shape, input_size(model.layers) or 1))

@@ -1,4 +1,4 @@
-"""What Glasscell claims, and what came out when it was checked."""
+"""Checks and their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Measured(NamedTuple):
     ----------
     error : float
     allowed : float
-        Default: 0, the bound of the claim holds.
+        Default: 0; the bound of the check applies.
     """
 
     error: float
@@ -24,25 +24,25 @@ class Measured(NamedTuple):
 
 
 class Check(NamedTuple):
-    """One row: two computations of the same, and how far apart they are.
+    """A comparison of two computations of the same values.
 
     Attributes
     ----------
-    against : str
-        The other side.
-    what : str
-        What was compared.
+    reference : str
+        The other implementation.
+    label : str
+        The values that were compared.
     cases : int
-        How many were drawn.
+        Number of cases.
     error : float, optional
-        The largest difference; None where it could not be checked.
+        The largest difference; None if the check was skipped.
     bound : float
     note : str
-        Why it could not be checked; or why the bound is larger than for other models.
+        Why the check was skipped, or why the bound is larger than for other models.
     """
 
-    against: str
-    what: str
+    reference: str
+    label: str
     cases: int
     error: float | None
     bound: float
@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
     @property
     def holds(self) -> bool | None:
-        """Whether the error is within the bound; None where it could not be checked. NaN is no small error."""
+        """Whether the error is within the bound; None if the check was skipped. NaN is not within any bound."""
         return None if self.error is None else self.error <= self.bound
 
 
@@ -58,71 +58,71 @@ Errors = dict[str, Measured]
 
 
 def run_checks(
-    against: str,
+    reference: str,
     cases: Iterable[Callable[[], Errors]],
-    whats: dict[str, tuple[str, float]],
-    none: str = "no case",
+    labels: dict[str, tuple[str, float]],
+    skipped_reason: str = "no case",
 ) -> list[Check]:
-    """Run cases, and make a row of the largest error of each kind.
+    """Run cases, and return a check for each kind of value.
 
     Parameters
     ----------
-    against : str
+    reference : str
     cases : iterable of callables
-        Each gives its errors by kind.
-    whats : dict
-        What each kind is called, and its bound.
-    none : str
-        What is said where there is no case.
+        Each returns its errors by kind.
+    labels : dict
+        Label and bound of each kind.
+    skipped_reason : str
+        Note of the checks if there are no cases.
     """
-    found: dict[str, list[Measured]] = {kind: [] for kind in whats}
+    errors: dict[str, list[Measured]] = {kind: [] for kind in labels}
     for run in cases:
         for kind, error in run().items():
-            found[kind].append(error)
-    return [_claim(against, what, found[kind], bound, none) for kind, (what, bound) in whats.items()]
+            errors[kind].append(error)
+    return [_check(reference, label, errors[kind], bound, skipped_reason) for kind, (label, bound) in labels.items()]
 
 
-def _claim(against: str, what: str, errors: list[Measured], bound: float, none: str) -> Check:
-    """Return the row of the case that is closest to its bound, or furthest beyond it."""
-    comparable = [one for one in errors if one.allowed <= max(bound, MAX_BOUND)]
+def _check(reference: str, label: str, errors: list[Measured], bound: float, skipped_reason: str) -> Check:
+    """Return the result of the case with the largest ratio of error to bound."""
+    comparable = [measured for measured in errors if measured.allowed <= max(bound, MAX_BOUND)]
     if not comparable:
         if not errors:
-            return Check(against, what, 0, None, bound, none)
-        least = min(one.allowed for one in errors)
-        return Check(against, what, 0, None, bound, f"rounding alone moves the result by up to {least:.0e}")
-    worst = max(comparable, key=lambda one: _order(one.error / max(one.allowed, bound)))
+            return Check(reference, label, 0, None, bound, skipped_reason)
+        least = min(measured.allowed for measured in errors)
+        return Check(reference, label, 0, None, bound, f"rounding alone changes the result by up to {least:.0e}")
+    worst = max(comparable, key=lambda measured: _nan_last(measured.error / max(measured.allowed, bound)))
     note = ""
     if worst.allowed > bound:
-        note = f"the model magnifies rounding: its bound is {worst.allowed:.1e} instead of {bound:.0e}"
-    return Check(against, what, len(comparable), worst.error, max(worst.allowed, bound), note)
+        note = f"the model amplifies rounding: its bound is {worst.allowed:.1e} instead of {bound:.0e}"
+    return Check(reference, label, len(comparable), worst.error, max(worst.allowed, bound), note)
 
 
-def skipped(against: str, why: str, whats: Iterable[tuple[str, float]]) -> list[Check]:
-    """The rows of a side that could not be asked."""
-    return [Check(against, what, 0, None, bound, why) for what, bound in whats]
+def skipped(reference: str, reason: str, labels: Iterable[tuple[str, float]]) -> list[Check]:
+    """Return the checks against a reference that is not available."""
+    return [Check(reference, label, 0, None, bound, reason) for label, bound in labels]
 
 
 def missing_dependency(modules: Iterable[str], packages: str) -> str:
-    """Why one of these modules cannot be used, or nothing if all can.
+    """Return why a module cannot be imported; "" if all can be.
 
     Parameters
     ----------
     modules : iterable of str
-        By their whole names.
+        Full names.
     packages : str
-        What to install for them.
+        Packages to install for them.
     """
     for module in modules:
         top = module.split(".")[0]
         try:
             import_module(top)
             import_module(module)
-        except Exception as error:  # noqa: BLE001 - what is there may be damaged in any way
+        except Exception as error:  # noqa: BLE001 - a damaged installation may raise any error
             absent = isinstance(error, ModuleNotFoundError) and error.name == top
             return f"not installed: pip install {packages}" if absent else f"{top} cannot be loaded: {error}"
     return ""
 
 
-def _order(error: float) -> tuple[bool, float]:
-    """Return what sorts NaN behind all other errors."""
+def _nan_last(error: float) -> tuple[bool, float]:
+    """Return a key that sorts NaN after all other errors."""
     return error != error, error  # noqa: PLR0124 - NaN is not equal to itself

@@ -1,8 +1,8 @@
-"""How far rounding alone moves the outputs and gradients of a model.
+"""Measure how much rounding alone changes the outputs and gradients of a model.
 
-Two right computations in float32 differ by what one rounding error is magnified to. That is measured in float64:
-weights, inputs and states are changed by random relative errors of the size of one rounding, and the largest change
-of the results is taken. It does not use what is checked: a wrong float32 result does not raise its own bound.
+Two correct computations in float32 differ by amplified rounding errors. The amplification is measured in float64:
+weights, inputs and states are perturbed by random relative errors of one rounding, and the largest change of the
+results counts. The checked results are not used: a wrong float32 result does not raise its bound.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from glasscell.core.types import Array
 from glasscell.models import Sequential
 
-UNITS = 2.0**-24, 2.0**-52  # one rounding in float32; the smallest relative change in float64
+UNITS = 2.0**-24, 2.0**-52  # relative: one rounding in float32; the smallest change in float64
 DRAWS = 3
-SAFETY = 16  # errors of right computations were 0.3 to 10 times the response, for weights of any size
+SAFETY = 16  # errors of correct computations were 0.3 to 10 times the response, for weights of any size
 
 
 class Response(NamedTuple):
@@ -50,7 +50,7 @@ def response(distance: Callable[[Perturb], tuple[float, float]], seed: int = 0) 
     seed : int
     """
     rng = np.random.default_rng(seed)
-    found: list[float] = []
+    changes: list[float] = []
     for unit in UNITS:
 
         def perturb(array: Array, unit: float = unit) -> Array:
@@ -59,18 +59,18 @@ def response(distance: Callable[[Perturb], tuple[float, float]], seed: int = 0) 
 
         with np.errstate(all="ignore"):
             draws = np.array([distance(perturb) for _ in range(DRAWS)])
-        found += [float(value) if np.isfinite(value) else 0.0 for value in draws.max(axis=0)]
-    return Response(*found)
+        changes += [float(value) if np.isfinite(value) else 0.0 for value in draws.max(axis=0)]
+    return Response(*changes)
 
 
-def chain_response(model: Sequential, x: Any) -> Response:
-    """Measure how far rounding moves the outputs of a model of float64."""
-    weights, symbols = model.to_torch(), np.asarray(x).dtype.kind in "iu"
+def sequential_response(model: Sequential, x: Any) -> Response:
+    """Measure how much rounding changes the outputs of a model in float64."""
+    weights, has_ids = model.to_torch(), np.asarray(x).dtype.kind in "iu"
     exact = model(x)
 
     def distance(perturb: Perturb) -> tuple[float, float]:
         changed = Sequential.from_weights(model.config, {name: perturb(array) for name, array in weights.items()})
-        y = changed(x if symbols else perturb(np.asarray(x)))
+        y = changed(x if has_ids else perturb(np.asarray(x)))
         size = max(float(np.abs(exact).max(initial=0.0)), 1.0)
         return float(np.abs(y - exact).max(initial=0.0)) / size, 0.0
 

@@ -1,4 +1,4 @@
-"""Against finite differences, and against the page: what needs no other project."""
+"""Checks against finite differences, the reference cell and float64, which need no other library."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from glasscell.core import cell, lstm
 from glasscell.layers import LSTM, LSTMState
 from glasscell.models import Sequential
-from glasscell.verify.cases import Case, case, max_error, norm_relative_error, random_lstm, run, with_dtype
+from glasscell.verify.cases import Case, draw_case, max_error, norm_relative_error, random_lstm, run, with_dtype
 from glasscell.verify.checks import Check, Errors, Measured, run_checks
 from glasscell.verify.conditioning import SAFETY
 
-AGAINST = "finite differences"
-SMOOTH_BOUND, KINKED_BOUND = 1e-8, 1e-6
-MAX_STEPS = 7  # of finite differences, each an eighth of the one before
-FAR = 1  # times the size of a function: no straight line goes further along it
+REFERENCE = "finite differences"
+SMOOTH_BOUND, NON_SMOOTH_BOUND = 1e-8, 1e-6
+MAX_STEPS = 7  # of finite differences, each an eighth of the previous one
+MAX_CHANGE = 1  # relative to a function: a linear approximation is not valid beyond it
 NON_SMOOTH = {"Relu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid"}
 
-# Rows of the table: what is switched on in each, and the options that are drawn from.
+# Rows of the table, and the options of the LSTMs in each.
 FAMILIES: dict[str, list[dict[str, Any]]] = {
-    "plain, stacked, no bias, learned initial state": [
+    "standard, stacked, no bias, learned initial state": [
         {},
         {"num_layers": 3},
         {"bias": False},
@@ -64,7 +64,7 @@ FAMILIES: dict[str, list[dict[str, Any]]] = {
         {"zoneout": 0.3, "zoneout_cell": 0.2},
         {"zoneout": 0.3, "recurrent_dropout": 0.2, "layer_norm": "haste", "bidirectional": True},
     ],
-    "clip and kinked activations": [
+    "clip and non-smooth activations": [
         {"clip": 0.6},
         {"candidate_activation": "Relu", "output_activation": "Relu"},
         {"candidate_activation": "LeakyRelu", "output_activation": ("ThresholdedRelu", 0.3)},
@@ -73,153 +73,162 @@ FAMILIES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def library_claims(rng: np.random.Generator) -> list[Check]:
-    """Every family of LSTMs: the gradient of everything, in random directions; and the page."""
-    claims = []
+def library_checks(rng: np.random.Generator) -> list[Check]:
+    """Check all gradients of every family of LSTMs, in random directions, and the reference cell."""
+    checks = []
     for family, kinds in FAMILIES.items():
-        bound = KINKED_BOUND if family.startswith("clip") else SMOOTH_BOUND
+        bound = NON_SMOOTH_BOUND if family.startswith("clip") else SMOOTH_BOUND
         runs = [
-            partial(difference, case(random_lstm(rng, **kind), rng, ragged=ragged, noise=family.startswith("dropout")))
+            partial(
+                difference,
+                draw_case(
+                    random_lstm(rng, **kind), rng, variable_lengths=variable_lengths, noise=family.startswith("dropout")
+                ),
+            )
             for kind in kinds
-            for ragged in (False, True)
+            for variable_lengths in (False, True)
         ]
-        claims += run_checks(AGAINST, runs, {"gradients": (f"all gradients: {family}", bound)})
-    plain = [case(random_lstm(rng, num_layers=layers), rng, (4, 9)) for layers in (1, 2, 3)]
-    return claims + reference_cell_checks(plain, saturated=False)
+        checks += run_checks(REFERENCE, runs, {"gradients": (f"all gradients: {family}", bound)})
+    standard = [draw_case(random_lstm(rng, num_layers=layers), rng, (4, 9)) for layers in (1, 2, 3)]
+    return checks + reference_cell_checks(standard, saturated=False)
 
 
-def model_claims(cases: list[Case]) -> list[Check]:
-    """One LSTM of the user's: its gradients; the page, if it is a plain one; and what float32 costs."""
-    bound = KINKED_BOUND if _kinked(cases[0].lstm) else SMOOTH_BOUND
-    runs = [partial(difference, one, measured=True) for one in cases]
-    return run_checks(AGAINST, runs, {"gradients": ("all gradients", bound)}) + reference_cell_checks(cases)
+def model_checks(cases: list[Case]) -> list[Check]:
+    """Check the gradients of an LSTM, the reference cell if it is standard, and float32."""
+    bound = NON_SMOOTH_BOUND if _is_non_smooth(cases[0].lstm) else SMOOTH_BOUND
+    runs = [partial(difference, case, measured=True) for case in cases]
+    return run_checks(REFERENCE, runs, {"gradients": ("all gradients", bound)}) + reference_cell_checks(cases)
 
 
 def reference_cell_checks(cases: list[Case], *, saturated: bool = True) -> list[Check]:
-    """Plain LSTMs against the cell page, step by step; and float32 against float64."""
+    """Check standard LSTMs against the reference cell, step by step, and float32 against float64."""
     values, gradients = (5e-6, 5e-5) if saturated else (1e-6, 5e-6)
-    claims = run_checks(
-        "the cell page",
-        [partial(reference_cell_error, one) for one in cases if one.lstm.options.is_standard],
-        {"gates": ("every gate and state of every step", 1e-12)},
-        none="the page is about the plain LSTM",
+    checks = run_checks(
+        "reference cell",
+        [partial(reference_cell_error, case) for case in cases if case.lstm.options.is_standard],
+        {"gates": ("gates and states of all steps (core/cell.py)", 1e-12)},
+        skipped_reason="the reference cell is a standard LSTM",
     )
-    return claims + run_checks(
+    return checks + run_checks(
         "float64",
-        [partial(precision, one, measured=saturated) for one in cases],
+        [partial(precision, case, measured=saturated) for case in cases],
         {"values": ("outputs in float32", values), "gradients": ("gradients in float32", gradients)},
     )
 
 
-def difference(one: Case, *, measured: bool = False) -> Errors:
-    """Compare the slope along one random direction in the space of all inputs of a forward pass, computed twice.
+def difference(case: Case, *, measured: bool = False) -> Errors:
+    """Compare the derivative along a random direction of all inputs of a forward pass with a finite difference.
 
-    Relative to the length of the gradient. `measured`: with a bound from the uncertainty of the finite difference.
+    The error is relative to the norm of the gradient. `measured` returns the bound that the uncertainty of the finite
+    difference justifies.
     """
-    lstm, rng = with_dtype(one.lstm, np.float64), np.random.default_rng(0)
-    inputs = {"parameters": lstm.parameters.vector.copy(), "x": one.x, "h": one.state.h, "c": one.state.c}
-    along = {name: rng.normal(size=array.shape) for name, array in inputs.items()}
+    lstm, rng = with_dtype(case.lstm, np.float64), np.random.default_rng(0)
+    inputs = {"parameters": lstm.parameters.vector.copy(), "x": case.x, "h": case.state.h, "c": case.state.c}
+    direction = {name: rng.normal(size=array.shape) for name, array in inputs.items()}
 
     def forward(s: float) -> tuple[float, Any]:
-        at = {name: array + s * along[name] for name, array in inputs.items()}
-        lstm.parameters.vector[:] = at["parameters"]
-        start = None if lstm.learn_initial_state else LSTMState(at["h"], at["c"])
-        y, final, tape = lstm.forward(at["x"], start, lengths=one.lengths, rng=one.rng)
-        own = one.d_state.h * final.h, one.d_state.c * final.c
-        return float((one.dy * y).sum() + own[0].sum() + own[1].sum()), tape
+        point = {name: array + s * direction[name] for name, array in inputs.items()}
+        lstm.parameters.vector[:] = point["parameters"]
+        initial = None if lstm.learn_initial_state else LSTMState(point["h"], point["c"])
+        y, final, tape = lstm.forward(point["x"], initial, lengths=case.lengths, rng=case.rng)
+        return float(sum((d * a).sum() for d, a in zip((case.dy, *case.d_state), (y, *final), strict=True))), tape
 
     tape = forward(0.0)[1]
-    dx, d_start, gradients = lstm.backward(tape, one.dy, one.d_state)
-    d = {"parameters": gradients.vector, "x": dx, "h": d_start.h, "c": d_start.c}
+    dx, d_initial, gradients = lstm.backward(tape, case.dy, case.d_state)
+    d = {"parameters": gradients.vector, "x": dx, "h": d_initial.h, "c": d_initial.c}
     if lstm.learn_initial_state:
-        along["h"], along["c"] = np.zeros_like(d["h"]), np.zeros_like(d["c"])
-    expected = sum(float((d[name] * along[name]).sum()) for name in inputs)
-    length = float(np.sqrt(sum(float(np.square(part).sum()) for part in d.values())))
-    reference, uncertainty = finite_difference(lambda s: forward(s)[0], length, kinked=_kinked(lstm))
-    return {"gradients": _relative(reference - expected, uncertainty if measured else 0.0, length)}
+        direction["h"], direction["c"] = np.zeros_like(d["h"]), np.zeros_like(d["c"])
+    expected = sum(float((d[name] * direction[name]).sum()) for name in inputs)
+    norm = float(np.sqrt(sum(float(np.square(gradient).sum()) for gradient in d.values())))
+    reference, uncertainty = finite_difference(lambda s: forward(s)[0], norm, non_smooth=_is_non_smooth(lstm))
+    return {"gradients": _relative(reference - expected, uncertainty if measured else 0.0, norm)}
 
 
-def finite_difference(f: Callable[[float], float], length: float = 1.0, *, kinked: bool = False) -> tuple[float, float]:
+def finite_difference(
+    f: Callable[[float], float], norm: float = 1.0, *, non_smooth: bool = False
+) -> tuple[float, float]:
     """Return df/ds at s = 0 by central differences, and its uncertainty.
 
-    Of fourth order; of second on kinks, where there is nothing smooth to fit. A step that is too long for how fast f
-    bends gives another slope than one an eighth as long, and so does one so short that rounding shows: of neighbouring
-    steps the two whose slopes are closest count, and their difference is the uncertainty. Steps do not count over which
-    a gradient of `length` would change f by far more than f is. It ends when the uncertainty is below 1e-10 of that.
+    The differences are of fourth order, or of second order if f is not smooth. If a step is too long for the curvature
+    of f, or so short that rounding dominates, its slope differs from that of a step an eighth as long. The two
+    neighbouring steps with the closest slopes count, and their difference is the uncertainty. Steps over which a
+    gradient of this norm would change f by more than f are ignored. The search ends when the uncertainty is below 1e-10
+    of the norm.
     """
-    step, slopes = 1e-7 if kinked else 1e-4, list[float]()
+    step, slopes = 1e-7 if non_smooth else 1e-4, list[float]()
     best = (0.0, np.inf)
-    while len(slopes) < MAX_STEPS and not best[1] <= 1e-10 * max(length, 1.0):
-        near, far = (f(step), f(-step)), (0.0, 0.0) if kinked else (f(2 * step), f(-2 * step))
-        if kinked:
+    while len(slopes) < MAX_STEPS and not best[1] <= 1e-10 * max(norm, 1.0):
+        near, far = (f(step), f(-step)), (0.0, 0.0) if non_smooth else (f(2 * step), f(-2 * step))
+        if non_smooth:
             slopes.append((near[0] - near[1]) / (2 * step))
         else:
             slopes.append((8 * (near[0] - near[1]) - (far[0] - far[1])) / (12 * step))
         size = max(*map(abs, (*near, *far)), 1.0)
-        if len(slopes) > 1 and step * length <= FAR * size:
-            change, before = abs(slopes[-1] - slopes[-2]), abs(slopes[-2] - slopes[-3]) if len(slopes) > 2 else 0.0
-            uncertainty = max(change, before / 16, 2.0**-52 * size / step)  # not small by chance; the last: rounding f
-            best = min(best, (slopes[-1], uncertainty), key=lambda one: one[1])
+        if len(slopes) > 1 and step * norm <= MAX_CHANGE * size:
+            change, previous = abs(slopes[-1] - slopes[-2]), abs(slopes[-2] - slopes[-3]) if len(slopes) > 2 else 0.0
+            # A sixteenth of the previous change: this one may be small by chance. The last term: rounding of f.
+            uncertainty = max(change, previous / 16, 2.0**-52 * size / step)
+            best = min(best, (slopes[-1], uncertainty), key=lambda pair: pair[1])
         step /= 8
     return best
 
 
-def _relative(difference: float, uncertainty: float, length: float) -> Measured:
-    """Return an error relative to the length of the gradient, and the bound that its reference allows."""
-    size = max(length, 1.0)
+def _relative(difference: float, uncertainty: float, norm: float) -> Measured:
+    """Return an error relative to the norm of the gradient, and the bound that its reference allows."""
+    size = max(norm, 1.0)
     return Measured(abs(difference) / size, SAFETY * uncertainty / size)
 
 
-def reference_cell_error(one: Case) -> Errors:
-    """Every step of every layer of a tape against :func:`glasscell.core.cell.step` from the state before it."""
-    _, _, tape = with_dtype(one.lstm, np.float64).forward(one.x, one.state, lengths=one.lengths)
+def reference_cell_error(case: Case) -> Errors:
+    """Compare each step of each layer with :func:`glasscell.core.cell.step` from the same previous state."""
+    _, _, tape = with_dtype(case.lstm, np.float64).forward(case.x, case.state, lengths=case.lengths)
     error = 0.0
-    for of_layer in tape.layers:
-        assert isinstance(of_layer, lstm.Tape)  # the caller asks for plain ones  # noqa: S101
-        for t in range(of_layer.T):
-            step = cell.step(of_layer.kernel, of_layer.x[t], of_layer.h_with_initial[t], of_layer.c_with_initial[t])
+    for layer in tape.layers:
+        assert isinstance(layer, lstm.Tape)  # a standard LSTM  # noqa: S101
+        for t in range(layer.T):
+            step = cell.step(layer.kernel, layer.x[t], layer.h_with_initial[t], layer.c_with_initial[t])
             for name in ("i", "f", "o", "g", "c", "tanh_c", "h"):
-                error = max(error, max_error(getattr(step, name) - getattr(of_layer, name)[t]))
+                error = max(error, max_error(getattr(step, name) - getattr(layer, name)[t]))
     return {"gates": Measured(error)}
 
 
-def precision(one: Case, *, measured: bool = False) -> Errors:
-    """The same LSTM in float32."""
-    exact, rough = (run(with_dtype(one.lstm, dtype), one) for dtype in (np.float64, np.float32))
-    values = [max_error(b - a, a) for a, b in zip(exact[0], rough[0], strict=True)]
-    gradients = [norm_relative_error(b, a) for a, b in zip(exact[1], rough[1], strict=True)]
-    allowed = (SAFETY * one.response.values, SAFETY * one.response.gradients) if measured else (0.0, 0.0)
+def precision(case: Case, *, measured: bool = False) -> Errors:
+    """Compare an LSTM in float32 with the same in float64."""
+    double, single = (run(with_dtype(case.lstm, dtype), case) for dtype in (np.float64, np.float32))
+    values = [max_error(b - a, a) for a, b in zip(double[0], single[0], strict=True)]
+    gradients = [norm_relative_error(b, a) for a, b in zip(double[1], single[1], strict=True)]
+    allowed = (SAFETY * case.response.values, SAFETY * case.response.gradients) if measured else (0.0, 0.0)
     return {"values": Measured(max(values), allowed[0]), "gradients": Measured(max(gradients), allowed[1])}
 
 
-def chain_claims(model: Sequential, x: Any, rng: np.random.Generator) -> Iterator[Check]:
-    """A whole chain of layers: the gradient of every parameter, in random directions."""
+def sequential_checks(model: Sequential, x: Any, rng: np.random.Generator) -> Iterator[Check]:
+    """Check the gradients of all parameters of a model, in random directions."""
     y, _, tape = model.forward(x)
     dy = rng.normal(size=y.shape)
     gradients = model.backward(tape, dy)[2]
-    at = model.parameters.vector.copy()
-    kinked = any(_kinked(layer) for layer in model.layers)
+    parameters = model.parameters.vector.copy()
+    non_smooth = any(_is_non_smooth(layer) for layer in model.layers)
 
     def run() -> Errors:
-        along = rng.normal(size=at.shape)
+        direction = rng.normal(size=parameters.shape)
 
         def f(s: float) -> float:
-            model.parameters.vector[:] = at + s * along
+            model.parameters.vector[:] = parameters + s * direction
             return float((dy * model(x)).sum())
 
-        length = float(np.linalg.norm(gradients.vector))
-        reference, uncertainty = finite_difference(f, length, kinked=kinked)
-        model.parameters.vector[:] = at
-        return {"gradients": _relative(reference - float(gradients.vector @ along), uncertainty, length)}
+        norm = float(np.linalg.norm(gradients.vector))
+        reference, uncertainty = finite_difference(f, norm, non_smooth=non_smooth)
+        model.parameters.vector[:] = parameters
+        return {"gradients": _relative(reference - float(gradients.vector @ direction), uncertainty, norm)}
 
-    bound = KINKED_BOUND if kinked else SMOOTH_BOUND
-    yield from run_checks(AGAINST, [run] * 5, {"gradients": ("gradients of all parameters", bound)})
+    bound = NON_SMOOTH_BOUND if non_smooth else SMOOTH_BOUND
+    yield from run_checks(REFERENCE, [run] * 5, {"gradients": ("gradients of all parameters", bound)})
 
 
-def _kinked(layer: object) -> bool:
-    """Whether a layer has a slope that jumps."""
+def _is_non_smooth(layer: object) -> bool:
+    """Whether the derivative of a layer is discontinuous."""
     if isinstance(layer, LSTM):
-        variant = layer.options.cell_config
-        names = {variant.gate.name, variant.candidate.name, variant.output.name}
-        return variant.clip is not None or bool(names & NON_SMOOTH)
+        config = layer.options.cell_config
+        names = {config.gate.name, config.candidate.name, config.output.name}
+        return config.clip is not None or bool(names & NON_SMOOTH)
     return getattr(layer, "name", "") in NON_SMOOTH or getattr(layer, "how", "") == "max"

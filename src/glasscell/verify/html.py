@@ -6,26 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glasscell.escaping import escape as escaped
+from glasscell.escaping import escape
 from glasscell.pages import render_page
 from glasscell.verify.checks import Check
 
 
-def page(claims: Sequence[Check], subject: str, remark: str = "") -> str:
-    """The page.
+def page(checks: Sequence[Check], subject: str, remark: str = "") -> str:
+    """Return the page.
 
     Parameters
     ----------
-    claims : sequence of Claim
+    checks : sequence of Check
     subject : str
-        What was checked: the library, or the name of a file.
+        The library, or the name of a file.
     remark : str
-        What could not be checked of it at all.
+        A limit of all checks. Default: none.
     """
-    counts = {verdict: sum(claim.holds is verdict for claim in claims) for verdict in (True, False, None)}
-    summary = f"{counts[True]} hold, {counts[False]} fail, {counts[None]} could not be checked"
+    counts = {verdict: sum(check.holds is verdict for check in checks) for verdict in (True, False, None)}
+    summary = f"{counts[True]} hold, {counts[False]} fail, {counts[None]} skipped"
     machine = f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.system()} {platform.machine()}"
-    rows = "\n".join(map(_row, claims))
+    rows = "\n".join(map(_row, checks))
     return render_page(
         "verify",
         subject=_text(subject),
@@ -35,23 +35,23 @@ def page(claims: Sequence[Check], subject: str, remark: str = "") -> str:
     )
 
 
-def _row(claim: Check) -> str:
-    against, what = _text(claim.against), _text(claim.what)
-    if claim.error is not None and claim.note:
-        what += f"<br><small>{_text(claim.note)}</small>"
-    head = f"<tr><td>{against}</td><td>{what}</td>"
-    if claim.error is None:
-        return f'{head}<td colspan="4" class="open">{_text(claim.note)}</td></tr>'
-    numbers = "".join(f'<td class="number">{value}</td>' for value in (claim.cases, *in_words(claim)))
-    verdict = '<td class="holds">✓ yes</td>' if claim.holds else '<td class="fails">✗ no</td>'
+def _row(check: Check) -> str:
+    reference, label = _text(check.reference), _text(check.label)
+    if check.error is not None and check.note:
+        label += f"<br><small>{_text(check.note)}</small>"
+    head = f"<tr><td>{reference}</td><td>{label}</td>"
+    if check.error is None:
+        return f'{head}<td colspan="4" class="open">{_text(check.note)}</td></tr>'
+    numbers = "".join(f'<td class="number">{value}</td>' for value in (check.cases, *format_numbers(check)))
+    verdict = '<td class="holds">✓ yes</td>' if check.holds else '<td class="fails">✗ no</td>'
     return f"{head}{numbers}{verdict}</tr>"
 
 
-def in_words(claim: Check) -> tuple[str, str]:
-    """The largest error and the bound, as they are printed."""
-    return "-" if claim.error is None else f"{claim.error:.1e}", f"{claim.bound:.0e}"
+def format_numbers(check: Check) -> tuple[str, str]:
+    """Format the largest error and the bound."""
+    return "-" if check.error is None else f"{check.error:.1e}", f"{check.bound:.0e}"
 
 
 def _text(value: object) -> str:
-    """Text as it is shown on a page: neither markup nor characters that act on it."""
-    return html.escape(escaped(value))
+    """Escape markup and control characters."""
+    return html.escape(escape(value))
