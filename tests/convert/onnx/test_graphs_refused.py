@@ -164,7 +164,10 @@ LSTMS = {
         lstm(activations=["Sigmoid", "Swish", "Tanh"]),
         r"'the LSTM' \(LSTM\) .*there is no activation 'Swish'",
     ),
-    "an attribute that does not exist": (lstm(speed=1), r"'the LSTM' \(LSTM\) .*has no attribute 'speed'"),
+    "an attribute that does not exist": (
+        lstm(speed=1),
+        r"'the LSTM' \(LSTM\) .*attributes must be among .*, got 'speed'",
+    ),
     "other activations in one direction": (
         lstm("X Wboth Rboth", direction="bidirectional", activations=OF_TWO),
         "has other activations in one direction than in the other",
@@ -217,7 +220,7 @@ AXES = {
         [N("Gather", "x last", "y", {"axis": 3})],
         r"\(Gather\) has the axis 3 for a value of 3 axes",
     ),
-    "an attribute of another type": ([N("Transpose", "x", "y", {"perm": 5})], r"\(Transpose\) is inconsistent"),
+    "an attribute of another type": ([N("Transpose", "x", "y", {"perm": 5})], r"\(Transpose\) is invalid"),
     "a shape that does not fit": ([N("Reshape", "x 2", "y")], r"\(Reshape\) reshapes .* to 1 axes, which splits"),
 }
 VALUES = {

@@ -21,7 +21,6 @@ from glasscell.models.sequential import Layer, Sequential
 
 OPSET, IR_VERSION = 17, 8  # supported by runtimes since 2022
 MAX_WEIGHT_BYTES = 2**31 - 2**24  # protobuf holds 2 GiB
-STATE_NAMES = ("h", "c")
 
 EXPORTERS: dict[type, Callable[[Graph, str, Any, TensorRef], TensorRef]] = {**SEQUENCE_EXPORTERS, **LAYER_EXPORTERS}
 

@@ -6,13 +6,8 @@ from itertools import accumulate, chain, count
 
 from glasscell.convert.onnx.importer.constants import UnsupportedNode
 from glasscell.convert.onnx.importer.layer_specs import (
-    BatchNormSpec,
-    ConvolutionSpec,
-    EmbeddingSpec,
     InitialStateInput,
-    LayerNormSpec,
     LayerSpec,
-    LinearSpec,
     LSTMSpec,
     WeightedSpec,
     build_layer,
@@ -22,15 +17,6 @@ from glasscell.convert.onnx.importer.symbolic_values import LayerNode, SymbolicS
 from glasscell.layers import Dropout, Function
 from glasscell.limits import MemoryBudget
 from glasscell.models.sequential import Sequential
-
-NAMES: dict[type, str] = {
-    LSTMSpec: "lstm",
-    LinearSpec: "linear",
-    EmbeddingSpec: "embedding",
-    LayerNormSpec: "layernorm",
-    BatchNormSpec: "batchnorm",
-    ConvolutionSpec: "conv",
-}
 
 
 def check_state_output(name: str, states: SymbolicStates, layers: list[LayerNode]) -> None:
@@ -107,7 +93,9 @@ def _stack(specs: list[tuple[str, LayerSpec]], name: str, above: LayerSpec) -> b
 
 
 def _default_name(spec: LayerSpec) -> str:
-    return spec.name.lower() if isinstance(spec, Function) else NAMES.get(type(spec), type(spec).__name__.lower())
+    if isinstance(spec, WeightedSpec):
+        return spec.default_name
+    return (spec.name if isinstance(spec, Function) else type(spec).__name__).lower()
 
 
 def _unique_names(candidates: list[tuple[str, str]]) -> list[str]:

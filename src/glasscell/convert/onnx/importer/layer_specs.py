@@ -1,13 +1,17 @@
 """Specifications of layers: their options, and references to their weights in the file.
 
+Those with weights have `dtype`; `size`, the number of weights at most; `default_name`, for files without names; and
+`build`, which returns the layer.
+
 A graph may split a layer and join it again, or use the same weights many times. The weights are therefore copied only
 when the layers of the model are known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -45,15 +49,14 @@ class LSTMSpec:
     options: LSTMConfig
     directions: tuple[DirectionWeights, ...]
     dtype: np.dtype[np.floating]
+    default_name: ClassVar[str] = "lstm"
 
     @property
     def size(self) -> int:
-        """Number of weights."""
         arrays = (array for weights in self.directions for array in (weights.W, weights.R, weights.bias, weights.P))
         return sum(array.size for array in arrays if array is not None)
 
     def build(self) -> LSTM:
-        """Return the layer."""
         lstm = LSTM(**self.options.non_default(), dtype=self.dtype, seed=None)
         variant = self.options.cell_config
         for (suffix, _, _), weights in zip(self.options.directions, self.directions, strict=True):
@@ -68,57 +71,6 @@ class LSTMSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearSpec:
-    """A linear map of each step."""
-
-    weight: Constant  # (O, I)
-    bias: Constant | None  # (O,)
-    scale: float = 1.0  # factor of the weights
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """Dtype of the weights."""
-        return self.weight.dtype
-
-    @property
-    def size(self) -> int:
-        """Number of weights, at most."""
-        return self.weight.size + len(self.weight)
-
-    def build(self) -> Linear:
-        """Return the layer."""
-        O, I = self.weight.shape
-        linear = Linear(I, O, bias=self.bias is not None, dtype=self.dtype, seed=None)
-        linear.parameters["weight"][:] = self.weight * self.weight.dtype.type(self.scale)
-        if self.bias is not None:
-            linear.parameters["bias"][:] = self.bias
-        return linear
-
-
-@dataclass(frozen=True, eq=False)
-class EmbeddingSpec:
-    """A table of vectors."""
-
-    table: Constant  # (V, E)
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """Dtype of the weights."""
-        return self.table.dtype
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.table.size
-
-    def build(self) -> Embedding:
-        """Return the layer."""
-        embedding = Embedding(*self.table.shape, dtype=self.dtype, seed=None)
-        embedding.parameters["weight"][:] = self.table
-        return embedding
-
-
-@dataclass(frozen=True, eq=False)
 class LayerNormSpec:
     """A normalisation of each step over its features."""
 
@@ -127,85 +79,104 @@ class LayerNormSpec:
     dtype: np.dtype[np.floating]
     gain: Constant | None = None  # (F,)
     shift: Constant | None = None  # (F,)
+    default_name: ClassVar[str] = "layernorm"
 
     @property
     def size(self) -> int:
-        """Number of weights, at most."""
         return 2 * self.features
 
     def build(self) -> LayerNorm:
-        """Return the layer."""
         gain, shift = self.gain is not None, self.shift is not None
         norm = LayerNorm(self.features, epsilon=self.epsilon, gain=gain, shift=shift, dtype=self.dtype)
-        for name, array in (("gain", self.gain), ("shift", self.shift)):
-            if array is not None:
-                norm.parameters[name][:] = array
+        _copy(norm, {"gain": self.gain, "shift": self.shift})
         return norm
 
 
 @dataclass(frozen=True, eq=False)
-class BatchNormSpec:
-    """A normalisation of each feature by statistics of training."""
+class _MatrixSpec:
+    """A layer whose first field is its weight."""
 
-    gain: Constant  # (F,), like the other three
-    shift: Constant
-    mean: Constant
-    variance: Constant
-    epsilon: float
+    weight: Constant
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Dtype of the weights."""
-        return self.gain.dtype
+        return self.weight.dtype
 
     @property
     def size(self) -> int:
-        """Number of weights and statistics."""
-        return 4 * self.gain.size
+        return self.weight.size + len(self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearSpec(_MatrixSpec):
+    """A linear map of each step, with weights (O, I)."""
+
+    bias: Constant | None  # (O,)
+    scale: float = 1.0  # factor of the weights
+    default_name: ClassVar[str] = "linear"
+
+    def build(self) -> Linear:
+        O, I = self.weight.shape
+        linear = Linear(I, O, bias=self.bias is not None, dtype=self.dtype, seed=None)
+        _copy(linear, {"weight": self.weight * self.weight.dtype.type(self.scale), "bias": self.bias})
+        return linear
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingSpec(_MatrixSpec):
+    """A table (V, E) of vectors."""
+
+    default_name: ClassVar[str] = "embedding"
+
+    def build(self) -> Embedding:
+        embedding = Embedding(*self.weight.shape, dtype=self.dtype, seed=None)
+        _copy(embedding, {"weight": self.weight})
+        return embedding
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormSpec(_MatrixSpec):
+    """A normalisation of each feature by statistics of training; the weight is the gain (F,)."""
+
+    shift: Constant  # (F,)
+    mean: Constant  # (F,)
+    variance: Constant  # (F,)
+    epsilon: float
+    default_name: ClassVar[str] = "batchnorm"
+
+    @property
+    def size(self) -> int:
+        return 4 * self.weight.size
 
     def build(self) -> BatchNorm:
-        """Return the layer."""
-        norm = BatchNorm(self.gain.size, epsilon=self.epsilon, dtype=self.dtype)
-        norm.parameters["gain"][:], norm.parameters["shift"][:] = self.gain, self.shift
+        norm = BatchNorm(self.weight.size, epsilon=self.epsilon, dtype=self.dtype)
+        _copy(norm, {"gain": self.weight, "shift": self.shift})
         norm.statistics["running_mean"][:], norm.statistics["running_var"][:] = self.mean, self.variance
         return norm
 
 
 @dataclass(frozen=True, eq=False)
-class ConvolutionSpec:
-    """A convolution over time."""
+class ConvolutionSpec(_MatrixSpec):
+    """A convolution over time, with weights (O, I / groups, K)."""
 
-    weight: Constant  # (O, I / groups, K)
     bias: Constant | None  # (O,)
     windows: Windows
     groups: int
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """Dtype of the weights."""
-        return self.weight.dtype
-
-    @property
-    def size(self) -> int:
-        """Number of weights, at most."""
-        return self.weight.size + len(self.weight)
+    default_name: ClassVar[str] = "conv"
 
     def build(self) -> Conv1D:
-        """Return the layer."""
-        (O, I, K), windows = self.weight.shape, self.windows
+        O, I, K = self.weight.shape
         layer = Conv1D(
             *(I * self.groups, O, K),
-            stride=windows.stride,
-            padding=windows.padding,
-            dilation=windows.dilation,
+            stride=self.windows.stride,
+            padding=self.windows.padding,
+            dilation=self.windows.dilation,
             groups=self.groups,
             bias=self.bias is not None,
             dtype=self.dtype,
             seed=None,
         )
-        layer.parameters["weight"][:] = self.weight
-        if self.bias is not None:
-            layer.parameters["bias"][:] = self.bias
+        _copy(layer, {"weight": self.weight, "bias": self.bias})
         return layer
 
 
@@ -216,6 +187,13 @@ LayerSpec = WeightedSpec | Stateless
 def build_layer(spec: LayerSpec) -> Layer:
     """Return the layer of a specification."""
     return spec.build() if isinstance(spec, WeightedSpec) else spec
+
+
+def _copy(layer: Any, arrays: Mapping[str, Constant | None]) -> None:
+    """Copy arrays into the parameters of a layer; None is a parameter that the layer does not have."""
+    for name, array in arrays.items():
+        if array is not None:
+            layer.parameters[name][:] = array
 
 
 def require_weights(name: str, value: Any) -> Array:

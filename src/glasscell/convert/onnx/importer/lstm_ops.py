@@ -43,10 +43,6 @@ def lstm_spec(
         raise UnsupportedNode("has other activations in one direction than in the other")
     D, H = len(parsed.reverse), arrays["R"].shape[2]
     initial_h, initial_c = (_initial_states(value, D, H, batch_first=batch_first) for value in (h0, c0))
-    states = [state for state in (*initial_h, *initial_c) if state is not None]
-    learned = any(not isinstance(state, InitialStateInput) for state in states)
-    if learned and any(isinstance(state, InitialStateInput) for state in states):
-        raise UnsupportedNode("has initial states of which one is an input, and the other a constant")
     options = LSTMConfig(
         input_size=input_size,
         hidden_size=H,
@@ -59,7 +55,7 @@ def lstm_spec(
         gate_activation=variant.gate,
         candidate_activation=variant.candidate,
         output_activation=variant.output,
-        learn_initial_state=learned,
+        learn_initial_state=_are_learned(initial_h + initial_c),
     )
     directions = tuple(
         DirectionWeights(
@@ -130,6 +126,14 @@ def stack(below: LSTMSpec, above: LSTMSpec, dropout: float = 0.0) -> LSTMSpec | 
         return None
     options = below.options.replace(num_layers=below.options.num_layers + above.options.num_layers, dropout=dropout)
     return LSTMSpec(options, below.directions + above.directions, below.dtype)
+
+
+def _are_learned(states: Sequence[Constant | InitialStateInput | None]) -> bool:
+    """Return whether initial states are constants, and not inputs of the graph or zeros."""
+    are_inputs = {isinstance(state, InitialStateInput) for state in states if state is not None}
+    if len(are_inputs) == 2:
+        raise UnsupportedNode("has initial states of which one is an input, and the other a constant")
+    return False in are_inputs
 
 
 def _float32_literals(attributes: Attributes) -> Attributes:

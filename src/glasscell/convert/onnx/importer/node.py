@@ -91,7 +91,7 @@ def node_errors(node: onnx.NodeProto) -> Iterator[None]:
         elif isinstance(error, MemoryError):
             reason = "needs more memory than is available"
         else:
-            reason = f"is inconsistent: {error}"
+            reason = f"is invalid: {error}"
         raise ValueError(f"the node {name} {reason}") from None
 
 
