@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -32,6 +32,7 @@ from glasscell.validation import (
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
+    from glasscell.trace.data import LayerTrace
 
 
 class Direction(NamedTuple):
@@ -59,6 +60,7 @@ class CellStack(RecurrentLayer):
 
     state_type: ClassVar = RNNState
     tape_type: ClassVar = RNNTape
+    traceable: ClassVar = True
     cell: ClassVar[Any]
     gates: ClassVar[tuple[str, ...]]
     cell_options: dict[str, Any]
@@ -205,6 +207,19 @@ class CellStack(RecurrentLayer):
         """Return (T, B)."""
         T, _, B = tape.layers[0].h.shape
         return T, B
+
+    def valid_steps(self, tape: RNNTape) -> Mask | None:
+        """Return the steps (B, T) that were processed; None: all."""
+        order = tape.passes[0].order
+        return None if order is None else (order.inverse < order.lengths).T
+
+    def layer_traces(
+        self, tape: RNNTape, step_gradients: Sequence[Any] | None = None, prefix: str = ""
+    ) -> tuple[LayerTrace, ...]:
+        """Return the trace of each layer and direction."""
+        from glasscell.trace.capture import cell_stack_traces  # noqa: PLC0415 - only where it is used
+
+        return cell_stack_traces(tape, step_gradients, prefix)
 
     def _check_tape(self, tape: RNNTape) -> None:
         if not isinstance(tape, RNNTape):

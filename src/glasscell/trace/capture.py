@@ -14,13 +14,16 @@ from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
 from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
+from glasscell.trace import cell_stacks
 from glasscell.trace.data import GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, LayerTrace, Readout
 from glasscell.trace.loss import compute_loss
 from glasscell.trace.trace import Trace
 from glasscell.validation import choice, finite_array
 
 if TYPE_CHECKING:
+    from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNTape
     from glasscell.recurrent.tape import LSTMTape
+    from glasscell.trace.cell_stacks import CellStackTrace
 
 
 class TracedLayer(NamedTuple):
@@ -170,6 +173,17 @@ def layer_traces(tape: LSTMTape, every: StepGradientsByLayer | None, prefix: str
         weights = {"kernel": of.kernel} if isinstance(of, lstm.Tape) else of.weights
         found.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
     return tuple(found)
+
+
+def cell_stack_traces(
+    tape: RNNTape, step_gradients: Sequence[Any] | None, prefix: str = ""
+) -> tuple[CellStackTrace, ...]:
+    """Return the trace of each layer and direction of an RNN or a GRU."""
+
+    def to_time_order(steps: Array, done: RNNDirectionTape) -> Array:
+        return _to_time_order(steps, of=done.order, reverse=done.reverse, single=tape.unbatched)
+
+    return cell_stacks.layer_traces(tape, step_gradients, to_time_order, prefix)
 
 
 @cache

@@ -10,12 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.losses import LOSSES
-from glasscell.trace.data import ARRAYS, GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, LayerTrace, TraceData
+from glasscell.trace.data import ARRAYS, METADATA_KEYS, LayerTrace, TraceData
 from glasscell.trace.loss import compute_loss
 from glasscell.validation import choice
-
-# Symbols with I, P and R rows; the others have H.
-FEATURES, STATE, ROWS = ("x", "d_x"), ("h", "h_prev", "d_y", "d_h"), ("z", "d_z")
 
 
 def check(trace: TraceData) -> None:
@@ -65,17 +62,13 @@ def _lstms(layers: Sequence[LayerTrace]) -> Iterator[Sequence[LayerTrace]]:
 
 
 def _check_layer(layer: LayerTrace, I: int, lead: tuple[int, ...], trace: TraceData) -> None:
-    options = layer.options
-    H, P, gates = options.hidden_size, options.state_size, options.cell_config.gates
     if layer.axes != trace.axes + "R":
         raise ValueError(f"axes of layer {layer.name!r} must be {trace.axes + 'R'!r}, got {layer.axes!r}")
-    _check_shapes(f"weights of layer {layer.name!r}", _shapes(layer.weights), options.shapes_of(I))
+    _check_shapes(f"weights of layer {layer.name!r}", _shapes(layer.weights), layer.weight_shapes(I))
     for name, weight in layer.weights.items():
         _check_float(f"{name} of layer {layer.name!r}", weight, trace.outputs.dtype)
         _check_finite(f"{name} of layer {layer.name!r}", weight, None)
-    names = {*STATE_SYMBOLS, *((*GRADIENT_SYMBOLS, *(f"d_{gate}" for gate in gates)) if trace.has_gradients else ())}
-    rows = dict.fromkeys(FEATURES, I) | dict.fromkeys(STATE, P) | dict.fromkeys(ROWS, len(gates) * H)
-    expected = {name: (*lead, rows.get(name, H)) for name in names}
+    expected = {name: (*lead, rows) for name, rows in layer.rows(I, gradients=trace.has_gradients).items()}
     values = {name: layer.value(name) for name in layer.names}
     _check_shapes(f"symbols of layer {layer.name!r}", _shapes(values), expected)
     for name, array in values.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,12 @@ class LayerTrace:
     names : tuple of str
         The symbols that exist; gradients exist only with a target.
     """
+
+    shown: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g", "c")  # by overviews
+    state: ClassVar[str] = "c"  # orders the units of overviews; the gradient whose norm they show is that on it
+    gate_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o")
+    gate_rows: ClassVar[tuple[str, ...]] = ("z", "d_z")  # with H rows for each gate
+    symbol_names: ClassVar[Mapping[str, str]] = {}  # different from those of an LSTM
 
     x = TracedQuantity("x_t: input of the layer, (T, I)")
     h_prev = TracedQuantity("h_{t-1}: previous hidden state, (T, P)")
@@ -117,6 +123,17 @@ class LayerTrace:
         """Number of steps."""
         return sequence_length(self.x, self.axes)
 
+    def rows(self, I: int, *, gradients: bool) -> dict[str, int]:
+        """Return the number of rows of each symbol, of a layer with I inputs."""
+        names = [*STATE_SYMBOLS, *((*GRADIENT_SYMBOLS, *(f"d_{gate}" for gate in self.gates)) if gradients else ())]
+        P, R = self.options.state_size, len(self.gates) * self.H
+        rows = {"x": I, "d_x": I, "z": R, "d_z": R} | dict.fromkeys(("h", "h_prev", "d_y", "d_h"), P)
+        return {name: rows.get(name, self.H) for name in names}
+
+    def weight_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the weights, of a layer with I inputs."""
+        return self.options.shapes_of(I)
+
     def value(self, name: str) -> Array:
         """Return the array of a symbol.
 
@@ -168,22 +185,23 @@ class LayerTrace:
         return self._replace(lambda name: function(self.value(name)), axes)
 
     def _replace(self, compute: Loader, axes: str) -> LayerTrace:
-        return LayerTrace(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
+        return type(self)(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments for `pickle` and `deepcopy`: every array, because loaders cannot be pickled."""
         values = {name: self.value(name) for name in self.names}
-        return _restore, (self.name, self.options, self.weights, values, self.axes, self.reverse)
+        return _restore, (type(self), self.name, self.options, self.weights, values, self.axes, self.reverse)
 
     def to_dict(self) -> dict[str, Array]:
         """Return a copy of every array, by symbol."""
         return {name: self.value(name).copy() for name in self.names}
 
     def __repr__(self) -> str:
-        return f"LayerTrace({self.name!r}, {'×'.join(map(str, self.h.shape))}: {', '.join(self.names)})"
+        return f"{type(self).__name__}({self.name!r}, {'×'.join(map(str, self.h.shape))}: {', '.join(self.names)})"
 
 
 def _restore(
+    cls: type[LayerTrace],
     name: str,
     options: LSTMConfig,
     weights: dict[str, Array],
@@ -191,7 +209,7 @@ def _restore(
     axes: str,
     reverse: bool,
 ) -> LayerTrace:
-    return LayerTrace(name, options, weights, tuple(values), values.__getitem__, axes, reverse=reverse)
+    return cls(name, options, weights, tuple(values), values.__getitem__, axes, reverse=reverse)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -81,20 +82,20 @@ class LabelledRow(NamedTuple):
     bits: bool = False
 
 
-def symbol_name(symbol: str) -> str:
-    """Return the name of a symbol.
+def symbol_name(symbol: str, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the name of a symbol; `names` has those that are different from an LSTM's.
 
     Examples
     --------
     >>> symbol_name("d_f"), symbol_name("z_g")
     ('gradient on the forget gate', 'pre-activation of the candidate')
     """
-    if symbol in NAMES:
-        return NAMES[symbol]
+    if symbol in names or symbol in NAMES:
+        return names.get(symbol) or NAMES[symbol]
     if symbol.startswith("d_"):
-        return f"gradient on the {symbol_name(symbol[2:])}"
-    if symbol.startswith("z_"):
-        return f"pre-activation of the {symbol_name(symbol[2:])}"
+        return f"gradient on the {symbol_name(symbol[2:], names)}"
+    if symbol.startswith(("z_", "a_")):
+        return f"pre-activation of the {symbol_name(symbol[2:], names)}"
     return symbol
 
 
@@ -111,12 +112,12 @@ def resolve_layer(source: TraceData | LayerTrace, layer: int = -1) -> LayerTrace
 def get_values(layer: LayerTrace, symbol: str) -> Array:
     """Return the values of a symbol, (T, rows); ``z_f`` and ``d_z_f`` are the rows of z of the forget gate."""
     stem, _, gate = symbol.rpartition("_")
-    return layer.gate(stem, gate) if stem in ("z", "d_z") else layer.value(symbol)
+    return layer.gate(stem, gate) if stem in layer.gate_rows else layer.value(symbol)
 
 
 def units_by_peak(layer: LayerTrace) -> NDArray[np.intp]:
     """Return all units, ordered by the step of their largest cell state: values written early come first."""
-    return np.argsort(np.abs(layer.c).argmax(axis=0), kind="stable")
+    return np.argsort(np.abs(layer.value(layer.state)).argmax(axis=0), kind="stable")
 
 
 def select_units(layer: LayerTrace, units: Sequence[int] | NDArray[np.intp] | None) -> NDArray[np.intp]:
@@ -134,25 +135,28 @@ class HeatMap(NamedTuple):
     symbol: str
     values: Array
     rows: NDArray[np.intp]
+    name: str
+    is_gate: bool
 
     @property
     def scale(self) -> ColorScale:
         """The color scale of the values."""
-        return scale_of(self.symbol, self.values)
+        return scale_of(self.symbol, self.values, is_gate=self.is_gate)
 
 
 def heat_map_of(layer: LayerTrace, symbol: str, units: NDArray[np.intp]) -> HeatMap:
     """Return a symbol for selected units; a symbol without units, such as x, has all rows."""
     values = get_values(layer, symbol).T
     rows = units if len(values) == layer.H and symbol not in ("x", "d_x") else np.arange(len(values))
-    return HeatMap(symbol, values[rows], rows)
+    name = symbol_name(symbol, layer.symbol_names)
+    return HeatMap(symbol, values[rows], rows, name, is_gate=symbol in layer.gate_symbols)
 
 
-def scale_of(symbol: str, values: Array) -> ColorScale:
+def scale_of(symbol: str, values: Array, *, is_gate: bool | None = None) -> ColorScale:
     """Return the scale of a symbol: at least [0, 1] for gates, at least [-1, 1] for states, fitted for gradients."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    if symbol in GATES and low >= 0:
+    if (symbol in GATES if is_gate is None else is_gate) and low >= 0:
         return ColorScale(0.0, max(1.0, high), "sequential")
     minimum = 0.0 if symbol.startswith("d_") else 1.0
     limit = max(minimum, -low, high) or 1.0

@@ -102,9 +102,12 @@ def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations
     layer_trace = trace.require_single_sequence().get_layer(layer)
     check_index("step", t, layer_trace.T)
     check_index("unit", unit, layer_trace.H)
-    _check_supported(layer_trace)
     t, unit = t % layer_trace.T, unit % layer_trace.H
     title = f"step {t}, unit {unit} of {escape(layer_trace.name)}"
+    other_cell = getattr(layer_trace, "equations", None)  # that of an RNN or a GRU
+    if other_cell is not None:
+        return Equations(title, *other_cell(t, unit))
+    _check_supported(layer_trace)
     return Equations(
         title,
         tuple(_forward(layer_trace, t, unit)),
@@ -161,7 +164,7 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
     )
     is_hidden_state = "projection" not in layer_trace.weights and not layer_trace.options.zoneout
     yield Equation(
-        "h" if is_hidden_state else "m", f"o·{name}({argument})", f"{_parenthesised(o)}·{name}({inner})", o * tanh_c
+        "h" if is_hidden_state else "m", f"o·{name}({argument})", f"{parenthesised(o)}·{name}({inner})", o * tanh_c
     )
 
 
@@ -173,7 +176,7 @@ def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple
     from_h, from_x, b = float(W[:P] @ layer_trace.h_prev[t]), float(W[P:-1] @ layer_trace.x[t]), float(W[-1])
     if options.layer_norm is not None:
         inner = "N(w_h·h_prev) + N(w_x·x) + b" if options.layer_norm == "haste" else "N(w_h·h_prev + w_x·x) + b"
-        return inner, f"{number(z - b)} + {_parenthesised(b)}", z
+        return inner, f"{number(z - b)} + {parenthesised(b)}", z
     parts = [("w_h·h_prev", from_h), ("w_x·x", from_x), ("b", b)]
     peepholes = layer_trace.weights.get("peepholes")
     if peepholes is not None and gate != "g":
@@ -185,7 +188,7 @@ def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple
             )
         parts.append(("p·c" if gate == "o" else "p·c_prev", p * peephole_input))
     symbols = " + ".join(symbol for symbol, _ in parts)
-    numbers = " + ".join(_parenthesised(value) for _, value in parts)
+    numbers = " + ".join(parenthesised(value) for _, value in parts)
     if options.clip is not None:
         return f"clip({symbols})", f"clip({numbers})", z
     return symbols, numbers, z
@@ -209,7 +212,7 @@ def _backward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         if variant.clip is not None and abs(z) >= variant.clip:
             symbols, numbers = f"{symbols}·0", f"{numbers}·0"  # the derivative of clip is 0 there
         d_z = float(layer_trace.gate("d_z", gate)[t, k])
-        yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{_parenthesised(d)}·{numbers}", d_z)
+        yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{parenthesised(d)}·{numbers}", d_z)
 
 
 def _backward_to_c(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
@@ -229,7 +232,7 @@ def _backward_to_c(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation
         yield Equation("d_m", "from_h", number(d_m), d_m)
     else:
         name, d_m, outside = "d_h", float(layer_trace.d_h[t, k]), float(layer_trace.d_y[t, k])
-        numbers = f"{_parenthesised(outside)} + {_parenthesised(d_m - outside)}"
+        numbers = f"{parenthesised(outside)} + {parenthesised(d_m - outside)}"
         yield Equation("d_h", "d_y + w_hᵀ·d_z_next", numbers, d_m)
     yield Equation("d_o", f"{name}·tanh_c", _product(d_m, tanh_c), d_o)
     yield Equation("d_tanh_c", f"{name}·o", _product(d_m, o), d_tanh_c)
@@ -241,7 +244,7 @@ def _backward_to_c(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation
     slope = float(function.derivative(np.array(new_c), np.array(tanh_c)))
     symbols, numbers = _derivative(function, "tanh_c", "c", tanh_c, new_c)
     rest, later = number(d_c - d_tanh_c * slope), "f_next·d_c_next" if options.is_standard else "the_rest"
-    yield Equation("d_c", f"d_tanh_c·{symbols} + {later}", f"{_parenthesised(d_tanh_c)}·{numbers} + ({rest})", d_c)
+    yield Equation("d_c", f"d_tanh_c·{symbols} + {later}", f"{parenthesised(d_tanh_c)}·{numbers} + ({rest})", d_c)
 
 
 def _through_c(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str]:
@@ -251,17 +254,17 @@ def _through_c(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str,
     if layer_trace.options.coupled is None or gate == "g":
         return f"d_c·{partner}", _product(d_c, value)
     coupled_value = float(layer_trace.value(other)[t, k])  # the factor of the coupled gate
-    return f"d_c·({partner} − {other})", f"{_parenthesised(d_c)}·({number(value)} − {_parenthesised(coupled_value)})"
+    return f"d_c·({partner} − {other})", f"{parenthesised(d_c)}·({number(value)} − {parenthesised(coupled_value)})"
 
 
 def _derivative(function: Activation, value: str, argument: str, a: float, z: float) -> tuple[str, str]:
     """Return the derivative of an activation in symbols and in numbers."""
     if function.name == "Sigmoid":
-        return f"{value}·(1 − {value})", f"{number(a)}·(1 − {_parenthesised(a)})"
+        return f"{value}·(1 − {value})", f"{number(a)}·(1 − {parenthesised(a)})"
     if function.name == "Tanh":
-        return f"(1 − {value}²)", f"(1 − {_parenthesised(a)}²)"
+        return f"(1 − {value}²)", f"(1 − {parenthesised(a)}²)"
     slope = float(function.derivative(np.array(z), np.array(a)))
-    return f"{_function(function)}′({argument})", _parenthesised(slope)
+    return f"{_function(function)}′({argument})", parenthesised(slope)
 
 
 def _function(function: Activation) -> str:
@@ -270,17 +273,18 @@ def _function(function: Activation) -> str:
 
 
 def _product(a: float, b: float) -> str:
-    return f"{_parenthesised(a)}·{_parenthesised(b)}"
+    return f"{parenthesised(a)}·{parenthesised(b)}"
 
 
-def _parenthesised(value: float) -> str:
+def parenthesised(value: float) -> str:
+    """Return a number, in parentheses if it is negative."""
     return f"({number(value)})" if value < 0 else number(value)
 
 
 # Rendering as LaTeX and HTML
 
 _TOKEN = re.compile(
-    r"tanh_c²|d_z_next|d_c_next|d_z_[ifog]|d_tanh_c|d_[a-z]|z_[ifog]|tanh_c|[hc]_prev|f_next|from_h|the_rest|through_N|w_h|w_x|tanh|−|·|σ|ᵀ|ĉ|²|′|\d(?:\.\d+)?e[−+]?\d+"
+    r"tanh_c²|d_z_next|d_c_next|d_z_[ifog]|d_a_[rzn]|d_tanh_c|d_[a-z]|z_[ifog]|a_[rzn]|tanh_c|[hc]_prev|f_next|from_h|the_rest|through_N|w_h|w_x|tanh|−|·|σ|ᵀ|ĉ|²|′|\d(?:\.\d+)?e[−+]?\d+"
 )
 _LATEX = {
     "tanh_c²": r"\tanh^2 c",

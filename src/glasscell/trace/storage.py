@@ -12,6 +12,7 @@ from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.checkpoint import ENDINGS, FORMAT_VERSION, HEADER_KEY
 from glasscell.escaping import one_line
 from glasscell.recurrent.config import LSTMConfig
+from glasscell.trace.cell_stacks import CLASSES, CellStackOptions
 from glasscell.trace.consistency import arrays_of, check
 from glasscell.trace.data import ARRAYS, LayerTrace, Readout, TraceData
 
@@ -94,8 +95,16 @@ def _layer(k: int, entry: Mapping[str, Any], layer_arrays: dict[str, dict[str, N
     values, weights = layer_arrays.pop(f"layer.{k}"), layer_arrays.pop(f"weights.{k}")
     if entry.keys() != {*LAYER_ENTRIES} or type(entry["name"]) is not str or type(entry["reverse"]) is not bool:
         raise ValueError(f"layer {k} must have valid entries {', '.join(LAYER_ENTRIES)}")
-    options = LSTMConfig(**entry["options"])
+    options, cls = _options(entry["options"])
     names = tuple(values)
-    return LayerTrace(
-        *(entry["name"], options, weights, names, values.__getitem__, entry["axes"]), reverse=entry["reverse"]
-    )
+    return cls(*(entry["name"], options, weights, names, values.__getitem__, entry["axes"]), reverse=entry["reverse"])
+
+
+def _options(entry: Mapping[str, Any]) -> tuple[Any, type[LayerTrace]]:
+    """Return the options of a layer, and the class of its trace."""
+    if "kind" not in entry:
+        return LSTMConfig(**entry), LayerTrace
+    kind, config = entry["kind"], {name: value for name, value in entry.items() if name != "kind"}
+    if kind not in CLASSES:
+        raise ValueError(f"kind of layer must be one of {', '.join(CLASSES)}, got {kind!r}")
+    return CellStackOptions(kind, config), CLASSES[kind]

@@ -129,7 +129,10 @@ def gradient_flow(source: TraceData | LayerTrace, layer: int = -1, ax: Axes | No
 def _plot_flow(ax: Axes, layer_trace: LayerTrace) -> list[Array]:
     """Plot the curves of the gradient, and return their values."""
     curves = {"c": ("on the cell states", INK), "x": ("on the inputs", GREEN)}
-    if layer_trace.options.cell_config.normalises_cell:
+    if layer_trace.state == "h":  # an RNN or a GRU
+        curves = {"h": ("on the hidden states", INK), "x": ("on the inputs", GREEN)}
+        norms = {name: blocking.norms(layer_trace.value(f"d_{name}")) for name in curves}
+    elif layer_trace.options.cell_config.normalises_cell:
         norms = {"c": blocking.norms(layer_trace.d_c), "x": blocking.norms(layer_trace.d_x)}
     else:
         norms = diagnostics.gradient_norms(layer_trace)._asdict()
@@ -138,11 +141,15 @@ def _plot_flow(ax: Axes, layer_trace: LayerTrace) -> list[Array]:
             "cell": ("… along the cell", BLUE),
             "recurrent": ("… through $h$", ORANGE),
         }
-    for name in (name for name in ("c", "output", "cell", "recurrent", "x") if name in curves):
+    for name in (name for name in ("c", "h", "output", "cell", "recurrent", "x") if name in curves):
         label, color = curves[name]
         positive = np.where(norms[name] > 0, norms[name], np.nan)
         ax.plot(
-            positive, color=color, lw=2.4 if name == "c" else 1.5, label=label, marker="." if layer_trace.T < 3 else ""
+            positive,
+            color=color,
+            lw=2.4 if name == layer_trace.state else 1.5,
+            label=label,
+            marker="." if layer_trace.T < 3 else "",
         )
     return [norms[name] for name in curves]
 

@@ -17,7 +17,6 @@ from glasscell.trace.display import (
     resolve_layer,
     scale_of,
     select_units,
-    symbol_name,
 )
 from glasscell.trace.figures.style import (
     INK,
@@ -69,7 +68,7 @@ def heat_map(
     ax = get_axes(ax, min(16, 3.4 + 0.22 * layer_trace.T), min(10, 1.4 + 0.11 * len(heat.rows)))
     image = ax.imshow(heat.values, aspect="auto", interpolation="nearest", **colors_of(heat.scale))
     color_bar(image, ax)
-    name = "\n".join(wrap(symbol_name(symbol), 24))
+    name = "\n".join(wrap(heat.name, 24))
     _label_axis(ax, f"{name} {mathtext(symbol)}")
     style_axes(ax, grid=False)
     _number_rows(ax, heat.rows)

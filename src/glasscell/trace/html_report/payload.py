@@ -63,6 +63,9 @@ def payload_of(trace: TraceData) -> dict[str, Any]:
         If the trace is not of one sequence with at least one step.
     """
     trace = trace.require_single_sequence()
+    for layer in trace.layer:
+        if layer.state != "c":
+            raise ValueError(f"a report needs LSTMs, got {layer!r}: use plot(), equations() or trace.terminal.render()")
     if not trace.T:
         raise ValueError("a report needs at least one step, got a sequence without steps")
     reason = static_reason(trace)

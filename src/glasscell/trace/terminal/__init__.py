@@ -55,7 +55,7 @@ MAX_VECTOR_NUMBERS = 8  # of an output without a time axis
 def render(
     trace: TraceData,
     *,
-    symbols: Sequence[str] = ("i", "f", "o", "g", "c"),
+    symbols: Sequence[str] | None = None,
     layer: int = -1,
     width: int | None = None,
     height: int | None = None,
@@ -68,8 +68,10 @@ def render(
     ----------
     trace : TraceData
         Of one sequence.
-    symbols : sequence of str
+    symbols : sequence of str, optional
         Such as ``f``, ``c``, ``d_c``, or ``z_f`` for the rows of z of the forget gate. One heat map per symbol.
+        Default: gates, candidate and cell state of an LSTM; gates, candidate and hidden state of a GRU; pre-activation
+        and hidden state of an RNN.
     layer : int
         Negative values count from the last layer.
     width, height : int, optional
@@ -98,6 +100,7 @@ def render(
     size = shutil.get_terminal_size(FALLBACK_SIZE) if sys.stdout.isatty() else os.terminal_size(FALLBACK_SIZE)
     width = _at_least("width", 20, width, size.columns)
     height = _at_least("height", 1, height, max(8, size.lines - RESERVED_LINES))
+    symbols = layer_trace.shown if symbols is None else symbols
     if not symbols:
         raise ValueError("symbols must have at least one entry, got none")
     order = select_units(layer_trace, units)
@@ -122,7 +125,8 @@ def _render_head(trace: TraceData, layer_trace: LayerTrace, layout: Layout, *, b
     if text_width(title) > layout.width:
         title = truncate(title, layout.width - 3).rstrip() + "..."
     yield styled(title, BOLD, layout)
-    order = ", sorted by the step of the largest cell state" if by_peak else ""
+    state = symbol_name(layer_trace.state)
+    order = f", sorted by the step of the largest {state}" if by_peak else ""
     loss = "" if trace.loss is None else f"; loss {trace.loss:.4g}"
     name = escape_control_characters(layer_trace.name)
     yield f"layer {name}: {layer_trace.T} steps, {layer_trace.H} units{order}{loss}"
@@ -150,7 +154,7 @@ def _render_map_row(
     layout: Layout,
 ) -> Iterator[str]:
     """Yield the lines of heat maps side by side, with the input above each and the output below."""
-    titles = [f"{m.symbol}: {symbol_name(m.symbol)}" for m in maps]
+    titles = [f"{m.symbol}: {m.name}" for m in maps]
     titles = [
         t if len(t) <= layout.panel else truncate(m.symbol, layout.panel).strip()
         for t, m in zip(titles, maps, strict=True)
@@ -161,7 +165,11 @@ def _render_map_row(
     yield from _render_rows(outputs, len(maps), layout)
     yield _line("step", [_step_axis(layer_trace.T, layout)] * len(maps), layout)
     if layer_trace.has_gradients:
-        yield _line(layout.gradient_label, [paint_bars(_gradient_norms(layer_trace), layout)] * len(maps), layout)
+        yield _line(
+            layout.gradient_label(layer_trace.state),
+            [paint_bars(_gradient_norms(layer_trace), layout)] * len(maps),
+            layout,
+        )
 
 
 def _render_maps(maps: Sequence[HeatMap], layout: Layout) -> Iterator[str]:
@@ -217,7 +225,7 @@ def _render_legend(layer_trace: LayerTrace, maps: Sequence[HeatMap], layout: Lay
     for heat_map in maps:
         by_scale.setdefault(heat_map.scale, []).append(heat_map.symbol)
     names = {scale: ", ".join(symbols) for scale, symbols in by_scale.items()}
-    margin = max(map(len, [*names.values(), layout.gradient_label]))
+    margin = max(map(len, [*names.values(), layout.gradient_label(layer_trace.state)]))
     for scale, name in names.items():
         yield f"{name:>{margin}}  {scale_legend(scale, layout)}"
     if layer_trace.has_gradients:
@@ -225,15 +233,16 @@ def _render_legend(layer_trace: LayerTrace, maps: Sequence[HeatMap], layout: Lay
         finite = sizes[np.isfinite(sizes)]
         low, high = layout.bars[0], layout.bars[-1]
         largest = float(finite.max(initial=0)) + 0.0
-        yield f"{layout.gradient_label:>{margin}}  {0:>5} '{low}' to {largest:.2g} '{high}', at each step"
+        label = layout.gradient_label(layer_trace.state)
+        yield f"{label:>{margin}}  {0:>5} '{low}' to {largest:.2g} '{high}', at each step"
         if len(finite) < layer_trace.T:
-            number, dtype = layer_trace.T - len(finite), layer_trace.d_c.dtype
+            number, dtype = layer_trace.T - len(finite), layer_trace.h.dtype
             yield f"the gradient is not finite at {number} of {layer_trace.T} steps: it overflows {dtype}"
 
 
 def _gradient_norms(layer_trace: LayerTrace) -> Array:
-    """Return the norm of dL/dc at each step, infinite where it is not finite."""
-    sizes = norms(get_values(layer_trace, "d_c"))
+    """Return the norm of the gradient on the state at each step, infinite where it is not finite."""
+    sizes = norms(get_values(layer_trace, f"d_{layer_trace.state}"))
     return np.where(np.isnan(sizes), np.inf, sizes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from glasscell.trace.display import HeatMap, LabelledRow, symbol_name
+from glasscell.trace.display import HeatMap, LabelledRow
 from glasscell.trace.terminal.text import ColorDepth, text_width
 
 ASCII_SHADES = " .:-=+*#%@"  # from low to high
@@ -53,10 +53,9 @@ class Layout(NamedTuple):
         """Columns of a heat map without its title."""
         return self.cell * self.columns
 
-    @property
-    def gradient_label(self) -> str:
-        """The name of the line with the norm of the gradient."""
-        return "‖∂L/∂c‖" if self.depth else "|dL/dc|"
+    def gradient_label(self, state: str) -> str:
+        """Return the name of the line with the norm of the gradient on a state."""
+        return f"‖∂L/∂{state}‖" if self.depth else f"|dL/d{state}|"
 
     @property
     def bars(self) -> str:
@@ -87,7 +86,7 @@ def make_layout(
     units = max(1, -(-num_rows // (height * (2 if depth else 1))))
     texts = [text for row in rows for text in row.texts or ()] if steps == 1 else []
     cell = _cell_width(texts, columns, len(maps), available)
-    titles = [len(f"{m.symbol}: {symbol_name(m.symbol)}") for m in maps]
+    titles = [len(f"{m.symbol}: {m.name}") for m in maps]
     panel = max([cell * columns, *(n for n in titles if n <= MAX_TITLE_COLUMNS)])
     if len(maps) * (panel + GAP) - GAP > available:
         panel = cell * columns

@@ -1,0 +1,212 @@
+"""Law: a trace of an RNN or a GRU has every quantity of its equations, and its gradients are those of backward."""
+
+import copy
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell import checkpoint
+from glasscell.checkpoint import HEADER_KEY
+from glasscell.core.activations import sigmoid
+from glasscell.tensor_files import encode
+from glasscell.trace import figures, terminal
+from glasscell.trace.display import symbol_name
+
+B, T, I, H = 3, 7, 2, 4
+CELLS = {
+    "tanh": (gc.RNN, {}),
+    "relu": (gc.RNN, {"nonlinearity": "relu"}),
+    "gru": (gc.GRU, {}),
+    "gru of the paper": (gc.GRU, {"reset_after": False}),
+    "no bias": (gc.GRU, {"bias": False}),
+}
+WITHIN = 1e-12
+
+
+def layer_of(cell, rng, **options):
+    kind, cell_options = CELLS[cell]
+    layer = kind(I, H, **cell_options, **options, dtype=np.float64)
+    layer.parameters.vector[:] = rng.normal(size=layer.parameters.vector.size)
+    return layer
+
+
+def check_forward(of):
+    """The equations, from the recorded inputs, previous states and weights."""
+    W = of.weights["kernel"]
+    u = np.concatenate([of.h_prev, of.x, np.ones((T, 1))], axis=1)
+    if isinstance(of.options.config.get("nonlinearity", ""), str) and of.options.kind == "RNN":
+        np.testing.assert_allclose(of.z, u @ W.T, atol=WITHIN)
+        relu = of.options.config.get("nonlinearity") == "relu"
+        np.testing.assert_allclose(of.h, np.maximum(of.z, 0) if relu else np.tanh(of.z), atol=WITHIN)
+        return
+    a_r, a_z, a_n = (of.gate("a", gate) for gate in "rzn")
+    np.testing.assert_allclose(a_r, u @ W[:H].T, atol=WITHIN)
+    np.testing.assert_allclose(a_z, u @ W[H : 2 * H].T, atol=WITHIN)
+    np.testing.assert_allclose(of.r, sigmoid(a_r), atol=WITHIN)
+    np.testing.assert_allclose(of.z, sigmoid(a_z), atol=WITHIN)
+    np.testing.assert_allclose(of.n, np.tanh(a_n), atol=WITHIN)
+    inputs = u[:, H:] @ W[2 * H :, H:].T
+    if "recurrent_bias" in of.weights:
+        np.testing.assert_allclose(of.q, of.h_prev @ W[2 * H :, :H].T + of.weights["recurrent_bias"], atol=WITHIN)
+        np.testing.assert_allclose(a_n, inputs + of.r * of.q, atol=WITHIN)
+    else:
+        np.testing.assert_allclose(of.q, of.r * of.h_prev, atol=WITHIN)
+        np.testing.assert_allclose(a_n, inputs + of.q @ W[2 * H :, :H].T, atol=WITHIN)
+    np.testing.assert_allclose(of.h, (1 - of.z) * of.n + of.z * of.h_prev, atol=WITHIN)
+
+
+def check_backward(of, kernel_gradient):
+    """The chain rule from step to step, and the gradient on the weights as the sum over steps."""
+    W = of.weights["kernel"]
+    steps = slice(None, None, -1) if of.reverse else slice(None)
+    d_h, d_y = of.d_h[steps], of.d_y[steps]
+    if of.options.kind == "RNN":
+        d_rows, through = of.d_z, (of.d_z @ W[:, :H])[steps]
+    else:
+        d_rows = of.d_a
+        np.testing.assert_allclose(of.d_n, of.d_h * (1 - of.z), atol=WITHIN)
+        np.testing.assert_allclose(of.d_z, of.d_h * (of.h_prev - of.n), atol=WITHIN)
+        np.testing.assert_allclose(of.gate("d_a", "n"), of.d_n * (1 - of.n**2), atol=WITHIN)
+        np.testing.assert_allclose(of.gate("d_a", "z"), of.d_z * of.z * (1 - of.z), atol=WITHIN)
+        np.testing.assert_allclose(of.gate("d_a", "r"), of.d_r * of.r * (1 - of.r), atol=WITHIN)
+        after = "recurrent_bias" in of.weights
+        through = of.d_h * of.z + of.d_a[:, : 2 * H] @ W[: 2 * H, :H]
+        if after:
+            np.testing.assert_allclose(of.d_q, of.gate("d_a", "n") * of.r, atol=WITHIN)
+            np.testing.assert_allclose(of.d_r, of.gate("d_a", "n") * of.q, atol=WITHIN)
+            through = through + of.d_q @ W[2 * H :, :H]
+        else:
+            np.testing.assert_allclose(of.d_q, of.gate("d_a", "n") @ W[2 * H :, :H], atol=WITHIN)
+            np.testing.assert_allclose(of.d_r, of.d_q * of.h_prev, atol=WITHIN)
+            through = through + of.d_q * of.r
+        through = through[steps]
+    np.testing.assert_allclose(d_h[:-1], d_y[:-1] + through[1:], atol=WITHIN)
+    np.testing.assert_allclose(d_h[-1], d_y[-1], atol=WITHIN)
+    inputs = d_rows.T @ of.x
+    np.testing.assert_allclose(kernel_gradient[:, H : H + of.x.shape[1]], inputs, atol=10 * WITHIN)
+    np.testing.assert_allclose(of.d_x, d_rows @ W[:, H:-1], atol=WITHIN)
+
+
+@pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["", "stack"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_quantity_is_what_its_equation_says(cell, stack, rng):
+    layer = layer_of(cell, rng, **stack)
+    model = gc.Sequential([layer, gc.Linear(layer.output_size, 2, dtype=np.float64)], names=["cell", "head"])
+    x, y = rng.normal(size=(T, I)), rng.normal(size=(T, 2))
+    trace = model.trace(x, y)
+    outputs, _, tape = model.forward(x)
+    _, _, gradients = model.backward(tape, trace.d_outputs)
+    np.testing.assert_array_equal(trace.outputs, outputs)
+    assert len(trace.layer) == len(layer.directions)
+    for of, direction in zip(trace.layer, layer.directions, strict=True):
+        assert of.name == direction.suffix[1:]
+        check_forward(of)
+        check_backward(of, gradients[f"cell.kernel{direction.suffix}"])
+    last = np.concatenate([of.h for of in trace.layer[-(2 if layer.bidirectional else 1) :]], axis=1)
+    np.testing.assert_allclose(last @ trace.readout.weight.T + trace.readout.bias, outputs, atol=WITHIN)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_equations_of_a_step_have_its_numbers(cell, rng):
+    layer = layer_of(cell, rng)
+    trace = layer.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H)))
+    for t, k in ((0, 0), (3, 2), (-1, -1)):
+        equations = trace.equations(t, k)
+        assert {e.left for e in equations.forward} >= ({"z", "h"} if "gru" not in cell and cell != "no bias" else {"r"})
+        for e in equations.forward + equations.backward:
+            text = e.numbers.replace("−", "-").replace("·", "*").replace("²", "**2")
+            for name, function in (("σ", "sigmoid"), ("tanh", "np.tanh")):
+                text = text.replace(f"{name}(", f"{function}(")
+            value = eval(text, {"np": np, "sigmoid": sigmoid, "max": max})  # noqa: S307 - arithmetic made here
+            assert value == pytest.approx(e.value, rel=2e-2, abs=2e-3), e
+            gate = re.fullmatch(r"(d_)?a_(.)", e.left)
+            array = trace.layer[0].gate(f"{gate[1] or ''}a", gate[2]) if gate else trace.layer[0].value(e.left)
+            assert e.value == pytest.approx(array[t, k])
+        for rendered in (equations.latex, equations.html):
+            assert not any(symbol in rendered for symbol in ("_prev", "d_h", "d_a", "the_rest"))
+    assert not layer.trace(rng.normal(size=(T, I))).equations(1, 1).backward
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_batches_padding_and_states(cell, rng):
+    layer = layer_of(cell, rng, num_layers=2, bidirectional=True)
+    x, y = rng.normal(size=(B, T, I)), rng.normal(size=(B, T, 2 * H))
+    state = gc.RNNState(rng.normal(size=(4, B, H)))
+    trace = layer.trace(x, y, lengths=[T, 3, 0], state=state)
+    alone = layer.trace(x[1, :3], d_outputs=trace.d_outputs[1, :3], state=gc.RNNState(state.h[:, 1]))
+    for of, one in zip(trace.sequence(1).layer, alone.layer, strict=True):
+        assert np.isnan(trace.layer[0].h[1, 3:]).all()
+        for name in of.names:
+            np.testing.assert_allclose(of.value(name), one.value(name), atol=1e-11)
+    unit = alone.unit(2)
+    np.testing.assert_array_equal(unit.h, alone.layer[-1].h[:, 2])
+    np.testing.assert_array_equal(alone[1].layer[0].h, alone.layer[0].h[1])
+    np.testing.assert_array_equal(alone[1:].layer[0].d_h, alone.layer[0].d_h[1:])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_files_and_copies(cell, rng, tmp_path):
+    layer = layer_of(cell, rng, num_layers=2, dropout=0.3)
+    model = gc.Sequential([gc.LSTM(I, I, dtype=np.float64), layer, gc.Linear(H, 2, dtype=np.float64)])
+    trace = model.trace(rng.normal(size=(B, T, I)), rng.normal(size=(B, T, 2)), lengths=[T, 2, 5])
+    trace.save(tmp_path / "trace.safetensors")
+    unpickled = pickle.loads(pickle.dumps(trace))  # noqa: S301 - made here
+    for other in (gc.load(tmp_path / "trace.safetensors"), unpickled, copy.deepcopy(trace)):
+        for a, b in zip(other.layer, trace.layer, strict=True):
+            assert (type(a), a.name, {*a.names}) == (type(b), b.name, {*b.names})
+            assert a.options == b.options
+            for name in a.names:
+                np.testing.assert_array_equal(a.value(name), b.value(name))
+
+
+def test_a_changed_file_is_refused(tmp_path, rng):
+    path = tmp_path / "trace.safetensors"
+    gc.GRU(I, H).trace(rng.normal(size=(T, I))).save(path)
+    header, arrays = checkpoint.read_with_header(path)
+    changes = [
+        {"kind": "LSTMP"},
+        {"hidden_size": H + 1},
+        {"hidden_size": -1},
+        {"num_layers": 10**9},
+        {"bidirectional": True},
+        {"reset_after": False},
+        {"reset_after": 1},
+        {"zoneout": 0.5},
+    ]
+    for change in changes:
+        other = json.loads(json.dumps(header))
+        del other["checksum"]
+        other["layers"][0]["options"] |= change
+        path.write_bytes(encode(HEADER_KEY, other, arrays))
+        with pytest.raises(ValueError, match="is not a trace that Glasscell saved"):
+            gc.load(path)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_views_show_it_or_refuse_by_one_message(cell, rng, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    layer = layer_of(cell, rng)
+    trace = layer.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H)))
+    text = terminal.render(trace, color=False, width=120)
+    assert "h: hidden state" in text
+    assert "|dL/dh|" in text
+    if CELLS[cell][0] is gc.GRU:
+        assert "z: update gate" in text
+        assert "a_r" in terminal.render(trace, symbols=["a_r", "d_z"], width=120)
+        names = trace.layer[0].symbol_names
+        assert symbol_name("d_a_r", names) == "gradient on the pre-activation of the reset gate"
+    trace.plot().savefig(tmp_path / "plot.png")
+    figures.gradient_flow(trace)
+    kind = type(layer).__name__
+    with pytest.raises(ValueError, match=rf"a report needs LSTMs, got {kind}Trace"):
+        trace.report(tmp_path / "report.html")
+    assert trace._repr_html_() is None
+    for view in (figures.saturation, figures.half_lives, figures.cell_traces, figures.gradient_decay):
+        with pytest.raises(ValueError, match=rf"symbol must be one of .* of an? {kind}, got"):
+            view(trace)
+    with pytest.raises(ValueError, match="d_h needs a target"):
+        _ = layer.trace(rng.normal(size=(T, I))).layer[0].d_h
