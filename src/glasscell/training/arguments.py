@@ -4,9 +4,11 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from glasscell.core.optimizers import Adam, Optimizer
+from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Data
 from glasscell.data.continuous import ContinuousData
 from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
@@ -97,6 +99,14 @@ def training_length(options: TrainingOptions, model: Trainable, data: Data) -> t
     return updates, epochs
 
 
+def evaluation_interval(options: TrainingOptions, model: Trainable, data: Data) -> int | None:
+    """Return the number of updates between evaluations; None: one evaluation per epoch."""
+    interval = options.value("evaluate_every", model)
+    if interval is None and is_endless(data):
+        return EVALUATE_EVERY
+    return optional(positive_integer, "evaluate_every", interval)
+
+
 def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Data:
     """Return the source of batches, after the model has accepted a task."""
     bind_task = getattr(model, "bind_task", None)
@@ -150,6 +160,13 @@ def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_valida
             raise ValueError(f"{argument} must name scores of the evaluation, {', '.join(scores)}, got {name!r}")
     for name, value in (options.stop_at or {}).items():
         finite_number(f"stop_at[{name!r}]", value)
+
+
+def expected_updates(data: Data, options: TrainingOptions, batch_size: int) -> int | None:
+    """Return the number of updates of all epochs; None if unknown."""
+    if options.epochs is None or options.tbptt_steps is not None or not isinstance(data, ArrayData):
+        return None
+    return ceil(options.epochs * ceil(len(data) / batch_size) / options.accumulate)
 
 
 def is_endless(data: Data) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from glasscell.core.buffers import BufferPool
+from glasscell.core.parameters import Parameters
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Average, Loss, Metric, loss_count
 from glasscell.models.protocol import Trainable
@@ -40,3 +41,11 @@ def meets_target(scores: Mapping[str, float], stop_at: Mapping[str, float]) -> b
     return all(
         scores[name] <= value if lower_is_better(name) else scores[name] >= value for name, value in stop_at.items()
     )
+
+
+def check_weights(parameters: Parameters, update: int) -> None:
+    """Raise an error if the weights are not finite."""
+    try:
+        parameters.check_finite()
+    except ValueError as error:
+        raise FloatingPointError(f"{error}, before update {update}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from glasscell.core.blas_threads import with_one_blas_thread
 from glasscell.core.optimizers import Optimizer
 from glasscell.data.metrics import Loss, Metric
 from glasscell.layers import LSTM, Seed
@@ -15,8 +14,6 @@ from glasscell.training.callbacks import Callback
 from glasscell.training.history import History
 from glasscell.training.loop import Training
 from glasscell.training.schedules import Schedule
-
-SMALL_STEP = 1 << 21  # multiplications: up to here one core is about as fast as two, and far faster on a busy machine
 
 
 def fit(
@@ -159,6 +156,4 @@ def fit(
         progress=progress,
         seed=seed,
     )
-    training = Training(model, data, options)
-    is_small = training.model.parameters.vector.size * training.batch_size <= SMALL_STEP
-    return with_one_blas_thread(training.run) if is_small else training.run()
+    return Training(model, data, options).run()

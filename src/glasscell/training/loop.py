@@ -15,27 +15,28 @@ from typing import Any, cast
 
 import numpy as np
 
+from glasscell.core.blas_threads import with_one_blas_thread
 from glasscell.core.buffers import BufferPool
 from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.types import Array
-from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS, loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
-from glasscell.training.arguments import EVALUATE_EVERY, TrainingData, TrainingOptions, is_endless
+from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
 from glasscell.training.callbacks import TrainingState
-from glasscell.training.evaluation import evaluate, is_better, meets_target
+from glasscell.training.evaluation import check_weights, evaluate, is_better, meets_target
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import ProgressReporter, progress_bar
 from glasscell.training.schedules import tabulate
 from glasscell.validation import as_generator, positive_integer, positive_number
 
-# Attributes of a training that change from update to update, apart from weights and random numbers.
+SMALL_STEP = 1 << 21  # multiplications: up to here one core is about as fast as two, and far faster on a busy machine
+# Attributes of a training that change from update to update, apart from weights, random numbers and the current batch.
 CHANGING = (
     *("epoch", "batches_done", "states", "optimizer_states", "history", "best_score", "best_weights"),
-    *("_evaluations_without_gain", "_epoch_rng", "_batch", "_window_start", "_upcoming"),
+    *("_evaluations_without_gain", "_replay_rng", "_window"),
 )
 
 
@@ -91,9 +92,11 @@ class Training:
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain = 0
         self._batches: Iterator[Batch] = iter(())
-        self._epoch_rng: Any = None  # of the generator, when the epoch began
+        self._replay_rng: Any = (
+            None  # state of the generator before the batches of the epoch, or an endless one's batch
+        )
         self._batch: Batch | None = None  # of which windows are left
-        self._window_start = 0
+        self._window = slice(0, 0)  # steps of its last window
         self._upcoming: Batch | None = None
         self._sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._before = np.empty_like(parameters.vector)
@@ -110,30 +113,30 @@ class Training:
         self.patience = arguments.optional(positive_integer, "patience", options.patience)
         self.clip_norm = arguments.optional(positive_number, "clip_norm", options.value("clip_norm", self.model))
         self.clip_value = arguments.optional(positive_number, "clip_value", options.clip_value)
-        evaluate_every = options.value("evaluate_every", self.model)
-        if evaluate_every is None and self.endless:
-            evaluate_every = EVALUATE_EVERY
-        self.evaluate_every = arguments.optional(positive_integer, "evaluate_every", evaluate_every)
+        self.evaluate_every = arguments.evaluation_interval(options, self.model, self.data)
 
     def _try_metrics(self) -> None:
         """Call the metrics of the user on one batch: their errors are raised before the first update."""
         metrics = {name: metric for name, metric in self.metrics.items() if metric not in METRICS.values()}
         batch = next(iter(self.validation or ()), None) if metrics else None
-        if batch is not None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                evaluate(self.model, [batch], self.loss, metrics, self.evaluation_buffers)
+        with np.errstate(over="ignore", invalid="ignore"):
+            evaluate(self.model, [batch] if batch else [], self.loss, metrics, self.evaluation_buffers)
 
     # Updates
 
     def run(self) -> History:
-        """Make updates until something ends the training."""
+        """Make updates until something ends the training; see :func:`glasscell.fit` on threads."""
+        is_small = self.model.parameters.vector.size * self.batch_size <= SMALL_STEP
+        return with_one_blas_thread(self._run) if is_small else self._run()
+
+    def _run(self) -> History:
         history, vector = self.history, self.model.parameters.vector
         keep = self.options.keep or ("best" if self.patience else "last")
         if self.updates is not None and history.updates >= self.updates:
             return history
         bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
         if self.options.progress:
-            bar = progress_bar(self._expected_updates())
+            bar = progress_bar(self.updates or arguments.expected_updates(self.data, self.options, self.batch_size))
         # Overflow is noticed where the loss is checked.
         with np.errstate(over="ignore", invalid="ignore"), bar as report:
             ended = False
@@ -169,7 +172,7 @@ class Training:
         if self.schedule is not None:
             rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
         if not math.isfinite(loss + norm + rate):
-            self._check_weights()
+            check_weights(self.model.parameters, done + 1)
             values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
             raise FloatingPointError(f"{values}: lower the learning rate, or clip the gradient")
         self._update(gradient, rate)
@@ -217,13 +220,6 @@ class Training:
         np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
         return losses / counts
 
-    def _check_weights(self) -> None:
-        """Raise an error if the weights are not finite."""
-        try:
-            self.model.parameters.check_finite()
-        except ValueError as error:
-            raise FloatingPointError(f"{error}, before update {self.history.updates + 1}") from None
-
     # Batches
 
     def _next(self) -> Batch:
@@ -233,7 +229,7 @@ class Training:
             window = self._next_of_epoch()
         if window is None:
             self.epoch, self.batches_done = self.epoch + 1, 0
-            self._epoch_rng = None if self.endless else self.rng.bit_generator.state
+            self._replay_rng = self.rng.bit_generator.state
             self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
             window = self._next_of_epoch()
         if window is None:
@@ -244,10 +240,12 @@ class Training:
         """Return the next window with targets of this epoch; None at its end."""
         while True:
             if self._batch is None:
-                self._batch, self._window_start = next(self._batches, None), 0
-                self.batches_done += self._batch is not None
-            if self._batch is None:
-                return None
+                if self.endless and self.tbptt_steps is not None:
+                    self._replay_rng = self.rng.bit_generator.state
+                self._batch = next(self._batches, None)
+                if self._batch is None:
+                    return None
+                self._window, self.batches_done = slice(0, 0), self.batches_done + 1
             window = self._next_window(self._batch)
             if window.weights is None or window.weights.any():
                 return window
@@ -255,24 +253,22 @@ class Training:
 
     def _next_window(self, batch: Batch) -> Batch:
         """Return the next `tbptt_steps` steps of a batch; the batch if it is no longer."""
-        T, steps, start = batch.inputs.shape[1], self.tbptt_steps, self._window_start
-        if steps is None or steps >= T:
-            self._batch = None
+        T, start = batch.inputs.shape[1], self._window.stop
+        stop = T if self.tbptt_steps is None else min(start + self.tbptt_steps, T)
+        self._window, self._batch = slice(start, stop), None if stop == T else batch
+        if stop - start == T:
             return batch
         if batch.targets.ndim < 2 or batch.targets.shape[1] != T:
             raise ValueError(
                 f"tbptt_steps must be None for targets without one entry per step, got {batch.targets.shape}"
             )
-        self._window_start = min(start + steps, T)
-        if self._window_start == T:
-            self._batch = None
-        return batch.window(start, min(start + steps, T))
+        return batch.window(start, stop)
 
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
-        if self._upcoming is None:
+        if self._upcoming is None and not self.endless:
             self._upcoming = self._next_of_epoch()
-        return self._upcoming is None
+        return self._upcoming is None and not self.endless
 
     # Evaluation, and the end
 
@@ -304,23 +300,18 @@ class Training:
         ]
         return last or history.target_reached or history.stopped_early or any(stop)
 
-    def _expected_updates(self) -> int | None:
-        """Return the number of updates, for the progress bar; None if unknown."""
-        if self.updates is None and isinstance(self.data, ArrayData) and self.tbptt_steps is None and self.epochs:
-            return math.ceil(self.epochs * math.ceil(len(self.data) / self.batch_size) / self.accumulate)
-        return self.updates
-
     # All that a checkpoint holds
 
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that changes from update to update, for :meth:`restore`."""
-        weights, rng = self.model.parameters.vector, self.rng.bit_generator.state
-        return deepcopy({"weights": weights, "rng": rng} | {name: getattr(self, name) for name in CHANGING})
+        state = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
+        state |= {"has_batch": self._batch is not None, "has_upcoming": self._upcoming is not None}
+        return deepcopy(state | {name: getattr(self, name) for name in CHANGING})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where another training with the same model, data and options was when it returned its state.
 
-        The batches that an epoch has had are taken from the data again, and dropped.
+        The batches that the epoch has had are taken from the data again, and dropped.
 
         Raises
         ------
@@ -328,17 +319,28 @@ class Training:
             If the state is that of another model.
         """
         vector = self.model.parameters.vector
-        if set(state) != {"weights", "rng", *CHANGING} or state["weights"].shape != vector.shape:
+        names = {"weights", "rng", "has_batch", "has_upcoming", *CHANGING}
+        if set(state) != names or state["weights"].shape != vector.shape:
             raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
-        vector[:], now = state["weights"], state["rng"]
+        vector[:] = state["weights"]
         for name in CHANGING:
             setattr(self, name, deepcopy(state[name]))
+        self._batches, self._batch, self._upcoming = iter(()), None, None
         if self.epoch:
-            self.rng.bit_generator.state = now if self._epoch_rng is None else self._epoch_rng
-            self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
-            for _ in range(0 if self.endless else self.batches_done):
-                next(self._batches, None)
-        self.rng.bit_generator.state = now
+            self._replay(has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
+        self.rng.bit_generator.state = state["rng"]
+
+    def _replay(self, *, has_batch: bool, has_upcoming: bool) -> None:
+        """Take the batches of the epoch, of which the last is the current one; of endless data only that."""
+        self.rng.bit_generator.state = self._replay_rng
+        self._batches, batch = self.data.batches(self.batch_size, self.rng, self.dtype), None
+        for _ in range(int(has_batch) if self.endless else self.batches_done):
+            batch = next(self._batches, None)
+        if has_upcoming and batch is not None:
+            self._window = slice(0, self._window.start)
+            self._upcoming = self._next_window(batch)
+        elif has_batch:
+            self._batch = batch
 
 
 def _ends_training(returned: object) -> bool:
