@@ -1,4 +1,4 @@
-"""Law: what cannot be trained on, or with, is refused with one clear error before the first update."""
+"""Law: invalid data and options raise one clear error before the first update."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def nan_metric(outputs, batch):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "parts"),
+    ("options", "error", "texts"),
     [
         ({"loss": None}, ValueError, ["loss must be passed"]),
         ({"loss": "hinge"}, ValueError, ["squared_error", "'hinge'"]),
@@ -46,16 +46,16 @@ def nan_metric(outputs, batch):
         ({"tbptt_steps": 1.5}, TypeError, ["tbptt_steps", "1.5"]),
     ],
 )
-def test_options_that_cannot_be(options, error, parts):
+def test_invalid_options(options, error, texts):
     trained = model()
-    with pytest.raises(error) as caught:
+    with pytest.raises(error) as error_info:
         gc.fit(trained, (X, Y), **({"updates": 1, "loss": LOSS} | options))
-    assert all(part in str(caught.value) for part in parts)
+    assert all(text in str(error_info.value) for text in texts)
     np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
 
 
 @pytest.mark.parametrize(
-    ("data", "error", "parts"),
+    ("data", "error", "texts"),
     [
         ((X, Y[:5]), ValueError, ["y must have one entry", "6", "5"]),
         ((X, Y[:, :3]), ValueError, ["T = 4", "(6, 3, 2)"]),
@@ -77,11 +77,11 @@ def test_options_that_cannot_be(options, error, parts):
         ([(X, Y[:5])], ValueError, ["one entry per sequence"]),
     ],
 )
-def test_data_that_cannot_be(data, error, parts):
+def test_invalid_data(data, error, texts):
     trained = model()
-    with pytest.raises(error) as caught:
+    with pytest.raises(error) as error_info:
         gc.fit(trained, data, 1, loss=LOSS)
-    assert all(part in str(caught.value) for part in parts)
+    assert all(text in str(error_info.value) for text in texts)
     np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
 
 
@@ -100,12 +100,12 @@ def test_a_batch_of_another_dtype():
 
 
 @pytest.mark.parametrize("value", [[1, -0.5, 1, 1, 1, 1], [1, np.nan, 1, 1, 1, 1], [1, 1], [0] * 6])
-def test_sample_weights_that_cannot_be(value):
+def test_invalid_sample_weights(value):
     with pytest.raises(ValueError, match="sample_weights"):
         ArrayData(X, Y, sample_weights=value)
 
 
-def test_lengths_that_cannot_be():
+def test_invalid_lengths():
     for lengths in ([5] * 6, [-1] * 6, [1.5] * 6, [1] * 5):
         with pytest.raises(ValueError, match="T = 4"):
             ArrayData(X, Y, lengths=lengths)
@@ -113,18 +113,54 @@ def test_lengths_that_cannot_be():
         ArrayData([X[0], X[1, :2]], [0, 1], lengths=[4, 2])
 
 
-def test_a_metric_that_is_not_a_number():
-    with pytest.raises(ValueError, match=r"NaN for 'nan_metric'"):
-        gc.fit(model(), (X, Y), 1, loss=LOSS, metrics=[nan_metric], validation=(X, Y))
+def test_invalid_masks():
+    mask = np.ones((6, 4), np.bool_)
+    with pytest.raises(ValueError, match="lengths and mask must not be passed together"):
+        ArrayData(X, Y, mask=mask, lengths=[4] * 6)
+    with pytest.raises(ValueError, match="lengths and mask must not be passed together"):
+        model()(X, lengths=[4] * 6, mask=mask)
+    for wrong in (mask[:5], mask[:, :3], mask.astype(int), mask[0]):
+        with pytest.raises(ValueError, match="mask must"):
+            ArrayData(X, Y, mask=wrong)
+
+
+def test_a_metric_that_is_not_a_number_is_noticed_before_the_first_update():
+    trained, batches = model(), [(X, Y), (X, Y)]
+    for data, validation in (((X, Y), (X, Y)), (batches, batches)):
+        with pytest.raises(ValueError, match=r"NaN for 'nan_metric'"):
+            gc.fit(trained, data, 1, loss=LOSS, metrics=[nan_metric], validation=validation)
+    np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        ("categorical_cross_entropy", Y),
+        ("categorical_cross_entropy", np.full((6, 4), 2)),
+        ("binary_cross_entropy", np.zeros((6, 4), int)),
+        ("squared_error", np.zeros(6)),
+    ],
+)
+def test_targets_that_do_not_fit_the_loss(loss, targets):
+    trained = model()
+    with pytest.raises((TypeError, ValueError), match="targets"):
+        gc.fit(trained, (X, targets), 1, loss=loss)
+    np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
+
+
+def test_options_of_other_names():
+    for name in ("steps", "truncate", "target", "learning_rate"):
+        with pytest.raises(TypeError, match=name):
+            gc.fit(model(), (X, Y), 1, loss=LOSS, **{name: 1})
 
 
 @pytest.mark.parametrize("value", [None, 3, gc.Linear(3, 2), gc.Sequential, "model"], ids=str)
-def test_what_is_no_model(value):
+def test_invalid_models(value):
     with pytest.raises(TypeError, match="model must be a Sequential, an LSTM, a CopyLSTM"):
         gc.fit(value, (X, Y), 1, loss=LOSS)
 
 
-def test_a_model_that_runs_back_in_time_carries_no_state():
+def test_a_bidirectional_model_carries_no_state():
     both = gc.Sequential([gc.LSTM(3, 4, bidirectional=True), gc.Linear(8, 2)])
     for data, options in (((X, Y), {"tbptt_steps": 2}), (ContinuousData(X[0], Y[0], steps=2), {"batch_size": 1})):
         with pytest.raises(ValueError, match="forward in time only"):
@@ -152,6 +188,6 @@ def test_a_backward_pass_needs_a_tape():
         model().backward(None, Y)
 
 
-def test_a_parameter_that_is_not_there_is_named_with_those_that_are():
+def test_an_unknown_parameter_lists_the_names():
     with pytest.raises(KeyError, match=r"'x'.*0\.kernel_l0, 1\.weight, 1\.bias"):
         model().parameters["x"]

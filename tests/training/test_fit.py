@@ -307,3 +307,67 @@ def test_gradients_of_the_protocol_are_finite_differences(name, layers, lengths,
     np.testing.assert_allclose(
         model.infer(batch, None, BufferPool()).outputs, model(x, lengths=lengths), rtol=1e-12, atol=1e-14
     )
+
+
+def test_a_mask_removes_steps_and_their_targets(rng):
+    """Data with gaps train as the same sequences without them, which is how layers skip invalid steps."""
+    x, y, mask = rng.normal(size=(4, 6, 3)), rng.normal(size=(4, 6, 2)), rng.random((4, 6)) < 0.6
+    mask[:, 2] = True
+    model, same = regressor(), regressor()
+    history = gc.fit(model, ArrayData(x, y, mask=mask), 3, loss=LOSS)
+    rows = [(sequence[valid], target[valid]) for sequence, target, valid in zip(x, y, mask, strict=True)]
+    assert gc.fit(same, tuple(zip(*rows, strict=True)), 3, loss=LOSS) == history
+    loss = squared_error(regressor()(x, mask=mask), y, mask[..., None].astype(float))[0]
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-12)
+
+
+def test_lengths_are_the_third_entry_of_arrays(rng):
+    x, y, lengths = rng.normal(size=(3, 6, 2)), np.array([0, 1, 1]), np.array([6, 2, 4])
+    sequences = [sequence[:length] for sequence, length in zip(x, lengths, strict=True)]
+    pairs = [(x, y, lengths), (sequences, y)]
+    histories = [gc.fit(classifier(), data, 3, loss=CLASSES, validation=data) for data in pairs]
+    assert histories[0] == histories[1]
+
+
+def test_scores_are_averaged_exactly_over_batches_of_an_iterable(rng):
+    """Five validation batches of different sizes and lengths have the scores of their sequences together."""
+    x, y = ragged(rng, 15)
+    batches = []
+    for rows in np.split(np.arange(15), [1, 4, 6, 11]):
+        T = max(len(x[n]) for n in rows)
+        padded = np.array([np.pad(x[n], [(0, T - len(x[n])), (0, 0)]) for n in rows])
+        batches.append((padded, y[rows], np.array([len(x[n]) for n in rows])))
+
+    def half(outputs, batch):
+        return 0.5
+
+    metrics = {"confidence": lambda outputs, batch: (np.abs(outputs).sum(), outputs.size), "half": half}
+    histories = [
+        gc.fit(classifier(), (x, y), 1, loss=CLASSES, metrics=metrics, validation=data, optimizer=gc.SGD(0.0))
+        for data in (batches, (x, y))
+    ]
+    for name in ("validation_loss", "validation_confidence", "validation_half"):
+        assert histories[0][name][0] == pytest.approx(histories[1][name][0], rel=1e-12)
+
+
+def test_a_loss_may_be_a_function(rng):
+    x, y = regression(rng)
+    named, function = regressor(), regressor()
+    history = gc.fit(named, (x, y), 3, loss=LOSS)
+    assert gc.fit(function, (x, y), 3, loss=lambda *arguments: squared_error(*arguments)) == history
+
+
+def test_defaults_belong_to_the_model():
+    task = gc.tasks.Copy(3)
+    model, explicit = (gc.CopyLSTM(4, task=task) for _ in range(2))
+    recipe = model.training_defaults | {"updates": 5}
+    history = gc.fit(model, task, 5)
+    schedule = gc.schedules.linear(5)
+    assert gc.fit(explicit, task, **recipe | {"schedule": schedule}, clip_value=None) == history
+
+
+def test_the_copy_task_is_learned():
+    task = gc.tasks.Copy(4, "echo", noise=0.2)
+    model = gc.CopyLSTM(8, task=task)
+    assert gc.fit(model, task, 300, stop_at={"sequence_accuracy": 1.0}).target_reached
+    assert model.copy([1, 0, 0, 1]).tolist() == [1, 0, 0, 1]

@@ -24,6 +24,9 @@ class ArrayData:
         (T_n,) or (T_n, O).
     lengths : array (N,) of int, optional
         Lengths of sequences in arrays. Default: T, or the lengths in the list.
+    mask : array (N, T) of bool, or a list of N arrays (T_n,), optional
+        Alternative to `lengths`: True for valid steps. Invalid steps are removed, with their targets if there is one
+        target per step; layers would skip them.
     sample_weights : array (N,), optional
         How much each sequence counts in the loss.
     validation : (x, y) or ArrayData or float, optional
@@ -41,16 +44,21 @@ class ArrayData:
         y: ArrayLike | Sequence[ArrayLike],
         *,
         lengths: ArrayLike | None = None,
+        mask: ArrayLike | Sequence[ArrayLike] | None = None,
         sample_weights: ArrayLike | None = None,
-        validation: tuple[Any, Any] | ArrayData | float | None = None,
+        validation: tuple[Any, ...] | ArrayData | float | None = None,
     ) -> None:
         self.x, self.y = as_entries("x", x), as_entries("y", y)
         if len(self.x) != len(self.y):
             raise ValueError(f"y must have one entry for each of the {len(self.x)} sequences of x, got {len(self.y)}")
         if not len(self.x):
             raise ValueError("x must have at least one sequence, got none")
+        if lengths is not None and mask is not None:
+            raise ValueError("lengths and mask must not be passed together")
         self.lengths = _lengths(self.x, lengths)
         self.per_step = _is_per_step(self.x, self.y, self.lengths)
+        if mask is not None:
+            self._remove_invalid_steps(mask)
         self.ragged = bool((self.lengths != self.lengths.max(initial=0)).any()) or (
             isinstance(self.x, np.ndarray) and bool((self.lengths != self.x.shape[1]).any())
         )
@@ -93,11 +101,24 @@ class ArrayData:
         every = np.arange(len(self.x))
         return [self._batch(every[start : start + size], dtype) for start in range(0, len(every), size)]
 
-    def _split(self, validation: tuple[Any, Any] | ArrayData | float | None) -> ArrayData | None:
+    def _remove_invalid_steps(self, mask: ArrayLike | Sequence[ArrayLike]) -> None:
+        """Keep the steps for which the mask is True, as lists of sequences."""
+        masks = as_entries("mask", mask)
+        if len(masks) != len(self.x):
+            raise ValueError(f"mask must have one entry for each of the {len(self.x)} sequences, got {len(masks)}")
+        for n, (row, length) in enumerate(zip(masks, self.lengths, strict=True)):
+            if row.dtype != bool or row.shape != (length,):
+                raise ValueError(f"mask must be True or False for each of {length} steps, got {row!r} for sequence {n}")
+        self.x = [sequence[row] for sequence, row in zip(self.x, masks, strict=True)]
+        if self.per_step:
+            self.y = [target[row] for target, row in zip(self.y, masks, strict=True)]
+        self.lengths = np.array([len(sequence) for sequence in self.x])
+
+    def _split(self, validation: tuple[Any, ...] | ArrayData | float | None) -> ArrayData | None:
         if validation is None or isinstance(validation, ArrayData):
             return validation
         if isinstance(validation, tuple):
-            return ArrayData(*validation)
+            return from_tuple(validation)
         if not 0 < validation < 1:
             raise ValueError(f"validation must be (x, y) or a fraction between 0 and 1, got {validation!r}")
         count = round(len(self.x) * validation)
@@ -136,6 +157,13 @@ class ArrayData:
         if own is None:
             return None
         return own.reshape(own.shape + (1,) * (y.ndim - own.ndim))
+
+
+def from_tuple(value: tuple[Any, ...], validation: tuple[Any, ...] | ArrayData | float | None = None) -> ArrayData:
+    """Return the data of (x, y) or (x, y, lengths)."""
+    if len(value) not in (2, 3):
+        raise ValueError(f"data must be (x, y) or (x, y, lengths), got a tuple of {len(value)}")
+    return ArrayData(*value[:2], lengths=value[2] if len(value) == 3 else None, validation=validation)
 
 
 def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:

@@ -50,9 +50,9 @@ def fit(
     model : Trainable
         A Sequential, an LSTM, a CopyLSTM, or any model with the methods of
         :class:`glasscell.models.protocol.Trainable`.
-    data : Task, Data, (x, y), or iterable of (x, y) or (x, y, lengths)
-        A task such as ``tasks.Copy``; arrays or lists of sequences, see :class:`glasscell.data.ArrayData`; or anything
-        that can be iterated once per epoch, such as a PyTorch DataLoader.
+    data : Task, Data, (x, y) or (x, y, lengths), or iterable of these
+        A task such as ``tasks.Copy``; arrays or lists of sequences, see :class:`glasscell.data.ArrayData`; or batches
+        from anything that can be iterated once per epoch, such as a PyTorch DataLoader.
     updates : int, optional
         Largest number of updates. Default: that of the model or, with `epochs`, no limit.
     epochs : int, optional

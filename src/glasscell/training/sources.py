@@ -1,11 +1,11 @@
-"""What `fit` takes as data, as a source of batches."""
+"""Sources of batches from the data that `fit` accepts."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from glasscell.data.arrays import ArrayData
+from glasscell.data.arrays import ArrayData, from_tuple
 from glasscell.data.iterables import IterableData
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from glasscell.data.batch import Batch, Data
 
-NOT_DATA = (str, bytes, dict)  # what can be iterated, but not for batches
+NOT_DATA = (str, bytes, dict)  # iterables that contain no batches
 
 
 def source_of(data: Any, validation: Any) -> Data:
@@ -23,14 +23,14 @@ def source_of(data: Any, validation: Any) -> Data:
     Raises
     ------
     TypeError, ValueError
-        If they are of no kind that can be trained on, or do not fit together.
+        If the type is unsupported, or data and validation do not fit together.
     """
     if _is_data(data):
         return data if validation is None else WithValidation(data, _validation_source(validation))
-    if isinstance(data, tuple) and len(data) == 2:
+    if _is_arrays(data):
         if validation is not None and not isinstance(validation, float | int | tuple | ArrayData):
-            return WithValidation(ArrayData(*data), _validation_source(validation))
-        return ArrayData(*data, validation=validation)
+            return WithValidation(from_tuple(data), _validation_source(validation))
+        return from_tuple(data, validation)
     if isinstance(data, Iterable) and not isinstance(data, NOT_DATA) and not hasattr(data, "__array__"):
         source = IterableData(data)
         return source if validation is None else WithValidation(source, _validation_source(validation))
@@ -41,14 +41,19 @@ def _is_data(value: Any) -> bool:
     return callable(getattr(value, "batches", None)) and callable(getattr(value, "validation", None))
 
 
+def _is_arrays(value: Any) -> bool:
+    """Return whether the value is (x, y) or (x, y, lengths), and not a tuple of batches."""
+    return isinstance(value, tuple) and (len(value) == 2 or (len(value) == 3 and not isinstance(value[0], tuple)))
+
+
 def _validation_source(validation: Any) -> Data:
     """Return a source whose validation batches are these."""
     if isinstance(validation, ArrayData):
         return _InOrder(validation)
     if _is_data(validation):
         return validation  # type: ignore[no-any-return] # it has the methods of the protocol
-    if isinstance(validation, tuple) and len(validation) == 2:
-        return _InOrder(ArrayData(*validation))
+    if _is_arrays(validation):
+        return _InOrder(from_tuple(validation))
     if (
         isinstance(validation, Iterable)
         and not isinstance(validation, NOT_DATA)
