@@ -203,7 +203,7 @@ def test_mistakes_with_bits(arguments, parts, copy_model, capsys):
         (["--input", "nan,1"], ["finite", "nan"]),
         (["--input", " ; "], ["no steps"]),
         (["--input", "missing.csv"], ["no file missing.csv"]),
-        (["--input", "1,2", "--target", "1,2"], ["y has shape (1, 2)", "(1, 3)"]),
+        (["--input", "1,2", "--target", "1,2"], ["y must have shape", "(1, 2)", "(1, 3)"]),
         (["--input", "1,2", "--loss", "squared_error"], ["--loss", "--target"]),
         (["--input", "1,2", "--target", "1.5", "--loss", "categorical_cross_entropy"], ["class numbers", "1.5"]),
         (["--input", "ab", "--vocabulary", "abc"], ["3 characters", "2 features"]),

@@ -419,7 +419,7 @@ def test_activations_with_parameters_of_their_own_are_refused(keras):
         (weights_of(), {"use_bias": False}, "use_bias must be True, since the weights contain a bias, got False"),
         (weights_of(bias=False), {"use_bias": True}, "use_bias must be False, since .* contain no bias, got True"),
         (weights_of() * 2, {"bidirectional": "max"}, "merge_mode must be one of concat, sum, ave, mul, got 'max'"),
-        (weights_of(), {"dropout": 1.5}, r"input_dropout must be at least 0 and below 1, and is 1\.5"),
+        (weights_of(), {"dropout": 1.5}, r"input_dropout must be at least 0 and below 1, got 1\.5"),
         (weights_of()[:1], {}, "kernel, recurrent_kernel and optionally bias, got 1 weights"),
         (weights_of() + weights_of()[:1], {}, "optionally bias, got 4 weights"),
         ([], {}, "got 0 weights"),

@@ -30,49 +30,53 @@ def test_an_option_that_does_not_exist_is_named_beside_those_that_do():
 @pytest.mark.parametrize("name", SWITCHES)
 @pytest.mark.parametrize("bad", [1, "yes", None])
 def test_switches_are_true_or_false(name, bad):
-    with pytest.raises(TypeError, match=f"{name} must be True or False, and is {bad!r}"):
+    with pytest.raises(TypeError, match=f"{name} must be True or False, got {bad!r}"):
         small(**{name: bad})
 
 
 @pytest.mark.parametrize("name", RATES)
 def test_rates_are_below_1(name):
     for bad in (1.0, -0.1, float("nan"), 2):
-        with pytest.raises(ValueError, match=f"{name} must be at least 0 and below 1, and is {bad}"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 0 and below 1, got {bad}"):
             small(**{name: bad})
     for bad in (True, "0.5", None):
-        with pytest.raises(TypeError, match=f"{name} must be a number, and is {bad!r}"):
+        with pytest.raises(TypeError, match=f"{name} must be a number, got {bad!r}"):
             small(**{name: bad})
 
 
 @pytest.mark.parametrize(("name", "more"), BOUNDS)
 def test_bounds_are_above_0(name, more):
     for bad in (0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=f"{name} must be finite and above 0, and is {bad}"):
+        with pytest.raises(ValueError, match=f"{name} must be finite and above 0, got {bad}"):
             small(**{name: bad} | more)
     for bad in (True, "3"):
-        with pytest.raises(TypeError, match=f"{name} must be a number, and is {bad!r}"):
+        with pytest.raises(TypeError, match=f"{name} must be a number, got {bad!r}"):
             small(**{name: bad} | more)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"proj_size": -1}, ValueError, "proj_size must be at least 1, and is -1"),
-        ({"proj_size": 1.5}, TypeError, r"proj_size must be an integer, and is 1\.5"),
-        ({"proj_size": True}, TypeError, "proj_size must be an integer, and is True"),
-        ({"num_layers": 0}, ValueError, "num_layers must be at least 1, and is 0"),
-        ({"coupled": "output"}, ValueError, "coupled is 'output'; known are None, 'input', 'forget'"),
-        ({"coupled": True}, ValueError, "coupled is True; known are None, 'input', 'forget'"),
+        ({"proj_size": -1}, ValueError, "proj_size must be at least 1, got -1"),
+        ({"proj_size": 1.5}, TypeError, r"proj_size must be an integer, got 1\.5"),
+        ({"proj_size": True}, TypeError, "proj_size must be an integer, got True"),
+        ({"num_layers": 0}, ValueError, "num_layers must be at least 1, got 0"),
+        ({"coupled": "output"}, ValueError, "coupled must be one of None, 'input', 'forget', got 'output'"),
+        ({"coupled": True}, ValueError, "coupled must be one of None, 'input', 'forget', got True"),
         (
             {"coupled": "input", "forget_gate": False},
             ValueError,
             "coupled must be None for forget_gate=False, got 'inp",
         ),
         ({"forget_gate": None}, TypeError, "forget_gate must be True or False, "),
-        ({"layer_norm": True}, ValueError, "layer_norm is True; known are None, 'haste', 'tflite', 'contrib'"),
-        ({"bidirectional": True, "merge": "ave"}, ValueError, "merge is 'ave'; known are 'concat', 'sum', 'average', "),
-        ({"masked_outputs": "nan"}, ValueError, "masked_outputs is 'nan'; known are 'zero', 'repeat'"),
-        ({"reverse": True, "outputs_in": "space"}, ValueError, "outputs_in is 'space'; known are 'time', 'processing'"),
+        ({"layer_norm": True}, ValueError, "layer_norm must be one of None, 'haste', 'tflite', 'contrib', got True"),
+        ({"bidirectional": True, "merge": "ave"}, ValueError, "merge must be one of 'concat', 'sum', 'average', "),
+        ({"masked_outputs": "nan"}, ValueError, "masked_outputs must be one of 'zero', 'repeat', got 'nan'"),
+        (
+            {"reverse": True, "outputs_in": "space"},
+            ValueError,
+            "outputs_in must be one of 'time', 'processing', got 'space'",
+        ),
         ({"bidirectional": True, "reverse": True}, ValueError, "reverse is for one direction; bidirectional has both"),
         ({"merge": "sum"}, ValueError, "merge='sum' is for the two directions of bidirectional=True"),
         ({"outputs_in": "processing"}, ValueError, "outputs_in='processing' is for reverse=True"),
@@ -86,7 +90,7 @@ def test_bounds_are_above_0(name, more):
         ({"gate_activation": ()}, ValueError, "gate_activation must be a name such as 'Relu', or"),
         ({"gate_activation": (1.0, "Elu")}, ValueError, "gate_activation must be a name such as 'Relu', or"),
         ({"gate_activation": ("Affine", 1, 2, 3)}, ValueError, "gate_activation must be a name such as 'Relu', or"),
-        ({"forget_bias": 1.0, "initializer": "zeros"}, ValueError, "initializer is 'zeros'; known are 'orthogonal', "),
+        ({"forget_bias": 1.0, "initializer": "zeros"}, ValueError, "initializer must be one of 'orthogonal', "),
     ],
 )
 def test_bad_options_are_named(options, error, words):
@@ -110,19 +114,23 @@ def test_what_is_no_activation_is_named(bad):
 @pytest.mark.parametrize(
     ("given_steps", "error", "words"),
     [
-        ({"lengths": [1, 2]}, ValueError, r"lengths has shape \(2,\); expected \(B,\) = \(3,\)"),
-        ({"lengths": 2}, ValueError, r"lengths has shape \(\); expected \(B,\) = \(3,\)"),
-        ({"lengths": [[1], [2], [3]]}, ValueError, r"lengths has shape \(3, 1\); expected \(B,\) = \(3,\)"),
-        ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths must be integers, and have dtype float64"),
-        ({"lengths": [True, False, True]}, TypeError, "lengths must be integers, and have dtype bool"),
-        ({"lengths": [1, 2, 5]}, ValueError, r"lengths must be from 0 to T = 4, and are \[1, 2, 5\]"),
-        ({"lengths": [1, -1, 2]}, ValueError, r"lengths must be from 0 to T = 4, and are \[1, -1, 2\]"),
-        ({"mask": np.ones((3, 5), bool)}, ValueError, r"mask has shape \(3, 5\); expected \(B, T\) = \(3, 4\)"),
-        ({"mask": np.ones((4, 3), bool)}, ValueError, r"mask has shape \(4, 3\); expected \(B, T\) = \(3, 4\)"),
-        ({"mask": np.ones((3, 4, 1), bool)}, ValueError, r"mask has shape \(3, 4, 1\); expected \(B, T\) = \(3, 4\)"),
-        ({"mask": np.ones((3, 4))}, TypeError, "mask must be an array of bool, and has dtype float64"),
-        ({"mask": np.ones((3, 4), int)}, TypeError, "mask must be an array of bool, and has dtype int64"),
-        ({"mask": np.ones((3, 4), bool), "lengths": [1, 2, 3]}, ValueError, "give lengths or mask, not both"),
+        ({"lengths": [1, 2]}, ValueError, r"lengths must have shape \(B,\) = \(3,\), got \(2,\)"),
+        ({"lengths": 2}, ValueError, r"lengths must have shape \(B,\) = \(3,\), got \(\)"),
+        ({"lengths": [[1], [2], [3]]}, ValueError, r"lengths must have shape \(B,\) = \(3,\), got \(3, 1\)"),
+        ({"lengths": [1.0, 2.0, 3.0]}, TypeError, "lengths must be integers, got dtype float64"),
+        ({"lengths": [True, False, True]}, TypeError, "lengths must be integers, got dtype bool"),
+        ({"lengths": [1, 2, 5]}, ValueError, r"lengths must be from 0 to T = 4, got \[1, 2, 5\]"),
+        ({"lengths": [1, -1, 2]}, ValueError, r"lengths must be from 0 to T = 4, got \[1, -1, 2\]"),
+        ({"mask": np.ones((3, 5), bool)}, ValueError, r"mask must have shape \(B, T\) = \(3, 4\), got \(3, 5\)"),
+        ({"mask": np.ones((4, 3), bool)}, ValueError, r"mask must have shape \(B, T\) = \(3, 4\), got \(4, 3\)"),
+        ({"mask": np.ones((3, 4, 1), bool)}, ValueError, r"mask must have shape \(B, T\) = \(3, 4\), got \(3, 4, 1\)"),
+        ({"mask": np.ones((3, 4))}, TypeError, "mask must be an array of bool, got dtype float64"),
+        ({"mask": np.ones((3, 4), int)}, TypeError, "mask must be an array of bool, got dtype int64"),
+        (
+            {"mask": np.ones((3, 4), bool), "lengths": [1, 2, 3]},
+            ValueError,
+            "lengths and mask must not be passed together",
+        ),
     ],
 )
 def test_bad_lengths_and_masks_are_named(given_steps, error, words):
@@ -133,10 +141,10 @@ def test_bad_lengths_and_masks_are_named(given_steps, error, words):
 @pytest.mark.parametrize(
     ("given_steps", "error", "words"),
     [
-        ({"lengths": [2]}, ValueError, r"lengths has shape \(1,\); expected one number"),
-        ({"lengths": 5}, ValueError, "lengths must be from 0 to T = 4, and are 5"),
-        ({"lengths": 2.0}, TypeError, "lengths must be integers, and have dtype float64"),
-        ({"mask": np.ones((1, 4), bool)}, ValueError, r"mask has shape \(1, 4\); expected \(T,\) = \(4,\)"),
+        ({"lengths": [2]}, ValueError, r"lengths must have shape \(\), got \(1,\)"),
+        ({"lengths": 5}, ValueError, "lengths must be from 0 to T = 4, got 5"),
+        ({"lengths": 2.0}, TypeError, "lengths must be integers, got dtype float64"),
+        ({"mask": np.ones((1, 4), bool)}, ValueError, r"mask must have shape \(T,\) = \(4,\), got \(1, 4\)"),
     ],
 )
 def test_bad_lengths_and_masks_of_a_single_sequence_are_named(given_steps, error, words):
@@ -170,18 +178,18 @@ def test_what_is_not_finite_is_refused_where_there_is_a_step(dtype):
             {"bidirectional": True},
             (1, 4, 3),
             (2, 4, 3),
-            "state.h has shape (1, 4, 3); expected (L·D, B, H) = (2, 4, 3)",
+            "state.h must have shape (L·D, B, H) = (2, 4, 3), got (1, 4, 3)",
         ),
         (
             {"bidirectional": True},
             (2, 4, 3),
             (4, 4, 3),
-            "state.c has shape (4, 4, 3); expected (L·D, B, H) = (2, 4, 3)",
+            "state.c must have shape (L·D, B, H) = (2, 4, 3), got (4, 4, 3)",
         ),
-        ({"proj_size": 2}, (1, 4, 3), (1, 4, 3), "state.h has shape (1, 4, 3); expected (L, B, P) = (1, 4, 2)"),
-        ({"proj_size": 2}, (1, 4, 2), (1, 4, 2), "state.c has shape (1, 4, 2); expected (L, B, H) = (1, 4, 3)"),
-        ({"reverse": True}, (1, 3), (1, 3), "state.h has shape (1, 3); expected (L, B, H) = (1, 4, 3)"),
-        ({"num_layers": 2}, (2, 5, 3), (2, 5, 3), "state.h has shape (2, 5, 3); expected (L, B, H) = (2, 4, 3)"),
+        ({"proj_size": 2}, (1, 4, 3), (1, 4, 3), "state.h must have shape (L, B, P) = (1, 4, 2), got (1, 4, 3)"),
+        ({"proj_size": 2}, (1, 4, 2), (1, 4, 2), "state.c must have shape (L, B, H) = (1, 4, 3), got (1, 4, 2)"),
+        ({"reverse": True}, (1, 3), (1, 3), "state.h must have shape (L, B, H) = (1, 4, 3), got (1, 3)"),
+        ({"num_layers": 2}, (2, 5, 3), (2, 5, 3), "state.h must have shape (L, B, H) = (2, 4, 3), got (2, 5, 3)"),
     ],
 )
 def test_states_of_another_shape_are_named(options, h, c, words):
@@ -206,7 +214,7 @@ def test_gradients_on_outputs_have_the_features_of_the_outputs(options, features
     lstm = small(**options)
     y, _, tape = lstm.forward(np.zeros((4, 5, 2)))
     assert y.shape == (4, 5, features) == (4, 5, lstm.output_size)
-    with pytest.raises(ValueError, match=rf"d_outputs has shape \(4, 5, 7\); .* = {features} features"):
+    with pytest.raises(ValueError, match=rf"d_outputs must have shape .* = {features} features, got \(4, 5, 7\)"):
         lstm.backward(tape, np.zeros((4, 5, 7)))
 
 

@@ -217,16 +217,16 @@ def test_bad_arrays_are_refused(kind):
     bad[1, 2, 0] = np.nan
     calls = {
         "x must be finite|NaN": lambda: layer(bad),
-        r"x has shape \(3, 6, 3\)": lambda: layer(np.zeros((B, T, I + 1))),
+        r"x must have shape .* got \(3, 6, 3\)": lambda: layer(np.zeros((B, T, I + 1))),
         "give lengths or mask": lambda: layer(x, lengths=[1, 2, 3], mask=np.ones((B, T), bool)),
         "lengths must be from 0": lambda: layer(x, lengths=[1, 2, 7]),
-        r"state.h has shape \(1, 2, 3\); expected \(L, B, H\) = \(1, 3, 3\)": lambda: layer(
+        r"state.h must have shape \(L, B, H\) = \(1, 3, 3\), got \(1, 2, 3\)": lambda: layer(
             x, RNNState(np.zeros((1, 2, 3)))
         ),
-        r"state.h has shape \(3, 3\)": lambda: layer(x, np.zeros((1, 3, 3))),
+        r"state.h must have shape .* got \(3, 3\)": lambda: layer(x, np.zeros((1, 3, 3))),
         r"state must be a tuple \(h,\), and is a LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
         "rng must be": lambda: layer.forward(x, rng=3),
-        "d_outputs has shape": lambda: layer.backward(tape, y[:, 1:]),
+        "d_outputs must have shape": lambda: layer.backward(tape, y[:, 1:]),
         "tape must be the tape of a": lambda: layer.backward(y, y),
         "tape must be of": lambda: kind(I, H, bias=False).backward(tape, y),
         "takes 2 features": lambda: gc.Sequential([gc.Linear(2, 3), kind(I, H)]),

@@ -131,9 +131,9 @@ def test_what_would_be_kept_anyway_is(rng):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"engine": "cuda"}, ValueError, "engine is 'cuda'; known are 'numpy', 'numba'"),
+        ({"engine": "cuda"}, ValueError, "engine must be one of 'numpy', 'numba', got 'cuda'"),
         ({"recompute_every": 0}, ValueError, "recompute_every must be at least 1"),
-        ({"recompute_every": "often"}, TypeError, "recompute_every must be an integer, and is 'often'"),
+        ({"recompute_every": "often"}, TypeError, "recompute_every must be an integer, got 'often'"),
         ({"memory_limit": -1}, ValueError, "memory_limit must be finite and above 0"),
         ({"memory_limit": 1e9, "recompute_every": 3}, ValueError, "give one"),
     ],

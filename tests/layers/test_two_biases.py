@@ -218,7 +218,7 @@ def test_first_values_of_a_second_bias():
 def test_biases_that_do_not_exist_are_refused(rng):
     with pytest.raises(ValueError, match="recurrent_bias is a second bias, and bias=False has none"):
         gc.LSTM(3, 4, bias=False, recurrent_bias=True)
-    with pytest.raises(ValueError, match="biases is 'three'; known are 'one', 'two'"):
+    with pytest.raises(ValueError, match="biases must be one of 'one', 'two', got 'three'"):
         gc.LSTM.from_torch(random_lstm(rng).to_torch(), biases="three")
     plain = gc.LSTM(3, 4, bias=False)
     assert gc.LSTM.from_torch(plain.to_torch(), biases="two").options == plain.options  # there is nothing to be two

@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused(layers, words):
 
 def test_inputs_of_another_shape(models, rng):
     bare, _ = models
-    with pytest.raises(ValueError, match=r"x has shape \(3, 5, 1\); expected \(B, T\) or \(T,\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, T\) or \(T,\), got \(3, 5, 1\)"):
         bare(rng.normal(size=(B, T, 1)))
     with pytest.raises(ValueError, match="x must be finite"):
         bare(np.full((B, T), np.nan))

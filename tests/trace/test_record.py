@@ -201,14 +201,14 @@ def test_without_a_target_there_are_no_gradients_and_it_is_said(rng):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"y": np.zeros((T, H + 1))}, ValueError, r"y has shape \(6, 6\); expected \(6, 5\)"),
+        ({"y": np.zeros((T, H + 1))}, ValueError, r"y must have shape \(6, 5\) .* got \(6, 6\)"),
         ({"y": np.full((T, H), np.nan)}, ValueError, "y must be finite"),
         ({"y": np.zeros((T, H)), "d_outputs": np.zeros((T, H))}, ValueError, "not both"),
         ({"weights": np.ones(T)}, ValueError, "there is no y"),
         ({"y": np.zeros((T, H)), "weights": np.ones((2, 2))}, ValueError, "weights has shape"),
-        ({"y": np.zeros((T, H)), "loss": "hinge"}, ValueError, "loss is 'hinge'; known are 'squared_error'"),
+        ({"y": np.zeros((T, H)), "loss": "hinge"}, ValueError, "loss must be one of 'squared_error', got 'hinge'"),
         ({"y": np.zeros(T), "loss": "categorical_cross_entropy"}, TypeError, "class numbers"),
-        ({"d_outputs": np.zeros((T, 2))}, ValueError, "d_outputs has shape"),
+        ({"d_outputs": np.zeros((T, 2))}, ValueError, "d_outputs must have shape"),
         ({"tittle": "x"}, TypeError, "knows no tittle; for the views it takes title, input_names"),
     ],
 )

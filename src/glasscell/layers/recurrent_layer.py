@@ -354,7 +354,7 @@ class RecurrentLayer(Layer, TrainableLayer):
             array = finite_array(f"{name}.{field}", values[field], self.dtype)
             if array.shape != shape:
                 expected = f"({letters}, {letter})" if single else f"({letters}, B, {letter})"
-                raise ValueError(f"{name}.{field} has shape {array.shape}; expected {expected} = {shape}")
+                raise ValueError(f"{name}.{field} must have shape {expected} = {shape}, got {array.shape}")
             columns.append(array[..., None] if single else array.swapaxes(1, 2))
         return self.state_type(*columns)
 

@@ -50,7 +50,7 @@ def prepare_inputs(
     if len(time) not in (1, 2) or (kind == "features" and size not in (None, array.shape[-1])):
         shapes = "(B, T, I) or (T, I)" if kind == "features" else "(B, T) or (T,)"
         features = f" with I = {size} features" if size is not None and kind == "features" else ""
-        raise ValueError(f"x has shape {array.shape}; expected {shapes}{features}")
+        raise ValueError(f"x must have shape {shapes}{features}, got {array.shape}")
     single = len(time) == 1
     if single:
         array = array[None]

@@ -24,7 +24,7 @@ def compute_loss(
     if not of_classes:
         targets = finite_array("y", y, outputs.dtype)
     if targets.shape != expected:
-        raise ValueError(f"y has shape {targets.shape}; expected {expected} for outputs {outputs.shape} and {loss}")
+        raise ValueError(f"y must have shape {expected} for outputs {outputs.shape} and {loss}, got {targets.shape}")
     counted = None
     if weights is not None:
         given = finite_array("weights", weights, outputs.dtype)

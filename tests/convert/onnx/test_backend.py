@@ -251,7 +251,7 @@ def test_other_operators(options, says, onnx, backend):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"layout": 2}, "the node 'an LSTM': layout is 2; known are 0, 1"),
+        ({"layout": 2}, "the node 'an LSTM': layout must be one of 0, 1, got 2"),
         ({"activations": ["Cosh"] * 3}, "the node 'an LSTM': activations: there is no activation 'Cosh'"),
         ({"output_sequence": 1}, "the node 'an LSTM': attributes must be among .*, got 'output_sequence'"),
     ],
