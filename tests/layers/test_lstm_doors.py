@@ -159,7 +159,7 @@ def test_what_is_not_finite_is_refused_where_there_is_a_step(dtype):
     x[1, 2, 0] = bad = np.nan if dtype is np.float64 else 1e39
     for said in ({}, {"lengths": [1, 3]}, {"mask": np.array([[False] * 4, [False, False, True, False]])}):
         with pytest.raises(
-            ValueError, match=r"x must be finite in float\d\d: .* at index \(1, 2, 0\), 1 such"
+            ValueError, match=r"x must be finite in float\d\d, got .* at index \(1, 2, 0\), 1 such"
         ) as caught:
             lstm.forward(x, **said)
         assert f": {bad} at" in str(caught.value)

@@ -218,7 +218,7 @@ def test_bad_arrays_are_refused(kind):
     calls = {
         "x must be finite|NaN": lambda: layer(bad),
         r"x must have shape .* got \(3, 6, 3\)": lambda: layer(np.zeros((B, T, I + 1))),
-        "give lengths or mask": lambda: layer(x, lengths=[1, 2, 3], mask=np.ones((B, T), bool)),
+        "lengths and mask must not": lambda: layer(x, lengths=[1, 2, 3], mask=np.ones((B, T), bool)),
         "lengths must be from 0": lambda: layer(x, lengths=[1, 2, 7]),
         r"state.h must have shape \(L, B, H\) = \(1, 3, 3\), got \(1, 2, 3\)": lambda: layer(
             x, RNNState(np.zeros((1, 2, 3)))

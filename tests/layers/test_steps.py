@@ -131,7 +131,7 @@ def test_what_would_be_kept_anyway_is(rng):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"engine": "cuda"}, ValueError, "engine must be one of 'numpy', 'numba', got 'cuda'"),
+        ({"engine": "cuda"}, ValueError, "engine must be one of 'numpy', 'numba' or None, the faster one, got 'cuda'"),
         ({"recompute_every": 0}, ValueError, "recompute_every must be at least 1"),
         ({"recompute_every": "often"}, TypeError, "recompute_every must be an integer, got 'often'"),
         ({"memory_limit": -1}, ValueError, "memory_limit must be finite and above 0"),

@@ -76,7 +76,7 @@ NUMPY: Engine = NumPyEngine()
 def validate_name(name: EngineName | None) -> None:
     """Refuse an engine that does not exist, or is not installed."""
     if name is not None and name not in get_args(EngineName):
-        raise ValueError(f"engine is {name!r}; known are 'numpy', 'numba' and None, the faster one")
+        raise ValueError(f"engine must be one of 'numpy', 'numba' or None, the faster one, got {name!r}")
     if name == "numba" and not _installed():
         raise ImportError("engine='numba' needs Numba: pip install -e '.[jit]'")
 

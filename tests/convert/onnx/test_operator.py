@@ -363,7 +363,7 @@ def test_what_overflows_is_infinite_without_a_warning(operands):
             ValueError,
             "direction must be one of 'forward', 'reverse', 'bidirectional', got 'backward'",
         ),
-        ({"direction": b"\xff"}, ValueError, r"direction is '\\\\xff'; known are"),
+        ({"direction": b"\xff"}, ValueError, "direction must be one of 'forward'"),
         ({"direction": 1}, TypeError, "direction must be strings, got 1"),
         (
             {"activations": ["Sigmoid", "Cosh", "Tanh"]},
