@@ -228,7 +228,7 @@ def test_a_compiled_update_is_the_same_update_bit_by_bit(kind, step, dtype, rng)
 
 
 def test_an_engine_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="engine is 'fortran'"):
+    with pytest.raises(ValueError, match="got 'fortran'"):
         Adam(engine="fortran")
 
 

@@ -162,7 +162,7 @@ def test_what_is_not_finite_is_refused_where_there_is_a_step(dtype):
             ValueError, match=r"x must be finite in float\d\d, got .* at index \(1, 2, 0\), 1 such"
         ) as caught:
             lstm.forward(x, **said)
-        assert f": {bad} at" in str(caught.value)
+        assert f"got {bad} at" in str(caught.value)
     expected = lstm.forward(np.zeros((2, 4, 2)), lengths=[4, 2])[0]
     np.testing.assert_array_equal(lstm.forward(x, lengths=[4, 2])[0], expected)
     lstm.forward(x, mask=np.array([[True] * 4, [True, True, False, True]]))

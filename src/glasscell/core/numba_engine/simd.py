@@ -208,8 +208,8 @@ def _mask(builder: Any, remaining: Any, lanes: int) -> Any:
 def elementwise(formula: Formula, lanes: int) -> Any:
     """Return a function for compiled code: results = formula(*inputs).
 
-    Its arguments are the tuple of arrays that are inputs and that of those which the results go to, all (rows, n) of one
-    shape. An array may be in both.
+    Its arguments are the tuple of input arrays and the tuple of output arrays, all (rows, n) of one shape. An array may
+    be in both.
 
     Parameters
     ----------
@@ -258,8 +258,8 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
 
     Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's place in z, and whether z is
     added to. The tile stays in registers through the whole sum, each turn of which reads a few vectors of v and a
-    number of each row of a. Rows beyond the last are the last again; columns beyond the last are remaining alone, which only
-    a masked tile can.
+    number of each row of a. Rows beyond the last repeat the last one; columns beyond the last are left unchanged, which
+    only a masked tile can do.
 
     Parameters
     ----------
