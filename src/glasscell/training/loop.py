@@ -304,7 +304,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that changes from update to update, for :meth:`restore`."""
-        state = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
+        state: dict[str, Any] = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
         state |= {"has_batch": self._batch is not None, "has_upcoming": self._upcoming is not None}
         return deepcopy(state | {name: getattr(self, name) for name in CHANGING})
 
