@@ -136,8 +136,9 @@ class Linear(Layer, TrainableLayer):
     ) -> LayerResult:
         """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, not a copy."""
         del state, rng, buffers
-        bias = self.parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
-        y = linear.forward(self.parameters["weight"], bias, x if x.ndim > 2 else x[None])
+        parameters = self._parameters
+        bias = parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
+        y = linear.forward(parameters["weight"], bias, x if x.ndim > 2 else x[None])
         return LayerResult(y if x.ndim > 2 else y[0], mask, None, x if keep_tape else None)
 
     def backward_feature_major(
@@ -151,7 +152,7 @@ class Linear(Layer, TrainableLayer):
         """Compute the gradient on x, and overwrite `gradients`; see :meth:`Layer.backward_feature_major`."""
         del need_dx
         x, dy = (array if array.ndim > 2 else array[None] for array in (tape, d_outputs))
-        dx, d_weight, d_bias = linear.backward(self.parameters["weight"], x, dy, buffers)
+        dx, d_weight, d_bias = linear.backward(self._parameters["weight"], x, dy, buffers)
         if gradients is not None:
             gradients["weight"][:] = d_weight
             if self.bias:
@@ -166,8 +167,8 @@ class Linear(Layer, TrainableLayer):
 
     def readout_weights(self) -> tuple[Array, Array]:
         """Return copies of weight and bias, 0 if there is none."""
-        bias = self.parameters["bias"].copy() if self.bias else np.zeros(self.output_size, self.dtype)
-        return self.parameters["weight"].copy(), bias
+        bias = self._parameters["bias"].copy() if self.bias else np.zeros(self.output_size, self.dtype)
+        return self._parameters["weight"].copy(), bias
 
     def __repr__(self) -> str:
         return f"Linear({self.input_size}, {self.output_size}, dtype={self.dtype})"

@@ -264,9 +264,11 @@ class CopyLSTM(Sequential):
             bits = "".join(map(str, payload))
             defaults |= {"title": f"An LSTM of {self.hidden_size} units copies {bits}"}
             defaults |= {"copy": {"mode": self.task.mode, "bits_per_step": k, "bits": bits}}
-        metadata = defaults | metadata
-        loss = "binary_cross_entropy"
-        return super().trace(x, y, loss=loss, weights=weights, d_outputs=d_outputs, states=state, **metadata)
+        from glasscell.models.tracing import trace_sequential  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.capture import TraceTargets  # noqa: PLC0415
+
+        targets = TraceTargets(y, "binary_cross_entropy", weights, d_outputs)
+        return trace_sequential(self, x, targets, defaults | metadata, states=state)
 
     def loss_and_gradients(
         self,

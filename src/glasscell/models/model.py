@@ -44,14 +44,14 @@ class Model(ABC):
     _stateful: list[RecurrentLayer]
 
     @property
+    @abstractmethod
     def layers(self) -> tuple[Layer, ...]:
         """The layers, from the input upwards."""
-        return self._layers
 
     @property
+    @abstractmethod
     def parameters(self) -> Parameters:
         """The weights of all layers, views of one vector."""
-        return self._parameters
 
     @property
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +36,8 @@ from glasscell.validation import finite_array
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "has_parameters", "layer_config", "layer_from_config"]
 
 
-_SUBSETS: WeakKeyDictionary[Parameters, dict[tuple[str, ...], GradientSubsets]] = WeakKeyDictionary()
+TO_FEATURE_MAJOR = {1: (0,), 2: (1, 0), 3: (1, 2, 0)}  # axes, for each number of them; np.moveaxis takes 3 µs
+TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}
 
 
 class Sequential(Model):
@@ -75,6 +76,8 @@ class Sequential(Model):
     (5, 2)
     """
 
+    _cached_subsets: tuple[ref[Parameters], GradientSubsets] | None = None
+
     def __init__(
         self,
         layers: Sequence[Layer | Sequential],
@@ -97,9 +100,18 @@ class Sequential(Model):
         self._size = input_size(self._layers)
         self._input_features = [layer.input_features for layer in self._layers]
         self._stateful = [layer for layer in self._layers if isinstance(layer, RecurrentLayer)]
-        self._first_trainable = next(
-            (k for k, layer in enumerate(self._layers) if has_parameters(layer)), len(self._layers)
-        )
+        self._trainable = [has_parameters(layer) for layer in self._layers]
+        self._first_trainable = [*self._trainable, True].index(True)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from the input upwards."""
+        return self._layers
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights of all layers, views of one vector."""
+        return self._parameters
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
         """Return the outputs of :meth:`forward`, without a tape. Several threads may run one model at once."""
@@ -287,12 +299,21 @@ class Sequential(Model):
         return d, d_initial
 
     def _subsets(self, gradients: Parameters) -> GradientSubsets:
-        """Return the gradients of each layer, determined once for each set of gradients."""
-        subsets = _SUBSETS.setdefault(gradients, {})
-        result = subsets.get(self.names)
-        if result is None:
-            result = subsets[self.names] = gradient_subsets(gradients, self._layers, self.names, self.ties)
+        """Return the gradients of each layer, determined once for each set of gradients that is used again."""
+        cached = self._cached_subsets
+        if cached is not None and cached[0]() is gradients:
+            return cached[1]
+        if self.ties:
+            result = gradient_subsets(gradients, self._layers, self.names, self.ties)
+        else:
+            pairs = zip(self.names, self._trainable, strict=True)
+            result = [gradients.subset(f"{name}.") if trainable else None for name, trainable in pairs], []
+        self._cached_subsets = ref(gradients), result
         return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: all but the cache."""
+        return {name: value for name, value in vars(self).items() if name != "_cached_subsets"}
 
     # Training: the methods of glasscell.models.protocol.Trainable
 
@@ -318,7 +339,7 @@ class Sequential(Model):
         """Write the gradient on every parameter into `gradients`."""
         if not isinstance(tape, SequentialTape):
             raise TypeError(f"tape must be the tape of a forward pass, got {type(tape).__name__}")
-        columns = np.moveaxis(d_outputs, 0, -1)
+        columns = d_outputs.transpose(TO_FEATURE_MAJOR[d_outputs.ndim])
         self._run_layers_backward(tape.layers, columns, None, gradients, buffers, self._first_trainable, need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
@@ -335,13 +356,13 @@ class Sequential(Model):
         keep_tape: bool,
     ) -> ForwardPass:
         self._check_batch(batch)
-        x, mask = np.moveaxis(batch.inputs, 0, -1), None
+        x, mask = batch.inputs.transpose(TO_FEATURE_MAJOR[batch.inputs.ndim]), None
         if batch.lengths is not None:
             mask = np.arange(len(x))[:, None] < batch.lengths
             mask = None if mask.all() else mask
         y, final, tapes = self._run_layers(x, mask, states, rng, buffers, check=False, keep_tape=keep_tape)
         tape = SequentialTape(tuple(tapes), (), y.shape, False) if keep_tape else None
-        return ForwardPass(np.moveaxis(y, -1, 0), tuple(final), tape)
+        return ForwardPass(y.transpose(TO_BATCH_FIRST[y.ndim]), tuple(final), tape)
 
     def _check_batch(self, batch: Batch) -> None:
         """Raise an error for inputs of another shape or dtype than the first layer takes."""

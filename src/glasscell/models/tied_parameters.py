@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -85,19 +85,9 @@ def tie(layer: Any, shared: Mapping[str, tuple[Parameters, str]]) -> Parameters:
     return separate
 
 
-class GradientSubsets(NamedTuple):
-    """The gradients of a model by layer.
-
-    Attributes
-    ----------
-    layers : list of Parameters or None
-        Those that each layer's backward pass overwrites; None for layers without parameters.
-    tied : list of (str, array)
-        Gradients on shared arrays, to be added to those of the named parameter.
-    """
-
-    layers: list[Parameters | None]
-    tied: list[tuple[str, Array]]
+GradientSubsets: TypeAlias = "tuple[list[Parameters | None], list[tuple[str, Array]]]"
+"""The gradients that each layer's backward pass overwrites, None for layers without parameters; and the gradients on
+shared arrays, to be added to those of the named parameter."""
 
 
 def gradient_subsets(
@@ -118,4 +108,4 @@ def gradient_subsets(
             shared = {key: (memory, key) for key in shapes}
             subset = TiedParameters(subset, shared, layer.parameters)
         subsets.append(subset)
-    return GradientSubsets(subsets, tied)
+    return subsets, tied
