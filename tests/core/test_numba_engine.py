@@ -156,7 +156,7 @@ def test_a_model_may_be_used_by_both_engines_with_the_same_buffers(rng):
 def three_threads(monkeypatch):
     monkeypatch.setattr(numba_engine, "max_threads", lambda: 3)
     monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 0)
-    monkeypatch.setattr(numba_engine, "MIN_GROUP_SIZE", 4)
+    monkeypatch.setattr(numba_engine, "NARROW", 4)
 
 
 def run_of(problem, buffers=None, *, every=False):
@@ -246,7 +246,7 @@ def test_pieces_run_at_once_and_each_once():
 
 def test_pieces_that_no_helper_takes_are_done_by_the_caller(monkeypatch):
     monkeypatch.setattr(thread_pool, "start_new_thread", refuse)
-    monkeypatch.setattr(thread_pool, "_workers", [])
+    monkeypatch.setattr(thread_pool, "_helpers", [])
     done = []
     thread_pool.run_in_parallel([partial(done.append, k) for k in range(3)])
     assert done == [0, 1, 2]

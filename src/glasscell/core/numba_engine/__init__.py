@@ -35,11 +35,8 @@ DEEP_GEMM_K = (
     128  # columns of a product for the weights' gradient: what it reads of them then stays in the second cache
 )
 MIN_PARALLEL_FLOPS = 1 << 23  # multiplications in a pass: to set another thread to work takes as long as a million
-MANY_THREADS_FACTOR = 16  # times that are worth more than one other thread
-MAX_GROUPS, MIN_GROUP_SIZE = (
-    8,
-    16,
-)  # of sequences at max_groups, and sequences of a group at least: sums over fewer are slow
+MANY = 16  # times that are worth more than one other thread
+GROUPS, NARROW = 8, 16  # of sequences at most, and sequences of a group at least: sums over fewer are slow
 
 
 @cache  # to look for a package takes longer than a small pass
@@ -72,7 +69,7 @@ class BatchSlice(NamedTuple):
     B: int
 
     @property
-    def is_full(self) -> bool:
+    def whole(self) -> bool:
         """Whether it is all of them."""
         return self.end - self.start == self.B
 
@@ -82,7 +79,7 @@ class BatchSlice(NamedTuple):
         return self.end - self.start
 
     @property
-    def index(self) -> tuple[EllipsisType, slice]:
+    def own(self) -> tuple[EllipsisType, slice]:
         """Its columns of an array (…, B)."""
         return ..., slice(self.start, self.end)
 
@@ -92,10 +89,10 @@ class BatchSlice(NamedTuple):
         That is (…, parts, H, b), or (…, parts, 1, H·b) where it is one block.
         """
         *before, rows, columns = array.shape
-        if self.is_full:
+        if self.whole:
             return array.reshape(*before, rows // H, 1, H * columns)
         by_unit = array.reshape(*before, rows // H, H, columns)
-        return by_unit if columns == self.size else by_unit[self.index]
+        return by_unit if columns == self.size else by_unit[self.own]
 
 
 FULL_BATCH_OF_ONE = BatchSlice(0, 1, 1)
@@ -120,8 +117,8 @@ def forward(
         run.forward_single(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
         return tape
     W = _pack_matrix(tape.kernel, "kernel", buffers)
-    slices = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
-    run_in_parallel([partial(run.forward, W, *views) for views in _slice_views(tape, slices, buffers)])
+    shares = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
+    run_in_parallel([partial(run.forward, W, *views) for views in _slice_views(tape, shares, buffers)])
     return tape
 
 
@@ -143,7 +140,7 @@ def forward_inference(
         c = np.empty((H, 1), dtype)
         h[0], c[:] = h0, c0
         x = np.ascontiguousarray(x.transpose(2, 0, 1))
-        run.forward_inference_single(np.ascontiguousarray(kernel), W, x, h, z, c)
+        run.outputs_single(np.ascontiguousarray(kernel), W, x, h, z, c)
         return InferenceResult(h[1:], h[-1], c)
     W = _pack_matrix(np.ascontiguousarray(kernel), "kernel", buffers)
     x = np.ascontiguousarray(x.transpose(2, 0, 1))  # as most callers have it: then it is no copy
@@ -152,12 +149,12 @@ def forward_inference(
     final_h[:], final_c[:] = h0, c0
     work, last_h = [], []
     for s in _split_batch(B, _group_size(T, I, H, B, run.lanes)):
-        scope, sequences = buffers.scope(f"slice from {s.start}"), slice(s.start, s.end)
-        u = scope.get("columns of two steps", (2, H + I + 1, s.size), dtype)
-        z = scope.get("gates of a step", (4 * H, s.size), dtype)
-        u[0, :H], u[:, -1] = final_h[s.index], 1
+        part, own = buffers.scope(f"share from {s.start}"), slice(s.start, s.end)
+        u = part.get("columns of two steps", (2, H + I + 1, s.size), dtype)
+        z = part.get("gates of a step", (4 * H, s.size), dtype)
+        u[0, :H], u[:, -1] = final_h[s.own], 1
         views = u, s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H), s.rows(final_c, H)[0]
-        work.append(partial(run.forward_inference, W, x[sequences], y[sequences], *views))
+        work.append(partial(run.outputs, W, x[own], y[own], *views))
         last_h.append(u[T % 2, :H])
     run_in_parallel(work)
     np.concatenate(last_h, axis=1, out=final_h)
@@ -192,31 +189,29 @@ def backward(
     columns = {"W_h": tape.kernel[:, :H], "W_x": tape.kernel[:, H:-1] if need_dx else tape.kernel[:, :0]}
     W_h, W_x = (_pack_matrix(W, f"{name} transposed", buffers, transposed=True) for name, W in columns.items())
     size = _group_size(T, I, H, B, run.lanes)
-    slices = _split_batch(B, size)
+    shares = _split_batch(B, size)
     steps = max(1, T if dz_steps is not None else min(T, DEEP_GEMM_K // size))
     groups = max(1, -(-B // size))
-    group_gradients = dkernel[None] if groups == 1 else buffers.get("dkernel", (groups, *dkernel.shape), dtype)
+    of_groups = dkernel[None] if groups == 1 else buffers.get("dkernel", (groups, *dkernel.shape), dtype)
     work, dzs = [], []
-    for s, (u, _, *views) in zip(slices, _slice_views(tape, slices, buffers), strict=True):
-        scope = buffers.scope(f"slice from {s.start}")
-        slice_groups = group_gradients[s.start // size : max(1, -(-s.end // size))]
-        dz = scope.get("dz", (steps, 4 * H, s.size), dtype)
-        u_T = scope.get("u_T", (steps, s.size, H + I + 1), dtype)
-        gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.index], s.rows(dc0, H)[0]
+    for s, (u, _, *views) in zip(shares, _slice_views(tape, shares, buffers), strict=True):
+        part = buffers.scope(f"share from {s.start}")
+        own_groups = of_groups[s.start // size : max(1, -(-s.end // size))]
+        dz = part.get("dz", (steps, 4 * H, s.size), dtype)
+        u_T = part.get("u_T", (steps, s.size, H + I + 1), dtype)
+        gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
         work.append(
-            partial(
-                run.backward, W_h, W_x, u, *views, *gradients, slice_groups, dx[s.index], dz, s.rows(dz, H), u_T, size
-            )
+            partial(run.backward, W_h, W_x, u, *views, *gradients, own_groups, dx[s.own], dz, s.rows(dz, H), u_T, size)
         )
         dzs.append(dz)
     run_in_parallel(work)
     if groups > 1:
-        np.add(group_gradients[0], group_gradients[1], out=dkernel)
-        for group_gradient in group_gradients[2:]:
-            dkernel += group_gradient
+        np.add(of_groups[0], of_groups[1], out=dkernel)
+        for more in of_groups[2:]:
+            dkernel += more
     if dz_steps is not None:
-        for s, dz in zip(slices, dzs, strict=True):
-            dz_steps[s.index] = dz[:T]
+        for s, dz in zip(shares, dzs, strict=True):
+            dz_steps[s.own] = dz[:T]
     return lstm.Gradient(dkernel, dx, dh0, dc0)
 
 
@@ -244,16 +239,16 @@ def _backward_single(
         dz_steps[:, :, 0] = dz[0, :T]
 
 
-def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
+def _slice_views(tape: lstm.Tape, shares: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
     """For each share u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n)."""
     H = tape.H
 
     def views() -> Iterator[tuple[Array, ...]]:
-        for s in slices:
-            u, z = tape.u[s.index], tape.gates[:-1, : 4 * H][s.index]
+        for s in shares:
+            u, z = tape.u[s.own], tape.gates[:-1, : 4 * H][s.own]
             yield u, z, s.rows(tape.gates, H), s.rows(tape.step_inputs[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
 
-    return buffers.step_views(f"{len(slices)} slices", (tape.step_inputs, tape.gates, tape.tanh_c), views)
+    return buffers.step_views(f"{len(shares)} shares", (tape.step_inputs, tape.gates, tape.tanh_c), views)
 
 
 def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
@@ -272,8 +267,8 @@ def _group_size(T: int, I: int, H: int, B: int, lanes: int) -> int:
     work = T * 4 * H * (H + I + 1) * B
     if work < MIN_PARALLEL_FLOPS:
         return max(1, B)
-    max_groups = 2 if work < MANY_THREADS_FACTOR * MIN_PARALLEL_FLOPS else MAX_GROUPS
-    size = max(1, -(-B // max(1, min(max_groups, -(-B // MIN_GROUP_SIZE)))))
+    most = 2 if work < MANY * MIN_PARALLEL_FLOPS else GROUPS
+    size = max(1, -(-B // max(1, min(most, -(-B // NARROW)))))
     return size if size <= lanes else lanes * -(-size // lanes)
 
 

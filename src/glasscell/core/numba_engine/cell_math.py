@@ -82,32 +82,30 @@ class Activations(NamedTuple):
     tanh: Function
 
 
-def activations_for(dtype: np.dtype[np.floating]) -> Activations:
+def activations_of(dtype: np.dtype[np.floating]) -> Activations:
     """Return the two functions."""
-    constants = EXPONENTIAL[dtype.name]
+    of = EXPONENTIAL[dtype.name]
 
     def exponential(x: Vector, factor: int) -> Vectors:
         """Return e^r - 1 and 2^n of e^(factor · x); in the constants a factor of ±1 or ±2 is exact and free."""
-        shifted = x * (LOG2_E * factor) + constants.shift
-        n = shifted - constants.shift
-        r = x - n * (constants.ln2[0] / factor) - n * (constants.ln2[1] / factor)
-        first, second, *rest = (
-            a * factor ** (len(constants.polynomial) - k) for k, a in enumerate(constants.polynomial)
-        )
+        shifted = x * (LOG2_E * factor) + of.shift
+        n = shifted - of.shift
+        r = x - n * (of.ln2[0] / factor) - n * (of.ln2[1] / factor)
+        first, second, *rest = (a * factor ** (len(of.polynomial) - k) for k, a in enumerate(of.polynomial))
         p = r * first + second
         for a in rest:
             p = p * r + a
         return r * p, shifted.power_of_two()
 
     def sigmoid(z: Vector) -> Vector:
-        e_r_minus_1, power = exponential(z.clip_below(-constants.high).clip_above(-constants.low), -1)
+        e_r_minus_1, power = exponential(z.at_least(-of.high).at_most(-of.low), -1)
         return 1 / ((e_r_minus_1 + 1) * power + 1)
 
     def tanh(x: Vector) -> Vector:
         """Return (1 - e) / (1 + e) with e = e^(-2|x|). e is not computed: 1 - e is small where |x| is."""
-        e_r_minus_1, power = exponential(x.abs().clip_above(constants.edge), -2)
+        e_r_minus_1, power = exponential(x.magnitude().at_most(of.edge), -2)
         one_minus_e = (1 - power) - e_r_minus_1 * power
-        return (one_minus_e / (2 - one_minus_e)).copysign(x)
+        return (one_minus_e / (2 - one_minus_e)).with_sign_of(x)
 
     return Activations(sigmoid, tanh)
 
@@ -119,7 +117,7 @@ def cell_forward(
     """Compute the step of :func:`glasscell.core.cell.step` but its product: i, f, o, g, i∘g, f∘c_prev, c, tanh c, h."""
     sigmoid, tanh = activations
     i, f, o, g = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o), tanh(z_g)
-    ig, fc = i.multiply_rounded(g), f.multiply_rounded(c_prev)  # so that c is the same, whether they are kept or not
+    ig, fc = i.times(g), f.times(c_prev)  # so that c is the same, whether they are kept or not
     c = ig + fc
     tanh_c = tanh(c)
     return i, f, o, g, ig, fc, c, tanh_c, o * tanh_c

@@ -15,7 +15,7 @@ def jit_cached(
     names: Mapping[str, Any] | None = None,
     *,
     nogil: bool = True,
-    allow_fma: bool = False,
+    contract: bool = False,
 ) -> Any:
     """Compile a function.
 
@@ -28,7 +28,7 @@ def jit_cached(
         What its global names mean; by default, what they mean in its module.
     nogil : bool
         Whether it gives up the interpreter's lock.
-    allow_fma : bool
+    contract : bool
         Whether any a·b + c may be one instruction. All else is as IEEE says, NaN and infinities too.
     """
     import numba  # noqa: PLC0415 - takes a third of a second
@@ -37,13 +37,13 @@ def jit_cached(
     code = function.__code__.replace(co_name=name, co_qualname=name)
     names = function.__globals__ if names is None else names
     renamed = FunctionType(code, dict(names), name, closure=function.__closure__)
-    fastmath: Any = {"contract"} if allow_fma else False
+    fastmath: Any = {"contract"} if contract else False
     # With NumPy's errors, since LLVM vectorises nothing that may raise one when it divides by 0.
     jit: Any = partial(numba.njit, nogil=nogil, fastmath=fastmath, error_model="numpy")
-    return jit()(renamed) if signature is None else _load_or_compile(jit, renamed, signature)
+    return jit()(renamed) if signature is None else _read_or_compiled(jit, renamed, signature)
 
 
-def _load_or_compile(jit: Any, function: FunctionType, signature: Any) -> Any:
+def _read_or_compiled(jit: Any, function: FunctionType, signature: Any) -> Any:
     """Compile the function, or read it from disk; whatever is wrong with the disk, it is compiled.
 
     Files that are damaged are written again. Where that fails, too, the next process compiles again: no folder may be
@@ -51,16 +51,16 @@ def _load_or_compile(jit: Any, function: FunctionType, signature: Any) -> Any:
     """
     for damaged in (False, True):
         with suppress(Exception):  # of reading: what is in a damaged pickle may raise anything. Numba lets it through
-            cached = jit(cache=True)(function)
+            kept = jit(cache=True)(function)
             if damaged:
-                cached._cache.flush()  # noqa: SLF001 - there is no public name for it
+                kept._cache.flush()  # noqa: SLF001 - there is no public name for it
             try:
-                cached.compile(signature)
+                kept.compile(signature)
             except OSError:
-                if not cached.signatures:
+                if not kept.signatures:
                     raise
-            cached.disable_compile()
-            return cached
+            kept.disable_compile()
+            return kept
     return jit(signature)(function)
 
 

@@ -32,10 +32,10 @@ class Kernels(NamedTuple):
     pack: Kernel
     pack_columns: Kernel
     forward: Kernel
-    forward_inference: Kernel
+    outputs: Kernel
     backward: Kernel
     forward_single: Kernel
-    forward_inference_single: Kernel
+    outputs_single: Kernel
     backward_single: Kernel
     lanes: int  # numbers of a vector
     rows: int  # of a matrix, that are packed together
@@ -60,32 +60,30 @@ def compile_kernels(char: str) -> Kernels:
     }
     names |= _vector_intrinsics(dtype, lanes, rows)
 
-    def compile_for(
-        function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True
-    ) -> Kernel:
+    def of(function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True) -> Kernel:
         """Compile for arrays of these dimensions, negative if only read, with gaps between rows; integers; a flag."""
         layout: Literal["A", "C"] = "A" if gaps else "C"
-        array_types = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
+        kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
         loop: Kernel = jit_cached(
-            function, numba.void(*array_types, *[numba.intp] * integers, *[numba.boolean] * flag), names
+            function, numba.void(*kinds, *[numba.intp] * integers, *[numba.boolean] * flag), names
         )
         return loop
 
     for function in (_transpose, _copy, _zero):
         names[function.__name__] = jit_cached(function, names=names)
-    names["_product"] = compile_for(_product, -3, -2, 2)
-    names["_products"] = compile_for(_products, -3, -2, 2, flag=True)
-    names["_products_of_steps"] = compile_for(_products, -3, -3, 2, flag=True)
-    names["_product_of_row"] = compile_for(_product_of_row, -3, -2, 2, flag=True)
+    names["_product"] = of(_product, -3, -2, 2)
+    names["_products"] = of(_products, -3, -2, 2, flag=True)
+    names["_products_of_steps"] = of(_products, -3, -3, 2, flag=True)
+    names["_product_of_row"] = of(_product_of_row, -3, -2, 2, flag=True)
     return Kernels(
-        compile_for(_pack, -2, 3),
-        compile_for(_pack_columns, -2, 3),
-        compile_for(_forward, -3, 3, 3, 4, 4, 3),
-        compile_for(_forward_inference, -3, -3, 3, 3, 3, 2, 3, 2),
-        compile_for(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
-        compile_for(_forward_single, -2, 2, 3, 2, 4, 4, 3),
-        compile_for(_forward_inference_single, -2, 2, -3, 3, 2, 2, gaps=False),
-        compile_for(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
+        of(_pack, -2, 3),
+        of(_pack_columns, -2, 3),
+        of(_forward, -3, 3, 3, 4, 4, 3),
+        of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
+        of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
+        of(_forward_single, -2, 2, 3, 2, 4, 4, 3),
+        of(_outputs_single, -2, 2, -3, 3, 2, 2, gaps=False),
+        of(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
         lanes,
         rows,
     )
@@ -93,30 +91,30 @@ def compile_kernels(char: str) -> Kernels:
 
 def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
     """Return the vector operations that the loops call and Numba lacks, by name."""
-    activations = cell_math.activations_for(dtype)
-    formulas: dict[str, simd.Formula] = {
+    activations = cell_math.activations_of(dtype)
+    of_step: dict[str, simd.Formula] = {
         "_gates": partial(cell_math.cell_forward, activations),
         "_gates_without_tape": partial(cell_math.cell_forward_inference, activations),
         "_gates_backward": cell_math.cell_backward,
         "_sum": cell_math.add,
     }
-    elementwise_operations = {name: simd.elementwise(formula, lanes) for name, formula in formulas.items()}
+    of_formulas = {name: simd.elementwise(formula, lanes) for name, formula in of_step.items()}
     # Rows, and vectors side by side, as many as there are registers for; an edge is where fewer columns are left.
     tiles = {"_low": (rows // 2, 4), "_square": (rows, 2), "_tall": (2 * rows, 1), "_short": (rows, 1)}
-    packed_tiles = {
+    of_packed = {
         f"{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked, packed=rows)
         for name, size in tiles.items()
         for masked in (False, True)
     }
-    row_tiles = {
+    of_rows = {
         f"_rows{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked)
         for name, size in {**tiles, "_wide": (1, 8), "_half": (1, 4)}.items()
         for masked in (False, True)
     }
-    transposed_tiles = {
+    of_transposition = {
         f"_transposed{'_edge' * masked}_tile": simd.transposed_tile(lanes, masked=masked) for masked in (False, True)
     }
-    return elementwise_operations | packed_tiles | row_tiles | transposed_tiles
+    return of_formulas | of_packed | of_rows | of_transposition
 
 
 def _forward(W, u, z, gates, products, tanh_c):
@@ -131,7 +129,7 @@ def _forward(W, u, z, gates, products, tanh_c):
         _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _forward_inference(W, x, y, u, u_h, z, gates, c):
+def _outputs(W, x, y, u, u_h, z, gates, c):
     """W packed, x (b, T, I), y (b, T, H), u (2, K, b), of even and odd steps, begins with u_h (2, r, n), c (r, n).
 
     z (4H, b) is the gates of a step (4, r, n). Inputs and outputs lie as those have them who ask without looking back.
@@ -139,11 +137,11 @@ def _forward_inference(W, x, y, u, u_h, z, gates, c):
     T, I = x.shape[1:]
     H = y.shape[2]
     for t in range(T):
-        current, following = u[t % 2], u[(t + 1) % 2]
-        _transpose(x[:, t], current[H : H + I])
-        _product(W, current, z)
+        now, then = u[t % 2], u[(t + 1) % 2]
+        _transpose(x[:, t], now[H : H + I])
+        _product(W, now, z)
         _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2]))
-        _transpose(following[:H], y[:, t])
+        _transpose(then[:H], y[:, t])
 
 
 def _backward(
@@ -198,7 +196,7 @@ def _forward_single(kernel, W, u, z, gates, products, tanh_c):
             _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _forward_inference_single(kernel, W, x, h, z, c):
+def _outputs_single(kernel, W, x, h, z, c):
     """Run forward for b = 1, no tape: x (1, T, I), h (T + 1, H, 1) with the initial one, z (steps, 4H), c (H, 1)."""
     T, H, steps = x.shape[1], len(c), len(z)
     hs, cell, gates = h.reshape(1, T + 1, H), c.reshape(1, H), z.reshape(steps, 4, 1, H)
@@ -211,8 +209,8 @@ def _forward_inference_single(kernel, W, x, h, z, c):
         for t in range(start, end):
             k = t - start
             _product_of_row(hs[:, t : t + 1], W[:H], z[k : k + 1], True)
-            step_gates = gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], cell
-            _gates_without_tape(step_gates, (cell, hs[0, t + 1 : t + 2]))
+            of_gates = gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], cell
+            _gates_without_tape(of_gates, (cell, hs[0, t + 1 : t + 2]))
 
 
 def _backward_single(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
@@ -301,10 +299,10 @@ def _pack(a, packed):
     """Write a (M, K) as (groups, K, rows): so that the rows of a tile lie side by side. The last row fills the rest."""
     rows = packed.shape[2]
     for group in range(len(packed)):
-        rows_of_group = a[group * rows : (group + 1) * rows]
+        own = a[group * rows : (group + 1) * rows]
         for row in range(0, rows, LANES):
             for column in range(0, a.shape[1], LANES):
-                _transposed_edge_tile(rows_of_group, packed[group], row, column)
+                _transposed_edge_tile(own, packed[group], row, column)
 
 
 def _pack_columns(a, packed):

@@ -25,8 +25,8 @@ def adam(char: str) -> Update:
     import numba  # noqa: PLC0415 - takes a third of a second
 
     number: Any = numba.from_dtype(np.dtype(char))
-    writable, read_only = (numba.types.Array(number, 1, "C", readonly=readonly) for readonly in (False, True))
-    signature = numba.void(writable, read_only, writable, writable, *[number] * 4)
+    changes, given = (numba.types.Array(number, 1, "C", readonly=readonly) for readonly in (False, True))
+    signature = numba.void(changes, given, changes, changes, *[number] * 4)
     update: Update = jit_cached(_adam, signature)
     return update
 

@@ -32,7 +32,7 @@ def compiled_step(char: str) -> Step:
     number: Any = numba.from_dtype(dtype)
     vector, matrix = numba.types.Array(number, 1, "C"), numba.types.Array(number, 2, "C", readonly=True)
     signature = numba.boolean(matrix, vector, vector, numba.intp)
-    step: Step = jit_cached(make_step(dtype), signature, nogil=False, allow_fma=True)
+    step: Step = jit_cached(make_step(dtype), signature, nogil=False, contract=True)
     return step
 
 
@@ -49,13 +49,13 @@ def make_step(dtype: np.dtype[np.floating]) -> Step:
     real: Any = dtype.type
     bits: Any
     bits, digits = (np.uint32, 23) if dtype == np.float32 else (np.uint64, 52)
-    constants = EXPONENTIAL[dtype.name]
-    shift, log2_e, (ln2, ln2_rest) = real(constants.shift), real(LOG2_E), map(real, constants.ln2)
-    polynomial = tuple(map(real, constants.polynomial))
-    high, low, edge = real(constants.high), real(constants.low), real(-2 * constants.edge)
-    zero, one, two, shift_bits = real(0), real(1), real(2), bits(digits)
+    of = EXPONENTIAL[dtype.name]
+    shift, log2_e, (ln2, ln2_rest) = real(of.shift), real(LOG2_E), map(real, of.ln2)
+    polynomial = tuple(map(real, of.polynomial))
+    high, low, edge = real(of.high), real(of.low), real(-2 * of.edge)
+    zero, one, two, places = real(0), real(1), real(2), bits(digits)
 
-    def step(weight, column, gates, maybe_nonfinite):
+    def step(weight, column, gates, unsure):
         def exponential(x):
             shifted = x * log2_e + shift
             n = shifted - shift
@@ -63,7 +63,7 @@ def make_step(dtype: np.dtype[np.floating]) -> Step:
             p = polynomial[0]
             for k in range(1, len(polynomial)):
                 p = p * r + polynomial[k]
-            return r * p, bits(real(shifted).view(bits) << shift_bits).view(real)
+            return r * p, bits(real(shifted).view(bits) << places).view(real)
 
         def sigmoid_of_negative(z):
             z = high if z > high else z  # noqa: FURB136 - min and max would lose NaN
@@ -93,7 +93,7 @@ def make_step(dtype: np.dtype[np.floating]) -> Step:
             for j in range(len(z)):
                 z[j] += (x0 * w0[j] + x1 * w1[j]) + (x2 * w2[j] + x3 * w3[j])
         if z[0] - z[0] != zero:  # a NaN or infinite input is in every sum, even times 0. So one of them tells
-            for k in range(maybe_nonfinite):
+            for k in range(unsure):
                 if column[k] - column[k] != zero:
                     return False
         # Short loops: LLVM vectorises only what needs few checks for overlap.
