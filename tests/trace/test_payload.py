@@ -137,5 +137,5 @@ def test_what_cannot_be_drawn_is_refused(rng):
         payload_of(lstm.trace(np.zeros((0, 3))))
     with pytest.raises(ValueError, match="choose trace"):
         payload_of(lstm.trace(np.zeros((2, 5, 3))))
-    with pytest.raises(ValueError, match="input_names has 2 names; expected 3"):
+    with pytest.raises(ValueError, match="input_names must have 3 names, got 2"):
         payload_of(lstm.trace(np.zeros((5, 3)), input_names=["a", "b"]))

@@ -203,13 +203,13 @@ def test_without_a_target_there_are_no_gradients_and_it_is_said(rng):
     [
         ({"y": np.zeros((T, H + 1))}, ValueError, r"y must have shape \(6, 5\) .* got \(6, 6\)"),
         ({"y": np.full((T, H), np.nan)}, ValueError, "y must be finite"),
-        ({"y": np.zeros((T, H)), "d_outputs": np.zeros((T, H))}, ValueError, "not both"),
-        ({"weights": np.ones(T)}, ValueError, "there is no y"),
-        ({"y": np.zeros((T, H)), "weights": np.ones((2, 2))}, ValueError, "weights has shape"),
+        ({"y": np.zeros((T, H)), "d_outputs": np.zeros((T, H))}, ValueError, "must not both be passed"),
+        ({"weights": np.ones(T)}, ValueError, "weights must be passed with y"),
+        ({"y": np.zeros((T, H)), "weights": np.ones((2, 2))}, ValueError, "weights must broadcast to"),
         ({"y": np.zeros((T, H)), "loss": "hinge"}, ValueError, "loss must be one of 'squared_error', .* got 'hinge'"),
         ({"y": np.zeros(T), "loss": "categorical_cross_entropy"}, TypeError, "class numbers"),
         ({"d_outputs": np.zeros((T, 2))}, ValueError, "d_outputs must have shape"),
-        ({"tittle": "x"}, TypeError, "knows no tittle; for the views it takes title, input_names"),
+        ({"tittle": "x"}, TypeError, "metadata of trace.. must be one of title, input_names"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused_at_the_door(given, error, message, rng):
@@ -349,5 +349,5 @@ def test_steps_of_a_sequence_keep_their_names(rng):
 
 @pytest.mark.parametrize(("key", "size"), [("input_names", I), ("output_names", H), ("step_names", T)])
 def test_names_are_as_many_as_there_are_things_to_name(key, size, rng):
-    with pytest.raises(ValueError, match=f"{key} has 2 names; expected {size}"):
+    with pytest.raises(ValueError, match=f"{key} must have {size} names, got 2"):
         model_of("plain", rng).trace(rng.normal(size=(T, I)), **{key: ["a", "b"]})

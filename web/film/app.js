@@ -154,14 +154,16 @@ function makeNorms() {
   const lines = names.map((name) => [name, add("polyline", { class: `line ${name}`, points: "" })]);
   return () => {
     const norms = film.norms.c[state.frame];
-    const top = Math.max(...norms);
+    const top = Math.max(...names.flatMap((name) => film.norms[name][state.frame]));
     const x = (t) => (t / Math.max(1, norms.length - 1)) * WIDTH;
     for (const [name, line] of lines) {
       const points = film.norms[name][state.frame].map((norm, t) => `${x(t)},${HEIGHT - (norm / (top || 1)) * HEIGHT}`);
       line.setAttribute("points", points.join(" "));
     }
     const range = `Horizontal axis: steps 0 to ${norms.length - 1}.`;
-    const words = `${range} The top is ${formatNumber(top)}, the largest norm, at step ${norms.indexOf(top)}.`;
+    const largest = Math.max(...norms);
+    const peak = `the gradient on the cell states is largest at step ${norms.indexOf(largest)}: ${formatNumber(largest)}`;
+    const words = `${range} The top is ${formatNumber(top)}; ${peak}.`;
     byId("norm-words").textContent = words;
     svg.setAttribute("aria-label", `Norm of the gradient on the cell states. ${words}`);
   };

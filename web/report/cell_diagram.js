@@ -133,7 +133,7 @@ function backwardSentence(context) {
   const split =
     cell === undefined
       ? ""
-      : ` Of that, ${formatSigned(output)} comes from the output of this step, ${formatSigned(cell)} along the cell from the next step, ` +
+      : ` Its parts: ${formatSigned(output)} from the output of this step, ${formatSigned(cell)} along the cell from the next step, ` +
         `and ${formatSigned(recurrent)} through h and the recurrent weights.`;
   return `${where}an increase of this cell state ${effect} the loss, at a rate of ${formatSigned(d)}.${split}`;
 }

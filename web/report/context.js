@@ -53,7 +53,9 @@ export class Context {
 
   /** Every layer and direction: [{layer, direction, name}]. */
   get directions() {
-    return this.model.layers.flatMap((layer, l) => layer.directions.map(({ name }, w) => ({ layer: l, direction: w, name })));
+    return this.model.layers.flatMap(({ directions }, l) =>
+      directions.map(({ name }, k) => ({ layer: l, direction: k, name })),
+    );
   }
 
   /** The number of a unit in the model: a static page may have a selection of units. */

@@ -139,7 +139,7 @@ function backwardLines(context) {
   if (context.direction.d_y) {
     write.line(
       d("h"),
-      ["d_y + ", transposed(), " ", d("z_next")],
+      [d("y"), " + ", transposed(), " ", d("z_next")],
       [at("d_y"), " + ", write.factor(() => minus(context.at("d_h"), context.at("d_y")))],
       () => context.at("d_h"),
     );

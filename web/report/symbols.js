@@ -16,6 +16,7 @@ const PARTS = {
   h_prev: ["h", "t−1"],
   h: ["h", "t"],
   x: ["x", "t"],
+  y: ["y", "t"],
   c_next: ["c", "t+1"],
   f_next: ["f", "t+1"],
   z_next: ["z", "t+1"],

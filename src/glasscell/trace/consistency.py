@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.losses import LOSSES
+from glasscell.trace.capture import compute_loss
 from glasscell.trace.data import ARRAYS, METADATA_KEYS, LayerTrace, TraceData
-from glasscell.trace.loss import compute_loss
 from glasscell.validation import choice
 
 

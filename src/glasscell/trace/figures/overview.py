@@ -82,9 +82,9 @@ def plot_gates(model: CopyModel, bits: ArrayLike) -> Figure:
 
 
 def _title(trace: TraceData) -> str:
-    right = all_steps_correct(trace)
-    what = "bit" if trace.about.get("copy") else "answer"
-    verdict = "" if right is None else f": every {what} right" if right else f": not every {what} right"
+    correct = all_steps_correct(trace)
+    kind = "bits" if trace.about.get("copy") else "predictions"
+    verdict = "" if correct is None else f": all {kind} correct" if correct else f": not all {kind} correct"
     return str(trace.about.get("title", "An LSTM")) + verdict
 
 
