@@ -342,7 +342,7 @@ def test_the_overview_of_another_model(rng):
     trace = model.trace(x, y, loss="categorical_cross_entropy", title="costs $5 & <b>", **names)
     figure = figures.plot(trace, layer=0)
     right = bool((trace.outputs.argmax(axis=1) == y).all())
-    assert figure.get_suptitle() == rf"costs \$5 & <b>: {'every' if right else 'not every'} answer right"
+    assert figure.get_suptitle() == rf"costs \$5 & <b>: {'all' if right else 'not all'} predictions correct"
     panels = [ax for ax in figure.axes if ax.get_ylabel()]
     assert [text.get_text() for text in panels[0].texts] == ["a", r"\$b\$", "↵", r"\$b\$"]
     answers = [vocabulary[k] for k in trace.outputs.argmax(axis=1)]
