@@ -218,7 +218,7 @@ def cell_stack_traces(
     """Return the trace of each layer and direction of an RNN or a GRU."""
 
     def to_time_order(steps: Array, done: RNNDirectionTape) -> Array:
-        return _to_time_order(steps, of=done.order, reverse=done.reverse, single=tape.unbatched)
+        return _to_time_order(steps, done.order, reverse=done.reverse, single=tape.unbatched)
 
     return cell_stacks.layer_traces(tape, step_gradients, to_time_order, prefix)
 
