@@ -156,7 +156,7 @@ def test_a_model_may_be_used_by_both_engines_with_the_same_buffers(rng):
 def three_threads(monkeypatch):
     monkeypatch.setattr(numba_engine, "max_threads", lambda: 3)
     monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 0)
-    monkeypatch.setattr(numba_engine, "NARROW", 4)
+    monkeypatch.setattr(numba_engine, "MIN_GROUP_SIZE", 4)
 
 
 def run_of(problem, buffers=None, *, every=False):
@@ -230,26 +230,26 @@ def test_a_shared_pass_can_be_run_by_several_threads_at_once(rng, three_threads)
                 laws.assert_near(result, expected, 1e-5)
 
 
-def test_pieces_run_at_once_and_each_once():
+def test_tasks_run_in_parallel_and_once_each():
     for _ in range(5):
-        meeting, done = Barrier(3, timeout=30), []
+        barrier, finished = Barrier(3, timeout=30), []
 
-        def piece(k, meeting=meeting, done=done):
-            meeting.wait()  # for the two others
-            done.append((k, get_ident()))
+        def task(k, barrier=barrier, finished=finished):
+            barrier.wait()  # for the other two
+            finished.append((k, get_ident()))
 
-        thread_pool.run_in_parallel([partial(piece, k) for k in range(3)])
-        assert sorted(k for k, _ in done) == [0, 1, 2]
-        assert len({thread for _, thread in done}) == 3
-        assert (0, get_ident()) in done
+        thread_pool.run_in_parallel([partial(task, k) for k in range(3)])
+        assert sorted(k for k, _ in finished) == [0, 1, 2]
+        assert len({thread for _, thread in finished}) == 3
+        assert (0, get_ident()) in finished
 
 
-def test_pieces_that_no_helper_takes_are_done_by_the_caller(monkeypatch):
+def test_the_caller_runs_tasks_that_no_worker_takes(monkeypatch):
     monkeypatch.setattr(thread_pool, "start_new_thread", refuse)
-    monkeypatch.setattr(thread_pool, "_helpers", [])
-    done = []
-    thread_pool.run_in_parallel([partial(done.append, k) for k in range(3)])
-    assert done == [0, 1, 2]
+    monkeypatch.setattr(thread_pool, "_workers", [])
+    finished = []
+    thread_pool.run_in_parallel([partial(finished.append, k) for k in range(3)])
+    assert finished == [0, 1, 2]
 
 
 def refuse(*_):
@@ -257,73 +257,75 @@ def refuse(*_):
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_what_fails_in_a_thread_is_raised_and_the_next_work_is_done(failing):
-    meeting, done = Barrier(3, timeout=30), []
+def test_an_error_of_a_task_is_raised_and_the_next_call_works(failing):
+    barrier, finished = Barrier(3, timeout=30), []
 
-    def piece(k):
-        meeting.wait()
+    def task(k):
+        barrier.wait()
         if k == failing:
             raise ZeroDivisionError
-        done.append(k)
+        finished.append(k)
 
     with pytest.raises(ZeroDivisionError):
-        thread_pool.run_in_parallel([partial(piece, k) for k in range(3)])
-    assert set(done) <= {0, 1, 2} - {failing}
+        thread_pool.run_in_parallel([partial(task, k) for k in range(3)])
+    assert set(finished) <= {0, 1, 2} - {failing}
     failing = None
-    done.clear()
-    thread_pool.run_in_parallel([partial(piece, k) for k in range(3)])
-    assert sorted(done) == [0, 1, 2]
+    finished.clear()
+    thread_pool.run_in_parallel([partial(task, k) for k in range(3)])
+    assert sorted(finished) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("where", ["first piece", "invitation"])
-def test_an_exception_in_the_caller_waits_for_all_who_work(where, monkeypatch):
-    """Otherwise a helper would write into buffers that the next pass uses already."""
-    begun, done = Event(), []
+@pytest.mark.parametrize("where", ["first task", "submission"])
+def test_an_exception_in_the_caller_waits_for_all_workers(where, monkeypatch):
+    """Otherwise a worker would write into buffers of the next pass."""
+    begun, finished = Event(), []
 
     def slow():
         begun.set()
         time.sleep(0.05)
-        done.append("helper")
+        finished.append("worker")
 
     def interrupted(*_):
         begun.wait(30)
         raise KeyboardInterrupt
 
-    if where == "invitation":  # the helper has its invitation, and the caller is hit before it does anything else
-        monkeypatch.setattr(thread_pool.Worker, "invite", lambda self, *given: (invite(self, *given), interrupted()))
+    if where == "submission":  # the worker has its tasks, and the caller is interrupted immediately
+        monkeypatch.setattr(
+            thread_pool.Worker, "submit", lambda self, *arguments: (submit(self, *arguments), interrupted())
+        )
     for _ in range(3):
         begun.clear()
         with pytest.raises(KeyboardInterrupt):
             thread_pool.run_in_parallel([interrupted, slow])
-        assert done.pop() == "helper"
-        assert not done
+        assert finished.pop() == "worker"
+        assert not finished
 
 
-invite = thread_pool.Worker.invite
+submit = thread_pool.Worker.submit
 
 
-def test_threads_that_slept_wake_up():
-    done = []
+def test_blocked_workers_wake_up():
+    finished = []
     for _ in range(3):
-        time.sleep(0.05)  # long beyond their patience
-        thread_pool.run_in_parallel([lambda: done.append(0)] * 2)
-    assert len(done) == 6
+        time.sleep(0.05)  # longer than workers spin
+        thread_pool.run_in_parallel([lambda: finished.append(0)] * 2)
+    assert len(finished) == 6
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_has_threads_of_its_own():
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="requires fork")
+def test_a_forked_process_starts_new_workers():
     program = (
         "import os\n"
-        "from glasscell.core.numba_engine import thread_pool as team\n"
-        "team.run_in_parallel([int, int])\n"
+        "from glasscell.core.numba_engine import thread_pool\n"
+        "thread_pool.run_in_parallel([int, int])\n"
         "child = os.fork()\n"
-        "team.run_in_parallel([int, int])\n"
+        "thread_pool.run_in_parallel([int, int])\n"
         "child and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) and os._exit(1)\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
 
 
-def test_the_faster_engine_is_a_matter_of_the_shape():
+def test_the_faster_engine_depends_on_the_shape():
     for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 128, 1), (64, 128, 2), (256, 512, 1), (256, 512, 64)]:
         assert numba_engine.is_faster(I, H, B, np.dtype(np.float32))
     for I, H, B in [(64, 256, 8), (64, 256, 2)]:
@@ -333,14 +335,14 @@ def test_the_faster_engine_is_a_matter_of_the_shape():
 def test_numba_is_not_imported_until_it_is_needed():
     program = (
         "import sys\n"
-        "from glasscell.core import numba_engine as compiled\n"
-        "assert compiled.is_installed() and compiled.is_faster(8, 32, 1, 'float32')\n"
+        "from glasscell.core import numba_engine\n"
+        "assert numba_engine.is_installed() and numba_engine.is_faster(8, 32, 1, 'float32')\n"
         "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_what_is_kept_on_disk_is_another_file_when_the_code_is_another(monkeypatch):
+def test_the_name_of_a_cached_function_changes_with_the_code(monkeypatch):
     numba = pytest.importorskip("numba")
     names = set()
     for stamp in ("a", "b", "b"):

@@ -204,16 +204,16 @@ class Adam:
         add, multiply = np.add, np.multiply
         scratch = np.empty_like(vector[:BLOCK_SIZE])
         for block in blocks(len(vector)):
-            theta, d, m, s = (array[block] for array in arrays)
+            theta, d, first_moment, second_moment = (array[block] for array in arrays)
             step = scratch[: len(theta)]
-            multiply(m, beta1, m)
-            add(m, d, m)
-            multiply(s, beta2, s)
+            multiply(first_moment, beta1, first_moment)
+            add(first_moment, d, first_moment)
+            multiply(second_moment, beta2, second_moment)
             multiply(d, d, step)
-            add(s, step, s)
-            np.sqrt(s, step)
+            add(second_moment, step, second_moment)
+            np.sqrt(second_moment, step)
             add(step, epsilon, step)
-            np.divide(m, step, step)
+            np.divide(first_moment, step, step)
             multiply(step, step_size, step)
             np.subtract(theta, step, theta)
 

@@ -1,17 +1,16 @@
-"""The plain LSTM compiled by Numba: the arguments, tapes and gradients of :mod:`glasscell.core.lstm`, sooner.
+"""The standard LSTM compiled by Numba: the arguments, tapes and gradients of :mod:`glasscell.core.lstm`, faster.
 
-Any number of threads computes the same bits: what one sequence gives does not depend on the others, and the gradient
-of the weights is summed by groups of sequences that follow from the sizes alone.
+Results have the same bits for any number of threads: each sequence is independent of the others, and the gradient of
+the weights is summed over groups of sequences that depend on the sizes only.
 
-What a compiler can do that NumPy cannot: a step costs no calls, which is most of a small step's time; a product can
-keep a tile of its result in registers and read its operands as they lie, or packed for that once per pass; and the
-sequences of a batch can be divided among threads for a whole pass, instead of each product of each step.
+A compiler saves what NumPy cannot: a step without calls, which are most of the time of a small step; products that keep
+a tile of the result in registers, and read their operands in place or packed once per pass; and threads that divide the
+batch for a whole pass, instead of dividing each product of each step.
 
-Nothing is shared between calls but a few threads that wait for work: several threads may run it at once, each with
-separate buffers, and the interpreter's lock is released meanwhile. Numba is imported at the first use. It then
-compiles for the dtype, once, in about 20 seconds. What it made is kept on disk, in ``__pycache__`` here or, where that
-cannot be written, in the user's cache; from there, the first use in a process takes a second, of which Numba's import
-is a third.
+Calls share only a few worker threads: several threads may call it at once, each with separate buffers, and the
+interpreter's lock is released. Numba is imported at the first use, and then compiles for the dtype, once, in about 20
+seconds. The compiled code is cached on disk, in ``__pycache__`` of this package or, if that is not writable, in the
+user's cache directory; with it, the first use in a process takes a second, a third of which is Numba's import.
 """
 
 from collections.abc import Iterator
@@ -31,36 +30,35 @@ from glasscell.core.numba_engine.kernels import SINGLE_BLOCK_STEPS, compile_kern
 from glasscell.core.numba_engine.thread_pool import run_in_parallel
 from glasscell.core.types import Array
 
-DEEP_GEMM_K = (
-    128  # columns of a product for the weights' gradient: what it reads of them then stays in the second cache
-)
-MIN_PARALLEL_FLOPS = 1 << 23  # multiplications in a pass: to set another thread to work takes as long as a million
-MANY = 16  # times that are worth more than one other thread
-GROUPS, NARROW = 8, 16  # of sequences at most, and sequences of a group at least: sums over fewer are slow
+DEEP_GEMM_K = 128  # columns of a weight-gradient product, whose operands then stay in the L2 cache
+MIN_PARALLEL_FLOPS = 1 << 23  # multiplications of a pass; waking a thread takes as long as a million of them
+MANY_THREADS_FACTOR = 16  # times MIN_PARALLEL_FLOPS, from which more than two threads are used
+MAX_GROUPS, MIN_GROUP_SIZE = 8, 16  # groups of sequences, and sequences per group: sums over fewer are slow
 
 
-@cache  # to look for a package takes longer than a small pass
+@cache  # the search takes longer than a small pass
 def is_installed() -> bool:
-    """Return whether Numba is installed; it is not imported."""
+    """Return whether Numba is installed, without importing it."""
     return find_spec("numba") is not None
 
 
 def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
-    """Return whether this is the faster engine for a layer of I inputs and H units, and B sequences side by side.
+    """Return whether this engine is faster than NumPy's for a layer of I inputs and H units, and B sequences.
 
-    Measured in float32 on two cores, the time of NumPy's engine over that of this, forward and backward: 3 to 6 at
-    H = 16, 1.1 to 3.2 at 64, 1.2 to 2 at 128, 1.1 to 1.4 at 256, but there .8 to 1.1 with 2 to 8 sequences.
-    A few sequences fill a vector badly, and the more units there are, the less the calls that are saved make up for it.
+    Ratio of NumPy's time to this engine's, forward and backward, in float32 on two cores: 3 to 6 at H = 16, 1.1 to 3.2
+    at 64, 1.2 to 2 at 128, 1.1 to 1.4 at 256, but .8 to 1.1 there with 2 to 8 sequences: a few sequences fill a SIMD
+    vector badly, and with more units the saved calls matter less.
     """
     return not (1 < B <= 8 and H >= 192)
 
 
 class BatchSlice(NamedTuple):
-    """Some of B sequences.
+    """Slice of a batch of B sequences.
 
     Attributes
     ----------
     start, end : int
+        The sequences of the slice; `end` is exclusive.
     B : int
     """
 
@@ -69,30 +67,30 @@ class BatchSlice(NamedTuple):
     B: int
 
     @property
-    def whole(self) -> bool:
-        """Whether it is all of them."""
+    def is_full(self) -> bool:
+        """Whether the slice contains all sequences."""
         return self.end - self.start == self.B
 
     @property
     def size(self) -> int:
-        """Their number, b."""
+        """The number of sequences, b."""
         return self.end - self.start
 
     @property
-    def own(self) -> tuple[EllipsisType, slice]:
-        """Its columns of an array (…, B)."""
+    def columns(self) -> tuple[EllipsisType, slice]:
+        """The index of its columns in an array (…, B)."""
         return ..., slice(self.start, self.end)
 
     def rows(self, array: Array, H: int) -> Array:
-        """Return its columns of an array (…, parts·H, B), or its own array (…, parts·H, b), as (…, parts, r, n).
+        """Return its columns of an array (…, k·H, B), or all of an array (…, k·H, b), as (…, k, r, n).
 
-        That is (…, parts, H, b), or (…, parts, 1, H·b) where it is one block.
+        That is (…, k, H, b), or (…, k, 1, H·b) if the slice is the full batch, whose blocks are contiguous.
         """
         *before, rows, columns = array.shape
-        if self.whole:
+        if self.is_full:
             return array.reshape(*before, rows // H, 1, H * columns)
         by_unit = array.reshape(*before, rows // H, H, columns)
-        return by_unit if columns == self.size else by_unit[self.own]
+        return by_unit if columns == self.size else by_unit[self.columns]
 
 
 FULL_BATCH_OF_ONE = BatchSlice(0, 1, 1)
@@ -117,8 +115,8 @@ def forward(
         run.forward_single(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
         return tape
     W = _pack_matrix(tape.kernel, "kernel", buffers)
-    shares = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
-    run_in_parallel([partial(run.forward, W, *views) for views in _slice_views(tape, shares, buffers)])
+    slices = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
+    run_in_parallel([partial(run.forward, W, *views) for views in _slice_views(tape, slices, buffers)])
     return tape
 
 
@@ -136,25 +134,25 @@ def forward_inference(
     if B == 1:
         W = buffers.get("kernel transposed", (H + I + 1, 4 * H), dtype)
         h = buffers.get("forward_inference", (T + 1, H, 1), dtype)
-        z = buffers.get("gates of some steps", (steps, 4 * H), dtype)
+        z = buffers.get("gates of a block", (steps, 4 * H), dtype)
         c = np.empty((H, 1), dtype)
         h[0], c[:] = h0, c0
         x = np.ascontiguousarray(x.transpose(2, 0, 1))
-        run.outputs_single(np.ascontiguousarray(kernel), W, x, h, z, c)
+        run.forward_inference_single(np.ascontiguousarray(kernel), W, x, h, z, c)
         return InferenceResult(h[1:], h[-1], c)
     W = _pack_matrix(np.ascontiguousarray(kernel), "kernel", buffers)
-    x = np.ascontiguousarray(x.transpose(2, 0, 1))  # as most callers have it: then it is no copy
+    x = np.ascontiguousarray(x.transpose(2, 0, 1))  # no copy for most callers, whose arrays have this layout
     y = buffers.get("forward_inference", (B, T, H), dtype)
     final_h, final_c = np.empty((2, H, B), dtype)
     final_h[:], final_c[:] = h0, c0
     work, last_h = [], []
     for s in _split_batch(B, _group_size(T, I, H, B, run.lanes)):
-        part, own = buffers.scope(f"share from {s.start}"), slice(s.start, s.end)
-        u = part.get("columns of two steps", (2, H + I + 1, s.size), dtype)
-        z = part.get("gates of a step", (4 * H, s.size), dtype)
-        u[0, :H], u[:, -1] = final_h[s.own], 1
+        scope, sequences = buffers.scope(f"slice from {s.start}"), slice(s.start, s.end)
+        u = scope.get("step inputs of two steps", (2, H + I + 1, s.size), dtype)
+        z = scope.get("gates of a step", (4 * H, s.size), dtype)
+        u[0, :H], u[:, -1] = final_h[s.columns], 1
         views = u, s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H), s.rows(final_c, H)[0]
-        work.append(partial(run.outputs, W, x[own], y[own], *views))
+        work.append(partial(run.forward_inference, W, x[sequences], y[sequences], *views))
         last_h.append(u[T % 2, :H])
     run_in_parallel(work)
     np.concatenate(last_h, axis=1, out=final_h)
@@ -189,29 +187,31 @@ def backward(
     columns = {"W_h": tape.kernel[:, :H], "W_x": tape.kernel[:, H:-1] if need_dx else tape.kernel[:, :0]}
     W_h, W_x = (_pack_matrix(W, f"{name} transposed", buffers, transposed=True) for name, W in columns.items())
     size = _group_size(T, I, H, B, run.lanes)
-    shares = _split_batch(B, size)
+    slices = _split_batch(B, size)
     steps = max(1, T if dz_steps is not None else min(T, DEEP_GEMM_K // size))
     groups = max(1, -(-B // size))
-    of_groups = dkernel[None] if groups == 1 else buffers.get("dkernel", (groups, *dkernel.shape), dtype)
+    group_gradients = dkernel[None] if groups == 1 else buffers.get("dkernel", (groups, *dkernel.shape), dtype)
     work, dzs = [], []
-    for s, (u, _, *views) in zip(shares, _slice_views(tape, shares, buffers), strict=True):
-        part = buffers.scope(f"share from {s.start}")
-        own_groups = of_groups[s.start // size : max(1, -(-s.end // size))]
-        dz = part.get("dz", (steps, 4 * H, s.size), dtype)
-        u_T = part.get("u_T", (steps, s.size, H + I + 1), dtype)
-        gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.own], s.rows(dc0, H)[0]
+    for s, (u, _, *views) in zip(slices, _slice_views(tape, slices, buffers), strict=True):
+        scope = buffers.scope(f"slice from {s.start}")
+        slice_groups = group_gradients[s.start // size : max(1, -(-s.end // size))]
+        dz = scope.get("dz", (steps, 4 * H, s.size), dtype)
+        u_T = scope.get("u_T", (steps, s.size, H + I + 1), dtype)
+        gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.columns], s.rows(dc0, H)[0]
         work.append(
-            partial(run.backward, W_h, W_x, u, *views, *gradients, own_groups, dx[s.own], dz, s.rows(dz, H), u_T, size)
+            partial(
+                run.backward, W_h, W_x, u, *views, *gradients, slice_groups, dx[s.columns], dz, s.rows(dz, H), u_T, size
+            )
         )
         dzs.append(dz)
     run_in_parallel(work)
     if groups > 1:
-        np.add(of_groups[0], of_groups[1], out=dkernel)
-        for more in of_groups[2:]:
-            dkernel += more
+        np.add(group_gradients[0], group_gradients[1], out=dkernel)
+        for group_gradient in group_gradients[2:]:
+            dkernel += group_gradient
     if dz_steps is not None:
-        for s, dz in zip(shares, dzs, strict=True):
-            dz_steps[s.own] = dz[:T]
+        for s, dz in zip(slices, dzs, strict=True):
+            dz_steps[s.columns] = dz[:T]
     return lstm.Gradient(dkernel, dx, dh0, dc0)
 
 
@@ -239,20 +239,20 @@ def _backward_single(
         dz_steps[:, :, 0] = dz[0, :T]
 
 
-def _slice_views(tape: lstm.Tape, shares: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
-    """For each share u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n)."""
+def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
+    """Return per slice u (T, K, b), z (T, 4H, b), gates (T+1, 5, r, n), products (T+1, 3, r, n), tanh_c (T, r, n)."""
     H = tape.H
 
     def views() -> Iterator[tuple[Array, ...]]:
-        for s in shares:
-            u, z = tape.u[s.own], tape.gates[:-1, : 4 * H][s.own]
+        for s in slices:
+            u, z = tape.u[s.columns], tape.gates[:-1, : 4 * H][s.columns]
             yield u, z, s.rows(tape.gates, H), s.rows(tape.step_inputs[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
 
-    return buffers.step_views(f"{len(shares)} shares", (tape.step_inputs, tape.gates, tape.tanh_c), views)
+    return buffers.step_views(f"{len(slices)} slices", (tape.step_inputs, tape.gates, tape.tanh_c), views)
 
 
 def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
-    """Return a copy of it, or its transpose, that the loops read quicker."""
+    """Return a copy of the matrix or its transpose, packed for the kernels."""
     run, (M, K) = compile_kernels(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
     packed = buffers.get(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
     (run.pack_columns if transposed else run.pack)(matrix, packed)
@@ -260,20 +260,20 @@ def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: b
 
 
 def _group_size(T: int, I: int, H: int, B: int, lanes: int) -> int:
-    """Return how many sequences form a group, whose gradients are summed together; a thread takes whole groups.
+    """Return the number of sequences per group, whose gradients are summed together; a thread takes whole groups.
 
-    It follows from the sizes alone, so that the sum has the same order, and the same bits, for any number of threads.
+    It depends on the sizes only, so that the sum has the same order, and the same bits, for any number of threads.
     """
     work = T * 4 * H * (H + I + 1) * B
     if work < MIN_PARALLEL_FLOPS:
         return max(1, B)
-    most = 2 if work < MANY * MIN_PARALLEL_FLOPS else GROUPS
-    size = max(1, -(-B // max(1, min(most, -(-B // NARROW)))))
+    max_groups = 2 if work < MANY_THREADS_FACTOR * MIN_PARALLEL_FLOPS else MAX_GROUPS
+    size = max(1, -(-B // max(1, min(max_groups, -(-B // MIN_GROUP_SIZE)))))
     return size if size <= lanes else lanes * -(-size // lanes)
 
 
 def _split_batch(B: int, size: int) -> list[BatchSlice]:
-    """Divide the groups of sequences among as many threads as there may be."""
+    """Divide the groups of sequences among the available threads."""
     if size >= B:
         return [BatchSlice(0, B, B)]
     groups = -(-B // size)

@@ -1,4 +1,4 @@
-"""The equations of a step, and their derivative, on vectors: what :mod:`~glasscell.core.numba_engine.simd` compiles."""
+"""The equations of a step and their derivative on SIMD vectors of :mod:`~glasscell.core.numba_engine.simd`."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Vectors = tuple[Vector, ...]
 
 
 class Exponential(NamedTuple):
-    """Constants of e^x for one dtype: e^x = 2^n e^r, with n the integer nearest to x / ln 2 and |r| <= ln 2 / 2.
+    """Constants of e^x for a dtype: e^x = 2^n e^r, with n the integer nearest to x / ln 2 and |r| <= ln 2 / 2.
 
     Attributes
     ----------
     shift : float
-        1.5 · 2^digits + bias of the exponent. A number of moderate size that is added to it is rounded to an integer,
-        and the last bits of the sum are the exponent of 2^n.
+        1.5 · 2^digits + bias of the exponent. Adding a number of moderate size rounds it to an integer, and the last
+        bits of the sum are the exponent of 2^n.
     ln2 : tuple of float
-        The leading digits of ln 2, so few that their product with any n is exact, and the remainder.
+        Leading digits of ln 2, few enough that their product with any n is exact, and the remainder.
     polynomial : tuple of float
-        Of (e^r - 1) / r, the highest power first. It equals the function at as many Chebyshev points of the interval as
-        it has coefficients; its relative error is 2.4e-8 in float32 and 2.5e-17 in float64.
+        Coefficients of the polynomial for (e^r - 1) / r, highest power first. It interpolates at as many Chebyshev
+        points of the interval as it has coefficients; its relative error is 2.4e-8 in float32 and 2.5e-17 in float64.
     high : float
-        1 + e^x is infinite there.
+        x above which 1 + e^x is infinite.
     low : float
-        1 + e^x is 1 there.
+        x below which 1 + e^x is 1.
     edge : float
-        tanh is 1 there.
+        x above which tanh x is 1.
     """
 
     shift: float
@@ -76,36 +76,38 @@ EXPONENTIAL = {
 
 
 class Activations(NamedTuple):
-    """σ and tanh of a dtype's vectors, each to less than 4 units in the last place of the value."""
+    """Functions σ and tanh on vectors of a dtype, accurate to 4 units in the last place."""
 
     sigmoid: Function
     tanh: Function
 
 
-def activations_of(dtype: np.dtype[np.floating]) -> Activations:
-    """Return the two functions."""
-    of = EXPONENTIAL[dtype.name]
+def activations_for(dtype: np.dtype[np.floating]) -> Activations:
+    """Return σ and tanh for a dtype."""
+    constants = EXPONENTIAL[dtype.name]
 
     def exponential(x: Vector, factor: int) -> Vectors:
-        """Return e^r - 1 and 2^n of e^(factor · x); in the constants a factor of ±1 or ±2 is exact and free."""
-        shifted = x * (LOG2_E * factor) + of.shift
-        n = shifted - of.shift
-        r = x - n * (of.ln2[0] / factor) - n * (of.ln2[1] / factor)
-        first, second, *rest = (a * factor ** (len(of.polynomial) - k) for k, a in enumerate(of.polynomial))
+        """Return e^r - 1 and 2^n of e^(factor · x); multiplying the constants by ±1 or ±2 is exact."""
+        shifted = x * (LOG2_E * factor) + constants.shift
+        n = shifted - constants.shift
+        r = x - n * (constants.ln2[0] / factor) - n * (constants.ln2[1] / factor)
+        first, second, *rest = (
+            a * factor ** (len(constants.polynomial) - k) for k, a in enumerate(constants.polynomial)
+        )
         p = r * first + second
         for a in rest:
             p = p * r + a
         return r * p, shifted.power_of_two()
 
     def sigmoid(z: Vector) -> Vector:
-        e_r_minus_1, power = exponential(z.at_least(-of.high).at_most(-of.low), -1)
+        e_r_minus_1, power = exponential(z.clip_below(-constants.high).clip_above(-constants.low), -1)
         return 1 / ((e_r_minus_1 + 1) * power + 1)
 
     def tanh(x: Vector) -> Vector:
-        """Return (1 - e) / (1 + e) with e = e^(-2|x|). e is not computed: 1 - e is small where |x| is."""
-        e_r_minus_1, power = exponential(x.magnitude().at_most(of.edge), -2)
+        """Return (1 - e) / (1 + e), e = e^(-2|x|), from 1 - e, which is small for small |x|."""
+        e_r_minus_1, power = exponential(x.abs().clip_above(constants.edge), -2)
         one_minus_e = (1 - power) - e_r_minus_1 * power
-        return (one_minus_e / (2 - one_minus_e)).with_sign_of(x)
+        return (one_minus_e / (2 - one_minus_e)).copysign(x)
 
     return Activations(sigmoid, tanh)
 
@@ -114,10 +116,10 @@ def activations_of(dtype: np.dtype[np.floating]) -> Activations:
 def cell_forward(
     activations: Activations, z_i: Vector, z_f: Vector, z_o: Vector, z_g: Vector, c_prev: Vector
 ) -> Vectors:
-    """Compute the step of :func:`glasscell.core.cell.step` but its product: i, f, o, g, i∘g, f∘c_prev, c, tanh c, h."""
+    """Compute i, f, o, g, i∘g, f∘c_prev, c, tanh c, h from z, as in :func:`glasscell.core.cell.step`."""
     sigmoid, tanh = activations
     i, f, o, g = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o), tanh(z_g)
-    ig, fc = i.times(g), f.times(c_prev)  # so that c is the same, whether they are kept or not
+    ig, fc = i.multiply_rounded(g), f.multiply_rounded(c_prev)  # rounded, so that c is the same with and without a tape
     c = ig + fc
     tanh_c = tanh(c)
     return i, f, o, g, ig, fc, c, tanh_c, o * tanh_c
@@ -145,7 +147,7 @@ def cell_backward(
     tanh_c: Vector,
     h: Vector,
 ) -> Vectors:
-    """Return dz_i … dz_g, dc_prev: the chain rule of :func:`glasscell.core.lstm._write_local_derivatives`."""
+    """Compute dz_i … dz_g, dc_prev by the chain rule, as :func:`glasscell.core.lstm._write_local_derivatives`."""
     dh = dh_t + dh_next
     dc = dc_next + dh * (o - h * tanh_c)
     return dc * (1 - i) * ig, dc * (1 - f) * fc, dh * (1 - o) * h, dc * (i - ig * g), dc * f

@@ -1,4 +1,4 @@
-"""Compiled functions, kept on disk, so that only the first run ever compiles."""
+"""Compiled functions, cached on disk: only the first run compiles."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,7 +15,7 @@ def jit_cached(
     names: Mapping[str, Any] | None = None,
     *,
     nogil: bool = True,
-    contract: bool = False,
+    allow_fma: bool = False,
 ) -> Any:
     """Compile a function.
 
@@ -23,13 +23,14 @@ def jit_cached(
     ----------
     function : function
     signature : numba signature, optional
-        Default: the function is for other compiled ones, and compiled with them.
+        Default: no explicit signature; the function is compiled into its compiled callers.
     names : mapping, optional
-        What its global names mean; by default, what they mean in its module.
+        Its global names. Default: those of its module.
     nogil : bool
-        Whether it gives up the interpreter's lock.
-    contract : bool
-        Whether any a·b + c may be one instruction. All else is as IEEE says, NaN and infinities too.
+        Whether it releases the interpreter's lock.
+    allow_fma : bool
+        Whether a·b + c may become one fused instruction. Everything else follows IEEE 754, including NaN and
+        infinities.
     """
     import numba  # noqa: PLC0415 - takes a third of a second
 
@@ -37,35 +38,34 @@ def jit_cached(
     code = function.__code__.replace(co_name=name, co_qualname=name)
     names = function.__globals__ if names is None else names
     renamed = FunctionType(code, dict(names), name, closure=function.__closure__)
-    fastmath: Any = {"contract"} if contract else False
-    # With NumPy's errors, since LLVM vectorises nothing that may raise one when it divides by 0.
+    fastmath: Any = {"contract"} if allow_fma else False
+    # NumPy's error model: LLVM does not vectorise divisions that may raise ZeroDivisionError.
     jit: Any = partial(numba.njit, nogil=nogil, fastmath=fastmath, error_model="numpy")
-    return jit()(renamed) if signature is None else _read_or_compiled(jit, renamed, signature)
+    return jit()(renamed) if signature is None else _load_or_compile(jit, renamed, signature)
 
 
-def _read_or_compiled(jit: Any, function: FunctionType, signature: Any) -> Any:
-    """Compile the function, or read it from disk; whatever is wrong with the disk, it is compiled.
+def _load_or_compile(jit: Any, function: FunctionType, signature: Any) -> Any:
+    """Load the function from disk, or compile it; errors of the disk never prevent compilation.
 
-    Files that are damaged are written again. Where that fails, too, the next process compiles again: no folder may be
-    written, or the disk is full.
+    Damaged files are replaced. If that fails (no writable folder, full disk), the next process compiles again.
     """
     for damaged in (False, True):
-        with suppress(Exception):  # of reading: what is in a damaged pickle may raise anything. Numba lets it through
-            kept = jit(cache=True)(function)
+        with suppress(Exception):  # a damaged pickle may raise anything, which Numba does not catch
+            cached = jit(cache=True)(function)
             if damaged:
-                kept._cache.flush()  # noqa: SLF001 - there is no public name for it
+                cached._cache.flush()  # noqa: SLF001 - no public name
             try:
-                kept.compile(signature)
+                cached.compile(signature)
             except OSError:
-                if not kept.signatures:
+                if not cached.signatures:
                     raise
-            kept.disable_compile()
-            return kept
+            cached.disable_compile()
+            return cached
     return jit(signature)(function)
 
 
 @cache
 def _cache_key() -> str:
-    """Return a key that changes with any file of this package: Numba's cache knows the file of the function alone."""
+    """Return a key that changes with any file of this package; Numba's own key covers the function's file only."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

@@ -1,13 +1,13 @@
-"""What :mod:`glasscell.core.numba_engine` compiles: the time loops, forward and backward, and the products inside them.
+"""Kernels of :mod:`glasscell.core.numba_engine`: time loops, forward and backward, and the products inside them.
 
-Plain functions, which only :func:`loops` gives to Numba; the capital names in them, and what they call, are made for a
-dtype and the processor, see there. Names are those of :mod:`glasscell.core.lstm`. Each loop runs b sequences, and does
-not know whether there are others: its arrays may be the columns of these in larger ones.
+Plain functions that :func:`compile_kernels` compiles; it also defines the upper-case names in them and the functions
+that they call, for a dtype and the processor. Names are those of :mod:`glasscell.core.lstm`. Each kernel runs b
+sequences; its arrays may be columns of larger arrays.
 
-A gate of a step is (H, b), or one long row (1, H·b) where these are all sequences there are. Both are (r, n) here.
+A gate of a step is (H, b), or one contiguous row (1, H·b) for a full batch. Both are written (r, n) here.
 """
 
-# Numba infers the types of the loops, and `loops` supplies the names that are not defined here.
+# Numba infers the types, and `compile_kernels` supplies the names that are not defined here.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, name-defined"
 # ruff: noqa: F821
 
@@ -21,35 +21,36 @@ from glasscell.core.numba_engine import cell_math, simd
 from glasscell.core.numba_engine.jit_cache import jit_cached
 from glasscell.core.uninterrupted import once_uninterrupted
 
-SINGLE_BLOCK_STEPS = 64  # of one sequence, whose products are made together
+SINGLE_BLOCK_STEPS = 64  # steps of a single sequence per product with the inputs
 
 Kernel = Callable[..., None]
 
 
 class Kernels(NamedTuple):
-    """Functions of this file, compiled for a dtype."""
+    """Functions of this module, compiled for a dtype."""
 
     pack: Kernel
     pack_columns: Kernel
     forward: Kernel
-    outputs: Kernel
+    forward_inference: Kernel
     backward: Kernel
     forward_single: Kernel
-    outputs_single: Kernel
+    forward_inference_single: Kernel
     backward_single: Kernel
-    lanes: int  # numbers of a vector
-    rows: int  # of a matrix, that are packed together
+    lanes: int  # numbers per SIMD vector
+    rows: int  # rows of a matrix that are packed together
 
 
 @once_uninterrupted
 def compile_kernels(char: str) -> Kernels:
-    """Compile all kernels for a dtype, given by its char, or read them from disk."""
+    """Compile all kernels for a dtype character, or load them from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second
     from llvmlite import binding  # noqa: PLC0415
 
     dtype = np.dtype(char)
     cpu = binding.get_host_cpu_features()
-    width, rows = (64, 12) if cpu.get("avx512f") else (32, 6) if cpu.get("avx") else (16, 6)  # of 32, 16, 16 registers
+    # The tile sizes for 32, 16 and 16 registers.
+    width, rows = (64, 12) if cpu.get("avx512f") else (32, 6) if cpu.get("avx") else (16, 6)
     lanes = width // dtype.itemsize
     names = {
         "__name__": __name__,
@@ -60,67 +61,69 @@ def compile_kernels(char: str) -> Kernels:
     }
     names |= _vector_intrinsics(dtype, lanes, rows)
 
-    def of(function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True) -> Kernel:
-        """Compile for arrays of these dimensions, negative if only read, with gaps between rows; integers; a flag."""
+    def compile_for(
+        function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True
+    ) -> Kernel:
+        """Compile for arrays of these dimensions (negative: read only), strided or not, then integers and a flag."""
         layout: Literal["A", "C"] = "A" if gaps else "C"
-        kinds = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
+        array_types = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
         loop: Kernel = jit_cached(
-            function, numba.void(*kinds, *[numba.intp] * integers, *[numba.boolean] * flag), names
+            function, numba.void(*array_types, *[numba.intp] * integers, *[numba.boolean] * flag), names
         )
         return loop
 
     for function in (_transpose, _copy, _zero):
         names[function.__name__] = jit_cached(function, names=names)
-    names["_product"] = of(_product, -3, -2, 2)
-    names["_products"] = of(_products, -3, -2, 2, flag=True)
-    names["_products_of_steps"] = of(_products, -3, -3, 2, flag=True)
-    names["_product_of_row"] = of(_product_of_row, -3, -2, 2, flag=True)
+    names["_product"] = compile_for(_product, -3, -2, 2)
+    names["_products"] = compile_for(_products, -3, -2, 2, flag=True)
+    names["_products_of_steps"] = compile_for(_products, -3, -3, 2, flag=True)
+    names["_product_of_row"] = compile_for(_product_of_row, -3, -2, 2, flag=True)
     return Kernels(
-        of(_pack, -2, 3),
-        of(_pack_columns, -2, 3),
-        of(_forward, -3, 3, 3, 4, 4, 3),
-        of(_outputs, -3, -3, 3, 3, 3, 2, 3, 2),
-        of(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
-        of(_forward_single, -2, 2, 3, 2, 4, 4, 3),
-        of(_outputs_single, -2, 2, -3, 3, 2, 2, gaps=False),
-        of(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
+        compile_for(_pack, -2, 3),
+        compile_for(_pack_columns, -2, 3),
+        compile_for(_forward, -3, 3, 3, 4, 4, 3),
+        compile_for(_forward_inference, -3, -3, 3, 3, 3, 2, 3, 2),
+        compile_for(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
+        compile_for(_forward_single, -2, 2, 3, 2, 4, 4, 3),
+        compile_for(_forward_inference_single, -2, 2, -3, 3, 2, 2, gaps=False),
+        compile_for(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
         lanes,
         rows,
     )
 
 
 def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
-    """Return the vector operations that the loops call and Numba lacks, by name."""
-    activations = cell_math.activations_of(dtype)
-    of_step: dict[str, simd.Formula] = {
+    """Return the vector operations that the kernels call, by name."""
+    activations = cell_math.activations_for(dtype)
+    formulas: dict[str, simd.Formula] = {
         "_gates": partial(cell_math.cell_forward, activations),
         "_gates_without_tape": partial(cell_math.cell_forward_inference, activations),
         "_gates_backward": cell_math.cell_backward,
         "_sum": cell_math.add,
     }
-    of_formulas = {name: simd.elementwise(formula, lanes) for name, formula in of_step.items()}
-    # Rows, and vectors side by side, as many as there are registers for; an edge is where fewer columns are left.
+    elementwise_operations = {name: simd.elementwise(formula, lanes) for name, formula in formulas.items()}
+    # Rows and vectors per tile, as many as fit in the registers; edge tiles have fewer columns.
     tiles = {"_low": (rows // 2, 4), "_square": (rows, 2), "_tall": (2 * rows, 1), "_short": (rows, 1)}
-    of_packed = {
+    packed_tiles = {
         f"{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked, packed=rows)
         for name, size in tiles.items()
         for masked in (False, True)
     }
-    of_rows = {
+    row_tiles = {
         f"_rows{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked)
         for name, size in {**tiles, "_wide": (1, 8), "_half": (1, 4)}.items()
         for masked in (False, True)
     }
-    of_transposition = {
+    transposed_tiles = {
         f"_transposed{'_edge' * masked}_tile": simd.transposed_tile(lanes, masked=masked) for masked in (False, True)
     }
-    return of_formulas | of_packed | of_rows | of_transposition
+    return elementwise_operations | packed_tiles | row_tiles | transposed_tiles
 
 
 def _forward(W, u, z, gates, products, tanh_c):
     """W packed, u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n).
 
-    z are the first four of the gates, and u begins with the last of the products: the same memory.
+    z shares memory with the first four gates, and the first rows of u with the last of the products.
     """
     for t in range(len(tanh_c)):
         _product(W, u[t], z[t])
@@ -129,19 +132,19 @@ def _forward(W, u, z, gates, products, tanh_c):
         _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _outputs(W, x, y, u, u_h, z, gates, c):
+def _forward_inference(W, x, y, u, u_h, z, gates, c):
     """W packed, x (b, T, I), y (b, T, H), u (2, K, b), of even and odd steps, begins with u_h (2, r, n), c (r, n).
 
-    z (4H, b) is the gates of a step (4, r, n). Inputs and outputs lie as those have them who ask without looking back.
+    z (4H, b) is the gates of a step (4, r, n). x and y have the memory layout of inference: sequence, step, feature.
     """
     T, I = x.shape[1:]
     H = y.shape[2]
     for t in range(T):
-        now, then = u[t % 2], u[(t + 1) % 2]
-        _transpose(x[:, t], now[H : H + I])
-        _product(W, now, z)
+        current, following = u[t % 2], u[(t + 1) % 2]
+        _transpose(x[:, t], current[H : H + I])
+        _product(W, current, z)
         _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2]))
-        _transpose(then[:H], y[:, t])
+        _transpose(following[:H], y[:, t])
 
 
 def _backward(
@@ -149,8 +152,8 @@ def _backward(
 ):
     """W_hᵀ, W_xᵀ packed; a tape's u, gates, products, tanh_c; dh, dc, running_dh, running_dc (…, r, n); dx (T, I, b).
 
-    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps, b, K) is what a block of
-    steps multiplies for the weights' gradient: dkernel (groups, 4H, K), of `size` sequences each.
+    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps, b, K) is the factor of the
+    weights' gradient, dkernel (groups, 4H, K), for a block of steps; each group has `size` sequences.
     """
     T, (steps, _, b), groups = len(tanh_c), dz.shape, len(dkernel)
     if T == 0:
@@ -178,9 +181,9 @@ def _backward(
 
 
 def _forward_single(kernel, W, u, z, gates, products, tanh_c):
-    """Run forward for b = 1: kernel (4H, K), W (K, 4H) its transpose, written; u (1, T, K), z (T, 4H).
+    """Run forward for b = 1: kernel (4H, K), W (K, 4H) for its transpose, u (1, T, K), z (T, 4H).
 
-    W [h; x; 1] reads all of W at each step; that of [x; 1] is one product for many steps.
+    The product with h reads its part of W at each step; that with [x; 1] is one product for many steps.
     """
     T, _, H = tanh_c.shape
     _transpose(kernel, W)
@@ -196,7 +199,7 @@ def _forward_single(kernel, W, u, z, gates, products, tanh_c):
             _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _outputs_single(kernel, W, x, h, z, c):
+def _forward_inference_single(kernel, W, x, h, z, c):
     """Run forward for b = 1, no tape: x (1, T, I), h (T + 1, H, 1) with the initial one, z (steps, 4H), c (H, 1)."""
     T, H, steps = x.shape[1], len(c), len(z)
     hs, cell, gates = h.reshape(1, T + 1, H), c.reshape(1, H), z.reshape(steps, 4, 1, H)
@@ -209,8 +212,8 @@ def _outputs_single(kernel, W, x, h, z, c):
         for t in range(start, end):
             k = t - start
             _product_of_row(hs[:, t : t + 1], W[:H], z[k : k + 1], True)
-            of_gates = gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], cell
-            _gates_without_tape(of_gates, (cell, hs[0, t + 1 : t + 2]))
+            step_gates = gates[k, 0], gates[k, 1], gates[k, 2], gates[k, 3], cell
+            _gates_without_tape(step_gates, (cell, hs[0, t + 1 : t + 2]))
 
 
 def _backward_single(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, running_dc, dkernel, dx, dz, dgates):
@@ -268,7 +271,7 @@ def _product(a, v, z):
 def _products(a, v, z, add):
     """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N) or (S, K, N), z (M, N).
 
-    One row of tiles after the other: v stays in the second cache, and what is read of a in the first.
+    Row by row of tiles: v stays in the L2 cache, and the rows of a in the L1 cache.
     """
     M, N = z.shape
     pairs = N // (2 * LANES) * 2 * LANES
@@ -296,17 +299,17 @@ def _product_of_row(a, v, z, add):
 
 
 def _pack(a, packed):
-    """Write a (M, K) as (groups, K, rows): so that the rows of a tile lie side by side. The last row fills the rest."""
+    """Pack a (M, K) as (groups, K, rows), with the rows of a tile adjacent; repeat the last row to fill a group."""
     rows = packed.shape[2]
     for group in range(len(packed)):
-        own = a[group * rows : (group + 1) * rows]
+        rows_of_group = a[group * rows : (group + 1) * rows]
         for row in range(0, rows, LANES):
             for column in range(0, a.shape[1], LANES):
-                _transposed_edge_tile(own, packed[group], row, column)
+                _transposed_edge_tile(rows_of_group, packed[group], row, column)
 
 
 def _pack_columns(a, packed):
-    """Write aᵀ, a (K, M), as :func:`_pack` does."""
+    """Pack the transpose of a (K, M) as :func:`_pack`."""
     groups, K, _ = packed.shape
     M = a.shape[1]
     for group in range(groups):

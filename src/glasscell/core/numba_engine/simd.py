@@ -1,14 +1,14 @@
-"""What Numba has no words for, in LLVM's own: a tile of a product, and mathematics on whole vectors of the processor.
+"""LLVM code for operations that Numba cannot express: register-tiled products and vectorised mathematics.
 
-LLVM vectorises a loop over many arrays only if it can show that they do not overlap, and it never keeps a tile of a
-result in registers. Here both is said outright. What is made are functions for compiled code, with one body for a
-vector: :func:`tile` for products, :func:`elementwise` for formulas, which are written in Python on :class:`Vector`.
+LLVM vectorises a loop over many arrays only if it can prove that they do not overlap, and never keeps a tile of a
+result in registers. The functions here generate such code: :func:`matmul_tile` for products, :func:`elementwise` for
+formulas, which are Python functions of :class:`Vector`.
 
-In all of them arrays may have gaps between rows, but the numbers of a row are side by side. a·b + c may be one
-instruction ("contract"); all else is as IEEE says, NaN and infinities too.
+Arrays may have gaps between rows; the numbers of a row are adjacent. a·b + c may become one fused instruction
+("contract"); everything else follows IEEE 754, including NaN and infinities.
 """
 
-# Numba's own parts, which do the work here, have no annotations.
+# Numba's internals have no annotations.
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Formula = Callable[..., "tuple[Vector, ...]"]
 
 
 class Vector:
-    """Some numbers side by side, in a register of the compiled program: what a formula is written on.
+    """SIMD vector in a register of the compiled program, with the operations of formulas.
 
     Parameters
     ----------
     builder : llvmlite.ir.IRBuilder
     value : llvmlite.ir.Value
-        Of a vector type.
+        A value of a vector type.
     """
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
-    def like(self, other: Vector | float) -> Any:
-        """Return the other operand; a number becomes a vector of it."""
+    def broadcast_like(self, other: Vector | float) -> Any:
+        """Return the value of the other operand; a number is broadcast to a vector."""
         from llvmlite import ir  # noqa: PLC0415 - Numba's, and so optional
 
         if isinstance(other, Vector):
@@ -41,60 +41,60 @@ class Vector:
         return ir.Constant(self.value.type, [float(other)] * self.value.type.count)
 
     def __add__(self, other: Vector | float) -> Vector:
-        return Vector(self.builder, self.builder.fadd(self.value, self.like(other), flags=("contract",)))
+        return Vector(self.builder, self.builder.fadd(self.value, self.broadcast_like(other), flags=("contract",)))
 
     def __sub__(self, other: Vector | float) -> Vector:
-        return Vector(self.builder, self.builder.fsub(self.value, self.like(other), flags=("contract",)))
+        return Vector(self.builder, self.builder.fsub(self.value, self.broadcast_like(other), flags=("contract",)))
 
     def __rsub__(self, other: float) -> Vector:
-        return Vector(self.builder, self.builder.fsub(self.like(other), self.value, flags=("contract",)))
+        return Vector(self.builder, self.builder.fsub(self.broadcast_like(other), self.value, flags=("contract",)))
 
     def __mul__(self, other: Vector | float) -> Vector:
-        return Vector(self.builder, self.builder.fmul(self.value, self.like(other), flags=("contract",)))
+        return Vector(self.builder, self.builder.fmul(self.value, self.broadcast_like(other), flags=("contract",)))
 
-    def times(self, other: Vector) -> Vector:
-        """Multiply, and round: the product never becomes one instruction with a sum that it is part of."""
+    def multiply_rounded(self, other: Vector) -> Vector:
+        """Multiply and round: the product is never fused with an addition."""
         return Vector(self.builder, self.builder.fmul(self.value, other.value))
 
     def __truediv__(self, other: Vector) -> Vector:
-        return Vector(self.builder, self.builder.fdiv(self.value, self.like(other)))
+        return Vector(self.builder, self.builder.fdiv(self.value, self.broadcast_like(other)))
 
     def __rtruediv__(self, other: float) -> Vector:
-        return Vector(self.builder, self.builder.fdiv(self.like(other), self.value))
+        return Vector(self.builder, self.builder.fdiv(self.broadcast_like(other), self.value))
 
-    def at_most(self, bound: float) -> Vector:
-        """Return the numbers, those above the bound replaced by it. NaN stays."""
-        limit = self.like(bound)
-        return Vector(self.builder, self.builder.select(self._compared(">", limit), limit, self.value))
+    def clip_above(self, bound: float) -> Vector:
+        """Replace numbers above the bound by it; keep NaN."""
+        limit = self.broadcast_like(bound)
+        return Vector(self.builder, self.builder.select(self._compare(">", limit), limit, self.value))
 
-    def at_least(self, bound: float) -> Vector:
-        """Return the numbers, those below the bound replaced by it. NaN stays."""
-        limit = self.like(bound)
-        return Vector(self.builder, self.builder.select(self._compared("<", limit), limit, self.value))
+    def clip_below(self, bound: float) -> Vector:
+        """Replace numbers below the bound by it; keep NaN."""
+        limit = self.broadcast_like(bound)
+        return Vector(self.builder, self.builder.select(self._compare("<", limit), limit, self.value))
 
-    def _compared(self, how: str, limit: Any) -> Any:
-        return self.builder.fcmp_ordered(how, self.value, limit)
+    def _compare(self, operator: str, limit: Any) -> Any:
+        return self.builder.fcmp_ordered(operator, self.value, limit)
 
-    def magnitude(self) -> Vector:
+    def abs(self) -> Vector:
         """Return the absolute values."""
         bits, sign = self._bits(), self._sign()
-        return self._of_bits(self.builder.and_(bits, self.builder.not_(sign)))
+        return self._from_bits(self.builder.and_(bits, self.builder.not_(sign)))
 
-    def with_sign_of(self, other: Vector) -> Vector:
-        """Return these numbers, none of which is negative, with the signs of the others."""
+    def copysign(self, other: Vector) -> Vector:
+        """Return these numbers, which must not be negative, with the signs of the other vector."""
         sign = self.builder.and_(other._bits(), self._sign())
-        return self._of_bits(self.builder.or_(self._bits(), sign))
+        return self._from_bits(self.builder.or_(self._bits(), sign))
 
     def power_of_two(self) -> Vector:
-        """Return the powers of two whose exponents are the last bits of these numbers."""
+        """Return powers of two whose biased exponents are the last bits of these numbers."""
         from llvmlite import ir  # noqa: PLC0415
 
         bits = self._bits()
         _, digits = self._format()
-        return self._of_bits(self.builder.shl(bits, ir.Constant(bits.type, [digits] * bits.type.count)))
+        return self._from_bits(self.builder.shl(bits, ir.Constant(bits.type, [digits] * bits.type.count)))
 
     def _format(self) -> tuple[int, int]:
-        """Return the bits of a number, and those of them that are its digits."""
+        """Return the number of bits of a number and of its significand."""
         from llvmlite import ir  # noqa: PLC0415
 
         return (32, 23) if self.value.type.element == ir.FloatType() else (64, 52)
@@ -105,7 +105,7 @@ class Vector:
         size, _ = self._format()
         return self.builder.bitcast(self.value, ir.VectorType(ir.IntType(size), self.value.type.count))
 
-    def _of_bits(self, bits: Any) -> Vector:
+    def _from_bits(self, bits: Any) -> Vector:
         return Vector(self.builder, self.builder.bitcast(bits, self.value.type))
 
     def _sign(self) -> Any:
@@ -116,14 +116,14 @@ class Vector:
 
 
 class ArrayAccess:
-    """Where the vectors of an array lie.
+    """Loads and stores of the vectors of an array.
 
     Parameters
     ----------
     context, builder
-        Numba's and LLVM's.
+        Numba's context and LLVM's builder.
     kind, value
-        The array's type for Numba, and its value.
+        Numba's type of the array, and its value.
     lanes : int
         Numbers of a vector.
     """
@@ -143,47 +143,49 @@ class ArrayAccess:
             for stride in cgutils.unpack_tuple(builder, array.strides)
         ]
 
-    def number(self, index: Any) -> Any:
+    def load_scalar(self, index: Any) -> Any:
         """Load one number."""
         return self.builder.load(self.builder.gep(self.data, [index]))
 
     def load(self, index: Any, mask: Any = None) -> Any:
-        """Load a vector; where a mask has no 1, its number is 0 and is not touched."""
+        """Load a vector; with a mask, unselected numbers are 0 and their memory is not accessed."""
         from llvmlite import ir  # noqa: PLC0415
 
-        place = self._place(index)
+        pointer = self._pointer(index)
         if mask is None:
-            return self.builder.load(place, align=self.size)
+            return self.builder.load(pointer, align=self.size)
         zero = ir.Constant(self.vector, [0.0] * self.vector.count)
-        kinds = [place.type, ir.IntType(32), mask.type, self.vector]
+        types_ = [pointer.type, ir.IntType(32), mask.type, self.vector]
         return self.builder.call(
-            self._masked("load", self.vector, kinds), [place, ir.IntType(32)(self.size), mask, zero]
+            self._masked("load", self.vector, types_), [pointer, ir.IntType(32)(self.size), mask, zero]
         )
 
     def store(self, value: Any, index: Any, mask: Any = None) -> None:
-        """Store a vector; where a mask has no 1, nothing is written."""
+        """Store a vector; with a mask, unselected numbers are not written."""
         from llvmlite import ir  # noqa: PLC0415
 
-        place = self._place(index)
+        pointer = self._pointer(index)
         if mask is None:
-            self.builder.store(value, place, align=self.size)
+            self.builder.store(value, pointer, align=self.size)
             return
-        kinds = [self.vector, place.type, ir.IntType(32), mask.type]
-        self.builder.call(self._masked("store", ir.VoidType(), kinds), [value, place, ir.IntType(32)(self.size), mask])
+        types_ = [self.vector, pointer.type, ir.IntType(32), mask.type]
+        self.builder.call(
+            self._masked("store", ir.VoidType(), types_), [value, pointer, ir.IntType(32)(self.size), mask]
+        )
 
-    def _place(self, index: Any) -> Any:
+    def _pointer(self, index: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(self.data, [index]), self.vector.as_pointer())
 
-    def _masked(self, verb: str, result: Any, kinds: list[Any]) -> Any:
+    def _masked(self, verb: str, result: Any, types_: list[Any]) -> Any:
         from llvmlite import ir  # noqa: PLC0415
         from numba.core import cgutils  # noqa: PLC0415
 
         name = f"llvm.masked.{verb}.v{self.vector.count}f{8 * self.size}.p0"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, kinds), name)
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, types_), name)
 
 
 def _splat(builder: Any, number: Any, lanes: int) -> Any:
-    """Return a vector of this one number."""
+    """Return a vector of copies of a number."""
     from llvmlite import ir  # noqa: PLC0415
 
     nothing = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
@@ -195,74 +197,76 @@ def _minimum(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.icmp_signed("<", a, b), a, b)
 
 
-def _mask(builder: Any, left: Any, lanes: int) -> Any:
-    """Return a mask of 1 for as many lanes as there are numbers left."""
+def _mask(builder: Any, remaining: Any, lanes: int) -> Any:
+    """Return a mask that selects the first `remaining` lanes."""
     from llvmlite import ir  # noqa: PLC0415
 
-    numbers = ir.Constant(ir.VectorType(left.type, lanes), list(range(lanes)))
-    return builder.icmp_signed("<", numbers, _splat(builder, left, lanes))
+    numbers = ir.Constant(ir.VectorType(remaining.type, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, _splat(builder, remaining, lanes))
 
 
 def elementwise(formula: Formula, lanes: int) -> Any:
-    """Return a function for compiled code: results = formula(*given).
+    """Return a compiled-code function of results = formula(*inputs).
 
-    Its arguments are the tuple of arrays that are given and that of those which the results go to, all (rows, n) of one
-    shape. An array may be in both.
+    Its arguments are the tuple of input arrays and the tuple of result arrays, all of one shape (rows, n). An array may
+    be in both.
 
     Parameters
     ----------
     formula : callable
-        From vectors to a tuple of vectors.
+        Function of vectors that returns a tuple of vectors.
     lanes : int
-        Numbers of a vector.
+        Numbers per vector.
     """
     from numba.core import cgutils, types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        given, results = (
-            [ArrayAccess(context, builder, kind, value, lanes) for kind, value in zip(kinds, values, strict=True)]
-            for kinds, values in zip(signature.args, (cgutils.unpack_tuple(builder, a) for a in arguments), strict=True)
+        inputs, results = (
+            [ArrayAccess(context, builder, kind, value, lanes) for kind, value in zip(types_, values, strict=True)]
+            for types_, values in zip(
+                signature.args, (cgutils.unpack_tuple(builder, a) for a in arguments), strict=True
+            )
         )
         rows, n = results[0].shape
         step = n.type(lanes)
         whole = builder.mul(builder.sdiv(n, step), step)
 
-        def at(row: Any, column: Any, mask: Any = None) -> None:
-            def place(array: ArrayAccess) -> Any:
+        def emit(row: Any, column: Any, mask: Any = None) -> None:
+            def offset(array: ArrayAccess) -> Any:
                 return builder.add(builder.mul(row, array.strides[0]), column)
 
-            values = formula(*(Vector(builder, array.load(place(array), mask)) for array in given))
+            values = formula(*(Vector(builder, array.load(offset(array), mask)) for array in inputs))
             for array, value in zip(results, values, strict=True):
-                array.store(value.value, place(array), mask)
+                array.store(value.value, offset(array), mask)
 
         with cgutils.for_range(builder, rows) as row:
             with cgutils.for_range_slice(builder, n.type(0), whole, step, n.type) as (column, _):
-                at(row.index, column)
+                emit(row.index, column)
             with builder.if_then(builder.icmp_signed("<", whole, n)):
-                at(row.index, whole, _mask(builder, builder.sub(n, whole), lanes))
+                emit(row.index, whole, _mask(builder, builder.sub(n, whole), lanes))
         return context.get_dummy_value()
 
-    def typed(typing_context: Any, given: Any, results: Any) -> Any:  # noqa: ARG001
-        return types.void(given, results), generate
+    def typed(typing_context: Any, inputs: Any, results: Any) -> Any:  # noqa: ARG001
+        return types.void(inputs, results), generate
 
     return intrinsic(typed)
 
 
 def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) -> Any:
-    """Return a function for compiled code: a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
+    """Return a compiled-code function for a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
 
-    Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's place in z, and whether z is
-    added to. The tile stays in registers through the whole sum, each turn of which reads a few vectors of v and a
-    number of each row of a. Rows beyond the last are the last again; columns beyond the last are left alone, which only
-    a masked tile can.
+    Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's row and column in z, and whether
+    the sum is added to z. The tile stays in registers for the whole sum; each iteration reads a few vectors of v and a
+    number of each row of a. Rows beyond the last repeat the last one. Columns beyond the last are not written, which
+    requires a masked tile.
 
     Parameters
     ----------
     packed : int
-        a is (S, M, K); or, if this is not 0, packed by this number of rows, (M / packed, K, packed), and S = 1. Then
-        the rows of a tile need one address instead of one each, and these are more than there are registers for. The
-        tile must begin at a multiple of `packed`, or lie in one.
+        0: a is (S, M, K). Otherwise a is packed by this number of rows, (M / packed, K, packed), and S = 1: then all
+        rows of a tile need one address, instead of one each, for which there are too few registers. The tile must start
+        at a multiple of `packed`, or be within one group.
     """
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
@@ -280,13 +284,13 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
         masks = [_mask(builder, builder.sub(N, c), lanes) if masked else None for c in columns]
         last = builder.sub(M, integer(1))
         tile_rows = [_minimum(builder, builder.add(row, integer(r)), last) for r in range(rows)]
-        places = [[builder.add(builder.mul(r, Z.strides[0]), c) for c in columns] for r in tile_rows]
+        offsets = [[builder.add(builder.mul(r, Z.strides[0]), c) for c in columns] for r in tile_rows]
         zero = ir.Constant(Z.vector, [0.0] * lanes)
         sums = [[cgutils.alloca_once_value(builder, zero) for _ in columns] for _ in tile_rows]
         with builder.if_then(add):
             for r in range(rows):
                 for c in range(vectors):
-                    builder.store(Z.load(places[r][c], masks[c]), sums[r][c])
+                    builder.store(Z.load(offsets[r][c], masks[c]), sums[r][c])
 
         if packed:
             S, K = integer(1), A.shape[1]
@@ -297,7 +301,7 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
                 for group in range(-(-rows // packed))
             ]
 
-            def of_a(outer: Any, k: Any) -> list[Any]:  # noqa: ARG001
+            def offsets_of_a(outer: Any, k: Any) -> list[Any]:  # noqa: ARG001
                 along = builder.mul(k, integer(packed))
                 groups = [builder.add(base, along) for base in bases]
                 return [builder.add(groups[r // packed], integer(r % packed)) for r in range(rows)]
@@ -305,7 +309,7 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
         else:
             S, _, K = A.shape
 
-            def of_a(outer: Any, k: Any) -> list[Any]:
+            def offsets_of_a(outer: Any, k: Any) -> list[Any]:
                 start = builder.add(builder.mul(outer, A.strides[0]), k)
                 return [builder.add(start, builder.mul(r, A.strides[1])) for r in tile_rows]
 
@@ -314,16 +318,16 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
                 v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
             else:
                 v_first = builder.add(builder.mul(outer.index, V.strides[0]), builder.mul(inner.index, V.strides[1]))
-            of_v = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
-            for r, place in enumerate(of_a(outer.index, inner.index)):
-                factor = _splat(builder, A.number(place), lanes)
+            v_vectors = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
+            for r, a_offset in enumerate(offsets_of_a(outer.index, inner.index)):
+                factor = _splat(builder, A.load_scalar(a_offset), lanes)
                 for c in range(vectors):
-                    product = builder.fmul(factor, of_v[c], flags=("contract",))
+                    product = builder.fmul(factor, v_vectors[c], flags=("contract",))
                     total = builder.fadd(product, builder.load(sums[r][c]), flags=("contract",))
                     builder.store(total, sums[r][c])
         for r in range(rows):
             for c in range(vectors):
-                Z.store(builder.load(sums[r][c]), places[r][c], masks[c])
+                Z.store(builder.load(sums[r][c]), offsets[r][c], masks[c])
         return context.get_dummy_value()
 
     def typed(typing_context: Any, a: Any, v: Any, z: Any, row: Any, column: Any, add: Any) -> Any:  # noqa: ARG001
@@ -333,20 +337,20 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
 
 
 def transposed_tile(lanes: int, *, masked: bool) -> Any:
-    """Return a function for compiled code: the square of `lanes` rows and columns of z = aᵀ from a place in a.
+    """Return a compiled-code function for a square tile, `lanes` by `lanes`, of z = aᵀ.
 
-    Its arguments are a (M, N), z (N, M or more), and the row and column of the place in a. Rows beyond the last are the
-    last again, columns beyond it are left alone, which only a masked tile can.
+    Its arguments are a (M, N), z (N, M or more), and the tile's row and column in a. Rows beyond the last repeat the
+    last one. Columns beyond the last are not written, which requires a masked tile.
     """
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
 
-    halves = (
+    interleavings = (
         ir.Constant(ir.VectorType(ir.IntType(32), lanes), [k // 2 + start + lanes * (k % 2) for k in range(lanes)])
         for start in (0, lanes // 2)
     )
-    low, high = halves  # of two vectors, in turns a number of each
+    low, high = interleavings  # interleave the numbers of two vectors
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         A, Z = (
@@ -361,12 +365,12 @@ def transposed_tile(lanes: int, *, masked: bool) -> Any:
         square = [A.load(builder.add(builder.mul(r, A.strides[0]), column), mask) for r in rows]
         for _ in range(lanes.bit_length() - 1):
             pairs = list(zip(square[: lanes // 2], square[lanes // 2 :], strict=True))
-            square = [builder.shuffle_vector(a, b, half) for a, b in pairs for half in (low, high)]
-        of_width = _mask(builder, builder.sub(width, row), lanes) if masked else None
+            square = [builder.shuffle_vector(a, b, interleaving) for a, b in pairs for interleaving in (low, high)]
+        width_mask = _mask(builder, builder.sub(width, row), lanes) if masked else None
         for c, vector in enumerate(square):
-            place = builder.add(column, N.type(c))
-            with builder.if_then(builder.icmp_signed("<", place, N)):
-                Z.store(vector, builder.add(builder.mul(place, Z.strides[0]), row), of_width)
+            target_row = builder.add(column, N.type(c))
+            with builder.if_then(builder.icmp_signed("<", target_row, N)):
+                Z.store(vector, builder.add(builder.mul(target_row, Z.strides[0]), row), width_mask)
         return context.get_dummy_value()
 
     def typed(typing_context: Any, a: Any, z: Any, row: Any, column: Any) -> Any:  # noqa: ARG001

@@ -1,15 +1,15 @@
-"""Threads that share a pass: each runs some of its sequences.
+"""Threads that run the tasks of one pass in parallel.
 
-A pass of a small layer takes some tenths of a millisecond, and waking a thread takes a tenth of that. So a helper that
-waits for work, or a caller that waits for its helpers, first polls for a moment without giving up its core.
+A pass of a small layer takes some tenths of a millisecond, and waking a thread takes a tenth of that. Waiting threads
+therefore spin briefly before blocking.
 
-An exception may interrupt the caller between any two bytecodes: a signal's handler raises it, as Ctrl-C does. Whatever
-is raised, no helper may still be writing when :func:`together` returns. Two rules see to that:
+An exception may interrupt the caller between any two bytecodes: signal handlers raise, for example on Ctrl-C. When
+:func:`run_in_parallel` returns, for whatever reason, no worker may still be writing. Two rules ensure that:
 
-- A helper takes work only while its flag is up, and the flag belongs to this one call: nothing is left for later calls.
-- On the way out there are two calls, both of C code, in two nested ``finally``: one takes the remaining work away, the
-  other waits for the flags. CPython runs handlers of signals after such a call, never between a ``finally`` and its
-  first call, and compiled code that waits runs none.
+- A worker takes tasks only while its flag is set, and the flag belongs to one call: no tasks remain for later calls.
+- Before returning, two C calls run in two nested ``finally`` blocks: one removes the pending tasks, the other waits for
+  the flags. CPython runs signal handlers after such a call, never between a ``finally`` and its first call, and never
+  during compiled code that waits.
 """
 
 from __future__ import annotations
@@ -26,81 +26,81 @@ import numpy as np
 
 from glasscell.core.numba_engine.waits import compile_wait
 
-SPIN_COUNT = 4_000  # polls: a tenth of a millisecond
+SPIN_COUNT = 4_000  # polls before a thread blocks: 0.1 ms
 
-Work = Callable[[], object]
+Task = Callable[[], object]
 
 
-class SharedWork:
-    """Pieces of one pass, which the caller and its helpers take as they get to them.
+class SharedTasks:
+    """Tasks of one pass, which the caller and the workers take in turn.
 
     Attributes
     ----------
-    pieces : deque of callable
-        Not yet taken: the caller takes the first, helpers take the last.
-    busy : array (helpers,) of int64
-        1 while this helper may take or run a piece.
+    pending : deque of callable
+        Tasks that no thread has taken: the caller takes from the front, workers from the back.
+    busy : array (workers,) of int64
+        Flags: 1 while this worker may take or run a task.
     errors : list of BaseException
-        What pieces raised in helpers.
+        Exceptions of tasks that workers ran.
     """
 
-    def __init__(self, work: Sequence[Work], helpers: int) -> None:
-        self.pieces = deque(work)
-        self.busy = np.zeros(helpers, np.int64)
+    def __init__(self, tasks: Sequence[Task], workers: int) -> None:
+        self.pending = deque(tasks)
+        self.busy = np.zeros(workers, np.int64)
         self.errors: list[BaseException] = []
 
-    def help(self, k: int) -> None:
-        """Run pieces as helper k until none is left; after an error the rest is of no use. The flag stays up."""
+    def run_in_worker(self, k: int) -> None:
+        """Run tasks as worker k until none is pending; an error discards the others. The flag stays set."""
         self.busy[k] = 1
         try:
-            self._run(self.pieces.pop)
-        except BaseException as error:  # noqa: BLE001 - raised where the work was given
+            self._run(self.pending.pop)
+        except BaseException as error:  # noqa: BLE001 - raised by run_in_parallel
             self.errors.append(error)
-            self.pieces.clear()
+            self.pending.clear()
 
     def run(self) -> None:
-        """Run pieces in the calling thread until none is left."""
-        self._run(self.pieces.popleft)
+        """Run tasks in the calling thread until none is pending."""
+        self._run(self.pending.popleft)
 
-    def _run(self, take: Callable[[], Work]) -> None:
-        while self.pieces:
+    def _run(self, take: Callable[[], Task]) -> None:
+        while self.pending:
             try:
-                piece = take()
-            except IndexError:  # another thread was quicker
+                task = take()
+            except IndexError:  # another thread took the last one
                 return
-            piece()
+            task()
 
 
 class Worker:
-    """A thread that is invited to shared work; it lasts as long as the process."""
+    """Thread that runs submitted tasks until the process ends."""
 
     def __init__(self) -> None:
-        self._invitations: SimpleQueue[tuple[SharedWork, int]] = SimpleQueue()
-        self._invited = np.zeros(1, np.int64)
-        self._poll = compile_wait().for_change
+        self._queue: SimpleQueue[tuple[SharedTasks, int]] = SimpleQueue()
+        self._submit_count = np.zeros(1, np.int64)
+        self._spin = compile_wait().spin_until_changed
         self._started = False
         self._native_id: int | None = None
         self._avoided = -1
 
     def start(self) -> bool:
-        """Start the thread, unless it runs; False if that cannot be, as at the end of the process."""
+        """Start the thread unless it runs; return False if that is impossible, for example at interpreter exit."""
         if not self._started:
             try:
-                # Not threading.Thread, whose start() waits for the thread: for ever while the interpreter shuts down.
-                # Should an exception keep this from being noted, a second thread will serve the same invitations.
-                start_new_thread(self._serve, ())
+                # threading.Thread.start() would wait for the thread: forever during interpreter shutdown.
+                # If an exception prevents `_started` from being set, a second thread serves the same queue.
+                start_new_thread(self._loop, ())
             except RuntimeError:
                 return False
             self._started = True
         return True
 
-    def invite(self, shared: SharedWork, k: int) -> None:
-        """Invite the thread as helper k, on another core than the caller's, where they would take turns."""
-        self._leave(current_core())
-        self._invitations.put((shared, k))
-        self._invited[0] += 1
+    def submit(self, tasks: SharedTasks, k: int) -> None:
+        """Submit tasks to the thread as worker k, on another core than the caller's, which they would share."""
+        self._avoid_core(current_core())
+        self._queue.put((tasks, k))
+        self._submit_count[0] += 1
 
-    def _leave(self, core: int) -> None:
+    def _avoid_core(self, core: int) -> None:
         if core == self._avoided or self._native_id is None:
             return
         others = os.sched_getaffinity(0) - {core}
@@ -108,62 +108,62 @@ class Worker:
             os.sched_setaffinity(self._native_id, others)
         self._avoided = core
 
-    def _serve(self) -> None:
+    def _loop(self) -> None:
         self._native_id = get_native_id()
-        poll, invited, known, flag = self._poll, self._invited, 0, np.zeros(1, np.int64)
+        spin, submit_count, last_count, flag = self._spin, self._submit_count, 0, np.zeros(1, np.int64)
         while True:
-            poll(flag, invited, known, SPIN_COUNT)
-            known = int(invited[0])
-            shared, k = self._invitations.get()
-            shared.help(k)
-            flag = shared.busy[k : k + 1]
-            del shared  # and the arrays that it holds
+            spin(flag, submit_count, last_count, SPIN_COUNT)
+            last_count = int(submit_count[0])
+            tasks, k = self._queue.get()
+            tasks.run_in_worker(k)
+            flag = tasks.busy[k : k + 1]
+            del tasks  # and the arrays that it references
 
 
 def _current_core() -> Callable[[], int]:
-    """Make a function that returns the core that a thread runs on; -1 where the system does not say."""
+    """Return a function that returns the core of the calling thread; -1 if the system does not provide it."""
     if hasattr(os, "sched_setaffinity"):
         with suppress(AttributeError, OSError):
-            tell: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
-            return tell
+            sched_getcpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+            return sched_getcpu
     return lambda: -1
 
 
 current_core = _current_core()
-_helpers: list[Worker] = []
+_workers: list[Worker] = []
 
 
-def run_in_parallel(work: Sequence[Work]) -> None:
-    """Run all pieces: the first in this thread, the others in free helper threads, or here after the first.
+def run_in_parallel(tasks: Sequence[Task]) -> None:
+    """Run all tasks: the first in this thread, the others in worker threads, or in this thread after the first.
 
     Raises
     ------
     BaseException
-        What a piece raised, or a signal's handler meanwhile; no piece runs any more then.
+        Raised by a task, or by a signal handler; no task is running afterwards.
     """
-    count = len(work) - 1
+    count = len(tasks) - 1
     if count < 1:
-        for piece in work:
-            piece()
+        for task in tasks:
+            task()
         return
-    shared = SharedWork(work, count)
-    wait_for = compile_wait().for_zeros
+    tasks = SharedTasks(tasks, count)
+    wait = compile_wait().spin_until_zero
     try:
         for k in range(count):
-            if k == len(_helpers):
-                _helpers.append(Worker())
-            if not _helpers[k].start():
+            if k == len(_workers):
+                _workers.append(Worker())
+            if not _workers[k].start():
                 break
-            _helpers[k].invite(shared, k)
-        shared.run()
+            _workers[k].submit(tasks, k)
+        tasks.run()
     finally:
         try:
-            shared.pieces.clear()
+            tasks.pending.clear()
         finally:
-            wait_for(shared.busy, SPIN_COUNT)
-    for error in shared.errors:
+            wait(tasks.busy, SPIN_COUNT)
+    for error in tasks.errors:
         raise error
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.clear)  # a process that was forked has none of the threads
+    os.register_at_fork(after_in_child=_workers.clear)  # a forked child has none of the threads

@@ -1,6 +1,6 @@
-"""How one thread waits for another: in compiled code, without the interpreter's lock.
+"""Waiting of one thread for another, in compiled code and without the interpreter's lock.
 
-No handler of a signal runs during such a wait: it cannot be left before it is over.
+No signal handler runs during such a wait: it cannot be interrupted.
 """
 
 # Numba infers the types, and its own parts have no annotations.
@@ -18,59 +18,60 @@ from glasscell.core.uninterrupted import once_uninterrupted
 
 
 class Waits(NamedTuple):
-    """The compiled functions of this file."""
+    """Compiled functions of this module."""
 
-    for_change: Callable[[Any, Any, int, int], bool]
-    for_zeros: Callable[[Any, int], None]
+    spin_until_changed: Callable[[Any, Any, int, int], bool]
+    spin_until_zero: Callable[[Any, int], None]
 
 
 @once_uninterrupted
 def compile_wait() -> Waits:
-    """Compile :func:`_wait_for_change` and :func:`_wait_for_zeros`, or read them from disk."""
+    """Compile :func:`_spin_until_changed` and :func:`_spin_until_zero`, or read them from disk."""
     import numba  # noqa: PLC0415
 
     names = {
         "__name__": __name__,
-        "_look_at": _look(),
-        "_put_zero": _put_zero_to(),
-        "_yield": _of_system("yield"),
-        "_sleep": _of_system("sleep"),
+        "_atomic_load": _make_atomic_load(),
+        "_atomic_store_zero": _make_atomic_store_zero(),
+        "_yield": _make_system_call("yield"),
+        "_sleep": _make_system_call("sleep"),
     }
     integer, flags = numba.int64, numba.int64[::1]
     return Waits(
-        jit_cached(_wait_for_change, numba.boolean(flags, flags, integer, integer), names),
-        jit_cached(_wait_for_zeros, numba.void(flags, integer), names),
+        jit_cached(_spin_until_changed, numba.boolean(flags, flags, integer, integer), names),
+        jit_cached(_spin_until_zero, numba.void(flags, integer), names),
     )
 
 
-def _wait_for_change(flag, counts, known, patience):
-    """Return whether the first count changes from the known one before patience ends; first set the flag to 0.
+def _spin_until_changed(flag, counts, last_count, spin_count):
+    """Set the flag to 0; then return whether the first count changes from the last one within `spin_count` polls.
 
-    Here, and not before: who waits for the flag needs the interpreter's lock next, which this thread no longer has.
+    The flag is cleared here, not earlier, because the thread that waits for it needs the interpreter's lock next, which
+    this thread has released.
     """
-    _put_zero(flag)
-    for _ in range(patience):  # noqa: SIM110 - Numba has no any()
-        if _look_at(counts) != known:
+    _atomic_store_zero(flag)
+    for _ in range(spin_count):  # noqa: SIM110 - Numba has no any()
+        if _atomic_load(counts) != last_count:
             return True
     return False
 
 
-def _wait_for_zeros(flags, patience):
-    """Return when all flags are 0; the core is offered to others when patience ends, and left when it ends again."""
+def _spin_until_zero(flags, spin_count):
+    """Return when all flags are 0; yield the core after `spin_count` polls, sleep after twice as many."""
     for k in range(len(flags)):
         polls = 0
-        while _look_at(flags[k:]) != 0:
+        while _atomic_load(flags[k:]) != 0:
             polls += 1
-            if polls > 2 * patience:
+            if polls > 2 * spin_count:
                 _sleep()
-            elif polls > patience:
+            elif polls > spin_count:
                 _yield()
 
 
-def _look() -> Any:
-    """Make a function for compiled code that reads the first number of an array of int64, as other threads leave it.
+def _make_atomic_load() -> Any:
+    """Return a compiled-code function that loads the first number of an int64 array atomically.
 
-    It also tells the processor that this is a polling loop.
+    It also contains the processor's hint for polling loops.
     """
     from llvmlite import binding, ir  # noqa: PLC0415
     from numba.core import types  # noqa: PLC0415
@@ -89,8 +90,8 @@ def _look() -> Any:
     return intrinsic(typed)
 
 
-def _put_zero_to() -> Any:
-    """Make a function for compiled code that sets the first number of an array of int64 to 0, after all else."""
+def _make_atomic_store_zero() -> Any:
+    """Return a compiled-code function that sets the first number of an int64 array to 0, with release order."""
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
@@ -106,21 +107,21 @@ def _put_zero_to() -> Any:
     return intrinsic(typed)
 
 
-# By platform: a function of the system that gives the core away for no time, and one for some tens of microseconds.
-# Each has a result of 32 bits, or none, and the arguments that follow its name.
-FUNCTIONS: dict[str, dict[str, tuple[str, list[int]]]] = {
+# Per platform: a system function that yields the core, and one that sleeps for tens of microseconds.
+# Each returns 32 bits or nothing, and takes the arguments after its name.
+SYSTEM_CALLS: dict[str, dict[str, tuple[str, list[int]]]] = {
     "win32": {"yield": ("SwitchToThread", []), "sleep": ("Sleep", [1])},
     "": {"yield": ("sched_yield", []), "sleep": ("usleep", [50])},
 }
 
 
-def _of_system(name: str) -> Any:
-    """Make a function for compiled code that calls one of the operating system."""
+def _make_system_call(name: str) -> Any:
+    """Return a compiled-code function that calls a function of the operating system."""
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
 
-    symbol, values = FUNCTIONS.get(sys.platform, FUNCTIONS[""])[name]
+    symbol, values = SYSTEM_CALLS.get(sys.platform, SYSTEM_CALLS[""])[name]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         integer = ir.IntType(32)
