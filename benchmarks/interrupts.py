@@ -124,12 +124,12 @@ def passes(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:
         return [h, tape.final_state.c]
 
     def run(x: np.ndarray) -> Arrays:
-        h, state = lstm.infer_feature_major(x, None, buffers["run"])
-        return [h, state.c]
+        result = lstm.forward_feature_major(x, buffers=buffers["run"], keep_tape=False)
+        return [result.outputs, *result.state.c]
 
     def backward(tape: object, dh: np.ndarray) -> Arrays:
         dx, start = lstm.backward_with_state(tape, dh, None, gradients, buffers["backward"])
-        return [gradients.vector, dx, start.h, start.c]
+        return [gradients.vector, dx, *start.h, *start.c]
 
     tape = lstm.forward_feature_major(x).tape
     return {
