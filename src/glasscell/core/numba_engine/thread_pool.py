@@ -146,7 +146,7 @@ def run_in_parallel(tasks: Sequence[Task]) -> None:
         for task in tasks:
             task()
         return
-    tasks = SharedTasks(tasks, count)
+    shared = SharedTasks(tasks, count)
     wait = compile_wait().spin_until_zero
     try:
         for k in range(count):
@@ -154,14 +154,14 @@ def run_in_parallel(tasks: Sequence[Task]) -> None:
                 _workers.append(Worker())
             if not _workers[k].start():
                 break
-            _workers[k].submit(tasks, k)
-        tasks.run()
+            _workers[k].submit(shared, k)
+        shared.run()
     finally:
         try:
-            tasks.pending.clear()
+            shared.pending.clear()
         finally:
-            wait(tasks.busy, SPIN_COUNT)
-    for error in tasks.errors:
+            wait(shared.busy, SPIN_COUNT)
+    for error in shared.errors:
         raise error
 
 
