@@ -87,11 +87,8 @@ def layer_from_config(entry: Mapping[str, Any], dtype: np.dtype[np.floating], mo
         For an unknown layer, and for one of more than `most` weights, before it is made.
     """
     options = {name: value for name, value in entry.items() if name != "kind"}
-    kind = entry["kind"]
-    if kind not in STATELESS and kind not in WITH_PARAMETERS:
-        raise ValueError(f"there is no layer {kind!r}; known are {', '.join([*WITH_PARAMETERS, *STATELESS])}")
-    cls: Any = layer_class(kind)
-    layer: Layer = cls(**options) if kind in STATELESS else cls.from_config(options, dtype, most)
+    cls: Any = layer_class(entry["kind"])
+    layer: Layer = cls.from_config(options, dtype, most) if issubclass(cls, TrainableLayer) else cls(**options)
     return layer
 
 

@@ -44,6 +44,31 @@ STATELESS = {
 MODULES = WITH_PARAMETERS | STATELESS
 
 
+_REGISTERED: dict[str, type[Layer]] = {}
+
+
+def register(layer: type[Layer]) -> type[Layer]:
+    """Register a layer class that is defined outside the package, so that files with it can be loaded.
+
+    Usable as a decorator. The name in files is that of the class.
+
+    Raises
+    ------
+    ValueError
+        If another layer has this name.
+    """
+    name = layer.__name__
+    if name in MODULES or _REGISTERED.get(name, layer) is not layer:
+        raise ValueError(f"name of a layer must be free, got {name!r}")
+    _REGISTERED[name] = layer
+    return layer
+
+
+def is_registered(name: str) -> bool:
+    """Return whether a layer class of this name has been registered."""
+    return name in _REGISTERED
+
+
 def layer_class(name: str) -> type[Layer]:
     """Import a layer's module and return its class.
 
@@ -52,7 +77,9 @@ def layer_class(name: str) -> type[Layer]:
     ValueError
         If no layer has this name.
     """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
     if name not in MODULES:
-        raise ValueError(f"there is no layer {name!r}; known are {', '.join(MODULES)}")
+        raise ValueError(f"there is no layer {name!r}; known are {', '.join([*MODULES, *_REGISTERED])}")
     layer: type[Layer] = getattr(import_module(f"glasscell.layers.{MODULES[name]}"), name)
     return layer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
-from glasscell.layers.registry import WITH_PARAMETERS, layer_class
+from glasscell.layers.registry import WITH_PARAMETERS, is_registered, layer_class
 from glasscell.models.copy_lstm import CopyLSTM
 from glasscell.models.sequential import Sequential
 
@@ -62,7 +62,7 @@ def load(path: StrPath) -> Saved:
         raise ValueError(f"{path} holds the state of a stream: give it to a stream of its model, model.stream().load()")
     models: dict[str, Any] = {"Sequential": Sequential, "CopyLSTM": CopyLSTM}
     known = [*WITH_PARAMETERS, *models]
-    if kind not in known:
+    if kind not in known and not is_registered(kind):
         raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'Trace'])}")
     saved_class: Any = models.get(kind) or layer_class(kind)
     model: Saved = saved_class.load(path)
