@@ -74,7 +74,7 @@ def forward(model: gc.LSTM, x: np.ndarray) -> np.ndarray:
 
 
 def run(model: gc.LSTM, x: np.ndarray) -> np.ndarray:
-    return model.run(x[:, None, None])[1].c
+    return model.infer(x[:, None, None])[1].c
 
 
 def streams(model: gc.LSTM, x: np.ndarray) -> np.ndarray:

@@ -17,9 +17,10 @@ CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/variants/forward_pass.py",
     "core/variants/backward_pass.py",
 )
-LAYER, RECURRENT_LAYER, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
+LAYER, RECURRENT_LAYER, STACK, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
     "layers/lstm.py",
     "layers/recurrent_layer.py",
+    "recurrent/stack.py",
     "recurrent/direction.py",
     "recurrent/initialization.py",
     "core/parameters.py",
@@ -108,9 +109,9 @@ BUGS = [
     bug(1, "fast code, f", (LSTM, "multiply(factors_f, running_dc, factors_f)", "factors_f.fill(0)")),
     bug(1, "fast code, o and g", (LSTM, "multiply(factors_o_g, dh_dc, factors_o_g)", "factors_o_g.fill(0)")),
     bug(1, "general layer", (BACKPROP, "gradients.dz[t, rows] = dz", "gradients.dz[t, rows] = 0")),
-    bug(1, "layer", (WAY, "gradients[full][:] = d[", "_ = d[")),
+    bug(1, "layer", (WAY, "views[full][:] = d[", "_ = d[")),
     bug(2, "page", (CELL, "dW = dz @ u.T", "dW = W + dz @ u.T")),
-    bug(2, "fast code", (LSTM, "dkernel = of_these if", "dkernel = tape.kernel + of_these if")),
+    bug(2, "fast code", (LSTM, "dkernel = products if", "dkernel = tape.kernel + products if")),
     bug(
         2,
         "general layer, recurrent weights",
@@ -150,9 +151,9 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "of_these = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)",
+            "products = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)",
             "u = tape.u[start:end].copy()\n        u[:, :H] = tape.h[start:end]\n"
-            "        of_these = sum_of_outer_products(dzs[:n], u, buffers)",
+            "        products = sum_of_outer_products(dzs[:n], u, buffers)",
         ),
     ),
     bug(
@@ -165,8 +166,8 @@ BUGS = [
         "fast code, gradients of step 1 lost",
         (
             LSTM,
-            "        of_these = sum_of_outer",
-            "        if not start:\n            dzs[:1] = 0\n        of_these = sum_of_outer",
+            "        products = sum_of_outer",
+            "        if not start:\n            dzs[:1] = 0\n        products = sum_of_outer",
         ),
     ),
     bug(
@@ -220,9 +221,9 @@ BUGS = [
     bug(
         10,
         "between layers",
-        (LAYER, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
+        (STACK, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
-    bug(10, "between layers, of one direction", (LAYER, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
+    bug(10, "between layers, of one direction", (STACK, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
     bug(10, "fast code", (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])", "dx[start:end] = 0")),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
@@ -241,34 +242,38 @@ BUGS = [
     bug(
         12,
         "nothing for the reverse direction",
-        (LAYER, "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
+        (STACK, "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
     ),
     bug(
         12,
         "no initial states",
-        (LAYER, "d_starts[:0] = of_layer", "d_starts[:0] = [(0 * h, 0 * c) for h, c in of_layer]"),
+        (
+            STACK,
+            "d_initial[:0] = d_initial_of_layer",
+            "d_initial[:0] = [(0 * h, 0 * c) for h, c in d_initial_of_layer]",
+        ),
     ),
     bug(
         13,
         "order of processing",
-        (SEQUENCES, "np.where(k < lengths, lengths - 1 - k, k)", "np.broadcast_to(T - 1 - k, at.shape)"),
+        (SEQUENCES, "np.where(k < lengths, lengths - 1 - k, k)", "np.broadcast_to(T - 1 - k, in_time.shape)"),
     ),
     bug(
         13,
         "layer",
         (
             WAY,
-            "        if of is not None:\n            return of.to_processing_order(x)\n",
-            "        if of is not None and not self.reverse:\n            return of.to_processing_order(x)\n",
+            "        if order is not None:\n            return order.to_processing_order(x)\n",
+            "        if order is not None and not self.reverse:\n            return order.to_processing_order(x)\n",
         ),
     ),
     bug(
         13,
         "mask ignored",
         (
-            WAY,
-            "None if mask is None else time_order(mask,",
-            "None if mask is None else time_order(mask | self.reverse,",
+            STACK,
+            "time_order(mask, reverse=one.reverse)",
+            "time_order(mask | one.reverse, reverse=one.reverse)",
         ),
     ),
     bug(
@@ -276,17 +281,17 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "dkernel = of_these if end == T else dkernel + of_these",
+            "dkernel = products if end == T else dkernel + products",
             'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + of_these',
         ),
     ),
-    bug(14, "layer", (WAY, "gradients[full][:] = d[", "gradients[full][:] += d[")),
+    bug(14, "layer", (WAY, "views[full][:] = d[", "views[full][:] += d[")),
     bug(14, "readout", (READOUT, 'gradients["bias"][:] = d_bias', 'gradients["bias"][:] += d_bias')),
     bug(
         14,
         "learned initial state",
         (
-            LAYER,
+            STACK,
             "[:] = d.sum(axis=1) * tape.learned_initial_state",
             "[:] += d.sum(axis=1) * tape.learned_initial_state",
         ),
@@ -339,8 +344,8 @@ BUGS = [
         "fast code, forward",
         (
             LSTM,
-            "    buffers = buffers or BufferPool()\n    tape = Tape(",
-            '    buffers = buffers or forward.__dict__.setdefault("shared", BufferPool())\n    tape = Tape(',
+            "    buffers = buffers or BufferPool()\n    tape = Tape.begin(",
+            '    buffers = buffers or forward.__dict__.setdefault("shared", BufferPool())\n    tape = Tape.begin(',
         ),
     ),
     bug(
@@ -348,8 +353,8 @@ BUGS = [
         "fast code, backward",
         (
             LSTM,
-            "    buffers = buffers or BufferPool()\n    T, I, H, B",
-            '    buffers = buffers or backward.__dict__.setdefault("shared", BufferPool())\n    T, I, H, B',
+            "    buffers = buffers or BufferPool()\n    T, H, B",
+            '    buffers = buffers or backward.__dict__.setdefault("shared", BufferPool())\n    T, H, B',
         ),
     ),
     bug(
@@ -371,8 +376,8 @@ BUGS = [
         "layer, tape",
         (
             LAYER,
-            "self._forward(x, state, mask, rng, buffers or BufferPool())",
-            'self._forward(x, state, mask, rng, buffers or self.__dict__.setdefault("_shared", BufferPool()))',
+            "self._stack.forward(x, mask, state, rng, buffers)",
+            'self._stack.forward(x, mask, state, rng, self.__dict__.setdefault("_shared", BufferPool()))',
         ),
     ),
     bug(
@@ -397,8 +402,12 @@ BUGS = [
         "general layer, c",
         (BACKPROP, "running_dh[:], running_dc[:] = dh_T, dc_T", "running_dh[:], running_dc[:] = dh_T, 0"),
     ),
-    bug(17, "where sequences end", (SEQUENCES, "gradient[lengths[has] - 1, :, has] += d_end[:, has].T", "pass")),
-    bug(17, "layer", (LAYER, "(0.0, 0.0) if d_final is None else (d_final.h[k], d_final.c[k])", "(0.0, 0.0)")),
+    bug(
+        17,
+        "where sequences end",
+        (SEQUENCES, "gradient[lengths[nonempty] - 1, :, nonempty] += d_end[:, nonempty].T", "pass"),
+    ),
+    bug(17, "layer", (STACK, "ZERO_STATE if d_final is None else (d_final.h[k], d_final.c[k])", "ZERO_STATE")),
     bug(
         18,
         "page",

@@ -111,14 +111,14 @@ def test_a_gradient_on_the_final_state_alone_counts(num_layers, rng):
     _, _, tape = lstm.forward(rng.normal(size=(B, T, I)), random_state(rng, num_layers))
     dstate, last = LSTMState(*np.zeros((2, num_layers, B, H))), np.zeros((B, T, H))
     dstate.h[-1] = last[:, -1] = rng.normal(size=(B, H))
-    by_state, by_output = lstm.backward(tape, d_state=dstate), lstm.backward(tape, last)
+    by_state, by_output = lstm.backward(tape, d_final_state=dstate), lstm.backward(tape, last)
     assert_near(by_state[0], by_output[0], 1e-12)
     assert_near(by_state[2].vector, by_output[2].vector, 1e-12)
     for layer in range(num_layers):
         for part in range(2):
             dstate = LSTMState(*np.zeros((2, num_layers, B, H)))
             dstate[part][layer] = rng.normal(size=(B, H))
-            dx, dstart, gradients = lstm.backward(tape, d_state=dstate)
+            dx, dstart, gradients = lstm.backward(tape, d_final_state=dstate)
             assert np.abs(dx).min() > 0
             assert gradients[f"kernel_l{layer}"].all()
             assert dstart.h[0].all()
@@ -444,7 +444,7 @@ def test_bad_states(shape, h_shape, c_shape, words):
     state = LSTMState(np.zeros(h_shape), np.zeros(c_shape))
     _, _, tape = lstm.forward(np.zeros(shape))
     for name, call in (("state", lambda: lstm.forward(np.zeros(shape), state)),
-                       ("d_state", lambda: lstm.backward(tape, d_state=state))):  # fmt: skip
+                       ("d_final_state", lambda: lstm.backward(tape, d_final_state=state))):  # fmt: skip
         with pytest.raises(ValueError, match="must have shape") as caught:
             call()
         assert str(caught.value).startswith(name)
@@ -453,7 +453,7 @@ def test_bad_states(shape, h_shape, c_shape, words):
 
 @pytest.mark.parametrize("state", [3, np.zeros((3, 1, B, H)), (np.zeros((1, B, H)),)])
 def test_what_is_no_pair_of_states(state):
-    with pytest.raises(TypeError, match=r"state must be a pair \(h, c\), and is a (int|ndarray|tuple)"):
+    with pytest.raises(TypeError, match=r"state must be a pair \(h, c\), got (int|ndarray|tuple)"):
         LSTM(I, H).forward(np.zeros((B, T, I)), state)
 
 
@@ -640,7 +640,7 @@ def test_a_learned_start_is_pytorchs_expanded_one(torch, rng):
 @pytest.mark.parametrize("other", [LSTM(2, 3, 2), LSTM(2, 4), LSTM(3, 3), LSTM(2, 3, dtype=np.float64)], ids=repr)
 def test_the_tape_of_another_lstm_is_refused(other):
     _, _, tape = other.forward(np.zeros((4, other.input_size)))
-    with pytest.raises(ValueError, match="another LSTM"):
+    with pytest.raises(ValueError, match="tape must be of LSTMConfig"):
         LSTM(2, 3).backward(tape)
 
 

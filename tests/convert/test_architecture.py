@@ -194,7 +194,7 @@ def test_layers_of_our_own_files(suffix, rng, tmp_path):
     found = gc.convert.weights(tmp_path / f"m{suffix}")
     assert list(found) == ["b", "a"]
     x = rng.normal(size=(2, 5, 3)).astype(F)
-    np.testing.assert_array_equal(found["b"].run(x)[0], model.layers[0].run(x)[0])
+    np.testing.assert_array_equal(found["b"].infer(x)[0], model.layers[0].infer(x)[0])
 
 
 ITEMS = [
@@ -261,7 +261,7 @@ def test_a_normalisation_needs_its_epsilon(kind, torch, rng, written):
     model = gc.convert.load(path, architecture=f"rnn,last,norm:{kind}:1e-2")
     assert isinstance(model.layers[2], LayerNorm if kind == "layernorm" else BatchNorm)
     x = rng.normal(size=(2, 5, 3)).astype(F)
-    last = model.layers[0].run(x)[0][:, -1]
+    last = model.layers[0].infer(x)[0][:, -1]
     np.testing.assert_allclose(model(x), norm(torch.tensor(last)).detach().numpy(), rtol=0, atol=2e-6)
 
 
@@ -394,7 +394,7 @@ def test_an_lstm_cell_is_an_lstm_of_one_layer(torch, rng, written):
         for row in x:
             state = cell(torch.tensor(row), state)
             expected.append(state[0].numpy())
-    np.testing.assert_allclose(model.run(x)[0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.infer(x)[0], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["GRU", "RNN", "GRUCell", "RNNCell"])
@@ -425,7 +425,7 @@ def test_every_lstm_of_a_model_that_is_no_chain(torch, rng, tmp_path):
     theirs.load_state_dict(tensors(torch, models["ema"], "encoder.1"))
     with torch.no_grad():
         expected = theirs(torch.tensor(x))[0].numpy()
-    np.testing.assert_allclose(found["ema.encoder.1"].run(x)[0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found["ema.encoder.1"].infer(x)[0], expected, rtol=0, atol=1e-6)
     torch.save(models["net"], tmp_path / "n.pt")
     assert list(gc.convert.lstms(tmp_path / "n.pt")) == ["encoder.0", "encoder.1"]
 

@@ -20,7 +20,7 @@ def same(ours, torch, theirs, rng):
     x = rng.normal(size=(2, 6, ours.input_size)).astype(F)
     with torch.no_grad():
         expected = theirs(torch.tensor(x))[0].numpy()
-    np.testing.assert_allclose(ours.run(x)[0], expected, rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(ours.infer(x)[0], expected, rtol=0, atol=WITHIN)
 
 
 # ONNX
@@ -65,7 +65,7 @@ def test_graphs_that_are_no_chain(dynamo, graph, torch, tmp_path, rng):
     x = rng.normal(size=(2, 6, 4)).astype(F)
     with torch.no_grad():
         expected = graph.encoder(torch.tensor(x))[0].numpy()
-    np.testing.assert_allclose(second.run(first.run(x)[0])[0], expected, rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(second.infer(first.infer(x)[0])[0], expected, rtol=0, atol=WITHIN)
 
 
 def node_of(onnx, lstm, name, prefix="", **attributes):
@@ -124,7 +124,7 @@ def test_lstms_in_the_branches_of_a_graph(tmp_path, rng):
     assert set(found) == {"ay", "slow"}
     x = rng.normal(size=(2, 5, 3)).astype(F)
     for lstm, layer in ((a, found["ay"]), (b, found["slow"])):
-        np.testing.assert_allclose(layer.run(x)[0], lstm.run(x)[0], rtol=0, atol=WITHIN)
+        np.testing.assert_allclose(layer.infer(x)[0], lstm.infer(x)[0], rtol=0, atol=WITHIN)
 
 
 def test_weights_that_depend_on_an_input_are_refused_by_node(tmp_path, rng):
@@ -210,7 +210,7 @@ def test_models_of_keras_that_are_no_chain(suffix, keras, tmp_path, rng):
         if suffix == ".weights.h5" and name == "both":
             continue  # that its directions are summed is in no weights
         of_input = x if name != "deep" else rng.normal(size=(2, 6, 3)).astype(F)
-        y, state = layer.run(of_input)
+        y, state = layer.infer(of_input)
         expected = theirs[name](of_input).detach().numpy()
         np.testing.assert_allclose(state.h[0] if name == "deep" else y, expected, rtol=0, atol=WITHIN)
 

@@ -65,7 +65,7 @@ PROGRAM = """if True:
     lstm, model = gc.LSTM(3, 16, seed=1), gc.CopyLSTM(hidden_size=16, seed=0)
     stream = lstm.stream()
     gc.fit(model, gc.tasks.Copy(4), 3, batch_size=8)
-    arrays = [lstm.run(x)[0], *(stream.push(row).copy() for row in x[0]), lstm.forward(x)[0], model.parameters.vector]
+    arrays = [lstm.infer(x)[0], *(stream.push(row).copy() for row in x[0]), lstm.forward(x)[0], model.parameters.vector]
     print(sha256(b"".join(array.tobytes() for array in arrays)).hexdigest(), end="")
 """
 

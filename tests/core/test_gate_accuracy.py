@@ -217,8 +217,8 @@ def outputs_of(model, x):
     return {
         "forward": forward,
         "forward of one": np.stack([model.forward(part)[0] for part in x]),
-        "run": model.run(x)[0],
-        "run of one": np.stack([model.run(part)[0] for part in x]),
+        "run": model.infer(x)[0],
+        "run of one": np.stack([model.infer(part)[0] for part in x]),
         "stream": np.stack([[one.push(step).copy() for step in part] for part in x if one.reset() is None]),
         "streams": np.stack([several.push(x[:, t]).copy() for t in range(x.shape[1])], axis=1),
     }

@@ -87,12 +87,12 @@ PROGRAM = """if True:
     lstm = gc.LSTM(3, 4, seed=0, engine="numba")
     try:
         signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
-        lstm.run(x)
+        lstm.infer(x)
         raise SystemExit("not interrupted")
     except KeyboardInterrupt:
         pass
-    expected = gc.LSTM(3, 4, seed=0, engine="numpy").run(x)[0]
-    np.testing.assert_allclose(lstm.run(x)[0], expected, atol=1e-6)
+    expected = gc.LSTM(3, 4, seed=0, engine="numpy").infer(x)[0]
+    np.testing.assert_allclose(lstm.infer(x)[0], expected, atol=1e-6)
 """
 
 

@@ -492,7 +492,7 @@ def test_a_stateful_layer_starts_from_0_and_goes_on_from_the_state_that_is_given
     theirs = [keras.ops.convert_to_numpy(layer(part)) for part in (x[:, :4], x[:, 4:])]
     ours, state = [], None
     for part in (x[:, :4], x[:, 4:]):
-        y, state = lstm_of(layer).run(part, state)
+        y, state = lstm_of(layer).infer(part, state)
         ours.append(y)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)

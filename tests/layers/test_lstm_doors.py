@@ -197,8 +197,8 @@ def test_states_of_another_shape_are_named(options, h, c, words):
     state = LSTMState(np.zeros(h), np.zeros(c))
     with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
         lstm.forward(x, state)
-    with pytest.raises(ValueError, match=f"^d_{re.escape(words)}"):
-        lstm.backward(lstm.forward(x)[2], d_state=state)
+    with pytest.raises(ValueError, match=f"^d_final_{re.escape(words)}"):
+        lstm.backward(lstm.forward(x)[2], d_final_state=state)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +226,9 @@ def test_gradients_on_outputs_have_the_features_of_the_outputs(options, features
 def test_the_tape_of_another_lstm_is_refused(options):
     other = small(**options)
     _, _, tape = other.forward(np.zeros((4, 5, 2)))
-    with pytest.raises(ValueError, match=r"the tape is of another LSTM: .* in float(32|64); this is "):
+    with pytest.raises(ValueError, match=r"tape must be of LSTMConfig.* in float(32|64), got that of LSTMConfig"):
         small().backward(tape)
-    with pytest.raises(TypeError, match=r"tape must be what LSTM\.forward returned, and is a Tape"):
+    with pytest.raises(TypeError, match=r"tape must be the tape of LSTM.forward, got Tape"):
         small().backward(tape.layers[0])
 
 
@@ -241,9 +241,9 @@ def test_the_tape_of_another_lstm_whose_kernels_have_this_shape_is_refused(optio
     other = small(**options)
     lstm = LSTM(2 + other.options.state_size - 3, 3)
     tapes = [each.forward(np.zeros((4, 5, each.input_size)))[2] for each in (other, lstm)]
-    with pytest.raises(ValueError, match="the tape is of another LSTM"):
+    with pytest.raises(ValueError, match="tape must be of LSTMConfig"):
         lstm.backward(tapes[0])
-    with pytest.raises(ValueError, match="the tape is of another LSTM"):
+    with pytest.raises(ValueError, match="tape must be of LSTMConfig"):
         other.backward(tapes[1])
 
 

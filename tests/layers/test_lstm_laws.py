@@ -238,7 +238,7 @@ def test_the_gradient_is_linear_in_what_comes_from_above(problem):
     lstm, tape = problem.lstm, problem.forward()[2]
     both = collected(np.zeros(1), (), *lstm.backward(tape, problem.dy, problem.dstate))
     outputs = collected(np.zeros(1), (), *lstm.backward(tape, problem.dy))
-    state = collected(np.zeros(1), (), *lstm.backward(tape, d_state=problem.dstate))
+    state = collected(np.zeros(1), (), *lstm.backward(tape, d_final_state=problem.dstate))
     assert_all_near([a + b for a, b in zip(outputs, state, strict=True)], both)
     assert not any(array.any() for array in collected(np.zeros(1), (), *lstm.backward(tape)))
 

@@ -126,7 +126,7 @@ def test_what_only_training_sees_changes_nothing_else(name, rng):
     noisy = lstm(**OTHERS[name])
     quiet = lstm(**{**OTHERS[name], name: 0.0})
     x = rng.normal(size=(2, 5, 3))
-    np.testing.assert_array_equal(noisy.run(x)[0], quiet.run(x)[0])
+    np.testing.assert_array_equal(noisy.infer(x)[0], quiet.infer(x)[0])
     assert [key for key, declared in LSTMConfig.declared.items() if declared.training_only] == list(TRAINING_ONLY)
 
 
@@ -154,5 +154,5 @@ def test_a_written_lstm_computes_the_same_or_is_refused(name, ending, rng, tmp_p
     if ending == "pt" and name == "learn_initial_state":
         return  # it keeps its own names there, which only from_torch(learn_initial_state=True) takes
     again = convert.load(tmp_path / f"m.{ending}")
-    y = again.run(x)[0] if isinstance(again, LSTM) else again(x)
-    np.testing.assert_allclose(y, original.run(x)[0], rtol=1e-12, atol=1e-12)
+    y = again.infer(x)[0] if isinstance(again, LSTM) else again(x)
+    np.testing.assert_allclose(y, original.infer(x)[0], rtol=1e-12, atol=1e-12)

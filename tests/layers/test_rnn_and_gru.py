@@ -83,7 +83,7 @@ def test_sequences_of_a_batch_are_those_alone_whatever_is_behind_their_ends(cell
     dx, d_start, gradients = layer.backward(tape, dy, end)
     other = x.copy()
     other[0, 4:], other[1] = np.nan, np.inf
-    assert all(np.array_equal(a, b) for a, b in zip(layer.run(other, start, lengths=lengths), (y, end), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(layer.infer(other, start, lengths=lengths), (y, end), strict=True))
     total = np.zeros_like(gradients.vector)
     for b, length in enumerate(lengths):
         y_b, end_b, tape_b = layer.forward(x[b, :length], RNNState(start.h[:, b]))
@@ -104,7 +104,7 @@ def test_masked_steps_are_passed_over(cell, rng):
     x = rng.normal(size=(B, T, I))
     y, end, _ = layer.forward(x, mask=MASK)
     for b in range(B):
-        y_b, end_b = layer.run(x[b, MASK[b]])
+        y_b, end_b = layer.infer(x[b, MASK[b]])
         np.testing.assert_allclose(y[b, MASK[b]], y_b, atol=1e-12)
         np.testing.assert_allclose(end.h[:, b], end_b.h, atol=1e-12)
     assert not y[~MASK].any()
@@ -114,9 +114,9 @@ def test_masked_steps_are_passed_over(cell, rng):
 def test_a_state_carries_a_sequence_on(cell, rng):
     layer = layer_of(cell, rng, num_layers=2)
     x = rng.normal(size=(B, T, I))
-    first, state = layer.run(x[:, :2])
-    second, end = layer.run(x[:, 2:], state)
-    whole, whole_end = layer.run(x)
+    first, state = layer.infer(x[:, :2])
+    second, end = layer.infer(x[:, 2:], state)
+    whole, whole_end = layer.infer(x)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-13)
     np.testing.assert_allclose(end.h, whole_end.h, atol=1e-13)
 
@@ -223,7 +223,7 @@ def test_bad_arrays_are_refused(kind):
         r"state.h must have shape \(L, B, H\) = \(1, 3, 3\), got \(1, 2, 3\)": lambda: layer(
             x, RNNState(np.zeros((1, 2, 3)))
         ),
-        r"state.h must have shape .* got \(3, 3\)": lambda: layer(x, np.zeros((1, 3, 3))),
+        r"state.h must have shape .*, got \(3, 3\)": lambda: layer(x, np.zeros((1, 3, 3))),
         r"state must be a tuple \(h,\), and is a LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
         "rng must be": lambda: layer.forward(x, rng=3),
         "d_outputs must have shape": lambda: layer.backward(tape, y[:, 1:]),

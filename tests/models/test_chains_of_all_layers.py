@@ -139,7 +139,7 @@ def test_a_model_in_a_model_keeps_working_with_the_same_weights(rng):
     x = rng.normal(size=(B, T, I))
     for changed in (model, middle, inner):
         changed.parameters.vector[:] = rng.normal(size=changed.parameters.vector.size)
-        h, _ = model.layers[2].run(inner(x))
+        h, _ = model.layers[2].infer(inner(x))
         np.testing.assert_array_equal(middle(x), h)
         np.testing.assert_allclose(model(x), model.layers[4].forward(h[:, -1])[0], rtol=0, atol=1e-14)
         np.testing.assert_array_equal(model.parameters["0.front.0.weight"], inner.parameters["0.weight"])

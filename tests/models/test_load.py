@@ -63,7 +63,7 @@ def test_an_lstm_is_called_with_states_lengths_and_masks(rng):
     model, x = MODELS["LSTM"](np.float64), rng.normal(size=(2, 5, 3))
     state = gc.LSTMState(*rng.normal(size=(2, 4, 2, 4)))
     for given in ({"lengths": [5, 2]}, {"mask": rng.random((2, 5)) < 0.6}, {}):
-        np.testing.assert_array_equal(model(x, state, **given), model.run(x, state, **given)[0])
+        np.testing.assert_array_equal(model(x, state, **given), model.infer(x, state, **given)[0])
     copying = MODELS["CopyLSTM"](np.float64)
     x, state = rng.normal(size=(2, 5, 2)), gc.LSTMState(*rng.normal(size=(2, 1, 2, 5)))
     np.testing.assert_allclose(copying(x, state), copying.forward(x, state)[0], rtol=0, atol=1e-14)

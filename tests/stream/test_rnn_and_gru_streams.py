@@ -115,7 +115,7 @@ def test_masked_steps_keep_the_state(cell, rng):
     x[[0, 3, 4]] = 0
     stream = model.stream()
     y = np.stack([stream.push(step).copy() for step in x])
-    expected = layer.run(x, mask=x.any(axis=1))[0]
+    expected = layer.infer(x, mask=x.any(axis=1))[0]
     np.testing.assert_allclose(y, expected, atol=1e-14)
 
 

@@ -153,7 +153,7 @@ def test_the_jacobian_is_finite_differences(kind, t, rng):
     epsilon = 1e-6 if state[:P].any() else 1e-8  # a state of 0 that is normalised is steep
 
     def after(state):
-        _, end = lstm.run(x[t][None], gc.LSTMState(state[None, :P], state[None, P:]))
+        _, end = lstm.infer(x[t][None], gc.LSTMState(state[None, :P], state[None, P:]))
         return np.concatenate([end.h[0], end.c[0]])
 
     columns = [(after(state + epsilon * d) - after(state - epsilon * d)) / (2 * epsilon) for d in np.eye(len(state))]

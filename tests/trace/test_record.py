@@ -83,7 +83,7 @@ def test_gradients_are_finite_differences(kind, rng):
     lstm, x, y, trace = traced(kind, rng)
 
     def loss(inputs):
-        return ((lstm.run(inputs)[0] - y) ** 2).mean()
+        return ((lstm.infer(inputs)[0] - y) ** 2).mean()
 
     direction = rng.normal(size=x.shape)
     np.testing.assert_allclose((trace.d_x * direction).sum(), slope(loss, x, direction), atol=1e-7)
@@ -106,7 +106,7 @@ def test_the_gradient_on_h_is_that_of_the_loss_of_all_that_follows(kind, t, rng)
     later_x, later_y = (sequence[::order][t + 1 :][::order] for sequence in (x, y))
 
     def later(h):
-        return ((lstm.run(later_x, gc.LSTMState(h, c))[0] - later_y) ** 2).sum() / y.size
+        return ((lstm.infer(later_x, gc.LSTMState(h, c))[0] - later_y) ** 2).sum() / y.size
 
     direction = rng.normal(size=h.shape)
     through_the_next_step = (layer.d_h - layer.d_y)[::order][t] @ direction[0]

@@ -131,7 +131,7 @@ def parts(rng: np.random.Generator) -> dict[str, tuple[Trace, float]]:
     lstm = gc.LSTM(3, 4, bidirectional=True, dtype=np.float64)
     x, y = rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6, 8))
     weights = rng.choice([0.0, 1.0, 2.5], (5, 6, 8))
-    errors, lengths = weights * (lstm.run(x)[0] - y) ** 2, [6, 2, 4, 1, 6]
+    errors, lengths = weights * (lstm.infer(x)[0] - y) ** 2, [6, 2, 4, 1, 6]
     ragged = lstm.trace(x, y, lengths=lengths)
     ragged_errors = (ragged.outputs[2, :4] - y[2, :4]) ** 2
     ahead = gc.LSTM(3, 4, dtype=np.float64).trace(x[0], y[0, :, :4])

@@ -2,56 +2,67 @@
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from glasscell.core.types import Array
 
-CACHE_LINE_BYTES, ALIGN_MIN_BYTES = 64, 1 << 15  # bytes: of a line of the cache, and what is not worth looking for one
+CACHE_LINE_BYTES = 64
+ALIGN_MIN_BYTES = 1 << 15  # of an array: finding a line's start takes a microsecond, more than it saves for less
 
 StepViews: TypeAlias = list[tuple[Array, ...]]
+Value = TypeVar("Value")
 
 
 class BufferPool:
     """Named arrays, kept from one call to the next.
 
-    Fresh memory is handed out a page at a time, at the first touch of each page: at small sizes that can take longer
-    than the mathematics. A caller who runs the same pass again and again, such as a training loop, therefore makes
-    one ``BufferPool`` and gives it to every call. What an earlier call with the same buffers returned is then gone:
-    no other caller shares them, and why the default is fresh memory.
+    Fresh memory is mapped page by page at the first write to each page; at small sizes that can take longer than the
+    mathematics. A caller that repeats a pass, such as a training loop, therefore makes one pool and passes it to every
+    call. The results of an earlier call with the same pool are overwritten, so that a pool has one user, and the
+    default is fresh memory.
     """
 
     def __init__(self) -> None:
         self._arrays: dict[str, Array] = {}
-        self._parts: dict[str, Self] = {}
+        self._scopes: dict[str, Self] = {}
         self._views: dict[str, tuple[tuple[Array, ...], StepViews]] = {}
+        self._cache: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-        """Return the array of this name, its content arbitrary; a new one if there is none of this shape and dtype."""
+        """Return the array of this name, with arbitrary content; a new one for another shape or dtype."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._arrays[name] = aligned_empty(shape, dtype)
         return array
 
+    def cached(self, name: str, make: Callable[..., Value], *arguments: Any) -> Value:
+        """Return ``make(pool, *arguments)``, made again only if the arguments differ from those of the last call."""
+        entry: tuple[tuple[Any, ...], Value] | None = self._cache.get(name)
+        if entry is None or entry[0] != arguments:
+            entry = self._cache[name] = arguments, make(self, *arguments)
+        return entry[1]
+
     def step_views(
         self, name: str, arrays: tuple[Array, ...], views: Callable[[], Iterable[tuple[Array, ...]]]
     ) -> StepViews:
-        """Return the views of these arrays that a time loop needs, step by step; kept while the arrays are the same.
+        """Return the views of these arrays that a time loop needs at each step, made again only for other arrays.
 
-        Slicing costs a tenth of a microsecond each time: with a dozen views a step that is a tenth of a small step.
+        Slicing takes a tenth of a microsecond: a dozen views are a tenth of a small step.
         """
-        of, steps = self._views.get(name, ((), []))
-        if len(of) != len(arrays) or any(a is not b for a, b in zip(of, arrays, strict=True)):
+        earlier, steps = self._views.get(name, ((), []))
+        if len(earlier) != len(arrays) or any(a is not b for a, b in zip(earlier, arrays, strict=True)):
             steps = list(views())
             self._views[name] = (arrays, steps)
         return steps
 
     def scope(self, name: str) -> Self:
-        """Return separate buffers for one part of the computation."""
-        if name not in self._parts:
-            self._parts[name] = type(self)()
-        return self._parts[name]
+        """Return the separate pool of this name."""
+        pool = self._scopes.get(name)
+        if pool is None:
+            pool = self._scopes[name] = type(self)()
+        return pool
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         """Copy as an empty pool: copies of the kept views would be views of unused memory."""

@@ -21,27 +21,27 @@ Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H 
 """
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from glasscell.core.buffers import BufferPool
+from glasscell.core.buffers import BufferPool, StepViews
 from glasscell.core.linear import batched_matmul, copy_rows, sum_of_outer_products
 from glasscell.core.types import Array
 
 BLOCK_BYTES = 1 << 20  # backward factors computed at a time: most of a core's second-level cache
-MIN_GEMM_COLUMNS = (
-    1 << 10
-)  # of a product for the weights' gradient: adding up products of this width costs little compared with them
+MIN_GEMM_COLUMNS = 1 << 10  # of a product for the weights' gradient: adding up such products costs little
 L2_WEIGHTS = 1 << 18  # weights that stay in a core's second-level cache
+
+
+STORED = ("T", "I", "H", "B", "dtype", "step_inputs", "gates", "tanh_c", "kernel")  # of a tape; the rest are views
 
 
 class Tape:
     """All that a forward pass computed, by name; what a backward pass reads. Every name is a view ``(T, H, B)``.
 
-    The arrays behind the names have one slot more, for the state; what no name reaches there is arbitrary.
+    The arrays behind the names have one more slot, for the state; its other rows are arbitrary.
 
     Attributes
     ----------
@@ -49,72 +49,56 @@ class Tape:
         Rows of slot t: i∘g and f∘c_prev of step t-1, then u_t = [h_{t-1}; x_t; 1].
     gates : array (T + 1, 5H, B)
         Rows of slot t: i, f, o, g of step t, then c_{t-1}.
-    tanh_c : array (T, H, B)
+    i, f, o, g, c, h, tanh_c : array (T, H, B)
+        Gates, candidate, cell and hidden state; h is the output.
+    c_with_initial, h_with_initial : array (T + 1, H, B)
+        Cell and hidden state, with the initial ones.
+    x : array (T, I, B)
+    u : array (T, K, B)
+        [h_prev; x; 1].
     kernel : array (4H, K)
         The weights that the pass was made with.
     """
 
-    def __init__(self, kernel: Array, x: Array, buffers: BufferPool) -> None:
-        T, I, B = x.shape
-        H = len(kernel) // 4
-        self.T, self.I, self.H, self.B, self.dtype = T, I, H, B, kernel.dtype
-        self.step_inputs = buffers.get("columns", (T + 1, 3 * H + I + 1, B), self.dtype)
-        self.gates = buffers.get("gates", (T + 1, 5 * H, B), self.dtype)
-        self.tanh_c = buffers.get("tanh_c", (T, H, B), self.dtype)
-        self.kernel = buffers.get("kernel", kernel.shape, self.dtype)
-        self.kernel[:] = kernel  # the caller may change theirs before the backward pass
-        self.x[:] = x
+    def __init__(self, buffers: BufferPool, T: int, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> None:
+        self.T, self.I, self.H, self.B, self.dtype = T, I, H, B, dtype
+        self.step_inputs = buffers.get("step inputs", (T + 1, 3 * H + I + 1, B), dtype)
+        self.gates = buffers.get("gates", (T + 1, 5 * H, B), dtype)
+        self.tanh_c = buffers.get("tanh_c", (T, H, B), dtype)
+        self.kernel = buffers.get("kernel", (4 * H, H + I + 1), dtype)
         self.step_inputs[:, -1] = 1
+        self._set_views()
 
-    @property
-    def i(self) -> Array:
-        """Input gate."""
-        return self.gates[:-1, : self.H]
+    @classmethod
+    def begin(cls, kernel: Array, x: Array, h0: Array | float, c0: Array | float, buffers: BufferPool) -> Self:
+        """Return the tape of a new pass: the one of the last pass with these buffers, if the sizes are the same."""
+        T, I, B = x.shape
+        tape = buffers.cached("tape", cls, T, I, len(kernel) // 4, B, kernel.dtype)
+        tape.kernel[:] = kernel  # the caller may change theirs before the backward pass
+        tape.x[:] = x
+        tape.h_with_initial[0] = h0
+        tape.c_with_initial[0] = c0
+        return tape
 
-    @property
-    def f(self) -> Array:
-        """Forget gate."""
-        return self.gates[:-1, self.H : 2 * self.H]
+    def _set_views(self) -> None:
+        H, gates, step_inputs = self.H, self.gates[:-1], self.step_inputs[:-1]
+        self.i, self.f, self.o, self.g = (
+            gates[:, :H],
+            gates[:, H : 2 * H],
+            gates[:, 2 * H : 3 * H],
+            gates[:, 3 * H : -H],
+        )
+        self.c_with_initial, self.h_with_initial = self.gates[:, 4 * H :], self.step_inputs[:, 2 * H : 3 * H]
+        self.c, self.h = self.c_with_initial[1:], self.h_with_initial[1:]
+        self.x, self.u = step_inputs[:, 3 * H : -1], step_inputs[:, 2 * H :]
 
-    @property
-    def o(self) -> Array:
-        """Output gate."""
-        return self.gates[:-1, 2 * self.H : 3 * self.H]
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy the arrays; the names become views of the copies."""
+        return {name: getattr(self, name) for name in STORED}
 
-    @property
-    def g(self) -> Array:
-        """Candidate."""
-        return self.gates[:-1, 3 * self.H : 4 * self.H]
-
-    @property
-    def c_with_initial(self) -> Array:
-        """Cell state, with the initial one: (T + 1, H, B)."""
-        return self.gates[:, 4 * self.H :]
-
-    @property
-    def h_with_initial(self) -> Array:
-        """Hidden state, with the initial one: (T + 1, H, B)."""
-        return self.step_inputs[:, 2 * self.H : 3 * self.H]
-
-    @property
-    def c(self) -> Array:
-        """Cell state."""
-        return self.c_with_initial[1:]
-
-    @property
-    def h(self) -> Array:
-        """Hidden state, the layer's output."""
-        return self.h_with_initial[1:]
-
-    @property
-    def x(self) -> Array:
-        """Input, (T, I, B)."""
-        return self.step_inputs[:-1, 3 * self.H : -1]
-
-    @property
-    def u(self) -> Array:
-        """[h_prev; x; 1], (T, K, B)."""
-        return self.step_inputs[:-1, 2 * self.H :]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_views()
 
 
 class Gradient(NamedTuple):
@@ -151,18 +135,11 @@ def forward(
         The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.c_with_initial[-1]``.
     """
     buffers = buffers or BufferPool()
-    tape = Tape(kernel, x, buffers)
-    tape.h_with_initial[0] = h0
-    tape.c_with_initial[0] = c0
-    T, H, B, one = tape.T, tape.H, tape.B, np.array(1, tape.dtype)
-    W = negate_sigmoid_rows(kernel, T, B)
-
-    steps = buffers.step_views("forward", (tape.step_inputs, tape.gates, tape.tanh_c), lambda: _forward_views(tape))
-    length = max(1, BLOCK_BYTES // max(1, 5 * H * B * tape.dtype.itemsize))
-    for start in range(0, T, length):
-        forward_steps(W, steps[start : start + length])
-        of_block = tape.gates[start : min(T, start + length), : 3 * H]
-        np.divide(one, of_block, of_block)
+    tape = Tape.begin(kernel, x, h0, c0, buffers)
+    W, one = negate_sigmoid_rows(kernel, tape.T, tape.B), np.array(1, tape.dtype)
+    for steps, sigmoids in buffers.cached("forward", _forward_blocks, tape):
+        forward_steps(W, steps)
+        np.divide(one, sigmoids, sigmoids)
     return tape
 
 
@@ -202,11 +179,15 @@ def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
     return W
 
 
-def _forward_views(tape: Tape) -> Iterable[tuple[Array, ...]]:
-    H, before, after = tape.H, tape.gates[:-1], tape.step_inputs[1:]
+def _forward_blocks(_: BufferPool, tape: Tape) -> list[tuple[StepViews, Array]]:
+    """Return the views of :func:`forward_steps` for each block of steps, and the block's i, f and o."""
+    T, H, before, after = tape.T, tape.H, tape.gates[:-1], tape.step_inputs[1:]
     z, sigmoids, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
     ig_fc, ig, fc = after[:, : 2 * H], after[:, :H], after[:, H : 2 * H]
-    return zip(tape.u, z, sigmoids, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h, strict=True)
+    per_step = tape.u, z, sigmoids, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h
+    steps = list(zip(*per_step, strict=True))
+    length = max(1, BLOCK_BYTES // max(1, 5 * H * tape.B * tape.dtype.itemsize))
+    return [(steps[start : start + length], sigmoids[start : start + length]) for start in range(0, T, length)]
 
 
 @np.errstate(under="ignore")
@@ -245,40 +226,28 @@ def backward(
     Gradient
     """
     buffers = buffers or BufferPool()
-    T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
-    W_h = np.ascontiguousarray(tape.kernel[:, :H].T)  # (H, 4H): a transposed view is slower at every step
+    T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
+    plan = buffers.cached("backward", _BackwardPlan, tape)
+    block_steps, gemm_steps, factors, dc_dh, dzs = plan.block_steps, plan.gemm_steps, plan.factors, plan.dc_dh, plan.dzs
+    W_h, views = plan.W_h, iter(plan.views)
+    W_h[:] = tape.kernel[:, :H].T
 
-    dkernel: Array = np.zeros(tape.kernel.shape, dtype)
-    dx = buffers.get("dx", (T if need_dx else 0, I, B), dtype)
+    dkernel = np.zeros(tape.kernel.shape, dtype) if T == 0 else np.empty(0, dtype)
+    dx = buffers.get("dx", (T if need_dx else 0, tape.I, B), dtype)
     dh_dc = np.empty((2, H, B), dtype)  # the two running gradients, side by side for [o g]
     running_dh, running_dc = dh_dc
     from_next = np.empty((H, B), dtype)  # dL/dh through the next step
     through_h = np.empty((H, B), dtype)
     from_next[:] = dh_T
     running_dc[:] = dc_T
-
-    length = max(1, min(T, BLOCK_BYTES // max(1, 4 * H * B * dtype.itemsize)))  # of a block
-    columns = (
-        MIN_GEMM_COLUMNS if tape.kernel.size <= L2_WEIGHTS else 4 * MIN_GEMM_COLUMNS
-    )  # few additions where they reach far
-    together = max(1, min(T, -(-columns // max(1, length * B)) * length))  # blocks, in one product
-    if B == 1:
-        length = together  # vectors are side by side as they are
-    factors = buffers.get("factors", (length, 4 * H, B), dtype)
-    dc_dh = buffers.get("dc_dh", (length, H, B), dtype)
-    dzs = factors  # side by side where there are more of them, for the products after the steps
-    if length < together:
-        dzs = buffers.get("dzs", (4 * H, together, B), dtype).transpose(1, 0, 2)
-    views = partial(_reversed_step_views, tape, factors, dc_dh, together)
-    steps = iter(buffers.step_views("backward", (tape.gates, factors, dc_dh), views))
     dot, multiply, add = np.dot, np.multiply, np.add
-    for start, end in _reversed_blocks(0, T, together):
-        for block_start, block_end in _reversed_blocks(start, end, length):
+    for start, end in _reversed_blocks(0, T, gemm_steps):
+        for block_start, block_end in _reversed_blocks(start, end, block_steps):
             block, n = slice(block_start, block_end), block_end - block_start
             _write_local_derivatives(tape, block, factors[:n], dc_dh[:n])
             dc_block = repeat(None, n) if dc is None else dc[block][::-1]
             for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
-                islice(steps, n), dh[block][::-1], dc_block, strict=True
+                islice(views, n), dh[block][::-1], dc_block, strict=True
             ):
                 # equation: lstm-step-backward
                 add(dh_t, from_next, running_dh)
@@ -291,16 +260,48 @@ def backward(
                 multiply(factors_o_g, dh_dc, factors_o_g)
                 multiply(running_dc, f, running_dc)
                 dot(W_h, dz, from_next)
-            if length < together:
+            if dzs is not factors:
                 copy_rows(factors[:n], dzs[block_start - start : block_end - start])
         n = end - start
-        of_these = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)
-        dkernel = of_these if end == T else dkernel + of_these
+        products = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)
+        dkernel = products if end == T else dkernel + products
         if dz_steps is not None:
             dz_steps[start:end] = dzs[:n]
         if need_dx:
             batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)
+
+
+class _BackwardPlan:
+    """Block lengths, memory and views of the backward passes of one tape.
+
+    Attributes
+    ----------
+    block_steps, gemm_steps : int
+        Steps whose local derivatives are computed at a time, and steps in one product for the weights' gradient.
+    W_h : array (H, 4H)
+        Contiguous, as a transposed view is slower at every step.
+    factors, dc_dh : array (block_steps, 4H, B), (block_steps, H, B)
+        Of :func:`_write_local_derivatives`.
+    dzs : array (gemm_steps, 4H, B)
+        `factors` itself, or the blocks of one product side by side.
+    views : list of tuple of array
+        One per step, from the last step to the first.
+    """
+
+    def __init__(self, buffers: BufferPool, tape: Tape) -> None:
+        T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
+        length = max(1, min(T, BLOCK_BYTES // max(1, 4 * H * B * dtype.itemsize)))
+        columns = MIN_GEMM_COLUMNS if tape.kernel.size <= L2_WEIGHTS else 4 * MIN_GEMM_COLUMNS  # fewer additions
+        self.gemm_steps = max(1, min(T, -(-columns // max(1, length * B)) * length))
+        self.block_steps = self.gemm_steps if B == 1 else length  # vectors are side by side as they are
+        self.W_h = buffers.get("W_h", (H, 4 * H), dtype)
+        self.factors = buffers.get("factors", (self.block_steps, 4 * H, B), dtype)
+        self.dc_dh = buffers.get("dc_dh", (self.block_steps, H, B), dtype)
+        self.dzs = self.factors
+        if self.block_steps < self.gemm_steps:
+            self.dzs = buffers.get("dzs", (4 * H, self.gemm_steps, B), dtype).transpose(1, 0, 2)
+        self.views = list(_reversed_step_views(tape, self.factors, self.dc_dh, self.gemm_steps))
 
 
 def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
@@ -309,11 +310,11 @@ def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, i
         yield max(start, stop - length), stop
 
 
-def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, together: int) -> Iterator[tuple[Array, ...]]:
+def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, gemm_steps: int) -> Iterator[tuple[Array, ...]]:
     """Yield views from the last step to the first; all blocks share the memory of `factors` and `dc_dh`."""
     H = tape.H
     i, f, o_g = factors[:, :H], factors[:, H : 2 * H], factors[:, 2 * H :].reshape(len(factors), 2, H, tape.B)
-    for start, end in _reversed_blocks(0, tape.T, together):
+    for start, end in _reversed_blocks(0, tape.T, gemm_steps):
         for block_start, block_end in _reversed_blocks(start, end, len(factors)):
             for t in reversed(range(block_start, block_end)):
                 k = t - block_start

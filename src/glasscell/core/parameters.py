@@ -43,13 +43,13 @@ class Parameters(Mapping[str, Array]):
         self._vector: Array = np.zeros(size, dtype) if vector is None else vector
         if self._vector.shape != (size,):
             raise ValueError(f"the vector has shape {self._vector.shape}; the names need ({size},)")
-        self._views: dict[str, Array] = {}
+        self.views: dict[str, Array] = {}
         self._parts: dict[str, Self] = {}
         self.is_part = False
         start = 0
         for name, shape in shapes.items():
             stop = start + prod(shape)
-            self._views[name] = self._vector[start:stop].reshape(shape)
+            self.views[name] = self._vector[start:stop].reshape(shape)
             start = stop
 
     @classmethod
@@ -115,7 +115,7 @@ class Parameters(Mapping[str, Array]):
         """Move into another vector of the same size, such as a part of a model's: its values are overwritten."""
         vector[:] = self.vector
         moved = type(self)(self.shapes, vector.dtype, vector)
-        self._vector, self._views = moved._vector, moved._views  # noqa: SLF001 - its own class
+        self._vector, self.views = moved._vector, moved.views  # noqa: SLF001 - its own class
         start = 0
         for part in self._parts.values():
             stop = start + part.vector.size
@@ -152,15 +152,15 @@ class Parameters(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         try:
-            return self._views[name]
+            return self.views[name]
         except KeyError:
-            raise KeyError(f"there is no parameter {name!r}; there are {', '.join(self._views)}") from None
+            raise KeyError(f"there is no parameter {name!r}; there are {', '.join(self.views)}") from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
+        return iter(self.views)
 
     def __len__(self) -> int:
-        return len(self._views)
+        return len(self.views)
 
     def __copy__(self) -> Self:
         return type(self)(self.shapes, self.vector.dtype, self.vector.copy())

@@ -1,11 +1,11 @@
 """The order in which a batch of sequences is processed: padding, masks and the reverse direction.
 
-A time loop knows neither: it processes step 0, 1, 2 … of all columns alike. Here the steps of each sequence are put
-into that order, its own steps first, and what comes out is put back. Both ways are a permutation of time, so each is
-the other's adjoint, which is what a backward pass needs.
+A time loop processes step 0, 1, 2 … of all sequences alike. Here the steps of each sequence are put into that order,
+its valid steps first, and results are put back. Both are a permutation of time, so each is the adjoint of the other,
+which a backward pass needs.
 """
 
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,84 +15,108 @@ from glasscell.core.types import Array
 Index = NDArray[np.intp]
 
 
-class TimeOrder(NamedTuple):
+class TimeOrder:
     """Which step of time is processed when.
+
+    Forward through sequences that are padded at the end only, nothing is moved.
+
+    Parameters
+    ----------
+    mask : array (T, B) of bool
+        Whether the sequence has a step at that time; gaps are skipped.
+    reverse : bool
+        From each sequence's last step to its first.
 
     Attributes
     ----------
     lengths : array (B,)
-        Number of steps that each sequence has.
-    time_index : array (T, B)
-        time_index[k, b] is the time of the k-th step of sequence b that is processed; from its length on, a masked one.
-    inverse : array (T, B)
-        The inverse: inverse[t, b] is when the step of time t is processed.
-    steps_done : array (T, B)
-        steps_done[t, b] is the number of its steps that sequence b has processed when it is past time t.
+        Number of steps of each sequence.
+    valid : array (T, 1, B) of bool
+        Whether the k-th step that is processed belongs to the sequence.
     """
 
-    lengths: Index
-    time_index: Index
-    inverse: Index
-    steps_done: Index
+    def __init__(self, mask: NDArray[np.bool_], *, reverse: bool) -> None:
+        self.mask, self.reverse = mask, reverse
+        self.lengths: Index = np.count_nonzero(mask, axis=0)
+        self.valid: NDArray[np.bool_] = np.arange(len(mask))[:, None, None] < self.lengths
+        self._padded_at_end = bool((mask == self.valid[:, 0]).all())
+        self._moves = reverse or not self._padded_at_end
 
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """Whether the k-th step that is processed belongs to the sequence: (T, 1, B)."""
-        mask: NDArray[np.bool_] = np.arange(len(self.time_index))[:, None, None] < self.lengths
-        return mask
+    @cached_property
+    def time_index(self) -> Index:
+        """The time of the k-th step of sequence b that is processed, (T, B); from its length on, a masked one."""
+        T, lengths = len(self.mask), self.lengths
+        k = np.arange(T)[:, None]
+        in_time: Index = np.broadcast_to(k, self.mask.shape)
+        if not self._padded_at_end:
+            in_time = np.argsort(~self.mask, axis=0, kind="stable")  # valid steps first, both groups in time order
+        if self.reverse:
+            in_time = np.take_along_axis(in_time, np.where(k < lengths, lengths - 1 - k, k), axis=0)
+        return in_time
 
-    @property
-    def unchanged(self) -> bool:
-        """Whether steps are processed in time's order: forward, with padding at the end. Nothing is moved then."""
-        return bool((self.time_index == np.arange(len(self.time_index))[:, None]).all())
+    @cached_property
+    def inverse(self) -> Index:
+        """When the step of time t is processed, (T, B)."""
+        inverse = np.empty_like(self.time_index)
+        np.put_along_axis(inverse, self.time_index, np.arange(len(inverse))[:, None], axis=0)
+        return inverse
 
-    def to_processing_order(self, sequences: Array) -> Array:
-        """Reorder (T, rows, B) from time to the order of processing; 0 after each sequence's end."""
-        steps = sequences if self.unchanged else np.take_along_axis(sequences, self.time_index[:, None, :], axis=0)
-        return np.where(self.valid, steps, steps.dtype.type(0))
+    @cached_property
+    def steps_done(self) -> Index:
+        """Number of its steps that sequence b has processed when time t has been processed, (T, B)."""
+        done = np.cumsum(self.mask[::-1] if self.reverse else self.mask, axis=0, dtype=np.intp)
+        return done[::-1] if self.reverse else done
 
-    def to_time_order(self, steps: Array, *, repeat: bool = False) -> Array:
-        """Reorder from the order of processing back to time.
+    def to_processing_order(self, sequences: Array, *, out: Array | None = None) -> Array:
+        """Reorder (T, rows, B) from time order to processing order; zero-fill after each sequence's end."""
+        steps = _gather(sequences, self.time_index, out) if self._moves else sequences
+        return _zero_unless(self.valid, steps, out)
 
-        Where a sequence has no step there is 0; with `repeat`, what the last step before it gave, if there was one.
+    def to_time_order(self, steps: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
+        """Reorder from processing order to time order.
+
+        Invalid steps are 0; with `repeat`, the value of the last valid step before, if there is one.
         """
-        if not repeat:
-            own = np.where(self.valid, steps, steps.dtype.type(0))
-            return own if self.unchanged else np.take_along_axis(own, self.inverse[:, None, :], axis=0)
-        done = self.steps_done[:, None, :]
-        if not len(steps):
-            return steps.copy()
-        return np.where(done > 0, np.take_along_axis(steps, done - 1, axis=0), steps.dtype.type(0))
+        if repeat:
+            done = self.steps_done
+            return _zero_unless(done[:, None] > 0, _gather(steps, np.maximum(done - 1, 0), out), out)
+        if not self._moves:
+            return _zero_unless(self.valid, steps, out)
+        return _zero_unless(self.mask[:, None], _gather(steps, self.inverse, out), out)
 
-    def to_time_order_backward(self, d_time: Array, *, repeat: bool = False) -> Array:
+    def to_time_order_backward(self, d_time: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
         """Compute the adjoint of :meth:`to_time_order`."""
         if not repeat:
-            return self.to_processing_order(d_time)
+            return self.to_processing_order(d_time, out=out)
         d_steps = np.zeros_like(d_time)
         t, b = np.nonzero(self.steps_done)
         np.add.at(d_steps.transpose(0, 2, 1), (self.steps_done[t, b] - 1, b), d_time.transpose(0, 2, 1)[t, b])
         return d_steps
 
 
-def time_order(mask: NDArray[np.bool_], *, reverse: bool) -> TimeOrder:
-    """Return the order of processing.
+def _zero_unless(valid: NDArray[np.bool_], steps: Array, out: Array | None) -> Array:
+    """Return steps (T, rows, B) with 0, also instead of NaN, where valid (T, 1, B) is False."""
+    integer = np.dtype(f"i{steps.dtype.itemsize}")  # AND with -1 or 0 takes an eighth of the time of `np.where`
+    bits = np.negative(valid.astype(integer))
+    out = np.empty(steps.shape, steps.dtype) if out is None else out
+    np.bitwise_and(steps.view(integer), bits, out=out.view(integer))
+    return out
 
-    Parameters
-    ----------
-    mask : array (T, B) of bool
-        Whether the sequence has a step at that time; gaps are passed over, as if they were not there.
-    reverse : bool
-        From each sequence's own last step to its first.
-    """
-    lengths = mask.sum(axis=0)
-    done = np.cumsum(mask[::-1] if reverse else mask, axis=0, dtype=np.intp)
-    done = done[::-1] if reverse else done
-    at = np.argsort(~mask, axis=0, kind="stable")  # a sequence's own steps first, both groups in the order of time
-    if reverse:
-        T = len(mask)
-        k = np.arange(T)[:, None]
-        at = np.take_along_axis(at, np.where(k < lengths, lengths - 1 - k, k), axis=0)
-    return TimeOrder(lengths, at, np.argsort(at, axis=0), done)
+
+def _gather(steps: Array, index: Index, out: Array | None) -> Array:
+    """Return the array whose step k of sequence b is step index[k, b] of `steps` (T, rows, B)."""
+    T, rows, B = steps.shape
+    out = np.empty(steps.shape, steps.dtype) if out is None else out
+    first = np.arange(rows)[:, None] * B + np.arange(B)
+    flat, offsets = np.ascontiguousarray(steps).reshape(-1), index * (rows * B)
+    for k in range(T):  # a third of the time of `np.take_along_axis`
+        np.take(flat, first + offsets[k], out=out[k], mode="clip")
+    return out
+
+
+def time_order(mask: NDArray[np.bool_], *, reverse: bool) -> TimeOrder:
+    """Return the order of processing: see :class:`TimeOrder`."""
+    return TimeOrder(mask, reverse=reverse)
 
 
 def mask_from_lengths(lengths: Index, T: int) -> NDArray[np.bool_]:
@@ -113,10 +137,10 @@ def scatter_add_final(gradient: Array, d_end: Array | float, lengths: Index) -> 
     Returns
     -------
     array (rows, B)
-        What belongs to state 0: the gradient for sequences without a step, 0 for all others.
+        The gradient on state 0: `d_end` for sequences without a step, 0 for all others.
     """
     rows, B = gradient.shape[1:]
     d_end = np.broadcast_to(np.asarray(d_end, gradient.dtype), (rows, B))
-    has = np.flatnonzero(lengths)
-    gradient[lengths[has] - 1, :, has] += d_end[:, has].T
+    nonempty = np.flatnonzero(lengths)
+    gradient[lengths[nonempty] - 1, :, nonempty] += d_end[:, nonempty].T
     return np.where(lengths > 0, gradient.dtype.type(0), d_end)

@@ -86,6 +86,7 @@ class CellStack(RecurrentLayer):
         if num_layers > MAX_LAYERS:
             raise ValueError(f"num_layers must be at most {MAX_LAYERS}, got {num_layers}")
         self.bidirectional, self.bias = boolean("bidirectional", bidirectional), boolean("bias", bias)
+        self.output_size = hidden_size * (2 if bidirectional else 1)
         self.dropout = probability("dropout", dropout)
         choice("initializer", initializer, ("orthogonal", "glorot", "uniform"))
         self._initializer = initializer
@@ -134,11 +135,6 @@ class CellStack(RecurrentLayer):
             "dropout": (self.dropout, 0.0),
         }
         return sizes | {name: value for name, (value, default) in given.items() if value != default}
-
-    @property
-    def output_size(self) -> int:
-        """Number of output features: H, or 2H with both directions."""
-        return self.hidden_size * (2 if self.bidirectional else 1)
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -277,7 +273,7 @@ class CellStack(RecurrentLayer):
         self,
         tape: RNNTape,
         d_outputs: Array,
-        d_state: RNNState | None = None,
+        d_final_state: RNNState | None = None,
         gradients: Parameters | None = None,
         buffers: BufferPool | None = None,
         *,
@@ -296,7 +292,7 @@ class CellStack(RecurrentLayer):
         for layer in reversed(range(self.num_layers)):
             dxs: list[Array] = []
             for k in reversed(range(layer * D, layer * D + D)):
-                done, direction = tape.passes[k], self.directions[k]
+                done, direction = tape.directions[k], self.directions[k]
                 dh = dy if D == 1 else dy[:, (k % D) * H : (k % D + 1) * H]
                 if done.order is not None:
                     dh = done.order.to_time_order_backward(dh)
@@ -305,7 +301,7 @@ class CellStack(RecurrentLayer):
                 dh_steps = None if step_gradients is None else np.empty(done.tape.h.shape, self.dtype)
                 scope = BufferPool() if dh_steps is not None else buffers.scope(direction.suffix)  # the former is kept
                 d = self.cell.backward(
-                    *(done.tape, dh, 0.0 if d_state is None else d_state.h[k], scope),
+                    *(done.tape, dh, 0.0 if d_final_state is None else d_final_state.h[k], scope),
                     need_dx=need_dx or layer > 0,
                     dh_steps=dh_steps,
                 )
@@ -318,8 +314,8 @@ class CellStack(RecurrentLayer):
                     dx = done.order.to_time_order(dx) if done.order is not None else dx[::-1] if done.reverse else dx
                 dxs.append(dx)
             dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
-            if layer and tape.between:
-                dy = dy * tape.between[layer - 1]
+            if layer and tape.dropout_masks:
+                dy = dy * tape.dropout_masks[layer - 1]
         if step_gradients is not None:
             step_gradients[:0] = collected
         return dy, RNNState(np.array(d_starts))

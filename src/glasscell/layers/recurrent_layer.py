@@ -32,8 +32,8 @@ class RecurrentLayer(Layer, TrainableLayer):
     """A layer with parameters and a state that it carries from step to step, and between calls.
 
     A subclass defines the passes in core's layout, ``forward_feature_major`` and :meth:`backward_with_state`, and the
-    description of its state and tape. This class has the rest: validated ``forward``, ``run``, ``backward``, ``trace``
-    and ``stream`` on batch-first arrays.
+    description of its state and tape. This class has the rest: validated ``forward``, ``infer``, ``backward``,
+    ``trace`` and ``stream`` on batch-first arrays.
 
     In core's layout a state is a ``state_type`` whose fields are sequences of arrays (rows, B), one for each of the
     ``num_states`` stacked layers and directions. For users its fields are arrays (num_states, B, rows), or
@@ -56,12 +56,8 @@ class RecurrentLayer(Layer, TrainableLayer):
     tape_type: ClassVar[type[Any]]
     replayable: ClassVar[bool] = False
 
-    if TYPE_CHECKING:  # attributes or properties of subclasses
-
-        @property
-        def input_size(self) -> int: ...
-        @property
-        def output_size(self) -> int: ...
+    input_size: int
+    output_size: int
 
     @property
     @abstractmethod
@@ -78,7 +74,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         self,
         tape: Any,
         d_outputs: Array,
-        d_state: Any = None,
+        d_final_state: Any = None,
         gradients: Parameters | None = None,
         buffers: BufferPool | None = None,
         *,
@@ -92,7 +88,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         tape : tape_type
             From ``forward_feature_major``; it may be used again.
         d_outputs : array (T, output_size, B)
-        d_state : state_type, optional
+        d_final_state : state_type, optional
             Gradient on the final state, in core's layout. Default: 0.
         gradients : Parameters, optional
             Overwritten with the gradients on the parameters, summed over the batch.
@@ -155,8 +151,8 @@ class RecurrentLayer(Layer, TrainableLayer):
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
     ) -> Array:
-        """Return the outputs of :meth:`run`, without the final state. Several threads may run one layer at once."""
-        return self.run(x, state, lengths=lengths, mask=mask)[0]
+        """Return the outputs of :meth:`infer`, without the final state. Several threads may run one layer at once."""
+        return self.infer(x, state, lengths=lengths, mask=mask)[0]
 
     def forward(
         self,
@@ -197,13 +193,13 @@ class RecurrentLayer(Layer, TrainableLayer):
             Another number of features, a shape that does not fit, lengths out of range, or NaN or infinite values.
         """
         if rng is not None and not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
+            raise TypeError(f"rng must be a numpy.random.Generator, got {rng!r}")
         columns, initial, valid, single = self._prepare_inputs(x, state, lengths, mask)
         y, _, final, tape = self.forward_feature_major(columns, valid, initial, rng)
         tape = tape._replace(unbatched=single)
         return from_feature_major(y, single=single), self.state_to_user(final, single=single), tape
 
-    def run(
+    def infer(
         self,
         x: ArrayLike,
         state: Any = None,
@@ -223,7 +219,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         self,
         tape: Any,
         d_outputs: ArrayLike | None = None,
-        d_state: Any = None,
+        d_final_state: Any = None,
         *,
         step_gradients: list[Any] | None = None,
     ) -> tuple[Array, Any, Parameters]:
@@ -234,7 +230,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         tape : tape_type
         d_outputs : array (B, T, output_size) or (T, output_size), optional
             Gradient of the loss on the outputs. Default: 0.
-        d_state : state_type, optional
+        d_final_state : state_type, optional
             Gradient on the final state, of its shapes. Default: 0.
         step_gradients : list, optional
             Extended by the gradients at every step, one entry for each stacked layer and direction, in core's layout.
@@ -256,7 +252,9 @@ class RecurrentLayer(Layer, TrainableLayer):
             dy, _ = to_feature_major(
                 "d_outputs", d_outputs, self.output_size, "D·P", self.dtype, expected=(B, T, single)
             )
-        d_final = None if d_state is None else self.state_to_feature_major("d_state", d_state, B, single=single)
+        d_final = None
+        if d_final_state is not None:
+            d_final = self.state_to_feature_major("d_final_state", d_final_state, B, single=single)
         gradients = self.parameters.zeros_like()
         dx, d_initial = self.backward_with_state(tape, dy, d_final, gradients, step_gradients=step_gradients)
         return from_feature_major(dx, single=single), self.state_to_user(d_initial, single=single), gradients
@@ -347,7 +345,7 @@ class RecurrentLayer(Layer, TrainableLayer):
         except (TypeError, ValueError):
             noun = "a pair" if len(sizes) == 2 else "a tuple"
             fields = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
-            raise TypeError(f"{name} must be {noun} {fields}, and is a {type(state).__name__}") from None
+            raise TypeError(f"{name} must be {noun} {fields}, got {type(state).__name__}") from None
         columns = []
         for field, (letter, rows) in sizes.items():
             shape = (count, rows) if single else (count, B, rows)
@@ -389,7 +387,7 @@ class RecurrentLayer(Layer, TrainableLayer):
     def _check_tape(self, tape: Any) -> None:
         """Raise TypeError unless the tape is one of this kind of layer."""
         if not isinstance(tape, self.tape_type):
-            raise TypeError(f"tape must be what {type(self).__name__}.forward returned, and is a {type(tape).__name__}")
+            raise TypeError(f"tape must be the tape of {type(self).__name__}.forward, got {type(tape).__name__}")
 
 
 def _states_of_one(state: Any) -> list[Any]:

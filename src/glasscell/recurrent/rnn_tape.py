@@ -46,28 +46,28 @@ class RNNTape(NamedTuple):
 
     Attributes
     ----------
-    passes : tuple of RNNDirectionTape
+    directions : tuple of RNNDirectionTape
         From the first layer to the last; with two directions forward and reverse of each layer in turn.
     kind : str
         Name of the layer's class.
     config : dict
         That of the layer.
-    between : tuple of array
+    dropout_masks : tuple of array
         With dropout, the factors of the outputs of each layer but the last; otherwise empty.
     unbatched : bool
         Whether the input was one sequence without a batch axis.
     """
 
-    passes: tuple[RNNDirectionTape, ...]
+    directions: tuple[RNNDirectionTape, ...]
     kind: str
     config: dict[str, Any]
-    between: tuple[Array, ...] = ()
+    dropout_masks: tuple[Array, ...] = ()
     unbatched: bool = False
 
     @property
     def layers(self) -> tuple[StepsTape, ...]:
         """Return the tape of each pass: ``tape.layers[0].h`` are the hidden states of the first, (T, H, B)."""
-        return tuple(one.tape for one in self.passes)
+        return tuple(one.tape for one in self.directions)
 
 
 RNNStepGradients: TypeAlias = "list[Callable[[], dict[str, Array]]]"

@@ -1,15 +1,18 @@
-"""What passes through an LSTM: its state, and the record of a forward pass."""
+"""State and tape of an LSTM forward pass."""
 
 from __future__ import annotations  # the general layer is loaded only where it is used
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
-from glasscell.recurrent.execution import CheckpointedTape, final_state
+from glasscell.recurrent.checkpointing import CheckpointedTape
+from glasscell.recurrent.execution import final_state
 
 if TYPE_CHECKING:
     from glasscell.core import lstm, variants
@@ -28,27 +31,25 @@ class LSTMState(NamedTuple):
     c: Array
 
 
-def state_of_one(states: Sequence[tuple[Array, Array]]) -> LSTMState:
-    """Return the state of a model with one LSTM, from those of all its LSTMs: what a stream of it gives."""
-    return LSTMState(*states[0])
-
-
-def states_of_one(state: LSTMState) -> list[LSTMState]:
-    """Return the states of all LSTMs of a model with one, from its state."""
-    return [state]
+def collect_states(states: Sequence[tuple[Array, Array]]) -> LSTMState:
+    """Return the states of all directions, (P, B) and (H, B), in the fields of one state."""
+    h: Any
+    c: Any
+    h, c = zip(*states, strict=True)
+    return LSTMState(h, c)
 
 
 class DirectionTape(NamedTuple):
-    """One layer in one direction.
+    """The tape of one layer in one direction.
 
     Attributes
     ----------
     tape : Tape
-        Every gate and state, in the order in which the steps were processed.
-    order : Order or None
-        What that order is, where sequences have steps that are not their own; otherwise time's, or its reverse.
+        Every gate and state, in processing order.
+    order : TimeOrder or None
+        The processing order, if sequences have invalid steps. None: that of time, or its reverse.
     input_mask : array (I, B), or 1
-        What inputs were multiplied with.
+        Factors of the inputs: dropout.
     """
 
     tape: AnyTape
@@ -62,18 +63,18 @@ class DirectionTape(NamedTuple):
 
 
 class LSTMTape(NamedTuple):
-    """What :meth:`LSTM.forward` computed: every gate of every step, by name.
+    """The tape of :meth:`LSTM.forward`: every gate of every step, by name.
 
     Attributes
     ----------
     directions : tuple of DirectionTape
-        From the input upwards; with two directions forward and reverse of each layer in turn.
+        From the first layer to the last; with two directions forward and reverse of each layer in turn.
     learned_initial_state : bool
         Whether the pass began from the learned initial state.
     options : LSTMConfig
         Of the LSTM that made it.
     dropout_masks : tuple of array
-        Unless it is empty, what the outputs of each layer but the last were multiplied with: dropout.
+        With dropout, the factors of the outputs of each layer but the last; otherwise empty.
     unbatched : bool
         Whether the input was one sequence without a batch axis.
     """
@@ -86,7 +87,7 @@ class LSTMTape(NamedTuple):
 
     @property
     def layers(self) -> tuple[lstm.Tape | variants.Tape, ...]:
-        """The tape of each pass: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
+        """The tape of each direction: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
         tapes = tuple(one.tape for one in self.directions if not isinstance(one.tape, CheckpointedTape))
         if len(tapes) < len(self.directions):
             raise ValueError("gates are not kept with recompute_every or memory_limit; run it again without")
@@ -94,6 +95,37 @@ class LSTMTape(NamedTuple):
 
     @property
     def final_state(self) -> LSTMState:
-        """State after each sequence's last step, (L·D, P, B) and (L·D, H, B): columns."""
-        h, c = zip(*(one.final for one in self.directions), strict=True)
+        """State after each sequence's last step, (L·D, P, B) and (L·D, H, B): a copy."""
+        h, c = zip(*(direction.final for direction in self.directions), strict=True)
         return LSTMState(np.stack(h), np.stack(c))
+
+
+@dataclass(eq=False)
+class FinalState:
+    """The final state of a pass, computed at the first use: h and c have L·D arrays (P, B) and (H, B).
+
+    It must be used before the next pass with the same buffers, which may begin with it.
+    """
+
+    tape: LSTMTape
+
+    @cached_property
+    def _state(self) -> LSTMState:
+        return collect_states([direction.final for direction in self.tape.directions])
+
+    @property
+    def h(self) -> Array:
+        """Hidden state."""
+        return self._state.h
+
+    @property
+    def c(self) -> Array:
+        """Cell state."""
+        return self._state.c
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self._state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy as an :class:`LSTMState`."""
+        return LSTMState, tuple(self._state)

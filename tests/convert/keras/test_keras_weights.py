@@ -105,7 +105,7 @@ def test_one_layer_is_a_model_unless_others_are_named(keras, tmp_path, rng):
     x = rng.normal(size=(2, 5, 3)).astype(np.float32)
     ours = gc.convert.load(path)
     assert isinstance(ours, gc.LSTM)
-    np.testing.assert_allclose(ours.run(x)[0], lstm(x).detach().numpy(), rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(ours.infer(x)[0], lstm(x).detach().numpy(), rtol=0, atol=WITHIN)
     relu = L.Activation("relu")
     path = saved(drawn(keras.Sequential([keras.Input((5, 3)), L.LSTM(4), relu]), rng), tmp_path / "n.weights.h5")
     assert f"{relu.name} (no weights)" in refusal(path)

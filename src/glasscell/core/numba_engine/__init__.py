@@ -105,9 +105,7 @@ def forward(
 ) -> lstm.Tape:
     """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or BufferPool()
-    tape = lstm.Tape(kernel, x, buffers)
-    tape.h_with_initial[0] = h0
-    tape.c_with_initial[0] = c0
+    tape = lstm.Tape.begin(kernel, x, h0, c0, buffers)
     run = compile_kernels(tape.dtype.char)
     if tape.B == 1:
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
