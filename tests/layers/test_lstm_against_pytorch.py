@@ -377,13 +377,13 @@ def test_what_the_weights_say_may_be_said_again(weights):
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"input_size": 4}, "input_size is 4; the weights say 3"),
-        ({"hidden_size": 3}, "hidden_size is 3; the weights say 4"),
-        ({"num_layers": 1}, "num_layers is 1; the weights say 2"),
-        ({"bidirectional": False}, "bidirectional is False; the weights say True"),
-        ({"bias": False}, "bias is False; the weights say True"),
-        ({"proj_size": 3}, "proj_size is 3; the weights say 2"),
-        ({"proj_size": 0}, "proj_size is 0; the weights say 2"),
+        ({"input_size": 4}, "input_size must be 3, as the weights, got 4"),
+        ({"hidden_size": 3}, "hidden_size must be 4, as the weights, got 3"),
+        ({"num_layers": 1}, "num_layers must be 2, as the weights, got 1"),
+        ({"bidirectional": False}, "bidirectional must be True, as the weights, got False"),
+        ({"bias": False}, "bias must be True, as the weights, got False"),
+        ({"proj_size": 3}, "proj_size must be 2, as the weights, got 3"),
+        ({"proj_size": 0}, "proj_size must be 2, as the weights, got 0"),
     ],
 )
 def test_contradictions_are_named(told, words, weights):
@@ -392,7 +392,7 @@ def test_contradictions_are_named(told, words, weights):
 
 
 def test_a_projection_that_is_not_there_is_a_contradiction(torch):
-    with pytest.raises(ValueError, match="proj_size is 2; the weights say None"):
+    with pytest.raises(ValueError, match="proj_size must be None, as the weights, got 2"):
         LSTM.from_torch(torch.nn.LSTM(3, 4).state_dict(), proj_size=2)
 
 
@@ -506,7 +506,7 @@ def test_a_learned_start_keeps_its_own_names(bidirectional, torch, rng):
     for options in ({}, {"learn_initial_state": True}):  # the names tell
         again = LSTM.from_torch(weights, **options)
         np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
-    with pytest.raises(ValueError, match="learn_initial_state is False; the weights say True"):
+    with pytest.raises(ValueError, match="learn_initial_state must be True, as the weights, got False"):
         LSTM.from_torch(weights, learn_initial_state=False)
     with pytest.raises(ValueError, match="the weight 'initial_c_l0"):
         LSTM.from_torch({name: array for name, array in weights.items() if not name.startswith("initial_c")})

@@ -37,7 +37,7 @@ class Problem:
             return rng.normal(size=shape).astype(dtype)
 
         def state():
-            ways = len(told.ways)
+            ways = len(told.directions)
             return LSTMState(normal(ways, B, told.state_size), normal(ways, B, told.hidden_size))
 
         self.x, self.dy = normal(B, T, told.input_size), normal(B, T, told.output_size)
@@ -511,9 +511,9 @@ def test_without_a_step_the_state_and_its_gradient_pass_through(problem):
     told, none = problem.lstm.options, ~problem.mask.any(axis=1)
     assert y.shape == (problem.B, problem.T, told.output_size)
     assert dx.shape == problem.x.shape
-    assert h.shape == dh.shape == (len(told.ways), problem.B, told.state_size)
-    assert c.shape == dc.shape == (len(told.ways), problem.B, told.hidden_size)
-    for k, (suffix, _, _) in enumerate(told.ways):
+    assert h.shape == dh.shape == (len(told.directions), problem.B, told.state_size)
+    assert c.shape == dc.shape == (len(told.directions), problem.B, told.hidden_size)
+    for k, (suffix, _, _) in enumerate(told.directions):
         for name, end, start, d_end, d_start in (
             ("h", h, problem.state and problem.state.h, problem.dstate.h, dh),
             ("c", c, problem.state and problem.state.c, problem.dstate.c, dc),
@@ -529,7 +529,7 @@ def test_without_a_step_the_state_and_its_gradient_pass_through(problem):
         learned.vector[:] = gradients
         for name, gradient in learned.items():
             if name.startswith("initial"):
-                k = [suffix for suffix, _, _ in told.ways].index(name[len("initial_h") :])
+                k = [suffix for suffix, _, _ in told.directions].index(name[len("initial_h") :])
                 d = getattr(problem.dstate, name[len("initial_")])[k].sum(axis=0)
                 assert_near(gradient, d if problem.state is None else 0 * d)
             else:

@@ -224,7 +224,7 @@ def test_bad_arrays_are_refused(kind):
             x, RNNState(np.zeros((1, 2, 3)))
         ),
         r"state.h must have shape .*, got \(3, 3\)": lambda: layer(x, np.zeros((1, 3, 3))),
-        r"state must be a tuple \(h,\), and is a LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
+        r"state must be a tuple \(h,\), got LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
         "rng must be": lambda: layer.forward(x, rng=3),
         "d_outputs must have shape": lambda: layer.backward(tape, y[:, 1:]),
         "tape must be the tape of a": lambda: layer.backward(y, y),
