@@ -206,7 +206,7 @@ class CellStack(RecurrentLayer):
 
     def valid_steps(self, tape: RNNTape) -> Mask | None:
         """Return the steps (B, T) that were processed; None: all."""
-        order = tape.passes[0].order
+        order = tape.directions[0].order
         return None if order is None else (order.inverse < order.lengths).T
 
     def layer_traces(

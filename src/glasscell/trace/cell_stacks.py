@@ -220,7 +220,7 @@ def layer_traces(
     cls = CLASSES[tape.kind]
     names = cls.quantities + (cls.gradients if step_gradients is not None else ())
     result = []
-    for k, (done, (suffix, _, reverse)) in enumerate(zip(tape.passes, options.directions, strict=True)):
+    for k, (done, (suffix, _, reverse)) in enumerate(zip(tape.directions, options.directions, strict=True)):
         compute = _Loader(done, None if step_gradients is None else step_gradients[k], to_time_order)
         axes = "TR" if tape.unbatched else "BTR"
         result.append(cls(f"{prefix}{suffix[1:]}", options, done.tape.weights, names, compute, axes, reverse=reverse))
