@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glasscell.trace.data import GRADIENT_SYMBOLS, STATE_SYMBOLS
+from glasscell.trace.layer_trace import GRADIENT_SYMBOLS, STATE_SYMBOLS
 
 pytest.importorskip("matplotlib")
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "introspection.md").read_text(encoding="utf-8")

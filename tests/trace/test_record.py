@@ -5,7 +5,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.core.cell import step, step_backward
-from glasscell.trace.data import LayerTrace, TracedQuantity
+from glasscell.trace.layer_trace import LayerTrace, TracedQuantity
 from glasscell.trace.trace import Trace
 
 KINDS = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from glasscell.atomic_files import OutputFile
     from glasscell.layers import LSTM
-    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.layer_trace import LayerTrace
     from glasscell.trace.trace import Trace
 
 SYMBOLS = "i,f,o,g,c"
@@ -103,7 +103,7 @@ def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile 
 
 def _layer(options: argparse.Namespace, trace: Trace) -> LayerTrace:
     """Return the chosen layer; raise ValueError if layer, unit or step is out of range."""
-    from glasscell.trace.data import check_index  # noqa: PLC0415
+    from glasscell.trace.layer_trace import check_index  # noqa: PLC0415
 
     try:
         layer = trace.get_layer(options.layer)

@@ -32,7 +32,7 @@ from glasscell.validation import (
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
-    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.layer_trace import LayerTrace
 
 
 class Direction(NamedTuple):

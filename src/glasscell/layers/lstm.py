@@ -26,7 +26,7 @@ from glasscell.validation import float_dtype
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
-    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.layer_trace import LayerTrace
 
 
 class LSTM(RecurrentLayer, LSTMWeights):

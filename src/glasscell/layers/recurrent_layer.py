@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glasscell.core.buffers import BufferPool
     from glasscell.core.parameters import Parameters
     from glasscell.stream import Stream
-    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.layer_trace import LayerTrace
     from glasscell.trace.trace import Trace
 
 

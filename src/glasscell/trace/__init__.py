@@ -11,7 +11,7 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.trace import diagnostics, figures, terminal
-    from glasscell.trace.data import LayerTrace
+    from glasscell.trace.layer_trace import LayerTrace
     from glasscell.trace.trace import Trace
 
 __all__ = ["LayerTrace", "Trace", "diagnostics", "figures", "terminal"]
@@ -19,5 +19,5 @@ __all__ = ["LayerTrace", "Trace", "diagnostics", "figures", "terminal"]
 __getattr__, __dir__ = attach(
     __name__,
     {"figures": "figures", "diagnostics": "diagnostics", "terminal": "terminal"}
-    | {"Trace": "trace", "LayerTrace": "data"},
+    | {"Trace": "trace", "LayerTrace": "layer_trace"},
 )

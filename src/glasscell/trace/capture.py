@@ -15,7 +15,8 @@ from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.trace import cell_stacks
-from glasscell.trace.data import GRADIENT_SYMBOLS, METADATA_KEYS, STATE_SYMBOLS, LayerTrace, Readout
+from glasscell.trace.data import METADATA_KEYS, Readout
+from glasscell.trace.layer_trace import GRADIENT_SYMBOLS, STATE_SYMBOLS, LayerTrace
 from glasscell.trace.trace import Trace
 from glasscell.validation import choice, finite_array
 

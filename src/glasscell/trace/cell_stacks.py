@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from glasscell.core.types import Array
 from glasscell.recurrent.config import MAX_LAYERS
-from glasscell.trace.data import LayerTrace, TracedQuantity
+from glasscell.trace.layer_trace import LayerTrace, TracedQuantity
 from glasscell.validation import boolean, choice, positive_integer, probability
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from glasscell.core.losses import LOSSES
 from glasscell.trace.capture import compute_loss
-from glasscell.trace.data import ARRAYS, METADATA_KEYS, LayerTrace, TraceData
+from glasscell.trace.data import ARRAYS, METADATA_KEYS, TraceData
+from glasscell.trace.layer_trace import LayerTrace
 from glasscell.validation import choice
 
 

@@ -1,6 +1,6 @@
 """Measures of a layer: saturation of gates, half-lives, events, and the gradient's paths and decay.
 
-Their arguments are arrays or a :class:`~glasscell.trace.data.LayerTrace` of one sequence. For the reverse direction the
+Their arguments are arrays or a :class:`~glasscell.trace.layer_trace.LayerTrace` of one sequence. For the reverse direction the
 previous step is the one processed before.
 """
 
@@ -17,7 +17,7 @@ from glasscell.core.initializers import glorot_uniform, orthogonal
 from glasscell.core.step_gradients import StepGradients, compute_step_gradients
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
-from glasscell.trace.data import LayerTrace
+from glasscell.trace.layer_trace import LayerTrace
 
 MAX_TAPE_VALUES = 1 << 24  # of the gradients that one backward pass computes together
 

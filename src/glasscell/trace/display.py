@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from glasscell.core.activations import sigmoid
 from glasscell.core.types import Array
 from glasscell.escaping import escape
-from glasscell.trace.data import LayerTrace, TraceData, check_index
+from glasscell.trace.data import TraceData
+from glasscell.trace.layer_trace import LayerTrace, check_index
 
 GATES = ("i", "f", "o")
 NAMES = {

@@ -15,7 +15,8 @@ import numpy as np
 
 from glasscell.core.activations import Activation
 from glasscell.escaping import escape
-from glasscell.trace.data import LayerTrace, TraceData, check_index
+from glasscell.trace.data import TraceData
+from glasscell.trace.layer_trace import LayerTrace, check_index
 
 SIGNIFICANT_DIGITS = 4
 

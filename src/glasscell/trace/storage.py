@@ -14,7 +14,8 @@ from glasscell.escaping import one_line
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.trace.cell_stacks import CLASSES, CellStackOptions
 from glasscell.trace.consistency import arrays_of, check
-from glasscell.trace.data import ARRAYS, LayerTrace, Readout, TraceData
+from glasscell.trace.data import ARRAYS, Readout, TraceData
+from glasscell.trace.layer_trace import LayerTrace
 
 HEADER_ENTRIES = ("format", "kind", "layers", "loss", "about", "axes")
 LAYER_ENTRIES = ("name", "reverse", "axes", "options")

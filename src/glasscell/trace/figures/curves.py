@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from glasscell.core import blocking
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
-from glasscell.trace.data import LayerTrace, TraceData
+from glasscell.trace.data import TraceData
 from glasscell.trace.display import resolve_layer, select_units
 from glasscell.trace.figures.style import (
     BLUE,
@@ -30,6 +30,7 @@ from glasscell.trace.figures.style import (
     set_title,
     style_axes,
 )
+from glasscell.trace.layer_trace import LayerTrace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

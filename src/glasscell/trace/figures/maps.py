@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.trace.data import LayerTrace, TraceData
+from glasscell.trace.data import TraceData
 from glasscell.trace.display import (
     LabelledRow,
     escape_control_characters,
@@ -28,6 +28,7 @@ from glasscell.trace.figures.style import (
     label_time_axis,
     style_axes,
 )
+from glasscell.trace.layer_trace import LayerTrace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glasscell.trace import diagnostics
-from glasscell.trace.data import LayerTrace, TraceData
+from glasscell.trace.data import TraceData
 from glasscell.trace.display import GATES, resolve_layer, symbol_name
 from glasscell.trace.figures.style import (
     BLUE,
@@ -23,6 +23,7 @@ from glasscell.trace.figures.style import (
     set_title,
     style_axes,
 )
+from glasscell.trace.layer_trace import LayerTrace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

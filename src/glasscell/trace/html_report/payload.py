@@ -36,9 +36,10 @@ from glasscell.core.blocking import norms
 from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.trace.capture import compute_loss
-from glasscell.trace.data import LayerTrace, TraceData
+from glasscell.trace.data import TraceData
 from glasscell.trace.diagnostics import gradient_paths, half_life
 from glasscell.trace.display import escape_control_characters, feature_names
+from glasscell.trace.layer_trace import LayerTrace
 
 # Limits of arrays in base64: a report is smaller than 3 MB.
 MAX_BYTES = 2_100_000  # of the quantities of layers, or of the weights and inputs of a live page

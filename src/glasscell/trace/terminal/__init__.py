@@ -15,7 +15,7 @@ import numpy as np
 
 from glasscell.core.blocking import norms
 from glasscell.core.types import Array
-from glasscell.trace.data import LayerTrace, TraceData
+from glasscell.trace.data import TraceData
 from glasscell.trace.display import (
     ColorScale,
     HeatMap,
@@ -30,6 +30,7 @@ from glasscell.trace.display import (
     select_units,
     symbol_name,
 )
+from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.terminal.layout import GAP, Layout, make_layout
 from glasscell.trace.terminal.painting import (
     BOLD,

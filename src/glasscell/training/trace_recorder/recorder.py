@@ -14,8 +14,8 @@ from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core import blocking
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
-from glasscell.trace.data import LayerTrace
 from glasscell.trace.display import get_values, resolve_layer, units_by_peak
+from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import HTML, Trace
 from glasscell.training.trace_recorder.frames import Frame, RecordedFrames
 from glasscell.validation import choice, positive_integer, positive_number

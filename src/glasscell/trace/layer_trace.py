@@ -1,0 +1,232 @@
+"""The trace of one layer in one direction: every quantity by its symbol in the equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.types import Array
+from glasscell.recurrent.config import LSTMConfig
+
+STATE_SYMBOLS = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
+GRADIENT_SYMBOLS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
+Loader = Callable[[str], Array]  # from a symbol to its array
+
+
+class TracedQuantity:
+    """A quantity of a layer, documented by its equation: an array (T, rows), or (B, T, rows) for a batch."""
+
+    def __init__(self, equation: str) -> None:
+        self.__doc__ = equation
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: LayerTrace, owner: type) -> Array: ...
+    def __get__(self, layer: LayerTrace | None, owner: type) -> Self | Array:
+        """Return the array of a layer."""
+        return self if layer is None else layer.value(self.name)
+
+
+class LayerTrace:
+    """The quantities of one layer in one direction, in time order; read only.
+
+    For an LSTM other than the standard one, :mod:`glasscell.core.variants` defines the symbols. Invalid steps of a
+    batch are NaN.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``l0`` or ``l1_reverse``; prefixed by the name of the LSTM if a model has several.
+    options : LSTMConfig
+        The configuration of the whole LSTM.
+    reverse : bool
+        Whether it processes the steps from the last to the first.
+    weights : dict of str to array
+        By the names of :mod:`glasscell.core`: ``kernel`` (R, P + I + 1) has columns for h_{t-1}, x_t and the bias, and
+        H rows for each of the gates i f o g.
+    names : tuple of str
+        The symbols that exist; gradients exist only with a target.
+    """
+
+    shown: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g", "c")  # by overviews
+    state: ClassVar[str] = "c"  # orders the units of overviews; the gradient whose norm they show is that on it
+    gate_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o")
+    gate_rows: ClassVar[tuple[str, ...]] = ("z", "d_z")  # with H rows for each gate
+    symbol_names: ClassVar[Mapping[str, str]] = {}  # different from those of an LSTM
+
+    x = TracedQuantity("x_t: input of the layer, (T, I)")
+    h_prev = TracedQuantity("h_{t-1}: previous hidden state, (T, P)")
+    c_prev = TracedQuantity("c_{t-1}: previous cell state, (T, H)")
+    z = TracedQuantity("z = W [h_{t-1}; x_t; 1]: pre-activations, (T, R), H rows per gate")
+    i = TracedQuantity("i = σ(z_i): input gate, (T, H)")
+    f = TracedQuantity("f = σ(z_f): forget gate, (T, H)")
+    o = TracedQuantity("o = σ(z_o): output gate, (T, H)")
+    g = TracedQuantity("g = tanh(z_g): candidate, (T, H)")
+    c = TracedQuantity("c_t = f ∘ c_{t-1} + i ∘ g: cell state, (T, H)")
+    tanh_c = TracedQuantity("tanh c_t: tanh of the cell state, (T, H)")
+    h = TracedQuantity("h_t = o ∘ tanh c_t: hidden state, (T, P)")
+
+    d_y = TracedQuantity("dL/dy_t: the part of dL/dh_t from the loss or the next layer, (T, P)")
+    d_h = TracedQuantity("dL/dh_t: total gradient on the hidden state, (T, P)")
+    d_o = TracedQuantity("dL/do = dL/dh ∘ tanh c, (T, H)")
+    d_tanh_c = TracedQuantity("dL/dtanh c = dL/dh ∘ o, (T, H)")
+    d_c = TracedQuantity("dL/dc_t = dL/dtanh c ∘ (1 - tanh² c) + f_{t+1} ∘ dL/dc_{t+1}, (T, H)")
+    d_i = TracedQuantity("dL/di = dL/dc ∘ g, (T, H)")
+    d_f = TracedQuantity("dL/df = dL/dc ∘ c_{t-1}, (T, H)")
+    d_g = TracedQuantity("dL/dg = dL/dc ∘ i, (T, H)")
+    d_z = TracedQuantity("dL/dz: gradient on a gate times the derivative of its activation, (T, R)")
+    d_x = TracedQuantity("dL/dx_t = W_xᵀ dL/dz, (T, I)")
+
+    def __init__(
+        self,
+        name: str,
+        options: LSTMConfig,
+        weights: Mapping[str, Array],
+        names: tuple[str, ...],
+        compute: Loader,
+        axes: str = "TR",
+        *,
+        reverse: bool = False,
+    ) -> None:
+        self.name, self.options, self.reverse, self.axes = name, options, reverse, axes
+        self.weights, self.names = dict(weights), names
+        self._compute, self._cache = compute, dict[str, Array]()
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether gradients exist: the trace has a target."""
+        return "d_z" in self.names
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates in the order of their H rows in z and in the kernel."""
+        return self.options.cell_config.gates
+
+    @property
+    def H(self) -> int:
+        """Number of units."""
+        return self.options.hidden_size
+
+    @property
+    def T(self) -> int:
+        """Number of steps."""
+        return sequence_length(self.x, self.axes)
+
+    def rows(self, I: int, *, gradients: bool) -> dict[str, int]:
+        """Return the number of rows of each symbol, of a layer with I inputs."""
+        names = [*STATE_SYMBOLS, *((*GRADIENT_SYMBOLS, *(f"d_{gate}" for gate in self.gates)) if gradients else ())]
+        P, R = self.options.state_size, len(self.gates) * self.H
+        rows = {"x": I, "d_x": I, "z": R, "d_z": R} | dict.fromkeys(("h", "h_prev", "d_y", "d_h"), P)
+        return {name: rows.get(name, self.H) for name in names}
+
+    def weight_shapes(self, I: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the weights, of a layer with I inputs."""
+        return self.options.shapes_of(I)
+
+    def value(self, name: str) -> Array:
+        """Return the array of a symbol.
+
+        Raises
+        ------
+        ValueError
+            If the symbol does not exist, or is a gradient and the trace has no target.
+        """
+        if name not in self.names:
+            if name.startswith("d_") and isinstance(vars(LayerTrace).get(name), TracedQuantity):
+                if self.has_gradients:
+                    raise ValueError(f"{name} does not exist: the gate {name[2:]} has no weights in this LSTM")
+                raise ValueError(f"{name} needs a target, as in model.trace(x, y)")
+            raise ValueError(f"symbol must be one of {', '.join(self.names)}, got {name!r}")
+        if name not in self._cache:
+            array = np.asarray(self._compute(name)).view()
+            array.flags.writeable = False
+            self._cache[name] = array
+        return self._cache[name]
+
+    def gate(self, name: str, gate: str) -> Array:
+        """Return the rows of ``z`` or ``d_z`` of one gate: ``layer.gate("z", "f")``, (T, H)."""
+        if gate not in self.gates:
+            raise ValueError(f"gate must be one of {', '.join(self.gates)}, got {gate!r}")
+        k = self.gates.index(gate)
+        return self.value(name)[..., k * self.H : (k + 1) * self.H]
+
+    def __getitem__(self, t: int | slice) -> LayerTrace:
+        return self._map(*index_time(self.axes, t, self.T))
+
+    def unit(self, k: int) -> LayerTrace:
+        """Return one unit: its gates, states and gradients, (T,), and z, (T, 4). Arrays without units stay whole."""
+        check_index("unit", k, self.H)
+        H, R = self.H, len(self.gates) * self.H
+
+        def values_of_unit(name: str) -> Array:
+            array = self.value(name)
+            if name in ("x", "d_x") or array.shape[-1] not in (H, R):
+                return array
+            return array[..., k] if array.shape[-1] == H else array[..., k % H :: H]
+
+        return self._replace(values_of_unit, self.axes.replace("R", ""))
+
+    def sequence(self, b: int, steps: NDArray[np.intp]) -> LayerTrace:
+        """Return these steps of one sequence of a batch."""
+        return self._map(lambda array: array[b, steps], self.axes.replace("B", ""))
+
+    def _map(self, function: Callable[[Array], Array], axes: str) -> LayerTrace:
+        return self._replace(lambda name: function(self.value(name)), axes)
+
+    def _replace(self, compute: Loader, axes: str) -> LayerTrace:
+        return type(self)(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return the arguments for `pickle` and `deepcopy`: every array, because loaders cannot be pickled."""
+        values = {name: self.value(name) for name in self.names}
+        return _restore, (type(self), self.name, self.options, self.weights, values, self.axes, self.reverse)
+
+    def to_dict(self) -> dict[str, Array]:
+        """Return a copy of every array, by symbol."""
+        return {name: self.value(name).copy() for name in self.names}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {'×'.join(map(str, self.h.shape))}: {', '.join(self.names)})"
+
+
+def _restore(
+    cls: type[LayerTrace],
+    name: str,
+    options: LSTMConfig,
+    weights: dict[str, Array],
+    values: dict[str, Array],
+    axes: str,
+    reverse: bool,
+) -> LayerTrace:
+    return cls(name, options, weights, tuple(values), values.__getitem__, axes, reverse=reverse)
+
+
+def check_index(name: str, index: int, size: int) -> None:
+    """Raise an error unless an index is an integer in range; negative numbers count from the end."""
+    if isinstance(index, bool) or not isinstance(index, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {index!r}")
+    if not -size <= index < size:
+        raise IndexError(f"{name} must be from {-size} to {size - 1}, got {index}")
+
+
+def sequence_length(array: NDArray[Any], axes: str) -> int:
+    """Return T of an array with these axes."""
+    if "T" not in axes:
+        raise ValueError("trace must have a time axis, got one step")
+    return int(array.shape[axes.index("T")])
+
+
+def index_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any], str]:
+    """Return a function that selects a step, or a slice of steps, of arrays with these axes; and the resulting axes."""
+    leading = (slice(None),) * axes.index("T")
+    if isinstance(t, slice):
+        return lambda array: array[(*leading, t)], axes
+    check_index("step", t, T)
+    return lambda array: array[(*leading, t)], axes.replace("T", "")
