@@ -1,7 +1,7 @@
 """Measures of a layer: saturation of gates, half-lives, events, and the gradient's paths and decay.
 
-Their arguments are arrays or a :class:`~glasscell.trace.layer_trace.LayerTrace` of one sequence. For the reverse direction the
-previous step is the one processed before.
+Their arguments are arrays or a :class:`~glasscell.trace.layer_trace.LayerTrace` of one sequence. For the
+reverse direction the previous step is the one processed before.
 """
 
 from __future__ import annotations
