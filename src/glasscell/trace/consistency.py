@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.losses import LOSSES
-from glasscell.trace.capture import compute_loss
+from glasscell.core import losses
 from glasscell.trace.data import ARRAYS, METADATA_KEYS, TraceData
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.validation import choice
@@ -97,11 +96,7 @@ def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
     if trace.targets is not None:
         if trace.d_outputs is None or type(trace.loss) is not float or not math.isfinite(trace.loss):
             raise ValueError("loss and d_outputs must exist with targets, got none")
-        choice("loss", trace.about.get("loss"), LOSSES)
-        with np.errstate(all="ignore"):
-            compute_loss(trace.about["loss"], outputs, trace.targets, trace.weights)
-        if trace.weights is not None and trace.weights.shape != trace.targets.shape:
-            raise ValueError(f"weights must have the shape {trace.targets.shape}, got {trace.weights.shape}")
+        _check_targets(trace, trace.targets)
     if trace.d_outputs is not None:
         _check_shapes("d_outputs", {"d_outputs": trace.d_outputs.shape}, {"d_outputs": outputs.shape})
         _check_float("d_outputs", trace.d_outputs, outputs.dtype)
@@ -118,6 +113,26 @@ def _check_arrays(trace: TraceData, lead: tuple[int, ...]) -> None:
         for name, array in (("readout.weight", weight), ("readout.bias", bias)):
             _check_float(name, array, outputs.dtype)
             _check_finite(name, array, None)
+
+
+def _check_targets(trace: TraceData, targets: NDArray[Any]) -> None:
+    """Raise an error for targets and weights that the loss does not accept."""
+    loss, weights = trace.about.get("loss"), trace.weights
+    choice("loss", loss, losses.LOSSES)
+    are_classes = loss == "categorical_cross_entropy"
+    expected = trace.outputs.shape[:-1] if are_classes else trace.outputs.shape
+    if targets.shape != expected or (are_classes and targets.dtype.kind not in "iu"):
+        raise ValueError(f"targets of {loss} must have the shape {expected}, got {targets.dtype} of {targets.shape}")
+    if not are_classes:
+        _check_float("targets", targets, trace.outputs.dtype)
+        _check_finite("targets", targets, None)
+    if weights is not None:
+        _check_shapes("weights", {"weights": weights.shape}, {"weights": targets.shape})
+        _check_float("weights", weights, trace.outputs.dtype)
+        _check_finite("weights", weights, None)
+    function: Any = getattr(losses, str(loss))
+    with np.errstate(all="ignore"):
+        function(trace.outputs, targets, weights)
 
 
 def _check_about(about: dict[str, Any]) -> None:

@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core import losses
 from glasscell.core.blocking import norms
 from glasscell.core.types import Array
 from glasscell.escaping import escape
-from glasscell.trace.capture import compute_loss
 from glasscell.trace.data import TraceData
 from glasscell.trace.diagnostics import gradient_paths, half_life
 from glasscell.trace.display import escape_control_characters, feature_names
@@ -242,7 +242,8 @@ def _share(trace: TraceData) -> float:
     """Return the ratio of the gradients of the trace to those of the loss of its steps; below 1 for part of a batch."""
     if trace.targets is None or trace.d_outputs is None:
         return 1.0
-    _, d_steps, _, _ = compute_loss(trace.about["loss"], trace.outputs, trace.targets, trace.weights)
+    loss: Any = getattr(losses, trace.about["loss"])
+    _, d_steps = loss(trace.outputs, trace.targets, trace.weights)
     d_steps, d_trace = d_steps.ravel().astype(np.float64), trace.d_outputs.ravel().astype(np.float64)
     return float(d_steps @ d_trace / (d_steps @ d_steps)) if d_steps.any() else 1.0
 
