@@ -1,4 +1,4 @@
-"""What the tests of ONNX share: its packages where they are, and nodes of its LSTM operator."""
+"""Fixtures of the ONNX tests: optional packages, Glasscell's importer and exporter, and LSTM nodes."""
 
 import importlib
 import importlib.util
@@ -13,11 +13,11 @@ import pytest
 from glasscell.convert.onnx.operator import INPUTS, OUTPUTS
 
 
-def imported(name: str) -> ModuleType:
-    """The module, or a skipped test; with GLASSCELL_REQUIRE_ONNX=1, or a failed one."""
+def import_or_skip(name: str) -> ModuleType:
+    """Import a module. If it is missing, skip the test, or fail it with GLASSCELL_REQUIRE_ONNX=1."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages beneath it, while they are imported
+            warnings.simplefilter("ignore")  # of its dependencies
             return importlib.import_module(name)
     except ImportError:
         package = name.split(".", maxsplit=1)[0]
@@ -28,28 +28,50 @@ def imported(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def onnx() -> ModuleType:
-    return imported("onnx")
+    return import_or_skip("onnx")
 
 
 @pytest.fixture(scope="session")
 def onnxruntime(onnx) -> ModuleType:
-    onnxruntime = imported("onnxruntime")
-    onnxruntime.set_default_logger_severity(4)  # what it refuses it says in an exception
+    onnxruntime = import_or_skip("onnxruntime")
+    onnxruntime.set_default_logger_severity(4)  # errors are raised as exceptions too
     return onnxruntime
 
 
 @pytest.fixture(scope="session")
+def importer(onnx) -> ModuleType:
+    return importlib.import_module("glasscell.convert.onnx.importer.graph")
+
+
+@pytest.fixture(scope="session")
+def exporter(onnx) -> ModuleType:
+    return importlib.import_module("glasscell.convert.onnx.exporter.model")
+
+
+@pytest.fixture(scope="session")
 def backend(onnx) -> ModuleType:
-    """ONNX's interface of backends, for models of LSTM nodes: backend.py in this folder."""
+    """ONNX's backend interface for models of LSTM nodes, from backend.py in this folder."""
     spec = importlib.util.spec_from_file_location("lstm_backend", Path(__file__).with_name("backend.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture(scope="session")
+def run_model(onnx, onnxruntime):
+    """Return a function that checks a model and returns its first output in ONNX Runtime."""
+
+    def run_model(model, *inputs):
+        onnx.checker.check_model(model, full_check=True)
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        return session.run(None, {value.name: x for value, x in zip(session.get_inputs(), inputs, strict=True)})[0]
+
+    return run_model
+
+
 @pytest.fixture
 def operands(rng):
-    """Makes all inputs of a node: X (T, N, I) of size 1, and weights and states of a smaller size."""
+    """Return a function that draws all inputs of a node: X (T, N, I) of scale 1, weights and states of scale `size`."""
 
     def operands(T=5, N=3, I=2, H=4, D=1, size=0.5, dtype=np.float64):
         shapes = {
@@ -61,15 +83,15 @@ def operands(rng):
             "initial_c": (D, N, H),
             "P": (D, 3 * H),
         }
-        drawn = {name: size * rng.standard_normal(shape) for name, shape in shapes.items()}
-        return {name: array.astype(dtype) for name, array in (drawn | {"X": drawn["X"] / size}).items()}
+        arrays = {name: size * rng.standard_normal(shape) for name, shape in shapes.items()}
+        return {name: array.astype(dtype) for name, array in (arrays | {"X": arrays["X"] / size}).items()}
 
     return operands
 
 
 @pytest.fixture(scope="session")
 def model_of(onnx):
-    """Makes a model of one LSTM node, with the inputs in `constants` inside it."""
+    """Return a function that builds a model of one LSTM node; the inputs named in `constants` are initializers."""
     helper = onnx.helper
 
     def value(name, array, shape):
@@ -82,10 +104,63 @@ def model_of(onnx):
         node = helper.make_node(
             "LSTM", names, [name if name in outputs else "" for name in OUTPUTS], name="an LSTM", **attributes
         )
-        fed = [value(name, inputs[name], inputs[name].shape) for name in names if name and name not in constants]
-        given = [value(name, inputs["X"], [None] * (4 if name == "Y" else 3)) for name in outputs]
-        inside = [onnx.numpy_helper.from_array(inputs[name], name) for name in names if name in constants]
-        graph = helper.make_graph([node], "one LSTM", fed, given, inside)
+        graph_inputs = [
+            value(name, inputs[name], inputs[name].shape) for name in names if name and name not in constants
+        ]
+        graph_outputs = [value(name, inputs["X"], [None] * (4 if name == "Y" else 3)) for name in outputs]
+        initializers = [onnx.numpy_helper.from_array(inputs[name], name) for name in names if name in constants]
+        graph = helper.make_graph([node], "one LSTM", graph_inputs, graph_outputs, initializers)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
     return model_of
+
+
+@pytest.fixture(scope="session")
+def graph(onnx):
+    """Return a function that builds a model of nodes, tensors by name, and inputs by name and shape.
+
+    A node is a tuple of its operator, inputs, outputs, attributes, name and domain, the last three optional. Names of
+    inputs are separated by spaces; a dot is an omitted input. `rank`: of the outputs, which ONNX's checker requires.
+    """
+    helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
+
+    def make_node(op, inputs, outputs, attributes=None, name="", domain=""):
+        input_names = ["" if input_name == "." else input_name for input_name in inputs.split()]
+        return helper.make_node(op, input_names, outputs.split(), name=name, domain=domain, **(attributes or {}))
+
+    def name_nodes(nodes):
+        """Name the first node without a name of each operator: ONNX Runtime requires unique names."""
+        first = {node.op_type: node for node in reversed(nodes) if not node.name}
+        for op, node in first.items():
+            node.name = f"the {op}"
+        return nodes
+
+    def graph(nodes, tensors=None, inputs=None, outputs=("y",), opset=17, types=None, rank=None):
+        shapes, dtypes = inputs or {"x": ["batch", "time", 3]}, types or {}
+        output_shape = None if rank is None else [None] * rank
+        model_graph = helper.make_graph(
+            name_nodes([make_node(*node) for node in nodes]),
+            "graph",
+            [helper.make_tensor_value_info(name, dtypes.get(name, FLOAT), shape) for name, shape in shapes.items()],
+            [helper.make_tensor_value_info(name, FLOAT, output_shape) for name in outputs],
+            [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in (tensors or {}).items()],
+        )
+        versions = [helper.make_opsetid("", opset), helper.make_opsetid("custom", 1)]
+        return helper.make_model(model_graph, opset_imports=versions, ir_version=8)
+
+    return graph
+
+
+INDICES = {"0": np.array([0]), "1": np.array([1]), "2": np.array([2]), "-1": np.array([-1]), "last": np.array(-1)}
+INDICES |= {"first": np.array([-(2**63) + 1]), "4": np.array([4]), "near": np.array(1015), "far": np.array([2**61])}
+
+
+@pytest.fixture
+def lstm_weights(rng):
+    """Return a function that draws weights of an LSTM node and of a linear map, and indices."""
+
+    def lstm_weights(D=1, inputs=3, size=4):
+        shapes = {"W": (D, 4 * size, inputs), "R": (D, 4 * size, size), "B": (D, 8 * size), "V": (2, size), "b": (2,)}
+        return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()} | INDICES
+
+    return lstm_weights

@@ -1,27 +1,27 @@
 """Law: an LSTM node computes what onnxruntime's does, in single precision to 2e-6.
 
-What onnxruntime 1.32 refuses, on the CPU:
+Not supported by onnxruntime 1.32 on the CPU:
 
-- layout = 1; float64 (float16 it computes in float32, and casts back, as here)
-- operator version 1, which is that of opsets 1 to 6
-- no hidden_size, where the specification lets R tell it
-- a clip that is not above 0; a number of activations other than 3 for each direction; names that are none of the eleven
-- a direction with capitals, though activations may have any; sequence_lens that are not int32
+- layout = 1; float64 (float16 is computed in float32 and cast back, as here)
+- operator version 1, of opsets 1 to 6
+- no hidden_size, which the specification derives from R
+- a clip that is not positive; other than 3 activations per direction; other names than the eleven
+- a direction with capitals (activations may have them); sequence_lens that are not int32
 
-What it does otherwise:
+Differences:
 
-- A sequence without any step has a final state of 0, also with an initial state; so has every sequence where
-  there is no time at all. (Here they keep their initial state.)
+- A sequence of length 0 has a final state of 0, also with an initial state; so has every sequence if T = 0.
+  (Here they keep their initial state.)
 - Without activation_alpha and activation_beta, those of Affine, ScaledTanh and ThresholdedRelu are 0. (Here they are
-  what the specification refers to, the defaults of the operators: 1 and 0, 1 and 1, and 1.)
+  the defaults of the operators, as the specification states: 1 and 0, 1 and 1, and 1.)
 - With a bias, NaN before an activation becomes a large number: it is lost in the comparisons of the clip, which is
-  always there. (Here it stays NaN, as it does there without a bias.)
-- Its Softplus is log(1 + e^z), and infinite above 88. (Here it is about z.)
+  always applied. (Here it stays NaN, as in onnxruntime without a bias.)
+- Softplus is log(1 + e^z), and infinite above 88. (Here it is about z.)
 - A clip may be infinite, and input_forget may be any integer. (Here 0 or 1.)
-- A batch of no sequences ends the process. (Here its outputs are empty.)
+- A batch of no sequences ends the process. (Here the outputs are empty.)
 
-As here, it passes over values of activation_alpha and activation_beta that no activation takes. As it says nothing of
-values right at the threshold: ThresholdedRelu is 0 there, in both, though the text of the LSTM operator says z.
+In both, surplus values of activation_alpha and activation_beta are ignored, and ThresholdedRelu is 0 at the threshold,
+where the text of the LSTM operator has z.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ PARAMETERS = {  # of each activation: whether it has an α and a β
 
 @pytest.fixture(scope="module")
 def theirs(onnxruntime):
-    """What onnxruntime computes."""
+    """Run a model in onnxruntime."""
 
     def theirs(model, inputs):
         options = onnxruntime.SessionOptions()
@@ -76,7 +76,7 @@ def ours(backend):
 
 
 def assert_close(ours, theirs, lengths):
-    """Within the bound, of the largest values where they are above 1; but for states of sequences without a step."""
+    """Compare outputs, relative to values above 1, except the states of sequences of length 0."""
     assert ours.keys() == theirs.keys()
     for name, reference in theirs.items():
         assert ours[name].dtype == reference.dtype == np.float32
@@ -88,27 +88,27 @@ def assert_close(ours, theirs, lengths):
         assert error.max(initial=0) <= BOUND
 
 
-def parameters_of(rng, activations):
-    """Values for the α and β that these activations have."""
+def draw_parameters(rng, activations):
+    """Draw the α and β of activations."""
     alphas = [rng.uniform(0.05, 0.9) for name in activations if PARAMETERS[name][0]]
     betas = [rng.uniform(0.05, 0.9) for name in activations if PARAMETERS[name][1]]
     return {name: values for name, values in [("activation_alpha", alphas), ("activation_beta", betas)] if values}
 
 
-def lengths_of(rng, T, N, kind):
+def draw_lengths(rng, T, N, kind):
     return {"none": None, "full": np.full(N, T, np.int32), "ragged": rng.integers(0, T + 1, N).astype(np.int32)}[kind]
 
 
-@pytest.mark.parametrize("k", range(180))
-def test_a_random_node(k, rng, operands, model_of, ours, theirs):
-    direction, opset = DIRECTIONS[k % 3], OPSETS[k // 3 % 3]
+@pytest.mark.parametrize("trial", range(180))
+def test_random_node(trial, rng, operands, model_of, ours, theirs):
+    direction, opset = DIRECTIONS[trial % 3], OPSETS[trial // 3 % 3]
     D = 2 if direction == "bidirectional" else 1
     T, N, I, H = (int(size) for size in rng.integers(1, (10, 6, 6, 9)))
     attributes = {"direction": direction, "hidden_size": H}
-    unbounded = k % 2
+    unbounded = trial % 2
     if unbounded:
         attributes["activations"] = [str(name) for name in rng.choice([*PARAMETERS], 3 * D)]
-        attributes |= parameters_of(rng, attributes["activations"])
+        attributes |= draw_parameters(rng, attributes["activations"])
     if rng.random() < 0.4:
         attributes["clip"] = float(rng.uniform(0.1, 1.5))
     if rng.random() < 0.4:
@@ -117,7 +117,7 @@ def test_a_random_node(k, rng, operands, model_of, ours, theirs):
     for name in ("B", "initial_h", "initial_c", "P"):
         if rng.random() < 0.4:
             del inputs[name]
-    inputs["sequence_lens"] = lengths = lengths_of(rng, T, N, rng.choice(["none", "full", "ragged", "ragged"]))
+    inputs["sequence_lens"] = lengths = draw_lengths(rng, T, N, rng.choice(["none", "full", "ragged", "ragged"]))
     outputs = [name for name in OUTPUTS if rng.random() < 0.8] or ["Y_c"]
     constants = [name for name in INPUTS if name != "X" and rng.random() < 0.5]
     model = model_of(attributes, inputs, outputs=outputs, constants=constants, opset=opset)
@@ -126,14 +126,14 @@ def test_a_random_node(k, rng, operands, model_of, ours, theirs):
 
 @pytest.mark.parametrize("activation", PARAMETERS)
 @pytest.mark.parametrize("role", range(3), ids=["f", "g", "h"])
-@pytest.mark.parametrize("given", [True, False], ids=["given", "default"])
-def test_each_activation_in_each_role(activation, role, given, rng, operands, model_of, ours, theirs):
-    """In both directions, with parameters of their own; by default only where the two agree on that."""
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "default"])
+def test_each_activation_in_each_role(activation, role, explicit, rng, operands, model_of, ours, theirs):
+    """In both directions, with separate parameters; with default parameters only where the defaults agree."""
     activations = ["Sigmoid", "Tanh", "Tanh"] * 2
     activations[role] = activations[role + 3] = activation
     attributes = {"direction": "bidirectional", "hidden_size": 5, "activations": activations}
-    if given or activation in ("Affine", "ScaledTanh", "ThresholdedRelu"):
-        attributes |= parameters_of(rng, activations)
+    if explicit or activation in ("Affine", "ScaledTanh", "ThresholdedRelu"):
+        attributes |= draw_parameters(rng, activations)
     inputs = operands(8, 4, 3, 5, 2, size=0.15, dtype=np.float32)
     inputs["sequence_lens"] = lengths = np.array([8, 5, 0, 1], np.int32)
     model = model_of(attributes, inputs)
@@ -141,13 +141,13 @@ def test_each_activation_in_each_role(activation, role, given, rng, operands, mo
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_larger_node(direction, operands, model_of, ours, theirs):
+def test_larger_node(direction, operands, model_of, ours, theirs):
     inputs = operands(30, 8, 20, 64, 2 if direction == "bidirectional" else 1, size=0.15, dtype=np.float32)
     model = model_of({"direction": direction, "hidden_size": 64}, inputs, constants=("W", "R", "B"))
     assert_close(ours(model, inputs), theirs(model, inputs), None)
 
 
-def test_half_precision_is_the_same(operands, model_of, ours, theirs):
+def test_half_precision(operands, model_of, ours, theirs):
     inputs = operands(dtype=np.float16)
     model = model_of({"hidden_size": 4}, inputs)
     expected = theirs(model, inputs)
@@ -156,27 +156,27 @@ def test_half_precision_is_the_same(operands, model_of, ours, theirs):
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-3)  # one rounding of float16 below 2
 
 
-# What it does otherwise
+# Differences
 
 
 @pytest.mark.parametrize("outputs", [OUTPUTS, OUTPUTS[1:]])
-def test_a_sequence_without_steps(outputs, operands, model_of, ours, theirs):
+def test_sequence_of_length_0(outputs, operands, model_of, ours, theirs):
     inputs = operands(dtype=np.float32) | {"sequence_lens": np.array([3, 0, 5], np.int32)}
     model = model_of({"hidden_size": 4}, inputs, outputs=outputs)
-    for runs, h, c in [
+    for run, h, c in [
         (ours, inputs["initial_h"], inputs["initial_c"]),
         (theirs, np.zeros((1, 3, 4)), np.zeros((1, 3, 4))),
     ]:
-        given = runs(model, inputs)
-        np.testing.assert_array_equal(given["Y_h"][:, 1], h[:, 1])
-        np.testing.assert_array_equal(given["Y_c"][:, 1], c[:, 1])
+        outputs_of_run = run(model, inputs)
+        np.testing.assert_array_equal(outputs_of_run["Y_h"][:, 1], h[:, 1])
+        np.testing.assert_array_equal(outputs_of_run["Y_c"][:, 1], c[:, 1])
 
 
 @pytest.mark.parametrize(
     ("activation", "alpha", "beta"), [("Affine", 1.0, 0.0), ("ScaledTanh", 1.0, 1.0), ("ThresholdedRelu", 1.0, None)]
 )
 def test_default_parameters(activation, alpha, beta, operands, model_of, ours, theirs):
-    """Where they are 0 there, and here what the operators of these names have."""
+    """In onnxruntime they are 0, here those of the operators of these names."""
     inputs = operands(size=1, dtype=np.float32)
     attributes = {"hidden_size": 4, "activations": ["Sigmoid", activation, "Tanh"]}
     explicit = attributes | {"activation_alpha": [alpha]} | ({} if beta is None else {"activation_beta": [beta]})

@@ -1,4 +1,4 @@
-"""Law: ONNX's own tests of LSTM pass; models of LSTM nodes run, and all others are refused by name."""
+"""Law: ONNX's conformance tests of LSTM pass, and models with other operators raise errors that name the node."""
 
 import importlib
 import unittest
@@ -15,9 +15,10 @@ LSTM_TESTS = ["batchwise", "bidirectional", "defaults", "reverse", "with_initial
 
 @pytest.fixture(scope="module")
 def make_runner(onnx, backend):
-    """Makes ONNX's runner of backend tests.
+    """Return a function that creates ONNX's runner of backend tests.
 
-    It computes the expected outputs of all operators when it is made, for half a minute: here only those of LSTM.
+    The runner computes the expected outputs of all operators when it is created, which takes half a minute: here only
+    those of LSTM.
     """
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
@@ -29,41 +30,41 @@ def make_runner(onnx, backend):
 
 @pytest.fixture
 def ran(backend, monkeypatch):
-    """How many nodes were run."""
+    """Record the calls of `run_lstm`."""
     calls = []
 
-    def counted(*arguments):
+    def record(*arguments):
         calls.append(arguments)
         return run_lstm(*arguments)
 
-    monkeypatch.setattr(backend, "run_lstm", counted)
+    monkeypatch.setattr(backend, "run_lstm", record)
     return calls
 
 
 def result_of(case):
-    """What unittest says of one test."""
+    """Return unittest's result of one test."""
     result = unittest.TestResult()
     case.run(result)
     assert result.testsRun == 1
     return result
 
 
-# ONNX's own tests
+# ONNX's conformance tests
 
 
-def test_these_are_all_backends_tests_of_lstm(make_runner):
-    """As many as the module of its test cases writes; the runner has each for the CPU and for CUDA."""
+def test_all_lstm_tests_are_listed(make_runner):
+    """ONNX's module of test cases exports as many; the runner has each for the CPU and for CUDA."""
     cases = importlib.import_module("onnx.backend.test.case.node.lstm")
-    written = [name for name in vars(cases.LSTM) if name.startswith("export")]
-    found = {
+    exports = [name for name in vars(cases.LSTM) if name.startswith("export")]
+    names = {
         name for name in vars(make_runner().test_cases["OnnxBackendNodeModelTest"]) if name.startswith("test_lstm")
     }
-    assert len(written) == len(LSTM_TESTS) >= 6
-    assert found == {f"test_lstm_{name}_{device}" for name in LSTM_TESTS for device in ("cpu", "cuda")}
+    assert len(exports) == len(LSTM_TESTS) >= 6
+    assert names == {f"test_lstm_{name}_{device}" for name in LSTM_TESTS for device in ("cpu", "cuda")}
 
 
 @pytest.mark.parametrize("name", LSTM_TESTS)
-def test_onnxs_own_test_passes(name, make_runner, ran):
+def test_conformance_test_passes(name, make_runner, ran):
     tests = make_runner().include("test_lstm").test_cases["OnnxBackendNodeModelTest"]
     result = result_of(tests(f"test_lstm_{name}_cpu"))
     assert not result.errors
@@ -75,14 +76,14 @@ def test_onnxs_own_test_passes(name, make_runner, ran):
     assert len(ran) == 1
 
 
-def test_the_test_would_fail_if_the_numbers_were_wrong(make_runner, backend, monkeypatch):
+def test_conformance_tests_fail_on_wrong_numbers(make_runner, backend, monkeypatch):
     monkeypatch.setattr(backend, "run_lstm", lambda *a: {name: -array for name, array in run_lstm(*a).items()})
     tests = make_runner().include("test_lstm").test_cases["OnnxBackendNodeModelTest"]
     assert result_of(tests("test_lstm_reverse_cpu")).failures
 
 
-def test_onnxs_tests_of_other_models_are_skipped(make_runner, ran):
-    """Its runner asks first whether a model is compatible, if it reads it from a file."""
+def test_conformance_tests_of_other_models_are_skipped(make_runner, ran):
+    """The runner checks the compatibility of models that it reads from files."""
     tests = make_runner().test_cases["OnnxBackendPyTorchOperatorModelTest"]
     names = [name for name in vars(tests) if name.startswith("test_") and name.endswith("_cpu")]
     assert len(names) > 20
@@ -95,33 +96,33 @@ def test_onnxs_tests_of_other_models_are_skipped(make_runner, ran):
 # Models and nodes
 
 
-def assert_same(given, expected):
-    assert len(given) == len(expected)
-    for ours, theirs in zip(given, expected, strict=True):
+def assert_same(outputs, expected):
+    assert len(outputs) == len(expected)
+    for ours, theirs in zip(outputs, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_model_of_one_node(operands, model_of, backend):
+def test_model_of_one_node(operands, model_of, backend):
     a = operands(dtype=np.float32)
     model = model_of({"hidden_size": 4, "clip": 0.5}, a, constants=("W", "R", "P"))
     expected = [*run_lstm({"clip": 0.5}, a).values()]
-    fed = ["X", "B", "initial_h", "initial_c"]
+    names = ["X", "B", "initial_h", "initial_c"]
     prepared = backend.prepare(model)
-    assert prepared.inputs == fed
+    assert prepared.inputs == names
     assert prepared.outputs == [*OUTPUTS]
-    for given in (
-        prepared.run([a[name] for name in fed]),
-        prepared.run({name: a[name] for name in fed}),
-        backend.run_model(model, tuple(a[name] for name in fed)),
-        backend.Backend.run_model(model, [a[name] for name in fed], "CPU"),
+    for outputs in (
+        prepared.run([a[name] for name in names]),
+        prepared.run({name: a[name] for name in names}),
+        backend.run_model(model, tuple(a[name] for name in names)),
+        backend.Backend.run_model(model, [a[name] for name in names], "CPU"),
     ):
-        assert isinstance(given, tuple)
-        assert_same(given, expected)
-        np.testing.assert_array_equal(given["Y_h"], expected[1])
+        assert isinstance(outputs, tuple)
+        assert_same(outputs, expected)
+        np.testing.assert_array_equal(outputs["Y_h"], expected[1])
 
 
 def test_constants_may_be_listed_as_inputs(onnx, operands, model_of, backend):
-    """As they were up to version 3 of the format."""
+    """Files of IR version 3 and earlier do so."""
     a = operands(dtype=np.float32)
     model = model_of({"hidden_size": 4}, a, constants=("W", "R", "B"))
     listed = model_of({"hidden_size": 4}, a)
@@ -133,10 +134,10 @@ def test_constants_may_be_listed_as_inputs(onnx, operands, model_of, backend):
 
 
 @pytest.fixture
-def chain(onnx, operands):
-    """An encoder whose final state is where a decoder begins; weights in Constant nodes, W of the encoder outside.
+def encoder_decoder(onnx, operands):
+    """Return a model of an encoder and a decoder, its inputs, and its expected outputs.
 
-    Also returns the inputs, and what should come out.
+    The encoder's final state is the decoder's initial state. Weights are Constant nodes, the encoder's W is an input.
     """
     helper = onnx.helper
     first, second = (operands(T, 3, 2, 4, dtype=np.float32) for T in (5, 6))
@@ -156,9 +157,12 @@ def chain(onnx, operands):
     )
     inputs = [helper.make_tensor_value_info(name, 1, [None] * 3) for name in ("X", "X_2", "W_1")]
     outputs = [
-        helper.make_tensor_value_info(*of) for of in [("Y", 1, [None] * 4), ("c", 1, [None] * 3), ("lens_64", 7, [3])]
+        helper.make_tensor_value_info(*info)
+        for info in [("Y", 1, [None] * 4), ("c", 1, [None] * 3), ("lens_64", 7, [3])]
     ]
-    graph = helper.make_graph(nodes, "chain", inputs, outputs, [onnx.numpy_helper.from_array(lens, "lens")])
+    graph = helper.make_graph(
+        nodes, "encoder and decoder", inputs, outputs, [onnx.numpy_helper.from_array(lens, "lens")]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=8)
     weights = ("X", "W", "R", "B")
     encoded = run_lstm({}, {name: first[name] for name in weights} | {"sequence_lens": lens})
@@ -167,8 +171,8 @@ def chain(onnx, operands):
     return model, [first["X"], second["X"], first["W"]], [decoded["Y"], encoded["Y_c"], lens]
 
 
-def test_a_chain_of_two(chain, backend, ran):
-    model, inputs, expected = chain
+def test_model_of_two_nodes(encoder_decoder, backend, ran):
+    model, inputs, expected = encoder_decoder
     assert backend.is_compatible(model)
     prepared = backend.prepare(model)
     for _ in range(2):
@@ -176,12 +180,12 @@ def test_a_chain_of_two(chain, backend, ran):
     assert len(ran) == 4
 
 
-def test_the_chain_is_onnxruntimes(chain, onnxruntime):
-    model, inputs, expected = chain
+def test_model_of_two_nodes_equals_onnxruntime(encoder_decoder, onnxruntime):
+    model, inputs, expected = encoder_decoder
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    given = session.run(None, dict(zip(("X", "X_2", "W_1"), inputs, strict=True)))
-    # a sequence without a step begins at 0 there, as here without an initial state
-    for ours, theirs in zip(expected, given, strict=True):
+    outputs = session.run(None, dict(zip(("X", "X_2", "W_1"), inputs, strict=True)))
+    # a sequence of length 0 has a zero state in onnxruntime, and here without an initial state
+    for ours, theirs in zip(expected, outputs, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
 
 
@@ -189,7 +193,7 @@ def test_the_chain_is_onnxruntimes(chain, onnxruntime):
     ("attribute", "value", "dtype"),
     [("value_float", 0.5, np.float32), ("value_floats", [0.5, 2], np.float32), ("value_int", 3, np.int64)],
 )
-def test_constants_of_other_kinds(attribute, value, dtype, onnx, backend):
+def test_constants_of_other_attributes(attribute, value, dtype, onnx, backend):
     node = onnx.helper.make_node("Constant", [], ["constant"], **{attribute: value})
     graph = onnx.helper.make_graph([node], "g", [], [onnx.helper.make_tensor_value_info("constant", 1, None)])
     [constant] = backend.BackendRep(graph).run([])
@@ -197,25 +201,25 @@ def test_constants_of_other_kinds(attribute, value, dtype, onnx, backend):
     np.testing.assert_array_equal(constant, value)
 
 
-def test_one_node(onnx, operands, backend):
+def test_single_node(onnx, operands, backend):
     a = operands() | {"sequence_lens": np.array([5, 0, 3], np.int32)}
     expected = run_lstm({"direction": "reverse"}, {name: a[name] for name in ("X", "W", "R", "P")})
     names = ["x", "w", "r", "", "", "", "", "p"]
     node = onnx.helper.make_node("LSTM", names, ["", "last", "cell"], direction="reverse", hidden_size=4)
     values = [a["X"], a["W"], a["R"], a["P"]]
-    every = [*values[:3], None, None, None, None, a["P"]]
+    all_inputs = [*values[:3], None, None, None, None, a["P"]]
     named = dict(zip(["x", "w", "r", "p"], values, strict=True))
-    for inputs in (values, every, named):
-        given = backend.run_node(node, inputs)
-        assert_same(given, [expected["Y_h"], expected["Y_c"]])
-        np.testing.assert_array_equal(given["cell"], expected["Y_c"])
+    for inputs in (values, all_inputs, named):
+        outputs = backend.run_node(node, inputs)
+        assert_same(outputs, [expected["Y_h"], expected["Y_c"]])
+        np.testing.assert_array_equal(outputs["cell"], expected["Y_c"])
     assert_same(backend.run_node(node, values, opset_version=14), [expected["Y_h"], expected["Y_c"]])
 
 
-# What is refused
+# Errors
 
 
-def test_the_cpu_only(backend, operands, model_of):
+def test_cpu_is_the_only_device(backend, operands, model_of):
     assert backend.supports_device("CPU")
     assert backend.supports_device("CPU:0")
     assert not backend.supports_device("CUDA")
@@ -229,43 +233,43 @@ def test_the_cpu_only(backend, operands, model_of):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"name": "squash"}, "the node 'squash' is of the operator Relu; supported are LSTM and Constant"),
         ({}, "the node with the outputs y is of the operator Relu"),
         ({"domain": "com.example"}, "the node with the outputs y is of the operator com.example.Relu"),
     ],
 )
-def test_other_operators(options, says, onnx, backend):
+def test_other_operators_are_errors(options, message, onnx, backend):
     helper = onnx.helper
     node = helper.make_node("Relu", ["x"], ["y"], **options)
     x, y = (helper.make_tensor_value_info(name, 1, [2]) for name in "xy")
     model = helper.make_model(helper.make_graph([node], "g", [x], [y]))
     assert not backend.is_compatible(model)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         backend.prepare(model)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         backend.run_node(node, [np.zeros(2)])
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"layout": 2}, "the node 'an LSTM': layout must be one of 0, 1, got 2"),
         ({"activations": ["Cosh"] * 3}, "the node 'an LSTM': activations: there is no activation 'Cosh'"),
         ({"output_sequence": 1}, "the node 'an LSTM': attributes must be among .*, got 'output_sequence'"),
     ],
 )
-def test_attributes_that_do_not_fit(change, says, operands, model_of, backend):
+def test_invalid_attributes_are_errors(change, message, operands, model_of, backend):
     model = model_of({"hidden_size": 4} | change, operands())
     assert not backend.is_compatible(model)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         backend.prepare(model)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         backend.run_node(model.graph.node[0], [])
 
 
-def test_domains_and_counts(onnx, operands, model_of, backend):
+def test_other_domains_and_numbers_of_outputs_are_errors(onnx, operands, model_of, backend):
     model = model_of({"hidden_size": 4}, operands())
     model.graph.node[0].domain = "com.example"
     assert not backend.is_compatible(model)
@@ -276,11 +280,11 @@ def test_domains_and_counts(onnx, operands, model_of, backend):
         backend.prepare(model)
 
 
-def test_constants_that_are_no_arrays(onnx, backend):
+def test_constants_that_are_not_arrays_are_errors(onnx, backend):
     helper = onnx.helper
-    node = helper.make_node("Constant", [], ["text"], "words", value_string="abc")
+    node = helper.make_node("Constant", [], ["text"], "message", value_string="abc")
     graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("text", 8, None)])
-    with pytest.raises(ValueError, match="the node 'words' is a Constant of value_string, which is not supported"):
+    with pytest.raises(ValueError, match="the node 'message' is a Constant of value_string, which is not supported"):
         backend.prepare(helper.make_model(graph))
     graph = helper.make_graph([], "g", [], [])
     values = helper.make_tensor("sparse", 1, [1], [1.0])
@@ -289,21 +293,21 @@ def test_constants_that_are_no_arrays(onnx, backend):
         backend.prepare(helper.make_model(graph))
 
 
-def test_a_model_that_is_none(onnx, operands, model_of, backend):
+def test_invalid_models_are_errors(onnx, operands, model_of, backend):
     model = model_of({"hidden_size": 4}, operands())
     model.graph.node[0].input[1] = "nowhere"
     with pytest.raises(onnx.checker.ValidationError, match="nowhere"):
         backend.prepare(model)
 
 
-def test_a_node_that_is_none(onnx, operands, backend):
+def test_invalid_nodes_are_errors(onnx, operands, backend):
     node = onnx.helper.make_node("LSTM", ["x", "w"], ["y"])
     with pytest.raises(onnx.checker.ValidationError, match="input size 2 not in range"):
         backend.run_node(node, [operands()["X"], operands()["W"]])
 
 
 @pytest.mark.parametrize(
-    ("inputs", "error", "says"),
+    ("inputs", "error", "message"),
     [
         ([], ValueError, "inputs must be 2 arrays, X, B, got 0"),
         ([0, 0, 0], ValueError, "inputs must be 2 arrays, X, B, got 3"),
@@ -315,8 +319,8 @@ def test_a_node_that_is_none(onnx, operands, backend):
         (["X", None], TypeError, "the node 'an LSTM': X must be float16, float32 or float64"),
     ],
 )
-def test_inputs_that_do_not_fit(inputs, error, says, operands, model_of, backend):
+def test_invalid_inputs_are_errors(inputs, error, message, operands, model_of, backend):
     a = {name: array for name, array in operands().items() if name in ("X", "W", "R", "B")}
     prepared = backend.prepare(model_of({"hidden_size": 4}, a, constants=("W", "R")))
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         prepared.run(inputs)

@@ -1,4 +1,4 @@
-"""Law: a model written as ONNX is the same model in ONNX Runtime, and when it is read again."""
+"""Law: an exported model has equal outputs in ONNX Runtime, and is equal when it is imported again."""
 
 import importlib
 import warnings
@@ -18,18 +18,8 @@ FUNCTIONS = [
 
 
 @pytest.fixture(scope="module")
-def writer(onnx):
-    return importlib.import_module("glasscell.convert.onnx.exporter.model")
-
-
-@pytest.fixture(scope="module")
-def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.importer.graph")
-
-
-@pytest.fixture(scope="module")
 def run(onnx, onnxruntime):
-    """The outputs of a model in ONNX Runtime."""
+    """Return a function that runs a model in ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
 
@@ -42,14 +32,14 @@ def run(onnx, onnxruntime):
     return run
 
 
-def filled(model, rng):
-    """The same with other weights, biases too."""
+def randomize(model, rng):
+    """Return a model with random weights and biases."""
     model.parameters.vector[:] = rng.uniform(-0.7, 0.7, model.parameters.vector.size)
     return model
 
 
-def sequences(model, rng, B=3, T=5):
-    """Inputs of a model."""
+def draw_inputs(model, rng, B=3, T=5):
+    """Draw inputs of a model."""
     layers = model.layers if isinstance(model, Sequential) else [model]
     if isinstance(layers[0], Embedding):
         return rng.integers(0, V, (B, T))
@@ -61,8 +51,8 @@ def one_of(rng, *choices):
     return choices[rng.integers(len(choices))]
 
 
-def some_lstm(rng, inputs, *, with_lengths):
-    """An LSTM of any kind that ONNX Runtime runs."""
+def random_lstm(rng, inputs, *, with_lengths):
+    """Draw an LSTM with options that ONNX Runtime supports."""
     options = {"num_layers": int(rng.integers(1, 4))}
     direction = rng.integers(3)
     if direction == 0:
@@ -86,8 +76,8 @@ def some_lstm(rng, inputs, *, with_lengths):
     return LSTM(inputs, int(rng.integers(1, 6)), **options)
 
 
-def one_vector(rng, lstm, *, with_lengths):
-    """A layer that makes one vector of the outputs of an LSTM."""
+def random_reduction(rng, lstm, *, with_lengths):
+    """Draw a layer that reduces the outputs of an LSTM to one vector per sequence."""
     options = lstm.options
     in_time = options.merge == "concat" and options.outputs_in == "time"
     directions = "both" if options.bidirectional else "reverse" if options.reverse else "forward"
@@ -100,15 +90,15 @@ def one_vector(rng, lstm, *, with_lengths):
     return [one_of(rng, *others, *[final] * 4)] if in_time else [one_of(rng, *others)]
 
 
-def some_model(rng, *, with_lengths):
-    """A random chain, of random weights."""
+def random_model(rng, *, with_lengths):
+    """Draw a sequence of layers with random weights."""
     F = int(rng.integers(1, 5))
     layers = one_of(rng, [], [Embedding(V, F)], [Linear(F, F), Function("Tanh")])
     for _ in range(rng.integers(1, 3)):
-        layers.append(some_lstm(rng, F, with_lengths=with_lengths))
+        layers.append(random_lstm(rng, F, with_lengths=with_lengths))
         F = layers[-1].output_size
     if rng.random() < 0.5:
-        vector = one_vector(rng, layers[-1], with_lengths=with_lengths)
+        vector = random_reduction(rng, layers[-1], with_lengths=with_lengths)
         F = F // 2 if vector and getattr(vector[0], "halves", False) else F
         layers += vector
     if rng.random() < 0.2 and F % 2 == 0:
@@ -117,11 +107,11 @@ def some_model(rng, *, with_lengths):
         layers += [Dropout(0.2), Linear(F, 3, bias=bool(rng.integers(2)))]
         layers.append(Function(*one_of(rng, *FUNCTIONS, ("Softmax",), ("LogSoftmax",))))
     names = [f"layer{k}" if rng.random() < 0.5 else f"net.part{k}" for k in range(len(layers))]
-    return filled(Sequential(layers, names), rng)
+    return randomize(Sequential(layers, names), rng)
 
 
-def as_read(model):
-    """What a graph says of the layers: not how outputs were masked, and which step a final state was."""
+def exportable_config(model):
+    """Return a model's configuration as far as a graph represents it: no masking, and a final state as a step."""
     config = model.config
     for entry, layer in zip(config["layers"], model.layers, strict=True):
         entry.pop("masked_outputs", None)
@@ -135,25 +125,25 @@ def as_read(model):
 
 @pytest.mark.parametrize("with_lengths", [False, True])
 @pytest.mark.parametrize("trial", range(35))
-def test_any_model_is_the_same_in_onnxruntime_and_when_it_is_read_again(writer, reader, run, rng, trial, with_lengths):
-    model = some_model(rng, with_lengths=with_lengths)
-    written = writer.to_model(model, lengths=with_lengths)
-    again = reader.from_model(written)
+def test_any_model_is_equal_in_onnxruntime_and_reimported(exporter, importer, run, rng, trial, with_lengths):
+    model = random_model(rng, with_lengths=with_lengths)
+    exported_model = exporter.to_model(model, lengths=with_lengths)
+    reimported = importer.from_model(exported_model)
     for B, T in ((3, 5), (1, 2)):
-        x = sequences(model, rng, B, T)
+        x = draw_inputs(model, rng, B, T)
         lengths = rng.integers(1, T + 1, B) if with_lengths else None
         ours = model(x, lengths=lengths)
-        [theirs] = run(written, x, lengths)
+        [theirs] = run(exported_model, x, lengths)
         assert theirs.dtype == ours.dtype
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
-        np.testing.assert_array_equal(again(x, lengths=lengths), ours)
-    assert as_read(again) == as_read(model)
-    assert again.parameters.shapes == model.parameters.shapes
-    np.testing.assert_array_equal(again.parameters.vector, model.parameters.vector)
+        np.testing.assert_array_equal(reimported(x, lengths=lengths), ours)
+    assert exportable_config(reimported) == exportable_config(model)
+    assert reimported.parameters.shapes == model.parameters.shapes
+    np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
 
 
 KINDS = {
-    "plain": {},
+    "default": {},
     "stacked": {"num_layers": 3},
     "both directions": {"bidirectional": True},
     "both directions, stacked": {"bidirectional": True, "num_layers": 2},
@@ -175,25 +165,25 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_lstm_alone(writer, reader, run, rng, name):
-    """Its final states are outputs as well, as those of PyTorch's exports."""
-    lstm = filled(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
-    written = writer.to_model(lstm)
-    x = sequences(lstm, rng)
+def test_single_lstm(exporter, importer, run, rng, name):
+    """Its final states are outputs, as in PyTorch's exports."""
+    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
+    exported_model = exporter.to_model(lstm)
+    x = draw_inputs(lstm, rng)
     y, state, _ = lstm.forward(x)
-    for ours, theirs in zip((y, *state), run(written, x), strict=True):
+    for ours, theirs in zip((y, *state), run(exported_model, x), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
-    again = reader.from_model(written)
-    assert (again.names, again.layers[0].options) == (("lstm",), lstm.options)
-    np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
+    reimported = importer.from_model(exported_model)
+    assert (reimported.names, reimported.layers[0].options) == (("lstm",), lstm.options)
+    np.testing.assert_array_equal(reimported.parameters.vector, lstm.parameters.vector)
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if "processing" not in name])
-def test_an_lstm_alone_on_sequences_of_several_lengths(writer, run, rng, name):
-    lstm = filled(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
-    x, lengths = sequences(lstm, rng, 4, 6), [6, 1, 3, 5]
+def test_single_lstm_on_sequences_of_several_lengths(exporter, run, rng, name):
+    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
+    x, lengths = draw_inputs(lstm, rng, 4, 6), [6, 1, 3, 5]
     y, state, _ = lstm.forward(x, lengths=lengths)
-    for ours, theirs in zip((y, *state), run(writer.to_model(lstm, lengths=True), x, lengths), strict=True):
+    for ours, theirs in zip((y, *state), run(exporter.to_model(lstm, lengths=True), x, lengths), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
 
 
@@ -205,62 +195,66 @@ def random_states(rng, lstm, B):
 
 @pytest.mark.parametrize("with_lengths", [False, True])
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "learned states"])
-def test_an_lstm_that_begins_with_states(writer, reader, run, rng, name, with_lengths):
+def test_single_lstm_with_initial_states(exporter, importer, run, rng, name, with_lengths):
     if with_lengths and "processing" in name:
-        return  # ONNX has none
-    lstm = filled(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
-    x, (h, c), lengths = sequences(lstm, rng, 4, 6), random_states(rng, lstm, 4), [6, 1, 3, 5] if with_lengths else None
-    written = writer.to_model(lstm, lengths=with_lengths, states=True)
+        return  # ONNX does not support it
+    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
+    x, (h, c), lengths = (
+        draw_inputs(lstm, rng, 4, 6),
+        random_states(rng, lstm, 4),
+        [6, 1, 3, 5] if with_lengths else None,
+    )
+    exported_model = exporter.to_model(lstm, lengths=with_lengths, states=True)
     y, state, _ = lstm.forward(x, (h, c), lengths=lengths)
-    for ours, theirs in zip((y, *state), run(written, x, lengths, h_0=h, c_0=c), strict=True):
+    for ours, theirs in zip((y, *state), run(exported_model, x, lengths, h_0=h, c_0=c), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
-    [again] = reader.from_model(written).layers
-    assert again.options == lstm.options
-    assert writer.to_model(again, lengths=with_lengths, states=True) == written
+    [reimported] = importer.from_model(exported_model).layers
+    assert reimported.options == lstm.options
+    assert exporter.to_model(reimported, lengths=with_lengths, states=True) == exported_model
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])
 @pytest.mark.parametrize("trial", range(20))
-def test_any_model_that_begins_with_states(writer, reader, run, rng, trial, with_lengths):
-    model = some_model(rng, with_lengths=with_lengths)
+def test_any_model_with_initial_states(exporter, importer, run, rng, trial, with_lengths):
+    model = random_model(rng, with_lengths=with_lengths)
     lstms = {name: layer for name, layer in zip(model.names, model.layers, strict=True) if isinstance(layer, LSTM)}
     if any(lstm.options.learn_initial_state for lstm in lstms.values()):
         with pytest.raises(ValueError, match="has learned initial states, which states=True replaces by inputs"):
-            writer.to_model(model, lengths=with_lengths, states=True)
+            exporter.to_model(model, lengths=with_lengths, states=True)
         return
-    written = writer.to_model(model, lengths=with_lengths, states=True)
-    again = reader.from_model(written)
-    assert as_read(again) == as_read(model)
-    np.testing.assert_array_equal(again.parameters.vector, model.parameters.vector)
+    exported_model = exporter.to_model(model, lengths=with_lengths, states=True)
+    reimported = importer.from_model(exported_model)
+    assert exportable_config(reimported) == exportable_config(model)
+    np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
     for B, T in ((3, 5), (1, 2)):
-        x, states = sequences(model, rng, B, T), [random_states(rng, lstm, B) for lstm in lstms.values()]
+        x, states = draw_inputs(model, rng, B, T), [random_states(rng, lstm, B) for lstm in lstms.values()]
         lengths = rng.integers(1, T + 1, B) if with_lengths else None
         y, finals, _ = model.forward(x, states, lengths=lengths)
-        np.testing.assert_array_equal(again.forward(x, states, lengths=lengths)[0], y)
+        np.testing.assert_array_equal(reimported.forward(x, states, lengths=lengths)[0], y)
         named = {f"{name}.h_0": h for name, (h, _) in zip(lstms, states, strict=True)}
         named |= {f"{name}.c_0": c for name, (_, c) in zip(lstms, states, strict=True)}
-        theirs = run(written, x, lengths, **named)
+        theirs = run(exported_model, x, lengths, **named)
         for ours, their in zip((y, *(array for final in finals for array in final)), theirs, strict=True):
             np.testing.assert_allclose(their, ours, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("final", [FinalState(), FinalState("both"), FinalState("both", merge="sum")], ids=repr)
-def test_a_final_state_beside_all_of_them(writer, reader, rng, final):
-    """All that the graph gives are states, and the one that is a vector is what the model gives."""
+def test_final_state_and_state_outputs(exporter, importer, rng, final):
+    """All outputs of the graph are states; the one that is a vector is the output of the model."""
     lstm = LSTM(I, H, 2, bidirectional=final.directions == "both")
-    model = filled(Sequential([lstm, final], ["lstm", "final"]), rng)
-    again = reader.from_model(writer.to_model(model, states=True))
-    x = sequences(model, rng)
-    np.testing.assert_array_equal(again(x), model(x))
-    assert again.config == model.config
+    model = randomize(Sequential([lstm, final], ["lstm", "final"]), rng)
+    reimported = importer.from_model(exporter.to_model(model, states=True))
+    x = draw_inputs(model, rng)
+    np.testing.assert_array_equal(reimported(x), model(x))
+    assert reimported.config == model.config
 
 
 @pytest.mark.parametrize("function", [*FUNCTIONS, ("Softmax",), ("LogSoftmax",)])
-def test_functions(writer, reader, run, rng, function):
-    model = filled(Sequential([Linear(I, 6), Function(*function)], ["fc", "act"]), rng)
-    x = 3 * sequences(model, rng)
-    np.testing.assert_allclose(run(writer.to_model(model), x)[0], model(x), rtol=0, atol=ATOL)
-    assert reader.from_model(writer.to_model(model)).config == model.config
+def test_activation(exporter, importer, run, rng, function):
+    model = randomize(Sequential([Linear(I, 6), Function(*function)], ["fc", "act"]), rng)
+    x = 3 * draw_inputs(model, rng)
+    np.testing.assert_allclose(run(exporter.to_model(model), x)[0], model(x), rtol=0, atol=ATOL)
+    assert importer.from_model(exporter.to_model(model)).config == model.config
 
 
 FINALS = [FinalState("both", keep) for keep in ("both", "forward", "reverse")]
@@ -269,28 +263,28 @@ FINALS += [FinalState("both", merge=merge) for merge in ("sum", "average", "mult
 
 @pytest.mark.parametrize("between", [[], [Dropout(0.5)], [Function("Relu"), Dropout(0.5)]])
 @pytest.mark.parametrize("final", FINALS, ids=repr)
-def test_final_states_behind_other_layers(writer, reader, run, rng, between, final):
+def test_final_states_after_other_layers(exporter, importer, run, rng, between, final):
     layers = [LSTM(I, H, bidirectional=True), *between, final, Linear(H if final.halves else 2 * H, 2)]
-    model = filled(Sequential(layers), rng)
-    x = sequences(model, rng)
-    written = writer.to_model(model)
-    np.testing.assert_allclose(run(written, x)[0], model(x), rtol=0, atol=ATOL)
-    np.testing.assert_allclose(reader.from_model(written)(x), model(x), rtol=0, atol=1e-7)
+    model = randomize(Sequential(layers), rng)
+    x = draw_inputs(model, rng)
+    exported_model = exporter.to_model(model)
+    np.testing.assert_allclose(run(exported_model, x)[0], model(x), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(importer.from_model(exported_model)(x), model(x), rtol=0, atol=1e-7)
 
 
-def test_nothing_but_functions(writer, reader, run, rng):
-    """No layer says how many features there are."""
+def test_model_of_functions_only(exporter, importer, run, rng):
+    """No layer determines the number of features."""
     model = Sequential([Dropout(0.1), Function("Tanh")])
     x = rng.standard_normal((2, 3, 4)).astype(np.float32)
-    np.testing.assert_allclose(run(writer.to_model(model), x)[0], model(x), rtol=0, atol=ATOL)
-    assert reader.from_model(writer.to_model(model)).config == model.config
+    np.testing.assert_allclose(run(exporter.to_model(model), x)[0], model(x), rtol=0, atol=ATOL)
+    assert importer.from_model(exporter.to_model(model)).config == model.config
 
 
-def test_what_a_graph_says(onnx, writer):
+def test_names_and_types_of_a_graph(onnx, exporter):
     model = Sequential([Embedding(V, I), LSTM(I, H, 2), FinalState(), Linear(H, 2)], ["emb", "net.lstm", "last", "fc"])
-    written = writer.to_model(model, lengths=True)
-    graph = written.graph
-    assert (written.ir_version, written.opset_import[0].version) == (8, 17)
+    exported_model = exporter.to_model(model, lengths=True)
+    graph = exported_model.graph
+    assert (exported_model.ir_version, exported_model.opset_import[0].version) == (8, 17)
 
     def described(values):
         for value in values:
@@ -308,31 +302,31 @@ def test_what_a_graph_says(onnx, writer):
     assert all(node.input[4] == "lengths" for node in lstms)
 
 
-def test_names_with_slashes(writer, reader, rng):
-    model = filled(Sequential([LSTM(I, H), Linear(H, 2)], ["a/b", "c"]), rng)
-    assert reader.from_model(writer.to_model(model)).names == ("a.b", "c")
+def test_layer_names_with_slashes(exporter, importer, rng):
+    model = randomize(Sequential([LSTM(I, H), Linear(H, 2)], ["a/b", "c"]), rng)
+    assert importer.from_model(exporter.to_model(model)).names == ("a.b", "c")
 
 
-def test_float64(onnx, writer, reader, rng):
-    """ONNX's own evaluator runs it; ONNX Runtime's LSTM has float32 alone."""
+def test_float64(onnx, exporter, importer, rng):
+    """Run by onnx.reference; ONNX Runtime's LSTM supports float32 only."""
     evaluator = importlib.import_module("onnx.reference").ReferenceEvaluator
     layers = [LSTM(I, H, 2, dtype=np.float64), Step(), Linear(H, 2, dtype=np.float64), Function("Tanh")]
-    model = filled(Sequential(layers), rng)
-    written = writer.to_model(model)
-    onnx.checker.check_model(written, full_check=True)
-    x = sequences(model, rng)
-    np.testing.assert_allclose(evaluator(written).run(None, {"x": x})[0], model(x), rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(reader.from_model(written)(x), model(x))
+    model = randomize(Sequential(layers), rng)
+    exported_model = exporter.to_model(model)
+    onnx.checker.check_model(exported_model, full_check=True)
+    x = draw_inputs(model, rng)
+    np.testing.assert_allclose(evaluator(exported_model).run(None, {"x": x})[0], model(x), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(importer.from_model(exported_model)(x), model(x))
 
 
 @pytest.mark.parametrize("cast", [False, True])
-def test_half_precision_is_read_as_its_twin_in_single(onnx, writer, reader, run, rng, cast):
-    """Of float16 alone, or with inputs and outputs of float32 that are cast on the way."""
+def test_half_precision_is_imported_as_float32(onnx, exporter, importer, run, rng, cast):
+    """With float16 inputs and outputs, or with float32 ones that are cast."""
     layers = [LSTM(I, H, 2, bidirectional=True), FinalState("both"), Linear(2 * H, 2), Function("Affine", 0.25, 0.5)]
-    model = filled(Sequential(layers), rng)
+    model = randomize(Sequential(layers), rng)
     model.parameters.vector[:] = model.parameters.vector.astype(np.float16)
-    twin = writer.to_model(model)
-    half = writer.to_model(model)
+    twin = exporter.to_model(model)
+    half = exporter.to_model(model)
     graph, FLOAT16 = half.graph, onnx.TensorProto.FLOAT16
     for tensor in graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
@@ -346,11 +340,11 @@ def test_half_precision_is_read_as_its_twin_in_single(onnx, writer, reader, run,
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.elem_type = FLOAT16
     onnx.checker.check_model(half, full_check=True)
-    ours = reader.from_model(half)
+    ours = importer.from_model(half)
     assert ours.dtype == np.float32
     assert ours.config == model.config
     np.testing.assert_array_equal(ours.parameters.vector, model.parameters.vector)
-    x = sequences(model, rng)
+    x = draw_inputs(model, rng)
     np.testing.assert_allclose(run(twin, x)[0], ours(x), rtol=0, atol=ATOL)
 
 
@@ -364,14 +358,14 @@ LSTM_HAS_NOT = {
 
 
 @pytest.mark.parametrize("name", LSTM_HAS_NOT)
-def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
+def test_unsupported_options_of_an_lstm_are_errors(exporter, name):
     model = Sequential([Linear(I, I), LSTM(I, H, **LSTM_HAS_NOT[name])], ["fc", "encoder"])
     with pytest.raises(ValueError, match=f"the layer 'encoder' has {name}="):
-        writer.to_model(model)
+        exporter.to_model(model)
 
 
 @pytest.mark.parametrize(
-    ("layers", "lengths", "words"),
+    ("layers", "lengths", "message"),
     [
         ([Masking(), LSTM(I, H)], False, "the layer '0' is a Masking, which the export to ONNX does not support"),
         (
@@ -390,54 +384,54 @@ def test_an_lstm_that_onnx_has_not_is_refused_by_name(writer, name):
         ([Linear(I, 2)], True, "lengths must be False for a model without an LSTM, got True"),
     ],
 )
-def test_what_onnx_cannot_say_is_refused_by_name(writer, layers, lengths, words):
-    with pytest.raises(ValueError, match=words):
-        writer.to_model(Sequential(layers), lengths=lengths)
+def test_unsupported_layers_are_errors(exporter, layers, lengths, message):
+    with pytest.raises(ValueError, match=message):
+        exporter.to_model(Sequential(layers), lengths=lengths)
 
 
-def test_states_of_no_lstm(writer):
+def test_states_without_an_lstm_are_an_error(exporter):
     with pytest.raises(ValueError, match="states must be False for a model without an LSTM, got True"):
-        writer.to_model(Sequential([Linear(I, 2)]), states=True)
+        exporter.to_model(Sequential([Linear(I, 2)]), states=True)
 
 
-def test_no_model(writer):
+def test_other_objects_are_errors(exporter):
     with pytest.raises(TypeError, match="model must be a Sequential or an LSTM, got Linear"):
-        writer.to_model(Linear(2, 2))
+        exporter.to_model(Linear(2, 2))
 
 
-def test_files(writer, reader, rng, tmp_path):
-    """A file is replaced once the new one is complete, and the same model gives the same bytes."""
+def test_files(exporter, importer, rng, tmp_path):
+    """A file is replaced when the new one is complete; equal models have equal files."""
     path = tmp_path / "m.onnx"
-    model = filled(LSTM(I, H), rng)
-    writer.save(model, path)
+    model = randomize(LSTM(I, H), rng)
+    exporter.save(model, path)
     content = path.read_bytes()
     with pytest.raises(ValueError, match="proj_size"):
-        writer.save(LSTM(I, H, proj_size=2), path)
+        exporter.save(LSTM(I, H, proj_size=2), path)
     assert path.read_bytes() == content
-    writer.save(model, path)
+    exporter.save(model, path)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
-    np.testing.assert_array_equal(reader.load(path).parameters.vector, model.parameters.vector)
+    np.testing.assert_array_equal(importer.load(path).parameters.vector, model.parameters.vector)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        writer.save(model, tmp_path / "none" / "m.onnx")
+        exporter.save(model, tmp_path / "none" / "m.onnx")
 
 
 # PyTorch
 
 
 @pytest.mark.parametrize(("layers", "both", "bias"), [(1, False, True), (2, True, True), (3, False, False)])
-def test_pytorchs_lstm_by_way_of_ours_in_onnxruntime(torch, writer, run, layers, both, bias):
+def test_lstm_of_pytorch_exported_to_onnxruntime(torch, exporter, run, layers, both, bias):
     torch.manual_seed(0)
     theirs = torch.nn.LSTM(I, H, layers, bidirectional=both, bias=bias, batch_first=True)
     x = torch.randn(3, 5, I)
     with torch.no_grad():
         y, (h, c) = theirs(x)
-    written = writer.to_model(LSTM.from_torch(theirs.state_dict()))
-    for ours, their in zip(run(written, x.numpy()), (y, h, c), strict=True):
+    exported_model = exporter.to_model(LSTM.from_torch(theirs.state_dict()))
+    for ours, their in zip(run(exported_model, x.numpy()), (y, h, c), strict=True):
         np.testing.assert_allclose(ours, their.numpy(), rtol=0, atol=ATOL)
 
 
-def test_an_export_of_pytorchs_read_and_written_and_read(torch, writer, reader, run, tmp_path):
+def test_export_of_pytorch_imported_and_exported_again(torch, exporter, importer, run, tmp_path):
     torch.manual_seed(0)
 
     class Net(torch.nn.Module):
@@ -455,13 +449,13 @@ def test_an_export_of_pytorchs_read_and_written_and_read(torch, writer, reader, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(module, (x,), tmp_path / "a.onnx", dynamo=False, input_names=["x"], dynamic_axes=axes)
-    model = reader.load(tmp_path / "a.onnx")
-    writer.save(model, tmp_path / "b.onnx")
-    again = reader.load(tmp_path / "b.onnx")
-    assert again.config == model.config
-    np.testing.assert_array_equal(again.parameters.vector, model.parameters.vector)
+    model = importer.load(tmp_path / "a.onnx")
+    exporter.save(model, tmp_path / "b.onnx")
+    reimported = importer.load(tmp_path / "b.onnx")
+    assert reimported.config == model.config
+    np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
     x = torch.randint(0, V, (3, 7))
     with torch.no_grad():
         theirs = module(x).numpy()
-    np.testing.assert_allclose(again(x.numpy()), theirs, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(run(writer.to_model(again), x.numpy())[0], theirs, rtol=0, atol=ATOL)
+    np.testing.assert_allclose(reimported(x.numpy()), theirs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(run(exporter.to_model(reimported), x.numpy())[0], theirs, rtol=0, atol=ATOL)

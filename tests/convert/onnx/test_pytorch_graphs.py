@@ -1,6 +1,5 @@
-"""Law: what PyTorch's exporters write loads as a model that computes the same, whatever the graph does with axes."""
+"""Law: models from PyTorch's exporters have equal outputs, however the graph moves axes."""
 
-import importlib
 import logging
 import warnings
 from pathlib import Path
@@ -23,7 +22,7 @@ def linear(t, inputs=H, outputs=2, **options):
 
 
 def net(t, forward, **parts):
-    """A module with these parts, whose forward pass is a function of it and its inputs."""
+    """Return a module with these submodules, whose forward pass is a function of it and its inputs."""
 
     class Net(t.nn.Module):
         def __init__(self):
@@ -38,19 +37,19 @@ def net(t, forward, **parts):
 
 
 def head(t, vector, **options):
-    """A linear map on one vector of a sequence."""
+    """Return an LSTM and a linear map on one vector per sequence."""
     D = 2 if options.get("bidirectional") else 1
     return net(t, lambda m, x: m.fc(vector(*m.lstm(x))), lstm=lstm(t, **options), fc=linear(t, D * H))
 
 
 def activated(t, function):
-    """A function at every step, between two linear maps."""
+    """Return an LSTM and a function of each step between two linear maps."""
     parts = {"lstm": lstm(t), "fc1": linear(t, H, 6), "act": function, "fc2": linear(t, 6, 2)}
     return net(t, lambda m, x: m.fc2(m.act(m.fc1(m.lstm(x)[0]))), **parts)
 
 
 def from_start(t, layers):
-    """An LSTM with given initial states."""
+    """Return an LSTM whose initial states are inputs."""
     return net(t, lambda m, x, h, c: m.lstm(x, (h, c)), lstm=lstm(t, **layers))
 
 
@@ -199,7 +198,7 @@ MODULES = {
 }
 TIME_MAJOR = {"time major", "time major, both directions"}
 IDS = {"an embedding", "a language model"}
-# The other exporter takes seconds for each, and makes the number of steps a fixed one.
+# The dynamo exporter takes seconds for each, and fixes the number of steps.
 DYNAMO = {
     "two layers": False,
     "given states of two layers": True,
@@ -214,13 +213,8 @@ DYNAMO = {
 }
 
 
-@pytest.fixture(scope="module")
-def reader(onnx):
-    return importlib.import_module("glasscell.convert.onnx.importer.graph")
-
-
 def example(torch, name, B=2, T=5):
-    """Inputs of a module, and the names of their axes."""
+    """Return inputs of a module, and the names of their axes."""
     axes = [{0: "batch", 1: "time"}]
     if name in IDS:
         return (torch.randint(0, V, (B, T)),), axes
@@ -235,32 +229,34 @@ def example(torch, name, B=2, T=5):
     return (x,), axes
 
 
-def made(torch, name):
+def build(torch, name):
     torch.manual_seed(0)
     return MODULES[name](torch).eval()
 
 
-def exported(torch, module, inputs, axes, path, *, dynamo):
-    """The file of a module; `axes` are those whose sizes are left open."""
+def export(torch, module, inputs, axes, path, *, dynamo):
+    """Export a module to a file; `axes` are dynamic."""
     names = ["x", "h", "c"][: len(inputs)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # both exporters warn of much
+        warnings.simplefilter("ignore")  # both exporters emit many
         if dynamo:
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             shapes = None
-            if axes is not None:  # time is never open there
+            if axes is not None:  # time is never dynamic there
                 batch = torch.export.Dim("batch")
-                shapes = tuple({k: batch for k, of in one.items() if of == "batch"} for one in axes)
+                shapes = tuple(
+                    {k: batch for k, axis in names_of_axes.items() if axis == "batch"} for names_of_axes in axes
+                )
                 shapes = shapes if isinstance(module, torch.nn.LSTM) else (shapes,)
             torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=shapes, verbose=False).save(path)
         else:
-            open_axes = None if axes is None else dict(zip(names, axes, strict=True))
-            torch.onnx.export(module, inputs, path, dynamo=False, input_names=names, dynamic_axes=open_axes)
+            dynamic_axes = None if axes is None else dict(zip(names, axes, strict=True))
+            torch.onnx.export(module, inputs, path, dynamo=False, input_names=names, dynamic_axes=dynamic_axes)
     return path
 
 
 def assert_computes_the_same(model, torch, module, name, inputs):
-    """On the inputs of the module, where ours are batch first."""
+    """Compare outputs on the inputs of the module; Glasscell's are batch first."""
     with torch.no_grad():
         theirs = module(*inputs)
     x, *others = (tensor.numpy() for tensor in inputs)
@@ -281,32 +277,32 @@ def assert_computes_the_same(model, torch, module, name, inputs):
             np.testing.assert_allclose(ours, their.numpy(), rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize("sizes", ["fixed", "open"])
+@pytest.mark.parametrize("sizes", ["fixed", "dynamic"])
 @pytest.mark.parametrize("name", MODULES)
-def test_an_export_computes_what_pytorch_does(torch, reader, tmp_path, name, sizes):
-    module = made(torch, name)
+def test_export_has_equal_outputs(torch, importer, tmp_path, name, sizes):
+    module = build(torch, name)
     inputs, axes = example(torch, name)
-    path = exported(torch, module, inputs, axes if sizes == "open" else None, tmp_path / "m.onnx", dynamo=False)
-    model = reader.load(path)
+    path = export(torch, module, inputs, axes if sizes == "dynamic" else None, tmp_path / "m.onnx", dynamo=False)
+    model = importer.load(path)
     assert_computes_the_same(model, torch, module, name, inputs)
-    if sizes == "open":
+    if sizes == "dynamic":
         assert_computes_the_same(model, torch, module, name, example(torch, name, 3, 7)[0])
 
 
 @pytest.mark.parametrize("name", DYNAMO)
-def test_so_does_an_export_of_the_other_exporter(torch, reader, tmp_path, name):
+def test_export_of_the_dynamo_exporter_has_equal_outputs(torch, importer, tmp_path, name):
     pytest.importorskip("onnxscript", reason="onnxscript, which the exporter needs, is not installed")
-    module = made(torch, name)
+    module = build(torch, name)
     inputs, axes = example(torch, name)
-    path = exported(torch, module, inputs, axes if DYNAMO[name] else None, tmp_path / "m.onnx", dynamo=True)
-    model = reader.load(path)
+    path = export(torch, module, inputs, axes if DYNAMO[name] else None, tmp_path / "m.onnx", dynamo=True)
+    model = importer.load(path)
     assert_computes_the_same(model, torch, module, name, inputs)
     if DYNAMO[name]:
         assert_computes_the_same(model, torch, module, name, example(torch, name, 3)[0])
 
 
-def test_weights_may_lie_beside_the_model(torch, reader, tmp_path):
-    """As the exporter writes them by default."""
+def test_weights_in_a_separate_file(torch, importer, tmp_path):
+    """The exporter's default."""
     pytest.importorskip("onnxscript", reason="onnxscript, which the exporter needs, is not installed")
     torch.manual_seed(0)
     module, inputs = torch.nn.LSTM(I, 64, batch_first=True).eval(), (torch.randn(2, 5, I),)
@@ -314,11 +310,11 @@ def test_weights_may_lie_beside_the_model(torch, reader, tmp_path):
         warnings.simplefilter("ignore")
         torch.onnx.export(module, inputs, tmp_path / "m.onnx", dynamo=True, external_data=True, verbose=False)
     assert (tmp_path / "m.onnx.data").stat().st_size > 0
-    assert_computes_the_same(reader.load(tmp_path / "m.onnx"), torch, module, "large", inputs)
+    assert_computes_the_same(importer.load(tmp_path / "m.onnx"), torch, module, "large", inputs)
 
 
-def test_a_size_that_the_exporter_wrote_for_an_open_one(torch, reader, tmp_path):
-    """Time is open, and a Reshape in the same file says that it is the example's: only the first can be meant."""
+def test_reshape_with_the_fixed_size_of_a_dynamic_axis(torch, importer, tmp_path):
+    """Time is dynamic, and a Reshape in the same file has the number of steps of the example."""
     pytest.importorskip("onnxscript", reason="onnxscript, which the exporter needs, is not installed")
     torch.manual_seed(0)
     module = torch.nn.LSTM(I, H, bidirectional=True).eval()
@@ -329,7 +325,7 @@ def test_a_size_that_the_exporter_wrote_for_an_open_one(torch, reader, tmp_path)
         program = torch.onnx.export(module, (torch.randn(6, 3, I),), dynamo=True, dynamic_shapes=shapes, verbose=False)
     program.save(tmp_path / "m.onnx")
     x = torch.randn(9, 2, I)
-    y = reader.load(tmp_path / "m.onnx")(x.numpy().swapaxes(0, 1)).swapaxes(0, 1)
+    y = importer.load(tmp_path / "m.onnx")(x.numpy().swapaxes(0, 1)).swapaxes(0, 1)
     np.testing.assert_allclose(y, module(x)[0].detach().numpy(), rtol=0, atol=ATOL)
 
 
@@ -351,11 +347,12 @@ def test_a_size_that_the_exporter_wrote_for_an_open_one(torch, reader, tmp_path)
         "scaled": ["lstm: LSTM", "fc: Linear", "affine: Function", "affine_3: Function"],
     }.items(),
 )
-def test_layers_have_the_names_of_the_modules(torch, reader, tmp_path, name, layers):
+def test_layers_are_named_after_modules(torch, importer, tmp_path, name, layers):
     inputs, axes = example(torch, name)
-    model = reader.load(exported(torch, made(torch, name), inputs, axes, tmp_path / "m.onnx", dynamo=False))
-    found = [f"{of}: {type(layer).__name__}" for of, layer in zip(model.names, model.layers, strict=True)]
-    assert found == layers
+    model = importer.load(export(torch, build(torch, name), inputs, axes, tmp_path / "m.onnx", dynamo=False))
+    assert layers == [
+        f"{layer_name}: {type(layer).__name__}" for layer_name, layer in zip(model.names, model.layers, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -371,23 +368,23 @@ def test_layers_have_the_names_of_the_modules(torch, reader, tmp_path, name, lay
         "the end of the flipped": {"reverse": True, "outputs_in": "processing"},
     }.items(),
 )
-def test_an_lstm_is_of_the_kind_that_the_graph_makes_of_it(torch, reader, tmp_path, name, options):
+def test_options_of_an_lstm_follow_the_graph(torch, importer, tmp_path, name, options):
     inputs, axes = example(torch, name)
-    model = reader.load(exported(torch, made(torch, name), inputs, axes, tmp_path / "m.onnx", dynamo=False))
+    model = importer.load(export(torch, build(torch, name), inputs, axes, tmp_path / "m.onnx", dynamo=False))
     assert model.layers[0].options.non_default() == {"input_size": I, "hidden_size": H, **options}
 
 
-def test_numbers_are_read_as_they_were_meant(torch, reader, tmp_path):
-    """A file keeps 0.2 as a float32."""
+def test_float32_parameters_are_read_as_decimal_literals(torch, importer, tmp_path):
+    """The file has 0.2 as a float32."""
     inputs, _ = example(torch, "leaky_relu")
-    model = reader.load(exported(torch, made(torch, "leaky_relu"), inputs, None, tmp_path / "m.onnx", dynamo=False))
+    model = importer.load(export(torch, build(torch, "leaky_relu"), inputs, None, tmp_path / "m.onnx", dynamo=False))
     assert (model.layers[2].name, model.layers[2].alpha) == ("LeakyRelu", 0.2)
 
 
-def test_weights_are_those_of_the_module(torch, reader, tmp_path):
-    module = made(torch, "a Sequential")
+def test_weights_equal_those_of_the_module(torch, importer, tmp_path):
+    module = build(torch, "a Sequential")
     inputs, axes = example(torch, "a Sequential")
-    ours = reader.load(exported(torch, module, inputs, axes, tmp_path / "m.onnx", dynamo=False)).to_torch()
+    ours = importer.load(export(torch, module, inputs, axes, tmp_path / "m.onnx", dynamo=False)).to_torch()
     theirs = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     theirs["lstm.bias_ih_l0"] = theirs["lstm.bias_ih_l0"] + theirs["lstm.bias_hh_l0"]
     theirs["lstm.bias_hh_l0"] = 0 * theirs["lstm.bias_hh_l0"]
@@ -405,11 +402,11 @@ def test_weights_are_those_of_the_module(torch, reader, tmp_path):
         "cntk_bidirectional": ("cntk_bidirectional", "y"),
     }.items(),
 )
-def test_golden_files(reader, file, expected):
+def test_golden_files(importer, file, expected):
     if not GOLDEN.is_dir():
-        pytest.skip(f"the golden files are not there: {GOLDEN}")
+        pytest.skip(f"golden files are missing: {GOLDEN}")
     numbers = np.load(GOLDEN / f"{expected[0]}_expected.npz")
-    model = reader.load(GOLDEN / f"{file}.onnx")
+    model = importer.load(GOLDEN / f"{file}.onnx")
     time_first = file.startswith("cntk")
     x = numbers["x"].swapaxes(0, 1) if time_first else numbers["x"]
     y, states, _ = model.forward(x)
@@ -419,6 +416,6 @@ def test_golden_files(reader, file, expected):
             np.testing.assert_allclose(ours, numbers[name], rtol=0, atol=ATOL)
 
 
-def test_no_file(reader, tmp_path):
+def test_missing_file_is_an_error(importer, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no model at"):
-        reader.load(tmp_path / "none.onnx")
+        importer.load(tmp_path / "none.onnx")
