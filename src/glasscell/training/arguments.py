@@ -12,7 +12,8 @@ from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Data
 from glasscell.data.continuous import ContinuousData
 from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
-from glasscell.layers import LSTM, Seed
+from glasscell.layers import Seed
+from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
 from glasscell.training.schedules import Schedule, linear
@@ -77,12 +78,14 @@ def optional(check: Callable[[str, T], T], name: str, value: T | None) -> T | No
 
 
 def trainable_model(model: Any) -> Trainable:
-    """Return a model with the methods that training needs; a single LSTM becomes one."""
-    if isinstance(model, LSTM):
+    """Return a model with the methods that training needs; a single recurrent layer becomes one."""
+    if isinstance(model, RecurrentLayer):
         return LayerModel(model)
     methods = ("parameters", "train_forward", "train_backward", "infer")
     if isinstance(model, type) or not all(hasattr(model, name) for name in methods):
-        raise TypeError(f"model must be a Sequential, an LSTM, a CopyLSTM or another Trainable, got {model!r:.200}")
+        raise TypeError(
+            f"model must be a Sequential, an LSTM, a CopyLSTM, another recurrent layer or Trainable, got {model!r:.200}"
+        )
     return model  # type: ignore[no-any-return] # it has the methods of the protocol
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from glasscell.core.optimizers import Optimizer
 from glasscell.data.metrics import Loss, Metric
-from glasscell.layers import LSTM, Seed
+from glasscell.layers import Seed
+from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.protocol import Trainable
 from glasscell.training.arguments import TrainingData, TrainingOptions
 from glasscell.training.callbacks import Callback
@@ -17,7 +18,7 @@ from glasscell.training.schedules import Schedule
 
 
 def fit(
-    model: Trainable | LSTM,
+    model: Trainable | RecurrentLayer,
     data: TrainingData,
     updates: int | None = None,
     *,
@@ -48,7 +49,7 @@ def fit(
     Parameters
     ----------
     model : Trainable
-        A Sequential, an LSTM, a CopyLSTM, or any model with the methods of
+        A Sequential, an LSTM, RNN or GRU, a CopyLSTM, or any model with the methods of
         :class:`glasscell.models.protocol.Trainable`.
     data : Task, Data, (x, y) or (x, y, lengths), or iterable of these
         A task such as ``tasks.Copy``; arrays or lists of sequences, see :class:`glasscell.data.ArrayData`; or batches

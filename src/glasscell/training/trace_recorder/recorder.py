@@ -52,7 +52,7 @@ class TraceRecorder(RecordedFrames):
     every : int
         Updates between frames; the first update has a frame too.
     symbols : sequence of str
-        Recorded symbols, such as ``f``, ``c``, ``d_c``, or ``z_f``.
+        Recorded symbols, such as ``f``, ``c``, ``d_c``, or ``z_f``. An RNN or a GRU has others: ``symbols=("h",)``.
     layer : int
         Negative values count from the last layer.
     max_frames : int
@@ -202,8 +202,8 @@ def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], upda
     ranges = {symbol: (float(array.min()), float(array.max())) for symbol, array in values.items()}
     norms: dict[str, Array] = {}
     if layer.has_gradients:
-        norms = {"c": layer.d_c, "x": layer.d_x}
-        if not layer.options.cell_config.normalises_cell:
+        norms = {name: layer.value(f"d_{name}") for name in (layer.state, "x")}
+        if layer.state == "c" and not layer.options.cell_config.normalises_cell:
             norms |= diagnostics.gradient_paths(layer)._asdict()
         norms = {name: _float32_copy(blocking.norms(part)) for name, part in norms.items()}
     return Frame(update, trace.loss, _float32_copy(trace.outputs), values, norms, ranges)
