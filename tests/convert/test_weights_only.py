@@ -117,7 +117,7 @@ def test_every_option_is_held_or_reported():
         declared = LSTMConfig.declared
 
         @staticmethod
-        def changed():
+        def non_default():
             return dict.fromkeys(LSTMConfig.declared, 0)
 
     lstm = gc.LSTM(2, 3)

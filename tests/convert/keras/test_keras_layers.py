@@ -289,7 +289,9 @@ def test_cudnn_lstms(h5py, tmp_path, rng):
         ]
     )
     np.testing.assert_allclose(ours(x), expected(x), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match=r"a CuDNNLSTM has weights \(I, 4H\), \(H, 4H\) and \(8H,\), and these are"):
+    with pytest.raises(
+        ValueError, match=r"the weights of a CuDNNLSTM must have the shapes \(I, 4H\), \(H, 4H\) and \(8H,\), got"
+    ):
         codec.from_cudnn({**first, "bias": first["bias"][:8]})
 
 

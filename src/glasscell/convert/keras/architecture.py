@@ -1,4 +1,4 @@
-"""The architecture of a Keras model, as Keras writes it in JSON: the layers of a chain, in order."""
+"""Read the architecture of a Keras model from JSON: its layers in the order of computation."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from glasscell.convert.keras.kinds import KNOWN, NESTED, WRAPPED
 from glasscell.limits import BudgetError, MemoryBudget, parse_json
 
-MAX_LAYERS = 1024  # that a model lists
-MASK_OPERATIONS = ("NotEqual", "Any")  # what Keras 3 writes into a graph for masks that layers hand on by themselves
+MAX_LAYERS = 1024  # of a model
+MASK_OPERATIONS = ("NotEqual", "Any")  # which Keras 3 adds to a graph for the masks that layers propagate
 KERAS_1 = {"init", "inner_init", "inner_activation", "W_regularizer", "nb_filter"}  # settings that Keras 2 renamed
 RECURRENT = ("CuDNNGRU", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvLSTM2DCell")
-OF_KERAS_1 = (
+KERAS_1_ADVICE = (
     "Keras 1 wrote it, whose layers have other settings and weights: load it in Keras 2, which converts it, and save it"
 )
 
@@ -22,14 +22,14 @@ class KerasLayer(NamedTuple):
     Attributes
     ----------
     kind : str
-        The name of its class.
+        Name of the class.
     name : str
     config : dict
-        As its ``get_config()``.
+        Result of ``get_config()``.
     calls : list, optional
-        In a graph, how it is called.
+        Calls of the layer in a graph.
     layers : tuple of KerasLayer
-        Of a model in a model, its layers in order, without the input.
+        Layers of a nested model in order, without the input.
     """
 
     kind: str
@@ -45,11 +45,11 @@ class KerasSequential(NamedTuple):
     Attributes
     ----------
     layers : tuple of KerasLayer
-        In order, without the input; a model in a model is one of them.
+        In order, without the input. A nested model is one layer.
     version : str
-        Of the Keras that wrote it: it decides what a hard sigmoid is.
+        Version of Keras that wrote the model: it determines the hard sigmoid.
     input_shape : tuple of int or None, optional
-        Batch, steps, features, as far as they are known.
+        Batch, steps, features; None for unknown sizes.
     """
 
     layers: tuple[KerasLayer, ...]
@@ -58,7 +58,7 @@ class KerasSequential(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How a layer of a graph is called: by name, the layers whose outputs it takes, and whose it takes as a mask."""
+    """Call of a layer in a graph: the layers whose outputs are its inputs and its mask, by name."""
 
     inputs: tuple[str, ...]
     constants: tuple[Any, ...]
@@ -67,32 +67,32 @@ class Call(NamedTuple):
 
 
 def parse_config(text: bytes, what: str, budget: MemoryBudget) -> dict[str, Any]:
-    """What JSON says."""
+    """Parse JSON that must be a dict; `what` names it in errors."""
     try:
-        found = parse_json(text, budget, constants=True)
+        value = parse_json(text, budget, constants=True)
     except BudgetError:
         raise
     except ValueError:
-        raise ValueError(f"{what} is not JSON that can be read") from None
-    return mapping(found, what)
+        raise ValueError(f"{what} is not valid JSON") from None
+    return mapping(value, what)
 
 
 def mapping(value: Any, what: str) -> dict[str, Any]:
-    """The value, if it is a dict."""
+    """Return a value as a dict; raise ValueError if it is none."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{what} should be a dict, and is {shortened(value)}")  # noqa: TRY004 - of a file, not of a call
+        raise ValueError(f"{what} must be a dict, got {shorten(value)}")  # noqa: TRY004 - of a file, not of a call
     return dict(value)
 
 
 def entries(value: Any, what: str) -> list[Any]:
-    """The value, if it is a list."""
+    """Return a value as a list; raise ValueError if it is none."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"{what} should be a list, and is {shortened(value)}")  # noqa: TRY004 - of a file, not of a call
+        raise ValueError(f"{what} must be a list, got {shorten(value)}")  # noqa: TRY004 - of a file, not of a call
     return list(value)
 
 
-def shortened(value: Any) -> str:
-    """What a message shows of a value."""
+def shorten(value: Any) -> str:
+    """Format a value for a message, in at most 80 characters."""
     try:
         text = repr(value)
     except RecursionError:
@@ -100,18 +100,18 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def chain_of(model: Any, version: str = "3") -> KerasSequential:
-    """The chain that the configuration of a model describes: ``to_json()``, or ``get_config()``."""
+def parse_model(model: Any, version: str = "3") -> KerasSequential:
+    """Return the model that a configuration describes: ``to_json()``, or ``get_config()``."""
     model = mapping(model, "the configuration of the model")
     if "class_name" not in model and "layers" in model:
         model = {"class_name": "Functional" if "input_layers" in model else "Sequential", "config": model}
     layers, input_shape = _layers(model.get("class_name"), model.get("config"))
-    given = model.get("keras_version")
-    return KerasSequential(layers, given if isinstance(given, str) else version, input_shape)
+    written_version = model.get("keras_version")
+    return KerasSequential(layers, written_version if isinstance(written_version, str) else version, input_shape)
 
 
 def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int | None, ...] | None]:
-    """The layers of a model, which may be a layer of another, in order and without the input; and its input's shape."""
+    """Return the layers of a model or nested model in order, without the input, and the shape of the input."""
     if kind == "Sequential":
         listed = config.get("layers") if isinstance(config, Mapping) else config  # a list in the first versions
         ordered = _listed_layers(listed)
@@ -121,10 +121,10 @@ def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int |
                     f"the layer {layer.name!r} returns its state in addition to its outputs, and no layer uses it"
                 )
     elif kind in NESTED:
-        ordered = _in_order(mapping(config, "the configuration of the model"))
+        ordered = _sequence(mapping(config, "the configuration of the model"))
     else:
         raise ValueError(
-            f"the model is a {shortened(kind)}; a Sequential and a Functional that is one chain can be read"
+            f"the model must be a Sequential, or a Functional with one sequence of layers, got a {shorten(kind)}"
         )
     layers = [layer for layer in ordered if layer.kind != "InputLayer"]
     if not layers:
@@ -139,29 +139,29 @@ def _layers(kind: Any, config: Any) -> tuple[tuple[KerasLayer, ...], tuple[int |
 
 
 def _listed(layers: Any) -> list[Any]:
-    """What a model lists as its layers."""
-    found = entries(layers, "what the model lists as its layers")
-    if len(found) > MAX_LAYERS:
-        raise ValueError(f"the model lists {len(found)} layers; at most {MAX_LAYERS} are read")
-    return found
+    """Return the list of layers of a model."""
+    listed = entries(layers, "the layers of the model")
+    if len(listed) > MAX_LAYERS:
+        raise ValueError(f"the model must have at most {MAX_LAYERS} layers, got {len(listed)}")
+    return listed
 
 
 def _listed_layers(listed: Any) -> list[KerasLayer]:
-    """The layers that a model lists; it is refused first for those that no chain of LSTMs can have."""
-    found = _listed(listed)
-    for entry in found:
+    """Return the layers of a model; unsupported recurrent layers are the first error."""
+    layers = _listed(listed)
+    for entry in layers:
         kind = entry.get("class_name") if isinstance(entry, Mapping) else None
         if kind in RECURRENT:
             name = mapping(entry.get("config"), "the configuration of a layer").get("name", entry.get("name"))
             raise ValueError(
-                f"the layer {shortened(name)} is a {kind}, another recurrent layer than LSTM, GRU and "
+                f"the layer {shorten(name)} is a {kind}, another recurrent layer than LSTM, GRU and "
                 "SimpleRNN, which cannot be represented"
             )
-    return [layer_of(entry) for entry in found]
+    return [layer_of(entry) for entry in layers]
 
 
 def flat(layers: Sequence[KerasLayer], prefix: str = "") -> Iterator[KerasLayer]:
-    """Yield the layers, and those of models among them in their place, called ``outer.inner``."""
+    """Yield the layers, with those of nested models in place, as ``outer.inner``."""
     for layer in layers:
         if layer.layers:
             yield from flat(layer.layers, f"{prefix}{layer.name}.")
@@ -170,35 +170,34 @@ def flat(layers: Sequence[KerasLayer], prefix: str = "") -> Iterator[KerasLayer]
 
 
 def unwrapped_config(layer: KerasLayer) -> dict[str, Any]:
-    """The configuration of a layer, or of the one that it wraps."""
+    """Return the configuration of a layer, or of the layer that it wraps."""
     wrapped = layer.config.get("layer")
     if not isinstance(wrapped, Mapping):
         return layer.config
-    return mapping(wrapped.get("config"), f"the configuration of what {layer.name!r} wraps")
+    return mapping(wrapped.get("config"), f"the configuration of the layer in {layer.name!r}")
 
 
 def layer_of(entry: Any) -> KerasLayer:
-    """The layer that an entry of a list of layers describes, if it is one of Keras' own that can be represented."""
+    """Return the supported Keras layer that an entry of a list of layers describes."""
     entry = mapping(entry, "a layer")
     kind, config = entry.get("class_name"), mapping(entry.get("config"), "the configuration of a layer")
     name = config.get("name", entry.get("name"))
     if not isinstance(kind, str) or not isinstance(name, str) or not name:
-        raise ValueError(f"a layer needs a class and a name, and one has {shortened(kind)} and {shortened(name)}")
+        raise ValueError(f"a layer must have a class and a name, got {shorten(kind)} and {shorten(name)}")
     module, registered = str(entry.get("module") or "keras"), entry.get("registered_name")
     if module.split(".", maxsplit=1)[0] not in ("keras", "tf_keras") or registered not in (None, kind):
         kind = f"{registered or kind} of {module}"
     if KERAS_1 & config.keys():
-        raise ValueError(OF_KERAS_1)
+        raise ValueError(KERAS_1_ADVICE)
     if kind not in (*KNOWN, "InputLayer", *MASK_OPERATIONS):
         raise ValueError(
             f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {', '.join(KNOWN)} can"
         )
     if kind in WRAPPED:
-        wrapped = mapping(config.get("layer"), f"what {name!r} wraps").get("class_name")
+        wrapped = mapping(config.get("layer"), f"the layer in {name!r}").get("class_name")
         if wrapped not in WRAPPED[kind]:
-            what = f"a {kind} of a {shortened(wrapped)}"
-            can = " or ".join(WRAPPED[kind])
-            raise ValueError(f"the layer {name!r} is {what}, which cannot be represented; of a {can} it can")
+            supported = " or ".join(WRAPPED[kind])
+            raise ValueError(f"the {kind} {name!r} must wrap a layer {supported}, got {shorten(wrapped)}")
     layers = _layers(kind, entry.get("config"))[0] if kind in NESTED else ()
     return KerasLayer(kind, name, config, entry.get("inbound_nodes"), layers)
 
@@ -216,39 +215,41 @@ def _input_shape(layer: KerasLayer) -> tuple[int | None, ...] | None:
         return None
     sizes = entries(shape, f"the shape of the input {layer.name!r}")
     if not all(size is None or type(size) is int for size in sizes):
-        raise ValueError(f"the shape of the input {layer.name!r} is {shortened(shape)}")
+        raise ValueError(f"the shape of the input {layer.name!r} is {shorten(shape)}")
     return tuple(sizes)
 
 
-def _in_order(config: Mapping[str, Any]) -> list[KerasLayer]:
-    """The layers of a graph, if it is a chain from its input to its output."""
+def _sequence(config: Mapping[str, Any]) -> list[KerasLayer]:
+    """Return the layers of a graph that is one sequence from its input to its output."""
     listed = _listed_layers(config.get("layers"))
-    found = {layer.name: layer for layer in listed}
-    if len(found) != len(listed):
+    by_name = {layer.name: layer for layer in listed}
+    if len(by_name) != len(listed):
         raise ValueError("several layers have the same name")
-    first, name = _end(config.get("input_layers"), "input"), _end(config.get("output_layers"), "output")
+    first, name = _endpoint(config.get("input_layers"), "input"), _endpoint(config.get("output_layers"), "output")
     ordered: list[str] = []
     calls: dict[str, Call] = {}
     while name != first:
-        if name not in found or name in calls:
-            raise ValueError(f"the layers are no chain from the input {first!r} to the output: see {name!r}")
-        calls[name] = call = _call(found[name])
+        if name not in by_name or name in calls:
+            raise ValueError(
+                f"the layers must be one sequence from the input {first!r} to the output, and {name!r} is not"
+            )
+        calls[name] = call = _call(by_name[name])
         if len(call.inputs) != 1 or call.constants:
-            raise ValueError(f"the layer {name!r} takes other inputs than one layer's outputs")
+            raise ValueError(f"the inputs of the layer {name!r} must be the outputs of one layer")
         ordered.append(name)
         name = call.inputs[0]
     ordered.reverse()
-    if first not in found or found[first].kind != "InputLayer":
-        raise ValueError(f"the input {first!r} is no InputLayer")
-    of_masks = _check_masks([found[name] for name in ordered], calls, found)
-    for name in found:
-        if name not in calls and name not in of_masks and name != first:
-            raise ValueError(f"the layer {name!r} is not part of the chain, which cannot be represented")
-    return [found[name] for name in (first, *ordered)]
+    if first not in by_name or by_name[first].kind != "InputLayer":
+        raise ValueError(f"the input {first!r} must be an InputLayer")
+    mask_layers = _check_masks([by_name[name] for name in ordered], calls, by_name)
+    for name in by_name:
+        if name not in calls and name not in mask_layers and name != first:
+            raise ValueError(f"the layer {name!r} must be between the input and the output, in one sequence")
+    return [by_name[name] for name in (first, *ordered)]
 
 
-def _end(ends: Any, what: str) -> str:
-    """The one input, or output, of a graph."""
+def _endpoint(ends: Any, what: str) -> str:
+    """Return the single input or output of a graph."""
     ends = list(ends.values()) if isinstance(ends, Mapping) else entries(ends, f"the {what}s of the model")
     if ends and isinstance(ends[0], str):
         ends = [ends]
@@ -258,8 +259,8 @@ def _end(ends: Any, what: str) -> str:
         case [[str(name), int(), 0]]:
             raise ValueError(_shared(name))
         case [[str(name), _, _]]:
-            raise ValueError(f"the {what} of the model is something else than the outputs of {name!r}")
-    raise ValueError(f"the model has {len(ends)} {what}s; one can be represented")
+            raise ValueError(f"the {what} of the model must be the outputs of {name!r}")
+    raise ValueError(f"the model must have one {what}, got {len(ends)}")
 
 
 def _shared(name: str) -> str:
@@ -275,9 +276,16 @@ def _call(layer: KerasLayer) -> Call:
         arguments = entries(node.get("args"), f"the arguments of {layer.name!r}")
         options = mapping(node.get("kwargs"), f"the options of {layer.name!r}")
     else:  # Keras 2: [[name, 0, 0, options]]
-        places = [entries(place, f"an input of {layer.name!r}") for place in entries(node, "a call")]
-        arguments = [{"class_name": "__keras_tensor__", "config": {"keras_history": place[:3]}} for place in places]
-        options = {name: value for place in places for more in place[3:] for name, value in mapping(more, "it").items()}
+        references = [entries(reference, f"an input of {layer.name!r}") for reference in entries(node, "a call")]
+        arguments = [
+            {"class_name": "__keras_tensor__", "config": {"keras_history": reference[:3]}} for reference in references
+        ]
+        options = {
+            name: value
+            for reference in references
+            for extra in reference[3:]
+            for name, value in mapping(extra, "options").items()
+        }
     inputs = [_source(argument, layer) for argument in arguments]
     mask = options.pop("mask", None)
     options.pop("training", None)
@@ -285,42 +293,46 @@ def _call(layer: KerasLayer) -> Call:
         if value is not None and layer.kind not in MASK_OPERATIONS:
             raise ValueError(f"the layer {layer.name!r} has the argument {name}, which cannot be represented")
     constants = tuple(value for value, source in zip(arguments, inputs, strict=True) if source is None)
-    of_mask = None if mask is None else _source(mask, layer)
-    if mask is not None and of_mask is None:
+    mask_source = None if mask is None else _source(mask, layer)
+    if mask is not None and mask_source is None:
         raise ValueError(f"the layer {layer.name!r} has an explicit mask, which cannot be represented")
-    return Call(tuple(source for source in inputs if source is not None), constants, of_mask, options)
+    return Call(tuple(source for source in inputs if source is not None), constants, mask_source, options)
 
 
 def _source(argument: Any, layer: KerasLayer) -> str | None:
-    """The layer whose outputs an argument is; None if it is no such thing."""
+    """Return the name of the layer whose outputs an argument is; None for other arguments."""
     match argument:
         case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), 0, 0]}}:
             return name
         case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), int(), 0]}}:
             raise ValueError(_shared(name))
         case {"class_name": "__keras_tensor__"}:
-            raise ValueError(f"the layer {layer.name!r} takes something else than the outputs of a layer")
+            raise ValueError(f"the inputs of the layer {layer.name!r} must be the outputs of a layer")
     return None
 
 
-def _check_masks(layers: Sequence[KerasLayer], calls: Mapping[str, Call], found: Mapping[str, KerasLayer]) -> set[str]:
-    """Check that each mask in the graph is the one that Keras propagates; return the layers that make them."""
-    operations = {name: _call(layer) for name, layer in found.items() if layer.kind in MASK_OPERATIONS}
+def _check_masks(
+    layers: Sequence[KerasLayer], calls: Mapping[str, Call], by_name: Mapping[str, KerasLayer]
+) -> set[str]:
+    """Check that each mask in the graph is the one that Keras propagates; return the layers that compute masks."""
+    operations = {name: _call(layer) for name, layer in by_name.items() if layer.kind in MASK_OPERATIONS}
     used: set[str] = set()
-    own: set[str] = set()  # what makes the mask that belongs here
+    expected: set[str] = set()  # layers that compute the propagated mask
     for layer in layers:
         source, mask = calls[layer.name].inputs[0], calls[layer.name].mask
-        if mask is not None and mask not in own:
+        if mask is not None and mask not in expected:
             raise ValueError(f"the layer {layer.name!r} has an explicit mask, which cannot be represented")
         if layer.kind == "Embedding" and layer.config.get("mask_zero"):
-            own = _matching_operations("NotEqual", (source,), (0,), operations, found)
+            expected = _matching_operations("NotEqual", (source,), (0,), operations, by_name)
         elif layer.kind == "Masking":
             differing = _matching_operations(
-                "NotEqual", (source,), (layer.config.get("mask_value", 0.0),), operations, found
+                "NotEqual", (source,), (layer.config.get("mask_value", 0.0),), operations, by_name
             )
-            own = {name for one in differing for name in _matching_operations("Any", (one,), (), operations, found)}
+            expected = set()
+            for name in differing:
+                expected |= _matching_operations("Any", (name,), (), operations, by_name)
             used |= differing
-        used |= own
+        used |= expected
     return used
 
 
@@ -329,14 +341,14 @@ def _matching_operations(
     inputs: tuple[str, ...],
     constants: tuple[Any, ...],
     calls: Mapping[str, Call],
-    found: Mapping[str, KerasLayer],
+    by_name: Mapping[str, KerasLayer],
 ) -> set[str]:
-    """The names of the operations of this kind that take these inputs."""
-    as_keras_makes_it = {"NotEqual": {}, "Any": {"axis": -1, "keepdims": False}}[kind]
+    """Return the names of the operations of this kind with these inputs."""
+    keras_config = {"NotEqual": {}, "Any": {"axis": -1, "keepdims": False}}[kind]
     return {
         name
         for name, call in calls.items()
-        if found[name].kind == kind
+        if by_name[name].kind == kind
         and (call.inputs, call.constants, call.options) == (inputs, constants, {})
-        and found[name].config | as_keras_makes_it == found[name].config
+        and by_name[name].config | keras_config == by_name[name].config
     }

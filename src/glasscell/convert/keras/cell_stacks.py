@@ -50,7 +50,7 @@ def from_keras(
     if merge and sequences and merge != "concat":
         raise ValueError(f"merge_mode must be 'concat' with return_sequences, got {merge!r}")
     arrays = [array for part in (DIRECTIONS if merge else ("",)) for array in _ordered(weights[part])]
-    bias = any("bias" in of_part for of_part in weights.values())
+    bias = any("bias" in by_name for by_name in weights.values())
     if kind == "GRU" and "reset_after" not in given and not bias and not version.startswith("3"):
         raise ValueError("reset_after must be in the configuration of a GRU without bias of Keras 2, got none")
     layer: CellStack = CLASSES[kind].from_keras(arrays, **given, bidirectional=bool(merge))

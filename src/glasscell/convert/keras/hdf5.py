@@ -1,65 +1,71 @@
-"""HDF5 files as Keras writes them, read without the HDF5 library, which a forged file can crash or keep busy for ever.
+"""Read HDF5 files of Keras without the HDF5 library, which a forged file can crash or block.
 
-Of the many ways in which the format can say a thing, this reads the oldest, which h5py writes unless it is asked for
-another: groups with a table of symbols, text as attributes, and numbers that lie in one piece. Whatever else there is,
-links, chunks, compression, numbers in other files, is refused by name. Memory is reserved before it is used, a header
-is read once, however many entries lead to it, and nothing recurses.
+Of the many variants of the format, this supports the oldest, the default of h5py: groups with symbol tables, text
+attributes, and contiguous datasets. Links, chunks, compression and external files raise an error. Memory is reserved
+before it is used, each header is read once, and no function recurses.
 """
 
 import math
 import struct
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.convert.keras.hdf5_header import (
+    DATASPACE,
+    DATATYPE,
+    ENTRY_BYTES,
+    EXTERNAL,
+    LAYOUT,
+    LINK,
+    LINK_INFO,
+    SYMBOLS,
+    FileBytes,
+    Header,
+    Message,
+    padded_size,
+    read_header,
+)
 from glasscell.limits import MemoryBudget
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-UNDEFINED = 2**64 - 1  # the address of what is not there
+UNDEFINED = 2**64 - 1  # the address of a missing object
 
-# Memory for a part of a header, an attribute, and an entry of a group or a heap, without its name.
-MESSAGE_BYTES, ATTRIBUTE_BYTES, ENTRY_BYTES = 192, 320, 256
+MAX_DEPTH = 32  # of nested groups
 
-DEEPEST = 32  # groups in groups
+SOFT_LINK = 2  # a type of symbol table entry
 
-# The kinds of messages in the header of an object.
-DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, ATTRIBUTE, CONTINUATION, SYMBOLS = (
-    *(0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0C, 0x10, 0x11),
-)
-SOFT_LINK = 2  # a kind of symbol
-
-# Of a floating-point type: places and sizes of exponent and mantissa, and the bias.
+# Floating-point types by size: offset and size of exponent and mantissa, and the exponent bias.
 FLOATS = {2: (10, 5, 0, 10, 15), 4: (23, 8, 0, 23, 127), 8: (52, 11, 0, 52, 1023)}
 
 
-class Message(NamedTuple):
-    """A part of an object's header."""
-
-    kind: int
-    shared: bool  # whether what it says stands elsewhere
-    at: int
-    size: int
-
-
 class Type(NamedTuple):
-    """What an element is."""
+    """A datatype.
 
-    kind: str  # "float", "text", "long text" (which lies elsewhere), "bytes" or "other"
+    Attributes
+    ----------
+    kind : {"float", "text", "long text", "bytes", "other"}
+        "long text" is stored in a heap.
+    size : int
+    order : str
+        Byte order of a float, in NumPy's notation.
+    """
+
+    kind: str
     size: int
-    order: str  # of the bytes of a float, as NumPy says it
+    order: str
 
 
-class File:
-    """The bytes of a file.
+class File(FileBytes):
+    """An HDF5 file.
 
     Parameters
     ----------
     content : bytes
     budget : MemoryBudget
-        A forged file can show the same bytes in many places; all that is taken of it is reserved here.
 
     Attributes
     ----------
@@ -68,153 +74,117 @@ class File:
     Raises
     ------
     ValueError
-        Here and wherever something is read: if the file is damaged, or holds what Keras does not write.
+        Here and in all methods: if the file is damaged, or uses features that Keras does not.
     """
 
     def __init__(self, content: bytes, budget: MemoryBudget) -> None:
-        self.content, self.budget = content, budget
+        super().__init__(content, budget)
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
         self._headers: dict[int, Header] = {}
         if not content.startswith(SIGNATURE):
             raise ValueError("it is not an HDF5 file")
-        version = self.number(8, 1)
+        version = self.read_integer(8, 1)
         if version > 1:
             raise ValueError(f"it is in a newer format of HDF5 (superblock {version}) than Keras writes")
-        if self.take(13, 2) != b"\x08\x08":
+        if self.read_bytes(13, 2) != b"\x08\x08":
             raise ValueError("it is an HDF5 file of another width of addresses than Keras writes")
-        base, _, end, _, _, root = struct.unpack("<6Q", self.take(24 + 4 * version, 48))
+        base, _, end, _, _, root = struct.unpack("<6Q", self.read_bytes(24 + 4 * version, 48))
         if base != 0:
             raise ValueError("it is an HDF5 file within another file")
         if end > len(content):
-            raise ValueError(f"it is truncated: {len(content)} bytes are there of {end}")
+            raise ValueError(f"it is truncated: it has {len(content)} of {end} bytes")
         self.root = Group(self, "/", self.header("/", root))
-
-    def take(self, at: int, size: int) -> bytes:
-        """Bytes of the file."""
-        if not 0 <= at <= at + size <= len(self.content):
-            raise ValueError(f"it is damaged: something should lie at byte {at}, outside the file")
-        return self.content[at : at + size]
-
-    def number(self, at: int, size: int) -> int:
-        """An unsigned integer."""
-        return int.from_bytes(self.take(at, size), "little")
 
     def header(self, path: str, address: int) -> "Header":
         """Return the header of an object, which many entries of groups may share."""
         if address not in self._headers:
-            self._headers[address] = Header(self, _messages(self, path, address))
+            self._headers[address] = read_header(self, path, address)
         return self._headers[address]
 
-    def long_text(self, at: int) -> bytes:
-        """Return text from a heap. The 16 bytes at `at` are its length, the heap and its index there."""
-        length, heap, index = struct.unpack("<IQI", self.take(at, 16))
+    def long_text(self, offset: int) -> bytes:
+        """Return text from a heap. The 16 bytes at `offset` are its length, the heap and its index there."""
+        length, heap, index = struct.unpack("<IQI", self.read_bytes(offset, 16))
         if not length:
             return b""
         if heap not in self._heaps:
-            self._heaps[heap] = dict(self._in_heap(heap))
+            self._heaps[heap] = dict(self._heap_objects(heap))
         start, size = self._heaps[heap].get(index, (0, 0))
         if length > size:
-            raise ValueError("it is damaged: a text is longer than where it lies")
+            raise ValueError("it is damaged: a text is longer than its heap object")
         self.budget.reserve(ENTRY_BYTES + length)
-        return self.take(start, length)
+        return self.read_bytes(start, length)
 
-    def _in_heap(self, heap: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """What a heap holds: number, and where it begins and how long it is."""
-        if self.take(heap, 4) != b"GCOL":
-            raise ValueError("it is damaged: a heap does not begin as one")
-        at, end = heap + 16, heap + self.number(heap + 8, 8)
-        while at + 16 <= end and (index := self.number(at, 2)):
-            size = self.number(at + 8, 8)
+    def _heap_objects(self, heap: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield the index, and the offset and size, of each object in a heap."""
+        if self.read_bytes(heap, 4) != b"GCOL":
+            raise ValueError("it is damaged: a heap has no signature")
+        offset, end = heap + 16, heap + self.read_integer(heap + 8, 8)
+        while offset + 16 <= end and (index := self.read_integer(offset, 2)):
+            size = self.read_integer(offset + 8, 8)
             self.budget.reserve(ENTRY_BYTES)
-            yield index, (at + 16, size)
-            at += 16 + size + -size % 8
-
-
-class Header:
-    """The parts of the header of an object, and what is known of them, once for all entries that lead to it."""
-
-    def __init__(self, file: File, messages: Sequence[Message]) -> None:
-        self.file, self.messages = file, messages
-        self.kinds = {message.kind for message in messages}
-        self.entries: dict[str, tuple[int, int]] | None = None  # of a group, once they have been read
-
-    @cached_property
-    def first(self) -> dict[int, Message]:
-        """The first message of each kind that is not kept elsewhere."""
-        return {message.kind: message for message in reversed(self.messages) if not message.shared}
-
-    @cached_property
-    def attributes(self) -> dict[str, tuple[Message, int, int]]:
-        """By name: the message, its version, and where its datatype begins."""
-        found = {}
-        for message in self.messages:
-            if message.kind == ATTRIBUTE:
-                self.file.budget.reserve(ATTRIBUTE_BYTES + self.file.number(message.at + 2, 2))
-                version = self.file.number(message.at, 1)
-                length, at = self.file.number(message.at + 2, 2), message.at + (9 if version == 3 else 8)
-                name = self.file.take(at, length).rstrip(b"\0").decode("utf-8", "replace")
-                found[name] = (message, version, at + _padded(length, version))
-        return found
+            yield index, (offset + 16, size)
+            offset += 16 + size + -size % 8
 
 
 class Object:
-    """A group or a dataset: what its header says."""
+    """A group or a dataset."""
 
     def __init__(self, file: File, path: str, header: Header) -> None:
         self.file, self.path, self.header = file, path, header
 
-    def message(self, kind: int, what: str) -> Message:
-        """The part of the header of this kind."""
+    def message(self, kind: int, error: str) -> Message:
+        """Return the message of a kind; raise ValueError(error) if it is missing."""
         if kind not in self.header.first:
-            raise ValueError(f"{self.path} {what}")
+            raise ValueError(f"{self.path} {error}")
         return self.header.first[kind]
 
     def has(self, attribute: str) -> bool:
-        """Whether there is an attribute of that name."""
+        """Return whether the object has an attribute of this name."""
         return attribute in self.header.attributes
 
     def texts(self, attribute: str) -> list[str] | None:
-        """An attribute that is text, or a list of texts; None where there is none of that name."""
+        """Return an attribute that is text, or a list of texts; None if it is missing."""
         if attribute not in self.header.attributes:
             return None
-        file, (message, version, at) = self.file, self.header.attributes[attribute]
-        of_type, of_space = file.number(message.at + 4, 2), file.number(message.at + 6, 2)
-        space = at + _padded(of_type, version)
-        shape, data = self._shape(space), space + _padded(of_space, version)
-        count, kind = math.prod(shape), self._type(at)
+        file, (message, version, offset) = self.file, self.header.attributes[attribute]
+        type_size, space_size = file.read_integer(message.offset + 4, 2), file.read_integer(message.offset + 6, 2)
+        space = offset + padded_size(type_size, version)
+        shape, data = self._shape(space), space + padded_size(space_size, version)
+        count, dtype = math.prod(shape), self._type(offset)
         if count == 0:
             return []
-        if kind.kind not in ("text", "long text") or (version > 1 and file.number(message.at + 1, 1)):
-            raise ValueError(f"the attribute {attribute!r} of {self.path} is no text")
-        if data + count * kind.size > message.at + message.size:
-            raise ValueError(f"the attribute {attribute!r} of {self.path} is longer than its place")
-        places = range(data, data + count * kind.size, max(1, kind.size))
-        file.budget.reserve(count * (ENTRY_BYTES + kind.size))
-        raw = [file.long_text(at) if kind.kind == "long text" else file.take(at, kind.size) for at in places]
+        if dtype.kind not in ("text", "long text") or (version > 1 and file.read_integer(message.offset + 1, 1)):
+            raise ValueError(f"the attribute {attribute!r} of {self.path} must be text")
+        if data + count * dtype.size > message.offset + message.size:
+            raise ValueError(f"the attribute {attribute!r} of {self.path} is longer than its message")
+        offsets = range(data, data + count * dtype.size, max(1, dtype.size))
+        file.budget.reserve(count * (ENTRY_BYTES + dtype.size))
+        is_long = dtype.kind == "long text"
+        raw = [file.long_text(offset) if is_long else file.read_bytes(offset, dtype.size) for offset in offsets]
         return [text.rstrip(b"\0").decode("utf-8") for text in raw]
 
     def text(self, attribute: str) -> str | None:
-        """An attribute that is one text."""
+        """Return an attribute that is one text; None if it is missing."""
         texts = self.texts(attribute)
         if texts is not None and len(texts) != 1:
-            raise ValueError(f"the attribute {attribute!r} of {self.path} is {len(texts)} texts; expected one")
+            raise ValueError(f"the attribute {attribute!r} of {self.path} must be one text, got {len(texts)}")
         return texts[0] if texts else None
 
     def _shape(self, at: int) -> tuple[int, ...]:
-        """What a dataspace says."""
-        version, rank, _, kind = self.file.take(at, 4)
+        """Return the shape of a dataspace."""
+        version, rank, _, kind = self.file.read_bytes(at, 4)
         if version not in (1, 2) or rank > 32:
-            raise ValueError(f"{self.path} is damaged: it has no shape")
+            raise ValueError(f"{self.path} is damaged: its shape is invalid")
         if version == 2 and kind == 2:
             return (0,)
-        return struct.unpack(f"<{rank}Q", self.file.take(at + (8 if version == 1 else 4), 8 * rank))
+        return struct.unpack(f"<{rank}Q", self.file.read_bytes(at + (8 if version == 1 else 4), 8 * rank))
 
     def _type(self, at: int) -> Type:
-        """What a datatype says."""
-        head, low, _, _, size = struct.unpack("<4BI", self.file.take(at, 8))
+        """Return a datatype."""
+        head, low, _, _, size = struct.unpack("<4BI", self.file.read_bytes(at, 8))
         kind = head & 15
         if kind == 1 and size in FLOATS and low & 64 == 0:
-            _, precision, *layout, bias = struct.unpack("<HHBBBBI", self.file.take(at + 8, 12))
+            _, precision, *layout, bias = struct.unpack("<HHBBBBI", self.file.read_bytes(at + 8, 12))
             if precision == 8 * size and (*layout, bias) == FLOATS[size]:
                 return Type("float", size, ">" if low & 1 else "<")
         if kind == 9 and low & 15 == 1 and size == 16:
@@ -223,13 +193,13 @@ class Object:
 
 
 class Group(Object, Mapping[str, Object]):
-    """A group; its entries by name, each a :class:`Group` or a :class:`Dataset`."""
+    """A mapping from names to groups and datasets."""
 
     __hash__ = object.__hash__
 
     @property
     def _entries(self) -> dict[str, tuple[int, int]]:
-        """Address and kind of symbol by name."""
+        """Address and type of each entry, by name."""
         if self.header.entries is None:
             self.header.entries = self._read_entries()
         return self.header.entries
@@ -237,46 +207,50 @@ class Group(Object, Mapping[str, Object]):
     def _read_entries(self) -> dict[str, tuple[int, int]]:
         file = self.file
         if self.header.kinds & {LINK_INFO, LINK}:
-            raise ValueError(f"the group {self.path} has links to elsewhere, or is newer than what Keras writes")
-        tree, heap = struct.unpack("<QQ", file.take(self.message(SYMBOLS, "is no group").at, 16))
-        if file.take(heap, 4) != b"HEAP":
+            raise ValueError(f"the group {self.path} has links, or a newer format than Keras writes")
+        tree, heap = struct.unpack("<QQ", file.read_bytes(self.message(SYMBOLS, "must be a group").offset, 16))
+        if file.read_bytes(heap, 4) != b"HEAP":
             raise ValueError(f"the group {self.path} is damaged: it has no names")
-        size, names = file.number(heap + 8, 8), file.number(heap + 24, 8)
-        file.take(names, size)
-        found: dict[str, tuple[int, int]] = {}
-        for at in self._leaves(tree):
-            offset, address, kind = struct.unpack("<QQI", file.take(at, 20))
+        size, names = file.read_integer(heap + 8, 8), file.read_integer(heap + 24, 8)
+        file.read_bytes(names, size)
+        entries: dict[str, tuple[int, int]] = {}
+        for entry in self._entry_offsets(tree):
+            offset, address, kind = struct.unpack("<QQI", file.read_bytes(entry, 20))
             start = names + min(offset, size)
             end = file.content.find(b"\0", start, names + size)
             if end < 0:
                 raise ValueError(f"the group {self.path} is damaged: a name does not end")
             file.budget.reserve(ENTRY_BYTES + end - start)
-            found[file.take(start, end - start).decode("utf-8")] = (address, kind)
-        return found
+            entries[file.read_bytes(start, end - start).decode("utf-8")] = (address, kind)
+        return entries
 
-    def _leaves(self, tree: int) -> Iterator[int]:
-        """Where the symbols stand that hang in a tree."""
-        file, nodes, seen = self.file, [tree], set()
+    def _entry_offsets(self, tree: int) -> Iterator[int]:
+        """Yield the offsets of the symbol table entries in a B-tree."""
+        file, nodes, visited = self.file, [tree], set()
         for node in nodes:
-            kind = file.take(node, 4)
-            if node in seen or kind not in (b"TREE", b"SNOD") or (kind == b"TREE" and file.number(node + 4, 1)):
+            kind = file.read_bytes(node, 4)
+            if (
+                node in visited
+                or kind not in (b"TREE", b"SNOD")
+                or (kind == b"TREE" and file.read_integer(node + 4, 1))
+            ):
                 raise ValueError(f"the group {self.path} is damaged: its entries cannot be found")
-            seen.add(node)
-            count = file.number(node + 6, 2)
+            visited.add(node)
+            count = file.read_integer(node + 6, 2)
             if kind == b"TREE":
-                nodes += [file.number(node + 32 + 16 * k, 8) for k in range(count)]
+                nodes += [file.read_integer(node + 32 + 16 * k, 8) for k in range(count)]
             else:
                 yield from range(node + 8, node + 8 + 40 * count, 40)
 
-    def datasets(self, but: Container[str] = ()) -> "Iterator[Dataset]":
-        """All that are in it and in groups in it, but for what has one of these names."""
-        groups, seen = [self], set()
+    def datasets(self, exclude: Container[str] = ()) -> "Iterator[Dataset]":
+        """Yield all datasets in the group and its subgroups, except entries with excluded names."""
+        groups, visited = [self], set()
         for group in groups:
-            place = group.message(SYMBOLS, "is newer than what Keras writes").at
-            if place in seen:  # so a group that is in itself is not entered for ever
+            offset = group.message(SYMBOLS, "has a newer format than Keras writes").offset
+            if offset in visited:  # a forged group may contain itself
                 continue
-            seen.add(place)
-            for entry in (group[name] for name in group if name not in but):
+            visited.add(offset)
+            for entry in (group[name] for name in group if name not in exclude):
                 if isinstance(entry, Group):
                     groups.append(entry)
                 else:
@@ -287,10 +261,10 @@ class Group(Object, Mapping[str, Object]):
             raise KeyError(name)
         address, kind = self._entries[name]
         path = f"{self.path.rstrip('/')}/{name}"
-        if path.count("/") > DEEPEST:
-            raise ValueError(f"the group {self.path} is deeper than any of Keras")
+        if path.count("/") > MAX_DEPTH:
+            raise ValueError(f"the group {self.path} is nested more than {MAX_DEPTH} deep")
         if kind == SOFT_LINK or address == UNDEFINED:
-            raise ValueError(f"{path} is a link to elsewhere; Keras writes none")
+            raise ValueError(f"{path} is a link, which Keras does not write")
         header = self.file.header(path, address)
         return (Group if header.kinds & {SYMBOLS, LINK_INFO, LINK} else Dataset)(self.file, path, header)
 
@@ -305,67 +279,40 @@ class Group(Object, Mapping[str, Object]):
 
 
 class Dataset(Object):
-    """Numbers."""
+    """An array of numbers."""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return self._shape(self.message(DATASPACE, "is no dataset").at)
+        return self._shape(self.message(DATASPACE, "must be a dataset").offset)
 
     def read(self) -> NDArray[Any]:
         """Return the values: float16, float32 or float64; bfloat16, which NumPy does not support, as float32."""
-        kind = self._type(self.message(DATATYPE, "has no type that stands in its place").at)
-        brain = kind == Type("bytes", 2, "") and self.has("dtype") and self.text("dtype") == "bfloat16"
-        if kind.kind != "float" and not brain:
-            raise ValueError(f"{self.path} does not hold floating-point numbers")
-        size = math.prod(self.shape) * kind.size
-        place = self._place(size)
-        self.file.budget.reserve(max(size, 4 * math.prod(self.shape)))  # of two bytes, they become float32
-        dtype = np.dtype("<u2" if brain else f"{kind.order}f{kind.size}")
-        array = np.ndarray(self.shape, dtype, self.file.take(place, size))
-        if brain:
+        stored = self._type(self.message(DATATYPE, "has no datatype in its header").offset)
+        is_bfloat16 = stored == Type("bytes", 2, "") and self.has("dtype") and self.text("dtype") == "bfloat16"
+        if stored.kind != "float" and not is_bfloat16:
+            raise ValueError(f"{self.path} must contain floating-point numbers")
+        size = math.prod(self.shape) * stored.size
+        offset = self._data_offset(size)
+        self.file.budget.reserve(max(size, 4 * math.prod(self.shape)))  # values of two bytes become float32
+        dtype = np.dtype("<u2" if is_bfloat16 else f"{stored.order}f{stored.size}")
+        array = np.ndarray(self.shape, dtype, self.file.read_bytes(offset, size))
+        if is_bfloat16:
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array.astype(dtype.newbyteorder("="))
 
-    def _place(self, size: int) -> int:
-        """Where the numbers lie."""
+    def _data_offset(self, size: int) -> int:
+        """Return the offset of the values, of `size` bytes."""
         if EXTERNAL in self.header.kinds:
-            raise ValueError(f"the numbers of {self.path} lie in another file; Keras writes none so")
-        at = self.message(LAYOUT, "has no numbers").at
-        version, kind = self.file.take(at, 2)
+            raise ValueError(f"the values of {self.path} are in another file, which Keras does not write")
+        offset = self.message(LAYOUT, "has no values").offset
+        version, kind = self.file.read_bytes(offset, 2)
         if version not in (3, 4) or kind not in (0, 1):
-            raise ValueError(f"the numbers of {self.path} lie in chunks, perhaps compressed; Keras writes none so")
+            raise ValueError(f"the values of {self.path} are in chunks, which Keras does not write")
         if kind == 0:
-            start, held = at + 4, self.file.number(at + 2, 2)
+            start, stored_size = offset + 4, self.file.read_integer(offset + 2, 2)
         else:
-            start, held = struct.unpack("<QQ", self.file.take(at + 2, 16))
-        if size and (held < size or start == UNDEFINED):
-            raise ValueError(f"{self.path} has the shape {self.shape}, and numbers for less than that")
+            start, stored_size = struct.unpack("<QQ", self.file.read_bytes(offset + 2, 16))
+        if size and (stored_size < size or start == UNDEFINED):
+            raise ValueError(f"{self.path} has the shape {self.shape}, but only {stored_size} bytes of values")
         return start if size else 0
-
-
-def _messages(file: File, path: str, address: int) -> list[Message]:
-    """The parts of the header of an object."""
-    version, _, left, _, length = struct.unpack("<BBHII", file.take(address, 12))
-    if version != 1:
-        raise ValueError(f"{path} is damaged, or in a newer format of HDF5 than Keras writes")
-    found: list[Message] = []
-    blocks = [(address + 16, length)]
-    for start, length in blocks:
-        at, end = start, start + length
-        while left and at + 8 <= end:
-            kind, size, flags = struct.unpack("<HHB", file.take(at, 5))
-            if at + 8 + size > end:
-                raise ValueError(f"{path} is damaged: a part of its header is longer than the header")
-            if kind == CONTINUATION:
-                blocks.append((file.number(at + 8, 8), file.number(at + 16, 8)))
-            file.budget.reserve(MESSAGE_BYTES)
-            found.append(Message(kind, bool(flags & 2), at + 8, size))
-            at += 8 + size
-            left -= 1  # so a header that goes on in itself does not go on for ever
-    return found
-
-
-def _padded(size: int, version: int) -> int:
-    """The length of a part of an attribute: the oldest fill up to 8 bytes."""
-    return size + -size % 8 if version == 1 else size

@@ -1,6 +1,6 @@
-"""From the layers of a Keras model to ours.
+"""Convert the layers of a Keras model.
 
-A layer of Keras may become several: an LSTM that returns no sequences is one that does, and a FinalState behind it.
+A Keras layer may become several layers: an LSTM without return_sequences becomes an LSTM and a FinalState.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from glasscell.convert.keras import cell_stacks
-from glasscell.convert.keras.architecture import KerasLayer, KerasSequential, layer_of, mapping, shortened
-from glasscell.convert.keras.kinds import PASSED_OVER, WRAPPED
+from glasscell.convert.keras.architecture import KerasLayer, KerasSequential, layer_of, mapping, shorten
+from glasscell.convert.keras.kinds import IGNORED, WRAPPED
 from glasscell.convert.keras.stateless import (
     function_of,
     number,
@@ -31,37 +31,37 @@ from glasscell.layers import (
 from glasscell.models.sequential import Layer, Sequential
 from glasscell.validation import boolean
 from glasscell.weight_layouts import check_shapes
-from glasscell.weight_layouts import keras as codec
+from glasscell.weight_layouts import keras as keras_layout
 
 POLICIES = {"float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}
-SYMBOLS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}  # of the input of an Embedding
+ID_DTYPES = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}  # of the input of an Embedding
 POOLS = {"GlobalAveragePooling1D": "mean", "GlobalMaxPooling1D": "max"}
 
 
-def model_of(chain: KerasSequential, weights: list[Weights]) -> Sequential:
-    """The model of a chain of Keras' layers, of float64 if any weight is."""
-    arrays = [array for of_layer in weights for of_part in of_layer.values() for array in of_part.values()]
-    reader = Importer(chain, np.result_type(np.float32, *(array.dtype for array in arrays)))
-    for layer, of_layer in zip(chain.layers, weights, strict=True):
+def import_model(chain: KerasSequential, weights: list[Weights]) -> Sequential:
+    """Return the model of a sequence of Keras layers, in float64 if any weight is float64."""
+    arrays = [array for layer_weights in weights for by_name in layer_weights.values() for array in by_name.values()]
+    importer = Importer(chain, np.result_type(np.float32, *(array.dtype for array in arrays)))
+    for layer, layer_weights in zip(chain.layers, weights, strict=True):
         try:
-            reader.read(layer, of_layer)
+            importer.read(layer, layer_weights)
         except (TypeError, ValueError) as error:
             raise ValueError(f"the layer {layer.name!r}: {error}") from None
-    return Sequential([layer for _, layer in reader.layers], [name for name, _ in reader.layers], seed=None)
+    return Sequential([layer for _, layer in importer.layers], [name for name, _ in importer.layers], seed=None)
 
 
 class Importer:
-    """Makes layers of ours, one after the other.
+    """Converts Keras layers in order.
 
     Attributes
     ----------
     layers : list of (str, layer)
     masked : bool
-        Whether steps may be masked here.
+        Whether steps may be masked before the next layer.
     timed : bool
-        Whether there are steps here, or one vector a sequence.
+        Whether there is an axis of steps. False: one vector per sequence.
     features : int, optional
-        How many there are here, if that is known.
+        Number of features, if it is known.
     """
 
     def __init__(self, chain: KerasSequential, dtype: np.dtype[np.floating]) -> None:
@@ -69,12 +69,12 @@ class Importer:
         self.version, self.dtype = chain.version, dtype
         self.names = {layer.name for layer in chain.layers}
         shape = chain.input_shape
-        symbols = chain.layers[0].kind == "Embedding"
-        self.masked, self.timed = False, symbols or shape is None or len(shape) != 2
-        self.features = None if symbols or not shape else shape[-1]
+        has_ids = chain.layers[0].kind == "Embedding"
+        self.masked, self.timed = False, has_ids or shape is None or len(shape) != 2
+        self.features = None if has_ids or not shape else shape[-1]
 
     def read(self, layer: KerasLayer, weights: Weights) -> None:
-        """Add what a layer of Keras is."""
+        """Add the layers of a Keras layer."""
         _check_policy(layer)
         kind = layer.kind
         recurrent = layer_of(layer.config.get("layer")).kind if kind == "Bidirectional" else kind
@@ -87,69 +87,69 @@ class Importer:
         elif kind == "Embedding":
             self.embedding(layer, weights)
         elif kind in POOLS or kind == "Masking":
-            self.over_steps(layer)
+            self.masking_or_pooling(layer)
         elif kind == "Conv1D":
             self.convolution(layer, weights)
         elif kind in ("BatchNormalization", "LayerNormalization"):
             normalized = normalization(layer, weights, self.dtype, self.features, timed=self.timed)
-            self.takes(normalized.size)
+            self.check_input_features(normalized.size)
             self.add(layer, normalized)
         elif kind == "Normalization":
             self.add(layer, fixed_normalization(layer, weights))
-        elif kind not in PASSED_OVER:
-            self.others(layer)
+        elif kind not in IGNORED:
+            self.stateless_layer(layer)
 
-    def others(self, layer: KerasLayer) -> None:
-        """A layer without weights."""
+    def stateless_layer(self, layer: KerasLayer) -> None:
+        """Add a layer without weights."""
         if layer.kind == "Flatten" and not self.timed:
             settings(layer, data_format="channels_last")
-            return  # of one vector there is nothing to flatten
-        ours = stateless(layer, self.version, masked=self.masked)
-        if ours.takes == "sequence":
+            return  # one vector is already flat
+        converted = stateless(layer, self.version, masked=self.masked)
+        if converted.takes == "sequence":
             self.check_timed()
-        if ours.takes == "vector" and self.timed:
+        if converted.takes == "vector" and self.timed:
             raise ValueError("its input must be one vector per sequence, got one per step")
         if layer.kind in ("MaxPooling1D", "AveragePooling1D", "Flatten"):
-            self.masked = False  # these take all steps, and Keras loses the mask there
-        self.timed = {"sequence": True, "vector": False, "same": self.timed}[ours.gives]
-        self.add(layer, ours)
+            self.masked = False  # these process all steps, and Keras drops the mask
+        self.timed = {"sequence": True, "vector": False, "same": self.timed}[converted.gives]
+        self.add(layer, converted)
 
     def check_timed(self) -> None:
-        """Refuse a layer that takes sequences where there are none."""
+        """Raise ValueError if there is no axis of steps."""
         if not self.timed:
             raise ValueError("its input must be a sequence, got one vector per sequence")
 
-    def add(self, layer: KerasLayer, ours: Layer, what: str = "") -> None:
-        """Add a layer of ours: the one of Keras, or `what` of it is besides."""
-        name = f"{layer.name}_{what}" if what else layer.name
-        while what and name in self.names:
+    def add(self, layer: KerasLayer, converted: Layer, suffix: str = "") -> None:
+        """Add a layer, under the name of the Keras layer, with `suffix` if it is not its first one."""
+        name = f"{layer.name}_{suffix}" if suffix else layer.name
+        while suffix and name in self.names:
             name += "_"
         self.names.add(name)
-        self.layers.append((name, ours))
-        if isinstance(ours, Embedding):
-            self.features = ours.embedding_size
-        elif isinstance(ours, LSTM | Linear):
-            self.features = ours.output_size
+        self.layers.append((name, converted))
+        if isinstance(converted, Embedding):
+            self.features = converted.embedding_size
+        elif isinstance(converted, LSTM | Linear):
+            self.features = converted.output_size
         else:
-            self.features = ours.output_features(self.features)
+            self.features = converted.output_features(self.features)
 
-    def takes(self, features: int) -> None:
-        """Refuse weights for another number of features than there are."""
+    def check_input_features(self, features: int) -> None:
+        """Raise ValueError if the weights are for another number of features."""
         if self.features not in (None, features):
-            raise ValueError(f"its weights are for {features} features, and its input has {self.features}")
+            raise ValueError(f"its weights must be for {self.features} features, got {features}")
 
     def lstm(self, layer: KerasLayer, weights: Weights) -> None:
-        """An LSTM, in one direction or both."""
+        """Add an LSTM or a Bidirectional."""
         self.check_timed()
-        two = layer.kind == "Bidirectional"
-        config, merge = _bidirectional(layer) if two else (dict(layer.config), "")
-        if layer.kind == "CuDNNLSTM" or (two and layer_of(layer.config["layer"]).kind == "CuDNNLSTM"):
-            weights = {part: codec.from_cudnn(of_part) for part, of_part in weights.items()}
+        bidirectional = layer.kind == "Bidirectional"
+        config, merge = _bidirectional(layer) if bidirectional else (dict(layer.config), "")
+        if layer.kind == "CuDNNLSTM" or (bidirectional and layer_of(layer.config["layer"]).kind == "CuDNNLSTM"):
+            weights = {part: keras_layout.from_cudnn(by_name) for part, by_name in weights.items()}
         config.pop("dtype", None)
         sequences = boolean("return_sequences", config.pop("return_sequences", False))
         config.pop("return_state", None)
         given = {**config, "keras_version": self.version}
-        if two:
+        if bidirectional:
             arrays: Any = [array for part in ("forward", "backward") for array in _ordered(weights[part])]
             given["bidirectional"] = merge if sequences else "concat"
         else:
@@ -160,37 +160,41 @@ class Importer:
                     "with zero_output_for_mask and without return_sequences Keras gives 0 for a sequence that ends "
                     "masked, which cannot be represented"
                 )
-        options, _ = codec.config_from_keras(arrays, given)
-        self.takes(options["input_size"])
-        back = not two and options.get("reverse", False)
+        options, _ = keras_layout.config_from_keras(arrays, given)
+        self.check_input_features(options["input_size"])
+        reverse = not bidirectional and options.get("reverse", False)
         if not sequences:
             options["outputs_in"] = "time"
-        ours = LSTM(**options, dtype=self.dtype, seed=None)
-        codec.from_keras(arrays, ours.parameters, ours.options)
-        self.add(layer, ours)
+        converted = LSTM(**options, dtype=self.dtype, seed=None)
+        keras_layout.from_keras(arrays, converted.parameters, converted.options)
+        self.add(layer, converted)
         if not sequences:
-            final: dict[str, Any] = {"directions": "reverse" if back else "forward"}
-            if two:
-                final = {"directions": "both", "merge": codec.KERAS_MERGES[merge]}
+            final: dict[str, Any] = {"directions": "reverse" if reverse else "forward"}
+            if bidirectional:
+                final = {"directions": "both", "merge": keras_layout.KERAS_MERGES[merge]}
             self.add(layer, FinalState(**final), "final")
             self.masked = self.timed = False
 
     def cell_stack(self, layer: KerasLayer, kind: str, weights: Weights) -> None:
-        """A SimpleRNN or a GRU, in one direction or both."""
+        """Add a SimpleRNN or a GRU, or a Bidirectional of one."""
         self.check_timed()
         config, merge = _bidirectional(layer) if layer.kind == "Bidirectional" else (layer.config, "")
         found, sequences = cell_stacks.from_keras(kind, config, merge, weights, self.version, masked=self.masked)
-        self.takes(found.input_size)
-        ours = type(found)(**found.config, dtype=self.dtype, seed=None)
-        ours.parameters.vector[:] = found.parameters.vector
-        self.add(layer, ours)
+        self.check_input_features(found.input_size)
+        converted = type(found)(**found.config, dtype=self.dtype, seed=None)
+        converted.parameters.vector[:] = found.parameters.vector
+        self.add(layer, converted)
         if not sequences:
-            both = {"directions": "both", "merge": codec.KERAS_MERGES[merge]} if merge else {"directions": "forward"}
+            both = (
+                {"directions": "both", "merge": keras_layout.KERAS_MERGES[merge]}
+                if merge
+                else {"directions": "forward"}
+            )
             self.add(layer, FinalState(**both), "final")  # type: ignore[arg-type] # one of the literals
             self.masked = self.timed = False
 
     def dense(self, layer: KerasLayer, weights: Weights) -> None:
-        """A Dense, also of every step, and its activation."""
+        """Add a Dense, or a TimeDistributed of one, and its activation."""
         config = settings(layer, "layer") if layer.kind == "TimeDistributed" else layer.config
         if layer.kind == "TimeDistributed":
             self.check_timed()
@@ -200,83 +204,83 @@ class Importer:
         config = settings(KerasLayer("Dense", layer.name, config), "units", "activation", "use_bias")
         kernel, bias = weights[""].get("kernel"), weights[""].get("bias")
         if kernel is None or kernel.ndim != 2:
-            raise ValueError(f"it has no kernel of two axes, but {shapes(weights)}")
+            raise ValueError(f"it has no kernel of bidirectional axes, but {shapes(weights)}")
         I, O = kernel.shape
         config = {"units": O, "use_bias": True, **config}
         expected: dict[str, tuple[int, ...]] = {"kernel": (I, config["units"])}
         if boolean("use_bias", config["use_bias"]):
             expected["bias"] = (config["units"],)
         check_shapes(shapes(weights), expected)
-        self.takes(I)
-        ours = Linear(I, O, bias=bias is not None, dtype=self.dtype, seed=None)
-        ours.parameters["weight"][:] = kernel.T
+        self.check_input_features(I)
+        converted = Linear(I, O, bias=bias is not None, dtype=self.dtype, seed=None)
+        converted.parameters["weight"][:] = kernel.T
         if bias is not None:
-            ours.parameters["bias"][:] = bias
-        self.add(layer, ours)
+            converted.parameters["bias"][:] = bias
+        self.add(layer, converted)
         function = function_of(config.get("activation"), self.version)
         if function is not None:
             self.add(layer, function, "activation")
 
     def embedding(self, layer: KerasLayer, weights: Weights) -> None:
-        """An Embedding."""
+        """Add an Embedding."""
         table = weights[""].get("embeddings")
         if table is None or table.ndim != 2:
-            raise ValueError(f"it has no embeddings of two axes, but {shapes(weights)}")
+            raise ValueError(f"it has no embeddings of bidirectional axes, but {shapes(weights)}")
         V, E = table.shape
         found = settings(layer, "input_dim", "output_dim", "mask_zero")
         config = {"input_dim": V, "output_dim": E, "mask_zero": False, **found}
         check_shapes(shapes(weights), {"embeddings": (config["input_dim"], config["output_dim"])})
         self.masked = boolean("mask_zero", config["mask_zero"])
-        ours = Embedding(V, E, mask_zero=self.masked, dtype=self.dtype, seed=None)
-        ours.parameters["weight"][:] = table
-        self.add(layer, ours)
+        converted = Embedding(V, E, mask_zero=self.masked, dtype=self.dtype, seed=None)
+        converted.parameters["weight"][:] = table
+        self.add(layer, converted)
 
     def convolution(self, layer: KerasLayer, weights: Weights) -> None:
-        """A Conv1D, and its activation."""
+        """Add a Conv1D and its activation."""
         self.check_timed()
-        ours = convolution(layer, weights, self.dtype, masked=self.masked)
-        self.takes(ours.input_size)
-        self.masked = False  # it takes all steps, and Keras loses the mask there
-        self.add(layer, ours)
+        converted = convolution(layer, weights, self.dtype, masked=self.masked)
+        self.check_input_features(converted.input_size)
+        self.masked = False  # it processes all steps, and Keras drops the mask
+        self.add(layer, converted)
         function = function_of(layer.config.get("activation"), self.version)
         if function is not None:
             self.add(layer, function, "activation")
 
-    def over_steps(self, layer: KerasLayer) -> None:
-        """A Masking or a pooling."""
+    def masking_or_pooling(self, layer: KerasLayer) -> None:
+        """Add a Masking or a global pooling."""
         self.check_timed()
         if layer.kind == "Masking":
             value = number("mask_value", settings(layer, "mask_value"), 0.0)
             if self.masked:
-                raise ValueError("steps are masked already, and Keras would forget which: this cannot be represented")
+                raise ValueError("a second Masking is unsupported: Keras drops the first mask")
             self.masked = True
             self.add(layer, Masking(value))
             return
         config = settings(layer, "data_format", "keepdims")
         if config.get("keepdims") or config.get("data_format") not in (None, "channels_last"):
-            raise ValueError("only features as the last axis can be pooled over time, and keepdims=False")
+            raise ValueError("data_format must be channels_last and keepdims False")
         if self.masked and layer.kind == "GlobalMaxPooling1D":
-            raise ValueError("Keras' maximum is over masked steps, too, which cannot be represented")
+            raise ValueError("a GlobalMaxPooling1D of masked steps is unsupported: Keras includes them in the maximum")
         self.masked = self.timed = False
         self.add(layer, Pool("max" if layer.kind == "GlobalMaxPooling1D" else "mean"))
 
 
 def _bidirectional(layer: KerasLayer) -> tuple[dict[str, Any], str]:
-    """The settings of the LSTM that runs both ways, and the way in which its outputs become one."""
+    """Return the settings of the LSTM in a Bidirectional, and the merge mode."""
     config = settings(layer, "merge_mode", "layer", "backward_layer")
     merge = config.get("merge_mode", "concat")
-    if not isinstance(merge, str) or merge not in codec.KERAS_MERGES:
-        raise ValueError(f"merge_mode {shortened(merge)} cannot be represented; known are concat, sum, ave and mul")
-    ways = [layer_of(entry) for entry in (config.get("layer"), config.get("backward_layer")) if entry is not None]
-    for way in ways:
-        if way.kind not in WRAPPED["Bidirectional"] or way.kind != ways[0].kind:
-            raise ValueError(f"its layer {way.name!r} is a {way.kind}; expected an LSTM")
-        _check_policy(way)
-    return codec.shared_settings([way.config for way in ways]), merge
+    if not isinstance(merge, str) or merge not in keras_layout.KERAS_MERGES:
+        raise ValueError(f"merge_mode must be concat, sum, ave or mul, got {shorten(merge)}")
+    directions = [layer_of(entry) for entry in (config.get("layer"), config.get("backward_layer")) if entry is not None]
+    for direction in directions:
+        if direction.kind not in WRAPPED["Bidirectional"] or direction.kind != directions[0].kind:
+            raise ValueError(f"its layer {direction.name!r} is a {direction.kind}; expected an LSTM")
+        _check_policy(direction)
+    return keras_layout.shared_settings([direction.config for direction in directions]), merge
 
 
 def _ordered(weights: Mapping[str, Array]) -> list[Array]:
-    """The weights of one direction in Keras' order."""
+    """Return the weights of one direction in Keras' order."""
     for name in ("kernel", "recurrent_kernel"):
         if name not in weights:
             raise ValueError(f"it has no {name}")
@@ -284,13 +288,11 @@ def _ordered(weights: Mapping[str, Array]) -> list[Array]:
 
 
 def _check_policy(layer: KerasLayer) -> None:
-    """Refuse numbers that are no floats: a quantized layer computes something else."""
+    """Raise ValueError for dtypes that are not floating-point: a quantized layer computes other outputs."""
     name = dtype = layer.config.get("dtype")
     if isinstance(dtype, Mapping):
         name = mapping(dtype.get("config"), "a dtype policy").get("name")
-    known = POLICIES | (SYMBOLS if layer.kind == "Embedding" else set())  # Keras 2.0 wrote that of its input
+    known = POLICIES | (ID_DTYPES if layer.kind == "Embedding" else set())  # Keras 2.0 wrote that of its input
     if name is not None and not (isinstance(name, str) and name in known):
         what = "quantized: its " if isinstance(name, str) and "int" in name else "the "
-        raise ValueError(
-            f"{what}dtype {shortened(dtype)} cannot be represented; known are {', '.join(sorted(POLICIES))}"
-        )
+        raise ValueError(f"{what}dtype {shorten(dtype)} cannot be represented; known are {', '.join(sorted(POLICIES))}")

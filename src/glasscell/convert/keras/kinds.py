@@ -1,4 +1,4 @@
-"""The layers of Keras that are read: which weights each has, and where files keep them."""
+"""Supported Keras layers: their weights, and the location of these in files."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ class Kind(NamedTuple):
     Attributes
     ----------
     group : str
-        The name of its group in files: that of the class in snake case.
+        Name of its group in files: the class in snake case.
     weights : tuple of str
-        In the order in which files number them.
+        In the order of their numbers in files.
     parts : mapping of str to str
-        For each part with weights, "" or "forward" and "backward", its place in the group.
+        Subgroup of each direction, "" or "forward" and "backward".
     settings : mapping of str to str
-        For a weight that a layer may lack, the setting that is False then.
+        For an optional weight, the setting that is False without it.
     """
 
     group: str
@@ -59,11 +59,11 @@ WRAPPED = {  # what a layer that wraps another may wrap
 }
 # Layers that change nothing outside training: the first are kept, as they are here, and of the others nothing is.
 TRAINING_ONLY = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")
-PASSED_OVER = ("AlphaDropout", "ActivityRegularization")
+IGNORED = ("AlphaDropout", "ActivityRegularization")
 POOLING = ("MaxPooling1D", "AveragePooling1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D")
 OTHERS = (
     *("Masking", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "Rescaling", "RepeatVector", "Flatten"),
-    *(*POOLING, *TRAINING_ONLY, *PASSED_OVER),
+    *(*POOLING, *TRAINING_ONLY, *IGNORED),
 )
 KNOWN = (*WEIGHTED, *OTHERS, *NESTED)
 
@@ -74,5 +74,5 @@ def weight_names(kind: str, config: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     if kind not in WEIGHTED:
         return ()
-    of = WEIGHTED[kind]
-    return tuple(name for name in of.weights if config.get(of.settings.get(name, ""), True) is not False)
+    entry = WEIGHTED[kind]
+    return tuple(name for name in entry.weights if config.get(entry.settings.get(name, ""), True) is not False)

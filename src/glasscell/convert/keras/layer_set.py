@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras.weights import FoundLayer, Source, Weights, check_all_taken, read
+from glasscell.convert.keras.weights import InferredLayer, Source, Weights, check_all_used, read
 from glasscell.convert.layer_set import LayerSet, Other, WeightedLayer, shapes_of
 from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear
 
@@ -31,7 +31,7 @@ def layer_set(source: Source) -> LayerSet:
     other: dict[str, Other] = {}
     without: list[str] = []
     listed = list(source.layers())
-    check_all_taken(source, [found.weights for found in listed])
+    check_all_used(source, [found.weights for found in listed])
     for found in listed:
         if not found.weights:
             without.append(found.name)
@@ -42,13 +42,13 @@ def layer_set(source: Source) -> LayerSet:
     return LayerSet(layers, other, without)
 
 
-def _gates(found: FoundLayer) -> int:
+def _gates(found: InferredLayer) -> int:
     """Return how many matrices a recurrent kernel consists of; 0 if it is none."""
     shape = next(iter(found.weights.values()))["recurrent_kernel"].shape
     return shape[1] // shape[0] if len(shape) == 2 and shape[0] and not shape[1] % shape[0] else 0
 
 
-def _layer(found: FoundLayer) -> LSTM | RNN | GRU | Linear | Embedding:
+def _layer(found: InferredLayer) -> LSTM | RNN | GRU | Linear | Embedding:
     try:
         weights = read(found.weights)
         if found.kind in RECURRENT:
@@ -60,7 +60,7 @@ def _layer(found: FoundLayer) -> LSTM | RNN | GRU | Linear | Embedding:
 
 def _recurrent(weights: Weights, kind: type[LSTM | RNN | GRU]) -> LSTM | RNN | GRU:
     names = ("kernel", "recurrent_kernel", "bias")
-    arrays = [of_part[name] for of_part in weights.values() for name in names if name in of_part]
+    arrays = [by_name[name] for by_name in weights.values() for name in names if name in by_name]
     config: dict[str, Any] = {"bidirectional": "concat"} if len(weights) == 2 else {}
     return kind.from_keras(arrays, **config)
 
@@ -85,7 +85,7 @@ def _embedding(weights: dict[str, Any]) -> Embedding:
     return embedding
 
 
-def _other(found: FoundLayer) -> Other:
+def _other(found: InferredLayer) -> Other:
     """Return a layer that weights alone do not determine; of a normalisation under PyTorch's names."""
     if not found.kind:
         shapes = [f"{name} {dataset.shape}" for name, dataset in found.weights[""].items()]

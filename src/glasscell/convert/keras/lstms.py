@@ -9,14 +9,14 @@ from glasscell.convert.keras.architecture import entries, mapping
 from glasscell.convert.keras.hdf5 import Group
 from glasscell.convert.keras.kinds import LSTM_WEIGHTS, NESTED, WEIGHTED
 from glasscell.convert.keras.older import LegacyWeights, named_weights
-from glasscell.convert.keras.weights import MAX_NESTED, Found, Keras3Weights, dataset_at, group_at, read
+from glasscell.convert.keras.weights import MAX_NESTED, Datasets, Keras3Weights, dataset_at, group_at, read
 from glasscell.layers import LSTM
 
-SETTINGS_OF_TRAINING = ("dtype", "return_sequences", "return_state")  # and of how results are handed on
+IGNORED_SETTINGS = ("dtype", "return_sequences", "return_state")  # and of how results are handed on
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-class Described(NamedTuple):
+class ConfiguredLayer(NamedTuple):
     """A layer in a configuration.
 
     Attributes
@@ -42,23 +42,23 @@ def lstms(model: Mapping[str, Any], version: str, source: Keras3Weights | Legacy
         If one has settings that cannot be represented, or weights that do not fit, by name; or a file of Keras 3 has
         weights of an LSTM in a layer whose configuration does not show it.
     """
-    taken: set[str] = set()
-    for layer in _described(model.get("config"), (), ()):
+    used: set[str] = set()
+    for layer in _configured_lstms(model.get("config"), (), ()):
         name = ".".join(layer.path)
         try:
             found = _by_class(source.groups, layer) if isinstance(source, Keras3Weights) else _by_name(source, layer)
-            taken |= {dataset.path for of_part in found.values() for dataset in of_part.values()}
+            used |= {dataset.path for by_name in found.values() for dataset in by_name.values()}
             weights = read(found)
-            arrays = [of_part[key] for of_part in weights.values() for key in LSTM_WEIGHTS if key in of_part]
-            config = {key: value for key, value in layer.config.items() if key not in SETTINGS_OF_TRAINING}
+            arrays = [by_name[key] for by_name in weights.values() for key in LSTM_WEIGHTS if key in by_name]
+            config = {key: value for key, value in layer.config.items() if key not in IGNORED_SETTINGS}
             yield name, LSTM.from_keras(arrays, **config, keras_version=version)
         except (ValueError, TypeError) as error:
             raise ValueError(f"the layer {name!r}: {error}") from None
     if isinstance(source, Keras3Weights):
-        _check_rest(source.root, taken)
+        _check_rest(source.root, used)
 
 
-def _described(config: Any, path: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[Described]:
+def _configured_lstms(config: Any, path: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[ConfiguredLayer]:
     """Yield the LSTMs below a model's configuration."""
     if len(path) > MAX_NESTED:
         raise ValueError(f"{'.'.join(path)} is a model in more than {MAX_NESTED} models")
@@ -69,13 +69,13 @@ def _described(config: Any, path: tuple[str, ...], groups: tuple[str, ...]) -> I
         kind, own = str(layer.get("class_name")), layer.get("config")
         settings = dict(own) if isinstance(own, Mapping) else {}
         group = NESTED.get(kind) or _WORD.sub("_", kind).lower()
-        numbered = f"{group}_{count[group]}" if count[group] else group
+        group_name = f"{group}_{count[group]}" if count[group] else group
         count[group] += 1
-        below = (*path, str(settings.get("name", layer.get("name")))), (*groups, numbered)
+        below = (*path, str(settings.get("name", layer.get("name")))), (*groups, group_name)
         if kind in NESTED:
-            yield from _described(own, *below)
+            yield from _configured_lstms(own, *below)
         elif kind == "LSTM" or (kind == "Bidirectional" and _wrapped(settings) == "LSTM"):
-            yield Described(*below, settings)
+            yield ConfiguredLayer(*below, settings)
 
 
 def _wrapped(config: Mapping[str, Any]) -> Any:
@@ -83,11 +83,11 @@ def _wrapped(config: Mapping[str, Any]) -> Any:
     return layer.get("class_name") if isinstance(layer, Mapping) else None
 
 
-def _by_class(groups: Group, layer: Described) -> Found:
+def _by_class(groups: Group, layer: ConfiguredLayer) -> Datasets:
     *models, last = layer.groups
     for model in models:
         groups = group_at(group_at(groups, model), "layers")
-    found: Found = {}
+    found: Datasets = {}
     for part, place in WEIGHTED["Bidirectional" if "layer" in layer.config else "LSTM"].parts.items():
         group = groups
         for name in (last, *place.split("/"), "vars"):
@@ -96,21 +96,21 @@ def _by_class(groups: Group, layer: Described) -> Found:
     return found
 
 
-def _by_name(source: LegacyWeights, layer: Described) -> Found:
+def _by_name(source: LegacyWeights, layer: ConfiguredLayer) -> Datasets:
     listed = source.listed.get(layer.path[0])
     if listed is None:
         raise ValueError("the file holds no weights of it")
-    own = [one for one in listed if len(layer.path) == 1 or layer.path[-1] in one.folders]
+    own = [weight for weight in listed if len(layer.path) == 1 or layer.path[-1] in weight.folders]
     found = named_weights(layer.path[-1], own)
     if "layer" in layer.config:
         return {part: found.get(part, found.get("", {})) for part in WEIGHTED["Bidirectional"].parts}
-    return {"": {key: dataset for of_part in found.values() for key, dataset in of_part.items()}}
+    return {"": {key: dataset for by_name in found.values() for key, dataset in by_name.items()}}
 
 
-def _check_rest(root: Group, taken: set[str]) -> None:
+def _check_rest(root: Group, used: set[str]) -> None:
     """Raise an error for weights of an LSTM whose layer was not found."""
     for dataset in root.datasets():
-        if dataset.path.endswith("cell/vars/1") and dataset.path not in taken:
+        if dataset.path.endswith("cell/vars/1") and dataset.path not in used:
             rows, columns = (*dataset.shape, 0, 0)[:2]
             if columns == 4 * rows:
                 raise ValueError(f"{dataset.path} is a weight of an LSTM in a layer whose settings are not in the file")

@@ -1,13 +1,13 @@
-"""The weights of Keras' older format: below a layer's own name, in a list that is in order."""
+"""Weights in the legacy Keras format: an ordered list for each layer, by its name."""
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from glasscell.convert.keras.architecture import OF_KERAS_1, KerasLayer, unwrapped_config
+from glasscell.convert.keras.architecture import KERAS_1_ADVICE, KerasLayer, unwrapped_config
 from glasscell.convert.keras.hdf5 import Dataset, Group
 from glasscell.convert.keras.kinds import WEIGHTED, weight_names
-from glasscell.convert.keras.weights import NORMS, Found, FoundLayer, dataset_at, group_at
+from glasscell.convert.keras.weights import NORMS, Datasets, InferredLayer, dataset_at, group_at
 
 
 class Listed(NamedTuple):
@@ -42,79 +42,83 @@ class LegacyWeights:
         self.root, self.version = group, version
         self.listed = {name: _listed_weights(group_at(group, name)) for name in _listed(group, "layer_names")}
 
-    def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
-        """The weights of each of the layers of a chain, one after the other as Keras takes them."""
-        having = {name: weights for name, weights in self.listed.items() if weights}
-        taking = [layer for layer in layers if _has_weights(layer)]
-        if len(taking) != len(having):
-            raise ValueError(f"the model has {len(taking)} layers with weights, and the file weights of {len(having)}")
-        rest = iter(having.items())
-        found: list[Found] = []
+    def weights_of(self, layers: Sequence[KerasLayer]) -> list[Datasets]:
+        """Return the weights of each layer, in the order of Keras."""
+        stored = {name: weights for name, weights in self.listed.items() if weights}
+        weighted = [layer for layer in layers if _has_weights(layer)]
+        if len(weighted) != len(stored):
+            raise ValueError(
+                f"the model has {len(weighted)} layers with weights, and the file weights of {len(stored)}"
+            )
+        rest = iter(stored.items())
+        found: list[Datasets] = []
         for layer in layers:
             name, weights = next(rest) if _has_weights(layer) else ("", [])
-            found += self._of_layer(layer, name, weights)
+            found += self._layer_weights(layer, name, weights)
         return found
 
-    def _of_layer(self, layer: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Found]:
-        """The weights of a layer, or of each layer of a model."""
+    def _layer_weights(self, layer: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Datasets]:
+        """Return the weights of a layer, or of each layer of a nested model."""
         if layer.layers:
-            return self._of_nested(layer, name, weights)
+            return self._nested_weights(layer, name, weights)
         if not weights:
             return [{}]
         parts, expected = named_weights(name, weights), WEIGHTED[layer.kind].parts
         if len(parts) == 2 and "" in parts:  # the layer of one direction may be called anything
             parts = {way: parts.get(way, parts[""]) for way in ("forward", "backward")}
         if "" in expected:
-            parts = {"": {key: one for of_part in parts.values() for key, one in of_part.items()}}
+            parts = {"": {key: one for by_name in parts.values() for key, one in by_name.items()}}
         if set(parts) != set(expected):
             raise ValueError(f"the weights of {name!r} are not those of the {layer.kind} {layer.name!r}")
         return [parts]
 
-    def _of_nested(self, model: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Found]:
-        """The weights of each layer of a model: its name is in their path."""
-        of_layers: dict[str, list[Listed]] = {layer.name: [] for layer in model.layers}
-        for one in weights:
-            owner = next((folder for folder in one.folders if folder in of_layers), None)
+    def _nested_weights(self, model: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Datasets]:
+        """Return the weights of each layer of a nested model, whose name is in their path."""
+        by_layer: dict[str, list[Listed]] = {layer.name: [] for layer in model.layers}
+        for weight in weights:
+            owner = next((folder for folder in weight.folders if folder in by_layer), None)
             if owner is None:
-                raise ValueError(f"{one.dataset.path} is a weight of none of the layers of {model.name!r}")
-            of_layers[owner].append(one)
+                raise ValueError(f"the weight {weight.dataset.path} must belong to a layer of {model.name!r}")
+            by_layer[owner].append(weight)
         for layer in model.layers:
-            if bool(of_layers[layer.name]) != _has_weights(layer):
+            if bool(by_layer[layer.name]) != _has_weights(layer):
                 raise ValueError(f"the weights of {name!r} are not those of its layer {layer.name!r}")
-        return [found for layer in model.layers for found in self._of_layer(layer, layer.name, of_layers[layer.name])]
+        return [
+            found for layer in model.layers for found in self._layer_weights(layer, layer.name, by_layer[layer.name])
+        ]
 
-    def layers(self) -> Iterator[FoundLayer]:
+    def layers(self) -> Iterator[InferredLayer]:
         """Yield each layer in the order of the file."""
         for k, (name, weights) in enumerate(self.listed.items()):
             if not weights:
                 if k or not name.startswith("input"):
-                    yield FoundLayer(name, "", {})
+                    yield InferredLayer(name, "", {})
                 continue
             kind, found = _shown(named_weights(name, weights))
             if kind in ("LSTM", "Bidirectional") and _before_2_3(self.version):
                 raise ValueError(
                     f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
                 )
-            yield FoundLayer(name, kind, found)
+            yield InferredLayer(name, kind, found)
 
 
-def _shown(found: Found) -> tuple[str, Found]:
+def _shown(found: Datasets) -> tuple[str, Datasets]:
     """Return the kind of layer that the names of its weights show, and the weights by part; else by place."""
-    names = {key for of_part in found.values() for key in of_part}
+    names = {key for by_name in found.values() for key in by_name}
     if set(found) == set(WEIGHTED["Bidirectional"].parts) and {"kernel", "recurrent_kernel"} <= names:
         return "Bidirectional", found
-    together = {key: dataset for of_part in found.values() for key, dataset in of_part.items()}
+    together = {key: dataset for by_name in found.values() for key, dataset in by_name.items()}
     if len(together) == sum(map(len, found.values())):
         for kind in ("LSTM", "Dense", "Embedding", *NORMS):
             known = WEIGHTED[kind].weights
             needed = {known[0], "recurrent_kernel"} if kind == "LSTM" else {*known} if kind in NORMS else {known[0]}
             if needed <= names <= set(known):
                 return kind, {"": together}
-    return "", {"": {dataset.path: dataset for of_part in found.values() for dataset in of_part.values()}}
+    return "", {"": {dataset.path: dataset for by_name in found.values() for dataset in by_name.values()}}
 
 
 def _listed(group: Group, attribute: str) -> list[str]:
-    """A list of names, which Keras cuts into several attributes where it is long."""
+    """Return a list of names, which Keras splits into several attributes if it is long."""
     names = group.texts(attribute)
     if names is None:
         names, parts = [], 0
@@ -129,7 +133,7 @@ def _listed(group: Group, attribute: str) -> list[str]:
 
 
 def _listed_weights(group: Group) -> list[Listed]:
-    """The weights of a layer, from such names as ``bidirectional/forward_lstm/lstm_cell/kernel:0``."""
+    """Return the weights of a layer, from names such as ``bidirectional/forward_lstm/lstm_cell/kernel:0``."""
     listed = []
     for path in _listed(group, "weight_names"):
         *folders, last = [name for name in path.split("/") if name]
@@ -137,21 +141,21 @@ def _listed_weights(group: Group) -> list[Listed]:
         for name in folders:
             below = group_at(below, name)
         if re.search(r"_[WUb](_[ifco])?(:0)?$", last):  # lstm_1_W_i
-            raise ValueError(OF_KERAS_1)
+            raise ValueError(KERAS_1_ADVICE)
         listed.append(Listed(tuple(folders), re.sub(r"(_\d+)?(:0)?$", "", last), dataset_at(below, last)))
     return listed
 
 
-def named_weights(layer: str, weights: Sequence[Listed]) -> Found:
-    """The weights of a layer by part and name."""
-    found: Found = {}
-    for one in weights:
-        ways = (re.match("(forward|backward)_", name) for name in reversed(one.folders) if name != layer)
-        part = next((match[1] for match in ways if match), "")
-        of_part = found.setdefault(part, {})
-        if one.name in of_part:
-            raise ValueError(f"the layer {layer!r} has the weight {one.name!r} twice")
-        of_part[one.name] = one.dataset
+def named_weights(layer: str, weights: Sequence[Listed]) -> Datasets:
+    """Return the weights of a layer by direction and name."""
+    found: Datasets = {}
+    for weight in weights:
+        matches = (re.match("(forward|backward)_", name) for name in reversed(weight.folders) if name != layer)
+        part = next((match[1] for match in matches if match), "")
+        by_name = found.setdefault(part, {})
+        if weight.name in by_name:
+            raise ValueError(f"the layer {layer!r} has the weight {weight.name!r} twice")
+        by_name[weight.name] = weight.dataset
     return found
 
 

@@ -1,4 +1,4 @@
-"""Layers of Keras without weights as layers of ours."""
+"""Convert Keras layers without weights."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras.architecture import KerasLayer, mapping, shortened
+from glasscell.convert.keras.architecture import KerasLayer, mapping, shorten
 from glasscell.layers import (
     AveragePooling1D,
     Dropout,
@@ -20,13 +20,13 @@ from glasscell.layers import (
     SpatialDropout1D,
 )
 from glasscell.layers.base import StatelessLayer
-from glasscell.weight_layouts import keras as codec
+from glasscell.weight_layouts import keras as keras_layout
 
 # Functions that need not be elementwise, in addition to those of an LSTM.
 FUNCTIONS: dict[str, tuple[Any, ...]] = {"softmax": ("Softmax",), "log_softmax": ("LogSoftmax",)}
 
-# The settings of a layer that say nothing about what it computes.
-PASSED_OVER = re.compile(
+# Settings of a layer that do not change its outputs.
+IGNORED = re.compile(
     r"name|trainable|dtype|seed|autocast|batch_shape|batch_input_shape|input_length|sparse|"
     r"(kernel|recurrent|bias|embeddings|activity|beta|gamma|moving_mean|moving_variance)_"
     r"(initializer|regularizer|constraint)"
@@ -40,35 +40,35 @@ RATES: dict[str, type[Dropout | SpatialDropout1D | GaussianDropout]] = {
 
 
 def settings(layer: KerasLayer, *known: str, **only: Any) -> dict[str, Any]:
-    """The settings of a layer, if these are all that say what it computes; those by keyword must have this value."""
+    """Return the settings of a layer; raise ValueError unless all are `known` or have the values of `only`."""
     for name, value in layer.config.items():
         if name in only and value == only[name]:
             continue
-        if name not in known and value is not None and not PASSED_OVER.fullmatch(name):
-            raise ValueError(f"the setting {name}={shortened(value)} of Keras cannot be represented")
+        if name not in known and value is not None and not IGNORED.fullmatch(name):
+            raise ValueError(f"the Keras setting {name}={shorten(value)} is not supported")
     return layer.config
 
 
 def number(name: str, config: Mapping[str, Any], default: float | None) -> float:
-    """A setting that is a number."""
+    """Return a setting that must be a number."""
     value = default if config.get(name) is None else config[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(f"{name} should be a finite number, and is {shortened(value)}")
+        raise ValueError(f"{name} must be a finite number, got {shorten(value)}")
     return float(value)
 
 
 def integer(name: str, config: Mapping[str, Any], default: int | None) -> int:
-    """A setting that is an integer, or a list of one, as Keras writes those of one axis."""
+    """Return a setting that must be an integer, or a list of one, which Keras writes for one axis."""
     value = default if config.get(name) is None else config[name]
     if isinstance(value, list | tuple) and len(value) == 1:
         [value] = value
     if type(value) is not int:
-        raise ValueError(f"{name} should be an integer, and is {shortened(value)}")
+        raise ValueError(f"{name} must be an integer, got {shorten(value)}")
     return value
 
 
 def numbers(name: str, value: Any) -> float | tuple[float, ...]:
-    """A setting that is a number, or one for each feature: in an array of at most one axis longer than 1."""
+    """Return a setting that must be a number, or one per feature: an array with at most one axis longer than 1."""
     if isinstance(value, Mapping):  # an array, as Keras serialises it
         value = mapping(value.get("config"), f"the setting {name}").get("value")
     try:
@@ -76,12 +76,12 @@ def numbers(name: str, value: Any) -> float | tuple[float, ...]:
     except (TypeError, ValueError):
         array = np.array(np.nan)
     if array.size != max(array.shape, default=1) or not array.size or not np.isfinite(array).all():
-        raise ValueError(f"{name} should be a number, or one for each feature, and is {shortened(value)}")
+        raise ValueError(f"{name} must be a number, or one per feature, got {shorten(value)}")
     return tuple(array.reshape(-1).tolist()) if array.ndim else float(array)
 
 
 def pooling(layer: KerasLayer, *, masked: bool) -> MaxPooling1D | AveragePooling1D:
-    """A layer that pools windows of steps."""
+    """Return the layer of a pooling of windows."""
     config = settings(layer, "pool_size", "strides", "padding", data_format="channels_last")
     size = integer("pool_size", config, 2)
     kind = MaxPooling1D if layer.kind == "MaxPooling1D" else AveragePooling1D
@@ -89,41 +89,41 @@ def pooling(layer: KerasLayer, *, masked: bool) -> MaxPooling1D | AveragePooling
 
 
 def padding(config: Mapping[str, Any], known: tuple[str, ...]) -> Any:
-    """How windows of steps are padded."""
+    """Return the padding of windows of steps."""
     value = config.get("padding", "valid")
     if value not in known:
-        raise ValueError(f"padding {shortened(value)} cannot be represented; known are {', '.join(known)}")
+        raise ValueError(f"padding must be {' or '.join(known)}, got {shorten(value)}")
     return value
 
 
 def stateless(layer: KerasLayer, version: str, *, masked: bool) -> StatelessLayer:
-    """A layer without weights; `masked`: whether steps may be masked before it."""
+    """Return a layer without weights; `masked`: whether steps may be masked before it."""
     kind = layer.kind
-    ours: StatelessLayer
+    converted: StatelessLayer
     if kind in ("MaxPooling1D", "AveragePooling1D"):
-        ours = pooling(layer, masked=masked)
+        converted = pooling(layer, masked=masked)
     elif kind == "RepeatVector":
-        ours = RepeatVector(integer("n", settings(layer, "n"), None))
+        converted = RepeatVector(integer("n", settings(layer, "n"), None))
     elif kind == "Flatten":
         settings(layer, data_format="channels_last")
-        ours = Flatten(ignore_mask=masked)
+        converted = Flatten(ignore_mask=masked)
     elif kind == "Rescaling":
         config = settings(layer, "scale", "offset")
-        ours = Rescaling(numbers("scale", config.get("scale")), numbers("offset", config.get("offset", 0.0)))
+        converted = Rescaling(numbers("scale", config.get("scale")), numbers("offset", config.get("offset", 0.0)))
     elif kind == "GaussianNoise":
-        ours = GaussianNoise(number("stddev", settings(layer, "stddev"), None))
+        converted = GaussianNoise(number("stddev", settings(layer, "stddev"), None))
     elif kind in RATES:
         config = settings(layer, "rate", "noise_shape")
         if config.get("noise_shape") is not None:
-            raise ValueError(f"noise_shape {shortened(config['noise_shape'])} cannot be represented")
-        ours = RATES[kind](config.get("rate", 0.0))
+            raise ValueError(f"noise_shape {shorten(config['noise_shape'])} cannot be represented")
+        converted = RATES[kind](config.get("rate", 0.0))
     else:
-        ours = function(layer, version, masked=masked)
-    return ours
+        converted = function(layer, version, masked=masked)
+    return converted
 
 
 def function(layer: KerasLayer, version: str, *, masked: bool) -> Function:
-    """A layer that is a function of each place, or of the features."""
+    """Return the layer of an elementwise function, or of a softmax."""
     if layer.kind == "Activation":
         return function_of(settings(layer, "activation").get("activation"), version) or Function("Affine", 1.0, 0.0)
     if layer.kind == "Softmax":
@@ -146,8 +146,8 @@ def function(layer: KerasLayer, version: str, *, masked: bool) -> Function:
 
 
 def function_of(activation: Any, version: str) -> Function | None:
-    """The function that an activation is; None for the one that changes nothing."""
+    """Return the layer of an activation; None for the identity."""
     if isinstance(activation, str) and activation in FUNCTIONS:
         return Function(*FUNCTIONS[activation])
-    parts = codec.activation_from_keras(activation, version)
-    return None if parts == ("Affine", 1.0, 0.0) else Function(*parts)
+    spec = keras_layout.activation_from_keras(activation, version)
+    return None if spec == ("Affine", 1.0, 0.0) else Function(*spec)

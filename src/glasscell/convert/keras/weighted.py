@@ -1,10 +1,10 @@
-"""Layers of Keras with weights, other than LSTMs, as layers of ours."""
+"""Convert Keras layers with weights, other than recurrent layers, Dense and Embedding."""
 
 from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras.architecture import KerasLayer, shortened
+from glasscell.convert.keras.architecture import KerasLayer, shorten
 from glasscell.convert.keras.kinds import weight_names
 from glasscell.convert.keras.stateless import integer, number, numbers, padding, settings
 from glasscell.convert.keras.weights import Weights
@@ -14,7 +14,7 @@ from glasscell.weight_layouts import check_shapes
 
 
 def convolution(layer: KerasLayer, weights: Weights, dtype: np.dtype[np.floating], *, masked: bool) -> Conv1D:
-    """A Conv1D without its activation; `masked`: whether steps may be masked before it."""
+    """Return the layer of a Conv1D without its activation; `masked`: whether steps may be masked before it."""
     known = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias")
     config = settings(layer, *known, data_format="channels_last")
     kernel = weights[""].get("kernel")
@@ -23,7 +23,7 @@ def convolution(layer: KerasLayer, weights: Weights, dtype: np.dtype[np.floating
     (K, I, O), groups = kernel.shape, integer("groups", config, 1)
     expected = {"kernel": (integer("kernel_size", config, K), I, integer("filters", config, O)), "bias": (O,)}
     check_shapes(shapes(weights), {name: expected[name] for name in weight_names(layer.kind, config)})
-    ours = Conv1D(
+    converted = Conv1D(
         *(I * groups, O, K),
         stride=integer("strides", config, 1),
         padding=padding(config, ("valid", "same", "causal")),
@@ -34,57 +34,59 @@ def convolution(layer: KerasLayer, weights: Weights, dtype: np.dtype[np.floating
         dtype=dtype,
         seed=None,
     )
-    ours.parameters["weight"][:] = kernel.transpose(2, 1, 0)
-    if ours.bias:
-        ours.parameters["bias"][:] = weights[""]["bias"]
-    return ours
+    converted.parameters["weight"][:] = kernel.transpose(2, 1, 0)
+    if converted.bias:
+        converted.parameters["bias"][:] = weights[""]["bias"]
+    return converted
 
 
 def normalization(
     layer: KerasLayer, weights: Weights, dtype: np.dtype[np.floating], features: int | None, *, timed: bool
 ) -> BatchNorm | LayerNorm:
-    """A BatchNormalization as it is outside training, or a LayerNormalization.
+    """Return the layer of a BatchNormalization (at inference) or a LayerNormalization.
 
-    `features` is how many there are, if that is known, and `timed` whether there is an axis of steps.
+    `features` is their number if it is known, and `timed` whether there is an axis of steps.
     """
     batch = layer.kind == "BatchNormalization"
     if batch:
-        passed_over = ("momentum", "synchronized", "fused", "renorm_clipping", "renorm_momentum")
-        config = settings(layer, "axis", "epsilon", "center", "scale", *passed_over, renorm=False)
+        ignored = ("momentum", "synchronized", "fused", "renorm_clipping", "renorm_momentum")
+        config = settings(layer, "axis", "epsilon", "center", "scale", *ignored, renorm=False)
     else:
         config = settings(layer, "axis", "epsilon", "center", "scale", rms_scaling=False)
     _check_last_axis(config.get("axis", -1), 3 if timed else 2)
-    of_layer, names = weights.get("", {}), weight_names(layer.kind, config)
-    F = next((array.size for array in of_layer.values()), features)
+    layer_weights, names = weights.get("", {}), weight_names(layer.kind, config)
+    F = next((array.size for array in layer_weights.values()), features)
     if F is None:
-        raise ValueError("it has no weights, and nothing says how many features there are")
-    check_shapes({name: array.shape for name, array in of_layer.items()}, dict.fromkeys(names, (F,)))
+        raise ValueError("the number of features must be known: it has no weights")
+    check_shapes({name: array.shape for name, array in layer_weights.items()}, dict.fromkeys(names, (F,)))
     kind = BatchNorm if batch else LayerNorm
-    ours = kind(F, epsilon=number("epsilon", config, 1e-3), gain="gamma" in names, shift="beta" in names, dtype=dtype)
-    named = {"gamma": "gain", "beta": "shift", "moving_mean": "running_mean", "moving_variance": "running_var"}
-    for name, array in of_layer.items():
-        held = ours.statistics if name.startswith("moving_") else ours.parameters
-        held[named[name]][:] = array
-    return ours
+    converted = kind(
+        F, epsilon=number("epsilon", config, 1e-3), gain="gamma" in names, shift="beta" in names, dtype=dtype
+    )
+    names_here = {"gamma": "gain", "beta": "shift", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    for name, array in layer_weights.items():
+        arrays = converted.statistics if name.startswith("moving_") else converted.parameters
+        arrays[names_here[name]][:] = array
+    return converted
 
 
 def fixed_normalization(layer: KerasLayer, weights: Weights) -> Normalization:
-    """A Normalization: its mean and variance are settings, or weights."""
+    """Return the layer of a Normalization, whose mean and variance are settings or weights."""
     config = settings(layer, "axis", "mean", "variance", "invert")
     if config.get("axis", -1) not in (None, [], ()):
         _check_last_axis(config.get("axis", -1), 3)
-    given: dict[str, Any] = {name: weights.get("", {}).get(name, config.get(name)) for name in ("mean", "variance")}
-    mean, variance = (numbers(name, value) for name, value in given.items())
+    values: dict[str, Any] = {name: weights.get("", {}).get(name, config.get(name)) for name in ("mean", "variance")}
+    mean, variance = (numbers(name, value) for name, value in values.items())
     return Normalization(mean, variance, boolean("invert", config.get("invert", False)))
 
 
 def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights of a layer of one part, by name."""
+    """Return the shapes of the weights of a layer without directions, by name."""
     return {name: array.shape for name, array in weights[""].items()}
 
 
 def _check_last_axis(axis: Any, rank: int) -> None:
-    """Refuse another axis than that of the features."""
-    given = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
-    if isinstance(given, bool) or given not in (-1, rank - 1):
-        raise ValueError(f"only features, the last axis, can be normalised, and axis is {shortened(axis)}")
+    """Raise ValueError for an axis other than that of the features."""
+    index = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    if isinstance(index, bool) or index not in (-1, rank - 1):
+        raise ValueError(f"axis must be the last one, of the features, got {shorten(axis)}")

@@ -1,7 +1,7 @@
-"""Where files of Keras keep the weights of which layer; and what weights alone say of the layers.
+"""Locate the weights of layers in Keras files, and infer layers from weights alone.
 
-Since Keras 3, below groups that are named after the class of a layer, ``layers/lstm_1/cell/vars/0``; before, below the
-layer's own name, in a list that is in order.
+Keras 3 has groups that are named after the class of a layer, ``layers/lstm_1/cell/vars/0``; earlier versions have an
+ordered list for each layer, by its name.
 """
 
 import re
@@ -15,8 +15,8 @@ from glasscell.convert.keras.kinds import NESTED, WEIGHTED, weight_names
 from glasscell.core.types import Array
 from glasscell.weight_layouts import check_weight
 
-TRAINING = ("optimizer", "metrics", "seed_generator")  # entries that Keras keeps for training only
-SHOWN = (
+TRAINING = ("optimizer", "metrics", "seed_generator")  # entries for training only
+INFERABLE = (
     "LSTM",
     "Bidirectional",
     "SimpleRNN",
@@ -24,71 +24,73 @@ SHOWN = (
     "Dense",
     "TimeDistributed",
     "Embedding",
-)  # the kinds that weights alone show
-NOTHING_AT_INFERENCE = (  # groups of layers that compute nothing outside training
+)  # kinds that weights determine
+IDENTITY_AT_INFERENCE = (  # groups of layers that change nothing outside training
     *("input_layer", "dropout", "spatial_dropout1d", "gaussian_noise", "gaussian_dropout", "alpha_dropout"),
     "activity_regularization",
 )
 NORMS = ("BatchNormalization", "LayerNormalization")
-MAX_NESTED = 8  # models in models
+MAX_NESTED = 8  # depth of nested models
 
-Weights = dict[str, dict[str, Array]]  # of a layer: by part, "" or "forward" and "backward", and by name
-Found = dict[str, dict[str, Dataset]]  # the same, not yet read
+Weights = dict[str, dict[str, Array]]  # of a layer: by direction, "" or "forward" and "backward", and by name
+Datasets = dict[str, dict[str, Dataset]]  # the datasets of the same weights
 
 
 class Source(Protocol):
-    """A file's weights.
+    """Weights in a file.
 
     Attributes
     ----------
     root : Group
-        Where all of them are.
+        The group that contains all of them.
     """
 
     root: Group
 
-    def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
-        """The weights of each of the layers of a chain."""
+    def weights_of(self, layers: Sequence[KerasLayer]) -> list[Datasets]:
+        """Return the weights of each layer."""
 
-    def layers(self) -> "Iterator[FoundLayer]":
+    def layers(self) -> "Iterator[InferredLayer]":
         """Yield each layer that the file names, without a configuration."""
 
 
-class FoundLayer(NamedTuple):
-    """A layer as its weights alone show it.
+class InferredLayer(NamedTuple):
+    """A layer that is inferred from its weights.
 
     Attributes
     ----------
     name : str
     kind : str
-        One of `SHOWN`, "BatchNormalization" or "LayerNormalization"; "" for any other.
+        One of `INFERABLE`, "BatchNormalization" or "LayerNormalization"; "" for any other.
     weights : dict
-        By part and name; of a layer of another kind by their places in it. Empty if it has none.
+        By direction and name; of a layer of another kind by their paths in its group. Empty if it has none.
     """
 
     name: str
     kind: str
-    weights: Found
+    weights: Datasets
 
 
-def read(found: Found) -> Weights:
-    """The numbers, but not of how many values a Normalization has taken its mean and variance."""
+def read(datasets: Datasets) -> Weights:
+    """Read the weights, except the count of a Normalization."""
     return {
-        part: {name: check_weight(dataset.path, dataset.read()) for name, dataset in weights.items() if name != "count"}
-        for part, weights in found.items()
+        direction: {
+            name: check_weight(dataset.path, dataset.read()) for name, dataset in weights.items() if name != "count"
+        }
+        for direction, weights in datasets.items()
     }
 
 
-def check_all_taken(source: Source, found: Sequence[Found]) -> None:
-    """Refuse weights that no layer has, by name."""
-    taken = {one.path for of_layer in found for of_part in of_layer.values() for one in of_part.values()}
-    for dataset in source.root.datasets(but=TRAINING):
-        if dataset.path not in taken:
-            raise ValueError(f"{dataset.path} is a weight of none of the model's layers")
+def check_all_used(source: Source, layers: Sequence[Datasets]) -> None:
+    """Raise ValueError for weights that no layer uses, by name."""
+    used = {dataset.path for weights in layers for by_name in weights.values() for dataset in by_name.values()}
+    for dataset in source.root.datasets(exclude=TRAINING):
+        if dataset.path not in used:
+            raise ValueError(f"the weight {dataset.path} must belong to a layer of the model")
 
 
-def numbered(layers: Sequence[KerasLayer]) -> list[str]:
-    """The group of each layer with weights, "lstm", "lstm_1", …, or of a model with layers; "" for the others."""
+def group_names(layers: Sequence[KerasLayer]) -> list[str]:
+    """Return the group of each layer with weights, "lstm", "lstm_1", …, or nested model; "" for others."""
     count: Counter[str] = Counter()
     groups = []
     for layer in layers:
@@ -99,7 +101,7 @@ def numbered(layers: Sequence[KerasLayer]) -> list[str]:
 
 
 class Keras3Weights:
-    """The weights of Keras 3, in ``.keras`` and ``.weights.h5``.
+    """Weights in the format of Keras 3, ``.keras`` and ``.weights.h5``.
 
     Parameters
     ----------
@@ -109,16 +111,16 @@ class Keras3Weights:
     def __init__(self, root: Group) -> None:
         names = [name for name in ("layers", "_layer_checkpoint_dependencies") if name in root]  # second: Keras 2.13
         if not names:
-            raise ValueError("it holds no layers of Keras")
+            raise ValueError("it contains no Keras layers")
         self.root, self.groups = root, group_at(root, names[0])
 
-    def of(self, layers: Sequence[KerasLayer]) -> list[Found]:
-        """The weights of each layer of a chain, also in models among them; {} for those that have none."""
+    def weights_of(self, layers: Sequence[KerasLayer]) -> list[Datasets]:
+        """Return the weights of each layer, also in nested models; {} for layers without weights."""
         return self._below(self.groups, layers)
 
-    def _below(self, groups: Group, layers: Sequence[KerasLayer]) -> list[Found]:
-        found: list[Found] = []
-        for layer, group in zip(layers, numbered(layers), strict=True):
+    def _below(self, groups: Group, layers: Sequence[KerasLayer]) -> list[Datasets]:
+        found: list[Datasets] = []
+        for layer, group in zip(layers, group_names(layers), strict=True):
             if layer.layers:
                 found += self._below(group_at(group_at(groups, group), "layers"), layer.layers)
                 continue
@@ -128,9 +130,9 @@ class Keras3Weights:
             found.append(self._in(groups, group, layer.kind, names) if names else {})
         return found
 
-    def _in(self, groups: Group, group: str, kind: str, names: Sequence[str] | None = None) -> Found:
-        """The weights in the group of a layer: these, or as many of its kind as there are."""
-        found: Found = {}
+    def _in(self, groups: Group, group: str, kind: str, names: Sequence[str] | None = None) -> Datasets:
+        """Return the weights in the group of a layer, with these names. Default: all, in the order of the kind."""
+        found: Datasets = {}
         for part, place in WEIGHTED[kind].parts.items():
             below = groups
             for name in (group, *filter(None, place.split("/")), "vars"):
@@ -142,14 +144,14 @@ class Keras3Weights:
             found[part] = {name: dataset_at(below, str(k)) for k, name in enumerate(expected)}
         return found
 
-    def layers(self) -> Iterator[FoundLayer]:
-        """Yield each layer, those of a class in order; of a model in the model as "functional.lstm"."""
+    def layers(self) -> Iterator[InferredLayer]:
+        """Yield each layer, in order within a class; those of a nested model as "functional.lstm"."""
         yield from self._layers(self.groups, "", 0)
 
-    def _layers(self, groups: Group, prefix: str, depth: int) -> Iterator[FoundLayer]:
+    def _layers(self, groups: Group, prefix: str, depth: int) -> Iterator[InferredLayer]:
         if depth > MAX_NESTED:
             raise ValueError(f"{groups.path} is a model in more than {MAX_NESTED} models")
-        classes = {of.group: kind for kind, of in WEIGHTED.items()}
+        classes = {entry.group: kind for kind, entry in WEIGHTED.items()}
         ordered = [name for _, name in sorted((_numbered(name), name) for name in groups)]
         labels = {name: _label(group_at(groups, name), name) for name in ordered}
         if len(set(labels.values())) != len(labels):
@@ -159,40 +161,40 @@ class Keras3Weights:
             if base in NESTED.values() and "layers" in group:
                 yield from self._layers(group_at(group, "layers"), f"{label}.", depth + 1)
                 continue
-            held = {one.path.removeprefix(f"{group.path}/"): one for one in group.datasets()}
+            datasets = {dataset.path.removeprefix(f"{group.path}/"): dataset for dataset in group.datasets()}
             kind = classes.get(base, "")
-            if (held and kind in SHOWN) or (kind in NORMS and len(held) == len(WEIGHTED[kind].weights)):
-                yield FoundLayer(label, kind, self._in(groups, name, kind))
-            elif held or base not in NOTHING_AT_INFERENCE:
-                yield FoundLayer(label, "", {"": held} if held else {})
+            if (datasets and kind in INFERABLE) or (kind in NORMS and len(datasets) == len(WEIGHTED[kind].weights)):
+                yield InferredLayer(label, kind, self._in(groups, name, kind))
+            elif datasets or base not in IDENTITY_AT_INFERENCE:
+                yield InferredLayer(label, "", {"": datasets} if datasets else {})
 
 
 def _label(group: Group, name: str) -> str:
-    """Return what a layer was called in Keras, where the file says it."""
+    """Return the name of a layer in Keras, if the file contains it."""
     return (group_at(group, "vars").text("name") if "vars" in group else None) or name
 
 
 def group_at(group: Group, name: str) -> Group:
-    """A group in a group."""
+    """Return a subgroup of a group."""
     if name not in group:
         raise ValueError(f"there is no {group.path.rstrip('/')}/{name}")
     found = group[name]
     if not isinstance(found, Group):
-        raise ValueError(f"{found.path} is no group")  # noqa: TRY004 - of a file, not of a call
+        raise ValueError(f"{found.path} must be a group")  # noqa: TRY004 - of a file, not of a call
     return found
 
 
 def dataset_at(group: Group, name: str) -> Dataset:
-    """A dataset in a group."""
+    """Return a dataset of a group."""
     if name not in group:
         raise ValueError(f"there is no {group.path.rstrip('/')}/{name}")
     found = group[name]
     if not isinstance(found, Dataset):
-        raise ValueError(f"{found.path} is no dataset")  # noqa: TRY004 - of a file, not of a call
+        raise ValueError(f"{found.path} must be a dataset")  # noqa: TRY004 - of a file, not of a call
     return found
 
 
 def _numbered(group: str) -> tuple[str, int]:
-    """The class and the number that the name of a group says: ``lstm_1``."""
+    """Return the class and the number in the name of a group such as ``lstm_1``."""
     match = re.fullmatch(r"(\w+?)(?:_(\d{1,9}))?", group)
     return (match[1], int(match[2] or 0)) if match else (group, 0)

@@ -1,4 +1,4 @@
-"""Layers of ours that are one layer of Keras: its class, settings and weights."""
+"""Convert layers that become one Keras layer: its class, settings and weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,40 +27,40 @@ from glasscell.layers import (
 )
 from glasscell.layers.kinds import input_size
 from glasscell.models.sequential import Layer
-from glasscell.weight_layouts import keras as codec
+from glasscell.weight_layouts import keras as keras_layout
 
-Written = tuple[str, dict[str, Any], dict[str, Array]]  # the class, its settings, its weights
+KerasSpec = tuple[str, dict[str, Any], dict[str, Array]]  # the class, its settings, its weights
 WINDOWED = (Conv1D, MaxPooling1D, AveragePooling1D)
 OVER_ALL_STEPS = (*WINDOWED, Flatten)  # Keras does not support masks there
-MOST_STEPS = 2**20  # looked for where a model takes one number of steps alone
+MAX_STEPS = 2**20  # for which the number of input steps of a window layer is searched
 
 
-def function(layer: Function) -> Written:
-    """An activation."""
+def function(layer: Function) -> KerasSpec:
+    """Return the Keras layer of an activation."""
     if layer.name == "LeakyRelu":
         return "LeakyReLU", {"negative_slope": layer.alpha}, {}
     if layer.name == "Elu" and layer.alpha != 1:
         return "ELU", {"alpha": layer.alpha}, {}
-    for theirs, ours in FUNCTIONS.items():
-        if ours == (layer.name,):
-            return "Activation", {"activation": theirs}, {}
-    return "Activation", {"activation": codec.activation_to_keras((layer.name, layer.alpha, layer.beta))}, {}
+    for keras_name, spec in FUNCTIONS.items():
+        if spec == (layer.name,):
+            return "Activation", {"activation": keras_name}, {}
+    return "Activation", {"activation": keras_layout.activation_to_keras((layer.name, layer.alpha, layer.beta))}, {}
 
 
-def _embedding(layer: Embedding) -> Written:
+def _embedding(layer: Embedding) -> KerasSpec:
     sizes = {"input_dim": layer.vocabulary_size, "output_dim": layer.embedding_size}
     table = {"embeddings": layer.parameters["weight"].copy()}
     return "Embedding", {**sizes, "mask_zero": layer.mask_zero}, table
 
 
-def _convolution(layer: Conv1D) -> Written:
-    of = layer.windows
+def _convolution(layer: Conv1D) -> KerasSpec:
+    windows = layer.windows
     config = {
         "filters": layer.output_size,
-        "kernel_size": [of.size],
-        "strides": [of.stride],
-        "padding": _padding(of, ("valid", "same", "causal")),
-        "dilation_rate": [of.dilation],
+        "kernel_size": [windows.size],
+        "strides": [windows.stride],
+        "padding": _padding(windows, ("valid", "same", "causal")),
+        "dilation_rate": [windows.dilation],
         "groups": layer.groups,
         "activation": "linear",
         "use_bias": layer.bias,
@@ -69,41 +69,41 @@ def _convolution(layer: Conv1D) -> Written:
     return "Conv1D", config, weights | ({"bias": layer.parameters["bias"].copy()} if layer.bias else {})
 
 
-def _pooling(layer: MaxPooling1D | AveragePooling1D) -> Written:
-    of = layer.windows
-    padding = _padding(of, ("valid", "same"))
+def _pooling(layer: MaxPooling1D | AveragePooling1D) -> KerasSpec:
+    windows = layer.windows
+    padding = _padding(windows, ("valid", "same"))
     if isinstance(layer, AveragePooling1D) and layer.count_padding and padding != "valid":
         raise ValueError("Keras takes the mean of the steps that exist, and no count_padding=True")
-    return type(layer).__name__, {"pool_size": [of.size], "strides": [of.stride], "padding": padding}, {}
+    return type(layer).__name__, {"pool_size": [windows.size], "strides": [windows.stride], "padding": padding}, {}
 
 
-def _padding(of: Windows, known: Sequence[str]) -> str:
-    """What Keras calls the padding of windows."""
-    if of.padding in known:
-        return str(of.padding)
-    if of.padding == (0, 0):
+def _padding(windows: Windows, known: Sequence[str]) -> str:
+    """Return Keras' name of the padding of windows."""
+    if windows.padding in known:
+        return str(windows.padding)
+    if windows.padding == (0, 0):
         return "valid"
-    if of.padding == (of.span - 1, 0) and "causal" in known:
+    if windows.padding == (windows.span - 1, 0) and "causal" in known:
         return "causal"
-    if of.stride == 1 and of.padding == ((of.span - 1) // 2, of.span // 2):
+    if windows.stride == 1 and windows.padding == ((windows.span - 1) // 2, windows.span // 2):
         return "same"
-    raise ValueError(f"Keras has the paddings {', '.join(known)}, and no padding={of.padding!r}")
+    raise ValueError(f"Keras has the paddings {', '.join(known)}, and no padding={windows.padding!r}")
 
 
-def _normalization(layer: LayerNorm | BatchNorm) -> Written:
+def _normalization(layer: LayerNorm | BatchNorm) -> KerasSpec:
     kind = "LayerNormalization" if isinstance(layer, LayerNorm) else "BatchNormalization"
     config = {"axis": -1, "epsilon": layer.epsilon, "center": layer.shift, "scale": layer.gain}
-    weights = {theirs: layer.parameters[ours].copy() for theirs, ours in NORMALIZED if ours in layer.parameters}
+    weights = {keras_name: layer.parameters[name].copy() for keras_name, name in NORMALIZED if name in layer.parameters}
     if isinstance(layer, BatchNorm):
-        of = layer.statistics
-        weights |= {"moving_mean": of["running_mean"].copy(), "moving_variance": of["running_var"].copy()}
+        mean, variance = (layer.statistics[name].copy() for name in ("running_mean", "running_var"))
+        weights |= {"moving_mean": mean, "moving_variance": variance}
     return kind, config, weights
 
 
 NORMALIZED = (("gamma", "gain"), ("beta", "shift"))
 
 
-def _fixed_normalization(layer: Normalization) -> Written:
+def _fixed_normalization(layer: Normalization) -> KerasSpec:
     config = {"mean": _list(layer.mean), "variance": _list(layer.variance), "invert": layer.invert}
     if layer.size is not None:  # Keras has both of one shape
         config |= {name: [value] * layer.size for name, value in config.items() if type(value) is float}
@@ -114,7 +114,7 @@ def _list(value: float | tuple[float, ...]) -> float | list[float]:
     return list(value) if isinstance(value, tuple) else value
 
 
-WRITERS: dict[type, Callable[[Any], Written]] = {
+WRITERS: dict[type, Callable[[Any], KerasSpec]] = {
     Embedding: _embedding,
     Function: function,
     Dropout: lambda layer: ("Dropout", {"rate": layer.rate}, {}),
@@ -133,14 +133,14 @@ WRITERS: dict[type, Callable[[Any], Written]] = {
 }
 
 
-def one_layer(layer: Layer) -> Written | None:
+def export_layer(layer: Layer) -> KerasSpec | None:
     """Return the Keras layer for a layer; None if it needs several or a neighbour."""
     write = WRITERS.get(type(layer))
     return None if write is None else write(layer)
 
 
 def input_features(layers: Sequence[Layer]) -> int | None:
-    """How many features the first layer takes; None if it takes symbols."""
+    """Return the number of input features; None if the inputs are ids."""
     size = input_size(layers)
     if size is None and not isinstance(layers[0], Embedding):
         raise ValueError("its layers do not say how many features it takes, and Keras has to know")
@@ -148,12 +148,12 @@ def input_features(layers: Sequence[Layer]) -> int | None:
 
 
 def input_steps(layers: Sequence[Layer]) -> int | None:
-    """How many steps sequences have, if a Flatten leaves one number of them alone; None if any number does.
+    """Return the number of input steps that a Flatten requires; None if any number is possible.
 
     Raises
     ------
     ValueError
-        If several numbers do, and not all, or no layer says it: Keras has to know the one.
+        If several numbers are possible, but not all, or no layer determines it: Keras requires one.
     """
     features: int | None = None
     for k, layer in enumerate(layers):
@@ -179,13 +179,15 @@ def _steps_of(layers: Sequence[Layer], steps: int) -> int | None:
                 raise ValueError(f"{steps} steps are flattened, and a RepeatVector gives {layer.times}")
             return None
         if isinstance(layer, WINDOWED):
-            of = layer.windows
-            near = range(max(1, (steps - 1) * of.stride - of.span), steps * of.stride + 2 * of.span)
-            fitting = [T for T in near if of.count(T) == steps] if steps < MOST_STEPS else []
+            windows = layer.windows
+            candidates = range(
+                max(1, (steps - 1) * windows.stride - windows.span), steps * windows.stride + 2 * windows.span
+            )
+            fitting = [T for T in candidates if windows.count(T) == steps] if steps < MAX_STEPS else []
             if len(fitting) != 1:
-                shown = " or ".join(map(str, fitting[:3])) or "no"
+                counts = " or ".join(map(str, fitting[:3])) or "no"
                 raise ValueError(
-                    f"{shown} steps fit a {type(layer).__name__} before a Flatten, and Keras needs one number"
+                    f"{counts} steps fit a {type(layer).__name__} before a Flatten, and Keras needs one number"
                 )
             [steps] = fitting
     return steps
