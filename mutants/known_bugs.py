@@ -1,7 +1,7 @@
-"""Eighteen bugs that real LSTM code shipped with, each planted where this code would have it.
+"""Eighteen bugs of published LSTM code, as changes of this code.
 
-A bug is planted in more than one place where there is more than one: on the page, in the fast code, in the general
-layer, in the objects above them. It counts as caught if it is caught in all of them.
+A bug is planted in every place with the same equation: the reference cell, the fast code, the general variant, the
+layers. It counts as caught if it is caught in all of them.
 """
 
 from dataclasses import dataclass
@@ -52,14 +52,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Bug:
-    """One of the eighteen, in one place.
+    """A bug in one place.
 
     Attributes
     ----------
     where : str
-        In words.
+        Description.
     edits : tuple of (file, old, new)
-        A text that occurs exactly once in a file, and what replaces it.
+        Text that occurs exactly once in a file, and its replacement.
     raises : str, optional
         How a test may notice it other than by comparing; only a bug that returns nothing is noticed so.
     """

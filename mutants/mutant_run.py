@@ -1,8 +1,8 @@
-"""A copy of the repository with a change planted, and the tests against it.
+"""Run tests against a copy of the repository with a changed file.
 
-A test run spends most of its time on loading NumPy, pytest, Hypothesis and PyTorch. So one process loads those, but
-never glasscell, and forks for each trial: the child imports glasscell from the changed copy, which it checks, runs
-pytest, and reports the first test that failed, and how. Only where there is a fork: Linux and macOS.
+A test run spends most of its time on loading NumPy, pytest, Hypothesis and PyTorch. Therefore one process loads these,
+but not glasscell, and forks for each trial: the child imports glasscell from the changed copy, which it checks, runs
+pytest, and reports the first failure. Needs `os.fork`: Linux and macOS.
 """
 
 import gc
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Trials run side by side: one thread each. Set before NumPy loads BLAS.
+# Trials run in parallel with one thread each; set before NumPy loads BLAS.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
@@ -28,14 +28,14 @@ import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src/glasscell")
-ADDRESS_SPACE = 16 << 30  # bytes of a trial: a mutant that asks for more is refused by the system, and killed by that
+ADDRESS_SPACE = 16 << 30  # bytes per trial: larger allocations of a mutant fail
 
 
 class Outcome(NamedTuple):
-    """What came of a trial.
+    """Result of a trial.
 
-    `how` is "survived", or how it was noticed: an "assertion", another "exception" in a test, an "import" or collection
-    that failed, a "crash" of the process, or "time" that ran out.
+    `how` is "survived", or the kind of failure: an "assertion", another "exception" in a test, a failed "import" or
+    collection, a "crash" of the process, or "time" for a time-out.
     """
 
     how: str
@@ -45,13 +45,13 @@ class Outcome(NamedTuple):
 
     @property
     def survived(self) -> bool:
-        """Whether nothing was noticed."""
+        """Return whether all tests passed."""
         return self.how == "survived"
 
 
 @dataclass
 class Trial:
-    """Changed files, as path under src/glasscell → text, and the tests that are to notice."""
+    """Changed files, from path under src/glasscell to text, and the tests to run."""
 
     changed: Mapping[str, str]
     tests: Sequence[str]
@@ -65,15 +65,15 @@ class Recorder:
     failure: tuple[str, str, str] | None = None
 
     def pytest_exception_interact(self, call: pytest.CallInfo[Any], report: pytest.CollectReport | pytest.TestReport):
-        """A test failed, or a module could not be collected."""
+        """Record a failed test or collection."""
         if self.failure is None:
             asserted = call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
             how = "assertion" if asserted else "exception" if isinstance(report, pytest.TestReport) else "import"
             self.failure = how, report.nodeid, f"{call.excinfo.typename}: {report.longreprtext.strip()[-600:]}"
 
 
-class Places:
-    """Copies of what the tests need, one for each trial that runs at the same time."""
+class WorkingCopies:
+    """Copies of package and tests, one for each parallel trial."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.paths = [folder / str(k) for k in range(number)]
@@ -84,31 +84,31 @@ class Places:
                 shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def text(self, file: str) -> str:
-        """A file as it was when the copies were made."""
+        """Return the original text of a file."""
         return (self.paths[0] / PACKAGE / file).read_text("utf-8")
 
 
 def preload() -> None:
-    """Load what is slow to load; what is not installed is left out."""
+    """Load the modules that are slow to load, if they are installed."""
     for name in ("numpy.testing", "safetensors.numpy", "hypothesis", "torch", "onnx", "h5py"):
         try:
             importlib.import_module(name)
         except ImportError:
-            print(f"without {name.split('.')[0]}, and without the tests that need it")
+            print(f"{name.split('.')[0]} is not installed: tests that need it are skipped")
     gc.collect()
-    gc.freeze()  # or else a child's garbage collection would walk through all of PyTorch, and copy its memory
+    gc.freeze()  # otherwise garbage collection of a child would visit, and so copy, the memory of PyTorch
     from hypothesis import HealthCheck, Phase, settings  # noqa: PLC0415
 
-    # The first failure will do: it is not made small, not kept, and not explained.
+    # The first failure is enough: no shrinking, no database, no explanation.
     phases = (Phase.explicit, Phase.generate)
     settings.register_profile("trial", database=None, phases=phases, suppress_health_check=list(HealthCheck))
     settings.load_profile("trial")
 
 
-def run(trials: Iterable[Trial], places: Places) -> Iterator[tuple[Trial, Outcome]]:
-    """Run trials side by side, as many as there are places; yields each when it is over."""
+def run(trials: Iterable[Trial], places: WorkingCopies) -> Iterator[tuple[Trial, Outcome]]:
+    """Run trials in parallel, one per working copy; yield each when it ends."""
     if "glasscell" in sys.modules:
-        raise RuntimeError("glasscell is loaded already: trials would test that one")
+        raise RuntimeError("glasscell must not be loaded before the trials, which would test the loaded one")
     free, running = list(places.paths), {}
     trials = iter(trials)
     try:
@@ -144,7 +144,7 @@ def _ended(pid: int, trial: Trial, start: float) -> tuple[int, int | None] | Non
 
 
 def _kill(pid: int) -> None:
-    """The child and its own children: it leads a group."""
+    """Kill the child and its children, which are one process group."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -157,7 +157,7 @@ def _write(place: Path, files: Mapping[str, str]) -> None:
         path = place / PACKAGE / file
         path.write_text(text, "utf-8")
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
-            compiled.unlink()  # its check of time and size can be deceived
+            compiled.unlink()  # Python compares only time and size
 
 
 def _outcome(place: Path, status: int | None, seconds: float) -> Outcome:

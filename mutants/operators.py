@@ -44,7 +44,7 @@ CALLS = {
 
 
 class Own(Operator):
-    """What the three have in common."""
+    """Base class of the three operators."""
 
     @classmethod
     def examples(cls) -> tuple[()]:
@@ -53,45 +53,45 @@ class Own(Operator):
 
 
 class DeleteStatement(Own):
-    """Leave out a call whose result is not used, or an assignment to an attribute, an item, or into something."""
+    """Remove a call whose result is not used, an augmented assignment, or an assignment to an attribute or item."""
 
     def mutation_positions(self, node: Any) -> Iterator[Position]:
-        """Where."""
+        """Yield the positions of possible mutations."""
         if _is_effect(node):
             yield node.start_pos, node.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:  # noqa: ARG002 - Cosmic Ray's signature
-        """Do it."""
+        """Return the mutated node."""
         return Name("pass", node.start_pos, node.get_first_leaf().prefix)
 
 
 class ReplaceAugmentedAssignment(Own):
-    """Another operator, or none."""
+    """Replace an augmented assignment by another one, or by a plain assignment."""
 
     def mutation_positions(self, node: Any) -> Iterator[Position]:
-        """Where."""
+        """Yield the positions of possible mutations."""
         if node.type == "operator" and node.value in AUGMENTED:
             for _ in AUGMENTED[node.value]:
                 yield node.start_pos, node.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Do it."""
+        """Return the mutated node."""
         node.value = AUGMENTED[node.value][index]
         return node
 
 
 class ReplaceCall(Own):
-    """Call something else of the same signature."""
+    """Replace a called function by another one with the same signature."""
 
     def mutation_positions(self, node: Any) -> Iterator[Position]:
-        """Where."""
+        """Yield the positions of possible mutations."""
         after = node.get_next_leaf() if node.type == "name" and node.value in CALLS else None
         if after is not None and after.value == "(" and node.parent.type != "funcdef":
             for _ in CALLS[node.value]:
                 yield node.start_pos, node.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Do it."""
+        """Return the mutated node."""
         node.value = CALLS[node.value][index]
         return node
 
@@ -107,7 +107,7 @@ def _is_effect(node: Any) -> bool:
 
 
 def _is_part(target: PythonNode) -> bool:
-    """An attribute, an item, or several of them."""
+    """Return whether the target is an attribute, an item, or several of them."""
     if target.type == "testlist_star_expr":
         return all(_is_part(one) for one in target.children[::2])
     return target.type in ("atom_expr", "power") and target.children[-1].type == "trailer"

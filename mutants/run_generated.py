@@ -1,20 +1,19 @@
-"""Mutants of ``core/`` made by Cosmic Ray: is every one of them noticed by the test suite?
+"""Run the test suite against mutants of ``core/`` made by Cosmic Ray.
 
-    python mutants/run_generated.py                  # the sample: the same one every time
+    python mutants/run_generated.py                  # the same sample in every run
     python mutants/run_generated.py --sample 9999    # every mutant
-    python mutants/run_generated.py --resume         # go on: what was killed stays killed, the others are tried again
+    python mutants/run_generated.py --resume         # keep earlier kills, run the other mutants again
 
-Cosmic Ray makes the mutants; ``operators.py`` adds those that it lacks. Not taken are those that say nothing:
+Cosmic Ray makes the mutants; ``operators.py`` adds operators that it lacks. Mutants without information are left out:
 
-- what does not compile, and what another operator made already;
-- annotations: they are not executed;
-- bit operators and shifts in place of arithmetic: every call of them on floats is a TypeError, and so an easy kill;
-- ``is`` in place of ``==`` and the like: whether equal numbers are identical is CPython's affair.
+- mutants that do not compile, and duplicates;
+- annotations, which are not executed;
+- bit operators and shifts in place of arithmetic, which raise TypeError for floats and are killed easily;
+- ``is`` in place of ``==`` and similar: whether equal numbers are identical depends on CPython.
 
-A mutant is tried first against the tests of its own module, then against the rest of ``tests/core``, then against the
-tests of layers and models, until a test fails. One that runs out of time is killed: it is noticed. A mutant that
-nothing notices must stand in ``survivors.md`` with a reason. Those that stand there count as survivors all the same,
-and are tried against the tests of their own module only.
+A mutant is run against the tests of its module, then the rest of ``tests/core``, then the tests of layers and models,
+until a test fails. A time-out counts as a kill. Every survivor must be listed in ``survivors.md`` with a reason. Listed
+mutants still count as survivors, and are run against the tests of their module only.
 """
 
 import argparse
@@ -40,13 +39,13 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.ast.ast_query import ASTQuery
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
-from mutant_run import ROOT, Places
+from mutant_run import ROOT, WorkingCopies
 from operators import OWN
 from test_runner import Suite
 
 BAR = 0.95
 SAMPLE, SEED = 1000, 0
-COSTLY, FEWER = "core/numba_engine/", 10  # half a minute each, to compile it: a tenth of its share
+COSTLY, FEWER = "core/numba_engine/", 10  # half a minute each to compile: a tenth of its share
 SURVIVORS = Path(__file__).parent / "survivors.md"
 RESULTS = ROOT / "build" / "mutants" / "generated.jsonl"
 
@@ -71,20 +70,20 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """The same for the same change of the same file."""
+        """Return an identifier of the change."""
         return hashlib.sha256(f"{self.file}\n{self.text}".encode()).hexdigest()[:24]
 
     @property
     def where(self) -> Where:
-        """What identifies it in the list of survivors."""
+        """Return its cells in the list of survivors."""
         return self.file, self.function, self.original, self.mutated
 
 
-# Making them
+# Generation
 
 
 def mutants_of(file: str, source: str) -> list[Mutant]:
-    """All mutants of a file that say something, in an order that is always the same."""
+    """Return all informative mutants of a file, in a fixed order."""
     tree, annotations, mutants = get_ast(source), list(_annotations(source)), {}
     for name, operator in _operators():
         found = ((node, *place) for node in ast_nodes(tree) for place in operator.mutation_positions(node))
@@ -143,12 +142,12 @@ def _changed_lines(source: str, text: str) -> tuple[str, str]:
 
 
 def _alike(old: list[str], new: list[str]) -> int:
-    """How many lines at the beginning are the same."""
+    """Return the number of equal lines at the beginning."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
 
 
 def sample(mutants: list[Mutant], size: int, seed: int) -> list[Mutant]:
-    """As many of each file as is its share of all, or a tenth; a larger sample of a seed holds the smaller ones."""
+    """Return a sample stratified by file; a larger sample of the same seed contains the smaller ones."""
     of_files = defaultdict(list)
     for mutant in mutants:
         of_files[mutant.file].append(mutant)
@@ -161,11 +160,11 @@ def sample(mutants: list[Mutant], size: int, seed: int) -> list[Mutant]:
     return chosen
 
 
-# What is known of them
+# Earlier results
 
 
 def explained() -> set[Where]:
-    """The rows of the tables of survivors.md: file, function, line, what it becomes."""
+    """Return the rows of the tables of survivors.md: file, function, line and mutated line."""
     rows = set()
     for line in SURVIVORS.read_text("utf-8").splitlines():
         cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -175,12 +174,12 @@ def explained() -> set[Where]:
 
 
 def row(mutant: Mutant) -> str:
-    """As it stands in a table of survivors.md, but for the reason."""
+    """Return the row for a table of survivors.md, with an empty reason."""
     return "| " + " | ".join(f"`{part.replace('|', chr(92) + '|')}`" for part in mutant.where) + " | |"
 
 
 def killed_before() -> dict[str, str]:
-    """The kills of earlier runs, and how."""
+    """Return the kills of earlier runs, and their kinds."""
     results = map(json.loads, RESULTS.read_text("utf-8").splitlines() if RESULTS.exists() else [])
     return {result["key"]: result["how"] for result in results if result["how"] != "survived"}
 
@@ -189,18 +188,18 @@ def killed_before() -> dict[str, str]:
 
 
 def main() -> int:
-    """Generate, choose, run, report."""
+    """Generate, sample, run and report mutants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=SAMPLE, help=f"about this many (default {SAMPLE})")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the sample (default {SEED})")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help=f"approximate number of mutants (default {SAMPLE})")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the sample (default {SEED})")
     parser.add_argument("--only", default="", help="files whose path contains this")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at the same time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel trials")
     parser.add_argument("--resume", action="store_true", help="keep the kills of earlier runs")
     options = parser.parse_args()
 
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="glasscell-mutants-") as folder:
-        places, known = Places(Path(folder), options.jobs), explained()
+        places, known = WorkingCopies(Path(folder), options.jobs), explained()
         root = places.paths[0] / "src" / "glasscell"
         files = sorted(str(path.relative_to(root)) for path in (root / "core").rglob("*.py"))
         files = [file for file in files if options.only in file]
@@ -228,7 +227,7 @@ def main() -> int:
 
 
 def report(how: dict[Mutant, str], known: set[Where], gone: set[Where]) -> int:
-    """Print what came of each; 0 if the bar is reached and every survivor is explained."""
+    """Print the results; return 0 if the bar is reached and every survivor is explained."""
     survivors = [m for m in how if how[m] == "survived"]
     run, alive = (Counter(m.file for m in some) for some in (how, survivors))
     print(f"\n{'file':34}{'run':>6}{'killed':>8}{'alive':>7}")
@@ -236,7 +235,7 @@ def report(how: dict[Mutant, str], known: set[Where], gone: set[Where]) -> int:
         print(f"{file:34}{run[file]:6}{run[file] - alive[file]:8}{alive[file]:7}")
     unexplained = [m for m in survivors if m.where not in known]
     if unexplained:
-        print("\nNOT EXPLAINED. Rows for survivors.md, once there is a reason:")
+        print("\nNOT EXPLAINED. Rows for survivors.md, with an empty reason:")
         print("\n".join(row(m) for m in sorted(unexplained, key=lambda m: (m.file, m.line))))
     for title, some in (
         ("no mutants", gone),

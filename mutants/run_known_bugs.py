@@ -1,8 +1,8 @@
-"""Plant the bugs of ``known_bugs.py`` one at a time: does the test suite catch each of them?
+"""Plant the bugs of ``known_bugs.py`` one at a time, and run the test suite against each.
 
     python mutants/run_known_bugs.py [--only 8] [--jobs 2]
 
-A bug is caught if a test fails for the planted reason: by comparing numbers, not by an import that breaks.
+A bug is caught if a test fails because of wrong numbers; a failed import does not count.
 """
 
 import argparse
@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from known_bugs import BUGS, NAMES, Bug
-from mutant_run import Outcome, Places
+from mutant_run import Outcome, WorkingCopies
 from test_runner import Suite
 
 
-def changed(bug: Bug, places: Places) -> dict[str, str]:
-    """The files that the bug changes, with the bug in them; they must still read as when it was written down."""
+def changed(bug: Bug, places: WorkingCopies) -> dict[str, str]:
+    """Return the changed files with the bug in them; each original text must occur exactly once."""
     files: dict[str, str] = {}
     for file, old, new in bug.edits:
         source = files.get(file) or places.text(file)
@@ -29,23 +29,23 @@ def changed(bug: Bug, places: Places) -> dict[str, str]:
 
 
 def caught(bug: Bug, outcome: Outcome) -> bool:
-    """Whether a test failed, and for the right reason."""
+    """Return whether a test failed for the right reason."""
     raised = outcome.message.split(":")[0] if outcome.how == "exception" else ""
     return outcome.how == "assertion" or raised == bug.raises
 
 
 def main() -> int:
-    """Plant, test, print."""
+    """Plant the bugs, run the tests, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=int, action="append", help="this number; may be said again")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="bugs at the same time")
+    parser.add_argument("--only", type=int, action="append", help="number of a bug; may be repeated")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel trials")
     options = parser.parse_args()
 
     begin = time.monotonic()
     chosen = [bug for bug in BUGS if options.only is None or bug.number in options.only]
     outcomes: dict[Bug, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="glasscell-bugs-") as folder:
-        places = Places(Path(folder), options.jobs)
+        places = WorkingCopies(Path(folder), options.jobs)
         planted_in = {bug: changed(bug, places) for bug in chosen}
         suite = Suite(places)
         changes = [(bug, files, suite.stages(bug.edits[0][0])) for bug, files in planted_in.items()]

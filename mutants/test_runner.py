@@ -1,15 +1,15 @@
-"""Which tests are to notice a change, in which order, and in what time."""
+"""Select and run the tests of a changed file, in stages with time limits."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mutant_run import Outcome, Places, Trial, preload, run
+from mutant_run import Outcome, Trial, WorkingCopies, preload, run
 
 ABOVE = ("tests/test_layers.py", "tests/test_models.py", "tests/layers", "tests/test_import.py")
 
-# The tests that are about a module of core, where they are not called after it; those of a folder are about all in it.
+# Test files of a module of core, where their names differ; those of a folder belong to all its modules.
 OWN = {
     "numba_engine": ("test_numba_engine.py", "test_stream_step.py", "test_jit_cache.py"),
     "activations.py": ("test_activations.py", "test_onnx_activations.py"),
@@ -17,16 +17,16 @@ OWN = {
     "initializers.py": ("test_parameters.py",),
     "variants": ("test_variants_golden.py", "test_variants.py"),
 }
-FOUND = "test_known_bugs.py"  # is about all of core
+FOUND = "test_known_bugs.py"  # belongs to all modules of core
 
-Change = tuple[Any, Mapping[str, str], list[list[str]]]  # what it is about, changed files, tests stage by stage
+Change = tuple[Any, Mapping[str, str], list[list[str]]]  # subject, changed files, tests by stage
 
 
 class Suite:
-    """The tests of ``core``, and those above that it is seen through."""
+    """Tests of ``core``, and tests of higher packages that depend on it."""
 
-    def __init__(self, places: Places) -> None:
-        """Measures how long each file takes without any change; all must pass."""
+    def __init__(self, places: WorkingCopies) -> None:
+        """Measure the time of each test file without a change; all must pass."""
         preload()
         self.places, self.seconds = places, {}
         root = places.paths[0]
@@ -36,12 +36,12 @@ class Suite:
         tests = [str(file.relative_to(root)) for file in files]
         for trial, outcome in run([Trial({}, [test], 1200) for test in tests], places):
             if not outcome.survived:
-                sys.exit(f"mutants are for a suite that passes; without any change: {' '.join(outcome[:3])}")
+                sys.exit(f"all tests must pass without a change, got {' '.join(outcome[:3])}")
             self.seconds[trial.tests[0]] = outcome.seconds
         print(f"without a change all tests pass, in {sum(self.seconds.values()):.0f} s", flush=True)
 
     def stages(self, file: str) -> list[list[str]]:
-        """The tests of a module itself; all others of core; those above. For a file above core, those above first."""
+        """Return the tests by stage: the module's, others of core, others above core; higher files begin with above."""
         core = [test for test in self.seconds if test.startswith("tests/core/")]
         above = [test for test in self.seconds if test not in core]
         folder, *path = Path(file).parts
@@ -52,7 +52,7 @@ class Suite:
         return [own, [test for test in core if test not in own], above]
 
     def try_all(self, changes: Iterable[Change]) -> Iterator[tuple[Any, Outcome]]:
-        """Stage by stage, so that most are done early; yields what a change is about, and what came of it."""
+        """Run all changes stage by stage, which ends most early; yield the subject and outcome of each."""
         waiting, stage = list(changes), 0
         while waiting:
             trials = []

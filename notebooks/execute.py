@@ -1,4 +1,4 @@
-"""Execute a notebook's source, ``….py`` in py:percent, into the ``….ipynb`` beside it.
+"""Execute the source of a notebook, ``….py`` in py:percent, and write the ``….ipynb`` to the same folder.
 
 python notebooks/execute.py notebooks/Make_copy.py
 """
@@ -12,7 +12,7 @@ import nbformat
 
 
 def execute(source: Path) -> nbformat.NotebookNode:
-    """The executed notebook, with nothing in it that would differ between two runs of the same results."""
+    """Return the executed notebook, without metadata that differ between runs."""
     notebook = jupytext.read(source)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
