@@ -53,12 +53,12 @@ class TrainingStep:
 
     def __call__(self) -> float:
         """Update once, and return the loss before the update."""
-        part = self.buffers.part
-        h, _, _, tape = self.lstm.forward_feature_major(self.x, buffers=part("lstm"))
+        scope = self.buffers.scope
+        h, _, _, tape = self.lstm.forward_feature_major(self.x, buffers=scope("lstm"))
         outputs = self.readout.forward_feature_major(h).outputs
         loss, d_outputs = squared_error(outputs, self.targets)
-        dh = self.readout.backward_feature_major(h, d_outputs, self.of_readout, part("readout"))
-        self.lstm.backward_feature_major(tape, dh, self.of_lstm, part("lstm"), need_dx=False)
+        dh = self.readout.backward_feature_major(h, d_outputs, self.of_readout, scope("readout"))
+        self.lstm.backward_feature_major(tape, dh, self.of_lstm, scope("lstm"), need_dx=False)
         clip_by_global_norm(self.gradients.vector, CLIP_NORM)
         self.optimizer.update(self.vector, self.gradients.vector, self.state)
         return loss
