@@ -187,7 +187,10 @@ figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
 axes.semilogy(history["update"], history["loss"], lw=0.6, color="#9fb3c8", label="training batches (with noise)")
 evaluated = ~np.isnan(history["validation_loss"])
 axes.semilogy(
-    history["update"][evaluated], history["validation_loss"][evaluated], color="#1f2933", label="training integers without noise"
+    history["update"][evaluated],
+    history["validation_loss"][evaluated],
+    color="#1f2933",
+    label="training integers without noise",
 )
 axes.axhline(task.memoryless_baseline_loss(held_out), color="#d64545", ls=":", label="memoryless predictor")
 axes.set(xlabel="update", ylabel="loss, nats per bit")
@@ -204,7 +207,9 @@ for integer in map(int, task.held_out_integers()[:8]):
     print(f"{integer:4d}  {bits}  →  {copied}  {'✓' if (bits == copied).all() else '✗'}")
 
 scores = model.evaluate(held_out)
-print(f"\nheld-out sequences copied exactly: {scores['sequence_accuracy']:.1%};  loss {scores['loss']:.4f} nats per bit")
+print(
+    f"\nheld-out sequences copied exactly: {scores['sequence_accuracy']:.1%};  loss {scores['loss']:.4f} nats per bit"
+)
 print("integers in, integers out:", model.copy_integers([25, 7]))
 # %% tags=["check"]
 assert scores["sequence_accuracy"] == 1.0
