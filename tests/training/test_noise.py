@@ -54,7 +54,7 @@ def test_noisy_training_is_a_loop_with_one_generator(name):
 
 
 def test_every_update_draws_other_noise():
-    """The same batch again and again: with noise the loss differs, without it does not."""
+    """Repeated passes over one batch have different losses with noise, and equal ones without noise."""
     batch = TASK.batch(4, np.random.default_rng(0), np.float64)
 
     class OneBatch:
