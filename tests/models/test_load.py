@@ -16,6 +16,7 @@ MODELS = {
     "GRU": lambda dtype: layers.GRU(3, 4, 2, bidirectional=True, dtype=dtype),
     "Linear": lambda dtype: gc.Linear(3, 4, bias=False, dtype=dtype),
     "Embedding": lambda dtype: gc.Embedding(3, 4, mask_zero=True, dtype=dtype),
+    "FeatureEmbedding": lambda dtype: layers.FeatureEmbedding(3, {1: (4, 2)}, dtype=dtype),
     "LayerNorm": lambda dtype: layers.LayerNorm(3, epsilon=1e-3, dtype=dtype),
     "BatchNorm": lambda dtype: layers.BatchNorm(3, shift=False, dtype=dtype),
     "Conv1D": lambda dtype: layers.Conv1D(3, 2, 2, padding="causal", dtype=dtype),
@@ -27,7 +28,10 @@ MODELS = {
 def inputs(kind, rng):
     if kind == "Embedding":
         return rng.integers(3, size=(2, 5))
-    return rng.normal(size=(2, 5, 2 if kind == "CopyLSTM" else 3))
+    x = rng.normal(size=(2, 5, 2 if kind == "CopyLSTM" else 3))
+    if kind == "FeatureEmbedding":
+        x[..., 1] = rng.integers(4, size=(2, 5))
+    return x
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from glasscell.layers.convolution import Conv1D
     from glasscell.layers.dropout import Dropout
     from glasscell.layers.embedding import Embedding
+    from glasscell.layers.feature_embedding import FeatureEmbedding
     from glasscell.layers.final_state import FinalState
     from glasscell.layers.function import Function
     from glasscell.layers.gru import GRU
@@ -49,6 +50,7 @@ __all__ = [
     "Conv1D",
     "Dropout",
     "Embedding",
+    "FeatureEmbedding",
     "FinalState",
     "Flatten",
     "Function",

@@ -165,7 +165,7 @@ class Embedding(Layer, TrainableLayer):
         del buffers, need_dx
         if gradients is not None:
             gradients.vector[:] = 0
-            _add_rows(gradients["weight"], tape, np.moveaxis(d_outputs, -2, -1))
+            add_rows(gradients["weight"], tape, np.moveaxis(d_outputs, -2, -1))
 
     def __repr__(self) -> str:
         masked = ", mask_zero=True" if self.mask_zero else ""
@@ -179,7 +179,7 @@ class Embedding(Layer, TrainableLayer):
         return EmbeddingStage(self.parameters["weight"], mask_zero=self.mask_zero)
 
 
-def _add_rows(table: Array, symbols: Ids, rows: Array) -> None:
+def add_rows(table: Array, symbols: Ids, rows: Array) -> None:
     """Add to each row of a table the rows of its symbol: sorted by symbol, so that each is a sum of a block."""
     flat, rows = symbols.reshape(-1), rows.reshape(-1, rows.shape[-1])
     if not flat.size:

@@ -17,6 +17,7 @@ WITH_PARAMETERS = {
     "GRU": "gru",
     "Linear": "linear",
     "Embedding": "embedding",
+    "FeatureEmbedding": "feature_embedding",
     "LayerNorm": "normalization",
     "BatchNorm": "normalization",
     "Conv1D": "convolution",
