@@ -101,8 +101,11 @@ def test_branch_with_a_constant_condition(onnx, graph, importer, run_model, rng,
 @pytest.mark.parametrize(
     ("op", "message"),
     [
-        ("GRU", r"the model has another recurrent layer than an LSTM \(GRU\), which cannot be represented: the node"),
-        ("RNN", r"the model has another recurrent layer than an LSTM \(RNN\)"),
+        (
+            "GRU",
+            r"the model has other recurrent layers than LSTMs \(GRU\), which the import .* does not support: the node",
+        ),
+        ("RNN", r"the model has other recurrent layers than LSTMs \(RNN\)"),
         ("DynamicQuantizeLSTM", r"the model is quantised \(DynamicQuantizeLSTM\)"),
         ("MatMulInteger", r"the model is quantised \(MatMulInteger\)"),
         ("Scan", r"the model has loops \(Scan\)"),

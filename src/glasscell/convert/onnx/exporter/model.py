@@ -58,15 +58,9 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
     """
     if not isinstance(model, Sequential | LSTM):
         raise TypeError(f"model must be a Sequential or an LSTM, got {type(model).__name__}")
-    check_finite_weights(model)
-    size = model.parameters.vector.nbytes
-    if size > MAX_WEIGHT_BYTES:
-        raise ValueError(f"model must have at most {MAX_WEIGHT_BYTES} bytes of weights for ONNX, got {size}")
     names, layers = (["lstm"], [model]) if isinstance(model, LSTM) else (model.names, model.layers)
     lstms = {name: layer for name, layer in zip(names, layers, strict=True) if isinstance(layer, LSTM)}
-    for option, value in (("lengths", lengths), ("states", states)):
-        if value and not lstms:
-            raise ValueError(f"{option} must be False for a model without an LSTM, got True")
+    _check_model(model, {"lengths": lengths, "states": states}, has_lstm=bool(lstms))
     prefixes = {name: "" if isinstance(model, LSTM) else f"{name}." for name in lstms}
     initial_states = {name: (f"{prefix}h_0", f"{prefix}c_0") for name, prefix in prefixes.items()} if states else {}
     graph = Graph(model.dtype, "lengths" if lengths else None, initial_states)
@@ -86,6 +80,16 @@ def to_model(model: Sequential | LSTM, *, lengths: bool = False, states: bool = 
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
+
+
+def _check_model(model: Sequential | LSTM, options: dict[str, bool], *, has_lstm: bool) -> None:
+    check_finite_weights(model)
+    size = model.parameters.vector.nbytes
+    if size > MAX_WEIGHT_BYTES:
+        raise ValueError(f"model must have at most {MAX_WEIGHT_BYTES} bytes of weights for ONNX, got {size}")
+    for option, value in options.items():
+        if value and not has_lstm:
+            raise ValueError(f"{option} must be False for a model without an LSTM, got True")
 
 
 def _state_shape(lstm: LSTM) -> Shape:

@@ -43,13 +43,13 @@ from glasscell.models.sequential import Sequential
 
 HANDLERS = {**SHAPE_HANDLERS, **LAYER_HANDLERS, **ELEMENTWISE_HANDLERS}
 
-# Kinds of models that cannot be represented, by their operators.
+# Kinds of models that the import does not support, by their operators.
 UNSUPPORTED_MODELS = {
     "is quantised": {
         *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"),
         *("QLinearMatMul", "QLinearConv", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QLinearAdd"),
     },
-    "has another recurrent layer than an LSTM": {"GRU", "RNN"},
+    "has other recurrent layers than LSTMs": {"GRU", "RNN"},
     "has loops": {"Loop", "Scan"},
 }
 MAX_BRANCH_DEPTH = 4  # branches in branches
@@ -123,14 +123,14 @@ def _from_model(model: onnx.ModelProto, reserved: int = 0) -> tuple[Sequential, 
 
 
 def _unsupported_reason(model: onnx.ModelProto) -> str:
-    """Return why the operators of a model cannot be represented, or ""."""
+    """Return why the operators of a model are unsupported, or ""."""
     operators = {node.op_type for node in model.graph.node}
     reasons = [
         f"{description} ({', '.join(sorted(operators & unsupported))})"
         for description, unsupported in UNSUPPORTED_MODELS.items()
         if operators & unsupported
     ]
-    return f"the model {' and '.join(reasons)}, which cannot be represented: " if reasons else ""
+    return f"the model {' and '.join(reasons)}, which the import from ONNX does not support: " if reasons else ""
 
 
 def _read(model: onnx.ModelProto, placeholder_sizes: Iterator[int], reserved: int) -> tuple[Sequential, GraphInterface]:

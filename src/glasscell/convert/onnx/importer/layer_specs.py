@@ -4,7 +4,7 @@ Those with weights have `dtype`; `size`, the number of weights at most; `default
 `build`, which returns the layer.
 
 A graph may split a layer and join it again, or use the same weights many times. The weights are therefore copied only
-when the layers of the model are known.
+when the layers of the model are determined.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nodes of a graph: their names in messages, their modules, and what the functions for operators receive."""
+"""Nodes of a graph: the argument of the functions for operators, modules, and names in messages."""
 
 from __future__ import annotations
 

@@ -227,15 +227,15 @@ def _target_shape(value: SymbolicValue, target: Sequence[int], *, allow_zero: bo
     return shape
 
 
-def unsqueeze(value: SymbolicValue, places: Sequence[int]) -> SymbolicValue:
-    """Return a value with new axes of size 1."""
-    rank = len(value.axes) + len(places)
-    new = sorted({normalize_axis(k, rank) for k in places})
-    if len(new) != len(places):
-        raise UnsupportedNode(f"inserts the axes {list(places)}")
+def unsqueeze(value: SymbolicValue, indices: Sequence[int]) -> SymbolicValue:
+    """Return a value with new axes of size 1 at these indices."""
+    rank = len(value.axes) + len(indices)
+    new = sorted({normalize_axis(k, rank) for k in indices})
+    if len(new) != len(indices):
+        raise UnsupportedNode(f"inserts the axes {list(indices)}")
     axes = list(value.axes)
-    for place in new:
-        axes.insert(place, ())
+    for index in new:
+        axes.insert(index, ())
     return with_axes(value, axes)
 
 
