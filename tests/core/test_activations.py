@@ -1,4 +1,4 @@
-"""Law: σ and tanh are exact to a rounding error, their derivatives are theirs, and no finite number upsets them."""
+"""σ and tanh are accurate to rounding, their derivatives are correct, and no finite argument raises an error."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def exact_tanh(z):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("function", "exact"), [(sigmoid, exact_sigmoid), (tanh, exact_tanh)])
-def test_values_are_exact_to_a_rounding_error(function, exact, dtype, rng):
+def test_values_are_accurate_to_rounding(function, exact, dtype, rng):
     z = np.concatenate([np.linspace(-50, 50, 2001), rng.normal(size=2000)]).astype(dtype)
     assert np.abs(function(z) - exact(z)).max() <= np.finfo(dtype).eps
 
 
 @pytest.mark.parametrize(("function", "derivative"), PAIRS)
-def test_derivative_is_the_slope(function, derivative, slope, rng):
+def test_derivatives_match_finite_differences(function, derivative, slope, rng):
     z = rng.normal(scale=3, size=1000)
     numeric = slope(lambda s: function(z + s))
     np.testing.assert_allclose(derivative(function(z)), numeric, rtol=0, atol=1e-11)
@@ -34,7 +34,7 @@ def test_derivative_is_the_slope(function, derivative, slope, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("function", "derivative"), PAIRS)
-def test_no_finite_number_raises_a_floating_point_error(function, derivative, dtype):
+def test_finite_arguments_raise_no_floating_point_error(function, derivative, dtype):
     info = np.finfo(dtype)
     sizes = [0, info.smallest_subnormal, info.tiny, info.eps, 1, 20, 100, 1e4, 1e30, info.max]
     z = np.array([sign * dtype(size) for size in sizes for sign in (1, -1)])
@@ -56,7 +56,7 @@ def test_limits(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)])
 @pytest.mark.parametrize("function", [function for pair in PAIRS for function in pair])
-def test_shape_and_dtype_are_kept_and_the_input_too(function, shape, dtype, rng):
+def test_shape_and_dtype_are_preserved_and_inputs_unchanged(function, shape, dtype, rng):
     z = rng.uniform(-1, 1, size=shape).astype(dtype)
     before = z.copy()
     y = function(z)

@@ -1,4 +1,4 @@
-"""Law: 25 updates of each further optimiser are PyTorch's, and an update leaves the gradient as it is."""
+"""25 updates of each adaptive optimiser match PyTorch's, and an update does not modify the gradient."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_25_updates_are_pytorchs(name, rng):
+def test_25_updates_match_pytorch(name, rng):
     torch = pytest.importorskip("torch")
     optimizer, torch_name, options = CASES[name]
     matrix, vector = rng.normal(size=(6, 6)), rng.normal(size=6)
@@ -50,7 +50,7 @@ def test_25_updates_are_pytorchs(name, rng):
 
 
 @pytest.mark.parametrize("kind", [gc.AMSGrad, gc.NAdam, gc.Adagrad, gc.Adadelta])
-def test_float32_stays_and_a_rate_holds_for_one_update(kind, rng):
+def test_updates_preserve_float32_and_the_rate_applies_to_one_update(kind, rng):
     vector, gradient = rng.normal(size=(2, 5)).astype(np.float32)
     same, state = vector.copy(), kind().init_state(vector)
     kind().update(vector, gradient, state, learning_rate=0.0)

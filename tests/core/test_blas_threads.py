@@ -1,4 +1,4 @@
-"""Law: small trainings use one thread of BLAS, and the user's number is put back, whatever happens."""
+"""Small trainings use one BLAS thread, and the user's number of threads is restored in every case."""
 
 import os
 import signal
@@ -29,12 +29,12 @@ def blas(monkeypatch):
     assert not blas_threads._limit.calls
 
 
-def test_it_uses_one_and_puts_the_number_back(blas):
+def test_one_thread_is_used_and_the_number_restored(blas):
     assert with_one_blas_thread(lambda: blas[-1]) == 1
     assert blas == [3, 1, 3]
 
 
-def test_whatever_is_raised_it_is_put_back(blas):
+def test_the_number_is_restored_after_an_exception(blas):
     for error in (ZeroDivisionError, KeyboardInterrupt):
 
         def fail(error=error):
@@ -45,12 +45,12 @@ def test_whatever_is_raised_it_is_put_back(blas):
         assert blas[-1] == 3
 
 
-def test_one_in_another_puts_nothing_back(blas):
+def test_nested_calls_restore_the_number_once(blas):
     assert with_one_blas_thread(lambda: (with_one_blas_thread(lambda: blas[-1]), blas[-1])) == (1, 1)
     assert blas == [3, 1, 3]
 
 
-def test_a_user_who_limits_blas_keeps_the_limit(blas):
+def test_a_limit_set_by_the_user_remains(blas):
     blas.append(1)
     with_one_blas_thread(lambda: None)
     assert blas[-1] == 1
@@ -59,7 +59,7 @@ def test_a_user_who_limits_blas_keeps_the_limit(blas):
     assert blas[-1] == 5
 
 
-def test_the_last_of_several_threads_puts_it_back(blas):
+def test_the_last_of_several_threads_restores_the_number(blas):
     meeting = Barrier(4, timeout=30)
 
     def work(k):
@@ -73,19 +73,19 @@ def test_the_last_of_several_threads_puts_it_back(blas):
             assert blas[-1] == 3
 
 
-def test_the_compiled_engine_keeps_the_threads_of_the_user(blas, monkeypatch):
+def test_the_numba_engine_uses_the_number_of_threads_of_the_user(blas, monkeypatch):
     monkeypatch.setattr(blas_threads, "_libraries", list)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert with_one_blas_thread(blas_threads.max_threads) == 3
 
 
-def test_without_a_library_that_is_known_it_is_called_all_the_same(monkeypatch):
+def test_the_function_runs_with_an_unknown_blas_library(monkeypatch):
     monkeypatch.setattr(blas_threads, "_blas", lambda: None)
     assert with_one_blas_thread(lambda: 5) == 5
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no signals of POSIX here")
-def test_interrupts_at_any_moment_leave_the_number(blas, rng):
+def test_interrupts_at_any_point_leave_the_number(blas, rng):
     class AlarmError(Exception):
         pass
 
@@ -141,7 +141,7 @@ PROGRAM = """if True:
 """
 
 
-def test_numpys_own_library_is_found():
+def test_the_library_of_numpy_is_found():
     """With the wheels of NumPy; others may have a BLAS without such functions."""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=False)
     if "unknown" in done.stderr and "openblas" not in str(np.show_config(mode="dicts")).lower():

@@ -1,4 +1,4 @@
-"""Law: sums of squares and norms are right wherever the result is a number, whatever the squares are in their dtype."""
+"""Sums of squares and norms are correct wherever the result is finite, even if squares overflow or underflow."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from glasscell.core.gradient_clipping import clip_by_global_norm, global_norm
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 3e-23, 1e-20, 1.0, 1e19, 1.9e19, 1e30, 1e37])
 @pytest.mark.parametrize("size", [1, 7, BLOCK_SIZE + 3])
-def test_norms_of_float32_are_those_of_float64(scale, size, rng):
+def test_norms_of_float32_match_float64(scale, size, rng):
     vector = (rng.uniform(0.5, 1.5, size=size) * scale).astype(np.float32)
     expected = np.linalg.norm(vector.astype(np.float64))
     with np.errstate(all="raise"):
@@ -21,14 +21,14 @@ def test_norms_of_float32_are_those_of_float64(scale, size, rng):
 
 
 @pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e-162, 1.0, 1e155, 1e300])
-def test_norms_of_float64_leave_its_range_only_where_they_do(scale):
+def test_norms_of_float64_overflow_only_if_the_result_does(scale):
     vector = np.array([3.0, -4.0]) * scale
     with np.errstate(all="raise"):
         found = global_norm(vector), float(norms(vector))
     assert found == (pytest.approx(5 * scale, rel=1e-14, abs=0),) * 2
 
 
-def test_norms_of_nothing_and_of_what_is_no_number():
+def test_norms_of_empty_and_nonfinite_vectors():
     assert norms(np.zeros((2, 0))).tolist() == [0, 0]
     assert norms(np.zeros((2, 3), np.float32)).tolist() == [0, 0]
     assert norms(np.array([1.0, -np.inf])) == np.inf
@@ -39,7 +39,7 @@ def test_norms_of_nothing_and_of_what_is_no_number():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_a_gradient_out_of_the_range_of_squares_is_clipped_to_the_norm(scale, rng):
+def test_gradients_whose_squares_overflow_are_clipped_to_the_norm(scale, rng):
     gradient = (rng.normal(size=50) * scale).astype(np.float32)
     expected = np.linalg.norm(gradient.astype(np.float64))
     assert clip_by_global_norm(gradient, 0.25) == pytest.approx(expected, rel=1e-6)
@@ -47,6 +47,6 @@ def test_a_gradient_out_of_the_range_of_squares_is_clipped_to_the_norm(scale, rn
 
 
 @pytest.mark.parametrize("bound", [np.inf, np.nan, -1.0])
-def test_a_bound_that_is_none_is_refused(bound):
+def test_an_invalid_bound_is_refused(bound):
     with pytest.raises(ValueError, match="max_norm must be finite and 0 or more"):
         clip_by_global_norm(np.ones(2), bound)

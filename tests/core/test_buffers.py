@@ -1,4 +1,4 @@
-"""Law: the same name, shape and dtype get the same memory, and another name or part never does."""
+"""The same name, shape and dtype return the same memory; another name or scope never does."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_the_same_request_gets_the_same_array():
 @pytest.mark.parametrize(
     ("name", "shape", "dtype"), [("b", (2, 3), FLOAT32), ("a", (3, 2), FLOAT32), ("a", (2, 3), FLOAT64)]
 )
-def test_another_request_gets_other_memory_of_its_own_kind(name, shape, dtype):
+def test_another_request_gets_other_memory(name, shape, dtype):
     buffers = BufferPool()
     first = buffers.get("a", (2, 3), FLOAT32)
     other = buffers.get(name, shape, dtype)
@@ -26,7 +26,7 @@ def test_another_request_gets_other_memory_of_its_own_kind(name, shape, dtype):
     assert not np.shares_memory(first, other)
 
 
-def test_parts_are_kept_and_share_nothing():
+def test_scopes_persist_and_share_no_memory():
     buffers = BufferPool()
     one, two = buffers.scope("one"), buffers.scope("two")
     assert buffers.scope("one") is one
@@ -36,7 +36,7 @@ def test_parts_are_kept_and_share_nothing():
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
 @pytest.mark.parametrize("size", [ALIGN_MIN_BYTES, ALIGN_MIN_BYTES + 8, 3 * ALIGN_MIN_BYTES])
-def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
+def test_large_arrays_are_aligned_to_a_cache_line(size, dtype):
     arrays = [BufferPool().get("a", (size // dtype.itemsize,), dtype) for _ in range(20)]
     for array in arrays:
         assert array.ctypes.data % 64 == 0
@@ -44,5 +44,5 @@ def test_large_arrays_begin_with_a_line_of_the_cache(size, dtype):
         assert array.base is None or array.base.nbytes <= size + 128  # no more than a line is lost
 
 
-def test_small_arrays_are_only_as_large_as_they_are():
+def test_small_arrays_have_no_padding():
     assert BufferPool().get("a", (ALIGN_MIN_BYTES // 8,), FLOAT32).base is None

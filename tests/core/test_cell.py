@@ -1,4 +1,4 @@
-"""Law: `step` is the textbook, number by number, and `step_backward` is its derivative in every argument."""
+"""`step` computes the textbook equations, and `step_backward` their derivative in every argument."""
 
 import math
 
@@ -34,7 +34,7 @@ def textbook(W, x, h_prev, c_prev):
     return units
 
 
-def test_a_step_is_the_textbook(rng):
+def test_a_step_computes_the_textbook_equations(rng):
     given = arguments(rng)
     step_now = step(**given)
     for (k, b), unit in textbook(**given).items():
@@ -42,7 +42,7 @@ def test_a_step_is_the_textbook(rng):
             assert getattr(step_now, name)[k, b] == pytest.approx(value, rel=0, abs=1e-14), name
 
 
-def test_a_step_keeps_what_it_was_given(rng):
+def test_a_step_does_not_modify_its_arguments(rng):
     given = arguments(rng)
     step_now = step(**given)
     np.testing.assert_array_equal(step_now.u, np.concatenate([given["h_prev"], given["x"], np.ones((1, B))]))
@@ -90,7 +90,7 @@ def test_dz_is_the_gradient_on_the_bias_of_one_sequence(rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("B", [0, 1, 3])
-def test_dtype_is_kept_for_any_batch(B, dtype, rng):
+def test_dtype_is_preserved_for_any_batch(B, dtype, rng):
     given = {name: array.astype(dtype) for name, array in arguments(rng, B).items()}
     now = step(**given)
     gradient = step_backward(given["W"], now, *(d.astype(dtype) for d in upstream(rng, B)))
@@ -99,7 +99,7 @@ def test_dtype_is_kept_for_any_batch(B, dtype, rng):
     assert gradient.dx.shape == (I, B)
 
 
-def test_a_step_and_its_gradient_are_pytorchs(torch, rng):
+def test_a_step_and_its_gradient_match_pytorch(torch, rng):
     given, (dh, dc) = arguments(rng), upstream(rng)
     ours = step(**given)
     gradient = step_backward(given["W"], ours, dh, dc)

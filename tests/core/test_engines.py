@@ -1,4 +1,4 @@
-"""Law: who names an engine gets it; who does not, gets the one that the rule of sizes says."""
+"""An engine named by the user is used; otherwise the sizes select one."""
 
 import subprocess
 import sys
@@ -12,27 +12,27 @@ from glasscell.core.lstm import negate_sigmoid_rows
 F4 = np.dtype(np.float32)
 
 
-def test_an_engine_by_name_is_that_one():
+def test_a_named_engine_is_used():
     assert engines.select("numpy", 8, 32, 4, F4) is engines.NUMPY
     pytest.importorskip("numba")
     for H, B in ((32, 1), (256, 4)):  # where it is faster, and where it is not
         assert engines.select("numba", 8, H, B, F4) is not engines.NUMPY
 
 
-def test_without_a_name_it_is_the_faster_one():
+def test_the_default_is_the_faster_engine():
     pytest.importorskip("numba")
     assert engines.select(None, 8, 32, 4, F4) is not engines.NUMPY
     assert engines.select(None, 8, 256, 4, F4) is engines.NUMPY
 
 
-def test_inference_and_streams_are_compiled_where_that_is_asked_for():
+def test_inference_and_streams_use_numba_on_request():
     pytest.importorskip("numba")
     for name, is_compiled in ((None, False), ("numpy", False), ("numba", True)):
         assert (engines.select_for_inference(name, 8, 32, 4, F4) is not engines.NUMPY) == is_compiled
         assert engines.uses_numba_for_streams(name) == is_compiled
 
 
-def test_updates_are_compiled_where_numba_is_installed(monkeypatch):
+def test_updates_use_numba_if_it_is_installed(monkeypatch):
     assert not engines.compiles_updates("numpy")
     assert engines.compiles_updates("numba")
     for installed in (True, False):
@@ -41,7 +41,7 @@ def test_updates_are_compiled_where_numba_is_installed(monkeypatch):
         assert engines.compiles_updates(None) == installed
 
 
-def test_a_numba_that_cannot_be_imported_is_named_and_numpy_used(monkeypatch):
+def test_an_unusable_numba_warns_and_numpy_is_used(monkeypatch):
     def refuse(name):
         raise ImportError("Numba needs NumPy 2.4 or less. Got NumPy 9.9.")
 
@@ -70,7 +70,7 @@ PROGRAM = """if True:
 """
 
 
-def test_what_else_has_been_imported_changes_no_bit():
+def test_other_imports_change_no_bit():
     pytest.importorskip("numba")
     answers = [
         subprocess.run([sys.executable, "-c", PROGRAM, imported], check=True, capture_output=True).stdout
@@ -83,12 +83,12 @@ def test_what_else_has_been_imported_changes_no_bit():
     ("K", "T", "B", "by_columns"),
     [(8, 2, 1, True), (9, 2, 1, False), (7, 2, 1, True), (8, 2, 2, False), (8, 2, 0, False)],
 )
-def test_weights_are_turned_around_for_vectors_of_enough_steps(K, T, B, by_columns):
+def test_weights_are_transposed_for_enough_steps(K, T, B, by_columns):
     W = negate_sigmoid_rows(np.ones((4, K), np.float32), T, B)
     assert W.flags.f_contiguous == by_columns
 
 
-def test_weights_that_reach_far_are_not_turned_around(monkeypatch):
+def test_large_weights_are_not_transposed(monkeypatch):
     monkeypatch.setattr(lstm, "L2_WEIGHTS", 32)
     assert negate_sigmoid_rows(np.ones((4, 8)), 9, 1).flags.f_contiguous
     assert not negate_sigmoid_rows(np.ones((4, 9)), 9, 1).flags.f_contiguous

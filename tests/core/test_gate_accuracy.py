@@ -1,6 +1,6 @@
-"""Law: σ and tanh have all their digits, however small they are, in everything that computes them.
+"""σ and tanh have full relative precision, even for small results, in every place that computes them.
 
-Errors are relative. Next to 1, σ(-16) = 1.1e-7 is not seen at all by a bound on the absolute error in float32.
+Errors are relative: a bound on the absolute error in float32 would not detect an error of σ(-16) = 1.1e-7.
 """
 
 from importlib.util import find_spec
@@ -138,7 +138,7 @@ def test_sigmoid_and_tanh_are_exact_to_4_units_in_the_last_place(evaluated, dtyp
 
 
 @every_dtype
-def test_a_step_that_python_runs_is_the_compiled_one(dtype, rng):
+def test_the_step_in_python_matches_the_compiled_one(dtype, rng):
     """The compiled step of a stream, as the function of Python that it is made of."""
     from glasscell.core.numba_engine.stream_step import make_step  # noqa: PLC0415
 
@@ -227,7 +227,7 @@ def outputs_of(model, x):
 @pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=["plain", "general"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("dtype", "kind"), CASES)
-def test_outputs_behind_a_nearly_shut_gate_have_all_digits(dtype, kind, engine, options, rng):
+def test_outputs_of_a_nearly_closed_gate_have_full_precision(dtype, kind, engine, options, rng):
     model, kernel, x = layer(dtype, kind, engine, rng, **options)
     if options:
         model.parameters["peepholes_l0"][:] = 0
@@ -243,7 +243,7 @@ def test_outputs_behind_a_nearly_shut_gate_have_all_digits(dtype, kind, engine, 
 @pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=["plain", "general"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("dtype", "kind"), [case for case in CASES if case[0] is np.float32])
-def test_gradients_behind_a_nearly_shut_gate_have_their_digits(dtype, kind, engine, options, rng):
+def test_gradients_through_a_nearly_closed_gate_are_precise(dtype, kind, engine, options, rng):
     """Row by row of the kernel: those of a gate that is shut are so small that in a norm of all they are not seen."""
     model, _, x = layer(dtype, kind, engine, rng, **options)
     exact = gc.LSTM(3, 40, dtype=np.float64, engine="numpy", **options)
@@ -264,7 +264,7 @@ def test_gradients_behind_a_nearly_shut_gate_have_their_digits(dtype, kind, engi
 
 @every_dtype
 @pytest.mark.parametrize("coupled", ["input", "forget"])
-def test_the_gate_that_is_the_rest_of_another_has_all_digits(coupled, dtype, rng):
+def test_a_coupled_gate_has_full_precision(coupled, dtype, rng):
     z = rng.uniform(0, 80 if dtype == np.float32 else 700, 1000).astype(dtype)
     kernel = np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0.5]], dtype)
     tape = variants.forward(CellConfig(coupled=coupled), {"kernel": kernel}, z[None, None], c0=1.0)
@@ -283,7 +283,7 @@ def test_the_gate_that_is_the_rest_of_another_has_all_digits(coupled, dtype, rng
 
 @every_dtype
 @pytest.mark.parametrize("target", [0, 1])
-def test_the_gradient_of_a_nearly_certain_answer_has_all_digits(target, dtype, rng):
+def test_the_gradient_of_a_nearly_certain_prediction_has_full_precision(target, dtype, rng):
     z = arguments(rng, dtype)
     _, gradient = losses.binary_cross_entropy(z, np.full_like(z, target))
     exact = -exact_sigmoid(-z) if target else exact_sigmoid(z)
@@ -295,7 +295,7 @@ def test_the_gradient_of_a_nearly_certain_answer_has_all_digits(target, dtype, r
 @pytest.mark.parametrize(
     ("name", "exact"), [("Softplus", exact_sigmoid), ("Softsign", lambda z: 1 / (1 + np.abs(z)) ** 2)]
 )
-def test_slopes_far_from_0_have_all_digits(name, exact, dtype, rng):
+def test_derivatives_far_from_0_have_full_precision(name, exact, dtype, rng):
     z = arguments(rng, dtype)
     of = activation(name)
     with np.errstate(all="raise"):
@@ -304,7 +304,7 @@ def test_slopes_far_from_0_have_all_digits(name, exact, dtype, rng):
 
 
 @every_dtype
-def test_softmax_of_a_nearly_impossible_class_has_all_digits(dtype, rng):
+def test_softmax_of_a_nearly_impossible_class_has_full_precision(dtype, rng):
     """In a layer, and in a stream."""
     x = rng.uniform(0, 80 if dtype == np.float32 else 700, (300, 6)).astype(dtype)
     odds = np.exp(x.astype(LONG) - x.max(axis=1, keepdims=True))
@@ -318,7 +318,7 @@ def test_softmax_of_a_nearly_impossible_class_has_all_digits(dtype, rng):
 
 
 @every_dtype
-def test_inference_divides_as_the_tape_does(dtype, rng):
+def test_inference_divides_as_the_forward_pass_with_a_tape(dtype, rng):
     """With every gate nearly shut: same bits."""
     kernel, x = rng.normal(size=(20, 9)).astype(dtype), rng.normal(size=(9, 3, 4)).astype(dtype)
     kernel[:15, -1] -= 14

@@ -1,4 +1,4 @@
-"""Law: the gradient at every step is the cell page's, with either engine, and for the general layer its definition."""
+"""Step gradients match the reference cell with either engine, and for the general layer their definition."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def of_the_page(kernel, tape, dy, dh, dc, dc_steps):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("T", "I", "H", "B"), SHAPES)
-def test_every_gradient_is_the_pages(T, I, H, B, engine, rng):
+def test_step_gradients_match_the_reference_cell(T, I, H, B, engine, rng):
     if engine == "numba":
         pytest.importorskip("numba")
     run = engines.select(engine, I, H, B, np.dtype(np.float64))
@@ -41,7 +41,7 @@ def test_every_gradient_is_the_pages(T, I, H, B, engine, rng):
     np.testing.assert_allclose(d.dkernel, without.dkernel, rtol=1e-12, atol=1e-12)
 
 
-def test_nothing_that_is_given_changes(rng):
+def test_arguments_are_not_modified(rng):
     kernel, x, dy, dc = rng.normal(size=(16, 8)), *(rng.normal(size=(5, n, 2)) for n in (3, 4, 4))
     tape, dz = lstm.forward(kernel, x), np.empty((5, 16, 2))
     d = lstm.backward(tape, dy, dc=dc, dz_steps=dz)
@@ -51,7 +51,7 @@ def test_nothing_that_is_given_changes(rng):
         np.testing.assert_array_equal(part, known)
 
 
-def test_the_general_layer_gives_the_same_where_it_is_plain(rng):
+def test_the_general_layer_matches_the_standard_one(rng):
     T, I, H, B = 6, 3, 4, 2
     kernel, x, dy = rng.normal(size=(4 * H, H + I + 1)), rng.normal(size=(T, I, B)), rng.normal(size=(T, H, B))
     dh_T, dc_T = rng.normal(size=(2, H, B))
@@ -64,7 +64,7 @@ def test_the_general_layer_gives_the_same_where_it_is_plain(rng):
         np.testing.assert_allclose(getattr(every_step, name), getattr(expected, name), rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_without_a_gradient_on_the_final_state_it_is_0_and_fading_is_no_error(rng):
+def test_the_default_gradient_on_the_final_state_is_0_and_underflow_no_error(rng):
     kernel, x, dy = rng.normal(size=(16, 8)), rng.normal(size=(5, 3, 2)), np.full((5, 4, 2), 1e-300)
     tape, dz = lstm.forward(kernel, x), np.empty((5, 16, 2))
     d = lstm.backward(tape, dy, dz_steps=dz)

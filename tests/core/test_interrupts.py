@@ -1,6 +1,6 @@
-"""Law: after an exception at any moment, of Ctrl-C or a signal's handler, the next pass is as if there had been none.
+"""After an exception at any point, from Ctrl-C or a signal handler, the next pass is undisturbed.
 
-These are a few interrupts; ``benchmarks/interrupts.py`` makes thousands.
+These tests make a few interrupts; ``benchmarks/interrupts.py`` makes thousands.
 """
 
 import signal
@@ -42,14 +42,14 @@ def test_passes_and_training_after_interrupts_are_undisturbed(script, engine, rn
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_interrupted_push_is_made_or_not_made(script, engine, rng):
+def test_an_interrupted_push_is_complete_or_has_no_effect(script, engine, rng):
     interrupts = script.Interrupts(rng)
     for name, subject in script.streams(engine, rng).items():
         assert script.trial(subject, interrupts, 30) == [], name
 
 
 @pytest.mark.parametrize("batch", [None, 3])
-def test_a_push_that_fails_anywhere_leaves_the_state(batch, rng):
+def test_a_push_that_fails_at_any_point_leaves_the_state(batch, rng):
     """Each call of the step fails in turn; those before it have changed part of the state."""
     x = rng.normal(size=(5, *(() if batch is None else (batch,)), 3)).astype(np.float32)
     stream = gc.Sequential([gc.LSTM(3, 4, 2), gc.LSTM(4, 5, layer_norm="haste"), gc.Linear(5, 2)]).stream(batch)
@@ -71,7 +71,7 @@ def test_a_push_that_fails_anywhere_leaves_the_state(batch, rng):
 
 
 @pytest.mark.parametrize("optimizer", [gc.SGD(momentum=0.9), gc.RMSProp(), gc.Adam(engine="numpy"), gc.AdamW()])
-def test_an_update_that_fails_half_way_changes_no_weight(optimizer):
+def test_an_update_that_fails_midway_changes_no_weight(optimizer):
     class Failing(type(optimizer)):
         def update(self, vector, *others):
             super().update(vector, *others)
@@ -90,7 +90,7 @@ def test_an_update_that_fails_half_way_changes_no_weight(optimizer):
     np.testing.assert_array_equal(model.parameters.vector, after)
 
 
-def test_an_interrupt_is_seen_by_the_trial(script, rng):
+def test_the_trial_observes_interrupts(script, rng):
     """What leaves its work half done is found out."""
     total = np.zeros(1)
 

@@ -1,4 +1,4 @@
-"""Law: whatever is wrong with the files that compiled functions are kept in, they are compiled, and run."""
+"""Functions compile and run for every defect of their cache files."""
 
 import errno
 import os
@@ -70,7 +70,7 @@ DAMAGES = [to_half, to_nothing, to_noise, to_another_object, to_a_missing_class,
 
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_is_compiled_and_written_anew(damage, ending, folder):
+def test_damaged_files_are_compiled_and_replaced(damage, ending, folder):
     damage(file_of(folder, ending))
     assert compile_twice()(21) == 42
     if damage is not to_a_folder:  # which cannot be replaced
@@ -79,7 +79,7 @@ def test_what_is_damaged_is_compiled_and_written_anew(damage, ending, folder):
         assert again(21) == 42
 
 
-def test_what_is_missing_is_compiled_and_written_anew(folder):
+def test_missing_files_are_compiled_and_written(folder):
     file_of(folder, "nbc").unlink()
     assert compile_twice()(21) == 42
     assert was_read(compile_twice())
@@ -88,7 +88,7 @@ def test_what_is_missing_is_compiled_and_written_anew(folder):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
 @pytest.mark.parametrize("when", ["opened", "written"])
 @pytest.mark.parametrize("damage", [None, to_half])
-def test_a_disk_that_takes_nothing_does_not_matter(damage, when, number, folder, monkeypatch):
+def test_a_full_disk_is_no_error(damage, when, number, folder, monkeypatch):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
@@ -102,7 +102,7 @@ def test_a_disk_that_takes_nothing_does_not_matter(damage, when, number, folder,
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to this user")
-def test_files_that_may_not_be_read_do_not_matter(folder):
+def test_unreadable_files_are_no_error(folder):
     for ending in ("nbi", "nbc"):
         file = file_of(folder, ending)
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -114,7 +114,7 @@ def test_files_that_may_not_be_read_do_not_matter(folder):
                 file.chmod(mode)
 
 
-def test_where_there_is_no_folder_it_is_compiled_all_the_same(monkeypatch):
+def test_a_missing_folder_is_no_error(monkeypatch):
     asked, njit = [], numba.njit
 
     def without_a_folder(*given, cache=False, **options):
@@ -133,7 +133,7 @@ def test_a_function_that_cannot_be_compiled_is_an_error(folder):
         jit_cache.jit_cached(lambda x: x.nothing, numba.int64(numba.int64))
 
 
-def test_an_interrupt_is_no_damage(folder, monkeypatch):
+def test_an_interrupt_damages_no_file(folder, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Laws that planted bugs and mutants showed to be missing: what is returned is the caller's own, and stays as it is."""
+"""Properties that planted bugs and mutants showed to be untested: results are copies, and stay unchanged."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from glasscell.layers import LSTM
 # Memory
 
 
-def test_without_buffers_an_earlier_gradient_of_an_affine_map_never_changes(rng):
+def test_without_buffers_earlier_gradients_of_an_affine_map_never_change(rng):
     weight, x = rng.normal(size=(2, 5)), rng.normal(size=(4, 5, 20))
     first = linear.backward(weight, x, rng.normal(size=(4, 2, 20)))
     kept = [gradient.copy() for gradient in first]
@@ -33,7 +33,7 @@ def test_without_buffers_an_earlier_gradient_of_an_affine_map_never_changes(rng)
         assert not np.shares_memory(gradient, other)
 
 
-def test_without_buffers_an_earlier_gradient_of_the_general_layer_never_changes(rng):
+def test_without_buffers_earlier_gradients_of_the_general_layer_never_change(rng):
     variant, (T, I, H, P, B) = CellConfig(), (4, 3, 5, 2, 3)
     shapes = variant.shapes(I, H, P, peepholes=True, projection_bias=True)
     weights = {name: rng.normal(size=shape) for name, shape in shapes.items()}
@@ -52,7 +52,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @pytest.mark.parametrize("earlier", [((2, 3), FLOAT32), ((1, 3), FLOAT64), ((3, 3), FLOAT64), ((2, 2), FLOAT64)])
-def test_memory_of_another_shape_or_dtype_larger_or_smaller_is_not_used_again(earlier):
+def test_memory_of_another_shape_or_dtype_is_not_reused(earlier):
     buffers = BufferPool()
     first = buffers.get("a", *earlier)
     other = buffers.get("a", (2, 3), FLOAT64)
@@ -62,7 +62,7 @@ def test_memory_of_another_shape_or_dtype_larger_or_smaller_is_not_used_again(ea
     assert (again.shape, again.dtype) == earlier
 
 
-def test_views_are_made_anew_only_for_another_array():
+def test_views_are_recreated_only_for_another_array():
     """Whether it is another one, not whether it is equal; and whichever of them it is."""
     buffers, made = BufferPool(), []
 
@@ -105,7 +105,7 @@ class Remembering(BufferPool):
 
 @pytest.mark.parametrize("B", [1, 20])
 @pytest.mark.parametrize(("I", "H"), [(1, 1), (3, 1), (2, 5), (1, 4), (3, 5), (4, 6)])
-def test_what_stood_in_the_memory_before_never_raises_a_floating_point_error(I, H, B, rng):
+def test_old_content_of_buffers_never_raises_a_floating_point_error(I, H, B, rng):
     kernel, x, dh = (rng.normal(size=shape) for shape in [(4 * H, H + I + 1), (5, I, B), (5, H, B)])
     buffers = Remembering()
     with np.errstate(all="raise"):
@@ -133,9 +133,7 @@ def test_what_stood_in_the_memory_before_never_raises_a_floating_point_error(I, 
         (10, 1000, [9], [9]),
     ],
 )
-def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
-    steps, columns, blocks, products, spare, dtype, monkeypatch, rng
-):
+def test_backward_multiplies_several_blocks_at_a_time(steps, columns, blocks, products, spare, dtype, monkeypatch, rng):
     T, I, H, B = 9, 2, 3, 5
     kernel, x, dh = (rng.normal(size=shape).astype(dtype) for shape in [(4 * H, H + I + 1), (T, I, B), (T, H, B)])
     of_a_step = 4 * H * B * x.itemsize
@@ -160,7 +158,7 @@ def test_backward_computes_by_blocks_and_multiplies_several_of_them_at_a_time(
     assert lengths == {"blocks": blocks, "products": products}
 
 
-def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
+def test_blocks_fit_in_the_cache_and_small_products_are_small():
     assert 1 << 18 <= lstm.BLOCK_BYTES <= 1 << 22
     assert 1 << 10 <= lstm.MIN_GEMM_COLUMNS <= 1 << 13
     assert 1 << 11 <= blocking.BLOCK_SIZE < 10_000
@@ -185,7 +183,7 @@ def test_a_block_stays_in_a_cache_and_a_small_product_is_small():
         (100, 300, 2, False),
     ],
 )
-def test_a_wide_batch_in_a_small_or_narrow_product_is_a_product_a_step(
+def test_wide_batches_use_one_product_per_step_if_small_or_narrow(
     narrow, small_product, few, a_product_a_step, monkeypatch, rng
 ):
     monkeypatch.setattr(linear, "NARROW_ROWS", narrow)
@@ -202,7 +200,7 @@ def test_a_wide_batch_in_a_small_or_narrow_product_is_a_product_a_step(
 # Calls
 
 
-def test_a_gradient_on_the_cells_counts_at_its_own_step(slope, rng):
+def test_a_gradient_on_the_cells_applies_at_its_step(slope, rng):
     T, I, H, B = 5, 2, 3, 4
     kernel, x, dc = (rng.normal(size=shape) for shape in [(4 * H, H + I + 1), (T, I, B), (T, H, B)])
     direction = rng.normal(size=kernel.shape)
@@ -215,7 +213,7 @@ def test_a_gradient_on_the_cells_counts_at_its_own_step(slope, rng):
     np.testing.assert_allclose(gradient.dx, general.dx, rtol=0, atol=1e-12)
 
 
-def test_arguments_may_be_given_by_name_and_switches_must_be(rng):
+def test_arguments_may_be_keywords_and_flags_must_be(rng):
     x, kernel, mask = rng.normal(size=(4, 2, 3)), rng.normal(size=(20, 8)), np.ones((4, 3), bool)
     tape = lstm.forward(kernel=kernel, x=x, h0=0.0, c0=0.0, buffers=None)
     by_name = lstm.backward(tape=tape, dh=tape.h, dh_T=0.0, dc_T=0.0, buffers=None, dc=None, need_dx=True)
@@ -270,7 +268,7 @@ def test_weights_below_0_or_not_finite_are_refused(weights, rng):
         losses.squared_error(rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), np.array(weights))
 
 
-def test_differences_whose_square_fades_to_0_are_no_error():
+def test_squared_differences_may_underflow():
     with np.errstate(all="raise"):
         loss, gradient = losses.squared_error(np.full(3, 1e-30, np.float32), np.zeros(3, np.float32))
     assert loss < 1e-37
@@ -281,7 +279,7 @@ def test_differences_whose_square_fades_to_0_are_no_error():
 
 
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.3, 0.4), (0.0, 0.0), (0.9, 0.1), (0.2, 0.95)])
-def test_adam_with_a_short_memory_is_the_paper_too(beta1, beta2, rng):
+def test_adam_with_small_betas_matches_the_paper(beta1, beta2, rng):
     adam = optimizers.Adam(learning_rate=0.1, beta1=beta1, beta2=beta2, epsilon=1e-3)
     vector, m, v = rng.normal(size=4), 0.0, 0.0
     expected, state = vector.copy(), adam.init_state(vector)
@@ -294,7 +292,7 @@ def test_adam_with_a_short_memory_is_the_paper_too(beta1, beta2, rng):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1, 0.4, 0.9])
-def test_rmsprop_with_a_short_memory_is_the_paper_too(decay, rng):
+def test_rmsprop_with_a_small_decay_matches_the_paper(decay, rng):
     rmsprop = optimizers.RMSProp(learning_rate=0.1, decay=decay, epsilon=1e-3, centered=True)
     vector, s, m = rng.normal(size=4), 0.0, 0.0
     expected, state = vector.copy(), rmsprop.init_state(vector)
@@ -308,25 +306,25 @@ def test_rmsprop_with_a_short_memory_is_the_paper_too(decay, rng):
 
 @pytest.mark.parametrize("value", [1.0, 1.5, 2.0])
 @pytest.mark.parametrize(("kind", "name"), [(optimizers.SGD, "momentum"), (optimizers.Adam, "beta2")])
-def test_a_memory_that_grows_is_refused(kind, name, value):
+def test_decays_of_1_and_above_are_refused(kind, name, value):
     with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), and is {value}"):
         kind(**{name: value})
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.5, -1.0, -2.0, float("nan")])
-def test_a_limit_of_values_must_be_above_0(limit):
+def test_a_value_limit_must_be_above_0(limit):
     with pytest.raises(ValueError, match="limit must be finite and above 0"):
         gradient_clipping.clip_by_value(np.ones(2), limit)
 
 
 @pytest.mark.parametrize("max_norm", [-1e-9, -0.5, -1.0, -2.0, float("nan")])
-def test_a_largest_norm_is_not_below_0(max_norm):
+def test_a_maximum_norm_must_not_be_negative(max_norm):
     with pytest.raises(ValueError, match="max_norm must be finite and 0 or more"):
         gradient_clipping.clip_by_global_norm(np.ones(2), max_norm)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_norm_may_be_large_but_its_square_may_not_spoil_it(sign):
+def test_a_large_norm_is_correct_if_its_square_overflows(sign):
     gradient = np.array([3e200, -4e200]) * sign
     assert gradient_clipping.global_norm(gradient) == pytest.approx(5e200, rel=1e-14)
     np.testing.assert_array_equal(gradient, np.array([3e200, -4e200]) * sign)
@@ -339,7 +337,7 @@ def test_a_norm_may_be_large_but_its_square_may_not_spoil_it(sign):
 # Normalisation
 
 
-def test_a_gradient_through_a_normalisation_may_fade_to_0(rng):
+def test_a_gradient_through_a_normalisation_may_underflow(rng):
     normalized = layer_norm.layer_norm(rng.normal(size=(4, 3)).astype(np.float32), 1e-5)
     d = rng.normal(size=(4, 3)).astype(np.float32)
     d_tiny, d_fading = d * np.float32(1e-38), d * np.float32(1e-44)
@@ -356,7 +354,7 @@ def test_a_gradient_through_a_normalisation_may_fade_to_0(rng):
 
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.25])
-def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
+def test_masks_other_than_1_are_not_the_identity(share, part):
     assert DropoutMasks().is_identity
     assert not DropoutMasks(*(share if k == part else 1.0 for k in range(3))).is_identity
 
@@ -364,7 +362,7 @@ def test_noise_that_is_a_number_other_than_1_is_not_silent(share, part):
 # Parameters
 
 
-def test_parameters_that_move_keep_their_values_and_live_in_the_other_vector(rng):
+def test_rebound_parameters_keep_their_values_in_the_new_vector(rng):
     shapes, values, vector = {"a": (2, 3), "b": (4,)}, rng.normal(size=10), rng.normal(size=12)
     before, moved = vector.copy(), Parameters(shapes, FLOAT64, values.copy())
     moved.rebind(vector[1:11])
@@ -379,7 +377,7 @@ def test_parameters_that_move_keep_their_values_and_live_in_the_other_vector(rng
 
 
 @pytest.mark.parametrize("layer_norm", [None, "haste", "tflite", "contrib"])
-def test_a_gradient_through_the_general_layer_may_fade_to_0(layer_norm, rng):
+def test_a_gradient_through_the_general_layer_may_underflow(layer_norm, rng):
     variant, (T, I, H, B) = CellConfig(layer_norm=layer_norm), (6, 2, 3, 4)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in variant.shapes(I, H).items()}
     tape = variants.forward(variant, weights, rng.normal(size=(T, I, B)).astype(np.float32))
@@ -392,7 +390,7 @@ def test_a_gradient_through_the_general_layer_may_fade_to_0(layer_norm, rng):
     np.testing.assert_allclose(gradient.dh0 / np.float32(1e-38), expected.dh0, rtol=0, atol=close)
 
 
-def test_without_noise_the_states_are_what_the_step_gave_to_the_bit(rng):
+def test_without_masks_the_states_are_those_of_the_step_bit_by_bit(rng):
     """And not what is next to it: old + (new - old) is rounded."""
     x, kernel, state = rng.normal(size=(5, 2, 4)), rng.normal(size=(12, 6)), rng.normal(size=(3, 4))
     tape = variants.forward(CellConfig(), {"kernel": kernel}, x, state, state)
@@ -411,12 +409,12 @@ def test_lengths_may_change_after_the_forward_pass(rng):
 # First values
 
 
-def test_an_empty_matrix_has_first_values_too(rng):
+def test_an_empty_matrix_can_be_initialized(rng):
     assert initializers.glorot_uniform(rng, (0, 0)).shape == (0, 0)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 3), (3, 5), (4, 4), (1, 3), (3, 1), (0, 2), (2, 0)])
-def test_an_orthogonal_matrix_has_the_shape_asked_for_and_an_orthonormal_shorter_side(rows, columns, rng):
+def test_an_orthogonal_matrix_has_its_shape_and_an_orthonormal_shorter_side(rows, columns, rng):
     matrix = initializers.orthogonal(rng, rows, columns)
     assert matrix.shape == (rows, columns)
     product = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
@@ -428,7 +426,7 @@ def test_an_orthogonal_matrix_has_the_shape_asked_for_and_an_orthonormal_shorter
 
 @pytest.mark.parametrize("forget_bias", [1.0, -2.5])
 @pytest.mark.parametrize("coupled", ["input", "forget"])
-def test_a_forget_bias_opens_the_forget_gate_also_where_gates_are_coupled(coupled, forget_bias):
+def test_a_forget_bias_opens_the_forget_gate_of_coupled_gates(coupled, forget_bias):
     lstm = LSTM(2, 4, coupled=coupled, forget_bias=forget_bias, dtype=np.float64)
     f = lstm.forward(np.zeros((1, 2)))[2].layers[0].f
     np.testing.assert_allclose(f, 1 / (1 + np.exp(-forget_bias)), rtol=1e-14)

@@ -1,4 +1,4 @@
-"""Law: every column has mean 0 and variance 1, whatever the others are, and `layer_norm_backward` is the adjoint."""
+"""Every column has mean 0 and variance 1, independent of the others, and `layer_norm_backward` is the adjoint."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_epsilon_is_added_to_the_variance(epsilon, rng):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-5, 0.1])
-def test_values_and_gradients_are_pytorchs(epsilon, shape, torch, rng):
+def test_values_and_gradients_match_pytorch(epsilon, shape, torch, rng):
     a, d_values = rng.normal(size=shape), rng.normal(size=shape)
     rows_last = torch.tensor(np.swapaxes(a, -2, -1).copy(), requires_grad=True)
     theirs = torch.nn.functional.layer_norm(rows_last, shape[-2:-1], eps=epsilon)
@@ -56,14 +56,14 @@ def test_backward_is_the_adjoint(epsilon, shape, slope, rng):
     assert abs(np.vdot(upstream, along) - np.vdot(da, v)) <= 1e-7 * np.linalg.norm(da) * np.linalg.norm(v)
 
 
-def test_a_shift_of_a_column_changes_nothing_and_its_gradient_says_so(rng):
+def test_results_are_invariant_to_shifts_and_the_gradient_reflects_it(rng):
     a, shift, d_values = rng.normal(size=(6, 4)), rng.normal(size=(1, 4)), rng.normal(size=(6, 4))
     ours, shifted = layer_norm(a, 1e-5), layer_norm(a + shift, 1e-5)
     np.testing.assert_allclose(shifted.values, ours.values, atol=1e-12)
     np.testing.assert_allclose(layer_norm_backward(ours, d_values).sum(axis=0), 0, atol=1e-12)
 
 
-def test_a_stretch_of_a_column_changes_nothing_without_epsilon(rng):
+def test_results_are_invariant_to_scale_without_epsilon(rng):
     a, d_values = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
     ours = layer_norm(a, 0.0)
     np.testing.assert_allclose(layer_norm(7 * a, 0.0).values, ours.values, atol=1e-12)
@@ -85,7 +85,7 @@ def test_columns_are_independent(rng):
 
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-5])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_equal_rows_become_0(dtype, epsilon):
+def test_equal_rows_are_normalised_to_0(dtype, epsilon):
     """Numbers whose mean is exact, so that there is nothing but ε to divide by."""
     a = np.full((4, 3), 2.5, dtype)
     with np.errstate(all="raise"):
@@ -96,7 +96,7 @@ def test_equal_rows_become_0(dtype, epsilon):
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (10, 64, 3)])
-def test_float32_is_near_float64(shape, rng):
+def test_float32_is_close_to_float64(shape, rng):
     a, d_values = (array.astype(np.float32) for array in rng.normal(size=(2, *shape)))
     exact = layer_norm(a.astype(np.float64), 1e-5)
     ours = layer_norm(a, 1e-5)
@@ -107,7 +107,7 @@ def test_float32_is_near_float64(shape, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(3, 2), (1, 2), (3, 0), (0, 3, 2), (4, 3, 0)])
-def test_shape_and_dtype_are_kept_and_what_was_given_too(shape, dtype, rng):
+def test_shape_and_dtype_are_preserved_and_inputs_unchanged(shape, dtype, rng):
     a, d_values = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     a.flags.writeable = d_values.flags.writeable = False
     ours = layer_norm(a, 1e-5)

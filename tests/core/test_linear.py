@@ -1,4 +1,4 @@
-"""Law: y_t = W x_t + b at every step, and `backward` is its derivative in W, x and b."""
+"""y_t = W x_t + b at every step, and `backward` is the derivative in W, x and b."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def problem(rng, T=4, B=3, I=5, O=2):
 
 
 @pytest.mark.parametrize(("T", "B"), SIZES)
-def test_every_column_is_mapped(T, B, rng):
+def test_every_column_is_transformed(T, B, rng):
     weight, bias, x, _ = problem(rng, T, B)
     y = linear.forward(weight, bias, x)
     assert y.shape == (T, len(weight), B)
@@ -50,7 +50,7 @@ def test_sum_of_outer_products(T, B, M, N, rng):
 @pytest.mark.parametrize(
     ("of_steps", "lengths"), [(1, [1] * 5), (12, [1] * 5), (24, [2, 2, 1]), (59, [4, 1]), (60, [5])]
 )
-def test_products_of_steps_are_added_up_a_few_at_a_time(of_steps, lengths, monkeypatch, rng):
+def test_products_of_steps_are_summed_in_groups(of_steps, lengths, monkeypatch, rng):
     monkeypatch.setattr(linear, "STEPS_PER_GEMM", of_steps)
     taken = []
 
@@ -78,7 +78,7 @@ def test_the_layout_in_memory_changes_nothing(layout, T, B, M, N, rng):
     )
 
 
-def test_used_buffers_change_no_number(rng):
+def test_reused_buffers_change_no_result(rng):
     buffers = BufferPool()
     for T, B in [*SIZES, *SIZES[::-1]]:
         weight, _, x, dy = problem(rng, T, B)
@@ -87,7 +87,7 @@ def test_used_buffers_change_no_number(rng):
             np.testing.assert_array_equal(a, b)
 
 
-def test_nothing_given_is_changed(rng):
+def test_arguments_are_not_modified(rng):
     weight, bias, x, dy = problem(rng)
     for array in (weight, bias, x, dy):
         array.flags.writeable = False
@@ -96,7 +96,7 @@ def test_nothing_given_is_changed(rng):
 
 
 @pytest.mark.parametrize(("T", "M", "B"), [(3, 4, 8), (2, 3, 1), (5, 2, 3)])
-def test_what_lies_side_by_side_is_not_copied(T, M, B, rng):
+def test_contiguous_arrays_are_not_copied(T, M, B, rng):
     rows = rng.normal(size=(M, T, B))
     laid = linear._merge_time_and_batch(rows.transpose(1, 0, 2), "laid", BufferPool())
     assert np.shares_memory(laid, rows)

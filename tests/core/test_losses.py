@@ -1,4 +1,4 @@
-"""Law: a loss is the weighted mean of its definition, its gradient the derivative, and no logit is too large."""
+"""A loss is the weighted mean of its definition, its gradient is the derivative, and no logit is too large."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_the_gradient_is_the_derivative(loss, weighted, slope, rng):
     assert abs(np.vdot(gradient, direction) - numeric) <= 1e-9 * np.linalg.norm(gradient)
 
 
-def test_weight_0_takes_an_element_out(loss, rng):
+def test_weight_0_excludes_an_element(loss, rng):
     weights = random_weights(loss, rng)
     axis = getattr(loss, "axis", None)
     out = (weights if axis is None else np.expand_dims(weights, axis)) == 0
@@ -115,7 +115,7 @@ def test_weights_broadcast(loss, rng):
     np.testing.assert_allclose(gradient, full_gradient, rtol=1e-13)
 
 
-def test_the_loss_of_nothing_is_0(loss):
+def test_the_loss_is_0_if_all_weights_are_0(loss):
     value, gradient = loss(loss.outputs, np.zeros(loss.of_each().shape))
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros(SHAPE))
@@ -134,7 +134,7 @@ def test_no_elements_have_no_loss(shape):
         assert gradient.shape == shape
 
 
-def test_float32_stays_float32_and_near_float64(loss, rng):
+def test_float32_is_preserved_and_close_to_float64(loss, rng):
     weights = random_weights(loss, rng)
     value, gradient = loss(loss.outputs, weights)
     value32, gradient32 = loss(loss.outputs.astype(np.float32), weights.astype(np.float32))
@@ -143,7 +143,7 @@ def test_float32_stays_float32_and_near_float64(loss, rng):
     assert np.abs(gradient32 - gradient).max() <= 1e-6 * np.abs(gradient).max()
 
 
-def test_nothing_given_is_changed(loss, rng):
+def test_arguments_are_not_modified(loss, rng):
     weights = random_weights(loss, rng)
     for array in (loss.outputs, loss.targets, weights):
         array.flags.writeable = False
@@ -180,7 +180,7 @@ def test_no_logit_is_too_large_for_categorical_cross_entropy(target, dtype):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_value_and_gradient_are_pytorchs(loss, weighted, torch, rng):
+def test_value_and_gradient_match_pytorch(loss, weighted, torch, rng):
     weights = random_weights(loss, rng) if weighted else np.ones(loss.of_each().shape)
     outputs = torch.tensor(loss.outputs, requires_grad=True)
     of_each = loss.torch(torch.nn.functional, outputs, torch.tensor)
@@ -198,12 +198,12 @@ def test_targets_of_another_shape_are_refused(loss):
 
 
 @pytest.mark.parametrize(("targets", "part"), [([[0, 1]], r"\(1, 2\)"), ([-1, 0], "-1"), ([0, 3], "V - 1 = 2")])
-def test_targets_that_are_no_classes_are_refused(targets, part):
+def test_targets_that_are_not_classes_are_refused(targets, part):
     with pytest.raises(ValueError, match=part):
         categorical_cross_entropy(np.zeros((2, 3)), np.array(targets))
 
 
-def test_classes_are_along_the_last_axis_unless_told_otherwise(rng):
+def test_the_default_axis_of_classes_is_the_last_one(rng):
     logits, targets = rng.normal(size=(2, 3, 4)), rng.integers(4, size=(2, 3))
     loss, gradient = categorical_cross_entropy(logits, targets)
     expected, of_last = categorical_cross_entropy(logits, targets, axis=2)
@@ -243,7 +243,7 @@ def test_squared_error_of_targets_that_are_not_finite_is_refused(target, weighte
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.bool_])
-def test_classes_of_a_dtype_that_is_none_are_refused(dtype):
+def test_classes_of_another_dtype_are_refused(dtype):
     with pytest.raises(TypeError, match=f"targets must be class numbers, of an integer dtype, got {np.dtype(dtype)}"):
         categorical_cross_entropy(np.zeros((2, 3)), np.array([0, 1]).astype(dtype))
 
@@ -258,7 +258,7 @@ def test_weights_below_0_or_not_finite_are_refused(weights, loss):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("size", [1e-25, 1e25])
-def test_a_squared_error_whose_squares_leave_float32_is_right(size, weighted):
+def test_a_squared_error_is_correct_if_squares_overflow_float32(size, weighted):
     outputs = np.array([[3 * size, -4 * size]], np.float32)
     with np.errstate(all="raise"):
         value, gradient = squared_error(

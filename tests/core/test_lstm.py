@@ -1,4 +1,4 @@
-"""Law: the fast path is the cell page, gate by gate and gradient by gradient, and `backward` is its derivative."""
+"""The fast layer matches the reference cell in every gate and gradient, and `backward` is its derivative."""
 
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ def arrays_of(tape):
 
 
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
-def test_every_gate_and_state_of_every_step_is_the_pages(T, I, H, B, rng):
+def test_gates_and_states_of_every_step_match_the_reference_cell(T, I, H, B, rng):
     problem = random_problem(rng, T, I, H, B)
     tape = forward(problem)
     assert tape.h.shape == (T, H, B)
@@ -107,7 +107,7 @@ def test_every_gate_and_state_of_every_step_is_the_pages(T, I, H, B, rng):
 
 
 @pytest.mark.parametrize("block_bytes", [0, lstm.BLOCK_BYTES])
-def test_every_gradient_of_every_step_is_the_pages(block_bytes, monkeypatch, rng):
+def test_gradients_of_every_step_match_the_reference_cell(block_bytes, monkeypatch, rng):
     """With the identity for W_x, dx is dz itself; and begun at step t, the pass ends in the gradients on its past."""
     monkeypatch.setattr(lstm, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(lstm, "MIN_GEMM_COLUMNS", block_bytes)
@@ -127,7 +127,7 @@ def test_every_gradient_of_every_step_is_the_pages(block_bytes, monkeypatch, rng
 
 
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
-def test_the_gradient_is_the_pages(T, I, H, B, rng):
+def test_gradients_match_the_reference_cell(T, I, H, B, rng):
     problem = random_problem(rng, T, I, H, B)
     by_the_page = whole_gradient(problem, backward_by_the_page(problem, forward_by_the_page(problem)))
     assert_near(backward(problem, forward(problem)), by_the_page, 1e-12)
@@ -135,7 +135,7 @@ def test_the_gradient_is_the_pages(T, I, H, B, rng):
 
 @pytest.mark.parametrize("together", [1, 4, 6, 10])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 11])
-def test_the_block_size_changes_nothing(steps, together, monkeypatch, rng):
+def test_the_block_size_changes_no_result(steps, together, monkeypatch, rng):
     problem = random_problem(rng, T=10)
     _, H, B = problem.dh.shape
     monkeypatch.setattr(lstm, "BLOCK_BYTES", steps * 4 * H * B * problem.x.itemsize)
@@ -181,7 +181,7 @@ def test_backward_is_the_adjoint_of_forward(slope, rng):
     assert abs(np.vdot(upstream, slope(outputs)) - ours) <= 1e-8 * size
 
 
-def test_backward_is_linear_in_what_comes_from_above(rng):
+def test_backward_is_linear_in_the_gradients_on_the_outputs(rng):
     one, two = random_problem(rng), random_problem(rng)
     tape = forward(one)
     both = one._replace(**{name: 2 * getattr(one, name) - getattr(two, name) for name in ("dh", "dh_end", "dc_end")})
@@ -189,18 +189,18 @@ def test_backward_is_linear_in_what_comes_from_above(rng):
     assert_near(backward(both, tape), expected, 1e-12)
 
 
-def test_without_a_gradient_on_the_final_state_it_is_0(rng):
+def test_the_default_gradient_on_the_final_state_is_0(rng):
     problem = random_problem(rng)._replace(dh_end=np.zeros((5, 4)), dc_end=np.zeros((5, 4)))
     tape = forward(problem)
     assert_equal(lstm.backward(tape, problem.dh), backward(problem, tape))
 
 
-def test_without_an_initial_state_it_is_0(rng):
+def test_the_default_initial_state_is_0(rng):
     problem = random_problem(rng)._replace(h0=np.zeros((5, 4)), c0=np.zeros((5, 4)))
     assert_equal(arrays_of(lstm.forward(problem.kernel, problem.x)), arrays_of(forward(problem)))
 
 
-def test_the_future_has_no_influence(rng):
+def test_later_steps_have_no_influence(rng):
     problem = random_problem(rng, T=8)
     tape = forward(problem)
     other = forward(problem._replace(x=np.concatenate([problem.x[:5], rng.normal(size=(3, 3, 4))])))
@@ -213,7 +213,7 @@ def test_the_future_has_no_influence(rng):
     assert gradient.dx[:5].any(axis=(1, 2)).all()
 
 
-def test_dx_is_left_out_on_request(rng):
+def test_dx_is_omitted_on_request(rng):
     problem = random_problem(rng)
     tape = forward(problem)
     gradient = backward(problem, tape)
@@ -226,7 +226,7 @@ def test_dx_is_left_out_on_request(rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_steps_leave_the_state_and_its_gradient(dtype, rng):
+def test_zero_steps_return_the_state_and_its_gradient(dtype, rng):
     problem = random_problem(rng, T=0, dtype=dtype)
     tape = forward(problem)
     assert_equal([tape.h_with_initial[-1], tape.c_with_initial[-1]], [problem.h0, problem.c0])
@@ -235,7 +235,7 @@ def test_no_steps_leave_the_state_and_its_gradient(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_sequences_have_no_gradient(dtype, rng):
+def test_an_empty_batch_has_zero_gradients(dtype, rng):
     problem = random_problem(rng, B=0, dtype=dtype)
     gradient = backward(problem, forward(problem))
     assert_equal(gradient, [np.zeros_like(problem.kernel), problem.x, problem.h0, problem.c0])
@@ -243,7 +243,7 @@ def test_no_sequences_have_no_gradient(dtype, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
-def test_dtype_is_kept(T, I, H, B, dtype, rng):
+def test_dtype_is_preserved(T, I, H, B, dtype, rng):
     problem = random_problem(rng, T, I, H, B, dtype)
     tape = forward(problem)
     gradient = backward(problem, tape)
@@ -263,7 +263,7 @@ class Poisoned(BufferPool):
 
 
 @pytest.mark.parametrize("kind", [BufferPool, Poisoned])
-def test_used_buffers_change_no_number(kind, rng):
+def test_reused_buffers_change_no_result(kind, rng):
     of_forward, of_backward, of_both = kind(), kind(), kind()
     for T, I, H, B in [*SIZES, *SIZES[::-1]]:
         problem = random_problem(rng, T, I, H, B)
@@ -275,7 +275,7 @@ def test_used_buffers_change_no_number(kind, rng):
         assert_equal(backward(problem, forward(problem, of_both), of_both), gradient)
 
 
-def test_without_buffers_an_earlier_result_never_changes(rng):
+def test_without_buffers_earlier_results_never_change(rng):
     problem, other = random_problem(rng), random_problem(rng)
     tape = forward(problem)
     gradient = backward(problem, tape)
@@ -285,7 +285,7 @@ def test_without_buffers_an_earlier_result_never_changes(rng):
     assert_equal([*arrays_of(tape), *gradient], kept)
 
 
-def test_nothing_given_is_changed_and_the_tape_is_only_read(rng):
+def test_arguments_and_the_tape_are_not_modified(rng):
     problem = random_problem(rng)
     for array in problem:
         array.flags.writeable = False
@@ -295,7 +295,7 @@ def test_nothing_given_is_changed_and_the_tape_is_only_read(rng):
     assert_equal(backward(problem, tape), backward(problem, tape))
 
 
-def test_the_tape_is_independent_of_what_made_it(rng):
+def test_the_tape_is_independent_of_the_arguments(rng):
     problem = random_problem(rng)
     tape = forward(problem)
     gradient = backward(problem, tape)
@@ -309,7 +309,7 @@ def test_the_tape_is_independent_of_what_made_it(rng):
 
 @pytest.mark.parametrize(("scale", "forward_bound", "gradient_bound"), [(1, 1e-6, 5e-6), (30, 5e-6, 5e-5)])
 @pytest.mark.parametrize(("T", "I", "H", "B"), [(10, 3, 8, 4), (30, 8, 32, 16), (100, 1, 16, 2)])
-def test_float32_is_near_float64(T, I, H, B, scale, forward_bound, gradient_bound, rng):
+def test_float32_is_close_to_float64(T, I, H, B, scale, forward_bound, gradient_bound, rng):
     """With weights of ±1/√H, and with 30 times that for inputs and biases, which saturates most gates."""
     problem = random_problem(rng, T, I, H, B, np.float32)
     problem.kernel[:] = rng.uniform(-1, 1, size=problem.kernel.shape) / np.sqrt(H)
@@ -322,7 +322,7 @@ def test_float32_is_near_float64(T, I, H, B, scale, forward_bound, gradient_boun
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1e-40, 1e4, 1e30])
-def test_no_finite_input_raises_a_floating_point_error(size, dtype, rng):
+def test_finite_inputs_raise_no_floating_point_error(size, dtype, rng):
     problem = random_problem(rng, T=20, dtype=dtype)
     problem.x[:] *= dtype(size)
     with np.errstate(all="raise"):
@@ -332,7 +332,7 @@ def test_no_finite_input_raises_a_floating_point_error(size, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_gradient_may_fade_out(dtype, rng):
+def test_gradients_may_underflow(dtype, rng):
     """A forget gate of about e^-6: over 600 steps the gradient goes through the denormal numbers to 0."""
     problem = random_problem(rng, T=600, dtype=dtype, scale=0.1)
     problem.kernel[:, -1] = np.repeat([0, -6, 0, 0], problem.h0.shape[0])

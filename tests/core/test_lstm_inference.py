@@ -1,4 +1,4 @@
-"""Law: without a tape it is the same forward pass, bit by bit. Whatever is installed, NumPy's engine is tested here."""
+"""Inference without a tape returns the same bits as the forward pass, in NumPy's engine."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SHAPES = [(0, 3, 4, 2), (1, 3, 4, 2), (7, 3, 4, 1), (7, 3, 4, 5), (30, 1, 8, 1),
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("T", "I", "H", "B"), SHAPES)
-def test_the_outputs_and_the_final_state_are_those_of_the_tape(T, I, H, B, dtype, rng):
+def test_outputs_and_final_state_match_the_tape(T, I, H, B, dtype, rng):
     kernel, x = rng.normal(size=(4 * H, H + I + 1)).astype(dtype), rng.normal(size=(T, I, B)).astype(dtype)
     h0, c0 = rng.normal(size=(2, H, B)).astype(dtype)
     for start in ((), (h0,), (h0, c0), (0.5, 0.25)):
@@ -25,7 +25,7 @@ def test_the_outputs_and_the_final_state_are_those_of_the_tape(T, I, H, B, dtype
         np.testing.assert_array_equal(final_c, tape.c_with_initial[-1])
 
 
-def test_used_buffers_change_no_number_and_nothing_given_changes(rng):
+def test_reused_buffers_change_no_result_and_arguments_are_not_modified(rng):
     kernel, x, buffers = rng.normal(size=(16, 8)), rng.normal(size=(6, 3, 2)), BufferPool()
     before = kernel.copy(), x.copy()
     expected = [part.copy() for part in lstm_inference.forward_inference(kernel, x)]

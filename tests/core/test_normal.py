@@ -1,4 +1,4 @@
-"""Law: Φ and GELU have full relative accuracy, and activations that PyTorch has too have its values and gradients."""
+"""Φ and GELU have full relative accuracy, and activations match PyTorch's values and gradients."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_the_distribution_function_has_full_relative_accuracy(dtype, low, bound,
     assert (difference <= bound + hazard * np.abs(lost)).all()
 
 
-def test_it_reaches_its_limits_without_an_error():
+def test_the_limits_raise_no_error():
     largest = np.finfo(np.float64).max
     with np.errstate(all="raise", under="ignore"):
         np.testing.assert_array_equal(normal_cdf(np.array([-largest, -39.0, 9.0, largest])), [0, 0, 1, 1])
@@ -29,7 +29,7 @@ def test_it_reaches_its_limits_without_an_error():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_memory_that_is_given_is_used(dtype, rng):
+def test_values_are_written_to_the_given_memory(dtype, rng):
     z = rng.normal(size=(3, 4)).astype(dtype)
     expected, work = gelu(z), Workspace.like(z)
     write_gelu(z, z, work)
@@ -38,7 +38,7 @@ def test_memory_that_is_given_is_used(dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["Selu", "Silu", "Gelu", "GeluTanh"])
-def test_values_and_gradients_are_pytorchs(torch, name, dtype, rng):
+def test_values_and_gradients_match_pytorch(torch, name, dtype, rng):
     nn = torch.nn
     theirs = {"Selu": nn.SELU(), "Silu": nn.SiLU(), "Gelu": nn.GELU(), "GeluTanh": nn.GELU(approximate="tanh")}[name]
     z = np.concatenate([rng.normal(scale=3, size=1000), rng.uniform(-30, 30, 1000)]).astype(dtype)
@@ -52,7 +52,7 @@ def test_values_and_gradients_are_pytorchs(torch, name, dtype, rng):
 
 
 @pytest.mark.parametrize("size", [0, 1, 8191, 8192, 8193, 20_000])
-def test_values_in_blocks_are_those_of_each_alone(size, rng):
+def test_blocks_change_no_value(size, rng):
     z = rng.normal(size=(2, size)).astype(np.float32)
     y, strided = gelu(z), gelu(np.asfortranarray(z))
     assert y.shape == z.shape

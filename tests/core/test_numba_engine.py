@@ -1,4 +1,4 @@
-"""Law: the compiled engine is the other one. What holds for `lstm.py` holds for it, and they exchange their tapes."""
+"""The Numba engine has the properties of `lstm.py`, and both engines can use each other's tapes."""
 
 import os
 import subprocess
@@ -61,7 +61,7 @@ def problem_of(rng, T, I, H, B, dtype):
 
 @pytest.mark.parametrize(("dtype", "forward_bound", "gradient_bound"), DTYPES)
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
-def test_tapes_and_gradients_are_those_of_the_other_engine(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
+def test_tapes_and_gradients_match_numpy(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     dc = rng.normal(size=problem.dh.shape).astype(dtype)
     ours, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
@@ -74,7 +74,7 @@ def test_tapes_and_gradients_are_those_of_the_other_engine(T, I, H, B, dtype, fo
 
 @pytest.mark.parametrize("dtype", laws.DTYPES)
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
-def test_outputs_without_a_tape_are_those_with_one(T, I, H, B, dtype, rng):
+def test_inference_matches_the_forward_pass_with_a_tape(T, I, H, B, dtype, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     tape, buffers = numba_engine.forward(*problem[:4]), laws.Poisoned()
     for _ in range(2):
@@ -84,7 +84,7 @@ def test_outputs_without_a_tape_are_those_with_one(T, I, H, B, dtype, rng):
 
 
 @pytest.mark.parametrize("B", [1, 3])
-def test_arrays_may_lie_in_memory_in_any_way(B, rng):
+def test_arrays_may_have_any_memory_layout(B, rng):
     problem = problem_of(rng, 6, 3, 5, B, np.float64)
     elsewhere = [np.moveaxis(np.moveaxis(a, 0, -1).copy(), -1, 0)[::-1].copy()[::-1] for a in problem]
     elsewhere = [np.repeat(a, 2, axis=-1)[..., ::2] for a in elsewhere]
@@ -100,7 +100,7 @@ def test_arrays_may_lie_in_memory_in_any_way(B, rng):
 
 
 @pytest.mark.parametrize(("dtype", "edge", "bound"), [(np.float32, 9.02, 3e-7), (np.float64, 19.07, 1e-15)])
-def test_tanh_and_sigmoid_are_exact_to_rounding(dtype, edge, bound):
+def test_tanh_and_sigmoid_are_accurate_to_rounding(dtype, edge, bound):
     """H = 1, and the candidate and a gate are those of the input itself."""
     x = np.concatenate([np.linspace(-2 * edge, 2 * edge, 200_001), np.geomspace(1e-30, 1, 50_001)]).astype(dtype)
     kernel = np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]], dtype)
@@ -116,7 +116,7 @@ def test_tanh_and_sigmoid_are_exact_to_rounding(dtype, edge, bound):
 
 @pytest.mark.parametrize("B", [1, 4])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_spreads_as_in_the_other_engine(value, B, rng):
+def test_nonfinite_values_propagate_as_in_numpy(value, B, rng):
     problem = problem_of(rng, 6, 3, 5, B, np.float64)
     problem.x[2, 1, 0] = value
     ours, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
@@ -124,7 +124,7 @@ def test_what_is_not_finite_spreads_as_in_the_other_engine(value, B, rng):
     np.testing.assert_allclose(ours.c, theirs.c, rtol=0, atol=1e-12)
 
 
-def test_threads_with_buffers_of_their_own_do_not_disturb_each_other(rng):
+def test_threads_with_separate_buffers_are_independent(rng):
     problems = [problem_of(rng, 40, 3, 16, B, np.float32) for B in (1, 4, 8, 20)]
 
     def work(problem):
@@ -175,7 +175,7 @@ def run_of(problem, buffers=None, *, every=False):
     ("I", "H", "B"), [(3, 5, 1), (3, 5, 7), (0, 9, 32), (7, 30, 33), (8, 64, 48), (2, 3, 100), (2, 5, 130), (3, 4, 0)]
 )
 @pytest.mark.parametrize("every", [False, True])
-def test_any_number_of_threads_computes_the_same_bits(every, dtype, I, H, B, rng, monkeypatch, three_threads):
+def test_results_have_the_same_bits_for_any_number_of_threads(every, dtype, I, H, B, rng, monkeypatch, three_threads):
     problem, buffers = problem_of(rng, 9, I, H, B, dtype), laws.Poisoned()
     shared = [run_of(problem, buffers, every=every) for _ in range(3)]
     for threads in (1, 2, 7):
@@ -184,7 +184,7 @@ def test_any_number_of_threads_computes_the_same_bits(every, dtype, I, H, B, rng
             laws.assert_equal(results, shared[0])
 
 
-def test_a_training_has_the_same_bits_with_any_number_of_threads(monkeypatch, three_threads):
+def test_training_has_the_same_bits_for_any_number_of_threads(monkeypatch, three_threads):
     weights = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(numba_engine, "max_threads", lambda threads=threads: threads)
@@ -195,7 +195,7 @@ def test_a_training_has_the_same_bits_with_any_number_of_threads(monkeypatch, th
         np.testing.assert_array_equal(other, weights[0])
 
 
-def test_every_sequence_has_one_share(monkeypatch):
+def test_every_sequence_is_in_one_slice(monkeypatch):
     monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 0)
     for members in (1, 2, 3, 16):
         monkeypatch.setattr(numba_engine, "max_threads", lambda members=members: members)
@@ -214,14 +214,14 @@ def test_every_sequence_has_one_share(monkeypatch):
     assert numba_engine._group_size(5, 3, 4, 64, 16) == 64
 
 
-def test_a_pass_is_divided_by_what_it_is_worth():
+def test_the_number_of_slices_depends_on_the_work():
     """Two groups where another thread is worth it, more where several are."""
     worth = numba_engine.MIN_PARALLEL_FLOPS // (4 * 16 * 20 * 64)  # steps of this layer, for the sequences below
     for T, groups in ((worth - 1, 1), (worth + 1, 2), (15 * worth, 2), (17 * worth, 4)):
         assert -(-64 // numba_engine._group_size(T, 3, 16, 64, 16)) == groups
 
 
-def test_a_shared_pass_can_be_run_by_several_threads_at_once(rng, three_threads):
+def test_parallel_passes_can_run_in_several_threads(rng, three_threads):
     problems = [problem_of(rng, 40, 3, 16, B, np.float32) for B in (33, 48, 64)]
     alone = [run_of(problem) for problem in problems]
     with ThreadPoolExecutor(3) as pool:

@@ -1,4 +1,4 @@
-"""Law: every activation of the ONNX operator is its formula, with its derivative, and no finite number upsets it."""
+"""Every activation of the ONNX operator matches its formula and derivative, and no finite argument raises an error."""
 
 import math
 
@@ -72,7 +72,7 @@ def numbers(rng, name, alpha, beta, margin=1e-2):
     return z
 
 
-def test_all_are_here():
+def test_every_activation_is_tested():
     assert set(FORMULAS) == {*ACTIVATIONS, *EXTRA_ACTIVATIONS}
 
 
@@ -110,13 +110,13 @@ def test_at_a_kink_the_derivative_is_that_of_the_flat_side(dtype, name, alpha, b
     assert of.derivative(z, of.function(z)) == dtype(flat)
 
 
-def test_a_threshold_is_not_passed_by_what_is_just_at_it():
+def test_a_value_equal_to_the_threshold_is_not_above_it():
     of, z = activation("ThresholdedRelu", 1.5), np.array([1.5, np.nextafter(1.5, 2)])
     np.testing.assert_array_equal(of.function(z), [0, z[1]])
 
 
 @every_case
-def test_float32_is_near_float64(name, alpha, beta, rng):
+def test_float32_is_close_to_float64(name, alpha, beta, rng):
     """In values and derivatives; at the same numbers, so that only the arithmetic is another."""
     of, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta).astype(np.float32)
     exact = z.astype(np.float64)
@@ -129,7 +129,7 @@ def test_float32_is_near_float64(name, alpha, beta, rng):
 
 @every_case
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_shape_and_dtype_are_kept_and_what_was_given_too(dtype, name, alpha, beta, rng):
+def test_shape_and_dtype_are_preserved_and_inputs_unchanged(dtype, name, alpha, beta, rng):
     of = activation(name, alpha, beta)
     for shape in [(), (0,), (3,), (2, 0, 4), (2, 3, 4)]:
         z = rng.normal(size=shape).astype(dtype)
@@ -144,7 +144,7 @@ def test_shape_and_dtype_are_kept_and_what_was_given_too(dtype, name, alpha, bet
 
 @every_case
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_finite_number_raises_a_floating_point_error(dtype, name, alpha, beta):
+def test_finite_arguments_raise_no_floating_point_error(dtype, name, alpha, beta):
     """But for the underflow, which is let through where these are called."""
     info, of = np.finfo(dtype), activation(name, alpha, beta)
     sizes = [0, info.smallest_subnormal, info.tiny, info.eps, 1, 20, 100, 1e3, 1e4, 1e30, info.max / dtype(8)]
@@ -187,7 +187,7 @@ def test_limits(dtype, name, low, high):
 
 @pytest.mark.parametrize("name", sorted({*ACTIVATIONS, "Selu"} - {"Affine", "ScaledTanh"}))
 @pytest.mark.parametrize("with_defaults", [True, False])
-def test_values_are_those_of_the_onnx_operator(with_defaults, name, rng):
+def test_values_match_the_onnx_operator(with_defaults, name, rng):
     """Affine and ScaledTanh are no operators of their own any more."""
     helper = pytest.importorskip("onnx.helper", reason="onnx is not installed")
     reference = pytest.importorskip("onnx.reference", reason="onnx is not installed")
@@ -199,7 +199,7 @@ def test_values_are_those_of_the_onnx_operator(with_defaults, name, rng):
 
 
 @pytest.mark.parametrize(("name", "alpha", "beta"), [case for case in CASES if case[0] in ACTIVATIONS])
-def test_values_and_derivatives_are_pytorchs(name, alpha, beta, torch, rng):
+def test_values_and_derivatives_match_pytorch(name, alpha, beta, torch, rng):
     """Of the others PyTorch has fewer digits: test_normal.py has its values with bounds of their own."""
     F = torch.nn.functional
     theirs = {
@@ -228,13 +228,13 @@ def test_values_and_derivatives_are_pytorchs(name, alpha, beta, torch, rng):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_capitals_do_not_matter_and_the_record_says_what_it_is(name):
+def test_names_are_case_insensitive_and_specs_are_canonical(name):
     for spelling in (name, name.lower(), name.upper()):
         assert activation(spelling).spec == (name, *DEFAULTS.get(name, (None, None)))
 
 
 @every_case
-def test_an_activation_is_made_again_from_its_parameters(name, alpha, beta, rng):
+def test_an_activation_can_be_rebuilt_from_its_spec(name, alpha, beta, rng):
     of = activation(name, alpha, beta)
     again, z = activation(*of.spec), rng.normal(size=20)
     assert of.spec == again.spec == (name, alpha, beta)
@@ -242,19 +242,19 @@ def test_an_activation_is_made_again_from_its_parameters(name, alpha, beta, rng)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_a_parameter_of_numpys_own_type_does_not_decide_the_dtype(name, rng):
+def test_a_numpy_parameter_does_not_determine_the_dtype(name, rng):
     of = activation(name, *(None if value is None else np.float64(0.5) for value in DEFAULTS[name]))
     z = rng.normal(size=20).astype(np.float32)
     assert of.function(z).dtype == of.derivative(z, of.function(z)).dtype == np.float32
 
 
-def test_one_parameter_may_be_given_alone():
+def test_one_parameter_may_be_set_alone():
     assert activation("HardSigmoid", beta=0.1).spec == ("HardSigmoid", 0.2, 0.1)
     assert activation("Affine", 3).spec == ("Affine", 3.0, 0.0)
 
 
 @pytest.mark.parametrize("name", ["Swish", "", None, 3, "Relu6"])
-def test_an_unknown_name_is_refused_with_the_known_ones(name):
+def test_an_unknown_name_is_refused_with_a_list_of_names(name):
     with pytest.raises(ValueError, match=f"no activation {name!r}; known are Sigmoid, Tanh, .*Softplus"):
         activation(name)
 
@@ -265,7 +265,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
     + [(name, "beta") for name in FORMULAS if DEFAULTS.get(name, (None, None))[1] is None],
 )
 @pytest.mark.parametrize("value", [0.0, 0.5])
-def test_a_parameter_that_the_function_has_not_is_refused(value, name, parameter):
+def test_an_unexpected_parameter_is_refused(value, name, parameter):
     with pytest.raises(ValueError, match=f"{name} has no {parameter}, and {value} was given"):
         activation(name.lower(), **{parameter: value})
 

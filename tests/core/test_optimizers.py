@@ -1,4 +1,4 @@
-"""Law: each optimiser does what its algorithm says, number by number, and 25 steps of it follow PyTorch's losses."""
+"""Each optimiser follows its algorithm, and 25 steps follow PyTorch's losses."""
 
 from dataclasses import FrozenInstanceError
 from math import sqrt
@@ -124,7 +124,7 @@ def run(optimizer, vector, gradients):
 
 @each_case
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
-def test_steps_are_those_by_hand(case, steps, rng):
+def test_updates_match_the_algorithm(case, steps, rng):
     vector, gradients = rng.normal(size=7), rng.normal(size=(steps, 7))
     algorithm, hyperparameters = case.by_hand
     by_hand = [algorithm(theta, d, **hyperparameters) for theta, d in zip(vector.tolist(), gradients.T, strict=True)]
@@ -132,7 +132,7 @@ def test_steps_are_those_by_hand(case, steps, rng):
 
 
 @each_case
-def test_a_learning_rate_for_once_replaces_the_own(case, rng):
+def test_a_rate_for_one_update_overrides_the_configured_rate(case, rng):
     start, gradient = rng.normal(size=(2, 7))
     quiet, moved = start.copy(), start.copy()
     case.ours.update(quiet, gradient, case.ours.init_state(quiet), learning_rate=0.0)
@@ -147,7 +147,7 @@ def test_a_learning_rate_for_once_replaces_the_own(case, rng):
 
 @each_case
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_vector_and_state_change_in_place_and_the_gradient_does_not(case, dtype, rng):
+def test_updates_are_in_place_and_preserve_the_gradient(case, dtype, rng):
     vector, gradient = rng.normal(size=(2, 7)).astype(dtype)
     gradient.flags.writeable = False
     state = case.ours.init_state(vector)
@@ -161,14 +161,14 @@ def test_vector_and_state_change_in_place_and_the_gradient_does_not(case, dtype,
 
 
 @each_case
-def test_two_runs_share_nothing(case, rng):
+def test_states_of_two_runs_are_independent(case, rng):
     vector, gradients = rng.normal(size=7), rng.normal(size=(3, 7))
     first = run(case.ours, vector.copy(), gradients)
     np.testing.assert_array_equal(run(case.ours, vector.copy(), gradients), first)
 
 
 @each_case
-def test_a_gradient_of_0_is_no_accident(case):
+def test_a_zero_gradient_is_no_error(case):
     """No division by 0; and tiny gradients are let go to 0 in silence."""
     for size in (0.0, 1e-44):
         vector = np.ones(3, np.float32)
@@ -188,7 +188,7 @@ def test_a_gradient_of_0_is_no_accident(case):
         (Adam, "epsilon", -1e-8),
     ],
 )
-def test_impossible_hyperparameters_are_refused_by_name(kind, name, value):
+def test_invalid_hyperparameters_are_refused_by_name(kind, name, value):
     with pytest.raises(ValueError, match=rf"{kind.__name__}: {name} must be in .*{value!r}"):
         kind(**{name: value})
 
@@ -206,7 +206,7 @@ def test_hyperparameters_are_frozen():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", [Adam, AdamW])
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_compiled_update_is_the_same_update_bit_by_bit(kind, step, dtype, rng):
+def test_compiled_updates_are_bit_identical(kind, step, dtype, rng):
     """Also of vectors with gaps, that cannot be written to or are of no length."""
     pytest.importorskip("numba")
     for size in (0, 1, 1003):
@@ -227,7 +227,7 @@ def test_a_compiled_update_is_the_same_update_bit_by_bit(kind, step, dtype, rng)
             np.testing.assert_array_equal(numba, numpy)
 
 
-def test_an_engine_that_does_not_exist_is_refused():
+def test_an_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="got 'fortran'"):
         Adam(engine="fortran")
 
@@ -364,7 +364,7 @@ def test_the_norm_of_very_small_and_very_large_gradients(size, dtype):
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1), SGD(0.1, 0.9), RMSProp(0.1)])
-def test_a_fading_gradient_is_no_error(optimizer):
+def test_an_underflowing_gradient_is_no_error(optimizer):
     vector, gradient = np.full(3, 1e-38, np.float32), np.full(3, 1e-38, np.float32)
     with np.errstate(all="raise"):
         optimizer.update(vector, gradient, optimizer.init_state(vector))
@@ -373,7 +373,7 @@ def test_a_fading_gradient_is_no_error(optimizer):
 
 @pytest.mark.parametrize("piece", [1, 3, 7, 8])
 @pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1)])
-def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypatch, rng):
+def test_updates_by_blocks_change_no_bit(optimizer, piece, monkeypatch, rng):
     vector, *gradients = rng.normal(size=(4, 7))
 
     def updated():
@@ -393,17 +393,17 @@ def test_an_update_piece_by_piece_is_the_same_update(optimizer, piece, monkeypat
 
 
 @pytest.mark.parametrize("optimizer", [SGD(), RMSProp(), Adam(), AdamW()])
-def test_an_optimizer_does_not_change(optimizer):
+def test_optimizers_are_not_modified(optimizer):
     with pytest.raises(FrozenInstanceError):
         optimizer.learning_rate = 1.0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_norm_of_nothing_is_0(dtype):
+def test_the_norm_of_an_empty_vector_is_0(dtype):
     assert global_norm(np.zeros(0, dtype)) == clip_by_global_norm(np.zeros(0, dtype), 1.0) == 0
 
 
-def test_a_variance_that_rounding_makes_negative_is_0():
+def test_a_negative_variance_by_rounding_is_treated_as_0():
     """A gradient that is always the same has none: its mean square and its squared mean differ by rounding alone."""
     optimizer, gradient = RMSProp(0.0, decay=0.5, centered=True), np.linspace(0.1, 1e3, 997).astype(np.float32)
     vector = np.zeros_like(gradient)

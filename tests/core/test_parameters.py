@@ -1,4 +1,4 @@
-"""Law: names are views of one vector, in order and without gaps; first values have their distribution."""
+"""Names are views of one vector, in order and without gaps; initial values have their distribution."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def parameters(rng):
     return Parameters(SHAPES, FLOAT64, rng.normal(size=size))
 
 
-def test_the_vector_is_all_views_in_order(parameters):
+def test_the_vector_contains_all_views_in_order(parameters):
     assert list(parameters) == list(SHAPES)
     assert len(parameters) == len(SHAPES)
     assert parameters.shapes == SHAPES
     np.testing.assert_array_equal(np.concatenate([view.ravel() for view in parameters.values()]), parameters.vector)
 
 
-def test_views_and_vector_are_the_same_memory(parameters):
+def test_views_share_memory_with_the_vector(parameters):
     for number, view in enumerate(parameters.values()):
         view[:] = number
     np.testing.assert_array_equal(parameters.vector, np.repeat([0, 1, 2, 3], [12, 2, 6, 3]))
@@ -38,7 +38,7 @@ def test_new_parameters_are_0(dtype):
     np.testing.assert_array_equal(parameters.vector, np.zeros(23))
 
 
-def test_a_given_vector_is_used_as_it_is(rng):
+def test_an_existing_vector_is_used_without_a_copy(rng):
     vector = rng.normal(size=23)
     assert Parameters(SHAPES, FLOAT64, vector).vector is vector
 
@@ -49,7 +49,7 @@ def test_a_vector_of_another_size_is_refused(size):
         Parameters(SHAPES, FLOAT64, np.zeros(size))
 
 
-def test_zeros_like_are_zeros_of_their_own(parameters):
+def test_zeros_like_allocates_zeros(parameters):
     before = parameters.vector.copy()
     zeros = parameters.zeros_like()
     assert (zeros.shapes, zeros.vector.dtype) == (SHAPES, FLOAT64)
@@ -59,7 +59,7 @@ def test_zeros_like_are_zeros_of_their_own(parameters):
 
 
 @pytest.mark.parametrize(("prefix", "names"), [("lstm.", ["kernel", "start"]), ("readout.", ["weight", "bias"])])
-def test_a_part_is_the_same_memory_under_shorter_names(prefix, names, parameters):
+def test_a_subset_shares_memory_under_shorter_names(prefix, names, parameters):
     part = parameters.subset(prefix)
     assert list(part) == names
     for name in names:
@@ -68,13 +68,13 @@ def test_a_part_is_the_same_memory_under_shorter_names(prefix, names, parameters
     np.testing.assert_array_equal(np.concatenate([parameters[prefix + n].ravel() for n in names]), part.vector)
 
 
-def test_a_part_of_no_names_is_empty(parameters):
+def test_a_subset_without_names_is_empty(parameters):
     part = parameters.subset("embedding.")
     assert len(part) == 0
     assert part.vector.size == 0
 
 
-def test_a_part_that_lies_apart_is_refused():
+def test_a_subset_that_is_not_contiguous_is_refused():
     with pytest.raises(ValueError, match=r"'a\.'.*side by side"):
         Parameters({"a.x": (1,), "b.x": (1,), "a.y": (1,)}, FLOAT64).subset("a.")
 
@@ -117,7 +117,7 @@ def test_orthogonal_is_orthogonal(size, rng):
     np.testing.assert_allclose(q @ q.T, np.eye(size), rtol=0, atol=1e-13)
 
 
-def test_orthogonal_is_evenly_distributed(rng):
+def test_orthogonal_is_uniformly_distributed(rng):
     """Over all rotations and reflections, each entry, the trace and the determinant are 0 on average."""
     draws = np.array([orthogonal(rng, 3) for _ in range(1000)])
     assert np.abs(draws.mean(axis=0)).max() < 4 * np.sqrt(1 / 3 / 1000)
@@ -126,7 +126,7 @@ def test_orthogonal_is_evenly_distributed(rng):
 
 
 @pytest.mark.parametrize("draw", [lambda rng: uniform(rng, (3, 3), 1), lambda rng: orthogonal(rng, 3)])
-def test_every_draw_is_another_and_the_seed_decides(draw):
+def test_draws_differ_and_are_reproducible_from_the_seed(draw):
     one, two = np.random.default_rng(1), np.random.default_rng(1)
     first, second = draw(one), draw(one)
     assert not np.isin(first, second).any()

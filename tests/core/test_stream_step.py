@@ -1,4 +1,4 @@
-"""Law: the compiled step of streams is that of the equations; it is compiled once."""
+"""The compiled step of streams computes the equations, and compiles once."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def problem_of(rng, I, H, dtype):
 
 @pytest.mark.parametrize(("dtype", "bound"), BOUNDS)
 @pytest.mark.parametrize(("I", "H"), [(1, 1), (2, 3), (3, 3), (5, 8)])
-def test_the_step_in_python_is_that_of_the_equations(I, H, dtype, bound, rng):
+def test_the_step_in_python_computes_the_equations(I, H, dtype, bound, rng):
     """Also without Numba: it is a function of Python, which Numba only makes quick."""
     weight, column, gates = problem_of(rng, I, H, dtype)
     z_i, z_f, z_o, z_g = (column.astype(float) @ weight).reshape(4, H)
@@ -35,7 +35,7 @@ def test_the_step_in_python_is_that_of_the_equations(I, H, dtype, bound, rng):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @np.errstate(over="ignore", invalid="ignore")
-def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
+def test_a_refused_step_changes_no_state(bad, dtype, rng):
     step, (I, H) = compiled_step.make_step(np.dtype(dtype)), (3, 4)
     weight, column, gates = problem_of(rng, I, H, dtype)
     for k in range(I):
@@ -51,7 +51,7 @@ def test_a_step_that_is_refused_changes_no_state(bad, dtype, rng):
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason="pip install -e '.[jit]'")
-def test_the_step_is_compiled_once_and_kept_on_disk(tmp_path):
+def test_the_step_is_compiled_once_and_cached_on_disk(tmp_path):
     code = """if True:
         import numpy as np
         from glasscell.core.numba_engine.stream_step import compiled_step

@@ -1,4 +1,4 @@
-"""Law: a limit on NumPy's BLAS limits all of Glasscell; and never more threads than cores."""
+"""A limit on NumPy's BLAS limits all of Glasscell, and there are never more threads than cores."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def cores(monkeypatch):
 
 
 @pytest.mark.parametrize(("of_libraries", "expected"), [([1], 1), ([3], 3), ([4, 2], 2), ([64], 4)])
-def test_what_the_libraries_say_counts(of_libraries, expected, cores, monkeypatch):
+def test_the_number_of_the_libraries_applies(of_libraries, expected, cores, monkeypatch):
     libraries = [SimpleNamespace(num_threads=number) for number in of_libraries]
     monkeypatch.setattr(blas_threads, "_libraries", lambda: libraries)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
@@ -36,14 +36,14 @@ def test_what_the_libraries_say_counts(of_libraries, expected, cores, monkeypatc
         ({"MKL_NUM_THREADS": "0"}, 4),
     ],
 )
-def test_without_threadpoolctl_the_environment_counts(variables, expected, cores, monkeypatch):
+def test_without_threadpoolctl_the_environment_applies(variables, expected, cores, monkeypatch):
     monkeypatch.setattr(blas_threads, "_libraries", list)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert blas_threads.max_threads() == expected
 
 
-def test_limits_of_threadpoolctl_are_seen():
+def test_limits_of_threadpoolctl_apply():
     pytest.importorskip("threadpoolctl")
     program = (
         "import numpy, threadpoolctl\n"

@@ -1,4 +1,4 @@
-"""Law: own steps are processed in their order and put back where they were; each way is the other's adjoint."""
+"""Valid steps are processed in their order and restored to their positions; the two mappings are adjoint."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def last_processed(mask, reverse, t, b):
 @every_direction
 @every_mask
 @every_shape
-def test_the_order_is_that_of_each_sequences_own_steps(T, B, kind, reverse, rng):
+def test_the_order_is_that_of_the_valid_steps(T, B, kind, reverse, rng):
     mask = random_mask(rng, kind, T, B)
     made = time_order(mask, reverse=reverse)
     assert made.time_index.shape == made.inverse.shape == made.steps_done.shape == (T, B)
@@ -60,7 +60,7 @@ def test_the_order_is_that_of_each_sequences_own_steps(T, B, kind, reverse, rng)
 @every_direction
 @every_mask
 @every_shape
-def test_steps_go_where_they_belong(T, B, kind, reverse, rng):
+def test_steps_are_moved_to_their_positions(T, B, kind, reverse, rng):
     """There, back, and back with the last output repeated: number by number, with NaN wherever nothing belongs."""
     mask, dtype = random_mask(rng, kind, T, B), DTYPES[rng.integers(2)]
     made = time_order(mask, reverse=reverse)
@@ -87,7 +87,7 @@ def test_steps_go_where_they_belong(T, B, kind, reverse, rng):
 @every_direction
 @every_mask
 @every_shape
-def test_there_and_back_is_the_sequence_itself(T, B, kind, reverse, rng):
+def test_reordering_and_restoring_returns_the_sequence(T, B, kind, reverse, rng):
     mask = random_mask(rng, kind, T, B)
     made = time_order(mask, reverse=reverse)
     sequences, steps = rng.normal(size=(2, T, ROWS, B))
@@ -103,7 +103,7 @@ def test_there_and_back_is_the_sequence_itself(T, B, kind, reverse, rng):
 @every_direction
 @every_mask
 @every_shape
-def test_each_way_is_the_others_adjoint(T, B, kind, reverse, rng):
+def test_the_mappings_are_adjoint(T, B, kind, reverse, rng):
     """⟨A s, y⟩ = ⟨s, Aᵀ y⟩ for all three ways."""
     made = time_order(random_mask(rng, kind, T, B), reverse=reverse)
     s, y = rng.normal(size=(2, T, ROWS, B))
@@ -119,7 +119,7 @@ def test_each_way_is_the_others_adjoint(T, B, kind, reverse, rng):
 @pytest.mark.parametrize("repeat", [False, True])
 @every_direction
 @every_mask
-def test_the_adjoint_keeps_dtype_and_reads_no_gradient_where_there_is_no_output(kind, reverse, repeat, dtype, rng):
+def test_the_adjoint_preserves_dtype_and_ignores_gradients_of_invalid_steps(kind, reverse, repeat, dtype, rng):
     mask = random_mask(rng, kind, 7, 6)
     made = time_order(mask, reverse=reverse)
     d_time = rng.normal(size=(7, ROWS, 6)).astype(dtype)
@@ -133,7 +133,7 @@ def test_the_adjoint_keeps_dtype_and_reads_no_gradient_where_there_is_no_output(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @every_direction
-def test_padding_never_matters(bad, reverse, rng):
+def test_padding_has_no_effect(bad, reverse, rng):
     mask = random_mask(rng, "mixed", 8, 9)
     made = time_order(mask, reverse=reverse)
     values = rng.normal(size=(8, ROWS, 9))
@@ -160,7 +160,7 @@ def test_reversed_time_is_the_other_direction(kind, reverse, rng):
 
 @every_direction
 @every_mask
-def test_gaps_are_passed_over_as_if_they_were_not_there(kind, reverse, rng):
+def test_gaps_are_skipped(kind, reverse, rng):
     """A sequence with gaps is processed like one without, of the same steps."""
     mask, sequences = random_mask(rng, kind, 7, 6), rng.normal(size=(7, ROWS, 6))
     closed = np.zeros_like(sequences)
@@ -173,7 +173,7 @@ def test_gaps_are_passed_over_as_if_they_were_not_there(kind, reverse, rng):
 
 
 @every_direction
-def test_what_is_given_is_not_changed_and_what_is_returned_is_new(reverse, rng):
+def test_arguments_are_not_modified_and_results_are_new(reverse, rng):
     made = time_order(np.ones((4, 2), bool), reverse=reverse)
     given = rng.normal(size=(4, ROWS, 2))
     before = given.copy()
@@ -197,7 +197,7 @@ def test_the_mask_of_lengths(lengths, T):
 
 
 @every_shape
-def test_the_state_at_an_end_is_the_one_after_the_last_own_step(T, B, rng):
+def test_the_final_state_is_that_after_the_last_valid_step(T, B, rng):
     lengths, states = rng.integers(0, T + 1, size=B), rng.normal(size=(T + 1, ROWS, B))
     ends = gather_final(states, lengths)
     assert ends.shape == (ROWS, B)
@@ -206,7 +206,7 @@ def test_the_state_at_an_end_is_the_one_after_the_last_own_step(T, B, rng):
 
 
 @every_shape
-def test_add_at_ends_is_the_adjoint_of_at_ends(T, B, rng):
+def test_scatter_add_final_is_the_adjoint_of_gather_final(T, B, rng):
     lengths, states = rng.integers(0, T + 1, size=B), rng.normal(size=(T + 1, ROWS, B))
     d_end, gradient = rng.normal(size=(ROWS, B)), np.zeros((T, ROWS, B))
     d_first = scatter_add_final(gradient, d_end, lengths)
@@ -218,7 +218,7 @@ def test_add_at_ends_is_the_adjoint_of_at_ends(T, B, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_shape
-def test_add_at_ends_adds_to_what_is_there(T, B, dtype, rng):
+def test_scatter_add_final_adds_to_existing_values(T, B, dtype, rng):
     """And takes one number for all, or one for each row."""
     lengths, before = rng.integers(0, T + 1, size=B), rng.normal(size=(T, ROWS, B)).astype(dtype)
     for d_end in (0.5, rng.normal(size=(ROWS, 1)).astype(dtype), rng.normal(size=(ROWS, B)).astype(dtype)):

@@ -1,4 +1,4 @@
-"""Law: what must not be left half done is done once, to its end, whatever interrupts who waits for it."""
+"""Work that must not be left incomplete runs once, to completion, even if the waiting caller is interrupted."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def alarm():
 
 
 @needs_signals
-def test_who_is_interrupted_and_calls_again_waits_for_the_same_run(alarm):
+def test_an_interrupted_caller_that_calls_again_waits_for_the_same_run(alarm):
     goes_on, runs = Event(), []
 
     @once_uninterrupted
@@ -70,7 +70,7 @@ def test_after_an_error_it_runs_again():
     assert work() == 1
 
 
-def test_where_no_thread_can_be_started_the_caller_does_it(monkeypatch):
+def test_the_caller_runs_the_function_if_no_thread_can_start(monkeypatch):
     def refuse(*_):
         raise RuntimeError("can't start new thread")
 

@@ -1,7 +1,7 @@
-"""Law: every quantity of the general layer is what its equations say, whatever is on, and `backward` the derivative.
+"""Every quantity of the general layer matches its equations, for all options, and `backward` is the derivative.
 
-The equations are written here two more times: as naively as they can be, for one sequence at a time; and in PyTorch,
-which differentiates them itself.
+The equations are written here two more times: in a direct form, for one sequence at a time, and in PyTorch, which
+differentiates them automatically.
 """
 
 import math
@@ -332,7 +332,7 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
 
 
 @pytest.mark.parametrize("k", range(180))
-def test_every_quantity_of_every_step_is_the_equations(k, rng):
+def test_every_quantity_of_every_step_matches_the_equations(k, rng):
     """All sixteen pairs of normalisation and gates in turn, and each activation in each place."""
     draw = Random(rng)
     given = {"layer_norm": NORMS[k % 4], **GATES[k // 4 % 4]}
@@ -348,39 +348,39 @@ def test_every_quantity_of_every_step_is_the_equations(k, rng):
 
 @pytest.mark.parametrize("epsilon", [1e-5, 0.5])
 @pytest.mark.parametrize("layer_norm", NORMS[1:])
-def test_epsilon_is_the_variants(layer_norm, epsilon, rng):
+def test_epsilon_is_that_of_the_configuration(layer_norm, epsilon, rng):
     p = Random(rng).problem(layer_norm=layer_norm, epsilon=epsilon)
     assert_is_the_equations(p, forward(p))
 
 
 @pytest.mark.parametrize("gates", GATES, ids=str)
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_one_of_everything_is_the_equations(layer_norm, gates, rng):
+def test_sizes_of_1_match_the_equations(layer_norm, gates, rng):
     """One unit, one input, one sequence; of one row alone the normalised value is 0."""
     p = Random(rng).problem(smallest=(3, 1, 1, 1, 1), spread=0, layer_norm=layer_norm, **gates)
     assert_is_the_equations(p, forward(p))
 
 
-def test_initial_states_may_be_anything_that_broadcasts(rng):
+def test_initial_states_may_broadcast(rng):
     p = Random(rng).problem()
     for h0, c0 in [(0.3, -0.2), (p.h0[:, :1], p.c0[:, :1]), (p.h0[:1], 0.0)]:
         moved = p._replace(h0=h0, c0=c0)
         assert_is_the_equations(moved, forward(moved))
 
 
-def test_without_initial_states_and_noise_they_are_0_and_none(rng):
+def test_default_initial_states_and_masks_have_no_effect(rng):
     p = Random(rng).problem(noise=False, ragged=False)
     p = p._replace(h0=np.zeros_like(p.h0), c0=np.zeros_like(p.c0))
     assert_equal(arrays_of(variants.forward(p.variant, p.weights, p.x)), arrays_of(forward(p)))
 
 
-def test_by_default_it_is_the_plain_layer():
+def test_the_default_configuration_is_the_standard_layer():
     of = CellConfig()
     assert (of.gate.name, of.candidate.name, of.output.name) == ("Sigmoid", "Tanh", "Tanh")
     assert (of.coupled, of.forget_gate, of.clip, of.layer_norm, of.epsilon) == (None, True, None, None, 1e-5)
 
 
-def test_noise_is_silent_only_if_it_changes_nothing():
+def test_masks_are_the_identity_only_if_all_are_1():
     assert DropoutMasks().is_identity
     ones = np.ones((1, 1, 1))
     assert not any(
@@ -413,7 +413,7 @@ def test_names_and_shapes_of_the_weights():
 
 
 @pytest.mark.parametrize(("T", "I", "H", "B"), [(0, 2, 3, 2), (1, 1, 1, 1), (6, 3, 4, 5), (4, 3, 5, 20), (5, 2, 3, 0)])
-def test_with_all_of_it_off_it_is_the_plain_layer(T, I, H, B, rng):
+def test_without_options_it_matches_the_standard_layer(T, I, H, B, rng):
     draw = Random(rng)
     kernel, x, h0, c0 = draw.normal(4 * H, H + I + 1), draw.normal(T, I, B), draw.normal(H, B), draw.normal(H, B)
     dh, dc, dh_end, dc_end = draw.normal(T, H, B), draw.normal(T, H, B), draw.normal(H, B), draw.normal(H, B)
@@ -427,7 +427,7 @@ def test_with_all_of_it_off_it_is_the_plain_layer(T, I, H, B, rng):
 
 
 @pytest.mark.parametrize("coupled", ["input", "forget"])
-def test_gates_coupled_is_a_layer_with_the_other_gates_weights_turned_round(coupled, rng):
+def test_coupled_gates_equal_independent_gates_with_negated_weights(coupled, rng):
     """1 - σ(z) = σ(-z)."""
     p = Random(rng).problem(coupled=coupled, gate=activation("Sigmoid"), layer_norm=None)
     H = len(p.c0)
@@ -442,7 +442,7 @@ def test_gates_coupled_is_a_layer_with_the_other_gates_weights_turned_round(coup
     assert_near({name: getattr(ours, name) for name in names}, {name: getattr(theirs, name) for name in names}, 1e-12)
 
 
-def test_a_layer_without_forget_gates_is_one_whose_forget_gates_are_always_open(rng):
+def test_no_forget_gates_equal_forget_gates_that_are_always_open(rng):
     """σ(z) rounds to 1 for z = 50: everything that both have is equal to rounding."""
     p = Random(rng).problem(forget_gate=False, gate=activation("Sigmoid"), layer_norm=None, clip=None)
     H = len(p.c0)
@@ -621,7 +621,7 @@ def run_torch(p, given, torch):
 
 
 @pytest.mark.parametrize("k", range(72))
-def test_values_and_gradients_are_pytorchs(k, torch, rng):
+def test_values_and_gradients_match_pytorch(k, torch, rng):
     p = Random(rng).problem(layer_norm=NORMS[k % 4], **GATES[k // 4 % 4])
     print(p.variant, sorted(p.weights), p.noise, p.lengths)
     given = {name: torch.tensor(array, requires_grad=True) for name, array in arguments(p).items()}
@@ -651,7 +651,7 @@ def some(rng, **given):
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_a_permuted_batch_permutes(layer_norm, rng):
+def test_results_permute_with_the_batch(layer_norm, rng):
     p = some(rng, layer_norm=layer_norm, ragged=True)
     new = rng.permutation(p.x.shape[-1])
 
@@ -674,7 +674,7 @@ def test_a_permuted_batch_permutes(layer_norm, rng):
 
 @pytest.mark.parametrize("layer_norm", NORMS)
 @pytest.mark.parametrize("at", [0, 1, 3])
-def test_two_halves_are_the_whole_with_the_state_carried_over(at, layer_norm, rng):
+def test_two_halves_with_carried_state_equal_the_whole(at, layer_norm, rng):
     p = some(rng, layer_norm=layer_norm, ragged=False)
 
     def half(part):
@@ -698,7 +698,7 @@ def test_two_halves_are_the_whole_with_the_state_carried_over(at, layer_norm, rn
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_the_future_has_no_influence(layer_norm, rng):
+def test_later_steps_have_no_influence(layer_norm, rng):
     p = some(rng, smallest=(6, 2, 3, 2, 3), layer_norm=layer_norm, ragged=False)
     tape = forward(p)
     other = p.x.copy()
@@ -713,7 +713,7 @@ def test_the_future_has_no_influence(layer_norm, rng):
 
 @pytest.mark.parametrize("layer_norm", NORMS)
 @pytest.mark.parametrize("names", [("Sigmoid", "Tanh"), ("Relu", "Affine"), ("Softplus",)])
-def test_behind_an_end_nothing_happens(names, layer_norm, rng):
+def test_steps_after_the_end_have_no_effect(names, layer_norm, rng):
     """A sequence that ends early is one without the steps behind: outputs, states, and all gradients."""
     p = some(rng, names=names, smallest=(5, 2, 3, 2, 4), layer_norm=layer_norm, ragged=True)
     p.lengths[:2] = 0, 3
@@ -748,7 +748,7 @@ def test_behind_an_end_nothing_happens(names, layer_norm, rng):
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_what_stands_in_the_padding_does_not_matter(layer_norm, rng):
+def test_values_in_the_padding_have_no_effect(layer_norm, rng):
     p = some(rng, smallest=(6, 2, 3, 2, 4), layer_norm=layer_norm, ragged=True)
     p.lengths[:2] = 0, 3
     other = p._replace(x=np.where(own_steps(p), p.x, 100 * rng.normal(size=p.x.shape)))
@@ -758,7 +758,7 @@ def test_what_stands_in_the_padding_does_not_matter(layer_norm, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_activations_without_bound_do_no_harm_behind_an_end(dtype, rng):
+def test_unbounded_activations_do_not_overflow_after_the_end(dtype, rng):
     """Without the ends the same weights take the states beyond all numbers."""
     draw = Random(rng, dtype)
     variant = CellConfig(*map(activation, ("Relu", "Affine", "Affine")))
@@ -772,7 +772,7 @@ def test_activations_without_bound_do_no_harm_behind_an_end(dtype, rng):
 
 @pytest.mark.parametrize("peepholes", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_large_state_does_no_harm_behind_an_end(dtype, peepholes):
+def test_a_large_state_does_not_overflow_after_the_end(dtype, peepholes):
     """It is a number, and its square, which another step would need, is none."""
     variant = CellConfig(activation("Relu"))
     weights = {name: np.ones(shape, dtype) for name, shape in variant.shapes(1, 1, peepholes=peepholes).items()}
@@ -791,7 +791,7 @@ def assert_nothing_is_out_of_bounds(variant, weights, x, lengths, state=0.0):
     assert all(np.isfinite(array).all() for array in by_name(gradient).values())
 
 
-def test_backward_is_linear_in_what_comes_from_above(rng):
+def test_backward_is_linear_in_the_gradients_on_the_outputs(rng):
     p = some(rng)
     tape, names = forward(p), ("dh", "dc", "dh_end", "dc_end")
     other = p._replace(**{name: rng.normal(size=getattr(p, name).shape) for name in names})
@@ -800,7 +800,7 @@ def test_backward_is_linear_in_what_comes_from_above(rng):
     assert_near(by_name(backward(both, tape)), {name: 2 * one[name] - two[name] for name in one}, 1e-11)
 
 
-def test_what_comes_from_above_may_be_left_out(rng):
+def test_gradients_on_outputs_and_states_are_optional(rng):
     p = some(rng, ragged=False)
     tape = forward(p)
     zeros = p._replace(dc=np.zeros_like(p.dc), dh_end=np.zeros_like(p.dh_end), dc_end=np.zeros_like(p.dc_end))
@@ -809,7 +809,7 @@ def test_what_comes_from_above_may_be_left_out(rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_no_steps_leave_the_state_and_its_gradient(layer_norm, dtype, rng):
+def test_zero_steps_return_the_state_and_its_gradient(layer_norm, dtype, rng):
     p = some(rng, layer_norm=layer_norm, ragged=False, noise=False, dtype=dtype)
     p = p._replace(x=p.x[:0], dh=p.dh[:0], dc=p.dc[:0])
     tape = forward(p)
@@ -819,7 +819,7 @@ def test_no_steps_leave_the_state_and_its_gradient(layer_norm, dtype, rng):
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_no_sequences_have_no_gradient(layer_norm, rng):
+def test_an_empty_batch_has_zero_gradients(layer_norm, rng):
     p = some(rng, layer_norm=layer_norm, noise=False)
     none = [value[..., :0] if isinstance(value, np.ndarray) else value for value in p[2:]]
     p = Problem(p.variant, p.weights, *none)
@@ -841,7 +841,7 @@ class Poisoned(BufferPool):
 
 
 @pytest.mark.parametrize("kind", [BufferPool, Poisoned])
-def test_used_buffers_change_no_number(kind, rng):
+def test_reused_buffers_change_no_result(kind, rng):
     buffers, draw = kind(), Random(rng)
     for _ in range(20):
         p = draw.problem(smallest=(0, 1, 2, 1, draw.one_of(0, 14)))
@@ -850,7 +850,7 @@ def test_used_buffers_change_no_number(kind, rng):
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
-def test_nothing_given_is_changed_and_the_tape_is_only_read(layer_norm, rng):
+def test_arguments_and_the_tape_are_not_modified(layer_norm, rng):
     p = some(rng, layer_norm=layer_norm)
     noise = [share for share in p.noise if isinstance(share, np.ndarray)]
     given = [*arguments(p).values(), *noise, p.dh, p.dc, p.dh_end, p.dc_end]
@@ -863,7 +863,7 @@ def test_nothing_given_is_changed_and_the_tape_is_only_read(layer_norm, rng):
     assert_equal(by_name(backward(p, tape)), first)
 
 
-def test_an_earlier_result_never_changes(rng):
+def test_earlier_results_never_change(rng):
     p, other = some(rng), some(rng)
     tape = forward(p)
     gradient = by_name(backward(p, tape))
@@ -875,7 +875,7 @@ def test_an_earlier_result_never_changes(rng):
     assert_equal(before, kept)
 
 
-def test_the_tape_is_independent_of_what_made_it(rng):
+def test_the_tape_is_independent_of_the_arguments(rng):
     p = some(rng)
     tape = forward(p)
     gradient = by_name(backward(p, tape))
@@ -888,7 +888,7 @@ def test_the_tape_is_independent_of_what_made_it(rng):
 
 
 @pytest.mark.parametrize("k", range(44))
-def test_float32_stays_float32_and_near_float64(k, rng):
+def test_float32_is_preserved_and_close_to_float64(k, rng):
     """In all that the tape holds and all gradients: a sum with one float64 would show in the dtype."""
     draw = Random(rng, np.float32)
     smallest = (1, 1, 3, 1, 1 + 15 * (k // 4 % 2))
@@ -912,7 +912,7 @@ def test_float32_stays_float32_and_near_float64(k, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layer_norm", NORMS)
 @pytest.mark.parametrize("size", [1e-30, 1e4, 1e15])
-def test_no_input_of_a_usual_size_raises_a_floating_point_error(size, layer_norm, dtype, rng):
+def test_inputs_of_usual_size_raise_no_floating_point_error(size, layer_norm, dtype, rng):
     """Up to the root of the largest number, since a variance is a square."""
     p = some(rng, names=("Sigmoid", "Tanh", "HardSigmoid", "Softsign"), layer_norm=layer_norm, dtype=dtype)
     p.x[:] *= dtype(size)
@@ -922,7 +922,7 @@ def test_no_input_of_a_usual_size_raises_a_floating_point_error(size, layer_norm
     assert all(np.isfinite(array).all() for array in (tape.h, tape.c, *by_name(gradient).values()))
 
 
-def test_gradients_that_enter_behind_an_end_reach_it(rng, slope):
+def test_gradients_after_the_end_reach_the_final_state(rng, slope):
     """There the state stays as it is: a gradient on it, or on the last of all, is one on the state at the end."""
     T, I, H, B = 5, 2, 3, 4
     variant, lengths = CellConfig(activation("Softplus"), layer_norm="haste"), np.array([3, 5, 0, 1])
@@ -946,7 +946,7 @@ def test_gradients_that_enter_behind_an_end_reach_it(rng, slope):
 
 
 @pytest.mark.parametrize("share", [0, 1, np.float64(0.3), np.float32(0.3), np.array(0.3)])
-def test_a_share_may_be_any_number_and_keeps_the_type(share, rng):
+def test_masks_may_be_any_number_and_preserve_the_dtype(share, rng):
     weights = {"kernel": rng.normal(size=(12, 6)).astype(np.float32)}
     x = rng.normal(size=(4, 2, 2)).astype(np.float32)
     noise = variants.DropoutMasks(new_h=share, new_c=share)

@@ -1,4 +1,4 @@
-"""Law: the general layer computes what Haste, TensorFlow Lite and TensorFlow's cells do, to the digits they give."""
+"""The general layer matches Haste, TensorFlow Lite and TensorFlow's cells to their stored precision."""
 
 import functools
 import json
@@ -86,7 +86,7 @@ def expected_gradient(a):
 
 
 @each_of("haste_run", 8)
-def test_values_and_gradients_are_hastes(name):
+def test_values_and_gradients_match_haste(name):
     a, tape = haste(name)
     assert_is_haste(columns(tape.h), a["h"])
     assert_is_haste(columns(tape.c), a["c"])
@@ -99,7 +99,7 @@ def test_values_and_gradients_are_hastes(name):
         assert_is_haste(columns(ours), a[f"grad/{theirs}"])
 
 
-def test_the_plain_layer_is_hastes_too():
+def test_the_standard_layer_matches_haste():
     _, a = case_of("haste_run", "lstm_plain")
     kernel = kernel_of(a["recurrent_kernel"], a["kernel"], a["bias"], "igfo")
     tape = lstm.forward(kernel, columns(a["x"]), columns(a["h0"]), columns(a["c0"]))
@@ -115,7 +115,7 @@ def test_the_plain_layer_is_hastes_too():
 
 
 @each_of("tflite_golden", 11)
-def test_outputs_are_tensorflow_lites(name):
+def test_outputs_match_tensorflow_lite(name):
     attrs, a = cases("tflite_golden")[name]
     variant = CellConfig(
         coupled="forget" if attrs["cifg"] else None,
@@ -176,7 +176,7 @@ def one_step(variant, weights, x, h, c):
         ("layernorm_basic_lstm_2layer_stack", CellConfig(layer_norm="contrib", epsilon=1e-12)),
     ],
 )
-def test_two_cells_on_each_other_are_tensorflows(name, variant):
+def test_two_stacked_cells_match_tensorflow(name, variant):
     """Their forget bias is added behind the normalisation, as the bias is."""
     attrs, a = case_of("tf_cell_golden", name)
     x, H = a["x"], 2
@@ -193,7 +193,7 @@ def test_two_cells_on_each_other_are_tensorflows(name, variant):
     compare(x.T, a["expected/y"], attrs)
 
 
-def test_coupled_gates_are_tensorflows():
+def test_coupled_gates_match_tensorflow():
     attrs, a = case_of("tf_cell_golden", "coupled_input_forget_cell")
     inputs, recurrent = np.split(a["kernel"], [4])
     kernel = kernel_of(recurrent, inputs, bias_of(a, attrs, "gfo", 2), "gfo", "fog")
@@ -202,7 +202,7 @@ def test_coupled_gates_are_tensorflows():
     compare(tape.c[0], a["expected/c"], attrs)
 
 
-def test_peepholes_are_tensorflows():
+def test_peepholes_match_tensorflow():
     """Their bias holds the 1 of the forget gate already; their recurrent kernel meets a hidden state of 0."""
     attrs, a = case_of("tf_cell_golden", "tfa_peephole_cell_onehot")
     kernel = kernel_of(np.zeros((5, 20)), a["kernel"], a["bias"], "ifgo")
@@ -211,7 +211,7 @@ def test_peepholes_are_tensorflows():
     compare(tape.h[0], a["expected/h"], attrs)
 
 
-def test_layer_normalisation_is_tensorflows():
+def test_layer_normalisation_matches_tensorflow():
     """It normalises the products as Haste does, but then keeps the normalised cell, which Haste only shows."""
     attrs, a = case_of("tf_cell_golden", "tfa_layernorm_cell_I3")
     kernel = kernel_of(a["recurrent_kernel"], a["kernel"], a["bias"], "ifgo")

@@ -1,4 +1,4 @@
-"""Law: chrono initialization draws the biases of Tallec & Ollivier (2018), and leaves the other weights as they are."""
+"""Chrono initialization draws the biases of Tallec & Ollivier (2018), and does not change the other weights."""
 
 import numpy as np
 import pytest
