@@ -307,7 +307,7 @@ def test_rmsprop_with_a_small_decay_matches_the_paper(decay, rng):
 @pytest.mark.parametrize("value", [1.0, 1.5, 2.0])
 @pytest.mark.parametrize(("kind", "name"), [(optimizers.SGD, "momentum"), (optimizers.Adam, "beta2")])
 def test_decays_of_1_and_above_are_refused(kind, name, value):
-    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), and is {value}"):
+    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), got {value}"):
         kind(**{name: value})
 
 
