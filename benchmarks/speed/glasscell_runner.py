@@ -96,7 +96,7 @@ def forward(workload: Workload) -> Iterator[Contender]:
     """Yield inference of whole sequences."""
     for implementation, options in engines().options.items():
         lstm = LSTM.from_torch(workload.lstm_weights(), **options)
-        run = partial(lstm.run, workload.x)
+        run = partial(lstm.infer, workload.x)
         answer = {"outputs": run()[0]}
         for setting, context in threads.blas_settings():
             yield Contender(implementation, setting, run, answer, context)
