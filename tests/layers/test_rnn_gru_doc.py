@@ -6,7 +6,7 @@ from pathlib import Path
 import glasscell as gc
 
 DOC = Path(__file__).parents[2] / "docs" / "rnn_gru.md"
-BLOCK = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.S)
+BLOCK = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 
 
 def test_the_code_prints_the_text(capsys):
