@@ -216,7 +216,7 @@ BUGS = [
     bug(
         9,
         "readout",
-        (READOUT, 'gradients["bias"][:] = d_bias', 'gradients["bias"][:] = d_bias + self.parameters["bias"]'),
+        (READOUT, 'views["bias"][:] = d_bias', 'views["bias"][:] = d_bias + self.parameters["bias"]'),
     ),
     bug(
         10,
@@ -286,7 +286,7 @@ BUGS = [
         ),
     ),
     bug(14, "layer", (WAY, "views[full][:] = d[", "views[full][:] += d[")),
-    bug(14, "readout", (READOUT, 'gradients["bias"][:] = d_bias', 'gradients["bias"][:] += d_bias')),
+    bug(14, "readout", (READOUT, 'views["bias"][:] = d_bias', 'views["bias"][:] += d_bias')),
     bug(
         14,
         "learned initial state",

@@ -254,7 +254,7 @@ def test_values_assigned_to_the_vector_are_copied_in(rng):
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [
-        (np.zeros(3), ValueError, r"vector must have shape \(16,\), and has \(3,\)"),
+        (np.zeros(3), ValueError, r"vector must have shape \(16,\), got \(3,\)"),
         (0.0, ValueError, r"\(16,\)"),
         (np.zeros((4, 4)), ValueError, r"\(4, 4\)"),
         (["a"] * 16, TypeError, "real numbers"),

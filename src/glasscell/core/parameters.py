@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +30,8 @@ class Parameters(Mapping[str, Array]):
 
     Attributes
     ----------
+    views : dict of str to array
+        The arrays by name; another dict after :meth:`rebind`. Read-only.
     is_part : bool
         Whether they are a part of others (by :meth:`join` or :meth:`subset`): their vector is then a part of theirs.
     """
@@ -86,21 +89,19 @@ class Parameters(Mapping[str, Array]):
             start = stop
         return whole
 
-    @property
-    def vector(self) -> Array:
-        """All values in one array. Values that are assigned to it are copied into it."""
-        return self._vector
-
-    @vector.setter
-    def vector(self, values: ArrayLike) -> None:
-        if values is self._vector:  # what `parameters.vector += step` assigns
+    def _set_vector(self, values: ArrayLike) -> None:
+        """Copy values into the vector."""
+        if values is self._vector:  # assigned by `parameters.vector += step`
             return
-        given = np.asarray(values)
-        if given.dtype.kind not in "biuf":
-            raise TypeError(f"vector must be an array of real numbers, and has dtype {given.dtype}")
-        if given.shape != self._vector.shape:
-            raise ValueError(f"vector must have shape {self._vector.shape}, and has {given.shape}")
-        self._vector[:] = given
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"vector must be an array of real numbers, got dtype {array.dtype}")
+        if array.shape != self._vector.shape:
+            raise ValueError(f"vector must have shape {self._vector.shape}, got {array.shape}")
+        self._vector[:] = array
+
+    vector: Array = property(attrgetter("_vector"), _set_vector)  # type: ignore[assignment] # it returns an array
+    """All values in one array. Values that are assigned to it are copied into it."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

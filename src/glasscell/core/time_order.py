@@ -14,6 +14,8 @@ from glasscell.core.types import Array
 
 Index = NDArray[np.intp]
 
+GATHER_BLOCK = 1 << 13  # numbers gathered by one call: their indices stay in the nearest caches
+
 
 class TimeOrder:
     """Which step of time is processed when.
@@ -108,9 +110,11 @@ def _gather(steps: Array, index: Index, out: Array | None) -> Array:
     T, rows, B = steps.shape
     out = np.empty(steps.shape, steps.dtype) if out is None else out
     first = np.arange(rows)[:, None] * B + np.arange(B)
-    flat, offsets = np.ascontiguousarray(steps).reshape(-1), index * (rows * B)
-    for k in range(T):  # a third of the time of `np.take_along_axis`
-        np.take(flat, first + offsets[k], out=out[k], mode="clip")
+    flat, offsets = np.ascontiguousarray(steps).reshape(-1), (index * (rows * B))[:, None, :]
+    length = max(1, GATHER_BLOCK // max(1, rows * B))
+    for start in range(0, T, length):  # a third of the time of `np.take_along_axis`
+        block = slice(start, start + length)
+        np.take(flat, first + offsets[block], out=out[block], mode="clip")
     return out
 
 

@@ -136,7 +136,7 @@ class Linear(Layer, TrainableLayer):
     ) -> LayerResult:
         """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, not a copy."""
         del state, rng, buffers
-        parameters = self._parameters
+        parameters = self._parameters.views
         bias = parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
         y = linear.forward(parameters["weight"], bias, x if x.ndim > 2 else x[None])
         return LayerResult(y if x.ndim > 2 else y[0], mask, None, x if keep_tape else None)
@@ -152,11 +152,12 @@ class Linear(Layer, TrainableLayer):
         """Compute the gradient on x, and overwrite `gradients`; see :meth:`Layer.backward_feature_major`."""
         del need_dx
         x, dy = (array if array.ndim > 2 else array[None] for array in (tape, d_outputs))
-        dx, d_weight, d_bias = linear.backward(self._parameters["weight"], x, dy, buffers)
+        dx, d_weight, d_bias = linear.backward(self._parameters.views["weight"], x, dy, buffers)
         if gradients is not None:
-            gradients["weight"][:] = d_weight
+            views = gradients.views
+            views["weight"][:] = d_weight
             if self.bias:
-                gradients["bias"][:] = d_bias
+                views["bias"][:] = d_bias
         return dx if tape.ndim > 2 else dx[0]
 
     def output_features(self, features: int | None) -> int:

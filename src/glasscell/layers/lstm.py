@@ -21,7 +21,7 @@ from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.execution import ExecutionConfig
 from glasscell.recurrent.initialization import ForgetBias, Initialization, Initializer
 from glasscell.recurrent.stack import LSTMStack
-from glasscell.recurrent.tape import FinalState, LSTMState, LSTMTape, collect_states
+from glasscell.recurrent.tape import FinalState, LSTMState, LSTMTape
 from glasscell.validation import float_dtype
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class LSTM(RecurrentLayer, LSTMWeights):
             y, tape = self._stack.forward(x, mask, state, rng, buffers)
             return LayerResult(y, mask, FinalState(tape), tape)
         y, final = self._stack.infer(x, mask, state, buffers)
-        return LayerResult(y, mask, collect_states(final), None)
+        return LayerResult(y, mask, _collect_states(final), None)
 
     def backward_with_state(
         self,
@@ -168,7 +168,7 @@ class LSTM(RecurrentLayer, LSTMWeights):
             need_dx=need_dx,
             step_gradients=step_gradients,
         )
-        return dx, collect_states(d_initial)
+        return dx, _collect_states(d_initial)
 
     def tape_shape(self, tape: LSTMTape) -> tuple[int, int]:
         """Return (T, B)."""
@@ -214,3 +214,11 @@ class LSTM(RecurrentLayer, LSTMWeights):
         dtype = tape.directions[0].tape.dtype
         if tape.options != self.options or dtype != self.dtype:
             raise ValueError(f"tape must be of {self.options} in {self.dtype}, got that of {tape.options} in {dtype}")
+
+
+def _collect_states(states: Sequence[tuple[Array, Array]]) -> LSTMState:
+    """Return the states of all directions, (P, B) and (H, B), in the fields of one state."""
+    h: Any
+    c: Any
+    h, c = zip(*states, strict=True)
+    return LSTMState(h, c)

@@ -31,8 +31,13 @@ class TiedParameters(Parameters):
         self._separate, self._shared, self._names = separate, dict(shared), tuple(names)
         self.is_part = True
 
-    @property  # type: ignore[misc] # assigned values would not reach shared arrays
-    def vector(self) -> Array:
+    @property
+    def views(self) -> dict[str, Array]:  # type: ignore[override] # also those of others
+        """The arrays by name."""
+        return {name: self[name] for name in self._names}
+
+    @property
+    def vector(self) -> Array:  # type: ignore[override] # assigned values would not reach shared arrays
         """The values that are not shared, in one array."""
         return self._separate.vector
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # the general layer is loaded only where it is used
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,14 +29,6 @@ class LSTMState(NamedTuple):
 
     h: Array
     c: Array
-
-
-def collect_states(states: Sequence[tuple[Array, Array]]) -> LSTMState:
-    """Return the states of all directions, (P, B) and (H, B), in the fields of one state."""
-    h: Any
-    c: Any
-    h, c = zip(*states, strict=True)
-    return LSTMState(h, c)
 
 
 class DirectionTape(NamedTuple):
@@ -111,7 +103,10 @@ class FinalState:
 
     @cached_property
     def _state(self) -> LSTMState:
-        return collect_states([direction.final for direction in self.tape.directions])
+        h: Any
+        c: Any
+        h, c = zip(*(direction.final for direction in self.tape.directions), strict=True)
+        return LSTMState(h, c)
 
     @property
     def h(self) -> Array:

@@ -13,7 +13,7 @@ seconds. The compiled code is cached on disk, in ``__pycache__`` of this package
 user's cache directory; with it, the first use in a process takes a second, a third of which is Numba's import.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from itertools import pairwise
@@ -105,7 +105,10 @@ def forward(
 ) -> lstm.Tape:
     """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or BufferPool()
-    tape = lstm.Tape.begin(kernel, x, h0, c0, buffers)
+    (T, I, B), H = x.shape, len(kernel) // 4
+    tape = buffers.cached("tape", lstm.Tape, T, I, H, B, kernel.dtype)
+    tape.kernel[:], tape.x[:] = kernel, x
+    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0
     run = compile_kernels(tape.dtype.char)
     if tape.B == 1:
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
@@ -114,7 +117,7 @@ def forward(
         return tape
     W = _pack_matrix(tape.kernel, "kernel", buffers)
     slices = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
-    run_in_parallel([partial(run.forward, W, *views) for views in _slice_views(tape, slices, buffers)])
+    _run([partial(run.forward, W, *views) for views in _slice_views(tape, slices, buffers)])
     return tape
 
 
@@ -152,7 +155,7 @@ def forward_inference(
         views = u, s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H), s.rows(final_c, H)[0]
         work.append(partial(run.forward_inference, W, x[sequences], y[sequences], *views))
         last_h.append(u[T % 2, :H])
-    run_in_parallel(work)
+    _run(work)
     np.concatenate(last_h, axis=1, out=final_h)
     return InferenceResult(y.transpose(1, 2, 0), final_h, final_c)
 
@@ -202,7 +205,7 @@ def backward(
             )
         )
         dzs.append(dz)
-    run_in_parallel(work)
+    _run(work)
     if groups > 1:
         np.add(group_gradients[0], group_gradients[1], out=dkernel)
         for group_gradient in group_gradients[2:]:
@@ -247,6 +250,14 @@ def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool)
             yield u, z, s.rows(tape.gates, H), s.rows(tape.step_inputs[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
 
     return buffers.step_views(f"{len(slices)} slices", (tape.step_inputs, tape.gates, tape.tanh_c), views)
+
+
+def _run(tasks: Sequence[Callable[[], object]]) -> None:
+    """Run all tasks, in worker threads if there is more than one."""
+    if len(tasks) == 1:
+        tasks[0]()
+    else:
+        run_in_parallel(tasks)
 
 
 def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
