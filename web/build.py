@@ -119,7 +119,7 @@ def _variable(module: str) -> str:
 
 
 def _renamings(names: str) -> list[tuple[str, str]]:
-    """``a, b as c`` → (a, a), (b, c)."""
+    """Return pairs of names: (a, a), (b, c) for ``a, b as c``."""
     pairs = (item.split(" as ") for item in names.replace("\n", " ").split(","))
     return [(pair[0].strip(), pair[-1].strip()) for pair in pairs if pair[0].strip()]
 

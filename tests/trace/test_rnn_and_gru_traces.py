@@ -205,8 +205,30 @@ def test_views_show_it_or_refuse_by_one_message(cell, rng, tmp_path):
     with pytest.raises(ValueError, match=rf"a report needs LSTMs, got {kind}Trace"):
         trace.report(tmp_path / "report.html")
     assert trace._repr_html_() is None
-    for view in (figures.saturation, figures.half_lives, figures.cell_traces, figures.gradient_decay):
+    for view in (figures.half_lives, figures.cell_traces, figures.gradient_decay):
         with pytest.raises(ValueError, match=rf"symbol must be one of .* of an? {kind}, got"):
             view(trace)
     with pytest.raises(ValueError, match="d_h needs a target"):
         _ = layer.trace(rng.normal(size=(T, I))).layer[0].d_h
+
+
+def test_the_saturation_of_a_gru_has_its_gates_and_an_rnn_has_none(rng):
+    pytest.importorskip("matplotlib")
+    x = rng.normal(size=(5, 3))
+    ax = figures.saturation(gc.GRU(3, 4, seed=0).trace(x))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["reset gate $r$", "update gate $z$"]
+    with pytest.raises(ValueError, match="layer must have gates"):
+        figures.saturation(gc.RNN(3, 4, seed=0).trace(x))
+
+
+def test_a_recorder_has_the_symbols_of_a_gru(rng, tmp_path):
+    x = rng.normal(size=(5, 3))
+    recorder = gc.TraceRecorder(x, np.zeros((5, 4)), symbols=["z", "h"])
+    gru = gc.GRU(3, 4, seed=0)
+    recorder.capture_frame(gru)
+    (frame,) = recorder.frames
+    trace = gru.trace(x, np.zeros((5, 4)))
+    np.testing.assert_array_equal(frame.values["z"], trace.layer[0].z)
+    np.testing.assert_allclose(frame.norms["h"], np.linalg.norm(trace.layer[0].d_h, axis=1), rtol=1e-6)
+    recorder.report(tmp_path / "film.html")
+    assert '"name":"update gate"' in (tmp_path / "film.html").read_text("utf-8")

@@ -155,7 +155,7 @@ class RNNTrace(CellStackTrace):
     d_z = TracedQuantity("dL/dz = dL/dh ∘ (1 - h²), or dL/dh ∘ [h > 0], (T, H)")
     d_x = TracedQuantity("dL/dx_t = W_xᵀ dL/dz, (T, I)")
 
-    shown: ClassVar = ("z", "h")
+    default_symbols: ClassVar = ("z", "h")
     gate_symbols: ClassVar = ()
     gate_rows: ClassVar = ()
     quantities: ClassVar = ("x", "h_prev", "z", "h")
@@ -174,7 +174,7 @@ class GRUTrace(CellStackTrace):
     h_prev = TracedQuantity("h_{t-1}: previous hidden state, (T, H)")
     a = TracedQuantity("a: pre-activations of r, z and n, (T, 3H)")
     r = TracedQuantity("r = σ(a_r): reset gate, (T, H)")
-    z = TracedQuantity("z = σ(a_z): update gate, the share of h_{t-1} that is kept, (T, H)")
+    z = TracedQuantity("z = σ(a_z): update gate: h_t has the share z of h_{t-1}, (T, H)")
     q = TracedQuantity("q = U_n [h_{t-1}; 1], which r scales; r ∘ h_{t-1} with reset_after=False, (T, H)")
     n = TracedQuantity("n = tanh(a_n), a_n = W_n [x_t; 1] + r ∘ q, or W_n [x_t; 1] + U_n q: candidate, (T, H)")
     h = TracedQuantity("h_t = (1 - z) ∘ n + z ∘ h_{t-1}: hidden state, (T, H)")
@@ -187,7 +187,7 @@ class GRUTrace(CellStackTrace):
     d_a = TracedQuantity("dL/da: gradient on a gate times the derivative of its activation, (T, 3H)")
     d_x = TracedQuantity("dL/dx_t = W_xᵀ dL/da, (T, I)")
 
-    shown: ClassVar = ("r", "z", "n", "h")
+    default_symbols: ClassVar = ("r", "z", "n", "h")
     gate_symbols: ClassVar = ("r", "z")
     gate_rows: ClassVar = ("a", "d_a")
     symbol_names: ClassVar = {

@@ -55,7 +55,7 @@ class LayerTrace:
         The symbols that exist; gradients exist only with a target.
     """
 
-    shown: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g", "c")  # by overviews
+    default_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g", "c")  # of overviews
     state: ClassVar[str] = "c"  # orders the units of overviews; the gradient whose norm they show is that on it
     gate_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o")
     gate_rows: ClassVar[tuple[str, ...]] = ("z", "d_z")  # with H rows for each gate

@@ -59,8 +59,8 @@ class Trace(TraceData):
         from glasscell.trace.html_report.page import frame, page  # noqa: PLC0415
         from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
-        shown = self.axes == "T" and self.T and all(layer.state == "c" for layer in self.layer)
-        return frame(page(payload_of(self))) if shown else None
+        is_supported = self.axes == "T" and self.T and all(layer.state == "c" for layer in self.layer)
+        return frame(page(payload_of(self))) if is_supported else None
 
     def save(self, path: StrPath) -> None:
         """Write the trace to a file ``….safetensors``, atomically; replaces an existing trace."""

@@ -91,13 +91,18 @@ def _title(trace: TraceData) -> str:
 def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure:
     layer_trace = resolve_layer(trace, layer)
     inputs, outputs = input_rows(trace), output_rows(trace)
-    heights = [_height(inputs), *[3] * len(layer_trace.shown), *[_height(outputs)] * bool(outputs), *[2.4] * gradient]
+    heights = [
+        _height(inputs),
+        *[3] * len(layer_trace.default_symbols),
+        *[_height(outputs)] * bool(outputs),
+        *[2.4] * gradient,
+    ]
     width = max(7.0 if gradient else 0.0, min(24, 3.4 + 0.34 * layer_trace.T))  # for the legend
     figure = new_figure(width, 11 * sum(heights) / 16.5)
     panels: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     step_rows(panels[0], inputs, "input")
     units = units_by_peak(layer_trace)
-    for ax, symbol in zip(panels[1:], layer_trace.shown, strict=False):
+    for ax, symbol in zip(panels[1:], layer_trace.default_symbols, strict=False):
         heat_map(layer_trace, symbol, ax=ax, units=units)
         ax.set_yticks(
             [0, layer_trace.H - 1] if layer_trace.H > 1 else [0],
@@ -105,7 +110,7 @@ def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure
         )
         ax.tick_params(axis="y", labelsize=8, length=3)
     if outputs:
-        step_rows(panels[1 + len(layer_trace.shown)], outputs, "output")
+        step_rows(panels[1 + len(layer_trace.default_symbols)], outputs, "output")
     if gradient:
         ax = gradient_flow(layer_trace, ax=panels[-1])
         ax.set_ylabel("norm of the\ngradient", rotation=0, ha="right", va="center", color=INK)

@@ -20,8 +20,8 @@ COLORMAPS: dict[ScaleKind, str] = {"sequential": "viridis", "diverging": "RdBu_r
 # Line colors, which also differ in lightness: those of Okabe & Ito (2008) with enough contrast on white.
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#8c6d1f"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN)
-GATE_COLORS = {"i": GREEN, "f": BLUE, "o": ORANGE}
-MARKERS = {"i": "^", "f": "o", "o": "s"}
+GATE_COLORS = {"i": GREEN, "f": BLUE, "o": ORANGE, "r": GREEN, "z": BLUE}
+GATE_MARKERS = {"i": "^", "f": "o", "o": "s", "r": "^", "z": "o"}
 
 
 def get_axes(ax: Axes | None, width: float = 6.4, height: float = 3.6) -> Axes:

@@ -8,13 +8,13 @@ import numpy as np
 
 from glasscell.trace import diagnostics
 from glasscell.trace.data import TraceData
-from glasscell.trace.display import GATES, resolve_layer, symbol_name
+from glasscell.trace.display import resolve_layer, symbol_name
 from glasscell.trace.figures.style import (
     BLUE,
     GATE_COLORS,
+    GATE_MARKERS,
     INK,
     LINE_COLOR,
-    MARKERS,
     MUTED,
     axes_width,
     escape_mathtext,
@@ -47,21 +47,23 @@ def saturation(source: TraceData | LayerTrace, layer: int = -1, ax: Axes | None 
         The values of :func:`glasscell.trace.diagnostics.saturation`. The area of a dot is the number of its units.
     """
     layer_trace = resolve_layer(source, layer)
+    if not layer_trace.gate_symbols:
+        raise ValueError(f"layer must have gates, got {layer_trace!r}")
     ax = get_axes(ax, 4.6, 4.2)
     ax.plot([0, 1], [1, 0], color=LINE_COLOR, lw=1, zorder=0)
-    for gate in GATES:
+    for gate in layer_trace.gate_symbols:
         left, right = diagnostics.saturation(layer_trace.value(gate))
         positions, counts = np.unique(np.stack([right, left], axis=1), axis=0, return_counts=True)
         ax.scatter(
             positions[:, 0],
             positions[:, 1],
             s=14 + 220 * counts / layer_trace.H,
-            marker=MARKERS[gate],
+            marker=GATE_MARKERS[gate],
             edgecolor="white",
             color=GATE_COLORS[gate],
             alpha=0.65,
             linewidths=0.5,
-            label=f"{symbol_name(gate)} ${gate}$",
+            label=f"{symbol_name(gate, layer_trace.symbol_names)} ${gate}$",
         )
     ax.set_xlim(-0.04, 1.04)
     ax.set_ylim(-0.04, 1.04)

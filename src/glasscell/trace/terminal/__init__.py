@@ -101,7 +101,7 @@ def render(
     size = shutil.get_terminal_size(FALLBACK_SIZE) if sys.stdout.isatty() else os.terminal_size(FALLBACK_SIZE)
     width = _at_least("width", 20, width, size.columns)
     height = _at_least("height", 1, height, max(8, size.lines - RESERVED_LINES))
-    symbols = layer_trace.shown if symbols is None else symbols
+    symbols = layer_trace.default_symbols if symbols is None else symbols
     if not symbols:
         raise ValueError("symbols must have at least one entry, got none")
     order = select_units(layer_trace, units)

@@ -46,7 +46,7 @@ def save_animation(recorder: RecordedFrames, symbol: str, suffix: str, fps: floa
     """Return an animation of a symbol with the loss below it, as the bytes of a file of this kind."""
     frames = recorder.frames
     figure = new_figure(5.6, 4.6)
-    from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional, and said to be by new_figure
+    from matplotlib.animation import PillowWriter  # noqa: PLC0415 - optional: new_figure raises the error
 
     top, below = figure.subplots(2, 1, height_ratios=[4, 1])
     image = _draw(top, recorder.values_for_display(frames[0], symbol), recorder.scale(symbol, frames[0]))
@@ -54,7 +54,7 @@ def save_animation(recorder: RecordedFrames, symbol: str, suffix: str, fps: floa
     top.set_ylabel(f"{len(recorder.units)} units" if recorder.rows_are_units(symbol) else "", fontsize=9)
     top.set_yticks([])
     top.set_xlabel("step", fontsize=9)
-    top.set_title(f"{symbol_name(symbol)} {mathtext(symbol)}", loc="left", fontsize=10)
+    top.set_title(f"{symbol_name(symbol, recorder.symbol_names)} {mathtext(symbol)}", loc="left", fontsize=10)
     dot = _draw_losses(below, frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"animation{suffix}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class Frame:
     values : dict of str to array (T, rows)
         By symbol.
     norms : dict of str to array (T,)
-        Of the gradient on ``c`` and ``x`` of the layer; ``output``, ``cell`` and ``recurrent`` are the parts of the
-        gradient on c, if they are defined. Empty without a target.
+        Of the gradient on ``c``, or ``h`` of an RNN or a GRU, and on ``x``; ``output``, ``cell`` and ``recurrent`` are
+        the parts of the gradient on c, if they are defined. Empty without a target.
     ranges : dict of str to (float, float)
         Minimum and maximum of each symbol.
     """
@@ -52,6 +52,7 @@ class RecordedFrames:
     symbols: Sequence[str]
     frames: list[Frame]
     _metadata: dict[str, Any]
+    symbol_names: Mapping[str, str]  # different from those of an LSTM
     _order: NDArray[np.intp]
 
     @property

@@ -69,7 +69,7 @@ def _map(recorder: RecordedFrames, symbol: str, frames: list[Frame], block: int)
     shares = np.array([scale.share(v) for scale, v in zip(scales, values, strict=True)])
     return {
         "symbol": symbol,
-        "name": symbol_name(symbol),
+        "name": symbol_name(symbol, recorder.symbol_names),
         "rows": shares.shape[1],
         "steps": shares.shape[2],
         "of_units": recorder.rows_are_units(symbol),

@@ -123,11 +123,12 @@ class TraceRecorder(RecordedFrames):
         if self.frames and update <= self.frames[-1].update:
             raise ValueError(f"update must be after that of the last frame, {self.frames[-1].update}, got {update}")
         trace = model.trace(self.x, self.y, **self.trace_options)
-        frame = _capture_frame(trace, resolve_layer(trace, self.layer), self.symbols, update)
+        layer = resolve_layer(trace, self.layer)
+        frame = _capture_frame(trace, layer, self.symbols, update)
         if self.frames and _shapes(frame) != _shapes(self.frames[-1]):
             raise ValueError(f"the frame must have the shapes {_shapes(self.frames[-1])}, got {_shapes(frame)}")
         self._metadata = trace.about
-        self._order = units_by_peak(resolve_layer(trace, self.layer))
+        self._order, self.symbol_names = units_by_peak(layer), layer.symbol_names
         if len(self.frames) == self.max_frames:
             del self.frames[1::2]
             self._interval *= 2
