@@ -4,10 +4,10 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
@@ -15,6 +15,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.time_order import time_order
 from glasscell.core.types import Array, Seed
 from glasscell.layers.base import Features, LayerResult, Mask
+from glasscell.layers.framework_weights import FrameworkWeights
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.recurrent.config import MAX_LAYERS
@@ -43,7 +44,7 @@ class Direction(NamedTuple):
     reverse: bool
 
 
-class CellStack(RecurrentLayer):
+class CellStack(FrameworkWeights, RecurrentLayer):
     """A stack of recurrent layers without a cell state. A subclass chooses the equations of a step.
 
     Attributes
@@ -141,18 +142,6 @@ class CellStack(RecurrentLayer):
         """Layer by layer, its forward direction and, if bidirectional, its reverse one."""
         return self._directions
 
-    def level(self, k: int) -> Self:
-        """Return a layer of one level with a copy of the weights of level k of the stack."""
-        one: Self = type(self)(
-            **{**self.config, "num_layers": 1, "dropout": 0.0}
-            | {"input_size": self.output_size if k else self.input_size},
-            dtype=self.dtype,
-            seed=None,
-        )
-        for name, view in one.parameters.items():
-            view[:] = self.parameters[name.replace("_l0", f"_l{k}")]
-        return one
-
     def cell_weights(self, suffix: str) -> dict[str, Array]:
         """Return the weights of one direction under core's names; with ``bias=False`` the biases are 0."""
         shapes = self.cell_shapes(1, self.hidden_size, **self._shape_options())
@@ -177,12 +166,9 @@ class CellStack(RecurrentLayer):
             return
         for one in self.directions:
             kernel = parameters[f"kernel{one.suffix}"]
-            for start in range(0, len(kernel), H):
-                rows = slice(start, start + H)
-                kernel[rows, :H] = (
-                    orthogonal(rng, H) if self._initializer == "orthogonal" else glorot_uniform(rng, (H, H))
-                )
-                kernel[rows, H : H + one.input_size] = glorot_uniform(rng, (H, one.input_size))
+            for gate in kernel.reshape(-1, H, kernel.shape[1]):
+                gate[:, :H] = orthogonal(rng, H) if self._initializer == "orthogonal" else glorot_uniform(rng, (H, H))
+                gate[:, H : H + one.input_size] = glorot_uniform(rng, (H, one.input_size))
 
     @property
     def runs_backward(self) -> bool:
@@ -331,7 +317,7 @@ class CellStack(RecurrentLayer):
     def _step_gradients(self, tape: Any, dy: Array, dh: Array, gradient: Any) -> Any:
         """Return a function that returns the gradients at every step by name."""
 
-    # Models, streams and files
+    # Models and streams
 
     def output_origin(self, origin: Features | None) -> Features:
         """Return the directions of the outputs."""
@@ -347,101 +333,6 @@ class CellStack(RecurrentLayer):
             )
         weights = [self.cell_weights(one.suffix) for one in self.directions]
         return RNNStage(self.gates, weights, self.cell_options, single=single)
-
-    def named_weights(self) -> dict[str, Array]:
-        """Return a copy of the weights under PyTorch's names."""
-        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415 - not paid for by `import glasscell`
-
-        return simple_cells.to_torch(self)
-
-    def load_named_weights(self, weights: Mapping[str, Array]) -> None:
-        """Copy the weights of :meth:`named_weights`."""
-        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
-
-        simple_cells.from_torch(weights, self)
-
-    def to_torch(self) -> dict[str, Array]:
-        """Return a copy of the weights under the names of PyTorch's layer of the same sizes.
-
-        Raises
-        ------
-        ValueError
-            If PyTorch has no such layer.
-        """
-        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
-
-        simple_cells.check_supported(self)
-        return self.named_weights()
-
-    @classmethod
-    def from_torch(cls, state_dict: Mapping[str, ArrayLike], *, prefix: str = "", **options: Any) -> Self:
-        """Make the layer of a PyTorch state dict.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to array or CPU tensor
-            ``weight_ih_l0``, ``weight_hh_l0``, …, from which sizes, directions and biases are read. PyTorch's biases
-            ``bias_ih`` and ``bias_hh`` are added where only their sum matters.
-        prefix : str
-            Only entries whose names begin with it are read.
-        **options
-            Options that a state dict does not hold, such as ``dropout`` and, of an ``nn.RNN``, ``nonlinearity``.
-
-        Raises
-        ------
-        ValueError
-            If a weight is missing, does not fit or does not belong to such a layer, by name.
-        """
-        from glasscell.weight_layouts import common_dtype, select_prefix, simple_cells  # noqa: PLC0415
-
-        weights = select_prefix(state_dict, prefix)
-        sizes = simple_cells.infer_config(weights, cls.__name__)
-        for name in options.keys() & sizes.keys():
-            if options[name] != sizes[name]:
-                raise ValueError(f"{name} must be {sizes[name]!r}, as the weights have it, got {options[name]!r}")
-        dtype = options.pop("dtype", None) or common_dtype(weights)
-        layer: Self = cls(**{**sizes, **options}, dtype=dtype, seed=None)
-        layer.load_named_weights(weights)
-        return layer
-
-    @classmethod
-    def from_keras(cls, weights: Any, **config: Any) -> Self:
-        """Make the layer of the weights of a Keras layer: SimpleRNN, GRU, or a Bidirectional around one.
-
-        Parameters
-        ----------
-        weights : sequence of array
-            ``layer.get_weights()``; with Bidirectional those of the forward layer, then those of the backward layer.
-        **config
-            As in ``layer.get_config()``; settings that only training in Keras uses are ignored. ``bidirectional`` may
-            be True instead of ``layer``. Outputs of masked steps are 0 here, as with ``zero_output_for_mask=True``.
-
-        Raises
-        ------
-        ValueError
-            If weights do not fit together, or a setting cannot be represented, by name.
-        """
-        from glasscell.weight_layouts import check_weight, common_dtype, simple_cells  # noqa: PLC0415
-
-        arrays = [check_weight(f"weight {k}", array) for k, array in enumerate(weights)]
-        config.pop("dtype", None)
-        options = simple_cells.config_from_keras(arrays, config, cls.__name__)
-        dtype = common_dtype(dict(zip(map(str, range(len(arrays))), arrays, strict=True)))
-        layer: Self = cls(**options, dtype=dtype, seed=None)
-        simple_cells.from_keras(arrays, layer)
-        return layer
-
-    def to_keras(self) -> list[Array]:
-        """Return a copy of the weights as ``layer.set_weights`` of a Keras layer of the same kind takes them.
-
-        Raises
-        ------
-        ValueError
-            If the layer is a stack, which Keras does not have.
-        """
-        from glasscell.weight_layouts import simple_cells  # noqa: PLC0415
-
-        return simple_cells.to_keras(self)
 
     def __repr__(self) -> str:
         config = self.config
