@@ -1,4 +1,4 @@
-"""Law: `glasscell convert` writes what it read in another format, or writes nothing and says why in one line."""
+"""Property: `glasscell convert` writes what it read in another format, or writes nothing and says why in one line."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ CASES = [  # the target, options, and what it lacks of a graph with states and n
 
 @pytest.mark.parametrize("kind", ["lstm", "chain"])
 @pytest.mark.parametrize(("target", "options", "lacking"), CASES)
-def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lacking, kind, tmp_path, capsys):
+def test_dropped_inputs_and_outputs_are_named(target, options, lacking, kind, tmp_path, capsys):
     pytest.importorskip("onnx")
     pytest.importorskip("h5py")
     lstm = gc.LSTM(3, 4, 2, masked_outputs="zero")
@@ -75,7 +75,7 @@ def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lackin
     gc.convert.onnx.save(model, tmp_path / "m.onnx", lengths=True, states=True)
     assert main(["convert", str(tmp_path / "m.onnx"), str(tmp_path / target), *options]) == 0
     said = capsys.readouterr().err
-    words = f"{tmp_path / target} has no {lacking[kind]}, which the graph in {tmp_path / 'm.onnx'} has\n"
+    words = f"{tmp_path / target} does not contain {lacking[kind]} of the graph in {tmp_path / 'm.onnx'}\n"
     assert said == (words if lacking[kind] else "")
     if options:
         assert main(["convert", str(tmp_path / target), str(tmp_path / "again.onnx"), *options]) == 0
@@ -83,7 +83,7 @@ def test_what_a_graph_has_and_the_target_has_not_is_said(target, options, lackin
         assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / target).read_bytes()
         in_place = [str(tmp_path / target)] * 2
         assert main(["convert", *in_place, "--overwrite"]) == 0
-        assert "has no " in capsys.readouterr().err
+        assert "does not contain " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

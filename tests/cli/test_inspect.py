@@ -1,4 +1,4 @@
-"""Law: `glasscell inspect` shows what the trace holds, however an input is written; a mistake is one line, status 2."""
+"""Property: `glasscell inspect` prints the content of the trace for every form of input; an error is one line."""
 
 import re
 
@@ -62,8 +62,8 @@ def test_bits_and_what_came_back(copy_model, capsys):
     for bits in ([1, 0, 1, 1], [0, 0, 0, 1, 1, 0]):
         out = shown(capsys, path, "--input", "".join(map(str, bits)))
         back = model.copy(bits).tolist()
-        assert f"shown       {' '.join(map(str, bits))}\n" in out
-        assert f"given back  {' '.join(map(str, back))}   {'✓' if back == bits else '✗'}\n" in out
+        assert f"input   {' '.join(map(str, bits))}\n" in out
+        assert f"output  {' '.join(map(str, back))}   {'✓' if back == bits else '✗'}\n" in out
         assert render(model.trace(bits)) in out
 
 
@@ -197,16 +197,16 @@ def test_mistakes_with_bits(arguments, parts, copy_model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--input", "1,2;3"], ["step 0 has 2", "step 1 has 1"]),
+        (["--input", "1,2;3"], ["must have 2 numbers in step 1", "got 1"]),
         (["--input", "1,2,3"], ["--input", "I = 2"]),
-        (["--input", "1,x"], ["'x'", "no number"]),
+        (["--input", "1,x"], ["'x'", "must be numbers"]),
         (["--input", "nan,1"], ["finite", "nan"]),
-        (["--input", " ; "], ["no steps"]),
-        (["--input", "missing.csv"], ["no file missing.csv"]),
+        (["--input", " ; "], ["at least one step"]),
+        (["--input", "missing.csv"], ["missing.csv does not exist"]),
         (["--input", "1,2", "--target", "1,2"], ["y must have shape", "(1, 2)", "(1, 3)"]),
         (["--input", "1,2", "--loss", "squared_error"], ["--loss", "--target"]),
         (["--input", "1,2", "--target", "1.5", "--loss", "categorical_cross_entropy"], ["class numbers", "1.5"]),
-        (["--input", "ab", "--vocabulary", "abc"], ["3 characters", "2 features"]),
+        (["--input", "ab", "--vocabulary", "abc"], ["must have 2 characters", "got 3"]),
         (["--input", "1,2", "--symbols", "d_c"], ["d_c", "target"]),
     ],
 )
@@ -220,9 +220,9 @@ def test_mistakes_with_numbers(arguments, parts, lstm, capsys):
     [
         (["--input", "abx", "--vocabulary", VOCABULARY], ["'x'", "position 2"]),
         (["--input", "ab", "--target", "b\n", "--vocabulary", VOCABULARY], ["--target", r"'\n'", "position 1"]),
-        (["--input", "ab", "--vocabulary", "aba"], ["'a' twice", "0 and 2"]),
-        (["--input", "ab", "--vocabulary", ""], ["no characters"]),
-        (["--input", "", "--vocabulary", VOCABULARY], ["no steps"]),
+        (["--input", "ab", "--vocabulary", "aba"], ["each character once, got 'a'", "0, 2"]),
+        (["--input", "ab", "--vocabulary", ""], ["at least one character"]),
+        (["--input", "", "--vocabulary", VOCABULARY], ["at least one step"]),
         (["--input", "1,2.5"], ["class numbers", "2.5"]),
         (["--input", "1,5"], ["from 0 to 4", "1 to 5"]),
     ],
@@ -239,12 +239,12 @@ def test_a_file_without_numbers_is_named(content, kind, lstm, tmp_path, capsys):
     file.write_bytes(content)
     line = refused(capsys, lstm[1], "--input", str(file))
     assert str(file) in line
-    assert "no table of numbers" in line
+    assert "must be a table of numbers" in line
 
 
 def test_pickles_are_never_read(lstm, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
-    assert "no table of numbers" in refused(capsys, lstm[1], "--input", str(tmp_path / "x.npy"))
+    assert "must be a table of numbers" in refused(capsys, lstm[1], "--input", str(tmp_path / "x.npy"))
 
 
 def test_a_missing_model_is_named(tmp_path, capsys):

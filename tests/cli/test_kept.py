@@ -1,4 +1,4 @@
-"""Law: once trained, a model is kept, whatever else fails; and what is not kept is said."""
+"""Property: once trained, a model is kept, whatever else fails; and what is not kept is said."""
 
 import os
 import re

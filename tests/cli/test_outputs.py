@@ -72,7 +72,7 @@ def test_what_exists_is_kept_unless_told(command, capsys, request):
         patched.setattr("glasscell.verify.iter_checks", None)
         patched.setattr(files, "load", None)
         line = refusal([*arguments, str(file)], capsys)
-    assert "exists already; give --overwrite" in line
+    assert "exists already; --overwrite" in line
     assert str(file) in line
     assert main([*arguments, str(file), "--overwrite"]) == 0
     assert len(file.read_bytes()) == len(first)

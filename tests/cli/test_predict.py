@@ -1,4 +1,4 @@
-"""Law: `glasscell try` shows what model.copy gives back; the status is 1 if that is wrong, and 2 for a mistake."""
+"""Property: `glasscell predict` prints the outputs of model.copy; the status is 1 if one is wrong, 2 for an error."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def model(tmp_path, rng):
 
 
 def rows(out):
-    """Shown, given back, mark, note."""
+    """Return input, output, mark and note of each row."""
     found = [re.fullmatch(r"  ([01 ]+?) {3,}([01 ]+?) {3,}(\S+)(?: {3}(.+))?", line) for line in out.splitlines()]
     return [(row[1].replace(" ", ""), row[2].replace(" ", ""), row[3], row[4]) for row in found]
 
@@ -45,7 +45,7 @@ def refused(arguments, capsys):
 def process(*arguments, stdout=subprocess.PIPE, **environment):
     root = str(Path(glasscell.__file__).parents[1])
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "glasscell", "try", *map(str, arguments)],
+        [sys.executable, "-W", "error", "-m", "glasscell", "predict", *map(str, arguments)],
         stdout=stdout,
         stderr=subprocess.PIPE,
         check=False,
@@ -55,7 +55,7 @@ def process(*arguments, stdout=subprocess.PIPE, **environment):
 
 @pytest.mark.parametrize("file", ["", "model.safetensors"])
 def test_it_shows_what_the_model_gives_back(file, model, tmp_path, capsys):
-    status = main(["try", str(tmp_path / file), *SEQUENCES])
+    status = main(["predict", str(tmp_path / file), *SEQUENCES])
     out, err = capsys.readouterr()
     assert not err
     shown = rows(out)
@@ -68,7 +68,7 @@ def test_it_shows_what_the_model_gives_back(file, model, tmp_path, capsys):
     assert marks == {"✓", "✗"}
     assert status == 1
     right = [row[0] for row in shown if row[2] == "✓"]
-    assert main(["try", str(tmp_path / file), *right]) == 0
+    assert main(["predict", str(tmp_path / file), *right]) == 0
 
 
 def test_marks_of_a_model_that_is_always_right(tmp_path, capsys):
@@ -81,34 +81,34 @@ def test_marks_of_a_model_that_is_always_right(tmp_path, capsys):
     model.parameters["readout.weight"][:] = -1
     model.save(tmp_path / "wrong.safetensors")
     for name, mark in (("right", "✓"), ("wrong", "✗")):
-        assert main(["try", str(tmp_path / f"{name}.safetensors"), *SEQUENCES]) == (name == "wrong")
+        assert main(["predict", str(tmp_path / f"{name}.safetensors"), *SEQUENCES]) == (name == "wrong")
         assert [row[2] for row in rows(capsys.readouterr().out)] == [mark] * 16
 
 
 def test_lengths_that_training_never_saw_are_noted(model, tmp_path, capsys):
-    main(["try", str(tmp_path), "1", "10", "100", "1000", "10000"])
+    main(["predict", str(tmp_path), "1", "10", "100", "1000", "10000"])
     notes = [row[3] for row in rows(capsys.readouterr().out)]
     assert notes[1:4] == [None] * 3
-    assert "2 to 4 bits, never 1" in notes[0]
-    assert "2 to 4 bits, never 5" in notes[4]
+    assert "trained on 2 to 4 bits, not on 1" in notes[0]
+    assert "trained on 2 to 4 bits, not on 5" in notes[4]
 
 
 @pytest.mark.parametrize("bits", ["", "1012", "11 01", "one", "0.1", "¹"])
 def test_what_is_no_sequence_is_refused(bits, model, tmp_path, capsys):
-    line = refused(["try", str(tmp_path), "1101", bits], capsys)
+    line = refused(["predict", str(tmp_path), "1101", bits], capsys)
     assert repr(bits) in line
     assert "0 and 1" in line
 
 
 def test_a_length_that_is_no_whole_number_of_steps_is_refused(tmp_path, capsys):
     CopyLSTM(4, task=Copy(4, bits_per_step=2)).save(tmp_path / "m.safetensors")
-    line = refused(["try", str(tmp_path / "m.safetensors"), "110"], capsys)
-    assert all(part in line for part in ("'110'", "3 bits", "2 at a time"))
+    line = refused(["predict", str(tmp_path / "m.safetensors"), "110"], capsys)
+    assert all(part in line for part in ("'110'", "multiple of 2", "got 3"))
 
 
 def test_a_missing_model_is_named(tmp_path, capsys):
     for path in (tmp_path, tmp_path / "nowhere"):
-        line = refused(["try", str(path), "1101"], capsys)
+        line = refused(["predict", str(path), "1101"], capsys)
         assert "there is no model" in line
         assert str(path) in line
 
@@ -117,19 +117,19 @@ def test_a_missing_model_is_named(tmp_path, capsys):
 def test_a_truncated_model_is_named(size, model, tmp_path, capsys):
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
-    line = refused(["try", str(tmp_path), "1101"], capsys)
+    line = refused(["predict", str(tmp_path), "1101"], capsys)
     assert "not a complete safetensors file" in line
     assert str(file) in line
 
 
 def test_a_file_of_another_kind_is_named(tmp_path, capsys):
     (tmp_path / "gates.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    assert "gates.png" in refused(["try", str(tmp_path / "gates.png"), "1101"], capsys)
+    assert "gates.png" in refused(["predict", str(tmp_path / "gates.png"), "1101"], capsys)
 
 
 def test_sequences_are_needed(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["try", str(tmp_path)])
+        main(["predict", str(tmp_path)])
     assert caught.value.code == 2
 
 
@@ -159,3 +159,10 @@ def test_a_reader_that_has_gone_is_no_error(model, tmp_path):
         os.close(writer)
     assert done.returncode == wrong
     assert not done.stderr
+
+
+def test_try_is_an_alias(tmp_path, capsys):
+    CopyLSTM(4, task=Copy(width=4)).save(tmp_path / "model.safetensors")
+    results = [(main([command, str(tmp_path), "1101"]), capsys.readouterr().out) for command in ("predict", "try")]
+    assert results[0] == results[1]
+    assert results[0][1]

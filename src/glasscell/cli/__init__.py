@@ -1,8 +1,7 @@
-"""The command line: ``glasscell copy``, ``try``, ``inspect``, ``verify``, ``convert``. One file per command.
+"""The command line: ``glasscell copy``, ``predict``, ``inspect``, ``verify``, ``convert``. One file per command.
 
-Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional (a
-picture, a table, output) could not be made; 2, refused or failed, with one line on standard error; 128 + n,
-ended by signal n (130: Ctrl-C).
+Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output (a picture, a table) could
+not be written; 2, an error, with one line on standard error; 128 + n, ended by signal n (130: Ctrl-C).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from glasscell.escaping import escape
 
 COMMANDS = (copy, predict, inspect, verify, convert)
 EXIT_STATUS = (
-    "Exit status: 0, all is done; 1, it is done, but a claim fails, a sequence came back wrong, or something optional "
-    "could not be made; 2, refused or failed; 130, interrupted (128 + n by signal n)."
+    "Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output could not be written; "
+    "2, an error; 130, interrupted (128 + n by signal n)."
 )
 
 
@@ -31,14 +31,16 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Return the parser of all commands."""
-    parser = Parser(prog="glasscell", description="An LSTM you can see through.", epilog=EXIT_STATUS)
+    parser = Parser(
+        prog="glasscell", description="An LSTM library in NumPy whose models can be inspected.", epilog=EXIT_STATUS
+    )
     parser.add_argument("--version", action="version", version=f"glasscell {__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="command")
     for command in COMMANDS:
         command.add_to(commands)
-    for each in commands.choices.values():
-        each.add_argument("--ascii", action="store_true", help="write ASCII characters only, without colour")
+    for command_parser in set(commands.choices.values()):  # an alias has the parser of its command
+        command_parser.add_argument("--ascii", action="store_true", help="write ASCII characters only, without colour")
     return parser
 
 
@@ -51,12 +53,14 @@ def run(arguments: Sequence[str] | None, interrupts: Interrupts, make_parser: Ca
         except KeyboardInterrupt as error:
             return _interrupted(interrupts, error)
         except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
-            if interrupts.raised:  # an interrupt inside an import comes out as another error
+            if interrupts.raised:  # an interrupt during an import may raise another error
                 return _interrupted(interrupts, None)
             print(f"glasscell: {escape(_message(error))}", file=sys.stderr)
             return 2
         out.flush()
-        if out.error is not None and not isinstance(out.error, BrokenPipeError):  # a reader like `head` has seen enough
+        if out.error is not None and not isinstance(
+            out.error, BrokenPipeError
+        ):  # such as `head`, which closes the pipe early
             print(f"glasscell: standard output: {escape(_message(out.error))}", file=sys.stderr)
             return status or 1
         return status
@@ -81,4 +85,4 @@ def _interrupted(interrupts: Interrupts, error: KeyboardInterrupt | None) -> int
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or "there is not enough memory for this"
+    return str(error) or "not enough memory"

@@ -1,4 +1,4 @@
-"""Standard output and standard error that can show all characters and whose errors end no work."""
+"""Standard output and standard error that accept all characters and whose errors do not end the command."""
 
 import codecs
 import io
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
-ASCII = {  # the replacement of a character that cannot be shown
+ASCII = {  # replacements of characters that an encoding does not support
     "−": "-",
     "–": "-",
     "—": "-",
@@ -52,18 +52,18 @@ ERRORS = "glasscell.ascii"
 
 def ascii_only(text: str) -> str:
     r"""Return the text in ASCII: signs and symbols by :data:`ASCII`, other characters as escapes such as ``\xe9``."""
-    return text if text.isascii() else "".join(c if c.isascii() else _shown(c) for c in text)
+    return text if text.isascii() else "".join(c if c.isascii() else _replacement(c) for c in text)
 
 
-def _shown(character: str) -> str:
+def _replacement(character: str) -> str:
     return ASCII.get(character) or character.encode("ascii", "backslashreplace").decode()
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks by ASCII text, so that no sign of a number is lost."""
+    """Replace characters that an encoding does not support by ASCII text, so that no minus sign is lost."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_shown, error.object[error.start : error.end])), error.end
+    return "".join(map(_replacement, error.object[error.start : error.end])), error.end
 
 
 class Console(io.TextIOBase):
@@ -91,7 +91,7 @@ class Console(io.TextIOBase):
         if self.error is None:
             try:
                 self._stream.write(ascii_only(text) if self.ascii else text)
-            except Exception as error:  # noqa: BLE001 - of any stream that a program may put there
+            except Exception as error:  # noqa: BLE001 - a program may replace the stream by any object
                 self.error = error
         return len(text)
 
@@ -131,8 +131,8 @@ class Console(io.TextIOBase):
 def consoles() -> Iterator[tuple[Console, Console]]:
     """Replace standard output and standard error by consoles during the block.
 
-    Closed ones, which Python has None for, are opened to nothing, so that no file that is opened later takes their
-    descriptor and with it the messages of C libraries.
+    Closed streams, which are None in Python, are opened to the null device: otherwise a file that is opened later would
+    get their descriptor, and receive the messages of C libraries.
     """
     with suppress(OSError):
         for descriptor in (0, 1, 2):
@@ -158,10 +158,10 @@ def consoles() -> Iterator[tuple[Console, Console]]:
 def _silence(console: Console, descriptor: int) -> None:
     """Point a broken stream's descriptor to the null device: Python flushes it once more at exit."""
     try:
-        own = console.fileno()
-    except Exception:  # noqa: BLE001 - it has none
+        actual = console.fileno()
+    except Exception:  # noqa: BLE001 - the stream has no descriptor
         return
-    if own == descriptor:
+    if actual == descriptor:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)
         os.close(null)

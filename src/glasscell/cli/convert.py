@@ -17,8 +17,9 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "convert",
         help="write a model file in another format",
-        description="Read a model of PyTorch, ONNX, Keras or Glasscell, and write it in the format that the name of "
-        "the target ends in: .safetensors, .pt, .onnx, .keras, .weights.h5, .h5. What a format cannot say is refused.",
+        description="Read a model of PyTorch, ONNX, Keras or Glasscell, and write it in the format of the target's "
+        "extension: .safetensors, .pt, .onnx, .keras, .weights.h5, .h5. If the format does not support a layer or an "
+        "option, the command fails.",
     )
     parser.add_argument("source", type=path_argument, help="a model file, or the folder of a run")
     parser.add_argument("target", type=path_argument, help="the file to write")
@@ -31,7 +32,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--weights-only",
         action="store_true",
-        help="for a .pt or .weights.h5 target: leave out layers without weights, which such a file cannot hold",
+        help="for a .pt or .weights.h5 target: leave out layers without weights, which such a file cannot contain",
     )
     add_overwrite(parser)
     parser.set_defaults(run=run)
@@ -48,17 +49,16 @@ def run(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise ValueError(for_command_line(str(error))) from None
     model = read_model(options.source, options)
-    lost = files.dropped_ports(
-        model, options.source, options.target, states=options.states
-    )  # now: it may be overwritten
+    # Before the target is written: it may replace the source.
+    dropped = files.dropped_ports(model, options.source, options.target, states=options.states)
     try:
         files.save(model, options.target, states=options.states, weights_only=options.weights_only)
     except ValueError as error:
         raise ValueError(for_command_line(str(error))) from None
     print(f"{model}\n\n{escape(options.source)} → {escape(options.target)}")
-    if lost:
+    if dropped:
         print(
-            f"{options.target} has no {escape(', '.join(lost))}, which the graph in {options.source} has",
+            f"{options.target} does not contain {escape(', '.join(dropped))} of the graph in {options.source}",
             file=sys.stderr,
         )
     if note := files.not_in_file(model, options.target):

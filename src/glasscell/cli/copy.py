@@ -1,4 +1,4 @@
-"""Implement ``glasscell copy``: train an LSTM to copy binary sequences, and show that it copies those it never saw."""
+"""Implement ``glasscell copy``: train an LSTM to copy binary sequences, and test it on held-out sequences."""
 
 import argparse
 import shlex
@@ -15,7 +15,7 @@ from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.run_folder import RunFolder
-from glasscell.cli.sizes import BYTES_OF_A_ROW, check_layers, check_memory, training_bytes
+from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, format_bits, program_name
 from glasscell.core.optimizers import Adam
 from glasscell.models.copy_lstm import HIDDEN_UNITS_PER_BIT, CopyLSTM
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 HISTORY_FILE, PICTURE_FILE = "history.csv", "gates.png"
-FILES = {  # of a run, and whether a file's first bytes are those of such a file
+FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith((b"update,", b"step,")),
     PICTURE_FILE: KINDS[".png"],
@@ -43,43 +43,50 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "copy",
         help="train an LSTM to copy binary sequences",
-        description="Train an LSTM to copy binary sequences, and show that it copies those it never saw.",
+        description="Train an LSTM to copy binary sequences, and test it on sequences that training does not use.",
     )
-    task = parser.add_argument_group("the task")
-    task.add_argument("--width", type=int, default=8, metavar="N", help="bits of a sequence, 1 to 64 (8)")
+    task = parser.add_argument_group("task")
+    task.add_argument("--width", type=int, default=8, metavar="N", help="bits per sequence, 1 to 64 (default 8)")
     task.add_argument(
-        "--min-width", type=int, metavar="N", help="bits of the shortest training sequences (half of --width)"
+        "--min-width", type=int, metavar="N", help="bits of the shortest training sequences (default: half of --width)"
     )
     task.add_argument(
         "--mode",
         choices=MODES,
         default="recall",
-        help="recall: give the bits back after the whole sequence (this is the default); echo: at once",
+        help="recall (default): output the bits after the whole sequence; echo: output each bit at its step",
     )
-    task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits shown at a time (1)")
+    task.add_argument("--bits-per-step", type=int, default=1, metavar="N", help="bits per step (default 1)")
     task.add_argument(
         "--noise",
         type=float,
         default=Copy.noise,
-        help=f"standard deviation of the noise on the bits that training shows ({Copy.noise})",
+        help=f"standard deviation of the noise that training adds to the input bits (default {Copy.noise})",
     )
-    model = parser.add_argument_group("the model")
+    model = parser.add_argument_group("model")
     model.add_argument(
-        "--hidden-size", type=int, metavar="H", help=f"units ({HIDDEN_UNITS_PER_BIT} for each bit of --width)"
+        "--hidden-size", type=int, metavar="H", help=f"hidden units (default {HIDDEN_UNITS_PER_BIT} per bit of --width)"
     )
-    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (1)")
+    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
     training = parser.add_argument_group("training")
-    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates (6000)")
-    training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences an update (64)")
+    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates (default 6000)")
+    training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences per update (default 64)")
     training.add_argument(
-        "--learning-rate", type=float, default=0.03, metavar="RATE", help="of Adam, at first; it falls to 0 (0.03)"
+        "--learning-rate",
+        type=float,
+        default=0.03,
+        metavar="RATE",
+        help="initial learning rate of Adam, which decreases to 0 (default 0.03)",
     )
-    training.add_argument("--seed", type=int, default=0, help="of weights and batches (0)")
+    training.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default 0)")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--out", type=path_argument, metavar="FOLDER", help=f"({DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)"
+        "--out",
+        type=path_argument,
+        metavar="FOLDER",
+        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
     )
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in that folder")
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
     parser.set_defaults(run=run)
 
 
@@ -92,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
         try:
             with folder.naming():
-                model.save(folder.stage / MODEL_FILE)  # that there is space is known before the work
+                model.save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
             print(f"Training {description} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
             start = time.perf_counter()
             with interrupts.finishing():
@@ -125,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
 def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     """Return the model, task and optimiser of the options."""
     width, k = options.width, options.bits_per_step
-    half = max(1, width // k // 2) * k if k > 0 else None  # in whole steps
+    half = max(1, width // k // 2) * k if k > 0 else None  # a multiple of the bits per step
     min_width = half if options.min_width is None else options.min_width
     task = Copy(width, options.mode, k, min_width, options.noise)
     for name in ("steps", "batch_size"):
@@ -138,7 +145,7 @@ def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     L, T = positive_integer("num_layers", options.num_layers), 2 * task.width // k + 1
     check_layers("num_layers", L)
     check_memory("this training", training_bytes(task.input_size, H, L, T, options.batch_size))
-    check_memory(f"the history of {options.steps} steps", options.steps * BYTES_OF_A_ROW)
+    check_memory(f"the history of {options.steps} steps", options.steps * BYTES_PER_HISTORY_ROW)
     model = CopyLSTM(options.hidden_size, task=task, num_layers=L, seed=options.seed)
     return model, task, Adam(options.learning_rate)
 
@@ -147,7 +154,7 @@ def save_run(model: CopyLSTM, history: History, folder: RunFolder, *, replace: b
     """Write the model, and the history if possible; return the failures."""
     stage, failures = folder.stage, []
     with folder.naming():
-        (stage / MODEL_FILE).unlink()  # of before the training: its space is needed
+        (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
         model.save(stage / MODEL_FILE)
     try:
         history.save(stage / HISTORY_FILE)
@@ -165,7 +172,7 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
     try:
         print_samples(model)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-        failures.append(f"the table could not be made: {reason(error)}")
+        failures.append(f"the table could not be printed: {reason(error)}")
     drawn = False
     try:
         drawn = draw(model, folder)
@@ -176,8 +183,8 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
             print("No picture of the gates: Matplotlib is not installed (pip install -e '.[plot]').")
     print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
     sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
-    print(f"Now try your own: {program_name()} try {shlex.quote(str(folder))} {sequence}")
-    print(f"Or look inside:   {program_name()} inspect {shlex.quote(str(folder))} --input {sequence}")
+    print(f"Run it:      {program_name()} predict {shlex.quote(str(folder))} {sequence}")
+    print(f"Look inside: {program_name()} inspect {shlex.quote(str(folder))} --input {sequence}")
     return failures
 
 
@@ -187,19 +194,19 @@ def print_samples(model: CopyLSTM) -> None:
     integers = task.held_out_integers()
     examples = [int(n) for n in integers[:EXAMPLES]]
     sequences = encode(examples, task.width)
-    returned = model.copy(sequences)
-    digits, columns = len(str(2**task.width - 1)), max(2 * task.width - 1, len("given back"))
-    print(f"Integers that training never drew ({len(examples)} of {len(integers)}):\n")
-    print(f"  {'':>{digits}}   {'shown':<{columns}}   {'given back':<{columns}}")
-    for integer, bits, back in zip(examples, sequences, returned, strict=True):
-        sign = check_mark(right=bool((bits == back).all()))
-        print(f"  {integer:>{digits}}   {format_bits(bits):<{columns}}   {format_bits(back):<{columns}}   {sign}")
+    outputs = model.copy(sequences)
+    digits, columns = len(str(2**task.width - 1)), max(2 * task.width - 1, len("output"))
+    print(f"Held-out integers, which are not in the training data ({len(examples)} of {len(integers)}):\n")
+    print(f"  {'':>{digits}}   {'input':<{columns}}   {'output':<{columns}}")
+    for integer, bits, output in zip(examples, sequences, outputs, strict=True):
+        mark = check_mark(right=bool((bits == output).all()))
+        print(f"  {integer:>{digits}}   {format_bits(bits):<{columns}}   {format_bits(output):<{columns}}   {mark}")
     batch = task.held_out_batch()
     scores = model.evaluate(batch)
     exact = round(scores["sequence_accuracy"] * len(integers))
     print(f"\nHeld-out sequences copied exactly: {exact} of {len(integers)} ({scores['sequence_accuracy']:.1%})")
-    guesser = task.memoryless_baseline_loss(batch)
-    print(f"Loss, nats a bit:  {scores['loss']:.4f} the model,  {guesser:.4f} a guesser without memory\n")
+    baseline = task.memoryless_baseline_loss(batch)
+    print(f"Loss, nats per bit: {scores['loss']:.4f}; without memory it would be at least {baseline:.4f}\n")
 
 
 def draw(model: CopyLSTM, folder: Path) -> bool:

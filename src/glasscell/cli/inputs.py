@@ -21,7 +21,7 @@ FILES = (".npy", ".csv")
 
 
 class Inputs(NamedTuple):
-    """Return the input of a model, x (T, I) or class numbers (T,), and names for the views."""
+    """Input of a model, x (T, I) or ids (T,), and names for the views."""
 
     x: NDArray[Any]
     metadata: dict[str, Any]
@@ -38,18 +38,18 @@ def parse_inputs(model: LSTM | Sequential, text: str, vocabulary: str | None) ->
     embedded = isinstance(model, Sequential) and isinstance(model.layers[0], Embedding)
     metadata: dict[str, Any] = {}
     if vocabulary is not None:
-        known = checked_vocabulary(vocabulary)
-        x: NDArray[Any] = characters_to_ids("--input", text, known)
+        characters = checked_vocabulary(vocabulary)
+        x: NDArray[Any] = characters_to_ids("--input", text, characters)
         metadata = {"step_names": list(text)}
         if not embedded:
-            x, metadata = one_hot(x, known, model), metadata | {"input_names": list(known)}
+            x, metadata = one_hot(x, characters, model), metadata | {"input_names": list(characters)}
     else:
         x = whole_numbers("--input", text) if embedded else as_steps(numbers_of("--input", text))
     if not len(x):
-        raise ValueError("--input has no steps")
+        raise ValueError("--input must have at least one step, got none")
     if isinstance(model, Sequential) and isinstance(model.layers[0], Unsqueeze):
         if x.shape[1:] != (1,):
-            raise ValueError(f"--input must have one number a step for this model, got {x.shape[1]}")
+            raise ValueError(f"--input must have one number per step for this model, got {x.shape[1]}")
         x = x[:, 0]
     return Inputs(x, metadata)
 
@@ -61,25 +61,26 @@ def parse_targets(text: str, loss: str, vocabulary: str | None, outputs: tuple[i
         y: NDArray[Any] = characters_to_ids("--target", text, checked_vocabulary(vocabulary))
     else:
         y = whole_numbers("--target", text) if classes else as_steps(numbers_of("--target", text))
-    one_answer = len(outputs) == 1
-    return y.reshape(outputs[:-1] if classes else outputs) if one_answer and y.size == (classes or outputs[0]) else y
+    is_vector = len(outputs) == 1
+    return y.reshape(outputs[:-1] if classes else outputs) if is_vector and y.size == (classes or outputs[0]) else y
 
 
 def numbers_of(name: str, text: str) -> NDArray[np.float64]:
     """Read numbers from a file, or parse numbers such as ``0.1,0.2; 0.3,0.4``."""
     if Path(text).suffix.lower() in FILES:
-        return _of_file(name, Path(text))
-    rows = [part for part in text.strip().strip(";").split(";") if part.strip()]
+        return _read_file(name, Path(text))
+    rows = [row for row in text.strip().strip(";").split(";") if row.strip()]
     values = [[_number(name, entry) for entry in row.replace(",", " ").split()] for row in rows]
     lengths = {len(row) for row in values}
     if len(lengths) > 1:
         k = next(k for k, row in enumerate(values) if len(row) != len(values[0]))
-        raise ValueError(f"{name}: step 0 has {len(values[0])} numbers, and step {k} has {len(values[k])}")
+        expected = f"{len(values[0])} numbers in step {k}, as in step 0"
+        raise ValueError(f"{name} must have {expected}, got {len(values[k])}")
     return np.array(values, np.float64)
 
 
 def as_steps(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return numbers as (T, I); a file with one number per step may lack the second axis."""
+    """Return numbers as (T, I); a file with one number per step may have one axis."""
     return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
@@ -88,17 +89,19 @@ def whole_numbers(name: str, text: str) -> NDArray[np.int64]:
     numbers = numbers_of(name, text).ravel()
     if not np.array_equal(numbers, np.trunc(numbers)):
         wrong = numbers[numbers != np.trunc(numbers)][0]
-        raise ValueError(f"{name} is of class numbers, whole and from 0, and has {wrong:g}")
+        raise ValueError(f"{name} must be class numbers, integers from 0, got {wrong:g}")
     return numbers.astype(np.int64)
 
 
 def checked_vocabulary(vocabulary: str) -> str:
     """Return the vocabulary; raise ValueError if a character occurs twice."""
     if not vocabulary:
-        raise ValueError("--vocabulary has no characters")
+        raise ValueError("--vocabulary must have at least one character, got none")
     for k, character in enumerate(vocabulary):
         if character in vocabulary[:k]:
-            raise ValueError(f"--vocabulary has {character!r} twice, at {vocabulary.index(character)} and {k}")
+            raise ValueError(
+                f"--vocabulary must have each character once, got {character!r} at {vocabulary.index(character)}, {k}"
+            )
     return vocabulary
 
 
@@ -106,7 +109,7 @@ def characters_to_ids(name: str, text: str, vocabulary: str) -> NDArray[np.int64
     """Return the index of each character in the vocabulary."""
     for k, character in enumerate(text):
         if character not in vocabulary:
-            raise ValueError(f"{name}: character {character!r} at position {k} is not in the vocabulary")
+            raise ValueError(f"{name} must consist of characters of --vocabulary, got {character!r} at position {k}")
     return np.array([vocabulary.index(character) for character in text], np.int64)
 
 
@@ -115,35 +118,35 @@ def one_hot(numbers: NDArray[np.int64], vocabulary: str, model: LSTM | Sequentia
     first: Any = model.layers[0] if isinstance(model, Sequential) else model
     features = getattr(first, "input_size", len(vocabulary))
     if features != len(vocabulary):
-        raise ValueError(f"--vocabulary has {len(vocabulary)} characters, and this model reads {features} features")
+        raise ValueError(f"--vocabulary must have {features} characters, one per input feature, got {len(vocabulary)}")
     return np.eye(len(vocabulary))[numbers]
 
 
-def _of_file(name: str, path: Path) -> NDArray[np.float64]:
+def _read_file(name: str, path: Path) -> NDArray[np.float64]:
     if not path.is_file():
-        raise FileNotFoundError(f"{name}: there is no file {path}")
+        raise FileNotFoundError(f"{name}: the file {path} does not exist")
     try:
-        with warnings.catch_warnings(action="error"):  # of a file without numbers, or with complex ones
-            numbers = _of_npy(path) if path.suffix.lower() == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
+        with warnings.catch_warnings(action="error"):  # for files without numbers, or with complex ones
+            numbers = _read_npy(path) if path.suffix.lower() == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
     except (ValueError, TypeError, EOFError, Warning) as error:
-        raise ValueError(f"{name}: {path} is no table of numbers: {one_line(error)}") from None
+        raise ValueError(f"{name}: {path} must be a table of numbers: {one_line(error)}") from None
     if numbers.ndim not in (1, 2):
-        raise ValueError(f"{name}: {path} has shape {numbers.shape}; expected one sequence, (T, I)")
+        raise ValueError(f"{name}: {path} must contain one sequence, (T, I), got shape {numbers.shape}")
     return numbers
 
 
-def _of_npy(path: Path) -> NDArray[np.float64]:
+def _read_npy(path: Path) -> NDArray[np.float64]:
     """Read an array; raise ValueError if its header and the file's size differ."""
     with path.open("rb") as file:
         try:
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"it is of version {version}; read are 1.0 and 2.0")  # noqa: TRY301
+                raise ValueError(f"its version must be 1.0 or 2.0, got {version}")  # noqa: TRY301
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, columns_first, dtype = header(file)
         except (ValueError, Warning):
             raise
-        except Exception as error:  # noqa: BLE001 - the header is parsed as Python: whatever its tokens and nesting lead to
+        except Exception as error:  # noqa: BLE001 - the header is parsed as Python, which may raise any error
             raise ValueError(f"its header cannot be read: {error}") from None
         if dtype.kind not in "biuf" or any(size < 0 for size in shape):
             raise ValueError(f"it has the dtype {dtype} and the shape {shape}")
@@ -158,4 +161,4 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{name}: {text!r} is no number; expected steps such as 0.1,0.2; 0.3,0.4") from None
+        raise ValueError(f"{name} must be numbers such as 0.1,0.2; 0.3,0.4, got {text!r}") from None

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 SYMBOLS = "i,f,o,g,c"
 COLORS = {"auto": None, "always": True, "never": False}
-MAX_UNITS_LISTED = 5  # units in a line of the longest, or the most
+MAX_UNITS_LISTED = 5  # in a line of the diagnostics
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "inspect",
-        help="see every gate and state of a model on an input of yours",
-        description="Show what happens inside a model while it reads an input: heat maps of gates and cells in the "
-        "terminal, the equations of a step with their numbers, a picture, or a page that can be played with.",
+        help="show every gate and state of a model on an input",
+        description="Show the gates and states of a model on an input: heat maps in the terminal, the equations of a "
+        "step with their values, a picture, or an interactive HTML page.",
     )
     parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file of any format")
     inputs = parser.add_argument_group("input")
@@ -47,23 +47,37 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="bits such as 11010010 for a model of `glasscell copy`; numbers such as '0.1,0.2; 0.3,0.4', steps between "
         "semicolons; class numbers such as 3,1,4 for an Embedding; a text, with --vocabulary; or a .npy or .csv file",
     )
-    inputs.add_argument("--target", metavar="TARGET", help="expected output, written as --input: for gradients")
+    inputs.add_argument("--target", metavar="TARGET", help="expected output, in the format of --input; adds gradients")
     inputs.add_argument(
-        "--loss", choices=LOSSES, help="of the target (squared_error; with --vocabulary categorical_cross_entropy)"
+        "--loss",
+        choices=LOSSES,
+        help="loss of the target (default squared_error; with --vocabulary categorical_cross_entropy)",
     )
-    inputs.add_argument("--vocabulary", metavar="CHARACTERS", help="of a model of text: its characters, in their order")
+    inputs.add_argument(
+        "--vocabulary", metavar="CHARACTERS", help="characters of a language model, in the order of their ids"
+    )
     views = parser.add_argument_group("views")
-    views.add_argument("--layer", type=int, default=-1, metavar="K", help="from 0, or from the end (-1, the last)")
-    views.add_argument("--symbols", default=SYMBOLS, metavar="NAMES", help=f"such as f,c,d_c ({SYMBOLS})")
-    views.add_argument("--unit", type=int, metavar="K", help="of the equations; and the only one in the heat maps")
-    views.add_argument("--step", type=int, metavar="T", help="of the equations")
-    views.add_argument("--equations", action="store_true", help="those of --step and --unit (step 0, longest memory)")
-    views.add_argument("--color", choices=COLORS, default="auto", help="auto: on a terminal, unless NO_COLOR is set")
+    views.add_argument("--layer", type=int, default=-1, metavar="K", help="index of the layer (default -1, the last)")
+    views.add_argument(
+        "--symbols", default=SYMBOLS, metavar="NAMES", help=f"quantities to show, such as f,c,d_c (default {SYMBOLS})"
+    )
+    views.add_argument(
+        "--unit", type=int, metavar="K", help="unit of the equations, and the only unit in the heat maps"
+    )
+    views.add_argument("--step", type=int, metavar="T", help="step of the equations")
+    views.add_argument(
+        "--equations",
+        action="store_true",
+        help="print the equations of --step and --unit (default: step 0, the unit with the longest memory)",
+    )
+    views.add_argument(
+        "--color", choices=COLORS, default="auto", help="default auto: color on a terminal, unless NO_COLOR is set"
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--html", type=path_argument, metavar="FILE", help="a page to click through, alive; no network needed"
+        "--html", type=path_argument, metavar="FILE", help="write an interactive HTML page, which needs no network"
     )
-    output.add_argument("--png", type=path_argument, metavar="FILE", help="a picture; or as .svg or .pdf")
+    output.add_argument("--png", type=path_argument, metavar="FILE", help="write a picture, .png, .svg or .pdf")
     add_overwrite(output)
     add_reading_options(parser)
     parser.set_defaults(run=run)
@@ -75,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     png = output_file("--png", options.png, PICTURES, overwrite=options.overwrite)
     if png is not None:
         check_matplotlib("--png")
-    with np.errstate(over="ignore", invalid="ignore"):  # of a gradient that leaves its dtype: the drawing says so
+    with np.errstate(over="ignore", invalid="ignore"):  # the views report gradients that overflow
         _show(options, html, png)
 
 
@@ -95,7 +109,7 @@ def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile 
         (html, _page(trace)) if html is not None else None,
         (png, _picture(trace, options.layer, png.path.suffix.lower())) if png is not None else None,
     ]
-    for file, content in filter(None, contents):  # all are made before one is written
+    for file, content in filter(None, contents):  # all contents are complete before a file is written
         file.write(content)
     written = [str(path) for path in (options.html, options.png) if path is not None]
     print("\n".join(lines + [""] * bool(written) + [f"Written: {', '.join(written)}"] * bool(written)))
@@ -121,24 +135,26 @@ def traced(options: argparse.Namespace) -> Trace:
         raise not_found(options.model)
     model = read_model(options.model, options)
     if not isinstance(model, CopyLSTM):
-        return _of_any(model, options)
+        return _trace_model(model, options)
     for name in ("target", "loss", "vocabulary"):
         if getattr(options, name) is not None:
-            raise ValueError(f"a model of the copy task reads bits and knows what is to come back: without --{name}")
+            raise ValueError(
+                f"--{name} must be left out for a model of the copy task, whose input determines the target"
+            )
     return model.trace(parse(options.input, model.task))
 
 
-def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
+def _trace_model(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
     x, metadata = parse_inputs(model, options.input, options.vocabulary)
     trace = _trace(model, x, metadata)
     if options.target is None:
         if options.loss is not None:
-            raise ValueError("--loss is of a --target, and there is none")
+            raise ValueError("--loss must be left out without --target")
         return trace
     loss = options.loss or ("categorical_cross_entropy" if options.vocabulary else "squared_error")
     y = parse_targets(options.target, loss, options.vocabulary, trace.outputs.shape)
     if isinstance(model, Sequential) and isinstance(model.layers[-1], Squeeze) and y.ndim:
-        y = y[..., 0]  # its outputs have no axis of features; those of a trace have
+        y = y[..., 0]  # the outputs of a trace have an axis of features
     if options.vocabulary and trace.outputs.shape[-1] == len(options.vocabulary):
         metadata = metadata | {"output_names": list(options.vocabulary)}
     return _trace(model, x, metadata, y=y, loss=loss)
@@ -147,22 +163,22 @@ def _of_any(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
 def _trace(model: LSTM | Sequential, x: Any, metadata: dict[str, Any], **options: Any) -> Trace:
     try:
         return model.trace(x, **options, **metadata)
-    except (ValueError, TypeError) as error:  # the input alone was traced before the target
+    except (ValueError, TypeError) as error:  # the trace without a target succeeded: the target is the cause
         raise ValueError(f"{'--target' if 'y' in options else '--input'} does not fit the model: {error}") from None
 
 
 def format_prediction(trace: Trace) -> list[str]:
-    """Format the input and output bits of a copy model; other outputs are shown with the heat maps."""
+    """Format the input and output bits of a copy model; the heat maps show other outputs."""
     from glasscell.trace.display import all_steps_correct, output_rows  # noqa: PLC0415
 
     bits = trace.about.get("copy", {}).get("bits")
     if bits is None:
         return []
     steps = zip(*(row.texts or () for row in output_rows(trace)), strict=True)
-    back = [bit for step in steps for bit in step if bit]
+    output = [bit for step in steps for bit in step if bit]
     return [
-        f"shown       {format_bits(bits)}",
-        f"given back  {format_bits(back)}   {check_mark(right=bool(all_steps_correct(trace)))}",
+        f"input   {format_bits(bits)}",
+        f"output  {format_bits(output)}   {check_mark(right=bool(all_steps_correct(trace)))}",
         "",
     ]
 
@@ -173,23 +189,23 @@ def format_diagnostics(layer: LayerTrace) -> list[str]:
 
     n = half_life(layer.f)
     longest = np.argsort(-n, kind="stable")[:MAX_UNITS_LISTED]
-    lines = ["units that remember longest, and the half-life of their cells in steps"]
+    lines = ["units with the longest memory: half-life of the cell state, in steps"]
     lines += [f"  f   {'   '.join(f'{unit} ({_steps(n[unit])})' for unit in longest)}"]
-    lines += ["units whose gates are most saturated: share of steps below 0.1, and above 0.9"]
+    lines += ["units with the most saturated gates: share of steps below 0.1, and above 0.9"]
     for gate in "ifo":
         left, right = saturation(layer.value(gate))
-        most = [
+        saturated = [
             unit
             for unit in np.argsort(-(left + right), kind="stable")[:MAX_UNITS_LISTED]
             if left[unit] + right[unit] >= 0.005
         ]
-        shares = (f"{unit} ({left[unit]:.0%}, {right[unit]:.0%})" for unit in most)
+        shares = (f"{unit} ({left[unit]:.0%}, {right[unit]:.0%})" for unit in saturated)
         lines.append(f"  {gate}   {'   '.join(shares) or 'none'}")
     return lines
 
 
 def _steps(n: float) -> str:
-    return "endless" if np.isinf(n) else f"{n:.3g}"
+    return "infinite" if np.isinf(n) else f"{n:.3g}"
 
 
 def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> str:

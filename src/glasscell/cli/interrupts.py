@@ -94,7 +94,7 @@ class Interrupts:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold signals back until the block ends: for renames that belong together."""
+    """Defer signals until the block ends, for renames that must not be separated."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

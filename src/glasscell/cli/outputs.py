@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HTML = (".html", ".htm")
 PICTURES = (".png", ".svg", ".pdf")
-# The entry of each format that would make every picture another file.
+# Metadata without the date, so that equal pictures are equal files.
 DATE_METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
@@ -45,7 +45,7 @@ def output_file(option: str, path: Path | None, endings: tuple[str, ...], *, ove
     try:
         return OutputFile(path, endings, overwrite=overwrite, name=option)
     except FileExistsError as error:
-        hint = "" if overwrite else "; give --overwrite to replace it"
+        hint = "" if overwrite else "; --overwrite replaces it"
         raise FileExistsError(f"{error}{hint}") from None
 
 
@@ -68,13 +68,13 @@ def check_matplotlib(option: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise ImportError(f"{option} needs Matplotlib: pip install -e '.[plot]'") from None
+        raise ImportError(f"{option} requires Matplotlib: pip install -e '.[plot]'") from None
 
 
 def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:
     """Draw a figure as the content of a file.
 
-    The backend of interactive sessions (``MPLBACKEND``) and LaTeX have no part in it: what they lack cannot hinder it.
+    The interactive backend (``MPLBACKEND``) and LaTeX are not used, so that their errors do not matter.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:
 
 
 def _with_stable_ids(svg: bytes) -> bytes:
-    """Number the clip paths of an SVG: Matplotlib names some after the address of an object, which differs by run."""
+    """Number the clip paths of an SVG: Matplotlib names some after object addresses, which differ between runs."""
     import re  # noqa: PLC0415 - only for pictures
 
     names = dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg))

@@ -1,4 +1,4 @@
-"""Implement ``glasscell try``: feed a trained model sequences of your own."""
+"""Implement ``glasscell predict``: run a trained copy model on sequences."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "try",
-        help="feed a trained model sequences of your own",
-        description="Feed a trained model sequences of your own, and see what comes back. The exit status is 1 if one "
-        "comes back wrong.",
+        "predict",
+        aliases=["try"],
+        help="run a trained copy model on sequences",
+        description="Run a model of `glasscell copy` on sequences of bits, and print its outputs. The exit status is 1 "
+        "if a sequence is copied wrongly.",
     )
     parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file")
     parser.add_argument("bits", nargs="+", help="sequences such as 1101")
@@ -26,30 +27,27 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Copy each sequence and print the result; return 1 if one is wrong."""
+    """Copy each sequence and print the result. Return 1 if one is wrong."""
     model = CopyLSTM.load(options.model)
     sequences = [parse(text, model.task) for text in options.bits]
     columns = max(2 * len(bits) - 1 for bits in sequences)
-    wrong = False
+    any_wrong = False
     for bits in sequences:
-        back = model.copy(bits).tolist()
-        wrong = wrong or back != bits
-        note = (
-            ""
-            if in_training_lengths(len(bits), model.task)
-            else f"   training saw {lengths(model.task)} bits, never {len(bits)}"
-        )
-        mark = check_mark(right=bits == back)
-        print(f"  {format_bits(bits):<{columns}}   {format_bits(back):<{columns}}   {mark}{note}")
-    return int(wrong)
+        output = model.copy(bits).tolist()
+        any_wrong = any_wrong or output != bits
+        trained = in_training_lengths(len(bits), model.task)
+        note = "" if trained else f"   trained on {lengths(model.task)} bits, not on {len(bits)}"
+        mark = check_mark(right=bits == output)
+        print(f"  {format_bits(bits):<{columns}}   {format_bits(output):<{columns}}   {mark}{note}")
+    return int(any_wrong)
 
 
 def parse(text: str, task: Copy) -> list[int]:
     """Parse the bits of a sequence such as 1101."""
     if not text or set(text) - {"0", "1"}:
-        raise ValueError(f"{text!r} is not a sequence of 0 and 1, such as 1101")
+        raise ValueError(f"bits must be a sequence of 0 and 1 such as 1101, got {text!r}")
     if len(text) % task.bits_per_step:
-        raise ValueError(f"{text!r} has {len(text)} bits; this model takes them {task.bits_per_step} at a time")
+        raise ValueError(f"bits must be a multiple of {task.bits_per_step} for this model, got {len(text)} in {text!r}")
     return [int(character) for character in text]
 
 

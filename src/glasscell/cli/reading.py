@@ -12,19 +12,21 @@ if TYPE_CHECKING:
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for what a model file may not determine."""
-    group = parser.add_argument_group("for a file of weights alone (a state dict of PyTorch, a .weights.h5 of Keras)")
+    """Add the options for information that a model file may not contain."""
+    group = parser.add_argument_group(
+        "for a file that contains only weights (a PyTorch state dict, a Keras .weights.h5)"
+    )
     group.add_argument(
         "--chain",
         metavar="ITEMS",
-        help="the computation: modules of the file and operations in their order, with commas: "
+        help="the computation: modules of the file and operations in order, separated by commas: "
         "lstm,last,fc1,relu,fc2,sigmoid",
     )
-    group.add_argument("--ignore", metavar="NAMES", help="modules that are no part of the computation, with commas")
+    group.add_argument("--ignore", metavar="NAMES", help="modules to ignore, separated by commas")
     group.add_argument("--prefix", metavar="NAME", help="read only the weights below this name: model.encoder")
-    group.add_argument("--key", help="where in a .pt file the weights are, if there are several: model_state_dict")
+    group.add_argument("--key", help="key of the weights in a .pt file with several: model_state_dict")
     group.add_argument(
-        "--config", type=path_argument, help="for a .weights.h5 of Keras: a .keras or .json file that says what it is"
+        "--config", type=path_argument, help="for a Keras .weights.h5: a .keras or .json file with the model"
     )
 
 

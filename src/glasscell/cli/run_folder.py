@@ -1,8 +1,8 @@
-"""Output folder of a run: complete or absent, and replaced as a whole.
+"""Output folder of a run, which is complete or absent, and is replaced as a whole.
 
-Its files are written to a temporary folder, which is renamed once they are complete. A killed run leaves only that
-temporary folder, which the next one removes. Only where the folder cannot be renamed (a mount point, the working
-directory, a folder with other files) they are moved into it one by one.
+Files are written to a temporary folder, which is renamed when they are complete. A killed run leaves only the temporary
+folder, which the next run removes. If the folder cannot be renamed (a mount point, the working directory, a folder with
+other files), the files are moved into it one by one.
 """
 
 import itertools
@@ -20,11 +20,13 @@ from glasscell.cli.interrupts import deferred
 
 STAGE = ".run"  # ending of the temporary folder
 Kinds = Mapping[str, Callable[[bytes], bool]]
-REPLACED = re.compile(r"\.(.+)\.glasscell-[0-9a-f]{16}\.old")  # of a run that is being replaced, with its folder's name
+REPLACED = re.compile(
+    r"\.(.+)\.glasscell-[0-9a-f]{16}\.old"
+)  # an old run during its replacement, with the name of its folder
 
 
 class RunFolder:
-    """A folder for the files of a run, reserved before the work; used as a context, which removes what is not kept.
+    """A folder for the files of a run, reserved before the work. As a context, it removes unpublished files.
 
     Parameters
     ----------
@@ -32,8 +34,8 @@ class RunFolder:
         The folder. Default: `default`, or the first of …-2, …-3, … that is free.
     default : Path
     kinds : mapping of str to callable
-        The names of a run's files, and whether the first bytes of a file are those of such a file. A folder with one
-        of them holds a run. Other files in it are never touched.
+        Names of the files of a run, with predicates of their first bytes. A folder with one of these files contains a
+        run. Other files in it are never changed.
     overwrite : bool
         Whether a run in the folder is replaced.
 
@@ -49,7 +51,7 @@ class RunFolder:
     Raises
     ------
     ValueError
-        If the folder cannot be written to, is a link, or holds a run that may not be replaced.
+        If the folder cannot be written to, is a link, or contains a run and `overwrite` is False.
     ValueError, OSError
         If one of the names is in the folder, but is not a regular, writable file of its kind.
     """
@@ -67,13 +69,15 @@ class RunFolder:
             self._check_run_files(self.display_path)
         files = ", ".join(self.existing_run_files(self.display_path))
         if files and not overwrite:
-            raise ValueError(f"{self.display_path} holds an earlier run ({files}): give another --out, or --overwrite")
+            raise ValueError(
+                f"{self.display_path} contains an earlier run ({files}): choose another --out, or --overwrite"
+            )
         try:
             self.folder = self.display_path.resolve()
             self._make_parents()
             _recover(self.folder.parent, kinds)
-            for place in (self.folder.parent, self.folder):
-                _remove_abandoned_stages(place)
+            for folder in (self.folder.parent, self.folder):
+                _remove_abandoned_stages(folder)
             self.stage, self._descriptor = self._make_stage()
         except OSError as error:
             self._remove_parents()
@@ -90,7 +94,7 @@ class RunFolder:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Name the folder, not the temporary one, in errors of the block, and report that nothing is kept."""
+        """Name the folder instead of the temporary one in errors of the block, and report that nothing is kept."""
         try:
             yield
         except OSError as error:
@@ -103,15 +107,15 @@ class RunFolder:
         Parameters
         ----------
         replace : bool
-            Whether an earlier run may be replaced, if `overwrite` was set. If not, or if a run came in between, the
-            name is the first of …-2, …-3, … that is free.
+            Whether an earlier run may be replaced, if `overwrite` was set. Otherwise, or if another run was written in
+            the meantime, the name is the first of …-2, …-3, … that is free.
         """
         with self.naming(), deferred():
             while not self._is_free(self.folder, replace=replace):
                 self._set_name(self._first_free(self.display_path))
             try:
                 self._publish()
-            except OSError:  # whatever became of that folder during the work
+            except OSError:  # the folder was changed during the work
                 self._set_name(self._first_free(self.display_path))
                 self.stage.rename(self.folder)
             self.published = True
@@ -132,7 +136,7 @@ class RunFolder:
             return True
         try:
             self._check_run_files(folder)
-        except (ValueError, OSError):  # came in during the work
+        except (ValueError, OSError):  # created during the work
             return False
         return self._overwrite and replace
 
@@ -264,7 +268,7 @@ def _remove_abandoned_stages(folder: Path) -> None:
 
 
 def _recover(parent: Path, kinds: Kinds) -> None:
-    """Finish the replacements of runs that were killed; one that cannot be finished is left as it is."""
+    """Complete the replacements by killed runs; one that cannot be completed is unchanged."""
     if not parent.is_dir():
         return
     for old in list(parent.iterdir()):
@@ -274,14 +278,14 @@ def _recover(parent: Path, kinds: Kinds) -> None:
             with suppress(OSError):
                 if folder.exists():
                     _finish(old, folder, kinds)
-                else:  # the new run did not get its name
+                else:  # the new run was not renamed
                     old.rename(folder)
 
 
 def _finish(old: Path, folder: Path, kinds: Kinds) -> None:
     """Remove a run that has been replaced, and move the other files of its folder to the new one.
 
-    The new run is complete by now: errors are ignored, and what cannot be moved stays in the old folder.
+    The new run is complete: errors are ignored, and files that cannot be moved stay in the old folder.
     """
     with suppress(OSError):
         for path in list(old.iterdir()):

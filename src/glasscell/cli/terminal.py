@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def check_mark(*, right: bool) -> str:
-    """Return ✓ or ✗, or yes or NO where the terminal cannot show them."""
+    """Return ✓ or ✗, or yes or NO if the encoding does not support them."""
     marks = ("✓", "✗")
     try:
         "".join(marks).encode(sys.stdout.encoding or "ascii")
