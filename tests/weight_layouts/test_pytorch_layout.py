@@ -1,4 +1,4 @@
-"""Law: weights go to PyTorch's names and back unchanged, and PyTorch computes with them what we compute."""
+"""Property: weights are unchanged after conversion to PyTorch's names and back, and PyTorch has the same outputs."""
 
 import numpy as np
 import pytest
@@ -16,15 +16,15 @@ def random_lstm(rng, I=3, H=4, L=2, learned=False):
 
 
 @pytest.mark.parametrize(("I", "H", "L", "learned"), SIZES)
-def test_there_and_back(I, H, L, learned, rng):
+def test_to_torch_and_back(I, H, L, learned, rng):
     lstm, other = random_lstm(rng, I, H, L, learned), random_lstm(rng, I, H, L, learned)
     from_torch(to_torch(lstm.parameters, lstm.options), other.parameters, other.options)
     np.testing.assert_array_equal(other.parameters.vector, lstm.parameters.vector)
 
 
 @pytest.mark.parametrize(("I", "H", "L", "learned"), SIZES)
-def test_back_and_there(I, H, L, learned, rng):
-    """The two biases come back as one, in the place of the first."""
+def test_from_torch_and_back(I, H, L, learned, rng):
+    """The first bias becomes the sum of both."""
     lstm = random_lstm(rng, I, H, L, learned)
     weights = {name: rng.normal(size=array.shape) for name, array in to_torch(lstm.parameters, lstm.options).items()}
     from_torch(weights, lstm.parameters, lstm.options)
@@ -36,8 +36,8 @@ def test_back_and_there(I, H, L, learned, rng):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_the_gates_by_hand():
-    """Rows of ours are i f o g, of PyTorch i f g o; columns of ours are h, x, bias."""
+def test_the_order_of_gates():
+    """Glasscell has the rows i f o g and the columns h, x, bias; PyTorch has the rows i f g o."""
     lstm = LSTM(1, 1, dtype=np.float64)
     lstm.parameters["kernel_l0"][:] = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
     weights = to_torch(lstm.parameters, lstm.options)
@@ -48,7 +48,7 @@ def test_the_gates_by_hand():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_is_handed_out_is_a_copy_of_the_same_dtype(dtype):
+def test_to_torch_returns_copies_of_the_same_dtype(dtype):
     lstm = LSTM(2, 3, learn_initial_state=True, dtype=dtype)
     before = lstm.parameters.vector.copy()
     for array in to_torch(lstm.parameters, lstm.options).values():
@@ -58,31 +58,31 @@ def test_what_is_handed_out_is_a_copy_of_the_same_dtype(dtype):
 
 
 @pytest.mark.parametrize(("I", "H", "L"), [(3, 4, 1), (2, 5, 3)])
-@pytest.mark.parametrize("way", ["to torch", "from torch"])
-def test_pytorch_computes_the_same(way, I, H, L, torch, rng):
-    ours, theirs = random_lstm(rng, I, H, L), torch.nn.LSTM(I, H, L, batch_first=True).to(torch.float64)
-    if way == "to torch":
-        theirs.load_state_dict(
-            {name: torch.tensor(array) for name, array in to_torch(ours.parameters, ours.options).items()}
+@pytest.mark.parametrize("direction", ["to torch", "from torch"])
+def test_pytorch_has_the_same_outputs(direction, I, H, L, torch, rng):
+    lstm, module = random_lstm(rng, I, H, L), torch.nn.LSTM(I, H, L, batch_first=True).to(torch.float64)
+    if direction == "to torch":
+        module.load_state_dict(
+            {name: torch.tensor(array) for name, array in to_torch(lstm.parameters, lstm.options).items()}
         )
     else:
-        weights = {name: rng.normal(size=tensor.shape) for name, tensor in theirs.state_dict().items()}
-        theirs.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-        from_torch(weights, ours.parameters, ours.options)
+        weights = {name: rng.normal(size=tensor.shape) for name, tensor in module.state_dict().items()}
+        module.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+        from_torch(weights, lstm.parameters, lstm.options)
     x, state = rng.normal(size=(4, 6, I)), LSTMState(*rng.normal(size=(2, L, 4, H)))
-    y, final, _ = ours.forward(x, state)
-    their_y, their_final = theirs(torch.tensor(x), tuple(map(torch.tensor, state)))
-    for a, b in zip((y, *final), (their_y, *their_final), strict=True):
+    y, final, _ = lstm.forward(x, state)
+    torch_y, torch_final = module(torch.tensor(x), tuple(map(torch.tensor, state)))
+    for a, b in zip((y, *final), (torch_y, *torch_final), strict=True):
         np.testing.assert_allclose(a, b.detach().numpy(), rtol=0, atol=1e-12)
 
 
-def test_tensors_of_every_kind_are_weights(torch, rng):
-    """Those that are trained, and those of a type that NumPy does not support; and a type by PyTorch's name for it."""
+def test_all_kinds_of_tensors(torch, rng):
+    """Accept parameters, dtypes that NumPy does not support, and PyTorch's names of dtypes."""
     module = torch.nn.LSTM(3, 4, bidirectional=True)
     weights = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
-    ours = LSTM.from_torch(dict(module.named_parameters()), dtype=torch.float64, device="cpu")
-    assert ours.dtype == np.float64
-    np.testing.assert_array_equal(ours.to_torch()["weight_hh_l0_reverse"], weights["weight_hh_l0_reverse"])
+    lstm = LSTM.from_torch(dict(module.named_parameters()), dtype=torch.float64, device="cpu")
+    assert lstm.dtype == np.float64
+    np.testing.assert_array_equal(lstm.to_torch()["weight_hh_l0_reverse"], weights["weight_hh_l0_reverse"])
     half = LSTM.from_torch(module.bfloat16().state_dict())
     assert half.dtype == np.float32
     np.testing.assert_allclose(half.to_torch()["weight_ih_l0"], weights["weight_ih_l0"], rtol=2**-8, atol=0)
@@ -91,7 +91,7 @@ def test_tensors_of_every_kind_are_weights(torch, rng):
 
 
 @pytest.mark.parametrize(
-    ("changes", "parts"),
+    ("changes", "words"),
     [
         ({"weight_hh_l1": None}, ["'weight_hh_l1'", "(16, 4)", "missing"]),
         ({"bias_hh_l0": None}, ["'bias_hh_l0'", "(16,)", "missing"]),
@@ -102,11 +102,11 @@ def test_tensors_of_every_kind_are_weights(torch, rng):
         ({"weight_hr_l0": np.zeros((2, 4))}, ["'weight_hr_l0'", "(2, 4)", "does not belong"]),
     ],
 )
-def test_what_does_not_fit_is_named_and_changes_nothing(changes, parts, rng):
+def test_unfitting_weights_are_named_and_change_nothing(changes, words, rng):
     lstm = random_lstm(rng, learned=True)
     before = lstm.parameters.vector.copy()
     weights = {name: np.ones_like(array) for name, array in to_torch(lstm.parameters, lstm.options).items()} | changes
     with pytest.raises(ValueError, match="the weight") as caught:
         from_torch({name: array for name, array in weights.items() if array is not None}, lstm.parameters, lstm.options)
-    assert all(part in str(caught.value) for part in parts)
+    assert all(word in str(caught.value) for word in words)
     np.testing.assert_array_equal(lstm.parameters.vector, before)
