@@ -88,7 +88,7 @@ def test_files_and_choices(asked, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--only", "jogging"], "--only is 'jogging'; known are"),
+        (["--only", "jogging"], "--only must be one of 'training', 'forward'"),
         (["--turns", "0"], "--turns must be"),
         (["--turns", "x"], "--turns"),
         (["--shapes", "1,2"], "'1,2' is no shape"),
