@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glasscell.core.activations import Activation
+from glasscell.core.variants import CellConfig
 from glasscell.escaping import escape
 from glasscell.trace.data import TraceData
 from glasscell.trace.layer_trace import LayerTrace, check_index
@@ -143,9 +144,8 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         yield Equation(f"z_{gate}", symbols, numbers, z)
         yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", value)
     new_c = f * c_prev + i * g
-    update = "f·c_prev + i·g", f"{_product(f, c_prev)} + {_product(i, g)}"
-    if variant.derived_gates.get("f", "") is None:
-        update = "c_prev + i·g", f"{number(c_prev)} + {_product(i, g)}"
+    factors, values = zip(*_update_terms(variant, f, c_prev, i, g), strict=True)
+    update = " + ".join(factors), " + ".join(values)
     zoneout = layer_trace.options.zoneout_cell
     if layer_trace.options.layer_norm == "contrib":
         yield Equation("c", f"N({update[0]})", f"N({update[1]})", c)
@@ -167,6 +167,15 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
     yield Equation(
         "h" if is_hidden_state else "m", f"o·{name}({argument})", f"{parenthesised(o)}·{name}({inner})", o * tanh_c
     )
+
+
+def _update_terms(config: CellConfig, f: float, c_prev: float, i: float, g: float) -> Iterator[tuple[str, str]]:
+    """Yield f·c_prev and i·g in symbols and numbers; a gate that is always 1 is omitted."""
+    for gate, value, factor, factor_value in (("f", f, "c_prev", c_prev), ("i", i, "g", g)):
+        if config.derived_gates.get(gate, gate) is None:
+            yield factor, parenthesised(factor_value)
+        else:
+            yield f"{gate}·{factor}", _product(value, factor_value)
 
 
 def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
