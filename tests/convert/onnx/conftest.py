@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from glasscell.convert.onnx.operator import INPUTS, OUTPUTS
+from glasscell.layers import LSTM, BatchNorm, Embedding, Linear
 
 
 def import_or_skip(name: str) -> ModuleType:
@@ -58,15 +59,59 @@ def backend(onnx) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_model(onnx, onnxruntime):
-    """Return a function that checks a model and returns its first output in ONNX Runtime."""
+def run(onnx, onnxruntime):
+    """Return a function that checks a model and returns its outputs in ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
 
-    def run_model(model, *inputs):
+    def run(model, x, lengths=None, **states):
         onnx.checker.check_model(model, full_check=True)
-        session = onnxruntime.InferenceSession(model.SerializeToString())
-        return session.run(None, {value.name: x for value, x in zip(session.get_inputs(), inputs, strict=True)})[0]
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        feeds = {session.get_inputs()[0].name: x}
+        feeds |= {} if lengths is None else {"lengths": np.asarray(lengths, np.int32)}
+        return session.run(None, feeds | states)
 
-    return run_model
+    return run
+
+
+@pytest.fixture
+def randomize(rng):
+    """Return a function that sets a model's parameters and statistics to random numbers."""
+
+    def randomize(model):
+        model.parameters.vector[:] = rng.uniform(-0.7, 0.7, model.parameters.vector.size)
+        for layer in getattr(model, "layers", ()):
+            if isinstance(layer, BatchNorm):
+                layer.statistics["running_mean"][:] = rng.normal(size=layer.size)
+                layer.statistics["running_var"][:] = rng.uniform(0.2, 2, layer.size)
+        return model
+
+    return randomize
+
+
+@pytest.fixture
+def draw_inputs(rng):
+    """Return a function that draws inputs (B, T, features), or ids (B, T), of a model."""
+
+    def draw_inputs(model, B=3, T=5):
+        layers = getattr(model, "layers", [model])
+        if isinstance(layers[0], Embedding):
+            return rng.integers(0, layers[0].vocabulary_size, (B, T))
+        features = next(layer.input_size for layer in layers if isinstance(layer, LSTM | Linear))
+        return rng.standard_normal((B, T, features)).astype(model.dtype)
+
+    return draw_inputs
+
+
+@pytest.fixture
+def draw_states(rng):
+    """Return a function that draws initial states h and c of an LSTM."""
+
+    def draw_states(lstm, B):
+        shape = (len(lstm.options.directions), B, lstm.hidden_size)
+        return [rng.uniform(-0.9, 0.9, shape).astype(np.float32) for _ in "hc"]
+
+    return draw_states
 
 
 @pytest.fixture

@@ -17,131 +17,6 @@ FUNCTIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def run(onnx, onnxruntime):
-    """Return a function that runs a model in ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-
-    def run(model, x, lengths=None, **states):
-        onnx.checker.check_model(model, full_check=True)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        feeds = {"x": x} if lengths is None else {"x": x, "lengths": np.asarray(lengths, np.int32)}
-        return session.run(None, feeds | states)
-
-    return run
-
-
-def randomize(model, rng):
-    """Return a model with random weights and biases."""
-    model.parameters.vector[:] = rng.uniform(-0.7, 0.7, model.parameters.vector.size)
-    return model
-
-
-def draw_inputs(model, rng, B=3, T=5):
-    """Draw inputs of a model."""
-    layers = model.layers if isinstance(model, Sequential) else [model]
-    if isinstance(layers[0], Embedding):
-        return rng.integers(0, V, (B, T))
-    features = next(layer.input_size for layer in layers if isinstance(layer, LSTM | Linear))
-    return rng.standard_normal((B, T, features)).astype(model.dtype)
-
-
-def one_of(rng, *choices):
-    return choices[rng.integers(len(choices))]
-
-
-def random_lstm(rng, inputs, *, with_lengths):
-    """Draw an LSTM with options that ONNX Runtime supports."""
-    options = {"num_layers": int(rng.integers(1, 4))}
-    direction = rng.integers(3)
-    if direction == 0:
-        options |= {"bidirectional": True, "merge": one_of(rng, "concat", "concat", "sum", "average", "multiply")}
-    elif direction == 1:
-        alone = not with_lengths and options["num_layers"] == 1
-        options |= {"reverse": True, "outputs_in": one_of(rng, "time", "processing" if alone else "time")}
-    choices = {
-        "bias": False,
-        "peepholes": True,
-        "coupled": "input",
-        "clip": float(one_of(rng, 0.3, 0.5, 1.0)),
-        "learn_initial_state": True,
-        "dropout": 0.3 if options["num_layers"] > 1 else 0.0,
-        "masked_outputs": "zero" if with_lengths else "repeat",
-    }
-    options |= {name: value for name, value in choices.items() if rng.random() < 0.3}
-    if rng.random() < 0.5:
-        for name in ("gate_activation", "candidate_activation", "output_activation"):
-            options[name] = one_of(rng, *FUNCTIONS)
-    return LSTM(inputs, int(rng.integers(1, 6)), **options)
-
-
-def random_reduction(rng, lstm, *, with_lengths):
-    """Draw a layer that reduces the outputs of an LSTM to one vector per sequence."""
-    options = lstm.options
-    in_time = options.merge == "concat" and options.outputs_in == "time"
-    directions = "both" if options.bidirectional else "reverse" if options.reverse else "forward"
-    keep = one_of(rng, "both", "both", "forward", "reverse") if directions == "both" else "both"
-    merges = ("sum", "average", "multiply") if (directions, keep) == ("both", "both") else ()
-    final = FinalState(directions, keep, one_of(rng, "concat", *merges))
-    if with_lengths:
-        return [final] if in_time else []
-    others = [Step(-1), Step(0), Step(-2), Pool("mean"), Pool("max")]
-    return [one_of(rng, *others, *[final] * 4)] if in_time else [one_of(rng, *others)]
-
-
-def random_model(rng, *, with_lengths):
-    """Draw a sequence of layers with random weights."""
-    F = int(rng.integers(1, 5))
-    layers = one_of(rng, [], [Embedding(V, F)], [Linear(F, F), Function("Tanh")])
-    for _ in range(rng.integers(1, 3)):
-        layers.append(random_lstm(rng, F, with_lengths=with_lengths))
-        F = layers[-1].output_size
-    if rng.random() < 0.5:
-        vector = random_reduction(rng, layers[-1], with_lengths=with_lengths)
-        F = F // 2 if vector and getattr(vector[0], "halves", False) else F
-        layers += vector
-    if rng.random() < 0.2 and F % 2 == 0:
-        layers.append(SwapHalves())
-    if rng.random() < 0.6:
-        layers += [Dropout(0.2), Linear(F, 3, bias=bool(rng.integers(2)))]
-        layers.append(Function(*one_of(rng, *FUNCTIONS, ("Softmax",), ("LogSoftmax",))))
-    names = [f"layer{k}" if rng.random() < 0.5 else f"net.part{k}" for k in range(len(layers))]
-    return randomize(Sequential(layers, names), rng)
-
-
-def exportable_config(model):
-    """Return a model's configuration as far as a graph represents it: no masking, and a final state as a step."""
-    config = model.config
-    for entry, layer in zip(config["layers"], model.layers, strict=True):
-        entry.pop("masked_outputs", None)
-        if layer in (FinalState("forward"), FinalState("reverse")):
-            entry |= {"kind": "Step", "index": -1 if layer.directions == "forward" else 0}
-            entry.pop("directions")
-            entry.pop("keep")
-            entry.pop("merge")
-    return config
-
-
-@pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("trial", range(35))
-def test_any_model_is_equal_in_onnxruntime_and_reimported(exporter, importer, run, rng, trial, with_lengths):
-    model = random_model(rng, with_lengths=with_lengths)
-    exported_model = exporter.to_model(model, lengths=with_lengths)
-    reimported = importer.from_model(exported_model)
-    for B, T in ((3, 5), (1, 2)):
-        x = draw_inputs(model, rng, B, T)
-        lengths = rng.integers(1, T + 1, B) if with_lengths else None
-        ours = model(x, lengths=lengths)
-        [theirs] = run(exported_model, x, lengths)
-        assert theirs.dtype == ours.dtype
-        np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
-        np.testing.assert_array_equal(reimported(x, lengths=lengths), ours)
-    assert exportable_config(reimported) == exportable_config(model)
-    assert reimported.parameters.shapes == model.parameters.shapes
-    np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
-
-
 KINDS = {
     "default": {},
     "stacked": {"num_layers": 3},
@@ -165,11 +40,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_single_lstm(exporter, importer, run, rng, name):
+def test_single_lstm(exporter, importer, run, name, randomize, draw_inputs):
     """Its final states are outputs, as in PyTorch's exports."""
-    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
+    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}))
     exported_model = exporter.to_model(lstm)
-    x = draw_inputs(lstm, rng)
+    x = draw_inputs(lstm)
     y, state, _ = lstm.forward(x)
     for ours, theirs in zip((y, *state), run(exported_model, x), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
@@ -179,29 +54,25 @@ def test_single_lstm(exporter, importer, run, rng, name):
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if "processing" not in name])
-def test_single_lstm_on_sequences_of_several_lengths(exporter, run, rng, name):
-    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
-    x, lengths = draw_inputs(lstm, rng, 4, 6), [6, 1, 3, 5]
+def test_single_lstm_on_sequences_of_several_lengths(exporter, run, name, randomize, draw_inputs):
+    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}))
+    x, lengths = draw_inputs(lstm, 4, 6), [6, 1, 3, 5]
     y, state, _ = lstm.forward(x, lengths=lengths)
     for ours, theirs in zip((y, *state), run(exporter.to_model(lstm, lengths=True), x, lengths), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
 
 
-def random_states(rng, lstm, B):
-    return [
-        rng.uniform(-0.9, 0.9, (len(lstm.options.directions), B, lstm.hidden_size)).astype(np.float32) for _ in "hc"
-    ]
-
-
 @pytest.mark.parametrize("with_lengths", [False, True])
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "learned states"])
-def test_single_lstm_with_initial_states(exporter, importer, run, rng, name, with_lengths):
+def test_single_lstm_with_initial_states(
+    exporter, importer, run, name, with_lengths, randomize, draw_inputs, draw_states
+):
     if with_lengths and "processing" in name:
         return  # ONNX does not support it
-    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}), rng)
+    lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}))
     x, (h, c), lengths = (
-        draw_inputs(lstm, rng, 4, 6),
-        random_states(rng, lstm, 4),
+        draw_inputs(lstm, 4, 6),
+        draw_states(lstm, 4),
         [6, 1, 3, 5] if with_lengths else None,
     )
     exported_model = exporter.to_model(lstm, lengths=with_lengths, states=True)
@@ -213,46 +84,21 @@ def test_single_lstm_with_initial_states(exporter, importer, run, rng, name, wit
     assert exporter.to_model(reimported, lengths=with_lengths, states=True) == exported_model
 
 
-@pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("trial", range(20))
-def test_any_model_with_initial_states(exporter, importer, run, rng, trial, with_lengths):
-    model = random_model(rng, with_lengths=with_lengths)
-    lstms = {name: layer for name, layer in zip(model.names, model.layers, strict=True) if isinstance(layer, LSTM)}
-    if any(lstm.options.learn_initial_state for lstm in lstms.values()):
-        with pytest.raises(ValueError, match="has learned initial states, which states=True replaces by inputs"):
-            exporter.to_model(model, lengths=with_lengths, states=True)
-        return
-    exported_model = exporter.to_model(model, lengths=with_lengths, states=True)
-    reimported = importer.from_model(exported_model)
-    assert exportable_config(reimported) == exportable_config(model)
-    np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
-    for B, T in ((3, 5), (1, 2)):
-        x, states = draw_inputs(model, rng, B, T), [random_states(rng, lstm, B) for lstm in lstms.values()]
-        lengths = rng.integers(1, T + 1, B) if with_lengths else None
-        y, finals, _ = model.forward(x, states, lengths=lengths)
-        np.testing.assert_array_equal(reimported.forward(x, states, lengths=lengths)[0], y)
-        named = {f"{name}.h_0": h for name, (h, _) in zip(lstms, states, strict=True)}
-        named |= {f"{name}.c_0": c for name, (_, c) in zip(lstms, states, strict=True)}
-        theirs = run(exported_model, x, lengths, **named)
-        for ours, their in zip((y, *(array for final in finals for array in final)), theirs, strict=True):
-            np.testing.assert_allclose(their, ours, rtol=0, atol=ATOL)
-
-
 @pytest.mark.parametrize("final", [FinalState(), FinalState("both"), FinalState("both", merge="sum")], ids=repr)
-def test_final_state_and_state_outputs(exporter, importer, rng, final):
+def test_final_state_and_state_outputs(exporter, importer, final, randomize, draw_inputs):
     """All outputs of the graph are states; the one that is a vector is the output of the model."""
     lstm = LSTM(I, H, 2, bidirectional=final.directions == "both")
-    model = randomize(Sequential([lstm, final], ["lstm", "final"]), rng)
+    model = randomize(Sequential([lstm, final], ["lstm", "final"]))
     reimported = importer.from_model(exporter.to_model(model, states=True))
-    x = draw_inputs(model, rng)
+    x = draw_inputs(model)
     np.testing.assert_array_equal(reimported(x), model(x))
     assert reimported.config == model.config
 
 
 @pytest.mark.parametrize("function", [*FUNCTIONS, ("Softmax",), ("LogSoftmax",)])
-def test_activation(exporter, importer, run, rng, function):
-    model = randomize(Sequential([Linear(I, 6), Function(*function)], ["fc", "act"]), rng)
-    x = 3 * draw_inputs(model, rng)
+def test_activation(exporter, importer, run, function, randomize, draw_inputs):
+    model = randomize(Sequential([Linear(I, 6), Function(*function)], ["fc", "act"]))
+    x = 3 * draw_inputs(model)
     np.testing.assert_allclose(run(exporter.to_model(model), x)[0], model(x), rtol=0, atol=ATOL)
     assert importer.from_model(exporter.to_model(model)).config == model.config
 
@@ -263,10 +109,10 @@ FINALS += [FinalState("both", merge=merge) for merge in ("sum", "average", "mult
 
 @pytest.mark.parametrize("between", [[], [Dropout(0.5)], [Function("Relu"), Dropout(0.5)]])
 @pytest.mark.parametrize("final", FINALS, ids=repr)
-def test_final_states_after_other_layers(exporter, importer, run, rng, between, final):
+def test_final_states_after_other_layers(exporter, importer, run, between, final, randomize, draw_inputs):
     layers = [LSTM(I, H, bidirectional=True), *between, final, Linear(H if final.halves else 2 * H, 2)]
-    model = randomize(Sequential(layers), rng)
-    x = draw_inputs(model, rng)
+    model = randomize(Sequential(layers))
+    x = draw_inputs(model)
     exported_model = exporter.to_model(model)
     np.testing.assert_allclose(run(exported_model, x)[0], model(x), rtol=0, atol=ATOL)
     np.testing.assert_allclose(importer.from_model(exported_model)(x), model(x), rtol=0, atol=1e-7)
@@ -302,28 +148,28 @@ def test_names_and_types_of_a_graph(onnx, exporter):
     assert all(node.input[4] == "lengths" for node in lstms)
 
 
-def test_layer_names_with_slashes(exporter, importer, rng):
-    model = randomize(Sequential([LSTM(I, H), Linear(H, 2)], ["a/b", "c"]), rng)
+def test_layer_names_with_slashes(exporter, importer, randomize):
+    model = randomize(Sequential([LSTM(I, H), Linear(H, 2)], ["a/b", "c"]))
     assert importer.from_model(exporter.to_model(model)).names == ("a.b", "c")
 
 
-def test_float64(onnx, exporter, importer, rng):
+def test_float64(onnx, exporter, importer, randomize, draw_inputs):
     """Run by onnx.reference; ONNX Runtime's LSTM supports float32 only."""
     evaluator = importlib.import_module("onnx.reference").ReferenceEvaluator
     layers = [LSTM(I, H, 2, dtype=np.float64), Step(), Linear(H, 2, dtype=np.float64), Function("Tanh")]
-    model = randomize(Sequential(layers), rng)
+    model = randomize(Sequential(layers))
     exported_model = exporter.to_model(model)
     onnx.checker.check_model(exported_model, full_check=True)
-    x = draw_inputs(model, rng)
+    x = draw_inputs(model)
     np.testing.assert_allclose(evaluator(exported_model).run(None, {"x": x})[0], model(x), rtol=0, atol=1e-12)
     np.testing.assert_array_equal(importer.from_model(exported_model)(x), model(x))
 
 
 @pytest.mark.parametrize("cast", [False, True])
-def test_half_precision_is_imported_as_float32(onnx, exporter, importer, run, rng, cast):
+def test_half_precision_is_imported_as_float32(onnx, exporter, importer, run, cast, randomize, draw_inputs):
     """With float16 inputs and outputs, or with float32 ones that are cast."""
     layers = [LSTM(I, H, 2, bidirectional=True), FinalState("both"), Linear(2 * H, 2), Function("Affine", 0.25, 0.5)]
-    model = randomize(Sequential(layers), rng)
+    model = randomize(Sequential(layers))
     model.parameters.vector[:] = model.parameters.vector.astype(np.float16)
     twin = exporter.to_model(model)
     half = exporter.to_model(model)
@@ -344,7 +190,7 @@ def test_half_precision_is_imported_as_float32(onnx, exporter, importer, run, rn
     assert ours.dtype == np.float32
     assert ours.config == model.config
     np.testing.assert_array_equal(ours.parameters.vector, model.parameters.vector)
-    x = draw_inputs(model, rng)
+    x = draw_inputs(model)
     np.testing.assert_allclose(run(twin, x)[0], ours(x), rtol=0, atol=ATOL)
 
 
@@ -399,10 +245,10 @@ def test_other_objects_are_errors(exporter):
         exporter.to_model(Linear(2, 2))
 
 
-def test_files(exporter, importer, rng, tmp_path):
+def test_files(exporter, importer, tmp_path, randomize):
     """A file is replaced when the new one is complete; equal models have equal files."""
     path = tmp_path / "m.onnx"
-    model = randomize(LSTM(I, H), rng)
+    model = randomize(LSTM(I, H))
     exporter.save(model, path)
     content = path.read_bytes()
     with pytest.raises(ValueError, match="proj_size"):

@@ -24,17 +24,17 @@ POOL = {"kernel_shape": [3], "strides": [2]}
 STEPS = [TIME_FIRST, ("LSTM", "X W R B", "Y h c", {"hidden_size": H}), ("Squeeze", "Y 1", "z", {})]
 
 
-def test_float_ids_of_an_embedding(onnx, graph, importer, run_model, rng, weights):
+def test_float_ids_of_an_embedding(onnx, graph, importer, run, rng, weights):
     """tf2onnx exports an Embedding with a Cast."""
     nodes = [("Cast", "x", "k", {"to": 6}), ("Gather", "table k", "e", {}), *STEPS, ("Squeeze", "h 0", "y", {})]
     model = graph(nodes, weights, {"x": ["n", T]}, rank=2)
     ids = rng.integers(0, 7, (B, T))
     ours = importer.from_model(model)
     assert isinstance(ours.layers[0], Embedding)
-    np.testing.assert_allclose(ours(ids), run_model(model, ids.astype(np.float32)), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(ours(ids), run(model, ids.astype(np.float32))[0], rtol=0, atol=ATOL)
 
 
-def test_arithmetic_with_a_constant_per_feature(onnx, graph, importer, run_model, rng, weights):
+def test_arithmetic_with_a_constant_per_feature(onnx, graph, importer, run, rng, weights):
     """Before and after an LSTM, as either operand, and along the axis of the features."""
     input_scale = np.float32([1.0, -2.0, 0.5])
     transposes = [("Transpose", "z", "zt", {"perm": [1, 2, 0]}), ("Transpose", "t", "y", {"perm": [2, 0, 1]})]
@@ -49,7 +49,7 @@ def test_arithmetic_with_a_constant_per_feature(onnx, graph, importer, run_model
     ):
         model = graph([*before, *STEPS, *after], weights | {"w": input_scale} | columns, {"x": ["n", "t", I]}, rank=3)
         x = rng.standard_normal((B, T, I)).astype(np.float32)
-        theirs = run_model(model, x)
+        theirs = run(model, x)[0]
         np.testing.assert_allclose(importer.from_model(model)(x).swapaxes(0, 1), theirs, rtol=0, atol=ATOL)
 
 
@@ -81,7 +81,7 @@ def test_operations_of_no_layer_are_errors(onnx, graph, importer, weights, nodes
         importer.from_model(model)
 
 
-def test_branch_with_a_constant_condition(onnx, graph, importer, run_model, rng, weights):
+def test_branch_with_a_constant_condition(onnx, graph, importer, run, rng, weights):
     """PyTorch exports the squeeze of a dynamic axis so."""
     helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
     value = [helper.make_tensor_value_info("inner", FLOAT, [None] * 3)]
@@ -94,7 +94,7 @@ def test_branch_with_a_constant_condition(onnx, graph, importer, run_model, rng,
     model = graph(nodes, weights | {"one": np.array([1])}, {"x": ["n", "t", I]}, rank=3)
     ours = importer.from_model(model)
     x = rng.standard_normal((B, T, I)).astype(np.float32)
-    np.testing.assert_allclose(ours(x).swapaxes(0, 1), run_model(model, x), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(ours(x).swapaxes(0, 1), run(model, x)[0], rtol=0, atol=ATOL)
     assert ours.layers[-1] == Function("Relu")
 
 

@@ -169,7 +169,7 @@ NO_FEATURES = {
 
 
 @pytest.mark.parametrize("name", NO_FEATURES)
-def test_export_whose_input_has_no_feature_axis(torch, importer, exporter, run_model, tmp_path, name):
+def test_export_whose_input_has_no_feature_axis(torch, importer, exporter, run, tmp_path, name):
     """Also the model exported again takes (B, T), not (B, T, 1)."""
     t = torch
     torch.manual_seed(1)
@@ -181,5 +181,5 @@ def test_export_whose_input_has_no_feature_axis(torch, importer, exporter, run_m
     model = importer.load(export(torch, module, x, tmp_path / "m.onnx", dynamo=False, opset=17))
     np.testing.assert_allclose(model(x.numpy()), expected, rtol=0, atol=ATOL, strict=True)
     exported_model = exporter.to_model(model)
-    np.testing.assert_allclose(run_model(exported_model, x.numpy()), expected, rtol=0, atol=ATOL, strict=True)
+    np.testing.assert_allclose(run(exported_model, x.numpy())[0], expected, rtol=0, atol=ATOL, strict=True)
     assert [*map(type, importer.from_model(exported_model).layers)] == [*map(type, model.layers)]
