@@ -12,8 +12,8 @@ import numpy as np
 import glasscell as gc
 from glasscell.core.blas_threads import with_one_blas_thread
 from glasscell.core.buffers import BufferPool
-from glasscell.core.gradient_clipping import clip_by_global_norm
 from glasscell.core.losses import binary_cross_entropy
+from glasscell.core.norms import clip_by_global_norm
 
 ROUNDS, UPDATES, B = 40, 100, 64
 RAGGED_ROUNDS = 25

@@ -17,10 +17,9 @@ CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/variants/forward_pass.py",
     "core/variants/backward_pass.py",
 )
-LAYER, RECURRENT_LAYER, STACK, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
+LAYER, RECURRENT_LAYER, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
     "layers/lstm.py",
     "layers/recurrent_layer.py",
-    "recurrent/stack.py",
     "recurrent/direction.py",
     "recurrent/initialization.py",
     "core/parameters.py",
@@ -221,9 +220,9 @@ BUGS = [
     bug(
         10,
         "between layers",
-        (STACK, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
+        (WAY, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
-    bug(10, "between layers, of one direction", (STACK, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
+    bug(10, "between layers, of one direction", (WAY, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
     bug(10, "fast code", (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])", "dx[start:end] = 0")),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
@@ -242,13 +241,13 @@ BUGS = [
     bug(
         12,
         "nothing for the reverse direction",
-        (STACK, "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
+        (WAY, "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
     ),
     bug(
         12,
         "no initial states",
         (
-            STACK,
+            WAY,
             "d_initial[:0] = d_initial_of_layer",
             "d_initial[:0] = [(0 * h, 0 * c) for h, c in d_initial_of_layer]",
         ),
@@ -271,7 +270,7 @@ BUGS = [
         13,
         "mask ignored",
         (
-            STACK,
+            WAY,
             "time_order(mask, reverse=one.reverse)",
             "time_order(mask | one.reverse, reverse=one.reverse)",
         ),
@@ -291,7 +290,7 @@ BUGS = [
         14,
         "learned initial state",
         (
-            STACK,
+            WAY,
             "[:] = d.sum(axis=1) * tape.learned_initial_state",
             "[:] += d.sum(axis=1) * tape.learned_initial_state",
         ),
@@ -407,7 +406,7 @@ BUGS = [
         "where sequences end",
         (SEQUENCES, "gradient[lengths[nonempty] - 1, :, nonempty] += d_end[:, nonempty].T", "pass"),
     ),
-    bug(17, "layer", (STACK, "ZERO_STATE if d_final is None else (d_final.h[k], d_final.c[k])", "ZERO_STATE")),
+    bug(17, "layer", (WAY, "ZERO_STATE if d_final is None else (d_final.h[k], d_final.c[k])", "ZERO_STATE")),
     bug(
         18,
         "page",

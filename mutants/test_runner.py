@@ -13,7 +13,7 @@ ABOVE = ("tests/test_layers.py", "tests/test_models.py", "tests/layers", "tests/
 OWN = {
     "numba_engine": ("test_numba_engine.py", "test_stream_step.py", "test_jit_cache.py"),
     "activations.py": ("test_activations.py", "test_onnx_activations.py"),
-    "gradient_clipping.py": ("test_optimizers.py", "test_blocking.py"),
+    "norms.py": ("test_optimizers.py", "test_blocking.py"),
     "initializers.py": ("test_parameters.py",),
     "variants": ("test_variants_golden.py", "test_variants.py"),
 }

@@ -59,8 +59,8 @@ OPTIONS = {
     "fit clip_norm": lambda v: fit(clip_norm=v),
     "fit clip_value": lambda v: fit(clip_value=v),
     "fit stop_at": lambda v: fit(stop_at={"loss": v}),
-    "clip_by_global_norm max_norm": lambda v: core.gradient_clipping.clip_by_global_norm(np.ones(2), v),
-    "clip_by_value limit": lambda v: core.gradient_clipping.clip_by_value(np.ones(2), v),
+    "clip_by_global_norm max_norm": lambda v: core.norms.clip_by_global_norm(np.ones(2), v),
+    "clip_by_value limit": lambda v: core.norms.clip_by_value(np.ones(2), v),
     "Copy noise": lambda v: gc.tasks.Copy(3, noise=v),
 }
 

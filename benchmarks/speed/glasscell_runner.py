@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
-from glasscell.core.gradient_clipping import clip_by_global_norm
 from glasscell.core.losses import squared_error
+from glasscell.core.norms import clip_by_global_norm
 from glasscell.core.optimizers import Adam
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array

@@ -38,7 +38,9 @@ def test_updates_use_numba_if_it_is_installed(monkeypatch):
     for installed in (True, False):
         monkeypatch.setattr(engines, "_installed", lambda installed=installed: installed)
         monkeypatch.setattr(engines, "_usable", lambda: True)
+        engines.compiles_updates.cache_clear()
         assert engines.compiles_updates(None) == installed
+    engines.compiles_updates.cache_clear()
 
 
 def test_an_unusable_numba_warns_and_numpy_is_used(monkeypatch):
@@ -48,10 +50,12 @@ def test_an_unusable_numba_warns_and_numpy_is_used(monkeypatch):
     monkeypatch.setattr(engines, "_installed", lambda: True)
     monkeypatch.setattr(engines, "_import", refuse)
     engines._usable.cache_clear()
+    engines.compiles_updates.cache_clear()
     with pytest.warns(UserWarning, match=r"cannot be imported.*NumPy 9\.9"):
         assert engines.select(None, 8, 32, 4, F4) is engines.NUMPY
     assert not engines.compiles_updates(None)
     engines._usable.cache_clear()
+    engines.compiles_updates.cache_clear()
 
 
 PROGRAM = """if True:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from glasscell.core import blocking, optimizers
-from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.losses import binary_cross_entropy
+from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 from glasscell.core.parameters import Parameters
 from glasscell.layers import LSTM, Linear
@@ -386,6 +386,7 @@ def test_updates_by_blocks_change_no_bit(optimizer, piece, monkeypatch, rng):
 
     at_once = updated()
     monkeypatch.setattr(blocking, "BLOCK_SIZE", piece)
+    monkeypatch.setattr("glasscell.core.norms.BLOCK_SIZE", piece)
     monkeypatch.setattr(optimizers, "BLOCK_SIZE", piece)
     weights, norms = updated()
     np.testing.assert_array_equal(weights, at_once[0])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value
 from glasscell.core.losses import squared_error
+from glasscell.core.norms import clip_by_global_norm, clip_by_value
 from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
 
 B, T, I, H, O, STEPS = 4, 6, 3, 5, 2, 25

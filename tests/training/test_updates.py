@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core.gradient_clipping import clip_by_global_norm
+from glasscell.core.norms import clip_by_global_norm
 from glasscell.layers import LSTMState
 from glasscell.tasks import Copy
 

@@ -100,6 +100,7 @@ def uses_numba_for_streams(name: EngineName | None) -> bool:
     return name == "numba"
 
 
+@cache
 def compiles_updates(name: EngineName | None) -> bool:
     """Return whether the updates of an optimiser run through Numba. Default: where it is installed."""
     return name == "numba" or (name is None and _installed() and _usable())

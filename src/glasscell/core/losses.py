@@ -10,7 +10,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.blocking import sum_of_squares
+from glasscell.core.norms import sum_of_squares
 from glasscell.core.types import Array
 
 LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # names of the functions in this module

@@ -19,7 +19,7 @@ from glasscell.layers.framework_weights import FrameworkWeights
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.recurrent.config import MAX_LAYERS
-from glasscell.recurrent.direction import dropout_mask
+from glasscell.recurrent.dropout import dropout_mask
 from glasscell.recurrent.initialization import Initializer
 from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNState, RNNStepGradients, RNNTape
 from glasscell.validation import (

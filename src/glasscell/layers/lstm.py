@@ -18,9 +18,9 @@ from glasscell.layers.lstm_weights import LSTMWeights
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.recurrent.config import LSTMConfig
+from glasscell.recurrent.direction import LSTMStack
 from glasscell.recurrent.execution import ExecutionConfig
 from glasscell.recurrent.initialization import ForgetBias, Initialization, Initializer
-from glasscell.recurrent.stack import LSTMStack
 from glasscell.recurrent.tape import FinalState, LSTMState, LSTMTape
 from glasscell.validation import float_dtype
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core import lstm, variants
-from glasscell.core.blocking import norms
 from glasscell.core.initializers import glorot_uniform, orthogonal
+from glasscell.core.norms import vector_norms
 from glasscell.core.step_gradients import StepGradients, compute_step_gradients
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
@@ -169,7 +169,7 @@ def gradient_norms(layer: LayerTrace) -> GradientNorms:
     where a prediction is correct, the loss and its gradient are close to 0, even for the input that decides it.
     """
     parts = layer.d_h, layer.d_c, *gradient_paths(layer), layer.d_x
-    return GradientNorms(*map(norms, parts))
+    return GradientNorms(*map(vector_norms, parts))
 
 
 def jacobian(layer: LayerTrace, t: int) -> Array:
@@ -225,7 +225,7 @@ def gradient_decay(layer: LayerTrace, seed: int = 0) -> GradientDecay:
         d_final = np.eye(P)[:, start : start + chunk]
         initial = layer.h_prev[first], layer.c_prev[first]
         gradients = _replay(layer, x, initial, d_final, np.zeros((H, d_final.shape[1])))
-        total = np.hypot(total, norms(gradients.steps.dc.reshape(layer.T, -1)))
+        total = np.hypot(total, vector_norms(gradients.steps.dc.reshape(layer.T, -1)))
     return GradientDecay(_relative(total[::-1]), _relative(_tanh_rnn_decay(x.astype(np.float64), H, seed)))
 
 
@@ -239,7 +239,7 @@ def _tanh_rnn_decay(x: Array, H: int, seed: int) -> Array:
         hs.append(h)
     sizes, J = [], np.eye(H)
     for h in reversed(hs):
-        sizes.append(norms(J.ravel()))
+        sizes.append(vector_norms(J.ravel()))
         J = J @ ((1 - h**2)[:, None] * W_h)
     return np.array(sizes)
 

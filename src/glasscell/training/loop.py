@@ -17,7 +17,7 @@ import numpy as np
 
 from glasscell.core.blas_threads import with_one_blas_thread
 from glasscell.core.buffers import BufferPool
-from glasscell.core.gradient_clipping import clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS, loss_count

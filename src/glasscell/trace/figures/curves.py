@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core import blocking
+from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
 from glasscell.trace.data import TraceData
@@ -132,9 +132,9 @@ def _plot_flow(ax: Axes, layer_trace: LayerTrace) -> list[Array]:
     curves = {"c": ("on the cell states", INK), "x": ("on the inputs", GREEN)}
     if layer_trace.state == "h":  # an RNN or a GRU
         curves = {"h": ("on the hidden states", INK), "x": ("on the inputs", GREEN)}
-        norms = {name: blocking.norms(layer_trace.value(f"d_{name}")) for name in curves}
+        norms = {name: vector_norms(layer_trace.value(f"d_{name}")) for name in curves}
     elif layer_trace.options.cell_config.normalises_cell:
-        norms = {"c": blocking.norms(layer_trace.d_c), "x": blocking.norms(layer_trace.d_x)}
+        norms = {"c": vector_norms(layer_trace.d_c), "x": vector_norms(layer_trace.d_x)}
     else:
         norms = diagnostics.gradient_norms(layer_trace)._asdict()
         curves |= {

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core import losses
-from glasscell.core.blocking import norms
+from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.trace.data import TraceData
@@ -212,7 +212,7 @@ def _static_values(trace: TraceData) -> tuple[dict[str, Any], NDArray[np.intp], 
 
 def _gradient_paths(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
     """Return the norm of the gradient on x and, if they are defined, the parts of the gradient on c."""
-    result = {"d_x_norm": array(norms(layer.d_x[steps]))}
+    result = {"d_x_norm": array(vector_norms(layer.d_x[steps]))}
     if layer.options.cell_config.normalises_cell:
         return result
     parts = gradient_paths(layer)._asdict()

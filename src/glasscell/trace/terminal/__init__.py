@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from glasscell.core.blocking import norms
+from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
 from glasscell.trace.data import TraceData
 from glasscell.trace.display import (
@@ -243,7 +243,7 @@ def _render_legend(layer_trace: LayerTrace, maps: Sequence[HeatMap], layout: Lay
 
 def _gradient_norms(layer_trace: LayerTrace) -> Array:
     """Return the norm of the gradient on the state at each step, infinite where it is not finite."""
-    sizes = norms(get_values(layer_trace, f"d_{layer_trace.state}"))
+    sizes = vector_norms(get_values(layer_trace, f"d_{layer_trace.state}"))
     return np.where(np.isnan(sizes), np.inf, sizes)
 
 

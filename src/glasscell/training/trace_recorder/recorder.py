@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.atomic_files import OutputFile, StrPath
-from glasscell.core import blocking
+from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
 from glasscell.trace.display import get_values, resolve_layer, units_by_peak
@@ -206,7 +206,7 @@ def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], upda
         norms = {name: layer.value(f"d_{name}") for name in (layer.state, "x")}
         if layer.state == "c" and not layer.options.cell_config.normalises_cell:
             norms |= diagnostics.gradient_paths(layer)._asdict()
-        norms = {name: _float32_copy(blocking.norms(part)) for name, part in norms.items()}
+        norms = {name: _float32_copy(vector_norms(part)) for name, part in norms.items()}
     return Frame(update, trace.loss, _float32_copy(trace.outputs), values, norms, ranges)
 
 
