@@ -19,7 +19,7 @@ from glasscell.layers import (
     Rescaling,
     SpatialDropout1D,
 )
-from glasscell.layers.base import ParameterLayer
+from glasscell.layers.batch_first import ParameterLayer
 
 F = 6  # divisible by 2 and 3
 MEAN, VARIANCE = (0.5, -1.0, 0.0, 3.0, 2.0, 0.1), (1.5, 0.2, 4.0, 1.0, 0.5, 2.0)

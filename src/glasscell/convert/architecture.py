@@ -18,7 +18,7 @@ from glasscell.layers import (
     LayerNorm,
     Linear,
 )
-from glasscell.layers.base import ParameterLayer
+from glasscell.layers.batch_first import ParameterLayer
 from glasscell.layers.cell_stack import CellStack
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer

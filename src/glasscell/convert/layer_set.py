@@ -9,7 +9,7 @@ import numpy as np
 from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.layers import LSTM, Embedding, Linear
-from glasscell.layers.base import ParameterLayer
+from glasscell.layers.batch_first import ParameterLayer
 from glasscell.layers.cell_stack import CellStack
 
 MAX_LISTED = 40  # names in one message

@@ -12,7 +12,8 @@ from glasscell.core.initializers import uniform
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
 from glasscell.core.windows import Padding, Windows, check_padding
-from glasscell.layers.base import Mask, ParameterLayer, check_mask
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import ParameterLayer, check_mask
 from glasscell.layers.trainable import LayerSeed
 from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
 
@@ -139,16 +140,16 @@ class Conv1D(ParameterLayer):
                 y[..., outputs] += padded[..., steps, inputs] @ self.parameters["weight"][outputs, :, k].T
         return y, (padded, T)
 
-    def backward(self, tape: tuple[Array, int], dy: Array) -> tuple[Array, Parameters]:
+    def backward(self, tape: tuple[Array, int], d_outputs: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x and on the parameters."""
         padded, T = tape
         gradients, weight = self.parameters.zeros_like(), self.parameters["weight"]
         if self.bias:
-            gradients["bias"][:] = dy.sum(axis=tuple(range(dy.ndim - 1)))
+            gradients["bias"][:] = d_outputs.sum(axis=tuple(range(d_outputs.ndim - 1)))
         d_padded = np.zeros_like(padded)
-        for k, steps in enumerate(self.windows.offsets(dy.shape[-2])):
+        for k, steps in enumerate(self.windows.offsets(d_outputs.shape[-2])):
             for inputs, outputs in self._groups():
-                part, d_part = padded[..., steps, inputs], dy[..., outputs]
+                part, d_part = padded[..., steps, inputs], d_outputs[..., outputs]
                 d_padded[..., steps, inputs] += d_part @ weight[outputs, :, k]
                 rows, columns = d_part.reshape(-1, weight.shape[0] // self.groups), part.reshape(-1, weight.shape[1])
                 gradients["weight"][outputs, :, k] = rows.T @ columns

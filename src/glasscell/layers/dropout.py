@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.validation import probability
 
 
@@ -40,9 +41,9 @@ class Dropout(StatelessLayer):
         factors = (rng.random(x.shape) >= self.rate).astype(x.dtype) / x.dtype.type(1 - self.rate)
         return x * factors, factors
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
-        return dy if tape is None else dy * tape
+        return d_outputs if tape is None else d_outputs * tape
 
     def stream_stage(self, *, single: bool) -> None:
         """Return None: a stream is never in training."""

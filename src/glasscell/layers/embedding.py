@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
-from glasscell.layers.base import Layer, LayerResult, Mask
+from glasscell.layers.base import LayerResult, Mask
 from glasscell.layers.trainable import LayerSeed, TrainableLayer
-from glasscell.validation import as_generator, boolean, float_dtype, positive_integer
+from glasscell.validation import as_generator, boolean, finite_array, float_dtype, positive_integer
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Ids = NDArray[np.integer[Any]]
 
 
-class Embedding(Layer, TrainableLayer):
+class Embedding(TrainableLayer):
     """Symbols 0 … V - 1 as vectors.
 
     Parameters
@@ -110,11 +110,27 @@ class Embedding(Layer, TrainableLayer):
             )
         return self.parameters["weight"][symbols], symbols
 
-    def backward(self, tape: Ids, d_vectors: Array) -> Parameters:
-        """The gradient on the table; symbols have none."""
+    def backward(self, tape: Ids, d_outputs: ArrayLike) -> tuple[None, Parameters]:
+        """Compute the gradients.
+
+        Parameters
+        ----------
+        tape : array
+            From :meth:`forward`.
+        d_outputs : array (..., E)
+
+        Returns
+        -------
+        d_inputs : None
+            Symbols do not have a gradient.
+        gradients : Parameters
+        """
+        d = finite_array("d_outputs", d_outputs, self.dtype)
+        if d.shape != (*tape.shape, self.embedding_size):
+            raise ValueError(f"d_outputs must have shape {(*tape.shape, self.embedding_size)}, got {d.shape}")
         gradients = self.parameters.zeros_like()
-        np.add.at(gradients["weight"], tape, d_vectors)
-        return gradients
+        add_rows(gradients["weight"], tape, d)
+        return None, gradients
 
     @property
     def input_features(self) -> None:

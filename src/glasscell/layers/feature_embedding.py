@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
-from glasscell.layers.base import Mask, ParameterLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import ParameterLayer
 from glasscell.layers.embedding import add_rows
 from glasscell.layers.trainable import LayerSeed
 from glasscell.validation import as_generator, float_dtype, integer, positive_integer
@@ -97,15 +98,15 @@ class FeatureEmbedding(ParameterLayer):
         ]
         return np.concatenate(parts, axis=-1), (ids, array.shape)
 
-    def backward(self, tape: Any, dy: Array) -> tuple[Array, Parameters]:
+    def backward(self, tape: Any, d_outputs: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x, 0 in the columns of ids, and on the tables."""
         ids, shape = tape
-        gradients, dx = self.parameters.zeros_like(), np.zeros(shape, dy.dtype)
+        gradients, dx = self.parameters.zeros_like(), np.zeros(shape, d_outputs.dtype)
         for column, source, target in self.segments():
             if column is None:
-                dx[..., source] = dy[..., target]
+                dx[..., source] = d_outputs[..., target]
             else:
-                add_rows(gradients[f"table_{column}"], ids[column], dy[..., target])
+                add_rows(gradients[f"table_{column}"], ids[column], d_outputs[..., target])
         return dx, gradients
 
     def segments(self) -> Iterator[tuple[int | None, slice, slice]]:

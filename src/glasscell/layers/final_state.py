@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Features, Mask, StatelessLayer
+from glasscell.layers.base import Features, Mask
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.layers.step import Step
 from glasscell.validation import choice
 
@@ -104,12 +105,12 @@ class FinalState(StatelessLayer):
         )
         return self._merge_directions(parts), (parts, tapes, x.shape)
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         parts, tapes, shape = tape
-        dx = np.zeros(shape, dy.dtype)
+        dx = np.zeros(shape, d_outputs.dtype)
         for (index, columns), step_tape, d_part in zip(
-            self._split(shape[-1]), tapes, self._split_gradient(parts, dy), strict=True
+            self._split(shape[-1]), tapes, self._split_gradient(parts, d_outputs), strict=True
         ):
             dx[..., columns] = Step(index).backward(step_tape, d_part)
         return dx
@@ -122,14 +123,14 @@ class FinalState(StatelessLayer):
             return forward * back
         return forward + back if self.merge == "sum" else (forward + back) / 2
 
-    def _split_gradient(self, parts: Sequence[Array], dy: Array) -> Sequence[Array]:
+    def _split_gradient(self, parts: Sequence[Array], d_outputs: Array) -> Sequence[Array]:
         """Return the gradient on each direction."""
         if self.merge == "concat":
             F = parts[0].shape[-1]
-            return [dy[..., :F], dy[..., F:]][: len(parts)]
+            return [d_outputs[..., :F], d_outputs[..., F:]][: len(parts)]
         if self.merge == "multiply":
-            return [dy * parts[1], dy * parts[0]]
-        return [dy, dy] if self.merge == "sum" else [dy / 2, dy / 2]
+            return [d_outputs * parts[1], d_outputs * parts[0]]
+        return [d_outputs, d_outputs] if self.merge == "sum" else [d_outputs / 2, d_outputs / 2]
 
     def _split(self, F: int) -> list[tuple[int, slice]]:
         if self.directions != "both":

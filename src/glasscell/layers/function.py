@@ -9,7 +9,8 @@ import numpy as np
 
 from glasscell.core.activations import activation
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
@@ -58,16 +59,16 @@ class Function(StatelessLayer):
             y = self._activation.function(x)
         return y, (x, y)
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         x, y = tape
         dx: Array
         if self.name == "Softmax":
-            dx = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+            dx = y * (d_outputs - (d_outputs * y).sum(axis=-1, keepdims=True))
         elif self.name == "LogSoftmax":
-            dx = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+            dx = d_outputs - np.exp(y) * d_outputs.sum(axis=-1, keepdims=True)
         else:
-            dx = self._activation.derivative(x, y) * dy
+            dx = self._activation.derivative(x, y) * d_outputs
         return dx
 
     def stream_stage(self, *, single: bool) -> Stage:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from glasscell.layers.base import Layer, StatelessLayer
+from glasscell.layers.base import Layer
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.layers.registry import STATELESS, WITH_PARAMETERS, layer_class
 from glasscell.layers.trainable import TrainableLayer
 
 if TYPE_CHECKING:
-    from glasscell.layers.base import Features, ParameterLayer
+    from glasscell.layers.base import Features
+    from glasscell.layers.batch_first import ParameterLayer
     from glasscell.layers.embedding import Embedding
     from glasscell.layers.linear import Linear
     from glasscell.layers.lstm import LSTM

@@ -12,7 +12,7 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.initializers import glorot_uniform
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
-from glasscell.layers.base import Layer, LayerResult, Mask
+from glasscell.layers.base import LayerResult, Mask
 from glasscell.layers.trainable import LayerSeed, TrainableLayer
 from glasscell.validation import (
     as_generator,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from glasscell.stream.building import Stage
 
 
-class Linear(Layer, TrainableLayer):
+class Linear(TrainableLayer):
     """An affine map at every step: y_t = W x_t + b.
 
     Parameters

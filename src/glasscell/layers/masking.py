@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.validation import finite_number
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ class Masking(StatelessLayer):
         valid = self.mask(x)[..., None]
         return np.where(valid, x, x.dtype.type(0)), valid
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
-        return np.where(tape, dy, dy.dtype.type(0))
+        return np.where(tape, d_outputs, d_outputs.dtype.type(0))
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream."""

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.validation import non_negative_number, probability
 
 
@@ -41,9 +42,9 @@ class SpatialDropout1D(StatelessLayer):
         kept = (rng.random((*x.shape[:-2], 1, x.shape[-1])) >= self.rate).astype(x.dtype) / x.dtype.type(1 - self.rate)
         return x * kept, kept
 
-    def backward(self, tape: Array | None, dy: Array) -> Array:
+    def backward(self, tape: Array | None, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
-        return dy if tape is None else dy * tape
+        return d_outputs if tape is None else d_outputs * tape
 
     def stream_stage(self, *, single: bool) -> None:
         """Return None: a stream is never in training."""
@@ -74,10 +75,10 @@ class GaussianNoise(StatelessLayer):
             return x, None
         return x + rng.standard_normal(x.shape, x.dtype) * x.dtype.type(self.deviation), None
 
-    def backward(self, tape: None, dy: Array) -> Array:
+    def backward(self, tape: None, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         del tape
-        return dy
+        return d_outputs
 
     def stream_stage(self, *, single: bool) -> None:
         """Return None: a stream is never in training."""
@@ -111,9 +112,9 @@ class GaussianDropout(StatelessLayer):
         factor = 1 + rng.standard_normal(x.shape, x.dtype) * deviation
         return x * factor, factor
 
-    def backward(self, tape: Array | None, dy: Array) -> Array:
+    def backward(self, tape: Array | None, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
-        return dy if tape is None else dy * tape
+        return d_outputs if tape is None else d_outputs * tape
 
     def stream_stage(self, *, single: bool) -> None:
         """Return None: a stream is never in training."""

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from glasscell.core.layer_norm import NormalizedActivations, layer_norm, layer_norm_backward
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
-from glasscell.layers.base import Mask, ParameterLayer, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import ParameterLayer, StatelessLayer
 from glasscell.validation import boolean, float_dtype, positive_integer, positive_number, real_array
 
 if TYPE_CHECKING:
@@ -60,16 +61,16 @@ class _GainAndShift(ParameterLayer):
         y = n * self.parameters["gain"] if self.gain else n
         return y + self.parameters["shift"] if self.shift else y
 
-    def _scaled_backward(self, n: Array, dy: Array) -> tuple[Array, Parameters]:
+    def _scaled_backward(self, n: Array, d_outputs: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on n and on the parameters."""
         gradients = self.parameters.zeros_like()
-        leading = tuple(range(dy.ndim - 1))
+        leading = tuple(range(d_outputs.ndim - 1))
         if self.shift:
-            gradients["shift"][:] = dy.sum(axis=leading)
+            gradients["shift"][:] = d_outputs.sum(axis=leading)
         if not self.gain:
-            return dy, gradients
-        gradients["gain"][:] = (dy * n).sum(axis=leading)
-        return dy * self.parameters["gain"], gradients
+            return d_outputs, gradients
+        gradients["gain"][:] = (d_outputs * n).sum(axis=leading)
+        return d_outputs * self.parameters["gain"], gradients
 
     def __repr__(self) -> str:
         options = [
@@ -119,9 +120,9 @@ class LayerNorm(_GainAndShift):
         tape = layer_norm(self._inputs(x)[..., None], self.epsilon)
         return self._scaled(tape.values[..., 0]), tape
 
-    def backward(self, tape: NormalizedActivations, dy: Array) -> tuple[Array, Parameters]:
+    def backward(self, tape: NormalizedActivations, d_outputs: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x and on the parameters."""
-        dn, gradients = self._scaled_backward(tape.values[..., 0], dy)
+        dn, gradients = self._scaled_backward(tape.values[..., 0], d_outputs)
         return layer_norm_backward(tape, dn[..., None])[..., 0], gradients
 
     def stream_stage(self, *, single: bool) -> Stage:
@@ -195,10 +196,10 @@ class BatchNorm(_GainAndShift):
         n = (self._inputs(x) - self.statistics["running_mean"]) * scale
         return self._scaled(n), (n, scale)
 
-    def backward(self, tape: tuple[Array, Array], dy: Array) -> tuple[Array, Parameters]:
+    def backward(self, tape: tuple[Array, Array], d_outputs: Array) -> tuple[Array, Parameters]:
         """Compute the gradients on x and on the parameters."""
         n, scale = tape
-        dn, gradients = self._scaled_backward(n, dy)
+        dn, gradients = self._scaled_backward(n, d_outputs)
         return dn * scale, gradients
 
     def stream_stage(self, *, single: bool) -> Stage:
@@ -233,9 +234,9 @@ class _FixedAffine(StatelessLayer):
         del mask, rng
         return _affine(x, self.size, *self.affine(x.dtype))
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
-        dx: Array = dy * tape
+        dx: Array = d_outputs * tape
         return dx
 
     def stream_stage(self, *, single: bool) -> Stage:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.validation import choice
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ class Pool(StatelessLayer):
             np.put_along_axis(share, largest[..., None, :], 1, axis=-2)
         return (np.where(valid[..., None], x, x.dtype.type(0)) * share).sum(axis=-2), (share, x.shape)
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         share, shape = tape
-        return np.broadcast_to(share * dy[..., None, :], shape).copy()
+        return np.broadcast_to(share * d_outputs[..., None, :], shape).copy()
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from glasscell.core.types import Array
 from glasscell.core.windows import Padding, Windows, check_padding
-from glasscell.layers.base import Mask, StatelessLayer, check_mask
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer, check_mask
 from glasscell.validation import boolean, positive_integer
 
 if TYPE_CHECKING:
@@ -92,12 +93,14 @@ class MaxPooling1D(_Pooling1D):
             places[larger] = k
         return y, MaxTape(places, T)
 
-    def backward(self, tape: MaxTape, dy: Array) -> Array:
+    def backward(self, tape: MaxTape, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         windows = self.windows
-        d_padded = np.zeros((*dy.shape[:-2], tape.T + sum(windows.pads(tape.T)), dy.shape[-1]), dy.dtype)
-        for k, steps in enumerate(windows.offsets(dy.shape[-2])):
-            d_padded[..., steps, :] += dy * (tape.places == k)
+        d_padded = np.zeros(
+            (*d_outputs.shape[:-2], tape.T + sum(windows.pads(tape.T)), d_outputs.shape[-1]), d_outputs.dtype
+        )
+        for k, steps in enumerate(windows.offsets(d_outputs.shape[-2])):
+            d_padded[..., steps, :] += d_outputs * (tape.places == k)
         return windows.unpadded(d_padded, tape.T)
 
     def stream_stage(self, *, single: bool) -> Stage:
@@ -153,13 +156,13 @@ class AveragePooling1D(_Pooling1D):
         ones = self.windows.padded(np.ones((T, 1)))
         return sum((ones[steps, 0] for steps in self.windows.offsets(count)), np.zeros(count))
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         share, T = tape
         windows = self.windows
-        d_padded = np.zeros((*dy.shape[:-2], T + sum(windows.pads(T)), dy.shape[-1]), dy.dtype)
-        for steps in windows.offsets(dy.shape[-2]):
-            d_padded[..., steps, :] += dy * share
+        d_padded = np.zeros((*d_outputs.shape[:-2], T + sum(windows.pads(T)), d_outputs.shape[-1]), d_outputs.dtype)
+        for steps in windows.offsets(d_outputs.shape[-2]):
+            d_padded[..., steps, :] += d_outputs * share
         return windows.unpadded(d_padded, T)
 
     def stream_stage(self, *, single: bool) -> Stage:

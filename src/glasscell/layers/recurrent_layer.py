@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Layer, Mask
+from glasscell.layers.base import Mask
 from glasscell.layers.trainable import TrainableLayer
 from glasscell.validation import (
     check_finite,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from glasscell.trace.trace import Trace
 
 
-class RecurrentLayer(Layer, TrainableLayer):
+class RecurrentLayer(TrainableLayer):
     """A layer with parameters and a state that it carries from step to step, and between calls.
 
     A subclass defines the passes in core's layout, ``forward_feature_major`` and :meth:`backward_with_state`, and the

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer, check_mask
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer, check_mask
 from glasscell.validation import boolean, positive_integer
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class RepeatVector(StatelessLayer):
         del mask, rng
         return np.repeat(x[..., None, :], self.times, axis=-2), None
 
-    def backward(self, tape: None, dy: Array) -> Array:
+    def backward(self, tape: None, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         del tape
-        dx: Array = dy.sum(axis=-2)
+        dx: Array = d_outputs.sum(axis=-2)
         return dx
 
     def stream_stage(self, *, single: bool) -> Stage:
@@ -90,9 +91,9 @@ class Flatten(StatelessLayer):
         check_mask(self, mask, ignore=self.ignore_mask)
         return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]), x.shape
 
-    def backward(self, tape: tuple[int, ...], dy: Array) -> Array:
+    def backward(self, tape: tuple[int, ...], d_outputs: Array) -> Array:
         """Compute the gradient on x."""
-        return dy.reshape(tape)
+        return d_outputs.reshape(tape)
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Raise an error: a stream has one step at a time."""
@@ -125,10 +126,10 @@ class Unsqueeze(StatelessLayer):
         del mask, rng
         return x[..., None], None
 
-    def backward(self, tape: None, dy: Array) -> Array:
+    def backward(self, tape: None, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         del tape
-        return dy[..., 0]
+        return d_outputs[..., 0]
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream."""
@@ -158,10 +159,10 @@ class Squeeze(StatelessLayer):
             raise ValueError(f"x must have 1 feature, got {x.shape[-1]}")
         return x[..., 0], None
 
-    def backward(self, tape: None, dy: Array) -> Array:
+    def backward(self, tape: None, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         del tape
-        return dy[..., None]
+        return d_outputs[..., None]
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream."""

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Mask, StatelessLayer
+from glasscell.layers.base import Mask
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.validation import integer
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class Step(StatelessLayer):
         y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
         return np.where(nonempty[..., None], y, y.dtype.type(0)), (at, nonempty, x.shape)
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x, 0 at all other steps."""
         at, nonempty, shape = tape
-        dx = np.zeros(shape, dy.dtype)
-        np.put_along_axis(dx, at[..., None, None], (dy * nonempty[..., None])[..., None, :], axis=-2)
+        dx = np.zeros(shape, d_outputs.dtype)
+        np.put_along_axis(dx, at[..., None, None], (d_outputs * nonempty[..., None])[..., None, :], axis=-2)
         return dx
 
     def stream_stage(self, *, single: bool) -> Stage:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.layers.base import Features, Mask, StatelessLayer
+from glasscell.layers.base import Features, Mask
+from glasscell.layers.batch_first import StatelessLayer
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
@@ -27,10 +28,10 @@ class SwapHalves(StatelessLayer):
         del mask, rng
         return np.roll(x, x.shape[-1] // 2, axis=-1), None
 
-    def backward(self, tape: Any, dy: Array) -> Array:
+    def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         del tape
-        return np.roll(dy, dy.shape[-1] // 2, axis=-1)
+        return np.roll(d_outputs, d_outputs.shape[-1] // 2, axis=-1)
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
@@ -11,6 +11,7 @@ import numpy as np
 
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
+from glasscell.layers.base import Layer
 from glasscell.validation import as_generator
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_default(seed: LayerSeed) -> TypeIs[Literal["default"]]:
     return isinstance(seed, str) and seed == "default"
 
 
-class TrainableLayer(ABC):
+class TrainableLayer(Layer):
     """A layer with parameters.
 
     A subclass sets ``dtype`` and ``_parameters`` in its constructor, and then calls ``_begin(seed)``.

@@ -13,7 +13,7 @@ from glasscell.models.sequential import Sequential
 
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Embedding, Linear
-    from glasscell.layers.base import ParameterLayer
+    from glasscell.layers.batch_first import ParameterLayer
     from glasscell.trace.trace import Trace
 
 Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | CopyLSTM | Trace"

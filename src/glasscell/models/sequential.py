@@ -219,7 +219,7 @@ class Sequential(Model):
         self,
         tape: SequentialTape,
         d_outputs: ArrayLike,
-        d_states: Any = None,
+        d_final_states: Any = None,
         *,
         step_gradients: list[Any] | None = None,
     ) -> tuple[Array | None, Any, Parameters]:
@@ -230,7 +230,7 @@ class Sequential(Model):
         tape : SequentialTape
         d_outputs : array
             Gradient on the outputs, of their shape.
-        d_states : sequence of states, optional
+        d_final_states : sequence of states, optional
             Gradients on the final states, one for each recurrent layer.
         step_gradients : list, optional
             Extended by the gradients at every step, one entry for each layer and direction of the traceable layers.
@@ -238,7 +238,7 @@ class Sequential(Model):
         Returns
         -------
         d_inputs : array, or None if the inputs are ids
-        d_states : tuple of states
+        d_initial_states : tuple of states
             Gradients on the initial states.
         gradients : Parameters
         """
@@ -250,7 +250,7 @@ class Sequential(Model):
         if d.shape != expected:
             raise ValueError(f"d_outputs has shape {d.shape}; expected {expected}, that of the outputs")
         columns = np.ascontiguousarray(d[..., None] if single else np.moveaxis(d, 0, -1))
-        d_final = self._states_to_feature_major("d_states", d_states, shape[-1], single=single)
+        d_final = self._states_to_feature_major("d_final_states", d_final_states, shape[-1], single=single)
         gradients = self.parameters.zeros_like()
         dx, d_initial = self._run_layers_backward(
             tape.layers, columns, d_final, gradients, None, step_gradients=step_gradients
@@ -264,7 +264,7 @@ class Sequential(Model):
         self,
         tapes: Sequence[Any],
         d_outputs: Array,
-        d_states: Sequence[Any] | None,
+        d_final_states: Sequence[Any] | None,
         gradients: Parameters,
         buffers: BufferPool | None,
         first: int = 0,
@@ -285,7 +285,7 @@ class Sequential(Model):
                 d = layer.backward_feature_major(tapes[k], d, parts[k], scope, need_dx_here)
                 continue
             remaining -= 1
-            d_state = None if d_states is None else d_states[remaining]
+            d_state = None if d_final_states is None else d_final_states[remaining]
             steps: list[Any] | None = None if step_gradients is None or not layer.traceable else []
             recurrent: Any = layer
             d, state = recurrent.backward_with_state(

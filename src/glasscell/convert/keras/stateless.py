@@ -19,7 +19,7 @@ from glasscell.layers import (
     Rescaling,
     SpatialDropout1D,
 )
-from glasscell.layers.base import StatelessLayer
+from glasscell.layers.batch_first import StatelessLayer
 from glasscell.weight_layouts import keras as keras_layout
 
 # Functions that need not be elementwise, in addition to those of an LSTM.
