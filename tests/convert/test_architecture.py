@@ -108,7 +108,7 @@ def test_one_module_is_a_model(rng, written):
 
 def test_a_tensor_beside_one_module_is_no_silence(rng, written):
     path = written(lstm(rng, 3, 4, "lstm") | {"loss.weight": np.ones(2, F)})
-    assert "loss cannot be represented, unless they are no part of it: ignore=" in refusal(
+    assert "loss is unsupported, unless they do not belong to the computation: ignore=" in refusal(
         lambda: gc.convert.load(path)
     )
     assert isinstance(gc.convert.load(path, ignore=["loss"]), gc.LSTM)
@@ -138,7 +138,7 @@ def test_layers_by_name_and_the_rest_in_words(rng, written):
         "gru": gc.GRU,
         "cell": gc.LSTM,
     }
-    assert {name: other.words for name, other in found.other.items()} == {
+    assert {name: other.description for name, other in found.other.items()} == {
         "conv": "weight (8, 1, 3), bias (8,)",
         "weights": "scale ()",
     }
@@ -256,7 +256,7 @@ def test_a_normalisation_needs_its_epsilon(kind, torch, rng, written):
             tensor.copy_(torch.tensor(rng.uniform(0.5, 1.5, tensor.shape)))
     weights = lstm(rng, 3, 4, "rnn") | {f"norm.{name}": w.numpy() for name, w in norm.eval().state_dict().items()}
     path = written(weights)
-    assert "'norm' cannot be represented" in refusal(lambda: gc.convert.load(path, architecture="rnn,norm"))
+    assert "the module 'norm' is unsupported" in refusal(lambda: gc.convert.load(path, architecture="rnn,norm"))
     assert "EPSILON" in refusal(lambda: gc.convert.load(path, architecture=f"rnn,norm:{kind}"))
     model = gc.convert.load(path, architecture=f"rnn,last,norm:{kind}:1e-2")
     assert isinstance(model.layers[2], LayerNorm if kind == "layernorm" else BatchNorm)
@@ -291,7 +291,7 @@ REFUSED = [
     ("rnn,final:reverse,fc", ["bidirectional"]),
     ("rnn,fc,final", ["'final' must follow a recurrent layer"]),
     ("final,rnn,fc", ["'final' must follow a recurrent layer", "the input"]),
-    ("rnn:linear,fc", ["the kind of 'rnn' is LSTM"]),
+    ("rnn:linear,fc", ["the kind of 'rnn' must be LSTM"]),
     ("rnn,last,last,fc", ["sequence", "vector"]),
     ("fc,rnn", ["'rnn' takes 3 features", "2"]),
     ("module:nothing,rnn,fc", ["'nothing'"]),
@@ -402,7 +402,7 @@ def test_other_recurrent_layers_are_no_lstms(kind, torch, written):
     layer = getattr(torch.nn, kind)(3, 4)
     path = written({f"top.{name}": array.numpy() for name, array in layer.state_dict().items()})
     assert f"{kind[:3]}" in refusal(lambda: gc.LSTM.from_torch(layer.state_dict()))
-    assert "holds no LSTM" in refusal(lambda: gc.convert.lstms(path))
+    assert "must contain an LSTM" in refusal(lambda: gc.convert.lstms(path))
 
 
 def test_every_lstm_of_a_model_that_is_no_chain(torch, rng, tmp_path):

@@ -245,5 +245,5 @@ def test_our_own_files(tmp_path):
     model.save(tmp_path / "m.safetensors")
     assert list(gc.convert.lstms(tmp_path / "m.safetensors")) == ["a"]
     gc.Sequential([gc.Linear(3, 4)]).save(tmp_path / "n.safetensors")
-    with pytest.raises(ValueError, match=r"n\.safetensors holds no LSTM"):
+    with pytest.raises(ValueError, match=r"n\.safetensors must contain an LSTM"):
         gc.convert.lstms(tmp_path / "n.safetensors")

@@ -64,7 +64,7 @@ def test_the_computation_that_is_named_reads_it_back(suffix, rng, tmp_path, caps
     assert not target.exists()
     assert main(["convert", str(source), str(target), "--weights-only"]) == 0
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{target} holds weights only, without {LOST}, the order of the layers")
+    assert line.startswith(f"{target} contains only weights, without {LOST}, the order of the layers")
     chain = line.partition("--chain ")[2].partition(" ")[0]
     assert chain == "lstm,final,a,relu,b,softmax"
     x = rng.normal(size=(2, 6, 3)).astype(np.float32)

@@ -1,10 +1,10 @@
-"""Other projects' formats: gate orders, transpositions and bias conventions live here and nowhere else.
+"""Read and write the model files of PyTorch, ONNX and Keras.
 
 >>> import glasscell as gc
 >>> model = gc.convert.load("model.onnx")  # doctest: +SKIP
 >>> gc.convert.save(model, "model.keras")  # doctest: +SKIP
 
-Functions and subpackages are imported when they are first used. The layouts of weights are in
+Functions and subpackages are imported when they are first used. Layouts of weights are in
 :mod:`glasscell.weight_layouts`.
 """
 

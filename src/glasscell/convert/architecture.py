@@ -1,4 +1,4 @@
-"""The computation that a user states for the layers of a file of weights: "lstm,last,fc1,relu,fc2,sigmoid"."""
+"""Build a model from the layers of a file of weights and an architecture: "lstm,last,fc1,relu,fc2,sigmoid"."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -28,11 +28,11 @@ Architecture: TypeAlias = str | Sequence[str | Layer]
 
 NORMS = {"layernorm": LayerNorm, "batchnorm": BatchNorm}
 NONLINEARITIES = ("tanh", "relu")  # of an RNN
-KINDS = ("embedding", "linear", *NORMS, *NONLINEARITIES)  # "name:kind": what weights alone do not determine
+KINDS = ("embedding", "linear", *NORMS, *NONLINEARITIES)  # "name:kind": types that weights do not determine
 
 
 def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = ()) -> LSTM | Sequential:
-    """Return the model that computes one layer after another.
+    """Return the model of an architecture.
 
     Parameters
     ----------
@@ -40,23 +40,23 @@ def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = 
     architecture : str, or sequence of str or layer
         In the order of computation, separated by commas or as a sequence:
 
-        - the name of a module, "fc1"; with a kind where its weights do not determine it: "table:embedding",
+        - the name of a module, "fc1"; with a kind if its weights do not determine it: "table:embedding",
           "table:linear", "norm:layernorm:1e-5", "norm:batchnorm:1e-5" (with its epsilon), "rnn:tanh", "rnn:relu" (an
           nn.RNN);
         - an operation: an activation ("relu", "elu:1.0", "leakyrelu:0.01", "hardsigmoid:0.2:0.5" with all of its
-          parameters), "last", "first" or "step:-2" (one step), "final" (the final state of the LSTM before it; of a
-          bidirectional one both, side by side, or "final:forward", "final:reverse", "final:sum", "final:average",
+          parameters), "last", "first" or "step:-2" (one step), "final" (the final state of the preceding layer; if it
+          is bidirectional, both, concatenated, or "final:forward", "final:reverse", "final:sum", "final:average",
           "final:multiply"), "mean" or "max" over time, "flatten", "repeat:5", "dropout:0.5";
-        - in a sequence, any layer of :mod:`glasscell.layer_traces`.
+        - in a sequence, any layer of :mod:`glasscell.layers`.
 
-        "module:last" and "operation:last" are for a module called as an operation is.
+        If a module has the name of an operation, "module:last" and "operation:last" distinguish them.
     ignore : sequence of str
-        Modules that are no part of the computation.
+        Modules that do not belong to the computation.
 
     Returns
     -------
     LSTM or Sequential
-        An LSTM if there is nothing else.
+        An LSTM if it is the only layer.
 
     Raises
     ------
@@ -80,45 +80,45 @@ def build(layers: LayerSet, architecture: Architecture, ignore: Sequence[str] = 
             raise ValueError(f"architecture must use each module once, got {printable(name)!r} twice")
     _check_all_used(layers, used, ignore)
     dtype = dtype_of({name: layers[name] for name in used if name in layers})
-    made: list[Layer] = []
+    model_layers: list[Layer] = []
     names: list[str] = []
     for k, item in enumerate(items):
-        made.append(_made(item, layers, made, items[k + 1 :], dtype))
-        names.append(_label(item, layers, made[-1], {*names, *used}))
-    if len(made) == 1 and isinstance(made[0], LSTM):
-        return made[0]
-    return Sequential(made, names)
+        model_layers.append(_layer(item, layers, model_layers, items[k + 1 :], dtype))
+        names.append(_label(item, layers, model_layers[-1], {*names, *used}))
+    if len(model_layers) == 1 and isinstance(model_layers[0], LSTM):
+        return model_layers[0]
+    return Sequential(model_layers, names)
 
 
 def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
-    """Return the model of one module alone.
+    """Return the model of a single module.
 
     Raises
     ------
     ValueError
-        If there is not exactly one: with their names and sizes, and how to state the computation.
+        If there is not exactly one. The message has the names and sizes, and how to state the architecture.
     """
     _check_ignored(layers, ignore)
     left = [name for name in (*layers, *layers.other) if not _ignored(name, ignore)]
-    one = len(left) == 1 and not set(layers.without_weights) - set(ignore)
-    if one and left[0] in layers and not isinstance(layers[left[0]], Matrix):
+    is_single = len(left) == 1 and not set(layers.without_weights) - set(ignore)
+    if is_single and left[0] in layers and not isinstance(layers[left[0]], Matrix):
         return build(layers, [f"module:{left[0]}"], ignore)
-    known = [name for name in left if name in layers]
-    if not known:
-        raise ValueError(f"it holds weights, and none of an LSTM, GRU, Linear or Embedding: {describe(layers)}")
+    supported = [name for name in left if name in layers]
+    if not supported:
+        raise ValueError(f"it contains weights, but none of an LSTM, GRU, Linear or Embedding: {describe(layers)}")
     rest = [name for name in left if name not in layers]
-    chain = ",".join(f"{name}:linear" if isinstance(layers[name], Matrix) else name for name in known)
-    if isinstance(layers[known[0]], Matrix):
-        chain = f"{known[0]}:embedding{chain.removeprefix(f'{known[0]}:linear')}"
+    architecture = ",".join(f"{name}:linear" if isinstance(layers[name], Matrix) else name for name in supported)
+    if isinstance(layers[supported[0]], Matrix):
+        architecture = f"{supported[0]}:embedding{architecture.removeprefix(f'{supported[0]}:linear')}"
     words = [
-        f"it holds weights, and not what is computed with them: {describe(layers)}",
-        f"State the computation: architecture='{printable(chain)}' if each module takes the output of the one before, "
-        "or another order, with every operation between them: last, final, mean, max, relu, sigmoid, …",
+        f"it contains only weights, not the computation: {describe(layers)}",
+        f"State the computation: architecture='{printable(architecture)}' if each module takes the previous output, "
+        "or another order, with all operations: last, final, mean, max, relu, sigmoid, …",
     ]
     if rest:
         few = ", ".join(map(printable, rest[:MAX_LISTED]))
-        words.append(f"A model with {few} cannot be represented, unless they are no part of it: ignore=")
-    raise ValueError(". ".join([*words, "convert.weights and convert.lstms give the layers one by one"]))
+        words.append(f"A model with {few} is unsupported, unless they do not belong to the computation: ignore=")
+    raise ValueError(". ".join([*words, "convert.weights and convert.lstms return single layers"]))
 
 
 def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]) -> None:
@@ -126,8 +126,8 @@ def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]
     for name in used:
         if _ignored(name, ignore):
             raise ValueError(f"ignore must name no module of the architecture, got {printable(name)!r}")
-    taken = set(used)
-    unused = [name for name in (*layers, *layers.other) if name not in taken and not _ignored(name, ignore)]
+    used_names = set(used)
+    unused = [name for name in (*layers, *layers.other) if name not in used_names and not _ignored(name, ignore)]
     if unused:
         left = set(unused)
         few = LayerSet(
@@ -135,7 +135,7 @@ def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]
             {name: other for name, other in layers.other.items() if name in left},
         )
         raise ValueError(
-            f"architecture must use every module, and does not use {describe(few)}: add them, or leave them out with "
+            f"architecture must use every module, and does not use {describe(few)}: add them, or ignore them with "
             f"ignore={[printable(name) for name in unused[:MAX_LISTED]]}"
         )
 
@@ -145,7 +145,7 @@ def _check_ignored(layers: LayerSet, ignore: Sequence[str]) -> None:
         raise TypeError(f"ignore must be a sequence of names, got {ignore!r}")
     for name in ignore:
         if not any(_ignored(module, [name]) for module in (*layers, *layers.other, *layers.without_weights)):
-            raise ValueError(f"ignore must name modules of the file, got {name!r}; there are {describe(layers)}")
+            raise ValueError(f"ignore must name modules of the file, {describe(layers)}, got {name!r}")
 
 
 def _ignored(name: str, ignore: Sequence[str]) -> bool:
@@ -171,7 +171,7 @@ def _module(item: str, layers: LayerSet) -> str | None:
     return name if name in modules and rest.partition(":")[0] in KINDS else None
 
 
-def _made(
+def _layer(
     item: str | Layer,
     layers: LayerSet,
     before: Sequence[Layer],
@@ -193,9 +193,9 @@ def _made(
         return _norm(name, kind, layers, dtype)
     layer = layers[name]
     if isinstance(layer, Matrix):
-        layer = _of_matrix(name, layer, kind, layers, before, after)
+        layer = _matrix_layer(name, layer, kind, layers, before, after)
     elif kind not in ("", type(layer).__name__.lower()):
-        raise ValueError(f"{item!r} does not fit: the kind of {printable(name)!r} is {type(layer).__name__}")
+        raise ValueError(f"the kind of {printable(name)!r} must be {type(layer).__name__}, got {item!r}")
     return _in_dtype(layer, dtype)
 
 
@@ -215,40 +215,40 @@ def _operation(item: str, before: Sequence[Layer]) -> Layer:
 
 
 def _final(item: str, arguments: Sequence[str], before: Sequence[Layer]) -> Layer:
-    how = ":".join(arguments)
-    if how not in FINALS:
-        forms = ", ".join(f"final:{one}" for one in FINALS if one)
+    merge = ":".join(arguments)
+    if merge not in FINALS:
+        forms = ", ".join(f"final:{name}" for name in FINALS if name)
         raise ValueError(f"the final state must be final, {forms}, got {item!r}")
-    behind = [layer for layer in before if not isinstance(layer, Dropout)]
-    last = behind[-1] if behind else None
+    previous = [layer for layer in before if not isinstance(layer, Dropout)]
+    last = previous[-1] if previous else None
     if not isinstance(last, LSTM | CellStack):
         raise ValueError(  # noqa: TRY004 - the order of items is wrong, not the type of one
             f"{item!r} must follow a recurrent layer, got {last or 'the input'!r} before it"
         )
     if last.options.bidirectional if isinstance(last, LSTM) else last.bidirectional:
-        return FinalState("both", **FINALS[how])
-    if how:
-        raise ValueError(f"{item!r} must follow a bidirectional layer, got one of one direction")
+        return FinalState("both", **FINALS[merge])
+    if merge:
+        raise ValueError(f"{item!r} must follow a bidirectional layer, got one with one direction")
     return FinalState("forward")
 
 
 def _rnn(name: str, nonlinearity: str, layers: LayerSet, dtype: np.dtype[np.floating]) -> RNN:
-    """Return an RNN, whose nonlinearity no weights hold."""
+    """Return an RNN, whose nonlinearity is not in the weights."""
     other = layers.other[name]
     try:
         return RNN.from_torch(other.weights, nonlinearity=nonlinearity, dtype=dtype)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"'{printable(name)}:{nonlinearity}' must be an RNN, and is not: {other.words}: {error}"
+            f"'{printable(name)}:{nonlinearity}' must be an RNN, and is not: {other.description}: {error}"
         ) from None
 
 
 def _norm(name: str, kind: str, layers: LayerSet, dtype: np.dtype[np.floating]) -> Layer:
-    """Return a normalisation, whose epsilon no weights hold."""
+    """Return a normalisation, whose epsilon is not in the weights."""
     other = layers.other[name]
     norm, _, epsilon = kind.partition(":")
     if norm not in NORMS:
-        raise ValueError(f"{printable(name)!r} cannot be represented: {other.words}")
+        raise ValueError(f"the module {printable(name)!r} is unsupported: {other.description}")
     try:
         layer = NORMS[norm](
             len(next(iter(other.weights.values()))),
@@ -260,31 +260,31 @@ def _norm(name: str, kind: str, layers: LayerSet, dtype: np.dtype[np.floating]) 
         layer.load_torch({key: value for key, value in other.weights.items() if key != "num_batches_tracked"})
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"'{printable(name)}:{kind}' must be {name}:{norm}:EPSILON and fit {other.words}: {error}"
+            f"'{printable(name)}:{kind}' must be {name}:{norm}:EPSILON and fit {other.description}: {error}"
         ) from None
     return layer
 
 
-def _of_matrix(
+def _matrix_layer(
     name: str, matrix: Matrix, kind: str, layers: LayerSet, before: Sequence[Layer], after: Sequence[str | Layer]
 ) -> Linear | Embedding:
-    """Return what a matrix without a bias is: as stated, or as only one of the two fits the next module."""
+    """Return the layer of a matrix without a bias: of the stated kind, or of the only one that fits the next module."""
     if kind not in ("", "embedding", "linear"):
         raise ValueError(f"'{printable(name)}:{kind}' must be {name}:embedding or {name}:linear")
     rows, columns = matrix.array.shape
     if not kind and before:
         kind = "linear"  # only the first layer can be an Embedding
     if not kind:
-        takes = next(_input_sizes(after, layers), None)
-        fits = [one for one, size in (("embedding", columns), ("linear", rows)) if takes == size]
+        input_size = next(_input_sizes(after, layers), None)
+        fits = [name for name, size in (("embedding", columns), ("linear", rows)) if input_size == size]
         if len(fits) != 1:
-            raise ValueError(f"the weights of {name!r} are those of both: write {name}:embedding or {name}:linear")
+            raise ValueError(f"the kind of {name!r} must be stated: {name}:embedding or {name}:linear")
         [kind] = fits
     return matrix.embedding() if kind == "embedding" else matrix.linear()
 
 
 def _input_sizes(items: Sequence[str | Layer], layers: LayerSet) -> Iterator[int]:
-    """Yield the number of features that each of the following layers takes, of those that have one."""
+    """Yield the number of input features of each layer that has one."""
     for item in items:
         name = _module(item, layers) if isinstance(item, str) else None
         layer: object = layers.get(name) if name is not None else item
@@ -295,7 +295,7 @@ def _input_sizes(items: Sequence[str | Layer], layers: LayerSet) -> Iterator[int
 
 
 def _in_dtype(layer: WeightedLayer, dtype: np.dtype[np.floating]) -> Layer:
-    assert not isinstance(layer, Matrix)  # which the caller has made a layer  # noqa: S101
+    assert not isinstance(layer, Matrix)  # the caller has converted it to a layer  # noqa: S101
     if layer.parameters.vector.dtype == dtype or isinstance(layer, ParameterLayer):
         return layer
     copy: LSTM | CellStack | Linear | Embedding
@@ -311,26 +311,26 @@ def _in_dtype(layer: WeightedLayer, dtype: np.dtype[np.floating]) -> Layer:
     return copy
 
 
-def _label(item: str | Layer, layers: LayerSet, layer: Layer, taken: set[str]) -> str:
-    """Return the name of a layer in the model: that of its module, or one after its operation."""
+def _label(item: str | Layer, layers: LayerSet, layer: Layer, used_names: set[str]) -> str:
+    """Return the name of a layer in the model: that of its module or operation."""
     if isinstance(item, str) and (name := _module(item, layers)) is not None:
         return name
     base = operation_name(item) if isinstance(item, str) else type(layer).__name__.lower()
-    beginnings = {name.partition(".")[0] for name in taken}
-    return next(name for k in range(len(taken) + 1) if (name := f"{base}_{k}" if k else base) not in beginnings)
+    beginnings = {name.partition(".")[0] for name in used_names}
+    return next(name for k in range(len(used_names) + 1) if (name := f"{base}_{k}" if k else base) not in beginnings)
 
 
 def _unknown(item: str, layers: Mapping[str, WeightedLayer]) -> str:
-    known = [*layers, *getattr(layers, "other", {})]
+    names = [*layers, *getattr(layers, "other", {})]
     operations = [*OPERATIONS, "final"]
-    of_kind = [name for name, layer in layers.items() if type(layer).__name__.lower() == item.lower()]
-    near = of_kind or get_close_matches(item, known, 1)
+    matches = [name for name, layer in layers.items() if type(layer).__name__.lower() == item.lower()]
+    near = matches or get_close_matches(item, names, 1)
     if not near and item.lower() not in ("lstm", "linear", "embedding"):
         near = get_close_matches(item, operations, 1)
     hint = f" (did you mean {' or '.join(repr(printable(name)) for name in near[:4])}?)" if near else ""
     return (
         f"architecture must consist of modules and operations, got {item!r}{hint}; modules are "
-        f"{', '.join(map(printable, known))[:400]}; operations are {', '.join(sorted(operations))}; "
+        f"{', '.join(map(printable, names))[:400]}; operations are {', '.join(sorted(operations))}; "
         "a module may have a kind: NAME:embedding, NAME:linear, NAME:layernorm:EPSILON, NAME:batchnorm:EPSILON, "
         "NAME:tanh, NAME:relu"
     )

@@ -1,4 +1,4 @@
-"""Model files of every format that is known here: read and written by the ends of their names."""
+"""Read and write model files of all formats, by their extensions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -50,14 +50,14 @@ def load(
 ) -> Model:
     """Read a model from a file of any known format.
 
-    Weights alone (a state dict of PyTorch, a ``.weights.h5`` of Keras) are not a model: a file of the weights of one
-    layer becomes that layer; of several, the computation must be stated by `architecture`.
+    A file of weights alone (a PyTorch state dict, a Keras ``.weights.h5``) does not contain the computation: if it has
+    the weights of one layer, that layer is returned; if it has several, `architecture` must state the computation.
 
     Parameters
     ----------
     path : path
-        ``.safetensors`` (ours, or PyTorch's weights), or a folder with a ``model.safetensors``; ``.pt``, ``.pth``,
-        ``.bin``, ``.ckpt`` (PyTorch: a state dict, or a checkpoint with one in it); ``.onnx``; ``.keras``,
+        ``.safetensors`` (a Glasscell model, or PyTorch weights), or a folder with a ``model.safetensors``; ``.pt``,
+        ``.pth``, ``.bin``, ``.ckpt`` (a PyTorch state dict, or a checkpoint that contains one); ``.onnx``; ``.keras``,
         ``.weights.h5``, ``.h5``, ``.hdf5``.
     key : str, optional
         For files of PyTorch, the key of the state dict: "model_state_dict". Default: the only one.
@@ -67,12 +67,12 @@ def load(
         For weights alone, the computation: "lstm,last,fc1,relu,fc2,sigmoid", names of modules and operations. See
         :func:`glasscell.convert.architecture.build`.
     ignore : sequence of str, optional
-        For weights alone, modules that are no part of the computation, such as the weights of a loss.
+        For weights alone, modules that do not belong to the computation, such as the weights of a loss.
     biases : {"one", "two"}, optional
-        For weights of PyTorch, whether their two biases become one, their sum, or both are parameters, so that training
-        goes on as it would there: see :meth:`glasscell.LSTM.from_torch`. Default: "one".
+        For PyTorch weights, whether the two biases become one, their sum, or both are parameters, as for training in
+        PyTorch: see :meth:`glasscell.LSTM.from_torch`. Default: "one".
     config : optional
-        For weights of Keras alone, what the model is: see :func:`glasscell.convert.keras.load`.
+        For Keras weights alone, the model: see :func:`glasscell.convert.keras.load`.
 
     Returns
     -------
@@ -84,8 +84,8 @@ def load(
     FileNotFoundError
         If there is no such file.
     ValueError
-        A file that is damaged or of no known format, or something in it that cannot be represented, by name. Weights of
-        several layers without `architecture`: with their names and sizes.
+        If the file is damaged, has an unknown format, or contains unsupported layers or settings, by name; or it has
+        the weights of several layers and `architecture` is None: the message has their names and sizes.
     ImportError
         If the package that its format needs is not installed.
     """
@@ -97,7 +97,9 @@ def load(
 
         chain = load_onnx(path)
         [first, *rest] = chain.layers
-        model: Model = deepcopy(first) if isinstance(first, LSTM) and not rest else chain  # independent of the chain
+        model: Model = (
+            deepcopy(first) if isinstance(first, LSTM) and not rest else chain
+        )  # a copy, independent of the Sequential
     elif kind in KERAS:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
@@ -116,7 +118,7 @@ def load(
 
 
 def check_options(path: StrPath, values: Mapping[str, Any]) -> None:
-    """Raise ValueError for an option that the format, by the ending of the name, does not have."""
+    """Raise ValueError for an option that the format, by the extension, does not have."""
     kind = OURS[0] if Path(path).is_dir() else Path(path).suffix.lower()
     for name, value in values.items():
         if value is not None and kind in KNOWN and kind not in OPTIONS[name]:
@@ -126,19 +128,19 @@ def check_options(path: StrPath, values: Mapping[str, Any]) -> None:
 def _stated(
     path: StrPath, read: Callable[[], LayerSet], architecture: Architecture | None, ignore: Sequence[str] | None
 ) -> LSTM | Sequential:
-    """Return the model of weights alone: of the stated computation, or of the only layer."""
+    """Return the model of weights alone: of the architecture, or of the only layer."""
 
-    def made() -> LSTM | Sequential:
+    def build_model() -> LSTM | Sequential:
         layers = read()
         if architecture is None:
             return architectures.only(layers, ignore or ())
         return architectures.build(layers, architecture, ignore or ())
 
-    return of_weights(path, made)
+    return of_weights(path, build_model)
 
 
 def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
-    """Write a model to a file, in the format that its name ends in.
+    """Write a model to a file, in the format of its extension.
 
     Parameters
     ----------
@@ -146,20 +148,20 @@ def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weigh
         An RNN or a GRU is saved as a Sequential of one layer.
     path : path
         ``.safetensors``; ``.pt``, ``.pth`` (a state dict); ``.onnx``; ``.keras``, ``.weights.h5``, ``.h5``. A file that
-        is there is replaced, once the new one is complete.
+        exists is replaced when the new one is complete.
     states : bool
         For ``.onnx``: whether initial states are inputs, ``h_0`` and ``c_0`` (L·D, batch, H), and final states outputs,
         ``h_n`` and ``c_n``; in a Sequential those of each LSTM, called after it: ``encoder.h_0``. Default: only the
         final states of a single LSTM are outputs.
     weights_only : bool
         For ``.pt``, ``.pth``, ``.bin`` and ``.weights.h5``, which hold weights alone: leave out layers and settings
-        that such a file cannot hold, such as activations and the choice of a step. :func:`load` needs them again, as
+        that such a file cannot contain, such as activations and the selection of a step. :func:`load` requires them as
         `architecture`.
 
     Raises
     ------
     ValueError
-        If the format cannot hold what a layer computes, by the layer's name.
+        If the format does not support a layer, by its name.
     ImportError
         If the package that the format needs is not installed.
     """
@@ -189,13 +191,13 @@ def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weigh
 
 
 def holds_weights_alone(path: StrPath) -> bool:
-    """Return whether a file of this name holds weights and no computation, by its ending."""
+    """Return whether files with this extension contain weights without the computation."""
     name = Path(path).name.lower()
     return name.endswith((*TORCH, ".weights.h5"))
 
 
 def is_weights_alone(path: StrPath) -> bool:
-    """Return whether an existing file holds weights and no computation."""
+    """Return whether an existing file contains weights without the computation."""
     if Path(path).is_dir() or format_of(path) in OURS:
         return checkpoint.read(path)[0] is None
     if format_of(path) in KERAS:
@@ -206,20 +208,20 @@ def is_weights_alone(path: StrPath) -> bool:
 
 
 def not_in_file(model: Model, path: StrPath) -> str:
-    """Return what a file of weights alone does not hold of a model, and how it is read; "" for other files."""
+    """Describe what a file of weights does not contain, and how to read it; "" for other files."""
     if not holds_weights_alone(path):
         return ""
     chain = _chain_of(model)
-    lost = not_held(chain, keras=format_of(path) in KERAS)
-    if not lost and (isinstance(chain, LSTM) or len(chain.layers) == 1):
+    missing = not_held(chain, keras=format_of(path) in KERAS)
+    if not missing and (isinstance(chain, LSTM) or len(chain.layers) == 1):
         return ""
     stated = architecture_of(chain)
-    how = f"; read it with architecture={stated!r}" if stated else ""
-    return f"{path} holds weights only, without {', '.join([*lost, 'the order of the layers'])}{how}"
+    hint = f"; read it with architecture={stated!r}" if stated else ""
+    return f"{path} contains only weights, without {', '.join([*missing, 'the order of the layers'])}{hint}"
 
 
 def check_target(path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
-    """Raise ValueError if :func:`save` has no use for one of these options in a file of this name."""
+    """Raise ValueError if :func:`save` does not use one of these options for a file of this format."""
     if states and format_of(path) not in ONNX:
         raise ValueError(f"states are for {', '.join(ONNX)} files, got {path}")
     if weights_only and not holds_weights_alone(path):
@@ -227,9 +229,9 @@ def check_target(path: StrPath, *, states: bool = False, weights_only: bool = Fa
 
 
 def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
-    """The states and numbers of steps, by name, that the graph of a model takes or gives, and the target does not.
+    """Return the state and length inputs and outputs of a source graph that the target does not have.
 
-    A model of Keras has neither. Files of layers alone say nothing of inputs and outputs, and lack none.
+    A Keras model has none. Files of other formats do not declare inputs and outputs.
     """
     if Path(source).suffix.lower() not in ONNX or format_of(target) not in (*ONNX, *KERAS):
         return []
@@ -248,32 +250,32 @@ def _chain_of(model: Model) -> LSTM | Sequential:
 
 
 def _chain_of_one(layer: CellStack) -> Sequential:
-    """Return a model of a copy of one layer, called after its class."""
+    """Return a model with a copy of one layer, whose name is that of its class."""
     return Sequential([deepcopy(layer)], [type(layer).__name__.lower()], seed=None)
 
 
 def format_of_existing(path: StrPath) -> str:
-    """Return the format of a file to be read, by its ending; of a folder, that of the model in it.
+    """Return the format of a file to be read, by its extension; of a folder, that of the model in it.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is neither a regular file nor a folder, or its name has no known ending.
+        If it is neither a regular file nor a folder, or has an unknown extension.
     """
-    place = Path(path)
-    if place.is_dir():
+    file = Path(path)
+    if file.is_dir():
         return OURS[0]
-    if not place.exists():
+    if not file.exists():
         raise FileNotFoundError(f"there is no model at {path}")
-    if not place.is_file():
+    if not file.is_file():
         raise ValueError(f"{path} must be a regular file, got a device, FIFO or socket")
     return format_of(path)
 
 
 def format_of(path: StrPath) -> str:
-    """Return the format of a file, by the ending of its name."""
+    """Return the format of a file, by its extension."""
     suffix = Path(path).suffix.lower()
     if suffix not in KNOWN:
         raise ValueError(f"{path} has no known format; known are {', '.join(KNOWN)}")
@@ -281,7 +283,7 @@ def format_of(path: StrPath) -> str:
 
 
 def _state_dict(model: Model) -> dict[str, Array]:
-    """The weights under PyTorch's names, if PyTorch's layers compute the same."""
+    """Return the weights by PyTorch's names; raise ValueError if PyTorch does not support a layer."""
     if isinstance(model, LSTM):
         return model.to_torch()
     chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
@@ -317,13 +319,6 @@ def _from_safetensors(
     if kind not in makers:
         raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*makers, 'RNN', 'GRU'])}")
     return makers[kind].load(path)
-
-
-def _with_file_error(path: StrPath, make: Callable[[], M]) -> M:
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
 
 
 def of_weights(path: StrPath, make: Callable[[], M]) -> M:

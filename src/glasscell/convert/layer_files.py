@@ -1,4 +1,4 @@
-"""Read layers from a file by name: all that weights alone determine, or every LSTM of a model."""
+"""Read layers from a file by name: all layers of a file of weights, or every LSTM of a model."""
 
 from copy import deepcopy
 
@@ -14,7 +14,7 @@ from glasscell.models.sequential import Layer
 
 
 def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None) -> LayerSet:
-    """Read the layers that a file of weights holds, by name, without the computation that joins them.
+    """Read the layers of a file of weights, by name, without their computation.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
     -------
     LayerSet
         LSTM, Linear and Embedding by the names of their modules, in the order of the file: {"lstm": LSTM(3, 5), "fc":
-        Linear(5, 2)}. A matrix without a bias is a :class:`~glasscell.convert.layer_set.Matrix`. ``other`` has what
-        else the file holds.
+        Linear(5, 2)}. A matrix without a bias is a :class:`~glasscell.convert.layer_set.Matrix`. ``other`` has the
+        other modules.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, is of a format that states the computation itself, or has weights that do not fit.
+        If the file is damaged, has a format that contains the computation, or weights are inconsistent.
     """
     kind = files.format_of_existing(path)
     if kind in files.KERAS:
@@ -44,7 +44,7 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
 
         return keras.layers_of(path)
     if kind not in (*files.TORCH, *files.OURS):
-        raise ValueError(f"{path} is no file of weights alone: load gives its model")
+        raise ValueError(f"{path} must be a file of weights; load reads models")
     files.check_options(path, {"key": key, "prefix": prefix})
     if kind in files.TORCH:
         content = torch.read(path)
@@ -56,12 +56,12 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
 
 
 def lstms(path: StrPath) -> dict[str, LSTM]:
-    """Read every LSTM in a file of any known format, whatever else the file holds.
+    """Read every LSTM in a file of any known format. The model may contain any other layers.
 
     Parameters
     ----------
     path : path
-        As in :func:`load`; of a checkpoint of PyTorch, all of its state dicts are searched.
+        As in :func:`load`. In a PyTorch checkpoint, all state dicts are searched.
 
     Returns
     -------
@@ -73,34 +73,36 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged or holds no LSTM, or the weights or settings of one cannot be represented, by name.
+        If the file is damaged or contains no LSTM, or an LSTM has unsupported weights or settings, by name.
     ImportError
         If the package that the format needs is not installed.
     """
     kind = files.format_of_existing(path)
     if kind in files.TORCH:
         content = torch.read(path)
-        found = files.of_weights(path, lambda: dict(modules.all_lstms(content)))
+        result = files.of_weights(path, lambda: dict(modules.all_lstms(content)))
     elif kind in files.ONNX:
-        from glasscell.convert.onnx import lstms as of_onnx  # noqa: PLC0415 - optional
+        from glasscell.convert.onnx import lstms as onnx_lstms  # noqa: PLC0415 - optional
 
-        found = of_onnx(path)
+        result = onnx_lstms(path)
     elif kind in files.KERAS:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
-        found = keras.lstms(path)
+        result = keras.lstms(path)
     elif (arrays := checkpoint.read(path))[0] is None:
-        found = files.of_weights(path, lambda: dict(modules.all_lstms(arrays[1])))
+        result = files.of_weights(path, lambda: dict(modules.all_lstms(arrays[1])))
     else:
-        found = {name: layer for name, layer in _named(files.load(path)) if isinstance(layer, LSTM)}
-    if not found:
-        raise ValueError(f"{path} holds no LSTM")
-    return found
+        result = {name: layer for name, layer in _named(files.load(path)) if isinstance(layer, LSTM)}
+    if not result:
+        raise ValueError(f"{path} must contain an LSTM")
+    return result
 
 
 def _named(model: files.Model) -> list[tuple[str, Layer]]:
     """Return the layers of a model and their names."""
     if isinstance(model, LSTM):
         return [("lstm", model)]
-    chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
-    return list(zip(chain.names, deepcopy(chain.layers), strict=True))  # which can be put into other models
+    sequential = model.as_sequential() if isinstance(model, CopyLSTM) else model
+    return list(
+        zip(sequential.names, deepcopy(sequential.layers), strict=True)
+    )  # copies, so that they can be used in other models

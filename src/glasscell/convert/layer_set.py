@@ -1,4 +1,4 @@
-"""Layers that a file of weights holds, by name, without the computation that joins them."""
+"""Layers of a file of weights, by name, without their computation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ MAX_LISTED = 40  # names in one message
 class Matrix:
     """A matrix of weights without a bias: PyTorch's ``nn.Embedding``, or its ``nn.Linear(bias=False)``.
 
-    A file holds the same for both.
+    Both have the same content in a file.
 
     Attributes
     ----------
     array : array (V, E), or (O, I)
-        Vectors of V symbols as an Embedding, or weights from I to O features as a Linear.
+        Vectors of V ids as an Embedding, or weights from I to O features as a Linear.
     """
 
     array: Array
@@ -47,17 +47,17 @@ class Matrix:
 
 
 class Other(NamedTuple):
-    """A module, or a tensor outside of one, that is none of the layers that weights alone determine.
+    """A module or tensor whose layer is not determined by weights alone.
 
     Attributes
     ----------
-    words : str
-        What it is: "an RNN", "weight (8, 1, 3), bias (8,)".
+    description : str
+        "an RNN", or "weight (8, 1, 3), bias (8,)".
     weights : dict of str to array
         Its tensors, by their names in the module.
     """
 
-    words: str
+    description: str
     weights: dict[str, Any]
 
 
@@ -67,14 +67,14 @@ WeightedLayer: TypeAlias = LSTM | CellStack | Linear | Embedding | ParameterLaye
 class LayerSet(dict[str, WeightedLayer]):
     """Layers by the names of their modules, in the order of the file.
 
-    The order is no computation: a module may call its parts in any order, with anything between them.
+    The order is not the computation: a module may call its submodules in any order, with other operations between.
 
     Attributes
     ----------
     other : dict of str to Other
-        What else the file holds.
+        Other modules of the file.
     without_weights : tuple of str
-        Layers that the file names and of which it holds nothing, such as activations.
+        Layers that the file names without weights, such as activations.
     """
 
     def __init__(
@@ -89,22 +89,22 @@ class LayerSet(dict[str, WeightedLayer]):
 
     def __repr__(self) -> str:
         lines = [f"{name}: {layer!r}" for name, layer in self.items()]
-        lines += [f"{name}: {other.words}, not read" for name, other in self.other.items()]
+        lines += [f"{name}: {other.description}, not read" for name, other in self.other.items()]
         lines += [f"{name}: no weights" for name in self.without_weights]
         return "LayerSet({})".format("".join(f"\n    {line}" for line in lines) + "\n" * bool(lines))
 
 
 def describe(layers: LayerSet) -> str:
-    """Return the layers with their sizes, and what else there is, in one line."""
+    """Describe all layers and other modules in one line."""
     entries = [f"{printable(name)} ({sizes_of(layer)})" for name, layer in layers.items()]
-    entries += [f"{printable(name)} ({other.words})" for name, other in layers.other.items()]
+    entries += [f"{printable(name)} ({other.description})" for name, other in layers.other.items()]
     entries += [f"{printable(name)} (no weights)" for name in layers.without_weights]
     left = len(entries) - MAX_LISTED
     return ", ".join(entries[:MAX_LISTED]) + (f" and {left} more" if left > 0 else "")
 
 
 def sizes_of(layer: WeightedLayer) -> str:
-    """Return the kind and the sizes of a layer: "LSTM 3 → 5"."""
+    """Describe the type and sizes of a layer: "LSTM 3 → 5"."""
     if isinstance(layer, Matrix):
         return "matrix without a bias {} × {}".format(*layer.array.shape)
     if isinstance(layer, Embedding):
@@ -118,13 +118,13 @@ def sizes_of(layer: WeightedLayer) -> str:
 
 
 def shapes_of(weights: Mapping[str, Any]) -> str:
-    """Return tensors with their shapes: "weight (8, 1, 3), bias (8,)"."""
+    """Describe tensors by their shapes: "weight (8, 1, 3), bias (8,)"."""
     entries = [f"{printable(name)} {np.shape(array)}" for name, array in weights.items()]
     return ", ".join(entries[:6]) + (f" and {len(entries) - 6} more" if len(entries) > 6 else "")
 
 
 def printable(name: str) -> str:
-    """Return a name from a file without characters that a terminal would act on."""
+    """Return a name from a file with control characters escaped."""
     return escape(name[:200])
 
 

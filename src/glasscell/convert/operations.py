@@ -1,4 +1,4 @@
-"""Operations without weights, by the names that an architecture has for them."""
+"""Operations without weights, by their names in an architecture."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ class Operation(NamedTuple):
     Attributes
     ----------
     arguments : tuple of str
-        What its arguments are called in messages. All are required: frameworks have different defaults.
+        Names of the arguments. All are required, because frameworks have different defaults.
     make : callable
-        From the arguments as numbers to the layer.
+        Creates the layer from numbers.
     """
 
     arguments: tuple[str, ...]
@@ -46,7 +46,7 @@ OPERATIONS: dict[str, Operation] = {
     "dropout": Operation(("rate",), Dropout),
 } | {name.lower(): _function(name) for name in (*_DEFINITIONS, "Softmax", "LogSoftmax")}
 
-# "final:how": which final states of the LSTM before it, and how two become one vector.
+# "final:…": selection or merge of the final states of the preceding layer.
 FINALS: dict[str, dict[str, Any]] = {
     "": {},
     "forward": {"keep": "forward"},
@@ -58,10 +58,10 @@ FINALS: dict[str, dict[str, Any]] = {
 
 
 def is_operation(item: str) -> bool:
-    """Return whether an item is called as an operation is."""
+    """Return whether an item has the name of an operation."""
     return operation_name(item) in (*OPERATIONS, "final")
 
 
 def operation_name(item: str) -> str:
-    """Return the name of an operation as it is in the table: "LeakyReLU:0.01" and "leaky_relu" are "leakyrelu"."""
+    """Return the canonical name of an operation: "leakyrelu" for "LeakyReLU:0.01" and "leaky_relu"."""
     return item.removeprefix("operation:").partition(":")[0].lower().replace("_", "")

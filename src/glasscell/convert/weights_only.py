@@ -1,7 +1,7 @@
-"""Files of weights alone: what of a model they cannot hold.
+"""Determine the parts of a model that a file of weights does not contain.
 
-A state dict of PyTorch and a ``.weights.h5`` of Keras hold tensors by name, and neither the order of layers nor those
-without weights. Both lists here are of what such a file does hold: a layer or option that is not in them is reported.
+A PyTorch state dict and a Keras ``.weights.h5`` contain tensors by name, but neither the order of layers nor layers
+without weights. The lists here are allow-lists: a layer or option that is not in them is reported.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from glasscell.layers.noise import GaussianDropout, GaussianNoise, SpatialDropou
 from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
-# Layers that compute nothing outside training.
+# Layers that change nothing outside training.
 TRAINING_ONLY = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
 
-# Options of an LSTM that the shapes of its weights show, and the values where a sequence has no step, which no layer
-# sees. PyTorch's nn.LSTM supports no others that change what it computes.
-HELD_BY_KERAS_WEIGHTS = {"input_size", "hidden_size", "num_layers", "bidirectional", "bias", "masked_outputs"}
+# Options of an LSTM that the shapes of its weights determine, and the outputs of masked steps, which later layers
+# ignore. PyTorch's nn.LSTM supports no other options that change its outputs.
+IN_KERAS_WEIGHTS = {"input_size", "hidden_size", "num_layers", "bidirectional", "bias", "masked_outputs"}
 
 
 def not_held(chain: LSTM | Sequential, *, keras: bool = False) -> list[str]:
-    """Return the layers, and the settings of layers, that a file of weights alone cannot hold.
+    """Return the layers and settings that a file of weights does not contain.
 
     Parameters
     ----------
     chain : LSTM or Sequential
     keras : bool
-        Whether it is a ``.weights.h5`` of Keras. Default: a state dict of PyTorch, which is written for no LSTM that
-        nn.LSTM does not support.
+        Whether it is a Keras ``.weights.h5``. Default: a PyTorch state dict, which is only written for LSTMs that
+        nn.LSTM supports.
 
     Returns
     -------
@@ -42,20 +42,20 @@ def not_held(chain: LSTM | Sequential, *, keras: bool = False) -> list[str]:
     """
     if isinstance(chain, LSTM):
         return [f"layer 'lstm' (LSTM: {', '.join(names)})"] if (names := _settings(chain, keras=keras)) else []
-    found = []
+    result = []
     for name, layer in zip(chain.names, chain.layers, strict=True):
         if not has_parameters(layer):
-            found += [] if isinstance(layer, TRAINING_ONLY) else [f"layer {name!r} ({kind_of(layer)})"]
+            result += [] if isinstance(layer, TRAINING_ONLY) else [f"layer {name!r} ({kind_of(layer)})"]
         elif names := _settings(layer, keras=keras):
-            found.append(f"layer {name!r} ({kind_of(layer)}: {', '.join(names)})")
-    return found
+            result.append(f"layer {name!r} ({kind_of(layer)}: {', '.join(names)})")
+    return result
 
 
 def check_weights_only(path: StrPath, lost: Sequence[str], *, weights_only: bool) -> None:
-    """Raise an error if a file cannot hold the model, unless its weights alone are to be written."""
+    """Raise ValueError if a file cannot contain the model, unless `weights_only` is True."""
     if lost and not weights_only:
         raise ValueError(
-            f"{path} would hold weights only, without {', '.join(lost)}; weights_only=True writes the weights"
+            f"{path} can only contain weights, without {', '.join(lost)}; weights_only=True writes the weights"
         )
 
 
@@ -76,7 +76,7 @@ def check_finite_weights(model: LSTM | Sequential) -> None:
 
 
 def architecture_of(chain: LSTM | Sequential) -> str | None:
-    """Return the computation of a model as `architecture` states it; None if it has a layer without a name there."""
+    """Return the architecture of a model as text; None if a layer has no name in architectures."""
     if isinstance(chain, LSTM):
         return "lstm"
     items = [_item(name, layer) for name, layer in zip(chain.names, chain.layers, strict=True)]
@@ -86,12 +86,12 @@ def architecture_of(chain: LSTM | Sequential) -> str | None:
 
 
 def _settings(layer: Layer, *, keras: bool) -> list[str]:
-    """Return the settings of a layer with weights that the weights do not show."""
+    """Return the settings of a layer that its weights do not determine."""
     if isinstance(layer, LSTM):
         if not keras:
             return []
         declared, changed = layer.options.declared, layer.options.non_default()
-        return [name for name in changed if name not in HELD_BY_KERAS_WEIGHTS and not declared[name].training_only]
+        return [name for name in changed if name not in IN_KERAS_WEIGHTS and not declared[name].training_only]
     if isinstance(layer, Embedding):
         return ["mask_zero"] if layer.mask_zero else []
     if isinstance(layer, RNN):
@@ -103,7 +103,7 @@ def _settings(layer: Layer, *, keras: bool) -> list[str]:
 
 
 def _item(name: str, layer: Layer) -> str | None:
-    """Return one layer as an item of an architecture; "" if it computes nothing outside training."""
+    """Return a layer as an item of an architecture; "" if it changes nothing outside training."""
     item: str | None = None
     if isinstance(layer, TRAINING_ONLY):
         item = ""
@@ -125,7 +125,7 @@ def _item(name: str, layer: Layer) -> str | None:
         parameters = [value for value in (layer.alpha, layer.beta) if value is not None]
         item = ":".join([layer.name.lower(), *map(repr, parameters)])
     elif isinstance(layer, FinalState):
-        of_two = (how for how, fields in FINALS.items() if layer == FinalState("both", **fields))
-        how = "" if layer == FinalState("forward") else next(of_two, None)
-        item = None if how is None else f"final:{how}".removesuffix(":")
+        merges = (name for name, fields in FINALS.items() if layer == FinalState("both", **fields))
+        merge = "" if layer == FinalState("forward") else next(merges, None)
+        item = None if merge is None else f"final:{merge}".removesuffix(":")
     return item

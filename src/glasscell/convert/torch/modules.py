@@ -60,7 +60,7 @@ def layer_set(state_dict: StateDict, prefix: str | None = None, biases: Biases =
     for name, module in modules(below(state_dict, prefix)).items():
         layer = _layer(name, module, biases)
         if layer is None:
-            other[name] = Other(_words(module), module.weights)
+            other[name] = Other(_describe(module), module.weights)
         else:
             layers[name] = layer
     return LayerSet(layers, other)
@@ -172,8 +172,8 @@ def _gru(name: str, weights: Mapping[str, Any]) -> GRU:
         raise ValueError(f"in {name!r}: {error}") from None
 
 
-def _words(module: Module) -> str:
-    """Return what a module is that becomes no layer."""
+def _describe(module: Module) -> str:
+    """Describe a module that does not become a layer."""
     unread = [value for value in module.weights.values() if isinstance(value, Unread)]
     if unread:
         return describe_unread(unread[0])
