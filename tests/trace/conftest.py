@@ -1,4 +1,4 @@
-"""What the tests of pages share: a real browser without a network."""
+"""Fixtures of the tests of pages: a browser without network access."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Laws: what a trace shows is what the equations say, in every kind of model; gradients are finite differences."""
+"""Laws: traced quantities satisfy their equations in every kind of model; gradients equal finite differences."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def slope(f, at, direction, step=1e-4):
     return (8 * near - far) / (12 * step)
 
 
-def test_every_symbol_of_a_plain_layer_is_the_pages(rng):
+def test_every_symbol_of_a_standard_layer_is_that_of_the_reference_cell(rng):
     lstm, x, y, trace = traced("plain", rng)
     [layer], W, d_y = trace.layer, lstm.parameters["kernel_l0"], 2 * (trace.outputs - y) / y.size
     h, c, steps = np.zeros((H, 1)), np.zeros((H, 1)), []
@@ -99,7 +99,7 @@ def test_gradients_are_finite_differences(kind, rng):
 
 @pytest.mark.parametrize("t", range(T - 1))
 @pytest.mark.parametrize("kind", ["plain", "peepholes", "coupled", "no forget gate", "contrib", "tflite", "reverse"])
-def test_the_gradient_on_h_is_that_of_the_loss_of_all_that_follows(kind, t, rng):
+def test_the_gradient_on_h_includes_all_later_losses(kind, t, rng):
     lstm, x, y, trace = traced(kind, rng)
     [layer], order = trace.layer, -1 if lstm.options.reverse else 1
     h, c = layer.h[::order][t][None], layer.c[::order][t][None]
@@ -122,7 +122,7 @@ def test_gradients_on_gates_are_those_on_the_cell_times_their_partners(kind, rng
 
 
 @pytest.mark.parametrize("kind", ["plain", "both directions", "peepholes", "reverse"])
-def test_a_sequence_of_a_batch_is_its_own_trace(kind, rng):
+def test_a_sequence_of_a_batch_equals_its_single_trace(kind, rng):
     lstm = model_of(kind, rng)
     x, y, lengths = rng.normal(size=(3, T, I)), rng.normal(size=(3, T, lstm.output_size)), [T, 2, 0]
     batch = lstm.trace(x, y, lengths=lengths)
@@ -141,7 +141,7 @@ def test_a_sequence_of_a_batch_is_its_own_trace(kind, rng):
         batch.sequence(3)
 
 
-def test_a_mask_with_gaps_leaves_the_steps_that_there_are(rng):
+def test_a_mask_with_gaps_selects_the_valid_steps(rng):
     lstm = model_of("both directions", rng)
     x, mask = rng.normal(size=(T, I)), np.array([True, False, True, True, False, True])
     with_gaps, without = lstm.trace(x, mask=mask), lstm.trace(x[mask])
@@ -181,13 +181,13 @@ def test_slices_steps_and_units(rng):
         (lambda t: t.layer[0].gate("z", "c"), ValueError, "i, f, o, g"),
     ],
 )
-def test_what_is_not_there_is_said(do, error, message, rng):
+def test_invalid_indices_raise_an_error(do, error, message, rng):
     trace = traced("plain", rng)[-1]
     with pytest.raises(error, match=message):
         do(trace)
 
 
-def test_without_a_target_there_are_no_gradients_and_it_is_said(rng):
+def test_gradients_need_a_target(rng):
     trace = model_of("plain", rng).trace(rng.normal(size=(T, I)))
     assert (trace.has_gradients, trace.layer[0].has_gradients, trace.loss) == (False, False, None)
     with pytest.raises(ValueError, match="needs a target"):
@@ -212,14 +212,14 @@ def test_without_a_target_there_are_no_gradients_and_it_is_said(rng):
         ({"tittle": "x"}, TypeError, "metadata of trace.. must be one of title, input_names"),
     ],
 )
-def test_what_is_asked_wrongly_is_refused_at_the_door(given, error, message, rng):
+def test_invalid_arguments_raise_an_error(given, error, message, rng):
     lstm = model_of("plain", rng)
     with pytest.raises(error, match=message):
         lstm.trace(rng.normal(size=(T, I)), **given)
 
 
 @pytest.mark.parametrize("shape", [(), (H,), (T, 1), (2, 1, 1), (2, T, H)])
-def test_weights_of_any_shape_are_cut_as_their_targets_are(shape, rng):
+def test_weights_of_any_shape_are_sliced_like_targets(shape, rng):
     weights, y = rng.random(shape), rng.normal(size=(2, T, H))
     trace = model_of("plain", rng).trace(rng.normal(size=(2, T, I)), y, weights=weights)
     every = np.broadcast_to(weights, y.shape)
@@ -227,7 +227,7 @@ def test_weights_of_any_shape_are_cut_as_their_targets_are(shape, rng):
     np.testing.assert_array_equal(trace[1:].sequence(0)[0].weights, every[0, 1])
 
 
-def test_some_steps_are_not_the_copy_task():
+def test_a_slice_is_not_a_copy_task():
     trace = gc.CopyLSTM(4).trace([1, 0])
     assert "copy" in trace.about
     assert "copy" not in trace[1:].about
@@ -244,7 +244,7 @@ def test_a_trace_is_read_only_and_independent_of_later_passes(rng):
     np.testing.assert_allclose(trace.layer[0].z[0], trace.layer[0].weights["kernel"] @ [*[0] * H, *x[0], 1], atol=1e-12)
 
 
-def test_the_copy_model_brings_its_own_targets():
+def test_the_copy_model_defines_its_targets():
     model, bits = gc.CopyLSTM(16, dtype=np.float64, seed=3), [1, 0, 1, 1]
     batch, trace = model.task.make_batch([[bits]], np.float64), model.trace([1, 0, 1, 1])
     np.testing.assert_array_equal(trace.x, batch.inputs[0])
@@ -258,7 +258,7 @@ def test_the_copy_model_brings_its_own_targets():
         model.trace([0, 1, 2])
 
 
-def test_a_chain_of_layers(rng):
+def test_a_stack_of_layers(rng):
     f8 = np.float64
     layers = [gc.Embedding(7, 3, dtype=f8), gc.LSTM(3, 4, dtype=f8), gc.LSTM(4, 5, dtype=f8)]
     model = gc.Sequential([*layers, gc.Linear(5, 7, dtype=np.float64)], ["e", "a", "b", "head"])
@@ -276,7 +276,7 @@ def test_a_chain_of_layers(rng):
         gc.Sequential([gc.Linear(3, 2)]).trace(np.zeros((4, 3)))
 
 
-def test_outputs_without_time_stay_whole(rng):
+def test_outputs_without_a_time_axis_are_unchanged(rng):
     layers = gc.layers
     model = gc.Sequential([gc.LSTM(I, H, dtype=np.float64), layers.FinalState(), gc.Linear(H, 2, dtype=np.float64)])
     trace = model.trace(rng.normal(size=(T, I)), [0.5, 1.0])
@@ -286,14 +286,14 @@ def test_outputs_without_time_stay_whole(rng):
     assert batch.sequence(0).outputs.shape == (2,)
 
 
-def test_checkpointed_models_say_why_there_is_nothing_to_see(rng):
+def test_models_without_gates_on_the_tape_raise_an_error(rng):
     lstm = gc.LSTM(I, H, recompute_every=2)
     with pytest.raises(ValueError, match="gates are not kept with recompute_every"):
         lstm.trace(rng.normal(size=(T, I)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_trace_comes_back(kind, rng, tmp_path):
+def test_a_saved_trace_is_loaded_unchanged(kind, rng, tmp_path):
     trace = traced(kind, rng, title="a <b>", input_names=["a", "b", "c"])[-1]
     trace.save(tmp_path / "trace.safetensors")
     back = Trace.load(tmp_path / "trace.safetensors")
@@ -309,7 +309,7 @@ def test_a_saved_trace_comes_back(kind, rng, tmp_path):
     np.testing.assert_array_equal(back[1:3].outputs, trace.outputs[1:3])
 
 
-def test_files_that_are_no_traces_are_refused(tmp_path):
+def test_files_that_are_not_traces_raise_an_error(tmp_path):
     gc.CopyLSTM(4).save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="is not a trace that Glasscell saved"):
         Trace.load(tmp_path / "model.safetensors")
@@ -327,13 +327,13 @@ def test_to_dict_has_everything_and_shares_nothing(rng):
     assert (trace.layer[1].f != 9).all()
 
 
-def test_every_symbol_says_its_equation():
+def test_every_symbol_has_its_equation():
     symbols = {name: symbol for name, symbol in vars(LayerTrace).items() if isinstance(symbol, TracedQuantity)}
     assert len(symbols) == 21
     assert all(symbol.__doc__ and "(T, " in symbol.__doc__ for symbol in symbols.values())
 
 
-def test_what_is_printed_is_short(rng):
+def test_the_repr_is_short(rng):
     trace = traced("both directions", rng, title="a model")[-1]
     assert repr(trace) == f"Trace(a model: l0 6×5, l0_reverse 6×5, l1 6×5, l1_reverse 6×5, loss {trace.loss:.4g})"
     assert repr(trace.layer[0]).startswith("LayerTrace('l0', 6×5: x, h_prev, c_prev, z, i")
@@ -348,6 +348,6 @@ def test_steps_of_a_sequence_keep_their_names(rng):
 
 
 @pytest.mark.parametrize(("key", "size"), [("input_names", I), ("output_names", H), ("step_names", T)])
-def test_names_are_as_many_as_there_are_things_to_name(key, size, rng):
+def test_the_number_of_names_is_checked(key, size, rng):
     with pytest.raises(ValueError, match=f"{key} must have {size} names, got 2"):
         model_of("plain", rng).trace(rng.normal(size=(T, I)), **{key: ["a", "b"]})

@@ -1,4 +1,4 @@
-"""Laws: each measure is its definition, computed another way."""
+"""Laws: each measure equals its definition, computed by another method."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_the_parts_of_some_steps_are_those_of_the_whole_sequence(rng):
         np.testing.assert_array_equal(part, expected[2:5])
 
 
-def test_the_cell_carries_what_entered_through_recurrent_weights_later(rng):
+def test_the_path_along_the_cell_includes_later_recurrent_gradients(rng):
     """With W_h of one unit into another, and a target at the last step alone, the first unit gets it along its cell."""
     lstm = gc.LSTM(1, 2, dtype=np.float64, forget_bias=0)
     kernel = lstm.parameters["kernel_l0"]
@@ -97,7 +97,7 @@ def test_the_cell_carries_what_entered_through_recurrent_weights_later(rng):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_all_gates_held_the_gradient_is_what_the_cell_carries(kind, rng):
+def test_with_constant_gates_the_gradient_is_that_along_the_cell(kind, rng):
     """If no gate and candidate moves, a change of a cell reaches the outputs along the cells alone."""
     lstm, _, _, layer = layer_of(kind, rng)
     output, k = diagnostics.gradient_paths(layer).output, 1 - lstm.options.zoneout_cell
@@ -125,7 +125,7 @@ def test_with_all_gates_held_the_gradient_is_what_the_cell_carries(kind, rng):
         assert cell[order][t, unit] == pytest.approx(numeric, abs=1e-9)
 
 
-def test_without_recurrent_weights_there_is_no_other_path(rng):
+def test_without_recurrent_weights_the_recurrent_part_is_0(rng):
     lstm = gc.LSTM(I, H, dtype=np.float64)
     lstm.parameters["kernel_l0"][:, :H] = 0
     layer = lstm.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H))).layer[0]
@@ -138,7 +138,7 @@ def test_without_recurrent_weights_there_is_no_other_path(rng):
 
 
 @pytest.mark.parametrize("norm", ["haste", "contrib"])
-def test_a_normalised_cell_has_no_paths(norm, rng):
+def test_a_normalized_cell_has_no_paths(norm, rng):
     layer = layer_of("plain", rng, layer_norm=norm)[-1]
     with pytest.raises(ValueError, match="gradient paths of a unit are not defined"):
         diagnostics.gradient_paths(layer)
@@ -160,7 +160,7 @@ def test_the_jacobian_is_finite_differences(kind, t, rng):
     np.testing.assert_allclose(diagnostics.jacobian(layer, t), np.array(columns).T, rtol=1e-6, atol=2e-8)
 
 
-def test_the_spectral_radius_of_units_on_their_own_is_their_forget_gate(rng):
+def test_the_spectral_radius_of_independent_units_is_their_forget_gate(rng):
     lstm = gc.LSTM(I, H, dtype=np.float64)
     lstm.parameters["kernel_l0"][:, :H] = 0
     layer = lstm.trace(rng.normal(size=(T, I))).layer[0]
@@ -196,7 +196,7 @@ MEASURES = {
 
 
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
-def test_a_batch_is_refused_in_one_line_that_says_what_to_do(measure, rng):
+def test_a_batch_raises_an_error_with_a_remedy(measure, rng):
     lstm = gc.LSTM(I, H, seed=1)
     trace = lstm.trace(rng.normal(size=(2, T, I)), rng.normal(size=(2, T, H)), lengths=[T, 3])
     with pytest.raises(ValueError, match=r"^layer must have .* got a batch: choose trace\.sequence\(b\)$"):

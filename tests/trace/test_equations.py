@@ -1,4 +1,4 @@
-"""Law: what is printed is true: whoever works out the right-hand sides gets the left-hand sides."""
+"""Law: printed equations are correct: the value of the right-hand side is the left-hand side."""
 
 import math
 import re
@@ -44,7 +44,7 @@ def worked_out(numbers, layer):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("t", [0, 3, 5])
-def test_numbers_work_out_to_the_value(kind, t, rng):
+def test_both_sides_of_an_equation_are_equal(kind, t, rng):
     trace = traced(kind, rng)
     layer, worked = trace.layer[0], 0
     equations = trace.equations(t, 2)
@@ -60,7 +60,7 @@ def test_numbers_work_out_to_the_value(kind, t, rng):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_are_the_traces(kind, rng):
+def test_values_equal_those_of_the_trace(kind, rng):
     trace = traced(kind, rng)
     layer, equations = trace.layer[0], trace.equations(3, 2)
     found = {one.left: one.value for one in equations.forward + equations.backward}
@@ -76,7 +76,7 @@ def test_values_are_the_traces(kind, rng):
         assert value == pytest.approx(expected, rel=1e-12), name
 
 
-def test_a_plain_step_has_its_equations_in_three_kinds_of_writing(rng):
+def test_a_standard_step_has_its_equations_in_three_formats(rng):
     equations = traced("plain", rng).equations(-1, -1)
     assert equations.title == "step 5, unit 4 of l0"
     assert [one.left for one in equations.forward] == ["z_i", "i", "z_f", "f", "z_o", "o", "z_g", "g", "c", "h"]
@@ -92,7 +92,7 @@ def test_a_plain_step_has_its_equations_in_three_kinds_of_writing(rng):
     assert "_" not in re.sub("<[^>]*>", "", equations.html)
 
 
-def test_without_a_target_there_is_no_way_back(rng):
+def test_without_a_target_there_is_no_backward_view(rng):
     lstm = gc.LSTM(3, 5)
     equations = lstm.trace(np.ones((2, 3))).equations(0, 0)
     assert equations.backward == ()
@@ -108,6 +108,6 @@ def test_without_a_target_there_is_no_way_back(rng):
         ((0, 0, 1), "layer must be"),
     ],
 )
-def test_what_is_not_there_is_said(where, message, rng):
+def test_invalid_indices_raise_an_error(where, message, rng):
     with pytest.raises(IndexError, match=message):
         traced("plain", rng).equations(*where)

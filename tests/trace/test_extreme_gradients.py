@@ -1,4 +1,4 @@
-"""Law: gradients that nearly vanish or explode are shown as what they are: no norm is 0 or infinite before they are.
+"""Law: norms of very small and very large gradients are accurate: 0 or infinite only if the gradients are.
 
 A gradient that halves at each of 120 steps ends at 1e-36: its squares leave float32 at 3e-23, and it does not.
 """
@@ -47,7 +47,7 @@ def test_norms_are_those_of_float64(size):
 
 
 @pytest.mark.parametrize("size", [1.0, 1e20])
-def test_every_view_has_these_norms(size):
+def test_all_views_have_the_same_norms(size):
     trace = trace_of(size)
     layer = trace.layer[0]
     recorder = gc.TraceRecorder(trace.x, symbols=["d_c"], trace_options={"d_outputs": trace.d_outputs})
@@ -60,14 +60,14 @@ def test_every_view_has_these_norms(size):
     assert payload_of(trace) is not None
 
 
-def test_vanishing_is_measured_where_squares_have_no_number():
+def test_decay_is_measured_where_squares_underflow():
     """Over 600 steps the factor is 1e-181, whose square is 0 in float64, too."""
     layer = halving(dtype=np.float64).trace(np.zeros((600, 1))).layer[0]
     found = diagnostics.gradient_decay(layer).lstm
     np.testing.assert_allclose(np.log2(found[100:-1] / found[101:]), 1, rtol=1e-6)
 
 
-def test_small_numbers_are_written_as_what_they_are():
+def test_small_numbers_have_exponents():
     trace = trace_of(1e-20)
     drawn = terminal.render(trace, symbols=["d_c"], color=False)
     assert "e-21" in drawn or "e-20" in drawn
@@ -75,7 +75,7 @@ def test_small_numbers_are_written_as_what_they_are():
 
 
 @pytest.mark.parametrize("color", [False, True])
-def test_a_gradient_that_explodes_is_drawn_and_named(color):
+def test_an_overflowing_gradient_is_drawn_and_reported(color):
     """As `inspect` of 1,500 bits: from some step on the gradient itself leaves float32."""
     lstm = gc.LSTM(1, H, seed=None)
     kernel = lstm.parameters["kernel_l0"]

@@ -1,4 +1,4 @@
-"""Law: pictures show the numbers of the trace, every unit of every gate once, and show nothing on a screen."""
+"""Law: figures have the values of the trace, every unit of every gate once, and open no window."""
 
 import io
 import os
@@ -80,7 +80,7 @@ def test_bits_are_written_on_input_and_output(task, rng):
     assert delimiters == ([(k, task.width // k)] if task.mode == "recall" else [])
 
 
-def test_the_title_says_whether_every_bit_is_right(rng):
+def test_the_title_states_whether_all_bits_are_correct(rng):
     model, titles = random_model(rng, Copy(4, "echo"), layers=1), set()
     for bits in np.ndindex(2, 2, 2, 2):
         title = plot_gates(model, bits).get_suptitle()
@@ -97,7 +97,7 @@ def test_any_size_can_be_saved(hidden_size, layers, bits, rng):
     assert picture.getvalue().startswith(b"\x89PNG")
 
 
-def test_a_model_that_is_not_trained_can_be_seen():
+def test_an_untrained_model_can_be_plotted():
     model = CopyLSTM()
     assert images(plot_gates(model, [1, 0, 0, 1, 1, 0, 1, 0]))["f"].shape == (32, 17)
 
@@ -113,7 +113,7 @@ def test_a_model_that_is_not_trained_can_be_seen():
         ([], ValueError, ["(0,)", "n ≥ 1"]),
     ],
 )
-def test_wrong_bits_are_refused(bits, error, parts, rng):
+def test_invalid_bits_raise_an_error(bits, error, parts, rng):
     with pytest.raises(error) as caught:
         plot_gates(random_model(rng, Copy(4, bits_per_step=2)), bits)
     assert all(part in str(caught.value) for part in parts)
@@ -195,7 +195,7 @@ def test_one_picture_of_any_size_can_be_saved(name, T, H, rng):
 
 
 @pytest.mark.parametrize("symbol", ["i", "c", "d_c", "z_f", "d_z_o", "tanh_c", "h_prev"])
-def test_a_heat_map_shows_the_units_that_are_asked_for(symbol, rng):
+def test_a_heat_map_has_the_selected_units(symbol, rng):
     trace = traced(rng)
     of, units = trace.layer[0], [3, 0, -1]
     values = of.gate(*symbol.rsplit("_", 1)) if symbol in ("z_f", "d_z_o") else of.value(symbol)
@@ -217,7 +217,7 @@ def test_colours_of_gates_are_from_0_to_1_and_of_others_around_0(rng):
         assert high == max(np.abs(trace.layer[0].value(symbol)).max(), symbol != "d_c")
 
 
-def test_cells_and_their_events(rng):
+def test_cell_states_and_their_events(rng):
     trace = traced(rng)
     of = trace.layer[0]
     ax = figures.cell_traces(trace, units=[2, -5])
@@ -276,7 +276,7 @@ def test_half_lives_fall_from_left_to_right(rng):
     assert [int(label.get_text()) for label in ax.get_xticklabels()] == np.argsort(-lives, kind="stable").tolist()
 
 
-def test_units_that_never_forget_or_always_do_are_triangles(rng):
+def test_half_lives_of_0_and_infinity_are_triangles(rng):
     model = LSTM(1, 3, seed=0, dtype=np.float64, gate_activation="HardSigmoid")
     model.parameters["bias_l0" if "bias_l0" in model.parameters else "kernel_l0"][3:6, -1] = [99, -99, 0]
     trace = model.trace(np.zeros((4, 1)))
@@ -286,7 +286,7 @@ def test_units_that_never_forget_or_always_do_are_triangles(rng):
     assert below.get_offsets()[0][1] < dots.get_offsets()[0][1] < above.get_offsets()[0][1]
 
 
-def test_what_vanishes_is_what_is_measured(rng):
+def test_the_decay_figure_has_the_measured_values(rng):
     trace = traced(rng)
     shown, expected = lines(figures.gradient_decay(trace)), diagnostics.gradient_decay(trace.layer[0])
     np.testing.assert_array_equal(shown["this LSTM"], expected.lstm)
@@ -297,7 +297,7 @@ def grid_of(ax):
     return ax.images[0].get_array().filled(np.nan)
 
 
-def test_text_lies_on_its_values(rng):
+def test_text_has_the_colors_of_its_values(rng):
     text = "ab\ncdefg$h"
     values = rng.uniform(-1, 1, len(text))
     ax = figures.colored_text(values, text, width=5)
@@ -312,7 +312,7 @@ def test_text_lies_on_its_values(rng):
     assert figures.colored_text(np.abs(values), text).images[0].get_clim() == (0, 1)
 
 
-def test_words_are_as_wide_as_they_are(rng):
+def test_words_have_the_width_of_their_characters(rng):
     ax = figures.colored_text([0.1, 0.2, 0.3], ["the", "cat", "sleeps"], width=8)
     np.testing.assert_array_equal(grid_of(ax), [[0.1] * 3 + [0.2] * 3, [0.3] * 6])
 
@@ -369,7 +369,7 @@ def test_the_overview_without_a_target_or_outputs_of_steps(rng):
         figures.plot(model.trace(x[None]))
 
 
-def test_nothing_is_shown_or_left_behind(tmp_path):
+def test_no_window_and_no_file_remains(tmp_path):
     """pyplot, which keeps figures and opens windows, is not even imported."""
     program = """
 import sys
@@ -395,7 +395,7 @@ def test_names_of_gradients_stay_within_narrow_axes(width, columns):
 
 
 @pytest.mark.parametrize(("width", "named"), [(3.0, False), (12.0, True)])
-def test_units_are_numbered_where_there_is_room(width, named):
+def test_units_are_numbered_if_the_numbers_fit(width, named):
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
     figure = Figure(figsize=(width, 3))

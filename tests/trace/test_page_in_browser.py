@@ -1,4 +1,4 @@
-"""The page of a report in a real browser, without a network: what it shows is what the trace holds.
+"""Laws: the page of a report in a browser, without network access, displays the values of the trace.
 
 Needs Chromium (Debian: apt-get install chromium) and Playwright (pip install playwright).
 """
@@ -87,7 +87,7 @@ def assert_cell_shows(page: Any, trace: Trace, t: int, unit: int) -> None:
         assert_shown(shown[symbol], trace.layer[0].value(symbol)[t, unit])
 
 
-def test_a_click_on_a_heat_map_puts_its_numbers_into_the_cell(open_trace: Open) -> None:
+def test_a_click_on_a_heat_map_selects_its_unit_and_step(open_trace: Open) -> None:
     trace = trained().trace([1, 0, 1, 1])
     T, H = trace.layer[0].f.shape
     page = open_trace(trace)
@@ -167,7 +167,7 @@ def test_playing_goes_forward_then_backward_and_stops(open_trace: Open) -> None:
     assert seen == [["forward", t] for t in range(T)] + [["backward", t] for t in reversed(range(T))]
 
 
-def test_units_are_sorted_by_what_is_chosen(open_trace: Open) -> None:
+def test_units_are_sorted_by_the_selected_key(open_trace: Open) -> None:
     trace = trained().trace([1, 0, 1, 1])
     layer = trace.layer[0]
     x = trace.x[:, 0].astype(np.float64)
@@ -186,7 +186,7 @@ def test_units_are_sorted_by_what_is_chosen(open_trace: Open) -> None:
             assert chosen(page) == (2, order[row])
 
 
-def test_a_turned_weight_gives_what_python_gives(open_trace: Open) -> None:
+def test_a_changed_weight_has_the_effect_that_it_has_in_python(open_trace: Open) -> None:
     model = gc.CopyLSTM(hidden_size=12, dtype=np.float64, task=trained().task)
     model.parameters.vector[:] = trained().parameters.vector
     trace = model.trace([1, 0, 1, 1])
@@ -211,7 +211,7 @@ def test_a_turned_weight_gives_what_python_gives(open_trace: Open) -> None:
     assert np.abs(outputs - trace.outputs.ravel()).max() < 1e-10
 
 
-def test_edited_inputs_give_what_python_gives(open_trace: Open) -> None:
+def test_edited_inputs_have_the_effect_that_they_have_in_python(open_trace: Open) -> None:
     rng = np.random.default_rng(0)
     lstm = gc.LSTM(2, 5, 2, bidirectional=True, dtype=np.float64)
     x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 10))
@@ -228,7 +228,7 @@ def test_edited_inputs_give_what_python_gives(open_trace: Open) -> None:
         assert_shown(text, value)
 
 
-def test_what_is_left_out_is_said(open_trace: Open) -> None:
+def test_omitted_values_have_a_note(open_trace: Open) -> None:
     trace = KINDS["long and wide"]()
     page = open_trace(trace)
     said = page.locator("#notes").inner_text()
@@ -242,7 +242,7 @@ def test_what_is_left_out_is_said(open_trace: Open) -> None:
     assert_cell_shows(page, trace, int(steps[t]), int(units[unit]))
 
 
-def test_an_edited_bit_gives_what_python_gives(open_trace: Open) -> None:
+def test_an_edited_bit_has_the_effect_that_it_has_in_python(open_trace: Open) -> None:
     model = trained()
     bits = [1, 0, 1, 1]
     page = open_trace(model.trace(bits))
@@ -317,7 +317,7 @@ KINDS: dict[str, Callable[[], Trace]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> None:
+def test_every_kind_of_model_can_be_opened(open_trace: Open, kind: str) -> None:
     trace = KINDS[kind]()
     page = open_trace(trace)
     for symbol in SYMBOLS:
@@ -336,14 +336,14 @@ def test_every_kind_of_model_can_be_looked_at(open_trace: Open, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["both directions", "peepholes"])
-def test_what_is_not_of_the_copy_task_shows_its_numbers(open_trace: Open, kind: str) -> None:
+def test_other_tasks_have_numbers(open_trace: Open, kind: str) -> None:
     trace = KINDS[kind]()
     page = open_trace(trace)
     move_to(page, 4)
     assert_cell_shows(page, trace, *chosen(page))
 
 
-def test_of_a_sequence_out_of_a_batch_the_gradients_are_the_batch_s_and_what_is_not_asked_is_not_judged(
+def test_a_sequence_of_a_batch_has_the_gradients_of_the_batch(
     open_trace: Open,
 ) -> None:
     trace = batch().sequence(1)
@@ -360,7 +360,7 @@ def test_of_a_sequence_out_of_a_batch_the_gradients_are_the_batch_s_and_what_is_
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("kind", ["copy", "classes", "hostile", "long and wide"])
-def test_nothing_sticks_out_of_the_window(open_trace: Open, kind: str, width: int) -> None:
+def test_nothing_is_wider_than_the_window(open_trace: Open, kind: str, width: int) -> None:
     page = open_trace(KINDS[kind](), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -381,7 +381,7 @@ def test_every_control_has_a_name(open_trace: Open) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(open_trace: Open, scheme: str) -> None:
+def test_text_has_enough_contrast(open_trace: Open, scheme: str) -> None:
     """WCAG 2.1, 1.4.3: a contrast of 4.5, or 3 where letters are large."""
     page = open_trace(trained().trace([1, 0, 1, 1]), color_scheme=scheme)
     assert page.evaluate(CONTRASTS) == []

@@ -1,4 +1,4 @@
-"""Laws: what a page is given is the trace, bit by bit; what does not fit is left out, and that is said."""
+"""Laws: a payload equals the trace, bit for bit; values that do not fit are omitted with a note."""
 
 import json
 from base64 import b64decode
@@ -35,7 +35,7 @@ def test_a_live_page_gets_weights_inputs_and_targets(dtype):
     assert payload["unit_measures"].keys() == {"l0", "l1"}
 
 
-def test_two_directions_are_one_layer_with_two_directions(rng):
+def test_a_bidirectional_layer_has_two_directions(rng):
     lstm = gc.LSTM(3, 4, 2, bidirectional=True, merge="sum", learn_initial_state=True)
     lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
     payload = payload_of(lstm.trace(rng.normal(size=(5, 3)), d_outputs=np.ones((5, 4))))
@@ -54,7 +54,7 @@ def test_two_directions_are_one_layer_with_two_directions(rng):
     np.testing.assert_array_equal(read(payload["d_outputs"]), np.ones((5, 4)))
 
 
-def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
+def test_a_variant_has_a_static_page(rng):
     lstm = gc.LSTM(3, 4, peepholes=True, proj_size=2, dtype=np.float64)
     trace = lstm.trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 2)))
     payload = json.loads(json.dumps(payload_of(trace)))
@@ -72,7 +72,7 @@ def test_another_kind_of_lstm_is_shown_and_not_computed(rng):
     np.testing.assert_array_equal(read(payload["outputs"]), trace.outputs.astype(np.float32))
 
 
-def test_units_without_a_path_of_their_own_are_shown_without_one(rng):
+def test_units_without_gradient_paths_have_no_parts(rng):
     trace = gc.LSTM(3, 4, layer_norm="haste").trace(rng.normal(size=(5, 3)), rng.normal(size=(5, 4)))
     direction = payload_of(trace)["static"]["directions"]["l0"]
     assert "d_c" in direction
@@ -80,7 +80,7 @@ def test_units_without_a_path_of_their_own_are_shown_without_one(rng):
     assert "cell" not in direction
 
 
-def test_some_steps_are_live_unless_others_act_on_them(rng):
+def test_a_slice_is_live_unless_other_steps_affect_it(rng):
     for options in ({}, {"bidirectional": True}):
         lstm = gc.LSTM(3, 4, **options)
         x, d_outputs = rng.normal(size=(6, 3)), rng.normal(size=(6, lstm.output_size))
@@ -92,14 +92,14 @@ def test_some_steps_are_live_unless_others_act_on_them(rng):
         assert payload_of(lstm.trace(x)[1:4])["live"]  # each direction starts from the state that it had
 
 
-def test_of_some_steps_the_parts_are_those_of_the_whole_sequence(rng):
+def test_a_slice_has_the_gradient_parts_of_the_whole_sequence(rng):
     trace = gc.LSTM(3, 4, proj_size=2).trace(rng.normal(size=(6, 3)), rng.normal(size=(6, 2)))
     whole, some = (payload_of(each)["static"]["directions"]["l0"] for each in (trace, trace[1:4]))
     for name in ("output", "cell", "recurrent"):
         np.testing.assert_array_equal(read(some[name]), read(whole[name])[1:4])
 
 
-def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):
+def test_a_sequence_of_a_batch_has_a_note_on_its_loss(rng):
     lstm = gc.LSTM(3, 4, dtype=np.float64)
     batch = lstm.trace(rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6, 4)))
     payload = payload_of(batch.sequence(1))
@@ -109,7 +109,7 @@ def test_a_sequence_of_a_batch_says_that_its_loss_is_a_part(rng):
     assert (alone["share"], alone["notes"]) == (1, [])
 
 
-def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeypatch):
+def test_a_large_trace_is_reduced_with_notes(rng, monkeypatch):
     monkeypatch.setattr(payloads, "MAX_BYTES", 30_000)
     lstm = gc.LSTM(2, 40, dtype=np.float64)
     trace = lstm.trace(rng.normal(size=(90, 2)), rng.normal(size=(90, 40)), step_names=[f"s{t}" for t in range(90)])
@@ -131,7 +131,7 @@ def test_of_what_is_too_large_some_is_shown_as_it_is_and_it_says_so(rng, monkeyp
     assert max(change[k] for k in quietest) <= min(change[k] for k in units)
 
 
-def test_what_cannot_be_drawn_is_refused(rng):
+def test_unsupported_traces_raise_an_error(rng):
     lstm = gc.LSTM(3, 4)
     with pytest.raises(ValueError, match="without steps"):
         payload_of(lstm.trace(np.zeros((0, 3))))

@@ -1,4 +1,4 @@
-"""Laws: a frame is the trace of that moment; watching changes nothing; pictures and page show the frames."""
+"""Laws: a frame equals the trace; recording does not affect training; figures and page display the frames."""
 
 import io
 import json
@@ -55,7 +55,7 @@ def test_a_frame_is_the_trace_of_that_moment():
     np.testing.assert_array_equal(frame.outputs, model.trace(BITS).outputs)
 
 
-def test_watching_changes_nothing():
+def test_recording_does_not_affect_training():
     watched, alone = trained(TraceRecorder(BITS, every=1), 8), trained(None, 8)
     np.testing.assert_array_equal(watched.parameters.vector, alone.parameters.vector)
 
@@ -73,7 +73,7 @@ def test_frames_do_not_change_later():
         assert {array.dtype for array in (*frame.values.values(), *frame.norms.values())} == {np.dtype(np.float32)}
 
 
-def test_a_second_training_is_counted_on():
+def test_a_second_training_run_continues_the_count():
     recorder = TraceRecorder(BITS, every=4)
     trained(recorder, 4)
     trained(recorder, 8)
@@ -81,7 +81,7 @@ def test_a_second_training_is_counted_on():
 
 
 @pytest.mark.parametrize("max_frames", [2, 3, 7, 8])
-def test_there_are_never_more_frames_than_that(max_frames):
+def test_the_number_of_frames_is_limited(max_frames):
     recorder = recorded(60, 1, max_frames=max_frames)
     found = updates(recorder)
     assert len(found) <= max_frames
@@ -91,7 +91,7 @@ def test_there_are_never_more_frames_than_that(max_frames):
     assert {update % recorder._interval for update in found[max_frames // 2 + 1 :]} <= {0}
 
 
-def test_without_a_target_there_are_states_alone(rng):
+def test_without_a_target_a_page_has_states_only(rng):
     recorder, lstm = TraceRecorder(rng.normal(size=(5, 3))), gc.LSTM(3, 4)
     recorder.capture_frame(lstm)
     [frame] = recorder.frames
@@ -102,7 +102,7 @@ def test_without_a_target_there_are_states_alone(rng):
 
 
 @pytest.mark.parametrize("options", [{"bidirectional": True}, {"layer_norm": "haste"}, {"proj_size": 4}], ids=str)
-def test_every_kind_of_layer_can_be_watched(options, rng):
+def test_every_kind_of_layer_can_be_recorded(options, rng):
     lstm = gc.LSTM(3, 7, num_layers=2, **options)
     recorder = TraceRecorder(
         rng.normal(size=(5, 3)), rng.normal(size=(5, lstm.output_size)), symbols=["f", "h", "d_z", "x"]
@@ -193,7 +193,7 @@ def hostile():
     return recorder
 
 
-def test_a_title_is_shown_and_not_obeyed(tmp_path):
+def test_markup_in_a_title_is_displayed_as_text(tmp_path):
     recorder = hostile()
     recorder.report(tmp_path / "film.html")
     html = (tmp_path / "film.html").read_text("utf-8")
@@ -250,7 +250,7 @@ def test_it_plays_to_the_end(open_html):
     assert opened.evaluate("document.documentElement.scrollWidth <= 390")
 
 
-# At the door
+# Validation
 
 
 @pytest.mark.parametrize(
@@ -263,12 +263,12 @@ def test_it_plays_to_the_end(open_html):
         ({"symbols": []}, ValueError, "symbols"),
     ],
 )
-def test_wrong_options_are_refused(options, error, part):
+def test_invalid_options_raise_an_error(options, error, part):
     with pytest.raises(error, match=re.escape(part)):
         TraceRecorder(BITS, **options)
 
 
-def test_what_cannot_be_watched_is_refused(rng):
+def test_invalid_frames_raise_an_error(rng):
     with pytest.raises(ValueError, match="got 'q'"):
         TraceRecorder(BITS, symbols=["q"]).capture_frame(gc.CopyLSTM(4))
     with pytest.raises(ValueError, match="batch"):
@@ -281,7 +281,7 @@ def test_what_cannot_be_watched_is_refused(rng):
     assert updates(recorder) == [0, 1, 4, 8, 12]
 
 
-def test_what_is_not_there_cannot_be_drawn(tmp_path):
+def test_missing_frames_and_symbols_raise_an_error(tmp_path):
     empty, recorder = TraceRecorder(BITS), recorded()
     for draw in (empty.plot, lambda: empty.animate(tmp_path / "x.gif"), lambda: empty.report(tmp_path / "x.html")):
         with pytest.raises(ValueError, match="recorder must have a frame"):
@@ -296,7 +296,7 @@ def test_what_is_not_there_cannot_be_drawn(tmp_path):
     assert isinstance(recorder.frames[0], Frame)
 
 
-def test_a_page_of_too_many_numbers_has_means_and_says_so(monkeypatch, rng):
+def test_a_page_of_too_many_values_has_means_and_a_note(monkeypatch, rng):
     recorder = TraceRecorder(rng.normal(size=(7, 3)), symbols=["f", "c"])
     lstm = gc.LSTM(3, 6)
     for update in range(9):

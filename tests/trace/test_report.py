@@ -43,7 +43,7 @@ def a_payload(**about: Any) -> dict[str, Any]:
     return payload_of(gc.CopyLSTM(hidden_size=3).trace([1, 0], **about))
 
 
-def test_text_of_the_user_is_text() -> None:
+def test_markup_in_names_is_displayed_as_text() -> None:
     payload = a_payload(title=HOSTILE, input_names=[HOSTILE, "x"], output_names=[HOSTILE])
     page, plain = document.page(payload), document.page(a_payload())
     found, expected = Document(page), Document(plain)
@@ -82,7 +82,7 @@ def test_a_frame_holds_the_page_and_is_sandboxed() -> None:
     assert unescape(document.frame(page)).count("<iframe") == 1
 
 
-def test_a_payload_with_nan_is_refused() -> None:
+def test_a_payload_with_nan_raises_an_error() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         document.page(a_payload() | {"notes": [float("nan")]})
 
@@ -97,7 +97,7 @@ def test_a_payload_with_nan_is_refused() -> None:
         (100_000, 8, 1, 3_200_000),
     ],
 )
-def test_a_report_is_of_a_size_that_can_be_sent(T: int, H: int, layers: int, most: int) -> None:
+def test_a_report_has_a_limited_size(T: int, H: int, layers: int, most: int) -> None:
     rng = np.random.default_rng(0)
     lstm = gc.LSTM(2, H, layers)
     trace = lstm.trace(rng.normal(size=(T, 2)), rng.normal(size=(T, H)))
@@ -107,7 +107,7 @@ def test_a_report_is_of_a_size_that_can_be_sent(T: int, H: int, layers: int, mos
     assert len(page.encode()) < most
 
 
-def test_many_inputs_and_outputs_are_summarised_and_said_to_be() -> None:
+def test_many_inputs_and_outputs_are_reduced_with_a_note() -> None:
     lstm = gc.LSTM(20_000, 3, peepholes=True)
     payload = payload_of(lstm.trace(np.zeros((50, 20_000), np.float32), step_names=[f"s{t}" for t in range(50)]))
     assert len(document.page(payload).encode()) < 3_200_000

@@ -93,7 +93,7 @@ def check_backward(of, kernel_gradient):
 
 @pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["", "stack"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_quantity_is_what_its_equation_says(cell, stack, rng):
+def test_every_quantity_satisfies_its_equation(cell, stack, rng):
     layer = layer_of(cell, rng, **stack)
     model = gc.Sequential([layer, gc.Linear(layer.output_size, 2, dtype=np.float64)], names=["cell", "head"])
     x, y = rng.normal(size=(T, I)), rng.normal(size=(T, 2))
@@ -163,7 +163,7 @@ def test_files_and_copies(cell, rng, tmp_path):
                 np.testing.assert_array_equal(a.value(name), b.value(name))
 
 
-def test_a_changed_file_is_refused(tmp_path, rng):
+def test_a_changed_file_raises_an_error(tmp_path, rng):
     path = tmp_path / "trace.safetensors"
     gc.GRU(I, H).trace(rng.normal(size=(T, I))).save(path)
     header, arrays = checkpoint.read_with_header(path)
@@ -187,7 +187,7 @@ def test_a_changed_file_is_refused(tmp_path, rng):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_views_show_it_or_refuse_by_one_message(cell, rng, tmp_path):
+def test_views_support_it_or_raise_one_error(cell, rng, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     layer = layer_of(cell, rng)
     trace = layer.trace(rng.normal(size=(T, I)), rng.normal(size=(T, H)))

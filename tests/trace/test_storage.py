@@ -1,4 +1,4 @@
-"""Law: a trace that loads from a file can be shown by every view; anything else is refused with one line.
+"""Law: every view can display a trace loaded from a file; all other files raise an error of one line.
 
 Files are changed in what they say, and their checksums put right: names, shapes, dtypes, values, options, descriptions.
 GLASSCELL_MUTANTS=5000 tries as many instead of some hundreds, and draws a figure of every one that loads.
@@ -22,7 +22,7 @@ from glasscell.trace import diagnostics, figures, terminal
 from glasscell.trace.trace import Trace
 
 MUTANTS = int(os.environ.get("GLASSCELL_MUTANTS", "330"))
-EVERY = 1 if MUTANTS > 1000 else 25  # a figure of one in so many that load
+EVERY = 1 if MUTANTS > 1000 else 25  # one figure per this number of loaded files
 I, H, T, B = 3, 4, 5, 2
 
 # What views say themselves of a trace that is fine, and that has nothing of the kind.
@@ -274,7 +274,7 @@ def show(trace, *, draw):
 
 
 def check_views(trace, *, draw):
-    """The views show it, or say what it has not."""
+    """Every view displays the trace, or raises an expected error."""
     sequences = [trace.sequence(b) for b in range(len(trace.x))] if trace.axes == "BT" else []
     for one in [trace, *sequences]:
         for view in show(one, draw=draw):
@@ -286,7 +286,7 @@ def check_views(trace, *, draw):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_loads_can_be_shown(saved, tmp_path, rng):
+def test_every_loaded_trace_can_be_shown(saved, tmp_path, rng):
     header, arrays = saved
     file, loaded, refused = tmp_path / "mutant.safetensors", 0, 0
     check_views(Trace.load(written(file, header, arrays)), draw=True)
@@ -339,7 +339,7 @@ def test_what_loads_can_be_shown(saved, tmp_path, rng):
         (lambda h, a: h.update(more=1), "header with more"),
     ],
 )
-def test_what_does_not_fit_is_named(change, message, tmp_path, rng):
+def test_an_inconsistency_is_named(change, message, tmp_path, rng):
     sequence(rng).save(tmp_path / "a.safetensors")
     found = read_tensors(str(tmp_path / "a.safetensors"))
     header, arrays = json.loads(found.metadata[HEADER_KEY]), found.tensors
@@ -349,7 +349,7 @@ def test_what_does_not_fit_is_named(change, message, tmp_path, rng):
         Trace.load(written(tmp_path / "b.safetensors", header, arrays))
 
 
-def test_a_trace_that_does_not_fit_together_is_not_written(tmp_path, rng):
+def test_an_inconsistent_trace_is_not_written(tmp_path, rng):
     trace = sequence(rng)
     trace.outputs[0, 0] = np.nan
     with pytest.raises(ValueError, match="outputs must be finite"):
@@ -358,7 +358,7 @@ def test_a_trace_that_does_not_fit_together_is_not_written(tmp_path, rng):
 
 
 def test_nan_and_infinity_are_not_json(tmp_path, rng):
-    """Python writes and reads them; nobody else does."""
+    """Python writes and reads them, but they are not JSON."""
     sequence(rng).save(tmp_path / "a.safetensors")
     found = read_tensors(str(tmp_path / "a.safetensors"))
     header = json.loads(found.metadata[HEADER_KEY]) | {"loss": float("nan")}

@@ -1,4 +1,4 @@
-"""Law: what a terminal shows are the numbers of the trace; colour only where it is wanted and can be seen."""
+"""Law: the characters of the terminal view are the values of the trace; colors follow the environment."""
 
 import io
 import re
@@ -66,7 +66,7 @@ def test_every_character_is_its_number(rng):
     assert [label for label in labels if label.isdigit()][: of.H] == [str(unit) for unit in order]
 
 
-def test_units_are_sorted_by_their_peaks_or_as_asked(rng):
+def test_units_are_sorted_by_their_peaks_or_selected(rng):
     trace = copying(rng)
     peaks = np.abs(trace.layer[0].c).argmax(axis=0)[units_by_peak(trace.layer[0])]
     assert (np.diff(peaks) >= 0).all()
@@ -76,7 +76,7 @@ def test_units_are_sorted_by_their_peaks_or_as_asked(rng):
         render(trace, units=[6])
 
 
-def test_bits_stand_above_and_below_in_their_steps(rng):
+def test_bits_are_above_and_below_their_steps(rng):
     trace = copying(rng)
     lines, labels = panel(render(trace, color=False, symbols="f"), "f", 18)
     cells = {
@@ -94,7 +94,7 @@ def test_bits_stand_above_and_below_in_their_steps(rng):
     assert cells["step"][0] == "0"
 
 
-def test_wrong_answers_alone_are_marked(rng):
+def test_only_wrong_predictions_are_marked(rng):
     trace = copying(rng)
     trace.outputs[:] = np.where(trace.targets > 0, 1.0, -1.0)
     assert "wrong" not in render(trace, color=False)
@@ -110,7 +110,7 @@ def test_a_summary_is_the_mean_of_blocks(rows, columns, rng):
         assert found[r, c] == pytest.approx(block.mean(), rel=1e-12)
 
 
-def test_what_is_too_large_is_summarised_and_says_so(rng):
+def test_large_heat_maps_are_reduced_with_a_note(rng):
     model = LSTM(2, 40, seed=1, dtype=np.float64)
     trace = model.trace(rng.normal(size=(300, 2)))
     text = render(trace, color=False, width=100, height=10, symbols="f")
@@ -140,7 +140,7 @@ def test_it_fits(width, height, color, rng, monkeypatch):
         assert max(map(len, lines[top - 2 : last + 2])) <= width
 
 
-def test_silence_stays_blank_where_steps_are_summarised(rng):
+def test_blocks_without_values_are_blank(rng):
     text = render(copying(rng, rng.integers(2, size=60)), color=False, width=60, symbols="f")
     row = [line for line in text.splitlines() if line.strip().startswith("bit")][-1]
     answers = row[11:].ljust(41)
@@ -211,7 +211,7 @@ def test_half_blocks_have_the_colours_of_two_units(rng, monkeypatch):
         assert ground == (None if row == 2 else ";".join(map(str, expected[2 * row + 1, t])))
 
 
-def test_scales_end_where_they_say():
+def test_scales_have_the_colors_of_their_limits():
     gates, signed = ColorScale(0, 1, "sequential"), ColorScale(-2, 2, "diverging")
     assert rgb(np.array([0.0, 1.0]), gates).tolist() == [[68, 1, 84], [253, 231, 37]]
     low, zero, high = rgb(np.array([-2.0, 0.0, 2.0]), signed).astype(int)
@@ -249,7 +249,7 @@ def test_the_nearest_of_256_colours():
     ],
     ids=str,
 )
-def test_colour_is_where_it_can_be_seen_and_is_wanted(variables, is_terminal, expected, monkeypatch, rng):
+def test_colors_depend_on_the_environment(variables, is_terminal, expected, monkeypatch, rng):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     stream(monkeypatch, terminal=is_terminal)
@@ -262,7 +262,7 @@ def test_colour_is_where_it_can_be_seen_and_is_wanted(variables, is_terminal, ex
         assert text.isascii()
 
 
-def test_what_is_said_counts_more_than_the_environment(monkeypatch, rng):
+def test_the_argument_overrides_the_environment(monkeypatch, rng):
     stream(monkeypatch, terminal=False)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" in render(copying(rng), color=True)
@@ -280,7 +280,7 @@ def test_an_encoding_without_blocks_gets_ascii(encoding, monkeypatch, rng):
 
 
 @pytest.mark.parametrize("color", [False, True])
-def test_texts_cannot_reach_the_terminal(color, monkeypatch, rng):
+def test_control_characters_are_escaped(color, monkeypatch, rng):
     """A title or a step that holds an escape would move the cursor, or worse."""
     stream(monkeypatch, terminal=False)
     model = Sequential([Embedding(3, 2), LSTM(2, 3), Linear(3, 3)])
@@ -338,7 +338,7 @@ def test_many_features_are_summarised(rng):
     assert sum(line.strip().startswith("x") for line in text.splitlines()) == 8
 
 
-def test_what_cannot_be_drawn_is_refused(rng):
+def test_unsupported_traces_raise_an_error(rng):
     model = LSTM(2, 3)
     with pytest.raises(ValueError, match=r"a batch: choose trace.sequence\(0\)"):
         render(model.trace(rng.normal(size=(2, 4, 2))))

@@ -1,4 +1,4 @@
-"""The page's JavaScript computes what NumPy does: every quantity of every layer, direction and step, to 1e-10."""
+"""Law: the page's JavaScript equals NumPy to 1e-10: every quantity of every layer, direction and step."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ def node() -> str:
 
 
 def expected(trace: Trace) -> dict[str, Any]:
-    """What run() of lstm.js must give, and for which symbols."""
+    """The expected result of run() of lstm.js."""
     directions = {}
     for layer in trace.layer:
         arrays = {name: layer.value(name) for name in layer.names}
@@ -47,7 +47,7 @@ def expected(trace: Trace) -> dict[str, Any]:
 
 
 def measures(trace: Trace) -> dict[str, Any]:
-    """What measures.js must say of the units of each direction."""
+    """The expected results of measures.js for each direction."""
     found = {}
     for layer in trace.layer:
         c, x = layer.c.astype(np.float64), trace.layer[0].x[:, 0].astype(np.float64)
@@ -114,7 +114,7 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
         of_trace = expected(trace)
         directions = {
             direction: {
-                symbol: of_trace["directions"][direction][symbol] for symbol in shown[direction].keys() - BESIDE
+                symbol: of_trace["directions"][direction][symbol] for symbol in shown[direction].keys() - NOT_SYMBOLS
             }
             for direction in shown
         }
@@ -148,8 +148,8 @@ def parts(rng: np.random.Generator) -> dict[str, tuple[Trace, float]]:
     }
 
 
-BESIDE = {"units", "d_x_norm"}  # what a direction is given besides its symbols
-# What the page does not compute, but is given: in float32, so that it is shown to the last digit.
+NOT_SYMBOLS = {"units", "d_x_norm"}  # of the arrays of a direction
+# Recorded values of static pages, in float32.
 STILL: dict[str, dict[str, Any]] = {
     "peepholes": {"bidirectional": True, "peepholes": True},
     "projection": {"bidirectional": True, "proj_size": 4, "coupled": "input"},

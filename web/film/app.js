@@ -42,9 +42,10 @@ function valueAt(map, frame, row, step) {
 
 function makeMap(map, k) {
   const rows = map.of_units ? `${film.units.length} units` : `${map.rows * film.block} rows`;
-  const size = ` · ${rows} × ${film.steps} steps`;
+  const shape = ` · ${rows} × ${film.steps} steps`;
   const palette = paletteOf(film.colors[map.kind]);
-  const canvas = make("canvas", { tabindex: 0, role: "img", "data-symbol": map.symbol, width: map.steps, height: map.rows });
+  const size = { width: map.steps, height: map.rows };
+  const canvas = make("canvas", { tabindex: 0, role: "img", "data-symbol": map.symbol, ...size });
   const gradient = palette.filter((_, n) => n % 15 === 0).map((color) => `rgb(${color})`);
   const bar = make("span", { style: `background: linear-gradient(to right, ${gradient.join(", ")})` });
   const ends = [make("span"), make("span")];
@@ -52,7 +53,7 @@ function makeMap(map, k) {
     make(
       "figure",
       {},
-      make("figcaption", {}, make("b", {}, map.name), " ", make("i", {}, map.symbol), size),
+      make("figcaption", {}, make("b", {}, map.name), " ", make("i", {}, map.symbol), shape),
       canvas,
       make("div", { class: "legend" }, ends[0], bar, ends[1]),
     ),
@@ -162,8 +163,8 @@ function makeNorms() {
     }
     const range = `Horizontal axis: steps 0 to ${norms.length - 1}.`;
     const largest = Math.max(...norms);
-    const peak = `the gradient on the cell states is largest at step ${norms.indexOf(largest)}: ${formatNumber(largest)}`;
-    const words = `${range} The top is ${formatNumber(top)}; ${peak}.`;
+    const peak = `${formatNumber(largest)} at step ${norms.indexOf(largest)}`;
+    const words = `${range} The top is ${formatNumber(top)}; the gradient on the cell states has its maximum ${peak}.`;
     byId("norm-words").textContent = words;
     svg.setAttribute("aria-label", `Norm of the gradient on the cell states. ${words}`);
   };

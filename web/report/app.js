@@ -26,7 +26,8 @@ const VIEWS = [
   tableView,
 ];
 
-// Levels of change, from the smallest: each view redraws the parts that depend on it. "data": values, or the order of units.
+// Levels of change, from the smallest: each view redraws the parts that depend on it.
+// "data": values, or the order of units.
 const LEVELS = ["step", "unit", "data"];
 
 export function start(payload) {
@@ -106,9 +107,11 @@ export function start(payload) {
 function writeHead(context) {
   const { payload, model, directions } = context;
   setText(byId("title"), payload.title);
-  const sizes = model.layers.map(({ directions: [{ H }], directions: { length } }) => `${H}${length > 1 ? " + " + H : ""}`);
+  const sizes = model.layers.map((layer) => layer.directions.map(({ H }) => H).join(" + "));
+  const count = model.layers.length;
+  const stack = `${count} layer${count > 1 ? "s" : ""}${directions.length > count ? ", both directions" : ""}`;
   const parts = [
-    `${directions.length === 1 ? "one LSTM layer" : `${model.layers.length} layer${model.layers.length > 1 ? "s" : ""}${directions.length > model.layers.length ? ", both directions" : ""}`}`,
+    directions.length === 1 ? "one LSTM layer" : stack,
     `${sizes.join(", ")} units`,
     `${payload.x.shape[0]} steps`,
     payload.dtype,

@@ -80,7 +80,8 @@ function fillStripes(context, { rects, scale }, name) {
   const values = vectorOf(context, name);
   const each = Math.ceil((values?.length ?? 1) / MOST_STRIPES);
   const count = values ? Math.ceil(values.length / each) : 0;
-  const colors = name === "d_h_prev" ? context.scale("d_h") : context.scale(name in context.direction ? name : "h_prev");
+  const symbol = name in context.direction ? name : "h_prev";
+  const colors = context.scale(name === "d_h_prev" ? "d_h" : symbol);
   rects.forEach((rect, n) => {
     rect.style.display = n < count ? "" : "none";
     if (n >= count) return;
@@ -103,7 +104,8 @@ function vectorOf(context, name) {
   }
   if (name === "h_prev" && !direction.h_prev) {
     const before = context.before(t);
-    return context.adjacent(t, before) && direction.h?.length === T * H ? direction.h.subarray(before * H, (before + 1) * H) : null;
+    if (!context.adjacent(t, before) || direction.h?.length !== T * H) return null;
+    return direction.h.subarray(before * H, (before + 1) * H);
   }
   const values = name === "x" && !direction.x && state.layer === 0 ? context.model.x : direction[name];
   if (!values) return null;
@@ -119,8 +121,10 @@ function forwardSentence(context) {
   const amount = i === undefined ? undefined : i * g;
   const written = Math.abs(amount) < 0.05 ? "nearly 0" : formatSigned(amount);
   return (
-    `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: the forget gate keeps ${formatPercent(f)} of the cell state, the input gate adds ${written}, ` +
-    `the cell state is ${formatSigned(c)}, and the output gate passes ${formatPercent(o)} of tanh c${h === undefined ? "" : `: h = ${formatSigned(h)}`}.`
+    `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: ` +
+    `the forget gate keeps ${formatPercent(f)} of the cell state, the input gate adds ${written}, ` +
+    `the cell state is ${formatSigned(c)}, and the output gate passes ${formatPercent(o)} of tanh c` +
+    `${h === undefined ? "" : `: h = ${formatSigned(h)}`}.`
   );
 }
 
@@ -133,7 +137,8 @@ function backwardSentence(context) {
   const split =
     cell === undefined
       ? ""
-      : ` Its parts: ${formatSigned(output)} from the output of this step, ${formatSigned(cell)} along the cell from the next step, ` +
+      : ` Its parts: ${formatSigned(output)} from the output of this step, ` +
+        `${formatSigned(cell)} along the cell from the next step, ` +
         `and ${formatSigned(recurrent)} through h and the recurrent weights.`;
   return `${where}an increase of this cell state ${effect} the loss, at a rate of ${formatSigned(d)}.${split}`;
 }

@@ -6,7 +6,8 @@ import { formatBrief, formatNumber } from "./number_text.js";
 const [WIDTH, HEIGHT] = [600, 150]; // of the viewBox, which is stretched to the element
 
 /**
- * A chart in a host element. `chart.draw({series, T, log, bars, limits, axis})` draws it, `chart.point(t)` moves its cursor.
+ * A chart in a host element. `chart.draw({series, T, log, bars, limits, axis})` draws it; `chart.point(t)` moves its
+ * cursor.
  * series: [{label: node, values (T), style: 1 … 6}].
  */
 export function makeChart(host, { label, onStep }) {
@@ -117,7 +118,8 @@ function barPath(values, T, height, base) {
   for (let t = 0; t < T; t++) {
     if (Number.isNaN(values[t])) continue;
     const x = middleOf(t, T);
-    d += `M${(x - half).toFixed(1)},${base.toFixed(1)}V${height(values[t]).toFixed(1)}H${(x + half).toFixed(1)}V${base.toFixed(1)}Z`;
+    const [left, right, bottom, top] = [x - half, x + half, base, height(values[t])].map((n) => n.toFixed(1));
+    d += `M${left},${bottom}V${top}H${right}V${bottom}Z`;
   }
   return d;
 }

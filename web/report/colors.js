@@ -1,6 +1,6 @@
 // Colour scales, in a light and a dark form, distinguishable with colour blindness. Zero has the colour of the page.
-// Gates: sequential, one hue from 0 to 1. States: diverging, blue below zero and orange above zero. Gradients: diverging,
-// green and purple, so that the backward pass looks different from the forward pass.
+// Gates: sequential, one hue from 0 to 1. States: diverging, blue below zero and orange above zero. Gradients:
+// diverging, green and purple, so that the backward pass looks different from the forward pass.
 
 const STOPS = {
   light: {

@@ -61,7 +61,7 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
     const button = byId("play");
     button.setAttribute("aria-label", playing() ? "Pause" : "Play, forward and then backward");
     button.classList.toggle("playing", playing());
-    byId("cell-summary").setAttribute("aria-live", playing() ? "off" : "polite"); // screen readers do not read every step
+    byId("cell-summary").setAttribute("aria-live", playing() ? "off" : "polite"); // do not read every step
   }
 
   return { data, unit, step };

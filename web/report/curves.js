@@ -63,7 +63,8 @@ export function gradientView(context, { choose }) {
     const { direction, T } = context;
     const series = [{ label: norm(labelled("d_c")), values: rowNorms(direction.d_c, T), style: 1 }];
     if (direction.cell) {
-      for (const [name, text, style] of PARTS) series.push({ label: words(text), values: rowNorms(direction[name], T), style });
+      for (const [name, text, style] of PARTS)
+        series.push({ label: words(text), values: rowNorms(direction[name], T), style });
     }
     layer.draw({ T, axis: stepAxis(context), series, log: log.checked });
     const onInputs = direction.d_x ? rowNorms(direction.d_x, T) : direction.d_x_norm;

@@ -1,4 +1,4 @@
-// Heat maps: rows are units, columns are steps. Two frames mark the selection, so that another step moves only the frames.
+// Heat maps: rows are units, columns are steps. Two frames mark the selection, so that another step moves only them.
 
 import { byId, make, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
@@ -114,7 +114,8 @@ function drawMap({ symbol, canvas, name, words, low, bar, high, figure, axis, ro
   bar.style.background = colorRamp(theme, scale.name);
   canvas.setAttribute(
     "aria-label",
-    `${WORDS[shown]}. ${H} ${ofUnits ? "units" : "numbers"} from top to bottom, ${T} steps from left to right. The arrow keys choose a step and a unit.`,
+    `${WORDS[shown]}. ${H} ${ofUnits ? "units" : "numbers"} from top to bottom, ${T} steps from left to right. ` +
+      "The arrow keys choose a step and a unit.",
   );
 
   const [rows, columns] = blocks({ H, T });

@@ -58,7 +58,7 @@ function backwardLayers(model, layers, d_outputs) {
   for (let l = layers.length - 1; l >= 0; l--) {
     const { directions } = layers[l];
     const parts = mergedBackward(model.layers[l], directions, dy, model.T);
-    directions.forEach((direction, k) => backwardDirection(model.layers[l].directions[k], direction, parts[k], model.T));
+    model.layers[l].directions.forEach((weights, k) => backwardDirection(weights, directions[k], parts[k], model.T));
     dy = directions.length === 1 ? directions[0].d_x : directions[0].d_x.map((d, n) => d + directions[1].d_x[n]);
   }
   return dy;

@@ -1,6 +1,6 @@
 // Measures of units, and the orders of units. Definitions: glasscell/trace/diagnostics.py.
 
-/** The half-life of each unit, the number of steps after which half of the cell state is forgotten: T ln ½ / Σ ln f. */
+/** The half-life of each unit, the steps after which half of the cell state is forgotten: T ln ½ / Σ ln f. */
 export function halfLives({ f, H, half_life: recorded }, T) {
   if (recorded) return recorded; // of a static page, which may omit steps
   return Float64Array.from({ length: H }, (_, k) => {

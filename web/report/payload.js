@@ -8,10 +8,10 @@ export const VERSION = 1;
  * model = {T, I, O, layers, readout, loss, x, targets, weights, d_outputs, live, static, payload}
  *   layers: [{name, merge, directions: [{name, reverse, H, I, W, h0, c0}]}]   W (4H, H + I + 1), row by row
  *   readout: {weight (O, H), bias (O), O, H} or null
- *   x (T, I); targets (T, O), or (T) class numbers; weights (T) or (T, O); share; d_outputs (T, O): gradient on the outputs
+ *   x (T, I); targets (T, O), or (T) class numbers; weights (T) or (T, O); share; d_outputs (T, O): gradient on outputs
  *
- * A static model has no W, h0 and c0; T counts the selected steps, model.steps; outputs are recorded, (T, O), or null if
- * they are too many.
+ * A static model has no W, h0 and c0; T counts the selected steps, model.steps; outputs are recorded, (T, O), or null
+ * if they are too many.
  */
 export function decode(payload) {
   if (payload.version !== VERSION) {
@@ -64,7 +64,8 @@ export function numbers(array) {
   const [size, read] = array.type === "float32" ? [4, "getFloat32"] : [8, "getFloat64"];
   const count = array.shape.reduce((product, n) => product * n, 1);
   if (bytes.length !== count * size) {
-    throw new Error(`${array.type} of shape (${array.shape.join(", ")}) must have ${count * size} bytes, got ${bytes.length}`);
+    const shape = array.shape.join(", ");
+    throw new Error(`${array.type} of shape (${shape}) must have ${count * size} bytes, got ${bytes.length}`);
   }
   return Float64Array.from({ length: count }, (_, k) => view[read](k * size, true));
 }

@@ -133,11 +133,12 @@ function strongest(context, gate) {
 /** dL/dw = Σ_t dL/dz_t u_t, where u_t is the element of [h_{t-1}; x_t; 1] that the weight multiplies. */
 function weightGradient({ direction, T, H, weights, state }, gate, source) {
   if (!direction.d_z) return undefined;
+  const { I } = weights;
   const row = GATES.indexOf(gate) * H + state.unit;
   let sum = 0;
   for (let t = 0; t < T; t++) {
-    const u =
-      source < H ? direction.h_prev[t * H + source] : source < H + weights.I ? direction.x[t * weights.I + source - H] : 1;
+    const input = source < H + I ? direction.x[t * I + source - H] : 1;
+    const u = source < H ? direction.h_prev[t * H + source] : input;
     sum += direction.d_z[t * 4 * H + row] * u;
   }
   return sum;
