@@ -15,6 +15,8 @@ OWN = {
     "activations.py": ("test_activations.py", "test_onnx_activations.py"),
     "norms.py": ("test_optimizers.py", "test_blocking.py"),
     "initializers.py": ("test_parameters.py",),
+    "rnn.py": ("test_rnn_and_gru.py",),
+    "gru.py": ("test_rnn_and_gru.py",),
     "variants": ("test_variants_golden.py", "test_variants.py"),
 }
 FOUND = "test_known_bugs.py"  # belongs to all modules of core

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from glasscell.trace.layer_trace import LayerTrace
     from glasscell.trace.trace import Trace
 
-SYMBOLS = "i,f,o,g,c"
 COLORS = {"auto": None, "always": True, "never": False}
 MAX_UNITS_LISTED = 5  # in a line of the diagnostics
 
@@ -59,7 +58,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     views = parser.add_argument_group("views")
     views.add_argument("--layer", type=int, default=-1, metavar="K", help="index of the layer (default -1, the last)")
     views.add_argument(
-        "--symbols", default=SYMBOLS, metavar="NAMES", help=f"quantities to show, such as f,c,d_c (default {SYMBOLS})"
+        "--symbols", metavar="NAMES", help="quantities to show, such as f,c,d_c (default: i,f,o,g,c of an LSTM)"
     )
     views.add_argument(
         "--unit", type=int, metavar="K", help="unit of the equations, and the only unit in the heat maps"
@@ -98,7 +97,8 @@ def _show(options: argparse.Namespace, html: OutputFile | None, png: OutputFile 
 
     trace = traced(options)
     layer = _layer(options, trace)
-    symbols = [name.strip() for name in options.symbols.split(",") if name.strip()]
+    names = ",".join(layer.default_symbols) if options.symbols is None else options.symbols
+    symbols = [name.strip() for name in names.split(",") if name.strip()]
     units = None if options.unit is None else [options.unit]
     color = False if options.ascii else COLORS[options.color]
     lines = [*format_prediction(trace), render(trace, symbols=symbols, layer=options.layer, color=color, units=units)]
@@ -186,13 +186,17 @@ def format_prediction(trace: Trace) -> list[str]:
 def format_diagnostics(layer: LayerTrace) -> list[str]:
     """Format the units with the longest half-life, and those with the most saturated gates."""
     from glasscell.trace.diagnostics import half_life, saturation  # noqa: PLC0415
+    from glasscell.trace.display import symbol_name  # noqa: PLC0415
 
-    n = half_life(layer.f)
+    if not layer.gate_symbols:  # an RNN
+        return []
+    keep = layer.keep_gate
+    n = half_life(layer.value(keep))
     longest = np.argsort(-n, kind="stable")[:MAX_UNITS_LISTED]
-    lines = ["units with the longest memory: half-life of the cell state, in steps"]
-    lines += [f"  f   {'   '.join(f'{unit} ({_steps(n[unit])})' for unit in longest)}"]
+    lines = [f"units with the longest memory: half-life of the {symbol_name(layer.state)}, in steps"]
+    lines += [f"  {keep}   {'   '.join(f'{unit} ({_steps(n[unit])})' for unit in longest)}"]
     lines += ["units with the most saturated gates: share of steps below 0.1, and above 0.9"]
-    for gate in "ifo":
+    for gate in layer.gate_symbols:
         left, right = saturation(layer.value(gate))
         saturated = [
             unit
@@ -212,7 +216,9 @@ def equations(options: argparse.Namespace, trace: Trace, layer: LayerTrace) -> s
     """Format the equations of the chosen step and unit. Default: the unit with the longest half-life."""
     from glasscell.trace.diagnostics import half_life  # noqa: PLC0415
 
-    unit = int(np.argmax(half_life(layer.f))) if options.unit is None else options.unit
+    unit = options.unit
+    if unit is None:
+        unit = int(np.argmax(half_life(layer.value(layer.keep_gate)))) if layer.keep_gate else 0
     return str(trace.equations(options.step or 0, unit, options.layer))
 
 

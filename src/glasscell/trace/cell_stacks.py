@@ -157,6 +157,7 @@ class RNNTrace(CellStackTrace):
 
     default_symbols: ClassVar = ("z", "h")
     gate_symbols: ClassVar = ()
+    keep_gate: ClassVar = ""
     gate_rows: ClassVar = ()
     quantities: ClassVar = ("x", "h_prev", "z", "h")
     gradients: ClassVar = ("d_y", "d_h", "d_z", "d_x")
@@ -189,6 +190,7 @@ class GRUTrace(CellStackTrace):
 
     default_symbols: ClassVar = ("r", "z", "n", "h")
     gate_symbols: ClassVar = ("r", "z")
+    keep_gate: ClassVar = "z"
     gate_rows: ClassVar = ("a", "d_a")
     symbol_names: ClassVar = {
         "r": "reset gate",

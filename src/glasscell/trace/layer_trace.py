@@ -58,6 +58,7 @@ class LayerTrace:
     default_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g", "c")  # of overviews
     state: ClassVar[str] = "c"  # orders the units of overviews; the gradient whose norm they show is that on it
     gate_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o")
+    keep_gate: ClassVar[str] = "f"  # the share of the state that a step keeps; "": no gate
     gate_rows: ClassVar[tuple[str, ...]] = ("z", "d_z")  # with H rows for each gate
     symbol_names: ClassVar[Mapping[str, str]] = {}  # different from those of an LSTM
 
