@@ -12,7 +12,7 @@ from glasscell import checkpoint
 from glasscell.checkpoint import Checkpoint
 from glasscell.cli import main
 from glasscell.convert import torch
-from glasscell.escaping import LONGEST, escape, one_line
+from glasscell.escaping import MAX_LENGTH, escape, one_line
 from glasscell.layers import FinalState, Function
 from glasscell.trace.html_report.page import page
 from glasscell.trace.html_report.payload import payload_of
@@ -59,7 +59,7 @@ def test_text_of_any_script_stays():
 
 def test_one_line_is_one_line_of_some_length():
     assert one_line("a\n  b\t\x1bc") == "a b \\x1bc"
-    assert len(one_line("x" * 10**6)) == LONGEST
+    assert len(one_line("x" * 10**6)) == MAX_LENGTH
     assert one_line(ValueError("é")) == "é"
 
 

@@ -1,7 +1,7 @@
-"""Output files: checked before the work that fills them, and complete or absent at every moment.
+"""Output files that are checked in advance, and written atomically.
 
 A file is written under a temporary name in its folder and then renamed. Only regular files are replaced: never a
-symbolic link, a folder, a device or a FIFO, and never a file whose content is of another kind than its name.
+symbolic link, a folder, a device or a FIFO, and never a file whose content does not match its name.
 """
 
 from __future__ import annotations  # pathlib takes longer to load than a model: only where something is written
@@ -47,7 +47,7 @@ KINDS: dict[str, Callable[[bytes], bool]] = {  # by ending: whether a file's fir
 
 
 class OutputFile:
-    """A file that will be written, checked as soon as it is named.
+    """An output file, checked when it is created.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ class OutputFile:
         temporary.unlink(missing_ok=True)  # another process may have taken it for abandoned: it is not locked any more
 
     def write(self, content: bytes) -> None:
-        """Write the file: at every moment the path holds the old content or the new, never a part.
+        """Write the file atomically: at every moment it has the old content or the new content.
 
-        The mode of a file that is replaced is kept, and its owner where the process may set it.
+        A replaced file keeps its mode, and its owner if the process may set it.
 
         Raises
         ------
@@ -102,8 +102,8 @@ class OutputFile:
         except FileExistsError:
             raise FileExistsError(f"{self._name} {self.path} exists already") from None
         except OSError as error:
-            kept = "nothing was written" if old is None else "the file that was there is unchanged"
-            raise OSError(error.errno, f"{error.strerror or error}; {kept}", str(self.path)) from error
+            state = "nothing was written" if old is None else "the file that was there is unchanged"
+            raise OSError(error.errno, f"{error.strerror or error}; {state}", str(self.path)) from error
 
     def _write(self, content: bytes, old: os.stat_result | None) -> None:
         mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
@@ -218,7 +218,7 @@ def check_replaceable(
 def write_atomically(
     path: StrPath, content: bytes, endings: tuple[str, ...] = (), *, overwrite: bool = True, name: str = "path"
 ) -> None:
-    """Check and write a file in one go; see :class:`OutputFile`."""
+    """Check and write a file; see :class:`OutputFile`."""
     OutputFile(path, endings, overwrite=overwrite, name=name).write(content)
 
 
@@ -228,7 +228,7 @@ def temporary_name(suffix: str = SUFFIX) -> str:
 
 
 def is_temporary_name(name: str, suffix: str = SUFFIX) -> bool:
-    """Return whether :func:`temporary_name` makes such names."""
+    """Return whether a name has the form of :func:`temporary_name`."""
     digits = name.removeprefix(PREFIX).removesuffix(suffix)
     return name == f"{PREFIX}{digits}{suffix}" and len(digits) == 16 and set(digits) <= set("0123456789abcdef")
 

@@ -1,6 +1,6 @@
-"""Weights on disk: safetensors files, with a header that says what they are.
+"""Save and load weights in safetensors files, with a header that describes the model.
 
-No pickle. A file is written whole or not at all: a reader never sees half of one, and a failed write loses nothing.
+No pickle. Files are written atomically: a reader never reads a partial file, and a failed write keeps the old one.
 """
 
 import os
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 ENDINGS = (".safetensors",)
 MODEL_FILE = "model.safetensors"
-HEADER_KEY = "glasscell"  # the entry of the file's header that says what the weights are
+HEADER_KEY = "glasscell"  # the entry of the file's header that describes the model
 FORMAT_VERSION = 1
-ENTRIES = ("format", "kind", "config")  # of the header, and a checksum, which early files lack
+ENTRIES = ("format", "kind", "config")  # of the header, with a checksum that early files do not have
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds.
+    """Content of a file.
 
     Attributes
     ----------
     kind : str
         Name of the model's class.
     config : dict
-        What the class needs to build the model.
+        Configuration from which the class builds the model.
     weights : dict of str to array
         In PyTorch's names and layout, finite, all of one dtype.
     """
@@ -58,7 +58,7 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
     from glasscell import tensor_files  # noqa: PLC0415 - imports inside functions here: not paid for by `import glasscell`
 
     file = OutputFile(path, ENDINGS)
-    _checked(path, checkpoint.weights)
+    _validate(path, checkpoint.weights)
     entry = {"format": FORMAT_VERSION, "kind": checkpoint.kind, "config": checkpoint.config}
     file.write(tensor_files.encode(HEADER_KEY, entry, checkpoint.weights))
 
@@ -81,24 +81,23 @@ def load(path: StrPath) -> Checkpoint:
         raise ValueError(f"{file} is a safetensors file, but not a model that Glasscell saved")
     kind, config = header.get("kind"), header.get("config")
     if not (_is_name(kind) and isinstance(config, dict)):
-        what = "a header without the kind or the configuration of its model"
-        raise ValueError(f"{file} has {what}")
+        raise ValueError(f"{file} has a header without the kind or the configuration of its model")
     try:
         check_entries(header, ENTRIES)
     except ValueError as error:
         raise ValueError(f"{file}: {one_line(error)}") from None
-    return Checkpoint(kind, config, _checked(file, weights))
+    return Checkpoint(kind, config, _validate(file, weights))
 
 
 def kind(path: StrPath) -> str:
-    """Return what a file of ours holds: the name of a class.
+    """Return the name of the class that a file holds.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no file of ours, or damaged.
+        If the file was not saved by Glasscell, or is damaged.
     """
     file = model_file(path)
     header, _ = read_with_header(file)
@@ -114,7 +113,7 @@ def _is_name(kind: object) -> "TypeGuard[str]":
 
 
 def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
-    """Read any safetensors file: Glasscell's entry of its header, if there is one, and the weights.
+    """Read any safetensors file: Glasscell's entry of its header, or None, and the weights.
 
     Raises
     ------
@@ -123,8 +122,8 @@ def read(path: StrPath) -> tuple[str | None, dict[str, Array]]:
     ValueError
         If the file is truncated or damaged, or has weights that NumPy cannot hold.
     """
-    found = _read(model_file(path))
-    return found.metadata.get(HEADER_KEY), found.tensors
+    content = _read(model_file(path))
+    return content.metadata.get(HEADER_KEY), content.tensors
 
 
 def read_with_header(path: StrPath) -> tuple[dict[str, Any] | None, dict[str, Array]]:
@@ -159,7 +158,7 @@ def read_with_header(path: StrPath) -> tuple[dict[str, Any] | None, dict[str, Ar
 
 
 def check_entries(header: Collection[str], entries: Collection[str]) -> None:
-    """Raise an error where a header has an unknown entry: it may be the word "checksum", damaged."""
+    """Raise an error for unknown entries of a header: one may be a damaged name of the checksum."""
     if unknown := {*header} - {"checksum", *entries}:
         raise ValueError(f"it has a header with {', '.join(sorted(unknown))}")
 
@@ -171,18 +170,18 @@ def _read(file: str) -> "TensorFile":
     if not os.path.isfile(file):  # noqa: PTH113 - importing pathlib takes longer than reading a model
         raise not_found(file)
     try:
-        found = tensor_files.read(file)
+        content = tensor_files.read(file)
     except ValueError as error:
         raise ValueError(f"{file} {one_line(error)}") from None
     except MemoryError:
         raise ValueError(f"{file} needs more memory than there is") from None
-    if HEADER_KEY not in found.metadata and found.has_checksum:
+    if HEADER_KEY not in content.metadata and content.has_checksum:
         raise ValueError(f"{file} is damaged: the entry of its header is not called {HEADER_KEY!r}")
-    return found
+    return content
 
 
 def not_found(path: StrPath) -> FileNotFoundError:
-    """Return the error for a missing model; it names the file that has this name and our suffix, if one exists."""
+    """Return the error for a missing model; it names the file of this name with the suffix ``.safetensors``, if any."""
     file = os.fspath(path)
     candidate = f"{file}.safetensors"
     hint = f"; did you mean {candidate}?" if os.path.isfile(candidate) else ""  # noqa: PTH113
@@ -197,7 +196,7 @@ def model_file(path: StrPath) -> str:
     FileNotFoundError
         If there is none.
     """
-    file = os.fspath(path)  # without pathlib: to import it takes longer than to read a model
+    file = os.fspath(path)  # not pathlib, whose import takes longer than reading a model
     if os.path.isdir(file):  # noqa: PTH112
         file = os.path.join(file, MODEL_FILE)  # noqa: PTH118
     if not os.path.isfile(file):  # noqa: PTH113
@@ -205,7 +204,7 @@ def model_file(path: StrPath) -> str:
     return file
 
 
-def _checked(file: StrPath, weights: dict[str, Array]) -> dict[str, Array]:
+def _validate(file: StrPath, weights: dict[str, Array]) -> dict[str, Array]:
     dtypes = {str(array.dtype) for array in weights.values()}
     if not weights:
         raise ValueError(f"{file} has no weights")

@@ -1,4 +1,4 @@
-"""Names that are imported when they are first used, so that ``import glasscell`` stays quick (PEP 562)."""
+"""Import names on first use, so that ``import glasscell`` stays fast (PEP 562)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def attach(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attach(package: str, locations: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's ``__getattr__`` and ``__dir__``.
 
     Parameters
     ----------
     package : str
         Its ``__name__``.
-    places : mapping of str to str
-        For each name the module of the package that has it; a name that is itself a module has its own name there.
+    locations : mapping of str to str
+        Module of the package that defines each name; a module maps to its name.
     """
 
     def getattr_(name: str) -> Any:
-        if name not in places:
+        if name not in locations:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(f"{package}.{places[name]}")
-        return module if places[name].rpartition(".")[2] == name else getattr(module, name)
+        module = import_module(f"{package}.{locations[name]}")
+        return module if locations[name].rpartition(".")[2] == name else getattr(module, name)
 
     def dir_() -> list[str]:
-        return sorted({*vars(import_module(package)), *places})
+        return sorted({*vars(import_module(package)), *locations})
 
     return getattr_, dir_

@@ -1,14 +1,14 @@
-"""Bounds on what a file of unknown origin may cost to read.
+"""Bounds on the memory for reading a file of unknown origin.
 
-A few bytes of a file can describe far more than they are: empty objects, shared storages, compressed zeros. So every
+A few bytes of a file can describe far more memory: empty objects, shared storages, compressed zeros. Therefore every
 reader reserves memory in one budget per file before it allocates.
 """
 
 from math import ceil
 from typing import Any
 
-# Everything that is read from a file takes at most this many times its size, and 16 MiB. A model that is made of it
-# takes as much again, twice for a moment.
+# The content of a file may need this many times its size, and 16 MiB. The model built from it needs as much again,
+# temporarily twice.
 EXPANSION, ALLOWANCE = 3, 2**24
 
 # Upper bounds on the bytes that CPython needs for a value of JSON: an object, an array, and each of their items.
@@ -16,18 +16,18 @@ OBJECT_BYTES, ARRAY_BYTES, ITEM_BYTES = 184, 56, 96
 
 
 class BudgetError(ValueError):
-    """More memory than a file may take."""
+    """A file needs more memory than its budget."""
 
 
 class MemoryBudget:
-    """Memory that reading one file may take.
+    """Memory for reading one file.
 
     Parameters
     ----------
     file_size : int
         Bytes on disk.
     error : type of ValueError
-        What :meth:`reserve` raises. Its message continues a sentence that begins with the name of the file.
+        Type of the error of :meth:`reserve`. Its message continues a sentence that begins with the name of the file.
     allowance : int
         Bytes in addition to 3 times the file's size. Default: 16 MiB.
 
@@ -48,7 +48,7 @@ class MemoryBudget:
         Raises
         ------
         ValueError
-            If too many are reserved.
+            If more bytes are reserved than the limit.
         """
         self.reserved += ceil(min(max(size, 0), 2.0**62))
         if self.reserved > self.limit:
@@ -66,7 +66,7 @@ def parse_json(text: bytes, budget: MemoryBudget, *, constants: bool = False) ->
     text : bytes
     budget : MemoryBudget
     constants : bool
-        Accept NaN, Infinity and -Infinity, which JSON does not have, and Python writes.
+        Accept NaN, Infinity and -Infinity, which Python writes although JSON does not have them.
 
     Raises
     ------
@@ -80,10 +80,10 @@ def parse_json(text: bytes, budget: MemoryBudget, *, constants: bool = False) ->
     items = objects + arrays + commas
     budget.reserve(OBJECT_BYTES * objects + ARRAY_BYTES * arrays + ITEM_BYTES * items + 2 * len(text))
     try:
-        return json.loads(text) if constants else json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text) if constants else json.loads(text, parse_constant=_raise_for_constant)
     except RecursionError:
         raise ValueError("JSON is nested too deep") from None
 
 
-def _refuse_constant(name: str) -> object:
+def _raise_for_constant(name: str) -> object:
     raise ValueError(f"JSON has no number {name}")

@@ -1,11 +1,11 @@
-"""Files of tensors in the safetensors format, read into memory and checked, with a checksum in those of Glasscell.
+"""Read and write files in the safetensors format, with a checksum in files of Glasscell.
 
-The reader does not map files into memory: a mapped file that is rewritten while it is read ends the process. The header
-is parsed here, by the rules of the format, so that every size is known to be right before memory is allocated.
+The reader does not map files into memory: rewriting a mapped file while it is read ends the process. The header is
+parsed here, by the rules of the format, so that every size is checked before memory is allocated.
 
 The checksum is a CRC-32 of all bytes of the file, header and tensors, with zeros in the place of its digits. It
 guards against accidents, not against forgery: it detects every change within 32 consecutive bits and every pair of
-changed bits in files of up to 512 MB, costs 0.15 ms per MB, and its module is the quickest to import.
+changed bits in files of up to 512 MB, costs 0.15 ms per MB, and its module is the fastest to import.
 """
 
 import os
@@ -29,8 +29,8 @@ DTYPES = {"BOOL": "?", "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"} 
     f"{kind}{8 * size}": f"<{letter}{size}" for kind, letter in (("I", "i"), ("U", "u")) for size in (1, 2, 4, 8)
 }
 
-# The entry of the header begins with the checksum. It is looked for without the name of the entry: so damage to that
-# name is noticed, too.
+# The entry of the header begins with the checksum. The search does not use the name of the entry, so that damage to the
+# name is detected, too.
 BEFORE_CHECKSUM, AFTER_CHECKSUM = rb"{\"checksum\": \"", rb"\""
 NO_CHECKSUM = "00000000"
 
@@ -42,9 +42,9 @@ class TensorFile(NamedTuple):
     ----------
     metadata : dict of str to str
     tensors : dict of str to array
-        In the order in which they lie in the file.
+        In the order of the file.
     has_checksum : bool
-        Whether the file holds a checksum, which then is right.
+        Whether the file has a checksum, which was verified.
     """
 
     metadata: dict[str, str]
@@ -162,7 +162,7 @@ def _read_data(file: BinaryIO, size: int) -> AnyArray:
 def _tensor(
     name: str, dtype: str, shape: tuple[int, ...], start: int, data: AnyArray, budget: MemoryBudget
 ) -> AnyArray:
-    """Return a view of the data, or a copy where that is not aligned or of another dtype."""
+    """Return a view of the data, or a copy if the view is not aligned or has another dtype."""
     if dtype == "BOOL" and data[start : start + prod(shape)].max(initial=0) > 1:
         raise ValueError(f"has values that are neither true nor false in {name[:80]!r}")
     tensor: AnyArray = np.ndarray(shape, DTYPES[dtype], data.data, start)

@@ -9,7 +9,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="
 def test_the_blocks_of_training_run():
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "docs/training.md", "exec"), names)  # noqa: S102 - it is the test
     assert names["y_new"].shape == (5, 10, 1)

@@ -28,9 +28,9 @@ class ArrayData:
         Alternative to `lengths`: True for valid steps. Invalid steps are removed, with their targets if there is one
         target per step; layers would skip them.
     sample_weights : array (N,), optional
-        How much each sequence counts in the loss.
+        Weight of each sequence in the loss.
     validation : (x, y) or ArrayData or float, optional
-        What to evaluate on; a number between 0 and 1 is the fraction that is taken off the end of x and y.
+        Validation data; a number between 0 and 1 is the fraction that is taken off the end of x and y.
 
     Raises
     ------
@@ -98,8 +98,8 @@ class ArrayData:
 
     def in_order(self, size: int, dtype: DTypeLike) -> list[Batch]:
         """Return all sequences as batches, in their order."""
-        every = np.arange(len(self.x))
-        return [self._batch(every[start : start + size], dtype) for start in range(0, len(every), size)]
+        rows = np.arange(len(self.x))
+        return [self._batch(rows[start : start + size], dtype) for start in range(0, len(rows), size)]
 
     def _remove_invalid_steps(self, mask: ArrayLike | Sequence[ArrayLike]) -> None:
         """Keep the steps for which the mask is True, as lists of sequences."""
@@ -150,13 +150,13 @@ class ArrayData:
     def _weights(
         self, group: NDArray[np.intp], lengths: AnyArray, T: int, y: AnyArray, dtype: DTypeLike, *, ragged: bool
     ) -> AnyArray | None:
-        own = None if self.sample_weights is None else self.sample_weights[group].astype(dtype)
-        if self.per_step and (ragged or own is not None):
+        weights = None if self.sample_weights is None else self.sample_weights[group].astype(dtype)
+        if self.per_step and (ragged or weights is not None):
             valid = (np.arange(T) < lengths[:, None]).astype(dtype)
-            own = valid if own is None else valid * own[:, None]
-        if own is None:
+            weights = valid if weights is None else valid * weights[:, None]
+        if weights is None:
             return None
-        return own.reshape(own.shape + (1,) * (y.ndim - own.ndim))
+        return weights.reshape(weights.shape + (1,) * (y.ndim - weights.ndim))
 
 
 def from_tuple(value: tuple[Any, ...], validation: tuple[Any, ...] | ArrayData | float | None = None) -> ArrayData:
@@ -192,7 +192,7 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
 def _lengths(x: AnyArray | list[AnyArray], lengths: ArrayLike | None) -> NDArray[np.integer[Any]]:
     if isinstance(x, list):
         if lengths is not None:
-            raise ValueError("lengths must be None for a list of sequences, which have their own")
+            raise ValueError("lengths must be None for a list of sequences")
         if len({array.shape[1:] for array in x}) != 1 or x[0].ndim not in (1, 2):
             raise ValueError("x must be sequences (T_n, I) of one I, or ids (T_n,), got several shapes")
         return np.array([len(array) for array in x])
@@ -200,10 +200,15 @@ def _lengths(x: AnyArray | list[AnyArray], lengths: ArrayLike | None) -> NDArray
         raise ValueError(f"x must have shape (N, T, I), or (N, T) for ids, got {x.shape}")
     if lengths is None:
         return np.full(len(x), x.shape[1])
-    found = np.asarray(lengths)
-    if found.shape != (len(x),) or found.dtype.kind not in "iu" or (found < 0).any() or (found > x.shape[1]).any():
-        raise ValueError(f"lengths must be {len(x)} integers from 0 to T = {x.shape[1]}, got {found!r}")
-    return found.astype(np.intp)
+    integers = np.asarray(lengths)
+    if (
+        integers.shape != (len(x),)
+        or integers.dtype.kind not in "iu"
+        or (integers < 0).any()
+        or (integers > x.shape[1]).any()
+    ):
+        raise ValueError(f"lengths must be {len(x)} integers from 0 to T = {x.shape[1]}, got {integers!r}")
+    return integers.astype(np.intp)
 
 
 def _is_per_step(x: AnyArray | list[AnyArray], y: AnyArray | list[AnyArray], lengths: AnyArray) -> bool:
@@ -234,14 +239,15 @@ def _sample_weights(value: ArrayLike, count: int) -> AnyArray:
         raise TypeError(f"sample_weights must be {count} numbers, got {value!r:.100}") from None
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
         bad = weights[~(np.isfinite(weights) & (weights >= 0))]
-        found = f"shape {weights.shape}" if weights.shape != (count,) else f"{bad.flat[0]}"
-        raise ValueError(f"sample_weights must be {count} finite numbers of 0 or more, got {found}")
+        value = f"shape {weights.shape}" if weights.shape != (count,) else f"{bad.flat[0]}"
+        raise ValueError(f"sample_weights must be {count} finite numbers of 0 or more, got {value}")
     if not weights.any():
         raise ValueError("sample_weights must have at least one above 0, got 0 everywhere")
     return weights
 
 
 def to_dtype(array: AnyArray, dtype: DTypeLike) -> AnyArray:
+    """Return a floating-point or Boolean array in this dtype; integers stay integers."""
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" or array.dtype == bool else array
 
 
@@ -250,8 +256,8 @@ def _padded(
 ) -> AnyArray:
     """Return (B, T, ...), zero after each sequence's end, in the layout (T, ..., B) that layers use."""
     first = entries[int(group[0])]
-    kind = first.dtype if first.dtype.kind in "iu" else np.dtype(dtype)
-    memory = np.zeros((T, *first.shape[1:], len(group)), kind)
+    dtype = first.dtype if first.dtype.kind in "iu" else np.dtype(dtype)
+    memory = np.zeros((T, *first.shape[1:], len(group)), dtype)
     batch = np.moveaxis(memory, -1, 0)
     if isinstance(entries, np.ndarray) and (lengths == T).all():
         batch[...] = entries[group, :T]

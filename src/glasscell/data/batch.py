@@ -1,4 +1,4 @@
-"""One batch of training data, and the protocol of its sources."""
+"""Batches of training data, and the protocol of their sources."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -12,13 +12,13 @@ AnyArray: TypeAlias = NDArray[Any]
 
 
 class Batch(NamedTuple):
-    """Sequences to learn from.
+    """Sequences with targets.
 
     Attributes
     ----------
     inputs : array (B, T, I), or ids (B, T)
     targets : array (B, T, O), (B, T), (B, O) or (B,)
-        What the loss compares with the model's outputs.
+        Values that the loss compares with the model's outputs.
     weights : array, optional
         Broadcasts to the loss of each element; 0 excludes an element. Default: all elements count 1.
     lengths : array (B,) of int, optional
@@ -46,10 +46,14 @@ class Batch(NamedTuple):
 
 
 class Data(Protocol):
-    """Where batches come from; knows no model."""
+    """Source of batches.
+
+    An epoch draws all its random numbers from `rng` before its first batch, unless the data are endless. A training can
+    then continue from a copy of its state within an epoch.
+    """
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
-        """Yield the batches of one epoch; without an end for a generated task."""
+        """Yield the batches of one epoch; endlessly for a generated task."""
 
     def validation(self, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
-        """Return the batches to evaluate on, always the same ones; None if there are none."""
+        """Return the validation batches, always the same ones; None if there are none."""

@@ -1,4 +1,4 @@
-"""One long sequence, cut into parallel parts that go on from batch to batch."""
+"""One long sequence, divided into parallel segments that continue from batch to batch."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -15,8 +15,8 @@ from glasscell.validation import positive_integer
 class ContinuousData:
     """One long sequence with a target at every step, such as a text for a language model.
 
-    A batch of B takes B equal parts of the sequence side by side; the next batch continues where this one ended, and
-    the model's state is carried over. What is left over at the end of the sequence is not used.
+    The sequence is divided into B segments of equal length. A batch has the next `steps` steps of each segment, and the
+    model's state is carried over to the next batch. Remaining steps at the end of the sequence are not used.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class ContinuousData:
     y : array (T, O), or class numbers (T,), optional
         Default: the ids one step later.
     steps : int
-        Steps of a batch.
+        Number of steps of a batch.
     validation : (x, y), or ids, or ContinuousData, optional
     """
 
@@ -36,17 +36,19 @@ class ContinuousData:
         steps: int = 50,
         validation: ContinuousData | tuple[ArrayLike, ArrayLike] | ArrayLike | None = None,
     ) -> None:
-        whole = np.asarray(as_entries("x", np.asarray(x)))
+        sequence = np.asarray(as_entries("x", np.asarray(x)))
         if y is None:
-            if whole.ndim != 1 or whole.dtype.kind not in "iu":
-                raise ValueError(f"y can only be left out for ids (T,), got x of shape {whole.shape} and {whole.dtype}")
-            self.x, self.y = whole[:-1], whole[1:]
+            if sequence.ndim != 1 or sequence.dtype.kind not in "iu":
+                raise ValueError(
+                    f"y must be passed unless x are ids (T,), got x of shape {sequence.shape} and {sequence.dtype}"
+                )
+            self.x, self.y = sequence[:-1], sequence[1:]
         else:
-            self.x, self.y = whole, np.asarray(as_entries("y", np.asarray(y)))
+            self.x, self.y = sequence, np.asarray(as_entries("y", np.asarray(y)))
         if len(self.x) != len(self.y):
             raise ValueError(f"y must have one entry for each of the {len(self.x)} steps of x, got {len(self.y)}")
         if len(self.x) < 1:
-            raise ValueError(f"x must have at least one step with a target, got {len(whole)} steps")
+            raise ValueError(f"x must have at least one step with a target, got {len(sequence)} steps")
         self.steps = positive_integer("steps", steps)
         if validation is None or isinstance(validation, ContinuousData):
             self._validation = validation
@@ -66,12 +68,12 @@ class ContinuousData:
         return list(self._validation.windows(min(size, len(self._validation.x)), 0, dtype))
 
     def windows(self, size: int, first: int, dtype: DTypeLike) -> Iterator[Batch]:
-        """Yield one pass over the sequence from step `first` on, in `size` parts side by side."""
+        """Yield one pass over the sequence from step `first` on, in `size` segments."""
         length = (len(self.x) - first) // size
         if not length:
-            raise ValueError(f"x must have at least one step for each of {size} parts, got {len(self.x)} steps")
-        parts = [to_dtype(a[first : first + length * size], dtype) for a in (self.x, self.y)]
-        x, y = (part.reshape(size, length, *part.shape[1:]) for part in parts)
+            raise ValueError(f"x must have at least one step for each of {size} segments, got {len(self.x)} steps")
+        segments = [to_dtype(a[first : first + length * size], dtype) for a in (self.x, self.y)]
+        x, y = (values.reshape(size, length, *values.shape[1:]) for values in segments)
         for start in range(0, length, self.steps):
             steps = slice(start, start + self.steps)
             yield Batch(x[:, steps], y[:, steps], continues=start > 0)

@@ -13,15 +13,15 @@ from glasscell.data.batch import AnyArray, Batch
 
 
 class IterableData:
-    """Batches from an iterable of (x, y) or (x, y, lengths), or of :class:`Batch`, taken as they come.
+    """Batches from an iterable of (x, y) or (x, y, lengths), or of :class:`Batch`, unchanged.
 
     Parameters
     ----------
     source : iterable
-        Iterated once per epoch. Batch size, order and randomness are its own. Entries are arrays, or anything that
-        NumPy converts, such as tensors of PyTorch.
+        Iterated once per epoch; it determines batch size and order. Entries are arrays, or objects that NumPy
+        converts, such as tensors of PyTorch.
     validation : iterable, optional
-        The same, to evaluate on; a list or another iterable that can be iterated again.
+        Validation batches; a list or another iterable that can be iterated repeatedly.
     """
 
     def __init__(self, source: Iterable[Any], validation: Iterable[Any] | None = None) -> None:
@@ -36,7 +36,7 @@ class IterableData:
         return (_batch(entry, dtype) for entry in self.source)
 
     def validation(self, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
-        """Return the validation batches, which can be iterated again and again; None if there are none."""
+        """Return the validation batches, which can be iterated repeatedly; None if there are none."""
         del size
         return None if self._validation is None else _Batches(self._validation, dtype)
 

@@ -20,7 +20,7 @@ Metric: TypeAlias = Callable[[Array, Batch], float | tuple[float, float]]
 """A number for each batch, averaged over its sequences; or (sum, count), averaged exactly."""
 
 
-class Part(NamedTuple):
+class WeightedSum(NamedTuple):
     """A sum, and the number of elements in it."""
 
     total: float
@@ -39,12 +39,12 @@ def loss_function(loss: str | Loss) -> Loss:
         return loss
     if loss not in losses.LOSSES:
         raise ValueError(f"loss must be one of {', '.join(losses.LOSSES)}, or a function, got {loss!r}")
-    found: Loss = getattr(losses, loss)
-    return found
+    function: Loss = getattr(losses, loss)
+    return function
 
 
 def loss_count(batch: Batch) -> float:
-    """Return Σ w over the elements of a batch: what its mean loss has to be weighted with."""
+    """Return Σ w over the elements of a batch, the weight of its mean loss in an average."""
     size = float(batch.targets.size)
     if batch.weights is None:
         return size
@@ -53,7 +53,7 @@ def loss_count(batch: Batch) -> float:
 
 
 def _valid(batch: Batch, shape: tuple[int, ...]) -> Mask:
-    """Return True for each element that counts, of this shape."""
+    """Return a mask (of this shape) of elements with a weight above 0."""
     if batch.weights is None:
         return np.ones(shape, np.bool_)
     weights = batch.weights
@@ -62,38 +62,38 @@ def _valid(batch: Batch, shape: tuple[int, ...]) -> Mask:
     return np.broadcast_to(weights > 0, shape)
 
 
-def _right(outputs: Array, batch: Batch) -> tuple[Mask, Mask]:
-    """Return which answers are right, and which count: classes by their largest output, others by the sign."""
+def _correct(outputs: Array, batch: Batch) -> tuple[Mask, Mask]:
+    """Return masks of correct and of valid predictions: classes by the largest output, binary targets by the sign."""
     targets = batch.targets
     by_class = targets.ndim == outputs.ndim - 1
-    right: Mask = outputs.argmax(axis=-1) == targets if by_class else (outputs > 0) == (targets > 0.5)
-    return right, _valid(batch, right.shape)
+    correct: Mask = outputs.argmax(axis=-1) == targets if by_class else (outputs > 0) == (targets > 0.5)
+    return correct, _valid(batch, correct.shape)
 
 
-def accuracy(outputs: Array, batch: Batch) -> Part:
-    """Count right answers: the class of the largest output, or for binary targets the sign of each logit."""
-    right, valid = _right(outputs, batch)
-    return Part(float(right[valid].sum()), float(valid.sum()))
+def accuracy(outputs: Array, batch: Batch) -> WeightedSum:
+    """Count correct predictions: the class of the largest output, or for binary targets the sign of each logit."""
+    correct, valid = _correct(outputs, batch)
+    return WeightedSum(float(correct[valid].sum()), float(valid.sum()))
 
 
-def sequence_accuracy(outputs: Array, batch: Batch) -> Part:
-    """Count sequences in which every answer is right."""
-    right, valid = _right(outputs, batch)
-    axes = tuple(range(1, right.ndim))
-    return Part(float((right | ~valid).all(axis=axes).sum()), float(len(right)))
+def sequence_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
+    """Count sequences in which all predictions are correct."""
+    correct, valid = _correct(outputs, batch)
+    axes = tuple(range(1, correct.ndim))
+    return WeightedSum(float((correct | ~valid).all(axis=axes).sum()), float(len(correct)))
 
 
-def mean_absolute_error(outputs: Array, batch: Batch) -> Part:
+def mean_absolute_error(outputs: Array, batch: Batch) -> WeightedSum:
     """Sum |y - t|."""
     valid = _valid(batch, outputs.shape)
-    return Part(float(np.abs(outputs - batch.targets, dtype=np.float64)[valid].sum()), float(valid.sum()))
+    return WeightedSum(float(np.abs(outputs - batch.targets, dtype=np.float64)[valid].sum()), float(valid.sum()))
 
 
-def mean_squared_error(outputs: Array, batch: Batch) -> Part:
+def mean_squared_error(outputs: Array, batch: Batch) -> WeightedSum:
     """Sum (y - t)²."""
     valid = _valid(batch, outputs.shape)
     difference = (outputs - batch.targets).astype(np.float64)
-    return Part(float((difference * difference)[valid].sum()), float(valid.sum()))
+    return WeightedSum(float((difference * difference)[valid].sum()), float(valid.sum()))
 
 
 METRICS: dict[str, Metric] = {
@@ -122,24 +122,24 @@ def metric_functions(metrics: Iterable[str | Metric] | Mapping[str, Metric]) -> 
             if name == "loss" or not callable(metric):
                 raise TypeError(f"metrics must map names other than 'loss' to functions, got {name!r}: {metric!r}")
         return dict(metrics)
-    found: dict[str, Metric] = {}
+    functions: dict[str, Metric] = {}
     for metric in metrics:
         if not isinstance(metric, str) and not callable(metric):
             raise TypeError(f"metrics must be names or functions, got {metric!r}")
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
         if isinstance(metric, str) and metric not in METRICS:
             raise ValueError(f"metrics must be of {', '.join(METRICS)}, or functions, got {metric!r}")
-        if name in found or name == "loss":
+        if name in functions or name == "loss":
             raise ValueError(f"metrics must have different names, and none may be 'loss', got {name!r} again")
-        found[name] = METRICS[metric] if isinstance(metric, str) else metric
-    return found
+        functions[name] = METRICS[metric] if isinstance(metric, str) else metric
+    return functions
 
 
 class Average:
     """Exact means of metrics over batches."""
 
     def __init__(self) -> None:
-        self._means: dict[str, Part] = {}
+        self._means: dict[str, WeightedSum] = {}
 
     def add(self, name: str, value: float | tuple[float, float], sequences: int) -> None:
         """Add a metric of a batch: (sum, count), or a mean over its sequences.
@@ -156,11 +156,11 @@ class Average:
 
     def add_mean(self, name: str, mean: float, count: float) -> None:
         """Add a mean over `count` elements."""
-        before, counted = self._means.get(name, Part(0.0, 0.0))
+        before, counted = self._means.get(name, WeightedSum(0.0, 0.0))
         counted += count
-        share = count / counted if counted else 0.0
+        fraction = count / counted if counted else 0.0
         # The mean of a single batch stays as it is, to the last bit.
-        self._means[name] = Part(mean if share == 1 else before + (mean - before) * share, counted)
+        self._means[name] = WeightedSum(mean if fraction == 1 else before + (mean - before) * fraction, counted)
 
     def means(self) -> dict[str, float]:
         """Return the mean of each metric; NaN where nothing was counted."""

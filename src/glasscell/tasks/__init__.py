@@ -1,4 +1,4 @@
-"""Where examples come from. Needs NumPy only, and knows nothing of models."""
+"""Synthetic tasks: generators of batches with a loss and metrics. Imports no model."""
 
 from glasscell.data.batch import Batch
 from glasscell.tasks.binary import decode, encode

@@ -1,4 +1,4 @@
-"""Parameter groups: which weights are trained, and at which rate."""
+"""Parameter groups: trained and frozen weights, and their learning rates."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from glasscell.core.types import Array
 from glasscell.validation import non_negative_number
 
 
-class Group(NamedTuple):
+class ParameterGroup(NamedTuple):
     """A contiguous run of the parameter vector.
 
     Attributes
     ----------
-    place : slice
+    section : slice
     factor : float
-        On the learning rate; 0: frozen.
+        Factor on the learning rate; 0: frozen.
     """
 
-    place: slice
+    section: slice
     factor: float
 
 
 def parameter_groups(
     parameters: Parameters, trainable: Sequence[str] | None, learning_rates: Mapping[str, float] | None
-) -> list[Group]:
+) -> list[ParameterGroup]:
     """Divide the parameter vector into runs of one learning rate.
 
     Parameters
@@ -37,7 +37,7 @@ def parameter_groups(
     trainable : sequence of str, optional
         Names of the parameters to train; ``*`` stands for anything: ``["readout.*"]``. Default: all.
     learning_rates : mapping of name to float, optional
-        Factors on the learning rate, the last one that matches counts. Default: 1.
+        Factors on the learning rate; those of all matching patterns are multiplied. Default: 1.
 
     Raises
     ------
@@ -58,14 +58,14 @@ def parameter_groups(
             factors[name] *= factor
     if factors and not any(factors.values()):
         raise ValueError("trainable must leave at least one parameter to train, got none")
-    groups: list[Group] = []
+    groups: list[ParameterGroup] = []
     start = 0
     for name, view in parameters.items():
         stop = start + view.size
         if groups and groups[-1].factor == factors[name]:
-            groups[-1] = Group(slice(groups[-1].place.start, stop), factors[name])
+            groups[-1] = ParameterGroup(slice(groups[-1].section.start, stop), factors[name])
         else:
-            groups.append(Group(slice(start, stop), factors[name]))
+            groups.append(ParameterGroup(slice(start, stop), factors[name]))
         start = stop
     return groups
 
@@ -77,22 +77,27 @@ def _matching(argument: str, pattern: str, parameters: Parameters) -> list[str]:
     return names
 
 
-def init_states(optimizer: Optimizer, vector: Array, groups: Sequence[Group]) -> list[State]:
+def init_states(optimizer: Optimizer, vector: Array, groups: Sequence[ParameterGroup]) -> list[State]:
     """Return the optimiser state of each group; empty for a frozen one."""
-    return [optimizer.init_state(vector[group.place]) if group.factor else {} for group in groups]
+    return [optimizer.init_state(vector[group.section]) if group.factor else {} for group in groups]
 
 
 def update_groups(
-    optimizer: Optimizer, vector: Array, gradient: Array, states: Sequence[State], groups: Sequence[Group], rate: float
+    optimizer: Optimizer,
+    vector: Array,
+    gradient: Array,
+    states: Sequence[State],
+    groups: Sequence[ParameterGroup],
+    rate: float,
 ) -> None:
     """Make one update of every group that is trained, in place."""
     for group, state in zip(groups, states, strict=True):
         if group.factor:
-            optimizer.update(vector[group.place], gradient[group.place], state, rate * group.factor)
+            optimizer.update(vector[group.section], gradient[group.section], state, rate * group.factor)
 
 
-def zero_frozen(gradient: Array, groups: Sequence[Group]) -> None:
-    """Set the gradient of frozen parameters to 0, so that it does not count in the norm."""
+def zero_frozen(gradient: Array, groups: Sequence[ParameterGroup]) -> None:
+    """Set the gradient of frozen parameters to 0, which excludes it from the norm."""
     for group in groups:
         if not group.factor:
-            gradient[group.place] = 0
+            gradient[group.section] = 0

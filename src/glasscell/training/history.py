@@ -1,4 +1,4 @@
-"""What happened at every update."""
+"""Measurements of every update."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class History:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """Return one column, NaN where it was not measured."""
+        """Return one column; missing values are NaN."""
         if not any(name in row for row in self.rows):
             raise KeyError(f"{name!r} was not recorded; recorded are {self.columns}")
         return np.array([row.get(name, math.nan) for row in self.rows])
@@ -53,7 +53,7 @@ class History:
 
     @property
     def columns(self) -> list[str]:
-        """Names of what was recorded."""
+        """Names of the columns."""
         return list({name: None for row in self.rows for name in row})
 
     def save(self, path: StrPath) -> None:
@@ -77,6 +77,6 @@ class History:
 
 
 def _last(column: NDArray[np.float64]) -> float:
-    """Return the last value that was measured."""
+    """Return the last measured value."""
     measured = column[~np.isnan(column)]
     return float(measured[-1]) if len(measured) else math.nan
