@@ -218,8 +218,8 @@ def cell_stack_traces(
 ) -> tuple[CellStackTrace, ...]:
     """Return the trace of each layer and direction of an RNN or a GRU."""
 
-    def to_time_order(steps: Array, done: RNNDirectionTape) -> Array:
-        return _to_time_order(steps, done.order, reverse=done.reverse, single=tape.unbatched)
+    def to_time_order(steps: Array, direction_tape: RNNDirectionTape) -> Array:
+        return _to_time_order(steps, direction_tape.order, reverse=direction_tape.reverse, single=tape.unbatched)
 
     return cell_stacks.layer_traces(tape, step_gradients, to_time_order, prefix)
 

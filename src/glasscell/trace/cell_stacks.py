@@ -138,7 +138,7 @@ class CellStackTrace(LayerTrace):
 
     def equations(self, t: int, k: int) -> tuple[tuple[Equation, ...], tuple[Equation, ...]]:
         """Return the equations of a step and a unit, forward and, with a target, backward."""
-        from glasscell.trace.cell_equations import equations_of  # noqa: PLC0415 - views are loaded when they are used
+        from glasscell.trace.cell_equations import equations_of  # noqa: PLC0415 - views are imported on first use
 
         return equations_of(self, t, k)
 
@@ -222,10 +222,12 @@ def layer_traces(
     cls = CLASSES[tape.kind]
     names = cls.quantities + (cls.gradients if step_gradients is not None else ())
     result = []
-    for k, (done, (suffix, _, reverse)) in enumerate(zip(tape.directions, options.directions, strict=True)):
-        compute = _Loader(done, None if step_gradients is None else step_gradients[k], to_time_order)
+    for k, (direction_tape, (suffix, _, reverse)) in enumerate(zip(tape.directions, options.directions, strict=True)):
+        compute = _Loader(direction_tape, None if step_gradients is None else step_gradients[k], to_time_order)
         axes = "TR" if tape.unbatched else "BTR"
-        result.append(cls(f"{prefix}{suffix[1:]}", options, done.tape.weights, names, compute, axes, reverse=reverse))
+        result.append(
+            cls(f"{prefix}{suffix[1:]}", options, direction_tape.tape.weights, names, compute, axes, reverse=reverse)
+        )
     return tuple(result)
 
 
@@ -234,21 +236,21 @@ class _Loader:
 
     def __init__(
         self,
-        done: RNNDirectionTape,
+        direction_tape: RNNDirectionTape,
         step_gradients: Callable[[], dict[str, Array]] | None,
         to_time_order: Callable[[Array, RNNDirectionTape], Array],
     ) -> None:
-        self.done, self.step_gradients, self.to_time_order = done, step_gradients, to_time_order
+        self.direction_tape, self.step_gradients, self.to_time_order = direction_tape, step_gradients, to_time_order
         self.computed: dict[str, Array] | None = None
 
     def __call__(self, name: str) -> Array:
         """Return the array of a symbol in time order."""
         if not name.startswith("d_"):
-            return self.to_time_order(getattr(self.done.tape, name), self.done)
+            return self.to_time_order(getattr(self.direction_tape.tape, name), self.direction_tape)
         if self.computed is None:
-            assert self.step_gradients is not None  # or the symbol would not exist  # noqa: S101
+            assert self.step_gradients is not None  # otherwise the trace has no gradient symbols  # noqa: S101
             self.computed = self.step_gradients()
-        return self.to_time_order(self.computed[name[2:]], self.done)
+        return self.to_time_order(self.computed[name[2:]], self.direction_tape)
 
 
 def _article(kind: str) -> str:

@@ -1,13 +1,11 @@
 """Equations of one unit at one step with their values, forward and backward.
 
-The source of each equation is text such as ``c = f·c_prev + i·g``; LaTeX and HTML are generated from it, and write ∂c
-for ∂L/∂c, which is d_c in the text.
+The source of each equation is text such as ``c = f·c_prev + i·g``, from which LaTeX and HTML are generated.
 """
 
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ from glasscell.core.activations import Activation
 from glasscell.core.variants import CellConfig
 from glasscell.escaping import escape
 from glasscell.trace.data import TraceData
+from glasscell.trace.equation_rendering import to_html, to_latex
 from glasscell.trace.layer_trace import LayerTrace, check_index
 
 SIGNIFICANT_DIGITS = 4
@@ -70,7 +69,7 @@ class Equations:
         return "\n".join(
             "\\begin{align*}\n"
             + " \\\\\n".join(
-                f"{_latex(e.left)} &= {_latex(e.symbols)} = {_latex(e.numbers)} = {_latex(number(e.value))}"
+                f"{to_latex(e.left)} &= {to_latex(e.symbols)} = {to_latex(e.numbers)} = {to_latex(number(e.value))}"
                 for e in equations
             )
             + "\n\\end{align*}"
@@ -84,8 +83,8 @@ class Equations:
         tables = [f"<p>{html.escape(self.title)}</p>"]
         for name, equations in (("forward", self.forward), ("backward", self.backward)):
             rows = "".join(
-                f'<tr><th scope="row">{_html(e.left)}</th><td>= {_html(e.symbols)}</td>'
-                f"<td>= {_html(e.numbers)}</td><td>= <b>{_html(number(e.value))}</b></td></tr>"
+                f'<tr><th scope="row">{to_html(e.left)}</th><td>= {to_html(e.symbols)}</td>'
+                f"<td>= {to_html(e.numbers)}</td><td>= <b>{to_html(number(e.value))}</b></td></tr>"
                 for e in equations
             )
             if rows:
@@ -289,71 +288,3 @@ def _product(a: float, b: float) -> str:
 def parenthesised(value: float) -> str:
     """Return a number, in parentheses if it is negative."""
     return f"({number(value)})" if value < 0 else number(value)
-
-
-# Rendering as LaTeX and HTML
-
-_TOKEN = re.compile(
-    r"tanh_c²|d_z_next|d_c_next|d_z_[ifog]|d_a_[rzn]|d_tanh_c|d_[a-z]|z_[ifog]|a_[rzn]|tanh_c|[hc]_prev|f_next|from_h|the_rest|through_N|w_h|w_x|tanh|−|·|σ|ᵀ|ĉ|²|′|\d(?:\.\d+)?e[−+]?\d+"
-)
-_LATEX = {
-    "tanh_c²": r"\tanh^2 c",
-    "tanh_c": r"\tanh c",
-    "h_prev": "h_{t-1}",
-    "c_prev": "c_{t-1}",
-    "f_next": "f_{t+1}",
-    "d_c_next": r"\partial c_{t+1}",
-    "from_h": r"\text{from } h",
-    "the_rest": r"\text{the rest}",
-    "through_N": r"\text{through } N",
-    "d_z_next": r"\partial z_{t+1}",
-    "tanh": r"\tanh ",
-    "−": "-",
-    "·": r"\cdot ",
-    "σ": r"\sigma ",
-    "ᵀ": r"^\top ",
-    "ĉ": r"\hat c",
-    "²": "^2",
-    "′": "'",
-}
-
-
-_WORDS = {
-    "tanh_c²": "tanh² <i>c</i>",
-    "tanh_c": "tanh <i>c</i>",
-    "d_tanh_c": "∂tanh <i>c</i>",
-    "from_h": "from <i>h</i>",
-    "the_rest": "the rest",
-    "through_N": "through N",
-}
-
-
-def _latex(text: str) -> str:
-    def change(match: re.Match[str]) -> str:
-        token = match.group()
-        if token in _LATEX:
-            return _LATEX[token]
-        if token[0].isdigit():
-            mantissa, exponent = token.replace("−", "-").replace("+", "").split("e")
-            return rf"{mantissa} \times 10^{{{int(exponent)}}}"
-        head, *rest = token.split("_", 1)
-        if head == "d":
-            return rf"\partial {_latex(rest[0])}"
-        return f"{head}_{rest[0]}"
-
-    return _TOKEN.sub(change, text)
-
-
-def _html(text: str) -> str:
-    def change(match: re.Match[str]) -> str:
-        token = match.group()
-        if token in _WORDS:
-            return _WORDS[token]
-        if "_" not in token:
-            return token
-        head, *rest = token.split("_")
-        if head == "d":
-            return f"∂<i>{rest[0]}</i>" + "".join(f"<sub>{part}</sub>" for part in rest[1:])
-        return f"<i>{head}</i><sub>{'t−1' if rest[0] == 'prev' else rest[0]}</sub>"
-
-    return _TOKEN.sub(change, html.escape(text))

@@ -72,7 +72,7 @@ def paint_row(row: LabelledRow, layout: Layout) -> str:
     """Return values as one line of colors; blank where all steps of a block are NaN."""
     finite = np.isfinite(row.values)
     values = np.where(finite, row.values, 0)
-    sums, counts = (block_means(part[None], 1, layout.steps)[0] for part in (values, finite))
+    sums, counts = (block_means(row_values[None], 1, layout.steps)[0] for row_values in (values, finite))
     means = sums / np.where(counts > 0, counts, 1)
     is_probability = row.texts is not None and bool((row.values[finite] >= 0).all())
     scale = ColorScale(0.0, 1.0, "sequential") if is_probability else scale_of("x", row.values)

@@ -210,9 +210,9 @@ def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], upda
     return Frame(update, trace.loss, _float32_copy(trace.outputs), values, norms, ranges)
 
 
-def _pick_frames(frames: Sequence[Frame], number: int, every: int) -> list[Frame]:
+def _pick_frames(frames: Sequence[Frame], number: int, interval: int) -> list[Frame]:
     """Return at most `number` frames, first and last included, at approximately equal ratios of updates."""
-    updates = np.array([frame.update for frame in frames], np.float64) + every
+    updates = np.array([frame.update for frame in frames], np.float64) + interval
     targets = np.geomspace(updates[0], updates[-1], number) if number > 1 else updates[-1:]
     indices = np.unique(np.abs(updates[:, None] - targets).argmin(axis=0))
     return [frames[k] for k in indices]
