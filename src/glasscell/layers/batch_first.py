@@ -120,7 +120,7 @@ class ParameterLayer(BatchFirstLayer, TrainableLayer):
         return dx
 
     def __call__(self, x: ArrayLike, mask: Mask | None = None) -> Array:
-        """The outputs of :meth:`forward`, without a tape."""
+        """Return the outputs of :meth:`forward`, without a tape."""
         y: Array = self.forward(x, mask)[0]  # type: ignore[arg-type] # it validates x
         return y
 

@@ -63,7 +63,7 @@ class Embedding(TrainableLayer):
 
     @staticmethod
     def shapes(vocabulary_size: int, embedding_size: int, *, mask_zero: bool = False) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the parameters."""
+        """Return the names and shapes of the parameters."""
         del mask_zero
         return {"weight": (vocabulary_size, embedding_size)}
 
@@ -78,7 +78,7 @@ class Embedding(TrainableLayer):
         weight[:] = 0 if seed is None else as_generator(seed).standard_normal(weight.shape)
 
     def __call__(self, ids: ArrayLike) -> Array:
-        """The outputs of :meth:`forward`, without a tape."""
+        """Return the outputs of :meth:`forward`, without a tape."""
         return self.forward(ids)[0]
 
     def forward(self, ids: ArrayLike) -> tuple[Array, Ids]:

@@ -71,7 +71,7 @@ class Linear(TrainableLayer):
 
     @staticmethod
     def shapes(input_size: int, output_size: int, *, bias: bool = True) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the parameters."""
+        """Return the names and shapes of the parameters."""
         return {"weight": (output_size, input_size)} | ({"bias": (output_size,)} if bias else {})
 
     @property
@@ -85,7 +85,7 @@ class Linear(TrainableLayer):
             parameters["weight"][:] = glorot_uniform(as_generator(seed), (self.output_size, self.input_size))
 
     def __call__(self, x: ArrayLike) -> Array:
-        """The outputs of :meth:`forward`, without a tape."""
+        """Return the outputs of :meth:`forward`, without a tape."""
         return self.forward(x)[0]
 
     def forward(self, x: ArrayLike) -> tuple[Array, Array]:
@@ -106,7 +106,7 @@ class Linear(TrainableLayer):
         return from_feature_major(outputs, single=single), from_feature_major(columns, single=single)
 
     def backward(self, tape: Array, d_outputs: ArrayLike) -> tuple[Array, Parameters]:
-        """The gradient of a loss, from its gradient on the outputs.
+        """Compute the gradients of a loss, from its gradient on the outputs.
 
         Parameters
         ----------

@@ -23,7 +23,7 @@ class SummaryRow(NamedTuple):
     outputs : str
         Axes and number of features of its outputs; ``?`` is a number that depends on the inputs.
     parameters : int
-        Number of its own parameters, without shared arrays.
+        Number of parameters, without shared arrays.
     """
 
     name: str

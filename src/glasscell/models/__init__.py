@@ -1,16 +1,19 @@
-"""Models: a readout on layers, and chains of layers."""
+"""Models: layers in sequence, and the model of the copy task."""
 
 from typing import TYPE_CHECKING
 
 from glasscell.lazy import attach
 
 if TYPE_CHECKING:
-    from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape, LossAndGradients, TrainingBuffers
+    from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape
+    from glasscell.models.loss_and_gradients import LossAndGradients, TrainingBuffers
     from glasscell.models.sequential import Sequential, SequentialTape
 
 __all__ = ["CopyLSTM", "CopyLSTMTape", "LossAndGradients", "Sequential", "SequentialTape", "TrainingBuffers"]
 
-COPY = ("CopyLSTM", "CopyLSTMTape", "LossAndGradients", "TrainingBuffers")
 __getattr__, __dir__ = attach(
-    __name__, dict.fromkeys(("Sequential", "SequentialTape"), "sequential") | dict.fromkeys(COPY, "copy_lstm")
+    __name__,
+    dict.fromkeys(("Sequential", "SequentialTape"), "sequential")
+    | dict.fromkeys(("CopyLSTM", "CopyLSTMTape"), "copy_lstm")
+    | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients"),
 )

@@ -5,18 +5,19 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.losses import binary_cross_entropy
-from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS, Average
 from glasscell.layers import LSTM, Initializer, Linear, LSTMState, LSTMTape, Seed
+from glasscell.models import loss_and_gradients
+from glasscell.models.loss_and_gradients import LossAndGradients, TrainingBuffers
 from glasscell.models.sequential import Sequential, SequentialTape
 from glasscell.tasks.binary import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from glasscell.trace.trace import Trace
 
 NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
-HIDDEN_UNITS_PER_BIT = 4  # hidden units for each bit to be remembered, unless asked for otherwise
+HIDDEN_UNITS_PER_BIT = 4  # hidden units for each bit to be remembered
 
 
 class CopyLSTMTape(SequentialTape):
@@ -40,53 +41,22 @@ class CopyLSTMTape(SequentialTape):
         return tape
 
 
-class TrainingBuffers:
-    """Memory for a training loop: where gradients are written, and buffers that every update uses again."""
-
-    def __init__(self, parameters: Parameters) -> None:
-        self.gradients = parameters.zeros_like()
-        self.buffers = BufferPool()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy is empty, as its content lasts until the next pass only."""
-        return type(self), (self.gradients,)
-
-
-class LossAndGradients(NamedTuple):
-    """What one pass over a batch yields; gradients and tape last until the next pass with the same workspace."""
-
-    loss: float  # nats a bit
-    gradients: Parameters
-    tape: LSTMTape
-
-
 class CopyLSTM(Sequential):
     """An LSTM with a linear readout that learns to copy binary sequences.
 
     Parameters
     ----------
     hidden_size : int, optional
-        H; without it four units for each bit of the task's width.
+        H. Default: four units for each bit of the task's width.
     task : Copy, optional
-        What it is for: bits per step, mode, and width. `fit` puts the task that it trains on in its place.
-    num_layers : int
-    learn_initial_state : bool
-    initializer : {"orthogonal", "glorot", "uniform"}
-        See :class:`glasscell.LSTM`.
-    dropout, input_dropout, recurrent_dropout, zoneout, zoneout_cell : float
-        Noise of training, see :class:`glasscell.LSTM`. Default: 0, none.
+        Bits per step, mode, and width. `fit` replaces it by the task that it trains on.
+    num_layers, learn_initial_state, initializer, dropout, input_dropout, recurrent_dropout, zoneout, zoneout_cell
+        As in :class:`glasscell.LSTM`.
     forget_bias : float
-        Between PyTorch's 0 and Keras' 1: what docs/copy_task.md found to serve all widths.
+        Between PyTorch's 0 and Keras' 1: the value that suits all widths, see docs/copy_task.md.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
-        None draws nothing: all weights are 0, to be loaded.
-
-    Attributes
-    ----------
-    parameters : Parameters
-        One vector; ``lstm.kernel_l0``, …, ``readout.weight``, ``readout.bias`` are views of it.
-    lstm : LSTM
-    readout : Linear
+        None draws nothing: all weights are 0.
 
     Examples
     --------
@@ -113,18 +83,13 @@ class CopyLSTM(Sequential):
         seed: Seed | None = 0,
     ) -> None:
         self.task = Copy() if task is None else _check_copy_task(task)
-        H = (
-            HIDDEN_UNITS_PER_BIT * self.task.width
-            if hidden_size is None
-            else positive_integer("hidden_size", hidden_size)
-        )
-        L = positive_integer("num_layers", num_layers)
-        I, O = self.task.input_size, self.task.output_size
+        default = HIDDEN_UNITS_PER_BIT * self.task.width
+        H = default if hidden_size is None else positive_integer("hidden_size", hidden_size)
         rng = None if seed is None else as_generator(seed)
         lstm = LSTM(
-            I,
+            self.task.input_size,
             H,
-            L,
+            positive_integer("num_layers", num_layers),
             learn_initial_state=learn_initial_state,
             dropout=dropout,
             input_dropout=input_dropout,
@@ -136,7 +101,8 @@ class CopyLSTM(Sequential):
             dtype=dtype,
             seed=rng,
         )
-        super().__init__([lstm, Linear(H, O, dtype=dtype, seed=rng)], ["lstm", "readout"], seed=None)
+        readout = Linear(H, self.task.output_size, dtype=dtype, seed=rng)
+        super().__init__([lstm, readout], ["lstm", "readout"], seed=None)
 
     @property
     def lstm(self) -> LSTM:
@@ -154,12 +120,12 @@ class CopyLSTM(Sequential):
         return self.lstm.hidden_size
 
     def copy(self, bits: ArrayLike) -> Bits:
-        """Show the model binary sequences, and return what it gives back.
+        """Run the model on binary sequences and return its predictions.
 
         Parameters
         ----------
         bits : array of 0 and 1, (n,) or (B, n)
-            n is any multiple of the task's bits per step, also one that was never trained on.
+            n is any multiple of the task's bits per step, in training or not.
 
         Returns
         -------
@@ -171,13 +137,13 @@ class CopyLSTM(Sequential):
         return self.task.decode_outputs(self(inputs), n).reshape(payload.shape)
 
     def copy_integers(self, integers: int | Iterable[int], width: int | None = None) -> int | Integers:
-        """Show the model integers in binary, and return the integers that it gives back.
+        """Run the model on integers in binary and return its predictions.
 
         Parameters
         ----------
         integers : int or sequence of int
         width : int, optional
-            Bits of each; without it the task's.
+            Bits of each. Default: those of the task.
 
         Returns
         -------
@@ -277,27 +243,8 @@ class CopyLSTM(Sequential):
         buffers: TrainingBuffers | None = None,
         rng: np.random.Generator | None = None,
     ) -> LossAndGradients:
-        """Compute the loss of a batch and its gradients, as an update of training does.
-
-        Parameters
-        ----------
-        batch : Batch
-            Of the model's dtype.
-        state : LSTMState, optional
-            In core's layout, (L, H, B); no gradient flows into its past.
-        buffers : TrainingBuffers, optional
-        rng : numpy.random.Generator, optional
-            For training: dropout and zoneout are drawn from it. Default: no noise.
-
-        Returns
-        -------
-        LossAndGradients
-        """
-        buffers = TrainingBuffers(self.parameters) if buffers is None else buffers
-        result = self.train_forward(batch, None if state is None else (state,), buffers.buffers, rng)
-        loss, d_logits = binary_cross_entropy(result.outputs, batch.targets, batch.weights)
-        self.train_backward(result.tape, d_logits, buffers.gradients, buffers.buffers)
-        return LossAndGradients(loss, buffers.gradients, result.tape.layers[0])
+        """Compute the loss of a batch and its gradients; see :func:`glasscell.models.loss_and_gradients.compute`."""
+        return loss_and_gradients.compute(self, batch, state, buffers, rng)
 
     @property
     def training_defaults(self) -> dict[str, Any]:
@@ -308,14 +255,7 @@ class CopyLSTM(Sequential):
         return recipe | {"clip_norm": 0.25, "evaluate_every": 25}
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
-        """How well it does on a batch.
-
-        Returns
-        -------
-        dict
-            ``loss`` in nats per bit, ``bit_accuracy``, the share of bits that are right, and ``sequence_accuracy``, the
-            share of sequences in which every bit is right; NaN where there is none.
-        """
+        """Return ``loss`` in nats per bit, ``bit_accuracy`` and ``sequence_accuracy`` (all bits right) on a batch."""
         to_feature_major("batch.inputs", batch.inputs, self.lstm.input_size, "I", self.dtype)
         outputs = self.infer(batch, None, BufferPool()).outputs
         loss, _ = binary_cross_entropy(outputs, batch.targets, batch.weights)
@@ -325,13 +265,7 @@ class CopyLSTM(Sequential):
         return {"loss": loss, **average.means()}
 
     def bind_task(self, task: Copy) -> None:
-        """Take a task as the model's own; `fit` does this.
-
-        Raises
-        ------
-        ValueError
-            If its steps carry another number of bits than the model was made for.
-        """
+        """Replace the task of the model by one with the same number of bits per step; `fit` does this."""
         if _check_copy_task(task).bits_per_step != self.task.bits_per_step:
             raise ValueError(
                 f"the task shows {task.bits_per_step} bits a step, the model was made for {self.task.bits_per_step}: "

@@ -1,4 +1,4 @@
-"""What every model of layers has beyond its passes: predictions in batches, traces, streams, summaries and files."""
+"""The base of models of layers: predictions in batches, traces, streams, summaries and files."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -179,20 +179,20 @@ class Model(ABC):
         return summarize(layers, vector.size, vector.nbytes, str(self.dtype))
 
     def stream(self, batch: int | None = None) -> Stream[Any]:
-        """Make a stream, which takes one step at a time: see :class:`glasscell.stream.Stream`.
+        """Return a stream of this model, which takes one step at a time: see :class:`glasscell.stream.Stream`.
 
-        A model that gives one answer for a sequence gives, after each step, the answer for the steps so far.
+        A model with one output per sequence returns, after each step, the output for the steps so far.
 
         Parameters
         ----------
         batch : int, optional
-            n independent streams, that step together; without it one, whose arrays have no batch axis.
+            Number of independent streams that step together. Default: one, whose arrays have no batch axis.
 
         Raises
         ------
         ValueError
-            If a layer needs steps that have not come yet (an LSTM that runs back in time, "same" padding, Flatten), or
-            gives another number of steps than it takes without a layer that makes one answer of them.
+            If a layer needs later steps (an LSTM in reverse direction, "same" padding, Flatten), or changes the number
+            of steps and no later layer reduces them to one vector.
         """
         from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
 

@@ -1,4 +1,4 @@
-"""A chain of layers: what models of other projects become here."""
+"""A model of layers in sequence."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -41,26 +41,26 @@ TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}
 
 
 class Sequential(Model):
-    """Layers, each of which takes what the one before gives.
+    """A model of layers, each of which takes the outputs of the one before.
 
     Parameters
     ----------
-    layers : sequence of layers of :mod:`glasscell.layer_traces`, or of Sequentials
-        Of one dtype. Their parameters become parts of the model's: a layer can be in one model, and in it once; for
-        another one pass a copy, ``copy.deepcopy(layer)``. A Sequential is replaced by its layers, each called
+    layers : sequence of layers of :mod:`glasscell.layers`, or of Sequentials
+        Of one dtype. The model's vector holds their parameters, so a layer can be in one model, and in it once; pass
+        ``copy.deepcopy(layer)`` to another one. A Sequential is replaced by its layers, each with the name
         ``outer.inner``; it keeps working, with the same weights.
     names : sequence of str, optional
-        What each layer is called in ``parameters`` and files, as attributes of a module would be in PyTorch; without
-        them their numbers, "0", "1", ….
+        The names of the layers in ``parameters`` and files, as attributes of a module have them in PyTorch. Default:
+        their numbers, "0", "1", ….
     ties : mapping of str to str, optional
         Parameters that share one array with an equally shaped parameter of another layer, such as
         ``{"2.weight": "0.weight"}`` for the table of an Embedding(V, E) and the weight of a Linear(E, V). Gradients on
         the array add up. Default: none.
     seed : int or numpy.random.Generator, optional
-        One generator draws the first weights of all layers that were made without a seed of their own, one after the
-        other: each layer alone would draw from seed 0, and equal layers would start with equal weights. Layers made
-        with ``seed=``, loaded, or changed since they were made keep their weights. None keeps those of all. Default: 0,
-        and in another Sequential drawn anew from that one's seed.
+        One generator draws the first weights of all layers that were made without a seed, one after the other:
+        separately, each would draw from seed 0, and equal layers would start with equal weights. Layers made with
+        ``seed=``, loaded, or changed since then keep their weights. None keeps those of all. Default: 0; another
+        Sequential that contains this one draws them from its seed.
 
     Attributes
     ----------
@@ -375,21 +375,21 @@ class Sequential(Model):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a file says of the layers."""
+        """The description of the layers in a file: plain JSON."""
         ties = {"ties": dict(self.ties)} if self.ties else {}
         return {"names": list(self.names), "layers": [layer_config(layer) for layer in self.layers], **ties}
 
     @classmethod
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
-        """From what :attr:`config` and :meth:`to_torch` gave."""
+        """Return the model that :attr:`config` and :meth:`to_torch` describe."""
         dtype = next(iter(weights.values())).dtype
         layers = layers_from_config(config["layers"], dtype, sum(array.size for array in weights.values()))
         ties = config.get("ties", {})
         model = cls(layers, config["names"], ties=ties, seed=None)
         model._load_named_weights(weights)
-        for tied, source in ties.items():
-            if not np.array_equal(weights[tied], weights[source]):
-                raise ValueError(f"the weights {tied!r} must equal those of {source!r}, with which they are tied")
+        for name, array in model.to_torch().items() if ties else ():
+            if not np.array_equal(weights[name], array):
+                raise ValueError(f"the weights {name!r} must equal those with which they are tied")
         return model
 
     def __repr__(self) -> str:
