@@ -13,8 +13,9 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
+from glasscell.escaping import escape
 from glasscell.layers.base import Layer
-from glasscell.layers.kinds import has_parameters
+from glasscell.layers.kinds import has_parameters, layer_config, layers_from_config
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.validation import positive_integer
@@ -32,12 +33,15 @@ class Model(ABC):
     Attributes
     ----------
     names : tuple of str
+    ties : dict of str to str
+        Parameters, each with the one whose array it shares.
     layers : tuple of layers
     parameters : Parameters
     dtype : dtype
     """
 
     names: tuple[str, ...]
+    ties: dict[str, str]
     dtype: np.dtype[np.floating]
     _layers: tuple[Layer, ...]
     _parameters: Parameters
@@ -52,16 +56,6 @@ class Model(ABC):
     @abstractmethod
     def parameters(self) -> Parameters:
         """The weights of all layers, views of one vector."""
-
-    @property
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """The description of the model in a file: plain JSON."""
-
-    @classmethod
-    @abstractmethod
-    def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
-        """Return the model that :attr:`config` and :meth:`to_torch` describe."""
 
     @abstractmethod
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
@@ -78,6 +72,28 @@ class Model(ABC):
     def _unpack_states(self, states: Any) -> Sequence[Any]:
         """Return the entries of a result of :meth:`_pack_states`."""
         return states  # type: ignore[no-any-return]
+
+    def _states_to_feature_major(self, name: str, states: Any, B: int, *, single: bool) -> list[Any] | None:
+        """Return the states of the recurrent layers in core's layout; None: no state was passed."""
+        if states is None:
+            return None
+        values = list(self._unpack_states(states))
+        if len(values) != len(self._stateful):
+            raise ValueError(f"{name} has {len(values)} entries; the model has {len(self._stateful)} recurrent layers")
+        return [
+            None if state is None else layer.state_to_feature_major(name, state, B, single=single)
+            for layer, state in zip(self._stateful, values, strict=True)
+        ]
+
+    @property
+    def training_defaults(self) -> Mapping[str, Any]:
+        """Arguments of :func:`glasscell.fit` that suit the model, for those that are not passed: none."""
+        return {}
+
+    @property
+    def runs_backward(self) -> bool:
+        """Whether an output depends on later steps, because a layer runs back in time."""
+        return any(layer.runs_backward for layer in self._layers)
 
     def predict(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
         """Compute the outputs for any number of sequences, in batches.
@@ -249,3 +265,27 @@ class Model(ABC):
         for layer, layer_weights in zip(self.layers, by_layer.values(), strict=True):
             if has_parameters(layer):
                 layer.load_named_weights(layer_weights)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The description of the layers in a file: plain JSON."""
+        ties = {"ties": dict(self.ties)} if self.ties else {}
+        return {"names": list(self.names), "layers": [layer_config(layer) for layer in self.layers], **ties}
+
+    @classmethod
+    def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
+        """Return the model that :attr:`config` and :meth:`to_torch` describe."""
+        dtype = next(iter(weights.values())).dtype
+        layers = layers_from_config(config["layers"], dtype, sum(array.size for array in weights.values()))
+        ties = config.get("ties", {})
+        model = cls(layers, config["names"], ties=ties, seed=None)  # type: ignore[call-arg] # as Sequential
+        model._load_named_weights(weights)
+        for name, array in model.to_torch().items() if ties else ():
+            if not np.array_equal(weights[name], array):
+                raise ValueError(f"the weights {name!r} must equal those with which they are tied")
+        return model
+
+    def __repr__(self) -> str:
+        named = zip(map(escape, self.names), self.layers, strict=True)
+        inside = "".join(f"\n    {name}: {layer!r}" for name, layer in named)
+        return f"Sequential({inside}\n)"

@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -13,7 +13,6 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
-from glasscell.escaping import escape
 from glasscell.layers.base import Mask
 from glasscell.layers.kinds import (
     Layer,
@@ -22,7 +21,6 @@ from glasscell.layers.kinds import (
     input_size,
     layer_config,
     layer_from_config,
-    layers_from_config,
 )
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
@@ -203,18 +201,6 @@ class Sequential(Model):
                 final_states.append(state)
         return x, final_states, tapes
 
-    def _states_to_feature_major(self, name: str, states: Any, B: int, *, single: bool) -> list[Any] | None:
-        """Return the states of the recurrent layers in core's layout; None: no state was passed."""
-        if states is None:
-            return None
-        values = list(self._unpack_states(states))
-        if len(values) != len(self._stateful):
-            raise ValueError(f"{name} has {len(values)} entries; the model has {len(self._stateful)} recurrent layers")
-        return [
-            None if state is None else layer.state_to_feature_major(name, state, B, single=single)
-            for layer, state in zip(self._stateful, values, strict=True)
-        ]
-
     def backward(
         self,
         tape: SequentialTape,
@@ -317,16 +303,6 @@ class Sequential(Model):
 
     # Training: the methods of glasscell.models.protocol.Trainable
 
-    @property
-    def training_defaults(self) -> Mapping[str, Any]:
-        """Arguments of :func:`glasscell.fit` that suit the model, for those that are not passed: none."""
-        return {}
-
-    @property
-    def runs_backward(self) -> bool:
-        """Whether an output depends on later steps, because a layer runs back in time."""
-        return any(layer.runs_backward for layer in self._layers)
-
     def train_forward(
         self, batch: Batch, states: States | None, buffers: BufferPool, rng: np.random.Generator | None
     ) -> ForwardPass:
@@ -372,27 +348,3 @@ class Sequential(Model):
             raise ValueError(f"x must have shape {expected}, got {x.shape}")
         if x.dtype.kind not in "iu" if kind == "ids" else x.dtype != self.dtype:
             raise TypeError(f"x must have dtype {'int' if kind == 'ids' else self.dtype}, got {x.dtype}")
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The description of the layers in a file: plain JSON."""
-        ties = {"ties": dict(self.ties)} if self.ties else {}
-        return {"names": list(self.names), "layers": [layer_config(layer) for layer in self.layers], **ties}
-
-    @classmethod
-    def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
-        """Return the model that :attr:`config` and :meth:`to_torch` describe."""
-        dtype = next(iter(weights.values())).dtype
-        layers = layers_from_config(config["layers"], dtype, sum(array.size for array in weights.values()))
-        ties = config.get("ties", {})
-        model = cls(layers, config["names"], ties=ties, seed=None)
-        model._load_named_weights(weights)
-        for name, array in model.to_torch().items() if ties else ():
-            if not np.array_equal(weights[name], array):
-                raise ValueError(f"the weights {name!r} must equal those with which they are tied")
-        return model
-
-    def __repr__(self) -> str:
-        named = zip(map(escape, self.names), self.layers, strict=True)
-        inside = "".join(f"\n    {name}: {layer!r}" for name, layer in named)
-        return f"Sequential({inside}\n)"
