@@ -140,7 +140,7 @@ def passes(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:
 
 
 def training(engine: str | None) -> dict[str, Subject]:
-    """A short training of a model whose passes two threads share."""
+    """Train a model briefly, with passes that two threads share."""
     task, updates = gc.tasks.Copy(8), 6
     model = gc.CopyLSTM(task=task, hidden_size=32, seed=0)
     model._lstm = gc.LSTM(  # noqa: SLF001 - it takes no engine itself

@@ -12,9 +12,9 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(3), np.uint8(3)])
 def test_positive_integers_pass(value):
-    given = positive_integer("hidden_size", value)
-    assert given == value
-    assert type(given) is int
+    result = positive_integer("hidden_size", value)
+    assert result == value
+    assert type(result) is int
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_real_numbers_become_arrays_of_the_dtype(value, dtype):
 
 
 def test_an_array_of_the_dtype_is_not_copied():
-    given = np.ones((2, 3), np.float32)
-    assert finite_array("x", given, FLOAT32) is given
+    original = np.ones((2, 3), np.float32)
+    assert finite_array("x", original, FLOAT32) is original
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -67,11 +67,11 @@ def test_the_largest_numbers_pass_and_one_that_is_not_finite_does_not(turned, dt
     """However the array lies in memory."""
     values = np.full((3, 4, 5), np.finfo(dtype).max, dtype)
     values[::2] *= -1
-    given = values.transpose(2, 0, 1)[:, ::2] if turned else values
-    assert finite_array("x", given, dtype) is given
-    given[-1, -1, -1] = np.nan
+    original = values.transpose(2, 0, 1)[:, ::2] if turned else values
+    assert finite_array("x", original, dtype) is original
+    original[-1, -1, -1] = np.nan
     with pytest.raises(ValueError, match="1 such values"):
-        finite_array("x", given, dtype)
+        finite_array("x", original, dtype)
 
 
 def test_a_number_too_large_for_float32_is_refused_there_and_only_there():
@@ -102,16 +102,16 @@ WIDE = (4100, 3, 3)  # and features in blocks
 
 @pytest.mark.parametrize("shape", [(2, 5, 3), (0, 5, 3), (2, 0, 3), (1, 1, 3), (5, 3), (0, 3), LONG, WIDE])
 def test_there_and_back_is_the_identity_in_a_copy(shape, rng):
-    given = rng.normal(size=shape)
-    columns, single = to_feature_major("x", given, 3, "I", FLOAT64)
+    original = rng.normal(size=shape)
+    columns, single = to_feature_major("x", original, 3, "I", FLOAT64)
     B, T, _ = (1, *shape)[-3:]
     assert columns.shape == (T, 3, B)
     assert single == (len(shape) == 2)
     for b, t in islice(np.ndindex(B, T), 1000):
-        np.testing.assert_array_equal(columns[t, :, b], given[t] if single else given[b, t])
+        np.testing.assert_array_equal(columns[t, :, b], original[t] if single else original[b, t])
     back = from_feature_major(columns, single=single)
-    np.testing.assert_array_equal(back, given)
-    assert not np.shares_memory(back, given)
+    np.testing.assert_array_equal(back, original)
+    assert not np.shares_memory(back, original)
     assert back.flags.c_contiguous
 
 

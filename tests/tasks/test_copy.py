@@ -209,7 +209,7 @@ def test_a_shorter_sequence_by_hand():
 @pytest.mark.parametrize(("mode", "k"), LAYOUTS)
 def test_answers_inverts_present(mode, k, rng):
     task = Copy(12, mode, k)
-    for n in (k, 2 * k, 5 * k):  # at lengths of its own too
+    for n in (k, 2 * k, 5 * k):  # also lengths that training does not have
         bits = rng.integers(2, size=(7, n))
         batch = task.make_batch([bits])
         logits = np.where(batch.weights > 0, 2 * batch.targets - 1, rng.normal(size=batch.targets.shape))

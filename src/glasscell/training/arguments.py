@@ -156,7 +156,7 @@ def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_valida
     compared = bool(options.patience) or options.keep == "best"
     names = [("stop_at", name) for name in options.stop_at or ()] + [("monitor", options.monitor)] * compared
     if names and not has_validation:
-        raise ValueError("validation must be passed for stop_at, patience and keep='best', got data without it")
+        raise ValueError("validation must be passed for stop_at, patience and keep='best', got none")
     scores = ["loss", *metrics]
     for argument, name in names:
         if name not in scores:
