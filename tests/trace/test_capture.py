@@ -351,3 +351,11 @@ def test_steps_of_a_sequence_keep_their_names(rng):
 def test_the_number_of_names_is_checked(key, size, rng):
     with pytest.raises(ValueError, match=f"{key} must have {size} names, got 2"):
         model_of("plain", rng).trace(rng.normal(size=(T, I)), **{key: ["a", "b"]})
+
+
+def test_a_mask_of_a_single_sequence_may_be_a_list(rng):
+    model, x = gc.LSTM(3, 4, seed=0), rng.normal(size=(T, 3))
+    mask = [True, False, True, True, False, True]
+    trace, expected = (model.trace(x, np.zeros((T, 4)), mask=m) for m in (mask, np.array(mask)))
+    assert trace.T == 4
+    np.testing.assert_array_equal(trace.layer[0].d_c, expected.layer[0].d_c)
