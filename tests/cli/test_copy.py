@@ -31,7 +31,7 @@ def contents(folder):
 
 
 def refused(arguments, capsys):
-    """The one line on standard error with which the command ends, exit status 2."""
+    """Return the single line on standard error of a command that ends with status 2."""
     capsys.readouterr()
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -39,7 +39,7 @@ def refused(arguments, capsys):
 
 
 def process(*arguments, **environment):
-    """The command in a separate process, warnings as errors."""
+    """Run the command in a separate process, with warnings as errors."""
     root = str(Path(glasscell.__file__).parents[1])
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "glasscell", *arguments],

@@ -38,7 +38,7 @@ def raising(*_, **__):
 
 
 def once(patch):
-    """A method that raises when it is called first: tqdm calls its own once more when it is collected."""
+    """Return a method that raises on its first call; tqdm calls it again in its destructor."""
 
     def close(_):
         patch.setattr("tqdm.tqdm.close", lambda _: None)
@@ -358,7 +358,7 @@ def run_of(content, folder="mine", **options):
 
 
 def runs_in(files):
-    """The contents of a run's files, without the bytes that tell their kinds."""
+    """Return the contents of a run's files, without the bytes that identify their formats."""
     return {content.removeprefix(HEADS[name]) for name, content in files.items()}
 
 

@@ -19,7 +19,7 @@ SEQUENCES = ["".join(map(str, bits)) for bits in np.ndindex(2, 2, 2, 2)]
 
 @pytest.fixture
 def model(tmp_path, rng):
-    """A model that is right about half of the time, in its file."""
+    """Save and return a model that copies about half of the sequences."""
     model = CopyLSTM(4, task=Copy(4, "echo", min_width=2))
     model.parameters.vector[:] = rng.normal(scale=0.1, size=model.parameters.vector.size)
     kernel = model.parameters["lstm.kernel_l0"]

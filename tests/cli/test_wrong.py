@@ -145,13 +145,13 @@ WRONG = [  # the command, and what the line has to say
 
 
 def words_of(line):
-    """A command line in words, as a shell reads it."""
+    """Split a command line as a shell does."""
     return shlex.split(line)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A place with models, files in the way, and what is no model."""
+    """Create a folder with models, existing files, and files that are not models."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "run").mkdir()
     gc.CopyLSTM(3, task=gc.tasks.Copy(4)).save(folder / "run" / "model.safetensors")

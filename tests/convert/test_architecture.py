@@ -1,4 +1,4 @@
-"""Law: weights alone are layers by name; a model is what the user states, and computes what PyTorch computes there."""
+"""Property: weights alone are layers by name; with an architecture, the outputs equal those of PyTorch."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Law: what is saved in any format loads as what it was, and every golden file computes what its own framework did."""
+"""Property: saved models load unchanged in every format; golden files have the outputs of their frameworks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Law: twice as much of anything in a file takes at most 2.3 times the work and the memory to read it.
+"""Property: doubling any content of a file at most multiplies the work and memory to read it by 2.3.
 
 Work is counted, not timed: the bytecodes that run, and the calls into C. Memory is what tracemalloc sees at its most.
 """
@@ -78,7 +78,7 @@ def described(kind, config, tensors):
 
 
 def stack(n):
-    """An LSTM of n / 4 layers: each is work for ten thousand bytecodes."""
+    """Return an LSTM of n / 4 layers, each of ten thousand bytecodes of work."""
     return gc.LSTM(1, 1, num_layers=n // 4, seed=None, engine="numpy")
 
 
@@ -91,7 +91,7 @@ def functions(n):
 
 
 def dotted(n):
-    """A name of many parts."""
+    """Return a name with many components."""
     name = ".".join(["a"] * n)
     config = {"names": [name], "layers": [{"kind": "Linear", "input_size": 1, "output_size": 1, "bias": False}]}
     return described("Sequential", config, {f"{name}.weight": np.ones((1, 1), np.float32)})
@@ -106,7 +106,7 @@ def legacy(content):
 
 
 def crowded(n):
-    """An archive with entries that nothing is in."""
+    """Return an archive with empty entries."""
 
     def write(path):
         torch.write(arrays(1), path)
@@ -215,7 +215,7 @@ def datasets(n):
 
 
 def keras_config(n):
-    """A configuration with many unknown settings."""
+    """Return a configuration with many unknown settings."""
 
     def write(path):
         gc.convert.save(chain(2), path)

@@ -1,4 +1,4 @@
-"""Law: no file costs more than 1 s + 0.1 s per MB and 12 times its size + 64 MB, runs code, or reaches another file.
+"""Property: no file costs more than 1 s + 0.1 s per MB and 12 times its size + 64 MB, runs code, or reads others.
 
 Every file that ../shared/torture/make_bombs.py writes, and some of the same kinds that are made here, each read in a
 separate process. What is not refused with one line must be a model.
@@ -91,7 +91,7 @@ for path in sys.argv[1:]:
 
 
 def faults(files):
-    """What the law says of these files and is not so."""
+    """Return the violations of the bounds by these files."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("memory is measured as Linux does it: there is no /proc/self/clear_refs")
     environment = os.environ | {"PYTHONPATH": str(Path(gc.__file__).parents[1]), "PYTHONHASHSEED": "0"}

@@ -1,4 +1,4 @@
-"""Law: every LSTM of a file is read and computes what it computes there, whatever else the file holds."""
+"""Property: every LSTM of a file is read with the same outputs, whatever other layers the file contains."""
 
 import warnings
 
@@ -69,7 +69,7 @@ def test_graphs_that_are_no_chain(dynamo, graph, torch, tmp_path, rng):
 
 
 def node_of(onnx, lstm, name, prefix="", **attributes):
-    """An LSTM node, and its weights as initialisers."""
+    """Return an LSTM node, and its weights as initializers."""
     model = onnx.load_from_string(lstm)
     [node] = [node for node in model.graph.node if node.op_type == "LSTM"]
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -1,4 +1,4 @@
-"""Laws: only finite floating-point weights are read and written; messages name the layer, the file and the option."""
+"""Properties: only finite floating-point weights are read and written; errors name the layer, file and option."""
 
 import importlib.util
 import os

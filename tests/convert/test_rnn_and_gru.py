@@ -1,4 +1,4 @@
-"""Law: files of PyTorch with an nn.RNN or an nn.GRU become models that compute the same, and go back."""
+"""Property: PyTorch files with an nn.RNN or an nn.GRU have the same outputs, read and written."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ KINDS = {"tanh": ("RNN", {}), "relu": ("RNN", {"nonlinearity": "relu"}), "gru": 
 
 
 def item(name):
-    """A module called rnn, as an architecture states it."""
+    """Return a module with the name rnn, for an architecture."""
     return "rnn" if name == "gru" else f"rnn:{name}"
 
 

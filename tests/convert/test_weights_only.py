@@ -1,4 +1,4 @@
-"""Law: nothing is left out of a file of weights in silence: it is refused, or asked for and named."""
+"""Property: a file of weights omits nothing silently: it is an error, or requested and reported."""
 
 import dataclasses
 import re

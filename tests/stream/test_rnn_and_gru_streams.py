@@ -1,4 +1,4 @@
-"""Law: a stream of an RNN or a GRU gives what forward gives, allocates nothing, and goes on from a file."""
+"""Property: a stream of an RNN or a GRU equals forward, allocates nothing, and continues from a file."""
 
 import pickle
 import tracemalloc

@@ -91,7 +91,7 @@ def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:
 
 
 def _with_stable_ids(svg: bytes) -> bytes:
-    """Number the clip paths of an SVG: Matplotlib names some after object addresses, which differ between runs."""
+    """Replace the names of clip paths in an SVG by numbers: Matplotlib uses object addresses, which differ by run."""
     import re  # noqa: PLC0415 - only for pictures
 
     names = dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg))

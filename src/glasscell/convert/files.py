@@ -82,7 +82,7 @@ def load(
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the file is damaged, has an unknown format, or contains unsupported layers or settings, by name; or it has
         the weights of several layers and `architecture` is None: the message has their names and sizes.
@@ -260,7 +260,7 @@ def format_of_existing(path: StrPath) -> str:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If it is neither a regular file nor a folder, or has an unknown extension.
     """

@@ -33,7 +33,7 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the file is damaged, has a format that contains the computation, or weights are inconsistent.
     """
@@ -71,7 +71,7 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the file is damaged or contains no LSTM, or an LSTM has unsupported weights or settings, by name.
     ImportError

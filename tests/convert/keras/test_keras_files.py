@@ -1,4 +1,4 @@
-"""Law: what Keras saved computes the same here, what is written computes the same in Keras; no file does harm."""
+"""Property: models have the same outputs in Keras and Glasscell, read and written; invalid files raise an error."""
 
 import re
 import warnings
@@ -28,7 +28,7 @@ def golden(name):
 
 
 def answer(model, x):
-    """What a model of Keras answers; it warns of masks that get lost."""
+    """Return the outputs of a Keras model, which warns of dropped masks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         y = model(x).detach()
@@ -36,7 +36,7 @@ def answer(model, x):
 
 
 def saved(model, path):
-    """The file of a model of Keras."""
+    """Save a Keras model and return the path."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         (model.save_weights if path.name.endswith(".weights.h5") else model.save)(path)
@@ -54,7 +54,7 @@ def largest(a, b):
 
 
 def refusal(path, **options):
-    """The message of the ValueError with which a file is refused: one line, which names it."""
+    """Return the one-line message of the ValueError, which names the file."""
     with pytest.raises(ValueError, match=re.escape(f"{path}: ")) as caught:
         print(files.load(path, **options))
     message = str(caught.value)
@@ -123,7 +123,7 @@ def pointwise(L, rng, dtype):
 
 
 def drawn_inputs(rng, symbols, pooled):
-    """A batch of sequences with masked steps at any place; the first has no other, unless that cannot be pooled."""
+    """Return a batch with masked steps at any position; in the first sequence all are, unless that cannot be pooled."""
     B, T = int(rng.integers(2, 5)), int(rng.integers(1, 7))
     steps = rng.random((B, T)) < 0.7
     steps[0] = False
@@ -162,7 +162,7 @@ def test_what_keras_saved_computes_the_same_and_so_does_what_is_written(seed, ke
 
 
 def loaded(keras, path, like):
-    """What Keras makes of a file of ours; of weights alone, with a model of the same layers."""
+    """Load a written file in Keras; weights alone with a model of the same layers."""
     if not path.name.endswith(".weights.h5"):
         return keras.saving.load_model(path, compile=False)
     other = keras.models.clone_model(like)
@@ -276,7 +276,7 @@ def test_one_of_two_final_states_is_not_what_keras_gives(tmp_path):
 
 @pytest.fixture
 def trained(keras, tmp_path):
-    """A model that was trained, with layers that draw at random, and its files."""
+    """Return a trained model with random layers, and its files."""
     L = keras.layers
     layers = [L.Dropout(0.3, seed=1), L.LSTM(3, dropout=0.2, seed=2, name="lstm"), L.ReLU(), L.Dense(2, name="dense")]
     model = masked(keras, *layers)

@@ -1,4 +1,4 @@
-"""Law: every layer of Keras that is read computes the same here, and is written back or refused by name."""
+"""Property: every supported Keras layer has the same outputs; others raise an error with their name."""
 
 import json
 import warnings
@@ -232,7 +232,7 @@ def test_normalization_of_one_number_beside_several(keras, tmp_path, rng):
 
 
 def old_file(h5py, path, layers, weights, version="2.2.4"):
-    """An .h5 file as Keras 2 wrote it: layers of (class, config), and weights of each layer by name."""
+    """Write an .h5 file in the format of Keras 2: layers of (class, config), and weights of each layer by name."""
     listed = [{"class_name": kind, "config": config} for kind, config in layers]
     with h5py.File(path, "w") as file:
         model = {"class_name": "Sequential", "config": {"name": "s", "layers": listed}}

@@ -1,4 +1,4 @@
-"""Law: models of Keras with a SimpleRNN or a GRU become models that compute the same, and go back."""
+"""Property: Keras models with a SimpleRNN or a GRU have the same outputs, read and written."""
 
 import numpy as np
 import pytest

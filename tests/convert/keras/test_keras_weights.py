@@ -1,4 +1,4 @@
-"""Law: weights of Keras alone are layers by name; a model is what the user states, and computes what Keras computes."""
+"""Property: Keras weights alone are layers by name; with an architecture, the outputs equal those of Keras."""
 
 import warnings
 
@@ -38,7 +38,7 @@ def refusal(path, **options):
 
 
 def older(h5py, model, path):
-    """The weights alone in the older format, as Keras 2 saved them."""
+    """Save weights alone in the legacy format of Keras 2."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = np.array([layer.name.encode() for layer in model.layers])
         file.attrs["keras_version"] = np.bytes_("2.13.1")

@@ -1,4 +1,4 @@
-"""Law: what PyTorch saved is read to the last bit, PyTorch reads what is written; no file runs code or fills memory."""
+"""Property: files are read exactly, and PyTorch reads written files; no file runs code or exhausts memory."""
 
 import argparse
 import io
@@ -41,7 +41,7 @@ def numpy_of(tensor):
 
 
 def assert_same(ours, theirs):
-    """What we read is what PyTorch reads, in values and types."""
+    """Compare the content with that read by PyTorch, in values and types."""
     if hasattr(theirs, "detach"):
         theirs = numpy_of(theirs)
     if isinstance(theirs, np.ndarray):
@@ -70,7 +70,7 @@ def numbers(rng, dtype, shape=(3, 4)):
 
 
 def refusal(path):
-    """The message of the ValueError with which a file is refused: one line, which names it."""
+    """Return the one-line message of the ValueError, which names the file."""
     with pytest.raises(ValueError, match=r"\w+") as caught:
         read(path)
     message = str(caught.value)
@@ -82,7 +82,7 @@ def refusal(path):
 
 
 def peak(path):
-    """The most memory that reading took, in bytes."""
+    """Return the peak memory of reading, in bytes."""
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=str(path)):
@@ -120,7 +120,7 @@ def storage(count, kind="FloatStorage", key="0", view=b""):
 
 
 def tensor(shape, strides, offset=0, count=6, kind="FloatStorage", key="0", view=b"", rest=b""):
-    """The opcodes of one tensor."""
+    """Return the opcodes of one tensor."""
     place = integer(offset) + integers(shape) + integers(strides)
     return (
         name("torch._utils", "_rebuild_tensor_v2")
@@ -146,7 +146,7 @@ def archive(opcodes, storages=None, prefix="archive/", compression=zipfile.ZIP_S
 
 
 def stream(opcodes, storages=None):
-    """A file in the old format; storages are (key, count, content)."""
+    """Write a file in the legacy format; storages are (key, count, content)."""
     storages = [("0", 6, SIX.tobytes())] if storages is None else storages
     head = [pickle.dumps(value, 2) for value in (torch_files.MAGIC, 1001, {"little_endian": True})]
     keys = pickle.dumps([key for key, _, _ in storages], 2)
@@ -900,7 +900,7 @@ def test_names_that_lead_out_of_the_archive_are_only_names(file):
 
 
 def patched(content, entry, at, value):
-    """An archive whose directory says something else of an entry."""
+    """Write an archive whose directory differs from an entry."""
     place = content.rindex(entry.encode()) - 46
     assert content[place : place + 4] == b"PK\x01\x02"
     return content[: place + at] + value + content[place + at + len(value) :]
@@ -957,7 +957,7 @@ def test_a_compressed_bomb_takes_no_memory(file):
 
 
 def memoized(depth):
-    """A tuple of a tuple twice, of a tuple twice, ...: few bytes, and 2**depth leaves."""
+    """Return nested tuples that contain a tuple twice: few bytes, and 2**depth leaves."""
     return b"N" + b"2\x86" * depth
 
 
@@ -1157,7 +1157,7 @@ def test_every_part_of_a_file_of_pytorch_is_refused(legacy, torch, file):
 
 
 def outcome(file):
-    """What a damaged file gives: anything, or a ValueError that names it."""
+    """Read a damaged file: any result, or a ValueError that names the file."""
     try:
         read(file)
     except ValueError as error:

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.convert.architecture import Architecture, build, only
 from glasscell.convert.keras import hdf5
-from glasscell.convert.keras.architecture import KERAS_1_ADVICE, KerasSequential, flat, parse_config, parse_model
+from glasscell.convert.keras.architecture import KERAS_1_ADVICE, KerasSequential, flat, parse_model
 from glasscell.convert.keras.exporter import export_layers, exported_model
 from glasscell.convert.keras.file_writer import ExportedLayers, keras_file, legacy_h5, weights_h5
 from glasscell.convert.keras.importer import import_model
+from glasscell.convert.keras.json_values import parse_config
 from glasscell.convert.keras.layer_set import layer_set
 from glasscell.convert.keras.lstms import lstms as lstms_of
 from glasscell.convert.keras.older import LegacyWeights
@@ -148,7 +149,7 @@ def layers_of(path: StrPath) -> LayerSet:
     Raises
     ------
     FileNotFoundError
-        If there is no file.
+        If the file does not exist.
     ValueError
         If the file is damaged, contains a whole model, or weights are inconsistent.
     """
@@ -168,7 +169,7 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
     Raises
     ------
     FileNotFoundError
-        If there is no file.
+        If the file does not exist.
     ValueError
         If the file is damaged, or an LSTM has unsupported settings, by name.
     """

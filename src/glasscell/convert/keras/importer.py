@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from glasscell.convert.keras import cell_stacks
-from glasscell.convert.keras.architecture import KerasLayer, KerasSequential, layer_of, mapping, shorten
+from glasscell.convert.keras.architecture import KerasLayer, KerasSequential, layer_of
+from glasscell.convert.keras.json_values import mapping, shorten
 from glasscell.convert.keras.kinds import IGNORED, WRAPPED
 from glasscell.convert.keras.stateless import (
     function_of,

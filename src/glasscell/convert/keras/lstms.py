@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from glasscell.convert.keras.architecture import entries, mapping
 from glasscell.convert.keras.hdf5 import Group
+from glasscell.convert.keras.json_values import entries, mapping
 from glasscell.convert.keras.kinds import LSTM_WEIGHTS, NESTED, WEIGHTED
 from glasscell.convert.keras.older import LegacyWeights, named_weights
 from glasscell.convert.keras.weights import MAX_NESTED, Datasets, Keras3Weights, dataset_at, group_at, read

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras.architecture import KerasLayer, mapping, shorten
+from glasscell.convert.keras.architecture import KerasLayer
+from glasscell.convert.keras.json_values import mapping, shorten
 from glasscell.layers import (
     AveragePooling1D,
     Dropout,

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.convert.keras.architecture import KerasLayer, shorten
+from glasscell.convert.keras.architecture import KerasLayer
+from glasscell.convert.keras.json_values import shorten
 from glasscell.convert.keras.kinds import weight_names
 from glasscell.convert.keras.stateless import integer, number, numbers, padding, settings
 from glasscell.convert.keras.weights import Weights

@@ -177,7 +177,7 @@ def _label(group: Group, name: str) -> str:
 def group_at(group: Group, name: str) -> Group:
     """Return a subgroup of a group."""
     if name not in group:
-        raise ValueError(f"there is no {group.path.rstrip('/')}/{name}")
+        raise ValueError(f"{group.path.rstrip('/')}/{name} is missing")
     found = group[name]
     if not isinstance(found, Group):
         raise ValueError(f"{found.path} must be a group")  # noqa: TRY004 - of a file, not of a call
@@ -187,7 +187,7 @@ def group_at(group: Group, name: str) -> Group:
 def dataset_at(group: Group, name: str) -> Dataset:
     """Return a dataset of a group."""
     if name not in group:
-        raise ValueError(f"there is no {group.path.rstrip('/')}/{name}")
+        raise ValueError(f"{group.path.rstrip('/')}/{name} is missing")
     found = group[name]
     if not isinstance(found, Dataset):
         raise ValueError(f"{found.path} must be a dataset")  # noqa: TRY004 - of a file, not of a call
