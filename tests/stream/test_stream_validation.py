@@ -42,7 +42,7 @@ def test_invalid_input_leaves_the_state_unchanged(model, batch, rng):
         with pytest.raises(TypeError, match="real numbers"):
             stream.push(value)
         assert same(stream.state, before)
-    with pytest.raises(ValueError, match="x is not an array"):
+    with pytest.raises(ValueError, match="x must be an array of real numbers"):
         stream.push([[1.0], [1.0, 2.0]])
     for out, error in (
         (np.zeros((9, 9), np.float32), ValueError),

@@ -77,8 +77,8 @@ def _run(commands: Parser, arguments: Sequence[str] | None, interrupts: Interrup
 
 
 def _interrupted(interrupts: Interrupts, error: KeyboardInterrupt | None) -> int:
-    kept = f"; {error}" if isinstance(error, Interrupted) else ""
-    print(f"\nglasscell: interrupted{kept}", file=sys.stderr)
+    message = f"; {error}" if isinstance(error, Interrupted) else ""
+    print(f"\nglasscell: interrupted{message}", file=sys.stderr)
     return interrupts.status
 
 

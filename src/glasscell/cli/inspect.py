@@ -197,13 +197,13 @@ def format_diagnostics(layer: LayerTrace) -> list[str]:
     lines += [f"  {keep}   {'   '.join(f'{unit} ({_steps(n[unit])})' for unit in longest)}"]
     lines += ["units with the most saturated gates: share of steps below 0.1, and above 0.9"]
     for gate in layer.gate_symbols:
-        left, right = saturation(layer.value(gate))
+        low, high = saturation(layer.value(gate))
         saturated = [
             unit
-            for unit in np.argsort(-(left + right), kind="stable")[:MAX_UNITS_LISTED]
-            if left[unit] + right[unit] >= 0.005
+            for unit in np.argsort(-(low + high), kind="stable")[:MAX_UNITS_LISTED]
+            if low[unit] + high[unit] >= 0.005
         ]
-        shares = (f"{unit} ({left[unit]:.0%}, {right[unit]:.0%})" for unit in saturated)
+        shares = (f"{unit} ({low[unit]:.0%}, {high[unit]:.0%})" for unit in saturated)
         lines.append(f"  {gate}   {'   '.join(shares) or 'none'}")
     return lines
 

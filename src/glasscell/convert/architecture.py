@@ -99,14 +99,14 @@ def only(layers: LayerSet, ignore: Sequence[str] = ()) -> LSTM | Sequential:
         If there is not exactly one. The message has the names and sizes, and how to state the architecture.
     """
     _check_ignored(layers, ignore)
-    left = [name for name in (*layers, *layers.other) if not _ignored(name, ignore)]
-    is_single = len(left) == 1 and not set(layers.without_weights) - set(ignore)
-    if is_single and left[0] in layers and not isinstance(layers[left[0]], Matrix):
-        return build(layers, [f"module:{left[0]}"], ignore)
-    supported = [name for name in left if name in layers]
+    remaining = [name for name in (*layers, *layers.other) if not _ignored(name, ignore)]
+    is_single = len(remaining) == 1 and not set(layers.without_weights) - set(ignore)
+    if is_single and remaining[0] in layers and not isinstance(layers[remaining[0]], Matrix):
+        return build(layers, [f"module:{remaining[0]}"], ignore)
+    supported = [name for name in remaining if name in layers]
     if not supported:
         raise ValueError(f"it contains weights, but none of an LSTM, GRU, Linear or Embedding: {describe(layers)}")
-    rest = [name for name in left if name not in layers]
+    rest = [name for name in remaining if name not in layers]
     architecture = ",".join(f"{name}:linear" if isinstance(layers[name], Matrix) else name for name in supported)
     if isinstance(layers[supported[0]], Matrix):
         architecture = f"{supported[0]}:embedding{architecture.removeprefix(f'{supported[0]}:linear')}"
@@ -129,10 +129,10 @@ def _check_all_used(layers: LayerSet, used: Sequence[str], ignore: Sequence[str]
     used_names = set(used)
     unused = [name for name in (*layers, *layers.other) if name not in used_names and not _ignored(name, ignore)]
     if unused:
-        left = set(unused)
+        unused_names = set(unused)
         few = LayerSet(
-            {name: layer for name, layer in layers.items() if name in left},
-            {name: other for name, other in layers.other.items() if name in left},
+            {name: layer for name, layer in layers.items() if name in unused_names},
+            {name: other for name, other in layers.other.items() if name in unused_names},
         )
         raise ValueError(
             f"architecture must use every module, and does not use {describe(few)}: add them, or ignore them with "

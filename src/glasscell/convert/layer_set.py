@@ -99,8 +99,8 @@ def describe(layers: LayerSet) -> str:
     entries = [f"{printable(name)} ({sizes_of(layer)})" for name, layer in layers.items()]
     entries += [f"{printable(name)} ({other.description})" for name, other in layers.other.items()]
     entries += [f"{printable(name)} (no weights)" for name in layers.without_weights]
-    left = len(entries) - MAX_LISTED
-    return ", ".join(entries[:MAX_LISTED]) + (f" and {left} more" if left > 0 else "")
+    omitted = len(entries) - MAX_LISTED
+    return ", ".join(entries[:MAX_LISTED]) + (f" and {omitted} more" if omitted > 0 else "")
 
 
 def sizes_of(layer: WeightedLayer) -> str:

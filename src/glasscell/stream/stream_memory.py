@@ -89,11 +89,11 @@ class StreamMemory:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
         return array if self.batch is None else array.T
 
-    def from_user_states(self, given: Sequence[StateParts], name: str) -> list[StateParts]:
+    def from_user_states(self, entries: Sequence[StateParts], name: str) -> list[StateParts]:
         """Validate the states of all recurrent layers; return them feature-major, parts (L, rows) or (L, rows, n)."""
         states: list[StateParts] = []
-        for k, (state, layers) in enumerate(zip(given, self.recurrent, strict=True)):
-            label, names = name if len(given) == 1 else f"{name}[{k}]", layers[0].names
+        for k, (state, layers) in enumerate(zip(entries, self.recurrent, strict=True)):
+            label, names = name if len(entries) == 1 else f"{name}[{k}]", layers[0].names
             try:
                 values = tuple(state)
             except TypeError:

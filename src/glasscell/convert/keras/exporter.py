@@ -40,11 +40,11 @@ def export_layers(names: Sequence[str], layers: Sequence[Layer]) -> ExportedLaye
     return exporter.exported
 
 
-def exported_model(found: ExportedLayers, layers: Sequence[Layer]) -> KerasSequential:
+def exported_model(exported: ExportedLayers, layers: Sequence[Layer]) -> KerasSequential:
     """Return the model of Keras layers with its input shape: batch, steps, and features unless inputs are ids."""
     features, steps = input_features(layers), input_steps(layers)
     shape = (None, steps) if isinstance(layers[0], Embedding) else (None, steps, features)
-    return KerasSequential(tuple(layer for layer, _ in found), VERSION, shape)
+    return KerasSequential(tuple(layer for layer, _ in exported), VERSION, shape)
 
 
 class Exporter:
@@ -137,9 +137,9 @@ class Exporter:
         for k in range(options.num_layers):
             last = k == options.num_layers - 1
             layer_name = f"{name}_l{k}" if options.num_layers > 1 else name
-            ways = options.directions[k * options.num_directions :][: options.num_directions]
+            directions = options.directions[k * options.num_directions :][: options.num_directions]
             self._single_layer(
-                layer_name, layer, [suffix for suffix, _, _ in ways], ways[0][1], final if last else None
+                layer_name, layer, [suffix for suffix, _, _ in directions], directions[0][1], final if last else None
             )
             if not last and options.dropout:
                 self.add("Dropout", f"{layer_name}_dropout", {"rate": options.dropout})
@@ -185,11 +185,11 @@ class Exporter:
         if len(weights) == 1:
             self.add(kind, name, config, {"": weights[0]})
             return
-        both = [
-            _wrapped(kind, f"{way}_{_valid_name(name)}", {**config, "go_backwards": way == "backward"})
-            for way in DIRECTION_NAMES
+        wrapped = [
+            _wrapped(kind, f"{direction}_{_valid_name(name)}", {**config, "go_backwards": direction == "backward"})
+            for direction in DIRECTION_NAMES
         ]
-        wraps = {"merge_mode": merge, "layer": both[0], "backward_layer": both[1]}
+        wraps = {"merge_mode": merge, "layer": wrapped[0], "backward_layer": wrapped[1]}
         self.add("Bidirectional", name, wraps, dict(zip(DIRECTION_NAMES, weights, strict=True)))
 
     def _next_layer(self) -> Layer | None:

@@ -78,11 +78,11 @@ def legacy_h5(layers: ExportedLayers, chain: KerasSequential, dtype: str) -> byt
         group = root.create_group("model_weights")
         group.attrs.update({**versions, "layer_names": _names([layer.name for layer, _ in layers])})
         for layer, weights in layers:
-            of_layer = group.create_group(layer.name)
+            layer_group = group.create_group(layer.name)
             paths = dict(_paths(layer, weights))
-            of_layer.attrs["weight_names"] = _names(list(paths))
+            layer_group.attrs["weight_names"] = _names(list(paths))
             for path, array in paths.items():
-                of_layer[path] = array
+                layer_group[path] = array
         group.create_group("top_level_model_weights").attrs["weight_names"] = _names([])
 
     return _hdf5(fill)
@@ -105,11 +105,13 @@ def _with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 def _paths(layer: KerasLayer, weights: Weights) -> Iterator[tuple[str, Array]]:
     """Yield the names of weights in the legacy format, and the weights."""
     for part, by_name in weights.items():
-        way = [layer.config[{"forward": "layer", "backward": "backward_layer"}[part]]["config"]["name"]] if part else []
+        wrapped = (
+            [layer.config[{"forward": "layer", "backward": "backward_layer"}[part]]["config"]["name"]] if part else []
+        )
         kind = layer.config["layer"]["class_name"] if layer.kind == "Bidirectional" else layer.kind
         cell = [CELLS[kind]] if kind in CELLS else []
         for name, array in by_name.items():
-            yield "/".join([layer.name, *way, *cell, name]), array
+            yield "/".join([layer.name, *wrapped, *cell, name]), array
 
 
 def _names(names: list[str]) -> Any:

@@ -97,10 +97,10 @@ def load(
             return only(layers, ignore) if architecture is None else build(layers, architecture, ignore)
         chain = chain or configured
         assert chain is not None  # either from the file or from config  # noqa: S101
-        found = source.weights_of(chain.layers)
-        check_all_used(source, found)
+        datasets = source.weights_of(chain.layers)
+        check_all_used(source, datasets)
         return import_model(
-            chain._replace(layers=tuple(flat(chain.layers))), [read(layer_datasets) for layer_datasets in found]
+            chain._replace(layers=tuple(flat(chain.layers))), [read(by_direction) for by_direction in datasets]
         )
     except _DAMAGE as error:
         raise ValueError(f"{path}: {_format_error(error)}") from None
@@ -131,15 +131,15 @@ def save(model: Sequential | LSTM, path: StrPath, *, weights_only: bool = False)
         raise TypeError(f"model must be a Sequential or an LSTM, got {type(model).__name__}")
     check_finite_weights(model)
     file, name = OutputFile(path, (".keras", ".h5", ".hdf5")), Path(path).name.lower()
-    found, chain = _export(model)
+    exported, chain = _export(model)
     dtype = model.dtype.name
     if name.endswith(".keras"):
-        content = keras_file(found, chain, dtype)
+        content = keras_file(exported, chain, dtype)
     elif name.endswith(".weights.h5"):
         check_weights_only(path, not_held(model, keras=True), weights_only=weights_only)
-        content = weights_h5(found)
+        content = weights_h5(exported)
     else:
-        content = legacy_h5(found, chain, dtype)
+        content = legacy_h5(exported, chain, dtype)
     file.write(content)
 
 
@@ -196,8 +196,8 @@ def _export(model: Sequential | LSTM) -> tuple[ExportedLayers, KerasSequential]:
     """Return equivalent Keras layers, and their model."""
     names: Sequence[str] = ("lstm",) if isinstance(model, LSTM) else model.names
     layers: Sequence[Layer] = (model,) if isinstance(model, LSTM) else model.layers
-    found = export_layers(names, layers)
-    return found, exported_model(found, layers)
+    exported = export_layers(names, layers)
+    return exported, exported_model(exported, layers)
 
 
 def _model_and_weights(content: bytes) -> tuple[KerasSequential | None, Source]:

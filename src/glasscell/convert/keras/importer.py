@@ -149,10 +149,10 @@ class Importer:
         config.pop("dtype", None)
         sequences = boolean("return_sequences", config.pop("return_sequences", False))
         config.pop("return_state", None)
-        given = {**config, "keras_version": self.version}
+        layer_config = {**config, "keras_version": self.version}
         if bidirectional:
             arrays: Any = [array for part in ("forward", "backward") for array in _ordered(weights[part])]
-            given["bidirectional"] = merge if sequences else "concat"
+            layer_config["bidirectional"] = merge if sequences else "concat"
         else:
             arrays = _ordered(weights[""])
             zero = boolean("zero_output_for_mask", config.get("zero_output_for_mask", False))
@@ -161,7 +161,7 @@ class Importer:
                     "with zero_output_for_mask and without return_sequences Keras gives 0 for a sequence that ends "
                     "masked, which cannot be represented"
                 )
-        options, _ = keras_layout.config_from_keras(arrays, given)
+        options, _ = keras_layout.config_from_keras(arrays, layer_config)
         self.check_input_features(options["input_size"])
         reverse = not bidirectional and options.get("reverse", False)
         if not sequences:
@@ -180,18 +180,18 @@ class Importer:
         """Add a SimpleRNN or a GRU, or a Bidirectional of one."""
         self.check_timed()
         config, merge = _bidirectional(layer) if layer.kind == "Bidirectional" else (layer.config, "")
-        found, sequences = cell_stacks.from_keras(kind, config, merge, weights, self.version, masked=self.masked)
-        self.check_input_features(found.input_size)
-        converted = type(found)(**found.config, dtype=self.dtype, seed=None)
-        converted.parameters.vector[:] = found.parameters.vector
+        stack, sequences = cell_stacks.from_keras(kind, config, merge, weights, self.version, masked=self.masked)
+        self.check_input_features(stack.input_size)
+        converted = type(stack)(**stack.config, dtype=self.dtype, seed=None)
+        converted.parameters.vector[:] = stack.parameters.vector
         self.add(layer, converted)
         if not sequences:
-            both = (
+            merged_state = (
                 {"directions": "both", "merge": keras_layout.KERAS_MERGES[merge]}
                 if merge
                 else {"directions": "forward"}
             )
-            self.add(layer, FinalState(**both), "final")  # type: ignore[arg-type] # one of the literals
+            self.add(layer, FinalState(**merged_state), "final")  # type: ignore[arg-type] # one of the literals
             self.masked = self.timed = False
 
     def dense(self, layer: KerasLayer, weights: Weights) -> None:
@@ -228,8 +228,8 @@ class Importer:
         if table is None or table.ndim != 2:
             raise ValueError(f"it has no embeddings of bidirectional axes, but {shapes(weights)}")
         V, E = table.shape
-        found = settings(layer, "input_dim", "output_dim", "mask_zero")
-        config = {"input_dim": V, "output_dim": E, "mask_zero": False, **found}
+        explicit = settings(layer, "input_dim", "output_dim", "mask_zero")
+        config = {"input_dim": V, "output_dim": E, "mask_zero": False, **explicit}
         check_shapes(shapes(weights), {"embeddings": (config["input_dim"], config["output_dim"])})
         self.masked = boolean("mask_zero", config["mask_zero"])
         converted = Embedding(V, E, mask_zero=self.masked, dtype=self.dtype, seed=None)
@@ -293,7 +293,9 @@ def _check_policy(layer: KerasLayer) -> None:
     name = dtype = layer.config.get("dtype")
     if isinstance(dtype, Mapping):
         name = mapping(dtype.get("config"), "a dtype policy").get("name")
-    known = POLICIES | (ID_DTYPES if layer.kind == "Embedding" else set())  # Keras 2.0 wrote that of its input
-    if name is not None and not (isinstance(name, str) and name in known):
+    supported = POLICIES | (ID_DTYPES if layer.kind == "Embedding" else set())  # Keras 2.0 wrote that of its input
+    if name is not None and not (isinstance(name, str) and name in supported):
         what = "quantized: its " if isinstance(name, str) and "int" in name else "the "
-        raise ValueError(f"{what}dtype {shorten(dtype)} cannot be represented; known are {', '.join(sorted(POLICIES))}")
+        raise ValueError(
+            f"{what}dtype {shorten(dtype)} cannot be represented; supported are {', '.join(sorted(POLICIES))}"
+        )

@@ -31,31 +31,31 @@ def layer_set(source: Source) -> LayerSet:
     other: dict[str, Other] = {}
     without: list[str] = []
     listed = list(source.layers())
-    check_all_used(source, [found.weights for found in listed])
-    for found in listed:
-        if not found.weights:
-            without.append(found.name)
-        elif found.kind in (*RECURRENT, "Dense", "TimeDistributed", "Embedding"):
-            layers[found.name] = _layer(found)
+    check_all_used(source, [inferred.weights for inferred in listed])
+    for inferred in listed:
+        if not inferred.weights:
+            without.append(inferred.name)
+        elif inferred.kind in (*RECURRENT, "Dense", "TimeDistributed", "Embedding"):
+            layers[inferred.name] = _layer(inferred)
         else:
-            other[found.name] = _other(found)
+            other[inferred.name] = _other(inferred)
     return LayerSet(layers, other, without)
 
 
-def _gates(found: InferredLayer) -> int:
+def _gates(inferred: InferredLayer) -> int:
     """Return how many matrices a recurrent kernel consists of; 0 if it is none."""
-    shape = next(iter(found.weights.values()))["recurrent_kernel"].shape
+    shape = next(iter(inferred.weights.values()))["recurrent_kernel"].shape
     return shape[1] // shape[0] if len(shape) == 2 and shape[0] and not shape[1] % shape[0] else 0
 
 
-def _layer(found: InferredLayer) -> LSTM | RNN | GRU | Linear | Embedding:
+def _layer(inferred: InferredLayer) -> LSTM | RNN | GRU | Linear | Embedding:
     try:
-        weights = read(found.weights)
-        if found.kind in RECURRENT:
-            return _recurrent(weights, CLASSES.get(_gates(found), LSTM))
-        return _embedding(weights[""]) if found.kind == "Embedding" else _linear(weights[""])
+        weights = read(inferred.weights)
+        if inferred.kind in RECURRENT:
+            return _recurrent(weights, CLASSES.get(_gates(inferred), LSTM))
+        return _embedding(weights[""]) if inferred.kind == "Embedding" else _linear(weights[""])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"the layer {found.name!r}: {error}") from None
+        raise ValueError(f"the layer {inferred.name!r}: {error}") from None
 
 
 def _recurrent(weights: Weights, kind: type[LSTM | RNN | GRU]) -> LSTM | RNN | GRU:
@@ -85,11 +85,11 @@ def _embedding(weights: dict[str, Any]) -> Embedding:
     return embedding
 
 
-def _other(found: InferredLayer) -> Other:
+def _other(inferred: InferredLayer) -> Other:
     """Return a layer that weights alone do not determine; of a normalisation under PyTorch's names."""
-    if not found.kind:
-        shapes = [f"{name} {dataset.shape}" for name, dataset in found.weights[""].items()]
+    if not inferred.kind:
+        shapes = [f"{name} {dataset.shape}" for name, dataset in inferred.weights[""].items()]
         more = f" and {len(shapes) - MAX_SHAPES} more" if len(shapes) > MAX_SHAPES else ""
         return Other(", ".join(shapes[:MAX_SHAPES]) + more, {})
-    weights = {PYTORCH_NAMES[name]: array for name, array in read(found.weights)[""].items()}
+    weights = {PYTORCH_NAMES[name]: array for name, array in read(inferred.weights)[""].items()}
     return Other(shapes_of(weights), weights)

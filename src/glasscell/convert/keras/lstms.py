@@ -46,9 +46,9 @@ def lstms(model: Mapping[str, Any], version: str, source: Keras3Weights | Legacy
     for layer in _configured_lstms(model.get("config"), (), ()):
         name = ".".join(layer.path)
         try:
-            found = _by_class(source.groups, layer) if isinstance(source, Keras3Weights) else _by_name(source, layer)
-            used |= {dataset.path for by_name in found.values() for dataset in by_name.values()}
-            weights = read(found)
+            datasets = _by_class(source.groups, layer) if isinstance(source, Keras3Weights) else _by_name(source, layer)
+            used |= {dataset.path for by_name in datasets.values() for dataset in by_name.values()}
+            weights = read(datasets)
             arrays = [by_name[key] for by_name in weights.values() for key in LSTM_WEIGHTS if key in by_name]
             config = {key: value for key, value in layer.config.items() if key not in IGNORED_SETTINGS}
             yield name, LSTM.from_keras(arrays, **config, keras_version=version)
@@ -66,14 +66,14 @@ def _configured_lstms(config: Any, path: tuple[str, ...], groups: tuple[str, ...
     count: Counter[str] = Counter()
     for entry in listed:
         layer = mapping(entry, "a layer")
-        kind, own = str(layer.get("class_name")), layer.get("config")
-        settings = dict(own) if isinstance(own, Mapping) else {}
+        kind, layer_config = str(layer.get("class_name")), layer.get("config")
+        settings = dict(layer_config) if isinstance(layer_config, Mapping) else {}
         group = NESTED.get(kind) or _WORD.sub("_", kind).lower()
         group_name = f"{group}_{count[group]}" if count[group] else group
         count[group] += 1
         below = (*path, str(settings.get("name", layer.get("name")))), (*groups, group_name)
         if kind in NESTED:
-            yield from _configured_lstms(own, *below)
+            yield from _configured_lstms(layer_config, *below)
         elif kind == "LSTM" or (kind == "Bidirectional" and _wrapped(settings) == "LSTM"):
             yield ConfiguredLayer(*below, settings)
 
@@ -87,24 +87,24 @@ def _by_class(groups: Group, layer: ConfiguredLayer) -> Datasets:
     *models, last = layer.groups
     for model in models:
         groups = group_at(group_at(groups, model), "layers")
-    found: Datasets = {}
+    datasets: Datasets = {}
     for part, place in WEIGHTED["Bidirectional" if "layer" in layer.config else "LSTM"].parts.items():
         group = groups
         for name in (last, *place.split("/"), "vars"):
             group = group_at(group, name)
-        found[part] = {key: dataset_at(group, str(k)) for k, key in enumerate(LSTM_WEIGHTS) if str(k) in group}
-    return found
+        datasets[part] = {key: dataset_at(group, str(k)) for k, key in enumerate(LSTM_WEIGHTS) if str(k) in group}
+    return datasets
 
 
 def _by_name(source: LegacyWeights, layer: ConfiguredLayer) -> Datasets:
     listed = source.listed.get(layer.path[0])
     if listed is None:
         raise ValueError("the file holds no weights of it")
-    own = [weight for weight in listed if len(layer.path) == 1 or layer.path[-1] in weight.folders]
-    found = named_weights(layer.path[-1], own)
+    weights = [weight for weight in listed if len(layer.path) == 1 or layer.path[-1] in weight.folders]
+    datasets = named_weights(layer.path[-1], weights)
     if "layer" in layer.config:
-        return {part: found.get(part, found.get("", {})) for part in WEIGHTED["Bidirectional"].parts}
-    return {"": {key: dataset for by_name in found.values() for key, dataset in by_name.items()}}
+        return {part: datasets.get(part, datasets.get("", {})) for part in WEIGHTED["Bidirectional"].parts}
+    return {"": {key: dataset for by_name in datasets.values() for key, dataset in by_name.items()}}
 
 
 def _check_rest(root: Group, used: set[str]) -> None:

@@ -51,11 +51,11 @@ class LegacyWeights:
                 f"the model has {len(weighted)} layers with weights, and the file weights of {len(stored)}"
             )
         rest = iter(stored.items())
-        found: list[Datasets] = []
+        datasets: list[Datasets] = []
         for layer in layers:
             name, weights = next(rest) if _has_weights(layer) else ("", [])
-            found += self._layer_weights(layer, name, weights)
-        return found
+            datasets += self._layer_weights(layer, name, weights)
+        return datasets
 
     def _layer_weights(self, layer: KerasLayer, name: str, weights: Sequence[Listed]) -> list[Datasets]:
         """Return the weights of a layer, or of each layer of a nested model."""
@@ -65,7 +65,7 @@ class LegacyWeights:
             return [{}]
         parts, expected = named_weights(name, weights), WEIGHTED[layer.kind].parts
         if len(parts) == 2 and "" in parts:  # the layer of one direction may be called anything
-            parts = {way: parts.get(way, parts[""]) for way in ("forward", "backward")}
+            parts = {direction: parts.get(direction, parts[""]) for direction in ("forward", "backward")}
         if "" in expected:
             parts = {"": {key: one for by_name in parts.values() for key, one in by_name.items()}}
         if set(parts) != set(expected):
@@ -84,7 +84,9 @@ class LegacyWeights:
             if bool(by_layer[layer.name]) != _has_weights(layer):
                 raise ValueError(f"the weights of {name!r} are not those of its layer {layer.name!r}")
         return [
-            found for layer in model.layers for found in self._layer_weights(layer, layer.name, by_layer[layer.name])
+            datasets
+            for layer in model.layers
+            for datasets in self._layer_weights(layer, layer.name, by_layer[layer.name])
         ]
 
     def layers(self) -> Iterator[InferredLayer]:
@@ -94,27 +96,29 @@ class LegacyWeights:
                 if k or not name.startswith("input"):
                     yield InferredLayer(name, "", {})
                 continue
-            kind, found = _shown(named_weights(name, weights))
+            kind, datasets = _inferred_kind(named_weights(name, weights))
             if kind in ("LSTM", "Bidirectional") and _before_2_3(self.version):
                 raise ValueError(
                     f"Keras {self.version} wrote it, where an LSTM has one of two recurrent activations: give config"
                 )
-            yield InferredLayer(name, kind, found)
+            yield InferredLayer(name, kind, datasets)
 
 
-def _shown(found: Datasets) -> tuple[str, Datasets]:
-    """Return the kind of layer that the names of its weights show, and the weights by part; else by place."""
-    names = {key for by_name in found.values() for key in by_name}
-    if set(found) == set(WEIGHTED["Bidirectional"].parts) and {"kernel", "recurrent_kernel"} <= names:
-        return "Bidirectional", found
-    together = {key: dataset for by_name in found.values() for key, dataset in by_name.items()}
-    if len(together) == sum(map(len, found.values())):
+def _inferred_kind(datasets: Datasets) -> tuple[str, Datasets]:
+    """Infer the kind of a layer from the names of its weights; return it with the weights by direction, or by path."""
+    names = {key for by_name in datasets.values() for key in by_name}
+    if set(datasets) == set(WEIGHTED["Bidirectional"].parts) and {"kernel", "recurrent_kernel"} <= names:
+        return "Bidirectional", datasets
+    merged = {key: dataset for by_name in datasets.values() for key, dataset in by_name.items()}
+    if len(merged) == sum(map(len, datasets.values())):
         for kind in ("LSTM", "Dense", "Embedding", *NORMS):
-            known = WEIGHTED[kind].weights
-            needed = {known[0], "recurrent_kernel"} if kind == "LSTM" else {*known} if kind in NORMS else {known[0]}
-            if needed <= names <= set(known):
-                return kind, {"": together}
-    return "", {"": {dataset.path: dataset for by_name in found.values() for dataset in by_name.values()}}
+            expected = WEIGHTED[kind].weights
+            required = (
+                {expected[0], "recurrent_kernel"} if kind == "LSTM" else {*expected} if kind in NORMS else {expected[0]}
+            )
+            if required <= names <= set(expected):
+                return kind, {"": merged}
+    return "", {"": {dataset.path: dataset for by_name in datasets.values() for dataset in by_name.values()}}
 
 
 def _listed(group: Group, attribute: str) -> list[str]:
@@ -148,15 +152,15 @@ def _listed_weights(group: Group) -> list[Listed]:
 
 def named_weights(layer: str, weights: Sequence[Listed]) -> Datasets:
     """Return the weights of a layer by direction and name."""
-    found: Datasets = {}
+    datasets: Datasets = {}
     for weight in weights:
         matches = (re.match("(forward|backward)_", name) for name in reversed(weight.folders) if name != layer)
         part = next((match[1] for match in matches if match), "")
-        by_name = found.setdefault(part, {})
+        by_name = datasets.setdefault(part, {})
         if weight.name in by_name:
             raise ValueError(f"the layer {layer!r} has the weight {weight.name!r} twice")
         by_name[weight.name] = weight.dataset
-    return found
+    return datasets
 
 
 def _has_weights(layer: KerasLayer) -> bool:

@@ -40,12 +40,12 @@ RATES: dict[str, type[Dropout | SpatialDropout1D | GaussianDropout]] = {
 }
 
 
-def settings(layer: KerasLayer, *known: str, **only: Any) -> dict[str, Any]:
-    """Return the settings of a layer; raise ValueError unless all are `known` or have the values of `only`."""
+def settings(layer: KerasLayer, *supported: str, **only: Any) -> dict[str, Any]:
+    """Return the settings of a layer; raise ValueError unless all are `supported` or have the values of `only`."""
     for name, value in layer.config.items():
         if name in only and value == only[name]:
             continue
-        if name not in known and value is not None and not IGNORED.fullmatch(name):
+        if name not in supported and value is not None and not IGNORED.fullmatch(name):
             raise ValueError(f"the Keras setting {name}={shorten(value)} is not supported")
     return layer.config
 
@@ -89,11 +89,11 @@ def pooling(layer: KerasLayer, *, masked: bool) -> MaxPooling1D | AveragePooling
     return kind(size, integer("strides", config, size), padding(config, PADDINGS), masked)
 
 
-def padding(config: Mapping[str, Any], known: tuple[str, ...]) -> Any:
+def padding(config: Mapping[str, Any], supported: tuple[str, ...]) -> Any:
     """Return the padding of windows of steps."""
     value = config.get("padding", "valid")
-    if value not in known:
-        raise ValueError(f"padding must be {' or '.join(known)}, got {shorten(value)}")
+    if value not in supported:
+        raise ValueError(f"padding must be {' or '.join(supported)}, got {shorten(value)}")
     return value
 
 

@@ -16,8 +16,8 @@ from glasscell.weight_layouts import check_shapes
 
 def convolution(layer: KerasLayer, weights: Weights, dtype: np.dtype[np.floating], *, masked: bool) -> Conv1D:
     """Return the layer of a Conv1D without its activation; `masked`: whether steps may be masked before it."""
-    known = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias")
-    config = settings(layer, *known, data_format="channels_last")
+    supported = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "activation", "use_bias")
+    config = settings(layer, *supported, data_format="channels_last")
     kernel = weights[""].get("kernel")
     if kernel is None or kernel.ndim != 3:
         raise ValueError(f"it has no kernel of three axes, but {shapes(weights)}")

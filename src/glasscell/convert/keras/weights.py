@@ -119,30 +119,30 @@ class Keras3Weights:
         return self._below(self.groups, layers)
 
     def _below(self, groups: Group, layers: Sequence[KerasLayer]) -> list[Datasets]:
-        found: list[Datasets] = []
+        datasets: list[Datasets] = []
         for layer, group in zip(layers, group_names(layers), strict=True):
             if layer.layers:
-                found += self._below(group_at(group_at(groups, group), "layers"), layer.layers)
+                datasets += self._below(group_at(group_at(groups, group), "layers"), layer.layers)
                 continue
             names = weight_names(layer.kind, unwrapped_config(layer))
             if names and group not in groups:
                 raise ValueError(f"the layer {layer.name!r} has no weights: there is no {groups.path}/{group}")
-            found.append(self._in(groups, group, layer.kind, names) if names else {})
-        return found
+            datasets.append(self._in(groups, group, layer.kind, names) if names else {})
+        return datasets
 
     def _in(self, groups: Group, group: str, kind: str, names: Sequence[str] | None = None) -> Datasets:
         """Return the weights in the group of a layer, with these names. Default: all, in the order of the kind."""
-        found: Datasets = {}
+        datasets: Datasets = {}
         for part, place in WEIGHTED[kind].parts.items():
             below = groups
             for name in (group, *filter(None, place.split("/")), "vars"):
                 below = group_at(below, name)
             expected = WEIGHTED[kind].weights[: len(below)] if names is None else names
             if set(below) != {str(k) for k in range(len(expected))}:
-                held, has = ", ".join(below) or "nothing", ", ".join(names or WEIGHTED[kind].weights)
-                raise ValueError(f"{below.path} holds {held}, and a {kind} has {has}")
-            found[part] = {name: dataset_at(below, str(k)) for k, name in enumerate(expected)}
-        return found
+                actual, required = ", ".join(below) or "nothing", ", ".join(names or WEIGHTED[kind].weights)
+                raise ValueError(f"{below.path} must contain {required} for a {kind}, got {actual}")
+            datasets[part] = {name: dataset_at(below, str(k)) for k, name in enumerate(expected)}
+        return datasets
 
     def layers(self) -> Iterator[InferredLayer]:
         """Yield each layer, in order within a class; those of a nested model as "functional.lstm"."""
@@ -178,20 +178,20 @@ def group_at(group: Group, name: str) -> Group:
     """Return a subgroup of a group."""
     if name not in group:
         raise ValueError(f"{group.path.rstrip('/')}/{name} is missing")
-    found = group[name]
-    if not isinstance(found, Group):
-        raise ValueError(f"{found.path} must be a group")  # noqa: TRY004 - of a file, not of a call
-    return found
+    entry = group[name]
+    if not isinstance(entry, Group):
+        raise ValueError(f"{entry.path} must be a group")  # noqa: TRY004 - of a file, not of a call
+    return entry
 
 
 def dataset_at(group: Group, name: str) -> Dataset:
     """Return a dataset of a group."""
     if name not in group:
         raise ValueError(f"{group.path.rstrip('/')}/{name} is missing")
-    found = group[name]
-    if not isinstance(found, Dataset):
-        raise ValueError(f"{found.path} must be a dataset")  # noqa: TRY004 - of a file, not of a call
-    return found
+    entry = group[name]
+    if not isinstance(entry, Dataset):
+        raise ValueError(f"{entry.path} must be a dataset")  # noqa: TRY004 - of a file, not of a call
+    return entry
 
 
 def _numbered(group: str) -> tuple[str, int]:

@@ -77,17 +77,17 @@ def _pooling(layer: MaxPooling1D | AveragePooling1D) -> KerasSpec:
     return type(layer).__name__, {"pool_size": [windows.size], "strides": [windows.stride], "padding": padding}, {}
 
 
-def _padding(windows: Windows, known: Sequence[str]) -> str:
+def _padding(windows: Windows, supported: Sequence[str]) -> str:
     """Return Keras' name of the padding of windows."""
-    if windows.padding in known:
+    if windows.padding in supported:
         return str(windows.padding)
     if windows.padding == (0, 0):
         return "valid"
-    if windows.padding == (windows.span - 1, 0) and "causal" in known:
+    if windows.padding == (windows.span - 1, 0) and "causal" in supported:
         return "causal"
     if windows.stride == 1 and windows.padding == ((windows.span - 1) // 2, windows.span // 2):
         return "same"
-    raise ValueError(f"Keras has the paddings {', '.join(known)}, and no padding={windows.padding!r}")
+    raise ValueError(f"Keras has the paddings {', '.join(supported)}, and no padding={windows.padding!r}")
 
 
 def _normalization(layer: LayerNorm | BatchNorm) -> KerasSpec:
