@@ -160,13 +160,13 @@ def forward(
     buffers = buffers or BufferPool()
     weights = {name: weight.copy() for name, weight in weights.items()}  # the caller may change theirs before backward
     (T, _, B), H, dtype = x.shape, len(weights["kernel"]) // 3, x.dtype
-    kept = buffers.get("x", x.shape, dtype)
-    kept[:] = x
+    x_copy = buffers.get("x", x.shape, dtype)
+    x_copy[:] = x
     gates = buffers.get("gates", (T, 3 * H, B), dtype)
     q = buffers.get("q", (T, H, B), dtype)
     states = buffers.get("states", (T + 1, H, B), dtype)
     states[0] = h0
-    tape = Tape(weights, kept, gates, q, states, lengths, reset_after)
+    tape = Tape(weights, x_copy, gates, q, states, lengths, reset_after)
     _forward_steps(tape, tape.q)
     return tape
 
@@ -194,8 +194,10 @@ def forward_inference(
     states[0] = h0
     for start in range(0, T, length):
         end = min(T, start + length)
-        left = None if lengths is None else lengths - start
-        block = Tape(dict(weights), x[start:end], gates[: end - start], q, states[start : end + 1], left, reset_after)
+        remaining = None if lengths is None else lengths - start
+        block = Tape(
+            dict(weights), x[start:end], gates[: end - start], q, states[start : end + 1], remaining, reset_after
+        )
         _forward_steps(block, repeat(q))
     return states
 
@@ -213,9 +215,8 @@ def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
     b_n = tape.weights["recurrent_bias"][:, None] if tape.reset_after else None
     ends = np.full(B, T) if lengths is None else lengths
     first_end = int(ends.min(initial=T))
-    dot, add, negative, exp, divide, multiply, subtract, tanh = (
-        *(np.dot, np.add, np.negative, np.exp, np.divide, np.multiply, np.subtract, np.tanh),
-    )
+    dot, add, subtract, multiply, divide = np.dot, np.add, np.subtract, np.multiply, np.divide
+    negative, exp, tanh = np.negative, np.exp, np.tanh
     views = zip(gates[:, : 2 * H], gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :], q_steps, strict=False)
     for t, (r_z, r, z, n, q) in enumerate(views):
         h_prev, h = states[t], states[t + 1]

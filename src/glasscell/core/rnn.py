@@ -115,11 +115,11 @@ def forward(
         The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]``.
     """
     buffers = buffers or BufferPool()
-    kept = buffers.get("x", x.shape, x.dtype)
-    kept[:] = x
+    x_copy = buffers.get("x", x.shape, x.dtype)
+    x_copy[:] = x
     copies = {name: weight.copy() for name, weight in weights.items()}  # the caller may change theirs before backward
-    states = forward_inference(copies, kept, h0, lengths, buffers, activation=activation)
-    return Tape(copies, kept, states, lengths, activation)
+    states = forward_inference(copies, x_copy, h0, lengths, buffers, activation=activation)
+    return Tape(copies, x_copy, states, lengths, activation)
 
 
 @np.errstate(under="ignore")

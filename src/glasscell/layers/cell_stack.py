@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from glasscell.core.buffers import BufferPool
 from glasscell.core.initializers import glorot_uniform, orthogonal, uniform
 from glasscell.core.parameters import Parameters
-from glasscell.core.time_order import time_order
+from glasscell.core.time_order import TimeOrder, time_order
 from glasscell.core.types import Array, Seed
 from glasscell.layers.base import Features, LayerResult, Mask
 from glasscell.layers.framework_weights import FrameworkWeights
@@ -57,6 +57,8 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         Keyword arguments of ``cell.forward``.
     gates : tuple of str
         The blocks of H rows in ``kernel``.
+    directions : tuple of Direction
+        Layer by layer, its forward direction and, if bidirectional, its reverse one.
     """
 
     state_type: ClassVar = RNNState
@@ -92,7 +94,7 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         choice("initializer", initializer, ("orthogonal", "glorot", "uniform"))
         self._initializer = initializer
         self.dtype = float_dtype(dtype)
-        self._directions = _directions(self.input_size, hidden_size, num_layers, bidirectional=bidirectional)
+        self.directions = _directions(self.input_size, hidden_size, num_layers, bidirectional=bidirectional)
         shapes = self.shapes(**self.config)
         self._parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
         self._begin(seed)
@@ -117,30 +119,25 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         """Return the names and shapes of the parameters."""
         del dropout
         shapes: dict[str, tuple[int, ...]] = {}
-        for one in _directions(input_size, hidden_size, num_layers, bidirectional=bidirectional):
-            for name, shape in cls.cell_shapes(one.input_size, hidden_size, **options).items():
+        for direction in _directions(input_size, hidden_size, num_layers, bidirectional=bidirectional):
+            for name, shape in cls.cell_shapes(direction.input_size, hidden_size, **options).items():
                 if bias:
-                    shapes[f"{name}{one.suffix}"] = shape
+                    shapes[f"{name}{direction.suffix}"] = shape
                 elif name == "kernel":
-                    shapes[f"{name}{one.suffix}"] = (shape[0], shape[1] - 1)
+                    shapes[f"{name}{direction.suffix}"] = (shape[0], shape[1] - 1)
         return shapes
 
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that make an equal layer, except dtype and seed; those with the default are omitted."""
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        given = {
+        values = {
             "num_layers": (self.num_layers, 1),
             "bidirectional": (self.bidirectional, False),
             "bias": (self.bias, True),
             "dropout": (self.dropout, 0.0),
         }
-        return sizes | {name: value for name, (value, default) in given.items() if value != default}
-
-    @property
-    def directions(self) -> tuple[Direction, ...]:
-        """Layer by layer, its forward direction and, if bidirectional, its reverse one."""
-        return self._directions
+        return sizes | {name: value for name, (value, default) in values.items() if value != default}
 
     def cell_weights(self, suffix: str) -> dict[str, Array]:
         """Return the weights of one direction under core's names; with ``bias=False`` the biases are 0."""
@@ -164,11 +161,11 @@ class CellStack(FrameworkWeights, RecurrentLayer):
             for view in parameters.values():
                 view[:] = uniform(rng, view.shape, H**-0.5)
             return
-        for one in self.directions:
-            kernel = parameters[f"kernel{one.suffix}"]
+        for direction in self.directions:
+            kernel = parameters[f"kernel{direction.suffix}"]
             for gate in kernel.reshape(-1, H, kernel.shape[1]):
                 gate[:, :H] = orthogonal(rng, H) if self._initializer == "orthogonal" else glorot_uniform(rng, (H, H))
-                gate[:, H : H + one.input_size] = glorot_uniform(rng, (H, one.input_size))
+                gate[:, H : H + direction.input_size] = glorot_uniform(rng, (H, direction.input_size))
 
     @property
     def runs_backward(self) -> bool:
@@ -229,31 +226,28 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         buffers = buffers or BufferPool()
         passes: list[RNNDirectionTape] = []
         between: list[Array] = []
-        finals: list[Array] = []
+        final_states: list[Array] = []
         D = 2 if self.bidirectional else 1
         run = self.cell.forward if keep_tape else self.cell.forward_inference
         orders = [None if mask is None else time_order(mask, reverse=reverse) for reverse in (False, True)[:D]]
         for layer in range(self.num_layers):
             outputs: list[Array] = []
             for direction, order in zip(self.directions[layer * D : layer * D + D], orders, strict=True):
-                h0 = 0.0 if state is None else state.h[len(finals)]
-                steps = order.to_processing_order(x) if order is not None else x[::-1] if direction.reverse else x
-                lengths = None if order is None else order.lengths
+                h0 = 0.0 if state is None else state.h[len(final_states)]
+                steps, lengths = _to_processing_order(x, order, direction), None if order is None else order.lengths
                 weights, scope = self.cell_weights(direction.suffix), buffers.scope(direction.suffix)
                 tape = run(weights, steps, h0, lengths, scope, **self.cell_options)
-                states = tape.h_with_initial if keep_tape else tape
                 if keep_tape:
                     passes.append(RNNDirectionTape(tape, order, direction.reverse))
-                finals.append(states[-1])
-                h = states[1:]
-                outputs.append(order.to_time_order(h) if order is not None else h[::-1] if direction.reverse else h)
+                states = tape.h_with_initial if keep_tape else tape
+                final_states.append(states[-1])
+                outputs.append(_to_time_order(states[1:], order, direction))
             x = outputs[0] if D == 1 else np.concatenate(outputs, axis=1)
             if keep_tape and rng is not None and self.dropout and layer < self.num_layers - 1:
                 between.append(np.asarray(dropout_mask(rng, self.dropout, x.shape, self.dtype)))
                 x = x * between[-1]
-        kind = type(self).__name__
-        tape = RNNTape(tuple(passes), kind, self.config, tuple(between)) if keep_tape else None
-        return LayerResult(x, mask, RNNState(np.array(finals)), tape)
+        tape = RNNTape(tuple(passes), type(self).__name__, self.config, tuple(between)) if keep_tape else None
+        return LayerResult(x, mask, RNNState(np.array(final_states)), tape)
 
     def backward_with_state(
         self,
@@ -278,27 +272,21 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         for layer in reversed(range(self.num_layers)):
             dxs: list[Array] = []
             for k in reversed(range(layer * D, layer * D + D)):
-                done, direction = tape.directions[k], self.directions[k]
+                (steps, order, _), direction = tape.directions[k], self.directions[k]
                 dh = dy if D == 1 else dy[:, (k % D) * H : (k % D + 1) * H]
-                if done.order is not None:
-                    dh = done.order.to_time_order_backward(dh)
-                elif done.reverse:
-                    dh = dh[::-1]
-                dh_steps = None if step_gradients is None else np.empty(done.tape.h.shape, self.dtype)
+                dh = _to_processing_order(dh, order, direction)  # a permutation: also the adjoint of _to_time_order
+                dh_steps = None if step_gradients is None else np.empty(steps.h.shape, self.dtype)
                 scope = BufferPool() if dh_steps is not None else buffers.scope(direction.suffix)  # the former is kept
                 d = self.cell.backward(
-                    *(done.tape, dh, 0.0 if d_final_state is None else d_final_state.h[k], scope),
+                    *(steps, dh, 0.0 if d_final_state is None else d_final_state.h[k], scope),
                     need_dx=need_dx or layer > 0,
                     dh_steps=dh_steps,
                 )
                 self._write_gradients(d.dweights, into, direction.suffix)
                 d_starts.insert(0, d.dh0)
                 if dh_steps is not None:
-                    collected.insert(0, self._step_gradients(done.tape, dh, dh_steps, d))
-                dx = d.dx
-                if len(dx):
-                    dx = done.order.to_time_order(dx) if done.order is not None else dx[::-1] if done.reverse else dx
-                dxs.append(dx)
+                    collected.insert(0, self._step_gradients(steps, dh, dh_steps, d))
+                dxs.append(_to_time_order(d.dx, order, direction) if len(d.dx) else d.dx)
             dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
             if layer and tape.dropout_masks:
                 dy = dy * tape.dropout_masks[layer - 1]
@@ -331,7 +319,7 @@ class CellStack(FrameworkWeights, RecurrentLayer):
             raise ValueError(
                 "bidirectional=True, so its outputs depend on later steps; forward() runs it over a whole sequence"
             )
-        weights = [self.cell_weights(one.suffix) for one in self.directions]
+        weights = [self.cell_weights(direction.suffix) for direction in self.directions]
         return RNNStage(self.gates, weights, self.cell_options, single=single)
 
     def __repr__(self) -> str:
@@ -348,3 +336,17 @@ def _directions(input_size: int, hidden_size: int, num_layers: int, *, bidirecti
         for layer in range(num_layers)
         for reverse in range(D)
     )
+
+
+def _to_processing_order(steps: Array, order: TimeOrder | None, direction: Direction) -> Array:
+    """Reorder (T, rows, B) from time order; without an order, all steps are valid."""
+    if order is not None:
+        return order.to_processing_order(steps)
+    return steps[::-1] if direction.reverse else steps
+
+
+def _to_time_order(steps: Array, order: TimeOrder | None, direction: Direction) -> Array:
+    """Reorder (T, rows, B) from processing order."""
+    if order is not None:
+        return order.to_time_order(steps)
+    return steps[::-1] if direction.reverse else steps

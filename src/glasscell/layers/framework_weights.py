@@ -26,10 +26,10 @@ class FrameworkWeights:
         layer: Any = self
         input_size = layer.output_size if k else layer.input_size
         config = {**layer.config, "input_size": input_size, "num_layers": 1, "dropout": 0.0}
-        one: Any = type(self)(**config, dtype=layer.dtype, seed=None)
-        for name, view in one.parameters.items():
+        level: Any = type(self)(**config, dtype=layer.dtype, seed=None)
+        for name, view in level.parameters.items():
             view[:] = layer.parameters[name.replace("_l0", f"_l{k}")]
-        result: Self = one
+        result: Self = level
         return result
 
     def named_weights(self) -> dict[str, Array]:

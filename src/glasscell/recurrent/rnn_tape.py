@@ -67,7 +67,7 @@ class RNNTape(NamedTuple):
     @property
     def layers(self) -> tuple[StepsTape, ...]:
         """Return the tape of each pass: ``tape.layers[0].h`` are the hidden states of the first, (T, H, B)."""
-        return tuple(one.tape for one in self.directions)
+        return tuple(direction.tape for direction in self.directions)
 
 
 RNNStepGradients: TypeAlias = "list[Callable[[], dict[str, Array]]]"

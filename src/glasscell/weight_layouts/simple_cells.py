@@ -122,7 +122,7 @@ def config_from_keras(weights: Sequence[Array], config: Mapping[str, Any], kind:
     ValueError
         If a setting cannot be represented, or the weights do not fit together, by name.
     """
-    merge, given = _settings(config, kind)
+    merge, settings = _settings(config, kind)
     count = len(weights) // (1 if merge is None else 2)
     if count not in (2, 3) or len(weights) != count * (1 if merge is None else 2):
         each = "" if merge is None else ", for each direction"
@@ -138,19 +138,19 @@ def config_from_keras(weights: Sequence[Array], config: Mapping[str, Any], kind:
     if merge is not None:
         options["bidirectional"] = True
     bias_axes = np.ndim(weights[2]) if count == 3 else None
-    found = {"units": recurrent[0], "use_bias": count == 3}
+    expected = {"units": recurrent[0], "use_bias": count == 3}
     if kind == "GRU":
-        found["reset_after"] = given.get("reset_after", True) if bias_axes is None else bias_axes == 2
-        options["reset_after"] = found["reset_after"]
+        expected["reset_after"] = settings.get("reset_after", True) if bias_axes is None else bias_axes == 2
+        options["reset_after"] = expected["reset_after"]
     else:
-        function = given.pop("activation", "tanh")
+        function = settings.pop("activation", "tanh")
         if function not in ("tanh", "relu"):
             raise ValueError(f"activation must be 'tanh' or 'relu', got {function!r}")
         options["nonlinearity"] = function
-    for name, value in found.items():
-        if given.pop(name, value) != value:
+    for name, value in expected.items():
+        if settings.pop(name, value) != value:
             raise ValueError(f"{name} must be {value!r}, as the weights have it, got {config.get(name)!r}")
-    for name, value in given.items():
+    for name, value in settings.items():
         if name in KERAS_FIXED and value not in (KERAS_FIXED[name], None):
             raise ValueError(f"{name} must be {KERAS_FIXED[name]!r}, got {value!r}: {_article(kind)} has no other")
         if name not in KERAS_FIXED and not KERAS_IGNORED.fullmatch(name):
@@ -160,19 +160,19 @@ def config_from_keras(weights: Sequence[Array], config: Mapping[str, Any], kind:
 
 def _settings(config: Mapping[str, Any], kind: str) -> tuple[str | None, dict[str, Any]]:
     """Return the merge mode of a Bidirectional, None for one direction; and the settings of each direction."""
-    given = dict(config)
-    merge = given.pop("merge_mode", "concat") if "layer" in given else given.pop("bidirectional", None)
+    settings = dict(config)
+    merge = settings.pop("merge_mode", "concat") if "layer" in settings else settings.pop("bidirectional", None)
     if merge not in (None, False, True, "concat"):
         raise ValueError(f"merge_mode must be 'concat', got {merge!r}: {_article(kind)} has no other")
-    if "layer" in given:
-        entries = [given.pop("layer"), given.pop("backward_layer", None)]
+    if "layer" in settings:
+        entries = [settings.pop("layer"), settings.pop("backward_layer", None)]
         for entry in filter(None, entries):
             if not isinstance(entry, Mapping) or entry.get("class_name") != KERAS_CLASSES[kind]:
                 raise ValueError(f"a Bidirectional must wrap a {KERAS_CLASSES[kind]} to become {_article(kind)}")
-        given |= shared_settings([entry["config"] for entry in filter(None, entries)])
-    given.pop("zero_output_for_mask", None)  # of masks: outputs are 0 here
-    given.pop("keras_version", None)
-    return ("concat" if merge else None), given
+        settings |= shared_settings([entry["config"] for entry in filter(None, entries)])
+    settings.pop("zero_output_for_mask", None)  # of masks: outputs are 0 here
+    settings.pop("keras_version", None)
+    return ("concat" if merge else None), settings
 
 
 def from_keras(weights: Sequence[Array], layer: Any) -> None:

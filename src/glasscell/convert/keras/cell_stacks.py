@@ -37,9 +37,9 @@ def from_keras(
     ValueError
         If a setting cannot be represented, or the weights do not fit, by name.
     """
-    given = {name: value for name, value in config.items() if name not in ("dtype", "return_state")}
-    sequences = boolean("return_sequences", given.pop("return_sequences", False))
-    zero = bool(merge) or boolean("zero_output_for_mask", given.pop("zero_output_for_mask", False))
+    settings = {name: value for name, value in config.items() if name not in ("dtype", "return_state")}
+    sequences = boolean("return_sequences", settings.pop("return_sequences", False))
+    zero = bool(merge) or boolean("zero_output_for_mask", settings.pop("zero_output_for_mask", False))
     if masked and sequences and not zero:
         raise ValueError("Keras repeats outputs at masked steps; zero_output_for_mask=True can be represented")
     if masked and zero and not sequences and not merge:
@@ -51,9 +51,9 @@ def from_keras(
         raise ValueError(f"merge_mode must be 'concat' with return_sequences, got {merge!r}")
     arrays = [array for part in (DIRECTIONS if merge else ("",)) for array in _ordered(weights[part])]
     bias = any("bias" in by_name for by_name in weights.values())
-    if kind == "GRU" and "reset_after" not in given and not bias and not version.startswith("3"):
+    if kind == "GRU" and "reset_after" not in settings and not bias and not version.startswith("3"):
         raise ValueError("reset_after must be in the configuration of a GRU without bias of Keras 2, got none")
-    layer: CellStack = CLASSES[kind].from_keras(arrays, **given, bidirectional=bool(merge))
+    layer: CellStack = CLASSES[kind].from_keras(arrays, **settings, bidirectional=bool(merge))
     return layer, sequences
 
 
