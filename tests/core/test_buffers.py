@@ -15,15 +15,28 @@ def test_the_same_request_gets_the_same_array():
     assert buffers.get("a", (2, 3), FLOAT32) is array
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "dtype"), [("b", (2, 3), FLOAT32), ("a", (3, 2), FLOAT32), ("a", (2, 3), FLOAT64)]
-)
-def test_another_request_gets_other_memory(name, shape, dtype):
+def test_another_name_gets_other_memory():
     buffers = BufferPool()
-    first = buffers.get("a", (2, 3), FLOAT32)
-    other = buffers.get(name, shape, dtype)
-    assert (other.shape, other.dtype) == (shape, dtype)
+    first, other = buffers.get("a", (2, 3), FLOAT32), buffers.get("b", (2, 3), FLOAT32)
+    assert (other.shape, other.dtype) == ((2, 3), FLOAT32)
     assert not np.shares_memory(first, other)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 2), FLOAT32), ((1, 3), FLOAT64), ((5,), FLOAT32), ((0, 4), FLOAT64)])
+def test_another_shape_takes_the_memory_of_the_largest(shape, dtype):
+    buffers = BufferPool()
+    largest = buffers.get("a", (2, 3), FLOAT32)
+    other = buffers.get("a", shape, dtype)
+    assert (other.shape, other.dtype) == (shape, dtype)
+    assert other.flags.c_contiguous
+    assert np.shares_memory(largest, other) == bool(other.size)
+    assert buffers.get("a", shape, dtype) is other
+    again = buffers.get("a", (2, 3), FLOAT32)
+    assert (again.shape, again.dtype) == ((2, 3), FLOAT32)
+    assert np.shares_memory(largest, again)
+    larger = buffers.get("a", (2, 3), FLOAT64)
+    assert (larger.shape, larger.dtype) == ((2, 3), FLOAT64)
+    assert not np.shares_memory(largest, larger)
 
 
 def test_scopes_persist_and_share_no_memory():

@@ -26,15 +26,24 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._arrays: dict[str, Array] = {}
+        self._largest: dict[str, Array] = {}
         self._scopes: dict[str, Self] = {}
         self._views: dict[str, tuple[tuple[Array, ...], StepViews]] = {}
         self._cache: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-        """Return the array of this name, with arbitrary content; a new one for another shape or dtype."""
+        """Return the array of this name, with arbitrary content.
+
+        Another shape or dtype takes the memory of the largest array of this name so far, if that is large enough.
+        """
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = self._arrays[name] = aligned_empty(shape, dtype)
+            largest, size = self._largest.get(name), prod(shape) * dtype.itemsize
+            if largest is None or largest.nbytes < size:
+                array = self._largest[name] = aligned_empty(shape, dtype)
+            else:
+                array = largest.reshape(-1).view(np.uint8)[:size].view(dtype).reshape(shape)
+            self._arrays[name] = array
         return array
 
     def cached(self, name: str, make: Callable[..., Value], *arguments: Any) -> Value:

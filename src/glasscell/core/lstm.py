@@ -74,10 +74,10 @@ class Tape:
         """Return the tape of a new pass: the one of the last pass with these buffers, if the sizes are the same."""
         T, I, B = x.shape
         tape = buffers.cached("tape", cls, T, I, len(kernel) // 4, B, kernel.dtype)
+        tape.h_with_initial[0] = h0  # first: it may be the final state of a pass of other length, in the same memory
+        tape.c_with_initial[0] = c0
         tape.kernel[:] = kernel  # the caller may change theirs before the backward pass
         tape.x[:] = x
-        tape.h_with_initial[0] = h0
-        tape.c_with_initial[0] = c0
         return tape
 
     def _set_views(self) -> None:

@@ -71,8 +71,9 @@ class TimeOrder:
 
     def to_processing_order(self, sequences: Array, *, out: Array | None = None) -> Array:
         """Reorder (T, rows, B) from time order to processing order; zero-fill after each sequence's end."""
-        steps = _gather(sequences, self.time_index, out) if self._moves else sequences
-        return _zero_unless(self.valid, steps, out)
+        if self._moves:
+            out = sequences = _gather(sequences, self.time_index, out)
+        return _zero_unless(self.valid, sequences, out)
 
     def to_time_order(self, steps: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
         """Reorder from processing order to time order.
@@ -80,11 +81,11 @@ class TimeOrder:
         Invalid steps are 0; with `repeat`, the value of the last valid step before, if there is one.
         """
         if repeat:
-            done = self.steps_done
-            return _zero_unless(done[:, None] > 0, _gather(steps, np.maximum(done - 1, 0), out), out)
-        if not self._moves:
-            return _zero_unless(self.valid, steps, out)
-        return _zero_unless(self.mask[:, None], _gather(steps, self.inverse, out), out)
+            out = _gather(steps, np.maximum(self.steps_done - 1, 0), out)
+            return _zero_unless(self.steps_done[:, None] > 0, out, out)
+        if self._moves:
+            out = steps = _gather(steps, self.inverse, out)
+        return _zero_unless(self.mask[:, None], steps, out)
 
     def to_time_order_backward(self, d_time: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
         """Compute the adjoint of :meth:`to_time_order`."""
@@ -99,9 +100,12 @@ class TimeOrder:
 def _zero_unless(valid: NDArray[np.bool_], steps: Array, out: Array | None) -> Array:
     """Return steps (T, rows, B) with 0, also instead of NaN, where valid (T, 1, B) is False."""
     integer = np.dtype(f"i{steps.dtype.itemsize}")  # AND with -1 or 0 takes an eighth of the time of `np.where`
-    bits = np.negative(valid.astype(integer))
     out = np.empty(steps.shape, steps.dtype) if out is None else out
-    np.bitwise_and(steps.view(integer), bits, out=out.view(integer))
+    first = int(valid.all(axis=(1, 2)).argmin()) if len(valid) else 0  # earlier steps are valid in all sequences
+    if out is not steps:
+        out[:first] = steps[:first]
+    bits = np.negative(valid[first:].astype(integer))
+    np.bitwise_and(steps[first:].view(integer), bits, out=out[first:].view(integer))
     return out
 
 

@@ -107,8 +107,8 @@ def forward(
     buffers = buffers or BufferPool()
     (T, I, B), H = x.shape, len(kernel) // 4
     tape = buffers.cached("tape", lstm.Tape, T, I, H, B, kernel.dtype)
+    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0  # first, as in lstm.Tape.begin
     tape.kernel[:], tape.x[:] = kernel, x
-    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0
     run = compile_kernels(tape.dtype.char)
     if tape.B == 1:
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
