@@ -66,8 +66,8 @@ def test_extensions(page):
         if line.startswith("| `.")
     ]
     documented = {extension for row in rows for extension in re.findall(r"`(\.\w+)`", row[0])}
-    assert documented == {*files.KNOWN} - {".hdf5"}
-    assert all(extension in page for extension in files.WRITTEN if extension != ".hdf5")
+    assert documented == {*files.SUFFIXES} - {".hdf5"}
+    assert all(extension in page for extension in files.WRITTEN_SUFFIXES if extension != ".hdf5")
 
 
 def test_operations(page):

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     from glasscell.convert import files  # noqa: PLC0415 - not for `glasscell copy`
     from glasscell.convert.option_names import for_command_line  # noqa: PLC0415
 
-    output_file("target", options.target, files.WRITTEN, overwrite=options.overwrite)
+    output_file("target", options.target, files.WRITTEN_SUFFIXES, overwrite=options.overwrite)
     try:
         files.check_target(options.target, states=options.states, weights_only=options.weights_only)
     except ValueError as error:

@@ -24,17 +24,17 @@ from glasscell.weight_layouts.pytorch import Biases, check_supported
 Model = LSTM | Sequential | CopyLSTM
 M = TypeVar("M")
 
-TORCH, ONNX, KERAS = (".pt", ".pth", ".bin", ".ckpt"), (".onnx",), (".keras", ".h5", ".hdf5")
-OURS = (".safetensors",)
-WRITTEN = (*OURS, ".pt", ".pth", ".bin", *ONNX, *KERAS)
-KNOWN = (*OURS, *TORCH, *ONNX, *KERAS)
-OPTIONS = {
-    "key": TORCH,
-    "prefix": (*TORCH, *OURS),
-    "architecture": (*TORCH, *OURS, *KERAS),
-    "ignore": (*TORCH, *OURS, *KERAS),
-    "biases": (*TORCH, *OURS),
-    "config": KERAS,
+TORCH_SUFFIXES, ONNX_SUFFIXES, KERAS_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt"), (".onnx",), (".keras", ".h5", ".hdf5")
+GLASSCELL_SUFFIXES = (".safetensors",)
+WRITTEN_SUFFIXES = (*GLASSCELL_SUFFIXES, ".pt", ".pth", ".bin", *ONNX_SUFFIXES, *KERAS_SUFFIXES)
+SUFFIXES = (*GLASSCELL_SUFFIXES, *TORCH_SUFFIXES, *ONNX_SUFFIXES, *KERAS_SUFFIXES)
+OPTION_SUFFIXES = {
+    "key": TORCH_SUFFIXES,
+    "prefix": (*TORCH_SUFFIXES, *GLASSCELL_SUFFIXES),
+    "architecture": (*TORCH_SUFFIXES, *GLASSCELL_SUFFIXES, *KERAS_SUFFIXES),
+    "ignore": (*TORCH_SUFFIXES, *GLASSCELL_SUFFIXES, *KERAS_SUFFIXES),
+    "biases": (*TORCH_SUFFIXES, *GLASSCELL_SUFFIXES),
+    "config": KERAS_SUFFIXES,
 }
 
 
@@ -92,21 +92,21 @@ def load(
     values = {"key": key, "prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}
     check_options(path, values | {"config": config})
     kind = format_of_existing(path)
-    if kind in ONNX:
+    if kind in ONNX_SUFFIXES:
         from glasscell.convert.onnx import load as load_onnx  # noqa: PLC0415 - optional
 
-        chain = load_onnx(path)
-        [first, *rest] = chain.layers
+        sequential = load_onnx(path)
+        [first, *rest] = sequential.layers
         model: Model = (
-            deepcopy(first) if isinstance(first, LSTM) and not rest else chain
+            deepcopy(first) if isinstance(first, LSTM) and not rest else sequential
         )  # a copy, independent of the Sequential
-    elif kind in KERAS:
+    elif kind in KERAS_SUFFIXES:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
         model = keras.load(path, config=config, architecture=architecture, ignore=ignore or ())
-    elif kind in TORCH:
+    elif kind in TORCH_SUFFIXES:
         content = torch.read(path)
-        model = _stated(
+        model = _weights_model(
             path,
             lambda: modules.layer_set(torch.state_dict(content, key), prefix, biases or "one"),
             architecture,
@@ -119,13 +119,13 @@ def load(
 
 def check_options(path: StrPath, values: Mapping[str, Any]) -> None:
     """Raise ValueError for an option that the format, by the extension, does not have."""
-    kind = OURS[0] if Path(path).is_dir() else Path(path).suffix.lower()
+    kind = GLASSCELL_SUFFIXES[0] if Path(path).is_dir() else Path(path).suffix.lower()
     for name, value in values.items():
-        if value is not None and kind in KNOWN and kind not in OPTIONS[name]:
-            raise ValueError(f"{name} is for {', '.join(OPTIONS[name])} files, got {path}")
+        if value is not None and kind in SUFFIXES and kind not in OPTION_SUFFIXES[name]:
+            raise ValueError(f"{name} is for {', '.join(OPTION_SUFFIXES[name])} files, got {path}")
 
 
-def _stated(
+def _weights_model(
     path: StrPath, read: Callable[[], LayerSet], architecture: Architecture | None, ignore: Sequence[str] | None
 ) -> LSTM | Sequential:
     """Return the model of weights alone: of the architecture, or of the only layer."""
@@ -136,7 +136,7 @@ def _stated(
             return architectures.only(layers, ignore or ())
         return architectures.build(layers, architecture, ignore or ())
 
-    return of_weights(path, build_model)
+    return naming_file(path, build_model)
 
 
 def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
@@ -166,66 +166,66 @@ def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weigh
         If the package that the format needs is not installed.
     """
     if isinstance(model, CellStack):
-        model = _chain_of_one(model)
+        model = _sequential_of(model)
     if not isinstance(model, Model):
         raise TypeError(f"model must be an LSTM, RNN, GRU, Sequential or CopyLSTM, got {type(model).__name__}")
     kind = format_of(path)
     check_target(path, states=states, weights_only=weights_only)
-    if kind in OURS:
+    if kind in GLASSCELL_SUFFIXES:
         model.save(path)
-    elif kind in TORCH:
-        check_finite_weights(_chain_of(model))
+    elif kind in TORCH_SUFFIXES:
+        check_finite_weights(_convertible(model))
         state_dict = _state_dict(model)
-        check_weights_only(path, not_held(_chain_of(model)), weights_only=weights_only)
+        check_weights_only(path, not_held(_convertible(model)), weights_only=weights_only)
         torch.write(state_dict, path)
     else:
-        chain = _chain_of(model)
-        if kind in ONNX:
+        convertible = _convertible(model)
+        if kind in ONNX_SUFFIXES:
             from glasscell.convert.onnx import save as save_onnx  # noqa: PLC0415 - optional
 
-            save_onnx(chain, path, states=states)
+            save_onnx(convertible, path, states=states)
         else:
             from glasscell.convert import keras  # noqa: PLC0415 - optional
 
-            keras.save(chain, path, weights_only=weights_only)
+            keras.save(convertible, path, weights_only=weights_only)
 
 
 def holds_weights_alone(path: StrPath) -> bool:
     """Return whether files with this extension contain weights without the computation."""
     name = Path(path).name.lower()
-    return name.endswith((*TORCH, ".weights.h5"))
+    return name.endswith((*TORCH_SUFFIXES, ".weights.h5"))
 
 
 def is_weights_alone(path: StrPath) -> bool:
     """Return whether an existing file contains weights without the computation."""
-    if Path(path).is_dir() or format_of(path) in OURS:
+    if Path(path).is_dir() or format_of(path) in GLASSCELL_SUFFIXES:
         return checkpoint.read(path)[0] is None
-    if format_of(path) in KERAS:
+    if format_of(path) in KERAS_SUFFIXES:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
         return keras.is_weights_alone(path)
-    return format_of(path) in TORCH
+    return format_of(path) in TORCH_SUFFIXES
 
 
 def not_in_file(model: Model, path: StrPath) -> str:
     """Describe what a file of weights does not contain, and how to read it; "" for other files."""
     if not holds_weights_alone(path):
         return ""
-    chain = _chain_of(model)
-    missing = not_held(chain, keras=format_of(path) in KERAS)
-    if not missing and (isinstance(chain, LSTM) or len(chain.layers) == 1):
+    convertible = _convertible(model)
+    missing = not_held(convertible, keras=format_of(path) in KERAS_SUFFIXES)
+    if not missing and (isinstance(convertible, LSTM) or len(convertible.layers) == 1):
         return ""
-    stated = architecture_of(chain)
+    stated = architecture_of(convertible)
     hint = f"; read it with architecture={stated!r}" if stated else ""
     return f"{path} contains only weights, without {', '.join([*missing, 'the order of the layers'])}{hint}"
 
 
 def check_target(path: StrPath, *, states: bool = False, weights_only: bool = False) -> None:
     """Raise ValueError if :func:`save` does not use one of these options for a file of this format."""
-    if states and format_of(path) not in ONNX:
-        raise ValueError(f"states are for {', '.join(ONNX)} files, got {path}")
+    if states and format_of(path) not in ONNX_SUFFIXES:
+        raise ValueError(f"states are for {', '.join(ONNX_SUFFIXES)} files, got {path}")
     if weights_only and not holds_weights_alone(path):
-        raise ValueError(f"weights_only is for {', '.join(TORCH)} and .weights.h5 files, got {path}")
+        raise ValueError(f"weights_only is for {', '.join(TORCH_SUFFIXES)} and .weights.h5 files, got {path}")
 
 
 def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: bool = False) -> list[str]:
@@ -233,23 +233,23 @@ def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: boo
 
     A Keras model has none. Files of other formats do not declare inputs and outputs.
     """
-    if Path(source).suffix.lower() not in ONNX or format_of(target) not in (*ONNX, *KERAS):
+    if Path(source).suffix.lower() not in ONNX_SUFFIXES or format_of(target) not in (*ONNX_SUFFIXES, *KERAS_SUFFIXES):
         return []
     from glasscell.convert.onnx.importer import interface_of  # noqa: PLC0415 - optional
 
     ports = interface_of(source)
-    if format_of(target) in KERAS:
+    if format_of(target) in KERAS_SUFFIXES:
         return [*ports.initial_states, *ports.other_inputs, *ports.final_states]
     if states:
         return ports.other_inputs
     return [*ports.initial_states, *ports.other_inputs, *([] if isinstance(model, LSTM) else ports.final_states)]
 
 
-def _chain_of(model: Model) -> LSTM | Sequential:
+def _convertible(model: Model) -> LSTM | Sequential:
     return model.as_sequential() if isinstance(model, CopyLSTM) else model
 
 
-def _chain_of_one(layer: CellStack) -> Sequential:
+def _sequential_of(layer: CellStack) -> Sequential:
     """Return a model with a copy of one layer, whose name is that of its class."""
     return Sequential([deepcopy(layer)], [type(layer).__name__.lower()], seed=None)
 
@@ -266,7 +266,7 @@ def format_of_existing(path: StrPath) -> str:
     """
     file = Path(path)
     if file.is_dir():
-        return OURS[0]
+        return GLASSCELL_SUFFIXES[0]
     if not file.exists():
         raise FileNotFoundError(f"there is no model at {path}")
     if not file.is_file():
@@ -277,8 +277,8 @@ def format_of_existing(path: StrPath) -> str:
 def format_of(path: StrPath) -> str:
     """Return the format of a file, by its extension."""
     suffix = Path(path).suffix.lower()
-    if suffix not in KNOWN:
-        raise ValueError(f"{path} has no known format; known are {', '.join(KNOWN)}")
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path} has no known format; known are {', '.join(SUFFIXES)}")
     return suffix
 
 
@@ -286,8 +286,8 @@ def _state_dict(model: Model) -> dict[str, Array]:
     """Return the weights by PyTorch's names; raise ValueError if PyTorch does not support a layer."""
     if isinstance(model, LSTM):
         return model.to_torch()
-    chain = model.as_sequential() if isinstance(model, CopyLSTM) else model
-    for name, layer in zip(chain.names, chain.layers, strict=True):
+    sequential = model.as_sequential() if isinstance(model, CopyLSTM) else model
+    for name, layer in zip(sequential.names, sequential.layers, strict=True):
         try:
             if isinstance(layer, LSTM):
                 check_supported(layer.options)
@@ -307,7 +307,9 @@ def _from_safetensors(
 ) -> Model:
     entry, weights = checkpoint.read(path)
     if entry is None:
-        return _stated(path, lambda: modules.layer_set(dict(weights), prefix, biases or "one"), architecture, ignore)
+        return _weights_model(
+            path, lambda: modules.layer_set(dict(weights), prefix, biases or "one"), architecture, ignore
+        )
     for name, value in {"prefix": prefix, "architecture": architecture, "ignore": ignore, "biases": biases}.items():
         if value is not None:
             raise ValueError(f"{name} is for weights alone, and {path} states the model")
@@ -315,13 +317,13 @@ def _from_safetensors(
     makers: dict[str, type[Model]] = {"LSTM": LSTM, "CopyLSTM": CopyLSTM, "Sequential": Sequential}
     if kind in ("RNN", "GRU"):
         layer: Any = layer_class(kind)
-        return _chain_of_one(layer.load(path))
+        return _sequential_of(layer.load(path))
     if kind not in makers:
         raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*makers, 'RNN', 'GRU'])}")
     return makers[kind].load(path)
 
 
-def of_weights(path: StrPath, make: Callable[[], M]) -> M:
+def naming_file(path: StrPath, make: Callable[[], M]) -> M:
     """Return a result, or raise an error that names the file."""
     try:
         return make()

@@ -38,20 +38,20 @@ def weights(path: StrPath, *, key: str | None = None, prefix: str | None = None)
         If the file is damaged, has a format that contains the computation, or weights are inconsistent.
     """
     kind = files.format_of_existing(path)
-    if kind in files.KERAS:
+    if kind in files.KERAS_SUFFIXES:
         files.check_options(path, {"key": key, "prefix": prefix})
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
         return keras.layers_of(path)
-    if kind not in (*files.TORCH, *files.OURS):
+    if kind not in (*files.TORCH_SUFFIXES, *files.GLASSCELL_SUFFIXES):
         raise ValueError(f"{path} must be a file of weights; load reads models")
     files.check_options(path, {"key": key, "prefix": prefix})
-    if kind in files.TORCH:
+    if kind in files.TORCH_SUFFIXES:
         content = torch.read(path)
-        return files.of_weights(path, lambda: modules.layer_set(torch.state_dict(content, key), prefix))
+        return files.naming_file(path, lambda: modules.layer_set(torch.state_dict(content, key), prefix))
     entry, arrays = checkpoint.read(path)
     if entry is None:
-        return files.of_weights(path, lambda: modules.layer_set(dict(arrays), prefix))
+        return files.naming_file(path, lambda: modules.layer_set(dict(arrays), prefix))
     return LayerSet({name: layer for name, layer in _named(files.load(path, prefix=prefix)) if has_parameters(layer)})
 
 
@@ -78,19 +78,19 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
         If the package that the format needs is not installed.
     """
     kind = files.format_of_existing(path)
-    if kind in files.TORCH:
+    if kind in files.TORCH_SUFFIXES:
         content = torch.read(path)
-        result = files.of_weights(path, lambda: dict(modules.all_lstms(content)))
-    elif kind in files.ONNX:
+        result = files.naming_file(path, lambda: dict(modules.all_lstms(content)))
+    elif kind in files.ONNX_SUFFIXES:
         from glasscell.convert.onnx import lstms as onnx_lstms  # noqa: PLC0415 - optional
 
         result = onnx_lstms(path)
-    elif kind in files.KERAS:
+    elif kind in files.KERAS_SUFFIXES:
         from glasscell.convert import keras  # noqa: PLC0415 - optional
 
         result = keras.lstms(path)
     elif (arrays := checkpoint.read(path))[0] is None:
-        result = files.of_weights(path, lambda: dict(modules.all_lstms(arrays[1])))
+        result = files.naming_file(path, lambda: dict(modules.all_lstms(arrays[1])))
     else:
         result = {name: layer for name, layer in _named(files.load(path)) if isinstance(layer, LSTM)}
     if not result:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell.convert import keras as files
-from glasscell.convert.keras.kinds import KNOWN, NESTED, OTHERS, WEIGHTED
+from glasscell.convert.keras.kinds import NESTED, STATELESS, SUPPORTED, WEIGHTED
 from glasscell.layers import (
     LSTM,
     AveragePooling1D,
@@ -177,7 +177,7 @@ def test_normalization_that_keras_adapted(keras, tmp_path, rng):
 
 
 def test_every_kind_is_known_by_one_name():
-    assert len(set(KNOWN)) == len(KNOWN) == len(WEIGHTED) + len(OTHERS) + len(NESTED)
+    assert len(set(SUPPORTED)) == len(SUPPORTED) == len(WEIGHTED) + len(STATELESS) + len(NESTED)
 
 
 # What is not written

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from glasscell.convert.keras.json_values import entries, mapping, shorten
-from glasscell.convert.keras.kinds import KNOWN, NESTED, WRAPPED
+from glasscell.convert.keras.kinds import NESTED, SUPPORTED, WRAPPED
 
 MAX_LAYERS = 1024  # of a model
 MASK_OPERATIONS = ("NotEqual", "Any")  # which Keras 3 adds to a graph for the masks that layers propagate
@@ -155,9 +155,9 @@ def layer_of(entry: Any) -> KerasLayer:
         kind = f"{registered or kind} of {module}"
     if KERAS_1 & config.keys():
         raise ValueError(KERAS_1_ADVICE)
-    if kind not in (*KNOWN, "InputLayer", *MASK_OPERATIONS):
+    if kind not in (*SUPPORTED, "InputLayer", *MASK_OPERATIONS):
         raise ValueError(
-            f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {', '.join(KNOWN)} can"
+            f"the layer {name!r} is a {kind[:80]}, which cannot be represented; Keras' own {', '.join(SUPPORTED)} can"
         )
     if kind in WRAPPED:
         wrapped = mapping(config.get("layer"), f"the layer in {name!r}").get("class_name")

@@ -61,11 +61,11 @@ WRAPPED = {  # what a layer that wraps another may wrap
 TRAINING_ONLY = ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout")
 IGNORED = ("AlphaDropout", "ActivityRegularization")
 POOLING = ("MaxPooling1D", "AveragePooling1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D")
-OTHERS = (
+STATELESS = (
     *("Masking", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "Rescaling", "RepeatVector", "Flatten"),
     *(*POOLING, *TRAINING_ONLY, *IGNORED),
 )
-KNOWN = (*WEIGHTED, *OTHERS, *NESTED)
+SUPPORTED = (*WEIGHTED, *STATELESS, *NESTED)
 
 
 def weight_names(kind: str, config: Mapping[str, Any]) -> tuple[str, ...]:
