@@ -444,7 +444,7 @@ def test_outputs_in_the_order_of_processing_are_those_in_time_backwards(problem)
 
 def test_a_stack_in_the_order_of_processing_is_refused():
     """Each layer would turn round what the one below gave."""
-    with pytest.raises(ValueError, match="outputs_in='processing' is for one layer"):
+    with pytest.raises(ValueError, match="outputs_in='processing' must have num_layers=1, got 2"):
         LSTM(2, 3, 2, reverse=True, outputs_in="processing")
 
 

@@ -97,11 +97,30 @@ def _function(name: str, value: ActivationLike) -> tuple[str, float | None, floa
     return _activation(name, value).spec
 
 
-class LSTMConfig:
-    """The choices that :class:`glasscell.LSTM` documents; what can be saved as JSON and read back.
+class LSTMConfig:  # no dataclass: one of so many fields takes a tenth of the time of `import glasscell`
+    """The options of :class:`glasscell.LSTM`, which can be saved as JSON; immutable, see :meth:`replace`.
 
-    They do not change: :meth:`replace` makes others. (No dataclass: making one of so many fields takes a tenth of the
-    time of ``import glasscell``.)
+    All may be combined. The equations are those of :mod:`glasscell.core.variants`. Default values in parentheses.
+
+    - ``bidirectional`` (False): each layer runs in both directions. ``merge`` ("concat"): how their outputs are
+      combined, or "sum", "average", "multiply". ``reverse`` (False): each layer runs from the last step to the first.
+    - ``bias`` (True). ``recurrent_bias`` (False): a second one, added to it, as in PyTorch and cuDNN. Both have the
+      same gradient, so that their sum moves twice as far in an update.
+    - ``proj_size`` (None): P, h is projected to it (Sak et al. 2014); ``projection_bias`` (False).
+    - ``peepholes`` (False): the gates see the cell (Gers & Schmidhuber 2000).
+    - ``coupled`` (None): "input", f = 1 - i as in ONNX; "forget", i = 1 - f as in Greff et al. (2015) and TFLite.
+    - ``forget_gate`` (True): False, f = 1 (Hochreiter & Schmidhuber 1997; NFG of Greff et al. 2015).
+    - ``clip`` (None): bound on pre-activations.
+    - ``gate_activation`` ("Sigmoid"), ``candidate_activation``, ``output_activation`` ("Tanh"): a name of
+      :func:`glasscell.core.activations.activation`, or (name, alpha, beta).
+    - ``layer_norm`` (None): "haste", "tflite" or "contrib", with ``epsilon``.
+    - ``dropout`` (0): of the outputs of each layer but the last, drawn at every step, as in PyTorch.
+    - ``input_dropout``, ``recurrent_dropout`` (0): of a layer's inputs and of h_{t-1}, one mask for all steps of a
+      sequence (Gal & Ghahramani 2016).
+    - ``zoneout``, ``zoneout_cell`` (0): probability that a unit of h, of c, keeps its value (Krueger et al. 2017).
+    - ``learn_initial_state`` (False): the initial state is a parameter, the same for every sequence, instead of 0.
+    - ``masked_outputs`` ("zero"): outputs at invalid steps, or "repeat" for those of the step before. ``outputs_in``
+      ("time"): or "processing", the order in which a reverse layer computes them. Keras has both.
     """
 
     declared: ClassVar[dict[str, Option]]
@@ -186,7 +205,7 @@ class LSTMConfig:
         if self.outputs_in == "processing" and not self.reverse:
             raise ValueError("outputs_in='processing' is for reverse=True: otherwise that order is time's own")
         if self.outputs_in == "processing" and self.num_layers > 1:
-            raise ValueError("outputs_in='processing' is for one layer: the next would run back again")
+            raise ValueError(f"outputs_in='processing' must have num_layers=1, got {self.num_layers}")
         if self.projection_bias and self.proj_size is None:
             raise ValueError("projection_bias needs a proj_size")
         if self.coupled is not None and not self.forget_gate:
