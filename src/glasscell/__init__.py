@@ -1,6 +1,6 @@
 """Glasscell: an LSTM you can see through, from scratch in NumPy.
 
-Every name is imported when it is first used: a program that asks a saved model pays for no training.
+Names are imported on first use: a program that only runs a saved model does not import the code for training.
 """
 
 from glasscell.lazy import attach

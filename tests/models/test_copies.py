@@ -281,11 +281,11 @@ def test_parameters_and_layers_cannot_be_replaced(kind):
 
 def test_a_layer_in_two_places_is_refused():
     lstm, linear = gc.LSTM(3, 3), gc.Linear(3, 3)
-    with pytest.raises(ValueError, match=r"'b' must be a layer of its own, and is the same as 'a': .*deepcopy"):
+    with pytest.raises(ValueError, match=r"'b' must be a separate layer, got the same as 'a': .*deepcopy"):
         gc.Sequential([lstm, lstm], ["a", "b"])
     model = gc.Sequential([lstm, linear])
     with pytest.raises(
-        ValueError, match=r"'1' must be in no other model, and its weights are a part of one: .*deepcopy"
+        ValueError, match=r"'1' must be in no other model, got weights that are a part of one: .*deepcopy"
     ):
         gc.Sequential([gc.LSTM(2, 3), linear])
     lstm.parameters.vector[:] = 5  # and the first model has lost nothing

@@ -1,6 +1,6 @@
 """Law: one generator draws a model; its layers start with different weights, and the same seed gives the same bits.
 
-A layer without a seed of its own takes its weights from the model that it is put in. One that has a seed, or weights
+A layer without a seed takes its weights from the model that contains it. One that has a seed, or weights
 that were set, loaded or trained, keeps them.
 """
 

@@ -119,6 +119,6 @@ def _check_free(entries: Mapping[str, Layer | Model]) -> None:
             continue
         first = seen.setdefault(id(entry), name)
         if first != name:
-            raise ValueError(f"{name!r} must be a layer of its own, and is the same as {first!r}: {advice}")
+            raise ValueError(f"{name!r} must be a separate layer, got the same as {first!r}: {advice}")
         if entry.parameters.is_part:
-            raise ValueError(f"{name!r} must be in no other model, and its weights are a part of one: {advice}")
+            raise ValueError(f"{name!r} must be in no other model, got weights that are a part of one: {advice}")

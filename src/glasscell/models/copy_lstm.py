@@ -5,7 +5,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -64,6 +64,8 @@ class CopyLSTM(Sequential):
     >>> model.copy([1, 1, 0, 1, 0, 0, 1, 0]).shape  # not yet trained
     (8,)
     """
+
+    tape_type: ClassVar = CopyLSTMTape
 
     def __init__(
         self,
@@ -150,30 +152,6 @@ class CopyLSTM(Sequential):
         int, or array of uint64
         """
         return decode(self.copy(encode(integers, self.task.width if width is None else width)))
-
-    def __call__(
-        self,
-        x: ArrayLike,
-        state: LSTMState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-    ) -> Array:
-        """Return the logits at every step, (B, T, O) or (T, O): the outputs of :meth:`forward`, without a tape."""
-        return self._forward(x, state, lengths, mask, None, keep_tape=False)[0]
-
-    def forward(
-        self,
-        x: ArrayLike,
-        state: LSTMState | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Array, LSTMState, CopyLSTMTape]:
-        """Compute the logits at every step, the final state and the tape; see :meth:`glasscell.LSTM.forward`."""
-        logits, final_state, tape = super().forward(x, state, lengths=lengths, mask=mask, rng=rng)
-        return logits, final_state, CopyLSTMTape(*tape)
 
     def _pack_states(self, states: Sequence[LSTMState]) -> LSTMState:
         return states[0]
@@ -309,5 +287,5 @@ class CopyLSTM(Sequential):
 
 def _check_copy_task(task: Copy) -> Copy:
     if not isinstance(task, Copy):
-        raise TypeError(f"a CopyLSTM learns a tasks.Copy, and was given {task!r}")
+        raise TypeError(f"task must be a tasks.Copy, got {task!r}")
     return task

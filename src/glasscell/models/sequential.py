@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from weakref import ref
 
 import numpy as np
@@ -14,14 +14,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.layers.base import Mask
-from glasscell.layers.kinds import (
-    Layer,
-    Stateless,
-    has_parameters,
-    input_size,
-    layer_config,
-    layer_from_config,
-)
+from glasscell.layers.kinds import Layer, Stateless, has_parameters, input_size
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.models import assembly
@@ -31,8 +24,7 @@ from glasscell.models.protocol import ForwardPass, SequentialTape, States
 from glasscell.models.tied_parameters import GradientSubsets, gradient_subsets
 from glasscell.validation import finite_array
 
-__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless", "has_parameters", "layer_config", "layer_from_config"]
-
+__all__ = ["Layer", "Sequential", "SequentialTape", "Stateless"]
 
 TO_FEATURE_MAJOR = {1: (0,), 2: (1, 0), 3: (1, 2, 0)}  # axes, for each number of them; np.moveaxis takes 3 µs
 TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}
@@ -74,6 +66,7 @@ class Sequential(Model):
     (5, 2)
     """
 
+    tape_type: ClassVar[type[SequentialTape]] = SequentialTape
     _cached_subsets: tuple[ref[Parameters], GradientSubsets] | None = None
 
     def __init__(
@@ -111,9 +104,16 @@ class Sequential(Model):
         """The weights of all layers, views of one vector."""
         return self._parameters
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
+    def __call__(
+        self,
+        x: ArrayLike,
+        states: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Array:
         """Return the outputs of :meth:`forward`, without a tape. Several threads may run one model at once."""
-        return self._forward(x, None, lengths, mask, None, keep_tape=False)[0]
+        return self._forward(x, states, lengths, mask, None, keep_tape=False)[0]
 
     def forward(
         self,
@@ -170,7 +170,7 @@ class Sequential(Model):
                 for layer, tape in zip(self._layers, tapes, strict=True)
             ]
         outputs = to_user(y, single=single)
-        return outputs, self._pack_states(final), SequentialTape(tuple(tapes), tuple(final), y.shape, single)
+        return outputs, self._pack_states(final), self.tape_type(tuple(tapes), tuple(final), y.shape, single)
 
     def _run_layers(
         self,
