@@ -101,30 +101,30 @@ def test_dtype_is_preserved_for_any_batch(B, dtype, rng):
 
 def test_a_step_and_its_gradient_match_pytorch(torch, rng):
     given, (dh, dc) = arguments(rng), upstream(rng)
-    ours = step(**given)
-    gradient = step_backward(given["W"], ours, dh, dc)
+    result = step(**given)
+    gradient = step_backward(given["W"], result, dh, dc)
 
     i_f_g_o = np.r_[0 : 2 * H, 3 * H : 4 * H, 2 * H : 3 * H]
     kernel = given["W"][i_f_g_o]
-    theirs = torch.nn.LSTMCell(I, H, dtype=torch.float64)
+    expected = torch.nn.LSTMCell(I, H, dtype=torch.float64)
     second_bias = rng.normal(size=4 * H)  # their two biases add up to ours
     weights = [kernel[:, H:-1], kernel[:, :H], kernel[:, -1] - second_bias, second_bias]
-    for parameter, weight in zip(theirs.parameters(), weights, strict=True):
+    for parameter, weight in zip(expected.parameters(), weights, strict=True):
         parameter.data = torch.tensor(weight)
     x, h_prev, c_prev = (torch.tensor(given[name].T, requires_grad=True) for name in ("x", "h_prev", "c_prev"))
-    h, c = theirs(x, (h_prev, c_prev))
+    h, c = expected(x, (h_prev, c_prev))
     (h * torch.tensor(dh.T) + c * torch.tensor(dc.T)).sum().backward()
 
     dW = gradient.dW[i_f_g_o]
     pairs = [
-        (ours.h.T, h.detach()),
-        (ours.c.T, c.detach()),
+        (result.h.T, h.detach()),
+        (result.c.T, c.detach()),
         (gradient.dx.T, x.grad),
         (gradient.dh_prev.T, h_prev.grad),
         (gradient.dc_prev.T, c_prev.grad),
-        (dW[:, H:-1], theirs.weight_ih.grad),
-        (dW[:, :H], theirs.weight_hh.grad),
-        (dW[:, -1], theirs.bias_ih.grad),
+        (dW[:, H:-1], expected.weight_ih.grad),
+        (dW[:, :H], expected.weight_hh.grad),
+        (dW[:, -1], expected.bias_ih.grad),
     ]
     for a, b in pairs:
         np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=1e-12)

@@ -33,9 +33,9 @@ def test_step_gradients_match_the_reference_cell(T, I, H, B, engine, rng):
     dy, dc_steps, (dh_T, dc_T) = rng.normal(size=(T, H, B)), rng.normal(size=(T, H, B)), rng.normal(size=(2, H, B))
     tape, dz = run.forward(kernel, x), np.full((T, 4 * H, B), np.nan)
     d = run.backward(tape, dy, dh_T, dc_T, dc=dc_steps, dz_steps=dz)
-    found = compute_step_gradients(tape, dz, d.dx, dy, dh_T, dc_T, dc_steps)
+    values = compute_step_gradients(tape, dz, d.dx, dy, dh_T, dc_T, dc_steps)
     for t, page in enumerate(of_the_page(kernel, tape, dy, dh_T, dc_T, dc_steps)):
-        for name, expected, part in zip(StepGradients._fields, page, found, strict=True):
+        for name, expected, part in zip(StepGradients._fields, page, values, strict=True):
             np.testing.assert_allclose(part[t], expected, rtol=0, atol=1e-12, err_msg=f"{name} at step {t}")
     without = run.backward(tape, dy, dh_T, dc_T, dc=dc_steps)
     np.testing.assert_allclose(d.dkernel, without.dkernel, rtol=1e-12, atol=1e-12)
@@ -70,8 +70,8 @@ def test_the_default_gradient_on_the_final_state_is_0_and_underflow_no_error(rng
     d = lstm.backward(tape, dy, dz_steps=dz)
     smaller, faint = dz * 1e-10, dy * 1e-15
     with np.errstate(all="raise"):
-        found = compute_step_gradients(tape, smaller, d.dx, faint)
-    assert np.isfinite(found.da).all()
+        values = compute_step_gradients(tape, smaller, d.dx, faint)
+    assert np.isfinite(values.da).all()
     for part, zero in zip(
         compute_step_gradients(tape, dz, d.dx, dy), compute_step_gradients(tape, dz, d.dx, dy, 0.0, 0.0), strict=True
     ):

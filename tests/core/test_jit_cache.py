@@ -117,11 +117,11 @@ def test_unreadable_files_are_no_error(folder):
 def test_a_missing_folder_is_no_error(monkeypatch):
     asked, njit = [], numba.njit
 
-    def without_a_folder(*given, cache=False, **options):
+    def without_a_folder(*arguments, cache=False, **options):
         asked.append(cache)
         if cache:
             raise RuntimeError("cannot cache function 'twice': no locator available for file")
-        return njit(*given, **options)
+        return njit(*arguments, **options)
 
     monkeypatch.setattr(numba, "njit", without_a_folder)
     assert compile_twice()(21) == 42

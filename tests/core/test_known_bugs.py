@@ -82,9 +82,9 @@ def test_views_are_recreated_only_for_another_array():
         assert len(steps("one", *other)) == (2 if other else 0)
     made.clear()
     known = steps("one", a, b)
-    of_two = steps("two", b, a)
+    second_tape = steps("two", b, a)
     assert steps("one", a, b) is known
-    assert steps("two", b, a) is of_two
+    assert steps("two", b, a) is second_tape
     assert made == ["one", "two"]
 
 
@@ -109,8 +109,8 @@ def test_old_content_of_buffers_never_raises_a_floating_point_error(I, H, B, rng
     buffers = Remembering()
     with np.errstate(all="raise"):
         gradient = lstm.backward(lstm.forward(kernel, x, buffers=buffers), dh)
-    for ours, theirs in zip(gradient, lstm.backward(lstm.forward(kernel, x), dh), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for result, expected in zip(gradient, lstm.backward(lstm.forward(kernel, x), dh), strict=True):
+        np.testing.assert_array_equal(result, expected)
 
 
 # Speed: what a choice between equal ways depends on

@@ -39,10 +39,10 @@ def test_values_and_gradients_match_pytorch(epsilon, shape, torch, rng):
     rows_last = torch.tensor(np.swapaxes(a, -2, -1).copy(), requires_grad=True)
     theirs = torch.nn.functional.layer_norm(rows_last, shape[-2:-1], eps=epsilon)
     theirs.backward(torch.tensor(np.swapaxes(d_values, -2, -1).copy()))
-    ours = layer_norm(a, epsilon)
-    np.testing.assert_allclose(ours.values, theirs.detach().numpy().swapaxes(-2, -1), rtol=0, atol=1e-12)
+    result = layer_norm(a, epsilon)
+    np.testing.assert_allclose(result.values, theirs.detach().numpy().swapaxes(-2, -1), rtol=0, atol=1e-12)
     expected = rows_last.grad.numpy().swapaxes(-2, -1)
-    da = layer_norm_backward(ours, d_values)
+    da = layer_norm_backward(result, d_values)
     np.testing.assert_allclose(da, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
@@ -58,16 +58,16 @@ def test_backward_is_the_adjoint(epsilon, shape, slope, rng):
 
 def test_results_are_invariant_to_shifts_and_the_gradient_reflects_it(rng):
     a, shift, d_values = rng.normal(size=(6, 4)), rng.normal(size=(1, 4)), rng.normal(size=(6, 4))
-    ours, shifted = layer_norm(a, 1e-5), layer_norm(a + shift, 1e-5)
-    np.testing.assert_allclose(shifted.values, ours.values, atol=1e-12)
-    np.testing.assert_allclose(layer_norm_backward(ours, d_values).sum(axis=0), 0, atol=1e-12)
+    result, shifted = layer_norm(a, 1e-5), layer_norm(a + shift, 1e-5)
+    np.testing.assert_allclose(shifted.values, result.values, atol=1e-12)
+    np.testing.assert_allclose(layer_norm_backward(result, d_values).sum(axis=0), 0, atol=1e-12)
 
 
 def test_results_are_invariant_to_scale_without_epsilon(rng):
     a, d_values = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
-    ours = layer_norm(a, 0.0)
-    np.testing.assert_allclose(layer_norm(7 * a, 0.0).values, ours.values, atol=1e-12)
-    np.testing.assert_allclose((a * layer_norm_backward(ours, d_values)).sum(axis=0), 0, atol=1e-12)
+    result = layer_norm(a, 0.0)
+    np.testing.assert_allclose(layer_norm(7 * a, 0.0).values, result.values, atol=1e-12)
+    np.testing.assert_allclose((a * layer_norm_backward(result, d_values)).sum(axis=0), 0, atol=1e-12)
 
 
 def test_columns_are_independent(rng):
@@ -89,9 +89,9 @@ def test_equal_rows_are_normalised_to_0(dtype, epsilon):
     """Numbers whose mean is exact, so that there is nothing but ε to divide by."""
     a = np.full((4, 3), 2.5, dtype)
     with np.errstate(all="raise"):
-        ours = layer_norm(a, epsilon)
-        da = layer_norm_backward(ours, np.ones_like(a))
-    np.testing.assert_array_equal(ours.values, 0)
+        result = layer_norm(a, epsilon)
+        da = layer_norm_backward(result, np.ones_like(a))
+    np.testing.assert_array_equal(result.values, 0)
     np.testing.assert_array_equal(da, 0)
 
 
@@ -99,10 +99,10 @@ def test_equal_rows_are_normalised_to_0(dtype, epsilon):
 def test_float32_is_close_to_float64(shape, rng):
     a, d_values = (array.astype(np.float32) for array in rng.normal(size=(2, *shape)))
     exact = layer_norm(a.astype(np.float64), 1e-5)
-    ours = layer_norm(a, 1e-5)
-    assert np.abs(ours.values - exact.values).max() <= 2e-6
+    result = layer_norm(a, 1e-5)
+    assert np.abs(result.values - exact.values).max() <= 2e-6
     d_exact = layer_norm_backward(exact, d_values.astype(np.float64))
-    assert np.abs(layer_norm_backward(ours, d_values) - d_exact).max() <= 2e-6 * np.abs(d_exact).max()
+    assert np.abs(layer_norm_backward(result, d_values) - d_exact).max() <= 2e-6 * np.abs(d_exact).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -110,9 +110,9 @@ def test_float32_is_close_to_float64(shape, rng):
 def test_shape_and_dtype_are_preserved_and_inputs_unchanged(shape, dtype, rng):
     a, d_values = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     a.flags.writeable = d_values.flags.writeable = False
-    ours = layer_norm(a, 1e-5)
-    ours.values.flags.writeable = ours.scale.flags.writeable = False
-    da = layer_norm_backward(ours, d_values)
-    assert ours.values.shape == da.shape == shape
-    assert ours.scale.shape == (*shape[:-2], 1, shape[-1])
-    assert {array.dtype for array in (*ours, da)} == {np.dtype(dtype)}
+    result = layer_norm(a, 1e-5)
+    result.values.flags.writeable = result.scale.flags.writeable = False
+    da = layer_norm_backward(result, d_values)
+    assert result.values.shape == da.shape == shape
+    assert result.scale.shape == (*shape[:-2], 1, shape[-1])
+    assert {array.dtype for array in (*result, da)} == {np.dtype(dtype)}

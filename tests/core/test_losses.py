@@ -183,11 +183,11 @@ def test_no_logit_is_too_large_for_categorical_cross_entropy(target, dtype):
 def test_value_and_gradient_match_pytorch(loss, weighted, torch, rng):
     weights = random_weights(loss, rng) if weighted else np.ones(loss.of_each().shape)
     outputs = torch.tensor(loss.outputs, requires_grad=True)
-    of_each = loss.torch(torch.nn.functional, outputs, torch.tensor)
-    theirs = (of_each * torch.tensor(weights)).sum() / weights.sum()
-    theirs.backward()
+    element_losses = loss.torch(torch.nn.functional, outputs, torch.tensor)
+    expected = (element_losses * torch.tensor(weights)).sum() / weights.sum()
+    expected.backward()
     value, gradient = loss(loss.outputs, weights if weighted else None)
-    assert value == pytest.approx(theirs.item(), rel=1e-13)
+    assert value == pytest.approx(expected.item(), rel=1e-13)
     np.testing.assert_allclose(gradient, outputs.grad.numpy(), rtol=0, atol=1e-15)
 
 
@@ -250,10 +250,10 @@ def test_classes_of_another_dtype_are_refused(dtype):
 
 @pytest.mark.parametrize("weights", [[-1.0, 0.5], [np.nan, 1], [np.inf, 1], [1, -1], [2, -1], [1e9, -1e-9]])
 def test_weights_below_0_or_not_finite_are_refused(weights, loss):
-    given = np.zeros(loss.of_each().shape)
-    given.flat[:2] = weights
+    arguments = np.zeros(loss.of_each().shape)
+    arguments.flat[:2] = weights
     with pytest.raises(ValueError, match="weights must be finite and 0 or more, got"):
-        loss(loss.outputs, given)
+        loss(loss.outputs, arguments)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

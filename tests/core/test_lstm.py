@@ -74,14 +74,14 @@ def whole_gradient(problem, gradients):
 
 def assert_near(a, b, tolerance):
     """Shape by shape, and norm-wise: the largest difference against the largest value."""
-    for ours, theirs in zip(a, b, strict=True):
-        assert ours.shape == theirs.shape
-        assert np.abs(ours - theirs).max(initial=0) <= tolerance * np.abs(theirs).max(initial=0)
+    for result, expected in zip(a, b, strict=True):
+        assert result.shape == expected.shape
+        assert np.abs(result - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=0)
 
 
 def assert_equal(a, b):
-    for ours, theirs in zip(a, b, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for result, expected in zip(a, b, strict=True):
+        np.testing.assert_array_equal(result, expected)
 
 
 def arrays_of(tape):
@@ -115,14 +115,14 @@ def test_gradients_of_every_step_match_the_reference_cell(block_bytes, monkeypat
     problem = random_problem(rng, T=8, I=4 * H, H=H, B=3)
     problem.kernel[:, H:-1] = np.eye(4 * H)
     tape = forward(problem)
-    of_page = backward_by_the_page(problem, forward_by_the_page(problem))
-    for t, step in enumerate(of_page):
+    reference = backward_by_the_page(problem, forward_by_the_page(problem))
+    for t, step in enumerate(reference):
         late = problem._replace(
             x=problem.x[t:], dh=problem.dh[t:], h0=tape.h_with_initial[t], c0=tape.c_with_initial[t]
         )
         gradient = backward(late, forward(late))
-        dz = [later.dz for later in of_page[t:]]
-        dW = sum(later.dW for later in of_page[t:])
+        dz = [later.dz for later in reference[t:]]
+        dW = sum(later.dW for later in reference[t:])
         assert_near(gradient, (dW, np.array(dz), step.dh_prev, step.dc_prev), 1e-12)
 
 
@@ -177,8 +177,8 @@ def test_backward_is_the_adjoint_of_forward(slope, rng):
     upstream = np.concatenate([problem.dh, problem.dh_end[None], problem.dc_end[None]])
     pulled_back = backward(problem, forward(problem))
     size = np.sqrt(sum(np.vdot(gradient, gradient) for gradient in pulled_back))
-    ours = sum(np.vdot(gradient, move) for gradient, move in zip(pulled_back, v, strict=True))
-    assert abs(np.vdot(upstream, slope(outputs)) - ours) <= 1e-8 * size
+    result = sum(np.vdot(gradient, move) for gradient, move in zip(pulled_back, v, strict=True))
+    assert abs(np.vdot(upstream, slope(outputs)) - result) <= 1e-8 * size
 
 
 def test_backward_is_linear_in_the_gradients_on_the_outputs(rng):
@@ -264,7 +264,7 @@ class Poisoned(BufferPool):
 
 @pytest.mark.parametrize("kind", [BufferPool, Poisoned])
 def test_reused_buffers_change_no_result(kind, rng):
-    of_forward, of_backward, of_both = kind(), kind(), kind()
+    of_forward, of_backward, both_results = kind(), kind(), kind()
     for T, I, H, B in [*SIZES, *SIZES[::-1]]:
         problem = random_problem(rng, T, I, H, B)
         tape = forward(problem)
@@ -272,7 +272,7 @@ def test_reused_buffers_change_no_result(kind, rng):
         apart = forward(problem, of_forward)
         assert_equal(arrays_of(apart), arrays_of(tape))
         assert_equal(backward(problem, apart, of_backward), gradient)
-        assert_equal(backward(problem, forward(problem, of_both), of_both), gradient)
+        assert_equal(backward(problem, forward(problem, both_results), both_results), gradient)
 
 
 def test_without_buffers_earlier_results_never_change(rng):

@@ -64,11 +64,11 @@ def problem_of(rng, T, I, H, B, dtype):
 def test_tapes_and_gradients_match_numpy(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     dc = rng.normal(size=problem.dh.shape).astype(dtype)
-    ours, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
-    for a, b in zip(laws.arrays_of(ours), laws.arrays_of(theirs), strict=True):
+    result, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
+    for a, b in zip(laws.arrays_of(result), laws.arrays_of(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=forward_bound)
     expected = lstm.backward(theirs, *problem[4:], dc=dc)
-    for engine, tape in ((numba_engine, ours), (numba_engine, theirs), (lstm, ours)):
+    for engine, tape in ((numba_engine, result), (numba_engine, theirs), (lstm, result)):
         laws.assert_near(engine.backward(tape, *problem[4:], dc=dc), expected, gradient_bound)
 
 
@@ -119,9 +119,9 @@ def test_tanh_and_sigmoid_are_accurate_to_rounding(dtype, edge, bound):
 def test_nonfinite_values_propagate_as_in_numpy(value, B, rng):
     problem = problem_of(rng, 6, 3, 5, B, np.float64)
     problem.x[2, 1, 0] = value
-    ours, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
-    np.testing.assert_allclose(ours.h, theirs.h, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(ours.c, theirs.c, rtol=0, atol=1e-12)
+    result, expected = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
+    np.testing.assert_allclose(result.h, expected.h, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.c, expected.c, rtol=0, atol=1e-12)
 
 
 def test_threads_with_separate_buffers_are_independent(rng):

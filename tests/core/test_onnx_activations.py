@@ -1,6 +1,8 @@
 """Every activation of the ONNX operator matches its formula and derivative, and no finite argument raises an error."""
 
 import math
+import pickle
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -120,11 +122,11 @@ def test_float32_is_close_to_float64(name, alpha, beta, rng):
     """In values and derivatives; at the same numbers, so that only the arithmetic is another."""
     of, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta).astype(np.float32)
     exact = z.astype(np.float64)
-    for ours, theirs in [
+    for result, expected in [
         (of.function(z), of.function(exact)),
         (of.derivative(z, of.function(z)), of.derivative(exact, of.function(exact))),
     ]:
-        assert np.abs(ours - theirs).max() <= 1e-6 * np.abs(theirs).max()
+        assert np.abs(result - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
 @every_case
@@ -191,8 +193,8 @@ def test_values_match_the_onnx_operator(with_defaults, name, rng):
     """Affine and ScaledTanh are no operators of their own any more."""
     helper = pytest.importorskip("onnx.helper", reason="onnx is not installed")
     reference = pytest.importorskip("onnx.reference", reason="onnx is not installed")
-    given = [(key, value) for key, value in zip(("alpha", "beta"), DEFAULTS.get(name, ()), strict=False) if value]
-    parameters = {} if with_defaults else {key: value * 1.25 for key, value in given}
+    arguments = [(key, value) for key, value in zip(("alpha", "beta"), DEFAULTS.get(name, ()), strict=False) if value]
+    parameters = {} if with_defaults else {key: value * 1.25 for key, value in arguments}
     z = (3 * rng.normal(size=200)).astype(np.float32)
     expected = reference.ReferenceEvaluator(helper.make_node(name, ["z"], ["a"], **parameters)).run(None, {"z": z})[0]
     np.testing.assert_allclose(activation(name, **parameters).function(z), expected, rtol=1e-5, atol=1e-6)
@@ -202,7 +204,7 @@ def test_values_match_the_onnx_operator(with_defaults, name, rng):
 def test_values_and_derivatives_match_pytorch(name, alpha, beta, torch, rng):
     """Of the others PyTorch has fewer digits: test_normal.py has its values with bounds of their own."""
     F = torch.nn.functional
-    theirs = {
+    expected = {
         "Sigmoid": torch.sigmoid,
         "Tanh": torch.tanh,
         "Relu": F.relu,
@@ -215,13 +217,13 @@ def test_values_and_derivatives_match_pytorch(name, alpha, beta, torch, rng):
         "Softsign": F.softsign,
         "Softplus": F.softplus,
     }[name]
-    ours = activation(name, alpha, beta)
+    result = activation(name, alpha, beta)
     z = numbers(rng, name, alpha, beta)
     z_theirs = torch.tensor(z, requires_grad=True)
-    a_theirs = theirs(z_theirs)
+    a_theirs = expected(z_theirs)
     a_theirs.sum().backward()
-    np.testing.assert_allclose(ours.function(z), a_theirs.detach().numpy(), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(ours.derivative(z, ours.function(z)), z_theirs.grad.numpy(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(result.function(z), a_theirs.detach().numpy(), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(result.derivative(z, result.function(z)), z_theirs.grad.numpy(), rtol=1e-12, atol=1e-15)
 
 
 # By name
@@ -275,3 +277,19 @@ def test_an_unexpected_parameter_is_refused(value, name, parameter):
 def test_a_parameter_must_be_finite(parameter, value):
     with pytest.raises(ValueError, match=f"{parameter} of the activation Affine must be finite"):
         activation("Affine", **{parameter: value})
+
+
+@pytest.mark.parametrize("value", ["1", True, [1.0], 1j])
+def test_a_parameter_must_be_a_number(value):
+    with pytest.raises(TypeError, match="alpha of the activation Elu must be a number, got "):
+        activation("Elu", value)
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *EXTRA_ACTIVATIONS])
+def test_copies_compute_the_same(name, rng):
+    original, z = activation(name), rng.normal(size=9)
+    for copied in (pickle.loads(pickle.dumps(original)), deepcopy(original)):  # noqa: S301 - written in this line
+        assert copied.spec == original.spec
+        a = copied.function(z)
+        np.testing.assert_array_equal(a, original.function(z))
+        np.testing.assert_array_equal(copied.derivative(z, a), original.derivative(z, a))

@@ -339,19 +339,19 @@ class SmallNetwork:
 @each_case
 def test_25_steps_follow_pytorchs_losses(case, torch, rng):
     network = SmallNetwork(rng)
-    theirs = network.torch_losses(torch, *case.theirs, steps=25)
-    ours = network.losses(case.ours, steps=25)
-    assert abs(theirs[-1] - theirs[0]) > 1e-4
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8)
+    expected = network.torch_losses(torch, *case.theirs, steps=25)
+    result = network.losses(case.ours, steps=25)
+    assert abs(expected[-1] - expected[0]) > 1e-4
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["momentum", "Adam", "AdamW"])
 def test_25_clipped_steps_follow_pytorchs_losses(name, torch, rng):
     network, case = SmallNetwork(rng), CASES[name]
-    theirs = network.torch_losses(torch, *case.theirs, steps=25, max_norm=0.05)
-    ours = network.losses(case.ours, steps=25, max_norm=0.05)
-    assert abs(theirs[-1] - theirs[0]) > 1e-4
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8)
+    expected = network.torch_losses(torch, *case.theirs, steps=25, max_norm=0.05)
+    result = network.losses(case.ours, steps=25, max_norm=0.05)
+    assert abs(expected[-1] - expected[0]) > 1e-4
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

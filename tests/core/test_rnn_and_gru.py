@@ -73,8 +73,8 @@ def test_all_gradients_are_those_of_finite_differences(name, lengths, rng):
         return (tape.h * dh).sum() + (tape.h_with_initial[-1] * dh_T).sum()
 
     tape = cell.forward(weights, x, h0, lengths, **options)
-    found = cell.backward(tape, dh, dh_T)
-    for array, d in [(x, found.dx), (h0, found.dh0), *((weights[key], found.dweights[key]) for key in weights)]:
+    values = cell.backward(tape, dh, dh_T)
+    for array, d in [(x, values.dx), (h0, values.dh0), *((weights[key], values.dweights[key]) for key in weights)]:
         for at in np.ndindex(array.shape):
             value, sums = array[at], []
             for k in (1, -1, 2, -2):

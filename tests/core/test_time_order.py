@@ -29,7 +29,7 @@ def random_mask(rng, kind, T, B):
 def own_times(mask, reverse):
     """For each sequence the times of its steps, in the order in which they are processed."""
     times = [[t for t in range(len(mask)) if mask[t, b]] for b in range(mask.shape[1])]
-    return [list(reversed(of_one)) for of_one in times] if reverse else times
+    return [list(reversed(first_tape)) for first_tape in times] if reverse else times
 
 
 def last_processed(mask, reverse, t, b):
@@ -75,13 +75,13 @@ def test_steps_are_moved_to_their_positions(T, B, kind, reverse, rng):
                 repeated[t, :, b] = steps[k, :, b]
     sequences[~np.repeat(mask[:, None], ROWS, axis=1)] = np.nan
     steps[~np.repeat(made.valid, ROWS, axis=1)] = np.nan
-    for ours, expected in [
+    for result, expected in [
         (made.to_processing_order(sequences), there),
         (made.to_time_order(steps), back),
         (made.to_time_order(steps, repeat=True), repeated),
     ]:
-        assert ours.dtype == dtype
-        np.testing.assert_array_equal(ours, expected)
+        assert result.dtype == dtype
+        np.testing.assert_array_equal(result, expected)
 
 
 @every_direction
@@ -125,10 +125,10 @@ def test_the_adjoint_preserves_dtype_and_ignores_gradients_of_invalid_steps(kind
     d_time = rng.normal(size=(7, ROWS, 6)).astype(dtype)
     has_output = made.steps_done > 0 if repeat else mask
     with_nan = np.where(has_output[:, None], d_time, dtype(np.nan))
-    ours = made.to_time_order_backward(with_nan, repeat=repeat)
-    assert ours.dtype == dtype
-    np.testing.assert_array_equal(ours, made.to_time_order_backward(d_time, repeat=repeat))
-    np.testing.assert_array_equal(np.where(made.valid, 0, ours), 0)
+    result = made.to_time_order_backward(with_nan, repeat=repeat)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result, made.to_time_order_backward(d_time, repeat=repeat))
+    np.testing.assert_array_equal(np.where(made.valid, 0, result), 0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -175,13 +175,13 @@ def test_gaps_are_skipped(kind, reverse, rng):
 @every_direction
 def test_arguments_are_not_modified_and_results_are_new(reverse, rng):
     made = time_order(np.ones((4, 2), bool), reverse=reverse)
-    given = rng.normal(size=(4, ROWS, 2))
-    before = given.copy()
+    arguments = rng.normal(size=(4, ROWS, 2))
+    before = arguments.copy()
     for way in (made.to_processing_order, made.to_time_order, made.to_time_order_backward):
-        way(given)[:] = np.nan
+        way(arguments)[:] = np.nan
     for way in (made.to_time_order, made.to_time_order_backward):
-        way(given, repeat=True)[:] = np.nan
-    np.testing.assert_array_equal(given, before)
+        way(arguments, repeat=True)[:] = np.nan
+    np.testing.assert_array_equal(arguments, before)
 
 
 # Lengths and ends

@@ -142,8 +142,8 @@ def backward(p, tape, buffers=None):
 
 def loss(p, tape):
     """What :func:`backward` is the gradient of."""
-    own = own_steps(p)
-    steps = np.sum(own * p.dh * tape.h) + np.sum(own * p.dc * tape.c)
+    valid = own_steps(p)
+    steps = np.sum(valid * p.dh * tape.h) + np.sum(valid * p.dc * tape.c)
     return steps + np.vdot(p.dh_end, tape.h_with_initial[-1]) + np.vdot(p.dc_end, tape.c_with_initial[-1])
 
 
@@ -165,35 +165,35 @@ def by_name(gradient):
 
 def arrays_of(tape):
     """All that a tape holds, by name."""
-    found = {}
+    values = {}
     for name, value in (item for item in vars(tape).items() if item[0] != "lengths"):
         if isinstance(value, np.ndarray):
-            found[name] = value
+            values[name] = value
         elif name == "weights":
-            found |= value
+            values |= value
         elif isinstance(value, tuple):
-            found |= {f"{name}.{k}": array for k, array in enumerate(value) if isinstance(array, np.ndarray)}
-    return found
+            values |= {f"{name}.{k}": array for k, array in enumerate(value) if isinstance(array, np.ndarray)}
+    return values
 
 
-def assert_near(ours, theirs, tolerance, floor=0.0):
+def assert_near(result, expected, tolerance, floor=0.0):
     """Name by name and shape by shape; norm-wise: the largest difference against the largest value.
 
     `floor` is the share of the largest value of all names that every name has at least.
     """
-    assert ours.keys() == theirs.keys()
-    least = floor * max(np.abs(array).max(initial=0) for array in theirs.values())
-    for name in ours:
-        a, b = np.asarray(ours[name]), np.asarray(theirs[name])
+    assert result.keys() == expected.keys()
+    least = floor * max(np.abs(array).max(initial=0) for array in expected.values())
+    for name in result:
+        a, b = np.asarray(result[name]), np.asarray(expected[name])
         assert a.shape == b.shape, name
         difference = np.abs(a - b).max(initial=0)
         assert difference <= tolerance * np.abs(b).max(initial=least), f"{name} differs by {difference}"
 
 
-def assert_equal(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+def assert_equal(result, expected):
+    assert result.keys() == expected.keys()
+    for name in result:
+        np.testing.assert_array_equal(result[name], expected[name], err_msg=name)
 
 
 # The equations, one sequence at a time
@@ -294,18 +294,18 @@ def step(v, w, x, h_prev, c_prev, r, k_h, k_c):
 def steps_of(p, b):
     """All steps of sequence b up to its end."""
 
-    def of_b(share, t):
+    def sequence_problem(share, t):
         return share[t, :, b] if isinstance(share, np.ndarray) else share
 
     T, _, B = p.x.shape
     h = np.broadcast_to(p.h0, (p.dh.shape[1], B))[:, b]
     c = np.broadcast_to(p.c0, (p.dc.shape[1], B))[:, b]
     r = p.noise.recurrent[:, b] if isinstance(p.noise.recurrent, np.ndarray) else p.noise.recurrent
-    found = [{"h": h, "c": c}]
+    values = [{"h": h, "c": c}]
     for t in range(T if p.lengths is None else p.lengths[b]):
-        shares = of_b(p.noise.new_h, t), of_b(p.noise.new_c, t)
-        found.append(step(p.variant, p.weights, p.x[t, :, b], found[-1]["h"], found[-1]["c"], r, *shares))
-    return found
+        shares = sequence_problem(p.noise.new_h, t), sequence_problem(p.noise.new_c, t)
+        values.append(step(p.variant, p.weights, p.x[t, :, b], values[-1]["h"], values[-1]["c"], r, *shares))
+    return values
 
 
 def assert_is_the_equations(p, tape, tolerance=1e-11):
@@ -314,12 +314,12 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
     expected = {name: getattr(tape, name).copy() for name in names}
     cells, h_with_initial = tape.c_with_initial.copy(), tape.h_with_initial.copy()
     for b in range(B):
-        found = steps_of(p, b)
-        for t, of_step in enumerate(found[1:]):
+        values = steps_of(p, b)
+        for t, of_step in enumerate(values[1:]):
             for name, value in of_step.items():
                 expected[name][t, :, b] = value
         for t in range(T + 1):
-            at = found[min(t, len(found) - 1)]  # an ended sequence stays as it is
+            at = values[min(t, len(values) - 1)]  # an ended sequence stays as it is
             cells[t, :, b], h_with_initial[t, :, b] = at["c"], at["h"]
     expected |= {
         "c": cells[1:],
@@ -335,9 +335,11 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
 def test_every_quantity_of_every_step_matches_the_equations(k, rng):
     """All sixteen pairs of normalisation and gates in turn, and each activation in each place."""
     draw = Random(rng)
-    given = {"layer_norm": NORMS[k % 4], **GATES[k // 4 % 4]}
-    given |= {place: draw.activation(ALL[(k + s) % 11]) for place, s in [("gate", 0), ("candidate", 4), ("output", 7)]}
-    p = draw.problem(**given)
+    arguments = {"layer_norm": NORMS[k % 4], **GATES[k // 4 % 4]}
+    arguments |= {
+        place: draw.activation(ALL[(k + s) % 11]) for place, s in [("gate", 0), ("candidate", 4), ("output", 7)]
+    }
+    p = draw.problem(**arguments)
     print(p.variant, sorted(p.weights), p.noise, p.lengths)
     tape = forward(p)
     assert tape.h.shape == p.dh.shape
@@ -399,10 +401,10 @@ def test_names_and_shapes_of_the_weights():
     assert shapes(P=2, projection_bias=True) == {"kernel": (20, 6), "projection": (2, 5), "projection_bias": (2,)}
     assert shapes(peepholes=True)["peepholes"] == (15,)
     assert shapes("forget", peepholes=True)["peepholes"] == (10,)
-    of_c = {"gain_c": (5,), "shift_c": (5,)}
-    assert shapes(layer_norm="haste") == {"kernel": (20, 9), "gain_x": (20,), "gain_h": (20,), **of_c}
+    cell_shapes = {"gain_c": (5,), "shift_c": (5,)}
+    assert shapes(layer_norm="haste") == {"kernel": (20, 9), "gain_x": (20,), "gain_h": (20,), **cell_shapes}
     assert shapes(layer_norm="tflite") == {"kernel": (20, 9), "gain": (20,)}
-    assert shapes("forget", "contrib") == {"kernel": (15, 9), "gain": (15,), **of_c}
+    assert shapes("forget", "contrib") == {"kernel": (15, 9), "gain": (15,), **cell_shapes}
     variants_of_gates = [CellConfig(**gates) for gates in GATES]
     assert [v.gates for v in variants_of_gates] == [tuple(gate_order(v)) for v in variants_of_gates]
     assert [v.peepholes for v in variants_of_gates] == [("i", "f", "o"), ("i", "o"), ("f", "o"), ("i", "o")]
@@ -417,12 +419,12 @@ def test_without_options_it_matches_the_standard_layer(T, I, H, B, rng):
     draw = Random(rng)
     kernel, x, h0, c0 = draw.normal(4 * H, H + I + 1), draw.normal(T, I, B), draw.normal(H, B), draw.normal(H, B)
     dh, dc, dh_end, dc_end = draw.normal(T, H, B), draw.normal(T, H, B), draw.normal(H, B), draw.normal(H, B)
-    ours, plain = variants.forward(CellConfig(), {"kernel": kernel}, x, h0, c0), lstm.forward(kernel, x, h0, c0)
+    result, plain = variants.forward(CellConfig(), {"kernel": kernel}, x, h0, c0), lstm.forward(kernel, x, h0, c0)
     names = ("x", "i", "f", "o", "g", "c", "tanh_c", "h", "c_with_initial", "h_with_initial", "kernel")
-    assert_near({name: getattr(ours, name) for name in names}, {name: getattr(plain, name) for name in names}, 1e-12)
-    for given in (None, dc):
-        gradient = by_name(variants.backward(ours, dh, dh_end, dc_end, given))
-        expected = lstm.backward(plain, dh, dh_end, dc_end, dc=given)
+    assert_near({name: getattr(result, name) for name in names}, {name: getattr(plain, name) for name in names}, 1e-12)
+    for arguments in (None, dc):
+        gradient = by_name(variants.backward(result, dh, dh_end, dc_end, arguments))
+        expected = lstm.backward(plain, dh, dh_end, dc_end, dc=arguments)
         assert_near(gradient, dict(zip(("kernel", "x", "h0", "c0"), expected, strict=True)), 1e-12)
 
 
@@ -437,9 +439,11 @@ def test_coupled_gates_equal_independent_gates_with_negated_weights(coupled, rng
         return np.concatenate([*turned, weight[H:]])
 
     weights = p.weights | {name: with_both(p.weights[name]) for name in ("kernel", "peepholes") if name in p.weights}
-    ours, theirs = forward(p), forward(p._replace(variant=replace(p.variant, coupled=None), weights=weights))
+    result, expected = forward(p), forward(p._replace(variant=replace(p.variant, coupled=None), weights=weights))
     names = ("i", "f", "o", "g", "c", "h")
-    assert_near({name: getattr(ours, name) for name in names}, {name: getattr(theirs, name) for name in names}, 1e-12)
+    assert_near(
+        {name: getattr(result, name) for name in names}, {name: getattr(expected, name) for name in names}, 1e-12
+    )
 
 
 def test_no_forget_gates_equal_forget_gates_that_are_always_open(rng):
@@ -469,7 +473,7 @@ def test_no_forget_gates_equal_forget_gates_that_are_always_open(rng):
 
 def sides(tape):
     """On which side of all kinks and jumps every number lies."""
-    v, found = tape.config, []
+    v, values = tape.config, []
     for of, z in [
         *((v.activation_for(gate), tape.z[:, tape.gate_rows(gate)]) for gate in v.gates),
         (v.output, tape.output_activation_input),
@@ -477,10 +481,10 @@ def sides(tape):
         kinks = [of.alpha] if of.name == "ThresholdedRelu" else [0.0]
         if of.name == "HardSigmoid":
             kinks = [-of.beta / of.alpha, (1 - of.beta) / of.alpha]
-        found += [z > kink for kink in kinks if of.name not in SMOOTH]
+        values += [z > kink for kink in kinks if of.name not in SMOOTH]
     if v.clip is not None:
-        found += [tape.z == v.clip, tape.z == -v.clip]
-    return np.concatenate([side.ravel() for side in found]) if found else np.zeros(0)
+        values += [tape.z == v.clip, tape.z == -v.clip]
+    return np.concatenate([side.ravel() for side in values]) if values else np.zeros(0)
 
 
 def moved(p, directions, s):
@@ -498,11 +502,11 @@ def error_of_slope(p, directions, slope, step=1e-4):
         if (sides(forward(moved(p, directions, s))) != sides(here)).any():
             return None
     gradient = by_name(backward(p, here))
-    ours = sum(np.vdot(gradient[name], direction) for name, direction in directions.items())
+    result = sum(np.vdot(gradient[name], direction) for name, direction in directions.items())
     numeric = slope(lambda s: loss(p, forward(moved(p, directions, s))), step)
     sizes = {name: np.linalg.norm(array) for name, array in gradient.items()}
     size = max(math.hypot(*(sizes[name] for name in directions)), math.hypot(*sizes.values()) / 100)
-    return abs(ours - numeric) / size if size else abs(numeric)
+    return abs(result - numeric) / size if size else abs(numeric)
 
 
 @pytest.mark.parametrize("k", range(72))
@@ -561,9 +565,9 @@ def activation_of_torch(of, torch):
     }[of.name]
 
 
-def run_torch(p, given, torch):
+def run_torch(p, arguments, torch):
     """Outputs and cells (T, B, rows) and the final state, by PyTorch, batch first."""
-    v, w = p.variant, SimpleNamespace(**{"gain_c": None, "peepholes": None, "projection": None} | given)
+    v, w = p.variant, SimpleNamespace(**{"gain_c": None, "peepholes": None, "projection": None} | arguments)
     sigma, tau, phi = (activation_of_torch(of, torch) for of in (v.gate, v.candidate, v.output))
     H, P = len(p.c0), len(p.h0)
 
@@ -610,7 +614,7 @@ def run_torch(p, given, torch):
         o = sigma(bounded(blocks[at] + peephole(at, new_c), at))
         new_h = o * phi(norm(new_c, w.gain_c, w.shift_c) if v.layer_norm == "haste" else new_c)
         if w.projection is not None:
-            new_h = torch.nn.functional.linear(new_h, w.projection, given.get("projection_bias"))
+            new_h = torch.nn.functional.linear(new_h, w.projection, arguments.get("projection_bias"))
         k_h, k_c = share(p.noise.new_h, t), share(p.noise.new_c, t)
         on = torch.tensor(own_steps(p)[t].T)
         c = torch.where(on, k_c * new_c + (1 - k_c) * c, c)
@@ -626,8 +630,8 @@ def test_values_and_gradients_match_pytorch(k, torch, rng):
     print(p.variant, sorted(p.weights), p.noise, p.lengths)
     given = {name: torch.tensor(array, requires_grad=True) for name, array in arguments(p).items()}
     hs, cs, h, c = run_torch(p, given, torch)
-    own = own_steps(p).swapaxes(1, 2)
-    weighed = [(hs, own * p.dh.swapaxes(1, 2)), (cs, own * p.dc.swapaxes(1, 2)), (h, p.dh_end.T), (c, p.dc_end.T)]
+    valid = own_steps(p).swapaxes(1, 2)
+    weighed = [(hs, valid * p.dh.swapaxes(1, 2)), (cs, valid * p.dc.swapaxes(1, 2)), (h, p.dh_end.T), (c, p.dc_end.T)]
     sum((of * torch.tensor(d.copy())).sum() for of, d in weighed).backward()
 
     tape = forward(p)
@@ -641,10 +645,10 @@ def test_values_and_gradients_match_pytorch(k, torch, rng):
 # Laws
 
 
-def some(rng, **given):
+def some(rng, **arguments):
     """A problem of some size."""
-    draw = Random(rng, given.pop("dtype", np.float64))
-    p = draw.problem(**{"smallest": (4, 2, 3, 2, 3)} | given)
+    draw = Random(rng, arguments.pop("dtype", np.float64))
+    p = draw.problem(**{"smallest": (4, 2, 3, 2, 3)} | arguments)
     for name in p.weights.keys() & {"kernel", "peepholes"}:
         p.weights[name] *= draw.dtype(0.4)  # or a cell that is squared at every step, as by Relu, becomes too large
     return p
@@ -661,15 +665,15 @@ def test_results_permute_with_the_batch(layer_norm, rng):
     other = Problem(
         p.variant, p.weights, *map(permuted, p[2:5]), DropoutMasks(*map(permuted, p.noise)), *map(permuted, p[6:])
     )
-    tape, of_other = forward(p), forward(other)
+    tape, other_tape = forward(p), forward(other)
     assert_near(
-        {"h": of_other.h, "c_with_initial": of_other.c_with_initial},
+        {"h": other_tape.h, "c_with_initial": other_tape.c_with_initial},
         {"h": permuted(tape.h), "c_with_initial": permuted(tape.c_with_initial)},
         1e-12,
     )
     expected = by_name(backward(p, tape))
     expected |= {name: permuted(expected[name]) for name in ("x", "h0", "c0")}
-    assert_near(by_name(backward(other, of_other)), expected, 1e-11)
+    assert_near(by_name(backward(other, other_tape)), expected, 1e-11)
 
 
 @pytest.mark.parametrize("layer_norm", NORMS)
@@ -682,16 +686,16 @@ def test_two_halves_with_carried_state_equal_the_whole(at, layer_norm, rng):
         return p._replace(x=p.x[part], dh=p.dh[part], dc=p.dc[part], noise=DropoutMasks(p.noise.recurrent, *noise))
 
     one, two = half(slice(at)), half(slice(at, None))
-    of_one = forward(one)
-    two = two._replace(h0=of_one.h_with_initial[-1], c0=of_one.c_with_initial[-1])
-    of_two, whole = forward(two), forward(p)
+    first_tape = forward(one)
+    two = two._replace(h0=first_tape.h_with_initial[-1], c0=first_tape.c_with_initial[-1])
+    second_tape, whole = forward(two), forward(p)
     assert_near(
-        {name: np.concatenate([getattr(of_one, name), getattr(of_two, name)]) for name in ("z", "h", "c")},
+        {name: np.concatenate([getattr(first_tape, name), getattr(second_tape, name)]) for name in ("z", "h", "c")},
         {name: getattr(whole, name) for name in ("z", "h", "c")},
         1e-12,
     )
-    late = backward(two, of_two)
-    early = backward(one._replace(dh_end=late.dh0, dc_end=late.dc0), of_one)
+    late = backward(two, second_tape)
+    early = backward(one._replace(dh_end=late.dh0, dc_end=late.dc0), first_tape)
     together = {name: early.dweights[name] + late.dweights[name] for name in p.weights}
     together |= {"x": np.concatenate([early.dx, late.dx]), "h0": early.dh0, "c0": early.dc0}
     assert_near(together, by_name(backward(p, whole)), 1e-11)
@@ -703,8 +707,8 @@ def test_later_steps_have_no_influence(layer_norm, rng):
     tape = forward(p)
     other = p.x.copy()
     other[3:] = rng.normal(size=other[3:].shape)
-    of_other = forward(p._replace(x=other))
-    assert_equal({"h": tape.h[:3], "c": tape.c[:3]}, {"h": of_other.h[:3], "c": of_other.c[:3]})
+    other_tape = forward(p._replace(x=other))
+    assert_equal({"h": tape.h[:3], "c": tape.c[:3]}, {"h": other_tape.h[:3], "c": other_tape.c[:3]})
     dh, dc = p.dh.copy(), p.dc.copy()
     dh[3:] = dc[3:] = 0
     gradient = variants.backward(tape, dh, dc=dc)
@@ -729,15 +733,17 @@ def test_steps_after_the_end_have_no_effect(names, layer_norm, rng):
                 return value
             return value[..., b : b + 1] if value.ndim < 3 else value[:length, :, b : b + 1]
 
-        of_b = Problem(
+        sequence_problem = Problem(
             p.variant, p.weights, *map(cut, p[2:5]), DropoutMasks(*map(cut, p.noise)), None, *map(cut, p[7:])
         )
-        tape_b = forward(of_b)
+        tape_b = forward(sequence_problem)
         states = {"h": tape.h_with_initial[: length + 1, :, b], "c": tape.c_with_initial[: length + 1, :, b]}
         assert_near(states, {"h": tape_b.h_with_initial[..., 0], "c": tape_b.c_with_initial[..., 0]}, 1e-11)
-        for of_sequence in (tape.h_with_initial[length:, :, b], tape.c_with_initial[length:, :, b]):
-            np.testing.assert_array_equal(of_sequence, np.broadcast_to(of_sequence[0], of_sequence.shape))
-        for name, array in by_name(backward(of_b, tape_b)).items():
+        for states_after_end in (tape.h_with_initial[length:, :, b], tape.c_with_initial[length:, :, b]):
+            np.testing.assert_array_equal(
+                states_after_end, np.broadcast_to(states_after_end[0], states_after_end.shape)
+            )
+        for name, array in by_name(backward(sequence_problem, tape_b)).items():
             if name == "x":
                 alone[name][:length, :, b] = array[..., 0]
             elif name in ("h0", "c0"):
@@ -752,9 +758,9 @@ def test_values_in_the_padding_have_no_effect(layer_norm, rng):
     p = some(rng, smallest=(6, 2, 3, 2, 4), layer_norm=layer_norm, ragged=True)
     p.lengths[:2] = 0, 3
     other = p._replace(x=np.where(own_steps(p), p.x, 100 * rng.normal(size=p.x.shape)))
-    tape, of_other = forward(p), forward(other)
-    assert_near({"h": of_other.h, "c": of_other.c}, {"h": tape.h, "c": tape.c}, 1e-13)
-    assert_near(by_name(backward(other, of_other)), by_name(backward(p, tape)), 1e-12)
+    tape, other_tape = forward(p), forward(other)
+    assert_near({"h": other_tape.h, "c": other_tape.c}, {"h": tape.h, "c": tape.c}, 1e-13)
+    assert_near(by_name(backward(other, other_tape)), by_name(backward(p, tape)), 1e-12)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -766,8 +772,8 @@ def test_unbounded_activations_do_not_overflow_after_the_end(dtype, rng):
     x, lengths = draw.uniform(0, 1, 30, 2, 4), np.array([0, 1, 2, 3])
     with pytest.warns(RuntimeWarning):
         variants.forward(variant, weights, x)
-    own = np.arange(30)[:, None, None] < lengths
-    assert_nothing_is_out_of_bounds(variant, weights, np.where(own, x, dtype(0)), lengths)
+    valid = np.arange(30)[:, None, None] < lengths
+    assert_nothing_is_out_of_bounds(variant, weights, np.where(valid, x, dtype(0)), lengths)
 
 
 @pytest.mark.parametrize("peepholes", [False, True])
@@ -903,10 +909,10 @@ def test_float32_is_preserved_and_close_to_float64(k, rng):
             return {name: exact(of_name) for name, of_name in value.items()}
         return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
 
-    of_exact = Problem(p.variant, *map(exact, p[1:5]), DropoutMasks(*map(exact, p.noise)), *map(exact, p[6:]))
-    exact_tape = forward(of_exact)
+    exact_problem = Problem(p.variant, *map(exact, p[1:5]), DropoutMasks(*map(exact, p.noise)), *map(exact, p[6:]))
+    exact_tape = forward(exact_problem)
     assert_near({"h": tape.h, "c": tape.c}, {"h": exact_tape.h, "c": exact_tape.c}, 5e-6)
-    assert_near(gradient, by_name(backward(of_exact, exact_tape)), 5e-5, floor=0.01)
+    assert_near(gradient, by_name(backward(exact_problem, exact_tape)), 5e-5, floor=0.01)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -40,9 +40,9 @@ def case_of(of, name):
     return cases(of)[name]
 
 
-def blocks(array, theirs, ours="ifog"):
+def blocks(array, expected, ours="ifog"):
     """From their order of the gates on the last axis to ours."""
-    of_gate = dict(zip(theirs, np.split(array, len(theirs), axis=-1), strict=True))
+    of_gate = dict(zip(expected, np.split(array, len(expected), axis=-1), strict=True))
     return np.concatenate([of_gate[gate] for gate in ours], axis=-1)
 
 
@@ -73,8 +73,8 @@ def haste(name):
     return a, tape
 
 
-def assert_is_haste(ours, theirs):
-    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+def assert_is_haste(result, expected):
+    np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
 
 
 def expected_gradient(a):
@@ -95,8 +95,8 @@ def test_values_and_gradients_match_haste(name):
     assert gradient.dweights.keys() == expected.keys()
     for weight, value in expected.items():
         assert_is_haste(gradient.dweights[weight], value)
-    for ours, theirs in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
-        assert_is_haste(columns(ours), a[f"grad/{theirs}"])
+    for result, theirs in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
+        assert_is_haste(columns(result), a[f"grad/{theirs}"])
 
 
 def test_the_standard_layer_matches_haste():
@@ -107,8 +107,8 @@ def test_the_standard_layer_matches_haste():
     assert_is_haste(columns(tape.h), a["h"])
     assert_is_haste(columns(tape.c), a["c"])
     assert_is_haste(gradient.dkernel, expected_gradient(a)["kernel"])
-    for ours, theirs in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
-        assert_is_haste(columns(ours), a[f"grad/{theirs}"])
+    for result, theirs in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
+        assert_is_haste(columns(result), a[f"grad/{theirs}"])
 
 
 # TensorFlow Lite
@@ -143,8 +143,8 @@ def test_outputs_match_tensorflow_lite(name):
             continue
         order = time_order.time_order(np.ones((len(x), x.shape[2]), bool), reverse=reverse)
         tape = variants.forward(variant, weights, order.to_processing_order(x))
-        ours = order.to_time_order(tape.h).transpose(2, 0, 1)
-        np.testing.assert_allclose(ours, a[output], rtol=0, atol=attrs["tolerance_abs"])
+        result = order.to_time_order(tape.h).transpose(2, 0, 1)
+        np.testing.assert_allclose(result, a[output], rtol=0, atol=attrs["tolerance_abs"])
         compared.add(output)
     assert compared == {output for output in a if output.startswith("Y")}
 
@@ -152,10 +152,10 @@ def test_outputs_match_tensorflow_lite(name):
 # TensorFlow's cells: one step each
 
 
-def compare(ours, theirs, attrs):
+def compare(result, expected, attrs):
     """Batch first."""
     tolerance = {"rtol": attrs.get("tolerance_rtol", 0), "atol": attrs.get("tolerance_atol", 0)}
-    np.testing.assert_allclose(ours.T, theirs, **tolerance)
+    np.testing.assert_allclose(result.T, expected, **tolerance)
 
 
 def bias_of(a, attrs, order, H, key="bias"):
