@@ -1,4 +1,4 @@
-"""The equations of a step and their derivative on SIMD vectors of :mod:`~glasscell.core.numba_engine.simd`."""
+"""The equations of a step and their derivative on SIMD vectors of :mod:`~glasscell.core.numba_engine.vector`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glasscell.core.numba_engine.simd import Vector
+from glasscell.core.numba_engine.vector import Vector
 
 Function = Callable[[Vector], Vector]
 Vectors = tuple[Vector, ...]

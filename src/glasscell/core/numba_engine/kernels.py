@@ -19,6 +19,7 @@ import numpy as np
 
 from glasscell.core.numba_engine import cell_math, simd
 from glasscell.core.numba_engine.jit_cache import jit_cached
+from glasscell.core.numba_engine.vector import Formula
 from glasscell.core.uninterrupted import once_uninterrupted
 
 SINGLE_BLOCK_STEPS = 64  # steps of a single sequence per product with the inputs
@@ -95,7 +96,7 @@ def compile_kernels(char: str) -> Kernels:
 def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
     """Return the vector operations that the kernels call, by name."""
     activations = cell_math.activations_for(dtype)
-    formulas: dict[str, simd.Formula] = {
+    formulas: dict[str, Formula] = {
         "_gates": partial(cell_math.cell_forward, activations),
         "_gates_without_tape": partial(cell_math.cell_forward_inference, activations),
         "_gates_backward": cell_math.cell_backward,
