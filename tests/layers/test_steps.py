@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTM, LSTMState
+from glasscell.core.buffers import BufferPool
 from glasscell.layers import Linear
 from glasscell.models import Sequential
 
@@ -155,3 +156,22 @@ def test_threads_may_run_one_model_at_once(rng):
             for ours, theirs in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(ours[0], theirs[0])
                 np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("keep_tape", [True, False])
+@pytest.mark.parametrize("sizes", [(4, 2, 1), (1, 3, 3), (3, 0, 4), (0, 5, 2)])
+def test_a_state_in_the_same_buffers_survives_passes_of_other_lengths(sizes, keep_tape, engine, rng):
+    if engine == "numba":
+        pytest.importorskip("numba")
+    lstm = LSTM(I, H, 2, bidirectional=True, seed=3, engine=engine)
+    x = rng.normal(size=(sum(sizes), I, B)).astype(np.float32)
+    buffers, shared, fresh, start = BufferPool(), None, None, 0
+    for size in sizes:
+        part = x[start : start + size]
+        one = lstm.forward_feature_major(part, None, shared, buffers=buffers, keep_tape=keep_tape)
+        other = lstm.forward_feature_major(part, None, fresh, keep_tape=keep_tape)
+        np.testing.assert_array_equal(one.outputs, other.outputs)
+        shared, fresh, start = one.state, other.state, start + size
+    for a, b in zip([*shared.h, *shared.c], [*fresh.h, *fresh.c], strict=True):
+        np.testing.assert_array_equal(a, b)
