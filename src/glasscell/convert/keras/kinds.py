@@ -19,7 +19,7 @@ class Kind(NamedTuple):
     parts : mapping of str to str
         Subgroup of each direction, "" or "forward" and "backward".
     settings : mapping of str to str
-        For an optional weight, the setting that is False without it.
+        For an optional weight, the setting that is False if it is missing.
     """
 
     group: str
