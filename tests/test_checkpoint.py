@@ -283,6 +283,11 @@ def test_a_configuration_that_does_not_fit_is_refused(changes, tmp_path, rng):
     assert "does not fit together" in refusal(tmp_path / "m")
 
 
+def no_parameters(*_):
+    """Fail where memory for parameters is allocated."""
+    raise AssertionError("parameters are allocated before the configuration is checked")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -294,7 +299,8 @@ def test_a_configuration_that_does_not_fit_is_refused(changes, tmp_path, rng):
 def test_a_huge_configuration_is_refused_before_memory_is_asked_for(name, value, tmp_path, rng, monkeypatch):
     model = random_model(rng)
     (tmp_path / "m").write_bytes(save(model.to_torch(), configured(model, **{name: value})))
-    monkeypatch.setattr("glasscell.models.copy_lstm.Parameters", None)  # nothing may be made
+    for module in ("lstm", "linear"):
+        monkeypatch.setattr(f"glasscell.layers.{module}.Parameters", no_parameters)
     assert str(value) in refusal(tmp_path / "m")
 
 

@@ -116,7 +116,7 @@ def test_a_mistake_is_one_line(arguments, words, asked, capsys, tmp_path, monkey
 def test_the_picture_needs_matplotlib(asked, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     assert main(["--plot", "r.png"]) == 2
-    assert "--plot needs Matplotlib" in capsys.readouterr().err
+    assert "--plot requires Matplotlib" in capsys.readouterr().err
     assert not asked
 
 
@@ -149,7 +149,7 @@ def test_a_file_is_replaced_only_with_overwrite_and_only_by_its_kind(option, suf
     (tmp_path / f"link{suffix}").symlink_to(other)
     asked.clear()
     assert main([option, str(file)]) == 2
-    assert "exists already; give --overwrite" in capsys.readouterr().err
+    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
     assert main([option, str(other), "--overwrite"]) == 2
     assert "something other than" in capsys.readouterr().err
     assert main([option, str(tmp_path / f"link{suffix}"), "--overwrite"]) == 2

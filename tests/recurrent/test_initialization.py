@@ -68,8 +68,12 @@ def test_coupled_gates_forget_at_the_drawn_rates(coupled, gate, sign, rng):
 
 
 def test_the_time_scales_are_uniform():
-    layer = LSTM(1, 20_000, forget_bias="chrono", chrono_steps=11, initializer="uniform")
-    b_f = layer.parameters["kernel_l0"][20_000:40_000, -1].astype(float)
+    H, number_of_layers = 500, 40
+    layers = [
+        LSTM(1, H, forget_bias="chrono", chrono_steps=11, initializer="uniform", seed=seed)
+        for seed in range(number_of_layers)
+    ]
+    b_f = np.concatenate([layer.parameters["kernel_l0"][H : 2 * H, -1] for layer in layers]).astype(float)
     counts, _ = np.histogram(np.exp(b_f), bins=np.linspace(1, 10, 10))
     assert counts.sum() == 20_000
     assert np.abs(counts / 20_000 - 1 / 9).max() < 0.01

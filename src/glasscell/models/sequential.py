@@ -60,7 +60,7 @@ class Sequential(Model):
     Examples
     --------
     >>> import numpy as np
-    >>> from glasscell.layers import FinalState
+    >>> from glasscell.layers import LSTM, FinalState, Linear
     >>> model = Sequential([LSTM(3, 16), FinalState(), Linear(16, 2)], names=["encoder", "last", "head"])
     >>> model(np.zeros((5, 7, 3))).shape
     (5, 2)

@@ -125,6 +125,7 @@ def fit(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import glasscell as gc
     >>> from glasscell.layers import FinalState
     >>> x, y = np.random.default_rng(0).normal(size=(64, 10, 3)), np.arange(64) % 2
