@@ -178,7 +178,7 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must be an array or a list of arrays of numbers, got {error}") from None
         shapes = {array.shape for array in arrays}
-        entries = np.stack(arrays) if len(shapes) == 1 else arrays
+        entries = np.stack(arrays) if len(shapes) == 1 else _to_common_dtype(arrays)
     for array in [entries] if isinstance(entries, np.ndarray) else entries:
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
@@ -187,6 +187,15 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
     if isinstance(entries, np.ndarray) and entries.ndim == 0:
         raise ValueError(f"{name} must have one entry for each sequence, got a number")
     return entries
+
+
+def _to_common_dtype(arrays: list[AnyArray]) -> list[AnyArray]:
+    """Return the arrays in the dtype that holds the values of all, as `np.stack` does; empty ones do not count."""
+    dtypes = {array.dtype for array in arrays if array.size}
+    if any(dtype.kind not in "biuf" for dtype in dtypes):
+        return arrays  # refused by the caller, by its dtype
+    dtype = np.result_type(*dtypes) if dtypes else np.result_type(*arrays)
+    return [array.astype(dtype, copy=False) for array in arrays]
 
 
 def _lengths(x: AnyArray | list[AnyArray], lengths: ArrayLike | None) -> NDArray[np.integer[Any]]:
