@@ -168,3 +168,72 @@ def test_a_stream_and_a_nested_model_use_the_shared_array(rng):
 def test_ties_that_cannot_be_are_refused(ties, words, rng):
     with pytest.raises(ValueError, match=words):
         tied_model(rng, ties=ties)
+
+
+def gradient_error(model, x, rng):
+    """The largest difference of the gradients from central differences."""
+    y, _, tape = model.forward(x)
+    dy = rng.normal(size=y.shape)
+    gradients, vector = model.backward(tape, dy)[2].vector, model.parameters.vector
+    differences = np.empty_like(vector)
+    for k, value in enumerate(vector.copy()):
+        sums = []
+        for step in (1e-6, -1e-6):
+            vector[k] = value + step
+            sums.append((model(x) * dy).sum())
+        vector[k] = value
+        differences[k] = (sums[0] - sums[1]) / 2e-6
+    return np.abs(differences - gradients).max()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_source_may_be_in_a_layer_that_is_tied_itself(order, rng):
+    ties = dict([("2.weight", "0.weight"), ("1.bias", "2.bias")][::order])
+    model = gc.Sequential([gc.Linear(3, 3, dtype="float64") for _ in range(3)], ties=ties)
+    assert model.layers[1].parameters["bias"] is model.layers[2].parameters["bias"]
+    assert gradient_error(model, rng.normal(size=(2, 4, 3)), rng) < 1e-7
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 - our own
+        assert copied.layers[1].parameters["bias"] is copied.layers[2].parameters["bias"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "name"),
+    [
+        (gc.layers.LayerNorm, (3,), "gain"),
+        (gc.layers.BatchNorm, (3,), "shift"),
+        (gc.layers.Conv1D, (3, 3, 1), "weight"),
+    ],
+)
+def test_every_layer_with_parameters_can_be_tied(kind, arguments, name, rng):
+    first, second = (kind(*arguments, dtype="float64") for _ in range(2))
+    model = gc.Sequential([first, gc.Linear(3, 3, dtype="float64"), second], ties={f"2.{name}": f"0.{name}"})
+    assert gradient_error(model, rng.normal(size=(2, 4, 3)), rng) < 1e-7
+
+
+def test_a_copy_of_a_tied_layer_is_a_layer_of_its_own(rng):
+    model = tied_model(rng)
+    layer, h = model.layers[2], rng.normal(size=(B, T, E))
+    other = gc.Sequential([copy.deepcopy(layer)], seed=None)
+    np.testing.assert_array_equal(other(h), layer(h))
+    assert other.parameters.vector.size == V * E + V
+    other.parameters.vector[:] = 0
+    assert not other(h).any()
+    assert layer(h).any()
+    with pytest.raises(ValueError, match="in no other model"):
+        gc.Sequential([layer])
+
+
+def test_a_layer_of_an_inner_model_can_be_a_source_only(rng):
+    def models(ties):
+        inner = gc.Sequential(
+            [gc.Linear(3, 3, dtype="float64") for _ in range(2)], ["p", "q"], ties={"q.bias": "p.bias"}
+        )
+        return gc.Sequential([inner, gc.Linear(3, 3, dtype="float64")], ["a", "b"], ties=ties), inner
+
+    outer, inner = models({"b.weight": "a.q.weight"})
+    assert outer.layers[2].parameters["weight"] is inner.layers[1].parameters["weight"]
+    assert gradient_error(outer, rng.normal(size=(2, 4, 3)), rng) < 1e-7
+    with pytest.raises(ValueError, match="exchange the sides"):
+        models({"a.q.weight": "b.weight"})
+    with pytest.raises(ValueError, match="not tied itself"):
+        models({"b.bias": "a.q.bias"})

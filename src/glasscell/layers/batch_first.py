@@ -116,7 +116,8 @@ class ParameterLayer(BatchFirstLayer, TrainableLayer):
     def _backward_into(self, tape: Any, d_outputs: Array, gradients: Parameters | None) -> Array:
         dx, layer_gradients = self.backward(tape, d_outputs)
         if gradients is not None:
-            gradients.vector[:] = layer_gradients.vector
+            for name, gradient in layer_gradients.items():  # by name: some may be shared with another layer
+                gradients[name][...] = gradient
         return dx
 
     def __call__(self, x: ArrayLike, mask: Mask | None = None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from glasscell.core.parameters import Parameters
 from glasscell.layers.kinds import Layer, check_chain, has_parameters, with_directions
 from glasscell.layers.trainable import DEFAULT_SEED, LayerSeed, is_default
-from glasscell.models.tied_parameters import tie
+from glasscell.models.tied_parameters import TiedParameters, separate_parameters
 from glasscell.validation import as_generator
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def join_parameters(
         Parameters of the entries, each with the one whose array it shares.
     """
     _check_free(entries)
+    _untie_copies(entries)
     trainable: list[Any] = [layer for layer in layers.values() if has_parameters(layer)]
     dtypes = {layer.parameters.vector.dtype for layer in trainable}
     if len(dtypes) > 1:
@@ -79,7 +81,7 @@ def join_parameters(
     for layer in trainable:
         if rng is not None and layer.drawn_by_default:
             layer.initialize(rng, by_default=by_default)
-    separate = _tie_layers(layers, ties)
+    separate = _tie_layers(entries, layers, ties)
     parts = {
         name: separate.get(name, entry.parameters)
         for name, entry in entries.items()
@@ -88,18 +90,43 @@ def join_parameters(
     return Parameters.join(parts, dtypes.pop() if dtypes else np.dtype(np.float32))
 
 
-def _tie_layers(layers: Mapping[str, Layer], ties: Mapping[str, str]) -> dict[str, Parameters]:
+def _tie_layers(
+    entries: Mapping[str, Layer | Model], layers: Mapping[str, Layer], ties: Mapping[str, str]
+) -> dict[str, Parameters]:
     """Tie parameters; return those that are not shared, for each layer with tied ones."""
-    shared: dict[str, dict[str, tuple[Parameters, str]]] = {}
+    trainable: Mapping[str, Any] = layers
+    sources: dict[str, dict[str, tuple[str, str]]] = {}
     for tied, source in ties.items():
         (name, key), (source_name, source_key) = _split(layers, tied), _split(layers, source)
-        if source in ties or name == source_name:
+        if source in ties or name == source_name or _is_tied(layers[source_name], source_key):
             raise ValueError(f"ties must name a parameter of another layer that is not tied itself, got {source!r}")
+        if name not in entries:
+            raise ValueError(f"ties must be from layers that are in no inner model, got {tied!r}: exchange the sides")
         if layers[name].stateful:
             raise ValueError(f"ties must be between layers without a state, got {tied!r} of {layers[name]!r}")
-        source_layer: Any = layers[source_name]
-        shared.setdefault(name, {})[key] = source_layer.parameters, source_key
-    return {name: tie(layers[name], entries) for name, entries in shared.items()}
+        shape, expected = trainable[name].parameters[key].shape, trainable[source_name].parameters[source_key].shape
+        if shape != expected:
+            raise ValueError(f"tied parameter {tied!r} must have shape {expected}, that of its source, got {shape}")
+        sources.setdefault(name, {})[key] = source_name, source_key
+    separate = {name: separate_parameters(trainable[name].parameters, keys) for name, keys in sources.items()}
+    for name, keys in sources.items():
+        shared = {key: (separate.get(s, trainable[s].parameters), source_key) for key, (s, source_key) in keys.items()}
+        parameters = TiedParameters(separate[name], shared, trainable[name].parameters)
+        trainable[name]._parameters = parameters  # noqa: SLF001 - the layer keeps no views
+    return separate
+
+
+def _is_tied(layer: Any, key: str) -> bool:
+    """Return whether an inner model has tied a parameter of a layer."""
+    return isinstance(layer.parameters, TiedParameters) and layer.parameters.is_shared(key)
+
+
+def _untie_copies(entries: Mapping[str, Layer | Model]) -> None:
+    """Let copies of tied layers, which belong to no model, have all of their parameters for themselves."""
+    layers: list[Any] = [entry for entry in entries.values() if isinstance(entry, Layer) and has_parameters(entry)]
+    for layer in layers:
+        if isinstance(layer.parameters, TiedParameters):
+            layer._parameters = copy(layer.parameters)  # noqa: SLF001 - the layer keeps no views
 
 
 def _split(layers: Mapping[str, Layer], parameter: str) -> tuple[str, str]:

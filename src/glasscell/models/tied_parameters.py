@@ -29,7 +29,15 @@ class TiedParameters(Parameters):
         self, separate: Parameters, shared: Mapping[str, tuple[Parameters, str]], names: Iterable[str]
     ) -> None:
         self._separate, self._shared, self._names = separate, dict(shared), tuple(names)
-        self.is_part = True
+
+    @property
+    def is_part(self) -> bool:  # type: ignore[override] # that of the others
+        """Whether they belong to a model; not those of a copy of the layer alone."""
+        return self._separate.is_part
+
+    def is_shared(self, name: str) -> bool:
+        """Return whether a parameter is an array of other parameters."""
+        return name in self._shared
 
     @property
     def views(self) -> dict[str, Array]:  # type: ignore[override] # also those of others
@@ -69,24 +77,12 @@ class TiedParameters(Parameters):
         return type(self), (self._separate, self._shared, self._names)
 
 
-def tie(layer: Any, shared: Mapping[str, tuple[Parameters, str]]) -> Parameters:
-    """Let a layer share arrays with other parameters; return those that remain its part of a model.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If the layer has no parameter of that name, or the shapes differ.
-    """
-    parameters: Parameters = layer.parameters
-    for name, (source, source_name) in shared.items():
-        if parameters[name].shape != source[source_name].shape:
-            expected = f"{source[source_name].shape}, that of its source"
-            raise ValueError(f"tied parameter {name!r} must have shape {expected}, got {parameters[name].shape}")
+def separate_parameters(parameters: Parameters, shared: Mapping[str, object]) -> Parameters:
+    """Return a copy of the parameters that are not shared."""
     shapes = {name: shape for name, shape in parameters.shapes.items() if name not in shared}
     separate = Parameters(shapes, parameters.vector.dtype)
     for name, view in separate.items():
         view[...] = parameters[name]
-    layer._parameters = TiedParameters(separate, shared, parameters)  # noqa: SLF001 - the layer keeps no views
     return separate
 
 
