@@ -68,7 +68,7 @@ def test_gradients_are_those_of_finite_differences(lengths, rng):
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("batch", [None, B])
-def test_a_stream_gives_what_forward_gives(first, batch, rng):
+def test_a_stream_equals_forward(first, batch, rng):
     before = [] if first else [Conv1D(F, F, 1, dtype=np.float64)]
     model = gc.Sequential([*before, FeatureEmbedding(F, COLUMNS, dtype=np.float64), gc.LSTM(OUT, 4, dtype=np.float64)])
     if not first:
@@ -87,7 +87,7 @@ def test_a_stream_gives_what_forward_gives(first, batch, rng):
         np.testing.assert_array_equal(stream.state[0].h, state[0].h)
 
 
-def test_it_trains_on_ids_beside_numbers(rng):
+def test_it_trains_on_ids_and_numbers(rng):
     x = inputs(rng, 200, T)
     y = np.where(x[..., 3] > 2, x[..., 1], -x[..., 1])[..., None]  # the id decides the sign of a number
     model = gc.Sequential(
@@ -109,7 +109,7 @@ def test_config_is_json_and_makes_an_equal_layer():
 
 
 @pytest.mark.parametrize("ending", ["onnx", "keras"])
-def test_formats_that_lack_it_refuse_it(ending, tmp_path):
+def test_formats_that_do_not_support_it_refuse_it(ending, tmp_path):
     pytest.importorskip({"onnx": "onnx", "keras": "h5py"}[ending])
     model = gc.Sequential([FeatureEmbedding(F, COLUMNS), gc.LSTM(OUT, 4)])
     with pytest.raises(ValueError, match="FeatureEmbedding"):

@@ -131,7 +131,7 @@ MASKED = {  # behind a Masking: theirs, ours
 
 
 @pytest.mark.parametrize("name", MASKED)
-def test_what_becomes_of_a_mask(name, keras, rng):
+def test_masks_are_passed_on_as_in_keras(name, keras, rng):
     """The LSTM behind the layer passes masked steps over where Keras's does, and only there."""
     x = rng.normal(size=(3, 8, F)).astype(np.float32)
     x[0, 5:] = 0

@@ -114,7 +114,7 @@ def test_backward_is_the_adjoint(name, training, rng):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_sequence_alone_gives_what_it_gives_in_a_batch(name, rng):
+def test_a_batch_equals_its_sequences(name, rng):
     layer = layer_of(name, rng)
     x = inputs_of(layer, rng)
     y, tape = layer.forward(x)
@@ -134,7 +134,7 @@ def test_a_sequence_alone_gives_what_it_gives_in_a_batch(name, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ALL)
-def test_the_type_of_numbers_is_kept_and_inputs_are_left_alone(name, dtype, rng):
+def test_dtype_is_preserved_and_inputs_are_not_modified(name, dtype, rng):
     layer = layer_of(name, rng, dtype)
     x = inputs_of(layer, rng).astype(dtype)
     before = x.copy()
@@ -235,7 +235,7 @@ def test_pooling_is_pytorchs(size, stride, padding, torch, compared, rng):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "Conv1D" in name or "Pooling1D" in name or name == "Flatten"])
-def test_padded_steps_are_refused_unless_they_are_to_be_ignored(name, rng):
+def test_padded_steps_are_refused_by_default(name, rng):
     layer = layer_of(name, rng)
     x, mask = inputs_of(layer, rng), np.ones((3, 8), bool)
     np.testing.assert_array_equal(layer.forward(x, mask)[0], layer.forward(x)[0])
@@ -251,7 +251,7 @@ def test_padded_steps_are_refused_unless_they_are_to_be_ignored(name, rng):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_layer_is_made_again_from_its_config(name, rng):
+def test_a_config_creates_an_equal_layer(name, rng):
     layer = layer_of(name, rng)
     if not isinstance(layer, ParameterLayer):
         assert type(layer)(**layer.config) == layer
@@ -296,7 +296,7 @@ def test_a_layer_is_made_again_from_its_config(name, rng):
         (lambda: LayerNorm(1, shift=False).load_torch({"weight": [np.inf]}), ValueError, "weight must be finite"),
     ],
 )
-def test_mistakes_are_refused_where_they_enter(make, error, words):
+def test_bad_arguments_are_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
 
@@ -312,7 +312,7 @@ def test_a_negative_variance_is_refused():
     assert (fresh.parameters["gain"] == 1).all()
 
 
-def test_running_statistics_are_no_parameters_and_training_leaves_them():
+def test_running_statistics_are_no_parameters_and_training_does_not_change_them():
     layer = BatchNorm(2)
     assert list(layer.parameters) == ["gain", "shift"]
     before = {name: array.copy() for name, array in layer.statistics.items()}
@@ -320,7 +320,7 @@ def test_running_statistics_are_no_parameters_and_training_leaves_them():
     assert all((layer.statistics[name] == array).all() for name, array in before.items())
 
 
-def test_noise_is_what_it_says(rng):
+def test_noise_has_the_specified_distribution(rng):
     x = np.ones((200, 50, 4))
     noise = GaussianNoise(0.5).forward(x, None, rng)[0]
     assert noise.std() == pytest.approx(0.5, rel=0.02)

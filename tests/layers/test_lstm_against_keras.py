@@ -152,7 +152,7 @@ def assert_near(ours, theirs, tolerance, least=0.0):
 # The grid
 
 
-def test_the_grid_has_all_there_is():
+def test_the_grid_contains_all_options():
     drawn = [draw_configuration(index) for index in range(CONFIGURATIONS)]
     assert {of.activation for of in drawn} == {of.recurrent_activation for of in drawn} == set(ACTIVATIONS)
     assert {of.merge_mode for of in drawn} == {*KERAS_MERGES, None}
@@ -193,7 +193,7 @@ def test_outputs_states_and_gradients(index, keras):
 
 @pytest.mark.parametrize("index", range(0, CONFIGURATIONS, 4))
 def test_only_the_last_output(index, keras):
-    """What return_sequences=False gives is the last of our outputs in one direction; in both, each one's last step."""
+    """The output of return_sequences=False is the last step of each direction."""
     of = draw_configuration(index)
     of = of._replace(mask="none") if of.merge_mode else of
     problem = draw_problem(of)
@@ -215,7 +215,7 @@ def test_only_the_last_output(index, keras):
 @pytest.mark.parametrize("way", [{}, {"reverse": True, "outputs_in": "processing"}, {"bidirectional": True}], ids=str)
 @pytest.mark.parametrize("repeat", [False, True], ids=["zero", "repeat"])
 @pytest.mark.parametrize("bias", [False, True])
-def test_ours_in_keras(way, bias, repeat, dtype, keras, rng):
+def test_weights_in_keras_layers_give_the_same_outputs(way, bias, repeat, dtype, keras, rng):
     """An LSTM made here, as a layer of Keras: the weights of to_keras and the settings of keras_config."""
     of_way = dict(way)
     names = rng.permutation(ACTIVATIONS)[:2]
@@ -243,7 +243,7 @@ def test_ours_in_keras(way, bias, repeat, dtype, keras, rng):
     assert again.options == lstm.options
 
 
-def test_what_is_handed_out_is_a_copy(rng):
+def test_to_keras_copies_the_weights(rng):
     lstm = LSTM(3, 4, bidirectional=True)
     before = lstm.parameters.vector.copy()
     weights = lstm.to_keras()
@@ -276,7 +276,7 @@ def test_what_is_handed_out_is_a_copy(rng):
         ),
     ],
 )
-def test_what_keras_has_not_is_named(options, words):
+def test_options_that_keras_does_not_support_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         LSTM(3, 4, **options).to_keras()
 
@@ -302,7 +302,7 @@ CASES = list(golden()[0]) or [pytest.param("", marks=pytest.mark.skip("../shared
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_golden(name):
+def test_golden_files_give_the_recorded_outputs(name):
     """As often as stateful_calls says, with the state handed on; Bidirectional has the same weights in both ways."""
     cases, tolerance = golden()
     assert len(cases) == 15
@@ -335,7 +335,7 @@ def weights_of(I=3, H=4, bias=True, dtype=np.float32):
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 
 
-def test_settings_become_options():
+def test_keras_settings_are_converted_to_options():
     lstm = LSTM.from_keras(weights_of(), dropout=0.25, recurrent_dropout=0.5, units=4, use_bias=True)
     assert (lstm.options.input_dropout, lstm.options.recurrent_dropout, lstm.options.dropout) == (0.25, 0.5, 0)
     assert (lstm.options.masked_outputs, lstm.options.outputs_in) == ("repeat", "time")
@@ -377,7 +377,7 @@ def test_activations_as_keras_serialises_them(keras):
     assert LSTM.from_keras(weights_of(), activation=None).options.candidate_activation[:3] == ("Affine", 1.0, 0.0)
 
 
-def test_the_hard_sigmoid_of_keras_2_is_another(keras):
+def test_the_hard_sigmoid_of_keras_2_differs_from_keras_3(keras):
     """It was a fifth of z plus a half; now it is a sixth."""
     z = np.linspace(-4, 4, 33)
     of_3, of_2 = (
@@ -395,12 +395,12 @@ UNKNOWN = ["swish", "celu", "exponential", "relu6", "softmax", "mish", 3, "Tanh 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 @pytest.mark.parametrize("setting", ["activation", "recurrent_activation"])
-def test_activations_that_are_not_known_are_named(setting, name):
+def test_unknown_activations_are_refused_by_name(setting, name):
     with pytest.raises(ValueError, match=f"must be one of sigmoid, tanh, .*, got {name!r}"):
         LSTM.from_keras(weights_of(), **{setting: name})
 
 
-def test_activations_with_parameters_of_their_own_are_refused(keras):
+def test_activations_with_parameters_are_refused(keras):
     layer = keras.layers.LSTM(4, activation=keras.layers.LeakyReLU(negative_slope=0.3))
     layer.build((2, 5, 3))
     with pytest.raises(ValueError, match=r"must be one of sigmoid, .*, got 'LeakyReLU"):
@@ -434,12 +434,12 @@ def test_activations_with_parameters_of_their_own_are_refused(keras):
         ([*weights_of()[:2], np.full(16, np.nan)], {}, "'weight 2' has NaN or infinite values"),
     ],
 )
-def test_what_cannot_be_is_named(weights, config, words):
+def test_contradictory_weights_and_settings_are_refused(weights, config, words):
     with pytest.raises(ValueError, match=words):
         LSTM.from_keras(weights, **config)
 
 
-def test_a_first_layer_that_goes_backwards_is_refused(keras):
+def test_a_reversed_first_layer_is_refused(keras):
     """Keras lets it be, with a second one that goes forwards, and then turns the outputs of the wrong one round."""
     backwards, forwards = (keras.layers.LSTM(4, return_sequences=True, go_backwards=way) for way in (True, False))
     layer = keras.layers.Bidirectional(backwards, backward_layer=forwards)
@@ -449,7 +449,7 @@ def test_a_first_layer_that_goes_backwards_is_refused(keras):
 
 
 @pytest.mark.parametrize("merge", KERAS_MERGES)
-def test_a_bidirectional_is_read_by_its_own_configuration(keras, merge, rng):
+def test_a_bidirectional_layer_is_read_by_its_configuration(keras, merge, rng):
     layer = keras.layers.Bidirectional(keras.layers.LSTM(4, "relu", return_sequences=True), merge_mode=merge)
     layer.build((2, 5, 3))
     ours = LSTM.from_keras(layer.get_weights(), **layer.get_config())
@@ -457,7 +457,7 @@ def test_a_bidirectional_is_read_by_its_own_configuration(keras, merge, rng):
     np.testing.assert_allclose(ours.forward(x)[0], layer(x).detach().numpy(), rtol=0, atol=1e-6)
 
 
-def test_a_bidirectional_of_something_else_is_named(keras):
+def test_a_bidirectional_layer_of_another_class_is_refused(keras):
     for wrapped, back, words in (
         (keras.layers.GRU(4), None, "'GRU'"),
         (keras.layers.LSTM(4), keras.layers.LSTM(4, "relu", go_backwards=True), "differ in activation"),
@@ -469,7 +469,7 @@ def test_a_bidirectional_of_something_else_is_named(keras):
             LSTM.from_keras(layer.get_weights(), **layer.get_config())
 
 
-def test_weights_under_other_names_are_named():
+def test_weights_with_unknown_names_are_refused():
     kernel, recurrent, bias = weights_of()
     with pytest.raises(ValueError, match="biases"):
         LSTM.from_keras({"kernel": kernel, "recurrent_kernel": recurrent, "biases": bias})
@@ -477,7 +477,7 @@ def test_weights_under_other_names_are_named():
         LSTM.from_keras({"forward": {"kernel": kernel, "recurrent_kernel": recurrent}}, bidirectional="sum")
 
 
-def test_a_layer_is_refused_for_what_it_says_of_itself(keras):
+def test_a_layer_with_unsupported_settings_is_refused(keras):
     """With the whole configuration, of which only one setting is at fault."""
     layer = keras.layers.LSTM(4, activation="mish")
     layer.build((2, 5, 3))
@@ -485,7 +485,7 @@ def test_a_layer_is_refused_for_what_it_says_of_itself(keras):
         lstm_of(layer)
 
 
-def test_a_stateful_layer_starts_from_0_and_goes_on_from_the_state_that_is_given(keras, rng):
+def test_a_stateful_layer_starts_from_0_and_continues_from_a_passed_state(keras, rng):
     """There its state stays in the layer; here it is an argument."""
     x = rng.normal(size=(2, 6, 3)).astype(np.float32)
     layer = keras.layers.LSTM(4, stateful=True, return_sequences=True)
@@ -498,6 +498,6 @@ def test_a_stateful_layer_starts_from_0_and_goes_on_from_the_state_that_is_given
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
-def test_how_it_is_run_is_no_setting_of_keras():
+def test_options_of_execution_are_not_keras_settings():
     lstm = LSTM.from_keras(weights_of(), engine="numpy", recompute_every=3)
     assert (lstm.execution.engine, lstm.execution.recompute_every) == ("numpy", 3)

@@ -46,7 +46,7 @@ class Configuration(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What both are given, in our layout: (B, T, features), (L·D, B, rows)."""
+    """Arguments of both layers, in Glasscell's layout: (B, T, features), (L·D, B, rows)."""
 
     weights: dict
     x: np.ndarray
@@ -196,7 +196,7 @@ def test_float64(index, torch):
         assert_near(one, other, 1e-9)
     assert_gradients_near(got, expected, 1e-9)
 
-    if of.packed:  # what stands behind a sequence's end does not matter, and has no gradient
+    if of.packed:  # values after a sequence's end are ignored, and have gradients of 0
         behind = np.arange(of.T) >= problem.lengths[:, None]
         for filling in (np.nan, np.inf, -1e300):
             x = np.where(behind[:, :, None], filling, problem.x)
@@ -218,7 +218,7 @@ def test_float32(index, torch):
 
 
 @pytest.mark.parametrize("index", range(0, CONFIGURATIONS, 3))
-def test_the_weights_say_what_there_is_and_go_there_and_back(index, torch):
+def test_options_are_inferred_from_weights_which_survive_a_round_trip(index, torch):
     of = draw_configuration(index)
     module, problem = draw_problem(torch, of, np.float32 if index % 2 else np.float64)
     lstm = LSTM.from_torch(module.state_dict(), batch_first=of.batch_first)
@@ -252,7 +252,7 @@ def test_the_weights_say_what_there_is_and_go_there_and_back(index, torch):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("proj_size", [0, 2])
 @pytest.mark.parametrize("lengths", [[3, 0, 5], [0, 4, 0, 1], [0, 0]], ids=str)
-def test_sequences_without_a_step_leave_the_others_alone(lengths, proj_size, bidirectional, torch, rng):
+def test_empty_sequences_do_not_change_the_results_of_others(lengths, proj_size, bidirectional, torch, rng):
     """Their own state and its gradient pass through."""
     L, H, I, T, D = 2, 4, 3, 5, 1 + bidirectional
     P, B = proj_size or H, len(lengths)
@@ -302,7 +302,7 @@ def weights(module):
     return {name: weight.numpy().copy() for name, weight in module.state_dict().items()}
 
 
-def test_a_part_of_a_larger_state_dict_is_read_by_its_prefix(torch, rng):
+def test_weights_in_a_larger_state_dict_are_selected_by_prefix(torch, rng):
     class Tagger(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -333,7 +333,7 @@ def test_tensors_and_arrays_are_the_same(module, weights):
     np.testing.assert_array_equal(of_tensors.parameters.vector, of_lists.parameters.vector)
 
 
-def test_what_was_read_is_a_copy(weights):
+def test_from_torch_copies_the_weights(weights):
     lstm = LSTM.from_torch(weights)
     before = lstm.parameters.vector.copy()
     for array in (*weights.values(), *lstm.to_torch().values()):
@@ -342,18 +342,18 @@ def test_what_was_read_is_a_copy(weights):
 
 
 class Strange:
-    """What NumPy cannot make an array of."""
+    """Object that NumPy cannot convert to an array."""
 
     def __array__(self, *_, **__):
         raise TypeError("of another kind")
 
 
-def test_what_is_no_array_is_refused_by_name(weights):
+def test_weights_that_are_no_arrays_are_refused_by_name(weights):
     with pytest.raises(TypeError, match=r"the weight 'weight_hh_l0' must be an array: of another kind"):
         LSTM.from_torch(weights | {"weight_hh_l0": Strange()})
 
 
-def test_the_dtype_is_that_of_the_weights_unless_told(torch, module, weights):
+def test_the_default_dtype_is_that_of_the_weights(torch, module, weights):
     assert LSTM.from_torch(weights).dtype == np.float32
     assert LSTM.from_torch(module.double().state_dict()).dtype == np.float64
     assert LSTM.from_torch(weights | {"bias_ih_l0": weights["bias_ih_l0"].astype(np.float64)}).dtype == np.float64
@@ -369,7 +369,7 @@ def test_a_projection_of_0_is_none(torch):
     assert LSTM.from_torch(state_dict, proj_size=None).options.proj_size is None
 
 
-def test_what_the_weights_say_may_be_said_again(weights):
+def test_options_that_agree_with_the_weights_are_accepted(weights):
     told = {"input_size": 3, "hidden_size": 4, "num_layers": 2, "bidirectional": True, "bias": True, "proj_size": 2}
     assert LSTM.from_torch(weights, **told).options == LSTM.from_torch(weights).options
 
@@ -386,23 +386,23 @@ def test_what_the_weights_say_may_be_said_again(weights):
         ({"proj_size": 0}, "proj_size must be 2, as the weights, got 0"),
     ],
 )
-def test_contradictions_are_named(told, words, weights):
+def test_options_that_contradict_the_weights_are_refused(told, words, weights):
     with pytest.raises(ValueError, match=words):
         LSTM.from_torch(weights, **told)
 
 
-def test_a_projection_that_is_not_there_is_a_contradiction(torch):
+def test_proj_size_without_projection_weights_is_refused(torch):
     with pytest.raises(ValueError, match="proj_size must be None, as the weights, got 2"):
         LSTM.from_torch(torch.nn.LSTM(3, 4).state_dict(), proj_size=2)
 
 
-def test_an_option_that_does_not_exist(weights):
+def test_an_unknown_option_is_refused(weights):
     with pytest.raises(TypeError, match="no option 'batch_second'"):
         LSTM.from_torch(weights, batch_second=True)
 
 
 @pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0"])
-def test_without_the_first_weights_nothing_can_be_said(name, weights):
+def test_missing_weights_of_the_first_layer_are_refused(name, weights):
     del weights[name]
     with pytest.raises(ValueError, match=f"the weight '{name}' is missing; the weights are "):
         LSTM.from_torch(weights)
@@ -411,19 +411,19 @@ def test_without_the_first_weights_nothing_can_be_said(name, weights):
 @pytest.mark.parametrize(
     "name", ["weight_hh_l1", "weight_ih_l1", "bias_hh_l0", "weight_hr_l1_reverse", "weight_ih_l1_reverse"]
 )
-def test_missing_weights_are_named(name, weights):
+def test_missing_weights_are_refused_by_name(name, weights):
     del weights[name]
     with pytest.raises(ValueError, match=rf"the weight '{name}' \(.*\) is missing"):
         LSTM.from_torch(weights)
 
 
 @pytest.mark.parametrize("name", ["weight_hh_l0_back", "gamma", "bias_hh_l2"])
-def test_weights_too_many_are_named(name, weights):
+def test_surplus_weights_are_refused_by_name(name, weights):
     with pytest.raises(ValueError, match=rf"the weight '{name}' \(3,\) does not belong to this model"):
         LSTM.from_torch(weights | {name: np.zeros(3, np.float32)})
 
 
-def test_a_layer_that_is_begun_is_missing_the_rest(weights):
+def test_an_incomplete_layer_is_refused(weights):
     with pytest.raises(ValueError, match=r"the weight 'weight_hh_l2' \(16, 2\) is missing"):
         LSTM.from_torch(weights | {"weight_ih_l2": np.zeros((16, 4), np.float32)})
 
@@ -440,7 +440,7 @@ def test_a_layer_that_is_begun_is_missing_the_rest(weights):
         ("weight_hh_l0", (16,), r"'weight_hh_l0' must be a matrix, got shape \(16,\)"),
     ],
 )
-def test_weights_of_another_shape_are_named(name, shape, words, weights):
+def test_weights_of_another_shape_are_refused_by_name(name, shape, words, weights):
     with pytest.raises(ValueError, match=words):
         LSTM.from_torch(weights | {name: np.zeros(shape, np.float32)})
 
@@ -452,7 +452,7 @@ def test_layers_with_a_gap_between_them(weights):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_named(bad, weights):
+def test_weights_that_are_not_finite_are_refused_by_name(bad, weights):
     weights["weight_hh_l1"][0, 0] = bad
     with pytest.raises(ValueError, match="'weight_hh_l1' has NaN or infinite values"):
         LSTM.from_torch(weights)
@@ -482,12 +482,12 @@ def test_weights_that_are_not_numbers(weights):
         ("reverse", True),
     ],
 )
-def test_what_pytorch_has_not_is_named(option, value):
+def test_options_that_pytorch_does_not_support_are_refused(option, value):
     with pytest.raises(ValueError, match=f"PyTorch's nn.LSTM does not support {option}="):
         LSTM(3, 4, **{option: value}).to_torch()
 
 
-def test_what_pytorch_has_not_is_named_when_it_takes_two_options():
+def test_a_combination_that_pytorch_does_not_support_is_refused():
     with pytest.raises(ValueError, match="does not support merge='sum'"):
         LSTM(3, 4, bidirectional=True, merge="sum").to_torch()
     with pytest.raises(ValueError, match="does not support projection_bias=True"):
@@ -498,8 +498,8 @@ def test_what_pytorch_has_not_is_named_when_it_takes_two_options():
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_learned_start_keeps_its_own_names(bidirectional, torch, rng):
-    """nn.LSTM has not got one: it is given as hx."""
+def test_learned_initial_states_keep_their_names(bidirectional, torch, rng):
+    """nn.LSTM does not have it: the initial state is an argument, hx."""
     lstm = LSTM(3, 4, 2, bidirectional=bidirectional, learn_initial_state=True, proj_size=2, dtype=np.float64)
     lstm.parameters.vector[:] = rng.normal(size=lstm.parameters.vector.size)
     weights = lstm.to_torch()
@@ -524,7 +524,7 @@ def test_a_learned_start_keeps_its_own_names(bidirectional, torch, rng):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_dropout_is_between_the_layers_anew_at_every_step(bidirectional, torch, rng):
+def test_dropout_between_layers_is_drawn_for_each_step(bidirectional, torch, rng):
     """The second layer, in PyTorch, given what the first layer's outputs became, gives our outputs and gradients."""
     lstm = LSTM(3, 4, 2, bidirectional=bidirectional, dropout=0.4, dtype=np.float64, seed=1)
     x, dy = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 5, 4 * (1 + bidirectional)))
@@ -552,7 +552,7 @@ def test_dropout_is_between_the_layers_anew_at_every_step(bidirectional, torch, 
             assert_near(named[name.replace("_l0", f"_l{layer}")], weight.grad.numpy(), 1e-12)
 
 
-def test_dropout_keeps_as_much_as_pytorch(torch):
+def test_dropout_has_the_rate_and_scale_of_pytorch(torch):
     """Forget gates shut, inputs of 0, the first layer a constant: outputs are a function of the mask alone."""
     rate, B, T = 0.3, 50, 200
     torch.manual_seed(0)

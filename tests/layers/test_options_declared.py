@@ -15,7 +15,7 @@ from glasscell.weight_layouts.pytorch import check_supported
 
 SIZES = {"input_size": 3, "hidden_size": 4}
 TRAINING_ONLY = ("dropout", "input_dropout", "recurrent_dropout")
-OTHERS = {  # a value of each option that is not the default, with what it needs beside it
+OTHERS = {  # a value of each option that is not the default, with the options that it requires
     "num_layers": {"num_layers": 2},
     "bidirectional": {"bidirectional": True},
     "reverse": {"reverse": True},
@@ -64,7 +64,7 @@ def with_new_option(monkeypatch):
     return add
 
 
-def test_every_option_is_tried_here():
+def test_every_option_has_a_case():
     assert {*OTHERS, *SIZES} == set(LSTMConfig.field_names())
     assert set(EVERYWHERE) == set(get_args(Consumer))
 
@@ -76,7 +76,7 @@ def test_a_new_option_is_refused_by_the_engines(with_new_option):
         lstm(leak=0.25)
 
 
-def test_an_option_of_the_general_engine_alone_is_refused_by_all_else(with_new_option, tmp_path):
+def test_an_option_of_the_general_engine_is_refused_by_all_other_consumers(with_new_option, tmp_path):
     with_new_option("general")
     new = lstm(leak=0.25)
     assert not new.options.is_standard
@@ -121,7 +121,7 @@ def test_a_step_is_the_standard_one_where_the_standard_engine_supports_every_opt
 
 
 @pytest.mark.parametrize("name", TRAINING_ONLY)
-def test_what_only_training_sees_changes_nothing_else(name, rng):
+def test_training_options_do_not_change_inference(name, rng):
     assert LSTMConfig.declared[name].training_only
     noisy = lstm(**OTHERS[name])
     quiet = lstm(**{**OTHERS[name], name: 0.0})
@@ -130,7 +130,7 @@ def test_what_only_training_sees_changes_nothing_else(name, rng):
     assert [key for key, declared in LSTMConfig.declared.items() if declared.training_only] == list(TRAINING_ONLY)
 
 
-def test_the_page_of_outputs_in_the_order_of_processing_does_not_compute(rng):
+def test_the_report_of_outputs_in_processing_order_is_static(rng):
     """It would show them in the order of time."""
     x = rng.normal(size=(5, 3))
     assert payload_of(lstm(reverse=True).trace(x))["live"]
@@ -139,8 +139,8 @@ def test_the_page_of_outputs_in_the_order_of_processing_does_not_compute(rng):
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("ending", ["onnx", "pt", "keras"])
-def test_a_written_lstm_computes_the_same_or_is_refused(name, ending, rng, tmp_path):
-    """Of every option: no file holds an LSTM without it that computes something else."""
+def test_a_saved_lstm_computes_the_same_or_is_refused(name, ending, rng, tmp_path):
+    """For each option: a file that lacks it would compute other outputs, so it is refused."""
     pytest.importorskip("onnx")
     original, x = lstm(**OTHERS[name]), rng.normal(size=(2, 5, 3))
     supported = {"onnx": "onnx", "pt": "torch", "keras": "keras"}[ending]

@@ -74,7 +74,7 @@ def test_gradients_are_those_of_finite_differences(cell, stack, steps, rng):
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_sequences_of_a_batch_are_those_alone_whatever_is_behind_their_ends(cell, stack, rng):
+def test_a_batch_equals_its_sequences_and_padding_is_ignored(cell, stack, rng):
     layer = layer_of(cell, rng, **STACKS[stack])
     x, lengths = rng.normal(size=(B, T, I)), [4, 0, T]
     start = RNNState(rng.normal(size=shapes(layer)))
@@ -99,7 +99,7 @@ def test_sequences_of_a_batch_are_those_alone_whatever_is_behind_their_ends(cell
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_masked_steps_are_passed_over(cell, rng):
+def test_masked_steps_are_skipped(cell, rng):
     layer = layer_of(cell, rng, num_layers=2, bidirectional=True)
     x = rng.normal(size=(B, T, I))
     y, end, _ = layer.forward(x, mask=MASK)
@@ -111,7 +111,7 @@ def test_masked_steps_are_passed_over(cell, rng):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_state_carries_a_sequence_on(cell, rng):
+def test_chunks_with_a_carried_state_equal_the_whole_sequence(cell, rng):
     layer = layer_of(cell, rng, num_layers=2)
     x = rng.normal(size=(B, T, I))
     first, state = layer.infer(x[:, :2])
@@ -121,7 +121,7 @@ def test_a_state_carries_a_sequence_on(cell, rng):
     np.testing.assert_allclose(end.h, whole_end.h, atol=1e-13)
 
 
-def test_a_relu_that_grows_without_bound_behind_the_end_of_a_sequence_does_not_matter():
+def test_states_of_a_relu_do_not_grow_after_the_end_of_a_sequence():
     layer = gc.RNN(1, 1, nonlinearity="relu", seed=None, **D64)
     layer.parameters["kernel_l0"][:] = [[1e3, 1, 0]]
     _, end, tape = layer.forward(np.ones((2, 400, 1)), lengths=[3, 2])

@@ -28,7 +28,7 @@ def test_backward_is_the_adjoint(layer, masked, rng):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
-def test_a_sequence_alone_gives_what_it_gives_in_a_batch(layer, rng):
+def test_a_batch_equals_its_sequences(layer, rng):
     x = rng.normal(size=(4, 5, 6))
     together = layer.forward(x, None)[0]
     for b in range(4):
@@ -37,13 +37,13 @@ def test_a_sequence_alone_gives_what_it_gives_in_a_batch(layer, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
-def test_the_type_of_numbers_is_kept(layer, dtype, rng):
+def test_dtype_is_preserved(layer, dtype, rng):
     y, tape = layer.forward(rng.normal(size=(4, 5, 6)).astype(dtype), MASK)
     assert y.dtype == dtype
     assert layer.backward(tape, np.ones_like(y)).dtype == dtype
 
 
-def test_values_by_hand():
+def test_values_equal_those_computed_by_hand():
     x = np.arange(30.0).reshape(5, 6)
     mask = np.array([False, True, True, False, True])
     np.testing.assert_array_equal(Step(0).forward(x, mask)[0], x[1])

@@ -47,7 +47,7 @@ WHICH = pytest.mark.parametrize("which", ["whole", "lengths", "gaps"])
 
 @WHICH
 @pytest.mark.parametrize("name", KINDS)
-def test_a_run_gives_what_a_pass_does(name, which, rng):
+def test_inference_equals_a_forward_pass(name, which, rng):
     lstm = made(name, rng)
     x, state, own = given(lstm, rng, which)
     for start in (None, state):
@@ -57,8 +57,8 @@ def test_a_run_gives_what_a_pass_does(name, which, rng):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
 
-def test_a_long_run_of_the_general_layer(rng):
-    """Of more steps than it keeps at a time, with sequences that end in each part."""
+def test_inference_of_long_sequences_with_the_general_layer(rng):
+    """More steps than one block has, with sequences that end in each block."""
     lstm = made("haste", rng)
     x, lengths = rng.normal(size=(5, 150, I)), [150, 149, 64, 65, 0]
     y, final, _ = lstm.forward(x, lengths=lengths)
@@ -94,14 +94,14 @@ def test_segments_keep_no_gates(rng):
 
 
 def kept(tape):
-    """Bytes that a pass keeps beside its inputs and outputs, at most one segment included."""
+    """Bytes that a pass keeps besides its inputs and outputs, with one segment."""
     one = tape.directions[0].tape
     states = sum(np.asarray(part).nbytes for start in one.initial_states[1:] for part in start)
     return states + one.segment_steps * (9 * H + I + 1) * B * 8
 
 
 @pytest.mark.parametrize("limit", [20_000, 30_000, 60_000])
-def test_a_memory_limit_is_kept_to(limit, rng):
+def test_a_memory_limit_is_observed(limit, rng):
     lstm = made("plain", rng, memory_limit=limit)
     x, dy = rng.normal(size=(B, 500, I)), rng.normal(size=(B, 500, H))
     _, _, tape = lstm.forward(x)
@@ -112,7 +112,7 @@ def test_a_memory_limit_is_kept_to(limit, rng):
     np.testing.assert_allclose(lstm.backward(tape, dy)[2].vector, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_a_memory_limit_that_is_too_small_says_what_is_needed(rng):
+def test_a_memory_limit_that_is_too_small_is_refused_with_the_required_size(rng):
     x = rng.normal(size=(B, 500, I))
     words = r"memory_limit=10000 is too small for 3 sequences of 500 steps: they need (\d+) bytes at least"
     with pytest.raises(ValueError, match=words) as caught:
@@ -123,7 +123,7 @@ def test_a_memory_limit_that_is_too_small_says_what_is_needed(rng):
     made("both directions", rng, memory_limit=needed).forward(x)
 
 
-def test_what_would_be_kept_anyway_is(rng):
+def test_a_large_memory_limit_keeps_the_whole_tape(rng):
     """Sequences that are no longer than a segment have a tape as always."""
     for options in ({"recompute_every": T}, {"memory_limit": 1e9}):
         assert made("plain", rng, **options).forward(np.zeros((B, T, I)))[2].layers[0].f.shape == (T, H, B)
@@ -139,12 +139,12 @@ def test_what_would_be_kept_anyway_is(rng):
         ({"memory_limit": 1e9, "recompute_every": 3}, ValueError, "memory_limit must be None with recompute_every"),
     ],
 )
-def test_doors(options, error, words):
+def test_bad_options_are_refused(options, error, words):
     with pytest.raises(error, match=words):
         LSTM(I, H, **options)
 
 
-def test_threads_may_run_one_model_at_once(rng):
+def test_threads_may_run_one_model_concurrently(rng):
     """Weights are read, and everything else belongs to the call."""
     lstm = LSTM(I, 32, 2, bidirectional=True)
     model = Sequential([lstm, Linear(64, 3)])

@@ -147,7 +147,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_two_biases_compute_what_their_sum_does(name, engine, rng):
+def test_two_biases_equal_their_sum(name, engine, rng):
     if engine == "numba":
         pytest.importorskip("numba")
     lstm = random_lstm(rng, engine=engine, **VARIANTS[name])
@@ -182,7 +182,7 @@ def test_every_view_of_two_biases_sees_their_sum(rng, tmp_path):
         np.testing.assert_allclose(gc.convert.load(tmp_path / f"m.{ending}")(x), other(x), rtol=0, atol=1e-12)
 
 
-def test_both_biases_are_kept_by_files_and_by_pytorchs_names(rng, tmp_path):
+def test_both_biases_are_kept_in_files_and_with_pytorchs_names(rng, tmp_path):
     lstm = random_lstm(rng, num_layers=2, bidirectional=True)
     weights = lstm.to_torch()
     again = gc.LSTM.from_torch(weights, biases="two")

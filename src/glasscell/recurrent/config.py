@@ -97,7 +97,7 @@ def _function(name: str, value: ActivationLike) -> tuple[str, float | None, floa
     return _activation(name, value).spec
 
 
-class LSTMConfig:  # no dataclass: one of so many fields takes a tenth of the time of `import glasscell`
+class LSTMConfig:  # no dataclass: with this many fields it would take a tenth of the time of `import glasscell`
     """The options of :class:`glasscell.LSTM`, which can be saved as JSON; immutable, see :meth:`replace`.
 
     All may be combined. The equations are those of :mod:`glasscell.core.variants`. Default values in parentheses.

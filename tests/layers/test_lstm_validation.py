@@ -1,4 +1,4 @@
-"""Law: what does not fit is refused at the door of an LSTM, and the message says what was given and what is due."""
+"""Law: an LSTM refuses invalid arguments, with messages that state the rule and the value."""
 
 import re
 
@@ -20,7 +20,7 @@ def small(**options):
 # Options
 
 
-def test_an_option_that_does_not_exist_is_named_beside_those_that_do():
+def test_an_unknown_option_is_refused_with_the_list_of_options():
     with pytest.raises(TypeError, match="an LSTM has no option 'bidirektional'; it has input_size, ") as caught:
         small(bidirektional=True)
     for name in LSTMConfig.field_names():
@@ -29,13 +29,13 @@ def test_an_option_that_does_not_exist_is_named_beside_those_that_do():
 
 @pytest.mark.parametrize("name", SWITCHES)
 @pytest.mark.parametrize("bad", [1, "yes", None])
-def test_switches_are_true_or_false(name, bad):
+def test_switches_must_be_bool(name, bad):
     with pytest.raises(TypeError, match=f"{name} must be True or False, got {bad!r}"):
         small(**{name: bad})
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_rates_are_below_1(name):
+def test_rates_must_be_below_1(name):
     for bad in (1.0, -0.1, float("nan"), 2):
         with pytest.raises(ValueError, match=f"{name} must be at least 0 and below 1, got {bad}"):
             small(**{name: bad})
@@ -44,18 +44,18 @@ def test_rates_are_below_1(name):
             small(**{name: bad})
 
 
-@pytest.mark.parametrize(("name", "more"), BOUNDS)
-def test_bounds_are_above_0(name, more):
+@pytest.mark.parametrize(("name", "required_options"), BOUNDS)
+def test_bounds_must_be_above_0(name, required_options):
     for bad in (0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=f"{name} must be finite and above 0, got {bad}"):
-            small(**{name: bad} | more)
+            small(**{name: bad} | required_options)
     for bad in (True, "3"):
         with pytest.raises(TypeError, match=f"{name} must be a number, got {bad!r}"):
-            small(**{name: bad} | more)
+            small(**{name: bad} | required_options)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("options", "error", "message"),
     [
         ({"proj_size": -1}, ValueError, "proj_size must be at least 1, got -1"),
         ({"proj_size": 1.5}, TypeError, r"proj_size must be an integer, got 1\.5"),
@@ -93,17 +93,17 @@ def test_bounds_are_above_0(name, more):
         ({"forget_bias": 1.0, "initializer": "zeros"}, ValueError, "initializer must be one of 'orthogonal', "),
     ],
 )
-def test_bad_options_are_named(options, error, words):
-    with pytest.raises(error, match=words):
+def test_bad_options_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
         small(**options)
 
 
-def test_activations_are_known_whatever_their_capitals():
+def test_names_of_activations_are_case_insensitive():
     assert small(gate_activation="hardsigmoid").options == small(gate_activation=("HardSigmoid", 0.2, 0.5)).options
 
 
 @pytest.mark.parametrize("bad", [3, None])
-def test_what_is_no_activation_is_named(bad):
+def test_an_activation_of_another_type_is_refused(bad):
     with pytest.raises((TypeError, ValueError), match="gate_activation must be a name such as 'Relu'"):
         small(gate_activation=bad)
 
@@ -112,7 +112,7 @@ def test_what_is_no_activation_is_named(bad):
 
 
 @pytest.mark.parametrize(
-    ("given_steps", "error", "words"),
+    ("steps", "error", "message"),
     [
         ({"lengths": [1, 2]}, ValueError, r"lengths must have shape \(B,\) = \(3,\), got \(2,\)"),
         ({"lengths": 2}, ValueError, r"lengths must have shape \(B,\) = \(3,\), got \(\)"),
@@ -133,13 +133,13 @@ def test_what_is_no_activation_is_named(bad):
         ),
     ],
 )
-def test_bad_lengths_and_masks_are_named(given_steps, error, words):
-    with pytest.raises(error, match=words):
-        small().forward(np.zeros((3, 4, 2)), **given_steps)
+def test_bad_lengths_and_masks_are_refused(steps, error, message):
+    with pytest.raises(error, match=message):
+        small().forward(np.zeros((3, 4, 2)), **steps)
 
 
 @pytest.mark.parametrize(
-    ("given_steps", "error", "words"),
+    ("steps", "error", "message"),
     [
         ({"lengths": [2]}, ValueError, r"lengths must have shape \(\), got \(1,\)"),
         ({"lengths": 5}, ValueError, "lengths must be from 0 to T = 4, got 5"),
@@ -147,21 +147,21 @@ def test_bad_lengths_and_masks_are_named(given_steps, error, words):
         ({"mask": np.ones((1, 4), bool)}, ValueError, r"mask must have shape \(T,\) = \(4,\), got \(1, 4\)"),
     ],
 )
-def test_bad_lengths_and_masks_of_a_single_sequence_are_named(given_steps, error, words):
-    with pytest.raises(error, match=words):
-        small().forward(np.zeros((4, 2)), **given_steps)
+def test_bad_lengths_and_masks_of_a_single_sequence_are_refused(steps, error, message):
+    with pytest.raises(error, match=message):
+        small().forward(np.zeros((4, 2)), **steps)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_is_not_finite_is_refused_where_there_is_a_step(dtype):
-    """With its place in the array as it was given, and the value that was given: 1e39 is too large for float32."""
+def test_values_that_are_not_finite_are_refused_at_valid_steps(dtype):
+    """The message contains the index in the argument and the original value; 1e39 is infinite in float32."""
     lstm, x = small(dtype=dtype), np.zeros((2, 4, 2))
     x[1, 2, 0] = bad = np.nan if dtype is np.float64 else 1e39
-    for said in ({}, {"lengths": [1, 3]}, {"mask": np.array([[False] * 4, [False, False, True, False]])}):
+    for steps in ({}, {"lengths": [1, 3]}, {"mask": np.array([[False] * 4, [False, False, True, False]])}):
         with pytest.raises(
             ValueError, match=r"x must be finite in float\d\d, got .* at index \(1, 2, 0\), 1 such"
         ) as caught:
-            lstm.forward(x, **said)
+            lstm.forward(x, **steps)
         assert f"got {bad} at" in str(caught.value)
     expected = lstm.forward(np.zeros((2, 4, 2)), lengths=[4, 2])[0]
     np.testing.assert_array_equal(lstm.forward(x, lengths=[4, 2])[0], expected)
@@ -172,7 +172,7 @@ def test_what_is_not_finite_is_refused_where_there_is_a_step(dtype):
 
 
 @pytest.mark.parametrize(
-    ("options", "h", "c", "words"),
+    ("options", "h", "c", "message"),
     [
         (
             {"bidirectional": True},
@@ -192,12 +192,12 @@ def test_what_is_not_finite_is_refused_where_there_is_a_step(dtype):
         ({"num_layers": 2}, (2, 5, 3), (2, 5, 3), "state.h must have shape (L, B, H) = (2, 4, 3), got (2, 5, 3)"),
     ],
 )
-def test_states_of_another_shape_are_named(options, h, c, words):
+def test_states_of_another_shape_are_refused(options, h, c, message):
     lstm, x = small(**options), np.zeros((4, 5, 2))
     state = LSTMState(np.zeros(h), np.zeros(c))
-    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         lstm.forward(x, state)
-    with pytest.raises(ValueError, match=f"^d_final_{re.escape(words)}"):
+    with pytest.raises(ValueError, match=f"^d_final_{re.escape(message)}"):
         lstm.backward(lstm.forward(x)[2], d_final_state=state)
 
 
@@ -210,7 +210,7 @@ def test_states_of_another_shape_are_named(options, h, c, words):
         ({"bidirectional": True, "proj_size": 2}, 4),
     ],
 )
-def test_gradients_on_outputs_have_the_features_of_the_outputs(options, features):
+def test_gradients_on_outputs_must_have_the_shape_of_the_outputs(options, features):
     lstm = small(**options)
     y, _, tape = lstm.forward(np.zeros((4, 5, 2)))
     assert y.shape == (4, 5, features) == (4, 5, lstm.output_size)
@@ -237,10 +237,10 @@ def test_the_tape_of_another_lstm_is_refused(options):
     [{"proj_size": 2}, {"peepholes": True}, {"layer_norm": "haste"}, {"clip": 1.0}, {"reverse": True}],
     ids=str,
 )
-def test_the_tape_of_another_lstm_whose_kernels_have_this_shape_is_refused(options):
+def test_the_tape_of_an_lstm_with_other_options_and_equal_kernel_shapes_is_refused(options):
     other = small(**options)
     lstm = LSTM(2 + other.options.state_size - 3, 3)
-    tapes = [each.forward(np.zeros((4, 5, each.input_size)))[2] for each in (other, lstm)]
+    tapes = [layer.forward(np.zeros((4, 5, layer.input_size)))[2] for layer in (other, lstm)]
     with pytest.raises(ValueError, match="tape must be of LSTMConfig"):
         lstm.backward(tapes[0])
     with pytest.raises(ValueError, match="tape must be of LSTMConfig"):
@@ -248,14 +248,14 @@ def test_the_tape_of_another_lstm_whose_kernels_have_this_shape_is_refused(optio
 
 
 @pytest.mark.parametrize("bad", [0, 3, "seed"])
-def test_what_is_no_generator_is_refused(bad):
+def test_rng_must_be_a_generator(bad):
     with pytest.raises(TypeError, match="rng"):
         small(dropout=0.5, num_layers=2).forward(np.zeros((4, 5, 2)), rng=bad)
 
 
-def test_what_a_layer_says_of_itself():
+def test_repr_lists_options_that_are_not_the_default():
     lstm = LSTM(2, 3, 2, bidirectional=True, merge="sum", proj_size=4, peepholes=True, clip=2, zoneout=0.25)
-    said = "num_layers=2, bidirectional=True, proj_size=4, peepholes=True, clip=2.0, zoneout=0.25, merge='sum'"
-    assert repr(lstm) == f"LSTM(2, 3, {said}, dtype=float32)"
+    options = "num_layers=2, bidirectional=True, proj_size=4, peepholes=True, clip=2.0, zoneout=0.25, merge='sum'"
+    assert repr(lstm) == f"LSTM(2, 3, {options}, dtype=float32)"
     assert (lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.output_size) == (2, 3, 2, 4)
     assert LSTM.shapes(2, 3, 2, bidirectional=True, merge="sum", proj_size=4, peepholes=True) == lstm.parameters.shapes
