@@ -165,11 +165,12 @@ def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_valida
         finite_number(f"stop_at[{name!r}]", value)
 
 
-def expected_updates(data: Data, options: TrainingOptions, batch_size: int) -> int | None:
-    """Return the number of updates of all epochs; None if unknown."""
+def expected_updates(data: Data, updates: int | None, options: TrainingOptions, batch_size: int) -> int | None:
+    """Return the number of updates that the limits on updates and epochs allow; None if unknown."""
     if options.epochs is None or options.tbptt_steps is not None or not isinstance(data, ArrayData):
-        return None
-    return ceil(options.epochs * ceil(len(data) / batch_size) / options.accumulate)
+        return updates
+    in_epochs = options.epochs * ceil(ceil(len(data) / batch_size) / options.accumulate)
+    return in_epochs if updates is None else min(updates, in_epochs)
 
 
 def is_endless(data: Data) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from glasscell.core.parameters import Parameters
 from glasscell.training.history import History
 
@@ -31,3 +33,10 @@ class TrainingState(NamedTuple):
 
 Callback: TypeAlias = Callable[[TrainingState], bool | None]
 """Called after every update. True ends the training; False and None are the only other values."""
+
+
+def ends_training(returned: object) -> bool:
+    """Return whether a callback's result ends the training."""
+    if returned is None or isinstance(returned, bool | np.bool_):
+        return bool(returned)
+    raise TypeError(f"a callback must return True, which ends the training, False or None, got {returned!r:.200}")

@@ -81,7 +81,8 @@ def fit(
         Truncated backpropagation through time: cut sequences into windows of this many steps. Each window is an update;
         the state is carried from one to the next, the gradient is not (Williams & Peng 1990).
     accumulate : int
-        Batches, or windows, whose gradients are averaged for one update.
+        Batches, or windows, whose gradients are averaged for one update; fewer for the last update of an epoch if
+        their number is not divisible.
     trainable : sequence of str, optional
         Names of parameters to train, ``*`` for anything; all others are frozen. Default: all are trained.
     learning_rates : mapping of name to float, optional

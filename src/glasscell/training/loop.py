@@ -24,7 +24,7 @@ from glasscell.data.metrics import METRICS, loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
-from glasscell.training.callbacks import TrainingState
+from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.evaluation import check_weights, evaluate, is_better, meets_target
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
@@ -136,7 +136,7 @@ class Training:
             return history
         bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
         if self.options.progress:
-            bar = progress_bar(self.updates or arguments.expected_updates(self.data, self.options, self.batch_size))
+            bar = progress_bar(arguments.expected_updates(self.data, self.updates, self.options, self.batch_size))
         # Overflow is noticed where the loss is checked.
         with np.errstate(over="ignore", invalid="ignore"), bar as report:
             ended = False
@@ -210,10 +210,12 @@ class Training:
         return result
 
     def _accumulated(self, total: Array) -> float:
-        """Average the gradients of several windows, each weighted with its number of targets."""
+        """Average the gradients of several windows of one epoch, each weighted with its number of targets."""
         total[:] = 0
         losses, counts = 0.0, 0.0
-        for _ in range(self.accumulate):
+        for done in range(self.accumulate):
+            if done and self.epoch_ended():
+                break
             loss, count = self._pass()
             losses, counts = losses + loss * count, counts + count
             total += self.gradients.vector * total.dtype.type(count)
@@ -295,7 +297,7 @@ class Training:
             history.stopped_early = self.patience is not None and waited >= self.patience
             self._evaluations_without_gain = waited
         stop = [
-            _ends_training(callback(TrainingState(self.model, history, self.gradients, self)))
+            ends_training(callback(TrainingState(self.model, history, self.gradients, self)))
             for callback in self.options.callbacks
         ]
         return last or history.target_reached or history.stopped_early or any(stop)
@@ -341,10 +343,3 @@ class Training:
             self._upcoming = self._next_window(batch)
         elif has_batch:
             self._batch = batch
-
-
-def _ends_training(returned: object) -> bool:
-    """Return whether a callback's result ends the training."""
-    if returned is None or isinstance(returned, bool | np.bool_):
-        return bool(returned)
-    raise TypeError(f"a callback must return True, which ends the training, False or None, got {returned!r:.200}")

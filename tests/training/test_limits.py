@@ -1,0 +1,84 @@
+"""Law: a training makes the passes that `epochs` allows, an update ends with its epoch, and a finished one is over."""
+
+import math
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.data import ArrayData, ContinuousData
+from glasscell.training import Training, TrainingOptions
+from glasscell.training.arguments import expected_updates
+
+LOSS = "squared_error"
+
+
+def regressor():
+    return gc.Sequential([gc.LSTM(2, 4, dtype=np.float64), gc.Linear(4, 1, dtype=np.float64)])
+
+
+def arrays(N=20):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(N, 5, 2))
+    return x, np.cumsum(x[..., :1], axis=1)
+
+
+class Counted(ArrayData):
+    """Arrays that count the sequences taken from them."""
+
+    taken = 0
+
+    def batches(self, size, rng, dtype):
+        for batch in super().batches(size, rng, dtype):
+            self.taken += len(batch.inputs)
+            yield batch
+
+
+# Accumulated gradients
+
+
+@pytest.mark.parametrize("tbptt_steps", [None, 2])
+@pytest.mark.parametrize(("epochs", "accumulate"), [(1, 4), (2, 3), (3, 2), (2, 5), (2, 7)])
+def test_epochs_are_passes_over_the_data_for_every_number_of_accumulated_batches(epochs, accumulate, tbptt_steps):
+    data = Counted(*arrays(), validation=arrays(4))
+    history = gc.fit(
+        regressor(), data, epochs=epochs, loss=LOSS, batch_size=4, accumulate=accumulate, tbptt_steps=tbptt_steps
+    )
+    windows = 5 if tbptt_steps is None else 15
+    per_epoch = math.ceil(windows / accumulate)
+    assert data.taken == 20 * epochs
+    np.testing.assert_array_equal(history["epoch"], np.repeat(np.arange(1, epochs + 1), per_epoch))
+    evaluated = np.isfinite(history["validation_loss"])
+    np.testing.assert_array_equal(np.flatnonzero(evaluated) + 1, per_epoch * np.arange(1, epochs + 1))
+
+
+def test_the_last_update_of_an_epoch_averages_the_remaining_batches():
+    x, y = arrays(20)
+    gradients, rng = [], np.random.default_rng(0)
+    gc.fit(
+        regressor(), (x, y), epochs=1, loss=LOSS, batch_size=4, accumulate=3, optimizer=gc.SGD(0.0), clip_norm=None,
+        callbacks=[lambda state: gradients.append(state.gradients.vector.copy())],
+    )  # fmt: skip
+    order, model = rng.permutation(20), regressor()
+    assert len(gradients) == 2
+    for rows, gradient in zip((order[:12], order[12:]), gradients, strict=True):
+        outputs, _, tape = model.forward(x[rows])
+        expected = model.backward(tape, 2 * (outputs - y[rows]) / outputs.size)[2].vector
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("limit", [{"updates": 8}, {"updates": 8, "evaluate_every": 3}])
+def test_each_epoch_ends_an_update_without_a_limit_on_epochs(limit):
+    data = ContinuousData(np.random.default_rng(1).integers(0, 5, 101), steps=4)
+    model = gc.Sequential([gc.Embedding(5, 3), gc.LSTM(3, 3), gc.Linear(3, 5)])
+    history = gc.fit(model, data, loss="categorical_cross_entropy", batch_size=5, accumulate=4, **limit)
+    np.testing.assert_array_equal(history["epoch"], [1, 1, 2, 2, 3, 3, 4, 4])  # 5 windows per epoch
+
+
+@pytest.mark.parametrize("updates", [None, 3, 300])
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 8])
+def test_the_expected_number_of_updates_is_that_of_the_training(accumulate, updates):
+    options = TrainingOptions(updates=updates, epochs=3, loss=LOSS, batch_size=4, accumulate=accumulate)
+    training = Training(regressor(), arrays(22), options)
+    expected = expected_updates(training.data, training.updates, options, training.batch_size)
+    assert training.run().updates == expected
