@@ -82,3 +82,41 @@ def test_the_expected_number_of_updates_is_that_of_the_training(accumulate, upda
     training = Training(regressor(), arrays(22), options)
     expected = expected_updates(training.data, training.updates, options, training.batch_size)
     assert training.run().updates == expected
+
+
+# The end
+
+
+ENDINGS = {
+    "updates, best weights": {"updates": 9, "keep": "best", "evaluate_every": 1},
+    "epochs, best weights": {"epochs": 3, "keep": "best", "evaluate_every": 2},
+    "epochs of windows": {"epochs": 2, "tbptt_steps": 2, "evaluate_every": 4, "keep": "last"},
+    "accumulated": {"epochs": 3, "accumulate": 3, "keep": "best"},
+    "patience, best weights": {"updates": 400, "patience": 2, "evaluate_every": 1},
+    "patience, last weights": {"epochs": 400, "patience": 2, "evaluate_every": 1, "keep": "last"},
+    "target": {"updates": 400, "stop_at": {"loss": 1.0}, "evaluate_every": 1},
+}
+
+
+@pytest.mark.parametrize("restored", [True, False], ids=["restored", "run again"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_finished_training_is_over(ending, restored):
+    """The state of the last update, or the same training, makes no update, and has the weights that `keep` names."""
+    x, noise = arrays()[0], np.random.default_rng(5).normal(size=(20, 5, 1))
+    states = []
+    options = TrainingOptions(
+        loss=LOSS, batch_size=4, validation=arrays(6), optimizer=gc.Adam(0.05), **ENDINGS[ending],
+        callbacks=[lambda state: states.append(state.training.state())],
+    )  # fmt: skip
+    training = Training(regressor(), (x, noise), options)
+    history = training.run()
+    weights, updates = training.model.parameters.vector.copy(), len(states)
+    if "best" in ending:
+        assert history.best_update < updates
+        assert not np.array_equal(states[-1]["weights"], weights)
+    again = Training(regressor(), (x, noise), options) if restored else training
+    if restored:
+        again.restore(states[-1])
+    assert again.run() == history
+    assert history.updates == updates == len(states)
+    np.testing.assert_array_equal(again.model.parameters.vector, weights)

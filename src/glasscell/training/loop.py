@@ -92,9 +92,7 @@ class Training:
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain = 0
         self._batches: Iterator[Batch] = iter(())
-        self._replay_rng: Any = (
-            None  # state of the generator before the batches of the epoch, or an endless one's batch
-        )
+        self._replay_rng: Any = None  # state of the generator before the epoch's batches, or an endless one's batch
         self._batch: Batch | None = None  # of which windows are left
         self._window = slice(0, 0)  # steps of its last window
         self._upcoming: Batch | None = None
@@ -132,19 +130,9 @@ class Training:
     def _run(self) -> History:
         history, vector = self.history, self.model.parameters.vector
         keep = self.options.keep or ("best" if self.patience else "last")
-        if self.updates is not None and history.updates >= self.updates:
-            return history
-        bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
-        if self.options.progress:
-            bar = progress_bar(arguments.expected_updates(self.data, self.updates, self.options, self.batch_size))
-        # Overflow is noticed where the loss is checked.
-        with np.errstate(over="ignore", invalid="ignore"), bar as report:
-            ended = False
-            while not ended:
-                row = self.step()
-                ended = self._finish_update()
-                if report is not None:
-                    report(row)
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is noticed where the loss is checked
+            if not (self._reached_limit() or history.target_reached or history.stopped_early):
+                self._make_updates()
         if keep == "best" and self.best_weights is not None:
             vector[:] = self.best_weights
         if not np.isfinite(vector).all():
@@ -152,6 +140,19 @@ class Training:
                 f"weights that are not finite after update {history.updates}: lower the learning rate"
             )
         return history
+
+    def _make_updates(self) -> None:
+        """Make updates until one of them ends the training, and report their progress."""
+        bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
+        if self.options.progress:
+            bar = progress_bar(arguments.expected_updates(self.data, self.updates, self.options, self.batch_size))
+        with bar as report:
+            ended = False
+            while not ended:
+                row = self.step()
+                ended = self._finish_update()
+                if report is not None:
+                    report(row)
 
     def step(self) -> dict[str, float]:
         """Make one update, and return its row of the history.
@@ -226,9 +227,7 @@ class Training:
 
     def _next(self) -> Batch:
         """Return the next window with targets, of this epoch or the next one."""
-        window, self._upcoming = self._upcoming, None
-        if window is None:
-            window = self._next_of_epoch()
+        window, self._upcoming = self._upcoming or self._next_of_epoch(), None
         if window is None:
             self.epoch, self.batches_done = self.epoch + 1, 0
             self._replay_rng = self.rng.bit_generator.state
@@ -274,6 +273,12 @@ class Training:
 
     # Evaluation, and the end
 
+    def _reached_limit(self) -> bool:
+        """Return whether all updates or epochs have been made."""
+        if self.updates is not None and self.history.updates >= self.updates:
+            return True
+        return self.epochs is not None and self.epoch >= self.epochs and self.epoch_ended()
+
     def score(self) -> dict[str, float]:
         """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
         scores = evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
@@ -287,9 +292,8 @@ class Training:
     def _finish_update(self) -> bool:
         """Evaluate if it is time to, call the callbacks, and return whether the training ends."""
         history, updates = self.history, len(self.history.rows)
-        last = updates == self.updates
         ended = (self.epochs is not None or self.evaluate_every is None) and self.epoch_ended()
-        last |= ended and self.epochs is not None and self.epoch >= self.epochs
+        last = self._reached_limit()
         if last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0):
             scores, stop_at = self.score(), self.options.stop_at
             history.target_reached = stop_at is not None and meets_target(scores, stop_at)
