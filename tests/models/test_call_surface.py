@@ -104,3 +104,22 @@ def test_predict_takes_arrays_lists_and_lengths(rng):
     np.testing.assert_allclose(of_ids.predict(ids), [of_ids(x) for x in ids], rtol=0, atol=1e-13)
     with pytest.raises(ValueError, match="batch_size"):
         model.predict(ragged, batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [layers.Conv1D(2, 3, 2)],
+        [layers.Conv1D(2, 3, 2, stride=2)],
+        [layers.Conv1D(2, 3, 2, padding=(3, 3))],
+        [gc.GRU(2, 3), layers.FinalState(), layers.RepeatVector(4)],
+        [gc.GRU(2, 3), layers.FinalState(), layers.RepeatVector(9), gc.GRU(3, 1), layers.Squeeze()],
+    ],
+    ids=str,
+)
+def test_predict_keeps_outputs_of_another_number_of_steps(chain, rng):
+    model, x = gc.Sequential(chain), rng.normal(size=(5, 6, 2))
+    np.testing.assert_allclose(model.predict(x, batch_size=2), model(x), rtol=0, atol=1e-6)
+    ragged = [x[0, :3], x[1], x[2, :4]]
+    for y, sequence in zip(model.predict(ragged, batch_size=1), ragged, strict=True):
+        np.testing.assert_allclose(y, model(sequence), rtol=0, atol=1e-6)

@@ -108,23 +108,29 @@ class Model(ABC):
 
         Returns
         -------
-        array (N, ...), or for a list of sequences with one output per step a list of N arrays (T_n, ...)
+        array (N, ...), or for a list of sequences with a sequence of outputs for each a list of N arrays
+            One output for each step of a sequence, if the model does not change their number; those after its end are 0
+            in an array.
         """
         from glasscell.data.arrays import ArrayData  # noqa: PLC0415 - not paid for by `import glasscell`
 
         size = positive_integer("batch_size", batch_size)
         data = ArrayData(x, np.zeros(len(x), np.int64), lengths=lengths)
-        found: list[Any] = [None] * len(data)
-        buffers, per_step = BufferPool(), False
+        results: list[Any] = [None] * len(data)
+        buffers, is_sequence, one_per_step = BufferPool(), False, False
+        repeats = any(layer.takes == "vector" and layer.gives == "sequence" for layer in self._layers)
         for rows, batch in data.by_length(size, self.dtype):
             outputs = self.infer(batch, None, buffers).outputs
-            per_step = outputs.ndim > 2 or (outputs.ndim == 2 and self._layers[-1].outputs == "numbers")
+            is_sequence = outputs.ndim > 2 or (outputs.ndim == 2 and self._layers[-1].outputs == "numbers")
+            one_per_step = is_sequence and not repeats and outputs.shape[1] == batch.inputs.shape[1]
             for row, k in enumerate(rows):
-                found[int(k)] = outputs[row, : data.lengths[k]].copy() if per_step else outputs[row].copy()
-        if per_step and not isinstance(data.x, list):
-            T = data.x.shape[1]
-            found = [np.pad(y, [(0, T - len(y)), *[(0, 0)] * (y.ndim - 1)]) for y in found]
-        return found if per_step and isinstance(data.x, list) else np.stack(found)
+                results[int(k)] = outputs[row, : data.lengths[k]].copy() if one_per_step else outputs[row].copy()
+        if not is_sequence:
+            return np.stack(results)
+        if isinstance(data.x, list):
+            return results
+        T = data.x.shape[1] if one_per_step else max(map(len, results))
+        return np.stack([np.pad(y, [(0, T - len(y)), *[(0, 0)] * (y.ndim - 1)]) for y in results])
 
     def trace(
         self,
