@@ -33,7 +33,6 @@ ORDER = (
     "training",
     "convert",
     "verify",
-    "bench",
     "cli",
     "__main__",
 )
@@ -90,7 +89,7 @@ def test_no_package_imports_a_higher_one(package: str) -> None:
 
 
 def test_nothing_but_programs_imports_the_top_of_the_package() -> None:
-    programs = {"bench", "cli", "verify", "__main__"}
+    programs = {"cli", "verify", "__main__"}
     assert not [m for m, targets in IMPORTS.items() if "glasscell" in targets and package_of(m) not in programs]
 
 

@@ -34,7 +34,7 @@ class Checkpoint(NamedTuple):
     config : dict
         Configuration from which the class builds the model.
     weights : dict of str to array
-        In PyTorch's names and layout, finite, all of one dtype.
+        In PyTorch's names and layout (gates i f g o), finite, all of one dtype.
     """
 
     kind: str

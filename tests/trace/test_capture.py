@@ -252,7 +252,7 @@ def test_the_copy_model_defines_its_targets():
     assert trace.about["copy"] == {"mode": "recall", "bits_per_step": 1, "bits": "1011"}
     same = model.trace(batch.inputs[0], batch.targets[0], weights=batch.weights[0])
     np.testing.assert_allclose(same.layer[0].d_z, trace.layer[0].d_z, atol=1e-15)
-    with pytest.raises(ValueError, match="bits bring targets of their own"):
+    with pytest.raises(ValueError, match="x is bits: the task makes the targets"):
         model.trace(bits, y=bits)
     with pytest.raises(ValueError, match="0 and 1"):
         model.trace([0, 1, 2])

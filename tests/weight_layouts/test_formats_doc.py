@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from glasscell import weight_layouts
+from glasscell import checkpoint, weight_layouts
 from glasscell.convert import files
 from glasscell.convert.operations import FINALS, OPERATIONS
+from glasscell.layers import LSTM
 from glasscell.recurrent.config import LSTMConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -47,9 +49,9 @@ def table(page, title):
 
 
 def test_layouts(page):
-    rows = {row[0]: row for row in table(page, "Layouts")}
+    rows = {row[0]: row for row in table(page, "Weight layouts: the order of the gates")}
     for name, layout in (
-        ("Glasscell", weight_layouts.GLASSCELL),
+        ("Glasscell, in memory", weight_layouts.GLASSCELL),
         ("PyTorch", weight_layouts.TORCH),
         ("ONNX", weight_layouts.ONNX),
         ("Keras", weight_layouts.KERAS),
@@ -57,6 +59,19 @@ def test_layouts(page):
         assert tuple(re.sub(r"\(.*?\)", "", rows[name][1]).split()) == layout.gates
         assert tuple(rows[name][4].split()) == layout.peepholes
         assert ("(I, 4H)" in rows[name][2]) == layout.transposed
+    gates, peepholes = rows["Glasscell, `.safetensors`"][1], rows["Glasscell, `.safetensors`"][4]
+    assert tuple(gates.removesuffix(", as PyTorch").split()) == weight_layouts.TORCH.gates
+    assert tuple(peepholes.split()) == weight_layouts.GLASSCELL.peepholes
+
+
+def test_own_files_have_the_layout_of_the_table(tmp_path):
+    layer = LSTM(2, 3, peepholes=True)
+    layer.parameters.vector[:] = np.arange(layer.parameters.vector.size)
+    layer.save(tmp_path / "lstm.safetensors")
+    weights = checkpoint.load(tmp_path / "lstm.safetensors").weights
+    blocks = dict(zip("ifog", layer.parameters["kernel_l0"].reshape(4, 3, 6), strict=True))
+    np.testing.assert_array_equal(weights["weight_hh_l0"], np.concatenate([blocks[gate][:, :3] for gate in "ifgo"]))
+    np.testing.assert_array_equal(weights["peepholes_l0"], layer.parameters["peepholes_l0"])
 
 
 def test_extensions(page):

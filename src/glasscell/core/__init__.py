@@ -1,4 +1,7 @@
-"""Mathematics on arrays. Imports NumPy only, and no other package of Glasscell except ``lazy``.
+"""Mathematics on arrays.
+
+Imports the standard library, NumPy and ``glasscell.lazy``, nothing else; only ``numba_engine`` imports Numba, and
+``blas_threads`` threadpoolctl. tests/test_architecture.py checks it.
 
 Arrays here are feature-major: one step is a matrix of columns ``(features, B)``, a sequence is ``(T, features, B)``.
 Read :mod:`~glasscell.core.cell` first.

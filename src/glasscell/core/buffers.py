@@ -1,4 +1,4 @@
-"""Memory that is used again."""
+"""Reusable named buffers."""
 
 from collections.abc import Callable, Iterable
 from math import prod
@@ -22,6 +22,10 @@ class BufferPool:
     mathematics. A caller that repeats a pass, such as a training loop, therefore makes one pool and passes it to every
     call. The results of an earlier call with the same pool are overwritten, so that a pool has one user, and the
     default is fresh memory.
+
+    Ownership: only the pass that received a pool writes to its arrays. A forward pass writes the tape, the backward
+    pass reads it and writes to other names of the pool. A caller may read the results until the next pass with the
+    same pool; nothing else writes to them.
     """
 
     def __init__(self) -> None:

@@ -6,6 +6,11 @@ An optimiser is a frozen record of its hyperparameters. Its state is a dictionar
     optimizer.update(vector, gradient, state)      # vector and state change in place, the gradient does not
 
 ``update(..., learning_rate=)`` overrides the learning rate for one call; schedules use this.
+
+To add an optimiser: a frozen dataclass with the three members of :class:`Optimizer`; :func:`check_hyperparameters` in
+``__post_init__``; its name in ``glasscell/__init__.py`` (three lists); a case in ``CASES`` of
+tests/core/test_optimizers.py or test_adaptive_optimizers.py. An optimiser of your own needs no registration: pass an
+instance to ``fit(optimizer=...)``.
 """
 
 from dataclasses import dataclass

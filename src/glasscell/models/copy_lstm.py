@@ -27,8 +27,8 @@ from glasscell.weight_layouts import check_shapes
 if TYPE_CHECKING:
     from glasscell.trace.trace import Trace
 
-NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
-HIDDEN_UNITS_PER_BIT = 4  # hidden units for each bit to be remembered
+NOISE_OPTIONS = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "zoneout_cell")
+HIDDEN_UNITS_PER_BIT = 4  # see docs/copy_task.md
 
 
 class CopyLSTMTape(SequentialTape):
@@ -53,7 +53,7 @@ class CopyLSTM(Sequential):
     num_layers, learn_initial_state, initializer, dropout, input_dropout, recurrent_dropout, zoneout, zoneout_cell
         As in :class:`glasscell.LSTM`.
     forget_bias : float
-        Between PyTorch's 0 and Keras' 1: the value that suits all widths, see docs/copy_task.md.
+        Default: 0.5, between the defaults of PyTorch (0) and Keras (1); docs/copy_task.md has the measurements.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         None draws nothing: all weights are 0.
@@ -201,7 +201,7 @@ class CopyLSTM(Sequential):
         defaults |= {"title": f"An LSTM of {self.hidden_size} units"}
         if np.ndim(x) == 1:
             if any(value is not None for value in (y, weights, d_outputs)):
-                raise ValueError("bits bring targets of their own; give y, weights or d_outputs with inputs (T, I)")
+                raise ValueError("x is bits: the task makes the targets; y, weights and d_outputs need inputs (T, I)")
             payload = self.task.validate_payload(x)
             batch = self.task.make_batch([payload[None]], self.dtype)
             x, y, weights = batch.inputs[0], batch.targets[0], None if batch.weights is None else batch.weights[0]
@@ -246,8 +246,8 @@ class CopyLSTM(Sequential):
         """Replace the task of the model by one with the same number of bits per step; `fit` does this."""
         if _check_copy_task(task).bits_per_step != self.task.bits_per_step:
             raise ValueError(
-                f"the task shows {task.bits_per_step} bits a step, the model was made for {self.task.bits_per_step}: "
-                "give the task to CopyLSTM(task=...) when making it"
+                f"the task has {task.bits_per_step} bits per step, the model has {self.task.bits_per_step}: "
+                "pass the task to the constructor, CopyLSTM(task=...)"
             )
         self.task = task
 
@@ -263,7 +263,7 @@ class CopyLSTM(Sequential):
             "hidden_size": lstm.hidden_size,
             "num_layers": lstm.num_layers,
             "learn_initial_state": lstm.learn_initial_state,
-            **{name: value for name, value in lstm.options.non_default().items() if name in NOISE},
+            **{name: value for name, value in lstm.options.non_default().items() if name in NOISE_OPTIONS},
             "task": asdict(self.task),
         }
 
@@ -287,5 +287,5 @@ class CopyLSTM(Sequential):
 
 def _check_copy_task(task: Copy) -> Copy:
     if not isinstance(task, Copy):
-        raise TypeError(f"task must be a tasks.Copy, got {task!r}")
+        raise TypeError(f"task must be a tasks.Copy, got {task!r}; train a Sequential on other tasks")
     return task

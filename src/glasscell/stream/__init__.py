@@ -17,6 +17,13 @@ read or write are allocated then: a push allocates none.
   :mod:`~glasscell.stream.fingerprint`: files
 
 The package imports no layers and no models: the ``stream_stage`` method of a layer creates its stage.
+
+If a stream differs from the sequence by more than rounding: ``standard_step`` must make the calls of
+:func:`glasscell.core.lstm.forward_steps`, ``variant_step`` those of :mod:`glasscell.core.variants.forward_pass`,
+``rnn_stage`` those of :mod:`glasscell.core.rnn` and :mod:`glasscell.core.gru`, a stage of ``stages``, ``scaling``,
+``reductions`` or ``windows`` those of its layer's ``forward``. tests/stream/test_stream_equals_forward.py compares them
+(RNN and GRU: test_rnn_and_gru_streams.py). Compare ``stream.state`` with the states of the tape to find the first step
+that differs. Not an error: old weights (``reload_weights()``), and an output that the next push has overwritten.
 """
 
 from glasscell.stream.state import StreamState

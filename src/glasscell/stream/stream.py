@@ -24,9 +24,9 @@ State = TypeVar("State")
 class Stream(Generic[State]):
     """A model that processes one step per call. ``model.stream()`` creates it.
 
-    Its outputs are those of ``model.forward`` over all steps so far, to rounding; dropout and zoneout act as in
-    ``forward`` without a generator. A model that returns one vector for a sequence returns that for the steps so far;
-    the last step, mean and maximum are 0 before the first valid step. A push allocates no array.
+    Its outputs are those of ``model.forward`` over all steps so far, to rounding; dropout is not applied, and
+    zoneout uses its mean, as in ``forward`` without `rng`. A model that returns one vector for a sequence returns that
+    for the steps so far; the last step, mean and maximum are 0 before the first valid step. A push allocates no array.
 
     Parameters
     ----------

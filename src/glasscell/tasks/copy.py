@@ -90,7 +90,7 @@ class Copy:
 
     @property
     def shortest_width(self) -> int:
-        """Width of the shortest_width training sequences."""
+        """Width of the shortest training sequences."""
         return self.width if self.min_width is None else self.min_width
 
     @property

@@ -152,7 +152,7 @@ class LayerTrace:
         return self._cache[name]
 
     def gate(self, name: str, gate: str) -> Array:
-        """Return the rows of ``z`` or ``d_z`` of one gate: ``layer.gate("z", "f")``, (T, H)."""
+        """Return the columns of ``z`` or ``d_z`` of one gate: ``layer.gate("z", "f")``, (T, H)."""
         if gate not in self.gates:
             raise ValueError(f"gate must be one of {', '.join(self.gates)}, got {gate!r}")
         k = self.gates.index(gate)

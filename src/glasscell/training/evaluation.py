@@ -43,9 +43,13 @@ def meets_target(scores: Mapping[str, float], stop_at: Mapping[str, float]) -> b
     )
 
 
-def check_weights(parameters: Parameters, update: int) -> None:
-    """Raise an error if the weights are not finite."""
+def check_finite(parameters: Parameters, update: int, loss: float, norm: float, rate: float) -> None:
+    """Raise a FloatingPointError that names the update, if loss, gradient norm or learning rate are NaN or infinite."""
+    if math.isfinite(loss + norm + rate):
+        return
     try:
         parameters.check_finite()
     except ValueError as error:
         raise FloatingPointError(f"{error}, before update {update}") from None
+    values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {update}"
+    raise FloatingPointError(f"{values}: lower the learning rate, or clip the gradient")

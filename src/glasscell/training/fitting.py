@@ -55,7 +55,8 @@ def fit(
         A task such as ``tasks.Copy``; arrays or lists of sequences, see :class:`glasscell.data.ArrayData`; or batches
         from anything that can be iterated once per epoch, such as a PyTorch DataLoader.
     updates : int, optional
-        Largest number of updates. Default: that of the model or, with `epochs`, no limit.
+        Largest number of updates. Default: that of the model or, with `epochs`, no limit. With both, the first
+        limit ends the training.
     epochs : int, optional
         Largest number of passes over the data, each sequence once per pass.
     loss : str or callable, optional
@@ -96,10 +97,11 @@ def fit(
     keep : "last" or "best", optional
         Which weights the model has in the end. Default: "best" with `patience`, otherwise "last".
     evaluate_every : int, optional
-        Updates between evaluations. Default: that of the model, or one per epoch. The last update is always evaluated.
+        Updates between evaluations. Default: that of the model, or one evaluation per epoch; 25 for endless data. The
+        last update is always evaluated.
     callbacks : sequence of callables
-        Called with a :class:`TrainingState` after every update. True ends the training; None and False are the only
-        other values: a callback that returns, say, a loss would end the training at once.
+        Called with a :class:`TrainingState` after every update. Must return True (ends the training), False or
+        None; anything else is a TypeError, so that a returned loss does not end the training.
     progress : bool
         Show progress on standard error: a bar on a terminal, if tqdm is installed; otherwise lines.
     seed : int or numpy.random.Generator

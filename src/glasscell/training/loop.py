@@ -25,7 +25,7 @@ from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
 from glasscell.training.callbacks import TrainingState, ends_training
-from glasscell.training.evaluation import check_weights, evaluate, is_better, meets_target
+from glasscell.training.evaluation import check_finite, evaluate, is_better, meets_target
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import ProgressReporter, progress_bar
@@ -92,7 +92,7 @@ class Training:
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain = 0
         self._batches: Iterator[Batch] = iter(())
-        self._replay_rng: Any = None  # state of the generator before the epoch's batches, or an endless one's batch
+        self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
         self._batch: Batch | None = None  # of which windows are left
         self._window = slice(0, 0)  # steps of its last window
         self._upcoming: Batch | None = None
@@ -130,7 +130,8 @@ class Training:
     def _run(self) -> History:
         history, vector = self.history, self.model.parameters.vector
         keep = self.options.keep or ("best" if self.patience else "last")
-        with np.errstate(over="ignore", invalid="ignore"):  # overflow is noticed where the loss is checked
+        # Overflow is not reported here: step() raises an error if loss or gradient are not finite.
+        with np.errstate(over="ignore", invalid="ignore"):
             if not (self._reached_limit() or history.target_reached or history.stopped_early):
                 self._make_updates()
         if keep == "best" and self.best_weights is not None:
@@ -172,10 +173,7 @@ class Training:
         rate = self.optimizer.learning_rate
         if self.schedule is not None:
             rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
-        if not math.isfinite(loss + norm + rate):
-            check_weights(self.model.parameters, done + 1)
-            values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {done + 1}"
-            raise FloatingPointError(f"{values}: lower the learning rate, or clip the gradient")
+        check_finite(self.model.parameters, done + 1, loss, norm, rate)
         self._update(gradient, rate)
         row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         if not self.endless:
