@@ -352,7 +352,7 @@ def test_bad_options_are_refused_before_the_first_update(options, error, parts):
 
 
 def test_a_task_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="3 bits a step"):
+    with pytest.raises(ValueError, match="3 bits per step"):
         gc.fit(small_model(), Copy(3, bits_per_step=3), 1)
 
 
