@@ -241,7 +241,7 @@ def test_prepare_for_takes_a_task_that_fits(rng):
 def test_prepare_for_refuses_another_number_of_bits_a_step(rng):
     model = random_model(rng, k=2)
     task = model.task
-    with pytest.raises(ValueError, match=r"4 bits a step.*made for 2"):
+    with pytest.raises(ValueError, match=r"4 bits per step, the model has 2"):
         model.bind_task(Copy(8, bits_per_step=4))
     with pytest.raises(TypeError, match="recall"):
         model.bind_task("recall")
