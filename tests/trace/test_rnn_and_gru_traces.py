@@ -232,3 +232,12 @@ def test_a_recorder_has_the_symbols_of_a_gru(rng, tmp_path):
     np.testing.assert_allclose(frame.norms["h"], np.linalg.norm(trace.layer[0].d_h, axis=1), rtol=1e-6)
     recorder.report(tmp_path / "film.html")
     assert '"name":"update gate"' in (tmp_path / "film.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", [gc.RNN, gc.GRU, gc.LSTM])
+def test_a_recorder_follows_the_training_of_a_single_layer(kind, rng):
+    x, y = rng.normal(size=(6, 5, 3)), np.zeros((6, 5, 4))
+    recorder, layer = gc.TraceRecorder(x[0], y[0], every=2, symbols=["h"]), kind(3, 4)
+    gc.fit(layer, (x, y), updates=4, loss="squared_error", callbacks=[recorder])
+    assert [frame.update for frame in recorder.frames] == [1, 2, 4]
+    np.testing.assert_array_equal(recorder.frames[-1].values["h"], layer.trace(x[0]).layer[0].h)

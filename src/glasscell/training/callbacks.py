@@ -16,7 +16,8 @@ class TrainingState(NamedTuple):
 
     Attributes
     ----------
-    model : Trainable
+    model : Trainable, or a recurrent layer
+        That of the call of :func:`glasscell.fit`.
     history : History
         Its last row is this update; the callback may add to it.
     gradients : Parameters

@@ -72,6 +72,7 @@ class Training:
 
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
         self.options, self.model = options, arguments.trainable_model(model)
+        self._user_model = model  # a single layer, of which the model is a wrapper
         self.dtype, parameters = self.model.dtype, self.model.parameters
         self.data = arguments.training_source(data, options, self.model)
         self.endless = is_endless(self.data)
@@ -299,7 +300,7 @@ class Training:
             history.stopped_early = self.patience is not None and waited >= self.patience
             self._evaluations_without_gain = waited
         stop = [
-            ends_training(callback(TrainingState(self.model, history, self.gradients, self)))
+            ends_training(callback(TrainingState(self._user_model, history, self.gradients, self)))
             for callback in self.options.callbacks
         ]
         return last or history.target_reached or history.stopped_early or any(stop)
