@@ -7,7 +7,7 @@ import pytest
 
 from glasscell import LSTM, Sequential, convert
 from glasscell.layers import Linear, LSTMConfig
-from glasscell.recurrent.config import EVERYWHERE, Consumer, option
+from glasscell.recurrent.config import ALL_CONSUMERS, Consumer, option
 from glasscell.trace import diagnostics
 from glasscell.trace.html_report.payload import payload_of
 from glasscell.validation import probability
@@ -66,7 +66,7 @@ def with_new_option(monkeypatch):
 
 def test_every_option_has_a_case():
     assert {*OTHERS, *SIZES} == set(LSTMConfig.field_names())
-    assert set(EVERYWHERE) == set(get_args(Consumer))
+    assert set(ALL_CONSUMERS) == set(get_args(Consumer))
 
 
 def test_a_new_option_is_refused_by_the_engines(with_new_option):
@@ -103,7 +103,7 @@ def test_an_option_of_the_general_engine_is_refused_by_all_other_consumers(with_
 
 def test_a_new_option_belongs_to_a_saved_state_unless_it_is_for_training(with_new_option, tmp_path):
     for training_only in (False, True):
-        with_new_option(*EVERYWHERE, training_only=training_only)
+        with_new_option(*ALL_CONSUMERS, training_only=training_only)
         lstm(leak=0.25).stream().save(tmp_path / "state.safetensors")
         other = lstm(leak=0.5).stream()
         if training_only:

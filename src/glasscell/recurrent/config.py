@@ -1,4 +1,15 @@
-"""The options of an LSTM, each declared once: what runs, explains or writes an LSTM is checked against that."""
+"""The options of an LSTM, each declared once; all code that runs, explains or writes an LSTM checks the declarations.
+
+Add an option
+-------------
+1. One line ``name: type = option(check, default, supported=(…))``, and one bullet, in :class:`LSTMConfig`.
+2. If it changes a step: a field of :class:`~glasscell.core.variants.CellConfig`, passed in ``LSTMConfig.cell_config``;
+   the equation in ``core/variants/__init__.py``, ``forward_pass.py`` and ``backward_pass.py``.
+3. If it has weights: ``CellConfig.shapes`` or ``LSTMConfig.shapes``, and ``recurrent/initialization.py``.
+4. Each consumer in `supported` must compute it: ``stream/variant_step.py``, ``trace/equations.py``, the formats. Start
+   with ``supported=("general",)``: all other consumers then raise an error that names the option.
+5. A value in ``OTHERS`` of tests/layers/test_options_declared.py, and a row of the table in docs/lstm_options.md.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -19,8 +30,8 @@ MAX_LAYERS = 1024  # of one LSTM: far more than can be trained, and few enough t
 # What runs an LSTM: the standard engines (core.lstm), the general one (core.variants), a stream; what explains a pass:
 # a trace's equations and measures, the page of a report; and the formats of other projects.
 Consumer = Literal["standard", "general", "stream", "trace", "page", "onnx", "torch", "keras"]
-HERE: tuple[Consumer, ...] = ("general", "stream", "trace")
-EVERYWHERE: tuple[Consumer, ...] = (*HERE, "standard", "page", "onnx", "torch", "keras")
+GLASSCELL: tuple[Consumer, ...] = ("general", "stream", "trace")
+ALL_CONSUMERS: tuple[Consumer, ...] = (*GLASSCELL, "standard", "page", "onnx", "torch", "keras")
 
 
 class Option(NamedTuple):
@@ -33,8 +44,8 @@ class Option(NamedTuple):
     default : object
         Default: None.
     supported : tuple of str
-        What gives the same outputs, outside training, with another value than the default. Default: nothing, so that a
-        new option is refused by each of them until it is listed there. Our own files hold every option by its name.
+        Consumers whose inference outputs are correct for every value of the option. Default: none, so that a new
+        option is an error in each of them until it is listed there. Own files hold every option by its name.
     required : bool
         Whether there is no default.
     training_only : bool
@@ -125,41 +136,46 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
 
     declared: ClassVar[dict[str, Option]]
 
-    input_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
-    hidden_size: int = option(positive_integer, supported=EVERYWHERE, required=True)
-    num_layers: int = option(_layers, 1, supported=(*HERE, "standard", "page", "onnx", "torch"))
+    input_size: int = option(positive_integer, supported=ALL_CONSUMERS, required=True)
+    hidden_size: int = option(positive_integer, supported=ALL_CONSUMERS, required=True)
+    num_layers: int = option(_layers, 1, supported=(*GLASSCELL, "standard", "page", "onnx", "torch"))
     bidirectional: bool = option(
         boolean, False, supported=("general", "trace", "standard", "page", "onnx", "torch", "keras")
     )
     reverse: bool = option(boolean, False, supported=("general", "trace", "standard", "page", "onnx", "keras"))
-    bias: bool = option(boolean, True, supported=EVERYWHERE)
-    recurrent_bias: bool = option(boolean, False, supported=EVERYWHERE)  # other formats have one, or their sum
-    proj_size: int | None = option(_projection, supported=(*HERE, "torch"))
-    projection_bias: bool = option(boolean, False, supported=HERE)
-    peepholes: bool = option(boolean, False, supported=(*HERE, "onnx"))
-    coupled: CoupledGates | None = option(_choice(None, "input", "forget"), supported=(*HERE, "onnx"))
-    forget_gate: bool = option(boolean, True, supported=HERE)
-    clip: float | None = option(_or_none(positive_number), supported=(*HERE, "onnx"))
-    gate_activation: ActivationLike = option(_function, ("Sigmoid", None, None), supported=(*HERE, "onnx", "keras"))
-    candidate_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
-    output_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*HERE, "onnx", "keras"))
-    layer_norm: LayerNorm | None = option(_choice(None, "haste", "tflite", "contrib"), supported=HERE)
-    epsilon: float | None = option(_or_none(positive_number), supported=HERE)
-    dropout: float = option(probability, 0.0, supported=EVERYWHERE, training_only=True)
-    input_dropout: float = option(probability, 0.0, supported=EVERYWHERE, training_only=True)
-    recurrent_dropout: float = option(probability, 0.0, supported=EVERYWHERE, training_only=True)
-    zoneout: float = option(probability, 0.0, supported=HERE)
-    zoneout_cell: float = option(probability, 0.0, supported=HERE)
+    bias: bool = option(boolean, True, supported=ALL_CONSUMERS)
+    recurrent_bias: bool = option(boolean, False, supported=ALL_CONSUMERS)  # other formats have one, or their sum
+    proj_size: int | None = option(_projection, supported=(*GLASSCELL, "torch"))
+    projection_bias: bool = option(boolean, False, supported=GLASSCELL)
+    peepholes: bool = option(boolean, False, supported=(*GLASSCELL, "onnx"))
+    coupled: CoupledGates | None = option(_choice(None, "input", "forget"), supported=(*GLASSCELL, "onnx"))
+    forget_gate: bool = option(boolean, True, supported=GLASSCELL)
+    clip: float | None = option(_or_none(positive_number), supported=(*GLASSCELL, "onnx"))
+    gate_activation: ActivationLike = option(
+        _function, ("Sigmoid", None, None), supported=(*GLASSCELL, "onnx", "keras")
+    )
+    candidate_activation: ActivationLike = option(
+        _function, ("Tanh", None, None), supported=(*GLASSCELL, "onnx", "keras")
+    )
+    output_activation: ActivationLike = option(_function, ("Tanh", None, None), supported=(*GLASSCELL, "onnx", "keras"))
+    layer_norm: LayerNorm | None = option(_choice(None, "haste", "tflite", "contrib"), supported=GLASSCELL)
+    epsilon: float | None = option(_or_none(positive_number), supported=GLASSCELL)
+    dropout: float = option(probability, 0.0, supported=ALL_CONSUMERS, training_only=True)
+    input_dropout: float = option(probability, 0.0, supported=ALL_CONSUMERS, training_only=True)
+    recurrent_dropout: float = option(probability, 0.0, supported=ALL_CONSUMERS, training_only=True)
+    zoneout: float = option(probability, 0.0, supported=GLASSCELL)
+    zoneout_cell: float = option(probability, 0.0, supported=GLASSCELL)
     merge: Merge = option(
-        *(_choice("concat", "sum", "average", "multiply"), "concat"),
+        _choice("concat", "sum", "average", "multiply"),
+        "concat",
         supported=("general", "trace", "standard", "page", "onnx", "keras"),
     )
     # Values where a sequence has no step: nothing that is computed from steps sees them.
-    masked_outputs: Literal["zero", "repeat"] = option(_choice("zero", "repeat"), "zero", supported=EVERYWHERE)
+    masked_outputs: Literal["zero", "repeat"] = option(_choice("zero", "repeat"), "zero", supported=ALL_CONSUMERS)
     outputs_in: Literal["time", "processing"] = option(
-        *(_choice("time", "processing"), "time"), supported=("general", "trace", "standard", "onnx", "keras")
+        _choice("time", "processing"), "time", supported=("general", "trace", "standard", "onnx", "keras")
     )
-    learn_initial_state: bool = option(boolean, False, supported=(*HERE, "standard", "page", "onnx", "torch"))
+    learn_initial_state: bool = option(boolean, False, supported=(*GLASSCELL, "standard", "page", "onnx", "torch"))
 
     def __init__(self, **options: Any) -> None:
         names = self.field_names()
@@ -232,35 +248,35 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
 
     @property
     def cell_config(self) -> CellConfig:
-        """What is computed in a step."""
+        """The configuration of a step."""
         epsilon = EPSILON.get(self.layer_norm or "", 1e-5) if self.epsilon is None else self.epsilon
         return CellConfig(
-            _activation("gate_activation", self.gate_activation),
-            _activation("candidate_activation", self.candidate_activation),
-            _activation("output_activation", self.output_activation),
-            self.coupled,
-            self.clip,
-            self.layer_norm,
-            epsilon,
-            self.forget_gate,
+            gate=_activation("gate_activation", self.gate_activation),
+            candidate=_activation("candidate_activation", self.candidate_activation),
+            output=_activation("output_activation", self.output_activation),
+            coupled=self.coupled,
+            forget_gate=self.forget_gate,
+            clip=self.clip,
+            layer_norm=self.layer_norm,
+            epsilon=epsilon,
         )
 
     @property
     def is_standard(self) -> bool:
-        """Whether a step without noise is the one of the cell page."""
+        """Whether a step without noise is that of :mod:`glasscell.core.cell`."""
         return not self.unsupported("standard")
 
     @property
     def directions(self) -> list[tuple[str, int, bool]]:
-        """Layer by layer and way by way: the suffix of its weights, its number of inputs, and whether it is reverse."""
+        """For each layer and direction: the suffix of its weights, its number of inputs, and whether it is reverse."""
         return [
             (
-                f"_l{layer}" + "_reverse" * (way and self.bidirectional),
+                f"_l{layer}" + "_reverse" * (direction and self.bidirectional),
                 self.output_size if layer else self.input_size,
-                bool(way),
+                bool(direction),
             )
             for layer in range(self.num_layers)
-            for way in ((0, 1) if self.bidirectional else (int(self.reverse),))
+            for direction in ((0, 1) if self.bidirectional else (int(self.reverse),))
         ]
 
     def shapes_of(self, I: int) -> dict[str, tuple[int, ...]]:
@@ -272,13 +288,13 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
         """Return the names and shapes of the parameters."""
         shapes: dict[str, tuple[int, ...]] = {}
         for suffix, I, _ in self.directions:
-            of_way = self.shapes_of(I)
+            shapes_of_direction = self.shapes_of(I)
             if not self.bias:
-                rows, columns = of_way["kernel"]
-                of_way["kernel"] = (rows, columns - 1)
+                rows, columns = shapes_of_direction["kernel"]
+                shapes_of_direction["kernel"] = (rows, columns - 1)
             if self.recurrent_bias:
-                of_way["recurrent_bias"] = of_way["kernel"][:1]
-            shapes |= {f"{name}{suffix}": shape for name, shape in of_way.items()}
+                shapes_of_direction["recurrent_bias"] = shapes_of_direction["kernel"][:1]
+            shapes |= {f"{name}{suffix}": shape for name, shape in shapes_of_direction.items()}
             if self.learn_initial_state:
                 shapes[f"initial_h{suffix}"], shapes[f"initial_c{suffix}"] = (self.state_size,), (self.hidden_size,)
         return shapes
