@@ -3,6 +3,7 @@
 import os
 import warnings
 import zlib
+from collections.abc import Callable
 from types import ModuleType
 
 # The products of the tests are small: one thread is fastest, and steady on a busy machine. Set before NumPy loads BLAS.
@@ -10,6 +11,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+
+from glasscell.core.buffers import BufferPool
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +25,32 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = [request.config.getoption("--seed"), zlib.crc32(request.node.name.encode())]
     print(f"numpy.random.default_rng({seed})")
     return np.random.default_rng(seed)
+
+
+def _float_arrays(record: object) -> list[np.ndarray]:
+    if isinstance(record, np.ndarray):
+        return [record] if record.dtype.kind == "f" else []
+    values = record if isinstance(record, tuple) else getattr(record, "__dict__", {}).values()
+    return [array for value in values for array in _float_arrays(value)]
+
+
+@pytest.fixture(scope="session")
+def poison() -> Callable[..., None]:
+    """Function that overwrites the memory of a buffer pool with NaN, except the arrays that a tape holds."""
+
+    def poison(buffers: BufferPool, tape: object = None) -> None:
+        held = [(array, array.copy()) for array in _float_arrays(tape)]
+        overwrite(buffers)
+        for array, values in held:
+            array[...] = values
+
+    def overwrite(buffers: BufferPool) -> None:
+        for array in buffers._largest.values():
+            array.reshape(-1).view(np.uint8)[...] = 0xFF  # NaN in every dtype
+        for scope in buffers._scopes.values():
+            overwrite(scope)
+
+    return poison
 
 
 @pytest.fixture(scope="session")

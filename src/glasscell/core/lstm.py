@@ -66,7 +66,6 @@ class Tape:
         self.gates = buffers.get("gates", (T + 1, 5 * H, B), dtype)
         self.tanh_c = buffers.get("tanh_c", (T, H, B), dtype)
         self.kernel = buffers.get("kernel", (4 * H, H + I + 1), dtype)
-        self.step_inputs[:, -1] = 1
         self._set_views()
 
     @classmethod
@@ -78,6 +77,7 @@ class Tape:
         tape.c_with_initial[0] = c0
         tape.kernel[:] = kernel  # the caller may change theirs before the backward pass
         tape.x[:] = x
+        tape.u[:, -1] = 1
         return tape
 
     def _set_views(self) -> None:

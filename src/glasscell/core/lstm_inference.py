@@ -39,6 +39,7 @@ def forward_inference(
     memory = buffers.cached("inference", _Memory, T, I, H, B, kernel.dtype)
     memory.u[0, :H] = h0
     memory.u[:-1, H:-1] = x
+    memory.u[:, -1] = 1
     memory.c[:] = c0
     forward_steps(negate_sigmoid_rows(kernel, T, B), memory.views if T <= MAX_KEPT_VIEWS else memory.step_views())
     return InferenceResult(memory.u[1:, :H], memory.u[-1, :H], memory.c)
@@ -62,7 +63,6 @@ class _Memory:
         self.ig_fc = buffers.get("inference products", (2 * H, B), dtype)
         self.tanh_c = buffers.get("inference tanh_c", (H, B), dtype)
         self.c = self.gates[4 * H :]
-        self.u[:, -1] = 1
         self.views = list(self.step_views()) if T <= MAX_KEPT_VIEWS else []
 
     def step_views(self) -> Iterable[tuple[Array, ...]]:
