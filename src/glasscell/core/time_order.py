@@ -6,6 +6,7 @@ which a backward pass needs.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ class TimeOrder:
         self.valid: NDArray[np.bool_] = np.arange(len(mask))[:, None, None] < self.lengths
         self._padded_at_end = bool((mask == self.valid[:, 0]).all())
         self._moves = reverse or not self._padded_at_end
+        self._valid_in_order = _Selection(self.valid)
+        self._valid_in_time = self._valid_in_order if self._padded_at_end else _Selection(mask[:, None])
 
     @cached_property
     def time_index(self) -> Index:
@@ -69,11 +72,19 @@ class TimeOrder:
         done = np.cumsum(self.mask[::-1] if self.reverse else self.mask, axis=0, dtype=np.intp)
         return done[::-1] if self.reverse else done
 
-    def to_processing_order(self, sequences: Array, *, out: Array | None = None) -> Array:
-        """Reorder (T, rows, B) from time order to processing order; zero-fill after each sequence's end."""
+    @property
+    def moves_steps(self) -> bool:
+        """Whether the processing order differs from that of time."""
+        return self._moves
+
+    def to_processing_order(self, sequences: Array, *, out: Array | None = None, copy: bool = True) -> Array:
+        """Reorder (T, rows, B) from time order to processing order; zero-fill after each sequence's end.
+
+        Without `copy`, the result is `sequences` itself if it has that order, and zeros there.
+        """
         if self._moves:
             out = sequences = _gather(sequences, self.time_index, out)
-        return _zero_unless(self.valid, sequences, out)
+        return self._valid_in_order.apply(sequences, out, copy=copy)
 
     def to_time_order(self, steps: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
         """Reorder from processing order to time order.
@@ -82,31 +93,45 @@ class TimeOrder:
         """
         if repeat:
             out = _gather(steps, np.maximum(self.steps_done - 1, 0), out)
-            return _zero_unless(self.steps_done[:, None] > 0, out, out)
+            return _Selection(self.steps_done[:, None] > 0).apply(out, out)
         if self._moves:
             out = steps = _gather(steps, self.inverse, out)
-        return _zero_unless(self.mask[:, None], steps, out)
+        return self._valid_in_time.apply(steps, out)
 
-    def to_time_order_backward(self, d_time: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
-        """Compute the adjoint of :meth:`to_time_order`."""
+    def to_time_order_backward(
+        self, d_time: Array, *, repeat: bool = False, out: Array | None = None, copy: bool = True
+    ) -> Array:
+        """Compute the adjoint of :meth:`to_time_order`; on `copy` see :meth:`to_processing_order`."""
         if not repeat:
-            return self.to_processing_order(d_time, out=out)
+            return self.to_processing_order(d_time, out=out, copy=copy)
         d_steps = np.zeros_like(d_time)
         t, b = np.nonzero(self.steps_done)
         np.add.at(d_steps.transpose(0, 2, 1), (self.steps_done[t, b] - 1, b), d_time.transpose(0, 2, 1)[t, b])
         return d_steps
 
 
-def _zero_unless(valid: NDArray[np.bool_], steps: Array, out: Array | None) -> Array:
-    """Return steps (T, rows, B) with 0, also instead of NaN, where valid (T, 1, B) is False."""
-    integer = np.dtype(f"i{steps.dtype.itemsize}")  # AND with -1 or 0 takes an eighth of the time of `np.where`
-    out = np.empty(steps.shape, steps.dtype) if out is None else out
-    first = int(valid.all(axis=(1, 2)).argmin()) if len(valid) else 0  # earlier steps are valid in all sequences
-    if out is not steps:
-        out[:first] = steps[:first]
-    bits = np.negative(valid[first:].astype(integer))
-    np.bitwise_and(steps[first:].view(integer), bits, out=out[first:].view(integer))
-    return out
+class _Selection:
+    """Sets steps (T, rows, B) to 0, also instead of NaN, where valid (T, 1, B) is False."""
+
+    def __init__(self, valid: NDArray[np.bool_]) -> None:
+        self._first = int(valid.all(axis=(1, 2)).argmin()) if len(valid) else 0  # before, all sequences have a step
+        self._valid = valid[self._first :]
+        self._bits: dict[int, NDArray[np.signedinteger[Any]]] = {}
+
+    def apply(self, steps: Array, out: Array | None, *, copy: bool = True) -> Array:
+        """Return the result, in `out` if it is present; without `copy`, `steps` itself if it equals the result."""
+        size, first = steps.dtype.itemsize, self._first
+        bits = self._bits.get(size)
+        if bits is None:  # AND with -1 or 0 takes an eighth of the time of `np.where`
+            bits = self._bits[size] = np.negative(self._valid.astype(f"i{size}"))
+        last_steps = steps[first:].view(bits.dtype)
+        if not copy and out is not steps and not np.bitwise_and(last_steps, ~bits).any():
+            return steps
+        out = np.empty(steps.shape, steps.dtype) if out is None else out
+        if out is not steps:
+            out[:first] = steps[:first]
+        np.bitwise_and(last_steps, bits, out=out[first:].view(bits.dtype))
+        return out
 
 
 def _gather(steps: Array, index: Index, out: Array | None) -> Array:

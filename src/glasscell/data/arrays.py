@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -11,6 +11,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from glasscell.data.batch import AnyArray, Batch
 
 BUCKET_BATCHES = 64  # batches whose sequences are sorted by length together: enough to leave little padding
+
+
+class Concatenated(NamedTuple):
+    """The steps of sequences of different lengths: (sum of T_n, ...), and where each sequence starts, (N,)."""
+
+    steps: AnyArray
+    starts: NDArray[np.intp]
 
 
 class ArrayData:
@@ -64,12 +71,16 @@ class ArrayData:
         )
         self.sample_weights = None if sample_weights is None else _sample_weights(sample_weights, len(self.x))
         self._validation = self._split(validation)
+        self._concatenated: dict[str, Concatenated] = {}  # made at the first batch
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
-        """Yield one epoch: each sequence once, in random order, batches of similar lengths."""
+        """Yield one epoch: each sequence once, in random order, batches of similar lengths.
+
+        Of different lengths, the longest batch is first: later ones fit into the memory of its pass.
+        """
         order = rng.permutation(len(self.x))
         if not self.ragged:
             groups = [order[start : start + size] for start in range(0, len(order), size)]
@@ -80,6 +91,8 @@ class ArrayData:
                 bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
                 groups += [bucket[k : k + size] for k in range(0, len(bucket), size)]
             groups = [groups[k] for k in rng.permutation(len(groups))]
+            longest = max(range(len(groups)), key=lambda k: int(self.lengths[groups[k][-1]]))
+            groups.insert(0, groups.pop(longest))
         for group in groups:
             yield self._batch(group, dtype)
 
@@ -139,13 +152,24 @@ class ArrayData:
     def _batch(self, group: NDArray[np.intp], dtype: DTypeLike) -> Batch:
         lengths = self.lengths[group]
         T = int(lengths.max(initial=0))
-        x = _padded(self.x, group, lengths, T, dtype)
+        x = self._steps("x", group, lengths, T, dtype)
         if self.per_step:
-            y = _padded(self.y, group, lengths, T, dtype)
+            y = self._steps("y", group, lengths, T, dtype)
         else:
             y = to_dtype(np.asarray([self.y[k] for k in group]), dtype)
         ragged = bool((lengths != T).any())
         return Batch(x, y, self._weights(group, lengths, T, y, dtype, ragged=ragged), lengths if ragged else None)
+
+    def _steps(
+        self, name: Literal["x", "y"], group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike
+    ) -> AnyArray:
+        """Return the steps (B, T, ...) of these sequences, zero after their ends."""
+        entries: AnyArray | list[AnyArray] = getattr(self, name)
+        if isinstance(entries, np.ndarray) and (lengths == entries.shape[1]).all():
+            return _whole(entries, group, dtype)
+        if name not in self._concatenated:
+            self._concatenated[name] = _concatenate(entries)
+        return _padded(self._concatenated[name], group, lengths, T, dtype)
 
     def _weights(
         self, group: NDArray[np.intp], lengths: AnyArray, T: int, y: AnyArray, dtype: DTypeLike, *, ragged: bool
@@ -179,11 +203,12 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
             raise TypeError(f"{name} must be an array or a list of arrays of numbers, got {error}") from None
         shapes = {array.shape for array in arrays}
         entries = np.stack(arrays) if len(shapes) == 1 else _to_common_dtype(arrays)
-    for array in [entries] if isinstance(entries, np.ndarray) else entries:
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinite values")
+    for dtype in {array.dtype for array in ([entries] if isinstance(entries, np.ndarray) else entries)}:
+        if dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be real numbers, got dtype {dtype}")
+    numbers = entries if isinstance(entries, np.ndarray) else np.concatenate(entries, axis=None)
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinite values")
     if isinstance(entries, np.ndarray) and entries.ndim == 0:
         raise ValueError(f"{name} must have one entry for each sequence, got a number")
     return entries
@@ -260,17 +285,31 @@ def to_dtype(array: AnyArray, dtype: DTypeLike) -> AnyArray:
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" or array.dtype == bool else array
 
 
-def _padded(
-    entries: AnyArray | list[AnyArray], group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike
-) -> AnyArray:
+def _concatenate(entries: AnyArray | list[AnyArray]) -> Concatenated:
+    """Return all sequences one after the other; those of an array keep what is after their lengths."""
+    if isinstance(entries, np.ndarray):
+        N, T = entries.shape[:2]
+        return Concatenated(entries.reshape(N * T, *entries.shape[2:]), np.arange(N) * T)
+    steps = np.concatenate([entry for entry in entries if len(entry)] or entries[:1])
+    return Concatenated(steps, np.cumsum([0, *(len(entry) for entry in entries[:-1])]))
+
+
+def _padded(sequences: Concatenated, group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike) -> AnyArray:
     """Return (B, T, ...), zero after each sequence's end, in the layout (T, ..., B) that layers use."""
-    first = entries[int(group[0])]
-    dtype = first.dtype if first.dtype.kind in "iu" else np.dtype(dtype)
-    memory = np.zeros((T, *first.shape[1:], len(group)), dtype)
+    steps, starts = sequences
+    k = np.arange(T)[:, None]
+    valid = k < lengths
+    taken = steps.take(np.where(valid, starts[group] + k, 0), axis=0)  # (T, B, ...)
+    taken[~valid] = 0
+    memory = np.empty((T, *steps.shape[1:], len(group)), steps.dtype if steps.dtype.kind in "iu" else np.dtype(dtype))
+    memory[...] = np.moveaxis(taken, 1, -1)
+    return np.moveaxis(memory, -1, 0)
+
+
+def _whole(entries: AnyArray, group: NDArray[np.intp], dtype: DTypeLike) -> AnyArray:
+    """Return (B, T, ...) of sequences of T steps, in the layout (T, ..., B) that layers use."""
+    shape = (*entries.shape[1:], len(group))
+    memory = np.empty(shape, entries.dtype if entries.dtype.kind in "iu" else np.dtype(dtype))
     batch = np.moveaxis(memory, -1, 0)
-    if isinstance(entries, np.ndarray) and (lengths == T).all():
-        batch[...] = entries[group, :T]
-    else:
-        for row, k, length in zip(batch, group, lengths, strict=True):
-            row[:length] = entries[int(k)][:length]
+    batch[...] = entries[group]
     return batch

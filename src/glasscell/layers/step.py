@@ -71,7 +71,10 @@ class Step(StatelessLayer):
 
 
 def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:
-    """Return the time of the index-th valid step, clipped to the first and last one."""
+    """Return the time of the index-th valid step, clipped to the first and last one; any if no step is valid."""
+    if index in (0, -1) and mask.shape[-1]:
+        first: NDArray[np.intp] = (mask if index == 0 else mask[..., ::-1]).argmax(axis=-1)
+        return first if index == 0 else mask.shape[-1] - 1 - first
     count = mask.sum(axis=-1)
     position = np.clip(index if index >= 0 else count + index, 0, np.maximum(count - 1, 0))
     at: NDArray[np.intp] = np.take_along_axis(np.argsort(~mask, axis=-1, kind="stable"), position[..., None], axis=-1)

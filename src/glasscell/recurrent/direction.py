@@ -113,7 +113,9 @@ class LSTMDirection:
             tape: Any = engine.forward(self.weights()["kernel"], x, *initial, buffers)
         else:
             tape = self.runner.forward(x, initial, masks, lengths, buffers)
-        return DirectionTape(tape, order, input_mask), self._to_time_order(tape.h, order, buffers)
+        in_place = isinstance(tape, Tape)  # no gradient depends on the outputs of this engine's invalid steps
+        y = self._to_time_order(tape.h, order, buffers, in_place=in_place)
+        return DirectionTape(tape, order, input_mask), y
 
     def infer(
         self, x: Array, initial: tuple[InitialState, InitialState], order: TimeOrder | None, buffers: BufferPool
@@ -130,13 +132,19 @@ class LSTMDirection:
 
     def _to_processing_order(self, x: Array, order: TimeOrder | None) -> Array:
         if order is not None:
-            return order.to_processing_order(x)
+            return order.to_processing_order(x, copy=False)
         return x[::-1] if self.reverse else x
 
-    def _to_time_order(self, h: Array, order: TimeOrder | None, buffers: BufferPool | None) -> Array:
+    def _to_time_order(
+        self, h: Array, order: TimeOrder | None, buffers: BufferPool | None, *, in_place: bool = False
+    ) -> Array:
         if order is not None:
-            out = None if buffers is None else buffers.get("outputs", h.shape, h.dtype)
-            h = order.to_time_order(h, repeat=self.options.masked_outputs == "repeat", out=out)
+            repeat = self.options.masked_outputs == "repeat"
+            if in_place and not (repeat or order.moves_steps):
+                out: Array | None = h
+            else:
+                out = None if buffers is None else buffers.get("outputs", h.shape, h.dtype)
+            h = order.to_time_order(h, repeat=repeat, out=out)
         elif self.reverse:
             h = h[::-1]
         return h[::-1] if self.options.outputs_in == "processing" else h
@@ -161,8 +169,8 @@ class LSTMDirection:
             dy = dy[::-1]
         dc, d_empty = None, ZERO_STATE
         if order is not None:
-            out = buffers.get("d_outputs", dy.shape, dy.dtype)
-            dy = order.to_time_order_backward(dy, repeat=self.options.masked_outputs == "repeat", out=out)
+            out, repeat = buffers.get("d_outputs", dy.shape, dy.dtype), self.options.masked_outputs == "repeat"
+            dy = order.to_time_order_backward(dy, repeat=repeat, out=out, copy=d_final is not ZERO_STATE)
             if d_final is not ZERO_STATE:
                 dc = np.zeros((steps.T, steps.H, steps.B), steps.dtype)
                 d_empty = (
