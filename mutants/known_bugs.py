@@ -306,9 +306,9 @@ BUGS = [
         ),
         (
             RECURRENT_LAYER,
-            "return from_feature_major(dx, single=single), self.state_to_user(d_initial, single=single), gradients",
+            "return dx, self.state_to_user(d_initial, single=tape.unbatched), gradients",
             "kept.vector[:] = sum(one.vector for one in self._kept)\n"
-            "        return from_feature_major(dx, single=single), self.state_to_user(d_initial, single=single), kept",
+            "        return dx, self.state_to_user(d_initial, single=tape.unbatched), kept",
         ),
     ),
     bug(

@@ -126,6 +126,21 @@ def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> A
     return array
 
 
+def validate_bits(name: str, bits: ArrayLike) -> NDArray[np.integer]:
+    """Return the value as an array of integers, if it contains only 0 and 1."""
+    try:
+        array = np.asarray(bits)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
+    if array.size and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be 0 and 1, got dtype {array.dtype}")
+    bad = (array != 0) & (array != 1)
+    if bad.any():
+        index = tuple(int(k) for k in np.argwhere(bad)[0])
+        raise ValueError(f"{name} must be 0 and 1, got {array[index]} at index {index}")
+    return array.astype(np.int64)
+
+
 def to_feature_major(
     name: str,
     value: ArrayLike,
@@ -170,9 +185,14 @@ def to_feature_major(
 
 
 def from_feature_major(array: Array, *, single: bool) -> Array:
-    """Return a copy (B, T, features) or (T, features): the inverse of :func:`to_feature_major`."""
+    """Return a copy, batch first or without a batch axis, of an array (T, features, B), (T, B), (features, B) or (B,).
+
+    The inverse of :func:`to_feature_major`.
+    """
     if single:
-        return array[:, :, 0].copy()
+        return array[..., 0].copy()
+    if array.ndim < 3:
+        return array.T.copy()
     batch_first = array.transpose(2, 0, 1)
     if array.nbytes <= BLOCK_BYTES or batch_first.flags.c_contiguous:
         return batch_first.copy()
@@ -217,3 +237,54 @@ def step_mask(
     else:
         return None
     return None if valid.all() else valid
+
+
+def prepare_inputs(
+    x: ArrayLike,
+    lengths: ArrayLike | None,
+    mask: ArrayLike | None,
+    size: int | None,
+    dtype: np.dtype[np.floating],
+    kind: str = "features",
+    *,
+    copy: bool = False,
+) -> tuple[Any, NDArray[np.bool_] | None, bool]:
+    """Validate the inputs of a layer or model, and return them in core's layout.
+
+    Parameters
+    ----------
+    x, lengths, mask
+        As in :meth:`glasscell.Sequential.forward`.
+    size : int, optional
+        Number of features. Default: any.
+    dtype : float32 or float64
+    kind : {"features", "numbers", "ids"}
+        Whether x has an axis of features, or contains numbers or integers (B, T).
+    copy : bool
+        Whether the result must be independent of x.
+
+    Returns
+    -------
+    x : array (T, I, B), or (T, B)
+        0 at invalid steps.
+    mask : array (T, B) of bool, or None
+        None: all steps are valid.
+    single : bool
+        Whether there was no batch axis.
+    """
+    array: NDArray[Any]
+    array, original = (np.asarray(x), None) if kind == "ids" else real_array("x", x, dtype)
+    time = array.shape[:-1] if kind == "features" else array.shape
+    if len(time) not in (1, 2) or (kind == "features" and size not in (None, array.shape[-1])):
+        shapes = "(B, T, I) or (T, I)" if kind == "features" else "(B, T) or (T,)"
+        features = f" with I = {size} features" if size is not None and kind == "features" else ""
+        raise ValueError(f"x must have shape {shapes}{features}, got {array.shape}")
+    single = len(time) == 1
+    valid = step_mask(lengths, mask, 1 if single else time[0], time[-1], single=single)
+    columns = array[..., None] if single else array.transpose(*range(1, array.ndim), 0)
+    if valid is not None:
+        columns = np.where(valid[:, None] if kind == "features" else valid, columns, array.dtype.type(0))
+        array = columns[..., 0] if single else columns.transpose(-1, *range(columns.ndim - 1))
+    if original is not None:
+        check_finite("x", array, original)
+    return np.array(columns, order="C") if copy else columns, valid, single

@@ -196,9 +196,9 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         self, tape: RNNTape, step_gradients: Sequence[Any] | None = None, prefix: str = ""
     ) -> tuple[LayerTrace, ...]:
         """Return the trace of each layer and direction."""
-        from glasscell.trace.capture import cell_stack_traces  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.cell_stacks import layer_traces  # noqa: PLC0415 - only where it is used
 
-        return cell_stack_traces(tape, step_gradients, prefix)
+        return layer_traces(tape, step_gradients, prefix)
 
     def _check_tape(self, tape: RNNTape) -> None:
         if not isinstance(tape, RNNTape):

@@ -168,8 +168,9 @@ class Linear(TrainableLayer):
 
     def readout_weights(self) -> tuple[Array, Array]:
         """Return copies of weight and bias, 0 if there is none."""
-        bias = self._parameters["bias"].copy() if self.bias else np.zeros(self.output_size, self.dtype)
-        return self._parameters["weight"].copy(), bias
+        parameters = self._parameters.views
+        bias = parameters["bias"].copy() if self.bias else np.zeros(self.output_size, self.dtype)
+        return parameters["weight"].copy(), bias
 
     def __repr__(self) -> str:
         return f"Linear({self.input_size}, {self.output_size}, dtype={self.dtype})"

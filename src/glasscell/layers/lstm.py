@@ -161,7 +161,6 @@ class LSTM(RecurrentLayer, LSTMWeights):
         step_gradients: StepGradientsByLayer | None = None,
     ) -> tuple[Array, LSTMState]:
         """Compute all gradients in core's layout; see :meth:`RecurrentLayer.backward_with_state`."""
-        gradients = self._parameters.zeros_like() if gradients is None else gradients
         buffers = BufferPool() if buffers is None else buffers
         dx, d_initial = self._stack.backward(
             *(tape, np.ascontiguousarray(d_outputs), d_final_state, gradients, buffers),
@@ -184,7 +183,7 @@ class LSTM(RecurrentLayer, LSTMWeights):
         self, tape: LSTMTape, step_gradients: Sequence[Any] | None = None, prefix: str = ""
     ) -> tuple[LayerTrace, ...]:
         """Return the trace of each layer and direction."""
-        from glasscell.trace.capture import layer_traces  # noqa: PLC0415 - only where it is used
+        from glasscell.trace.layer_trace import layer_traces  # noqa: PLC0415 - only where it is used
 
         return layer_traces(tape, None if step_gradients is None else list(step_gradients), prefix)
 

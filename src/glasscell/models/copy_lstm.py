@@ -109,12 +109,12 @@ class CopyLSTM(Sequential):
     @property
     def lstm(self) -> LSTM:
         """The LSTM."""
-        return self.layers[0]  # type: ignore[return-value] # the constructor puts it there
+        return self._layers[0]  # type: ignore[return-value] # the constructor puts it there
 
     @property
     def readout(self) -> Linear:
         """The map from its hidden states to logits."""
-        return self.layers[1]  # type: ignore[return-value]
+        return self._layers[1]  # type: ignore[return-value]
 
     @property
     def hidden_size(self) -> int:
@@ -208,11 +208,11 @@ class CopyLSTM(Sequential):
             bits = "".join(map(str, payload))
             defaults |= {"title": f"An LSTM of {self.hidden_size} units copies {bits}"}
             defaults |= {"copy": {"mode": self.task.mode, "bits_per_step": k, "bits": bits}}
-        from glasscell.models.tracing import trace_sequential  # noqa: PLC0415 - only where it is used
-        from glasscell.trace.capture import TraceTargets  # noqa: PLC0415
+        from glasscell.trace.capture import Passes, TraceTargets, trace_sequential  # noqa: PLC0415 - only where used
 
+        layers, passes = dict(zip(self.names, self._layers, strict=True)), Passes(self._forward, self._backward)
         targets = TraceTargets(y, "binary_cross_entropy", weights, d_outputs)
-        return trace_sequential(self, x, targets, defaults | metadata, states=state)
+        return trace_sequential(layers, passes, x, targets, defaults | metadata, states=state)
 
     def loss_and_gradients(
         self,

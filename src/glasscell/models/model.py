@@ -48,18 +48,30 @@ class Model(ABC):
     _stateful: list[RecurrentLayer]
 
     @property
-    @abstractmethod
     def layers(self) -> tuple[Layer, ...]:
         """The layers, from the input upwards."""
+        return self._layers
 
     @property
-    @abstractmethod
     def parameters(self) -> Parameters:
         """The weights of all layers, views of one vector."""
+        return self._parameters
 
     @abstractmethod
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape and without dropout."""
+
+    @abstractmethod
+    def _forward(
+        self, x: ArrayLike, states: Any = None, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
+    ) -> tuple[Array, list[Any], Any]:
+        """Return outputs, final states in core's layout, and the tape."""
+
+    @abstractmethod
+    def _backward(
+        self, tape: Any, d_outputs: ArrayLike, *, step_gradients: list[Any] | None = None
+    ) -> tuple[Array | None, list[Any]]:
+        """Return the gradients on x, and on the initial states in core's layout."""
 
     def inside(self, name: str) -> dict[str, Layer]:
         """Return the layers under the names that they have in a model in which this one is called `name`."""
@@ -73,10 +85,8 @@ class Model(ABC):
         """Return the entries of a result of :meth:`_pack_states`."""
         return states  # type: ignore[no-any-return]
 
-    def _states_to_feature_major(self, name: str, states: Any, B: int, *, single: bool) -> list[Any] | None:
-        """Return the states of the recurrent layers in core's layout; None: no state was passed."""
-        if states is None:
-            return None
+    def _states_to_feature_major(self, name: str, states: Any, B: int, *, single: bool) -> list[Any]:
+        """Return the states of the recurrent layers in core's layout."""
         values = list(self._unpack_states(states))
         if len(values) != len(self._stateful):
             raise ValueError(f"{name} has {len(values)} entries; the model has {len(self._stateful)} recurrent layers")
@@ -84,6 +94,11 @@ class Model(ABC):
             None if state is None else layer.state_to_feature_major(name, state, B, single=single)
             for layer, state in zip(self._stateful, values, strict=True)
         ]
+
+    def _states_to_user(self, states: Sequence[Any], *, single: bool) -> tuple[Any, ...]:
+        """Return copies of the states of the recurrent layers as users have them."""
+        pairs = zip(self._stateful, states, strict=True)
+        return tuple(layer.state_to_user(state, single=single) for layer, state in pairs)
 
     @property
     def training_defaults(self) -> Mapping[str, Any]:
@@ -172,11 +187,11 @@ class Model(ABC):
         ValueError
             If no layer can be traced, or a shape does not fit.
         """
-        from glasscell.models.tracing import trace_sequential  # noqa: PLC0415 - only where it is used
-        from glasscell.trace.capture import TraceTargets  # noqa: PLC0415
+        from glasscell.trace.capture import Passes, TraceTargets, trace_sequential  # noqa: PLC0415 - only where used
 
+        layers, passes = dict(zip(self.names, self._layers, strict=True)), Passes(self._forward, self._backward)
         targets = TraceTargets(y, loss, weights, d_outputs)
-        return trace_sequential(self, x, targets, metadata, states=states, lengths=lengths, mask=mask)
+        return trace_sequential(layers, passes, x, targets, metadata, states=states, lengths=lengths, mask=mask)
 
     def summary(self) -> Summary:
         """Return a table of the layers: type and options, output features, parameters; and the totals.

@@ -18,11 +18,10 @@ from glasscell.layers.kinds import Layer, Stateless, has_parameters, input_size
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.models import assembly
-from glasscell.models.inputs import prepare_inputs, to_user
 from glasscell.models.model import Model
 from glasscell.models.protocol import ForwardPass, SequentialTape, States
 from glasscell.models.tied_parameters import GradientSubsets, gradient_subsets
-from glasscell.validation import finite_array
+from glasscell.validation import finite_array, from_feature_major, prepare_inputs
 
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless"]
 
@@ -94,16 +93,6 @@ class Sequential(Model):
         self._trainable = [has_parameters(layer) for layer in self._layers]
         self._first_trainable = [*self._trainable, True].index(True)
 
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers, from the input upwards."""
-        return self._layers
-
-    @property
-    def parameters(self) -> Parameters:
-        """The weights of all layers, views of one vector."""
-        return self._parameters
-
     def __call__(
         self,
         x: ArrayLike,
@@ -113,7 +102,7 @@ class Sequential(Model):
         mask: ArrayLike | None = None,
     ) -> Array:
         """Return the outputs of :meth:`forward`, without a tape. Several threads may run one model at once."""
-        return self._forward(x, states, lengths, mask, None, keep_tape=False)[0]
+        return self._forward(x, states, lengths, mask, keep_tape=False)[0]
 
     def forward(
         self,
@@ -145,32 +134,35 @@ class Sequential(Model):
         tape : SequentialTape
             For :meth:`backward`.
         """
-        return self._forward(x, states, lengths, mask, rng, keep_tape=True)
+        outputs, final, tape = self._forward(x, states, lengths, mask, rng)
+        user_states = self._states_to_user(final, single=tape.unbatched)
+        return outputs, self._pack_states(user_states), tape._replace(states=user_states)
 
     def _forward(
         self,
         x: ArrayLike,
-        states: Any,
-        lengths: ArrayLike | None,
-        mask: ArrayLike | None,
-        rng: np.random.Generator | None,
+        states: Any = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
         *,
-        keep_tape: bool,
-    ) -> tuple[Array, Any, SequentialTape]:
+        keep_tape: bool = True,
+    ) -> tuple[Array, list[Any], SequentialTape]:
+        """Return outputs, final states in core's layout, and the tape without them."""
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
         kind = self._layers[0].inputs
-        columns, valid, single = prepare_inputs(x, lengths, mask, kind, self._size, self.dtype, copy=keep_tape)
-        initial = self._states_to_feature_major("states", states, columns.shape[-1], single=single)
+        columns, valid, single = prepare_inputs(x, lengths, mask, self._size, self.dtype, kind, copy=keep_tape)
+        initial = None
+        if states is not None:
+            initial = self._states_to_feature_major("states", states, columns.shape[-1], single=single)
         y, final, tapes = self._run_layers(columns, valid, initial, rng, None, check=True, keep_tape=keep_tape)
-        final = [layer.state_to_user(state, single=single) for layer, state in zip(self._stateful, final, strict=True)]
         if keep_tape:
             tapes = [
                 tape._replace(unbatched=single) if layer.stateful else tape
                 for layer, tape in zip(self._layers, tapes, strict=True)
             ]
-        outputs = to_user(y, single=single)
-        return outputs, self._pack_states(final), self.tape_type(tuple(tapes), tuple(final), y.shape, single)
+        return from_feature_major(y, single=single), final, self.tape_type(tuple(tapes), (), y.shape, single)
 
     def _run_layers(
         self,
@@ -230,28 +222,40 @@ class Sequential(Model):
         """
         if not isinstance(tape, SequentialTape):
             raise TypeError(f"tape must be what Sequential.forward returned, got a {type(tape).__name__}")
+        gradients = self.parameters.zeros_like()
+        dx, d_initial = self._backward(tape, d_outputs, d_final_states, gradients, step_gradients=step_gradients)
+        return dx, self._pack_states(self._states_to_user(d_initial, single=tape.unbatched)), gradients
+
+    def _backward(
+        self,
+        tape: SequentialTape,
+        d_outputs: ArrayLike,
+        d_final_states: Any = None,
+        gradients: Parameters | None = None,
+        *,
+        step_gradients: list[Any] | None = None,
+    ) -> tuple[Array | None, list[Any]]:
+        """Return the gradients on x, and on the initial states in core's layout; overwrite `gradients`, if present."""
         shape, single = tape.shape, tape.unbatched
         d = finite_array("d_outputs", d_outputs, self.dtype)
         expected = shape[:-1] if single else (shape[-1], *shape[:-1])
         if d.shape != expected:
             raise ValueError(f"d_outputs has shape {d.shape}; expected {expected}, that of the outputs")
         columns = np.ascontiguousarray(d[..., None] if single else np.moveaxis(d, 0, -1))
-        d_final = self._states_to_feature_major("d_final_states", d_final_states, shape[-1], single=single)
-        gradients = self.parameters.zeros_like()
+        d_final = None
+        if d_final_states is not None:
+            d_final = self._states_to_feature_major("d_final_states", d_final_states, shape[-1], single=single)
         dx, d_initial = self._run_layers_backward(
             tape.layers, columns, d_final, gradients, None, step_gradients=step_gradients
         )
-        initial = [
-            layer.state_to_user(state, single=single) for layer, state in zip(self._stateful, d_initial, strict=True)
-        ]
-        return None if dx is None else to_user(dx, single=single), self._pack_states(initial), gradients
+        return None if dx is None else from_feature_major(dx, single=single), d_initial
 
     def _run_layers_backward(
         self,
         tapes: Sequence[Any],
         d_outputs: Array,
         d_final_states: Sequence[Any] | None,
-        gradients: Parameters,
+        gradients: Parameters | None,
         buffers: BufferPool | None,
         first: int = 0,
         *,
@@ -280,12 +284,14 @@ class Sequential(Model):
             d_initial.insert(0, state)
             if step_gradients is not None and steps is not None:
                 step_gradients[:0] = steps
-        for source, gradient in tied_gradients:
-            gradients[source][...] += gradient
+        for shared, gradient in tied_gradients:
+            shared[...] += gradient
         return d, d_initial
 
-    def _subsets(self, gradients: Parameters) -> GradientSubsets:
+    def _subsets(self, gradients: Parameters | None) -> GradientSubsets:
         """Return the gradients of each layer, determined once for each set of gradients that is used again."""
+        if gradients is None:
+            return [None] * len(self._layers), []
         cached = self._cached_subsets
         if cached is not None and cached[0]() is gradients:
             return cached[1]

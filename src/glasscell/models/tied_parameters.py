@@ -86,9 +86,9 @@ def separate_parameters(parameters: Parameters, shared: Mapping[str, object]) ->
     return separate
 
 
-GradientSubsets: TypeAlias = "tuple[list[Parameters | None], list[tuple[str, Array]]]"
-"""The gradients that each layer's backward pass overwrites, None for layers without parameters; and the gradients on
-shared arrays, to be added to those of the named parameter."""
+GradientSubsets: TypeAlias = "tuple[list[Parameters | None], list[tuple[Array, Array]]]"
+"""The gradients that each layer's backward pass overwrites, None for layers without parameters; and pairs of a
+gradient on a shared array and one that is to be added to it."""
 
 
 def gradient_subsets(
@@ -96,7 +96,7 @@ def gradient_subsets(
 ) -> GradientSubsets:
     """Return the gradients of each layer. Each layer with ties has memory for its share of the tied gradients."""
     subsets: list[Parameters | None] = []
-    tied: list[tuple[str, Array]] = []
+    tied: list[tuple[Array, Array]] = []
     for name, layer in zip(names, layers, strict=True):
         if not has_parameters(layer):
             subsets.append(None)
@@ -105,7 +105,7 @@ def gradient_subsets(
         if isinstance(layer.parameters, TiedParameters):
             shapes = {key: shape for key, shape in layer.parameters.shapes.items() if f"{name}.{key}" in ties}
             memory = Parameters(shapes, subset.vector.dtype)
-            tied += [(ties[f"{name}.{key}"], memory[key]) for key in shapes]
+            tied += [(gradients[ties[f"{name}.{key}"]], memory[key]) for key in shapes]
             shared = {key: (memory, key) for key in shapes}
             subset = TiedParameters(subset, shared, layer.parameters)
         subsets.append(subset)

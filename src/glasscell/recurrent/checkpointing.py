@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 InitialState = Array | float
 
+NO_GATES = "gates are not kept with recompute_every or memory_limit; run it again without"
+
 
 class CheckpointedTape:
     """Inputs, outputs, and the state before each segment of a forward pass.

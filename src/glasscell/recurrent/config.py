@@ -12,6 +12,7 @@ Add an option
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from glasscell.core.activations import Activation, activation
@@ -199,7 +200,11 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
 
     def replace(self, **changes: Any) -> Self:
         """Return other options with these changes."""
-        return type(self)(**{**vars(self), **changes})
+        return type(self)(**{**self.__getstate__(), **changes})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the options, for copies and `pickle`; what is derived from them is computed again."""
+        return {name: getattr(self, name) for name in self.declared}
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"the options of an LSTM do not change; make another one with {name}={value!r}")
@@ -231,22 +236,22 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
         if self.recurrent_bias and not self.bias:
             raise ValueError("recurrent_bias is a second bias, and bias=False has none")
 
-    @property
+    @cached_property
     def num_directions(self) -> int:
         """D."""
         return 2 if self.bidirectional else 1
 
-    @property
+    @cached_property
     def state_size(self) -> int:
         """P, the rows of h: the projection's, or H."""
         return self.hidden_size if self.proj_size is None else self.proj_size
 
-    @property
+    @cached_property
     def output_size(self) -> int:
         """Features of the outputs: P, or both directions' side by side."""
         return self.state_size * (self.num_directions if self.merge == "concat" else 1)
 
-    @property
+    @cached_property
     def cell_config(self) -> CellConfig:
         """The configuration of a step."""
         epsilon = EPSILON.get(self.layer_norm or "", 1e-5) if self.epsilon is None else self.epsilon
@@ -261,12 +266,17 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
             epsilon=epsilon,
         )
 
-    @property
+    @cached_property
+    def gates(self) -> tuple[str, ...]:
+        """The gates with weights, in the order of their rows in the kernel."""
+        return self.cell_config.gates
+
+    @cached_property
     def is_standard(self) -> bool:
         """Whether a step without noise is that of :mod:`glasscell.core.cell`."""
         return not self.unsupported("standard")
 
-    @property
+    @cached_property
     def directions(self) -> list[tuple[str, int, bool]]:
         """For each layer and direction: the suffix of its weights, its number of inputs, and whether it is reverse."""
         return [
@@ -309,10 +319,9 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
 
     def non_default(self) -> dict[str, Any]:
         """Return the options that are not the default: what a file says of the layer."""
-        values = {name: getattr(self, name) for name in self.declared}
         return {
             name: value
-            for name, value in values.items()
+            for name, value in self.__getstate__().items()
             if self.declared[name].required or value != self.declared[name].default
         }
 

@@ -6,6 +6,7 @@ Core processes step 0, 1, 2 … of all sequences. Direction, padding, masks and 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from glasscell.core.buffers import BufferPool
 from glasscell.core.lstm import Tape
 from glasscell.core.parameters import Parameters
-from glasscell.core.step_gradients import StepGradientsByLayer
+from glasscell.core.step_gradients import StepGradientsByLayer, compute_step_gradients
 from glasscell.core.time_order import TimeOrder, scatter_add_final, time_order
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
@@ -154,13 +155,13 @@ class LSTMDirection:
         tape: DirectionTape,
         dy: Array,
         d_final: tuple[InitialState, InitialState],
-        gradients: Parameters,
+        gradients: Parameters | None,
         buffers: BufferPool,
         *,
         need_dx: bool,
         step_gradients: StepGradientsByLayer | None = None,
     ) -> DirectionGradient:
-        """Compute the adjoint of :meth:`forward`; the gradients of the weights are written into `gradients`.
+        """Compute the adjoint of :meth:`forward`; overwrite `gradients`, if present, with those of the weights.
 
         `step_gradients`, if present, receives the gradients at every step, in processing order.
         """
@@ -180,15 +181,20 @@ class LSTMDirection:
                 d_final = ZERO_STATE
         elif self.reverse:
             dy = dy[::-1]
-        if step_gradients is None and isinstance(steps, Tape):
+        if isinstance(steps, Tape):
             engine = self.runner.engines.get(steps.B) or self.runner.select_engine(steps.B)
-            dkernel, dx, dh0, dc0 = engine.backward(steps, dy, *d_final, buffers, dc=dc, need_dx=need_dx)
-            self._write_gradients({"kernel": dkernel}, gradients)
+            dz = None if step_gradients is None else np.empty((steps.T, 4 * steps.H, steps.B), steps.dtype)
+            dkernel, dx, dh0, dc0 = engine.backward(steps, dy, *d_final, buffers, dc=dc, need_dx=need_dx, dz_steps=dz)
+            if step_gradients is not None and dz is not None:
+                step_gradients.append(cache(partial(compute_step_gradients, steps, dz, dx, dy, *d_final, dc)))
+            if gradients is not None:
+                self._write_gradients({"kernel": dkernel}, gradients)
         else:
             dweights, dx, dh0, dc0 = self.runner.backward(
                 steps, dy, d_final, dc, buffers, need_dx=need_dx, step_gradients=step_gradients
             )
-            self._write_gradients(dweights, gradients)
+            if gradients is not None:
+                self._write_gradients(dweights, gradients)
         if order is not None:
             dx = order.to_time_order(dx) if len(dx) else dx
             dh0, dc0 = dh0 + d_empty[0], dc0 + d_empty[1]
@@ -281,7 +287,7 @@ class LSTMStack:
         tape: LSTMTape,
         dy: Array,
         d_final: LSTMState | None,
-        gradients: Parameters,
+        gradients: Parameters | None,
         buffers: BufferPool,
         *,
         need_dx: bool,
@@ -302,7 +308,7 @@ class LSTMStack:
                     step_gradients=gradients_of_layer,
                 )
                 d_initial_of_layer.append((gradient.dh0, gradient.dc0))
-                if self._learns_initial_state:
+                if gradients is not None and self._learns_initial_state:
                     for name, d in zip("hc", d_initial_of_layer[-1], strict=True):
                         gradients[f"initial_{name}{direction.suffix}"][:] = d.sum(axis=1) * tape.learned_initial_state
                 dx.append(gradient.dx)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from glasscell.core import engines, lstm, lstm_inference, variants
 from glasscell.core.buffers import BufferPool
 from glasscell.core.engines import Engine, EngineName
-from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer, compute_step_gradients
+from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
 from glasscell.core.time_order import Index, gather_final
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
@@ -231,11 +230,8 @@ class DirectionRunner:
     ) -> RunnerGradient:
         T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
         if isinstance(tape, lstm.Tape):
-            dz = None if step_gradients is None else np.empty((T, 4 * H, B), dtype)
             engine = self.engines.get(B) or self.select_engine(B)
-            dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_final, buffers, dc=dc, need_dx=need_dx, dz_steps=dz)
-            if step_gradients is not None and dz is not None:
-                step_gradients.append(cache(partial(compute_step_gradients, tape, dz, dx, dh, *d_final, dc)))
+            dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_final, buffers, dc=dc, need_dx=need_dx)
             return RunnerGradient({"kernel": dkernel}, dx, dh0, dc0)
         written = None
         if step_gradients is not None:

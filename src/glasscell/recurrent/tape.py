@@ -11,7 +11,7 @@ import numpy as np
 
 from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
-from glasscell.recurrent.checkpointing import CheckpointedTape
+from glasscell.recurrent.checkpointing import NO_GATES, CheckpointedTape
 from glasscell.recurrent.execution import final_state
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class LSTMTape(NamedTuple):
         """The tape of each direction: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
         tapes = tuple(one.tape for one in self.directions if not isinstance(one.tape, CheckpointedTape))
         if len(tapes) < len(self.directions):
-            raise ValueError("gates are not kept with recompute_every or memory_limit; run it again without")
+            raise ValueError(NO_GATES)
         return tapes
 
     @property

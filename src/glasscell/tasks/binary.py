@@ -7,6 +7,8 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from glasscell.validation import validate_bits
+
 Bits: TypeAlias = NDArray[np.integer]
 Integers: TypeAlias = NDArray[np.uint64]
 
@@ -70,21 +72,6 @@ def check_width(name: str, width: int) -> int:
     if not 1 <= width <= MAX_WIDTH:
         raise ValueError(f"{name} must be from 1 to {MAX_WIDTH}, got {width}")
     return int(width)
-
-
-def validate_bits(name: str, bits: ArrayLike) -> Bits:
-    """Return the value as an array of integers, if it contains only 0 and 1."""
-    try:
-        array = np.asarray(bits)
-    except ValueError:
-        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
-    if array.size and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be 0 and 1, got dtype {array.dtype}")
-    bad = (array != 0) & (array != 1)
-    if bad.any():
-        index = tuple(int(k) for k in np.argwhere(bad)[0])
-        raise ValueError(f"{name} must be 0 and 1, got {array[index]} at index {index}")
-    return array.astype(np.int64)
 
 
 def _integer(value: int, width: int) -> int:

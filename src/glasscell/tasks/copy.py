@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
-from glasscell.tasks.binary import MAX_WIDTH, Bits, Integers, check_width, decode, encode, to_bits, validate_bits
+from glasscell.tasks.binary import MAX_WIDTH, Bits, Integers, check_width, decode, encode, to_bits
+from glasscell.validation import validate_bits
 
 Mode: TypeAlias = Literal["recall", "echo"]
 

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.core import linear, losses, lstm, variants
-from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
-from glasscell.core.time_order import TimeOrder
+from glasscell.core import losses
 from glasscell.core.types import Array
-from glasscell.recurrent.config import LSTMConfig
-from glasscell.trace import cell_stacks
 from glasscell.trace.data import METADATA_KEYS, Readout
-from glasscell.trace.layer_trace import GRADIENT_SYMBOLS, STATE_SYMBOLS, LayerTrace
+from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
 from glasscell.validation import choice, finite_array
-
-if TYPE_CHECKING:
-    from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNTape
-    from glasscell.recurrent.tape import LSTMTape
-    from glasscell.trace.cell_stacks import CellStackTrace
 
 
 class TracedLayer(NamedTuple):
@@ -42,6 +32,21 @@ class TracedLayer(NamedTuple):
     layer: Any
     tape: Any
     prefix: str = ""
+
+
+class Passes(NamedTuple):
+    """The passes of a layer or model that a trace runs, on arrays of users.
+
+    Attributes
+    ----------
+    forward : callable
+        ``forward(x, **arguments)`` returns (outputs, final states in core's layout, tape).
+    backward : callable
+        ``backward(tape, d_outputs, step_gradients=…)`` returns the gradients on x and on the initial states.
+    """
+
+    forward: Callable[..., tuple[Array, Any, Any]]
+    backward: Callable[..., tuple[Array | None, Any]]
 
 
 class TraceTargets(NamedTuple):
@@ -79,7 +84,7 @@ class TraceTargets(NamedTuple):
 
 
 def capture(
-    model: Any,
+    passes: Passes,
     traced_layers: Callable[[Any], Sequence[TracedLayer]],
     x: ArrayLike,
     targets: TraceTargets,
@@ -91,8 +96,8 @@ def capture(
 
     Parameters
     ----------
-    model : LSTM, CopyLSTM or Sequential
-        With ``forward(x, **arguments)`` and ``backward(tape, d_outputs, step_gradients=…)``.
+    passes : Passes
+        Of the layer or model.
     traced_layers : callable
         Returns the traceable layers with their tapes from the tape of the model.
     x : array
@@ -101,19 +106,19 @@ def capture(
         With keys of :data:`glasscell.trace.data.METADATA_KEYS`.
     readout : Readout, optional
     **arguments
-        Of ``forward``: states, lengths, mask.
+        Of the forward pass: states, lengths, mask.
     """
     targets.validate()
     if unknown := metadata.keys() - METADATA_KEYS:
         allowed = ", ".join(METADATA_KEYS[:4])
         raise TypeError(f"metadata of trace() must be one of {allowed}, got {', '.join(sorted(unknown))}")
-    outputs, _, tape = model.forward(x, **arguments)
+    outputs, _, tape = passes.forward(x, **arguments)
     layers = traced_layers(tape)
     valid, single = layers[0].layer.valid_steps(layers[0].tape), layers[0].tape.unbatched
     if valid is not None and single:  # trace a batch of one, and select its valid steps
         arguments = {name: _add_batch_axis(value) for name, value in arguments.items()}
         batch = np.asarray(x)[None], targets.with_batch_axis()
-        return capture(model, traced_layers, *batch, metadata, readout, **arguments).sequence(0)
+        return capture(passes, traced_layers, *batch, metadata, readout, **arguments).sequence(0)
     inputs = np.asarray(x)
     lead = 1 if single else 2
     has_time_axis = outputs.shape[:lead] == inputs.shape[:lead] and outputs.ndim == lead + 1
@@ -122,12 +127,89 @@ def capture(
     d_x = None
     if d_outputs is not None:
         step_gradients = []
-        d_x = model.backward(tape, d_outputs, step_gradients=step_gradients)[0]
+        d_x, _ = passes.backward(tape, d_outputs, step_gradients=step_gradients)
     traces = _layer_traces(layers, step_gradients)
     _check_names(metadata, traces[0].x.shape[-1], outputs.shape[-1], inputs.shape[lead - 1])
     about = {"loss": targets.loss if loss is not None else None, "timeless": not has_time_axis, **metadata}
     axes = "T" if single else "BT"
     return Trace(traces, inputs, outputs, y, weights, loss, d_outputs, d_x, readout, valid, about, axes)
+
+
+def trace_sequential(
+    layers: Mapping[str, Any],
+    passes: Passes,
+    x: ArrayLike,
+    targets: TraceTargets,
+    metadata: Mapping[str, Any],
+    **arguments: Any,
+) -> Trace:
+    """Trace the traceable layers of a model; see :meth:`Model.trace`.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer
+        By name, from the input upwards.
+    passes, x, targets, metadata, **arguments
+        As in :func:`capture`. The tape has the tapes of all layers in ``layers``.
+    """
+    names, entries = list(layers), list(layers.values())
+    indices = [k for k, layer in enumerate(entries) if layer.traceable]
+    if not indices:
+        raise ValueError("there is no LSTM in this model to look into")
+    *first, last = entries
+    readout_weights = last.readout_weights() if indices[-1] == len(first) - 1 else None
+    readout = None if readout_weights is None else Readout(*readout_weights)
+    prefixes = [f"{names[k]} " if len(indices) > 1 else "" for k in indices]
+    inputs, outputs = entries[0].inputs == "numbers", last.outputs == "numbers"
+    if inputs or outputs:
+        passes = _with_features(passes, inputs=inputs, outputs=outputs)
+    if inputs:
+        x = np.asarray(x)[..., None]
+    if outputs:
+        y, loss, weights, d_outputs = targets
+        targets = TraceTargets(_with_axis(y), loss, _with_axis(weights), _with_axis(d_outputs))
+    shape = np.shape(x)
+    T = (shape if entries[0].inputs == "ids" else shape[:-1])[-1]
+
+    def traced_layers(tape: Any) -> list[TracedLayer]:
+        result = []
+        for prefix, k in zip(prefixes, indices, strict=True):
+            steps = entries[k].tape_shape(tape.layers[k])[0]
+            if steps != T:
+                raise ValueError(
+                    f"a trace has one axis of time, and {names[k]!r} takes {steps} steps for the {T} of x: "
+                    "trace a model of the layers behind the one that changes the number of steps"
+                )
+            result.append(TracedLayer(entries[k], tape.layers[k], prefix))
+        return result
+
+    # Views may recompute standard stacks of LSTMs, with at most a readout after them.
+    is_replayable = all(getattr(layer, "replayable", False) for layer in first)
+    is_replayable &= getattr(last, "replayable", False) or readout is not None
+    metadata = {"chain": is_replayable, **metadata}
+    if "title" not in metadata:
+        metadata["title"] = " → ".join(map(repr, entries))
+    return capture(passes, traced_layers, x, targets, metadata, readout, **arguments)
+
+
+def _with_features(passes: Passes, *, inputs: bool, outputs: bool) -> Passes:
+    """Return passes with an axis of one feature where inputs or outputs have none: views show features."""
+
+    def forward(x: Any, *args: Any, **arguments: Any) -> tuple[Array, Any, Any]:
+        y, states, tape = passes.forward(x[..., 0] if inputs else x, *args, **arguments)
+        return (y[..., None] if outputs else y), states, tape
+
+    def backward(tape: Any, d_outputs: Any, **arguments: Any) -> tuple[Array | None, Any]:
+        d = np.asarray(d_outputs)
+        dx, d_states = passes.backward(tape, d[..., 0] if outputs else d, **arguments)
+        return (dx[..., None] if inputs and dx is not None else dx), d_states
+
+    return Passes(forward, backward)
+
+
+def _with_axis(value: ArrayLike | None) -> Any:
+    """Return a target, or weights, with an axis of one feature."""
+    return value if value is None else np.asarray(value)[..., None]
 
 
 def _loss_of_targets(
@@ -196,95 +278,3 @@ def _layer_traces(layers: Sequence[TracedLayer], step_gradients: list[Any] | Non
         result += layer.layer_traces(tape, None if step_gradients is None else step_gradients[start:end], prefix)
         start = end
     return tuple(result)
-
-
-def layer_traces(
-    tape: LSTMTape, step_gradients: StepGradientsByLayer | None, prefix: str = ""
-) -> tuple[LayerTrace, ...]:
-    """Return one trace per layer and direction of an LSTM."""
-    direction_tapes, options = tape.layers, tape.options  # raises ValueError without gates
-    names, axes = _names(options, gradients=step_gradients is not None), "TR" if tape.unbatched else "BTR"
-    traces = []
-    for k, (direction_tape, (suffix, _, reverse)) in enumerate(zip(direction_tapes, options.directions, strict=True)):
-        gradients = None if step_gradients is None else step_gradients[k]
-        compute = TapeReader(direction_tape, tape, tape.directions[k].order, gradients, reverse=reverse)
-        weights = {"kernel": direction_tape.kernel} if isinstance(direction_tape, lstm.Tape) else direction_tape.weights
-        traces.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
-    return tuple(traces)
-
-
-def cell_stack_traces(
-    tape: RNNTape, step_gradients: Sequence[Any] | None, prefix: str = ""
-) -> tuple[CellStackTrace, ...]:
-    """Return the trace of each layer and direction of an RNN or a GRU."""
-
-    def to_time_order(steps: Array, direction_tape: RNNDirectionTape) -> Array:
-        return _to_time_order(steps, direction_tape.order, reverse=direction_tape.reverse, single=tape.unbatched)
-
-    return cell_stacks.layer_traces(tape, step_gradients, to_time_order, prefix)
-
-
-@cache
-def _names(options: LSTMConfig, *, gradients: bool) -> tuple[str, ...]:
-    gate_gradients = [f"d_{gate}" for gate in options.cell_config.gates]
-    return STATE_SYMBOLS + ((*GRADIENT_SYMBOLS, *gate_gradients) if gradients else ())
-
-
-class TapeReader:
-    """Reads the arrays of a layer from its tape, and from its step gradients, which are computed on first access."""
-
-    def __init__(
-        self,
-        direction_tape: lstm.Tape | variants.Tape,
-        tape: LSTMTape,
-        order: TimeOrder | None,
-        gradients: Callable[[], StepGradients] | None,
-        *,
-        reverse: bool,
-    ) -> None:
-        self.tape, self.options, self.order, self.gradients = direction_tape, tape.options, order, gradients
-        self.reverse, self.single = reverse, tape.unbatched
-
-    def __call__(self, name: str) -> Array:
-        """Return the array of a symbol in time order."""
-        steps = self._gradients(name[2:]) if name.startswith("d_") else self._states(name)
-        return _to_time_order(steps, self.order, reverse=self.reverse, single=self.single)
-
-    def _states(self, name: str) -> Array:
-        """Return a gate or a state in processing order, (T, rows, B)."""
-        if name in ("h_prev", "c_prev"):
-            return self.tape.h_with_initial[:-1] if name == "h_prev" else self.tape.c_with_initial[:-1]
-        if name == "z" and isinstance(self.tape, lstm.Tape):
-            return linear.batched_matmul(self.tape.kernel, self.tape.u)
-        array: Array = getattr(self.tape, name)
-        return array
-
-    def _gradients(self, name: str) -> Array:
-        """Return the gradient on a symbol in processing order, (T, rows, B)."""
-        assert self.gradients is not None  # otherwise the trace has no gradient symbols  # noqa: S101
-        gradients, gates = self.gradients(), self.options.cell_config.gates
-        if name in gates:
-            k, H = gates.index(name), self.tape.H
-            return gradients.da[:, k * H : (k + 1) * H]
-        if name == "tanh_c":
-            return _output_activation_gradient(self.tape, gradients.dh, self.options.zoneout) * self.tape.o
-        array: Array = getattr(gradients, f"d{name}")
-        return array
-
-
-def _output_activation_gradient(tape: lstm.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
-    """Return the gradient on o ∘ tanh c: backward through zoneout and the projection."""
-    d = dh * dh.dtype.type(1 - zoneout)
-    if isinstance(tape, lstm.Tape) or "projection" not in tape.weights:
-        return d
-    return linear.batched_matmul(tape.weights["projection"].T, d)
-
-
-def _to_time_order(steps: Array, order: TimeOrder | None, *, reverse: bool, single: bool) -> Array:
-    """Return (T, rows, B) in processing order as (T, rows) or (B, T, rows) in time order; invalid steps are NaN."""
-    if order is not None:
-        valid = (order.inverse < order.lengths)[:, None, :]
-        steps = np.where(valid, order.to_time_order(steps), steps.dtype.type(np.nan))
-    elif reverse:
-        steps = steps[::-1]
-    return steps[:, :, 0] if single else steps.transpose(2, 0, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from glasscell.core.types import Array
 from glasscell.recurrent.config import MAX_LAYERS
-from glasscell.trace.layer_trace import LayerTrace, TracedQuantity
+from glasscell.trace.layer_trace import LayerTrace, TracedQuantity, to_time_order
 from glasscell.validation import boolean, choice, positive_integer, probability
 
 if TYPE_CHECKING:
@@ -214,7 +214,6 @@ CLASSES: dict[str, type[CellStackTrace]] = {"RNN": RNNTrace, "GRU": GRUTrace}
 def layer_traces(
     tape: RNNTape,
     step_gradients: Sequence[Callable[[], dict[str, Array]]] | None,
-    to_time_order: Callable[[Array, RNNDirectionTape], Array],
     prefix: str = "",
 ) -> tuple[CellStackTrace, ...]:
     """Return the trace of each layer and direction of an RNN or a GRU."""
@@ -223,7 +222,8 @@ def layer_traces(
     names = cls.quantities + (cls.gradients if step_gradients is not None else ())
     result = []
     for k, (direction_tape, (suffix, _, reverse)) in enumerate(zip(tape.directions, options.directions, strict=True)):
-        compute = _Loader(direction_tape, None if step_gradients is None else step_gradients[k], to_time_order)
+        gradients = None if step_gradients is None else step_gradients[k]
+        compute = _Loader(direction_tape, gradients, single=tape.unbatched)
         axes = "TR" if tape.unbatched else "BTR"
         result.append(
             cls(f"{prefix}{suffix[1:]}", options, direction_tape.tape.weights, names, compute, axes, reverse=reverse)
@@ -238,19 +238,24 @@ class _Loader:
         self,
         direction_tape: RNNDirectionTape,
         step_gradients: Callable[[], dict[str, Array]] | None,
-        to_time_order: Callable[[Array, RNNDirectionTape], Array],
+        *,
+        single: bool,
     ) -> None:
-        self.direction_tape, self.step_gradients, self.to_time_order = direction_tape, step_gradients, to_time_order
+        self.direction_tape, self.step_gradients, self.single = direction_tape, step_gradients, single
         self.computed: dict[str, Array] | None = None
 
     def __call__(self, name: str) -> Array:
         """Return the array of a symbol in time order."""
         if not name.startswith("d_"):
-            return self.to_time_order(getattr(self.direction_tape.tape, name), self.direction_tape)
+            return self._to_time_order(getattr(self.direction_tape.tape, name))
         if self.computed is None:
             assert self.step_gradients is not None  # otherwise the trace has no gradient symbols  # noqa: S101
             self.computed = self.step_gradients()
-        return self.to_time_order(self.computed[name[2:]], self.direction_tape)
+        return self._to_time_order(self.computed[name[2:]])
+
+    def _to_time_order(self, steps: Array) -> Array:
+        direction = self.direction_tape
+        return to_time_order(steps, direction.order, reverse=direction.reverse, single=self.single)
 
 
 def _article(kind: str) -> str:

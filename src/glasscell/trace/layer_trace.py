@@ -1,15 +1,23 @@
-"""The trace of one layer in one direction: every quantity by its symbol in the equations."""
+"""The trace of an LSTM layer in one direction: every quantity by its symbol in the equations, read from a tape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, overload
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core import linear, lstm, variants
+from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
+from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
+from glasscell.recurrent.checkpointing import NO_GATES, CheckpointedTape
 from glasscell.recurrent.config import LSTMConfig
+
+if TYPE_CHECKING:
+    from glasscell.recurrent.tape import LSTMTape
 
 STATE_SYMBOLS = ("x", "h_prev", "c_prev", "z", "i", "f", "o", "g", "c", "tanh_c", "h")
 GRADIENT_SYMBOLS = ("d_y", "d_h", "d_tanh_c", "d_c", "d_z", "d_x")
@@ -108,7 +116,7 @@ class LayerTrace:
     @property
     def gates(self) -> tuple[str, ...]:
         """The gates in the order of their H rows in z and in the kernel."""
-        return self.options.cell_config.gates
+        return self.options.gates
 
     @property
     def H(self) -> int:
@@ -231,3 +239,86 @@ def index_time(axes: str, t: int | slice, T: int) -> tuple[Callable[[Any], Any],
         return lambda array: array[(*leading, t)], axes
     check_index("step", t, T)
     return lambda array: array[(*leading, t)], axes.replace("T", "")
+
+
+def layer_traces(
+    tape: LSTMTape, step_gradients: StepGradientsByLayer | None, prefix: str = ""
+) -> tuple[LayerTrace, ...]:
+    """Return one trace per layer and direction of an LSTM."""
+    options = tape.options
+    names, axes = _names(options.gates, gradients=step_gradients is not None), "TR" if tape.unbatched else "BTR"
+    traces = []
+    for k, (direction, (suffix, _, reverse)) in enumerate(zip(tape.directions, options.directions, strict=True)):
+        direction_tape = direction.tape
+        if isinstance(direction_tape, CheckpointedTape):
+            raise ValueError(NO_GATES)  # noqa: TRY004 - the user called with an option
+        gradients = None if step_gradients is None else step_gradients[k]
+        compute = TapeReader(direction_tape, tape, direction.order, gradients, reverse=reverse)
+        weights = {"kernel": direction_tape.kernel} if isinstance(direction_tape, lstm.Tape) else direction_tape.weights
+        traces.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
+    return tuple(traces)
+
+
+@cache
+def _names(gates: tuple[str, ...], *, gradients: bool) -> tuple[str, ...]:
+    return STATE_SYMBOLS + ((*GRADIENT_SYMBOLS, *(f"d_{gate}" for gate in gates)) if gradients else ())
+
+
+class TapeReader:
+    """Reads the arrays of a layer from its tape, and from its step gradients, which are computed on first access."""
+
+    def __init__(
+        self,
+        direction_tape: lstm.Tape | variants.Tape,
+        tape: LSTMTape,
+        order: TimeOrder | None,
+        gradients: Callable[[], StepGradients] | None,
+        *,
+        reverse: bool,
+    ) -> None:
+        self.tape, self.options, self.order, self.gradients = direction_tape, tape.options, order, gradients
+        self.reverse, self.single = reverse, tape.unbatched
+
+    def __call__(self, name: str) -> Array:
+        """Return the array of a symbol in time order."""
+        steps = self._gradients(name[2:]) if name.startswith("d_") else self._states(name)
+        return to_time_order(steps, self.order, reverse=self.reverse, single=self.single)
+
+    def _states(self, name: str) -> Array:
+        """Return a gate or a state in processing order, (T, rows, B)."""
+        if name in ("h_prev", "c_prev"):
+            return self.tape.h_with_initial[:-1] if name == "h_prev" else self.tape.c_with_initial[:-1]
+        if name == "z" and isinstance(self.tape, lstm.Tape):
+            return linear.batched_matmul(self.tape.kernel, self.tape.u)
+        array: Array = getattr(self.tape, name)
+        return array
+
+    def _gradients(self, name: str) -> Array:
+        """Return the gradient on a symbol in processing order, (T, rows, B)."""
+        assert self.gradients is not None  # otherwise the trace has no gradient symbols  # noqa: S101
+        gradients, gates = self.gradients(), self.options.gates
+        if name in gates:
+            k, H = gates.index(name), self.tape.H
+            return gradients.da[:, k * H : (k + 1) * H]
+        if name == "tanh_c":
+            return _output_activation_gradient(self.tape, gradients.dh, self.options.zoneout) * self.tape.o
+        array: Array = getattr(gradients, f"d{name}")
+        return array
+
+
+def _output_activation_gradient(tape: lstm.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
+    """Return the gradient on o ∘ tanh c: backward through zoneout and the projection."""
+    d = dh * dh.dtype.type(1 - zoneout)
+    if isinstance(tape, lstm.Tape) or "projection" not in tape.weights:
+        return d
+    return linear.batched_matmul(tape.weights["projection"].T, d)
+
+
+def to_time_order(steps: Array, order: TimeOrder | None, *, reverse: bool, single: bool) -> Array:
+    """Return (T, rows, B) in processing order as (T, rows) or (B, T, rows) in time order; invalid steps are NaN."""
+    if order is not None:
+        valid = (order.inverse < order.lengths)[:, None, :]
+        steps = np.where(valid, order.to_time_order(steps), steps.dtype.type(np.nan))
+    elif reverse:
+        steps = steps[::-1]
+    return steps[:, :, 0] if single else steps.transpose(2, 0, 1)
