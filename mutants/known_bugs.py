@@ -233,8 +233,9 @@ BUGS = [
         "layer",
         (
             RECURRENT_LAYER,
-            "gradients, step_gradients=step_gradients)\n",
-            "gradients, step_gradients=step_gradients)\n        if self.num_states[1] > 1:\n            return None\n",
+            "d_final_state, gradients, step_gradients=step_gradients)\n",
+            "d_final_state, gradients, step_gradients=step_gradients)\n"
+            "        if self.num_states[1] > 1:\n            return None\n",
         ),
         raises="TypeError",
     ),

@@ -227,7 +227,7 @@ def test_bad_arrays_are_refused(kind):
         r"state must be a tuple \(h,\), got LSTMState": lambda: layer(x, gc.LSTMState(state.h, state.h)),
         "rng must be": lambda: layer.forward(x, rng=3),
         "d_outputs must have shape": lambda: layer.backward(tape, y[:, 1:]),
-        "tape must be the tape of a": lambda: layer.backward(y, y),
+        rf"tape must be the tape of {kind.__name__}.forward": lambda: layer.backward(y, y),
         "tape must be of": lambda: kind(I, H, bias=False).backward(tape, y),
         "takes 2 features": lambda: gc.Sequential([gc.Linear(2, 3), kind(I, H)]),
         "num_layers": lambda: kind.from_config({"input_size": 1, "hidden_size": 1, "num_layers": 9}, np.float32, 5),

@@ -201,12 +201,10 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         return layer_traces(tape, step_gradients, prefix)
 
     def _check_tape(self, tape: RNNTape) -> None:
-        if not isinstance(tape, RNNTape):
-            raise TypeError(f"tape must be the tape of a {type(self).__name__}, got {type(tape).__name__}")
-        if (tape.kind, tape.config) != (type(self).__name__, self.config) or tape.layers[0].h.dtype != self.dtype:
-            raise ValueError(
-                f"tape must be of {self!r}, got that of a {tape.kind} {tape.config} in {tape.layers[0].h.dtype}"
-            )
+        super()._check_tape(tape)
+        dtype = tape.layers[0].h.dtype
+        if (tape.kind, tape.config, dtype) != (type(self).__name__, self.config, self.dtype):
+            raise ValueError(f"tape must be of {self!r}, got that of a {tape.kind} {tape.config} in {dtype}")
 
     # Feature-major interface
 
@@ -260,11 +258,10 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         need_dx: bool = True,
         step_gradients: RNNStepGradients | None = None,
     ) -> tuple[Array, RNNState]:
-        """Compute :meth:`backward` in core's layout, and overwrite `gradients`.
+        """Compute :meth:`backward` in core's layout, and overwrite `gradients`, if present.
 
         Returns the gradients on x (T, I, B), empty unless `need_dx`, and on the initial state (L·D, H, B).
         """
-        into = self.parameters.zeros_like() if gradients is None else gradients
         buffers = buffers or BufferPool()
         D, H, dy = 2 if self.bidirectional else 1, self.hidden_size, d_outputs
         d_starts: list[Array] = []
@@ -282,7 +279,8 @@ class CellStack(FrameworkWeights, RecurrentLayer):
                     need_dx=need_dx or layer > 0,
                     dh_steps=dh_steps,
                 )
-                self._write_gradients(d.dweights, into, direction.suffix)
+                if gradients is not None:
+                    self._write_gradients(d.dweights, gradients, direction.suffix)
                 d_starts.insert(0, d.dh0)
                 if dh_steps is not None:
                     collected.insert(0, self._step_gradients(steps, dh, dh_steps, d))

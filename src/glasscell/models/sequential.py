@@ -158,10 +158,8 @@ class Sequential(Model):
             initial = self._states_to_feature_major("states", states, columns.shape[-1], single=single)
         y, final, tapes = self._run_layers(columns, valid, initial, rng, None, check=True, keep_tape=keep_tape)
         if keep_tape:
-            tapes = [
-                tape._replace(unbatched=single) if layer.stateful else tape
-                for layer, tape in zip(self._layers, tapes, strict=True)
-            ]
+            pairs = zip(self._layers, tapes, strict=True)
+            tapes = [tape._replace(unbatched=single) if layer.stateful else tape for layer, tape in pairs]
         return from_feature_major(y, single=single), final, self.tape_type(tuple(tapes), (), y.shape, single)
 
     def _run_layers(
@@ -178,8 +176,7 @@ class Sequential(Model):
         """Return outputs, final states and tapes, in core's layout; `check` that numbers between layers are finite."""
         tapes: list[Any] = []
         final_states: list[Any] = []
-        for k, (name, layer) in enumerate(zip(self.names, self._layers, strict=True)):
-            size = self._input_features[k]
+        for k, (name, layer, size) in enumerate(zip(self.names, self._layers, self._input_features, strict=True)):
             if size is not None and x.ndim > 1 and x.shape[-2] != size and layer.inputs == "features":
                 raise ValueError(f"layer {name!r} must get {size} features, got {x.shape[-2]}")
             if check and k and not np.isfinite(x).all():
@@ -241,13 +238,11 @@ class Sequential(Model):
         expected = shape[:-1] if single else (shape[-1], *shape[:-1])
         if d.shape != expected:
             raise ValueError(f"d_outputs has shape {d.shape}; expected {expected}, that of the outputs")
-        columns = np.ascontiguousarray(d[..., None] if single else np.moveaxis(d, 0, -1))
+        d = np.ascontiguousarray(d[..., None] if single else np.moveaxis(d, 0, -1))
         d_final = None
         if d_final_states is not None:
             d_final = self._states_to_feature_major("d_final_states", d_final_states, shape[-1], single=single)
-        dx, d_initial = self._run_layers_backward(
-            tape.layers, columns, d_final, gradients, None, step_gradients=step_gradients
-        )
+        dx, d_initial = self._run_layers_backward(tape.layers, d, d_final, gradients, step_gradients=step_gradients)
         return None if dx is None else from_feature_major(dx, single=single), d_initial
 
     def _run_layers_backward(
@@ -256,7 +251,7 @@ class Sequential(Model):
         d_outputs: Array,
         d_final_states: Sequence[Any] | None,
         gradients: Parameters | None,
-        buffers: BufferPool | None,
+        buffers: BufferPool | None = None,
         first: int = 0,
         *,
         need_dx: bool = True,
@@ -266,20 +261,19 @@ class Sequential(Model):
         parts, tied_gradients = self._subsets(gradients)
         d: Array | None = d_outputs
         d_initial: list[Any] = []
-        remaining = len(self._stateful)
+        remaining_states = list(d_final_states or ())
         for k in range(len(self._layers) - 1, first - 1, -1):
             assert d is not None  # only the first layer can take ids, which have no gradient  # noqa: S101
-            layer, need_dx_here = self._layers[k], need_dx or k > first
+            layer: Any = self._layers[k]
+            need = need_dx or k > first
             scope = None if buffers is None else buffers.scope(self.names[k])
             if not layer.stateful:
-                d = layer.backward_feature_major(tapes[k], d, parts[k], scope, need_dx_here)
+                d = layer.backward_feature_major(tapes[k], d, parts[k], scope, need)
                 continue
-            remaining -= 1
-            d_state = None if d_final_states is None else d_final_states[remaining]
+            d_state = remaining_states.pop() if remaining_states else None
             steps: list[Any] | None = None if step_gradients is None or not layer.traceable else []
-            recurrent: Any = layer
-            d, state = recurrent.backward_with_state(
-                tapes[k], d, d_state, parts[k], scope, need_dx=need_dx_here, step_gradients=steps
+            d, state = layer.backward_with_state(
+                tapes[k], d, d_state, parts[k], scope, need_dx=need, step_gradients=steps
             )
             d_initial.insert(0, state)
             if step_gradients is not None and steps is not None:

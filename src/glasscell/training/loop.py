@@ -74,6 +74,7 @@ class Training:
         self.options, self.model = options, arguments.trainable_model(model)
         self._user_model = model  # a single layer, of which the model is a wrapper
         self.dtype, parameters = self.model.dtype, self.model.parameters
+        self._parameters = parameters
         self.data = arguments.training_source(data, options, self.model)
         self.endless = is_endless(self.data)
         self._set_limits(options)
@@ -184,7 +185,7 @@ class Training:
 
     def _update(self, gradient: Array, rate: float) -> None:
         """Update all weights or, if anything is raised meanwhile, none."""
-        vector = self.model.parameters.vector
+        vector = self._parameters.vector
         self._before[:] = vector
         try:
             if len(self.groups) != 1:
