@@ -9,7 +9,7 @@ import glasscell as gc
 from glasscell.core.buffers import BufferPool
 from glasscell.core.losses import categorical_cross_entropy, squared_error
 from glasscell.data import ArrayData, Batch, ContinuousData
-from glasscell.layers import Dropout, FinalState, Pool
+from glasscell.layers import Dropout, FinalState, Pool, Squeeze
 
 LOSS, CLASSES = "squared_error", "categorical_cross_entropy"
 
@@ -216,6 +216,23 @@ def test_lengths_of_an_iterable_hide_the_padding(rng):
     other[1, 2:], other[2, 4:] = 9.0, -9.0
     histories = [gc.fit(classifier(), [(inputs, y, lengths)], 3, loss=CLASSES) for inputs in (x, other)]
     assert histories[0] == histories[1]
+
+
+def test_padding_does_not_count_for_a_model_with_a_number_per_step(rng):
+    x, y, lengths = rng.normal(size=(5, 6, 3)), rng.normal(size=(5, 6)), np.array([6, 1, 4, 2, 3])
+    model = gc.Sequential([gc.GRU(3, 1, dtype=np.float64), Squeeze()])
+    valid = np.arange(6) < lengths[:, None]
+    expected = squared_error(model(x, lengths=lengths), y, valid.astype(float))[0]
+    lists = [a[:T] for a, T in zip(x, lengths, strict=True)], [a[:T] for a, T in zip(y, lengths, strict=True)]
+    weighted = ArrayData(x, y, lengths=lengths, sample_weights=np.full(5, 2.0))
+    for data in ((x, y, lengths), [(x, y, lengths)], lists, weighted):
+        options = {"loss": LOSS, "optimizer": gc.SGD(1e-12), "metrics": ["mean_squared_error"]}
+        row = gc.fit(copy.deepcopy(model), data, 1, validation=(x, y, lengths), **options).rows[0]
+        assert row["loss"] == pytest.approx(expected, rel=1e-9)
+        assert row["validation_loss"] == pytest.approx(expected, rel=1e-9)
+        assert row["validation_mean_squared_error"] == pytest.approx(
+            ((model(x, lengths=lengths) - y)[valid] ** 2).mean(), rel=1e-9
+        )
 
 
 def test_predict_is_the_model_on_each_sequence(rng):

@@ -110,6 +110,12 @@ class Model(ABC):
         """Whether an output depends on later steps, because a layer runs back in time."""
         return any(layer.runs_backward for layer in self._layers)
 
+    @property
+    def gives_numbers(self) -> bool:
+        """Whether there is one output for each step of the inputs, a number without an axis of features."""
+        gives = [layer.gives for layer in self._layers if layer.gives != "same"]
+        return self._layers[-1].outputs == "numbers" and "vector" not in gives
+
     def predict(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
         """Compute the outputs for any number of sequences, in batches.
 

@@ -17,7 +17,7 @@ from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
 from glasscell.training.schedules import Schedule, linear
-from glasscell.training.sources import source_of
+from glasscell.training.sources import NumbersPerStep, source_of
 from glasscell.validation import choice, finite_number, positive_integer
 
 T = TypeVar("T")
@@ -117,7 +117,8 @@ def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Da
         bind_task(data)
     if getattr(model, "runs_backward", False) and (options.tbptt_steps or isinstance(data, ContinuousData)):
         raise ValueError("tbptt_steps and ContinuousData need a model that runs forward in time only")
-    return source_of(data, options.validation)
+    source = source_of(data, options.validation)
+    return NumbersPerStep(source) if getattr(model, "gives_numbers", False) else source
 
 
 def training_loss(loss: str | Loss | None, data: Data) -> Loss:

@@ -5,11 +5,12 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from glasscell.data.arrays import ArrayData, from_tuple
 from glasscell.data.iterables import IterableData
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import DTypeLike
 
     from glasscell.data.batch import Batch, Data
@@ -94,3 +95,30 @@ class WithValidation:
     def validation(self, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
         """Return the validation batches."""
         return self._validation.validation(size, dtype)
+
+
+class NumbersPerStep:
+    """Batches for a model with one number per step: padded steps of targets (B, T) do not count."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        for name in ("loss", "metrics", "endless"):
+            if hasattr(data, name):
+                setattr(self, name, getattr(data, name))
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        return (_without_padding(batch, dtype) for batch in self.data.batches(size, rng, dtype))
+
+    def validation(self, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
+        """Return the validation batches."""
+        batches = self.data.validation(size, dtype)
+        return None if batches is None else [_without_padding(batch, dtype) for batch in batches]
+
+
+def _without_padding(batch: Batch, dtype: DTypeLike) -> Batch:
+    """Return a batch in which targets after the end of a sequence have the weight 0."""
+    if batch.lengths is None or batch.targets.shape != batch.inputs.shape[:2]:
+        return batch
+    valid = (np.arange(batch.targets.shape[1]) < batch.lengths[:, None]).astype(dtype)
+    return batch._replace(weights=valid if batch.weights is None else valid * batch.weights.reshape(len(valid), -1))
