@@ -12,6 +12,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.layers.recurrent_layer import RecurrentLayer
+from glasscell.models.batches import batch_to_feature_major
 from glasscell.models.protocol import ForwardPass, States
 
 
@@ -62,10 +63,7 @@ class LayerModel:
         *,
         keep_tape: bool,
     ) -> ForwardPass:
-        x, mask = batch.inputs.transpose(1, 2, 0), None
-        if batch.lengths is not None:
-            mask = np.arange(len(x))[:, None] < batch.lengths
-            mask = None if mask.all() else mask
+        x, mask = batch_to_feature_major(batch, "features", self.layer.input_size, self.dtype)
         state = None if states is None else states[0]
         y, _, final, tape = self.layer.forward_feature_major(x, mask, state, rng, buffers, keep_tape)
         return ForwardPass(y.transpose(2, 0, 1), (final,), tape)

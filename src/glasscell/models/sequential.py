@@ -18,6 +18,7 @@ from glasscell.layers.kinds import Layer, Stateless, has_parameters, input_size
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.models import assembly
+from glasscell.models.batches import TO_FEATURE_MAJOR, batch_to_feature_major
 from glasscell.models.model import Model
 from glasscell.models.protocol import ForwardPass, SequentialTape, States
 from glasscell.models.tied_parameters import GradientSubsets, gradient_subsets
@@ -25,8 +26,7 @@ from glasscell.validation import finite_array, from_feature_major, prepare_input
 
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless"]
 
-TO_FEATURE_MAJOR = {1: (0,), 2: (1, 0), 3: (1, 2, 0)}  # axes, for each number of them; np.moveaxis takes 3 µs
-TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}
+TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}  # as TO_FEATURE_MAJOR
 
 
 class Sequential(Model):
@@ -331,20 +331,7 @@ class Sequential(Model):
         *,
         keep_tape: bool,
     ) -> ForwardPass:
-        self._check_batch(batch)
-        x, mask = batch.inputs.transpose(TO_FEATURE_MAJOR[batch.inputs.ndim]), None
-        if batch.lengths is not None:
-            mask = np.arange(len(x))[:, None] < batch.lengths
-            mask = None if mask.all() else mask
+        x, mask = batch_to_feature_major(batch, self._layers[0].inputs, self._size, self.dtype)
         y, final, tapes = self._run_layers(x, mask, states, rng, buffers, check=False, keep_tape=keep_tape)
         tape = SequentialTape(tuple(tapes), (), y.shape, False) if keep_tape else None
         return ForwardPass(y.transpose(TO_BATCH_FIRST[y.ndim]), tuple(final), tape)
-
-    def _check_batch(self, batch: Batch) -> None:
-        """Raise an error for inputs of another shape or dtype than the first layer takes."""
-        x, kind, size = batch.inputs, self._layers[0].inputs, self._size
-        if x.ndim != (3 if kind == "features" else 2) or not (kind != "features" or size in (None, x.shape[2])):
-            expected = f"(B, T, I) with I = {size}" if kind == "features" else "(B, T)"
-            raise ValueError(f"x must have shape {expected}, got {x.shape}")
-        if x.dtype.kind not in "iu" if kind == "ids" else x.dtype != self.dtype:
-            raise TypeError(f"x must have dtype {'int' if kind == 'ids' else self.dtype}, got {x.dtype}")

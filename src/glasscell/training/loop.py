@@ -248,7 +248,7 @@ class Training:
                     return None
                 self._window, self.batches_done = slice(0, 0), self.batches_done + 1
             window = self._next_window(self._batch)
-            if window.weights is None or window.weights.any():
+            if window.targets.size and (window.weights is None or window.weights.any()):
                 return window
             self._forward(window)  # a window without targets only carries the state
 
