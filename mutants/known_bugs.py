@@ -150,9 +150,9 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "products = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)",
+            "products = sum_of_outer_products(dz_columns[:n], tape.u[start:end], buffers)",
             "u = tape.u[start:end].copy()\n        u[:, :H] = tape.h[start:end]\n"
-            "        products = sum_of_outer_products(dzs[:n], u, buffers)",
+            "        products = sum_of_outer_products(dz_columns[:n], u, buffers)",
         ),
     ),
     bug(
@@ -166,7 +166,7 @@ BUGS = [
         (
             LSTM,
             "        products = sum_of_outer",
-            "        if not start:\n            dzs[:1] = 0\n        products = sum_of_outer",
+            "        if not start:\n            dz_columns[:1] = 0\n        products = sum_of_outer",
         ),
     ),
     bug(
@@ -192,7 +192,7 @@ BUGS = [
     bug(6, "of another gate", (INITIALIZATION, 'derived_gates.get("f", "f")', 'derived_gates.get("f", "o")')),
     bug(6, "left out", (INITIALIZATION, "+= sign * forget_bias", "+= 0")),
     bug(7, "page", (CELL, "h = o * tanh_c", "h = o * c")),
-    bug(7, "fast code", (LSTM, "divide(tanh_c, o, h)", "divide(c, o, h)")),
+    bug(7, "fast code", (LSTM, "divide(tanh_c, inverse_o, h)", "divide(c, inverse_o, h)")),
     bug(7, "general layer", (LOOP, "h = tape.o[t] * tape.output[t]", "h = tape.o[t] * activation_input")),
     *_swaps(),
     bug(9, "page", (CELL, "dW = dz @ u.T", "dW = dz @ u.T + W * (np.arange(len(u)) == len(u) - 1)")),
@@ -223,7 +223,11 @@ BUGS = [
         (WAY, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
     bug(10, "between layers, of one direction", (WAY, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
-    bug(10, "fast code", (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])", "dx[start:end] = 0")),
+    bug(
+        10,
+        "fast code",
+        (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dz_columns[:n], dx[start:end])", "dx[start:end] = 0"),
+    ),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
     bug(11, "fast code", (LSTM, "multiply(running_dc, f, running_dc)", "pass")),
@@ -282,7 +286,7 @@ BUGS = [
         (
             LSTM,
             "dkernel = products if end == T else dkernel + products",
-            'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + of_these',
+            'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + products',
         ),
     ),
     bug(14, "layer", (WAY, "views[full][:] = d[", "views[full][:] += d[")),

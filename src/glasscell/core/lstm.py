@@ -1,13 +1,13 @@
-"""A whole sequence through one LSTM layer: forward, and backward through time. The same numbers as the cell page, fast.
+"""A whole sequence through one LSTM layer: forward, and backward through time. The same numbers as `core.cell`, fast.
 
 Why it is fast, in the order of what it saves:
 
 - **Few calls.** At small sizes a step costs what its calls cost. One matrix W acts on [h; x; 1]: there is no second
-  product and no bias to add. σ(z) = 1 / (1 + e^-z) is exact to a few roundings however small it is; its minus is folded
-  into the rows of W once per call, and a step does not compute it: it divides by 1 + e^-z where the equations multiply
-  by σ(z), and one division for many steps makes the gates of these. Forward and backward: one product and seven
-  elementwise calls a step, each of arrays of one shape without gaps: NumPy takes 0.2 µs for such a call, and three
-  times that for one that has to broadcast.
+  product and no bias to add. σ(z) = 1 / (1 + e^-z) is exact to a few roundings, also where it is close to 0. The rows
+  of W for i, f and o are negated once per call, so a step computes e^-z directly. It then divides by 1 + e^-z instead
+  of multiplying by σ(z). The gates σ(z) themselves are computed afterwards, by one division for a block of steps.
+  Forward and backward: one product and seven elementwise calls per step, each of arrays of one shape without gaps:
+  NumPy takes 0.2 µs for such a call, and three times that for one that has to broadcast.
 - **Contiguous blocks.** Columns are sequences of the batch, rows are units, so a gate is one block of memory, and gates
   that are treated alike lie side by side. c_prev stands right behind g, so [i f] ∘ [g c_prev] is one call, and its
   result [i∘g  f∘c_prev] stands right before h in memory, where the backward pass wants it.
@@ -39,16 +39,17 @@ STORED = ("T", "I", "H", "B", "dtype", "step_inputs", "gates", "tanh_c", "kernel
 
 
 class Tape:
-    """All that a forward pass computed, by name; what a backward pass reads. Every name is a view ``(T, H, B)``.
+    """All that a forward pass computed, by name; what a backward pass reads. Gates and states are views ``(T, H, B)``.
 
-    The arrays behind the names have one more slot, for the state; its other rows are arbitrary.
+    The arrays behind the views have one more slot, for the state; its other rows are arbitrary.
 
     Attributes
     ----------
     step_inputs : array (T + 1, 3H + I + 1, B)
         Rows of slot t: i∘g and f∘c_prev of step t-1, then u_t = [h_{t-1}; x_t; 1].
     gates : array (T + 1, 5H, B)
-        Rows of slot t: i, f, o, g of step t, then c_{t-1}.
+        Rows of slot t: i, f, o, g of step t, then c_{t-1}. :func:`forward_steps` first writes z there, then 1 / σ(z);
+        :func:`forward` turns these into the gates. z is not kept: a trace computes it again.
     i, f, o, g, c, h, tanh_c : array (T, H, B)
         Gates, candidate, cell and hidden state; h is the output.
     c_with_initial, h_with_initial : array (T + 1, H, B)
@@ -82,12 +83,7 @@ class Tape:
 
     def _set_views(self) -> None:
         H, gates, step_inputs = self.H, self.gates[:-1], self.step_inputs[:-1]
-        self.i, self.f, self.o, self.g = (
-            gates[:, :H],
-            gates[:, H : 2 * H],
-            gates[:, 2 * H : 3 * H],
-            gates[:, 3 * H : -H],
-        )
+        self.i, self.f, self.o, self.g = (gates[:, k * H : (k + 1) * H] for k in range(4))
         self.c_with_initial, self.h_with_initial = self.gates[:, 4 * H :], self.step_inputs[:, 2 * H : 3 * H]
         self.c, self.h = self.c_with_initial[1:], self.h_with_initial[1:]
         self.x, self.u = step_inputs[:, 3 * H : -1], step_inputs[:, 2 * H :]
@@ -137,9 +133,9 @@ def forward(
     buffers = buffers or BufferPool()
     tape = Tape.begin(kernel, x, h0, c0, buffers)
     W, one = negate_sigmoid_rows(kernel, tape.T, tape.B), np.array(1, tape.dtype)
-    for steps, sigmoids in buffers.cached("forward", _forward_blocks, tape):
+    for steps, inverse_gates in buffers.cached("forward", _forward_blocks, tape):
         forward_steps(W, steps)
-        np.divide(one, sigmoids, sigmoids)
+        np.divide(one, inverse_gates, inverse_gates)
     return tape
 
 
@@ -157,21 +153,22 @@ def forward_steps(W: Array, steps: Iterable[tuple[Array, ...]]) -> None:
         halves (H, B); c, tanh_c and h (H, B). c may be c_prev.
     """
     dot, exp, tanh, divide, add, one = np.dot, np.exp, np.tanh, np.divide, np.add, np.array(1, W.dtype)
-    for u, z, sigmoids, i_f, o, g, g_c, ig_fc, ig, fc, c, tanh_c, h in steps:
+    for u, z, inverse_gates, inverse_i_f, inverse_o, g, g_c, ig_fc, ig, fc, c, tanh_c, h in steps:
         dot(W, u, z)
-        exp(sigmoids, sigmoids)
-        add(sigmoids, one, sigmoids)  # 1 / i, 1 / f, 1 / o
+        exp(inverse_gates, inverse_gates)
+        add(inverse_gates, one, inverse_gates)  # 1 / i, 1 / f, 1 / o
         tanh(g, g)
-        divide(g_c, i_f, ig_fc)
+        divide(g_c, inverse_i_f, ig_fc)
         add(ig, fc, c)
         tanh(c, tanh_c)
-        divide(tanh_c, o, h)
+        divide(tanh_c, inverse_o, h)
 
 
-def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
-    """Return W with the minus of σ(z) = 1 / (1 + e^-z) in the rows of i, f and o, laid out for the products of T steps.
+def negate_sigmoid_rows(kernel: Array, T: int = 0, B: int = 1) -> Array:
+    """Return a copy of W whose rows of i, f and o are negated, for σ(z) = 1 / (1 + e^-z).
 
-    With vectors the product is faster column by column; to turn W around pays after some steps, and if it stays near.
+    Stored column by column if that is faster for T products with B columns: for vectors, after some steps, and if W
+    stays in cache. Default: row by row.
     """
     by_columns = B == 1 and kernel.shape[1] <= 4 * T and kernel.size <= L2_WEIGHTS
     W = kernel.copy("F" if by_columns else "C")
@@ -182,12 +179,12 @@ def negate_sigmoid_rows(kernel: Array, T: int, B: int) -> Array:
 def _forward_blocks(_: BufferPool, tape: Tape) -> list[tuple[StepViews, Array]]:
     """Return the views of :func:`forward_steps` for each block of steps, and the block's i, f and o."""
     T, H, before, after = tape.T, tape.H, tape.gates[:-1], tape.step_inputs[1:]
-    z, sigmoids, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
+    z, gates, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
     ig_fc, ig, fc = after[:, : 2 * H], after[:, :H], after[:, H : 2 * H]
-    per_step = tape.u, z, sigmoids, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h
+    per_step = tape.u, z, gates, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h
     steps = list(zip(*per_step, strict=True))
     length = max(1, BLOCK_BYTES // max(1, 5 * H * tape.B * tape.dtype.itemsize))
-    return [(steps[start : start + length], sigmoids[start : start + length]) for start in range(0, T, length)]
+    return [(steps[start : start + length], gates[start : start + length]) for start in range(0, T, length)]
 
 
 @np.errstate(under="ignore")
@@ -228,8 +225,8 @@ def backward(
     buffers = buffers or BufferPool()
     T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
     plan = buffers.cached("backward", _BackwardPlan, tape)
-    block_steps, gemm_steps, factors, dc_dh, dzs = plan.block_steps, plan.gemm_steps, plan.factors, plan.dc_dh, plan.dzs
-    W_h, views = plan.W_h, iter(plan.views)
+    block_steps, gemm_steps, W_h = plan.block_steps, plan.gemm_steps, plan.W_h
+    dz_block, dc_factor, dz_columns = plan.dz_block, plan.dc_factor, plan.dz_columns
     W_h[:] = tape.kernel[:, :H].T
 
     dkernel = np.zeros(tape.kernel.shape, dtype) if T == 0 else np.empty(0, dtype)
@@ -241,10 +238,12 @@ def backward(
     from_next[:] = dh_T
     running_dc[:] = dc_T
     dot, multiply, add = np.dot, np.multiply, np.add
+    # Time runs from step T-1 to 0: over blocks by _reversed_blocks; within a block by the plan's views, and [::-1].
+    views = iter(plan.views)
     for start, end in _reversed_blocks(0, T, gemm_steps):
         for block_start, block_end in _reversed_blocks(start, end, block_steps):
             block, n = slice(block_start, block_end), block_end - block_start
-            _write_local_derivatives(tape, block, factors[:n], dc_dh[:n])
+            _write_local_derivatives(tape, block, dz_block[:n], dc_factor[:n])
             dc_block = repeat(None, n) if dc is None else dc[block][::-1]
             for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
                 islice(views, n), dh[block][::-1], dc_block, strict=True
@@ -260,15 +259,15 @@ def backward(
                 multiply(factors_o_g, dh_dc, factors_o_g)
                 multiply(running_dc, f, running_dc)
                 dot(W_h, dz, from_next)
-            if dzs is not factors:
-                copy_rows(factors[:n], dzs[block_start - start : block_end - start])
+            if dz_columns is not dz_block:
+                copy_rows(dz_block[:n], dz_columns[block_start - start : block_end - start])
         n = end - start
-        products = sum_of_outer_products(dzs[:n], tape.u[start:end], buffers)
+        products = sum_of_outer_products(dz_columns[:n], tape.u[start:end], buffers)
         dkernel = products if end == T else dkernel + products
         if dz_steps is not None:
-            dz_steps[start:end] = dzs[:n]
+            dz_steps[start:end] = dz_columns[:n]
         if need_dx:
-            batched_matmul(tape.kernel[:, H:-1].T, dzs[:n], dx[start:end])
+            batched_matmul(tape.kernel[:, H:-1].T, dz_columns[:n], dx[start:end])
     return Gradient(dkernel, dx, from_next, running_dc)
 
 
@@ -281,10 +280,10 @@ class _BackwardPlan:
         Steps whose local derivatives are computed at a time, and steps in one product for the weights' gradient.
     W_h : array (H, 4H)
         Contiguous, as a transposed view is slower at every step.
-    factors, dc_dh : array (block_steps, 4H, B), (block_steps, H, B)
-        Of :func:`_write_local_derivatives`.
-    dzs : array (gemm_steps, 4H, B)
-        `factors` itself, or the blocks of one product side by side.
+    dz_block, dc_factor : array (block_steps, 4H, B), (block_steps, H, B)
+        First the factors from :func:`_write_local_derivatives`; then dz, in place.
+    dz_columns : array (gemm_steps, 4H, B)
+        `dz_block` itself, or the blocks of one product side by side.
     views : list of tuple of array
         One per step, from the last step to the first.
     """
@@ -296,12 +295,12 @@ class _BackwardPlan:
         self.gemm_steps = max(1, min(T, -(-columns // max(1, length * B)) * length))
         self.block_steps = self.gemm_steps if B == 1 else length  # vectors are side by side as they are
         self.W_h = buffers.get("W_h", (H, 4 * H), dtype)
-        self.factors = buffers.get("factors", (self.block_steps, 4 * H, B), dtype)
-        self.dc_dh = buffers.get("dc_dh", (self.block_steps, H, B), dtype)
-        self.dzs = self.factors
+        self.dz_block = buffers.get("factors", (self.block_steps, 4 * H, B), dtype)
+        self.dc_factor = buffers.get("dc_dh", (self.block_steps, H, B), dtype)
+        self.dz_columns = self.dz_block
         if self.block_steps < self.gemm_steps:
-            self.dzs = buffers.get("dzs", (4 * H, self.gemm_steps, B), dtype).transpose(1, 0, 2)
-        self.views = list(_reversed_step_views(tape, self.factors, self.dc_dh, self.gemm_steps))
+            self.dz_columns = buffers.get("dzs", (4 * H, self.gemm_steps, B), dtype).transpose(1, 0, 2)
+        self.views = list(_reversed_step_views(tape, self.dz_block, self.dc_factor, self.gemm_steps))
 
 
 def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
@@ -310,19 +309,19 @@ def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, i
         yield max(start, stop - length), stop
 
 
-def _reversed_step_views(tape: Tape, factors: Array, dc_dh: Array, gemm_steps: int) -> Iterator[tuple[Array, ...]]:
-    """Yield views from the last step to the first; all blocks share the memory of `factors` and `dc_dh`."""
+def _reversed_step_views(tape: Tape, dz_block: Array, dc_factor: Array, gemm_steps: int) -> Iterator[tuple[Array, ...]]:
+    """Yield views from the last step to the first; all blocks share the memory of `dz_block` and `dc_factor`."""
     H = tape.H
-    i, f, o_g = factors[:, :H], factors[:, H : 2 * H], factors[:, 2 * H :].reshape(len(factors), 2, H, tape.B)
+    i, f, o_g = dz_block[:, :H], dz_block[:, H : 2 * H], dz_block[:, 2 * H :].reshape(len(dz_block), 2, H, tape.B)
     for start, end in _reversed_blocks(0, tape.T, gemm_steps):
-        for block_start, block_end in _reversed_blocks(start, end, len(factors)):
+        for block_start, block_end in _reversed_blocks(start, end, len(dz_block)):
             for t in reversed(range(block_start, block_end)):
                 k = t - block_start
-                yield factors[k], i[k], f[k], o_g[k], dc_dh[k], tape.f[t]
+                yield dz_block[k], i[k], f[k], o_g[k], dc_factor[k], tape.f[t]
 
 
 # equation: lstm-step-backward
-def _write_local_derivatives(tape: Tape, block: slice, factors: Array, dc_dh: Array) -> None:
+def _write_local_derivatives(tape: Tape, block: slice, dz_block: Array, dc_factor: Array) -> None:
     """Write what the gradients of a block of steps are multiples of, before any gradient is known.
 
     With dc the whole gradient on c, the chain rule of :func:`glasscell.core.cell.step_backward` reads::
@@ -333,18 +332,18 @@ def _write_local_derivatives(tape: Tape, block: slice, factors: Array, dc_dh: Ar
 
     Parameters
     ----------
-    factors : array (steps, 4H, B)
+    dz_block : array (steps, 4H, B)
         Written: those of dz, rows i f o g.
-    dc_dh : array (steps, H, B)
+    dc_factor : array (steps, H, B)
         Written: that of dh in dc.
     """
     H = tape.H
     sigmoids = tape.gates[:-1][block, : 3 * H]
     partners = tape.step_inputs[1:][block, : 3 * H]  # i∘g, f∘c_prev, h
-    of_sigmoids, of_g = factors[:, : 3 * H], factors[:, 3 * H :]
+    of_sigmoids, of_g = dz_block[:, : 3 * H], dz_block[:, 3 * H :]
     np.subtract(1, sigmoids, out=of_sigmoids)
     np.multiply(of_sigmoids, partners, out=of_sigmoids)
     np.multiply(partners[:, :H], tape.g[block], out=of_g)
     np.subtract(tape.i[block], of_g, out=of_g)
-    np.multiply(tape.h[block], tape.tanh_c[block], out=dc_dh)
-    np.subtract(tape.o[block], dc_dh, out=dc_dh)
+    np.multiply(tape.h[block], tape.tanh_c[block], out=dc_factor)
+    np.subtract(tape.o[block], dc_factor, out=dc_factor)

@@ -8,13 +8,14 @@ import numpy as np
 
 from glasscell.core import engines
 from glasscell.core.engines import EngineName
+from glasscell.core.lstm import negate_sigmoid_rows
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.tape import LSTMState
 from glasscell.stream.arena import Call
 from glasscell.stream.building import RecurrentState, Stage, StreamBuilder, masked_update
-from glasscell.stream.standard_step import negate_sigmoid_rows, standard_step, standard_step_compiled
+from glasscell.stream.standard_step import standard_step, standard_step_compiled
 from glasscell.stream.ufunc_calls import as_matmul_operand
 from glasscell.stream.variant_step import VariantStep
 
@@ -51,8 +52,8 @@ class LSTMStage(Stage):
             _weights(parameters, suffix, options) | _initial_states(parameters, suffix, options)
             for suffix, _, _ in options.directions
         ]
-        P, H = options.state_size, options.hidden_size
-        kernels = [negate_sigmoid_rows(layer["kernel"], H) for layer in self.weights] if self.standard else []
+        P = options.state_size
+        kernels = [negate_sigmoid_rows(layer["kernel"]) for layer in self.weights] if self.standard else []
         self.kernels = [as_matmul_operand(np.concatenate([W[:, P:], W[:, :P]], axis=1), single=single) for W in kernels]
         compiled = single and engines.uses_numba_for_streams(engine)
         self.step_builders = [standard_step_compiled if compiled else standard_step for _ in self.kernels]

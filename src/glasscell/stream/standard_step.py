@@ -14,13 +14,6 @@ from glasscell.stream.ufunc_calls import without_overflow
 RaiseError = Callable[[], None]
 
 
-def negate_sigmoid_rows(kernel: Array, H: int) -> Array:
-    """Return a copy of the kernel with the rows of the three sigmoids negated, for σ(z) = 1 / (1 + e^-z)."""
-    W = kernel.copy()
-    W[: 3 * H] *= -1
-    return W
-
-
 def standard_step(
     weight: Array, column: Array, h: Array, memory: Arena, raise_if_not_finite: RaiseError | None
 ) -> tuple[Call, Array]:
@@ -29,8 +22,8 @@ def standard_step(
     Parameters
     ----------
     weight : array
-        From :func:`negate_sigmoid_rows`, with its columns in the order x, bias, h: (4H, K), or (K, 4H) for a single
-        stream.
+        From :func:`glasscell.core.lstm.negate_sigmoid_rows`, with its columns in the order x, bias, h: (4H, K), or
+        (K, 4H) for a single stream.
     column : array (K,) or (K, n)
         [x; 1; h].
     h : array (H,) or (H, n)

@@ -39,7 +39,7 @@ def compiled_step(char: str) -> Step:
 def make_step(dtype: np.dtype[np.floating]) -> Step:
     """Return the step as a Python function ``step(weight, column, gates, maybe_nonfinite) -> bool``.
 
-    weight (K, 4H) is the kernel of :func:`glasscell.stream.standard_step.negate_sigmoid_rows`, with rows x, bias, h;
+    weight (K, 4H) is the kernel of :func:`glasscell.core.lstm.negate_sigmoid_rows`, transposed, with rows x, bias, h;
     column (K,) is [x; 1; h]; gates (5H,) are i f o g and the cell state. The first `maybe_nonfinite` numbers of the
     column may be NaN or infinite: if one of them is, the step returns False, and h and the cell state are unchanged.
     Otherwise h and the cell state are updated in place, and the step returns True.
