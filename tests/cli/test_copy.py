@@ -171,7 +171,7 @@ def test_the_learning_rate_counts():
 
 
 def test_without_matplotlib_there_is_no_picture(monkeypatch, capsys):
-    monkeypatch.setattr(copy, "find_spec", lambda _: None)
+    monkeypatch.setattr(copy, "is_installed", lambda _: False)
     assert main(TINY) == 0
     assert sorted(contents("runs/copy")) == FILES[1:]
     assert "Matplotlib is not installed" in capsys.readouterr().out

@@ -30,7 +30,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def _no_picture(monkeypatch):
-    monkeypatch.setattr(copy, "find_spec", lambda _: None)  # Matplotlib takes a second
+    monkeypatch.setattr(copy, "is_installed", lambda _: False)  # Matplotlib takes a second
 
 
 def raising(*_, **__):
@@ -155,7 +155,7 @@ SHELL = {  # what a shell does with the output, and the status
 @pytest.mark.parametrize("redirection", SHELL)
 def test_output_that_nobody_reads_costs_nothing(redirection):
     command = (
-        f"{sys.executable} -c 'import sys; from glasscell.cli import copy, main; copy.find_spec = lambda _: None; "
+        f"{sys.executable} -c 'import sys; from glasscell.cli import copy, main; copy.is_installed = lambda _: False; "
     )
     command += f"sys.exit(main())' {' '.join(TINY)} {redirection}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, check=False, env=environment_of())
@@ -206,7 +206,7 @@ def test_an_interrupt_keeps_what_was_learned(number, times):
 
 def test_an_interrupted_run_replaces_nothing(monkeypatch, capsys):
     """The earlier run may be the better one."""
-    monkeypatch.setattr(copy, "find_spec", lambda _: None)
+    monkeypatch.setattr(copy, "is_installed", lambda _: False)
     main(TINY)
     before = Path("runs/copy/model.safetensors").read_bytes()
     fit = copy.fit
@@ -317,7 +317,7 @@ def test_a_killed_run_leaves_nothing_in_the_way(monkeypatch):
         run.kill()
     [left] = Path("runs").iterdir()
     assert left.name.startswith(".glasscell-")
-    monkeypatch.setattr(copy, "find_spec", lambda _: None)
+    monkeypatch.setattr(copy, "is_installed", lambda _: False)
     assert main(TINY) == 0
     assert sorted(everything("runs")) == ["copy", "copy/history.csv", "copy/model.safetensors"]
 

@@ -36,7 +36,7 @@ def test_updates_use_numba_if_it_is_installed(monkeypatch):
     assert not engines.compiles_updates("numpy")
     assert engines.compiles_updates("numba")
     for installed in (True, False):
-        monkeypatch.setattr(engines, "_installed", lambda installed=installed: installed)
+        monkeypatch.setattr(engines, "is_installed", lambda _, installed=installed: installed)
         monkeypatch.setattr(engines, "_usable", lambda: True)
         engines.compiles_updates.cache_clear()
         assert engines.compiles_updates(None) == installed
@@ -47,7 +47,7 @@ def test_an_unusable_numba_warns_and_numpy_is_used(monkeypatch):
     def refuse(name):
         raise ImportError("Numba needs NumPy 2.4 or less. Got NumPy 9.9.")
 
-    monkeypatch.setattr(engines, "_installed", lambda: True)
+    monkeypatch.setattr(engines, "is_installed", lambda _: True)
     monkeypatch.setattr(engines, "_import", refuse)
     engines._usable.cache_clear()
     engines.compiles_updates.cache_clear()

@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, format_bits, program_name
 from glasscell.core.optimizers import Adam
+from glasscell.core.packages import is_installed
 from glasscell.models.copy_lstm import HIDDEN_UNITS_PER_BIT, CopyLSTM
 from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import MODES, Copy
@@ -211,7 +211,7 @@ def print_samples(model: CopyLSTM) -> None:
 
 def draw(model: CopyLSTM, folder: Path) -> bool:
     """Write the picture of the gates, and return whether Matplotlib is installed."""
-    if not find_spec("matplotlib"):
+    if not is_installed("matplotlib"):
         return False
     from glasscell.trace.figures import plot_gates  # noqa: PLC0415 - Matplotlib is optional
 

@@ -65,6 +65,31 @@ def tanh_derivative(t: Array) -> Array:
     return 1 - t * t
 
 
+@np.errstate(over="ignore", under="ignore")
+def softmax_terms(z: Array, axis: int = -1) -> tuple[Array, Array, Array]:
+    """Compute the terms of a softmax, without overflow.
+
+    Parameters
+    ----------
+    z : array, any shape
+        Finite values of any size.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    shifted : array
+        z - max z; -∞ where the difference overflows, whose exponential is the correct 0.
+    exponentials : array
+        The exponentials of `shifted`; softmax(z) is ``exponentials / total``.
+    total : array
+        The sum of the exponentials, with the axis kept; log softmax(z) is ``shifted - log(total)``.
+    """
+    shifted = z - z.max(axis=axis, keepdims=True, initial=np.finfo(z.dtype).min)
+    exponentials = np.exp(shifted)
+    return shifted, exponentials, exponentials.sum(axis=axis, keepdims=True)
+
+
 Function = Callable[[Array], Array]
 Derivative = Callable[[Array, Array], Array]
 

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from glasscell.core.packages import is_installed
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ def _blas_threads() -> int | None:
 
 @cache  # the search takes milliseconds
 def _libraries() -> list[Any]:
-    if find_spec("threadpoolctl") is None:
+    if not is_installed("threadpoolctl"):
         return []
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415 - optional
 

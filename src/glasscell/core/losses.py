@@ -10,6 +10,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.activations import softmax_terms
 from glasscell.core.norms import sum_of_squares
 from glasscell.core.types import Array
 
@@ -83,11 +84,7 @@ def categorical_cross_entropy(
             f"targets are from {targets.min()} to {targets.max()}; expected classes from 0 to V - 1 = {V - 1}"
         )
     index = np.expand_dims(targets, axis)
-    # The difference of two logits can overflow to infinity: e^-inf is the correct 0.
-    with np.errstate(over="ignore"):
-        shifted = logits - logits.max(axis=axis, keepdims=True, initial=np.finfo(logits.dtype).min)
-    gradient = np.exp(shifted)
-    total = gradient.sum(axis=axis, keepdims=True)
+    shifted, gradient, total = softmax_terms(logits, axis)
     losses = np.minimum(np.log(total) - np.take_along_axis(shifted, index, axis), np.finfo(logits.dtype).max)
     gradient /= total
     np.put_along_axis(gradient, index, np.take_along_axis(gradient, index, axis) - 1, axis)

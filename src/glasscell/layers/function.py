@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from glasscell.core.activations import activation
+from glasscell.core.activations import activation, softmax_terms
 from glasscell.core.types import Array
 from glasscell.layers.base import Mask
 from glasscell.layers.batch_first import StatelessLayer
@@ -51,10 +51,8 @@ class Function(StatelessLayer):
         """Apply the function to x."""
         del mask, rng
         if self.name in ("Softmax", "LogSoftmax"):
-            shifted = x - x.max(axis=-1, keepdims=True)
-            odds = np.exp(shifted)
-            total = odds.sum(axis=-1, keepdims=True)
-            y = odds / total if self.name == "Softmax" else shifted - np.log(total)
+            shifted, exponentials, total = softmax_terms(x)
+            y = exponentials / total if self.name == "Softmax" else shifted - np.log(total)
         else:
             y = self._activation.function(x)
         return y, (x, y)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.activations import sigmoid
+from glasscell.core.activations import sigmoid, softmax_terms
 from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.trace.data import TraceData
@@ -215,9 +215,8 @@ def probabilities(trace: TraceData) -> Array:
     """Return the probability of a 1, or of each class, (…, O); the outputs are logits."""
     if trace.about.get("loss") != "categorical_cross_entropy":
         return sigmoid(trace.outputs)
-    exponentials = np.exp(trace.outputs - trace.outputs.max(axis=-1, keepdims=True))
-    softmax: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return softmax
+    _, exponentials, total = softmax_terms(trace.outputs)
+    return exponentials / total
 
 
 def _step_names(trace: TraceData) -> tuple[str, ...] | None:

@@ -14,8 +14,7 @@ user's cache directory; with it, the first use in a process takes a second, a th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from importlib.util import find_spec
+from functools import partial
 from itertools import pairwise
 from types import EllipsisType
 from typing import NamedTuple
@@ -34,12 +33,6 @@ DEEP_GEMM_K = 128  # columns of a weight-gradient product, whose operands then s
 MIN_PARALLEL_FLOPS = 1 << 23  # multiplications of a pass; waking a thread takes as long as a million of them
 MANY_THREADS_FACTOR = 16  # times MIN_PARALLEL_FLOPS, from which more than two threads are used
 MAX_GROUPS, MIN_GROUP_SIZE = 8, 16  # groups of sequences, and sequences per group: sums over fewer are slow
-
-
-@cache  # the search takes longer than a small pass
-def is_installed() -> bool:
-    """Return whether Numba is installed, without importing it."""
-    return find_spec("numba") is not None
 
 
 def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
