@@ -1,6 +1,6 @@
 """One step of a long short-term memory, as the textbook writes it, and its derivative.
 
-Read this page first. It is the definition: the fast code in :mod:`~glasscell.core.lstm` is tested against it,
+Read this module first. It is the definition: the fast code in :mod:`~glasscell.core.lstm` is tested against it,
 gate by gate. Equations: Gers, Schmidhuber & Cummins (2000), "Learning to Forget", which is Hochreiter &
 Schmidhuber (1997) with a forget gate; the form is the one of Greff et al. (2015), without peepholes.
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 class StepGradient(NamedTuple):
     """The gradient of the loss with respect to every quantity of one step."""
 
-    dc: Array  # (H, B)   the whole of it: what came from later steps, and what comes through h
+    dc: Array  # (H, B)   total: dc_next, plus the part through h
     di: Array  # (H, B)
     df: Array  # (H, B)
     do: Array  # (H, B)
@@ -68,10 +68,10 @@ def step(W: Array, x: Array, h_prev: Array, c_prev: Array) -> Step:
 
     z_i, z_f, z_o, z_g = np.split(W @ u, 4)
 
-    i = sigmoid(z_i)  # what to write
-    f = sigmoid(z_f)  # what to keep
-    o = sigmoid(z_o)  # what to show
-    g = tanh(z_g)  # what could be written
+    i = sigmoid(z_i)  # scales g
+    f = sigmoid(z_f)  # scales c_prev
+    o = sigmoid(z_o)  # scales tanh c
+    g = tanh(z_g)  # the new value
 
     c = f * c_prev + i * g
     tanh_c = tanh(c)
@@ -88,7 +88,7 @@ def step_backward(W: Array, step: Step, dh: Array, dc_next: Array) -> StepGradie
     ----------
     W : array (4H, K)
     step : Step
-        What :func:`step` returned.
+        From :func:`step`.
     dh : array (H, B)
         Gradient on this step's h, from everything that used it.
     dc_next : array (H, B)

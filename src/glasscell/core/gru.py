@@ -7,17 +7,17 @@
     h_t = (1 - z_t) ∘ n_t + z_t ∘ h_{t-1}         hidden state
 
 and backward, from the last step to the first, where dy_t is the gradient on h_t from outside the layer, and da that on
-the pre-activations of gates and candidate::
+the pre-activations of gates and candidate (called a, because z is the update gate)::
 
     dh_t = dy_t + z_{t+1} ∘ dh_{t+1} + U_rᵀ da_r + U_zᵀ da_z + U_nᵀ dq      (those of step t+1)
     da_n = dh ∘ (1 - z) ∘ (1 - n²)            dq   = da_n ∘ r
     da_z = dh ∘ (h_{t-1} - n) ∘ z (1 - z)     da_r = da_n ∘ q ∘ r (1 - r)
 
-There is no cell and no output gate: one gate z decides both what is kept of h_{t-1} and what is written. Where z is 1,
+There is no cell and no output gate: one gate z scales h_{t-1}, and 1 - z the candidate. Where z is 1,
 the state and its gradient pass a step unchanged, as through the forget gate of :mod:`glasscell.core.cell`.
 
-The reset gate acts behind the product with U_n, as in PyTorch, in cuDNN, and in Keras with ``reset_after=True``.
-With ``reset_after=False`` it acts before, as in the paper, and U_n has no bias::
+The reset gate is applied after the product with U_n, as in PyTorch, in cuDNN, and in Keras with ``reset_after=True``.
+With ``reset_after=False`` it is applied before, as in the paper, and U_n has no bias::
 
     q_t = r_t ∘ h_{t-1}          n_t = tanh(W_n [x_t; 1] + U_n q_t)
     dq  = U_nᵀ da_n              da_r = dq ∘ h_{t-1} ∘ r (1 - r)         and dq ∘ r is added to dh_{t-1}
@@ -100,7 +100,7 @@ class Tape(NamedTuple):
     @property
     def a(self) -> Array:
         """Compute the pre-activations of r, z and n, (T, 3H, B), whose memory the forward pass uses for the gates."""
-        U, W_x, b = _columns(self.weights["kernel"])
+        U, W_x, b = _split_kernel(self.weights["kernel"])
         H = U.shape[1]
         a = batched_matmul(W_x, self.x) + b
         a[:, : 2 * H] += batched_matmul(U[: 2 * H], self.h_prev)
@@ -150,7 +150,7 @@ def forward(
     buffers : BufferPool, optional
         Their previous tape is overwritten. Default: new arrays.
     reset_after : bool
-        Whether the reset gate acts behind the product with U_n.
+        Whether the reset gate is applied after the product with U_n.
 
     Returns
     -------
@@ -204,13 +204,13 @@ def forward_inference(
 
 def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
     """Write gates, q and states of all steps; `q_steps` has the memory of q of each."""
-    U, W_x, b = _columns(tape.weights["kernel"])
+    U, W_x, b = _split_kernel(tape.weights["kernel"])
     states, gates, lengths = tape.h_with_initial, tape.gates, tape.lengths
     (T, _, B), H, one = gates.shape, U.shape[1], np.array(1, gates.dtype)
     batched_matmul(W_x, tape.x, gates)
     gates += b
-    through_h = np.empty((len(U), B), gates.dtype)
-    part_r_z, part_n, t_n = through_h[: 2 * H], through_h[2 * H :], np.empty((H, B), gates.dtype)
+    from_h = np.empty((len(U), B), gates.dtype)
+    from_h_r_z, from_h_n, h_part_n = from_h[: 2 * H], from_h[2 * H :], np.empty((H, B), gates.dtype)
     U_r_z, U_n = U[: 2 * H], U[2 * H :]
     b_n = tape.weights["recurrent_bias"][:, None] if tape.reset_after else None
     ends = np.full(B, T) if lengths is None else lengths
@@ -222,21 +222,21 @@ def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
         h_prev, h = states[t], states[t + 1]
         # equation: gru-step
         if b_n is not None:
-            dot(U, h_prev, through_h)
+            dot(U, h_prev, from_h)
         else:
-            dot(U_r_z, h_prev, part_r_z)
-        add(r_z, part_r_z, r_z)
+            dot(U_r_z, h_prev, from_h_r_z)
+        add(r_z, from_h_r_z, r_z)
         negative(r_z, r_z)
         exp(r_z, r_z)
         add(r_z, one, r_z)
         divide(one, r_z, r_z)
         if b_n is not None:
-            add(part_n, b_n, q)
-            multiply(r, q, t_n)
+            add(from_h_n, b_n, q)
+            multiply(r, q, h_part_n)
         else:
             multiply(r, h_prev, q)
-            dot(U_n, q, t_n)
-        add(n, t_n, n)
+            dot(U_n, q, h_part_n)
+        add(n, h_part_n, n)
         tanh(n, n)
         subtract(h_prev, n, h)
         multiply(z, h, h)
@@ -277,7 +277,7 @@ def backward(
     Gradient
     """
     buffers = buffers or BufferPool()
-    U, W_x, _ = _columns(tape.weights["kernel"])
+    U, W_x, _ = _split_kernel(tape.weights["kernel"])
     lengths, z, r, after = tape.lengths, tape.z, tape.r, tape.reset_after
     T, H, B = tape.h.shape
     U_T = np.ascontiguousarray(U.T)  # a transposed view is slower at every step
@@ -285,33 +285,33 @@ def backward(
     da = buffers.get("da", (T, 3 * H, B), z.dtype)
     dq = buffers.get("dq", (T, H, B), z.dtype)
     _write_local_derivatives(tape, da)
-    running: Array = np.zeros((H, B), z.dtype) + dh_T  # dL/dh through the next step; a copy
+    dh_next: Array = np.zeros((H, B), z.dtype) + dh_T  # dL/dh through the next step; a copy
     ends = np.full(B, T) if lengths is None else lengths
     first_end = int(ends.min(initial=T))
     for t in reversed(range(T)):
         # equation: gru-step-backward
-        running += dh[t]
+        dh_next += dh[t]  # now the whole gradient on h_t
         if dh_steps is not None:
-            dh_steps[t] = running
+            dh_steps[t] = dh_next
         da_r, da_z, da_n = da[t].reshape(3, H, B)
         if t >= first_end:
             da[t] *= t < ends
-        da_z *= running
-        da_n *= running
+        da_z *= dh_next
+        da_n *= dh_next
         if after:
             np.multiply(da_n, r[t], dq[t])
             da_r *= da_n
-            through = U_r_z_T @ da[t, : 2 * H] + U_n_T @ dq[t]
+            dh_prev = U_r_z_T @ da[t, : 2 * H] + U_n_T @ dq[t]
         else:
             np.dot(U_n_T, da_n, dq[t])
             da_r *= dq[t]
-            through = U_r_z_T @ da[t, : 2 * H] + dq[t] * r[t]
-        through += running * z[t]
+            dh_prev = U_r_z_T @ da[t, : 2 * H] + dq[t] * r[t]
+        dh_prev += dh_next * z[t]
         if t < first_end:
-            running = through
+            dh_next = dh_prev
         else:
-            np.copyto(running, through, where=t < ends)
-    return _gradient(tape, da, dq, running, W_x, buffers, need_dx=need_dx)
+            np.copyto(dh_next, dh_prev, where=t < ends)
+    return _gradient(tape, da, dq, dh_next, W_x, buffers, need_dx=need_dx)
 
 
 # equation: gru-step-backward
@@ -341,7 +341,7 @@ def _gradient(
     return Gradient(dweights, dx, dh0, da, dq)
 
 
-def _columns(kernel: Array) -> tuple[Array, Array, Array]:
+def _split_kernel(kernel: Array) -> tuple[Array, Array, Array]:
     """Return the columns of h_prev, x and the bias: (3H, H), (3H, I) and (3H, 1)."""
     H = len(kernel) // 3
     return np.ascontiguousarray(kernel[:, :H]), np.ascontiguousarray(kernel[:, H:-1]), kernel[:, -1:]

@@ -154,7 +154,7 @@ class Layer(ABC):
             Overwritten with the gradients on the layer's parameters. Layers without parameters ignore it.
         buffers : BufferPool, optional
         need_dx : bool
-            False: the result is not used, and may be None or of any values.
+            False: the result is not used, and is arbitrary, or None.
 
         Returns
         -------

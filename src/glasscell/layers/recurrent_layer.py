@@ -105,10 +105,10 @@ class RecurrentLayer(StatefulLayer):
         keep_tape: bool = True,
     ) -> tuple[Array, Any, Any]:
         """Return outputs, final state in core's layout, and tape."""
-        columns, valid, single = prepare_inputs(x, lengths, mask, self.input_size, self.dtype)
-        B = columns.shape[-1]
+        x_feature_major, valid, single = prepare_inputs(x, lengths, mask, self.input_size, self.dtype)
+        B = x_feature_major.shape[-1]
         initial = None if state is None else self.state_to_feature_major("state", state, B, single=single)
-        y, _, final, tape = self.forward_feature_major(columns, valid, initial, rng, keep_tape=keep_tape)
+        y, _, final, tape = self.forward_feature_major(x_feature_major, valid, initial, rng, keep_tape=keep_tape)
         tape = tape._replace(unbatched=single) if keep_tape else None
         return from_feature_major(y, single=single), final, tape
 

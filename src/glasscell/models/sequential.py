@@ -152,11 +152,11 @@ class Sequential(Model):
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, and is {rng!r}")
         kind = self._layers[0].inputs
-        columns, valid, single = prepare_inputs(x, lengths, mask, self._size, self.dtype, kind, copy=keep_tape)
+        x_feature_major, valid, single = prepare_inputs(x, lengths, mask, self._size, self.dtype, kind, copy=keep_tape)
         initial = None
         if states is not None:
-            initial = self._states_to_feature_major("states", states, columns.shape[-1], single=single)
-        y, final, tapes = self._run_layers(columns, valid, initial, rng, None, check=True, keep_tape=keep_tape)
+            initial = self._states_to_feature_major("states", states, x_feature_major.shape[-1], single=single)
+        y, final, tapes = self._run_layers(x_feature_major, valid, initial, rng, None, check=True, keep_tape=keep_tape)
         if keep_tape:
             pairs = zip(self._layers, tapes, strict=True)
             tapes = [tape._replace(unbatched=single) if layer.stateful else tape for layer, tape in pairs]
@@ -315,8 +315,10 @@ class Sequential(Model):
         """Write the gradient on every parameter into `gradients`."""
         if not isinstance(tape, SequentialTape):
             raise TypeError(f"tape must be the tape of a forward pass, got {type(tape).__name__}")
-        columns = d_outputs.transpose(TO_FEATURE_MAJOR[d_outputs.ndim])
-        self._run_layers_backward(tape.layers, columns, None, gradients, buffers, self._first_trainable, need_dx=False)
+        d_feature_major = d_outputs.transpose(TO_FEATURE_MAJOR[d_outputs.ndim])
+        self._run_layers_backward(
+            tape.layers, d_feature_major, None, gradients, buffers, self._first_trainable, need_dx=False
+        )
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape and without dropout."""

@@ -161,20 +161,20 @@ class LSTMDirection:
         need_dx: bool,
         step_gradients: StepGradientsByLayer | None = None,
     ) -> DirectionGradient:
-        """Compute the adjoint of :meth:`forward`; overwrite `gradients`, if present, with those of the weights.
+        """Compute the gradients of :meth:`forward`: its steps in reverse order. Overwrite `gradients`, if present.
 
         `step_gradients`, if present, receives the gradients at every step, in processing order.
         """
         order, steps = tape.order, tape.tape
         if self.options.outputs_in == "processing":
             dy = dy[::-1]
-        dc, d_empty = None, ZERO_STATE
+        dc, d_initial_of_empty = None, ZERO_STATE
         if order is not None:
             out, repeat = buffers.get("d_outputs", dy.shape, dy.dtype), self.options.masked_outputs == "repeat"
             dy = order.to_time_order_backward(dy, repeat=repeat, out=out, copy=d_final is not ZERO_STATE)
             if d_final is not ZERO_STATE:
                 dc = np.zeros((steps.T, steps.H, steps.B), steps.dtype)
-                d_empty = (
+                d_initial_of_empty = (
                     scatter_add_final(dy, d_final[0], order.lengths),
                     scatter_add_final(dc, d_final[1], order.lengths),
                 )
@@ -197,7 +197,7 @@ class LSTMDirection:
                 self._write_gradients(dweights, gradients)
         if order is not None:
             dx = order.to_time_order(dx) if len(dx) else dx
-            dh0, dc0 = dh0 + d_empty[0], dc0 + d_empty[1]
+            dh0, dc0 = dh0 + d_initial_of_empty[0], dc0 + d_initial_of_empty[1]
         elif self.reverse:
             dx = dx[::-1]
         if not isinstance(tape.input_mask, float):

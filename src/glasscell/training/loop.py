@@ -34,7 +34,7 @@ from glasscell.validation import as_generator, positive_integer, positive_number
 
 SMALL_STEP = 1 << 21  # multiplications: up to here one core is about as fast as two, and far faster on a busy machine
 # Attributes of a training that change from update to update, apart from weights, random numbers and the current batch.
-CHANGING = (
+STATE_ATTRIBUTES = (
     *("epoch", "batches_done", "states", "optimizer_states", "history", "best_score", "best_weights"),
     *("_evaluations_without_gain", "_replay_rng", "_window"),
 )
@@ -97,9 +97,9 @@ class Training:
         self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
         self._batch: Batch | None = None  # of which windows are left
         self._window = slice(0, 0)  # steps of its last window
-        self._upcoming: Batch | None = None
-        self._sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
-        self._before = np.empty_like(parameters.vector)
+        self._window_read_ahead: Batch | None = None
+        self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
+        self._weights_before = np.empty_like(parameters.vector)
         self.validation: Iterable[Batch] | None = self.data.validation(self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
         self._try_metrics()
@@ -166,7 +166,7 @@ class Training:
             If loss or gradient are not finite; the update is not made.
         """
         done, gradient = len(self.history.rows), self.gradients.vector
-        loss = self._pass()[0] if self._sum is None else self._accumulated(self._sum)
+        loss = self._loss_and_gradients()[0] if self._gradient_sum is None else self._accumulated(self._gradient_sum)
         if len(self.groups) != 1:
             zero_frozen(gradient, self.groups)
         if self.clip_value is not None:
@@ -186,23 +186,23 @@ class Training:
     def _update(self, gradient: Array, rate: float) -> None:
         """Update all weights or, if anything is raised meanwhile, none."""
         vector = self._parameters.vector
-        self._before[:] = vector
+        self._weights_before[:] = vector
         try:
             if len(self.groups) != 1:
                 update_groups(self.optimizer, vector, gradient, self.optimizer_states, self.groups, rate)
             else:
                 self.optimizer.update(vector, gradient, self.optimizer_states[0], rate * self.groups[0].factor)
         except BaseException:
-            vector[:] = self._before
+            vector[:] = self._weights_before
             raise
 
-    def _pass(self) -> tuple[float, float]:
+    def _loss_and_gradients(self) -> tuple[float, float]:
         """Compute loss and gradients of the next window with targets; return the loss and how much it counts."""
-        window = self._next()
+        window = self._next_window()
         result = self._forward(window)
         loss, d_outputs = self.loss(result.outputs, window.targets, window.weights)
         self.model.train_backward(result.tape, d_outputs, self.gradients, self.buffers)
-        return loss, 1.0 if self._sum is None else loss_count(window)
+        return loss, 1.0 if self._gradient_sum is None else loss_count(window)
 
     def _forward(self, window: Batch) -> ForwardPass:
         states = self.states if window.continues else None
@@ -217,7 +217,7 @@ class Training:
         for done in range(self.accumulate):
             if done and self.epoch_ended():
                 break
-            loss, count = self._pass()
+            loss, count = self._loss_and_gradients()
             losses, counts = losses + loss * count, counts + count
             total += self.gradients.vector * total.dtype.type(count)
         np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
@@ -225,19 +225,19 @@ class Training:
 
     # Batches
 
-    def _next(self) -> Batch:
+    def _next_window(self) -> Batch:
         """Return the next window with targets, of this epoch or the next one."""
-        window, self._upcoming = self._upcoming or self._next_of_epoch(), None
+        window, self._window_read_ahead = self._window_read_ahead or self._next_window_of_epoch(), None
         if window is None:
             self.epoch, self.batches_done = self.epoch + 1, 0
             self._replay_rng = self.rng.bit_generator.state
             self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
-            window = self._next_of_epoch()
+            window = self._next_window_of_epoch()
         if window is None:
             raise ValueError("the data must have at least one batch with targets, got none")
         return window
 
-    def _next_of_epoch(self) -> Batch | None:
+    def _next_window_of_epoch(self) -> Batch | None:
         """Return the next window with targets of this epoch; None at its end."""
         while True:
             if self._batch is None:
@@ -247,12 +247,12 @@ class Training:
                 if self._batch is None:
                     return None
                 self._window, self.batches_done = slice(0, 0), self.batches_done + 1
-            window = self._next_window(self._batch)
+            window = self._cut_window(self._batch)
             if window.targets.size and (window.weights is None or window.weights.any()):
                 return window
             self._forward(window)  # a window without targets only carries the state
 
-    def _next_window(self, batch: Batch) -> Batch:
+    def _cut_window(self, batch: Batch) -> Batch:
         """Return the next `tbptt_steps` steps of a batch; the batch if it is no longer."""
         T, start = batch.inputs.shape[1], self._window.stop
         stop = T if self.tbptt_steps is None else min(start + self.tbptt_steps, T)
@@ -267,9 +267,9 @@ class Training:
 
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
-        if self._upcoming is None and not self.endless:
-            self._upcoming = self._next_of_epoch()
-        return self._upcoming is None and not self.endless
+        if self._window_read_ahead is None and not self.endless:
+            self._window_read_ahead = self._next_window_of_epoch()
+        return self._window_read_ahead is None and not self.endless
 
     # Evaluation, and the end
 
@@ -311,8 +311,8 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that changes from update to update, for :meth:`restore`."""
         state: dict[str, Any] = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
-        state |= {"has_batch": self._batch is not None, "has_upcoming": self._upcoming is not None}
-        return deepcopy(state | {name: getattr(self, name) for name in CHANGING})
+        state |= {"has_batch": self._batch is not None, "has_upcoming": self._window_read_ahead is not None}
+        return deepcopy(state | {name: getattr(self, name) for name in STATE_ATTRIBUTES})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where another training with the same model, data and options was when it returned its state.
@@ -325,13 +325,13 @@ class Training:
             If the state is that of another model.
         """
         vector = self.model.parameters.vector
-        names = {"weights", "rng", "has_batch", "has_upcoming", *CHANGING}
+        names = {"weights", "rng", "has_batch", "has_upcoming", *STATE_ATTRIBUTES}
         if set(state) != names or state["weights"].shape != vector.shape:
             raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
         vector[:] = state["weights"]
-        for name in CHANGING:
+        for name in STATE_ATTRIBUTES:
             setattr(self, name, deepcopy(state[name]))
-        self._batches, self._batch, self._upcoming = iter(()), None, None
+        self._batches, self._batch, self._window_read_ahead = iter(()), None, None
         if self.epoch:
             self._replay(has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
         self.rng.bit_generator.state = state["rng"]
@@ -344,6 +344,6 @@ class Training:
             batch = next(self._batches, None)
         if has_upcoming and batch is not None:
             self._window = slice(0, self._window.start)
-            self._upcoming = self._next_window(batch)
+            self._window_read_ahead = self._cut_window(batch)
         elif has_batch:
             self._batch = batch

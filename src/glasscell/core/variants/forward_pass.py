@@ -20,12 +20,13 @@ class Tape:
     i, f, o, g, c, h : array
         Gates, candidate, cell state, and hidden state (T, P, B).
     z : array (T, R, B)
-        Pre-activations of the gates and the candidate, after clipping.
+        Pre-activations of the gates and the candidate, after clipping. Owned by the tape; `_finish_gate` adds
+        peepholes, normalises and clips it in place.
     new_c : array
         ĉ, the cell before zoneout.
     output_activation_input, output : array
         Argument and value of the output activation: c and tanh c in the standard LSTM.
-    cells, h_with_initial : array (T + 1, …)
+    c_with_initial, h_with_initial : array (T + 1, …)
         Cell and hidden states, the initial ones first.
     lengths : array (B,)
         Number of steps of each sequence. After them its states are constant, and all other values are arbitrary.
@@ -166,8 +167,8 @@ def _from_hidden(tape: Tape, t: int, W_h: Array, h: Array) -> Array:
     return tape.column("gain_h") * _store(tape.h_norm, t, layer_norm(a, tape.config.epsilon))
 
 
-def _gate(tape: Tape, t: int, gate: str, peephole_input: Array) -> Array:
-    """Return a gate or the candidate, from its rows of z and the cell state that its peephole reads."""
+def _finish_gate(tape: Tape, t: int, gate: str, peephole_input: Array) -> Array:
+    """Complete the rows of z of a gate or the candidate, in place, and return its value."""
     z = tape.z[t, tape.gate_rows(gate)]
     peephole = tape.peephole(gate)
     if peephole is not None:
@@ -191,7 +192,7 @@ def _cell(tape: Tape, t: int, c_prev: Array) -> None:
     gates = {"i": i, "f": f, "g": tape.g[t]}
     for gate, a in gates.items():
         if gate in config.gates:
-            a[:] = _gate(tape, t, gate, c_prev)
+            a[:] = _finish_gate(tape, t, gate, c_prev)
     for gate, source in config.derived_gates.items():
         gates[gate][:] = (
             1 if source is None else config.gate.complement(tape.z[t, tape.gate_rows(source)], gates[source])
@@ -208,7 +209,7 @@ def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
         activation_input = tape.column("gain_c") * values + tape.column("shift_c")
         if config.layer_norm == "contrib":
             c = tape.new_c[t] = activation_input
-    tape.o[t] = _gate(tape, t, "o", c)
+    tape.o[t] = _finish_gate(tape, t, "o", c)
     tape.output_activation_input[t] = activation_input
     tape.output[t] = config.output.function(activation_input)
     h = tape.o[t] * tape.output[t]
@@ -220,11 +221,11 @@ def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
     tape.h_with_initial[t + 1] = _zoneout(h_prev, h, masks.new_h, t)
 
 
-def _zoneout(old: Array, new: Array, share: Array | float, t: int) -> Array:
-    """Return the new value; with zoneout, old + share (new - old)."""
-    if isinstance(share, float):
-        return new if share == 1 else old + share * (new - old)
-    mixed: Array = old + share[t] * (new - old)
+def _zoneout(old: Array, new: Array, update_share: Array | float, t: int) -> Array:
+    """Return the new value; with zoneout, old + update_share (new - old)."""
+    if isinstance(update_share, float):
+        return new if update_share == 1 else old + update_share * (new - old)
+    mixed: Array = old + update_share[t] * (new - old)
     return mixed
 
 
