@@ -132,6 +132,12 @@ def test_a_metric_that_is_not_a_number_is_noticed_before_the_first_update():
     np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
 
 
+@pytest.mark.parametrize("value", [None, "high", np.ones(3), (1.0,), (1.0, 2, 3), (None, 1)], ids=repr)
+def test_a_metric_returns_a_number_or_a_sum_and_a_count(value):
+    with pytest.raises(TypeError, match=r"number or \(sum, count\).*'speed'"):
+        gc.fit(model(), (X, Y), 1, loss=LOSS, metrics={"speed": lambda *_: value}, validation=(X, Y))
+
+
 @pytest.mark.parametrize(
     ("loss", "targets"),
     [

@@ -146,10 +146,13 @@ class Average:
 
         Raises
         ------
-        ValueError
-            If the metric is not a number.
+        TypeError, ValueError
+            If the metric is not a number, or NaN.
         """
-        total, count = value if isinstance(value, tuple) else (float(value) * sequences, float(sequences))
+        try:
+            total, count = map(float, value) if isinstance(value, tuple) else (float(value) * sequences, sequences)
+        except (TypeError, ValueError):
+            raise TypeError(f"metrics must return a number or (sum, count), got {value!r:.100} of {name!r}") from None
         if math.isnan(total) or math.isnan(count):
             raise ValueError(f"metrics must be numbers, got NaN for {name!r}")
         self.add_mean(name, total / count if count else 0.0, count)
