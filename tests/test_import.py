@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -102,3 +103,16 @@ def test_only_numpy_and_the_standard_library_are_needed_to_import(module):
     about |= {"numba", "llvmlite"} if module.startswith("glasscell.core.numba_engine.") else set()
     about |= {"threadpoolctl"} if module == "glasscell.core.blas_threads" else set()
     assert packages - sys.stdlib_module_names <= {"numpy", "glasscell"} | about
+
+
+def test_advice_to_install_extras_works_without_the_repository():
+    """Each message names an extra of the package, which an installed wheel has as well."""
+    extras = set(metadata.metadata("glasscell").get_all("Provides-Extra"))
+    advice = [
+        line for path in MODULES.values() for line in path.read_text("utf-8").splitlines() if "pip install" in line
+    ]
+    for line in advice:
+        assert "'.[" not in line
+        for extra in re.findall(r"glasscell\[(\w+)\]", line):
+            assert extra in extras
+    assert sum("glasscell[" in line for line in advice) >= 6

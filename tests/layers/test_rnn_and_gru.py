@@ -237,6 +237,16 @@ def test_bad_arrays_are_refused(kind):
             call()
 
 
+@pytest.mark.parametrize(("kind", "foreign"), [(gc.RNN, "reset_after"), (gc.GRU, "nonlinearity"), (gc.GRU, "foo")])
+def test_an_unknown_option_is_refused_with_the_list_of_options(kind, foreign):
+    names = {"input_size", "hidden_size", "num_layers", "bidirectional", "bias", "dropout", "initializer", "dtype"}
+    names |= {"nonlinearity" if kind is gc.RNN else "reset_after", "seed", "parameters"}
+    for call in (kind, kind.shapes):
+        with pytest.raises(TypeError, match=f"^{kind.__name__} has no option '{foreign}'; it has ") as caught:
+            call(2, 3, **{foreign: True})
+        assert set(str(caught.value).partition("it has ")[2].split(", ")) == names
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "gru.safetensors"
     gc.GRU(I, H).save(path)

@@ -180,7 +180,7 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
         failures.append(f"{PICTURE_FILE} could not be drawn: {reason(error)}")
     else:
         if not drawn:
-            print("No picture of the gates: Matplotlib is not installed (pip install -e '.[plot]').")
+            print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
     print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
     sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
     print(f"Run it:      {program_name()} predict {shlex.quote(str(folder))} {sequence}")

@@ -68,7 +68,7 @@ def check_matplotlib(option: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise ImportError(f"{option} requires Matplotlib: pip install -e '.[plot]'") from None
+        raise ImportError(f"{option} requires Matplotlib: pip install 'glasscell[plot]'") from None
 
 
 def picture(make: "Callable[[], Figure]", ending: str, **options: Any) -> bytes:

@@ -78,7 +78,7 @@ def validate_name(name: EngineName | None) -> None:
     if name is not None and name not in get_args(EngineName):
         raise ValueError(f"engine must be one of 'numpy', 'numba' or None, the faster one, got {name!r}")
     if name == "numba" and not is_installed("numba"):
-        raise ImportError("engine='numba' needs Numba: pip install -e '.[jit]'")
+        raise ImportError("engine='numba' needs Numba: pip install 'glasscell[jit]'")
 
 
 def select(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:

@@ -17,19 +17,12 @@ from glasscell.core.types import Array, Seed
 from glasscell.layers.base import Features, LayerResult, Mask
 from glasscell.layers.framework_weights import FrameworkWeights
 from glasscell.layers.recurrent_layer import RecurrentLayer
-from glasscell.layers.trainable import LayerSeed
+from glasscell.layers.trainable import LayerSeed, refuse_unknown_options
 from glasscell.recurrent.config import MAX_LAYERS
 from glasscell.recurrent.dropout import dropout_mask
 from glasscell.recurrent.initialization import Initializer
 from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNState, RNNStepGradients, RNNTape
-from glasscell.validation import (
-    as_generator,
-    boolean,
-    choice,
-    float_dtype,
-    positive_integer,
-    probability,
-)
+from glasscell.validation import as_generator, boolean, choice, float_dtype, positive_integer, probability
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
@@ -82,7 +75,9 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         dtype: DTypeLike = np.float32,
         seed: LayerSeed = "default",
         parameters: Parameters | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown_options(unknown, type(self), CellStack)
         self.input_size = positive_integer("input_size", input_size)
         self.hidden_size = positive_integer("hidden_size", hidden_size)
         self.num_layers = positive_integer("num_layers", num_layers)

@@ -10,6 +10,7 @@ import numpy as np
 from glasscell.core import gru
 from glasscell.core.types import Array
 from glasscell.layers.cell_stack import CellStack
+from glasscell.layers.trainable import refuse_unknown_options
 from glasscell.validation import boolean
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class GRU(CellStack):
     def cell_shapes(cls, input_size: int, hidden_size: int, **options: Any) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the weights of one direction, with a bias."""
         reset_after = boolean("reset_after", options.pop("reset_after", True))
-        if options:
-            raise TypeError(f"a GRU has no option {', '.join(options)}")
+        refuse_unknown_options(options, cls, CellStack)
         return gru.shapes(input_size, hidden_size, reset_after=reset_after)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from glasscell.core import rnn
 from glasscell.core.types import Array
 from glasscell.layers.cell_stack import CellStack
+from glasscell.layers.trainable import refuse_unknown_options
 from glasscell.validation import choice
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ class RNN(CellStack):
     def cell_shapes(cls, input_size: int, hidden_size: int, **options: Any) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the weights of one direction, with a bias."""
         choice("nonlinearity", options.pop("nonlinearity", "tanh"), ("tanh", "relu"))
-        if options:
-            raise TypeError(f"an RNN has no option {', '.join(options)}")
+        refuse_unknown_options(options, cls, CellStack)
         return rnn.shapes(input_size, hidden_size)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from inspect import signature
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -163,3 +164,11 @@ class TrainableLayer(Layer):
         check_shapes({name: array.shape for name, array in weights.items()}, self._parameters.shapes)
         for name, view in self._parameters.items():
             view[:] = weights[name]
+
+
+def refuse_unknown_options(unknown: Mapping[str, Any], *classes: type) -> None:
+    """Raise a TypeError for an unknown option of a layer, with the options of the first class and its bases."""
+    for option in unknown:
+        parameters = [parameter for kind in classes for parameter in signature(kind).parameters.values()]
+        names = dict.fromkeys(p.name for p in parameters if p.kind != p.VAR_KEYWORD)
+        raise TypeError(f"{classes[0].__name__} has no option {option!r}; it has {', '.join(names)}")

@@ -311,7 +311,7 @@ for name in set(onnx_package.__all__) - {"run_lstm"}:
     try:
         getattr(onnx_package, name)
     except ImportError as error:
-        assert str(error) == f"glasscell.convert.onnx.{name} needs the onnx package: pip install -e '.[onnx]'"
+        assert str(error) == f"glasscell.convert.onnx.{name} needs the onnx package: pip install 'glasscell[onnx]'"
     else:
         raise AssertionError(name)
 try:

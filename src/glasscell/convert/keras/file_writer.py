@@ -126,7 +126,7 @@ def _hdf5(fill: Callable[[Any], None]) -> bytes:
     try:
         import h5py  # noqa: PLC0415 - optional
     except ImportError:
-        raise ImportError("writing Keras files requires h5py: pip install -e '.[keras]'") from None
+        raise ImportError("writing Keras files requires h5py: pip install 'glasscell[keras]'") from None
     file = BytesIO()
     with h5py.File(file, "w", libver="earliest") as root:
         fill(root)

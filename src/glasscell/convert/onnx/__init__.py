@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "onnx":
             raise
-        raise ImportError(f"{__name__}.{name} needs the onnx package: pip install -e '.[onnx]'") from error
+        raise ImportError(f"{__name__}.{name} needs the onnx package: pip install 'glasscell[onnx]'") from error
     return getattr(module, name)
 
 

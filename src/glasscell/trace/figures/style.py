@@ -38,7 +38,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - optional
     except ImportError:
-        raise ImportError("figures need Matplotlib: pip install -e '.[plot]'") from None
+        raise ImportError("figures need Matplotlib: pip install 'glasscell[plot]'") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
