@@ -13,7 +13,9 @@ tests/core/test_optimizers.py or test_adaptive_optimizers.py. An optimiser of yo
 instance to ``fit(optimizer=...)``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import inf, sqrt
 from typing import Protocol, TypeAlias
 
@@ -148,6 +150,14 @@ class RMSProp:
         vector -= rate * direction
 
 
+@cache
+def _compiled_adam(char: str) -> Callable[..., None]:
+    """Return Adam's update compiled for a dtype character."""
+    from glasscell.core.numba_engine import optimizer_kernels  # noqa: PLC0415 - requires Numba
+
+    return optimizer_kernels.adam(char)
+
+
 @dataclass(frozen=True)
 class Adam:
     """Adaptive moments: Kingma & Ba (2015), algorithm 1.
@@ -199,9 +209,7 @@ class Adam:
         numbers = self.beta1, self.beta2, self.epsilon / root_correction, rate * mean_correction / root_correction
         arrays = vector, gradient, state["sum"], state["squares"]
         if engines.compiles_updates(self.engine) and all(array.flags.c_contiguous for array in arrays):
-            from glasscell.core.numba_engine import optimizer_kernels  # noqa: PLC0415 - requires Numba
-
-            optimizer_kernels.adam(vector.dtype.char)(*arrays, *numbers)
+            _compiled_adam(vector.dtype.char)(*arrays, *numbers)
             return
         beta1, beta2, epsilon, step_size = (
             np.array(number, vector.dtype) for number in numbers

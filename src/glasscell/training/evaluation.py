@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NoReturn
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
@@ -43,10 +44,8 @@ def meets_target(scores: Mapping[str, float], stop_at: Mapping[str, float]) -> b
     )
 
 
-def check_finite(parameters: Parameters, update: int, loss: float, norm: float, rate: float) -> None:
-    """Raise a FloatingPointError that names the update, if loss, gradient norm or learning rate are NaN or infinite."""
-    if math.isfinite(loss + norm + rate):
-        return
+def raise_not_finite(parameters: Parameters, update: int, loss: float, norm: float, rate: float) -> NoReturn:
+    """Raise a FloatingPointError that names the update and the weight or number that is not finite."""
     try:
         parameters.check_finite()
     except ValueError as error:

@@ -25,7 +25,7 @@ from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
 from glasscell.training.callbacks import TrainingState, ends_training
-from glasscell.training.evaluation import check_finite, evaluate, is_better, meets_target
+from glasscell.training.evaluation import evaluate, is_better, meets_target, raise_not_finite
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import ProgressReporter, progress_bar
@@ -175,7 +175,8 @@ class Training:
         rate = self.optimizer.learning_rate
         if self.schedule is not None:
             rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
-        check_finite(self.model.parameters, done + 1, loss, norm, rate)
+        if not math.isfinite(loss + norm + rate):
+            raise_not_finite(self._parameters, done + 1, loss, norm, rate)
         self._update(gradient, rate)
         row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         if not self.endless:
@@ -275,7 +276,7 @@ class Training:
 
     def _reached_limit(self) -> bool:
         """Return whether all updates or epochs have been made."""
-        if self.updates is not None and self.history.updates >= self.updates:
+        if self.updates is not None and len(self.history.rows) >= self.updates:
             return True
         return self.epochs is not None and self.epoch >= self.epochs and self.epoch_ended()
 
@@ -300,10 +301,9 @@ class Training:
             waited = 0 if history.best_update == updates else self._evaluations_without_gain + 1
             history.stopped_early = self.patience is not None and waited >= self.patience
             self._evaluations_without_gain = waited
-        stop = [
-            ends_training(callback(TrainingState(self._user_model, history, self.gradients, self)))
-            for callback in self.options.callbacks
-        ]
+        state = TrainingState(self._user_model, history, self.gradients, self)
+        results = [result for callback in self.options.callbacks if (result := callback(state)) is not None]
+        stop = [ends_training(result) for result in results]
         return last or history.target_reached or history.stopped_early or any(stop)
 
     # All that a checkpoint holds
