@@ -75,10 +75,11 @@ def test_tapes_and_gradients_match_numpy(T, I, H, B, dtype, forward_bound, gradi
 
 @pytest.mark.parametrize("dtype", laws.DTYPES)
 @pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
-def test_inference_matches_the_forward_pass_with_a_tape(T, I, H, B, dtype, rng):
+def test_inference_matches_the_forward_pass_with_a_tape(T, I, H, B, dtype, poison, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
-    tape, buffers = numba_engine.forward(*problem[:4]), laws.Poisoned()
+    tape, buffers = numba_engine.forward(*problem[:4]), BufferPool()
     for _ in range(2):
+        poison(buffers)
         outputs = numba_engine.forward_inference(*problem[:4], buffers)
         assert isinstance(outputs, lstm_inference.InferenceResult)
         laws.assert_equal(outputs, (tape.h, tape.h_with_initial[-1], tape.c_with_initial[-1]))
@@ -176,9 +177,13 @@ def run_of(problem, buffers=None, *, every=False):
     ("I", "H", "B"), [(3, 5, 1), (3, 5, 7), (0, 9, 32), (7, 30, 33), (8, 64, 48), (2, 3, 100), (2, 5, 130), (3, 4, 0)]
 )
 @pytest.mark.parametrize("every", [False, True])
-def test_results_have_the_same_bits_for_any_number_of_threads(every, dtype, I, H, B, rng, monkeypatch, three_threads):
-    problem, buffers = problem_of(rng, 9, I, H, B, dtype), laws.Poisoned()
-    shared = [run_of(problem, buffers, every=every) for _ in range(3)]
+def test_results_have_the_same_bits_for_any_number_of_threads(
+    every, dtype, I, H, B, poison, rng, monkeypatch, three_threads
+):
+    problem, buffers, shared = problem_of(rng, 9, I, H, B, dtype), BufferPool(), []
+    for _ in range(3):
+        poison(buffers)
+        shared.append(run_of(problem, buffers, every=every))
     for threads in (1, 2, 7):
         monkeypatch.setattr(numba_engine, "max_threads", lambda threads=threads: threads)
         for results in (*shared, run_of(problem, every=every)):
