@@ -51,8 +51,8 @@ def test_options_reach_the_reader(tmp_path, rng, capsys):
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors")]) == 2
     assert "--key must be one of the keys of weights, 'a', 'b', got None" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors"), "--key", "b"]) == 2
-    assert "--chain rnn,out" in capsys.readouterr().err
-    arguments = ["--key", "b", "--chain", "rnn,last,out"]
+    assert "--architecture rnn,out" in capsys.readouterr().err
+    arguments = ["--key", "b", "--architecture", "rnn,last,out"]
     assert main(["convert", str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors"), *arguments]) == 0
     assert files.load(tmp_path / "m.safetensors")(np.ones((1, 3, 3))).shape == (1, 2)
 

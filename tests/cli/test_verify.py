@@ -53,10 +53,10 @@ def test_weights_alone(capsys, tmp_path, monkeypatch):
     files.save(model, tmp_path / "m.safetensors")
     files.save(gc.LSTM(3, 4), tmp_path / "n.pt")
     assert main(["verify", str(tmp_path / "m.pt")]) == 2
-    assert "--chain lstm,fc" in capsys.readouterr().err
+    assert "--architecture lstm,fc" in capsys.readouterr().err
     page = tmp_path / "t.html"
     for arguments, words in (
-        (["m.pt", "--chain", "lstm,fc"], "the computation is that of --chain lstm,fc. It cannot"),
+        (["m.pt", "--architecture", "lstm,fc"], "the computation is that of --architecture lstm,fc. It cannot"),
         (["n.pt"], "the computation is that of its single layer. It cannot"),
         (["m.safetensors"], ""),
     ):

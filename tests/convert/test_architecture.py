@@ -364,7 +364,7 @@ def test_a_checkpoint_of_lightning(suffix, torch, rng, tmp_path, capsys):
     for model in (by_prefix, by_name):
         np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-6)
     target = str(tmp_path / "n.safetensors")
-    assert main(["convert", str(path), target, "--prefix", "model", "--chain", "lstm,last,fc"]) == 0
+    assert main(["convert", str(path), target, "--prefix", "model", "--architecture", "lstm,last,fc"]) == 0
     np.testing.assert_array_equal(gc.convert.load(target)(x), by_prefix(x))
     assert main(["convert", str(path), target, "--chain", "lstm,fc", "--overwrite"]) == 2
     assert "modules are model.lstm, model.fc, loss_function" in capsys.readouterr().err

@@ -192,9 +192,9 @@ def test_the_command_line_names_its_own_options(tmp_path, rng, capsys):
     write(weights, path)
     gc.LSTM(3, 5, seed=rng).save(ours)
     cases = [
-        ([path], "--chain rnn,fc if", "architecture="),
-        ([path, "--chain", "rnn"], "--ignore fc", "ignore="),
-        ([ours, "--chain", "lstm"], "--chain is for weights alone", "architecture"),
+        ([path], "--architecture rnn,fc if", "architecture="),
+        ([path, "--architecture", "rnn"], "--ignore fc", "ignore="),
+        ([ours, "--architecture", "lstm"], "--architecture is for weights alone", "architecture="),
         ([path, "--key", "q"], "--key must be left out", " key must"),
     ]
     for arguments, flag, option in cases:
@@ -211,7 +211,8 @@ def test_the_command_line_names_its_own_options(tmp_path, rng, capsys):
 def test_option_names_in_messages():
     message = "m.pt: State it: architecture='a,b' or ignore=['a', 'b'], key=, weights_only=True; key must be"
     assert (
-        for_command_line(message) == "m.pt: State it: --chain a,b or --ignore a,b, --key, --weights-only; --key must be"
+        for_command_line(message)
+        == "m.pt: State it: --architecture a,b or --ignore a,b, --key, --weights-only; --key must be"
     )
     assert for_command_line("a key, the prefix of config.json") == "a key, the prefix of config.json"
 

@@ -65,11 +65,11 @@ def test_the_computation_that_is_named_reads_it_back(suffix, rng, tmp_path, caps
     assert main(["convert", str(source), str(target), "--weights-only"]) == 0
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{target} contains only weights, without {LOST}, the order of the layers")
-    chain = line.partition("--chain ")[2].partition(" ")[0]
+    chain = line.partition("--architecture ")[2].partition(" ")[0]
     assert chain == "lstm,final,a,relu,b,softmax"
     x = rng.normal(size=(2, 6, 3)).astype(np.float32)
     np.testing.assert_array_equal(gc.convert.load(target, architecture=chain)(x), model(x))
-    assert main(["convert", str(target), str(tmp_path / "again.safetensors"), "--chain", chain]) == 0
+    assert main(["convert", str(target), str(tmp_path / "again.safetensors"), "--architecture", chain]) == 0
     np.testing.assert_array_equal(gc.convert.load(tmp_path / "again.safetensors")(x), model(x))
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_says_all_needs_no_word(rng, tmp_path, capsys):
         assert capsys.readouterr().err == ""
     gc.CopyLSTM(hidden_size=4).save(tmp_path / "c.safetensors")
     assert main(["convert", str(tmp_path / "c.safetensors"), str(tmp_path / "c.pt")]) == 0
-    assert "without the order of the layers; read it with --chain lstm,readout" in capsys.readouterr().err
+    assert "without the order of the layers; read it with --architecture lstm,readout" in capsys.readouterr().err
 
 
 def test_weights_only_is_for_files_of_weights(rng, tmp_path):

@@ -17,7 +17,8 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "for a file that contains only weights (a PyTorch state dict, a Keras .weights.h5)"
     )
     group.add_argument(
-        "--chain",
+        "--architecture",
+        "--chain",  # an earlier name
         metavar="ITEMS",
         help="the computation: modules of the file and operations in order, separated by commas: "
         "lstm,last,fc1,relu,fc2,sigmoid",
@@ -42,7 +43,7 @@ def read_model(path: Path, options: argparse.Namespace) -> "Model":
             path,
             key=options.key,
             prefix=options.prefix,
-            architecture=options.chain,
+            architecture=options.architecture,
             ignore=None if options.ignore is None else options.ignore.split(","),
             config=options.config,
         )

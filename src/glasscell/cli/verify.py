@@ -70,8 +70,8 @@ def not_checked(options: argparse.Namespace) -> str:
 
     if not files.is_weights_alone(options.model):
         return ""
-    if options.chain is not None:
-        source = f"that of --chain {options.chain}"
+    if options.architecture is not None:
+        source = f"that of --architecture {options.architecture}"
     elif options.config is not None:
         source = f"that of --config {options.config}"
     else:

@@ -3,7 +3,7 @@
 import re
 
 FLAGS = {
-    "architecture": "--chain",
+    "architecture": "--architecture",
     "ignore": "--ignore",
     "key": "--key",
     "prefix": "--prefix",
@@ -22,7 +22,7 @@ def for_command_line(message: str) -> str:
     """Return an error message with the options of the command line in place of the arguments of Python.
 
     >>> for_command_line("choose one with key=: architecture='lstm,fc', ignore=['a', 'b']")
-    'choose one with --key: --chain lstm,fc, --ignore a,b'
+    'choose one with --key: --architecture lstm,fc, --ignore a,b'
     """
     return _SUBJECT.sub(lambda match: FLAGS[match[1]], _ASSIGNMENT.sub(_flag, message))
 
