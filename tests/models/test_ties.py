@@ -237,3 +237,33 @@ def test_a_layer_of_an_inner_model_can_be_a_source_only(rng):
         models({"a.q.weight": "b.weight"})
     with pytest.raises(ValueError, match="not tied itself"):
         models({"b.bias": "a.q.bias"})
+
+
+@pytest.mark.parametrize(
+    ("options", "moved"),
+    [
+        ({"trainable": ["decode.*"]}, {"encode.weight", "decode.bias"}),
+        ({"trainable": ["decode.weight"]}, {"encode.weight"}),
+        ({"trainable": ["encode.*"]}, {"encode.weight"}),
+        ({"trainable": ["*"], "learning_rates": {"decode.weight": 0, "lstm.*": 0}}, {"decode.bias"}),
+    ],
+)
+def test_both_names_of_a_shared_array_select_it_in_training(options, moved, rng):
+    ids, model = rng.integers(V, size=(8, T)), tied_model(rng)
+    before = {name: view.copy() for name, view in model.parameters.items()}
+    gc.fit(model, (ids, ids), 2, loss="categorical_cross_entropy", **options)
+    assert {name for name, view in model.parameters.items() if (view != before[name]).any()} == moved
+
+
+def test_a_factor_for_both_names_of_a_shared_array_counts_once(rng):
+    ids = rng.integers(V, size=(8, T))
+    model, other = (tied_model(np.random.default_rng(2)) for _ in range(2))
+    for each, pattern in ((model, "*code.weight"), (other, "encode.weight")):
+        gc.fit(each, (ids, ids), 2, loss="categorical_cross_entropy", learning_rates={pattern: 0.5})
+    np.testing.assert_array_equal(model.parameters.vector, other.parameters.vector)
+
+
+def test_an_unknown_pattern_lists_the_tied_names_too(rng):
+    ids = rng.integers(V, size=(8, T))
+    with pytest.raises(ValueError, match=r"encode\.weight.*decode\.bias, decode\.weight, got 'head\.\*'"):
+        gc.fit(tied_model(rng), (ids, ids), 1, loss="categorical_cross_entropy", trainable=["head.*"])

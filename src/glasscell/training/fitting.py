@@ -85,7 +85,8 @@ def fit(
         Batches, or windows, whose gradients are averaged for one update; fewer for the last update of an epoch if
         their number is not divisible.
     trainable : sequence of str, optional
-        Names of parameters to train, ``*`` for anything; all others are frozen. Default: all are trained.
+        Names of parameters to train, ``*`` for anything; all others are frozen. Default: all are trained. An array that
+        is shared by ties has several names, of which one is enough.
     learning_rates : mapping of name to float, optional
         Factors on the learning rate of some parameters, ``*`` for anything.
     stop_at : mapping of score to value, optional

@@ -27,7 +27,10 @@ class ParameterGroup(NamedTuple):
 
 
 def parameter_groups(
-    parameters: Parameters, trainable: Sequence[str] | None, learning_rates: Mapping[str, float] | None
+    parameters: Parameters,
+    trainable: Sequence[str] | None,
+    learning_rates: Mapping[str, float] | None,
+    ties: Mapping[str, str] | None = None,
 ) -> list[ParameterGroup]:
     """Divide the parameter vector into runs of one learning rate.
 
@@ -38,6 +41,8 @@ def parameter_groups(
         Names of the parameters to train; ``*`` stands for anything: ``["readout.*"]``. Default: all.
     learning_rates : mapping of name to float, optional
         Factors on the learning rate; those of all matching patterns are multiplied. Default: 1.
+    ties : mapping of str to str, optional
+        Further names of parameters, each with the one whose array it shares: both names stand for it.
 
     Raises
     ------
@@ -50,11 +55,11 @@ def parameter_groups(
     if not isinstance(learning_rates, Mapping | None):
         raise TypeError(f"learning_rates must map names to factors, got {learning_rates!r}")
     for pattern in trainable or ():
-        for name in _matching("trainable", pattern, parameters):
+        for name in _matching("trainable", pattern, parameters, ties or {}):
             factors[name] = 1.0
     for pattern, factor in (learning_rates or {}).items():
         non_negative_number(f"learning_rates[{pattern!r}]", factor)
-        for name in _matching("learning_rates", pattern, parameters):
+        for name in _matching("learning_rates", pattern, parameters, ties or {}):
             factors[name] *= factor
     if factors and not any(factors.values()):
         raise ValueError("trainable must leave at least one parameter to train, got none")
@@ -70,10 +75,13 @@ def parameter_groups(
     return groups
 
 
-def _matching(argument: str, pattern: str, parameters: Parameters) -> list[str]:
-    names = [name for name in parameters if fnmatchcase(name, pattern)]
+def _matching(argument: str, pattern: str, parameters: Parameters, ties: Mapping[str, str]) -> set[str]:
+    """Return the parameters that a pattern names, directly or by a name that is tied to them."""
+    names = {name for name in parameters if fnmatchcase(name, pattern)}
+    names |= {source for tied, source in ties.items() if fnmatchcase(tied, pattern)}
     if not names:
-        raise ValueError(f"{argument} must name parameters of the model, {', '.join(parameters)}, got {pattern!r}")
+        known = ", ".join([*parameters, *ties])
+        raise ValueError(f"{argument} must name parameters of the model, {known}, got {pattern!r}")
     return names
 
 
