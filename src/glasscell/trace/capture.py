@@ -120,8 +120,8 @@ def capture(
         batch = np.asarray(x)[None], targets.with_batch_axis()
         return capture(passes, traced_layers, *batch, metadata, readout, **arguments).sequence(0)
     inputs = np.asarray(x)
-    lead = 1 if single else 2
-    has_time_axis = outputs.shape[:lead] == inputs.shape[:lead] and outputs.ndim == lead + 1
+    sample_axes = 1 if single else 2
+    has_time_axis = outputs.shape[:sample_axes] == inputs.shape[:sample_axes] and outputs.ndim == sample_axes + 1
     loss, d_outputs, y, weights = _loss_of_targets(targets, outputs, valid if has_time_axis else None)
     step_gradients: list[Any] | None = None
     d_x = None
@@ -129,7 +129,7 @@ def capture(
         step_gradients = []
         d_x, _ = passes.backward(tape, d_outputs, step_gradients=step_gradients)
     traces = _layer_traces(layers, step_gradients)
-    _check_names(metadata, traces[0].x.shape[-1], outputs.shape[-1], inputs.shape[lead - 1])
+    _check_names(metadata, traces[0].x.shape[-1], outputs.shape[-1], inputs.shape[sample_axes - 1])
     about = {"loss": targets.loss if loss is not None else None, "timeless": not has_time_axis, **metadata}
     axes = "T" if single else "BT"
     return Trace(traces, inputs, outputs, y, weights, loss, d_outputs, d_x, readout, valid, about, axes)
