@@ -232,3 +232,14 @@ def test_scatter_add_final_adds_to_existing_values(T, B, dtype, rng):
             expected[length - 1 : length] += whole[:, b]
             np.testing.assert_array_equal(gradient[:, :, b], expected)
             np.testing.assert_array_equal(d_first[:, b], 0 if length else whole[:, b])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_is_in_order_tells_whether_anything_would_change(reverse, rng):
+    order = time_order(mask_from_lengths(np.array([3, 1, 4]), 5), reverse=reverse)
+    sequences = rng.normal(size=(5, 2, 3))
+    assert not order.is_in_order(sequences)
+    ordered = time_order(order.mask, reverse=False).to_processing_order(sequences)
+    assert order.is_in_order(ordered) == (not reverse)
+    ordered[4, 0, 0] = np.nan
+    assert not order.is_in_order(ordered)

@@ -388,3 +388,23 @@ def test_the_copy_task_is_learned():
     model = gc.CopyLSTM(8, task=task)
     assert gc.fit(model, task, 300, stop_at={"sequence_accuracy": 1.0}).target_reached
     assert model.copy([1, 0, 0, 1]).tolist() == [1, 0, 0, 1]
+
+
+def test_the_longest_batch_of_an_epoch_is_first_and_the_others_are_in_random_order(rng):
+    x, y = ragged(rng, 60)
+    data = ArrayData(x, y)
+    epochs = [[b.inputs.shape[1] for b in data.batches(4, rng, np.float64)] for _ in range(6)]
+    assert {steps[0] for steps in epochs} == {max(len(sequence) for sequence in x)}
+    assert len({tuple(steps) for steps in epochs}) > 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_batches_hold_the_values_of_each_sequence_also_of_empty_ones(dtype, rng):
+    lengths = [0, 3, 5, 0, 1]
+    x, y = ([rng.normal(size=(T, size)) for T in lengths] for size in (3, 2))
+    for rows, batch in ArrayData(x, y).by_length(2, dtype):
+        for k, inputs, targets in zip(rows, batch.inputs, batch.targets, strict=True):
+            np.testing.assert_array_equal(inputs[: lengths[k]], x[k].astype(dtype))
+            np.testing.assert_array_equal(targets[: lengths[k]], y[k].astype(dtype))
+            assert not inputs[lengths[k] :].any()
+            assert not targets[lengths[k] :].any()

@@ -77,14 +77,15 @@ class TimeOrder:
         """Whether the processing order differs from that of time."""
         return self._moves
 
-    def to_processing_order(self, sequences: Array, *, out: Array | None = None, copy: bool = True) -> Array:
-        """Reorder (T, rows, B) from time order to processing order; zero-fill after each sequence's end.
+    def is_in_order(self, sequences: Array) -> bool:
+        """Return whether :meth:`to_processing_order` would change nothing."""
+        return not self._moves and self._valid_in_order.is_zero_elsewhere(sequences)
 
-        Without `copy`, the result is `sequences` itself if it has that order, and zeros there.
-        """
+    def to_processing_order(self, sequences: Array, *, out: Array | None = None) -> Array:
+        """Reorder (T, rows, B) from time order to processing order; zero-fill after each sequence's end."""
         if self._moves:
             out = sequences = _gather(sequences, self.time_index, out)
-        return self._valid_in_order.apply(sequences, out, copy=copy)
+        return self._valid_in_order.apply(sequences, out)
 
     def to_time_order(self, steps: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
         """Reorder from processing order to time order.
@@ -98,12 +99,10 @@ class TimeOrder:
             out = steps = _gather(steps, self.inverse, out)
         return self._valid_in_time.apply(steps, out)
 
-    def to_time_order_backward(
-        self, d_time: Array, *, repeat: bool = False, out: Array | None = None, copy: bool = True
-    ) -> Array:
-        """Compute the adjoint of :meth:`to_time_order`; on `copy` see :meth:`to_processing_order`."""
+    def to_time_order_backward(self, d_time: Array, *, repeat: bool = False, out: Array | None = None) -> Array:
+        """Compute the adjoint of :meth:`to_time_order`."""
         if not repeat:
-            return self.to_processing_order(d_time, out=out, copy=copy)
+            return self.to_processing_order(d_time, out=out)
         d_steps = np.zeros_like(d_time)
         t, b = np.nonzero(self.steps_done)
         np.add.at(d_steps.transpose(0, 2, 1), (self.steps_done[t, b] - 1, b), d_time.transpose(0, 2, 1)[t, b])
@@ -114,23 +113,29 @@ class _Selection:
     """Sets steps (T, rows, B) to 0, also instead of NaN, where valid (T, 1, B) is False."""
 
     def __init__(self, valid: NDArray[np.bool_]) -> None:
-        self._first = int(valid.all(axis=(1, 2)).argmin()) if len(valid) else 0  # before, all sequences have a step
+        self._first = int(valid[:, 0].all(axis=1).argmin()) if len(valid) else 0  # before, all sequences have a step
         self._valid = valid[self._first :]
         self._bits: dict[int, NDArray[np.signedinteger[Any]]] = {}
 
-    def apply(self, steps: Array, out: Array | None, *, copy: bool = True) -> Array:
-        """Return the result, in `out` if it is present; without `copy`, `steps` itself if it equals the result."""
-        size, first = steps.dtype.itemsize, self._first
-        bits = self._bits.get(size)
-        if bits is None:  # AND with -1 or 0 takes an eighth of the time of `np.where`
-            bits = self._bits[size] = np.negative(self._valid.astype(f"i{size}"))
-        last_steps = steps[first:].view(bits.dtype)
-        if not copy and out is not steps and not np.bitwise_and(last_steps, ~bits).any():
-            return steps
+    def bits(self, dtype: np.dtype[Any]) -> NDArray[np.signedinteger[Any]]:
+        """Return -1 or 0: AND with them takes an eighth of the time of `np.where`."""
+        bits = self._bits.get(dtype.itemsize)
+        if bits is None:
+            bits = self._bits[dtype.itemsize] = np.negative(self._valid.astype(f"i{dtype.itemsize}"))
+        return bits
+
+    def is_zero_elsewhere(self, steps: Array) -> bool:
+        """Return whether all bits of invalid steps are 0."""
+        bits = self.bits(steps.dtype)
+        return not np.bitwise_and(steps[self._first :].view(bits.dtype), ~bits).any()
+
+    def apply(self, steps: Array, out: Array | None) -> Array:
+        """Return the result, in `out` if it is present."""
+        bits, first = self.bits(steps.dtype), self._first
         out = np.empty(steps.shape, steps.dtype) if out is None else out
         if out is not steps:
             out[:first] = steps[:first]
-        np.bitwise_and(last_steps, bits, out=out[first:].view(bits.dtype))
+        np.bitwise_and(steps[first:].view(bits.dtype), bits, out=out[first:].view(bits.dtype))
         return out
 
 

@@ -71,7 +71,7 @@ class ArrayData:
         )
         self.sample_weights = None if sample_weights is None else _sample_weights(sample_weights, len(self.x))
         self._validation = self._split(validation)
-        self._concatenated: dict[str, Concatenated] = {}  # made at the first batch
+        self._concatenated: dict[tuple[str, np.dtype[Any]], Concatenated] = {}  # made at the first batch
 
     def __len__(self) -> int:
         return len(self.x)
@@ -167,9 +167,10 @@ class ArrayData:
         entries: AnyArray | list[AnyArray] = getattr(self, name)
         if isinstance(entries, np.ndarray) and (lengths == entries.shape[1]).all():
             return _whole(entries, group, dtype)
-        if name not in self._concatenated:
-            self._concatenated[name] = _concatenate(entries)
-        return _padded(self._concatenated[name], group, lengths, T, dtype)
+        key = name, np.dtype(dtype)
+        if key not in self._concatenated:
+            self._concatenated[key] = _concatenate(entries, dtype)
+        return _padded(self._concatenated[key], group, lengths, T, dtype)
 
     def _weights(
         self, group: NDArray[np.intp], lengths: AnyArray, T: int, y: AnyArray, dtype: DTypeLike, *, ragged: bool
@@ -285,22 +286,21 @@ def to_dtype(array: AnyArray, dtype: DTypeLike) -> AnyArray:
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" or array.dtype == bool else array
 
 
-def _concatenate(entries: AnyArray | list[AnyArray]) -> Concatenated:
+def _concatenate(entries: AnyArray | list[AnyArray], dtype: DTypeLike) -> Concatenated:
     """Return all sequences one after the other; those of an array keep what is after their lengths."""
     if isinstance(entries, np.ndarray):
         N, T = entries.shape[:2]
         return Concatenated(entries.reshape(N * T, *entries.shape[2:]), np.arange(N) * T)
     steps = np.concatenate([entry for entry in entries if len(entry)] or entries[:1])
-    return Concatenated(steps, np.cumsum([0, *(len(entry) for entry in entries[:-1])]))
+    return Concatenated(to_dtype(steps, dtype), np.cumsum([0, *(len(entry) for entry in entries[:-1])]))
 
 
 def _padded(sequences: Concatenated, group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike) -> AnyArray:
     """Return (B, T, ...), zero after each sequence's end, in the layout (T, ..., B) that layers use."""
     steps, starts = sequences
     k = np.arange(T)[:, None]
-    valid = k < lengths
-    taken = steps.take(np.where(valid, starts[group] + k, 0), axis=0)  # (T, B, ...)
-    taken[~valid] = 0
+    taken = steps.take(starts[group] + k, axis=0, mode="clip")  # (T, B, ...), after a sequence's end those of others
+    taken[k >= lengths] = 0
     memory = np.empty((T, *steps.shape[1:], len(group)), steps.dtype if steps.dtype.kind in "iu" else np.dtype(dtype))
     memory[...] = np.moveaxis(taken, 1, -1)
     return np.moveaxis(memory, -1, 0)

@@ -11,7 +11,7 @@ import numpy as np
 from glasscell.core.types import Array
 from glasscell.layers.base import Features, Mask
 from glasscell.layers.batch_first import StatelessLayer
-from glasscell.layers.step import Step
+from glasscell.layers.step import Step, feature_major_zeros
 from glasscell.validation import choice
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ class FinalState(StatelessLayer):
     def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x."""
         parts, tapes, shape = tape
-        dx = np.zeros(shape, d_outputs.dtype)
+        dx = feature_major_zeros(shape, d_outputs.dtype)
         for (index, columns), step_tape, d_part in zip(
             self._split(shape[-1]), tapes, self._split_gradient(parts, d_outputs), strict=True
         ):
-            dx[..., columns] = Step(index).backward(step_tape, d_part)
+            Step(index).write_gradient(step_tape, d_part, dx[..., columns])
         return dx
 
     def _merge_directions(self, parts: Sequence[Array]) -> Array:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.layers.base import Mask
@@ -52,10 +52,14 @@ class Step(StatelessLayer):
 
     def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x, 0 at all other steps."""
-        at, nonempty, shape = tape
-        dx = np.zeros(shape, d_outputs.dtype)
-        np.put_along_axis(dx, at[..., None, None], (d_outputs * nonempty[..., None])[..., None, :], axis=-2)
+        dx = feature_major_zeros(tape[2], d_outputs.dtype)
+        self.write_gradient(tape, d_outputs, dx)
         return dx
+
+    def write_gradient(self, tape: Any, d_outputs: Array, dx: Array) -> None:
+        """Write the gradient on the step that was selected into dx (..., T, F)."""
+        at, nonempty, _ = tape
+        np.put_along_axis(dx, at[..., None, None], (d_outputs * nonempty[..., None])[..., None, :], axis=-2)
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream. Only the last step has one."""
@@ -68,6 +72,14 @@ class Step(StatelessLayer):
                 "whole sequence"
             )
         return LastStepStage()
+
+
+def feature_major_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Return zeros (B, T, F) with the memory layout (T, F, B) of the layers before, or (T, F)."""
+    if len(shape) != 3:
+        return np.zeros(shape, dtype)
+    B, T, F = shape
+    return np.zeros((T, F, B), dtype).transpose(2, 0, 1)
 
 
 def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:

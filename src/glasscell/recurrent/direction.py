@@ -133,7 +133,7 @@ class LSTMDirection:
 
     def _to_processing_order(self, x: Array, order: TimeOrder | None) -> Array:
         if order is not None:
-            return order.to_processing_order(x, copy=False)
+            return x if order.is_in_order(x) else order.to_processing_order(x)
         return x[::-1] if self.reverse else x
 
     def _to_time_order(
@@ -170,8 +170,10 @@ class LSTMDirection:
             dy = dy[::-1]
         dc, d_initial_of_empty = None, ZERO_STATE
         if order is not None:
-            out, repeat = buffers.get("d_outputs", dy.shape, dy.dtype), self.options.masked_outputs == "repeat"
-            dy = order.to_time_order_backward(dy, repeat=repeat, out=out, copy=d_final is not ZERO_STATE)
+            repeat = self.options.masked_outputs == "repeat"
+            if repeat or d_final is not ZERO_STATE or not order.is_in_order(dy):
+                out = buffers.get("d_outputs", dy.shape, dy.dtype)
+                dy = order.to_time_order_backward(dy, repeat=repeat, out=out)
             if d_final is not ZERO_STATE:
                 dc = np.zeros((steps.T, steps.H, steps.B), steps.dtype)
                 d_initial_of_empty = (
