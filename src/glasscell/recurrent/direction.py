@@ -150,6 +150,13 @@ class LSTMDirection:
             h = h[::-1]
         return h[::-1] if self.options.outputs_in == "processing" else h
 
+    def _to_time_order_backward(self, dy: Array, order: TimeOrder, buffers: BufferPool, *, copy: bool) -> Array:
+        """Return `dy` in processing order: without `copy`, `dy` itself if that changes nothing."""
+        repeat = self.options.masked_outputs == "repeat"
+        if not (repeat or copy) and order.is_in_order(dy):
+            return dy
+        return order.to_time_order_backward(dy, repeat=repeat, out=buffers.get("d_outputs", dy.shape, dy.dtype))
+
     def backward(
         self,
         tape: DirectionTape,
@@ -170,10 +177,7 @@ class LSTMDirection:
             dy = dy[::-1]
         dc, d_initial_of_empty = None, ZERO_STATE
         if order is not None:
-            repeat = self.options.masked_outputs == "repeat"
-            if repeat or d_final is not ZERO_STATE or not order.is_in_order(dy):
-                out = buffers.get("d_outputs", dy.shape, dy.dtype)
-                dy = order.to_time_order_backward(dy, repeat=repeat, out=out)
+            dy = self._to_time_order_backward(dy, order, buffers, copy=d_final is not ZERO_STATE)
             if d_final is not ZERO_STATE:
                 dc = np.zeros((steps.T, steps.H, steps.B), steps.dtype)
                 d_initial_of_empty = (
