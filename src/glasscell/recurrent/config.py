@@ -7,7 +7,8 @@ Add an option
    the equation in ``core/variants/__init__.py``, ``forward_pass.py`` and ``backward_pass.py``.
 3. If it has weights: ``CellConfig.shapes`` or ``LSTMConfig.shapes``, and ``recurrent/initialization.py``.
 4. Each consumer in `supported` must compute it: ``stream/variant_step.py``, ``trace/equations.py``, the formats. Start
-   with ``supported=("general",)``: all other consumers then raise an error that names the option.
+   with ``supported=("general",)``: streams, equations and formats then raise an error that names the option, and a
+   report shows recorded values.
 5. A value in ``OTHERS`` of tests/layers/test_options_declared.py, and a row of the table in docs/lstm_options.md.
 """
 
