@@ -67,6 +67,8 @@ def test_invalid_options(options, error, texts):
         (([X[0], X[1, :2]], [Y[0], Y[1, :3]]), ValueError, ["one entry per step", "3", "2 steps", "sequence 1"]),
         (([X[0], X[1, :, :2]], [0, 1]), ValueError, ["one I"]),
         ((X[:0], Y[:0]), ValueError, ["at least one sequence"]),
+        (([], []), ValueError, ["x must have at least one sequence, got none"]),
+        ((X, []), ValueError, ["y must have one entry", "6", "0"]),
         ("text", TypeError, ["data must be", "str"]),
         (X, TypeError, ["data must be", "ndarray"]),
         (7, TypeError, ["data must be", "int"]),

@@ -23,6 +23,8 @@ class Concatenated(NamedTuple):
 class ArrayData:
     """Inputs and targets in memory, drawn without replacement, sequences of similar length together.
 
+    The arrays must not be modified afterwards: some are copied at the first batch, and others are used as they are.
+
     Parameters
     ----------
     x : array (N, T, I) or ids (N, T); or a list of N arrays (T_n, I) or (T_n,)
@@ -202,6 +204,8 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
             arrays = [np.asarray(entry) for entry in value]
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must be an array or a list of arrays of numbers, got {error}") from None
+        if not arrays:
+            return arrays
         shapes = {array.shape for array in arrays}
         entries = np.stack(arrays) if len(shapes) == 1 else _to_common_dtype(arrays)
     for dtype in {array.dtype for array in ([entries] if isinstance(entries, np.ndarray) else entries)}:

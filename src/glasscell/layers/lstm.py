@@ -38,7 +38,7 @@ class LSTM(RecurrentLayer, LSTMWeights):
         I, H and L; the outputs of each layer are the inputs of the next.
     initializer, forget_bias, chrono_steps
         First values of the weights, see :class:`glasscell.recurrent.initialization.Initialization`. Default:
-        "orthogonal" and 1.
+        "orthogonal" and 1. A number as `forget_bias` has no effect with ``forget_gate=False`` or ``bias=False``.
     dtype : float32 or float64
     seed : int or numpy.random.Generator, optional
         None draws nothing: all weights are 0. Default: 0, and in a :class:`glasscell.Sequential` drawn from the
