@@ -267,8 +267,8 @@ BUGS = [
         "layer",
         (
             WAY,
-            "if order is not None:\n            return order.to_processing_order(x, copy=False)",
-            "if order is not None and not self.reverse:\n            return order.to_processing_order(x, copy=False)",
+            "if order is not None:\n            return x if",
+            "if order is not None and not self.reverse:\n            return x if",
         ),
     ),
     bug(
