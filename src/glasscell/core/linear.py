@@ -1,4 +1,4 @@
-"""An affine map at every step, and the product that both it and the LSTM need for the gradient of their weights."""
+"""Affine map of every step, and the product for the gradient of the weights, which the LSTM uses, too."""
 
 import numpy as np
 
@@ -81,10 +81,10 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
 def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
     """Compute Σ a bᵀ over steps and batch: the gradient of the weights of an affine map.
 
-    One product over all T·B columns is the faster by far for large shapes, since BLAS can use all cores, and for narrow
-    batches, where each step alone would be an outer product of vectors; with one sequence it needs no copies either.
-    But these copies, and above all waking BLAS's threads, which then keep other cores from other work for a while, cost
-    more than they gain where the product is small, or narrow: there it is a product a step, and their sum.
+    One product over all T·B columns is much faster for large shapes, because BLAS can use all cores, and for narrow
+    batches, where the product of a step would be an outer product of vectors; one sequence needs no copies. For small
+    or narrow products, the copies and the waking of BLAS's threads, which occupy other cores for a while, cost more
+    than they save: these are computed as one product per step, and summed.
 
     Parameters
     ----------
@@ -103,16 +103,16 @@ def sum_of_outer_products(a: Array, b: Array, buffers: BufferPool) -> Array:
         length = max(1, STEPS_PER_GEMM // max(1, M * N))
         total = np.zeros((M, N), a.dtype) if T == 0 else None
         for start in range(0, T, length):
-            some, others = a[start : start + length], b[start : start + length].transpose(0, 2, 1)
-            of_steps = np.matmul(some, others, out=buffers.get("of_steps", (len(some), M, N), a.dtype))
-            of_these = np.add.reduce(of_steps, axis=0)
-            total = of_these if total is None else total + of_these
+            a_block, b_block = a[start : start + length], b[start : start + length].transpose(0, 2, 1)
+            products = np.matmul(a_block, b_block, out=buffers.get("products", (len(a_block), M, N), a.dtype))
+            block_sum = np.add.reduce(products, axis=0)
+            total = block_sum if total is None else total + block_sum
         return np.asarray(total)
     return np.asarray(np.matmul(_merge_time_and_batch(a, "a", buffers), _merge_time_and_batch(b, "b", buffers).T))
 
 
 def _merge_time_and_batch(a: Array, name: str, buffers: BufferPool) -> Array:
-    """Reshape (T, M, B) to (M, T·B): a view if the memory is laid out so, and a copy if not."""
+    """Reshape (T, M, B) to (M, T·B): a view if the memory layout allows it, otherwise a copy."""
     T, M, B = a.shape
     rows = a.transpose(1, 0, 2)
     if T > 1 and a.strides[0] != B * a.itemsize:
@@ -122,7 +122,7 @@ def _merge_time_and_batch(a: Array, name: str, buffers: BufferPool) -> Array:
 
 
 def copy_rows(a: Array, out: Array) -> None:
-    """Copy (T, M, B) to another layout; where a row's B numbers lie together, as one item, in half the time."""
+    """Copy (T, M, B) to another layout; contiguous rows of B numbers are copied as items, in half the time."""
     if a.shape[2] > 1 and a.strides[2] == out.strides[2] == a.itemsize:
         row = np.dtype((np.void, a.shape[2] * a.itemsize))
         a, out = a.view(row), out.view(row)

@@ -340,10 +340,10 @@ def _write_local_derivatives(tape: Tape, block: slice, dz_block: Array, dc_facto
     H = tape.H
     sigmoids = tape.gates[:-1][block, : 3 * H]
     partners = tape.step_inputs[1:][block, : 3 * H]  # i∘g, f∘c_prev, h
-    of_sigmoids, of_g = dz_block[:, : 3 * H], dz_block[:, 3 * H :]
-    np.subtract(1, sigmoids, out=of_sigmoids)
-    np.multiply(of_sigmoids, partners, out=of_sigmoids)
-    np.multiply(partners[:, :H], tape.g[block], out=of_g)
-    np.subtract(tape.i[block], of_g, out=of_g)
+    sigmoid_factors, g_factors = dz_block[:, : 3 * H], dz_block[:, 3 * H :]
+    np.subtract(1, sigmoids, out=sigmoid_factors)
+    np.multiply(sigmoid_factors, partners, out=sigmoid_factors)
+    np.multiply(partners[:, :H], tape.g[block], out=g_factors)
+    np.subtract(tape.i[block], g_factors, out=g_factors)
     np.multiply(tape.h[block], tape.tanh_c[block], out=dc_factor)
     np.subtract(tape.o[block], dc_factor, out=dc_factor)

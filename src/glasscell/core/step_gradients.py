@@ -1,7 +1,7 @@
-"""The gradient at every step: what a backward pass computes and overwrites, kept.
+"""Gradients at every step, computed from the dz of a backward pass.
 
-It costs the backward pass nothing but the place for dz. All else follows from dz, for all steps at once but one line,
-and is computed when it is asked for.
+The backward pass only has to keep dz. All other gradients follow from dz: one line loops over the steps, the others
+compute all steps at once. They are computed on request.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from glasscell.core.types import Array
 
 
 class StepGradients(NamedTuple):
-    """Of the loss, in the order of processing; R rows are those of the gates that have weights."""
+    """Gradients of the loss, in processing order; the R rows are those of the gates that have weights."""
 
     dz: Array  # (T, R, B)
-    da: Array  # (T, R, B)   on what the rows of z become: the gates, and the candidate
-    dc: Array  # (T, H, B)   the whole of it: what came from later steps, and what comes through h
-    dh: Array  # (T, P, B)   likewise
+    da: Array  # (T, R, B)   on the gates and the candidate
+    dc: Array  # (T, H, B)   total: from later steps, and through h
+    dh: Array  # (T, P, B)   total
     dx: Array  # (T, I, B)
-    dy: Array  # (T, P, B)   what of dh comes from outside the layer
+    dy: Array  # (T, P, B)   the part of dh from outside the layer
 
 
 StepGradientsByLayer: TypeAlias = list[Callable[[], StepGradients]]
-"""What a backward pass fills: for each layer and direction a function that gives its gradients."""
+"""List that a backward pass fills: for each layer and direction, a function that returns its gradients."""
 
 
 @np.errstate(under="ignore")
@@ -39,9 +39,10 @@ def compute_step_gradients(
     dc_T: Array | float = 0.0,
     dc: Array | None = None,
 ) -> StepGradients:
-    """Compute them from the arguments and results of :func:`glasscell.core.lstm.backward`: dz in ``dz_steps``, and dx.
+    """Compute the gradients at every step.
 
-    The lines are those of :func:`glasscell.core.cell.step_backward`.
+    The parameters are arguments and results of :func:`glasscell.core.lstm.backward`: `dz` is its ``dz_steps``.
+    The equations are those of :func:`glasscell.core.cell.step_backward`.
     """
     H, dy = tape.H, dh
     dh, dc = dh.copy(), np.zeros_like(dh) if dc is None else dc.copy()
