@@ -246,7 +246,7 @@ BUGS = [
     bug(
         12,
         "nothing for the reverse direction",
-        (WAY, "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
+        ("recurrent/merging.py", "return [dy[:, :P], dy[:, P:]]", "return [dy[:, :P], 0 * dy[:, P:]]"),
     ),
     bug(
         12,

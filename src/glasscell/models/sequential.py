@@ -7,18 +7,17 @@ from typing import Any, ClassVar
 from weakref import ref
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch
+from glasscell.data.batch import AnyArray, Batch
 from glasscell.layers.base import Mask
 from glasscell.layers.kinds import Layer, Stateless, has_parameters, input_size
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.models import assembly
-from glasscell.models.batches import TO_FEATURE_MAJOR, batch_to_feature_major
 from glasscell.models.model import Model
 from glasscell.models.protocol import ForwardPass, SequentialTape, States
 from glasscell.models.tied_parameters import GradientSubsets, gradient_subsets
@@ -26,7 +25,8 @@ from glasscell.validation import finite_array, from_feature_major, prepare_input
 
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless"]
 
-TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}  # as TO_FEATURE_MAJOR
+TO_FEATURE_MAJOR = {1: (0,), 2: (1, 0), 3: (1, 2, 0)}  # axes, for each number of them; np.moveaxis takes 3 µs
+TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}
 
 
 class Sequential(Model):
@@ -50,11 +50,6 @@ class Sequential(Model):
         separately, each would draw from seed 0, and equal layers would start with equal weights. Layers made with
         ``seed=``, loaded, or changed since then keep their weights. None keeps those of all. Default: 0; another
         Sequential that contains this one draws them from its seed.
-
-    Attributes
-    ----------
-    parameters : Parameters
-        One vector: ``0.kernel_l0``, …, of the names of the layers.
 
     Examples
     --------
@@ -315,10 +310,8 @@ class Sequential(Model):
         """Write the gradient on every parameter into `gradients`."""
         if not isinstance(tape, SequentialTape):
             raise TypeError(f"tape must be the tape of a forward pass, got {type(tape).__name__}")
-        d_feature_major = d_outputs.transpose(TO_FEATURE_MAJOR[d_outputs.ndim])
-        self._run_layers_backward(
-            tape.layers, d_feature_major, None, gradients, buffers, self._first_trainable, need_dx=False
-        )
+        d = d_outputs.transpose(TO_FEATURE_MAJOR[d_outputs.ndim])
+        self._run_layers_backward(tape.layers, d, None, gradients, buffers, self._first_trainable, need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape and without dropout."""
@@ -337,3 +330,19 @@ class Sequential(Model):
         y, final, tapes = self._run_layers(x, mask, states, rng, buffers, check=False, keep_tape=keep_tape)
         tape = SequentialTape(tuple(tapes), (), y.shape, False) if keep_tape else None
         return ForwardPass(y.transpose(TO_BATCH_FIRST[y.ndim]), tuple(final), tape)
+
+
+def batch_to_feature_major(batch: Batch, kind: str, size: int | None, dtype: DTypeLike) -> tuple[AnyArray, Mask | None]:
+    """Check the inputs of a batch; return them, of `dtype` unless they are ids, and their mask, in core's layout."""
+    x = batch.inputs
+    if x.ndim != (3 if kind == "features" else 2) or not (kind != "features" or size in (None, x.shape[2])):
+        expected = f"(B, T, I) with I = {size}" if kind == "features" else "(B, T)"
+        raise ValueError(f"x must have shape {expected}, got {x.shape}")
+    is_integer = x.dtype.kind in "iu"
+    if not is_integer and (kind == "ids" or x.dtype != dtype):
+        raise TypeError(f"x must have dtype {'int' if kind == 'ids' else dtype}, got {x.dtype}")
+    x, mask = x.transpose(TO_FEATURE_MAJOR[x.ndim]), None
+    if batch.lengths is not None:
+        mask = np.arange(len(x))[:, None] < batch.lengths
+        mask = None if mask.all() else mask
+    return x.astype(dtype) if is_integer and kind != "ids" else x, mask

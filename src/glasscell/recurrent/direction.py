@@ -5,7 +5,6 @@ Core processes step 0, 1, 2 … of all sequences. Direction, padding, masks and 
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from glasscell.recurrent.checkpointing import InitialState
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.dropout import draw_masks, dropout_mask
 from glasscell.recurrent.execution import DirectionRunner, ExecutionConfig
+from glasscell.recurrent.merging import merge_directions, merge_directions_backward
 from glasscell.recurrent.tape import DirectionTape, FinalState, LSTMState, LSTMTape
 
 Mask = NDArray[np.bool_]
@@ -264,7 +264,7 @@ class LSTMStack:
                 tape, y = direction.forward(x, initial, orders[direction.reverse], rng, scope)
                 tapes.append(tape)
                 outputs.append(y)
-            x = outputs[0] if self._num_directions == 1 else self._merge_directions(outputs)
+            x = outputs[0] if self._num_directions == 1 else merge_directions(self.options.merge, outputs)
             if rng is not None and self.options.dropout and layer is not self._layers[-1]:
                 dropout_masks.append(np.asarray(dropout_mask(rng, self.options.dropout, x.shape, x.dtype)))
                 x = x * dropout_masks[-1]
@@ -285,7 +285,7 @@ class LSTMStack:
                 y, final = direction.infer(x, initial, orders[direction.reverse], scope)
                 final_states.append(final)
                 outputs.append(y)
-            x = outputs[0] if self._num_directions == 1 else self._merge_directions(outputs)
+            x = outputs[0] if self._num_directions == 1 else merge_directions(self.options.merge, outputs)
         return x, final_states
 
     def backward(
@@ -305,7 +305,7 @@ class LSTMStack:
         for first in reversed(range(0, len(self.directions), D)):
             dx, d_initial_of_layer = [], []
             gradients_of_layer: StepGradientsByLayer | None = None if step_gradients is None else []
-            for k, dy_k in enumerate([dy] if D == 1 else self._merge_directions_backward(tape, first, dy), start=first):
+            for k, dy_k in enumerate([dy] if D == 1 else self._merge_backward(tape, first, dy), start=first):
                 direction = self.directions[k]
                 d_final_k = ZERO_STATE if d_final is None else (d_final.h[k], d_final.c[k])
                 gradient = direction.backward(
@@ -339,21 +339,8 @@ class LSTMStack:
             return state.h[k], state.c[k]
         return direction.learned_initial_state() if self._learns_initial_state else ZERO_STATE
 
-    def _merge_directions(self, outputs: Sequence[Array]) -> Array:
-        y, reverse = outputs
-        merge = self.options.merge
-        if merge == "concat":
-            return np.concatenate(outputs, axis=1)
-        if merge == "multiply":
-            return y * reverse
-        return y + reverse if merge == "sum" else (y + reverse) / 2
-
-    def _merge_directions_backward(self, tape: LSTMTape, first: int, dy: Array) -> list[Array]:
+    def _merge_backward(self, tape: LSTMTape, first: int, dy: Array) -> list[Array]:
         """Return the gradient on the outputs of each direction of the layer that begins with direction `first`."""
-        P, merge = self.options.state_size, self.options.merge
-        if merge == "concat":
-            return [dy[:, :P], dy[:, P:]]
-        if merge == "multiply":
-            y, reverse = (self.directions[k].outputs(tape.directions[k]) for k in (first, first + 1))
-            return [dy * reverse, dy * y]
-        return [dy, dy] if merge == "sum" else [dy / 2, dy / 2]
+        pair, merge = (first, first + 1), self.options.merge
+        outputs = [self.directions[k].outputs(tape.directions[k]) for k in pair] if merge == "multiply" else []
+        return merge_directions_backward(merge, dy, outputs)

@@ -98,7 +98,10 @@ def forward(
 ) -> lstm.Tape:
     """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or BufferPool()
-    tape = lstm.Tape.begin(kernel, x, h0, c0, buffers)
+    (T, I, B), H = x.shape, len(kernel) // 4
+    tape = buffers.cached("tape", lstm.Tape, T, I, H, B, kernel.dtype)
+    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0  # first, as in lstm.Tape.begin
+    tape.kernel[:], tape.x[:], tape.u[:, -1] = kernel, x, 1
     run = compile_kernels(tape.dtype.char)
     if tape.B == 1:
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
