@@ -192,7 +192,7 @@ def test_wide_batches_use_one_product_per_step_if_small_or_narrow(
     a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
     product = linear.sum_of_outer_products(a, b, buffers)
     np.testing.assert_allclose(product, a[0] @ b[0].T + a[1] @ b[1].T, rtol=0, atol=1e-12)
-    taken = {"of_steps": (T, M, N)} if a_product_a_step else {"a": (M, T, B), "b": (N, T, B)}
+    taken = {"products": (T, M, N)} if a_product_a_step else {"a": (M, T, B), "b": (N, T, B)}
     assert buffers.taken == taken
 
 
