@@ -79,10 +79,7 @@ class ArrayData:
         return len(self.x)
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
-        """Yield one epoch: each sequence once, in random order, batches of similar lengths.
-
-        Of different lengths, the longest batch is first: later ones fit into the memory of its pass.
-        """
+        """Yield one epoch: each sequence once, in random order, batches of similar lengths."""
         order = rng.permutation(len(self.x))
         if not self.ragged:
             groups = [order[start : start + size] for start in range(0, len(order), size)]
@@ -93,8 +90,6 @@ class ArrayData:
                 bucket = bucket[np.argsort(self.lengths[bucket], kind="stable")]
                 groups += [bucket[k : k + size] for k in range(0, len(bucket), size)]
             groups = [groups[k] for k in rng.permutation(len(groups))]
-            longest = max(range(len(groups)), key=lambda k: int(self.lengths[groups[k][-1]]))
-            groups.insert(0, groups.pop(longest))
         for group in groups:
             yield self._batch(group, dtype)
 
