@@ -39,6 +39,14 @@ def test_another_shape_takes_the_memory_of_the_largest(shape, dtype):
     assert not np.shares_memory(largest, larger)
 
 
+def test_an_array_that_grows_has_memory_for_larger_ones():
+    buffers = BufferPool()
+    buffers.get("a", (10,), FLOAT32)
+    grown = buffers.get("a", (12,), FLOAT32)
+    assert np.shares_memory(grown, buffers.get("a", (3, 8), FLOAT32))
+    assert not np.shares_memory(grown, buffers.get("a", (25,), FLOAT32))
+
+
 def test_scopes_persist_and_share_no_memory():
     buffers = BufferPool()
     one, two = buffers.scope("one"), buffers.scope("two")

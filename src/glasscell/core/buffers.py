@@ -9,6 +9,7 @@ import numpy as np
 from glasscell.core.types import Array
 
 CACHE_LINE_BYTES = 64
+GROWTH = 2  # factor on the size of an array that must grow: later ones of other lengths then fit
 ALIGN_MIN_BYTES = 1 << 15  # of an array: finding a line's start takes a microsecond, more than it saves for less
 
 StepViews: TypeAlias = list[tuple[Array, ...]]
@@ -43,9 +44,11 @@ class BufferPool:
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             largest, size = self._largest.get(name), prod(shape) * dtype.itemsize
-            if largest is None or largest.nbytes < size:
+            if largest is None:
                 array = self._largest[name] = aligned_empty(shape, dtype)
             else:
+                if largest.nbytes < size:  # twice: memory that is never written is never mapped
+                    largest = self._largest[name] = aligned_empty((GROWTH * size // dtype.itemsize,), dtype)
                 array = largest.reshape(-1).view(np.uint8)[:size].view(dtype).reshape(shape)
             self._arrays[name] = array
         return array
