@@ -182,13 +182,15 @@ def _relative(difference: float, uncertainty: float, norm: float) -> Measured:
 def reference_cell_error(case: Case) -> Errors:
     """Compare each step of each layer with :func:`glasscell.core.cell.step` from the same previous state."""
     _, _, tape = with_dtype(case.lstm, np.float64).forward(case.x, case.state, lengths=case.lengths)
+    lengths = np.full(len(case.x), case.x.shape[1]) if case.lengths is None else np.asarray(case.lengths)
     error = 0.0
     for layer in tape.layers:
         assert isinstance(layer, lstm.Tape)  # a standard LSTM  # noqa: S101
         for t in range(layer.T):
             step = cell.step(layer.kernel, layer.x[t], layer.h_with_initial[t], layer.c_with_initial[t])
+            valid = t < lengths  # in the order of processing, padding comes last; its outputs are set to 0
             for name in ("i", "f", "o", "g", "c", "tanh_c", "h"):
-                error = max(error, max_error(getattr(step, name) - getattr(layer, name)[t]))
+                error = max(error, max_error((getattr(step, name) - getattr(layer, name)[t])[:, valid]))
     return {"gates": Measured(error)}
 
 
