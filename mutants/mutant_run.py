@@ -80,7 +80,7 @@ class WorkingCopies:
         for path in self.paths:
             path.mkdir()
             shutil.copy2(ROOT / "pyproject.toml", path)
-            for name in ("src", "tests", "benchmarks", "web"):
+            for name in ("src", "tests", "benchmarks", "web", "docs"):
                 shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def text(self, file: str) -> str:
