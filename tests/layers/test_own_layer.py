@@ -1,6 +1,6 @@
 """Law: a layer that a user defines by the protocol alone works wherever a layer of the package does.
 
-The layer is the one of docs/layers.md, whose text is executed here.
+The layers are those of docs/layers.md, whose text is executed here.
 """
 
 import copy
@@ -26,10 +26,10 @@ def own():
     text = (ROOT / "docs" / "layers.md").read_text("utf-8").partition("## Add a layer")[2]
     module = ModuleType("own_layer")
     sys.modules[module.__name__] = module
-    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(code, "docs/layers.md", "exec"), vars(module))  # noqa: S102 - our own text
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(code, "docs/layers.md", "exec"), vars(module))  # noqa: S102 - our own text
     yield module
-    del sys.modules[module.__name__], registry._REGISTERED["LeakyUnits"]
+    del sys.modules[module.__name__], registry._REGISTERED["LeakyUnits"], registry._REGISTERED["Scale"]
 
 
 def build(own, rng, dtype=np.float64):
@@ -146,3 +146,23 @@ def test_names_of_layers_are_free_or_refused(own):
     with pytest.raises(ValueError, match="must be free, got 'LeakyUnits'"):
         registry.register(type("LeakyUnits", (own.LeakyUnits,), {}))
     assert registry.register(own.LeakyUnits) is own.LeakyUnits
+
+
+@pytest.mark.parametrize("before", [lambda: gc.LSTM(2, F, dtype=np.float64), lambda: gc.Linear(2, F, dtype=np.float64)])
+@pytest.mark.parametrize("after", [lambda: gc.LSTM(F, 2, dtype=np.float64), lambda: gc.Linear(F, 2, dtype=np.float64)])
+def test_a_layer_without_parameters_trains_streams_and_is_saved(own, before, after, rng, tmp_path):
+    model = gc.Sequential([before(), own.Scale(3.0), own.Scale(), after()])
+    model.parameters.vector[:] = rng.normal(scale=0.5, size=model.parameters.vector.size)
+    x = rng.normal(size=(B, T, 2))
+    y, _, tape = model.forward(x)
+    first, last = copy.deepcopy(model.layers[0]), copy.deepcopy(model.layers[3])
+    scaled = gc.Sequential([first, gc.layers.Rescaling(6.0, 0.0), last])
+    expected, _, scaled_tape = scaled.forward(x)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
+    dx, expected_dx = model.backward(tape, np.ones_like(y))[0], scaled.backward(scaled_tape, np.ones_like(y))[0]
+    np.testing.assert_allclose(dx, expected_dx, rtol=0, atol=1e-12)
+    stream = model.stream(B)
+    pushed = [stream.push(step).copy() for step in np.moveaxis(x, 1, 0)]
+    np.testing.assert_allclose(np.moveaxis(pushed, 0, 1), y, rtol=0, atol=1e-13)
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(gc.load(tmp_path / "m.safetensors")(x), model(x))

@@ -129,7 +129,13 @@ class Stage(ABC):
 
     @abstractmethod
     def build(self, builder: StreamBuilder) -> None:
-        """Append the calls of one step."""
+        """Append the calls of one step to ``builder.calls``.
+
+        The stage writes its outputs to ``builder.memory.next_block(rows)``, with the rows of :meth:`block_rows`, and
+        sets ``builder.x`` to that block; a stage that computes nothing leaves ``builder.x`` as it is. It never writes
+        into the ``builder.x`` that it reads, which may be a state, and uses no other array for its outputs: the next
+        stage may read the memory that follows.
+        """
 
 
 def masked_update(valid: Mask, states: list[Array], calls: list[Call]) -> list[Call]:
