@@ -38,6 +38,11 @@ def nan_metric(outputs, batch):
         ({"stop_at": {"loss": 0.1}}, ValueError, ["validation must be passed"]),
         ({"stop_at": {"accuracy": 1.0}, "validation": 0.5}, ValueError, ["stop_at", "'accuracy'"]),
         ({"patience": 2, "monitor": "speed", "validation": 0.5}, ValueError, ["monitor", "'speed'"]),
+        (
+            {"patience": 2, "monitor": "validation_loss", "validation": 0.5},
+            ValueError,
+            ["monitor must name scores of the evaluation, loss, without the prefix validation_, got 'validation_loss'"],
+        ),
         ({"patience": 0}, ValueError, ["patience", "0"]),
         ({"keep": "first"}, ValueError, ["keep", "'first'"]),
         ({"accumulate": 0}, ValueError, ["accumulate", "0"]),
@@ -85,6 +90,46 @@ def test_invalid_data(data, error, texts):
         gc.fit(trained, data, 1, loss=LOSS)
     assert all(text in str(error_info.value) for text in texts)
     np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
+
+
+class TaskOfTuples:
+    """A task whose batches, or validation batches, are tuples."""
+
+    loss = LOSS
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def batches(self, *_):
+        x, y = X.astype(np.float32), Y.astype(np.float32)
+        yield (x, y) if self.kind == "batches" else Batch(x, y)
+
+    def validation(self, *_):
+        return [(X, Y)] if self.kind == "validation" else None
+
+
+@pytest.mark.parametrize("kind", ["batches", "validation"])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_batches_of_a_task_are_of_the_class_batch(kind, numbers):
+    trained = type("Model", (gc.Sequential,), {"gives_numbers": numbers})([gc.LSTM(3, 4), gc.Linear(4, 2)])
+    with pytest.raises(TypeError, match=r"^batches of a task must be glasscell\.data\.Batch, got a tuple$"):
+        gc.fit(trained, TaskOfTuples(kind), epochs=1)
+
+
+@pytest.mark.parametrize(("missing", "other"), [("batches", "validation"), ("validation", "batches")])
+def test_a_task_has_both_methods(missing, other):
+    task = type("Partial", (), {other: getattr(TaskOfTuples, other)})()
+    with pytest.raises(
+        TypeError, match=f"must have the methods batches and validation, got a Partial without {missing}"
+    ):
+        gc.fit(model(), task, updates=1, loss=LOSS)
+
+
+def test_an_error_of_the_copy_model_does_not_print_the_data():
+    with pytest.raises(
+        TypeError, match=r"^task must be a tasks\.Copy, got a tuple; train a Sequential on other tasks$"
+    ):
+        gc.fit(gc.CopyLSTM(4), (X, Y), updates=1)
 
 
 def test_a_batch_of_another_dtype():

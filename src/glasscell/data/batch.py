@@ -45,6 +45,12 @@ class Batch(NamedTuple):
         return Batch(self.inputs[:, steps], self.targets[:, steps], weights, lengths, continues)
 
 
+def check_batch(batch: object) -> None:
+    """Raise a TypeError unless a task has yielded a :class:`Batch`."""
+    if not isinstance(batch, Batch):
+        raise TypeError(f"batches of a task must be glasscell.data.Batch, got a {type(batch).__name__}")
+
+
 class Data(Protocol):
     """Source of batches.
 

@@ -287,5 +287,5 @@ class CopyLSTM(Sequential):
 
 def _check_copy_task(task: Copy) -> Copy:
     if not isinstance(task, Copy):
-        raise TypeError(f"task must be a tasks.Copy, got {task!r}; train a Sequential on other tasks")
+        raise TypeError(f"task must be a tasks.Copy, got a {type(task).__name__}; train a Sequential on other tasks")
     return task

@@ -161,7 +161,10 @@ def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_valida
     scores = ["loss", *metrics]
     for argument, name in names:
         if name not in scores:
-            raise ValueError(f"{argument} must name scores of the evaluation, {', '.join(scores)}, got {name!r}")
+            prefix = " without the prefix validation_," if str(name).removeprefix("validation_") in scores else ""
+            raise ValueError(
+                f"{argument} must name scores of the evaluation, {', '.join(scores)},{prefix} got {name!r}"
+            )
     for name, value in (options.stop_at or {}).items():
         finite_number(f"stop_at[{name!r}]", value)
 

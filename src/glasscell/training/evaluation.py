@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.parameters import Parameters
-from glasscell.data.batch import Batch
+from glasscell.data.batch import Batch, check_batch
 from glasscell.data.metrics import Average, Loss, Metric, loss_count
 from glasscell.models.protocol import Trainable
 
@@ -17,6 +17,7 @@ def evaluate(
     """Return loss and metrics, averaged exactly over batches; an empty dictionary if there are none."""
     average, states = Average(), None
     for batch in batches:
+        check_batch(batch)
         result = model.infer(batch, states if batch.continues else None, buffers)
         states = result.states
         average.add_mean("loss", loss(result.outputs, batch.targets, batch.weights)[0], loss_count(batch))

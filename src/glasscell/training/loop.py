@@ -19,7 +19,7 @@ from glasscell.core.blas_threads import with_one_blas_thread
 from glasscell.core.buffers import BufferPool
 from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch
+from glasscell.data.batch import Batch, check_batch
 from glasscell.data.metrics import METRICS, loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
@@ -248,6 +248,7 @@ class Training:
                 self._batch = next(self._batches, None)
                 if self._batch is None:
                     return None
+                check_batch(self._batch)
                 self._window, self.batches_done = slice(0, 0), self.batches_done + 1
             window = self._cut_window(self._batch)
             if window.targets.size and (window.weights is None or window.weights.any()):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glasscell.data.arrays import ArrayData, from_tuple
+from glasscell.data.batch import check_batch
 from glasscell.data.iterables import IterableData
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def source_of(data: Any, validation: Any) -> Data:
     if isinstance(data, Iterable) and not isinstance(data, NOT_DATA) and not hasattr(data, "__array__"):
         source = IterableData(data)
         return source if validation is None else WithValidation(source, _validation_source(validation))
-    raise TypeError(f"data must be a task, (x, y) or an iterable of (x, y), got a {type(data).__name__}")
+    kind = type(data).__name__
+    for name, other in (("batches", "validation"), ("validation", "batches")):
+        if callable(getattr(data, name, None)):
+            raise TypeError(f"data must have the methods batches and validation, got a {kind} without {other}")
+    raise TypeError(f"data must be a task, (x, y) or an iterable of (x, y), got a {kind}")
 
 
 def _is_data(value: Any) -> bool:
@@ -118,6 +123,7 @@ class NumbersPerStep:
 
 def _without_padding(batch: Batch, dtype: DTypeLike) -> Batch:
     """Return a batch in which targets after the end of a sequence have the weight 0."""
+    check_batch(batch)
     if batch.lengths is None or batch.targets.shape != batch.inputs.shape[:2]:
         return batch
     valid = (np.arange(batch.targets.shape[1]) < batch.lengths[:, None]).astype(dtype)
