@@ -3,6 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -95,6 +96,10 @@ class LSTM(RecurrentLayer, LSTMWeights):
         memory_limit: float | None = None,
         **options: Any,
     ) -> None:
+        for name in options.keys() - LSTMConfig.declared.keys():
+            names = dict.fromkeys([*LSTMConfig.declared, *signature(LSTM).parameters])
+            del names["options"]
+            raise TypeError(f"an LSTM has no option {name!r}; it has {', '.join(names)}")
         self.options = LSTMConfig(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, **options)
         self.input_size, self.hidden_size = self.options.input_size, self.options.hidden_size
         self.num_layers, self.output_size = self.options.num_layers, self.options.output_size
