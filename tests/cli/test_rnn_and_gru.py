@@ -55,6 +55,10 @@ def test_verify(files, capsys):
     assert main(["verify", str(folder / "model.safetensors"), "--shape", "2,5"]) == 0
     out = capsys.readouterr().out
     assert "finite differences" in out
+    rows = [line for line in out.splitlines() if "float64" in line and "finite differences" not in line]
+    assert rows
+    assert all("only LSTMs are compared" in line for line in rows)
+    assert "no case" not in out
 
 
 def test_predict_is_for_the_copy_model(files, capsys):

@@ -61,7 +61,7 @@ def run_checks(
     reference: str,
     cases: Iterable[Callable[[], Errors]],
     labels: dict[str, tuple[str, float]],
-    skipped_reason: str = "no case",
+    skipped_reason: str = "only LSTMs are compared",
 ) -> list[Check]:
     """Run cases, and return a check for each kind of value.
 
