@@ -75,7 +75,7 @@ def test_one_layer_alone(cell, torch, rng, tmp_path):
 def test_the_nonlinearity_of_an_rnn_is_never_guessed(torch, tmp_path):
     path = tmp_path / "m.pt"
     torch.save(torch.nn.RNN(I, H).state_dict(), path)
-    with pytest.raises(ValueError, match="an RNN, whose nonlinearity weights do not hold: add :tanh or :relu"):
+    with pytest.raises(ValueError, match="do not hold: state it, architecture='rnn:tanh' or 'rnn:relu'"):
         gc.convert.load(path)
     assert list(gc.convert.weights(path).other) == ["rnn"]
     for nonlinearity in ("tanh", "relu"):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, shapes_of
+from glasscell.convert.layer_set import LayerSet, Matrix, Other, WeightedLayer, printable, shapes_of
 from glasscell.convert.torch.pickle_reader import Unread
 from glasscell.convert.torch.state_dicts import StateDict, describe_unread, state_dicts
 from glasscell.layers import GRU, LSTM, Linear
@@ -60,7 +60,7 @@ def layer_set(state_dict: StateDict, prefix: str | None = None, biases: Biases =
     for name, module in modules(below(state_dict, prefix)).items():
         layer = _layer(name, module, biases)
         if layer is None:
-            other[name] = Other(_describe(module), module.weights)
+            other[name] = Other(_describe(module, name), module.weights)
         else:
             layers[name] = layer
     return LayerSet(layers, other)
@@ -172,13 +172,14 @@ def _gru(name: str, weights: Mapping[str, Any]) -> GRU:
         raise ValueError(f"in {name!r}: {error}") from None
 
 
-def _describe(module: Module) -> str:
-    """Describe a module that does not become a layer."""
+def _describe(module: Module, name: str) -> str:
+    """Describe a module of this name that does not become a layer."""
     unread = [value for value in module.weights.values() if isinstance(value, Unread)]
     if unread:
         return describe_unread(unread[0])
     if module.kind:
-        return "an RNN, whose nonlinearity weights do not hold: add :tanh or :relu to its name"
+        item = printable(name)
+        return f"an RNN, whose nonlinearity weights do not hold: state it, architecture='{item}:tanh' or '{item}:relu'"
     weight, bias = (_shape(module.weights.get(key)) for key in ("weight", "bias"))
     shapes = shapes_of(module.weights)
     if module.weights.keys() == {"weight", "bias"} and len(weight) == 2 and weight != bias:
