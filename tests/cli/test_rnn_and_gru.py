@@ -34,7 +34,9 @@ def test_inspect(name, files, capsys):
     assert ("longest memory: half-life of the hidden state" in out) == (kind == "GRU")
     assert ("tanh(a_n)" if kind == "GRU" else "tanh(z)") in out
     assert main([*arguments, "--html", str(folder / "page.html")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--html must be left out for a model with an RNN or a GRU: --png writes a picture" in error
     assert not (folder / "page.html").exists()
 
 

@@ -174,7 +174,7 @@ def test_a_copy_model_as_a_chain_gives_its_logits(rng):
             lambda: Sequential([LSTM(I, 4, bidirectional=True), FinalState("both", "reverse"), Linear(8, 2)]),
             ["gives 4"],
         ),
-        (lambda: Function("Swish"), ["'Swish'", "known are"]),
+        (lambda: Function("Swish"), ["name must be one of Sigmoid, ", "Gelu, ", ", Softmax, LogSoftmax, got 'Swish'"]),
         (lambda: Function("Relu", 0.5), ["Relu", "no alpha"]),
         (lambda: Pool("median"), ["'median'", "'mean'"]),
         (lambda: Dropout(1.0), ["rate", "below 1"]),

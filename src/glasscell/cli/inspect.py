@@ -226,6 +226,8 @@ def _page(trace: Trace) -> bytes:
     from glasscell.trace.html_report.page import page  # noqa: PLC0415
     from glasscell.trace.html_report.payload import payload_of  # noqa: PLC0415
 
+    if any(layer.state != "c" for layer in trace.layer):
+        raise ValueError("--html must be left out for a model with an RNN or a GRU: --png writes a picture")
     return page(payload_of(trace)).encode()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from glasscell.core.activations import activation, softmax_terms
+from glasscell.core.activations import ACTIVATIONS, EXTRA_ACTIVATIONS, activation, softmax_terms
 from glasscell.core.types import Array
 from glasscell.layers.base import Mask
 from glasscell.layers.batch_first import StatelessLayer
@@ -40,6 +40,9 @@ class Function(StatelessLayer):
                 if value is not None:
                     raise ValueError(f"{field} must be None for {self.name}, which has no parameters, got {value!r}")
         else:
+            names = [*ACTIVATIONS, *EXTRA_ACTIVATIONS, "Softmax", "LogSoftmax"]
+            if str(self.name).lower() not in map(str.lower, names[:-2]):
+                raise ValueError(f"name must be one of {', '.join(names)}, got {self.name!r}")
             for field, value in zip(("name", "alpha", "beta"), self._activation.spec, strict=True):
                 object.__setattr__(self, field, value)
 

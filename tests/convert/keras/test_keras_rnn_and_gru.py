@@ -1,5 +1,7 @@
 """Property: Keras models with a SimpleRNN or a GRU have the same outputs, read and written."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,8 @@ def test_a_stack_becomes_as_many_layers(kind, bidirectional, keras, rng, tmp_pat
 
 def test_a_step_that_keras_does_not_give_is_refused(tmp_path):
     pytest.importorskip("h5py")
-    model = gc.Sequential([gc.GRU(F, H), gc.layers.Step(0)], names=["gru", "first"])
-    with pytest.raises(ValueError, match="the layer 'gru': of this GRU Keras gives all outputs or the final state"):
-        gc.convert.save(model, tmp_path / "m.keras")
+    for bidirectional, step, state in ((False, 0, "forward"), (True, -1, "both")):
+        model = gc.Sequential([gc.GRU(F, H, bidirectional=bidirectional), gc.layers.Step(step)], names=["gru", "step"])
+        advice = f"all outputs or the final state, {gc.layers.FinalState(state)}, and not Step(index={step})"
+        with pytest.raises(ValueError, match=re.escape(f"the layer 'gru': of this GRU Keras gives {advice}")):
+            gc.convert.save(model, tmp_path / "m.keras")

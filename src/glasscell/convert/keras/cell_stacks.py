@@ -102,5 +102,7 @@ def check_final(layer: CellStack, final: FinalState | Step) -> str:
     else:
         merge, expected = "concat", Step(-1)
     if final != expected or (isinstance(final, Step) and layer.bidirectional):
-        raise ValueError(f"of this {type(layer).__name__} Keras gives all outputs or the final state, and not {final}")
+        kind = type(layer).__name__
+        state = FinalState("both") if layer.bidirectional else FinalState("forward")
+        raise ValueError(f"of this {kind} Keras gives all outputs or the final state, {state}, and not {final}")
     return merge
