@@ -114,6 +114,7 @@ def test_batches_of_a_task_are_of_the_class_batch(kind, numbers):
     trained = type("Model", (gc.Sequential,), {"gives_numbers": numbers})([gc.LSTM(3, 4), gc.Linear(4, 2)])
     with pytest.raises(TypeError, match=r"^batches of a task must be glasscell\.data\.Batch, got a tuple$"):
         gc.fit(trained, TaskOfTuples(kind), epochs=1)
+    np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
 
 
 @pytest.mark.parametrize(("missing", "other"), [("batches", "validation"), ("validation", "batches")])

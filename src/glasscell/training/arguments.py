@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from numpy.typing import DTypeLike
+
 from glasscell.core.optimizers import Adam, Optimizer
 from glasscell.data.arrays import ArrayData
-from glasscell.data.batch import Data
+from glasscell.data.batch import Batch, Data, check_batch
 from glasscell.data.continuous import ContinuousData
 from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
 from glasscell.layers import Seed
@@ -119,6 +121,14 @@ def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Da
         raise ValueError("tbptt_steps and ContinuousData need a model that runs forward in time only")
     source = source_of(data, options.validation)
     return NumbersPerStep(source) if getattr(model, "gives_numbers", False) else source
+
+
+def validation_batches(data: Data, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
+    """Return the validation batches; None if there are none. Batches of a list are checked."""
+    batches = data.validation(size, dtype)
+    for batch in batches if isinstance(batches, list | tuple) else ():
+        check_batch(batch)
+    return batches
 
 
 def training_loss(loss: str | Loss | None, data: Data) -> Loss:

@@ -8,7 +8,7 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, cast
@@ -101,7 +101,7 @@ class Training:
         self._window_read_ahead: Batch | None = None
         self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
-        self.validation: Iterable[Batch] | None = self.data.validation(self.batch_size, self.dtype)
+        self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
         self._try_metrics()
 
