@@ -96,8 +96,7 @@ class Training:
         self._evaluations_without_gain = 0
         self._batches: Iterator[Batch] = iter(())
         self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
-        self._batch: Batch | None = None  # of which windows are left
-        self._window = slice(0, 0)  # steps of its last window
+        self._batch, self._window = cast("Batch | None", None), slice(0, 0)  # with windows left; its last window
         self._window_read_ahead: Batch | None = None
         self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
