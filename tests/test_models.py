@@ -238,12 +238,12 @@ def test_prepare_for_takes_a_task_that_fits(rng):
     assert model.task is task
 
 
-def test_prepare_for_refuses_another_number_of_bits_a_step(rng):
+def test_bind_task_raises_for_another_number_of_bits_per_step(rng):
     model = random_model(rng, k=2)
     task = model.task
     with pytest.raises(ValueError, match=r"4 bits per step, the model has 2"):
         model.bind_task(Copy(8, bits_per_step=4))
-    with pytest.raises(TypeError, match="recall"):
+    with pytest.raises(TypeError, match=r"must be a tasks.Copy, got a str"):
         model.bind_task("recall")
     assert model.task is task
 
