@@ -27,6 +27,15 @@ FIRST, DOUBLINGS, MOST = 16, 4, 2.3
 GROUND = 100_000  # bytes of memory that do not count: what is imported, cached or compiled once
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _collections_pass_over_older_objects():
+    """Keep the objects of other tests out of the collections here, which would take half a second each."""
+    gc_module.collect()
+    gc_module.freeze()
+    yield
+    gc_module.unfreeze()
+
+
 def work(run):
     """Bytecodes and calls into C."""
     count = 0
