@@ -439,7 +439,7 @@ BUGS = [
             "new_dh = dh_prev + masks.recurrent * (W_h @ gradients.da_h[t])\n"
             "    change = new_dh - dh\n"
             '    if "projection" in tape.weights:\n        change = tape.weights["projection"].T @ change\n'
-            "    slope = variant.output.derivative(tape.read[t], tape.output[t])\n"
+            "    slope = config.output.derivative(tape.output_activation_input[t], tape.output[t])\n"
             "    return new_dh, dc_prev + f * o * slope * change",
         ),
     ),
