@@ -40,7 +40,7 @@ class TrainingStep:
     def __init__(self, workload: Workload, **options: Any) -> None:
         self.model = model_of(workload, **options)
         lstm, readout = self.model.layers
-        assert isinstance(lstm, LSTM)  # made so  # noqa: S101
+        assert isinstance(lstm, LSTM)  # as `model_of` makes it  # noqa: S101
         assert isinstance(readout, Linear)  # noqa: S101
         self.lstm, self.readout = lstm, readout
         self.vector = self.model.parameters.vector

@@ -104,7 +104,7 @@ def kind(path: StrPath) -> str:
     if header is None:
         raise ValueError(f"{file} is a safetensors file that Glasscell did not save: try glasscell.convert.load")
     if not _is_name(header.get("kind")):
-        raise ValueError(f"{file} has a header without the kind of what it holds")
+        raise ValueError(f"{file} has a header without the kind of its content")
     return str(header["kind"])
 
 

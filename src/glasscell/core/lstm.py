@@ -1,6 +1,6 @@
 """A whole sequence through one LSTM layer: forward, and backward through time. The same numbers as `core.cell`, fast.
 
-Why it is fast, in the order of what it saves:
+Why it is fast, in the order of the time saved:
 
 - **Few calls.** At small sizes a step costs what its calls cost. One matrix W acts on [h; x; 1]: there is no second
   product and no bias to add. σ(z) = 1 / (1 + e^-z) is exact to a few roundings, also where it is close to 0. The rows
@@ -322,7 +322,7 @@ def _reversed_step_views(tape: Tape, dz_block: Array, dc_factor: Array, gemm_ste
 
 # equation: lstm-step-backward
 def _write_local_derivatives(tape: Tape, block: slice, dz_block: Array, dc_factor: Array) -> None:
-    """Write what the gradients of a block of steps are multiples of, before any gradient is known.
+    """Write the factors of the gradients of a block of steps, before any gradient is known.
 
     With dc the whole gradient on c, the chain rule of :func:`glasscell.core.cell.step_backward` reads::
 

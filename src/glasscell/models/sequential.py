@@ -293,7 +293,7 @@ class Sequential(Model):
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled: all but the cache."""
+        """Return the attributes for copies and `pickle`: all but the cache."""
         return {name: value for name, value in vars(self).items() if name != "_cached_subsets"}
 
     # Training: the methods of glasscell.models.protocol.Trainable

@@ -204,7 +204,7 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
         return type(self)(**{**self.__getstate__(), **changes})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the options, for copies and `pickle`; what is derived from them is computed again."""
+        """Return the options, for copies and `pickle`; derived values are computed again."""
         return {name: getattr(self, name) for name in self.declared}
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -319,7 +319,7 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
         return kernel
 
     def non_default(self) -> dict[str, Any]:
-        """Return the options that are not the default: what a file says of the layer."""
+        """Return the options that differ from their defaults, as files hold them."""
         return {
             name: value
             for name, value in self.__getstate__().items()

@@ -213,8 +213,7 @@ class Training:
 
     def _accumulated(self, total: Array) -> float:
         """Average the gradients of several windows of one epoch, each weighted with its number of targets."""
-        total[:] = 0
-        losses, counts = 0.0, 0.0
+        total[:], losses, counts = 0, 0.0, 0.0
         for done in range(self.accumulate):
             if done and self.epoch_ended():
                 break

@@ -53,7 +53,7 @@ WEIGHTED = {
     "Normalization": Kind("normalization", ("mean", "variance", "count")),
 }
 NESTED = {"Sequential": "sequential", "Functional": "functional", "Model": "functional"}
-WRAPPED = {  # what a layer that wraps another may wrap
+WRAPPED = {  # layers that each wrapper supports
     "Bidirectional": ("LSTM", "CuDNNLSTM", "SimpleRNN", "GRU"),
     "TimeDistributed": ("Dense",),
 }
