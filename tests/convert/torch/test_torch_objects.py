@@ -1,4 +1,4 @@
-"""Property: no file runs code; objects beside the weights are only names."""
+"""Property: no file runs code; objects that are not weights are read as names only."""
 
 import argparse
 import os
