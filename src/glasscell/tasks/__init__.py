@@ -1,7 +1,21 @@
 """Synthetic tasks: generators of batches with a loss and metrics. Imports no model."""
 
-from glasscell.data.batch import Batch
-from glasscell.tasks.binary import decode, encode
-from glasscell.tasks.copy import Copy
+from typing import TYPE_CHECKING
 
-__all__ = ["Batch", "Copy", "decode", "encode"]
+from glasscell.data.batch import Batch
+from glasscell.lazy import attach
+
+if TYPE_CHECKING:
+    from glasscell.tasks.adding import Adding
+    from glasscell.tasks.binary import decode, encode
+    from glasscell.tasks.copy import Copy
+    from glasscell.tasks.embedded_reber import EmbeddedReber
+    from glasscell.tasks.temporal_order import TemporalOrder
+
+__all__ = ["Adding", "Batch", "Copy", "EmbeddedReber", "TemporalOrder", "decode", "encode"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {"Adding": "adding", "Copy": "copy", "EmbeddedReber": "embedded_reber", "TemporalOrder": "temporal_order"}
+    | {"decode": "binary", "encode": "binary"},
+)

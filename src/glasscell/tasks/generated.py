@@ -1,0 +1,70 @@
+"""What the classic tasks share: endless training batches, and evaluation batches from random numbers of their own."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from glasscell.core.types import Array
+from glasscell.data.batch import Batch
+from glasscell.validation import integer, positive_integer
+
+VALIDATION, TEST = 1, 2  # second number of the seed; generators with other seeds are independent
+TEST_SEQUENCES = 2560  # in Hochreiter & Schmidhuber (1997)
+
+
+class GeneratedTask(ABC):
+    """A task whose sequences are drawn from a distribution so large that no sequence is drawn twice."""
+
+    seed: int
+    endless: ClassVar[bool] = True  # batches are generated: there are no epochs
+
+    @abstractmethod
+    def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
+        """Return `size` random sequences."""
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
+        """Yield training batches endlessly: see :meth:`batch`."""
+        while True:
+            yield self.batch(size, rng, dtype)
+
+    def validation(self, size: int, dtype: DTypeLike = np.float32) -> list[Batch]:
+        """Return one validation batch; the batch size of training does not matter."""
+        del size
+        return [self.validation_batch(dtype)]
+
+    def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
+        """Return 256 sequences, always the same ones, for decisions during training."""
+        return self.batch(256, np.random.default_rng([self.seed, VALIDATION]), dtype)
+
+    def test_batch(self, size: int = TEST_SEQUENCES, dtype: DTypeLike = np.float32) -> Batch:
+        """Return other sequences, always the same ones, for the final score."""
+        return self.batch(size, np.random.default_rng([self.seed, TEST]), dtype)
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed, if it is an integer of at least 0."""
+    if integer("seed", seed) < 0:
+        raise ValueError(f"seed must be 0 or more, got {seed}")
+    return int(seed)
+
+
+def check_min_length(min_length: int, smallest: int) -> int:
+    """Return the minimal length, if it is an integer of at least `smallest`."""
+    if positive_integer("min_length", min_length) < smallest:
+        raise ValueError(f"min_length must be at least {smallest}, got {min_length}")
+    return int(min_length)
+
+
+def random_lengths(size: int, min_length: int, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Draw lengths evenly from T to T + T/10."""
+    return rng.integers(min_length, min_length + min_length // 10, size, endpoint=True)
+
+
+def feature_major_zeros(B: int, T: int, features: int, dtype: DTypeLike) -> Array:
+    """Return zeros (B, T, features), stored as (T, features, B): the transposition in a layer is then a view."""
+    return np.zeros((T, features, B), dtype).transpose(2, 0, 1)
