@@ -18,10 +18,11 @@ from glasscell.escaping import one_line
 from glasscell.layers import LSTM
 from glasscell.layers.cell_stack import CellStack
 from glasscell.layers.registry import layer_class
-from glasscell.models import CopyLSTM, Sequential
+from glasscell.models import Sequential
+from glasscell.models.files import MODELS, model_class
 from glasscell.weight_layouts.pytorch import Biases, check_supported
 
-Model = LSTM | Sequential | CopyLSTM
+Model = LSTM | Sequential
 M = TypeVar("M")
 
 TORCH_SUFFIXES, ONNX_SUFFIXES, KERAS_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt"), (".onnx",), (".keras", ".h5", ".hdf5")
@@ -76,7 +77,7 @@ def load(
 
     Returns
     -------
-    LSTM, Sequential or CopyLSTM
+    LSTM, Sequential or another model
         Of weights alone or an ONNX graph an LSTM, if there is nothing else; of an RNN or a GRU a Sequential.
 
     Raises
@@ -144,7 +145,7 @@ def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weigh
 
     Parameters
     ----------
-    model : LSTM, RNN, GRU, Sequential or CopyLSTM
+    model : LSTM, RNN, GRU, Sequential or another model
         An RNN or a GRU is saved as a Sequential of one layer.
     path : path
         ``.safetensors``; ``.pt``, ``.pth`` (a state dict); ``.onnx``; ``.keras``, ``.weights.h5``, ``.h5``. A file that
@@ -168,7 +169,7 @@ def save(model: Model | CellStack, path: StrPath, *, states: bool = False, weigh
     if isinstance(model, CellStack):
         model = _sequential_of(model)
     if not isinstance(model, Model):
-        raise TypeError(f"model must be an LSTM, RNN, GRU, Sequential or CopyLSTM, got {type(model).__name__}")
+        raise TypeError(f"model must be an LSTM, RNN, GRU, Sequential or another model, got {type(model).__name__}")
     kind = format_of(path)
     check_target(path, states=states, weights_only=weights_only)
     if kind in GLASSCELL_SUFFIXES:
@@ -246,7 +247,7 @@ def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: boo
 
 
 def _convertible(model: Model) -> LSTM | Sequential:
-    return model.as_sequential() if isinstance(model, CopyLSTM) else model
+    return model if isinstance(model, LSTM) or type(model) is Sequential else model.as_sequential()
 
 
 def _sequential_of(layer: CellStack) -> Sequential:
@@ -286,7 +287,7 @@ def _state_dict(model: Model) -> dict[str, Array]:
     """Return the weights by PyTorch's names; raise ValueError if PyTorch does not support a layer."""
     if isinstance(model, LSTM):
         return model.to_torch()
-    sequential = model.as_sequential() if isinstance(model, CopyLSTM) else model
+    sequential = model if type(model) is Sequential else model.as_sequential()
     for name, layer in zip(sequential.names, sequential.layers, strict=True):
         try:
             if isinstance(layer, LSTM):
@@ -314,13 +315,12 @@ def _from_safetensors(
         if value is not None:
             raise ValueError(f"{name} is for weights alone, and {path} states the model")
     kind = checkpoint.kind(path)
-    makers: dict[str, type[Model]] = {"LSTM": LSTM, "CopyLSTM": CopyLSTM, "Sequential": Sequential}
     if kind in ("RNN", "GRU"):
         layer: Any = layer_class(kind)
         return _sequential_of(layer.load(path))
-    if kind not in makers:
-        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*makers, 'RNN', 'GRU'])}")
-    return makers[kind].load(path)
+    if kind != "LSTM" and kind not in MODELS:
+        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join(['LSTM', *MODELS, 'RNN', 'GRU'])}")
+    return LSTM.load(path) if kind == "LSTM" else model_class(kind).load(path)
 
 
 def naming_file(path: StrPath, make: Callable[[], M]) -> M:

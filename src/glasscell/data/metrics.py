@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +26,32 @@ class WeightedSum(NamedTuple):
 
     total: float
     number: float
+
+
+@dataclass(frozen=True)
+class ScaledSquaredError:
+    """The squared error in units of the variance of each target: the mean of (y - t)² / variance.
+
+    Parameters
+    ----------
+    variance : tuple of float, (O,)
+    """
+
+    variance: tuple[float, ...]
+
+    def __call__(self, outputs: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
+        """Return the loss and its gradient on the outputs."""
+        factor = (1 / np.sqrt(self.variance)).astype(outputs.dtype)
+        # The difference first: outputs and targets may be large numbers that differ little.
+        difference = (outputs - _same_shape(targets, outputs)) * factor
+        loss, gradient = losses.squared_error(difference, np.zeros_like(difference), weights)
+        return loss, gradient * factor
+
+
+def _same_shape(targets: Array, outputs: Array) -> Array:
+    if targets.shape != outputs.shape:
+        raise ValueError(f"targets have shape {targets.shape}; expected that of the outputs, {outputs.shape}")
+    return targets
 
 
 def loss_function(loss: str | Loss) -> Loss:

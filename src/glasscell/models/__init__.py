@@ -7,13 +7,25 @@ from glasscell.lazy import attach
 if TYPE_CHECKING:
     from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape
     from glasscell.models.loss_and_gradients import LossAndGradients, TrainingBuffers
+    from glasscell.models.sequence_classifier import SequenceClassifier
+    from glasscell.models.sequence_regressor import SequenceRegressor
     from glasscell.models.sequential import Sequential, SequentialTape
 
-__all__ = ["CopyLSTM", "CopyLSTMTape", "LossAndGradients", "Sequential", "SequentialTape", "TrainingBuffers"]
+__all__ = [
+    "CopyLSTM",
+    "CopyLSTMTape",
+    "LossAndGradients",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "Sequential",
+    "SequentialTape",
+    "TrainingBuffers",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
     dict.fromkeys(("Sequential", "SequentialTape"), "sequential")
     | dict.fromkeys(("CopyLSTM", "CopyLSTMTape"), "copy_lstm")
-    | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients"),
+    | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients")
+    | {"SequenceClassifier": "sequence_classifier", "SequenceRegressor": "sequence_regressor"},
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -250,10 +249,6 @@ class CopyLSTM(Sequential):
                 "pass the task to the constructor, CopyLSTM(task=...)"
             )
         self.task = task
-
-    def as_sequential(self) -> Sequential:
-        """Return a copy that is a Sequential with layers ``lstm`` and ``readout``."""
-        return Sequential([deepcopy(layer) for layer in self.layers], self.names, seed=None)
 
     @property
     def config(self) -> dict[str, Any]:

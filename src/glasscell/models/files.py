@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath
 from glasscell.layers.registry import WITH_PARAMETERS, is_registered, layer_class
-from glasscell.models.copy_lstm import CopyLSTM
-from glasscell.models.sequential import Sequential
 
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Embedding, Linear
     from glasscell.layers.batch_first import ParameterLayer
+    from glasscell.models.sequential import Sequential
     from glasscell.trace.trace import Trace
 
-Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | CopyLSTM | Trace"
+Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | Trace"
 OURS = (".safetensors",)
+MODELS = {  # classes of models in files, and their modules
+    "Sequential": "sequential",
+    "CopyLSTM": "copy_lstm",
+    "SequenceClassifier": "sequence_classifier",
+    "SequenceRegressor": "sequence_regressor",
+}
+
+
+def model_class(kind: str) -> type[Sequential]:
+    """Import the module of a model class, and return the class."""
+    result: type[Sequential] = getattr(import_module(f"glasscell.models.{MODELS[kind]}"), kind)
+    return result
 
 
 def load(path: StrPath) -> Saved:
@@ -26,12 +38,12 @@ def load(path: StrPath) -> Saved:
     Parameters
     ----------
     path : path
-        A ``.safetensors`` file that the ``save`` of a layer with parameters, a Sequential, CopyLSTM or Trace wrote, or
-        a folder with a ``model.safetensors``, such as one of ``glasscell copy``.
+        A ``.safetensors`` file that the ``save`` of a layer with parameters, a Sequential or another model, or a Trace
+        wrote, or a folder with a ``model.safetensors``, such as one of ``glasscell copy``.
 
     Returns
     -------
-    LSTM, Linear or another layer with parameters, Sequential, CopyLSTM or Trace
+    LSTM, Linear or another layer with parameters, Sequential or another model, or Trace
         Of the kind and dtype that was saved.
 
     Raises
@@ -60,10 +72,9 @@ def load(path: StrPath) -> Saved:
         return Trace.load(path)
     if kind == "Stream":
         raise ValueError(f"{path} holds the state of a stream: give it to a stream of its model, model.stream().load()")
-    models: dict[str, Any] = {"Sequential": Sequential, "CopyLSTM": CopyLSTM}
-    known = [*WITH_PARAMETERS, *models]
+    known = [*WITH_PARAMETERS, *MODELS]
     if kind not in known and not is_registered(kind):
         raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'Trace'])}")
-    saved_class: Any = models.get(kind) or layer_class(kind)
+    saved_class: Any = model_class(kind) if kind in MODELS else layer_class(kind)
     model: Saved = saved_class.load(path)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, ClassVar
 from weakref import ref
 
@@ -291,6 +292,10 @@ class Sequential(Model):
             result = [gradients.subset(f"{name}.") if trainable else None for name, trainable in pairs], []
         self._cached_subsets = ref(gradients), result
         return result
+
+    def as_sequential(self) -> Sequential:
+        """Return a copy with the same layers, names and ties that is a Sequential, not a subclass."""
+        return Sequential([deepcopy(layer) for layer in self.layers], self.names, ties=self.ties, seed=None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes for copies and `pickle`: all but the cache."""

@@ -19,7 +19,7 @@ from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
 from glasscell.training.schedules import Schedule, linear
-from glasscell.training.sources import NumbersPerStep, source_of
+from glasscell.training.sources import NumbersPerStep, is_arrays, source_of
 from glasscell.validation import choice, finite_number, positive_integer
 
 T = TypeVar("T")
@@ -67,11 +67,11 @@ class TrainingOptions:
         if self.stop_at is not None and not self.stop_at:
             raise ValueError("stop_at must name at least one score, such as {'loss': 0.01}, got {}")
 
-    def value(self, name: str, model: Trainable) -> Any:
+    def value(self, name: str, defaults: Mapping[str, Any]) -> Any:
         """Return an option. Default: that of the model, or that of the library."""
         value = getattr(self, name)
         is_default = value == "default" if name == "clip_norm" else value is None
-        return model.training_defaults.get(name, DEFAULTS.get(name)) if is_default else value
+        return defaults.get(name, DEFAULTS.get(name)) if is_default else value
 
 
 def optional(check: Callable[[str, T], T], name: str, value: T | None) -> T | None:
@@ -91,36 +91,56 @@ def trainable_model(model: Any) -> Trainable:
     return model  # type: ignore[no-any-return] # it has the methods of the protocol
 
 
-def training_length(options: TrainingOptions, model: Trainable, data: Data) -> tuple[int | None, int | None]:
+def training_defaults(model: Trainable, data: Data) -> Mapping[str, Any]:
+    """Return the defaults of the model, which may depend on the data."""
+    defaults_for = getattr(model, "training_defaults_for", None)
+    defaults: Mapping[str, Any] = model.training_defaults if defaults_for is None else defaults_for(data)
+    return defaults
+
+
+def training_length(options: TrainingOptions, defaults: Mapping[str, Any], data: Data) -> tuple[int | None, int | None]:
     """Return the largest numbers of updates and of epochs; None: no limit."""
     updates = optional(positive_integer, "updates", options.updates)
     epochs = optional(positive_integer, "epochs", options.epochs)
     if epochs is not None and is_endless(data):
         raise ValueError("epochs must be None for a task that generates batches without end: pass updates")
     if updates is None and epochs is None:
-        updates = model.training_defaults.get("updates")
+        updates = defaults.get("updates")
         if updates is None:
             raise ValueError("updates or epochs must be passed, got neither")
     return updates, epochs
 
 
-def evaluation_interval(options: TrainingOptions, model: Trainable, data: Data) -> int | None:
+def evaluation_interval(options: TrainingOptions, defaults: Mapping[str, Any], data: Data) -> int | None:
     """Return the number of updates between evaluations; None: one evaluation per epoch."""
-    interval = options.value("evaluate_every", model)
+    interval = options.value("evaluate_every", defaults)
     if interval is None and is_endless(data):
         return EVALUATE_EVERY
     return optional(positive_integer, "evaluate_every", interval)
 
 
 def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Data:
-    """Return the source of batches, after the model has accepted a task."""
+    """Return the source of batches, after the model has accepted a task or encoded the targets, and adapted to them."""
     bind_task = getattr(model, "bind_task", None)
     if bind_task is not None:
         bind_task(data)
     if getattr(model, "runs_backward", False) and (options.tbptt_steps or isinstance(data, ContinuousData)):
         raise ValueError("tbptt_steps and ContinuousData need a model that runs forward in time only")
-    source = source_of(data, options.validation)
+    source = source_of(*_encoded(data, options.validation, model))
+    adapt = getattr(model, "adapt", None)
+    if adapt is not None:
+        adapt(source)
     return NumbersPerStep(source) if getattr(model, "gives_numbers", False) else source
+
+
+def _encoded(data: Any, validation: Any, model: Trainable) -> tuple[Any, Any]:
+    """Return data and validation, in which the model has encoded the targets of (x, y), such as labels."""
+    encode = getattr(model, "encode_targets", None)
+    if encode is None:
+        return data, validation
+    return tuple(
+        (entry[0], encode(entry[1]), *entry[2:]) if is_arrays(entry) else entry for entry in (data, validation)
+    )  # type: ignore[return-value] # two entries
 
 
 def validation_batches(data: Data, size: int, dtype: DTypeLike) -> Iterable[Batch] | None:
@@ -131,30 +151,32 @@ def validation_batches(data: Data, size: int, dtype: DTypeLike) -> Iterable[Batc
     return batches
 
 
-def training_loss(loss: str | Loss | None, data: Data) -> Loss:
-    """Return the loss of the call, or of the task."""
+def training_loss(loss: str | Loss | None, data: Data, defaults: Mapping[str, Any]) -> Loss:
+    """Return the loss of the call, of the task, or of the model."""
     loss = getattr(data, "loss", None) if loss is None else loss
+    loss = defaults.get("loss") if loss is None else loss
     if loss is None:
         raise ValueError("loss must be passed for data without one, such as loss='squared_error'")
     return loss_function(loss)
 
 
-def training_metrics(metrics: Any, data: Data) -> dict[str, Metric]:
-    """Return the metrics of the task, and those of the call."""
-    return {**metric_functions(getattr(data, "metrics", ())), **metric_functions(metrics)}
+def training_metrics(metrics: Any, data: Data, defaults: Mapping[str, Any]) -> dict[str, Metric]:
+    """Return the metrics of the model, of the task, and of the call."""
+    by_default = metric_functions(defaults.get("metrics", ()))
+    return {**by_default, **metric_functions(getattr(data, "metrics", ())), **metric_functions(metrics)}
 
 
-def training_optimizer(options: TrainingOptions, model: Trainable) -> Optimizer:
+def training_optimizer(options: TrainingOptions, defaults: Mapping[str, Any]) -> Optimizer:
     """Return the optimiser."""
-    optimizer: Optimizer = options.value("optimizer", model)
+    optimizer: Optimizer = options.value("optimizer", defaults)
     if isinstance(optimizer, type) or not hasattr(optimizer, "init_state"):
         raise TypeError(f"optimizer must be an optimiser such as Adam(0.003), got {optimizer!r}")
     return optimizer
 
 
-def training_schedule(options: TrainingOptions, model: Trainable, updates: int | None) -> Schedule | None:
+def training_schedule(options: TrainingOptions, defaults: Mapping[str, Any], updates: int | None) -> Schedule | None:
     """Return the schedule; None for a constant learning rate."""
-    schedule = options.value("schedule", model)
+    schedule = options.value("schedule", defaults)
     if schedule == "linear":  # a default of the model
         return linear(updates) if updates else None
     if schedule is not None and not callable(schedule):

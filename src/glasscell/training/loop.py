@@ -76,13 +76,13 @@ class Training:
         self.dtype, parameters = self.model.dtype, self.model.parameters
         self._parameters = parameters
         self.data = arguments.training_source(data, options, self.model)
-        self.endless = is_endless(self.data)
+        self.endless, self._defaults = is_endless(self.data), arguments.training_defaults(self.model, self.data)
         self._set_limits(options)
-        self.loss = arguments.training_loss(options.loss, self.data)
-        self.metrics = arguments.training_metrics(options.metrics, self.data)
-        self.optimizer = arguments.training_optimizer(options, self.model)
-        self.schedule = arguments.training_schedule(options, self.model, self.updates)
-        self._factors = tabulate(self.schedule, self.updates)
+        self.loss = arguments.training_loss(options.loss, self.data, self._defaults)
+        self.metrics = arguments.training_metrics(options.metrics, self.data, self._defaults)
+        self.optimizer = arguments.training_optimizer(options, self._defaults)
+        self.schedule = arguments.training_schedule(options, self._defaults, self._expected_updates)
+        self._factors = tabulate(self.schedule, self._expected_updates)
         ties = getattr(self.model, "ties", None)
         self.groups = parameter_groups(parameters, options.trainable, options.learning_rates, ties)
         self.optimizer_states = init_states(self.optimizer, parameters.vector, self.groups)
@@ -90,8 +90,7 @@ class Training:
         self.gradients = parameters.zeros_like()
         self.buffers, self.evaluation_buffers = BufferPool(), BufferPool()
         self.epoch = self.batches_done = 0
-        self.states: States | None = None
-        self.history = History()
+        self.states, self.history = cast("States | None", None), History()
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain = 0
         self._batches: Iterator[Batch] = iter(())
@@ -106,14 +105,15 @@ class Training:
 
     def _set_limits(self, options: TrainingOptions) -> None:
         """Set sizes, intervals and bounds."""
-        self.updates, self.epochs = arguments.training_length(options, self.model, self.data)
-        self.batch_size = positive_integer("batch_size", options.value("batch_size", self.model))
+        self.updates, self.epochs = arguments.training_length(options, self._defaults, self.data)
+        self.batch_size = positive_integer("batch_size", options.value("batch_size", self._defaults))
         self.accumulate = positive_integer("accumulate", options.accumulate)
         self.tbptt_steps = arguments.optional(positive_integer, "tbptt_steps", options.tbptt_steps)
         self.patience = arguments.optional(positive_integer, "patience", options.patience)
-        self.clip_norm = arguments.optional(positive_number, "clip_norm", options.value("clip_norm", self.model))
+        self.clip_norm = arguments.optional(positive_number, "clip_norm", options.value("clip_norm", self._defaults))
         self.clip_value = arguments.optional(positive_number, "clip_value", options.clip_value)
-        self.evaluate_every = arguments.evaluation_interval(options, self.model, self.data)
+        self._expected_updates = arguments.expected_updates(self.data, self.updates, options, self.batch_size)
+        self.evaluate_every = arguments.evaluation_interval(options, self._defaults, self.data)
 
     def _try_metrics(self) -> None:
         """Call the metrics of the user on one batch: their errors are raised before the first update."""
@@ -148,7 +148,7 @@ class Training:
         """Make updates until one of them ends the training, and report their progress."""
         bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
         if self.options.progress:
-            bar = progress_bar(arguments.expected_updates(self.data, self.updates, self.options, self.batch_size))
+            bar = progress_bar(self._expected_updates)
         with bar as report:
             ended = False
             while not ended:

@@ -29,7 +29,7 @@ def source_of(data: Any, validation: Any) -> Data:
     """
     if _is_data(data):
         return data if validation is None else WithValidation(data, _validation_source(validation))
-    if _is_arrays(data):
+    if is_arrays(data):
         if validation is not None and not isinstance(validation, float | int | tuple | ArrayData):
             return WithValidation(from_tuple(data), _validation_source(validation))
         return from_tuple(data, validation)
@@ -47,7 +47,7 @@ def _is_data(value: Any) -> bool:
     return callable(getattr(value, "batches", None)) and callable(getattr(value, "validation", None))
 
 
-def _is_arrays(value: Any) -> bool:
+def is_arrays(value: Any) -> bool:
     """Return whether the value is (x, y) or (x, y, lengths), and not a tuple of batches."""
     return isinstance(value, tuple) and (len(value) == 2 or (len(value) == 3 and not isinstance(value[0], tuple)))
 
@@ -58,7 +58,7 @@ def _validation_source(validation: Any) -> Data:
         return _InOrder(validation)
     if _is_data(validation):
         return validation  # type: ignore[no-any-return] # it has the methods of the protocol
-    if _is_arrays(validation):
+    if is_arrays(validation):
         return _InOrder(from_tuple(validation))
     if (
         isinstance(validation, Iterable)

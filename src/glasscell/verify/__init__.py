@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glasscell.layers import LSTM, Embedding, Unsqueeze
 from glasscell.layers.kinds import input_size
-from glasscell.models import CopyLSTM, Sequential
+from glasscell.models import Sequential
 from glasscell.validation import as_generator, positive_integer
 from glasscell.verify import differences, keras, onnx_runtime, pytorch
 from glasscell.verify.cases import draw_case, with_dtype
@@ -24,14 +24,12 @@ from glasscell.verify.conditioning import SAFETY, sequential_response
 __all__ = ["Check", "iter_checks", "verify"]
 
 
-def verify(
-    model: LSTM | Sequential | CopyLSTM | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0
-) -> list[Check]:
+def verify(model: LSTM | Sequential | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0) -> list[Check]:
     """Check the library, or one model, against finite differences, PyTorch, ONNX Runtime and Keras.
 
     Parameters
     ----------
-    model : LSTM, Sequential or CopyLSTM, optional
+    model : LSTM, Sequential or another model, optional
         Default: the library, on random LSTMs of every kind.
     shape : tuple of int
         B and T of the sequences that a model is checked on. Their values are random.
@@ -47,7 +45,7 @@ def verify(
 
 
 def iter_checks(
-    model: LSTM | Sequential | CopyLSTM | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0
+    model: LSTM | Sequential | None = None, shape: tuple[int, int] = (4, 12), seed: int = 0
 ) -> Iterator[Check]:
     """Yield the checks of :func:`verify`, each when it is complete."""
     rng = as_generator(seed)
@@ -58,7 +56,7 @@ def iter_checks(
     elif isinstance(model, LSTM):
         yield from _lstm_checks(model, (B, T), rng)
     else:
-        yield from _sequential_checks(model.as_sequential() if isinstance(model, CopyLSTM) else model, (B, T), rng)
+        yield from _sequential_checks(model if type(model) is Sequential else model.as_sequential(), (B, T), rng)
 
 
 def _lstm_checks(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:

@@ -1,0 +1,84 @@
+"""Means and variances of features, over all steps of the training part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from glasscell.data.arrays import ArrayData
+    from glasscell.data.batch import AnyArray
+
+SMALLEST_DEVIATION = 1e-7  # the smallest that a Normalization divides by
+ROWS = 1 << 16  # steps that are converted to float64 at a time
+
+
+class FeatureScale(NamedTuple):
+    """Mean and variance of each feature; the variance of a constant feature is stated as 1."""
+
+    mean: tuple[float, ...]
+    variance: tuple[float, ...]
+
+
+def input_scale(data: ArrayData, features: int) -> FeatureScale:
+    """Return the scale of the inputs over all valid steps.
+
+    Raises
+    ------
+    ValueError
+        If the inputs do not have this number of features, or a feature varies too little to be scaled.
+    """
+    return _scale("x", _rows("x", data.x, data, features, per_step=True))
+
+
+def target_scale(data: ArrayData, features: int) -> FeatureScale:
+    """Return the scale of the targets, over sequences or over valid steps."""
+    return _scale("y", _rows("y", data.y, data, features, per_step=data.per_step))
+
+
+def _rows(
+    name: str, entries: AnyArray | list[AnyArray], data: ArrayData, features: int, *, per_step: bool
+) -> list[AnyArray]:
+    """Return arrays (n, F) of rows, which together are all valid ones."""
+    if isinstance(entries, np.ndarray) and (not per_step or (data.lengths == entries.shape[1]).all()):
+        parts = [entries.reshape(-1, entries.shape[-1])] if entries.ndim == (3 if per_step else 2) else [entries]
+    else:
+        parts = [entry[:length] for entry, length in zip(entries, data.lengths, strict=True)]
+    shape = parts[0].shape
+    if len(shape) != 2 or shape[1] != features:
+        raise ValueError(f"{name} must have {features} features per {'step' if per_step else 'sequence'}, got {shape}")
+    return parts
+
+
+def _scale(name: str, parts: list[AnyArray]) -> FeatureScale:
+    """Return mean and variance of all rows; two passes, in float64."""
+    count, joined = sum(map(len, parts)), parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not count:
+        raise ValueError(f"{name} must have at least one step, got none")
+    mean, variance, largest = (np.zeros(joined.shape[1]) for _ in range(3))
+    for block in _blocks(joined):
+        mean += block.sum(axis=0) / count
+        np.maximum(largest, np.abs(block).max(axis=0), out=largest)
+    for block in _blocks(joined):
+        variance += np.square(block - mean).sum(axis=0) / count
+    deviation: NDArray[np.float64] = np.sqrt(variance)
+    constant = deviation <= np.finfo(np.float32).eps * largest  # as far as float32 can represent
+    small = ~constant & (deviation < SMALLEST_DEVIATION)
+    if small.any():
+        k = int(np.flatnonzero(small)[0])
+        raise ValueError(
+            f"{name} must have features whose standard deviation is at least {SMALLEST_DEVIATION:g} or 0, "
+            f"got {deviation[k]:.3g} for feature {k}: change its unit"
+        )
+    return FeatureScale(tuple(mean.tolist()), tuple(np.where(constant, 1.0, variance).tolist()))
+
+
+def _blocks(rows: AnyArray) -> Iterator[NDArray[np.float64]]:
+    """Yield the rows in float64, a limited number at a time."""
+    for start in range(0, len(rows), ROWS):
+        yield rows[start : start + ROWS].astype(np.float64)
