@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
-    from glasscell.models import CopyLSTM, SequenceClassifier, SequenceRegressor, Sequential
+    from glasscell.models import CopyLSTM, LanguageModel, SequenceClassifier, SequenceRegressor, Sequential
     from glasscell.models.files import load
     from glasscell.trace import Trace
     from glasscell.training import schedules
@@ -38,6 +38,7 @@ __all__ = [
     "Embedding",
     "History",
     "LSTMState",
+    "LanguageModel",
     "Linear",
     "NAdam",
     "RMSProp",
@@ -65,7 +66,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}
     | dict.fromkeys(("GRU", "LSTM", "RNN", "Embedding", "LSTMState", "Linear", "RNNState"), "layers")
-    | dict.fromkeys(("CopyLSTM", "SequenceClassifier", "SequenceRegressor", "Sequential"), "models")
+    | dict.fromkeys(("CopyLSTM", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
     | {"Trace": "trace.trace", "load": "models.files"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers")

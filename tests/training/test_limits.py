@@ -80,7 +80,7 @@ def test_each_epoch_ends_an_update_without_a_limit_on_epochs(limit):
 def test_the_expected_number_of_updates_is_that_of_the_training(accumulate, updates):
     options = TrainingOptions(updates=updates, epochs=3, loss=LOSS, batch_size=4, accumulate=accumulate)
     training = Training(regressor(), arrays(22), options)
-    expected = expected_updates(training.data, training.updates, options, training.batch_size)
+    expected = expected_updates(training.data, training.updates, training.epochs, options, training.batch_size)
     assert training.run().updates == expected
 
 

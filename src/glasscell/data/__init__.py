@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from glasscell.data.batch import Batch, Data
     from glasscell.data.continuous import ContinuousData
     from glasscell.data.iterables import IterableData
+    from glasscell.data.text import TextData
+    from glasscell.data.vocabulary import Vocabulary
 
-__all__ = ["ArrayData", "Batch", "ContinuousData", "Data", "IterableData"]
+__all__ = ["ArrayData", "Batch", "ContinuousData", "Data", "IterableData", "TextData", "Vocabulary"]
 
 __getattr__, __dir__ = attach(
     __name__,
     {"ArrayData": "arrays", "Batch": "batch", "Data": "batch"}
-    | {"ContinuousData": "continuous", "IterableData": "iterables"},
+    | {"ContinuousData": "continuous", "IterableData": "iterables", "TextData": "text", "Vocabulary": "vocabulary"},
 )

@@ -57,8 +57,9 @@ class Data(Protocol):
     An epoch draws all its random numbers from `rng` before its first batch, unless the data are endless. A training can
     then continue from a copy of its state within an epoch.
 
-    Optional attributes: ``loss`` (str or function), ``metrics`` (sequence of str or functions) and ``endless`` (bool):
-    batches never end, so there are no epochs. :mod:`glasscell.training.arguments` reads them.
+    Optional attributes: ``loss`` (str or function), ``metrics`` (sequence of str or functions), ``endless`` (bool:
+    batches never end, so there are no epochs), ``batch_size`` (int: the only one that fits) and ``num_batches`` (int:
+    batches of an epoch). :mod:`glasscell.training.arguments` reads them.
     """
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:

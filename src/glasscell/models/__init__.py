@@ -6,6 +6,7 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape
+    from glasscell.models.language_model import LanguageModel
     from glasscell.models.loss_and_gradients import LossAndGradients, TrainingBuffers
     from glasscell.models.sequence_classifier import SequenceClassifier
     from glasscell.models.sequence_regressor import SequenceRegressor
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CopyLSTM",
     "CopyLSTMTape",
+    "LanguageModel",
     "LossAndGradients",
     "SequenceClassifier",
     "SequenceRegressor",
@@ -26,6 +28,7 @@ __getattr__, __dir__ = attach(
     __name__,
     dict.fromkeys(("Sequential", "SequentialTape"), "sequential")
     | dict.fromkeys(("CopyLSTM", "CopyLSTMTape"), "copy_lstm")
+    | {"LanguageModel": "language_model"}
     | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients")
     | {"SequenceClassifier": "sequence_classifier", "SequenceRegressor": "sequence_regressor"},
 )

@@ -21,6 +21,7 @@ OURS = (".safetensors",)
 MODELS = {  # classes of models in files, and their modules
     "Sequential": "sequential",
     "CopyLSTM": "copy_lstm",
+    "LanguageModel": "language_model",
     "SequenceClassifier": "sequence_classifier",
     "SequenceRegressor": "sequence_regressor",
 }

@@ -18,7 +18,7 @@ from glasscell.layers import Seed
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
-from glasscell.training.schedules import Schedule, linear
+from glasscell.training.schedules import Schedule, cosine, linear
 from glasscell.training.sources import NumbersPerStep, is_arrays, source_of
 from glasscell.validation import choice, finite_number, positive_integer
 
@@ -92,10 +92,11 @@ def trainable_model(model: Any) -> Trainable:
 
 
 def training_defaults(model: Trainable, data: Data) -> Mapping[str, Any]:
-    """Return the defaults of the model, which may depend on the data."""
+    """Return the defaults of the model, which may depend on the data, with the batch size of the data, if any."""
     defaults_for = getattr(model, "training_defaults_for", None)
     defaults: Mapping[str, Any] = model.training_defaults if defaults_for is None else defaults_for(data)
-    return defaults
+    size = getattr(data, "batch_size", None)
+    return defaults if size is None else {**defaults, "batch_size": size}
 
 
 def training_length(options: TrainingOptions, defaults: Mapping[str, Any], data: Data) -> tuple[int | None, int | None]:
@@ -105,8 +106,8 @@ def training_length(options: TrainingOptions, defaults: Mapping[str, Any], data:
     if epochs is not None and is_endless(data):
         raise ValueError("epochs must be None for a task that generates batches without end: pass updates")
     if updates is None and epochs is None:
-        updates = defaults.get("updates")
-        if updates is None:
+        updates, epochs = defaults.get("updates"), None if is_endless(data) else defaults.get("epochs")
+        if updates is None and epochs is None:
             raise ValueError("updates or epochs must be passed, got neither")
     return updates, epochs
 
@@ -175,10 +176,11 @@ def training_optimizer(options: TrainingOptions, defaults: Mapping[str, Any]) ->
 
 
 def training_schedule(options: TrainingOptions, defaults: Mapping[str, Any], updates: int | None) -> Schedule | None:
-    """Return the schedule; None for a constant learning rate."""
+    """Return the schedule for this number of updates, if it is known; None for a constant learning rate."""
     schedule = options.value("schedule", defaults)
-    if schedule == "linear":  # a default of the model
-        return linear(updates) if updates else None
+    of_models = {"linear": linear, "cosine": cosine}
+    if isinstance(schedule, str) and schedule in of_models:
+        return of_models[schedule](updates) if updates else None
     if schedule is not None and not callable(schedule):
         raise TypeError(f"schedule must be a function such as schedules.linear(3000), got {schedule!r}")
     return schedule  # type: ignore[no-any-return] # callable
@@ -201,11 +203,16 @@ def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_valida
         finite_number(f"stop_at[{name!r}]", value)
 
 
-def expected_updates(data: Data, updates: int | None, options: TrainingOptions, batch_size: int) -> int | None:
+def expected_updates(
+    data: Data, updates: int | None, epochs: int | None, options: TrainingOptions, batch_size: int
+) -> int | None:
     """Return the number of updates that the limits on updates and epochs allow; None if unknown."""
-    if options.epochs is None or options.tbptt_steps is not None or not isinstance(data, ArrayData):
+    batches: int | None = getattr(data, "num_batches", None)
+    if isinstance(data, ArrayData):
+        batches = ceil(len(data) / batch_size)
+    if epochs is None or options.tbptt_steps is not None or batches is None:
         return updates
-    in_epochs = options.epochs * ceil(ceil(len(data) / batch_size) / options.accumulate)
+    in_epochs = epochs * ceil(batches / options.accumulate)
     return in_epochs if updates is None else min(updates, in_epochs)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.evaluation import evaluate, is_better, meets_target, raise_not_finite
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
-from glasscell.training.progress import ProgressReporter, progress_bar
+from glasscell.training.progress import progress_bar
 from glasscell.training.schedules import tabulate
 from glasscell.validation import as_generator, positive_integer, positive_number
 
@@ -112,7 +112,8 @@ class Training:
         self.patience = arguments.optional(positive_integer, "patience", options.patience)
         self.clip_norm = arguments.optional(positive_number, "clip_norm", options.value("clip_norm", self._defaults))
         self.clip_value = arguments.optional(positive_number, "clip_value", options.clip_value)
-        self._expected_updates = arguments.expected_updates(self.data, self.updates, options, self.batch_size)
+        limits = self.updates, self.epochs
+        self._expected_updates = arguments.expected_updates(self.data, *limits, options, self.batch_size)
         self.evaluate_every = arguments.evaluation_interval(options, self._defaults, self.data)
 
     def _try_metrics(self) -> None:
@@ -146,9 +147,7 @@ class Training:
 
     def _make_updates(self) -> None:
         """Make updates until one of them ends the training, and report their progress."""
-        bar: AbstractContextManager[ProgressReporter | None] = nullcontext()
-        if self.options.progress:
-            bar = progress_bar(self._expected_updates)
+        bar: Any = progress_bar(self._expected_updates) if self.options.progress else nullcontext()
         with bar as report:
             ended = False
             while not ended:

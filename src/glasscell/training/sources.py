@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from glasscell.data.batch import Batch, Data
 
+ATTRIBUTES = ("loss", "metrics", "endless", "batch_size", "num_batches")  # optional ones of data
 NOT_DATA = (str, bytes, dict)  # iterables that contain no batches
 
 
@@ -89,7 +90,7 @@ class WithValidation:
 
     def __init__(self, data: Data, validation: Data) -> None:
         self.data, self._validation = data, validation
-        for name in ("loss", "metrics", "endless"):
+        for name in ATTRIBUTES:
             if hasattr(data, name):
                 setattr(self, name, getattr(data, name))
 
@@ -107,7 +108,7 @@ class NumbersPerStep:
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        for name in ("loss", "metrics", "endless"):
+        for name in ATTRIBUTES:
             if hasattr(data, name):
                 setattr(self, name, getattr(data, name))
 

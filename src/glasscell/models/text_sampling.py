@@ -1,0 +1,111 @@
+"""Sampling of text from a language model, symbol by symbol, on a stream."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glasscell.core.types import Array, Seed
+from glasscell.validation import as_generator, non_negative_number, positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.data.vocabulary import Vocabulary
+    from glasscell.models.sequential import Sequential
+
+MIN_TEMPERATURE = 1e-30  # lower ones are 0
+DRAWN_AT_ONCE = 256  # random numbers
+
+
+def sample_text(
+    model: Sequential,
+    vocabulary: Vocabulary,
+    prompt: str | bytes,
+    length: int,
+    temperature: float,
+    top_k: int | None,
+    seed: Seed | None,
+) -> Iterator[str]:
+    """Check the arguments of :meth:`LanguageModel.sample`, and return its iterator."""
+    V, length = len(vocabulary), positive_integer("length", length)
+    temperature = non_negative_number("temperature", temperature)
+    if top_k is not None and positive_integer("top_k", top_k) > V:
+        raise ValueError(f"top_k must be at most the {V} symbols of the vocabulary, got {top_k}")
+    if not isinstance(prompt, str | bytes):
+        raise TypeError(f"prompt must be a str, got a {type(prompt).__name__}")
+    ids = vocabulary.encode(prompt, "prompt").tolist()
+    if not ids:
+        ids = [vocabulary.encode("\n").item() if vocabulary.unit == "bytes" or "\n" in vocabulary else 0]
+    rng = np.random.default_rng() if seed is None else as_generator(seed)
+    choose = chooser(V, temperature, top_k, vocabulary.unknown_id)
+    return _texts(model, vocabulary, ids, length, choose, rng)
+
+
+def _texts(
+    model: Sequential,
+    vocabulary: Vocabulary,
+    ids: Sequence[int],
+    length: int,
+    choose: Callable[[Array, float], int],
+    rng: Any,
+) -> Iterator[str]:
+    push, decoder = model.stream().push, vocabulary.decoder()
+    decode = decoder.decode
+    for k in ids[:-1]:
+        push(k)
+    if vocabulary.unit == "words":  # a space after the prompt's last word
+        decode(ids[-1])
+    k, numbers = ids[-1], list[float]()
+    for _ in range(length):
+        if not numbers:
+            numbers = rng.random(DRAWN_AT_ONCE).tolist()
+        k = choose(push(k), numbers.pop())
+        if text := decode(k):
+            yield text
+    if rest := decoder.finish():
+        yield rest
+
+
+def chooser(
+    V: int, temperature: float, top_k: int | None = None, excluded: int | None = None
+) -> Callable[[Array, float], int]:
+    """Return a function that draws a symbol from logits (V,) with a number from [0, 1).
+
+    Parameters
+    ----------
+    V : int
+    temperature : float
+    top_k : int, optional
+        Default: all symbols.
+    excluded : int, optional
+        A symbol that is never drawn.
+    """
+    p, cumulative = np.empty(V), np.empty(V)
+    minus_infinity, scale = -np.inf, 1 / temperature if temperature >= MIN_TEMPERATURE else 0.0
+    subtract, multiply, exp = np.subtract, np.multiply, np.exp
+    maximum, accumulate = np.maximum.reduce, np.add.accumulate
+    symbols: Any = None
+
+    def choose(logits: Array, number: float) -> int:
+        nonlocal p, cumulative, symbols
+        if excluded is not None or top_k is not None:
+            logits = logits.astype(np.float64)
+            if excluded is not None:
+                logits[excluded] = minus_infinity
+        if not scale:
+            return int(logits.argmax())
+        if top_k is not None and top_k < V:
+            symbols = np.argpartition(logits, V - top_k)[V - top_k :]
+            logits = logits[symbols]
+            p, cumulative = p[:top_k], cumulative[:top_k]
+        subtract(logits, maximum(logits), p)
+        multiply(p, scale, p)
+        exp(p, p)
+        accumulate(p, 0, None, cumulative)
+        index = int(cumulative.searchsorted(number * cumulative[-1], "right"))
+        if index == len(p):  # rounding: the last symbol with a probability above 0
+            index = int(np.flatnonzero(p)[-1])
+        return index if symbols is None else int(symbols[index])
+
+    return choose
