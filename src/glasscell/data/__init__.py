@@ -1,4 +1,4 @@
-"""Batches, and where they come from: arrays, one long sequence, or any iterable. Imports no model."""
+"""Batches, and where they come from: arrays, long sequences, any iterable, or the user's files. Imports no model."""
 
 from typing import TYPE_CHECKING
 
@@ -8,14 +8,36 @@ if TYPE_CHECKING:
     from glasscell.data.arrays import ArrayData
     from glasscell.data.batch import Batch, Data
     from glasscell.data.continuous import ContinuousData
+    from glasscell.data.csv_sequences import read_csv
     from glasscell.data.iterables import IterableData
+    from glasscell.data.labelled import LabelledSequences
+    from glasscell.data.labels import class_weights
+    from glasscell.data.npz_files import read_npz
+    from glasscell.data.reading import read_sequences
     from glasscell.data.text import TextData
+    from glasscell.data.ts_files import read_ts
     from glasscell.data.vocabulary import Vocabulary
 
-__all__ = ["ArrayData", "Batch", "ContinuousData", "Data", "IterableData", "TextData", "Vocabulary"]
+__all__ = [
+    "ArrayData",
+    "Batch",
+    "ContinuousData",
+    "Data",
+    "IterableData",
+    "LabelledSequences",
+    "TextData",
+    "Vocabulary",
+    "class_weights",
+    "read_csv",
+    "read_npz",
+    "read_sequences",
+    "read_ts",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
     {"ArrayData": "arrays", "Batch": "batch", "Data": "batch"}
-    | {"ContinuousData": "continuous", "IterableData": "iterables", "TextData": "text", "Vocabulary": "vocabulary"},
+    | {"ContinuousData": "continuous", "IterableData": "iterables", "TextData": "text", "Vocabulary": "vocabulary"}
+    | {"LabelledSequences": "labelled", "class_weights": "labels", "read_sequences": "reading"}
+    | {"read_csv": "csv_sequences", "read_npz": "npz_files", "read_ts": "ts_files"},
 )
