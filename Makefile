@@ -62,7 +62,7 @@ bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py
 
 bench: $(VENV)/.peers ## speed compared with PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
-	$(BIN)/python benchmarks/speed --only training,forward,streaming,cold,memory,scaling,gemm \
+	$(BIN)/python benchmarks/speed --only training,training-steps,load,forward,streaming,cold,memory,scaling,gemm \
 	  --out benchmarks/results.json --plot docs/speed.png --overwrite $(ARGS)
 
 bench-copy: $(VENV)/.peers ## from process start to a solved copy task, compared with PyTorch

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 from glasscell.validation import choice, positive_integer
 from speed import cold_start, comparison, gemm, jax, memory, onnx_runtime, pytorch, scaling
+from speed.cases import CASES, Case
 from speed.results import Benchmark
 from speed.shapes import SHAPES, Shape
 
 __all__ = ["DEFAULT", "KINDS", "Benchmark", "has_ratios", "run_benchmarks"]
 
-KINDS = ("training", "forward", "streaming", "cold", "memory", "scaling", "gemm")
-DEFAULT = ("training", "forward", "streaming", "cold")
+KINDS = ("training", "training-steps", "load", "forward", "streaming", "cold", "memory", "scaling", "gemm")
+DEFAULT = ("training", "training-steps", "forward", "streaming", "cold")
 PEERS = {  # the libraries of each comparison; cold is compared with `import numpy`, too
     "training": (pytorch, jax),
+    "training-steps": (pytorch,),
+    "load": (pytorch,),
     "forward": (pytorch, onnx_runtime, jax),
     "streaming": (pytorch, onnx_runtime),
 }
@@ -29,6 +32,7 @@ PEERS = {  # the libraries of each comparison; cold is compared with `import num
 def run_benchmarks(
     kinds: Sequence[str] = DEFAULT,
     shapes: Sequence[Shape] = SHAPES,
+    cases: Sequence[Case] = tuple(CASES.values()),
     turns: int = 15,
     log: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Benchmark]:
@@ -39,7 +43,9 @@ def run_benchmarks(
     kinds : sequence of str
         Members of `KINDS`.
     shapes : sequence of Shape
-        Sizes for training and forward. The other kinds have fixed sizes.
+        Sizes for training and forward.
+    cases : sequence of Case
+        Models for training-steps. The other kinds have fixed sizes.
     turns : int
         Number of rounds: timings of each implementation.
     log : callable, optional
@@ -54,6 +60,8 @@ def run_benchmarks(
     turns = positive_integer("turns", turns)
     run: dict[str, Callable[[], Benchmark]] = {
         "training": lambda: comparison.training(shapes, turns, log),
+        "training-steps": lambda: comparison.whole_models(cases, turns, log),
+        "load": lambda: comparison.load(turns, log),
         "forward": lambda: comparison.forward(shapes, turns, log),
         "streaming": lambda: comparison.streaming(turns, log),
         "cold": lambda: cold_start.measure_cold_start(turns, log),

@@ -18,6 +18,7 @@ from glasscell.cli.outputs import (
 )
 from glasscell.cli.sizes import check_layers, check_memory, training_bytes
 from glasscell.validation import choice, positive_integer
+from speed.cases import CASES, parse_case
 from speed.machine import describe, machine
 from speed.record import record, to_json
 from speed.shapes import SHAPES, parse_shape
@@ -44,13 +45,15 @@ def parser() -> command_line.Parser:
     parser.add_argument(
         "--only",
         metavar="KINDS",
-        help="with commas, of: training, forward, streaming, cold, memory, scaling, gemm (default: the first four)",
+        help="with commas, of: training, training-steps, load, forward, streaming, cold, memory, scaling, gemm "
+        "(default: training,training-steps,forward,streaming,cold)",
     )
     parser.add_argument(
         "--shapes",
         nargs="+",
-        metavar="I,H,T,B",
-        help="sizes for training and forward, I,H,T,B or I,H,T,B,L (default: ten shapes)",
+        metavar="SHAPE",
+        help="for training and forward I,H,T,B or I,H,T,B,L (default: ten shapes); for training-steps of: "
+        f"{', '.join(CASES)} (default: all)",
     )
     parser.add_argument("--turns", type=int, default=15, help="rounds: timings of each implementation (default 15)")
     parser.add_argument("--out", type=path_argument, metavar="FILE", help="write the results as JSON")
@@ -67,9 +70,11 @@ def run(options: argparse.Namespace) -> None:
     for kind in kinds:
         choice("--only", kind, speed.KINDS)
     positive_integer("--turns", options.turns)
-    if options.shapes is not None and not {"training", "forward"} & {*kinds}:
-        raise ValueError("--shapes is for training and forward; the other benchmarks have their own")
-    shapes = SHAPES if options.shapes is None else tuple(map(parse_shape, options.shapes))
+    if options.shapes is not None and not {"training", "forward", "training-steps"} & {*kinds}:
+        raise ValueError("--shapes is for training, forward and training-steps; the other benchmarks have their own")
+    names = [text for text in options.shapes or () if "training-steps" in kinds and not text[:1].isdigit()]
+    cases = tuple(map(parse_case, names)) or tuple(CASES.values())
+    shapes = tuple(parse_shape(text) for text in options.shapes or () if text not in names) or SHAPES
     check_memory(f"--turns {options.turns}", options.turns * BYTES_OF_A_ROUND)
     for shape in shapes if options.shapes else ():
         check_layers("L", shape.L)
@@ -84,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"Medians of {options.turns} rounds. Ratios: time over ours, with quartiles; above 1, Glasscell is faster.")
     results = []
     with interrupted_before([file for file in (out, plot) if file is not None]):
-        for benchmark in speed.run_benchmarks(kinds, shapes, options.turns, log=_log):
+        for benchmark in speed.run_benchmarks(kinds, shapes, cases, options.turns, log=_log):
             results.append(benchmark)
             _log("")
             print("", *lines(benchmark), sep="\n", flush=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from speed import glasscell_runner, jax, onnx_runtime, pytorch
+from speed import busy, glasscell_runner, jax, onnx_runtime, pytorch, training_steps
+from speed.cases import CASES, Case
 from speed.contenders import Contender, check_same
 from speed.engines import engines
 from speed.results import Benchmark, Implementation, Row
@@ -18,6 +20,7 @@ UPDATES = 5  # that must come out alike
 STEPS = 4  # of a stream that must come out alike
 Log = Callable[[str], object]
 Make = Callable[[Workload], Iterable[Contender]]
+W = TypeVar("W")
 
 
 def training(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
@@ -30,6 +33,35 @@ def training(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
     return _measure_shapes(
         "training", title, shapes, turns, log, lambda workload: glasscell_runner.training(workload, UPDATES), makers
     )
+
+
+def whole_models(cases: Iterable[Case], turns: int, log: Log) -> Benchmark:
+    """Measure one update of whole models, as `fit` makes it."""
+    title = "A training step of `fit`: forward, cross-entropy, backward, clipping, optimiser; float32"
+    return _measure_cases("training-steps", title, cases, turns, log)
+
+
+def load(turns: int, log: Log) -> Benchmark:
+    """Measure one update while other processes keep every core busy."""
+    title = f"A training step on a busy machine: with {busy.describe()}, all threads of each library"
+    with busy.processes():
+        return _measure_cases(
+            "load", title, [CASES["characters"]], min(turns, ROUNDS), log, settings=busy.all_threads, shortest=0.0
+        )
+
+
+def _measure_cases(kind: str, title: str, cases: Iterable[Case], turns: int, log: Log, **options: Any) -> Benchmark:
+    absent = engines().absent
+    makers: list[Callable[..., Iterable[Contender]]] = [partial(training_steps.ours, updates=UPDATES)]
+    if why := pytorch.unavailable_reason():
+        absent |= {"PyTorch": why}
+    else:
+        makers.append(partial(training_steps.theirs, updates=UPDATES))
+    rows = []
+    for case in cases:
+        log(f"{kind} {case}")
+        rows.append(Row(str(case), measure(case, makers, turns, **options)))
+    return Benchmark(kind, title, tuple(rows), absent=absent)
 
 
 def forward(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
@@ -82,10 +114,17 @@ def _measure_shapes(
     return Benchmark(kind, title, tuple(rows), absent=absent)
 
 
-def measure(workload: Workload, makers: Iterable[Make], turns: int, **options: Any) -> tuple[Implementation, ...]:
-    """Measure all implementations on one workload, each at its fastest setting."""
+def measure(
+    workload: W,
+    makers: Iterable[Callable[[W], Iterable[Contender]]],
+    turns: int,
+    settings: Callable[[Iterable[Contender]], Iterable[Contender]] = list,
+    **options: Any,
+) -> tuple[Implementation, ...]:
+    """Measure all implementations on one workload, each at its fastest setting of those that `settings` selects."""
     contenders = [contender for make in makers for contender in make(workload)]
     check_same(contenders)
+    contenders = list(settings(contenders))
     implementations: dict[str, list[Contender]] = {}
     for contender in contenders:
         implementations.setdefault(contender.name, []).append(contender)

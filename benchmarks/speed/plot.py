@@ -16,6 +16,8 @@ INK, MUTED, LINE = "#1f2933", "#616e7c", "#cbd2d9"
 COLORS = {"PyTorch": "#d1495b", "ONNX Runtime": "#00798c", "JAX": "#8a6fb0", "import numpy alone": "#7b8794"}
 PANEL_TITLES = {
     "training": "a training step",
+    "training-steps": "a training step of a whole model",
+    "load": "a training step on a busy machine",
     "forward": "whole sequences forward",
     "streaming": "one streaming step",
     "cold": "process start to first answer",

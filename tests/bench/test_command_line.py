@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import speed
 from speed import subprocesses
+from speed.cases import CASES
 from speed.command_line import main
 from speed.results import Benchmark, Implementation, Row
 
@@ -39,6 +40,7 @@ WRONG = [  # the command line, and words of the message
     (f"--turns {HUGE}000", ["--turns", "memory"]),
     ("--shapes", ["--shapes"]),
     ("--shapes 1,2,3", ["'1,2,3'"]),
+    ("--only training-steps --shapes pages", ["--shapes", "'characters'", "'pages'"]),
     ("--shapes 1,2,3,0", ["B must be"]),
     (f"--shapes 1,{HUGE},3,4", ["memory"]),
     (f"--shapes 1,2,3,4,{HUGE}", ["L must be at most 1000"]),
@@ -67,18 +69,23 @@ def asked(monkeypatch):
 def test_the_defaults(asked, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([]) == 0
-    assert asked == [(("training", "forward", "streaming", "cold"), speed.SHAPES, 15)]
+    assert asked == [(speed.DEFAULT, speed.SHAPES, tuple(CASES.values()), 15)]
     out = capsys.readouterr().out
     assert "9.00 (9.00 to 9.00)" in out
     assert "numpy" in out
     assert not list(tmp_path.iterdir())
 
 
+def test_models_are_chosen_by_name(asked):
+    assert main(["--only", "training-steps", "--shapes", "bytes", "tagger", "--turns", "1"]) == 0
+    assert asked == [(("training-steps",), speed.SHAPES, (CASES["bytes"], CASES["tagger"]), 1)]
+
+
 def test_files_and_choices(asked, tmp_path):
     out, picture = tmp_path / "r.json", tmp_path / "r.svg"
     more = ["--shapes", "1,2,3,4", "1,2,3,4,5", "--turns", "3", "--out", str(out), "--plot", str(picture)]
     assert main(["--only", "forward,streaming", *more]) == 0
-    assert asked == [(("forward", "streaming"), ((1, 2, 3, 4, 1), (1, 2, 3, 4, 5)), 3)]
+    assert asked == [(("forward", "streaming"), ((1, 2, 3, 4, 1), (1, 2, 3, 4, 5)), tuple(CASES.values()), 3)]
     assert json.loads(out.read_text())["races"].keys() == {"streaming"}
     first = picture.read_bytes()
     assert b"<svg" in first
@@ -88,12 +95,12 @@ def test_files_and_choices(asked, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--only", "jogging"], "--only must be one of 'training', 'forward'"),
+        (["--only", "jogging"], "--only must be one of 'training', 'training-steps'"),
         (["--turns", "0"], "--turns must be"),
         (["--turns", "x"], "--turns"),
         (["--shapes", "1,2"], "'1,2' is no shape"),
         (["--shapes", "1,2,3,0"], "B must be"),
-        (["--only", "cold", "--shapes", "1,2,3,4"], "--shapes is for training and forward"),
+        (["--only", "cold", "--shapes", "1,2,3,4"], "--shapes is for training, forward and"),
         (["--out", "no/such/folder/r.json"], "there is no folder"),
         (["--plot", "no/such/folder/r.png"], "there is no folder"),
         (["--plot", "r.xyz"], "must end in"),

@@ -5,7 +5,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from speed import cold_start, glasscell_runner, jax, memory, onnx_runtime, pytorch, subprocesses
+from speed import busy, cold_start, glasscell_runner, jax, memory, onnx_runtime, pytorch, subprocesses, training_steps
+from speed.cases import CASES
 from speed.comparison import STEPS, UPDATES
 from speed.contenders import check_same, distance
 from speed.engines import engines
@@ -36,6 +37,23 @@ def test_a_training_step(peer, shape):
     for contender in contenders:
         assert contender.answer["norm"] == pytest.approx(CLIP_NORM, rel=1e-4)  # there was something to clip
         assert 3e-3 < contender.answer["moved"].min() < 6e-3  # by about a learning rate, five times
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_training_step_of_a_whole_model(name):
+    needed(pytorch)
+    case = replace(CASES[name], hidden=32, T=6, B=3, inputs=min(CASES[name].inputs, 20), outputs=7)
+    contenders = [*training_steps.ours(case, UPDATES), *training_steps.theirs(case, UPDATES)]
+    check_same(contenders)
+    for contender in contenders:
+        assert contender.answer["norm"] == pytest.approx(0.05, rel=1e-3)
+    assert contenders[0].run()["update"] == UPDATES + 1  # of a training of `fit`
+
+
+def test_a_busy_machine_is_measured_with_all_threads():
+    contenders = list(training_steps.ours(replace(CASES["classifier"], hidden=5), UPDATES))
+    with busy.processes():
+        assert len(list(busy.all_threads(contenders))) == len(contenders) // 2
 
 
 @pytest.mark.parametrize(
