@@ -1,0 +1,164 @@
+"""Time columns of a series: parse times, check that their steps are equal, and continue them."""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMATS = "numbers, YYYY-MM, YYYY-MM-DD, YYYYMMDD or ISO 8601 date-times"
+PATTERNS = {  # of dates, and how they are written
+    r"\d{4}-\d{2}": "%Y-%m",
+    r"\d{4}/\d{2}": "%Y/%m",
+    r"\d{4}-\d{2}-\d{2}": "%Y-%m-%d",
+    r"\d{4}/\d{2}/\d{2}": "%Y/%m/%d",
+    r"(1[0-9]|2[0-9])\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])": "%Y%m%d",
+}
+Unit = Literal["number", "month", "second"]
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """Equally spaced times.
+
+    Attributes
+    ----------
+    first : str
+        The first time as it is in the file.
+    step : float
+        In units.
+    unit : {"number", "month", "second"}
+        Months if all dates have the same day of the month, or all are the last of their months.
+    length : int
+        T
+    format : str
+        Of `strftime`; "iso" for date-times, "" for numbers.
+    """
+
+    first: str
+    step: float
+    unit: Unit
+    length: int
+    format: str
+
+    def label(self, index: int) -> str:
+        """Return the time of a step as text in the file's format; an index of `length` or more is in the future."""
+        amount = self.step * index
+        if self.unit == "number":
+            value = float(self.first) + amount
+            return f"{value:.0f}" if float(self.first).is_integer() and self.step.is_integer() else f"{value:.10g}"
+        start = _parse(self.first, self.format)
+        if self.unit == "second":
+            moment = start + timedelta(seconds=amount)
+        else:
+            moment = _add_months(start, round(amount))
+        return moment.isoformat() if self.format == "iso" else moment.strftime(self.format)
+
+    @property
+    def description(self) -> str:
+        """The step in words: "1 month", "7 days"."""
+        if self.unit == "number":
+            return f"{self.step:.10g}"
+        names = {"month": [(1, "month")], "second": [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")]}
+        size, name = next((s, n) for s, n in names[self.unit] if self.step % s == 0 or s == 1)
+        count = self.step / size
+        return f"{count:.10g} {name}{'' if count == 1 else 's'}"
+
+
+def time_axis(texts: Sequence[str], places: Sequence[str]) -> tuple[TimeAxis, NDArray[np.intp]]:
+    """Return the axis, and the step of each row on it; steps without a row are gaps.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        The times, one per row.
+    places : sequence of str
+        File and line of each row, for errors.
+
+    Raises
+    ------
+    ValueError
+        If a time cannot be parsed, is not later than the one before, or the steps are not multiples of the smallest.
+    """
+    unit, format_, amounts = _amounts(texts, places)
+    steps = np.diff(amounts)
+    if len(amounts) == 1:
+        return TimeAxis(texts[0], 1.0, unit, 1, format_), np.zeros(1, np.intp)
+    for k in np.flatnonzero(~(steps > 0))[:1]:
+        raise ValueError(f"{places[k + 1]}: times must increase, got {texts[k + 1]!r} after {texts[k]!r}")
+    step = float(steps.min())
+    counts = steps / step
+    wrong = np.flatnonzero(np.abs(counts - np.round(counts)) > 1e-6)
+    axis = TimeAxis(texts[0], step, unit, 1, format_)
+    for k in wrong[:1]:
+        raise ValueError(
+            f"{places[k + 1]}: times must have equal steps, of {axis.description} here, got {texts[k + 1]!r} "
+            f"after {texts[k]!r}"
+        )
+    rows = np.concatenate([[0], np.cumsum(np.round(counts))]).astype(np.intp)
+    return TimeAxis(texts[0], step, unit, int(rows[-1]) + 1, format_), rows
+
+
+def _amounts(texts: Sequence[str], places: Sequence[str]) -> tuple[Unit, str, NDArray[np.float64]]:
+    """Return unit and format of the times, and the time of each row in units."""
+    for pattern, format_ in PATTERNS.items():
+        if all(re.fullmatch(pattern, text) for text in texts):
+            break
+    else:
+        numbers = [_number(text) for text in texts]
+        if all(number is not None for number in numbers):
+            return "number", "", np.array(numbers, np.float64)
+        format_ = "iso"
+    moments = []
+    for text, place in zip(texts, places, strict=True):
+        try:
+            moments.append(_parse(text, format_))
+        except ValueError:
+            raise ValueError(f"{place}: times must be {FORMATS}, one format in a file, got {text!r}") from None
+    if len({moment.tzinfo is None for moment in moments}) > 1:
+        raise ValueError(f"{places[0]}: times must all have a time zone, or none")
+    if _is_monthly(moments):
+        return "month", format_, np.array([12.0 * moment.year + moment.month for moment in moments])
+    epoch = datetime(1970, 1, 1, tzinfo=None if moments[0].tzinfo is None else UTC)
+    return "second", format_, np.array([(moment - epoch).total_seconds() for moment in moments])
+
+
+def _is_monthly(moments: Sequence[datetime]) -> bool:
+    """Return whether all moments have one day of the month and time, or are the last days of their months."""
+    if len({(moment.hour, moment.minute, moment.second, moment.microsecond) for moment in moments}) > 1:
+        return False
+    months = {(moment.year, moment.month) for moment in moments}
+    return len(months) == len(moments) and (
+        len({moment.day for moment in moments}) == 1 or all(map(_is_last_day, moments))
+    )
+
+
+def _is_last_day(moment: datetime) -> bool:
+    return moment.day == calendar.monthrange(moment.year, moment.month)[1]
+
+
+def _add_months(moment: datetime, months: int) -> datetime:
+    year, month = divmod(12 * moment.year + moment.month - 1 + months, 12)
+    last = calendar.monthrange(year, month + 1)[1]
+    return moment.replace(year=year, month=month + 1, day=last if moment.day > 28 else moment.day)
+
+
+def _parse(text: str, format_: str) -> datetime:
+    if format_ == "iso":
+        return datetime.fromisoformat(text)
+    return datetime.strptime(text, format_)  # noqa: DTZ007 - dates without a time zone
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

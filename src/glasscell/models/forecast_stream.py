@@ -1,0 +1,100 @@
+"""A forecaster as a stream: one observation in, one forecast out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glasscell.models.forecast import Forecast, Interval
+
+if TYPE_CHECKING:
+    from glasscell.models.forecaster import Forecaster
+
+
+class ForecastStream:
+    """A forecaster that takes one observation per call. ``forecaster.forecast_stream()`` creates it.
+
+    The weights are read when the stream is created; scaling and calibration at every push. Memory and time of a push do
+    not grow: the stream keeps the state of the LSTM, and as many observations as differences and lags need.
+
+    Parameters
+    ----------
+    model : Forecaster
+
+    Examples
+    --------
+    >>> import glasscell as gc
+    >>> stream = gc.Forecaster(horizon=3, hidden_size=8, differences=(1,)).forecast_stream()
+    >>> stream.push(5.0) is None  # a difference needs two observations
+    True
+    >>> stream.push(5.5).values.shape
+    (3,)
+    """
+
+    def __init__(self, model: Forecaster) -> None:
+        self._model, self._stream = model, model.stream()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all observations."""
+        features = self._model.features
+        self._values = np.empty((0, features.targets))
+        self._known, self._past = np.empty((0, features.known)), np.empty((0, features.past))
+        self._stream.reset()
+
+    def push(
+        self,
+        observation: ArrayLike,
+        *,
+        known_exogenous: ArrayLike | None = None,
+        past_exogenous: ArrayLike | None = None,
+        level: float = 0.8,
+        interval: Interval | None = None,
+    ) -> Forecast | None:
+        """Take an observation, and forecast the values that follow it.
+
+        Parameters
+        ----------
+        observation : float or array (C,)
+        known_exogenous : array (horizon + 1, K), optional
+            Exogenous inputs now and at the steps that are forecast.
+        past_exogenous : array (J,), optional
+        level, interval
+            As in :meth:`Forecaster.forecast`.
+
+        Returns
+        -------
+        Forecast, or None
+            (h,) for a number, (h, C) for an array; None while there are fewer observations than differences and lags
+            need.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is not finite or has the wrong shape. The state is unchanged.
+        """
+        features = self._model.features
+        known = None if known_exogenous is None else np.reshape(known_exogenous, (-1, features.known or 1))
+        past = None if past_exogenous is None else np.reshape(past_exogenous, (1, -1))
+        new = features.observations("observation", np.reshape(observation, (1, -1)), known, past, features.horizon)
+        start = max(0, len(self._values) - features.first)
+        values = np.concatenate([self._values[start:], new.values])
+        past_rows = np.concatenate([self._past[start:], new.past])
+        # Earlier rows of known inputs are not read again: only the number of rows before the last one counts.
+        known_rows = np.concatenate([np.zeros((len(values) - 1, features.known)), new.known])
+        if len(values) <= features.first:
+            features.transformation.to_working(new.values)
+            self._values, self._past = values, past_rows
+            return None
+        series = new._replace(values=values, known=known_rows, past=past_rows)
+        inputs = self._model._scaled(features.inputs(series)[-1])  # noqa: SLF001 - a part of the model
+        outputs = self._stream.push(inputs.astype(self._model.dtype))
+        self._values, self._past = values, past_rows
+        working = self._model.to_working(outputs[None], features.continuation(series)[-1:])
+        result = self._model._with_interval(working[None], level, interval)  # noqa: SLF001
+        index = (0, slice(None), 0) if np.ndim(observation) == 0 else (0,)
+        point, lower, upper = (None if array is None else array[index] for array in result[:3])
+        assert point is not None  # noqa: S101
+        return Forecast(point, lower, upper, result.level, result.interval)
