@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
-    from glasscell.models import CopyLSTM, LanguageModel, SequenceClassifier, SequenceRegressor, Sequential
+    from glasscell.models import (
+        CopyLSTM,
+        Forecaster,
+        ForecasterEnsemble,
+        LanguageModel,
+        SequenceClassifier,
+        SequenceRegressor,
+        Sequential,
+    )
     from glasscell.models.files import load
     from glasscell.trace import Trace
     from glasscell.training import schedules
@@ -36,6 +44,8 @@ __all__ = [
     "AdamW",
     "CopyLSTM",
     "Embedding",
+    "Forecaster",
+    "ForecasterEnsemble",
     "History",
     "LSTMState",
     "LanguageModel",
@@ -66,7 +76,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}
     | dict.fromkeys(("GRU", "LSTM", "RNN", "Embedding", "LSTMState", "Linear", "RNNState"), "layers")
-    | dict.fromkeys(("CopyLSTM", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "Sequential"), "models")
+    | dict.fromkeys(("CopyLSTM", "Forecaster", "ForecasterEnsemble", "LanguageModel"), "models")
+    | dict.fromkeys(("SequenceClassifier", "SequenceRegressor", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
     | {"Trace": "trace.trace", "load": "models.files"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers")

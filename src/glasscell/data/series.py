@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from glasscell.escaping import one_line
 from glasscell.validation import choice
 
 MISSING = ("", "na", "n/a", "nan", "null")  # cells without a value, in lower case
+NUMBER = {mark: re.compile(rf"[+-]?([0-9]+[{mark}]?[0-9]*|[{mark}][0-9]+)([eE][+-]?[0-9]{{1,2}})?") for mark in ".,"}
 Values = NDArray[np.float64]
 
 
@@ -188,7 +190,8 @@ class _Table:
     """
 
     def __init__(self, path: StrPath, delimiter: str) -> None:
-        self.path, self.rows = str(path), None  # type: NDArray[np.intp] | None
+        self.path = str(path)
+        self.rows: NDArray[np.intp] | None = None
         if len(delimiter) != 1:
             raise ValueError(f"delimiter must be one character, got {delimiter!r}")
         lines = self._lines(delimiter)
@@ -236,16 +239,11 @@ class _Table:
             text = cell.strip()
             if text.lower() in MISSING:
                 numbers[k] = np.nan
-                continue
-            try:
-                if decimal == "," and "." in text:
-                    raise ValueError
-                numbers[k] = float(text.replace(",", ".") if decimal == "," else text)
-            except ValueError:
-                hint = "; decimal=',' reads decimal commas" if decimal == "." and "," in text else ""
-                raise ValueError(f"{self.places[k]}: column {name!r} must be numbers, got {cell!r:.100}{hint}") from None
-            if not np.isfinite(numbers[k]):
-                raise ValueError(f"{self.places[k]}: column {name!r} must be finite numbers, got {cell!r:.100}")
+            elif NUMBER[decimal].fullmatch(text):
+                numbers[k] = float(text.replace(",", "."))
+            else:
+                hint = "; decimal=',' reads decimal commas" if NUMBER[","].fullmatch(text) else ""
+                raise ValueError(f"{self.places[k]}: column {name!r} must be numbers, got {cell!r:.100}{hint}")
         return numbers
 
     def place_of(self, step: int) -> str:

@@ -119,15 +119,20 @@ def mean_absolute_scaled_error(forecasts: ArrayLike, actual: ArrayLike, scale: A
     scale : array () or (C,)
         Of :func:`seasonal_scale`.
     """
-    return float((np.abs(np.asarray(forecasts, np.float64) - actual) / scale).mean())
+    return float((np.abs(_difference(forecasts, actual)) / np.asarray(scale)).mean())
 
 
 def mean_absolute_error(forecasts: ArrayLike, actual: ArrayLike) -> float:
     """Return the mean of |forecast − actual|: MAE."""
-    return float(np.abs(np.asarray(forecasts, np.float64) - actual).mean())
+    return float(np.abs(_difference(forecasts, actual)).mean())
 
 
 def interval_scores(lower: ArrayLike, upper: ArrayLike, actual: ArrayLike) -> IntervalScores:
     """Return coverage and mean width of intervals."""
     low, high, values = (np.asarray(array, np.float64) for array in (lower, upper, actual))
     return IntervalScores(float(((low <= values) & (values <= high)).mean()), float((high - low).mean()))
+
+
+def _difference(forecasts: ArrayLike, actual: ArrayLike) -> Values:
+    difference: Values = np.asarray(forecasts, np.float64) - np.asarray(actual, np.float64)
+    return difference

@@ -1,8 +1,8 @@
 """Inputs and targets of a forecaster, computed from a series, and forecasts computed from its outputs.
 
-At step t the inputs are the transformed values z_t, z_{t − lag} for each lag, the past exogenous inputs at t, and the known
-exogenous inputs at t, t + 1, …, t + h. The targets are the h next values minus their continuation, on the working scale:
-see :meth:`SeriesTransformation.continuation`.
+At step t the inputs are the transformed values z_t, z_{t − lag} for each lag, the past exogenous inputs at t, and the
+known exogenous inputs at t, t + 1, …, t + h. The targets are the h next values minus their continuation, on the working
+scale: see :meth:`SeriesTransformation.continuation`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class SeriesFeatures:
 
     @property
     def input_size(self) -> int:
-        """I"""
+        """Return I, the number of inputs at a step."""
         return self.targets * (1 + len(self.lags)) + self.past + self.known * (self.horizon + 1)
 
     def observations(
@@ -97,7 +97,7 @@ class SeriesFeatures:
             known_exogenous = values.known_exogenous if values.known_exogenous.shape[1] else None
             past_exogenous = values.past_exogenous if values.past_exogenous.shape[1] else None
             values = values.values
-        array = finite_array(name, values, FLOAT64)
+        array: Values = finite_array(name, values, FLOAT64).astype(np.float64, copy=False)
         if array.ndim == 1 and self.targets == 1:
             array = array[:, None]
         if array.ndim != 2 or array.shape[1] != self.targets:
@@ -117,7 +117,7 @@ class SeriesFeatures:
             If the series is too short.
         """
         values, first, T = series.values, self.first, len(series.values)
-        if T <= first:
+        if first >= T:
             raise ValueError(f"history must have at least {first + 1} values for these differences and lags, got {T}")
         z = self.transformation.apply(values)
         steps = np.arange(first, T) - self.transformation.lost
@@ -151,7 +151,7 @@ def _exogenous(name: str, value: ArrayLike | None, columns: int, rows: int, *, e
         return np.zeros((rows, 0))
     if value is None:
         raise ValueError(f"{name} must be passed: the forecaster has {columns} of them")
-    array = finite_array(name, value, FLOAT64)
+    array: Values = finite_array(name, value, FLOAT64).astype(np.float64, copy=False)
     if array.ndim == 1 and columns == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != columns or len(array) < rows or (exact and len(array) > rows):

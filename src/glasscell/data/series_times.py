@@ -55,10 +55,8 @@ class TimeAxis:
             value = float(self.first) + amount
             return f"{value:.0f}" if float(self.first).is_integer() and self.step.is_integer() else f"{value:.10g}"
         start = _parse(self.first, self.format)
-        if self.unit == "second":
-            moment = start + timedelta(seconds=amount)
-        else:
-            moment = _add_months(start, round(amount))
+        seconds = self.unit == "second"
+        moment = start + timedelta(seconds=amount) if seconds else _add_months(start, round(amount))
         return moment.isoformat() if self.format == "iso" else moment.strftime(self.format)
 
     @property
@@ -108,14 +106,12 @@ def time_axis(texts: Sequence[str], places: Sequence[str]) -> tuple[TimeAxis, ND
 
 def _amounts(texts: Sequence[str], places: Sequence[str]) -> tuple[Unit, str, NDArray[np.float64]]:
     """Return unit and format of the times, and the time of each row in units."""
-    for pattern, format_ in PATTERNS.items():
-        if all(re.fullmatch(pattern, text) for text in texts):
-            break
-    else:
+    fitting = [f for pattern, f in PATTERNS.items() if all(re.fullmatch(pattern, text) for text in texts)]
+    format_ = fitting[0] if fitting else "iso"
+    if not fitting:
         numbers = [_number(text) for text in texts]
         if all(number is not None for number in numbers):
             return "number", "", np.array(numbers, np.float64)
-        format_ = "iso"
     moments = []
     for text, place in zip(texts, places, strict=True):
         try:
@@ -153,7 +149,7 @@ def _add_months(moment: datetime, months: int) -> datetime:
 def _parse(text: str, format_: str) -> datetime:
     if format_ == "iso":
         return datetime.fromisoformat(text)
-    return datetime.strptime(text, format_)  # noqa: DTZ007 - dates without a time zone
+    return datetime.strptime(text, format_)
 
 
 def _number(text: str) -> float | None:

@@ -27,7 +27,7 @@ class WindowData:
     window : int
         Steps of a window, at most `training`.
     burn_in : int
-        Steps at the beginning of a window whose targets do not count, less than `window`: the LSTM has seen little there.
+        Steps at the beginning of a window whose targets do not count, less than `window`.
     validation : int
         Number of steps at the end of `inputs` whose targets are in the validation part. Default: 0, no validation.
     loss : str or callable

@@ -6,6 +6,10 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape
+    from glasscell.models.forecast import Forecast
+    from glasscell.models.forecast_stream import ForecastStream
+    from glasscell.models.forecaster import Forecaster
+    from glasscell.models.forecaster_ensemble import ForecasterEnsemble
     from glasscell.models.language_model import LanguageModel
     from glasscell.models.loss_and_gradients import LossAndGradients, TrainingBuffers
     from glasscell.models.sequence_classifier import SequenceClassifier
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CopyLSTM",
     "CopyLSTMTape",
+    "Forecast",
+    "ForecastStream",
+    "Forecaster",
+    "ForecasterEnsemble",
     "LanguageModel",
     "LossAndGradients",
     "SequenceClassifier",
@@ -30,5 +38,7 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("CopyLSTM", "CopyLSTMTape"), "copy_lstm")
     | {"LanguageModel": "language_model"}
     | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients")
-    | {"SequenceClassifier": "sequence_classifier", "SequenceRegressor": "sequence_regressor"},
+    | {"SequenceClassifier": "sequence_classifier", "SequenceRegressor": "sequence_regressor"}
+    | {"Forecast": "forecast", "ForecastStream": "forecast_stream", "Forecaster": "forecaster"}
+    | {"ForecasterEnsemble": "forecaster_ensemble"},
 )

@@ -24,6 +24,7 @@ MODELS = {  # classes of models in files, and their modules
     "LanguageModel": "language_model",
     "SequenceClassifier": "sequence_classifier",
     "SequenceRegressor": "sequence_regressor",
+    "Forecaster": "forecaster",
 }
 
 

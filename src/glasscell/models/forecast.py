@@ -140,6 +140,9 @@ class ForecastingModel(ABC):
         observed = self.features.observations("series", series, known_exogenous, past_exogenous)
         if len(observed.values) < places[-1]:
             raise ValueError(f"origins must be at most {len(observed.values)}, got {places[-1]}")
+        needed = int(places[-1]) + self._known(steps)
+        if self.features.known and len(observed.known) < needed:
+            raise ValueError(f"known_exogenous must have at least {needed} rows, got {len(observed.known)}")
         result = self._forecast(observed, places, steps, level, interval)
         if isinstance(series, Series) or np.ndim(series) > 1:
             return result
@@ -233,9 +236,7 @@ class ForecastingModel(ABC):
             return "conformal"
         return "quantile" if self._pair(level) is not None and horizon <= self.horizon else "none"
 
-    def _bounds(
-        self, members: Values, outputs: Values, level: float, method: Interval
-    ) -> tuple[Values, Values] | None:
+    def _bounds(self, members: Values, outputs: Values, level: float, method: Interval) -> tuple[Values, Values] | None:
         """Return the bounds (n, horizon, C), on the working scale."""
         horizon = outputs.shape[1]
         if method == "none":

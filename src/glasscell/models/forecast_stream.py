@@ -35,6 +35,7 @@ class ForecastStream:
 
     def __init__(self, model: Forecaster) -> None:
         self._model, self._stream = model, model.stream()
+        self._no_outputs = np.zeros((1, 1, model.horizon, model.features.targets, max(1, len(model.quantiles))))
         self.reset()
 
     def reset(self) -> None:
@@ -89,6 +90,7 @@ class ForecastStream:
             self._values, self._past = values, past_rows
             return None
         series = new._replace(values=values, known=known_rows, past=past_rows)
+        self._model._with_interval(self._no_outputs, level, interval)  # noqa: SLF001 - errors before the state changes
         inputs = self._model._scaled(features.inputs(series)[-1])  # noqa: SLF001 - a part of the model
         outputs = self._stream.push(inputs.astype(self._model.dtype))
         self._values, self._past = values, past_rows

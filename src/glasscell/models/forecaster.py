@@ -3,7 +3,6 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,15 +17,15 @@ from glasscell.data.series_windows import WindowData
 from glasscell.layers import LSTM, Linear, Seed
 from glasscell.layers.dropout import Dropout
 from glasscell.models.forecast import ForecastingModel, Values
+from glasscell.models.forecaster_files import RESIDUALS, check_residuals, check_scaling, check_sizes
 from glasscell.models.sequential import Sequential
-from glasscell.validation import as_generator, boolean, finite_array, integer, positive_integer, probability
-from glasscell.weight_layouts import check_shapes
+from glasscell.validation import as_generator, boolean, integer, positive_integer, probability
 
 if TYPE_CHECKING:
     from glasscell.atomic_files import StrPath
     from glasscell.models.forecast_stream import ForecastStream
 
-RESIDUALS = "calibration.residuals"  # name in files
+SCALING = ("input_mean", "input_scale", "target_mean", "target_scale")  # attributes in files
 DEFAULT_WINDOW = 64
 SMALLEST_SCALE = 1e-12  # of the largest value: a smaller deviation is rounding
 
@@ -36,8 +35,7 @@ class Forecaster(ForecastingModel, Sequential):
 
     The LSTM reads transformed values (logarithm, differences), lagged ones, and exogenous inputs. The readout predicts
     corrections to a continuation of the series: its last value or, with differences, its last changes. Both are scaled.
-    Its horizon is direct: one output for each step. Longer forecasts are recursive, in blocks; horizon=1 makes all of
-    them recursive.
+    Forecasts are direct up to the horizon, one output for each step; longer ones are recursive, in blocks.
 
     Parameters
     ----------
@@ -192,8 +190,8 @@ class Forecaster(ForecastingModel, Sequential):
         steps = stop - h - first
         if steps < 2:
             raise ValueError(
-                f"series must have at least {first + h + 2} values before the {validation + held_out} of validation and "
-                f"held_out, got {max(0, stop)}"
+                f"series must have at least {first + h + 2} values before the {validation + held_out} of validation "
+                f"and held_out, got {max(0, stop)}"
             )
         inputs, targets = self.features.inputs(observed), self.features.corrections(observed)
         self._fit_scaling(observed.values[:stop], inputs[: stop - first], targets[:steps])
@@ -222,8 +220,7 @@ class Forecaster(ForecastingModel, Sequential):
         self.residuals = None
 
     def _scaled(self, inputs: Values) -> Values:
-        result: Values = (inputs - self.input_mean) / self.input_scale
-        return result
+        return (inputs - self.input_mean) / self.input_scale
 
     @property
     def training_defaults(self) -> dict[str, Any]:
@@ -248,8 +245,7 @@ class Forecaster(ForecastingModel, Sequential):
         history, known_exogenous, past_exogenous
             As in :meth:`forecast`.
         """
-        future = self.horizon
-        observed = self.features.observations("history", history, known_exogenous, past_exogenous, future)
+        observed = self.features.observations("history", history, known_exogenous, past_exogenous, self.horizon)
         return self._scaled(self.features.inputs(observed)).astype(self.dtype)
 
     def _members_from(self, series: Observations, origins: NDArray[np.intp], horizon: int) -> Values:
@@ -270,21 +266,18 @@ class Forecaster(ForecastingModel, Sequential):
         h, T = self.horizon, origin
         if self.features.past:
             raise ValueError(f"horizon must be at most {h} with past_exogenous, whose future is unknown, got {horizon}")
-        values, states, blocks = series.values[:T], None, list[Values]()
-        start = 0  # inputs that have been read
+        values, states, blocks, start = series.values[:T], None, list[Values](), 0
         while len(blocks) * h < horizon:
             observed = Observations(values, series.known, np.zeros((len(values), 0)))
             inputs = self._scaled(self.features.inputs(observed)[start:]).astype(self.dtype)
             outputs, states, _ = self.forward(inputs[None], states)
-            block = self.to_working(outputs[0, -1:], self.features.continuation(observed)[-1:])[0]
-            blocks.append(block)
-            start += len(inputs)
-            following = self.features.transformation.from_working(block[..., self._point])
-            values = np.concatenate([values, following])
+            blocks.append(self.to_working(outputs[0, -1:], self.features.continuation(observed)[-1:])[0])
+            following = self.features.transformation.from_working(blocks[-1][..., self._point])
+            start, values = start + len(inputs), np.concatenate([values, following])
         return np.concatenate(blocks)[:horizon]
 
     def to_working(self, outputs: Array, continuation: Values) -> Values:
-        """Return outputs of the readout (n, h · C · Q) as values (n, h, C, Q) on the working scale, quantiles in order."""
+        """Return outputs of the readout (n, h · C · Q) as ordered quantiles (n, h, C, Q) on the working scale."""
         h, C = self.features.horizon, self.features.targets
         corrections = outputs.astype(np.float64).reshape(len(outputs), h, C, -1)
         corrections = corrections * self.target_scale[:, None] + self.target_mean[:, None]
@@ -302,10 +295,6 @@ class Forecaster(ForecastingModel, Sequential):
 
     # Files
 
-    def as_sequential(self) -> Sequential:
-        """Return a copy that is a Sequential, from scaled inputs to scaled corrections."""
-        return Sequential([deepcopy(layer) for layer in self.layers], self.names, seed=None)
-
     @property
     def config(self) -> dict[str, Any]:
         """Sizes, options and scaling, as in files."""
@@ -314,8 +303,7 @@ class Forecaster(ForecastingModel, Sequential):
         counts = {"targets": features.targets, "known_exogenous": features.known, "past_exogenous": features.past}
         transformation = {"log": features.transformation.log, "differences": list(features.transformation.differences)}
         options = {"from_last": features.from_last, "lags": list(features.lags), "quantiles": list(self.quantiles)}
-        names = ("input_mean", "input_scale", "target_mean", "target_scale")
-        scaling = {"scaling": {name: getattr(self, name).tolist() for name in names}}
+        scaling = {"scaling": {name: getattr(self, name).tolist() for name in SCALING}}
         return {**sizes, **counts, **transformation, **options, "dropout": self.dropout, **scaling}
 
     def save(self, path: StrPath) -> None:
@@ -330,59 +318,26 @@ class Forecaster(ForecastingModel, Sequential):
     @classmethod
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
         """Return the model that :attr:`config` and the weights of a file describe."""
-        options = dict(config)
-        scaling, sizes = options.pop("scaling"), dict(weights)
-        residuals = sizes.pop(RESIDUALS, None)
-        shapes = {name: array.shape for name, array in sizes.items()}
-        H, L = (positive_integer(name, options.get(name, "missing")) for name in ("hidden_size", "num_layers"))
-        layers = [name for name in shapes if name.startswith("lstm.weight_hh_l")]
-        if len(layers) != L:  # before memory is allocated
-            raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L}")
-        check_shapes({"lstm.weight_hh_l0": shapes.get("lstm.weight_hh_l0", ())}, {"lstm.weight_hh_l0": (4 * H, H)})
-        I, O = shapes.get("lstm.weight_ih_l0", (0, 0))[-1], shapes.get("readout.weight", (0,))[0]
-        _check_sizes(options, I, O)
-        model = cls(**options, dtype=next(iter(sizes.values())).dtype, seed=None)
-        model._load_named_weights(sizes)
-        model._load_scaling(scaling)
+        options, weights = dict(config), dict(weights)
+        scaling, residuals = options.pop("scaling"), weights.pop(RESIDUALS, None)
+        check_sizes(options, weights)
+        model = cls(**options, dtype=next(iter(weights.values())).dtype, seed=None)
+        model._load_named_weights(weights)
+        I, C = model.features.input_size, model.features.targets
+        sizes = dict(zip(SCALING, (I, I, C, C), strict=True))
+        for name, array in check_scaling(scaling, sizes).items():
+            setattr(model, name, array)
         if residuals is not None:
-            C, Q = model.features.targets, max(1, len(model.quantiles))
-            if residuals.ndim != 4 or not residuals.size or residuals.shape[2:] != (C, Q):
-                raise ValueError(f"{RESIDUALS} must have shape (n, h, {C}, {Q}), got {residuals.shape}")
-            model.residuals = residuals.astype(np.float64)
+            model.residuals = check_residuals(residuals, model)
         return model
 
-    def _load_scaling(self, scaling: Mapping[str, Any]) -> None:
-        sizes = {"input_mean": self.features.input_size, "target_mean": self.features.targets}
-        for name, size in sizes.items():
-            scale_name = name.replace("mean", "scale")
-            for key in (name, scale_name):
-                array = finite_array(key, scaling[key], np.dtype(np.float64))
-                if array.shape != (size,) or (key == scale_name and not array.min() > 0):
-                    raise ValueError(f"{key} must be {size} numbers, scales above 0, got {scaling[key]!r:.100}")
-                setattr(self, key, array)
-        if len(scaling) != 4:
-            raise ValueError(f"scaling must have 4 entries, got {len(scaling)}")
-
     def __repr__(self) -> str:
-        f, t = self.features, self.features.transformation
-        options = {"num_layers": self.lstm.num_layers, "targets": f.targets, "known_exogenous": f.known}
-        options |= {"past_exogenous": f.past, "log": t.log, "differences": t.differences, "from_last": f.from_last}
-        options |= {"lags": f.lags, "quantiles": self.quantiles, "dropout": self.dropout}
-        named = "".join(f", {name}={value!r}" for name, value in options.items())
-        return f"Forecaster({f.horizon}, {self.lstm.hidden_size}{named}, dtype={self.dtype})"
-
-
-def _check_sizes(options: Mapping[str, Any], input_size: int, output_size: int) -> None:
-    """Raise ValueError if the sizes of a configuration are not those of the weights, before memory is allocated."""
-    counts = ("horizon", "targets", "known_exogenous", "past_exogenous")
-    h, C, K, J = (integer(name, options.get(name, "missing")) for name in counts)  # type: ignore[arg-type]
-    I = C * (1 + len(options["lags"])) + J + K * (h + 1)
-    O = h * C * max(1, len(options["quantiles"]))
-    if (I, O) != (input_size, output_size):
-        raise ValueError(f"there are weights for {input_size} inputs and {output_size} outputs, expected {I} and {O}")
+        options = {name: value for name, value in self.config.items() if name != "scaling"}
+        return f"Forecaster({', '.join(f'{name}={value!r}' for name, value in options.items())}, dtype={self.dtype})"
 
 
 def _count(name: str, value: int) -> int:
+    """Return the value, if it is an integer of 0 or more."""
     if integer(name, value) < 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
     return int(value)
