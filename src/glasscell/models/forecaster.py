@@ -310,10 +310,8 @@ class Forecaster(ForecastingModel, Sequential):
         """Write the model with its scaling and calibration; see :func:`glasscell.checkpoint.save`."""
         from glasscell import checkpoint  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        weights = self.to_torch()
-        if self.residuals is not None:
-            weights[RESIDUALS] = self.residuals.astype(self.dtype)
-        checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, weights), path)
+        residuals = {} if self.residuals is None else {RESIDUALS: self.residuals.astype(self.dtype)}
+        checkpoint.save(checkpoint.Checkpoint(type(self).__name__, self.config, self.to_torch() | residuals), path)
 
     @classmethod
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
