@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.models.forecast import Forecast, Interval
-
-if TYPE_CHECKING:
-    from glasscell.models.forecaster import Forecaster
+from glasscell.core.types import Array
+from glasscell.models.forecast import Forecast, ForecastingModel, Interval, Values
+from glasscell.stream import Stream
 
 
 class ForecastStream:
@@ -22,6 +22,10 @@ class ForecastStream:
     Parameters
     ----------
     model : Forecaster
+    stream : Stream
+        Of its layers.
+    scaled, to_working : callable
+        From inputs to scaled ones, and from outputs and a continuation to values on the working scale.
 
     Examples
     --------
@@ -33,8 +37,14 @@ class ForecastStream:
     (3,)
     """
 
-    def __init__(self, model: Forecaster) -> None:
-        self._model, self._stream = model, model.stream()
+    def __init__(
+        self,
+        model: ForecastingModel,
+        stream: Stream[Any],
+        scaled: Callable[[Values], Array],
+        to_working: Callable[[Array, Values], Values],
+    ) -> None:
+        self._model, self._stream, self._scaled, self._to_working = model, stream, scaled, to_working
         self._no_outputs = np.zeros((1, 1, model.horizon, model.features.targets, max(1, len(model.quantiles))))
         self.reset()
 
@@ -91,10 +101,9 @@ class ForecastStream:
             return None
         series = new._replace(values=values, known=known_rows, past=past_rows)
         self._model._with_interval(self._no_outputs, level, interval)  # noqa: SLF001 - errors before the state changes
-        inputs = self._model._scaled(features.inputs(series)[-1])  # noqa: SLF001 - a part of the model
-        outputs = self._stream.push(inputs.astype(self._model.dtype))
+        outputs = self._stream.push(self._scaled(features.inputs(series)[-1]))
         self._values, self._past = values, past_rows
-        working = self._model.to_working(outputs[None], features.continuation(series)[-1:])
+        working = self._to_working(outputs[None], features.continuation(series)[-1:])
         result = self._model._with_interval(working[None], level, interval)  # noqa: SLF001
         index = (0, slice(None), 0) if np.ndim(observation) == 0 else (0,)
         point, lower, upper = (None if array is None else array[index] for array in result[:3])

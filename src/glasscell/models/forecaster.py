@@ -219,8 +219,8 @@ class Forecaster(ForecastingModel, Sequential):
         self.target_mean, self.target_scale = by_series.mean(axis=0), _scale(by_series)
         self.residuals = None
 
-    def _scaled(self, inputs: Values) -> Values:
-        return (inputs - self.input_mean) / self.input_scale
+    def _scaled(self, inputs: Values) -> Array:
+        return ((inputs - self.input_mean) / self.input_scale).astype(self.dtype)
 
     @property
     def training_defaults(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class Forecaster(ForecastingModel, Sequential):
             As in :meth:`forecast`.
         """
         observed = self.features.observations("history", history, known_exogenous, past_exogenous, self.horizon)
-        return self._scaled(self.features.inputs(observed)).astype(self.dtype)
+        return self._scaled(self.features.inputs(observed))
 
     def _members_from(self, series: Observations, origins: NDArray[np.intp], horizon: int) -> Values:
         """Return the outputs from each origin, (1, n, horizon, C, Q): one pass, unless the horizon needs several."""
@@ -256,7 +256,7 @@ class Forecaster(ForecastingModel, Sequential):
         observed = Observations(series.values[:used], series.known, series.past[:used])
         inputs = self.features.inputs(observed)
         last = origins - 1
-        outputs = self(self._scaled(inputs).astype(self.dtype)[None])[0]
+        outputs = self(self._scaled(inputs)[None])[0]
         return self.to_working(outputs[last - self.features.first], self.features.continuation(observed)[last])[
             None, :, :horizon
         ]
@@ -269,7 +269,7 @@ class Forecaster(ForecastingModel, Sequential):
         values, states, blocks, start = series.values[:T], None, list[Values](), 0
         while len(blocks) * h < horizon:
             observed = Observations(values, series.known, np.zeros((len(values), 0)))
-            inputs = self._scaled(self.features.inputs(observed)[start:]).astype(self.dtype)
+            inputs = self._scaled(self.features.inputs(observed)[start:])
             outputs, states, _ = self.forward(inputs[None], states)
             blocks.append(self.to_working(outputs[0, -1:], self.features.continuation(observed)[-1:])[0])
             following = self.features.transformation.from_working(blocks[-1][..., self._point])
@@ -291,7 +291,7 @@ class Forecaster(ForecastingModel, Sequential):
         """
         from glasscell.models.forecast_stream import ForecastStream  # noqa: PLC0415 - only where it is used
 
-        return ForecastStream(self)
+        return ForecastStream(self, self.stream(), self._scaled, self.to_working)
 
     # Files
 
