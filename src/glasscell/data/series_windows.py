@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
@@ -39,8 +39,8 @@ class WindowData:
 
     def __init__(
         self,
-        inputs: NDArray[np.float64],
-        targets: NDArray[np.float64],
+        inputs: Array,
+        targets: Array,
         *,
         training: int,
         window: int,
