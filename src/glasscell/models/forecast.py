@@ -159,7 +159,7 @@ class ForecastingModel(ABC):
         known_exogenous: ArrayLike | None = None,
         past_exogenous: ArrayLike | None = None,
     ) -> None:
-        """Measure the errors of forecasts on the end of a series that training has not used, for conformal intervals.
+        """Measure the errors of forecasts on the end of a series, which training must not use, for conformal intervals.
 
         Split conformal prediction: an interval is as wide as the errors at its step of the horizon were. A model with
         the quantiles of an interval widens or narrows these (Romano et al. 2019). Coverage is exact for exchangeable

@@ -54,7 +54,7 @@ class Forecaster(ForecastingModel, Sequential):
         Whether outputs are corrections to the last transformed value; otherwise to 0. Default: True, unless 1 is in
         `differences`.
     lags : sequence of int
-        Lags of further inputs, such as (40, 52): what they were so many steps ago.
+        Lags of further inputs: transformed values this number of steps earlier.
     quantiles : sequence of float
         Quantiles that are forecast, 0.5 among them; () for the mean.
     dropout : float
