@@ -31,6 +31,7 @@ ORDER = (
     "layers",
     "models",
     "training",
+    "estimators",
     "convert",
     "verify",
     "cli",

@@ -102,6 +102,7 @@ def test_only_numpy_and_the_standard_library_are_needed_to_import(module):
     packages = {name.split(".")[0] for name in names}
     about = {"onnx"} if module.startswith("glasscell.convert.onnx.") else set()  # these are about it, and imported late
     about |= {"numba", "llvmlite"} if module.startswith("glasscell.core.numba_engine.") else set()
+    about |= {"sklearn", "aeon"} if module.startswith("glasscell.estimators.") else set()
     about |= {"threadpoolctl"} if module == "glasscell.core.blas_threads" else set()
     assert packages - sys.stdlib_module_names <= {"numpy", "glasscell"} | about
 

@@ -1,4 +1,4 @@
-"""Means and variances of features, over all steps of the training part."""
+"""Means and variances of features, over all steps of the training part, weighted by the weights of the sequences."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def input_scale(data: ArrayData, features: int) -> FeatureScale:
     ValueError
         If the inputs do not have this number of features, or a feature varies too little to be scaled.
     """
-    return _scale("x", _rows("x", data.x, data, features, per_step=True))
+    return _scale("x", _rows("x", data.x, data, features, per_step=True), _row_weights(data, per_step=True))
 
 
 def target_scale(data: ArrayData, features: int) -> FeatureScale:
     """Return the scale of the targets, over sequences or over valid steps."""
-    return _scale("y", _rows("y", data.y, data, features, per_step=data.per_step))
+    rows = _rows("y", data.y, data, features, per_step=data.per_step)
+    return _scale("y", rows, _row_weights(data, per_step=data.per_step))
 
 
 def _rows(
@@ -55,17 +56,24 @@ def _rows(
     return parts
 
 
-def _scale(name: str, parts: list[AnyArray]) -> FeatureScale:
+def _row_weights(data: ArrayData, *, per_step: bool) -> NDArray[np.float64] | None:
+    """Return the weight of each row: that of its sequence."""
+    weights = data.sample_weights
+    return weights if weights is None or not per_step else np.repeat(weights, data.lengths)
+
+
+def _scale(name: str, parts: list[AnyArray], weights: NDArray[np.float64] | None) -> FeatureScale:
     """Return mean and variance of all rows; two passes, in float64."""
-    count, joined = sum(map(len, parts)), parts[0] if len(parts) == 1 else np.concatenate(parts)
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    count = len(joined) if weights is None else weights.sum()
     if not count:
         raise ValueError(f"{name} must have at least one step, got none")
     mean, variance, largest = (np.zeros(joined.shape[1]) for _ in range(3))
-    for block in _blocks(joined):
-        mean += block.sum(axis=0) / count
+    for block, w in _blocks(joined, weights):
+        mean += (block * w).sum(axis=0) / count
         np.maximum(largest, np.abs(block).max(axis=0), out=largest)
-    for block in _blocks(joined):
-        variance += np.square(block - mean).sum(axis=0) / count
+    for block, w in _blocks(joined, weights):
+        variance += (np.square(block - mean) * w).sum(axis=0) / count
     deviation: NDArray[np.float64] = np.sqrt(variance)
     constant = deviation <= np.finfo(np.float32).eps * largest  # as far as float32 can represent
     small = ~constant & (deviation < SMALLEST_DEVIATION)
@@ -78,7 +86,10 @@ def _scale(name: str, parts: list[AnyArray]) -> FeatureScale:
     return FeatureScale(tuple(mean.tolist()), tuple(np.where(constant, 1.0, variance).tolist()))
 
 
-def _blocks(rows: AnyArray) -> Iterator[NDArray[np.float64]]:
-    """Yield the rows in float64, a limited number at a time."""
+def _blocks(
+    rows: AnyArray, weights: NDArray[np.float64] | None
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64] | float]]:
+    """Yield the rows in float64, a limited number at a time, and their weights (n, 1)."""
     for start in range(0, len(rows), ROWS):
-        yield rows[start : start + ROWS].astype(np.float64)
+        part = slice(start, start + ROWS)
+        yield rows[part].astype(np.float64), 1.0 if weights is None else weights[part, None]
