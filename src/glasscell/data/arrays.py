@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.data.batch import AnyArray, Batch
+from glasscell.data.sample_weights import check_sample_weights, check_step_weights, is_vector, with_axes_of
 
 BUCKET_BATCHES = 64  # batches whose sequences are sorted by length together: enough to leave little padding
 
@@ -36,8 +37,8 @@ class ArrayData:
     mask : array (N, T) of bool, or a list of N arrays (T_n,), optional
         Alternative to `lengths`: True for valid steps. Invalid steps are removed, with their targets if there is one
         target per step; layers would skip them.
-    sample_weights : array (N,), optional
-        Weight of each sequence in the loss.
+    sample_weights : array (N,), (N, T), or list of N arrays (T_n,), optional
+        Weight of each sequence in the loss or, for targets per step, of each step.
     validation : (x, y) or ArrayData or float, optional
         Validation data; a number between 0 and 1 is the fraction that is taken off the end of x and y.
 
@@ -66,12 +67,17 @@ class ArrayData:
             raise ValueError("lengths and mask must not be passed together")
         self.lengths = _lengths(self.x, lengths)
         self.per_step = _is_per_step(self.x, self.y, self.lengths)
+        self.sample_weights: AnyArray | None = None
+        self.step_weights: AnyArray | list[AnyArray] | None = None
+        if sample_weights is not None and self.per_step and not is_vector(sample_weights):
+            self.step_weights = check_step_weights(as_entries("sample_weights", sample_weights), self.lengths, self.x)
+        elif sample_weights is not None:
+            self.sample_weights = check_sample_weights(sample_weights, len(self.x))
         if mask is not None:
             self._remove_invalid_steps(mask)
         self.ragged = bool((self.lengths != self.lengths.max(initial=0)).any()) or (
             isinstance(self.x, np.ndarray) and bool((self.lengths != self.x.shape[1]).any())
         )
-        self.sample_weights = None if sample_weights is None else _sample_weights(sample_weights, len(self.x))
         self._validation = self._split(validation)
         self._concatenated: dict[tuple[str, np.dtype[Any]], Concatenated] = {}  # made at the first batch
 
@@ -122,6 +128,8 @@ class ArrayData:
         self.x = [sequence[row] for sequence, row in zip(self.x, masks, strict=True)]
         if self.per_step:
             self.y = [target[row] for target, row in zip(self.y, masks, strict=True)]
+        if self.step_weights is not None:
+            self.step_weights = [weights[row] for weights, row in zip(self.step_weights, masks, strict=True)]
         self.lengths = np.array([len(sequence) for sequence in self.x])
 
     def _split(self, validation: tuple[Any, ...] | ArrayData | float | None) -> ArrayData | None:
@@ -135,7 +143,7 @@ class ArrayData:
         if not 0 < count < len(self.x):
             raise ValueError(f"validation must leave sequences on both sides of {len(self.x)}, got {validation!r}")
         first = len(self.x) - count
-        weights = self.sample_weights
+        weights = self.sample_weights if self.step_weights is None else self.step_weights
         held_out = ArrayData(
             self.x[first:],
             self.y[first:],
@@ -143,7 +151,8 @@ class ArrayData:
             sample_weights=None if weights is None else weights[first:],
         )
         self.x, self.y, self.lengths = self.x[:first], self.y[:first], self.lengths[:first]
-        self.sample_weights = None if weights is None else weights[:first]
+        self.sample_weights = None if self.sample_weights is None else self.sample_weights[:first]
+        self.step_weights = None if self.step_weights is None else self.step_weights[:first]
         return held_out
 
     def _batch(self, group: NDArray[np.intp], dtype: DTypeLike) -> Batch:
@@ -155,10 +164,19 @@ class ArrayData:
         else:
             y = to_dtype(np.asarray([self.y[k] for k in group]), dtype)
         ragged = bool((lengths != T).any())
-        return Batch(x, y, self._weights(group, lengths, T, y, dtype, ragged=ragged), lengths if ragged else None)
+        if self.step_weights is not None:
+            weights: AnyArray | None = with_axes_of(self._steps("step_weights", group, lengths, T, dtype), y)
+        else:
+            weights = self._weights(group, lengths, T, y, dtype, ragged=ragged)
+        return Batch(x, y, weights, lengths if ragged else None)
 
     def _steps(
-        self, name: Literal["x", "y"], group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike
+        self,
+        name: Literal["x", "y", "step_weights"],
+        group: NDArray[np.intp],
+        lengths: AnyArray,
+        T: int,
+        dtype: DTypeLike,
     ) -> AnyArray:
         """Return the steps (B, T, ...) of these sequences, zero after their ends."""
         entries: AnyArray | list[AnyArray] = getattr(self, name)
@@ -176,9 +194,7 @@ class ArrayData:
         if self.per_step and (ragged or weights is not None):
             valid = (np.arange(T) < lengths[:, None]).astype(dtype)
             weights = valid if weights is None else valid * weights[:, None]
-        if weights is None:
-            return None
-        return weights.reshape(weights.shape + (1,) * (y.ndim - weights.ndim))
+        return None if weights is None else with_axes_of(weights, y)
 
 
 def from_tuple(value: tuple[Any, ...], validation: tuple[Any, ...] | ArrayData | float | None = None) -> ArrayData:
@@ -264,20 +280,6 @@ def _is_per_step(x: AnyArray | list[AnyArray], y: AnyArray | list[AnyArray], len
         raise ValueError(f"y must have T = {T} steps, got shape {y.shape}")
     # (N, T) integers are class numbers per step; (N, O) floats are one vector per sequence.
     return y.ndim == 3 or (y.ndim == 2 and y.dtype.kind in "iu" and y.shape[1] == T)
-
-
-def _sample_weights(value: ArrayLike, count: int) -> AnyArray:
-    try:
-        weights = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"sample_weights must be {count} numbers, got {value!r:.100}") from None
-    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
-        bad = weights[~(np.isfinite(weights) & (weights >= 0))]
-        value = f"shape {weights.shape}" if weights.shape != (count,) else f"{bad.flat[0]}"
-        raise ValueError(f"sample_weights must be {count} finite numbers of 0 or more, got {value}")
-    if not weights.any():
-        raise ValueError("sample_weights must have at least one above 0, got 0 everywhere")
-    return weights
 
 
 def to_dtype(array: AnyArray, dtype: DTypeLike) -> AnyArray:

@@ -124,7 +124,7 @@ class SequenceModel(Sequential):
         from glasscell.core.optimizers import Adam  # noqa: PLC0415 - only training needs it
 
         recipe: dict[str, Any] = {"updates": 1500, "batch_size": LARGEST_BATCH, "optimizer": Adam(0.005)}
-        return recipe | {"schedule": "linear", "clip_norm": 1.0}
+        return recipe | {"schedule": "warmup_cosine", "clip_norm": 1.0}
 
     def training_defaults_for(self, data: Any) -> dict[str, Any]:
         """Return :attr:`training_defaults` with a batch size for the number of sequences of an ArrayData."""

@@ -18,7 +18,7 @@ from glasscell.layers import Seed
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
-from glasscell.training.schedules import Schedule, cosine, linear
+from glasscell.training.schedules import Schedule, cosine, linear, warmup
 from glasscell.training.sources import NumbersPerStep, is_arrays, source_of
 from glasscell.validation import choice, finite_number, positive_integer
 
@@ -27,6 +27,7 @@ TrainingData: TypeAlias = "Data | tuple[Any, ...] | Iterable[Any]"
 
 # Defaults for arguments that neither the call nor the model sets.
 DEFAULTS: dict[str, Any] = {"batch_size": 32, "clip_norm": 1.0, "optimizer": Adam(0.003)}
+WARMUP_FRACTION = 10  # a tenth of the updates
 EVALUATE_EVERY = 25  # updates between evaluations of data without epochs
 
 
@@ -178,12 +179,20 @@ def training_optimizer(options: TrainingOptions, defaults: Mapping[str, Any]) ->
 def training_schedule(options: TrainingOptions, defaults: Mapping[str, Any], updates: int | None) -> Schedule | None:
     """Return the schedule for this number of updates, if it is known; None for a constant learning rate."""
     schedule = options.value("schedule", defaults)
-    of_models = {"linear": linear, "cosine": cosine}
+    of_models: dict[str, Callable[[int], Schedule]] = {
+        "linear": linear,
+        "cosine": cosine,
+        "warmup_cosine": _warmup_cosine,
+    }
     if isinstance(schedule, str) and schedule in of_models:
         return of_models[schedule](updates) if updates else None
     if schedule is not None and not callable(schedule):
         raise TypeError(f"schedule must be a function such as schedules.linear(3000), got {schedule!r}")
     return schedule  # type: ignore[no-any-return] # callable
+
+
+def _warmup_cosine(updates: int) -> Schedule:
+    return warmup(max(1, updates // WARMUP_FRACTION), cosine(updates))
 
 
 def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_validation: bool) -> None:
