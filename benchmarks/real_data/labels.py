@@ -1,0 +1,169 @@
+"""Accuracy of SequenceClassifier on small real data sets, with two baselines and the time of training.
+
+    python benchmarks/real_data/labels.py                    # the table, five seeds for each data set
+    python benchmarks/real_data/labels.py --choose           # how the settings were chosen: inside the training parts
+    python benchmarks/real_data/labels.py --only digits --seeds 1
+
+The test parts are those of the archives; digits has none, and every fifth image of each class is held out (split with
+seed 0). Settings are the defaults of training and those of `SETTINGS`, which `--choose` compares: each candidate is
+trained on three quarters of the training part and measured on the last quarter, twice. No test part is used for that.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import glasscell as gc
+from glasscell.data import LabelledSequences
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SLOWEST = 20.0  # seconds of training per seed
+LARGEST_DIFFERENCE = 0.02  # of a seed from the bar
+
+
+class Setting(NamedTuple):
+    """Settings of a data set, and the accuracy that the median of five seeds must reach."""
+
+    model: dict[str, Any]
+    training: dict[str, Any]
+    bar: float | None = None
+
+
+BOTH = {"bidirectional": True}
+SETTINGS = {
+    "JapaneseVowels": Setting(BOTH | {"pooling": "mean", "dropout": 0.3}, {}, 0.97),
+    "BasicMotions": Setting(BOTH | {"pooling": "mean", "dropout": 0.3}, {}, 1.0),
+    "ItalyPowerDemand": Setting(BOTH | {"pooling": "mean", "dropout": 0.3}, {}, 0.95),
+    "digits": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {}, 0.975),
+    "MNIST-1D": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {"updates": 2500}, 0.93),
+    "GunPoint": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {}),
+    "ArrowHead": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {}),
+}
+CANDIDATES = [
+    both | {"pooling": pooling, "dropout": dropout}
+    for both in (BOTH, {})
+    for pooling in ("last", "mean", "max")
+    for dropout in (0.0, 0.3)
+]
+
+
+def load(name: str, folder: Path) -> tuple[LabelledSequences, LabelledSequences]:
+    """Return the training and the test part of a data set."""
+    if name == "digits":
+        data = gc.data.read_csv(folder / "digits" / "digits.csv.gz", label="65", features_per_step=8)
+        return data.split(0.2, seed=0)
+    if name == "MNIST-1D":
+        file = folder / "mnist" / "mnist1d.npz"
+        return gc.data.read_npz(file), gc.data.read_npz(file, x="x_test", y="y_test")
+    train, test = (gc.data.read_ts(folder / "ts" / name / f"{name}_{part}.ts") for part in ("TRAIN", "TEST"))
+    return train, test
+
+
+def accuracy(predicted: Any, test: LabelledSequences) -> float:
+    """Return the share of labels that are right."""
+    return float(np.mean([a == b for a, b in zip(predicted, test.labels or [], strict=True)]))
+
+
+def train_and_test(
+    train: LabelledSequences, test: LabelledSequences, model: dict[str, Any], training: dict[str, Any], seed: int
+) -> tuple[float, float, float]:
+    """Return accuracy, and the seconds and the processor time of training."""
+    classifier = gc.SequenceClassifier(train.input_size, train.classes, seed=seed, **model)
+    start, processor = time.perf_counter(), time.process_time()
+    gc.fit(classifier, (train.x, train.labels), seed=seed, **training)
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    return accuracy(classifier.classify(test.x), test), seconds, processor
+
+
+def vectors(data: LabelledSequences, steps: int) -> np.ndarray:
+    """Return all sequences as vectors, brought to one length by linear interpolation."""
+    grid = np.linspace(0, 1, steps)
+    return np.array(
+        [
+            np.concatenate([np.interp(grid, np.linspace(0, 1, len(sequence)), column) for column in sequence.T])
+            for sequence in data.x
+        ]
+    )
+
+
+def scaled_vectors(train: LabelledSequences, test: LabelledSequences) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors scaled by mean and deviation of the training part."""
+    steps = int(np.median([len(sequence) for sequence in train.x]))
+    a, b = vectors(train, steps), vectors(test, steps)
+    deviation = np.where(a.std(axis=0) > 0, a.std(axis=0), 1)
+    return (a - a.mean(axis=0)) / deviation, (b - a.mean(axis=0)) / deviation
+
+
+def nearest_neighbour(train: LabelledSequences, test: LabelledSequences) -> float:
+    """Return the accuracy of the label of the nearest training sequence, Euclidean distance."""
+    a, b = scaled_vectors(train, test)
+    squares = (a * a).sum(axis=1)
+    nearest = [int(np.argmin(squares - 2 * (a @ row))) for row in b]
+    return accuracy([(train.labels or [])[k] for k in nearest], test)
+
+
+def logistic_regression(train: LabelledSequences, test: LabelledSequences) -> float | None:
+    """Return the accuracy of scikit-learn's logistic regression; None if it is not installed."""
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError:
+        return None
+    a, b = scaled_vectors(train, test)
+    return accuracy(LogisticRegression(max_iter=2000).fit(a, np.array(train.labels)).predict(b), test)
+
+
+def percent(value: float | None) -> str:
+    """Format an accuracy."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+def measure(name: str, folder: Path, seeds: int) -> bool:
+    """Print the row of a data set; return whether it reaches its bar."""
+    train, test = load(name, folder)
+    setting = SETTINGS[name]
+    baselines = nearest_neighbour(train, test), logistic_regression(train, test)
+    results = [train_and_test(train, test, setting.model, setting.training, seed) for seed in range(seeds)]
+    scores = [score for score, _, _ in results]
+    median, worst, seconds = statistics.median(scores), min(scores), max(result[1] for result in results)
+    processor = max(result[2] for result in results)
+    good = setting.bar is None or (median >= setting.bar and worst >= setting.bar - LARGEST_DIFFERENCE)
+    row = [name, f"{len(train)} / {len(test)}", *map(percent, (*baselines, median, worst, setting.bar))]
+    print(f"| {' | '.join(row)} | {seconds:.1f} | {processor:.1f} |", flush=True)
+    return good
+
+
+def choose(name: str, folder: Path) -> None:
+    """Print the accuracy of every candidate inside the training part."""
+    train, _ = load(name, folder)
+    for model in CANDIDATES:
+        parts = [train.split(0.25, seed) for seed in (1, 2)]
+        scores = [train_and_test(*part, model, SETTINGS[name].training, k)[0] for k, part in enumerate(parts)]
+        print(
+            f"| {name} | {model} | {' | '.join(map(percent, scores))} | {percent(float(np.mean(scores)))} |", flush=True
+        )
+
+
+def main() -> int:
+    """Measure the data sets; return 1 if one does not reach its bar."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--choose", action="store_true", help="compare settings inside the training parts")
+    options = parser.parse_args()
+    if options.choose:
+        for name in options.only:
+            choose(name, options.data)
+        return 0
+    print(
+        "| data | train / test | 1-NN | logistic | median | worst | bar | s | processor s |\n|---" + "|---:" * 8 + "|"
+    )
+    return int(not all(measure(name, options.data, options.seeds) for name in options.only))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
