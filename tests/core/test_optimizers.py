@@ -371,8 +371,14 @@ def test_an_underflowing_gradient_is_no_error(optimizer):
     assert np.isfinite(vector).all()
 
 
+BY_BLOCKS = [
+    *(SGD(0.1), SGD(0.1, 0.9, weight_decay=0.1), SGD(0.1, 0.9, nesterov=True, weight_decay=0.1)),
+    *(RMSProp(0.1, weight_decay=0.1), RMSProp(0.1, momentum=0.9, centered=True, weight_decay=0.1)),
+]
+
+
 @pytest.mark.parametrize("piece", [1, 3, 7, 8])
-@pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1)])
+@pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1), *BY_BLOCKS])
 def test_updates_by_blocks_change_no_bit(optimizer, piece, monkeypatch, rng):
     vector, *gradients = rng.normal(size=(4, 7))
 
@@ -385,9 +391,9 @@ def test_updates_by_blocks_change_no_bit(optimizer, piece, monkeypatch, rng):
         return weights, norms
 
     at_once = updated()
-    monkeypatch.setattr(blocking, "BLOCK_SIZE", piece)
     monkeypatch.setattr("glasscell.core.norms.BLOCK_SIZE", piece)
-    monkeypatch.setattr(optimizers, "BLOCK_SIZE", piece)
+    monkeypatch.setattr(blocking, "ELEMENTWISE_BLOCK_SIZE", piece)
+    monkeypatch.setattr(optimizers, "ELEMENTWISE_BLOCK_SIZE", piece)
     weights, norms = updated()
     np.testing.assert_array_equal(weights, at_once[0])
     np.testing.assert_allclose(norms, at_once[1], rtol=1e-14)

@@ -7,12 +7,13 @@ from glasscell.core.types import Array
 
 NARROW_ROWS = 16  # sequences: from here on a step's columns make a product worth its call
 FEW_STEPS = 32  # rows of a narrow product
+WIDE_OUTPUTS = 64  # and twice as many as sequences: from here on products and losses of rows are faster
 STEPS_PER_GEMM = 1 << 20  # numbers of the products that are added up together
 SMALL_GEMM_FLOPS = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
 
 
 @np.errstate(under="ignore")
-def forward(weight: Array, bias: Array, x: Array) -> Array:
+def forward(weight: Array, bias: Array, x: Array, buffers: BufferPool | None = None) -> Array:
     """Compute y_t = W x_t + b.
 
     Parameters
@@ -20,18 +21,28 @@ def forward(weight: Array, bias: Array, x: Array) -> Array:
     weight : array (O, I)
     bias : array (O,)
     x : array (T, I, B)
+    buffers : BufferPool, optional
 
     Returns
     -------
     array (T, O, B)
+        From :func:`in_rows` x, its O outputs also lie side by side in memory.
     """
+    if is_in_rows(x):
+        (T, I, B), O = x.shape, len(weight)
+        rows = (buffers or BufferPool()).get("y", (T, B, O), x.dtype)
+        y = np.matmul(x.transpose(0, 2, 1).reshape(T * B, I), weight.T, out=rows.reshape(T * B, O))
+        y += bias
+        return rows.transpose(0, 2, 1)
     y = batched_matmul(weight, x)
     y += bias[:, None]
     return y
 
 
 @np.errstate(under="ignore")
-def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = None) -> tuple[Array, Array, Array]:
+def backward(
+    weight: Array, x: Array, dy: Array, buffers: BufferPool | None = None, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array, Array]:
     """Compute the derivative of :func:`forward`.
 
     Parameters
@@ -40,6 +51,8 @@ def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = No
     x : array (T, I, B)
     dy : array (T, O, B)
     buffers : BufferPool, optional
+    out : tuple of array (O, I) and array (O,), optional
+        C-contiguous, where dweight and dbias are written. Default: new arrays.
 
     Returns
     -------
@@ -48,8 +61,48 @@ def backward(weight: Array, x: Array, dy: Array, buffers: BufferPool | None = No
     dbias : array (O,)
     """
     buffers = buffers or BufferPool()
-    dx = batched_matmul(weight.T, dy, buffers.get("dx", x.shape, x.dtype))
-    return dx, sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
+    dx = buffers.get("dx", x.shape, x.dtype)
+    if not is_in_rows(x):
+        batched_matmul(weight.T, dy, dx)
+        dweight, dbias = sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
+        if out is None:
+            return dx, dweight, dbias
+        out[0][:], out[1][:] = dweight, dbias
+        return dx, *out
+    (T, I, B), O = x.shape, len(weight)
+    dy = in_rows(dy, buffers.scope("dy"))
+    x_rows, dy_rows = x.transpose(0, 2, 1).reshape(T * B, I), dy.transpose(0, 2, 1).reshape(T * B, O)
+    dweight, dbias = (np.empty(weight.shape, x.dtype), np.empty(O, x.dtype)) if out is None else out
+    np.matmul(dy_rows.T, x_rows, out=dweight)
+    np.add.reduce(dy_rows, axis=0, out=dbias)
+    dx_rows = np.matmul(dy_rows, weight, out=buffers.get("dx rows", (T * B, I), x.dtype))
+    dx[:] = dx_rows.reshape(T, B, I).transpose(0, 2, 1)
+    return dx, dweight, dbias
+
+
+def in_rows(x: Array, buffers: BufferPool) -> Array:
+    """Return x (T, I, B) with the I numbers of a step of a sequence side by side in memory.
+
+    Then a product for all steps is one of T·B rows, and what follows reads and writes rows, for instance of logits.
+    """
+    T, I, B = x.shape
+    if B == 1 or I == 1 or is_in_rows(x):
+        return x
+    rows = buffers.get("rows", (T, B, I), x.dtype).transpose(0, 2, 1)
+    rows[:] = x
+    return rows
+
+
+def is_wide(outputs: int, sequences: int) -> bool:
+    """Return whether rows are faster for this number of outputs: see :func:`in_rows`."""
+    return outputs >= max(WIDE_OUTPUTS, 2 * sequences)
+
+
+def is_in_rows(x: Array) -> bool:
+    """Return whether x (T, I, B) lies in memory as (T, B, I); for one sequence or one number a step, False."""
+    T, I, B = x.shape
+    size = x.itemsize
+    return B > 1 and I > 1 and x.strides[1:] == (size, I * size) and (T == 1 or x.strides[0] == B * I * size)
 
 
 def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:

@@ -22,7 +22,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from glasscell.core import engines
-from glasscell.core.blocking import BLOCK_SIZE, blocks
+from glasscell.core.blocking import ELEMENTWISE_BLOCK_SIZE, blocks
 from glasscell.core.engines import EngineName
 from glasscell.core.types import Array
 
@@ -80,14 +80,20 @@ class SGD:
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """Update the vector and the state in place."""
-        rate = self.learning_rate if learning_rate is None else learning_rate
-        direction = with_weight_decay(gradient, vector, self.weight_decay)
-        if self.momentum:
-            velocity = state["velocity"]
-            velocity *= self.momentum
-            velocity += direction
-            direction = direction + self.momentum * velocity if self.nesterov else velocity
-        vector -= rate * direction
+        numbers = self.learning_rate if learning_rate is None else learning_rate, self.momentum, self.weight_decay
+        rate, momentum, weight_decay = (np.array(number, vector.dtype) for number in numbers)
+        velocity = state.get("velocity", vector)  # not used without momentum
+        scratch, sums = np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE]), np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE])
+        for block in blocks(len(vector)):
+            theta, d, v = vector[block], gradient[block], velocity[block]
+            step = scratch[: len(theta)]
+            if self.weight_decay:
+                d = np.add(d, np.multiply(weight_decay, theta, out=step), out=sums[: len(theta)])
+            if self.momentum:
+                np.multiply(v, momentum, out=v)
+                np.add(v, d, out=v)
+                d = np.add(d, np.multiply(momentum, v, out=step), out=step) if self.nesterov else v
+            np.subtract(theta, np.multiply(rate, d, out=step), out=theta)
 
 
 @dataclass(frozen=True)
@@ -130,24 +136,32 @@ class RMSProp:
     @np.errstate(under="ignore")
     def update(self, vector: Array, gradient: Array, state: State, learning_rate: float | None = None) -> None:
         """Update the vector and the state in place."""
-        rate = self.learning_rate if learning_rate is None else learning_rate
-        d = with_weight_decay(gradient, vector, self.weight_decay)
-        square = state["square"]
-        square *= self.decay
-        square += (1 - self.decay) * d * d
-        variance: Array = square
-        if self.centered:
-            mean = state["mean"]
-            mean *= self.decay
-            mean += (1 - self.decay) * d
-            variance = np.maximum(square - mean * mean, 0)
-        direction: Array = d / (np.sqrt(variance) + self.epsilon)
-        if self.momentum:
-            velocity = state["velocity"]
-            velocity *= self.momentum
-            velocity += direction
-            direction = velocity
-        vector -= rate * direction
+        numbers = (
+            *(self.learning_rate if learning_rate is None else learning_rate, self.decay, 1 - self.decay),
+            *(self.epsilon, self.momentum, self.weight_decay),
+        )
+        rate, decay, rest, epsilon, momentum, weight_decay = (np.array(number, vector.dtype) for number in numbers)
+        mean, velocity = (state.get(name, vector) for name in ("mean", "velocity"))  # the vector is a stand-in
+        scratches = [np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE]) for _ in range(3)]
+        for block in blocks(len(vector)):
+            theta, d, s, m, v = (array[block] for array in (vector, gradient, state["square"], mean, velocity))
+            sums, term, root = (scratch[: len(theta)] for scratch in scratches)
+            if self.weight_decay:
+                d = np.add(d, np.multiply(weight_decay, theta, out=term), out=sums)
+            np.multiply(s, decay, out=s)
+            np.multiply(np.multiply(rest, d, out=term), d, out=term)
+            np.add(s, term, out=s)
+            variance: Array = s
+            if self.centered:
+                np.multiply(m, decay, out=m)
+                np.add(m, np.multiply(rest, d, out=term), out=m)
+                variance = np.maximum(np.subtract(s, np.multiply(m, m, out=term), out=root), 0, out=root)
+            np.add(np.sqrt(variance, out=root), epsilon, out=root)
+            direction = np.divide(d, root, out=root)
+            if self.momentum:
+                np.multiply(v, momentum, out=v)
+                direction = np.add(v, direction, out=v)
+            np.subtract(theta, np.multiply(rate, direction, out=term), out=theta)
 
 
 @cache
@@ -215,7 +229,7 @@ class Adam:
             np.array(number, vector.dtype) for number in numbers
         )  # converted once, not at each use
         add, multiply = np.add, np.multiply
-        scratch = np.empty_like(vector[:BLOCK_SIZE])
+        scratch = np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE])
         for block in blocks(len(vector)):
             theta, d, first_moment, second_moment = (array[block] for array in arrays)
             step = scratch[: len(theta)]

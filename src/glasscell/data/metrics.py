@@ -70,6 +70,13 @@ def loss_function(loss: str | Loss) -> Loss:
     return function
 
 
+def loss_and_gradient(loss: Loss, outputs: Array, batch: Batch, *, overwrite: bool = False) -> tuple[float, Array]:
+    """Return the loss of a batch, and its gradient: with `overwrite` perhaps in place of the outputs."""
+    if overwrite and loss is losses.categorical_cross_entropy:
+        return losses.categorical_cross_entropy(outputs, batch.targets, batch.weights, out=outputs)
+    return loss(outputs, batch.targets, batch.weights)
+
+
 def loss_count(batch: Batch) -> float:
     """Return Σ w over the elements of a batch, the weight of its mean loss in an average."""
     size = float(batch.targets.size)

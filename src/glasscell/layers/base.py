@@ -85,6 +85,8 @@ class Layer(ABC):
         Whether an output depends on later steps, so that a state cannot be carried between windows of a sequence.
     traceable : bool
         Whether a trace shows the layer: it has ``layer_traces``.
+    keeps_outputs : bool
+        Whether a backward pass may read the outputs.
     """
 
     takes: ClassVar[Literal["any", "sequence", "vector"]] = "any"
@@ -95,6 +97,7 @@ class Layer(ABC):
     stateful: ClassVar[bool] = False
     pointwise: ClassVar[bool] = False
     traceable: ClassVar[bool] = False
+    keeps_outputs: ClassVar[bool] = True
 
     @property
     def runs_backward(self) -> bool:

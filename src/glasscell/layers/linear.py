@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -50,6 +50,8 @@ class Linear(TrainableLayer):
     parameters : Parameters
         ``weight`` (O, I) and, unless ``bias=False``, ``bias`` (O,).
     """
+
+    keeps_outputs: ClassVar = False
 
     def __init__(
         self,
@@ -134,12 +136,15 @@ class Linear(TrainableLayer):
         buffers: BufferPool | None = None,
         keep_tape: bool = True,
     ) -> LayerResult:
-        """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, not a copy."""
-        del state, rng, buffers
-        parameters = self._parameters.views
+        """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, perhaps not a copy."""
+        del state, rng
+        parameters, buffers = self._parameters.views, buffers or BufferPool()
         bias = parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
-        y = linear.forward(parameters["weight"], bias, x if x.ndim > 2 else x[None])
-        return LayerResult(y if x.ndim > 2 else y[0], mask, None, x if keep_tape else None)
+        steps = x if x.ndim > 2 else x[None]
+        if linear.is_wide(self.output_size, steps.shape[2]):
+            steps = linear.in_rows(steps, buffers)
+        y = linear.forward(parameters["weight"], bias, steps, buffers)
+        return LayerResult(y if x.ndim > 2 else y[0], mask, None, steps if keep_tape else None)
 
     def backward_feature_major(
         self,
@@ -152,13 +157,12 @@ class Linear(TrainableLayer):
         """Compute the gradient on x, and overwrite `gradients`; see :meth:`Layer.backward_feature_major`."""
         del need_dx
         x, dy = (array if array.ndim > 2 else array[None] for array in (tape, d_outputs))
-        dx, d_weight, d_bias = linear.backward(self._parameters.views["weight"], x, dy, buffers)
+        out = None
         if gradients is not None:
             views = gradients.views
-            views["weight"][:] = d_weight
-            if self.bias:
-                views["bias"][:] = d_bias
-        return dx if tape.ndim > 2 else dx[0]
+            out = views["weight"], views["bias"] if self.bias else np.empty(self.output_size, self.dtype)
+        dx = linear.backward(self._parameters.views["weight"], x, dy, buffers, out)[0]
+        return dx if d_outputs.ndim > 2 else dx[0]
 
     def output_features(self, features: int | None) -> int:
         """Return the number of features of the outputs."""

@@ -111,6 +111,11 @@ class Model(ABC):
         return any(layer.runs_backward for layer in self._layers)
 
     @property
+    def keeps_outputs(self) -> bool:
+        """Whether a backward pass may read the outputs; otherwise a loss may write its gradient in their place."""
+        return self._layers[-1].keeps_outputs
+
+    @property
     def gives_numbers(self) -> bool:
         """Whether there is one output for each step of the inputs, a number without an axis of features."""
         gives = [layer.gives for layer in self._layers if layer.gives != "same"]

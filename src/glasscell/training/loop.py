@@ -20,7 +20,7 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch, check_batch
-from glasscell.data.metrics import METRICS, loss_count
+from glasscell.data.metrics import METRICS, loss_and_gradient, loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
@@ -73,6 +73,7 @@ class Training:
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
         self.options, self.model = options, arguments.trainable_model(model)
         self._user_model = model  # a single layer, of which the model is a wrapper
+        self._overwrites_outputs = not getattr(self.model, "keeps_outputs", True)
         self.dtype, parameters = self.model.dtype, self.model.parameters
         self._parameters = parameters
         self.data = arguments.training_source(data, options, self.model)
@@ -200,7 +201,7 @@ class Training:
         """Compute loss and gradients of the next window with targets; return the loss and how much it counts."""
         window = self._next_window()
         result = self._forward(window)
-        loss, d_outputs = self.loss(result.outputs, window.targets, window.weights)
+        loss, d_outputs = loss_and_gradient(self.loss, result.outputs, window, overwrite=self._overwrites_outputs)
         self.model.train_backward(result.tape, d_outputs, self.gradients, self.buffers)
         return loss, 1.0 if self._gradient_sum is None else loss_count(window)
 
