@@ -126,8 +126,13 @@ BUGS = [
         "affine map",
         (
             LINEAR,
-            "return dx, sum_of_outer_products(dy, x, buffers)",
-            "return dx, weight + sum_of_outer_products(dy, x, buffers)",
+            "dweight, dbias = sum_of_outer_products(dy, x, buffers)",
+            "dweight, dbias = weight + sum_of_outer_products(dy, x, buffers)",
+        ),
+        (
+            LINEAR,
+            "np.matmul(dy_rows.T, x_rows, out=dweight)",
+            "np.add(weight, dy_rows.T @ x_rows, out=dweight)",
         ),
     ),
     bug(
@@ -215,7 +220,12 @@ BUGS = [
     bug(
         9,
         "readout",
-        (READOUT, 'views["bias"][:] = d_bias', 'views["bias"][:] = d_bias + self.parameters["bias"]'),
+        (
+            READOUT,
+            "        return dx if d_outputs.ndim > 2",
+            "        if out is not None and self.bias:\n            out[1][:] += self.parameters['bias']\n"
+            "        return dx if d_outputs.ndim > 2",
+        ),
     ),
     bug(
         10,
@@ -290,7 +300,12 @@ BUGS = [
         ),
     ),
     bug(14, "layer", (WAY, "views[full][:] = d[", "views[full][:] += d[")),
-    bug(14, "readout", (READOUT, 'views["bias"][:] = d_bias', 'views["bias"][:] += d_bias')),
+    bug(
+        14,
+        "readout",
+        (LINEAR, "out[0][:], out[1][:] = dweight, dbias", "out[0][:], out[1][:] = dweight, out[1] + dbias"),
+        (LINEAR, "np.add.reduce(dy_rows, axis=0, out=dbias)", "np.add(dbias, dy_rows.sum(axis=0), out=dbias)"),
+    ),
     bug(
         14,
         "learned initial state",
