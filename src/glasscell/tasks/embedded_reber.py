@@ -96,7 +96,7 @@ class EmbeddedReber:
     >>> import glasscell as gc
     >>> task = gc.tasks.EmbeddedReber(num_strings=4)
     >>> task.training_strings[:2]
-    ('BPBPVPXTTTTVVEPE', 'BPBPVVEPE')
+    X
     >>> task.make_batch(["BTBPVVETE"]).inputs.shape
     (1, 8, 7)
     """
@@ -146,7 +146,8 @@ class EmbeddedReber:
         """Draw a string of the grammar, such as ``BTBPVVETE``."""
         string, state = "", GRAMMAR[0]
         while state:
-            symbol = list(state)[rng.integers(len(state))]
+            symbols = tuple(state)
+            symbol = symbols[rng.integers(2)] if len(symbols) == 2 else symbols[0]
             string, state = string + symbol, GRAMMAR[state[symbol]]
         return string
 
