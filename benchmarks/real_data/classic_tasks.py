@@ -1,0 +1,186 @@
+"""Train on the classic tasks until the criterion of Hochreiter & Schmidhuber (1997) is met, and count the sequences.
+
+    python benchmarks/real_data/classic_tasks.py
+
+Adding (T = 100) and temporal order (6a) with chrono initialisation: training stops as in the paper, when the 2000 most
+recent training sequences were processed correctly, each by the weights before its update, and their mean squared error
+is below 0.01 (adding) or 0.1 (temporal order). Then 2560 test sequences are processed, once. Bars: every seed stops
+within a third of the paper's sequences, with at most 3 errors in the test. One seed with a forget bias of 1 and as many
+sequences as in the paper shows why chrono initialisation is needed.
+
+Embedded Reber grammar: training stops when all training strings and 256 other strings are predicted correctly at three
+checks in a row, one every 100 strings; the paper stops at the first. Then 256 test strings are predicted, once. Bars:
+every seed stops, all sets of allowed symbols are right in the test, and the median is at most 4,000 strings.
+
+Learning rates and sizes were chosen on the seeds 100 to 109. Exits with 1 if a bar is missed.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import glasscell as gc
+from glasscell.data.metrics import loss_function
+from glasscell.layers import FinalState
+from glasscell.tasks import adding, embedded_reber, temporal_order
+
+RECENT = 2000  # correct training sequences, most recent first, that end the training
+BATCH_SIZE, HIDDEN_SIZE, CHRONO_STEPS = 20, 32, 110  # adding and temporal order
+REBER_BATCH_SIZE, REBER_HIDDEN_SIZE, CHECKS, CHECK_EVERY = 10, 64, 3, 100  # every 100 strings
+
+
+class Result(NamedTuple):
+    """Training sequences until training stopped, None if it did not, and errors in the test."""
+
+    sequences: int | None
+    wrong: int
+
+
+class Recorded:
+    """A task with the paper's stopping criterion: it records what the training does, and is a callback that ends it."""
+
+    metrics, endless = (), True
+
+    def __init__(self, task: Any, is_correct: Callable[..., Any], limit: float) -> None:
+        self.task, self.is_correct, self.limit = task, is_correct, limit
+        self.loss = self.recorded_loss
+        self.correct: deque[bool] = deque(maxlen=RECENT)
+        self.errors: deque[float] = deque(maxlen=RECENT)
+        self.sequences = 0
+
+    def batches(self, size: int, rng: np.random.Generator, dtype: Any) -> Iterator[gc.data.Batch]:
+        return self.task.batches(size, rng, dtype)
+
+    def validation(self, *_: Any) -> None:
+        return None
+
+    def recorded_loss(self, outputs: Any, targets: Any, weights: Any) -> tuple[float, Any]:
+        self.sequences += len(outputs)
+        self.correct.extend(self.is_correct(outputs, targets).tolist())
+        self.errors.extend(squared_errors(outputs, targets).tolist())
+        return loss_function(self.task.loss)(outputs, targets, weights)
+
+    def __call__(self, _: gc.TrainingState | None = None) -> bool:
+        return len(self.correct) == RECENT and all(self.correct) and float(np.mean(self.errors)) < self.limit
+
+
+def squared_errors(outputs: Any, targets: Any) -> Any:
+    """Return the squared error of each sequence; for logits that of the probabilities."""
+    if targets.ndim == outputs.ndim:
+        return np.square(outputs - targets).sum(axis=-1)
+    odds = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    return np.square(odds / odds.sum(axis=-1, keepdims=True) - np.eye(outputs.shape[-1])[targets]).sum(axis=-1)
+
+
+def long_lag(
+    task: Any, is_correct: Callable[..., Any], limit: float, rate: float, sequences: int, chrono: bool
+) -> Result:
+    """Train on adding or temporal order, on at most so many sequences."""
+    initial: dict[str, Any] = (
+        {"forget_bias": "chrono", "chrono_steps": CHRONO_STEPS} if chrono else {"forget_bias": 1.0}
+    )
+    lstm = gc.LSTM(task.input_size, HIDDEN_SIZE, **initial)
+    model = gc.Sequential([lstm, FinalState(), gc.Linear(HIDDEN_SIZE, task.output_size)], seed=task.seed)
+    recorded, updates = Recorded(task, is_correct, limit), sequences // BATCH_SIZE
+    options = {"batch_size": BATCH_SIZE, "optimizer": gc.Adam(rate), "schedule": gc.schedules.linear(updates)}
+    gc.fit(model, recorded, updates, callbacks=[recorded], seed=task.seed, **options)
+    test = task.test_batch()
+    wrong = ~is_correct(model(test.inputs, lengths=test.lengths), test.targets)
+    return Result(recorded.sequences if recorded() else None, int(wrong.sum()))
+
+
+def adding_100(seed: int, sequences: int, *, chrono: bool) -> Result:
+    return long_lag(gc.tasks.Adding(100, seed), adding.is_correct, 0.01, 0.02, sequences, chrono)
+
+
+def temporal_order_6a(seed: int, sequences: int, *, chrono: bool) -> Result:
+    return long_lag(gc.tasks.TemporalOrder(seed=seed), temporal_order.is_correct, 0.1, 0.01, sequences, chrono)
+
+
+def reber(seed: int, sequences: int) -> Result:
+    """Train on the embedded Reber grammar, on at most so many strings."""
+    task = gc.tasks.EmbeddedReber(seed=seed)
+    layers = [gc.LSTM(task.input_size, REBER_HIDDEN_SIZE), gc.Linear(REBER_HIDDEN_SIZE, task.output_size)]
+    model = gc.Sequential(layers, seed=seed)
+    checked = [task.make_batch(task.training_strings), *task.validation(1)]
+    right = 0  # checks in a row
+
+    def wrong(batch: gc.data.Batch) -> int:
+        return int((~embedded_reber.is_correct(model(batch.inputs, lengths=batch.lengths), batch)).sum())
+
+    def check(state: gc.TrainingState) -> bool:
+        nonlocal right
+        if state.history.updates * REBER_BATCH_SIZE % CHECK_EVERY == 0:
+            right = 0 if any(map(wrong, checked)) else right + 1
+        return right == CHECKS
+
+    updates = sequences // REBER_BATCH_SIZE
+    options = {"batch_size": REBER_BATCH_SIZE, "optimizer": gc.Adam(0.02), "evaluate_every": updates}
+    history = gc.fit(model, task, updates, callbacks=[check], seed=seed, **options)
+    return Result(history.updates * REBER_BATCH_SIZE if right == CHECKS else None, wrong(task.test_batch()))
+
+
+class Row(NamedTuple):
+    """A row of the table, and its bars; None: no bar."""
+
+    run: Callable[[int], Result]
+    paper: int  # training sequences, mean
+    seeds: int | None = None  # default: those of the command line
+    median: int | None = None
+    wrong: int | None = None
+
+
+ROWS = {
+    "adding, T = 100, chrono": Row(lambda seed: adding_100(seed, 25_000, chrono=True), 74_000, None, 25_000, 3),
+    "adding, T = 100, forget bias 1": Row(lambda seed: adding_100(seed, 74_000, chrono=False), 74_000, 1),
+    "temporal order 6a, chrono": Row(
+        lambda seed: temporal_order_6a(seed, 10_000, chrono=True), 31_390, None, 10_000, 3
+    ),
+    "temporal order 6a, forget bias 1": Row(lambda seed: temporal_order_6a(seed, 31_390, chrono=False), 31_390, 1),
+    "embedded Reber grammar": Row(lambda seed: reber(seed, 30_000), 8_440, None, 4_000, 0),
+}
+COLUMNS = (
+    "task",
+    "seeds that stopped",
+    "sequences: median",
+    "range",
+    "paper: mean",
+    "wrong in test",
+    "seconds per seed",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    options = parser.parse_args()
+    print(f"| {' | '.join(COLUMNS)} |\n| {' | '.join(['---'] * len(COLUMNS))} |", flush=True)
+    missed = False
+    for name, row in ROWS.items():
+        if options.only not in name:
+            continue
+        results, start, count = [], time.perf_counter(), row.seeds or options.seeds
+        for seed in range(options.first_seed, options.first_seed + count):
+            results.append(row.run(seed))
+            print(f"{name}, seed {seed}: {results[-1]}", file=sys.stderr, flush=True)
+        seconds = (time.perf_counter() - start) / count
+        stopped, wrong = [n for n, _ in results if n is not None], [errors for _, errors in results]
+        median = statistics.median(stopped or [np.nan])
+        ends = f"{min(stopped):,} to {max(stopped):,}" if stopped else ""
+        numbers = f"{median:,.0f} | {ends} | {row.paper:,} | {min(wrong)} to {max(wrong)} | {seconds:.1f}"
+        print(f"| {name} | {len(stopped)} of {count} | {numbers} |", flush=True)
+        if row.median is not None and row.wrong is not None:
+            missed |= len(stopped) < count or median > row.median or max(wrong) > row.wrong
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
