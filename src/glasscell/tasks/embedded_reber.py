@@ -96,7 +96,7 @@ class EmbeddedReber:
     >>> import glasscell as gc
     >>> task = gc.tasks.EmbeddedReber(num_strings=4)
     >>> task.training_strings[:2]
-    X
+    ('BPBPVPXTTTTVVEPE', 'BPBPVVEPE')
     >>> task.make_batch(["BTBPVVETE"]).inputs.shape
     (1, 8, 7)
     """
