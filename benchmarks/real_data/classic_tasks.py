@@ -81,7 +81,7 @@ def squared_errors(outputs: Any, targets: Any) -> Any:
 def long_lag(
     task: Any, is_correct: Callable[..., Any], limit: float, rate: float, sequences: int, chrono: bool
 ) -> Result:
-    """Train on adding or temporal order, on at most so many sequences."""
+    """Train on adding or temporal order, on at most this number of sequences."""
     initial: dict[str, Any] = (
         {"forget_bias": "chrono", "chrono_steps": CHRONO_STEPS} if chrono else {"forget_bias": 1.0}
     )
@@ -104,7 +104,7 @@ def temporal_order_6a(seed: int, sequences: int, *, chrono: bool) -> Result:
 
 
 def reber(seed: int, sequences: int) -> Result:
-    """Train on the embedded Reber grammar, on at most so many strings."""
+    """Train on the embedded Reber grammar, on at most this number of strings."""
     task = gc.tasks.EmbeddedReber(seed=seed)
     layers = [gc.LSTM(task.input_size, REBER_HIDDEN_SIZE), gc.Linear(REBER_HIDDEN_SIZE, task.output_size)]
     model = gc.Sequential(layers, seed=seed)
