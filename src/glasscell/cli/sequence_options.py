@@ -1,0 +1,232 @@
+"""Options of commands that read sequences from a file of the user."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from glasscell.data.csv_tables import CsvTable
+    from glasscell.data.labelled import LabelledSequences
+
+TABLE_OPTIONS = (
+    *("id", "time", "column", "ignore_column", "rows", "features_per_step", "ragged", "delimiter", "header"),
+    *("decimal", "fill"),
+)
+
+
+def add_sequence_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of :func:`read_sequences_of`."""
+    group = parser.add_argument_group("sequences in a file: .csv and other tables, .npz or .ts")
+    group.add_argument("--label", metavar="NAME", help="column or array of the labels or targets to compare with")
+    group.add_argument("--id", metavar="NAME", help="column whose value is the same in all rows of a sequence")
+    group.add_argument(
+        "--rows",
+        choices=("sequences", "steps"),
+        help="whether each row of a table is a sequence, or a step of the sequence that the file or --id is "
+        "(default steps with --id, otherwise sequences)",
+    )
+    group.add_argument("--time", metavar="NAME", help="column of times, which must increase within a sequence")
+    group.add_argument(
+        "--column", action="append", metavar="NAME", help="column of a feature; repeatable (default: all others)"
+    )
+    group.add_argument(
+        "--ignore-column", action="append", default=[], metavar="NAME", help="column that is not read; repeatable"
+    )
+    group.add_argument(
+        "--features-per-step",
+        type=int,
+        metavar="N",
+        help="features of each step in a row (default: those of the model)",
+    )
+    group.add_argument("--ragged", action="store_true", help="sequences may end before the last column")
+    group.add_argument("--delimiter", metavar="C", help="delimiter of a table (default: detected)")
+    group.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, help="whether the first row has names (default: detected)"
+    )
+    group.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
+    group.add_argument(
+        "--fill", choices=("previous", "linear"), help="how missing values are replaced (default: error)"
+    )
+
+
+def read_sequences_of(
+    path: Path, options: argparse.Namespace, input_size: int | None, *, per_step: bool = False
+) -> LabelledSequences:
+    """Read sequences for a model.
+
+    Parameters
+    ----------
+    path : Path
+    options : Namespace
+        Of :func:`add_sequence_options`.
+    input_size : int, optional
+        I of the model; None: any.
+    per_step : bool
+        Whether there is one label per step.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no such file, it does not fit the options, or its number of features is not that of the model.
+    """
+    from glasscell.data.reading import file_kind, read_sequences  # noqa: PLC0415 - only where it is used
+
+    kind = file_kind(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if kind != "csv":
+        allowed = {"fill"} if kind == "ts" else set()
+        for name in TABLE_OPTIONS:
+            if name not in allowed and getattr(options, name) not in (None, False, ".", []):
+                raise ValueError(f"{option_of(name)} is for tables such as .csv, got {path}")
+    if kind == "ts":
+        if options.label is not None:
+            raise ValueError(
+                f"--label must be left out for a .ts file, which declares its labels, got {options.label!r}"
+            )
+        data = read_sequences(path, fill=options.fill)
+    elif kind == "npz":
+        data = read_sequences(path, y=options.label)
+    else:
+        data = _read_table(path, options, input_size, per_step=per_step)
+    if input_size is not None and data.input_size != input_size:
+        raise ValueError(
+            f"{data.source}: must have {input_size} features, as the model, got {data.input_size}"
+            f" ({', '.join(map(repr, data.feature_names[:6]))}{', …' if data.input_size > 6 else ''})"
+        )
+    return data
+
+
+def _read_table(
+    path: Path, options: argparse.Namespace, input_size: int | None, *, per_step: bool
+) -> LabelledSequences:
+    """Read a table, in which each row is a sequence or a step."""
+    from glasscell.data.csv_sequences import read_csv  # noqa: PLC0415
+
+    common: dict[str, Any] = {
+        "label": options.label,
+        "features": options.column,
+        "ignore": options.ignore_column,
+        "delimiter": options.delimiter,
+        "header": options.header,
+        "decimal": options.decimal,
+        "fill": options.fill,
+    }
+    rows = options.rows or ("sequences" if options.id is None else "steps")
+    if rows == "steps":
+        for name in ("features_per_step", "ragged"):
+            if getattr(options, name):
+                raise ValueError(
+                    f"{option_of(name)} must be left out if each row is a step, got {getattr(options, name)}"
+                )
+        if options.id is None and not (per_step and options.label is not None):
+            if options.label is not None:
+                raise ValueError("--id must name the sequences for one label per sequence, got none")
+            return _one_sequence(path, options)
+        with_labels = per_step and options.label is not None
+        return read_csv(path, id=options.id, time=options.time, per_step=with_labels, **common)
+    if options.id is not None or per_step:
+        reason = "--id" if options.id is not None else "a model with one label per step"
+        raise ValueError(f"--rows must be steps with {reason}, got sequences")
+    if options.time is not None:
+        raise ValueError(f"--time must be left out if each row is a sequence, got {options.time!r}")
+    size = options.features_per_step or input_size or 1
+    if options.features_per_step is None:
+        _check_columns(path, options, size)
+    data = read_csv(path, features_per_step=size, ragged=options.ragged, **common)
+    if options.rows is None and max(map(len, data.x)) == 1 and len(data) > 1:
+        raise ValueError(
+            f"{data.source}: each row is one step. Pass --rows steps if the file is one sequence, --id COLUMN if it "
+            "has several, or --rows sequences if each row is a sequence of one step"
+        )
+    return data
+
+
+def _check_columns(path: Path, options: argparse.Namespace, size: int) -> None:
+    """Raise ValueError unless the columns of a table can be divided into steps of this many features."""
+    table = table_of(path, options)
+    others = {"--label": [] if options.label is None else [options.label], "--ignore-column": options.ignore_column}
+    left_out = {table.index(flag, name) for flag, names in others.items() for name in names}
+    chosen = options.column or [name for k, name in enumerate(table.names) if k not in left_out]
+    if len(chosen) % size:
+        named = ", ".join(map(repr, chosen[:6])) + (", …" if len(chosen) > 6 else "")
+        raise ValueError(
+            f"{table.description}: must have a multiple of the model's {size} features in a row, got {len(chosen)} "
+            f"columns, {named}: --label, --ignore-column and --column select columns"
+        )
+
+
+def _one_sequence(path: Path, options: argparse.Namespace) -> LabelledSequences:
+    """Read a table without labels that is one sequence, one row per step."""
+    from glasscell.data.gaps import fill_gaps  # noqa: PLC0415
+    from glasscell.data.labelled import LabelledSequences  # noqa: PLC0415
+
+    table = table_of(path, options)
+    left_out = {table.index("--ignore-column", name) for name in options.ignore_column}
+    left_out |= set() if options.time is None else {table.index("--time", options.time)}
+    chosen = [k for k in range(len(table.names)) if k not in left_out]
+    if options.column:
+        chosen = [table.index("--column", name) for name in options.column]
+    values = []
+    for row in table.rows():
+        values.append([table.number(row, k) for k in chosen])
+        if options.fill is None and np.isnan(values[-1]).any():
+            k = chosen[int(np.isnan(values[-1]).argmax())]
+            table.refuse(row, k, "must be a number, got a missing value: --fill replaces it")
+    array = np.array(values)
+    if options.fill is not None:
+        array = np.stack([fill_gaps(column, options.fill) for column in array.T], axis=1)
+    names = [table.names[k] for k in chosen]
+    source = f"{table.description}: one row per step, one sequence"
+    return LabelledSequences([array], None, names, ["the file"], source)
+
+
+def table_of(path: Path, options: argparse.Namespace) -> CsvTable:
+    """Return a table, read with the options."""
+    from glasscell.data.csv_tables import CsvTable  # noqa: PLC0415
+
+    named = [options.label, options.id, options.time, *(options.column or ()), *options.ignore_column]
+    return CsvTable(
+        path,
+        delimiter=options.delimiter,
+        header=options.header,
+        requested=[name for name in named if name is not None],
+        ragged=options.ragged,
+        decimal=options.decimal,
+    )
+
+
+def class_names(labels: Sequence[Any]) -> dict[str, str]:
+    """Return the texts that stand for the classes of a model in a file, with the names of the classes."""
+    names = {f"{label:g}": str(label) for label in labels if isinstance(label, float)}
+    return names | {str(label): str(label) for label in labels}
+
+
+def check_labels(path: Path, options: argparse.Namespace, data: LabelledSequences, known: Mapping[str, str]) -> None:
+    """Raise ValueError for a label that the model does not have, with its file, line and column."""
+    from glasscell.data.reading import file_kind  # noqa: PLC0415
+
+    labels = data.labels or []
+    for name, entry in zip(data.names, labels, strict=bool(labels)):
+        unknown = [label for label in (entry if isinstance(entry, list) else [entry]) if str(label) not in known]
+        if unknown:
+            classes = ", ".join(dict.fromkeys(known.values()))
+            problem = f"must be one of the classes of the model, {classes}, got {unknown[0]!r}"
+            if file_kind(path) == "csv":
+                table = table_of(path, options)
+                k = table.index("--label", options.label)
+                for row in table.rows():
+                    if row.cells[k].strip() == unknown[0]:
+                        table.refuse(row, k, problem)
+            raise ValueError(f"{path}, {name}: the label {problem}")
+
+
+def option_of(name: str) -> str:
+    """Return the option of an attribute."""
+    return f"--{name.replace('_', '-')}"
