@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from glasscell import __version__
-from glasscell.cli import convert, copy, inspect, predict, verify
+from glasscell.cli import convert, copy, forecast, inspect, predict, verify
 from glasscell.cli.console import Console, consoles
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.escaping import escape
 
-COMMANDS = (copy, predict, inspect, verify, convert)
+COMMANDS = (copy, forecast, predict, inspect, verify, convert)
 EXIT_STATUS = (
     "Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output could not be written; "
     "2, an error; 130, interrupted (128 + n by signal n)."

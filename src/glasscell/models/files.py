@@ -13,10 +13,11 @@ from glasscell.layers.registry import WITH_PARAMETERS, is_registered, layer_clas
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Embedding, Linear
     from glasscell.layers.batch_first import ParameterLayer
+    from glasscell.models.forecaster_ensemble import ForecasterEnsemble
     from glasscell.models.sequential import Sequential
     from glasscell.trace.trace import Trace
 
-Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | Trace"
+Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | ForecasterEnsemble | Trace"
 OURS = (".safetensors",)
 MODELS = {  # classes of models in files, and their modules
     "Sequential": "sequential",
@@ -74,9 +75,13 @@ def load(path: StrPath) -> Saved:
         return Trace.load(path)
     if kind == "Stream":
         raise ValueError(f"{path} holds the state of a stream: give it to a stream of its model, model.stream().load()")
+    if kind == "ForecasterEnsemble":
+        from glasscell.models.forecaster_ensemble import ForecasterEnsemble  # noqa: PLC0415 - only where it is used
+
+        return ForecasterEnsemble.load(path)
     known = [*WITH_PARAMETERS, *MODELS]
     if kind not in known and not is_registered(kind):
-        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'Trace'])}")
+        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'ForecasterEnsemble', 'Trace'])}")
     saved_class: Any = model_class(kind) if kind in MODELS else layer_class(kind)
     model: Saved = saved_class.load(path)
     return model

@@ -162,8 +162,8 @@ class ForecastingModel(ABC):
         """Measure the errors of forecasts on the end of a series, which training must not use, for conformal intervals.
 
         Split conformal prediction: an interval is as wide as the errors at its step of the horizon were. A model with
-        the quantiles of an interval widens or narrows these (Romano et al. 2019). Coverage is exact for exchangeable
-        errors, and approximate for those of a series, which depend on each other.
+        the quantiles of an interval widens these by the errors (Romano et al. 2019), and never narrows them. Coverage
+        is at least `level` for exchangeable errors, and approximate for those of a series, which depend on each other.
 
         Parameters
         ----------
@@ -276,10 +276,8 @@ class ForecastingModel(ABC):
         else:
             low, high = outputs[..., pair[0]], outputs[..., pair[1]]
             scores = np.maximum(-residuals[..., pair[0]], residuals[..., pair[1]])
-        width = np.sort(scores, axis=0)[rank - 1]
-        lower, upper = low - width, high + width
-        middle = outputs[..., self._point]
-        return np.minimum(lower, middle), np.maximum(upper, middle)  # narrowed quantiles may cross
+        width = np.maximum(np.sort(scores, axis=0)[rank - 1], 0)  # errors of a calm time must not narrow them
+        return low - width, high + width
 
 
 def _ensemble_bounds(members: Values, residuals: Values, level: float) -> tuple[Values, Values]:

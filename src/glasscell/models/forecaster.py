@@ -196,7 +196,7 @@ class Forecaster(ForecastingModel, Sequential):
         inputs, targets = self.features.inputs(observed), self.features.corrections(observed)
         self._fit_scaling(observed.values[:stop], inputs[: stop - first], targets[:steps])
         window = min(max(DEFAULT_WINDOW, 4 * h), steps) if window is None else window
-        count = T - held_out - h - first + 1 if validation else steps
+        count = T - held_out - h - first
         scaled = (targets[:count] - self.target_mean) / self.target_scale
         return WindowData(
             self._scaled(inputs[:count]),

@@ -1,0 +1,343 @@
+"""Implement ``glasscell forecast``: train an LSTM on a series of a CSV file, evaluate it, and forecast the future."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from glasscell.atomic_files import KINDS, write_atomically
+from glasscell.checkpoint import MODEL_FILE
+from glasscell.cli.copy import reason
+from glasscell.cli.forecast_report import (
+    EVALUATION_HEADER,
+    Evaluation,
+    evaluate,
+    evaluation_csv,
+    figure,
+    forecast_csv,
+    print_evaluation,
+    print_forecast,
+)
+from glasscell.cli.interrupts import Interrupted, Interrupts
+from glasscell.cli.outputs import check_matplotlib, path_argument, picture
+from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
+from glasscell.core.optimizers import Adam
+from glasscell.data.series import Series, read_series
+from glasscell.escaping import escape
+from glasscell.models.forecast import Forecast
+from glasscell.models.forecaster import Forecaster
+from glasscell.models.forecaster_ensemble import ForecasterEnsemble
+from glasscell.training.fitting import fit
+from glasscell.training.history import History
+from glasscell.validation import positive_integer
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+HISTORY_FILE, EVALUATION_FILE, FORECAST_FILE, PICTURE_FILE = (
+    "history.csv",
+    "evaluation.csv",
+    "forecast.csv",
+    "forecast.png",
+)
+FILES = {  # names of the files of a run, and predicates of their first bytes
+    MODEL_FILE: KINDS[".safetensors"],
+    HISTORY_FILE: lambda head: head.startswith(b"update,"),
+    EVALUATION_FILE: lambda head: head.startswith(EVALUATION_HEADER.encode()),
+    FORECAST_FILE: lambda head: b"_lower" in head,
+    PICTURE_FILE: KINDS[".png"],
+}
+DEFAULT_FOLDER = Path("runs/forecast")
+
+
+class Split(NamedTuple):
+    """Numbers of values of the parts of a series, in order of time."""
+
+    training: int
+    calibration: int
+    test: int
+
+
+def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "forecast",
+        help="forecast a series of a CSV file",
+        description="Train an LSTM on the first part of a series, compare its forecasts of the last part with those of "
+        "simple methods, and forecast the values after the end.",
+    )
+    parser.add_argument("file", type=path_argument, help="a CSV file with column names in its first line")
+    data = parser.add_argument_group("series")
+    data.add_argument("--column", action="append", required=True, metavar="NAME", help="column to forecast; repeatable")
+    data.add_argument("--time", metavar="NAME", help="column of times, which must have equal steps")
+    data.add_argument(
+        *("--known",), action="append", default=[], metavar="NAME", help="exogenous column whose future is in the file"
+    )
+    data.add_argument(
+        *("--past",), action="append", default=[], metavar="NAME", help="exogenous column whose future is not known"
+    )
+    data.add_argument(
+        "--missing",
+        choices=("error", "interpolate"),
+        default="error",
+        help="what to do with empty cells and gaps in the times (default error)",
+    )
+    data.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
+    data.add_argument("--delimiter", metavar="C", help="default , or, with --decimal , a semicolon")
+    data.add_argument(
+        "--season", type=int, default=1, metavar="S", help="steps of a season, of seasonal naive and MASE (default 1)"
+    )
+    _add_model(parser.add_argument_group("model"))
+    split = parser.add_argument_group("evaluation")
+    split.add_argument("--test", type=int, metavar="N", help="values at the end for the test (default a fifth)")
+    split.add_argument(
+        "--calibration",
+        type=int,
+        metavar="N",
+        help="values before, for the intervals (default a tenth)",
+    )
+    split.add_argument("--origin-step", type=int, default=1, metavar="N", help="steps between origins (default 1)")
+    split.add_argument("--ar-order", type=int, metavar="P", help="order of the AR (default season + 1, or 12)")
+    split.add_argument("--level", type=float, default=0.8, help="probability of the intervals (default 0.8)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--plot", action="store_true", help=f"draw {PICTURE_FILE}")
+    output.add_argument(
+        "--out",
+        type=path_argument,
+        metavar="FOLDER",
+        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    parser.set_defaults(run=run)
+
+
+def _add_model(model: "argparse._ArgumentGroup") -> None:
+    model.add_argument("--horizon", type=int, default=12, metavar="H", help="values to forecast (default 12)")
+    model.add_argument("--log", action="store_true", help="model the logarithm of the values")
+    model.add_argument(
+        "--differences", type=_integers, default=(), metavar="LAGS", help="lags of differences, such as 12 or 12,1"
+    )
+    model.add_argument("--lags", type=_integers, default=(), metavar="LAGS", help="lags of further inputs")
+    model.add_argument("--hidden-size", type=int, default=32, metavar="H", help="hidden units (default 32)")
+    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
+    model.add_argument("--members", type=int, default=1, metavar="M", help="forecasters whose mean is used (default 1)")
+    model.add_argument("--window", type=int, metavar="T", help="steps of a training window (default 64, or 4 horizons)")
+    model.add_argument("--steps", type=int, default=400, metavar="N", help="updates (default 400)")
+    model.add_argument("--batch-size", type=int, default=32, metavar="B", help="windows per update (default 32)")
+    model.add_argument(
+        "--learning-rate",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="initial learning rate of Adam, which decreases to 0 (default 0.01)",
+    )
+    model.add_argument("--seed", type=int, default=0, help="seed of weights and windows (default 0)")
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be integers such as 12,1, got {text!r}") from None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, evaluate and write the model, and only then print and draw the forecast."""
+    if options.plot:
+        check_matplotlib("--plot")
+    series = read_series(
+        options.file,
+        options.column,
+        time=options.time,
+        known_exogenous=options.known,
+        past_exogenous=options.past,
+        missing=options.missing,
+        decimal=options.decimal,
+        delimiter=options.delimiter,
+    )
+    split, members = _split(options, len(series)), _make_members(options)
+    _check(options, series, split, members)
+    with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
+        try:
+            return _run(options, series, split, members, folder)
+        except KeyboardInterrupt as error:
+            if isinstance(error, Interrupted):
+                raise
+            kept = f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
+            raise Interrupted(kept) from None
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; nothing is kept") from None
+
+
+def _run(
+    options: argparse.Namespace, series: Series, split: Split, members: list[Forecaster], folder: RunFolder
+) -> int:
+    interrupts: Interrupts = options.interrupts
+    with folder.naming():
+        members[0].save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
+    _print_split(options, series, split)
+    start = time.perf_counter()
+    with interrupts.finishing():
+        model, history = _train(options, series, split, members)
+    seconds = time.perf_counter() - start
+    fitted = split.training + split.calibration
+    if split.calibration:
+        model.calibrate(series.head(fitted), split.calibration)
+    failures = _save(model, history, folder, replace=not interrupts.finish)
+    print(f"{history.updates} updates in {seconds:.1f} s.\n")
+    evaluation = None
+    if split.test:
+        evaluation = evaluate(model, series, fitted, options)
+        print_evaluation(evaluation, series, options)
+    forecast = model.forecast(series, level=options.level)
+    print_forecast(forecast, series)
+    failures += _write_results(options, series, evaluation, forecast, folder.display_path)
+    names = ", ".join(name for name in FILES if (folder.display_path / name).exists())
+    print(f"Written to {folder.display_path}: {names}")
+    for failure in failures:
+        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
+    if interrupts.finish:
+        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.display_path}")
+    return int(bool(failures))
+
+
+def _split(options: argparse.Namespace, length: int) -> Split:
+    """Return the parts of the series."""
+    horizon = positive_integer("horizon", options.horizon)
+    test = max(horizon, length // 5) if options.test is None else options.test
+    calibration = max(2 * horizon, length // 10) if options.calibration is None else options.calibration
+    for name, value in (("test", test), ("calibration", calibration)):
+        if value and value < horizon:
+            raise ValueError(f"--{name} must be 0 or at least the horizon {horizon}, got {value}")
+    training = length - calibration - test
+    if training < 1:
+        raise ValueError(
+            f"{options.file} must have more values than the {test} of --test and {calibration} of --calibration, "
+            f"got {length}"
+        )
+    return Split(training, calibration, test)
+
+
+def _make_members(options: argparse.Namespace) -> list[Forecaster]:
+    for name in ("season", "steps", "batch_size", "members", "origin_step"):
+        positive_integer(name, getattr(options, name))
+    check_layers("num_layers", positive_integer("num_layers", options.num_layers))
+    H = positive_integer("hidden_size", options.hidden_size)
+    inputs = len(options.column) * (1 + len(options.lags)) + len(options.past)
+    inputs += len(options.known) * (options.horizon + 1)
+    T = options.window or max(64, 4 * options.horizon)
+    check_memory("this training", training_bytes(inputs, H, options.num_layers, T, options.batch_size))
+    check_memory(f"the history of {options.steps} steps", options.steps * BYTES_PER_HISTORY_ROW)
+    if not 0 < options.level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {options.level}")
+    return [
+        Forecaster(
+            options.horizon,
+            H,
+            options.num_layers,
+            targets=len(options.column),
+            known_exogenous=len(options.known),
+            past_exogenous=len(options.past),
+            log=options.log,
+            differences=options.differences,
+            lags=options.lags,
+            quantiles=((1 - options.level) / 2, 0.5, (1 + options.level) / 2),
+            seed=options.seed + k,
+        )
+        for k in range(options.members)
+    ]
+
+
+def _check(options: argparse.Namespace, series: Series, split: Split, members: list[Forecaster]) -> None:
+    """Raise the errors of later stages before the training."""
+    if options.known and series.future_steps < options.horizon:
+        raise ValueError(
+            f"{options.file}: --known columns must have values for the {options.horizon} steps after the last "
+            f"observation, got {series.future_steps}"
+        )
+    if options.season >= split.training:
+        raise ValueError(
+            f"--season must be less than the {split.training} values of the training part, got {options.season}"
+        )
+    origins = split.calibration - options.horizon + 1
+    if split.calibration and ceil((origins + 1) * options.level) > origins:
+        needed = ceil(options.level / (1 - options.level) - 1e-9) + options.horizon - 1
+        raise ValueError(
+            f"--calibration must be 0 or at least {needed} for a --level of {options.level}, got {split.calibration}"
+        )
+    members[0].training_data(series.head(split.training), window=options.window)
+
+
+def _train(
+    options: argparse.Namespace, series: Series, split: Split, members: list[Forecaster]
+) -> tuple[Forecaster | ForecasterEnsemble, History]:
+    """Train the members, and return the model of those that were trained."""
+    training, done = series.head(split.training), list[Forecaster]()
+    interrupts: Interrupts = options.interrupts
+    for k, member in enumerate(members):
+        history = fit(
+            member,
+            member.training_data(training, window=options.window),
+            options.steps,
+            batch_size=options.batch_size,
+            optimizer=Adam(options.learning_rate),
+            callbacks=[lambda _: interrupts.finish],
+            progress=True,
+            seed=options.seed + k,
+        )
+        if interrupts.finish and done:
+            break  # the interrupted member is left out
+        done.append(member)
+        if interrupts.finish:
+            break
+    return (done[0] if len(done) == 1 else ForecasterEnsemble(done)), history
+
+
+def _save(model: Forecaster | ForecasterEnsemble, history: History, folder: RunFolder, *, replace: bool) -> list[str]:
+    """Write the model, and the history if possible; return the failures."""
+    stage, failures = folder.stage, []
+    with folder.naming():
+        (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
+        model.save(stage / MODEL_FILE)
+    try:
+        history.save(stage / HISTORY_FILE)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+        (stage / HISTORY_FILE).unlink(missing_ok=True)
+        failures.append(f"{HISTORY_FILE} could not be written: {reason(error)}")
+    folder.publish(replace=replace)
+    return failures
+
+
+def _print_split(options: argparse.Namespace, series: Series, split: Split) -> None:
+    step = "" if series.times is None else f", step {series.times.description}"
+    filled = f", {series.interpolated} interpolated" if series.interpolated else ""
+    print(f"{options.file}: {len(series)} values of {', '.join(map(escape, series.names))}{step}{filled}.")
+    parts, first = [], 0
+    for name, length in zip(Split._fields, split, strict=True):
+        if length:
+            parts.append(f"{name} {series.label(first)} to {series.label(first + length - 1)} ({length} values)")
+        first += length
+    print(f"Split: {'; '.join(parts)}.", flush=True)
+
+
+def _write_results(
+    options: argparse.Namespace, series: Series, evaluation: Evaluation | None, forecast: Forecast, folder: Path
+) -> list[str]:
+    """Write the tables and the picture; return the failures."""
+    contents: dict[str, Callable[[], bytes]] = {FORECAST_FILE: lambda: forecast_csv(forecast, series, options.time)}
+    if evaluation is not None:
+        contents[EVALUATION_FILE] = partial(evaluation_csv, evaluation)
+    if options.plot:
+        contents[PICTURE_FILE] = lambda: picture(lambda: figure(forecast, evaluation, series), ".png", dpi=120)
+    failures = []
+    for name, make in contents.items():
+        try:
+            write_atomically(folder / name, make(), (Path(name).suffix,))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+            failures.append(f"{name} could not be written: {reason(error)}")
+    return failures
