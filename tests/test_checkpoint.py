@@ -95,7 +95,7 @@ def test_the_file_is_safetensors_in_pytorchs_names(tmp_path, rng):
     H, I = 3, 2
     shapes = {"lstm.weight_ih_l0": (4 * H, I), "lstm.weight_ih_l1": (4 * H, H)}
     shapes |= {f"lstm.weight_hh_l{layer}": (4 * H, H) for layer in (0, 1)}
-    shapes |= {f"lstm.bias_{of}_l{layer}": (4 * H,) for layer in (0, 1) for of in ("ih", "hh")}
+    shapes |= {f"lstm.bias_{kind}_l{layer}": (4 * H,) for layer in (0, 1) for kind in ("ih", "hh")}
     assert {name: array.shape for name, array in weights.items()} == shapes | {
         "readout.weight": (1, H),
         "readout.bias": (1,),
@@ -109,15 +109,15 @@ def test_the_file_opens_in_pytorch(options, torch, tmp_path, rng):
     model = random_model(rng, dtype=np.float64, **options)
     model.save(tmp_path / "m.safetensors")
     task = model.task
-    theirs = torch.nn.ModuleDict(
+    torch_model = torch.nn.ModuleDict(
         {
             "lstm": torch.nn.LSTM(task.input_size, model.hidden_size, model.lstm.num_layers, batch_first=True),
             "readout": torch.nn.Linear(model.hidden_size, task.output_size),
         }
     ).to(torch.float64)
-    theirs.load_state_dict(load_in_torch(tmp_path / "m.safetensors"))
+    torch_model.load_state_dict(load_in_torch(tmp_path / "m.safetensors"))
     inputs = task.batch(8, rng, np.float64).inputs
-    logits = theirs["readout"](theirs["lstm"](torch.tensor(inputs))[0])
+    logits = torch_model["readout"](torch_model["lstm"](torch.tensor(inputs))[0])
     np.testing.assert_allclose(model.forward(inputs)[0], logits.detach().numpy(), rtol=0, atol=1e-12)
 
 

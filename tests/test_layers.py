@@ -36,14 +36,14 @@ def numerical_gradient(f, array, step=3e-4):
     return gradient
 
 
-def assert_near(ours, theirs, tolerance):
+def assert_near(result, expected, tolerance):
     """Norm-wise: the largest difference against the largest value."""
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max(initial=0) <= tolerance * np.abs(theirs).max(initial=0)
+    assert result.shape == expected.shape
+    assert np.abs(result - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=0)
 
 
-def assert_equal(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
+def assert_equal(results, references):
+    for a, b in zip(results, references, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -174,8 +174,8 @@ def test_a_permuted_batch_gives_permuted_results(rng):
     permuted_state, permuted_dstate = (LSTMState(s.h[:, order], s.c[:, order]) for s in (state, dstate))
     permuted = everything(lstm, x[order], permuted_state, dy[order], permuted_dstate)
     expected = [y[order], h[:, order], c[:, order], dx[order], dh[:, order], dc[:, order], *gradients]
-    for ours, theirs in zip(permuted, expected, strict=True):
-        assert_near(ours, theirs, 1e-12)
+    for result, reference in zip(permuted, expected, strict=True):
+        assert_near(result, reference, 1e-12)
 
 
 @each_stack
@@ -200,14 +200,14 @@ def test_a_stream_is_the_whole_sequence(chunks, num_layers, learned, rng):
         d_inputs.insert(0, d_input)
         total += of_chunk.vector
 
-    for ours, theirs in [
+    for result, reference in [
         (np.concatenate(outputs, axis=1), y),
         (np.array(state), np.array(final)),
         (np.concatenate(d_inputs, axis=1), dx),
         (np.array(back), np.array(dstart)),
         (total, gradients.vector),
     ]:
-        assert_near(ours, theirs, 1e-12)
+        assert_near(result, reference, 1e-12)
 
 
 @each_stack
@@ -560,14 +560,14 @@ def test_linear_starts_from_glorot_and_no_bias():
 
 def torch_lstm(torch, lstm, rng):
     """The same stack in PyTorch, in float64: gates i f g o, and two biases that add up."""
-    theirs = torch.nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers, batch_first=True, dtype=torch.float64)
+    module = torch.nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers, batch_first=True, dtype=torch.float64)
     for layer in range(lstm.num_layers):
         W_ih, W_hh, bias = torch_layout(lstm.parameters[f"kernel_l{layer}"].astype(np.float64))
         second_bias = rng.normal(size=bias.shape)
         weights = {"weight_ih": W_ih, "weight_hh": W_hh, "bias_ih": bias - second_bias, "bias_hh": second_bias}
         for name, weight in weights.items():
-            getattr(theirs, f"{name}_l{layer}").data = torch.tensor(weight)
-    return theirs
+            getattr(module, f"{name}_l{layer}").data = torch.tensor(weight)
+    return module
 
 
 def torch_layout(kernel):
@@ -578,13 +578,13 @@ def torch_layout(kernel):
 
 def torch_results(torch, lstm, rng, x, state, dy, dstate):
     """What `everything` returns, from PyTorch and in its layout: values, and gradients."""
-    theirs = torch_lstm(torch, lstm, rng)
+    module = torch_lstm(torch, lstm, rng)
     leaf = [torch.tensor(array.astype(np.float64), requires_grad=True) for array in (x, *state)]
-    y, final = theirs(leaf[0], (leaf[1], leaf[2]))
+    y, final = module(leaf[0], (leaf[1], leaf[2]))
     upstream = [torch.tensor(array.astype(np.float64)) for array in (dy, *dstate)]
     sum((d * out).sum() for d, out in zip(upstream, (y, *final), strict=True)).backward()
     names = [f"{name}_l{k}" for k in range(lstm.num_layers) for name in ("weight_ih", "weight_hh", "bias_ih")]
-    weights = [getattr(theirs, name) for name in names]
+    weights = [getattr(module, name) for name in names]
     return [tensor.detach().numpy() for tensor in (y, *final)], [tensor.grad.numpy() for tensor in leaf + weights]
 
 
@@ -610,23 +610,23 @@ def test_values_and_gradients_are_pytorchs(
     values, gradients = torch_results(torch, lstm, rng, x, state, dy, dstate)
 
     y, h, c, dx, dh, dc, *dkernels = everything(lstm, x, state, dy, dstate)
-    for ours, theirs in zip((y, h, c), values, strict=True):
-        assert ours.shape == theirs.shape
-        assert np.abs(ours - theirs).max() <= forward_bound * max(1, np.abs(theirs).max())  # c may be large
-    ours_in_their_layout = [dx, dh, dc, *(part for dkernel in dkernels for part in torch_layout(dkernel))]
-    for ours, theirs in zip(ours_in_their_layout, gradients, strict=True):
-        assert_near(ours, theirs, gradient_bound)
+    for result, reference in zip((y, h, c), values, strict=True):
+        assert result.shape == reference.shape
+        assert np.abs(result - reference).max() <= forward_bound * max(1, np.abs(reference).max())  # c may be large
+    gradients_in_torch_layout = [dx, dh, dc, *(part for dkernel in dkernels for part in torch_layout(dkernel))]
+    for result, reference in zip(gradients_in_torch_layout, gradients, strict=True):
+        assert_near(result, reference, gradient_bound)
 
 
 def test_a_learned_start_is_pytorchs_expanded_one(torch, rng):
     lstm = random_lstm(rng, num_layers=2)
     x, dy, dstate = rng.normal(size=(B, T, I)), rng.normal(size=(B, T, H)), random_state(rng)
-    theirs = torch_lstm(torch, lstm, rng)
+    module = torch_lstm(torch, lstm, rng)
     start = [
         torch.tensor(np.array([lstm.parameters[f"initial_{s}_l{k}"] for k in range(2)]), requires_grad=True)
         for s in "hc"
     ]
-    y, final = theirs(torch.tensor(x), tuple(s[:, None].expand(-1, B, -1).contiguous() for s in start))
+    y, final = module(torch.tensor(x), tuple(s[:, None].expand(-1, B, -1).contiguous() for s in start))
     upstream = zip((dy, *dstate), (y, *final), strict=True)
     sum((torch.tensor(d) * out).sum() for d, out in upstream).backward()
 

@@ -121,28 +121,34 @@ def test_two_calls_share_no_memory(rng):
 def in_torch(torch, model):
     """An nn.LSTM and an nn.Linear with the model's weights."""
     lstm = torch.nn.LSTM(model.task.input_size, model.hidden_size, model.lstm.num_layers, batch_first=True)
-    theirs = torch.nn.ModuleDict({"lstm": lstm, "readout": torch.nn.Linear(model.hidden_size, model.task.output_size)})
-    theirs.to(torch.float64).load_state_dict({name: torch.tensor(array) for name, array in model.to_torch().items()})
-    return theirs
+    torch_model = torch.nn.ModuleDict(
+        {"lstm": lstm, "readout": torch.nn.Linear(model.hidden_size, model.task.output_size)}
+    )
+    torch_model.to(torch.float64).load_state_dict(
+        {name: torch.tensor(array) for name, array in model.to_torch().items()}
+    )
+    return torch_model
 
 
 @pytest.mark.parametrize(("mode", "k", "layers"), [("recall", 1, 1), ("recall", 2, 2), ("echo", 2, 3)])
 def test_loss_and_gradients_are_pytorchs(mode, k, layers, torch, rng):
     model = random_model(rng, mode, k, layers, hidden_size=6, width=8)
     batch = model.task.batch(16, rng, np.float64)
-    theirs = in_torch(torch, model)
+    torch_model = in_torch(torch, model)
     inputs, targets, weights = map(torch.tensor, batch[:3])
-    logits = theirs["readout"](theirs["lstm"](inputs)[0])
+    logits = torch_model["readout"](torch_model["lstm"](inputs)[0])
     of_each = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     expected = (of_each * weights).sum() / (weights.sum() * k)
     expected.backward()
 
     loss, gradients, _ = model.loss_and_gradients(batch)
     assert loss == pytest.approx(expected.item(), rel=1e-12)
-    ours = {f"lstm.{name}": array for name, array in to_torch(gradients.subset("lstm."), model.lstm.options).items()}
-    ours |= {name: gradients[name] for name in ("readout.weight", "readout.bias")}
-    for name, parameter in theirs.named_parameters():
-        assert_near(ours[name.replace("bias_hh", "bias_ih")], parameter.grad.numpy(), 1e-9)
+    torch_gradients = {
+        f"lstm.{name}": array for name, array in to_torch(gradients.subset("lstm."), model.lstm.options).items()
+    }
+    torch_gradients |= {name: gradients[name] for name in ("readout.weight", "readout.bias")}
+    for name, parameter in torch_model.named_parameters():
+        assert_near(torch_gradients[name.replace("bias_hh", "bias_ih")], parameter.grad.numpy(), 1e-9)
 
 
 # copy

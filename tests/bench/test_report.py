@@ -27,9 +27,9 @@ def alone(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
 
 
-def row(what, ours, peer, name="PyTorch"):
+def row(what, own, peer, name="PyTorch"):
     return Row(
-        what, (Implementation(US, "1 thread", tuple(ours), ours=True), Implementation(name, "2 threads", tuple(peer)))
+        what, (Implementation(US, "1 thread", tuple(own), ours=True), Implementation(name, "2 threads", tuple(peer)))
     )
 
 

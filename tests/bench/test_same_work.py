@@ -95,12 +95,12 @@ def test_our_streams():
 def test_a_cold_start(name, tmp_path):
     needed({"PyTorch": pytorch, "ONNX Runtime": onnx_runtime}[name])
     workload = make_workload(cold_start.SHAPE)
-    (seconds, ours_, peak), (_, theirs, _) = (
+    (seconds, glasscell_loss, peak), (_, torch_loss, _) = (
         cold_start.run_program(implementation, cold_start._save(implementation, workload, tmp_path))
         for implementation in (cold_start.OURS, name)
     )
-    assert ours_ == pytest.approx(theirs, abs=1e-4)
-    assert ours_ != 0
+    assert glasscell_loss == pytest.approx(torch_loss, abs=1e-4)
+    assert glasscell_loss != 0
     assert seconds > 0
     assert 10 < peak < 500
 

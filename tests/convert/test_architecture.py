@@ -75,13 +75,13 @@ def test_several_modules_are_no_model_until_the_computation_is_stated(suffix, to
     model = gc.convert.load(path, architecture="lstm,last,fc1,relu,fc2,sigmoid")
     assert model.names == ("lstm", "last", "fc1", "relu", "fc2", "sigmoid")
     x = rng.normal(size=(2, 6, 3)).astype(F)
-    theirs = torch.nn.LSTM(3, 5, batch_first=True)
-    theirs.load_state_dict(tensors(torch, weights, "lstm"))
+    torch_lstm = torch.nn.LSTM(3, 5, batch_first=True)
+    torch_lstm.load_state_dict(tensors(torch, weights, "lstm"))
     fc1, fc2 = torch.nn.Linear(5, 4), torch.nn.Linear(4, 1)
     fc1.load_state_dict(tensors(torch, weights, "fc1"))
     fc2.load_state_dict(tensors(torch, weights, "fc2"))
     with torch.no_grad():
-        expected = torch.sigmoid(fc2(torch.relu(fc1(theirs(torch.tensor(x))[0][:, -1])))).numpy()
+        expected = torch.sigmoid(fc2(torch.relu(fc1(torch_lstm(torch.tensor(x))[0][:, -1])))).numpy()
     np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-6)
 
 
@@ -152,13 +152,13 @@ def test_layers_by_name_and_the_rest_in_words(rng, written):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_half_precision_as_pytorch_stores_it(dtype, suffix, torch, tmp_path):
-    theirs = torch.nn.LSTM(3, 4).to(getattr(torch, dtype)).state_dict()
+    state_dict = torch.nn.LSTM(3, 4).to(getattr(torch, dtype)).state_dict()
     if suffix == ".pt":
-        torch.save(theirs, tmp_path / "m.pt")
+        torch.save(state_dict, tmp_path / "m.pt")
     else:
-        pytest.importorskip("safetensors.torch").save_file(theirs, tmp_path / "m.safetensors")
+        pytest.importorskip("safetensors.torch").save_file(state_dict, tmp_path / "m.safetensors")
     weights = gc.convert.load(tmp_path / f"m{suffix}").to_torch()
-    np.testing.assert_array_equal(weights["weight_hh_l0"], theirs["weight_hh_l0"].float().numpy())
+    np.testing.assert_array_equal(weights["weight_hh_l0"], state_dict["weight_hh_l0"].float().numpy())
     assert weights["weight_hh_l0"].dtype == np.float32
 
 
@@ -355,12 +355,12 @@ def test_a_checkpoint_of_lightning(suffix, torch, rng, tmp_path, capsys):
     assert list(gc.convert.lstms(path)) == ["model.lstm"]
     by_prefix = gc.convert.load(path, prefix="model.", architecture="lstm,last,fc")
     by_name = gc.convert.load(path, architecture="model.lstm,last,model.fc", ignore=["loss_function"])
-    theirs, fc = torch.nn.LSTM(3, 4, batch_first=True), torch.nn.Linear(4, 2)
-    theirs.load_state_dict(tensors(torch, weights, "model.lstm"))
+    torch_lstm, fc = torch.nn.LSTM(3, 4, batch_first=True), torch.nn.Linear(4, 2)
+    torch_lstm.load_state_dict(tensors(torch, weights, "model.lstm"))
     fc.load_state_dict(tensors(torch, weights, "model.fc"))
     x = rng.normal(size=(2, 5, 3)).astype(F)
     with torch.no_grad():
-        expected = fc(theirs(torch.tensor(x))[0][:, -1]).numpy()
+        expected = fc(torch_lstm(torch.tensor(x))[0][:, -1]).numpy()
     for model in (by_prefix, by_name):
         np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-6)
     target = str(tmp_path / "n.safetensors")
@@ -421,10 +421,10 @@ def test_every_lstm_of_a_model_that_is_no_chain(torch, rng, tmp_path):
     found = gc.convert.lstms(tmp_path / "m.pt")
     assert list(found) == [f"{key}.encoder.{k}" for key in ("net", "ema") for k in (0, 1)]
     x = rng.normal(size=(2, 6, 10)).astype(F)
-    theirs = torch.nn.LSTM(10, 3, batch_first=True)
-    theirs.load_state_dict(tensors(torch, models["ema"], "encoder.1"))
+    torch_lstm = torch.nn.LSTM(10, 3, batch_first=True)
+    torch_lstm.load_state_dict(tensors(torch, models["ema"], "encoder.1"))
     with torch.no_grad():
-        expected = theirs(torch.tensor(x))[0].numpy()
+        expected = torch_lstm(torch.tensor(x))[0].numpy()
     np.testing.assert_allclose(found["ema.encoder.1"].infer(x)[0], expected, rtol=0, atol=1e-6)
     torch.save(models["net"], tmp_path / "n.pt")
     assert list(gc.convert.lstms(tmp_path / "n.pt")) == ["encoder.0", "encoder.1"]

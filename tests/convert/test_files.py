@@ -30,8 +30,8 @@ def close(a, b, bound=1e-6):
 def test_pytorchs_own_files(name):
     expected, lstm = np.load(FORMATS / "torch_expected.npz"), files.load(FORMATS / name)
     y, state, _ = lstm.forward(expected["x"])
-    for ours, key in ((y, "y"), (state.h, "h_n"), (state.c, "c_n")):
-        close(ours, expected[key])
+    for values, key in ((y, "y"), (state.h, "h_n"), (state.c, "c_n")):
+        close(values, expected[key])
     for key, weight in lstm.to_torch().items():
         if key.startswith("weight"):
             np.testing.assert_array_equal(weight, expected[f"param/{key}"])
@@ -41,8 +41,8 @@ def test_pytorchs_own_files(name):
 def test_a_projection():
     expected, lstm = np.load(FORMATS / "torch_proj_expected.npz"), files.load(FORMATS / "torch_proj_state_dict.pt")
     y, state, _ = lstm.forward(expected["x"])
-    for ours, key in ((y, "y"), (state.h, "h_n"), (state.c, "c_n")):
-        close(ours, expected[key])
+    for values, key in ((y, "y"), (state.h, "h_n"), (state.c, "c_n")):
+        close(values, expected[key])
 
 
 @golden

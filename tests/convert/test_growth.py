@@ -171,8 +171,8 @@ def grows(write_some, read, tmp_path, suffix=".safetensors"):
         write_some(FIRST << max(k - 1, 0))(file)
         works.append(work(lambda file=file: read(file)))
         memories.append(max(memory(lambda file=file: read(file)), GROUND))
-    for of in (works[1:], memories[1:]):
-        ratios = [after / before for before, after in pairwise(of)]
+    for amounts in (works[1:], memories[1:]):
+        ratios = [after / before for before, after in pairwise(amounts)]
         assert max(ratios) <= MOST, (works, memories)
 
 

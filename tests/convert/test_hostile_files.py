@@ -185,7 +185,7 @@ def safetensors(header, size=0):
     return write
 
 
-def ours(kind, config, numbers=1_000_000):
+def glasscell_file(kind, config, numbers=1_000_000):
     entry = json.dumps({"format": 1, "kind": kind, "config": config})
     tensor = {"dtype": "F32", "shape": [numbers], "data_offsets": [0, 4 * numbers]}
     return safetensors({"__metadata__": {"glasscell": entry}, "w": tensor}, 4 * numbers)
@@ -193,7 +193,7 @@ def ours(kind, config, numbers=1_000_000):
 
 def linears(n):
     layer = {"kind": "Linear", "input_size": 1000, "output_size": 1000, "bias": False}
-    return ours("Sequential", {"names": [f"n{k}" for k in range(n)], "layers": [layer] * n})
+    return glasscell_file("Sequential", {"names": [f"n{k}" for k in range(n)], "layers": [layer] * n})
 
 
 def npy(header, content=b""):
@@ -223,22 +223,22 @@ OURS = {
     "memo.pt": pickled(b"N" + b"".join(b"r" + struct.pack("<I", k) for k in range(200_000))),
     "entries.pt": lambda path: zipped(path, {f"archive/{k}": b"" for k in range(20_000)}),
     "linears.safetensors": linears(500),
-    "layers.safetensors": ours("LSTM", LSTM_OF | {"num_layers": 900_000}),
-    "names.safetensors": ours(
+    "layers.safetensors": glasscell_file("LSTM", LSTM_OF | {"num_layers": 900_000}),
+    "names.safetensors": glasscell_file(
         "Sequential",
         {"names": ["a." * 500_000 + "a"], "layers": [{"kind": "Linear", "input_size": 1, "output_size": 1}]},
     ),
-    "text.safetensors": ours(
+    "text.safetensors": glasscell_file(
         "Sequential", {"names": ["a"], "layers": [{"kind": "Linear", "input_size": "x", "output_size": 10**9}]}
     ),
-    "list.safetensors": ours(
+    "list.safetensors": glasscell_file(
         "Sequential",
         {"names": ["a"], "layers": [{"kind": "Embedding", "vocabulary_size": [0], "embedding_size": 10**9}]},
     ),
-    "groups.safetensors": ours(
+    "groups.safetensors": glasscell_file(
         *("Sequential", {"names": ["a"]} | {"layers": [{"kind": "Conv1D", "input_size": 1, "output_size": 1}]}), 4
     ),
-    "stateless.safetensors": ours(
+    "stateless.safetensors": glasscell_file(
         "Sequential", {"names": [str(k) for k in range(200_000)], "layers": [{"kind": "FinalState"}] * 200_000}
     ),
     "empties.safetensors": safetensors(b'{"__metadata__":{"glasscell":"[' + b"{}," * 2_000_000 + b'{}]"}}'),

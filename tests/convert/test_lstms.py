@@ -15,12 +15,12 @@ def parameters_of(torch, lstm):
     return {name: array.numpy() for name, array in lstm.state_dict().items()}
 
 
-def same(ours, torch, theirs, rng):
+def same(lstm, torch, torch_lstm, rng):
     """Our LSTM computes what an nn.LSTM (batch first) does."""
-    x = rng.normal(size=(2, 6, ours.input_size)).astype(F)
+    x = rng.normal(size=(2, 6, lstm.input_size)).astype(F)
     with torch.no_grad():
-        expected = theirs(torch.tensor(x))[0].numpy()
-    np.testing.assert_allclose(ours.infer(x)[0], expected, rtol=0, atol=WITHIN)
+        expected = torch_lstm(torch.tensor(x))[0].numpy()
+    np.testing.assert_allclose(lstm.infer(x)[0], expected, rtol=0, atol=WITHIN)
 
 
 # ONNX
@@ -205,13 +205,13 @@ def test_models_of_keras_that_are_no_chain(suffix, keras, tmp_path, rng):
     assert sorted(named) == ["both", "deep", "shared"]
     assert suffix == ".weights.h5" or set(found) == {"both", "inside.deep", "shared"}
     x = rng.normal(size=(2, 6, 4)).astype(F)
-    theirs = {"shared": shared, "both": model.get_layer("both"), "deep": inner.get_layer("deep")}
+    keras_layers = {"shared": shared, "both": model.get_layer("both"), "deep": inner.get_layer("deep")}
     for name, layer in named.items():
         if suffix == ".weights.h5" and name == "both":
             continue  # that its directions are summed is in no weights
         of_input = x if name != "deep" else rng.normal(size=(2, 6, 3)).astype(F)
         y, state = layer.infer(of_input)
-        expected = theirs[name](of_input).detach().numpy()
+        expected = keras_layers[name](of_input).detach().numpy()
         np.testing.assert_allclose(state.h[0] if name == "deep" else y, expected, rtol=0, atol=WITHIN)
 
 

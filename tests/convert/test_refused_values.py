@@ -188,13 +188,13 @@ def test_architectures_contain_every_activation(tmp_path, rng, item, name):
 def test_the_command_line_names_its_own_options(tmp_path, rng, capsys):
     weights = {f"rnn.{name}": array for name, array in lstm_weights(rng).items()}
     weights |= {f"fc.{key}": array for key, array in gc.Linear(5, 2, seed=rng).parameters.items()}
-    path, ours = str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors")
+    path, glasscell_path = str(tmp_path / "m.pt"), str(tmp_path / "m.safetensors")
     write(weights, path)
-    gc.LSTM(3, 5, seed=rng).save(ours)
+    gc.LSTM(3, 5, seed=rng).save(glasscell_path)
     cases = [
         ([path], "--architecture rnn,fc if", "architecture="),
         ([path, "--architecture", "rnn"], "--ignore fc", "ignore="),
-        ([ours, "--architecture", "lstm"], "--architecture is for weights alone", "architecture="),
+        ([glasscell_path, "--architecture", "lstm"], "--architecture is for weights alone", "architecture="),
         ([path, "--key", "q"], "--key must be left out", " key must"),
     ]
     for arguments, flag, option in cases:

@@ -35,41 +35,45 @@ def model_of(torch, name, **options):
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_model_of_pytorch_computes_the_same(name, options, suffix, torch, rng, tmp_path):
-    theirs, path = model_of(torch, name, **options), tmp_path / f"m{suffix}"
+    torch_model, path = model_of(torch, name, **options), tmp_path / f"m{suffix}"
     if suffix == ".pt":
-        torch.save(theirs.state_dict(), path)
+        torch.save(torch_model.state_dict(), path)
     else:
-        pytest.importorskip("safetensors.torch").save_file(theirs.state_dict(), path)
-    ours = gc.convert.load(path, architecture=f"{item(name)},final,head")
+        pytest.importorskip("safetensors.torch").save_file(torch_model.state_dict(), path)
+    glasscell_model = gc.convert.load(path, architecture=f"{item(name)},final,head")
     x = rng.normal(size=(5, T, I)).astype(np.float32)
-    expected = theirs(torch.tensor(x)).detach().numpy()
-    np.testing.assert_allclose(ours(x), expected, rtol=0, atol=2e-6)
-    assert ours.layers[1] == FinalState("both" if options.get("bidirectional") else "forward")
+    expected = torch_model(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(glasscell_model(x), expected, rtol=0, atol=2e-6)
+    assert glasscell_model.layers[1] == FinalState("both" if options.get("bidirectional") else "forward")
     with pytest.raises(ValueError, match="layer 'final'"):
-        gc.convert.save(ours, tmp_path / "back.pt")
-    gc.convert.save(ours, tmp_path / "back.pt", weights_only=True)
-    theirs.load_state_dict(torch.load(tmp_path / "back.pt", weights_only=True))
-    np.testing.assert_allclose(theirs(torch.tensor(x)).detach().numpy(), expected, rtol=0, atol=1e-6)
-    gc.convert.save(ours, tmp_path / "ours.safetensors")
-    np.testing.assert_array_equal(gc.load(tmp_path / "ours.safetensors")(x), ours(x))
-    np.testing.assert_array_equal(gc.convert.load(tmp_path / "ours.safetensors")(x), ours(x))
+        gc.convert.save(glasscell_model, tmp_path / "back.pt")
+    gc.convert.save(glasscell_model, tmp_path / "back.pt", weights_only=True)
+    torch_model.load_state_dict(torch.load(tmp_path / "back.pt", weights_only=True))
+    np.testing.assert_allclose(torch_model(torch.tensor(x)).detach().numpy(), expected, rtol=0, atol=1e-6)
+    gc.convert.save(glasscell_model, tmp_path / "ours.safetensors")
+    np.testing.assert_array_equal(gc.load(tmp_path / "ours.safetensors")(x), glasscell_model(x))
+    np.testing.assert_array_equal(gc.convert.load(tmp_path / "ours.safetensors")(x), glasscell_model(x))
 
 
 @pytest.mark.parametrize("cell", [False, True], ids=["layer", "cell"])
 def test_one_layer_alone(cell, torch, rng, tmp_path):
     path, x = tmp_path / "m.pt", rng.normal(size=(T, I)).astype(np.float32)
-    theirs = torch.nn.GRUCell(I, H) if cell else torch.nn.GRU(I, H)
-    torch.save(theirs.state_dict(), path)
-    ours = gc.convert.load(path)
-    assert [type(layer) for layer in ours.layers] == [gc.GRU]
+    torch_model = torch.nn.GRUCell(I, H) if cell else torch.nn.GRU(I, H)
+    torch.save(torch_model.state_dict(), path)
+    glasscell_model = gc.convert.load(path)
+    assert [type(layer) for layer in glasscell_model.layers] == [gc.GRU]
     if not cell:
-        np.testing.assert_allclose(ours(x), theirs(torch.tensor(x))[0].detach().numpy(), rtol=0, atol=1e-6)
-        gc.convert.save(ours.layers[0], tmp_path / "back.pt")
-        theirs.load_state_dict({name[4:]: value for name, value in torch.load(tmp_path / "back.pt").items()})
-        np.testing.assert_allclose(ours(x), theirs(torch.tensor(x))[0].detach().numpy(), rtol=0, atol=1e-6)
-    ours.layers[0].save(tmp_path / "gru.safetensors")
+        np.testing.assert_allclose(
+            glasscell_model(x), torch_model(torch.tensor(x))[0].detach().numpy(), rtol=0, atol=1e-6
+        )
+        gc.convert.save(glasscell_model.layers[0], tmp_path / "back.pt")
+        torch_model.load_state_dict({name[4:]: value for name, value in torch.load(tmp_path / "back.pt").items()})
+        np.testing.assert_allclose(
+            glasscell_model(x), torch_model(torch.tensor(x))[0].detach().numpy(), rtol=0, atol=1e-6
+        )
+    glasscell_model.layers[0].save(tmp_path / "gru.safetensors")
     for model in (gc.load(tmp_path / "gru.safetensors"), gc.convert.load(tmp_path / "gru.safetensors")):
-        np.testing.assert_array_equal(model(x), ours(x))
+        np.testing.assert_array_equal(model(x), glasscell_model(x))
 
 
 def test_the_nonlinearity_of_an_rnn_is_never_guessed(torch, tmp_path):

@@ -249,11 +249,13 @@ def test_gradients_through_a_nearly_closed_gate_are_precise(dtype, kind, engine,
     exact = gc.LSTM(3, 40, dtype=np.float64, engine="numpy", **options)
     exact.parameters.vector[:] = model.parameters.vector
     gradients = []
-    for of in (model, exact):
+    for compared in (model, exact):
         if options:
-            of.parameters["peepholes_l0"][:] = 0
-        y, _, tape = of.forward(x.astype(of.dtype))
-        gradients.append(of.backward(tape, np.cos(np.arange(y.size)).reshape(y.shape).astype(of.dtype))[2]["kernel_l0"])
+            compared.parameters["peepholes_l0"][:] = 0
+        y, _, tape = compared.forward(x.astype(compared.dtype))
+        gradients.append(
+            compared.backward(tape, np.cos(np.arange(y.size)).reshape(y.shape).astype(compared.dtype))[2]["kernel_l0"]
+        )
     size, error = (np.linalg.norm(part, axis=1).reshape(4, 40) for part in (gradients[1], gradients[0] - gradients[1]))
     if kind == "chrono":  # 1 - f is 1e-6, and not even PyTorch has its digits
         size, error = np.delete(size, 1, axis=0), np.delete(error, 1, axis=0)
@@ -297,9 +299,9 @@ def test_the_gradient_of_a_nearly_certain_prediction_has_full_precision(target, 
 )
 def test_derivatives_far_from_0_have_full_precision(name, exact, dtype, rng):
     z = arguments(rng, dtype)
-    of = activation(name)
+    activated = activation(name)
     with np.errstate(all="raise"):
-        slopes = of.derivative(z, of.function(z))
+        slopes = activated.derivative(z, activated.function(z))
     assert_ulps(slopes, exact(z.astype(LONG)))
 
 

@@ -37,10 +37,10 @@ def test_epsilon_is_added_to_the_variance(epsilon, rng):
 def test_values_and_gradients_match_pytorch(epsilon, shape, torch, rng):
     a, d_values = rng.normal(size=shape), rng.normal(size=shape)
     rows_last = torch.tensor(np.swapaxes(a, -2, -1).copy(), requires_grad=True)
-    theirs = torch.nn.functional.layer_norm(rows_last, shape[-2:-1], eps=epsilon)
-    theirs.backward(torch.tensor(np.swapaxes(d_values, -2, -1).copy()))
+    torch_values = torch.nn.functional.layer_norm(rows_last, shape[-2:-1], eps=epsilon)
+    torch_values.backward(torch.tensor(np.swapaxes(d_values, -2, -1).copy()))
     result = layer_norm(a, epsilon)
-    np.testing.assert_allclose(result.values, theirs.detach().numpy().swapaxes(-2, -1), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.values, torch_values.detach().numpy().swapaxes(-2, -1), rtol=0, atol=1e-12)
     expected = rows_last.grad.numpy().swapaxes(-2, -1)
     da = layer_norm_backward(result, d_values)
     np.testing.assert_allclose(da, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

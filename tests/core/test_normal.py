@@ -40,10 +40,12 @@ def test_values_are_written_to_the_given_memory(dtype, rng):
 @pytest.mark.parametrize("name", ["Selu", "Silu", "Gelu", "GeluTanh"])
 def test_values_and_gradients_match_pytorch(torch, name, dtype, rng):
     nn = torch.nn
-    theirs = {"Selu": nn.SELU(), "Silu": nn.SiLU(), "Gelu": nn.GELU(), "GeluTanh": nn.GELU(approximate="tanh")}[name]
+    torch_module = {"Selu": nn.SELU(), "Silu": nn.SiLU(), "Gelu": nn.GELU(), "GeluTanh": nn.GELU(approximate="tanh")}[
+        name
+    ]
     z = np.concatenate([rng.normal(scale=3, size=1000), rng.uniform(-30, 30, 1000)]).astype(dtype)
     x = torch.tensor(z, requires_grad=True)
-    expected = theirs(x)
+    expected = torch_module(x)
     expected.sum().backward()
     y = activation(name).function(z)
     bound = {np.float32: 3e-6, np.float64: 2e-14}[dtype] * (1 + np.abs(z))

@@ -65,11 +65,11 @@ def problem_of(rng, T, I, H, B, dtype):
 def test_tapes_and_gradients_match_numpy(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     dc = rng.normal(size=problem.dh.shape).astype(dtype)
-    result, theirs = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
-    for a, b in zip(laws.arrays_of(result), laws.arrays_of(theirs), strict=True):
+    result, numpy_tape = (engine.forward(*problem[:4]) for engine in (numba_engine, lstm))
+    for a, b in zip(laws.arrays_of(result), laws.arrays_of(numpy_tape), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=forward_bound)
-    expected = lstm.backward(theirs, *problem[4:], dc=dc)
-    for engine, tape in ((numba_engine, result), (numba_engine, theirs), (lstm, result)):
+    expected = lstm.backward(numpy_tape, *problem[4:], dc=dc)
+    for engine, tape in ((numba_engine, result), (numba_engine, numpy_tape), (lstm, result)):
         laws.assert_near(engine.backward(tape, *problem[4:], dc=dc), expected, gradient_bound)
 
 

@@ -89,9 +89,9 @@ def test_the_values_are_the_formulas(dtype, name, alpha, beta, rng):
 
 @every_case
 def test_the_derivative_is_the_slope(name, alpha, beta, slope, rng):
-    of, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta)
-    numeric = slope(lambda s: of.function(z + s))
-    np.testing.assert_allclose(of.derivative(z, of.function(z)), numeric, rtol=0, atol=1e-10)
+    activated, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta)
+    numeric = slope(lambda s: activated.function(z + s))
+    np.testing.assert_allclose(activated.derivative(z, activated.function(z)), numeric, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -108,23 +108,23 @@ def test_the_derivative_is_the_slope(name, alpha, beta, slope, rng):
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_at_a_kink_the_derivative_is_that_of_the_flat_side(dtype, name, alpha, beta, at, flat):
-    of, z = activation(name, alpha, beta), np.array([at], dtype)
-    assert of.derivative(z, of.function(z)) == dtype(flat)
+    activated, z = activation(name, alpha, beta), np.array([at], dtype)
+    assert activated.derivative(z, activated.function(z)) == dtype(flat)
 
 
 def test_a_value_equal_to_the_threshold_is_not_above_it():
-    of, z = activation("ThresholdedRelu", 1.5), np.array([1.5, np.nextafter(1.5, 2)])
-    np.testing.assert_array_equal(of.function(z), [0, z[1]])
+    activated, z = activation("ThresholdedRelu", 1.5), np.array([1.5, np.nextafter(1.5, 2)])
+    np.testing.assert_array_equal(activated.function(z), [0, z[1]])
 
 
 @every_case
 def test_float32_is_close_to_float64(name, alpha, beta, rng):
     """In values and derivatives; at the same numbers, so that only the arithmetic is another."""
-    of, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta).astype(np.float32)
+    activated, z = activation(name, alpha, beta), numbers(rng, name, alpha, beta).astype(np.float32)
     exact = z.astype(np.float64)
     for result, expected in [
-        (of.function(z), of.function(exact)),
-        (of.derivative(z, of.function(z)), of.derivative(exact, of.function(exact))),
+        (activated.function(z), activated.function(exact)),
+        (activated.derivative(z, activated.function(z)), activated.derivative(exact, activated.function(exact))),
     ]:
         assert np.abs(result - expected).max() <= 1e-6 * np.abs(expected).max()
 
@@ -132,13 +132,13 @@ def test_float32_is_close_to_float64(name, alpha, beta, rng):
 @every_case
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shape_and_dtype_are_preserved_and_inputs_unchanged(dtype, name, alpha, beta, rng):
-    of = activation(name, alpha, beta)
+    activated = activation(name, alpha, beta)
     for shape in [(), (0,), (3,), (2, 0, 4), (2, 3, 4)]:
         z = rng.normal(size=shape).astype(dtype)
         before = z.copy()
-        a = of.function(z)
+        a = activated.function(z)
         kept = np.array(a)
-        d = of.derivative(z, a)
+        d = activated.derivative(z, a)
         assert (a.shape, a.dtype) == (d.shape, d.dtype) == (shape, np.dtype(dtype))
         np.testing.assert_array_equal(z, before)
         np.testing.assert_array_equal(a, kept)
@@ -148,12 +148,12 @@ def test_shape_and_dtype_are_preserved_and_inputs_unchanged(dtype, name, alpha, 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_finite_arguments_raise_no_floating_point_error(dtype, name, alpha, beta):
     """But for the underflow, which is let through where these are called."""
-    info, of = np.finfo(dtype), activation(name, alpha, beta)
+    info, activated = np.finfo(dtype), activation(name, alpha, beta)
     sizes = [0, info.smallest_subnormal, info.tiny, info.eps, 1, 20, 100, 1e3, 1e4, 1e30, info.max / dtype(8)]
     z = np.array([sign * dtype(size) for size in sizes for sign in (1, -1)])
     with np.errstate(all="raise", under="ignore"):
-        a = of.function(z)
-        d = of.derivative(z, a)
+        a = activated.function(z)
+        d = activated.derivative(z, a)
     assert np.isfinite(a).all()
     assert np.isfinite(d).all()
 
@@ -219,11 +219,11 @@ def test_values_and_derivatives_match_pytorch(name, alpha, beta, torch, rng):
     }[name]
     result = activation(name, alpha, beta)
     z = numbers(rng, name, alpha, beta)
-    z_theirs = torch.tensor(z, requires_grad=True)
-    a_theirs = expected(z_theirs)
-    a_theirs.sum().backward()
-    np.testing.assert_allclose(result.function(z), a_theirs.detach().numpy(), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(result.derivative(z, result.function(z)), z_theirs.grad.numpy(), rtol=1e-12, atol=1e-15)
+    z_torch = torch.tensor(z, requires_grad=True)
+    a_torch = expected(z_torch)
+    a_torch.sum().backward()
+    np.testing.assert_allclose(result.function(z), a_torch.detach().numpy(), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(result.derivative(z, result.function(z)), z_torch.grad.numpy(), rtol=1e-12, atol=1e-15)
 
 
 # By name
@@ -237,17 +237,17 @@ def test_names_are_case_insensitive_and_specs_are_canonical(name):
 
 @every_case
 def test_an_activation_can_be_rebuilt_from_its_spec(name, alpha, beta, rng):
-    of = activation(name, alpha, beta)
-    again, z = activation(*of.spec), rng.normal(size=20)
-    assert of.spec == again.spec == (name, alpha, beta)
-    np.testing.assert_array_equal(again.function(z), of.function(z))
+    activated = activation(name, alpha, beta)
+    again, z = activation(*activated.spec), rng.normal(size=20)
+    assert activated.spec == again.spec == (name, alpha, beta)
+    np.testing.assert_array_equal(again.function(z), activated.function(z))
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_numpy_parameter_does_not_determine_the_dtype(name, rng):
-    of = activation(name, *(None if value is None else np.float64(0.5) for value in DEFAULTS[name]))
+    activated = activation(name, *(None if value is None else np.float64(0.5) for value in DEFAULTS[name]))
     z = rng.normal(size=20).astype(np.float32)
-    assert of.function(z).dtype == of.derivative(z, of.function(z)).dtype == np.float32
+    assert activated.function(z).dtype == activated.derivative(z, activated.function(z)).dtype == np.float32
 
 
 def test_one_parameter_may_be_set_alone():

@@ -51,9 +51,9 @@ def adam(theta, gradients, rate, beta1, beta2, epsilon, decay=0.0, decoupled=0.0
 class Case(NamedTuple):
     """An optimiser, the same by hand, and the same in PyTorch."""
 
-    ours: object
+    optimizer: object
     by_hand: tuple
-    theirs: tuple
+    torch_optimizer: tuple
 
 
 CASES = {
@@ -128,16 +128,16 @@ def test_updates_match_the_algorithm(case, steps, rng):
     vector, gradients = rng.normal(size=7), rng.normal(size=(steps, 7))
     algorithm, hyperparameters = case.by_hand
     by_hand = [algorithm(theta, d, **hyperparameters) for theta, d in zip(vector.tolist(), gradients.T, strict=True)]
-    np.testing.assert_allclose(run(case.ours, vector, gradients), by_hand, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(run(case.optimizer, vector, gradients), by_hand, rtol=0, atol=1e-13)
 
 
 @each_case
 def test_a_rate_for_one_update_overrides_the_configured_rate(case, rng):
     start, gradient = rng.normal(size=(2, 7))
     quiet, moved = start.copy(), start.copy()
-    case.ours.update(quiet, gradient, case.ours.init_state(quiet), learning_rate=0.0)
+    case.optimizer.update(quiet, gradient, case.optimizer.init_state(quiet), learning_rate=0.0)
     np.testing.assert_array_equal(quiet, start)
-    case.ours.update(moved, gradient, case.ours.init_state(moved), learning_rate=0.7)
+    case.optimizer.update(moved, gradient, case.optimizer.init_state(moved), learning_rate=0.7)
     algorithm, hyperparameters = case.by_hand
     by_hand = [
         algorithm(theta, [d], **hyperparameters | {"rate": 0.7}) for theta, d in zip(start, gradient, strict=True)
@@ -150,11 +150,11 @@ def test_a_rate_for_one_update_overrides_the_configured_rate(case, rng):
 def test_updates_are_in_place_and_preserve_the_gradient(case, dtype, rng):
     vector, gradient = rng.normal(size=(2, 7)).astype(dtype)
     gradient.flags.writeable = False
-    state = case.ours.init_state(vector)
+    state = case.optimizer.init_state(vector)
     arrays, before = dict(state), vector.copy()
     with np.errstate(all="raise"):
         for _ in range(3):
-            assert case.ours.update(vector, gradient, state) is None
+            assert case.optimizer.update(vector, gradient, state) is None
     assert (vector != before).all()
     assert all(state[name] is array for name, array in arrays.items())
     assert {array.dtype for name, array in state.items() if name != "updates"} <= {np.dtype(dtype)}
@@ -163,8 +163,8 @@ def test_updates_are_in_place_and_preserve_the_gradient(case, dtype, rng):
 @each_case
 def test_states_of_two_runs_are_independent(case, rng):
     vector, gradients = rng.normal(size=7), rng.normal(size=(3, 7))
-    first = run(case.ours, vector.copy(), gradients)
-    np.testing.assert_array_equal(run(case.ours, vector.copy(), gradients), first)
+    first = run(case.optimizer, vector.copy(), gradients)
+    np.testing.assert_array_equal(run(case.optimizer, vector.copy(), gradients), first)
 
 
 @each_case
@@ -173,7 +173,7 @@ def test_a_zero_gradient_is_no_error(case):
     for size in (0.0, 1e-44):
         vector = np.ones(3, np.float32)
         with np.errstate(all="raise"):
-            run(case.ours, vector, np.full((3, 3), size, np.float32))
+            run(case.optimizer, vector, np.full((3, 3), size, np.float32))
         assert np.isfinite(vector).all()
 
 
@@ -339,8 +339,8 @@ class SmallNetwork:
 @each_case
 def test_25_steps_follow_pytorchs_losses(case, torch, rng):
     network = SmallNetwork(rng)
-    expected = network.torch_losses(torch, *case.theirs, steps=25)
-    result = network.losses(case.ours, steps=25)
+    expected = network.torch_losses(torch, *case.torch_optimizer, steps=25)
+    result = network.losses(case.optimizer, steps=25)
     assert abs(expected[-1] - expected[0]) > 1e-4
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-8)
 
@@ -348,8 +348,8 @@ def test_25_steps_follow_pytorchs_losses(case, torch, rng):
 @pytest.mark.parametrize("name", ["momentum", "Adam", "AdamW"])
 def test_25_clipped_steps_follow_pytorchs_losses(name, torch, rng):
     network, case = SmallNetwork(rng), CASES[name]
-    expected = network.torch_losses(torch, *case.theirs, steps=25, max_norm=0.05)
-    result = network.losses(case.ours, steps=25, max_norm=0.05)
+    expected = network.torch_losses(torch, *case.torch_optimizer, steps=25, max_norm=0.05)
+    result = network.losses(case.optimizer, steps=25, max_norm=0.05)
     assert abs(expected[-1] - expected[0]) > 1e-4
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-8)
 

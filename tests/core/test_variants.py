@@ -220,8 +220,8 @@ def gate_order(v):
     return {None: "ifog", "input": "iog", "forget": "fog"}[v.coupled]
 
 
-def each(of, z):
-    return np.array([FORMULAS[of.name](v, of.alpha, of.beta) for v in z])
+def each(activation, z):
+    return np.array([FORMULAS[activation.name](v, activation.alpha, activation.beta) for v in z])
 
 
 def N(a, epsilon):
@@ -377,9 +377,15 @@ def test_default_initial_states_and_masks_have_no_effect(rng):
 
 
 def test_the_default_configuration_is_the_standard_layer():
-    of = CellConfig()
-    assert (of.gate.name, of.candidate.name, of.output.name) == ("Sigmoid", "Tanh", "Tanh")
-    assert (of.coupled, of.forget_gate, of.clip, of.layer_norm, of.epsilon) == (None, True, None, None, 1e-5)
+    config = CellConfig()
+    assert (config.gate.name, config.candidate.name, config.output.name) == ("Sigmoid", "Tanh", "Tanh")
+    assert (config.coupled, config.forget_gate, config.clip, config.layer_norm, config.epsilon) == (
+        None,
+        True,
+        None,
+        None,
+        1e-5,
+    )
 
 
 def test_masks_are_the_identity_only_if_all_are_1():
@@ -474,14 +480,14 @@ def test_no_forget_gates_equal_forget_gates_that_are_always_open(rng):
 def sides(tape):
     """On which side of all kinks and jumps every number lies."""
     v, values = tape.config, []
-    for of, z in [
+    for applied, z in [
         *((v.activation_for(gate), tape.z[:, tape.gate_rows(gate)]) for gate in v.gates),
         (v.output, tape.output_activation_input),
     ]:
-        kinks = [of.alpha] if of.name == "ThresholdedRelu" else [0.0]
-        if of.name == "HardSigmoid":
-            kinks = [-of.beta / of.alpha, (1 - of.beta) / of.alpha]
-        values += [z > kink for kink in kinks if of.name not in SMOOTH]
+        kinks = [applied.alpha] if applied.name == "ThresholdedRelu" else [0.0]
+        if applied.name == "HardSigmoid":
+            kinks = [-applied.beta / applied.alpha, (1 - applied.beta) / applied.alpha]
+        values += [z > kink for kink in kinks if applied.name not in SMOOTH]
     if v.clip is not None:
         values += [tape.z == v.clip, tape.z == -v.clip]
     return np.concatenate([side.ravel() for side in values]) if values else np.zeros(0)
@@ -548,8 +554,8 @@ def test_backward_is_the_derivative_in_every_argument(projection_bias, gates, la
 # PyTorch, which derives the gradients
 
 
-def activation_of_torch(of, torch):
-    F, alpha, beta = torch.nn.functional, of.alpha, of.beta
+def activation_of_torch(activation, torch):
+    F, alpha, beta = torch.nn.functional, activation.alpha, activation.beta
     return {
         "Sigmoid": torch.sigmoid,
         "Tanh": torch.tanh,
@@ -562,13 +568,13 @@ def activation_of_torch(of, torch):
         "Elu": lambda z: F.elu(z, alpha),
         "Softsign": F.softsign,
         "Softplus": F.softplus,
-    }[of.name]
+    }[activation.name]
 
 
 def run_torch(p, arguments, torch):
     """Outputs and cells (T, B, rows) and the final state, by PyTorch, batch first."""
     v, w = p.variant, SimpleNamespace(**{"gain_c": None, "peepholes": None, "projection": None} | arguments)
-    sigma, tau, phi = (activation_of_torch(of, torch) for of in (v.gate, v.candidate, v.output))
+    sigma, tau, phi = (activation_of_torch(activation, torch) for activation in (v.gate, v.candidate, v.output))
     H, P = len(p.c0), len(p.h0)
 
     def norm(a, gain, shift=None):
@@ -632,13 +638,17 @@ def test_values_and_gradients_match_pytorch(k, torch, rng):
     hs, cs, h, c = run_torch(p, given, torch)
     valid = own_steps(p).swapaxes(1, 2)
     weighed = [(hs, valid * p.dh.swapaxes(1, 2)), (cs, valid * p.dc.swapaxes(1, 2)), (h, p.dh_end.T), (c, p.dc_end.T)]
-    sum((of * torch.tensor(d.copy())).sum() for of, d in weighed).backward()
+    sum((tensor * torch.tensor(d.copy())).sum() for tensor, d in weighed).backward()
 
     tape = forward(p)
     values = {"h": tape.h, "c": tape.c, "h_end": tape.h_with_initial[-1], "c_end": tape.c_with_initial[-1]}
-    theirs = dict(zip(values, (of.detach().numpy().swapaxes(-2, -1) for of in (hs, cs, h, c)), strict=True))
-    assert_near(values, theirs, 1e-11)
-    expected = {name: np.zeros(of.shape) if of.grad is None else of.grad.numpy() for name, of in given.items()}
+    torch_values = dict(
+        zip(values, (tensor.detach().numpy().swapaxes(-2, -1) for tensor in (hs, cs, h, c)), strict=True)
+    )
+    assert_near(values, torch_values, 1e-11)
+    expected = {
+        name: np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy() for name, tensor in given.items()
+    }
     assert_near(by_name(backward(p, tape)), expected, 1e-9)
 
 

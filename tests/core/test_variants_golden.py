@@ -14,41 +14,43 @@ FOLDER = Path(__file__).parents[2].parent / "shared" / "conformance"
 
 
 @functools.cache
-def cases(of):
+def cases(case_set):
     """The cases of a set by name: (attributes, arrays in float64); none where the set is not there."""
-    if not (FOLDER / f"{of}.npz").is_file():
+    if not (FOLDER / f"{case_set}.npz").is_file():
         return {}
-    described = json.loads((FOLDER / f"{of}.json").read_text(encoding="utf-8"))["cases"]
-    with np.load(FOLDER / f"{of}.npz") as arrays:
+    described = json.loads((FOLDER / f"{case_set}.json").read_text(encoding="utf-8"))["cases"]
+    with np.load(FOLDER / f"{case_set}.npz") as arrays:
         return {
             case["name"]: (case["attrs"], {k: arrays[f"{case['name']}/{k}"].astype(np.float64) for k in case["arrays"]})
             for case in described
         }
 
 
-def each_of(of, count):
+def each_of(case_set, count):
     """A test for each case of a set; where the set is not there, one that says so."""
-    names = list(cases(of)) or [pytest.param("", marks=pytest.mark.skip(f"the set {of} is not next to the repository"))]
+    names = list(cases(case_set)) or [
+        pytest.param("", marks=pytest.mark.skip(f"the set {case_set} is not next to the repository"))
+    ]
     assert len(names) in (1, count)
     return pytest.mark.parametrize("name", names)
 
 
-def case_of(of, name):
+def case_of(case_set, name):
     """One case, or a skipped test."""
-    if not cases(of):
-        pytest.skip(f"the set {of} is not next to the repository")
-    return cases(of)[name]
+    if not cases(case_set):
+        pytest.skip(f"the set {case_set} is not next to the repository")
+    return cases(case_set)[name]
 
 
-def blocks(array, expected, ours="ifog"):
+def blocks(array, expected, new_order="ifog"):
     """From their order of the gates on the last axis to ours."""
     of_gate = dict(zip(expected, np.split(array, len(expected), axis=-1), strict=True))
-    return np.concatenate([of_gate[gate] for gate in ours], axis=-1)
+    return np.concatenate([of_gate[gate] for gate in new_order], axis=-1)
 
 
-def kernel_of(recurrent, inputs, bias, order, ours="ifog"):
+def kernel_of(recurrent, inputs, bias, order, new_order="ifog"):
     """From matrices whose rows are what comes in: ours, whose columns are."""
-    return blocks(np.concatenate([recurrent, inputs, bias[None]]), order, ours).T
+    return blocks(np.concatenate([recurrent, inputs, bias[None]]), order, new_order).T
 
 
 def columns(array):
@@ -95,8 +97,8 @@ def test_values_and_gradients_match_haste(name):
     assert gradient.dweights.keys() == expected.keys()
     for weight, value in expected.items():
         assert_is_haste(gradient.dweights[weight], value)
-    for result, theirs in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
-        assert_is_haste(columns(result), a[f"grad/{theirs}"])
+    for result, argument in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
+        assert_is_haste(columns(result), a[f"grad/{argument}"])
 
 
 def test_the_standard_layer_matches_haste():
@@ -107,8 +109,8 @@ def test_the_standard_layer_matches_haste():
     assert_is_haste(columns(tape.h), a["h"])
     assert_is_haste(columns(tape.c), a["c"])
     assert_is_haste(gradient.dkernel, expected_gradient(a)["kernel"])
-    for result, theirs in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
-        assert_is_haste(columns(result), a[f"grad/{theirs}"])
+    for result, name in [(gradient.dx, "x"), (gradient.dh0, "h0"), (gradient.dc0, "c0")]:
+        assert_is_haste(columns(result), a[f"grad/{name}"])
 
 
 # TensorFlow Lite

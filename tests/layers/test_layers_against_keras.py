@@ -26,10 +26,10 @@ F = 6
 D = {"dtype": "float64"}
 
 
-def compare(keras, theirs, layer, x, parameters=(), atol=1e-12):
+def compare(keras, keras_layer, layer, x, parameters=(), atol=1e-12):
     """Values, and gradients on inputs and on those parameters, given as Keras's variables in our order and layout."""
     inputs = keras.ops.convert_to_tensor(x).requires_grad_()
-    expected = theirs(inputs)
+    expected = keras_layer(inputs)
     y, tape = layer.forward(x)
     as_array = keras.ops.convert_to_numpy
     np.testing.assert_allclose(y, as_array(expected), rtol=0, atol=atol)
@@ -56,49 +56,49 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
 def test_convolution(options, keras, rng):
     x = rng.normal(size=(3, 10, F))
-    theirs = keras.layers.Conv1D(4, 3, **options, **D)
-    theirs.build(x.shape)
-    theirs.set_weights([rng.normal(size=weight.shape) for weight in theirs.get_weights()])
+    keras_layer = keras.layers.Conv1D(4, 3, **options, **D)
+    keras_layer.build(x.shape)
+    keras_layer.set_weights([rng.normal(size=weight.shape) for weight in keras_layer.get_weights()])
     named = {"strides": "stride", "dilation_rate": "dilation", "use_bias": "bias"}
     layer = Conv1D(F, 4, 3, dtype=np.float64, **{named.get(name, name): value for name, value in options.items()})
-    weights = dict(zip(("weight", "bias"), theirs.get_weights(), strict=False))
+    weights = dict(zip(("weight", "bias"), keras_layer.get_weights(), strict=False))
     layer.load_torch(weights | {"weight": weights["weight"].transpose(2, 1, 0)})
     layouts = (lambda kernel: kernel.transpose(2, 1, 0), as_it_is)
-    compare(keras, theirs, layer, x, list(zip(theirs.weights, layouts, strict=False)))
+    compare(keras, keras_layer, layer, x, list(zip(keras_layer.weights, layouts, strict=False)))
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("size", "stride"), [(2, None), (3, 1), (3, 2), (2, 3)])
 @pytest.mark.parametrize("kind", [MaxPooling1D, AveragePooling1D])
 def test_pooling(kind, size, stride, padding, keras, rng):
-    theirs = getattr(keras.layers, kind.__name__)(size, stride, padding, **D)
-    compare(keras, theirs, kind(size, stride, padding), rng.normal(size=(3, 11, F)))
+    keras_layer = getattr(keras.layers, kind.__name__)(size, stride, padding, **D)
+    compare(keras, keras_layer, kind(size, stride, padding), rng.normal(size=(3, 11, F)))
 
 
 @pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}, {"epsilon": 0.2}], ids=str)
 @pytest.mark.parametrize("kind", ["LayerNormalization", "BatchNormalization"])
 def test_normalization_with_parameters(kind, options, keras, rng):
     x = rng.normal(size=(3, 7, F))
-    theirs = getattr(keras.layers, kind)(**options, **D)
-    theirs.build(x.shape)
-    theirs.set_weights([rng.uniform(0.3, 2, weight.shape) for weight in theirs.get_weights()])
-    ours = {"gain": options.get("scale", True), "shift": options.get("center", True)}
+    keras_layer = getattr(keras.layers, kind)(**options, **D)
+    keras_layer.build(x.shape)
+    keras_layer.set_weights([rng.uniform(0.3, 2, weight.shape) for weight in keras_layer.get_weights()])
+    layer_options = {"gain": options.get("scale", True), "shift": options.get("center", True)}
     make = LayerNorm if kind.startswith("Layer") else BatchNorm
-    layer = make(F, epsilon=options.get("epsilon", 1e-3), dtype=np.float64, **ours)
+    layer = make(F, epsilon=options.get("epsilon", 1e-3), dtype=np.float64, **layer_options)
     names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-    layer.load_torch({names[weight.name]: keras.ops.convert_to_numpy(weight) for weight in theirs.weights})
-    trained = [weight for weight in theirs.weights if weight.trainable]
+    layer.load_torch({names[weight.name]: keras.ops.convert_to_numpy(weight) for weight in keras_layer.weights})
+    trained = [weight for weight in keras_layer.weights if weight.trainable]
     # Keras computes these in float32 whatever the type of its inputs; PyTorch has been asked for more digits.
-    compare(keras, theirs, layer, x, [(weight, as_it_is) for weight in trained], atol=2e-6)
+    compare(keras, keras_layer, layer, x, [(weight, as_it_is) for weight in trained], atol=2e-6)
 
 
 def test_layers_without_parameters(keras, rng):
     x, layers = rng.normal(size=(3, 7, F)), keras.layers
     mean, variance = rng.normal(size=F), rng.uniform(0.3, 3, F)
     for invert in (False, True):
-        theirs = layers.Normalization(mean=mean, variance=variance, invert=invert, **D)
-        theirs.build(x.shape)
-        compare(keras, theirs, Normalization(mean, variance, invert), x, atol=2e-6)  # in float32 there
+        keras_layer = layers.Normalization(mean=mean, variance=variance, invert=invert, **D)
+        keras_layer.build(x.shape)
+        compare(keras, keras_layer, Normalization(mean, variance, invert), x, atol=2e-6)  # in float32 there
     compare(keras, layers.Rescaling(0.3, -2, **D), Rescaling(0.3, -2), x)
     compare(keras, layers.Flatten(**D), Flatten(), x)
     compare(keras, layers.RepeatVector(4, **D), RepeatVector(4), x[:, 0])
@@ -110,9 +110,9 @@ def test_layers_without_parameters(keras, rng):
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_the_smallest_deviation(invert, keras):
-    theirs = keras.layers.Normalization(mean=1.0, variance=1e-20, invert=invert)
+    keras_layer = keras.layers.Normalization(mean=1.0, variance=1e-20, invert=invert)
     y, _ = Normalization(1.0, 1e-20, invert).forward(np.ones((2, 3, F), np.float32) * 3)
-    expected = keras.ops.convert_to_numpy(theirs(np.ones((2, 3, F)) * 3))
+    expected = keras.ops.convert_to_numpy(keras_layer(np.ones((2, 3, F)) * 3))
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
@@ -136,13 +136,13 @@ def test_masks_are_passed_on_as_in_keras(name, keras, rng):
     x = rng.normal(size=(3, 8, F)).astype(np.float32)
     x[0, 5:] = 0
     x[2, :3] = 0
-    theirs, ours = MASKED[name](keras.layers)
-    model = keras.Sequential([keras.Input((8, F)), keras.layers.Masking(), *theirs, keras.layers.LSTM(4)])
+    keras_layers, glasscell_layers = MASKED[name](keras.layers)
+    model = keras.Sequential([keras.Input((8, F)), keras.layers.Masking(), *keras_layers, keras.layers.LSTM(4)])
     lstm = gc.LSTM.from_keras(model.layers[-1].get_weights(), **model.layers[-1].get_config())
     if name == "Conv1D":
-        kernel, bias = theirs[0].get_weights()
-        ours[0].load_torch({"weight": kernel.transpose(2, 1, 0), "bias": bias})
-    own = gc.Sequential([gc.layers.Masking(), *ours, lstm, gc.layers.FinalState()])
+        kernel, bias = keras_layers[0].get_weights()
+        glasscell_layers[0].load_torch({"weight": kernel.transpose(2, 1, 0), "bias": bias})
+    own = gc.Sequential([gc.layers.Masking(), *glasscell_layers, lstm, gc.layers.FinalState()])
     np.testing.assert_allclose(own(x), keras.ops.convert_to_numpy(model(x)), rtol=0, atol=2e-6)
     if name not in ("MaxPooling1D", "AveragePooling1D", "Conv1D"):
         shorter = own(x[:1, :5])

@@ -166,10 +166,10 @@ def test_short_sequences(name, T, rng):
 def compared(torch):
     """Values and gradients of one of ours, and of the same in PyTorch, whose time is the last axis if so wished."""
 
-    def compared(layer, theirs, x, weights=(), time_last=False):
+    def compared(layer, torch_function, x, weights=(), time_last=False):
         tensors = [torch.tensor(array, requires_grad=True) for array in (x, *weights)]
         inputs = tensors[0].transpose(1, 2) if time_last else tensors[0]
-        expected = theirs(inputs, *tensors[1:])
+        expected = torch_function(inputs, *tensors[1:])
         expected = expected.transpose(1, 2) if time_last else expected
         y, tape = layer.forward(x)
         np.testing.assert_allclose(y, expected.detach().numpy(), rtol=0, atol=1e-13)
@@ -189,10 +189,10 @@ def test_layer_norm_is_pytorchs(options, torch, compared, rng):
     layer.parameters.vector[:] = rng.normal(size=layer.parameters.vector.size)
     weights = list(layer.parameters.values())
 
-    def theirs(x, *weights):
+    def torch_function(x, *weights):
         return torch.nn.functional.layer_norm(x, (F,), *weights, eps=layer.epsilon)
 
-    compared(layer, theirs, inputs_of(layer, rng), weights)
+    compared(layer, torch_function, inputs_of(layer, rng), weights)
 
 
 @pytest.mark.parametrize("name", ["BatchNorm", "BatchNorm, bare"])
@@ -200,10 +200,10 @@ def test_batch_norm_is_pytorchs_at_inference(name, torch, compared, rng):
     layer = layer_of(name, rng)
     mean, variance = (torch.tensor(layer.statistics[key]) for key in ("running_mean", "running_var"))
 
-    def theirs(x, *weights):
+    def torch_function(x, *weights):
         return torch.nn.functional.batch_norm(x, mean, variance, *weights, training=False, eps=layer.epsilon)
 
-    compared(layer, theirs, inputs_of(layer, rng), list(layer.parameters.values()), time_last=True)
+    compared(layer, torch_function, inputs_of(layer, rng), list(layer.parameters.values()), time_last=True)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -212,8 +212,8 @@ def test_convolution_is_pytorchs(stride, padding, dilation, groups, torch, compa
     options = {"stride": stride, "dilation": dilation, "groups": groups}
     layer = Conv1D(F, 12, 3, padding=(padding, padding), dtype=np.float64, **options)
     layer.parameters.vector[:] = rng.normal(size=layer.parameters.vector.size)
-    theirs = partial(torch.nn.functional.conv1d, padding=padding, **options)
-    compared(layer, theirs, inputs_of(layer, rng, T=11), list(layer.parameters.values()), time_last=True)
+    torch_function = partial(torch.nn.functional.conv1d, padding=padding, **options)
+    compared(layer, torch_function, inputs_of(layer, rng, T=11), list(layer.parameters.values()), time_last=True)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -222,13 +222,13 @@ def test_convolution_is_pytorchs(stride, padding, dilation, groups, torch, compa
 def test_pooling_is_pytorchs(size, stride, padding, torch, compared, rng):
     functional, pads = torch.nn.functional, "valid" if padding == 0 else (padding, padding)
     x = rng.normal(size=(3, 11, F))
-    theirs = partial(functional.max_pool1d, kernel_size=size, stride=stride, padding=padding)
-    compared(MaxPooling1D(size, stride, pads), theirs, x, time_last=True)
+    torch_function = partial(functional.max_pool1d, kernel_size=size, stride=stride, padding=padding)
+    compared(MaxPooling1D(size, stride, pads), torch_function, x, time_last=True)
     for counted in (False, True):
         layer = AveragePooling1D(size, stride, pads, count_padding=counted)
         sizes = {"kernel_size": size, "stride": stride, "padding": padding}
-        theirs = partial(functional.avg_pool1d, count_include_pad=counted, **sizes)
-        compared(layer, theirs, x, time_last=True)
+        torch_function = partial(functional.avg_pool1d, count_include_pad=counted, **sizes)
+        compared(layer, torch_function, x, time_last=True)
 
 
 # What they refuse, and what they say

@@ -90,36 +90,39 @@ def draw_configuration(index):
     return drawn
 
 
-def draw_problem(of):
+def draw_problem(config):
     """Weights small enough for gates without bounds."""
-    rng = np.random.default_rng([6, of.seed])
+    rng = np.random.default_rng([6, config.seed])
 
     def normal(*shape, scale=1.0):
-        return rng.normal(scale=scale, size=shape).astype(of.dtype)
+        return rng.normal(scale=scale, size=shape).astype(config.dtype)
 
     weights = []
-    for _ in range(of.D):
-        weights += [normal(of.I, 4 * of.units, scale=0.4), normal(of.units, 4 * of.units, scale=0.4 * of.units**-0.5)]
-        weights += [normal(4 * of.units, scale=0.5)] if of.use_bias else []
+    for _ in range(config.D):
+        weights += [
+            normal(config.I, 4 * config.units, scale=0.4),
+            normal(config.units, 4 * config.units, scale=0.4 * config.units**-0.5),
+        ]
+        weights += [normal(4 * config.units, scale=0.5)] if config.use_bias else []
     mask = None
-    if of.mask == "lengths":
-        mask = np.arange(of.T) < rng.integers(0, of.T + 1, of.B)[:, None]
-    elif of.mask == "gaps":
-        mask = rng.random((of.B, of.T)) < 0.6
+    if config.mask == "lengths":
+        mask = np.arange(config.T) < rng.integers(0, config.T + 1, config.B)[:, None]
+    elif config.mask == "gaps":
+        mask = rng.random((config.B, config.T)) < 0.6
     if mask is not None and rng.random() < 0.5:
-        mask[rng.integers(of.B)] = False
-    state = LSTMState(*(normal(of.D, of.B, of.units) for _ in range(2))) if of.given_state else None
-    return Problem(weights, normal(of.B, of.T, of.I), mask, state)
+        mask[rng.integers(config.B)] = False
+    state = LSTMState(*(normal(config.D, config.B, config.units) for _ in range(2))) if config.given_state else None
+    return Problem(weights, normal(config.B, config.T, config.I), mask, state)
 
 
-def layer_of(keras, of, weights, x, **changes):
+def layer_of(keras, config, weights, x, **changes):
     """The layer in Keras, with these weights."""
-    settings = of._asdict()
+    settings = config._asdict()
     names = ("units", "activation", "recurrent_activation", "use_bias", "go_backwards", "unroll", "dtype")
     settings = {name: settings[name] for name in names} | {"return_sequences": True, "return_state": True} | changes
-    layer = keras.layers.LSTM(zero_output_for_mask=of.zero_output_for_mask, **settings)
-    if of.merge_mode:
-        layer = keras.layers.Bidirectional(layer, merge_mode=of.merge_mode, dtype=of.dtype)
+    layer = keras.layers.LSTM(zero_output_for_mask=config.zero_output_for_mask, **settings)
+    if config.merge_mode:
+        layer = keras.layers.Bidirectional(layer, merge_mode=config.merge_mode, dtype=config.dtype)
     layer.build(x.shape)
     layer.set_weights(weights)
     return layer
@@ -142,11 +145,11 @@ def lstm_of(layer):
     return LSTM.from_keras(layer.get_weights(), bidirectional=layer.merge_mode, **config)
 
 
-def assert_near(ours, theirs, tolerance, least=0.0):
+def assert_near(result, expected, tolerance, least=0.0):
     """Norm-wise: the largest difference against the largest value, which counts as at least `least`."""
-    assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
-    assert np.abs(ours - theirs).max(initial=0) <= tolerance * max(least, np.abs(theirs).max(initial=0))
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    assert np.abs(result - expected).max(initial=0) <= tolerance * max(least, np.abs(expected).max(initial=0))
 
 
 # The grid
@@ -154,58 +157,60 @@ def assert_near(ours, theirs, tolerance, least=0.0):
 
 def test_the_grid_contains_all_options():
     drawn = [draw_configuration(index) for index in range(CONFIGURATIONS)]
-    assert {of.activation for of in drawn} == {of.recurrent_activation for of in drawn} == set(ACTIVATIONS)
-    assert {of.merge_mode for of in drawn} == {*KERAS_MERGES, None}
-    one = [of for of in drawn if not of.merge_mode and of.mask != "none"]
-    assert len({(of.go_backwards, of.zero_output_for_mask, of.given_state) for of in one}) == 8
-    assert {of.unroll for of in drawn} == {of.use_bias for of in drawn} == {True, False}
+    assert (
+        {config.activation for config in drawn} == {config.recurrent_activation for config in drawn} == set(ACTIVATIONS)
+    )
+    assert {config.merge_mode for config in drawn} == {*KERAS_MERGES, None}
+    one = [config for config in drawn if not config.merge_mode and config.mask != "none"]
+    assert len({(config.go_backwards, config.zero_output_for_mask, config.given_state) for config in one}) == 8
+    assert {config.unroll for config in drawn} == {config.use_bias for config in drawn} == {True, False}
 
 
 @pytest.mark.parametrize("index", range(CONFIGURATIONS))
 def test_outputs_states_and_gradients(index, keras):
-    of = draw_configuration(index)
-    problem = draw_problem(of)
-    layer = layer_of(keras, of, problem.weights, problem.x)
+    config = draw_configuration(index)
+    problem = draw_problem(config)
+    layer = layer_of(keras, config, problem.weights, problem.x)
     x = keras.ops.convert_to_tensor(problem.x).requires_grad_()
     y, *states = call(keras, layer, x, problem.mask, problem.state)
 
     lstm = lstm_of(layer)
-    assert lstm.dtype == of.dtype
+    assert lstm.dtype == config.dtype
     got, state, tape = lstm.forward(problem.x, problem.state, mask=problem.mask)
     to_numpy = keras.ops.convert_to_numpy
     expected = LSTMState(*(np.stack([to_numpy(part) for part in states[k::2]]) for k in range(2)))
     for one, other in zip((got, *state), (to_numpy(y), *expected), strict=True):
-        assert_near(one, other, of.tolerance, least=1)
+        assert_near(one, other, config.tolerance, least=1)
     for array, weight in zip(lstm.to_keras(), problem.weights, strict=True):
         np.testing.assert_array_equal(array, weight)
 
     rng = np.random.default_rng([9, index])
-    dy, dh, dc = (rng.normal(size=part.shape).astype(of.dtype) for part in (got, *state))
-    upstream = [dy, *(part[way] for way in range(of.D) for part in (dh, dc))]
+    dy, dh, dc = (rng.normal(size=part.shape).astype(config.dtype) for part in (got, *state))
+    upstream = [dy, *(part[way] for way in range(config.D) for part in (dh, dc))]
     outputs = zip(upstream, (y, *states), strict=True)
     sum((keras.ops.convert_to_tensor(d) * out).sum() for d, out in outputs).backward()
     dx, _, gradients = lstm.backward(tape, dy, LSTMState(dh, dc))
-    theirs = [to_numpy(part) for part in (x.grad, *(weight.value.grad for weight in layer.trainable_weights))]
-    largest = max(np.abs(part).max(initial=0) for part in theirs)
-    for one, other in zip((dx, *keras_layers.to_keras(gradients, lstm.options)), theirs, strict=True):
-        assert_near(one, other, of.gradient_tolerance, least=1e-2 * largest)
+    keras_gradients = [to_numpy(part) for part in (x.grad, *(weight.value.grad for weight in layer.trainable_weights))]
+    largest = max(np.abs(part).max(initial=0) for part in keras_gradients)
+    for one, other in zip((dx, *keras_layers.to_keras(gradients, lstm.options)), keras_gradients, strict=True):
+        assert_near(one, other, config.gradient_tolerance, least=1e-2 * largest)
 
 
 @pytest.mark.parametrize("index", range(0, CONFIGURATIONS, 4))
 def test_only_the_last_output(index, keras):
     """The output of return_sequences=False is the last step of each direction."""
-    of = draw_configuration(index)
-    of = of._replace(mask="none") if of.merge_mode else of
-    problem = draw_problem(of)
-    layer = layer_of(keras, of, problem.weights, problem.x, return_sequences=False, return_state=False)
+    config = draw_configuration(index)
+    config = config._replace(mask="none") if config.merge_mode else config
+    problem = draw_problem(config)
+    layer = layer_of(keras, config, problem.weights, problem.x, return_sequences=False, return_state=False)
     y = call(keras, layer, keras.ops.convert_to_tensor(problem.x), problem.mask, problem.state)
     outputs, state, _ = lstm_of(layer).forward(problem.x, problem.state, mask=problem.mask)
-    if of.merge_mode:
+    if config.merge_mode:
         merge = {"sum": np.sum, "ave": np.mean, "mul": np.prod, "concat": lambda h, axis: np.concatenate(h, axis - 1)}
-        last = merge[of.merge_mode](state.h, axis=0)
+        last = merge[config.merge_mode](state.h, axis=0)
     else:
         last = outputs[:, -1]
-    assert_near(last, keras.ops.convert_to_numpy(y), of.tolerance, least=1)
+    assert_near(last, keras.ops.convert_to_numpy(y), config.tolerance, least=1)
 
 
 # From ours to theirs
@@ -230,7 +235,9 @@ def test_weights_in_keras_layers_give_the_same_outputs(way, bias, repeat, dtype,
     settings = keras_config(lstm.options) | {"go_backwards": lstm.options.reverse, "dtype": dtype}
     layer = keras.layers.LSTM(**settings, return_sequences=True)
     if lstm.options.bidirectional:
-        merge = {ours: theirs for theirs, ours in KERAS_MERGES.items()}[lstm.options.merge]
+        merge = {glasscell_merge: keras_merge for keras_merge, glasscell_merge in KERAS_MERGES.items()}[
+            lstm.options.merge
+        ]
         layer = keras.layers.Bidirectional(layer, merge_mode=merge, dtype=dtype)
     x = rng.normal(size=(3, 5, 3)).astype(dtype)
     mask = rng.random((3, 5)) < 0.6 if dtype == "float32" else None  # Keras multiplies masked steps in float32
@@ -386,8 +393,8 @@ def test_the_hard_sigmoid_of_keras_2_differs_from_keras_3(keras):
     )
     assert of_3.gate_activation == ("HardSigmoid", 1 / 6, 0.5)
     assert of_2.gate_activation == ("HardSigmoid", 0.2, 0.5)
-    theirs = keras.ops.convert_to_numpy(keras.activations.hard_sigmoid(keras.ops.convert_to_tensor(z)))
-    np.testing.assert_allclose(of_3.cell_config.gate.function(z), theirs, rtol=0, atol=1e-15)
+    keras_values = keras.ops.convert_to_numpy(keras.activations.hard_sigmoid(keras.ops.convert_to_tensor(z)))
+    np.testing.assert_allclose(of_3.cell_config.gate.function(z), keras_values, rtol=0, atol=1e-15)
 
 
 UNKNOWN = ["swish", "celu", "exponential", "relu6", "softmax", "mish", 3, "Tanh "]
@@ -452,9 +459,9 @@ def test_a_reversed_first_layer_is_refused(keras):
 def test_a_bidirectional_layer_is_read_by_its_configuration(keras, merge, rng):
     layer = keras.layers.Bidirectional(keras.layers.LSTM(4, "relu", return_sequences=True), merge_mode=merge)
     layer.build((2, 5, 3))
-    ours = LSTM.from_keras(layer.get_weights(), **layer.get_config())
+    glasscell_lstm = LSTM.from_keras(layer.get_weights(), **layer.get_config())
     x = rng.standard_normal((2, 5, 3)).astype(np.float32)
-    np.testing.assert_allclose(ours.forward(x)[0], layer(x).detach().numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(glasscell_lstm.forward(x)[0], layer(x).detach().numpy(), rtol=0, atol=1e-6)
 
 
 def test_a_bidirectional_layer_of_another_class_is_refused(keras):
@@ -489,12 +496,12 @@ def test_a_stateful_layer_starts_from_0_and_continues_from_a_passed_state(keras,
     """There its state stays in the layer; here it is an argument."""
     x = rng.normal(size=(2, 6, 3)).astype(np.float32)
     layer = keras.layers.LSTM(4, stateful=True, return_sequences=True)
-    theirs = [keras.ops.convert_to_numpy(layer(part)) for part in (x[:, :4], x[:, 4:])]
-    ours, state = [], None
+    keras_outputs = [keras.ops.convert_to_numpy(layer(part)) for part in (x[:, :4], x[:, 4:])]
+    outputs, state = [], None
     for part in (x[:, :4], x[:, 4:]):
         y, state = lstm_of(layer).infer(part, state)
-        ours.append(y)
-    for a, b in zip(ours, theirs, strict=True):
+        outputs.append(y)
+    for a, b in zip(outputs, keras_outputs, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 

@@ -90,51 +90,53 @@ def draw_configuration(index):
     return drawn
 
 
-def draw_problem(torch, of, dtype):
+def draw_problem(torch, config, dtype):
     """The module, with weights of ±1/√H, of which those of inputs and biases saturate the gates if so desired."""
-    rng = np.random.default_rng([8, of.seed])
+    rng = np.random.default_rng([8, config.seed])
     module = torch.nn.LSTM(
-        of.I, of.H, of.L, bias=of.bias, batch_first=of.batch_first, dropout=of.dropout,
-        bidirectional=of.bidirectional, proj_size=of.P or 0, dtype=getattr(torch, np.dtype(dtype).name),
+        config.I, config.H, config.L, bias=config.bias, batch_first=config.batch_first, dropout=config.dropout,
+        bidirectional=config.bidirectional, proj_size=config.P or 0, dtype=getattr(torch, np.dtype(dtype).name),
     ).eval()  # fmt: skip
     for name, weight in module.named_parameters():
-        scale = 12 if of.saturated and name.startswith(("weight_ih_l0", "bias_ih")) else 1
-        weight.data = torch.tensor((scale * rng.uniform(-1, 1, weight.shape) * of.H**-0.5).astype(dtype))
+        scale = 12 if config.saturated and name.startswith(("weight_ih_l0", "bias_ih")) else 1
+        weight.data = torch.tensor((scale * rng.uniform(-1, 1, weight.shape) * config.H**-0.5).astype(dtype))
 
     def normal(*shape):
         return rng.normal(size=shape).astype(dtype)
 
-    time = (of.T,) if of.layout == "unbatched" else (of.B, of.T)
-    P, ways = of.P or of.H, of.L * of.D
-    states = [LSTMState(normal(*of.batched(ways, P)), normal(*of.batched(ways, of.H))) for _ in range(2)]
-    dy = normal(*time, of.D * P)
+    time = (config.T,) if config.layout == "unbatched" else (config.B, config.T)
+    P, ways = config.P or config.H, config.L * config.D
+    states = [LSTMState(normal(*config.batched(ways, P)), normal(*config.batched(ways, config.H))) for _ in range(2)]
+    dy = normal(*time, config.D * P)
     lengths = None
-    if of.packed:
-        lengths = rng.integers(1, of.T + 1, of.B)
-        lengths[rng.integers(of.B)] = of.T  # what nn.LSTM's own unpacking would cut T to
+    if config.packed:
+        lengths = rng.integers(1, config.T + 1, config.B)
+        lengths[rng.integers(config.B)] = config.T  # what nn.LSTM's own unpacking would cut T to
     for name, part in (("y", dy), ("h", states[1].h), ("c", states[1].c)):
-        if name not in of.given_gradients:
+        if name not in config.given_gradients:
             part[:] = 0
     weights = {name: weight.detach().numpy().copy() for name, weight in module.named_parameters()}
-    return module, Problem(weights, normal(*time, of.I), states[0] if of.given_state else None, lengths, dy, states[1])
+    return module, Problem(
+        weights, normal(*time, config.I), states[0] if config.given_state else None, lengths, dy, states[1]
+    )
 
 
-def theirs(torch, module, of, problem):
+def run_torch(torch, module, config, problem):
     """PyTorch's values and gradients, in our layout."""
 
     def turned(array):
-        return array if of.batch_first or of.layout == "unbatched" else array.swapaxes(0, 1)
+        return array if config.batch_first or config.layout == "unbatched" else array.swapaxes(0, 1)
 
     x = torch.tensor(turned(problem.x), requires_grad=True)
-    P, rows = of.P or of.H, of.L * of.D
-    start = problem.state or LSTMState(*(np.zeros(of.batched(rows, n), problem.x.dtype) for n in (P, of.H)))
+    P, rows = config.P or config.H, config.L * config.D
+    start = problem.state or LSTMState(*(np.zeros(config.batched(rows, n), problem.x.dtype) for n in (P, config.H)))
     h0, c0 = (torch.tensor(part, requires_grad=True) for part in start)
     hx = None if problem.state is None else (h0, c0)
-    if of.packed:
+    if config.packed:
         lengths = torch.tensor(problem.lengths)
-        given = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, of.batch_first, enforce_sorted=False)
+        given = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, config.batch_first, enforce_sorted=False)
         y, (h, c) = module(given, hx)
-        y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, of.batch_first, total_length=of.T)
+        y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, config.batch_first, total_length=config.T)
     else:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
@@ -147,7 +149,7 @@ def theirs(torch, module, of, problem):
     return Results(*values, turned(x.grad.numpy()), dstate, gradients)
 
 
-def ours(lstm, problem, x=None):
+def run_glasscell(lstm, problem, x=None):
     y, state, tape = lstm.forward(problem.x if x is None else x, problem.state, lengths=problem.lengths)
     dx, dstate, gradients = lstm.backward(tape, problem.dy, problem.dstate)
     return Results(y, state, dx, dstate, in_their_names(gradients, lstm.options))
@@ -159,24 +161,28 @@ def in_their_names(gradients, options):
     return {name: named[name.replace("bias_hh", "bias_ih")] for name in named}
 
 
-def assert_near(ours, theirs, tolerance, least=0.0):
+def assert_near(result, expected, tolerance, least=0.0):
     """Norm-wise: the largest difference against the largest value, which counts as at least `least`."""
-    assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
-    assert np.abs(ours - theirs).max(initial=0) <= tolerance * max(least, np.abs(theirs).max(initial=0))
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    assert np.abs(result - expected).max(initial=0) <= tolerance * max(least, np.abs(expected).max(initial=0))
 
 
-def assert_values_near(ours, theirs, tolerance):
+def assert_values_near(results, references, tolerance):
     """Absolute, but for cells, which may be large."""
-    for one, other in zip((ours.y, *ours.state), (theirs.y, *theirs.state), strict=True):
+    for one, other in zip((results.y, *results.state), (references.y, *references.state), strict=True):
         assert_near(one, other, tolerance, least=1)
 
 
-def assert_gradients_near(ours, theirs, tolerance, faded=0.0):
+def assert_gradients_near(results, references, tolerance, faded=0.0):
     """One that has faded to less than a share of the largest of all is compared with that."""
-    assert list(ours.gradients) == list(theirs.gradients)
-    states = [] if theirs.dstate is None else zip(ours.dstate, theirs.dstate, strict=True)
-    pairs = [(ours.dx, theirs.dx), *states, *zip(ours.gradients.values(), theirs.gradients.values(), strict=True)]
+    assert list(results.gradients) == list(references.gradients)
+    states = [] if references.dstate is None else zip(results.dstate, references.dstate, strict=True)
+    pairs = [
+        (results.dx, references.dx),
+        *states,
+        *zip(results.gradients.values(), references.gradients.values(), strict=True),
+    ]
     largest = max(np.abs(gradient).max(initial=0) for _, gradient in pairs)
     for one, other in pairs:
         assert_near(one, other, tolerance, least=faded * largest)
@@ -187,20 +193,20 @@ def assert_gradients_near(ours, theirs, tolerance, faded=0.0):
 
 @pytest.mark.parametrize("index", range(CONFIGURATIONS))
 def test_float64(index, torch):
-    of = draw_configuration(index)
-    module, problem = draw_problem(torch, of, np.float64)
-    expected = theirs(torch, module, of, problem)
-    lstm = LSTM.from_torch(module.state_dict(), dropout=of.dropout)
-    got = ours(lstm, problem)
+    config = draw_configuration(index)
+    module, problem = draw_problem(torch, config, np.float64)
+    expected = run_torch(torch, module, config, problem)
+    lstm = LSTM.from_torch(module.state_dict(), dropout=config.dropout)
+    got = run_glasscell(lstm, problem)
     for one, other in zip((got.y, *got.state), (expected.y, *expected.state), strict=True):
         assert_near(one, other, 1e-9)
     assert_gradients_near(got, expected, 1e-9)
 
-    if of.packed:  # values after a sequence's end are ignored, and have gradients of 0
-        behind = np.arange(of.T) >= problem.lengths[:, None]
+    if config.packed:  # values after a sequence's end are ignored, and have gradients of 0
+        behind = np.arange(config.T) >= problem.lengths[:, None]
         for filling in (np.nan, np.inf, -1e300):
             x = np.where(behind[:, :, None], filling, problem.x)
-            again = ours(lstm, problem, x)
+            again = run_glasscell(lstm, problem, x)
             np.testing.assert_array_equal(again.y, got.y)
             np.testing.assert_array_equal(again.dx, got.dx)
             assert not again.dx[behind].any()
@@ -209,22 +215,22 @@ def test_float64(index, torch):
 
 @pytest.mark.parametrize("index", range(CONFIGURATIONS))
 def test_float32(index, torch):
-    of = draw_configuration(index)
-    module, problem = draw_problem(torch, of, np.float32)
-    expected = theirs(torch, module, of, problem)
-    got = ours(LSTM.from_torch(module.state_dict()), problem)
-    assert_values_near(got, expected, 5e-6 if of.saturated else 1e-6)
-    assert_gradients_near(got, expected, 5e-5 if of.saturated else 5e-6, faded=1e-2)
+    config = draw_configuration(index)
+    module, problem = draw_problem(torch, config, np.float32)
+    expected = run_torch(torch, module, config, problem)
+    got = run_glasscell(LSTM.from_torch(module.state_dict()), problem)
+    assert_values_near(got, expected, 5e-6 if config.saturated else 1e-6)
+    assert_gradients_near(got, expected, 5e-5 if config.saturated else 5e-6, faded=1e-2)
 
 
 @pytest.mark.parametrize("index", range(0, CONFIGURATIONS, 3))
 def test_options_are_inferred_from_weights_which_survive_a_round_trip(index, torch):
-    of = draw_configuration(index)
-    module, problem = draw_problem(torch, of, np.float32 if index % 2 else np.float64)
-    lstm = LSTM.from_torch(module.state_dict(), batch_first=of.batch_first)
+    config = draw_configuration(index)
+    module, problem = draw_problem(torch, config, np.float32 if index % 2 else np.float64)
+    lstm = LSTM.from_torch(module.state_dict(), batch_first=config.batch_first)
     told = lstm.options
-    assert (told.input_size, told.hidden_size, told.num_layers) == (of.I, of.H, of.L)
-    assert (told.bidirectional, told.bias, told.proj_size) == (of.bidirectional, of.bias, of.P)
+    assert (told.input_size, told.hidden_size, told.num_layers) == (config.I, config.H, config.L)
+    assert (told.bidirectional, told.bias, told.proj_size) == (config.bidirectional, config.bias, config.P)
     assert lstm.dtype == problem.x.dtype
 
     back = lstm.to_torch()
@@ -242,7 +248,7 @@ def test_options_are_inferred_from_weights_which_survive_a_round_trip(index, tor
     np.testing.assert_array_equal(again.parameters.vector, lstm.parameters.vector)
     assert again.options == lstm.options
     module.load_state_dict({name: torch.tensor(array) for name, array in back.items()})
-    got, expected = ours(again, problem), theirs(torch, module, of, problem)
+    got, expected = run_glasscell(again, problem), run_torch(torch, module, config, problem)
     assert_values_near(got, expected, 1e-9 if problem.x.dtype == np.float64 else 1e-5)
 
 
@@ -259,12 +265,12 @@ def test_empty_sequences_do_not_change_the_results_of_others(lengths, proj_size,
     module = torch.nn.LSTM(
         I, H, L, batch_first=True, bidirectional=bidirectional, proj_size=proj_size, dtype=torch.float64
     )
-    of = Configuration(
+    config = Configuration(
         I, H, L, proj_size or None, bidirectional, True, 0.0, "packed batch first", B, T, True, (), False, 0
     )
     state, dstate = (LSTMState(rng.normal(size=(L * D, B, P)), rng.normal(size=(L * D, B, H))) for _ in range(2))
     problem = Problem({}, rng.normal(size=(B, T, I)), state, np.array(lengths), rng.normal(size=(B, T, D * P)), dstate)
-    got = ours(LSTM.from_torch(module.state_dict()), problem)
+    got = run_glasscell(LSTM.from_torch(module.state_dict()), problem)
 
     some, none = np.flatnonzero(lengths), np.flatnonzero(np.array(lengths) == 0)
     for part in (got.y, got.dx):
@@ -282,7 +288,7 @@ def test_empty_sequences_do_not_change_the_results_of_others(lengths, proj_size,
     alone = Problem(
         {}, problem.x[some], of_some(state), problem.lengths[some], problem.dy[some], of_some(problem.dstate)
     )
-    expected = theirs(torch, module, of, alone)
+    expected = run_torch(torch, module, config, alone)
     got = Results(got.y[some], of_some(got.state), got.dx[some], of_some(got.dstate), got.gradients)
     assert_values_near(got, expected, 1e-9)
     assert_gradients_near(got, expected, 1e-9)
@@ -563,13 +569,13 @@ def test_dropout_has_the_rate_and_scale_of_pytorch(torch):
             if name.startswith("bias_ih"):
                 weight.copy_(torch.tensor([1.0, -50.0, 1.0, 1.0]))  # i f g o
         module.weight_ih_l1[2] = 2.0
-    of_theirs = module(torch.zeros(B, T, 1, dtype=torch.float64))[0].detach().numpy()
+    torch_outputs = module(torch.zeros(B, T, 1, dtype=torch.float64))[0].detach().numpy()
     lstm = LSTM.from_torch(module.state_dict(), dropout=rate)
-    of_ours = lstm.forward(np.zeros((B, T, 1)), rng=np.random.default_rng(0))[0]
-    values, counts = np.unique(of_ours.round(9), return_counts=True)
-    their_values, their_counts = np.unique(of_theirs.round(9), return_counts=True)
-    np.testing.assert_allclose(values, their_values, rtol=0, atol=1e-8)
+    outputs = lstm.forward(np.zeros((B, T, 1)), rng=np.random.default_rng(0))[0]
+    values, counts = np.unique(outputs.round(9), return_counts=True)
+    torch_values, torch_counts = np.unique(torch_outputs.round(9), return_counts=True)
+    np.testing.assert_allclose(values, torch_values, rtol=0, atol=1e-8)
     assert len(values) == 2  # dropped, and kept at 1 / (1 - rate)
     spread = 5 * np.sqrt(B * T * rate * (1 - rate))
     np.testing.assert_allclose(counts, [B * T * rate, B * T * (1 - rate)], rtol=0, atol=spread)
-    np.testing.assert_allclose(counts, their_counts, rtol=0, atol=2 * spread)
+    np.testing.assert_allclose(counts, torch_counts, rtol=0, atol=2 * spread)

@@ -143,21 +143,21 @@ def problems(draw, steps=("all", "lengths", "mask"), B=(1, 4), T=(1, 6), **optio
     )
 
 
-def assert_near(ours, theirs, tolerance=1e-10, least=0.0):
+def assert_near(result, expected, tolerance=1e-10, least=0.0):
     """Compare norm-wise: the largest difference, relative to the largest value or `least`."""
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max(initial=0) <= tolerance * max(least, np.abs(theirs).max(initial=0))
+    assert result.shape == expected.shape
+    assert np.abs(result - expected).max(initial=0) <= tolerance * max(least, np.abs(expected).max(initial=0))
 
 
-def assert_all_near(ours, theirs, tolerance=1e-10):
+def assert_all_near(results, references, tolerance=1e-10):
     """Compare relative to the largest value of all arrays, since gradients may cancel in sums."""
-    largest = max(np.abs(array).max(initial=0) for array in theirs)
-    for result, expected in zip(ours, theirs, strict=True):
+    largest = max(np.abs(array).max(initial=0) for array in references)
+    for result, expected in zip(results, references, strict=True):
         assert_near(result, expected, tolerance, least=largest)
 
 
-def assert_equal(ours, theirs):
-    for result, expected in zip(ours, theirs, strict=True):
+def assert_equal(results, references):
+    for result, expected in zip(results, references, strict=True):
         np.testing.assert_array_equal(result, expected)
 
 

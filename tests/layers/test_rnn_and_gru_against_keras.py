@@ -30,26 +30,26 @@ def layer_of_keras(keras, name, *, bidirectional, bias, rng):
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["", "both directions"])
 @pytest.mark.parametrize("name", KINDS)
 def test_values_gradients_and_weights(name, bidirectional, bias, keras, rng):
-    theirs = layer_of_keras(keras, name, bidirectional=bidirectional, bias=bias, rng=rng)
-    ours = KINDS[name][0].from_keras(theirs.get_weights(), **theirs.get_config())
+    keras_layer = layer_of_keras(keras, name, bidirectional=bidirectional, bias=bias, rng=rng)
+    layer = KINDS[name][0].from_keras(keras_layer.get_weights(), **keras_layer.get_config())
     x, numpy = rng.normal(size=(B, T, I)), keras.ops.convert_to_numpy
     inputs = keras.ops.convert_to_tensor(x).requires_grad_()
-    expected = theirs(inputs)
-    y, _, tape = ours.forward(x)
+    expected = keras_layer(inputs)
+    y, _, tape = layer.forward(x)
     np.testing.assert_allclose(y, numpy(expected), rtol=0, atol=VALUES)
     dy = rng.normal(size=y.shape)
     (expected * keras.ops.convert_to_tensor(dy)).sum().backward()
-    dx, _, gradients = ours.backward(tape, dy)
+    dx, _, gradients = layer.backward(tape, dy)
     np.testing.assert_allclose(dx, numpy(inputs.grad), rtol=0, atol=GRADIENTS)
-    for found, before in zip(ours.to_keras(), theirs.get_weights(), strict=True):
+    for found, before in zip(layer.to_keras(), keras_layer.get_weights(), strict=True):
         assert found.shape == before.shape
     there = layer_of_keras(keras, name, bidirectional=bidirectional, bias=bias, rng=rng)
-    there.set_weights(ours.to_keras())
+    there.set_weights(layer.to_keras())
     np.testing.assert_allclose(numpy(there(inputs)), y, rtol=0, atol=VALUES)
     # The gradients on weights, in Keras's layout: of two biases that add up both are the same.
-    as_weights = KINDS[name][0](**ours.config, dtype=np.float64, seed=None)
+    as_weights = KINDS[name][0](**layer.config, dtype=np.float64, seed=None)
     as_weights.parameters.vector[:] = gradients.vector
-    for found, variable in zip(as_weights.to_keras(), theirs.trainable_variables, strict=True):
+    for found, variable in zip(as_weights.to_keras(), keras_layer.trainable_variables, strict=True):
         grad = numpy(variable.value.grad)
         if found.ndim == 2 and found.shape[0] == 2 and "bias" in variable.path:
             found[1, : 2 * H] = found[0, : 2 * H]

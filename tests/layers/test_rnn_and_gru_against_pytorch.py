@@ -36,25 +36,25 @@ def gradient_of(name, shape, gradients, kind):
 @pytest.mark.parametrize("name", KINDS)
 def test_values_and_gradients(name, options, padded, torch, rng):
     kind, cell_options = KINDS[name]
-    theirs = getattr(torch.nn, kind)(I, H, batch_first=True, **cell_options, **options).double()
-    ours = getattr(gc, kind).from_torch(theirs.state_dict(), **cell_options)
+    torch_layer = getattr(torch.nn, kind)(I, H, batch_first=True, **cell_options, **options).double()
+    layer = getattr(gc, kind).from_torch(torch_layer.state_dict(), **cell_options)
     D, L = (2 if options["bidirectional"] else 1), options["num_layers"]
     x, h0 = rng.normal(size=(B, T, I)), rng.normal(size=(L * D, B, H))
     dy, dh = rng.normal(size=(B, T, D * H)), rng.normal(size=(L * D, B, H))
     lengths = [7, 3, 5, 1] if padded else None
 
-    their_x, their_h0 = (torch.tensor(array, requires_grad=True) for array in (x, h0))
+    torch_x, torch_h0 = (torch.tensor(array, requires_grad=True) for array in (x, h0))
     rnn = torch.nn.utils.rnn
-    packed = rnn.pack_padded_sequence(their_x, lengths, True, False) if padded else their_x
-    their_y, their_h = theirs(packed, their_h0)
+    packed = rnn.pack_padded_sequence(torch_x, lengths, True, False) if padded else torch_x
+    torch_y, torch_h = torch_layer(packed, torch_h0)
     if padded:
-        their_y, _ = rnn.pad_packed_sequence(their_y, True)
-    ((their_y * torch.tensor(dy)).sum() + (their_h * torch.tensor(dh)).sum()).backward()
+        torch_y, _ = rnn.pad_packed_sequence(torch_y, True)
+    ((torch_y * torch.tensor(dy)).sum() + (torch_h * torch.tensor(dh)).sum()).backward()
 
-    y, state, tape = ours.forward(x, RNNState(h0), lengths=lengths)
-    dx, d_state, gradients = ours.backward(tape, dy, RNNState(dh))
-    pairs = [(y, their_y), (state.h, their_h), (dx, their_x.grad), (d_state.h, their_h0.grad)]
-    for key, parameter in theirs.named_parameters():
+    y, state, tape = layer.forward(x, RNNState(h0), lengths=lengths)
+    dx, d_state, gradients = layer.backward(tape, dy, RNNState(dh))
+    pairs = [(y, torch_y), (state.h, torch_h), (dx, torch_x.grad), (d_state.h, torch_h0.grad)]
+    for key, parameter in torch_layer.named_parameters():
         pairs.append((gradient_of(key, parameter.shape, gradients, kind), parameter.grad))
     for found, expected in pairs:
         np.testing.assert_allclose(found, expected.detach().numpy(), rtol=0, atol=1e-12)
@@ -64,16 +64,16 @@ def test_values_and_gradients(name, options, padded, torch, rng):
 @pytest.mark.parametrize("name", KINDS)
 def test_weights_go_there_and_back(name, options, torch, rng):
     kind, cell_options = KINDS[name]
-    ours = getattr(gc, kind)(I, H, **cell_options, **options, initializer="uniform", seed=4)
-    theirs = getattr(torch.nn, kind)(I, H, batch_first=True, **cell_options, **options)
-    theirs.load_state_dict({key: torch.tensor(array) for key, array in ours.to_torch().items()})
+    layer = getattr(gc, kind)(I, H, **cell_options, **options, initializer="uniform", seed=4)
+    torch_layer = getattr(torch.nn, kind)(I, H, batch_first=True, **cell_options, **options)
+    torch_layer.load_state_dict({key: torch.tensor(array) for key, array in layer.to_torch().items()})
     x = rng.normal(size=(B, T, I)).astype(np.float32)
-    np.testing.assert_allclose(ours(x), theirs(torch.tensor(x))[0].detach().numpy(), atol=1e-6)
-    back = getattr(gc, kind).from_torch(theirs.state_dict(), **cell_options)
-    np.testing.assert_array_equal(back.parameters.vector, ours.parameters.vector)
-    inside = {f"encoder.{key}": value for key, value in theirs.state_dict().items()}
+    np.testing.assert_allclose(layer(x), torch_layer(torch.tensor(x))[0].detach().numpy(), atol=1e-6)
+    back = getattr(gc, kind).from_torch(torch_layer.state_dict(), **cell_options)
+    np.testing.assert_array_equal(back.parameters.vector, layer.parameters.vector)
+    inside = {f"encoder.{key}": value for key, value in torch_layer.state_dict().items()}
     again = getattr(gc, kind).from_torch(inside, prefix="encoder.", **cell_options, dropout=0.1)
-    np.testing.assert_array_equal(again.parameters.vector, ours.parameters.vector)
+    np.testing.assert_array_equal(again.parameters.vector, layer.parameters.vector)
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(torch):

@@ -52,8 +52,8 @@ def test_inference_equals_a_forward_pass(name, which, rng):
     x, state, own = given(lstm, rng, which)
     for start in (None, state):
         y, final, _ = lstm.forward(x, start, **own)
-        ours, end = lstm.infer(x, start, **own)
-        for a, b in zip((ours, *end), (y, *final), strict=True):
+        inferred, end = lstm.infer(x, start, **own)
+        for a, b in zip((inferred, *end), (y, *final), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
 
@@ -62,8 +62,8 @@ def test_inference_of_long_sequences_with_the_general_layer(rng):
     lstm = made("haste", rng)
     x, lengths = rng.normal(size=(5, 150, I)), [150, 149, 64, 65, 0]
     y, final, _ = lstm.forward(x, lengths=lengths)
-    ours, end = lstm.infer(x, lengths=lengths)
-    for a, b in zip((ours, *end), (y, *final), strict=True):
+    inferred, end = lstm.infer(x, lengths=lengths)
+    for a, b in zip((inferred, *end), (y, *final), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
 
 
@@ -153,9 +153,9 @@ def test_threads_may_run_one_model_concurrently(rng):
     with ThreadPoolExecutor(8) as threads:
         for _ in range(3):
             found = list(threads.map(lambda x: (model(x), lstm.infer(x)[0]), inputs))
-            for ours, theirs in zip(found, expected, strict=True):
-                np.testing.assert_array_equal(ours[0], theirs[0])
-                np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-6)
+            for inferred, reference in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(inferred[0], reference[0])
+                np.testing.assert_allclose(inferred[1], reference[1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])

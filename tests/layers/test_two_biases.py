@@ -43,20 +43,20 @@ CLIPS = {"no clipping": {}, "norm": {"norm": 0.05}, "value": {"value": 0.01}, "b
 
 def network(torch, rng):
     """LSTM → Linear of PyTorch's in float64, both biases of every direction random and different."""
-    of = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(I, H, 2, bidirectional=True, batch_first=True)})
-    of["fc"] = torch.nn.Linear(2 * H, O)
-    of.double()
+    module = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(I, H, 2, bidirectional=True, batch_first=True)})
+    module["fc"] = torch.nn.Linear(2 * H, O)
+    module.double()
     with torch.no_grad():
-        for parameter in of.parameters():
+        for parameter in module.parameters():
             parameter.copy_(torch.from_numpy(rng.uniform(-0.5, 0.5, size=tuple(parameter.shape))))
-    return of
+    return module
 
 
 def state_of(module):
     return {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
 
 
-def ours_of(state, biases):
+def glasscell_model_of(state, biases):
     lstm = gc.LSTM.from_torch(state, prefix="lstm.", biases=biases)
     linear = gc.Linear(lstm.output_size, O, dtype=np.float64, seed=None)
     for name, view in linear.parameters.items():
@@ -64,7 +64,7 @@ def ours_of(state, biases):
     return gc.Sequential([lstm, linear], ["lstm", "fc"])
 
 
-def train_theirs(torch, module, optimizer, x, targets, clip):
+def train_torch(torch, module, optimizer, x, targets, clip):
     kind, options = optimizer
     steps = getattr(torch.optim, kind)(module.parameters(), **options)
     losses = []
@@ -83,7 +83,7 @@ def train_theirs(torch, module, optimizer, x, targets, clip):
     return losses
 
 
-def train_ours(model, optimizer, x, targets, clip):
+def train_glasscell(model, optimizer, x, targets, clip):
     state, losses = optimizer.init_state(model.parameters.vector), []
     for _ in range(STEPS):
         y, _, tape = model.forward(x)
@@ -103,19 +103,19 @@ def train_ours(model, optimizer, x, targets, clip):
 def test_25_steps_are_pytorchs(name, clip, torch, rng):
     module = network(torch, rng)
     start = state_of(module)
-    two, one = ours_of(start, "two"), ours_of(start, "one")
+    two, one = glasscell_model_of(start, "two"), glasscell_model_of(start, "one")
     x, targets = rng.normal(size=(B, T, I)), rng.normal(size=(B, T, O))
-    ours, theirs = OPTIMIZERS[name]
-    expected = train_theirs(torch, module, theirs, x, targets, CLIPS[clip])
-    np.testing.assert_allclose(train_ours(two, ours, x, targets, CLIPS[clip]), expected, rtol=0, atol=1e-8)
+    optimizer, torch_optimizer = OPTIMIZERS[name]
+    expected = train_torch(torch, module, torch_optimizer, x, targets, CLIPS[clip])
+    np.testing.assert_allclose(train_glasscell(two, optimizer, x, targets, CLIPS[clip]), expected, rtol=0, atol=1e-8)
     after = state_of(module)
     assert two.to_torch().keys() == after.keys()
     for weight, array in two.to_torch().items():
         np.testing.assert_allclose(array, after[weight], rtol=0, atol=1e-8, err_msg=weight)
         assert np.abs(after[weight] - start[weight]).max() > 1e-5  # and it was trained
     # with one bias the computation is the same, and training is not: this test can see a difference
-    np.testing.assert_allclose(one(x), ours_of(start, "two")(x), rtol=0, atol=1e-14)
-    assert np.abs(np.subtract(train_ours(one, ours, x, targets, CLIPS[clip]), expected)).max() > 1e-6
+    np.testing.assert_allclose(one(x), glasscell_model_of(start, "two")(x), rtol=0, atol=1e-14)
+    assert np.abs(np.subtract(train_glasscell(one, optimizer, x, targets, CLIPS[clip]), expected)).max() > 1e-6
 
 
 def random_lstm(rng, **options):
@@ -154,7 +154,7 @@ def test_two_biases_equal_their_sum(name, engine, rng):
     other = folded(lstm)
     x = rng.normal(size=(B, T, I))
     dy = rng.normal(size=(B, T, lstm.output_size))
-    (y, _, tape), (expected, _, other_tape) = (of.forward(x, lengths=[6, 0, 3, 5]) for of in (lstm, other))
+    (y, _, tape), (expected, _, other_tape) = (layer.forward(x, lengths=[6, 0, 3, 5]) for layer in (lstm, other))
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
     np.testing.assert_allclose(lstm(x), other(x), rtol=0, atol=1e-12)
     gradients, expected = lstm.backward(tape, dy)[-1], other.backward(other_tape, dy)[-1]
@@ -171,7 +171,7 @@ def test_every_view_of_two_biases_sees_their_sum(rng, tmp_path):
     other, x = folded(lstm), rng.normal(size=(T, I))
     stream = lstm.stream()
     np.testing.assert_allclose([stream.push(step).copy() for step in x], other(x), rtol=0, atol=1e-12)
-    trace, expected = (of.trace(x, d_outputs=np.ones((T, H))) for of in (lstm, other))
+    trace, expected = (layer.trace(x, d_outputs=np.ones((T, H))) for layer in (lstm, other))
     for one, another in zip(trace.layer, expected.layer, strict=True):
         for symbol in one.names:
             np.testing.assert_allclose(one.value(symbol), another.value(symbol), rtol=0, atol=1e-12)
@@ -236,8 +236,8 @@ def test_files_of_pytorch_are_read_with_two_biases(rng, tmp_path):
             assert other.options.recurrent_bias == two
             if two:
                 np.testing.assert_array_equal(other.parameters.vector, lstm.parameters.vector)
-    lstm.save(tmp_path / "ours.safetensors")
+    lstm.save(tmp_path / "two_biases.safetensors")
     with pytest.raises(ValueError, match="biases is for weights alone"):
-        gc.convert.load(tmp_path / "ours.safetensors", biases="two")
+        gc.convert.load(tmp_path / "two_biases.safetensors", biases="two")
     with pytest.raises(ValueError, match=r"biases is for .*\.pt"):
         gc.convert.load(tmp_path / "m.onnx", biases="two")

@@ -190,9 +190,9 @@ def test_training_goes_on_from_a_copy():
         assert other_history == history
         assert [other_schedule(k) for k in range(12)] == [schedule(k) for k in range(12)]
         mine, its_state = copy.deepcopy((model, state))
-        for one, of, remembered in ((other, other_adam, other_state), (mine, adam, its_state)):
+        for one, optimizer, remembered in ((other, other_adam, other_state), (mine, adam, its_state)):
             gradients = one.loss_and_gradients(TASK.batch(3, np.random.default_rng(1), FLOAT64)).gradients
-            of.update(one.parameters.vector, gradients.vector, remembered)
+            optimizer.update(one.parameters.vector, gradients.vector, remembered)
         np.testing.assert_array_equal(other.parameters.vector, mine.parameters.vector)
 
 

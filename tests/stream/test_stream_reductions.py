@@ -35,40 +35,50 @@ I, H = 3, 5
 
 
 def layer_lists(dtype):
-    of = {"dtype": dtype}
+    precision = {"dtype": dtype}
 
     def lstm(inputs=I, **options):
-        return gc.LSTM(inputs, H, **options, **of)
+        return gc.LSTM(inputs, H, **options, **precision)
 
     def head():
-        return gc.Linear(H, 2, **of)
+        return gc.Linear(H, 2, **precision)
 
     return {
         "final state": [lstm(num_layers=2), FinalState(), head()],
         "last step": [lstm(peepholes=True), Step(-1), head(), Function("Softmax")],
         "mean": [lstm(), Pool("mean"), head()],
-        "maximum": [lstm(), Pool("max"), Dropout(0.5), LayerNorm(H, **of), head()],
-        "no LSTM": [gc.Linear(I, 4, **of), Pool("mean")],
+        "maximum": [lstm(), Pool("max"), Dropout(0.5), LayerNorm(H, **precision), head()],
+        "no LSTM": [gc.Linear(I, 4, **precision), Pool("mean")],
         "the maximum of inputs": [Rescaling((1.0, -2.0, 0.5), (0, 1, 2)), Pool("max")],
         "normalised": [
-            *(Normalization((1.0, 0.0, -1.0), (0.5, 2.0, 1.0)), lstm(), LayerNorm(H, epsilon=1e-3, **of)),
-            *(BatchNorm(H, **of), FinalState(), BatchNorm(H, gain=False, **of), Rescaling(0.3, -1), head()),
+            *(Normalization((1.0, 0.0, -1.0), (0.5, 2.0, 1.0)), lstm(), LayerNorm(H, epsilon=1e-3, **precision)),
+            *(
+                BatchNorm(H, **precision),
+                FinalState(),
+                BatchNorm(H, gain=False, **precision),
+                Rescaling(0.3, -1),
+                head(),
+            ),
         ],
-        "inverse": [Normalization(0.3, 2.0, invert=True), lstm(), BatchNorm(H, shift=False, **of), Pool("mean")],
+        "inverse": [Normalization(0.3, 2.0, invert=True), lstm(), BatchNorm(H, shift=False, **precision), Pool("mean")],
         "noise": [SpatialDropout1D(0.3), GaussianNoise(0.2), lstm(), GaussianDropout(0.3), FinalState(), head()],
-        "causal": [Conv1D(I, 4, 3, padding="causal", dilation=2, **of), Function("Gelu"), lstm(4)],
-        "as many zeros before": [Conv1D(I, 6, 3, padding=(2, 0), groups=3, bias=False, **of), lstm(6), FinalState()],
-        "of one step": [Conv1D(I, 4, 1, padding="same", **of), MaxPooling1D(1), AveragePooling1D(1), lstm(4)],
-        "valid": [Conv1D(I, 4, 3, **of), lstm(4), FinalState(), head()],
+        "causal": [Conv1D(I, 4, 3, padding="causal", dilation=2, **precision), Function("Gelu"), lstm(4)],
+        "as many zeros before": [
+            Conv1D(I, 6, 3, padding=(2, 0), groups=3, bias=False, **precision),
+            lstm(6),
+            FinalState(),
+        ],
+        "of one step": [Conv1D(I, 4, 1, padding="same", **precision), MaxPooling1D(1), AveragePooling1D(1), lstm(4)],
+        "valid": [Conv1D(I, 4, 3, **precision), lstm(4), FinalState(), head()],
         "classifier": [
-            *(Conv1D(I, 4, 3, **of), Function("Relu"), MaxPooling1D(2), lstm(4), lstm(H, layer_norm="haste")),
+            *(Conv1D(I, 4, 3, **precision), Function("Relu"), MaxPooling1D(2), lstm(4), lstm(H, layer_norm="haste")),
             *(FinalState(), head(), Function("Softmax")),
         ],
         "strides": [
-            *(Conv1D(I, 4, 3, stride=2, padding="causal", **of), AveragePooling1D(3, 2)),
-            *(Conv1D(4, 4, 2, dilation=2, groups=2, **of), Pool("mean"), gc.Linear(4, 2, **of)),
+            *(Conv1D(I, 4, 3, stride=2, padding="causal", **precision), AveragePooling1D(3, 2)),
+            *(Conv1D(4, 4, 2, dilation=2, groups=2, **precision), Pool("mean"), gc.Linear(4, 2, **precision)),
         ],
-        "padded in part": [Conv1D(I, 4, 4, stride=3, padding=(2, 0), **of), lstm(4), Pool("max"), head()],
+        "padded in part": [Conv1D(I, 4, 4, stride=3, padding=(2, 0), **precision), lstm(4), Pool("max"), head()],
         "pooled inputs": [MaxPooling1D(2, 1), AveragePooling1D(2, 3), lstm(), FinalState()],
         **{name: [lstm(), Function(name), FinalState(), Function(name), head()] for name in EXTRA_ACTIVATIONS},
     }
@@ -119,8 +129,8 @@ def test_after_every_push(name, dtype, rng):
 @pytest.mark.parametrize("reduction", [FinalState(), Step(-1), Pool("mean"), Pool("max")])
 @pytest.mark.parametrize("options", [{}, {"masked_outputs": "repeat"}])
 def test_masked_steps_are_skipped(reduction, options, rng):
-    of = {"dtype": np.float64}
-    model = model_of([Masking(0.5), gc.LSTM(I, H, **options, **of), LayerNorm(H, **of), reduction], rng)
+    precision = {"dtype": np.float64}
+    model = model_of([Masking(0.5), gc.LSTM(I, H, **options, **precision), LayerNorm(H, **precision), reduction], rng)
     x = rng.normal(size=(4, 20, I))
     x[rng.random((4, 20)) < 0.4] = 0.5
     x[0, 0] = 0.5
@@ -129,8 +139,8 @@ def test_masked_steps_are_skipped(reduction, options, rng):
 
 
 def test_masked_ids_are_skipped(rng):
-    of = {"dtype": np.float64}
-    model = model_of([gc.Embedding(4, I, mask_zero=True, **of), gc.LSTM(I, H, **of), Pool("mean")], rng)
+    precision = {"dtype": np.float64}
+    model = model_of([gc.Embedding(4, I, mask_zero=True, **precision), gc.LSTM(I, H, **precision), Pool("mean")], rng)
     stream, x = model.stream(), rng.integers(0, 4, 20)
     x[0] = 2
     for t, symbol in enumerate(x, 1):
@@ -139,10 +149,16 @@ def test_masked_ids_are_skipped(rng):
 
 def test_masks_that_are_ignored(rng):
     """As in Keras: a convolution processes masked steps, and later layers receive no mask."""
-    of = {"dtype": np.float64}
+    precision = {"dtype": np.float64}
 
     def layers(**options):
-        return [Masking(), Conv1D(I, 4, 2, **options, **of), MaxPooling1D(2), gc.LSTM(4, H, **of), FinalState()]
+        return [
+            Masking(),
+            Conv1D(I, 4, 2, **options, **precision),
+            MaxPooling1D(2),
+            gc.LSTM(4, H, **precision),
+            FinalState(),
+        ]
 
     x = rng.normal(size=(3, 15, I)) * (rng.random((3, 15, 1)) < 0.6)
     assert_streams(model_of(layers(ignore_mask=True), rng), x)
@@ -209,8 +225,8 @@ def test_state_copy_file_and_reload_keep_all_state(name, batch, rng, tmp_path):
 
 def test_a_state_from_forward_starts_other_layers_at_0(rng):
     """Compare with forward, which does the same with this state."""
-    of = {"dtype": np.float64}
-    layers = [Conv1D(I, 4, 3, padding="causal", **of), gc.LSTM(4, H, **of), Pool("mean")]
+    precision = {"dtype": np.float64}
+    layers = [Conv1D(I, 4, 3, padding="causal", **precision), gc.LSTM(4, H, **precision), Pool("mean")]
     model, x = model_of(layers, rng), rng.normal(size=(12, I))
     stream = model.stream()
     pushed(stream, x[:5])

@@ -197,13 +197,13 @@ def test_one_picture_of_any_size_can_be_saved(name, T, H, rng):
 @pytest.mark.parametrize("symbol", ["i", "c", "d_c", "z_f", "d_z_o", "tanh_c", "h_prev"])
 def test_a_heat_map_has_the_selected_units(symbol, rng):
     trace = traced(rng)
-    of, units = trace.layer[0], [3, 0, -1]
-    values = of.gate(*symbol.rsplit("_", 1)) if symbol in ("z_f", "d_z_o") else of.value(symbol)
+    layer, units = trace.layer[0], [3, 0, -1]
+    values = layer.gate(*symbol.rsplit("_", 1)) if symbol in ("z_f", "d_z_o") else layer.value(symbol)
     ax = figures.heat_map(trace, symbol, units=units)
     np.testing.assert_array_equal(ax.images[0].get_array(), values[:, units].T)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["3", "0", "4"]
     everything = figures.heat_map(trace, symbol).images[0].get_array()
-    np.testing.assert_array_equal(everything, values[:, units_by_peak(of)].T)
+    np.testing.assert_array_equal(everything, values[:, units_by_peak(layer)].T)
 
 
 def test_colours_of_gates_are_from_0_to_1_and_of_others_around_0(rng):
@@ -219,12 +219,12 @@ def test_colours_of_gates_are_from_0_to_1_and_of_others_around_0(rng):
 
 def test_cell_states_and_their_events(rng):
     trace = traced(rng)
-    of = trace.layer[0]
+    layer = trace.layer[0]
     ax = figures.cell_traces(trace, units=[2, -5])
     shown = lines(ax)
     assert list(shown) == ["unit 2", "unit 0"]
-    np.testing.assert_array_equal(shown["unit 2"], of.c[:, 2])
-    happened = diagnostics.events(of)
+    np.testing.assert_array_equal(shown["unit 2"], layer.c[:, 2])
+    happened = diagnostics.events(layer)
     dots = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "o"]
     crosses = [line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "x"]
     assert dots == [np.flatnonzero(happened.write[:, k]).tolist() for k in (2, 0)]
@@ -352,8 +352,8 @@ def test_the_overview_of_another_model(rng):
     reds = [text.get_color() == "#d64545" for text in panels[6].texts]
     assert reds == (trace.outputs.argmax(axis=1) != y).tolist()
     for ax, symbol in zip(panels[1:6], "ifogc", strict=True):
-        of = trace.layer[0]
-        np.testing.assert_array_equal(ax.images[0].get_array(), of.value(symbol)[:, units_by_peak(of)].T)
+        layer = trace.layer[0]
+        np.testing.assert_array_equal(ax.images[0].get_array(), layer.value(symbol)[:, units_by_peak(layer)].T)
     assert len(panels) == 8
     figure.savefig(io.BytesIO(), format="png", dpi=20)
 

@@ -34,61 +34,63 @@ def layer_of(cell, rng, **options):
     return layer
 
 
-def check_forward(of):
+def check_forward(traced):
     """The equations, from the recorded inputs, previous states and weights."""
-    W = of.weights["kernel"]
-    u = np.concatenate([of.h_prev, of.x, np.ones((T, 1))], axis=1)
-    if isinstance(of.options.config.get("nonlinearity", ""), str) and of.options.kind == "RNN":
-        np.testing.assert_allclose(of.z, u @ W.T, atol=WITHIN)
-        relu = of.options.config.get("nonlinearity") == "relu"
-        np.testing.assert_allclose(of.h, np.maximum(of.z, 0) if relu else np.tanh(of.z), atol=WITHIN)
+    W = traced.weights["kernel"]
+    u = np.concatenate([traced.h_prev, traced.x, np.ones((T, 1))], axis=1)
+    if isinstance(traced.options.config.get("nonlinearity", ""), str) and traced.options.kind == "RNN":
+        np.testing.assert_allclose(traced.z, u @ W.T, atol=WITHIN)
+        relu = traced.options.config.get("nonlinearity") == "relu"
+        np.testing.assert_allclose(traced.h, np.maximum(traced.z, 0) if relu else np.tanh(traced.z), atol=WITHIN)
         return
-    a_r, a_z, a_n = (of.gate("a", gate) for gate in "rzn")
+    a_r, a_z, a_n = (traced.gate("a", gate) for gate in "rzn")
     np.testing.assert_allclose(a_r, u @ W[:H].T, atol=WITHIN)
     np.testing.assert_allclose(a_z, u @ W[H : 2 * H].T, atol=WITHIN)
-    np.testing.assert_allclose(of.r, sigmoid(a_r), atol=WITHIN)
-    np.testing.assert_allclose(of.z, sigmoid(a_z), atol=WITHIN)
-    np.testing.assert_allclose(of.n, np.tanh(a_n), atol=WITHIN)
+    np.testing.assert_allclose(traced.r, sigmoid(a_r), atol=WITHIN)
+    np.testing.assert_allclose(traced.z, sigmoid(a_z), atol=WITHIN)
+    np.testing.assert_allclose(traced.n, np.tanh(a_n), atol=WITHIN)
     inputs = u[:, H:] @ W[2 * H :, H:].T
-    if "recurrent_bias" in of.weights:
-        np.testing.assert_allclose(of.q, of.h_prev @ W[2 * H :, :H].T + of.weights["recurrent_bias"], atol=WITHIN)
-        np.testing.assert_allclose(a_n, inputs + of.r * of.q, atol=WITHIN)
+    if "recurrent_bias" in traced.weights:
+        np.testing.assert_allclose(
+            traced.q, traced.h_prev @ W[2 * H :, :H].T + traced.weights["recurrent_bias"], atol=WITHIN
+        )
+        np.testing.assert_allclose(a_n, inputs + traced.r * traced.q, atol=WITHIN)
     else:
-        np.testing.assert_allclose(of.q, of.r * of.h_prev, atol=WITHIN)
-        np.testing.assert_allclose(a_n, inputs + of.q @ W[2 * H :, :H].T, atol=WITHIN)
-    np.testing.assert_allclose(of.h, (1 - of.z) * of.n + of.z * of.h_prev, atol=WITHIN)
+        np.testing.assert_allclose(traced.q, traced.r * traced.h_prev, atol=WITHIN)
+        np.testing.assert_allclose(a_n, inputs + traced.q @ W[2 * H :, :H].T, atol=WITHIN)
+    np.testing.assert_allclose(traced.h, (1 - traced.z) * traced.n + traced.z * traced.h_prev, atol=WITHIN)
 
 
-def check_backward(of, kernel_gradient):
+def check_backward(traced, kernel_gradient):
     """The chain rule from step to step, and the gradient on the weights as the sum over steps."""
-    W = of.weights["kernel"]
-    steps = slice(None, None, -1) if of.reverse else slice(None)
-    d_h, d_y = of.d_h[steps], of.d_y[steps]
-    if of.options.kind == "RNN":
-        d_rows, through = of.d_z, (of.d_z @ W[:, :H])[steps]
+    W = traced.weights["kernel"]
+    steps = slice(None, None, -1) if traced.reverse else slice(None)
+    d_h, d_y = traced.d_h[steps], traced.d_y[steps]
+    if traced.options.kind == "RNN":
+        d_rows, through = traced.d_z, (traced.d_z @ W[:, :H])[steps]
     else:
-        d_rows = of.d_a
-        np.testing.assert_allclose(of.d_n, of.d_h * (1 - of.z), atol=WITHIN)
-        np.testing.assert_allclose(of.d_z, of.d_h * (of.h_prev - of.n), atol=WITHIN)
-        np.testing.assert_allclose(of.gate("d_a", "n"), of.d_n * (1 - of.n**2), atol=WITHIN)
-        np.testing.assert_allclose(of.gate("d_a", "z"), of.d_z * of.z * (1 - of.z), atol=WITHIN)
-        np.testing.assert_allclose(of.gate("d_a", "r"), of.d_r * of.r * (1 - of.r), atol=WITHIN)
-        after = "recurrent_bias" in of.weights
-        through = of.d_h * of.z + of.d_a[:, : 2 * H] @ W[: 2 * H, :H]
+        d_rows = traced.d_a
+        np.testing.assert_allclose(traced.d_n, traced.d_h * (1 - traced.z), atol=WITHIN)
+        np.testing.assert_allclose(traced.d_z, traced.d_h * (traced.h_prev - traced.n), atol=WITHIN)
+        np.testing.assert_allclose(traced.gate("d_a", "n"), traced.d_n * (1 - traced.n**2), atol=WITHIN)
+        np.testing.assert_allclose(traced.gate("d_a", "z"), traced.d_z * traced.z * (1 - traced.z), atol=WITHIN)
+        np.testing.assert_allclose(traced.gate("d_a", "r"), traced.d_r * traced.r * (1 - traced.r), atol=WITHIN)
+        after = "recurrent_bias" in traced.weights
+        through = traced.d_h * traced.z + traced.d_a[:, : 2 * H] @ W[: 2 * H, :H]
         if after:
-            np.testing.assert_allclose(of.d_q, of.gate("d_a", "n") * of.r, atol=WITHIN)
-            np.testing.assert_allclose(of.d_r, of.gate("d_a", "n") * of.q, atol=WITHIN)
-            through = through + of.d_q @ W[2 * H :, :H]
+            np.testing.assert_allclose(traced.d_q, traced.gate("d_a", "n") * traced.r, atol=WITHIN)
+            np.testing.assert_allclose(traced.d_r, traced.gate("d_a", "n") * traced.q, atol=WITHIN)
+            through = through + traced.d_q @ W[2 * H :, :H]
         else:
-            np.testing.assert_allclose(of.d_q, of.gate("d_a", "n") @ W[2 * H :, :H], atol=WITHIN)
-            np.testing.assert_allclose(of.d_r, of.d_q * of.h_prev, atol=WITHIN)
-            through = through + of.d_q * of.r
+            np.testing.assert_allclose(traced.d_q, traced.gate("d_a", "n") @ W[2 * H :, :H], atol=WITHIN)
+            np.testing.assert_allclose(traced.d_r, traced.d_q * traced.h_prev, atol=WITHIN)
+            through = through + traced.d_q * traced.r
         through = through[steps]
     np.testing.assert_allclose(d_h[:-1], d_y[:-1] + through[1:], atol=WITHIN)
     np.testing.assert_allclose(d_h[-1], d_y[-1], atol=WITHIN)
-    inputs = d_rows.T @ of.x
-    np.testing.assert_allclose(kernel_gradient[:, H : H + of.x.shape[1]], inputs, atol=10 * WITHIN)
-    np.testing.assert_allclose(of.d_x, d_rows @ W[:, H:-1], atol=WITHIN)
+    inputs = d_rows.T @ traced.x
+    np.testing.assert_allclose(kernel_gradient[:, H : H + traced.x.shape[1]], inputs, atol=10 * WITHIN)
+    np.testing.assert_allclose(traced.d_x, d_rows @ W[:, H:-1], atol=WITHIN)
 
 
 @pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["", "stack"])
@@ -102,11 +104,11 @@ def test_every_quantity_satisfies_its_equation(cell, stack, rng):
     _, _, gradients = model.backward(tape, trace.d_outputs)
     np.testing.assert_array_equal(trace.outputs, outputs)
     assert len(trace.layer) == len(layer.directions)
-    for of, direction in zip(trace.layer, layer.directions, strict=True):
-        assert of.name == direction.suffix[1:]
-        check_forward(of)
-        check_backward(of, gradients[f"cell.kernel{direction.suffix}"])
-    last = np.concatenate([of.h for of in trace.layer[-(2 if layer.bidirectional else 1) :]], axis=1)
+    for traced, direction in zip(trace.layer, layer.directions, strict=True):
+        assert traced.name == direction.suffix[1:]
+        check_forward(traced)
+        check_backward(traced, gradients[f"cell.kernel{direction.suffix}"])
+    last = np.concatenate([traced.h for traced in trace.layer[-(2 if layer.bidirectional else 1) :]], axis=1)
     np.testing.assert_allclose(last @ trace.readout.weight.T + trace.readout.bias, outputs, atol=WITHIN)
 
 
@@ -138,10 +140,10 @@ def test_batches_padding_and_states(cell, rng):
     state = gc.RNNState(rng.normal(size=(4, B, H)))
     trace = layer.trace(x, y, lengths=[T, 3, 0], state=state)
     alone = layer.trace(x[1, :3], d_outputs=trace.d_outputs[1, :3], state=gc.RNNState(state.h[:, 1]))
-    for of, one in zip(trace.sequence(1).layer, alone.layer, strict=True):
+    for traced, one in zip(trace.sequence(1).layer, alone.layer, strict=True):
         assert np.isnan(trace.layer[0].h[1, 3:]).all()
-        for name in of.names:
-            np.testing.assert_allclose(of.value(name), one.value(name), atol=1e-11)
+        for name in traced.names:
+            np.testing.assert_allclose(traced.value(name), one.value(name), atol=1e-11)
     unit = alone.unit(2)
     np.testing.assert_array_equal(unit.h, alone.layer[-1].h[:, 2])
     np.testing.assert_array_equal(alone[1].layer[0].h, alone.layer[0].h[1])

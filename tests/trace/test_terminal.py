@@ -50,11 +50,11 @@ def stream(monkeypatch, *, terminal, encoding="utf-8"):
 
 def test_every_character_is_its_number(rng):
     trace = copying(rng)
-    of, T = trace.layer[0], 9
+    layer, T = trace.layer[0], 9
     text = render(trace, color=False, width=200)
-    order = units_by_peak(of)
+    order = units_by_peak(layer)
     for symbol in "ifogc":
-        values, scale = getattr(of, symbol), scale_of(symbol, getattr(of, symbol))
+        values, scale = getattr(layer, symbol), scale_of(symbol, getattr(layer, symbol))
         characters = ASCII_SHADES if symbol in "ifo" else SIGNED_SHADES
         lines, labels = panel(text, symbol, 2 * T)
         for unit in order:
@@ -63,7 +63,7 @@ def test_every_character_is_its_number(rng):
             expected = [characters[min(int(share * len(characters)), len(characters) - 1)] for share in fractions]
             assert line == "".join(2 * character for character in expected)
     _, labels = panel(text, "i", 2 * T)
-    assert [label for label in labels if label.isdigit()][: of.H] == [str(unit) for unit in order]
+    assert [label for label in labels if label.isdigit()][: layer.H] == [str(unit) for unit in order]
 
 
 def test_units_are_sorted_by_their_peaks_or_selected(rng):
@@ -151,14 +151,14 @@ def test_blocks_without_values_are_blank(rng):
 def test_symbols_can_be_any_that_the_trace_has(rng):
     trace = copying(rng, layers=2)
     text = render(trace, color=False, width=300, symbols=["z_f", "d_z_o", "d_c", "h", "x", "tanh_c"], layer=0)
-    of = trace.layer[0]
-    order = units_by_peak(of)
-    for symbol, values in (("z_f", of.gate("z", "f")), ("d_z_o", of.gate("d_z", "o")), ("tanh_c", of.tanh_c)):
+    layer = trace.layer[0]
+    order = units_by_peak(layer)
+    for symbol, values in (("z_f", layer.gate("z", "f")), ("d_z_o", layer.gate("d_z", "o")), ("tanh_c", layer.tanh_c)):
         lines, _ = panel(text, symbol, 18)
         expected = shades(values[:, order].T, scale_of(symbol, values))
         assert [line[::2] for line in lines[2:8]] == ["".join(line) for line in expected]
     lines, _ = panel(text, "x", 18)
-    assert [line[::2] for line in lines[2:4]] == ["".join(row) for row in shades(of.x.T, scale_of("x", of.x))]
+    assert [line[::2] for line in lines[2:4]] == ["".join(row) for row in shades(layer.x.T, scale_of("x", layer.x))]
     assert "layer l0:" in text
     with pytest.raises(ValueError, match="got 'q'"):
         render(trace, symbols=["q"])
@@ -201,9 +201,9 @@ def test_half_blocks_have_the_colours_of_two_units(rng, monkeypatch):
     stream(monkeypatch, terminal=False)
     monkeypatch.setenv("COLORTERM", "truecolor")
     trace = copying(rng, hidden_size=5)
-    of, order = trace.layer[0], units_by_peak(trace.layer[0])
+    layer, order = trace.layer[0], units_by_peak(trace.layer[0])
     found = colors(render(trace, color=True, symbols="f"))[::2]  # two columns a step
-    expected = rgb(of.f[:, order].T, ColorScale(0, 1, "sequential"))
+    expected = rgb(layer.f[:, order].T, ColorScale(0, 1, "sequential"))
     assert len(found) == 3 * 9
     for k, (fore, ground) in enumerate(found):
         row, t = divmod(k, 9)

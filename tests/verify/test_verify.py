@@ -28,10 +28,10 @@ def numpy_only(monkeypatch):
 
 def test_the_library_without_other_libraries(numpy_only):
     checks = verify()
-    ours = [check for check in checks if check.reference in ("finite differences", "reference cell", "float64")]
-    assert len(ours) == len(differences.FAMILIES) + 3
-    assert all(check.holds is True and check.cases >= 3 for check in ours), ours
-    others = [check for check in checks if check not in ours]
+    own_checks = [check for check in checks if check.reference in ("finite differences", "reference cell", "float64")]
+    assert len(own_checks) == len(differences.FAMILIES) + 3
+    assert all(check.holds is True and check.cases >= 3 for check in own_checks), own_checks
+    others = [check for check in checks if check not in own_checks]
     assert {check.reference for check in others} == {"PyTorch", "ONNX Runtime", "Keras"}
     assert all(check.holds is None and check.note.startswith("not installed") for check in others)
 

@@ -150,15 +150,15 @@ def test_what_keras_saved_computes_the_same_and_so_does_what_is_written(seed, ke
     expected = answer(model, x)
     for suffix in SUFFIXES:
         path = saved(model, tmp_path / f"m{suffix}")
-        ours = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
-        assert largest(ours(x), expected) <= WITHIN
+        glasscell_model = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
+        assert largest(glasscell_model(x), expected) <= WITHIN
     for suffix in SUFFIXES:
-        files.save(ours, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
-        same = files.load(tmp_path / f"again{suffix}", config=ours if suffix == ".weights.h5" else None)
-        assert repr(same) == repr(ours)
-        np.testing.assert_array_equal(same.parameters.vector, ours.parameters.vector)
-    theirs = loaded(keras, tmp_path / f"again{SUFFIXES[seed % 3]}", model)
-    assert largest(answer(theirs, x), expected) <= WITHIN
+        files.save(glasscell_model, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
+        same = files.load(tmp_path / f"again{suffix}", config=glasscell_model if suffix == ".weights.h5" else None)
+        assert repr(same) == repr(glasscell_model)
+        np.testing.assert_array_equal(same.parameters.vector, glasscell_model.parameters.vector)
+    keras_model = loaded(keras, tmp_path / f"again{SUFFIXES[seed % 3]}", model)
+    assert largest(answer(keras_model, x), expected) <= WITHIN
 
 
 def loaded(keras, path, like):
@@ -188,10 +188,10 @@ def test_float64_is_float64(keras, tmp_path, rng):
     model = keras.Sequential([L.Input((None, 3), **options), both, L.LSTM(3, **options)])  # its Dense is of float32
     with_random_weights(model, rng)
     x = rng.integers(-9, 9, (4, 9, 3)) / 4  # Keras rounds inputs to float32
-    ours = read_back(model, tmp_path)
-    assert ours.dtype == np.float64
-    assert largest(ours(x), answer(model, x)) <= 1e-13
-    files.save(ours, tmp_path / "ours.keras")
+    glasscell_model = read_back(model, tmp_path)
+    assert glasscell_model.dtype == np.float64
+    assert largest(glasscell_model(x), answer(model, x)) <= 1e-13
+    files.save(glasscell_model, tmp_path / "ours.keras")
     assert largest(answer(loaded(keras, tmp_path / "ours.keras", None), x), answer(model, x)) <= 1e-13
 
 
@@ -202,12 +202,12 @@ def test_what_computes_in_less_becomes_float32(dtype, suffix, keras, tmp_path, r
     model = chain(keras, lstm, keras.layers.Dense(2, dtype=dtype, name="dense"))
     if suffix == ".h5" and dtype == "bfloat16":
         pytest.skip("Keras cannot write it in the older format")
-    ours = read_back(model, tmp_path, suffix)
-    assert ours.dtype == np.float32
+    glasscell_model = read_back(model, tmp_path, suffix)
+    assert glasscell_model.dtype == np.float32
     kernel = keras.ops.convert_to_numpy(keras.ops.cast(model.layers[1].kernel, "float32"))
-    np.testing.assert_array_equal(ours.parameters["dense.weight"], kernel.T)
+    np.testing.assert_array_equal(glasscell_model.parameters["dense.weight"], kernel.T)
     x = rng.normal(size=(2, 4, 3)).astype(np.float32)
-    assert largest(ours(x), answer(model, x)) < 0.02
+    assert largest(glasscell_model(x), answer(model, x)) < 0.02
 
 
 def test_more_than_ten_layers_of_a_class(keras, tmp_path, rng):
@@ -218,11 +218,11 @@ def test_more_than_ten_layers_of_a_class(keras, tmp_path, rng):
         if suffix == ".weights.h5":
             path = saved(model, tmp_path / "m.weights.h5")
             assert list(files.layers_of(path)) == names  # dense_2 before dense_10
-            ours = files.load(path, architecture=names)
+            glasscell_model = files.load(path, architecture=names)
         else:
-            ours = read_back(model, tmp_path, suffix)
-        assert largest(ours(x), answer(model, x)) <= 1e-5
-        assert list(ours.names) == names
+            glasscell_model = read_back(model, tmp_path, suffix)
+        assert largest(glasscell_model(x), answer(model, x)) <= 1e-5
+        assert list(glasscell_model.names) == names
 
 
 def test_a_direction_that_is_not_trained_stands_behind_in_the_older_format(keras, tmp_path, rng):
@@ -255,13 +255,13 @@ def test_final_states_that_become_one(merge, suffix, keras, tmp_path, rng):
     x = np.array([[1, 2, 3, 4], [0, 4, 0, 0], [0, 0, 2, 0]])
     path = saved(model, tmp_path / f"m{suffix}")
     saved(model, tmp_path / "m.keras")
-    ours = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
-    assert ours.names[1:3] == ("both", "both_final")
-    assert largest(ours(x), answer(model, x)) <= WITHIN
-    files.save(ours, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
-    theirs = loaded(keras, tmp_path / f"again{suffix}", model)
-    assert len(theirs.layers) == len(model.layers)
-    assert largest(answer(theirs, x), answer(model, x)) <= WITHIN
+    glasscell_model = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
+    assert glasscell_model.names[1:3] == ("both", "both_final")
+    assert largest(glasscell_model(x), answer(model, x)) <= WITHIN
+    files.save(glasscell_model, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
+    keras_model = loaded(keras, tmp_path / f"again{suffix}", model)
+    assert len(keras_model.layers) == len(model.layers)
+    assert largest(answer(keras_model, x), answer(model, x)) <= WITHIN
 
 
 def test_one_of_two_final_states_is_not_what_keras_gives(tmp_path):
@@ -354,12 +354,12 @@ def test_a_hard_sigmoid_of_keras_2(keras, h5py, tmp_path, rng):
     assert files.load(path).layers[0].options.gate_activation == ("HardSigmoid", 0.2, 0.5)
     with h5py.File(path, "r+") as file:
         del file.attrs["keras_version"]
-    ours = files.load(path)
-    assert ours.layers[0].options.gate_activation == ("HardSigmoid", 0.2, 0.5)
+    glasscell_model = files.load(path)
+    assert glasscell_model.layers[0].options.gate_activation == ("HardSigmoid", 0.2, 0.5)
     with pytest.raises(
         ValueError, match=r"the layer 'lstm\w*': Keras does not support the activation \('HardSigmoid', 0.2, 0.5\)"
     ):
-        files.save(ours, tmp_path / "again.keras")
+        files.save(glasscell_model, tmp_path / "again.keras")
 
 
 def masked(keras, *layers, mask_zero=True):

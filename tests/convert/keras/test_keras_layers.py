@@ -102,16 +102,16 @@ def check(keras, model, x, tmp_path, rng, suffixes=(".keras", ".weights.h5", ".h
     saved(model, tmp_path / "m.keras")
     for suffix in suffixes:
         path = saved(model, tmp_path / f"m{suffix}")
-        ours = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
-        assert largest(ours(x), expected) <= WITHIN, suffix
+        glasscell_model = files.load(path, config=tmp_path / "m.keras" if suffix == ".weights.h5" else None)
+        assert largest(glasscell_model(x), expected) <= WITHIN, suffix
     for suffix in suffixes:
-        files.save(ours, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
-        same = files.load(tmp_path / f"again{suffix}", config=ours if suffix == ".weights.h5" else None)
-        np.testing.assert_array_equal(same(x), ours(x))
+        files.save(glasscell_model, tmp_path / f"again{suffix}", weights_only=suffix == ".weights.h5")
+        same = files.load(tmp_path / f"again{suffix}", config=glasscell_model if suffix == ".weights.h5" else None)
+        np.testing.assert_array_equal(same(x), glasscell_model(x))
         if suffix != ".weights.h5":
-            theirs = keras.saving.load_model(tmp_path / f"again{suffix}", compile=False)
-            assert largest(answer(theirs, x), expected) <= WITHIN, suffix
-    return ours
+            keras_model = keras.saving.load_model(tmp_path / f"again{suffix}", compile=False)
+            assert largest(answer(keras_model, x), expected) <= WITHIN, suffix
+    return glasscell_model
 
 
 @pytest.mark.parametrize("name", BETWEEN_SEQUENCES)
@@ -132,8 +132,8 @@ def test_layers_of_vectors(keras, tmp_path, rng):
     check(keras, keras.Sequential([keras.Input((T, F)), *layers, L.TimeDistributed(L.Dense(3))]), x, tmp_path, rng)
     layers = [L.Conv1D(4, 2, activation="relu"), L.Dropout(0.3), L.LSTM(4, return_sequences=True), L.Flatten()]
     model = keras.Sequential([keras.Input((T, F)), *layers, L.Flatten(), L.Dense(3)])
-    ours = check(keras, model, x, tmp_path, rng)
-    assert [type(layer).__name__ for layer in ours.layers].count("Flatten") == 1
+    glasscell_model = check(keras, model, x, tmp_path, rng)
+    assert [type(layer).__name__ for layer in glasscell_model.layers].count("Flatten") == 1
 
 
 def test_models_in_models(keras, tmp_path, rng):
@@ -144,8 +144,8 @@ def test_models_in_models(keras, tmp_path, rng):
     inner = keras.Sequential([L.LSTM(4, return_sequences=True, name="lstm"), last], name="encoder")
     deeper = keras.Sequential([inner, L.Dense(3, activation="tanh", name="lstm_1")], name="outer")
     model = keras.Sequential([keras.Input((T, F)), deeper, L.LSTM(3, name="lstm"), L.Dense(2)])
-    ours = check(keras, model, x, tmp_path, rng)
-    assert ours.names[:3] == ("outer.encoder.lstm", "outer.encoder.norm", "outer.lstm_1")
+    glasscell_model = check(keras, model, x, tmp_path, rng)
+    assert glasscell_model.names[:3] == ("outer.encoder.lstm", "outer.encoder.norm", "outer.lstm_1")
     first, second = keras.Input((T, F)), keras.Input((T, F))
     graph = keras.Model(second, L.Bidirectional(L.LSTM(2, return_sequences=True), name="both")(second), name="graph")
     check(keras, keras.Model(first, L.Dense(2)(L.LSTM(3)(graph(first)))), x, tmp_path, rng)
@@ -164,8 +164,8 @@ def test_masks_are_lost_where_keras_loses_them(keras, tmp_path, rng):
         model = keras.Sequential([keras.Input((T, F)), L.Masking(), *layers, L.Dense(2)])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            ours = check(keras, model, x, tmp_path, rng)
-    assert not any(getattr(layer, "ignore_mask", False) for layer in ours.layers)
+            glasscell_model = check(keras, model, x, tmp_path, rng)
+    assert not any(getattr(layer, "ignore_mask", False) for layer in glasscell_model.layers)
 
 
 def test_normalization_that_keras_adapted(keras, tmp_path, rng):
@@ -216,16 +216,16 @@ def test_paddings_that_keras_calls_by_name(keras, tmp_path, rng):
         size = {(1, 2): 4}.get(padding, 3)
         model = Sequential([Conv1D(3, 4, size, padding=padding, dilation=dilation, seed=1), LSTM(4, 2)])
         files.save(model, tmp_path / "m.keras")
-        theirs = keras.saving.load_model(tmp_path / "m.keras", compile=False)
-        assert largest(answer(theirs, x), model(x)) <= WITHIN
+        keras_model = keras.saving.load_model(tmp_path / "m.keras", compile=False)
+        assert largest(answer(keras_model, x), model(x)) <= WITHIN
 
 
 def test_normalization_of_one_number_beside_several(keras, tmp_path, rng):
     x = rng.normal(size=(2, 4, 3)).astype(np.float32)
     for layer in (Normalization(1.0, 2.0), Normalization((1.0, 2.0, 3.0), 2.0), Normalization(1.0, (1.0, 2.0, 3.0))):
         files.save(Sequential([layer, LSTM(3, 2, seed=1)]), tmp_path / "m.keras")
-        theirs = keras.saving.load_model(tmp_path / "m.keras", compile=False)
-        assert largest(answer(theirs, x), Sequential([layer, LSTM(3, 2, seed=1)])(x)) <= WITHIN
+        keras_model = keras.saving.load_model(tmp_path / "m.keras", compile=False)
+        assert largest(answer(keras_model, x), Sequential([layer, LSTM(3, 2, seed=1)])(x)) <= WITHIN
 
 
 # What Keras 2 wrote
@@ -252,7 +252,7 @@ def cudnn(rng, I, H):
     """Weights as cuDNN has them, and the same as an LSTM of Keras has them."""
     matrices = {name: rng.normal(size=(4, H, rows)).astype(np.float32) for name, rows in (("W", I), ("R", H))}
     biases = rng.normal(size=(2, 4, H)).astype(np.float32)
-    theirs = {
+    cudnn_weights = {
         "kernel": np.concatenate([gate.reshape(I, H) for gate in matrices["W"]], axis=1),
         "recurrent_kernel": np.concatenate([*matrices["R"]], axis=1),
         "bias": biases.ravel(),
@@ -262,7 +262,7 @@ def cudnn(rng, I, H):
         "recurrent_kernel": np.concatenate([gate.T for gate in matrices["R"]], axis=1),
         "bias": biases.sum(axis=0).ravel(),
     }
-    return theirs, usual
+    return cudnn_weights, usual
 
 
 def test_cudnn_lstms(h5py, tmp_path, rng):
@@ -280,7 +280,7 @@ def test_cudnn_lstms(h5py, tmp_path, rng):
     of_both |= {f"backward_cu_dnnlstm_1/{name}": array for name, array in back.items()}
     layers = [("CuDNNLSTM", {**config, "batch_input_shape": [None, 4, 3]}), ("Bidirectional", both)]
     path = old_file(h5py, tmp_path / "m.h5", layers, {"cu_dnnlstm_1": first, "both": of_both})
-    ours = files.load(path)
+    glasscell_model = files.load(path)
     x = rng.normal(size=(2, 4, 3)).astype(np.float32)
     expected = Sequential(
         [
@@ -288,7 +288,7 @@ def test_cudnn_lstms(h5py, tmp_path, rng):
             LSTM.from_keras({"forward": usual_ahead, "backward": usual_back}, bidirectional="sum"),
         ]
     )
-    np.testing.assert_allclose(ours(x), expected(x), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(glasscell_model(x), expected(x), rtol=0, atol=1e-6)
     with pytest.raises(
         ValueError, match=r"the weights of a CuDNNLSTM must have the shapes \(I, 4H\), \(H, 4H\) and \(8H,\), got"
     ):
@@ -334,8 +334,8 @@ def test_weights_alone_of_a_model_with_dropout(keras, tmp_path, rng):
     x = rng.normal(size=(4, T, F)).astype(np.float32)
     path = saved(model, tmp_path / "m.weights.h5")
     head, first, second = files.layers_of(path)
-    ours = files.load(path, architecture=[first, second, "last", head])
-    assert largest(ours(x), answer(model, x)) <= WITHIN
+    glasscell_model = files.load(path, architecture=[first, second, "last", head])
+    assert largest(glasscell_model(x), answer(model, x)) <= WITHIN
 
 
 def test_another_recurrent_layer_is_what_a_refusal_names(keras, tmp_path):

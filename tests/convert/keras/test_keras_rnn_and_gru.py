@@ -46,31 +46,31 @@ def model_of(keras, name, rng, *, bidirectional=False, masked=False):
 )
 def test_there_and_back(name, bidirectional, suffix, keras, rng, tmp_path):
     pytest.importorskip("h5py")
-    theirs = model_of(keras, name, rng, bidirectional=bidirectional)
-    theirs.save(tmp_path / f"m{suffix}")
-    ours = gc.convert.load(tmp_path / f"m{suffix}")
+    keras_model = model_of(keras, name, rng, bidirectional=bidirectional)
+    keras_model.save(tmp_path / f"m{suffix}")
+    glasscell_model = gc.convert.load(tmp_path / f"m{suffix}")
     x = rng.normal(size=(5, T, F)).astype(np.float32)
-    expected = theirs.predict(x, verbose=0)
-    np.testing.assert_allclose(ours(x), expected, rtol=0, atol=WITHIN)
-    assert type(ours.layers[0]) is (gc.GRU if KINDS[name][0] == "GRU" else gc.RNN)
-    gc.convert.save(ours, tmp_path / f"back{suffix}")
+    expected = keras_model.predict(x, verbose=0)
+    np.testing.assert_allclose(glasscell_model(x), expected, rtol=0, atol=WITHIN)
+    assert type(glasscell_model.layers[0]) is (gc.GRU if KINDS[name][0] == "GRU" else gc.RNN)
+    gc.convert.save(glasscell_model, tmp_path / f"back{suffix}")
     back = keras.models.load_model(tmp_path / f"back{suffix}")
     np.testing.assert_allclose(back.predict(x, verbose=0), expected, rtol=0, atol=WITHIN)
     again = gc.convert.load(tmp_path / f"back{suffix}")
-    np.testing.assert_array_equal(again.parameters.vector, ours.parameters.vector)
+    np.testing.assert_array_equal(again.parameters.vector, glasscell_model.parameters.vector)
 
 
 @pytest.mark.parametrize("name", ["tanh", "gru"])
 def test_weights_alone(name, keras, rng, tmp_path):
     pytest.importorskip("h5py")
-    theirs = model_of(keras, name, rng)
-    theirs.save_weights(tmp_path / "m.weights.h5")
+    keras_model = model_of(keras, name, rng)
+    keras_model.save_weights(tmp_path / "m.weights.h5")
     names = sorted(gc.convert.weights(tmp_path / "m.weights.h5"), key=lambda name: ("dense" in name, len(name), name))
     first, second, dense = names
     architecture = f"{first},{second},final,{dense},relu"
-    ours = gc.convert.load(tmp_path / "m.weights.h5", architecture=architecture)
+    glasscell_model = gc.convert.load(tmp_path / "m.weights.h5", architecture=architecture)
     x = rng.normal(size=(5, T, F)).astype(np.float32)
-    np.testing.assert_allclose(ours(x), theirs.predict(x, verbose=0), rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(glasscell_model(x), keras_model.predict(x, verbose=0), rtol=0, atol=WITHIN)
 
 
 @pytest.mark.parametrize(("name", "bidirectional"), [("relu", True), ("gru", False)])
@@ -79,17 +79,19 @@ def test_masked_steps(name, bidirectional, keras, rng, tmp_path):
     L, (kind, options) = keras.layers, KINDS[name]
     zero = {} if bidirectional else {"zero_output_for_mask": True}
     one = getattr(L, kind)(H, return_sequences=True, **zero, **options)
-    theirs = keras.Sequential([keras.Input((T, F)), L.Masking(0.0), L.Bidirectional(one) if bidirectional else one])
-    theirs.save(tmp_path / "m.keras")
-    ours = gc.convert.load(tmp_path / "m.keras")
+    keras_model = keras.Sequential(
+        [keras.Input((T, F)), L.Masking(0.0), L.Bidirectional(one) if bidirectional else one]
+    )
+    keras_model.save(tmp_path / "m.keras")
+    glasscell_model = gc.convert.load(tmp_path / "m.keras")
     x = rng.normal(size=(5, T, F)).astype(np.float32)
     for b, length in enumerate((6, 4, 1, 3, 5)):
         x[b, length:] = 0
     x[0, 2] = 0
-    np.testing.assert_allclose(ours(x), theirs.predict(x, verbose=0), rtol=0, atol=WITHIN)
-    gc.convert.save(ours, tmp_path / "back.keras")
+    np.testing.assert_allclose(glasscell_model(x), keras_model.predict(x, verbose=0), rtol=0, atol=WITHIN)
+    gc.convert.save(glasscell_model, tmp_path / "back.keras")
     back = keras.models.load_model(tmp_path / "back.keras")
-    np.testing.assert_allclose(back.predict(x, verbose=0), ours(x), rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(back.predict(x, verbose=0), glasscell_model(x), rtol=0, atol=WITHIN)
 
 
 @pytest.mark.parametrize(("kind", "bidirectional"), [(gc.RNN, False), (gc.GRU, True)])
@@ -97,12 +99,14 @@ def test_a_stack_becomes_as_many_layers(kind, bidirectional, keras, rng, tmp_pat
     pytest.importorskip("h5py")
     layer = kind(F, H, 3, bidirectional=bidirectional, dropout=0.2, initializer="uniform", seed=2)
     D = 2 if bidirectional else 1
-    ours = gc.Sequential([layer, gc.layers.FinalState(), gc.Linear(D * H, 2)], names=["stack", "final", "head"])
-    gc.convert.save(ours, tmp_path / "m.keras")
-    theirs = keras.models.load_model(tmp_path / "m.keras")
+    glasscell_model = gc.Sequential(
+        [layer, gc.layers.FinalState(), gc.Linear(D * H, 2)], names=["stack", "final", "head"]
+    )
+    gc.convert.save(glasscell_model, tmp_path / "m.keras")
+    keras_model = keras.models.load_model(tmp_path / "m.keras")
     x = rng.normal(size=(5, T, F)).astype(np.float32)
-    np.testing.assert_allclose(theirs.predict(x, verbose=0), ours(x), rtol=0, atol=WITHIN)
-    assert [one.name for one in theirs.layers][:5] == [
+    np.testing.assert_allclose(keras_model.predict(x, verbose=0), glasscell_model(x), rtol=0, atol=WITHIN)
+    assert [one.name for one in keras_model.layers][:5] == [
         "stack_l0",
         "stack_l0_dropout",
         "stack_l1",

@@ -66,9 +66,9 @@ def test_the_computation_is_stated_and_never_looked_for(old, keras, h5py, tmp_pa
         [gc.LSTM, gc.LSTM, gc.Linear, gc.Linear],
         [gc.Linear, gc.Linear, gc.LSTM, gc.LSTM],
     )
-    ours = gc.convert.load(path, architecture=f"{a},{b},last,{c},relu,{d},softmax")
+    glasscell_model = gc.convert.load(path, architecture=f"{a},{b},last,{c},relu,{d},softmax")
     x = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    np.testing.assert_allclose(ours(x), answer(model, x), rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(glasscell_model(x), answer(model, x), rtol=0, atol=WITHIN)
 
 
 def test_embedding_and_both_directions(keras, tmp_path, rng):
@@ -77,9 +77,9 @@ def test_embedding_and_both_directions(keras, tmp_path, rng):
     model = drawn(keras.Sequential([keras.Input((5,)), *layers]), rng)
     path = saved(model, tmp_path / "m.weights.h5")
     table, lstm, head = (layer.name for layer in layers)
-    ours = gc.convert.load(path, architecture=[table, lstm, "final", head])
+    glasscell_model = gc.convert.load(path, architecture=[table, lstm, "final", head])
     x = rng.integers(0, 7, size=(2, 5))
-    np.testing.assert_allclose(ours(x), answer(model, x), rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(glasscell_model(x), answer(model, x), rtol=0, atol=WITHIN)
     assert not any(isinstance(layer, Matrix) for layer in gc.convert.weights(path).values())
 
 
@@ -92,10 +92,10 @@ def test_a_normalisation_needs_its_epsilon(kind, keras, tmp_path, rng):
     model.set_weights([rng.uniform(0.2, 0.9, size=w.shape).astype(w.dtype) for w in model.get_weights()])
     path = saved(model, tmp_path / "m.weights.h5")
     assert f"{norm.name} (weight (4,), bias (4,)" in refusal(path)
-    ours = gc.convert.load(path, architecture=f"{lstm.name},{norm.name}:{kind}:1e-2")
-    assert isinstance(ours.layers[1], BatchNorm if kind == "batchnorm" else LayerNorm)
+    glasscell_model = gc.convert.load(path, architecture=f"{lstm.name},{norm.name}:{kind}:1e-2")
+    assert isinstance(glasscell_model.layers[1], BatchNorm if kind == "batchnorm" else LayerNorm)
     x = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    np.testing.assert_allclose(ours(x), answer(model, x), rtol=0, atol=WITHIN)
+    np.testing.assert_allclose(glasscell_model(x), answer(model, x), rtol=0, atol=WITHIN)
 
 
 def test_one_layer_is_a_model_unless_others_are_named(keras, tmp_path, rng):
@@ -103,9 +103,9 @@ def test_one_layer_is_a_model_unless_others_are_named(keras, tmp_path, rng):
     lstm = L.LSTM(4, return_sequences=True)
     path = saved(drawn(keras.Sequential([keras.Input((5, 3)), lstm]), rng), tmp_path / "m.weights.h5")
     x = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    ours = gc.convert.load(path)
-    assert isinstance(ours, gc.LSTM)
-    np.testing.assert_allclose(ours.infer(x)[0], lstm(x).detach().numpy(), rtol=0, atol=WITHIN)
+    glasscell_model = gc.convert.load(path)
+    assert isinstance(glasscell_model, gc.LSTM)
+    np.testing.assert_allclose(glasscell_model.infer(x)[0], lstm(x).detach().numpy(), rtol=0, atol=WITHIN)
     relu = L.Activation("relu")
     path = saved(drawn(keras.Sequential([keras.Input((5, 3)), L.LSTM(4), relu]), rng), tmp_path / "n.weights.h5")
     assert f"{relu.name} (no weights)" in refusal(path)
@@ -121,8 +121,8 @@ def test_a_gru_and_a_simple_rnn_of_weights_alone(kind, keras, h5py, tmp_path, rn
     two = keras.Sequential([keras.Input((5, 3)), L.Bidirectional(getattr(L, kind)(3)), L.Dense(2)])
     for path in (older(h5py, model, tmp_path / "m.h5"), saved(drawn(two, rng), tmp_path / "m.weights.h5")):
         found = gc.convert.weights(path)
-        ours = next(iter(found.values()))
-        assert type(ours) is {"GRU": gc.GRU, "SimpleRNN": gc.RNN}[kind]
+        glasscell_model = next(iter(found.values()))
+        assert type(glasscell_model) is {"GRU": gc.GRU, "SimpleRNN": gc.RNN}[kind]
         assert not found.other
     assert len(gc.convert.lstms(tmp_path / "m.h5")) == 1
 
@@ -145,8 +145,8 @@ def test_layers_of_a_model_in_a_model(keras, tmp_path, rng):
     [head, inner] = gc.convert.weights(path)
     assert (head, inner.rpartition(".")[2]) == ("head", "inner")
     x = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    ours = gc.convert.load(path, architecture=[inner, "head"])
-    np.testing.assert_allclose(ours(x), answer(model, x), rtol=0, atol=WITHIN)
+    glasscell_model = gc.convert.load(path, architecture=[inner, "head"])
+    np.testing.assert_allclose(glasscell_model(x), answer(model, x), rtol=0, atol=WITHIN)
 
 
 def test_a_weight_of_no_layer_is_not_passed_over(keras, h5py, tmp_path, rng):

@@ -48,10 +48,10 @@ PARAMETERS = {  # of each activation: whether it has an α and a β
 
 
 @pytest.fixture(scope="module")
-def theirs(onnxruntime):
+def run_onnxruntime(onnxruntime):
     """Run a model in onnxruntime."""
 
-    def theirs(model, inputs):
+    def run_onnxruntime(model, inputs):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -60,29 +60,29 @@ def theirs(onnxruntime):
         feeds = {feed.name: inputs[feed.name] for feed in session.get_inputs()}
         return dict(zip(names, session.run(names, feeds), strict=True))
 
-    return theirs
+    return run_onnxruntime
 
 
 @pytest.fixture
-def ours(backend):
+def run_glasscell(backend):
     """Run a model on Glasscell's operator."""
 
-    def ours(model, inputs):
+    def run_glasscell(model, inputs):
         prepared = backend.prepare(model)
         outputs = prepared.run([inputs[name] for name in prepared.inputs])
         return dict(zip(prepared.outputs, outputs, strict=True))
 
-    return ours
+    return run_glasscell
 
 
-def assert_close(ours, theirs, lengths):
+def assert_close(results, references, lengths):
     """Compare outputs, relative to values above 1, except the states of sequences of length 0."""
-    assert ours.keys() == theirs.keys()
-    for name, reference in theirs.items():
-        assert ours[name].dtype == reference.dtype == np.float32
-        assert ours[name].shape == reference.shape
+    assert results.keys() == references.keys()
+    for name, reference in references.items():
+        assert results[name].dtype == reference.dtype == np.float32
+        assert results[name].shape == reference.shape
         assert np.isfinite(reference).all()
-        error = np.abs(ours[name] - reference) / np.maximum(1, np.abs(reference))
+        error = np.abs(results[name] - reference) / np.maximum(1, np.abs(reference))
         if name != "Y" and lengths is not None:
             error = error[:, lengths > 0]
         assert error.max(initial=0) <= BOUND
@@ -100,7 +100,7 @@ def draw_lengths(rng, T, N, kind):
 
 
 @pytest.mark.parametrize("trial", range(180))
-def test_random_node(trial, rng, operands, model_of, ours, theirs):
+def test_random_node(trial, rng, operands, model_of, run_glasscell, run_onnxruntime):
     direction, opset = DIRECTIONS[trial % 3], OPSETS[trial // 3 % 3]
     D = 2 if direction == "bidirectional" else 1
     T, N, I, H = (int(size) for size in rng.integers(1, (10, 6, 6, 9)))
@@ -121,13 +121,15 @@ def test_random_node(trial, rng, operands, model_of, ours, theirs):
     outputs = [name for name in OUTPUTS if rng.random() < 0.8] or ["Y_c"]
     constants = [name for name in INPUTS if name != "X" and rng.random() < 0.5]
     model = model_of(attributes, inputs, outputs=outputs, constants=constants, opset=opset)
-    assert_close(ours(model, inputs), theirs(model, inputs), lengths)
+    assert_close(run_glasscell(model, inputs), run_onnxruntime(model, inputs), lengths)
 
 
 @pytest.mark.parametrize("activation", PARAMETERS)
 @pytest.mark.parametrize("role", range(3), ids=["f", "g", "h"])
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "default"])
-def test_each_activation_in_each_role(activation, role, explicit, rng, operands, model_of, ours, theirs):
+def test_each_activation_in_each_role(
+    activation, role, explicit, rng, operands, model_of, run_glasscell, run_onnxruntime
+):
     """In both directions, with separate parameters; with default parameters only where the defaults agree."""
     activations = ["Sigmoid", "Tanh", "Tanh"] * 2
     activations[role] = activations[role + 3] = activation
@@ -137,21 +139,21 @@ def test_each_activation_in_each_role(activation, role, explicit, rng, operands,
     inputs = operands(8, 4, 3, 5, 2, size=0.15, dtype=np.float32)
     inputs["sequence_lens"] = lengths = np.array([8, 5, 0, 1], np.int32)
     model = model_of(attributes, inputs)
-    assert_close(ours(model, inputs), theirs(model, inputs), lengths)
+    assert_close(run_glasscell(model, inputs), run_onnxruntime(model, inputs), lengths)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_larger_node(direction, operands, model_of, ours, theirs):
+def test_larger_node(direction, operands, model_of, run_glasscell, run_onnxruntime):
     inputs = operands(30, 8, 20, 64, 2 if direction == "bidirectional" else 1, size=0.15, dtype=np.float32)
     model = model_of({"direction": direction, "hidden_size": 64}, inputs, constants=("W", "R", "B"))
-    assert_close(ours(model, inputs), theirs(model, inputs), None)
+    assert_close(run_glasscell(model, inputs), run_onnxruntime(model, inputs), None)
 
 
-def test_half_precision(operands, model_of, ours, theirs):
+def test_half_precision(operands, model_of, run_glasscell, run_onnxruntime):
     inputs = operands(dtype=np.float16)
     model = model_of({"hidden_size": 4}, inputs)
-    expected = theirs(model, inputs)
-    for name, array in ours(model, inputs).items():
+    expected = run_onnxruntime(model, inputs)
+    for name, array in run_glasscell(model, inputs).items():
         assert array.dtype == np.float16
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-3)  # one rounding of float16 below 2
 
@@ -160,12 +162,12 @@ def test_half_precision(operands, model_of, ours, theirs):
 
 
 @pytest.mark.parametrize("outputs", [OUTPUTS, OUTPUTS[1:]])
-def test_sequence_of_length_0(outputs, operands, model_of, ours, theirs):
+def test_sequence_of_length_0(outputs, operands, model_of, run_glasscell, run_onnxruntime):
     inputs = operands(dtype=np.float32) | {"sequence_lens": np.array([3, 0, 5], np.int32)}
     model = model_of({"hidden_size": 4}, inputs, outputs=outputs)
     for run, h, c in [
-        (ours, inputs["initial_h"], inputs["initial_c"]),
-        (theirs, np.zeros((1, 3, 4)), np.zeros((1, 3, 4))),
+        (run_glasscell, inputs["initial_h"], inputs["initial_c"]),
+        (run_onnxruntime, np.zeros((1, 3, 4)), np.zeros((1, 3, 4))),
     ]:
         outputs_of_run = run(model, inputs)
         np.testing.assert_array_equal(outputs_of_run["Y_h"][:, 1], h[:, 1])
@@ -175,12 +177,12 @@ def test_sequence_of_length_0(outputs, operands, model_of, ours, theirs):
 @pytest.mark.parametrize(
     ("activation", "alpha", "beta"), [("Affine", 1.0, 0.0), ("ScaledTanh", 1.0, 1.0), ("ThresholdedRelu", 1.0, None)]
 )
-def test_default_parameters(activation, alpha, beta, operands, model_of, ours, theirs):
+def test_default_parameters(activation, alpha, beta, operands, model_of, run_glasscell, run_onnxruntime):
     """In onnxruntime they are 0, here those of the operators of these names."""
     inputs = operands(size=1, dtype=np.float32)
     attributes = {"hidden_size": 4, "activations": ["Sigmoid", activation, "Tanh"]}
     explicit = attributes | {"activation_alpha": [alpha]} | ({} if beta is None else {"activation_beta": [beta]})
     zero = attributes | {"activation_alpha": [0.0]} | ({} if beta is None else {"activation_beta": [0.0]})
     default, as_explicit, as_zero = (model_of(options, inputs) for options in (attributes, explicit, zero))
-    assert_close(ours(default, inputs), theirs(as_explicit, inputs), None)
-    assert_close(ours(as_zero, inputs), theirs(default, inputs), None)
+    assert_close(run_glasscell(default, inputs), run_onnxruntime(as_explicit, inputs), None)
+    assert_close(run_glasscell(as_zero, inputs), run_onnxruntime(default, inputs), None)

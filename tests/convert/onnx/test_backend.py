@@ -98,8 +98,8 @@ def test_conformance_tests_of_other_models_are_skipped(make_runner, ran):
 
 def assert_same(outputs, expected):
     assert len(outputs) == len(expected)
-    for ours, theirs in zip(outputs, expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for output, reference in zip(outputs, expected, strict=True):
+        np.testing.assert_array_equal(output, reference)
 
 
 def test_model_of_one_node(operands, model_of, backend):
@@ -185,8 +185,8 @@ def test_model_of_two_nodes_equals_onnxruntime(encoder_decoder, onnxruntime):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     outputs = session.run(None, dict(zip(("X", "X_2", "W_1"), inputs, strict=True)))
     # a sequence of length 0 has a zero state in onnxruntime, and here without an initial state
-    for ours, theirs in zip(expected, outputs, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
+    for reference, output in zip(expected, outputs, strict=True):
+        np.testing.assert_allclose(reference, output, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(

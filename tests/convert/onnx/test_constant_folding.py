@@ -153,10 +153,10 @@ def test_results_are_those_of_onnx_reference(op, onnx, folding, evaluate, rng):
             outputs = ["a", "b"] if op == "Split" else ["a"]
             node = onnx.helper.make_node(op, [f"i{k}" for k in range(len(inputs))], outputs, **attributes)
             stored = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-            ours = folding.fold(node, inputs, stored, MemoryBudget(0))
-            for our, their in zip(ours, evaluate(node, inputs, opset), strict=True):
-                assert (our.dtype, our.shape) == (their.dtype, their.shape), (opset, attributes)
-                np.testing.assert_array_equal(our, their)
+            results = folding.fold(node, inputs, stored, MemoryBudget(0))
+            for result, reference in zip(results, evaluate(node, inputs, opset), strict=True):
+                assert (result.dtype, result.shape) == (reference.dtype, reference.shape), (opset, attributes)
+                np.testing.assert_array_equal(result, reference)
 
 
 @pytest.mark.parametrize("axes", [[2, 0], [0, 2], [-1, 0]])
@@ -176,9 +176,9 @@ def test_axes_in_any_order_are_those_of_onnxruntime(axes, opset, onnx, onnxrunti
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         [expected] = session.run(None, inputs)
-        [ours] = folding.fold(node, [*inputs.values()], {} if opset >= 13 else {"axes": axes}, MemoryBudget(0))
-        assert ours.shape == expected.shape
-        np.testing.assert_array_equal(ours, expected)
+        [result] = folding.fold(node, [*inputs.values()], {} if opset >= 13 else {"axes": axes}, MemoryBudget(0))
+        assert result.shape == expected.shape
+        np.testing.assert_array_equal(result, expected)
 
 
 def test_gathering_from_a_transposed_array_does_not_copy_it(onnx, folding):

@@ -46,8 +46,8 @@ def test_single_lstm(exporter, importer, run, name, randomize, draw_inputs):
     exported_model = exporter.to_model(lstm)
     x = draw_inputs(lstm)
     y, state, _ = lstm.forward(x)
-    for ours, theirs in zip((y, *state), run(exported_model, x), strict=True):
-        np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
+    for glasscell_output, runtime_output in zip((y, *state), run(exported_model, x), strict=True):
+        np.testing.assert_allclose(runtime_output, glasscell_output, rtol=0, atol=ATOL)
     reimported = importer.from_model(exported_model)
     assert (reimported.names, reimported.layers[0].options) == (("lstm",), lstm.options)
     np.testing.assert_array_equal(reimported.parameters.vector, lstm.parameters.vector)
@@ -58,8 +58,10 @@ def test_single_lstm_on_sequences_of_several_lengths(exporter, run, name, random
     lstm = randomize(LSTM(**{"input_size": I, "hidden_size": H, **KINDS[name]}))
     x, lengths = draw_inputs(lstm, 4, 6), [6, 1, 3, 5]
     y, state, _ = lstm.forward(x, lengths=lengths)
-    for ours, theirs in zip((y, *state), run(exporter.to_model(lstm, lengths=True), x, lengths), strict=True):
-        np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
+    for glasscell_output, runtime_output in zip(
+        (y, *state), run(exporter.to_model(lstm, lengths=True), x, lengths), strict=True
+    ):
+        np.testing.assert_allclose(runtime_output, glasscell_output, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("with_lengths", [False, True])
@@ -77,8 +79,10 @@ def test_single_lstm_with_initial_states(
     )
     exported_model = exporter.to_model(lstm, lengths=with_lengths, states=True)
     y, state, _ = lstm.forward(x, (h, c), lengths=lengths)
-    for ours, theirs in zip((y, *state), run(exported_model, x, lengths, h_0=h, c_0=c), strict=True):
-        np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
+    for glasscell_output, runtime_output in zip(
+        (y, *state), run(exported_model, x, lengths, h_0=h, c_0=c), strict=True
+    ):
+        np.testing.assert_allclose(runtime_output, glasscell_output, rtol=0, atol=ATOL)
     [reimported] = importer.from_model(exported_model).layers
     assert reimported.options == lstm.options
     assert exporter.to_model(reimported, lengths=with_lengths, states=True) == exported_model
@@ -134,9 +138,9 @@ def test_names_and_types_of_a_graph(onnx, exporter):
 
     def described(values):
         for value in values:
-            of = value.type.tensor_type
-            shape = [dim.dim_param or dim.dim_value for dim in of.shape.dim]
-            yield value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(of.elem_type)
+            tensor_type = value.type.tensor_type
+            shape = [dim.dim_param or dim.dim_value for dim in tensor_type.shape.dim]
+            yield value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
 
     assert list(described(graph.input)) == [("x", ["batch", "time"], np.int64), ("lengths", ["batch"], np.int32)]
     assert list(described(graph.output)) == [("y", ["batch", 2], np.float32)]
@@ -186,12 +190,12 @@ def test_half_precision_is_imported_as_float32(onnx, exporter, importer, run, ca
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.elem_type = FLOAT16
     onnx.checker.check_model(half, full_check=True)
-    ours = importer.from_model(half)
-    assert ours.dtype == np.float32
-    assert ours.config == model.config
-    np.testing.assert_array_equal(ours.parameters.vector, model.parameters.vector)
+    imported = importer.from_model(half)
+    assert imported.dtype == np.float32
+    assert imported.config == model.config
+    np.testing.assert_array_equal(imported.parameters.vector, model.parameters.vector)
     x = draw_inputs(model)
-    np.testing.assert_allclose(run(twin, x)[0], ours(x), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(run(twin, x)[0], imported(x), rtol=0, atol=ATOL)
 
 
 LSTM_HAS_NOT = {
@@ -268,13 +272,13 @@ def test_files(exporter, importer, tmp_path, randomize):
 @pytest.mark.parametrize(("layers", "both", "bias"), [(1, False, True), (2, True, True), (3, False, False)])
 def test_lstm_of_pytorch_exported_to_onnxruntime(torch, exporter, run, layers, both, bias):
     torch.manual_seed(0)
-    theirs = torch.nn.LSTM(I, H, layers, bidirectional=both, bias=bias, batch_first=True)
+    torch_lstm = torch.nn.LSTM(I, H, layers, bidirectional=both, bias=bias, batch_first=True)
     x = torch.randn(3, 5, I)
     with torch.no_grad():
-        y, (h, c) = theirs(x)
-    exported_model = exporter.to_model(LSTM.from_torch(theirs.state_dict()))
-    for ours, their in zip(run(exported_model, x.numpy()), (y, h, c), strict=True):
-        np.testing.assert_allclose(ours, their.numpy(), rtol=0, atol=ATOL)
+        y, (h, c) = torch_lstm(x)
+    exported_model = exporter.to_model(LSTM.from_torch(torch_lstm.state_dict()))
+    for runtime_output, torch_output in zip(run(exported_model, x.numpy()), (y, h, c), strict=True):
+        np.testing.assert_allclose(runtime_output, torch_output.numpy(), rtol=0, atol=ATOL)
 
 
 def test_export_of_pytorch_imported_and_exported_again(torch, exporter, importer, run, tmp_path):
@@ -302,6 +306,6 @@ def test_export_of_pytorch_imported_and_exported_again(torch, exporter, importer
     np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
     x = torch.randint(0, V, (3, 7))
     with torch.no_grad():
-        theirs = module(x).numpy()
-    np.testing.assert_allclose(reimported(x.numpy()), theirs, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(run(exporter.to_model(reimported), x.numpy())[0], theirs, rtol=0, atol=ATOL)
+        torch_outputs = module(x).numpy()
+    np.testing.assert_allclose(reimported(x.numpy()), torch_outputs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(run(exporter.to_model(reimported), x.numpy())[0], torch_outputs, rtol=0, atol=ATOL)

@@ -125,12 +125,12 @@ def test_directions_with_different_activations(operands):
 # Relations between nodes
 
 
-def assert_same(ours, theirs):
+def assert_same(results, references):
     """Compare up to rounding: products of another size may be summed in another order."""
-    assert ours.keys() == theirs.keys()
-    for name, array in theirs.items():
-        assert ours[name].dtype == array.dtype
-        np.testing.assert_allclose(ours[name], array, rtol=1e-12, atol=1e-14)
+    assert results.keys() == references.keys()
+    for name, array in references.items():
+        assert results[name].dtype == array.dtype
+        np.testing.assert_allclose(results[name], array, rtol=1e-12, atol=1e-14)
 
 
 def select_direction(a, d):

@@ -29,9 +29,9 @@ def test_float_ids_of_an_embedding(onnx, graph, importer, run, rng, weights):
     nodes = [("Cast", "x", "k", {"to": 6}), ("Gather", "table k", "e", {}), *STEPS, ("Squeeze", "h 0", "y", {})]
     model = graph(nodes, weights, {"x": ["n", T]}, rank=2)
     ids = rng.integers(0, 7, (B, T))
-    ours = importer.from_model(model)
-    assert isinstance(ours.layers[0], Embedding)
-    np.testing.assert_allclose(ours(ids), run(model, ids.astype(np.float32))[0], rtol=0, atol=ATOL)
+    imported = importer.from_model(model)
+    assert isinstance(imported.layers[0], Embedding)
+    np.testing.assert_allclose(imported(ids), run(model, ids.astype(np.float32))[0], rtol=0, atol=ATOL)
 
 
 def test_arithmetic_with_a_constant_per_feature(onnx, graph, importer, run, rng, weights):
@@ -49,8 +49,8 @@ def test_arithmetic_with_a_constant_per_feature(onnx, graph, importer, run, rng,
     ):
         model = graph([*before, *STEPS, *after], weights | {"w": input_scale} | columns, {"x": ["n", "t", I]}, rank=3)
         x = rng.standard_normal((B, T, I)).astype(np.float32)
-        theirs = run(model, x)[0]
-        np.testing.assert_allclose(importer.from_model(model)(x).swapaxes(0, 1), theirs, rtol=0, atol=ATOL)
+        expected = run(model, x)[0]
+        np.testing.assert_allclose(importer.from_model(model)(x).swapaxes(0, 1), expected, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_branch_with_a_constant_condition(onnx, graph, importer, run, rng, weigh
     condition = [("Shape", "z", "s", {}), ("Gather", "s 1", "n", {}), ("Equal", "n 1", "is", {})]
     nodes = [("Identity", "x", "e", {}), *STEPS, *condition, ("If", "is", "y", branches)]
     model = graph(nodes, weights | {"one": np.array([1])}, {"x": ["n", "t", I]}, rank=3)
-    ours = importer.from_model(model)
+    imported = importer.from_model(model)
     x = rng.standard_normal((B, T, I)).astype(np.float32)
-    np.testing.assert_allclose(ours(x).swapaxes(0, 1), run(model, x)[0], rtol=0, atol=ATOL)
-    assert ours.layers[-1] == Function("Relu")
+    np.testing.assert_allclose(imported(x).swapaxes(0, 1), run(model, x)[0], rtol=0, atol=ATOL)
+    assert imported.layers[-1] == Function("Relu")
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_attributes_of_every_supported_operator_are_listed(onnx, graph, importer
     unsupported = {"value_string", "value_strings", "sparse_value"}
     operators = {*importer.HANDLERS, *folding.FOLDED, "If"} - {"LSTM"}
     for op in operators:
-        ours = attributes.ATTRIBUTES.get(op, set())
-        theirs = set(onnx.defs.get_schema(op).attributes) if onnx.defs.has(op) else ours
-        assert theirs - unsupported <= ours, op
-        assert ours - theirs <= old, op
+        supported = attributes.ATTRIBUTES.get(op, set())
+        standard = set(onnx.defs.get_schema(op).attributes) if onnx.defs.has(op) else supported
+        assert standard - unsupported <= supported, op
+        assert supported - standard <= old, op
     assert attributes.ATTRIBUTES.keys() <= operators

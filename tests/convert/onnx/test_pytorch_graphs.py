@@ -258,23 +258,23 @@ def export(torch, module, inputs, axes, path, *, dynamo):
 def assert_computes_the_same(model, torch, module, name, inputs):
     """Compare outputs on the inputs of the module; Glasscell's are batch first."""
     with torch.no_grad():
-        theirs = module(*inputs)
+        torch_outputs = module(*inputs)
     x, *others = (tensor.numpy() for tensor in inputs)
     x = x.swapaxes(0, 1) if name in TIME_MAJOR else x
     states = [tuple(others)] if name.startswith("given") else None
     y, finals, _ = model.forward(x, states, lengths=others[0] if name.startswith("packed") else None)
     if name == "states alone":
-        theirs = (None, *theirs)
-    elif isinstance(theirs, tuple) and isinstance(theirs[1], tuple):
-        theirs = (theirs[0], *theirs[1])
-    expected, *states = theirs if isinstance(theirs, tuple) else (theirs,)
+        torch_outputs = (None, *torch_outputs)
+    elif isinstance(torch_outputs, tuple) and isinstance(torch_outputs[1], tuple):
+        torch_outputs = (torch_outputs[0], *torch_outputs[1])
+    expected, *states = torch_outputs if isinstance(torch_outputs, tuple) else (torch_outputs,)
     if expected is not None:
         expected = expected.numpy().swapaxes(0, 1) if name in TIME_MAJOR else expected.numpy()
         assert y.dtype == expected.dtype
         np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=0, atol=ATOL)
     if states:
-        for ours, their in zip(finals[0], states, strict=True):
-            np.testing.assert_allclose(ours, their.numpy(), rtol=0, atol=ATOL)
+        for state, torch_state in zip(finals[0], states, strict=True):
+            np.testing.assert_allclose(state, torch_state.numpy(), rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("sizes", ["fixed", "dynamic"])
@@ -384,13 +384,13 @@ def test_float32_parameters_are_read_as_decimal_literals(torch, importer, tmp_pa
 def test_weights_equal_those_of_the_module(torch, importer, tmp_path):
     module = build(torch, "a Sequential")
     inputs, axes = example(torch, "a Sequential")
-    ours = importer.load(export(torch, module, inputs, axes, tmp_path / "m.onnx", dynamo=False)).to_torch()
-    theirs = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    theirs["lstm.bias_ih_l0"] = theirs["lstm.bias_ih_l0"] + theirs["lstm.bias_hh_l0"]
-    theirs["lstm.bias_hh_l0"] = 0 * theirs["lstm.bias_hh_l0"]
-    assert ours.keys() == theirs.keys()
-    for name, array in theirs.items():
-        np.testing.assert_array_equal(ours[name], array)
+    imported_weights = importer.load(export(torch, module, inputs, axes, tmp_path / "m.onnx", dynamo=False)).to_torch()
+    torch_weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    torch_weights["lstm.bias_ih_l0"] = torch_weights["lstm.bias_ih_l0"] + torch_weights["lstm.bias_hh_l0"]
+    torch_weights["lstm.bias_hh_l0"] = 0 * torch_weights["lstm.bias_hh_l0"]
+    assert imported_weights.keys() == torch_weights.keys()
+    for name, array in torch_weights.items():
+        np.testing.assert_array_equal(imported_weights[name], array)
 
 
 @pytest.mark.parametrize(
@@ -412,8 +412,8 @@ def test_golden_files(importer, file, expected):
     y, states, _ = model.forward(x)
     np.testing.assert_allclose(y.swapaxes(0, 1) if time_first else y, numbers[expected[1]], rtol=0, atol=ATOL)
     if "h_n" in numbers:
-        for ours, name in zip(states[0], ("h_n", "c_n"), strict=True):
-            np.testing.assert_allclose(ours, numbers[name], rtol=0, atol=ATOL)
+        for state, name in zip(states[0], ("h_n", "c_n"), strict=True):
+            np.testing.assert_allclose(state, numbers[name], rtol=0, atol=ATOL)
 
 
 def test_missing_file_is_an_error(importer, tmp_path):

@@ -101,11 +101,11 @@ def test_any_model_is_equal_in_onnxruntime_and_reimported(
     for B, T in ((3, 5), (1, 2)):
         x = draw_inputs(model, B, T)
         lengths = rng.integers(1, T + 1, B) if with_lengths else None
-        ours = model(x, lengths=lengths)
-        [theirs] = run(exported_model, x, lengths)
-        assert theirs.dtype == ours.dtype
-        np.testing.assert_allclose(theirs, ours, rtol=0, atol=ATOL)
-        np.testing.assert_array_equal(reimported(x, lengths=lengths), ours)
+        outputs = model(x, lengths=lengths)
+        [runtime_outputs] = run(exported_model, x, lengths)
+        assert runtime_outputs.dtype == outputs.dtype
+        np.testing.assert_allclose(runtime_outputs, outputs, rtol=0, atol=ATOL)
+        np.testing.assert_array_equal(reimported(x, lengths=lengths), outputs)
     assert exportable_config(reimported) == exportable_config(model)
     assert reimported.parameters.shapes == model.parameters.shapes
     np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
@@ -133,6 +133,8 @@ def test_any_model_with_initial_states(
         np.testing.assert_array_equal(reimported.forward(x, states, lengths=lengths)[0], y)
         named = {f"{name}.h_0": h for name, (h, _) in zip(lstms, states, strict=True)}
         named |= {f"{name}.c_0": c for name, (_, c) in zip(lstms, states, strict=True)}
-        theirs = run(exported_model, x, lengths, **named)
-        for ours, their in zip((y, *(array for final in finals for array in final)), theirs, strict=True):
-            np.testing.assert_allclose(their, ours, rtol=0, atol=ATOL)
+        runtime_outputs = run(exported_model, x, lengths, **named)
+        for outputs, runtime_output in zip(
+            (y, *(array for final in finals for array in final)), runtime_outputs, strict=True
+        ):
+            np.testing.assert_allclose(runtime_output, outputs, rtol=0, atol=ATOL)

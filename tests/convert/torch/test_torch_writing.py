@@ -21,13 +21,13 @@ def test_what_is_written_is_read(legacy, file, rng):
 def test_what_is_written_pytorch_reads(legacy, torch, file, rng):
     content = contents(rng)
     write(content, file, legacy=legacy)
-    theirs = torch.load(file, weights_only=True)
-    assert type(theirs) is OrderedDict
-    assert theirs["float32"].is_contiguous()
-    assert_same(read(file), theirs)
+    torch_content = torch.load(file, weights_only=True)
+    assert type(torch_content) is OrderedDict
+    assert torch_content["float32"].is_contiguous()
+    assert_same(read(file), torch_content)
     for name in ("transposed", "strided"):
         content[name] = content[name].copy()
-    assert_same(content, theirs)
+    assert_same(content, torch_content)
 
 
 @pytest.mark.parametrize("legacy", FORMATS)
@@ -42,17 +42,17 @@ def test_pytorch_loads_the_weights_into_a_model(legacy, torch, file, rng):
 def test_pytorch_maps_an_archive_into_memory(torch, file, rng):
     weights = OrderedDict((f"w{k}", rng.normal(size=k)) for k in range(5))
     write(weights, file)
-    theirs = torch.load(file, weights_only=True, mmap=True)
-    assert all(tensor.data_ptr() % 8 == 0 for tensor in theirs.values())
-    assert_same(weights, theirs)
+    torch_content = torch.load(file, weights_only=True, mmap=True)
+    assert all(tensor.data_ptr() % 8 == 0 for tensor in torch_content.values())
+    assert_same(weights, torch_content)
 
 
 @pytest.mark.parametrize("legacy", FORMATS)
 def test_files_of_pytorch_survive_a_round_trip(legacy, torch, tmp_path):
     model = torch.nn.LSTM(2, 3, bidirectional=True)
-    saved(torch, model.state_dict(), tmp_path / "theirs", legacy)
-    write(read(tmp_path / "theirs"), tmp_path / "ours.pt", legacy=legacy)
-    assert_same(dict(read(tmp_path / "ours.pt")), dict(model.state_dict()))
+    saved(torch, model.state_dict(), tmp_path / "torch.pt", legacy)
+    write(read(tmp_path / "torch.pt"), tmp_path / "glasscell.pt", legacy=legacy)
+    assert_same(dict(read(tmp_path / "glasscell.pt")), dict(model.state_dict()))
 
 
 @pytest.mark.parametrize("legacy", FORMATS)

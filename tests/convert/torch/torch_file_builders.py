@@ -31,29 +31,29 @@ def numpy_of(tensor):
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
-def assert_same(ours, theirs):
+def assert_same(result, expected):
     """Compare the content with that read by PyTorch, in values and types."""
-    if hasattr(theirs, "detach"):
-        theirs = numpy_of(theirs)
-    if isinstance(theirs, np.ndarray):
-        assert type(ours) is np.ndarray
-        assert ours.dtype == theirs.dtype
-        assert ours.shape == theirs.shape
-        assert ours.tobytes() == theirs.tobytes()
-        assert ours.flags.c_contiguous
-        assert ours.flags.writeable
+    if hasattr(expected, "detach"):
+        expected = numpy_of(expected)
+    if isinstance(expected, np.ndarray):
+        assert type(result) is np.ndarray
+        assert result.dtype == expected.dtype
+        assert result.shape == expected.shape
+        assert result.tobytes() == expected.tobytes()
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
         return
-    assert type(ours) is type(theirs)
-    if isinstance(theirs, dict):
-        assert list(ours) == list(theirs)
-        for key in theirs:
-            assert_same(ours[key], theirs[key])
-    elif isinstance(theirs, list | tuple):
-        assert len(ours) == len(theirs)
-        for our, their in zip(ours, theirs, strict=True):
-            assert_same(our, their)
+    assert type(result) is type(expected)
+    if isinstance(expected, dict):
+        assert list(result) == list(expected)
+        for key in expected:
+            assert_same(result[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(result) == len(expected)
+        for item, expected_item in zip(result, expected, strict=True):
+            assert_same(item, expected_item)
     else:
-        assert ours == theirs
+        assert result == expected
 
 
 def numbers(rng, dtype, shape=(3, 4)):
