@@ -7,7 +7,7 @@ from typing import Any
 
 from mutant_run import Outcome, Trial, WorkingCopies, preload, run
 
-ABOVE = ("tests/test_layers.py", "tests/test_models.py", "tests/layers", "tests/test_import.py")
+ABOVE = ("tests/test_models.py", "tests/layers", "tests/test_import.py")
 
 # Test files of a module of core, where their names differ; those of a folder belong to all its modules.
 OWN = {
@@ -17,7 +17,10 @@ OWN = {
     "initializers.py": ("test_parameters.py",),
     "rnn.py": ("test_rnn_and_gru.py",),
     "gru.py": ("test_rnn_and_gru.py",),
-    "variants": ("test_variants_golden.py", "test_variants.py"),
+    "variants": (
+        *("test_variants_golden.py", "test_variants.py", "test_variants_gradients.py", "test_variants_laws.py"),
+        "test_variants_precision.py",
+    ),
 }
 FOUND = "test_known_bugs.py"  # belongs to all modules of core
 

@@ -1,9 +1,14 @@
 """What the tests of the mathematics share: the derivative of anything, by finite differences."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for variant_problems
+pytest.register_assert_rewrite("variant_problems")
 
 Function = Callable[[float], np.ndarray]
 
