@@ -1,4 +1,9 @@
-"""Law: random models have equal outputs in ONNX Runtime after export, and are equal when they are imported again."""
+"""Law: random models have equal outputs in ONNX Runtime after export, and are equal when they are imported again.
+
+Activations without bounds can multiply rounding errors from step to step, up to overflow. A model and inputs are drawn
+again where float32 does not determine the outputs: where they differ from those of float64 by more than a tenth of the
+tolerance. Errors count relative to max(1, |value|).
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +11,8 @@ import pytest
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Pool, Step, SwapHalves
 from glasscell.models import Sequential
 
-ATOL = 2e-6  # float32
+TOLERANCE = 2e-6  # float32
+SIZES = ((3, 5), (1, 2))  # B, T
 V = 9
 FUNCTIONS = [
     *[("Sigmoid",), ("Tanh",), ("Relu",), ("Softsign",), ("Softplus",), ("Affine", 0.4, 0.1), ("LeakyRelu", 0.3)],
@@ -77,6 +83,43 @@ def random_model(rng, *, with_lengths):
     return Sequential(layers, names)
 
 
+def error(values, reference):
+    """Return the largest error, relative where values are large; infinite where one is not finite."""
+    if not np.isfinite(values).all():
+        return np.inf
+    return (np.abs(values - reference) / np.maximum(1, np.abs(reference))).max(initial=0)
+
+
+def is_determined(model, x, states, lengths):
+    """Whether float64 has the same outputs and final states, so that float32 has enough digits for every step."""
+    weights = {name: array.astype(np.float64) for name, array in model.to_torch().items()}
+    precise = Sequential.from_weights(model.config, weights)
+    with np.errstate(all="ignore"):
+        try:
+            results, references = (
+                (y, *(array for final in finals for array in final))
+                for y, finals, _ in (each.forward(x, states, lengths=lengths) for each in (model, precise))
+            )
+        except ValueError:  # inputs of a layer that are not finite
+            return False
+    return all(error(*pair) <= TOLERANCE / 10 for pair in zip(results, references, strict=True))
+
+
+def draw_case(rng, randomize, draw_inputs, draw_states=None, *, with_lengths):
+    """Draw a model, and inputs, initial states and lengths of two sizes for it."""
+    for _ in range(20):
+        model = randomize(random_model(rng, with_lengths=with_lengths))
+        lstms = [layer for layer in model.layers if isinstance(layer, LSTM)]
+        batches = []
+        for B, T in SIZES:
+            x = draw_inputs(model, B, T)
+            states = [draw_states(lstm, B) for lstm in lstms] if draw_states else None
+            batches.append((x, states, rng.integers(1, T + 1, B) if with_lengths else None))
+        if all(is_determined(model, *batch) for batch in batches):
+            return model, batches
+    raise AssertionError("of 20 random models none is determined in float32")
+
+
 def exportable_config(model):
     """Return a model's configuration as far as a graph represents it: no masking, and a final state as a step."""
     config = model.config
@@ -92,19 +135,17 @@ def exportable_config(model):
 
 @pytest.mark.parametrize("with_lengths", [False, True])
 @pytest.mark.parametrize("trial", range(35))
-def test_any_model_is_equal_in_onnxruntime_and_reimported(
+def test_random_models_are_equal_in_onnxruntime_and_reimported(
     exporter, importer, run, rng, trial, with_lengths, randomize, draw_inputs
 ):
-    model = randomize(random_model(rng, with_lengths=with_lengths))
+    model, batches = draw_case(rng, randomize, draw_inputs, with_lengths=with_lengths)
     exported_model = exporter.to_model(model, lengths=with_lengths)
     reimported = importer.from_model(exported_model)
-    for B, T in ((3, 5), (1, 2)):
-        x = draw_inputs(model, B, T)
-        lengths = rng.integers(1, T + 1, B) if with_lengths else None
+    for x, _, lengths in batches:
         outputs = model(x, lengths=lengths)
         [runtime_outputs] = run(exported_model, x, lengths)
-        assert runtime_outputs.dtype == outputs.dtype
-        np.testing.assert_allclose(runtime_outputs, outputs, rtol=0, atol=ATOL)
+        assert (runtime_outputs.dtype, runtime_outputs.shape) == (outputs.dtype, outputs.shape)
+        assert error(runtime_outputs, outputs) <= TOLERANCE
         np.testing.assert_array_equal(reimported(x, lengths=lengths), outputs)
     assert exportable_config(reimported) == exportable_config(model)
     assert reimported.parameters.shapes == model.parameters.shapes
@@ -113,10 +154,10 @@ def test_any_model_is_equal_in_onnxruntime_and_reimported(
 
 @pytest.mark.parametrize("with_lengths", [False, True])
 @pytest.mark.parametrize("trial", range(20))
-def test_any_model_with_initial_states(
+def test_random_models_with_initial_states(
     exporter, importer, run, rng, trial, with_lengths, randomize, draw_inputs, draw_states
 ):
-    model = randomize(random_model(rng, with_lengths=with_lengths))
+    model, batches = draw_case(rng, randomize, draw_inputs, draw_states, with_lengths=with_lengths)
     lstms = {name: layer for name, layer in zip(model.names, model.layers, strict=True) if isinstance(layer, LSTM)}
     if any(lstm.options.learn_initial_state for lstm in lstms.values()):
         with pytest.raises(ValueError, match="has learned initial states, which states=True replaces by inputs"):
@@ -126,15 +167,14 @@ def test_any_model_with_initial_states(
     reimported = importer.from_model(exported_model)
     assert exportable_config(reimported) == exportable_config(model)
     np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
-    for B, T in ((3, 5), (1, 2)):
-        x, states = draw_inputs(model, B, T), [draw_states(lstm, B) for lstm in lstms.values()]
-        lengths = rng.integers(1, T + 1, B) if with_lengths else None
+    for x, states, lengths in batches:
         y, finals, _ = model.forward(x, states, lengths=lengths)
         np.testing.assert_array_equal(reimported.forward(x, states, lengths=lengths)[0], y)
         named = {f"{name}.h_0": h for name, (h, _) in zip(lstms, states, strict=True)}
         named |= {f"{name}.c_0": c for name, (_, c) in zip(lstms, states, strict=True)}
         runtime_outputs = run(exported_model, x, lengths, **named)
-        for outputs, runtime_output in zip(
+        for output, runtime_output in zip(
             (y, *(array for final in finals for array in final)), runtime_outputs, strict=True
         ):
-            np.testing.assert_allclose(runtime_output, outputs, rtol=0, atol=ATOL)
+            assert runtime_output.shape == output.shape
+            assert error(runtime_output, output) <= TOLERANCE
