@@ -143,11 +143,11 @@ def problems(draw, steps=("all", "lengths", "mask"), B=(1, 4), T=(1, 6), **optio
     )
 
 
-def assert_all_near(results, references, tolerance=1e-10):
+def assert_all_near(results, references, tolerance=1e-10, *, same_dtype=True):
     """Compare relative to the largest value of all arrays, since gradients may cancel in sums."""
     largest = max(np.abs(array).max(initial=0) for array in references)
     for result, expected in zip(results, references, strict=True):
-        assert_near(result, expected, tolerance, least=largest)
+        assert_near(result, expected, tolerance, least=largest, same_dtype=same_dtype)
 
 
 def select_rows(state, rows):

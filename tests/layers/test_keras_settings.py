@@ -7,6 +7,9 @@ from keras_lstms import ACTIVATIONS, lstm_of
 from glasscell import LSTM
 from glasscell.weight_layouts.keras import KERAS_MERGES, activation_from_keras
 
+# Keras asks PyTorch's tensors for an array in a way that NumPy 2 finds old.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
 
 def weights_of(I=3, H=4, bias=True, dtype=np.float32):
     rng = np.random.default_rng(1)
