@@ -16,6 +16,7 @@ from glasscell.cli.outputs import (
     path_argument,
     picture,
 )
+from glasscell.cli.parser import Parser
 from glasscell.cli.sizes import check_layers, check_memory, training_bytes
 from glasscell.validation import choice, positive_integer
 from speed.cases import CASES, parse_case
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command_line.run(arguments, interrupts, parser)
 
 
-def parser() -> command_line.Parser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = command_line.Parser(
+    parser = Parser(
         prog="speed",
         description="Time Glasscell and, where they are installed, PyTorch, ONNX Runtime and JAX on the same work, in "
         "interleaved rounds, each at its fastest setting. A ratio is the time of the other library over Glasscell's, "

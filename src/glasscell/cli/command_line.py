@@ -1,55 +1,56 @@
 """Parse the command line, run the command, and report its errors."""
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from importlib import import_module
 
 from glasscell import __version__
-from glasscell.cli import convert, copy, forecast, inspect, predict, verify
 from glasscell.cli.console import Console, consoles
 from glasscell.cli.interrupts import Interrupted, Interrupts
+from glasscell.cli.parser import Parser, add_ascii
 from glasscell.escaping import escape
 
-COMMANDS = (copy, forecast, predict, inspect, verify, convert)
+COMMANDS = ("copy", "text", "forecast", "predict", "inspect", "verify", "convert")  # modules of glasscell.cli
+ALIASES = {"try": "predict"}
 EXIT_STATUS = (
     "Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output could not be written; "
     "2, an error; 130, interrupted (128 + n by signal n)."
 )
 
 
-class Parser(argparse.ArgumentParser):
-    """Argument parser that reports a mistake in one line and accepts unabbreviated options only."""
+def parser(arguments: Sequence[str] | None = None) -> Parser:
+    """Return the parser of the command that the arguments name; of all commands if they name none.
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type] # of any option
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message, and exit with status 2."""
-        self.exit(2, f"glasscell: {escape(message)} (see {self.prog} --help)\n")
-
-
-def parser() -> Parser:
-    """Return the parser of all commands."""
+    Only the modules of these commands are imported.
+    """
+    first = next((argument for argument in arguments or () if not argument.startswith("-")), "")
+    chosen = ALIASES.get(first, first)
     parser = Parser(
         prog="glasscell", description="An LSTM library in NumPy whose models can be inspected.", epilog=EXIT_STATUS
     )
     parser.add_argument("--version", action="version", version=f"glasscell {__version__}")
     parser.set_defaults(run=None)
-    commands = parser.add_subparsers(metavar="command")
-    for command in COMMANDS:
-        command.add_to(commands)
+    commands = parser.add_subparsers(metavar="command", prog="glasscell")  # otherwise usage is formatted for it
+    for command in [chosen] if chosen in COMMANDS else COMMANDS:
+        import_module(f"glasscell.cli.{command}").add_to(commands)
     for command_parser in set(commands.choices.values()):  # an alias has the parser of its command
-        command_parser.add_argument("--ascii", action="store_true", help="write ASCII characters only, without colour")
+        if command_parser.get_default("run") is not None:  # otherwise it has commands itself
+            add_ascii(command_parser)
     return parser
 
 
-def run(arguments: Sequence[str] | None, interrupts: Interrupts, make_parser: Callable[[], Parser] = parser) -> int:
-    """Run the command that a parser chooses, and return its exit status."""
+def run(
+    arguments: Sequence[str] | None,
+    interrupts: Interrupts,
+    make_parser: Callable[[], Parser] | None = None,
+) -> int:
+    """Run the command that a parser chooses, and return its exit status. Default: :func:`parser`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     with consoles() as (out, err):
         interrupts.begin()
         try:
-            status = _run(make_parser(), arguments, interrupts, out, err)
+            commands = parser(arguments) if make_parser is None else make_parser()
+            status = _run(commands, arguments, interrupts, out, err)
         except KeyboardInterrupt as error:
             return _interrupted(interrupts, error)
         except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str] | None, interrupts: Interrupts, make_parser: Ca
         return status
 
 
-def _run(commands: Parser, arguments: Sequence[str] | None, interrupts: Interrupts, out: Console, err: Console) -> int:
+def _run(commands: Parser, arguments: Sequence[str], interrupts: Interrupts, out: Console, err: Console) -> int:
     options = commands.parse_args(arguments)
     if options.run is None:
         commands.print_help()

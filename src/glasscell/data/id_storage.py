@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, Self
@@ -35,6 +36,8 @@ class StoredIds:
     ) -> None:
         self._ids, self._file, self.dtype = ids, file, np.dtype(dtype if ids is None else ids.dtype)
         self.in_memory = ids is not None
+        if file is not None:
+            weakref.finalize(self, file.close)
         self._length = len(ids) if ids is not None else _size(file) // self.dtype.itemsize
 
     @classmethod
@@ -107,6 +110,11 @@ class IdWriter:
             reason = f"{error.strerror}; the ids of the text need space there: choose another folder"
             raise OSError(error.errno, reason, folder) from None
         self._parts = []
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        if self._file is not None:
+            self._file.close()
 
     def finish(self) -> StoredIds:
         """Return the ids."""

@@ -17,7 +17,7 @@ from glasscell.data.id_storage import IdWriter, StoredIds
 from glasscell.data.vocabulary import UNITS, WORD, Unit, Vocabulary
 from glasscell.validation import choice
 
-PIECE = 1 << 20  # bytes read at a time
+PIECE = 1 << 18  # bytes read at a time
 MAX_WORD = 1 << 16  # characters of a word, which must be in memory
 BYTE_ORDER_MARK = "\ufeff"
 StrPath: TypeAlias = "str | os.PathLike[str]"
@@ -92,9 +92,13 @@ class TextFiles:
         if self.unit == "bytes" and len(self.files) == 1 and self.num_bytes > IdWriter.MEMORY_LIMIT:
             return StoredIds.of_file(self.files[0])
         writer = IdWriter(vocabulary.id_dtype, folder)
-        for file in self.files:
-            for ids in self._ids_of(file, vocabulary):
-                writer.write(ids)
+        try:
+            for file in self.files:
+                for ids in self._ids_of(file, vocabulary):
+                    writer.write(ids)
+        except BaseException:
+            writer.close()
+            raise
         return writer.finish()
 
     def _ids_of(self, file: Path, vocabulary: Vocabulary) -> Iterator[NDArray[Any]]:

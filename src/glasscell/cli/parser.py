@@ -1,0 +1,40 @@
+"""Argument parser of the command line."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from glasscell.escaping import escape
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser that reports a mistake in one line and accepts unabbreviated options only.
+
+    Attributes
+    ----------
+    add_options : callable, optional
+        Called with the parser before it parses: options of a command are added when that command is chosen.
+    """
+
+    add_options: Callable[["Parser"], None] | None = None
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type] # of any option
+
+    def parse_known_args(  # type: ignore[override] # as argparse calls it
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments, after the options have been added."""
+        if self.add_options is not None:
+            add_options, self.add_options = self.add_options, None
+            add_options(self)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and exit with status 2."""
+        self.exit(2, f"glasscell: {escape(message)} (see {self.prog} --help)\n")
+
+
+def add_ascii(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--ascii`."""
+    parser.add_argument("--ascii", action="store_true", help="write ASCII characters only, without colour")
