@@ -135,6 +135,7 @@ class PassageFinder:
     def __init__(self, count: int, width: int, streams: int) -> None:
         self.count, self.width = count, width
         self._tails = [np.zeros(0)] * streams
+        self._tail_starts = [0] * streams
         self._found: list[tuple[float, int]] = []
 
     def add(self, losses: Array, starts: list[int]) -> None:
@@ -144,27 +145,31 @@ class PassageFinder:
         for row, start in enumerate(starts):
             values = np.concatenate([self._tails[row], losses[row].astype(np.float64)])
             first = start - len(self._tails[row])
-            self._tails[row] = values[max(0, len(values) - self.width + 1) :] if self.width > 1 else np.zeros(0)
-            sums = np.concatenate([[0.0], np.cumsum(values)])
-            size = min(self.width, len(values))
-            means = (sums[size:] - sums[:-size]) / size
-            self._found += [(float(means[k]), first + k) for k in self._largest(means, size)]
+            used = max(0, len(values) - self.width + 1)  # windows that begin here are complete
+            self._tails[row], self._tail_starts[row] = values[used:], first + used
+            if used:
+                sums = np.concatenate([[0.0], np.cumsum(values)])
+                means = (sums[self.width :] - sums[: -self.width]) / self.width
+                self._found += [(float(means[k]), first + k) for k in self._largest(means)]
         self._found = _without_overlaps(self._found, self.count, self.width)
 
-    def _largest(self, means: Array, size: int) -> list[int]:
-        """Return the positions of the largest values, at least `size` apart."""
+    def _largest(self, means: Array) -> list[int]:
+        """Return the positions of the largest values, at least `width` apart."""
         remaining, positions = means.copy(), list[int]()
         while len(positions) < self.count and remaining.size:
             k = int(remaining.argmax())
             if remaining[k] == -np.inf:
                 break
             positions.append(k)
-            remaining[max(0, k - size + 1) : k + size] = -np.inf
+            remaining[max(0, k - self.width + 1) : k + self.width] = -np.inf
         return positions
 
     def best(self) -> list[tuple[float, int]]:
-        """Return mean and position of the windows found, the largest mean first."""
-        return self._found
+        """Return mean and position of the windows found, the largest mean first; of a short text, all of it."""
+        if self._found or not self.count:
+            return self._found
+        parts = zip(self._tails, self._tail_starts, strict=True)
+        return [(float(tail.mean()), start) for tail, start in parts if len(tail)][: self.count]
 
 
 def _without_overlaps(found: list[tuple[float, int]], count: int, width: int) -> list[tuple[float, int]]:
