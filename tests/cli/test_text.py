@@ -233,7 +233,7 @@ def test_a_sample_is_the_prompt_and_its_continuation(trained, capsys):
 
 
 def test_characters_are_written_as_they_are_drawn(trained):
-    """Of a sample that takes hours the first characters arrive at once, and the command ends when the pipe is closed."""
+    """Of a sample that takes hours the first characters arrive at once; it ends with its pipe."""
     run = process("text", "sample", trained, "--length", "1000000000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert len(run.stdout.read(10)) == 10
     run.stdout.close()
