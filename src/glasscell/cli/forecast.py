@@ -224,7 +224,8 @@ def _split(options: argparse.Namespace, length: int) -> Split:
 
 
 def _make_members(options: argparse.Namespace) -> list[Forecaster]:
-    for name in ("season", "steps", "batch_size", "members", "origin_step"):
+    names = ("season", "steps", "batch_size", "members", "origin_step", *["ar_order"] * (options.ar_order is not None))
+    for name in names:
         positive_integer(name, getattr(options, name))
     check_layers("num_layers", positive_integer("num_layers", options.num_layers))
     H = positive_integer("hidden_size", options.hidden_size)
@@ -261,9 +262,7 @@ def _check(options: argparse.Namespace, series: Series, split: Split, members: l
             f"observation, got {series.future_steps}"
         )
     if options.season >= split.training:
-        raise ValueError(
-            f"--season must be less than the {split.training} values of the training part, got {options.season}"
-        )
+        raise ValueError(f"--season must be less than {split.training}, the training part, got {options.season}")
     origins = split.calibration - options.horizon + 1
     if split.calibration and ceil((origins + 1) * options.level) > origins:
         needed = ceil(options.level / (1 - options.level) - 1e-9) + options.horizon - 1
