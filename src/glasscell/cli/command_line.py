@@ -10,7 +10,7 @@ from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.parser import Parser, add_ascii
 from glasscell.escaping import escape
 
-COMMANDS = ("copy", "text", "forecast", "predict", "inspect", "verify", "convert")  # modules of glasscell.cli
+COMMANDS = ("copy", "classify", "text", "forecast", "predict", "inspect", "verify", "convert")  # modules of glasscell.cli
 ALIASES = {"try": "predict"}
 EXIT_STATUS = (
     "Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output could not be written; "

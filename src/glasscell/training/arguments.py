@@ -19,7 +19,7 @@ from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
 from glasscell.training.schedules import Schedule, cosine, linear, warmup
-from glasscell.training.sources import NumbersPerStep, is_arrays, source_of
+from glasscell.training.sources import NumbersPerStep, is_arrays, source_of, training_part
 from glasscell.validation import choice, finite_number, positive_integer
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ def trainable_model(model: Any) -> Trainable:
 def training_defaults(model: Trainable, data: Data) -> Mapping[str, Any]:
     """Return the defaults of the model, which may depend on the data, with the batch size of the data, if any."""
     defaults_for = getattr(model, "training_defaults_for", None)
-    defaults: Mapping[str, Any] = model.training_defaults if defaults_for is None else defaults_for(data)
+    defaults: Mapping[str, Any] = model.training_defaults if defaults_for is None else defaults_for(training_part(data))
     size = getattr(data, "batch_size", None)
     return defaults if size is None else {**defaults, "batch_size": size}
 
@@ -131,7 +131,7 @@ def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Da
     source = source_of(*_encoded(data, options.validation, model))
     adapt = getattr(model, "adapt", None)
     if adapt is not None:
-        adapt(source)
+        adapt(training_part(source))
     return NumbersPerStep(source) if getattr(model, "gives_numbers", False) else source
 
 
@@ -216,6 +216,7 @@ def expected_updates(
     data: Data, updates: int | None, epochs: int | None, options: TrainingOptions, batch_size: int
 ) -> int | None:
     """Return the number of updates that the limits on updates and epochs allow; None if unknown."""
+    data = training_part(data)
     batches: int | None = getattr(data, "num_batches", None)
     if isinstance(data, ArrayData):
         batches = ceil(len(data) / batch_size)

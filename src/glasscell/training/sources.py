@@ -85,6 +85,13 @@ class _InOrder:
         return self.data.in_order(size, dtype)
 
 
+def training_part(source: Data) -> Data:
+    """Return the source of the training batches alone."""
+    while isinstance(source, WithValidation | NumbersPerStep):
+        source = source.data
+    return source
+
+
 class WithValidation:
     """Batches of one source, validation batches of another."""
 

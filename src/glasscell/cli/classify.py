@@ -1,0 +1,272 @@
+"""Implement ``glasscell classify``: train a classifier on a file of labelled sequences, and test it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glasscell import __version__
+from glasscell.atomic_files import KINDS, write_atomically
+from glasscell.checkpoint import MODEL_FILE
+from glasscell.cli.classification_data import WINDOW, Parts, add_data_options, read_parts
+from glasscell.cli.classification_report import Results, draw, evaluate, format_results, to_json
+from glasscell.cli.interrupts import Interrupted, Interrupts
+from glasscell.cli.outputs import path_argument, picture
+from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
+from glasscell.cli.terminal import program_name
+from glasscell.core.optimizers import Adam
+from glasscell.core.packages import is_installed
+from glasscell.data.arrays import ArrayData
+from glasscell.data.labels import class_weights
+from glasscell.models.sequence_classifier import SequenceClassifier
+from glasscell.training.fitting import fit
+from glasscell.validation import positive_integer
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from glasscell.training.history import History
+
+HISTORY_FILE, SETTINGS_FILE, SCORES_FILE, PICTURE_FILE = "history.csv", "settings.json", "scores.json", "confusion.png"
+FILES = {  # names of the files of a run, and predicates of their first bytes
+    MODEL_FILE: KINDS[".safetensors"],
+    HISTORY_FILE: lambda head: head.startswith(b"update,"),
+    SETTINGS_FILE: KINDS[".json"],
+    SCORES_FILE: KINDS[".json"],
+    PICTURE_FILE: KINDS[".png"],
+}
+DEFAULT_FOLDER = Path("runs/classify")
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "classify",
+        help="train a classifier on a file of labelled sequences",
+        description="Train a classifier on labelled sequences of a table such as .csv, a .npz or a .ts file, "
+        "and test it.",
+    )
+    parser.add_argument("train", type=path_argument, help="the file of the training sequences")
+    add_data_options(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument("--hidden-size", type=int, default=64, metavar="H", help="hidden units (default 64)")
+    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
+    model.add_argument("--bidirectional", action="store_true", help="read the sequences from both ends")
+    model.add_argument(
+        "--pooling", choices=("last", "mean", "max"), default="last", help="of the states (default last)"
+    )
+    model.add_argument("--dropout", type=float, default=0.0, metavar="P", help="dropout (default 0)")
+    model.add_argument("--no-scale", action="store_true", help="do not scale the features")
+    training = parser.add_argument_group("training")
+    training.add_argument("--updates", type=int, metavar="N", help="updates (default: that of the model, 1500)")
+    training.add_argument("--batch-size", type=int, metavar="B", help="sequences per update (default: by their number)")
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help="of Adam (default 0.005)")
+    training.add_argument(
+        "--class-weights",
+        metavar="balanced|LABEL=W,...",
+        help="weights of the classes in the loss: all equal in sum, or a weight for each label",
+    )
+    training.add_argument("--seed", type=int, default=0, help="seed of weights, batches and split (default 0)")
+    training.add_argument(
+        "--seeds", type=int, default=1, metavar="K", help="train K models; the first is kept (default 1)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=path_argument,
+        metavar="FOLDER",
+        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, train, write the model, and only then print and draw results."""
+    for name in ("seeds", "hidden_size", "num_layers"):
+        positive_integer(f"--{name.replace('_', '-')}", getattr(options, name))
+    with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
+        parts = read_parts(options)
+        settings = _settings(options, parts)
+        _check_sizes(options, parts)
+        print(f"{settings['train']}\n{parts.description}", flush=True)
+        interrupts: Interrupts = options.interrupts
+        try:
+            model, history, seconds = _train(options, parts, options.seed)
+            (failures, seeds) = _save(model, history, settings, folder, replace=not interrupts.finish), {}
+            print(f"{history.updates} updates in {seconds:.1f} s.\n")
+            results = evaluate(model, parts.train, parts.test)
+            unit = "steps" if parts.test.per_step else "sequences"
+            print("\n".join(format_results(results, unit)) + "\n", flush=True)
+            seeds = {options.seed: results.accuracy} | _other_seeds(options, parts, interrupts)
+            if len(seeds) > 1:
+                print(f"Median of {len(seeds)} seeds: {statistics.median(seeds.values()):.1%}\n")
+            failures += _write_results(results, seeds, history, folder.display_path)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
+            ) from None
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; nothing is kept") from None
+    _show_files(options, folder.display_path)
+    for failure in failures:
+        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
+    if interrupts.finish:
+        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.display_path}")
+    return int(bool(failures))
+
+
+def _settings(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
+    """Return what was read and chosen, as JSON."""
+    chosen = {name: value for name, value in vars(options).items() if name not in ("run", "interrupts", "ascii")}
+    return {
+        "command": "classify",
+        "version": __version__,
+        "train": str(parts.train),
+        "test": str(parts.test),
+        "split": parts.description,
+        "features": parts.train.feature_names,
+        "classes": parts.train.classes,
+        "options": {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()},
+    }
+
+
+# Training
+
+
+def _check_sizes(options: argparse.Namespace, parts: Parts) -> None:
+    """Raise ValueError if the training does not fit into memory."""
+    check_layers("--num-layers", options.num_layers)
+    T = max(map(len, parts.train.x))
+    T = min(T, options.window or WINDOW) if options.per_step else T
+    I, H, L = parts.train.input_size, options.hidden_size, options.num_layers
+    batch = 32 if options.batch_size is None else positive_integer("--batch-size", options.batch_size)
+    check_memory("this training", training_bytes(I, H, L, T, batch) * (1 + options.bidirectional))
+    if options.updates is not None:
+        updates = positive_integer("--updates", options.updates)
+        check_memory(f"the history of {updates} updates", updates * BYTES_PER_HISTORY_ROW)
+
+
+def _train(options: argparse.Namespace, parts: Parts, seed: int) -> tuple[SequenceClassifier, History, float]:
+    """Return a trained model, its history, and the seconds of training."""
+    train = parts.train
+    model = SequenceClassifier(
+        train.input_size,
+        train.classes,
+        options.hidden_size,
+        options.num_layers,
+        bidirectional=options.bidirectional,
+        per_step=options.per_step,
+        pooling=options.pooling,
+        dropout=options.dropout,
+        scale=not options.no_scale,
+        seed=seed,
+    )
+    if options.per_step:
+        train = train.windows(options.window or WINDOW)
+    weights = None if options.class_weights is None else class_weights(train.labels, _weights(options.class_weights))
+    data = ArrayData(train.x, model.encode_targets(train.labels), sample_weights=weights)
+    arguments: dict[str, Any] = {"updates": options.updates, "batch_size": options.batch_size}
+    if options.learning_rate is not None:
+        arguments["optimizer"] = Adam(options.learning_rate)
+    if parts.validation is not None:
+        arguments |= {"validation": (parts.validation.x, parts.validation.labels), "keep": "best"}
+    interrupts: Interrupts = options.interrupts
+    start = time.perf_counter()
+    with interrupts.finishing():
+        history = fit(model, data, **arguments, callbacks=[lambda _: interrupts.finish], progress=True, seed=seed)
+    return model, history, time.perf_counter() - start
+
+
+def _weights(text: str) -> Any:
+    """Return the class weights of the command line."""
+    if text == "balanced":
+        return text
+    weights = {}
+    for entry in text.split(","):
+        label, separator, number = entry.rpartition("=")
+        try:
+            weights[label] = float(number)
+        except ValueError:
+            separator = ""
+        if not separator:
+            raise ValueError(f"--class-weights must be balanced or LABEL=W,LABEL=W,..., got {text!r}")
+    return weights
+
+
+def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrupts) -> dict[int, float]:
+    """Train the models of the other seeds; return their accuracies."""
+    accuracies = {}
+    for seed in range(options.seed + 1, options.seed + options.seeds):
+        if interrupts.finish:
+            break
+        model, _, seconds = _train(options, parts, seed)
+        if not interrupts.finish:
+            accuracies[seed] = evaluate(model, parts.train, parts.test).accuracy
+            print(f"Seed {seed}: {accuracies[seed]:.1%}, {seconds:.1f} s", flush=True)
+    return accuracies
+
+
+# Files
+
+
+def _save(
+    model: SequenceClassifier, history: History, settings: dict[str, Any], folder: RunFolder, *, replace: bool
+) -> list[str]:
+    """Write the model, and the history and settings if possible; return the failures."""
+    stage, failures = folder.stage, []
+    with folder.naming():
+        model.save(stage / MODEL_FILE)
+    for name, write in (
+        (HISTORY_FILE, lambda: history.save(stage / HISTORY_FILE)),
+        (SETTINGS_FILE, lambda: (stage / SETTINGS_FILE).write_bytes(_json(settings))),
+    ):
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+            (stage / name).unlink(missing_ok=True)
+            failures.append(f"{name} could not be written: {_reason(error)}")
+    folder.publish(replace=replace)
+    return failures
+
+
+def _write_results(results: Results, seeds: dict[int, float], history: History, folder: Path) -> list[str]:
+    """Write scores and picture; return the failures."""
+    failures = []
+    try:
+        write_atomically(folder / SCORES_FILE, _json(to_json(results, seeds)), (".json",))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+        failures.append(f"{SCORES_FILE} could not be written: {_reason(error)}")
+    if not is_installed("matplotlib"):
+        print("No picture: Matplotlib is not installed (pip install 'glasscell[plot]').")
+        return failures
+    try:
+        content = picture(lambda: draw(results, history, "Test part"), ".png", dpi=120)
+        write_atomically(folder / PICTURE_FILE, content, (".png",))
+    except Exception as error:  # noqa: BLE001
+        failures.append(f"{PICTURE_FILE} could not be drawn: {_reason(error)}")
+    return failures
+
+
+def _show_files(options: argparse.Namespace, folder: Path) -> None:
+    """Print the files, and how the model is used."""
+    print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
+    print(
+        f"Use it: {program_name()} predict {shlex.quote(str(folder))} {shlex.quote(str(options.test or options.train))}"
+    )
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error, or its type if the message is empty."""
+    return str(error).partition("\n")[0] or type(error).__name__
