@@ -63,6 +63,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--pooling", choices=("last", "mean", "max"), default="last", help="of the states (default last)"
     )
     model.add_argument("--dropout", type=float, default=0.0, metavar="P", help="dropout (default 0)")
+    model.add_argument("--noise", type=float, default=0.0, metavar="S", help="noise of scaled features (default 0)")
     model.add_argument("--no-scale", action="store_true", help="do not scale the features")
     training = parser.add_argument_group("training")
     training.add_argument("--updates", type=int, metavar="N", help="updates (default: that of the model, 1500)")
@@ -166,6 +167,7 @@ def _train(options: argparse.Namespace, parts: Parts, seed: int) -> tuple[Sequen
         per_step=options.per_step,
         pooling=options.pooling,
         dropout=options.dropout,
+        noise=options.noise,
         scale=not options.no_scale,
         seed=seed,
     )

@@ -17,7 +17,7 @@ from glasscell.models.sequence_model import Pooling, SequenceModel
 class SequenceClassifier(SequenceModel):
     """An LSTM with a readout that chooses one of several classes for each sequence, or for each step.
 
-    Layers: ``scaling`` (a Normalization of the inputs), ``lstm``, ``pooling``, ``dropout``, ``readout``. Outputs are
+    Layers: ``scaling`` (a Normalization of the inputs), ``noise``, ``lstm``, ``pooling``, ``dropout``, ``readout``. Outputs are
     logits (N, K), or (N, T, K) with ``per_step=True``.
 
     Parameters
@@ -37,6 +37,9 @@ class SequenceClassifier(SequenceModel):
         each unit over the valid steps.
     dropout : float
         In [0, 1): in training, between the LSTM layers and before the readout.
+    noise : float
+        Standard deviation of the noise that is added to the scaled inputs in training. It lets a model rely on many
+        features instead of a few, which helps most where there are few sequences.
     scale : bool
         Whether the inputs are scaled to mean 0 and variance 1. The first :func:`glasscell.fit` estimates both from the
         training part alone; later ones keep them.
@@ -72,6 +75,7 @@ class SequenceClassifier(SequenceModel):
         per_step: bool = False,
         pooling: Pooling = "last",
         dropout: float = 0.0,
+        noise: float = 0.0,
         scale: bool = True,
         dtype: DTypeLike = np.float32,
         seed: Seed | None = 0,
@@ -86,6 +90,7 @@ class SequenceClassifier(SequenceModel):
             per_step=per_step,
             pooling=pooling,
             dropout=dropout,
+            noise=noise,
             scale=scale,
             dtype=dtype,
             seed=seed,

@@ -11,10 +11,10 @@ from numpy.typing import DTypeLike
 from glasscell.core.types import Array
 from glasscell.data.arrays import ArrayData
 from glasscell.data.scaling import FeatureScale, input_scale
-from glasscell.layers import LSTM, Dropout, FinalState, Linear, Normalization, Pool, Seed
+from glasscell.layers import LSTM, Dropout, FinalState, GaussianNoise, Linear, Normalization, Pool, Seed
 from glasscell.layers.base import Layer
 from glasscell.models.sequential import Sequential
-from glasscell.validation import as_generator, boolean, choice, positive_integer, probability
+from glasscell.validation import as_generator, boolean, choice, non_negative_number, positive_integer, probability
 
 Pooling: TypeAlias = Literal["last", "mean", "max"]
 
@@ -36,6 +36,7 @@ class SequenceModel(Sequential):
         per_step: bool,
         pooling: Pooling,
         dropout: float,
+        noise: float,
         scale: bool,
         dtype: DTypeLike,
         seed: Seed | None,
@@ -46,7 +47,7 @@ class SequenceModel(Sequential):
         choice("pooling", pooling, ("last", "mean", "max"))
         self.bidirectional, self.per_step = boolean("bidirectional", bidirectional), boolean("per_step", per_step)
         self.pooling, self.scale = pooling, boolean("scale", scale)
-        self.dropout = probability("dropout", dropout)
+        self.dropout, self.noise = probability("dropout", dropout), non_negative_number("noise", noise)
         if self.per_step and pooling != "last":
             raise ValueError(f"pooling must be left out for per_step=True, which has one output per step: {pooling!r}")
         rng = None if seed is None else as_generator(seed)
@@ -54,6 +55,8 @@ class SequenceModel(Sequential):
         layers: dict[str, Layer] = {}
         if scale:
             layers["scaling"] = Normalization((0.0,) * I, (1.0,) * I)
+        if noise:
+            layers["noise"] = GaussianNoise(self.noise)
         layers["lstm"] = lstm
         if not per_step:
             layers["pooling"] = FinalState() if pooling == "last" else Pool(pooling)
@@ -102,6 +105,11 @@ class SequenceModel(Sequential):
         TypeError, ValueError
             If the model scales and the data are not an ArrayData, or cannot be scaled.
         """
+        if isinstance(data, ArrayData) and data.per_step != self.per_step:
+            kind = "step" if self.per_step else "sequence"
+            raise ValueError(
+                f"y must have one entry per {kind} for per_step={self.per_step}, got another number of them"
+            )
         if self.is_adapted or not self.scale:
             return
         if not isinstance(data, ArrayData):
@@ -148,6 +156,7 @@ class SequenceModel(Sequential):
             "per_step": self.per_step,
             "pooling": self.pooling,
             "dropout": self.dropout,
+            "noise": self.noise,
             "scale": self.scale,
             **scaling,
         }

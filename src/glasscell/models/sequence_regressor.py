@@ -19,7 +19,7 @@ from glasscell.validation import positive_integer
 class SequenceRegressor(SequenceModel):
     """An LSTM with a readout that estimates numbers for each sequence, or for each step.
 
-    Layers: ``scaling`` (a Normalization of the inputs), ``lstm``, ``pooling``, ``dropout``, ``readout`` and
+    Layers: ``scaling`` (a Normalization of the inputs), ``noise``, ``lstm``, ``pooling``, ``dropout``, ``readout`` and
     ``output_scaling`` (an inverted Normalization). Outputs are in the units of the targets: (N, O), or (N, T, O) with
     ``per_step=True``. The default loss of training is the squared error in units of the targets' variance.
 
@@ -29,7 +29,7 @@ class SequenceRegressor(SequenceModel):
         I, the number of features per step.
     output_size : int
         O, the number of targets.
-    hidden_size, num_layers, bidirectional, per_step, pooling, dropout, dtype, seed
+    hidden_size, num_layers, bidirectional, per_step, pooling, dropout, noise, dtype, seed
         As in :class:`SequenceClassifier`.
     scale : bool
         Whether inputs and targets are scaled to mean 0 and variance 1. The first :func:`glasscell.fit` estimates both
@@ -59,6 +59,7 @@ class SequenceRegressor(SequenceModel):
         per_step: bool = False,
         pooling: Pooling = "last",
         dropout: float = 0.0,
+        noise: float = 0.0,
         scale: bool = True,
         dtype: DTypeLike = np.float32,
         seed: Seed | None = 0,
@@ -74,6 +75,7 @@ class SequenceRegressor(SequenceModel):
             per_step=per_step,
             pooling=pooling,
             dropout=dropout,
+            noise=noise,
             scale=scale,
             dtype=dtype,
             seed=seed,
