@@ -17,8 +17,8 @@ from glasscell.models.sequence_model import Pooling, SequenceModel
 class SequenceClassifier(SequenceModel):
     """An LSTM with a readout that chooses one of several classes for each sequence, or for each step.
 
-    Layers: ``scaling`` (a Normalization of the inputs), ``noise``, ``lstm``, ``pooling``, ``dropout``, ``readout``. Outputs are
-    logits (N, K), or (N, T, K) with ``per_step=True``.
+    Layers: ``scaling`` (a Normalization of the inputs), ``noise``, ``lstm``, ``pooling``, ``dropout``, ``readout``.
+    Outputs are logits (N, K), or (N, T, K) with ``per_step=True``.
 
     Parameters
     ----------
