@@ -150,7 +150,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 ) -> None:
     Path("t.csv").write_text(content)
     Path("other.csv").write_text("kind,p\nc,1\n")
-    assert refused(["t.csv", "--label", "kind", *arguments], capsys).startswith(message)
+    assert refused(["t.csv", "--label", "kind", "--rows", "sequences", *arguments], capsys).startswith(message)
     assert not Path("runs").exists()
 
 
