@@ -10,7 +10,8 @@ from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.parser import Parser, add_ascii
 from glasscell.escaping import escape
 
-COMMANDS = ("copy", "classify", "text", "forecast", "predict", "inspect", "verify", "convert")  # modules of glasscell.cli
+# Modules of glasscell.cli.
+COMMANDS = ("copy", "text", "classify", "forecast", "predict", "inspect", "verify", "convert")
 ALIASES = {"try": "predict"}
 EXIT_STATUS = (
     "Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output could not be written; "
