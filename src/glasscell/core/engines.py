@@ -18,6 +18,7 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.lstm import Gradient, Tape
 from glasscell.core.lstm_inference import InferenceResult
 from glasscell.core.packages import is_installed
+from glasscell.core.products import shares_threads
 from glasscell.core.types import Array
 from glasscell.core.uninterrupted import once_uninterrupted
 
@@ -91,8 +92,11 @@ def select(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.f
 
 
 def select_for_inference(name: EngineName | None, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> Engine:
-    """Return the engine of this name. Default: NumPy, because importing Numba takes longer than most passes."""
-    return NUMPY if name is None else select(name, I, H, B, dtype)
+    """Return the engine of this name. Default: NumPy, because importing Numba takes longer than most passes.
+
+    Evaluations of a training that Numba runs are run by it, too.
+    """
+    return NUMPY if name is None and not shares_threads() else select(name, I, H, B, dtype)
 
 
 def uses_numba_for_streams(name: EngineName | None) -> bool:

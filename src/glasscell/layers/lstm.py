@@ -174,6 +174,10 @@ class LSTM(RecurrentLayer, LSTMWeights):
         )
         return dx, _collect_states(d_initial)
 
+    def uses_numba(self, B: int) -> bool:
+        """Return whether the compiled engine trains this layer with B sequences."""
+        return self._stack.uses_numba(B)
+
     def tape_shape(self, tape: LSTMTape) -> tuple[int, int]:
         """Return (T, B)."""
         first = tape.directions[0].tape

@@ -36,6 +36,11 @@ class RecurrentLayer(StatefulLayer):
         """Return the outputs of :meth:`infer`, without the final state. Several threads may run one layer at once."""
         return self.infer(x, state, lengths=lengths, mask=mask)[0]
 
+    def uses_numba(self, B: int) -> bool:
+        """Return whether the compiled engine trains this layer with B sequences."""
+        del B
+        return False
+
     def forward(
         self,
         x: ArrayLike,

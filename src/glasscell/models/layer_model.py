@@ -39,6 +39,10 @@ class LayerModel:
         """Whether an output depends on later steps."""
         return self.layer.runs_backward
 
+    def uses_numba(self, B: int) -> bool:
+        """Return whether the compiled engine trains the layer with B sequences."""
+        return self.layer.uses_numba(B)
+
     def train_forward(
         self, batch: Batch, states: States | None, buffers: BufferPool, rng: np.random.Generator | None
     ) -> ForwardPass:

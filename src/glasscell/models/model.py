@@ -253,6 +253,10 @@ class Model(ABC):
             [layer.state_type(*arrays) for layer, arrays in zip(self._stateful, states, strict=True)]
         )
 
+    def uses_numba(self, B: int) -> bool:
+        """Return whether the compiled engine trains any of the layers with B sequences."""
+        return any(layer.uses_numba(B) for layer in self._stateful)
+
     def to_torch(self) -> dict[str, Array]:
         """Return a copy of the weights under the names that a PyTorch module of the same attributes has for them."""
         return {

@@ -326,6 +326,10 @@ class LSTMStack:
                 dy = dy * tape.dropout_masks[first // D - 1]
         return dy, d_initial
 
+    def uses_numba(self, B: int) -> bool:
+        """Return whether the compiled engine runs passes with a tape of B sequences in any direction."""
+        return any(direction.runner.uses_numba(B) for direction in self.directions)
+
     def _orders(self, mask: Mask | None) -> dict[bool, TimeOrder | None]:
         """Return the processing orders of the directions that exist, by whether they are reverse."""
         if mask is None:

@@ -108,6 +108,10 @@ class DirectionRunner:
         engine = self.engines[B] = engines.select(self.execution.engine, I, H, B, kernel.dtype)
         return engine
 
+    def uses_numba(self, B: int) -> bool:
+        """Return whether the compiled engine runs passes with a tape of B sequences."""
+        return self._is_standard_cell and self.select_engine(B) is not engines.NUMPY
+
     def forward(
         self,
         x: Array,

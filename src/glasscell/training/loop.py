@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from glasscell.core.blas_threads import with_one_blas_thread
 from glasscell.core.buffers import BufferPool
 from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.types import Array
@@ -30,9 +29,9 @@ from glasscell.training.groups import init_states, parameter_groups, update_grou
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
 from glasscell.training.schedules import tabulate
+from glasscell.training.threads import with_training_threads
 from glasscell.validation import as_generator, positive_integer, positive_number
 
-SMALL_STEP = 1 << 21  # multiplications: up to here one core is about as fast as two, and far faster on a busy machine
 # Attributes of a training that change from update to update, apart from weights, random numbers and the current batch.
 STATE_ATTRIBUTES = (
     *("epoch", "batches_done", "states", "optimizer_states", "history", "best_score", "best_weights"),
@@ -128,8 +127,7 @@ class Training:
 
     def run(self) -> History:
         """Make updates until something ends the training; see :func:`glasscell.fit` on threads."""
-        is_small = self.model.parameters.vector.size * self.batch_size <= SMALL_STEP
-        return with_one_blas_thread(self._run) if is_small else self._run()
+        return with_training_threads(self._run, self.model, self.batch_size)
 
     def _run(self) -> History:
         history, vector = self.history, self.model.parameters.vector
@@ -152,7 +150,7 @@ class Training:
         with bar as report:
             ended = False
             while not ended:
-                row = self.step()
+                row = self._step()
                 ended = self._finish_update()
                 if report is not None:
                     report(row)
@@ -165,6 +163,9 @@ class Training:
         FloatingPointError
             If loss or gradient are not finite; the update is not made.
         """
+        return with_training_threads(self._step, self.model, self.batch_size)
+
+    def _step(self) -> dict[str, float]:
         done, gradient = len(self.history.rows), self.gradients.vector
         loss = self._loss_and_gradients()[0] if self._gradient_sum is None else self._accumulated(self._gradient_sum)
         if len(self.groups) != 1:
