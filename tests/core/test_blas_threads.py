@@ -110,13 +110,21 @@ def test_interrupts_at_any_point_leave_the_number(blas, rng):
         signal.signal(signal.SIGALRM, old)
 
 
-def test_a_small_training_uses_one_thread_and_a_large_one_all(blas):
-    seen = []
-    for H, batch_size in ((8, 4), (8, 1 << 13)):
-        model = gc.CopyLSTM(hidden_size=H)
-        gc.fit(model, gc.tasks.Copy(2), 1, batch_size=batch_size, callbacks=[lambda _: seen.append(blas[-1])])
+@pytest.mark.parametrize(("engine", "expected"), [("numpy", [1, 3]), ("numba", [1, 1])])
+def test_a_small_or_compiled_training_uses_one_thread_and_a_large_one_all(blas, engine, expected):
+    if engine == "numba":
+        pytest.importorskip("numba")
+    seen, data = [], (np.zeros((1 << 13, 2, 1)), np.zeros((1 << 13, 2, 8)))
+    for batch_size in (4, 1 << 13):
+        model = gc.LSTM(1, 8, engine=engine)
+        gc.fit(
+            *(model, data, 1),
+            loss="squared_error",
+            batch_size=batch_size,
+            callbacks=[lambda _: seen.append(blas[-1])],
+        )
         assert blas[-1] == 3
-    assert seen == [1, 3]
+    assert seen == expected
 
 
 PROGRAM = """if True:

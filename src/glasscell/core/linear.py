@@ -2,13 +2,16 @@
 
 import numpy as np
 
+from glasscell.core.blocking import split
 from glasscell.core.buffers import BufferPool
+from glasscell.core.products import for_each, matmul
 from glasscell.core.types import Array
 
 NARROW_ROWS = 16  # sequences: from here on a step's columns make a product worth its call
 FEW_STEPS = 32  # rows of a narrow product
 WIDE_OUTPUTS = 64  # and twice as many as sequences: from here on products and losses of rows are faster
 STEPS_PER_GEMM = 1 << 20  # numbers of the products that are added up together
+PIECES, MIN_PIECE = 8, 1 << 16  # of a sum over rows or steps of products: most pieces, and their least numbers
 SMALL_GEMM_FLOPS = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
 
 
@@ -31,8 +34,7 @@ def forward(weight: Array, bias: Array, x: Array, buffers: BufferPool | None = N
     if is_in_rows(x):
         (T, I, B), O = x.shape, len(weight)
         rows = (buffers or BufferPool()).get("y", (T, B, O), x.dtype)
-        y = np.matmul(x.transpose(0, 2, 1).reshape(T * B, I), weight.T, out=rows.reshape(T * B, O))
-        y += bias
+        matmul(x.transpose(0, 2, 1).reshape(T * B, I), weight.T, rows.reshape(T * B, O), bias)
         return rows.transpose(0, 2, 1)
     y = batched_matmul(weight, x)
     y += bias[:, None]
@@ -73,9 +75,10 @@ def backward(
     dy = in_rows(dy, buffers.scope("dy"))
     x_rows, dy_rows = x.transpose(0, 2, 1).reshape(T * B, I), dy.transpose(0, 2, 1).reshape(T * B, O)
     dweight, dbias = (np.empty(weight.shape, x.dtype), np.empty(O, x.dtype)) if out is None else out
-    np.matmul(dy_rows.T, x_rows, out=dweight)
-    np.add.reduce(dy_rows, axis=0, out=dbias)
-    dx_rows = np.matmul(dy_rows, weight, out=buffers.get("dx rows", (T * B, I), x.dtype))
+    matmul(dy_rows.T, x_rows, dweight)
+    parts = split(O, max(1, min(PIECES, dy_rows.size // MIN_PIECE)))
+    for_each(lambda part: np.add.reduce(dy_rows[:, part], axis=0, out=dbias[part]), parts)
+    dx_rows = matmul(dy_rows, weight, buffers.get("dx rows", (T * B, I), x.dtype))
     dx[:] = dx_rows.reshape(T, B, I).transpose(0, 2, 1)
     return dx, dweight, dbias
 
@@ -127,7 +130,9 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
     elif T > 1 and x.strides[0] == B * x.itemsize:  # steps lie side by side: one product
         copy_rows((matrix @ x.transpose(1, 0, 2).reshape(I, T * B)).reshape(O, T, B).transpose(1, 0, 2), y)
     else:
-        np.matmul(np.ascontiguousarray(matrix), x, out=y)  # a transposed view is slower at every step
+        matrix = np.ascontiguousarray(matrix)  # a transposed view is slower at every step
+        parts = split(T, max(1, min(PIECES, T, y.size // MIN_PIECE)))
+        for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), parts)
     return y
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.norms import sum_of_squares
+from glasscell.core.products import for_each
 from glasscell.core.types import Array
 
 Index = NDArray[np.intp]
@@ -127,9 +128,11 @@ def _write_softmax_gradient(z: Array, targets: Index, weights: Array, count: flo
         C-contiguous; may be z.
     """
     P, V, Q = z.shape
-    limits, loss, length = np.finfo(z.dtype), 0.0, max(1, SOFTMAX_BLOCK // max(1, V * Q))
-    for start in range(0, P, length):
-        block = slice(start, start + length)
+    limits, length = np.finfo(z.dtype), max(1, SOFTMAX_BLOCK // max(1, V * Q))
+    sums = np.zeros(-(-P // length))
+
+    def write_block(k: int) -> None:
+        block = slice(k * length, (k + 1) * length)
         z_block, y, w, d = z[block], targets[block], weights[block], gradient[block]
         d_of_target, place = d.reshape(-1), (np.arange(len(d))[:, None] * V + y) * Q + np.arange(Q)
         np.subtract(z_block, z_block.max(axis=1, keepdims=True, initial=limits.min), out=d)
@@ -137,10 +140,12 @@ def _write_softmax_gradient(z: Array, targets: Index, weights: Array, count: flo
         np.exp(d, out=d)
         total = d.sum(axis=1)
         losses = np.minimum(np.log(total) - shifted, limits.max)
-        loss += float((losses * w).sum(dtype=np.float64))
+        sums[k] = (losses * w).sum(dtype=np.float64)
         d_of_target[place] -= total
         np.multiply(d, np.divide(w / count, total, dtype=np.float64).astype(d.dtype)[:, None], out=d)
-    return loss
+
+    for_each(write_block, range(len(sums)))
+    return float(sums.sum())
 
 
 @np.errstate(under="ignore")

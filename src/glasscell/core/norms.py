@@ -5,7 +5,8 @@ from math import inf, isnan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.blocking import BLOCK_SIZE
+from glasscell.core.blocking import BLOCK_SIZE, parts
+from glasscell.core.products import for_each
 from glasscell.core.types import Array
 
 
@@ -24,7 +25,8 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
         raise ValueError(f"max_norm must be finite and 0 or more, got {max_norm!r}")
     norm = _norm(gradient)
     if norm + 1e-6 > max_norm:
-        np.multiply(gradient, np.array(max_norm / (norm + 1e-6), gradient.dtype), out=gradient)
+        factor = np.array(max_norm / (norm + 1e-6), gradient.dtype)
+        for_each(lambda part: np.multiply(gradient[part], factor, out=gradient[part]), parts(len(gradient)))
     return norm
 
 
@@ -65,11 +67,18 @@ def sum_of_squares(vector: Array) -> float:
 
 @np.errstate(over="ignore", under="ignore")
 def _sum_of_squares(vector: Array) -> float:
-    total = 0.0
-    for start in range(0, len(vector), BLOCK_SIZE):
-        block = vector[start : start + BLOCK_SIZE]
-        total += float(np.dot(block, block))
-    return total
+    parts_of_vector = parts(len(vector))
+    sums = np.zeros(len(parts_of_vector))
+
+    def add_squares(k: int) -> None:
+        part, total = vector[parts_of_vector[k]], 0.0
+        for start in range(0, len(part), BLOCK_SIZE):
+            block = part[start : start + BLOCK_SIZE]
+            total += float(np.dot(block, block))
+        sums[k] = total
+
+    for_each(add_squares, range(len(sums)))
+    return float(sums.sum())
 
 
 @np.errstate(under="ignore", over="ignore", invalid="ignore")

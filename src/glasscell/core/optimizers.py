@@ -22,8 +22,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from glasscell.core import engines
-from glasscell.core.blocking import ELEMENTWISE_BLOCK_SIZE, blocks
+from glasscell.core.blocking import ELEMENTWISE_BLOCK_SIZE, blocks, parts
 from glasscell.core.engines import EngineName
+from glasscell.core.products import for_each
 from glasscell.core.types import Array
 
 State: TypeAlias = dict[str, Array]
@@ -83,17 +84,22 @@ class SGD:
         numbers = self.learning_rate if learning_rate is None else learning_rate, self.momentum, self.weight_decay
         rate, momentum, weight_decay = (np.array(number, vector.dtype) for number in numbers)
         velocity = state.get("velocity", vector)  # not used without momentum
-        scratch, sums = np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE]), np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE])
-        for block in blocks(len(vector)):
-            theta, d, v = vector[block], gradient[block], velocity[block]
-            step = scratch[: len(theta)]
-            if self.weight_decay:
-                d = np.add(d, np.multiply(weight_decay, theta, out=step), out=sums[: len(theta)])
-            if self.momentum:
-                np.multiply(v, momentum, out=v)
-                np.add(v, d, out=v)
-                d = np.add(d, np.multiply(momentum, v, out=step), out=step) if self.nesterov else v
-            np.subtract(theta, np.multiply(rate, d, out=step), out=theta)
+
+        def update_part(part: slice) -> None:
+            scratch, sums = np.empty((2, min(len(vector), ELEMENTWISE_BLOCK_SIZE)), vector.dtype)
+            arrays = vector[part], gradient[part], velocity[part]
+            for block in blocks(len(arrays[0])):
+                theta, d, v = (array[block] for array in arrays)
+                step = scratch[: len(theta)]
+                if self.weight_decay:
+                    d = np.add(d, np.multiply(weight_decay, theta, out=step), out=sums[: len(theta)])
+                if self.momentum:
+                    np.multiply(v, momentum, out=v)
+                    np.add(v, d, out=v)
+                    d = np.add(d, np.multiply(momentum, v, out=step), out=step) if self.nesterov else v
+                np.subtract(theta, np.multiply(rate, d, out=step), out=theta)
+
+        for_each(update_part, parts(len(vector)))
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,8 @@ class Adam:
         numbers = self.beta1, self.beta2, self.epsilon / root_correction, rate * mean_correction / root_correction
         arrays = vector, gradient, state["sum"], state["squares"]
         if engines.compiles_updates(self.engine) and all(array.flags.c_contiguous for array in arrays):
-            _compiled_adam(vector.dtype.char)(*arrays, *numbers)
+            update = _compiled_adam(vector.dtype.char)
+            for_each(lambda part: update(*(array[part] for array in arrays), *numbers), parts(len(vector)))
             return
         beta1, beta2, epsilon, step_size = (
             np.array(number, vector.dtype) for number in numbers

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
 from importlib import import_module
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
 from glasscell.core.blas_threads import max_threads
+from glasscell.core.blocking import parts, split
 from glasscell.core.types import Array
 
 T = TypeVar("T")
@@ -79,11 +79,6 @@ def _pieces(M: int, K: int, N: int) -> list[tuple[slice, slice]]:
     return [(part, slice(N)) for part in parts] if M >= N else [(slice(M), part) for part in parts]
 
 
-def split(size: int, count: int) -> list[slice]:
-    """Divide a size into consecutive slices of nearly equal length."""
-    return [slice(start, end) for start, end in pairwise(size * k // count for k in range(count + 1))]
-
-
 def for_each(function: Callable[[Block], object], blocks: Sequence[Block]) -> None:
     """Call the function with each block: within :func:`with_shared_threads` on all threads, else in order.
 
@@ -96,6 +91,11 @@ def for_each(function: Callable[[Block], object], blocks: Sequence[Block]) -> No
         return
     parts = [blocks[part] for part in split(len(blocks), count)]
     _thread_pool().run_in_parallel([partial(copy_context().run, _call_with, function, part) for part in parts])
+
+
+def copy_vector(vector: Array, out: Array) -> None:
+    """Copy a vector in parts, see :func:`for_each`."""
+    for_each(lambda part: np.copyto(out[part], vector[part]), parts(len(vector)))
 
 
 def _call_with(function: Callable[[Block], object], blocks: Sequence[Block]) -> None:

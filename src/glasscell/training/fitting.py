@@ -123,8 +123,12 @@ def fit(
     -----
     After any error, and after Ctrl-C, the weights are those of the last whole update.
 
-    A small model, of at most 2²¹ multiplications per step (weights times sequences), is trained with one thread of
-    NumPy's BLAS, callbacks included: its products are too small to be divided, and on a busy machine a divided one
+    If Numba is installed and faster for the recurrent layers, its threads run the whole update, the products of other
+    layers, the loss and the optimiser included, and the evaluations. NumPy's BLAS has one thread meanwhile: its waiting
+    threads would occupy the cores.
+
+    Any other small model, of at most 2²¹ multiplications per step (weights times sequences), is trained with one thread
+    of NumPy's BLAS, callbacks included: its products are too small to be divided, and on a busy machine a divided one
     takes ten times as long or more. Afterwards BLAS has as many threads as before.
 
     Examples

@@ -17,6 +17,7 @@ import numpy as np
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch, check_batch
 from glasscell.data.metrics import METRICS, loss_and_gradient, loss_count
@@ -104,7 +105,6 @@ class Training:
         self._try_metrics()
 
     def _set_limits(self, options: TrainingOptions) -> None:
-        """Set sizes, intervals and bounds."""
         self.updates, self.epochs = arguments.training_length(options, self._defaults, self.data)
         self.batch_size = positive_integer("batch_size", options.value("batch_size", self._defaults))
         self.accumulate = positive_integer("accumulate", options.accumulate)
@@ -188,7 +188,7 @@ class Training:
     def _update(self, gradient: Array, rate: float) -> None:
         """Update all weights or, if anything is raised meanwhile, none."""
         vector = self._parameters.vector
-        self._weights_before[:] = vector
+        copy_vector(vector, self._weights_before)
         try:
             if len(self.groups) != 1:
                 update_groups(self.optimizer, vector, gradient, self.optimizer_states, self.groups, rate)
@@ -207,8 +207,7 @@ class Training:
         return loss, 1.0 if self._gradient_sum is None else loss_count(window)
 
     def _forward(self, window: Batch) -> ForwardPass:
-        states = self.states if window.continues else None
-        result = self.model.train_forward(window, states, self.buffers, self.rng)
+        result = self.model.train_forward(window, self.states if window.continues else None, self.buffers, self.rng)
         self.states = result.states
         return result
 
@@ -331,8 +330,7 @@ class Training:
         if set(state) != names or state["weights"].shape != vector.shape:
             raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
         vector[:] = state["weights"]
-        for name in STATE_ATTRIBUTES:
-            setattr(self, name, deepcopy(state[name]))
+        vars(self).update({name: deepcopy(state[name]) for name in STATE_ATTRIBUTES})
         self._batches, self._batch, self._window_read_ahead = iter(()), None, None
         if self.epoch:
             self._replay(has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
