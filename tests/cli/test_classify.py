@@ -42,7 +42,12 @@ def refused(arguments: list[str], capsys: Any) -> str:
 
 
 def test_a_run_states_its_split_and_writes_a_model_that_agrees_with_it(capsys: Any) -> None:
-    assert main(["classify", table(), "--label", "kind", "--seed", "3", "--updates", "60", "--hidden-size", "8"]) == 0
+    assert (
+        main(
+            ["classify", table(), "--label", "kind", "--header", "--seed", "3", "--updates", "60", "--hidden-size", "8"]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     folder = Path("runs/classify")
     assert sorted(path.name for path in folder.iterdir()) == FILES
@@ -51,6 +56,8 @@ def test_a_run_states_its_split_and_writes_a_model_that_agrees_with_it(capsys: A
     train, test = data.split(0.2, seed=3)
     assert f"Training: {len(train)} sequences (a {train.counts()['a']}, b {train.counts()['b']})" in out
     assert f"Test: 20% of each class, drawn with seed 3: {len(test)} sequences" in out
+    assert out.splitlines()[-1].endswith("predict runs/classify rows.csv --label kind --header")
+    assert main(["predict", "runs/classify", "rows.csv", "--label", "kind", "--header", "--out", "y.csv"]) == 0
     model = gc.load(folder)
     assert isinstance(model, gc.SequenceClassifier)
     right = sum(a == b for a, b in zip(model.classify(test.x), test.labels or [], strict=True))

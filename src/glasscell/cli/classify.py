@@ -19,6 +19,7 @@ from glasscell.cli.classification_report import Results, draw, evaluate, format_
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.sequence_options import TABLE_OPTIONS, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
 from glasscell.core.optimizers import Adam
@@ -100,8 +101,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"{settings['train']}\n{parts.description}", flush=True)
         interrupts: Interrupts = options.interrupts
         try:
-            model, history, seconds = _train(options, parts, options.seed)
-            (failures, seeds) = _save(model, history, settings, folder, replace=not interrupts.finish), {}
+            model = _model(options, parts, options.seed)
+            with folder.naming():
+                model.save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
+            history, seconds = _train(model, options, parts, options.seed)
+            failures = _save(model, history, settings, folder, replace=not interrupts.finish)
             print(f"{history.updates} updates in {seconds:.1f} s.\n")
             results = evaluate(model, parts.train, parts.test)
             unit = "steps" if parts.test.per_step else "sequences"
@@ -155,12 +159,11 @@ def _check_sizes(options: argparse.Namespace, parts: Parts) -> None:
         check_memory(f"the history of {updates} updates", updates * BYTES_PER_HISTORY_ROW)
 
 
-def _train(options: argparse.Namespace, parts: Parts, seed: int) -> tuple[SequenceClassifier, History, float]:
-    """Return a trained model, its history, and the seconds of training."""
-    train = parts.train
-    model = SequenceClassifier(
-        train.input_size,
-        train.classes,
+def _model(options: argparse.Namespace, parts: Parts, seed: int) -> SequenceClassifier:
+    """Return the model of the options, not yet trained."""
+    return SequenceClassifier(
+        parts.train.input_size,
+        parts.train.classes,
         options.hidden_size,
         options.num_layers,
         bidirectional=options.bidirectional,
@@ -171,6 +174,11 @@ def _train(options: argparse.Namespace, parts: Parts, seed: int) -> tuple[Sequen
         scale=not options.no_scale,
         seed=seed,
     )
+
+
+def _train(model: SequenceClassifier, options: argparse.Namespace, parts: Parts, seed: int) -> tuple[History, float]:
+    """Train a model; return its history, and the seconds of training."""
+    train = parts.train
     if options.per_step:
         train = train.windows(options.window or WINDOW)
     weights = None if options.class_weights is None else class_weights(train.labels, _weights(options.class_weights))
@@ -184,7 +192,7 @@ def _train(options: argparse.Namespace, parts: Parts, seed: int) -> tuple[Sequen
     start = time.perf_counter()
     with interrupts.finishing():
         history = fit(model, data, **arguments, callbacks=[lambda _: interrupts.finish], progress=True, seed=seed)
-    return model, history, time.perf_counter() - start
+    return history, time.perf_counter() - start
 
 
 def _weights(text: str) -> Any:
@@ -209,7 +217,8 @@ def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrup
     for seed in range(options.seed + 1, options.seed + options.seeds):
         if interrupts.finish:
             break
-        model, _, seconds = _train(options, parts, seed)
+        model = _model(options, parts, seed)
+        _, seconds = _train(model, options, parts, seed)
         if not interrupts.finish:
             accuracies[seed] = evaluate(model, parts.train, parts.test).accuracy
             print(f"Seed {seed}: {accuracies[seed]:.1%}, {seconds:.1f} s", flush=True)
@@ -225,6 +234,7 @@ def _save(
     """Write the model, and the history and settings if possible; return the failures."""
     stage, failures = folder.stage, []
     with folder.naming():
+        (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
         model.save(stage / MODEL_FILE)
     for name, write in (
         (HISTORY_FILE, lambda: history.save(stage / HISTORY_FILE)),
@@ -260,9 +270,21 @@ def _write_results(results: Results, seeds: dict[int, float], history: History, 
 def _show_files(options: argparse.Namespace, folder: Path) -> None:
     """Print the files, and how the model is used."""
     print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
-    print(
-        f"Use it: {program_name()} predict {shlex.quote(str(folder))} {shlex.quote(str(options.test or options.train))}"
-    )
+    words = [str(folder), str(options.test or options.train), *_reading_words(options)]
+    print(f"Use it: {program_name()} predict {shlex.join(words)}")
+
+
+def _reading_words(options: argparse.Namespace) -> list[str]:
+    """Return the options with which the files were read, as words of a command line."""
+    words = []
+    for name in ("label", *TABLE_OPTIONS):
+        value = getattr(options, name)
+        if isinstance(value, bool):
+            words += [option_of(name)] if value else ["--no-header"] * (name == "header")
+        elif value not in (None, [], "."):
+            for entry in value if isinstance(value, list) else [value]:
+                words += [option_of(name), str(entry)]
+    return words
 
 
 def _json(value: dict[str, Any]) -> bytes:
