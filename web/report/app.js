@@ -11,11 +11,13 @@ import { ioView } from "./io_view.js";
 import { unitOrder } from "./measures.js";
 import { Player } from "./player.js";
 import { tableView } from "./table.js";
+import { textView } from "./text_view.js";
 import { weightSliderView } from "./weight_slider.js";
 
 const VIEWS = [
   controlsView,
   ioView,
+  textView,
   cellDiagramView,
   equationsView,
   heatMapsView,

@@ -9,6 +9,7 @@ import { stepAxis } from "./symbols.js";
 
 const MOST_FIELDS = 32; // features of a step with an input field
 const MOST_LINES = 4;
+const MOST_RANKED = 12; // of many classes, the most probable ones of a step
 const MOST_BITS = 64;
 
 export function ioView(context, actions) {
@@ -206,17 +207,16 @@ function numbersView(context, { recompute, choose }) {
   fields.forEach((input, k) => list.append(make("label", {}, make("span", {}, inputNames[k] ?? `x${k}`), input)));
   byId("inputs").replaceChildren(list, ...omittedNote(I, "inputs"));
   byId("inputs-hint").hidden = !live;
-  const rows = Array.from({ length: Math.min(O, MOST_FIELDS) }, (_, k) => {
+  byId("inputs-part").hidden = Boolean(context.payload.embedded);
+  const ranked = O > MOST_FIELDS && context.model.loss !== "squared_error" && context.payload.step_names.length > 0;
+  const rows = Array.from({ length: Math.min(O, ranked ? MOST_RANKED : MOST_FIELDS) }, (_, k) => {
     const [output, target, mark] = [make("td", { "data-output": k }), make("td"), make("td", { class: "mark" })];
-    return {
-      row: make("tr", {}, make("th", { scope: "row" }, outputNames[k] ?? `y${k}`), output, target, mark),
-      output,
-      target,
-      mark,
-    };
+    const head = make("th", { scope: "row" }, outputNames[k] ?? `y${k}`);
+    return { row: make("tr", {}, head, output, target, mark), head, output, target, mark };
   });
   byId("outputs").replaceChildren(...rows.map(({ row }) => row));
-  byId("outputs-more").replaceChildren(...omittedNote(O, "outputs"));
+  const note = make("p", { class: "note" }, `The ${MOST_RANKED} most probable of ${O} outputs at this step.`);
+  byId("outputs-more").replaceChildren(...(ranked ? [note] : omittedNote(O, "outputs")));
 
   function answers() {
     return predictions(context.model.loss, context.trace.outputs, context.T);
@@ -226,12 +226,13 @@ function numbersView(context, { recompute, choose }) {
 
   function data() {
     shown = answers();
+    const { model, T } = context;
+    if (ranked) return rankedChart();
     const series = Array.from({ length: Math.min(O, MOST_LINES) }, (_, k) => ({
       label: make("span", { class: "words" }, outputNames[k] ?? `y${k}`),
       values: Float64Array.from({ length: context.T }, (_, t) => shown[t * O + k]),
       style: [4, 6, 3, 5][k],
     }));
-    const { model, T } = context;
     if (model.targets && O <= 2 && model.loss !== "categorical_cross_entropy") {
       for (let k = 0; k < O; k++) {
         const values = Float64Array.from({ length: T }, (_, t) => targetOf(model, t, k) ?? NaN);
@@ -245,14 +246,32 @@ function numbersView(context, { recompute, choose }) {
     chart.draw({ T, series, axis: stepAxis(context) });
   }
 
+  /** Of many classes: the probability of the target, or of the most probable class. */
+  function rankedChart() {
+    const { model, T } = context;
+    const label = model.targets ? "probability of the target" : "probability of the most probable output";
+    const best = (t) => (model.targets ? model.targets[t] : mostProbable(shown, t, O));
+    const values = Float64Array.from({ length: T }, (_, t) => shown[t * O + best(t)]);
+    chart.draw({ T, series: [{ label: make("span", { class: "words" }, label), values, style: 4 }], axis: stepAxis(context) });
+  }
+
+  /** The outputs that the rows show at a step. */
+  function outputsAt(t) {
+    const all = Array.from({ length: O }, (_, k) => k);
+    return ranked ? all.sort((a, b) => shown[t * O + b] - shown[t * O + a]).slice(0, rows.length) : all;
+  }
+
   function step() {
     const t = context.state.step;
     const { model } = context;
+    const outputs = outputsAt(t);
         fields.forEach((input, k) => {
       if (document.activeElement !== input || input.valueAsNumber !== model.x[t * I + k])
         input.value = String(Number(model.x[t * I + k].toPrecision(7)));
     });
-    rows.forEach(({ output, target, mark }, k) => {
+    rows.forEach(({ head, output, target, mark }, n) => {
+      const k = outputs[n];
+      setText(head, outputNames[k] ?? `y${k}`);
       setText(output, formatNumber(shown[t * O + k]));
       const value = targetOf(model, t, k);
       setText(target, value === undefined ? "" : formatNumber(value));

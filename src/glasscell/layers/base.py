@@ -85,6 +85,8 @@ class Layer(ABC):
         Whether an output depends on later steps, so that a state cannot be carried between windows of a sequence.
     traceable : bool
         Whether a trace shows the layer: it has ``layer_traces``.
+    only_in_training : bool
+        Whether the layer changes nothing outside training.
     keeps_outputs : bool
         Whether a backward pass may read the outputs.
     """
@@ -97,6 +99,7 @@ class Layer(ABC):
     stateful: ClassVar[bool] = False
     pointwise: ClassVar[bool] = False
     traceable: ClassVar[bool] = False
+    only_in_training: ClassVar[bool] = False
     keeps_outputs: ClassVar[bool] = True
 
     @property

@@ -29,6 +29,7 @@ class Dropout(StatelessLayer):
     rate: float
 
     pointwise: ClassVar = True
+    only_in_training: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", probability("rate", self.rate))

@@ -28,6 +28,7 @@ class SpatialDropout1D(StatelessLayer):
 
     takes: ClassVar = "sequence"
     pointwise: ClassVar = True
+    only_in_training: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", probability("rate", self.rate))
@@ -64,6 +65,7 @@ class GaussianNoise(StatelessLayer):
     deviation: float
 
     pointwise: ClassVar = True
+    only_in_training: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "deviation", non_negative_number("deviation", self.deviation))
@@ -97,6 +99,7 @@ class GaussianDropout(StatelessLayer):
     rate: float
 
     pointwise: ClassVar = True
+    only_in_training: ClassVar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", probability("rate", self.rate))

@@ -156,8 +156,8 @@ def trace_sequential(
     indices = [k for k, layer in enumerate(entries) if layer.traceable]
     if not indices:
         raise ValueError("there is no LSTM in this model to look into")
-    *first, last = entries
-    readout_weights = last.readout_weights() if indices[-1] == len(first) - 1 else None
+    *first, last = replayed = _active(entries)
+    readout_weights = last.readout_weights() if replayed[-2:-1] == [entries[indices[-1]]] else None
     readout = None if readout_weights is None else Readout(*readout_weights)
     prefixes = [f"{names[k]} " if len(indices) > 1 else "" for k in indices]
     inputs, outputs = entries[0].inputs == "numbers", last.outputs == "numbers"
@@ -190,6 +190,18 @@ def trace_sequential(
     if "title" not in metadata:
         metadata["title"] = " → ".join(map(repr, entries))
     return capture(passes, traced_layers, x, targets, metadata, readout, **arguments)
+
+
+def _active(entries: Sequence[Any]) -> list[Any]:
+    """Return the layers that compute something outside training; without an Embedding, if its vectors are traced.
+
+    A trace has the inputs of its first recurrent layer. An Embedding in front of it only looks them up, unless it masks
+    steps.
+    """
+    active = [layer for layer in entries if not layer.only_in_training]
+    first, *rest = active
+    looks_up = first.inputs == "ids" and rest and rest[0].traceable and not getattr(first, "mask_zero", False)
+    return rest if looks_up else active
 
 
 def _with_features(passes: Passes, *, inputs: bool, outputs: bool) -> Passes:

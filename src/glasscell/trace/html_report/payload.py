@@ -14,6 +14,7 @@ An array is ``{"shape": [...], "type": "float32" or "float64", "data": base64 of
 - ``loss_value``: the loss of the trace, or null; ``share``: the factor of the loss that the page computes, less than 1
   for one sequence of a batch
 - ``input_names``, ``output_names``; ``step_names``: empty, or one per step
+- ``embedded``: whether x are the vectors of an embedding
 - ``copy``: ``mode, bits_per_step, bits`` of the copy task, or null
 - ``unit_measures``: by the name of a direction, ``half_life``: array (H)
 - ``static``: null if live, else ``steps``: array of the numbers of the T' selected steps, and ``directions``: by name,
@@ -93,6 +94,7 @@ def payload_of(trace: TraceData) -> dict[str, Any]:
             *map(escape_control_characters, feature_names(trace, "output_names", trace.outputs.shape[-1], "y"))
         ],
         "step_names": [escape_control_characters(str(name)) for name in trace.about.get("step_names") or []],
+        "embedded": trace.x.dtype.kind in "iu",
         "copy": trace.about.get("copy"),
         "unit_measures": {escape(layer.name): {"half_life": array(half_life(layer.f))} for layer in trace.layer},
         "static": None,
