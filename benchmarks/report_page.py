@@ -55,12 +55,17 @@ def main() -> int:
 
 
 def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
-    """Take screenshots of the pages of an 8-bit copy model and of two bidirectional layers."""
+    """Take screenshots of the pages of an 8-bit copy model, of two bidirectional layers, and of a language model."""
     model = gc.CopyLSTM(hidden_size=32, seed=0)
     gc.fit(model, model.task, updates=steps)
     rng = np.random.default_rng(0)
     both = gc.LSTM(3, 16, 2, bidirectional=True).trace(rng.normal(size=(24, 3)), rng.normal(size=(24, 32)))
-    for name, trace in (("copy", model.trace([1, 1, 0, 1, 0, 0, 1, 0])), ("both", both)):
+    text = "the cat sat on the mat, and the dog sat on the log.\n"
+    data = gc.data.TextData(text * 60, steps=20, streams=10)
+    language_model = gc.LanguageModel(data.vocabulary, 16, 32)
+    gc.fit(language_model, data, updates=steps)
+    traces = {"copy": model.trace([1, 1, 0, 1, 0, 0, 1, 0]), "both": both, "text": language_model.trace(text * 3)}
+    for name, trace in traces.items():
         file = write(out, name, trace)
         for width in (1280, 390):
             for scheme in ("light", "dark"):

@@ -267,10 +267,10 @@ def test_a_trace_of_a_text_has_its_symbols_and_the_loss_of_the_next_ones():
     ids = VOCABULARY.encode("the cat\n")
     loss, _ = categorical_cross_entropy(model(ids[None, :-1]), ids[None, 1:])
     assert trace.loss == pytest.approx(loss, rel=1e-5)
-    assert trace.about["step_names"] == list("the cat")
-    assert trace.about["output_names"] == ["↵", *VOCABULARY.symbols[1:]]
+    assert trace.about["step_names"] == list("the␣cat")
+    assert trace.about["output_names"] == ["↵", "␣", *VOCABULARY.symbols[2:]]
     assert trace.layer[0].d_c.shape == (7, 7)
-    assert "reads 'the cat\\n'" in trace.about["title"]
+    assert trace.about["title"] == "A language model of 7 units reads “the cat↵”"
     assert model.trace(ids).loss is None
     assert model.trace(ids[:-1], ids[1:]).loss == trace.loss
     with pytest.raises(ValueError, match="x must have at least two characters, got 1"):

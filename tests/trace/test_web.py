@@ -105,6 +105,10 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
             "bits": "".join(map(str, bits[1, :6])),
             "after": expected(after),
         }
+    model = gc.LanguageModel(gc.data.Vocabulary("abc \n"), 3, 4, dropout=0.3, dtype=np.float64)
+    model.parameters.vector[:] = rng.normal(0, 0.8, model.parameters.vector.shape)
+    trace = model.trace("a cab\nbac")
+    written["a language model"] = {"payload": payload_of(trace), "expected": expected(trace)}
     for name, (trace, loss) in parts(rng).items():
         written[f"part {name}"] = {"payload": payload_of(trace), "expected": expected(trace) | {"loss": loss}}
     for name, options in STILL.items():
@@ -169,7 +173,7 @@ def test_javascript_computes_what_numpy_does(node: str, rng: np.random.Generator
     for name, case in written.items():
         file_name = re.sub(r"[^\w ]", "", name)
         (tmp_path / f"{file_name}.json").write_text(json.dumps(case), encoding="utf-8")
-    assert len(list(tmp_path.iterdir())) == len(written) == 66
+    assert len(list(tmp_path.iterdir())) == len(written) == 67
     environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
     command = [node, "--test", "--test-reporter=tap", *map(str, WEB_TESTS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)

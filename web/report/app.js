@@ -160,12 +160,26 @@ function bindSort(context, reorder) {
   channel.addEventListener("change", changed);
 }
 
-/** Select the unit and step of the largest cell state, and sort units by their peaks. */
+/** Select the unit and step of the largest cell state; of a text, the unit of the last layer that varies most. */
 function selectLargestCell(context) {
+  if (context.payload.step_names.length) return selectVaryingUnit(context);
   const { direction, T, H, state } = context;
   let best = 0;
   for (let n = 1; n < T * H; n++) if (Math.abs(direction.c[n]) > Math.abs(direction.c[best])) best = n;
   Object.assign(state, { step: Math.floor(best / H), unit: best % H, sort: "peak" });
+  byId("sort").value = "peak";
+}
+
+function selectVaryingUnit(context) {
+  const { state } = context;
+  state.layer = context.model.layers.length - 1;
+  const variance = (k) => {
+    const values = context.row("tanh_c", k);
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  };
+  const variances = Array.from({ length: context.H }, (_, k) => variance(k));
+  Object.assign(state, { step: 0, unit: variances.indexOf(Math.max(...variances)), sort: "peak" });
   byId("sort").value = "peak";
 }
 

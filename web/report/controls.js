@@ -27,6 +27,7 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
     });
   }
   directionList.replaceChildren(...context.directions.map(({ name }, n) => make("option", { value: n }, name)));
+  directionList.value = context.directions.findIndex(({ layer }) => layer === context.state.layer);
   directionList.addEventListener("change", () => setDirection(context.directions[Number(directionList.value)]));
   byId("direction-field").hidden = context.directions.length === 1;
   document.addEventListener("keydown", (event) => {

@@ -5,7 +5,7 @@ import { colorOf, colorRamp } from "./colors.js";
 import { formatBrief, formatNumber } from "./number_text.js";
 
 const SYMBOLS = { tanh_c: "tanh of the cell state", c: "cell state", h: "hidden state", f: "forget gate", i: "input gate", o: "output gate", g: "candidate" };
-const BRIGHT = 0.42; // relative luminance from which text on a colour is dark
+const BRIGHT = 0.22; // relative luminance from which text on a colour is dark
 
 export function textView(context, { choose }) {
   const names = context.payload.step_names;
@@ -62,8 +62,9 @@ function isOfWords(names) {
   return names.some((name) => [...name].length > 2);
 }
 
+/** The text of a step: names of spaces and line ends are visible characters. */
 function shown(name) {
-  return name === "\n" ? "↵" : name;
+  return name === "␣" ? " " : name === "\n" ? "↵" : name;
 }
 
 function luminance(rgb) {

@@ -21,6 +21,7 @@ Ids: TypeAlias = NDArray[np.integer[Any]]
 UNITS: tuple[Unit, ...] = ("characters", "bytes", "words")
 WORD = re.compile(r"\w+|[^\w\s]")
 UNKNOWN: dict[str, str] = {"characters": "\ufffd", "words": "<unk>"}
+NAMES = {"\n": "↵", " ": "␣"}
 NUM_BYTES = 256
 MAX_SYMBOLS = 1 << 24
 
@@ -138,8 +139,8 @@ class Vocabulary:
 
     @property
     def names(self) -> list[str]:
-        """Printable names of the symbols, for labels of a view: line breaks as ``↵``."""
-        return ["↵" if symbol == "\n" else symbol for symbol in self.symbols]
+        """Printable names of the symbols, for labels of a view: ``↵`` for a line feed, ``␣`` for a space."""
+        return [NAMES.get(symbol, symbol) for symbol in self.symbols]
 
     def encode(self, text: str | bytes, name: str = "text") -> NDArray[np.intp]:
         """Return the ids of a text, (T,).

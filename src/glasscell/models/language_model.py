@@ -225,8 +225,9 @@ class LanguageModel(Sequential):
             ids = self.vocabulary.encode(x)
             if len(ids) < 2:  # one step and its target
                 raise ValueError(f"x must have at least two {self.vocabulary.unit}, got {len(ids)}")
-            head = self.vocabulary.decode(ids[:TITLE_LENGTH])
-            defaults |= {"title": f"A language model of {self.hidden_size} units reads {head!r}"}
+            head = self.vocabulary.decode(ids[:TITLE_LENGTH]).replace("\n", "↵")
+            head += "…" if len(ids) > TITLE_LENGTH else ""
+            defaults |= {"title": f"A language model of {self.hidden_size} units reads “{head}”"}
             defaults |= {"step_names": [names[k] for k in ids[:-1]]}
             x, y = ids[:-1], ids[1:]
         return super().trace(x, y, **(defaults | options))
