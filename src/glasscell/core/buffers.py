@@ -34,6 +34,7 @@ class BufferPool:
         self._largest: dict[str, Array] = {}
         self._scopes: dict[str, Self] = {}
         self._views: dict[str, tuple[tuple[Array, ...], StepViews]] = {}
+        self._views_of_steps: dict[str, tuple[tuple[Any, ...], StepViews]] = {}
         self._cache: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
@@ -71,6 +72,21 @@ class BufferPool:
         if len(earlier) != len(arrays) or any(a is not b for a, b in zip(earlier, arrays, strict=True)):
             steps = list(views())
             self._views[name] = (arrays, steps)
+        return steps
+
+    def views_of_steps(
+        self, name: str, arrays: tuple[Array, ...], count: int, views: Callable[[], Iterable[tuple[Array, ...]]]
+    ) -> StepViews:
+        """Return the views of at least `count` steps along the first axis of these arrays, made again only for more.
+
+        Arrays of other lengths that begin at the same place, as :meth:`get` returns them, share their views: batches of
+        many lengths need no new ones.
+        """
+        key = tuple((array.__array_interface__["data"][0], array.shape[1:], array.dtype) for array in arrays)
+        memory, steps = self._views_of_steps.get(name, ((), []))
+        if memory != key or len(steps) < count:
+            steps = list(views())  # they keep the memory in use, so that no other array begins there
+            self._views_of_steps[name] = key, steps
         return steps
 
     def scope(self, name: str) -> Self:

@@ -21,7 +21,7 @@ Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H 
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -176,13 +176,14 @@ def negate_sigmoid_rows(kernel: Array, T: int = 0, B: int = 1) -> Array:
     return W
 
 
-def _forward_blocks(_: BufferPool, tape: Tape) -> list[tuple[StepViews, Array]]:
+def _forward_blocks(buffers: BufferPool, tape: Tape) -> list[tuple[StepViews, Array]]:
     """Return the views of :func:`forward_steps` for each block of steps, and the block's i, f and o."""
     T, H, before, after = tape.T, tape.H, tape.gates[:-1], tape.step_inputs[1:]
     z, gates, i_f, g_c = before[:, : 4 * H], before[:, : 3 * H], before[:, : 2 * H], before[:, 3 * H :]
     ig_fc, ig, fc = after[:, : 2 * H], after[:, :H], after[:, H : 2 * H]
     per_step = tape.u, z, gates, i_f, tape.o, tape.g, g_c, ig_fc, ig, fc, tape.c, tape.tanh_c, tape.h
-    steps = list(zip(*per_step, strict=True))
+    arrays = tape.step_inputs, tape.gates, tape.tanh_c
+    steps = buffers.views_of_steps("forward", arrays, T, lambda: zip(*per_step, strict=True))[:T]
     length = max(1, BLOCK_BYTES // max(1, 5 * H * tape.B * tape.dtype.itemsize))
     return [(steps[start : start + length], gates[start : start + length]) for start in range(0, T, length)]
 
@@ -238,15 +239,14 @@ def backward(
     from_next[:] = dh_T
     running_dc[:] = dc_T
     dot, multiply, add = np.dot, np.multiply, np.add
-    # Time runs from step T-1 to 0: over blocks by _reversed_blocks; within a block by the plan's views, and [::-1].
-    views = iter(plan.views)
+    # Time runs from step T-1 to 0: over blocks by _reversed_blocks, within a block by [::-1].
     for start, end in _reversed_blocks(0, T, gemm_steps):
         for block_start, block_end in _reversed_blocks(start, end, block_steps):
             block, n = slice(block_start, block_end), block_end - block_start
             _write_local_derivatives(tape, block, dz_block[:n], dc_factor[:n])
             dc_block = repeat(None, n) if dc is None else dc[block][::-1]
-            for (dz, factors_i, factors_f, factors_o_g, factor_c, f), dh_t, dc_t in zip(
-                islice(views, n), dh[block][::-1], dc_block, strict=True
+            for (dz, factors_i, factors_f, factors_o_g, factor_c), (f,), dh_t, dc_t in zip(
+                plan.views[n - 1 :: -1], plan.f[block][::-1], dh[block][::-1], dc_block, strict=True
             ):
                 # equation: lstm-step-backward
                 add(dh_t, from_next, running_dh)
@@ -285,7 +285,10 @@ class _BackwardPlan:
     dz_columns : array (gemm_steps, 4H, B)
         `dz_block` itself, or the blocks of one product side by side.
     views : list of tuple of array
-        One per step, from the last step to the first.
+        For each step of a block dz (4H, B), its rows of i (H, B), of f (H, B), and of o and g (2, H, B), and the factor
+        of dh in dc (H, B).
+    f : list of tuple of array
+        The forget gates of each step.
     """
 
     def __init__(self, buffers: BufferPool, tape: Tape) -> None:
@@ -300,24 +303,21 @@ class _BackwardPlan:
         self.dz_columns = self.dz_block
         if self.block_steps < self.gemm_steps:
             self.dz_columns = buffers.get("dzs", (4 * H, self.gemm_steps, B), dtype).transpose(1, 0, 2)
-        self.views = list(_reversed_step_views(tape, self.dz_block, self.dc_factor, self.gemm_steps))
+        arrays, length = (self.dz_block, self.dc_factor), self.block_steps
+        self.views = buffers.views_of_steps("backward", arrays, length, self._block_views)
+        self.f = buffers.views_of_steps("f", (tape.gates,), T, lambda: zip(tape.f))
+
+    def _block_views(self) -> Iterator[tuple[Array, ...]]:
+        """Return the views of each step of a block."""
+        length, rows, B = self.dz_block.shape
+        gates = self.dz_block.reshape(length, 4, rows // 4, B)
+        return zip(self.dz_block, gates[:, 0], gates[:, 1], gates[:, 2:], self.dc_factor, strict=True)
 
 
 def _reversed_blocks(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
     """Yield blocks of this length, the last one first; the first one may be shorter."""
     for stop in range(end, start, -length):
         yield max(start, stop - length), stop
-
-
-def _reversed_step_views(tape: Tape, dz_block: Array, dc_factor: Array, gemm_steps: int) -> Iterator[tuple[Array, ...]]:
-    """Yield views from the last step to the first; all blocks share the memory of `dz_block` and `dc_factor`."""
-    H = tape.H
-    i, f, o_g = dz_block[:, :H], dz_block[:, H : 2 * H], dz_block[:, 2 * H :].reshape(len(dz_block), 2, H, tape.B)
-    for start, end in _reversed_blocks(0, tape.T, gemm_steps):
-        for block_start, block_end in _reversed_blocks(start, end, len(dz_block)):
-            for t in reversed(range(block_start, block_end)):
-                k = t - block_start
-                yield dz_block[k], i[k], f[k], o_g[k], dc_factor[k], tape.f[t]
 
 
 # equation: lstm-step-backward
