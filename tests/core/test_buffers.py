@@ -67,3 +67,34 @@ def test_large_arrays_are_aligned_to_a_cache_line(size, dtype):
 
 def test_small_arrays_have_no_padding():
     assert BufferPool().get("a", (ALIGN_MIN_BYTES // 8,), FLOAT32).base is None
+
+
+def test_views_of_steps_are_shared_by_arrays_of_other_lengths_in_the_same_memory():
+    buffers, made = BufferPool(), []
+
+    def steps(T, width=2):
+        arrays = buffers.get("a", (T, width), FLOAT64), buffers.get("b", (T + 1, 3), FLOAT64)
+
+        def views():
+            made.append(T)
+            return zip(*arrays, strict=False)
+
+        result = buffers.views_of_steps("steps", arrays, T, views)
+        assert len(result) >= T
+        for views_of_step, *expected in zip(result, *arrays, strict=False):
+            for view, array in zip(views_of_step, expected, strict=True):
+                assert (view.shape, view.__array_interface__["data"]) == (
+                    array.shape,
+                    array.__array_interface__["data"],
+                )
+
+    for T in (4, 3, 0, 4, 2):
+        steps(T)
+    assert made == [4]
+    steps(9)  # takes other memory
+    for T in (4, 9, 5):
+        steps(T)
+    assert made == [4, 9]
+    steps(5, width=3)
+    steps(5)
+    assert made == [4, 9, 5, 5]

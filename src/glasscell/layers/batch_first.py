@@ -10,10 +10,10 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.layers.base import Layer, LayerResult, Mask
@@ -23,6 +23,8 @@ from glasscell.validation import finite_array, real_array
 if TYPE_CHECKING:
     from glasscell.core.buffers import BufferPool
     from glasscell.core.parameters import Parameters
+
+Item = TypeVar("Item", bound=np.generic)
 
 
 class BatchFirstLayer(Layer):
@@ -47,11 +49,11 @@ class BatchFirstLayer(Layer):
     ) -> LayerResult:
         """Compute the outputs by way of ``forward``; see :meth:`Layer.forward_feature_major`."""
         del state, buffers
-        batch_first, batch_first_mask = np.moveaxis(x, -1, 0), None if mask is None else mask.T
+        batch_first, batch_first_mask = last_axis_first(x), None if mask is None else mask.T
         outputs, tape = self.forward(batch_first, batch_first_mask, rng)
         output_mask = self.output_mask(batch_first, batch_first_mask)
         return LayerResult(
-            np.ascontiguousarray(np.moveaxis(outputs, 0, -1)),
+            np.ascontiguousarray(first_axis_last(outputs)),
             None if output_mask is None else output_mask.T,
             None,
             tape if keep_tape else None,
@@ -67,8 +69,8 @@ class BatchFirstLayer(Layer):
     ) -> Array | None:
         """Compute the gradient on x by way of ``backward``; see :meth:`Layer.backward_feature_major`."""
         del buffers, need_dx
-        dx = self._backward_into(tape, np.moveaxis(d_outputs, -1, 0), gradients)
-        return np.ascontiguousarray(np.moveaxis(dx, 0, -1))
+        dx = self._backward_into(tape, last_axis_first(d_outputs), gradients)
+        return np.ascontiguousarray(first_axis_last(dx))
 
 
 class StatelessLayer(BatchFirstLayer):
@@ -184,3 +186,13 @@ def check_mask(layer: object, mask: Mask | None, *, ignore: bool) -> None:
     if mask is not None and not ignore and not mask.all():
         kind = type(layer).__name__
         raise ValueError(f"{kind} must get sequences without padding, got masked steps; ignore_mask=True takes them")
+
+
+def last_axis_first(array: NDArray[Item]) -> NDArray[Item]:
+    """Return a view (B, ...) of an array (..., B); `np.moveaxis` takes 3 µs."""
+    return array.transpose(-1, *range(array.ndim - 1))
+
+
+def first_axis_last(array: NDArray[Item]) -> NDArray[Item]:
+    """Return a view (..., B) of an array (B, ...)."""
+    return array.transpose(*range(1, array.ndim), 0)

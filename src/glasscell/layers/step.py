@@ -43,10 +43,9 @@ class Step(StatelessLayer):
         T = x.shape[-2]
         if not -T <= self.index < T:
             raise ValueError(f"there is no step {self.index} in sequences of {T} steps")
-        at: NDArray[np.intp] = np.full(x.shape[:-2], self.index % T)
-        nonempty: Mask = np.ones(x.shape[:-2], np.bool_)
-        if mask is not None:
-            at, nonempty = _valid_step_index(mask, self.index), np.asarray(mask.any(axis=-1))
+        if mask is None:
+            return x[..., self.index, :].copy("K"), (self.index % T, None, x.shape)
+        at, nonempty = _valid_step_index(mask, self.index), np.asarray(mask.any(axis=-1))
         y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
         return np.where(nonempty[..., None], y, y.dtype.type(0)), (at, nonempty, x.shape)
 
@@ -59,6 +58,9 @@ class Step(StatelessLayer):
     def write_gradient(self, tape: Any, d_outputs: Array, dx: Array) -> None:
         """Write the gradient on the step that was selected into dx (..., T, F)."""
         at, nonempty, _ = tape
+        if nonempty is None:
+            dx[..., at, :] = d_outputs
+            return
         np.put_along_axis(dx, at[..., None, None], (d_outputs * nonempty[..., None])[..., None, :], axis=-2)
 
     def stream_stage(self, *, single: bool) -> Stage:

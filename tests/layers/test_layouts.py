@@ -1,0 +1,72 @@
+"""Layers that write another layout in memory compute the numbers of their definitions."""
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.core.buffers import BufferPool
+from glasscell.data import Batch
+from glasscell.data.metrics import loss_and_gradient, loss_function
+from glasscell.layers.embedding import add_rows
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 3, 1), (1, 2, 5), (3, 5)])
+@pytest.mark.parametrize("layout", ["columns", "rows"])
+def test_dropout_in_a_model_is_that_of_batches(layout, shape, dtype, rng):
+    layer, x, d = gc.layers.Dropout(0.4), rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+    if layout == "rows":
+        x, d = (np.ascontiguousarray(array.swapaxes(-1, -2)).swapaxes(-1, -2) for array in (x, d))
+    expected, tape = layer.forward(np.moveaxis(x, -1, 0), rng=np.random.default_rng(3))
+    result = layer.forward_feature_major(x, rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(result.outputs, np.moveaxis(expected, 0, -1))
+    dx = layer.backward_feature_major(result.tape, d)
+    np.testing.assert_array_equal(np.moveaxis(dx, -1, 0), layer.backward(tape, np.moveaxis(d, -1, 0)))
+    assert {result.outputs.dtype, dx.dtype} == {np.dtype(dtype)}
+    kept = result.outputs != 0
+    np.testing.assert_allclose(result.outputs[kept], x[kept] / 0.6, rtol=1e-6)
+    assert layer.forward_feature_major(x).outputs is x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("symbols", [[], [2], [0, 1, 2], [4, 4, 4, 4], [3, 0, 3, 4, 0, 3]])
+def test_rows_are_added_to_those_of_their_symbols(symbols, width, dtype, rng):
+    table, rows = rng.normal(size=(5, width)).astype(dtype), rng.normal(size=(len(symbols), width)).astype(dtype)
+    expected = table.astype(np.float64)
+    np.add.at(expected, np.array(symbols, int), rows)
+    before = rows.copy()
+    add_rows(table, np.array(symbols, int), rows)
+    np.testing.assert_allclose(table, expected, rtol=0, atol=20 * float(np.finfo(dtype).eps))
+    np.testing.assert_array_equal(rows, before)
+
+
+def test_a_wide_softmax_in_training_has_the_gradients_of_finite_differences(rng):
+    float64 = np.dtype(np.float64)
+    model = gc.Sequential(
+        [
+            *(gc.layers.Embedding(70, 6, dtype=float64), gc.layers.Dropout(0.3), gc.LSTM(6, 5, dtype=float64)),
+            *(gc.layers.Dropout(0.3), gc.Linear(5, 70, dtype=float64)),
+        ]
+    )
+    weights, direction = rng.normal(scale=0.5, size=(2, model.parameters.vector.size))
+    x = rng.integers(0, 70, (3, 4))
+    batch = Batch(x, x[:, ::-1], rng.uniform(size=x.shape) * (x > 20))
+    gradients, buffers, loss = model.parameters.zeros_like(), BufferPool(), loss_function("categorical_cross_entropy")
+
+    def run(step=0.0):
+        model.parameters.vector[:] = weights + step * direction
+        outputs, _, tape = model.train_forward(batch, None, buffers, np.random.default_rng(1))
+        assert not model.keeps_outputs
+        value, d = loss_and_gradient(loss, outputs, batch, overwrite=True)
+        assert np.shares_memory(d, outputs)
+        return value, d, tape
+
+    for _ in range(2):
+        h = 1e-4
+        derivative = (8 * (run(h)[0] - run(-h)[0]) - (run(2 * h)[0] - run(-2 * h)[0])) / (12 * h)
+        _, d, tape = run()
+        model.train_backward(tape, d, gradients, buffers)
+        found = np.vdot(gradients.vector, direction)
+        assert abs(found - derivative) <= 1e-8 * np.linalg.norm(gradients.vector)
+        direction = rng.normal(size=direction.size)
