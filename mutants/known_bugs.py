@@ -131,7 +131,7 @@ BUGS = [
         ),
         (
             LINEAR,
-            "np.matmul(dy_rows.T, x_rows, out=dweight)",
+            "matmul(dy_rows.T, x_rows, dweight)",
             "np.add(weight, dy_rows.T @ x_rows, out=dweight)",
         ),
     ),
@@ -304,7 +304,11 @@ BUGS = [
         14,
         "readout",
         (LINEAR, "out[0][:], out[1][:] = dweight, dbias", "out[0][:], out[1][:] = dweight, out[1] + dbias"),
-        (LINEAR, "np.add.reduce(dy_rows, axis=0, out=dbias)", "np.add(dbias, dy_rows.sum(axis=0), out=dbias)"),
+        (
+            LINEAR,
+            "np.add.reduce(dy_rows[:, part], axis=0, out=dbias[part])",
+            "np.add(dbias[part], dy_rows[:, part].sum(axis=0), out=dbias[part])",
+        ),
     ),
     bug(
         14,
