@@ -3,9 +3,9 @@
     python benchmarks/real_data/music.py --only JSB_Chorales --seeds 5
 
 A piano roll has 88 keys per step. The model reads a step and predicts which keys the next one has. The loss is the
-binary cross-entropy, summed over the keys and averaged over all steps, in nats (NLL). The weights of the best validation
-loss are kept, and scored on the test part once. Settings were chosen by the validation loss. Bars (median over the
-seeds): JSB chorales 8.4 within 1 minute, Nottingham 3.4 within 15 minutes. Exits with 1 if a bar is missed.
+binary cross-entropy, summed over the keys and averaged over all steps, in nats (NLL). The weights of the best
+validation loss are kept, and scored on the test part once. Settings were chosen by the validation loss. Bars (median
+over the seeds): JSB chorales 8.4 within 1 minute, Nottingham 3.4 within 15 minutes. Exits with 1 if a bar is missed.
 
 Compared with: the frequency of each key, an estimate without memory (the frequency of each key given whether the same
 key sounds now), and the LSTM of Bai et al. (2018).
