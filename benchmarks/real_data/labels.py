@@ -47,9 +47,8 @@ SETTINGS = {
 CANDIDATES = [
     BOTH | {"pooling": pooling, "dropout": 0.3, "noise": noise}
     for pooling in ("last", "mean", "max")
-    for noise in (0.0, 0.3, 0.6)
+    for noise in (0.0, 0.3)
 ]
-SMALL = 500  # training sequences: below it candidates are compared on four splits, otherwise on two
 
 
 def load(name: str, folder: Path) -> tuple[LabelledSequences, LabelledSequences]:
@@ -137,11 +136,11 @@ def measure(name: str, folder: Path, seeds: int) -> bool:
     return good
 
 
-def choose(name: str, folder: Path) -> None:
+def choose(name: str, folder: Path, splits: int) -> None:
     """Print the accuracy of every candidate inside the training part."""
     train, _ = load(name, folder)
     for model in CANDIDATES:
-        parts = [train.split(0.25, seed) for seed in range(1, 5 if len(train) < SMALL else 3)]
+        parts = [train.split(0.25, seed) for seed in range(1, 1 + splits)]
         scores = [train_and_test(*part, model, SETTINGS[name].training, k)[0] for k, part in enumerate(parts)]
         print(
             f"| {name} | {model} | {' | '.join(map(percent, scores))} | {percent(float(np.mean(scores)))} |", flush=True
@@ -155,10 +154,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--choose", action="store_true", help="compare settings inside the training parts")
+    parser.add_argument("--splits", type=int, default=2, help="random splits of the training part for --choose")
     options = parser.parse_args()
     if options.choose:
         for name in options.only:
-            choose(name, options.data)
+            choose(name, options.data, options.splits)
         return 0
     print(
         "| data | train / test | 1-NN | logistic | median | worst | bar | s | processor s |\n|---" + "|---:" * 8 + "|"

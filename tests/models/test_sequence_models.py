@@ -121,6 +121,20 @@ def test_traces_and_checks(kind: str) -> None:
     assert all(check.error is None or check.error <= check.bound for check in checks)
 
 
+def test_traces_take_labels_and_name_the_outputs() -> None:
+    model, (x,) = trained("classifier", dtype=np.float64), ragged(np.random.default_rng(5), 1)
+    trace = model.trace(x)
+    assert trace.about["output_names"] == ["no", "None", "True"]
+    trace = model.trace(x, True)
+    tape = model.forward(x)[2]
+    dx, _, _ = model.backward(tape, model.predict_proba(x) - np.array([0, 0, 1]))
+    np.testing.assert_allclose(trace.layer[0].d_x, dx * np.sqrt(model.layers[0].variance))  # of the scaled inputs
+    with pytest.raises(ValueError, match="y must be labels of the classes"):
+        model.trace(x, "yes")
+    tagger = trained("tagger")
+    tagger.trace(x, [1] * len(x))
+
+
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("suffix", [".onnx", ".keras"])
 def test_exported_files_compute_the_same(kind: str, suffix: str, tmp_path: Path) -> None:

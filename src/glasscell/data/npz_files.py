@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,6 +13,12 @@ import numpy as np
 from glasscell.data.labelled import LabelledSequences
 from glasscell.data.labels import plain_label
 from glasscell.escaping import one_line
+
+# Errors of zipfile and NumPy for files that are damaged, of another kind, or compressed in another way.
+DAMAGED = (
+    *(ValueError, EOFError, KeyError, SyntaxError, OSError, OverflowError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 def read_npz(path: str | Path, *, x: str = "x", y: str | None = "y", lengths: str = "lengths") -> LabelledSequences:
@@ -64,14 +71,14 @@ def array_names(path: str | Path) -> list[str]:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as stream:  # np.load leaves a damaged file open
+    with path.open("rb") as stream:  # np.load leaves a damaged file open
+        try:
             file = np.load(stream, allow_pickle=False)
             if not hasattr(file, "files"):
-                raise ValueError("it holds one array")  # noqa: TRY301 - the message is completed below
+                raise ValueError("it holds one array")
             return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, SyntaxError) as error:
-        raise ValueError(f"{path} must be a .npz file of arrays of numbers or text: {one_line(error)}") from None
+        except DAMAGED as error:
+            raise ValueError(f"{path} must be a .npz file of arrays of numbers or text: {one_line(error)}") from None
 
 
 def _ends(path: Path, name: str, lengths: Any, numbers: Any) -> list[int]:

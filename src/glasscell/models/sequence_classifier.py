@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,6 +12,9 @@ from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array, Seed
 from glasscell.data.labels import Label, check_classes, class_numbers
 from glasscell.models.sequence_model import Pooling, SequenceModel
+
+if TYPE_CHECKING:
+    from glasscell.trace.trace import Trace
 
 
 class SequenceClassifier(SequenceModel):
@@ -143,6 +146,31 @@ class SequenceClassifier(SequenceModel):
         """Return logits of sequences, and whether x was one sequence without a batch axis."""
         single = hasattr(x, "__array__") and np.ndim(x) == 2
         return self.predict(np.asarray(x)[None] if single else x, batch_size=batch_size, lengths=lengths), single
+
+    def trace(self, x: ArrayLike, y: Any = None, *, loss: str = "categorical_cross_entropy", **options: Any) -> Trace:
+        """Record every gate and state and, with labels, every gradient; outputs are named by the classes.
+
+        Parameters
+        ----------
+        x : array (T, I) or (B, T, I)
+        y : label, or sequence of labels, optional
+            Of the sequence or, with ``per_step=True``, of its steps; for each sequence of a batch.
+        loss, **options
+            As in :meth:`glasscell.Sequential.trace`.
+
+        Returns
+        -------
+        glasscell.trace.Trace
+
+        Examples
+        --------
+        >>> trace = SequenceClassifier(2, ["down", "up"], 8).trace(np.zeros((5, 2)), "up")
+        >>> trace.layer[0].d_c.shape
+        (5, 8)
+        """
+        if y is not None:
+            y = self.encode_targets([y])[0] if np.ndim(x) == 2 else np.asarray(self.encode_targets(y))
+        return super().trace(x, y, loss=loss, **({"output_names": list(map(str, self.classes))} | options))
 
     def encode_targets(self, y: Any) -> Any:
         """Return labels as class numbers; `fit` calls this for the labels of (x, y)."""
