@@ -126,12 +126,14 @@ class SeriesTransformation:
         if order > T:
             return result
         lags = [int(j) for j in np.flatnonzero(polynomial)[1:]]
-        values = np.empty((T - order + 1, order + horizon, C))
-        for k in range(order):
-            values[:, k] = u[k : T - order + 1 + k]
-        for k in range(order, order + horizon):
-            values[:, k] = -sum(polynomial[j] * values[:, k - j] for j in lags)
-        result[order - 1 :] = values[:, order:]
+        rows = result[order - 1 :]  # of steps with enough values so far
+
+        def value(k: int) -> NDArray[np.float64]:
+            """Return the value k steps after each of these steps; k may be 0 or less."""
+            return rows[:, k - 1] if k > 0 else u[order - 1 + k : T + k]
+
+        for k in range(1, horizon + 1):
+            rows[:, k - 1] = -sum(polynomial[j] * value(k - j) for j in lags)
         return result
 
     @property

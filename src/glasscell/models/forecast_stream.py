@@ -46,7 +46,15 @@ class ForecastStream:
     ) -> None:
         self._model, self._stream, self._scaled, self._to_working = model, stream, scaled, to_working
         self._no_outputs = np.zeros((1, 1, model.horizon, model.features.targets, max(1, len(model.quantiles))))
+        self._checked: tuple[object, ...] = ()
         self.reset()
+
+    def _check_interval(self, level: float, interval: Interval | None) -> None:
+        """Raise the errors of an interval before the state changes."""
+        calibration = id(self._model.residuals)
+        if (level, interval, calibration) != self._checked:
+            self._model._with_interval(self._no_outputs, level, interval)  # noqa: SLF001 - a part of the model
+            self._checked = level, interval, calibration
 
     def reset(self) -> None:
         """Forget all observations."""
@@ -100,7 +108,7 @@ class ForecastStream:
             self._values, self._past = values, past_rows
             return None
         series = new._replace(values=values, known=known_rows, past=past_rows)
-        self._model._with_interval(self._no_outputs, level, interval)  # noqa: SLF001 - errors before the state changes
+        self._check_interval(level, interval)
         outputs = self._stream.push(self._scaled(features.inputs(series)[-1]))
         self._values, self._past = values, past_rows
         working = self._to_working(outputs[None], features.continuation(series)[-1:])
