@@ -84,10 +84,10 @@ SETTINGS = {
     "sunspots, monthly": Setting(
         monthly_sunspots,
         *(600, 600, 12, 132, 27),
-        model={"hidden_size": 16},
+        model={"hidden_size": 24},
         windows={"window": 96, "burn_in": 32},
         updates=400,
-        calibration=240,
+        calibration=120,
     ),
     "CO2, weekly": Setting(
         table("co2_maunaloa_weekly.csv", "co2", "date", "interpolate"),
@@ -118,9 +118,9 @@ SETTINGS = {
         table("Lynx.csv", "0", ""),
         *(38, 24, 1, 10, 11),
         model={"hidden_size": 8, "log": True, "from_last": False},
-        windows={"window": 32, "burn_in": 10},
+        windows={"window": 20, "burn_in": 6},
         updates=200,
-        calibration=0,
+        calibration=16,
     ),
 }
 
@@ -170,7 +170,7 @@ def evaluate(name: str, setting: Setting, values: Values, seeds: int) -> None:
     intervals = np.array([interval_scores(f.lower, f.upper, actual) for f in rolled if f.lower is not None])  # type: ignore[arg-type]
     coverage, width = np.median(intervals, axis=0)
     spread = f"{min(errors):.3f} to {max(errors):.3f}"
-    print(f"| LSTM, median of {seeds} ({spread}) | {np.median(errors):.3f} | {coverage:.0%} | {width:.4g} |")
+    print(f"| LSTM, median of {seeds} ({spread}) | {np.median(errors):.3f} | {coverage:.1%} | {width:.4g} |")
     if seeds > 1:
         print_ensemble(setting, members, values, origins, actual, scale)
     print(f"\n{seconds:.0f} s of training per seed; intervals: {rolled[0].interval}.", flush=True)
@@ -187,7 +187,7 @@ def print_ensemble(
         result = ensemble.rolling_forecast(values, origins, level=LEVEL, interval=interval)  # type: ignore[arg-type]
         coverage, width = interval_scores(result.lower, result.upper, actual)  # type: ignore[arg-type]
         error = mean_absolute_scaled_error(result.values, actual, scale)
-        print(f"| ensemble of the {len(members)}, {interval} | {error:.3f} | {coverage:.0%} | {width:.4g} |")
+        print(f"| ensemble of the {len(members)}, {interval} | {error:.3f} | {coverage:.1%} | {width:.4g} |")
 
 
 def main() -> None:
