@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants interrupts flips fuzz gate-accuracy lint format notebook web pictures screenshots bars bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy lint format notebook web pictures screenshots bars bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,12 @@ flips: $(VENV)/.test  ## 10,000 flipped bits in files of every kind: none may go
 
 fuzz: $(VENV)/.test   ## 6,000 mutated traces: every view displays those that load (minutes)
 	GLASSCELL_MUTANTS=6000 $(BIN)/python -m pytest tests/trace/test_storage.py -k shown
+
+estimators: $(VENV)/.test ## scikit-learn's checks of both estimators with their default arguments (minutes)
+	$(BIN)/python benchmarks/estimator_checks.py sklearn
+
+aeon: build/aeon/.packages ## aeon's checks of its wrappers, in a separate environment: aeon needs an older Numba
+	build/aeon/bin/python benchmarks/estimator_checks.py aeon
 
 gate-accuracy: $(VENV)/.peers ## the largest errors of σ and tanh of each engine, in units of the last place
 	$(BIN)/python benchmarks/gate_accuracy.py
@@ -97,6 +103,11 @@ $(VENV)/.peers: $(VENV)/.test
 
 $(VENV)/.browser: $(VENV)/.test
 	$(PIP) install --group browser
+	@touch $@
+
+build/aeon/.packages: pyproject.toml
+	$(PYTHON) -m venv --clear build/aeon
+	build/aeon/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[sklearn]' 'aeon==1.6.0' pytest
 	@touch $@
 
 $(VENV)/.mutants: $(VENV)/.peers

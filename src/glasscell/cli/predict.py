@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glasscell import checkpoint
 from glasscell.cli.outputs import add_overwrite, interrupted_before, output_file, path_argument
 from glasscell.cli.prediction_table import PredictionTable
 from glasscell.cli.reading import add_reading_options, read_model
@@ -14,6 +16,7 @@ from glasscell.cli.sequence_options import add_sequence_options
 from glasscell.cli.series_options import FORECASTERS, add_series_options, check_series_options
 from glasscell.cli.terminal import check_mark, format_bits
 from glasscell.escaping import escape
+from glasscell.models.files import MODELS, model_class
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -49,7 +52,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the model on the input, and write its outputs."""
     out = output_file("--out", options.out, (".csv",), overwrite=options.overwrite)
-    model: Any = read_model(options.model, options)
+    model = _model(options)
     kind = type(model).__name__
     if kind == "CopyLSTM":
         return run_on_bits(model, options, out)
@@ -72,6 +75,18 @@ def run(options: argparse.Namespace) -> int:
             out.write(content.encode())
     _print(table, content, out)
     return 0
+
+
+def _model(options: argparse.Namespace) -> Any:
+    """Return the model in a file; one of the library without importing the code for other formats."""
+    path = options.model
+    is_ours = path.is_dir() or path.suffix.lower() == ".safetensors"
+    if is_ours and options.architecture is None and options.ignore is None and options.prefix is None:
+        with suppress(OSError, ValueError):  # errors are those of read_model
+            kind = checkpoint.kind(path)
+            if kind in MODELS:
+                return model_class(kind).load(path)
+    return read_model(path, options)
 
 
 def _print(table: PredictionTable, content: str, out: OutputFile | None) -> None:

@@ -65,6 +65,8 @@ def read_sequences(estimator: Any, X: Any, *, reset: bool) -> Sequences:
 
 def _read_table(estimator: Any, X: Any, *, reset: bool) -> Array:
     """Return a table (n, T)."""
+    if isinstance(X, list | tuple) and isinstance(X[0], np.ndarray):
+        X = np.asarray(X)  # of the dtype of its rows; scikit-learn reads lists as float64
     if reset or estimator.fitted_on_table_:
         table: Array = validate_data(estimator, X, reset=reset, dtype=DTYPES)
         estimator.fitted_on_table_ = True
