@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,18 @@ def test_several_series_members_and_known_inputs(y, capsys):
     Path("s.csv").write_text("\n".join(Path("s.csv").read_text().splitlines()[:121]))
     assert main(["forecast", "s.csv", "--column", "sales", "--column", "day", *TINY, "--out", "both"]) == 0
     assert "day_upper" in Path("both/forecast.csv").read_text()
+
+
+@pytest.mark.parametrize("members", ["1", "2"])
+def test_the_printed_command_forecasts_again(y, capsys, members):
+    assert run("--time", "month", "--past", "day", "--level", "0.7", "--members", members) == 0
+    (line,) = re.findall(
+        r"^Forecast again, when the file has more values: (.*)$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert main(shlex.split(line)[1:]) == 0
+    printed = [line.split(",") for line in capsys.readouterr().out.splitlines() if line.startswith("2010-")]
+    expected = np.array([[float(cell) for cell in row[1:]] for row in table("forecast.csv")[1:]])
+    np.testing.assert_allclose([[float(cell) for cell in row[1:]] for row in printed], expected, rtol=1e-4)
 
 
 def test_without_test_and_calibration(y, capsys):

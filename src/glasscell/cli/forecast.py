@@ -1,7 +1,6 @@
 """Implement ``glasscell forecast``: train an LSTM on a series of a CSV file, evaluate it, and forecast the future."""
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from glasscell.cli.forecast_report import (
     evaluation_csv,
     figure,
     forecast_csv,
+    predict_command,
     print_evaluation,
     print_forecast,
 )
@@ -27,7 +27,6 @@ from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import check_matplotlib, path_argument, picture
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
-from glasscell.cli.terminal import program_name
 from glasscell.core.optimizers import Adam
 from glasscell.data.series import Series, read_series
 from glasscell.escaping import escape
@@ -201,12 +200,7 @@ def _run(
     failures += _write_results(options, series, evaluation, forecast, folder.display_path)
     names = ", ".join(name for name in FILES if (folder.display_path / name).exists())
     print(f"Written to {folder.display_path}: {names}")
-    columns = " ".join(f"--column {shlex.quote(name)}" for name in series.names)
-    columns += "".join(
-        f" --{kind} {shlex.quote(name)}" for kind in ("known", "past") for name in getattr(options, kind)
-    )
-    command = f"{program_name()} predict {shlex.quote(str(folder.display_path))} {shlex.quote(str(options.file))}"
-    print(f"Forecast again, when the file has more values: {command} {columns}")
+    print(f"Forecast again, when the file has more values: {predict_command(options, folder.display_path)}")
     for failure in failures:
         print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
     if interrupts.finish:
@@ -255,7 +249,7 @@ def _make_members(options: argparse.Namespace) -> list[Forecaster]:
             log=options.log,
             differences=options.differences,
             lags=options.lags,
-            quantiles=((1 - options.level) / 2, 0.5, (1 + options.level) / 2),
+            quantiles=[round(q, 12) for q in ((1 - options.level) / 2, 0.5, (1 + options.level) / 2)],
             seed=options.seed + k,
         )
         for k in range(options.members)

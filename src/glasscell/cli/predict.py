@@ -16,7 +16,7 @@ from glasscell.cli.sequence_options import add_sequence_options
 from glasscell.cli.series_options import FORECASTERS, add_series_options, check_series_options
 from glasscell.cli.terminal import check_mark, format_bits
 from glasscell.escaping import escape
-from glasscell.models.files import MODELS, model_class
+from glasscell.models.files import MODELS, load
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -84,8 +84,8 @@ def _model(options: argparse.Namespace) -> Any:
     if is_ours and options.architecture is None and options.ignore is None and options.prefix is None:
         with suppress(OSError, ValueError):  # errors are those of read_model
             kind = checkpoint.kind(path)
-            if kind in MODELS:
-                return model_class(kind).load(path)
+            if kind in MODELS or kind in FORECASTERS:
+                return load(path)
     return read_model(path, options)
 
 
