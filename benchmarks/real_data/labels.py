@@ -34,20 +34,18 @@ class Setting(NamedTuple):
     bar: float | None = None
 
 
-BOTH = {"bidirectional": True}
+REGULAR = {"bidirectional": True, "dropout": 0.3, "noise": 0.3}
 SETTINGS = {
-    "JapaneseVowels": Setting(BOTH | {"pooling": "mean", "dropout": 0.3}, {}, 0.97),
-    "BasicMotions": Setting(BOTH | {"pooling": "mean", "dropout": 0.3}, {}, 1.0),
-    "ItalyPowerDemand": Setting(BOTH | {"pooling": "mean", "dropout": 0.3}, {}, 0.95),
-    "digits": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {}, 0.975),
-    "MNIST-1D": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {"updates": 2500}, 0.93),
-    "GunPoint": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {}),
-    "ArrowHead": Setting(BOTH | {"pooling": "max", "dropout": 0.3}, {}),
+    "JapaneseVowels": Setting(REGULAR | {"pooling": "mean"}, {}, 0.97),
+    "BasicMotions": Setting(REGULAR | {"pooling": "mean"}, {}, 1.0),
+    "ItalyPowerDemand": Setting(REGULAR | {"pooling": "last"}, {}, 0.95),
+    "digits": Setting(REGULAR | {"pooling": "last"}, {}, 0.975),
+    "MNIST-1D": Setting(REGULAR | {"pooling": "max", "noise": 0.0}, {"updates": 2500}, 0.93),
+    "GunPoint": Setting(REGULAR | {"pooling": "max"}, {}),
+    "ArrowHead": Setting(REGULAR | {"pooling": "max"}, {}),
 }
 CANDIDATES = [
-    BOTH | {"pooling": pooling, "dropout": 0.3, "noise": noise}
-    for pooling in ("last", "mean", "max")
-    for noise in (0.0, 0.3)
+    REGULAR | {"pooling": pooling, "noise": noise} for pooling in ("last", "mean", "max") for noise in (0.0, 0.3)
 ]
 
 
@@ -132,7 +130,8 @@ def measure(name: str, folder: Path, seeds: int) -> bool:
     processor = max(result[2] for result in results)
     good = setting.bar is None or (median >= setting.bar and worst >= setting.bar - LARGEST_DIFFERENCE)
     row = [name, f"{len(train)} / {len(test)}", *map(percent, (*baselines, median, worst, setting.bar))]
-    print(f"| {' | '.join(row)} | {seconds:.1f} | {processor:.1f} |", flush=True)
+    each = " ".join(f"{100 * score:.1f}" for score in scores)
+    print(f"| {' | '.join(row)} | {seconds:.1f} | {processor:.1f} | {each} |", flush=True)
     return good
 
 
@@ -160,9 +159,8 @@ def main() -> int:
         for name in options.only:
             choose(name, options.data, options.splits)
         return 0
-    print(
-        "| data | train / test | 1-NN | logistic | median | worst | bar | s | processor s |\n|---" + "|---:" * 8 + "|"
-    )
+    print("| data | train / test | 1-NN | logistic | median | worst | bar | s | processor s | each seed, % |")
+    print("|---" + "|---:" * 8 + "|---|", flush=True)
     return int(not all(measure(name, options.data, options.seeds) for name in options.only))
 
 

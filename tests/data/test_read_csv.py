@@ -226,3 +226,39 @@ def test_a_split_has_every_class_in_both_parts_and_depends_on_the_seed_alone(tmp
     assert (first.counts(), second.counts()) == ({"a": 16, "b": 8}, {"a": 4, "b": 2})
     assert sorted(float(sequence[0, 0]) for sequence in first.x + second.x) == list(range(30))
     assert data.split(0.2, seed=3)[1].names == second.names != data.split(0.2, seed=4)[1].names
+
+
+def test_labels_that_are_numbers_are_targets(tmp_path: Path) -> None:
+    data = read_csv(written(tmp_path, "y,a,b\n1.5,1,2\n-2,3,4\n"), label="y")
+    assert data.targets.tolist() == [[1.5], [-2]]
+    stepwise = read_csv(written(tmp_path, "y,a\n1,1\n2,3\n"), label="y", per_step=True)
+    assert [entry.tolist() for entry in stepwise.targets] == [[[1], [2]]]
+    for text in ("y,a\nx,1\n", "y,a\ninf,1\n"):
+        wrong = read_csv(written(tmp_path, text), label="y")
+        with pytest.raises(
+            ValueError, match=r"t\.csv .*: targets must be finite numbers, got \['(x|inf)'\] for line 2"
+        ):
+            wrong.targets  # noqa: B018 - a property
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "lengths", "features", "classes"),
+    [
+        ("digits/digits.csv.gz", {"label": "65", "features_per_step": 8}, {8}, 8, 10),
+        (
+            "ts/Daphnet/S06R02E0.csv",
+            {"label": "is_anomaly", "per_step": True, "time": "timestamp"},
+            {7040},
+            9,
+            1,
+        ),
+    ],
+)
+def test_tables_of_the_archives(
+    file: str, options: dict[str, Any], lengths: set[int], features: int, classes: int
+) -> None:
+    path = Path(__file__).parents[3] / "shared" / "data" / file
+    if not path.exists():
+        pytest.skip("../shared/data is missing")
+    data = read_sequences(path, **options)
+    assert ({len(sequence) for sequence in data.x}, data.input_size, len(data.classes)) == (lengths, features, classes)
