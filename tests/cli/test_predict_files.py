@@ -264,6 +264,13 @@ WRONG = {
     "wide.csv --rows steps --features-per-step 2": "--features-per-step must be left out if each row is a step, got 2",
     "wide.csv --rows sequences --id class": "--rows must be steps with --id, got sequences",
     "wide.csv --time class": "--time must be left out if each row is a sequence, got 'class'",
+    "arrays.npz --label z": "--label must name an array of arrays.npz, x, y, got 'z'",
+    "long.csv --id class": "long.csv, line 2, column 'run': must be a number, got 'run 0'",
+    "long.csv --id kind": "--id must name a column of long.csv (comma, a header), 'run', 'time', 'p', 'q', 'class', "
+    "got 'kind'",
+    "long.csv --id run --label run": "--label, --id, --time, --column and --ignore-column must name different columns, "
+    "got 'run' twice",
+    "wide.csv --label class --delimiter x": "--delimiter must be one of ',', ';', '\\t', '|', ' ', got 'x'",
     "long.csv --rows steps --label class": "--id must name the sequences for one label per sequence, got none",
 }
 
@@ -295,7 +302,10 @@ def test_a_missing_value_is_named_or_filled(folder, rng, capsys, tmp_path):
     assert line == "long.csv, line 4, column 'p': must be a number, got a missing value: --fill replaces it"
     predict(capsys, *arguments, "--fill", "linear")
     line = refused(capsys, "model.safetensors", "long.csv", "--id", "run", "--time", "time", "--label", "class")
-    assert line.startswith("long.csv, line 4, column 'p': must be a number, got a missing value")
+    assert line == (
+        "long.csv, line 4, column 'p': must be a number, got a missing value: "
+        "--fill linear or --fill previous replaces missing values"
+    )
 
 
 def test_labels_of_another_shape_are_refused(folder, rng, capsys):
@@ -307,4 +317,26 @@ def test_labels_of_another_shape_are_refused(folder, rng, capsys):
     assert line == (
         "--label must be left out for a LSTM, whose outputs have no labels, got 'class': "
         "--ignore-column leaves a column out"
+    )
+
+
+def test_files_are_read_as_in_the_run_of_classify(folder, capsys, tmp_path):
+    arguments = ["--label", "class", "--id", "run", "--time", "time", "--updates", "2", "--hidden-size", "2"]
+    assert main(["classify", "long.csv", *arguments, "--test", "long.csv", "--out", "run"]) == 0
+    capsys.readouterr()
+    _, expected, _ = predict(capsys, "run", "long.csv", *arguments[:6])
+    _, rows, err = predict(capsys, "run", "long.csv")
+    assert rows == expected
+    assert "--id, --time, --label as in run/settings.json" in err
+    text = (tmp_path / "long.csv").read_text()
+    (tmp_path / "other.csv").write_text(text.replace("time,p,q,class", "time,q,p,class"))
+    assert refused(capsys, "run", "other.csv").endswith("feature 1 must be 'p', as in training, got 'q'")
+    without_labels = "\n".join(line.rpartition(",")[0] for line in text.splitlines())
+    (tmp_path / "other.csv").write_text(without_labels)
+    header, rows, _ = predict(capsys, "run", "other.csv")
+    assert header[:2] == ["sequence", "prediction"]
+    assert [row[1:] for row in rows] == [row[2:] for row in expected]
+    (tmp_path / "run" / "settings.json").write_text("[]")
+    assert refused(capsys, "run", "other.csv") == (
+        "run/settings.json must be the settings of `glasscell classify`: move the model to use it without them"
     )

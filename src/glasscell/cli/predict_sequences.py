@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from glasscell.cli.prediction_table import PredictionTable
+from glasscell.cli.run_settings import SETTINGS_FILE, check_features, complete_options, settings_of
 from glasscell.cli.sequence_options import check_labels, class_names, read_sequences_of
 from glasscell.data.labelled import LabelledSequences
+from glasscell.data.reading import file_kind
 from glasscell.layers import LSTM
 from glasscell.layers.kinds import input_size
 from glasscell.models import Sequential
@@ -36,7 +38,11 @@ def prediction_table(model: Any, path: Path, options: argparse.Namespace) -> Pre
 def _classes(model: Any, path: Path, options: argparse.Namespace) -> PredictionTable:
     """Return label and probabilities of each sequence or step; with labels in the file, also those."""
     names, known = list(map(str, model.classes)), class_names(model.classes)
+    settings, completed = settings_of(options.model), []
+    if file_kind(path) == "csv":
+        completed = complete_options(options, settings, path)
     data = read_sequences_of(path, options, model.input_size, per_step=model.per_step)
+    check_features(settings, data)
     labels = _labels_per(data, per_step=model.per_step)
     if labels is not None:
         check_labels(path, options, data, known)
@@ -47,8 +53,9 @@ def _classes(model: Any, path: Path, options: argparse.Namespace) -> PredictionT
         correct += label == [predicted]
         rows.append([*place, *label, predicted, *probabilities])
     header = [*_place_names(per_step=model.per_step), *([] if labels is None else ["label"]), "prediction"]
+    taken = [f"{', '.join(completed)} as in {options.model / SETTINGS_FILE}"] if completed else []
     score = [f"Accuracy: {correct} of {len(rows)} ({correct / len(rows):.1%})"] if labels is not None else []
-    return PredictionTable([*header, *(f"probability of {name}" for name in names)], rows, [str(data), *score])
+    return PredictionTable([*header, *(f"probability of {name}" for name in names)], rows, [str(data), *taken, *score])
 
 
 def _estimates(model: Any, path: Path, options: argparse.Namespace) -> PredictionTable:

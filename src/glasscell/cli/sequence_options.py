@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,18 @@ TABLE_OPTIONS = (
     *("id", "time", "column", "ignore_column", "rows", "features_per_step", "ragged", "delimiter", "header"),
     *("decimal", "fill"),
 )
+
+# Arguments of the readers in their messages, and the options for them.
+REPLACED = {
+    r"fill='linear' or fill='previous' replaces": "--fill linear or --fill previous replaces",
+    "label, id, time, features and ignore must": "--label, --id, --time, --column and --ignore-column must",
+    r"\bragged=True\b": "--ragged",
+    r"\bper_step=True\b": "--per-step",
+    r"(?<![\w'-])(label|id|time|delimiter|fill|features_per_step)(?= must\b)": r"--\1",
+    r"(?<![\w'-])features(?= must name\b)": "--column",
+    r"(?<![\w'-])ignore(?= must\b)": "--ignore-column",
+    r"(?<![\w'-])y(?= must name\b)": "--label",
+}
 
 
 def add_sequence_options(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +88,20 @@ def read_sequences_of(
     OSError, ValueError
         If there is no such file, it does not fit the options, or its number of features is not that of the model.
     """
+    try:
+        data = _read(path, options, input_size, per_step=per_step)
+    except ValueError as error:
+        raise ValueError(for_command_line(str(error))) from None
+    if input_size is not None and data.input_size != input_size:
+        raise ValueError(
+            f"{data.source}: must have {input_size} features, as the model, got {data.input_size}"
+            f" ({', '.join(map(repr, data.feature_names[:6]))}{', …' if data.input_size > 6 else ''})"
+        )
+    return data
+
+
+def _read(path: Path, options: argparse.Namespace, input_size: int | None, *, per_step: bool) -> LabelledSequences:
+    """Read a file of any kind."""
     from glasscell.data.reading import file_kind, read_sequences  # noqa: PLC0415 - only where it is used
 
     kind = file_kind(path)
@@ -83,24 +110,17 @@ def read_sequences_of(
     if kind != "csv":
         allowed = {"fill"} if kind == "ts" else set()
         for name in TABLE_OPTIONS:
-            if name not in allowed and getattr(options, name) not in (None, False, ".", []):
+            if name not in allowed and not is_unset(name, getattr(options, name)):
                 raise ValueError(f"{option_of(name)} is for tables such as .csv, got {path}")
     if kind == "ts":
         if options.label is not None:
             raise ValueError(
                 f"--label must be left out for a .ts file, which declares its labels, got {options.label!r}"
             )
-        data = read_sequences(path, fill=options.fill)
-    elif kind == "npz":
-        data = read_sequences(path, y=options.label)
-    else:
-        data = _read_table(path, options, input_size, per_step=per_step)
-    if input_size is not None and data.input_size != input_size:
-        raise ValueError(
-            f"{data.source}: must have {input_size} features, as the model, got {data.input_size}"
-            f" ({', '.join(map(repr, data.feature_names[:6]))}{', …' if data.input_size > 6 else ''})"
-        )
-    return data
+        return read_sequences(path, fill=options.fill)
+    if kind == "npz":
+        return read_sequences(path, y=options.label)
+    return _read_table(path, options, input_size, per_step=per_step)
 
 
 def _read_table(
@@ -227,6 +247,18 @@ def check_labels(path: Path, options: argparse.Namespace, data: LabelledSequence
             raise ValueError(f"{path}, {name}: the label {problem}")
 
 
+def for_command_line(message: str) -> str:
+    """Return an error message of a reader with the options of the command line in place of arguments."""
+    for pattern, replacement in REPLACED.items():
+        message = re.sub(pattern, replacement, message)
+    return message.replace("--features_per_step", "--features-per-step")
+
+
 def option_of(name: str) -> str:
     """Return the option of an attribute."""
     return f"--{name.replace('_', '-')}"
+
+
+def is_unset(name: str, value: Any) -> bool:
+    """Return whether an option of a table has its default."""
+    return value is None or (name != "header" and value in (False, [], "."))

@@ -24,8 +24,8 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
 
     Parameters
     ----------
-    hidden_size, num_layers, bidirectional, pooling, dropout, scale
-        As in :class:`glasscell.SequenceClassifier`.
+    hidden_size, num_layers, bidirectional, pooling, dropout, noise, scale
+        As in :class:`glasscell.SequenceClassifier`, whose defaults of training are those of the estimator.
     class_weight : dict of label to weight, or "balanced", optional
         Factors on `sample_weight`. "balanced": inversely proportional to the frequencies of the classes. Default: 1.
     updates, epochs : int, optional
@@ -33,18 +33,18 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
     batch_size : int, optional
         Sequences per batch. Default: 64, or all sequences if they are fewer.
     learning_rate : float, optional
-        Of Adam; it decreases linearly to 0. Default: 0.005, the default of the model.
+        Largest learning rate of Adam. Default: 0.005; the schedule is that of the model.
     early_stopping : bool
         Whether a part of the sequences is held out, training stops when their loss no longer improves, and the best
         weights are kept.
     validation_fraction : float
         The part that is held out, above 0 and below 1, with the classes in equal proportions.
     patience : int
-        Number of evaluations, of which there is one per epoch, without a better loss.
+        Number of evaluations without a better loss; there is one per epoch, and at most one per 20 updates.
     warm_start : bool
         Whether `fit` continues with the model of the previous call, its classes and its scaling.
     random_state : int, numpy.random.RandomState, optional
-        Determines first weights, batches, dropout and the part that is held out. Default: NumPy's global state.
+        Determines first weights, batches, dropout, noise and the part that is held out. Default: NumPy's global state.
     verbose : bool
         Whether progress is shown on standard error.
 
@@ -82,6 +82,7 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
         bidirectional: bool = False,
         pooling: str = "last",
         dropout: float = 0.0,
+        noise: float = 0.0,
         scale: bool = True,
         class_weight: Any = None,
         updates: int | None = None,
@@ -101,6 +102,7 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
             bidirectional=bidirectional,
             pooling=pooling,
             dropout=dropout,
+            noise=noise,
             scale=scale,
             updates=updates,
             epochs=epochs,

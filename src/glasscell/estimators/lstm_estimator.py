@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from math import ceil
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from glasscell.validation import boolean, positive_integer, positive_number
 
 LARGEST_SEED = 2**31 - 1
 LARGEST_BATCH = 64  # smaller data are one batch
+SHORTEST_INTERVAL = 20  # updates between evaluations: an epoch of small data is one update, after which little differs
 
 
 class Examples(NamedTuple):
@@ -59,6 +61,7 @@ class LSTMEstimator(BaseEstimator):
         bidirectional: bool = False,
         pooling: str = "last",
         dropout: float = 0.0,
+        noise: float = 0.0,
         scale: bool = True,
         updates: int | None = None,
         epochs: int | None = None,
@@ -76,6 +79,7 @@ class LSTMEstimator(BaseEstimator):
         self.bidirectional = bidirectional
         self.pooling = pooling
         self.dropout = dropout
+        self.noise = noise
         self.scale = scale
         self.updates = updates
         self.epochs = epochs
@@ -100,7 +104,9 @@ class LSTMEstimator(BaseEstimator):
         model = self.model_ if continues else self._new_model(examples)
         options = self._options(examples, updates=self.updates, epochs=self.epochs)
         if held_out is not None:
+            epoch = ceil(len(examples.targets) / positive_integer("batch_size", options["batch_size"]))
             options |= {"patience": positive_integer("patience", self.patience)}
+            options |= {"evaluate_every": max(epoch, SHORTEST_INTERVAL)}
         self.model_ = model  # after an interrupt it has the weights of the last update
         data = self._weighted(examples).data(held_out and self._weighted(held_out).data())
         self.history_ = fit(model, data, **options)
@@ -163,6 +169,7 @@ class LSTMEstimator(BaseEstimator):
             "bidirectional": self.bidirectional,
             "pooling": self.pooling,
             "dropout": self.dropout,
+            "noise": self.noise,
             "scale": self.scale,
             "dtype": examples.sequences[0].dtype,
             "seed": self._rng,

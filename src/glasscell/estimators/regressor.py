@@ -22,7 +22,7 @@ class LSTMRegressor(RegressorMixin, LSTMEstimator):
 
     Parameters
     ----------
-    hidden_size, num_layers, bidirectional, pooling, dropout, scale
+    hidden_size, num_layers, bidirectional, pooling, dropout, noise, scale
         As in :class:`glasscell.SequenceRegressor`, which also scales the targets.
     updates, epochs, batch_size, learning_rate, early_stopping, validation_fraction, patience, warm_start, \
     random_state, verbose

@@ -1,0 +1,61 @@
+"""Settings of a run of ``glasscell classify``: how its files were read, for other files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glasscell.cli.sequence_options import TABLE_OPTIONS, is_unset, option_of, table_of
+
+if TYPE_CHECKING:
+    from glasscell.data.labelled import LabelledSequences
+
+SETTINGS_FILE = "settings.json"
+
+
+def settings_of(model: Path) -> dict[str, Any]:
+    """Return the settings in the folder of a run of ``glasscell classify``; {} if there are none.
+
+    Raises
+    ------
+    ValueError
+        If the file is not one that the command wrote.
+    """
+    file = model / SETTINGS_FILE
+    if not file.is_file():
+        return {}
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        settings = None
+    valid = isinstance(settings, dict) and isinstance(settings.get("options"), dict)
+    if not valid or settings.get("command") != "classify" or not isinstance(settings.get("features"), list):
+        raise ValueError(f"{file} must be the settings of `glasscell classify`: move the model to use it without them")
+    result: dict[str, Any] = settings
+    return result
+
+
+def complete_options(options: argparse.Namespace, settings: dict[str, Any], path: Path) -> list[str]:
+    """Set the options for a table that were not passed to those of the run; return their names.
+
+    The label is compared with if the table has a column of its name.
+    """
+    used, completed = settings.get("options", {}), []
+    for name in TABLE_OPTIONS:
+        if is_unset(name, getattr(options, name)) and not is_unset(name, used.get(name)):
+            setattr(options, name, used[name])
+            completed.append(option_of(name))
+    label = used.get("label")
+    if options.label is None and isinstance(label, str) and label in table_of(path, options).names:
+        options.label = label
+        completed.append("--label")
+    return completed
+
+
+def check_features(settings: dict[str, Any], data: LabelledSequences) -> None:
+    """Raise ValueError unless the features have the names that they had in the run."""
+    for k, (name, wanted) in enumerate(zip(data.feature_names, settings.get("features", ()), strict=False)):
+        if name != wanted:
+            raise ValueError(f"{data.source}: feature {k + 1} must be {wanted!r}, as in training, got {name!r}")
