@@ -123,6 +123,9 @@ def draw_case(rng, randomize, draw_inputs, draw_states=None, *, with_lengths):
 def exportable_config(model):
     """Return a model's configuration as far as a graph represents it: no masking, and a final state as a step."""
     config = model.config
+    for k, (lstm, final, swap) in enumerate(zip(model.layers, model.layers[1:], model.layers[2:], strict=False)):
+        if isinstance(final, FinalState) and isinstance(swap, SwapHalves) and lstm.output_size == 2:
+            config["names"][k + 2] = ""  # to swap two features is to swap two directions: nodes of one name
     for entry, layer in zip(config["layers"], model.layers, strict=True):
         entry.pop("masked_outputs", None)
         if layer in (FinalState("forward"), FinalState("reverse")):
