@@ -1,6 +1,7 @@
 """Imports go one way, type imports included. The order of the packages is that of ORDER."""
 
 import ast
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -65,7 +66,10 @@ def imports_of(module: str) -> Iterator[str]:
             yield from (resolve(alias.name) for alias in node.names if alias.name.split(".")[0] == "glasscell")
 
 
-IMPORTS = {module: set(imports_of(module)) - {module} for module in MODULES}
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """Return the modules of this project that each module imports."""
+    return {module: set(imports_of(module)) - {module} for module in MODULES}
 
 
 def package_of(module: str) -> str | None:
@@ -81,7 +85,7 @@ def test_no_package_imports_a_higher_one(package: str) -> None:
     below = ORDER[: ORDER.index(package) + 1]
     upward = [
         f"{module} imports {target}"
-        for module, targets in IMPORTS.items()
+        for module, targets in imports().items()
         if package_of(module) == package
         for target in targets
         if target != "glasscell" and package_of(target) not in below
@@ -91,7 +95,7 @@ def test_no_package_imports_a_higher_one(package: str) -> None:
 
 def test_nothing_but_programs_imports_the_top_of_the_package() -> None:
     programs = {"cli", "verify", "__main__"}
-    assert not [m for m, targets in IMPORTS.items() if "glasscell" in targets and package_of(m) not in programs]
+    assert not [m for m, targets in imports().items() if "glasscell" in targets and package_of(m) not in programs]
 
 
 def test_there_are_no_circles() -> None:
@@ -103,7 +107,7 @@ def test_there_are_no_circles() -> None:
         if module in path:
             circles.append(" → ".join((*path[path.index(module) :], module)))
         elif module not in done:
-            for target in sorted(IMPORTS[module]):
+            for target in sorted(imports()[module]):
                 if target != "glasscell":  # lazy: it imports nothing until a name is used
                     visit(target, (*path, module))
             done.add(module)

@@ -25,6 +25,26 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _small_picture(request, monkeypatch):
+    """Draw the picture of the gates as a few pixels of the weights, which is much quicker: other tests look at it."""
+    if "whole_picture" in request.fixturenames:
+        return
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
+    def plot_weights(model, _):
+        figure = Figure(figsize=(1, 1))
+        figure.figimage(model.parameters.vector[:100].reshape(10, 10))
+        return figure
+
+    monkeypatch.setattr("glasscell.trace.figures.plot_gates", plot_weights)
+
+
+@pytest.fixture
+def whole_picture():
+    """Draw the whole picture of the gates."""
+
+
 def contents(folder):
     """Every file below the folder, with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
@@ -38,11 +58,17 @@ def refused(arguments, capsys):
     return line.removeprefix("glasscell: ")
 
 
-def process(*arguments, **environment):
+WITHOUT_PICTURE = (
+    "-c",
+    "import sys; from glasscell.cli import copy, main; copy.is_installed = lambda _: False; sys.exit(main())",
+)
+
+
+def process(*arguments, program=("-m", "glasscell"), **environment):
     """Run the command in a separate process, with warnings as errors."""
     root = str(Path(glasscell.__file__).parents[1])
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "glasscell", *arguments],
+        [sys.executable, "-W", "error", *program, *arguments],
         capture_output=True,
         check=False,
         env=os.environ | {"PYTHONPATH": root, "PYTHONIOENCODING": "utf-8"} | environment,
@@ -56,6 +82,7 @@ def trained(*_, **__):
 # What it writes
 
 
+@pytest.mark.usefixtures("whole_picture")
 def test_a_run(capsys):
     assert main(TINY) == 0
     out, err = capsys.readouterr()
@@ -104,6 +131,7 @@ def test_the_history_has_a_line_an_update():
     assert rows[-1]["validation_sequence_accuracy"]
 
 
+@pytest.mark.usefixtures("whole_picture")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -147,6 +175,7 @@ def test_options_of_the_model_reach_it():
     assert (model.hidden_size, model.lstm.num_layers) == (6, 2)
 
 
+@pytest.mark.usefixtures("whole_picture")
 def test_a_seed_decides_every_bit():
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         main([*TINY, "--out", name, "--seed", seed])
@@ -158,7 +187,7 @@ def test_a_seed_decides_every_bit():
 
 
 def test_a_seed_decides_every_bit_in_another_process_too():
-    assert process(*TINY, "--out", "a").returncode == 0
+    assert process(*TINY, "--out", "a", program=WITHOUT_PICTURE).returncode == 0
     main([*TINY, "--out", "b"])
     assert CopyLSTM.load("a").parameters.vector.tobytes() == CopyLSTM.load("b").parameters.vector.tobytes()
     assert contents("a")["history.csv"] == contents("b")["history.csv"]
@@ -316,7 +345,7 @@ def test_no_traceback(options):
 
 
 def test_an_ascii_terminal():
-    done = process(*TINY, PYTHONIOENCODING="ascii")
+    done = process(*TINY, program=WITHOUT_PICTURE, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert re.search(r" (yes|NO)$", done.stdout.decode("ascii"), re.MULTILINE)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,9 +29,27 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_delivered():
+    """Set Python's own handlers, which child processes have too: a shell starts jobs in the background without."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def _no_picture(monkeypatch):
     monkeypatch.setattr(copy, "is_installed", lambda _: False)  # Matplotlib takes a second
+
+
+WITHOUT_PICTURE = (
+    "-c",
+    "import sys; from glasscell.cli import copy, main; copy.is_installed = lambda _: False; sys.exit(main())",
+)
 
 
 def raising(*_, **__):
@@ -154,10 +173,7 @@ SHELL = {  # what a shell does with the output, and the status
 @pytest.mark.usefixtures("_no_picture")
 @pytest.mark.parametrize("redirection", SHELL)
 def test_output_that_nobody_reads_costs_nothing(redirection):
-    command = (
-        f"{sys.executable} -c 'import sys; from glasscell.cli import copy, main; copy.is_installed = lambda _: False; "
-    )
-    command += f"sys.exit(main())' {' '.join(TINY)} {redirection}; exit ${{PIPESTATUS[0]}}"
+    command = f"{shlex.join([sys.executable, *WITHOUT_PICTURE, *TINY])} {redirection}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, check=False, env=environment_of())
     assert done.returncode == SHELL[redirection]
     assert b"Traceback" not in done.stdout + done.stderr
@@ -193,7 +209,8 @@ def interrupted(arguments, *, times=1, wait_for="update ", program=("-m", "glass
     [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2)],
 )
 def test_an_interrupt_keeps_what_was_learned(number, times):
-    status, said = interrupted(ENDLESS, number=number, times=times)
+    program = ("-m", "glasscell") if number == signal.SIGINT else WITHOUT_PICTURE
+    status, said = interrupted(ENDLESS, number=number, times=times, program=program)
     assert status == 128 + number
     assert "Traceback" not in said
     last = said.splitlines()[-1]
@@ -228,7 +245,7 @@ def test_an_interrupted_run_replaces_nothing(monkeypatch, capsys):
 
 @pytest.mark.parametrize("times", [2, 5])
 def test_twice_ends_at_once_and_says_what_was_kept(times):
-    status, said = interrupted(ENDLESS, times=times)
+    status, said = interrupted(ENDLESS, times=times, program=WITHOUT_PICTURE)
     assert status in (130, -signal.SIGINT)  # the latter once Python has ended its handlers; a shell reports 130, too
     assert "Traceback" not in said
     assert "glasscell: interrupted" in said
