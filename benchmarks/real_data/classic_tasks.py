@@ -3,16 +3,17 @@
     python benchmarks/real_data/classic_tasks.py
 
 Adding (T = 100) and temporal order (6a) with chrono initialisation: training stops as in the paper, when the 2000 most
-recent training sequences were processed correctly, each by the weights before its update, and their mean squared error
-is below 0.01 (adding) or 0.1 (temporal order). Then 2560 test sequences are processed, once. Bars: every seed stops
-within a third of the paper's sequences, with at most 3 errors in the test. One seed with a forget bias of 1 and as many
-sequences as in the paper shows why chrono initialisation is needed.
+recent training sequences were processed correctly, each by the weights before its update, and the average of their
+errors is below 0.01 (adding) or 0.1 (temporal order). It is the mean absolute error of the outputs here; the paper does
+not say. Then 2560 test sequences are processed, once. Bars: every seed stops within a third of the paper's sequences,
+with at most 3 errors in the test. One seed with a forget bias of 1 and as many sequences as in the paper shows why
+chrono initialisation is needed.
 
-Embedded Reber grammar: training stops when all training strings and 256 other strings are predicted correctly at three
+Embedded Reber grammar: training stops when all training strings and 256 other strings are predicted correctly at five
 checks in a row, one every 100 strings; the paper stops at the first. Then 256 test strings are predicted, once. Bars:
 every seed stops, all sets of allowed symbols are right in the test, and the median is at most 4,000 strings.
 
-Learning rates and sizes were chosen on the seeds 100 to 109. Exits with 1 if a bar is missed.
+Learning rates and sizes were chosen on the seeds 100 to 119. Exits with 1 if a bar is missed.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from glasscell.tasks import adding, embedded_reber, temporal_order
 
 RECENT = 2000  # correct training sequences, most recent first, that end the training
 BATCH_SIZE, HIDDEN_SIZE, CHRONO_STEPS = 20, 32, 110  # adding and temporal order
-REBER_BATCH_SIZE, REBER_HIDDEN_SIZE, CHECKS, CHECK_EVERY = 10, 64, 3, 100  # every 100 strings
+REBER_BATCH_SIZE, REBER_HIDDEN_SIZE, CHECKS, CHECK_EVERY = 10, 64, 5, 100  # every 100 strings
 
 
 class Result(NamedTuple):
@@ -63,19 +64,19 @@ class Recorded:
     def recorded_loss(self, outputs: Any, targets: Any, weights: Any) -> tuple[float, Any]:
         self.sequences += len(outputs)
         self.correct.extend(self.is_correct(outputs, targets).tolist())
-        self.errors.extend(squared_errors(outputs, targets).tolist())
+        self.errors.extend(absolute_errors(outputs, targets).tolist())
         return loss_function(self.task.loss)(outputs, targets, weights)
 
     def __call__(self, _: gc.TrainingState | None = None) -> bool:
         return len(self.correct) == RECENT and all(self.correct) and float(np.mean(self.errors)) < self.limit
 
 
-def squared_errors(outputs: Any, targets: Any) -> Any:
-    """Return the squared error of each sequence; for logits that of the probabilities."""
+def absolute_errors(outputs: Any, targets: Any) -> Any:
+    """Return the mean absolute error of the outputs for each sequence; for logits that of the probabilities."""
     if targets.ndim == outputs.ndim:
-        return np.square(outputs - targets).sum(axis=-1)
+        return np.abs(outputs - targets).mean(axis=-1)
     odds = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    return np.square(odds / odds.sum(axis=-1, keepdims=True) - np.eye(outputs.shape[-1])[targets]).sum(axis=-1)
+    return np.abs(odds / odds.sum(axis=-1, keepdims=True) - np.eye(outputs.shape[-1])[targets]).mean(axis=-1)
 
 
 def long_lag(
