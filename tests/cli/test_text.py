@@ -300,6 +300,16 @@ def test_sampling_imports_little():
     assert not heavy & modules
 
 
+def test_inspect_shows_the_model_on_a_text(trained, capsys):
+    assert main(["inspect", trained, "--input", "the cat", "--html", "page.html", "--equations"]) == 0
+    assert "d_c" not in capsys.readouterr().out.splitlines()[0]
+    assert "reads “the cat”" in Path("page.html").read_text(encoding="utf-8")
+    line = error_of(["inspect", trained, "--input", "the ☃"], capsys)
+    assert line.startswith("--input: text must consist of characters of the vocabulary, got '☃' (U+2603)")
+    line = error_of(["inspect", trained, "--input", "the", "--vocabulary", "abc"], capsys)
+    assert line == "--vocabulary must be left out for a language model, whose input determines the target"
+
+
 # Score
 
 

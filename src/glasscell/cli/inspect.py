@@ -15,7 +15,7 @@ from glasscell.cli.reading import add_reading_options, read_model
 from glasscell.cli.terminal import check_mark, format_bits
 from glasscell.core.losses import LOSSES
 from glasscell.layers import Squeeze
-from glasscell.models import CopyLSTM, Sequential
+from glasscell.models import CopyLSTM, LanguageModel, Sequential
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -43,8 +43,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--input",
         required=True,
         metavar="INPUT",
-        help="bits such as 11010010 for a model of `glasscell copy`; numbers such as '0.1,0.2; 0.3,0.4', steps between "
-        "semicolons; class numbers such as 3,1,4 for an Embedding; a text, with --vocabulary; or a .npy or .csv file",
+        help="bits such as 11010010 for a model of `glasscell copy`; a text for one of `glasscell text`; numbers such "
+        "as '0.1,0.2; 0.3,0.4', steps between semicolons; class numbers such as 3,1,4 for an Embedding; a text, with "
+        "--vocabulary; or a .npy or .csv file",
     )
     inputs.add_argument("--target", metavar="TARGET", help="expected output, in the format of --input; adds gradients")
     inputs.add_argument(
@@ -134,14 +135,18 @@ def traced(options: argparse.Namespace) -> Trace:
     if not options.model.exists():
         raise not_found(options.model)
     model = read_model(options.model, options)
-    if not isinstance(model, CopyLSTM):
+    if not isinstance(model, CopyLSTM | LanguageModel):
         return _trace_model(model, options)
+    kind = "model of the copy task" if isinstance(model, CopyLSTM) else "language model"
     for name in ("target", "loss", "vocabulary"):
         if getattr(options, name) is not None:
-            raise ValueError(
-                f"--{name} must be left out for a model of the copy task, whose input determines the target"
-            )
-    return model.trace(parse(options.input, model.task))
+            raise ValueError(f"--{name} must be left out for a {kind}, whose input determines the target")
+    if isinstance(model, CopyLSTM):
+        return model.trace(parse(options.input, model.task))
+    try:
+        return model.trace(options.input)
+    except ValueError as error:
+        raise ValueError(f"--input: {error}") from None
 
 
 def _trace_model(model: LSTM | Sequential, options: argparse.Namespace) -> Trace:
