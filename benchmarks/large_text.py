@@ -19,7 +19,7 @@ import numpy as np
 import glasscell as gc
 from glasscell.data import TextData
 
-BLOCK = 1 << 20  # characters
+BLOCK, BLOCKS = 1 << 18, 32  # characters, and how many blocks of them
 
 
 def main() -> int:
@@ -50,12 +50,14 @@ def main() -> int:
 
 
 def generate(file: Path, size: int) -> None:
-    """Write a text of this many bytes, of random words."""
+    """Write a text of this many bytes: random blocks in random order."""
     rng = np.random.default_rng(0)
     symbols = np.array(list("abcdefghijklmnopqrstuvwxyz      \né"))
+    blocks = ["".join(symbols[rng.integers(len(symbols), size=BLOCK)]).encode() for _ in range(BLOCKS)]
+    written = 0
     with file.open("wb") as stream:
-        while stream.tell() < size:
-            stream.write("".join(symbols[rng.integers(len(symbols), size=BLOCK)]).encode()[: size - stream.tell()])
+        while written < size:
+            written += stream.write(blocks[rng.integers(BLOCKS)])
 
 
 def few(data: TextData) -> gc.data.Batch:

@@ -295,7 +295,7 @@ def test_sampling_imports_little():
     )
     modules = set(done.stdout.split("\n", 1)[1].split()) | set(done.stdout.split())
     assert "glasscell.models.language_model" in modules
-    heavy = {"numpy.random", "pathlib", "numba", "safetensors", "tqdm", "matplotlib", "glasscell.training"}
+    heavy = {"numpy.random", "pathlib", "shutil", "numba", "safetensors", "tqdm", "matplotlib", "glasscell.training"}
     heavy |= {"glasscell.convert", "glasscell.trace", "glasscell.tasks", "glasscell.cli.copy", "glasscell.cli.outputs"}
     assert not heavy & modules
 

@@ -1,6 +1,8 @@
 """Argument parser of the command line."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -19,7 +21,8 @@ class Parser(argparse.ArgumentParser):
     add_options: Callable[["Parser"], None] | None = None
 
     def __init__(self, **options: object) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})  # type: ignore[arg-type] # of any option
+        defaults = {"allow_abbrev": False, "formatter_class": _formatter}
+        super().__init__(**{**defaults, **options})  # type: ignore[arg-type] # of any option
 
     def parse_known_args(  # type: ignore[override] # as argparse calls it
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -33,6 +36,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, and exit with status 2."""
         self.exit(2, f"glasscell: {escape(message)} (see {self.prog} --help)\n")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Return a formatter of the terminal's width. Argparse, which makes one per option, imports shutil for it: 3 ms."""
+    try:
+        columns = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        try:
+            columns = os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr] # may be None
+        except (AttributeError, ValueError, OSError):
+            columns = 0
+    return argparse.HelpFormatter(prog, width=(columns if columns > 0 else 80) - 2)
 
 
 def add_ascii(parser: argparse.ArgumentParser) -> None:

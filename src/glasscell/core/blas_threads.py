@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from glasscell.core.packages import is_installed
@@ -126,6 +125,8 @@ def _blas() -> _Blas | None:
 
     module = import_module("numpy._core._multiarray_umath").__file__ or ""
     # NumPy's module is enough if the system also searches the libraries that it depends on.
+    from pathlib import Path  # noqa: PLC0415 - takes as long to import as ten of our modules
+
     for path in (module, *map(str, Path(module).parents[2].glob("numpy.libs/*openblas*"))):
         with suppress(OSError):
             library = ctypes.CDLL(path)
