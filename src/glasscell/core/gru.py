@@ -37,6 +37,7 @@ import numpy as np
 from glasscell.core.activations import sigmoid_derivative, tanh_derivative
 from glasscell.core.buffers import BufferPool
 from glasscell.core.linear import batched_matmul, sum_of_outer_products
+from glasscell.core.rnn import find_ends, split_kernel
 from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 
@@ -100,8 +101,8 @@ class Tape(NamedTuple):
     @property
     def a(self) -> Array:
         """Compute the pre-activations of r, z and n, (T, 3H, B), whose memory the forward pass uses for the gates."""
-        U, W_x, b = _split_kernel(self.weights["kernel"])
-        H = U.shape[1]
+        H = self.q.shape[1]
+        U, W_x, b = split_kernel(self.weights["kernel"], H)
         a = batched_matmul(W_x, self.x) + b
         a[:, : 2 * H] += batched_matmul(U[: 2 * H], self.h_prev)
         a[:, 2 * H :] += self.r * self.q if self.reset_after else batched_matmul(U[2 * H :], self.q)
@@ -204,17 +205,16 @@ def forward_inference(
 
 def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
     """Write gates, q and states of all steps; `q_steps` has the memory of q of each."""
-    U, W_x, b = _split_kernel(tape.weights["kernel"])
     states, gates, lengths = tape.h_with_initial, tape.gates, tape.lengths
-    (T, _, B), H, one = gates.shape, U.shape[1], np.array(1, gates.dtype)
+    (T, _, B), H, one = gates.shape, states.shape[1], np.array(1, gates.dtype)
+    U, W_x, b = split_kernel(tape.weights["kernel"], H)
     batched_matmul(W_x, tape.x, gates)
     gates += b
     from_h = np.empty((len(U), B), gates.dtype)
     from_h_r_z, from_h_n, h_part_n = from_h[: 2 * H], from_h[2 * H :], np.empty((H, B), gates.dtype)
     U_r_z, U_n = U[: 2 * H], U[2 * H :]
     b_n = tape.weights["recurrent_bias"][:, None] if tape.reset_after else None
-    ends = np.full(B, T) if lengths is None else lengths
-    first_end = int(ends.min(initial=T))
+    ends, first_end = find_ends(lengths, T, B)
     dot, add, subtract, multiply, divide = np.dot, np.add, np.subtract, np.multiply, np.divide
     negative, exp, tanh = np.negative, np.exp, np.tanh
     views = zip(gates[:, : 2 * H], gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :], q_steps, strict=False)
@@ -277,17 +277,16 @@ def backward(
     Gradient
     """
     buffers = buffers or BufferPool()
-    U, W_x, _ = _split_kernel(tape.weights["kernel"])
     lengths, z, r, after = tape.lengths, tape.z, tape.r, tape.reset_after
     T, H, B = tape.h.shape
+    U, W_x, _ = split_kernel(tape.weights["kernel"], H)
     U_T = np.ascontiguousarray(U.T)  # a transposed view is slower at every step
     U_r_z_T, U_n_T = np.ascontiguousarray(U_T[:, : 2 * H]), np.ascontiguousarray(U_T[:, 2 * H :])
     da = buffers.get("da", (T, 3 * H, B), z.dtype)
     dq = buffers.get("dq", (T, H, B), z.dtype)
     _write_local_derivatives(tape, da)
     dh_next: Array = np.zeros((H, B), z.dtype) + dh_T  # dL/dh through the next step; a copy
-    ends = np.full(B, T) if lengths is None else lengths
-    first_end = int(ends.min(initial=T))
+    ends, first_end = find_ends(lengths, T, B)
     for t in reversed(range(T)):
         # equation: gru-step-backward
         dh_next += dh[t]  # now the whole gradient on h_t
@@ -339,9 +338,3 @@ def _gradient(
     if need_dx:
         batched_matmul(W_x.T, da, dx)
     return Gradient(dweights, dx, dh0, da, dq)
-
-
-def _split_kernel(kernel: Array) -> tuple[Array, Array, Array]:
-    """Return the columns of h_prev, x and the bias: (3H, H), (3H, I) and (3H, 1)."""
-    H = len(kernel) // 3
-    return np.ascontiguousarray(kernel[:, :H]), np.ascontiguousarray(kernel[:, H:-1]), kernel[:, -1:]

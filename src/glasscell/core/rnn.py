@@ -67,7 +67,7 @@ class Tape(NamedTuple):
     @property
     def z(self) -> Array:
         """Compute the pre-activations, (T, H, B), whose memory the forward pass uses for h."""
-        W_h, W_x, b = _columns(self.weights["kernel"])
+        W_h, W_x, b = split_kernel(self.weights["kernel"], self.h.shape[1])
         return batched_matmul(W_h, self.h_prev) + batched_matmul(W_x, self.x) + b
 
 
@@ -136,15 +136,14 @@ def forward_inference(
     buffers = buffers or BufferPool()
     kernel = weights["kernel"]
     (T, _, B), H = x.shape, len(kernel)
-    W_h, W_x, b = _columns(kernel)
+    W_h, W_x, b = split_kernel(kernel, H)
     states = buffers.get("states", (T + 1, H, B), kernel.dtype)
     states[0] = h0
     batched_matmul(W_x, x, states[1:])  # z of all steps, where h will be
     states[1:] += b
     through_h = np.empty((H, B), kernel.dtype)
     activate = np.tanh if activation == "tanh" else partial(np.maximum, 0)
-    ends = np.full(B, T) if lengths is None else lengths
-    first_end = int(ends.min(initial=T))
+    ends, first_end = find_ends(lengths, T, B)
     dot, add = np.dot, np.add
     for t in range(T):
         h_prev, h = states[t], states[t + 1]
@@ -190,8 +189,8 @@ def backward(
     """
     buffers = buffers or BufferPool()
     states, lengths = tape.h_with_initial, tape.lengths
-    W_h, W_x, _ = _columns(tape.weights["kernel"])
     T, H, B = tape.h.shape
+    W_h, W_x, _ = split_kernel(tape.weights["kernel"], H)
     W_h_T = np.ascontiguousarray(W_h.T)
     dz = buffers.get("dz", (T, H, B), states.dtype)
     if tape.activation == "tanh":
@@ -199,8 +198,7 @@ def backward(
     else:
         dz[:] = tape.h > 0
     running: Array = np.zeros((H, B), states.dtype) + dh_T  # dL/dh through the next step; a copy
-    ends = np.full(B, T) if lengths is None else lengths
-    first_end = int(ends.min(initial=T))
+    ends, first_end = find_ends(lengths, T, B)
     for t in reversed(range(T)):
         # equation: rnn-step-backward
         running += dh[t]
@@ -227,7 +225,12 @@ def backward(
     return Gradient({"kernel": dkernel}, dx, running, dz)
 
 
-def _columns(kernel: Array) -> tuple[Array, Array, Array]:
-    """Return the columns of h_prev, x and the bias: (H, H), (H, I) and (H, 1)."""
-    H = len(kernel)
+def find_ends(lengths: Index | None, T: int, B: int) -> tuple[Index, int]:
+    """Return the number of steps of each sequence, (B,), and the smallest: before it all sequences are valid."""
+    ends = np.full(B, T) if lengths is None else lengths
+    return ends, int(ends.min(initial=T))
+
+
+def split_kernel(kernel: Array, H: int) -> tuple[Array, Array, Array]:
+    """Return the columns of h_prev, x and the bias: (rows, H), (rows, I) and (rows, 1)."""
     return np.ascontiguousarray(kernel[:, :H]), np.ascontiguousarray(kernel[:, H:-1]), kernel[:, -1:]
