@@ -177,6 +177,11 @@ def _update_terms(config: CellConfig, f: float, c_prev: float, i: float, g: floa
             yield f"{gate}·{factor}", _product(value, factor_value)
 
 
+def _new_cell(layer_trace: LayerTrace, t: int, k: int) -> float:
+    """Return f·c_prev + i·g: the cell state, before zoneout."""
+    return float(layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k])
+
+
 def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
     """Return z of a gate as symbols, numbers and value: the terms of h_prev, x, the bias and peepholes."""
     row, P = layer_trace.gates.index(gate) * layer_trace.H + k, layer_trace.h.shape[-1]
@@ -190,11 +195,7 @@ def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple
     peepholes = layer_trace.weights.get("peepholes")
     if peepholes is not None and gate != "g":
         p = float(peepholes[options.cell_config.peepholes.index(gate) * layer_trace.H + k])
-        peephole_input = float(layer_trace.c_prev[t, k])
-        if gate == "o":
-            peephole_input = float(
-                layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k]
-            )
+        peephole_input = _new_cell(layer_trace, t, k) if gate == "o" else float(layer_trace.c_prev[t, k])
         parts.append(("p·c" if gate == "o" else "p·c_prev", p * peephole_input))
     symbols = " + ".join(symbol for symbol, _ in parts)
     numbers = " + ".join(parenthesised(value) for _, value in parts)
@@ -248,7 +249,7 @@ def _backward_to_c(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation
     if options.cell_config.normalises_cell:
         yield Equation("d_c", "through_N + the_rest", number(d_c), d_c)
         return
-    new_c = float(layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k])
+    new_c = _new_cell(layer_trace, t, k)
     function = options.cell_config.output
     slope = float(function.derivative(np.array(new_c), np.array(tanh_c)))
     symbols, numbers = _derivative(function, "tanh_c", "c", tanh_c, new_c)

@@ -114,6 +114,12 @@ def run(lstm: LSTM, case: Case) -> tuple[list[Array], list[Array]]:
     return [y, *final], [dx, *d_initial, *gradients.values()]
 
 
+def ids_or_float32(x: Any) -> NDArray[Any]:
+    """Return integers as they are, and other inputs in float32."""
+    array = np.asarray(x)
+    return array if array.dtype.kind in "iu" else array.astype(np.float32, copy=False)
+
+
 def max_error(differences: Any, reference: Any = 1.0) -> float:
     """Return the largest difference, relative to the largest value of the reference, or to 1 if that is smaller."""
     size = np.abs(np.asarray(reference)).max(initial=1.0)

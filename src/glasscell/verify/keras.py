@@ -10,7 +10,7 @@ import numpy as np
 
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
-from glasscell.verify.cases import max_error, with_dtype
+from glasscell.verify.cases import ids_or_float32, max_error, with_dtype
 from glasscell.verify.checks import Check, Errors, Measured, missing_dependency, run_checks, skipped
 from glasscell.weight_layouts.keras import KERAS_FUNCTIONS
 
@@ -95,6 +95,6 @@ def file_errors(model: LSTM | Sequential, x: Any, allowed: float) -> Errors:
         path = Path(folder) / "model.keras"
         files.save(model, path)
         keras_model = keras.saving.load_model(path)
-    x = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)
+    x = ids_or_float32(x)
     y = model.forward(x)[0]
     return {"values": Measured(max_error(y - keras.ops.convert_to_numpy(keras_model(x)), y), allowed)}

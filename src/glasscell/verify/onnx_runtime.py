@@ -10,7 +10,7 @@ import numpy as np
 
 from glasscell.layers import LSTM
 from glasscell.models import Sequential
-from glasscell.verify.cases import Case, draw_case, max_error, random_lstm, with_dtype
+from glasscell.verify.cases import Case, draw_case, ids_or_float32, max_error, random_lstm, with_dtype
 from glasscell.verify.checks import Check, Errors, Measured, missing_dependency, run_checks, skipped
 from glasscell.verify.conditioning import SAFETY
 
@@ -73,7 +73,7 @@ def errors(model: LSTM | Sequential, x: Any, lengths: Any, allowed: float = 0.0)
     from glasscell.convert.onnx.exporter import to_model  # noqa: PLC0415 - optional
 
     model = _in_float32(model)
-    x = np.asarray(x) if np.asarray(x).dtype.kind in "iu" else np.asarray(x, np.float32)
+    x = ids_or_float32(x)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     with warnings.catch_warnings():
