@@ -436,6 +436,26 @@ def test_a_perfect_trend_has_no_scale_and_is_forecast(y):
     assert np.isfinite(model.forecast(line).values).all()
 
 
+@each_kind
+def test_a_stream_continues_from_its_state_in_another_process(y, options):
+    model = trained(y, **options)
+    stream, other = model.forecast_stream(), model.forecast_stream()
+    for value in y[:4]:
+        stream.push(value)
+    other.push(3.0)
+    other.state = pickle.loads(pickle.dumps(stream.state))  # noqa: S301
+    for value in y[4:30]:
+        one, two = stream.push(value), other.push(value)
+        assert (one is None) == (two is None)
+    assert_equal_forecasts(one, two)
+    state = stream.state
+    with pytest.raises(ValueError, match=re.escape("state['values'] must have shape (n, 1), got (2, 3)")):
+        stream.state = state | {"values": np.zeros((2, 3))}
+    with pytest.raises(ValueError, match=re.escape("state['past_exogenous'] must have shape (n, 0), got (1, 0)")):
+        stream.state = state | {"values": np.zeros((2, 1)), "past_exogenous": np.zeros((1, 0))}
+    assert_equal_forecasts(stream.push(5.0), other.push(5.0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -169,7 +169,8 @@ class ForecastingModel(ABC):
         ----------
         series : array (T,) or (T, C), or Series
         steps : int
-            Number of values at the end, at least the horizon; each step before them is an origin.
+            Number of values at the end, at least the horizon. Each step from the one before them on whose forecast ends
+            within them is an origin; of more than 1,000 the last ones are used.
         horizon : int, optional
             Largest horizon of intervals. Default: that of the model.
         known_exogenous, past_exogenous : array, optional

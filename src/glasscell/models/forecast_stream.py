@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from glasscell.core.types import Array
 from glasscell.models.forecast import Forecast, ForecastingModel, Interval, Values
 from glasscell.stream import Stream
+from glasscell.validation import finite_array
 
 
 class ForecastStream:
@@ -48,6 +49,27 @@ class ForecastStream:
         self._no_outputs = np.zeros((1, 1, model.horizon, model.features.targets, max(1, len(model.quantiles))))
         self._checked: tuple[object, ...] = ()
         self.reset()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A copy of all that a push changes: state of the layers, and the observations that are kept.
+
+        It can be set to a state of a stream of the same model, such as one that was pickled. If the value does not fit,
+        an error is raised and the state is unchanged.
+        """
+        return {"layers": self._stream.state, "values": self._values.copy(), "past_exogenous": self._past.copy()}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        features = self._model.features
+        arrays = []
+        for name, columns in (("values", features.targets), ("past_exogenous", features.past)):
+            array = finite_array(f"state[{name!r}]", state[name], np.dtype(np.float64)).astype(np.float64)
+            if array.ndim != 2 or array.shape[1] != columns or len(array) != len(state["values"]):
+                raise ValueError(f"state[{name!r}] must have shape (n, {columns}), got {array.shape}")
+            arrays.append(array)
+        self._stream.state = state["layers"]
+        self._values, self._past = arrays
 
     def _check_interval(self, level: float, interval: Interval | None) -> None:
         """Raise the errors of an interval before the state changes."""
