@@ -71,6 +71,14 @@ def test_rows_without_observations_are_the_future_of_known_inputs(write):
     assert (len(head), head.future_steps, len(head.past_exogenous)) == (1, 0, 1)
 
 
+def test_known_inputs_of_the_future_are_interpolated_too(write):
+    path = write("a,k\n1,5\n2,6\n,\n,8\n")
+    with pytest.raises(ValueError, match="line 4: column 'k' must have a value in every row, got 1 of 4 without"):
+        read_series(path, ["a"], known_exogenous=["k"])
+    series = read_series(path, ["a"], known_exogenous=["k"], missing="interpolate")
+    assert series.known_exogenous.ravel().tolist() == [5, 6, 7, 8]
+
+
 ERRORS = {
     "empty": ("", {}, "s.csv must have a line of column names, got an empty file"),
     "no rows": ("a,b\n", {}, "s.csv must have rows after its column names, got none"),

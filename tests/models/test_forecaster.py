@@ -208,6 +208,15 @@ def test_conformal_quantiles_are_never_narrowed(y):
     assert model.forecast(y, 9).interval == "conformal"
 
 
+def test_too_wide_quantiles_stay_as_they_are(y):
+    model = trained(y, quantiles=(0.1, 0.5, 0.9))
+    model.readout.parameters["bias"].reshape(4, 3)[:] += [-50, 0, 50]
+    quantiles = model.forecast(y)
+    model.calibrate(y, 20)
+    widened = model.forecast(y)
+    np.testing.assert_array_equal([widened.lower, widened.upper], [quantiles.lower, quantiles.upper])
+
+
 def test_an_ensemble_is_the_mean_of_its_members(y, tmp_path):
     members = [trained(y, seed=seed, differences=(6,) if seed else ()) for seed in range(3)]
     ensemble = gc.ForecasterEnsemble(members)
