@@ -10,6 +10,7 @@ import pytest
 import glasscell as gc
 from glasscell import checkpoint
 from glasscell.data.series_evaluation import actual_values, interval_scores
+from glasscell.models import Forecast
 
 OPTIONS = {
     "plain": {},
@@ -162,6 +163,17 @@ def test_longer_forecasts_read_known_inputs_of_all_blocks(rng):
     np.testing.assert_allclose(forecast.values, known[300:305] + 5, atol=0.6)
     with pytest.raises(ValueError, match=re.escape("known_exogenous must have shape (306, 1), got (305, 1)")):
         model.forecast(y, 5, known_exogenous=known[:305])
+    model.calibrate(y, 50, horizon=5, known_exogenous=known)
+    rolled = model.rolling_forecast(y, [290, 300], 5, known_exogenous=known)
+    assert_equal_forecasts(
+        model.forecast(y, 5, known_exogenous=known), Forecast(*(part[1] for part in rolled[:3]), 0.8, "conformal")
+    )
+    for call in (
+        lambda: model.calibrate(y, 50, horizon=5, known_exogenous=known[:300]),
+        lambda: model.rolling_forecast(y, [295], 5, known_exogenous=known[:300]),
+    ):
+        with pytest.raises(ValueError, match="known_exogenous must have at least 301 rows, got 300"):
+            call()
 
 
 # Intervals

@@ -76,7 +76,7 @@ class SeriesFeatures:
         values: ArrayLike | Series,
         known_exogenous: ArrayLike | None,
         past_exogenous: ArrayLike | None,
-        future: int = 0,
+        future: int | None = None,
     ) -> Observations:
         """Check a series and its exogenous inputs.
 
@@ -87,10 +87,10 @@ class SeriesFeatures:
         values : array (T,) or (T, C), or Series
         known_exogenous, past_exogenous : array, optional
             None for a Series, which contains them.
-        future : int
-            Steps after T at which known exogenous inputs are needed.
+        future : int, optional
+            Steps after T at which known exogenous inputs are needed. Default: T rows or more are accepted.
         """
-        exact = not isinstance(values, Series)  # a Series may have more future rows
+        exact = not isinstance(values, Series) and future is not None  # a Series may have more future rows
         if isinstance(values, Series):
             if known_exogenous is not None or past_exogenous is not None:
                 raise ValueError("known_exogenous and past_exogenous must be None for a Series, which contains them")
@@ -104,7 +104,7 @@ class SeriesFeatures:
             shapes = "(T,) or (T, 1)" if self.targets == 1 else f"(T, C) with C = {self.targets}"
             raise ValueError(f"{name} must have shape {shapes}, got {array.shape}")
         T = len(array)
-        known = _exogenous("known_exogenous", known_exogenous, self.known, T + future, exact=exact)
+        known = _exogenous("known_exogenous", known_exogenous, self.known, T + (future or 0), exact=exact)
         past = _exogenous("past_exogenous", past_exogenous, self.past, T, exact=True)
         return Observations(array, known, past)
 

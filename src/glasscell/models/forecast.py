@@ -140,9 +140,7 @@ class ForecastingModel(ABC):
         observed = self.features.observations("series", series, known_exogenous, past_exogenous)
         if len(observed.values) < places[-1]:
             raise ValueError(f"origins must be at most {len(observed.values)}, got {places[-1]}")
-        needed = int(places[-1]) + self._known(steps)
-        if self.features.known and len(observed.known) < needed:
-            raise ValueError(f"known_exogenous must have at least {needed} rows, got {len(observed.known)}")
+        self._check_known(observed, int(places[-1]), steps)
         result = self._forecast(observed, places, steps, level, interval)
         if isinstance(series, Series) or np.ndim(series) > 1:
             return result
@@ -184,6 +182,7 @@ class ForecastingModel(ABC):
             raise ValueError(
                 f"steps must be from the horizon {h} to {T - self.features.first - 1} for a series of {T}, got {steps}"
             )
+        self._check_known(observed, T - h, h)
         origins = np.arange(T - steps, T - h + 1)[-MAX_CALIBRATION_ORIGINS:]
         outputs = self._members_from(observed, origins, h).mean(axis=0)
         u = self.features.transformation.to_working(observed.values)
@@ -200,6 +199,12 @@ class ForecastingModel(ABC):
     def _known(self, horizon: int) -> int:
         """Return the number of future steps at which known exogenous inputs are needed: whole blocks."""
         return ceil(horizon / self.horizon) * self.horizon
+
+    def _check_known(self, series: Observations, origin: int, horizon: int) -> None:
+        """Raise ValueError if the known exogenous inputs end before the last block of a forecast."""
+        needed = origin + self._known(horizon)
+        if self.features.known and len(series.known) < needed:
+            raise ValueError(f"known_exogenous must have at least {needed} rows, got {len(series.known)}")
 
     def _forecast(
         self, series: Observations, origins: NDArray[np.intp], horizon: int, level: float, interval: Interval | None
