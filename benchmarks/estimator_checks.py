@@ -35,11 +35,15 @@ def scikit_learn_results() -> dict[str, dict[str, str]]:
 
 def aeon_results() -> dict[str, dict[str, str]]:
     """Return the result of each check of aeon, by estimator."""
+    import doctest
+
     from aeon.testing.estimator_checking import check_estimator
 
-    from glasscell.estimators.aeon import AeonLSTMClassifier, AeonLSTMRegressor
+    from glasscell.estimators import aeon
 
-    return {cls.__name__: check_estimator(cls) for cls in (AeonLSTMClassifier, AeonLSTMRegressor)}
+    results = {cls.__name__: check_estimator(cls) for cls in (aeon.AeonLSTMClassifier, aeon.AeonLSTMRegressor)}
+    failed, attempted = doctest.testmod(aeon)
+    return results | {"Examples": {"of the docstrings": "failed" if failed or not attempted else "passed"}}
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import glasscell as gc
-from glasscell.estimators import LSTMClassifier, LSTMRegressor
+from glasscell.estimators import LSTMClassifier, LSTMRegressor, lstm_estimator
 
 QUICK = {"hidden_size": 4, "updates": 6, "random_state": 0}
 
@@ -104,7 +104,7 @@ def test_class_weights_multiply_the_weights_of_sequences(rng):
     factors = {"a": 3.0, "b": 0.5, "c": 1.0}
     by_class = LSTMClassifier(**QUICK, class_weight=factors).fit(x, y, sample_weight)
     by_sequence = LSTMClassifier(**QUICK).fit(x, y, sample_weight * [factors[label] for label in y])
-    # The weights of classes are those of the loss, and do not enter the scaling of the features.
+    # Both enter the scaling of the features.
     assert by_class.model_.layers[0] != LSTMClassifier(**QUICK).fit(x, y).model_.layers[0]
     assert np.allclose(by_class.predict_proba(x), by_sequence.predict_proba(x), rtol=1e-7)
     total = {label: sample_weight[y == label].sum() for label in "abc"}
@@ -194,6 +194,49 @@ def test_early_stopping_keeps_the_best_weights(rng):
     assert losses[-1] > np.nanmin(losses)
     repeated = LSTMClassifier(**options | {"updates": 5}, early_stopping=True, validation_fraction=0.25).fit(x, y)
     assert repeated.n_iter_ == 5
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_an_error_leaves_the_estimator_as_it_was(method, rng):
+    x, y, _ = data(rng)
+    classifier = LSTMClassifier(**QUICK)
+    wrong = {"fit": ("updates", 0), "partial_fit": ("batch_size", 0)}[method]
+    arguments = {"classes": ["a", "b", "c"]} if method == "partial_fit" else {}
+    failed = clone(classifier).set_params(**dict([wrong]))
+    with pytest.raises(ValueError, match=wrong[0]):
+        getattr(failed, method)(x, y, **arguments)
+    with pytest.raises(NotFittedError):
+        failed.predict(x)
+    classifier.fit(x, y)
+    before, probabilities = dict(vars(classifier)), classifier.predict_proba(x)
+    with pytest.raises(ValueError, match="NaN"):
+        getattr(classifier, method)(np.full((12, 9), np.nan), y)
+    with pytest.raises(ValueError, match=wrong[0]):
+        classifier.set_params(**dict([wrong])).fit(x[:, :, :1], np.arange(12) % 2)
+    classifier.set_params(**{wrong[0]: before[wrong[0]]})
+    assert vars(classifier).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(classifier).items())
+    assert np.array_equal(classifier.predict_proba(x), probabilities)
+
+
+def test_an_interrupt_keeps_the_model(rng, monkeypatch):
+    x, y, _ = data(rng)
+
+    def interrupt(state):
+        if state.history.updates == 4:
+            raise KeyboardInterrupt
+
+    def interrupted(*arguments, **options):
+        return gc.fit(*arguments, **options, callbacks=[interrupt])
+
+    monkeypatch.setattr(lstm_estimator, "fit", interrupted)
+    classifier = LSTMClassifier(**QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(x, y)
+    monkeypatch.undo()
+    untrained = gc.SequenceClassifier(2, ["a", "b", "c"], 4, dtype=np.float64, seed=0)
+    assert classifier.predict_proba(x).shape == (12, 3)
+    assert not np.array_equal(classifier.predict_proba(x), untrained.predict_proba(x))
 
 
 # scikit-learn around them

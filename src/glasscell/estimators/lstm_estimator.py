@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import Any, NamedTuple, Self
 
@@ -94,40 +96,53 @@ class LSTMEstimator(BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Self:
         """Train a new model or, with `warm_start`, the one that exists."""
-        continues = boolean("warm_start", self.warm_start) and hasattr(self, "model_")
-        examples, held_out = self._read(X, y, sample_weight, reset=not continues), None
-        self._check_targets(examples)
-        if not continues:
-            self._start()
-        if boolean("early_stopping", self.early_stopping):
-            examples, held_out = self._split(examples)
-        model = self.model_ if continues else self._new_model(examples)
-        options = self._options(examples, updates=self.updates, epochs=self.epochs)
-        if held_out is not None:
-            epoch = ceil(len(examples.targets) / positive_integer("batch_size", options["batch_size"]))
-            options |= {"patience": positive_integer("patience", self.patience)}
-            options |= {"evaluate_every": max(epoch, SHORTEST_INTERVAL)}
-        self.model_ = model  # after an interrupt it has the weights of the last update
-        data = self._weighted(examples).data(held_out and self._weighted(held_out).data())
-        self.history_ = fit(model, data, **options)
-        self.n_iter_ = self.history_.updates
+        with self._unchanged_by_errors():
+            continues = boolean("warm_start", self.warm_start) and hasattr(self, "model_")
+            examples, held_out = self._read(X, y, sample_weight, reset=not continues), None
+            self._check_targets(examples)
+            if not continues:
+                self._start()
+            if boolean("early_stopping", self.early_stopping):
+                examples, held_out = self._split(examples)
+            if not continues:
+                self.model_ = self._new_model(examples)
+            options = self._options(examples, updates=self.updates, epochs=self.epochs)
+            if held_out is not None:
+                epoch = ceil(len(examples.targets) / positive_integer("batch_size", options["batch_size"]))
+                options |= {"patience": positive_integer("patience", self.patience)}
+                options |= {"evaluate_every": max(epoch, SHORTEST_INTERVAL)}
+            data = self._weighted(examples).data(held_out and self._weighted(held_out).data())
+            self.history_ = fit(self.model_, data, **options)
+            self.n_iter_ = self.history_.updates
         return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, classes: ArrayLike | None = None) -> Self:
         """Make one pass over the data, with the optimiser's state of the previous call."""
-        is_first = not hasattr(self, "model_")
-        examples = self._read(X, y, sample_weight, reset=is_first, classes=classes)
-        if is_first:
-            self._start()
-            self.model_ = self._new_model(examples)
-        options = TrainingOptions(**self._options(examples, epochs=1, schedule=constant()))
-        training = Training(self.model_, self._weighted(examples).data(), options)
-        if self._optimizer_states is not None:
-            training.optimizer_states = self._optimizer_states
-        self.history_ = training.run()
-        self._optimizer_states = training.optimizer_states
-        self.n_iter_ += self.history_.updates
+        with self._unchanged_by_errors():
+            is_first = not hasattr(self, "model_")
+            examples = self._read(X, y, sample_weight, reset=is_first, classes=classes)
+            if is_first:
+                self._start()
+                self.model_ = self._new_model(examples)
+            options = TrainingOptions(**self._options(examples, epochs=1, schedule=constant()))
+            training = Training(self.model_, self._weighted(examples).data(), options)
+            if self._optimizer_states is not None:
+                training.optimizer_states = self._optimizer_states
+            self.history_ = training.run()
+            self._optimizer_states = training.optimizer_states
+            self.n_iter_ += self.history_.updates
         return self
+
+    @contextmanager
+    def _unchanged_by_errors(self) -> Iterator[None]:
+        """Restore all attributes after an error; an interrupt keeps the model with the weights of its last update."""
+        before = dict(vars(self))
+        try:
+            yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _start(self) -> None:
         """Begin the training of a new model."""
