@@ -70,3 +70,38 @@ def test_a_wide_softmax_in_training_has_the_gradients_of_finite_differences(rng)
         found = np.vdot(gradients.vector, direction)
         assert abs(found - derivative) <= 1e-8 * np.linalg.norm(gradients.vector)
         direction = rng.normal(size=direction.size)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("V", [1, 64, 200])
+def test_losses_and_gradients_of_a_language_model_are_pytorchs(V, weighted, torch, rng):
+    float64 = np.dtype(np.float64)
+    layers = [gc.layers.Embedding(V, 6, dtype=float64), gc.LSTM(6, 5, dtype=float64), gc.Linear(5, V, dtype=float64)]
+    model = gc.Sequential(layers, ["embedding", "lstm", "readout"])
+    model.parameters.vector[:] = rng.normal(scale=0.5, size=model.parameters.vector.size)
+    theirs = {
+        "embedding": torch.nn.Embedding(V, 6),
+        "lstm": torch.nn.LSTM(6, 5, batch_first=True),
+        "readout": torch.nn.Linear(5, V),
+    }
+    module = torch.nn.ModuleDict(theirs).double()
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in model.to_torch().items()})
+    x, y = rng.integers(0, V, (2, 3, 4))
+    weights = rng.uniform(size=x.shape) * (rng.uniform(size=x.shape) < 0.7) if weighted else None
+    logits = module["readout"](module["lstm"](module["embedding"](torch.from_numpy(x)))[0])
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(y).flatten(), reduction="none")
+    w = torch.ones(losses.shape).double() if weights is None else torch.from_numpy(weights).flatten()
+    expected = (losses * w).sum() / w.sum()
+    expected.backward()
+
+    batch, buffers, gradients = Batch(x, y, weights), BufferPool(), model.parameters.zeros_like()
+    outputs, _, tape = model.train_forward(batch, None, buffers, None)
+    found, d = loss_and_gradient(loss_function("categorical_cross_entropy"), outputs, batch, overwrite=True)
+    model.train_backward(tape, d, gradients, buffers)
+    assert found == pytest.approx(expected.item(), rel=1e-13, abs=1e-14)
+    for name in ("embedding.weight", "readout.weight", "readout.bias"):
+        theirs_of_name = module.get_parameter(name).grad.numpy()
+        np.testing.assert_allclose(gradients[name], theirs_of_name, rtol=1e-10, atol=1e-14)
+    W_hh = module.get_parameter("lstm.weight_hh_l0").grad.numpy()
+    kernel = gradients["lstm.kernel_l0"][:, :5]
+    np.testing.assert_allclose(np.sort(kernel, axis=None), np.sort(W_hh, axis=None), rtol=1e-10, atol=1e-14)

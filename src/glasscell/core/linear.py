@@ -131,8 +131,11 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
         copy_rows((matrix @ x.transpose(1, 0, 2).reshape(I, T * B)).reshape(O, T, B).transpose(1, 0, 2), y)
     else:
         matrix = np.ascontiguousarray(matrix)  # a transposed view is slower at every step
-        parts = split(T, max(1, min(PIECES, T, y.size // MIN_PIECE)))
-        for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), parts)
+        count = min(PIECES, T, y.size // MIN_PIECE)
+        if count <= 1:
+            np.matmul(matrix, x, out=y)
+        else:
+            for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), split(T, count))
     return y
 
 

@@ -5,7 +5,7 @@ from math import inf, isnan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.blocking import BLOCK_SIZE, parts
+from glasscell.core.blocking import BLOCK_SIZE, MIN_PART_SIZE, parts
 from glasscell.core.products import for_each
 from glasscell.core.types import Array
 
@@ -67,18 +67,24 @@ def sum_of_squares(vector: Array) -> float:
 
 @np.errstate(over="ignore", under="ignore")
 def _sum_of_squares(vector: Array) -> float:
+    if len(vector) < 2 * MIN_PART_SIZE:
+        return _sum_by_blocks(vector)
     parts_of_vector = parts(len(vector))
     sums = np.zeros(len(parts_of_vector))
 
     def add_squares(k: int) -> None:
-        part, total = vector[parts_of_vector[k]], 0.0
-        for start in range(0, len(part), BLOCK_SIZE):
-            block = part[start : start + BLOCK_SIZE]
-            total += float(np.dot(block, block))
-        sums[k] = total
+        sums[k] = _sum_by_blocks(vector[parts_of_vector[k]])
 
     for_each(add_squares, range(len(sums)))
     return float(sums.sum())
+
+
+def _sum_by_blocks(vector: Array) -> float:
+    total = 0.0
+    for start in range(0, len(vector), BLOCK_SIZE):
+        block = vector[start : start + BLOCK_SIZE]
+        total += float(np.dot(block, block))
+    return total
 
 
 @np.errstate(under="ignore", over="ignore", invalid="ignore")

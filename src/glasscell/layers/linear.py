@@ -138,10 +138,11 @@ class Linear(TrainableLayer):
     ) -> LayerResult:
         """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, perhaps not a copy."""
         del state, rng
-        parameters, buffers = self._parameters.views, buffers or BufferPool()
+        parameters = self._parameters.views
         bias = parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
         steps = x if x.ndim > 2 else x[None]
         if linear.is_wide(self.output_size, steps.shape[2]):
+            buffers = buffers or BufferPool()
             steps = linear.in_rows(steps, buffers)
         y = linear.forward(parameters["weight"], bias, steps, buffers)
         return LayerResult(y if x.ndim > 2 else y[0], mask, None, steps if keep_tape else None)
