@@ -368,3 +368,37 @@ def test_defaults_train_a_text_and_keep_the_best_model():
     scores = [row["validation_loss"] for row in history.rows if "validation_loss" in row]
     assert len(scores) == 10
     assert history.best_update
+
+
+def test_zaremba_s_training_is_that_of_pytorch():
+    """Uniform weights, SGD with learning rate 1 on the loss summed over the steps, clipped to norm 5, then halved."""
+    torch = pytest.importorskip("torch")
+    T, B, epochs = 10, 4, 2
+    data = TextData(TEXT * 12, "words", steps=T, streams=B)
+    model = gc.LanguageModel(data.vocabulary, 12, 12, initial_range=0.1, dtype=np.float64)
+    V, start = len(data.vocabulary), model.to_torch()
+    embedding, lstm, readout = torch.nn.Embedding(V, 12), torch.nn.LSTM(12, 12, 2), torch.nn.Linear(12, V)
+    modules = torch.nn.ModuleDict({"embedding": embedding, "lstm": lstm, "readout": readout}).double()
+    modules.load_state_dict({name: torch.from_numpy(array) for name, array in start.items()})
+    for name, parameter in lstm.named_parameters():
+        parameter.requires_grad_("bias_hh" not in name)  # the second bias is 0, and is not trained
+    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    rng, losses = np.random.default_rng(3), []
+    for epoch in range(epochs):
+        optimizer, states = torch.optim.SGD(trained, lr=0.5**epoch), None
+        for batch in data.batches(B, rng, np.float64):
+            x, y = (torch.from_numpy(np.ascontiguousarray(ids.T)) for ids in (batch.inputs, batch.targets))
+            hidden, states = lstm(embedding(x), states)
+            states = tuple(state.detach() for state in states)
+            loss = torch.nn.functional.cross_entropy(readout(hidden).flatten(0, 1), y.flatten(), reduction="sum") / B
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 5.0)
+            optimizer.step()
+            losses.append(loss.item() / T)
+    schedule = gc.schedules.exponential(0.5, data.num_batches)
+    history = gc.fit(model, data, epochs=epochs, optimizer=gc.SGD(float(T)), clip_norm=5 / T, schedule=schedule, seed=3)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-6)
+    expected = modules.state_dict()["readout.weight"].numpy()
+    np.testing.assert_allclose(model.readout.parameters["weight"], expected, rtol=1e-5, atol=1e-8)
+    assert losses[-1] < losses[0]

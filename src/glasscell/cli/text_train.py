@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
             with folder.naming():
                 model.save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
             print(data.description)
-            print(f"{model}: {model.parameters.vector.size:,} weights")
+            print(f"{model}: {model.parameters.vector.size:,} weights", flush=True)
             keeper = ModelKeeper(model, data, folder, interrupts, options.epochs * data.num_batches)
             with interrupts.finishing():
                 history = fit(model, data, callbacks=[keeper], **_training_options(options, data))
