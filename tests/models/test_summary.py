@@ -62,3 +62,10 @@ def test_shared_arrays_count_once():
     tied = gc.Sequential(layers, ties={"2.weight": "0.weight"}).summary()
     assert [row.parameters for row in tied.rows] == [36, 144, 9]
     assert tied.parameters == 189
+
+
+def test_the_numbers_of_many_features_are_shortened() -> None:
+    normalization = gc.layers.Normalization([0.5, 1 / 3, 2, 7], [1, 1, 1, 4])
+    assert repr(normalization) == "Normalization(mean=(0.5, 0.333333, 2, …), variance=(1, 1, 1, …))"
+    assert repr(gc.layers.Normalization([1], 4, invert=True)) == "Normalization(mean=(1,), variance=4, invert=True)"
+    assert repr(gc.layers.Rescaling(0.25)) == "Rescaling(scale=0.25, offset=0)"

@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,8 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
 from glasscell.layers.base import Mask
 from glasscell.layers.batch_first import ParameterLayer, StatelessLayer
-from glasscell.validation import boolean, float_dtype, positive_integer, positive_number, real_array
+from glasscell.layers.feature_numbers import common_size, numbers, same_features, shortened
+from glasscell.validation import boolean, float_dtype, positive_integer, positive_number
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
@@ -227,7 +228,7 @@ class _FixedAffine(StatelessLayer):
 
     def output_features(self, features: int | None) -> int | None:
         """Return the number of features of the outputs."""
-        return _same_features(self.size, features)
+        return same_features(self.size, features)
 
     def forward(self, x: Array, mask: Mask | None = None, rng: np.random.Generator | None = None) -> tuple[Array, Any]:
         """Map x (..., F)."""
@@ -266,17 +267,17 @@ class Normalization(_FixedAffine):
     pointwise: ClassVar = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", _numbers("mean", self.mean))
-        object.__setattr__(self, "variance", _numbers("variance", self.variance))
+        object.__setattr__(self, "mean", numbers("mean", self.mean))
+        object.__setattr__(self, "variance", numbers("variance", self.variance))
         boolean("invert", self.invert)
         if np.min(self.variance) < 0:
             raise ValueError(f"variance must be at least 0, got {np.min(self.variance)}")
-        _common_size(mean=self.mean, variance=self.variance)
+        common_size(mean=self.mean, variance=self.variance)
 
     @property
     def size(self) -> int | None:
         """Number of features; None: any."""
-        return _common_size(mean=self.mean, variance=self.variance)
+        return common_size(mean=self.mean, variance=self.variance)
 
     def affine(self, dtype: np.dtype[np.floating]) -> tuple[Array, Array, Array]:
         """Return (center, scale, offset) of y = (x − center) · scale + offset."""
@@ -285,6 +286,10 @@ class Normalization(_FixedAffine):
         if self.invert:
             return zero, deviation.astype(dtype), mean
         return mean, (1 / deviation).astype(dtype), zero
+
+    def __repr__(self) -> str:
+        invert = ", invert=True" if self.invert else ""
+        return f"Normalization(mean={shortened(self.mean)}, variance={shortened(self.variance)}{invert})"
 
 
 @dataclass(frozen=True)
@@ -303,18 +308,21 @@ class Rescaling(_FixedAffine):
     pointwise: ClassVar = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _numbers("scale", self.scale))
-        object.__setattr__(self, "offset", _numbers("offset", self.offset))
-        _common_size(scale=self.scale, offset=self.offset)
+        object.__setattr__(self, "scale", numbers("scale", self.scale))
+        object.__setattr__(self, "offset", numbers("offset", self.offset))
+        common_size(scale=self.scale, offset=self.offset)
 
     @property
     def size(self) -> int | None:
         """Number of features; None: any."""
-        return _common_size(scale=self.scale, offset=self.offset)
+        return common_size(scale=self.scale, offset=self.offset)
 
     def affine(self, dtype: np.dtype[np.floating]) -> tuple[Array, Array, Array]:
         """Return (center, scale, offset) of y = (x − center) · scale + offset."""
         return np.zeros((), dtype), np.asarray(self.scale, dtype), np.asarray(self.offset, dtype)
+
+    def __repr__(self) -> str:
+        return f"Rescaling(scale={shortened(self.scale)}, offset={shortened(self.offset)})"
 
 
 def _affine(x: Array, size: int | None, center: Array, scale: Array, offset: Array) -> tuple[Array, Array]:
@@ -322,25 +330,3 @@ def _affine(x: Array, size: int | None, center: Array, scale: Array, offset: Arr
     if size not in (None, x.shape[-1]):
         raise ValueError(f"x must have {size} features, got {x.shape[-1]}")
     return (x - center) * scale + offset, scale
-
-
-def _numbers(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
-    """Convert to a float or a tuple of floats, all finite."""
-    array, _ = real_array(name, value, np.dtype(np.float64))
-    if array.ndim > 1 or not array.size or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be a finite number, or one for each feature, got {value!r}")
-    return tuple(array.tolist()) if array.ndim else float(array)
-
-
-def _common_size(**fields: float | tuple[float, ...]) -> int | None:
-    """Return the number of features that the fields are for; None: any."""
-    sizes = {name: len(value) for name, value in fields.items() if isinstance(value, tuple)}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"{' and '.join(sizes)} must have one length, got {' and '.join(map(str, sizes.values()))}")
-    return next(iter(sizes.values()), None)
-
-
-def _same_features(size: int | None, features: int | None) -> int | None:
-    if size is None or features in (None, size):
-        return size or features
-    raise ValueError(f"takes {size} features")
