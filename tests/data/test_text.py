@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from glasscell.data import TextData, Vocabulary, id_storage, text_files
 from glasscell.data.id_storage import IdWriter, StoredIds
 from glasscell.data.text_files import TextFiles
 
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 RNG = np.random.default_rng(0)
 TEXT = "".join(chr(97 + k) for k in RNG.integers(0, 26, 5003))
 HARD = (
@@ -137,6 +139,20 @@ def test_fit_takes_batch_size_loss_and_number_of_updates_from_the_data():
         gc.fit(model, data, epochs=1, batch_size=5)
 
 
+def test_a_model_that_reads_backward_cannot_carry_its_state():
+    model = gc.Sequential([gc.Embedding(26, 4), gc.LSTM(4, 4, bidirectional=True), gc.Linear(8, 26)])
+    with pytest.raises(ValueError, match="TextData need a model that runs forward in time only"):
+        gc.fit(model, TextData(TEXT, steps=10, streams=4), epochs=1)
+
+
+def test_another_model_trains_on_a_text():
+    data = TextData(TEXT, steps=10, streams=4)
+    model = gc.Sequential([gc.Embedding(26, 4), gc.LSTM(4, 4), gc.Linear(4, 26)])
+    history = gc.fit(model, data, epochs=1, metrics=["accuracy"])
+    assert history.updates == data.num_batches
+    assert history.rows[-1]["validation_loss"] == pytest.approx(np.log(26), rel=0.05)
+
+
 # Files
 
 
@@ -224,6 +240,25 @@ def test_a_word_that_needs_too_much_memory_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("a" * 12)
     with pytest.raises(ValueError, match="must have words of at most 10 characters, got a longer one"):
         TextData.from_files(tmp_path / "a", "words")
+
+
+# Real texts
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
+def test_real_texts_have_the_sizes_of_their_descriptions():
+    data = TextData.from_files(SHARED / "tinyshakespeare" / "input.txt")
+    assert (len(data), len(data.vocabulary)) == (1_115_394, 65)
+    assert (data.parts["training"].length, data.parts["validation"].length) == (21_150, 1_150)
+    file = SHARED / "warpeace" / "warpeace_input.txt"  # 87 different bytes, of which 3 are a byte order mark
+    source = TextFiles(file, "bytes")
+    assert (source.num_bytes, len(set(file.read_bytes()))) == (3_258_246, 87)
+    assert "\r" not in TextFiles(file).vocabulary()
+    kept = TextFiles(file, normalize=False).vocabulary()
+    assert "\r" in kept
+    assert "\ufeff" in kept
+    counts = TextFiles(file, "words")._word_counts()
+    assert counts.total() == 684_584
 
 
 # Large texts

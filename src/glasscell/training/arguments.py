@@ -14,6 +14,7 @@ from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Batch, Data, check_batch
 from glasscell.data.continuous import ContinuousData
 from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
+from glasscell.data.text import TextData
 from glasscell.layers import Seed
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
@@ -126,8 +127,8 @@ def training_source(data: Any, options: TrainingOptions, model: Trainable) -> Da
     bind_task = getattr(model, "bind_task", None)
     if bind_task is not None:
         bind_task(data)
-    if getattr(model, "runs_backward", False) and (options.tbptt_steps or isinstance(data, ContinuousData)):
-        raise ValueError("tbptt_steps and ContinuousData need a model that runs forward in time only")
+    if getattr(model, "runs_backward", False) and (options.tbptt_steps or isinstance(data, ContinuousData | TextData)):
+        raise ValueError("tbptt_steps, ContinuousData and TextData need a model that runs forward in time only")
     source = source_of(*_encoded(data, options.validation, model))
     adapt = getattr(model, "adapt", None)
     if adapt is not None:
