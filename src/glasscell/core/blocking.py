@@ -17,7 +17,9 @@ MAX_PARTS, MIN_PART_SIZE = 8, 1 << 17  # of a vector, for threads: parts, and nu
 
 def parts(length: int) -> list[slice]:
     """Return slices of a vector for several threads: one if the vector is short."""
-    return split(length, max(1, min(MAX_PARTS, length // MIN_PART_SIZE)))
+    if length < 2 * MIN_PART_SIZE:
+        return [slice(0, length)]
+    return split(length, min(MAX_PARTS, length // MIN_PART_SIZE))
 
 
 def split(length: int, count: int) -> list[slice]:

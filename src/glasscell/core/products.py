@@ -85,7 +85,10 @@ def for_each(function: Callable[[Block], object], blocks: Sequence[Block]) -> No
     Calls must not write to the same memory. They run in copies of the caller's context, such as NumPy's settings for
     floating-point errors.
     """
-    count = min(max_threads(), len(blocks)) if len(blocks) > 1 and shares_threads() else 1
+    if len(blocks) == 1:
+        function(blocks[0])
+        return
+    count = min(max_threads(), len(blocks)) if shares_threads() else 1
     if count <= 1:
         _call_with(function, blocks)
         return
