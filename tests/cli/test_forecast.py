@@ -12,7 +12,7 @@ import glasscell as gc
 from glasscell.cli import forecast, main
 from glasscell.data import series_evaluation as evaluation
 
-TINY = ["--hidden-size", "4", "--steps", "5", "--window", "20", "--horizon", "6"]
+TINY = ["--hidden-size", "4", "--updates", "5", "--window", "20", "--horizon", "6"]
 FILES = ["evaluation.csv", "forecast.csv", "history.csv", "model.safetensors"]
 
 
@@ -227,6 +227,20 @@ def test_mistakes(y, capsys, arguments, message):
 def test_files_that_cannot_be_used(y, capsys, text, message):
     Path("s.csv").write_text(text)
     assert refused(capsys, "--column", "sales").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differences"),
+    [
+        ([], ()),
+        (["--season", "6"], (6,)),
+        (["--season", "6", "--differences", "0"], ()),
+        (["--season", "6", "--differences", "6,1"], (6, 1)),
+    ],
+)
+def test_differences_are_those_of_the_season_by_default(y, arguments, differences):
+    assert run(*arguments) == 0
+    assert gc.load("runs/forecast").features.transformation.differences == differences
 
 
 def test_options_that_cannot_be_parsed(y, capsys):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.copy import reason
+from glasscell.cli.forecast_options import add_model_options, differences
 from glasscell.cli.forecast_report import (
     EVALUATION_HEADER,
     Evaluation,
@@ -91,9 +92,13 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     data.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
     data.add_argument("--delimiter", metavar="C", help="default , or, with --decimal , a semicolon")
     data.add_argument(
-        "--season", type=int, default=1, metavar="S", help="steps of a season, of seasonal naive and MASE (default 1)"
+        "--season",
+        type=int,
+        default=1,
+        metavar="S",
+        help="steps of a season: of seasonal naive, MASE and differences (default 1)",
     )
-    _add_model(parser.add_argument_group("model"))
+    add_model_options(parser.add_argument_group("model"))
     split = parser.add_argument_group("evaluation")
     split.add_argument("--test", type=int, metavar="N", help="values at the end for the test (default a fifth)")
     split.add_argument(
@@ -115,36 +120,6 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
     parser.set_defaults(run=run)
-
-
-def _add_model(model: "argparse._ArgumentGroup") -> None:
-    model.add_argument("--horizon", type=int, default=12, metavar="H", help="values to forecast (default 12)")
-    model.add_argument("--log", action="store_true", help="model the logarithm of the values")
-    model.add_argument(
-        "--differences", type=_integers, default=(), metavar="LAGS", help="lags of differences, such as 12 or 12,1"
-    )
-    model.add_argument("--lags", type=_integers, default=(), metavar="LAGS", help="lags of further inputs")
-    model.add_argument("--hidden-size", type=int, default=32, metavar="H", help="hidden units (default 32)")
-    model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
-    model.add_argument("--members", type=int, default=1, metavar="M", help="forecasters whose mean is used (default 1)")
-    model.add_argument("--window", type=int, metavar="T", help="steps of a training window (default 64, or 4 horizons)")
-    model.add_argument("--steps", type=int, default=400, metavar="N", help="updates (default 400)")
-    model.add_argument("--batch-size", type=int, default=32, metavar="B", help="windows per update (default 32)")
-    model.add_argument(
-        "--learning-rate",
-        type=float,
-        default=0.01,
-        metavar="RATE",
-        help="initial learning rate of Adam, which decreases to 0 (default 0.01)",
-    )
-    model.add_argument("--seed", type=int, default=0, help="seed of weights and windows (default 0)")
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be integers such as 12,1, got {text!r}") from None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -226,7 +201,14 @@ def _split(options: argparse.Namespace, length: int) -> Split:
 
 
 def _make_members(options: argparse.Namespace) -> list[Forecaster]:
-    names = ("season", "steps", "batch_size", "members", "origin_step", *["ar_order"] * (options.ar_order is not None))
+    names = (
+        "season",
+        "updates",
+        "batch_size",
+        "members",
+        "origin_step",
+        *["ar_order"] * (options.ar_order is not None),
+    )
     for name in names:
         positive_integer(name, getattr(options, name))
     check_layers("num_layers", positive_integer("num_layers", options.num_layers))
@@ -235,7 +217,7 @@ def _make_members(options: argparse.Namespace) -> list[Forecaster]:
     inputs += len(options.known) * (options.horizon + 1)
     T = options.window or max(64, 4 * options.horizon)
     check_memory("this training", training_bytes(inputs, H, options.num_layers, T, options.batch_size))
-    check_memory(f"the history of {options.steps} steps", options.steps * BYTES_PER_HISTORY_ROW)
+    check_memory(f"the history of {options.updates} updates", options.updates * BYTES_PER_HISTORY_ROW)
     if not 0 < options.level < 1:
         raise ValueError(f"level must be between 0 and 1, got {options.level}")
     return [
@@ -247,7 +229,7 @@ def _make_members(options: argparse.Namespace) -> list[Forecaster]:
             known_exogenous=len(options.known),
             past_exogenous=len(options.past),
             log=options.log,
-            differences=options.differences,
+            differences=differences(options),
             lags=options.lags,
             quantiles=[round(q, 12) for q in ((1 - options.level) / 2, 0.5, (1 + options.level) / 2)],
             seed=options.seed + k,
@@ -284,7 +266,7 @@ def _train(
         history = fit(
             member,
             member.training_data(training, window=options.window),
-            options.steps,
+            options.updates,
             batch_size=options.batch_size,
             optimizer=Adam(options.learning_rate),
             callbacks=[lambda _: interrupts.finish],
