@@ -46,9 +46,11 @@ def _no_picture(monkeypatch):
     monkeypatch.setattr(copy, "is_installed", lambda _: False)  # Matplotlib takes a second
 
 
-WITHOUT_PICTURE = (
+# The command where neither Matplotlib nor Numba is installed, each of which takes most of a second to import.
+WITH_NUMPY_ALONE = (
     "-c",
-    "import sys; from glasscell.cli import copy, main; copy.is_installed = lambda _: False; sys.exit(main())",
+    "import sys; sys.modules['matplotlib'] = sys.modules['numba'] = None; from glasscell.cli import main; "
+    "sys.exit(main())",
 )
 
 
@@ -173,7 +175,7 @@ SHELL = {  # what a shell does with the output, and the status
 @pytest.mark.usefixtures("_no_picture")
 @pytest.mark.parametrize("redirection", SHELL)
 def test_output_that_nobody_reads_costs_nothing(redirection):
-    command = f"{shlex.join([sys.executable, *WITHOUT_PICTURE, *TINY])} {redirection}; exit ${{PIPESTATUS[0]}}"
+    command = f"{shlex.join([sys.executable, *WITH_NUMPY_ALONE, *TINY])} {redirection}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, check=False, env=environment_of())
     assert done.returncode == SHELL[redirection]
     assert b"Traceback" not in done.stdout + done.stderr
@@ -209,7 +211,7 @@ def interrupted(arguments, *, times=1, wait_for="update ", program=("-m", "glass
     [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2)],
 )
 def test_an_interrupt_keeps_what_was_learned(number, times):
-    program = ("-m", "glasscell") if number == signal.SIGINT else WITHOUT_PICTURE
+    program = ("-m", "glasscell") if number == signal.SIGINT else WITH_NUMPY_ALONE
     status, said = interrupted(ENDLESS, number=number, times=times, program=program)
     assert status == 128 + number
     assert "Traceback" not in said
@@ -245,7 +247,7 @@ def test_an_interrupted_run_replaces_nothing(monkeypatch, capsys):
 
 @pytest.mark.parametrize("times", [2, 5])
 def test_twice_ends_at_once_and_says_what_was_kept(times):
-    status, said = interrupted(ENDLESS, times=times, program=WITHOUT_PICTURE)
+    status, said = interrupted(ENDLESS, times=times, program=WITH_NUMPY_ALONE)
     assert status in (130, -signal.SIGINT)  # the latter once Python has ended its handlers; a shell reports 130, too
     assert "Traceback" not in said
     assert "glasscell: interrupted" in said
