@@ -76,7 +76,7 @@ def shakespeare(given: argparse.Namespace) -> None:
     """2 × 128 on tiny Shakespeare: 2 and 5 minutes on char-rnn's split, and the end of the file."""
     settings: list[tuple[str, int, dict[str, Any]]] = [
         ("streams", 6, {}),
-        ("streams", 14, {"dropout": 0.05}),
+        ("streams", 14, {}),
         ("tail", 20, {"dropout": 0.25}),
     ]
     for split, epochs, options in settings:

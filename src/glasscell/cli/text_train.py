@@ -84,7 +84,7 @@ def _make_training(options: argparse.Namespace, folder: RunFolder) -> tuple[Text
         options.unit,
         vocabulary_size=options.vocabulary_size,
         normalize=not options.keep_line_ends,
-        folder=folder.stage,
+        folder=folder.stage.parent,  # not in the stage: on Windows a folder with an open file cannot be renamed
         steps=options.steps,
         streams=options.streams,
         split=options.split,
