@@ -256,7 +256,8 @@ def _run(tasks: Sequence[Callable[[], object]]) -> None:
 def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
     """Return a copy of the matrix or its transpose, packed for the kernels."""
     run, (M, K) = compile_kernels(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
-    packed = buffers.get(f"{name} packed", (-(-M // run.rows), K, run.rows), matrix.dtype)
+    rows = run.sizes.rows_to_pack(matrix.size)
+    packed = buffers.get(f"{name} packed", (-(-M // rows), K, rows), matrix.dtype)
     (run.pack_columns if transposed else run.pack)(matrix, packed)
     return packed
 

@@ -1,4 +1,4 @@
-"""Kernels of :mod:`glasscell.core.numba_engine`: time loops, forward and backward, and the products inside them.
+"""Kernels of :mod:`glasscell.core.numba_engine`: time loops, forward and backward.
 
 Plain functions that :func:`compile_kernels` compiles; it also defines the upper-case names in them and the functions
 that they call, for a dtype and the processor. Names are those of :mod:`glasscell.core.lstm`. Each kernel runs b
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from glasscell.core.numba_engine import cell_math, simd
+from glasscell.core.numba_engine import cell_math, simd, tiles
 from glasscell.core.numba_engine.jit_cache import jit_cached
 from glasscell.core.numba_engine.vector import Formula
 from glasscell.core.uninterrupted import once_uninterrupted
@@ -39,7 +39,7 @@ class Kernels(NamedTuple):
     forward_inference_single: Kernel
     backward_single: Kernel
     lanes: int  # numbers per SIMD vector
-    rows: int  # rows of a matrix that are packed together
+    sizes: tiles.Sizes
 
 
 @once_uninterrupted
@@ -49,18 +49,9 @@ def compile_kernels(char: str) -> Kernels:
     from llvmlite import binding  # noqa: PLC0415
 
     dtype = np.dtype(char)
-    cpu = binding.get_host_cpu_features()
-    # The tile sizes for 32, 16 and 16 registers.
-    width, rows = (64, 12) if cpu.get("avx512f") else (32, 6) if cpu.get("avx") else (16, 6)
-    lanes = width // dtype.itemsize
-    names = {
-        "__name__": __name__,
-        "ZERO": dtype.type(0),
-        "LANES": lanes,
-        "ROWS": rows,
-        "SINGLE_BLOCK_STEPS": SINGLE_BLOCK_STEPS,
-    }
-    names |= _vector_intrinsics(dtype, lanes, rows)
+    sizes = tiles.sizes(binding.get_host_cpu_features(), dtype)
+    names = {"__name__": __name__, "ZERO": dtype.type(0), "SINGLE_BLOCK_STEPS": SINGLE_BLOCK_STEPS}
+    names |= _formulas(dtype, sizes.lanes) | tiles.intrinsics(sizes)
 
     def compile_for(
         function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True
@@ -73,28 +64,29 @@ def compile_kernels(char: str) -> Kernels:
         )
         return loop
 
-    for function in (_transpose, _copy, _zero):
+    for function in tiles.INLINED:
         names[function.__name__] = jit_cached(function, names=names)
-    names["_product"] = compile_for(_product, -3, -2, 2)
-    names["_products"] = compile_for(_products, -3, -2, 2, flag=True)
-    names["_products_of_steps"] = compile_for(_products, -3, -3, 2, flag=True)
-    names["_product_of_row"] = compile_for(_product_of_row, -3, -2, 2, flag=True)
+    names["_last_columns"] = jit_cached(tiles.last_columns(sizes), names=names)
+    names["_product"] = compile_for(tiles.product, -3, -2, 2)
+    names["_products"] = compile_for(tiles.products, -3, -2, 2, flag=True)
+    names["_products_of_steps"] = compile_for(tiles.products, -3, -3, 2, flag=True)
+    names["_product_of_row"] = compile_for(tiles.product_of_row, -3, -2, 2, flag=True)
     return Kernels(
-        compile_for(_pack, -2, 3),
-        compile_for(_pack_columns, -2, 3),
+        compile_for(tiles.pack, -2, 3),
+        compile_for(tiles.pack_columns, -2, 3),
         compile_for(_forward, -3, 3, 3, 4, 4, 3),
         compile_for(_forward_inference, -3, -3, 3, 3, 3, 2, 3, 2),
         compile_for(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
         compile_for(_forward_single, -2, 2, 3, 2, 4, 4, 3),
         compile_for(_forward_inference_single, -2, 2, -3, 3, 2, 2, gaps=False),
         compile_for(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
-        lanes,
-        rows,
+        sizes.lanes,
+        sizes,
     )
 
 
-def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> dict[str, Any]:
-    """Return the vector operations that the kernels call, by name."""
+def _formulas(dtype: np.dtype[np.floating], lanes: int) -> dict[str, Any]:
+    """Return the elementwise operations that the kernels call, by name."""
     activations = cell_math.activations_for(dtype)
     formulas: dict[str, Formula] = {
         "_gates": partial(cell_math.cell_forward, activations),
@@ -102,23 +94,7 @@ def _vector_intrinsics(dtype: np.dtype[np.floating], lanes: int, rows: int) -> d
         "_gates_backward": cell_math.cell_backward,
         "_sum": cell_math.add,
     }
-    elementwise_operations = {name: simd.elementwise(formula, lanes) for name, formula in formulas.items()}
-    # Rows and vectors per tile, as many as fit in the registers; edge tiles have fewer columns.
-    tiles = {"_low": (rows // 2, 4), "_square": (rows, 2), "_tall": (2 * rows, 1), "_short": (rows, 1)}
-    packed_tiles = {
-        f"{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked, packed=rows)
-        for name, size in tiles.items()
-        for masked in (False, True)
-    }
-    row_tiles = {
-        f"_rows{name}{'_edge' * masked}_tile": simd.matmul_tile(*size, lanes, masked=masked)
-        for name, size in {**tiles, "_wide": (1, 8), "_half": (1, 4)}.items()
-        for masked in (False, True)
-    }
-    transposed_tiles = {
-        f"_transposed{'_edge' * masked}_tile": simd.transposed_tile(lanes, masked=masked) for masked in (False, True)
-    }
-    return elementwise_operations | packed_tiles | row_tiles | transposed_tiles
+    return {name: simd.elementwise(formula, lanes) for name, formula in formulas.items()}
 
 
 def _forward(W, u, z, gates, products, tanh_c):
@@ -238,112 +214,3 @@ def _backward_single(W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, r
         _products(dz.transpose(1, 2, 0)[: end - start], u[0, start:end], dkernel, end < T)
         if len(dx) > 0:
             _products(dz[:, : end - start], W_x, dx[start:end], False)
-
-
-def _product(a, v, z):
-    """Write a v to z: a packed, v (K, N), z (M, N)."""
-    M, N = z.shape
-    column = 0
-    while N - column >= 4 * LANES:
-        for row in range(0, M, ROWS // 2):
-            _low_tile(a, v, z, row, column, False)
-        column += 4 * LANES
-    if N - column >= 2 * LANES:
-        for row in range(0, M, ROWS):
-            _square_tile(a, v, z, row, column, False)
-        column += 2 * LANES
-    if N - column > LANES:
-        for row in range(0, M, ROWS):
-            _square_edge_tile(a, v, z, row, column, False)
-        return
-    pairs = M // (2 * ROWS) * 2 * ROWS
-    if N - column == LANES:
-        for row in range(0, pairs, 2 * ROWS):
-            _tall_tile(a, v, z, row, column, False)
-        for row in range(pairs, M, ROWS):
-            _short_tile(a, v, z, row, column, False)
-    elif column < N:
-        for row in range(0, pairs, 2 * ROWS):
-            _tall_edge_tile(a, v, z, row, column, False)
-        for row in range(pairs, M, ROWS):
-            _short_edge_tile(a, v, z, row, column, False)
-
-
-def _products(a, v, z, add):
-    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N) or (S, K, N), z (M, N).
-
-    Row by row of tiles: v stays in the L2 cache, and the rows of a in the L1 cache.
-    """
-    M, N = z.shape
-    pairs = N // (2 * LANES) * 2 * LANES
-    for row in range(0, M, ROWS):
-        for column in range(0, pairs, 2 * LANES):
-            _rows_square_tile(a, v, z, row, column, add)
-        if N - pairs > LANES:
-            _rows_square_edge_tile(a, v, z, row, pairs, add)
-        elif pairs < N:
-            _rows_short_edge_tile(a, v, z, row, pairs, add)
-
-
-def _product_of_row(a, v, z, add):
-    """Write a[0] v to z, or add it: a (1, 1, K), v (K, N), z (1, N)."""
-    N = z.shape[1]
-    for column in range(0, N, 8 * LANES):
-        if N - column >= 8 * LANES:
-            _rows_wide_tile(a, v, z, 0, column, add)
-        elif N - column > 4 * LANES:
-            _rows_wide_edge_tile(a, v, z, 0, column, add)
-        elif N - column == 4 * LANES:
-            _rows_half_tile(a, v, z, 0, column, add)
-        else:
-            _rows_half_edge_tile(a, v, z, 0, column, add)
-
-
-def _pack(a, packed):
-    """Pack a (M, K) as (groups, K, rows), with the rows of a tile adjacent; repeat the last row to fill a group."""
-    rows = packed.shape[2]
-    for group in range(len(packed)):
-        rows_of_group = a[group * rows : (group + 1) * rows]
-        for row in range(0, rows, LANES):
-            for column in range(0, a.shape[1], LANES):
-                _transposed_edge_tile(rows_of_group, packed[group], row, column)
-
-
-def _pack_columns(a, packed):
-    """Pack the transpose of a (K, M) as :func:`_pack`."""
-    groups, K, _ = packed.shape
-    M = a.shape[1]
-    for group in range(groups):
-        first = group * ROWS
-        if first + ROWS <= M:
-            for k in range(K):
-                for r in range(ROWS):
-                    packed[group, k, r] = a[k, first + r]
-        else:
-            for k in range(K):
-                for r in range(ROWS):
-                    packed[group, k, r] = a[k, min(first + r, M - 1)]
-
-
-def _transpose(a, z):
-    """Write aᵀ to z."""
-    M, N = a.shape
-    for column in range(0, N, LANES):
-        for row in range(0, M, LANES):
-            if M - row >= LANES and N - column >= LANES:
-                _transposed_tile(a, z, row, column)
-            else:
-                _transposed_edge_tile(a, z, row, column)
-
-
-def _copy(a, z):
-    """Write a (M, N) to z: `z[:] = a` takes seconds to compile."""
-    for row in range(a.shape[0]):
-        for b in range(a.shape[1]):
-            z[row, b] = a[row, b]
-
-
-def _zero(z):
-    for row in range(z.shape[0]):
-        for k in range(z.shape[1]):
-            z[row, k] = ZERO

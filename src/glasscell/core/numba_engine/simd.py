@@ -1,8 +1,9 @@
-"""LLVM code for operations that Numba cannot express: register-tiled products and vectorised mathematics.
+"""LLVM code for operations that Numba cannot express: vectorised mathematics and transposition.
 
 LLVM vectorises a loop over many arrays only if it can prove that they do not overlap, and never keeps a tile of a
-result in registers. The functions here generate such code: :func:`matmul_tile` for products, :func:`elementwise` for
-formulas, which are Python functions of :class:`~glasscell.core.numba_engine.vector.Vector`.
+result in registers. The functions here generate such code: :func:`elementwise` for formulas, which are Python functions
+of :class:`~glasscell.core.numba_engine.vector.Vector`. Tiles of products are in
+:mod:`glasscell.core.numba_engine.simd_products`.
 
 Arrays may have gaps between rows; the numbers of a row are adjacent. a·b + c may become one fused instruction
 ("contract"); everything else follows IEEE 754, including NaN and infinities.
@@ -63,6 +64,15 @@ class ArrayAccess:
             self._masked("load", self.vector, types_), [pointer, ir.IntType(32)(self.size), mask, zero]
         )
 
+    def load_part(self, index: Any, count: int) -> Any:
+        """Load a vector of this many numbers."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        kind = ir.VectorType(self.vector.element, count)
+        return self.builder.load(
+            self.builder.bitcast(self.builder.gep(self.data, [index]), kind.as_pointer()), align=self.size
+        )
+
     def store(self, value: Any, index: Any, mask: Any = None) -> None:
         """Store a vector; with a mask, unselected numbers are not written."""
         from llvmlite import ir  # noqa: PLC0415
@@ -87,7 +97,7 @@ class ArrayAccess:
         return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, types_), name)
 
 
-def _splat(builder: Any, number: Any, lanes: int) -> Any:
+def splat(builder: Any, number: Any, lanes: int) -> Any:
     """Return a vector of copies of a number."""
     from llvmlite import ir  # noqa: PLC0415
 
@@ -96,16 +106,16 @@ def _splat(builder: Any, number: Any, lanes: int) -> Any:
     return builder.shuffle_vector(builder.insert_element(nothing, number, ir.IntType(32)(0)), nothing, first)
 
 
-def _minimum(builder: Any, a: Any, b: Any) -> Any:
+def minimum(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.icmp_signed("<", a, b), a, b)
 
 
-def _mask(builder: Any, remaining: Any, lanes: int) -> Any:
+def lane_mask(builder: Any, remaining: Any, lanes: int) -> Any:
     """Return a mask that selects the first `remaining` lanes."""
     from llvmlite import ir  # noqa: PLC0415
 
     numbers = ir.Constant(ir.VectorType(remaining.type, lanes), list(range(lanes)))
-    return builder.icmp_signed("<", numbers, _splat(builder, remaining, lanes))
+    return builder.icmp_signed("<", numbers, splat(builder, remaining, lanes))
 
 
 def elementwise(formula: Formula, lanes: int) -> Any:
@@ -147,7 +157,7 @@ def elementwise(formula: Formula, lanes: int) -> Any:
             with cgutils.for_range_slice(builder, n.type(0), whole, step, n.type) as (column, _):
                 emit(row.index, column)
             with builder.if_then(builder.icmp_signed("<", whole, n)):
-                emit(row.index, whole, _mask(builder, builder.sub(n, whole), lanes))
+                emit(row.index, whole, lane_mask(builder, builder.sub(n, whole), lanes))
         return context.get_dummy_value()
 
     def typed(typing_context: Any, inputs: Any, results: Any) -> Any:  # noqa: ARG001
@@ -156,87 +166,15 @@ def elementwise(formula: Formula, lanes: int) -> Any:
     return intrinsic(typed)
 
 
-def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) -> Any:
-    """Return a compiled-code function for a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
-
-    Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's row and column in z, and whether
-    the sum is added to z. The tile stays in registers for the whole sum; each iteration reads a few vectors of v and a
-    number of each row of a. Rows beyond the last repeat the last one. Columns beyond the last are not written, which
-    requires a masked tile.
-
-    Parameters
-    ----------
-    packed : int
-        0: a is (S, M, K). Otherwise a is packed by this number of rows, (M / packed, K, packed), and S = 1: then all
-        rows of a tile need one address, instead of one each, for which there are too few registers. The tile must start
-        at a multiple of `packed`, or be within one group.
-    """
+def interleavings(lanes: int) -> tuple[Any, Any]:
+    """Return the indices that interleave the first, and the last, halves of two vectors."""
     from llvmlite import ir  # noqa: PLC0415
-    from numba.core import cgutils, types  # noqa: PLC0415
-    from numba.extending import intrinsic  # noqa: PLC0415
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        A, V, Z = (
-            ArrayAccess(context, builder, kind, value, lanes)
-            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
-        )
-        row, column, add = arguments[3:]
-        M, N = Z.shape
-        integer = M.type
-        columns = [builder.add(column, integer(c * lanes)) for c in range(vectors)]
-        masks = [_mask(builder, builder.sub(N, c), lanes) if masked else None for c in columns]
-        last = builder.sub(M, integer(1))
-        tile_rows = [_minimum(builder, builder.add(row, integer(r)), last) for r in range(rows)]
-        offsets = [[builder.add(builder.mul(r, Z.strides[0]), c) for c in columns] for r in tile_rows]
-        zero = ir.Constant(Z.vector, [0.0] * lanes)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in columns] for _ in tile_rows]
-        with builder.if_then(add):
-            for r in range(rows):
-                for c in range(vectors):
-                    builder.store(Z.load(offsets[r][c], masks[c]), sums[r][c])
-
-        if packed:
-            S, K = integer(1), A.shape[1]
-            first = builder.sdiv(row, integer(packed))
-            offset = builder.sub(row, builder.mul(first, integer(packed)))
-            bases = [
-                builder.add(builder.mul(builder.add(first, integer(group)), A.strides[0]), offset)
-                for group in range(-(-rows // packed))
-            ]
-
-            def offsets_of_a(outer: Any, k: Any) -> list[Any]:  # noqa: ARG001
-                along = builder.mul(k, integer(packed))
-                groups = [builder.add(base, along) for base in bases]
-                return [builder.add(groups[r // packed], integer(r % packed)) for r in range(rows)]
-
-        else:
-            S, _, K = A.shape
-
-            def offsets_of_a(outer: Any, k: Any) -> list[Any]:
-                start = builder.add(builder.mul(outer, A.strides[0]), k)
-                return [builder.add(start, builder.mul(r, A.strides[1])) for r in tile_rows]
-
-        with cgutils.for_range(builder, S) as outer, cgutils.for_range(builder, K) as inner:
-            if len(V.strides) == 2:
-                v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
-            else:
-                v_first = builder.add(builder.mul(outer.index, V.strides[0]), builder.mul(inner.index, V.strides[1]))
-            v_vectors = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
-            for r, a_offset in enumerate(offsets_of_a(outer.index, inner.index)):
-                factor = _splat(builder, A.load_scalar(a_offset), lanes)
-                for c in range(vectors):
-                    product = builder.fmul(factor, v_vectors[c], flags=("contract",))
-                    total = builder.fadd(product, builder.load(sums[r][c]), flags=("contract",))
-                    builder.store(total, sums[r][c])
-        for r in range(rows):
-            for c in range(vectors):
-                Z.store(builder.load(sums[r][c]), offsets[r][c], masks[c])
-        return context.get_dummy_value()
-
-    def typed(typing_context: Any, a: Any, v: Any, z: Any, row: Any, column: Any, add: Any) -> Any:  # noqa: ARG001
-        return types.void(a, v, z, types.intp, types.intp, types.boolean), generate
-
-    return intrinsic(typed)
+    low, high = (
+        ir.Constant(ir.VectorType(ir.IntType(32), lanes), [k // 2 + start + lanes * (k % 2) for k in range(lanes)])
+        for start in (0, lanes // 2)
+    )
+    return low, high
 
 
 def transposed_tile(lanes: int, *, masked: bool) -> Any:
@@ -245,15 +183,10 @@ def transposed_tile(lanes: int, *, masked: bool) -> Any:
     Its arguments are a (M, N), z (N, M or more), and the tile's row and column in a. Rows beyond the last repeat the
     last one. Columns beyond the last are not written, which requires a masked tile.
     """
-    from llvmlite import ir  # noqa: PLC0415
     from numba.core import types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
 
-    interleavings = (
-        ir.Constant(ir.VectorType(ir.IntType(32), lanes), [k // 2 + start + lanes * (k % 2) for k in range(lanes)])
-        for start in (0, lanes // 2)
-    )
-    low, high = interleavings  # interleave the numbers of two vectors
+    low, high = interleavings(lanes)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         A, Z = (
@@ -263,13 +196,13 @@ def transposed_tile(lanes: int, *, masked: bool) -> Any:
         row, column = arguments[2:]
         (M, N), width = A.shape, Z.shape[1]
         last = builder.sub(M, M.type(1))
-        mask = _mask(builder, builder.sub(N, column), lanes) if masked else None
-        rows = [_minimum(builder, builder.add(row, M.type(r)), last) for r in range(lanes)]
+        mask = lane_mask(builder, builder.sub(N, column), lanes) if masked else None
+        rows = [minimum(builder, builder.add(row, M.type(r)), last) for r in range(lanes)]
         square = [A.load(builder.add(builder.mul(r, A.strides[0]), column), mask) for r in rows]
         for _ in range(lanes.bit_length() - 1):
             pairs = list(zip(square[: lanes // 2], square[lanes // 2 :], strict=True))
             square = [builder.shuffle_vector(a, b, interleaving) for a, b in pairs for interleaving in (low, high)]
-        width_mask = _mask(builder, builder.sub(width, row), lanes) if masked else None
+        width_mask = lane_mask(builder, builder.sub(width, row), lanes) if masked else None
         for c, vector in enumerate(square):
             target_row = builder.add(column, N.type(c))
             with builder.if_then(builder.icmp_signed("<", target_row, N)):
