@@ -103,9 +103,11 @@ def is_wide(outputs: int, sequences: int) -> bool:
 
 def is_in_rows(x: Array) -> bool:
     """Return whether x (T, I, B) lies in memory as (T, B, I); for one sequence or one number a step, False."""
+    size, strides = x.itemsize, x.strides
+    if strides[1] != size:  # most arrays
+        return False
     T, I, B = x.shape
-    size = x.itemsize
-    return B > 1 and I > 1 and x.strides[1:] == (size, I * size) and (T == 1 or x.strides[0] == B * I * size)
+    return B > 1 and I > 1 and strides[2] == I * size and (T == 1 or strides[0] == B * I * size)
 
 
 def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
