@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell.core import losses
 from glasscell.core.buffers import BufferPool
 from glasscell.data import Batch
 from glasscell.data.metrics import loss_and_gradient, loss_function
@@ -105,3 +106,32 @@ def test_losses_and_gradients_of_a_language_model_are_pytorchs(V, weighted, torc
     W_hh = module.get_parameter("lstm.weight_hh_l0").grad.numpy()
     kernel = gradients["lstm.kernel_l0"][:, :5]
     np.testing.assert_allclose(np.sort(kernel, axis=None), np.sort(W_hh, axis=None), rtol=1e-10, atol=1e-14)
+
+
+def test_an_interrupted_loss_changes_no_later_pass(monkeypatch, rng):
+    model = gc.Sequential([gc.layers.Embedding(80, 6), gc.LSTM(6, 5), gc.Linear(5, 80)])
+    x = rng.integers(0, 80, (3, 4))
+    batch, buffers, loss = Batch(x, x[:, ::-1]), BufferPool(), loss_function("categorical_cross_entropy")
+    gradients, weights = model.parameters.zeros_like(), model.parameters.vector.copy()
+
+    def run():
+        outputs, _, tape = model.train_forward(batch, None, buffers, None)
+        value, d = loss_and_gradient(loss, outputs, batch, overwrite=True)
+        model.train_backward(tape, d, gradients, buffers)
+        return value, gradients.vector.copy()
+
+    expected = run()
+
+    def interrupt(function, blocks):
+        function(blocks[0])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "SOFTMAX_BLOCK", 100)
+        patch.setattr(losses, "for_each", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    np.testing.assert_array_equal(model.parameters.vector, weights)
+    found = run()
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1], expected[1])

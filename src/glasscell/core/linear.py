@@ -107,7 +107,7 @@ def is_in_rows(x: Array) -> bool:
     if strides[1] != size:  # most arrays
         return False
     T, I, B = x.shape
-    return B > 1 and I > 1 and strides[2] == I * size and (T == 1 or strides[0] == B * I * size)
+    return bool(B > 1 and I > 1 and strides[2] == I * size and (T == 1 or strides[0] == B * I * size))
 
 
 def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:

@@ -46,7 +46,7 @@ class Step(StatelessLayer):
         if mask is None:
             return x[..., self.index, :].copy("K"), (self.index % T, None, x.shape)
         at, nonempty = _valid_step_index(mask, self.index), np.asarray(mask.any(axis=-1))
-        y = np.take_along_axis(x, at[..., None, None], axis=-2)[..., 0, :]
+        y = x[_each(at)]
         return np.where(nonempty[..., None], y, y.dtype.type(0)), (at, nonempty, x.shape)
 
     def backward(self, tape: Any, d_outputs: Array) -> Array:
@@ -61,7 +61,7 @@ class Step(StatelessLayer):
         if nonempty is None:
             dx[..., at, :] = d_outputs
             return
-        np.put_along_axis(dx, at[..., None, None], (d_outputs * nonempty[..., None])[..., None, :], axis=-2)
+        dx[_each(at)] = d_outputs * nonempty[..., None]
 
     def stream_stage(self, *, single: bool) -> Stage:
         """Return the stage of a stream. Only the last step has one."""
@@ -74,6 +74,11 @@ class Step(StatelessLayer):
                 "whole sequence"
             )
         return LastStepStage()
+
+
+def _each(at: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+    """Return the index of these steps, one of each sequence: (B,), or () of a single one."""
+    return (*np.indices(at.shape, sparse=True), at)
 
 
 def feature_major_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
