@@ -285,3 +285,15 @@ def test_losses_of_predictors_with_and_without_memory():
 def test_options_are_checked(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+def test_the_last_three_symbols_are_sufficient_for_all_predictions_but_one(rng):
+    strings = sorted({EmbeddedReber.draw_string(rng) for _ in range(1500)})
+    batch = EmbeddedReber().make_batch(strings)
+    seen, conflicts = {}, set()
+    for string, allowed in zip(strings, embedded_reber.allowed_symbols(batch), strict=True):
+        for t in range(len(string) - 1):
+            same = seen.setdefault(string[max(0, t - 2) : t + 1], allowed[t].tolist())
+            if same != allowed[t].tolist():
+                conflicts.add(len(string) - t)
+    assert conflicts == {3}  # the step before the last T or P
