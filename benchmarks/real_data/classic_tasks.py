@@ -179,6 +179,11 @@ COLUMNS = (
 )
 
 
+def shown(number: float) -> str:
+    """Return a number of sequences; nothing for infinity, which stands for never."""
+    return f"{number:,.0f}" if np.isfinite(number) else ""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
@@ -199,7 +204,7 @@ def main() -> int:
         criterion = statistics.median([result.criterion or np.inf for result in results])
         median = statistics.median([result.stopped or np.inf for result in results])
         ends = f"{min(stopped):,} to {max(stopped):,}" if stopped else ""
-        cells = [name, f"{len(stopped)} of {count}", f"{criterion:,.0f}", f"{median:,.0f}", ends, f"{row.paper:,}"]
+        cells = [name, f"{len(stopped)} of {count}", shown(criterion), shown(median), ends, f"{row.paper:,}"]
         print(f"| {' | '.join([*cells, f'{min(wrong)} to {max(wrong)}', f'{seconds:.1f}'])} |", flush=True)
         if row.median is not None and row.wrong is not None:
             missed |= len(stopped) < count or median > row.median or max(wrong) > row.wrong
