@@ -77,7 +77,7 @@ def shakespeare(given: argparse.Namespace) -> None:
     settings: list[tuple[str, int, dict[str, Any]]] = [
         ("streams", 6, {}),
         ("streams", 14, {}),
-        ("tail", 20, {"dropout": 0.25}),
+        ("tail", 16, {"dropout": 0.25}),
     ]
     for split, epochs, options in settings:
         data = TextData.from_files(given.data / SHAKESPEARE, split=split)
