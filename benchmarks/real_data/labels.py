@@ -42,7 +42,7 @@ SETTINGS = {
     "digits": Setting(REGULAR | {"pooling": "last"}, {}, 0.975),
     "MNIST-1D": Setting(REGULAR | {"pooling": "max", "noise": 0.0}, {"updates": 2500}, 0.93),
     "GunPoint": Setting(REGULAR | {"pooling": "max"}, {}),
-    "ArrowHead": Setting(REGULAR | {"pooling": "max"}, {}),
+    "ArrowHead": Setting(REGULAR | {"pooling": "max", "noise": 0.0}, {}),
 }
 CANDIDATES = [
     REGULAR | {"pooling": pooling, "noise": noise} for pooling in ("last", "mean", "max") for noise in (0.0, 0.3)
