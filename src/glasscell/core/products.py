@@ -23,7 +23,7 @@ T = TypeVar("T")
 Block = TypeVar("Block")
 
 PIECE_FLOPS = 1 << 22  # multiplications of a piece, at least: some times what it takes to wake a thread
-PIECE_SIZE = 64  # rows or columns of a piece, at least: BLAS copies the whole other factor for each piece
+PIECE_SIZE = 128  # rows or columns of a piece, at least: BLAS copies the whole other factor for each piece
 MAX_PIECES = 8
 
 _shares_threads: ContextVar[bool] = ContextVar("shares_threads", default=False)
@@ -74,7 +74,8 @@ def matmul(a: Array, b: Array, out: Array, bias: Array | None = None) -> Array:
 def _pieces(M: int, K: int, N: int) -> list[tuple[slice, slice]]:
     """Return the rows and columns of each piece of a product (M, N): it is divided along the longer side."""
     size = max(M, N)
-    count = max(1, min(MAX_PIECES, M * K * N // PIECE_FLOPS, size // PIECE_SIZE))
+    limit = max(1, min(MAX_PIECES, M * K * N // PIECE_FLOPS, size // PIECE_SIZE))
+    count = 1 << (limit.bit_length() - 1)  # so that two or four threads have equal shares
     parts = split(size, count)
     return [(part, slice(N)) for part in parts] if M >= N else [(slice(M), part) for part in parts]
 
