@@ -146,12 +146,23 @@ def training(engine: str | None) -> dict[str, Subject]:
     model._lstm = gc.LSTM(  # noqa: SLF001 - it takes no engine itself
         *(model.lstm.input_size, 32), seed=None, engine=engine, parameters=model.parameters.subset("lstm.")
     )
+    ids = np.random.default_rng(0).integers(600, size=(2 * 32, 20))
+    words = gc.Sequential([gc.Embedding(600, 16), gc.LSTM(16, 32, engine=engine), gc.Linear(32, 600)], seed=0)
+    options = {"loss": "categorical_cross_entropy", "optimizer": gc.SGD(0.1), "batch_size": 32}
+    return {
+        "fit": training_of(model, task, updates, batch_size=64),
+        "fit of a wide softmax": training_of(words, (ids, ids[:, ::-1]), updates, **options),
+    }
+
+
+def training_of(model: gc.Sequential, data: object, updates: int, **options: object) -> Subject:
+    """Train a model again and again: what is left must be its weights after a whole number of updates."""
     vector, start = model.parameters.vector, model.parameters.vector.copy()
     known = {start.tobytes()}
 
     def fit(callbacks: tuple[Callable[[object], None], ...] = ()) -> Arrays:
         vector[:] = start
-        gc.fit(model, task, updates, batch_size=64, callbacks=callbacks)
+        gc.fit(model, data, updates, callbacks=callbacks, **options)
         return [vector]
 
     fit((lambda _: known.add(vector.tobytes()),))
@@ -159,7 +170,7 @@ def training(engine: str | None) -> dict[str, Subject]:
     def left() -> str | None:
         return None if vector.tobytes() in known else "weights of no whole number of updates"
 
-    return {"fit": Subject(fit, left, fit)}
+    return Subject(fit, left, fit)
 
 
 def streams(engine: str | None, rng: np.random.Generator) -> dict[str, Subject]:

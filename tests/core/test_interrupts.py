@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core import numba_engine
+from glasscell.core import numba_engine, products
 
 if not hasattr(signal, "setitimer"):
     pytest.skip("there are no signals of POSIX here", allow_module_level=True)
@@ -30,7 +30,8 @@ def script():
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    monkeypatch.setattr(numba_engine, "max_threads", lambda: 2)
+    for module in (numba_engine, products):
+        monkeypatch.setattr(module, "max_threads", lambda: 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
