@@ -17,7 +17,8 @@ from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.classification_data import WINDOW, Parts, add_data_options, read_parts
 from glasscell.cli.classification_report import Results, draw, evaluate, format_results, to_json
 from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import path_argument, picture
+from glasscell.cli.outputs import error_reason, path_argument, picture
+from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sequence_options import TABLE_OPTIONS, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
@@ -79,14 +80,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     training.add_argument(
         "--seeds", type=int, default=1, metavar="K", help="train K models; the first is kept (default 1)"
     )
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--out",
-        type=path_argument,
-        metavar="FOLDER",
-        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
-    )
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    add_run_folder(parser.add_argument_group("output"), str(DEFAULT_FOLDER), path_argument)
     parser.set_defaults(run=run)
 
 
@@ -244,7 +238,7 @@ def _save(
             write()
         except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
             (stage / name).unlink(missing_ok=True)
-            failures.append(f"{name} could not be written: {_reason(error)}")
+            failures.append(f"{name} could not be written: {error_reason(error)}")
     folder.publish(replace=replace)
     return failures
 
@@ -255,7 +249,7 @@ def _write_results(results: Results, seeds: dict[int, float], history: History, 
     try:
         write_atomically(folder / SCORES_FILE, _json(to_json(results, seeds)), (".json",))
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-        failures.append(f"{SCORES_FILE} could not be written: {_reason(error)}")
+        failures.append(f"{SCORES_FILE} could not be written: {error_reason(error)}")
     if not is_installed("matplotlib"):
         print("No picture: Matplotlib is not installed (pip install 'glasscell[plot]').")
         return failures
@@ -263,7 +257,7 @@ def _write_results(results: Results, seeds: dict[int, float], history: History, 
         content = picture(lambda: draw(results, history, "Test part"), ".png", dpi=120)
         write_atomically(folder / PICTURE_FILE, content, (".png",))
     except Exception as error:  # noqa: BLE001
-        failures.append(f"{PICTURE_FILE} could not be drawn: {_reason(error)}")
+        failures.append(f"{PICTURE_FILE} could not be drawn: {error_reason(error)}")
     return failures
 
 
@@ -289,8 +283,3 @@ def _reading_words(options: argparse.Namespace) -> list[str]:
 
 def _json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error, or its type if the message is empty."""
-    return str(error).partition("\n")[0] or type(error).__name__

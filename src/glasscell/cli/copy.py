@@ -12,7 +12,8 @@ import numpy as np
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import path_argument, picture
+from glasscell.cli.outputs import error_reason, path_argument, picture
+from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, format_bits, program_name
@@ -79,14 +80,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         help="initial learning rate of Adam, which decreases to 0 (default 0.03)",
     )
     training.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default 0)")
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--out",
-        type=path_argument,
-        metavar="FOLDER",
-        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
-    )
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    add_run_folder(parser.add_argument_group("output"), str(DEFAULT_FOLDER), path_argument)
     parser.set_defaults(run=run)
 
 
@@ -160,7 +154,7 @@ def save_run(model: CopyLSTM, history: History, folder: RunFolder, *, replace: b
         history.save(stage / HISTORY_FILE)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
         (stage / HISTORY_FILE).unlink(missing_ok=True)
-        failures.append(f"{HISTORY_FILE} could not be written: {reason(error)}")
+        failures.append(f"{HISTORY_FILE} could not be written: {error_reason(error)}")
     folder.publish(replace=replace)
     return failures
 
@@ -172,12 +166,12 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
     try:
         print_samples(model)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-        failures.append(f"the table could not be printed: {reason(error)}")
+        failures.append(f"the table could not be printed: {error_reason(error)}")
     drawn = False
     try:
         drawn = draw(model, folder)
     except Exception as error:  # noqa: BLE001
-        failures.append(f"{PICTURE_FILE} could not be drawn: {reason(error)}")
+        failures.append(f"{PICTURE_FILE} could not be drawn: {error_reason(error)}")
     else:
         if not drawn:
             print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
@@ -219,8 +213,3 @@ def draw(model: CopyLSTM, folder: Path) -> bool:
     content = picture(lambda: plot_gates(model, example), ".png", dpi=120)
     write_atomically(folder / PICTURE_FILE, content, (".png",))
     return True
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of an error, or its type if the message is empty."""
-    return str(error).partition("\n")[0] or type(error).__name__

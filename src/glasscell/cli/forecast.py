@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
-from glasscell.cli.copy import reason
 from glasscell.cli.forecast_options import add_model_options, differences
 from glasscell.cli.forecast_report import (
     EVALUATION_HEADER,
@@ -25,7 +24,8 @@ from glasscell.cli.forecast_report import (
     print_forecast,
 )
 from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import check_matplotlib, path_argument, picture
+from glasscell.cli.outputs import check_matplotlib, error_reason, path_argument, picture
+from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.core.optimizers import Adam
@@ -112,13 +112,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     split.add_argument("--level", type=float, default=0.8, help="probability of the intervals (default 0.8)")
     output = parser.add_argument_group("output")
     output.add_argument("--plot", action="store_true", help=f"draw {PICTURE_FILE}")
-    output.add_argument(
-        "--out",
-        type=path_argument,
-        metavar="FOLDER",
-        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
-    )
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    add_run_folder(output, str(DEFAULT_FOLDER), path_argument)
     parser.set_defaults(run=run)
 
 
@@ -291,7 +285,7 @@ def _save(model: Forecaster | ForecasterEnsemble, history: History, folder: RunF
         history.save(stage / HISTORY_FILE)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
         (stage / HISTORY_FILE).unlink(missing_ok=True)
-        failures.append(f"{HISTORY_FILE} could not be written: {reason(error)}")
+        failures.append(f"{HISTORY_FILE} could not be written: {error_reason(error)}")
     folder.publish(replace=replace)
     return failures
 
@@ -322,5 +316,5 @@ def _write_results(
         try:
             write_atomically(folder / name, make(), (Path(name).suffix,))
         except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            failures.append(f"{name} could not be written: {reason(error)}")
+            failures.append(f"{name} could not be written: {error_reason(error)}")
     return failures

@@ -113,3 +113,8 @@ def _matplotlib_for_files() -> Iterator[None]:
             del os.environ["MPLBACKEND"]
         else:
             os.environ["MPLBACKEND"] = chosen
+
+
+def error_reason(error: Exception) -> str:
+    """Return the first line of an error, or its type if the message is empty."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -53,3 +53,14 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def add_ascii(parser: argparse.ArgumentParser) -> None:
     """Add the option `--ascii`."""
     parser.add_argument("--ascii", action="store_true", help="write ASCII characters only, without colour")
+
+
+def add_run_folder(output: "argparse._ArgumentGroup", default: str, path_type: Callable[[str], Any]) -> None:
+    """Add the options `--out` and `--overwrite` for the folder of a run."""
+    output.add_argument(
+        "--out",
+        type=path_type,
+        metavar="FOLDER",
+        help=f"folder of the run (default {default}, or {default}-2, and so on)",
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")

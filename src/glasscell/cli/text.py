@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from glasscell.cli.parser import Parser, add_ascii
+from glasscell.cli.parser import Parser, add_ascii, add_run_folder
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -99,14 +99,7 @@ def _add_train(parser: Parser) -> None:
     training.add_argument("--evaluate-every", type=int, metavar="N", help="updates (default: an epoch)")
     training.add_argument("--patience", type=int, metavar="N", help="end after N validations without a lower loss")
     training.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default 0)")
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--out",
-        type=_path,
-        metavar="FOLDER",
-        help=f"folder of the run (default {DEFAULT_FOLDER}, or {DEFAULT_FOLDER}-2, and so on)",
-    )
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    add_run_folder(parser.add_argument_group("output"), DEFAULT_FOLDER, _path)
     add_ascii(parser)
     parser.set_defaults(run=_run("train"), unit="characters")
 
