@@ -13,7 +13,7 @@ from glasscell.cli import forecast, main
 from glasscell.data import series_evaluation as evaluation
 
 TINY = ["--hidden-size", "4", "--updates", "5", "--window", "20", "--horizon", "6"]
-FILES = ["evaluation.csv", "forecast.csv", "history.csv", "model.safetensors"]
+FILES = ["evaluation.csv", "forecast.csv", "history.csv", "model.safetensors", "settings.json"]
 
 
 @pytest.fixture
@@ -115,6 +115,40 @@ def test_several_series_members_and_known_inputs(y, capsys):
     Path("s.csv").write_text("\n".join(Path("s.csv").read_text().splitlines()[:121]))
     assert main(["forecast", "s.csv", "--column", "sales", "--column", "day", *TINY, "--out", "both"]) == 0
     assert "day_upper" in Path("both/forecast.csv").read_text()
+
+
+def test_predict_reads_the_file_as_the_run_did(y, capsys):
+    """Without options, `predict` has the forecast of the run; options that are passed replace those of the run."""
+    lines = [line.replace(",", ";").replace(".", ",") for line in Path("s.csv").read_text().splitlines()]
+    del lines[40]
+    future = [f"2010-{k:02};;{k}" for k in range(1, 8)]
+    Path("s.csv").write_text("\n".join([*lines, *future]))
+    options = ["--time", "month", "--known", "day", "--missing", "interpolate", "--decimal", ",", "--level", "0.7"]
+    assert run(*options) == 0
+    assert "2 missing cells interpolated." in capsys.readouterr().out
+    assert main(["predict", "runs/forecast", "s.csv"]) == 0
+    printed, notes = capsys.readouterr()
+    assert "--column, --time, --known, --missing, --decimal, --level as in runs/forecast/settings.json" in notes
+    rows = [line.split(",") for line in printed.splitlines()]
+    expected = table("forecast.csv")
+    assert rows[0] == expected[0]
+    assert [row[0] for row in rows] == [row[0] for row in expected]
+    numbers = [np.array([[float(cell) for cell in row[1:]] for row in part[1:]]) for part in (rows, expected)]
+    np.testing.assert_allclose(*numbers, rtol=1e-4)
+    assert main(["predict", "runs/forecast", "s.csv", "--level", "0.5"]) == 0
+    narrow = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert all(float(new[2]) > float(old[2]) for new, old in zip(narrow, rows[1:], strict=True))
+    Path("runs/forecast/settings.json").write_text('{"command": "classify", "options": {}}')
+    assert main(["predict", "runs/forecast", "s.csv"]) == 2
+    assert "must be the settings of `glasscell forecast`" in capsys.readouterr().err
+
+
+def test_errors_name_the_options_of_the_command(y, capsys):
+    lines = Path("s.csv").read_text().splitlines()
+    Path("s.csv").write_text("\n".join([*lines[:40], *lines[41:]]))
+    assert refused(capsys, "--column", "sales", "--time", "month").endswith("; --missing interpolate fills it")
+    Path("s.csv").write_text("sales\n1;5\n".replace("1;5", '"1,5"'))
+    assert refused(capsys, "--column", "sales").endswith("; --decimal , reads decimal commas")
 
 
 @pytest.mark.parametrize("members", ["1", "2"])

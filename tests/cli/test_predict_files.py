@@ -224,7 +224,7 @@ def test_a_forecast(tmp_path, monkeypatch, capsys):
     _, longer, _ = predict(capsys, "model.safetensors", "series.csv", "--column", "v", "--horizon", "5")
     assert [row[0] for row in longer] == [str(step) for step in range(60, 65)]
     line = refused(capsys, "model.safetensors", "series.csv")
-    assert line == "--column must name 1 columns of series.csv, as many as the model has, got 0"
+    assert line == "--column must name 1 column of series.csv, as many as the model has, got 0"
     line = refused(capsys, "model.safetensors", "series.csv", "--column", "v", "--id", "month")
     assert line == "--id is for models of sequences, got a Forecaster"
 

@@ -56,7 +56,7 @@ def process(*arguments, **options):
 
 
 def test_a_run_prints_the_split_and_keeps_the_best_model(capsys):
-    assert main(["text", "train", "cat.txt", *FEW, "--test", "0.1"]) == 0
+    assert main(["text", "train", "cat.txt", *FEW, "--test-fraction", "0.1"]) == 0
     out, err = capsys.readouterr()
     data = TextData(TEXT, steps=10, streams=6, test=0.1)
     assert data.description in out
@@ -75,7 +75,7 @@ def test_a_run_prints_the_split_and_keeps_the_best_model(capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["--bytes"], ["--words", "--vocabulary-size", "8"], ["--tied"], ["--validation", "0"]]
+    "options", [["--bytes"], ["--words", "--vocabulary-size", "8"], ["--tied"], ["--validation-fraction", "0"]]
 )
 def test_units_ties_and_a_training_without_validation(options, capsys):
     Path("more.txt").write_text("the end. " * 50)
@@ -84,7 +84,7 @@ def test_units_ties_and_a_training_without_validation(options, capsys):
     unit = {"--bytes": "bytes", "--words": "words"}.get(options[0], "characters")
     assert model.vocabulary.unit == unit
     assert model.tied == (options[0] == "--tied")
-    assert ("best so far" in capsys.readouterr().err) == (options[0] != "--validation")
+    assert ("best so far" in capsys.readouterr().err) == (options[0] != "--validation-fraction")
     assert len(model.vocabulary) == {"--bytes": 256, "--words": 8}.get(options[0], len(set(TEXT)))
 
 
@@ -187,8 +187,11 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_text_is_read(capsys
         (["cat.txt", "--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["cat.txt", "--hidden-size", "-1"], "--hidden-size must be at least 1, got -1"),
         (["cat.txt", "--hidden-size", "10000000"], "this training needs at least"),
-        (["cat.txt", "--validation", "1"], "validation and test must be below 1 together, got 1.0 and 0.0"),
-        (["cat.txt", *FEW, "--patience", "2", "--validation", "0"], "--patience needs a validation part"),
+        (["cat.txt", "--validation-fraction", "1"], "validation and test must be below 1 together, got 1.0 and 0.0"),
+        (
+            ["cat.txt", *FEW, "--patience", "2", "--validation-fraction", "0"],
+            "--patience needs a validation part, got --validation-fraction 0",
+        ),
         (["cat.txt", *FEW, "--learning-rate", "-1"], "Adam: learning_rate must be in [0, inf), got -1.0"),
         (["cat.txt", *FEW, "--tied", "--embedding-size", "3"], "embedding_size must be hidden_size for tied=True"),
         (["cat.txt", "--bytes", "--vocabulary-size", "9"], "size must be None for bytes, which are 256, got 9"),

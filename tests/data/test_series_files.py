@@ -156,3 +156,13 @@ def test_bytes_that_are_not_utf8(write):
 def test_a_missing_file(write):
     with pytest.raises(FileNotFoundError):
         read_series("none.csv", ["a"])
+
+
+def test_the_representation_is_one_line(write):
+    path = write("t,a,h,w\n2024-01,1,0,5\n2024-02,,1,6\n2024-03,2,0,7\n2024-04,,1,\n")
+    series = read_series(path, ["a"], time="t", known_exogenous=["h"], past_exogenous=["w"], missing="interpolate")
+    assert repr(series) == (
+        "Series(3 values of 'a'; 2024-01 to 2024-03; 1 known exogenous, future steps: 1; 1 past exogenous; "
+        "missing cells interpolated: 1)"
+    )
+    assert repr(read_series(path, ["h"])) == "Series(4 values of 'h')"

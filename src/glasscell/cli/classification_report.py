@@ -88,7 +88,7 @@ def _short(label: Label) -> str:
     return text if len(text) <= WIDEST_LABEL else f"{text[: WIDEST_LABEL - 1]}…"
 
 
-def to_json(results: Results, seeds: dict[int, float]) -> dict[str, Any]:
+def scores_of(results: Results, seeds: dict[int, float]) -> dict[str, Any]:
     """Return the scores as JSON; None where nothing was counted."""
     classes = [
         {

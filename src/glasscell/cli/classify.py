@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import statistics
 import sys
@@ -15,11 +14,12 @@ from glasscell import __version__
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.classification_data import WINDOW, Parts, add_data_options, read_parts
-from glasscell.cli.classification_report import Results, draw, evaluate, format_results, to_json
+from glasscell.cli.classification_report import Results, draw, evaluate, format_results, scores_of
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import error_reason, path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json
 from glasscell.cli.sequence_options import TABLE_OPTIONS, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from glasscell.training.history import History
 
-HISTORY_FILE, SETTINGS_FILE, SCORES_FILE, PICTURE_FILE = "history.csv", "settings.json", "scores.json", "confusion.png"
+HISTORY_FILE, SCORES_FILE, PICTURE_FILE = "history.csv", "scores.json", "confusion.png"
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith(b"update,"),
@@ -55,22 +55,39 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Train a classifier on labelled sequences of a table such as .csv, a .npz or a .ts file, "
         "and test it.",
     )
-    parser.add_argument("train", type=path_argument, help="the file of the training sequences")
+    parser.add_argument("train", metavar="FILE", type=path_argument, help="the file of the training sequences")
     add_data_options(parser)
     model = parser.add_argument_group("model")
     model.add_argument("--hidden-size", type=int, default=64, metavar="H", help="hidden units (default 64)")
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
     model.add_argument("--bidirectional", action="store_true", help="read the sequences from both ends")
     model.add_argument(
-        "--pooling", choices=("last", "mean", "max"), default="last", help="of the states (default last)"
+        "--pooling",
+        choices=("last", "mean", "max"),
+        default="last",
+        help="how the hidden states of all steps become one vector (default last)",
     )
-    model.add_argument("--dropout", type=float, default=0.0, metavar="P", help="dropout (default 0)")
-    model.add_argument("--noise", type=float, default=0.0, metavar="S", help="noise of scaled features (default 0)")
+    model.add_argument(
+        "--dropout",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="dropout between layers and before the outputs (default 0)",
+    )
+    model.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="standard deviation of noise on the scaled features, in training (default 0)",
+    )
     model.add_argument("--no-scale", action="store_true", help="do not scale the features")
     training = parser.add_argument_group("training")
-    training.add_argument("--updates", type=int, metavar="N", help="updates (default: that of the model, 1500)")
+    training.add_argument("--updates", type=int, metavar="N", help="number of updates (default 1500)")
     training.add_argument("--batch-size", type=int, metavar="B", help="sequences per update (default: by their number)")
-    training.add_argument("--learning-rate", type=float, metavar="RATE", help="of Adam (default 0.005)")
+    training.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="largest learning rate of Adam (default 0.005)"
+    )
     training.add_argument(
         "--class-weights",
         metavar="balanced|LABEL=W,...",
@@ -124,7 +141,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _settings(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     """Return what was read and chosen, as JSON."""
-    chosen = {name: value for name, value in vars(options).items() if name not in ("run", "interrupts", "ascii")}
     return {
         "command": "classify",
         "version": __version__,
@@ -133,7 +149,7 @@ def _settings(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
         "split": parts.description,
         "features": parts.train.feature_names,
         "classes": parts.train.classes,
-        "options": {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()},
+        "options": options_of(options),
     }
 
 
@@ -232,7 +248,7 @@ def _save(
         model.save(stage / MODEL_FILE)
     for name, write in (
         (HISTORY_FILE, lambda: history.save(stage / HISTORY_FILE)),
-        (SETTINGS_FILE, lambda: (stage / SETTINGS_FILE).write_bytes(_json(settings))),
+        (SETTINGS_FILE, lambda: (stage / SETTINGS_FILE).write_bytes(to_json(settings))),
     ):
         try:
             write()
@@ -247,7 +263,7 @@ def _write_results(results: Results, seeds: dict[int, float], history: History, 
     """Write scores and picture; return the failures."""
     failures = []
     try:
-        write_atomically(folder / SCORES_FILE, _json(to_json(results, seeds)), (".json",))
+        write_atomically(folder / SCORES_FILE, to_json(scores_of(results, seeds)), (".json",))
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
         failures.append(f"{SCORES_FILE} could not be written: {error_reason(error)}")
     if not is_installed("matplotlib"):
@@ -279,7 +295,3 @@ def _reading_words(options: argparse.Namespace) -> list[str]:
             for entry in value if isinstance(value, list) else [value]:
                 words += [option_of(name), str(entry)]
     return words
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from glasscell import __version__
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.forecast_options import add_model_options, differences
@@ -27,9 +28,11 @@ from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import check_matplotlib, error_reason, path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json
+from glasscell.cli.series_options import add_exogenous_options, filled_cells, read_series_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.core.optimizers import Adam
-from glasscell.data.series import Series, read_series
+from glasscell.data.series import Series
 from glasscell.escaping import escape
 from glasscell.models.forecast import Forecast
 from glasscell.models.forecaster import Forecaster
@@ -50,6 +53,7 @@ HISTORY_FILE, EVALUATION_FILE, FORECAST_FILE, PICTURE_FILE = (
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith(b"update,"),
+    SETTINGS_FILE: KINDS[".json"],
     EVALUATION_FILE: lambda head: head.startswith(EVALUATION_HEADER.encode()),
     FORECAST_FILE: lambda head: b"_lower" in head,
     PICTURE_FILE: KINDS[".png"],
@@ -73,22 +77,13 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Train an LSTM on the first part of a series, compare its forecasts of the last part with those of "
         "simple methods, and forecast the values after the end.",
     )
-    parser.add_argument("file", type=path_argument, help="a CSV file with column names in its first line")
+    parser.add_argument(
+        "file", metavar="FILE", type=path_argument, help="a CSV file with column names in its first line"
+    )
     data = parser.add_argument_group("series")
     data.add_argument("--column", action="append", required=True, metavar="NAME", help="column to forecast; repeatable")
     data.add_argument("--time", metavar="NAME", help="column of times, which must have equal steps")
-    data.add_argument(
-        *("--known",), action="append", default=[], metavar="NAME", help="exogenous column whose future is in the file"
-    )
-    data.add_argument(
-        *("--past",), action="append", default=[], metavar="NAME", help="exogenous column whose future is not known"
-    )
-    data.add_argument(
-        "--missing",
-        choices=("error", "interpolate"),
-        default="error",
-        help="what to do with empty cells and gaps in the times (default error)",
-    )
+    add_exogenous_options(data)
     data.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
     data.add_argument("--delimiter", metavar="C", help="default , or, with --decimal , a semicolon")
     data.add_argument(
@@ -100,15 +95,22 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     add_model_options(parser.add_argument_group("model"))
     split = parser.add_argument_group("evaluation")
-    split.add_argument("--test", type=int, metavar="N", help="values at the end for the test (default a fifth)")
+    split.add_argument(
+        "--test", type=int, metavar="N", help="number of values at the end for the test (default: a fifth)"
+    )
     split.add_argument(
         "--calibration",
         type=int,
         metavar="N",
-        help="values before, for the intervals (default a tenth)",
+        help="number of values before the test part, for the intervals (default: a tenth)",
     )
     split.add_argument("--origin-step", type=int, default=1, metavar="N", help="steps between origins (default 1)")
-    split.add_argument("--ar-order", type=int, metavar="P", help="order of the AR (default season + 1, or 12)")
+    split.add_argument(
+        "--ar-order",
+        type=int,
+        metavar="P",
+        help="order of the autoregression to compare with (default: season + 1, at least 12)",
+    )
     split.add_argument("--level", type=float, default=0.8, help="probability of the intervals (default 0.8)")
     output = parser.add_argument_group("output")
     output.add_argument("--plot", action="store_true", help=f"draw {PICTURE_FILE}")
@@ -120,16 +122,7 @@ def run(options: argparse.Namespace) -> int:
     """Train, evaluate and write the model, and only then print and draw the forecast."""
     if options.plot:
         check_matplotlib("--plot")
-    series = read_series(
-        options.file,
-        options.column,
-        time=options.time,
-        known_exogenous=options.known,
-        past_exogenous=options.past,
-        missing=options.missing,
-        decimal=options.decimal,
-        delimiter=options.delimiter,
-    )
+    series = read_series_of(options.file, options)
     split, members = _split(options, len(series)), _make_members(options)
     _check(options, series, split, members)
     with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
@@ -158,7 +151,8 @@ def _run(
     fitted = split.training + split.calibration
     if split.calibration:
         model.calibrate(series.head(fitted), split.calibration)
-    failures = _save(model, history, folder, replace=not interrupts.finish)
+    settings = {"command": "forecast", "version": __version__, "options": options_of(options)}
+    failures = _save(model, history, settings, folder, replace=not interrupts.finish)
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     evaluation = None
     if split.test:
@@ -275,25 +269,37 @@ def _train(
     return (done[0] if len(done) == 1 else ForecasterEnsemble(done)), history
 
 
-def _save(model: Forecaster | ForecasterEnsemble, history: History, folder: RunFolder, *, replace: bool) -> list[str]:
-    """Write the model, and the history if possible; return the failures."""
+def _save(
+    model: Forecaster | ForecasterEnsemble,
+    history: History,
+    settings: dict[str, Any],
+    folder: RunFolder,
+    *,
+    replace: bool,
+) -> list[str]:
+    """Write the model, and the history and settings if possible; return the failures."""
     stage, failures = folder.stage, []
     with folder.naming():
         (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
         model.save(stage / MODEL_FILE)
-    try:
-        history.save(stage / HISTORY_FILE)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-        (stage / HISTORY_FILE).unlink(missing_ok=True)
-        failures.append(f"{HISTORY_FILE} could not be written: {error_reason(error)}")
+    for name, write in (
+        (HISTORY_FILE, lambda: history.save(stage / HISTORY_FILE)),
+        (SETTINGS_FILE, lambda: (stage / SETTINGS_FILE).write_bytes(to_json(settings))),
+    ):
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+            (stage / name).unlink(missing_ok=True)
+            failures.append(f"{name} could not be written: {error_reason(error)}")
     folder.publish(replace=replace)
     return failures
 
 
 def _print_split(options: argparse.Namespace, series: Series, split: Split) -> None:
     step = "" if series.times is None else f", step {series.times.description}"
-    filled = f", {series.interpolated} interpolated" if series.interpolated else ""
-    print(f"{options.file}: {len(series)} values of {', '.join(map(escape, series.names))}{step}{filled}.")
+    print(
+        f"{options.file}: {len(series)} values of {', '.join(map(escape, series.names))}{step}{filled_cells(series)}."
+    )
     parts, first = [], 0
     for name, length in zip(Split._fields, split, strict=True):
         if length:

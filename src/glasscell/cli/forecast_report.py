@@ -131,7 +131,7 @@ def predict_command(options: argparse.Namespace, folder: Path) -> str:
     words = [program_name(), "predict", str(folder), str(options.file)]
     for name in ("column", "known", "past"):
         words += [word for column in getattr(options, name) for word in (f"--{name}", column)]
-    defaults = {"time": None, "missing": "error", "decimal": ".", "delimiter": None, "level": 0.8}
+    defaults = {"time": None, "missing": None, "decimal": ".", "delimiter": None, "level": 0.8}
     for name, default in defaults.items():
         if getattr(options, name) != default:
             words += [f"--{name}", str(getattr(options, name))]

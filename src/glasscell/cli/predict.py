@@ -36,8 +36,12 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "status is 1 if one is copied wrongly. Any other model runs on the sequences of a file, and writes a table: "
         "labels and probabilities of a classifier, numbers of a regressor, a forecast, or the outputs of other models.",
     )
-    parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file of any format")
-    parser.add_argument("input", nargs="+", help="sequences such as 1101 for a model of `glasscell copy`; or a file")
+    parser.add_argument(
+        "model", metavar="MODEL", type=path_argument, help="the folder of a run, or a model file of any format"
+    )
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="+", help="a file; for a model of `glasscell copy`, bits such as 1101"
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out", type=path_argument, metavar="FILE.csv", help="write the table to a file (default: standard output)"

@@ -1,4 +1,4 @@
-"""Settings of a run of ``glasscell classify``: how its files were read, for other files."""
+"""Settings of a run of ``glasscell classify`` or ``glasscell forecast``: how its files were read, for other files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,31 @@ if TYPE_CHECKING:
     from glasscell.data.labelled import LabelledSequences
 
 SETTINGS_FILE = "settings.json"
+SERIES_DEFAULTS: dict[str, Any] = {
+    "column": None,
+    "time": None,
+    "known": [],
+    "past": [],
+    "missing": None,
+    "decimal": ".",
+    "delimiter": None,
+}
+SERIES_DEFAULTS |= {"level": None}
 
 
-def settings_of(model: Path) -> dict[str, Any]:
-    """Return the settings in the folder of a run of ``glasscell classify``; {} if there are none.
+def options_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a command as JSON."""
+    chosen = {name: value for name, value in vars(options).items() if name not in ("run", "interrupts", "ascii")}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
+
+
+def to_json(value: dict[str, Any]) -> bytes:
+    """Return the content of a JSON file."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:
+    """Return the settings in the folder of a run of a command; {} if there are none.
 
     Raises
     ------
@@ -31,8 +52,9 @@ def settings_of(model: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         settings = None
     valid = isinstance(settings, dict) and isinstance(settings.get("options"), dict)
-    if not valid or settings.get("command") != "classify" or not isinstance(settings.get("features"), list):
-        raise ValueError(f"{file} must be the settings of `glasscell classify`: move the model to use it without them")
+    valid = valid and settings.get("command") == command
+    if not valid or (command == "classify" and not isinstance(settings.get("features"), list)):
+        raise ValueError(f"{file} must be the settings of `glasscell {command}`: move the model to use it without them")
     result: dict[str, Any] = settings
     return result
 
@@ -52,6 +74,16 @@ def complete_options(options: argparse.Namespace, settings: dict[str, Any], path
         options.label = label
         completed.append("--label")
     return completed
+
+
+def complete_series_options(options: argparse.Namespace) -> str:
+    """Set the options for a series that were not passed to those of the run; return a note that names them."""
+    used, completed = settings_of(options.model, "forecast").get("options", {}), []
+    for name, default in SERIES_DEFAULTS.items():
+        if getattr(options, name) in (default, []) and used.get(name, default) not in (default, []):
+            setattr(options, name, used[name])
+            completed.append(option_of(name))
+    return f"{', '.join(completed)} as in {options.model / SETTINGS_FILE}" if completed else ""
 
 
 def check_features(settings: dict[str, Any], data: LabelledSequences) -> None:

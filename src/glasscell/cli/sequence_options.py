@@ -36,15 +36,15 @@ REPLACED = {
 def add_sequence_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of :func:`read_sequences_of`."""
     group = parser.add_argument_group("sequences in a file: .csv and other tables, .npz or .ts")
-    group.add_argument("--label", metavar="NAME", help="column or array of the labels or targets to compare with")
+    group.add_argument("--label", metavar="NAME", help="column or array of the labels or targets")
     group.add_argument("--id", metavar="NAME", help="column whose value is the same in all rows of a sequence")
     group.add_argument(
         "--rows",
         choices=("sequences", "steps"),
-        help="whether each row of a table is a sequence, or a step of the sequence that the file or --id is "
-        "(default steps with --id, otherwise sequences)",
+        help="what a row of a table is: a whole sequence, or one step of a sequence (default: steps with --id, "
+        "otherwise sequences)",
     )
-    group.add_argument("--time", metavar="NAME", help="column of times, which must increase within a sequence")
+    group.add_argument("--time", metavar="NAME", help="column of times, which must increase within each sequence")
     group.add_argument(
         "--column", action="append", metavar="NAME", help="column of a feature; repeatable (default: all others)"
     )

@@ -1,9 +1,13 @@
-"""Options of ``glasscell predict`` for the series of a forecaster."""
+"""Options of ``glasscell forecast`` and ``glasscell predict`` for a series, and its reader."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glasscell.data.series import Series
 
 FORECASTERS = ("Forecaster", "ForecasterEnsemble")
 SERIES_OPTIONS: dict[str, Any] = {"known": [], "past": [], "missing": None, "horizon": None, "level": None}
@@ -17,19 +21,60 @@ def add_series_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "series in a .csv file, for a forecaster; --column names the series, and --time the column of times"
     )
-    group.add_argument(
-        "--known", action="append", default=[], metavar="NAME", help="exogenous column whose future is in the file"
-    )
-    group.add_argument(
-        "--past", action="append", default=[], metavar="NAME", help="exogenous column whose future is not known"
-    )
-    group.add_argument(
-        "--missing", choices=("error", "interpolate"), help="what to do with empty cells and gaps (default error)"
-    )
+    add_exogenous_options(group)
     group.add_argument(
         "--horizon", type=int, metavar="H", help="values to forecast (default: the horizon of the model)"
     )
     group.add_argument("--level", type=float, help="probability of the intervals (default 0.8)")
+
+
+def add_exogenous_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of exogenous columns and missing values."""
+    group.add_argument(
+        *("--known",),
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="exogenous column whose future values are in the file; repeatable",
+    )
+    group.add_argument(
+        *("--past",),
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="exogenous column whose future values are unknown; repeatable",
+    )
+    group.add_argument(
+        "--missing",
+        choices=("error", "interpolate"),
+        help="how empty cells and gaps in the times are treated (default error)",
+    )
+
+
+def read_series_of(path: Path, options: argparse.Namespace) -> Series:
+    """Read a series as the options state."""
+    from glasscell.data.series import read_series  # noqa: PLC0415
+
+    try:
+        return read_series(
+            path,
+            options.column,
+            time=options.time,
+            known_exogenous=options.known,
+            past_exogenous=options.past,
+            missing=options.missing or "error",
+            decimal=options.decimal,
+            delimiter=options.delimiter,
+        )
+    except ValueError as error:
+        message = str(error).replace("missing='interpolate'", "--missing interpolate")
+        raise ValueError(message.replace("decimal=','", "--decimal ,")) from None
+
+
+def filled_cells(series: Series) -> str:
+    """Format the number of cells that were interpolated."""
+    n = series.interpolated
+    return f", {n} missing {'cell' if n == 1 else 'cells'} interpolated" if n else ""
 
 
 def check_series_options(options: argparse.Namespace, kind: str) -> None:

@@ -65,7 +65,13 @@ def _add_train(parser: Parser) -> None:
         help="keep a byte order mark and the line ends CR LF and CR (default: removed, and read as line feeds)",
     )
     text.add_argument("--streams", type=int, default=50, metavar="B", help="parallel streams of the text (default 50)")
-    text.add_argument("--steps", type=int, default=50, metavar="T", help="symbols of a window (default 50)")
+    text.add_argument(
+        "--steps",
+        type=int,
+        default=50,
+        metavar="T",
+        help="symbols per window of truncated backpropagation (default 50)",
+    )
     text.add_argument(
         "--split",
         choices=("streams", "tail"),
@@ -73,39 +79,63 @@ def _add_train(parser: Parser) -> None:
         help="what is held out: the end of each stream (default), or the end of the text",
     )
     text.add_argument(
-        "--validation", type=float, default=0.05, metavar="SHARE", help="validation part of the text (default 0.05)"
+        "--validation-fraction",
+        type=float,
+        default=0.05,
+        metavar="F",
+        help="fraction of the text that is held out for validation (default 0.05)",
     )
-    text.add_argument("--test", type=float, default=0.0, metavar="SHARE", help="test part of the text (default 0)")
+    text.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="fraction of the text that is held out for the test (default 0)",
+    )
     model = parser.add_argument_group("model")
-    model.add_argument("--embedding-size", type=int, metavar="E", help="default 64, with --tied that of --hidden-size")
+    model.add_argument(
+        "--embedding-size", type=int, metavar="E", help="features of a symbol (default 64; with --tied, --hidden-size)"
+    )
     model.add_argument("--hidden-size", type=int, default=128, metavar="H", help="units of a layer (default 128)")
     model.add_argument("--num-layers", type=int, default=2, metavar="L", help="LSTM layers (default 2)")
     model.add_argument(
         "--dropout", type=float, default=0.0, metavar="P", help="dropout between layers and on outputs (default 0)"
     )
-    model.add_argument("--tied", action="store_true", help="one matrix for embedding and softmax")
+    model.add_argument("--tied", action="store_true", help="share one matrix between embedding and readout")
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=int, default=10, metavar="N", help="passes over the text (default 10)")
     training.add_argument(
-        "--learning-rate", type=float, default=0.005, metavar="RATE", help="initial rate of Adam (default 0.005)"
+        "--learning-rate",
+        type=float,
+        default=0.005,
+        metavar="RATE",
+        help="initial learning rate of Adam (default 0.005)",
     )
     training.add_argument(
         "--schedule",
         choices=("cosine", "linear", "constant"),
         default="cosine",
-        help="how the learning rate decreases to 0 (default cosine)",
+        help="how the learning rate decreases to 0; constant: it stays (default cosine)",
     )
-    training.add_argument("--clip-norm", type=float, default=1.0, metavar="G", help="norm of the gradient (default 1)")
-    training.add_argument("--evaluate-every", type=int, metavar="N", help="updates (default: an epoch)")
-    training.add_argument("--patience", type=int, metavar="N", help="end after N validations without a lower loss")
-    training.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default 0)")
+    training.add_argument(
+        "--clip-norm", type=float, default=1.0, metavar="G", help="largest norm of the gradient (default 1)"
+    )
+    training.add_argument(
+        "--evaluate-every", type=int, metavar="N", help="updates between validations (default: one epoch)"
+    )
+    training.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N validations without a lower loss (default: never)"
+    )
+    training.add_argument(
+        "--seed", type=int, default=0, metavar="SEED", help="seed of weights, batches and dropout (default 0)"
+    )
     add_run_folder(parser.add_argument_group("output"), DEFAULT_FOLDER, _path)
     add_ascii(parser)
     parser.set_defaults(run=_run("train"), unit="characters")
 
 
 def _add_sample(parser: Parser) -> None:
-    parser.add_argument("model", type=_path, help="the folder of a run, or a model file")
+    parser.add_argument("model", metavar="MODEL", type=_path, help="the folder of a run, or a model file")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="the text to continue (default: none)")
     parser.add_argument("--length", type=int, default=1000, metavar="N", help="symbols to draw (default 1000)")
     parser.add_argument(
@@ -122,8 +152,10 @@ def _add_sample(parser: Parser) -> None:
 
 
 def _add_score(parser: Parser) -> None:
-    parser.add_argument("model", type=_path, help="the folder of a run, or a model file")
-    parser.add_argument("files", nargs="+", type=_path, metavar="FILE")
+    parser.add_argument("model", metavar="MODEL", type=_path, help="the folder of a run, or a model file")
+    parser.add_argument(
+        "files", nargs="+", type=_path, metavar="FILE", help="a text file; --bytes models read any file"
+    )
     parser.add_argument(
         "--streams",
         type=int,

@@ -71,8 +71,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.embedding_size is None:
         options.embedding_size = options.hidden_size if options.tied else 64
     positive_integer("--embedding-size", options.embedding_size)
-    if options.patience is not None and not options.validation:
-        raise ValueError("--patience needs a validation part, got --validation 0")
+    if options.patience is not None and not options.validation_fraction:
+        raise ValueError("--patience needs a validation part, got --validation-fraction 0")
     check_layers("--num-layers", options.num_layers)
     I, H, L = options.embedding_size, options.hidden_size, options.num_layers
     check_memory("this training", training_bytes(I, H, L, options.steps, options.streams))
@@ -88,8 +88,8 @@ def _make_training(options: argparse.Namespace, folder: RunFolder) -> tuple[Text
         steps=options.steps,
         streams=options.streams,
         split=options.split,
-        validation=options.validation,
-        test=options.test,
+        validation=options.validation_fraction,
+        test=options.test_fraction,
     )
     model = LanguageModel(
         data.vocabulary,
@@ -120,7 +120,7 @@ def _training_options(options: argparse.Namespace, data: TextData) -> dict[str, 
         "clip_norm": options.clip_norm,
         "evaluate_every": options.evaluate_every,
         "patience": options.patience,
-        "keep": "best" if options.validation else "last",
+        "keep": "best" if options.validation_fraction else "last",
         "seed": options.seed,
     }
 

@@ -52,6 +52,16 @@ class Series:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} values of {', '.join(map(repr, self.names))}"]
+        if self.times is not None:
+            parts.append(f"{self.label(0)} to {self.label(len(self) - 1)}")
+        K, J = self.known_exogenous.shape[1], self.past_exogenous.shape[1]
+        parts += [f"{K} known exogenous, future steps: {self.future_steps}"] * bool(K)
+        parts += [f"{J} past exogenous"] * bool(J)
+        parts += [f"missing cells interpolated: {self.interpolated}"] * bool(self.interpolated)
+        return f"Series({'; '.join(parts)})"
+
     @property
     def future_steps(self) -> int:
         """F, the number of steps after the last observation for which exogenous inputs are known."""
