@@ -75,7 +75,7 @@ WRONG = [  # the command, and what the line has to say
         for overwrite in ("", "--overwrite")
     ),
     # try
-    ("try", ["model"]),
+    ("try", ["MODEL"]),
     ("try run", ["input"]),
     ("try '' 1101", ["model", "empty"]),
     ("try nowhere 1101", ["nowhere", "no model"]),
