@@ -76,7 +76,7 @@ WRONG = [  # the command, and what the line has to say
     ),
     # try
     ("try", ["MODEL"]),
-    ("try run", ["input"]),
+    ("try run", ["INPUT"]),
     ("try '' 1101", ["model", "empty"]),
     ("try nowhere 1101", ["nowhere", "no model"]),
     ("try lstm 1101", ["no model at lstm", "did you mean lstm.safetensors?"]),
@@ -87,7 +87,7 @@ WRONG = [  # the command, and what the line has to say
     ("try pairs.safetensors 110", ["'110'", "multiple of 2"]),
     # inspect
     ("inspect run", ["--input"]),
-    ("inspect --input 10", ["model"]),
+    ("inspect --input 10", ["MODEL"]),
     ("inspect nowhere --input 10", ["nowhere"]),
     ("inspect lstm --input 10", ["did you mean lstm.safetensors?"]),
     ("inspect file --input 10", ["file"]),
@@ -129,8 +129,8 @@ WRONG = [  # the command, and what the line has to say
     ("verify --html old.html", ["old.html", "exists already"]),
     ("verify run --key a", ["key is for"]),
     # convert
-    ("convert", ["source"]),
-    ("convert lstm.safetensors", ["target"]),
+    ("convert", ["SOURCE"]),
+    ("convert lstm.safetensors", ["TARGET"]),
     ("convert nowhere.pt x.onnx", ["nowhere.pt"]),
     ("convert file x.onnx", ["file", "format"]),
     ("convert lstm.safetensors x.txt", ["target", "x.txt"]),

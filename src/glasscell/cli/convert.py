@@ -21,8 +21,8 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         "extension: .safetensors, .pt, .onnx, .keras, .weights.h5, .h5. If the format does not support a layer or an "
         "option, the command fails.",
     )
-    parser.add_argument("source", type=path_argument, help="a model file, or the folder of a run")
-    parser.add_argument("target", type=path_argument, help="the file to write")
+    parser.add_argument("source", metavar="SOURCE", type=path_argument, help="a model file, or the folder of a run")
+    parser.add_argument("target", metavar="TARGET", type=path_argument, help="the file to write")
     add_reading_options(parser)
     parser.add_argument(
         "--states",

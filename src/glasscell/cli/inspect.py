@@ -37,7 +37,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Show the gates and states of a model on an input: heat maps in the terminal, the equations of a "
         "step with their values, a picture, or an interactive HTML page.",
     )
-    parser.add_argument("model", type=path_argument, help="the folder of a run, or a model file of any format")
+    parser.add_argument(
+        "model", metavar="MODEL", type=path_argument, help="the folder of a run, or a model file of any format"
+    )
     inputs = parser.add_argument_group("input")
     inputs.add_argument(
         "--input",

@@ -26,7 +26,11 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         "Keras if they are installed. The exit status is 1 if a check fails.",
     )
     parser.add_argument(
-        "model", nargs="?", type=path_argument, help="a model file of any format (default: the library)"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        type=path_argument,
+        help="a model file of any format (default: the library)",
     )
     parser.add_argument(
         "--shape", type=_shape, metavar="B,T", help="number of sequences and steps for a model (default 4,12)"
