@@ -77,7 +77,7 @@ WRONG = [  # the command, and what the line has to say
     # try
     ("try", ["MODEL"]),
     ("try run", ["INPUT"]),
-    ("try '' 1101", ["model", "empty"]),
+    ("try '' 1101", ["MODEL", "empty"]),
     ("try nowhere 1101", ["nowhere", "no model"]),
     ("try lstm 1101", ["no model at lstm", "did you mean lstm.safetensors?"]),
     ("try file 1101", ["file", "safetensors"]),
