@@ -30,6 +30,27 @@ def test_one_row_per_sequence(tmp_path: Path) -> None:
     assert str(data).endswith("2 sequences of 2 steps, 2 features")
 
 
+def test_decimal_commas_of_times_and_targets(tmp_path: Path) -> None:
+    text = "run;when;target;p\nA;0,5;1,5;1,25\nA;1,5;1,5;2\nB;0,25;-2;3\n"
+    data = read_csv(written(tmp_path, text), id="run", time="when", label="target", decimal=",")
+    assert [sequence.tolist() for sequence in data.x] == [[[1.25], [2]], [[3]]]
+    assert data.labels == ["1,5", "-2"]
+    assert data.targets.tolist() == data.subset([0, 1]).targets.tolist() == [[1.5], [-2]]
+    text = text.replace("A;1,5", "A;0,5")
+    with pytest.raises(ValueError, match="line 3, column 'when': must increase within a sequence, got 0,5"):
+        read_csv(written(tmp_path, text), id="run", time="when", label="target", decimal=",")
+
+
+@pytest.mark.parametrize("text", ["1_000", "inf"])
+def test_numbers_of_python_alone_are_no_times_or_targets(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, f"run,when,target,p\nA,{text},{text},1\nB,0,2,3\n")
+    with pytest.raises(ValueError, match="line 2, column 'when': must be a number or an ISO date, got"):
+        read_csv(path, id="run", time="when", label="target")
+    data = read_csv(path, id="run", ignore=["when"], label="target")
+    with pytest.raises(ValueError, match=r"targets must be finite numbers, got \['.*'\] for A"):
+        _ = data.targets
+
+
 def test_one_row_per_step(tmp_path: Path) -> None:
     data = read_csv(written(tmp_path, STEPS), id="run", time="when", label="kind")
     assert [sequence.tolist() for sequence in data.x] == [[[1, 2], [5, 6]], [[3, 4]]]

@@ -54,6 +54,7 @@ def test_missing_values_are_filled_as_stated(tmp_path: Path) -> None:
             "fill='linear' or fill='previous' replaces missing values",
         ),
         ("1,x:a\n", {}, "line 8: dimension 1 must be numbers, got 'x'"),
+        ("1,1_0:a\n", {}, "line 8: dimension 1 must be numbers, got '1_0'"),
         ("1,inf:a\n", {}, "line 8: dimension 1, value 2: must be finite, got inf"),
         ("1,2:c\n", {}, "line 8: the label must be one of @classLabel, b a, got 'c'"),
         ("1,2:3,4:a\n", {}, "line 8: must have 1 dimensions, got 2"),

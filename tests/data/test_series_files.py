@@ -45,13 +45,29 @@ def test_decimal_commas_and_a_byte_order_mark(write):
         (["2020-01-01", "2021-01-01"], "12 months", "2022-01-01"),
         (["19580329", "19580405"], "7 days", "19580412"),
         (["2024-02-28", "2024-02-29"], "1 day", "2024-03-01"),
-        (["2024-01-01T23:00", "2024-01-01T23:30"], "30 minutes", "2024-01-02T00:00:00"),
-        (["2024-03-31T00:00+01:00", "2024-03-31T04:00+02:00"], "3 hours", "2024-03-31T06:00:00+01:00"),
+        (["2024-01-01T23:00", "2024-01-01T23:30"], "30 minutes", "2024-01-02T00:00"),
+        (["2024-03-31T00:00+01:00", "2024-03-31T04:00+02:00"], "3 hours", "2024-03-31T06:00+01:00"),
+        (["2024-01-01 23:00:00", "2024-01-02 00:00:00"], "1 hour", "2024-01-02 01:00:00"),
+        (["2024-01-01T23:00Z", "2024-01-02T00:00Z"], "1 hour", "2024-01-02T01:00Z"),
+        (["2023-02-28", "2023-03-31"], "1 month", "2023-04-30"),
+        (["2023-09-30", "2023-12-30"], "3 months", "2024-03-30"),
+        (["2023-07-29", "2023-12-29"], "5 months", "2024-05-29"),
+        (["0999-11", "0999-12"], "1 month", "1000-01"),
+        (["9999-11", "9999-12"], "1 month", "?"),
+        (["9999-12-30", "9999-12-31"], "1 day", "?"),
     ],
 )
 def test_times_continue(times, step, following):
     axis, rows = time_axis(times, ["line 2", "line 3"])
     assert (axis.description, axis.label(2), rows.tolist()) == (step, following, [0, 1])
+
+
+@pytest.mark.parametrize("end", [28, 29, 30, 31])
+def test_days_of_months_stay_as_they_are(end):
+    months = [f"2023-{month:02d}" for month in (3, 5, 7, 8, 10, 12)]
+    axis, rows = time_axis([f"{month}-{end:02d}" for month in months], months)
+    assert [axis.label(k) for k in rows] == [f"{month}-{end:02d}" for month in months]
+    assert axis.label(11) == f"2024-02-{min(end, 29)}"
 
 
 def test_missing_values_and_gaps_are_interpolated(write):
@@ -124,6 +140,12 @@ ERRORS = {
         {"time": "t"},
         "s.csv, line 3: times must be numbers, YYYY-MM, YYYY-MM-DD, YYYYMMDD or ISO 8601 date-times, one format in a "
         "file, got '03.01.2024'",
+    ),
+    "underscores in times": (
+        "t,a\n1_000,1\n1_001,2\n",
+        {"time": "t"},
+        "s.csv, line 2: times must be numbers, YYYY-MM, YYYY-MM-DD, YYYYMMDD or ISO 8601 date-times, one format in a "
+        "file, got '1_000'",
     ),
     "no day": ("t,a\n2024-02-30,1\n", {"time": "t"}, "s.csv, line 2: times must be numbers, YYYY-MM"),
     "zones": (

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.data.csv_tables import CsvTable, Row
+from glasscell.data.csv_tables import CsvTable, Row, parse_number
 from glasscell.data.gaps import FILLS, Fill, fill_gaps, is_missing
 from glasscell.data.labelled import LabelledSequences
 from glasscell.validation import choice, positive_integer
@@ -195,7 +195,8 @@ class _Reader:
         described.append(f"features {shown}{', …' if len(self.columns.names) > MAX_NAMED else ''}")
         if self.has_gaps:
             described.append(f"missing values filled ({self.fill})")
-        return LabelledSequences(x, labels, feature_names, names, ", ".join(described))
+        source = ", ".join(described)
+        return LabelledSequences(x, labels, feature_names, names, source, decimal=self.table.decimal)
 
 
 class _SequenceRows(_Reader):
@@ -296,7 +297,7 @@ class _StepRows(_Reader):
         if k is None:
             return
         text = row.cells[k].strip()
-        value = _time(text)
+        value = _time(text, self.table.decimal)
         if math.isnan(value):
             self.table.refuse(row, k, f"must be a number or an ISO date, got {text!r:.40}")
         if name in times and not value > times[name]:
@@ -304,12 +305,11 @@ class _StepRows(_Reader):
         times[name] = value
 
 
-def _time(text: str) -> float:
+def _time(text: str, decimal: str) -> float:
     """Return a number, or the seconds of an ISO date; NaN if it is neither."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    number = parse_number(text, decimal)
+    if number is not None:
+        return number
     try:
         date = datetime.fromisoformat(text)
     except ValueError:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.data.csv_tables import parse_number
 from glasscell.data.labels import Label, classes_of
 
 
@@ -28,6 +29,8 @@ class LabelledSequences:
         The file and how it was read: delimiter, header, columns. Readers detect nothing that is not stated here.
     declared_classes : list of labels, optional
         The classes in the order in which a file declares them.
+    decimal : {".", ","}
+        The decimal separator of labels that are numbers as text.
     """
 
     x: list[NDArray[np.float64]]
@@ -36,6 +39,7 @@ class LabelledSequences:
     names: list[str]
     source: str
     declared_classes: list[Label] | None = None
+    decimal: str = "."
 
     def __len__(self) -> int:
         return len(self.x)
@@ -75,13 +79,14 @@ class LabelledSequences:
         return self.labels
 
     def _numbers(self, labels: Sequence[Any], name: str) -> NDArray[np.float64]:
+        numbers = [parse_number(entry, self.decimal) if isinstance(entry, str) else entry for entry in labels]
         try:
-            numbers = np.array([float(label) for label in labels])
+            array = np.array(numbers, np.float64)
         except (TypeError, ValueError):
-            numbers = np.full(1, np.nan)
-        if not np.isfinite(numbers).all():
+            array = np.full(1, np.nan)
+        if not np.isfinite(array).all():
             raise ValueError(f"{self.source}: targets must be finite numbers, got {list(labels)!r:.60} for {name}")
-        return numbers[:, None]
+        return array[:, None]
 
     def subset(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> LabelledSequences:
         """Return some of the sequences, in this order."""

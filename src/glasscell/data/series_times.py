@@ -6,7 +6,7 @@ import calendar
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -40,6 +40,8 @@ class TimeAxis:
         T
     format : str
         Of `strftime`; "iso" for date-times, "" for numbers.
+    month_ends : bool
+        Whether times are the last days of months, of different lengths.
     """
 
     first: str
@@ -47,17 +49,26 @@ class TimeAxis:
     unit: Unit
     length: int
     format: str
+    month_ends: bool = False
 
     def label(self, index: int) -> str:
-        """Return the time of a step as text in the file's format; an index of `length` or more is in the future."""
+        """Return the time of a step as text in the file's format; an index of `length` or more is in the future.
+
+        Dates that have no text, after the year 9999, are "?".
+        """
         amount = self.step * index
         if self.unit == "number":
             value = float(self.first) + amount
             return f"{value:.0f}" if float(self.first).is_integer() and self.step.is_integer() else f"{value:.10g}"
         start = _parse(self.first, self.format)
-        seconds = self.unit == "second"
-        moment = start + timedelta(seconds=amount) if seconds else _add_months(start, round(amount))
-        return moment.isoformat() if self.format == "iso" else moment.strftime(self.format)
+        try:
+            if self.unit == "second":
+                moment = start + timedelta(seconds=amount)
+            else:
+                moment = _add_months(start, round(amount), to_end=self.month_ends)
+        except (OverflowError, ValueError):
+            return "?"
+        return _iso(moment, self.first) if self.format == "iso" else _date(moment, self.format)
 
     @property
     def description(self) -> str:
@@ -94,14 +105,15 @@ def time_axis(texts: Sequence[str], places: Sequence[str]) -> tuple[TimeAxis, ND
     step = float(steps.min())
     counts = steps / step
     wrong = np.flatnonzero(np.abs(counts - np.round(counts)) > 1e-6)
-    axis = TimeAxis(texts[0], step, unit, 1, format_)
+    days = {_parse(text, format_).day for text in texts} if unit == "month" else set()
+    axis = TimeAxis(texts[0], step, unit, 1, format_, len(days) > 1)
     for k in wrong[:1]:
         raise ValueError(
             f"{places[k + 1]}: times must have equal steps, of {axis.description} here, got {texts[k + 1]!r} "
             f"after {texts[k]!r}"
         )
     rows = np.concatenate([[0], np.cumsum(np.round(counts))]).astype(np.intp)
-    return TimeAxis(texts[0], step, unit, int(rows[-1]) + 1, format_), rows
+    return replace(axis, length=int(rows[-1]) + 1), rows
 
 
 def _amounts(texts: Sequence[str], places: Sequence[str]) -> tuple[Unit, str, NDArray[np.float64]]:
@@ -140,10 +152,27 @@ def _is_last_day(moment: datetime) -> bool:
     return moment.day == calendar.monthrange(moment.year, moment.month)[1]
 
 
-def _add_months(moment: datetime, months: int) -> datetime:
+def _add_months(moment: datetime, months: int, *, to_end: bool) -> datetime:
+    """Return the same day of a later month, or its last day if it has no such day or with `to_end`."""
     year, month = divmod(12 * moment.year + moment.month - 1 + months, 12)
     last = calendar.monthrange(year, month + 1)[1]
-    return moment.replace(year=year, month=month + 1, day=last if moment.day > 28 else moment.day)
+    return moment.replace(year=year, month=month + 1, day=last if to_end else min(moment.day, last))
+
+
+def _date(moment: datetime, format_: str) -> str:
+    """Return a date as text, with a year of four digits, which strftime has from the year 1000 on."""
+    return moment.strftime(format_.replace("%Y", f"{moment.year:04d}"))
+
+
+def _iso(moment: datetime, like: str) -> str:
+    """Return a date-time as text with the separator, the precision and the mark of UTC of another one."""
+    parts = re.fullmatch(r"\d{4}-\d{2}-\d{2}(.)\d{2}:\d{2}(:\d{2})?.*?(Z?)", like)
+    if parts is None:
+        return moment.isoformat()
+    separator, seconds, utc = parts.groups()
+    precise = seconds is not None or moment.second or moment.microsecond
+    text = moment.isoformat(separator, "auto" if precise else "minutes")
+    return text.removesuffix("+00:00") + "Z" if utc else text
 
 
 def _parse(text: str, format_: str) -> datetime:
@@ -153,8 +182,9 @@ def _parse(text: str, format_: str) -> datetime:
 
 
 def _number(text: str) -> float | None:
+    """Return the number of a text; None if it is none, such as 1_000 or infinity."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and "_" not in text else None

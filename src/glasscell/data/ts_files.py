@@ -155,8 +155,10 @@ class _Reader:
             self._refuse("values must be numbers, got timestamps in parentheses, which are not supported")
         try:
             values = [math.nan if is_missing(entry) else float(entry) for entry in entries]
+            wrong = next((entry for entry in entries if "_" in entry), None)  # 1_000 is a number of Python alone
         except ValueError:
             wrong = next(entry for entry in entries if not is_missing(entry) and parse_number(entry) is None)
+        if wrong is not None:
             self._refuse(f"dimension {dimension} must be numbers, got {wrong.strip()!r:.40}")
         array = np.array(values)
         if np.isinf(array).any():
