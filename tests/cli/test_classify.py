@@ -198,3 +198,42 @@ def test_a_run_is_replaced_only_on_request(capsys: Any) -> None:
     assert Path("run/model.safetensors").read_bytes() == before
     assert main(["classify", *arguments, "--overwrite", "--seed", "1"]) == 0
     assert Path("run/model.safetensors").read_bytes() != before
+
+
+def test_labels_that_only_a_held_out_part_has_end_before_the_training(capsys: Any) -> None:
+    steps = [f"{step},{'ab'[step % 2] if step < 45 else 'c'}" for step in range(50)]
+    Path("steps.csv").write_text("v,tag\n" + "\n".join(steps) + "\n")
+    error = refused(["steps.csv", "--label", "tag", "--per-step", *TINY], capsys)
+    assert error.endswith(
+        "labels of the test part must be labels of the classes 'a', 'b', got 'c', which the training part does not have"
+    )
+    rng = np.random.default_rng(0)
+    np.savez("train.npz", x=rng.normal(size=(20, 3)), y=np.arange(20) % 2)
+    np.savez("test.npz", x=rng.normal(size=(4, 3)), y=np.array(["0", "1", "0", "1"]))
+    error = refused(["train.npz", "--test", "test.npz", *TINY], capsys)
+    assert "labels of the test part must be labels of the classes 0, 1, got '0'" in error
+    assert not Path("runs").exists()
+
+
+def test_weights_of_classes_that_are_numbers(capsys: Any) -> None:
+    rng = np.random.default_rng(0)
+    for name, y in (("text", np.array(["0", "1.5"])), ("numbers", np.array([0, 1.5]))):
+        np.savez(f"{name}.npz", x=np.round(rng.normal(size=(2, 3)), 2)[np.arange(20) % 2], y=y[np.arange(20) % 2])
+        assert main(["classify", f"{name}.npz", "--class-weights", "0=0,1.5=3", "--out", name, *TINY]) == 0
+        scores = json.loads(Path(name, "scores.json").read_text())
+        assert scores["accuracy"] == 0.5  # the class of weight 0 is never predicted
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--class-weights", "a=1,b=2,c=3"], "--class-weights must be of the classes a, b, got 'c'"),
+        (["--class-weights", "a=1,a=2"], "--class-weights must have each label once, got 'a' twice"),
+        (["--class-weights", "a"], "--class-weights must be balanced or LABEL=W,LABEL=W,..., got 'a'"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+    ],
+)
+def test_weights_and_seeds_that_cannot_be_used(options: list[str], message: str, capsys: Any) -> None:
+    assert refused([table(), "--label", "kind", *options], capsys) == message
+    assert not Path("runs").exists()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glasscell.cli.outputs import path_argument
 from glasscell.cli.sequence_options import add_sequence_options, check_labels, class_names, read_sequences_of
+from glasscell.data.labels import class_numbers
 from glasscell.data.npz_files import array_names, read_npz
 from glasscell.data.reading import file_kind
 
@@ -75,6 +76,9 @@ def read_parts(options: argparse.Namespace) -> Parts:
     validation = None
     if options.validation_fraction is not None:
         train, validation = _fraction("--validation-fraction", options.validation_fraction, train, options.seed)
+    for name, part in (("test", test), ("validation", validation)):
+        if part is not None:
+            _check_trained(name, part, train)
     described = [f"Training: {_size(train)}"]
     if validation is not None:
         described.append(f"Validation: {_size(validation)}, drawn from the training part with seed {options.seed}")
@@ -121,6 +125,14 @@ def _split(data: LabelledSequences, options: argparse.Namespace) -> tuple[Labell
     train, test = _fraction("--test-fraction", fraction, data, options.seed)
     of = "the sequences" if data.per_step else "each class"
     return train, test, f"Test: {fraction:.0%} of {of}, drawn with seed {options.seed}"
+
+
+def _check_trained(name: str, part: LabelledSequences, train: LabelledSequences) -> None:
+    """Raise ValueError for a label that the training part does not have: the model would have no class for it."""
+    try:
+        class_numbers(part.labels, train.classes, f"labels of the {name} part")
+    except ValueError as error:
+        raise ValueError(f"{part.source}: {error}, which the training part does not have") from None
 
 
 def _fraction(name: str, fraction: float, data: LabelledSequences, seed: int) -> Any:

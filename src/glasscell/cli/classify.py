@@ -20,7 +20,7 @@ from glasscell.cli.outputs import error_reason, path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json
-from glasscell.cli.sequence_options import TABLE_OPTIONS, option_of
+from glasscell.cli.sequence_options import TABLE_OPTIONS, class_names, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
 from glasscell.core.optimizers import Adam
@@ -105,10 +105,13 @@ def run(options: argparse.Namespace) -> int:
     """Read, train, write the model, and only then print and draw results."""
     for name in ("seeds", "hidden_size", "num_layers"):
         positive_integer(f"--{name.replace('_', '-')}", getattr(options, name))
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {options.seed}")
     with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
         parts = read_parts(options)
         settings = _settings(options, parts)
         _check_sizes(options, parts)
+        _weights(options, parts)  # an error before the work
         print(f"{settings['train']}\n{parts.description}", flush=True)
         interrupts: Interrupts = options.interrupts
         try:
@@ -191,7 +194,7 @@ def _train(model: SequenceClassifier, options: argparse.Namespace, parts: Parts,
     train = parts.train
     if options.per_step:
         train = train.windows(options.window or WINDOW)
-    weights = None if options.class_weights is None else class_weights(train.labels, _weights(options.class_weights))
+    weights = None if options.class_weights is None else class_weights(train.labels, _weights(options, parts))
     data = ArrayData(train.x, model.encode_targets(train.labels), sample_weights=weights)
     arguments: dict[str, Any] = {"updates": options.updates, "batch_size": options.batch_size}
     if options.learning_rate is not None:
@@ -205,20 +208,26 @@ def _train(model: SequenceClassifier, options: argparse.Namespace, parts: Parts,
     return history, time.perf_counter() - start
 
 
-def _weights(text: str) -> Any:
-    """Return the class weights of the command line."""
-    if text == "balanced":
+def _weights(options: argparse.Namespace, parts: Parts) -> Any:
+    """Return the class weights of the command line, by label."""
+    text, classes = options.class_weights, parts.train.classes
+    if text is None or text == "balanced":
         return text
-    weights = {}
+    names, weights = class_names(classes), dict[str, float]()
     for entry in text.split(","):
         label, separator, number = entry.rpartition("=")
         try:
-            weights[label] = float(number)
+            weight = float(number)
         except ValueError:
             separator = ""
         if not separator:
             raise ValueError(f"--class-weights must be balanced or LABEL=W,LABEL=W,..., got {text!r}")
-    return weights
+        if label not in names:
+            raise ValueError(f"--class-weights must be of the classes {', '.join(map(str, classes))}, got {label!r}")
+        if names[label] in weights:
+            raise ValueError(f"--class-weights must have each label once, got {label!r} twice")
+        weights[names[label]] = weight
+    return {label: weights[str(label)] for label in classes if str(label) in weights}
 
 
 def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrupts) -> dict[int, float]:

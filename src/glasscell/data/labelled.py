@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from glasscell.data.csv_tables import parse_number
 from glasscell.data.labels import Label, classes_of
+from glasscell.validation import as_generator
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,11 @@ class LabelledSequences:
         Raises
         ------
         ValueError
-            If the fraction is not between 0 and 1, or a part would be empty.
+            If the fraction is not between 0 and 1, the seed is negative, or a part would be empty.
         """
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}")
-        rng, groups = np.random.default_rng(seed), dict[Any, list[int]]()
+        rng, groups = as_generator(seed), dict[Any, list[int]]()
         for k in range(len(self.x)):
             label = None if self.labels is None or self.per_step else self.labels[k]
             groups.setdefault((type(label) is bool, label), []).append(k)
