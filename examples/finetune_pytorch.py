@@ -1,9 +1,9 @@
-"""Fine-tune a model of PyTorch without PyTorch: load its weights, replace its head, train the head, then all of it.
+"""Fine-tune a model of PyTorch: load its weights, replace its head, train the head, then all weights.
 
     python examples/finetune_pytorch.py [MODEL.pt]
 
 MODEL.pt is a state dict with an `nn.LSTM` named `lstm` and an `nn.Linear` named `head`, on the final hidden state. If
-none is passed, one is made. Only making it, and the last lines, need PyTorch.
+none is passed, one is made. PyTorch is needed to make it, and to load the result in the last lines; training does not use it.
 """
 
 import copy
