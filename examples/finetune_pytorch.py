@@ -3,7 +3,8 @@
     python examples/finetune_pytorch.py [MODEL.pt]
 
 MODEL.pt is a state dict with an `nn.LSTM` named `lstm` and an `nn.Linear` named `head`, on the final hidden state. If
-none is passed, one is made. PyTorch is needed to make it, and to load the result in the last lines; training does not use it.
+none is passed, one is made. The script uses PyTorch to make it, and to load the result in the last lines; the training
+does not use it.
 """
 
 import copy
