@@ -12,7 +12,7 @@ def test_the_blocks_of_labels_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "docs/labels.md", "exec"), names)  # noqa: S102 - it is the test
         if "SequenceRegressor" in block:
