@@ -103,6 +103,18 @@ def test_nothing_after_the_parts_is_read(y, rng):
     assert_equal_forecasts(*rolled)
 
 
+def test_exogenous_inputs_after_the_training_part_do_not_change_its_scaling(y, rng):
+    known, past = rng.normal(size=(94, 2)), rng.normal(size=(90, 1))
+    models = []
+    for later in (known[60:], rng.normal(size=(34, 2)) + 50):
+        model = gc.Forecaster(4, 6, known_exogenous=2, past_exogenous=1, differences=(6,))
+        inputs = {"known_exogenous": np.concatenate([known[:60], later]), "past_exogenous": past}
+        gc.fit(model, model.training_data(y, window=20, held_out=20, validation=10, **inputs), 3)
+        models.append(model)
+    assert models[0].config == models[1].config
+    np.testing.assert_array_equal(models[0].parameters.vector, models[1].parameters.vector)
+
+
 def test_targets_of_the_training_part_end_within_it(y):
     """The last target of training is the last value before validation; those of validation are exactly its values."""
     t = np.arange(90.0)
@@ -445,6 +457,12 @@ def test_a_failed_push_changes_nothing(y):
             stream.push(y[20], **bad)
     with pytest.raises(ValueError, match="finite"):
         stream.push(np.inf)
+    model.calibrate(y, 20)
+    stream.push(y[20], level=0.9), other.push(y[20])
+    model.calibrate(y, 6)  # of too few origins for this level; memory of the first calibration is free again
+    with pytest.raises(ValueError, match="level must be at most"):
+        stream.push(y[21], level=0.9)
+    model.calibrate(y, 20)
     assert_equal_forecasts(stream.push(y[20]), other.push(y[20]))
 
 

@@ -143,17 +143,38 @@ def test_parallel_parts_begin_with_the_initial_state():
     assert score.nats == pytest.approx(np.concatenate(parts).mean(), rel=1e-5)
 
 
+def largest_windows(losses, count, width):
+    """Return positions of the largest windows, one after the other, without overlaps."""
+    means, positions = np.convolve(losses, np.ones(width) / width, "valid"), []
+    while len(positions) < count and means.max() > -np.inf:
+        positions.append(int(means.argmax()))
+        means[max(0, positions[-1] - width + 1) : positions[-1] + width] = -np.inf
+    return positions
+
+
 @pytest.mark.parametrize("block", [1, 4, 7, 30, 100])
 @pytest.mark.parametrize("width", [1, 5, 12])
-def test_passages_do_not_depend_on_the_blocks(block, width):
-    losses = np.random.default_rng(1).random((1, 100))
-    finder = PassageFinder(4, width, 1)
-    for start in range(0, 100, block):
-        finder.add(losses[:, start : start + block], [start])
-    means = np.convolve(losses[0], np.ones(width) / width, "valid")
-    assert finder.best()[0][0] == pytest.approx(means.max())
-    for mean, start in finder.best():
-        assert mean == pytest.approx(means[start])
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_passages_do_not_depend_on_the_blocks(block, width, count):
+    for seed in range(5):
+        losses = np.random.default_rng(seed).random((1, 100))
+        finder = PassageFinder(count, width, 1)
+        for start in range(0, 100, block):
+            finder.add(losses[:, start : start + block], [start])
+        assert [start for _, start in finder.best()] == largest_windows(losses[0], count, width)
+        means = np.convolve(losses[0], np.ones(width) / width, "valid")
+        for mean, start in finder.best():
+            assert mean == pytest.approx(means[start])
+
+
+def test_passages_of_short_parts_end_with_their_part():
+    model, text = model_of("plain"), TEXT[:24]
+    score = model.score(text, streams=4, passages=3, width=60)
+    parts = [losses_of(model, VOCABULARY.encode(text[b : b + 6])).mean() for b in range(0, 24, 6)]
+    order = np.argsort(parts)[::-1][:3]
+    assert [passage.start for passage in score.passages] == [6 * b + 1 for b in order]
+    assert [passage.text for passage in score.passages] == [text[6 * b + 1 : 6 * b + 6] for b in order]
+    assert [passage.nats for passage in score.passages] == pytest.approx([parts[b] for b in order], rel=1e-5)
 
 
 def test_a_text_without_a_prediction_is_an_error():

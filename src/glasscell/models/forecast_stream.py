@@ -47,7 +47,7 @@ class ForecastStream:
     ) -> None:
         self._model, self._stream, self._scaled, self._to_working = model, stream, scaled, to_working
         self._no_outputs = np.zeros((1, 1, model.horizon, model.features.targets, max(1, len(model.quantiles))))
-        self._checked: tuple[object, ...] = ()
+        self._checked: tuple[object, ...] = ()  # level, method and calibration of intervals that are possible
         self.reset()
 
     @property
@@ -73,8 +73,8 @@ class ForecastStream:
 
     def _check_interval(self, level: float, interval: Interval | None) -> None:
         """Raise the errors of an interval before the state changes."""
-        calibration = id(self._model.residuals)
-        if (level, interval, calibration) != self._checked:
+        calibration = self._model.residuals
+        if self._checked[:2] != (level, interval) or self._checked[2] is not calibration:
             self._model._with_interval(self._no_outputs, level, interval)  # noqa: SLF001 - a part of the model
             self._checked = level, interval, calibration
 

@@ -194,7 +194,8 @@ class Forecaster(ForecastingModel, Sequential):
                 f"and held_out, got {max(0, stop)}"
             )
         inputs, targets = self.features.inputs(observed), self.features.corrections(observed)
-        self._fit_scaling(observed.values[:stop], inputs[: stop - first], targets[:steps])
+        read = steps if self.features.known else stop - first  # known inputs of later steps are after the training part
+        self._fit_scaling(observed.values[:stop], inputs[:read], targets[:steps])
         window = min(max(DEFAULT_WINDOW, 4 * h), steps) if window is None else window
         count = T - held_out - h - first
         scaled = (targets[:count] - self.target_mean) / self.target_scale
@@ -213,8 +214,7 @@ class Forecaster(ForecastingModel, Sequential):
         constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
         if len(constant):
             raise ValueError(f"series must vary in the training part, got {values[0, constant[0]]:g} at every step")
-        complete = inputs[np.isfinite(inputs).all(axis=1)]
-        self.input_mean, self.input_scale = complete.mean(axis=0), _scale(complete)
+        self.input_mean, self.input_scale = inputs.mean(axis=0), _scale(inputs)
         by_series = targets.reshape(-1, self.features.targets)
         self.target_mean, self.target_scale = by_series.mean(axis=0), _scale(by_series)
         self.residuals = None

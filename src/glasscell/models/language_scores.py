@@ -106,8 +106,8 @@ def score_ids(
                 progress(done * B)
     found = []
     for mean, start in finder.best():
-        size = min(finder.width, len(ids) - start)
-        found.append(Passage(start, vocabulary.decode(ids.rows([start], size)), mean))
+        text = vocabulary.decode(ids.rows([start], min(finder.width, length)))
+        found.append(Passage(start, text, mean))
     return Score(unit, length * B, total / (length * B), tuple(found))
 
 
@@ -122,6 +122,9 @@ def symbol_losses(logits: Array, targets: NDArray[np.integer]) -> Array:
 class PassageFinder:
     """Finds the windows of a text with the largest mean loss, from losses that come in blocks.
 
+    The first window is the one with the largest mean, each next one the largest that overlaps none before. A window
+    overlaps 2 width - 1 of them, so that all are among the (count - 1) (2 width - 1) + 1 largest, which are kept.
+
     Parameters
     ----------
     count : int
@@ -134,14 +137,16 @@ class PassageFinder:
 
     def __init__(self, count: int, width: int, streams: int) -> None:
         self.count, self.width = count, width
+        self._kept = (count - 1) * (2 * width - 1) + 1
         self._tails = [np.zeros(0)] * streams
         self._tail_starts = [0] * streams
-        self._found: list[tuple[float, int]] = []
+        self._means, self._starts = np.zeros(0), np.zeros(0, np.intp)
 
     def add(self, losses: Array, starts: list[int]) -> None:
         """Add the losses (B, T) of symbols from these positions on; the last width - 1 of each row are kept."""
         if not self.count:
             return
+        means, places = [self._means], [self._starts]
         for row, start in enumerate(starts):
             values = np.concatenate([self._tails[row], losses[row].astype(np.float64)])
             first = start - len(self._tails[row])
@@ -149,27 +154,22 @@ class PassageFinder:
             self._tails[row], self._tail_starts[row] = values[used:], first + used
             if used:
                 sums = np.concatenate([[0.0], np.cumsum(values)])
-                means = (sums[self.width :] - sums[: -self.width]) / self.width
-                self._found += [(float(means[k]), first + k) for k in self._largest(means)]
-        self._found = _without_overlaps(self._found, self.count, self.width)
-
-    def _largest(self, means: Array) -> list[int]:
-        """Return the positions of the largest values, at least `width` apart."""
-        remaining, positions = means.copy(), list[int]()
-        while len(positions) < self.count and remaining.size:
-            k = int(remaining.argmax())
-            if remaining[k] == -np.inf:
-                break
-            positions.append(k)
-            remaining[max(0, k - self.width + 1) : k + self.width] = -np.inf
-        return positions
+                means.append((sums[self.width :] - sums[: -self.width]) / self.width)
+                places.append(np.arange(first, first + used))
+        self._means, self._starts = np.concatenate(means), np.concatenate(places)
+        if len(self._means) > self._kept:
+            largest = np.argpartition(self._means, -self._kept)[-self._kept :]
+            self._means, self._starts = self._means[largest], self._starts[largest]
 
     def best(self) -> list[tuple[float, int]]:
-        """Return mean and position of the windows found, the largest mean first; of a short text, all of it."""
-        if self._found or not self.count:
-            return self._found
+        """Return mean and position of the windows, the largest mean first; of short parts of a text, all of each."""
+        if not self.count:
+            return []
+        if len(self._means):
+            found = list(zip(self._means.tolist(), self._starts.tolist(), strict=True))
+            return _without_overlaps(found, self.count, self.width)
         parts = zip(self._tails, self._tail_starts, strict=True)
-        return [(float(tail.mean()), start) for tail, start in parts if len(tail)][: self.count]
+        return sorted([(float(tail.mean()), start) for tail, start in parts if len(tail)], reverse=True)[: self.count]
 
 
 def _without_overlaps(found: list[tuple[float, int]], count: int, width: int) -> list[tuple[float, int]]:
