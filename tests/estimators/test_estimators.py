@@ -219,6 +219,20 @@ def test_an_error_leaves_the_estimator_as_it_was(method, rng):
     assert np.array_equal(classifier.predict_proba(x), probabilities)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_an_error_during_the_training_of_a_fitted_estimator_changes_no_weight(method, rng):
+    x, _, y = data(rng)
+    regressor = LSTMRegressor(**QUICK | {"updates": 12}, batch_size=1, warm_start=True).partial_fit(x, y)
+    other = copy.deepcopy(regressor)
+    with pytest.raises(FloatingPointError, match="at update [2-9]"):  # after some updates
+        getattr(regressor, method)(x, np.where(np.arange(12) == 5, 1e300, y))
+    assert np.array_equal(regressor.predict(x), other.predict(x))
+    assert regressor.n_iter_ == other.n_iter_ == 12
+    for estimator in (regressor, other):
+        estimator.partial_fit(x, y)
+    assert np.array_equal(weights_of(regressor), weights_of(other))
+
+
 def test_an_interrupt_keeps_the_model(rng, monkeypatch):
     x, y, _ = data(rng)
 

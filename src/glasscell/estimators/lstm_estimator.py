@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from math import ceil
 from typing import Any, NamedTuple, Self
 
@@ -135,13 +136,21 @@ class LSTMEstimator(BaseEstimator):
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
-        """Restore all attributes after an error; an interrupt keeps the model with the weights of its last update."""
-        before = dict(vars(self))
+        """Restore attributes and weights after an error; an interrupt keeps the weights of the last update."""
+        before, model = dict(vars(self)), getattr(self, "model_", None)
+        weights = None if model is None else model.parameters.vector.copy()
+        # Training changes these and the weights in place.
+        states = deepcopy(before.get("_optimizer_states"))
+        random_state = None if model is None else deepcopy(self._rng.bit_generator.state)
         try:
             yield
         except Exception:
             self.__dict__.clear()
             self.__dict__.update(before)
+            if model is not None:
+                model.parameters.vector[:] = weights
+                self._optimizer_states = states
+                self._rng.bit_generator.state = random_state
             raise
 
     def _start(self) -> None:
