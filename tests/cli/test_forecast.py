@@ -169,6 +169,15 @@ def test_without_test_and_calibration(y, capsys):
     assert gc.load("runs/forecast").forecast(y).interval == "quantile"
 
 
+@pytest.mark.parametrize("level", ["0.8", "0.95"])
+def test_the_default_calibration_is_enough_for_the_level(y, level):
+    short = Path("short.csv")
+    short.write_text("sales\n" + "\n".join(f"{value}" for value in y[:40]) + "\n")
+    arguments = ["forecast", "short.csv", "--column", "sales", "--horizon", "1", "--level", level, "--updates", "2"]
+    assert main([*arguments, "--hidden-size", "4"]) == 0
+    assert gc.load("runs/forecast").forecast(y, level=float(level)).interval == "conformal"
+
+
 def test_the_picture(y):
     pytest.importorskip("matplotlib")
     assert run("--plot", "--time", "month") == 0
@@ -232,6 +241,7 @@ def test_an_earlier_run_is_kept(y, capsys):
         (["--column", "sales", "--season", "84"], "--season must be less than 84, the training part, got 84"),
         (["--column", "sales", "--level", "1"], "level must be between 0 and 1, got 1.0"),
         (["--column", "sales", "--members", "0"], "members must be at least 1, got 0"),
+        (["--column", "sales", "--members", "1001"], "members must be at most 1000, got 1001"),
         (["--column", "sales", "--window", "79"], "window must be at most 78, the steps of the training part"),
         (
             ["--column", "sales", "--differences", "80"],

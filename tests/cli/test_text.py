@@ -218,6 +218,17 @@ def test_a_mistake_is_one_line_and_leaves_nothing(arguments, message, capsys):
 # Sample
 
 
+def test_a_prompt_of_bytes_has_the_bytes_of_the_command_line(tmp_path, capsys):
+    model = gc.LanguageModel(gc.data.Vocabulary((), "bytes"), 4, 8, 1)
+    model.parameters.vector[:] = np.random.default_rng(0).normal(size=model.parameters.vector.size)
+    model.save(tmp_path / "bytes.safetensors")
+    arguments = ["text", "sample", str(tmp_path / "bytes.safetensors"), "--length", "20", "--seed", "0"]
+    assert main([*arguments, "--prompt", os.fsdecode(b"a\xff")]) == 0
+    expected = "".join(model.sample(b"a\xff", 20, seed=0))
+    assert capsys.readouterr().out.endswith(f"{expected}\n")
+    assert expected != "".join(model.sample(os.fsdecode(b"a\xff"), 20, seed=0))
+
+
 def test_a_sample_is_the_prompt_and_its_continuation(trained, capsys):
     assert main(["text", "sample", trained, "--prompt", "the cat", "--length", "60", "--seed", "3"]) == 0
     expected = "".join(gc.load(trained).sample("the cat", 60, seed=3))

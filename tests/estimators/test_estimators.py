@@ -224,7 +224,7 @@ def test_an_error_during_the_training_of_a_fitted_estimator_changes_no_weight(me
     x, _, y = data(rng)
     regressor = LSTMRegressor(**QUICK | {"updates": 12}, batch_size=1, warm_start=True).partial_fit(x, y)
     other = copy.deepcopy(regressor)
-    with pytest.raises(FloatingPointError, match="at update [2-9]"):  # after some updates
+    with pytest.raises(FloatingPointError, match=r"at update [2-9]"):  # after some updates
         getattr(regressor, method)(x, np.where(np.arange(12) == 5, 1e300, y))
     assert np.array_equal(regressor.predict(x), other.predict(x))
     assert regressor.n_iter_ == other.n_iter_ == 12

@@ -517,3 +517,5 @@ def test_members_that_differ():
         gc.ForecasterEnsemble([gc.Forecaster(2, 4), gc.Forecaster(3, 4)])
     with pytest.raises(TypeError, match="members must be a list of at least two Forecasters"):
         gc.ForecasterEnsemble([gc.Forecaster(2, 4)])
+    with pytest.raises(ValueError, match="members must be at most 1000 Forecasters, got 1001"):
+        gc.ForecasterEnsemble([gc.Forecaster(2, 1, quantiles=())] * 1001)  # a file of them could not be read

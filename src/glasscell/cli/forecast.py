@@ -36,7 +36,7 @@ from glasscell.data.series import Series
 from glasscell.escaping import escape
 from glasscell.models.forecast import Forecast
 from glasscell.models.forecaster import Forecaster
-from glasscell.models.forecaster_ensemble import ForecasterEnsemble
+from glasscell.models.forecaster_ensemble import MAX_MEMBERS, ForecasterEnsemble
 from glasscell.training.fitting import fit
 from glasscell.training.history import History
 from glasscell.validation import positive_integer
@@ -175,7 +175,11 @@ def _split(options: argparse.Namespace, length: int) -> Split:
     """Return the parts of the series."""
     horizon = positive_integer("horizon", options.horizon)
     test = max(horizon, length // 5) if options.test is None else options.test
-    calibration = max(2 * horizon, length // 10) if options.calibration is None else options.calibration
+    if not 0 < options.level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {options.level}")
+    calibration = options.calibration
+    if calibration is None:
+        calibration = max(2 * horizon, length // 10, _smallest_calibration(options))
     for name, value in (("test", test), ("calibration", calibration)):
         if value and value < horizon:
             raise ValueError(f"--{name} must be 0 or at least the horizon {horizon}, got {value}")
@@ -186,6 +190,12 @@ def _split(options: argparse.Namespace, length: int) -> Split:
             f"got {length}"
         )
     return Split(training, calibration, test)
+
+
+def _smallest_calibration(options: argparse.Namespace) -> int:
+    """Return the number of values with as many origins as conformal intervals of the level need."""
+    origins: int = ceil(options.level / (1 - options.level) - 1e-9)
+    return origins + int(options.horizon) - 1
 
 
 def _make_members(options: argparse.Namespace) -> list[Forecaster]:
@@ -199,6 +209,8 @@ def _make_members(options: argparse.Namespace) -> list[Forecaster]:
     )
     for name in names:
         positive_integer(name, getattr(options, name))
+    if options.members > MAX_MEMBERS:
+        raise ValueError(f"members must be at most {MAX_MEMBERS}, got {options.members}")
     check_layers("num_layers", positive_integer("num_layers", options.num_layers))
     H = positive_integer("hidden_size", options.hidden_size)
     inputs = len(options.column) * (1 + len(options.lags)) + len(options.past)
@@ -206,8 +218,6 @@ def _make_members(options: argparse.Namespace) -> list[Forecaster]:
     T = options.window or max(64, 4 * options.horizon)
     check_memory("this training", training_bytes(inputs, H, options.num_layers, T, options.batch_size))
     check_memory(f"the history of {options.updates} updates", options.updates * BYTES_PER_HISTORY_ROW)
-    if not 0 < options.level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {options.level}")
     return [
         Forecaster(
             options.horizon,
@@ -237,9 +247,9 @@ def _check(options: argparse.Namespace, series: Series, split: Split, members: l
         raise ValueError(f"--season must be less than {split.training}, the training part, got {options.season}")
     origins = split.calibration - options.horizon + 1
     if split.calibration and ceil((origins + 1) * options.level) > origins:
-        needed = ceil(options.level / (1 - options.level) - 1e-9) + options.horizon - 1
         raise ValueError(
-            f"--calibration must be 0 or at least {needed} for a --level of {options.level}, got {split.calibration}"
+            f"--calibration must be 0 or at least {_smallest_calibration(options)} for a --level of {options.level}, "
+            f"got {split.calibration}"
         )
     members[0].training_data(series.head(split.training), window=options.window)
 

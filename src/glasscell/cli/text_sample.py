@@ -1,6 +1,7 @@
 """Implement ``glasscell text sample``: write text with a language model, as it is drawn."""
 
 import argparse
+import os
 import sys
 
 from glasscell.escaping import escape
@@ -13,8 +14,10 @@ def run(options: argparse.Namespace) -> None:
     if options.seed is not None and integer("seed", options.seed) < 0:
         raise ValueError(f"--seed must be at least 0, got {options.seed}")
     model = LanguageModel.load(options.model)
+    # Bytes of the command line that are not UTF-8 are a part of a prompt of bytes.
+    prompt = os.fsencode(options.prompt) if model.vocabulary.unit == "bytes" else options.prompt
     texts = model.sample(
-        options.prompt, options.length, temperature=options.temperature, top_k=options.top_k, seed=options.seed
+        prompt, options.length, temperature=options.temperature, top_k=options.top_k, seed=options.seed
     )
     out = sys.stdout
     is_terminal = out.isatty()

@@ -1,4 +1,7 @@
-"""Means and variances of features, over all steps of the training part, weighted by the weights of the sequences."""
+"""Means and variances of features, over all steps of the training part, weighted as the loss is.
+
+Inputs are weighted by the weights of the sequences alone: a step whose target has no weight is read as well.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,12 @@ def input_scale(data: ArrayData, features: int) -> FeatureScale:
 
 
 def target_scale(data: ArrayData, features: int) -> FeatureScale:
-    """Return the scale of the targets, over sequences or over valid steps."""
+    """Return the scale of the targets, over sequences or over valid steps, whose weights count if they have any."""
     rows = _rows("y", data.y, data, features, per_step=data.per_step)
-    return _scale("y", rows, _row_weights(data, per_step=data.per_step))
+    if data.step_weights is None:
+        return _scale("y", rows, _row_weights(data, per_step=data.per_step))
+    steps = [entry[:length] for entry, length in zip(data.step_weights, data.lengths, strict=True)]
+    return _scale("y", rows, np.concatenate(steps))
 
 
 def _rows(
@@ -69,11 +75,18 @@ def _scale(name: str, parts: list[AnyArray], weights: NDArray[np.float64] | None
     if not count:
         raise ValueError(f"{name} must have at least one step, got none")
     mean, variance, largest = (np.zeros(joined.shape[1]) for _ in range(3))
-    for block, w in _blocks(joined, weights):
-        mean += (block * w).sum(axis=0) / count
-        np.maximum(largest, np.abs(block).max(axis=0), out=largest)
-    for block, w in _blocks(joined, weights):
-        variance += (np.square(block - mean) * w).sum(axis=0) / count
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block, w in _blocks(joined, weights):
+            mean += (block * w).sum(axis=0) / count
+            np.maximum(largest, np.abs(block).max(axis=0), out=largest)
+        for block, w in _blocks(joined, weights):
+            variance += (np.square(block - mean) * w).sum(axis=0) / count
+    if not np.isfinite(variance).all():
+        k = int(np.flatnonzero(~np.isfinite(variance))[0])
+        raise ValueError(
+            f"{name} must have features whose variance is a number, got {largest[k]:.3g} as the largest value of "
+            f"feature {k}: change its unit"
+        )
     deviation: NDArray[np.float64] = np.sqrt(variance)
     constant = deviation <= np.finfo(np.float32).eps * largest  # as far as float32 can represent
     small = ~constant & (deviation < SMALLEST_DEVIATION)

@@ -140,17 +140,16 @@ class LSTMEstimator(BaseEstimator):
         before, model = dict(vars(self)), getattr(self, "model_", None)
         weights = None if model is None else model.parameters.vector.copy()
         # Training changes these and the weights in place.
-        states = deepcopy(before.get("_optimizer_states"))
-        random_state = None if model is None else deepcopy(self._rng.bit_generator.state)
+        states, rng = deepcopy(before.get("_optimizer_states")), deepcopy(before.get("_rng"))
         try:
             yield
         except Exception:
             self.__dict__.clear()
             self.__dict__.update(before)
-            if model is not None:
+            if model is not None and rng is not None:
                 model.parameters.vector[:] = weights
                 self._optimizer_states = states
-                self._rng.bit_generator.state = random_state
+                self._rng.bit_generator.state = rng.bit_generator.state
             raise
 
     def _start(self) -> None:

@@ -30,7 +30,7 @@ class ForecasterEnsemble(ForecastingModel):
     Parameters
     ----------
     members : sequence of Forecaster
-        At least two, which forecast the same: equal horizons, series, exogenous inputs, `log` and quantiles.
+        Two to 1,000, which forecast the same: equal horizons, series, exogenous inputs, `log` and quantiles.
 
     Examples
     --------
@@ -49,6 +49,8 @@ class ForecasterEnsemble(ForecastingModel):
         self.members = tuple(members)
         if len(self.members) < 2 or not all(isinstance(member, Forecaster) for member in self.members):
             raise TypeError(f"members must be a list of at least two Forecasters, got {members!r:.100}")
+        if len(self.members) > MAX_MEMBERS:
+            raise ValueError(f"members must be at most {MAX_MEMBERS} Forecasters, got {len(self.members)}")
         first, *others = map(_common, self.members)
         if any(other != first for other in others):
             raise ValueError("members must have equal horizons, series, exogenous inputs, log, quantiles and dtypes")
