@@ -130,6 +130,12 @@ def test_real_sequences_of_unequal_lengths(capsys: Any) -> None:
             "labels must be of at least two classes, got 'a' only",
         ),
         ("kind,p\na,1\nb,x\n", [], "t.csv, line 3, column 'p': must be a number, got 'x'"),
+        (
+            "id,kind,p\nx,a,1\ny,b,2\n",
+            [],
+            "t.csv, line 2, column 'id': must be a number, got 'x'; --id names a column of ids, "
+            "--ignore-column one that is not a feature",
+        ),
         ("", [], "t.csv must have at least one line, got an empty file"),
         (
             "kind,p\na,1\nb,2\n",
@@ -145,7 +151,11 @@ def test_real_sequences_of_unequal_lengths(capsys: Any) -> None:
             ["--class-weights", "a:2"],
             "--class-weights must be balanced or LABEL=W,LABEL=W,..., got 'a:2'",
         ),
-        ("kind,p\na,1\nb,2\na,3\nb,4\n", ["--class-weights", "a=2"], "weights must have every label, got none for 'b'"),
+        (
+            "kind,p\na,1\nb,2\na,3\nb,4\n",
+            ["--class-weights", "a=2"],
+            "--class-weights must have a weight for every class, got none for b",
+        ),
         ("kind,p\na,1\nb,2\na,3\nb,4\n", ["--updates", "0"], "--updates must be at least 1, got 0"),
         ("kind,p\na,1\nb,2\na,3\nb,4\n", ["--hidden-size", "0"], "--hidden-size must be at least 1, got 0"),
         ("kind,p\na,1\nb,2\na,3\nb,4\n", ["--hidden-size", "9999999"], "this training needs at least "),

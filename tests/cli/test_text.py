@@ -351,7 +351,8 @@ def test_line_ends_are_read_as_in_training(capsys):
 def test_a_character_of_a_scored_file_that_the_model_does_not_know_is_named(trained, capsys):
     Path("snow.txt").write_text("the ☃")
     expected = "snow.txt must consist of characters of the vocabulary, got '☃' (U+2603) at position 4"
-    assert error_of(["text", "score", trained, "snow.txt"], capsys) == expected
+    hint = "a model trained with --bytes, or with a smaller --vocabulary-size, accepts others"
+    assert error_of(["text", "score", trained, "snow.txt"], capsys) == f"{expected}; {hint}"
 
 
 def test_text_needs_one_of_its_commands(capsys):

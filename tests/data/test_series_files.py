@@ -121,6 +121,12 @@ ERRORS = {
         {"missing": "interpolate"},
         "s.csv, line 2: column 'a' must begin and end with a value to interpolate between",
     ),
+    "end": (
+        "a\n1\nNA\n3\nNA\nNA\n",
+        {"missing": "interpolate"},
+        "s.csv, line 5: column 'a' must begin and end with a value to interpolate between; "
+        "rows without observations at the end are for known_exogenous columns",
+    ),
     "no values": ("a,b\n,1\n,2\n", {}, "s.csv: column 'a' must have values, got none"),
     "gap": (
         "t,a\n2024-01,1\n2024-02,1\n2024-04,2\n",

@@ -227,7 +227,10 @@ def _weights(options: argparse.Namespace, parts: Parts) -> Any:
         if names[label] in weights:
             raise ValueError(f"--class-weights must have each label once, got {label!r} twice")
         weights[names[label]] = weight
-    return {label: weights[str(label)] for label in classes if str(label) in weights}
+    missing = [str(label) for label in classes if str(label) not in weights]
+    if missing:
+        raise ValueError(f"--class-weights must have a weight for every class, got none for {', '.join(missing)}")
+    return {label: weights[str(label)] for label in classes}
 
 
 def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrupts) -> dict[int, float]:

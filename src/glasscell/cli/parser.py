@@ -31,7 +31,21 @@ class Parser(argparse.ArgumentParser):
         if self.add_options is not None:
             add_options, self.add_options = self.add_options, None
             add_options(self)
-        return super().parse_known_args(args, namespace)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # here, and not in the parser of all commands, which does not know the options of this one
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._similar_option(unknown[0])}")
+        return namespace, unknown
+
+    def _similar_option(self, text: str) -> str:
+        """Return a question that names the option most similar to an unknown one; "" if none is."""
+        name = text.partition("=")[0]
+        if not name.startswith("--"):
+            return ""
+        from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+        longer = [option for option in self._option_string_actions if option.startswith(name)]
+        similar = longer or get_close_matches(name, self._option_string_actions)
+        return f"; did you mean {similar[0]}?" if similar else ""
 
     def error(self, message: str) -> NoReturn:
         """Print the message, and exit with status 2."""

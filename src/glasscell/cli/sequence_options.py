@@ -91,7 +91,10 @@ def read_sequences_of(
     try:
         data = _read(path, options, input_size, per_step=per_step)
     except ValueError as error:
-        raise ValueError(for_command_line(str(error))) from None
+        message = for_command_line(str(error))
+        if options.id is None and re.search(r", line [12], column .*: must be a number, got '", message):
+            message += "; --id names a column of ids, --ignore-column one that is not a feature"
+        raise ValueError(message) from None
     if input_size is not None and data.input_size != input_size:
         raise ValueError(
             f"{data.source}: must have {input_size} features, as the model, got {data.input_size}"

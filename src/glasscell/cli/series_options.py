@@ -68,7 +68,7 @@ def read_series_of(path: Path, options: argparse.Namespace) -> Series:
         )
     except ValueError as error:
         message = str(error).replace("missing='interpolate'", "--missing interpolate")
-        raise ValueError(message.replace("decimal=','", "--decimal ,")) from None
+        raise ValueError(message.replace("decimal=','", "--decimal ,").replace("known_exogenous", "--known")) from None
 
 
 def filled_cells(series: Series) -> str:

@@ -173,7 +173,13 @@ def _run(part: str) -> "Callable[[argparse.Namespace], int]":
     """Return a function that imports the module of a part of the command, and runs it."""
 
     def run(options: argparse.Namespace) -> int:
-        return import_module(f"glasscell.cli.text_{part}").run(options) or 0
+        try:
+            return import_module(f"glasscell.cli.text_{part}").run(options) or 0
+        except ValueError as error:
+            if " of the vocabulary, got " not in str(error):
+                raise
+            hint = "a model trained with --bytes, or with a smaller --vocabulary-size, accepts others"
+            raise ValueError(f"{error}; {hint}") from None
 
     return run
 

@@ -179,7 +179,11 @@ def _series(
                 "missing='interpolate' fills them"
             )
         if absent[0] == 0 or absent[-1] == stop - 1:
-            raise ValueError(f"{place}: column {name!r} must begin and end with a value to interpolate between")
+            hint = ""
+            if absent[0]:  # the values at the end are missing: name the first row of these
+                place = table.place_of(int(absent[np.flatnonzero(np.diff(absent, prepend=-2) > 1)[-1]]))
+                hint = "" if known else "; rows without observations at the end are for known_exogenous columns"
+            raise ValueError(f"{place}: column {name!r} must begin and end with a value to interpolate between{hint}")
         present = np.flatnonzero(~np.isnan(numbers[:stop, k]))
         numbers[absent, k] = np.interp(absent, present, numbers[present, k])
         interpolated += len(absent)
