@@ -85,6 +85,8 @@ class Interrupts:
             os._exit(self.status)
         if self._finishing and not self.finish:
             self.finish = True
+            for other in self._previous.keys() - {signal.SIGINT}:  # also while Python ends, without its handlers
+                signal.signal(other, signal.SIG_IGN)
             again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
             _write(f"\nglasscell: ending after this update{again}\n")
             return
