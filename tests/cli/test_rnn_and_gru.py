@@ -63,7 +63,9 @@ def test_verify(files, capsys):
     assert "no case" not in out
 
 
-def test_predict_is_for_the_copy_model(files, capsys):
+def test_bits_are_for_the_copy_model(files, capsys):
     _, folder = files
     assert main(["predict", str(folder / "model.safetensors"), "1010"]) == 2
-    assert "Sequential" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("glasscell: 1010 must be a .csv, ")
+    assert main(["predict", str(folder / "model.safetensors"), "10", "11"]) == 2
+    assert "input must be one file for a Sequential, got 2 arguments" in capsys.readouterr().err
