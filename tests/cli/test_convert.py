@@ -107,3 +107,20 @@ def test_a_mistake_is_one_line_and_nothing_is_written(arguments, words, source, 
     assert words in err
     assert err.count("\n") == 1
     assert sorted(path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_data_outside_the_layers_are_named(suffix, tmp_path, capsys):
+    models = {
+        "the labels: outputs are logits of up, down, in this order": gc.SequenceClassifier(2, ["up", "down"], 3),
+        "the vocabulary: ": gc.LanguageModel(gc.data.Vocabulary("ab"), hidden_size=2, num_layers=1),
+        "scaling, differences and intervals: ": gc.Forecaster(horizon=2, hidden_size=3),
+        "": gc.LSTM(2, 3),
+    }
+    for k, (text, model) in enumerate(models.items()):
+        model.save(tmp_path / f"{k}.safetensors")
+        options = ["--weights-only"] if suffix == ".pt" else []
+        target = tmp_path / f"{k}-copy{suffix}"
+        assert main(["convert", str(tmp_path / f"{k}.safetensors"), str(target), *options]) == 0
+        named = f"{target} does not contain {text}" in capsys.readouterr().err
+        assert named == (suffix == ".pt" and text != "")

@@ -245,3 +245,10 @@ def test_a_backward_pass_needs_a_tape():
 def test_an_unknown_parameter_lists_the_names():
     with pytest.raises(KeyError, match=r"'x'.*0\.kernel_l0, 1\.weight, 1\.bias"):
         model().parameters["x"]
+
+
+def test_the_parts_of_labelled_sequences_are_named():
+    x = [np.zeros((3, 2)), np.ones((2, 2))]
+    data = gc.data.LabelledSequences(x, ["a", "b"], ["p", "q"], ["1", "2"], "t.csv")
+    with pytest.raises(TypeError, match=r"got a LabelledSequences; pass \(data.x, data.labels\)"):
+        gc.fit(gc.SequenceClassifier(2, ["a", "b"], 3), data, updates=1)

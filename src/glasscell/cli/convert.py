@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glasscell.cli.outputs import add_overwrite, output_file, path_argument
 from glasscell.cli.reading import add_reading_options, read_model
@@ -63,3 +63,17 @@ def run(options: argparse.Namespace) -> None:
         )
     if note := files.not_in_file(model, options.target):
         print(escape(for_command_line(note)), file=sys.stderr)
+    if options.target.suffix.lower() != ".safetensors" and (missing := _outside_the_layers(model)):
+        print(f"{options.target} does not contain {escape(missing)}", file=sys.stderr)
+
+
+def _outside_the_layers(model: Any) -> str:
+    """Return the data of a model that only files of the library contain, and what its layers compute; "" if none."""
+    kind = type(model).__name__
+    if kind == "SequenceClassifier":
+        return f"the labels: outputs are logits of {', '.join(map(str, model.classes))}, in this order"
+    if kind == "LanguageModel":
+        return "the vocabulary: inputs are positions in model.vocabulary.symbols, outputs their logits"
+    if kind == "Forecaster":
+        return "scaling, differences and intervals: inputs are model.inputs(y), outputs scaled corrections"
+    return ""

@@ -41,7 +41,8 @@ def source_of(data: Any, validation: Any) -> Data:
     for name, other in (("batches", "validation"), ("validation", "batches")):
         if callable(getattr(data, name, None)):
             raise TypeError(f"data must have the methods batches and validation, got a {kind} without {other}")
-    raise TypeError(f"data must be a task, (x, y) or an iterable of (x, y), got a {kind}")
+    hint = "; pass (data.x, data.labels)" if kind == "LabelledSequences" else ""
+    raise TypeError(f"data must be a task, (x, y) or an iterable of (x, y), got a {kind}{hint}")
 
 
 def _is_data(value: Any) -> bool:
