@@ -146,8 +146,14 @@ def test_numbers_of_files_and_of_the_line_are_the_same(tmp_path, rng):
     numbers = rng.normal(size=(4, 3))
     np.save(tmp_path / "x.npy", numbers)
     np.savetxt(tmp_path / "x.csv", numbers, delimiter=",")
+    (tmp_path / "names.csv").write_text("p,q,r\n" + (tmp_path / "x.csv").read_text())
     line = "; ".join(",".join(map(repr, map(float, row))) for row in numbers)
-    for text in (str(tmp_path / "x.npy"), str(tmp_path / "x.csv"), line, line.replace(",", " "), f" {line};"):
+    for text in (
+        *(str(tmp_path / name) for name in ("x.npy", "x.csv", "names.csv")),
+        line,
+        line.replace(",", " "),
+        f" {line};",
+    ):
         np.testing.assert_array_equal(numbers_of("--input", text), numbers)
 
 

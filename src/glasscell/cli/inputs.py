@@ -127,12 +127,28 @@ def _read_file(name: str, path: Path) -> NDArray[np.float64]:
         raise FileNotFoundError(f"{name}: the file {path} does not exist")
     try:
         with warnings.catch_warnings(action="error"):  # for files without numbers, or with complex ones
-            numbers = _read_npy(path) if path.suffix.lower() == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
+            numbers = _read_npy(path) if path.suffix.lower() == ".npy" else _read_csv(path)
     except (ValueError, TypeError, EOFError, Warning) as error:
         raise ValueError(f"{name}: {path} must be a table of numbers: {one_line(error)}") from None
     if numbers.ndim not in (1, 2):
         raise ValueError(f"{name}: {path} must contain one sequence, (T, I), got shape {numbers.shape}")
     return numbers
+
+
+def _read_csv(path: Path) -> NDArray[np.float64]:
+    """Read a table of numbers. A first line without any number has the names of the columns."""
+    with path.open(encoding="utf-8-sig") as file:
+        has_names = not any(_is_number(cell) for cell in file.readline().split(","))
+    numbers: NDArray[np.float64] = np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(has_names))
+    return numbers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_npy(path: Path) -> NDArray[np.float64]:

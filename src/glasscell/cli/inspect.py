@@ -47,7 +47,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="INPUT",
         help="bits such as 11010010 for a model of `glasscell copy`; a text for one of `glasscell text`; numbers such "
         "as '0.1,0.2; 0.3,0.4', steps between semicolons; class numbers such as 3,1,4 for an Embedding; a text, with "
-        "--vocabulary; or a .npy or .csv file",
+        "--vocabulary; or a .npy or .csv file, one row per step",
     )
     inputs.add_argument("--target", metavar="TARGET", help="expected output, in the format of --input; adds gradients")
     inputs.add_argument(

@@ -57,7 +57,7 @@ def _add_train(parser: Parser) -> None:
         "--vocabulary-size",
         type=int,
         metavar="V",
-        help="the commonest characters or words, and one symbol for all others (default: all)",
+        help="the most frequent characters or words, and one symbol for all others (default: all)",
     )
     text.add_argument(
         "--keep-line-ends",
@@ -143,9 +143,9 @@ def _add_sample(parser: Parser) -> None:
         type=float,
         default=1.0,
         metavar="T",
-        help="below 1: likely symbols become likelier; 0: always the likeliest (default 1)",
+        help="below 1: likely symbols become likelier; 0: always the most likely (default 1)",
     )
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest symbols (default: all)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most likely symbols (default: all)")
     parser.add_argument("--seed", type=int, help="the same seed draws the same text (default: another one each time)")
     add_ascii(parser)
     parser.set_defaults(run=_run("sample"))

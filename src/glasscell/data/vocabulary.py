@@ -83,13 +83,13 @@ class Vocabulary:
         counts : mapping of str to int
         unit : {"characters", "bytes", "words"}
         size : int, optional
-            Largest V. The commonest symbols are kept, and the last symbol, ``"<unk>"`` or for characters U+FFFD,
+            Largest V. The most frequent symbols are kept, and the last symbol, ``"<unk>"`` or for characters U+FFFD,
             replaces the others; equally common ones are kept in the order of their code points. Default: all.
 
         Returns
         -------
         Vocabulary
-            Characters in the order of their code points, words from the commonest to the rarest. Words always have
+            Characters in the order of their code points, words from the most to the least frequent. Words always have
             the unknown symbol, characters if some are left out.
         """
         if unit == "bytes":

@@ -151,9 +151,9 @@ class LanguageModel(Sequential):
         length : int
             Number of symbols to draw.
         temperature : float
-            Logits are divided by it: below 1 likely symbols become more likely; 0 always takes the likeliest.
+            Logits are divided by it: below 1 likely symbols become more likely; 0 always takes the most likely.
         top_k : int, optional
-            Draw from the k likeliest symbols only. Default: all.
+            Draw from the k most likely symbols only. Default: all.
         seed : int or numpy.random.Generator, optional
             None: different at every call.
 
