@@ -238,7 +238,7 @@ def test_mistakes_with_text(arguments, parts, text_model, capsys):
     assert all(part in line for part in parts)
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"1,2\n3\n", b"\x93NUMPY"])
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"1,b\n1,2\n", b"a,b\n1,2\nc,d\n", b"1,2\n3\n", b"\x93NUMPY"])
 @pytest.mark.parametrize("kind", ["csv", "npy"])
 def test_a_file_without_numbers_is_named(content, kind, lstm, tmp_path, capsys):
     file = tmp_path / f"x.{kind}"
