@@ -65,6 +65,7 @@ WRONG = [  # the command, and what the line has to say
     ("copy --seed 1.5", ["--seed", "'1.5'"]),
     ("copy --over", ["--over; did you mean --overwrite? (see glasscell copy --help)"]),
     ("text train file --validatoin 0.1", ["did you mean --validation-fraction? (see glasscell text train --help)"]),
+    ("classify file --patience 3", ["unrecognized arguments: --patience 3 (see glasscell classify --help)"]),
     ("copy x --zzzz", ["unrecognized arguments: x --zzzz (see glasscell copy --help)"]),
     ("copy --out ''", ["--out", "empty"]),
     ("copy --out file", ["file"]),

@@ -43,9 +43,9 @@ class Parser(argparse.ArgumentParser):
             return ""
         from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
 
-        longer = [option for option in self._option_string_actions if option.startswith(name)]
-        similar = longer or get_close_matches(name, self._option_string_actions)
-        return f"; did you mean {similar[0]}?" if similar else ""
+        beginnings = {option[: len(name)]: option for option in self._option_string_actions}
+        similar = get_close_matches(name, beginnings, n=1, cutoff=0.8)
+        return f"; did you mean {beginnings[similar[0]]}?" if similar else ""
 
     def error(self, message: str) -> NoReturn:
         """Print the message, and exit with status 2."""
