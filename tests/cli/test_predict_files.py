@@ -271,6 +271,10 @@ WRONG = {
     "long.csv --id run --label run": "--label, --id, --time, --column and --ignore-column must name different columns, "
     "got 'run' twice",
     "wide.csv --label class --delimiter x": "--delimiter must be one of ',', ';', '\\t', '|', ' ', got 'x'",
+    "long.csv --rows steps --time time --column p --column q": "long.csv, line 7, column 'time': must increase "
+    "within a sequence, got 0, which is not after the row before",
+    "long.csv --rows steps --time p --column p": "--label, --id, --time, --column and --ignore-column must name "
+    "different columns, got 'p' twice",
     "long.csv --rows steps --label class": "--id must name the sequences for one label per sequence, got none",
 }
 
@@ -299,7 +303,10 @@ def test_a_missing_value_is_named_or_filled(folder, rng, capsys, tmp_path):
     (tmp_path / "long.csv").write_text("\n".join(lines))
     arguments = ["model.safetensors", "long.csv", "--rows", "steps", "--column", "p", "--column", "q"]
     line = refused(capsys, *arguments)
-    assert line == "long.csv, line 4, column 'p': must be a number, got a missing value: --fill replaces it"
+    assert (
+        line
+        == "long.csv, line 4, column 'p': must be a number, got a missing value: --fill linear or --fill previous replaces missing values"
+    )
     predict(capsys, *arguments, "--fill", "linear")
     line = refused(capsys, "model.safetensors", "long.csv", "--id", "run", "--time", "time", "--label", "class")
     assert line == (

@@ -187,6 +187,14 @@ def test_configurations_of_files_are_checked(changes: dict[str, Any], message: s
         gc.SequenceClassifier.from_weights(model.config | changes, model.to_torch())
 
 
+@pytest.mark.parametrize("missing", ["scaling", "output_scaling"])
+def test_a_regressor_has_both_scalings_or_none(missing: str) -> None:
+    model = trained("regressor")
+    config = {name: value for name, value in model.config.items() if name != missing}
+    with pytest.raises(ValueError, match="the configuration must have output_scaling and scaling, or none of them"):
+        gc.SequenceRegressor.from_weights(config, model.to_torch())
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -130,7 +128,7 @@ def _read_table(
     path: Path, options: argparse.Namespace, input_size: int | None, *, per_step: bool
 ) -> LabelledSequences:
     """Read a table, in which each row is a sequence or a step."""
-    from glasscell.data.csv_sequences import read_csv  # noqa: PLC0415
+    from glasscell.data.csv_sequences import read_csv, read_one_sequence  # noqa: PLC0415
 
     common: dict[str, Any] = {
         "label": options.label,
@@ -151,7 +149,8 @@ def _read_table(
         if options.id is None and not (per_step and options.label is not None):
             if options.label is not None:
                 raise ValueError("--id must name the sequences for one label per sequence, got none")
-            return _one_sequence(path, options)
+            del common["label"]
+            return read_one_sequence(path, time=options.time, **common)
         with_labels = per_step and options.label is not None
         return read_csv(path, id=options.id, time=options.time, per_step=with_labels, **common)
     if options.id is not None or per_step:
@@ -183,31 +182,6 @@ def _check_columns(path: Path, options: argparse.Namespace, size: int) -> None:
             f"{table.description}: must have a multiple of the model's {size} features in a row, got {len(chosen)} "
             f"columns, {named}: --label, --ignore-column and --column select columns"
         )
-
-
-def _one_sequence(path: Path, options: argparse.Namespace) -> LabelledSequences:
-    """Read a table without labels that is one sequence, one row per step."""
-    from glasscell.data.gaps import fill_gaps  # noqa: PLC0415
-    from glasscell.data.labelled import LabelledSequences  # noqa: PLC0415
-
-    table = table_of(path, options)
-    left_out = {table.index("--ignore-column", name) for name in options.ignore_column}
-    left_out |= set() if options.time is None else {table.index("--time", options.time)}
-    chosen = [k for k in range(len(table.names)) if k not in left_out]
-    if options.column:
-        chosen = [table.index("--column", name) for name in options.column]
-    values = []
-    for row in table.rows():
-        values.append([table.number(row, k) for k in chosen])
-        if options.fill is None and np.isnan(values[-1]).any():
-            k = chosen[int(np.isnan(values[-1]).argmax())]
-            table.refuse(row, k, "must be a number, got a missing value: --fill replaces it")
-    array = np.array(values)
-    if options.fill is not None:
-        array = np.stack([fill_gaps(column, options.fill) for column in array.T], axis=1)
-    names = [table.names[k] for k in chosen]
-    source = f"{table.description}: one row per step, one sequence"
-    return LabelledSequences([array], None, names, ["the file"], source)
 
 
 def table_of(path: Path, options: argparse.Namespace) -> CsvTable:

@@ -88,9 +88,7 @@ def read_csv(
     if not long and time is not None:
         raise ValueError(f"time must be left out for one row per sequence, got {time!r}")
     named = [name for name in (label, id, time, *(features or ()), *ignore) if name is not None]
-    for k, name in enumerate(named):
-        if name in named[:k]:
-            raise ValueError(f"label, id, time, features and ignore must name different columns, got {name!r} twice")
+    _check_different(named)
     if per_step and label is None:
         raise ValueError("label must be passed with per_step=True, got none")
     table = CsvTable(Path(path), delimiter=delimiter, header=header, requested=named, ragged=ragged, decimal=decimal)
@@ -99,6 +97,32 @@ def read_csv(
     if reader is not None:
         return reader.read()
     return _SequenceRows(table, columns, fill, features_per_step, ragged=ragged).read()
+
+
+def _check_different(named: Sequence[str]) -> None:
+    """Raise ValueError if a column has two uses."""
+    for k, name in enumerate(named):
+        if name in named[:k]:
+            raise ValueError(f"label, id, time, features and ignore must name different columns, got {name!r} twice")
+
+
+def read_one_sequence(
+    path: str | Path,
+    *,
+    time: str | None = None,
+    features: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    delimiter: str | None = None,
+    header: bool | None = None,
+    decimal: Literal[".", ","] = ".",
+    fill: Fill = None,
+) -> LabelledSequences:
+    """Read a table without labels whose rows are the steps of one sequence; arguments are those of :func:`read_csv`."""
+    named = [name for name in (time, *(features or ()), *ignore) if name is not None]
+    _check_different(named)
+    table = CsvTable(Path(path), delimiter=delimiter, header=header, requested=named, decimal=decimal)
+    columns = _Columns(table, None, None, time, features, ignore)
+    return _StepRows(table, columns, fill, per_step=False).read()
 
 
 class _Columns:

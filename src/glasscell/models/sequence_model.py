@@ -180,6 +180,9 @@ class SequenceModel(Sequential):
             if arguments.get(size) != shapes.get(name, (None, None))[1 if size == "input_size" else 0]:
                 raise ValueError(f"{size} must be that of {name!r}, got {arguments.get(size)!r}")
         model = cls._from_arguments(arguments, np.dtype(next(iter(weights.values())).dtype))
+        expected = {"scaling", "output_scaling"} & {*model.names}
+        if scalings and scalings.keys() < expected:
+            raise ValueError(f"the configuration must have {' and '.join(sorted(expected))}, or none of them")
         for name, numbers in scalings.items():
             model._restore_scaling(name, numbers)  # noqa: SLF001 - of this class
         model._load_named_weights(weights)  # noqa: SLF001
