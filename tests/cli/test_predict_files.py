@@ -302,11 +302,8 @@ def test_a_missing_value_is_named_or_filled(folder, rng, capsys, tmp_path):
     lines[3] = "run 0,2,,1.0,down"
     (tmp_path / "long.csv").write_text("\n".join(lines))
     arguments = ["model.safetensors", "long.csv", "--rows", "steps", "--column", "p", "--column", "q"]
-    line = refused(capsys, *arguments)
-    assert (
-        line
-        == "long.csv, line 4, column 'p': must be a number, got a missing value: --fill linear or --fill previous replaces missing values"
-    )
+    problem = "must be a number, got a missing value: --fill linear or --fill previous replaces missing values"
+    assert refused(capsys, *arguments) == f"long.csv, line 4, column 'p': {problem}"
     predict(capsys, *arguments, "--fill", "linear")
     line = refused(capsys, "model.safetensors", "long.csv", "--id", "run", "--time", "time", "--label", "class")
     assert line == (

@@ -125,3 +125,11 @@ def test_symbols_outside_are_named_with_their_place(vocabulary, text, message):
 def test_wrong_arguments_are_named(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize(("ids", "got"), [([0, 3], "3"), ([-1], "-1"), ([1.5], "1.5"), ([True], "True")])
+def test_ids_that_are_none(ids, got):
+    for vocabulary in (Vocabulary("abc"), Vocabulary(["a", "b", "c"], "words")):
+        with pytest.raises(ValueError, match=rf"ids must be integers from 0 to V - 1 = 2, got {got}$"):
+            vocabulary.decode(ids)
+        assert vocabulary.decode([]) == ""

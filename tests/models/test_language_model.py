@@ -238,3 +238,15 @@ def test_a_recorder_follows_a_text_through_training():
     recorder = gc.TraceRecorder("the cat", every=5)
     gc.fit(model_of("plain"), TextData(TEXT * 12, VOCABULARY, steps=10, streams=4), updates=10, callbacks=[recorder])
     assert [frame.update for frame in recorder.frames] == [1, 5, 10]
+
+
+def test_a_text_with_another_vocabulary_is_an_error():
+    data = TextData("abd" * 100, steps=5, streams=2)
+    for symbols in ("abx", "abdx"):
+        model = gc.LanguageModel(gc.data.Vocabulary(symbols), 2, 3, 1)
+        before = model.parameters.vector.copy()
+        for validation in (None, ([[0, 1]], [[1, 2]])):
+            with pytest.raises(ValueError, match="data must have the vocabulary of the model, Vocabulary"):
+                gc.fit(model, data, updates=1, validation=validation)
+        assert np.array_equal(model.parameters.vector, before)
+    gc.fit(gc.LanguageModel(gc.data.Vocabulary("abd"), 2, 3, 1), data, updates=1)

@@ -201,6 +201,7 @@ def test_a_regressor_has_both_scalings_or_none(missing: str) -> None:
         ({"classes": 1}, ValueError, "classes must be at least two, got 1"),
         ({"classes": []}, ValueError, r"classes must be at least two, got \[\]"),
         ({"classes": "ab"}, TypeError, "classes must be a number or a list of labels, got 'ab'"),
+        ({"classes": {"a"}}, TypeError, r"classes must be a number or a list of labels, got {'a'}"),
         ({"classes": True}, TypeError, "classes must be a number or a list of labels, got True"),
         ({"classes": [0, float("inf")]}, ValueError, "labels must be finite, got inf"),
         ({"classes": [1, 1.0]}, ValueError, "classes must be different labels, got 1.0 twice"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glasscell.data.csv_tables import parse_number
 from glasscell.data.labels import Label, classes_of
-from glasscell.validation import as_generator
+from glasscell.validation import as_generator, positive_integer
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ class LabelledSequences:
         Raises
         ------
         ValueError
-            If there is one label per sequence: a window may not be an example of it.
+            If there is one label per sequence: a window may not be an example of it; or `steps` is not above 0.
         """
+        positive_integer("steps", steps)
         if self.labels is not None and not self.per_step:
             raise ValueError("windows must be of sequences with one label per step, got one per sequence")
         x, labels, names = list[NDArray[np.float64]](), list[Any](), list[str]()

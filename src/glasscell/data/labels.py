@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -90,7 +90,7 @@ def check_classes(classes: int | Sequence[Any]) -> list[Label]:
     """
     if isinstance(classes, str | bytes | Mapping) or not isinstance(classes, int | np.integer | Iterable):
         raise TypeError(f"classes must be a number or a list of labels, got {classes!r}")
-    if isinstance(classes, bool):
+    if isinstance(classes, bool | Set):  # the order of a set differs between processes
         raise TypeError(f"classes must be a number or a list of labels, got {classes!r}")
     labels: list[Label]
     labels = (

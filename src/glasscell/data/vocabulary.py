@@ -206,9 +206,18 @@ class Vocabulary:
         return f"{rule}, got {escape(repr(symbol))}{code} at {place}"
 
     def decode(self, ids: ArrayLike) -> str:
-        """Return the text of ids: exact for characters, for bytes with U+FFFD for invalid UTF-8, words with spaces."""
-        decoder = self.decoder()
-        return "".join([decoder.decode(int(k)) for k in np.asarray(ids).ravel()]) + decoder.finish()
+        """Return the text of ids: exact for characters, for bytes with U+FFFD for invalid UTF-8, words with spaces.
+
+        Raises
+        ------
+        ValueError
+            If they are not integers from 0 to V - 1.
+        """
+        array, decoder = np.asarray(ids).ravel(), self.decoder()
+        wrong = array[:1] if array.dtype.kind not in "iu" else array[(array < 0) | (array >= len(self))]
+        if len(wrong):
+            raise ValueError(f"ids must be integers from 0 to V - 1 = {len(self) - 1}, got {wrong[0]}")
+        return "".join(map(decoder.decode, array.tolist())) + decoder.finish()
 
     def decoder(self) -> TextDecoder:
         """Return a decoder that takes one id at a time."""

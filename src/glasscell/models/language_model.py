@@ -232,6 +232,18 @@ class LanguageModel(Sequential):
             x, y = ids[:-1], ids[1:]
         return super().trace(x, y, **(defaults | options))
 
+    def adapt(self, data: Any) -> None:
+        """Check that a text has the vocabulary of the model: `fit` calls this before the first update.
+
+        Raises
+        ------
+        ValueError
+            If its vocabulary is another one, whose ids are those of other symbols.
+        """
+        vocabulary = getattr(data, "vocabulary", self.vocabulary)
+        if vocabulary != self.vocabulary:
+            raise ValueError(f"data must have the vocabulary of the model, {self.vocabulary}, got {vocabulary}")
+
     @property
     def training_defaults(self) -> dict[str, Any]:
         """Arguments of :func:`glasscell.fit` for texts, if they are not passed; see docs/text.md."""
