@@ -149,3 +149,32 @@ def test_scores_are_their_definitions():
         evaluation.seasonal_scale(np.ones(9), 1)
     with pytest.raises(ValueError, match="season must be less than the 6 values of the training part, got 6"):
         evaluation.seasonal_scale(values, 6)
+
+
+def test_scores_of_arrays_of_other_shapes_are_errors(rng):
+    """NumPy would repeat one of them, and the score would be another one."""
+    actual, other = rng.normal(size=(5, 3, 1)), rng.normal(size=(5, 3))
+    for score in (
+        lambda: evaluation.mean_absolute_error(other, actual),
+        lambda: evaluation.mean_absolute_scaled_error(other, actual, 1.0),
+        lambda: evaluation.interval_scores(other, actual, actual),
+        lambda: evaluation.interval_scores(actual, other, actual),
+    ):
+        with pytest.raises(ValueError, match=r"must have the shape of the actual values, \(5, 3, 1\), got \(5, 3\)$"):
+            score()
+    with pytest.raises(ValueError, match=r"scale must have shape \(\) or \(\), one for each series, got \(3,\)"):
+        evaluation.mean_absolute_scaled_error(other, other, np.ones(3))
+    with pytest.raises(ValueError, match=r"scale must have shape \(\) or \(1,\), one for each series, got \(3,\)"):
+        evaluation.mean_absolute_scaled_error(actual, actual, np.ones(3))
+
+
+@pytest.mark.parametrize("model", [SeasonalNaive(2), LeastSquaresAR([1.0, 2, 4, 3, 5], 1)])
+def test_baselines_refuse_what_they_cannot_use(model):
+    with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
+        model.forecast([1.0, 2.0], 0)
+    with pytest.raises(ValueError, match="history must be finite"):
+        model.forecast([1.0, np.nan], 3)
+    with pytest.raises(ValueError, match=r"history must have shape \(T,\) or \(T, C\), got \(1, 2, 1\)"):
+        model.forecast([[[1.0], [2.0]]], 3)
+    with pytest.raises(ValueError, match="values must be finite"):
+        LeastSquaresAR([1.0, np.inf, 2, 3, 4, 5], 1)

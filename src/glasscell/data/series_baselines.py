@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.validation import positive_integer
+from glasscell.validation import finite_array, positive_integer
 
 Values = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class SeasonalNaive:
         -------
         array (horizon,) or (horizon, C)
         """
-        values = np.asarray(history, np.float64)
+        horizon, values = positive_integer("horizon", horizon), _finite("history", history)
         if len(values) < self.season:
             raise ValueError(f"history must have at least a season of {self.season} values, got {len(values)}")
         last: Values = values[len(values) - self.season :]
@@ -59,7 +59,7 @@ class LeastSquaresAR:
 
     def __init__(self, values: ArrayLike, order: int) -> None:
         self.order = p = positive_integer("order", order)
-        series = _columns(values)
+        series = _columns("values", values)
         if len(series) < 2 * p + 2:
             raise ValueError(f"order must be at most {(len(series) - 2) // 2} for {len(series)} values, got {p}")
         lagged = np.lib.stride_tricks.sliding_window_view(series[:-1], p, axis=0)[..., ::-1]  # (T - p, C, p)
@@ -71,7 +71,7 @@ class LeastSquaresAR:
 
     def forecast(self, history: ArrayLike, horizon: int) -> Values:
         """Return the forecast of the next values; see :meth:`SeasonalNaive.forecast`."""
-        series, p = _columns(history), self.order
+        horizon, series, p = positive_integer("horizon", horizon), _columns("history", history), self.order
         if len(series) < p:
             raise ValueError(f"history must have at least {p} values, got {len(series)}")
         values = np.empty((p + horizon, series.shape[1]))
@@ -81,9 +81,15 @@ class LeastSquaresAR:
         return values[p:].reshape(horizon, *np.shape(history)[1:])
 
 
-def _columns(values: ArrayLike) -> Values:
+def _columns(name: str, values: ArrayLike) -> Values:
     """Return the values with an axis of series, (T, C)."""
-    array = np.asarray(values, np.float64)
-    if array.ndim not in (1, 2):
-        raise ValueError(f"values must have shape (T,) or (T, C), got {array.shape}")
+    array = _finite(name, values)
     return array.reshape(len(array), -1)
+
+
+def _finite(name: str, values: ArrayLike) -> Values:
+    """Return finite values (T,) or (T, C)."""
+    array: Values = finite_array(name, values, np.dtype(np.float64)).astype(np.float64, copy=False)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} must have shape (T,) or (T, C), got {array.shape}")
+    return array

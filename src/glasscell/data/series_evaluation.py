@@ -119,7 +119,10 @@ def mean_absolute_scaled_error(forecasts: ArrayLike, actual: ArrayLike, scale: A
     scale : array () or (C,)
         Of :func:`seasonal_scale`.
     """
-    return float((np.abs(_difference(forecasts, actual)) / np.asarray(scale)).mean())
+    difference, unit = _difference(forecasts, actual), np.asarray(scale, np.float64)
+    if unit.shape not in ((), difference.shape[2:]):
+        raise ValueError(f"scale must have shape () or {difference.shape[2:]}, one for each series, got {unit.shape}")
+    return float((np.abs(difference) / unit).mean())
 
 
 def mean_absolute_error(forecasts: ArrayLike, actual: ArrayLike) -> float:
@@ -130,9 +133,19 @@ def mean_absolute_error(forecasts: ArrayLike, actual: ArrayLike) -> float:
 def interval_scores(lower: ArrayLike, upper: ArrayLike, actual: ArrayLike) -> IntervalScores:
     """Return coverage and mean width of intervals."""
     low, high, values = (np.asarray(array, np.float64) for array in (lower, upper, actual))
+    _check_shape("lower", low, values)
+    _check_shape("upper", high, values)
     return IntervalScores(float(((low <= values) & (values <= high)).mean()), float((high - low).mean()))
 
 
 def _difference(forecasts: ArrayLike, actual: ArrayLike) -> Values:
-    difference: Values = np.asarray(forecasts, np.float64) - np.asarray(actual, np.float64)
+    predicted, values = np.asarray(forecasts, np.float64), np.asarray(actual, np.float64)
+    _check_shape("forecasts", predicted, values)
+    difference: Values = predicted - values
     return difference
+
+
+def _check_shape(name: str, array: Values, actual: Values) -> None:
+    """Raise ValueError unless an array has the shape of the actual values; NumPy would repeat it along an axis."""
+    if array.shape != actual.shape:
+        raise ValueError(f"{name} must have the shape of the actual values, {actual.shape}, got {array.shape}")
