@@ -95,8 +95,17 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
     return result
 
 
+def check_not_masked(name: str, value: object) -> None:
+    """Raise ValueError for a masked array of NumPy with masked values, which `np.asarray` would take as they are."""
+    if type(value) is not np.ndarray and isinstance(value, np.ndarray):
+        masked = np.count_nonzero(getattr(value, "mask", False))
+        if masked:
+            raise ValueError(f"{name} must have no masked values, got {masked}: fill them or leave their steps out")
+
+
 def real_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> tuple[Array, NDArray[Any]]:
     """Return an array of real numbers in this dtype, and in its original dtype."""
+    check_not_masked(name, value)
     try:
         original = np.asarray(value)
     except ValueError as error:

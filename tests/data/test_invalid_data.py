@@ -105,3 +105,30 @@ def test_an_invalid_target_of_a_loss_function_stops_a_training_before_it_changes
     with pytest.raises(ValueError, match="targets"):
         gc.fit(model, (X, np.ones((4, 5, 3))), 1, loss="squared_error")
     np.testing.assert_array_equal(model.parameters.vector, before)
+
+
+def test_masked_values_are_refused_wherever_data_enter():
+    x, y = np.random.default_rng(0).normal(size=(12, 5, 2)), np.arange(12) % 2
+    masked, masked_y = np.ma.masked_greater(x, 1.0), np.ma.masked_array(y, mask=y == 1)
+    model, regressor = gc.SequenceClassifier(2, 2, 4), gc.SequenceRegressor(2, 1, 4)
+    calls = {
+        "x": [
+            *(lambda value=value: gc.fit(model, (value, y), updates=1) for value in (masked, list(masked))),
+            *(lambda call=call: call(masked) for call in (model.classify, model.predict, model, regressor.predict)),
+            lambda: model.classify(np.ma.masked_array(x[0], mask=True)),
+        ],
+        "y": [
+            lambda: gc.fit(model, (x, masked_y), updates=1),
+            lambda: gc.fit(regressor, (x, masked_y * 1.5), updates=1),
+            lambda: ArrayData(x, masked_y),
+        ],
+        "sample_weights": [lambda: ArrayData(x, y, sample_weights=masked_y + 1)],
+        "labels": [lambda: gc.data.class_weights(masked_y)],
+        "series": [lambda: gc.Forecaster(2, 4).training_data(np.ma.masked_greater(np.arange(30.0), 20))],
+    }
+    for name, entries in calls.items():
+        for call in entries:
+            with pytest.raises(ValueError, match=f"^{name} must have no masked values, got [0-9]+: fill them"):
+                call()
+    history = gc.fit(model, (np.ma.masked_array(x), y), updates=1)  # none is masked
+    assert history.updates == 1

@@ -450,3 +450,19 @@ def test_scikit_learn_is_imported_with_the_estimators_alone(tmp_path):
     assert done.stderr.splitlines()[-1] == (
         "ImportError: glasscell.estimators requires scikit-learn: pip install 'glasscell[sklearn]'"
     )
+
+
+def test_masked_values_are_refused(rng):
+    x, y, _ = data(rng)
+    masked, weights = np.ma.masked_greater(x, 0.5), np.ma.masked_array(np.ones(12), mask=np.arange(12) == 3)
+    classifier = LSTMClassifier(**QUICK).fit(np.ma.masked_array(x), y)
+    for name, call in (
+        ("X", lambda: classifier.fit(masked, y)),
+        ("X", lambda: classifier.fit(list(masked), y)),
+        ("X", lambda: classifier.fit(masked[:, :, 0], y)),
+        ("X", lambda: classifier.predict(masked)),
+        ("y", lambda: LSTMRegressor(**QUICK).fit(x, weights)),
+        ("sample_weight", lambda: classifier.fit(x, y, sample_weight=weights)),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must have no masked values, got [0-9]+"):
+            call()

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.sample_weights import check_sample_weights, check_step_weights, is_vector, with_axes_of
+from glasscell.validation import check_not_masked
 
 BUCKET_BATCHES = 64  # batches whose sequences are sorted by length together: enough to leave little padding
 
@@ -208,13 +209,17 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
     """Return an array, or a list of arrays whose first axes differ."""
     if isinstance(value, str | bytes | dict):
         raise TypeError(f"{name} must be an array or a list of arrays, got a {type(value).__name__}")
+    check_not_masked(name, value)
     if hasattr(value, "__array__") and np.asarray(value).dtype != object:
         entries: AnyArray | list[AnyArray] = np.asarray(value)
     else:
         try:
-            arrays = [np.asarray(entry) for entry in value]
+            listed = list(value)
+            arrays = [np.asarray(entry) for entry in listed]
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must be an array or a list of arrays of numbers, got {error}") from None
+        for entry in listed:
+            check_not_masked(name, entry)
         if not arrays:
             return arrays
         shapes = {array.shape for array in arrays}

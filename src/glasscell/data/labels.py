@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.validation import check_not_masked
+
 Label: TypeAlias = "str | int | float | bool | None"
 ClassWeights: TypeAlias = "Literal['balanced'] | Mapping[Any, float]"
 
@@ -70,6 +72,7 @@ def _is_nested(labels: Any) -> bool:
 
 def _distinct(labels: Any) -> Iterable[Any]:
     """Yield labels, each at least once."""
+    check_not_masked("labels", labels)
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "biufU":
         yield from np.unique(labels)
         return
@@ -115,6 +118,7 @@ def class_numbers(labels: Any, classes: Sequence[Label], name: str = "y") -> Any
     ValueError
         If a label is not one of the classes.
     """
+    check_not_masked(name, labels)
     numbers = {_key(label): k for k, label in enumerate(classes)}
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "biufU":
         distinct, inverse = np.unique(labels, return_inverse=True)

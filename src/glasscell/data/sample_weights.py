@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.data.batch import AnyArray
+from glasscell.validation import check_not_masked
 
 
 def is_vector(value: Any) -> bool:
@@ -26,6 +27,7 @@ def check_sample_weights(value: ArrayLike, count: int) -> AnyArray:
     TypeError, ValueError
         If they are not finite numbers of 0 or more, or all are 0.
     """
+    check_not_masked("sample_weights", value)
     try:
         weights = np.asarray(value, np.float64)
     except (TypeError, ValueError):

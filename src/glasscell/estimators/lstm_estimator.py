@@ -23,7 +23,7 @@ from glasscell.estimators.sequences import Sequences, read_sequences
 from glasscell.models.sequence_model import SequenceModel
 from glasscell.training import History, Training, TrainingOptions, fit
 from glasscell.training.schedules import constant
-from glasscell.validation import boolean, positive_integer, positive_number
+from glasscell.validation import boolean, check_not_masked, positive_integer, positive_number
 
 LARGEST_SEED = 2**31 - 1
 LARGEST_BATCH = 64  # smaller data are one batch
@@ -165,6 +165,7 @@ class LSTMEstimator(BaseEstimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         sequences = read_sequences(self, X, reset=reset)
+        check_not_masked("y", y)
         targets = self._read_targets(y)
         check_consistent_length(sequences, targets)
         weights = None if sample_weight is None else read_weights(sample_weight, len(sequences))
@@ -255,6 +256,7 @@ def read_weights(value: ArrayLike, n: int, name: str = "sample_weight") -> NDArr
     TypeError, ValueError
         If they are not n finite numbers of 0 or more, or all are 0.
     """
+    check_not_masked(name, value)
     try:
         weights = np.asarray(value, np.float64)
     except (TypeError, ValueError):

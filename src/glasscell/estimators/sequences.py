@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from glasscell.core.types import Array
 from glasscell.data.arrays import as_entries
+from glasscell.validation import check_not_masked
 
 Sequences: TypeAlias = "Array | list[Array]"
 DTYPES = (np.float64, np.float32)  # the first one replaces all others
@@ -40,6 +41,8 @@ def read_sequences(estimator: Any, X: Any, *, reset: bool) -> Sequences:
     TypeError, ValueError
         If X is no such thing, is empty or not finite, or has other features than X in ``fit``.
     """
+    for entry in X if isinstance(X, list | tuple) else [X]:
+        check_not_masked("X", entry)
     if is_table(X):
         table = _read_table(estimator, X, reset=reset)
         return table[:, :, None]

@@ -12,6 +12,7 @@ from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array, Seed
 from glasscell.data.labels import Label, check_classes, class_numbers
 from glasscell.models.sequence_model import Pooling, SequenceModel
+from glasscell.validation import check_not_masked
 
 if TYPE_CHECKING:
     from glasscell.trace.trace import Trace
@@ -144,6 +145,7 @@ class SequenceClassifier(SequenceModel):
 
     def _outputs(self, x: Any, batch_size: int, lengths: ArrayLike | None) -> tuple[Any, bool]:
         """Return logits of sequences, and whether x was one sequence without a batch axis."""
+        check_not_masked("x", x)
         single = hasattr(x, "__array__") and np.ndim(x) == 2
         return self.predict(np.asarray(x)[None] if single else x, batch_size=batch_size, lengths=lengths), single
 

@@ -13,7 +13,7 @@ from glasscell.data.metrics import ScaledSquaredError
 from glasscell.data.scaling import target_scale
 from glasscell.layers import Normalization
 from glasscell.models.sequence_model import Pooling, SequenceModel, numbers_of
-from glasscell.validation import positive_integer
+from glasscell.validation import check_not_masked, positive_integer
 
 
 class SequenceRegressor(SequenceModel):
@@ -87,6 +87,7 @@ class SequenceRegressor(SequenceModel):
 
         Targets without one, (N,), or (N, T) and (T_n,) with ``per_step=True``, are accepted for one output.
         """
+        check_not_masked("y", y)
         axes = 2 if self.per_step else 1
         if isinstance(y, np.ndarray) or not self.per_step:
             array = np.asarray(y)
