@@ -161,7 +161,8 @@ def main() -> int:
         return 0
     print("| data | train / test | 1-NN | logistic | median | worst | bar | s | processor s | each seed, % |")
     print("|---" + "|---:" * 8 + "|---|", flush=True)
-    return int(not all(measure(name, options.data, options.seeds) for name in options.only))
+    reached = [measure(name, options.data, options.seeds) for name in options.only]  # all rows, also after a miss
+    return int(not all(reached))
 
 
 if __name__ == "__main__":
