@@ -228,7 +228,7 @@ def test_an_earlier_run_is_kept(y, capsys):
     [
         (["--column", "price"], "s.csv: column 'price' must be in the file, got 'month', 'sales', 'day'"),
         (["--column", "month"], "s.csv, line 2: column 'month' must be numbers, got '2000-01'"),
-        (["--column", "sales", "--horizon", "0"], "horizon must be at least 1, got 0"),
+        (["--column", "sales", "--horizon", "0"], "--horizon must be at least 1, got 0"),
         (
             ["--column", "sales", "--horizon", "60"],
             "s.csv must have more values than the 60 of --test and 120 of --calibration, got 120",
@@ -239,9 +239,9 @@ def test_an_earlier_run_is_kept(y, capsys):
             "--calibration must be 0 or at least 9 for a --level of 0.8, got 8",
         ),
         (["--column", "sales", "--season", "84"], "--season must be less than 84, the training part, got 84"),
-        (["--column", "sales", "--level", "1"], "level must be between 0 and 1, got 1.0"),
-        (["--column", "sales", "--members", "0"], "members must be at least 1, got 0"),
-        (["--column", "sales", "--members", "1001"], "members must be at most 1000, got 1001"),
+        (["--column", "sales", "--level", "1"], "--level must be between 0 and 1, got 1.0"),
+        (["--column", "sales", "--members", "0"], "--members must be at least 1, got 0"),
+        (["--column", "sales", "--members", "1001"], "--members must be at most 1000, got 1001"),
         (["--column", "sales", "--window", "79"], "window must be at most 78, the steps of the training part"),
         (
             ["--column", "sales", "--differences", "80"],
@@ -249,7 +249,7 @@ def test_an_earlier_run_is_kept(y, capsys):
         ),
         (["--column", "day", "--log"], "log needs values above 0, got 0"),
         (["--column", "sales", "--hidden-size", "9999999"], "this training needs at least "),
-        (["--column", "sales", "--ar-order", "0"], "ar_order must be at least 1, got 0"),
+        (["--column", "sales", "--ar-order", "0"], "--ar-order must be at least 1, got 0"),
     ],
 )
 def test_mistakes(y, capsys, arguments, message):

@@ -5,24 +5,33 @@ from __future__ import annotations
 import argparse
 import shlex
 import statistics
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glasscell import __version__
-from glasscell.atomic_files import KINDS, write_atomically
+from glasscell.atomic_files import KINDS
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.classification_data import WINDOW, Parts, add_data_options, read_parts
 from glasscell.cli.classification_report import Results, draw, evaluate, format_results, scores_of
-from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import error_reason, path_argument, picture
+from glasscell.cli.interrupts import Interrupts
+from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
-from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json
+from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json, write_settings
 from glasscell.cli.sequence_options import TABLE_OPTIONS, class_names, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
+from glasscell.cli.training_run import (
+    end_run,
+    reserve_space,
+    save_run,
+    stating_what_is_kept,
+    write_results,
+    written_files,
+)
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
 from glasscell.data.arrays import ArrayData
@@ -104,22 +113,25 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, train, write the model, and only then print and draw results."""
     for name in ("seeds", "hidden_size", "num_layers"):
-        positive_integer(f"--{name.replace('_', '-')}", getattr(options, name))
+        positive_integer(option_of(name), getattr(options, name))
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0, got {options.seed}")
+    interrupts: Interrupts = options.interrupts
     with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
         parts = read_parts(options)
         settings = _settings(options, parts)
         _check_sizes(options, parts)
         _weights(options, parts)  # an error before the work
         print(f"{settings['train']}\n{parts.description}", flush=True)
-        interrupts: Interrupts = options.interrupts
-        try:
+        with stating_what_is_kept(folder):
             model = _model(options, parts, options.seed)
-            with folder.naming():
-                model.save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
+            reserve_space(folder, model)
             history, seconds = _train(model, options, parts, options.seed)
-            failures = _save(model, history, settings, folder, replace=not interrupts.finish)
+            others: dict[str, Callable[[Path], object]] = {
+                HISTORY_FILE: history.save,
+                SETTINGS_FILE: partial(write_settings, settings),
+            }
+            failures = save_run(folder, model, others, replace=not interrupts.finish)
             print(f"{history.updates} updates in {seconds:.1f} s.\n")
             results = evaluate(model, parts.train, parts.test)
             unit = "steps" if parts.test.per_step else "sequences"
@@ -128,18 +140,8 @@ def run(options: argparse.Namespace) -> int:
             if len(seeds) > 1:
                 print(f"Median of {len(seeds)} seeds: {statistics.median(seeds.values()):.1%}\n")
             failures += _write_results(results, seeds, history, folder.display_path)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
-            ) from None
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error}; nothing is kept") from None
     _show_files(options, folder.display_path)
-    for failure in failures:
-        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
-    if interrupts.finish:
-        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.display_path}")
-    return int(bool(failures))
+    return end_run(folder, failures, interrupts, history.updates)
 
 
 def _settings(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
@@ -250,48 +252,19 @@ def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrup
 # Files
 
 
-def _save(
-    model: SequenceClassifier, history: History, settings: dict[str, Any], folder: RunFolder, *, replace: bool
-) -> list[str]:
-    """Write the model, and the history and settings if possible; return the failures."""
-    stage, failures = folder.stage, []
-    with folder.naming():
-        (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
-        model.save(stage / MODEL_FILE)
-    for name, write in (
-        (HISTORY_FILE, lambda: history.save(stage / HISTORY_FILE)),
-        (SETTINGS_FILE, lambda: (stage / SETTINGS_FILE).write_bytes(to_json(settings))),
-    ):
-        try:
-            write()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            (stage / name).unlink(missing_ok=True)
-            failures.append(f"{name} could not be written: {error_reason(error)}")
-    folder.publish(replace=replace)
-    return failures
-
-
 def _write_results(results: Results, seeds: dict[int, float], history: History, folder: Path) -> list[str]:
     """Write scores and picture; return the failures."""
-    failures = []
-    try:
-        write_atomically(folder / SCORES_FILE, to_json(scores_of(results, seeds)), (".json",))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-        failures.append(f"{SCORES_FILE} could not be written: {error_reason(error)}")
-    if not is_installed("matplotlib"):
+    contents: dict[str, Callable[[], bytes]] = {SCORES_FILE: lambda: to_json(scores_of(results, seeds))}
+    if is_installed("matplotlib"):
+        contents[PICTURE_FILE] = lambda: picture(lambda: draw(results, history, "Test part"), ".png", dpi=120)
+    else:
         print("No picture: Matplotlib is not installed (pip install 'glasscell[plot]').")
-        return failures
-    try:
-        content = picture(lambda: draw(results, history, "Test part"), ".png", dpi=120)
-        write_atomically(folder / PICTURE_FILE, content, (".png",))
-    except Exception as error:  # noqa: BLE001
-        failures.append(f"{PICTURE_FILE} could not be drawn: {error_reason(error)}")
-    return failures
+    return write_results(folder, contents)
 
 
 def _show_files(options: argparse.Namespace, folder: Path) -> None:
     """Print the files, and how the model is used."""
-    print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
+    print(written_files(folder, FILES))
     words = [str(folder), str(options.test or options.train), *_reading_words(options)]
     print(f"Use it: {program_name()} predict {shlex.join(words)}")
 

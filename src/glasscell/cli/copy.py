@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +10,13 @@ import numpy as np
 
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
-from glasscell.cli.interrupts import Interrupted, Interrupts
+from glasscell.cli.interrupts import Interrupts
 from glasscell.cli.outputs import error_reason, path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, format_bits, program_name
+from glasscell.cli.training_run import end_run, reserve_space, save_run, stating_what_is_kept, written_files
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
 from glasscell.models.copy_lstm import HIDDEN_UNITS_PER_BIT, CopyLSTM
@@ -90,37 +90,26 @@ def run(options: argparse.Namespace) -> int:
     interrupts: Interrupts = options.interrupts
     values = model.parameters.vector.size
     description = f"an LSTM of {model.hidden_size} units ({values} weights)"
-    with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
-        try:
-            with folder.naming():
-                model.save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
-            print(f"Training {description} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
-            start = time.perf_counter()
-            with interrupts.finishing():
-                history = fit(
-                    model,
-                    task,
-                    options.steps,
-                    batch_size=options.batch_size,
-                    optimizer=optimizer,
-                    callbacks=[lambda _: interrupts.finish],
-                    progress=True,
-                    seed=options.seed,
-                )
-            seconds = time.perf_counter() - start
-            failures = save_run(model, history, folder, replace=not interrupts.finish)
-            failures += _show_run(model, history, seconds, folder.display_path)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
-            ) from None
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error}; nothing is kept") from None
-    for failure in failures:
-        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
-    if interrupts.finish:
-        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.display_path}")
-    return int(bool(failures))
+    run_folder = RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite)
+    with run_folder as folder, stating_what_is_kept(folder):
+        reserve_space(folder, model)
+        print(f"Training {description} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
+        start = time.perf_counter()
+        with interrupts.finishing():
+            history = fit(
+                model,
+                task,
+                options.steps,
+                batch_size=options.batch_size,
+                optimizer=optimizer,
+                callbacks=[lambda _: interrupts.finish],
+                progress=True,
+                seed=options.seed,
+            )
+        seconds = time.perf_counter() - start
+        failures = save_run(folder, model, {HISTORY_FILE: history.save}, replace=not interrupts.finish)
+        failures += _show_run(model, history, seconds, folder.display_path)
+    return end_run(folder, failures, interrupts, history.updates)
 
 
 def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
@@ -144,21 +133,6 @@ def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     return model, task, Adam(options.learning_rate)
 
 
-def save_run(model: CopyLSTM, history: History, folder: RunFolder, *, replace: bool) -> list[str]:
-    """Write the model, and the history if possible; return the failures."""
-    stage, failures = folder.stage, []
-    with folder.naming():
-        (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
-        model.save(stage / MODEL_FILE)
-    try:
-        history.save(stage / HISTORY_FILE)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-        (stage / HISTORY_FILE).unlink(missing_ok=True)
-        failures.append(f"{HISTORY_FILE} could not be written: {error_reason(error)}")
-    folder.publish(replace=replace)
-    return failures
-
-
 def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -> list[str]:
     """Print the results and draw the picture; return the failures."""
     failures = []
@@ -175,7 +149,7 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
     else:
         if not drawn:
             print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
-    print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
+    print(written_files(folder, FILES))
     sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
     print(f"Run it:      {program_name()} predict {shlex.quote(str(folder))} {sequence}")
     print(f"Look inside: {program_name()} inspect {shlex.quote(str(folder))} --input {sequence}")

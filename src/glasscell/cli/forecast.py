@@ -1,16 +1,15 @@
 """Implement ``glasscell forecast``: train an LSTM on a series of a CSV file, evaluate it, and forecast the future."""
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from glasscell import __version__
-from glasscell.atomic_files import KINDS, write_atomically
+from glasscell.atomic_files import KINDS
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.forecast_options import add_model_options, differences
 from glasscell.cli.forecast_report import (
@@ -24,13 +23,22 @@ from glasscell.cli.forecast_report import (
     print_evaluation,
     print_forecast,
 )
-from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import check_matplotlib, error_reason, path_argument, picture
+from glasscell.cli.interrupts import Interrupts
+from glasscell.cli.outputs import check_matplotlib, path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
-from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json
+from glasscell.cli.run_settings import SETTINGS_FILE, options_of, write_settings
+from glasscell.cli.sequence_options import option_of
 from glasscell.cli.series_options import add_exogenous_options, filled_cells, read_series_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
+from glasscell.cli.training_run import (
+    end_run,
+    reserve_space,
+    save_run,
+    stating_what_is_kept,
+    write_results,
+    written_files,
+)
 from glasscell.core.optimizers import Adam
 from glasscell.data.series import Series
 from glasscell.escaping import escape
@@ -125,24 +133,18 @@ def run(options: argparse.Namespace) -> int:
     series = read_series_of(options.file, options)
     split, members = _split(options, len(series)), _make_members(options)
     _check(options, series, split, members)
-    with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
-        try:
-            return _run(options, series, split, members, folder)
-        except KeyboardInterrupt as error:
-            if isinstance(error, Interrupted):
-                raise
-            kept = f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
-            raise Interrupted(kept) from None
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error}; nothing is kept") from None
+    run_folder = RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite)
+    with run_folder as folder, stating_what_is_kept(folder):
+        failures, updates = _run(options, series, split, members, folder)
+    return end_run(folder, failures, options.interrupts, updates)
 
 
 def _run(
     options: argparse.Namespace, series: Series, split: Split, members: list[Forecaster], folder: RunFolder
-) -> int:
+) -> tuple[list[str], int]:
+    """Train, write the model, print and draw; return the failures and the number of updates."""
     interrupts: Interrupts = options.interrupts
-    with folder.naming():
-        members[0].save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
+    reserve_space(folder, members[0])
     _print_split(options, series, split)
     start = time.perf_counter()
     with interrupts.finishing():
@@ -152,7 +154,11 @@ def _run(
     if split.calibration:
         model.calibrate(series.head(fitted), split.calibration)
     settings = {"command": "forecast", "version": __version__, "options": options_of(options)}
-    failures = _save(model, history, settings, folder, replace=not interrupts.finish)
+    others: dict[str, Callable[[Path], object]] = {
+        HISTORY_FILE: history.save,
+        SETTINGS_FILE: partial(write_settings, settings),
+    }
+    failures = save_run(folder, model, others, replace=not interrupts.finish)
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     evaluation = None
     if split.test:
@@ -161,22 +167,17 @@ def _run(
     forecast = model.forecast(series, level=options.level)
     print_forecast(forecast, series)
     failures += _write_results(options, series, evaluation, forecast, folder.display_path)
-    names = ", ".join(name for name in FILES if (folder.display_path / name).exists())
-    print(f"Written to {folder.display_path}: {names}")
+    print(written_files(folder.display_path, FILES))
     print(f"Forecast again, when the file has more values: {predict_command(options, folder.display_path)}")
-    for failure in failures:
-        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
-    if interrupts.finish:
-        raise Interrupted(f"the model of {history.updates} updates is kept in {folder.display_path}")
-    return int(bool(failures))
+    return failures, history.updates
 
 
 def _split(options: argparse.Namespace, length: int) -> Split:
     """Return the parts of the series."""
-    horizon = positive_integer("horizon", options.horizon)
+    horizon = positive_integer("--horizon", options.horizon)
     test = max(horizon, length // 5) if options.test is None else options.test
     if not 0 < options.level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {options.level}")
+        raise ValueError(f"--level must be between 0 and 1, got {options.level}")
     calibration = options.calibration
     if calibration is None:
         calibration = max(2 * horizon, length // 10, _smallest_calibration(options))
@@ -199,20 +200,13 @@ def _smallest_calibration(options: argparse.Namespace) -> int:
 
 
 def _make_members(options: argparse.Namespace) -> list[Forecaster]:
-    names = (
-        "season",
-        "updates",
-        "batch_size",
-        "members",
-        "origin_step",
-        *["ar_order"] * (options.ar_order is not None),
-    )
-    for name in names:
-        positive_integer(name, getattr(options, name))
+    names = ("season", "updates", "batch_size", "members", "origin_step", "num_layers", "hidden_size")
+    for name in (*names, *["ar_order"] * (options.ar_order is not None)):
+        positive_integer(option_of(name), getattr(options, name))
     if options.members > MAX_MEMBERS:
-        raise ValueError(f"members must be at most {MAX_MEMBERS}, got {options.members}")
-    check_layers("num_layers", positive_integer("num_layers", options.num_layers))
-    H = positive_integer("hidden_size", options.hidden_size)
+        raise ValueError(f"--members must be at most {MAX_MEMBERS}, got {options.members}")
+    check_layers("--num-layers", options.num_layers)
+    H = options.hidden_size
     inputs = len(options.column) * (1 + len(options.lags)) + len(options.past)
     inputs += len(options.known) * (options.horizon + 1)
     T = options.window or max(64, 4 * options.horizon)
@@ -279,32 +273,6 @@ def _train(
     return (done[0] if len(done) == 1 else ForecasterEnsemble(done)), history
 
 
-def _save(
-    model: Forecaster | ForecasterEnsemble,
-    history: History,
-    settings: dict[str, Any],
-    folder: RunFolder,
-    *,
-    replace: bool,
-) -> list[str]:
-    """Write the model, and the history and settings if possible; return the failures."""
-    stage, failures = folder.stage, []
-    with folder.naming():
-        (stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
-        model.save(stage / MODEL_FILE)
-    for name, write in (
-        (HISTORY_FILE, lambda: history.save(stage / HISTORY_FILE)),
-        (SETTINGS_FILE, lambda: (stage / SETTINGS_FILE).write_bytes(to_json(settings))),
-    ):
-        try:
-            write()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            (stage / name).unlink(missing_ok=True)
-            failures.append(f"{name} could not be written: {error_reason(error)}")
-    folder.publish(replace=replace)
-    return failures
-
-
 def _print_split(options: argparse.Namespace, series: Series, split: Split) -> None:
     step = "" if series.times is None else f", step {series.times.description}"
     print(
@@ -327,10 +295,4 @@ def _write_results(
         contents[EVALUATION_FILE] = partial(evaluation_csv, evaluation)
     if options.plot:
         contents[PICTURE_FILE] = lambda: picture(lambda: figure(forecast, evaluation, series), ".png", dpi=120)
-    failures = []
-    for name, make in contents.items():
-        try:
-            write_atomically(folder / name, make(), (Path(name).suffix,))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            failures.append(f"{name} could not be written: {error_reason(error)}")
-    return failures
+    return write_results(folder, contents)

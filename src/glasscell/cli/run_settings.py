@@ -36,6 +36,11 @@ def to_json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def write_settings(settings: dict[str, Any], file: Path) -> None:
+    """Write the settings of a run."""
+    file.write_bytes(to_json(settings))
+
+
 def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:
     """Return the settings in the folder of a run of a command; {} if there are none.
 

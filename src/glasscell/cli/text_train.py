@@ -15,6 +15,7 @@ from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.sizes import check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
 from glasscell.cli.text import DEFAULT_FOLDER
+from glasscell.cli.training_run import reserve_space, written_files
 from glasscell.core.buffers import BufferPool
 from glasscell.core.optimizers import Adam
 from glasscell.data.metrics import loss_function
@@ -44,15 +45,14 @@ def run(options: argparse.Namespace) -> int:
         keeper: ModelKeeper | None = None
         try:
             data, model = _make_training(options, folder)
-            with folder.naming():
-                model.save(folder.stage / MODEL_FILE)  # an error before the work if there is no space
+            reserve_space(folder, model)
             print(data.description)
             print(f"{model}: {model.parameters.vector.size:,} weights", flush=True)
             keeper = ModelKeeper(model, data, folder, interrupts, options.epochs * data.num_batches)
             with interrupts.finishing():
                 history = fit(model, data, callbacks=[keeper], **_training_options(options, data))
             keeper.finish(history)
-            _show(model, data, history, keeper)
+            _show(model, data, history, keeper, folder.display_path)
         except KeyboardInterrupt:
             raise Interrupted(_kept(folder, keeper)) from None
         except FloatingPointError as error:
@@ -216,7 +216,7 @@ def _kept(folder: RunFolder, keeper: ModelKeeper | None) -> str:
     return f"the model of update {keeper.update} is kept in {folder.display_path}"
 
 
-def _show(model: LanguageModel, data: TextData, history: History, keeper: ModelKeeper) -> None:
+def _show(model: LanguageModel, data: TextData, history: History, keeper: ModelKeeper, folder: Path) -> None:
     """Print the scores of the model that is kept, and what can be done with it."""
     unit, loss = data.vocabulary.unit.removesuffix("s"), loss_function("categorical_cross_entropy")
     print(f"\n{history.updates} updates; the model of update {keeper.update} is kept.")
@@ -225,8 +225,7 @@ def _show(model: LanguageModel, data: TextData, history: History, keeper: ModelK
         if part is not None:
             nats = evaluate(model, part, loss, {}, BufferPool())["loss"]
             print(f"{name}: {_scores(nats, unit)}")
-    folder = keeper._folder.display_path  # noqa: SLF001 - of this module
-    print(f"Written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
+    print(written_files(folder, FILES))
     command, quoted = program_name(), shlex.quote(str(folder))
     print(f"Sample it: {command} text sample {quoted}")
     print(f"Score a text: {command} text score {quoted} FILE")
