@@ -259,7 +259,7 @@ def test_mistakes(y, capsys, arguments, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "s.csv must have a line of column names, got an empty file"),
+        ("", "s.csv must have at least one line, got an empty file"),
         ("sales\n" + "5\n" * 90, "series must vary in the training part, got 5 at every step"),
         (
             "sales\n" + "5\n6\n" * 30 + "nan\n",

@@ -1,5 +1,6 @@
 """Laws of reading a series: every value, step and gap of the file; mistakes are named by file, line and column."""
 
+import gzip
 import re
 
 import numpy as np
@@ -96,7 +97,8 @@ def test_known_inputs_of_the_future_are_interpolated_too(write):
 
 
 ERRORS = {
-    "empty": ("", {}, "s.csv must have a line of column names, got an empty file"),
+    "empty": ("", {}, "s.csv must have at least one line, got an empty file"),
+    "blank lines": ("\n\n", {}, "s.csv must have a line of column names, got blank lines only"),
     "no rows": ("a,b\n", {}, "s.csv must have rows after its column names, got none"),
     "text": ("a,b\n1,2\ntwelve,3\n", {}, "s.csv, line 3: column 'a' must be numbers, got 'twelve'"),
     "underscores": ("a\n1_000\n", {}, "s.csv, line 2: column 'a' must be numbers, got '1_000'"),
@@ -177,8 +179,14 @@ def test_mistakes(write, text, options, message):
 
 
 def test_bytes_that_are_not_utf8(write):
-    with pytest.raises(ValueError, match=r"^s.csv must be UTF-8 text, got byte 0xe4$"):
+    with pytest.raises(ValueError, match=r"^s.csv, line 3: must be UTF-8, got the byte 0xe4$"):
         read_series(write("a\n1\nä\n", "latin-1"), ["a"])
+
+
+def test_a_compressed_file(write, tmp_path):
+    path = tmp_path / "s.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n1\n2.5\n"))
+    assert read_series(path, ["a"]).values.tolist() == [[1], [2.5]]
 
 
 def test_a_missing_file(write):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.atomic_files import StrPath
+from glasscell.data.csv_tables import parse_number
+from glasscell.data.gaps import is_missing
 from glasscell.data.series_times import TimeAxis, time_axis
+from glasscell.data.text_lines import lines_of
 from glasscell.escaping import one_line
 from glasscell.validation import choice
 
-MISSING = ("", "na", "n/a", "nan", "null")  # cells without a value, in lower case
-NUMBER = {mark: re.compile(rf"[+-]?([0-9]+[{mark}]?[0-9]*|[{mark}][0-9]+)([eE][+-]?[0-9]{{1,2}})?") for mark in ".,"}
 Values = NDArray[np.float64]
 
 
@@ -97,7 +97,7 @@ def read_series(
     Parameters
     ----------
     path : path
-        UTF-8, with or without a byte order mark.
+        UTF-8, with or without a byte order mark; compressed if the name ends in ``.gz``.
     columns : sequence of str
         Columns to forecast.
     time : str, optional
@@ -107,8 +107,8 @@ def read_series(
     known_exogenous, past_exogenous : sequence of str
         Columns of exogenous inputs. Rows at the end without values in `columns` are the future of `known_exogenous`.
     missing : {"error", "interpolate"}
-        What to do with empty cells (also NA, N/A, NaN, null) and gaps in the times: raise an error, or interpolate
-        linearly between the observations around them.
+        What to do with empty cells (also ?, NA, N/A, NaN, null, None) and gaps in the times: raise an error, or
+        interpolate linearly between the observations around them.
     decimal : {".", ","}
         Decimal mark. Thousands separators are not supported.
     delimiter : str, optional
@@ -211,7 +211,7 @@ class _Table:
         lines = self._lines(delimiter)
         _, self.header = next(lines, (0, []))
         if not self.header:
-            raise ValueError(f"{self.path} must have a line of column names, got an empty file")
+            raise ValueError(f"{self.path} must have a line of column names, got blank lines only")
         self.cells: list[list[str]] = []
         self.places: list[str] = []
         for number, row in lines:
@@ -228,13 +228,10 @@ class _Table:
     def _lines(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Yield number and cells of each line that is not empty."""
         try:
-            with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.reader(file, delimiter=delimiter, strict=True)
-                for row in reader:
-                    if row:
-                        yield reader.line_num, row
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path} must be UTF-8 text, got byte {error.object[error.start]:#04x}") from None
+            reader = csv.reader(lines_of(Path(self.path)), delimiter=delimiter, strict=True)
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
         except csv.Error as error:
             raise ValueError(f"{self.path} must be a CSV file: {one_line(str(error))}") from None
 
@@ -248,16 +245,15 @@ class _Table:
 
     def numbers(self, name: str, decimal: str) -> Values:
         """Return the numbers of a column, NaN for missing ones."""
-        numbers = np.empty(len(self.cells))
+        numbers = np.full(len(self.cells), np.nan)
         for k, cell in enumerate(self.column(name)):
-            text = cell.strip()
-            if text.lower() in MISSING:
-                numbers[k] = np.nan
-            elif NUMBER[decimal].fullmatch(text):
-                numbers[k] = float(text.replace(",", "."))
-            else:
-                hint = "; decimal=',' reads decimal commas" if NUMBER[","].fullmatch(text) else ""
+            if is_missing(cell):
+                continue
+            value = parse_number(cell, decimal)
+            if value is None:
+                hint = "; decimal=',' reads decimal commas" if parse_number(cell, ",") is not None else ""
                 raise ValueError(f"{self.places[k]}: column {name!r} must be numbers, got {cell!r:.100}{hint}")
+            numbers[k] = value
         return numbers
 
     def place_of(self, step: int) -> str:
