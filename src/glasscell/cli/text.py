@@ -176,7 +176,9 @@ def _run(part: str) -> "Callable[[argparse.Namespace], int]":
         try:
             return import_module(f"glasscell.cli.text_{part}").run(options) or 0
         except ValueError as error:
-            if " of the vocabulary, got " not in str(error):
+            from glasscell.data.vocabulary import UnknownSymbolError  # noqa: PLC0415 - imported by the command
+
+            if not isinstance(error, UnknownSymbolError):
                 raise
             hint = "a model trained with --bytes, or with a smaller --vocabulary-size, accepts others"
             raise ValueError(f"{error}; {hint}") from None

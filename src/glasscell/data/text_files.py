@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.data.id_storage import IdWriter, StoredIds
-from glasscell.data.vocabulary import UNITS, WORD, Unit, Vocabulary
+from glasscell.data.vocabulary import UNITS, WORD, Unit, UnknownSymbolError, Vocabulary
 from glasscell.validation import choice
 
 PIECE = 1 << 18  # bytes read at a time
@@ -110,13 +110,13 @@ class TextFiles:
                 try:
                     yield np.array([index.get(w, unknown) if unknown is not None else index[w] for w in words])
                 except KeyError as error:
-                    raise ValueError(f"{file} must consist of words of the vocabulary, got {error}") from None
+                    raise UnknownSymbolError(f"{file} must consist of words of the vocabulary, got {error}") from None
         else:
             before = 0
             for text in self._texts(file):
                 ids = vocabulary.lookup(text)
                 if ids.min() < 0:
-                    raise ValueError(vocabulary.not_contained(str(file), text, int(np.argmin(ids)), before))
+                    raise UnknownSymbolError(vocabulary.not_contained(str(file), text, int(np.argmin(ids)), before))
                 before += len(text)
                 yield ids
 

@@ -26,6 +26,10 @@ NUM_BYTES = 256
 MAX_SYMBOLS = 1 << 24
 
 
+class UnknownSymbolError(ValueError):
+    """A text has a symbol that the vocabulary does not contain."""
+
+
 class Vocabulary:
     """The symbols of a text, and their ids 0 … V - 1.
 
@@ -166,7 +170,7 @@ class Vocabulary:
             return self._encode_words(text, name)
         ids = self.lookup(text)
         if ids.size and ids.min() < 0:
-            raise ValueError(self.not_contained(name, text, int(np.argmin(ids))))
+            raise UnknownSymbolError(self.not_contained(name, text, int(np.argmin(ids))))
         return ids.astype(np.intp)
 
     def lookup(self, text: str) -> NDArray[np.int32]:
@@ -189,7 +193,7 @@ class Vocabulary:
             unknown = self.unknown_id
             if unknown is None:
                 position = next(match.start() for match in WORD.finditer(text) if match[0] not in index)
-                raise ValueError(self.not_contained(name, text, position))
+                raise UnknownSymbolError(self.not_contained(name, text, position))
             ids[ids < 0] = unknown
         return ids
 
