@@ -1,6 +1,7 @@
 """Implement ``glasscell forecast``: train an LSTM on a series of a CSV file, evaluate it, and forecast the future."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,6 @@ from glasscell.cli.forecast_report import (
     evaluation_csv,
     figure,
     forecast_csv,
-    predict_command,
     print_evaluation,
     print_forecast,
 )
@@ -31,6 +31,7 @@ from glasscell.cli.run_settings import SETTINGS_FILE, options_of, write_settings
 from glasscell.cli.sequence_options import option_of
 from glasscell.cli.series_options import add_exogenous_options, filled_cells, read_series_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
+from glasscell.cli.terminal import program_name
 from glasscell.cli.training_run import (
     end_run,
     reserve_space,
@@ -168,7 +169,8 @@ def _run(
     print_forecast(forecast, series)
     failures += _write_results(options, series, evaluation, forecast, folder.display_path)
     print(written_files(folder.display_path, FILES))
-    print(f"Forecast again, when the file has more values: {predict_command(options, folder.display_path)}")
+    again = shlex.join([program_name(), "predict", str(folder.display_path), str(options.file)])  # reads settings.json
+    print(f"Forecast again, when the file has more values: {again}")
     return failures, history.updates
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.cli.terminal import program_name
 from glasscell.data.series import Series
 from glasscell.data.series_evaluation import (
     IntervalScores,
@@ -124,18 +121,6 @@ def print_forecast(forecast: Forecast, series: Series) -> None:
                 line += f"   {forecast.lower[k, c]:.6g} to {forecast.upper[k, c]:.6g}"
             print(line)
         print()
-
-
-def predict_command(options: argparse.Namespace, folder: Path) -> str:
-    """Return the command that forecasts from the same file with the trained model."""
-    words = [program_name(), "predict", str(folder), str(options.file)]
-    for name in ("column", "known", "past"):
-        words += [word for column in getattr(options, name) for word in (f"--{name}", column)]
-    defaults = {"time": None, "missing": None, "decimal": ".", "delimiter": None, "level": 0.8}
-    for name, default in defaults.items():
-        if getattr(options, name) != default:
-            words += [f"--{name}", str(getattr(options, name))]
-    return shlex.join(words)
 
 
 def forecast_csv(forecast: Forecast, series: Series, time: str | None) -> bytes:
