@@ -10,11 +10,12 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from glasscell.core.layouts import first_axis_last, last_axis_first
 from glasscell.core.types import Array
 from glasscell.layers.base import Layer, LayerResult, Mask
 from glasscell.layers.trainable import TrainableLayer
@@ -23,8 +24,6 @@ from glasscell.validation import finite_array, real_array
 if TYPE_CHECKING:
     from glasscell.core.buffers import BufferPool
     from glasscell.core.parameters import Parameters
-
-Item = TypeVar("Item", bound=np.generic)
 
 
 class BatchFirstLayer(Layer):
@@ -186,13 +185,3 @@ def check_mask(layer: object, mask: Mask | None, *, ignore: bool) -> None:
     if mask is not None and not ignore and not mask.all():
         kind = type(layer).__name__
         raise ValueError(f"{kind} must get sequences without padding, got masked steps; ignore_mask=True takes them")
-
-
-def last_axis_first(array: NDArray[Item]) -> NDArray[Item]:
-    """Return a view (B, ...) of an array (..., B); `np.moveaxis` takes 3 µs."""
-    return array.transpose(-1, *range(array.ndim - 1))
-
-
-def first_axis_last(array: NDArray[Item]) -> NDArray[Item]:
-    """Return a view (..., B) of an array (B, ...)."""
-    return array.transpose(*range(1, array.ndim), 0)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.layers.base import Features, Mask
 from glasscell.layers.batch_first import StatelessLayer
-from glasscell.layers.step import Step, feature_major_zeros
+from glasscell.layers.step import Step
 from glasscell.validation import choice
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.layers.base import Mask
 from glasscell.layers.batch_first import StatelessLayer
@@ -79,14 +80,6 @@ class Step(StatelessLayer):
 def _each(at: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
     """Return the index of these steps, one of each sequence: (B,), or () of a single one."""
     return (*np.indices(at.shape, sparse=True), at)
-
-
-def feature_major_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Return zeros (B, T, F) with the memory layout (T, F, B) of the layers before, or (T, F)."""
-    if len(shape) != 3:
-        return np.zeros(shape, dtype)
-    B, T, F = shape
-    return np.zeros((T, F, B), dtype).transpose(2, 0, 1)
 
 
 def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:

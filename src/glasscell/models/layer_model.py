@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
+from glasscell.core.layouts import first_axis_last, last_axis_first
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
@@ -51,7 +52,7 @@ class LayerModel:
 
     def train_backward(self, tape: Any, d_outputs: Array, gradients: Parameters, buffers: BufferPool) -> None:
         """Write the gradient on every parameter into `gradients`."""
-        d_h = np.ascontiguousarray(d_outputs.transpose(1, 2, 0))
+        d_h = np.ascontiguousarray(first_axis_last(d_outputs))
         self.layer.backward_with_state(tape, d_h, None, gradients, buffers, need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
@@ -70,4 +71,4 @@ class LayerModel:
         x, mask = batch_to_feature_major(batch, "features", self.layer.input_size, self.dtype)
         state = None if states is None else states[0]
         y, _, final, tape = self.layer.forward_feature_major(x, mask, state, rng, buffers, keep_tape)
-        return ForwardPass(y.transpose(2, 0, 1), (final,), tape)
+        return ForwardPass(last_axis_first(y), (final,), tape)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.buffers import BufferPool
+from glasscell.core.layouts import first_axis_last, last_axis_first
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
@@ -25,9 +26,6 @@ from glasscell.models.tied_parameters import GradientSubsets, gradient_subsets
 from glasscell.validation import finite_array, from_feature_major, prepare_inputs
 
 __all__ = ["Layer", "Sequential", "SequentialTape", "Stateless"]
-
-TO_FEATURE_MAJOR = {1: (0,), 2: (1, 0), 3: (1, 2, 0)}  # axes, for each number of them; np.moveaxis takes 3 µs
-TO_BATCH_FIRST = {1: (0,), 2: (1, 0), 3: (2, 0, 1)}
 
 
 class Sequential(Model):
@@ -234,7 +232,7 @@ class Sequential(Model):
         expected = shape[:-1] if single else (shape[-1], *shape[:-1])
         if d.shape != expected:
             raise ValueError(f"d_outputs has shape {d.shape}; expected {expected}, that of the outputs")
-        d = np.ascontiguousarray(d[..., None] if single else np.moveaxis(d, 0, -1))
+        d = np.ascontiguousarray(d[..., None] if single else first_axis_last(d))
         d_final = None
         if d_final_states is not None:
             d_final = self._states_to_feature_major("d_final_states", d_final_states, shape[-1], single=single)
@@ -315,7 +313,7 @@ class Sequential(Model):
         """Write the gradient on every parameter into `gradients`."""
         if not isinstance(tape, SequentialTape):
             raise TypeError(f"tape must be the tape of a forward pass, got {type(tape).__name__}")
-        d = d_outputs.transpose(TO_FEATURE_MAJOR[d_outputs.ndim])
+        d = first_axis_last(d_outputs)
         self._run_layers_backward(tape.layers, d, None, gradients, buffers, self._first_trainable, need_dx=False)
 
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
@@ -334,7 +332,7 @@ class Sequential(Model):
         x, mask = batch_to_feature_major(batch, self._layers[0].inputs, self._size, self.dtype)
         y, final, tapes = self._run_layers(x, mask, states, rng, buffers, check=False, keep_tape=keep_tape)
         tape = SequentialTape(tuple(tapes), (), y.shape, False) if keep_tape else None
-        return ForwardPass(y.transpose(TO_BATCH_FIRST[y.ndim]), tuple(final), tape)
+        return ForwardPass(last_axis_first(y), tuple(final), tape)
 
 
 def batch_to_feature_major(batch: Batch, kind: str, size: int | None, dtype: DTypeLike) -> tuple[AnyArray, Mask | None]:
@@ -346,7 +344,7 @@ def batch_to_feature_major(batch: Batch, kind: str, size: int | None, dtype: DTy
     is_integer = x.dtype.kind in "iu"
     if not is_integer and (kind == "ids" or x.dtype != dtype):
         raise TypeError(f"x must have dtype {'int' if kind == 'ids' else dtype}, got {x.dtype}")
-    x, mask = x.transpose(TO_FEATURE_MAJOR[x.ndim]), None
+    x, mask = first_axis_last(x), None
     if batch.lengths is not None:
         mask = np.arange(len(x))[:, None] < batch.lengths
         mask = None if mask.all() else mask

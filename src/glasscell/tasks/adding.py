@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric, WeightedSum
@@ -25,7 +26,6 @@ from glasscell.tasks.generated import (
     GeneratedTask,
     check_min_length,
     check_seed,
-    feature_major_zeros,
     random_lengths,
 )
 
@@ -100,7 +100,7 @@ class Adding(GeneratedTask):
         second = rng.integers(T // 2 - 1, size=size)
         second += second >= first  # skip the first one
         longest = int(lengths.max(initial=0))
-        inputs = feature_major_zeros(size, longest, 2, dtype)
+        inputs = feature_major_zeros((size, longest, 2), dtype)
         inputs[..., 0] = rng.uniform(-1, 1, (longest, size)).T
         inputs[..., 0] *= np.arange(longest) < lengths[:, None]
         for marked in (first, second):

@@ -21,10 +21,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import check_seed, feature_major_zeros
+from glasscell.tasks.generated import check_seed
 from glasscell.validation import positive_integer
 
 SYMBOLS = "BTPSXVE"  # the features of a step: 1 for its symbol
@@ -248,7 +249,7 @@ def _batch(ids: AnyArray, lengths: NDArray[np.int64], dtype: DTypeLike) -> Batch
     """Return a batch for ids (B, T + 1) and numbers of steps (B,)."""
     B, T = len(ids), ids.shape[1] - 1
     valid = np.arange(T) < lengths[:, None]
-    inputs = feature_major_zeros(B, T, len(SYMBOLS), dtype)
+    inputs = feature_major_zeros((B, T, len(SYMBOLS)), dtype)
     np.put_along_axis(inputs, ids[:, :-1, None], valid[..., None].astype(dtype), axis=2)
     return Batch(inputs, np.where(valid, ids[:, 1:], 0), valid.astype(dtype), lengths)
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.validation import integer, positive_integer
 
@@ -63,8 +62,3 @@ def check_min_length(min_length: int, smallest: int) -> int:
 def random_lengths(size: int, min_length: int, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Draw lengths evenly from T to T + T/10."""
     return rng.integers(min_length, min_length + min_length // 10, size, endpoint=True)
-
-
-def feature_major_zeros(B: int, T: int, features: int, dtype: DTypeLike) -> Array:
-    """Return zeros (B, T, features), stored as (T, features, B): the transposition in a layer is then a view."""
-    return np.zeros((T, features, B), dtype).transpose(2, 0, 1)

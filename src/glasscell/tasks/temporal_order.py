@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
@@ -24,7 +25,6 @@ from glasscell.tasks.generated import (
     GeneratedTask,
     check_min_length,
     check_seed,
-    feature_major_zeros,
     random_lengths,
 )
 from glasscell.validation import choice
@@ -127,7 +127,7 @@ class TemporalOrder(GeneratedTask):
             is_y = rng.integers(2, size=size)
             ids[rows, positions] = X + is_y
             classes = 2 * classes + is_y
-        inputs = feature_major_zeros(size, longest, len(SYMBOLS), dtype)
+        inputs = feature_major_zeros((size, longest, len(SYMBOLS)), dtype)
         np.put_along_axis(inputs, ids[..., None], 1, axis=2)
         inputs *= (np.arange(longest) < lengths[:, None])[..., None]
         return Batch(inputs, classes, None, lengths)
