@@ -52,7 +52,7 @@ class BatchFirstLayer(Layer):
         outputs, tape = self.forward(batch_first, batch_first_mask, rng)
         output_mask = self.output_mask(batch_first, batch_first_mask)
         return LayerResult(
-            np.ascontiguousarray(first_axis_last(outputs)),
+            x if outputs is batch_first else np.ascontiguousarray(first_axis_last(outputs)),
             None if output_mask is None else output_mask.T,
             None,
             tape if keep_tape else None,
