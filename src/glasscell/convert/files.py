@@ -247,7 +247,7 @@ def dropped_ports(model: Model, source: StrPath, target: StrPath, *, states: boo
 
 
 def _convertible(model: Model) -> LSTM | Sequential:
-    return model if isinstance(model, LSTM) or type(model) is Sequential else model.as_sequential()
+    return model if isinstance(model, LSTM) else model.as_sequential()
 
 
 def _sequential_of(layer: CellStack) -> Sequential:
@@ -287,8 +287,7 @@ def _state_dict(model: Model) -> dict[str, Array]:
     """Return the weights by PyTorch's names; raise ValueError if PyTorch does not support a layer."""
     if isinstance(model, LSTM):
         return model.to_torch()
-    sequential = model if type(model) is Sequential else model.as_sequential()
-    for name, layer in zip(sequential.names, sequential.layers, strict=True):
+    for name, layer in zip(model.names, model.layers, strict=True):
         try:
             if isinstance(layer, LSTM):
                 check_supported(layer.options)

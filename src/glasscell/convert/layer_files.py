@@ -9,7 +9,6 @@ from glasscell.convert.layer_set import LayerSet
 from glasscell.convert.torch import modules
 from glasscell.layers import LSTM
 from glasscell.layers.kinds import has_parameters
-from glasscell.models import Sequential
 from glasscell.models.sequential import Layer
 
 
@@ -99,10 +98,7 @@ def lstms(path: StrPath) -> dict[str, LSTM]:
 
 
 def _named(model: files.Model) -> list[tuple[str, Layer]]:
-    """Return the layers of a model and their names."""
+    """Return the layers of a model, copied so that they can be used in other models, and their names."""
     if isinstance(model, LSTM):
         return [("lstm", model)]
-    sequential = model if type(model) is Sequential else model.as_sequential()
-    return list(
-        zip(sequential.names, deepcopy(sequential.layers), strict=True)
-    )  # copies, so that they can be used in other models
+    return list(zip(model.names, deepcopy(model.layers), strict=True))

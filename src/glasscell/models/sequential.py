@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 from weakref import ref
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.layouts import first_axis_last, last_axis_first
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
-from glasscell.data.batch import AnyArray, Batch
+from glasscell.data.batch import Batch
 from glasscell.layers.base import Mask
 from glasscell.layers.kinds import Layer, Stateless, has_parameters, input_size
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.models import assembly
+from glasscell.models.batch_inputs import batch_to_feature_major
 from glasscell.models.model import Model
 from glasscell.models.protocol import ForwardPass, SequentialTape, States
 from glasscell.models.tied_parameters import GradientSubsets, gradient_subsets
@@ -292,7 +293,9 @@ class Sequential(Model):
         return result
 
     def as_sequential(self) -> Sequential:
-        """Return a copy with the same layers, names and ties that is a Sequential, not a subclass."""
+        """Return the model or, of a subclass, a Sequential with copies of the same layers, names and ties."""
+        if type(self) is Sequential:
+            return self
         return Sequential([deepcopy(layer) for layer in self.layers], self.names, ties=self.ties, seed=None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -333,19 +336,3 @@ class Sequential(Model):
         y, final, tapes = self._run_layers(x, mask, states, rng, buffers, check=False, keep_tape=keep_tape)
         tape = SequentialTape(tuple(tapes), (), y.shape, False) if keep_tape else None
         return ForwardPass(last_axis_first(y), tuple(final), tape)
-
-
-def batch_to_feature_major(batch: Batch, kind: str, size: int | None, dtype: DTypeLike) -> tuple[AnyArray, Mask | None]:
-    """Check the inputs of a batch; return them, of `dtype` unless they are ids, and their mask, in core's layout."""
-    x = batch.inputs
-    if x.ndim != (3 if kind == "features" else 2) or not (kind != "features" or size in (None, x.shape[2])):
-        expected = f"(B, T, I) with I = {size}" if kind == "features" else "(B, T)"
-        raise ValueError(f"x must have shape {expected}, got {x.shape}")
-    is_integer = x.dtype.kind in "iu"
-    if not is_integer and (kind == "ids" or x.dtype != dtype):
-        raise TypeError(f"x must have dtype {'int' if kind == 'ids' else dtype}, got {x.dtype}")
-    x, mask = first_axis_last(x), None
-    if batch.lengths is not None:
-        mask = np.arange(len(x))[:, None] < batch.lengths
-        mask = None if mask.all() else mask
-    return x.astype(dtype) if is_integer and kind != "ids" else x, mask

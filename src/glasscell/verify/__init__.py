@@ -56,7 +56,7 @@ def iter_checks(
     elif isinstance(model, LSTM):
         yield from _lstm_checks(model, (B, T), rng)
     else:
-        yield from _sequential_checks(model if type(model) is Sequential else model.as_sequential(), (B, T), rng)
+        yield from _sequential_checks(model.as_sequential(), (B, T), rng)
 
 
 def _lstm_checks(lstm: LSTM, shape: tuple[int, int], rng: np.random.Generator) -> Iterator[Check]:
