@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,12 @@ class Forecast(NamedTuple):
     upper: Values | None
     level: float
     interval: Interval
+
+
+def part_of(forecast: Forecast, index: Any) -> Forecast:
+    """Return the values at an index of a forecast, with their bounds."""
+    lower, upper = (None if bound is None else bound[index] for bound in (forecast.lower, forecast.upper))
+    return forecast._replace(values=forecast.values[index], lower=lower, upper=upper)
 
 
 class ForecastingModel(ABC):
@@ -101,13 +107,8 @@ class ForecastingModel(ABC):
         """
         steps = self.horizon if horizon is None else positive_integer("horizon", horizon)
         series = self.features.observations("history", history, known_exogenous, past_exogenous, self._known(steps))
-        T, is_vector = len(series.values), not isinstance(history, Series) and np.ndim(history) == 1
-        result = self._forecast(series, np.array([T]), steps, level, interval)
-        axis = (slice(0, 1), slice(None), slice(0, 1)) if is_vector else (slice(0, 1),)
-        shape = (steps,) if is_vector else (steps, self.features.targets)
-        bounds = [None if array is None else array[axis].reshape(shape) for array in result[:3]]
-        assert bounds[0] is not None  # noqa: S101
-        return Forecast(bounds[0], bounds[1], bounds[2], result.level, result.interval)
+        result = self._forecast(series, np.array([len(series.values)]), steps, level, interval)
+        return part_of(result, 0 if _has_series_axis(history) else (0, slice(None), 0))
 
     def rolling_forecast(
         self,
@@ -142,11 +143,7 @@ class ForecastingModel(ABC):
             raise ValueError(f"origins must be at most {len(observed.values)}, got {places[-1]}")
         self._check_known(observed, int(places[-1]), steps)
         result = self._forecast(observed, places, steps, level, interval)
-        if isinstance(series, Series) or np.ndim(series) > 1:
-            return result
-        values, lower, upper = (None if array is None else array[..., 0] for array in result[:3])
-        assert values is not None  # noqa: S101
-        return Forecast(values, lower, upper, result.level, result.interval)
+        return result if _has_series_axis(series) else part_of(result, (..., 0))
 
     def calibrate(
         self,
@@ -284,6 +281,11 @@ class ForecastingModel(ABC):
             scores = np.maximum(-residuals[..., pair[0]], residuals[..., pair[1]])
         width = np.maximum(np.sort(scores, axis=0)[rank - 1], 0)  # errors of a calm time must not narrow them
         return low - width, high + width
+
+
+def _has_series_axis(values: ArrayLike | Series) -> bool:
+    """Return whether a series is (T, C), and not (T,)."""
+    return isinstance(values, Series) or np.ndim(values) > 1
 
 
 def _ensemble_bounds(members: Values, residuals: Values, level: float) -> tuple[Values, Values]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.models.forecast import Forecast, ForecastingModel, Interval, Values
+from glasscell.models.forecast import Forecast, ForecastingModel, Interval, Values, part_of
 from glasscell.stream import Stream
 from glasscell.validation import finite_array
 
@@ -135,7 +135,4 @@ class ForecastStream:
         self._values, self._past = values, past_rows
         working = self._to_working(outputs[None], features.continuation(series)[-1:])
         result = self._model._with_interval(working[None], level, interval)  # noqa: SLF001
-        index = (0, slice(None), 0) if np.ndim(observation) == 0 else (0,)
-        point, lower, upper = (None if array is None else array[index] for array in result[:3])
-        assert point is not None  # noqa: S101
-        return Forecast(point, lower, upper, result.level, result.interval)
+        return part_of(result, 0 if np.ndim(observation) else (0, slice(None), 0))
