@@ -21,7 +21,7 @@ from glasscell.models.sequential import Sequential, SequentialTape
 from glasscell.tasks.binary import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
 from glasscell.validation import as_generator, positive_integer, to_feature_major
-from glasscell.weight_layouts import check_shapes
+from glasscell.weight_layouts import check_lstm_sizes
 
 if TYPE_CHECKING:
     from glasscell.trace.trace import Trace
@@ -266,12 +266,7 @@ class CopyLSTM(Sequential):
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
         """Return the model that :attr:`config` and :meth:`to_torch` describe."""
         task, sizes = Copy(**config["task"]), {name: value for name, value in config.items() if name != "task"}
-        H, L = (positive_integer(name, sizes.get(name, "missing")) for name in ("hidden_size", "num_layers"))
-        shapes = {name: array.shape for name, array in weights.items()}
-        first, layers = "lstm.weight_hh_l0", [name for name in shapes if name.startswith("lstm.weight_hh_l")]
-        check_shapes({name: shapes[name] for name in layers if name == first}, {first: (4 * H, H)})
-        if len(layers) != L:  # before memory is allocated
-            raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L}")
+        check_lstm_sizes(sizes, weights)
         model = cls(**sizes, task=task, dtype=next(iter(weights.values())).dtype, seed=None)
         model._load_named_weights(weights)
         return model

@@ -9,8 +9,8 @@ import numpy as np
 
 from glasscell.core.types import Array
 from glasscell.models.forecast import ForecastingModel, Values
-from glasscell.validation import finite_array, integer, positive_integer
-from glasscell.weight_layouts import check_shapes
+from glasscell.validation import finite_array, integer
+from glasscell.weight_layouts import check_lstm_sizes
 
 RESIDUALS = "calibration.residuals"  # name of the residuals among the weights
 
@@ -18,12 +18,7 @@ RESIDUALS = "calibration.residuals"  # name of the residuals among the weights
 def check_sizes(options: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
     """Raise ValueError if the sizes of a configuration are not those of the weights."""
     shapes = {name: array.shape for name, array in weights.items()}
-    H, L = (positive_integer(name, options.get(name, "missing")) for name in ("hidden_size", "num_layers"))
-    layers = [name for name in shapes if name.startswith("lstm.weight_hh_l")]
-    if len(layers) != L:
-        raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L}")
-    first = "lstm.weight_hh_l0"
-    check_shapes({name: shapes[name] for name in layers if name == first}, {first: (4 * H, H)})
+    check_lstm_sizes(options, weights)
     I, O = shapes.get("lstm.weight_ih_l0", (0, 0))[-1], shapes.get("readout.weight", (0,))[0]
     counts = ("horizon", "targets", "known_exogenous", "past_exogenous")
     h, C, K, J = (integer(name, options[name]) for name in counts)

@@ -13,7 +13,7 @@ from glasscell.data.vocabulary import Vocabulary
 from glasscell.layers import LSTM, Dropout, Embedding, Initializer, Linear, Seed
 from glasscell.models.sequential import Sequential
 from glasscell.validation import as_generator, boolean, positive_integer, positive_number, probability
-from glasscell.weight_layouts import check_shapes
+from glasscell.weight_layouts import check_lstm_sizes, check_shapes
 
 if TYPE_CHECKING:
     from glasscell.models.language_scores import Score
@@ -269,14 +269,9 @@ class LanguageModel(Sequential):
         """Return the model that :attr:`config` and :meth:`to_torch` describe."""
         sizes = {name: value for name, value in config.items() if name != "vocabulary"}
         vocabulary = Vocabulary.from_config(config["vocabulary"])
-        names = ("embedding_size", "hidden_size", "num_layers")
-        E, H, L = (positive_integer(name, sizes.get(name, "missing")) for name in names)
-        shapes = {name: array.shape for name, array in weights.items()}
-        expected = {"embedding.weight": (len(vocabulary), E), "lstm.weight_hh_l0": (4 * H, H)}
-        check_shapes({name: shape for name, shape in shapes.items() if name in expected}, expected)
-        num_layers = sum(name.startswith("lstm.weight_hh_l") for name in shapes)
-        if num_layers != L:  # before memory is allocated
-            raise ValueError(f"there are weights for {num_layers} layers; the configuration says {L}")
+        E, matrix = positive_integer("embedding_size", sizes.get("embedding_size", "missing")), "embedding.weight"
+        check_shapes({name: weights[name].shape for name in weights if name == matrix}, {matrix: (len(vocabulary), E)})
+        check_lstm_sizes(sizes, weights)
         model = cls(vocabulary, **sizes, dtype=next(iter(weights.values())).dtype, seed=None)
         model._load_named_weights(weights)
         if model.tied and not np.array_equal(weights["readout.weight"], weights["embedding.weight"]):

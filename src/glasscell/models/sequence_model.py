@@ -164,18 +164,12 @@ class SequenceModel(Sequential):
     @classmethod
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> Self:
         """Return the model that :attr:`config` and :meth:`to_torch` describe."""
-        from glasscell.weight_layouts import check_shapes  # noqa: PLC0415 - only where it is used
+        from glasscell.weight_layouts import check_lstm_sizes  # noqa: PLC0415 - only where it is used
 
         arguments = dict(config)
         scalings = {name: arguments.pop(name) for name in ("scaling", "output_scaling") if name in arguments}
-        H, L = (positive_integer(name, arguments.get(name, "missing")) for name in ("hidden_size", "num_layers"))
+        check_lstm_sizes(arguments, weights, 1 + boolean("bidirectional", arguments.get("bidirectional")))
         shapes = {name: array.shape for name, array in weights.items()}
-        first = "lstm.weight_hh_l0"
-        layers = [name for name in shapes if name.startswith("lstm.weight_hh_l")]
-        check_shapes({name: shapes[name] for name in layers if name == first}, {first: (4 * H, H)})
-        directions = 1 + boolean("bidirectional", arguments.get("bidirectional"))
-        if len(layers) != L * directions:  # before memory is allocated
-            raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L * directions}")
         for name, size in (("lstm.weight_ih_l0", "input_size"), ("readout.weight", "output_size")):
             if arguments.get(size) != shapes.get(name, (None, None))[1 if size == "input_size" else 0]:
                 raise ValueError(f"{size} must be that of {name!r}, got {arguments.get(size)!r}")

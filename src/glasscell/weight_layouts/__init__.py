@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.validation import real_array
+from glasscell.validation import positive_integer, real_array
 
 
 class Layout(NamedTuple):
@@ -108,6 +108,16 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, t
     for name, shape in shapes.items():
         if name not in expected:
             raise ValueError(f"the weight {name!r} {shape} does not belong to this model")
+
+
+def check_lstm_sizes(config: Mapping[str, Any], weights: Mapping[str, Array], directions: int = 1) -> None:
+    """Raise an error unless the sizes of a model's ``lstm`` are those of its weights: before memory is allocated."""
+    H, L = (positive_integer(name, config.get(name, "missing")) for name in ("hidden_size", "num_layers"))
+    first, shapes = "lstm.weight_hh_l0", {name: array.shape for name, array in weights.items()}
+    layers = [name for name in shapes if name.startswith("lstm.weight_hh_l")]
+    check_shapes({name: shapes[name] for name in layers if name == first}, {first: (4 * H, H)})
+    if len(layers) != L * directions:
+        raise ValueError(f"there are weights for {len(layers)} layers; the configuration says {L * directions}")
 
 
 def prefix_hint(names: Iterable[str], name: str) -> str:
