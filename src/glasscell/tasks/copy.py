@@ -13,7 +13,7 @@ features are 0, so that silence differs from a 0 bit.
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import ClassVar, Literal, TypeAlias, cast
@@ -25,6 +25,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.tasks.binary import MAX_WIDTH, Bits, Integers, check_width, decode, encode, to_bits
+from glasscell.tasks.generated import EndlessTask
 from glasscell.validation import validate_bits
 
 Mode: TypeAlias = Literal["recall", "echo"]
@@ -34,7 +35,7 @@ ENUMERABLE_WIDTH = 12  # up to this width all integers are enumerated; above it,
 
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(EndlessTask):
     """The copy task, on random integers in binary.
 
     A fraction of the integers of each width is held out: training never draws them.
@@ -68,7 +69,6 @@ class Copy:
 
     loss: ClassVar[str] = "binary_cross_entropy"
     metrics: ClassVar[tuple[str, ...]] = ("bit_accuracy", "sequence_accuracy")
-    endless: ClassVar[bool] = True  # batches are generated: there are no epochs
 
     def __post_init__(self) -> None:
         for name in ("width", "bits_per_step", *["min_width"] * (self.min_width is not None)):
@@ -128,16 +128,6 @@ class Copy:
             noise *= bits != 0  # silent steps stay silent
             bits += noise
         return batch
-
-    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
-        """Yield training batches endlessly: see :meth:`batch`."""
-        while True:
-            yield self.batch(size, rng, dtype)
-
-    def validation(self, size: int, dtype: DTypeLike = np.float32) -> list[Batch]:
-        """Return one validation batch; the batch size of training does not matter."""
-        del size
-        return [self.validation_batch(dtype)]
 
     def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
         """Return 64 sequences without noise, always the same ones, that training may draw too."""

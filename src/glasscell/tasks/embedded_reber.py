@@ -13,7 +13,7 @@ one. All but one of the predictions need the last three symbols only; the last T
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -25,7 +25,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import check_seed
+from glasscell.tasks.generated import EndlessTask, check_seed
 from glasscell.validation import positive_integer
 
 SYMBOLS = "BTPSXVE"  # the features of a step: 1 for its symbol
@@ -78,7 +78,7 @@ def _weights(batch: Batch) -> AnyArray:
 
 
 @dataclass(frozen=True)
-class EmbeddedReber:
+class EmbeddedReber(EndlessTask):
     """The embedded Reber grammar: predict the next symbol of a string.
 
     Hochreiter & Schmidhuber (1997), experiment 1; docs/tasks.md has the details. Inputs are (B, T, 7), one feature per
@@ -107,7 +107,6 @@ class EmbeddedReber:
 
     loss: ClassVar[str] = "categorical_cross_entropy"
     metrics: ClassVar[tuple[Metric, ...]] = (sequence_accuracy,)
-    endless: ClassVar[bool] = True  # batches are drawn at random: there are no epochs
     input_size: ClassVar[int] = len(SYMBOLS)
     output_size: ClassVar[int] = len(SYMBOLS)
 
@@ -179,11 +178,7 @@ class EmbeddedReber:
         for string in strings:
             if not self.is_string(string):
                 raise ValueError(f"strings must belong to the embedded Reber grammar, got {string!r}")
-        lengths = np.array([len(string) - 1 for string in strings], np.int64)
-        ids = np.zeros((len(strings), int(lengths.max(initial=0)) + 1), np.int64)
-        for row, string in zip(ids, strings, strict=True):
-            row[: len(string)] = [SYMBOLS.index(symbol) for symbol in string]
-        return _batch(ids, lengths, dtype)
+        return _batch(*_ids(strings), dtype)
 
     def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
         """Return training strings, drawn with replacement.
@@ -206,20 +201,12 @@ class EmbeddedReber:
 
     @cached_property
     def _training_ids(self) -> tuple[AnyArray, NDArray[np.int64]]:
-        """Ids (N, T + 1) and lengths (N,) of the training strings."""
-        batch = self.make_batch(self.training_strings)
-        lengths = np.array([len(string) - 1 for string in self.training_strings], np.int64)
-        return np.hstack([batch.inputs.argmax(axis=-1)[:, :1], batch.targets]), lengths
+        """Ids and numbers of steps of the training strings: drawing a batch does not read the strings again."""
+        return _ids(self.training_strings)
 
-    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
-        """Yield training batches endlessly: see :meth:`batch`."""
-        while True:
-            yield self.batch(size, rng, dtype)
-
-    def validation(self, size: int, dtype: DTypeLike = np.float32) -> list[Batch]:
-        """Return the validation strings as one batch; the batch size of training does not matter."""
-        del size
-        return [self.make_batch(self.validation_strings, dtype)]
+    def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
+        """Return the validation strings."""
+        return self.make_batch(self.validation_strings, dtype)
 
     def test_batch(self, dtype: DTypeLike = np.float32) -> Batch:
         """Return the test strings."""
@@ -243,6 +230,15 @@ class EmbeddedReber:
     def loss_with_memory(self, batch: Batch) -> float:
         """Return the smallest expected loss, in nats per symbol: log 2 at steps where two symbols are allowed."""
         return _mean(np.log(np.maximum(allowed_symbols(batch).sum(axis=-1), 1)), batch)
+
+
+def _ids(strings: Sequence[str]) -> tuple[AnyArray, NDArray[np.int64]]:
+    """Return ids (N, T + 1), 0 after the end of a string, and numbers of steps (N,)."""
+    lengths = np.array([len(string) - 1 for string in strings], np.int64)
+    ids = np.zeros((len(strings), int(lengths.max(initial=0)) + 1), np.int64)
+    for row, string in zip(ids, strings, strict=True):
+        row[: len(string)] = [SYMBOLS.index(symbol) for symbol in string]
+    return ids, lengths
 
 
 def _batch(ids: AnyArray, lengths: NDArray[np.int64], dtype: DTypeLike) -> Batch:

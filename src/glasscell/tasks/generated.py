@@ -1,4 +1,4 @@
-"""What the classic tasks share: endless training batches, and evaluation batches from random numbers of their own."""
+"""What tasks share: endless training batches, and evaluation batches from random numbers of their own."""
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
@@ -16,11 +16,10 @@ VALIDATION, TEST = 1, 2  # second number of the seed; generators with other seed
 TEST_SEQUENCES = 2560  # in Hochreiter & Schmidhuber (1997)
 
 
-class GeneratedTask(ABC):
-    """A task whose sequences are drawn from a distribution so large that no sequence is drawn twice."""
+class EndlessTask(ABC):
+    """A task that draws training batches at random, and has one validation batch."""
 
-    seed: int
-    endless: ClassVar[bool] = True  # batches are generated: there are no epochs
+    endless: ClassVar[bool] = True  # there are no epochs
 
     @abstractmethod
     def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
@@ -35,6 +34,16 @@ class GeneratedTask(ABC):
         """Return one validation batch; the batch size of training does not matter."""
         del size
         return [self.validation_batch(dtype)]
+
+    @abstractmethod
+    def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
+        """Return sequences for decisions during training, always the same ones."""
+
+
+class GeneratedTask(EndlessTask):
+    """A task whose sequences are drawn from a distribution so large that no sequence is drawn twice."""
+
+    seed: int
 
     def validation_batch(self, dtype: DTypeLike = np.float32) -> Batch:
         """Return 256 sequences, always the same ones, for decisions during training."""
