@@ -11,15 +11,20 @@ BLOCK_SIZE = 1 << 13
 # For elementwise calls, which have no threads: fewer calls, while half a dozen such pieces stay in the second cache.
 ELEMENTWISE_BLOCK_SIZE = 1 << 15
 
+MAX_PARTS, MIN_PART_SIZE = 8, 1 << 17  # of work for threads: parts, and numbers of a part of a vector
 
-MAX_PARTS, MIN_PART_SIZE = 8, 1 << 17  # of a vector, for threads: parts, and numbers of a part
 
+def parts(length: int, limit: int | None = None) -> list[slice]:
+    """Return slices of a length for several threads: one if there is little work.
 
-def parts(length: int) -> list[slice]:
-    """Return slices of a vector for several threads: one if the vector is short."""
-    if length < 2 * MIN_PART_SIZE:
-        return [slice(0, length)]
-    return split(length, min(MAX_PARTS, length // MIN_PART_SIZE))
+    Parameters
+    ----------
+    length : int
+    limit : int, optional
+        Number of threads for which there is enough work. Default: that of a vector of this length.
+    """
+    count = min(MAX_PARTS, length, length // MIN_PART_SIZE if limit is None else limit)
+    return split(length, count) if count > 1 else [slice(0, length)]
 
 
 def split(length: int, count: int) -> list[slice]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from glasscell.core.blocking import split
+from glasscell.core.blocking import parts
 from glasscell.core.buffers import BufferPool
 from glasscell.core.products import for_each, matmul
 from glasscell.core.types import Array
@@ -11,7 +11,7 @@ NARROW_ROWS = 16  # sequences: from here on a step's columns make a product wort
 FEW_STEPS = 32  # rows of a narrow product
 WIDE_OUTPUTS = 64  # and twice as many as sequences: from here on products and losses of rows are faster
 STEPS_PER_GEMM = 1 << 20  # numbers of the products that are added up together
-PIECES, MIN_PIECE = 8, 1 << 16  # of a sum over rows or steps of products: most pieces, and their least numbers
+MIN_PIECE = 1 << 16  # numbers of a piece, at least, of a sum over rows or of the products of steps
 SMALL_GEMM_FLOPS = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
 
 
@@ -76,8 +76,8 @@ def backward(
     x_rows, dy_rows = x.transpose(0, 2, 1).reshape(T * B, I), dy.transpose(0, 2, 1).reshape(T * B, O)
     dweight, dbias = (np.empty(weight.shape, x.dtype), np.empty(O, x.dtype)) if out is None else out
     matmul(dy_rows.T, x_rows, dweight)
-    parts = split(O, max(1, min(PIECES, dy_rows.size // MIN_PIECE)))
-    for_each(lambda part: np.add.reduce(dy_rows[:, part], axis=0, out=dbias[part]), parts)
+    columns = parts(O, dy_rows.size // MIN_PIECE)
+    for_each(lambda part: np.add.reduce(dy_rows[:, part], axis=0, out=dbias[part]), columns)
     dx_rows = matmul(dy_rows, weight, buffers.get("dx rows", (T * B, I), x.dtype))
     dx[:] = dx_rows.reshape(T, B, I).transpose(0, 2, 1)
     return dx, dweight, dbias
@@ -133,11 +133,7 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
         copy_rows((matrix @ x.transpose(1, 0, 2).reshape(I, T * B)).reshape(O, T, B).transpose(1, 0, 2), y)
     else:
         matrix = np.ascontiguousarray(matrix)  # a transposed view is slower at every step
-        count = min(PIECES, T, y.size // MIN_PIECE)
-        if count <= 1:
-            np.matmul(matrix, x, out=y)
-        else:
-            for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), split(T, count))
+        for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), parts(T, y.size // MIN_PIECE))
     return y
 
 

@@ -5,7 +5,7 @@ from math import inf, isnan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core.blocking import BLOCK_SIZE, MIN_PART_SIZE, parts
+from glasscell.core.blocking import BLOCK_SIZE, parts
 from glasscell.core.products import for_each
 from glasscell.core.types import Array
 
@@ -67,9 +67,9 @@ def sum_of_squares(vector: Array) -> float:
 
 @np.errstate(over="ignore", under="ignore")
 def _sum_of_squares(vector: Array) -> float:
-    if len(vector) < 2 * MIN_PART_SIZE:
-        return _sum_by_blocks(vector)
     parts_of_vector = parts(len(vector))
+    if len(parts_of_vector) == 1:
+        return _sum_by_blocks(vector)
     sums = np.zeros(len(parts_of_vector))
 
     def add_squares(k: int) -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
-from importlib import import_module
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from glasscell.core.blas_threads import max_threads
-from glasscell.core.blocking import parts, split
+from glasscell.core.blocking import MAX_PARTS, parts, split
 from glasscell.core.types import Array
 
 T = TypeVar("T")
@@ -24,7 +23,6 @@ Block = TypeVar("Block")
 
 PIECE_FLOPS = 1 << 22  # multiplications of a piece, at least: some times what it takes to wake a thread
 PIECE_SIZE = 128  # rows or columns of a piece, at least: BLAS copies the whole other factor for each piece
-MAX_PIECES = 8
 
 _shares_threads: ContextVar[bool] = ContextVar("shares_threads", default=False)
 
@@ -74,7 +72,7 @@ def matmul(a: Array, b: Array, out: Array, bias: Array | None = None) -> Array:
 def _pieces(M: int, K: int, N: int) -> list[tuple[slice, slice]]:
     """Return the rows and columns of each piece of a product (M, N): it is divided along the longer side."""
     size = max(M, N)
-    limit = max(1, min(MAX_PIECES, M * K * N // PIECE_FLOPS, size // PIECE_SIZE))
+    limit = max(1, min(MAX_PARTS, M * K * N // PIECE_FLOPS, size // PIECE_SIZE))
     count = 1 << (limit.bit_length() - 1)  # so that two or four threads have equal shares
     parts = split(size, count)
     return [(part, slice(N)) for part in parts] if M >= N else [(slice(M), part) for part in parts]
@@ -93,8 +91,10 @@ def for_each(function: Callable[[Block], object], blocks: Sequence[Block]) -> No
     if count <= 1:
         _call_with(function, blocks)
         return
+    from glasscell.core.numba_engine.thread_pool import run_in_parallel  # noqa: PLC0415 - requires Numba
+
     parts = [blocks[part] for part in split(len(blocks), count)]
-    _thread_pool().run_in_parallel([partial(copy_context().run, _call_with, function, part) for part in parts])
+    run_in_parallel([partial(copy_context().run, _call_with, function, part) for part in parts])
 
 
 def copy_vector(vector: Array, out: Array) -> None:
@@ -105,7 +105,3 @@ def copy_vector(vector: Array, out: Array) -> None:
 def _call_with(function: Callable[[Block], object], blocks: Sequence[Block]) -> None:
     for block in blocks:
         function(block)
-
-
-def _thread_pool() -> Any:
-    return import_module("glasscell.core.numba_engine.thread_pool")  # requires Numba
