@@ -20,7 +20,7 @@ from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
 from glasscell.training.schedules import Schedule, cosine, linear, warmup
-from glasscell.training.sources import NumbersPerStep, is_arrays, source_of, training_part
+from glasscell.training.sources import NumbersPerStep, attribute, is_arrays, source_of, training_part
 from glasscell.validation import choice, finite_number, positive_integer
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def training_defaults(model: Trainable, data: Data) -> Mapping[str, Any]:
     """Return the defaults of the model, which may depend on the data, with the batch size of the data, if any."""
     defaults_for = getattr(model, "training_defaults_for", None)
     defaults: Mapping[str, Any] = model.training_defaults if defaults_for is None else defaults_for(training_part(data))
-    size = getattr(data, "batch_size", None)
+    size = attribute(data, "batch_size")
     return defaults if size is None else {**defaults, "batch_size": size}
 
 
@@ -156,7 +156,7 @@ def validation_batches(data: Data, size: int, dtype: DTypeLike) -> Iterable[Batc
 
 def training_loss(loss: str | Loss | None, data: Data, defaults: Mapping[str, Any]) -> Loss:
     """Return the loss of the call, of the task, or of the model."""
-    loss = getattr(data, "loss", None) if loss is None else loss
+    loss = attribute(data, "loss") if loss is None else loss
     loss = defaults.get("loss") if loss is None else loss
     if loss is None:
         raise ValueError("loss must be passed for data without one, such as loss='squared_error'")
@@ -166,7 +166,7 @@ def training_loss(loss: str | Loss | None, data: Data, defaults: Mapping[str, An
 def training_metrics(metrics: Any, data: Data, defaults: Mapping[str, Any]) -> dict[str, Metric]:
     """Return the metrics of the model, of the task, and of the call."""
     by_default = metric_functions(defaults.get("metrics", ()))
-    return {**by_default, **metric_functions(getattr(data, "metrics", ())), **metric_functions(metrics)}
+    return {**by_default, **metric_functions(attribute(data, "metrics", ())), **metric_functions(metrics)}
 
 
 def training_optimizer(options: TrainingOptions, defaults: Mapping[str, Any]) -> Optimizer:
@@ -180,13 +180,8 @@ def training_optimizer(options: TrainingOptions, defaults: Mapping[str, Any]) ->
 def training_schedule(options: TrainingOptions, defaults: Mapping[str, Any], updates: int | None) -> Schedule | None:
     """Return the schedule for this number of updates, if it is known; None for a constant learning rate."""
     schedule = options.value("schedule", defaults)
-    of_models: dict[str, Callable[[int], Schedule]] = {
-        "linear": linear,
-        "cosine": cosine,
-        "warmup_cosine": _warmup_cosine,
-    }
-    if isinstance(schedule, str) and schedule in of_models:
-        return of_models[schedule](updates) if updates else None
+    if isinstance(schedule, str) and schedule in SCHEDULES:
+        return SCHEDULES[schedule](updates) if updates else None
     if schedule is not None and not callable(schedule):
         raise TypeError(f"schedule must be a function such as schedules.linear(3000), got {schedule!r}")
     return schedule  # type: ignore[no-any-return] # callable
@@ -194,6 +189,13 @@ def training_schedule(options: TrainingOptions, defaults: Mapping[str, Any], upd
 
 def _warmup_cosine(updates: int) -> Schedule:
     return warmup(max(1, updates // WARMUP_FRACTION), cosine(updates))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {  # of the defaults of models
+    "linear": linear,
+    "cosine": cosine,
+    "warmup_cosine": _warmup_cosine,
+}
 
 
 def check_scores(options: TrainingOptions, metrics: Iterable[str], *, has_validation: bool) -> None:
@@ -229,4 +231,4 @@ def expected_updates(
 
 def is_endless(data: Data) -> bool:
     """Return whether the data have no epochs, because batches are generated."""
-    return bool(getattr(data, "endless", False))
+    return bool(attribute(data, "endless", False))

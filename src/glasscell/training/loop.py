@@ -246,8 +246,7 @@ class Training:
                 self._batch = next(self._batches, None)
                 if self._batch is None:
                     return None
-                if type(self._batch) is not Batch:
-                    check_batch(self._batch)
+                check_batch(self._batch)
                 self._window, self.batches_done = slice(0, 0), self.batches_done + 1
             window = self._cut_window(self._batch)
             if window.targets.size and (window.weights is None or window.weights.any()):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from glasscell.data.batch import Batch, Data
 
-ATTRIBUTES = ("loss", "metrics", "endless", "batch_size", "num_batches")  # optional ones of data
 NOT_DATA = (str, bytes, dict)  # iterables that contain no batches
 
 
@@ -93,14 +92,16 @@ def training_part(source: Data) -> Data:
     return source
 
 
+def attribute(source: Data, name: str, default: Any = None) -> Any:
+    """Return an optional attribute of the training data: see :class:`glasscell.data.batch.Data`."""
+    return getattr(training_part(source), name, default)
+
+
 class WithValidation:
     """Batches of one source, validation batches of another."""
 
     def __init__(self, data: Data, validation: Data) -> None:
         self.data, self._validation = data, validation
-        for name in ATTRIBUTES:
-            if hasattr(data, name):
-                setattr(self, name, getattr(data, name))
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
@@ -116,9 +117,6 @@ class NumbersPerStep:
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        for name in ATTRIBUTES:
-            if hasattr(data, name):
-                setattr(self, name, getattr(data, name))
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
