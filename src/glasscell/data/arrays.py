@@ -160,10 +160,8 @@ class ArrayData:
         lengths = self.lengths[group]
         T = int(lengths.max(initial=0))
         x = self._steps("x", group, lengths, T, dtype)
-        if self.per_step:
-            y = self._steps("y", group, lengths, T, dtype)
-        else:
-            y = to_dtype(np.asarray([self.y[k] for k in group]), dtype)
+        # Targets of sequences are an array: lists have one target per step.
+        y = self._steps("y", group, lengths, T, dtype) if self.per_step else to_dtype(np.asarray(self.y)[group], dtype)
         ragged = bool((lengths != T).any())
         if self.step_weights is not None:
             weights: AnyArray | None = with_axes_of(self._steps("step_weights", group, lengths, T, dtype), y)
