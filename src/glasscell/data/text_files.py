@@ -105,12 +105,12 @@ class TextFiles:
         if self.unit == "bytes":
             yield from (np.frombuffer(piece, np.uint8) for piece in _pieces(file))
         elif self.unit == "words":
-            index, unknown = {symbol: k for k, symbol in enumerate(vocabulary.symbols)}, vocabulary.unknown_id
             for words in _words(file, self._texts(file)):
-                try:
-                    yield np.array([index.get(w, unknown) if unknown is not None else index[w] for w in words])
-                except KeyError as error:
-                    raise UnknownSymbolError(f"{file} must consist of words of the vocabulary, got {error}") from None
+                ids: NDArray[Any] = vocabulary.lookup_words(words)
+                if ids.min() < 0:
+                    word = words[int(np.argmin(ids))]
+                    raise UnknownSymbolError(f"{file} must consist of words of the vocabulary, got {word!r}")
+                yield ids
         else:
             before = 0
             for text in self._texts(file):

@@ -142,6 +142,11 @@ class Vocabulary:
         return None if self.unknown is None else self._index[self.unknown]
 
     @property
+    def _id_of_others(self) -> int:
+        """The id of symbols outside the vocabulary: that of the unknown symbol, or -1 if there is none."""
+        return -1 if self.unknown_id is None else self.unknown_id
+
+    @property
     def names(self) -> list[str]:
         """Printable names of the symbols, for labels of a view: ``↵`` for a line feed, ``␣`` for a space."""
         return [NAMES.get(symbol, symbol) for symbol in self.symbols]
@@ -177,7 +182,7 @@ class Vocabulary:
         """Return the ids of characters; that of the unknown symbol, or -1, for those outside the vocabulary."""
         if self._table is None:
             codes = [ord(symbol) for symbol in self.symbols]
-            self._table = np.full(max(codes) + 2, -1 if self.unknown is None else self.unknown_id, np.int32)
+            self._table = np.full(max(codes) + 2, self._id_of_others, np.int32)
             self._table[codes] = np.arange(len(codes))
         if text.isascii():
             codes_of_text: Any = np.frombuffer(text.encode("ascii"), np.uint8)
@@ -186,15 +191,16 @@ class Vocabulary:
         ids: NDArray[np.int32] = np.take(self._table, codes_of_text, mode="clip")
         return ids
 
+    def lookup_words(self, words: Sequence[str]) -> NDArray[np.intp]:
+        """Return the ids of words; that of the unknown symbol, or -1, for those outside the vocabulary."""
+        index, others = self._index, self._id_of_others
+        return np.array([index.get(word, others) for word in words], np.intp)
+
     def _encode_words(self, text: str, name: str) -> NDArray[np.intp]:
-        index, words = self._index, WORD.findall(text)
-        ids = np.array([index.get(word, -1) for word in words], np.intp)
+        ids = self.lookup_words(WORD.findall(text))
         if ids.size and ids.min() < 0:
-            unknown = self.unknown_id
-            if unknown is None:
-                position = next(match.start() for match in WORD.finditer(text) if match[0] not in index)
-                raise UnknownSymbolError(self.not_contained(name, text, position))
-            ids[ids < 0] = unknown
+            position = next(match.start() for match in WORD.finditer(text) if match[0] not in self)
+            raise UnknownSymbolError(self.not_contained(name, text, position))
         return ids
 
     def not_contained(self, name: str, text: str, position: int, before: int = 0) -> str:
