@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.data.csv_tables import parse_number
-from glasscell.data.labels import Label, classes_of
+from glasscell.data.labels import Label, classes_of, label_key
 from glasscell.validation import as_generator, positive_integer
 
 
@@ -53,7 +53,8 @@ class LabelledSequences:
     @property
     def per_step(self) -> bool:
         """Whether there is one label for each step."""
-        return bool(self.labels) and isinstance(self.labels[0], list)  # type: ignore[index] # not None
+        labels = self.labels or []
+        return bool(labels) and isinstance(labels[0], list)
 
     @property
     def classes(self) -> list[Label]:
@@ -129,7 +130,7 @@ class LabelledSequences:
         rng, groups = as_generator(seed), dict[Any, list[int]]()
         for k in range(len(self.x)):
             label = None if self.labels is None or self.per_step else self.labels[k]
-            groups.setdefault((type(label) is bool, label), []).append(k)
+            groups.setdefault(label_key(label), []).append(k)
         second = set[int]()
         for rows in groups.values():
             count = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
@@ -143,8 +144,8 @@ class LabelledSequences:
         """Return the number of sequences, or of steps, of each class."""
         labels = self._with_labels()
         flat = [label for entry in labels for label in entry] if self.per_step else labels
-        counted = Counter((type(label) is bool, label) for label in flat)
-        return {label: counted[type(label) is bool, label] for label in self.classes}
+        counted = Counter(map(label_key, flat))
+        return {label: counted[label_key(label)] for label in self.classes}
 
     def __str__(self) -> str:
         lengths = [len(sequence) for sequence in self.x]

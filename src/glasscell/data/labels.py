@@ -33,7 +33,7 @@ def plain_label(label: Any) -> Label:
     return value
 
 
-def _key(label: Label) -> tuple[bool, Label]:
+def label_key(label: Label) -> tuple[bool, Label]:
     """Return a key that tells True from 1; 1 and 1.0 are equal."""
     return isinstance(label, bool), label
 
@@ -45,7 +45,7 @@ def classes_of(labels: Any) -> list[Label]:
     ----------
     labels : sequence of labels, or of sequences of labels
     """
-    found = {_key(label): label for label in map(plain_label, _distinct(labels))}
+    found = {label_key(label): label for label in map(plain_label, _distinct(labels))}
     return sorted(found.values(), key=_order)
 
 
@@ -65,9 +65,12 @@ def _is_nested(labels: Any) -> bool:
     """Return whether these are sequences of labels, one per step."""
     if isinstance(labels, np.ndarray):
         return labels.ndim > 1
-    return any(
-        isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.ndim > 0) for entry in labels
-    )
+    return any(map(_is_sequence, labels))
+
+
+def _is_sequence(entry: Any) -> bool:
+    """Return whether an entry is a sequence of labels, and not a label."""
+    return isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.ndim > 0)
 
 
 def _distinct(labels: Any) -> Iterable[Any]:
@@ -77,7 +80,7 @@ def _distinct(labels: Any) -> Iterable[Any]:
         yield from np.unique(labels)
         return
     for entry in labels:
-        if isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.ndim):
+        if _is_sequence(entry):
             yield from _distinct(entry)
         else:
             yield entry
@@ -104,9 +107,9 @@ def check_classes(classes: int | Sequence[Any]) -> list[Label]:
         raise ValueError(f"classes must be at least two, got {got!r}")
     seen: set[Any] = set()
     for label in labels:
-        if _key(label) in seen:
+        if label_key(label) in seen:
             raise ValueError(f"classes must be different labels, got {label!r} twice")
-        seen.add(_key(label))
+        seen.add(label_key(label))
     return labels
 
 
@@ -119,7 +122,7 @@ def class_numbers(labels: Any, classes: Sequence[Label], name: str = "y") -> Any
         If a label is not one of the classes.
     """
     check_not_masked(name, labels)
-    numbers = {_key(label): k for k, label in enumerate(classes)}
+    numbers = {label_key(label): k for k, label in enumerate(classes)}
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "biufU":
         distinct, inverse = np.unique(labels, return_inverse=True)
         of_distinct = np.array([_number(label, numbers, classes, name) for label in distinct], np.int64)
@@ -131,7 +134,7 @@ def class_numbers(labels: Any, classes: Sequence[Label], name: str = "y") -> Any
 
 def _number(label: Any, numbers: Mapping[Any, int], classes: Sequence[Label], name: str) -> int:
     label = plain_label(label)
-    number = numbers.get(_key(label))
+    number = numbers.get(label_key(label))
     if number is None:
         known = ", ".join(map(repr, classes[:12])) + (", …" if len(classes) > 12 else "")
         raise ValueError(f"{name} must be labels of the classes {known}, got {label!r}")
@@ -168,11 +171,11 @@ def class_weights(labels: Any, weights: ClassWeights = "balanced") -> Any:
     else:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be 'balanced' or a mapping of label to weight, got {weights!r}")
-        by_key = {_key(plain_label(label)): weight for label, weight in weights.items()}
+        by_key = {label_key(plain_label(label)): weight for label, weight in weights.items()}
         for label in classes:
-            if _key(label) not in by_key:
+            if label_key(label) not in by_key:
                 raise ValueError(f"weights must have every label, got none for {label!r}")
-        values = np.array([by_key[_key(label)] for label in classes], np.float64)
+        values = np.array([by_key[label_key(label)] for label in classes], np.float64)
         if not np.isfinite(values).all() or (values < 0).any():
             raise ValueError(f"weights must be finite and 0 or more, got {list(by_key.values())}")
     return values[numbers] if isinstance(numbers, np.ndarray) else [values[entry] for entry in numbers]
