@@ -93,9 +93,8 @@ def read_csv(
         raise ValueError("label must be passed with per_step=True, got none")
     table = CsvTable(Path(path), delimiter=delimiter, header=header, requested=named, ragged=ragged, decimal=decimal)
     columns = _Columns(table, label, id, time, features, ignore)
-    reader = _StepRows(table, columns, fill, per_step=per_step) if long else None
-    if reader is not None:
-        return reader.read()
+    if long:
+        return _StepRows(table, columns, fill, per_step=per_step).read()
     return _SequenceRows(table, columns, fill, features_per_step, ragged=ragged).read()
 
 
@@ -186,12 +185,11 @@ class _Reader:
         del row, features, missing
         return ""
 
-    def label(self, row: Row) -> str:
-        """Return the label of a row."""
-        assert self.columns.label is not None  # noqa: S101 - only called with a label column
-        text = row.cells[self.columns.label].strip() if self.columns.label < len(row.cells) else ""
+    def label(self, row: Row, k: int) -> str:
+        """Return the label of a row, which is in column k."""
+        text = row.cells[k].strip() if k < len(row.cells) else ""
         if not text:
-            self.table.refuse(row, self.columns.label, "must be a label, got an empty cell")
+            self.table.refuse(row, k, "must be a label, got an empty cell")
         return text
 
     def filled(self, sequence: NDArray[np.float64], name: str) -> NDArray[np.float64]:
@@ -245,7 +243,7 @@ class _SequenceRows(_Reader):
             x.append(self.filled(sequence, name))
             names.append(name)
             if self.columns.label is not None:
-                labels.append(self.label(row))
+                labels.append(self.label(row, self.columns.label))
         feature_names = ["value"] if self.count == 1 else self.columns.names[: self.count]
         return self.result(x, labels if self.columns.label is not None else None, feature_names, names, self._layout)
 
@@ -286,7 +284,7 @@ class _StepRows(_Reader):
             self._check_time(row, name, times)
             if self.columns.label is not None:
                 of_sequence = labels.setdefault(name, [])
-                label = self.label(row)
+                label = self.label(row, self.columns.label)
                 if of_sequence and not self.per_step and label != of_sequence[0]:
                     self.table.refuse(
                         row,

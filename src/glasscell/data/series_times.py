@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from glasscell.data.csv_tables import parse_number
 
 FORMATS = "numbers, YYYY-MM, YYYY-MM-DD, YYYYMMDD or ISO 8601 date-times"
 PATTERNS = {  # of dates, and how they are written
@@ -121,7 +122,7 @@ def _amounts(texts: Sequence[str], places: Sequence[str]) -> tuple[Unit, str, ND
     fitting = [f for pattern, f in PATTERNS.items() if all(re.fullmatch(pattern, text) for text in texts)]
     format_ = fitting[0] if fitting else "iso"
     if not fitting:
-        numbers = [_number(text) for text in texts]
+        numbers = [parse_number(text) for text in texts]
         if all(number is not None for number in numbers):
             return "number", "", np.array(numbers, np.float64)
     moments = []
@@ -179,12 +180,3 @@ def _parse(text: str, format_: str) -> datetime:
     if format_ == "iso":
         return datetime.fromisoformat(text)
     return datetime.strptime(text, format_)
-
-
-def _number(text: str) -> float | None:
-    """Return the number of a text; None if it is none, such as 1_000 or infinity."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in text else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -117,7 +118,7 @@ class _Reader:
             self._refuse(f"@dimensions must be a positive integer, got {text!r}")
         return int(text)
 
-    @property
+    @cached_property  # the header is complete when the first sequence is read
     def _classes(self) -> list[Label] | None:
         flag, *classes = self.header.get("classlabel", "false").split()
         return [*classes] if flag.lower() == "true" else None
