@@ -48,7 +48,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(odds)
     smaller_probability = odds / (1 + odds)  # σ(-|z|), precise also near targets of 0 and 1
     gradient = np.where(logits > 0, (1 - targets) - smaller_probability, smaller_probability - targets)
-    loss, gradient = _weighted_mean(losses, gradient, weights)
+    loss, gradient = weighted_mean(losses, gradient, weights)
     if not loss < inf and not np.isfinite(targets).all():  # checked only if the loss is not finite
         raise ValueError(f"targets must be in [0, 1], got {_first_outside_unit_interval(targets)}")
     return loss, gradient
@@ -166,7 +166,7 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
     """
     difference = outputs - _same_shape(targets, outputs)
     if weights is not None:
-        loss, gradient = _weighted_mean(np.square(difference, dtype=np.float64), 2 * difference, weights)
+        loss, gradient = weighted_mean(np.square(difference, dtype=np.float64), 2 * difference, weights)
     else:
         count = max(1, difference.size)
         loss = sum_of_squares(difference.ravel("K")) / count
@@ -197,7 +197,7 @@ def _total_weight(weights: Array | None, size: int) -> float:
     return total * (size // max(1, weights.size))
 
 
-def _weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
+def weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
     """Return the weighted mean of the losses, and its gradient; both arrays are overwritten."""
     count = _total_weight(weights, losses.size)
     if weights is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glasscell.core.losses import weighted_mean
 from glasscell.core.types import Array
 
 
@@ -36,7 +37,7 @@ class QuantileLoss:
             For each of F targets its Q quantiles.
         targets : array (..., F)
         weights : array, broadcasts to the targets, optional
-            0 or more. Default: 1.
+            Finite, 0 or more. Default: 1.
 
         Returns
         -------
@@ -53,15 +54,10 @@ class QuantileLoss:
         losses = np.maximum(quantiles * errors, (quantiles - 1) * errors)
         gradient = np.where(errors > 0, -quantiles, 1 - quantiles)
         gradient[errors == 0] = 0
-        count = float(errors.size)
         if weights is not None:
             weights = np.broadcast_to(weights, targets.shape)[..., None]
-            losses, gradient = losses * weights, gradient * weights
-            count = Q * float(weights.sum(dtype=np.float64))
-        if count == 0:
-            return 0.0, np.zeros_like(outputs)
-        gradient /= count
-        return float(losses.sum(dtype=np.float64)) / count, gradient.reshape(outputs.shape)
+        loss, gradient = weighted_mean(losses, gradient, weights)
+        return loss, gradient.reshape(outputs.shape)
 
     def __repr__(self) -> str:
         return f"QuantileLoss({self.quantiles})"

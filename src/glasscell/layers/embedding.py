@@ -210,9 +210,9 @@ def add_rows(table: Array, symbols: Ids, rows: Array) -> None:
     ordered = flat[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     ends = np.append(starts[1:], len(flat))
-    once = starts[ends - starts == 1]
-    table[ordered[once]] += rows[order[once]]
-    repeated = starts[ends - starts > 1]
+    is_single = ends - starts == 1
+    singles = starts[is_single]
+    table[ordered[singles]] += rows[order[singles]]
     rows = rows.take(order, axis=0)
-    for start, end in zip(repeated.tolist(), ends[ends - starts > 1].tolist(), strict=True):
+    for start, end in zip(starts[~is_single].tolist(), ends[~is_single].tolist(), strict=True):
         table[ordered[start]] += np.add.reduce(rows[start:end], axis=0)  # `np.add.reduceat` takes ten times as long

@@ -109,7 +109,7 @@ def forward(
         run.forward_single(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
         return tape
     W = _pack_matrix(tape.kernel, "kernel", buffers)
-    slices = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.lanes))
+    slices = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.sizes.lanes))
     _run([partial(run.forward, W, *views) for views in _slice_views(tape, slices, buffers)])
     return tape
 
@@ -140,7 +140,7 @@ def forward_inference(
     final_h, final_c = np.empty((2, H, B), dtype)
     final_h[:], final_c[:] = h0, c0
     work, last_h = [], []
-    for s in _split_batch(B, _group_size(T, I, H, B, run.lanes)):
+    for s in _split_batch(B, _group_size(T, I, H, B, run.sizes.lanes)):
         scope, sequences = buffers.scope(f"slice from {s.start}"), slice(s.start, s.end)
         u = scope.get("step inputs of two steps", (2, H + I + 1, s.size), dtype)
         z = scope.get("gates of a step", (4 * H, s.size), dtype)
@@ -180,7 +180,7 @@ def backward(
     run = compile_kernels(dtype.char)
     columns = {"W_h": tape.kernel[:, :H], "W_x": tape.kernel[:, H:-1] if need_dx else tape.kernel[:, :0]}
     W_h, W_x = (_pack_matrix(W, f"{name} transposed", buffers, transposed=True) for name, W in columns.items())
-    size = _group_size(T, I, H, B, run.lanes)
+    size = _group_size(T, I, H, B, run.sizes.lanes)
     slices = _split_batch(B, size)
     steps = max(1, T if dz_steps is not None else min(T, DEEP_GEMM_K // size))
     groups = max(1, -(-B // size))

@@ -38,7 +38,6 @@ class Kernels(NamedTuple):
     forward_single: Kernel
     forward_inference_single: Kernel
     backward_single: Kernel
-    lanes: int  # numbers per SIMD vector
     sizes: tiles.Sizes
 
 
@@ -80,7 +79,6 @@ def compile_kernels(char: str) -> Kernels:
         compile_for(_forward_single, -2, 2, 3, 2, 4, 4, 3),
         compile_for(_forward_inference_single, -2, 2, -3, 3, 2, 2, gaps=False),
         compile_for(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
-        sizes.lanes,
         sizes,
     )
 

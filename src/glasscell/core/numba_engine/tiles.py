@@ -48,9 +48,9 @@ def sizes(cpu: Mapping[str, bool], dtype: np.dtype[np.floating]) -> Sizes:
     return Sizes((32 if cpu.get("avx") else 16) // dtype.itemsize, 6, 6)
 
 
-def intrinsics(of: Sizes) -> dict[str, Any]:
+def intrinsics(tile_sizes: Sizes) -> dict[str, Any]:
     """Return the sizes and tiles that the functions of this module use, by name; edge tiles have fewer columns."""
-    lanes, rows, packed = of
+    lanes, rows, packed = tile_sizes
     names: dict[str, Any] = {"LANES": lanes, "ROWS": rows, "PACKED_ROWS": packed}
     row_tiles = {"_square": (rows, 2), "_short": (rows, 1), "_wide": (1, 8), "_half": (1, 4)}
     packed_tiles = {"_square": (packed, 2), "_tall": (2 * packed, 1), "_short": (packed, 1)}
@@ -63,20 +63,20 @@ def intrinsics(of: Sizes) -> dict[str, Any]:
         for name, size in {"_low": (rows // 2, 4), "_square": (rows, 2), "_short": (rows, 1)}.items():
             names[f"_large{name}{edge}_tile"] = simd_products.matmul_tile(*size, lanes, masked=masked, packed=rows)
         names[f"_transposed{edge}_tile"] = simd.transposed_tile(lanes, masked=masked)
-    if has_column_tiles(of):
+    if has_column_tiles(tile_sizes):
         names["_half_columns_tile"] = simd_products.matmul_column_tile(2, lanes // 2, lanes, packed)
         names["_quarter_columns_tile"] = simd_products.matmul_column_tile(4, lanes // 4, lanes, packed)
     return names
 
 
-def has_column_tiles(of: Sizes) -> bool:
+def has_column_tiles(tile_sizes: Sizes) -> bool:
     """Return whether vectors of rows consist of whole groups of packed rows."""
-    return of.lanes % of.packed_rows == 0
+    return tile_sizes.lanes % tile_sizes.packed_rows == 0
 
 
-def last_columns(of: Sizes) -> Callable[..., None]:
+def last_columns(tile_sizes: Sizes) -> Callable[..., None]:
     """Return the function for the columns that do not fill a vector."""
-    return _column_tiles if has_column_tiles(of) else _masked_tiles
+    return _column_tiles if has_column_tiles(tile_sizes) else _masked_tiles
 
 
 def product(a, v, z):
