@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import glasscell as gc
 from glasscell.data.series_evaluation import (
+    IntervalScores,
     actual_values,
     baseline_forecasts,
     interval_scores,
@@ -30,6 +31,7 @@ from glasscell.data.series_evaluation import (
     rolling_origins,
     seasonal_scale,
 )
+from glasscell.models.forecast import Forecast, Interval
 
 Values = NDArray[np.float64]
 HORIZON, LEVEL = 12, 0.8
@@ -147,6 +149,13 @@ def train(setting: Setting, values: Values, seed: int) -> gc.Forecaster:
     return model
 
 
+def scores_of_intervals(forecast: Forecast, actual: Values) -> IntervalScores:
+    """Return coverage and mean width of the intervals of a forecast."""
+    if forecast.lower is None or forecast.upper is None:
+        raise ValueError(f"forecast must have intervals, got the method {forecast.interval!r}")
+    return interval_scores(forecast.lower, forecast.upper, actual)
+
+
 def evaluate(name: str, setting: Setting, values: Values, seeds: int) -> None:
     """Print the table of one series."""
     first = len(values) - setting.test
@@ -158,19 +167,21 @@ def evaluate(name: str, setting: Setting, values: Values, seeds: int) -> None:
     )
     print(f"| method | MASE | {LEVEL:.0%} interval: coverage | width |\n| --- | --- | --- | --- |")
     forecasts = baseline_forecasts(values, origins, HORIZON, season=setting.season, order=setting.order)
-    if setting.holt_winters and find_spec("statsmodels") is not None:
+    is_installed = find_spec("statsmodels") is not None
+    if setting.holt_winters and is_installed:
         forecasts["Holt-Winters (statsmodels)"] = rolling_forecasts(
             lambda history, horizon: holt_winters(history, horizon, setting.season), values, origins, HORIZON
         )
     for method, result in forecasts.items():
         print(f"| {method} | {mean_absolute_scaled_error(result, actual, scale):.3f} | | |")
+    if setting.holt_winters and not is_installed:
+        print("| Holt-Winters: statsmodels is not installed | | | |")
     start = time.perf_counter()
     members = [train(setting, values[:first], seed) for seed in range(seeds)]
     seconds = (time.perf_counter() - start) / seeds
     rolled = [member.rolling_forecast(values, origins, level=LEVEL) for member in members]
     errors = [mean_absolute_scaled_error(forecast.values, actual, scale) for forecast in rolled]
-    intervals = np.array([interval_scores(f.lower, f.upper, actual) for f in rolled if f.lower is not None])  # type: ignore[arg-type]
-    coverage, width = np.median(intervals, axis=0)
+    coverage, width = np.median([scores_of_intervals(forecast, actual) for forecast in rolled], axis=0)
     spread = f"{min(errors):.3f} to {max(errors):.3f}"
     print(f"| LSTM, median of {seeds} ({spread}) | {np.median(errors):.3f} | {coverage:.1%} | {width:.4g} |")
     if seeds > 1:
@@ -185,9 +196,10 @@ def print_ensemble(
     ensemble = gc.ForecasterEnsemble(members)
     if setting.calibration:
         ensemble.calibrate(values[: len(values) - setting.test], setting.calibration)
-    for interval in ("conformal", "ensemble") if setting.calibration else ("quantile",):
-        result = ensemble.rolling_forecast(values, origins, level=LEVEL, interval=interval)  # type: ignore[arg-type]
-        coverage, width = interval_scores(result.lower, result.upper, actual)  # type: ignore[arg-type]
+    intervals: tuple[Interval, ...] = ("conformal", "ensemble") if setting.calibration else ("quantile",)
+    for interval in intervals:
+        result = ensemble.rolling_forecast(values, origins, level=LEVEL, interval=interval)
+        coverage, width = scores_of_intervals(result, actual)
         error = mean_absolute_scaled_error(result.values, actual, scale)
         print(f"| ensemble of the {len(members)}, {interval} | {error:.3f} | {coverage:.1%} | {width:.4g} |")
 
