@@ -23,27 +23,28 @@ from glasscell import schedules
 from glasscell.core.buffers import BufferPool
 from glasscell.data import TextData
 from glasscell.data.metrics import loss_function
+from glasscell.data.text import Split
 from glasscell.training.evaluation import evaluate
 
-CASES = ("shakespeare", "warpeace", "words")
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHAKESPEARE, WARPEACE = "tinyshakespeare/input.txt", "warpeace/warpeace_input.txt"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=CASES, action="append", help="default: all")
+    cases = {"shakespeare": shakespeare, "warpeace": warpeace, "words": words}
+    parser.add_argument("--only", choices=cases, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--epochs", type=int, help="instead of those of the case")
     given = parser.parse_args()
-    for case in given.only or CASES:
-        globals()[case](given)
+    for case in given.only or cases:
+        cases[case](given)
     return 0
 
 
-def train(model: gc.LanguageModel, data: TextData, seed: int, **options: Any) -> tuple[gc.History, float]:
-    """Train, print the validation loss of each evaluation, and return history and seconds."""
+def train(model: gc.LanguageModel, data: TextData, seed: int, **options: Any) -> float:
+    """Train, print the validation loss of each evaluation, and return the seconds."""
     start = time.perf_counter()
 
     def report(state: gc.TrainingState) -> None:
@@ -52,14 +53,26 @@ def train(model: gc.LanguageModel, data: TextData, seed: int, **options: Any) ->
             nats, seconds = row["validation_loss"], time.perf_counter() - start
             print(f"  update {row['update']}: {nats:.4f} nats, {seconds:.0f} s", file=sys.stderr, flush=True)
 
-    history = gc.fit(model, data, seed=seed, keep="best", callbacks=[report], **options)
-    return history, time.perf_counter() - start
+    gc.fit(model, data, seed=seed, keep="best", callbacks=[report], **options)
+    return time.perf_counter() - start
 
 
 def score(model: gc.LanguageModel, data: TextData, part: str) -> float:
     """Return nats per symbol of a part of the text."""
     loss = loss_function("categorical_cross_entropy")
     return evaluate(model, data.parts[part], loss, {}, BufferPool())["loss"]
+
+
+def train_and_score(
+    data: TextData, part: str, seeds: int, epochs: int, **options: Any
+) -> tuple[list[float], list[float]]:
+    """Train a model of each seed; return their nats per symbol of a part, and the seconds of training."""
+    nats, seconds = list[float](), list[float]()
+    for seed in range(seeds):
+        model = gc.LanguageModel(data.vocabulary, seed=seed, **options)
+        seconds.append(train(model, data, seed, epochs=epochs))
+        nats.append(score(model, data, part))
+    return nats, seconds
 
 
 def row(name: str, nats: list[float], seconds: list[float]) -> str:
@@ -74,7 +87,7 @@ def heading(title: str, data: TextData) -> None:
 
 def shakespeare(given: argparse.Namespace) -> None:
     """2 × 128 on tiny Shakespeare: 2 and 5 minutes on char-rnn's split, and the end of the file."""
-    settings: list[tuple[str, int, dict[str, Any]]] = [
+    settings: list[tuple[Split, int, dict[str, Any]]] = [
         ("streams", 6, {}),
         ("streams", 14, {}),
         ("tail", 16, {"dropout": 0.25}),
@@ -82,12 +95,7 @@ def shakespeare(given: argparse.Namespace) -> None:
     for split, epochs, options in settings:
         data = TextData.from_files(given.data / SHAKESPEARE, split=split)
         heading(f"tiny Shakespeare, split={split!r}, {given.epochs or epochs} epochs", data)
-        nats, seconds = list[float](), list[float]()
-        for seed in range(given.seeds):
-            model = gc.LanguageModel(data.vocabulary, seed=seed, **options)
-            _, elapsed = train(model, data, seed, epochs=given.epochs or epochs)
-            nats.append(score(model, data, "validation"))
-            seconds.append(elapsed)
+        nats, seconds = train_and_score(data, "validation", given.seeds, given.epochs or epochs, **options)
         print(row(f"2 × 128, {options or 'defaults'}", nats, seconds), flush=True)
         if split == "streams":
             print("| char-rnn, 2 × 128, 50 epochs (a user's run, as reported) | 1.4199 | | |")
@@ -100,12 +108,7 @@ def warpeace(given: argparse.Namespace) -> None:
     data = TextData.from_files(given.data / WARPEACE, normalize=False, validation=0.1, test=0.1)
     epochs = given.epochs or 12
     heading(f"War and Peace, {epochs} epochs, test part", data)
-    nats, seconds = list[float](), list[float]()
-    for seed in range(given.seeds):
-        model = gc.LanguageModel(data.vocabulary, num_layers=1, seed=seed)
-        _, elapsed = train(model, data, seed, epochs=epochs)
-        nats.append(score(model, data, "test"))
-        seconds.append(elapsed)
+    nats, seconds = train_and_score(data, "test", given.seeds, epochs, num_layers=1)
     print(row("1 × 128", nats, seconds))
     print("| Karpathy et al. 2015, 1 × 128 (remembered) | 1.277 | | |", flush=True)
 
@@ -126,7 +129,7 @@ def words(given: argparse.Namespace) -> None:
         model = gc.LanguageModel(data.vocabulary, HIDDEN, HIDDEN, initial_range=RANGE, seed=seed)
         weights = model.to_torch()
         schedule = schedules.exponential(0.5, data.num_batches)
-        _, elapsed = train(
+        elapsed = train(
             model, data, seed, epochs=epochs, optimizer=gc.SGD(float(STEPS)), clip_norm=5 / STEPS, schedule=schedule
         )
         for name, nats, seconds in (
