@@ -190,11 +190,12 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
+    chosen = {name: row for name, row in ROWS.items() if options.only in name}
+    if not chosen:
+        parser.error(f"--only must be a part of {', '.join(map(repr, ROWS))}, got {options.only!r}")
     print(f"| {' | '.join(COLUMNS)} |\n| {' | '.join(['---'] * len(COLUMNS))} |", flush=True)
     missed = False
-    for name, row in ROWS.items():
-        if options.only not in name:
-            continue
+    for name, row in chosen.items():
         results, start, count = [], time.perf_counter(), row.seeds or options.seeds
         for seed in range(options.first_seed, options.first_seed + count):
             results.append(row.run(seed))

@@ -119,12 +119,13 @@ def main() -> int:
         "--updates", type=int, help="updates of each training, for a quick look; default: the settings'"
     )
     options = parser.parse_args()
+    chosen = {name: settings for name, settings in DATA.items() if options.only in name}
+    if not chosen:
+        parser.error(f"--only must be a part of {', '.join(map(repr, DATA))}, got {options.only!r}")
     print("| data | validation | test, median | range | each key | key given itself | LSTM, Bai et al. | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     missed = False
-    for name, settings in DATA.items():
-        if options.only not in name:
-            continue
+    for name, settings in chosen.items():
         rolls, results = read_rolls(options.data / "music" / f"{name}.npz"), []
         for seed in range(options.seeds):
             results.append(train(rolls, settings, seed, options.updates))

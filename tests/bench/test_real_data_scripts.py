@@ -1,6 +1,7 @@
-"""Law: the benchmarks of classic tasks and music stop and score as their texts say."""
+"""Law: the benchmarks of classic tasks, music and labels stop, score and exit as their texts say."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,37 @@ def classic():
 @pytest.fixture(scope="module")
 def music():
     return runpy.run_path(str(SCRIPTS / "music.py"))
+
+
+@pytest.mark.parametrize("script", ["classic", "music"])
+def test_a_name_that_selects_nothing_is_refused(script, request, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script, "--only", "Nothing"])
+    with pytest.raises(SystemExit) as stopped:
+        request.getfixturevalue(script)["main"]()
+    assert stopped.value.code == 2
+    assert "--only must be a part of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "seconds", "expected"),
+    [
+        ("digits", (0.98, 0.96, 0.98), 20, True),
+        ("digits", (0.97, 0.97, 0.98), 1, False),  # the median
+        ("digits", (0.98, 0.95, 0.98), 1, False),  # the worst seed
+        ("digits", (0.98, 0.98, 0.98), 21, False),
+        ("GunPoint", (0.5, 0.5, 0.5), 21, True),  # no bar
+    ],
+)
+def test_a_bar_of_labels_is_missed_by_the_median_a_seed_or_the_time(name, scores, seconds, expected, monkeypatch):
+    measure = runpy.run_path(str(SCRIPTS / "labels.py"))["measure"]
+    for replaced, value in {
+        "load": lambda *_: ([0], [0]),
+        "nearest_neighbour": lambda *_: 0.5,
+        "logistic_regression": lambda *_: None,
+        "train_and_test": lambda *arguments: (scores[arguments[-1]], seconds, 1.0),
+    }.items():
+        monkeypatch.setitem(measure.__globals__, replaced, value)
+    assert measure(name, Path(), len(scores)) is expected
 
 
 def test_training_stops_when_the_most_recent_sequences_are_correct(classic, rng):
