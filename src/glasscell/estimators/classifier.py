@@ -11,6 +11,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d
 
+from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array
 from glasscell.estimators.lstm_estimator import Examples, LSTMEstimator, read_weights
 from glasscell.models.sequence_classifier import SequenceClassifier
@@ -178,9 +179,8 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithm of the probability of each class, an array (n, K)."""
-        logits = self._outputs(X)
-        logits -= logits.max(axis=1, keepdims=True)
-        result: Array = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        shifted, _, total = softmax_terms(self._outputs(X))
+        result: Array = shifted - np.log(total)
         return result
 
     def _read_targets(self, y: Any) -> NDArray[Any]:
