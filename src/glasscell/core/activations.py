@@ -66,28 +66,26 @@ def tanh_derivative(t: Array) -> Array:
 
 
 @np.errstate(over="ignore", under="ignore")
-def softmax_terms(z: Array, axis: int = -1) -> tuple[Array, Array, Array]:
+def softmax_terms(z: Array) -> tuple[Array, Array, Array]:
     """Compute the terms of a softmax, without overflow.
 
     Parameters
     ----------
-    z : array, any shape
-        Finite values of any size.
-    axis : int
-        The axis of the classes.
+    z : array (..., V)
+        Finite values of any size, one for each class.
 
     Returns
     -------
-    shifted : array
+    shifted : array (..., V)
         z - max z; -∞ where the difference overflows, whose exponential is the correct 0.
-    exponentials : array
+    exponentials : array (..., V)
         The exponentials of `shifted`; softmax(z) is ``exponentials / total``.
-    total : array
-        The sum of the exponentials, with the axis kept; log softmax(z) is ``shifted - log(total)``.
+    total : array (..., 1)
+        The sum of the exponentials; log softmax(z) is ``shifted - log(total)``.
     """
-    shifted = z - z.max(axis=axis, keepdims=True, initial=np.finfo(z.dtype).min)
+    shifted = z - z.max(axis=-1, keepdims=True, initial=np.finfo(z.dtype).min)
     exponentials = np.exp(shifted)
-    return shifted, exponentials, exponentials.sum(axis=axis, keepdims=True)
+    return shifted, exponentials, exponentials.sum(axis=-1, keepdims=True)
 
 
 Function = Callable[[Array], Array]

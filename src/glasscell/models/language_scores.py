@@ -113,7 +113,7 @@ def score_ids(
 
 def symbol_losses(logits: Array, targets: NDArray[np.integer]) -> Array:
     """Return -log p of each target (B, T), from logits (B, T, V)."""
-    shifted, _, total = softmax_terms(logits, -1)
+    shifted, _, total = softmax_terms(logits)
     chosen = np.take_along_axis(shifted, targets[..., None], -1)
     result: Array = (np.log(total) - chosen)[..., 0]
     return result
