@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,9 +30,8 @@ def training(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
         "JAX": (jax.unavailable_reason(), lambda workload: jax.training(workload, UPDATES)),
     }
     title = "A training step: forward, squared error, backward, clipping, Adam; LSTM → Linear(8), float32"
-    return _measure_shapes(
-        "training", title, shapes, turns, log, lambda workload: glasscell_runner.training(workload, UPDATES), makers
-    )
+    ours = partial(glasscell_runner.training, updates=UPDATES)
+    return _measure_all("training", title, _workloads(shapes), turns, log, ours, makers)
 
 
 def whole_models(cases: Iterable[Case], turns: int, log: Log) -> Benchmark:
@@ -51,17 +50,9 @@ def load(turns: int, log: Log) -> Benchmark:
 
 
 def _measure_cases(kind: str, title: str, cases: Iterable[Case], turns: int, log: Log, **options: Any) -> Benchmark:
-    absent = engines().absent
-    makers: list[Callable[..., Iterable[Contender]]] = [partial(training_steps.ours, updates=UPDATES)]
-    if why := pytorch.unavailable_reason():
-        absent |= {"PyTorch": why}
-    else:
-        makers.append(partial(training_steps.theirs, updates=UPDATES))
-    rows = []
-    for case in cases:
-        log(f"{kind} {case}")
-        rows.append(Row(str(case), measure(case, makers, turns, **options)))
-    return Benchmark(kind, title, tuple(rows), absent=absent)
+    ours, theirs = (partial(make, updates=UPDATES) for make in (training_steps.ours, training_steps.theirs))
+    makers = {"PyTorch": (pytorch.unavailable_reason(), theirs)}
+    return _measure_all(kind, title, ((str(case), case) for case in cases), turns, log, ours, makers, **options)
 
 
 def forward(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
@@ -71,15 +62,8 @@ def forward(shapes: Iterable[Shape], turns: int, log: Log) -> Benchmark:
         "ONNX Runtime": (onnx_runtime.unavailable_reason(), onnx_runtime.forward),
         "JAX": (jax.unavailable_reason(), jax.forward),
     }
-    return _measure_shapes(
-        "forward",
-        "Whole sequences forward, inference only, float32",
-        shapes,
-        turns,
-        log,
-        glasscell_runner.forward,
-        makers,
-    )
+    title = "Whole sequences forward, inference only, float32"
+    return _measure_all("forward", title, _workloads(shapes), turns, log, glasscell_runner.forward, makers)
 
 
 def streaming(turns: int, log: Log) -> Benchmark:
@@ -89,28 +73,34 @@ def streaming(turns: int, log: Log) -> Benchmark:
         "ONNX Runtime": (onnx_runtime.unavailable_reason(), lambda workload: onnx_runtime.streaming(workload, STEPS)),
     }
     title = "One step of one stream, I = 8, float32"
-    return _measure_shapes(
-        "streaming", title, STREAMS, turns, log, lambda workload: glasscell_runner.streaming(workload, STEPS), makers
-    )
+    workloads = ((f"H = {shape.H}", make_workload(shape)) for shape in STREAMS)
+    ours = partial(glasscell_runner.streaming, steps=STEPS)
+    return _measure_all("streaming", title, workloads, turns, log, ours, makers)
 
 
-def _measure_shapes(
+def _workloads(shapes: Iterable[Shape]) -> Iterator[tuple[str, Workload]]:
+    """Yield the label and the workload of each shape."""
+    for shape in shapes:
+        yield str(shape), make_workload(shape)
+
+
+def _measure_all(
     kind: str,
     title: str,
-    shapes: Iterable[Shape],
+    workloads: Iterable[tuple[str, W]],
     turns: int,
     log: Log,
-    make_ours: Make,
-    peers: dict[str, tuple[str, Make]],
+    make_ours: Callable[[W], Iterable[Contender]],
+    peers: Mapping[str, tuple[str, Callable[[W], Iterable[Contender]]]],
+    **options: Any,
 ) -> Benchmark:
-    absent = {name: why for name, (why, _) in peers.items() if why}
-    absent |= engines().absent
-    makers = [make_ours, *(make for not_here, make in peers.values() if not not_here)]
+    """Measure all workloads, by their labels; `peers` have a reason why they cannot be used, or ""."""
+    absent = {name: why for name, (why, _) in peers.items() if why} | engines().absent
+    makers = [make_ours, *(make for why, make in peers.values() if not why)]
     rows = []
-    for shape in shapes:
-        what = f"H = {shape.H}" if kind == "streaming" else str(shape)
-        log(f"{kind} {what}")
-        rows.append(Row(what, measure(make_workload(shape), makers, turns)))
+    for label, workload in workloads:
+        log(f"{kind} {label}")
+        rows.append(Row(label, measure(workload, makers, turns, **options)))
     return Benchmark(kind, title, tuple(rows), absent=absent)
 
 
@@ -129,7 +119,7 @@ def measure(
     for contender in contenders:
         implementations.setdefault(contender.name, []).append(contender)
     rounds = min(ROUNDS, turns)
-    best = {name: calibrated(settings, rounds, **options) for name, settings in implementations.items()}
+    best = {name: calibrated(candidates, rounds, **options) for name, candidates in implementations.items()}
     chosen = {name: contender for name, (contender, _) in best.items()}
     repetitions = {name: count for name, (_, count) in best.items()}
     times = interleave(chosen, repetitions, turns)
