@@ -4,8 +4,8 @@ No pickle. Files are written atomically: a reader never reads a partial file, an
 """
 
 import os
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from glasscell.tensor_files import TensorFile
 
+Loaded = TypeVar("Loaded")
 ENDINGS = (".safetensors",)
 MODEL_FILE = "model.safetensors"
 HEADER_KEY = "glasscell"  # the entry of the file's header that describes the model
@@ -87,6 +88,27 @@ def load(path: StrPath) -> Checkpoint:
     except ValueError as error:
         raise ValueError(f"{file}: {one_line(error)}") from None
     return Checkpoint(kind, config, _validate(file, weights))
+
+
+def load_as(kind: str, build: Callable[[dict[str, Any], dict[str, Array]], Loaded], path: StrPath) -> Loaded:
+    """Return what `build` makes of the configuration and the weights of a file; see :func:`load`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is damaged, of another kind, or does not fit together.
+    """
+    from glasscell.escaping import one_line  # noqa: PLC0415
+
+    found, config, weights = load(path)
+    if found != kind:
+        raise ValueError(f"{path} holds a {found!r}; expected a {kind!r}")
+    try:
+        return build(config, weights)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
 
 
 def kind(path: StrPath) -> str:

@@ -106,16 +106,14 @@ class TrainableLayer(Layer):
             If the file is truncated or damaged, of another kind, or does not fit together.
         """
         from glasscell import checkpoint  # noqa: PLC0415
-        from glasscell.escaping import one_line  # noqa: PLC0415
 
-        kind, config, weights = checkpoint.load(path)
-        if kind != cls.__name__:
-            raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
-        try:
-            layer = cls.from_config(config, next(iter(weights.values())).dtype, sum(w.size for w in weights.values()))
-            layer.load_named_weights(weights)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
+        return checkpoint.load_as(cls.__name__, cls._from_weights, path)
+
+    @classmethod
+    def _from_weights(cls, config: dict[str, Any], weights: dict[str, Array]) -> Self:
+        """Return the layer that the configuration and the weights of a file describe."""
+        layer = cls.from_config(config, next(iter(weights.values())).dtype, sum(w.size for w in weights.values()))
+        layer.load_named_weights(weights)
         return layer
 
     @classmethod

@@ -276,15 +276,8 @@ class Model(ABC):
     def load(cls, path: StrPath) -> Self:
         """Read a model that :meth:`save` wrote; see :func:`glasscell.checkpoint.load`."""
         from glasscell import checkpoint  # noqa: PLC0415
-        from glasscell.escaping import one_line  # noqa: PLC0415
 
-        kind, config, weights = checkpoint.load(path)
-        if kind != cls.__name__:
-            raise ValueError(f"{path} holds a {kind!r}; expected a {cls.__name__!r}")
-        try:
-            return cls.from_weights(config, weights)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} does not fit together: {one_line(error)}") from None
+        return checkpoint.load_as(cls.__name__, cls.from_weights, path)
 
     def _load_named_weights(self, weights: Mapping[str, Array]) -> None:
         """Copy weights under the names of :meth:`to_torch` into the layers, if all of them have the right shape."""
