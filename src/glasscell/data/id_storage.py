@@ -18,35 +18,34 @@ class StoredIds:
 
     Parameters
     ----------
-    ids : array (N,) of unsigned integers, optional
-        All ids, in memory.
-    file : binary file, optional
-        Alternatively the file that holds them, which is mapped into memory for each read: the pages of a whole epoch
-        would otherwise count as memory of the process.
+    source : array (N,) of unsigned integers, or binary file
+        All ids, in memory; or the file that holds them, which is mapped into memory for each read: the pages of a whole
+        epoch would otherwise count as memory of the process.
     dtype : dtype
-        Of the file.
-
-    Attributes
-    ----------
-    in_memory : bool
+        Of a file.
     """
 
-    def __init__(
-        self, ids: NDArray[Any] | None = None, file: IO[bytes] | None = None, dtype: DTypeLike = np.uint8
-    ) -> None:
-        self._ids, self._file, self.dtype = ids, file, np.dtype(dtype if ids is None else ids.dtype)
-        self.in_memory = ids is not None
-        if file is not None:
-            weakref.finalize(self, file.close)
-        self._length = len(ids) if ids is not None else _size(file) // self.dtype.itemsize
+    def __init__(self, source: NDArray[Any] | IO[bytes], dtype: DTypeLike = np.uint8) -> None:
+        self._source = source
+        if isinstance(source, np.ndarray):
+            self.dtype, self._length = source.dtype, len(source)
+        else:
+            weakref.finalize(self, source.close)
+            self.dtype = np.dtype(dtype)
+            self._length = _size(source) // self.dtype.itemsize
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
         """Return the bytes of a file as ids."""
-        return cls(file=path.open("rb"))
+        return cls(path.open("rb"))
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all ids are in memory."""
+        return isinstance(self._source, np.ndarray)
 
     def rows(self, starts: Sequence[int], length: int) -> NDArray[Any]:
         """Return `length` ids from each of these starts on, (len(starts), length), as a copy.
@@ -56,12 +55,11 @@ class StoredIds:
         OSError
             If the file has become shorter.
         """
-        ids = self._ids
-        if ids is None:
-            if _size(self._file) // self.dtype.itemsize < self._length:
+        ids: Any = self._source
+        if not isinstance(ids, np.ndarray):
+            if _size(ids) // self.dtype.itemsize < self._length:
                 raise OSError(f"the file of the text has become shorter than its {self._length:,} ids")
-            file: Any = self._file
-            ids = np.memmap(file, self.dtype, mode="r")
+            ids = np.memmap(ids, self.dtype, mode="r")
         result = np.empty((len(starts), length), self.dtype)
         for row, start in zip(result, starts, strict=True):
             row[:] = ids[start : start + length]
@@ -121,9 +119,9 @@ class IdWriter:
         if self._file is None:
             return StoredIds(np.concatenate(self._parts) if self._parts else np.zeros(0, self._dtype))
         self._file.flush()
-        return StoredIds(file=self._file, dtype=self._dtype)
+        return StoredIds(self._file, self._dtype)
 
 
-def _size(file: IO[bytes] | None) -> int:
-    assert file is not None  # where ids are not in memory  # noqa: S101
+def _size(file: IO[bytes]) -> int:
+    """Return the size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size
