@@ -170,8 +170,8 @@ class SequenceModel(Sequential):
         scalings = {name: arguments.pop(name) for name in ("scaling", "output_scaling") if name in arguments}
         check_lstm_sizes(arguments, weights, 1 + boolean("bidirectional", arguments.get("bidirectional")))
         shapes = {name: array.shape for name, array in weights.items()}
-        for name, size in (("lstm.weight_ih_l0", "input_size"), ("readout.weight", "output_size")):
-            if arguments.get(size) != shapes.get(name, (None, None))[1 if size == "input_size" else 0]:
+        for size, name, axis in (("input_size", "lstm.weight_ih_l0", 1), ("output_size", "readout.weight", 0)):
+            if arguments.get(size) != shapes.get(name, (None, None))[axis]:
                 raise ValueError(f"{size} must be that of {name!r}, got {arguments.get(size)!r}")
         model = cls._from_arguments(arguments, np.dtype(next(iter(weights.values())).dtype))
         expected = {"scaling", "output_scaling"} & {*model.names}
