@@ -136,7 +136,7 @@ class Linear(TrainableLayer):
         buffers: BufferPool | None = None,
         keep_tape: bool = True,
     ) -> LayerResult:
-        """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x, perhaps not a copy."""
+        """Map x (T, I, B) to (T, O, B), or (I, B) to (O, B). The tape is x (T, I, B), perhaps not a copy."""
         del state, rng
         parameters = self._parameters.views
         bias = parameters["bias"] if self.bias else np.zeros(self.output_size, self.dtype)
@@ -157,12 +157,12 @@ class Linear(TrainableLayer):
     ) -> Array:
         """Compute the gradient on x, and overwrite `gradients`; see :meth:`Layer.backward_feature_major`."""
         del need_dx
-        x, dy = (array if array.ndim > 2 else array[None] for array in (tape, d_outputs))
+        dy = d_outputs if d_outputs.ndim > 2 else d_outputs[None]
         out = None
         if gradients is not None:
             views = gradients.views
             out = views["weight"], views["bias"] if self.bias else np.empty(self.output_size, self.dtype)
-        dx = linear.backward(self._parameters.views["weight"], x, dy, buffers, out)[0]
+        dx = linear.backward(self._parameters.views["weight"], tape, dy, buffers, out)[0]
         return dx if d_outputs.ndim > 2 else dx[0]
 
     def output_features(self, features: int | None) -> int:
