@@ -11,15 +11,19 @@ from glasscell.core.types import Array
 
 Item = TypeVar("Item", bound=np.generic)
 
+# Orders of axes by their number, up to NumPy's 64: made once, because a small step has several transpositions.
+LAST_AXIS_FIRST = [(-1, *range(n - 1)) for n in range(65)]
+FIRST_AXIS_LAST = [(*range(1, n), 0) for n in range(65)]
+
 
 def last_axis_first(array: NDArray[Item]) -> NDArray[Item]:
     """Return a view (B, ...) of an array (..., B); `np.moveaxis` takes 3 µs."""
-    return array.transpose(-1, *range(array.ndim - 1))
+    return array.transpose(LAST_AXIS_FIRST[array.ndim])
 
 
 def first_axis_last(array: NDArray[Item]) -> NDArray[Item]:
     """Return a view (..., B) of an array (B, ...)."""
-    return array.transpose(*range(1, array.ndim), 0)
+    return array.transpose(FIRST_AXIS_LAST[array.ndim])
 
 
 def feature_major_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
