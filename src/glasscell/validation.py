@@ -22,6 +22,13 @@ def positive_integer(name: str, value: int) -> int:
     return int(value)
 
 
+def non_negative_integer(name: str, value: int) -> int:
+    """Return the value, if it is an integer of at least 0."""
+    if integer(name, value) < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+    return int(value)
+
+
 def positive_number(name: str, value: float) -> float:
     """Return the value, if it is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -183,6 +183,14 @@ def test_a_text_without_a_prediction_is_an_error():
     assert model_of("plain").score("the", width=60).passages[0].text == "he"
 
 
+def test_the_number_of_passages_is_an_integer():
+    assert model_of("plain").score("the cat", passages=0).passages == ()
+    with pytest.raises(TypeError, match=re.escape("passages must be an integer, got 2.5")):
+        model_of("plain").score("the cat", passages=2.5)
+    with pytest.raises(ValueError, match="passages must be at least 0, got -1"):
+        model_of("plain").score("the cat", passages=-1)
+
+
 def test_an_infinite_perplexity_is_no_error():
     model = model_of("plain")
     model.readout.parameters["weight"][:] = 0

@@ -19,7 +19,7 @@ from glasscell.layers.dropout import Dropout
 from glasscell.models.forecast import ForecastingModel, Values
 from glasscell.models.forecaster_files import RESIDUALS, check_residuals, check_scaling, check_sizes
 from glasscell.models.sequential import Sequential
-from glasscell.validation import as_generator, boolean, integer, positive_integer, probability
+from glasscell.validation import as_generator, boolean, non_negative_integer, positive_integer, probability
 
 if TYPE_CHECKING:
     from glasscell.atomic_files import StrPath
@@ -109,8 +109,8 @@ class Forecaster(ForecastingModel, Sequential):
         self.features = SeriesFeatures(
             positive_integer("horizon", horizon),
             positive_integer("targets", targets),
-            _count("known_exogenous", known_exogenous),
-            _count("past_exogenous", past_exogenous),
+            non_negative_integer("known_exogenous", known_exogenous),
+            non_negative_integer("past_exogenous", past_exogenous),
             transformation,
             boolean("from_last", from_last),
             check_lags("lags", lags),
@@ -183,7 +183,10 @@ class Forecaster(ForecastingModel, Sequential):
         """
         observed = self.features.observations("series", series, known_exogenous, past_exogenous)
         h, first, T = self.features.horizon, self.features.first, len(observed.values)
-        validation, held_out = _count("validation", validation), _count("held_out", held_out)
+        validation, held_out = (
+            non_negative_integer("validation", validation),
+            non_negative_integer("held_out", held_out),
+        )
         if 0 < validation < h:
             raise ValueError(f"validation must be 0 or at least the horizon {h}, got {validation}")
         stop = T - validation - held_out  # of the training part
@@ -332,13 +335,6 @@ class Forecaster(ForecastingModel, Sequential):
     def __repr__(self) -> str:
         options = {name: value for name, value in self.config.items() if name != "scaling"}
         return f"Forecaster({', '.join(f'{name}={value!r}' for name, value in options.items())}, dtype={self.dtype})"
-
-
-def _count(name: str, value: int) -> int:
-    """Return the value, if it is an integer of 0 or more."""
-    if integer(name, value) < 0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
-    return int(value)
 
 
 def _scale(columns: Values) -> Values:

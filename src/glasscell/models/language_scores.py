@@ -16,7 +16,7 @@ from glasscell.core.types import Array
 from glasscell.data.id_storage import StoredIds
 from glasscell.data.text import TextPart
 from glasscell.data.vocabulary import Unit, Vocabulary
-from glasscell.validation import non_negative_number, positive_integer
+from glasscell.validation import non_negative_integer, positive_integer
 
 if TYPE_CHECKING:
     from glasscell.models.sequential import Sequential
@@ -91,7 +91,7 @@ def score_ids(
     length = len(ids) // B - 1
     if length < 1:
         raise ValueError(f"text must have at least two {unit} for each of {B} streams, got {len(ids)}")
-    finder = PassageFinder(int(non_negative_number("passages", passages)), positive_integer("width", width), B)
+    finder = PassageFinder(non_negative_integer("passages", passages), positive_integer("width", width), B)
     part = TextPart(ids, [b * (length + 1) for b in range(B)], length, STEPS)
     states, buffers, total, done = None, BufferPool(), 0.0, 0
     with np.errstate(over="ignore", under="ignore"):
