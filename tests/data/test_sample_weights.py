@@ -48,7 +48,7 @@ def test_a_weight_of_a_step_counts_as_that_number_of_equal_steps() -> None:
     [
         ([[1.0, 1.0], [1.0, 2.0]], r"per step, got shape \(2,\) for the 1 steps of sequence 1"),
         ([[1.0, -1.0], [1.0]], "must be 3 finite numbers of 0 or more, got -1.0"),
-        ([[0.0, 0.0], [0.0]], "must have at least one above 0, got 0 everywhere"),
+        ([[0.0, 0.0], [0.0]], "must have at least one above zero, got zero for all"),
         ([1.0, 2.0, 3.0], r"must be 2 finite numbers of 0 or more, got shape \(3,\)"),
     ],
 )

@@ -378,9 +378,13 @@ def test_wrong_targets(rng):
         "Unknown label type: continuous": (LSTMClassifier, targets, None),
         "Input y contains NaN": (LSTMRegressor, np.where(np.arange(12) == 3, np.nan, targets), None),
         "requires y to be passed, but the target y is None": (LSTMRegressor, None, None),
-        r"sample_weight must have shape \(12,\)": (LSTMRegressor, targets, np.ones(11)),
-        "sample_weight must be finite and at least 0, got -1.0": (LSTMRegressor, targets, np.arange(12) - 1),
-        "sample_weight must be above zero for at least one sequence": (LSTMRegressor, targets, np.zeros(12)),
+        r"sample_weight must be 12 finite numbers of 0 or more, got shape \(11,\)": (
+            LSTMRegressor,
+            targets,
+            np.ones(11),
+        ),
+        "sample_weight must be 12 finite numbers of 0 or more, got -1.0": (LSTMRegressor, targets, np.arange(12) - 1),
+        "sample_weight must have at least one above zero, got zero for all": (LSTMRegressor, targets, np.zeros(12)),
     }
     for message, (kind, wrong, weights) in cases.items():
         with pytest.raises(ValueError, match=message):

@@ -19,7 +19,7 @@ def is_vector(value: Any) -> bool:
     return not isinstance(value, Sequence) or not any(np.ndim(entry) for entry in value)
 
 
-def check_sample_weights(value: ArrayLike, count: int) -> AnyArray:
+def check_sample_weights(value: ArrayLike, count: int, name: str = "sample_weights") -> AnyArray:
     """Return one weight per sequence, (count,).
 
     Raises
@@ -27,17 +27,17 @@ def check_sample_weights(value: ArrayLike, count: int) -> AnyArray:
     TypeError, ValueError
         If they are not finite numbers of 0 or more, or all are 0.
     """
-    check_not_masked("sample_weights", value)
+    check_not_masked(name, value)
     try:
         weights = np.asarray(value, np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"sample_weights must be {count} numbers, got {value!r:.100}") from None
+        raise TypeError(f"{name} must be {count} numbers, got {value!r:.100}") from None
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
         bad = weights[~(np.isfinite(weights) & (weights >= 0))]
         value = f"shape {weights.shape}" if weights.shape != (count,) else f"{bad.flat[0]}"
-        raise ValueError(f"sample_weights must be {count} finite numbers of 0 or more, got {value}")
-    if not weights.any():
-        raise ValueError("sample_weights must have at least one above 0, got 0 everywhere")
+        raise ValueError(f"{name} must be {count} finite numbers of 0 or more, got {value}")
+    if not weights.any():  # in words that the checks of scikit-learn expect
+        raise ValueError(f"{name} must have at least one above zero, got zero for all")
     return weights
 
 

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array
-from glasscell.estimators.lstm_estimator import Examples, LSTMEstimator, read_weights
+from glasscell.data.sample_weights import check_sample_weights
+from glasscell.estimators.lstm_estimator import Examples, LSTMEstimator
 from glasscell.models.sequence_classifier import SequenceClassifier
 
 
@@ -213,7 +214,7 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
             by_class = totals.sum() / (np.count_nonzero(totals) * np.where(totals, totals, 1))
         else:
             by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[numbers])
-        factors = read_weights(by_class[numbers], len(numbers), "class_weight")
+        factors = check_sample_weights(by_class[numbers], len(numbers), "class_weight")
         return examples._replace(weights=factors if weights is None else factors * weights)
 
     def _strata(self, examples: Examples) -> NDArray[np.intp]:

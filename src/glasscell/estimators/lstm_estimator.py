@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from glasscell.core.optimizers import Adam
 from glasscell.core.types import Array
 from glasscell.data.arrays import ArrayData
+from glasscell.data.sample_weights import check_sample_weights
 from glasscell.estimators.sequences import Sequences, read_sequences
 from glasscell.models.sequence_model import SequenceModel
 from glasscell.training import History, Training, TrainingOptions, fit
@@ -168,7 +169,9 @@ class LSTMEstimator(BaseEstimator):
         check_not_masked("y", y)
         targets = self._read_targets(y)
         check_consistent_length(sequences, targets)
-        weights = None if sample_weight is None else read_weights(sample_weight, len(sequences))
+        weights = (
+            None if sample_weight is None else check_sample_weights(sample_weight, len(sequences), "sample_weight")
+        )
         examples = Examples(sequences, self._encode(targets, reset=reset, classes=classes), weights)
         return examples if weights is None or weights.all() else examples.rows(np.flatnonzero(weights))
 
@@ -246,26 +249,3 @@ class LSTMEstimator(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def read_weights(value: ArrayLike, n: int, name: str = "sample_weight") -> NDArray[np.float64]:
-    """Return the weights of n sequences.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are not n finite numbers of 0 or more, or all are 0.
-    """
-    check_not_masked(name, value)
-    try:
-        weights = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {n} numbers, got {value!r:.100}") from None
-    if weights.shape != (n,):
-        raise ValueError(f"{name} must have shape ({n},), one weight for each sequence, got {weights.shape}")
-    bad = weights[~(np.isfinite(weights) & (weights >= 0))]
-    if len(bad):
-        raise ValueError(f"{name} must be finite and at least 0, got {bad[0]}")
-    if not weights.any():
-        raise ValueError(f"{name} must be above zero for at least one sequence, got zero for all")
-    return weights
