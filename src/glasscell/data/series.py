@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from glasscell.atomic_files import StrPath
 from glasscell.data.csv_tables import parse_number
@@ -17,9 +17,14 @@ from glasscell.data.gaps import is_missing
 from glasscell.data.series_times import TimeAxis, time_axis
 from glasscell.data.text_lines import lines_of
 from glasscell.escaping import one_line
-from glasscell.validation import choice
+from glasscell.validation import choice, finite_array
 
 Values = NDArray[np.float64]
+
+
+def finite_values(name: str, values: ArrayLike) -> Values:
+    """Return real and finite numbers as an array of float64; one that is passed is not copied."""
+    return finite_array(name, values, np.dtype(np.float64)).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from glasscell.validation import finite_array, positive_integer
-
-Values = NDArray[np.float64]
+from glasscell.data.series import Values, finite_values
+from glasscell.validation import positive_integer
 
 
 class SeasonalNaive:
@@ -89,7 +88,7 @@ def _columns(name: str, values: ArrayLike) -> Values:
 
 def _finite(name: str, values: ArrayLike) -> Values:
     """Return finite values (T,) or (T, C)."""
-    array: Values = finite_array(name, values, np.dtype(np.float64)).astype(np.float64, copy=False)
+    array = finite_values(name, values)
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} must have shape (T,) or (T, C), got {array.shape}")
     return array

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from glasscell.data.series import Values
 from glasscell.data.series_baselines import LeastSquaresAR, SeasonalNaive
 from glasscell.validation import positive_integer
-
-Values = NDArray[np.float64]
 
 
 class IntervalScores(NamedTuple):

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from glasscell.data.series import Series
+from glasscell.data.series import Series, Values, finite_values
 from glasscell.data.series_transformation import SeriesTransformation
-from glasscell.validation import finite_array
-
-Values = NDArray[np.float64]
-FLOAT64 = np.dtype(np.float64)
 
 
 class Observations(NamedTuple):
@@ -97,7 +93,7 @@ class SeriesFeatures:
             known_exogenous = values.known_exogenous if values.known_exogenous.shape[1] else None
             past_exogenous = values.past_exogenous if values.past_exogenous.shape[1] else None
             values = values.values
-        array: Values = finite_array(name, values, FLOAT64).astype(np.float64, copy=False)
+        array = finite_values(name, values)
         if array.ndim == 1 and self.targets == 1:
             array = array[:, None]
         if array.ndim != 2 or array.shape[1] != self.targets:
@@ -151,7 +147,7 @@ def _exogenous(name: str, value: ArrayLike | None, columns: int, rows: int, *, e
         return np.zeros((rows, 0))
     if value is None:
         raise ValueError(f"{name} must be passed: the forecaster has {columns} of them")
-    array: Values = finite_array(name, value, FLOAT64).astype(np.float64, copy=False)
+    array = finite_values(name, value)
     if array.ndim == 1 and columns == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != columns or len(array) < rows or (exact and len(array) > rows):

@@ -10,11 +10,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.data.series import Series
+from glasscell.data.series import Series, Values
 from glasscell.data.series_features import Observations, SeriesFeatures
 from glasscell.validation import choice, positive_integer
 
-Values: TypeAlias = NDArray[np.float64]
 Interval: TypeAlias = Literal["conformal", "quantile", "ensemble", "none"]
 INTERVALS = ("conformal", "quantile", "ensemble", "none")
 MAX_CALIBRATION_ORIGINS = 1000

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.models.forecast import Forecast, ForecastingModel, Interval, Values, part_of
+from glasscell.data.series import Values, finite_values
+from glasscell.models.forecast import Forecast, ForecastingModel, Interval, part_of
 from glasscell.stream import Stream
-from glasscell.validation import finite_array
 
 
 class ForecastStream:
@@ -64,7 +64,7 @@ class ForecastStream:
         features = self._model.features
         arrays = []
         for name, columns in (("values", features.targets), ("past_exogenous", features.past)):
-            array = finite_array(f"state[{name!r}]", state[name], np.dtype(np.float64)).astype(np.float64)
+            array = finite_values(f"state[{name!r}]", state[name]).copy()
             if array.ndim != 2 or array.shape[1] != columns or len(array) != len(state["values"]):
                 raise ValueError(f"state[{name!r}] must have shape (n, {columns}), got {array.shape}")
             arrays.append(array)

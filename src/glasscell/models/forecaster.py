@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.quantile_loss import QuantileLoss, check_quantiles
 from glasscell.core.types import Array
-from glasscell.data.series import Series
+from glasscell.data.series import Series, Values
 from glasscell.data.series_features import Observations, SeriesFeatures
 from glasscell.data.series_transformation import SeriesTransformation, check_lags
 from glasscell.data.series_windows import WindowData
 from glasscell.layers import LSTM, Linear, Seed
 from glasscell.layers.dropout import Dropout
-from glasscell.models.forecast import ForecastingModel, Values
+from glasscell.models.forecast import ForecastingModel
 from glasscell.models.forecaster_files import RESIDUALS, check_residuals, check_scaling, check_sizes
 from glasscell.models.sequential import Sequential
 from glasscell.validation import as_generator, boolean, non_negative_integer, positive_integer, probability

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.models.forecast import ForecastingModel, Values
-from glasscell.validation import finite_array, integer
+from glasscell.data.series import Values, finite_values
+from glasscell.models.forecast import ForecastingModel
+from glasscell.validation import integer
 from glasscell.weight_layouts import check_lstm_sizes
 
 RESIDUALS = "calibration.residuals"  # name of the residuals among the weights
@@ -33,7 +34,7 @@ def check_scaling(scaling: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[
         raise ValueError(f"scaling must have {', '.join(sizes)}, got {', '.join(map(str, scaling))}")
     arrays: dict[str, Values] = {}
     for name, size in sizes.items():
-        array: Values = finite_array(name, scaling[name], np.dtype(np.float64)).astype(np.float64)
+        array = finite_values(name, scaling[name])
         if array.shape != (size,) or (name.endswith("scale") and not array.min() > 0):
             raise ValueError(f"{name} must be {size} numbers, scales above 0, got {scaling[name]!r:.100}")
         arrays[name] = array
