@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import glasscell as gc
-from glasscell.data.series_evaluation import (
+from glasscell.data.series.evaluation import (
     IntervalScores,
     actual_values,
     baseline_forecasts,

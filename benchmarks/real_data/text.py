@@ -23,7 +23,7 @@ from glasscell import schedules
 from glasscell.core.buffers import BufferPool
 from glasscell.data import TextData
 from glasscell.data.metrics import loss_function
-from glasscell.data.text import Split
+from glasscell.data.text.text_data import Split
 from glasscell.training.evaluation import evaluate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -10,7 +10,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.cli import forecast, main
-from glasscell.data import series_evaluation as evaluation
+from glasscell.data.series import evaluation
 
 TINY = ["--hidden-size", "4", "--updates", "5", "--window", "20", "--horizon", "6"]
 FILES = ["evaluation.csv", "forecast.csv", "history.csv", "model.safetensors", "settings.json"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell.data.classification import class_scores, confusion_matrix
+from glasscell.data.labelled.classification import class_scores, confusion_matrix
 
 
 def test_counts_and_scores_by_hand() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from glasscell.data import LeastSquaresAR, SeasonalNaive, SeriesTransformation, WindowData
-from glasscell.data import series_evaluation as evaluation
-from glasscell.data.series_features import Observations, SeriesFeatures
+from glasscell.data.series import evaluation
+from glasscell.data.series.features import Observations, SeriesFeatures
 
 
 @pytest.mark.parametrize("log", [False, True])

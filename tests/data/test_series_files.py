@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glasscell.data import read_series
-from glasscell.data.series_times import time_axis
+from glasscell.data.series.times import time_axis
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.data import TextData, Vocabulary, id_storage, text_files
-from glasscell.data.id_storage import IdWriter, StoredIds
-from glasscell.data.text_files import TextFiles
+from glasscell.data import TextData, Vocabulary
+from glasscell.data.text import files, id_storage
+from glasscell.data.text.files import TextFiles
+from glasscell.data.text.id_storage import IdWriter, StoredIds
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 RNG = np.random.default_rng(0)
@@ -87,7 +88,7 @@ def test_an_epoch_has_whole_windows_from_a_random_position():
 def test_blocks_that_are_read_at_once_do_not_change_the_batches(monkeypatch):
     data = TextData(TEXT, steps=7, streams=5)
     before = ids_of(data.parts["training"])
-    monkeypatch.setattr("glasscell.data.text.BLOCK", 5 * 7 * 3)
+    monkeypatch.setattr("glasscell.data.text.text_data.BLOCK", 5 * 7 * 3)
     np.testing.assert_array_equal(ids_of(data.parts["training"]), before)
 
 
@@ -160,7 +161,7 @@ def test_another_model_trains_on_a_text():
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("unit", ["characters", "words"])
 def test_pieces_of_any_size_give_the_same_text(unit, normalize, size, tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "PIECE", size)
+    monkeypatch.setattr(files, "PIECE", size)
     text = HARD
     (tmp_path / "a").write_bytes(text.encode())
     source = TextFiles(tmp_path / "a", unit, normalize=normalize)
@@ -202,7 +203,7 @@ def test_bytes_are_never_changed(tmp_path):
 )
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_bytes_that_are_no_utf8_are_named_with_file_and_offset(content, message, size, tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "PIECE", size)
+    monkeypatch.setattr(files, "PIECE", size)
     (tmp_path / "good").write_text("good")
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
@@ -225,7 +226,7 @@ def test_files_that_do_not_exist_and_folders_are_named(tmp_path):
 
 
 def test_a_character_outside_the_vocabulary_is_named_with_file_and_position(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "PIECE", 3)
+    monkeypatch.setattr(files, "PIECE", 3)
     (tmp_path / "a").write_text("abababc")
     message = f"{tmp_path / 'a'} must consist of characters of the vocabulary, got 'c' (U+0063) at position 6"
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -235,8 +236,8 @@ def test_a_character_outside_the_vocabulary_is_named_with_file_and_position(tmp_
 
 
 def test_a_word_that_needs_too_much_memory_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "MAX_WORD", 10)
-    monkeypatch.setattr(text_files, "PIECE", 4)
+    monkeypatch.setattr(files, "MAX_WORD", 10)
+    monkeypatch.setattr(files, "PIECE", 4)
     (tmp_path / "a").write_text("a" * 12)
     with pytest.raises(ValueError, match="must have words of at most 10 characters, got a longer one"):
         TextData.from_files(tmp_path / "a", "words")

@@ -9,7 +9,7 @@ import pytest
 
 import glasscell as gc
 from glasscell import checkpoint
-from glasscell.data.series_evaluation import actual_values, interval_scores
+from glasscell.data.series.evaluation import actual_values, interval_scores
 from glasscell.models import Forecast
 
 OPTIONS = {

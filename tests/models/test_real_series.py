@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.data import series_evaluation as evaluation
+from glasscell.data.series import evaluation
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "series"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="../shared/data/series is not there")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glasscell.cli.outputs import path_argument
 from glasscell.cli.sequence_options import add_sequence_options, check_labels, class_names, read_sequences_of
-from glasscell.data.labels import class_numbers
-from glasscell.data.npz_files import array_names, read_npz
-from glasscell.data.reading import file_kind
+from glasscell.data.labelled.labels import class_numbers
+from glasscell.data.labelled.npz_files import array_names, read_npz
+from glasscell.data.labelled.reading import file_kind
 
 if TYPE_CHECKING:
-    from glasscell.data.labelled import LabelledSequences
+    from glasscell.data.labelled.sequences import LabelledSequences
 
 TEST_FRACTION, WINDOW = 0.2, 200
 TEST_ARRAYS = {"x": "x_test", "y": "y_test", "lengths": "lengths_test"}

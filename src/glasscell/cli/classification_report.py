@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.data.classification import ClassScore, class_scores, confusion_matrix
-from glasscell.data.labels import Label
+from glasscell.data.labelled.classification import ClassScore, class_scores, confusion_matrix
+from glasscell.data.labelled.labels import Label
 from glasscell.escaping import escape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glasscell.data.labelled import LabelledSequences
+    from glasscell.data.labelled.sequences import LabelledSequences
     from glasscell.models.sequence_classifier import SequenceClassifier
     from glasscell.training.history import History
 

@@ -35,7 +35,7 @@ from glasscell.cli.training_run import (
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
 from glasscell.data.arrays import ArrayData
-from glasscell.data.labels import class_weights
+from glasscell.data.labelled.labels import class_weights
 from glasscell.models.sequence_classifier import SequenceClassifier
 from glasscell.training.fitting import fit
 from glasscell.validation import positive_integer

@@ -41,7 +41,7 @@ from glasscell.cli.training_run import (
     written_files,
 )
 from glasscell.core.optimizers import Adam
-from glasscell.data.series import Series
+from glasscell.data.series.series import Series
 from glasscell.escaping import escape
 from glasscell.models.forecast import Forecast
 from glasscell.models.forecaster import Forecaster

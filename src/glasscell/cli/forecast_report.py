@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.data.series import Series
-from glasscell.data.series_evaluation import (
+from glasscell.data.series.evaluation import (
     IntervalScores,
     actual_values,
     baseline_forecasts,
@@ -21,6 +20,7 @@ from glasscell.data.series_evaluation import (
     rolling_origins,
     seasonal_scale,
 )
+from glasscell.data.series.series import Series
 from glasscell.escaping import escape
 from glasscell.models.forecast import Forecast, ForecastingModel
 

@@ -13,8 +13,8 @@ import numpy as np
 from glasscell.cli.prediction_table import PredictionTable
 from glasscell.cli.run_settings import SETTINGS_FILE, check_features, complete_options, settings_of
 from glasscell.cli.sequence_options import check_labels, class_names, read_sequences_of
-from glasscell.data.labelled import LabelledSequences
-from glasscell.data.reading import file_kind
+from glasscell.data.labelled.reading import file_kind
+from glasscell.data.labelled.sequences import LabelledSequences
 from glasscell.layers import LSTM
 from glasscell.layers.kinds import input_size
 from glasscell.models import Sequential

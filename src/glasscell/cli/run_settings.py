@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from glasscell.cli.sequence_options import TABLE_OPTIONS, is_unset, option_of, table_of
 
 if TYPE_CHECKING:
-    from glasscell.data.labelled import LabelledSequences
+    from glasscell.data.labelled.sequences import LabelledSequences
 
 SETTINGS_FILE = "settings.json"
 SERIES_DEFAULTS: dict[str, Any] = {

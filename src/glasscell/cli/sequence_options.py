@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glasscell.data.csv_tables import CsvTable
-    from glasscell.data.labelled import LabelledSequences
+    from glasscell.data.labelled.sequences import LabelledSequences
 
 TABLE_OPTIONS = (
     *("id", "time", "column", "ignore_column", "rows", "features_per_step", "ragged", "delimiter", "header"),
@@ -103,7 +103,7 @@ def read_sequences_of(
 
 def _read(path: Path, options: argparse.Namespace, input_size: int | None, *, per_step: bool) -> LabelledSequences:
     """Read a file of any kind."""
-    from glasscell.data.reading import file_kind, read_sequences  # noqa: PLC0415 - only where it is used
+    from glasscell.data.labelled.reading import file_kind, read_sequences  # noqa: PLC0415 - only where it is used
 
     kind = file_kind(path)
     if not path.is_file():
@@ -128,7 +128,7 @@ def _read_table(
     path: Path, options: argparse.Namespace, input_size: int | None, *, per_step: bool
 ) -> LabelledSequences:
     """Read a table, in which each row is a sequence or a step."""
-    from glasscell.data.csv_sequences import read_csv, read_one_sequence  # noqa: PLC0415
+    from glasscell.data.labelled.csv_sequences import read_csv, read_one_sequence  # noqa: PLC0415
 
     common: dict[str, Any] = {
         "label": options.label,
@@ -207,7 +207,7 @@ def class_names(labels: Sequence[Any]) -> dict[str, str]:
 
 def check_labels(path: Path, options: argparse.Namespace, data: LabelledSequences, known: Mapping[str, str]) -> None:
     """Raise ValueError for a label that the model does not have, with its file, line and column."""
-    from glasscell.data.reading import file_kind  # noqa: PLC0415
+    from glasscell.data.labelled.reading import file_kind  # noqa: PLC0415
 
     labels = data.labels or []
     for name, entry in zip(data.names, labels, strict=bool(labels)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glasscell.data.series import Series
+    from glasscell.data.series.series import Series
 
 FORECASTERS = ("Forecaster", "ForecasterEnsemble")
 SERIES_OPTIONS: dict[str, Any] = {"known": [], "past": [], "missing": None, "horizon": None, "level": None}
@@ -53,7 +53,7 @@ def add_exogenous_options(group: argparse._ArgumentGroup) -> None:
 
 def read_series_of(path: Path, options: argparse.Namespace) -> Series:
     """Read a series as the options state."""
-    from glasscell.data.series import read_series  # noqa: PLC0415
+    from glasscell.data.series.series import read_series  # noqa: PLC0415
 
     try:
         return read_series(

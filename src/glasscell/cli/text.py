@@ -176,7 +176,7 @@ def _run(part: str) -> "Callable[[argparse.Namespace], int]":
         try:
             return import_module(f"glasscell.cli.text_{part}").run(options) or 0
         except ValueError as error:
-            from glasscell.data.vocabulary import UnknownSymbolError  # noqa: PLC0415 - imported by the command
+            from glasscell.data.text.vocabulary import UnknownSymbolError  # noqa: PLC0415 - imported by the command
 
             if not isinstance(error, UnknownSymbolError):
                 raise

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from glasscell.data.text_files import BYTE_ORDER_MARK, TextFiles
+from glasscell.data.text.files import BYTE_ORDER_MARK, TextFiles
 from glasscell.escaping import escape
 from glasscell.models.language_model import LanguageModel
 from glasscell.models.language_scores import score_ids

@@ -19,7 +19,7 @@ from glasscell.cli.training_run import reserve_space, written_files
 from glasscell.core.buffers import BufferPool
 from glasscell.core.optimizers import Adam
 from glasscell.data.metrics import loss_function
-from glasscell.data.text import TextData
+from glasscell.data.text.text_data import TextData
 from glasscell.models.language_model import LanguageModel
 from glasscell.training import schedules
 from glasscell.training.callbacks import TrainingState

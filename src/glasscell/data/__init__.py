@@ -8,19 +8,19 @@ if TYPE_CHECKING:
     from glasscell.data.arrays import ArrayData
     from glasscell.data.batch import Batch, Data
     from glasscell.data.continuous import ContinuousData
-    from glasscell.data.csv_sequences import read_csv
     from glasscell.data.iterables import IterableData
-    from glasscell.data.labelled import LabelledSequences
-    from glasscell.data.labels import class_weights
-    from glasscell.data.npz_files import read_npz
-    from glasscell.data.reading import read_sequences
-    from glasscell.data.series import Series, read_series
-    from glasscell.data.series_baselines import LeastSquaresAR, SeasonalNaive
-    from glasscell.data.series_transformation import SeriesTransformation
-    from glasscell.data.series_windows import WindowData
-    from glasscell.data.text import TextData
-    from glasscell.data.ts_files import read_ts
-    from glasscell.data.vocabulary import Vocabulary
+    from glasscell.data.labelled.csv_sequences import read_csv
+    from glasscell.data.labelled.labels import class_weights
+    from glasscell.data.labelled.npz_files import read_npz
+    from glasscell.data.labelled.reading import read_sequences
+    from glasscell.data.labelled.sequences import LabelledSequences
+    from glasscell.data.labelled.ts_files import read_ts
+    from glasscell.data.series.baselines import LeastSquaresAR, SeasonalNaive
+    from glasscell.data.series.series import Series, read_series
+    from glasscell.data.series.transformation import SeriesTransformation
+    from glasscell.data.series.windows import WindowData
+    from glasscell.data.text.text_data import TextData
+    from glasscell.data.text.vocabulary import Vocabulary
 
 __all__ = [
     "ArrayData",
@@ -47,9 +47,12 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {"ArrayData": "arrays", "Batch": "batch", "Data": "batch"}
-    | {"ContinuousData": "continuous", "IterableData": "iterables", "TextData": "text", "Vocabulary": "vocabulary"}
-    | {"LabelledSequences": "labelled", "class_weights": "labels", "read_sequences": "reading"}
-    | {"read_csv": "csv_sequences", "read_npz": "npz_files", "read_ts": "ts_files"}
-    | {"Series": "series", "read_series": "series", "SeriesTransformation": "series_transformation"}
-    | {"LeastSquaresAR": "series_baselines", "SeasonalNaive": "series_baselines", "WindowData": "series_windows"},
+    | {"ContinuousData": "continuous", "IterableData": "iterables"}
+    | {"TextData": "text.text_data", "Vocabulary": "text.vocabulary"}
+    | {"LabelledSequences": "labelled.sequences", "class_weights": "labelled.labels"}
+    | {"read_sequences": "labelled.reading", "read_csv": "labelled.csv_sequences"}
+    | {"read_npz": "labelled.npz_files", "read_ts": "labelled.ts_files"}
+    | {"Series": "series.series", "read_series": "series.series", "WindowData": "series.windows"}
+    | {"SeriesTransformation": "series.transformation"}
+    | {"LeastSquaresAR": "series.baselines", "SeasonalNaive": "series.baselines"},
 )

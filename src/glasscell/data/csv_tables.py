@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from glasscell.data.gaps import is_missing
-from glasscell.data.text_lines import lines_of
+from glasscell.data.lines import lines_of
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "spaces"}
 DETECTED = (",", ";", "\t", "|")

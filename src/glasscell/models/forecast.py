@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.data.series import Series, Values
-from glasscell.data.series_features import Observations, SeriesFeatures
+from glasscell.data.series.features import Observations, SeriesFeatures
+from glasscell.data.series.series import Series, Values
 from glasscell.validation import choice, positive_integer
 
 Interval: TypeAlias = Literal["conformal", "quantile", "ensemble", "none"]

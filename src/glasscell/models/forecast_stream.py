@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.data.series import Values, finite_values
+from glasscell.data.series.series import Values, finite_values
 from glasscell.models.forecast import Forecast, ForecastingModel, Interval, part_of
 from glasscell.stream import Stream
 

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.quantile_loss import QuantileLoss, check_quantiles
 from glasscell.core.types import Array
-from glasscell.data.series import Series, Values
-from glasscell.data.series_features import Observations, SeriesFeatures
-from glasscell.data.series_transformation import SeriesTransformation, check_lags
-from glasscell.data.series_windows import WindowData
+from glasscell.data.series.features import Observations, SeriesFeatures
+from glasscell.data.series.series import Series, Values
+from glasscell.data.series.transformation import SeriesTransformation, check_lags
+from glasscell.data.series.windows import WindowData
 from glasscell.layers import LSTM, Linear, Seed
 from glasscell.layers.dropout import Dropout
 from glasscell.models.forecast import ForecastingModel

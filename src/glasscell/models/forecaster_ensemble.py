@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.types import Array
-from glasscell.data.series import Values
-from glasscell.data.series_features import Observations
+from glasscell.data.series.features import Observations
+from glasscell.data.series.series import Values
 from glasscell.models.forecast import ForecastingModel
 from glasscell.models.forecaster import Forecaster
 from glasscell.models.forecaster_files import RESIDUALS, check_residuals

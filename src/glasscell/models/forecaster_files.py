@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from glasscell.core.types import Array
-from glasscell.data.series import Values, finite_values
+from glasscell.data.series.series import Values, finite_values
 from glasscell.models.forecast import ForecastingModel
 from glasscell.validation import integer
 from glasscell.weight_layouts import check_lstm_sizes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.types import Array
-from glasscell.data.vocabulary import Vocabulary
+from glasscell.data.text.vocabulary import Vocabulary
 from glasscell.layers import LSTM, Dropout, Embedding, Initializer, Linear, Seed
 from glasscell.models.sequential import Sequential
 from glasscell.validation import as_generator, boolean, positive_integer, positive_number, probability
@@ -194,7 +194,7 @@ class LanguageModel(Sequential):
         ValueError
             If a symbol is not in the vocabulary, or the text has fewer than two symbols per part.
         """
-        from glasscell.data.id_storage import StoredIds  # noqa: PLC0415 - only where it is used
+        from glasscell.data.text.id_storage import StoredIds  # noqa: PLC0415 - only where it is used
         from glasscell.models.language_scores import score_ids  # noqa: PLC0415
 
         ids = StoredIds(self.vocabulary.encode(text).astype(self.vocabulary.id_dtype))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from glasscell.core.activations import softmax_terms
 from glasscell.core.buffers import BufferPool
 from glasscell.core.types import Array
-from glasscell.data.id_storage import StoredIds
-from glasscell.data.text import TextPart
-from glasscell.data.vocabulary import Unit, Vocabulary
+from glasscell.data.text.id_storage import StoredIds
+from glasscell.data.text.text_data import TextPart
+from glasscell.data.text.vocabulary import Unit, Vocabulary
 from glasscell.validation import non_negative_integer, positive_integer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array, Seed
-from glasscell.data.labels import Label, check_classes, class_numbers
+from glasscell.data.labelled.labels import Label, check_classes, class_numbers
 from glasscell.models.sequence_model import Pooling, SequenceModel
 from glasscell.validation import check_not_masked
 

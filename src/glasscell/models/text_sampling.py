@@ -12,7 +12,7 @@ from glasscell.core.types import Array, Seed
 from glasscell.validation import as_generator, non_negative_number, positive_integer
 
 if TYPE_CHECKING:
-    from glasscell.data.vocabulary import Vocabulary
+    from glasscell.data.text.vocabulary import Vocabulary
     from glasscell.models.sequential import Sequential
 
 MIN_TEMPERATURE = 1e-30  # lower ones are 0

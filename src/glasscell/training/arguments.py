@@ -14,7 +14,7 @@ from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Batch, Data, check_batch
 from glasscell.data.continuous import ContinuousData
 from glasscell.data.metrics import Loss, Metric, loss_function, metric_functions
-from glasscell.data.text import TextData
+from glasscell.data.text.text_data import TextData
 from glasscell.layers import Seed
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel

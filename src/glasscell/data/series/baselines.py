@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.data.series import Values, finite_values
+from glasscell.data.series.series import Values, finite_values
 from glasscell.validation import positive_integer
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.data.series import Series, Values, finite_values
-from glasscell.data.series_transformation import SeriesTransformation
+from glasscell.data.series.series import Series, Values, finite_values
+from glasscell.data.series.transformation import SeriesTransformation
 
 
 class Observations(NamedTuple):

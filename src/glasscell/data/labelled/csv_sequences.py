@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glasscell.data.csv_tables import CsvTable, Row, parse_number
 from glasscell.data.gaps import FILLS, Fill, fill_gaps, is_missing
-from glasscell.data.labelled import LabelledSequences
+from glasscell.data.labelled.sequences import LabelledSequences
 from glasscell.validation import choice, positive_integer
 
 MAX_NAMED = 6  # columns that a description lists

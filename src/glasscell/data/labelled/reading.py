@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glasscell.data.labelled import LabelledSequences
+    from glasscell.data.labelled.sequences import LabelledSequences
 
 TEXT_TABLES = (".csv", ".tsv", ".txt", ".dat")
 COMPRESSED = ".gz"
@@ -67,13 +67,13 @@ def read_sequences(path: str | Path, **options: Any) -> LabelledSequences:
 def _reader(kind: str) -> Any:
     """Return the function that reads a kind of file."""
     if kind == "csv":
-        from glasscell.data.csv_sequences import read_csv  # noqa: PLC0415 - only what is used
+        from glasscell.data.labelled.csv_sequences import read_csv  # noqa: PLC0415 - only what is used
 
         return read_csv
     if kind == "npz":
-        from glasscell.data.npz_files import read_npz  # noqa: PLC0415
+        from glasscell.data.labelled.npz_files import read_npz  # noqa: PLC0415
 
         return read_npz
-    from glasscell.data.ts_files import read_ts  # noqa: PLC0415
+    from glasscell.data.labelled.ts_files import read_ts  # noqa: PLC0415
 
     return read_ts

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from glasscell.data.csv_tables import parse_number
 from glasscell.data.gaps import Fill, fill_gaps, is_missing
-from glasscell.data.labelled import LabelledSequences
-from glasscell.data.labels import Label
-from glasscell.data.text_lines import lines_of
+from glasscell.data.labelled.labels import Label
+from glasscell.data.labelled.sequences import LabelledSequences
+from glasscell.data.lines import lines_of
 
 FLAGS = {"timestamps", "missing", "univariate", "equallength", "targetlabel"}
 NAMES = {"problemname", "dimension", "dimensions", "serieslength", "classlabel", "data", *FLAGS}

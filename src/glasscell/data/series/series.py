@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from glasscell.atomic_files import StrPath
 from glasscell.data.csv_tables import parse_number
 from glasscell.data.gaps import is_missing
-from glasscell.data.series_times import TimeAxis, time_axis
-from glasscell.data.text_lines import lines_of
+from glasscell.data.lines import lines_of
+from glasscell.data.series.times import TimeAxis, time_axis
 from glasscell.escaping import one_line
 from glasscell.validation import choice, finite_array
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.data.labels import Label, class_numbers
+from glasscell.data.labelled.labels import Label, class_numbers
 
 
 class ClassScore(NamedTuple):

@@ -14,7 +14,7 @@ from glasscell.escaping import escape
 from glasscell.validation import choice, positive_integer
 
 if TYPE_CHECKING:
-    from glasscell.data.text_decoding import TextDecoder
+    from glasscell.data.text.decoding import TextDecoder
 
 Unit: TypeAlias = Literal["characters", "bytes", "words"]
 Ids: TypeAlias = NDArray[np.integer[Any]]
@@ -231,7 +231,7 @@ class Vocabulary:
 
     def decoder(self) -> TextDecoder:
         """Return a decoder that takes one id at a time."""
-        from glasscell.data.text_decoding import TextDecoder  # noqa: PLC0415 - only where it is used
+        from glasscell.data.text.decoding import TextDecoder  # noqa: PLC0415 - only where it is used
 
         return TextDecoder(self.symbols, self.unit)
 

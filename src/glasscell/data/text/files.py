@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.data.id_storage import IdWriter, StoredIds
-from glasscell.data.vocabulary import UNITS, WORD, Unit, UnknownSymbolError, Vocabulary
+from glasscell.data.text.id_storage import IdWriter, StoredIds
+from glasscell.data.text.vocabulary import UNITS, WORD, Unit, UnknownSymbolError, Vocabulary
 from glasscell.validation import choice
 
 PIECE = 1 << 18  # bytes read at a time

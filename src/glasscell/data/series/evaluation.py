@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasscell.data.series import Values
-from glasscell.data.series_baselines import LeastSquaresAR, SeasonalNaive
+from glasscell.data.series.baselines import LeastSquaresAR, SeasonalNaive
+from glasscell.data.series.series import Values
 from glasscell.validation import positive_integer
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.data.labelled import LabelledSequences
-from glasscell.data.labels import plain_label
+from glasscell.data.labelled.labels import plain_label
+from glasscell.data.labelled.sequences import LabelledSequences
 from glasscell.escaping import one_line
 
 # Errors of zipfile and NumPy for files that are damaged, of another kind, or compressed in another way.

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from glasscell.data.batch import Batch
-from glasscell.data.id_storage import StoredIds
-from glasscell.data.vocabulary import Unit, Vocabulary
+from glasscell.data.text.id_storage import StoredIds
+from glasscell.data.text.vocabulary import Unit, Vocabulary
 from glasscell.validation import choice, integer, non_negative_number, positive_integer
 
 if TYPE_CHECKING:
-    from glasscell.data.text_files import StrPath
+    from glasscell.data.text.files import StrPath
 
 Split: TypeAlias = Literal["streams", "tail"]
 SPLITS: tuple[Split, ...] = ("streams", "tail")
@@ -180,7 +180,7 @@ class TextData:
         FileNotFoundError, OSError, ValueError
             If a file does not exist, is empty or is not UTF-8 (names the offset), or the text is too short.
         """
-        from glasscell.data.text_files import TextFiles  # noqa: PLC0415 - only where it is used
+        from glasscell.data.text.files import TextFiles  # noqa: PLC0415 - only where it is used
 
         unit = vocabulary.unit if isinstance(vocabulary, Vocabulary) else vocabulary
         source = TextFiles(files, unit, normalize=normalize)

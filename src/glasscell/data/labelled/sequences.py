@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.data.csv_tables import parse_number
-from glasscell.data.labels import Label, classes_of, label_key
+from glasscell.data.labelled.labels import Label, classes_of, label_key
 from glasscell.validation import as_generator, positive_integer
 
 

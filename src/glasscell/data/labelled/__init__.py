@@ -1,0 +1,4 @@
+"""Labelled sequences: readers of ``.csv``, ``.npz`` and ``.ts`` files, and scores.
+
+Private but for what ``data`` exports.
+"""
