@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy lint format notebook web pictures screenshots bars real-data bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy torture lint format notebook web pictures screenshots bars real-data bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,9 @@ flips: $(VENV)/.test  ## 10,000 flipped bits in files of every kind: none may go
 
 fuzz: $(VENV)/.test   ## 6,000 mutated traces: every view displays those that load (minutes)
 	GLASSCELL_MUTANTS=6000 $(BIN)/python -m pytest tests/trace/test_storage.py -k shown
+
+torture: $(VENV)/.peers ## the long proofs: mutated files, hostile files, illegal values, ... (hours; ARGS='fuzz --count 1000')
+	$(BIN)/python benchmarks/torture $(ARGS)
 
 estimators: $(VENV)/.test ## scikit-learn's checks of both estimators with their default arguments (minutes)
 	$(BIN)/python benchmarks/estimator_checks.py sklearn
