@@ -8,7 +8,7 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, cast
@@ -19,7 +19,7 @@ from glasscell.core.buffers import BufferPool
 from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch, check_batch
+from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS, loss_and_gradient, loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
@@ -31,12 +31,12 @@ from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
 from glasscell.training.schedules import tabulate
 from glasscell.training.threads import with_training_threads
+from glasscell.training.windows import Windows
 from glasscell.validation import as_generator, positive_integer, positive_number
 
 # Attributes of a training that change from update to update, apart from weights, random numbers and the current batch.
 STATE_ATTRIBUTES = (
-    *("epoch", "batches_done", "states", "optimizer_states", "history", "best_score", "best_weights"),
-    *("_evaluations_without_gain", "_replay_rng", "_window"),
+    *("states", "optimizer_states", "history", "best_score", "best_weights", "_evaluations_without_gain"),
 )
 
 
@@ -52,8 +52,8 @@ class Training:
 
     Attributes
     ----------
-    epoch, batches_done : int
-        Epochs begun, and batches taken of this one.
+    windows : Windows
+        Batches of the data, and the position among them.
     states : tuple or None
         State of the recurrent layers, carried to the next window or batch.
     optimizer_states : list
@@ -90,14 +90,10 @@ class Training:
         self.rng = as_generator(options.seed)
         self.gradients = parameters.zeros_like()
         self.buffers, self.evaluation_buffers = BufferPool(), BufferPool()
-        self.epoch = self.batches_done = 0
+        self.windows = Windows(self.data, self.batch_size, self.dtype, self.rng, self.tbptt_steps)
         self.states, self.history = cast("States | None", None), History()
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain = 0
-        self._batches: Iterator[Batch] = iter(())
-        self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
-        self._batch, self._window = cast("Batch | None", None), slice(0, 0)  # with windows left; its last window
-        self._window_read_ahead: Batch | None = None
         self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
@@ -200,7 +196,7 @@ class Training:
 
     def _loss_and_gradients(self) -> tuple[float, float]:
         """Compute loss and gradients of the next window with targets; return the loss and how much it counts."""
-        window = self._next_window()
+        window = self.windows.next(self._forward)
         result = self._forward(window)
         loss, d_outputs = loss_and_gradient(self.loss, result.outputs, window, overwrite=self._overwrites_outputs)
         self.model.train_backward(result.tape, d_outputs, self.gradients, self.buffers)
@@ -223,54 +219,19 @@ class Training:
         np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
         return losses / counts
 
-    # Batches
+    @property
+    def epoch(self) -> int:
+        """Number of epochs begun."""
+        return self.windows.epoch
 
-    def _next_window(self) -> Batch:
-        """Return the next window with targets, of this epoch or the next one."""
-        window, self._window_read_ahead = self._window_read_ahead or self._next_window_of_epoch(), None
-        if window is None:
-            self.epoch, self.batches_done = self.epoch + 1, 0
-            self._replay_rng = self.rng.bit_generator.state
-            self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
-            window = self._next_window_of_epoch()
-        if window is None:
-            raise ValueError("the data must have at least one batch with targets, got none")
-        return window
-
-    def _next_window_of_epoch(self) -> Batch | None:
-        """Return the next window with targets of this epoch; None at its end."""
-        while True:
-            if self._batch is None:
-                if self.endless and self.tbptt_steps is not None:
-                    self._replay_rng = self.rng.bit_generator.state
-                self._batch = next(self._batches, None)
-                if self._batch is None:
-                    return None
-                check_batch(self._batch)
-                self._window, self.batches_done = slice(0, 0), self.batches_done + 1
-            window = self._cut_window(self._batch)
-            if window.targets.size and (window.weights is None or window.weights.any()):
-                return window
-            self._forward(window)  # a window without targets only carries the state
-
-    def _cut_window(self, batch: Batch) -> Batch:
-        """Return the next `tbptt_steps` steps of a batch; the batch if it is no longer."""
-        T, start = batch.inputs.shape[1], self._window.stop
-        stop = T if self.tbptt_steps is None else min(start + self.tbptt_steps, T)
-        self._window, self._batch = slice(start, stop), None if stop == T else batch
-        if stop - start == T:
-            return batch
-        if batch.targets.ndim < 2 or batch.targets.shape[1] != T:
-            raise ValueError(
-                f"tbptt_steps must be None for targets without one entry per step, got {batch.targets.shape}"
-            )
-        return batch.window(start, stop)
+    @property
+    def batches_done(self) -> int:
+        """Number of batches taken of this epoch."""
+        return self.windows.batches_done
 
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
-        if self._window_read_ahead is None and not self.endless:
-            self._window_read_ahead = self._next_window_of_epoch()
-        return self._window_read_ahead is None and not self.endless
+        return self.windows.epoch_ended(self._forward)
 
     # Evaluation, and the end
 
@@ -311,7 +272,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that changes from update to update, for :meth:`restore`."""
         state: dict[str, Any] = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
-        state |= {"has_batch": self._batch is not None, "has_upcoming": self._window_read_ahead is not None}
+        state |= self.windows.state()
         return deepcopy(state | {name: getattr(self, name) for name in STATE_ATTRIBUTES})
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -325,24 +286,10 @@ class Training:
             If the state is that of another model.
         """
         vector = self.model.parameters.vector
-        names = {"weights", "rng", "has_batch", "has_upcoming", *STATE_ATTRIBUTES}
+        names = {"weights", "rng", *self.windows.state(), *STATE_ATTRIBUTES}
         if set(state) != names or state["weights"].shape != vector.shape:
             raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
         vector[:] = state["weights"]
         vars(self).update({name: deepcopy(state[name]) for name in STATE_ATTRIBUTES})
-        self._batches, self._batch, self._window_read_ahead = iter(()), None, None
-        if self.epoch:
-            self._replay(has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
+        self.windows.restore(state)
         self.rng.bit_generator.state = state["rng"]
-
-    def _replay(self, *, has_batch: bool, has_upcoming: bool) -> None:
-        """Take the batches of the epoch, of which the last is the current one; of endless data only that."""
-        self.rng.bit_generator.state = self._replay_rng
-        self._batches, batch = self.data.batches(self.batch_size, self.rng, self.dtype), None
-        for _ in range(int(has_batch) if self.endless else self.batches_done):
-            batch = next(self._batches, None)
-        if has_upcoming and batch is not None:
-            self._window = slice(0, self._window.start)
-            self._window_read_ahead = self._cut_window(batch)
-        elif has_batch:
-            self._batch = batch

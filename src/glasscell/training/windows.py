@@ -1,0 +1,129 @@
+"""Batches of a training, cut into windows, and the position in the data."""
+
+from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from glasscell.data.batch import Batch, Data, check_batch
+from glasscell.training.arguments import is_endless
+
+Carry: TypeAlias = Callable[[Batch], object]
+
+STATE_ATTRIBUTES = ("epoch", "batches_done", "_replay_rng", "_window")
+
+
+class Windows:
+    """Windows of the batches of a training, in order.
+
+    Parameters
+    ----------
+    data : Data
+    batch_size : int
+    dtype : dtype
+    rng : numpy.random.Generator
+        Batches are drawn from it.
+    tbptt_steps : int or None
+        Steps of a window; None: a batch is one window.
+
+    Attributes
+    ----------
+    epoch, batches_done : int
+        Epochs begun, and batches taken of this one.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int,
+        dtype: DTypeLike,
+        rng: np.random.Generator,
+        tbptt_steps: int | None,
+    ) -> None:
+        self.data, self.batch_size, self.dtype, self.rng = data, batch_size, dtype, rng
+        self.tbptt_steps, self.endless = tbptt_steps, is_endless(data)
+        self.epoch = self.batches_done = 0
+        self._batches: Iterator[Batch] = iter(())
+        self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
+        self._batch, self._window = cast("Batch | None", None), slice(0, 0)  # with windows left; its last window
+        self._read_ahead: Batch | None = None
+
+    def next(self, carry: Carry) -> Batch:
+        """Return the next window with targets, of this epoch or the next one.
+
+        Parameters
+        ----------
+        carry : callable
+            Called with each window without targets, which only carries the state of the model.
+        """
+        window, self._read_ahead = self._read_ahead or self._next_of_epoch(carry), None
+        if window is None:
+            self.epoch, self.batches_done = self.epoch + 1, 0
+            self._replay_rng = self.rng.bit_generator.state
+            self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
+            window = self._next_of_epoch(carry)
+        if window is None:
+            raise ValueError("the data must have at least one batch with targets, got none")
+        return window
+
+    def _next_of_epoch(self, carry: Carry) -> Batch | None:
+        """Return the next window with targets of this epoch; None at its end."""
+        while True:
+            if self._batch is None:
+                if self.endless and self.tbptt_steps is not None:
+                    self._replay_rng = self.rng.bit_generator.state
+                self._batch = next(self._batches, None)
+                if self._batch is None:
+                    return None
+                check_batch(self._batch)
+                self._window, self.batches_done = slice(0, 0), self.batches_done + 1
+            window = self._cut(self._batch)
+            if window.targets.size and (window.weights is None or window.weights.any()):
+                return window
+            carry(window)
+
+    def _cut(self, batch: Batch) -> Batch:
+        """Return the next `tbptt_steps` steps of a batch; the batch if it is no longer."""
+        T, start = batch.inputs.shape[1], self._window.stop
+        stop = T if self.tbptt_steps is None else min(start + self.tbptt_steps, T)
+        self._window, self._batch = slice(start, stop), None if stop == T else batch
+        if stop - start == T:
+            return batch
+        if batch.targets.ndim < 2 or batch.targets.shape[1] != T:
+            raise ValueError(
+                f"tbptt_steps must be None for targets without one entry per step, got {batch.targets.shape}"
+            )
+        return batch.window(start, stop)
+
+    def epoch_ended(self, carry: Carry) -> bool:
+        """Return whether the next window is of another epoch; takes the next batch from the data for that."""
+        if self._read_ahead is None and not self.endless:
+            self._read_ahead = self._next_of_epoch(carry)
+        return self._read_ahead is None and not self.endless
+
+    def state(self) -> dict[str, Any]:
+        """Return the position in the data, without the state of the generator, for :meth:`restore`."""
+        state = {"has_batch": self._batch is not None, "has_upcoming": self._read_ahead is not None}
+        return state | {name: getattr(self, name) for name in STATE_ATTRIBUTES}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the batches that the epoch has had from the data again, and drop them; the generator moves."""
+        vars(self).update({name: state[name] for name in STATE_ATTRIBUTES})
+        self._batches, self._batch, self._read_ahead = iter(()), None, None
+        if self.epoch:
+            self._replay(has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
+
+    def _replay(self, *, has_batch: bool, has_upcoming: bool) -> None:
+        """Take the batches of the epoch, of which the last is the current one; of endless data only that."""
+        self.rng.bit_generator.state = self._replay_rng
+        self._batches, batch = self.data.batches(self.batch_size, self.rng, self.dtype), None
+        for _ in range(int(has_batch) if self.endless else self.batches_done):
+            batch = next(self._batches, None)
+        if has_upcoming and batch is not None:
+            self._window = slice(0, self._window.start)
+            self._read_ahead = self._cut(batch)
+        elif has_batch:
+            self._batch = batch
