@@ -79,9 +79,9 @@ def monthly_sunspots(folder: Path) -> Values:
     return np.array(years, np.float64).ravel()
 
 
-def table(file: str, column: str, time: str, missing: Any = "error") -> Callable[[Path], Values]:
+def table(file: str, column: str, time: str, fill: Any = None) -> Callable[[Path], Values]:
     """Return the reader of one column of a CSV file."""
-    return lambda folder: gc.data.read_series(folder / file, [column], time=time, missing=missing).values[:, 0]
+    return lambda folder: gc.data.read_series(folder / file, [column], time=time, fill=fill).values[:, 0]
 
 
 SETTINGS = {
@@ -94,7 +94,7 @@ SETTINGS = {
         calibration=120,
     ),
     "CO2, weekly": Setting(
-        table("co2_maunaloa_weekly.csv", "co2", "date", "interpolate"),
+        table("co2_maunaloa_weekly.csv", "co2", "date", "linear"),
         *(343, 343, 4, 52, 53),
         model={"hidden_size": 32, "differences": (1,), "from_last": False},
         windows={"window": 160, "burn_in": 64},

@@ -123,12 +123,12 @@ def test_predict_reads_the_file_as_the_run_did(y, capsys):
     del lines[40]
     future = [f"2010-{k:02};;{k}" for k in range(1, 8)]
     Path("s.csv").write_text("\n".join([*lines, *future]))
-    options = ["--time", "month", "--known", "day", "--missing", "interpolate", "--decimal", ",", "--level", "0.7"]
+    options = ["--time", "month", "--known", "day", "--fill", "linear", "--decimal", ",", "--level", "0.7"]
     assert run(*options) == 0
-    assert "2 missing cells interpolated." in capsys.readouterr().out
+    assert "2 missing values filled." in capsys.readouterr().out
     assert main(["predict", "runs/forecast", "s.csv"]) == 0
     printed, notes = capsys.readouterr()
-    assert "--column, --time, --known, --missing, --decimal, --level as in runs/forecast/settings.json" in notes
+    assert "--column, --time, --known, --fill, --decimal, --level as in runs/forecast/settings.json" in notes
     rows = [line.split(",") for line in printed.splitlines()]
     expected = table("forecast.csv")
     assert rows[0] == expected[0]
@@ -146,7 +146,9 @@ def test_predict_reads_the_file_as_the_run_did(y, capsys):
 def test_errors_name_the_options_of_the_command(y, capsys):
     lines = Path("s.csv").read_text().splitlines()
     Path("s.csv").write_text("\n".join([*lines[:40], *lines[41:]]))
-    assert refused(capsys, "--column", "sales", "--time", "month").endswith("; --missing interpolate fills it")
+    assert refused(capsys, "--column", "sales", "--time", "month").endswith(
+        "; --fill linear or --fill previous fills it"
+    )
     Path("s.csv").write_text("sales\n1;5\n".replace("1;5", '"1,5"'))
     assert refused(capsys, "--column", "sales").endswith("; --decimal , reads decimal commas")
 
@@ -164,7 +166,7 @@ def test_the_printed_command_forecasts_again(y, capsys, members):
 
 
 def test_without_test_and_calibration(y, capsys):
-    assert run("--test", "0", "--calibration", "0") == 0
+    assert run("--test-values", "0", "--calibration-values", "0") == 0
     assert "evaluation.csv" not in capsys.readouterr().out
     assert gc.load("runs/forecast").forecast(y).interval == "quantile"
 
@@ -231,12 +233,12 @@ def test_an_earlier_run_is_kept(y, capsys):
         (["--column", "sales", "--horizon", "0"], "--horizon must be at least 1, got 0"),
         (
             ["--column", "sales", "--horizon", "60"],
-            "s.csv must have more values than the 60 of --test and 120 of --calibration, got 120",
+            "s.csv must have more values than the 60 of --test-values and 120 of --calibration-values, got 120",
         ),
-        (["--column", "sales", "--test", "5"], "--test must be 0 or at least the horizon 6, got 5"),
+        (["--column", "sales", "--test-values", "5"], "--test-values must be 0 or at least the horizon 6, got 5"),
         (
-            ["--column", "sales", "--calibration", "8"],
-            "--calibration must be 0 or at least 9 for a --level of 0.8, got 8",
+            ["--column", "sales", "--calibration-values", "8"],
+            "--calibration-values must be 0 or at least 9 for a --level of 0.8, got 8",
         ),
         (["--column", "sales", "--season", "84"], "--season must be less than 84, the training part, got 84"),
         (["--column", "sales", "--level", "1"], "--level must be between 0 and 1, got 1.0"),
@@ -265,7 +267,10 @@ def test_mistakes(y, capsys, arguments, message):
             "sales\n" + "5\n6\n" * 30 + "nan\n",
             "s.csv, line 62: column 'sales' must have a value in every row",
         ),
-        ("sales\n5\n6\n", "s.csv must have more values than the 6 of --test and 12 of --calibration, got 2"),
+        (
+            "sales\n5\n6\n",
+            "s.csv must have more values than the 6 of --test-values and 12 of --calibration-values, got 2",
+        ),
     ],
 )
 def test_files_that_cannot_be_used(y, capsys, text, message):
@@ -288,8 +293,8 @@ def test_differences_are_those_of_the_season_by_default(y, arguments, difference
 
 
 def test_options_that_cannot_be_parsed(y, capsys):
-    for option, value in (("--differences", "12;1"), ("--lags", "a"), ("--missing", "drop")):
+    for option, value in (("--differences", "12;1"), ("--lags", "a"), ("--fill", "drop")):
         with pytest.raises(SystemExit):
             run(option, value)
-        assert "must be integers such as 12,1" in capsys.readouterr().err or option == "--missing"
+        assert "must be integers such as 12,1" in capsys.readouterr().err or option == "--fill"
     assert refused(capsys, "--column", "sales", file="none.csv") == "none.csv: No such file or directory"

@@ -73,10 +73,16 @@ def test_days_of_months_stay_as_they_are(end):
 
 def test_missing_values_and_gaps_are_interpolated(write):
     path = write("t,a\n1,1\n2,\n4,7\n5,NaN\n6,9\n")
-    series = read_series(path, ["a"], time="t", missing="interpolate")
+    series = read_series(path, ["a"], time="t", fill="linear")
     np.testing.assert_allclose(series.values.ravel(), [1, 3, 5, 7, 8, 9])
-    assert series.interpolated == 3
+    assert series.filled == 3
     assert series.label(6) == "7"
+
+
+def test_missing_values_and_gaps_are_filled_with_the_value_before(write):
+    series = read_series(write("t,a\n1,1\n2,\n4,7\n5,NaN\n6,9\n7,\n"), ["a"], time="t", fill="previous")
+    assert series.values.ravel().tolist() == [1, 1, 1, 7, 7, 9, 9]
+    assert series.filled == 4
 
 
 def test_rows_without_observations_are_the_future_of_known_inputs(write):
@@ -92,7 +98,7 @@ def test_known_inputs_of_the_future_are_interpolated_too(write):
     path = write("a,k\n1,5\n2,6\n,\n,8\n")
     with pytest.raises(ValueError, match="line 4: column 'k' must have a value in every row, got 1 of 4 without"):
         read_series(path, ["a"], known_exogenous=["k"])
-    series = read_series(path, ["a"], known_exogenous=["k"], missing="interpolate")
+    series = read_series(path, ["a"], known_exogenous=["k"], fill="linear")
     assert series.known_exogenous.ravel().tolist() == [5, 6, 7, 8]
 
 
@@ -116,17 +122,22 @@ ERRORS = {
         "a\n1\nNA\n3\n",
         {},
         "s.csv, line 3: column 'a' must have a value in every row, got 1 of 3 without; "
-        "missing='interpolate' fills them",
+        "fill='linear' or fill='previous' fills them",
     ),
     "edge": (
         'a\n""\n1\n3\n',
-        {"missing": "interpolate"},
-        "s.csv, line 2: column 'a' must begin and end with a value to interpolate between",
+        {"fill": "linear"},
+        "s.csv, line 2: column 'a' must begin and end with a value for fill='linear'",
+    ),
+    "begin": (
+        'a\n""\n1\n3\n',
+        {"fill": "previous"},
+        "s.csv, line 2: column 'a' must begin with a value for fill='previous'",
     ),
     "end": (
         "a\n1\nNA\n3\nNA\nNA\n",
-        {"missing": "interpolate"},
-        "s.csv, line 5: column 'a' must begin and end with a value to interpolate between; "
+        {"fill": "linear"},
+        "s.csv, line 5: column 'a' must begin and end with a value for fill='linear'; "
         "rows without observations at the end are for known_exogenous columns",
     ),
     "no values": ("a,b\n,1\n,2\n", {}, "s.csv: column 'a' must have values, got none"),
@@ -134,7 +145,7 @@ ERRORS = {
         "t,a\n2024-01,1\n2024-02,1\n2024-04,2\n",
         {"time": "t"},
         "s.csv, line 4: column 't' must have a row for every step of 1 month, got a gap before '2024-04'; "
-        "missing='interpolate' fills it",
+        "fill='linear' or fill='previous' fills it",
     ),
     "unequal": (
         "t,a\n2024-01-01,1\n2024-01-03,1\n2024-01-06,2\n",
@@ -165,7 +176,7 @@ ERRORS = {
         "t,a,k\n1,1,1\n2,1,1\n3,,1\n5,,1\n",
         {"time": "t", "known_exogenous": ["k"]},
         "s.csv, line 5: column 't' must have a row for every step of 1, got a gap before '5'; "
-        "missing='interpolate' fills it",
+        "fill='linear' or fill='previous' fills it",
     ),
     "twice": ("a,b\n1,2\n", {"time": "a"}, "columns must be different, got 'a', 'a'"),
     "quotes": ('a\n"1\n', {}, "s.csv must be a CSV file: unexpected end of data"),
@@ -196,9 +207,9 @@ def test_a_missing_file(write):
 
 def test_the_representation_is_one_line(write):
     path = write("t,a,h,w\n2024-01,1,0,5\n2024-02,,1,6\n2024-03,2,0,7\n2024-04,,1,\n")
-    series = read_series(path, ["a"], time="t", known_exogenous=["h"], past_exogenous=["w"], missing="interpolate")
+    series = read_series(path, ["a"], time="t", known_exogenous=["h"], past_exogenous=["w"], fill="linear")
     assert repr(series) == (
         "Series(3 values of 'a'; 2024-01 to 2024-03; 1 known exogenous, future steps: 1; 1 past exogenous; "
-        "missing cells interpolated: 1)"
+        "missing values filled: 1)"
     )
     assert repr(read_series(path, ["h"])) == "Series(4 values of 'h')"

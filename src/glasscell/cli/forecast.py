@@ -28,7 +28,7 @@ from glasscell.cli.outputs import check_matplotlib, path_argument, picture
 from glasscell.cli.parser import add_run_folder
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, write_settings
-from glasscell.cli.sequence_options import option_of
+from glasscell.cli.sequence_options import add_fill, option_of
 from glasscell.cli.series_options import add_exogenous_options, filled_cells, read_series_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
@@ -95,6 +95,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     add_exogenous_options(data)
     data.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
     data.add_argument("--delimiter", metavar="C", help="default , or, with --decimal , a semicolon")
+    add_fill(data)
     data.add_argument(
         "--season",
         type=int,
@@ -105,13 +106,13 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     add_model_options(parser.add_argument_group("model"))
     split = parser.add_argument_group("evaluation")
     split.add_argument(
-        "--test", type=int, metavar="N", help="number of values at the end for the test (default: a fifth)"
+        "--test-values", type=int, metavar="N", help="values at the end to hold out for the test (default: a fifth)"
     )
     split.add_argument(
-        "--calibration",
+        "--calibration-values",
         type=int,
         metavar="N",
-        help="number of values before the test part, for the intervals (default: a tenth)",
+        help="values before the test part, for the intervals (default: a tenth)",
     )
     split.add_argument("--origin-step", type=int, default=1, metavar="N", help="steps between origins (default 1)")
     split.add_argument(
@@ -177,20 +178,20 @@ def _run(
 def _split(options: argparse.Namespace, length: int) -> Split:
     """Return the parts of the series."""
     horizon = positive_integer("--horizon", options.horizon)
-    test = max(horizon, length // 5) if options.test is None else options.test
+    test = max(horizon, length // 5) if options.test_values is None else options.test_values
     if not 0 < options.level < 1:
         raise ValueError(f"--level must be between 0 and 1, got {options.level}")
-    calibration = options.calibration
+    calibration = options.calibration_values
     if calibration is None:
         calibration = max(2 * horizon, length // 10, _smallest_calibration(options))
     for name, value in (("test", test), ("calibration", calibration)):
         if value and value < horizon:
-            raise ValueError(f"--{name} must be 0 or at least the horizon {horizon}, got {value}")
+            raise ValueError(f"--{name}-values must be 0 or at least the horizon {horizon}, got {value}")
     training = length - calibration - test
     if training < 1:
         raise ValueError(
-            f"{options.file} must have more values than the {test} of --test and {calibration} of --calibration, "
-            f"got {length}"
+            f"{options.file} must have more values than the {test} of --test-values and "
+            f"{calibration} of --calibration-values, got {length}"
         )
     return Split(training, calibration, test)
 
@@ -244,8 +245,8 @@ def _check(options: argparse.Namespace, series: Series, split: Split, members: l
     origins = split.calibration - options.horizon + 1
     if split.calibration and ceil((origins + 1) * options.level) > origins:
         raise ValueError(
-            f"--calibration must be 0 or at least {_smallest_calibration(options)} for a --level of {options.level}, "
-            f"got {split.calibration}"
+            f"--calibration-values must be 0 or at least {_smallest_calibration(options)} for a --level of "
+            f"{options.level}, got {split.calibration}"
         )
     members[0].training_data(series.head(split.training), window=options.window)
 

@@ -18,7 +18,7 @@ SERIES_DEFAULTS: dict[str, Any] = {
     "time": None,
     "known": [],
     "past": [],
-    "missing": None,
+    "fill": None,
     "decimal": ".",
     "delimiter": None,
 }

@@ -61,9 +61,12 @@ def add_sequence_options(parser: argparse.ArgumentParser) -> None:
         "--header", action=argparse.BooleanOptionalAction, help="whether the first row has names (default: detected)"
     )
     group.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
-    group.add_argument(
-        "--fill", choices=("previous", "linear"), help="how missing values are replaced (default: error)"
-    )
+    add_fill(group)
+
+
+def add_fill(group: argparse._ArgumentGroup) -> None:
+    """Add --fill."""
+    group.add_argument("--fill", choices=("previous", "linear"), help="how missing values are filled (default: error)")
 
 
 def read_sequences_of(

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from glasscell.data.series.series import Series
 
 FORECASTERS = ("Forecaster", "ForecasterEnsemble")
-SERIES_OPTIONS: dict[str, Any] = {"known": [], "past": [], "missing": None, "horizon": None, "level": None}
+SERIES_OPTIONS: dict[str, Any] = {"known": [], "past": [], "horizon": None, "level": None}
 # Of sequence_options.py, those that series do not have; with their defaults, as above.
-SEQUENCE_OPTIONS: dict[str, Any] = dict.fromkeys(("label", "id", "rows", "features_per_step", "header", "fill"))
+SEQUENCE_OPTIONS: dict[str, Any] = dict.fromkeys(("label", "id", "rows", "features_per_step", "header"))
 SEQUENCE_OPTIONS |= {"ignore_column": [], "ragged": False}
 
 
@@ -29,7 +29,7 @@ def add_series_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_exogenous_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options of exogenous columns and missing values."""
+    """Add the options of exogenous columns."""
     group.add_argument(
         *("--known",),
         action="append",
@@ -44,11 +44,6 @@ def add_exogenous_options(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="exogenous column whose future values are unknown; repeatable",
     )
-    group.add_argument(
-        "--missing",
-        choices=("error", "interpolate"),
-        help="how empty cells and gaps in the times are treated (default error)",
-    )
 
 
 def read_series_of(path: Path, options: argparse.Namespace) -> Series:
@@ -62,19 +57,19 @@ def read_series_of(path: Path, options: argparse.Namespace) -> Series:
             time=options.time,
             known_exogenous=options.known,
             past_exogenous=options.past,
-            missing=options.missing or "error",
+            fill=options.fill,
             decimal=options.decimal,
             delimiter=options.delimiter,
         )
     except ValueError as error:
-        message = str(error).replace("missing='interpolate'", "--missing interpolate")
+        message = str(error).replace("fill='linear'", "--fill linear").replace("fill='previous'", "--fill previous")
         raise ValueError(message.replace("decimal=','", "--decimal ,").replace("known_exogenous", "--known")) from None
 
 
 def filled_cells(series: Series) -> str:
-    """Format the number of cells that were interpolated."""
-    n = series.interpolated
-    return f", {n} missing {'cell' if n == 1 else 'cells'} interpolated" if n else ""
+    """Format the number of values that were filled."""
+    n = series.filled
+    return f", {n} missing {'value' if n == 1 else 'values'} filled" if n else ""
 
 
 def check_series_options(options: argparse.Namespace, kind: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.atomic_files import StrPath
 from glasscell.data.csv_tables import parse_number
-from glasscell.data.gaps import is_missing
+from glasscell.data.gaps import FILLS, Fill, fill_gaps, is_missing
 from glasscell.data.lines import lines_of
 from glasscell.data.series.times import TimeAxis, time_axis
 from glasscell.escaping import one_line
@@ -43,7 +43,7 @@ class Series:
         Exogenous inputs that are known up to the present.
     times : TimeAxis, optional
         Of T + F steps.
-    interpolated : int
+    filled : int
         Number of values that were missing in the file.
     """
 
@@ -52,7 +52,7 @@ class Series:
     known_exogenous: Values
     past_exogenous: Values
     times: TimeAxis | None = None
-    interpolated: int = 0
+    filled: int = 0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -64,7 +64,7 @@ class Series:
         K, J = self.known_exogenous.shape[1], self.past_exogenous.shape[1]
         parts += [f"{K} known exogenous, future steps: {self.future_steps}"] * bool(K)
         parts += [f"{J} past exogenous"] * bool(J)
-        parts += [f"missing cells interpolated: {self.interpolated}"] * bool(self.interpolated)
+        parts += [f"missing values filled: {self.filled}"] * bool(self.filled)
         return f"Series({'; '.join(parts)})"
 
     @property
@@ -93,7 +93,7 @@ def read_series(
     time: str | None = None,
     known_exogenous: Sequence[str] = (),
     past_exogenous: Sequence[str] = (),
-    missing: Literal["error", "interpolate"] = "error",
+    fill: Fill = None,
     decimal: Literal[".", ","] = ".",
     delimiter: str | None = None,
 ) -> Series:
@@ -111,9 +111,9 @@ def read_series(
         steps.
     known_exogenous, past_exogenous : sequence of str
         Columns of exogenous inputs. Rows at the end without values in `columns` are the future of `known_exogenous`.
-    missing : {"error", "interpolate"}
-        What to do with empty cells (also ?, NA, N/A, NaN, null, None) and gaps in the times: raise an error, or
-        interpolate linearly between the observations around them.
+    fill : {"previous", "linear"}, optional
+        How empty cells (also ?, NA, N/A, NaN, null, None) and gaps in the times are filled: with the value before, or
+        the line between the values before and after. Default: they are errors.
     decimal : {".", ","}
         Decimal mark. Thousands separators are not supported.
     delimiter : str, optional
@@ -131,7 +131,7 @@ def read_series(
         With file, line and column: an empty file, a missing column, text in a column, a value that is not finite, times
         out of order or with unequal steps, missing values.
     """
-    choice("missing", missing, ("error", "interpolate"))
+    choice("fill", fill, FILLS)
     choice("decimal", decimal, (".", ","))
     if isinstance(columns, str) or not columns:
         raise TypeError(f"columns must be a list of at least one name, got {columns!r}")
@@ -143,16 +143,16 @@ def read_series(
     axis = None
     if time is not None:
         axis, rows = time_axis([text.strip() for text in table.column(time)], table.places)
-        if len(rows) < axis.length and missing == "error":
+        if len(rows) < axis.length and fill is None:
             gap = int(np.flatnonzero(np.diff(rows) > 1)[0])
             raise ValueError(
                 f"{table.places[gap + 1]}: column {time!r} must have a row for every step of {axis.description}, got a "
-                f"gap before {table.column(time)[gap + 1]!r}; missing='interpolate' fills it"
+                f"gap before {table.column(time)[gap + 1]!r}; fill='linear' or fill='previous' fills it"
             )
         complete = np.full((axis.length, len(names)), np.nan)
         complete[rows] = numbers
         numbers, table.rows = complete, rows
-    return _series(table, numbers, axis, list(columns), list(known_exogenous), list(past_exogenous), missing)
+    return _series(table, numbers, axis, list(columns), list(known_exogenous), list(past_exogenous), fill)
 
 
 def _series(
@@ -162,14 +162,14 @@ def _series(
     columns: list[str],
     known: list[str],
     past: list[str],
-    missing: str,
+    fill: Fill,
 ) -> Series:
-    """Separate observations, exogenous inputs and their future; interpolate missing values."""
+    """Separate observations, exogenous inputs and their future; fill missing values."""
     C, K, length = len(columns), len(known), len(numbers)
     if known:  # rows at the end without observations
         observed = np.flatnonzero(np.isfinite(numbers[:, :C]).any(axis=1))
         length = int(observed[-1]) + 1 if len(observed) else 0
-    interpolated = 0
+    filled = 0
     for k, name in enumerate([*columns, *known, *past]):
         stop = len(numbers) if C <= k < C + K else length
         absent = np.flatnonzero(np.isnan(numbers[:stop, k]))
@@ -178,22 +178,22 @@ def _series(
         if len(absent) == stop:
             raise ValueError(f"{table.path}: column {name!r} must have values, got none")
         place = table.place_of(int(absent[0]))
-        if missing == "error":
+        if fill is None:
             raise ValueError(
                 f"{place}: column {name!r} must have a value in every row, got {len(absent)} of {stop} without; "
-                "missing='interpolate' fills them"
+                "fill='linear' or fill='previous' fills them"
             )
-        if absent[0] == 0 or absent[-1] == stop - 1:
+        if absent[0] == 0 or (absent[-1] == stop - 1 and fill == "linear"):
             hint = ""
             if absent[0]:  # the values at the end are missing: name the first row of these
                 place = table.place_of(int(absent[np.flatnonzero(np.diff(absent, prepend=-2) > 1)[-1]]))
                 hint = "" if known else "; rows without observations at the end are for known_exogenous columns"
-            raise ValueError(f"{place}: column {name!r} must begin and end with a value to interpolate between{hint}")
-        present = np.flatnonzero(~np.isnan(numbers[:stop, k]))
-        numbers[absent, k] = np.interp(absent, present, numbers[present, k])
-        interpolated += len(absent)
+            ends = "begin and end" if fill == "linear" else "begin"
+            raise ValueError(f"{place}: column {name!r} must {ends} with a value for fill={fill!r}{hint}")
+        numbers[:stop, k] = fill_gaps(numbers[:stop, k], fill)
+        filled += len(absent)
     values, exogenous = numbers[:length, :C], numbers[:, C : C + K]
-    return Series(values, tuple(columns), exogenous, numbers[:length, C + K :], axis, interpolated)
+    return Series(values, tuple(columns), exogenous, numbers[:length, C + K :], axis, filled)
 
 
 class _Table:
