@@ -265,3 +265,15 @@ def _remove_if_abandoned(file: Path) -> None:
             file.unlink()
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: StrPath) -> None:
+    """Flush the names in a folder to disk: a renamed file keeps its new name after a failure of the machine."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows, which does not open folders
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

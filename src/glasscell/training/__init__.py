@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from glasscell.training import progress, schedules
     from glasscell.training.arguments import TrainingOptions
     from glasscell.training.callbacks import Callback, TrainingState
+    from glasscell.training.checkpointing import CheckpointError
+    from glasscell.training.checkpoints import CheckpointFolder, has_checkpoint
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
     from glasscell.training.loop import Training
@@ -15,12 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Callback",
+    "CheckpointError",
+    "CheckpointFolder",
     "History",
     "TraceRecorder",
     "Training",
     "TrainingOptions",
     "TrainingState",
     "fit",
+    "has_checkpoint",
     "progress",
     "schedules",
 ]
@@ -29,5 +34,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {"progress": "progress", "schedules": "schedules", "TraceRecorder": "trace_recorder.recorder"}
     | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
+    | {"CheckpointError": "checkpointing"}
+    | dict.fromkeys(("CheckpointFolder", "has_checkpoint"), "checkpoints")
     | dict.fromkeys(("Callback", "TrainingState"), "callbacks"),
 )

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from numpy.typing import DTypeLike
 
+from glasscell.atomic_files import StrPath
 from glasscell.core.optimizers import Adam, Optimizer
 from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Batch, Data, check_batch
@@ -57,6 +58,10 @@ class TrainingOptions:
     evaluate_every: int | None = None
     callbacks: Sequence[Callable[..., bool | None]] = ()
     progress: bool = False
+    checkpoint: StrPath | None = None
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+    resume: bool | StrPath = False
     seed: Seed = 0
 
     def __post_init__(self) -> None:

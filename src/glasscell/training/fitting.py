@@ -5,6 +5,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from glasscell.atomic_files import StrPath
 from glasscell.core.optimizers import Optimizer
 from glasscell.data.metrics import Loss, Metric
 from glasscell.layers import Seed
@@ -42,6 +43,10 @@ def fit(
     evaluate_every: int | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
+    checkpoint: StrPath | None = None,
+    checkpoint_every: int | None = None,
+    keep_checkpoints: int = 2,
+    resume: bool | StrPath = False,
     seed: Seed = 0,
 ) -> History:
     """Train a model, in place.
@@ -105,6 +110,18 @@ def fit(
         None; anything else is a TypeError, so that a returned loss does not end the training.
     progress : bool
         Show progress on standard error: a bar on a terminal, if tqdm is installed; otherwise lines.
+    checkpoint : path, optional
+        Folder of the run, whose folder ``checkpoints`` gets the state of the training: before the first update, during
+        the training and at its end; see docs/checkpoints.md. Default: no checkpoints.
+    checkpoint_every : int, optional
+        Updates between checkpoints. Default: a checkpoint at evaluations, at most so often that they take 1 % of the
+        time, and at least every ten minutes.
+    keep_checkpoints : int
+        Number of checkpoints to keep; the one with the best monitored score is kept in addition.
+    resume : bool or path
+        Go on from the newest complete checkpoint: of `checkpoint`, if True, or of the folder of another run. Model,
+        data and options must be those of that run, except the limits `updates` and `epochs`. Weights and history end
+        with the same bits as without an interruption.
     seed : int or numpy.random.Generator
         For batches, dropout and zoneout; evaluations draw nothing.
 
@@ -116,12 +133,18 @@ def fit(
     ------
     TypeError, ValueError
         An argument out of range, or arguments that do not fit together.
+    FileNotFoundError, FileExistsError, BlockingIOError
+        If `resume` finds no checkpoint, `checkpoint` has those of a run that does not go on, or another process uses
+        it.
+    CheckpointError
+        An OSError, at the end: the last checkpoint could not be written. The model is trained.
     FloatingPointError
         If loss or gradient stop being finite; the update is not made.
 
     Notes
     -----
-    After any error, and after Ctrl-C, the weights are those of the last whole update.
+    After any error, and after Ctrl-C, the weights are those of the last whole update. With `checkpoint`, Ctrl-C ends
+    the training after the update and its checkpoint; a second Ctrl-C ends it at once.
 
     If Numba is installed and faster for the recurrent layers, its threads run the whole update, the products of other
     layers, the loss and the optimiser included, and the evaluations. NumPy's BLAS has one thread meanwhile: its waiting
@@ -164,6 +187,10 @@ def fit(
         evaluate_every=evaluate_every,
         callbacks=callbacks,
         progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        resume=resume,
         seed=seed,
     )
     return Training(model, data, options).run()

@@ -25,6 +25,7 @@ from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
 from glasscell.training.callbacks import TrainingState, ends_training
+from glasscell.training.checkpointing import TrainingCheckpoints, check_options
 from glasscell.training.evaluation import evaluate, is_better, meets_target, raise_not_finite
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
@@ -71,6 +72,7 @@ class Training:
     """
 
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
+        check_options(options)
         self.options, self.model = options, arguments.trainable_model(model)
         self._user_model = model  # a single layer, of which the model is a wrapper
         self._overwrites_outputs = not getattr(self.model, "keeps_outputs", True)
@@ -93,12 +95,13 @@ class Training:
         self.windows = Windows(self.data, self.batch_size, self.dtype, self.rng, self.tbptt_steps)
         self.states, self.history = cast("States | None", None), History()
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
-        self._evaluations_without_gain = 0
+        self._evaluations_without_gain, self._was_evaluated = 0, False
         self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
         self._try_metrics()
+        self._checkpoints = TrainingCheckpoints(self)
 
     def _set_limits(self, options: TrainingOptions) -> None:
         self.updates, self.epochs = arguments.training_length(options, self._defaults, self.data)
@@ -123,14 +126,15 @@ class Training:
 
     def run(self) -> History:
         """Make updates until something ends the training; see :func:`glasscell.fit` on threads."""
-        return with_training_threads(self._run, self.model, self.batch_size)
+        with self._checkpoints:
+            return with_training_threads(self._run, self.model, self.batch_size)
 
     def _run(self) -> History:
         history, vector = self.history, self.model.parameters.vector
         keep = self.options.keep or ("best" if self.patience else "last")
         # Overflow is not reported here: step() raises an error if loss or gradient are not finite.
         with np.errstate(over="ignore", invalid="ignore"):
-            if not (self._reached_limit() or history.target_reached or history.stopped_early):
+            if not self.has_finished():
                 self._make_updates()
         if keep == "best" and self.best_weights is not None:
             vector[:] = self.best_weights
@@ -148,6 +152,7 @@ class Training:
             while not ended:
                 row = self._step()
                 ended = self._finish_update()
+                self._checkpoints.after_update(evaluated=self._was_evaluated, ended=ended)
                 if report is not None:
                     report(row)
 
@@ -241,6 +246,10 @@ class Training:
             return True
         return self.epochs is not None and self.epoch >= self.epochs and self.epoch_ended()
 
+    def has_finished(self) -> bool:
+        """Return whether a limit, `stop_at` or `patience` has ended the training."""
+        return self._reached_limit() or self.history.target_reached or self.history.stopped_early
+
     def score(self) -> dict[str, float]:
         """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
         scores = evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
@@ -256,7 +265,8 @@ class Training:
         history, updates = self.history, len(self.history.rows)
         ended = (self.epochs is not None or self.evaluate_every is None) and self.epoch_ended()
         last = self._reached_limit()
-        if last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0):
+        self._was_evaluated = last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0)
+        if self._was_evaluated:
             scores, stop_at = self.score(), self.options.stop_at
             history.target_reached = stop_at is not None and meets_target(scores, stop_at)
             waited = 0 if history.best_update == updates else self._evaluations_without_gain + 1

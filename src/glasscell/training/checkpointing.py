@@ -1,0 +1,272 @@
+"""Checkpoints during a training run: when they are written, how a run goes on, and what its end records."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from warnings import warn
+
+from glasscell.training.arguments import TrainingOptions, optional
+from glasscell.validation import positive_integer
+
+if TYPE_CHECKING:
+    from glasscell.training.checkpoints import CheckpointFolder, StoredTraining
+    from glasscell.training.history import History
+
+TIME_SHARE = 0.01  # of the time of a training that checkpoints may take by default
+SECONDS_BETWEEN = 600.0  # by default there is a checkpoint at least as often, evaluated or not
+
+
+class CheckpointError(OSError):
+    """The last checkpoints of a training could not be written; the training is complete in memory.
+
+    Attributes
+    ----------
+    history : History
+    training : Training
+        ``CheckpointFolder(another).save(training)`` writes its state elsewhere.
+    """
+
+    history: History
+    training: Any
+
+
+def check_options(options: TrainingOptions) -> None:
+    """Check the arguments of checkpoints, before anything is changed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument out of range.
+    FileNotFoundError
+        If there is no checkpoint to go on from.
+    FileExistsError
+        If `checkpoint` has the checkpoints of an earlier run, which does not go on, or other files.
+    """
+    optional(positive_integer, "checkpoint_every", options.checkpoint_every)
+    positive_integer("keep_checkpoints", options.keep_checkpoints)
+    checkpoint, resume = options.checkpoint, options.resume
+    if checkpoint is None and options.checkpoint_every is not None:
+        raise ValueError("checkpoint must be a folder for checkpoint_every, got None")
+    if checkpoint is None and resume is True:
+        raise ValueError("checkpoint must be a folder for resume=True, got None")
+    source = checkpoint if resume is True else resume or None
+    if checkpoint is None and source is None:
+        return
+    from glasscell.training.checkpoints import check_folder, has_checkpoint  # noqa: PLC0415 - only where it is used
+
+    if checkpoint is not None:
+        check_folder(checkpoint)
+    if source is not None and not has_checkpoint(source):
+        raise FileNotFoundError(f"resume must be a folder with a checkpoint, got {source!s}, which has none")
+    if checkpoint is not None and not _is_same(source, checkpoint) and has_checkpoint(checkpoint):
+        raise FileExistsError(
+            f"checkpoint must be a folder without checkpoints, got {checkpoint!s}: "
+            "pass resume=True to go on from the newest one, or another folder"
+        )
+
+
+def _is_same(source: Any, folder: Any) -> bool:
+    import os  # noqa: PLC0415
+
+    return source is not None and os.path.realpath(source) == os.path.realpath(folder)
+
+
+class TrainingCheckpoints:
+    """The checkpoints of a training, as a context of its run: resumes it, writes them, and records how it ended.
+
+    Parameters
+    ----------
+    training : Training
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether Ctrl-C was pressed once: the training then ends after the update and its checkpoint.
+    """
+
+    def __init__(self, training: Any) -> None:
+        self._training, options = training, training.options
+        self._every = options.checkpoint_every
+        self._folder: CheckpointFolder | None = None
+        self._failure: OSError | None = None
+        self._written = 0  # updates of the last checkpoint
+        self._ended, self._cost = time.monotonic(), 0.0  # when the last checkpoint was written, and its time
+        self._has_begun = False
+        self._replaced: Any = None  # handler of Ctrl-C
+        self.interrupted = False
+
+    # Begin and end
+
+    def __enter__(self) -> Self:
+        from glasscell.training.checkpoints import CheckpointFolder  # noqa: PLC0415 - only where it is used
+
+        options = self._training.options
+        if options.checkpoint is None:
+            if not self._has_begun and options.resume is not False:
+                self._resume(options.resume)
+            self._has_begun = True
+            return self
+        self._folder = CheckpointFolder(options.checkpoint, options.keep_checkpoints)
+        try:
+            if not self._has_begun and options.resume is not False:
+                self._resume(options.checkpoint if options.resume is True else options.resume)
+            self._begin()
+        except BaseException:
+            self._folder.close()
+            raise
+        self._has_begun = True
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler is signal.default_int_handler:
+                self._replaced = handler
+                signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._folder is None:
+            return
+        try:
+            if error is not None:
+                self._record(error)
+        finally:
+            self._folder.close()
+            if self._replaced is not None:
+                signal.signal(signal.SIGINT, self._replaced)
+                self._replaced = None
+        if error is None and self._failure is not None:
+            raise self._error(self._failure)
+
+    def _resume(self, folder: Any) -> None:
+        """Restore the training from the newest complete checkpoint of a folder."""
+        from glasscell.training.checkpoints import read_newest  # noqa: PLC0415 - only where it is used
+
+        stored = read_newest(folder)
+        if stored is None:
+            raise FileNotFoundError(f"resume must be a folder with a checkpoint, got {folder!s}, which has none")
+        resume(self._training, stored)
+
+    def _begin(self) -> None:
+        """Write the state of before the first update, or record that a run goes on."""
+        folder = self._folder
+        assert folder is not None  # noqa: S101 - for mypy
+        names = [entry["name"] for entry in folder.manifest["checkpoints"]]
+        folder.manifest |= {"state": "running", "reason": ""}
+        updates = self._training.history.updates
+        if names and names[-1] == f"{updates:09}.safetensors":
+            folder.set_state("running")
+            self._written = updates
+        else:
+            self._save()
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.interrupted:
+            signal.default_int_handler(number, frame)
+        self.interrupted = True
+
+    def _record(self, error: BaseException) -> None:
+        """Record why a run ended in the manifest; an error of that changes nothing."""
+        assert self._folder is not None  # noqa: S101 - for mypy
+        is_failure = isinstance(error, Exception)
+        try:
+            self._folder.set_state("failed" if is_failure else "interrupted", f"{type(error).__name__}: {error}"[:500])
+        except OSError as reason:
+            self._warn(reason)
+
+    def _error(self, reason: OSError) -> CheckpointError:
+        history = self._training.history
+        error = CheckpointError(
+            reason.errno,
+            f"{reason.strerror or reason}; the {history.updates} updates are complete in the model, but the newest "
+            f"checkpoint is that of update {self._written}: save the model elsewhere",
+            str(self._training.options.checkpoint),
+        )
+        error.history, error.training = history, self._training
+        return error
+
+    # Write
+
+    def after_update(self, *, evaluated: bool, ended: bool) -> None:
+        """Write a checkpoint if it is time to; raise KeyboardInterrupt after Ctrl-C.
+
+        Parameters
+        ----------
+        evaluated : bool
+            Whether this update was evaluated.
+        ended : bool
+            Whether it was the last one.
+        """
+        folder = self._folder
+        if folder is None:
+            return
+        updates = self._training.history.updates
+        if ended:
+            finished = self._training.has_finished()
+            reason = "" if finished else "a callback ended the training"
+            folder.manifest |= {"state": "finished" if finished else "interrupted", "reason": reason}
+        if ended or self.interrupted or self._is_due(updates, evaluated=evaluated):
+            self._try_to_save()
+        if self.interrupted and not ended:
+            where = f"resume=True goes on from update {self._written}, in {self._training.options.checkpoint!s}"
+            raise KeyboardInterrupt(where)
+
+    def _is_due(self, updates: int, *, evaluated: bool) -> bool:
+        if self._every is not None:
+            return bool(updates % self._every == 0)
+        passed = time.monotonic() - self._ended
+        return passed >= (self._cost / TIME_SHARE if evaluated else SECONDS_BETWEEN)
+
+    def _try_to_save(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
+            self._failure = error
+            self._ended = time.monotonic()
+            self._warn(error)
+
+    def _save(self) -> None:
+        assert self._folder is not None  # noqa: S101 - for mypy
+        start = time.monotonic()
+        self._folder.save(self._training)
+        self._failure, self._written = None, self._training.history.updates
+        self._ended = time.monotonic()
+        self._cost = self._ended - start
+
+    def _warn(self, error: OSError) -> None:
+        options, updates = self._training.options, self._training.history.updates
+        warn(
+            f"the checkpoint of update {updates} could not be written to {options.checkpoint!s}: "
+            f"{error.strerror or error}; the training goes on in memory",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def resume(training: Any, stored: StoredTraining) -> None:
+    """Restore a training from a checkpoint of the same model, data and options.
+
+    Warns
+    -----
+    RuntimeWarning
+        If engine, threads, processor or versions are others: results then agree to rounding only.
+
+    Raises
+    ------
+    ValueError
+        If model, data, options or the version of Glasscell are others; the message names the first difference.
+    """
+    from glasscell.training.description import describe, difference, other_environment  # noqa: PLC0415
+
+    description = describe(training)
+    if different := difference(stored.description, description):
+        raise ValueError(f"resume must continue the training of {stored.path} with the same arguments, got {different}")
+    training.restore(stored.state)
+    if other := other_environment(stored.description, description):
+        warn(
+            f"the training goes on with {other}: results agree with an uninterrupted one to rounding only",
+            RuntimeWarning,
+            stacklevel=2,
+        )
