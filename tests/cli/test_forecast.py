@@ -228,8 +228,11 @@ def test_an_earlier_run_is_kept(y, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--column", "price"], "s.csv: column 'price' must be in the file, got 'month', 'sales', 'day'"),
-        (["--column", "month"], "s.csv, line 2: column 'month' must be numbers, got '2000-01'"),
+        (
+            ["--column", "price"],
+            "--column must name a column of s.csv (comma, a header), 'month', 'sales', 'day', got 'price'",
+        ),
+        (["--column", "month"], "s.csv, line 2, column 'month': must be a number, got '2000-01'"),
         (["--column", "sales", "--horizon", "0"], "--horizon must be at least 1, got 0"),
         (
             ["--column", "sales", "--horizon", "60"],
@@ -265,7 +268,7 @@ def test_mistakes(y, capsys, arguments, message):
         ("sales\n" + "5\n" * 90, "series must vary in the training part, got 5 at every step"),
         (
             "sales\n" + "5\n6\n" * 30 + "nan\n",
-            "s.csv, line 62: column 'sales' must have a value in every row",
+            "s.csv, line 62, column 'sales': must have a value in every row",
         ),
         (
             "sales\n5\n6\n",

@@ -158,7 +158,7 @@ def test_gaps_are_filled_as_stated(tmp_path: Path) -> None:
             {},
             "t.csv: delimiter must be passed, got several that are possible, comma and semicolon",
         ),
-        ('a,b\n"1,2\n', {"header": True}, "t.csv, line 2: unexpected end of data"),
+        ('a,b\n"1,2\n', {"header": True}, "t.csv, line 2: must be a CSV file: unexpected end of data"),
         (
             "1,2,3\n",
             {"features_per_step": 2},

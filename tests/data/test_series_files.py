@@ -96,7 +96,7 @@ def test_rows_without_observations_are_the_future_of_known_inputs(write):
 
 def test_known_inputs_of_the_future_are_interpolated_too(write):
     path = write("a,k\n1,5\n2,6\n,\n,8\n")
-    with pytest.raises(ValueError, match="line 4: column 'k' must have a value in every row, got 1 of 4 without"):
+    with pytest.raises(ValueError, match="line 4, column 'k': must have a value in every row, got 1 of 4 without"):
         read_series(path, ["a"], known_exogenous=["k"])
     series = read_series(path, ["a"], known_exogenous=["k"], fill="linear")
     assert series.known_exogenous.ravel().tolist() == [5, 6, 7, 8]
@@ -104,47 +104,47 @@ def test_known_inputs_of_the_future_are_interpolated_too(write):
 
 ERRORS = {
     "empty": ("", {}, "s.csv must have at least one line, got an empty file"),
-    "blank lines": ("\n\n", {}, "s.csv must have a line of column names, got blank lines only"),
-    "no rows": ("a,b\n", {}, "s.csv must have rows after its column names, got none"),
-    "text": ("a,b\n1,2\ntwelve,3\n", {}, "s.csv, line 3: column 'a' must be numbers, got 'twelve'"),
-    "underscores": ("a\n1_000\n", {}, "s.csv, line 2: column 'a' must be numbers, got '1_000'"),
-    "infinity": ("a\ninf\n", {}, "s.csv, line 2: column 'a' must be numbers, got 'inf'"),
+    "blank lines": ("\n\n", {}, "s.csv must have at least one row, got blank lines only"),
+    "no rows": ("a,b\n", {}, "s.csv must have a row after the header, got none"),
+    "text": ("a,b\n1,2\ntwelve,3\n", {}, "s.csv, line 3, column 'a': must be a number, got 'twelve'"),
+    "underscores": ("a\n1_000\n", {}, "s.csv, line 2, column 'a': must be a number, got '1_000'"),
+    "infinity": ("a\ninf\n", {}, "s.csv, line 2, column 'a': must be a number, got 'inf'"),
     "decimal comma": (
         'a,b\n"1,5",2\n',
         {},
-        "s.csv, line 2: column 'a' must be numbers, got '1,5'; decimal=',' reads decimal commas",
+        "s.csv, line 2, column 'a': must be a number, got '1,5'; decimal=',' reads decimal commas",
     ),
-    "decimal point": ("a\n1.5\n", {"decimal": ","}, "s.csv, line 2: column 'a' must be numbers, got '1.5'"),
-    "missing column": ("b,c\n1,2\n", {}, "s.csv: column 'a' must be in the file, got 'b', 'c'"),
-    "two columns": ("a,a\n1,2\n", {}, "s.csv: column 'a' must be in the file once, got 'a', 'a'"),
-    "cells": ("a,b\n1\n", {}, "s.csv, line 2: must have 2 cells separated by ',', got 1"),
+    "decimal point": ("a\n1.5\n", {"decimal": ","}, "s.csv, line 2, column 'a': must be a number, got '1.5'"),
+    "missing column": ("b,c\n1,2\n", {}, "columns must name a column of s.csv (comma, a header), 'b', 'c', got 'a'"),
+    "two columns": ("a,a\n1,2\n", {}, "s.csv, line 1: columns must have different names, got 'a' for columns 1 and 2"),
+    "cells": ("a,b\n1\n", {}, "s.csv, line 2: must have 2 cells, got 1"),
     "missing": (
         "a\n1\nNA\n3\n",
         {},
-        "s.csv, line 3: column 'a' must have a value in every row, got 1 of 3 without; "
+        "s.csv, line 3, column 'a': must have a value in every row, got 1 of 3 without; "
         "fill='linear' or fill='previous' fills them",
     ),
     "edge": (
         'a\n""\n1\n3\n',
         {"fill": "linear"},
-        "s.csv, line 2: column 'a' must begin and end with a value for fill='linear'",
+        "s.csv, line 2, column 'a': must begin and end with a value for fill='linear'",
     ),
     "begin": (
         'a\n""\n1\n3\n',
         {"fill": "previous"},
-        "s.csv, line 2: column 'a' must begin with a value for fill='previous'",
+        "s.csv, line 2, column 'a': must begin with a value for fill='previous'",
     ),
     "end": (
         "a\n1\nNA\n3\nNA\nNA\n",
         {"fill": "linear"},
-        "s.csv, line 5: column 'a' must begin and end with a value for fill='linear'; "
+        "s.csv, line 5, column 'a': must begin and end with a value for fill='linear'; "
         "rows without observations at the end are for known_exogenous columns",
     ),
-    "no values": ("a,b\n,1\n,2\n", {}, "s.csv: column 'a' must have values, got none"),
+    "no values": ("a,b\n,1\n,2\n", {}, "s.csv, column 'a': must have values, got none"),
     "gap": (
         "t,a\n2024-01,1\n2024-02,1\n2024-04,2\n",
         {"time": "t"},
-        "s.csv, line 4: column 't' must have a row for every step of 1 month, got a gap before '2024-04'; "
+        "s.csv, line 4, column 't': must have a row for every step of 1 month, got a gap before '2024-04'; "
         "fill='linear' or fill='previous' fills it",
     ),
     "unequal": (
@@ -175,11 +175,11 @@ ERRORS = {
     "future gap": (
         "t,a,k\n1,1,1\n2,1,1\n3,,1\n5,,1\n",
         {"time": "t", "known_exogenous": ["k"]},
-        "s.csv, line 5: column 't' must have a row for every step of 1, got a gap before '5'; "
+        "s.csv, line 5, column 't': must have a row for every step of 1, got a gap before '5'; "
         "fill='linear' or fill='previous' fills it",
     ),
     "twice": ("a,b\n1,2\n", {"time": "a"}, "columns must be different, got 'a', 'a'"),
-    "quotes": ('a\n"1\n', {}, "s.csv must be a CSV file: unexpected end of data"),
+    "quotes": ('a\n"1\n', {}, "s.csv, line 2: must be a CSV file: unexpected end of data"),
 }
 
 
@@ -187,6 +187,21 @@ ERRORS = {
 def test_mistakes(write, text, options, message):
     with pytest.raises(ValueError, match=rf"^{re.escape(message)}"):
         read_series(write(text), ["a"], **options)
+
+
+def test_the_delimiter_is_detected_and_columns_that_are_not_used_may_have_any_name(write):
+    path = write(";a;b;b\n0;1.5;2;3\n1;2.5;2;3\n")
+    assert read_series(path, ["a"]).values.ravel().tolist() == [1.5, 2.5]
+    with pytest.raises(
+        ValueError, match=r"^s.csv, line 1: columns must have different names, got 'b' for columns 3 and 4"
+    ):
+        read_series(path, ["b"])
+    assert read_series(write("a,b\n1,2\n"), ["a"], delimiter=",").values.tolist() == [[1]]
+
+
+def test_a_decimal_comma_is_no_delimiter(write):
+    assert read_series(write("a\n1,5\n2,5\n"), ["a"], decimal=",").values.ravel().tolist() == [1.5, 2.5]
+    assert read_series(write("a\tb\n1,5\t2\n"), ["b", "a"], decimal=",").values.tolist() == [[2, 1.5]]
 
 
 def test_bytes_that_are_not_utf8(write):

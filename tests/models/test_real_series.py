@@ -14,7 +14,9 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="../shared/data/seri
 
 def test_weeks_with_gaps_are_read():
     path = FOLDER / "co2_maunaloa_weekly.csv"
-    with pytest.raises(ValueError, match="line 8: column 'co2' must have a value in every row, got 59 of 2284 without"):
+    with pytest.raises(
+        ValueError, match="line 8, column 'co2': must have a value in every row, got 59 of 2284 without"
+    ):
         gc.data.read_series(path, ["co2"], time="date")
     series = gc.data.read_series(path, ["co2"], time="date", fill="linear")
     assert (len(series), series.filled, series.label(2284)) == (2284, 59, "20020105")

@@ -94,7 +94,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     data.add_argument("--time", metavar="NAME", help="column of times, which must have equal steps")
     add_exogenous_options(data)
     data.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
-    data.add_argument("--delimiter", metavar="C", help="default , or, with --decimal , a semicolon")
+    data.add_argument("--delimiter", metavar="C", help="delimiter of the table (default: detected)")
     add_fill(data)
     data.add_argument(
         "--season",

@@ -15,6 +15,16 @@ SERIES_OPTIONS: dict[str, Any] = {"known": [], "past": [], "horizon": None, "lev
 SEQUENCE_OPTIONS: dict[str, Any] = dict.fromkeys(("label", "id", "rows", "features_per_step", "header"))
 SEQUENCE_OPTIONS |= {"ignore_column": [], "ragged": False}
 
+OPTIONS_OF_ARGUMENTS = {  # in messages of read_series
+    "fill='linear'": "--fill linear",
+    "fill='previous'": "--fill previous",
+    "decimal=','": "--decimal ,",
+    "columns must name": "--column must name",
+    "time must name": "--time must name",
+    "known_exogenous": "--known",
+    "past_exogenous": "--past",
+}
+
 
 def add_series_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a forecaster, in addition to --column, --time, --decimal and --delimiter."""
@@ -62,8 +72,10 @@ def read_series_of(path: Path, options: argparse.Namespace) -> Series:
             delimiter=options.delimiter,
         )
     except ValueError as error:
-        message = str(error).replace("fill='linear'", "--fill linear").replace("fill='previous'", "--fill previous")
-        raise ValueError(message.replace("decimal=','", "--decimal ,").replace("known_exogenous", "--known")) from None
+        message = str(error)
+        for argument, option in OPTIONS_OF_ARGUMENTS.items():
+            message = message.replace(argument, option)
+        raise ValueError(message) from None
 
 
 def filled_cells(series: Series) -> str:

@@ -33,7 +33,8 @@ class CsvTable:
         UTF-8, compressed if the name ends in ``.gz``.
     delimiter : str, optional
         One of comma, semicolon, tab, bar; or a space for any number of spaces. Default: the only one of the first four
-        that divides the first 20 lines into equally many cells, more than one; a comma if none occurs.
+        that divides the first 20 lines into equally many cells, more than one; a comma if none occurs. A decimal comma
+        is no delimiter: then the default is a semicolon.
     header : bool, optional
         Whether the first row has the names of the columns. Default: yes if it has one of the names in `requested`, or
         text in a column whose second row is a number.
@@ -43,6 +44,8 @@ class CsvTable:
         Whether rows may have fewer cells than the first one.
     decimal : str
         The decimal separator, a point or a comma.
+    blank_rows : bool
+        Whether rows with empty cells only are rows. Lines without any cell never are.
 
     Attributes
     ----------
@@ -52,7 +55,7 @@ class CsvTable:
     Raises
     ------
     ValueError
-        If the file is empty, the delimiter or the header is ambiguous, or two columns have the same name.
+        If the file is empty, or the delimiter or the header is ambiguous.
     """
 
     def __init__(
@@ -64,10 +67,11 @@ class CsvTable:
         requested: Sequence[str] = (),
         ragged: bool = False,
         decimal: str = ".",
+        blank_rows: bool = False,
     ) -> None:
         if delimiter is not None and delimiter not in DELIMITERS:
             raise ValueError(f"delimiter must be one of {', '.join(map(repr, DELIMITERS))}, got {delimiter!r}")
-        self.path, self.ragged, self.decimal = path, ragged, decimal
+        self.path, self.ragged, self.decimal, self._blank_rows = path, ragged, decimal, blank_rows
         lines = lines_of(path)
         first_lines = list(islice(lines, ROWS_FOR_DETECTION))
         self.delimiter = self._detected_delimiter(first_lines) if delimiter is None else delimiter
@@ -80,8 +84,7 @@ class CsvTable:
         self.has_header = self._detected_header(first, second, requested) if header is None else header
         names = [cell.strip() for cell in first.cells]
         self.names = names if self.has_header else [str(k) for k in range(1, len(names) + 1)]
-        if self.has_header:
-            self._check_names(first.line)
+        self._header_line = first.line
         self._rows = chain(following, rows) if self.has_header else chain((first,), following, rows)
 
     @property
@@ -108,13 +111,25 @@ class CsvTable:
         Raises
         ------
         ValueError
-            If there is none of this name.
+            If there is none of this name, or more than one.
         """
+        if self.names.count(name) > 1:
+            self._refuse_second(name)
         if name in self.names:
             return self.names.index(name)
         names = ", ".join(map(repr, self.names[:8])) + (", …" if len(self.names) > 8 else "")
         kind = "name a column of" if self.has_header else "be the number of a column of"
         raise ValueError(f"{argument} must {kind} {self.description}, {names}, got {name!r}")
+
+    def check_names(self) -> None:
+        """Raise ValueError if a column has no name, or two have the same."""
+        for k, name in enumerate(self.names):
+            if not name:
+                raise ValueError(
+                    f"{self.path}, line {self._header_line}: column {k + 1} must have a name, got an empty cell"
+                )
+            if name in self.names[:k]:
+                self._refuse_second(name)
 
     def number(self, row: Row, k: int) -> float:
         """Return the number in a cell; NaN if it is missing."""
@@ -123,7 +138,8 @@ class CsvTable:
             return math.nan
         value = parse_number(text, self.decimal)
         if value is None:
-            self.refuse(row, k, f"must be a number, got {text.strip()!r:.60}")
+            hint = "; decimal=',' reads decimal commas" if parse_number(text, ",") is not None else ""
+            self.refuse(row, k, f"must be a number, got {text.strip()!r:.60}{hint}")
         return value
 
     def refuse(self, row: Row, k: int, problem: str) -> NoReturn:
@@ -143,21 +159,21 @@ class CsvTable:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                raise ValueError(f"{self.path}, line {reader.line_num}: {error}") from None
+                raise ValueError(f"{self.path}, line {reader.line_num}: must be a CSV file: {error}") from None
             if cells is None:
                 return
-            if any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells) or (cells and self._blank_rows):
                 yield Row(reader.line_num, cells)
 
     def _detected_delimiter(self, lines: list[str]) -> str:
-        widths = {delimiter: _widths(lines, delimiter) for delimiter in DETECTED}
+        widths = {delimiter: _widths(lines, delimiter) for delimiter in DETECTED if delimiter != self.decimal}
         occurring = [delimiter for delimiter, counts in widths.items() if max(counts, default=1) > 1]
         equal = [delimiter for delimiter in occurring if len(set(widths[delimiter])) == 1]
         chosen = equal or occurring
         if len(chosen) > 1:
             names = " and ".join(DELIMITERS[delimiter] for delimiter in chosen)
             raise ValueError(f"{self.path}: delimiter must be passed, got several that are possible, {names}")
-        return chosen[0] if chosen else ","
+        return chosen[0] if chosen else next(iter(widths))
 
     def _detected_header(self, first: Row, second: Row | None, requested: Sequence[str]) -> bool:
         names = [cell.strip() for cell in first.cells]
@@ -173,16 +189,12 @@ class CsvTable:
     def _is_number(self, text: str) -> bool:
         return parse_number(text, self.decimal) is not None
 
-    def _check_names(self, line: int) -> None:
-        for k, name in enumerate(self.names):
-            if not name:
-                raise ValueError(f"{self.path}, line {line}: column {k + 1} must have a name, got an empty cell")
-            if name in self.names[:k]:
-                first = self.names.index(name) + 1
-                raise ValueError(
-                    f"{self.path}, line {line}: columns must have different names, "
-                    f"got {name!r} for columns {first} and {k + 1}"
-                )
+    def _refuse_second(self, name: str) -> NoReturn:
+        first = self.names.index(name)
+        raise ValueError(
+            f"{self.path}, line {self._header_line}: columns must have different names, "
+            f"got {name!r} for columns {first + 1} and {self.names.index(name, first + 1) + 1}"
+        )
 
 
 def _widths(lines: list[str], delimiter: str) -> list[int]:

@@ -142,6 +142,7 @@ class _Columns:
         ignored = {table.index("ignore", name) for name in ignore}
         others = {self.label, self.id, self.time, *ignored}
         if features is None:
+            table.check_names()
             self.features = [k for k in range(len(table.names)) if k not in others]
         else:
             self.features = [table.index("features", name) for name in features]

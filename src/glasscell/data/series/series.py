@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,11 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.atomic_files import StrPath
-from glasscell.data.csv_tables import parse_number
-from glasscell.data.gaps import FILLS, Fill, fill_gaps, is_missing
-from glasscell.data.lines import lines_of
+from glasscell.data.csv_tables import CsvTable
+from glasscell.data.gaps import FILLS, Fill, fill_gaps
 from glasscell.data.series.times import TimeAxis, time_axis
-from glasscell.escaping import one_line
 from glasscell.validation import choice, finite_array
 
 Values = NDArray[np.float64]
@@ -117,7 +114,7 @@ def read_series(
     decimal : {".", ","}
         Decimal mark. Thousands separators are not supported.
     delimiter : str, optional
-        Default: a comma, or a semicolon if `decimal` is a comma.
+        Default: detected, as by :class:`glasscell.data.csv_tables.CsvTable`.
 
     Returns
     -------
@@ -135,29 +132,19 @@ def read_series(
     choice("decimal", decimal, (".", ","))
     if isinstance(columns, str) or not columns:
         raise TypeError(f"columns must be a list of at least one name, got {columns!r}")
-    table = _Table(path, delimiter or (";" if decimal == "," else ","))
-    names = [*columns, *known_exogenous, *past_exogenous]
+    requested = {"columns": columns, "known_exogenous": known_exogenous, "past_exogenous": past_exogenous}
+    names = [name for group in requested.values() for name in group]
     if len({*names, time}) <= len(names):
         raise ValueError(f"columns must be different, got {', '.join(map(repr, [*names, *[time] * bool(time)]))}")
-    numbers = np.stack([table.numbers(name, decimal) for name in names], axis=1)
-    axis = None
-    if time is not None:
-        axis, rows = time_axis([text.strip() for text in table.column(time)], table.places)
-        if len(rows) < axis.length and fill is None:
-            gap = int(np.flatnonzero(np.diff(rows) > 1)[0])
-            raise ValueError(
-                f"{table.places[gap + 1]}: column {time!r} must have a row for every step of {axis.description}, got a "
-                f"gap before {table.column(time)[gap + 1]!r}; fill='linear' or fill='previous' fills it"
-            )
-        complete = np.full((axis.length, len(names)), np.nan)
-        complete[rows] = numbers
-        numbers, table.rows = complete, rows
-    return _series(table, numbers, axis, list(columns), list(known_exogenous), list(past_exogenous), fill)
+    table = CsvTable(Path(path), delimiter=delimiter, header=True, decimal=decimal, blank_rows=True)
+    places = [table.index(argument, name) for argument, group in requested.items() for name in group]
+    rows = _Rows(table, places, None if time is None else table.index("time", time))
+    axis = None if time is None else rows.place_on_axis(time, fill)
+    return _series(rows, axis, list(columns), list(known_exogenous), list(past_exogenous), fill)
 
 
 def _series(
-    table: _Table,
-    numbers: Values,
+    rows: _Rows,
     axis: TimeAxis | None,
     columns: list[str],
     known: list[str],
@@ -165,6 +152,7 @@ def _series(
     fill: Fill,
 ) -> Series:
     """Separate observations, exogenous inputs and their future; fill missing values."""
+    numbers = rows.numbers
     C, K, length = len(columns), len(known), len(numbers)
     if known:  # rows at the end without observations
         observed = np.flatnonzero(np.isfinite(numbers[:, :C]).any(axis=1))
@@ -176,92 +164,68 @@ def _series(
         if not len(absent):
             continue
         if len(absent) == stop:
-            raise ValueError(f"{table.path}: column {name!r} must have values, got none")
-        place = table.place_of(int(absent[0]))
+            raise ValueError(f"{rows.column(name)}: must have values, got none")
+        place = rows.place_of(int(absent[0]), name)
         if fill is None:
             raise ValueError(
-                f"{place}: column {name!r} must have a value in every row, got {len(absent)} of {stop} without; "
+                f"{place}: must have a value in every row, got {len(absent)} of {stop} without; "
                 "fill='linear' or fill='previous' fills them"
             )
         if absent[0] == 0 or (absent[-1] == stop - 1 and fill == "linear"):
             hint = ""
             if absent[0]:  # the values at the end are missing: name the first row of these
-                place = table.place_of(int(absent[np.flatnonzero(np.diff(absent, prepend=-2) > 1)[-1]]))
+                place = rows.place_of(int(absent[np.flatnonzero(np.diff(absent, prepend=-2) > 1)[-1]]), name)
                 hint = "" if known else "; rows without observations at the end are for known_exogenous columns"
             ends = "begin and end" if fill == "linear" else "begin"
-            raise ValueError(f"{place}: column {name!r} must {ends} with a value for fill={fill!r}{hint}")
+            raise ValueError(f"{place}: must {ends} with a value for fill={fill!r}{hint}")
         numbers[:stop, k] = fill_gaps(numbers[:stop, k], fill)
         filled += len(absent)
     values, exogenous = numbers[:length, :C], numbers[:, C : C + K]
     return Series(values, tuple(columns), exogenous, numbers[:length, C + K :], axis, filled)
 
 
-class _Table:
-    """The cells of a CSV file as text.
+class _Rows:
+    """Numbers of the columns, and the lines that they come from.
 
     Attributes
     ----------
-    path : str
-    places : list of str
-        File and line of each row.
-    rows : array, optional
+    numbers : array (T, columns)
+        NaN for missing values.
+    steps : array, optional
         Step of each row on the time axis.
     """
 
-    def __init__(self, path: StrPath, delimiter: str) -> None:
-        self.path = str(path)
-        self.rows: NDArray[np.intp] | None = None
-        if len(delimiter) != 1:
-            raise ValueError(f"delimiter must be one character, got {delimiter!r}")
-        lines = self._lines(delimiter)
-        _, self.header = next(lines, (0, []))
-        if not self.header:
-            raise ValueError(f"{self.path} must have a line of column names, got blank lines only")
-        self.cells: list[list[str]] = []
-        self.places: list[str] = []
-        for number, row in lines:
-            if len(row) != len(self.header):
-                raise ValueError(
-                    f"{self.path}, line {number}: must have {len(self.header)} cells separated by {delimiter!r}, "
-                    f"got {len(row)}"
-                )
-            self.cells.append(row)
-            self.places.append(f"{self.path}, line {number}")
-        if not self.cells:
-            raise ValueError(f"{self.path} must have rows after its column names, got none")
+    def __init__(self, table: CsvTable, places: list[int], time: int | None) -> None:
+        self._table = table
+        lines, times, numbers = list[int](), list[str](), list[list[float]]()
+        for row in table.rows():
+            lines.append(row.line)
+            numbers.append([table.number(row, place) for place in places])
+            if time is not None:
+                times.append(row.cells[time].strip())
+        self.numbers = np.array(numbers)
+        self.steps: NDArray[np.intp] | None = None
+        self._lines, self._times = lines, times
 
-    def _lines(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        """Yield number and cells of each line that is not empty."""
-        try:
-            reader = csv.reader(lines_of(Path(self.path)), delimiter=delimiter, strict=True)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-        except csv.Error as error:
-            raise ValueError(f"{self.path} must be a CSV file: {one_line(str(error))}") from None
+    def place_on_axis(self, time: str, fill: Fill) -> TimeAxis:
+        """Find the step of each row; steps without a row get missing values."""
+        axis, self.steps = time_axis(self._times, [f"{self._table.path}, line {line}" for line in self._lines])
+        if len(self.steps) < axis.length and fill is None:
+            gap = int(np.flatnonzero(np.diff(self.steps) > 1)[0]) + 1
+            raise ValueError(
+                f"{self._table.path}, line {self._lines[gap]}, column {time!r}: must have a row for every step of "
+                f"{axis.description}, got a gap before {self._times[gap]!r}; fill='linear' or fill='previous' fills it"
+            )
+        numbers = np.full((axis.length, self.numbers.shape[1]), np.nan)
+        numbers[self.steps] = self.numbers
+        self.numbers = numbers
+        return axis
 
-    def column(self, name: str) -> list[str]:
-        """Return the cells of a column."""
-        if self.header.count(name) != 1:
-            problem = "must be in the file once" if name in self.header else "must be in the file"
-            raise ValueError(f"{self.path}: column {name!r} {problem}, got {', '.join(map(repr, self.header))[:300]}")
-        k = self.header.index(name)
-        return [row[k] for row in self.cells]
+    def place_of(self, step: int, name: str) -> str:
+        """Return file, line and column of a step, or of the first row after it if the step is in a gap."""
+        row = step if self.steps is None else int(np.searchsorted(self.steps, step))
+        return f"{self._table.path}, line {self._lines[row]}, column {name!r}"
 
-    def numbers(self, name: str, decimal: str) -> Values:
-        """Return the numbers of a column, NaN for missing ones."""
-        numbers = np.full(len(self.cells), np.nan)
-        for k, cell in enumerate(self.column(name)):
-            if is_missing(cell):
-                continue
-            value = parse_number(cell, decimal)
-            if value is None:
-                hint = "; decimal=',' reads decimal commas" if parse_number(cell, ",") is not None else ""
-                raise ValueError(f"{self.places[k]}: column {name!r} must be numbers, got {cell!r:.100}{hint}")
-            numbers[k] = value
-        return numbers
-
-    def place_of(self, step: int) -> str:
-        """Return file and line of a step, or of the first row after it if the step is in a gap."""
-        row = step if self.rows is None else int(np.searchsorted(self.rows, step))
-        return self.places[row]
+    def column(self, name: str) -> str:
+        """Return file and column, for messages."""
+        return f"{self._table.path}, column {name!r}"
