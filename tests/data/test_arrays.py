@@ -24,3 +24,16 @@ def test_integers_of_several_sizes_stay_whole():
     (batch,) = gc.data.ArrayData(x, x).in_order(3, np.float32)
     assert batch.inputs.dtype.kind == "i"
     np.testing.assert_array_equal(batch.inputs, [[0, 0, 0], [1, 2, 0], [300, 70_000, 3]])
+
+
+@pytest.mark.parametrize("as_array", [False, True], ids=["list", "array"])
+def test_steps_are_stored_contiguously_whatever_the_layout_of_the_arrays(as_array, rng):
+    """Law: a batch reads the steps of its sequences; in another layout, `take` would copy the whole data each time."""
+    x, lengths = rng.normal(size=(3, 5, 4)), [5, 2, 4]
+    columns = [np.asfortranarray(sequence[:n]) for sequence, n in zip(x, lengths, strict=True)]
+    y, options = rng.normal(size=3), {"lengths": lengths} if as_array else {}
+    data = gc.data.ArrayData(np.repeat(x, 2, axis=-1)[..., ::2] if as_array else columns, y, **options)
+    batch = data.in_order(3, np.float64)[0]
+    assert data._concatenated["x", np.dtype("float64")].steps.flags.c_contiguous
+    for read, sequence in zip(batch.inputs, columns, strict=True):
+        np.testing.assert_array_equal(read[: len(sequence)], sequence)

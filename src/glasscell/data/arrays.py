@@ -294,9 +294,11 @@ def _concatenate(entries: AnyArray | list[AnyArray], dtype: DTypeLike) -> Concat
     """Return all sequences one after the other; those of an array keep what is after their lengths."""
     if isinstance(entries, np.ndarray):
         N, T = entries.shape[:2]
-        return Concatenated(entries.reshape(N * T, *entries.shape[2:]), np.arange(N) * T)
-    steps = np.concatenate([entry for entry in entries if len(entry)] or entries[:1])
-    return Concatenated(to_dtype(steps, dtype), np.cumsum([0, *(len(entry) for entry in entries[:-1])]))
+        steps, starts = entries.reshape(N * T, *entries.shape[2:]), np.arange(N) * T
+    else:
+        steps = to_dtype(np.concatenate([entry for entry in entries if len(entry)] or entries[:1]), dtype)
+        starts = np.cumsum([0, *(len(entry) for entry in entries[:-1])])
+    return Concatenated(np.ascontiguousarray(steps), starts)  # `take` copies all of an array in another layout
 
 
 def _padded(sequences: Concatenated, group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike) -> AnyArray:
