@@ -6,6 +6,8 @@ Cases: `shakespeare` (2 × 128, both splits), `warpeace` (1 × 128, 80/10/10 by 
 on the words of War and Peace, with PyTorch in the same set-up). `warpeace` is evaluated on its test part, which no
 setting was chosen on; the others on the validation part, which also selects the best epoch, as in the figures next to
 them.
+
+`processor s` is the processor time of training, summed over threads: with one thread, the seconds on a quiet core.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +37,8 @@ def main() -> int:
     cases = {"shakespeare": shakespeare, "warpeace": warpeace, "words": words}
     parser.add_argument("--only", choices=cases, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0, help="so that seeds can run apart")
+    parser.add_argument("--split", choices=["streams", "tail"], help="of `shakespeare`; default: both")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--epochs", type=int, help="instead of those of the case")
     given = parser.parse_args()
@@ -43,9 +47,17 @@ def main() -> int:
     return 0
 
 
-def train(model: gc.LanguageModel, data: TextData, seed: int, **options: Any) -> float:
-    """Train, print the validation loss of each evaluation, and return the seconds."""
-    start = time.perf_counter()
+class Trained(NamedTuple):
+    """Nats per symbol of a trained model, and the seconds and the processor time of its training."""
+
+    nats: float
+    seconds: float
+    processor: float
+
+
+def train(model: gc.LanguageModel, data: TextData, part: str, seed: int, **options: Any) -> Trained:
+    """Train, print the validation loss of each evaluation, and score a part of the text."""
+    start, processor = time.perf_counter(), time.process_time()
 
     def report(state: gc.TrainingState) -> None:
         row = state.history.rows[-1]
@@ -54,7 +66,10 @@ def train(model: gc.LanguageModel, data: TextData, seed: int, **options: Any) ->
             print(f"  update {row['update']}: {nats:.4f} nats, {seconds:.0f} s", file=sys.stderr, flush=True)
 
     gc.fit(model, data, seed=seed, keep="best", callbacks=[report], **options)
-    return time.perf_counter() - start
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    trained = Trained(score(model, data, part), seconds, processor)
+    print(f"  seed {seed}: {trained}", file=sys.stderr, flush=True)
+    return trained
 
 
 def score(model: gc.LanguageModel, data: TextData, part: str) -> float:
@@ -63,26 +78,26 @@ def score(model: gc.LanguageModel, data: TextData, part: str) -> float:
     return evaluate(model, data.parts[part], loss, {}, BufferPool())["loss"]
 
 
-def train_and_score(
-    data: TextData, part: str, seeds: int, epochs: int, **options: Any
-) -> tuple[list[float], list[float]]:
-    """Train a model of each seed; return their nats per symbol of a part, and the seconds of training."""
-    nats, seconds = list[float](), list[float]()
-    for seed in range(seeds):
-        model = gc.LanguageModel(data.vocabulary, seed=seed, **options)
-        seconds.append(train(model, data, seed, epochs=epochs))
-        nats.append(score(model, data, part))
-    return nats, seconds
+def seeds_of(given: argparse.Namespace) -> range:
+    return range(given.first_seed, given.first_seed + given.seeds)
 
 
-def row(name: str, nats: list[float], seconds: list[float]) -> str:
+def train_all(given: argparse.Namespace, data: TextData, part: str, epochs: int, **options: Any) -> list[Trained]:
+    """Train and score a model of each seed."""
+    models = ((seed, gc.LanguageModel(data.vocabulary, seed=seed, **options)) for seed in seeds_of(given))
+    return [train(model, data, part, seed, epochs=epochs) for seed, model in models]
+
+
+def row(name: str, results: list[Trained]) -> str:
+    nats, seconds, processor = zip(*results, strict=True)
     each = ", ".join(f"{value:.4f}" for value in nats)
-    return f"| {name} | {statistics.median(nats):.4f} | {each} | {statistics.median(seconds):.0f} |"
+    times = f"{statistics.median(seconds):.0f} | {statistics.median(processor):.0f}"
+    return f"| {name} | {statistics.median(nats):.4f} | {each} | {times} |"
 
 
 def heading(title: str, data: TextData) -> None:
     print(f"\n## {title}\n\n{data.description}\n")
-    print("| model | median nats | seeds | seconds |\n| --- | --- | --- | --- |")
+    print("| model | median nats | seeds | s | processor s |\n| --- | --- | --- | --- | --- |")
 
 
 def shakespeare(given: argparse.Namespace) -> None:
@@ -93,14 +108,16 @@ def shakespeare(given: argparse.Namespace) -> None:
         ("tail", 16, {"dropout": 0.25}),
     ]
     for split, epochs, options in settings:
+        if given.split not in (None, split):
+            continue
         data = TextData.from_files(given.data / SHAKESPEARE, split=split)
         heading(f"tiny Shakespeare, split={split!r}, {given.epochs or epochs} epochs", data)
-        nats, seconds = train_and_score(data, "validation", given.seeds, given.epochs or epochs, **options)
-        print(row(f"2 × 128, {options or 'defaults'}", nats, seconds), flush=True)
+        results = train_all(given, data, "validation", given.epochs or epochs, **options)
+        print(row(f"2 × 128, {options or 'defaults'}", results), flush=True)
         if split == "streams":
-            print("| char-rnn, 2 × 128, 50 epochs (a user's run, as reported) | 1.4199 | | |")
+            print("| char-rnn, 2 × 128, 50 epochs (a user's run, as reported) | 1.4199 | | | |")
         else:
-            print("| a transformer of 10 million weights, the same split (as reported) | 1.47 | | |", flush=True)
+            print("| a transformer of 10 million weights, the same split (as reported) | 1.47 | | | |", flush=True)
 
 
 def warpeace(given: argparse.Namespace) -> None:
@@ -108,9 +125,8 @@ def warpeace(given: argparse.Namespace) -> None:
     data = TextData.from_files(given.data / WARPEACE, normalize=False, validation=0.1, test=0.1)
     epochs = given.epochs or 12
     heading(f"War and Peace, {epochs} epochs, test part", data)
-    nats, seconds = train_and_score(data, "test", given.seeds, epochs, num_layers=1)
-    print(row("1 × 128", nats, seconds))
-    print("| Karpathy et al. 2015, 1 × 128 (remembered) | 1.277 | | |", flush=True)
+    print(row("1 × 128", train_all(given, data, "test", epochs, num_layers=1)))
+    print("| Karpathy et al. 2015, 1 × 128 (remembered) | 1.277 | | | |", flush=True)
 
 
 # Zaremba et al. (2014), "non-regularized": the loss is summed over 20 steps, clip 5, learning rate 1 = mean over steps,
@@ -124,27 +140,21 @@ def words(given: argparse.Namespace) -> None:
     data = TextData.from_files(given.data / WARPEACE, "words", validation=0.1, **options)
     epochs = given.epochs or EPOCHS
     heading(f"War and Peace, words, {epochs} epochs, learning rate halved after each", data)
-    rows: dict[str, tuple[list[float], list[float]]] = {"Glasscell": ([], []), "PyTorch": ([], [])}
-    for seed in range(given.seeds):
+    rows: dict[str, list[Trained]] = {"Glasscell": [], "PyTorch": []}
+    for seed in seeds_of(given):
         model = gc.LanguageModel(data.vocabulary, HIDDEN, HIDDEN, initial_range=RANGE, seed=seed)
         weights = model.to_torch()
         schedule = schedules.exponential(0.5, data.num_batches)
-        elapsed = train(
-            model, data, seed, epochs=epochs, optimizer=gc.SGD(float(STEPS)), clip_norm=5 / STEPS, schedule=schedule
-        )
-        for name, nats, seconds in (
-            ("Glasscell", score(model, data, "validation"), elapsed),
-            ("PyTorch", *torch_words(weights, data, seed, epochs)),
-        ):
-            rows[name][0].append(nats)
-            rows[name][1].append(seconds)
-    for name, (nats_of_seeds, seconds_of_seeds) in rows.items():
-        perplexity = math.exp(statistics.median(nats_of_seeds))
-        print(row(f"{name}, 2 × 200, perplexity {perplexity:.2f}", nats_of_seeds, seconds_of_seeds), flush=True)
+        zaremba = {"optimizer": gc.SGD(float(STEPS)), "clip_norm": 5 / STEPS, "schedule": schedule}
+        rows["Glasscell"].append(train(model, data, "validation", seed, epochs=epochs, **zaremba))
+        rows["PyTorch"].append(torch_words(weights, data, seed, epochs))
+    for name, results in rows.items():
+        perplexity = math.exp(statistics.median(result.nats for result in results))
+        print(row(f"{name}, 2 × 200, perplexity {perplexity:.2f}", results), flush=True)
 
 
-def torch_words(weights: dict[str, Any], data: TextData, seed: int, epochs: int) -> tuple[float, float]:
-    """Train the same model with PyTorch on the same batches; return validation nats and seconds."""
+def torch_words(weights: dict[str, Any], data: TextData, seed: int, epochs: int) -> Trained:
+    """Train the same model with PyTorch on the same batches; return its best validation loss."""
     import torch
     from torch import nn
 
@@ -156,7 +166,7 @@ def torch_words(weights: dict[str, Any], data: TextData, seed: int, epochs: int)
         parameter.requires_grad_("bias_hh" not in name)
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1.0)
-    rng, start = np.random.default_rng(seed), time.perf_counter()
+    rng, start, processor = np.random.default_rng(seed), time.perf_counter(), time.process_time()
 
     def losses(batch: Any, states: Any) -> tuple[Any, Any]:
         x, y = (torch.from_numpy(np.ascontiguousarray(ids.T)) for ids in (batch.inputs, batch.targets))
@@ -181,7 +191,7 @@ def torch_words(weights: dict[str, Any], data: TextData, seed: int, epochs: int)
                 total, count = total + float(loss), count + batch.targets.size
         best = min(best, total / count)
         print(f"  PyTorch, epoch {epoch + 1}: {total / count:.4f} nats", file=sys.stderr, flush=True)
-    return best, time.perf_counter() - start
+    return Trained(best, time.perf_counter() - start, time.process_time() - processor)
 
 
 if __name__ == "__main__":
