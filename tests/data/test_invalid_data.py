@@ -62,7 +62,11 @@ def test_invalid_data_are_refused(make, error, text):
     ("x", "error", "text"),
     [
         (np.full((2, 3, 1), "a"), TypeError, "x must be real numbers, got dtype <U1"),
-        (np.full((2, 3, 1), np.nan), ValueError, "x must be finite, got NaN or infinite values"),
+        (
+            np.full((2, 3, 1), np.nan),
+            ValueError,
+            "batch 1 of the data: x must be finite, got nan at sequence 0 of the batch, step 0, feature 0",
+        ),
     ],
 )
 def test_invalid_batches_of_an_iterable_are_refused_when_they_are_read(x, error, text):

@@ -369,7 +369,7 @@ def test_training_that_diverges_keeps_the_weights_of_before(clip, monkeypatch):
         return drawn[-1]
 
     monkeypatch.setattr(Copy, "batch", with_a_nan_in_the_third)
-    with pytest.raises(FloatingPointError, match=r"loss nan.*update 3.*learning rate"):
+    with pytest.raises(FloatingPointError, match=r"^loss nan at update 3: the inputs have nan at sequence 0 "):
         gc.fit(model, TASK, **plain(**clip))
     assert np.isfinite(model.parameters.vector).all()
     np.testing.assert_array_equal(model.parameters.vector, two_updates.parameters.vector)

@@ -14,7 +14,7 @@ from glasscell.core.types import Array
 def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     """Scale the gradient, in place, so that its norm is at most `max_norm`: Pascanu et al. (2013).
 
-    The factor is min(1, max_norm / (norm + 1e-6)), as in PyTorch.
+    The factor is min(1, max_norm / (norm + 1e-6)), as in PyTorch; 1 if the norm is not finite.
 
     Returns
     -------
@@ -24,7 +24,7 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     if not 0 <= max_norm < inf:
         raise ValueError(f"max_norm must be finite and 0 or more, got {max_norm!r}")
     norm = _norm(gradient)
-    if norm + 1e-6 > max_norm:
+    if max_norm < norm + 1e-6 < inf:
         factor = np.array(max_norm / (norm + 1e-6), gradient.dtype)
         for_each(lambda part: np.multiply(gradient[part], factor, out=gradient[part]), parts(len(gradient)))
     return norm
@@ -48,6 +48,13 @@ def _norm(gradient: Array) -> float:
     if isnan(square) or double.tiny / double.eps < square < inf:
         return sqrt(square)
     return float(vector_norms(gradient))
+
+
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
+def all_finite(vector: Array) -> bool:
+    """Return whether all numbers are finite, in the time of a sum of squares."""
+    total = float(np.dot(vector, vector)) if len(vector) <= BLOCK_SIZE else _sum_of_squares(vector)
+    return total < inf or bool(np.isfinite(vector).all())
 
 
 def sum_of_squares(vector: Array) -> float:

@@ -167,7 +167,7 @@ class ArrayData:
             weights: AnyArray | None = with_axes_of(self._steps("step_weights", group, lengths, T, dtype), y)
         else:
             weights = self._weights(group, lengths, T, y, dtype, ragged=ragged)
-        return Batch(x, y, weights, lengths if ragged else None)
+        return Batch(x, y, weights, lengths if ragged else None, indices=group)
 
     def _steps(
         self,

@@ -25,6 +25,8 @@ class Batch(NamedTuple):
         Length of each sequence. Default: T.
     continues : bool
         Whether its first step follows the last step of the batch before: the state is then carried over.
+    indices : array (B,) of int, optional
+        Number of each sequence in the data, for messages. Default: unknown.
     """
 
     inputs: AnyArray
@@ -32,6 +34,7 @@ class Batch(NamedTuple):
     weights: AnyArray | None = None
     lengths: NDArray[np.integer[Any]] | None = None
     continues: bool = False
+    indices: NDArray[np.integer[Any]] | None = None
 
     def window(self, start: int, stop: int) -> Batch:
         """Return steps `start` to `stop` of a batch whose targets have one entry per step."""
@@ -42,7 +45,7 @@ class Batch(NamedTuple):
             weights = weights[:, steps]
         lengths = None if self.lengths is None else np.clip(self.lengths - start, 0, stop - start)
         continues = self.continues or start > 0
-        return Batch(self.inputs[:, steps], self.targets[:, steps], weights, lengths, continues)
+        return Batch(self.inputs[:, steps], self.targets[:, steps], weights, lengths, continues, self.indices)
 
 
 def check_batch(batch: object) -> None:

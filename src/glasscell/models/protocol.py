@@ -57,10 +57,10 @@ class SequentialTape(NamedTuple):
 class Trainable(Protocol):
     """A model that can be trained; knows no task and no loss.
 
-    Optional, for :mod:`glasscell.training`: ``runs_backward``, ``gives_numbers`` and ``keeps_outputs`` (bool), ``ties``
-    and ``uses_numba(B)``, as a Sequential has them. Before the first update, a training calls ``bind_task(data)``,
-    ``encode_targets(y)`` for the y of (x, y), ``adapt(data)``, and ``training_defaults_for(data)`` instead of
-    ``training_defaults``.
+    Optional, for :mod:`glasscell.training`: ``runs_backward``, ``gives_numbers`` and ``keeps_outputs`` (bool),
+    ``ties``, ``uses_numba(B)`` and ``layer_outputs(batch, states)``, as a Sequential has them. Before the first update,
+    a training calls ``bind_task(data)``, ``encode_targets(y)`` for the y of (x, y), ``adapt(data)``, and
+    ``training_defaults_for(data)`` instead of ``training_defaults``.
 
     Attributes
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 from weakref import ref
@@ -322,6 +322,15 @@ class Sequential(Model):
     def infer(self, batch: Batch, states: States | None, buffers: BufferPool) -> ForwardPass:
         """Run a batch without a tape and without dropout."""
         return self._run_batch(batch, states, buffers, None, keep_tape=False)
+
+    def layer_outputs(self, batch: Batch, states: States | None) -> Iterator[tuple[str, Array]]:
+        """Yield the name and the outputs (B, T, features) or (B, features) of each layer, without dropout."""
+        x, mask = batch_to_feature_major(batch, self._layers[0].inputs, self._size, self.dtype)
+        remaining = list(states or ())
+        for name, layer in zip(self.names, self._layers, strict=True):
+            state = remaining.pop(0) if layer.stateful and remaining else None
+            x, mask, _, _ = layer.forward_feature_major(x, mask, state, None, None, keep_tape=False)
+            yield name, last_axis_first(x)
 
     def _run_batch(
         self,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from glasscell.training.callbacks import Callback, TrainingState
     from glasscell.training.checkpointing import CheckpointError
     from glasscell.training.checkpoints import CheckpointFolder, has_checkpoint
+    from glasscell.training.failures import TrainingDataError, TrainingError, TrainingWarning
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
     from glasscell.training.loop import Training
@@ -22,8 +23,11 @@ __all__ = [
     "History",
     "TraceRecorder",
     "Training",
+    "TrainingDataError",
+    "TrainingError",
     "TrainingOptions",
     "TrainingState",
+    "TrainingWarning",
     "fit",
     "has_checkpoint",
     "progress",
@@ -36,5 +40,6 @@ __getattr__, __dir__ = attach(
     | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
     | {"CheckpointError": "checkpointing"}
     | dict.fromkeys(("CheckpointFolder", "has_checkpoint"), "checkpoints")
-    | dict.fromkeys(("Callback", "TrainingState"), "callbacks"),
+    | dict.fromkeys(("Callback", "TrainingState"), "callbacks")
+    | dict.fromkeys(("TrainingDataError", "TrainingError", "TrainingWarning"), "failures"),
 )

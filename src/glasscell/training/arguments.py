@@ -20,15 +20,18 @@ from glasscell.layers import Seed
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.layer_model import LayerModel
 from glasscell.models.protocol import Trainable
+from glasscell.training.divergence import FACTOR
 from glasscell.training.schedules import Schedule, cosine, linear, warmup
 from glasscell.training.sources import NumbersPerStep, attribute, is_arrays, source_of, training_part
 from glasscell.validation import choice, finite_number, positive_integer
 
 T = TypeVar("T")
+OnFailure: TypeAlias = Literal["raise", "skip", "restore_best_and_halve_lr"]
 TrainingData: TypeAlias = "Data | tuple[Any, ...] | Iterable[Any]"
 
 # Defaults for arguments that neither the call nor the model sets.
 DEFAULTS: dict[str, Any] = {"batch_size": 32, "clip_norm": 1.0, "optimizer": Adam(0.003)}
+ON_FAILURE: tuple[OnFailure, ...] = ("raise", "skip", "restore_best_and_halve_lr")
 WARMUP_FRACTION = 10  # a tenth of the updates
 EVALUATE_EVERY = 25  # updates between evaluations of data without epochs
 
@@ -57,6 +60,8 @@ class TrainingOptions:
     keep: Literal["last", "best"] | None = None
     evaluate_every: int | None = None
     callbacks: Sequence[Callable[..., bool | None]] = ()
+    on_failure: OnFailure = "raise"
+    divergence_factor: float | None = FACTOR
     progress: bool = False
     checkpoint: StrPath | None = None
     checkpoint_every: int | None = None
@@ -66,6 +71,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         choice("keep", self.keep, (None, "last", "best"))
+        choice("on_failure", self.on_failure, ON_FAILURE)
         callbacks: Any = self.callbacks
         if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")

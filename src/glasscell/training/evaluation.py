@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
 
 from glasscell.core.buffers import BufferPool
-from glasscell.core.parameters import Parameters
 from glasscell.data.batch import Batch, check_batch
 from glasscell.data.metrics import Average, Loss, Metric, loss_count
 from glasscell.models.protocol import Trainable
@@ -43,13 +41,3 @@ def meets_target(scores: Mapping[str, float], stop_at: Mapping[str, float]) -> b
     return all(
         scores[name] <= value if lower_is_better(name) else scores[name] >= value for name, value in stop_at.items()
     )
-
-
-def raise_not_finite(parameters: Parameters, update: int, loss: float, norm: float, rate: float) -> NoReturn:
-    """Raise a FloatingPointError that names the update and the weight or number that is not finite."""
-    try:
-        parameters.check_finite()
-    except ValueError as error:
-        raise FloatingPointError(f"{error}, before update {update}") from None
-    values = f"loss {loss}, gradient norm {norm} and learning rate {rate} at update {update}"
-    raise FloatingPointError(f"{values}: lower the learning rate, or clip the gradient")

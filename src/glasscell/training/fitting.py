@@ -11,8 +11,9 @@ from glasscell.data.metrics import Loss, Metric
 from glasscell.layers import Seed
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.protocol import Trainable
-from glasscell.training.arguments import TrainingData, TrainingOptions
+from glasscell.training.arguments import OnFailure, TrainingData, TrainingOptions
 from glasscell.training.callbacks import Callback
+from glasscell.training.divergence import FACTOR
 from glasscell.training.history import History
 from glasscell.training.loop import Training
 from glasscell.training.schedules import Schedule
@@ -42,6 +43,8 @@ def fit(
     keep: Literal["last", "best"] | None = None,
     evaluate_every: int | None = None,
     callbacks: Sequence[Callback] = (),
+    on_failure: OnFailure = "raise",
+    divergence_factor: float | None = FACTOR,
     progress: bool = False,
     checkpoint: StrPath | None = None,
     checkpoint_every: int | None = None,
@@ -108,6 +111,15 @@ def fit(
     callbacks : sequence of callables
         Called with a :class:`TrainingState` after every update. Must return True (ends the training), False or
         None; anything else is a TypeError, so that a returned loss does not end the training.
+    on_failure : "raise", "skip" or "restore_best_and_halve_lr"
+        After a loss, gradient or weight that is not finite, or divergence: raise an error; skip the update, and raise
+        after 10 in succession, or more than a tenth of all; or restore the best weights, with a new optimiser state and
+        half the learning rate, and raise after 10 times. Inputs and targets that are not finite can be skipped only,
+        divergence cannot be skipped.
+    divergence_factor : float or None
+        The training has diverged after 100 updates in succession with a loss above the first one, and above this many
+        times the best mean of 100 updates; or after 10 with a loss above 100 times as much of the first one. None: only
+        numbers that are not finite are failures.
     progress : bool
         Show progress on standard error: a bar on a terminal, if tqdm is installed; otherwise lines.
     checkpoint : path, optional
@@ -138,13 +150,17 @@ def fit(
         it.
     CheckpointError
         An OSError, at the end: the last checkpoint could not be written. The model is trained.
-    FloatingPointError
-        If loss or gradient stop being finite; the update is not made.
+    TrainingError
+        A FloatingPointError: loss, gradient or weights stop being finite, or the training diverges; the update is not
+        made. :attr:`glasscell.training.TrainingError.history` has the updates before. An error of the data is a
+        ValueError, too.
 
     Notes
     -----
-    After any error, and after Ctrl-C, the weights are those of the last whole update. With `checkpoint`, Ctrl-C ends
-    the training after the update and its checkpoint; a second Ctrl-C ends it at once.
+    After a TrainingError the weights are the best of the evaluations, if there were any; otherwise those of the last
+    whole update or, after divergence, those with the best mean loss. After any other error, and after Ctrl-C, they are
+    those of the last whole update. With `checkpoint`, Ctrl-C ends the training after the update and its checkpoint; a
+    second Ctrl-C ends it at once.
 
     If Numba is installed and faster for the recurrent layers, its threads run the whole update, the products of other
     layers, the loss and the optimiser included, and the evaluations. NumPy's BLAS has one thread meanwhile: its waiting
@@ -186,6 +202,8 @@ def fit(
         keep=keep,
         evaluate_every=evaluate_every,
         callbacks=callbacks,
+        on_failure=on_failure,
+        divergence_factor=divergence_factor,
         progress=progress,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,

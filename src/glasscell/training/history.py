@@ -27,17 +27,25 @@ class History:
         Whether training ended because the monitored score stopped improving.
     best_update : int or None
         The update with the best monitored score.
+    failures : list of dict
+        Failures after which the training continued: ``update``, ``message`` and ``action``.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     target_reached: bool = False
     stopped_early: bool = False
     best_update: int | None = None
+    failures: list[dict[str, int | str]] = field(default_factory=list)
 
     @property
     def updates(self) -> int:
         """Number of updates done."""
         return len(self.rows)
+
+    @property
+    def was_evaluated(self) -> bool:
+        """Whether the last update was evaluated."""
+        return bool(self.rows) and any(name.startswith("validation_") for name in self.rows[-1])
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """Return one column; missing values are NaN."""

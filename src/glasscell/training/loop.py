@@ -16,17 +16,19 @@ from typing import Any, cast
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
-from glasscell.core.norms import clip_by_global_norm, clip_by_value, global_norm
+from glasscell.core.norms import all_finite, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS, loss_and_gradient, loss_count
 from glasscell.models.protocol import ForwardPass, States
-from glasscell.training import arguments
+from glasscell.training import arguments, failures
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
 from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.checkpointing import TrainingCheckpoints, check_options
-from glasscell.training.evaluation import evaluate, is_better, meets_target, raise_not_finite
+from glasscell.training.diagnosis import Attempt, Window, copy_states
+from glasscell.training.evaluation import evaluate, is_better, meets_target
+from glasscell.training.failures import Failure, Failures, TrainingError
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
@@ -64,6 +66,10 @@ class Training:
     history : History
     best_score : float
     best_weights : array or None
+    failures : Failures
+        What `on_failure` has done, and what it needs.
+    attempt : Attempt
+        Windows of the update that is being made.
 
     Raises
     ------
@@ -96,6 +102,7 @@ class Training:
         self.states, self.history = cast("States | None", None), History()
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain, self._was_evaluated = 0, False
+        self.failures, self.attempt = Failures(options.on_failure, options.divergence_factor), Attempt()
         self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
@@ -133,15 +140,15 @@ class Training:
         history, vector = self.history, self.model.parameters.vector
         keep = self.options.keep or ("best" if self.patience else "last")
         # Overflow is not reported here: step() raises an error if loss or gradient are not finite.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not self.has_finished():
-                self._make_updates()
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                if not self.has_finished():
+                    self._make_updates()
+            failures.check_end(self)
+        except TrainingError as error:
+            raise failures.with_weights(self, error) from None
         if keep == "best" and self.best_weights is not None:
             vector[:] = self.best_weights
-        if not np.isfinite(vector).all():
-            raise FloatingPointError(
-                f"weights that are not finite after update {history.updates}: lower the learning rate"
-            )
         return history
 
     def _make_updates(self) -> None:
@@ -150,10 +157,12 @@ class Training:
         with bar as report:
             ended = False
             while not ended:
-                row = self._step()
-                ended = self._finish_update()
+                row = self._try_update()
+                ended = self._finish_update(made=row is not None)
+                if row is None and not ended:
+                    continue
                 self._checkpoints.after_update(evaluated=self._was_evaluated, ended=ended)
-                if report is not None:
+                if report is not None and row is not None:
                     report(row)
 
     def step(self) -> dict[str, float]:
@@ -161,33 +170,57 @@ class Training:
 
         Raises
         ------
-        FloatingPointError
-            If loss or gradient are not finite; the update is not made.
+        TrainingError
+            If loss, gradient or weights are not finite, or the training diverges, and `on_failure` does not mend it;
+            the update is not made.
         """
         return with_training_threads(self._step, self.model, self.batch_size)
 
     def _step(self) -> dict[str, float]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            while True:
+                row = self._try_update()
+                if row is not None:
+                    return row
+
+    def _try_update(self) -> dict[str, float] | None:
+        """Make one update and return its row of the history; None if it failed, and `on_failure` has mended that."""
         done, gradient = len(self.history.rows), self.gradients.vector
-        loss = self._loss_and_gradients()[0] if self._gradient_sum is None else self._accumulated(self._gradient_sum)
+        try:
+            loss = (
+                self._accumulated(self._gradient_sum)
+                if self._gradient_sum is not None
+                else self._loss_and_gradients()[0]
+            )
+        except ValueError as error:
+            failure = failures.failure_of_error(self, error)
+            if failure is None:
+                raise
+            failures.handle(self, failure)
+            return None
         if len(self.groups) != 1:
             zero_frozen(gradient, self.groups)
-        if self.clip_value is not None:
+        if self.clip_value is not None and all_finite(gradient):
             clip_by_value(gradient, self.clip_value)
         norm = global_norm(gradient) if self.clip_norm is None else clip_by_global_norm(gradient, self.clip_norm)
         rate = self.optimizer.learning_rate
         if self.schedule is not None:
             rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
-        if not math.isfinite(loss + norm + rate):
-            raise_not_finite(self._parameters, done + 1, loss, norm, rate)
-        self._update(gradient, rate)
+        rate *= self.failures.rate_factor
+        failure = failures.find_failure(self, loss, norm, rate) or self._update(gradient, rate, norm)
+        self.failures.in_succession = 0 if failure is None else self.failures.in_succession
+        if failure is not None:
+            failures.handle(self, failure)
+            return None
+        self.attempt.clear()
         row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         if not self.endless:
             row["epoch"] = self.epoch
         self.history.rows.append(row)
         return row
 
-    def _update(self, gradient: Array, rate: float) -> None:
-        """Update all weights or, if anything is raised meanwhile, none."""
+    def _update(self, gradient: Array, rate: float, norm: float) -> Failure | None:
+        """Update all weights or, if anything is raised meanwhile or a weight is not finite afterwards, none."""
         vector = self._parameters.vector
         copy_vector(vector, self._weights_before)
         try:
@@ -198,17 +231,25 @@ class Training:
         except BaseException:
             vector[:] = self._weights_before
             raise
+        failure = failures.find_failure_after(self, norm if self.clip_norm is None else min(norm, self.clip_norm))
+        if failure is not None:  # the state of the optimiser has the gradient of this update in it
+            vector[:] = self._weights_before
+            self.optimizer_states = init_states(self.optimizer, vector, self.groups)
+        return failure
 
     def _loss_and_gradients(self) -> tuple[float, float]:
         """Compute loss and gradients of the next window with targets; return the loss and how much it counts."""
         window = self.windows.next(self._forward)
         result = self._forward(window)
         loss, d_outputs = loss_and_gradient(self.loss, result.outputs, window, overwrite=self._overwrites_outputs)
+        self.attempt.d_outputs = d_outputs
         self.model.train_backward(result.tape, d_outputs, self.gradients, self.buffers)
         return loss, 1.0 if self._gradient_sum is None else loss_count(window)
 
     def _forward(self, window: Batch) -> ForwardPass:
-        result = self.model.train_forward(window, self.states if window.continues else None, self.buffers, self.rng)
+        states = self.states if window.continues else None
+        self.attempt.windows.append(Window(window, copy_states(states), self.windows.first_step))
+        result = self.model.train_forward(window, states, self.buffers, self.rng)
         self.states = result.states
         return result
 
@@ -229,11 +270,6 @@ class Training:
         """Number of epochs begun."""
         return self.windows.epoch
 
-    @property
-    def batches_done(self) -> int:
-        """Number of batches taken of this epoch."""
-        return self.windows.batches_done
-
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
         return self.windows.epoch_ended(self._forward)
@@ -253,6 +289,7 @@ class Training:
     def score(self) -> dict[str, float]:
         """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
         scores = evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
+        failures.warn_of_scores(self, scores)
         self.history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
         value = scores.get(self.options.monitor, math.nan)
         if is_better(self.options.monitor, value, self.best_score):
@@ -260,18 +297,21 @@ class Training:
             self.best_weights = self.model.parameters.vector.copy()
         return scores
 
-    def _finish_update(self) -> bool:
-        """Evaluate if it is time to, call the callbacks, and return whether the training ends."""
+    def _finish_update(self, *, made: bool) -> bool:
+        """Evaluate if it is time to, call the callbacks after an update, and return whether the training ends."""
         history, updates = self.history, len(self.history.rows)
         ended = (self.epochs is not None or self.evaluate_every is None) and self.epoch_ended()
         last = self._reached_limit()
-        self._was_evaluated = last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0)
+        due = last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0)
+        self._was_evaluated = due and (made or (updates > 0 and not history.was_evaluated))
         if self._was_evaluated:
             scores, stop_at = self.score(), self.options.stop_at
             history.target_reached = stop_at is not None and meets_target(scores, stop_at)
             waited = 0 if history.best_update == updates else self._evaluations_without_gain + 1
             history.stopped_early = self.patience is not None and waited >= self.patience
             self._evaluations_without_gain = waited
+        if not made:
+            return last or history.target_reached or history.stopped_early
         state = TrainingState(self._user_model, history, self.gradients, self)
         results = [result for callback in self.options.callbacks if (result := callback(state)) is not None]
         stop = [ends_training(result) for result in results]
@@ -282,7 +322,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that changes from update to update, for :meth:`restore`."""
         state: dict[str, Any] = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
-        state |= self.windows.state()
+        state |= self.windows.state() | {"failures": self.failures.state()}
         return deepcopy(state | {name: getattr(self, name) for name in STATE_ATTRIBUTES})
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -296,10 +336,12 @@ class Training:
             If the state is that of another model.
         """
         vector = self.model.parameters.vector
-        names = {"weights", "rng", *self.windows.state(), *STATE_ATTRIBUTES}
+        names = {"weights", "rng", "failures", *self.windows.state(), *STATE_ATTRIBUTES}
         if set(state) != names or state["weights"].shape != vector.shape:
             raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
         vector[:] = state["weights"]
         vars(self).update({name: deepcopy(state[name]) for name in STATE_ATTRIBUTES})
+        self.failures.restore(deepcopy(state["failures"]))
+        self.attempt.clear()
         self.windows.restore(state)
         self.rng.bit_generator.state = state["rng"]

@@ -125,7 +125,8 @@ class _Encoder:
         return name
 
     def _encode_history(self, history: History, path: str) -> dict[str, Any]:
-        attributes = {name: getattr(history, name) for name in ("target_reached", "stopped_early", "best_update")}
+        names = ("target_reached", "stopped_early", "best_update", "failures")
+        attributes = {name: getattr(history, name) for name in names}
         columns = [self._encode_column(history.rows, name, f"{path}.{name}") for name in history.columns]
         return {KIND: "history", "rows": len(history.rows), "columns": columns} | attributes
 
@@ -195,7 +196,8 @@ class _Decoder:
                 rows[place][name] = item
         if len(rows) != value["rows"]:
             raise ValueError(f"{value['rows']} rows without values")
-        return History(rows, value["target_reached"], value["stopped_early"], value["best_update"])
+        failures = [dict(failure) for failure in value["failures"]]
+        return History(rows, value["target_reached"], value["stopped_early"], value["best_update"], failures)
 
     def _largest(self) -> int:
         """Return the most rows that a history in these tensors can have: a bound on memory."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from glasscell.data.batch import Batch, Data, check_batch
+from glasscell.data.not_finite import NotFiniteError
 from glasscell.training.arguments import is_endless
 
 Carry: TypeAlias = Callable[[Batch], object]
@@ -49,7 +50,12 @@ class Windows:
         self._batches: Iterator[Batch] = iter(())
         self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
         self._batch, self._window = cast("Batch | None", None), slice(0, 0)  # with windows left; its last window
-        self._read_ahead: Batch | None = None
+        self._read_ahead: Batch | NotFiniteError | None = None  # an error is raised when its batch is taken
+
+    @property
+    def first_step(self) -> int:
+        """First step of the current window in its batch."""
+        return self._window.start
 
     def next(self, carry: Carry) -> Batch:
         """Return the next window with targets, of this epoch or the next one.
@@ -60,6 +66,8 @@ class Windows:
             Called with each window without targets, which only carries the state of the model.
         """
         window, self._read_ahead = self._read_ahead or self._next_of_epoch(carry), None
+        if isinstance(window, NotFiniteError):
+            raise window
         if window is None:
             self.epoch, self.batches_done = self.epoch + 1, 0
             self._replay_rng = self.rng.bit_generator.state
@@ -75,7 +83,11 @@ class Windows:
             if self._batch is None:
                 if self.endless and self.tbptt_steps is not None:
                     self._replay_rng = self.rng.bit_generator.state
-                self._batch = next(self._batches, None)
+                try:
+                    self._batch = next(self._batches, None)
+                except NotFiniteError:
+                    self._window, self.batches_done = slice(0, 0), self.batches_done + 1
+                    raise
                 if self._batch is None:
                     return None
                 check_batch(self._batch)
@@ -101,7 +113,10 @@ class Windows:
     def epoch_ended(self, carry: Carry) -> bool:
         """Return whether the next window is of another epoch; takes the next batch from the data for that."""
         if self._read_ahead is None and not self.endless:
-            self._read_ahead = self._next_of_epoch(carry)
+            try:
+                self._read_ahead = self._next_of_epoch(carry)
+            except NotFiniteError as error:
+                self._read_ahead = error
         return self._read_ahead is None and not self.endless
 
     def state(self) -> dict[str, Any]:
@@ -119,10 +134,16 @@ class Windows:
     def _replay(self, *, has_batch: bool, has_upcoming: bool) -> None:
         """Take the batches of the epoch, of which the last is the current one; of endless data only that."""
         self.rng.bit_generator.state = self._replay_rng
-        self._batches, batch = self.data.batches(self.batch_size, self.rng, self.dtype), None
+        self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
+        batch: Batch | NotFiniteError | None = None
         for _ in range(int(has_batch) if self.endless else self.batches_done):
-            batch = next(self._batches, None)
-        if has_upcoming and batch is not None:
+            try:
+                batch = next(self._batches, None)
+            except NotFiniteError as error:
+                batch = error
+        if isinstance(batch, NotFiniteError):
+            self._read_ahead = batch if has_upcoming else None
+        elif has_upcoming and batch is not None:
             self._window = slice(0, self._window.start)
             self._read_ahead = self._cut(batch)
         elif has_batch:

@@ -1,0 +1,96 @@
+"""Divergence of a training: a loss that stays far above its best and above the one that the training began with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from glasscell.validation import positive_number
+
+FACTOR = 10.0  # default of divergence_factor
+UPDATES = 100  # of a mean, and above the limit until the training has diverged
+FAR_FACTOR, FAR_UPDATES = 100, 10  # a loss that is higher by this factor has diverged after fewer updates
+
+
+@dataclass
+class LossWatch:
+    """Compare the loss of every update with the first one, and with the best mean of earlier ones.
+
+    A training has diverged after 100 updates in succession whose loss is above the first one, and above `factor` times
+    the smallest mean of 100 updates; or after 10 updates whose loss is above 100 · `factor` times the first one. The
+    loss of a validation part is not compared: it rises if a model overfits. Losses of 0 or less are not compared.
+
+    Parameters
+    ----------
+    factor : float or None
+        None: nothing is compared.
+
+    Attributes
+    ----------
+    first : float
+        Loss at the beginning: of the first update, of outputs that are all 0, or the first mean, whichever is highest.
+    best : float
+        Smallest mean of 100 updates; NaN before there is one.
+    total, count : float, int
+        Sum and number of the losses of the current mean.
+    above, far : int
+        Updates in succession above the limits.
+    """
+
+    factor: float | None
+    first: float = math.nan
+    best: float = math.nan
+    total: float = 0.0
+    count: int = 0
+    above: int = 0
+    far: int = 0
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and positive_number("divergence_factor", self.factor) <= 1:
+            raise ValueError(f"divergence_factor must be above 1, or None, got {self.factor}")
+
+    def add(self, loss: float) -> None:
+        """Add the loss of an update."""
+        best = self.first if math.isnan(self.best) else self.best
+        if self.factor is not None and best > 0 and loss > max(self.factor * best, self.first):
+            self.above += 1
+            self.far = self.far + 1 if loss > FAR_FACTOR * self.factor * self.first else 0
+        else:
+            self.above = self.far = 0
+        self.total += loss
+        self.count += 1
+
+    def ends_mean(self) -> bool:
+        """Return whether the last loss completes a mean that is the best so far, and begin another one at its end."""
+        if self.count < UPDATES:
+            return False
+        mean, diverges = self.total / self.count, 2 * self.above >= UPDATES
+        self.total, self.count = 0.0, 0
+        if diverges or mean >= self.best:
+            return False
+        if math.isnan(self.best):  # a single loss may be low by chance
+            self.first = max(self.first, mean)
+        self.best = mean
+        return True
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is too high for too long."""
+        return self.far >= FAR_UPDATES or self.above >= UPDATES
+
+    def describe(self) -> str:
+        """Return a clause that compares the last updates."""
+        if self.factor is None:
+            return ""
+        if self.far >= FAR_UPDATES:
+            return f"{self.far} updates are above {FAR_FACTOR * self.factor:g} times the first loss, {self.first:.4g}"
+        best, name = (self.first, "first") if math.isnan(self.best) else (self.best, "best mean")
+        return f"{self.above} updates are above {self.factor:g} times the {name} loss, {best:.4g}"
+
+    def restart(self) -> None:
+        """Begin to count again."""
+        self.total, self.count, self.above, self.far = 0.0, 0, 0, 0
+
+    def state(self) -> dict[str, float]:
+        """Return everything that changes."""
+        return {name: value for name, value in vars(self).items() if name != "factor"}

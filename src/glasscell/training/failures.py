@@ -1,0 +1,323 @@
+"""Failures of a training, and the policies for them: numbers that are not finite, and divergence."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glasscell.core.norms import all_finite
+from glasscell.core.types import Array
+from glasscell.data.metrics import loss_of_zeros
+from glasscell.data.not_finite import NotFiniteError
+from glasscell.training.arguments import OnFailure
+from glasscell.training.diagnosis import (
+    Attempt,
+    Window,
+    find_cause,
+    find_cause_in_data,
+    first_name,
+    states_are_finite,
+)
+from glasscell.training.divergence import LossWatch
+from glasscell.training.groups import init_states
+
+if TYPE_CHECKING:
+    from glasscell.training.history import History
+
+POLICIES: dict[OnFailure, frozenset[str]] = {  # with the kinds of failures that each can mend
+    "raise": frozenset(),
+    "skip": frozenset({"data", "state", "outputs", "loss", "gradient", "update"}),
+    "restore_best_and_halve_lr": frozenset({"state", "outputs", "loss", "gradient", "update", "divergence"}),
+}
+ADVICE = {
+    "data": "; correct the data, or pass on_failure='skip'",
+    "rate": "; the schedule must return finite numbers",
+    "loss": "; check the loss function, or lower the learning rate",
+    "weights": "",
+}
+DEFAULT_ADVICE = "; lower the learning rate, or clip the gradient"
+LARGE_NORM = 1e-3  # times the root of the largest number: sums of squares may overflow
+MAX_IN_SUCCESSION = 10  # skipped updates in succession
+MAX_SKIPPED_FRACTION = 0.1  # of the updates made, beyond the first 10
+MAX_HALVINGS = 10
+
+
+class TrainingError(FloatingPointError):
+    """A training that cannot continue: a number is not finite, or the loss diverges.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the :class:`Failure`.
+    update : int
+        Number of the update that was not made.
+    history : History
+        Of the updates that were made.
+    """
+
+    kind: str
+    update: int
+    history: History
+
+
+class TrainingDataError(TrainingError, ValueError):
+    """A training that cannot continue because of a batch of its data."""
+
+
+class TrainingWarning(RuntimeWarning):
+    """A failure of a training that continues by its policy."""
+
+
+@dataclass
+class Failure:
+    """A failure of an update, which is not made.
+
+    Attributes
+    ----------
+    kind : str
+        "data", "state", "outputs", "loss", "gradient", "update" (weights or optimiser state after it), "weights"
+        (before it), "rate" or "divergence".
+    message : str
+        With the number of the update and the cause.
+    """
+
+    kind: str
+    message: str
+
+
+class Failures:
+    """The failures of a training: what a policy has done, and what it needs.
+
+    Parameters
+    ----------
+    policy : str
+    divergence_factor : float or None
+        See :class:`~glasscell.training.divergence.LossWatch`.
+
+    Attributes
+    ----------
+    skipped, in_succession, halvings : int
+        Skipped updates, those since the last update, and how often the learning rate was halved.
+    watch : LossWatch
+    weights : array or None
+        Without an evaluation: the weights after the best mean loss of 100 updates, or the first ones.
+    weights_update : int
+        Number of the update of these weights.
+    """
+
+    def __init__(self, policy: OnFailure, divergence_factor: float | None) -> None:
+        self.policy, self.watch = policy, LossWatch(divergence_factor)
+        self.skipped = self.in_succession = self.halvings = self.weights_update = 0
+        self.weights: Array | None = None
+
+    @property
+    def rate_factor(self) -> float:
+        """Factor on the learning rate."""
+        return 0.5**self.halvings
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that changes, for :meth:`restore`."""
+        return {name: value for name, value in vars(self).items() if name not in ("policy", "watch")} | {
+            "watch": self.watch.state()
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set everything that changes."""
+        for name, value in state.items():
+            if name == "watch":
+                vars(self.watch).update(value)
+            else:
+                setattr(self, name, value)
+
+
+def find_failure(training: Any, loss: float, norm: float, rate: float) -> Failure | None:
+    """Return the failure of an update that is about to be made; None if there is none."""
+    if math.isfinite(loss + norm + rate):
+        return _find_divergence(training, loss)
+    update = training.history.updates + 1
+    if math.isfinite(loss + norm):
+        return Failure("rate", f"learning rate {rate} at update {update}")
+    symptom = f"gradient norm {norm}" if math.isfinite(loss) else f"loss {loss}"
+    cause = find_cause(training.model, training.loss, training.attempt, training.gradients)
+    if cause is None:
+        return Failure("loss", f"{symptom} at update {update}")
+    return Failure(cause.kind, f"{symptom} at update {update}: {cause.text}")
+
+
+def failure_of_error(training: Any, error: ValueError) -> Failure | None:
+    """Return the failure that an error of the data or of the loss stands for; None for any other error."""
+    update = training.history.updates + 1
+    if isinstance(error, NotFiniteError):
+        return Failure("data", f"{error}, at update {update}")
+    cause = find_cause_in_data(training.attempt)
+    rule = str(error).partition(", got ")[0]
+    return None if cause is None else Failure("data", f"{rule} at update {update}: {cause.text}")
+
+
+def find_failure_after(training: Any, norm: float) -> Failure | None:
+    """Return a failure if an update has made a weight, or a number of the optimiser's state, infinite or NaN.
+
+    The state is checked after gradients alone whose squares may overflow.
+    """
+    vector, update = training.model.parameters.vector, training.history.updates + 1
+    if not all_finite(vector):
+        name = first_name(training.model.parameters)
+        return Failure("update", f"weights that are not finite at update {update}: {name}")
+    if norm < LARGE_NORM * math.sqrt(np.finfo(vector.dtype).max):
+        return None
+    for state in training.optimizer_states:
+        for name, array in state.items():
+            if not np.isfinite(array).all():
+                text = (
+                    f"gradient norm {norm:.3g} at update {update}: {name!r} of the optimiser overflows {vector.dtype}"
+                )
+                return Failure("update", text)
+    return None
+
+
+def check_end(training: Any) -> None:
+    """Raise a TrainingError for weights that something else than an update has made infinite or NaN.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if not all_finite(training.model.parameters.vector):
+        name, updates = first_name(training.model.parameters), training.history.updates
+        handle(training, Failure("weights", f"weights that are not finite after update {updates}: {name}"))
+
+
+def _find_divergence(training: Any, loss: float) -> Failure | None:
+    """Add a finite loss; return a failure if the training has diverged."""
+    failures, watch, updates = training.failures, training.failures.watch, training.history.updates
+    is_best = watch.ends_mean()
+    if training.best_weights is not None:
+        failures.weights = None
+    elif is_best or failures.weights is None:
+        failures.weights, failures.weights_update = training.model.parameters.vector.copy(), updates
+    if math.isnan(watch.first):
+        watch.first = max(loss, _zero_loss(training))
+    watch.add(loss)
+    if not watch.diverged:
+        return None
+    zero_loss = _zero_loss(training)
+    if loss <= zero_loss:  # the targets have become larger, not the errors
+        watch.first = max(watch.first, zero_loss)
+        watch.restart()
+        return None
+    text = f"loss {loss:.6g} at update {updates + 1}: the training diverges, {watch.describe()}"
+    return Failure("divergence", text)
+
+
+def _zero_loss(training: Any) -> float:
+    """Return the loss of outputs that are all 0, for the last window."""
+    attempt = training.attempt
+    return (
+        -math.inf
+        if attempt.d_outputs is None
+        else loss_of_zeros(training.loss, attempt.d_outputs, attempt.windows[-1].batch)
+    )
+
+
+def handle(training: Any, failure: Failure) -> None:
+    """Apply the policy to a failure.
+
+    Raises
+    ------
+    TrainingError
+        If the policy is to raise, cannot mend this failure, or has reached its limit.
+    """
+    failures, update = training.failures, training.history.updates + 1
+    limit = _limit(failures, update)
+    if failure.kind not in POLICIES[failures.policy] or limit:
+        raise _error(training, failure, f"{limit}{ADVICE.get(failure.kind, DEFAULT_ADVICE)}")
+    action = _skip(training) if failures.policy == "skip" else _restore_best_and_halve(training)
+    training.attempt.clear()
+    training.history.failures.append({"update": update, "message": failure.message, "action": action})
+    warnings.warn(f"{failure.message}; {action}", TrainingWarning, stacklevel=2)
+
+
+def _error(training: Any, failure: Failure, advice: str) -> TrainingError:
+    training.attempt.clear()
+    kind = TrainingDataError if failure.kind == "data" else TrainingError
+    error = kind(failure.message + advice)
+    error.kind, error.update, error.history = failure.kind, training.history.updates + 1, training.history
+    return error
+
+
+def _limit(failures: Failures, update: int) -> str:
+    """Return a clause if the policy has reached its limit, otherwise an empty text."""
+    if failures.policy == "skip":
+        if failures.in_succession >= MAX_IN_SUCCESSION:
+            return f"; {failures.in_succession} updates in succession were skipped before"
+        if failures.skipped >= MAX_IN_SUCCESSION + MAX_SKIPPED_FRACTION * update:
+            return f"; {failures.skipped} updates were skipped before"
+    if failures.policy == "restore_best_and_halve_lr" and failures.halvings >= MAX_HALVINGS:
+        return f"; the learning rate was halved {failures.halvings} times before"
+    return ""
+
+
+def _skip(training: Any) -> str:
+    failures = training.failures
+    failures.skipped, failures.in_succession = failures.skipped + 1, failures.in_succession + 1
+    if not states_are_finite(training.states):
+        before = [window.states for window in reversed(training.attempt.windows)]
+        training.states = next((states for states in before if states and states_are_finite(states)), None)
+    return "the update is skipped"
+
+
+def _restore_best_and_halve(training: Any) -> str:
+    weights = restore_best(training)
+    training.optimizer_states = init_states(training.optimizer, training.model.parameters.vector, training.groups)
+    training.states = None
+    training.failures.halvings += 1
+    training.failures.watch.restart()
+    return f"{weights} are restored, and the learning rate is halved"
+
+
+def restore_best(training: Any) -> str:
+    """Restore the best weights that are known; return their name."""
+    failures, vector, update = training.failures, training.model.parameters.vector, 0
+    if training.best_weights is not None:
+        vector[:], update = training.best_weights, training.history.best_update or 0
+    elif failures.weights is not None:
+        vector[:], update = failures.weights, failures.weights_update
+    return weights_of(update)
+
+
+def weights_of(update: int) -> str:
+    """Return words for the weights after an update."""
+    return f"the weights of update {update}" if update else "the weights before the first update"
+
+
+def with_weights(training: Any, error: TrainingError) -> TrainingError:
+    """Restore the best weights, and return the error with a clause that names those that the model has.
+
+    Without an evaluation these are those of the last whole update; after divergence, those with the best mean loss.
+    """
+    if training.best_weights is not None or error.kind == "divergence":
+        weights = restore_best(training)
+    else:
+        weights = weights_of(training.history.updates)
+    complete = type(error)(f"{error}; the model has {weights}")
+    vars(complete).update(vars(error))
+    return complete
+
+
+def warn_of_scores(training: Any, scores: Mapping[str, float]) -> None:
+    """Warn of a validation loss that is not finite, which is no failure of the training."""
+    loss = scores.get("loss", 0.0)
+    if math.isfinite(loss) or not training.validation:
+        return
+    cause = find_cause_in_data(Attempt([Window(batch, None, 0) for batch in training.validation]))
+    text = "" if cause is None else f": {cause.text}"
+    warnings.warn(
+        f"validation loss {loss} at update {training.history.updates}{text}; it counts as no improvement",
+        TrainingWarning,
+        stacklevel=2,
+    )
