@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from glasscell.training import progress, schedules
     from glasscell.training.arguments import TrainingOptions
     from glasscell.training.callbacks import Callback, TrainingState
+    from glasscell.training.checkpoint_files import has_checkpoint
     from glasscell.training.checkpointing import CheckpointError
-    from glasscell.training.checkpoints import CheckpointFolder, has_checkpoint
+    from glasscell.training.checkpoints import CheckpointFolder
     from glasscell.training.failures import TrainingDataError, TrainingError, TrainingWarning
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
@@ -39,7 +40,7 @@ __getattr__, __dir__ = attach(
     {"progress": "progress", "schedules": "schedules", "TraceRecorder": "trace_recorder.recorder"}
     | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
     | {"CheckpointError": "checkpointing"}
-    | dict.fromkeys(("CheckpointFolder", "has_checkpoint"), "checkpoints")
+    | {"CheckpointFolder": "checkpoints", "has_checkpoint": "checkpoint_files"}
     | dict.fromkeys(("Callback", "TrainingState"), "callbacks")
     | dict.fromkeys(("TrainingDataError", "TrainingError", "TrainingWarning"), "failures"),
 )

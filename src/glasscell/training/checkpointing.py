@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -13,8 +14,10 @@ from glasscell.training.arguments import TrainingOptions, optional
 from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
-    from glasscell.training.checkpoints import CheckpointFolder, StoredTraining
+    from glasscell.training.checkpoint_files import StoredTraining
+    from glasscell.training.checkpoints import CheckpointFolder
     from glasscell.training.history import History
+    from glasscell.training.manifest import RunState
 
 TIME_SHARE = 0.01  # of the time of a training that checkpoints may take by default
 SECONDS_BETWEEN = 600.0  # by default there is a checkpoint at least as often, evaluated or not
@@ -49,6 +52,10 @@ def check_options(options: TrainingOptions) -> None:
     optional(positive_integer, "checkpoint_every", options.checkpoint_every)
     positive_integer("keep_checkpoints", options.keep_checkpoints)
     checkpoint, resume = options.checkpoint, options.resume
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise TypeError(f"checkpoint must be a folder, got {checkpoint!r}")
+    if not isinstance(resume, bool | str | os.PathLike):
+        raise TypeError(f"resume must be True, False or a folder, got {resume!r}")
     if checkpoint is None and options.checkpoint_every is not None:
         raise ValueError("checkpoint must be a folder for checkpoint_every, got None")
     if checkpoint is None and resume is True:
@@ -56,22 +63,20 @@ def check_options(options: TrainingOptions) -> None:
     source = checkpoint if resume is True else resume or None
     if checkpoint is None and source is None:
         return
-    from glasscell.training.checkpoints import check_folder, has_checkpoint  # noqa: PLC0415 - only where it is used
+    from glasscell.training.checkpoint_files import check_folder, has_checkpoint, has_updates  # noqa: PLC0415 - only where it is used
 
     if checkpoint is not None:
         check_folder(checkpoint)
     if source is not None and not has_checkpoint(source):
         raise FileNotFoundError(f"resume must be a folder with a checkpoint, got {source!s}, which has none")
-    if checkpoint is not None and not _is_same(source, checkpoint) and has_checkpoint(checkpoint):
+    if checkpoint is not None and not _is_same(source, checkpoint) and has_updates(checkpoint):
         raise FileExistsError(
-            f"checkpoint must be a folder without checkpoints, got {checkpoint!s}: "
+            f"checkpoint must be a folder without an earlier run, got {checkpoint!s}: "
             "pass resume=True to go on from the newest one, or another folder"
         )
 
 
 def _is_same(source: Any, folder: Any) -> bool:
-    import os  # noqa: PLC0415
-
     return source is not None and os.path.realpath(source) == os.path.realpath(folder)
 
 
@@ -94,7 +99,8 @@ class TrainingCheckpoints:
         self._folder: CheckpointFolder | None = None
         self._failure: OSError | None = None
         self._written = 0  # updates of the last checkpoint
-        self._ended, self._cost = time.monotonic(), 0.0  # when the last checkpoint was written, and its time
+        self._began = self._ended = time.monotonic()  # the run, and the last checkpoint
+        self._seconds = 0.0  # of all checkpoints
         self._has_begun = False
         self._replaced: Any = None  # handler of Ctrl-C
         self.interrupted = False
@@ -111,14 +117,12 @@ class TrainingCheckpoints:
             self._has_begun = True
             return self
         self._folder = CheckpointFolder(options.checkpoint, options.keep_checkpoints)
+        self._began, self._seconds, self.interrupted = time.monotonic(), 0.0, False
         try:
-            if not self._has_begun and options.resume is not False:
-                self._resume(options.checkpoint if options.resume is True else options.resume)
-            self._begin()
+            self._begin(self._folder, options)
         except BaseException:
             self._folder.close()
             raise
-        self._has_begun = True
         if threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
             if handler is signal.default_int_handler:
@@ -130,8 +134,7 @@ class TrainingCheckpoints:
         if self._folder is None:
             return
         try:
-            if error is not None:
-                self._record(error)
+            self._record_end(self._folder, error)
         finally:
             self._folder.close()
             if self._replaced is not None:
@@ -139,42 +142,58 @@ class TrainingCheckpoints:
                 self._replaced = None
         if error is None and self._failure is not None:
             raise self._error(self._failure)
+        if error is None and self.interrupted:
+            raise KeyboardInterrupt(self._place())
 
     def _resume(self, folder: Any) -> None:
         """Restore the training from the newest complete checkpoint of a folder."""
-        from glasscell.training.checkpoints import read_newest  # noqa: PLC0415 - only where it is used
+        from glasscell.training.checkpoint_files import read_newest  # noqa: PLC0415 - only where it is used
 
         stored = read_newest(folder)
         if stored is None:
             raise FileNotFoundError(f"resume must be a folder with a checkpoint, got {folder!s}, which has none")
         resume(self._training, stored)
 
-    def _begin(self) -> None:
-        """Write the state of before the first update, or record that a run goes on."""
-        folder = self._folder
-        assert folder is not None  # noqa: S101 - for mypy
-        names = [entry["name"] for entry in folder.manifest["checkpoints"]]
-        folder.manifest |= {"state": "running", "reason": ""}
-        updates = self._training.history.updates
-        if names and names[-1] == f"{updates:09}.safetensors":
+    def _begin(self, folder: CheckpointFolder, options: TrainingOptions) -> None:
+        """Resume the training, and write a checkpoint, or that the run goes on."""
+        if not self._has_begun and options.resume is not False:
+            source = options.checkpoint if options.resume is True else options.resume
+            self._resume(source)
+            if not _is_same(source, options.checkpoint):
+                folder.begin_run()
+        elif not self._has_begun:
+            folder.begin_run()
+        entries, updates = folder.manifest["checkpoints"], self._training.history.updates
+        if entries and entries[-1]["updates"] == updates:
             folder.set_state("running")
             self._written = updates
         else:
             self._save()
+        self._has_begun = True
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.interrupted:
             signal.default_int_handler(number, frame)
         self.interrupted = True
 
-    def _record(self, error: BaseException) -> None:
-        """Record why a run ended in the manifest; an error of that changes nothing."""
-        assert self._folder is not None  # noqa: S101 - for mypy
-        is_failure = isinstance(error, Exception)
+    def _record_end(self, folder: CheckpointFolder, error: BaseException | None) -> None:
+        """Record in the manifest how the run ended, unless that was done; if it cannot be written, warn."""
+        error = error or self._failure
+        state: RunState = "finished"
+        reason = ""
+        if error is not None:
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+            reason = f"{type(error).__name__}: {error}"[:500]
+        elif folder.manifest["state"] != "running":  # recorded with the last checkpoint
+            return
         try:
-            self._folder.set_state("failed" if is_failure else "interrupted", f"{type(error).__name__}: {error}"[:500])
-        except OSError as reason:
-            self._warn(reason)
+            folder.set_state(state, reason)
+        except OSError as failure:
+            if self._failure is None:
+                self._warn(failure)
+
+    def _place(self) -> str:
+        return f"resume=True goes on from update {self._written}, in {self._training.options.checkpoint!s}"
 
     def _error(self, reason: OSError) -> CheckpointError:
         history = self._training.history
@@ -199,41 +218,43 @@ class TrainingCheckpoints:
         ended : bool
             Whether it was the last one.
         """
-        folder = self._folder
-        if folder is None:
+        if self._folder is None:
             return
-        updates = self._training.history.updates
-        if ended:
-            finished = self._training.has_finished()
-            reason = "" if finished else "a callback ended the training"
-            folder.manifest |= {"state": "finished" if finished else "interrupted", "reason": reason}
-        if ended or self.interrupted or self._is_due(updates, evaluated=evaluated):
+        if ended and self._training.has_finished():
+            self._try_to_save("finished")
+        elif ended:
+            self._try_to_save("interrupted", "a callback ended the training")
+        elif self.interrupted:
+            self._try_to_save("interrupted", "Ctrl-C")
+        elif self._is_due(self._training.history.updates, evaluated=evaluated):
             self._try_to_save()
-        if self.interrupted and not ended:
-            where = f"resume=True goes on from update {self._written}, in {self._training.options.checkpoint!s}"
-            raise KeyboardInterrupt(where)
+        if self.interrupted:
+            raise KeyboardInterrupt(self._place())
 
     def _is_due(self, updates: int, *, evaluated: bool) -> bool:
         if self._every is not None:
             return bool(updates % self._every == 0)
-        passed = time.monotonic() - self._ended
-        return passed >= (self._cost / TIME_SHARE if evaluated else SECONDS_BETWEEN)
+        now = time.monotonic()
+        if evaluated and self._seconds <= TIME_SHARE * (now - self._began):
+            return True
+        return now - self._ended >= SECONDS_BETWEEN
 
-    def _try_to_save(self) -> None:
+    def _try_to_save(self, state: RunState = "running", reason: str = "") -> None:
         try:
-            self._save()
+            self._save(state, reason)
         except OSError as error:
             self._failure = error
-            self._ended = time.monotonic()
             self._warn(error)
 
-    def _save(self) -> None:
+    def _save(self, state: RunState = "running", reason: str = "") -> None:
         assert self._folder is not None  # noqa: S101 - for mypy
         start = time.monotonic()
-        self._folder.save(self._training)
+        try:
+            self._folder.save(self._training, state, reason)
+        finally:
+            self._ended = time.monotonic()
+            self._seconds += self._ended - start
         self._failure, self._written = None, self._training.history.updates
-        self._ended = time.monotonic()
-        self._cost = self._ended - start
 
     def _warn(self, error: OSError) -> None:
         options, updates = self._training.options, self._training.history.updates
@@ -258,13 +279,12 @@ def resume(training: Any, stored: StoredTraining) -> None:
     ValueError
         If model, data, options or the version of Glasscell are others; the message names the first difference.
     """
-    from glasscell.training.description import describe, difference, other_environment  # noqa: PLC0415
+    from glasscell.training.description import difference, other_environment  # noqa: PLC0415
 
-    description = describe(training)
-    if different := difference(stored.description, description):
+    if different := difference(stored.description, training.description):
         raise ValueError(f"resume must continue the training of {stored.path} with the same arguments, got {different}")
     training.restore(stored.state)
-    if other := other_environment(stored.description, description):
+    if other := other_environment(stored.description, training.description):
         warn(
             f"the training goes on with {other}: results agree with an uninterrupted one to rounding only",
             RuntimeWarning,

@@ -29,6 +29,7 @@ from glasscell.core.blas_threads import max_threads
 from glasscell.core.packages import is_installed
 from glasscell.data.arrays import ArrayData
 from glasscell.data.continuous import ContinuousData
+from glasscell.data.series.windows import WindowData
 from glasscell.data.text.text_data import TextData
 from glasscell.training.sources import training_part
 from glasscell.training.threads import SMALL_STEP
@@ -103,6 +104,9 @@ def _describe_data(data: Any) -> dict[str, Any]:
     if isinstance(data, TextData):
         symbols = zlib.crc32(repr(data.vocabulary.symbols).encode())
         return description | {"vocabulary": f"{symbols:08x}", "split": data.description}
+    if isinstance(data, WindowData):
+        numbers = {name: getattr(data, name) for name in ("training", "window", "burn_in", "validation_steps")}
+        return description | {"inputs": _checksum(data.inputs), "targets": _checksum(data.targets)} | numbers
     if is_dataclass(data) and not isinstance(data, type):
         return description | {"arguments": _config(asdict(data))}
     size = getattr(data, "num_batches", None)

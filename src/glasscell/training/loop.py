@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -319,11 +320,26 @@ class Training:
 
     # All that a checkpoint holds
 
-    def state(self) -> dict[str, Any]:
-        """Return a copy of everything that changes from update to update, for :meth:`restore`."""
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Model, data, options and environment, as checkpoints store them; see :mod:`.description`."""
+        from glasscell.training.description import describe  # noqa: PLC0415 - only where it is used
+
+        return describe(self)
+
+    def state(self, *, copy: bool = True) -> dict[str, Any]:
+        """Return everything that changes from update to update, for :meth:`restore`.
+
+        Parameters
+        ----------
+        copy : bool
+            Whether to copy it. If False, it is that of the training, which changes with the next update.
+        """
         state: dict[str, Any] = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
         state |= self.windows.state() | {"failures": self.failures.state()}
-        return deepcopy(state | {name: getattr(self, name) for name in STATE_ATTRIBUTES})
+        state |= {name: getattr(self, name) for name in STATE_ATTRIBUTES}
+        state["states"] = deepcopy(self.states)  # some are computed from the tape when they are copied
+        return deepcopy(state) if copy else state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where another training with the same model, data and options was when it returned its state.
@@ -333,15 +349,29 @@ class Training:
         Raises
         ------
         ValueError
-            If the state is that of another model.
+            If the state is that of another model, or the data yield another batch than the last one before the state;
+            the weights are unchanged.
+
+        Warns
+        -----
+        RuntimeWarning
+            If an iterable yields another batch, of the same shapes.
         """
-        vector = self.model.parameters.vector
+        vector, rng = self.model.parameters.vector, self.rng.bit_generator.state
         names = {"weights", "rng", "failures", *self.windows.state(), *STATE_ATTRIBUTES}
         if set(state) != names or state["weights"].shape != vector.shape:
             raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
+        if state["rng"]["bit_generator"] != rng["bit_generator"]:
+            raise ValueError(
+                f"seed must be a generator with a {state['rng']['bit_generator']}, got a {rng['bit_generator']}"
+            )
+        try:
+            self.windows.restore(state)  # first: it raises an error for other data
+        except BaseException:
+            self.rng.bit_generator.state = rng
+            raise
         vector[:] = state["weights"]
         vars(self).update({name: deepcopy(state[name]) for name in STATE_ATTRIBUTES})
         self.failures.restore(deepcopy(state["failures"]))
         self.attempt.clear()
-        self.windows.restore(state)
         self.rng.bit_generator.state = state["rng"]

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -132,16 +133,19 @@ class _Encoder:
 
     def _encode_column(self, rows: Sequence[Mapping[str, Any]], name: str, path: str) -> dict[str, Any]:
         """Return a column: the rows that have it, and their values, as tensors if all have one type of number."""
-        places = [number for number, row in enumerate(rows) if name in row]
-        values = [rows[number][name] for number in places]
         column: dict[str, Any] = {"name": name}
-        if len(places) < len(rows):
+        try:
+            values = [row[name] for row in rows]
+        except KeyError:
+            places = [number for number, row in enumerate(rows) if name in row]
+            values = [rows[number][name] for number in places]
             column["places"] = self._tensor(np.array(places, "<i8"), f"{path}.places")
-        kinds = {type(value) for value in values}
+        kinds = set(map(type, values))
         kind = kinds.pop() if len(kinds) == 1 else None
-        if kind in COLUMN_TYPES and not (kind is int and any(abs(value) >= 2**63 for value in values)):
-            array = np.array(values, COLUMN_TYPES[kind])
-            return column | {"type": kind.__name__, "tensor": self._tensor(array, path)}
+        with suppress(OverflowError):  # an integer of more than 8 bytes
+            if kind in COLUMN_TYPES:
+                array = np.array(values, COLUMN_TYPES[kind])
+                return column | {"type": kind.__name__, "tensor": self._tensor(array, path)}
         if kind is not None and issubclass(kind, np.generic) and len({value.dtype for value in values}) == 1:
             return column | {"type": "numpy", "values": self.encode(np.array(values), path)}
         return column | {"type": "any", "values": self._items(values, path)}

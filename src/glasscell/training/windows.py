@@ -2,15 +2,19 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
+from warnings import warn
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from glasscell.data.batch import Batch, Data, check_batch
+from glasscell.data.iterables import IterableData
 from glasscell.data.not_finite import NotFiniteError
 from glasscell.training.arguments import is_endless
+from glasscell.training.sources import training_part
 
 Carry: TypeAlias = Callable[[Batch], object]
 
@@ -51,6 +55,7 @@ class Windows:
         self._replay_rng: Any = None  # state of the generator before this epoch; endless data: before this batch
         self._batch, self._window = cast("Batch | None", None), slice(0, 0)  # with windows left; its last window
         self._read_ahead: Batch | NotFiniteError | None = None  # an error is raised when its batch is taken
+        self._last: Batch | NotFiniteError | None = None  # what was taken from the data
 
     @property
     def first_step(self) -> int:
@@ -85,12 +90,14 @@ class Windows:
                     self._replay_rng = self.rng.bit_generator.state
                 try:
                     self._batch = next(self._batches, None)
-                except NotFiniteError:
+                except NotFiniteError as error:
+                    self._last = error
                     self._window, self.batches_done = slice(0, 0), self.batches_done + 1
                     raise
                 if self._batch is None:
                     return None
                 check_batch(self._batch)
+                self._last = self._batch
                 self._window, self.batches_done = slice(0, 0), self.batches_done + 1
             window = self._cut(self._batch)
             if window.targets.size and (window.weights is None or window.weights.any()):
@@ -121,26 +128,34 @@ class Windows:
 
     def state(self) -> dict[str, Any]:
         """Return the position in the data, without the state of the generator, for :meth:`restore`."""
-        state = {"has_batch": self._batch is not None, "has_upcoming": self._read_ahead is not None}
+        state: dict[str, Any] = {"has_batch": self._batch is not None, "has_upcoming": self._read_ahead is not None}
+        state["last_batch"] = _checksums(self._last) if self._num_to_replay(has_batch=state["has_batch"]) else None
         return state | {name: getattr(self, name) for name in STATE_ATTRIBUTES}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the batches that the epoch has had from the data again, and drop them; the generator moves."""
         vars(self).update({name: state[name] for name in STATE_ATTRIBUTES})
-        self._batches, self._batch, self._read_ahead = iter(()), None, None
+        self._batches, self._batch, self._read_ahead, self._last = iter(()), None, None, None
         if self.epoch:
-            self._replay(has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
+            self._replay(state["last_batch"], has_batch=state["has_batch"], has_upcoming=state["has_upcoming"])
 
-    def _replay(self, *, has_batch: bool, has_upcoming: bool) -> None:
-        """Take the batches of the epoch, of which the last is the current one; of endless data only that."""
+    def _num_to_replay(self, *, has_batch: bool) -> int:
+        """Return how many batches of the epoch are taken again: of endless data the current one alone."""
+        return int(has_batch) if self.endless else self.batches_done
+
+    def _replay(self, checksums: list[Any] | None, *, has_batch: bool, has_upcoming: bool) -> None:
+        """Take the batches of the epoch again, of which the last is the current one, and compare its checksums."""
         self.rng.bit_generator.state = self._replay_rng
         self._batches = self.data.batches(self.batch_size, self.rng, self.dtype)
         batch: Batch | NotFiniteError | None = None
-        for _ in range(int(has_batch) if self.endless else self.batches_done):
+        for _ in range(self._num_to_replay(has_batch=has_batch)):
             try:
                 batch = next(self._batches, None)
             except NotFiniteError as error:
                 batch = error
+        if _checksums(batch) != checksums:
+            self._report_other_batch(_checksums(batch), checksums)
+        self._last = batch
         if isinstance(batch, NotFiniteError):
             self._read_ahead = batch if has_upcoming else None
         elif has_upcoming and batch is not None:
@@ -148,3 +163,29 @@ class Windows:
             self._read_ahead = self._cut(batch)
         elif has_batch:
             self._batch = batch
+
+    def _report_other_batch(self, checksums: list[Any] | None, expected: list[Any] | None) -> None:
+        """Warn for an iterable with batches of the same shapes; raise an error for other data."""
+        text = f"data must repeat batch {self.batches_done} of epoch {self.epoch}, got another one"
+        shapes = [[entry and entry[0] for entry in batch or ()] for batch in (checksums, expected)]
+        if not isinstance(training_part(self.data), IterableData) or shapes[0] != shapes[1]:
+            raise ValueError(f"{text}: pass the data of the run, which must not have changed")
+        warn(
+            f"{text}: the order of the iterable has changed, such as that of a DataLoader with shuffle=True; "
+            "the training goes on, with other batches than without interruption",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _checksums(batch: Batch | NotFiniteError | None) -> list[Any] | None:
+    """Return shape, dtype and CRC-32 of each array of a batch; nothing of one that is not finite."""
+    if batch is None:
+        return None
+    if isinstance(batch, NotFiniteError):
+        return []
+    arrays = [None if array is None else np.asarray(array) for array in batch[:4]]
+    return [
+        None if array is None else [[*array.shape, str(array.dtype)], zlib.crc32(np.ascontiguousarray(array).tobytes())]
+        for array in arrays
+    ]
