@@ -31,7 +31,7 @@ ENTRY_TYPES: dict[str, Any] = {"name": str, "updates": int, "size": int, "checks
 
 
 def new_manifest() -> Manifest:
-    """Return the manifest of a run that has not written a checkpoint."""
+    """Return the manifest of a run before its first checkpoint."""
     manifest: Manifest = {"format": FORMAT, "run": os.urandom(8).hex(), "state": "running", "reason": ""}
     manifest |= {"start": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": 0.0}
     return manifest | {"description": {}, "checkpoints": [], "best": None}
