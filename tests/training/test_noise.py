@@ -172,7 +172,7 @@ def test_training_from_weights_that_are_not_finite_names_them():
     model.parameters["lstm.kernel_l0"][2, 1] = np.nan
     with pytest.raises(
         FloatingPointError,
-        match=r"^loss nan at update 1: before it, the weights 'lstm\.kernel_l0' have nan at index \(2, 1\)",
+        match=r"^loss nan at update 1: the weights 'lstm\.kernel_l0' have nan at index \(2, 1\)",
     ):
         gc.fit(model, TASK, 2, **OPTIONS)
 

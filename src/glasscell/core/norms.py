@@ -50,11 +50,13 @@ def _norm(gradient: Array) -> float:
     return float(vector_norms(gradient))
 
 
-@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def all_finite(vector: Array) -> bool:
-    """Return whether all numbers are finite, in the time of a sum of squares."""
-    total = float(np.dot(vector, vector)) if len(vector) <= BLOCK_SIZE else _sum_of_squares(vector)
-    return total < inf or bool(np.isfinite(vector).all())
+    """Return whether all numbers are finite, in the time of a sum of squares.
+
+    Call it with overflow and invalid operations ignored, as in ``np.errstate``: it is as fast as their setting.
+    """
+    total = np.dot(vector, vector) if len(vector) <= BLOCK_SIZE else _sum_of_squares(vector)
+    return bool(total < inf) or bool(np.isfinite(vector).all())
 
 
 def sum_of_squares(vector: Array) -> float:

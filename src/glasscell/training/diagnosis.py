@@ -85,7 +85,7 @@ def find_cause(model: Trainable, loss: Loss, attempt: Attempt, gradients: Parame
     """
     name = first_name(model.parameters)
     if name is not None:
-        return Cause("weights", f"before it, {name}")
+        return Cause("weights", name)
     with np.errstate(all="ignore"):
         for find in (_in_data, _in_state, _in_outputs, _in_loss):
             for window in attempt.windows:
@@ -155,7 +155,7 @@ def state_arrays(value: Any) -> Iterator[Array]:
 
 def copy_states(states: States | None) -> States | None:
     """Return a copy that later passes do not change."""
-    return deepcopy(states)
+    return None if states is None else deepcopy(states)
 
 
 def states_are_finite(states: States | None) -> bool:

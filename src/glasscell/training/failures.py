@@ -41,6 +41,7 @@ ADVICE = {
     "weights": "",
 }
 DEFAULT_ADVICE = "; lower the learning rate, or clip the gradient"
+SMALL_NORM = 1e10  # of a gradient: sums of squares cannot overflow
 LARGE_NORM = 1e-3  # times the root of the largest number: sums of squares may overflow
 MAX_IN_SUCCESSION = 10  # skipped updates in succession
 MAX_SKIPPED_FRACTION = 0.1  # of the updates made, beyond the first 10
@@ -159,15 +160,29 @@ def failure_of_error(training: Any, error: ValueError) -> Failure | None:
     return None if cause is None else Failure("data", f"{rule} at update {update}: {cause.text}")
 
 
-def find_failure_after(training: Any, norm: float) -> Failure | None:
+def find_failure_after(training: Any, norm: float, before: Array) -> Failure | None:
     """Return a failure if an update has made a weight, or a number of the optimiser's state, infinite or NaN.
 
     The state is checked after gradients alone whose squares may overflow.
+
+    Parameters
+    ----------
+    training : Training
+    norm : float
+        Of the gradient.
+    before : array
+        Weights before the update.
     """
-    vector, update = training.model.parameters.vector, training.history.updates + 1
+    vector = training.model.parameters.vector
+    if all_finite(vector) and norm < SMALL_NORM:
+        return None
+    update = training.history.updates + 1
     if not all_finite(vector):
+        kind, where = "update", "weights that are not finite after update"
+        if not all_finite(before):
+            kind, where = "weights", "weights that are not finite before update"
         name = first_name(training.model.parameters)
-        return Failure("update", f"weights that are not finite at update {update}: {name}")
+        return Failure(kind, f"{where} {update}: {name}")
     if norm < LARGE_NORM * math.sqrt(np.finfo(vector.dtype).max):
         return None
     for state in training.optimizer_states:
@@ -187,7 +202,7 @@ def check_end(training: Any) -> None:
     ------
     TrainingError
     """
-    if not all_finite(training.model.parameters.vector):
+    if not np.isfinite(training.model.parameters.vector).all():
         name, updates = first_name(training.model.parameters), training.history.updates
         handle(training, Failure("weights", f"weights that are not finite after update {updates}: {name}"))
 

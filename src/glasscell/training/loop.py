@@ -232,7 +232,8 @@ class Training:
         except BaseException:
             vector[:] = self._weights_before
             raise
-        failure = failures.find_failure_after(self, norm if self.clip_norm is None else min(norm, self.clip_norm))
+        clipped_norm = norm if self.clip_norm is None else min(norm, self.clip_norm)
+        failure = failures.find_failure_after(self, clipped_norm, self._weights_before)
         if failure is not None:  # the state of the optimiser has the gradient of this update in it
             vector[:] = self._weights_before
             self.optimizer_states = init_states(self.optimizer, vector, self.groups)
