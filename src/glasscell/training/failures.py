@@ -196,15 +196,18 @@ def find_failure_after(training: Any, norm: float, before: Array) -> Failure | N
 
 
 def check_end(training: Any) -> None:
-    """Raise a TrainingError for weights that something else than an update has made infinite or NaN.
+    """Raise an error for weights that something else than an update has made NaN, and if no update was made.
 
     Raises
     ------
     TrainingError
     """
-    if not np.isfinite(training.model.parameters.vector).all():
-        name, updates = first_name(training.model.parameters), training.history.updates
-        handle(training, Failure("weights", f"weights that are not finite after update {updates}: {name}"))
+    name, updates = first_name(training.model.parameters), training.history.updates
+    if name is not None:
+        raise _error(training, Failure("weights", f"weights that are not finite after update {updates}: {name}"), "")
+    if training.failures.skipped and not updates:
+        message = training.history.failures[-1]["message"]
+        raise _error(training, Failure("data", f"{message}; all updates were skipped"), "")
 
 
 def _find_divergence(training: Any, loss: float) -> Failure | None:
