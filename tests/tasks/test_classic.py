@@ -241,7 +241,7 @@ def test_reber_by_its_criterion(rng):
 
 
 def test_reber_inputs_and_targets_by_hand():
-    inputs, targets, weights, lengths, _ = EmbeddedReber().make_batch(["BTBPVVETE", "BPBTSXSEPE"])
+    inputs, targets, weights, lengths = EmbeddedReber().make_batch(["BTBPVVETE", "BPBTSXSEPE"])[:4]
     assert ["".join("BTPSXVE"[k] for k in row) for row in inputs.argmax(axis=2)] == ["BTBPVVETB", "BPBTSXSEP"]
     assert inputs.sum(axis=2).tolist() == weights.tolist() == [[1] * 8 + [0], [1] * 9]
     assert ["".join("BTPSXVE"[k] for k in row) for row in targets] == ["TBPVVETEB", "PBTSXSEPE"]

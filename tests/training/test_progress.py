@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import glasscell as gc
-from glasscell.training.progress import progress_bar
+from glasscell.training.progress import _duration, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -56,6 +56,61 @@ def test_lines_have_the_scores_of_the_last_evaluation(capsys):
     assert f"loss {0.5 + 1 / 450:.4f}" in line
     assert "sequence_accuracy 0.25" in line
     assert "of 3000" in line
+
+
+def test_lines_have_rate_and_time_left(monkeypatch, capsys):
+    """Ten updates per second: the rate is that since the line before."""
+    times = []
+    monkeypatch.setattr("glasscell.training.progress.time.monotonic", lambda: len(times) / 10)
+    with progress_bar(7200) as report:
+        for row in rows(720, interval=10):
+            times.append(row)
+            report(row)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "update   10 of 7200   batch loss 0.1000   loss 0.6000   sequence_accuracy 0.2500   10 updates/s   11:59 left"
+    )
+    assert lines[1].startswith("update  250 of 7200   ")
+    assert lines[1].endswith("   10 updates/s   11:35 left")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3600, "1:00:00"), (360_001, "100:00:01")])
+def test_durations(seconds, text):
+    assert _duration(seconds) == text
+
+
+@pytest.mark.parametrize(("updates", "expected"), [(300, [*range(20, 301, 20)]), (None, [*range(150, 301, 150)])])
+def test_without_evaluations_there_are_lines_of_the_batch_loss(updates, expected, monkeypatch, capsys):
+    """Of ten updates per second: every two seconds, or 15 if the number of updates is unknown."""
+    times = []
+    monkeypatch.setattr("glasscell.training.progress.time.monotonic", lambda: len(times) / 10)
+    with progress_bar(updates) as report:
+        for row in rows(300, interval=1000):
+            times.append(row)
+            report(row)
+    lines = capsys.readouterr().err.splitlines()
+    assert [int(line.split()[1]) for line in lines] == expected
+    assert "   batch loss 0.0033   10 updates/s" in lines[-1]
+
+
+def test_of_a_number_of_updates_that_is_unknown_no_time_is_left(capsys):
+    with progress_bar(None) as report:
+        for row in rows(20):
+            report(row)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("   ")[0] for line in lines] == ["update 10", "update 20"]
+    assert all(line.endswith(" updates/s") for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_training_that_goes_on_counts_its_own_updates(terminal, monkeypatch):
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar(1000) as report:
+        for row in [*rows(1000)][900:]:
+            report(row)
+    last = stream.getvalue().split("\r")[-1] if terminal else stream.getvalue().splitlines()[-1]
+    assert "1000/1000" in last if terminal else "update 1000 of 1000" in last
 
 
 def test_no_update_shows_nothing(capsys):
