@@ -143,3 +143,24 @@ def test_the_chorales_have_the_sizes_of_their_source(music):
         (76, 4_602),
         (77, 4_725),
     ]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_inputs_and_targets_are_transposed_alike(music, fraction, rng):
+    rolls = [np.pad((rng.random((9, 60)) < 0.3).astype(np.float32), ((0, 0), (14, 14))) for _ in range(200)]
+    data, shifts = music["Transposed"](rolls, fraction), []
+    originals = {roll[:, 14:74].tobytes(): roll for roll in rolls}
+    for batch in data.batches(16, np.random.default_rng(0), np.float32):
+        for x, y in zip(batch.inputs, batch.targets, strict=True):
+            np.testing.assert_array_equal(x[1:], y[:-1])
+            roll = np.concatenate([x, y[-1:]])
+            (found,) = [k for k in range(-6, 7) if roll[:, 14 + k : 74 + k].tobytes() in originals]
+            shifts.append(found)
+    assert len(shifts) == 200
+    assert {*shifts} == ({0} if not fraction else {*range(-6, 7)})
+    assert np.mean(np.array(shifts) != 0) == pytest.approx(fraction * 12 / 13, abs=0.12)
+
+
+def test_the_learning_rate_falls_in_the_last_fifth(music):
+    schedule = music["constant_then_linear"](1000)
+    assert [schedule(k) for k in (0, 799, 800, 900, 1000)] == pytest.approx([1, 1, 1, 0.5, 0])
