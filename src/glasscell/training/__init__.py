@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
     from glasscell.training.loop import Training
+    from glasscell.training.tensorboard import TensorBoard
     from glasscell.training.trace_recorder.recorder import TraceRecorder
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointFolder",
     "History",
+    "TensorBoard",
     "TraceRecorder",
     "Training",
     "TrainingDataError",
@@ -39,7 +41,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {"progress": "progress", "schedules": "schedules", "TraceRecorder": "trace_recorder.recorder"}
     | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
-    | {"CheckpointError": "checkpointing"}
+    | {"CheckpointError": "checkpointing", "TensorBoard": "tensorboard"}
     | {"CheckpointFolder": "checkpoints", "has_checkpoint": "checkpoint_files"}
     | dict.fromkeys(("Callback", "TrainingState"), "callbacks")
     | dict.fromkeys(("TrainingDataError", "TrainingError", "TrainingWarning"), "failures"),
