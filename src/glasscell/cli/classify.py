@@ -16,22 +16,14 @@ from glasscell.atomic_files import KINDS
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.classification_data import WINDOW, Parts, add_data_options, read_parts
 from glasscell.cli.classification_report import Results, draw, evaluate, format_results, scores_of
-from glasscell.cli.interrupts import Interrupts
 from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.parser import add_run_folder
-from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json, write_settings
 from glasscell.cli.sequence_options import TABLE_OPTIONS, class_names, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
-from glasscell.cli.training_run import (
-    end_run,
-    reserve_space,
-    save_run,
-    stating_what_is_kept,
-    write_results,
-    written_files,
-)
+from glasscell.cli.training_run import TrainingRun
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
 from glasscell.data.arrays import ArrayData
@@ -45,7 +37,7 @@ if TYPE_CHECKING:
 
     from glasscell.training.history import History
 
-HISTORY_FILE, SCORES_FILE, PICTURE_FILE = "history.csv", "scores.json", "confusion.png"
+SCORES_FILE, PICTURE_FILE = "scores.json", "confusion.png"
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith(b"update,"),
@@ -116,32 +108,28 @@ def run(options: argparse.Namespace) -> int:
         positive_integer(option_of(name), getattr(options, name))
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0, got {options.seed}")
-    interrupts: Interrupts = options.interrupts
-    with RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite) as folder:
+    inputs = [path for path in (options.train, options.test) if path is not None]
+    with TrainingRun(options, FILES, DEFAULT_FOLDER, inputs) as training_run:
         parts = read_parts(options)
         settings = _settings(options, parts)
         _check_sizes(options, parts)
         _weights(options, parts)  # an error before the work
         print(f"{settings['train']}\n{parts.description}", flush=True)
-        with stating_what_is_kept(folder):
-            model = _model(options, parts, options.seed)
-            reserve_space(folder, model)
-            history, seconds = _train(model, options, parts, options.seed)
-            others: dict[str, Callable[[Path], object]] = {
-                HISTORY_FILE: history.save,
-                SETTINGS_FILE: partial(write_settings, settings),
-            }
-            failures = save_run(folder, model, others, replace=not interrupts.finish)
-            print(f"{history.updates} updates in {seconds:.1f} s.\n")
-            results = evaluate(model, parts.train, parts.test)
-            unit = "steps" if parts.test.per_step else "sequences"
-            print("\n".join(format_results(results, unit)) + "\n", flush=True)
-            seeds = {options.seed: results.accuracy} | _other_seeds(options, parts, interrupts)
-            if len(seeds) > 1:
-                print(f"Median of {len(seeds)} seeds: {statistics.median(seeds.values()):.1%}\n")
-            failures += _write_results(results, seeds, history, folder.display_path)
-    _show_files(options, folder.display_path)
-    return end_run(folder, failures, interrupts, history.updates)
+        model = _model(options, parts, options.seed)
+        training_run.reserve_space(model)
+        history, seconds = _train(model, parts, options.seed, training_run)
+        training_run.save(model, history, {SETTINGS_FILE: partial(write_settings, settings)})
+        print(f"{history.updates} updates in {seconds:.1f} s.\n")
+        results = evaluate(model, parts.train, parts.test)
+        unit = "steps" if parts.test.per_step else "sequences"
+        print("\n".join(format_results(results, unit)) + "\n", flush=True)
+        seeds = {options.seed: results.accuracy} | _other_seeds(parts, training_run)
+        if len(seeds) > 1:
+            print(f"Median of {len(seeds)} seeds: {statistics.median(seeds.values()):.1%}\n")
+        _write_results(results, seeds, history, training_run)
+        print(training_run.finish())
+        _show_use(options, training_run.folder.display_path)
+        return training_run.end()
 
 
 def _settings(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
@@ -191,9 +179,11 @@ def _model(options: argparse.Namespace, parts: Parts, seed: int) -> SequenceClas
     )
 
 
-def _train(model: SequenceClassifier, options: argparse.Namespace, parts: Parts, seed: int) -> tuple[History, float]:
+def _train(
+    model: SequenceClassifier, parts: Parts, seed: int, training_run: TrainingRun
+) -> tuple[History, float]:
     """Train a model; return its history, and the seconds of training."""
-    train = parts.train
+    options, train = training_run.options, parts.train
     if options.per_step:
         train = train.windows(options.window or WINDOW)
     weights = None if options.class_weights is None else class_weights(train.labels, _weights(options, parts))
@@ -203,10 +193,9 @@ def _train(model: SequenceClassifier, options: argparse.Namespace, parts: Parts,
         arguments["optimizer"] = Adam(options.learning_rate)
     if parts.validation is not None:
         arguments |= {"validation": (parts.validation.x, parts.validation.labels), "keep": "best"}
-    interrupts: Interrupts = options.interrupts
     start = time.perf_counter()
-    with interrupts.finishing():
-        history = fit(model, data, **arguments, callbacks=[lambda _: interrupts.finish], progress=True, seed=seed)
+    number = 1 + seed - options.seed
+    history = training_run.train(fit, model, data, number=number, **arguments, progress=True, seed=seed)
     return history, time.perf_counter() - start
 
 
@@ -235,14 +224,15 @@ def _weights(options: argparse.Namespace, parts: Parts) -> Any:
     return {label: weights[str(label)] for label in classes}
 
 
-def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrupts) -> dict[int, float]:
+def _other_seeds(parts: Parts, training_run: TrainingRun) -> dict[int, float]:
     """Train the models of the other seeds; return their accuracies."""
+    options, interrupts = training_run.options, training_run.interrupts
     accuracies = {}
     for seed in range(options.seed + 1, options.seed + options.seeds):
         if interrupts.finish:
             break
         model = _model(options, parts, seed)
-        _, seconds = _train(model, options, parts, seed)
+        _, seconds = _train(model, parts, seed, training_run)
         if not interrupts.finish:
             accuracies[seed] = evaluate(model, parts.train, parts.test).accuracy
             print(f"Seed {seed}: {accuracies[seed]:.1%}, {seconds:.1f} s", flush=True)
@@ -252,19 +242,20 @@ def _other_seeds(options: argparse.Namespace, parts: Parts, interrupts: Interrup
 # Files
 
 
-def _write_results(results: Results, seeds: dict[int, float], history: History, folder: Path) -> list[str]:
-    """Write scores and picture; return the failures."""
+def _write_results(
+    results: Results, seeds: dict[int, float], history: History, training_run: TrainingRun
+) -> None:
+    """Write scores and picture."""
     contents: dict[str, Callable[[], bytes]] = {SCORES_FILE: lambda: to_json(scores_of(results, seeds))}
     if is_installed("matplotlib"):
         contents[PICTURE_FILE] = lambda: picture(lambda: draw(results, history, "Test part"), ".png", dpi=120)
     else:
         print("No picture: Matplotlib is not installed (pip install 'glasscell[plot]').")
-    return write_results(folder, contents)
+    training_run.write_results(contents)
 
 
-def _show_files(options: argparse.Namespace, folder: Path) -> None:
-    """Print the files, and how the model is used."""
-    print(written_files(folder, FILES))
+def _show_use(options: argparse.Namespace, folder: Path) -> None:
+    """Print how the model is used."""
     words = [str(folder), str(options.test or options.train), *_reading_words(options)]
     print(f"Use it: {program_name()} predict {shlex.join(words)}")
 

@@ -10,13 +10,12 @@ import numpy as np
 
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
-from glasscell.cli.interrupts import Interrupts
 from glasscell.cli.outputs import error_reason, path_argument, picture
 from glasscell.cli.parser import add_run_folder
-from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, format_bits, program_name
-from glasscell.cli.training_run import end_run, reserve_space, save_run, stating_what_is_kept, written_files
+from glasscell.cli.training_run import TrainingRun
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
 from glasscell.models.copy_lstm import HIDDEN_UNITS_PER_BIT, CopyLSTM
@@ -29,7 +28,7 @@ from glasscell.validation import positive_integer
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-HISTORY_FILE, PICTURE_FILE = "history.csv", "gates.png"
+PICTURE_FILE = "gates.png"
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith((b"update,", b"step,")),
@@ -87,29 +86,26 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, write the model, and only then print and draw results."""
     model, task, optimizer = _make_training(options)
-    interrupts: Interrupts = options.interrupts
     values = model.parameters.vector.size
     description = f"an LSTM of {model.hidden_size} units ({values} weights)"
-    run_folder = RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite)
-    with run_folder as folder, stating_what_is_kept(folder):
-        reserve_space(folder, model)
+    with TrainingRun(options, FILES, DEFAULT_FOLDER) as training_run:
+        training_run.reserve_space(model)
         print(f"Training {description} to copy {task.width}-bit integers, mode {task.mode}.", flush=True)
         start = time.perf_counter()
-        with interrupts.finishing():
-            history = fit(
-                model,
-                task,
-                options.steps,
-                batch_size=options.batch_size,
-                optimizer=optimizer,
-                callbacks=[lambda _: interrupts.finish],
-                progress=True,
-                seed=options.seed,
-            )
+        history = training_run.train(
+            fit,
+            model,
+            task,
+            options.steps,
+            batch_size=options.batch_size,
+            optimizer=optimizer,
+            progress=True,
+            seed=options.seed,
+        )
         seconds = time.perf_counter() - start
-        failures = save_run(folder, model, {HISTORY_FILE: history.save}, replace=not interrupts.finish)
-        failures += _show_run(model, history, seconds, folder.display_path)
-    return end_run(folder, failures, interrupts, history.updates)
+        training_run.save(model, history, {})
+        _show_run(model, history, seconds, training_run)
+        return training_run.end()
 
 
 def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
@@ -133,9 +129,9 @@ def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     return model, task, Adam(options.learning_rate)
 
 
-def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -> list[str]:
-    """Print the results and draw the picture; return the failures."""
-    failures = []
+def _show_run(model: CopyLSTM, history: History, seconds: float, training_run: TrainingRun) -> None:
+    """Print the results, draw the picture, and complete the folder."""
+    failures = training_run.failures
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     try:
         print_samples(model)
@@ -143,17 +139,17 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, folder: Path) -
         failures.append(f"the table could not be printed: {error_reason(error)}")
     drawn = False
     try:
-        drawn = draw(model, folder)
+        drawn = draw(model, training_run.folder.folder)
     except Exception as error:  # noqa: BLE001
         failures.append(f"{PICTURE_FILE} could not be drawn: {error_reason(error)}")
     else:
         if not drawn:
             print("No picture of the gates: Matplotlib is not installed (pip install 'glasscell[plot]').")
-    print(written_files(folder, FILES))
+    print(training_run.finish())
+    folder = training_run.folder.display_path
     sequence = "".join(map(str, np.arange(model.task.width) % 3 % 2))
     print(f"Run it:      {program_name()} predict {shlex.quote(str(folder))} {sequence}")
     print(f"Look inside: {program_name()} inspect {shlex.quote(str(folder))} --input {sequence}")
-    return failures
 
 
 def print_samples(model: CopyLSTM) -> None:

@@ -23,23 +23,15 @@ from glasscell.cli.forecast_report import (
     print_evaluation,
     print_forecast,
 )
-from glasscell.cli.interrupts import Interrupts
 from glasscell.cli.outputs import check_matplotlib, path_argument, picture
 from glasscell.cli.parser import add_run_folder
-from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, write_settings
 from glasscell.cli.sequence_options import add_fill, option_of
 from glasscell.cli.series_options import add_exogenous_options, filled_cells, read_series_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
-from glasscell.cli.training_run import (
-    end_run,
-    reserve_space,
-    save_run,
-    stating_what_is_kept,
-    write_results,
-    written_files,
-)
+from glasscell.cli.training_run import TrainingRun
 from glasscell.core.optimizers import Adam
 from glasscell.data.series.series import Series
 from glasscell.escaping import escape
@@ -53,12 +45,7 @@ from glasscell.validation import positive_integer
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-HISTORY_FILE, EVALUATION_FILE, FORECAST_FILE, PICTURE_FILE = (
-    "history.csv",
-    "evaluation.csv",
-    "forecast.csv",
-    "forecast.png",
-)
+EVALUATION_FILE, FORECAST_FILE, PICTURE_FILE = "evaluation.csv", "forecast.csv", "forecast.png"
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith(b"update,"),
@@ -135,32 +122,24 @@ def run(options: argparse.Namespace) -> int:
     series = read_series_of(options.file, options)
     split, members = _split(options, len(series)), _make_members(options)
     _check(options, series, split, members)
-    run_folder = RunFolder(options.out, DEFAULT_FOLDER, FILES, overwrite=options.overwrite)
-    with run_folder as folder, stating_what_is_kept(folder):
-        failures, updates = _run(options, series, split, members, folder)
-    return end_run(folder, failures, options.interrupts, updates)
+    with TrainingRun(options, FILES, DEFAULT_FOLDER, [options.file]) as training_run:
+        _run(series, split, members, training_run)
+        return training_run.end()
 
 
-def _run(
-    options: argparse.Namespace, series: Series, split: Split, members: list[Forecaster], folder: RunFolder
-) -> tuple[list[str], int]:
-    """Train, write the model, print and draw; return the failures and the number of updates."""
-    interrupts: Interrupts = options.interrupts
-    reserve_space(folder, members[0])
+def _run(series: Series, split: Split, members: list[Forecaster], training_run: TrainingRun) -> None:
+    """Train, write the model, print and draw."""
+    options = training_run.options
+    training_run.reserve_space(members[0])
     _print_split(options, series, split)
     start = time.perf_counter()
-    with interrupts.finishing():
-        model, history = _train(options, series, split, members)
+    model, history = _train(series, split, members, training_run)
     seconds = time.perf_counter() - start
     fitted = split.training + split.calibration
     if split.calibration:
         model.calibrate(series.head(fitted), split.calibration)
     settings = {"command": "forecast", "version": __version__, "options": options_of(options)}
-    others: dict[str, Callable[[Path], object]] = {
-        HISTORY_FILE: history.save,
-        SETTINGS_FILE: partial(write_settings, settings),
-    }
-    failures = save_run(folder, model, others, replace=not interrupts.finish)
+    training_run.save(model, history, {SETTINGS_FILE: partial(write_settings, settings)})
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     evaluation = None
     if split.test:
@@ -168,11 +147,10 @@ def _run(
         print_evaluation(evaluation, series, options)
     forecast = model.forecast(series, level=options.level)
     print_forecast(forecast, series)
-    failures += _write_results(options, series, evaluation, forecast, folder.display_path)
-    print(written_files(folder.display_path, FILES))
-    again = shlex.join([program_name(), "predict", str(folder.display_path), str(options.file)])  # reads settings.json
-    print(f"Forecast again, when the file has more values: {again}")
-    return failures, history.updates
+    _write_results(training_run, series, evaluation, forecast)
+    print(training_run.finish())
+    words = [program_name(), "predict", str(training_run.folder.display_path), str(options.file)]  # reads settings.json
+    print(f"Forecast again, when the file has more values: {shlex.join(words)}")
 
 
 def _split(options: argparse.Namespace, length: int) -> Split:
@@ -252,19 +230,20 @@ def _check(options: argparse.Namespace, series: Series, split: Split, members: l
 
 
 def _train(
-    options: argparse.Namespace, series: Series, split: Split, members: list[Forecaster]
+    series: Series, split: Split, members: list[Forecaster], training_run: TrainingRun
 ) -> tuple[Forecaster | ForecasterEnsemble, History]:
     """Train the members, and return the model of those that were trained."""
+    options, interrupts = training_run.options, training_run.interrupts
     training, done = series.head(split.training), list[Forecaster]()
-    interrupts: Interrupts = options.interrupts
     for k, member in enumerate(members):
-        history = fit(
+        history = training_run.train(
+            fit,
             member,
             member.training_data(training, window=options.window),
             options.updates,
             batch_size=options.batch_size,
             optimizer=Adam(options.learning_rate),
-            callbacks=[lambda _: interrupts.finish],
+            number=k + 1,
             progress=True,
             seed=options.seed + k,
         )
@@ -290,12 +269,13 @@ def _print_split(options: argparse.Namespace, series: Series, split: Split) -> N
 
 
 def _write_results(
-    options: argparse.Namespace, series: Series, evaluation: Evaluation | None, forecast: Forecast, folder: Path
-) -> list[str]:
-    """Write the tables and the picture; return the failures."""
+    training_run: TrainingRun, series: Series, evaluation: Evaluation | None, forecast: Forecast
+) -> None:
+    """Write the tables and the picture."""
+    options = training_run.options
     contents: dict[str, Callable[[], bytes]] = {FORECAST_FILE: lambda: forecast_csv(forecast, series, options.time)}
     if evaluation is not None:
         contents[EVALUATION_FILE] = partial(evaluation_csv, evaluation)
     if options.plot:
         contents[PICTURE_FILE] = lambda: picture(lambda: figure(forecast, evaluation, series), ".png", dpi=120)
-    return write_results(folder, contents)
+    training_run.write_results(contents)

@@ -31,10 +31,53 @@ class Parser(argparse.ArgumentParser):
         if self.add_options is not None:
             add_options, self.add_options = self.add_options, None
             add_options(self)
+        if "--resume" in self._option_string_actions:  # a training command
+            args = sys.argv[1:] if args is None else list(args)
+            namespace = argparse.Namespace() if namespace is None else namespace
+            namespace.command, namespace.arguments = self.prog.partition(" ")[2], args
+            if any(word == "--resume" or word.startswith("--resume=") for word in args):
+                return self._parse_resumed(args, namespace), []
+        return self.parse_all(args, namespace)
+
+    def parse_all(self, args: Sequence[str] | None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments; those that are unknown are an error."""
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:  # here, and not in the parser of all commands, which does not know the options of this one
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._similar_option(unknown[0])}")
         return namespace, unknown
+
+    def _parse_resumed(self, args: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
+        """Parse the arguments with which the run of `--resume` began; those on the command line must agree."""
+        from glasscell.cli import resuming  # noqa: PLC0415 - only where it is used
+
+        passed = self._passed_options(args)
+        manifest = resuming.read_run(passed["resume"], namespace.command)
+        namespace.arguments = manifest.arguments
+        self.parse_all(manifest.arguments, namespace)
+        labels = {action.dest: (action.option_strings or [str(action.metavar)])[-1] for action in self._actions}
+        resuming.apply(namespace, passed, manifest, labels)
+        return namespace
+
+    def _passed_options(self, args: Sequence[str]) -> dict[str, Any]:
+        """Return the options that arguments set, by name, without defaults. None is required."""
+        actions = [action for action in self._actions if action.dest != "help"]
+        before, defaults = [(action.default, action.required, action.nargs) for action in actions], self._defaults
+        self._defaults = {}
+        for action in actions:
+            action.default, action.required = argparse.SUPPRESS, False
+            action.nargs = action.nargs if action.option_strings else "*"
+        try:
+            passed = vars(self.parse_all(args)[0])
+        finally:
+            self._defaults = defaults
+            for action, (default, required, nargs) in zip(actions, before, strict=True):
+                action.default, action.required, action.nargs = default, required, nargs
+        for action in actions:
+            if not action.option_strings and action.nargs is None and action.dest in passed:
+                passed[action.dest], *further = passed[action.dest]
+                if further:
+                    self.error(f"unrecognized arguments: {' '.join(map(str, further))}")
+        return passed
 
     def _similar_option(self, text: str) -> str:
         """Return a question that names the option most similar to an unknown one; "" if none is."""
@@ -70,7 +113,7 @@ def add_ascii(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_folder(output: "argparse._ArgumentGroup", default: str, path_type: Callable[[str], Any]) -> None:
-    """Add the options `--out` and `--overwrite` for the folder of a run."""
+    """Add the options for the folder of a run and its checkpoints."""
     output.add_argument(
         "--out",
         type=path_type,
@@ -78,3 +121,14 @@ def add_run_folder(output: "argparse._ArgumentGroup", default: str, path_type: C
         help=f"folder of the run (default {default}, or {default}-2, and so on)",
     )
     output.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    checkpoints = output.add_mutually_exclusive_group()
+    checkpoints.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="N",
+        help="updates between checkpoints (default: so that they take 1 %% of the time)",
+    )
+    checkpoints.add_argument("--no-checkpoints", action="store_true", help="a run that is killed is lost")
+    output.add_argument(
+        "--resume", type=path_type, metavar="FOLDER", help="continue the run in a folder, with all of its options"
+    )

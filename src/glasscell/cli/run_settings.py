@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from glasscell.data.labelled.sequences import LabelledSequences
 
 SETTINGS_FILE = "settings.json"
+NOT_STORED = ("run", "interrupts", "ascii", "command", "arguments", "checkpoint_every", "no_checkpoints", "resume")
 SERIES_DEFAULTS: dict[str, Any] = {
     "column": None,
     "time": None,
@@ -27,7 +28,7 @@ SERIES_DEFAULTS |= {"level": None}
 
 def options_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of a command as JSON."""
-    chosen = {name: value for name, value in vars(options).items() if name not in ("run", "interrupts", "ascii")}
+    chosen = {name: value for name, value in vars(options).items() if name not in NOT_STORED}
     return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from glasscell.atomic_files import KINDS
 from glasscell.checkpoint import MODEL_FILE
-from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.sizes import check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import program_name
 from glasscell.cli.text import DEFAULT_FOLDER
-from glasscell.cli.training_run import reserve_space, written_files
+from glasscell.cli.training_run import TrainingRun
 from glasscell.core.buffers import BufferPool
 from glasscell.core.optimizers import Adam
 from glasscell.data.metrics import loss_function
@@ -28,7 +27,6 @@ from glasscell.training.fitting import fit
 from glasscell.training.history import History
 from glasscell.validation import positive_integer
 
-HISTORY_FILE = "history.csv"
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
     HISTORY_FILE: lambda head: head.startswith(b"update,"),
@@ -39,29 +37,17 @@ SECONDS_BETWEEN_LINES = {True: 0.5, False: 15.0}  # of progress, on a terminal a
 def run(options: argparse.Namespace) -> int:
     """Train, write the best model whenever there is a better one, and print the scores."""
     _check(options)
-    interrupts: Interrupts = options.interrupts
-    out = None if options.out is None else Path(options.out)
-    with RunFolder(out, Path(DEFAULT_FOLDER), FILES, overwrite=options.overwrite) as folder:
-        keeper: ModelKeeper | None = None
-        try:
-            data, model = _make_training(options, folder)
-            reserve_space(folder, model)
-            print(data.description)
-            print(f"{model}: {model.parameters.vector.size:,} weights", flush=True)
-            keeper = ModelKeeper(model, data, folder, interrupts, options.epochs * data.num_batches)
-            with interrupts.finishing():
-                history = fit(model, data, callbacks=[keeper], **_training_options(options, data))
-            keeper.finish(history)
-            _show(model, data, history, keeper, folder.display_path)
-        except KeyboardInterrupt:
-            raise Interrupted(_kept(folder, keeper)) from None
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error}; {_kept(folder, keeper)}") from None
-    for failure in keeper.failures:
-        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
-    if interrupts.finish:
-        raise Interrupted(_kept(folder, keeper))
-    return int(bool(keeper.failures))
+    with TrainingRun(options, FILES, Path(DEFAULT_FOLDER), options.files) as training_run:
+        data, model = _make_training(options, training_run.folder.folder.parent)
+        training_run.reserve_space(model)
+        print(data.description)
+        print(f"{model}: {model.parameters.vector.size:,} weights", flush=True)
+        keeper = ModelKeeper(model, data, training_run, options.epochs * data.num_batches)
+        arguments = _training_options(options, data)
+        history = training_run.train(fit, model, data, callbacks=[keeper], **arguments)
+        keeper.finish(history)
+        _show(model, data, history, keeper, training_run)
+        return training_run.end()
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -78,13 +64,14 @@ def _check(options: argparse.Namespace) -> None:
     check_memory("this training", training_bytes(I, H, L, options.steps, options.streams))
 
 
-def _make_training(options: argparse.Namespace, folder: RunFolder) -> tuple[TextData, LanguageModel]:
+def _make_training(options: argparse.Namespace, folder: Path) -> tuple[TextData, LanguageModel]:
+    """Return data and model. The ids of a large text are in a file in `folder`."""
     data = TextData.from_files(
         options.files,
         options.unit,
         vocabulary_size=options.vocabulary_size,
         normalize=not options.keep_line_ends,
-        folder=folder.stage.parent,  # not in the stage: on Windows a folder with an open file cannot be renamed
+        folder=folder,
         steps=options.steps,
         streams=options.streams,
         split=options.split,
@@ -132,9 +119,8 @@ class ModelKeeper:
     ----------
     model : LanguageModel
     data : TextData
-    folder : RunFolder
-        Published with the first model that has been evaluated, or without validation part after the first epoch.
-    interrupts : Interrupts
+    training_run : TrainingRun
+        Gets the first model that has been evaluated, or without validation part that of the first epoch.
     updates : int
         Expected number of updates.
 
@@ -142,23 +128,19 @@ class ModelKeeper:
     ----------
     update : int
         Updates of the model in the folder; 0: none is there.
-    failures : list of str
     """
 
-    def __init__(
-        self, model: LanguageModel, data: TextData, folder: RunFolder, interrupts: Interrupts, updates: int
-    ) -> None:
-        self._model, self._data, self._folder, self._interrupts = model, data, folder, interrupts
+    def __init__(self, model: LanguageModel, data: TextData, training_run: TrainingRun, updates: int) -> None:
+        self._model, self._data, self._run = model, data, training_run
         self._updates = updates
         self._unit = data.vocabulary.unit.removesuffix("s")
         self._start = self._shown = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
         self._losses: list[float] = []  # since the last line
         self.update = 0
-        self.failures: list[str] = []
 
-    def __call__(self, state: TrainingState) -> bool:
-        """Write the model if it is the best one, and return whether the training ends."""
+    def __call__(self, state: TrainingState) -> None:
+        """Write the model if it is the best one."""
         history = state.history
         row, updates = history.rows[-1], history.updates
         self._losses.append(row["loss"])
@@ -170,34 +152,26 @@ class ModelKeeper:
             self._line(row, f"   validation {loss:.4f}{'   best so far' if is_best else ''}\n")
         elif time.monotonic() - self._shown > SECONDS_BETWEEN_LINES[self._is_terminal]:
             self._line(row, "" if self._is_terminal else "\n")
-        return self._interrupts.finish
 
     def finish(self, history: History) -> None:
         """Write the model if none is in the folder, or it is another one, and the history."""
         kept = history.best_update or history.updates
-        if self.update != kept or self.failures:
-            self.failures = []
-            self._write(kept, final=True)
-        try:
-            history.save(self._folder.folder / HISTORY_FILE)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            self.failures.append(f"{HISTORY_FILE} could not be written: {error}")
+        if self.update != kept:
+            self._run.save_model(self._model, f"the model of update {kept}")
+            self.update = kept
+        self._run.write_history(history)
 
-    def _write(self, update: int, *, final: bool = False) -> None:
-        """Write the model to the folder; an error ends the training at its end only."""
-        folder = self._folder
+    def _write(self, update: int) -> None:
+        """Write the model to the folder; after an error the training goes on, and the model is written at its end."""
+        folder = self._run.folder
+        folder.release_space()  # it was reserved for the model
         try:
-            if folder.published:
-                self._model.save(folder.folder / MODEL_FILE)
-            else:
-                (folder.stage / MODEL_FILE).unlink(missing_ok=True)  # the untrained model: its space is needed
-                self._model.save(folder.stage / MODEL_FILE)
-                folder.publish(replace=not self._interrupts.finish)
-            self.update, self.failures = update, []
+            self._model.save(folder.folder / MODEL_FILE)
         except (OSError, ValueError) as error:
-            if final and not folder.published:
-                raise
-            self.failures = [f"the model of update {update} could not be written: {error}"]
+            self.update = 0
+            print(f"\nglasscell: the model of update {update} could not be written: {error}", file=sys.stderr)
+        else:
+            self.update, self._run.kept = update, f"the model of update {update}"
 
     def _line(self, row: dict[str, float], ending: str) -> None:
         mean = math.fsum(self._losses) / len(self._losses)
@@ -209,14 +183,9 @@ class ModelKeeper:
         self._shown, self._losses = time.monotonic(), []
 
 
-def _kept(folder: RunFolder, keeper: ModelKeeper | None) -> str:
-    """Return which model is kept."""
-    if keeper is None or not folder.published:
-        return "nothing is kept"
-    return f"the model of update {keeper.update} is kept in {folder.display_path}"
-
-
-def _show(model: LanguageModel, data: TextData, history: History, keeper: ModelKeeper, folder: Path) -> None:
+def _show(
+    model: LanguageModel, data: TextData, history: History, keeper: ModelKeeper, training_run: TrainingRun
+) -> None:
     """Print the scores of the model that is kept, and what can be done with it."""
     unit, loss = data.vocabulary.unit.removesuffix("s"), loss_function("categorical_cross_entropy")
     print(f"\n{history.updates} updates; the model of update {keeper.update} is kept.")
@@ -225,8 +194,8 @@ def _show(model: LanguageModel, data: TextData, history: History, keeper: ModelK
         if part is not None:
             nats = evaluate(model, part, loss, {}, BufferPool())["loss"]
             print(f"{name}: {_scores(nats, unit)}")
-    print(written_files(folder, FILES))
-    command, quoted = program_name(), shlex.quote(str(folder))
+    print(training_run.finish())
+    command, quoted = program_name(), shlex.quote(str(training_run.folder.display_path))
     print(f"Sample it: {command} text sample {quoted}")
     print(f"Score a text: {command} text score {quoted} FILE")
 

@@ -1,90 +1,282 @@
-"""Steps that training commands share: write the model before anything optional, and state what is kept."""
+"""A training command: its run folder, checkpoints and signals, and the files that it writes.
 
+The model is written before anything optional, and messages state what is kept and how a run that did not end goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from glasscell.atomic_files import write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import error_reason
+from glasscell.cli.run_files import Kinds, newest_checkpoint
 from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_history import HISTORY_FILE, HistoryFile
+from glasscell.cli.run_manifest import Manifest, checksum
+from glasscell.cli.terminal import program_name
+from glasscell.training.callbacks import TrainingState
+from glasscell.training.checkpointing import CheckpointError
+from glasscell.training.history import History
+from glasscell.validation import positive_integer
+
+WARNINGS = "the (checkpoint of update|newest checkpoint|training goes on)"  # beginnings of those about checkpoints
 
 
-@contextmanager
-def stating_what_is_kept(folder: RunFolder) -> Iterator[None]:
-    """Add to an interrupt and to a training that diverges whether the model is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"the model is kept in {folder.display_path}" if folder.published else "nothing is kept"
-        ) from None
-    except FloatingPointError as error:
-        raise FloatingPointError(f"{error}; nothing is kept") from None
-
-
-def reserve_space(folder: RunFolder, model: Any) -> None:
-    """Write the untrained model to the temporary folder: an error before the work if there is no space."""
-    with folder.naming():
-        model.save(folder.stage / MODEL_FILE)
-
-
-def save_run(
-    folder: RunFolder, model: Any, others: Mapping[str, Callable[[Path], object]], *, replace: bool
-) -> list[str]:
-    """Write the model, and the other files of a run if possible, and publish the folder.
+class TrainingRun:
+    """A run of a training command. As a context, it states in errors what is kept.
 
     Parameters
     ----------
+    options : argparse.Namespace
+        With those of :func:`glasscell.cli.parser.add_run_folder`.
+    kinds : mapping of str to callable
+        Names of the files of a run, with predicates of their first bytes.
+    default : Path
+        Folder, unless the options have one.
+    inputs : sequence of path
+        Files of data, which must be the same when the run goes on.
+
+    Attributes
+    ----------
     folder : RunFolder
-    model : model
-    others : mapping of str to callable
-        Names of the other files, with functions that write one of a path.
-    replace : bool
-        Whether an earlier run may be replaced.
-
-    Returns
-    -------
-    list of str
+    interrupts : Interrupts
+    failures : list of str
         What could not be written, and why.
+    kept : str
+        The model that is in the folder, such as "the model of 7 updates"; empty: none of this run.
     """
-    failures = []
-    with folder.naming():
-        (folder.stage / MODEL_FILE).unlink()  # the untrained model: its space is needed
-        model.save(folder.stage / MODEL_FILE)
-    for name, write in others.items():
+
+    def __init__(
+        self, options: argparse.Namespace, kinds: Kinds, default: Path, inputs: Sequence[str | Path] = ()
+    ) -> None:
+        self.options = options
+        self.interrupts: Interrupts = options.interrupts
+        if options.checkpoint_every is not None:
+            positive_integer("--checkpoint-every", options.checkpoint_every)
+        self.failures: list[str] = []
+        self.kept = ""
+        self._training: Any = None
+        checksums = {str(path): checksum(Path(path)) for path in inputs if Path(path).is_file()}
+        self.is_resumed = options.resume is not None
+        if self.is_resumed:
+            manifest = Manifest.read(Path(options.resume))
+            _check_inputs(manifest, checksums)
+        else:
+            manifest = Manifest(options.command, options.arguments, inputs=checksums)
+        requested = options.resume or options.out
+        self.folder = RunFolder(
+            None if requested is None else Path(requested),
+            default,
+            kinds,
+            manifest,
+            overwrite=options.overwrite,
+            resume=self.is_resumed,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.folder.__exit__(kind, error, traceback)
+        if isinstance(error, Interrupted) or error is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(self.what_is_kept()) from None
+        if self._training is not None or isinstance(error, FloatingPointError):
+            if isinstance(error, OSError) and error.strerror and "kept" not in error.strerror:
+                raise OSError(error.errno, f"{error.strerror}; {self.what_is_kept()}", error.filename) from None
+            if isinstance(error, FloatingPointError | MemoryError | ValueError):
+                raise type(error)(f"{error or 'not enough memory'}; {self.what_is_kept()}") from None
+
+    def what_is_kept(self) -> str:
+        """Return what is kept, and how the run goes on."""
+        folder = self.folder.display_path
+        kept = f"{self.kept} is kept in {folder}" if self.kept else ""
+        update = newest_checkpoint(self.folder.folder)
+        if not update or self.folder.is_finished:
+            return kept or "nothing is kept"
+        words = [*self.options.command.split(), "--resume", str(folder)]
+        again = f"{program_name()} {shlex.join(words)}"
+        return f"{kept or f'the checkpoint of update {update} is kept in {folder}'}; to go on: {again}"
+
+    # Training
+
+    def reserve_space(self, model: Any) -> None:
+        """Write the untrained model under a temporary name: an error before the work if there is no space."""
+        self.folder.reserve_space(model.save)
+
+    def train(
+        self,
+        fit: Callable[..., History],
+        model: Any,
+        *arguments: Any,
+        number: int = 1,
+        callbacks: Sequence[Callable[[TrainingState], bool | None]] = (),
+        **options: Any,
+    ) -> History:
+        """Train a model with checkpoints, from its newest one if the run goes on; a signal ends it after the update.
+
+        Parameters
+        ----------
+        fit : callable
+            :func:`glasscell.fit`.
+        model : Trainable
+        *arguments, callbacks, **options
+            Arguments of `fit`.
+        number : int
+            Number of this training, if the run has several.
+        """
+        rows = HistoryFile(self.folder.folder / HISTORY_FILE)
+        options |= {"callbacks": [*callbacks, rows, self._follow], **self._checkpoint_options(number)}
+        self.folder.begin()
+        with self.interrupts.finishing(), _printed_warnings():
+            try:
+                history = fit(model, *arguments, **options)
+            except CheckpointError as error:  # it was said when it happened; the model is trained
+                history = error.history
+            except FloatingPointError:
+                self._keep_best(model)
+                raise
+        self._note_progress(history)
+        return history
+
+    def _checkpoint_options(self, number: int) -> dict[str, Any]:
+        """Return the arguments of `fit` for checkpoints."""
+        if self.options.no_checkpoints:
+            return {}
+        folder = self.folder.display_path
+        folder = folder if number == 1 else folder / f"training-{number}"
+        update = newest_checkpoint(folder)
+        if update:  # otherwise it is of the beginning
+            print(f"Continuing {folder} after update {update}.", flush=True)
+        every = self.options.checkpoint_every
+        return {"checkpoint": folder, "checkpoint_every": every, "resume": update is not None}
+
+    def _follow(self, state: TrainingState) -> bool:
+        self._training = state.training
+        return self.interrupts.finish
+
+    def _note_progress(self, history: History) -> None:
+        """Note updates and best score for the manifest."""
+        manifest, name = self.folder.manifest, "loss"
+        manifest.updates = history.updates
+        if history.rows:
+            options = None if self._training is None else self._training.options
+            manifest.best = best_score(history, getattr(options, "monitor", name))
+
+    def _keep_best(self, model: Any) -> None:
+        """Write the best model of a training that failed or, if none was evaluated, that of the last whole update."""
+        training = self._training
+        if training is None:
+            return
+        history = training.history
+        self._note_progress(history)
+        if training.best_weights is not None:
+            model.parameters.vector[:] = training.best_weights
         try:
-            write(folder.stage / name)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            (folder.stage / name).unlink(missing_ok=True)
-            failures.append(f"{name} could not be written: {error_reason(error)}")
-    folder.publish(replace=replace)
-    return failures
+            self.save_model(model, f"the model of update {history.best_update or history.updates}")
+        except (OSError, ValueError) as error:  # the training's own error is the one to report
+            print(f"glasscell: the model could not be written: {error}", file=sys.stderr)
 
+    # Files
 
-def write_results(folder: Path, contents: Mapping[str, Callable[[], bytes]]) -> list[str]:
-    """Write files to a folder that is published; return what could not be written, and why."""
-    failures = []
-    for name, make in contents.items():
+    def save_model(self, model: Any, description: str) -> None:
+        """Write the model to the folder or, if that fails, to another one, which is printed."""
+        reason = self.folder.save(model.save, MODEL_FILE)
+        self.kept = description
+        if reason is not None:
+            print(f"glasscell: {reason}; {self.kept} is kept in {self.folder.display_path}", file=sys.stderr)
+
+    def save(self, model: Any, history: History, others: Mapping[str, Callable[[Path], object]]) -> None:
+        """Write the model, and the other files of a run if possible.
+
+        Parameters
+        ----------
+        model : model
+        history : History
+        others : mapping of str to callable
+            Names of the other files, with functions that write one of a path.
+        """
+        self.save_model(model, f"the model of {history.updates} updates")
+        self.write_history(history)
+        for name, write in others.items():
+            self._try(name, write)
+
+    def write_history(self, history: History) -> None:
+        """Write the history if possible."""
+        self._try(HISTORY_FILE, history.save)
+
+    def write_results(self, contents: Mapping[str, Callable[[], bytes]]) -> None:
+        """Write further files, each if possible."""
+        for name, make in contents.items():
+            self._try(name, lambda file, make=make: write_atomically(file, make(), (file.suffix,)))  # type: ignore[misc]
+
+    def _try(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file, and note why it could not be written."""
         try:
-            write_atomically(folder / name, make(), (Path(name).suffix,))
+            write(self.folder.folder / name)
         except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            failures.append(f"{name} could not be written: {error_reason(error)}")
-    return failures
+            self.failures.append(f"{name} could not be written: {error_reason(error)}")
+
+    def finish(self) -> str:
+        """Complete the folder, unless the run was interrupted; return a line that lists its files."""
+        folder = self.folder
+        try:
+            if self.interrupts.finish:
+                folder.end("interrupted")
+            else:
+                folder.finish()
+        except (OSError, ValueError) as error:
+            self.failures.append(error_reason(error))
+        names = [name for name in folder.kinds if name != "manifest.json" and (folder.folder / name).exists()]
+        return f"Written to {folder.display_path}: {', '.join(names)}"
+
+    def end(self) -> int:
+        """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""
+        for failure in self.failures:
+            print(f"glasscell: {failure}; the model is kept in {self.folder.display_path}", file=sys.stderr)
+        if self.interrupts.finish:
+            raise Interrupted(self.what_is_kept())
+        return int(bool(self.failures))
 
 
-def written_files(folder: Path, names: Mapping[str, object]) -> str:
-    """Return a line that lists the files of a run."""
-    return f"Written to {folder}: {', '.join(name for name in names if (folder / name).exists())}"
+def _check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise ValueError if a file of data is another one than when the run began."""
+    for path, expected in manifest.inputs.items():
+        if path in checksums and checksums[path] != expected:
+            raise ValueError(f"{path} must be the file with which the run began, got a changed one")
 
 
-def end_run(folder: RunFolder, failures: list[str], interrupts: Interrupts, updates: int) -> int:
-    """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""
-    for failure in failures:
-        print(f"glasscell: {failure}; the model is kept in {folder.display_path}", file=sys.stderr)
-    if interrupts.finish:
-        raise Interrupted(f"the model of {updates} updates is kept in {folder.display_path}")
-    return int(bool(failures))
+def best_score(history: History, monitor: str) -> dict[str, Any]:
+    """Return name, value and update of the best evaluation; of the last update if nothing was evaluated."""
+    name, update = f"validation_{monitor}", history.best_update
+    if update is None:
+        name, update = "loss", history.updates
+    value = history.rows[update - 1][name]
+    return {"score": name, "value": value if math.isfinite(value) else None, "update": update}
+
+
+@contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Print warnings about checkpoints as lines of the command."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"\nglasscell: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", WARNINGS, RuntimeWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,92 @@
+"""Options of a run that goes on: those with which it began, and none that contradict them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from glasscell.cli.run_folder import RunFolder
+from glasscell.cli.run_manifest import Manifest
+
+PATHS = {"text train": ["files"], "classify": ["train", "test"], "forecast": ["file"]}  # options with files of data
+
+
+def read_run(folder: Path, command: str) -> Manifest:
+    """Return the manifest of a run of a command.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder has none.
+    """
+    manifest = Manifest.read(folder)
+    if manifest.command != command:
+        other = f"glasscell {manifest.command} --resume {shlex.quote(str(folder))}"
+        raise ValueError(f"--resume must be the folder of a run of this command, got {folder}: try {other}")
+    return manifest
+
+
+def apply(
+    options: argparse.Namespace, passed: Mapping[str, Any], manifest: Manifest, labels: Mapping[str, str]
+) -> None:
+    """Complete the options of a run that goes on.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Those with which the run began.
+    passed : mapping of str to value
+        Those of the command line, which must be the same.
+    manifest : Manifest
+    labels : mapping of str to str
+        Names of options, as on the command line.
+
+    Raises
+    ------
+    ValueError
+        If an option contradicts the run.
+    """
+    folder = Path(passed["resume"])
+    for name, value in passed.items():
+        expected = getattr(options, name)
+        is_same = value == expected or (name == "out" and Path(value).resolve() == folder.resolve())
+        if name not in ("resume", "ascii") and not is_same:
+            raise ValueError(f"{labels[name]} must be {_text(expected)}, as in {folder}, got {_text(value)}")
+    options.resume, options.ascii = folder, options.ascii or "ascii" in passed
+    _set_paths(options, manifest)
+    if manifest.state == "finished":
+        options.run = complete
+
+
+def complete(options: argparse.Namespace) -> int:
+    """Complete the folder of a run that was finished, but may have been killed before it was in its place."""
+    kinds = import_module(f"glasscell.cli.{options.command.replace(' ', '_')}").FILES
+    manifest = Manifest.read(options.resume)
+    with RunFolder(options.resume, options.resume, kinds, manifest, resume=True) as folder:
+        folder.complete()
+        print(f"{folder.display_path} is finished: nothing is left to do")
+    return 0
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "set" if value else "not set"
+    return "its default" if value is None else str(value)
+
+
+def _set_paths(options: argparse.Namespace, manifest: Manifest) -> None:
+    """Relate relative paths to the working directory in which the run began."""
+    if Path(manifest.folder) == Path.cwd():
+        return
+    for name in PATHS.get(manifest.command, []):
+        value = getattr(options, name)
+        if isinstance(value, list):
+            setattr(options, name, [str(Path(manifest.folder, path)) for path in value])
+        elif value is not None:
+            setattr(options, name, Path(manifest.folder, value))

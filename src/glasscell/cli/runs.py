@@ -1,0 +1,172 @@
+"""Implement ``glasscell runs``: list runs of training commands, finished or not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glasscell.cli.outputs import path_argument
+from glasscell.cli.run_files import is_locked, newest_checkpoint
+from glasscell.cli.run_history import HISTORY_FILE, last_and_best
+from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, moment
+from glasscell.cli.terminal import program_name
+from glasscell.escaping import escape
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+DEFAULT_FOLDER = Path("runs")
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "runs",
+        help="list runs of training commands",
+        description="List runs: state, updates, duration, best score, command line, versions, and how those that were "
+        "interrupted or killed go on.",
+    )
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=path_argument,
+        metavar="FOLDER",
+        help=f"the folder of a run, or a folder with such folders (default {DEFAULT_FOLDER})",
+    )
+    parser.add_argument("--json", action="store_true", help="write JSON: a list with an object for each run")
+    parser.add_argument(
+        "--check", action="store_true", help="compare all files with their checksums; exit status 1 if any differs"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the runs, in order of their names."""
+    runs: list[ListedRun] = []
+    for folder in options.folders or [DEFAULT_FOLDER]:
+        if options.folders and not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        runs += [ListedRun.read(path) for path in run_folders(folder)]
+    damaged = {listed.folder: listed.damaged_files() for listed in runs} if options.check else {}
+    if options.json:
+        entries = [listed.as_json() | ({"damaged": damaged[listed.folder]} if options.check else {}) for listed in runs]
+        print(json.dumps(entries, indent=1))
+    elif not runs:
+        print(f"No runs in {escape(', '.join(map(str, options.folders or [DEFAULT_FOLDER])))}.")
+    else:
+        print("\n\n".join("\n".join(listed.lines(damaged.get(listed.folder, []))) for listed in runs))
+    return int(any(damaged.values()))
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the folder, if it is that of a run, or those in it that are, by name."""
+    if (folder / MANIFEST_FILE).is_file():
+        return [folder]
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if path.name[0] != "." and (path / MANIFEST_FILE).is_file())
+
+
+@dataclass
+class ListedRun:
+    """A run in a list.
+
+    Attributes
+    ----------
+    folder : Path
+    state : str
+        "running", "interrupted", "killed", "finished", "failed", or "unreadable".
+    manifest : Manifest or None
+        None: it cannot be read.
+    updates : int
+    seconds : float
+    best : dict
+        As in the manifest.
+    checkpoint : int or None
+        Updates of the newest checkpoint.
+    message : str
+        Error of a run that failed, or of a manifest that cannot be read.
+    """
+
+    folder: Path
+    state: str
+    manifest: Manifest | None
+    updates: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] | None = None
+    checkpoint: int | None = None
+    message: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> ListedRun:
+        """Read the run in a folder."""
+        try:
+            manifest = Manifest.read(folder)
+        except (OSError, ValueError) as error:
+            return cls(folder, "unreadable", None, message=str(error))
+        is_running = is_locked(folder)
+        state = "running" if is_running else "killed" if manifest.state == "running" else manifest.state
+        seconds = manifest.elapsed(folder, is_running=is_running)
+        updates, best = manifest.updates, manifest.best
+        if state in ("running", "killed"):
+            updates, best = last_and_best(folder / HISTORY_FILE)
+        checkpoint = None if state == "finished" else newest_checkpoint(folder)
+        return cls(folder, state, manifest, updates, seconds, best or None, checkpoint, manifest.message or "")
+
+    def damaged_files(self) -> list[str]:
+        """Return the names of files that are missing, or are not those that were written."""
+        damaged = []
+        for name, expected in ({} if self.manifest is None else self.manifest.files).items():
+            file = self.folder / Path(name).name
+            try:
+                is_damaged = checksum(file) != expected
+            except OSError:
+                is_damaged = True
+            damaged += [name] * is_damaged
+        return damaged
+
+    @property
+    def resume_command(self) -> str | None:
+        """Command line that continues the run; None if it is in progress, finished, or has no checkpoint."""
+        if self.manifest is None or self.state in ("running", "finished") or not self.checkpoint:
+            return None
+        return f"{self.manifest.command} --resume {shlex.quote(str(self.folder))}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entries of the run as JSON."""
+        manifest = self.manifest
+        entry: dict[str, Any] = {"folder": str(self.folder), "state": self.state}
+        if manifest is not None:
+            entry |= {"command": manifest.command, "arguments": manifest.arguments, "updates": self.updates}
+            entry |= {"best": self.best, "seconds": round(self.seconds, 3), "started": moment(manifest.started)}
+            entry |= {"versions": manifest.versions, "checkpoint": self.checkpoint, "resume": self.resume_command}
+        return entry | {"message": self.message or None}
+
+    def lines(self, damaged: list[str]) -> list[str]:
+        """Return the run as lines of text."""
+        if self.manifest is None:
+            return [f"{escape(self.folder)}: {self.state}", f"  {escape(self.message)}"]
+        first = f"{self.folder}: {self.state}, {self.updates} updates in {format_seconds(self.seconds)}"
+        if self.best and isinstance(self.best.get("value"), int | float):
+            at = f" at update {self.best.get('update')}" if self.best.get("update") != self.updates else ""
+            first += f", {self.best.get('score')} {self.best['value']:.4g}{at}"
+        versions = ", ".join(f"{name} {version}" for name, version in self.manifest.versions.items())
+        lines = [first, f"  {self.manifest.command_line}", f"  started {moment(self.manifest.started)}; {versions}"]
+        if self.message:
+            lines.append(f"  error: {self.message}")
+        if self.resume_command is not None:
+            lines.append(f"  to go on from update {self.checkpoint}: {program_name()} {self.resume_command}")
+        lines += [f"  damaged: {name} is missing, or is not the file that was written" for name in damaged]
+        return [escape(line) for line in lines]
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration, such as 4.1 s, 3 min 20 s or 2 h 5 min."""
+    if seconds < 60 or not math.isfinite(seconds):
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
