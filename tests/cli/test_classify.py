@@ -15,7 +15,7 @@ from glasscell.cli import classify, main
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 TINY = ["--hidden-size", "6", "--updates", "25"]
-FILES = ["confusion.png", "history.csv", "model.safetensors", "scores.json", "settings.json"]
+FILES = ["confusion.png", "history.csv", "manifest.json", "model.safetensors", "scores.json", "settings.json"]
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,8 @@ def test_an_interrupt_keeps_the_model_and_says_so(capsys: Any, monkeypatch: pyte
     monkeypatch.setattr(classify, "fit", interrupt)
     assert main(["classify", table(), "--label", "kind", "--seeds", "3", *TINY]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "glasscell: interrupted; the model of 7 updates is kept in runs/classify"
+    assert last.startswith("glasscell: interrupted; the model of 7 updates is kept in runs/classify; to go on: ")
+    assert last.endswith("glasscell classify --resume runs/classify")
     assert gc.load("runs/classify").hidden_size == 6  # type: ignore[union-attr]
 
 

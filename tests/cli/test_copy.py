@@ -15,7 +15,7 @@ from glasscell import CopyLSTM
 from glasscell.cli import copy, main
 from glasscell.tasks import encode
 
-FILES = ["gates.png", "history.csv", "model.safetensors"]
+FILES = ["gates.png", "history.csv", "manifest.json", "model.safetensors"]
 TINY = ["copy", "--width", "4", "--hidden-size", "6", "--steps", "40", "--batch-size", "8"]
 
 
@@ -89,7 +89,7 @@ def test_a_run(capsys):
     out, err = capsys.readouterr()
     assert sorted(contents("runs/copy")) == FILES
     assert "runs/copy" in out
-    assert all(file in out for file in FILES)
+    assert all(file in out for file in FILES if file != "manifest.json")
     assert err.splitlines()[-1].startswith("update 40 of 40")
     assert Path("runs/copy/gates.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
@@ -220,7 +220,12 @@ def test_a_second_run_goes_beside_the_first(capsys):
     assert contents("runs/copy") == first
 
 
-HEADS = {"gates.png": b"\x89PNG\r\n\x1a\n", "history.csv": b"update,loss", "model.safetensors": b"12345678{}"}
+HEADS = {
+    "gates.png": b"\x89PNG\r\n\x1a\n",
+    "history.csv": b"update,loss",
+    "manifest.json": b'{\n "glasscell_run": 1}',
+    "model.safetensors": b"12345678{}",
+}
 
 
 @pytest.mark.parametrize("left", FILES)

@@ -3,6 +3,7 @@
 import csv
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from glasscell.cli import forecast, main
 from glasscell.data.series import evaluation
 
 TINY = ["--hidden-size", "4", "--updates", "5", "--window", "20", "--horizon", "6"]
-FILES = ["evaluation.csv", "forecast.csv", "history.csv", "model.safetensors", "settings.json"]
+FILES = ["evaluation.csv", "forecast.csv", "history.csv", "manifest.json", "model.safetensors", "settings.json"]
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_the_printed_command_forecasts_again(y, capsys, members):
     (line,) = re.findall(
         r"^Forecast again, when the file has more values: (.*)$", capsys.readouterr().out, re.MULTILINE
     )
-    assert main(shlex.split(line)[1:]) == 0
+    assert main(shlex.split(line.partition("glasscell ")[2])) == 0
     printed = [line.split(",") for line in capsys.readouterr().out.splitlines() if line.startswith("2010-")]
     expected = np.array([[float(cell) for cell in row[1:]] for row in table("forecast.csv")[1:]])
     np.testing.assert_allclose([[float(cell) for cell in row[1:]] for row in printed], expected, rtol=1e-4)
@@ -200,19 +201,16 @@ def test_an_interrupt_keeps_the_model(y, monkeypatch, capsys):
     fit = forecast.fit
 
     def interrupted(model, data, updates, *, callbacks, **options):
-        interrupts, done = callbacks[0].__closure__[0].cell_contents, []
+        def press(state):
+            if state.history.updates == 2:
+                signal.raise_signal(signal.SIGINT)
 
-        def stop(state):
-            done.append(state)
-            interrupts.finish = len(done) == 2
-            return callbacks[0](state)
-
-        return fit(model, data, updates, callbacks=[stop], **options)
+        return fit(model, data, updates, callbacks=[press, *callbacks], **options)
 
     monkeypatch.setattr(forecast, "fit", interrupted)
     assert run() == 130
     assert "interrupted; the model of 2 updates is kept in runs/forecast" in capsys.readouterr().err
-    assert sorted(path.name for path in Path("runs/forecast").iterdir()) == FILES
+    assert sorted(path.name for path in Path("runs/forecast").iterdir()) == ["checkpoints", *FILES]
 
 
 def test_an_earlier_run_is_kept(y, capsys):

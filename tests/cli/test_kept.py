@@ -140,4 +140,8 @@ def test_output_that_nobody_reads_costs_nothing(redirection):
     if redirection == "> /dev/full":
         assert b"glasscell: standard output: No space left on device" in done.stderr
     CopyLSTM.load("runs/copy")
-    assert sorted(path.name for path in Path("runs/copy").iterdir()) == ["history.csv", "model.safetensors"]
+    assert sorted(path.name for path in Path("runs/copy").iterdir()) == [
+        "history.csv",
+        "manifest.json",
+        "model.safetensors",
+    ]

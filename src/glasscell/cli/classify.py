@@ -179,9 +179,7 @@ def _model(options: argparse.Namespace, parts: Parts, seed: int) -> SequenceClas
     )
 
 
-def _train(
-    model: SequenceClassifier, parts: Parts, seed: int, training_run: TrainingRun
-) -> tuple[History, float]:
+def _train(model: SequenceClassifier, parts: Parts, seed: int, training_run: TrainingRun) -> tuple[History, float]:
     """Train a model; return its history, and the seconds of training."""
     options, train = training_run.options, parts.train
     if options.per_step:
@@ -195,7 +193,8 @@ def _train(
         arguments |= {"validation": (parts.validation.x, parts.validation.labels), "keep": "best"}
     start = time.perf_counter()
     number = 1 + seed - options.seed
-    history = training_run.train(fit, model, data, number=number, **arguments, progress=True, seed=seed)
+    arguments |= {"number": number, "writes_history": number == 1}
+    history = training_run.train(fit, model, data, **arguments, progress=True, seed=seed)
     return history, time.perf_counter() - start
 
 
@@ -242,9 +241,7 @@ def _other_seeds(parts: Parts, training_run: TrainingRun) -> dict[int, float]:
 # Files
 
 
-def _write_results(
-    results: Results, seeds: dict[int, float], history: History, training_run: TrainingRun
-) -> None:
+def _write_results(results: Results, seeds: dict[int, float], history: History, training_run: TrainingRun) -> None:
     """Write scores and picture."""
     contents: dict[str, Callable[[], bytes]] = {SCORES_FILE: lambda: to_json(scores_of(results, seeds))}
     if is_installed("matplotlib"):

@@ -149,8 +149,8 @@ def _run(series: Series, split: Split, members: list[Forecaster], training_run: 
     print_forecast(forecast, series)
     _write_results(training_run, series, evaluation, forecast)
     print(training_run.finish())
-    words = [program_name(), "predict", str(training_run.folder.display_path), str(options.file)]  # reads settings.json
-    print(f"Forecast again, when the file has more values: {shlex.join(words)}")
+    words = ["predict", str(training_run.folder.display_path), str(options.file)]  # reads settings.json
+    print(f"Forecast again, when the file has more values: {program_name()} {shlex.join(words)}")
 
 
 def _split(options: argparse.Namespace, length: int) -> Split:

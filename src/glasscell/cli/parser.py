@@ -48,10 +48,12 @@ class Parser(argparse.ArgumentParser):
 
     def _parse_resumed(self, args: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
         """Parse the arguments with which the run of `--resume` began; those on the command line must agree."""
-        from glasscell.cli import resuming  # noqa: PLC0415 - only where it is used
+        from pathlib import Path  # noqa: PLC0415 - only where it is used
+
+        from glasscell.cli import resuming  # noqa: PLC0415
 
         passed = self._passed_options(args)
-        manifest = resuming.read_run(passed["resume"], namespace.command)
+        manifest = resuming.read_run(Path(passed["resume"]), namespace.command)
         namespace.arguments = manifest.arguments
         self.parse_all(manifest.arguments, namespace)
         labels = {action.dest: (action.option_strings or [str(action.metavar)])[-1] for action in self._actions}

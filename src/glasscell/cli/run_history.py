@@ -31,13 +31,13 @@ class HistoryFile:
 
     Attributes
     ----------
-    error : OSError or None
+    error : Exception or None
         Why no more rows are written.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.error: OSError | ValueError | None = None
+        self.error: Exception | None = None
         self._columns: list[str] = []
         self._written = 0  # rows
         self._next_write = 0.0
@@ -48,7 +48,7 @@ class HistoryFile:
             self._next_write = now + SECONDS_BETWEEN_WRITES
             try:
                 self._write(state)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - the training goes on, and the history is written at its end
                 self.error = error
 
     def _write(self, state: TrainingState) -> None:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from glasscell.atomic_files import write_atomically
+from glasscell.atomic_files import sync_folder, write_atomically
 
 MANIFEST_FILE = "manifest.json"
 MARK, FORMAT = "glasscell_run", 1  # the first entry, by which a manifest is recognised
@@ -32,6 +32,19 @@ STATES = ("running", "interrupted", "finished", "failed")
 def is_manifest(head: bytes) -> bool:
     """Return whether a file with these first bytes is the manifest of a run."""
     return head.removeprefix(b"{").lstrip().startswith(f'"{MARK}"'.encode())
+
+
+def versions_in_use() -> dict[str, str]:
+    """Return the versions of the library, NumPy and Python, and of Numba if it is used."""
+    import sys  # noqa: PLC0415
+
+    import numpy as np  # noqa: PLC0415
+
+    from glasscell import __version__  # noqa: PLC0415
+
+    found = {"glasscell": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    numba = sys.modules.get("numba")
+    return found if numba is None else {**found, "numba": str(numba.__version__)}
 
 
 @dataclass
@@ -76,7 +89,7 @@ class Manifest:
     seconds: float = 0.0
     updates: int = 0
     best: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=lambda: versions())
+    versions: dict[str, str] = field(default_factory=versions_in_use)
     process: dict[str, Any] = field(default_factory=lambda: {"id": os.getpid(), "host": socket.gethostname()})
     inputs: dict[str, dict[str, int]] = field(default_factory=dict)
     replaces: str | None = None
@@ -127,7 +140,7 @@ class Manifest:
     def continue_run(self, seconds: float) -> None:
         """Begin another part of the run, after `seconds` of the earlier ones."""
         self.state, self.seconds, self.continued, self.message = "running", seconds, time.time(), None
-        self.versions, self.files = versions(), {}
+        self.versions, self.files = versions_in_use(), {}
         self.process = {"id": os.getpid(), "host": socket.gethostname()}
 
     def end(self, state: State, folder: Path, names: Iterable[str], message: str | None = None) -> None:
@@ -143,7 +156,12 @@ class Manifest:
         if is_running:
             return self.seconds + max(0.0, time.time() - self.continued)
         times = [self.continued]
-        for path in (folder, *folder.glob("*"), *folder.glob("checkpoints/*"), *folder.glob("training-*/checkpoints/*")):
+        for path in (
+            folder,
+            *folder.glob("*"),
+            *folder.glob("checkpoints/*"),
+            *folder.glob("training-*/checkpoints/*"),
+        ):
             with suppress(OSError):
                 times.append(path.stat().st_mtime)
         return self.seconds + max(times) - self.continued
@@ -170,19 +188,6 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the library, NumPy and Python, and of Numba if it is used."""
-    import sys  # noqa: PLC0415
-
-    import numpy as np  # noqa: PLC0415
-
-    from glasscell import __version__  # noqa: PLC0415
-
-    found = {"glasscell": __version__, "numpy": np.__version__, "python": platform.python_version()}
-    numba = sys.modules.get("numba")
-    return found if numba is None else {**found, "numba": str(numba.__version__)}
-
-
 def checksum(file: Path) -> dict[str, int]:
     """Return size and CRC-32 of a file."""
     size = crc = 0
@@ -190,20 +195,6 @@ def checksum(file: Path) -> dict[str, int]:
         while block := opened.read(BLOCK):
             size, crc = size + len(block), zlib.crc32(block, crc)
     return {"bytes": size, "crc32": crc}
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: after a power cut they are those of now."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def moment(seconds: float) -> str:

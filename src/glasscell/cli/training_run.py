@@ -72,6 +72,8 @@ class TrainingRun:
         if self.is_resumed:
             manifest = Manifest.read(Path(options.resume))
             _check_inputs(manifest, checksums)
+            if newest_checkpoint(Path(options.resume)) is None:
+                raise ValueError(f"{options.resume} has no checkpoint from which the run can go on")
         else:
             manifest = Manifest(options.command, options.arguments, inputs=checksums)
         requested = options.resume or options.out
@@ -98,8 +100,9 @@ class TrainingRun:
         if self._training is not None or isinstance(error, FloatingPointError):
             if isinstance(error, OSError) and error.strerror and "kept" not in error.strerror:
                 raise OSError(error.errno, f"{error.strerror}; {self.what_is_kept()}", error.filename) from None
-            if isinstance(error, FloatingPointError | MemoryError | ValueError):
-                raise type(error)(f"{error or 'not enough memory'}; {self.what_is_kept()}") from None
+            for kind_of_error in (FloatingPointError, MemoryError, ValueError):
+                if isinstance(error, kind_of_error):
+                    raise kind_of_error(f"{str(error) or 'not enough memory'}; {self.what_is_kept()}") from None
 
     def what_is_kept(self) -> str:
         """Return what is kept, and how the run goes on."""
@@ -124,6 +127,7 @@ class TrainingRun:
         model: Any,
         *arguments: Any,
         number: int = 1,
+        writes_history: bool = True,
         callbacks: Sequence[Callable[[TrainingState], bool | None]] = (),
         **options: Any,
     ) -> History:
@@ -138,9 +142,11 @@ class TrainingRun:
             Arguments of `fit`.
         number : int
             Number of this training, if the run has several.
+        writes_history : bool
+            Whether the history of this training is that of the run.
         """
-        rows = HistoryFile(self.folder.folder / HISTORY_FILE)
-        options |= {"callbacks": [*callbacks, rows, self._follow], **self._checkpoint_options(number)}
+        rows = [HistoryFile(self.folder.folder / HISTORY_FILE)] if writes_history else []
+        options |= {"callbacks": [*callbacks, *rows, self._follow], **self._checkpoint_options(number)}
         self.folder.begin()
         with self.interrupts.finishing(), _printed_warnings():
             try:
@@ -150,7 +156,8 @@ class TrainingRun:
             except FloatingPointError:
                 self._keep_best(model)
                 raise
-        self._note_progress(history)
+        if writes_history:
+            self._note_progress(history)
         return history
 
     def _checkpoint_options(self, number: int) -> dict[str, Any]:
@@ -162,6 +169,9 @@ class TrainingRun:
         update = newest_checkpoint(folder)
         if update:  # otherwise it is of the beginning
             print(f"Continuing {folder} after update {update}.", flush=True)
+        if number > 1 and (reason := self.folder.write_error()):
+            print(f"glasscell: {reason}; the training goes on without checkpoints", file=sys.stderr)
+            return {}
         every = self.options.checkpoint_every
         return {"checkpoint": folder, "checkpoint_every": every, "resume": update is not None}
 
