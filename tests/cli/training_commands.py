@@ -9,15 +9,15 @@ import numpy as np
 
 from glasscell.cli import main
 
-OUT = ["--out", "run"]
 COMMANDS = {
-    "copy": ["copy", "--width", "4", "--hidden-size", "3", "--steps", "60", "--batch-size", "4", *OUT],
-    "text train": ["text", "train", "cat.txt", "--hidden-size", "6", "--num-layers", "1", "--steps", "10"]
-    + ["--streams", "6", "--epochs", "2", "--evaluate-every", "9", "--dropout", "0.2", *OUT],
-    "classify": ["classify", "rows.csv", "--label", "kind", "--hidden-size", "4", "--updates", "15", "--seeds", "2"]
-    + ["--dropout", "0.2", *OUT],
-    "forecast": ["forecast", "s.csv", "--column", "sales", "--hidden-size", "4", "--updates", "12", "--window", "20"]
-    + ["--horizon", "6", "--members", "2", *OUT],
+    name: [*name.split(), *line.split(), "--out", "run"]
+    for name, line in {
+        "copy": "--width 4 --hidden-size 3 --steps 60 --batch-size 4",
+        "text train": "cat.txt --hidden-size 6 --num-layers 1 --steps 10 --streams 6 --epochs 2 --evaluate-every 9 "
+        "--dropout 0.2",
+        "classify": "rows.csv --label kind --hidden-size 4 --updates 15 --seeds 2 --dropout 0.2",
+        "forecast": "s.csv --column sales --hidden-size 4 --updates 12 --window 20 --horizon 6 --members 2",
+    }.items()
 }
 MODULES = {name: import_module(f"glasscell.cli.{name.replace(' ', '_')}") for name in COMMANDS}
 

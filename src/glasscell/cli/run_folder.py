@@ -24,7 +24,6 @@ from glasscell.cli.run_files import RESERVED, Kinds
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, State
 from glasscell.cli.run_reservation import ReservedFolder, numbered
 
-
 REMOVED = "the folder was removed or replaced"
 
 
@@ -141,7 +140,6 @@ class RunFolder(ReservedFolder):
             if was_removed and not self.renew():
                 raise FileNotFoundError(errno.ENOENT, REMOVED, str(self.display_path))
             write(self.folder / name)
-            return f"{self.display_path}: {REMOVED}" if was_removed else None
         except (OSError, ValueError) as error:
             for folder in self._fallbacks():
                 if _is_written(write, folder, name):
@@ -150,6 +148,7 @@ class RunFolder(ReservedFolder):
                     return reason
             with self.naming():
                 raise
+        return f"{self.display_path}: {REMOVED}" if was_removed else None
 
     def _fallbacks(self) -> Iterator[Path]:
         """Yield free folders: with the same name, in the working directory, in that of temporary files."""
