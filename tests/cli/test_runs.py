@@ -1,7 +1,6 @@
 """Law: `glasscell runs` lists every run with its state, and what it prints can be run."""
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -81,7 +80,7 @@ def test_runs_in_every_state(monkeypatch, capsys):
     assert found["runs/copy"]["resume"] is None
     assert found["runs/d"]["message"] == "loss nan"
     assert found["runs/copy"]["command"] == "copy"
-    assert found["runs/copy"]["arguments"] == COPY[1:] + ["--width", "4"]
+    assert found["runs/copy"]["arguments"] == [*COPY[1:], "--width", "4"]
     assert found["runs/copy"]["versions"]["glasscell"] == gc.__version__
     for entry in list(found.values())[:-1]:
         assert 0 < entry["seconds"] < 600
