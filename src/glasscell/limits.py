@@ -11,12 +11,20 @@ from typing import Any
 # temporarily twice.
 EXPANSION, ALLOWANCE = 3, 2**24
 
+# Compressed data of the user, unlike a model's, may be far longer than the file: tables and one-hot arrays are.
+DECOMPRESSION, DECOMPRESSION_ALLOWANCE = 100, 2**20
+
 # Upper bounds on the bytes that CPython needs for a value of JSON: an object, an array, and each of their items.
 OBJECT_BYTES, ARRAY_BYTES, ITEM_BYTES = 184, 56, 96
 
 
 class BudgetError(ValueError):
     """A file needs more memory than its budget."""
+
+
+def max_decompressed(file_size: int) -> int:
+    """Return how many bytes the compressed data of a file may have."""
+    return DECOMPRESSION * file_size + DECOMPRESSION_ALLOWANCE
 
 
 class MemoryBudget:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +138,8 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
     """Read a table of numbers. A first line without any number has the names of the columns."""
     with path.open(encoding="utf-8-sig") as file:
         has_names = not any(_is_number(cell) for cell in file.readline().split(","))
-    numbers: NDArray[np.float64] = np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(has_names))
+        file.seek(0)
+        numbers: NDArray[np.float64] = np.loadtxt(file, delimiter=",", ndmin=2, skiprows=int(has_names))
     return numbers
 
 
@@ -153,24 +153,10 @@ def _is_number(text: str) -> bool:
 
 def _read_npy(path: Path) -> NDArray[np.float64]:
     """Read an array; raise ValueError if its header and the file's size differ."""
+    from glasscell.data.numpy_files import read_array  # noqa: PLC0415 - only where it is used
+
     with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"its version must be 1.0 or 2.0, got {version}")  # noqa: TRY301
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, columns_first, dtype = header(file)
-        except (ValueError, Warning):
-            raise
-        except Exception as error:  # noqa: BLE001 - the header is parsed as Python, which may raise any error
-            raise ValueError(f"its header cannot be read: {error}") from None
-        if dtype.kind not in "biuf" or any(size < 0 for size in shape):
-            raise ValueError(f"it has the dtype {dtype} and the shape {shape}")
-        size = path.stat().st_size - file.tell()
-        if math.prod(shape) * dtype.itemsize != size:
-            raise ValueError(f"it has {size} bytes of numbers, and the shape {shape} of {dtype}")
-        order: Literal["C", "F"] = "F" if columns_first else "C"
-        return np.ndarray(shape, dtype, file.read(size), order=order).astype(np.float64)
+        return read_array(file, path.stat().st_size).astype(np.float64)
 
 
 def _number(name: str, text: str) -> float:

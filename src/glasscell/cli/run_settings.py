@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glasscell.cli.sequence_options import TABLE_OPTIONS, is_unset, option_of, table_of
+from glasscell.limits import MemoryBudget, parse_json
 
 if TYPE_CHECKING:
     from glasscell.data.labelled.sequences import LabelledSequences
@@ -54,8 +55,9 @@ def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        settings = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError):
+        content = file.read_bytes()
+        settings = parse_json(content, MemoryBudget(len(content)))
+    except ValueError:
         settings = None
     valid = isinstance(settings, dict) and isinstance(settings.get("options"), dict)
     valid = valid and settings.get("command") == command

@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 
 from glasscell.data.gaps import is_missing
 from glasscell.data.lines import lines_of
+from glasscell.escaping import one_line
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "spaces"}
 DETECTED = (",", ";", "\t", "|")
@@ -117,19 +118,21 @@ class CsvTable:
             self._refuse_second(name)
         if name in self.names:
             return self.names.index(name)
-        names = ", ".join(map(repr, self.names[:8])) + (", …" if len(self.names) > 8 else "")
+        names = ", ".join(f"{name!r:.60}" for name in self.names[:8]) + (", …" if len(self.names) > 8 else "")
         kind = "name a column of" if self.has_header else "be the number of a column of"
-        raise ValueError(f"{argument} must {kind} {self.description}, {names}, got {name!r}")
+        raise ValueError(f"{argument} must {kind} {self.description}, {one_line(names)}, got {name!r}")
 
     def check_names(self) -> None:
         """Raise ValueError if a column has no name, or two have the same."""
+        found = set[str]()
         for k, name in enumerate(self.names):
             if not name:
                 raise ValueError(
                     f"{self.path}, line {self._header_line}: column {k + 1} must have a name, got an empty cell"
                 )
-            if name in self.names[:k]:
+            if name in found:
                 self._refuse_second(name)
+            found.add(name)
 
     def number(self, row: Row, k: int) -> float:
         """Return the number in a cell; NaN if it is missing."""
@@ -144,8 +147,8 @@ class CsvTable:
 
     def refuse(self, row: Row, k: int, problem: str) -> NoReturn:
         """Raise a ValueError that names the file, line and column of a cell."""
-        name = repr(self.names[k]) if self.has_header else self.names[k]
-        raise ValueError(f"{self.path}, line {row.line}, column {name}: {problem}")
+        name = f"{self.names[k]!r:.60}" if self.has_header else self.names[k]
+        raise ValueError(f"{self.path}, line {row.line}, column {name}: {one_line(problem)}")
 
     def _parsed(self, lines: Iterator[str]) -> Iterator[Row]:
         """Yield the rows that are not blank."""
@@ -159,7 +162,9 @@ class CsvTable:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                raise ValueError(f"{self.path}, line {reader.line_num}: must be a CSV file: {error}") from None
+                raise ValueError(
+                    f"{self.path}, line {reader.line_num}: must be a CSV file: {one_line(error)}"
+                ) from None
             if cells is None:
                 return
             if any(cell.strip() for cell in cells) or (cells and self._blank_rows):
@@ -193,7 +198,7 @@ class CsvTable:
         first = self.names.index(name)
         raise ValueError(
             f"{self.path}, line {self._header_line}: columns must have different names, "
-            f"got {name!r} for columns {first + 1} and {self.names.index(name, first + 1) + 1}"
+            f"got {name!r:.60} for columns {first + 1} and {self.names.index(name, first + 1) + 1}"
         )
 
 

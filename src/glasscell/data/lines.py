@@ -5,7 +5,13 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader, RawIOBase
 from pathlib import Path
+from typing import Any
+
+from glasscell.limits import DECOMPRESSION, max_decompressed
+
+COMPRESSED = ".gz"
 
 
 def lines_of(path: Path) -> Iterator[str]:
@@ -16,17 +22,39 @@ def lines_of(path: Path) -> Iterator[str]:
     OSError
         If it cannot be read.
     ValueError
-        If it is empty, not UTF-8, or damaged; the message names the file and the line.
+        If it is empty, not UTF-8, or damaged, or its text is more than 100 times as long as the compressed file and
+        1 MiB; the message names the file and the line.
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with gzip.open(path, "rb") if path.suffix.lower() == COMPRESSED else path.open("rb") as file:
+            lines = BufferedReader(_Limited(path, file)) if isinstance(file, gzip.GzipFile) else file
+            for number, line in enumerate(lines, start=1):
                 yield _decoded(path, number, line)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}, line {number + 1}: must be a gzip file, got damaged data: {error}") from None
     if not number:
         raise ValueError(f"{path} must have at least one line, got an empty file")
+
+
+class _Limited(RawIOBase):
+    """The text of a compressed file, up to the limit."""
+
+    def __init__(self, path: Path, file: gzip.GzipFile) -> None:
+        self._path, self._file, self._remaining = path, file, max_decompressed(path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = self._file.readinto(buffer)
+        self._remaining -= count
+        if self._remaining < 0:
+            raise ValueError(
+                f"{self._path} must have a text of at most {DECOMPRESSION} times the compressed file's size and 1 MiB, "
+                "got a longer one: decompress it to read it"
+            )
+        return count
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:

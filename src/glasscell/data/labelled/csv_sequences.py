@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glasscell.data.csv_tables import CsvTable, Row, parse_number
 from glasscell.data.gaps import FILLS, Fill, fill_gaps, is_missing
 from glasscell.data.labelled.sequences import LabelledSequences
+from glasscell.escaping import one_line
 from glasscell.validation import choice, positive_integer
 
 MAX_NAMED = 6  # columns that a description lists
@@ -200,7 +201,7 @@ class _Reader:
         try:
             return np.stack([fill_gaps(column, self.fill) for column in sequence.T], axis=1)
         except ValueError as error:
-            raise ValueError(f"{self.table.path}, {name}: {error}") from None
+            raise ValueError(f"{self.table.path}, {one_line(name):.80}: {error}") from None
 
     def result(
         self,
@@ -324,7 +325,9 @@ class _StepRows(_Reader):
         if math.isnan(value):
             self.table.refuse(row, k, f"must be a number or an ISO date, got {text!r:.40}")
         if name in times and not value > times[name]:
-            self.table.refuse(row, k, f"must increase within a sequence, got {text}, which is not after the row before")
+            self.table.refuse(
+                row, k, f"must increase within a sequence, got {text:.60}, which is not after the row before"
+            )
         times[name] = value
 
 

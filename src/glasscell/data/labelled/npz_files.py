@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +9,8 @@ import numpy as np
 
 from glasscell.data.labelled.labels import plain_label
 from glasscell.data.labelled.sequences import LabelledSequences
+from glasscell.data.numpy_files import ArrayArchive
 from glasscell.escaping import one_line
-
-# Errors of zipfile and NumPy for files that are damaged, of another kind, or compressed in another way.
-DAMAGED = (
-    *(ValueError, EOFError, KeyError, SyntaxError, OSError, OverflowError, MemoryError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 
 
 def read_npz(path: str | Path, *, x: str = "x", y: str | None = "y", lengths: str = "lengths") -> LabelledSequences:
@@ -44,41 +36,31 @@ def read_npz(path: str | Path, *, x: str = "x", y: str | None = "y", lengths: st
         If the file is damaged, lacks an array, or an array does not fit or has NaN.
     """
     path = Path(path)
-    arrays = _arrays(path)
+    archive = ArrayArchive(path)
     for argument, name in (("x", x), ("y", y)):
-        if name is not None and name not in arrays:
-            raise ValueError(f"{argument} must name an array of {path}, {', '.join(arrays) or 'none'}, got {name!r}")
-    values = arrays[x]
+        if name is not None and name not in archive.names:
+            known = one_line(", ".join(archive.names) or "none")
+            raise ValueError(f"{argument} must name an array of {path}, {known}, got {name!r}")
+    values = archive.read(x)
     if values.ndim not in (2, 3) or values.dtype.kind not in "biuf" or not values.size:
         raise ValueError(f"{path}: {x} must be numbers (N, T, I) or (N, T), got {values.dtype} of shape {values.shape}")
     numbers = values.astype(np.float64)[..., None] if values.ndim == 2 else values.astype(np.float64)
-    ends = _ends(path, lengths, arrays.get(lengths), numbers)
+    ends = _ends(path, lengths, archive.read(lengths) if lengths in archive.names else None, numbers)
     sequences = [numbers[n, :end] for n, end in enumerate(ends)]
     for n, sequence in enumerate(sequences):
         if not np.isfinite(sequence).all():
             step, feature = np.argwhere(~np.isfinite(sequence))[0]
             raise ValueError(f"{path}: {x}[{n}, {step}, {feature}] must be finite, got {sequence[step, feature]}")
-    labels = None if y is None else _labels(path, y, arrays[y], numbers.shape, ends)
+    labels = None if y is None else _labels(path, y, archive.read(y), numbers.shape, ends)
     names = [f"{x}[{n}]" for n in range(len(sequences))]
     features = [f"feature {k}" for k in range(numbers.shape[2])]
-    described = f"{path}: arrays {x}{'' if y is None else f', {y}'}{f', {lengths}' if lengths in arrays else ''}"
+    described = f"{path}: arrays {x}{'' if y is None else f', {y}'}{f', {lengths}' if lengths in archive.names else ''}"
     return LabelledSequences(sequences, labels, features, names, described)
 
 
 def array_names(path: str | Path) -> list[str]:
     """Return the names of the arrays of a file."""
-    return list(_arrays(Path(path)))
-
-
-def _arrays(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:  # np.load leaves a damaged file open
-        try:
-            file = np.load(stream, allow_pickle=False)
-            if not hasattr(file, "files"):
-                raise ValueError("it holds one array")
-            return {name: file[name] for name in file.files}
-        except DAMAGED as error:
-            raise ValueError(f"{path} must be a .npz file of arrays of numbers or text: {one_line(error)}") from None
+    return ArrayArchive(Path(path)).names
 
 
 def _ends(path: Path, name: str, lengths: Any, numbers: Any) -> list[int]:

@@ -15,6 +15,7 @@ from glasscell.data.gaps import Fill, fill_gaps, is_missing
 from glasscell.data.labelled.labels import Label
 from glasscell.data.labelled.sequences import LabelledSequences
 from glasscell.data.lines import lines_of
+from glasscell.escaping import one_line
 
 FLAGS = {"timestamps", "missing", "univariate", "equallength", "targetlabel"}
 NAMES = {"problemname", "dimension", "dimensions", "serieslength", "classlabel", "data", *FLAGS}
@@ -81,7 +82,7 @@ class _Reader:
         )
 
     def _refuse(self, problem: str) -> NoReturn:
-        raise ValueError(f"{self.path}, line {self.line}: {problem}")
+        raise ValueError(f"{self.path}, line {self.line}: {one_line(problem)}")
 
     def _declare(self, entry: str) -> bool:
         """Read a line of the header; return whether it is the last one."""
@@ -114,14 +115,18 @@ class _Reader:
         text = self.header.get("dimensions", self.header.get("dimension"))
         if text is None:
             return 1 if self.header.get("univariate", "").lower() == "true" else None
-        if not text.isdecimal() or not int(text):
-            self._refuse(f"@dimensions must be a positive integer, got {text!r}")
+        if not text.isdecimal() or len(text) > 9 or not int(text):
+            self._refuse(f"@dimensions must be a positive integer, got {text!r:.40}")
         return int(text)
 
     @cached_property  # the header is complete when the first sequence is read
     def _classes(self) -> list[Label] | None:
         flag, *classes = self.header.get("classlabel", "false").split()
         return [*classes] if flag.lower() == "true" else None
+
+    @cached_property
+    def _class_names(self) -> frozenset[Label]:
+        return frozenset(self._classes or ())
 
     @property
     def _has_labels(self) -> bool:
@@ -132,7 +137,7 @@ class _Reader:
         parts = entry.split(":")
         if self._has_labels:
             label = parts.pop().strip()
-            if self._classes is not None and label not in self._classes:
+            if self._classes is not None and label not in self._class_names:
                 self._refuse(
                     f"the label must be one of @classLabel, {' '.join(map(str, self._classes))}, got {label!r:.40}"
                 )

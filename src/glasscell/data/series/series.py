@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from glasscell.data.series.times import TimeAxis, time_axis
 from glasscell.validation import choice, finite_array
 
 Values = NDArray[np.float64]
+
+MAX_STEPS_PER_ROW, MAX_GAP = 10, 100_000  # of a series whose gaps are filled
 
 
 def finite_values(name: str, values: ArrayLike) -> Values:
@@ -197,29 +200,38 @@ class _Rows:
 
     def __init__(self, table: CsvTable, places: list[int], time: int | None) -> None:
         self._table = table
-        lines, times, numbers = list[int](), list[str](), list[list[float]]()
+        lines, times, numbers = array("q"), list[str](), array("d")
         for row in table.rows():
             lines.append(row.line)
-            numbers.append([table.number(row, place) for place in places])
+            numbers.extend([table.number(row, place) for place in places])
             if time is not None:
                 times.append(row.cells[time].strip())
-        self.numbers = np.array(numbers)
+        self.numbers: Values = np.frombuffer(numbers).reshape(-1, len(places))
         self.steps: NDArray[np.intp] | None = None
         self._lines, self._times = lines, times
 
     def place_on_axis(self, time: str, fill: Fill) -> TimeAxis:
         """Find the step of each row; steps without a row get missing values."""
-        axis, self.steps = time_axis(self._times, [f"{self._table.path}, line {line}" for line in self._lines])
+        axis, self.steps = time_axis(self._times, self._line)
         if len(self.steps) < axis.length and fill is None:
             gap = int(np.flatnonzero(np.diff(self.steps) > 1)[0]) + 1
             raise ValueError(
                 f"{self._table.path}, line {self._lines[gap]}, column {time!r}: must have a row for every step of "
                 f"{axis.description}, got a gap before {self._times[gap]!r}; fill='linear' or fill='previous' fills it"
             )
+        if axis.length > MAX_STEPS_PER_ROW * len(self.steps) + MAX_GAP:
+            raise ValueError(
+                f"{self._table.path}, column {time!r}: must have at most {MAX_STEPS_PER_ROW} steps of "
+                f"{axis.description} per row and {MAX_GAP:,} more to fill, got {axis.length:,} steps and {len(self.steps)} rows"
+            )
         numbers = np.full((axis.length, self.numbers.shape[1]), np.nan)
         numbers[self.steps] = self.numbers
         self.numbers = numbers
         return axis
+
+    def _line(self, row: int) -> str:
+        """Return file and line of a row."""
+        return f"{self._table.path}, line {self._lines[row]}"
 
     def place_of(self, step: int, name: str) -> str:
         """Return file, line and column of a step, or of the first row after it if the step is in a gap."""

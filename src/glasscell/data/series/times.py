@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -23,6 +23,7 @@ PATTERNS = {  # of dates, and how they are written
     r"(1[0-9]|2[0-9])\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])": "%Y%m%d",
 }
 Unit = Literal["number", "month", "second"]
+MAX_STEPS = 2.0**53  # integers up to it are exact
 
 
 @dataclass(frozen=True)
@@ -82,42 +83,49 @@ class TimeAxis:
         return f"{count:.10g} {name}{'' if count == 1 else 's'}"
 
 
-def time_axis(texts: Sequence[str], places: Sequence[str]) -> tuple[TimeAxis, NDArray[np.intp]]:
+def time_axis(texts: Sequence[str], place: Callable[[int], str]) -> tuple[TimeAxis, NDArray[np.intp]]:
     """Return the axis, and the step of each row on it; steps without a row are gaps.
 
     Parameters
     ----------
     texts : sequence of str
         The times, one per row.
-    places : sequence of str
-        File and line of each row, for errors.
+    place : callable
+        Returns file and line of a row, for errors.
 
     Raises
     ------
     ValueError
         If a time cannot be parsed, is not later than the one before, or the steps are not multiples of the smallest.
     """
-    unit, format_, amounts = _amounts(texts, places)
-    steps = np.diff(amounts)
+    unit, format_, amounts = _amounts(texts, place)
+    with np.errstate(over="ignore"):
+        steps = np.diff(amounts)
     if len(amounts) == 1:
         return TimeAxis(texts[0], 1.0, unit, 1, format_), np.zeros(1, np.intp)
     for k in np.flatnonzero(~(steps > 0))[:1]:
-        raise ValueError(f"{places[k + 1]}: times must increase, got {texts[k + 1]!r} after {texts[k]!r}")
+        raise ValueError(f"{place(k + 1)}: times must increase, got {texts[k + 1]!r} after {texts[k]!r}")
     step = float(steps.min())
-    counts = steps / step
+    with np.errstate(over="ignore"):
+        counts = steps / step
+    for k in np.flatnonzero(~(counts.cumsum() < MAX_STEPS))[:1]:
+        raise ValueError(
+            f"{place(k + 1)}: times must be at most {MAX_STEPS:g} of the smallest step, {step:g}, after the first, "
+            f"got {texts[k + 1]!r:.60} after {texts[k]!r:.60}"
+        )
     wrong = np.flatnonzero(np.abs(counts - np.round(counts)) > 1e-6)
     days = {_parse(text, format_).day for text in texts} if unit == "month" else set()
     axis = TimeAxis(texts[0], step, unit, 1, format_, len(days) > 1)
     for k in wrong[:1]:
         raise ValueError(
-            f"{places[k + 1]}: times must have equal steps, of {axis.description} here, got {texts[k + 1]!r} "
+            f"{place(k + 1)}: times must have equal steps, of {axis.description} here, got {texts[k + 1]!r} "
             f"after {texts[k]!r}"
         )
     rows = np.concatenate([[0], np.cumsum(np.round(counts))]).astype(np.intp)
     return replace(axis, length=int(rows[-1]) + 1), rows
 
 
-def _amounts(texts: Sequence[str], places: Sequence[str]) -> tuple[Unit, str, NDArray[np.float64]]:
+def _amounts(texts: Sequence[str], place: Callable[[int], str]) -> tuple[Unit, str, NDArray[np.float64]]:
     """Return unit and format of the times, and the time of each row in units."""
     fitting = [f for pattern, f in PATTERNS.items() if all(re.fullmatch(pattern, text) for text in texts)]
     format_ = fitting[0] if fitting else "iso"
@@ -126,13 +134,13 @@ def _amounts(texts: Sequence[str], places: Sequence[str]) -> tuple[Unit, str, ND
         if all(number is not None for number in numbers):
             return "number", "", np.array(numbers, np.float64)
     moments = []
-    for text, place in zip(texts, places, strict=True):
+    for k, text in enumerate(texts):
         try:
             moments.append(_parse(text, format_))
         except ValueError:
-            raise ValueError(f"{place}: times must be {FORMATS}, one format in a file, got {text!r}") from None
+            raise ValueError(f"{place(k)}: times must be {FORMATS}, one format in a file, got {text!r:.60}") from None
     if len({moment.tzinfo is None for moment in moments}) > 1:
-        raise ValueError(f"{places[0]}: times must all have a time zone, or none")
+        raise ValueError(f"{place(0)}: times must all have a time zone, or none")
     if _is_monthly(moments):
         return "month", format_, np.array([12.0 * moment.year + moment.month for moment in moments])
     epoch = datetime(1970, 1, 1, tzinfo=None if moments[0].tzinfo is None else UTC)
