@@ -301,7 +301,7 @@ def _settings(command: str) -> Callable[[Path], list[bytes]]:
 
 
 def _predict(name: str, table: str, path: Path) -> object:
-    """Run `glasscell predict` with a model beside the settings; raise ValueError with its one line of error."""
+    """Run `glasscell predict` with a model and the settings; raise ValueError with the line that it prints."""
     from glasscell.cli import main
 
     folder = path.parent / f"run of {name}"

@@ -222,7 +222,8 @@ class _Rows:
         if axis.length > MAX_STEPS_PER_ROW * len(self.steps) + MAX_GAP:
             raise ValueError(
                 f"{self._table.path}, column {time!r}: must have at most {MAX_STEPS_PER_ROW} steps of "
-                f"{axis.description} per row and {MAX_GAP:,} more to fill, got {axis.length:,} steps and {len(self.steps)} rows"
+                f"{axis.description} per row and {MAX_GAP:,} more to fill, got {axis.length:,} steps and "
+                f"{len(self.steps)} rows"
             )
         numbers = np.full((axis.length, self.numbers.shape[1]), np.nan)
         numbers[self.steps] = self.numbers
