@@ -3,6 +3,7 @@
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,3 +165,16 @@ def test_inputs_and_targets_are_transposed_alike(music, fraction, rng):
 def test_the_learning_rate_falls_in_the_last_fifth(music):
     schedule = music["constant_then_linear"](1000)
     assert [schedule(k) for k in (0, 799, 800, 900, 1000)] == pytest.approx([1, 1, 1, 0.5, 0])
+
+
+def test_crops_are_parts_of_sequences_with_their_labels(rng):
+    with_crops = runpy.run_path(str(SCRIPTS / "labels.py"))["with_crops"]
+    data = SimpleNamespace(x=[rng.normal(size=(n, 2)) for n in (10, 25, 1)], labels=["a", "b", "c"])
+    x, labels = with_crops(data, 50, 0)
+    assert labels == ["a", "b", "c"] * 51
+    for k, part in enumerate(x):
+        whole = data.x[k % 3]
+        assert len(part) >= max(1, int(0.4 * len(whole)))
+        assert any(np.array_equal(whole[start : start + len(part)], part) for start in range(len(whole)))
+    assert {len(part) for part in x[::3]} == {*range(4, 11)}
+    assert len(with_crops(data, 0, 0)[0]) == 3
