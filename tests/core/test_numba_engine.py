@@ -205,26 +205,29 @@ def test_every_sequence_is_in_one_slice(monkeypatch):
     monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 0)
     for members in (1, 2, 3, 16):
         monkeypatch.setattr(numba_engine, "max_threads", lambda members=members: members)
-        for lanes in (4, 16):
-            for B in range(200):
-                size = numba_engine._group_size(5, 3, 4, B, lanes)
-                shares = numba_engine._split_batch(B, size)
-                assert [b for s in shares for b in range(s.start, s.end)] == list(range(B))
-                assert all(s.start % size == 0 for s in shares)
-                assert len(shares) <= members
-                assert B < 32 or members == 1 or len(shares) > 1
-                assert size % lanes == 0 or size < lanes
-                assert size >= min(B, 9)
-                assert 8 * size >= B
+        for B in range(200):
+            edges = numba_engine._group_edges(5, 3, 4, B)
+            shares = numba_engine._split_batch(5, 3, 4, B, BufferPool())
+            assert [b for s in shares for b in range(B)[s.sequences]] == list(range(B))
+            assert [g for s in shares for g in range(len(edges) - 1)[s.groups]] == list(range(len(edges) - 1))
+            for s in shares:
+                assert (s.edges + s.sequences.start).tolist() == edges[s.groups.start : s.groups.stop + 1]
+                assert s.size == s.edges[-1] == s.sequences.stop - s.sequences.start
+            assert len(shares) <= members
+            assert B < 32 or members == 1 or len(shares) > 1
+            sizes = np.diff(edges)
+            assert max(sizes) - min(sizes) <= 1
+            assert min(sizes) >= min(B, 8)
+            assert len(sizes) <= 8
     monkeypatch.setattr(numba_engine, "MIN_PARALLEL_FLOPS", 1 << 62)
-    assert numba_engine._group_size(5, 3, 4, 64, 16) == 64
+    assert numba_engine._group_edges(5, 3, 4, 64) == [0, 64]
 
 
 def test_the_number_of_slices_depends_on_the_work():
     """Two groups where another thread is worth it, more where several are."""
     worth = numba_engine.MIN_PARALLEL_FLOPS // (4 * 16 * 20 * 64)  # steps of this layer, for the sequences below
     for T, groups in ((worth - 1, 1), (worth + 1, 2), (15 * worth, 2), (17 * worth, 4)):
-        assert -(-64 // numba_engine._group_size(T, 3, 16, 64, 16)) == groups
+        assert len(numba_engine._group_edges(T, 3, 16, 64)) - 1 == groups
 
 
 def test_parallel_passes_can_run_in_several_threads(rng, three_threads):

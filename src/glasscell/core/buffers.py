@@ -54,6 +54,16 @@ class BufferPool:
             self._arrays[name] = array
         return array
 
+    def get_like(self, name: str, steps: Array) -> Array:
+        """Return an array of the shape and dtype of `steps` (T, rows, B), with arbitrary content.
+
+        The numbers of a step of a sequence are adjacent in memory if they are in `steps`.
+        """
+        T, rows, B = steps.shape
+        if rows > 1 and steps.strides[1] == steps.itemsize:
+            return self.get(f"{name} in rows", (T, B, rows), steps.dtype).transpose(0, 2, 1)
+        return self.get(name, steps.shape, steps.dtype)
+
     def cached(self, name: str, make: Callable[..., Value], *arguments: Any) -> Value:
         """Return ``make(pool, *arguments)``, made again only if the arguments differ from those of the last call."""
         entry: tuple[tuple[Any, ...], Value] | None = self._cache.get(name)
@@ -82,7 +92,9 @@ class BufferPool:
         Arrays of other lengths that begin at the same place, as :meth:`get` returns them, share their views: batches of
         many lengths need no new ones.
         """
-        key = tuple((array.__array_interface__["data"][0], array.shape[1:], array.dtype) for array in arrays)
+        key = tuple(
+            (array.__array_interface__["data"][0], array.shape[1:], array.strides, array.dtype) for array in arrays
+        )
         memory, steps = self._views_of_steps.get(name, ((), []))
         if memory != key or len(steps) < count:
             steps = list(views())  # they keep the memory in use, so that no other array begins there

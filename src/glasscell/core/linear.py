@@ -78,8 +78,10 @@ def backward(
     matmul(dy_rows.T, x_rows, dweight)
     columns = parts(O, dy_rows.size // MIN_PIECE)
     for_each(lambda part: np.add.reduce(dy_rows[:, part], axis=0, out=dbias[part]), columns)
-    dx_rows = matmul(dy_rows, weight, buffers.get("dx rows", (T * B, I), x.dtype))
-    dx[:] = dx_rows.reshape(T, B, I).transpose(0, 2, 1)
+    dx_rows = matmul(dy_rows, weight, buffers.get("dx rows", (T * B, I), x.dtype)).reshape(T, B, I).transpose(0, 2, 1)
+    if x.strides[2] > I * x.itemsize:  # x is part of a tape in rows: that layer reads its gradient in rows, too
+        return dx_rows, dweight, dbias
+    dx[:] = dx_rows
     return dx, dweight, dbias
 
 
@@ -102,12 +104,15 @@ def is_wide(outputs: int, sequences: int) -> bool:
 
 
 def is_in_rows(x: Array) -> bool:
-    """Return whether x (T, I, B) lies in memory as (T, B, I); for one sequence or one number a step, False."""
+    """Return whether x (T, I, B) lies in memory as (T, B, I), perhaps with gaps of one size between the rows.
+
+    For one sequence or one number a step, False.
+    """
     size, strides = x.itemsize, x.strides
     if strides[1] != size:  # most arrays
         return False
     T, I, B = x.shape
-    return bool(B > 1 and I > 1 and strides[2] == I * size and (T == 1 or strides[0] == B * I * size))
+    return bool(B > 1 and I > 1 and strides[2] >= I * size and (T == 1 or strides[0] == B * strides[2]))
 
 
 def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:

@@ -63,11 +63,16 @@ class Tape:
 
     def __init__(self, buffers: BufferPool, T: int, I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> None:
         self.T, self.I, self.H, self.B, self.dtype = T, I, H, B, dtype
-        self.step_inputs = buffers.get("step inputs", (T + 1, 3 * H + I + 1, B), dtype)
-        self.gates = buffers.get("gates", (T + 1, 5 * H, B), dtype)
-        self.tanh_c = buffers.get("tanh_c", (T, H, B), dtype)
+        self.step_inputs = self._array(buffers, "step inputs", (T + 1, 3 * H + I + 1, B), dtype)
+        self.gates = self._array(buffers, "gates", (T + 1, 5 * H, B), dtype)
+        self.tanh_c = self._array(buffers, "tanh_c", (T, H, B), dtype)
         self.kernel = buffers.get("kernel", (4 * H, H + I + 1), dtype)
         self._set_views()
+
+    @staticmethod
+    def _array(buffers: BufferPool, name: str, shape: tuple[int, int, int], dtype: np.dtype[np.floating]) -> Array:
+        """Return the array of this name, (T, rows, B)."""
+        return buffers.get(name, shape, dtype)
 
     @classmethod
     def begin(cls, kernel: Array, x: Array, h0: Array | float, c0: Array | float, buffers: BufferPool) -> Self:

@@ -132,7 +132,7 @@ class _Selection:
     def apply(self, steps: Array, out: Array | None) -> Array:
         """Return the result, in `out` if it is present."""
         bits, first = self.bits(steps.dtype), self._first
-        out = np.empty(steps.shape, steps.dtype) if out is None else out
+        out = np.empty_like(steps) if out is None else out
         if out is not steps:
             out[:first] = steps[:first]
         np.bitwise_and(steps[first:].view(bits.dtype), bits, out=out[first:].view(bits.dtype))
@@ -142,7 +142,11 @@ class _Selection:
 def _gather(steps: Array, index: Index, out: Array | None) -> Array:
     """Return the array whose step k of sequence b is step index[k, b] of `steps` (T, rows, B)."""
     T, rows, B = steps.shape
-    out = np.empty(steps.shape, steps.dtype) if out is None else out
+    out = np.empty_like(steps) if out is None else out
+    if rows > 1 and steps.strides[1] == steps.itemsize:  # the numbers of a step are adjacent: one copy for each step
+        by_sequence = steps.transpose(0, 2, 1).reshape(T * B, rows)
+        np.take(by_sequence, index * B + np.arange(B), axis=0, out=out.transpose(0, 2, 1), mode="clip")
+        return out
     first = np.arange(rows)[:, None] * B + np.arange(B)
     flat, offsets = np.ascontiguousarray(steps).reshape(-1), (index * (rows * B))[:, None, :]
     length = max(1, GATHER_BLOCK // max(1, rows * B))

@@ -144,7 +144,7 @@ class LSTMDirection:
             if in_place and not (repeat or order.moves_steps):
                 out: Array | None = h
             else:
-                out = None if buffers is None else buffers.get("outputs", h.shape, h.dtype)
+                out = None if buffers is None else buffers.get_like("outputs", h)
             h = order.to_time_order(h, repeat=repeat, out=out)
         elif self.reverse:
             h = h[::-1]
@@ -155,7 +155,7 @@ class LSTMDirection:
         repeat = self.options.masked_outputs == "repeat"
         if not (repeat or copy) and order.is_in_order(dy):
             return dy
-        return order.to_time_order_backward(dy, repeat=repeat, out=buffers.get("d_outputs", dy.shape, dy.dtype))
+        return order.to_time_order_backward(dy, repeat=repeat, out=buffers.get_like("d_outputs", dy))
 
     def backward(
         self,

@@ -11,6 +11,8 @@ def merge_directions(merge: str, outputs: Sequence[Array]) -> Array:
     """Merge the outputs of the forward and the reverse direction, (T, P, B)."""
     y, reverse = outputs
     if merge == "concat":
+        if y.shape[1] > 1 and y.strides[1] == y.itemsize:  # the result, too, has the numbers of a step side by side
+            return np.concatenate([y.transpose(0, 2, 1), reverse.transpose(0, 2, 1)], axis=2).transpose(0, 2, 1)
         return np.concatenate(outputs, axis=1)
     if merge == "multiply":
         return y * reverse

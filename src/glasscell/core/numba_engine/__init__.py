@@ -7,6 +7,10 @@ A compiler saves what NumPy cannot: a step without calls, which are most of the 
 a tile of the result in registers, and read their operands in place or packed once per pass; and threads that divide the
 batch for a whole pass, instead of dividing each product of each step.
 
+Arrays (T, rows, B) of this engine lie in memory as (T, B, rows): the numbers of a step of a sequence are adjacent.
+Vectors then consist of units, whose number is usually a multiple of their length, and a tile has as many sequences as
+there are: 25 of them cost half of what 50 do. The sequences of a thread share no cache line with those of another one.
+
 Calls share only a few worker threads: several threads may call it at once, each with separate buffers, and the
 interpreter's lock is released. Numba is imported at the first use, and then compiles for the dtype, once, in about 20
 seconds. The compiled code is cached on disk, in ``__pycache__`` of this package or, if that is not writable, in the
@@ -16,20 +20,21 @@ user's cache directory; with it, the first use in a process takes a second, a th
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from types import EllipsisType
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glasscell.core import lstm
 from glasscell.core.blas_threads import max_threads
 from glasscell.core.buffers import BufferPool
 from glasscell.core.lstm_inference import InferenceResult
 from glasscell.core.numba_engine.kernels import SINGLE_BLOCK_STEPS, compile_kernels
+from glasscell.core.numba_engine.rows import Tape, is_rows, odd_lines, rows_of
 from glasscell.core.numba_engine.thread_pool import run_in_parallel
 from glasscell.core.types import Array
 
-DEEP_GEMM_K = 128  # columns of a weight-gradient product, whose operands then stay in the L2 cache
+DEEP_GEMM_K = 128  # sequences and steps of a weight-gradient product, whose operands then stay in the L2 cache
 MIN_PARALLEL_FLOPS = 1 << 23  # multiplications of a pass; waking a thread takes as long as a million of them
 MANY_THREADS_FACTOR = 16  # times MIN_PARALLEL_FLOPS, from which more than two threads are used
 MAX_GROUPS, MIN_GROUP_SIZE = 8, 16  # groups of sequences, and sequences per group: sums over fewer are slow
@@ -46,47 +51,23 @@ def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # 
 
 
 class BatchSlice(NamedTuple):
-    """Slice of a batch of B sequences.
+    """Consecutive sequences, which one thread runs: whole groups, see :func:`_group_edges`.
 
     Attributes
     ----------
-    start, end : int
-        The sequences of the slice; `end` is exclusive.
-    B : int
+    sequences, groups : slice
+    edges : array (groups + 1,) of int
+        Where the groups begin in the slice, and its number of sequences, b.
     """
 
-    start: int
-    end: int
-    B: int
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the slice contains all sequences."""
-        return self.end - self.start == self.B
+    sequences: slice
+    groups: slice
+    edges: NDArray[np.intp]
 
     @property
     def size(self) -> int:
         """The number of sequences, b."""
-        return self.end - self.start
-
-    @property
-    def columns(self) -> tuple[EllipsisType, slice]:
-        """The index of its columns in an array (…, B)."""
-        return ..., slice(self.start, self.end)
-
-    def rows(self, array: Array, H: int) -> Array:
-        """Return its columns of an array (…, k·H, B), or all of an array (…, k·H, b), as (…, k, r, n).
-
-        That is (…, k, H, b), or (…, k, 1, H·b) if the slice is the full batch, whose blocks are contiguous.
-        """
-        *before, rows, columns = array.shape
-        if self.is_full:
-            return array.reshape(*before, rows // H, 1, H * columns)
-        by_unit = array.reshape(*before, rows // H, H, columns)
-        return by_unit if columns == self.size else by_unit[self.columns]
-
-
-FULL_BATCH_OF_ONE = BatchSlice(0, 1, 1)
+        return int(self.edges[-1])
 
 
 def forward(
@@ -99,18 +80,22 @@ def forward(
     """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or BufferPool()
     (T, I, B), H = x.shape, len(kernel) // 4
-    tape = buffers.cached("tape", lstm.Tape, T, I, H, B, kernel.dtype)
-    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0  # first, as in lstm.Tape.begin
-    tape.kernel[:], tape.x[:], tape.u[:, -1] = kernel, x, 1
-    run = compile_kernels(tape.dtype.char)
-    if tape.B == 1:
+    run = compile_kernels(kernel.dtype.char)
+    if B == 1:
+        tape = lstm.Tape.begin(kernel, x, h0, c0, buffers)
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
-        [(u, z, *views)] = _slice_views(tape, [FULL_BATCH_OF_ONE], buffers)
-        run.forward_single(tape.kernel, W, u.transpose(2, 0, 1), z[..., 0], *views)
+        [(u, z, *views)] = _slice_views(tape, SINGLE, buffers)
+        run.forward_single(tape.kernel, W, u.transpose(1, 0, 2), z[:, 0], *views)
         return tape
-    W = _pack_matrix(tape.kernel, "kernel", buffers)
-    slices = _split_batch(tape.B, _group_size(tape.T, tape.I, tape.H, tape.B, run.sizes.lanes))
-    _run([partial(run.forward, W, *views) for views in _slice_views(tape, slices, buffers)])
+    tape = buffers.cached("tape of rows", Tape, T, I, H, B, kernel.dtype)
+    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0  # first, as in lstm.Tape.begin
+    tape.kernel[:] = kernel
+    W = _packed(tape.kernel, "kernel", buffers, transposed=True)
+    slices = _split_batch(T, I, H, B, buffers)
+    xs = _rows_or_columns(x, kernel.dtype, slices)
+    _run(
+        [partial(run.forward, W, *x, *views) for x, views in zip(xs, _slice_views(tape, slices, buffers), strict=True)]
+    )
     return tape
 
 
@@ -124,33 +109,26 @@ def forward_inference(
     """Run a forward pass without a tape, see :func:`glasscell.core.lstm_inference.forward_inference`."""
     buffers = buffers or BufferPool()
     (T, I, B), H, dtype = x.shape, len(kernel) // 4, kernel.dtype
-    run, steps = compile_kernels(dtype.char), max(1, min(T, SINGLE_BLOCK_STEPS))
+    run = compile_kernels(dtype.char)
+    x = np.ascontiguousarray(x.transpose(2, 0, 1))  # no copy for most callers, whose arrays have this layout
     if B == 1:
         W = buffers.get("kernel transposed", (H + I + 1, 4 * H), dtype)
         h = buffers.get("forward_inference", (T + 1, H, 1), dtype)
-        z = buffers.get("gates of a block", (steps, 4 * H), dtype)
+        z = buffers.get("gates of a block", (max(1, min(T, SINGLE_BLOCK_STEPS)), 4 * H), dtype)
         c = np.empty((H, 1), dtype)
         h[0], c[:] = h0, c0
-        x = np.ascontiguousarray(x.transpose(2, 0, 1))
         run.forward_inference_single(np.ascontiguousarray(kernel), W, x, h, z, c)
         return InferenceResult(h[1:], h[-1], c)
-    W = _pack_matrix(np.ascontiguousarray(kernel), "kernel", buffers)
-    x = np.ascontiguousarray(x.transpose(2, 0, 1))  # no copy for most callers, whose arrays have this layout
+    W = _packed(np.ascontiguousarray(kernel), "kernel", buffers, transposed=True)
     y = buffers.get("forward_inference", (B, T, H), dtype)
-    final_h, final_c = np.empty((2, H, B), dtype)
-    final_h[:], final_c[:] = h0, c0
-    work, last_h = [], []
-    for s in _split_batch(B, _group_size(T, I, H, B, run.sizes.lanes)):
-        scope, sequences = buffers.scope(f"slice from {s.start}"), slice(s.start, s.end)
-        u = scope.get("step inputs of two steps", (2, H + I + 1, s.size), dtype)
-        z = scope.get("gates of a step", (4 * H, s.size), dtype)
-        u[0, :H], u[:, -1] = final_h[s.columns], 1
-        views = u, s.rows(u[:, :H], H)[:, 0], z, s.rows(z, H), s.rows(final_c, H)[0]
-        work.append(partial(run.forward_inference, W, x[sequences], y[sequences], *views))
-        last_h.append(u[T % 2, :H])
-    _run(work)
-    np.concatenate(last_h, axis=1, out=final_h)
-    return InferenceResult(y.transpose(1, 2, 0), final_h, final_c)
+    u = buffers.get("step inputs of two steps", (2, B, H + I + 1), dtype)
+    z = buffers.get("gates of a step", (B, 4 * H), dtype)
+    c = np.empty((B, H), dtype)
+    c.T[:], u[0, :, :H].T[:], u[:, :, -1] = c0, h0, 1
+    gates = z.reshape(B, 4, H).transpose(1, 0, 2)
+    parts = [s.sequences for s in _split_batch(T, I, H, B, buffers)]
+    _run([partial(run.forward_inference, W, x[s], y[s], u[:, s], z[s], gates[:, s], c[s]) for s in parts])
+    return InferenceResult(y.transpose(1, 2, 0), u[T % 2, :, :H].T.copy(), c.T)
 
 
 def backward(
@@ -167,36 +145,29 @@ def backward(
     """Run a backward pass from a tape of either engine, see :func:`glasscell.core.lstm.backward`."""
     buffers = buffers or BufferPool()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
-    dkernel = np.empty_like(tape.kernel)
-    dx = buffers.get("dx", (T if need_dx else 0, I, B), dtype)
-    dh0, dc0 = np.empty((2, H, B), dtype)
-    dh0[:], dc0[:] = dh_T, dc_T
-    dh = np.ascontiguousarray(dh, dtype)
-    dc = dh[:0] if dc is None else np.ascontiguousarray(dc, dtype)
     if B == 1:
-        _backward_single(tape, dh, dc, (dh0, dc0), dkernel, dx, buffers, dz_steps)
-        return lstm.Gradient(dkernel, dx, dh0, dc0)
+        return _backward_single(tape, dh, dh_T, dc_T, buffers, dc, dz_steps, need_dx=need_dx)
 
-    run = compile_kernels(dtype.char)
-    columns = {"W_h": tape.kernel[:, :H], "W_x": tape.kernel[:, H:-1] if need_dx else tape.kernel[:, :0]}
-    W_h, W_x = (_pack_matrix(W, f"{name} transposed", buffers, transposed=True) for name, W in columns.items())
-    size = _group_size(T, I, H, B, run.sizes.lanes)
-    slices = _split_batch(B, size)
+    dkernel = np.empty_like(tape.kernel)
+    dx = buffers.get("dx", (T if need_dx else 0, B, I), dtype)
+    du, dc0 = np.empty((B, H + I if need_dx else H), dtype), np.empty((B, H), dtype)
+    dh0 = du[:, :H]
+    dh0.T[:], dc0.T[:] = dh_T, dc_T
+    W = _packed(tape.kernel[:, : du.shape[1]], "W", buffers)
+    slices = _split_batch(T, I, H, B, buffers)
+    groups = slices[-1].groups.stop
+    size = max(1, -(-B // groups))
     steps = max(1, T if dz_steps is not None else min(T, DEEP_GEMM_K // size))
-    groups = max(1, -(-B // size))
     group_gradients = dkernel[None] if groups == 1 else buffers.get("dkernel", (groups, *dkernel.shape), dtype)
+    dbias = buffers.get("dbias", (groups, 1, 4 * H), dtype)
+    dc_rows = rows_of(dh[:0] if dc is None else np.asarray(dc, dtype))
     work, dzs = [], []
-    for s, (u, _, *views) in zip(slices, _slice_views(tape, slices, buffers), strict=True):
-        scope = buffers.scope(f"slice from {s.start}")
-        slice_groups = group_gradients[s.start // size : max(1, -(-s.end // size))]
-        dz = scope.get("dz", (steps, 4 * H, s.size), dtype)
-        u_T = scope.get("u_T", (steps, s.size, H + I + 1), dtype)
-        gradients = *(s.rows(d, H)[:, 0] for d in (dh, dc)), s.rows(dh0, H)[0], dh0[s.columns], s.rows(dc0, H)[0]
-        work.append(
-            partial(
-                run.backward, W_h, W_x, u, *views, *gradients, slice_groups, dx[s.columns], dz, s.rows(dz, H), u_T, size
-            )
-        )
+    dhs = _rows_or_columns(dh, dtype, slices)
+    for s, dh_slice, (u, _, *views) in zip(slices, dhs, _slice_views(tape, slices, buffers), strict=True):
+        dz, dgates = buffers.scope(f"slice from {s.sequences.start}").cached("dz", _dz_rows, steps, s.size, H, dtype)
+        gradients = *dh_slice, dc_rows[:, s.sequences], du[s.sequences], dc0[s.sequences]
+        written = group_gradients[s.groups], dbias[s.groups], dx[:, s.sequences], dz, dgates
+        work.append(partial(compile_kernels(dtype.char).backward, W, u, *views, *gradients, *written, s.edges))
         dzs.append(dz)
     _run(work)
     if groups > 1:
@@ -205,44 +176,78 @@ def backward(
             dkernel += group_gradient
     if dz_steps is not None:
         for s, dz in zip(slices, dzs, strict=True):
-            dz_steps[s.columns] = dz[:T]
-    return lstm.Gradient(dkernel, dx, dh0, dc0)
+            dz_steps[:, :, s.sequences] = dz[:T].transpose(0, 2, 1)
+    return lstm.Gradient(dkernel, dx.transpose(0, 2, 1), dh0.T, dc0.T)
 
 
 def _backward_single(
     tape: lstm.Tape,
     dh: Array,
-    dc: Array,
-    running: tuple[Array, Array],
-    dkernel: Array,
-    dx: Array,
+    dh_T: Array | float,
+    dc_T: Array | float,
     buffers: BufferPool,
+    dc: Array | None,
     dz_steps: Array | None,
-) -> None:
+    *,
+    need_dx: bool,
+) -> lstm.Gradient:
     T, H, dtype = tape.T, tape.H, tape.dtype
-    [(u, _, *views)] = _slice_views(tape, [FULL_BATCH_OF_ONE], buffers)
+    dkernel = np.empty_like(tape.kernel)
+    dx = buffers.get("dx", (T if need_dx else 0, tape.I, 1), dtype)
+    dh0, dc0 = np.empty((2, H, 1), dtype)
+    dh0[:], dc0[:] = dh_T, dc_T
+    dh = np.ascontiguousarray(dh, dtype)
+    dc = dh[:0] if dc is None else np.ascontiguousarray(dc, dtype)
+    [(u, _, *views)] = _slice_views(tape, SINGLE, buffers)
     W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H]), tape.kernel[:, H:-1]
     steps = max(1, T if dz_steps is not None else min(T, SINGLE_BLOCK_STEPS))
     dz = buffers.get("dz", (1, steps, 4 * H), dtype)
     compile_kernels(dtype.char).backward_single(
-        *(W_h, W_x, u.transpose(2, 0, 1), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
-        *(d.reshape(1, H) for d in running),
-        *(dkernel, dx[..., 0], dz, dz.reshape(steps, 4, 1, H)),
+        *(W_h, W_x, u.transpose(1, 0, 2), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
+        *(dh0.reshape(1, H), dc0.reshape(1, H), dkernel, dx[..., 0], dz, dz.reshape(steps, 4, 1, H)),
     )
     if dz_steps is not None:
         dz_steps[:, :, 0] = dz[0, :T]
+    return lstm.Gradient(dkernel, dx, dh0, dc0)
 
 
 def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
-    """Return per slice u (T, K, b), z (T, 4H, b), gates (T+1, 5, r, n), products (T+1, 3, r, n), tanh_c (T, r, n)."""
-    H = tape.H
+    """Return for each slice u (T, b, K), z (T, b, 4H), gates (T+1, 5, b, H), products (T+1, 3, b, H) and tanh_c."""
+    H, arrays = tape.H, (tape.step_inputs, tape.gates, tape.tanh_c)
 
     def views() -> Iterator[tuple[Array, ...]]:
+        step_inputs, gates, tanh_c = (rows_of(array) for array in arrays)
         for s in slices:
-            u, z = tape.u[s.columns], tape.gates[:-1, : 4 * H][s.columns]
-            yield u, z, s.rows(tape.gates, H), s.rows(tape.step_inputs[:, : 3 * H], H), s.rows(tape.tanh_c, H)[:, 0]
+            u, z = step_inputs[:-1, s.sequences, 2 * H :], gates[:-1, s.sequences, : 4 * H]
+            products = _gates(step_inputs[:, s.sequences, : 3 * H], 3)
+            yield u, z, _gates(gates[:, s.sequences], 5), products, tanh_c[:, s.sequences]
 
-    return buffers.step_views(f"{len(slices)} slices", (tape.step_inputs, tape.gates, tape.tanh_c), views)
+    if not all(is_rows(array) for array in arrays):  # a tape of the other engine, of which these are copies
+        return list(views())
+    return buffers.step_views(f"{len(slices)} slices", arrays, views)
+
+
+def _gates(rows: Array, count: int) -> Array:
+    """Return rows (T, b, count · H) as (T, count, b, H)."""
+    T, b, size = rows.shape
+    return rows.reshape(T, b, count, size // count).transpose(0, 2, 1, 3)
+
+
+def _rows_or_columns(array: Array, dtype: np.dtype[np.floating], slices: list[BatchSlice]) -> list[tuple[Array, Array]]:
+    """Return for each slice its part of an array as rows (T, b, R), or as columns (T, R, b); the other is empty."""
+    array = np.asarray(array, dtype)
+    if is_rows(array):
+        rows = array.transpose(0, 2, 1)
+        return [(rows[:, s.sequences], array[:0]) for s in slices]
+    if array.strides[2] != array.itemsize:
+        array = np.ascontiguousarray(array)
+    return [(array[:0], array[..., s.sequences]) for s in slices]
+
+
+def _dz_rows(buffers: BufferPool, steps: int, b: int, H: int, dtype: np.dtype[np.floating]) -> tuple[Array, Array]:
+    """Return memory for dz (steps, b, 4H) of a block of steps, and the same as (steps, 4, b, H)."""
+    dz = buffers.get("dz", (steps, b, odd_lines(4 * H, dtype)), dtype)[..., : 4 * H]
+    return dz, _gates(dz, 4)
 
 
 def _run(tasks: Sequence[Callable[[], object]]) -> None:
@@ -253,33 +258,47 @@ def _run(tasks: Sequence[Callable[[], object]]) -> None:
         run_in_parallel(tasks)
 
 
-def _pack_matrix(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
-    """Return a copy of the matrix or its transpose, packed for the kernels."""
-    run, (M, K) = compile_kernels(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
-    rows = run.sizes.rows_to_pack(matrix.size)
-    packed = buffers.get(f"{name} packed", (-(-M // rows), K, rows), matrix.dtype)
-    (run.pack_columns if transposed else run.pack)(matrix, packed)
+def _packed(matrix: Array, name: str, buffers: BufferPool, *, transposed: bool = False) -> Array:
+    """Return a copy of the matrix (K, N) or its transpose, packed for the kernels."""
+    run, (K, N) = compile_kernels(matrix.dtype.char), matrix.shape[::-1] if transposed else matrix.shape
+    lanes = run.sizes.lanes
+    packed = buffers.get(f"{name} packed", (-(-N // lanes), K, lanes), matrix.dtype)
+    (run.pack_transposed if transposed else run.pack)(matrix, packed)
     return packed
 
 
-def _group_size(T: int, I: int, H: int, B: int, lanes: int) -> int:
-    """Return the number of sequences per group, whose gradients are summed together; a thread takes whole groups.
+def _group_edges(T: int, I: int, H: int, B: int) -> list[int]:
+    """Return where groups of sequences begin, whose gradients are summed together, and B; a thread takes whole groups.
 
-    It depends on the sizes only, so that the sum has the same order, and the same bits, for any number of threads.
+    They depend on the sizes only, so that the sum has the same order, and the same bits, for any number of threads.
     """
-    work = T * 4 * H * (H + I + 1) * B
-    if work < MIN_PARALLEL_FLOPS:
-        return max(1, B)
-    max_groups = 2 if work < MANY_THREADS_FACTOR * MIN_PARALLEL_FLOPS else MAX_GROUPS
-    size = max(1, -(-B // max(1, min(max_groups, -(-B // MIN_GROUP_SIZE)))))
-    return size if size <= lanes else lanes * -(-size // lanes)
+    work, groups = T * 4 * H * (H + I + 1) * B, 1
+    if work >= MIN_PARALLEL_FLOPS:
+        max_groups = 2 if work < MANY_THREADS_FACTOR * MIN_PARALLEL_FLOPS else MAX_GROUPS
+        groups = max(1, min(max_groups, -(-B // MIN_GROUP_SIZE)))
+    return [B * k // groups for k in range(groups + 1)]
 
 
-def _split_batch(B: int, size: int) -> list[BatchSlice]:
+def _split_batch(T: int, I: int, H: int, B: int, buffers: BufferPool) -> list[BatchSlice]:
     """Divide the groups of sequences among the available threads."""
-    if size >= B:
-        return [BatchSlice(0, B, B)]
-    groups = -(-B // size)
-    count = min(max_threads(), groups)
-    edges = [min(B, groups * k // count * size) for k in range(count + 1)]
-    return [BatchSlice(start, end, B) for start, end in pairwise(edges)]
+    edges = _group_edges(T, I, H, B)
+    threads = 1 if len(edges) == 2 else min(max_threads(), len(edges) - 1)
+    return buffers.cached("batch slices", _slices, edges, threads)
+
+
+def _slices(buffers: BufferPool, edges: list[int], count: int) -> list[BatchSlice]:
+    """Return slices of nearly equal numbers of groups."""
+    del buffers
+    groups = len(edges) - 1
+    firsts = [groups * k // count for k in range(count + 1)]
+    return [_slice(first, edges[first : last + 1]) for first, last in pairwise(firsts)]
+
+
+def _slice(group: int, edges: list[int]) -> BatchSlice:
+    """Return the slice of the groups with these edges, of which `group` is the first."""
+    start = edges[0]
+    relative = np.array([edge - start for edge in edges], np.intp)
+    return BatchSlice(slice(start, edges[-1]), slice(group, group + len(edges) - 1), relative)
+
+
+SINGLE = [_slice(0, [0, 1])]  # the slice of a batch of one sequence

@@ -156,3 +156,8 @@ def cell_backward(
 def add(a: Vector, b: Vector) -> Vectors:
     """Compute the sum."""
     return (a + b,)
+
+
+def identity(a: Vector) -> Vectors:
+    """Return the vector: a copy."""
+    return (a,)

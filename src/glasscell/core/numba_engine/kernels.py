@@ -2,9 +2,8 @@
 
 Plain functions that :func:`compile_kernels` compiles; it also defines the upper-case names in them and the functions
 that they call, for a dtype and the processor. Names are those of :mod:`glasscell.core.lstm`. Each kernel runs b
-sequences; its arrays may be columns of larger arrays.
-
-A gate of a step is (H, b), or one contiguous row (1, H·b) for a full batch. Both are written (r, n) here.
+sequences. Its arrays may be parts of larger arrays; the numbers of a step of a sequence are adjacent: a gate of a step
+is (b, H), and products of steps are u Wᵀ and dz W. So any number of sequences fills the vectors.
 """
 
 # Numba infers the types, and `compile_kernels` supplies the names that are not defined here.
@@ -31,7 +30,7 @@ class Kernels(NamedTuple):
     """Functions of this module, compiled for a dtype."""
 
     pack: Kernel
-    pack_columns: Kernel
+    pack_transposed: Kernel
     forward: Kernel
     forward_inference: Kernel
     backward: Kernel
@@ -53,29 +52,28 @@ def compile_kernels(char: str) -> Kernels:
     names |= _formulas(dtype, sizes.lanes) | tiles.intrinsics(sizes)
 
     def compile_for(
-        function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True
+        function: Kernel, *dimensions: int, edges: bool = False, flag: bool = False, gaps: bool = True
     ) -> Kernel:
-        """Compile for arrays of these dimensions (negative: read only), strided or not, then integers and a flag."""
+        """Compile for arrays of these dimensions (negative: read only), strided or not, then edges or a flag."""
         layout: Literal["A", "C"] = "A" if gaps else "C"
         array_types = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
-        loop: Kernel = jit_cached(
-            function, numba.void(*array_types, *[numba.intp] * integers, *[numba.boolean] * flag), names
-        )
+        further = [numba.intp[::1]] * edges + [numba.boolean] * flag
+        loop: Kernel = jit_cached(function, numba.void(*array_types, *further), names)
         return loop
 
     for function in tiles.INLINED:
         names[function.__name__] = jit_cached(function, names=names)
-    names["_last_columns"] = jit_cached(tiles.last_columns(sizes), names=names)
-    names["_product"] = compile_for(tiles.product, -3, -2, 2)
+    names["_write_rows"] = jit_cached(_write_rows, names=names)
+    names["_product"] = compile_for(tiles.product, -2, -3, 2)
     names["_products"] = compile_for(tiles.products, -3, -2, 2, flag=True)
-    names["_products_of_steps"] = compile_for(tiles.products, -3, -3, 2, flag=True)
+    names["_transposed_products"] = compile_for(tiles.transposed_products, -3, -3, 2, flag=True)
     names["_product_of_row"] = compile_for(tiles.product_of_row, -3, -2, 2, flag=True)
     return Kernels(
         compile_for(tiles.pack, -2, 3),
-        compile_for(tiles.pack_columns, -2, 3),
-        compile_for(_forward, -3, 3, 3, 4, 4, 3),
-        compile_for(_forward_inference, -3, -3, 3, 3, 3, 2, 3, 2),
-        compile_for(_backward, -3, -3, -3, -4, -4, -3, -3, -3, 2, 2, 2, 3, 3, 3, 4, 3, integers=1),
+        compile_for(tiles.pack_transposed, -2, 3),
+        compile_for(_forward, -3, -3, -3, 3, 3, 4, 4, 3),
+        compile_for(_forward_inference, -3, -3, 3, 3, 2, 3, 2),
+        compile_for(_backward, -3, -3, -4, -4, -3, -3, -3, -3, 2, 2, 3, 3, 3, 3, 4, edges=True),
         compile_for(_forward_single, -2, 2, 3, 2, 4, 4, 3),
         compile_for(_forward_inference_single, -2, 2, -3, 3, 2, 2, gaps=False),
         compile_for(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
@@ -91,46 +89,62 @@ def _formulas(dtype: np.dtype[np.floating], lanes: int) -> dict[str, Any]:
         "_gates_without_tape": partial(cell_math.cell_forward_inference, activations),
         "_gates_backward": cell_math.cell_backward,
         "_sum": cell_math.add,
+        "_copy_rows": cell_math.identity,
     }
     return {name: simd.elementwise(formula, lanes) for name, formula in formulas.items()}
 
 
-def _forward(W, u, z, gates, products, tanh_c):
-    """W packed, u (T, K, b), z (T, 4H, b), gates (T + 1, 5, r, n), products (T + 1, 3, r, n), tanh_c (T, r, n).
+def _forward(W, x_rows, x_columns, u, z, gates, products, tanh_c):
+    """Wᵀ packed, u (T, b, K), z (T, b, 4H), gates (T + 1, 5, b, H), products (T + 1, 3, b, H), tanh_c (T, b, H).
 
-    z shares memory with the first four gates, and the first rows of u with the last of the products.
+    Either x_rows (T, b, I) or x_columns (T, I, b) is empty. z shares memory with the first four gates, and the first
+    columns of u with the last of the products.
     """
+    H = tanh_c.shape[2]
     for t in range(len(tanh_c)):
-        _product(W, u[t], z[t])
+        _write_rows(x_rows, x_columns, t, u[t, :, H:-1])
+        for b in range(u.shape[1]):
+            u[t, b, -1] = 1
+        _product(u[t], W, z[t])
         i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
         ig, fc, h, c = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2], gates[t + 1, 4]
         _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
 
 
-def _forward_inference(W, x, y, u, u_h, z, gates, c):
-    """W packed, x (b, T, I), y (b, T, H), u (2, K, b), of even and odd steps, begins with u_h (2, r, n), c (r, n).
+def _write_rows(rows, columns, t, z):
+    """Write step t of either rows (T, b, R) or columns (T, R, b), which are not empty, to z (b, R)."""
+    if len(rows) > 0:
+        _copy_rows((rows[t],), (z,))
+    else:
+        _transpose(columns[t], z)
 
-    z (4H, b) is the gates of a step (4, r, n). x and y have the memory layout of inference: sequence, step, feature.
-    """
+
+def _forward_inference(W, x, y, u, z, gates, c):
+    """Wᵀ packed, x (b, T, I), y (b, T, H), u (2, b, K), of even and odd steps, c (b, H); z (b, 4H), gates (4, b, H)."""
     T, I = x.shape[1:]
     H = y.shape[2]
     for t in range(T):
-        current, following = u[t % 2], u[(t + 1) % 2]
-        _transpose(x[:, t], current[H : H + I])
-        _product(W, current, z)
-        _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, u_h[(t + 1) % 2]))
-        _transpose(following[:H], y[:, t])
+        current, h = u[t % 2], u[(t + 1) % 2, :, :H]
+        _copy_rows((x[:, t],), (current[:, H : H + I],))
+        _product(current, W, z)
+        _gates_without_tape((gates[0], gates[1], gates[2], gates[3], c), (c, h))
+        _copy_rows((h,), (y[:, t],))
 
 
 def _backward(
-    W_h, W_x, u, gates, products, tanh_c, dh, dc, running_dh, dh_rows, running_dc, dkernel, dx, dz, dgates, u_T, size
+    W, u, gates, products, tanh_c, dh_rows, dh_columns, dc, du, dc_next, dkernel, dbias, dx, dz, dgates, edges
 ):
-    """W_hᵀ, W_xᵀ packed; a tape's u, gates, products, tanh_c; dh, dc, running_dh, running_dc (…, r, n); dx (T, I, b).
+    """W packed without the bias, or without W_x if no dx is needed; a tape's u, gates, products, tanh_c.
 
-    running_dh is dh_rows (H, b), dz (steps, 4H, b) is dgates (steps, 4, r, n); u_T (steps, b, K) is the factor of the
-    weights' gradient, dkernel (groups, 4H, K), for a block of steps; each group has `size` sequences.
+    Either dh_rows (T, b, H) or dh_columns (T, H, b) is empty; dc (T, b, H) may be. du (b, H + I or H) and
+    dc_next (b, H) begin with the gradients on the final state, and end with those on the initial one.
+    Written: dx (T, b, I); dkernel (groups, 4H, K), by groups of sequences that begin at `edges`; dbias (groups, 1, 4H),
+    perhaps; dz (steps, b, 4H), which is dgates (steps, 4, b, H), of a block of steps.
     """
-    T, (steps, _, b), groups = len(tanh_c), dz.shape, len(dkernel)
+    H = dc_next.shape[1]
+    dh_next = du[:, :H]
+    T, steps, groups, K = len(tanh_c), len(dz), len(dkernel), dkernel.shape[2]
+    columns = K - 1 if (K - 1) % LANES == 0 else K  # the bias alone would need as many operations as LANES inputs
     if T == 0:
         for group in range(groups):
             _zero(dkernel[group])
@@ -139,20 +153,27 @@ def _backward(
         for t in range(end - 1, start - 1, -1):
             k = t - start
             if len(dc) > 0:
-                _sum((running_dc, dc[t]), (running_dc,))
+                _sum((dc_next, dc[t]), (dc_next,))
             i, f, o, g = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3]
             ig, fc, h = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2]
+            _write_rows(dh_rows, dh_columns, t, dgates[k, 0])
             _gates_backward(
-                (dh[t], running_dh, running_dc, i, f, o, g, ig, fc, tanh_c[t], h),
-                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], running_dc),
+                (dgates[k, 0], dh_next, dc_next, i, f, o, g, ig, fc, tanh_c[t], h),
+                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], dc_next),
             )
-            _product(W_h, dz[k], dh_rows)
+            _product(dz[k], W, du)
             if len(dx) > 0:
-                _product(W_x, dz[k], dx[t])
-            _transpose(u[t], u_T[k])
+                _copy_rows((du[:, H:],), (dx[t],))
         for group in range(groups):
-            first, last = group * size, min(b, (group + 1) * size)
-            _products_of_steps(dz[: end - start, :, first:last], u_T[:, first:last], dkernel[group], end < T)
+            first, last = edges[group], edges[group + 1]
+            dz_group, u_group = dz[: end - start, first:last], u[start:end, first:last]
+            _transposed_products(dz_group, u_group[:, :, :columns], dkernel[group, :, :columns], end < T)
+            if columns < K:
+                _transposed_products(u_group[:, :, columns:], dz_group, dbias[group], end < T)
+    if columns < K and T > 0:
+        for group in range(groups):
+            for row in range(dkernel.shape[1]):
+                dkernel[group, row, columns] = dbias[group, 0, row]
 
 
 def _forward_single(kernel, W, u, z, gates, products, tanh_c):

@@ -5,25 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from glasscell.core.numba_engine.simd import ArrayAccess, interleavings, lane_mask, minimum, splat
+from glasscell.core.numba_engine.simd import ArrayAccess, lane_mask, minimum, splat
 
 
-def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: int = 0) -> Any:
+def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool) -> Any:
     """Return a compiled-code function for a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
 
     Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's row and column in z, and whether
     the sum is added to z. The tile stays in registers for the whole sum; each iteration reads a few vectors of v and a
-    number of each row of a. Rows beyond the last repeat the last one. Columns beyond the last are not written, which
-    requires a masked tile.
-
-    Parameters
-    ----------
-    packed : int
-        0: a is (S, M, K). Otherwise a is packed by this number of rows, (M / packed, K, packed), and S = 1: then all
-        rows of a tile need one address, instead of one each, for which there are too few registers. The tile must start
-        at a multiple of `packed`, or be within one group.
+    number of each row of a (S, M, K). Rows beyond the last repeat the last one. Columns beyond the last are not
+    written, which requires a masked tile.
     """
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
@@ -49,34 +43,16 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
                 for c in range(vectors):
                     builder.store(Z.load(offsets[r][c], masks[c]), sums[r][c])
 
-        if packed:
-            S, K = integer(1), A.shape[1]
-            first = builder.sdiv(row, integer(packed))
-            offset = builder.sub(row, builder.mul(first, integer(packed)))
-            bases = [
-                builder.add(builder.mul(builder.add(first, integer(group)), A.strides[0]), offset)
-                for group in range(-(-rows // packed))
-            ]
-
-            def offsets_of_a(outer: Any, k: Any) -> list[Any]:  # noqa: ARG001
-                along = builder.mul(k, integer(packed))
-                groups = [builder.add(base, along) for base in bases]
-                return [builder.add(groups[r // packed], integer(r % packed)) for r in range(rows)]
-
-        else:
-            S, _, K = A.shape
-
-            def offsets_of_a(outer: Any, k: Any) -> list[Any]:
-                start = builder.add(builder.mul(outer, A.strides[0]), k)
-                return [builder.add(start, builder.mul(r, A.strides[1])) for r in tile_rows]
-
+        S, _, K = A.shape
         with cgutils.for_range(builder, S) as outer, cgutils.for_range(builder, K) as inner:
             if len(V.strides) == 2:
                 v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
             else:
                 v_first = builder.add(builder.mul(outer.index, V.strides[0]), builder.mul(inner.index, V.strides[1]))
             v_vectors = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
-            for r, a_offset in enumerate(offsets_of_a(outer.index, inner.index)):
+            a_start = builder.add(builder.mul(outer.index, A.strides[0]), inner.index)
+            for r, tile_row in enumerate(tile_rows):
+                a_offset = builder.add(a_start, builder.mul(tile_row, A.strides[1]))
                 factor = splat(builder, A.load_scalar(a_offset), lanes)
                 for c in range(vectors):
                     product = builder.fmul(factor, v_vectors[c], flags=("contract",))
@@ -93,100 +69,159 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool, packed: in
     return intrinsic(typed)
 
 
-def matmul_column_tile(vectors: int, columns: int, lanes: int, packed: int) -> Any:
-    """Return a compiled-code function for a tile, `vectors` · `lanes` by `columns`, of z = a v, with vectors of rows.
+def rows_tile(max_rows: int, max_vectors: int, lanes: int) -> Any:
+    """Return a compiled-code function for a tile of z = a v, with v packed by vectors of columns.
 
-    It is for the last columns of z, which would leave most of a vector of columns empty. Its arguments are a, packed by
-    `packed` rows (M / packed, K, packed), v (K, N), z (M, N), and the tile's row and column in z. Rows and
-    columns beyond the last are not written.
+    Its arguments are a (M, K), v packed (N / lanes, K, lanes), z (M, N), and a tuple for the tile: its first row and
+    number of rows, its first vector and number of vectors. Columns beyond the last are not written.
 
     Parameters
     ----------
-    columns : int
-        A power of 2, at most `lanes`.
-    packed : int
-        A divisor of `lanes`.
+    max_rows, max_vectors : int
+        Size of the largest tile. There is one loop for each smaller size, too, and the sums of each stay in registers.
     """
-    from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
 
-    low, high = interleavings(lanes)
-
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        A, V, Z = (
-            ArrayAccess(context, builder, kind, value, lanes)
-            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
-        )
-        row, column = arguments[3:]
-        (M, N), K = Z.shape, A.shape[1]
-        integer = M.type
-        rows = [builder.add(row, integer(r * lanes)) for r in range(vectors)]
-        last_group, parts = builder.sub(A.shape[0], integer(1)), lanes // packed
+        A, V, Z = _accesses(context, builder, signature, arguments, lanes)
+        row, rows, first, vectors = cgutils.unpack_tuple(builder, arguments[3])
 
-        def base(first: Any, part: int) -> Any:
-            group = builder.add(builder.sdiv(first, integer(packed)), integer(part))
-            return builder.mul(minimum(builder, group, last_group), A.strides[0])
+        def emit(rows: int, vectors: int) -> None:
+            sums = _Sums(builder, Z, (row, rows), (first, vectors))
+            a_rows = [builder.mul(r, A.strides[0]) for r in sums.rows]
+            v_starts = [builder.mul(builder.add(first, first.type(c)), V.strides[0]) for c in range(vectors)]
+            with cgutils.for_range(builder, A.shape[1]) as inner:
+                along = builder.mul(inner.index, V.strides[1])
+                v_vectors = [V.load(builder.add(start, along)) for start in v_starts]
+                for r, a_row in enumerate(a_rows):
+                    sums.add_product(r, A.load_scalar(builder.add(a_row, inner.index)), v_vectors)
+            sums.store()
 
-        bases = [[base(first, part) for part in range(parts)] for first in rows]
-        last_column = builder.sub(N, integer(1))
-        v_columns = [minimum(builder, builder.add(column, integer(c)), last_column) for c in range(columns)]
-        zero = ir.Constant(Z.vector, [0.0] * lanes)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in v_columns] for _ in rows]
-        with cgutils.for_range(builder, K) as inner:
-            along = builder.mul(inner.index, integer(packed))
-            a_vectors = [
-                _joined(builder, [A.load_part(builder.add(b, along), packed) for b in group]) for group in bases
-            ]
-            v_row = builder.mul(inner.index, V.strides[0])
-            for c, v_column in enumerate(v_columns):
-                factor = splat(builder, V.load_scalar(builder.add(v_row, v_column)), lanes)
-                for r, a_vector in enumerate(a_vectors):
-                    product = builder.fmul(factor, a_vector, flags=("contract",))
-                    total = builder.fadd(product, builder.load(sums[r][c]), flags=("contract",))
-                    builder.store(total, sums[r][c])
-        mask = lane_mask(builder, builder.sub(N, column), lanes)
-        for r, first in enumerate(rows):
-            _store_rows(builder, [builder.load(total) for total in sums[r]], (low, high), Z, first, column, mask)
+        _for_each_size(builder, (rows, max_rows), (vectors, max_vectors), emit)
         return context.get_dummy_value()
 
-    def typed(typing_context: Any, a: Any, v: Any, z: Any, row: Any, column: Any) -> Any:  # noqa: ARG001
-        return types.void(a, v, z, types.intp, types.intp), generate
+    def typed(typing_context: Any, a: Any, v: Any, z: Any, tile: Any) -> Any:  # noqa: ARG001
+        return types.void(a, v, z, tile), generate
 
     return intrinsic(typed)
 
 
-def _joined(builder: Any, parts: list[Any]) -> Any:
-    """Return one vector of the numbers of several, whose count is a power of 2."""
-    from llvmlite import ir  # noqa: PLC0415
+def transposed_rows_tile(max_rows: int, max_vectors: int, lanes: int) -> Any:
+    """Return a compiled-code function for a tile of z = Σ over s of a[s]ᵀ v[s].
 
-    while len(parts) > 1:
-        order = ir.Constant(
-            ir.VectorType(ir.IntType(32), 2 * parts[0].type.count), list(range(2 * parts[0].type.count))
-        )
-        parts = [builder.shuffle_vector(a, b, order) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
+    Its arguments are a (S, K, M), v (S, K, N), z (M, N), the tuple of :func:`rows_tile`, and whether the sum is added
+    to z. Columns beyond the last are neither read nor written.
+    """
+    from numba.core import cgutils, types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        A, V, Z = _accesses(context, builder, signature, arguments, lanes)
+        row, rows, first, vectors = cgutils.unpack_tuple(builder, arguments[3])
+
+        def emit(rows: int, vectors: int) -> None:
+            sums = _Sums(builder, Z, (row, rows), (first, vectors))
+            with builder.if_then(arguments[4]):
+                sums.load()
+            S, K, _ = A.shape
+            with cgutils.for_range(builder, S) as outer, cgutils.for_range(builder, K) as inner:
+                a_start, v_start = (
+                    builder.add(builder.mul(outer.index, X.strides[0]), builder.mul(inner.index, X.strides[1]))
+                    for X in (A, V)
+                )
+                v_vectors = [
+                    V.load(builder.add(v_start, column), mask)
+                    for column, mask in zip(sums.columns, sums.masks, strict=True)
+                ]
+                for r, a_row in enumerate(sums.rows):
+                    sums.add_product(r, A.load_scalar(builder.add(a_start, a_row)), v_vectors)
+            sums.store()
+
+        _for_each_size(builder, (rows, max_rows), (vectors, max_vectors), emit)
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, a: Any, v: Any, z: Any, tile: Any, add: Any) -> Any:  # noqa: ARG001
+        return types.void(a, v, z, tile, types.boolean), generate
+
+    return intrinsic(typed)
 
 
-def _store_rows(
-    builder: Any, columns: list[Any], interleavings: tuple[Any, Any], Z: ArrayAccess, first: Any, column: Any, mask: Any
+class _Sums:
+    """The sums of a tile, which stay in registers.
+
+    Parameters
+    ----------
+    builder
+        LLVM's.
+    Z : ArrayAccess
+        The result, (M, N).
+    rows, vectors : tuple of an LLVM value and int
+        First row and number of rows of the tile; its first vector and number of vectors.
+
+    Attributes
+    ----------
+    rows, columns : list
+        The number of each row, and of the first column of each vector.
+    masks : list
+        Masks of the columns of each vector: None but for the last one.
+    """
+
+    def __init__(self, builder: Any, Z: ArrayAccess, rows: tuple[Any, int], vectors: tuple[Any, int]) -> None:
+        from llvmlite import ir  # noqa: PLC0415
+        from numba.core import cgutils  # noqa: PLC0415
+
+        self.builder, self.Z, self.lanes = builder, Z, Z.vector.count
+        (row, row_count), (first, vector_count) = rows, vectors
+        integer = row.type
+        start = builder.mul(first, integer(self.lanes))
+        self.rows = [builder.add(row, integer(r)) for r in range(row_count)]
+        self.columns = [builder.add(start, integer(c * self.lanes)) for c in range(vector_count)]
+        self.masks = [None] * (vector_count - 1)
+        self.masks += [lane_mask(builder, builder.sub(Z.shape[1], self.columns[-1]), self.lanes)]
+        zero = ir.Constant(Z.vector, [0.0] * self.lanes)
+        self._sums = [[cgutils.alloca_once_value(builder, zero) for _ in self.columns] for _ in self.rows]
+
+    def add_product(self, r: int, number: Any, vectors: list[Any]) -> None:
+        """Add the products of a number and these vectors to row r of the tile."""
+        factor = splat(self.builder, number, self.lanes)
+        for total, vector in zip(self._sums[r], vectors, strict=True):
+            product = self.builder.fmul(factor, vector, flags=("contract",))
+            self.builder.store(self.builder.fadd(product, self.builder.load(total), flags=("contract",)), total)
+
+    def load(self) -> None:
+        """Begin with the numbers in Z."""
+        for offset, mask, total in self._places():
+            self.builder.store(self.Z.load(offset, mask), total)
+
+    def store(self) -> None:
+        """Write the sums to Z."""
+        for offset, mask, total in self._places():
+            self.Z.store(self.builder.load(total), offset, mask)
+
+    def _places(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield the offset in Z and the mask of each sum, and the sum."""
+        for r, sums in zip(self.rows, self._sums, strict=True):
+            z_row = self.builder.mul(r, self.Z.strides[0])
+            for column, mask, total in zip(self.columns, self.masks, sums, strict=True):
+                yield self.builder.add(z_row, column), mask, total
+
+
+def _accesses(context: Any, builder: Any, signature: Any, arguments: Any, lanes: int) -> list[ArrayAccess]:
+    """Return the access to the first three arguments, which are arrays."""
+    return [
+        ArrayAccess(context, builder, kind, value, lanes)
+        for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
+    ]
+
+
+def _for_each_size(
+    builder: Any, rows: tuple[Any, int], vectors: tuple[Any, int], emit: Callable[[int, int], None]
 ) -> None:
-    """Store vectors of rows of z, one for each column, from this first row on; a mask of lanes selects columns."""
-    from llvmlite import ir  # noqa: PLC0415
-
-    (low, high), count, lanes = interleavings, len(columns), columns[0].type.count
-    for _ in range(count.bit_length() - 1):
-        pairs = zip(columns[: count // 2], columns[count // 2 :], strict=True)
-        columns = [builder.shuffle_vector(a, b, interleaving) for a, b in pairs for interleaving in (low, high)]
-    # Now each vector has the numbers of lanes / count rows, one row after the other.
-    nothing = ir.Constant(columns[0].type, ir.Undefined)
-    for r in range(lanes):
-        vector, start = columns[r * count // lanes], r * count % lanes
-        selection = [start + c if c < count else start for c in range(lanes)]
-        row_numbers = builder.shuffle_vector(
-            vector, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), selection)
-        )
-        target = builder.add(first, first.type(r))
-        with builder.if_then(builder.icmp_signed("<", target, Z.shape[0])):
-            limit = ir.Constant(mask.type, [c < count for c in range(lanes)])
-            Z.store(row_numbers, builder.add(builder.mul(target, Z.strides[0]), column), builder.and_(mask, limit))
+    """Emit code for each number of rows and of vectors, from 1 to a maximum, of which one is run."""
+    (row_count, max_rows), (vector_count, max_vectors) = rows, vectors
+    for v in range(1, max_vectors + 1):
+        with builder.if_then(builder.icmp_signed("==", vector_count, vector_count.type(v))):
+            for r in range(1, max_rows + 1):
+                with builder.if_then(builder.icmp_signed("==", row_count, row_count.type(r))):
+                    emit(r, v)

@@ -9,14 +9,12 @@ Plain functions that :func:`glasscell.core.numba_engine.kernels.compile_kernels`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from glasscell.core.numba_engine import simd, simd_products
-
-LARGE_MATRIX = 1 << 19  # numbers: not in the L2 cache, which is then left to the columns, read again for each tile
 
 
 class Sizes(NamedTuple):
@@ -27,123 +25,66 @@ class Sizes(NamedTuple):
     lanes : int
         Numbers per SIMD vector.
     rows : int
-        Rows of a tile of two vectors.
-    packed_rows : int
-        Rows of a matrix that are packed together, and of a tile of two vectors if the matrix is packed.
+        Rows of a tile of two vectors, whose rows are far apart in memory.
+    max_rows, max_vectors : int
+        Rows and vectors of the largest tile whose rows are sequences.
     """
 
     lanes: int
     rows: int
-    packed_rows: int
-
-    def rows_to_pack(self, size: int) -> int:
-        """Return the number of rows that are packed together in a matrix of this size."""
-        return self.rows if size > LARGE_MATRIX else self.packed_rows
+    max_rows: int
+    max_vectors: int
 
 
 def sizes(cpu: Mapping[str, bool], dtype: np.dtype[np.floating]) -> Sizes:
     """Return the sizes for a processor with these features: 32 registers, or 16."""
     if cpu.get("avx512f"):
-        return Sizes(64 // dtype.itemsize, 12, 8)
-    return Sizes((32 if cpu.get("avx") else 16) // dtype.itemsize, 6, 6)
+        return Sizes(64 // dtype.itemsize, 12, 6, 4)
+    return Sizes((32 if cpu.get("avx") else 16) // dtype.itemsize, 6, 6, 2)
 
 
 def intrinsics(tile_sizes: Sizes) -> dict[str, Any]:
     """Return the sizes and tiles that the functions of this module use, by name; edge tiles have fewer columns."""
-    lanes, rows, packed = tile_sizes
-    names: dict[str, Any] = {"LANES": lanes, "ROWS": rows, "PACKED_ROWS": packed}
+    lanes, rows, max_rows, max_vectors = tile_sizes
+    names: dict[str, Any] = {"LANES": lanes, "ROWS": rows, "MAX_ROWS": max_rows, "MAX_VECTORS": max_vectors}
     row_tiles = {"_square": (rows, 2), "_short": (rows, 1), "_wide": (1, 8), "_half": (1, 4)}
-    packed_tiles = {"_square": (packed, 2), "_tall": (2 * packed, 1), "_short": (packed, 1)}
     for masked in (False, True):
         edge = "_edge" * masked
         for name, size in row_tiles.items():
             names[f"_rows{name}{edge}_tile"] = simd_products.matmul_tile(*size, lanes, masked=masked)
-        for name, size in packed_tiles.items():
-            names[f"{name}{edge}_tile"] = simd_products.matmul_tile(*size, lanes, masked=masked, packed=packed)
-        for name, size in {"_low": (rows // 2, 4), "_square": (rows, 2), "_short": (rows, 1)}.items():
-            names[f"_large{name}{edge}_tile"] = simd_products.matmul_tile(*size, lanes, masked=masked, packed=rows)
         names[f"_transposed{edge}_tile"] = simd.transposed_tile(lanes, masked=masked)
-    if has_column_tiles(tile_sizes):
-        names["_half_columns_tile"] = simd_products.matmul_column_tile(2, lanes // 2, lanes, packed)
-        names["_quarter_columns_tile"] = simd_products.matmul_column_tile(4, lanes // 4, lanes, packed)
+    names["_rows_tile"] = simd_products.rows_tile(max_rows, max_vectors, lanes)
+    names["_transposed_rows_tile"] = simd_products.transposed_rows_tile(max_rows, max_vectors, lanes)
     return names
 
 
-def has_column_tiles(tile_sizes: Sizes) -> bool:
-    """Return whether vectors of rows consist of whole groups of packed rows."""
-    return tile_sizes.lanes % tile_sizes.packed_rows == 0
-
-
-def last_columns(tile_sizes: Sizes) -> Callable[..., None]:
-    """Return the function for the columns that do not fill a vector."""
-    return _column_tiles if has_column_tiles(tile_sizes) else _masked_tiles
-
-
 def product(a, v, z):
-    """Write a v to z: a packed, v (K, N), z (M, N)."""
-    if a.shape[2] != PACKED_ROWS:
-        _product_of_large(a, v, z)
-        return
+    """Write a v to z: a (M, K), v packed (N / LANES, K, LANES), z (M, N).
+
+    The rows, and the vectors of columns, are divided evenly among as few tiles as possible.
+    """
+    M, vectors = len(z), len(v)
+    panels, tiles = -(-vectors // MAX_VECTORS), -(-M // MAX_ROWS)
+    for panel in range(panels):
+        first, last = vectors * panel // panels, vectors * (panel + 1) // panels
+        for tile in range(tiles):
+            row, end = M * tile // tiles, M * (tile + 1) // tiles
+            _rows_tile(a, v, z, (row, end - row, first, last - first))
+
+
+def transposed_products(a, v, z, add):
+    """Write Σ over s of a[s]ᵀ v[s] to z, or add it: a (S, K, M), v (S, K, N), z (M, N).
+
+    Row by row of tiles: v stays in the L2 cache, and the columns of a in the L1 cache.
+    """
     M, N = z.shape
-    column = 0
-    while N - column >= 2 * LANES:
-        for row in range(0, M, PACKED_ROWS):
-            _square_tile(a, v, z, row, column, False)
-        column += 2 * LANES
-    if N - column >= LANES:
-        pairs = M // (2 * PACKED_ROWS) * 2 * PACKED_ROWS
-        for row in range(0, pairs, 2 * PACKED_ROWS):
-            _tall_tile(a, v, z, row, column, False)
-        for row in range(pairs, M, PACKED_ROWS):
-            _short_tile(a, v, z, row, column, False)
-        column += LANES
-    if column < N:
-        _last_columns(a, v, z, column)
-
-
-def _product_of_large(a, v, z):
-    """Write a v to z: a packed by ROWS rows, more than else, so that v is read fewer times."""
-    M, N = z.shape
-    column = 0
-    while N - column >= 4 * LANES:
-        for row in range(0, M, ROWS // 2):
-            _large_low_tile(a, v, z, row, column, False)
-        column += 4 * LANES
-    if N - column >= 2 * LANES:
-        for row in range(0, M, ROWS):
-            _large_square_tile(a, v, z, row, column, False)
-        column += 2 * LANES
-    if N - column > LANES:
-        for row in range(0, M, ROWS):
-            _large_square_edge_tile(a, v, z, row, column, False)
-    elif column < N:
-        for row in range(0, M, ROWS):
-            _large_short_edge_tile(a, v, z, row, column, False)
-
-
-def _masked_tiles(a, v, z, column):
-    """Write the columns from this one on, fewer than a vector, with masked vectors."""
-    M = z.shape[0]
-    pairs = M // (2 * PACKED_ROWS) * 2 * PACKED_ROWS
-    for row in range(0, pairs, 2 * PACKED_ROWS):
-        _tall_edge_tile(a, v, z, row, column, False)
-    for row in range(pairs, M, PACKED_ROWS):
-        _short_edge_tile(a, v, z, row, column, False)
-
-
-def _column_tiles(a, v, z, column):
-    """Write the columns from this one on, fewer than a vector: up to three quarters of one by vectors of rows."""
-    M, N = z.shape
-    if N - column > 3 * LANES // 4:
-        _masked_tiles(a, v, z, column)
-        return
-    if N - column > LANES // 4:
-        for row in range(0, M, 2 * LANES):
-            _half_columns_tile(a, v, z, row, column)
-        column += LANES // 2
-    if column < N:
-        for row in range(0, M, 4 * LANES):
-            _quarter_columns_tile(a, v, z, row, column)
+    vectors = -(-N // LANES)
+    panels, tiles = -(-vectors // MAX_VECTORS), -(-M // MAX_ROWS)
+    for tile in range(tiles):
+        row, end = M * tile // tiles, M * (tile + 1) // tiles
+        for panel in range(panels):
+            first, last = vectors * panel // panels, vectors * (panel + 1) // panels
+            _transposed_rows_tile(a, v, z, (row, end - row, first, last - first), add)
 
 
 def products(a, v, z, add):
@@ -176,25 +117,21 @@ def product_of_row(a, v, z, add):
             _rows_half_edge_tile(a, v, z, 0, column, add)
 
 
+def pack_transposed(a, packed):
+    """Pack the transpose of a (N, K) by vectors of its columns (N / LANES, K, LANES); the last one is repeated."""
+    for vector in range(len(packed)):
+        rows = a[vector * LANES : (vector + 1) * LANES]
+        for column in range(0, a.shape[1], LANES):
+            _transposed_edge_tile(rows, packed[vector], 0, column)
+
+
 def pack(a, packed):
-    """Pack a (M, K) as (groups, K, rows), with the rows of a tile adjacent; repeat the last row to fill a group."""
-    rows = packed.shape[2]
-    for group in range(len(packed)):
-        rows_of_group = a[group * rows : (group + 1) * rows]
-        for row in range(0, rows, LANES):
-            for column in range(0, a.shape[1], LANES):
-                _transposed_edge_tile(rows_of_group, packed[group], row, column)
-
-
-def pack_columns(a, packed):
-    """Pack the transpose of a (K, M) as :func:`pack`."""
-    groups, K, rows = packed.shape
-    M = a.shape[1]
-    for group in range(groups):
-        first = group * rows
-        for k in range(K):
-            for r in range(rows):
-                packed[group, k, r] = a[k, min(first + r, M - 1)]
+    """Pack a (K, N) by vectors of its columns (N / LANES, K, LANES); numbers beyond the last column are arbitrary."""
+    N = a.shape[1]
+    for vector in range(len(packed)):
+        first = vector * LANES
+        width = min(LANES, N - first)
+        _copy_rows((a[:, first : first + width],), (packed[vector, :, :width],))
 
 
 def _transpose(a, z):
@@ -221,4 +158,4 @@ def _zero(z):
             z[row, k] = ZERO
 
 
-INLINED = (_transpose, _copy, _zero, _masked_tiles, _product_of_large)  # compiled into their callers
+INLINED = (_transpose, _copy, _zero)  # compiled into their callers
