@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SUPPORT = ("__init__", "__main__", "bars", "measuring")  # modules that are no proofs
+SUPPORT = ("__init__", "__main__", "bars", "measuring", "property_examples")  # modules that are no proofs
 
 
 def main(arguments: list[str]) -> int:

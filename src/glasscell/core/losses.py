@@ -20,7 +20,7 @@ SOFTMAX_BLOCK = 1 << 17  # logits treated at a time: they stay in a core's secon
 LOSSES = ("squared_error", "binary_cross_entropy", "categorical_cross_entropy")  # names of the functions in this module
 
 
-@np.errstate(under="ignore", invalid="ignore")
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
     """Compute -[y log σ(z) + (1 - y) log(1 - σ(z))], in nats, from logits z and targets y.
 
@@ -49,7 +49,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weights: Array | None = 
     smaller_probability = odds / (1 + odds)  # σ(-|z|), precise also near targets of 0 and 1
     gradient = np.where(logits > 0, (1 - targets) - smaller_probability, smaller_probability - targets)
     loss, gradient = weighted_mean(losses, gradient, weights)
-    if not loss < inf and not np.isfinite(targets).all():  # checked only if the loss is not finite
+    if not abs(loss) < inf and not np.isfinite(targets).all():  # checked only if the loss is not finite
         raise ValueError(f"targets must be in [0, 1], got {_first_outside_unit_interval(targets)}")
     return loss, gradient
 
@@ -164,7 +164,7 @@ def squared_error(outputs: Array, targets: Array, weights: Array | None = None) 
     gradient : array
         dL/dy = 2 w (y - t) / Σ w.
     """
-    difference = outputs - _same_shape(targets, outputs)
+    difference = np.asarray(outputs - _same_shape(targets, outputs))  # NumPy makes scalars of arrays without axes
     if weights is not None:
         loss, gradient = weighted_mean(np.square(difference, dtype=np.float64), 2 * difference, weights)
     else:
@@ -199,6 +199,7 @@ def _total_weight(weights: Array | None, size: int) -> float:
 
 def weighted_mean(losses: Array, gradient: Array, weights: Array | None) -> tuple[float, Array]:
     """Return the weighted mean of the losses, and its gradient; both arrays are overwritten."""
+    losses, gradient = np.asarray(losses), np.asarray(gradient)
     count = _total_weight(weights, losses.size)
     if weights is not None:
         losses *= weights
