@@ -75,15 +75,15 @@ class FolderLock:
             descriptor = os.open(self._file, flags, 0o666)
             try:
                 self._lock(descriptor)
-                if self._is_at_path(descriptor):  # its owner may have removed it before it was locked
+                if self._is_at_path(descriptor):
+                    os.ftruncate(descriptor, 0)
+                    os.lseek(descriptor, 0, os.SEEK_SET)
+                    os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
                     break
             except BaseException:
                 os.close(descriptor)
                 raise
-            os.close(descriptor)
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+            os.close(descriptor)  # its owner removed it before it was locked
         self._descriptor = descriptor
 
     def _lock(self, descriptor: int) -> None:
