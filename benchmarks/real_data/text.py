@@ -107,7 +107,7 @@ def shakespeare(given: argparse.Namespace) -> None:
         ("streams", 14, {}),
         ("tail", 16, {"dropout": 0.25}),
     ]
-    for split, epochs, options in settings:
+    for split, epochs, options in settings[1:] if given.epochs else settings:  # not twice with the same epochs
         if given.split not in (None, split):
             continue
         data = TextData.from_files(given.data / SHAKESPEARE, split=split)
