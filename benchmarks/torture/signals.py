@@ -55,9 +55,10 @@ def check_end(ended: Ended, number: int, folder: Path, command: str) -> list[str
         faults.append(f"state {state}")
     training = folder / "training-2" if (folder / "training-2").exists() else folder
     made = len((folder / "history.csv").read_text().splitlines()) - 1
-    if command == "classify" and training != folder:  # whose history is not written
+    if "the checkpoint of update" in line or (command == "classify" and training != folder):
+        # A signal between the end of the training and the write of its history, or a training without history.
         made = newest_checkpoint(training) or 0
-    manifest = read_manifest(training)
+    manifest = read_manifest(training)  # its last checkpoint was written at the end of the training
     if newest_checkpoint(training) != made or manifest is None or manifest["state"] == "running":
         faults.append(f"checkpoint of update {newest_checkpoint(training)} after {made} updates")
     return faults

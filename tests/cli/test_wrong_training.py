@@ -8,7 +8,7 @@ from training_commands import MODULES, write_data
 
 from glasscell.cli import main
 
-TEXT = "text train cat.txt"
+TEXT = "text train cat.txt --streams 6 --steps 10"
 CLASSES = "classify rows.csv --label kind"
 SERIES = "forecast s.csv --column sales --horizon 6 --window 20"
 
@@ -20,7 +20,7 @@ WRONG = [  # the command line, and what the message has
     ("text train empty.txt", ["empty.txt", "empty file"]),
     ("text train binary.txt", ["binary.txt"]),
     (f"{TEXT} --streams 0", ["--streams", "0"]),
-    (f"{TEXT} --streams 100000", ["streams"]),
+    (f"{TEXT} --streams 1000", ["streams"]),
     (f"{TEXT} --steps 0", ["--steps", "0"]),
     (f"{TEXT} --steps 5000", ["steps"]),
     (f"{TEXT} --hidden-size 0", ["--hidden-size", "0"]),
@@ -36,14 +36,14 @@ WRONG = [  # the command line, and what the message has
     (f"{TEXT} --validation-fraction 1", ["validation", "1"]),
     (f"{TEXT} --validation-fraction -1", ["validation", "-1"]),
     (f"{TEXT} --test-fraction nan", ["test", "nan"]),
-    (f"{TEXT} --vocabulary-size 1", ["vocabulary"]),
-    (f"{TEXT} --learning-rate -1", ["learning_rate", "-1"]),
-    (f"{TEXT} --learning-rate nan", ["learning_rate", "nan"]),
-    (f"{TEXT} --clip-norm 0", ["clip_norm", "0"]),
-    (f"{TEXT} --clip-norm inf", ["clip_norm", "inf"]),
+    (f"{TEXT} --vocabulary-size 1", ["size must be at least 2"]),
+    (f"{TEXT} --learning-rate -1", ["--learning-rate", "-1"]),
+    (f"{TEXT} --learning-rate nan", ["--learning-rate", "nan"]),
+    (f"{TEXT} --clip-norm 0", ["--clip-norm", "0"]),
+    (f"{TEXT} --clip-norm inf", ["--clip-norm", "inf"]),
     (f"{TEXT} --schedule step", ["--schedule", "'step'"]),
-    (f"{TEXT} --evaluate-every 0", ["evaluate_every", "0"]),
-    (f"{TEXT} --patience 0", ["patience", "0"]),
+    (f"{TEXT} --evaluate-every 0", ["--evaluate-every", "0"]),
+    (f"{TEXT} --patience 0", ["--patience", "0"]),
     (f"{TEXT} --patience 3 --validation-fraction 0", ["--patience", "--validation-fraction 0"]),
     (f"{TEXT} --seed -1", ["seed", "-1"]),
     (f"{TEXT} --bytes --words", ["--words", "not allowed with"]),
@@ -64,7 +64,7 @@ WRONG = [  # the command line, and what the message has
     (f"{CLASSES} --updates 0", ["--updates", "0"]),
     (f"{CLASSES} --updates 1000000000000", ["memory"]),
     (f"{CLASSES} --batch-size 0", ["--batch-size", "0"]),
-    (f"{CLASSES} --learning-rate 0", ["learning_rate", "0"]),
+    (f"{CLASSES} --learning-rate 0", ["--learning-rate", "0"]),
     (f"{CLASSES} --class-weights a=1", ["--class-weights", "b"]),
     (f"{CLASSES} --class-weights a=1,b=x", ["--class-weights", "'a=1,b=x'"]),
     (f"{CLASSES} --class-weights a=1,b=-1", ["-1"]),
@@ -86,7 +86,7 @@ WRONG = [  # the command line, and what the message has
     (f"{SERIES} --window 1000", ["window", "1000"]),
     (f"{SERIES} --updates 0", ["--updates", "0"]),
     (f"{SERIES} --batch-size 0", ["--batch-size", "0"]),
-    (f"{SERIES} --learning-rate -1", ["learning_rate", "-1"]),
+    (f"{SERIES} --learning-rate -1", ["--learning-rate", "-1"]),
     (f"{SERIES} --seed -1", ["seed", "-1"]),
     (f"{SERIES} --level 1", ["--level", "1"]),
     (f"{SERIES} --test-values 3", ["3"]),

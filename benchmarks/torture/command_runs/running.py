@@ -22,12 +22,12 @@ import numpy as np
 from glasscell.cli import main
 from glasscell.cli.run_files import newest_checkpoint
 
-COMMANDS = {  # of about a second each
-    "copy": "--width 4 --hidden-size 6 --steps 1200 --batch-size 8",
-    "text train": "cat.txt --hidden-size 12 --num-layers 1 --steps 10 --streams 6 --epochs 8 --evaluate-every 25 "
+COMMANDS = {  # of about a third of a second each
+    "copy": "--width 4 --hidden-size 6 --steps 400 --batch-size 8",
+    "text train": "cat.txt --hidden-size 12 --num-layers 1 --steps 10 --streams 6 --epochs 3 --evaluate-every 25 "
     "--dropout 0.2",
-    "classify": "rows.csv --label kind --hidden-size 6 --updates 300 --seeds 2 --dropout 0.2",
-    "forecast": "s.csv --column sales --hidden-size 6 --updates 200 --window 20 --horizon 6 --members 2",
+    "classify": "rows.csv --label kind --hidden-size 6 --updates 120 --seeds 2 --dropout 0.2",
+    "forecast": "s.csv --column sales --hidden-size 6 --updates 80 --window 20 --horizon 6 --members 2",
 }
 
 

@@ -30,7 +30,7 @@ from glasscell.data.arrays import ArrayData
 from glasscell.data.labelled.labels import class_weights
 from glasscell.models.sequence_classifier import SequenceClassifier
 from glasscell.training.fitting import fit
-from glasscell.validation import positive_integer
+from glasscell.validation import positive_integer, positive_number
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -106,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
     """Read, train, write the model, and only then print and draw results."""
     for name in ("seeds", "hidden_size", "num_layers"):
         positive_integer(option_of(name), getattr(options, name))
+    if options.learning_rate is not None:
+        positive_number("--learning-rate", options.learning_rate)
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0, got {options.seed}")
     inputs = [path for path in (options.train, options.test) if path is not None]
@@ -113,9 +115,10 @@ def run(options: argparse.Namespace) -> int:
         parts = read_parts(options)
         settings = _settings(options, parts)
         _check_sizes(options, parts)
-        _weights(options, parts)  # an error before the work
-        print(f"{settings['train']}\n{parts.description}", flush=True)
+        if options.class_weights is not None:
+            class_weights(parts.train.labels, _weights(options, parts))  # an error before the work
         model = _model(options, parts, options.seed)
+        print(f"{settings['train']}\n{parts.description}", flush=True)
         training_run.reserve_space(model)
         history, seconds = _train(model, parts, options.seed, training_run)
         training_run.save(model, history, {SETTINGS_FILE: partial(write_settings, settings)})

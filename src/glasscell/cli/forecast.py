@@ -40,7 +40,7 @@ from glasscell.models.forecaster import Forecaster
 from glasscell.models.forecaster_ensemble import MAX_MEMBERS, ForecasterEnsemble
 from glasscell.training.fitting import fit
 from glasscell.training.history import History
-from glasscell.validation import positive_integer
+from glasscell.validation import positive_integer, positive_number
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -186,6 +186,7 @@ def _make_members(options: argparse.Namespace) -> list[Forecaster]:
         positive_integer(option_of(name), getattr(options, name))
     if options.members > MAX_MEMBERS:
         raise ValueError(f"--members must be at most {MAX_MEMBERS}, got {options.members}")
+    positive_number("--learning-rate", options.learning_rate)
     check_layers("--num-layers", options.num_layers)
     H = options.hidden_size
     inputs = len(options.column) * (1 + len(options.lags)) + len(options.past)

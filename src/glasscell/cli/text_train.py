@@ -25,7 +25,7 @@ from glasscell.training.callbacks import TrainingState
 from glasscell.training.evaluation import evaluate
 from glasscell.training.fitting import fit
 from glasscell.training.history import History
-from glasscell.validation import positive_integer
+from glasscell.validation import positive_integer, positive_number
 
 FILES = {  # names of the files of a run, and predicates of their first bytes
     MODEL_FILE: KINDS[".safetensors"],
@@ -57,6 +57,11 @@ def _check(options: argparse.Namespace) -> None:
     if options.embedding_size is None:
         options.embedding_size = options.hidden_size if options.tied else 64
     positive_integer("--embedding-size", options.embedding_size)
+    for name in ("evaluate_every", "patience"):
+        if getattr(options, name) is not None:
+            positive_integer(f"--{name.replace('_', '-')}", getattr(options, name))
+    positive_number("--learning-rate", options.learning_rate)
+    positive_number("--clip-norm", options.clip_norm)
     if options.patience is not None and not options.validation_fraction:
         raise ValueError("--patience needs a validation part, got --validation-fraction 0")
     check_layers("--num-layers", options.num_layers)
