@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_text_is_read(capsys
             ["cat.txt", *FEW, "--patience", "2", "--validation-fraction", "0"],
             "--patience needs a validation part, got --validation-fraction 0",
         ),
-        (["cat.txt", *FEW, "--learning-rate", "-1"], "Adam: learning_rate must be in [0, inf), got -1.0"),
+        (["cat.txt", *FEW, "--learning-rate", "-1"], "--learning-rate must be finite and above 0, got -1.0"),
         (["cat.txt", *FEW, "--tied", "--embedding-size", "3"], "embedding_size must be hidden_size for tied=True"),
         (["cat.txt", "--bytes", "--vocabulary-size", "9"], "size must be None for bytes, which are 256, got 9"),
         (["cat.txt", "--bytes", "--words"], "argument --words: not allowed with argument --bytes"),
