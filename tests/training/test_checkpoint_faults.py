@@ -13,7 +13,7 @@ import pytest
 from training_cases import ERROR, array_data, regressor
 
 import glasscell as gc
-from glasscell.training import CheckpointError, CheckpointFolder, has_checkpoint
+from glasscell.training import CheckpointError, CheckpointFolder, CheckpointWarning, has_checkpoint
 from glasscell.training.checkpoint_files import read_manifest, read_newest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -139,7 +139,7 @@ def test_each_attempt_warns_and_the_error_at_the_end_names_what_was_kept(tmp_pat
             Faults(monkeypatch, 0, errno.ENOSPC, lasting=True)
 
     with (
-        pytest.warns(RuntimeWarning, match="could not be written to .*: No space left") as caught,
+        pytest.warns(CheckpointWarning, match="could not be written to .*: No space left") as caught,
         pytest.raises(CheckpointError, match=r"the 6 updates are complete .* newest checkpoint is that of update 2"),
     ):
         run(tmp_path, callbacks=[fill])
@@ -169,7 +169,7 @@ def test_a_folder_that_another_run_has_made_meanwhile_is_not_used(tmp_path):
             shutil.rmtree(path)
             other.append(CheckpointFolder(path))
 
-    with pytest.warns(RuntimeWarning, match="it is used by process"), pytest.raises(CheckpointError):
+    with pytest.warns(CheckpointWarning, match="it is used by process"), pytest.raises(CheckpointError):
         run(path, callbacks=[replace])
     other[0].close()
     assert not has_checkpoint(path)
@@ -181,7 +181,7 @@ def test_a_failed_training_can_be_stored_elsewhere(tmp_path, monkeypatch, whole)
 
     patch = pytest.MonkeyPatch()
     with (
-        pytest.warns(RuntimeWarning, match="Read-only"),
+        pytest.warns(CheckpointWarning, match="Read-only"),
         pytest.raises(CheckpointError) as caught,
     ):
         run(

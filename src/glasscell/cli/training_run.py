@@ -26,11 +26,9 @@ from glasscell.cli.run_history import HISTORY_FILE, HistoryFile
 from glasscell.cli.run_manifest import Manifest, checksum
 from glasscell.cli.terminal import program_name
 from glasscell.training.callbacks import TrainingState
-from glasscell.training.checkpointing import CheckpointError
+from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
 from glasscell.training.history import History
 from glasscell.validation import positive_integer
-
-WARNINGS = "the (checkpoint of update|newest checkpoint|training goes on)"  # beginnings of those about checkpoints
 
 
 class TrainingRun:
@@ -287,6 +285,6 @@ def _printed_warnings() -> Iterator[None]:
         print(f"\nglasscell: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", WARNINGS, RuntimeWarning)
+        warnings.simplefilter("always", CheckpointWarning)
         warnings.showwarning = show
         yield

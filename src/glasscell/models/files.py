@@ -55,7 +55,7 @@ def load(path: StrPath) -> Saved:
         If there is none.
     ValueError
         If the file is damaged, is not one of ours (``glasscell.convert.load`` reads those of others), or holds the
-        state of a stream, which needs its model: ``model.stream().load(path)``.
+        state of a stream, which needs its model: ``model.stream().load(path)``, or the state of a training.
 
     Examples
     --------
@@ -75,6 +75,10 @@ def load(path: StrPath) -> Saved:
         return Trace.load(path)
     if kind == "Stream":
         raise ValueError(f"{path} holds the state of a stream: give it to a stream of its model, model.stream().load()")
+    if kind == "Training":
+        raise ValueError(
+            f"{path} holds the state of a training: go on with it, fit(..., resume=), see docs/checkpoints.md"
+        )
     if kind == "ForecasterEnsemble":
         from glasscell.models.forecaster_ensemble import ForecasterEnsemble  # noqa: PLC0415 - only where it is used
 

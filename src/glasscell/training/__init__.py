@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from glasscell.training import progress, schedules
     from glasscell.training.arguments import TrainingOptions
     from glasscell.training.callbacks import Callback, TrainingState
+    from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
     from glasscell.training.checkpoint_files import has_checkpoint
-    from glasscell.training.checkpointing import CheckpointError
     from glasscell.training.checkpoints import CheckpointFolder
     from glasscell.training.failures import TrainingDataError, TrainingError, TrainingWarning
     from glasscell.training.fitting import fit
@@ -22,6 +22,7 @@ __all__ = [
     "Callback",
     "CheckpointError",
     "CheckpointFolder",
+    "CheckpointWarning",
     "History",
     "TensorBoard",
     "TraceRecorder",
@@ -41,7 +42,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {"progress": "progress", "schedules": "schedules", "TraceRecorder": "trace_recorder.recorder"}
     | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
-    | {"CheckpointError": "checkpointing", "TensorBoard": "tensorboard"}
+    | dict.fromkeys(("CheckpointError", "CheckpointWarning"), "checkpoint_errors")
+    | {"TensorBoard": "tensorboard"}
     | {"CheckpointFolder": "checkpoints", "has_checkpoint": "checkpoint_files"}
     | dict.fromkeys(("Callback", "TrainingState"), "callbacks")
     | dict.fromkeys(("TrainingDataError", "TrainingError", "TrainingWarning"), "failures"),

@@ -13,6 +13,7 @@ from warnings import warn
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath, is_temporary_name
 from glasscell.training import manifest as manifests
+from glasscell.training.checkpoint_errors import CheckpointWarning
 from glasscell.training.folder_lock import FolderLock
 from glasscell.training.manifest import Manifest, read_manifest_file
 from glasscell.training.state_encoding import decode_state
@@ -72,7 +73,7 @@ def read_newest(path: StrPath) -> StoredTraining | None:
 
     Warns
     -----
-    RuntimeWarning
+    CheckpointWarning
         If newer ones are damaged, which are named.
 
     Raises
@@ -93,9 +94,8 @@ def read_newest(path: StrPath) -> StoredTraining | None:
             damage.append(str(error))
             continue
         if damage:
-            warn(
-                f"{'; '.join(damage)}; the checkpoint of update {stored.updates} is used", RuntimeWarning, stacklevel=2
-            )
+            text = f"{'; '.join(damage)}; the checkpoint of update {stored.updates} is used"
+            warn(text, CheckpointWarning, stacklevel=2)
         return stored
     if damage:
         raise ValueError(f"resume must be a folder with a complete checkpoint, got damaged ones: {'; '.join(damage)}")

@@ -11,30 +11,16 @@ from typing import TYPE_CHECKING, Any, Self
 from warnings import warn
 
 from glasscell.training.arguments import TrainingOptions, optional
+from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
 from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
     from glasscell.training.checkpoint_files import StoredTraining
     from glasscell.training.checkpoints import CheckpointFolder
-    from glasscell.training.history import History
     from glasscell.training.manifest import RunState
 
 TIME_SHARE = 0.01  # of the time of a training that checkpoints may take by default
 SECONDS_BETWEEN = 600.0  # by default there is a checkpoint at least as often, evaluated or not
-
-
-class CheckpointError(OSError):
-    """The last checkpoints of a training could not be written; the training is complete in memory.
-
-    Attributes
-    ----------
-    history : History
-    training : Training
-        ``CheckpointFolder(another).save(training)`` writes its state elsewhere.
-    """
-
-    history: History
-    training: Any
 
 
 def check_options(options: TrainingOptions) -> None:
@@ -261,7 +247,7 @@ class TrainingCheckpoints:
         warn(
             f"the checkpoint of update {updates} could not be written to {options.checkpoint!s}: "
             f"{error.strerror or error}; the training goes on in memory",
-            RuntimeWarning,
+            CheckpointWarning,
             stacklevel=2,
         )
 
@@ -271,7 +257,7 @@ def resume(training: Any, stored: StoredTraining) -> None:
 
     Warns
     -----
-    RuntimeWarning
+    CheckpointWarning
         If engine, threads, processor or versions are others: results then agree to rounding only.
 
     Raises
@@ -287,6 +273,6 @@ def resume(training: Any, stored: StoredTraining) -> None:
     if other := other_environment(stored.description, training.description):
         warn(
             f"the training goes on with {other}: results agree with an uninterrupted one to rounding only",
-            RuntimeWarning,
+            CheckpointWarning,
             stacklevel=2,
         )

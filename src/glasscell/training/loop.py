@@ -10,7 +10,6 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from copy import deepcopy
 from functools import cached_property
 from typing import Any, cast
 
@@ -35,13 +34,9 @@ from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
 from glasscell.training.schedules import tabulate
 from glasscell.training.threads import with_training_threads
+from glasscell.training.training_state import restore_state, state_of
 from glasscell.training.windows import Windows
 from glasscell.validation import as_generator, positive_integer, positive_number
-
-# Attributes of a training that change from update to update, apart from weights, random numbers and the current batch.
-STATE_ATTRIBUTES = (
-    *("states", "optimizer_states", "history", "best_score", "best_weights", "_evaluations_without_gain"),
-)
 
 
 class Training:
@@ -336,11 +331,7 @@ class Training:
         copy : bool
             Whether to copy it. If False, it is that of the training, which changes with the next update.
         """
-        state: dict[str, Any] = {"weights": self.model.parameters.vector, "rng": self.rng.bit_generator.state}
-        state |= self.windows.state() | {"failures": self.failures.state()}
-        state |= {name: getattr(self, name) for name in STATE_ATTRIBUTES}
-        state["states"] = deepcopy(self.states)  # some are computed from the tape when they are copied
-        return deepcopy(state) if copy else state
+        return state_of(self, copy=copy)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where another training with the same model, data and options was when it returned its state.
@@ -355,24 +346,7 @@ class Training:
 
         Warns
         -----
-        RuntimeWarning
+        CheckpointWarning
             If an iterable yields another batch, of the same shapes.
         """
-        vector, rng = self.model.parameters.vector, self.rng.bit_generator.state
-        names = {"weights", "rng", "failures", *self.windows.state(), *STATE_ATTRIBUTES}
-        if set(state) != names or state["weights"].shape != vector.shape:
-            raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
-        if state["rng"]["bit_generator"] != rng["bit_generator"]:
-            raise ValueError(
-                f"seed must be a generator with a {state['rng']['bit_generator']}, got a {rng['bit_generator']}"
-            )
-        try:
-            self.windows.restore(state)  # first: it raises an error for other data
-        except BaseException:
-            self.rng.bit_generator.state = rng
-            raise
-        vector[:] = state["weights"]
-        vars(self).update({name: deepcopy(state[name]) for name in STATE_ATTRIBUTES})
-        self.failures.restore(deepcopy(state["failures"]))
-        self.attempt.clear()
-        self.rng.bit_generator.state = state["rng"]
+        restore_state(self, state)

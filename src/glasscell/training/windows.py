@@ -14,6 +14,7 @@ from glasscell.data.batch import Batch, Data, check_batch
 from glasscell.data.iterables import IterableData
 from glasscell.data.not_finite import NotFiniteError
 from glasscell.training.arguments import is_endless
+from glasscell.training.checkpoint_errors import CheckpointWarning
 from glasscell.training.sources import training_part
 
 Carry: TypeAlias = Callable[[Batch], object]
@@ -173,7 +174,7 @@ class Windows:
         warn(
             f"{text}: the order of the iterable has changed, such as that of a DataLoader with shuffle=True; "
             "the training goes on, with other batches than without interruption",
-            RuntimeWarning,
+            CheckpointWarning,
             stacklevel=2,
         )
 
