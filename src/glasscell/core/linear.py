@@ -10,6 +10,7 @@ from glasscell.core.types import Array
 NARROW_ROWS = 16  # sequences: from here on a step's columns make a product worth its call
 FEW_STEPS = 32  # rows of a narrow product
 WIDE_OUTPUTS = 64  # and twice as many as sequences: from here on products and losses of rows are faster
+ROWS_OUTPUTS = 32  # from here on they are if the inputs are parts of longer rows
 STEPS_PER_GEMM = 1 << 20  # numbers of the products that are added up together
 MIN_PIECE = 1 << 16  # numbers of a piece, at least, of a sum over rows or of the products of steps
 SMALL_GEMM_FLOPS = 1 << 23  # multiplications: up to here, some 0.1 ms, one core is as fast as two
@@ -31,7 +32,7 @@ def forward(weight: Array, bias: Array, x: Array, buffers: BufferPool | None = N
     array (T, O, B)
         From :func:`in_rows` x, its O outputs also lie side by side in memory.
     """
-    if is_in_rows(x):
+    if _is_computed_in_rows(x, len(weight)):
         (T, I, B), O = x.shape, len(weight)
         rows = (buffers or BufferPool()).get("y", (T, B, O), x.dtype)
         matmul(x.transpose(0, 2, 1).reshape(T * B, I), weight.T, rows.reshape(T * B, O), bias)
@@ -64,7 +65,7 @@ def backward(
     """
     buffers = buffers or BufferPool()
     dx = buffers.get("dx", x.shape, x.dtype)
-    if not is_in_rows(x):
+    if not _is_computed_in_rows(x, len(weight)):
         batched_matmul(weight.T, dy, dx)
         dweight, dbias = sum_of_outer_products(dy, x, buffers), dy.sum(axis=(0, 2))
         if out is None:
@@ -79,7 +80,7 @@ def backward(
     columns = parts(O, dy_rows.size // MIN_PIECE)
     for_each(lambda part: np.add.reduce(dy_rows[:, part], axis=0, out=dbias[part]), columns)
     dx_rows = matmul(dy_rows, weight, buffers.get("dx rows", (T * B, I), x.dtype)).reshape(T, B, I).transpose(0, 2, 1)
-    if x.strides[2] > I * x.itemsize:  # x is part of a tape in rows: that layer reads its gradient in rows, too
+    if _has_gaps(x):  # x is part of a tape in rows, whose layer reads the gradient in rows, too
         return dx_rows, dweight, dbias
     dx[:] = dx_rows
     return dx, dweight, dbias
@@ -113,6 +114,16 @@ def is_in_rows(x: Array) -> bool:
         return False
     T, I, B = x.shape
     return bool(B > 1 and I > 1 and strides[2] >= I * size and (T == 1 or strides[0] == B * strides[2]))
+
+
+def _has_gaps(x: Array) -> bool:
+    """Return whether x (T, I, B) in rows is part of longer rows."""
+    return x.strides[2] > x.shape[1] * x.itemsize
+
+
+def _is_computed_in_rows(x: Array, outputs: int) -> bool:
+    """Return whether a product with x (T, I, B) is one of rows."""
+    return is_in_rows(x) and (outputs >= ROWS_OUTPUTS or not _has_gaps(x))
 
 
 def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:

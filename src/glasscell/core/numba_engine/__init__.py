@@ -84,8 +84,8 @@ def forward(
     if B == 1:
         tape = lstm.Tape.begin(kernel, x, h0, c0, buffers)
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
-        [(u, z, *views)] = _slice_views(tape, SINGLE, buffers)
-        run.forward_single(tape.kernel, W, u.transpose(1, 0, 2), z[:, 0], *views)
+        [(u, z, *views)] = _single_views(tape, buffers)
+        run.forward_single(tape.kernel, W, u, z, *views)
         return tape
     tape = buffers.cached("tape of rows", Tape, T, I, H, B, kernel.dtype)
     tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0  # first, as in lstm.Tape.begin
@@ -198,12 +198,12 @@ def _backward_single(
     dh0[:], dc0[:] = dh_T, dc_T
     dh = np.ascontiguousarray(dh, dtype)
     dc = dh[:0] if dc is None else np.ascontiguousarray(dc, dtype)
-    [(u, _, *views)] = _slice_views(tape, SINGLE, buffers)
+    [(u, _, *views)] = _single_views(tape, buffers)
     W_h, W_x = np.ascontiguousarray(tape.kernel[:, :H]), tape.kernel[:, H:-1]
     steps = max(1, T if dz_steps is not None else min(T, SINGLE_BLOCK_STEPS))
     dz = buffers.get("dz", (1, steps, 4 * H), dtype)
     compile_kernels(dtype.char).backward_single(
-        *(W_h, W_x, u.transpose(1, 0, 2), *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
+        *(W_h, W_x, u, *views, dh.reshape(-1, 1, H), dc.reshape(-1, 1, H)),
         *(dh0.reshape(1, H), dc0.reshape(1, H), dkernel, dx[..., 0], dz, dz.reshape(steps, 4, 1, H)),
     )
     if dz_steps is not None:
@@ -225,6 +225,16 @@ def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool)
     if not all(is_rows(array) for array in arrays):  # a tape of the other engine, of which these are copies
         return list(views())
     return buffers.step_views(f"{len(slices)} slices", arrays, views)
+
+
+def _single_views(tape: lstm.Tape, buffers: BufferPool) -> list[tuple[Array, ...]]:
+    """Return for the only sequence u (1, T, K), z (T, 4H), gates (T+1, 5, 1, H), products (T+1, 3, 1, H) and tanh_c."""
+
+    def views() -> Iterator[tuple[Array, ...]]:
+        [(u, z, *others)] = _slice_views(tape, SINGLE, BufferPool())
+        yield u.transpose(1, 0, 2), z[:, 0], *others
+
+    return buffers.step_views("single", (tape.step_inputs, tape.gates, tape.tanh_c), views)
 
 
 def _gates(rows: Array, count: int) -> Array:
