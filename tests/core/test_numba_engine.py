@@ -335,10 +335,10 @@ def test_a_forked_process_starts_new_workers():
 
 
 def test_the_faster_engine_depends_on_the_shape():
-    for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 128, 1), (64, 128, 2), (256, 512, 1), (256, 512, 64)]:
+    for I, H, B in [(8, 32, 1), (8, 32, 32), (64, 256, 2), (64, 256, 8), (256, 512, 1), (256, 512, 64), (64, 2048, 2)]:
         assert numba_engine.is_faster(I, H, B, np.dtype(np.float32))
-    for I, H, B in [(64, 256, 8), (64, 256, 2)]:
-        assert not numba_engine.is_faster(I, H, B, np.dtype(np.float32))
+    assert numba_engine.is_faster(64, 1024, 1, np.dtype(np.float32))
+    assert not numba_engine.is_faster(64, 1024, 1, np.dtype(np.float64))
 
 
 def test_numba_is_not_imported_until_it_is_needed():

@@ -37,17 +37,17 @@ from glasscell.core.types import Array
 DEEP_GEMM_K = 128  # sequences and steps of a weight-gradient product, whose operands then stay in the L2 cache
 MIN_PARALLEL_FLOPS = 1 << 23  # multiplications of a pass; waking a thread takes as long as a million of them
 MANY_THREADS_FACTOR = 16  # times MIN_PARALLEL_FLOPS, from which more than two threads are used
+MAX_SINGLE_BYTES = 1 << 25  # weights of a layer that are read for a single sequence
 MAX_GROUPS, MIN_GROUP_SIZE = 8, 16  # groups of sequences, and sequences per group: sums over fewer are slow
 
 
-def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:  # noqa: ARG001 - the same for both
+def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:
     """Return whether this engine is faster than NumPy's for a layer of I inputs and H units, and B sequences.
 
-    Ratio of NumPy's time to this engine's, forward and backward, in float32 on two cores: 3 to 6 at H = 16, 1.1 to 3.2
-    at 64, 1.2 to 2 at 128, 1.1 to 1.4 at 256, but .8 to 1.1 there with 2 to 8 sequences: a few sequences fill a SIMD
-    vector badly, and with more units the saved calls matter less.
+    Ratio of NumPy's time to this engine's, forward and backward, in float32 on one core: 2 to 4 at H = 16, 1.7 to 2.6
+    at 64, 1.4 to 2.4 at 192 and 256, 1.4 to 3.6 at 512. It is .95 for one sequence and weights that no cache holds.
     """
-    return not (1 < B <= 8 and H >= 192)
+    return B > 1 or 4 * H * (H + I + 1) * np.dtype(dtype).itemsize <= MAX_SINGLE_BYTES
 
 
 class BatchSlice(NamedTuple):
