@@ -467,10 +467,10 @@ BUGS = [
         "compiled, batch",
         (
             LOOPS,
-            "            _product(W_h, dz[k], dh_rows)\n",
-            "            before = running_dh + dh[t]\n"
-            "            _product(W_h, dz[k], dh_rows)\n"
-            "            running_dc += f * (o - h * tanh_c[t]) * (running_dh - before)\n",
+            "            _product(dz[k], W, du)\n",
+            "            before = dh_next + (dh_rows[t] if len(dh_rows) > 0 else dh_columns[t].T)\n"
+            "            _product(dz[k], W, du)\n"
+            "            dc_next += f * (o - h * tanh_c[t]) * (dh_next - before)\n",
         ),
     ),
     bug(

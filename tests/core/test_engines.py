@@ -22,7 +22,8 @@ def test_a_named_engine_is_used():
 def test_the_default_is_the_faster_engine():
     pytest.importorskip("numba")
     assert engines.select(None, 8, 32, 4, F4) is not engines.NUMPY
-    assert engines.select(None, 8, 256, 4, F4) is engines.NUMPY
+    assert engines.select(None, 8, 256, 4, F4) is not engines.NUMPY
+    assert engines.select(None, 8, 4096, 1, F4) is engines.NUMPY
 
 
 def test_inference_and_streams_use_numba_on_request():
