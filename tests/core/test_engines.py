@@ -15,7 +15,7 @@ F4 = np.dtype(np.float32)
 def test_a_named_engine_is_used():
     assert engines.select("numpy", 8, 32, 4, F4) is engines.NUMPY
     pytest.importorskip("numba")
-    for H, B in ((32, 1), (256, 4)):  # where it is faster, and where it is not
+    for H, B in ((32, 1), (4096, 1)):  # where it is faster, and where it is not
         assert engines.select("numba", 8, H, B, F4) is not engines.NUMPY
 
 

@@ -118,7 +118,7 @@ def is_in_rows(x: Array) -> bool:
 
 def _has_gaps(x: Array) -> bool:
     """Return whether x (T, I, B) in rows is part of longer rows."""
-    return x.strides[2] > x.shape[1] * x.itemsize
+    return bool(x.strides[2] > x.shape[1] * x.itemsize)
 
 
 def _is_computed_in_rows(x: Array, outputs: int) -> bool:
