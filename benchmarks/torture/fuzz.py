@@ -42,7 +42,7 @@ CLASSES = (
     "error that is not one line",
     "left behind",
 )
-HUNG_AFTER = 90.0  # seconds without progress, until a worker is killed
+HUNG_AFTER = 60.0  # seconds of CPU time without progress, until a worker is killed
 
 
 def mutant(kinds: dict[str, Any], seeds: dict[str, list[bytes]], seed: int, number: int) -> tuple[str, bytes, int]:
@@ -146,13 +146,11 @@ class Worker:
             cwd=Path(__file__).parents[1],
         )
         os.set_blocking(self.process.stdout.fileno(), False)
-        self.rest, self.last, self.current = "", time.monotonic(), -1
+        self.rest, self.used, self.current = "", -1.0, -1
 
     def poll(self) -> bool:
         """Take what the process printed; return whether there is more to come."""
         text = (self.process.stdout.read() or b"").decode()
-        if text:
-            self.last = time.monotonic()
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             if line.startswith("{"):
@@ -165,7 +163,9 @@ class Worker:
                 self.done += self.current >= 0
                 self.current = int(line)
         if self.process.poll() is None:
-            if time.monotonic() - self.last < HUNG_AFTER:
+            if text or self.used < 0:
+                self.used = self._cpu_seconds()
+            if self._cpu_seconds() - self.used < HUNG_AFTER:
                 return True
             self.process.kill()
             self.process.wait()
@@ -177,6 +177,12 @@ class Worker:
             self.errors.seek(0)
             self._end(f"crash: exit code {self.process.returncode}: {self.errors.read()[-2000:]}")
         return True
+
+    def _cpu_seconds(self) -> float:
+        with suppress(OSError):
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self.used
 
     def _end(self, fault: str) -> None:
         """Note the file at which the process ended, and go on after it."""

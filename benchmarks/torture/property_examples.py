@@ -452,12 +452,12 @@ LAYERS: dict[str, LayerCase] = {
     "LayerNorm": LayerCase(
         layers.LayerNorm,
         lambda r: {"size": 4, "gain": flag(r), "shift": flag(r), "dtype": dtype_of(r)},
-        {"size": INTEGERS, "epsilon": (-1, np.nan, "x", None, np.inf), "gain": FLAGS, "shift": FLAGS},
+        {"size": COUNTS, "epsilon": (-1, np.nan, "x", None, np.inf), "gain": FLAGS, "shift": FLAGS},
     ),
     "BatchNorm": LayerCase(
         layers.BatchNorm,
         lambda r: {"size": 4, "gain": flag(r), "shift": flag(r), "dtype": dtype_of(r)},
-        {"size": INTEGERS, "epsilon": (-1, np.nan, "x", None, np.inf), "gain": FLAGS, "shift": FLAGS},
+        {"size": COUNTS, "epsilon": (-1, np.nan, "x", None, np.inf), "gain": FLAGS, "shift": FLAGS},
     ),
     "Dropout": LayerCase(layers.Dropout, lambda r: {"rate": pick(r, (0.0, 0.3, 0.99))}, {"rate": RATES}, 1e35),
     "SpatialDropout1D": LayerCase(

@@ -419,3 +419,9 @@ def test_a_negative_variance_by_rounding_is_treated_as_0():
         optimizer.update(vector, gradient, state)
     assert (state["square"] - state["mean"] * state["mean"] < 0).any()
     assert np.isfinite(vector).all()
+
+
+def test_a_gradient_is_clipped_by_a_factor_that_float32_has_no_digits_for():
+    gradient = np.array([3e38, -1e38, 2.0], np.float32)
+    clip_by_global_norm(gradient, 1e-6)
+    assert abs(np.linalg.norm(gradient) - 1e-6) < 1e-12

@@ -22,7 +22,7 @@ import glasscell as gc
 from glasscell import checkpoint, convert
 from glasscell.data import TextData, read_csv, read_npz, read_sequences, read_series, read_ts
 from glasscell.limits import max_decompressed
-from torture.fuzzing import models
+from torture.fuzzing import models, trainings
 from torture.fuzzing.containers import change_safetensors, change_zip, entries_of, zipped
 from torture.fuzzing.models import content_of
 from torture.fuzzing.programs import change_npy, change_onnx, change_pickle
@@ -358,6 +358,18 @@ KINDS: dict[str, Kind] = {
         _texts(models.TEXT * 4, "äöü 日本語 😀\r\n" * 9),
         CHANGED_TEXT,
         [partial(_text_data, unit) for unit in ("characters", "words", "bytes")],
+    ),
+    "checkpoints": Kind(
+        ".safetensors", trainings.checkpoints, OURS, (trainings.read_checkpoint, trainings.resume),
+    ),
+    "manifests": Kind(".json", trainings.manifests, (trainings.change_manifest,), (trainings.read_manifest,)),
+    "manifests of runs": Kind(
+        ".json", trainings.run_manifests, (_change_json, _change_json, change_bytes),
+        (partial(trainings.list_runs, "manifest.json"),),
+    ),
+    "histories of runs": Kind(
+        ".csv", _texts("update,loss,accuracy\n1,0.5,0.1\n2,0.25,0.5\n"), CHANGED_TEXT,
+        (partial(trainings.list_runs, "history.csv"),),
     ),
     "settings of classify": Kind(
         ".json", _settings("classify"), (_change_json, _change_json, change_bytes),

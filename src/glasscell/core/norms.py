@@ -25,8 +25,14 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
         raise ValueError(f"max_norm must be finite and 0 or more, got {max_norm!r}")
     norm = _norm(gradient)
     if max_norm < norm + 1e-6 < inf:
-        factor = np.array(max_norm / (norm + 1e-6), gradient.dtype)
-        for_each(lambda part: np.multiply(gradient[part], factor, out=gradient[part]), parts(len(gradient)))
+        ratio = max_norm / (norm + 1e-6)
+        # A subnormal factor has few digits: its root, twice, has all of them.
+        factors = [ratio] if ratio >= np.finfo(gradient.dtype).tiny or not ratio else [sqrt(ratio)] * 2
+        for factor in np.array(factors, gradient.dtype):
+            for_each(
+                lambda part, factor=factor: np.multiply(gradient[part], factor, out=gradient[part]),
+                parts(len(gradient)),
+            )
     return norm
 
 

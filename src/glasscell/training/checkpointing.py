@@ -10,8 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from warnings import warn
 
+from glasscell.escaping import one_line
 from glasscell.training.arguments import TrainingOptions, optional
 from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
+from glasscell.training.state_comparison import check_state
 from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -269,7 +271,14 @@ def resume(training: Any, stored: StoredTraining) -> None:
 
     if different := difference(stored.description, training.description):
         raise ValueError(f"resume must continue the training of {stored.path} with the same arguments, got {different}")
-    training.restore(stored.state)
+    try:
+        check_state(stored.state, training.state(copy=False))
+    except ValueError as error:
+        raise ValueError(f"{stored.path} does not fit the training: {one_line(error)}") from None
+    try:
+        training.restore(stored.state)
+    except (AttributeError, LookupError, OverflowError, TypeError) as error:  # the file was changed on purpose
+        raise ValueError(f"{stored.path} does not fit the training: {one_line(error)}") from None
     if other := other_environment(stored.description, training.description):
         warn(
             f"the training goes on with {other}: results agree with an uninterrupted one to rounding only",

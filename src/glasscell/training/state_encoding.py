@@ -30,6 +30,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.escaping import one_line
 from glasscell.training.history import History
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -61,8 +62,8 @@ def decode_state(content: Mapping[str, Any], tensors: Mapping[str, AnyArray]) ->
     decoder = _Decoder(tensors)
     try:
         return {name: decoder.decode(value) for name, value in content.items()}
-    except (AttributeError, KeyError, LookupError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"the state cannot be decoded: {error}") from None
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the state cannot be decoded: {one_line(error)}") from None
 
 
 class _Encoder:
@@ -153,7 +154,12 @@ class _Encoder:
 
 class _Decoder:
     def __init__(self, tensors: Mapping[str, AnyArray]) -> None:
-        self.tensors = tensors
+        self._tensors = dict(tensors)
+        self._largest = max((tensor.size for tensor in tensors.values()), default=0)  # a bound on the rows of a history
+
+    def _take(self, name: str) -> AnyArray:
+        """Return a copy of a tensor, which only one value has: many of one would take far more memory than the file."""
+        return self._tensors.pop(name).copy()
 
     def decode(self, value: Any) -> Any:
         """Return the value that was encoded."""
@@ -165,7 +171,7 @@ class _Decoder:
             return {key: self.decode(item) for key, item in value.items()}
         decode = {
             "array": self._array,
-            "scalar": lambda value: self.tensors[value["tensor"]].copy()[()],
+            "scalar": lambda value: self._take(value["tensor"])[()],
             "float": _float,
             "tuple": lambda value: tuple(self.decode(value["items"])),
             "named tuple": self._named_tuple,
@@ -175,7 +181,7 @@ class _Decoder:
         return decode(value)
 
     def _array(self, value: Mapping[str, Any]) -> AnyArray:
-        array = self.tensors[value["tensor"]].copy()
+        array = self._take(value["tensor"])
         axes = value.get("axes", range(array.ndim))
         if sorted(axes) != [*range(array.ndim)]:
             raise ValueError(f"{axes} are not the axes of an array of {array.ndim}")
@@ -188,11 +194,11 @@ class _Decoder:
         return tuple.__new__(kind, items)  # runs no code of the class
 
     def _history(self, value: Mapping[str, Any]) -> History:
-        rows: list[dict[str, Any]] = [{} for _ in range(min(int(value["rows"]), self._largest()))]
+        rows: list[dict[str, Any]] = [{} for _ in range(min(int(value["rows"]), self._largest))]
         for column in value["columns"]:
             name, places = column["name"], range(len(rows))
             if "places" in column:
-                places = self.tensors[column["places"]].tolist()
+                places = self._take(column["places"]).tolist()
             values = self._values(column)
             if len(values) != len(places) or type(name) is not str:
                 raise ValueError(f"column {name!r:.100} has {len(values)} values for {len(places)} rows")
@@ -203,10 +209,6 @@ class _Decoder:
         failures = [dict(failure) for failure in value["failures"]]
         return History(rows, value["target_reached"], value["stopped_early"], value["best_update"], failures)
 
-    def _largest(self) -> int:
-        """Return the most rows that a history in these tensors can have: a bound on memory."""
-        return max((tensor.size for tensor in self.tensors.values()), default=0)
-
     def _values(self, column: Mapping[str, Any]) -> list[Any]:
         if column["type"] == "any":
             values: list[Any] = self.decode(column["values"])
@@ -214,7 +216,7 @@ class _Decoder:
         if column["type"] == "numpy":
             return list(self._array(column["values"]))
         kinds = {kind.__name__: dtype for kind, dtype in COLUMN_TYPES.items()}
-        tensor = self.tensors[column["tensor"]]
+        tensor = self._take(column["tensor"])
         if tensor.dtype != np.dtype(kinds[column["type"]]):
             raise ValueError(f"a column of {column['type']} has the dtype {tensor.dtype}")
         items: list[Any] = tensor.tolist()
