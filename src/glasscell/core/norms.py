@@ -1,6 +1,7 @@
 """Norms in float64, and gradient clipping, in place."""
 
 from math import inf, isnan, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,12 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
         # A subnormal factor has few digits: its root, twice, has all of them.
         factors = [ratio] if ratio >= np.finfo(gradient.dtype).tiny or not ratio else [sqrt(ratio)] * 2
         for factor in np.array(factors, gradient.dtype):
-            for_each(
-                lambda part, factor=factor: np.multiply(gradient[part], factor, out=gradient[part]),
-                parts(len(gradient)),
-            )
+            _scale(gradient, factor)
     return norm
+
+
+def _scale(vector: Array, factor: Any) -> None:
+    for_each(lambda part: np.multiply(vector[part], factor, out=vector[part]), parts(len(vector)))
 
 
 def clip_by_value(gradient: Array, limit: float) -> None:
