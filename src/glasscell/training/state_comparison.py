@@ -26,6 +26,9 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     expected : dict
         Of the training, at any update.
     """
+    stored = state.get("rng")
+    if isinstance(stored, dict) and stored.get("bit_generator") != expected["rng"]["bit_generator"]:
+        return  # another generator, which `Training.restore` names
     _compare("", state, expected, expected)
 
 
