@@ -101,3 +101,36 @@ PROGRAM = """if True:
 def test_an_interrupted_import_of_numba_can_be_repeated(seconds):
     pytest.importorskip("numba")
     subprocess.run([sys.executable, "-c", PROGRAM, seconds], check=True, env=os.environ)
+
+
+FORK = """if True:
+    import os
+    from threading import Event, Thread, Timer
+    from glasscell.core.uninterrupted import once_uninterrupted
+
+    started, goes_on = Event(), Event()
+
+    def work():
+        started.set()
+        goes_on.wait()
+        return nested()
+
+    nested, work = once_uninterrupted(os.getpid), once_uninterrupted(work)
+    thread = Thread(target=work)
+    thread.start()
+    started.wait()
+    Timer(0.2, goes_on.set).start()
+    child = os.fork()
+    if not child:
+        os._exit(0 if goes_on.is_set() and work() in (os.getpid(), os.getppid()) else 1)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert work() == os.getpid()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_fork_waits_for_the_calls_of_other_threads():
+    """Such as an import of Numba, whose locks would be held forever in the child; ``benchmarks/torture`` forks then."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -126,4 +126,4 @@ def _usable() -> bool:
 
 @cache
 def _compiled() -> Any:
-    return import_module("glasscell.core.numba_engine")  # imports Numba, which takes longer than most passes
+    return _import("glasscell.core.numba_engine")  # Numba's import takes longer than most passes
