@@ -133,12 +133,12 @@ class Differences:
 
 
 @contextmanager
-def in_background(*tasks: Callable[[], object]) -> Iterator[None]:
-    """Repeat each task in a thread during the block."""
+def in_background(*tasks: Callable[[], object], pause: float = PAUSE) -> Iterator[None]:
+    """Repeat each task in a thread during the block, with pauses of this many seconds."""
     ended = Event()
 
     def repeat(task: Callable[[], object]) -> None:
-        while not ended.wait(PAUSE):
+        while not ended.wait(pause):
             task()
 
     threads = [Thread(target=repeat, args=(task,), daemon=True) for task in tasks]

@@ -132,5 +132,5 @@ FORK = """if True:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_fork_waits_for_the_calls_of_other_threads():
     """Such as an import of Numba, whose locks would be held forever in the child; ``benchmarks/torture`` forks then."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
