@@ -153,7 +153,7 @@ def in_background(*tasks: Callable[[], object], pause: float = PAUSE) -> Iterato
 
 
 def background(models: dict[str, Any], engine: str, differences: Differences, seed: int) -> list[Callable[[], object]]:
-    """Return what runs beside the measured calls: traces of the shared models, and trainings of others."""
+    """Return what runs during the measured calls: traces of the shared models, and trainings of others."""
     cases = traced(models, np.random.default_rng([seed, 1]))
     rng = np.random.default_rng([seed, 2])
     x, y = rng.normal(size=(16, 5, 3)), rng.normal(size=(16, 5, 4))
