@@ -32,15 +32,15 @@ CHILD = 3  # exit status of a child with other bits
 
 def work_with(engine: str) -> Callable[[], bytes]:
     """Return a function that computes with shared models, and returns all bits of its results."""
-    lstm = gc.LSTM(32, 128, engine=engine, seed=0)
-    x = np.random.default_rng(0).normal(size=(32, 20, 32)).astype(np.float32)
-    targets = np.zeros((32, 20, 4), np.float32)
+    lstm = gc.LSTM(32, 64, engine=engine, seed=0)
+    x = np.random.default_rng(0).normal(size=(40, 12, 32)).astype(np.float32)  # enough for several threads
+    targets = np.zeros((40, 12, 4), np.float32)
 
     def work() -> bytes:
         outputs, _, tape = lstm.forward(x)
         gradients = lstm.backward(tape, np.ones_like(outputs))[2]
         trained = gc.Sequential([gc.LSTM(32, 16, engine=engine), gc.Linear(16, 4)])
-        gc.fit(trained, (x, targets), 2, loss="squared_error", batch_size=32)
+        gc.fit(trained, (x, targets), 2, loss="squared_error", batch_size=40)
         results = outputs, gradients.vector, lstm(x), lstm.stream().push(x[0, 0]), trained.parameters.vector
         return b"".join(result.tobytes() for result in results)
 
