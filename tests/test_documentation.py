@@ -9,7 +9,8 @@ import pytest
 from glasscell.recurrent.config import LSTMConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [path for path in PAGES if path.is_file()]
 CONSUMERS = {  # column of the table in docs/lstm_options.md
     "standard layer": "standard",
     "stream": "stream",
