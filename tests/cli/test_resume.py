@@ -95,7 +95,7 @@ def test_a_run_is_interrupted_twice(uninterrupted, monkeypatch):
 
 def test_an_interrupt_after_the_training_keeps_the_model_and_says_how_to_go_on(uninterrupted, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr("glasscell.cli.copy.print_samples", lambda _: signal.raise_signal(signal.SIGTERM))
+        patch.setattr("glasscell.cli.copy.print_samples", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert main(COPY) == 143
     kept = "glasscell: interrupted; the model of 60 updates is kept in run; to go on: "
     assert capsys.readouterr().err.splitlines()[-1].startswith(kept)

@@ -179,11 +179,14 @@ def test_the_factor_is_a_number_above_1(factor):
         fit(Batches(), divergence_factor=factor)
 
 
-def watch_of(losses, first=1.0, factor=10.0):
+def watch_of(losses, first=1.0, factor=10.0, zero_loss=-math.inf, zero_losses=None):
     """Return a watch of these losses, up to divergence, and their number."""
-    watch = LossWatch(factor, first=first)
+    watch = LossWatch(factor)
+    watch.begin(first, zero_loss)
     for number, loss in enumerate(losses, start=1):
         watch.ends_mean()
+        if watch.begins and zero_losses is not None:
+            watch.begin(loss, zero_losses[number])
         watch.add(loss)
         if watch.diverged:
             return watch, number
@@ -193,8 +196,11 @@ def watch_of(losses, first=1.0, factor=10.0):
 def test_the_limits_of_divergence():
     assert watch_of([11.0] * 200)[1] == UPDATES
     assert watch_of([9.9] * 1000)[1] is None  # not 10 times the first one
-    assert watch_of([1001.0] * 200)[1] == FAR_UPDATES
+    assert watch_of([1001.0] * 200, zero_loss=0.5)[1] == FAR_UPDATES
     assert watch_of(([11.0] * 99 + [0.5]) * 5)[1] is None  # not in succession
+    assert watch_of(([11.0] * 9 + [0.5]) * 25)[1] is None  # of a loss of the user
+    assert watch_of(([21.0] * 9 + [0.5]) * 25, zero_loss=1.0)[1] == 238  # each below cancels five
+    assert watch_of(([21.0] * 4 + [0.5]) * 90, zero_loss=1.0)[1] is None
     assert watch_of([0.05] * 100 + [0.9] * 1000)[1] is None  # not above the first one
     assert watch_of([0.05] * 100 + [1.1] * 1000)[1] == 200
     assert watch_of([0.2] * 100 + [1.1] * 1000)[1] is None  # not above 10 times the best mean
@@ -205,7 +211,10 @@ def test_the_limits_of_divergence():
 def test_losses_of_noisy_batches_do_not_diverge():
     """Squared errors of single numbers: the first may be low by chance."""
     rng = np.random.default_rng(2)
-    assert [watch_of(rng.normal(size=2000) ** 2, first=abs(rng.normal()) ** 2)[1] for _ in range(50)] == [None] * 50
+    for _ in range(100):
+        losses, zeros = rng.normal(size=(2, 1000)) ** 2
+        assert watch_of(losses, first=zeros[0], zero_loss=zeros[0], zero_losses=zeros)[1] is None
+    assert [watch_of(rng.normal(size=1000) ** 2, first=rng.normal() ** 2)[1] for _ in range(50)] == [None] * 50
 
 
 def test_larger_targets_are_no_divergence():

@@ -17,7 +17,7 @@ from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.classification_data import WINDOW, Parts, add_data_options, read_parts
 from glasscell.cli.classification_report import Results, draw, evaluate, format_results, scores_of
 from glasscell.cli.outputs import path_argument, picture
-from glasscell.cli.parser import add_run_folder
+from glasscell.cli.parser import add_on_failure, add_run_folder
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json, write_settings
 from glasscell.cli.sequence_options import TABLE_OPTIONS, class_names, option_of
@@ -98,6 +98,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     training.add_argument(
         "--seeds", type=int, default=1, metavar="K", help="train K models; the first is kept (default 1)"
     )
+    add_on_failure(training)
     add_run_folder(parser.add_argument_group("output"), str(DEFAULT_FOLDER), path_argument)
     parser.set_defaults(run=run)
 

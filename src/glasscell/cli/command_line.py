@@ -14,8 +14,8 @@ from glasscell.escaping import escape
 COMMANDS = ("copy", "text", "classify", "forecast", "runs", "predict", "inspect", "verify", "convert")
 ALIASES = {"try": "predict"}
 EXIT_STATUS = (
-    "Exit status: 0, success; 1, a check fails, a sequence is copied wrongly, or optional output could not be written; "
-    "2, an error; 130, interrupted (128 + n by signal n)."
+    "Exit status: 0, success; 1, a check or a training fails, a sequence is copied wrongly, or optional output could "
+    "not be written; 2, an error; 130, interrupted (128 + n by signal n)."
 )
 
 
@@ -58,7 +58,7 @@ def run(
             if interrupts.raised:  # an interrupt during an import may raise another error
                 return _interrupted(interrupts, None)
             print(f"glasscell: {escape(_message(error))}", file=sys.stderr)
-            return 2
+            return int(getattr(error, "exit_status", 2))
         out.flush()
         if out.error is not None and not isinstance(
             out.error, BrokenPipeError

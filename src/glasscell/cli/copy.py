@@ -10,8 +10,9 @@ import numpy as np
 
 from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
+from glasscell.cli.copy_advice import advice
 from glasscell.cli.outputs import error_reason, path_argument, picture
-from glasscell.cli.parser import add_run_folder
+from glasscell.cli.parser import add_on_failure, add_run_folder
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, format_bits, program_name
@@ -79,6 +80,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         help="initial learning rate of Adam, which decreases to 0 (default 0.03)",
     )
     training.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default 0)")
+    add_on_failure(training)
     add_run_folder(parser.add_argument_group("output"), str(DEFAULT_FOLDER), path_argument)
     parser.set_defaults(run=run)
 
@@ -134,7 +136,7 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, training_run: T
     failures = training_run.failures
     print(f"{history.updates} updates in {seconds:.1f} s.\n")
     try:
-        print_samples(model)
+        print_samples(model, history)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
         failures.append(f"the table could not be printed: {error_reason(error)}")
     drawn = False
@@ -152,8 +154,8 @@ def _show_run(model: CopyLSTM, history: History, seconds: float, training_run: T
     print(f"Look inside: {program_name()} inspect {shlex.quote(str(folder))} --input {sequence}")
 
 
-def print_samples(model: CopyLSTM) -> None:
-    """Print held-out integers, the model's outputs and its scores."""
+def print_samples(model: CopyLSTM, history: History) -> None:
+    """Print held-out integers, the model's outputs and its scores, and advice after a training that did not learn."""
     task = model.task
     integers = task.held_out_integers()
     examples = [int(n) for n in integers[:EXAMPLES]]
@@ -170,7 +172,8 @@ def print_samples(model: CopyLSTM) -> None:
     exact = round(scores["sequence_accuracy"] * len(integers))
     print(f"\nHeld-out sequences copied exactly: {exact} of {len(integers)} ({scores['sequence_accuracy']:.1%})")
     baseline = task.memoryless_baseline_loss(batch)
-    print(f"Loss, nats per bit: {scores['loss']:.4f}; without memory it would be at least {baseline:.4f}\n")
+    print(f"Loss, nats per bit: {scores['loss']:.4f}; without memory it would be at least {baseline:.4f}")
+    print("\n".join([*advice(history, scores["loss"], baseline, is_exact=exact == len(integers)), ""]))
 
 
 def draw(model: CopyLSTM, folder: Path) -> bool:

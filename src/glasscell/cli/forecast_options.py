@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from glasscell.cli.parser import add_on_failure
+
 
 def add_model_options(model: argparse._ArgumentGroup) -> None:
     """Add the options of the model and its training."""
@@ -30,6 +32,7 @@ def add_model_options(model: argparse._ArgumentGroup) -> None:
         help="initial learning rate of Adam, which decreases to 0 (default 0.01)",
     )
     model.add_argument("--seed", type=int, default=0, help="seed of weights and windows (default 0)")
+    add_on_failure(model)
 
 
 def _integers(text: str) -> tuple[int, ...]:

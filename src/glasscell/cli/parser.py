@@ -134,3 +134,14 @@ def add_run_folder(output: "argparse._ArgumentGroup", default: str, path_type: C
     output.add_argument(
         "--resume", type=path_type, metavar="FOLDER", help="continue the run in a folder, with all of its options"
     )
+
+
+def add_on_failure(training: "argparse._ArgumentGroup") -> None:
+    """Add the option `--on-failure`: see :func:`glasscell.fit`."""
+    training.add_argument(
+        "--on-failure",
+        choices=("raise", "skip", "restore_best_and_halve_lr"),
+        default="raise",
+        help="after a number that is not finite, or divergence: end the training with its best model (raise, default), "
+        "skip the update, or go on from the best model with half the learning rate",
+    )

@@ -14,6 +14,8 @@ from glasscell.cli.run_manifest import Manifest
 
 PATHS = {"text train": ["files"], "classify": ["train", "test"], "forecast": ["file"]}  # options with files of data
 
+CHANGEABLE = ("on_failure",)  # options that may be others when a run goes on
+
 
 def read_run(folder: Path, command: str) -> Manifest:
     """Return the manifest of a run of a command.
@@ -54,9 +56,10 @@ def apply(
     for name, value in passed.items():
         expected = getattr(options, name)
         is_same = value == expected or (name == "out" and Path(value).resolve() == folder.resolve())
-        if name not in ("resume", "ascii") and not is_same:
+        if name not in (*CHANGEABLE, "resume", "ascii") and not is_same:
             raise ValueError(f"{labels[name]} must be {_text(expected)}, as in {folder}, got {_text(value)}")
     options.resume, options.ascii = folder, options.ascii or "ascii" in passed
+    vars(options).update({name: passed[name] for name in CHANGEABLE if name in passed})
     _set_paths(options, manifest)
     if manifest.state == "finished":
         options.run = complete

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from glasscell.cli.parser import Parser, add_ascii, add_run_folder
+from glasscell.cli.parser import Parser, add_ascii, add_on_failure, add_run_folder
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -129,6 +129,7 @@ def _add_train(parser: Parser) -> None:
     training.add_argument(
         "--seed", type=int, default=0, metavar="SEED", help="seed of weights, batches and dropout (default 0)"
     )
+    add_on_failure(training)
     add_run_folder(parser.add_argument_group("output"), DEFAULT_FOLDER, _path)
     add_ascii(parser)
     parser.set_defaults(run=_run("train"), unit="characters")

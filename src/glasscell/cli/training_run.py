@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from glasscell.atomic_files import write_atomically
 from glasscell.checkpoint import MODEL_FILE
@@ -25,8 +25,10 @@ from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_history import HISTORY_FILE, HistoryFile
 from glasscell.cli.run_manifest import Manifest, checksum
 from glasscell.cli.terminal import program_name
+from glasscell.escaping import escape
 from glasscell.training.callbacks import TrainingState
 from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
+from glasscell.training.failures import TrainingError, TrainingWarning
 from glasscell.training.history import History
 from glasscell.validation import positive_integer
 
@@ -53,6 +55,8 @@ class TrainingRun:
         What could not be written, and why.
     kept : str
         The model that is in the folder, such as "the model of 7 updates"; empty: none of this run.
+    error : TrainingError or None
+        The error that ended the training.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class TrainingRun:
         if options.checkpoint_every is not None:
             positive_integer("--checkpoint-every", options.checkpoint_every)
         self.failures: list[str] = []
-        self.kept = ""
+        self.kept, self.error = "", cast("TrainingError | None", None)
         self._training: Any = None
         checksums = {str(path): checksum(Path(path)) for path in inputs if Path(path).is_file()}
         self.is_resumed = options.resume is not None
@@ -100,7 +104,9 @@ class TrainingRun:
                 raise OSError(error.errno, f"{error.strerror}; {self.what_is_kept()}", error.filename) from None
             for kind_of_error in (FloatingPointError, MemoryError, ValueError):
                 if isinstance(error, kind_of_error):
-                    raise kind_of_error(f"{str(error) or 'not enough memory'}; {self.what_is_kept()}") from None
+                    raised: Any = kind_of_error(f"{_in_options(error) or 'not enough memory'}; {self.what_is_kept()}")
+                    raised.exit_status = 1 if isinstance(error, TrainingError) else 2
+                    raise raised from None
 
     def what_is_kept(self) -> str:
         """Return what is kept, and how the run goes on."""
@@ -144,13 +150,18 @@ class TrainingRun:
             Whether the history of this training is that of the run.
         """
         rows = [HistoryFile(self.folder.folder / HISTORY_FILE)] if writes_history else []
-        options |= {"callbacks": [*callbacks, *rows, self._follow], **self._checkpoint_options(number)}
+        options |= {"callbacks": [*callbacks, *rows, self._follow], "on_failure": self.options.on_failure}
+        options |= self._checkpoint_options(number)
         self.folder.begin()
         with self.interrupts.finishing(), _printed_warnings():
             try:
                 history = fit(model, *arguments, **options)
             except CheckpointError as error:  # it was said when it happened; the model is trained
                 history = error.history
+            except TrainingError as error:
+                if not error.model_update:  # nothing was learned
+                    raise
+                self.error, history = error, error.history
             except FloatingPointError:
                 self._keep_best(model)
                 raise
@@ -218,7 +229,8 @@ class TrainingRun:
         others : mapping of str to callable
             Names of the other files, with functions that write one of a path.
         """
-        self.save_model(model, f"the model of {history.updates} updates")
+        updates = f"{history.updates} updates" if self.error is None else f"update {self.error.model_update}"
+        self.save_model(model, f"the model of {updates}")
         self.write_history(history)
         for name, write in others.items():
             self._try(name, write)
@@ -245,6 +257,8 @@ class TrainingRun:
         try:
             if self.interrupts.finish:
                 folder.end("interrupted")
+            elif self.error is not None:
+                folder.end("failed", self.error)
             else:
                 folder.finish()
         except (OSError, ValueError) as error:
@@ -254,11 +268,18 @@ class TrainingRun:
 
     def end(self) -> int:
         """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""
+        if self.error is not None:
+            print(f"glasscell: {_in_options(self.error)}; {self.what_is_kept()}", file=sys.stderr)
         for failure in self.failures:
             print(f"glasscell: {failure}; the model is kept in {self.folder.display_path}", file=sys.stderr)
         if self.interrupts.finish:
             raise Interrupted(self.what_is_kept())
-        return int(bool(self.failures))
+        return int(bool(self.failures) or self.error is not None)
+
+
+def _in_options(error: BaseException) -> str:
+    """Return the message of an error, with the names of options for those of arguments."""
+    return str(error).replace("on_failure='skip'", "--on-failure skip")
 
 
 def _check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]]) -> None:
@@ -279,12 +300,13 @@ def best_score(history: History, monitor: str) -> dict[str, Any]:
 
 @contextmanager
 def _printed_warnings() -> Iterator[None]:
-    """Print warnings about checkpoints as lines of the command."""
+    """Print warnings about checkpoints and failures as lines of the command."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"\nglasscell: {message}", file=sys.stderr)
+        print(f"\nglasscell: {escape(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", CheckpointWarning)
+        warnings.simplefilter("always", TrainingWarning)
         warnings.showwarning = show
         yield

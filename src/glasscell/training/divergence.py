@@ -9,16 +9,19 @@ from glasscell.validation import positive_number
 
 FACTOR = 10.0  # default of divergence_factor
 UPDATES = 100  # of a mean, and above the limit until the training has diverged
+CANCELLED = 5  # of these, by each update below the limit
 FAR_FACTOR, FAR_UPDATES = 100, 10  # a loss that is higher by this factor has diverged after fewer updates
+ZERO_UPDATES = 16  # at the beginning, of which the loss of outputs that are all 0 is computed
 
 
 @dataclass
 class LossWatch:
     """Compare the loss of every update with the first one, and with the best mean of earlier ones.
 
-    A training has diverged after 100 updates in succession whose loss is above the first one, and above `factor` times
-    the smallest mean of 100 updates; or after 10 updates whose loss is above 100 · `factor` times the first one. The
-    loss of a validation part is not compared: it rises if a model overfits. Losses of 0 or less are not compared.
+    A training has diverged after 100 updates whose loss is above the first one, and above `factor` times the smallest
+    mean of 100 updates, where each update below cancels five of them; or after 10 updates in succession whose loss is
+    above 100 · `factor` times the first one. The loss of a validation part is not compared: it rises if a model
+    overfits. Losses of 0 or less are not compared.
 
     Parameters
     ----------
@@ -27,17 +30,26 @@ class LossWatch:
 
     Attributes
     ----------
+    first_loss : float
+        Loss of the first update; NaN before.
+    zeros, num_zeros : float, int
+        Sum and number of the losses of outputs that are all 0, of the first updates. For a loss of the user they are
+        not computed: updates below the limit then cancel all others, and only 100 others are a divergence.
     first : float
-        Loss at the beginning: of the first update, of outputs that are all 0, or the first mean, whichever is highest.
+        Loss at the beginning: of the first update or, if they are higher, the mean of outputs that are all 0, or for a
+        loss of the user the first mean of 100 updates.
     best : float
         Smallest mean of 100 updates; NaN before there is one.
     total, count : float, int
         Sum and number of the losses of the current mean.
     above, far : int
-        Updates in succession above the limits.
+        Updates above the limits.
     """
 
     factor: float | None
+    first_loss: float = math.nan
+    zeros: float = 0.0
+    num_zeros: int = 0
     first: float = math.nan
     best: float = math.nan
     total: float = 0.0
@@ -49,14 +61,28 @@ class LossWatch:
         if self.factor is not None and positive_number("divergence_factor", self.factor) <= 1:
             raise ValueError(f"divergence_factor must be above 1, or None, got {self.factor}")
 
+    @property
+    def begins(self) -> bool:
+        """Whether :meth:`begin` is to be called before the next loss is added."""
+        return self.num_zeros < ZERO_UPDATES and (math.isnan(self.first_loss) or self.num_zeros > 0)
+
+    def begin(self, loss: float, zero_loss: float) -> None:
+        """Set the first loss, or raise it to the mean loss of outputs that are all 0; -inf: unknown."""
+        if math.isnan(self.first_loss):
+            self.first_loss = self.first = loss
+        if zero_loss > -math.inf:
+            self.zeros, self.num_zeros = self.zeros + zero_loss, self.num_zeros + 1
+            self.first = max(self.first_loss, self.zeros / self.num_zeros)
+
     def add(self, loss: float) -> None:
         """Add the loss of an update."""
         best = self.first if math.isnan(self.best) else self.best
         if self.factor is not None and best > 0 and loss > max(self.factor * best, self.first):
             self.above += 1
-            self.far = self.far + 1 if loss > FAR_FACTOR * self.factor * self.first else 0
+            is_far = self.num_zeros and loss > FAR_FACTOR * self.factor * self.first
+            self.far = self.far + 1 if is_far else 0
         else:
-            self.above = self.far = 0
+            self.above, self.far = max(0, self.above - CANCELLED) if self.num_zeros else 0, 0
         self.total += loss
         self.count += 1
 
@@ -64,12 +90,14 @@ class LossWatch:
         """Return whether the last loss completes a mean that is the best so far, and begin another one at its end."""
         if self.count < UPDATES:
             return False
-        mean, diverges = self.total / self.count, 2 * self.above >= UPDATES
-        self.total, self.count = 0.0, 0
+        mean, self.total, self.count = self.total / self.count, 0.0, 0
+        if self.num_zeros:
+            diverges = self.factor is not None and mean > self.factor * self.first > 0
+        else:  # the first loss may be low by chance
+            diverges = 2 * self.above >= UPDATES
+            self.first = max(self.first, mean) if math.isnan(self.best) and not diverges else self.first
         if diverges or mean >= self.best:
             return False
-        if math.isnan(self.best):  # a single loss may be low by chance
-            self.first = max(self.first, mean)
         self.best = mean
         return True
 

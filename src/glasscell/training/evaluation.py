@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from glasscell.core.buffers import BufferPool
 from glasscell.data.batch import Batch, check_batch
-from glasscell.data.metrics import Average, Loss, Metric, loss_count
+from glasscell.data.metrics import METRICS, Average, Loss, Metric, loss_count
 from glasscell.models.protocol import Trainable
 
 
@@ -22,6 +24,16 @@ def evaluate(
         for name, metric in metrics.items():
             average.add(name, metric(result.outputs, batch), len(batch.inputs))
     return average.means()
+
+
+def try_metrics(
+    model: Trainable, batches: Iterable[Batch], loss: Loss, metrics: Mapping[str, Metric], buffers: BufferPool
+) -> None:
+    """Call the metrics of the user on one batch: their errors are raised before the first update."""
+    of_user = {name: metric for name, metric in metrics.items() if metric not in METRICS.values()}
+    batch = next(iter(batches), None) if of_user else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        evaluate(model, [batch] if batch else [], loss, of_user, buffers)
 
 
 def is_better(name: str, value: float, best: float) -> bool:

@@ -23,7 +23,7 @@ from glasscell.training.diagnosis import (
     first_name,
     states_are_finite,
 )
-from glasscell.training.divergence import LossWatch
+from glasscell.training.divergence import FACTOR, LossWatch
 from glasscell.training.groups import init_states
 
 if TYPE_CHECKING:
@@ -59,11 +59,14 @@ class TrainingError(FloatingPointError):
         Number of the update that was not made.
     history : History
         Of the updates that were made.
+    model_update : int
+        After :func:`glasscell.fit`, number of the update of the weights that the model has; 0: before the first one.
     """
 
     kind: str
     update: int
     history: History
+    model_update: int = 0
 
 
 class TrainingDataError(TrainingError, ValueError):
@@ -105,8 +108,10 @@ class Failures:
     skipped, in_succession, halvings : int
         Skipped updates, those since the last update, and how often the learning rate was halved.
     watch : LossWatch
+    has_best : bool
+        Whether an evaluation had a loss of at most 10 times the first one: its weights are restored.
     weights : array or None
-        Without an evaluation: the weights after the best mean loss of 100 updates, or the first ones.
+        Before that: the weights after the best mean loss of 100 updates, or the first ones.
     weights_update : int
         Number of the update of these weights.
     """
@@ -115,6 +120,7 @@ class Failures:
         self.policy, self.watch = policy, LossWatch(divergence_factor)
         self.skipped = self.in_succession = self.halvings = self.weights_update = 0
         self.weights: Array | None = None
+        self.has_best = False
 
     @property
     def rate_factor(self) -> float:
@@ -214,12 +220,10 @@ def _find_divergence(training: Any, loss: float) -> Failure | None:
     """Add a finite loss; return a failure if the training has diverged."""
     failures, watch, updates = training.failures, training.failures.watch, training.history.updates
     is_best = watch.ends_mean()
-    if training.best_weights is not None:
-        failures.weights = None
-    elif is_best or failures.weights is None:
+    if not failures.has_best and (is_best or (failures.weights is None and not updates)):
         failures.weights, failures.weights_update = training.model.parameters.vector.copy(), updates
-    if math.isnan(watch.first):
-        watch.first = max(loss, _zero_loss(training))
+    if watch.begins:
+        watch.begin(loss, _zero_loss(training))
     watch.add(loss)
     if not watch.diverged:
         return None
@@ -290,7 +294,7 @@ def _skip(training: Any) -> str:
 
 
 def _restore_best_and_halve(training: Any) -> str:
-    weights = restore_best(training)
+    weights = weights_of(restore_best(training))
     training.optimizer_states = init_states(training.optimizer, training.model.parameters.vector, training.groups)
     training.states = None
     training.failures.halvings += 1
@@ -298,14 +302,16 @@ def _restore_best_and_halve(training: Any) -> str:
     return f"{weights} are restored, and the learning rate is halved"
 
 
-def restore_best(training: Any) -> str:
-    """Restore the best weights that are known; return their name."""
-    failures, vector, update = training.failures, training.model.parameters.vector, 0
-    if training.best_weights is not None:
-        vector[:], update = training.best_weights, training.history.best_update or 0
+def restore_best(training: Any) -> int:
+    """Restore the best weights that are known; return the number of their update."""
+    failures, vector = training.failures, training.model.parameters.vector
+    update: int = training.history.updates
+    if failures.has_best:
+        vector[:] = training.best_weights
+        update = training.history.best_update
     elif failures.weights is not None:
         vector[:], update = failures.weights, failures.weights_update
-    return weights_of(update)
+    return update
 
 
 def weights_of(update: int) -> str:
@@ -318,18 +324,22 @@ def with_weights(training: Any, error: TrainingError) -> TrainingError:
 
     Without an evaluation these are those of the last whole update; after divergence, those with the best mean loss.
     """
-    if training.best_weights is not None or error.kind == "divergence":
-        weights = restore_best(training)
-    else:
-        weights = weights_of(training.history.updates)
-    complete = type(error)(f"{error}; the model has {weights}")
-    vars(complete).update(vars(error))
+    update = training.history.updates
+    if training.failures.has_best or error.kind == "divergence":
+        update = restore_best(training)
+    complete = type(error)(f"{error}; the model has {weights_of(update)}")
+    vars(complete).update(vars(error) | {"model_update": update})
     return complete
 
 
-def warn_of_scores(training: Any, scores: Mapping[str, float]) -> None:
-    """Warn of a validation loss that is not finite, which is no failure of the training."""
-    loss = scores.get("loss", 0.0)
+def check_scores(training: Any, scores: Mapping[str, float]) -> None:
+    """Note whether the best weights may be restored, and warn of a loss that is not finite, which is no failure."""
+    failures, best, loss = training.failures, training.history.best_update, scores.get("loss", 0.0)
+    if best is not None and not failures.has_best:
+        limit = (failures.watch.factor or FACTOR) * failures.watch.first
+        best_loss = training.history.rows[best - 1].get("validation_loss", math.nan)
+        if not best_loss > limit > 0:
+            failures.has_best, failures.weights = True, None
     if math.isfinite(loss) or not training.validation:
         return
     cause = find_cause_in_data(Attempt([Window(batch, None, 0) for batch in training.validation]))

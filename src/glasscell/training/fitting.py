@@ -117,9 +117,9 @@ def fit(
         half the learning rate, and raise after 10 times. Inputs and targets that are not finite can be skipped only,
         divergence cannot be skipped.
     divergence_factor : float or None
-        The training has diverged after 100 updates in succession with a loss above the first one, and above this many
-        times the best mean of 100 updates; or after 10 with a loss above 100 times as much of the first one. None: only
-        numbers that are not finite are failures.
+        The training has diverged after about 100 updates with a loss above the first one, and above this many times the
+        best mean of 100 updates; or after 10 with a loss above 100 times as much of the first one: see
+        :class:`glasscell.training.divergence.LossWatch`. None: only numbers that are not finite are failures.
     progress : bool
         Show progress on standard error: a bar on a terminal, if tqdm is installed; otherwise lines.
     checkpoint : path, optional

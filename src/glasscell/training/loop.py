@@ -20,15 +20,15 @@ from glasscell.core.norms import all_finite, clip_by_global_norm, clip_by_value,
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
-from glasscell.data.metrics import METRICS, loss_and_gradient, loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments, failures
 from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
 from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.checkpointing import TrainingCheckpoints, check_options
 from glasscell.training.diagnosis import Attempt, Window, copy_states
-from glasscell.training.evaluation import evaluate, is_better, meets_target
+from glasscell.training.evaluation import evaluate, is_better, meets_target, try_metrics
 from glasscell.training.failures import Failure, Failures, TrainingError
+from glasscell.training.gradients import compute_gradients
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
@@ -77,7 +77,7 @@ class Training:
         check_options(options)
         self.options, self.model = options, arguments.trainable_model(model)
         self._user_model = model  # a single layer, of which the model is a wrapper
-        self._overwrites_outputs = not getattr(self.model, "keeps_outputs", True)
+        self.overwrites_outputs = not getattr(self.model, "keeps_outputs", True)
         self.dtype, parameters = self.model.dtype, self.model.parameters
         self._parameters = parameters
         self.data = arguments.training_source(data, options, self.model)
@@ -99,11 +99,11 @@ class Training:
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain, self._was_evaluated = 0, False
         self.failures, self.attempt = Failures(options.on_failure, options.divergence_factor), Attempt()
-        self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
+        self.gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
-        self._try_metrics()
+        try_metrics(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
         self._checkpoints = TrainingCheckpoints(self)
 
     def _set_limits(self, options: TrainingOptions) -> None:
@@ -117,13 +117,6 @@ class Training:
         limits = self.updates, self.epochs
         self._expected_updates = arguments.expected_updates(self.data, *limits, options, self.batch_size)
         self.evaluate_every = arguments.evaluation_interval(options, self._defaults, self.data)
-
-    def _try_metrics(self) -> None:
-        """Call the metrics of the user on one batch: their errors are raised before the first update."""
-        metrics = {name: metric for name, metric in self.metrics.items() if metric not in METRICS.values()}
-        batch = next(iter(self.validation or ()), None) if metrics else None
-        with np.errstate(over="ignore", invalid="ignore"):
-            evaluate(self.model, [batch] if batch else [], self.loss, metrics, self.evaluation_buffers)
 
     # Updates
 
@@ -183,11 +176,7 @@ class Training:
         """Make one update and return its row of the history; None if it failed, and `on_failure` has mended that."""
         done, gradient = len(self.history.rows), self.gradients.vector
         try:
-            loss = (
-                self._accumulated(self._gradient_sum)
-                if self._gradient_sum is not None
-                else self._loss_and_gradients()[0]
-            )
+            loss = compute_gradients(self)
         except ValueError as error:
             failure = failures.failure_of_error(self, error)
             if failure is None:
@@ -234,33 +223,13 @@ class Training:
             self.optimizer_states = init_states(self.optimizer, vector, self.groups)
         return failure
 
-    def _loss_and_gradients(self) -> tuple[float, float]:
-        """Compute loss and gradients of the next window with targets; return the loss and how much it counts."""
-        window = self.windows.next(self._forward)
-        result = self._forward(window)
-        loss, d_outputs = loss_and_gradient(self.loss, result.outputs, window, overwrite=self._overwrites_outputs)
-        self.attempt.d_outputs = d_outputs
-        self.model.train_backward(result.tape, d_outputs, self.gradients, self.buffers)
-        return loss, 1.0 if self._gradient_sum is None else loss_count(window)
-
-    def _forward(self, window: Batch) -> ForwardPass:
+    def forward(self, window: Batch) -> ForwardPass:
+        """Run a window with a tape, from the state that is carried if it continues, and carry its final state."""
         states = self.states if window.continues else None
         self.attempt.windows.append(Window(window, copy_states(states), self.windows.first_step))
         result = self.model.train_forward(window, states, self.buffers, self.rng)
         self.states = result.states
         return result
-
-    def _accumulated(self, total: Array) -> float:
-        """Average the gradients of several windows of one epoch, each weighted with its number of targets."""
-        total[:], losses, counts = 0, 0.0, 0.0
-        for done in range(self.accumulate):
-            if done and self.epoch_ended():
-                break
-            loss, count = self._loss_and_gradients()
-            losses, counts = losses + loss * count, counts + count
-            total += self.gradients.vector * total.dtype.type(count)
-        np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
-        return losses / counts
 
     @property
     def epoch(self) -> int:
@@ -269,7 +238,7 @@ class Training:
 
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
-        return self.windows.epoch_ended(self._forward)
+        return self.windows.epoch_ended(self.forward)
 
     # Evaluation, and the end
 
@@ -286,12 +255,12 @@ class Training:
     def score(self) -> dict[str, float]:
         """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
         scores = evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
-        failures.warn_of_scores(self, scores)
         self.history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
         value = scores.get(self.options.monitor, math.nan)
         if is_better(self.options.monitor, value, self.best_score):
             self.best_score, self.history.best_update = value, self.history.updates
             self.best_weights = self.model.parameters.vector.copy()
+        failures.check_scores(self, scores)
         return scores
 
     def _finish_update(self, *, made: bool) -> bool:
