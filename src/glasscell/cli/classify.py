@@ -229,14 +229,13 @@ def _weights(options: argparse.Namespace, parts: Parts) -> Any:
 
 def _other_seeds(parts: Parts, training_run: TrainingRun) -> dict[int, float]:
     """Train the models of the other seeds; return their accuracies."""
-    options, interrupts = training_run.options, training_run.interrupts
-    accuracies = {}
+    options, accuracies = training_run.options, {}
     for seed in range(options.seed + 1, options.seed + options.seeds):
-        if interrupts.finish:
+        if training_run.has_ended():
             break
         model = _model(options, parts, seed)
         _, seconds = _train(model, parts, seed, training_run)
-        if not interrupts.finish:
+        if not training_run.has_ended():
             accuracies[seed] = evaluate(model, parts.train, parts.test).accuracy
             print(f"Seed {seed}: {accuracies[seed]:.1%}, {seconds:.1f} s", flush=True)
     return accuracies

@@ -234,10 +234,10 @@ def _train(
     series: Series, split: Split, members: list[Forecaster], training_run: TrainingRun
 ) -> tuple[Forecaster | ForecasterEnsemble, History]:
     """Train the members, and return the model of those that were trained."""
-    options, interrupts = training_run.options, training_run.interrupts
+    options = training_run.options
     training, done = series.head(split.training), list[Forecaster]()
     for k, member in enumerate(members):
-        history = training_run.train(
+        last_history = training_run.train(
             fit,
             member,
             member.training_data(training, window=options.window),
@@ -248,10 +248,11 @@ def _train(
             progress=True,
             seed=options.seed + k,
         )
-        if interrupts.finish and done:
-            break  # the interrupted member is left out
+        if training_run.has_ended() and done:
+            break  # the member that was interrupted, or failed, is left out
         done.append(member)
-        if interrupts.finish:
+        history = last_history
+        if training_run.has_ended():
             break
     return (done[0] if len(done) == 1 else ForecasterEnsemble(done)), history
 

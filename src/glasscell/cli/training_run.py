@@ -67,7 +67,7 @@ class TrainingRun:
         if options.checkpoint_every is not None:
             positive_integer("--checkpoint-every", options.checkpoint_every)
         self.failures: list[str] = []
-        self.kept, self.error = "", cast("TrainingError | None", None)
+        self.kept, self.error, self._failed_number = "", cast("TrainingError | None", None), 0
         self._training: Any = None
         checksums = {str(path): checksum(Path(path)) for path in inputs if Path(path).is_file()}
         self.is_resumed = options.resume is not None
@@ -119,6 +119,10 @@ class TrainingRun:
         again = f"{program_name()} {shlex.join(words)}"
         return f"{kept or f'the checkpoint of update {update} is kept in {folder}'}; to go on: {again}"
 
+    def has_ended(self) -> bool:
+        """Return whether a signal or a failure has ended the training."""
+        return self.interrupts.finish or self.error is not None
+
     # Training
 
     def reserve_space(self, model: Any) -> None:
@@ -145,7 +149,7 @@ class TrainingRun:
         *arguments, callbacks, **options
             Arguments of `fit`.
         number : int
-            Number of this training, if the run has several.
+            Number of this training, if the run has several: the first one has the model that is kept.
         writes_history : bool
             Whether the history of this training is that of the run.
         """
@@ -159,9 +163,9 @@ class TrainingRun:
             except CheckpointError as error:  # it was said when it happened; the model is trained
                 history = error.history
             except TrainingError as error:
-                if not error.model_update:  # nothing was learned
+                if number == 1 and not error.model_update:  # nothing was learned
                     raise
-                self.error, history = error, error.history
+                self.error, self._failed_number, history = error, number, error.history
             except FloatingPointError:
                 self._keep_best(model)
                 raise
@@ -229,7 +233,9 @@ class TrainingRun:
         others : mapping of str to callable
             Names of the other files, with functions that write one of a path.
         """
-        updates = f"{history.updates} updates" if self.error is None else f"update {self.error.model_update}"
+        updates = f"{history.updates} updates"
+        if self.error is not None and self._failed_number == 1:
+            updates = f"update {self.error.model_update}"
         self.save_model(model, f"the model of {updates}")
         self.write_history(history)
         for name, write in others.items():
@@ -269,7 +275,8 @@ class TrainingRun:
     def end(self) -> int:
         """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""
         if self.error is not None:
-            print(f"glasscell: {_in_options(self.error)}; {self.what_is_kept()}", file=sys.stderr)
+            number = f"training {self._failed_number}: " if self._failed_number > 1 else ""
+            print(f"glasscell: {number}{_in_options(self.error)}; {self.what_is_kept()}", file=sys.stderr)
         for failure in self.failures:
             print(f"glasscell: {failure}; the model is kept in {self.folder.display_path}", file=sys.stderr)
         if self.interrupts.finish:

@@ -104,7 +104,7 @@ def _log_lines(updates: int | None) -> Generator[ProgressReporter, None, None]:
         if evaluated:
             due = update >= next_line
         else:
-            due = not scores and update >= next_line and time.monotonic() - logged_at >= pause
+            due = not scores and update >= max(next_line, interval) and time.monotonic() - logged_at >= pause
         if due:
             write()
 

@@ -1,0 +1,165 @@
+"""Laws: a training command that fails keeps the best model and says so, and can go on with another policy."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_commands import COMMANDS, MODULES, resume, without_pictures, write_data
+
+import glasscell as gc
+from glasscell.cli import main
+from glasscell.cli.copy_advice import advice, plateau_of
+from glasscell.cli.run_manifest import Manifest
+from glasscell.training import History, gradients
+from glasscell.training.arguments import ON_FAILURE
+
+FAILING_CALLS = {"copy": 31, "text train": 13, "classify": 8, "forecast": 7}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_with_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    without_pictures(monkeypatch)
+    write_data()
+
+
+def fail_at(calls, monkeypatch):
+    """Let the loss of these batches be NaN, counted over all trainings."""
+    loss_and_gradient, count = gradients.loss_and_gradient, 0
+
+    def planted(*arguments, **options):
+        nonlocal count
+        count += 1
+        loss, gradient = loss_and_gradient(*arguments, **options)
+        return (math.nan if count in calls else loss), gradient
+
+    monkeypatch.setattr(gradients, "loss_and_gradient", planted)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_best_model_is_kept(command, monkeypatch, capsys):
+    number = FAILING_CALLS[command]
+    fail_at(range(number, 1000), monkeypatch)
+    assert main(COMMANDS[command]) == 1
+    out, err = capsys.readouterr()
+    last = [line for line in err.splitlines() if line.startswith("glasscell: ")][-1]
+    pattern = rf"glasscell: loss nan at update {number}; check the loss function, or lower the learning rate; "
+    pattern += r"the model has the weights of update (\d+); the model of update (\d+) is kept in run"
+    match = re.fullmatch(pattern, last)
+    assert match, last
+    assert match[1] == match[2]
+    assert "\nWritten to run: model.safetensors" in out  # after the results
+    assert np.isfinite(gc.load("run").parameters.vector).all()
+    manifest = Manifest.read(Path("run"))
+    assert manifest.state == "failed"
+    assert manifest.message.startswith("loss nan")
+
+
+def test_without_a_model_nothing_is_kept(monkeypatch, capsys):
+    fail_at([1], monkeypatch)
+    assert main(COMMANDS["copy"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "glasscell: loss nan at update 1; check the loss function, or lower the learning rate; "
+        "the model has the weights before the first update; nothing is kept"
+    )
+    assert not Path("run").exists()
+
+
+def test_a_rate_of_a_million_is_noticed(capsys):
+    assert main(["copy", "--learning-rate", "1e6", "--out", "run"]) == 1
+    assert re.fullmatch(
+        r"glasscell: loss \S+ at update 11: the training diverges, 10 updates are above 1000 times the first loss, .*; "
+        r"the model has the weights before the first update; nothing is kept",
+        capsys.readouterr().err.splitlines()[-1],
+    )
+
+
+@pytest.mark.parametrize(("command", "updates"), [("classify", 15), ("forecast", 12)])
+def test_a_later_training_of_a_run_that_fails_is_left_out(command, updates, monkeypatch, capsys):
+    fail_at(range(updates + 8, 1000), monkeypatch)
+    assert main(COMMANDS[command]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("glasscell: training 2: loss nan at update ")
+    assert re.search(rf"; the model of {updates} updates is kept in run; to go on: .* {command} --resume run$", last)
+    assert np.isfinite(gc.load("run").parameters.vector).all()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_failures_can_be_skipped(command, monkeypatch, capsys):
+    fail_at([FAILING_CALLS[command]], monkeypatch)
+    assert main([*COMMANDS[command], "--on-failure", "skip"]) == 0
+    line = f"glasscell: loss nan at update {FAILING_CALLS[command]}; the update is skipped"
+    assert line in capsys.readouterr().err.splitlines()
+
+
+def test_a_failed_run_goes_on_with_another_policy(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        fail_at([31], patch)
+        assert main([*COMMANDS["copy"], "--checkpoint-every", "10"]) == 1
+    fail_at([1], monkeypatch)
+    assert resume("copy", "--on-failure", "skip") == 0
+    assert "loss nan at update 31; the update is skipped" in capsys.readouterr().err
+    assert Manifest.read(Path("run")).state == "finished"
+
+
+def test_the_policies_are_those_of_fit(capsys):
+    for command in MODULES:
+        with pytest.raises(SystemExit):
+            main([*command.split(), "--on-failure", "ignore"])
+        error = capsys.readouterr().err
+        assert all(policy in error for policy in ON_FAILURE)
+
+
+# The end of copy
+
+
+def history_of(losses):
+    rows = [{"update": 25.0 * k, "loss": 1.0} for k in range(1, len(losses) + 1)]
+    return History([row | {"validation_loss": loss} for row, loss in zip(rows, losses, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([0.5, 0.4, 0.3, 0.2], None),
+        ([0.5, 0.3, 0.31, 0.32], (0.3, 2)),
+        ([0.5, 0.3, 0.31, 0.298], (0.298, 4)),
+        ([0.5, 0.3, 0.31, 0.29], None),
+        ([0.5, 0.3, 0.31], None),  # too few
+        ([], None),
+    ],
+)
+def test_a_plateau_has_no_gain_in_the_last_half(losses, expected):
+    assert plateau_of(history_of(losses)) == expected
+
+
+@pytest.mark.parametrize(
+    ("losses", "loss", "baseline", "beginning"),
+    [
+        ([0.7, 0.69, 0.69, 0.69], 0.69, 0.693, "The model does not use its memory"),
+        ([0.7, 0.69, 5.0, 9.0], 9.0, 0.693, "The model does not use its memory"),
+        (
+            [0.5, 0.3, 0.31, 0.32],
+            0.32,
+            0.693,
+            "The loss is at a plateau: no gain in the last half of the updates (best",
+        ),
+        ([0.5, 0.3, 0.2, 0.1], 0.1, 0.693, "The loss still falls: try more --steps."),
+        ([0.5, 0.3, 0.31, 0.32], 0.32, 0.0, "The loss is at a plateau"),  # echo
+        ([0.7, 0.69, 0.69, 0.69], 0.69, math.inf, "The loss is at a plateau"),  # width 1
+    ],
+)
+def test_advice(losses, loss, baseline, beginning):
+    lines = advice(history_of(losses), loss, baseline, is_exact=False)
+    assert lines[0].startswith(beginning)
+    assert "ry " in lines[-1]
+    assert advice(history_of(losses), loss, baseline, is_exact=True) == []
+
+
+def test_the_end_of_copy_names_a_memoryless_result(capsys):
+    assert main(["copy", "--steps", "30", "--width", "4", "--learning-rate", "1e-6"]) == 0
+    assert "\nThe model does not use its memory: its loss is about the one without memory, or above.\n" in (
+        capsys.readouterr().out
+    )
