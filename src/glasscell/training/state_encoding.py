@@ -36,6 +36,8 @@ from glasscell.training.history import History
 AnyArray: TypeAlias = NDArray[Any]
 KIND = "$"
 ARRAY_KINDS = "biuf"  # dtypes of tensors: Booleans and numbers
+EXPANSION, ALLOWANCE = 12, 2**26  # decoded values may need this many times the bytes of the tensors, and 64 MiB
+ROW_BYTES, VALUE_BYTES = 200, 30  # memory of a row of a history, and of each number in it
 COLUMN_TYPES: dict[type, str] = {bool: "?", int: "<i8", float: "<f8"}  # of the rows of a history: Python's types
 
 
@@ -128,7 +130,7 @@ class _Encoder:
 
     def _encode_history(self, history: History, path: str) -> dict[str, Any]:
         names = ("target_reached", "stopped_early", "best_update", "failures")
-        attributes = {name: getattr(history, name) for name in names}
+        attributes = {name: self.encode(getattr(history, name), f"{path}.{name}") for name in names}
         columns = [self._encode_column(history.rows, name, f"{path}.{name}") for name in history.columns]
         return {KIND: "history", "rows": len(history.rows), "columns": columns} | attributes
 
@@ -153,13 +155,19 @@ class _Encoder:
 
 
 class _Decoder:
+    """Decodes the values of a file of unknown origin: each tensor is used once, and memory is bounded by their size."""
+
     def __init__(self, tensors: Mapping[str, AnyArray]) -> None:
         self._tensors = dict(tensors)
-        self._largest = max((tensor.size for tensor in tensors.values()), default=0)  # a bound on the rows of a history
+        self._memory = EXPANSION * sum(tensor.nbytes for tensor in tensors.values()) + ALLOWANCE
 
     def _take(self, name: str) -> AnyArray:
-        """Return a copy of a tensor, which only one value has: many of one would take far more memory than the file."""
-        return self._tensors.pop(name).copy()
+        return self._tensors.pop(name)
+
+    def _reserve(self, num_bytes: int) -> None:
+        self._memory -= num_bytes
+        if self._memory < 0:
+            raise ValueError("it needs more memory than its size allows")
 
     def decode(self, value: Any) -> Any:
         """Return the value that was encoded."""
@@ -171,7 +179,7 @@ class _Decoder:
             return {key: self.decode(item) for key, item in value.items()}
         decode = {
             "array": self._array,
-            "scalar": lambda value: self._take(value["tensor"])[()],
+            "scalar": lambda value: self._take(value["tensor"]).copy()[()],
             "float": _float,
             "tuple": lambda value: tuple(self.decode(value["items"])),
             "named tuple": self._named_tuple,
@@ -181,7 +189,7 @@ class _Decoder:
         return decode(value)
 
     def _array(self, value: Mapping[str, Any]) -> AnyArray:
-        array = self._take(value["tensor"])
+        array = self._take(value["tensor"]).copy()
         axes = value.get("axes", range(array.ndim))
         if sorted(axes) != [*range(array.ndim)]:
             raise ValueError(f"{axes} are not the axes of an array of {array.ndim}")
@@ -194,19 +202,21 @@ class _Decoder:
         return tuple.__new__(kind, items)  # runs no code of the class
 
     def _history(self, value: Mapping[str, Any]) -> History:
-        rows: list[dict[str, Any]] = [{} for _ in range(min(int(value["rows"]), self._largest))]
+        num_rows = value["rows"]
+        if type(num_rows) is not int or num_rows < 0:
+            raise ValueError(f"a history has {num_rows!r:.100} rows")
+        self._reserve(ROW_BYTES * num_rows)
+        rows: list[dict[str, Any]] = [{} for _ in range(num_rows)]
         for column in value["columns"]:
-            name, places = column["name"], range(len(rows))
+            name, places = column["name"], range(num_rows)
             if "places" in column:
                 places = self._take(column["places"]).tolist()
             values = self._values(column)
-            if len(values) != len(places) or type(name) is not str:
+            if len(values) != len(places) or type(name) is not str or min(places, default=0) < 0:
                 raise ValueError(f"column {name!r:.100} has {len(values)} values for {len(places)} rows")
             for place, item in zip(places, values, strict=True):
                 rows[place][name] = item
-        if len(rows) != value["rows"]:
-            raise ValueError(f"{value['rows']} rows without values")
-        failures = [dict(failure) for failure in value["failures"]]
+        failures = [dict(failure) for failure in self.decode(value["failures"])]
         return History(rows, value["target_reached"], value["stopped_early"], value["best_update"], failures)
 
     def _values(self, column: Mapping[str, Any]) -> list[Any]:
@@ -214,9 +224,12 @@ class _Decoder:
             values: list[Any] = self.decode(column["values"])
             return values
         if column["type"] == "numpy":
-            return list(self._array(column["values"]))
+            array = self._array(column["values"])
+            self._reserve(VALUE_BYTES * array.size)
+            return list(array)
         kinds = {kind.__name__: dtype for kind, dtype in COLUMN_TYPES.items()}
         tensor = self._take(column["tensor"])
+        self._reserve(VALUE_BYTES * tensor.size)
         if tensor.dtype != np.dtype(kinds[column["type"]]):
             raise ValueError(f"a column of {column['type']} has the dtype {tensor.dtype}")
         items: list[Any] = tensor.tolist()
