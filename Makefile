@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy torture lint format notebook web pictures screenshots bars real-data bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy coverage fuzz-coverage torture lint format notebook web pictures screenshots bars real-data bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,17 @@ flips: $(VENV)/.test  ## 10,000 flipped bits in files of every kind: none may go
 
 fuzz: $(VENV)/.test   ## 6,000 mutated traces: every view displays those that load (minutes)
 	GLASSCELL_MUTANTS=6000 $(BIN)/python -m pytest tests/trace/test_storage.py -k shown
+
+coverage: $(VENV)/.peers ## line and branch coverage of src by the test suite, at least 97 %: exclusions are in pyproject.toml
+	$(BIN)/coverage erase
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 2 $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+fuzz-coverage: build/atheris/.packages ## coverage-guided fuzzing of three readers, in a separate environment (half an hour)
+	build/atheris/bin/python benchmarks/coverage_guided/fuzz.py safetensors $(ARGS)
+	build/atheris/bin/python benchmarks/coverage_guided/fuzz.py pickle $(ARGS)
+	build/atheris/bin/python benchmarks/coverage_guided/fuzz.py onnx $(ARGS)
 
 torture: $(VENV)/.peers ## the long proofs: mutated files, hostile files, illegal values, ... (hours; ARGS='fuzz --count 1000')
 	$(BIN)/python benchmarks/torture $(ARGS)
@@ -114,6 +125,11 @@ $(VENV)/.browser: $(VENV)/.test
 build/aeon/.packages: pyproject.toml
 	$(PYTHON) -m venv --clear build/aeon
 	build/aeon/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[sklearn]' 'aeon==1.6.0' pytest
+	@touch $@
+
+build/atheris/.packages: pyproject.toml
+	$(PYTHON) -m venv --clear build/atheris
+	build/atheris/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[onnx]' 'atheris>=3.0'
 	@touch $@
 
 $(VENV)/.mutants: $(VENV)/.peers

@@ -16,7 +16,7 @@ BLOCK_BYTES = 1 << 15  # transposed per block: all sequences then read the same 
 def positive_integer(name: str, value: int) -> int:
     """Return the value, if it is an integer ≥ 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {value!r:.100}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return int(value)
@@ -32,7 +32,7 @@ def non_negative_integer(name: str, value: int) -> int:
 def positive_number(name: str, value: float) -> float:
     """Return the value, if it is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {value!r:.100}")
     if not (value > 0 and np.isfinite(value)):
         raise ValueError(f"{name} must be finite and above 0, got {value}")
     return float(value)
@@ -41,7 +41,7 @@ def positive_number(name: str, value: float) -> float:
 def non_negative_number(name: str, value: float) -> float:
     """Return the value, if it is a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {value!r:.100}")
     if not (value >= 0 and np.isfinite(value)):
         raise ValueError(f"{name} must be finite and at least 0, got {value}")
     return float(value)
@@ -50,14 +50,14 @@ def non_negative_number(name: str, value: float) -> float:
 def integer(name: str, value: int) -> int:
     """Return the value, if it is an integer."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {value!r:.100}")
     return int(value)
 
 
 def finite_number(name: str, value: float) -> float:
     """Return the value, if it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {value!r:.100}")
     if not np.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     return float(value)
@@ -66,7 +66,7 @@ def finite_number(name: str, value: float) -> float:
 def probability(name: str, value: float) -> float:
     """Return the value, if it is a probability below 1."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {value!r:.100}")
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
     return float(value)
@@ -75,14 +75,14 @@ def probability(name: str, value: float) -> float:
 def boolean(name: str, value: object) -> bool:
     """Return the value, if it is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {value!r:.100}")
     return bool(value)
 
 
 def choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r:.100}")
 
 
 def as_generator(seed: object) -> np.random.Generator:
@@ -90,7 +90,7 @@ def as_generator(seed: object) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed must be an integer of 0 or more, or a numpy.random.Generator, got {seed!r}")
+        raise ValueError(f"seed must be an integer of 0 or more, or a numpy.random.Generator, got {seed!r:.100}")
     return np.random.default_rng(int(seed))
 
 
