@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of three readers with atheris, in an environment of its own: ``make fuzz-coverage``.
+"""Coverage-guided fuzzing of three readers with atheris, in a separate environment: ``make fuzz-coverage``.
 
     build/atheris/bin/python benchmarks/coverage_guided/fuzz.py safetensors --minutes 10
 
