@@ -28,7 +28,7 @@ interrupts: $(VENV)/.peers ## 1,000 interrupts at random moments in each kind of
 	$(BIN)/python benchmarks/interrupts.py --interrupts 1000
 
 flips: $(VENV)/.test  ## 10,000 flipped bits in files of every kind: none may go unnoticed
-	GLASSCELL_FLIPS=10000 $(BIN)/python -m pytest tests/test_checksum.py -k changed_bit
+	$(BIN)/python benchmarks/torture flips
 
 fuzz: $(VENV)/.test   ## 6,000 mutated traces: every view displays those that load (minutes)
 	GLASSCELL_MUTANTS=6000 $(BIN)/python -m pytest tests/trace/test_storage.py -k shown

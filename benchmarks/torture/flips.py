@@ -1,6 +1,7 @@
 """Flip bits of files of every kind that this library writes: none may go unnoticed. ``--count 10000``.
 
-The files and the law are those of ``tests/test_checksum.py``, which runs with this number of bits.
+The files and the law are those of ``tests/test_checksum.py`` (models, states, traces) and of
+``tests/training/test_untrusted_checkpoints.py`` (checkpoints and their manifest); both run with this number of bits.
 """
 
 import argparse
@@ -19,13 +20,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="bits in all (default: 10000)")
     count = parser.parse_args().count
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_checksum.py", "-k", "changed_bit"]
+    files = ["tests/test_checksum.py", "tests/training/test_untrusted_checkpoints.py"]
+    command = [sys.executable, "-m", "pytest", "-q", *files, "-k", "changed_bit"]
     environment = os.environ | {"GLASSCELL_FLIPS": str(count)}
     done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False)
     held = done.returncode == 0
     if not held:
         print(done.stdout[-4000:], file=sys.stderr)
-    return report([Bar(f"{count:,} flipped bits", "all noticed" if held else "see stderr", "0 unnoticed", held)])
+    return report(
+        [
+            Bar(
+                f"{count:,} flipped bits of models, states and traces, {count:,} of checkpoints",
+                "all noticed" if held else "see stderr",
+                "0 unnoticed",
+                held,
+            )
+        ]
+    )
 
 
 if __name__ == "__main__":

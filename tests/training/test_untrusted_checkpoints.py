@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import glasscell as gc
 from glasscell import checkpoint
 from glasscell.checkpoint import HEADER_KEY
 from glasscell.tensor_files import encode
-from glasscell.training.checkpoint_files import FOLDER
+from glasscell.training import manifest
+from glasscell.training.checkpoint_files import FOLDER, read_checkpoint
 
+FLIPS = int(os.environ.get("GLASSCELL_FLIPS", "400"))
 NAME = "000000002.safetensors"
 
 
@@ -98,3 +101,19 @@ def test_a_state_that_is_nested_deep_is_refused_or_read(saved: Any, tmp_path: Pa
     nested(header["config"]["state"], tensors)
     with contextlib.suppress(ValueError):  # and no RecursionError
         resumed(tmp_path, header, tensors)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "manifest"])
+def test_no_changed_bit_goes_unnoticed(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    train(2, checkpoint=tmp_path)
+    path = tmp_path / FOLDER / {"checkpoint": NAME, "manifest": manifest.NAME}[kind]
+    read: Any = {"checkpoint": lambda path: read_checkpoint(path, None), "manifest": manifest.read_manifest_file}[kind]
+    content = bytearray(path.read_bytes())
+    for place in map(int, rng.integers(8 * len(content), size=FLIPS // 2)):
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"\w"):
+            read(path)
+        content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
+    read(path)
