@@ -11,7 +11,7 @@ import pytest
 from training_commands import COMMANDS, calling, files_of, kill, killed, resume, without_pictures, write_data
 
 import glasscell as gc
-from glasscell.atomic_files import temporary_name
+from glasscell.atomic_files import OutputFile, temporary_name
 from glasscell.cli import main
 from glasscell.cli.run_files import newest_checkpoint
 from glasscell.cli.run_history import HistoryFile
@@ -390,6 +390,48 @@ def test_a_folder_that_becomes_read_only_warns_and_saves_elsewhere(command, unin
     if "settings.json" in files:
         files["settings.json"] = uninterrupted[command]["settings.json"]
     assert files == uninterrupted[command]
+
+
+FILES = [
+    *(
+        ("copy", "history.csv"),
+        ("text train", "history.csv"),
+        ("classify", "settings.json"),
+        ("classify", "scores.json"),
+    ),
+    *(("forecast", name) for name in ("settings.json", "evaluation.csv", "forecast.csv")),
+]
+
+
+@pytest.mark.parametrize(("command", "name"), FILES)
+def test_a_file_that_cannot_be_written_is_named(command, name, uninterrupted, monkeypatch, capsys):
+    write = OutputFile.write
+
+    def write_or_fail(self, content):
+        if self.path.name == name:
+            raise OSError(5, "Input/output error", str(self.path))
+        write(self, content)
+
+    monkeypatch.setattr(OutputFile, "write", write_or_fail)
+    assert main(COMMANDS[command]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"glasscell: {name} could not be written: ")
+    assert line.endswith("; the model is kept in run")
+    assert files_of() == {file: content for file, content in uninterrupted[command].items() if file != name}
+
+
+def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_nothing(monkeypatch, capsys):
+    write = OutputFile.write
+
+    def write_or_fail(self, content):
+        if self.path.parent.name == "checkpoints":
+            raise OSError(28, "No space left on device; nothing was written", str(self.path))
+        write(self, content)
+
+    monkeypatch.setattr(OutputFile, "write", write_or_fail)
+    assert main(COPY) == 2
+    assert capsys.readouterr().err.endswith(": No space left on device; nothing is kept\n")
+    assert not Path("run").exists()
 
 
 def test_an_error_of_the_history_during_the_run_costs_nothing(uninterrupted, monkeypatch):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glasscell.atomic_files import write_atomically
 from glasscell.cli.sequence_options import TABLE_OPTIONS, is_unset, option_of, table_of
 from glasscell.limits import MemoryBudget, parse_json
 
@@ -40,7 +41,7 @@ def to_json(value: dict[str, Any]) -> bytes:
 
 def write_settings(settings: dict[str, Any], file: Path) -> None:
     """Write the settings of a run."""
-    file.write_bytes(to_json(settings))
+    write_atomically(file, to_json(settings), (".json",))
 
 
 def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:

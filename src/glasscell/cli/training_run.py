@@ -69,6 +69,7 @@ class TrainingRun:
         self.failures: list[str] = []
         self.kept, self.error, self._failed_number = "", cast("TrainingError | None", None), 0
         self._training: Any = None
+        self._has_begun = False
         checksums = {str(path): checksum(Path(path)) for path in inputs if Path(path).is_file()}
         self.is_resumed = options.resume is not None
         if self.is_resumed:
@@ -99,9 +100,10 @@ class TrainingRun:
             return
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(self.what_is_kept()) from None
+        if isinstance(error, OSError) and self._has_begun and error.strerror and "kept" not in error.strerror:
+            reason, file = error.strerror.partition("; ")[0], error.filename or str(self.folder.display_path)
+            raise OSError(error.errno, f"{reason}; {self.what_is_kept()}", file) from None
         if self._training is not None or isinstance(error, FloatingPointError):
-            if isinstance(error, OSError) and error.strerror and "kept" not in error.strerror:
-                raise OSError(error.errno, f"{error.strerror}; {self.what_is_kept()}", error.filename) from None
             for kind_of_error in (FloatingPointError, MemoryError, ValueError):
                 if isinstance(error, kind_of_error):
                     raised: Any = kind_of_error(f"{_in_options(error) or 'not enough memory'}; {self.what_is_kept()}")
@@ -127,6 +129,7 @@ class TrainingRun:
 
     def reserve_space(self, model: Any) -> None:
         """Write the untrained model under a temporary name: an error before the work if there is no space."""
+        self._has_begun = True
         self.folder.reserve_space(model.save)
 
     def train(
