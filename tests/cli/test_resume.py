@@ -455,7 +455,7 @@ def test_a_training_that_diverges_keeps_the_best_model(monkeypatch, capsys):
         return fit(model, *arguments, callbacks=[*callbacks, spoil], **options)
 
     monkeypatch.setattr("glasscell.cli.copy.fit", diverging)
-    assert main(COPY) == 2
+    assert main(COPY) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.endswith("; the model of update 25 is kept in run")
     manifest = Manifest.read(Path("run"))
