@@ -37,6 +37,10 @@ from glasscell.training import CheckpointFolder, has_checkpoint
 from torture.bars import Bar, report
 
 TEXT = "the cat sat on the mat, and the dog lay on the log; " * 40
+MODULES = (
+    *("models.copy_lstm", "models.language_model", "models.sequence_classifier", "data.text", "training.fitting"),
+    *("training.description", "training.checkpoints", "core.numba_engine"),
+)
 UPDATES = 24
 EVERY = 2  # updates between checkpoints: more than half of the time is spent in writes
 
@@ -327,8 +331,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     rng = random.Random(options.seed)  # noqa: S311 - chooses moments
-    if "numba" in options.engines:
-        import_module("glasscell.core.numba_engine")  # once, not in each process
+    for module in MODULES[: None if "numba" in options.engines else -1]:  # imported once, not in each process
+        import_module(f"glasscell.{module}")
     with tempfile.TemporaryDirectory() as name:
         return report(bars(options, rng, Path(name)))
 
