@@ -1,22 +1,22 @@
 """Fork a process that uses shared models, idle and while its other threads compute. ``--forks 200``.
 
 Each child computes with the models of the parent: passes, inference and a training. It must end, with the same bits as
-the parent. The compiled engine runs with all threads. NumPy's products run with one BLAS thread, the documented
-setting: OpenBLAS itself can wait forever in the child of a process whose other threads compute products
-(``--blas-threads 2`` counts that). ``--loads`` forks a fresh process while another thread imports and compiles the
-engine. POSIX only.
+the parent. The compiled engine is forked in both states. A process whose threads multiply matrices by NumPy is not: in
+the child OpenBLAS can wait forever, see docs/guarantees.md, also without this library (``--count-hangs`` counts that).
+Such a process starts others by "spawn". ``--loads`` forks a fresh process while another thread imports and compiles
+the engine. POSIX only.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from torture.threads import ENGINES, in_background
 
 DEADLINE = 120.0  # seconds for a child that takes a few milliseconds on an idle machine
 MAX_HANGS = 3  # after which the other forks are not tried
+UNBOUNDED = "none: a fault of OpenBLAS"
 CHILD = 3  # exit status of a child with other bits
 
 
@@ -34,12 +35,12 @@ def work_with(engine: str) -> Callable[[], bytes]:
     """Return a function that computes with shared models, and returns all bits of its results."""
     lstm = gc.LSTM(32, 64, engine=engine, seed=0)
     x = np.random.default_rng(0).normal(size=(40, 12, 32)).astype(np.float32)  # enough for several threads
-    targets = np.zeros((40, 12, 4), np.float32)
+    targets = np.zeros((40, 12, 16), np.float32)
 
     def work() -> bytes:
         outputs, _, tape = lstm.forward(x)
         gradients = lstm.backward(tape, np.ones_like(outputs))[2]
-        trained = gc.Sequential([gc.LSTM(32, 16, engine=engine), gc.Linear(16, 4)])
+        trained = gc.LSTM(32, 16, engine=engine)  # alone: other layers multiply by BLAS
         gc.fit(trained, (x, targets), 2, loss="squared_error", batch_size=40)
         results = outputs, gradients.vector, lstm(x), lstm.stream().push(x[0, 0]), trained.parameters.vector
         return b"".join(result.tobytes() for result in results)
@@ -72,14 +73,30 @@ def fork(work: Callable[[], bytes], expected: bytes) -> str:
     return end_of(child)
 
 
+def compute(engine: str, expected: bytes) -> None:
+    """End the process, which was spawned, with the status of its results."""
+    sys.exit(0 if work_with(engine)() == expected else CHILD)
+
+
+def spawn(engine: str, expected: bytes) -> str:
+    """Compute in a spawned process; return "" if its results have the same bits."""
+    process = multiprocessing.get_context("spawn").Process(target=compute, args=(engine, expected))
+    process.start()
+    process.join(DEADLINE)
+    if process.exitcode is None:
+        process.kill()
+    return {0: "", None: "hang", CHILD: "different"}.get(process.exitcode, f"exit {process.exitcode}")
+
+
 def trial(engine: str, state: str, forks: int, seed: int) -> list[str]:
-    """Fork an idle process, or one of which two other threads compute; return what is wrong."""
+    """Fork an idle process, or fork or spawn from one of which two other threads compute; return what is wrong."""
     work, rng, wrong = work_with(engine), np.random.default_rng(seed), []
     expected = work()
-    with in_background(*[partial(work)] * (2 if state == "busy" else 0), pause=0.0):
+    pause = 0.02 if state == "spawn" else 0.0  # a process takes long to start
+    with in_background(*[work] * (0 if state == "idle" else 2), pause=pause):
         for _ in range(forks):
             time.sleep(rng.uniform(0, 0.01))
-            result = fork(work, expected)
+            result = spawn(engine, expected) if state == "spawn" else fork(work, expected)
             wrong += [result] if result else []
             if wrong.count("hang") == MAX_HANGS:
                 break
@@ -116,21 +133,23 @@ def in_process(arguments: list[str], blas_threads: int | None) -> list[str]:
     return [f"exit {done.returncode}"] if done.returncode else done.stdout.split("\n")[:-1]
 
 
-def bar(name: str, wrong: list[str]) -> Bar:
+def bar(name: str, wrong: list[str], bound: str = "0 hangs, 0 different") -> Bar:
     """Return the bar of a trial."""
     figure = ", ".join(f"{wrong.count(kind)} × {kind}" for kind in sorted(set(wrong)))
-    return Bar(name, figure or "0 hangs, 0 different", "0 hangs, 0 different", not wrong)
+    return Bar(name, figure or "0 hangs, 0 different", bound, not wrong or bound == UNBOUNDED)
 
 
 def main() -> int:
     """Measure the bars; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=ENGINES, help="default: both")
     parser.add_argument("--forks", type=int, default=200, help="forks of each state, idle and busy (default: 200)")
+    parser.add_argument("--spawns", type=int, default=10, help="processes that a busy one spawns (default: 10)")
     parser.add_argument("--loads", type=int, default=10, help="forks during the import of Numba (default: 10)")
-    parser.add_argument("--blas-threads", type=int, default=1, help="of the NumPy engine's trials (default: 1)")
+    parser.add_argument("--count-hangs", action="store_true", help="also fork while NumPy multiplies in other threads")
+    parser.add_argument("--blas-threads", type=int, default=1, help="of NumPy in --count-hangs (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--trial", help=argparse.SUPPRESS)
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trial:
         loads = options.trial == "load"
@@ -138,17 +157,21 @@ def main() -> int:
         sys.stdout.writelines(f"{result}\n" for result in wrong)
         return 0
 
+    def run(state: str, engine: str, forks: int, blas_threads: int | None = None) -> list[str]:
+        arguments = ["--trial", state, "--engine", engine, "--forks", str(forks), "--seed", str(options.seed)]
+        return in_process(arguments, blas_threads)
+
     def bars() -> Iterator[Bar]:
-        for engine in (options.engine,) if options.engine else ENGINES:
-            threads = None if engine == "numba" else options.blas_threads
-            limit = "" if threads is None else f", BLAS threads: {threads}"
-            for state in ("idle", "busy"):
-                arguments = ["--trial", state, "--engine", engine, "--forks", str(options.forks)]
-                wrong = in_process([*arguments, "--seed", str(options.seed)], threads)
-                yield bar(f"{options.forks} forks of a process, {state}, {engine}{limit}", wrong)
-        if options.engine != "numpy" and options.loads:
-            loads = [in_process(["--trial", "load", "--seed", str(k)], None) for k in range(options.loads)]
-            yield bar(f"{options.loads} forks during the import of Numba", [kind for wrong in loads for kind in wrong])
+        forks, spawns, limit = options.forks, options.spawns, options.blas_threads
+        yield bar(f"{forks} forks of an idle process, numba", run("idle", "numba", forks))
+        yield bar(f"{forks} forks of a busy process, numba", run("busy", "numba", forks))
+        loads = [in_process(["--trial", "load", "--seed", str(k)], None) for k in range(options.loads)]
+        yield bar(f"{options.loads} forks during the import of Numba", [kind for wrong in loads for kind in wrong])
+        yield bar(f"{forks} forks of an idle process, numpy", run("idle", "numpy", forks))
+        yield bar(f"{spawns} processes spawned by a busy one, numpy", run("spawn", "numpy", spawns))
+        if options.count_hangs:
+            name = f"{forks} forks of a busy process, numpy, BLAS threads: {limit}"
+            yield bar(name, run("busy", "numpy", forks, limit), UNBOUNDED)
 
     return report(bars())
 
