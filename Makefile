@@ -20,7 +20,7 @@ test: $(VENV)/.test   ## the test suite (comparisons with what is not installed 
 verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX Runtime and Keras: a table
 	$(BIN)/glasscell verify $(ARGS)
 
-mutants: $(VENV)/.mutants ## plant bugs into core/: does the test suite find them? (half an hour; ARGS=--resume goes on)
+mutants: $(VENV)/.mutants ## plant bugs: does the test suite find them? (half an hour; ARGS=--resume goes on)
 	$(BIN)/python mutants/run_known_bugs.py
 	$(BIN)/python mutants/run_generated.py $(ARGS)
 

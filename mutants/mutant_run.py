@@ -15,8 +15,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src/glasscell")
+PYTEST_OPTIONS = ("-q", "--no-header", "--tb=short", "--assert=plain", "--exitfirst", "-p", "no:cacheprovider")
 ADDRESS_SPACE = 16 << 30  # bytes per trial: larger allocations of a mutant fail
 
 
@@ -51,7 +53,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Trial:
-    """Changed files, from path under src/glasscell to text, and the tests to run."""
+    """Changed files, from path under src/glasscell to text, and the tests to run: test files, or single tests."""
 
     changed: Mapping[str, str]
     tests: Sequence[str]
@@ -60,9 +62,19 @@ class Trial:
 
 
 class Recorder:
-    """A pytest plugin that keeps the first failure."""
+    """A pytest plugin that keeps the first failure, and runs only some tests, in their order, if they are named."""
 
     failure: tuple[str, str, str] | None = None
+
+    def __init__(self, order: Sequence[str] = ()) -> None:
+        self.order = {test: place for place, test in enumerate(order)}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Select and sort the named tests; all are kept if none of the named ones is left."""
+        if any(item.nodeid in self.order for item in items):
+            items[:] = [item for item in items if item.nodeid in self.order]
+            items.sort(key=lambda item: self.order[item.nodeid])
 
     def pytest_exception_interact(self, call: pytest.CallInfo[Any], report: pytest.CollectReport | pytest.TestReport):
         """Record a failed test or collection."""
@@ -73,7 +85,7 @@ class Recorder:
 
 
 class WorkingCopies:
-    """Copies of package and tests, one for each parallel trial."""
+    """Copies of package and tests, one for each parallel trial, with what Numba has compiled."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.paths = [folder / str(k) for k in range(number)]
@@ -81,7 +93,7 @@ class WorkingCopies:
             path.mkdir()
             shutil.copy2(ROOT / "pyproject.toml", path)
             for name in ("src", "tests", "benchmarks", "web", "docs"):
-                shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("*.pyc"))
 
     def text(self, file: str) -> str:
         """Return the original text of a file."""
@@ -117,7 +129,7 @@ def run(trials: Iterable[Trial], places: WorkingCopies) -> Iterator[tuple[Trial,
                 place = free.pop()
                 originals = {file: (place / PACKAGE / file).read_text("utf-8") for file in trial.changed}
                 _write(place, trial.changed)
-                running[_fork(place, trial)] = (trial, place, originals, time.monotonic())
+                running[fork(place, partial(_in_child, place, trial))] = (trial, place, originals, time.monotonic())
             if not running:
                 return
             ended = [done for pid, (trial, *_, start) in running.items() if (done := _ended(pid, trial, start))]
@@ -126,11 +138,12 @@ def run(trials: Iterable[Trial], places: WorkingCopies) -> Iterator[tuple[Trial,
             for pid, status in ended:
                 trial, place, originals, start = running.pop(pid)
                 _write(place, originals)
+                shutil.rmtree(place / "tmp", ignore_errors=True)
                 free.append(place)
-                yield trial, _outcome(place, status, time.monotonic() - start)
+                yield trial, outcome_of(place, status, time.monotonic() - start)
     finally:
         for pid in running:
-            _kill(pid)
+            kill(pid)
 
 
 def _ended(pid: int, trial: Trial, start: float) -> tuple[int, int | None] | None:
@@ -138,12 +151,12 @@ def _ended(pid: int, trial: Trial, start: float) -> tuple[int, int | None] | Non
     if done:
         return pid, status
     if time.monotonic() - start > trial.timeout:
-        _kill(pid)
+        kill(pid)
         return pid, None
     return None
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
     """Kill the child and its children, which are one process group."""
     try:
         os.killpg(pid, signal.SIGKILL)
@@ -160,18 +173,26 @@ def _write(place: Path, files: Mapping[str, str]) -> None:
             compiled.unlink()  # Python compares only time and size
 
 
-def _outcome(place: Path, status: int | None, seconds: float) -> Outcome:
+def outcome_of(place: Path, status: int | None, seconds: float, report: str = "report.json") -> Outcome:
+    """Return the outcome that a fork left in its file, unless it was killed (no status) or crashed."""
     if status is None:
         return Outcome("time", "", f"still running after {seconds:.0f} s", seconds)
     try:
-        how, test, message = json.loads((place / "report.json").read_text("utf-8"))
+        how, test, message = json.loads((place / report).read_text("utf-8"))
     except (OSError, ValueError):
         return Outcome("crash", "", f"the process ended with status {status}", seconds)
     return Outcome(how, test, message, seconds)
 
 
-def _fork(place: Path, trial: Trial) -> int:
-    (place / "report.json").unlink(missing_ok=True)
+def in_fork(place: Path, function: Callable[[], Any]) -> Any:
+    """Return the result of a function that is called in a fork, which is in a working copy and may load glasscell."""
+    os.waitpid(fork(place, lambda: (enter(place), function())[1]), 0)
+    return json.loads((place / "report.json").read_text("utf-8"))
+
+
+def fork(place: Path, function: Callable[[], Any], report: str = "report.json") -> int:
+    """Call a function in a fork, which is a process group and leaves its result in a file; return its number."""
+    (place / report).unlink(missing_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -179,7 +200,8 @@ def _fork(place: Path, trial: Trial) -> int:
         return pid
     try:
         os.setsid()
-        (place / "report.json").write_text(json.dumps(_in_child(place, trial)), "utf-8")
+        result = json.dumps(function())
+        (place / report).write_text(result, "utf-8")
     except BaseException:  # noqa: BLE001 - a fork must not return into its parent's code
         traceback.print_exc()
     finally:
@@ -188,7 +210,8 @@ def _fork(place: Path, trial: Trial) -> int:
         os._exit(0)
 
 
-def _in_child(place: Path, trial: Trial) -> tuple[str, str, str]:
+def enter(place: Path) -> None:
+    """Make a working copy the folder, the source and the place of temporary files of this process."""
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -196,9 +219,16 @@ def _in_child(place: Path, trial: Trial) -> tuple[str, str, str]:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, hard))
     os.chdir(place)
+    temporary = place / "tmp"
+    temporary.mkdir(exist_ok=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(temporary)
+    os.environ["PYTHONPATH"] = str(place / "src")
+    sys.path.insert(0, str(place / "src"))
+
+
+def _in_child(place: Path, trial: Trial) -> tuple[str, str, str]:
+    enter(place)
     source = place / "src"
-    os.environ["PYTHONPATH"] = str(source)
-    sys.path.insert(0, str(source))
     sys.dont_write_bytecode = bool(trial.changed)  # a run without a change leaves the compiled tests to those after it
     try:
         import glasscell  # noqa: PLC0415
@@ -206,9 +236,8 @@ def _in_child(place: Path, trial: Trial) -> tuple[str, str, str]:
         return "import", "import glasscell", f"{type(error).__name__}: {error}"
     if not Path(glasscell.__file__).is_relative_to(source):
         raise RuntimeError(f"glasscell came from {glasscell.__file__} and not from the changed copy")
-    recorder = Recorder()
-    options = ["-q", "--no-header", "--tb=short", "--assert=plain", "--exitfirst", "-p", "no:cacheprovider"]
-    code = pytest.main([*options, *trial.tests], [recorder])
+    recorder = Recorder([test for test in trial.tests if "::" in test])
+    code = pytest.main([*PYTEST_OPTIONS, *dict.fromkeys(test.split("::")[0] for test in trial.tests)], [recorder])
     if recorder.failure is not None:
         return recorder.failure
     if code != pytest.ExitCode.OK:
