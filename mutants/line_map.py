@@ -25,6 +25,7 @@ from selection import LineMap
 TESTS = (
     *(f"tests/{name}" for name in ("core", "recurrent", "layers", "models", "stream", "training", "tasks")),
     *(f"tests/test_{name}.py" for name in ("models", "checkpoint", "checksum", "validation", "number_options")),
+    *(f"tests/trace/test_{name}.py" for name in ("recorder", "rnn_and_gru_traces", "report")),
     *("tests/test_atomic_files.py", "tests/weight_layouts"),
 )
 FORMAT = 1  # of the records
@@ -77,7 +78,7 @@ def _record(place: Path, files: list[Path], kept: dict[Path, Path]) -> str:
     code = pytest.main([*PYTEST_OPTIONS, *map(str, files)], [recorder])
     tracer.stop()
     if code != pytest.ExitCode.OK:
-        return f"{code!r}, see {place / 'log'}"
+        return f"{code!r}\n{(place / 'log').read_text('utf-8')[-3000:]}"
     contexts, data = defaultdict(lambda: defaultdict(int)), tracer.get_data()
     for path in data.measured_files():
         file = str(Path(path).relative_to(package))
@@ -104,6 +105,11 @@ class LineRecorder:
     def __init__(self, tracer: Any) -> None:
         self.tracer, self.context = tracer, ""
         self.tests: dict[str, tuple[float, list[str]]] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out the tests of pages: a browser takes more memory than a trial may."""
+        items[:] = [item for item in items if "browser" not in getattr(item, "fixturenames", ())]
 
     def pytest_collection_finish(self) -> None:
         """Do here what is done before the first test of a mutant, too."""

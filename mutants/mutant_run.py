@@ -102,7 +102,7 @@ class WorkingCopies:
 
 def preload() -> None:
     """Load the modules that are slow to load, if they are installed."""
-    for name in ("numpy.testing", "safetensors.numpy", "hypothesis", "torch", "onnx", "h5py"):
+    for name in ("numpy.testing", "safetensors.numpy", "hypothesis", "torch._dynamo", "onnx", "h5py"):
         try:
             importlib.import_module(name)
         except ImportError:
