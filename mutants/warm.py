@@ -26,7 +26,7 @@ from line_map import warm_up
 from mutant_run import PACKAGE, PYTEST_OPTIONS, Outcome, Recorder, enter, fork, kill, outcome_of
 
 ANEW = "anew"  # in place of an outcome: this mutant needs a new import
-PATIENCE, FACTOR = 20.0, 10.0  # a test may take so many seconds, and so many times its time without a change
+PATIENCE, FACTOR = 20.0, 20.0  # a test may take so many seconds, and so many times its time without a change
 
 
 class WarmTrial(NamedTuple):
