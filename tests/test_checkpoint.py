@@ -154,6 +154,47 @@ def test_a_model_of_another_class_is_refused(tmp_path):
     assert checkpoint.load(tmp_path / "m.safetensors").kind == "Other"
 
 
+@pytest.mark.parametrize("kind", ["Aaa", "Zzz", "CopyLST", "CopyLSTMs"])
+def test_a_model_of_any_other_class_is_refused(kind, tmp_path, rng):
+    model = random_model(rng)
+    (tmp_path / "m").write_bytes(save(model.to_torch(), header(model, kind=kind)))
+    assert repr(kind) in refusal(tmp_path / "m")
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(1, True), (99, True), (100, True), (101, False)])
+def test_the_name_of_a_class_has_at_most_100_characters(length, is_kept, tmp_path, rng):
+    model = random_model(rng)
+    (tmp_path / "m").write_bytes(save(model.to_torch(), header(model, kind="K" * length)))
+    if is_kept:
+        assert checkpoint.kind(tmp_path / "m") == "K" * length
+    else:
+        assert "without the kind" in refusal(tmp_path / "m")
+
+
+def test_the_message_about_a_weight_has_200_characters_of_its_name(tmp_path, rng):
+    model, name = random_model(rng), "w" * 300
+    weights = {**model.to_torch(), name: np.full(1, np.nan, np.float32)}
+    (tmp_path / "m").write_bytes(save(weights, header(model)))
+    assert f"in the weight {name[:200]!r}" in refusal(tmp_path / "m")
+
+
+@pytest.mark.parametrize("checksum", ["0" * 8, 1, None])
+def test_an_entry_that_is_no_checksum_is_refused(checksum, tmp_path, rng):
+    model = random_model(rng)
+    entry = json.loads(header(model)[checkpoint.HEADER_KEY]) | {"checksum": checksum}
+    (tmp_path / "m").write_bytes(save(model.to_torch(), {checkpoint.HEADER_KEY: json.dumps(entry)}))
+    refusal(tmp_path / "m")
+
+
+def test_a_file_for_which_memory_is_missing_is_named(tmp_path, rng, monkeypatch):
+    def no_memory(file):
+        raise MemoryError
+
+    random_model(rng).save(tmp_path / "m.safetensors")
+    monkeypatch.setattr("glasscell.tensor_files.read", no_memory)
+    assert "needs more memory than there is" in refusal(tmp_path / "m.safetensors")
+
+
 # Damaged
 
 

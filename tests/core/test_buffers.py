@@ -98,3 +98,18 @@ def test_views_of_steps_are_shared_by_arrays_of_other_lengths_in_the_same_memory
     steps(5, width=3)
     steps(5)
     assert made == [4, 9, 5, 5]
+
+
+def test_what_is_cached_is_made_again_for_other_arguments_only():
+    buffers, made = BufferPool(), []
+
+    def make(pool, *arguments):
+        assert pool is buffers
+        made.append(arguments)
+        return [*arguments]
+
+    first = buffers.cached("a", make, 1, 2)
+    assert buffers.cached("a", make, 1, 2) is first
+    assert buffers.cached("a", make, 1, 3) == [1, 3]
+    assert buffers.cached("b", make, 1, 2) == [1, 2]
+    assert made == [(1, 2), (1, 3), (1, 2)]
