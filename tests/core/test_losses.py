@@ -268,7 +268,7 @@ def test_a_squared_error_is_correct_if_squares_overflow_float32(size, weighted):
     np.testing.assert_allclose(gradient, outputs, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("weights", "shown"), [([1e308, 1e308], "inf"), ([2, -0.5], "-0.5"), ([1, np.nan], "nan")])
+@pytest.mark.parametrize(("weights", "shown"), [([np.inf, 1], "inf"), ([2, -0.5], "-0.5"), ([1, np.nan], "nan")])
 def test_weights_that_are_refused_are_named(weights, shown):
     with pytest.raises(ValueError, match=f"^weights must be finite and 0 or more, got {shown}$"):
         squared_error(np.ones(2), np.zeros(2), np.array(weights))
