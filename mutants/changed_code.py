@@ -82,7 +82,7 @@ def enclosing_lines(source: str, line: int) -> Lines:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             scope = _span(first, last)
             in_function = in_function or (isinstance(node, ast.FunctionDef) and line > head)
-        # Behind its head lies its body, or an else without a line of its own.
+        # After its head come its body and its else.
         statement = _span(first, head) if line <= head else scope
     return Lines(statement, scope, in_function)
 

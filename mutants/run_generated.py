@@ -8,7 +8,7 @@
 the tests that execute its line, its own module's and the quickest first, until one fails; a time-out counts as a kill.
 Tests of more than a minute in total (``--budget``) are not run: what they would kill counts as a survivor. Mutants
 inside functions run in forks of one process (``warm.py``); those of constants, defaults, decorators and compiled
-functions, in a process that imports the package anew (``mutant_run.py``).
+functions, in a process that imports the package again (``mutant_run.py``).
 
 Every survivor must be listed in ``survivors.md`` with a reason. Listed mutants still count as survivors, and are run
 against the tests of their module only.
@@ -33,7 +33,7 @@ from mutant_run import Outcome, Trial, WorkingCopies, preload, run
 from report import RESULTS, explained, killed_before, package, report
 from report import record as result_line
 from selection import COMPILED, LineMap, Selection, is_own
-from warm import ANEW, WarmTrial, run_warm
+from warm import NEEDS_IMPORT, WarmTrial, run_warm
 
 SAMPLE, SEED = {"checkpoint.py": 50, "training": 150, "layers": 220, "core": 1000}, 0
 COMPILATION = 300.0  # seconds, at most
@@ -109,22 +109,22 @@ def _run_all(
     """Run the mutants, those that need no import first; yield each with its outcome."""
     yield from ((m, Outcome("survived", "", "no test", 0.0)) for m in tests if not tests[m].tests)
     mutants = {m.key: m for m in tests if tests[m].tests}
-    anew = [m for m in mutants.values() if tests[m].anew]
-    warm = [m for m in mutants.values() if not tests[m].anew]
+    imports_again = [m for m in mutants.values() if tests[m].imports_again]
+    warm = [m for m in mutants.values() if not tests[m].imports_again]
     trials = [WarmTrial(m.key, m.file, partial(m.text, sources[m.file]), tests[m].tests) for m in warm]
     for key, outcome in run_warm(trials, lines.seconds, places.paths[0], len(places.paths)):
-        if outcome.how == ANEW:
-            anew.append(mutants[key])
+        if outcome.how == NEEDS_IMPORT:
+            imports_again.append(mutants[key])
         else:
             yield mutants[key], outcome
-    print(f"{len(anew)} mutants need a new import", flush=True)
+    print(f"{len(imports_again)} mutants need a new import", flush=True)
     for own in (True, False):  # to collect the tests of one module takes a moment, to collect all takes seconds
-        trials = (_trial(m, tests[m], sources[m.file], own=own) for m in anew)
-        anew = []
+        trials = (_trial(m, tests[m], sources[m.file], own=own) for m in imports_again)
+        imports_again = []
         for trial, outcome in run((trial for trial in trials if trial.tests), places):
             m, rest = trial.subject
             if outcome.survived and own and rest:
-                anew.append(m)
+                imports_again.append(m)
             else:
                 yield m, outcome
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from changed_code import enclosing_lines
 from generation import Mutant
 
-COMPILED = "core/numba_engine/"  # compiled when it is first used, which is kept: always imported anew
+COMPILED = "core/numba_engine/"  # compiled when it is first used, which is kept: always imported again
 OWN_FIRST = 8  # a test of the mutant's own module comes before others that are up to this factor quicker
 
 # Tests of a module whose names do not begin with the module's.
@@ -28,11 +28,11 @@ Masks = dict[str, int]  # of a file of the package: bit n is set if line n is ex
 
 
 class Selection(NamedTuple):
-    """Tests of a mutant, quickest first, and whether the package has to be imported anew for it."""
+    """Tests of a mutant, quickest first, and whether the package has to be imported again for it."""
 
     tests: list[str]
     seconds: float
-    anew: bool
+    imports_again: bool
 
 
 @dataclass
@@ -69,11 +69,11 @@ class LineMap:
         statement, scope, in_function = enclosing_lines(source, mutant.line)
         of_file = self.lines.get(mutant.file, {})
         compiled = mutant.file.startswith(COMPILED)
-        anew = compiled or not in_function or bool(self.imported[mutant.file] & statement)
+        imports_again = compiled or not in_function or bool(self.imported[mutant.file] & statement)
         tests = [test for test, mask in of_file.items() if mask & statement]
         if compiled:
             tests = sorted({test for file in self.lines if file.startswith(COMPILED) for test in self.lines[file]})
-        elif anew:  # a constant, a default, a decorator: it matters wherever the scope is used
+        elif imports_again:  # a constant, a default, a decorator: it matters wherever the scope is used
             tests += [test for test, mask in of_file.items() if mask & scope and not mask & statement]
         if not tests:
             tests = [test for test in self.seconds if is_own(test, mutant.file)]
@@ -85,7 +85,7 @@ class LineMap:
                 break
             chosen.append(test)
             total += self.seconds[test]
-        return Selection(chosen, total, anew)
+        return Selection(chosen, total, imports_again)
 
     def _rank(self, test: str, file: str) -> tuple[float, str]:
         """Return a key that sorts by orders of seconds, then by test file, whose fixtures are made once."""

@@ -25,8 +25,8 @@ from changed_code import Changes, changes_of_functions, live_functions
 from line_map import warm_up
 from mutant_run import PACKAGE, PYTEST_OPTIONS, Outcome, Recorder, enter, fork, kill, outcome_of
 
-ANEW = "anew"  # in place of an outcome: this mutant needs a new import
-PATIENCE, FACTOR = 20.0, 20.0  # a test may take so many seconds, and so many times its time without a change
+NEEDS_IMPORT = "needs import"  # in place of an outcome: this mutant needs a new import
+PATIENCE, FACTOR = 20.0, 10.0  # seconds that any test has, and multiple of its time without a change
 
 
 class WarmTrial(NamedTuple):
@@ -41,7 +41,7 @@ class WarmTrial(NamedTuple):
 def run_warm(
     trials: Sequence[WarmTrial], seconds: Mapping[str, float], place: Path, jobs: int
 ) -> Iterator[tuple[str, Outcome]]:
-    """Yield the key and outcome of each trial; an outcome of kind `ANEW` asks for a new import."""
+    """Yield the key and outcome of each trial; an outcome of kind `NEEDS_IMPORT` asks for a new import."""
     if not trials:
         return
     read, write = os.pipe()
@@ -97,7 +97,7 @@ class Server:
         for trial in self.trials:
             changes = changes_of_functions(self.place / PACKAGE / trial.file, trial.text(), live)
             if changes is None:
-                self._report(trial.key, Outcome(ANEW, "", "", 0.0))
+                self._report(trial.key, Outcome(NEEDS_IMPORT, "", "", 0.0))
                 continue
             while not self.slots:
                 self._wait()
