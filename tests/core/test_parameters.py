@@ -131,3 +131,27 @@ def test_draws_differ_and_are_reproducible_from_the_seed(draw):
     first, second = draw(one), draw(one)
     assert not np.isin(first, second).any()
     np.testing.assert_array_equal(first, draw(two))
+
+
+def test_parts_of_parts_are_views_of_the_whole():
+    a, b, c = (
+        Parameters({name: (size,)}, FLOAT64, np.full(size, 9.0)) for name, size in (("u", 1), ("v", 2), ("w", 3))
+    )
+    inner = Parameters.join({"b": b, "c": c}, FLOAT64)
+    whole = Parameters.join({"a": a, "inner": inner}, FLOAT64)
+    assert list(whole) == ["a.u", "inner.b.v", "inner.c.w"]
+    np.testing.assert_array_equal(whole.vector, np.full(6, 9.0))
+    whole.vector = np.arange(6.0)
+    for part, values in ((a, [0]), (b, [1, 2]), (c, [3, 4, 5]), (inner, [1, 2, 3, 4, 5])):
+        np.testing.assert_array_equal(part.vector, values)
+        assert np.shares_memory(part.vector, whole.vector)
+    np.testing.assert_array_equal(c["w"], [3, 4, 5])
+
+
+def test_a_part_belongs_to_one_whole():
+    part = Parameters({"u": (1,)}, FLOAT64)
+    with pytest.raises(ValueError, match="'b' are a part of others already"):
+        Parameters.join({"a": part, "b": part}, FLOAT64)
+    Parameters.join({"a": part}, FLOAT64)  # nothing was joined before
+    with pytest.raises(ValueError, match="'a' are a part of others already"):
+        Parameters.join({"a": part}, FLOAT64)

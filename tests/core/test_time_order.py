@@ -243,3 +243,8 @@ def test_is_in_order_tells_whether_anything_would_change(reverse, rng):
     assert order.is_in_order(ordered) == (not reverse)
     ordered[4, 0, 0] = np.nan
     assert not order.is_in_order(ordered)
+
+
+def test_a_step_after_a_masked_one_is_the_first_to_be_processed():
+    order = time_order(np.array([[False], [True]]), reverse=False)
+    np.testing.assert_array_equal(order.time_index, [[1], [0]])

@@ -110,3 +110,13 @@ def test_a_display_that_fails_ends_nothing(updates, monkeypatch):
         for update in range(1, 7):
             report({"update": update, "loss": 1.0, "gradient_norm": 1.0, "learning_rate": 0.1, "validation_loss": 1.0})
     assert closed.writes == 1  # after the error nothing more is shown
+
+
+def test_without_a_seed_it_is_0():
+    weights = []
+    for options in ({}, {"seed": 0}, {"seed": 1}):
+        model = regressor()
+        gc.fit(model, arrays(), updates=2, batch_size=3, loss=LOSS, **options)
+        weights.append(model.parameters.vector)
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
