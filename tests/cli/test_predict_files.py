@@ -340,7 +340,9 @@ def test_files_are_read_as_in_the_run_of_classify(folder, capsys, tmp_path):
     header, rows, _ = predict(capsys, "run", "other.csv")
     assert header[:2] == ["sequence", "prediction"]
     assert [row[1:] for row in rows] == [row[2:] for row in expected]
-    (tmp_path / "run" / "settings.json").write_text("[]")
-    assert refused(capsys, "run", "other.csv") == (
-        "run/settings.json must be the settings of `glasscell classify`: move the model to use it without them"
-    )
+    changed = '{"command": "classify", "features": [], "options": {"ragged": {"a": 1}}}'  # no option has such a value
+    for settings in ("[]", changed, changed.replace('{"a": 1}', f'"{"x" * 5000}"')):
+        (tmp_path / "run" / "settings.json").write_text(settings)
+        assert refused(capsys, "run", "other.csv") == (
+            "run/settings.json must be the settings of `glasscell classify`: move the model to use it without them"
+        )

@@ -16,6 +16,7 @@ import numpy as np
 
 import glasscell as gc
 from glasscell.training import checkpoint_files, manifest
+from glasscell.training.failures import TrainingError
 from torture.fuzzing.models import H, I, T
 from torture.fuzzing.values import Generator, change_bytes, changed_json, json_text
 
@@ -74,6 +75,8 @@ def resume(path: Path) -> object:
     try:
         with warnings.catch_warnings(action="ignore"):  # of another environment, which is documented
             return _fit(UPDATES + 1, resume=folder.parent)
+    except TrainingError as error:  # the state of the optimiser is finite, and absurd: documented for every training
+        raise ValueError(f"{path}: {error}") from None
     except ValueError as error:
         if str(error).startswith("data must repeat batch"):  # it is of the data, and names no file
             raise ValueError(f"{path}: {error}") from None

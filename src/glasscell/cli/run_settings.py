@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glasscell.data.labelled.sequences import LabelledSequences
 
 SETTINGS_FILE = "settings.json"
+MAX_TEXT, MAX_TEXTS = 4096, 100_000  # characters of an option, and its repetitions
 NOT_STORED = ("run", "interrupts", "ascii", "command", "arguments", "checkpoint_every", "no_checkpoints", "resume")
 SERIES_DEFAULTS: dict[str, Any] = {
     "column": None,
@@ -61,11 +62,18 @@ def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:
     except ValueError:
         settings = None
     valid = isinstance(settings, dict) and isinstance(settings.get("options"), dict)
-    valid = valid and settings.get("command") == command
+    valid = valid and settings.get("command") == command and all(map(_is_option, settings["options"].values()))
     if not valid or (command == "classify" and not isinstance(settings.get("features"), list)):
         raise ValueError(f"{file} must be the settings of `glasscell {command}`: move the model to use it without them")
     result: dict[str, Any] = settings
     return result
+
+
+def _is_option(value: Any) -> bool:
+    """Return whether a value of JSON can be that of an option: nothing, a number, or one or several short texts."""
+    if isinstance(value, list):
+        return len(value) <= MAX_TEXTS and all(isinstance(text, str) and len(text) <= MAX_TEXT for text in value)
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_TEXT)
 
 
 def complete_options(options: argparse.Namespace, settings: dict[str, Any], path: Path) -> list[str]:

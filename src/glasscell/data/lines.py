@@ -30,7 +30,7 @@ def lines_of(path: Path) -> Iterator[str]:
         with gzip.open(path, "rb") if path.suffix.lower() == COMPRESSED else path.open("rb") as file:
             lines = BufferedReader(_Limited(path, file)) if isinstance(file, gzip.GzipFile) else file
             for number, line in enumerate(lines, start=1):
-                yield _decoded(path, number, line)
+                yield "\n" if line == b"\n" else _decoded(path, number, line)  # blank lines may be most of a text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}, line {number + 1}: must be a gzip file, got damaged data: {error}") from None
     if not number:
