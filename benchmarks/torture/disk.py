@@ -287,6 +287,8 @@ def closed_outputs(expected: Reference, folder: Path, rng: random.Random) -> lis
             reading, writing = os.pipe()
             os.dup2(writing, descriptor)
             os.close(reading)
+        stream = None if kind == "closed" else os.fdopen(descriptor, "w", closefd=False)  # as Python begins
+        setattr(sys, "stdout" if descriptor == 1 else "stderr", stream)
 
     ended = run(options_of(expected, Path("run"), overwrite=False), folder, prepare)
     faults = [] if ended.status in (0, 1) and "Traceback" not in ended.output else [f"{kind}: {ended}"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import shutil
 import signal
 import sys
@@ -20,7 +21,6 @@ from pathlib import Path
 
 from glasscell.cli.run_files import newest_checkpoint
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest
-from glasscell.training.checkpoint_files import read_manifest
 from torture.bars import Bar, report
 from torture.command_runs.running import (
     COMMANDS,
@@ -37,6 +37,7 @@ from torture.command_runs.running import (
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 TWICE = 0.5  # of all runs
+UPDATES = re.compile(r"the model of (\d+) updates")
 
 
 def check_end(ended: Ended, number: int, folder: Path, command: str) -> list[str]:
@@ -55,14 +56,10 @@ def check_end(ended: Ended, number: int, folder: Path, command: str) -> list[str
         faults.append(f"last line {line!r}")
     if state != "interrupted":
         faults.append(f"state {state}")
-    training = folder / "training-2" if (folder / "training-2").exists() else folder
-    made = len((folder / "history.csv").read_text().splitlines()) - 1
-    if "the checkpoint of update" in line or (command == "classify" and training != folder):
-        # A signal between the end of the training and the write of its history, or a training without history.
-        made = newest_checkpoint(training) or 0
-    manifest = read_manifest(training)  # its last checkpoint was written at the end of the training
-    if newest_checkpoint(training) != made or manifest is None or manifest["state"] == "running":
-        faults.append(f"checkpoint of update {newest_checkpoint(training)} after {made} updates")
+    newest = [newest_checkpoint(training) or 0 for training in (folder, *folder.glob("training-*"))]
+    made, rows = UPDATES.search(line), len((folder / "history.csv").read_text().splitlines()) - 1
+    if (made and int(made[1]) not in newest) or max(newest) < rows:
+        faults.append(f"checkpoints of updates {newest} after {rows} updates: {line!r}")
     return faults
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from copy_runs import ENDLESS, TINY, WITH_NUMPY_ALONE, environment_of
 
 from glasscell import CopyLSTM
 from glasscell.cli import copy, main
+from glasscell.cli.interrupts import deferred
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -161,3 +163,20 @@ def test_a_failed_training_says_that_nothing_is_kept(monkeypatch, capsys):
     assert main(TINY) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "glasscell: loss nan; nothing is kept"
     assert list(Path().iterdir()) == []
+
+
+def test_signals_are_deferred_also_while_there_are_other_threads():
+    """A process has threads of BLAS or Numba, any of which may receive a signal."""
+    end, done = threading.Event(), []
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):
+                time.sleep(0)
+            done.append("block")
+    finally:
+        end.set()
+        thread.join()
+    assert done == ["block"]

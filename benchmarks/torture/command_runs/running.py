@@ -88,6 +88,14 @@ class Process:
             return
         status = 99
         try:
+            self._run(arguments, folder, prepare)
+        finally:  # nothing of the parent process is cleaned up here
+            os._exit(status)
+
+    def _run(self, arguments: list[str], folder: Path, prepare: Callable[[], None] | None) -> None:
+        """Run the command, and end the process."""
+        status = 99
+        try:
             os.chdir(folder)
             for name in ("numba", "matplotlib"):
                 sys.modules.setdefault(name, None)  # type: ignore[arg-type] # not imported: the import takes a second

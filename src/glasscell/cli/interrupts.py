@@ -96,15 +96,23 @@ class Interrupts:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer signals until the block ends, for renames that must not be separated."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Defer signals until the block ends, for renames that must not be separated.
+
+    The handlers are replaced: a mask would not hold signals back that other threads receive.
+    """
+    previous: dict[int, Any] = {}
+    pending: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if callable(signal.getsignal(number)):
+                previous[number] = signal.signal(number, lambda number, _: pending.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for number in pending:
+            signal.raise_signal(number)
 
 
 def _write(text: str) -> None:
