@@ -165,17 +165,22 @@ def test_a_failed_training_says_that_nothing_is_kept(monkeypatch, capsys):
     assert list(Path().iterdir()) == []
 
 
+def interrupt_a_deferred_block(done):
+    with deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            time.sleep(0)
+        done.append("block")
+
+
 def test_signals_are_deferred_also_while_there_are_other_threads():
     """A process has threads of BLAS or Numba, any of which may receive a signal."""
     end, done = threading.Event(), []
     thread = threading.Thread(target=end.wait)
     thread.start()
     try:
-        with pytest.raises(KeyboardInterrupt), deferred():
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(1000):
-                time.sleep(0)
-            done.append("block")
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_a_deferred_block(done)
     finally:
         end.set()
         thread.join()
