@@ -107,6 +107,21 @@ def pressed(*_):
     signal.raise_signal(signal.SIGINT)
 
 
+def test_an_interrupt_while_the_manifest_is_written_is_stated_in_it(uninterrupted, monkeypatch):
+    end = Manifest.end
+
+    def interrupted(self, *arguments, **options):
+        end(self, *arguments, **options)
+        monkeypatch.setattr(Manifest, "end", end)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Manifest, "end", interrupted)
+    assert main(COPY) == 130
+    assert Manifest.read(Path("run")).state == "interrupted"
+    assert resume("copy") == 0
+    assert files_of() == uninterrupted["copy"]
+
+
 def test_a_run_that_is_continued_can_be_interrupted_before_its_first_update(uninterrupted, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         calling("copy", lambda n: n == 20 and signal.raise_signal(signal.SIGINT), patch)

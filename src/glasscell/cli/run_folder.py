@@ -53,6 +53,7 @@ class RunFolder(ReservedFolder):
     ) -> None:
         super().__init__(requested, default, kinds, manifest, overwrite=overwrite, resume=resume)
         self.is_finished, self._is_active = False, not resume
+        self._has_ended = False  # with its state in the manifest, whole
         self._reserved: Path | None = None
 
     def __enter__(self) -> Self:
@@ -61,7 +62,7 @@ class RunFolder(ReservedFolder):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         with deferred():
             self.release_space()
-            if self._is_active and self.manifest.state == "running":
+            if self._is_active and not self._has_ended:
                 was_interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
                 with suppress(OSError):
                     self.end("interrupted" if was_interrupted or error is None else "failed", error)
@@ -169,6 +170,7 @@ class RunFolder(ReservedFolder):
         message = None if error is None or state == "interrupted" else str(error) or type(error).__name__
         self.manifest.end(state, self.folder, self._written(), message)
         self.manifest.write(self.folder)
+        self._has_ended = True
 
     def finish(self) -> Path:
         """Complete the run: write its manifest, remove its checkpoints, and replace the earlier run; return the folder.

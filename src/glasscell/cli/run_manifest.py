@@ -146,7 +146,8 @@ class Manifest:
     def end(self, state: State, folder: Path, names: Iterable[str], message: str | None = None) -> None:
         """End the run, and add the checksums of its files to the manifest."""
         self.state, self.message = state, message
-        self.seconds += time.time() - self.continued
+        now = time.time()
+        self.seconds, self.continued = self.seconds + now - self.continued, now
         self.files = {name: checksum(folder / name) for name in names}
 
     def elapsed(self, folder: Path, *, is_running: bool = False) -> float:
