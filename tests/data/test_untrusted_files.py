@@ -146,6 +146,17 @@ def test_arrays_are_read_as_numpy_reads_them(rng: Any) -> None:
     assert read_array(io.BytesIO(python_2), len(python_2)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_text_that_is_not_unicode(order: str, tmp_path: Path) -> None:
+    codes = np.array([97, 0x110000], f"{order}u4")
+    header = f"{{'descr': '{order}U1', 'fortran_order': False, 'shape': (2,)}}"
+    path = archive(tmp_path / "a.npz", x=packed(np.zeros((2, 3))), y=described(header, codes.tobytes()))
+    assert "Unicode" in refusal(read_npz, path)
+    codes[1] = 0x10FFFF
+    path = archive(tmp_path / "a.npz", x=packed(np.zeros((2, 3))), y=described(header, codes.tobytes()))
+    assert read_npz(path).labels == ["a", "\U0010ffff"]
+
+
 def test_an_entry_that_is_longer_than_the_directory_states(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", x=packed(np.zeros((2, 3))), y=packed(np.arange(2)))
     content = bytearray(path.read_bytes())

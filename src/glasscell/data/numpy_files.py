@@ -23,6 +23,7 @@ MAGIC = b"\x93NUMPY"
 LENGTHS = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}  # of the header, by the format's version
 MAX_HEADER = 10_000  # bytes; more is needed for structured types alone
 MAX_AXES = 32
+MAX_CODE = 0x10FFFF  # of a character
 PYTHON_2_INTEGER = re.compile(r"(\d)L\b")  # in shapes that NumPy wrote in Python 2
 
 # Errors of the standard library for a damaged archive, or one that is compressed or encrypted in another way.
@@ -83,6 +84,8 @@ def read_array(file: IO[bytes], size: int, kinds: str = "biuf") -> NDArray[Any]:
     content = bytearray(file.read(remaining))
     if len(content) != remaining:
         raise ValueError("it ends within its values")
+    if dtype.kind == "U" and np.frombuffer(content, dtype.byteorder.replace("|", "=") + "u4").max(initial=0) > MAX_CODE:
+        raise ValueError("it has text with characters that Unicode does not have")
     return np.ndarray(shape, dtype, content, order=order)
 
 
