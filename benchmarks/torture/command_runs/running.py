@@ -108,7 +108,8 @@ class Process:
                 prepare()
             sys.argv = ["glasscell", *arguments]
             status = main()
-            sys.stdout.flush()
+            if sys.stdout is not None:  # otherwise it was closed
+                sys.stdout.flush()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
         except BaseException:  # noqa: BLE001 - printed
