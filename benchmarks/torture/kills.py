@@ -173,7 +173,8 @@ def random_kills(trainings: list[Training], count: int, rng: random.Random, fold
             kills += result_of(process, pipe) is None
         held += training.resumes(path)
         shutil.rmtree(path)
-    name = f"kill -9 at {count} random moments of {', '.join(KINDS)} ({kills} kills)"
+    kinds = ", ".join(dict.fromkeys(f"{training.kind} ({training.engine})" for training in trainings))
+    name = f"{kills} kill -9 at random moments of {count} trainings: {kinds}"
     return Bar(name, f"{held} of {count} resumed to the same bits", "all", held == count)
 
 
