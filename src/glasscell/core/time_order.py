@@ -5,12 +5,12 @@ its valid steps first, and results are put back. Both are a permutation of time,
 which a backward pass needs.
 """
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.cached import cached_property
 from glasscell.core.types import Array
 
 Index = NDArray[np.intp]
@@ -49,7 +49,7 @@ class TimeOrder:
 
     @cached_property
     def time_index(self) -> Index:
-        """The time of the k-th step of sequence b that is processed, (T, B); from its length on, a masked one."""
+        """Return the time of the k-th processed step of sequence b, (T, B); from its length on, a masked one."""
         T, lengths = len(self.mask), self.lengths
         k = np.arange(T)[:, None]
         in_time: Index = np.broadcast_to(k, self.mask.shape)
@@ -68,7 +68,7 @@ class TimeOrder:
 
     @cached_property
     def steps_done(self) -> Index:
-        """Number of its steps that sequence b has processed when time t has been processed, (T, B)."""
+        """Return the number of steps that sequence b has processed when time t has been processed, (T, B)."""
         done = np.cumsum(self.mask[::-1] if self.reverse else self.mask, axis=0, dtype=np.intp)
         return done[::-1] if self.reverse else done
 

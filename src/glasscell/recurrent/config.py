@@ -13,10 +13,10 @@ Add an option
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from glasscell.core.activations import Activation, activation
+from glasscell.core.cached import cached_property
 from glasscell.core.types import Array
 from glasscell.core.variants import CellConfig, CoupledGates, LayerNorm
 from glasscell.validation import boolean, choice, positive_integer, positive_number, probability
@@ -254,7 +254,7 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
 
     @cached_property
     def cell_config(self) -> CellConfig:
-        """The configuration of a step."""
+        """Return the configuration of a step."""
         epsilon = EPSILON.get(self.layer_norm or "", 1e-5) if self.epsilon is None else self.epsilon
         return CellConfig(
             gate=_activation("gate_activation", self.gate_activation),
@@ -269,7 +269,7 @@ class LSTMConfig:  # no dataclass: with this many fields it would take a tenth o
 
     @cached_property
     def gates(self) -> tuple[str, ...]:
-        """The gates with weights, in the order of their rows in the kernel."""
+        """Return the gates with weights, in the order of their rows in the kernel."""
         return self.cell_config.gates
 
     @cached_property

@@ -4,11 +4,11 @@ from __future__ import annotations  # the general layer is loaded only where it 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from glasscell.core.cached import cached_property
 from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
 from glasscell.recurrent.checkpointing import NO_GATES, CheckpointedTape

@@ -15,12 +15,13 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from glasscell.core.cached import cached_property
 from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch

@@ -15,12 +15,12 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from glasscell.core.cached import cached_property
 from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch

@@ -10,12 +10,12 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
+from glasscell.core.cached import cached_property
 from glasscell.core.norms import all_finite, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
