@@ -327,6 +327,9 @@ def test_data_that_changed_are_refused(monkeypatch, capsys):
         file.write("and more")
     message = refused(["text", "train", "--resume", "run"], capsys)
     assert message == "cat.txt must be the file with which the run began, got a changed one"
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")  # the paths of the run are relative to the other working directory
+    assert refused(["text", "train", "--resume", "../run"], capsys) == message
 
 
 def test_a_run_goes_on_in_another_working_directory(uninterrupted, monkeypatch):

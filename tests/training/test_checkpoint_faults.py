@@ -13,6 +13,7 @@ import pytest
 from training_cases import ERROR, array_data, regressor
 
 import glasscell as gc
+from glasscell.data import TextData
 from glasscell.training import CheckpointError, CheckpointFolder, CheckpointWarning, has_checkpoint
 from glasscell.training.checkpoint_files import read_manifest, read_newest
 
@@ -202,3 +203,51 @@ def test_killed_trainings_go_on_to_the_same_bits():
     done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("| yes |") == 2
+
+
+# What is not the run that was stopped
+
+
+def test_another_text_of_the_same_characters_is_refused(tmp_path):
+    text = "the cat sat on the mat. " * 40
+
+    def fit(text, **options):
+        data = TextData(text, steps=6, streams=4)
+        size = len(data.vocabulary)
+        layers = [gc.Embedding(size, 4), gc.LSTM(4, 5), gc.Linear(5, size)]
+        return gc.fit(gc.Sequential(layers), data, updates=9, checkpoint=tmp_path, **options)
+
+    fit(text, callbacks=[lambda state: state.history.updates == 3])
+    with pytest.raises(ValueError, match=r'got data.ids "\w+", where it was "\w+"'):
+        fit(text.replace("the cat sat", "the sat cat"), resume=True)
+    assert fit(text, resume=True).updates == 9
+
+
+def test_another_working_directory_during_the_run_changes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run("run", callbacks=[lambda state: os.chdir("other") if state.history.updates == 3 else None])
+    assert not [*(tmp_path / "other").iterdir()]
+    assert read_manifest(tmp_path / "run")["state"] == "finished"
+    assert names(tmp_path / "run") == ["000000004.safetensors", "000000006.safetensors", "manifest.json"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link"])
+@pytest.mark.parametrize("name", ["manifest.json", "000000006.safetensors"])
+def test_names_of_checkpoints_that_are_no_files_are_refused(tmp_path, name, kind):
+    run(tmp_path)
+    path = tmp_path / "checkpoints" / name
+    aside = path.rename(tmp_path / name)
+    make = {"folder": Path.mkdir, "FIFO": os.mkfifo, "link": lambda path: path.symlink_to(aside)}
+    make[kind](path)
+    with pytest.raises(FileExistsError, match=f"checkpoint must be a folder whose 'checkpoints' .* with '{name}'"):
+        run(tmp_path, resume=True, updates=9)
+
+
+def test_a_manifest_that_is_no_file_is_not_opened(tmp_path):
+    run(tmp_path)
+    file = tmp_path / "checkpoints" / "manifest.json"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.warns(CheckpointWarning, match=r"manifest.json is no file.*; the checkpoint of update 6 is used"):
+        assert read_newest(tmp_path).updates == 6

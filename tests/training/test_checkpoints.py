@@ -252,12 +252,18 @@ def other_data():
     return data
 
 
+def other_validation():
+    data = array_data()
+    return data.x, data.y  # all of it
+
+
 @pytest.mark.parametrize(
     ("make_model", "make_data", "options", "text"),
     [
         (wider, array_data, {}, r"model.parameters.\S+ 24, where it was 20"),
         (regressor, other_data, {}, r'data.x.1 "\w+", where it was "\w+"'),
         (lambda: copy_model(), copy_task, {"loss": None}, r'model.class "CopyLSTM", where it was "Sequential"'),
+        (regressor, array_data, {"validation": other_validation()}, "validation.arrays"),
         (regressor, array_data, {"optimizer": gc.Adam(0.1)}, "options.optimizer.learning_rate 0.1, where it was 0.003"),
         (regressor, array_data, {"optimizer": gc.SGD(0.1)}, 'options.optimizer.class "SGD", where it was "Adam"'),
         (regressor, array_data, {"batch_size": 5}, "options.batch_size 5, where it was 4"),

@@ -294,8 +294,9 @@ def _in_options(error: BaseException) -> str:
 
 def _check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]]) -> None:
     """Raise ValueError if a file of data is another one than when the run began."""
-    for path, expected in manifest.inputs.items():
-        if path in checksums and checksums[path] != expected:
+    present = {Path(path).resolve(): found for path, found in checksums.items()}
+    for path, expected in manifest.inputs.items():  # relative to the working directory in which the run began
+        if present.get(Path(manifest.folder, path).resolve(), expected) != expected:
             raise ValueError(f"{path} must be the file with which the run began, got a changed one")
 
 

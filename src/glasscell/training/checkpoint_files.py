@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +54,7 @@ def check_folder(path: StrPath) -> None:
     for place in (Path(path), folder):
         if place.exists() and not place.is_dir():
             raise NotADirectoryError(f"checkpoint must be a folder, got {place}, which is a file")
-    foreign = sorted(name for name in _names(folder) if not _is_ours(name))
+    foreign = sorted(name for name in _names(folder) if not _is_ours(name) or _is_irregular(folder / name))
     if foreign:
         raise FileExistsError(
             f"checkpoint must be a folder whose {FOLDER!r} has checkpoints only, got {folder} with {foreign[0]!r:.100}"
@@ -154,6 +155,13 @@ def _names(folder: Path) -> list[str]:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         return [entry.name for entry in entries]
     return []
+
+
+def _is_irregular(path: Path) -> bool:
+    """Return whether a path is a link, a folder, a device, a FIFO or a socket."""
+    with suppress(FileNotFoundError):
+        return not stat.S_ISREG(path.lstat().st_mode)
+    return False  # removed meanwhile by the process that uses the folder
 
 
 def _is_ours(name: str) -> bool:

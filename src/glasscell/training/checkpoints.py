@@ -49,7 +49,7 @@ class CheckpointFolder:
     Attributes
     ----------
     path, folder : Path
-        The folder of the run, and that of the checkpoints.
+        The folder of the run, and that of the checkpoints, both absolute.
     keep : int
     manifest : dict
         Content of ``manifest.json``: see docs/checkpoints.md.
@@ -77,7 +77,7 @@ class CheckpointFolder:
 
     def __init__(self, path: StrPath, keep: int = 2) -> None:
         self.keep = positive_integer("keep", keep)
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # also if the working directory changes during the run
         self.folder = self.path / FOLDER
         check_folder(path)
         self._created = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]

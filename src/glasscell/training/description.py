@@ -4,7 +4,7 @@ Parts of a description:
 
 ``version``
     Of Glasscell: another one may compute other numbers.
-``model``, ``data``, ``options``
+``model``, ``data``, ``options``, ``validation``
     They must be the same in the training that goes on.
 ``limits``
     ``updates`` and ``epochs``, which may change.
@@ -43,6 +43,7 @@ def describe(training: Any) -> dict[str, Any]:
         "version": _version("glasscell"),
         "model": _describe_model(training),
         "data": _describe_data(training_part(training.data)),
+        "validation": _describe_validation(training.validation),
         "options": _describe_options(training),
         "limits": {"updates": training.updates, "epochs": training.epochs},
         "environment": describe_environment(training.model, training.batch_size),
@@ -51,7 +52,7 @@ def describe(training: Any) -> dict[str, Any]:
 
 def difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     """Return the first entry in which a training differs from that of a checkpoint; empty if it may go on."""
-    for part in ("version", "model", "data", "options"):
+    for part in ("version", "model", "data", "options", "validation"):
         for name, before, now in _differences(part, stored.get(part), current[part]):
             return f"{name} {_short(now)}, where it was {_short(before)}"
     return ""
@@ -103,7 +104,8 @@ def _describe_data(data: Any) -> dict[str, Any]:
         return description | {"x": _checksum(data.x), "y": _checksum(data.y), "steps": data.steps}
     if isinstance(data, TextData):
         symbols = zlib.crc32(repr(data.vocabulary.symbols).encode())
-        return description | {"vocabulary": f"{symbols:08x}", "split": data.description}
+        text = {"vocabulary": f"{symbols:08x}", "ids": f"{data.checksum():08x}"}
+        return description | text | {"split": data.description}
     if isinstance(data, WindowData):
         numbers = {name: getattr(data, name) for name in ("training", "window", "burn_in", "validation_steps")}
         return description | {"inputs": _checksum(data.inputs), "targets": _checksum(data.targets)} | numbers
@@ -114,6 +116,14 @@ def _describe_data(data: Any) -> dict[str, Any]:
     if size is None and hasattr(source, "__len__"):
         size = len(source)
     return description if size is None else description | {"num_batches": int(size)}
+
+
+def _describe_validation(batches: Any) -> dict[str, Any] | None:
+    """Return a checksum of validation batches; of an iterable, which is not read for it, only that there is one."""
+    if not isinstance(batches, list):
+        return None if batches is None else {"class": "iterable"}
+    arrays = [values for batch in batches for values in (batch.inputs, batch.targets, batch.weights, batch.lengths)]
+    return {"arrays": _checksum([values for values in arrays if values is not None])}
 
 
 def _describe_options(training: Any) -> dict[str, Any]:

@@ -43,10 +43,12 @@ def read_manifest_file(file: Path) -> Manifest | None:
     Raises
     ------
     ValueError
-        If the file is damaged or something else.
+        If the file is damaged or something else, such as a folder or a FIFO, which is not opened.
     OSError
         If it cannot be read.
     """
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is no file, and so no manifest of checkpoints")
     try:
         text = file.read_bytes()
     except FileNotFoundError:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+BLOCK = 1 << 20  # ids of which a checksum is taken at a time
 
 
 class StoredIds:
@@ -64,6 +67,13 @@ class StoredIds:
         for row, start in zip(result, starts, strict=True):
             row[:] = ids[start : start + length]
         return result
+
+    def checksum(self) -> int:
+        """Return the CRC-32 of all ids."""
+        checksum = 0
+        for start in range(0, len(self), BLOCK):
+            checksum = zlib.crc32(self.rows([start], min(BLOCK, len(self) - start)).data, checksum)
+        return checksum
 
 
 class IdWriter:

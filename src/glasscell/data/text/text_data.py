@@ -194,6 +194,10 @@ class TextData:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def checksum(self) -> int:
+        """Return the CRC-32 of the ids of the text."""
+        return self._ids.checksum()
+
     @property
     def num_batches(self) -> int:
         """Number of batches of an epoch."""
