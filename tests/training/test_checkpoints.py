@@ -398,7 +398,8 @@ def test_an_iterable_of_other_batches_is_refused(tmp_path, change):
 
 
 def test_two_owners_are_refused(tmp_path):
-    with CheckpointFolder(tmp_path), pytest.raises(BlockingIOError, match=rf"it is used by process {os.getpid()} on"):
+    text = rf"it is used by process {os.getpid()} on .*, which is this one"
+    with CheckpointFolder(tmp_path), pytest.raises(BlockingIOError, match=text):
         run(tmp_path)
     run(tmp_path, callbacks=stop_after(2))
     with CheckpointFolder(tmp_path), pytest.raises(BlockingIOError, match="it is used by process"):

@@ -68,8 +68,12 @@ def test_a_state_of_another_model():
     state = Training(copy_model(), copy_task(), TrainingOptions()).state()
     other = Training(gc.CopyLSTM(3, task=copy_task()), copy_task(), TrainingOptions())
     before = other.model.parameters.vector.copy()
-    for wrong in (state, {"weights": before}):
-        with pytest.raises(ValueError, match="state must be that of a training"):
+    sizes = rf"state must be that of a training of {before.size} weights, got one of {state['weights'].size}$"
+    for wrong, message in (
+        (state, sizes),
+        ({"weights": before}, r"state must be that of a training, with the entries .*, weights, got \['weights'\]$"),
+    ):
+        with pytest.raises(ValueError, match=message):
             other.restore(wrong)
     np.testing.assert_array_equal(other.model.parameters.vector, before)
 

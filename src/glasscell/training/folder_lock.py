@@ -90,6 +90,8 @@ class FolderLock:
         if not _lock(descriptor):
             process, _, host = _content(descriptor).decode(errors="replace").strip().partition(" ")
             owner = f"process {process} on {host}" if process.isdecimal() else "another process"
+            if (process, host) == (str(os.getpid()), socket.gethostname()):
+                owner += ", which is this one: close its other CheckpointFolder, or wait until its training ends"
             raise BlockingIOError(errno.EAGAIN, f"it is used by {owner}", str(self._file.parent.parent))
 
     def _is_at_path(self, descriptor: int) -> bool:

@@ -25,8 +25,13 @@ def restore_state(training: Any, state: Mapping[str, Any]) -> None:
     """Set the state of a training: see :meth:`glasscell.training.Training.restore`."""
     vector, rng = training.model.parameters.vector, training.rng.bit_generator.state
     names = {"weights", "rng", "failures", *training.windows.state(), *STATE_ATTRIBUTES}
-    if set(state) != names or state["weights"].shape != vector.shape:
-        raise ValueError(f"state must be that of a training of {vector.size} weights, got another one")
+    if set(state) != names:
+        raise ValueError(
+            f"state must be that of a training, with the entries {', '.join(sorted(names))}, got {[*state]}"
+        )
+    if state["weights"].shape != vector.shape:
+        size = state["weights"].size
+        raise ValueError(f"state must be that of a training of {vector.size} weights, got one of {size}")
     if state["rng"]["bit_generator"] != rng["bit_generator"]:
         raise ValueError(
             f"seed must be a generator with a {state['rng']['bit_generator']}, got a {rng['bit_generator']}"
