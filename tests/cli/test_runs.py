@@ -130,6 +130,18 @@ def test_files_that_changed_are_found(capsys):
     assert "damaged: history.csv is missing, or is not the file that was written" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", [{"seconds": 10**400}, {"continued": 10**400}, {"best": {"value": 10**400}}])
+def test_a_manifest_of_huge_integers_is_unreadable(change, capsys):
+    Path("runs/a").mkdir(parents=True)
+    manifest = Manifest("copy", [], state="interrupted")
+    vars(manifest).update(change)
+    manifest.write(Path("runs/a"))
+    assert main(["runs"]) == 0
+    assert "manifest.json must have the entries of a manifest, got others" in capsys.readouterr().out
+    assert main(["copy", "--resume", "runs/a"]) == 2
+    assert "manifest.json must have the entries of a manifest, got others" in capsys.readouterr().err
+
+
 def test_a_hostile_manifest_is_printed_as_text(capsys):
     """Terminal escapes, and names of files outside the folder."""
     Path("runs/a").mkdir(parents=True)

@@ -24,6 +24,7 @@ from glasscell.atomic_files import sync_folder, write_atomically
 MANIFEST_FILE = "manifest.json"
 MARK, FORMAT = "glasscell_run", 1  # the first entry, by which a manifest is recognised
 MAX_BYTES = 1 << 24
+MAX_INTEGER = 1 << 63  # larger ones are no numbers of a run, and may not be converted to float
 BLOCK = 1 << 20  # bytes read at a time
 State: TypeAlias = Literal["running", "interrupted", "finished", "failed"]
 STATES = ("running", "interrupted", "finished", "failed")
@@ -135,6 +136,8 @@ class Manifest:
             raise ValueError(f"{file} must have the entries of a manifest, got others")
         if content["state"] not in STATES or not all(isinstance(word, str) for word in content["arguments"]):
             raise ValueError(f"{file} must have the entries of a manifest, got others")
+        if any(isinstance(value, int) and abs(value) > MAX_INTEGER for value in _numbers(content)):
+            raise ValueError(f"{file} must have the entries of a manifest, got others")
         return cls(**content)
 
     def continue_run(self, seconds: float) -> None:
@@ -173,6 +176,11 @@ class Manifest:
         import shlex  # noqa: PLC0415
 
         return shlex.join(["glasscell", *self.command.split(), *self.arguments])
+
+
+def _numbers(content: dict[str, Any]) -> list[Any]:
+    """Return the values of a manifest with which is computed."""
+    return [content[name] for name in ("started", "continued", "seconds", "updates")] + [content["best"].get("value")]
 
 
 # Types of the entries by the annotations above.
