@@ -22,7 +22,7 @@ from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json, write_settings
 from glasscell.cli.sequence_options import TABLE_OPTIONS, class_names, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
-from glasscell.cli.terminal import program_name
+from glasscell.cli.terminal import counted, program_name
 from glasscell.cli.training_run import TrainingRun
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
         training_run.reserve_space(model)
         history, seconds = _train(model, parts, options.seed, training_run)
         training_run.save(model, history, {SETTINGS_FILE: partial(write_settings, settings)})
-        print(f"{history.updates} updates in {seconds:.1f} s.\n")
+        print(f"{counted(history.updates, 'update')} in {seconds:.1f} s.\n")
         results = evaluate(model, parts.train, parts.test)
         unit = "steps" if parts.test.per_step else "sequences"
         print("\n".join(format_results(results, unit)) + "\n", flush=True)

@@ -52,6 +52,7 @@ def run(
         try:
             commands = parser(arguments) if make_parser is None else make_parser()
             status = _run(commands, arguments, interrupts, out, err)
+            interrupts.check()
         except KeyboardInterrupt as error:
             return _interrupted(interrupts, error)
         except (OSError, ValueError, TypeError, FloatingPointError, MemoryError, ImportError) as error:

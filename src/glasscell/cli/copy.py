@@ -15,7 +15,7 @@ from glasscell.cli.outputs import error_reason, path_argument, picture
 from glasscell.cli.parser import add_on_failure, add_run_folder
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
-from glasscell.cli.terminal import check_mark, format_bits, program_name
+from glasscell.cli.terminal import check_mark, counted, format_bits, program_name
 from glasscell.cli.training_run import TrainingRun
 from glasscell.core.optimizers import Adam
 from glasscell.core.packages import is_installed
@@ -134,15 +134,17 @@ def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
 def _show_run(model: CopyLSTM, history: History, seconds: float, training_run: TrainingRun) -> None:
     """Print the results, draw the picture, and complete the folder."""
     failures = training_run.failures
-    print(f"{history.updates} updates in {seconds:.1f} s.\n")
+    print(f"{counted(history.updates, 'update')} in {seconds:.1f} s.\n")
     try:
         print_samples(model, history)
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+        training_run.interrupts.check()
         failures.append(f"the table could not be printed: {error_reason(error)}")
     drawn = False
     try:
         drawn = draw(model, training_run.folder.folder)
     except Exception as error:  # noqa: BLE001
+        training_run.interrupts.check()
         failures.append(f"{PICTURE_FILE} could not be drawn: {error_reason(error)}")
     else:
         if not drawn:

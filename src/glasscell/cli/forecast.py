@@ -30,7 +30,7 @@ from glasscell.cli.run_settings import SETTINGS_FILE, options_of, write_settings
 from glasscell.cli.sequence_options import add_fill, option_of
 from glasscell.cli.series_options import add_exogenous_options, filled_cells, read_series_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
-from glasscell.cli.terminal import program_name
+from glasscell.cli.terminal import counted, program_name
 from glasscell.cli.training_run import TrainingRun
 from glasscell.core.optimizers import Adam
 from glasscell.data.series.series import Series
@@ -140,7 +140,7 @@ def _run(series: Series, split: Split, members: list[Forecaster], training_run: 
         model.calibrate(series.head(fitted), split.calibration)
     settings = {"command": "forecast", "version": __version__, "options": options_of(options)}
     training_run.save(model, history, {SETTINGS_FILE: partial(write_settings, settings)})
-    print(f"{history.updates} updates in {seconds:.1f} s.\n")
+    print(f"{counted(history.updates, 'update')} in {seconds:.1f} s.\n")
     evaluation = None
     if split.test:
         evaluation = evaluate(model, series, fitted, options)

@@ -66,6 +66,14 @@ class Interrupts:
         """Raise KeyboardInterrupt on signals from now on."""
         self._at_once = False
 
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one was raised before, and other code has replaced it or dropped it.
+
+        Modules whose import it breaks raise an ImportError instead, for example.
+        """
+        if self.raised:
+            raise KeyboardInterrupt
+
     @contextmanager
     def finishing(self) -> Iterator[Self]:
         """Let the first signal in the block set :attr:`finish` instead of raising."""

@@ -128,7 +128,8 @@ def add_run_folder(output: "argparse._ArgumentGroup", default: str, path_type: C
         "--checkpoint-every",
         type=int,
         metavar="N",
-        help="updates between checkpoints (default: so that they take 1 %% of the time)",
+        help="updates between checkpoints (default: at evaluations, but so rarely that they take about 1 %% of the "
+        "time; a short run may have only the first one, before any update)",
     )
     checkpoints.add_argument("--no-checkpoints", action="store_true", help="a run that is killed is lost")
     output.add_argument(

@@ -14,7 +14,7 @@ from glasscell.cli.outputs import path_argument
 from glasscell.cli.run_files import is_locked, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE, last_and_best
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, moment
-from glasscell.cli.terminal import program_name
+from glasscell.cli.terminal import counted, program_name
 from glasscell.escaping import escape
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class ListedRun:
         if state in ("running", "killed"):
             updates, best = last_and_best(folder / HISTORY_FILE)
         checkpoint = None if state == "finished" else newest_checkpoint(folder)
+        updates = max(updates, checkpoint or 0)  # the history is written every second
         return cls(folder, state, manifest, updates, seconds, best or None, checkpoint, manifest.message or "")
 
     def damaged_files(self) -> list[str]:
@@ -132,7 +133,7 @@ class ListedRun:
     @property
     def resume_command(self) -> str | None:
         """Command line that continues the run; None if it is in progress, finished, or has no checkpoint."""
-        if self.manifest is None or self.state in ("running", "finished") or not self.checkpoint:
+        if self.manifest is None or self.state in ("running", "finished") or self.checkpoint is None:
             return None
         return f"{self.manifest.command} --resume {shlex.quote(str(self.folder))}"
 
@@ -150,7 +151,7 @@ class ListedRun:
         """Return the run as lines of text."""
         if self.manifest is None:
             return [f"{escape(self.folder)}: {self.state}", f"  {escape(self.message)}"]
-        first = f"{self.folder}: {self.state}, {self.updates} updates in {format_seconds(self.seconds)}"
+        first = f"{self.folder}: {self.state}, {counted(self.updates, 'update')} in {format_seconds(self.seconds)}"
         if self.best and isinstance(self.best.get("value"), int | float):
             at = f" at update {self.best.get('update')}" if self.best.get("update") != self.updates else ""
             first += f", {self.best.get('score')} {self.best['value']:.4g}{at}"

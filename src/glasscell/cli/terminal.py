@@ -25,6 +25,11 @@ def program_name() -> str:
     return "glasscell" if name != "glasscell" or shutil.which(name) else shlex.quote(sys.argv[0])
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: 1 update, 2 updates."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_bits(bits: Iterable[int]) -> str:
     """Format bits: 0 0 0 1 1 0 0 1."""
     return " ".join(map(str, bits))

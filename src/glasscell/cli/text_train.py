@@ -12,7 +12,7 @@ from glasscell.atomic_files import KINDS
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.sizes import check_layers, check_memory, training_bytes
-from glasscell.cli.terminal import program_name
+from glasscell.cli.terminal import counted, program_name
 from glasscell.cli.text import DEFAULT_FOLDER
 from glasscell.cli.training_run import TrainingRun
 from glasscell.core.buffers import BufferPool
@@ -193,7 +193,7 @@ def _show(
 ) -> None:
     """Print the scores of the model that is kept, and what can be done with it."""
     unit, loss = data.vocabulary.unit.removesuffix("s"), loss_function("categorical_cross_entropy")
-    print(f"\n{history.updates} updates; the model of update {keeper.update} is kept.")
+    print(f"\n{counted(history.updates, 'update')}; the model of update {keeper.update} is kept.")
     for name in ("validation", "test"):
         part = data.parts.get(name)
         if part is not None:

@@ -24,7 +24,7 @@ from glasscell.cli.run_files import Kinds, newest_checkpoint
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_history import HISTORY_FILE, HistoryFile
 from glasscell.cli.run_manifest import Manifest, checksum
-from glasscell.cli.terminal import program_name
+from glasscell.cli.terminal import counted, program_name
 from glasscell.escaping import escape
 from glasscell.training.callbacks import TrainingState
 from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
@@ -183,8 +183,8 @@ class TrainingRun:
         folder = self.folder.display_path
         folder = folder if number == 1 else folder / f"training-{number}"
         update = newest_checkpoint(folder)
-        if update:  # otherwise it is of the beginning
-            print(f"Continuing {folder} after update {update}.", flush=True)
+        if update is not None:
+            print(f"Continuing {folder} {f'after update {update}' if update else 'from its beginning'}.", flush=True)
         if number > 1 and (reason := self.folder.write_error()):
             print(f"glasscell: {reason}; the training goes on without checkpoints", file=sys.stderr)
             return {}
@@ -236,7 +236,7 @@ class TrainingRun:
         others : mapping of str to callable
             Names of the other files, with functions that write one of a path.
         """
-        updates = f"{history.updates} updates"
+        updates = counted(history.updates, "update")
         if self.error is not None and self._failed_number == 1:
             updates = f"update {self.error.model_update}"
         self.save_model(model, f"the model of {updates}")
@@ -258,11 +258,13 @@ class TrainingRun:
         try:
             write(self.folder.folder / name)
         except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
+            self.interrupts.check()
             self.failures.append(f"{name} could not be written: {error_reason(error)}")
 
     def finish(self) -> str:
         """Complete the folder, unless the run was interrupted; return a line that lists its files."""
         folder = self.folder
+        self.interrupts.check()
         try:
             if self.interrupts.finish:
                 folder.end("interrupted")
@@ -282,7 +284,7 @@ class TrainingRun:
             print(f"glasscell: {number}{_in_options(self.error)}; {self.what_is_kept()}", file=sys.stderr)
         for failure in self.failures:
             print(f"glasscell: {failure}; the model is kept in {self.folder.display_path}", file=sys.stderr)
-        if self.interrupts.finish:
+        if self.interrupts.finish or self.interrupts.raised:
             raise Interrupted(self.what_is_kept())
         return int(bool(self.failures) or self.error is not None)
 
