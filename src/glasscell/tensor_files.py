@@ -56,13 +56,24 @@ def encode(name: str, entry: Mapping[str, Any], tensors: Mapping[str, AnyArray])
     """Return the bytes of a file with `entry` as JSON under `name` in its header, and a checksum.
 
     The same arguments give the same bytes.
+
+    Raises
+    ------
+    ValueError
+        If the entry has NaN or infinite numbers, which JSON does not have and :func:`read` refuses.
     """
     import json  # noqa: PLC0415 - imports inside functions here: not paid for by `import glasscell`
 
     from safetensors.numpy import save  # noqa: PLC0415
 
+    try:
+        header = json.dumps({"checksum": NO_CHECKSUM, **entry}, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"the content of a file must have finite numbers in its header, got an entry {name!r}: {error}"
+        ) from None
     # One entry: safetensors would write several in an order that changes from run to run.
-    content = save(dict(tensors), {name: json.dumps({"checksum": NO_CHECKSUM, **entry})})
+    content = save(dict(tensors), {name: header})
     digits = _find_checksum(content)
     assert digits is not None  # they have just been written  # noqa: S101
     return b"".join((content[: digits.start], b"%08x" % zlib.crc32(content), content[digits.stop :]))

@@ -1,16 +1,21 @@
 """Law: what is decoded equals what was encoded, in type, bits and order of axes; a file cannot do harm."""
 
 import json
+import math
 import pickle
 import sys
 from collections import OrderedDict, namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from training_cases import copy_model, copy_task
 
+from glasscell import tensor_files
 from glasscell.recurrent.tape import LSTMState
-from glasscell.training import History, Training, TrainingOptions
+from glasscell.training import CheckpointFolder, History, Training, TrainingOptions
+from glasscell.training.checkpoint_files import read_manifest
+from glasscell.training.description import difference
 from glasscell.training.state_encoding import decode_state, encode_state
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -157,3 +162,48 @@ def test_deep_states_are_refused():
         leaf = leaf[0]
     with pytest.raises(ValueError, match="the state cannot be decoded"):
         decode_state({"a": content}, {})
+
+
+def with_number(value, number, replacement):
+    """Return a copy of a value of dictionaries and lists with another item at the place of this number."""
+    copied = json.loads(json.dumps(value))
+    container, key = [*nodes(copied)][number]
+    container[key] = replacement
+    return copied
+
+
+@pytest.mark.parametrize(("first", "number"), [*enumerate([math.nan, math.inf, -math.inf])])
+def test_numbers_that_are_not_finite_come_back_from_every_place(first, number, tmp_path):
+    """Each entry of the description, losses and scores are replaced: a third of the entries by each number."""
+    training = Training(copy_model(), copy_task(), TrainingOptions(updates=9, batch_size=4))
+    training.step()
+    state, description = training.state(), training.description
+    places = range(sum(1 for _ in nodes(json.loads(json.dumps(description)))))
+    assert len(places) > 30
+    floats = {name: number for name, value in state["failures"]["watch"].items() if isinstance(value, float)}
+    state["failures"]["watch"] |= floats
+    state["best_score"] = number
+    state["history"].rows[0] |= {"loss": number, "validation_loss": number}
+    assert len(floats) > 3
+    options = SimpleNamespace(monitor="loss")
+    with CheckpointFolder(tmp_path) as folder:
+        for place in places[first::3]:
+            changed = with_number(description, place, number)
+            folder.save(
+                SimpleNamespace(
+                    history=state["history"], options=options, description=changed, state=lambda copy: state
+                )
+            )
+            stored = folder.newest()
+            assert repr(stored.description) == repr(changed) == repr(read_manifest(tmp_path)["description"])
+            assert difference(stored.description, changed) == ""
+            assert described(stored.state) == described(state)
+    assert all(
+        b"NaN" not in file.read_bytes() and b"Infinity" not in file.read_bytes() for file in tmp_path.glob("*/*")
+    )
+
+
+def test_a_file_that_its_reader_would_refuse_is_not_written():
+    for number in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="must have finite numbers in its header, got an entry 'name'"):
+            tensor_files.encode("name", {"config": [{"scale": number}]}, {})

@@ -17,7 +17,7 @@ from glasscell.training import manifest as manifests
 from glasscell.training.checkpoint_errors import CheckpointWarning
 from glasscell.training.folder_lock import FolderLock
 from glasscell.training.manifest import Manifest, read_manifest_file
-from glasscell.training.state_encoding import decode_state
+from glasscell.training.state_encoding import decode_floats, decode_state
 
 FOLDER = "checkpoints"
 KIND = "Training"
@@ -137,12 +137,12 @@ def read_checkpoint(file: Path, run: str | None) -> StoredTraining:
         checkpoint.check_entries(header, checkpoint.ENTRIES)
         if {*config} != {*CONFIG} or any(type(config[name]) is not kind for name, kind in CONFIG.items()):
             raise ValueError("it has other entries than those of a training")  # noqa: TRY301 - one message for all
-        state = decode_state(config["state"], tensors)
+        state, description = decode_state(config["state"], tensors), decode_floats(config["description"])
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     if file.name != f"{config['updates']:09}.safetensors" or (run is not None and config["run"] != run):
         raise ValueError(f"{file} is a checkpoint of another run or update")
-    return StoredTraining(file, config["run"], config["updates"], state, config["description"])
+    return StoredTraining(file, config["run"], config["updates"], state, description)
 
 
 def checkpoint_names(folder: Path) -> list[str]:

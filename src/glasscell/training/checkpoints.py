@@ -32,7 +32,7 @@ from glasscell.training.checkpoint_files import (
 )
 from glasscell.training.folder_lock import FolderLock
 from glasscell.training.manifest import STATES, RunState
-from glasscell.training.state_encoding import encode_state
+from glasscell.training.state_encoding import encode_floats, encode_state
 from glasscell.validation import choice, positive_integer
 
 
@@ -140,7 +140,7 @@ class CheckpointFolder:
         """
         choice("state", state, STATES)
         updates, monitor = training.history.updates, training.options.monitor
-        config = {"run": self.manifest["run"], "updates": updates, "description": training.description}
+        config = {"run": self.manifest["run"], "updates": updates, "description": encode_floats(training.description)}
         config["state"], tensors = encode_state(training.state(copy=False))
         content = encode(
             checkpoint.HEADER_KEY, {"format": checkpoint.FORMAT_VERSION, "kind": KIND, "config": config}, tensors

@@ -184,7 +184,7 @@ def _differences(path: str, before: Any, now: Any) -> Iterator[tuple[str, Any, A
     elif _is_list(before) and _is_list(now) and len(before) == len(now):
         for number, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from _differences(f"{path}.{number}".removeprefix("."), old, new)
-    elif before != now:
+    elif before != now and (repr(before), repr(now)) != ("nan", "nan"):
         yield path, before, now
 
 

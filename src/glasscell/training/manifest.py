@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from glasscell.limits import MemoryBudget, parse_json
 from glasscell.training.evaluation import lower_is_better
+from glasscell.training.state_encoding import decode_floats, encode_floats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,9 +57,10 @@ def read_manifest_file(file: Path) -> Manifest | None:
     try:
         content = parse_json(text, MemoryBudget(len(text)))
         checksum = content.pop("checksum")
+        is_whole, content = checksum == _checksum(content), decode_floats(content)
     except (ValueError, AttributeError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged, or no manifest of checkpoints") from None
-    if checksum != _checksum(content) or not _has_types(content, TYPES) or content["format"] != FORMAT:
+    if not is_whole or not _has_types(content, TYPES) or content["format"] != FORMAT:
         raise ValueError(f"{file} is damaged, or no manifest of checkpoints")
     if content["state"] not in STATES or not all(_has_types(entry, ENTRY_TYPES) for entry in content["checkpoints"]):
         raise ValueError(f"{file} is damaged, or no manifest of checkpoints")
@@ -67,7 +69,8 @@ def read_manifest_file(file: Path) -> Manifest | None:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of a manifest, with its checksum."""
-    return json.dumps(manifest | {"checksum": _checksum(manifest)}, indent=1).encode() + b"\n"
+    content = encode_floats(manifest)  # JSON has no other numbers than finite ones
+    return json.dumps(content | {"checksum": _checksum(content)}, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def best_checkpoint(entries: Sequence[Mapping[str, Any]], monitor: str) -> str | None:
