@@ -46,32 +46,81 @@ def test_the_best_model_is_kept(command, monkeypatch, capsys):
     out, err = capsys.readouterr()
     last = [line for line in err.splitlines() if line.startswith("glasscell: ")][-1]
     pattern = rf"glasscell: loss nan at update {number}; check the loss function, or lower the learning rate; "
-    pattern += r"the model has the weights of update (\d+); the model of update (\d+) is kept in run"
+    pattern += r"the model of update (\d+) is kept in run; to go on: (.*)"
     match = re.fullmatch(pattern, last)
     assert match, last
-    assert match[1] == match[2]
+    go_on = f"{command} --resume run --on-failure restore_best_and_halve_lr"
+    assert match[2].endswith(f"glasscell {go_on}")
     assert "\nWritten to run: model.safetensors" in out  # after the results
     assert np.isfinite(gc.load("run").parameters.vector).all()
     manifest = Manifest.read(Path("run"))
     assert manifest.state == "failed"
-    assert manifest.message.startswith("loss nan")
+    assert manifest.message == f"loss nan at update {number}; check the loss function, or lower the learning rate"
+    assert main(["runs", "run"]) == 0
+    assert go_on in capsys.readouterr().out
 
 
-def test_without_a_model_nothing_is_kept(monkeypatch, capsys):
+def test_without_a_model_and_without_checkpoints_nothing_is_kept(monkeypatch, capsys):
     fail_at([1], monkeypatch)
-    assert main(COMMANDS["copy"]) == 1
+    assert main([*COMMANDS["copy"], "--no-checkpoints"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "glasscell: loss nan at update 1; check the loss function, or lower the learning rate; "
-        "the model has the weights before the first update; nothing is kept"
+        "glasscell: loss nan at update 1; check the loss function, or lower the learning rate; nothing is kept"
     )
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("number", [1, 4])
+def test_without_a_model_history_and_first_checkpoint_are_kept(command, number, monkeypatch, capsys):
+    """Before the first evaluation, divergence restores the first weights: nothing was learned."""
+    with monkeypatch.context() as patch:
+        fail_at([number], patch)
+        patch.setattr("glasscell.training.failures.with_weights", lambda _, error: error)
+        assert main([*COMMANDS[command], "--checkpoint-every", "100"]) == 1
+    kept = "the first checkpoint is" if number == 1 else "history and first checkpoint are"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"glasscell: loss nan at update {number}; check the loss function, or lower the learning rate; "
+        f"no model is kept, but {kept} in run; begin again with a lower --learning-rate"
+    )
+    assert Manifest.read(Path("run")).state == "failed"
+    assert Path("run/history.csv").exists() == (number > 1)
+    assert main(["runs", "run"]) == 0
+    assert f"run: failed, {number - 1} update" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        fail_at([number], patch)
+        assert resume(command, "--on-failure", "skip") == 0
+    assert Manifest.read(Path("run")).state == "finished"
+
+
+def test_the_folder_of_a_failed_run_is_not_taken_by_the_next(capsys):
+    assert main(["copy", "--learning-rate", "1e6"]) == 1
+    assert main(["copy", "--steps", "1"]) == 0
+    assert Manifest.read(Path("runs/copy")).state == "failed"
+    assert Manifest.read(Path("runs/copy-2")).state == "finished"
+
+
+def test_a_model_whose_loss_is_large_is_kept_with_its_results(capsys):
+    """Its weights are no place to go on from, but they are the best that were evaluated."""
+    Path("noise.txt").write_text("".join(map(str, range(1200))))
+    arguments = "noise.txt --learning-rate 1e5 --hidden-size 8 --streams 6 --steps 10 --evaluate-every 2"
+    assert main(["text", "train", *arguments.split(), "--out", "run"]) == 1
+    out, err = capsys.readouterr()
+    last = err.splitlines()[-1]
+    match = re.search(r"diverges, .*; the model of update (\d+) is kept in run; to go on: ", last)
+    assert match, last
+    assert "the model has" not in last
+    assert f"the model of update {match[1]} is kept.\nvalidation: " in out
+    shown = re.search(r"validation: (\S+) nats", out)[1]
+    best = Manifest.read(Path("run")).best
+    assert best["update"] == int(match[1])
+    assert float(shown) == pytest.approx(best["value"], rel=1e-6)  # of float32
 
 
 def test_a_rate_of_a_million_is_noticed(capsys):
     assert main(["copy", "--learning-rate", "1e6", "--out", "run"]) == 1
     assert re.fullmatch(
         r"glasscell: loss \S+ at update 11: the training diverges, 10 updates are above 1000 times the first loss, .*; "
-        r"the model has the weights before the first update; nothing is kept",
+        r"no model is kept, but history and first checkpoint are in run; begin again with a lower --learning-rate",
         capsys.readouterr().err.splitlines()[-1],
     )
 
@@ -82,7 +131,10 @@ def test_a_later_training_of_a_run_that_fails_is_left_out(command, updates, monk
     assert main(COMMANDS[command]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("glasscell: training 2: loss nan at update ")
-    assert re.search(rf"; the model of {updates} updates is kept in run; to go on: .* {command} --resume run$", last)
+    assert re.search(
+        rf"; the model of {updates} updates is kept in run; to go on: .* {command} --resume run --on-failure restore_",
+        last,
+    )
     assert np.isfinite(gc.load("run").parameters.vector).all()
 
 

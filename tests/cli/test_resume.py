@@ -475,7 +475,7 @@ def test_a_training_that_diverges_keeps_the_best_model(monkeypatch, capsys):
     monkeypatch.setattr("glasscell.cli.copy.fit", diverging)
     assert main(COPY) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith("; the model of update 25 is kept in run")
+    assert "; the model of update 25 is kept in run; to go on: " in line
     manifest = Manifest.read(Path("run"))
     assert (manifest.state, manifest.best["update"], manifest.updates) == ("failed", 25, 40)
     assert manifest.message

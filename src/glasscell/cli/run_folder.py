@@ -19,6 +19,7 @@ from typing import Self
 from glasscell.atomic_files import sync_folder, temporary_name
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli import run_files
+from glasscell.cli.continuation import message_of
 from glasscell.cli.interrupts import deferred
 from glasscell.cli.run_files import RESERVED, Kinds
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, State
@@ -39,6 +40,8 @@ class RunFolder(ReservedFolder):
     ----------
     is_finished : bool
         Whether the run is complete.
+    keeps_first_checkpoint : bool
+        Whether a checkpoint before the first update is worth keeping: that of a training that failed.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class RunFolder(ReservedFolder):
     ) -> None:
         super().__init__(requested, default, kinds, manifest, overwrite=overwrite, resume=resume)
         self.is_finished, self._is_active = False, not resume
+        self.keeps_first_checkpoint = False
         self._has_ended = False  # with its state in the manifest, whole
         self._reserved: Path | None = None
 
@@ -71,7 +75,9 @@ class RunFolder(ReservedFolder):
     @property
     def keeps_something(self) -> bool:
         """Whether the folder has the model or a checkpoint of the run."""
-        return MODEL_FILE in self._written() or run_files.has_checkpoint(self.folder)
+        if MODEL_FILE in self._written() or run_files.has_checkpoint(self.folder):
+            return True
+        return self.keeps_first_checkpoint and run_files.newest_checkpoint(self.folder) is not None
 
     # Work
 
@@ -167,7 +173,7 @@ class RunFolder(ReservedFolder):
 
     def end(self, state: State, error: BaseException | None = None) -> None:
         """Write the manifest with the state and the checksums of all files."""
-        message = None if error is None or state == "interrupted" else str(error) or type(error).__name__
+        message = None if error is None or state == "interrupted" else message_of(error) or type(error).__name__
         self.manifest.end(state, self.folder, self._written(), message)
         self.manifest.write(self.folder)
         self._has_ended = True

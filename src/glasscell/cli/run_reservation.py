@@ -113,10 +113,14 @@ class ReservedFolder:
         return f"{folder} contains an earlier run ({listed}): choose another --out, or --overwrite"
 
     def _is_unfinished(self, folder: Path) -> bool:
+        return self._state(folder) not in (None, "finished")
+
+    def _state(self, folder: Path) -> str | None:
+        """Return the state in the manifest of a folder; None if it cannot be read."""
         try:
-            return Manifest.read(folder).state != "finished"
+            return Manifest.read(folder).state
         except (OSError, ValueError):
-            return False
+            return None
 
     def _take_free(self, like: Path, first: int = 1) -> None:
         """Take this folder, or the first of …-2, …-3, … that is free."""
@@ -150,6 +154,8 @@ class ReservedFolder:
         if not found <= {MANIFEST_FILE, "history.csv", CHECKPOINTS} or run_files.has_checkpoint(folder):
             return False
         if not self._is_unfinished(folder) or run_files.is_locked(folder):
+            return False
+        if self._state(folder) == "failed" and run_files.newest_checkpoint(folder) is not None:
             return False
         run_files.remove_files(folder, self.kinds)
         return True

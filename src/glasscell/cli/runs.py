@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glasscell.cli.continuation import resume_words
 from glasscell.cli.outputs import path_argument
 from glasscell.cli.run_files import is_locked, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE, last_and_best
@@ -135,7 +136,8 @@ class ListedRun:
         """Command line that continues the run; None if it is in progress, finished, or has no checkpoint."""
         if self.manifest is None or self.state in ("running", "finished") or self.checkpoint is None:
             return None
-        return f"{self.manifest.command} --resume {shlex.quote(str(self.folder))}"
+        words = resume_words(self.manifest.command, self.folder, self.folder)
+        return None if words is None else shlex.join(words)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entries of the run as JSON."""

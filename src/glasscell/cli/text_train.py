@@ -160,7 +160,8 @@ class ModelKeeper:
 
     def finish(self, history: History) -> None:
         """Write the model if none is in the folder, or it is another one, and the history."""
-        kept = history.best_update or history.updates
+        error = self._run.error
+        kept = history.best_update or (history.updates if error is None else error.model_update)
         if self.update != kept:
             self._run.save_model(self._model, f"the model of update {kept}")
             self.update = kept

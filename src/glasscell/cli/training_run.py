@@ -18,6 +18,7 @@ from typing import Any, Self, cast
 
 from glasscell.atomic_files import write_atomically
 from glasscell.checkpoint import MODEL_FILE
+from glasscell.cli.continuation import RESTORE, message_of, resume_words
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import error_reason
 from glasscell.cli.run_files import Kinds, newest_checkpoint
@@ -106,7 +107,7 @@ class TrainingRun:
         if self._training is not None or isinstance(error, FloatingPointError):
             for kind_of_error in (FloatingPointError, MemoryError, ValueError):
                 if isinstance(error, kind_of_error):
-                    raised: Any = kind_of_error(f"{_in_options(error) or 'not enough memory'}; {self.what_is_kept()}")
+                    raised: Any = kind_of_error(f"{message_of(error) or 'not enough memory'}; {self.what_is_kept()}")
                     raised.exit_status = 1 if isinstance(error, TrainingError) else 2
                     raise raised from None
 
@@ -115,11 +116,14 @@ class TrainingRun:
         folder = self.folder.display_path
         kept = f"{self.kept} is kept in {folder}" if self.kept else ""
         update = newest_checkpoint(self.folder.folder)
-        if not update or self.folder.is_finished:
+        if update is None or self.folder.is_finished:
             return kept or "nothing is kept"
-        words = [*self.options.command.split(), "--resume", str(folder)]
-        again = f"{program_name()} {shlex.join(words)}"
-        return f"{kept or f'the checkpoint of update {update} is kept in {folder}'}; to go on: {again}"
+        if not kept:
+            kept = f"the checkpoint of update {update} is kept in {folder}" if update else _first_kept(folder)
+        words = resume_words(self.options.command, self.folder.folder, folder)
+        if words is None or (words[-1] == RESTORE and not self.kept and not update):
+            return f"{kept}; begin again with a lower --learning-rate"
+        return f"{kept}; to go on: {program_name()} {shlex.join(words)}"
 
     def has_ended(self) -> bool:
         """Return whether a signal or a failure has ended the training."""
@@ -166,7 +170,9 @@ class TrainingRun:
             except CheckpointError as error:  # it was said when it happened; the model is trained
                 history = error.history
             except TrainingError as error:
+                self._restore_evaluated(model, error)
                 if number == 1 and not error.model_update:  # nothing was learned
+                    self._keep_failed(error.history)
                     raise
                 self.error, self._failed_number, history = error, number, error.history
             except FloatingPointError:
@@ -202,6 +208,19 @@ class TrainingRun:
         if history.rows:
             options = None if self._training is None else self._training.options
             manifest.best = best_score(history, getattr(options, "monitor", name))
+
+    def _restore_evaluated(self, model: Any, error: TrainingError) -> None:
+        """Restore the best model that was evaluated, also where its loss is too large to go on from it."""
+        training, best = self._training, error.history.best_update
+        if best and training is not None and training.history is error.history and training.best_weights is not None:
+            model.parameters.vector[:], error.model_update = training.best_weights, best
+
+    def _keep_failed(self, history: History) -> None:
+        """Write the history of a training that failed without a model, and keep the first checkpoint."""
+        self.folder.keeps_first_checkpoint = not self.options.no_checkpoints
+        self._note_progress(history)
+        if history.rows:
+            self.write_history(history)
 
     def _keep_best(self, model: Any) -> None:
         """Write the best model of a training that failed or, if none was evaluated, that of the last whole update."""
@@ -281,7 +300,7 @@ class TrainingRun:
         """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""
         if self.error is not None:
             number = f"training {self._failed_number}: " if self._failed_number > 1 else ""
-            print(f"glasscell: {number}{_in_options(self.error)}; {self.what_is_kept()}", file=sys.stderr)
+            print(f"glasscell: {number}{message_of(self.error)}; {self.what_is_kept()}", file=sys.stderr)
         for failure in self.failures:
             print(f"glasscell: {failure}; the model is kept in {self.folder.display_path}", file=sys.stderr)
         if self.interrupts.finish or self.interrupts.raised:
@@ -289,9 +308,11 @@ class TrainingRun:
         return int(bool(self.failures) or self.error is not None)
 
 
-def _in_options(error: BaseException) -> str:
-    """Return the message of an error, with the names of options for those of arguments."""
-    return str(error).replace("on_failure='skip'", "--on-failure skip")
+def _first_kept(folder: Path) -> str:
+    """Return what a training that failed before its first evaluation leaves."""
+    if (folder / HISTORY_FILE).exists():
+        return f"no model is kept, but history and first checkpoint are in {folder}"
+    return f"no model is kept, but the first checkpoint is in {folder}"
 
 
 def _check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]]) -> None:
