@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -429,6 +430,43 @@ def test_series_that_cannot_be_used(y, change, message):
 def test_calls_that_do_not_fit(y, call, message):
     with pytest.raises(ValueError, match=message):
         call(gc.Forecaster(4, 6, differences=(6,)), y)
+
+
+@pytest.mark.parametrize("large", [1e300, -1.7e308])
+def test_values_too_large_to_be_scaled_are_refused_where_they_enter(y, large):
+    """In each part of a series, and in its exogenous inputs: also where the variance of the training part is small."""
+
+    def with_large(place):
+        return np.where(np.arange(len(y)) == place, large, y)
+
+    exogenous = {"known_exogenous": np.arange(94.0), "past_exogenous": y}
+    makers = [
+        gc.Forecaster,
+        partial(gc.Forecaster, differences=(6, 1)),
+        partial(gc.Forecaster, dtype=np.float64),
+        partial(gc.Forecaster, lags=(2,), quantiles=()),
+    ]
+    for make in makers:
+        model = make(4, 6)
+        scaling = model.config["scaling"]
+        for place in (0, 20, 40):
+            with pytest.raises(ValueError, match=r"whose variance is a number, got (inf|.*e.30)"):
+                model.training_data(with_large(place), validation=10, held_out=12)
+        assert model.config["scaling"] == scaling
+    model = gc.Forecaster(4, 6)
+    text = "series and exogenous inputs must have values that are finite in float32 after scaling, got .*e.30"
+    with pytest.raises(ValueError, match=text):
+        model.training_data(with_large(70), validation=10, held_out=12)  # of the validation part
+    model.training_data(with_large(80), validation=10, held_out=12)  # not used
+    for call in (model.forecast, model.inputs, lambda series: model.calibrate(series, 12)):
+        with pytest.raises(ValueError, match=text):
+            call(with_large(80))
+    with pytest.raises(ValueError, match=text):
+        model.forecast_stream().push(large)
+    for name, values in exogenous.items():
+        changed = exogenous | {name: np.where(np.arange(len(values)) == 20, large, values)}
+        with pytest.raises(ValueError, match="variance is a number"):
+            gc.Forecaster(4, 6, known_exogenous=1, past_exogenous=1).training_data(y, held_out=8, **changed)
 
 
 def test_exogenous_inputs_of_the_wrong_length(y):

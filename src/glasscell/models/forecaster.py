@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.quantile_loss import QuantileLoss, check_quantiles
 from glasscell.core.types import Array
-from glasscell.data.series.features import Observations, SeriesFeatures
+from glasscell.data.series.features import Observations, SeriesFeatures, check_scale, to_scaled
 from glasscell.data.series.series import Series, Values
 from glasscell.data.series.transformation import SeriesTransformation, check_lags
 from glasscell.data.series.windows import WindowData
@@ -179,7 +179,7 @@ class Forecaster(ForecastingModel, Sequential):
         Raises
         ------
         ValueError
-            If a part is too short, or a series or exogenous input has NaN, or a series is constant.
+            If a part is too short, a series is constant, or a series or exogenous input has NaN or too large values.
         """
         observed = self.features.observations("series", series, known_exogenous, past_exogenous)
         h, first, T = self.features.horizon, self.features.first, len(observed.values)
@@ -196,11 +196,13 @@ class Forecaster(ForecastingModel, Sequential):
                 f"series must have at least {first + h + 2} values before the {validation + held_out} of validation "
                 f"and held_out, got {max(0, stop)}"
             )
-        inputs, targets = self.features.inputs(observed), self.features.corrections(observed)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
+            inputs, targets = self.features.inputs(observed), self.features.corrections(observed)
         read = steps if self.features.known else stop - first  # known inputs of later steps are after the training part
         self._fit_scaling(observed.values[:stop], inputs[:read], targets[:steps])
         window = min(max(DEFAULT_WINDOW, 4 * h), steps) if window is None else window
         count = T - held_out - h - first
+        to_scaled(targets[:count], self.target_mean, self.target_scale, self.dtype)  # raises for too large ones
         scaled = (targets[:count] - self.target_mean) / self.target_scale
         return WindowData(
             self._scaled(inputs[:count]),
@@ -217,13 +219,16 @@ class Forecaster(ForecastingModel, Sequential):
         constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
         if len(constant):
             raise ValueError(f"series must vary in the training part, got {values[0, constant[0]]:g} at every step")
-        self.input_mean, self.input_scale = inputs.mean(axis=0), _scale(inputs)
-        by_series = targets.reshape(-1, self.features.targets)
-        self.target_mean, self.target_scale = by_series.mean(axis=0), _scale(by_series)
+        scaling = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            for columns in (inputs, targets.reshape(-1, self.features.targets)):
+                scaling += [columns.mean(axis=0), _scale(columns)]
+                check_scale(columns, *scaling[-2:])
+        self.input_mean, self.input_scale, self.target_mean, self.target_scale = scaling
         self.residuals = None
 
     def _scaled(self, inputs: Values) -> Array:
-        return ((inputs - self.input_mean) / self.input_scale).astype(self.dtype)
+        return to_scaled(inputs, self.input_mean, self.input_scale, self.dtype)
 
     @property
     def training_defaults(self) -> dict[str, Any]:

@@ -78,8 +78,9 @@ class SeriesTransformation:
         z = self.to_working(np.asarray(y, np.float64))
         if len(z) <= self.lost:
             raise ValueError(f"differences {self.differences} need more than {self.lost} values, got {len(z)}")
-        for lag in self.differences:
-            z = z[lag:] - z[:-lag]
+        with np.errstate(over="ignore", invalid="ignore"):  # of values that cannot be scaled, which is an error there
+            for lag in self.differences:
+                z = z[lag:] - z[:-lag]
         return z
 
     def invert(self, z: ArrayLike, history: ArrayLike) -> NDArray[np.float64]:
