@@ -13,7 +13,8 @@ import glasscell as gc
 from glasscell.cli import main
 from glasscell.cli.run_history import last_and_best
 from glasscell.cli.run_manifest import Manifest, moment
-from glasscell.cli.runs import format_seconds
+from glasscell.cli.terminal import format_seconds
+from glasscell.tasks.copy import Copy
 
 COPY = COMMANDS["copy"][:-2]
 PAGE = Path(__file__).parents[2] / "docs" / "runs.md"
@@ -106,6 +107,61 @@ def text_of_runs(found, capsys):
         assert (f" --resume {entry['folder']}" in block) == (entry["resume"] is not None)
     assert main(shlex.split(found["runs/c"]["resume"])) == 0
     assert files_of("runs/c") == files_of("runs/e")
+
+
+def fit_in(folder, updates=6, **options):
+    task = Copy(4)
+    return gc.fit(gc.CopyLSTM(3, task=task), task, updates, checkpoint=folder, evaluate_every=2, **options)
+
+
+def test_runs_of_fit_are_listed_from_their_checkpoints(capsys):
+    """Finished, interrupted, failed, in progress, and damaged; with best score, duration and versions."""
+    fit_in("runs/a", checkpoint_every=2)
+    fit_in("runs/b", callbacks=[lambda state: state.history.updates == 4])
+
+    def fail(state):
+        if state.history.updates == 3:
+            raise ValueError("\x1b[2J")
+
+    with pytest.raises(ValueError, match="2J"):
+        fit_in("runs/c", callbacks=[fail], checkpoint_every=2)
+    during = {}
+    fit_in("runs/d", callbacks=[lambda _: during.update(listed(capsys, "runs/d"))])
+    assert main([*COPY, "--out", "runs/e"]) == 0
+    found = listed(capsys)
+    assert {folder: (entry["state"], entry["updates"], entry["command"]) for folder, entry in found.items()} == {
+        "runs/a": ("finished", 6, None),
+        "runs/b": ("interrupted", 4, None),
+        "runs/c": ("failed", 2, None),
+        "runs/d": ("finished", 6, None),
+        "runs/e": ("finished", 60, "copy"),
+    }
+    assert during["runs/d"]["state"] == "running"
+    assert {*found["runs/a"]} == {*found["runs/e"]}
+    assert found["runs/a"]["best"]["score"] == "validation_loss"
+    assert found["runs/a"]["versions"]["glasscell"] == gc.__version__
+    assert found["runs/a"]["started"][:4] == found["runs/e"]["started"][:4]
+    assert main(["runs"]) == 0
+    text = capsys.readouterr().out
+    assert "  to go on from update 4: fit(..., checkpoint='runs/b', resume=True) in Python\n" in text
+    assert "\x1b" not in text
+    assert fit_in("runs/b", resume=True).updates == 6
+    assert listed(capsys, "runs/b")["runs/b"]["state"] == "finished"
+    assert listed(capsys, "runs/b") == listed(capsys, "runs/b/checkpoints")
+
+
+def test_damaged_checkpoints_of_fit_are_found(capsys):
+    fit_in("runs/a")
+    manifest = Path("runs/a/checkpoints/manifest.json")
+    assert json.loads(manifest.read_text())["state"] == "finished"
+    assert listed(capsys, "--check")["runs/a"]["damaged"] == []
+    Path("runs/a/checkpoints/000000006.safetensors").write_bytes(b"")
+    damaged = listed(capsys, "--check", status=1)["runs/a"]["damaged"]
+    assert damaged == ["checkpoints/000000006.safetensors"]
+    manifest.write_text("{}")
+    assert listed(capsys)["runs/a"]["state"] == "unreadable"
+    assert main(["runs", "--check"]) == 0
+    assert "no manifest of checkpoints" in capsys.readouterr().out
 
 
 def test_one_run_and_none(capsys):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glasscell.cli.continuation import resume_words
+from glasscell.cli.fit_runs import FitRun, is_fit_run
 from glasscell.cli.outputs import path_argument
-from glasscell.cli.run_files import is_locked, newest_checkpoint
+from glasscell.cli.run_files import CHECKPOINTS, is_locked, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE, last_and_best
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, moment
-from glasscell.cli.terminal import counted, program_name
+from glasscell.cli.terminal import program_name, summary_of_run
 from glasscell.escaping import escape
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "runs",
-        help="list runs of training commands",
+        help="list runs of training commands and of fit",
         description="List runs: state, updates, duration, best score, command line, versions, and how those that were "
         "interrupted or killed go on.",
     )
@@ -48,11 +48,11 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List the runs, in order of their names."""
-    runs: list[ListedRun] = []
+    runs: list[ListedRun | FitRun] = []
     for folder in options.folders or [DEFAULT_FOLDER]:
         if options.folders and not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
-        runs += [ListedRun.read(path) for path in run_folders(folder)]
+        runs += [(FitRun if is_fit_run(path) else ListedRun).read(path) for path in run_folders(folder)]
     damaged = {listed.folder: listed.damaged_files() for listed in runs} if options.check else {}
     if options.json:
         entries = [listed.as_json() | ({"damaged": damaged[listed.folder]} if options.check else {}) for listed in runs]
@@ -66,10 +66,16 @@ def run(options: argparse.Namespace) -> int:
 
 def run_folders(folder: Path) -> list[Path]:
     """Return the folder, if it is that of a run, or those in it that are, by name."""
-    if (folder / MANIFEST_FILE).is_file():
+    if folder.name == CHECKPOINTS and _is_run(folder.parent):
+        return [folder.parent]
+    if _is_run(folder):
         return [folder]
     found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if path.name[0] != "." and (path / MANIFEST_FILE).is_file())
+    return sorted(path for path in found if path.name[0] != "." and _is_run(path))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / MANIFEST_FILE).is_file() or is_fit_run(folder)
 
 
 @dataclass
@@ -153,10 +159,7 @@ class ListedRun:
         """Return the run as lines of text."""
         if self.manifest is None:
             return [f"{escape(self.folder)}: {self.state}", f"  {escape(self.message)}"]
-        first = f"{self.folder}: {self.state}, {counted(self.updates, 'update')} in {format_seconds(self.seconds)}"
-        if self.best and isinstance(self.best.get("value"), int | float):
-            at = f" at update {self.best.get('update')}" if self.best.get("update") != self.updates else ""
-            first += f", {self.best.get('score')} {self.best['value']:.4g}{at}"
+        first = summary_of_run(self.folder, self.state, self.updates, self.seconds, self.best)
         versions = ", ".join(f"{name} {version}" for name, version in self.manifest.versions.items())
         lines = [first, f"  {self.manifest.command_line}", f"  started {moment(self.manifest.started)}; {versions}"]
         if self.message:
@@ -165,11 +168,3 @@ class ListedRun:
             lines.append(f"  to go on from update {self.checkpoint}: {program_name()} {self.resume_command}")
         lines += [f"  damaged: {name} is missing, or is not the file that was written" for name in damaged]
         return [escape(line) for line in lines]
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration, such as 4.1 s, 3 min 20 s or 2 h 5 min."""
-    if seconds < 60 or not math.isfinite(seconds):
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
