@@ -345,7 +345,7 @@ WRONG_X = {
     "NaN": (lambda x: np.where(np.arange(24).reshape(12, 2, 1) == 5, np.nan, x[:, :2]), "Input X contains NaN"),
     "NaN in a list": (
         lambda x: [*x[:11, :2], np.full((3, 2), np.nan)],
-        "X must be finite, got NaN or infinite values",
+        "X must be finite, got nan at sequence 11, step 0, feature 0",
     ),
     "widths": (
         lambda x: [*x[:11], np.zeros((3, 4))],

@@ -66,8 +66,8 @@ def test_invalid_options(options, error, texts):
         ((X, Y[:, :3]), ValueError, ["T = 4", "(6, 3, 2)"]),
         ((X[..., :2], Y), ValueError, ["I = 3", "(6, 4, 2)"]),
         ((X, Y[..., :1]), ValueError, ["targets", "(6, 4, 1)", "(6, 4, 2)"]),
-        ((X * np.nan, Y), ValueError, ["x must be finite"]),
-        ((X, Y * np.inf), ValueError, ["y must be finite"]),
+        ((X * np.nan, Y), ValueError, ["x must be finite, got nan at sequence 0, step 0, feature 0"]),
+        ((X, Y * np.inf), ValueError, ["y must be finite, got inf at sequence 0, step 0, feature 0"]),
         ((X.astype(complex), Y), TypeError, ["complex"]),
         (([X[0], X[1, :2]], [Y[0], Y[1, :3]]), ValueError, ["one entry per step", "3", "2 steps", "sequence 1"]),
         (([X[0], X[1, :, :2]], [0, 1]), ValueError, ["one I"]),
@@ -252,3 +252,37 @@ def test_the_parts_of_labelled_sequences_are_named():
     data = gc.data.LabelledSequences(x, ["a", "b"], ["p", "q"], ["1", "2"], "t.csv")
     with pytest.raises(TypeError, match=r"got a LabelledSequences; pass \(data.x, data.labels\)"):
         gc.fit(gc.SequenceClassifier(2, ["a", "b"], 3), data, updates=1)
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "restore_best_and_halve_lr"])
+def test_the_first_number_that_is_not_finite_is_named_before_the_training(policy, rng):
+    def with_bad(shape, index):
+        values = rng.normal(size=shape)
+        values[index] = value
+        values[-1] = np.nan  # a later one
+        return values
+
+    def as_list(shape, index):
+        sequences = [*with_bad(shape, index)]
+        return [sequence[: len(sequence) - (n == 1)] for n, sequence in enumerate(sequences)]
+
+    for value in (np.nan, np.inf, -np.inf):
+        place = f"must be finite, got {value} at "
+        ragged_y = [np.ones((4 - (n == 1), 2)) for n in range(6)]
+        cases = {
+            rf"x {place}sequence 2, step 1, feature 0$": (with_bad((6, 4, 3), (2, 1, 0)), Y),
+            rf"y {place}sequence 2, step 3, feature 1$": (X, with_bad((6, 4, 2), (2, 3, 1))),
+            rf"y {place}sequence 3, feature 1$": (X, with_bad((6, 2), (3, 1))),
+            rf"y {place}sequence 4$": (X, with_bad(6, 4)),
+            rf"x {place}sequence 3, step 2, feature 2$": (as_list((6, 4, 3), (3, 2, 2)), ragged_y),
+            rf"y {place}sequence 2, step 0, feature 1$": ([*X], as_list((6, 4, 2), (2, 0, 1))),
+        }
+        for message, data in cases.items():
+            with pytest.raises(ValueError, match=message):
+                gc.fit(model(), data, 1, loss=LOSS, on_failure=policy)
+        for message, x, y in (
+            (rf"x {place}step 7, feature 2$", with_bad((20, 3), (7, 2)), np.ones((20, 2))),
+            (rf"y {place}step 7, feature 1$", np.ones((20, 3)), with_bad((20, 2), (7, 1))),
+        ):
+            with pytest.raises(ValueError, match=message):
+                ContinuousData(x, y)

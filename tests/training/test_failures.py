@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -126,6 +127,28 @@ def test_weights_that_a_callback_makes_nan_after_the_last_update():
     assert str(error).startswith(
         "weights that are not finite after update 1: the weights 'head.bias' have nan at index (1,); "
     )
+
+
+@pytest.mark.parametrize("of_gradient", [False, True])
+@pytest.mark.parametrize("updates", [3, 30])
+def test_a_loss_of_the_user_that_is_never_finite(of_gradient, updates):
+    """No sequence is named, and the class is the same for every policy and number of updates."""
+
+    def loss(outputs, targets, weights):
+        value, gradient = squared_error(outputs, targets, weights)
+        return (value, gradient * np.nan) if of_gradient else (np.nan, gradient)
+
+    text = "which are finite, has nan in all sequences of the batch"
+    if not of_gradient:
+        text = "loss nan at update 1: the loss of finite outputs is nan for all sequences of the batch"
+    data = [(X[:3], Y[:3])] * updates
+    for policy in ("raise", "skip", "restore_best_and_halve_lr"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)
+            error = error_of(model_of(), data, loss=loss, epochs=1, on_failure=policy)
+        assert text in str(error)
+        assert "sequence 0" not in str(error)
+        assert (type(error), error.kind) == (TrainingError, "loss")
 
 
 def test_the_gradient_of_a_loss_of_the_user():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.data.batch import AnyArray, Batch
+from glasscell.data.not_finite import first_not_finite
 from glasscell.data.sample_weights import check_sample_weights, check_step_weights, is_vector, with_axes_of
 from glasscell.validation import check_not_masked
 
@@ -203,8 +204,10 @@ def from_tuple(value: tuple[Any, ...], validation: tuple[Any, ...] | ArrayData |
     return ArrayData(*value[:2], lengths=value[2] if len(value) == 3 else None, validation=validation)
 
 
-def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
-    """Return an array, or a list of arrays whose first axes differ."""
+def as_entries(
+    name: str, value: Any, axes: Sequence[str] = ("sequence", "step", "feature")
+) -> AnyArray | list[AnyArray]:
+    """Return an array, or a list of arrays whose first axes differ; `axes` are their names in errors."""
     if isinstance(value, str | bytes | dict):
         raise TypeError(f"{name} must be an array or a list of arrays, got a {type(value).__name__}")
     check_not_masked(name, value)
@@ -225,12 +228,26 @@ def as_entries(name: str, value: Any) -> AnyArray | list[AnyArray]:
     for dtype in {array.dtype for array in ([entries] if isinstance(entries, np.ndarray) else entries)}:
         if dtype.kind not in "biuf":
             raise TypeError(f"{name} must be real numbers, got dtype {dtype}")
-    numbers = entries if isinstance(entries, np.ndarray) else np.concatenate(entries, axis=None)
-    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinite values")
     if isinstance(entries, np.ndarray) and entries.ndim == 0:
         raise ValueError(f"{name} must have one entry for each sequence, got a number")
+    _check_finite(name, entries, axes)
     return entries
+
+
+def _check_finite(name: str, entries: AnyArray | list[AnyArray], axes: Sequence[str]) -> None:
+    """Raise ValueError, which names the first place, if a number is not finite."""
+    numbers = entries if isinstance(entries, np.ndarray) else np.concatenate(entries, axis=None)
+    if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
+        return
+    for n, entry in enumerate(entries):
+        place = first_not_finite(entry)
+        if place is not None:
+            has_steps = name != "y" or isinstance(entries, list) or entries.ndim != 2
+            names = axes if has_steps else (axes[0], *axes[2:])
+            position = (n, *place.position)
+            words = [f"{axis} {index}" for axis, index in zip(names, position, strict=False)]
+            words += [f"feature {index}" for index in position[len(names) :]]
+            raise ValueError(f"{name} must be finite, got {place.value} at {', '.join(words)}")
 
 
 def _to_common_dtype(arrays: list[AnyArray]) -> list[AnyArray]:

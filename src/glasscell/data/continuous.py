@@ -11,6 +11,8 @@ from glasscell.data.arrays import as_entries, to_dtype
 from glasscell.data.batch import Batch
 from glasscell.validation import positive_integer
 
+AXES = ("step", "feature")  # of the one sequence
+
 
 class ContinuousData:
     """One long sequence with a target at every step, such as a text for a language model.
@@ -36,7 +38,7 @@ class ContinuousData:
         steps: int = 50,
         validation: ContinuousData | tuple[ArrayLike, ArrayLike] | ArrayLike | None = None,
     ) -> None:
-        sequence = np.asarray(as_entries("x", np.asarray(x)))
+        sequence = np.asarray(as_entries("x", np.asarray(x), AXES))
         if y is None:
             if sequence.ndim != 1 or sequence.dtype.kind not in "iu":
                 raise ValueError(
@@ -44,7 +46,7 @@ class ContinuousData:
                 )
             self.x, self.y = sequence[:-1], sequence[1:]
         else:
-            self.x, self.y = sequence, np.asarray(as_entries("y", np.asarray(y)))
+            self.x, self.y = sequence, np.asarray(as_entries("y", np.asarray(y), AXES))
         if len(self.x) != len(self.y):
             raise ValueError(f"y must have one entry for each of the {len(self.x)} steps of x, got {len(self.y)}")
         if len(self.x) < 1:

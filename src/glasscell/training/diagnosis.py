@@ -199,16 +199,23 @@ def _in_loss(model: Trainable, loss: Loss, window: Window, d_outputs: Array | No
     place = first_not_finite(d_outputs)
     if place is not None:
         where = _at(window, place, has_steps=d_outputs.ndim == 3)
+        if len(d_outputs) > 1 and all(first_not_finite(sequence) is not None for sequence in d_outputs):
+            where = f"{place.value} in all sequences of the batch"
         return Cause("loss", f"the gradient of the loss on the outputs, which are finite, has {where}")
     if outputs is None:
         outputs = model.infer(batch, window.states, BufferPool()).outputs
+    values = []
     for b in range(len(outputs)):
         part = _rows(batch, b)
-        value = loss(outputs[b : b + 1], part.targets, part.weights)[0]
-        if not np.isfinite(value):
-            where = in_batch((b,), has_steps=False, indices=batch.indices)
-            return Cause("loss", f"the loss of finite outputs is {value} at {where}")
-    return None
+        values.append(loss(outputs[b : b + 1], part.targets, part.weights)[0])
+    finite = np.isfinite(values)
+    if finite.all():
+        return None
+    b = int(finite.argmin())
+    where = "at " + in_batch((b,), has_steps=False, indices=batch.indices)
+    if len(finite) > 1 and not finite.any():
+        where = "for all sequences of the batch"
+    return Cause("loss", f"the loss of finite outputs is {values[b]} {where}")
 
 
 def _rows(batch: Batch, b: int) -> Batch:

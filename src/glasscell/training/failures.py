@@ -211,9 +211,10 @@ def check_end(training: Any) -> None:
     name, updates = first_name(training.model.parameters), training.history.updates
     if name is not None:
         raise _error(training, Failure("weights", f"weights that are not finite after update {updates}: {name}"), "")
-    if training.failures.skipped and not updates:
-        message = training.history.failures[-1]["message"]
-        raise _error(training, Failure("data", f"{message}; all updates were skipped"), "")
+    if training.history.failures and not updates:
+        last = training.history.failures[-1]
+        what = "all updates were skipped" if training.failures.skipped else "no update was made"
+        raise _error(training, Failure(last.get("kind", "data"), f"{last['message']}; {what}"), "")
 
 
 def _find_divergence(training: Any, loss: float) -> Failure | None:
@@ -260,7 +261,8 @@ def handle(training: Any, failure: Failure) -> None:
         raise _error(training, failure, f"{limit}{ADVICE.get(failure.kind, DEFAULT_ADVICE)}")
     action = _skip(training) if failures.policy == "skip" else _restore_best_and_halve(training)
     training.attempt.clear()
-    training.history.failures.append({"update": update, "message": failure.message, "action": action})
+    entry = {"update": update, "kind": failure.kind, "message": failure.message, "action": action}
+    training.history.failures.append(entry)
     warnings.warn(f"{failure.message}; {action}", TrainingWarning, stacklevel=2)
 
 
