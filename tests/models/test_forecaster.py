@@ -461,6 +461,10 @@ def test_values_too_large_to_be_scaled_are_refused_where_they_enter(y, large):
     for call in (model.forecast, model.inputs, lambda series: model.calibrate(series, 12)):
         with pytest.raises(ValueError, match=text):
             call(with_large(80))
+    for forecaster in (model, gc.ForecasterEnsemble([model, gc.Forecaster(4, 6, seed=1)])):
+        with pytest.raises(ValueError, match=r"errors are finite in float32, got an error of .*e.30"):
+            forecaster.calibrate(with_large(89), 12)  # a value that is only compared
+        assert forecaster.residuals is None
     with pytest.raises(ValueError, match=text):
         model.forecast_stream().push(large)
     for name, values in exogenous.items():

@@ -68,6 +68,11 @@ class ForecastingModel(ABC):
         """Number of steps that the model forecasts at once."""
         return self.features.horizon
 
+    @property
+    @abstractmethod
+    def _weights_dtype(self) -> np.dtype[np.floating]:
+        """Dtype of the weights, in which files have the residuals."""
+
     @abstractmethod
     def _members_from(self, series: Observations, origins: NDArray[np.intp], horizon: int) -> Values:
         """Return the outputs of each member from each origin, (M, n, horizon, C, Q), on the working scale."""
@@ -182,7 +187,13 @@ class ForecastingModel(ABC):
         origins = np.arange(T - steps, T - h + 1)[-MAX_CALIBRATION_ORIGINS:]
         outputs = self._members_from(observed, origins, h).mean(axis=0)
         u = self.features.transformation.to_working(observed.values)
-        self.residuals = u[origins[:, None] + np.arange(h)][..., None] - outputs
+        residuals = u[origins[:, None] + np.arange(h)][..., None] - outputs
+        largest, dtype = np.abs(residuals).max(), self._weights_dtype
+        if not largest <= np.finfo(dtype).max:
+            raise ValueError(
+                f"series must have values whose errors are finite in {dtype}, got an error of {largest:.3g}"
+            )
+        self.residuals = residuals
 
     def _origins(self, origins: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
         places = np.asarray(origins)

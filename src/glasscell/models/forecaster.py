@@ -256,6 +256,10 @@ class Forecaster(ForecastingModel, Sequential):
         observed = self.features.observations("history", history, known_exogenous, past_exogenous, self.horizon)
         return self._scaled(self.features.inputs(observed))
 
+    @property
+    def _weights_dtype(self) -> np.dtype[np.floating]:
+        return self.dtype
+
     def _members_from(self, series: Observations, origins: NDArray[np.intp], horizon: int) -> Values:
         """Return the outputs from each origin, (1, n, horizon, C, Q): one pass, unless the horizon needs several."""
         if horizon > self.horizon:

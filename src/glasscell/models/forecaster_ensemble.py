@@ -58,6 +58,10 @@ class ForecasterEnsemble(ForecastingModel):
         self.features = max((member.features for member in self.members), key=lambda features: features.first)
         self.quantiles = self.members[0].quantiles
 
+    @property
+    def _weights_dtype(self) -> np.dtype[np.floating]:
+        return self.members[0].dtype
+
     def _members_from(self, series: Observations, origins: NDArray[np.intp], horizon: int) -> Values:
         """Return the outputs of each member from each origin, (M, n, horizon, C, Q), on the working scale."""
         return np.concatenate([member._members_from(series, origins, horizon) for member in self.members])  # noqa: SLF001
