@@ -3,6 +3,7 @@
 These tests make a few interrupts; ``benchmarks/interrupts.py`` makes thousands.
 """
 
+import gc as garbage
 import signal
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -32,6 +33,15 @@ def script():
 def two_threads(monkeypatch):
     for module in (numba_engine, products):
         monkeypatch.setattr(module, "max_threads", lambda: 2)
+
+
+@pytest.fixture(autouse=True)
+def no_callbacks_of_collections():
+    """Remove the callbacks of garbage collections, such as JAX's: Python only reports an exception in one of them."""
+    callbacks = garbage.callbacks[:]
+    garbage.callbacks.clear()
+    yield
+    garbage.callbacks[:] = callbacks
 
 
 @pytest.mark.parametrize("engine", ENGINES)
