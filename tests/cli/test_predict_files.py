@@ -341,7 +341,8 @@ def test_files_are_read_as_in_the_run_of_classify(folder, capsys, tmp_path):
     assert header[:2] == ["sequence", "prediction"]
     assert [row[1:] for row in rows] == [row[2:] for row in expected]
     changed = '{"command": "classify", "features": [], "options": {"ragged": {"a": 1}}}'  # no option has such a value
-    for settings in ("[]", changed, changed.replace('{"a": 1}', f'"{"x" * 5000}"')):
+    numbers = changed.replace("[]", "[1]").replace('{"a": 1}', "null")
+    for settings in ("[]", changed, changed.replace('{"a": 1}', f'"{"x" * 5000}"'), numbers):
         (tmp_path / "run" / "settings.json").write_text(settings)
         assert refused(capsys, "run", "other.csv") == (
             "run/settings.json must be the settings of `glasscell classify`: move the model to use it without them"

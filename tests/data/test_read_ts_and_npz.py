@@ -66,6 +66,7 @@ def test_missing_values_are_filled_as_stated(tmp_path: Path) -> None:
         ),
         ("", {}, "must have at least one sequence after @data, got none"),
         ("1:a\n", {"labels": "true a a"}, "line 6: @classLabel must have different labels, got 'true a a'"),
+        ("1:a\n", {"labels": ""}, "line 6: @classLabel must be false, or true and the labels, got ''"),
         ("1:a\n", {"labels": "perhaps"}, "line 6: @classLabel must be false, or true and the labels, got 'perhaps'"),
         ("1:a\n", {"uni": "2"}, "line 5: @univariate must be true or false, got '2'"),
         ("1:a\n", {"extra": "@frequency 3\n"}, "line 1: must be one of the declarations of a .ts file, got @frequency"),

@@ -208,6 +208,15 @@ def test_long_declarations(declaration: str, tmp_path: Path) -> None:
     refusal(read_ts, path)
 
 
+def test_long_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    assert len(refusal(read_series, path, ["x" * 5000])) < 300
+    with pytest.raises(ValueError, match="delimiter must be one of") as caught:
+        read_csv(path, delimiter="x" * 5000)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("options", [{"label": "a"}, {"id": "zz"}, {}])
 def test_long_cells(options: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "a.csv"

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ CHANGES = {
     "entries": (lambda state, _: state["failures"].update(more=1), "failures must have the entries"),
     "shared": (share, "the state cannot be decoded"),
     "batch": (lambda state, _: state.update(last_batch=[3, 4]), "does not fit"),
+    "name of the generator": (lambda state, _: state["rng"].update(bit_generator=63), "bit_generator must be a str"),
     "missing": (lambda state, _: state.pop("epoch"), "state must have the entries"),
 }
 
@@ -93,6 +95,20 @@ def test_a_state_that_does_not_fit_is_refused(change: Any, message: str, saved: 
         resumed(tmp_path, header, tensors)
     assert type(caught.value) is ValueError
     assert NAME in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_that_the_data_do_not_have_are_not_waited_for(saved: Any, tmp_path: Path) -> None:
+    header, tensors = copy.deepcopy(saved)
+    header["config"]["state"]["batches_done"] = 10**12
+    with pytest.raises(ValueError, match="data must repeat batch 1000000000000 of epoch"):
+        resumed(tmp_path, header, tensors)
+
+
+def test_an_unknown_entry_of_the_header_is_refused_in_one_line(saved: Any, tmp_path: Path) -> None:
+    header, tensors = saved
+    with pytest.raises(ValueError, match=re.escape(NAME)) as caught:
+        resumed(tmp_path, header | {"\n": 1}, tensors)
     assert "\n" not in str(caught.value)
 
 

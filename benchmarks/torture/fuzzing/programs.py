@@ -25,6 +25,9 @@ KNOWN = (
 )
 
 
+MAX_REPEATED = 1 << 22  # bytes of a repeated operation
+
+
 def change_pickle(content: bytes, rng: Generator) -> bytes:
     """Remove, repeat, exchange, change or insert operations of a pickle."""
     try:
@@ -38,7 +41,7 @@ def change_pickle(content: bytes, rng: Generator) -> bytes:
         if kind == 0:
             pieces[k] = b""
         elif kind == 1:
-            pieces[k] *= int(pick(rng, (2, 2, 3, 2000)))
+            pieces[k] *= min(int(pick(rng, (2, 2, 3, 2000))), 1 + MAX_REPEATED // (len(pieces[k]) + 1))
         elif kind == 2:
             pieces[k], pieces[j] = pieces[j], pieces[k]
         elif kind == 3:
@@ -172,7 +175,7 @@ def _change_fields(fields: list[Field], texts: list[bytes], rng: Generator) -> N
     elif field.wire == 0:
         field.value += int(pick(rng, (1, -1, *INTEGERS)))
     elif isinstance(field.value, list):
-        fields[k] = Field(field.number, field.wire, fields[j].value)
+        fields[k] = Field(field.number, fields[j].wire, fields[j].value)
     elif field.wire == 2:
         field.value = _changed_content(field.value, texts, rng)
     else:

@@ -63,7 +63,7 @@ def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:
         settings = None
     valid = isinstance(settings, dict) and isinstance(settings.get("options"), dict)
     valid = valid and settings.get("command") == command and all(map(_is_option, settings["options"].values()))
-    if not valid or (command == "classify" and not isinstance(settings.get("features"), list)):
+    if not valid or (command == "classify" and not _is_texts(settings.get("features"))):
         raise ValueError(f"{file} must be the settings of `glasscell {command}`: move the model to use it without them")
     result: dict[str, Any] = settings
     return result
@@ -71,9 +71,14 @@ def settings_of(model: Path, command: str = "classify") -> dict[str, Any]:
 
 def _is_option(value: Any) -> bool:
     """Return whether a value of JSON can be that of an option: nothing, a number, or one or several short texts."""
-    if isinstance(value, list):
-        return len(value) <= MAX_TEXTS and all(isinstance(text, str) and len(text) <= MAX_TEXT for text in value)
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_TEXT)
+    return value is None or isinstance(value, int | float) or _is_texts(value if isinstance(value, list) else [value])
+
+
+def _is_texts(value: Any) -> bool:
+    """Return whether a value of JSON is a list of short texts, not too many."""
+    if not isinstance(value, list) or len(value) > MAX_TEXTS:
+        return False
+    return all(isinstance(text, str) and len(text) <= MAX_TEXT for text in value)
 
 
 def complete_options(options: argparse.Namespace, settings: dict[str, Any], path: Path) -> list[str]:
@@ -107,4 +112,6 @@ def check_features(settings: dict[str, Any], data: LabelledSequences) -> None:
     """Raise ValueError unless the features have the names that they had in the run."""
     for k, (name, wanted) in enumerate(zip(data.feature_names, settings.get("features", ()), strict=False)):
         if name != wanted:
-            raise ValueError(f"{data.source}: feature {k + 1} must be {wanted!r}, as in training, got {name!r}")
+            raise ValueError(
+                f"{data.source}: feature {k + 1} must be {wanted!r:.100}, as in training, got {name!r:.100}"
+            )

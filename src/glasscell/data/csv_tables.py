@@ -71,7 +71,7 @@ class CsvTable:
         blank_rows: bool = False,
     ) -> None:
         if delimiter is not None and delimiter not in DELIMITERS:
-            raise ValueError(f"delimiter must be one of {', '.join(map(repr, DELIMITERS))}, got {delimiter!r}")
+            raise ValueError(f"delimiter must be one of {', '.join(map(repr, DELIMITERS))}, got {delimiter!r:.100}")
         self.path, self.ragged, self.decimal, self._blank_rows = path, ragged, decimal, blank_rows
         lines = lines_of(path)
         first_lines = list(islice(lines, ROWS_FOR_DETECTION))
@@ -120,7 +120,7 @@ class CsvTable:
             return self.names.index(name)
         names = ", ".join(f"{name!r:.60}" for name in self.names[:8]) + (", …" if len(self.names) > 8 else "")
         kind = "name a column of" if self.has_header else "be the number of a column of"
-        raise ValueError(f"{argument} must {kind} {self.description}, {one_line(names)}, got {name!r}")
+        raise ValueError(f"{argument} must {kind} {self.description}, {one_line(names)}, got {name!r:.100}")
 
     def check_names(self) -> None:
         """Raise ValueError if a column has no name, or two have the same."""

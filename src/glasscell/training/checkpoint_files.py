@@ -13,6 +13,7 @@ from warnings import warn
 
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath, is_temporary_name
+from glasscell.escaping import one_line
 from glasscell.training import manifest as manifests
 from glasscell.training.checkpoint_errors import CheckpointWarning
 from glasscell.training.folder_lock import FolderLock
@@ -139,7 +140,7 @@ def read_checkpoint(file: Path, run: str | None) -> StoredTraining:
             raise ValueError("it has other entries than those of a training")  # noqa: TRY301 - one message for all
         state, description = decode_state(config["state"], tensors), decode_floats(config["description"])
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise ValueError(f"{file}: {one_line(error)}") from None
     if file.name != f"{config['updates']:09}.safetensors" or (run is not None and config["run"] != run):
         raise ValueError(f"{file} is a checkpoint of another run or update")
     return StoredTraining(file, config["run"], config["updates"], state, description)

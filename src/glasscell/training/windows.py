@@ -154,6 +154,8 @@ class Windows:
                 batch = next(self._batches, None)
             except NotFiniteError as error:
                 batch = error
+            if batch is None:  # an epoch of other data is shorter
+                break
         if _checksums(batch) != checksums:
             self._report_other_batch(_checksums(batch), checksums)
         self._last = batch

@@ -203,3 +203,9 @@ def test_damaged_files_load_or_are_errors(importer, sample, tmp_path, rng):
                 assert "m.onnx" in str(error)  # noqa: PT017 - not every file raises it
 
     assert peak_memory(load_damaged) < MAX_BYTES
+
+
+def test_an_error_names_a_node_whose_output_is_no_text(onnx, importer):
+    node = onnx.NodeProto.FromString(b"\x12\x01\xff")  # output, one byte that is not UTF-8
+    with pytest.raises(ValueError, match=r"the node .* is invalid: 'x'"), importer.node_errors(node):
+        raise KeyError("x")

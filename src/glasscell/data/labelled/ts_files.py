@@ -58,6 +58,8 @@ class _Reader:
     def read(self) -> LabelledSequences:
         in_data = False
         for number, text in enumerate(lines_of(self.path), start=1):
+            if text == "\n":  # most of a text may be blank lines
+                continue
             self.line, entry = number, text.strip()
             if not entry or entry.startswith(("#", "%")):
                 continue
@@ -105,7 +107,7 @@ class _Reader:
         return True
 
     def _check_class_declaration(self, value: str) -> None:
-        flag, *classes = value.split()
+        flag, *classes = value.split() or [""]
         if flag.lower() not in ("true", "false") or (flag.lower() == "true") != bool(classes):
             self._refuse(f"@classLabel must be false, or true and the labels, got {value!r}")
         if len(set(classes)) != len(classes):

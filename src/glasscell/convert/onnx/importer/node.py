@@ -85,7 +85,7 @@ def node_errors(node: onnx.NodeProto) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - attributes of any type, shapes that do not fit
-        name = f"{(node.name or ', '.join(node.output))[:MAX_NAME]!r} ({node.op_type[:100]})"
+        name = f"{(node.name or ', '.join(map(str, node.output)))[:MAX_NAME]!r} ({node.op_type[:100]})"
         if isinstance(error, UnsupportedNode):
             reason = str(error)
         elif isinstance(error, MemoryError):
