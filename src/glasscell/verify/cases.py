@@ -3,12 +3,12 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.cached import cached_property
 from glasscell.core.types import Array
 from glasscell.layers import LSTM, LSTMState
 from glasscell.verify.conditioning import Perturb, Response, response
@@ -47,7 +47,7 @@ class Case:
 
     @cached_property
     def response(self) -> Response:
-        """Changes of outputs, final states and gradients by rounding."""
+        """Return the changes of outputs, final states and gradients by rounding."""
         exact = run(self.lstm, self)
 
         def distance(perturb: Perturb) -> tuple[float, float]:

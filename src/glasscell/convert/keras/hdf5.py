@@ -8,7 +8,6 @@ before it is used, each header is read once, and no function recurses.
 import math
 import struct
 from collections.abc import Container, Iterator, Mapping
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from glasscell.convert.keras.hdf5_header import (
     padded_size,
     read_header,
 )
+from glasscell.core.cached import cached_property
 from glasscell.limits import MemoryBudget
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -283,7 +283,7 @@ class Dataset(Object):
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The length of each axis."""
+        """Return the length of each axis."""
         return self._shape(self.message(DATASPACE, "must be a dataset").offset)
 
     def read(self) -> NDArray[Any]:

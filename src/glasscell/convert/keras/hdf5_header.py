@@ -2,9 +2,9 @@
 
 import struct
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
+from glasscell.core.cached import cached_property
 from glasscell.limits import MemoryBudget
 
 # Memory for a message of a header, an attribute, and an entry of a group or a heap, without its name.
@@ -68,12 +68,12 @@ class Header:
 
     @cached_property
     def first(self) -> dict[int, Message]:
-        """The first message of each kind whose content is not elsewhere."""
+        """Return the first message of each kind whose content is not elsewhere."""
         return {message.kind: message for message in reversed(self.messages) if not message.shared}
 
     @cached_property
     def attributes(self) -> dict[str, tuple[Message, int, int]]:
-        """Message, version and offset of the datatype of each attribute, by name."""
+        """Return message, version and offset of the datatype of each attribute, by name."""
         result = {}
         for message in self.messages:
             if message.kind == ATTRIBUTE:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.cached import cached_property
 from glasscell.data.csv_tables import parse_number
 from glasscell.data.gaps import Fill, fill_gaps, is_missing
 from glasscell.data.labelled.labels import Label
