@@ -16,6 +16,7 @@ import pytest
 from glasscell import limits
 from glasscell.cli.inputs import numbers_of
 from glasscell.data import read_csv, read_npz, read_series, read_ts
+from glasscell.data.labelled.ts_files import NAMES
 from glasscell.data.numpy_files import read_array
 
 MB = 2**20
@@ -215,6 +216,19 @@ def test_long_arguments(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="delimiter must be one of") as caught:
         read_csv(path, delimiter="x" * 5000)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"data", "problemname", "serieslength"}))
+def test_declarations_without_a_value(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    path.write_text(f"@{name}\n@data\n1,2\n")
+    assert f"@{name}".lower() in refusal(read_ts, path).lower()
+
+
+def test_a_label_without_values(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    path.write_text("@classLabel true a\n@data\na\n")
+    assert "line 3: must have values and a label, got a" in refusal(read_ts, path)
 
 
 @pytest.mark.parametrize("options", [{"label": "a"}, {"id": "zz"}, {}])

@@ -141,9 +141,11 @@ class _Reader:
             label = parts.pop().strip()
             if self._classes is not None and label not in self._class_names:
                 self._refuse(
-                    f"the label must be one of @classLabel, {' '.join(map(str, self._classes))}, got {label!r:.40}"
+                    f"the label must be one of @classLabel, {' '.join(map(str, self._classes)):.200}, got {label!r:.40}"
                 )
             self.labels.append(label)
+        if not parts:
+            self._refuse(f"must have values and a label, got {entry:.40}")
         if self.dimensions is None:
             self.dimensions = len(parts)
         if len(parts) != self.dimensions:
