@@ -217,3 +217,12 @@ def parse_number(text: str, decimal: str = ".") -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and "_" not in text else None
+
+
+def parse_numbers(texts: Sequence[str]) -> list[float] | None:
+    """Return the numbers of cells with decimal points; None if one of them may have none: see :func:`parse_number`."""
+    try:
+        values = list(map(float, texts))
+    except ValueError:
+        return None
+    return values if math.isfinite(sum(values)) and "_" not in "".join(texts) else None

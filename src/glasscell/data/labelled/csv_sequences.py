@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.data.csv_tables import CsvTable, Row, parse_number
+from glasscell.data.csv_tables import CsvTable, Row, parse_number, parse_numbers
 from glasscell.data.gaps import FILLS, Fill, fill_gaps, is_missing
 from glasscell.data.labelled.sequences import LabelledSequences
 from glasscell.escaping import one_line
@@ -161,15 +161,9 @@ class _Reader:
 
     def values(self, row: Row, features: Sequence[int]) -> list[float]:
         """Return the numbers of some columns; NaN for missing values, if they are to be filled."""
-        cells = row.cells
-        try:
-            if self.table.decimal == ".":
-                values = [float(cells[k]) for k in features]
-                # nan, inf and 1_000 are numbers of Python, and not of a table
-                if math.isfinite(sum(values)) and not any("_" in cells[k] for k in features):
-                    return values
-        except ValueError:
-            pass
+        numbers = parse_numbers([row.cells[k] for k in features]) if self.table.decimal == "." else None
+        if numbers is not None:
+            return numbers
         values = [self.table.number(row, k) for k in features]
         missing = [k for k, value in zip(features, values, strict=True) if math.isnan(value)]
         if missing and self.fill is None:

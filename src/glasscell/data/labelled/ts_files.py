@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.cached import cached_property
-from glasscell.data.csv_tables import parse_number
+from glasscell.data.csv_tables import parse_number, parse_numbers
 from glasscell.data.gaps import Fill, fill_gaps, is_missing
 from glasscell.data.labelled.labels import Label
 from glasscell.data.labelled.sequences import LabelledSequences
@@ -156,16 +156,19 @@ class _Reader:
             self._refuse(f"dimensions must have one length, got {', '.join(map(str, lengths))}")
         if self.header.get("equallength", "").lower() == "true" and self.x and lengths[0] != len(self.x[0]):
             self._refuse(f"must have {len(self.x[0])} steps, as @equalLength true declares, got {lengths[0]}")
-        self.x.append(np.stack(columns, axis=1))
+        self.x.append(np.array(columns).T.copy())
         self.names.append(f"line {self.line}")
 
-    def _values(self, dimension: int, text: str) -> NDArray[np.float64]:
+    def _values(self, dimension: int, text: str) -> list[float] | NDArray[np.float64]:
         entries = text.split(",")
-        if any("(" in entry for entry in entries):
+        numbers = parse_numbers(entries)
+        if numbers is not None:
+            return numbers
+        if "(" in text:
             self._refuse("values must be numbers, got timestamps in parentheses, which are not supported")
         try:
             values = [math.nan if is_missing(entry) else float(entry) for entry in entries]
-            wrong = next((entry for entry in entries if "_" in entry), None)  # 1_000 is a number of Python alone
+            wrong = next((entry for entry in entries if "_" in entry), None)
         except ValueError:
             wrong = next(entry for entry in entries if not is_missing(entry) and parse_number(entry) is None)
         if wrong is not None:
