@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.quantile_loss import QuantileLoss, check_quantiles
 from glasscell.core.types import Array
-from glasscell.data.series.features import Observations, SeriesFeatures, check_scale, to_scaled
+from glasscell.data.series.features import Observations, SeriesFeatures
+from glasscell.data.series.scaling import mean_and_scale, to_scaled
 from glasscell.data.series.series import Series, Values
 from glasscell.data.series.transformation import SeriesTransformation, check_lags
 from glasscell.data.series.windows import WindowData
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 SCALING = ("input_mean", "input_scale", "target_mean", "target_scale")  # attributes in files
 DEFAULT_WINDOW = 64
-SMALLEST_SCALE = 1e-12  # of the largest value: a smaller deviation is rounding
 
 
 class Forecaster(ForecastingModel, Sequential):
@@ -202,8 +202,7 @@ class Forecaster(ForecastingModel, Sequential):
         self._fit_scaling(observed.values[:stop], inputs[:read], targets[:steps])
         window = min(max(DEFAULT_WINDOW, 4 * h), steps) if window is None else window
         count = T - held_out - h - first
-        to_scaled(targets[:count], self.target_mean, self.target_scale, self.dtype)  # raises for too large ones
-        scaled = (targets[:count] - self.target_mean) / self.target_scale
+        scaled = to_scaled(targets[:count], self.target_mean, self.target_scale, self.dtype)
         return WindowData(
             self._scaled(inputs[:count]),
             scaled.reshape(count, -1),
@@ -219,12 +218,8 @@ class Forecaster(ForecastingModel, Sequential):
         constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
         if len(constant):
             raise ValueError(f"series must vary in the training part, got {values[0, constant[0]]:g} at every step")
-        scaling = []
-        with np.errstate(over="ignore", invalid="ignore"):
-            for columns in (inputs, targets.reshape(-1, self.features.targets)):
-                scaling += [columns.mean(axis=0), _scale(columns)]
-                check_scale(columns, *scaling[-2:])
-        self.input_mean, self.input_scale, self.target_mean, self.target_scale = scaling
+        scalings = mean_and_scale(inputs), mean_and_scale(targets.reshape(-1, self.features.targets))
+        (self.input_mean, self.input_scale), (self.target_mean, self.target_scale) = scalings
         self.residuals = None
 
     def _scaled(self, inputs: Values) -> Array:
@@ -344,11 +339,3 @@ class Forecaster(ForecastingModel, Sequential):
     def __repr__(self) -> str:
         options = {name: value for name, value in self.config.items() if name != "scaling"}
         return f"Forecaster({', '.join(f'{name}={value!r}' for name, value in options.items())}, dtype={self.dtype})"
-
-
-def _scale(columns: Values) -> Values:
-    """Return the standard deviations; 1 for columns that do not vary by more than rounding."""
-    deviations = columns.std(axis=0)
-    constant = deviations <= SMALLEST_SCALE * np.abs(columns).max(axis=0)
-    scale: Values = np.where(constant, 1.0, deviations)
-    return scale

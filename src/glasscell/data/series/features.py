@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.core.types import Array
 from glasscell.data.series.series import Series, Values, finite_values
 from glasscell.data.series.transformation import SeriesTransformation
 
@@ -154,34 +153,3 @@ def _exogenous(name: str, value: ArrayLike | None, columns: int, rows: int, *, e
     if array.ndim != 2 or array.shape[1] != columns or len(array) < rows or (exact and len(array) > rows):
         raise ValueError(f"{name} must have shape ({rows}, {columns}), got {np.shape(value)}")
     return array
-
-
-def check_scale(columns: Values, mean: Values, scale: Values) -> None:
-    """Raise ValueError if a column (n, I) has values so large that its mean or its deviation is no number."""
-    wrong = np.flatnonzero(~np.isfinite(mean) | ~np.isfinite(scale))
-    if len(wrong):
-        largest = np.abs(columns[:, wrong[0]]).max()
-        raise ValueError(
-            "series and exogenous inputs must have values whose variance is a number, "
-            f"got {largest:.3g} as the largest one: change its unit"
-        )
-
-
-def to_scaled(columns: Values, mean: Values, scale: Values, dtype: np.dtype[np.floating]) -> Array:
-    """Return scaled columns in this dtype; NaN stays NaN.
-
-    Raises
-    ------
-    ValueError
-        If a value is too large for the dtype.
-    """
-    with np.errstate(over="ignore"):
-        scaled: Array = ((columns - mean) / scale).astype(dtype)
-    too_large = np.isinf(scaled)
-    if too_large.any():
-        largest = np.abs(columns[too_large]).max()
-        raise ValueError(
-            f"series and exogenous inputs must have values that are finite in {np.dtype(dtype)} after scaling, "
-            f"got {largest:.3g}, where the largest deviation of the training part is {np.max(scale):.3g}"
-        )
-    return scaled
