@@ -1,11 +1,18 @@
-"""How a run goes on: its command line, with another policy where the same one would fail again at the same update."""
+"""How a run goes on: from which checkpoints, and with which command line.
+
+The command line has another policy where the same one would fail again at the same update.
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
-from glasscell.cli.run_files import checkpoint_folders
+from glasscell.cli.run_files import CHECKPOINTS, checkpoint_folders, newest_checkpoint
+from glasscell.cli.run_manifest import Manifest
+from glasscell.training.checkpoint_errors import CheckpointWarning
 
 RESTORE = "restore_best_and_halve_lr"
 
@@ -25,6 +32,74 @@ def failure_of_training(folder: Path) -> str:
         if manifest and manifest["state"] == "failed" and re.match("Training(Data)?Error:", manifest["reason"]):
             return str(manifest["reason"])
     return ""
+
+
+def check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise ValueError if a file of data is another one than when the run began."""
+    present = {Path(path).resolve(): found for path, found in checksums.items()}
+    for path, expected in manifest.inputs.items():  # relative to the working directory in which the run began
+        if present.get(Path(manifest.folder, path).resolve(), expected) != expected:
+            raise ValueError(f"{path} must be the file with which the run began, got a changed one")
+
+
+def starting_points(folder: Path) -> dict[int, str]:
+    """Read the checkpoints from which the trainings of a run go on.
+
+    Returns
+    -------
+    dict of int to str
+        Numbers of the trainings that have a checkpoint, with words such as "after update 40".
+
+    Raises
+    ------
+    ValueError
+        If no training has a checkpoint, or one has damaged ones only.
+    """
+    from glasscell.training.checkpoint_files import read_newest  # noqa: PLC0415 - only where it is used
+
+    numbers = {training_number(path.parent, folder): path.parent for path in checkpoint_folders(folder)}
+    points: dict[int, str] = {}
+    for number, training in sorted(numbers.items()):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CheckpointWarning)  # `fit` reads it again, and warns
+                stored = read_newest(training)
+        except ValueError as error:
+            raise ValueError(f"--{error}; {_how_to_begin_again(training, folder, len(numbers))}") from None
+        if stored is not None:
+            points[number] = f"after update {stored.updates}" if stored.updates else "from its beginning"
+            if stored.updates != (newest := newest_checkpoint(training)):
+                points[number] += f": the newest checkpoint, of update {newest}, is damaged"
+    if not points:
+        raise ValueError(f"{folder} has no checkpoint from which the run can go on")
+    return points
+
+
+def _how_to_begin_again(training: Path, folder: Path, trainings: int) -> str:
+    """Return what to do about a training of which all checkpoints are damaged."""
+    if trainings == 1:
+        return "begin the run again, with --overwrite"
+    removed = folder / CHECKPOINTS if training == folder else training
+    return f"remove {removed}, and only this training begins again"
+
+
+def earlier_place(folder: Path, number: int, updates: int) -> str:
+    """Return where a training of a run goes on, such as " from update 20"; "" if its last checkpoint was written."""
+    update = newest_checkpoint(training_folder(folder, number))
+    if update == updates:
+        return ""
+    place = f"update {update}" if update else "the beginning"
+    return f" from {place} of training {number}" if number > 1 else f" from {place}"
+
+
+def training_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a training of a run, in which its checkpoints are."""
+    return folder if number == 1 else folder / f"training-{number}"
+
+
+def training_number(training: Path, folder: Path) -> int:
+    """Return the number of the training with this folder."""
+    return 1 if training == folder else int(training.name.partition("-")[2])
 
 
 def resume_words(command: str, folder: Path, shown: Path) -> list[str] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glasscell.training.callbacks import TrainingState
+    from glasscell.training.history import History
 
 HISTORY_FILE = "history.csv"
 SECONDS_BETWEEN_WRITES = 1.0
@@ -72,6 +73,15 @@ class HistoryFile:
                 raise OSError(28, "the disk is full", str(self.file))
         finally:
             os.close(descriptor)
+
+
+def best_score(history: History, monitor: str) -> dict[str, Any]:
+    """Return name, value and update of the best evaluation; of the last update if nothing was evaluated."""
+    name, update = f"validation_{monitor}", history.best_update
+    if update is None:
+        name, update = "loss", history.updates
+    value = history.rows[update - 1][name]
+    return {"score": name, "value": value if math.isfinite(value) else None, "update": update}
 
 
 def last_and_best(file: Path) -> tuple[int, dict[str, Any]]:

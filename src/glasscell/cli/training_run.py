@@ -6,24 +6,32 @@ The model is written before anything optional, and messages state what is kept a
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 from glasscell.atomic_files import write_atomically
 from glasscell.checkpoint import MODEL_FILE
-from glasscell.cli.continuation import RESTORE, message_of, resume_words
+from glasscell.cli.continuation import (
+    RESTORE,
+    check_inputs,
+    earlier_place,
+    message_of,
+    resume_words,
+    starting_points,
+    training_folder,
+)
 from glasscell.cli.interrupts import Interrupted, Interrupts
 from glasscell.cli.outputs import error_reason
 from glasscell.cli.run_files import Kinds, newest_checkpoint
 from glasscell.cli.run_folder import RunFolder
-from glasscell.cli.run_history import HISTORY_FILE, HistoryFile
+from glasscell.cli.run_history import HISTORY_FILE, HistoryFile, best_score
 from glasscell.cli.run_manifest import Manifest, checksum
 from glasscell.cli.terminal import counted, program_name
 from glasscell.escaping import escape
@@ -70,14 +78,14 @@ class TrainingRun:
         self.failures: list[str] = []
         self.kept, self.error, self._failed_number = "", cast("TrainingError | None", None), 0
         self._training: Any = None
+        self._number = 1  # of that training
         self._has_begun = False
+        self._starting_points: dict[int, str] = {}
         checksums = {str(path): checksum(Path(path)) for path in inputs if Path(path).is_file()}
         self.is_resumed = options.resume is not None
         if self.is_resumed:
             manifest = Manifest.read(Path(options.resume))
-            _check_inputs(manifest, checksums)
-            if newest_checkpoint(Path(options.resume)) is None:
-                raise ValueError(f"{options.resume} has no checkpoint from which the run can go on")
+            check_inputs(manifest, checksums)
         else:
             manifest = Manifest(options.command, options.arguments, inputs=checksums)
         requested = options.resume or options.out
@@ -89,6 +97,12 @@ class TrainingRun:
             overwrite=options.overwrite,
             resume=self.is_resumed,
         )
+        if self.is_resumed:
+            try:
+                self._starting_points = starting_points(self.folder.display_path)
+            except BaseException:
+                self.folder.release(remove=False)
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +137,13 @@ class TrainingRun:
         words = resume_words(self.options.command, self.folder.folder, folder)
         if words is None or (words[-1] == RESTORE and not self.kept and not update):
             return f"{kept}; begin again with a lower --learning-rate"
-        return f"{kept}; to go on: {program_name()} {shlex.join(words)}"
+        return f"{kept}; to go on{self._from_earlier_checkpoint()}: {program_name()} {shlex.join(words)}"
+
+    def _from_earlier_checkpoint(self) -> str:
+        """Return where an interrupted training goes on, if the checkpoint of its last update was not written."""
+        if self._training is None or not (self.interrupts.finish or self.interrupts.raised):
+            return ""
+        return earlier_place(self.folder.folder, self._number, self._training.history.updates)
 
     def has_ended(self) -> bool:
         """Return whether a signal or a failure has ended the training."""
@@ -161,8 +181,8 @@ class TrainingRun:
             Whether the history of this training is that of the run.
         """
         rows = [HistoryFile(self.folder.folder / HISTORY_FILE)] if writes_history else []
-        options |= {"callbacks": [*callbacks, *rows, self._follow], "on_failure": self.options.on_failure}
-        options |= self._checkpoint_options(number)
+        callbacks = [*callbacks, *rows, partial(self._follow, number)]
+        options |= {"callbacks": callbacks, "on_failure": self.options.on_failure} | self._checkpoint_options(number)
         self.folder.begin()
         with self.interrupts.finishing(), _printed_warnings():
             try:
@@ -186,19 +206,18 @@ class TrainingRun:
         """Return the arguments of `fit` for checkpoints."""
         if self.options.no_checkpoints:
             return {}
-        folder = self.folder.display_path
-        folder = folder if number == 1 else folder / f"training-{number}"
-        update = newest_checkpoint(folder)
-        if update is not None:
-            print(f"Continuing {folder} {f'after update {update}' if update else 'from its beginning'}.", flush=True)
+        folder = training_folder(self.folder.display_path, number)
+        goes_on = number in self._starting_points and newest_checkpoint(folder) is not None
+        if goes_on:
+            print(f"Continuing {folder} {self._starting_points[number]}.", flush=True)
         if number > 1 and (reason := self.folder.write_error()):
             print(f"glasscell: {reason}; the training goes on without checkpoints", file=sys.stderr)
             return {}
         every = self.options.checkpoint_every
-        return {"checkpoint": folder, "checkpoint_every": every, "resume": update is not None}
+        return {"checkpoint": folder, "checkpoint_every": every, "resume": goes_on}
 
-    def _follow(self, state: TrainingState) -> bool:
-        self._training = state.training
+    def _follow(self, number: int, state: TrainingState) -> bool:
+        self._training, self._number = state.training, number
         return self.interrupts.finish
 
     def _note_progress(self, history: History) -> None:
@@ -313,23 +332,6 @@ def _first_kept(folder: Path) -> str:
     if (folder / HISTORY_FILE).exists():
         return f"no model is kept, but history and first checkpoint are in {folder}"
     return f"no model is kept, but the first checkpoint is in {folder}"
-
-
-def _check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]]) -> None:
-    """Raise ValueError if a file of data is another one than when the run began."""
-    present = {Path(path).resolve(): found for path, found in checksums.items()}
-    for path, expected in manifest.inputs.items():  # relative to the working directory in which the run began
-        if present.get(Path(manifest.folder, path).resolve(), expected) != expected:
-            raise ValueError(f"{path} must be the file with which the run began, got a changed one")
-
-
-def best_score(history: History, monitor: str) -> dict[str, Any]:
-    """Return name, value and update of the best evaluation; of the last update if nothing was evaluated."""
-    name, update = f"validation_{monitor}", history.best_update
-    if update is None:
-        name, update = "loss", history.updates
-    value = history.rows[update - 1][name]
-    return {"score": name, "value": value if math.isfinite(value) else None, "update": update}
 
 
 @contextmanager
