@@ -113,3 +113,9 @@ def test_what_is_cached_is_made_again_for_other_arguments_only():
     assert buffers.cached("a", make, 1, 3) == [1, 3]
     assert buffers.cached("b", make, 1, 2) == [1, 2]
     assert made == [(1, 2), (1, 3), (1, 2)]
+
+
+def test_what_is_cached_is_made_again_by_another_function():
+    buffers = BufferPool()
+    assert buffers.cached("a", lambda pool, n: [n], 1) == [1]
+    assert buffers.cached("a", lambda pool, n: [-n], 1) == [-1]

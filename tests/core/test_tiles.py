@@ -100,6 +100,17 @@ def test_rows_have_an_odd_number_of_cache_lines(count, kind, padded):
     assert odd_lines(count, np.dtype(kind)) == padded
 
 
+def test_both_engines_share_buffers(rng):
+    kernel, x, dh = rng.normal(size=(4 * 6, 10)), rng.normal(size=(4, 3, 5)), rng.normal(size=(4, 6, 5))
+    buffers = BufferPool()
+    for engine in (lstm, numba_engine, lstm, numba_engine):
+        tape = engine.forward(kernel, x, buffers=buffers)
+        assert isinstance(tape, Tape) == (engine is numba_engine)
+        gradient = engine.backward(tape, dh, buffers=buffers)
+        for a, b in zip((tape.h, tape.c, *gradient), passes(kernel, x, dh, engine), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_a_tape_of_rows_is_copied_with_its_layout_or_without(rng):
     import copy  # noqa: PLC0415
     import pickle  # noqa: PLC0415

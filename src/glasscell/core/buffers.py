@@ -65,10 +65,11 @@ class BufferPool:
         return self.get(name, steps.shape, steps.dtype)
 
     def cached(self, name: str, make: Callable[..., Value], *arguments: Any) -> Value:
-        """Return ``make(pool, *arguments)``, made again only if the arguments differ from those of the last call."""
+        """Return ``make(pool, *arguments)``, made again only if one of them differs from those of the last call."""
         entry: tuple[tuple[Any, ...], Value] | None = self._cache.get(name)
-        if entry is None or entry[0] != arguments:
-            entry = self._cache[name] = arguments, make(self, *arguments)
+        key = make, *arguments
+        if entry is None or entry[0] != key:
+            entry = self._cache[name] = key, make(self, *arguments)
         return entry[1]
 
     def step_views(

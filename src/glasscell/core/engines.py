@@ -15,8 +15,9 @@ import numpy as np
 
 from glasscell.core import lstm, lstm_inference
 from glasscell.core.buffers import BufferPool
-from glasscell.core.lstm import Gradient, Tape
+from glasscell.core.lstm import Gradient
 from glasscell.core.lstm_inference import InferenceResult
+from glasscell.core.lstm_tape import Tape
 from glasscell.core.packages import is_installed
 from glasscell.core.products import shares_threads
 from glasscell.core.types import Array

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from glasscell.core.linear import batched_matmul
-from glasscell.core.lstm import Tape
+from glasscell.core.lstm_tape import Tape
 from glasscell.core.types import Array
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.buffers import BufferPool
-from glasscell.core.lstm import Tape
+from glasscell.core.lstm_tape import Tape
 from glasscell.core.parameters import Parameters
 from glasscell.core.step_gradients import StepGradientsByLayer, compute_step_gradients
 from glasscell.core.time_order import TimeOrder, scatter_add_final, time_order

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from glasscell.core import engines, lstm, lstm_inference, variants
+from glasscell.core import engines, lstm_inference, lstm_tape, variants
 from glasscell.core.buffers import BufferPool
 from glasscell.core.engines import Engine, EngineName
 from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
@@ -19,7 +19,7 @@ from glasscell.recurrent.config import LSTMConfig
 from glasscell.validation import positive_integer, positive_number
 
 Weights = Mapping[str, Array]
-AnyTape: TypeAlias = "lstm.Tape | variants.Tape | CheckpointedTape"
+AnyTape: TypeAlias = "lstm_tape.Tape | variants.Tape | CheckpointedTape"
 
 INFERENCE_BLOCK_STEPS = 64  # block length of general inference: only the state is stored between blocks
 
@@ -199,7 +199,7 @@ class DirectionRunner:
         noise: DropoutMasks,
         lengths: Index | None,
         buffers: BufferPool,
-    ) -> lstm.Tape | variants.Tape:
+    ) -> lstm_tape.Tape | variants.Tape:
         if not self._is_standard(noise):
             return variants.forward(self._cell_config, weights, x, *initial, noise, lengths)
         engine = self.engines.get(x.shape[2]) or self.select_engine(x.shape[2])
@@ -223,7 +223,7 @@ class DirectionRunner:
 
     def _backward(
         self,
-        tape: lstm.Tape | variants.Tape,
+        tape: lstm_tape.Tape | variants.Tape,
         dh: Array,
         d_final: tuple[InitialState, InitialState],
         dc: Array | None,
@@ -233,7 +233,7 @@ class DirectionRunner:
         step_gradients: StepGradientsByLayer | None = None,
     ) -> RunnerGradient:
         T, H, B, dtype = tape.T, tape.H, tape.B, tape.dtype
-        if isinstance(tape, lstm.Tape):
+        if isinstance(tape, lstm_tape.Tape):
             engine = self.engines.get(B) or self.select_engine(B)
             dkernel, dx, dh0, dc0 = engine.backward(tape, dh, *d_final, buffers, dc=dc, need_dx=need_dx)
             return RunnerGradient({"kernel": dkernel}, dx, dh0, dc0)

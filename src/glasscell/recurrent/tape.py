@@ -15,7 +15,7 @@ from glasscell.recurrent.checkpointing import NO_GATES, CheckpointedTape
 from glasscell.recurrent.execution import final_state
 
 if TYPE_CHECKING:
-    from glasscell.core import lstm, variants
+    from glasscell.core import lstm_tape, variants
     from glasscell.recurrent.config import LSTMConfig
     from glasscell.recurrent.execution import AnyTape
 
@@ -78,7 +78,7 @@ class LSTMTape(NamedTuple):
     unbatched: bool = False
 
     @property
-    def layers(self) -> tuple[lstm.Tape | variants.Tape, ...]:
+    def layers(self) -> tuple[lstm_tape.Tape | variants.Tape, ...]:
         """The tape of each direction: ``tape.layers[0].f`` are the forget gates of the first, (T, H, B)."""
         tapes = tuple(one.tape for one in self.directions if not isinstance(one.tape, CheckpointedTape))
         if len(tapes) < len(self.directions):

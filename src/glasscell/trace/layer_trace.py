@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core import linear, lstm, variants
+from glasscell.core import linear, lstm_tape, variants
 from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
 from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
@@ -254,7 +254,9 @@ def layer_traces(
             raise ValueError(NO_GATES)  # noqa: TRY004 - the user called with an option
         gradients = None if step_gradients is None else step_gradients[k]
         compute = TapeReader(direction_tape, tape, direction.order, gradients, reverse=reverse)
-        weights = {"kernel": direction_tape.kernel} if isinstance(direction_tape, lstm.Tape) else direction_tape.weights
+        weights = (
+            {"kernel": direction_tape.kernel} if isinstance(direction_tape, lstm_tape.Tape) else direction_tape.weights
+        )
         traces.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
     return tuple(traces)
 
@@ -269,7 +271,7 @@ class TapeReader:
 
     def __init__(
         self,
-        direction_tape: lstm.Tape | variants.Tape,
+        direction_tape: lstm_tape.Tape | variants.Tape,
         tape: LSTMTape,
         order: TimeOrder | None,
         gradients: Callable[[], StepGradients] | None,
@@ -288,7 +290,7 @@ class TapeReader:
         """Return a gate or a state in processing order, (T, rows, B)."""
         if name in ("h_prev", "c_prev"):
             return self.tape.h_with_initial[:-1] if name == "h_prev" else self.tape.c_with_initial[:-1]
-        if name == "z" and isinstance(self.tape, lstm.Tape):
+        if name == "z" and isinstance(self.tape, lstm_tape.Tape):
             return linear.batched_matmul(self.tape.kernel, self.tape.u)
         array: Array = getattr(self.tape, name)
         return array
@@ -306,10 +308,10 @@ class TapeReader:
         return array
 
 
-def _output_activation_gradient(tape: lstm.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
+def _output_activation_gradient(tape: lstm_tape.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
     """Return the gradient on o ∘ tanh c: backward through zoneout and the projection."""
     d = dh * dh.dtype.type(1 - zoneout)
-    if isinstance(tape, lstm.Tape) or "projection" not in tape.weights:
+    if isinstance(tape, lstm_tape.Tape) or "projection" not in tape.weights:
         return d
     return linear.batched_matmul(tape.weights["projection"].T, d)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.core import cell, lstm
+from glasscell.core import cell, lstm_tape
 from glasscell.layers import LSTM, LSTMState
 from glasscell.models import Sequential
 from glasscell.verify.cases import Case, draw_case, max_error, norm_relative_error, random_lstm, run, with_dtype
@@ -185,7 +185,7 @@ def reference_cell_error(case: Case) -> Errors:
     lengths = np.full(len(case.x), case.x.shape[1]) if case.lengths is None else np.asarray(case.lengths)
     error = 0.0
     for layer in tape.layers:
-        assert isinstance(layer, lstm.Tape)  # a standard LSTM  # noqa: S101
+        assert isinstance(layer, lstm_tape.Tape)  # a standard LSTM  # noqa: S101
         for t in range(layer.T):
             step = cell.step(layer.kernel, layer.x[t], layer.h_with_initial[t], layer.c_with_initial[t])
             valid = t < lengths  # in the order of processing, padding comes last; its outputs are set to 0

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glasscell.core import lstm
+from glasscell.core import lstm, lstm_tape
 from glasscell.core.blas_threads import max_threads
 from glasscell.core.buffers import BufferPool
 from glasscell.core.lstm_inference import InferenceResult
@@ -76,20 +76,19 @@ def forward(
     h0: Array | float = 0.0,
     c0: Array | float = 0.0,
     buffers: BufferPool | None = None,
-) -> lstm.Tape:
+) -> lstm_tape.Tape:
     """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
     buffers = buffers or BufferPool()
     (T, I, B), H = x.shape, len(kernel) // 4
     run = compile_kernels(kernel.dtype.char)
     if B == 1:
-        tape = lstm.Tape.begin(kernel, x, h0, c0, buffers)
+        tape = lstm_tape.Tape.begin(kernel, x.shape, h0, c0, buffers)
+        tape.write_inputs(x)
         W = buffers.get("kernel transposed", kernel.T.shape, kernel.dtype)
         [(u, z, *views)] = _single_views(tape, buffers)
         run.forward_single(tape.kernel, W, u, z, *views)
         return tape
-    tape = buffers.cached("tape of rows", Tape, T, I, H, B, kernel.dtype)
-    tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0  # first, as in lstm.Tape.begin
-    tape.kernel[:] = kernel
+    tape = Tape.begin(kernel, x.shape, h0, c0, buffers)  # the compiled pass writes the inputs
     W = _packed(tape.kernel, "kernel", buffers, transposed=True)
     slices = _split_batch(T, I, H, B, buffers)
     xs = _rows_or_columns(x, kernel.dtype, slices)
@@ -132,7 +131,7 @@ def forward_inference(
 
 
 def backward(
-    tape: lstm.Tape,
+    tape: lstm_tape.Tape,
     dh: Array,
     dh_T: Array | float = 0.0,
     dc_T: Array | float = 0.0,
@@ -181,7 +180,7 @@ def backward(
 
 
 def _backward_single(
-    tape: lstm.Tape,
+    tape: lstm_tape.Tape,
     dh: Array,
     dh_T: Array | float,
     dc_T: Array | float,
@@ -211,7 +210,7 @@ def _backward_single(
     return lstm.Gradient(dkernel, dx, dh0, dc0)
 
 
-def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
+def _slice_views(tape: lstm_tape.Tape, slices: list[BatchSlice], buffers: BufferPool) -> list[tuple[Array, ...]]:
     """Return for each slice u (T, b, K), z (T, b, 4H), gates (T+1, 5, b, H), products (T+1, 3, b, H) and tanh_c."""
     H, arrays = tape.H, (tape.step_inputs, tape.gates, tape.tanh_c)
 
@@ -227,7 +226,7 @@ def _slice_views(tape: lstm.Tape, slices: list[BatchSlice], buffers: BufferPool)
     return buffers.step_views(f"{len(slices)} slices", arrays, views)
 
 
-def _single_views(tape: lstm.Tape, buffers: BufferPool) -> list[tuple[Array, ...]]:
+def _single_views(tape: lstm_tape.Tape, buffers: BufferPool) -> list[tuple[Array, ...]]:
     """Return for the only sequence u (1, T, K), z (T, 4H), gates (T+1, 5, 1, H), products (T+1, 3, 1, H) and tanh_c."""
 
     def views() -> Iterator[tuple[Array, ...]]:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from glasscell.core import lstm
+from glasscell.core import lstm_tape
 from glasscell.core.buffers import CACHE_LINE_BYTES, BufferPool
 from glasscell.core.types import Array
 
 
-class Tape(lstm.Tape):
+class Tape(lstm_tape.Tape):
     """Tape whose arrays have this layout; either engine computes gradients from it."""
 
     @staticmethod
