@@ -7,18 +7,21 @@ the loss, and the sum of squares of the weights. The bar is 1 % of an update.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from statistics import median
 
 import numpy as np
 
 import glasscell as gc
+from glasscell.core.norms import all_finite
 from glasscell.data import ContinuousData
 from glasscell.layers import FinalState
 from glasscell.training import Training, TrainingOptions
-from glasscell.training.diagnosis import Window, copy_states
-from glasscell.training.failures import find_failure, find_failure_after
+from glasscell.training.diagnosis import Window
+from glasscell.training.divergence import find_divergence
 
 CLASSES = "categorical_cross_entropy"
 
@@ -68,14 +71,15 @@ def measure(training: Training, seconds: float) -> tuple[float, float]:
     update = median_seconds(training.step, max(5, int(seconds / update)))
     window = training.windows.next(training.forward)
     result = training.forward(window)
-    training.attempt.clear()
+    training.clear_attempt()
 
     def check() -> None:
-        states = copy_states(result.states if window.continues else None)
-        training.attempt.windows.append(Window(window, states, training.windows.first_step))
-        find_failure(training, 0.5, 1.0, 0.1)
-        find_failure_after(training, 1.0, training.model.parameters.vector)
-        training.attempt.clear()
+        states = deepcopy(result.states) if window.continues else None
+        training.attempt.append(Window(window, states, training.windows.first_step))
+        if not math.isfinite(0.5 + 1.0 + 0.1) or find_divergence(training, 0.5):
+            raise FloatingPointError
+        all_finite(training.model.parameters.vector)
+        training.clear_attempt()
 
     with np.errstate(all="ignore"):
         return update, median_seconds(check, 500)

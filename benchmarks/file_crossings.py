@@ -1,18 +1,23 @@
 """Count the files of the package that one update of `fit`, and one `model.trace`, run through.
 
 A call from a function in one file to a function in another is a change of file. What is called once at the start
-(imports, the first pass with new buffers) is not counted: the second update and the second trace are.
+(imports, the first pass with new buffers) is not counted: the third update and the second trace are. With the engine
+that Numba compiles, if it is installed, and with NumPy's.
 
     python benchmarks/file_crossings.py
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import glasscell as gc
+from glasscell.core import engines
+from glasscell.core.packages import is_installed
 
 ROOT = str(Path(gc.__file__).parent)
 
@@ -73,11 +78,28 @@ def one_trace() -> Crossings:
     return crossings(lambda: model.trace([1, 0, 1, 1]))
 
 
-def main() -> None:
+@contextmanager
+def without_numba() -> Iterator[None]:
+    """Let Numba seem not to be installed."""
+    engines.compiles_updates.cache_clear()
+    with patch.object(engines, "is_installed", lambda name: name != "numba" and is_installed(name)):
+        yield
+    engines.compiles_updates.cache_clear()
+
+
+def report(engine: str) -> None:
+    """Print the counts with an engine."""
     for name, counted in (("an update of fit", one_update()), ("model.trace", one_trace())):
-        print(f"{name}: {len(counted.files)} files, {counted.changes} changes of file")
+        print(f"{name}, {engine}: {len(counted.files)} files, {counted.changes} changes of file")
         for path, calls in counted.files.items():
             print(f"    {calls:4} {Path(path).relative_to(ROOT)}")
+
+
+def main() -> None:
+    if is_installed("numba"):
+        report("Numba")
+    with without_numba():
+        report("NumPy")
 
 
 if __name__ == "__main__":

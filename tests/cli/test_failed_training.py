@@ -12,7 +12,7 @@ import glasscell as gc
 from glasscell.cli import main
 from glasscell.cli.copy_advice import advice, plateau_of
 from glasscell.cli.run_manifest import Manifest
-from glasscell.training import History, gradients
+from glasscell.training import History, Training
 from glasscell.training.arguments import ON_FAILURE
 
 FAILING_CALLS = {"copy": 31, "text train": 13, "classify": 8, "forecast": 7}
@@ -27,15 +27,15 @@ def _in_a_folder_with_data(tmp_path, monkeypatch):
 
 def fail_at(calls, monkeypatch):
     """Let the loss of these batches be NaN, counted over all trainings."""
-    loss_and_gradient, count = gradients.loss_and_gradient, 0
+    compute_loss, count = Training.compute_loss, 0
 
-    def planted(*arguments, **options):
+    def planted(*arguments):
         nonlocal count
         count += 1
-        loss, gradient = loss_and_gradient(*arguments, **options)
+        loss, gradient = compute_loss(*arguments)
         return (math.nan if count in calls else loss), gradient
 
-    monkeypatch.setattr(gradients, "loss_and_gradient", planted)
+    monkeypatch.setattr(Training, "compute_loss", planted)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -70,29 +70,6 @@ def loss_function(loss: str | Loss) -> Loss:
     return function
 
 
-def loss_and_gradient(loss: Loss, outputs: Array, batch: Batch, *, overwrite: bool = False) -> tuple[float, Array]:
-    """Return the loss of a batch, and its gradient: with `overwrite` perhaps in place of the outputs."""
-    if overwrite and loss is losses.categorical_cross_entropy:
-        return losses.categorical_cross_entropy(outputs, batch.targets, batch.weights, out=outputs)
-    return loss(outputs, batch.targets, batch.weights)
-
-
-def loss_of_zeros(loss: Loss, like: Array, batch: Batch) -> float:
-    """Return the loss of outputs that are all 0, which a trained model undercuts; -inf for a loss of the user.
-
-    Parameters
-    ----------
-    loss : callable
-    like : array
-        Of the shape and dtype of the outputs.
-    batch : Batch
-    """
-    module = getattr(loss, "__module__", None) or type(loss).__module__
-    if module.partition(".")[0] != __name__.partition(".")[0]:
-        return -math.inf
-    return loss(np.zeros(like.shape, like.dtype), batch.targets, batch.weights)[0]
-
-
 def loss_count(batch: Batch) -> float:
     """Return Σ w over the elements of a batch, the weight of its mean loss in an average."""
     size = float(batch.targets.size)

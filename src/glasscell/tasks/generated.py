@@ -4,6 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -26,9 +27,8 @@ class EndlessTask(ABC):
         """Return `size` random sequences."""
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
-        """Yield training batches endlessly: see :meth:`batch`."""
-        while True:
-            yield self.batch(size, rng, dtype)
+        """Return an iterator that draws training batches endlessly: see :meth:`batch`."""
+        return iter(partial(self.batch, size, rng, dtype), None)
 
     def validation(self, size: int, dtype: DTypeLike = np.float32) -> list[Batch]:
         """Return one validation batch; the batch size of training does not matter."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from numpy.typing import DTypeLike
 
 from glasscell.atomic_files import StrPath
+from glasscell.core.losses import categorical_cross_entropy
 from glasscell.core.optimizers import Adam, Optimizer
 from glasscell.data.arrays import ArrayData
 from glasscell.data.batch import Batch, Data, check_batch
@@ -23,7 +24,7 @@ from glasscell.models.protocol import Trainable
 from glasscell.training.divergence import FACTOR
 from glasscell.training.schedules import Schedule, cosine, linear, warmup
 from glasscell.training.sources import NumbersPerStep, attribute, is_arrays, source_of, training_part
-from glasscell.validation import choice, finite_number, positive_integer
+from glasscell.validation import choice, finite_number, positive_integer, positive_number
 
 T = TypeVar("T")
 OnFailure: TypeAlias = Literal["raise", "skip", "restore_best_and_halve_lr"]
@@ -85,6 +86,45 @@ class TrainingOptions:
         value = getattr(self, name)
         is_default = value == "default" if name == "clip_norm" else value is None
         return defaults.get(name, DEFAULTS.get(name)) if is_default else value
+
+
+class Setup:
+    """All of a training that is decided once: its arguments, checked, with the defaults of model and data.
+
+    Parameters
+    ----------
+    model, data
+        As in :func:`glasscell.fit`.
+    options : TrainingOptions
+
+    Attributes
+    ----------
+    expected_updates : int or None
+        Number of updates that the limits on updates and epochs allow; None: unknown.
+    overwrites_outputs : bool
+        Whether the gradient of the loss is written in the place of the outputs.
+    """
+
+    def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
+        self.options, self.model = options, trainable_model(model)
+        self.dtype = self.model.dtype
+        self.data = training_source(data, options, self.model)
+        self.endless, defaults = is_endless(self.data), training_defaults(self.model, self.data)
+        self.updates, self.epochs = training_length(options, defaults, self.data)
+        self.batch_size = positive_integer("batch_size", options.value("batch_size", defaults))
+        self.accumulate = positive_integer("accumulate", options.accumulate)
+        self.tbptt_steps = optional(positive_integer, "tbptt_steps", options.tbptt_steps)
+        self.patience = optional(positive_integer, "patience", options.patience)
+        self.clip_norm = optional(positive_number, "clip_norm", options.value("clip_norm", defaults))
+        self.clip_value = optional(positive_number, "clip_value", options.clip_value)
+        self.expected_updates = expected_updates(self.data, self.updates, self.epochs, options, self.batch_size)
+        self.evaluate_every = evaluation_interval(options, defaults, self.data)
+        self.loss = training_loss(options.loss, self.data, defaults)
+        keeps_outputs = getattr(self.model, "keeps_outputs", True)
+        self.overwrites_outputs = self.loss is categorical_cross_entropy and not keeps_outputs
+        self.metrics = training_metrics(options.metrics, self.data, defaults)
+        self.optimizer = training_optimizer(options, defaults)
+        self.schedule = training_schedule(options, defaults, self.expected_updates)
 
 
 def optional(check: Callable[[str, T], T], name: str, value: T | None) -> T | None:

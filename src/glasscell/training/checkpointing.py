@@ -77,6 +77,8 @@ class TrainingCheckpoints:
 
     Attributes
     ----------
+    folder : CheckpointFolder or None
+        Where the run writes checkpoints, from its begin to its end.
     interrupted : bool
         Whether Ctrl-C was pressed once: the training then ends after the update and its checkpoint.
     """
@@ -84,7 +86,7 @@ class TrainingCheckpoints:
     def __init__(self, training: Any) -> None:
         self._training, options = training, training.options
         self._every = options.checkpoint_every
-        self._folder: CheckpointFolder | None = None
+        self.folder: CheckpointFolder | None = None
         self._failure: OSError | None = None
         self._written = 0  # updates of the last checkpoint
         self._began = self._ended = time.monotonic()  # the run, and the last checkpoint
@@ -104,12 +106,12 @@ class TrainingCheckpoints:
                 self._resume(options.resume)
             self._has_begun = True
             return self
-        self._folder = CheckpointFolder(options.checkpoint, options.keep_checkpoints)
+        self.folder = CheckpointFolder(options.checkpoint, options.keep_checkpoints)
         self._began, self._seconds, self.interrupted = time.monotonic(), 0.0, False
         try:
-            self._begin(self._folder, options)
+            self._begin(self.folder, options)
         except BaseException:
-            self._folder.close()
+            self.folder.close()
             raise
         if threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
@@ -119,12 +121,12 @@ class TrainingCheckpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._folder is None:
+        if self.folder is None:
             return
         try:
-            self._record_end(self._folder, error)
+            self._record_end(self.folder, error)
         finally:
-            self._folder.close()
+            self.folder.close()
             if self._replaced is not None:
                 signal.signal(signal.SIGINT, self._replaced)
                 self._replaced = None
@@ -206,8 +208,6 @@ class TrainingCheckpoints:
         ended : bool
             Whether it was the last one.
         """
-        if self._folder is None:
-            return
         if ended and self._training.has_finished():
             self._try_to_save("finished")
         elif ended:
@@ -235,10 +235,10 @@ class TrainingCheckpoints:
             self._warn(error)
 
     def _save(self, state: RunState = "running", reason: str = "") -> None:
-        assert self._folder is not None  # noqa: S101 - for mypy
+        assert self.folder is not None  # noqa: S101 - for mypy
         start = time.monotonic()
         try:
-            self._folder.save(self._training, state, reason)
+            self.folder.save(self._training, state, reason)
         finally:
             self._ended = time.monotonic()
             self._seconds += self._ended - start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -52,34 +51,18 @@ class Cause(NamedTuple):
     text: str
 
 
-class Attempt:
-    """Windows of an update that is being made.
-
-    Attributes
-    ----------
-    windows : list of Window
-    d_outputs : array or None
-        Gradient of the loss on the outputs of the last window.
-    """
-
-    def __init__(self, windows: list[Window] | None = None) -> None:
-        self.windows: list[Window] = [] if windows is None else windows
-        self.d_outputs: Array | None = None
-
-    def clear(self) -> None:
-        """Remove everything."""
-        self.windows.clear()
-        self.d_outputs = None
-
-
-def find_cause(model: Trainable, loss: Loss, attempt: Attempt, gradients: Parameters) -> Cause | None:
+def find_cause(
+    model: Trainable, loss: Loss, windows: Sequence[Window], d_outputs: Array | None, gradients: Parameters
+) -> Cause | None:
     """Return the first cause, from weights and data to gradients; None if everything is finite.
 
     Parameters
     ----------
     model : Trainable
     loss : callable
-    attempt : Attempt
+    windows : sequence of Window
+    d_outputs : array or None
+        Gradient of the loss on the outputs of the last window.
     gradients : Parameters
         Those of the update.
     """
@@ -88,18 +71,17 @@ def find_cause(model: Trainable, loss: Loss, attempt: Attempt, gradients: Parame
         return Cause("weights", name)
     with np.errstate(all="ignore"):
         for find in (_in_data, _in_state, _in_outputs, _in_loss):
-            for window in attempt.windows:
-                d_outputs = attempt.d_outputs if window is attempt.windows[-1] else None
-                cause = _safely(find, model, loss, window, d_outputs)
+            for window in windows:
+                cause = _safely(find, model, loss, window, d_outputs if window is windows[-1] else None)
                 if cause is not None:
                     return cause
         name = first_name(gradients, "the gradient of ")
-        return None if name is None else Cause("gradient", name + _origin(model, loss, attempt.windows))
+        return None if name is None else Cause("gradient", name + _origin(model, loss, windows))
 
 
-def find_cause_in_data(attempt: Attempt) -> Cause | None:
+def find_cause_in_data(windows: Sequence[Window]) -> Cause | None:
     """Return the first number of the data that is not finite."""
-    causes = (_in_data(None, None, window, None) for window in attempt.windows)
+    causes = (_in_data(None, None, window, None) for window in windows)
     return next(filter(None, causes), None)
 
 
@@ -151,11 +133,6 @@ def state_arrays(value: Any) -> Iterator[Array]:
     elif value is not None:
         for item in value:
             yield from state_arrays(item)
-
-
-def copy_states(states: States | None) -> States | None:
-    """Return a copy that later passes do not change."""
-    return None if states is None else deepcopy(states)
 
 
 def states_are_finite(states: States | None) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from glasscell.validation import positive_number
 
@@ -122,3 +125,37 @@ class LossWatch:
     def state(self) -> dict[str, float]:
         """Return everything that changes."""
         return {name: value for name, value in vars(self).items() if name != "factor"}
+
+
+def find_divergence(training: Any, loss: float) -> str:
+    """Add the finite loss of an update that is about to be made; return a message if the training has diverged."""
+    failures, updates = training.failures, len(training.history.rows)
+    watch: LossWatch = failures.watch
+    is_best = watch.ends_mean()
+    if not failures.has_best and (is_best or (failures.weights is None and not updates)):
+        failures.weights, failures.weights_update = training.model.parameters.vector.copy(), updates
+    if watch.begins:
+        watch.begin(loss, _loss_of_zeros(training))
+    watch.add(loss)
+    if not watch.diverged:
+        return ""
+    zero_loss = _loss_of_zeros(training)
+    if loss <= zero_loss:  # the targets have become larger, not the errors
+        watch.first = max(watch.first, zero_loss)
+        watch.restart()
+        return ""
+    return f"loss {loss:.6g} at update {updates + 1}: the training diverges, {watch.describe()}"
+
+
+def _loss_of_zeros(training: Any) -> float:
+    """Return the loss of outputs that are all 0 for the last window, which a trained model undercuts.
+
+    -inf for a loss of the user, whose value there may mean nothing.
+    """
+    loss, like = training.loss, training.d_outputs
+    module = getattr(loss, "__module__", None) or type(loss).__module__
+    if like is None or module.partition(".")[0] != __name__.partition(".")[0]:
+        return -math.inf
+    batch = training.attempt[-1].batch
+    value: float = loss(np.zeros(like.shape, like.dtype), batch.targets, batch.weights)[0]
+    return value

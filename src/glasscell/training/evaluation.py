@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from glasscell.core.buffers import BufferPool
 from glasscell.data.batch import Batch, check_batch
 from glasscell.data.metrics import METRICS, Average, Loss, Metric, loss_count
 from glasscell.models.protocol import Trainable
+from glasscell.training.failures import check_scores
 
 
 def evaluate(
@@ -34,6 +36,20 @@ def try_metrics(
     batch = next(iter(batches), None) if of_user else None
     with np.errstate(over="ignore", invalid="ignore"):
         evaluate(model, [batch] if batch else [], loss, of_user, buffers)
+
+
+def score(training: Any) -> dict[str, float]:
+    """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
+    history, monitor = training.history, training.options.monitor
+    batches, buffers = training.validation or (), training.evaluation_buffers
+    scores = evaluate(training.model, batches, training.loss, training.metrics, buffers)
+    history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
+    value = scores.get(monitor, math.nan)
+    if is_better(monitor, value, training.best_score):
+        training.best_score, history.best_update = value, history.updates
+        training.best_weights = training.model.parameters.vector.copy()
+    check_scores(training, scores)
+    return scores
 
 
 def is_better(name: str, value: float, best: float) -> bool:

@@ -12,17 +12,9 @@ import numpy as np
 
 from glasscell.core.norms import all_finite
 from glasscell.core.types import Array
-from glasscell.data.metrics import loss_of_zeros
 from glasscell.data.not_finite import NotFiniteError
 from glasscell.training.arguments import OnFailure
-from glasscell.training.diagnosis import (
-    Attempt,
-    Window,
-    find_cause,
-    find_cause_in_data,
-    first_name,
-    states_are_finite,
-)
+from glasscell.training.diagnosis import Window, find_cause, find_cause_in_data, first_name, states_are_finite
 from glasscell.training.divergence import FACTOR, LossWatch
 from glasscell.training.groups import init_states
 
@@ -122,11 +114,6 @@ class Failures:
         self.weights: Array | None = None
         self.has_best = False
 
-    @property
-    def rate_factor(self) -> float:
-        """Factor on the learning rate."""
-        return 0.5**self.halvings
-
     def state(self) -> dict[str, Any]:
         """Return everything that changes, for :meth:`restore`."""
         return {name: value for name, value in vars(self).items() if name not in ("policy", "watch")} | {
@@ -142,15 +129,13 @@ class Failures:
                 setattr(self, name, value)
 
 
-def find_failure(training: Any, loss: float, norm: float, rate: float) -> Failure | None:
-    """Return the failure of an update that is about to be made; None if there is none."""
-    if math.isfinite(loss + norm + rate):
-        return _find_divergence(training, loss)
+def failure_of_numbers(training: Any, loss: float, norm: float, rate: float) -> Failure:
+    """Return the failure of an update of which loss, norm of the gradient or learning rate is not finite."""
     update = training.history.updates + 1
     if math.isfinite(loss + norm):
         return Failure("rate", f"learning rate {rate} at update {update}")
     symptom = f"gradient norm {norm}" if math.isfinite(loss) else f"loss {loss}"
-    cause = find_cause(training.model, training.loss, training.attempt, training.gradients)
+    cause = find_cause(training.model, training.loss, training.attempt, training.d_outputs, training.gradients)
     if cause is None:
         return Failure("loss", f"{symptom} at update {update}")
     return Failure(cause.kind, f"{symptom} at update {update}: {cause.text}")
@@ -166,10 +151,11 @@ def failure_of_error(training: Any, error: ValueError) -> Failure | None:
     return None if cause is None else Failure("data", f"{rule} at update {update}: {cause.text}")
 
 
-def find_failure_after(training: Any, norm: float, before: Array) -> Failure | None:
+def failure_of_update(training: Any, norm: float, before: Array) -> Failure | None:
     """Return a failure if an update has made a weight, or a number of the optimiser's state, infinite or NaN.
 
-    The state is checked after gradients alone whose squares may overflow.
+    The state is checked after gradients alone whose squares may overflow: called if a weight is not finite, or the norm
+    is not below `SMALL_NORM`.
 
     Parameters
     ----------
@@ -180,8 +166,6 @@ def find_failure_after(training: Any, norm: float, before: Array) -> Failure | N
         Weights before the update.
     """
     vector = training.model.parameters.vector
-    if all_finite(vector) and norm < SMALL_NORM:
-        return None
     update = training.history.updates + 1
     if not all_finite(vector):
         kind, where = "update", "weights that are not finite after update"
@@ -217,36 +201,6 @@ def check_end(training: Any) -> None:
         raise _error(training, Failure(last.get("kind", "data"), f"{last['message']}; {what}"), "")
 
 
-def _find_divergence(training: Any, loss: float) -> Failure | None:
-    """Add a finite loss; return a failure if the training has diverged."""
-    failures, watch, updates = training.failures, training.failures.watch, training.history.updates
-    is_best = watch.ends_mean()
-    if not failures.has_best and (is_best or (failures.weights is None and not updates)):
-        failures.weights, failures.weights_update = training.model.parameters.vector.copy(), updates
-    if watch.begins:
-        watch.begin(loss, _zero_loss(training))
-    watch.add(loss)
-    if not watch.diverged:
-        return None
-    zero_loss = _zero_loss(training)
-    if loss <= zero_loss:  # the targets have become larger, not the errors
-        watch.first = max(watch.first, zero_loss)
-        watch.restart()
-        return None
-    text = f"loss {loss:.6g} at update {updates + 1}: the training diverges, {watch.describe()}"
-    return Failure("divergence", text)
-
-
-def _zero_loss(training: Any) -> float:
-    """Return the loss of outputs that are all 0, for the last window."""
-    attempt = training.attempt
-    return (
-        -math.inf
-        if attempt.d_outputs is None
-        else loss_of_zeros(training.loss, attempt.d_outputs, attempt.windows[-1].batch)
-    )
-
-
 def handle(training: Any, failure: Failure) -> None:
     """Apply the policy to a failure.
 
@@ -260,14 +214,14 @@ def handle(training: Any, failure: Failure) -> None:
     if failure.kind not in POLICIES[failures.policy] or limit:
         raise _error(training, failure, f"{limit}{ADVICE.get(failure.kind, DEFAULT_ADVICE)}")
     action = _skip(training) if failures.policy == "skip" else _restore_best_and_halve(training)
-    training.attempt.clear()
+    training.clear_attempt()
     entry = {"update": update, "kind": failure.kind, "message": failure.message, "action": action}
     training.history.failures.append(entry)
     warnings.warn(f"{failure.message}; {action}", TrainingWarning, stacklevel=2)
 
 
 def _error(training: Any, failure: Failure, advice: str) -> TrainingError:
-    training.attempt.clear()
+    training.clear_attempt()
     kind = TrainingDataError if failure.kind == "data" else TrainingError
     error = kind(failure.message + advice)
     error.kind, error.update, error.history = failure.kind, training.history.updates + 1, training.history
@@ -290,7 +244,7 @@ def _skip(training: Any) -> str:
     failures = training.failures
     failures.skipped, failures.in_succession = failures.skipped + 1, failures.in_succession + 1
     if not states_are_finite(training.states):
-        before = [window.states for window in reversed(training.attempt.windows)]
+        before = [window.states for window in reversed(training.attempt)]
         training.states = next((states for states in before if states and states_are_finite(states)), None)
     return "the update is skipped"
 
@@ -344,7 +298,7 @@ def check_scores(training: Any, scores: Mapping[str, float]) -> None:
             failures.has_best, failures.weights = True, None
     if math.isfinite(loss) or not training.validation:
         return
-    cause = find_cause_in_data(Attempt([Window(batch, None, 0) for batch in training.validation]))
+    cause = find_cause_in_data([Window(batch, None, 0) for batch in training.validation])
     text = "" if cause is None else f": {cause.text}"
     warnings.warn(
         f"validation loss {loss} at update {training.history.updates}{text}; it counts as no improvement",

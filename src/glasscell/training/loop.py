@@ -10,25 +10,28 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any, cast
 
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.cached import cached_property
+from glasscell.core.losses import categorical_cross_entropy
 from glasscell.core.norms import all_finite, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
+from glasscell.data.metrics import loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments, failures
-from glasscell.training.arguments import TrainingData, TrainingOptions, is_endless
+from glasscell.training.arguments import Setup, TrainingData, TrainingOptions
 from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.checkpointing import TrainingCheckpoints, check_options
-from glasscell.training.diagnosis import Attempt, Window, copy_states
-from glasscell.training.evaluation import evaluate, is_better, meets_target, try_metrics
-from glasscell.training.failures import Failure, Failures, TrainingError
-from glasscell.training.gradients import compute_gradients
+from glasscell.training.diagnosis import Window
+from glasscell.training.divergence import find_divergence
+from glasscell.training.evaluation import meets_target, score, try_metrics
+from glasscell.training.failures import SMALL_NORM, Failure, Failures, TrainingError
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
@@ -36,10 +39,10 @@ from glasscell.training.schedules import tabulate
 from glasscell.training.threads import with_training_threads
 from glasscell.training.training_state import restore_state, state_of
 from glasscell.training.windows import Windows
-from glasscell.validation import as_generator, positive_integer, positive_number
+from glasscell.validation import as_generator
 
 
-class Training:
+class Training(Setup):
     """A training run: the model, its data, and everything that changes from update to update.
 
     Parameters
@@ -64,8 +67,10 @@ class Training:
     best_weights : array or None
     failures : Failures
         What `on_failure` has done, and what it needs.
-    attempt : Attempt
+    attempt : list of Window
         Windows of the update that is being made.
+    d_outputs : array or None
+        Gradient of the loss on the outputs of the last of them.
 
     Raises
     ------
@@ -75,19 +80,10 @@ class Training:
 
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
         check_options(options)
-        self.options, self.model = options, arguments.trainable_model(model)
+        super().__init__(model, data, options)
+        parameters = self._parameters = self.model.parameters
         self._user_model = model  # a single layer, of which the model is a wrapper
-        self.overwrites_outputs = not getattr(self.model, "keeps_outputs", True)
-        self.dtype, parameters = self.model.dtype, self.model.parameters
-        self._parameters = parameters
-        self.data = arguments.training_source(data, options, self.model)
-        self.endless, self._defaults = is_endless(self.data), arguments.training_defaults(self.model, self.data)
-        self._set_limits(options)
-        self.loss = arguments.training_loss(options.loss, self.data, self._defaults)
-        self.metrics = arguments.training_metrics(options.metrics, self.data, self._defaults)
-        self.optimizer = arguments.training_optimizer(options, self._defaults)
-        self.schedule = arguments.training_schedule(options, self._defaults, self._expected_updates)
-        self._factors = tabulate(self.schedule, self._expected_updates)
+        self._factors = tabulate(self.schedule, self.expected_updates)
         ties = getattr(self.model, "ties", None)
         self.groups = parameter_groups(parameters, options.trainable, options.learning_rates, ties)
         self.optimizer_states = init_states(self.optimizer, parameters.vector, self.groups)
@@ -98,25 +94,14 @@ class Training:
         self.states, self.history = cast("States | None", None), History()
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain, self._was_evaluated = 0, False
-        self.failures, self.attempt = Failures(options.on_failure, options.divergence_factor), Attempt()
-        self.gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
+        self.d_outputs: Array | None = None
+        self.failures, self.attempt = Failures(options.on_failure, options.divergence_factor), list[Window]()
+        self._gradient_sum = np.zeros_like(parameters.vector) if self.accumulate > 1 else None
         self._weights_before = np.empty_like(parameters.vector)
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
         try_metrics(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
         self._checkpoints = TrainingCheckpoints(self)
-
-    def _set_limits(self, options: TrainingOptions) -> None:
-        self.updates, self.epochs = arguments.training_length(options, self._defaults, self.data)
-        self.batch_size = positive_integer("batch_size", options.value("batch_size", self._defaults))
-        self.accumulate = positive_integer("accumulate", options.accumulate)
-        self.tbptt_steps = arguments.optional(positive_integer, "tbptt_steps", options.tbptt_steps)
-        self.patience = arguments.optional(positive_integer, "patience", options.patience)
-        self.clip_norm = arguments.optional(positive_number, "clip_norm", options.value("clip_norm", self._defaults))
-        self.clip_value = arguments.optional(positive_number, "clip_value", options.clip_value)
-        limits = self.updates, self.epochs
-        self._expected_updates = arguments.expected_updates(self.data, *limits, options, self.batch_size)
-        self.evaluate_every = arguments.evaluation_interval(options, self._defaults, self.data)
 
     # Updates
 
@@ -142,7 +127,7 @@ class Training:
 
     def _make_updates(self) -> None:
         """Make updates until one of them ends the training, and report their progress."""
-        bar: Any = progress_bar(self._expected_updates) if self.options.progress else nullcontext()
+        bar: Any = progress_bar(self.expected_updates) if self.options.progress else nullcontext()
         with bar as report:
             ended = False
             while not ended:
@@ -150,7 +135,8 @@ class Training:
                 ended = self._finish_update(made=row is not None)
                 if row is None and not ended:
                     continue
-                self._checkpoints.after_update(evaluated=self._was_evaluated, ended=ended)
+                if self._checkpoints.folder is not None:
+                    self._checkpoints.after_update(evaluated=self._was_evaluated, ended=ended)
                 if report is not None and row is not None:
                     report(row)
 
@@ -176,7 +162,7 @@ class Training:
         """Make one update and return its row of the history; None if it failed, and `on_failure` has mended that."""
         done, gradient = len(self.history.rows), self.gradients.vector
         try:
-            loss = compute_gradients(self)
+            loss = self._compute_gradients()
         except ValueError as error:
             failure = failures.failure_of_error(self, error)
             if failure is None:
@@ -191,18 +177,61 @@ class Training:
         rate = self.optimizer.learning_rate
         if self.schedule is not None:
             rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
-        rate *= self.failures.rate_factor
-        failure = failures.find_failure(self, loss, norm, rate) or self._update(gradient, rate, norm)
-        self.failures.in_succession = 0 if failure is None else self.failures.in_succession
+        rate *= 0.5**self.failures.halvings
+        if not math.isfinite(loss + norm + rate):
+            failure = failures.failure_of_numbers(self, loss, norm, rate)
+        elif diverges := find_divergence(self, loss):
+            failure = Failure("divergence", diverges)
+        else:
+            failure = self._update(gradient, rate, norm)
         if failure is not None:
             failures.handle(self, failure)
             return None
-        self.attempt.clear()
+        self.failures.in_succession = 0
+        self.clear_attempt()
         row = {"update": done + 1, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         if not self.endless:
             row["epoch"] = self.epoch
         self.history.rows.append(row)
         return row
+
+    def _compute_gradients(self) -> float:
+        """Compute loss and gradients of the next windows with targets, and return the loss.
+
+        With `accumulate`, gradients of several windows of one epoch are averaged, each weighted with its number of
+        targets.
+        """
+        total = self._gradient_sum
+        if total is None:
+            return self._compute_window_gradients(self.windows.next(self.forward))
+        total[:], losses, counts = 0, 0.0, 0.0
+        for done in range(self.accumulate):
+            if done and self.epoch_ended():
+                break
+            window = self.windows.next(self.forward)
+            loss, count = self._compute_window_gradients(window), loss_count(window)
+            losses, counts = losses + loss * count, counts + count
+            total += self.gradients.vector * total.dtype.type(count)
+        np.divide(total, total.dtype.type(counts), out=self.gradients.vector)
+        return losses / counts
+
+    def _compute_window_gradients(self, window: Batch) -> float:
+        """Compute the gradients of a window, and return its loss."""
+        outputs, _, tape = self.forward(window)
+        loss, self.d_outputs = self.compute_loss(outputs, window)
+        self.model.train_backward(tape, self.d_outputs, self.gradients, self.buffers)
+        return loss
+
+    def compute_loss(self, outputs: Array, window: Batch) -> tuple[float, Array]:
+        """Return the loss of a window, and its gradient on the outputs, perhaps in their place."""
+        if self.overwrites_outputs:
+            return categorical_cross_entropy(outputs, window.targets, window.weights, out=outputs)
+        return self.loss(outputs, window.targets, window.weights)
+
+    def clear_attempt(self) -> None:
+        """Forget the windows of an update that is made, or given up."""
+        self.attempt.clear()
+        self.d_outputs = None
 
     def _update(self, gradient: Array, rate: float, norm: float) -> Failure | None:
         """Update all weights or, if anything is raised meanwhile or a weight is not finite afterwards, none."""
@@ -217,7 +246,9 @@ class Training:
             vector[:] = self._weights_before
             raise
         clipped_norm = norm if self.clip_norm is None else min(norm, self.clip_norm)
-        failure = failures.find_failure_after(self, clipped_norm, self._weights_before)
+        if all_finite(vector) and clipped_norm < SMALL_NORM:
+            return None
+        failure = failures.failure_of_update(self, clipped_norm, self._weights_before)
         if failure is not None:  # the state of the optimiser has the gradient of this update in it
             vector[:] = self._weights_before
             self.optimizer_states = init_states(self.optimizer, vector, self.groups)
@@ -226,7 +257,8 @@ class Training:
     def forward(self, window: Batch) -> ForwardPass:
         """Run a window with a tape, from the state that is carried if it continues, and carry its final state."""
         states = self.states if window.continues else None
-        self.attempt.windows.append(Window(window, copy_states(states), self.windows.first_step))
+        before = None if states is None else deepcopy(states)  # later passes change them
+        self.attempt.append(Window(window, before, self.windows.first_step))
         result = self.model.train_forward(window, states, self.buffers, self.rng)
         self.states = result.states
         return result
@@ -252,17 +284,6 @@ class Training:
         """Return whether a limit, `stop_at` or `patience` has ended the training."""
         return self._reached_limit() or self.history.target_reached or self.history.stopped_early
 
-    def score(self) -> dict[str, float]:
-        """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
-        scores = evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
-        self.history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
-        value = scores.get(self.options.monitor, math.nan)
-        if is_better(self.options.monitor, value, self.best_score):
-            self.best_score, self.history.best_update = value, self.history.updates
-            self.best_weights = self.model.parameters.vector.copy()
-        failures.check_scores(self, scores)
-        return scores
-
     def _finish_update(self, *, made: bool) -> bool:
         """Evaluate if it is time to, call the callbacks after an update, and return whether the training ends."""
         history, updates = self.history, len(self.history.rows)
@@ -271,7 +292,7 @@ class Training:
         due = last or (ended if self.evaluate_every is None else updates % self.evaluate_every == 0)
         self._was_evaluated = due and (made or (updates > 0 and not history.was_evaluated))
         if self._was_evaluated:
-            scores, stop_at = self.score(), self.options.stop_at
+            scores, stop_at = score(self), self.options.stop_at
             history.target_reached = stop_at is not None and meets_target(scores, stop_at)
             waited = 0 if history.best_update == updates else self._evaluations_without_gain + 1
             history.stopped_early = self.patience is not None and waited >= self.patience

@@ -44,5 +44,5 @@ def restore_state(training: Any, state: Mapping[str, Any]) -> None:
     vector[:] = state["weights"]
     vars(training).update({name: deepcopy(state[name]) for name in STATE_ATTRIBUTES})
     training.failures.restore(deepcopy(state["failures"]))
-    training.attempt.clear()
+    training.clear_attempt()
     training.rng.bit_generator.state = state["rng"]

@@ -97,7 +97,8 @@ class Windows:
                     raise
                 if self._batch is None:
                     return None
-                check_batch(self._batch)
+                if type(self._batch) is not Batch:
+                    check_batch(self._batch)
                 self._last = self._batch
                 self._window, self.batches_done = slice(0, 0), self.batches_done + 1
             window = self._cut(self._batch)
