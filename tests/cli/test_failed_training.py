@@ -14,6 +14,7 @@ from glasscell.cli.copy_advice import advice, plateau_of
 from glasscell.cli.run_manifest import Manifest
 from glasscell.training import History, Training
 from glasscell.training.arguments import ON_FAILURE
+from glasscell.training.diagnosis import Cause
 
 FAILING_CALLS = {"copy": 31, "text train": 13, "classify": 8, "forecast": 7}
 
@@ -215,3 +216,18 @@ def test_the_end_of_copy_names_a_memoryless_result(capsys):
     assert "\nThe model does not use its memory: its loss is about the one without memory, or above.\n" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_advice_names_only_options_of_the_command(command, monkeypatch, capsys):
+    fail_at([1], monkeypatch)
+    monkeypatch.setattr("glasscell.training.failures.find_cause", lambda *_: Cause("gradient", "a cause"))
+    assert main(COMMANDS[command]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    advice = "lower --learning-rate, or --clip-norm" if command == "text train" else "lower --learning-rate"
+    assert line.startswith(f"glasscell: loss nan at update 1: a cause; {advice}; no model is kept")
+    assert Manifest.read(Path("run")).message == f"loss nan at update 1: a cause; {advice}"
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    help_of_command = capsys.readouterr().out
+    assert all(option in help_of_command for option in re.findall("--[a-z-]+", advice))

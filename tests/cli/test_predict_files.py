@@ -347,3 +347,19 @@ def test_files_are_read_as_in_the_run_of_classify(folder, capsys, tmp_path):
         assert refused(capsys, "run", "other.csv") == (
             "run/settings.json must be the settings of `glasscell classify`: move the model to use it without them"
         )
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor", "layers"])
+def test_a_value_that_is_infinite_in_the_model_is_refused(kind, folder, rng, capsys, tmp_path):
+    models = {
+        "classifier": lambda dtype: gc.SequenceClassifier(2, LABELS, 4, dtype=dtype),
+        "regressor": lambda dtype: gc.SequenceRegressor(2, 1, 4, dtype=dtype),
+        "layers": lambda dtype: gc.Sequential([gc.LSTM(2, 3, dtype=dtype), gc.Linear(3, 1, dtype=dtype)]),
+    }
+    (tmp_path / "large.csv").write_text("p,q\n1,2\n3,1e39\n")
+    models[kind](np.float32).save("model.safetensors")
+    assert "features must be finite in float32, got 1e+39 in line 3: change its unit" in refused(
+        capsys, "model.safetensors", "large.csv", "--rows", "sequences"
+    )
+    models[kind](np.float64).save("double.safetensors")
+    predict(capsys, "double.safetensors", "large.csv", "--rows", "sequences")

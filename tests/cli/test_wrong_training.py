@@ -12,6 +12,7 @@ TEXT = "text train cat.txt --streams 6 --steps 10"
 CLASSES = "classify rows.csv --label kind"
 SERIES = "forecast s.csv --column sales --horizon 6 --window 20"
 
+LARGE = {"large_in_calibration": 75, "large_in_test": 97}  # tables of a series, and their line with a large value
 WRONG = [  # the command line, and what the message has
     ("text train", ["FILE"]),
     ("text train none.txt", ["none.txt"]),
@@ -95,6 +96,13 @@ WRONG = [  # the command line, and what the message has
     (f"{SERIES} --origin-step 0", ["--origin-step", "0"]),
     (f"{SERIES} --ar-order 0", ["--ar-order", "0"]),
     (f"{SERIES} --known sales", ["sales"]),
+    *((f"forecast {name}.csv --column sales --horizon 6 --window 20", ["float32", "1e+300"]) for name in LARGE),
+    ("forecast large_in_test.csv --column sales --horizon 6 --window 20 --test-values 0", ["float32", "1e+300"]),
+    ("forecast large.csv --column sales --horizon 6 --window 20", ["errors are finite in float32"]),
+    ("forecast known.csv --column sales --horizon 6 --window 20 --known k", ["float32", "1e+300"]),
+    ("forecast zero.csv --column sales --horizon 6 --window 20 --log", ["log needs values above 0", "0"]),
+    ("classify large_rows.csv --label kind", ["large_rows.csv", "finite in float32, got 1e+39 in line 3"]),
+    (f"{CLASSES} --test large_rows.csv --no-scale", ["large_rows.csv", "finite in float32, got 1e+39 in line 3"]),
     *(
         (f"{line} {options}", parts)
         for line in ("copy", TEXT, CLASSES, SERIES)
@@ -119,11 +127,27 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_data()
+        write_large_values()
     (folder / "empty.txt").touch()
     (folder / "binary.txt").write_bytes(b"\xff\xfe\x00\x01" * 100)
     (folder / "busy" / "checkpoints").mkdir(parents=True)
     (folder / "busy" / "checkpoints" / "notes.txt").write_text("precious")
     return folder
+
+
+def write_large_values():
+    """Write tables with values that are too large after the training part, or in every part."""
+    header, *rows = Path("s.csv").read_text().splitlines()
+    for name, line in LARGE.items():
+        Path(f"{name}.csv").write_text("\n".join([header, *rows[:line], "1e300", *rows[line + 1 :]]) + "\n")
+    Path("zero.csv").write_text("\n".join([header, *rows[:97], "0", *rows[98:]]) + "\n")
+    Path("large.csv").write_text("\n".join([header, *(f"{row}e100" for row in rows)]) + "\n")
+    known = [*range(90), 1e300, *range(15)]
+    cells = [f"{row},{k}" for row, k in zip(rows + [""] * 6, known, strict=True)]
+    Path("known.csv").write_text("\n".join([f"{header},k", *cells]) + "\n")
+    header, first, second, *rows = Path("rows.csv").read_text().splitlines()
+    second = f"{second.rpartition(',')[0]},1e39"
+    Path("large_rows.csv").write_text("\n".join([header, first, second, *rows]) + "\n")
 
 
 def contents(folder):

@@ -20,7 +20,7 @@ from glasscell.cli.outputs import path_argument, picture
 from glasscell.cli.parser import add_on_failure, add_run_folder
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_settings import SETTINGS_FILE, options_of, to_json, write_settings
-from glasscell.cli.sequence_options import TABLE_OPTIONS, class_names, option_of
+from glasscell.cli.sequence_options import TABLE_OPTIONS, check_range, class_names, option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import counted, program_name
 from glasscell.cli.training_run import TrainingRun
@@ -119,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
         if options.class_weights is not None:
             class_weights(parts.train.labels, _weights(options, parts))  # an error before the work
         model = _model(options, parts, options.seed)
+        for part in filter(None, (parts.train, parts.validation, parts.test)):
+            check_range(part, model.dtype)
         print(f"{settings['train']}\n{parts.description}", flush=True)
         training_run.reserve_space(model)
         history, seconds = _train(model, parts, options.seed, training_run)

@@ -11,16 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from glasscell.cli.run_files import CHECKPOINTS, checkpoint_folders, newest_checkpoint
+from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_manifest import Manifest
 from glasscell.training.checkpoint_errors import CheckpointWarning
+from glasscell.training.failures import DEFAULT_ADVICE
 
 RESTORE = "restore_best_and_halve_lr"
+ADVICE = {"text train": "; lower --learning-rate, or --clip-norm"}  # of commands that have more than the first one
 
 
-def message_of(error: BaseException) -> str:
-    """Return the message of an error of `fit` for a command: with options for arguments, without weights in memory."""
+def message_of(error: BaseException, command: str) -> str:
+    """Return the message of an error of `fit` for a command: with its options, and without weights in memory."""
     text = re.sub(r"; the model has the weights [^;]*", "", str(error))
-    return text.replace("on_failure='skip'", "--on-failure skip")
+    text = text.replace("on_failure='skip'", "--on-failure skip")
+    return text.replace(DEFAULT_ADVICE, ADVICE.get(command, "; lower --learning-rate"))
 
 
 def failure_of_training(folder: Path) -> str:
@@ -81,6 +85,13 @@ def _how_to_begin_again(training: Path, folder: Path, trainings: int) -> str:
         return "begin the run again, with --overwrite"
     removed = folder / CHECKPOINTS if training == folder else training
     return f"remove {removed}, and only this training begins again"
+
+
+def first_kept(folder: Path) -> str:
+    """Return what a training that failed before its first evaluation leaves."""
+    if (folder / HISTORY_FILE).exists():
+        return f"no model is kept, but history and first checkpoint are in {folder}"
+    return f"no model is kept, but the first checkpoint is in {folder}"
 
 
 def earlier_place(folder: Path, number: int, updates: int) -> str:

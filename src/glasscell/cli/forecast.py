@@ -9,6 +9,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from glasscell import __version__
 from glasscell.atomic_files import KINDS
 from glasscell.checkpoint import MODEL_FILE
@@ -227,7 +229,12 @@ def _check(options: argparse.Namespace, series: Series, split: Split, members: l
             f"--calibration-values must be 0 or at least {_smallest_calibration(options)} for a --level of "
             f"{options.level}, got {split.calibration}"
         )
-    members[0].training_data(series.head(split.training), window=options.window)
+    untrained = members[0]
+    untrained.training_data(series.head(split.training), window=options.window)  # fits the scaling
+    with np.errstate(over="ignore", invalid="ignore"):  # values of the other parts that are too large are refused
+        untrained.inputs(series)
+        if split.calibration:
+            untrained.calibrate(series.head(split.training + split.calibration), split.calibration)
 
 
 def _train(

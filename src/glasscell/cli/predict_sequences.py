@@ -12,7 +12,7 @@ import numpy as np
 
 from glasscell.cli.prediction_table import PredictionTable
 from glasscell.cli.run_settings import SETTINGS_FILE, check_features, complete_options, settings_of
-from glasscell.cli.sequence_options import check_labels, class_names, read_sequences_of
+from glasscell.cli.sequence_options import check_labels, check_range, class_names, read_sequences_of
 from glasscell.data.labelled.reading import file_kind
 from glasscell.data.labelled.sequences import LabelledSequences
 from glasscell.layers import LSTM
@@ -41,7 +41,7 @@ def _classes(model: Any, path: Path, options: argparse.Namespace) -> PredictionT
     settings, completed = settings_of(options.model), []
     if file_kind(path) == "csv":
         completed = complete_options(options, settings, path)
-    data = read_sequences_of(path, options, model.input_size, per_step=model.per_step)
+    data = _read(path, options, model, model.input_size, per_step=model.per_step)
     check_features(settings, data)
     labels = _labels_per(data, per_step=model.per_step)
     if labels is not None:
@@ -60,7 +60,7 @@ def _classes(model: Any, path: Path, options: argparse.Namespace) -> PredictionT
 
 def _estimates(model: Any, path: Path, options: argparse.Namespace) -> PredictionTable:
     """Return the estimates for each sequence or step; with targets in the file, also those."""
-    data = read_sequences_of(path, options, model.input_size, per_step=model.per_step)
+    data = _read(path, options, model, model.input_size, per_step=model.per_step)
     targets = None if _labels_per(data, per_step=model.per_step) is None else data.targets
     if targets is not None and model.output_size != 1:
         raise ValueError(
@@ -88,7 +88,7 @@ def _outputs(model: Sequential, path: Path, options: argparse.Namespace) -> Pred
     """Return the outputs of a model of layers, one row per sequence or per step."""
     first = model.layers[0]
     features = input_size(model.layers) if first.inputs == "features" else 1
-    data = read_sequences_of(path, options, features)
+    data = _read(path, options, model, features)
     if data.labels is not None:
         data = LabelledSequences(data.x, None, data.feature_names, data.names, data.source)
     x: list[Any] = data.x
@@ -104,6 +104,15 @@ def _outputs(model: Sequential, path: Path, options: argparse.Namespace) -> Pred
     names = ["output"] if O == 1 else [f"output {k + 1}" for k in range(O)]
     rows = [[*place, *values] for place, values in _places(data, entries, per_step=per_step)]
     return PredictionTable([*_place_names(per_step=per_step), *names], rows, [str(data)])
+
+
+def _read(
+    path: Path, options: argparse.Namespace, model: Any, features: int | None, *, per_step: bool = False
+) -> LabelledSequences:
+    """Read the sequences of a file, whose values must not be too large for the model."""
+    data = read_sequences_of(path, options, features, per_step=per_step)
+    check_range(data, model.dtype)
+    return data
 
 
 def _place_names(*, per_step: bool) -> list[str]:

@@ -173,7 +173,11 @@ class RunFolder(ReservedFolder):
 
     def end(self, state: State, error: BaseException | None = None) -> None:
         """Write the manifest with the state and the checksums of all files."""
-        message = None if error is None or state == "interrupted" else message_of(error) or type(error).__name__
+        message = (
+            None
+            if error is None or state == "interrupted"
+            else message_of(error, self.manifest.command) or type(error).__name__
+        )
         self.manifest.end(state, self.folder, self._written(), message)
         self.manifest.write(self.folder)
         self._has_ended = True

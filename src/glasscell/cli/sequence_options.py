@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+
     from glasscell.data.csv_tables import CsvTable
     from glasscell.data.labelled.sequences import LabelledSequences
 
@@ -225,6 +227,18 @@ def check_labels(path: Path, options: argparse.Namespace, data: LabelledSequence
                     if row.cells[k].strip() == unknown[0]:
                         table.refuse(row, k, problem)
             raise ValueError(f"{path}, {name}: the label {problem}")
+
+
+def check_range(data: LabelledSequences, dtype: np.dtype[np.floating]) -> None:
+    """Raise ValueError for a value that is infinite in the dtype of a model."""
+    import numpy as np  # noqa: PLC0415
+
+    for name, sequence in zip(data.names, data.x, strict=True):
+        largest = np.abs(sequence).max(initial=0.0)
+        if largest > np.finfo(dtype).max:
+            raise ValueError(
+                f"{data.source}: features must be finite in {dtype}, got {largest:.3g} in {name}: change its unit"
+            )
 
 
 def for_command_line(message: str) -> str:

@@ -22,6 +22,7 @@ from glasscell.cli.continuation import (
     RESTORE,
     check_inputs,
     earlier_place,
+    first_kept,
     message_of,
     resume_words,
     starting_points,
@@ -121,7 +122,8 @@ class TrainingRun:
         if self._training is not None or isinstance(error, FloatingPointError):
             for kind_of_error in (FloatingPointError, MemoryError, ValueError):
                 if isinstance(error, kind_of_error):
-                    raised: Any = kind_of_error(f"{message_of(error) or 'not enough memory'}; {self.what_is_kept()}")
+                    message = message_of(error, self.options.command) or "not enough memory"
+                    raised: Any = kind_of_error(f"{message}; {self.what_is_kept()}")
                     raised.exit_status = 1 if isinstance(error, TrainingError) else 2
                     raise raised from None
 
@@ -133,7 +135,7 @@ class TrainingRun:
         if update is None or self.folder.is_finished:
             return kept or "nothing is kept"
         if not kept:
-            kept = f"the checkpoint of update {update} is kept in {folder}" if update else _first_kept(folder)
+            kept = f"the checkpoint of update {update} is kept in {folder}" if update else first_kept(folder)
         words = resume_words(self.options.command, self.folder.folder, folder)
         if words is None or (words[-1] == RESTORE and not self.kept and not update):
             return f"{kept}; begin again with a lower --learning-rate"
@@ -319,19 +321,15 @@ class TrainingRun:
         """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""
         if self.error is not None:
             number = f"training {self._failed_number}: " if self._failed_number > 1 else ""
-            print(f"glasscell: {number}{message_of(self.error)}; {self.what_is_kept()}", file=sys.stderr)
+            print(
+                f"glasscell: {number}{message_of(self.error, self.options.command)}; {self.what_is_kept()}",
+                file=sys.stderr,
+            )
         for failure in self.failures:
             print(f"glasscell: {failure}; the model is kept in {self.folder.display_path}", file=sys.stderr)
         if self.interrupts.finish or self.interrupts.raised:
             raise Interrupted(self.what_is_kept())
         return int(bool(self.failures) or self.error is not None)
-
-
-def _first_kept(folder: Path) -> str:
-    """Return what a training that failed before its first evaluation leaves."""
-    if (folder / HISTORY_FILE).exists():
-        return f"no model is kept, but history and first checkpoint are in {folder}"
-    return f"no model is kept, but the first checkpoint is in {folder}"
 
 
 @contextmanager
