@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from glasscell.core.layouts import last_axis_first
 from glasscell.data.batch import AnyArray, Batch
-from glasscell.data.not_finite import first_not_finite
+from glasscell.data.entries import as_entries, read_entries
 from glasscell.data.sample_weights import check_sample_weights, check_step_weights, is_vector, with_axes_of
-from glasscell.validation import check_not_masked
 
 BUCKET_BATCHES = 64  # batches whose sequences are sorted by length together: enough to leave little padding
 
@@ -60,14 +60,15 @@ class ArrayData:
         sample_weights: ArrayLike | None = None,
         validation: tuple[Any, ...] | ArrayData | float | None = None,
     ) -> None:
-        self.x, self.y = as_entries("x", x), as_entries("y", y)
+        (self.x, joined_x), (self.y, joined_y) = read_entries("x", x), read_entries("y", y)
+        self._joined = {"x": joined_x, "y": joined_y}  # until the first batch, which converts them
         if len(self.x) != len(self.y):
             raise ValueError(f"y must have one entry for each of the {len(self.x)} sequences of x, got {len(self.y)}")
         if not len(self.x):
             raise ValueError("x must have at least one sequence, got none")
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask must not be passed together")
-        self.lengths = _lengths(self.x, lengths)
+        self.lengths = _lengths(self.x, lengths, joined_x)
         self.per_step = _is_per_step(self.x, self.y, self.lengths)
         self.sample_weights: AnyArray | None = None
         self.step_weights: AnyArray | list[AnyArray] | None = None
@@ -132,7 +133,7 @@ class ArrayData:
             self.y = [target[row] for target, row in zip(self.y, masks, strict=True)]
         if self.step_weights is not None:
             self.step_weights = [weights[row] for weights, row in zip(self.step_weights, masks, strict=True)]
-        self.lengths = np.array([len(sequence) for sequence in self.x])
+        self.lengths, self._joined = _list_lengths(self.x), {}
 
     def _split(self, validation: tuple[Any, ...] | ArrayData | float | None) -> ArrayData | None:
         if validation is None or isinstance(validation, ArrayData):
@@ -152,7 +153,7 @@ class ArrayData:
             lengths=self.lengths[first:] if isinstance(self.x, np.ndarray) else None,
             sample_weights=None if weights is None else weights[first:],
         )
-        self.x, self.y, self.lengths = self.x[:first], self.y[:first], self.lengths[:first]
+        self.x, self.y, self.lengths, self._joined = self.x[:first], self.y[:first], self.lengths[:first], {}
         self.sample_weights = None if self.sample_weights is None else self.sample_weights[:first]
         self.step_weights = None if self.step_weights is None else self.step_weights[:first]
         return held_out
@@ -184,7 +185,7 @@ class ArrayData:
             return _whole(entries, group, dtype)
         key = name, np.dtype(dtype)
         if key not in self._concatenated:
-            self._concatenated[key] = _concatenate(entries, dtype)
+            self._concatenated[key] = _concatenate(entries, self._joined.pop(name, None), self.lengths, dtype)
         return _padded(self._concatenated[key], group, lengths, T, dtype)
 
     def _weights(
@@ -204,68 +205,15 @@ def from_tuple(value: tuple[Any, ...], validation: tuple[Any, ...] | ArrayData |
     return ArrayData(*value[:2], lengths=value[2] if len(value) == 3 else None, validation=validation)
 
 
-def as_entries(
-    name: str, value: Any, axes: Sequence[str] = ("sequence", "step", "feature")
-) -> AnyArray | list[AnyArray]:
-    """Return an array, or a list of arrays whose first axes differ; `axes` are their names in errors."""
-    if isinstance(value, str | bytes | dict):
-        raise TypeError(f"{name} must be an array or a list of arrays, got a {type(value).__name__}")
-    check_not_masked(name, value)
-    if hasattr(value, "__array__") and np.asarray(value).dtype != object:
-        entries: AnyArray | list[AnyArray] = np.asarray(value)
-    else:
-        try:
-            listed = list(value)
-            arrays = [np.asarray(entry) for entry in listed]
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} must be an array or a list of arrays of numbers, got {error}") from None
-        for entry in listed:
-            check_not_masked(name, entry)
-        if not arrays:
-            return arrays
-        shapes = {array.shape for array in arrays}
-        entries = np.stack(arrays) if len(shapes) == 1 else _to_common_dtype(arrays)
-    for dtype in {array.dtype for array in ([entries] if isinstance(entries, np.ndarray) else entries)}:
-        if dtype.kind not in "biuf":
-            raise TypeError(f"{name} must be real numbers, got dtype {dtype}")
-    if isinstance(entries, np.ndarray) and entries.ndim == 0:
-        raise ValueError(f"{name} must have one entry for each sequence, got a number")
-    _check_finite(name, entries, axes)
-    return entries
-
-
-def _check_finite(name: str, entries: AnyArray | list[AnyArray], axes: Sequence[str]) -> None:
-    """Raise ValueError, which names the first place, if a number is not finite."""
-    numbers = entries if isinstance(entries, np.ndarray) else np.concatenate(entries, axis=None)
-    if numbers.dtype.kind != "f" or np.isfinite(numbers).all():
-        return
-    for n, entry in enumerate(entries):
-        place = first_not_finite(entry)
-        if place is not None:
-            has_steps = name != "y" or isinstance(entries, list) or entries.ndim != 2
-            names = axes if has_steps else (axes[0], *axes[2:])
-            position = (n, *place.position)
-            words = [f"{axis} {index}" for axis, index in zip(names, position, strict=False)]
-            words += [f"feature {index}" for index in position[len(names) :]]
-            raise ValueError(f"{name} must be finite, got {place.value} at {', '.join(words)}")
-
-
-def _to_common_dtype(arrays: list[AnyArray]) -> list[AnyArray]:
-    """Return the arrays in the dtype that holds the values of all, as `np.stack` does; empty ones do not count."""
-    dtypes = {array.dtype for array in arrays if array.size}
-    if any(dtype.kind not in "biuf" for dtype in dtypes):
-        return arrays  # refused by the caller, by its dtype
-    dtype = np.result_type(*dtypes) if dtypes else np.result_type(*arrays)
-    return [array.astype(dtype, copy=False) for array in arrays]
-
-
-def _lengths(x: AnyArray | list[AnyArray], lengths: ArrayLike | None) -> NDArray[np.integer[Any]]:
+def _lengths(
+    x: AnyArray | list[AnyArray], lengths: ArrayLike | None, joined: AnyArray | None
+) -> NDArray[np.integer[Any]]:
     if isinstance(x, list):
         if lengths is not None:
             raise ValueError("lengths must be None for a list of sequences")
-        if len({array.shape[1:] for array in x}) != 1 or x[0].ndim not in (1, 2):
+        if joined is None or joined.ndim not in (1, 2):
             raise ValueError("x must be sequences (T_n, I) of one I, or ids (T_n,), got several shapes")
-        return np.array([len(array) for array in x])
+        return _list_lengths(x)
     if x.ndim not in (2, 3):
         raise ValueError(f"x must have shape (N, T, I), or (N, T) for ids, got {x.shape}")
     if lengths is None:
@@ -281,11 +229,15 @@ def _lengths(x: AnyArray | list[AnyArray], lengths: ArrayLike | None) -> NDArray
     return integers.astype(np.intp)
 
 
+def _list_lengths(arrays: list[AnyArray]) -> NDArray[np.intp]:
+    return np.fromiter(map(len, arrays), np.intp, len(arrays))
+
+
 def _is_per_step(x: AnyArray | list[AnyArray], y: AnyArray | list[AnyArray], lengths: AnyArray) -> bool:
     """Return whether there is one target per step."""
     if isinstance(y, list):
-        wrong = [n for n, (array, length) in enumerate(zip(y, lengths, strict=True)) if len(array) != length]
-        if wrong:
+        wrong = np.flatnonzero(_list_lengths(y) != lengths)
+        if len(wrong):
             n = wrong[0]
             raise ValueError(
                 f"y must have one entry per step, got {len(y[n])} for the {lengths[n]} steps of sequence {n}"
@@ -307,32 +259,39 @@ def to_dtype(array: AnyArray, dtype: DTypeLike) -> AnyArray:
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" or array.dtype == bool else array
 
 
-def _concatenate(entries: AnyArray | list[AnyArray], dtype: DTypeLike) -> Concatenated:
-    """Return all sequences one after the other; those of an array keep what is after their lengths."""
+def _concatenate(
+    entries: AnyArray | list[AnyArray], joined: AnyArray | None, lengths: AnyArray, dtype: DTypeLike
+) -> Concatenated:
+    """Return all sequences one after the other; those of an array keep what is after their lengths.
+
+    `joined` has those of a list already, if it is present.
+    """
     if isinstance(entries, np.ndarray):
         N, T = entries.shape[:2]
         steps, starts = entries.reshape(N * T, *entries.shape[2:]), np.arange(N) * T
     else:
-        steps = to_dtype(np.concatenate([entry for entry in entries if len(entry)] or entries[:1]), dtype)
-        starts = np.cumsum([0, *(len(entry) for entry in entries[:-1])])
+        if joined is None:
+            joined = np.concatenate([entry for entry in entries if len(entry)] or entries[:1])
+        steps, starts = to_dtype(joined, dtype), np.cumsum(lengths) - lengths
     return Concatenated(np.ascontiguousarray(steps), starts)  # `take` copies all of an array in another layout
 
 
 def _padded(sequences: Concatenated, group: NDArray[np.intp], lengths: AnyArray, T: int, dtype: DTypeLike) -> AnyArray:
     """Return (B, T, ...), zero after each sequence's end, in the layout (T, ..., B) that layers use."""
     steps, starts = sequences
-    k = np.arange(T)[:, None]
+    k, shortest = np.arange(T)[:, None], int(lengths.min(initial=T))
     taken = steps.take(starts[group] + k, axis=0, mode="clip")  # (T, B, ...), after a sequence's end those of others
-    taken[k >= lengths] = 0
+    taken[shortest:][k[shortest:] >= lengths] = 0
     memory = np.empty((T, *steps.shape[1:], len(group)), steps.dtype if steps.dtype.kind in "iu" else np.dtype(dtype))
-    memory[...] = np.moveaxis(taken, 1, -1)
-    return np.moveaxis(memory, -1, 0)
+    batch = last_axis_first(memory)
+    batch[...] = taken.swapaxes(0, 1)
+    return batch
 
 
 def _whole(entries: AnyArray, group: NDArray[np.intp], dtype: DTypeLike) -> AnyArray:
     """Return (B, T, ...) of sequences of T steps, in the layout (T, ..., B) that layers use."""
     shape = (*entries.shape[1:], len(group))
     memory = np.empty(shape, entries.dtype if entries.dtype.kind in "iu" else np.dtype(dtype))
-    batch = np.moveaxis(memory, -1, 0)
+    batch = last_axis_first(memory)
     batch[...] = entries[group]
     return batch

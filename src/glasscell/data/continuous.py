@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from glasscell.data.arrays import as_entries, to_dtype
+from glasscell.data.arrays import to_dtype
 from glasscell.data.batch import Batch
+from glasscell.data.entries import as_entries
 from glasscell.validation import positive_integer
 
 AXES = ("step", "feature")  # of the one sequence

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from glasscell.core.types import Array
-from glasscell.data.arrays import as_entries
+from glasscell.data.entries import as_entries
 from glasscell.validation import check_not_masked
 
 Sequences: TypeAlias = "Array | list[Array]"
