@@ -154,13 +154,13 @@ def _cpu_seconds() -> float:
 
 def warm_up() -> None:
     """Import and load what is kept in memory once it is used: the compiled functions."""
-    from glasscell.core import engines  # noqa: PLC0415
+    from glasscell.core import engines, optimizers  # noqa: PLC0415
     from glasscell.core.packages import is_installed  # noqa: PLC0415
 
     if is_installed("numba") and engines.compiles_updates(None):
-        from glasscell.core.numba_engine import kernels, optimizer_kernels, stream_step  # noqa: PLC0415
+        from glasscell.core.numba_engine import kernels, stream_step  # noqa: PLC0415
 
         for char in "fd":
             kernels.compile_kernels(char)
-            optimizer_kernels.adam(char)
+            optimizers.compiled_adam(char)
             stream_step.compiled_step(char)

@@ -25,6 +25,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(products, "PIECE_SIZE", 3)
     monkeypatch.setattr(linear, "MIN_PIECE", 16)
     monkeypatch.setattr("glasscell.core.blocking.MIN_PART_SIZE", 16)
+    monkeypatch.setattr("glasscell.core.blocking.SHORT_VECTOR", 32)
     monkeypatch.setattr(losses, "SOFTMAX_BLOCK", 32)
 
 

@@ -1,6 +1,5 @@
 """Blocks of long vectors."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 # Numbers of a piece: some of them stay in a core's second cache, and one of them can be multiplied by another on one
@@ -12,6 +11,7 @@ BLOCK_SIZE = 1 << 13
 ELEMENTWISE_BLOCK_SIZE = 1 << 15
 
 MAX_PARTS, MIN_PART_SIZE = 8, 1 << 17  # of work for threads: parts, and numbers of a part of a vector
+SHORT_VECTOR = 2 * MIN_PART_SIZE  # a vector of fewer numbers is one part
 
 
 def parts(length: int, limit: int | None = None) -> list[slice]:
@@ -30,9 +30,3 @@ def parts(length: int, limit: int | None = None) -> list[slice]:
 def split(length: int, count: int) -> list[slice]:
     """Divide a length into consecutive slices of nearly equal length."""
     return [slice(start, end) for start, end in pairwise(length * k // count for k in range(count + 1))]
-
-
-def blocks(length: int) -> Iterator[slice]:
-    """Yield slices of a vector for elementwise calls: some of them fit into the cache."""
-    for start in range(0, length, ELEMENTWISE_BLOCK_SIZE):
-        yield slice(start, start + ELEMENTWISE_BLOCK_SIZE)

@@ -149,7 +149,10 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
         copy_rows((matrix @ x.transpose(1, 0, 2).reshape(I, T * B)).reshape(O, T, B).transpose(1, 0, 2), y)
     else:
         matrix = np.ascontiguousarray(matrix)  # a transposed view is slower at every step
-        for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), parts(T, y.size // MIN_PIECE))
+        if y.size < 2 * MIN_PIECE:
+            np.matmul(matrix, x, out=y)
+        else:
+            for_each(lambda part: np.matmul(matrix, x[part], out=y[part]), parts(T, y.size // MIN_PIECE))
     return y
 
 

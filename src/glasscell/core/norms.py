@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core import blocking
 from glasscell.core.blocking import BLOCK_SIZE, parts
 from glasscell.core.products import for_each
 from glasscell.core.types import Array
@@ -35,7 +36,10 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
 
 
 def _scale(vector: Array, factor: Any) -> None:
-    for_each(lambda part: np.multiply(vector[part], factor, out=vector[part]), parts(len(vector)))
+    if len(vector) < blocking.SHORT_VECTOR:
+        np.multiply(vector, factor, out=vector)
+    else:
+        for_each(lambda part: np.multiply(vector[part], factor, out=vector[part]), parts(len(vector)))
 
 
 def clip_by_value(gradient: Array, limit: float) -> None:
@@ -84,9 +88,9 @@ def sum_of_squares(vector: Array) -> float:
 
 @np.errstate(over="ignore", under="ignore")
 def _sum_of_squares(vector: Array) -> float:
-    parts_of_vector = parts(len(vector))
-    if len(parts_of_vector) == 1:
+    if len(vector) < blocking.SHORT_VECTOR:
         return _sum_by_blocks(vector)
+    parts_of_vector = parts(len(vector))
     sums = np.zeros(len(parts_of_vector))
 
     def add_squares(k: int) -> None:

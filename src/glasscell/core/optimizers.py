@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import inf, sqrt
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from glasscell.core import engines
-from glasscell.core.blocking import ELEMENTWISE_BLOCK_SIZE, blocks, parts
+from glasscell.core import blocking, engines
+from glasscell.core.blocking import ELEMENTWISE_BLOCK_SIZE, parts
 from glasscell.core.engines import EngineName
 from glasscell.core.products import for_each
 from glasscell.core.types import Array
@@ -88,7 +88,8 @@ class SGD:
         def update_part(part: slice) -> None:
             scratch, sums = np.empty((2, min(len(vector), ELEMENTWISE_BLOCK_SIZE)), vector.dtype)
             arrays = vector[part], gradient[part], velocity[part]
-            for block in blocks(len(arrays[0])):
+            for start in range(0, len(arrays[0]), ELEMENTWISE_BLOCK_SIZE):
+                block = slice(start, start + ELEMENTWISE_BLOCK_SIZE)
                 theta, d, v = (array[block] for array in arrays)
                 step = scratch[: len(theta)]
                 if self.weight_decay:
@@ -149,7 +150,8 @@ class RMSProp:
         rate, decay, rest, epsilon, momentum, weight_decay = (np.array(number, vector.dtype) for number in numbers)
         mean, velocity = (state.get(name, vector) for name in ("mean", "velocity"))  # the vector is a stand-in
         scratches = [np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE]) for _ in range(3)]
-        for block in blocks(len(vector)):
+        for start in range(0, len(vector), ELEMENTWISE_BLOCK_SIZE):
+            block = slice(start, start + ELEMENTWISE_BLOCK_SIZE)
             theta, d, s, m, v = (array[block] for array in (vector, gradient, state["square"], mean, velocity))
             sums, term, root = (scratch[: len(theta)] for scratch in scratches)
             if self.weight_decay:
@@ -171,11 +173,26 @@ class RMSProp:
 
 
 @cache
-def _compiled_adam(char: str) -> Callable[..., None]:
-    """Return Adam's update compiled for a dtype character."""
-    from glasscell.core.numba_engine import optimizer_kernels  # noqa: PLC0415 - requires Numba
+def compiled_adam(char: str) -> Callable[..., None]:
+    """Return :func:`_adam` compiled for a dtype character."""
+    from glasscell.core.numba_engine.jit_cache import compile_update  # noqa: PLC0415 - requires Numba
 
-    return optimizer_kernels.adam(char)
+    return compile_update(_adam, char, "wrww", 4)
+
+
+def _adam(  # pragma: no cover - compiled by Numba
+    theta: Any, gradient: Any, first_moment: Any, second_moment: Any, beta1: Any, beta2: Any, epsilon: Any, step: Any
+) -> None:
+    """Update as :meth:`Adam.update` with NumPy does, with the same bits, in one pass over memory.
+
+    NumPy makes ten passes over each cached block, which costs a third of the speed at a million weights, and nine
+    tenths at a few thousand. Every operation is rounded as in NumPy, without fused instructions: results do not depend
+    on whether Numba is installed.
+    """
+    for k in range(len(theta)):
+        first_moment[k] = first_moment[k] * beta1 + gradient[k]
+        second_moment[k] = second_moment[k] * beta2 + gradient[k] * gradient[k]
+        theta[k] -= first_moment[k] / (np.sqrt(second_moment[k]) + epsilon) * step
 
 
 @dataclass(frozen=True)
@@ -229,15 +246,19 @@ class Adam:
         numbers = self.beta1, self.beta2, self.epsilon / root_correction, rate * mean_correction / root_correction
         arrays = vector, gradient, state["sum"], state["squares"]
         if engines.compiles_updates(self.engine) and all(array.flags.c_contiguous for array in arrays):
-            update = _compiled_adam(vector.dtype.char)
-            for_each(lambda part: update(*(array[part] for array in arrays), *numbers), parts(len(vector)))
+            update = compiled_adam(vector.dtype.char)
+            if len(vector) < blocking.SHORT_VECTOR:
+                update(*arrays, *numbers)
+            else:
+                for_each(lambda part: update(*(array[part] for array in arrays), *numbers), parts(len(vector)))
             return
         beta1, beta2, epsilon, step_size = (
             np.array(number, vector.dtype) for number in numbers
         )  # converted once, not at each use
         add, multiply = np.add, np.multiply
         scratch = np.empty_like(vector[:ELEMENTWISE_BLOCK_SIZE])
-        for block in blocks(len(vector)):
+        for start in range(0, len(vector), ELEMENTWISE_BLOCK_SIZE):
+            block = slice(start, start + ELEMENTWISE_BLOCK_SIZE)
             theta, d, first_moment, second_moment = (array[block] for array in arrays)
             step = scratch[: len(theta)]
             multiply(first_moment, beta1, first_moment)

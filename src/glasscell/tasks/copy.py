@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.cached import cached_property
-from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.tasks.binary import MAX_WIDTH, Bits, Integers, check_width, decode, encode, to_bits
@@ -198,7 +197,7 @@ class Copy(EndlessTask):
         B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
         T = 2 * S + 1 if self.mode == "recall" else S
         # Stored feature-major, (T, features, B), as layers need them: the transposition in a layer is then a view.
-        inputs, targets, weights = (feature_major_zeros((B, T, F), dtype) for F in (k + 1, k, 1))
+        inputs, targets, weights = (np.zeros((T, F, B), dtype).transpose(2, 0, 1) for F in (k + 1, k, 1))
         batch = Batch(inputs, targets, weights)
         first = 0
         for bits in steps:

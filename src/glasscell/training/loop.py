@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from glasscell.core.blocking import SHORT_VECTOR
 from glasscell.core.buffers import BufferPool
 from glasscell.core.cached import cached_property
 from glasscell.core.losses import categorical_cross_entropy
@@ -236,7 +237,10 @@ class Training(Setup):
     def _update(self, gradient: Array, rate: float, norm: float) -> Failure | None:
         """Update all weights or, if anything is raised meanwhile or a weight is not finite afterwards, none."""
         vector = self._parameters.vector
-        copy_vector(vector, self._weights_before)
+        if len(vector) < SHORT_VECTOR:
+            np.copyto(self._weights_before, vector)
+        else:
+            copy_vector(vector, self._weights_before)
         try:
             if len(self.groups) != 1:
                 update_groups(self.optimizer, vector, gradient, self.optimizer_states, self.groups, rate)

@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from glasscell.core import lstm, lstm_tape
 from glasscell.core.blas_threads import max_threads
-from glasscell.core.buffers import BufferPool
+from glasscell.core.buffers import CACHE_LINE_BYTES, BufferPool
 from glasscell.core.lstm_inference import InferenceResult
 from glasscell.core.numba_engine.kernels import SINGLE_BLOCK_STEPS, compile_kernels
-from glasscell.core.numba_engine.rows import Tape, is_rows, odd_lines, rows_of
 from glasscell.core.numba_engine.thread_pool import run_in_parallel
 from glasscell.core.types import Array
 
@@ -70,6 +69,16 @@ class BatchSlice(NamedTuple):
         return int(self.edges[-1])
 
 
+class RowsTape(lstm_tape.Tape):
+    """Tape of arrays in rows, see above; either engine computes gradients from it."""
+
+    @staticmethod
+    def _array(buffers: BufferPool, name: str, shape: tuple[int, int, int], dtype: np.dtype[np.floating]) -> Array:
+        T, rows, B = shape
+        array = buffers.get(f"{name} of rows", (T, B, odd_lines(rows, dtype)), dtype)
+        return array[..., :rows].transpose(0, 2, 1)
+
+
 def forward(
     kernel: Array,
     x: Array,
@@ -88,7 +97,8 @@ def forward(
         [(u, z, *views)] = _single_views(tape, buffers)
         run.forward_single(tape.kernel, W, u, z, *views)
         return tape
-    tape = Tape.begin(kernel, x.shape, h0, c0, buffers)  # the compiled pass writes the inputs
+    tape = buffers.cached("tape", RowsTape, T, I, H, B, kernel.dtype)  # the compiled pass writes the inputs
+    tape.h_with_initial[0], tape.c_with_initial[0], tape.kernel[:] = h0, c0, kernel  # in this order, as in Tape.begin
     W = _packed(tape.kernel, "kernel", buffers, transposed=True)
     slices = _split_batch(T, I, H, B, buffers)
     xs = _rows_or_columns(x, kernel.dtype, slices)
@@ -234,6 +244,26 @@ def _single_views(tape: lstm_tape.Tape, buffers: BufferPool) -> list[tuple[Array
         yield u.transpose(1, 0, 2), z[:, 0], *others
 
     return buffers.step_views("single", (tape.step_inputs, tape.gates, tape.tanh_c), views)
+
+
+def is_rows(array: Array) -> bool:
+    """Return whether the numbers of a step of a sequence are adjacent in an array (T, rows, B)."""
+    return array.shape[1] <= 1 or array.strides[1] == array.itemsize
+
+
+def rows_of(array: Array) -> Array:
+    """Return an array (T, rows, B) as (T, B, rows): a view, or a copy in which the numbers of a step are adjacent."""
+    rows = array.transpose(0, 2, 1)
+    return rows if is_rows(array) else np.ascontiguousarray(rows)
+
+
+def odd_lines(count: int, dtype: np.dtype[np.floating]) -> int:
+    """Return at least this count of numbers, which fill an odd number of cache lines.
+
+    Lines at the same place in many rows of this length do not compete for the same few places in a cache.
+    """
+    per_line = CACHE_LINE_BYTES // dtype.itemsize
+    return (-(-count // per_line) | 1) * per_line
 
 
 def _gates(rows: Array, count: int) -> Array:

@@ -8,6 +8,10 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
+from glasscell.core.uninterrupted import once_uninterrupted
+
 
 def jit_cached(
     function: Callable[..., Any],
@@ -42,6 +46,27 @@ def jit_cached(
     # NumPy's error model: LLVM does not vectorise divisions that may raise ZeroDivisionError.
     jit: Any = partial(numba.njit, nogil=nogil, fastmath=fastmath, error_model="numpy")
     return jit()(renamed) if signature is None else _load_or_compile(jit, renamed, signature)
+
+
+@once_uninterrupted
+def compile_update(function: Callable[..., None], char: str, modes: str, num_numbers: int) -> Callable[..., None]:
+    """Compile the update of an optimiser for a dtype character, or load it from disk.
+
+    Parameters
+    ----------
+    function : function
+        Of contiguous vectors, then numbers.
+    char : str
+    modes : str
+        For each vector "r" if it is only read, "w" if it is written.
+    num_numbers : int
+    """
+    import numba  # noqa: PLC0415 - takes a third of a second
+
+    number: Any = numba.from_dtype(np.dtype(char))
+    vectors = [numba.types.Array(number, 1, "C", readonly=mode == "r") for mode in modes]
+    update: Callable[..., None] = jit_cached(function, numba.void(*vectors, *[number] * num_numbers))
+    return update
 
 
 def _load_or_compile(jit: Any, function: FunctionType, signature: Any) -> Any:

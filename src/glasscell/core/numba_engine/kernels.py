@@ -1,4 +1,4 @@
-"""Kernels of :mod:`glasscell.core.numba_engine`: time loops, forward and backward.
+"""Kernels of :mod:`glasscell.core.numba_engine`: time loops, forward and backward, and the packing of weights.
 
 Plain functions that :func:`compile_kernels` compiles; it also defines the upper-case names in them and the functions
 that they call, for a dtype and the processor. Names are those of :mod:`glasscell.core.lstm`. Each kernel runs b
@@ -69,8 +69,8 @@ def compile_kernels(char: str) -> Kernels:
     names["_transposed_products"] = compile_for(tiles.transposed_products, -3, -3, 2, flag=True)
     names["_product_of_row"] = compile_for(tiles.product_of_row, -3, -2, 2, flag=True)
     return Kernels(
-        compile_for(tiles.pack, -2, 3),
-        compile_for(tiles.pack_transposed, -2, 3),
+        compile_for(_pack, -2, 3),
+        compile_for(_pack_transposed, -2, 3),
         compile_for(_forward, -3, -3, -3, 3, 3, 4, 4, 3),
         compile_for(_forward_inference, -3, -3, 3, 3, 2, 3, 2),
         compile_for(_backward, -3, -3, -4, -4, -3, -3, -3, -3, 2, 2, 3, 3, 3, 3, 4, edges=True),
@@ -92,6 +92,23 @@ def _formulas(dtype: np.dtype[np.floating], lanes: int) -> dict[str, Any]:
         "_copy_rows": cell_math.identity,
     }
     return {name: simd.elementwise(formula, lanes) for name, formula in formulas.items()}
+
+
+def _pack_transposed(a, packed):
+    """Pack the transpose of a (N, K) by vectors of its columns (N / LANES, K, LANES); the last one is repeated."""
+    for vector in range(len(packed)):
+        rows = a[vector * LANES : (vector + 1) * LANES]
+        for column in range(0, a.shape[1], LANES):
+            _transposed_edge_tile(rows, packed[vector], 0, column)
+
+
+def _pack(a, packed):
+    """Pack a (K, N) by vectors of its columns (N / LANES, K, LANES); numbers beyond the last column are arbitrary."""
+    N = a.shape[1]
+    for vector in range(len(packed)):
+        first = vector * LANES
+        width = min(LANES, N - first)
+        _copy_rows((a[:, first : first + width],), (packed[vector, :, :width],))
 
 
 def _forward(W, x_rows, x_columns, u, z, gates, products, tanh_c):

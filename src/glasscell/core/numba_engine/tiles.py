@@ -1,4 +1,4 @@
-"""Products inside the kernels of :mod:`glasscell.core.numba_engine`, tile by tile, and packing and transposition.
+"""Products inside the kernels of :mod:`glasscell.core.numba_engine`, tile by tile, and transposition.
 
 Plain functions that :func:`glasscell.core.numba_engine.kernels.compile_kernels` compiles.
 """
@@ -115,23 +115,6 @@ def product_of_row(a, v, z, add):
             _rows_half_tile(a, v, z, 0, column, add)
         else:
             _rows_half_edge_tile(a, v, z, 0, column, add)
-
-
-def pack_transposed(a, packed):
-    """Pack the transpose of a (N, K) by vectors of its columns (N / LANES, K, LANES); the last one is repeated."""
-    for vector in range(len(packed)):
-        rows = a[vector * LANES : (vector + 1) * LANES]
-        for column in range(0, a.shape[1], LANES):
-            _transposed_edge_tile(rows, packed[vector], 0, column)
-
-
-def pack(a, packed):
-    """Pack a (K, N) by vectors of its columns (N / LANES, K, LANES); numbers beyond the last column are arbitrary."""
-    N = a.shape[1]
-    for vector in range(len(packed)):
-        first = vector * LANES
-        width = min(LANES, N - first)
-        _copy_rows((a[:, first : first + width],), (packed[vector, :, :width],))
 
 
 def _transpose(a, z):
