@@ -40,12 +40,16 @@ class TimeOrder:
 
     def __init__(self, mask: NDArray[np.bool_], *, reverse: bool) -> None:
         self.mask, self.reverse = mask, reverse
-        self.lengths: Index = np.count_nonzero(mask, axis=0)
-        self.valid: NDArray[np.bool_] = np.arange(len(mask))[:, None, None] < self.lengths
-        self._padded_at_end = bool((mask == self.valid[:, 0]).all())
+        self.lengths: Index = np.add.reduce(mask, axis=0, dtype=np.intp)
+        self._padded_at_end = not np.greater(mask[1:], mask[:-1]).any()
         self._moves = reverse or not self._padded_at_end
-        self._valid_in_order = _Selection(self.valid)
-        self._valid_in_time = self._valid_in_order if self._padded_at_end else _Selection(mask[:, None])
+        in_order = mask if self._padded_at_end else mask_from_lengths(self.lengths, len(mask))
+        self.valid: NDArray[np.bool_] = in_order[:, None]
+        self._valid_in_order = _Selection(self.valid, int(self.lengths.min(initial=len(mask))))
+
+    @cached_property
+    def _valid_in_time(self) -> "_Selection":
+        return self._valid_in_order if self._padded_at_end else _Selection(self.mask[:, None], 0)
 
     @cached_property
     def time_index(self) -> Index:
@@ -94,7 +98,7 @@ class TimeOrder:
         """
         if repeat:
             out = _gather(steps, np.maximum(self.steps_done - 1, 0), out)
-            return _Selection(self.steps_done[:, None] > 0).apply(out, out)
+            return _Selection(self.steps_done[:, None] > 0, 0).apply(out, out)
         if self._moves:
             out = steps = _gather(steps, self.inverse, out)
         return self._valid_in_time.apply(steps, out)
@@ -110,11 +114,10 @@ class TimeOrder:
 
 
 class _Selection:
-    """Sets steps (T, rows, B) to 0, also instead of NaN, where valid (T, 1, B) is False."""
+    """Sets steps (T, rows, B) to 0, also instead of NaN, where valid (T, 1, B) is False: from step `first` on."""
 
-    def __init__(self, valid: NDArray[np.bool_]) -> None:
-        self._first = int(valid[:, 0].all(axis=1).argmin()) if len(valid) else 0  # before, all sequences have a step
-        self._valid = valid[self._first :]
+    def __init__(self, valid: NDArray[np.bool_], first: int) -> None:
+        self._first, self._valid = first, valid[first:]
         self._bits: dict[int, NDArray[np.signedinteger[Any]]] = {}
 
     def bits(self, dtype: np.dtype[Any]) -> NDArray[np.signedinteger[Any]]:

@@ -48,7 +48,9 @@ class Step(StatelessLayer):
             return x[..., self.index, :].copy("K"), (self.index % T, None, x.shape)
         at, nonempty = _valid_step_index(mask, self.index), np.asarray(mask.any(axis=-1))
         y = x[_each(at)]
-        return np.where(nonempty[..., None], y, y.dtype.type(0)), (at, nonempty, x.shape)
+        if not nonempty.all():
+            y = np.where(nonempty[..., None], y, y.dtype.type(0))
+        return y, (at, nonempty, x.shape)
 
     def backward(self, tape: Any, d_outputs: Array) -> Array:
         """Compute the gradient on x, 0 at all other steps."""
@@ -79,7 +81,7 @@ class Step(StatelessLayer):
 
 def _each(at: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
     """Return the index of these steps, one of each sequence: (B,), or () of a single one."""
-    return (*np.indices(at.shape, sparse=True), at)
+    return (np.arange(len(at)), at) if at.ndim else (at,)
 
 
 def _valid_step_index(mask: Mask, index: int) -> NDArray[np.intp]:
