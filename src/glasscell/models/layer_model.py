@@ -13,7 +13,7 @@ from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.layers.recurrent_layer import RecurrentLayer
-from glasscell.models.batch_inputs import batch_to_feature_major
+from glasscell.models.passes import batch_to_feature_major
 from glasscell.models.protocol import ForwardPass, States
 
 
