@@ -64,15 +64,6 @@ class ArrayAccess:
             self._masked("load", self.vector, types_), [pointer, ir.IntType(32)(self.size), mask, zero]
         )
 
-    def load_part(self, index: Any, count: int) -> Any:
-        """Load a vector of this many numbers."""
-        from llvmlite import ir  # noqa: PLC0415
-
-        kind = ir.VectorType(self.vector.element, count)
-        return self.builder.load(
-            self.builder.bitcast(self.builder.gep(self.data, [index]), kind.as_pointer()), align=self.size
-        )
-
     def store(self, value: Any, index: Any, mask: Any = None) -> None:
         """Store a vector; with a mask, unselected numbers are not written."""
         from llvmlite import ir  # noqa: PLC0415

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from glasscell.core.numba_engine.simd import ArrayAccess, lane_mask, minimum, splat
 
@@ -14,20 +14,16 @@ from glasscell.core.numba_engine.simd import ArrayAccess, lane_mask, minimum, sp
 def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool) -> Any:
     """Return a compiled-code function for a tile, `rows` by `vectors` · `lanes`, of z = Σ over s of a[s] v[s].
 
-    Its arguments are a, v (S·K, N or more) or (S, K, N or more), z (M, N), the tile's row and column in z, and whether
-    the sum is added to z. The tile stays in registers for the whole sum; each iteration reads a few vectors of v and a
-    number of each row of a (S, M, K). Rows beyond the last repeat the last one. Columns beyond the last are not
-    written, which requires a masked tile.
+    Its arguments are a (S, M, K), v (S·K, N), z (M, N), the tile's row and column in z, and whether the sum is added
+    to z. The tile stays in registers for the whole sum; each iteration reads a few vectors of v and a number of each
+    row of a. Rows beyond the last repeat the last one. Columns beyond the last are neither read nor written, which
+    requires a masked tile.
     """
-    from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
     from numba.extending import intrinsic  # noqa: PLC0415
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        A, V, Z = (
-            ArrayAccess(context, builder, kind, value, lanes)
-            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
-        )
+        A, V, Z = _accesses(context, builder, signature, arguments, lanes)
         row, column, add = arguments[3:]
         M, N = Z.shape
         integer = M.type
@@ -35,32 +31,18 @@ def matmul_tile(rows: int, vectors: int, lanes: int, *, masked: bool) -> Any:
         masks = [lane_mask(builder, builder.sub(N, c), lanes) if masked else None for c in columns]
         last = builder.sub(M, integer(1))
         tile_rows = [minimum(builder, builder.add(row, integer(r)), last) for r in range(rows)]
-        offsets = [[builder.add(builder.mul(r, Z.strides[0]), c) for c in columns] for r in tile_rows]
-        zero = ir.Constant(Z.vector, [0.0] * lanes)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in columns] for _ in tile_rows]
+        sums = _Sums(builder, Z, tile_rows, columns, masks)
         with builder.if_then(add):
-            for r in range(rows):
-                for c in range(vectors):
-                    builder.store(Z.load(offsets[r][c], masks[c]), sums[r][c])
-
+            sums.load()
         S, _, K = A.shape
         with cgutils.for_range(builder, S) as outer, cgutils.for_range(builder, K) as inner:
-            if len(V.strides) == 2:
-                v_first = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
-            else:
-                v_first = builder.add(builder.mul(outer.index, V.strides[0]), builder.mul(inner.index, V.strides[1]))
-            v_vectors = [V.load(builder.add(v_first, columns[c]), masks[c]) for c in range(vectors)]
+            v_start = builder.mul(builder.add(builder.mul(outer.index, K), inner.index), V.strides[0])
             a_start = builder.add(builder.mul(outer.index, A.strides[0]), inner.index)
+            v_vectors = sums.load_columns(V, v_start)
             for r, tile_row in enumerate(tile_rows):
                 a_offset = builder.add(a_start, builder.mul(tile_row, A.strides[1]))
-                factor = splat(builder, A.load_scalar(a_offset), lanes)
-                for c in range(vectors):
-                    product = builder.fmul(factor, v_vectors[c], flags=("contract",))
-                    total = builder.fadd(product, builder.load(sums[r][c]), flags=("contract",))
-                    builder.store(total, sums[r][c])
-        for r in range(rows):
-            for c in range(vectors):
-                Z.store(builder.load(sums[r][c]), offsets[r][c], masks[c])
+                sums.add_product(r, A.load_scalar(a_offset), v_vectors)
+        sums.store()
         return context.get_dummy_value()
 
     def typed(typing_context: Any, a: Any, v: Any, z: Any, row: Any, column: Any, add: Any) -> Any:  # noqa: ARG001
@@ -88,7 +70,7 @@ def rows_tile(max_rows: int, max_vectors: int, lanes: int) -> Any:
         row, rows, first, vectors = cgutils.unpack_tuple(builder, arguments[3])
 
         def emit(rows: int, vectors: int) -> None:
-            sums = _Sums(builder, Z, (row, rows), (first, vectors))
+            sums = _Sums.of_tile(builder, Z, (row, rows), (first, vectors))
             a_rows = [builder.mul(r, A.strides[0]) for r in sums.rows]
             v_starts = [builder.mul(builder.add(first, first.type(c)), V.strides[0]) for c in range(vectors)]
             with cgutils.for_range(builder, A.shape[1]) as inner:
@@ -121,7 +103,7 @@ def transposed_rows_tile(max_rows: int, max_vectors: int, lanes: int) -> Any:
         row, rows, first, vectors = cgutils.unpack_tuple(builder, arguments[3])
 
         def emit(rows: int, vectors: int) -> None:
-            sums = _Sums(builder, Z, (row, rows), (first, vectors))
+            sums = _Sums.of_tile(builder, Z, (row, rows), (first, vectors))
             with builder.if_then(arguments[4]):
                 sums.load()
             S, K, _ = A.shape
@@ -130,10 +112,7 @@ def transposed_rows_tile(max_rows: int, max_vectors: int, lanes: int) -> Any:
                     builder.add(builder.mul(outer.index, X.strides[0]), builder.mul(inner.index, X.strides[1]))
                     for X in (A, V)
                 )
-                v_vectors = [
-                    V.load(builder.add(v_start, column), mask)
-                    for column, mask in zip(sums.columns, sums.masks, strict=True)
-                ]
+                v_vectors = sums.load_columns(V, v_start)
                 for r, a_row in enumerate(sums.rows):
                     sums.add_product(r, A.load_scalar(builder.add(a_start, a_row)), v_vectors)
             sums.store()
@@ -150,37 +129,39 @@ def transposed_rows_tile(max_rows: int, max_vectors: int, lanes: int) -> Any:
 class _Sums:
     """The sums of a tile, which stay in registers.
 
-    Parameters
-    ----------
-    builder
-        LLVM's.
-    Z : ArrayAccess
-        The result, (M, N).
-    rows, vectors : tuple of an LLVM value and int
-        First row and number of rows of the tile; its first vector and number of vectors.
-
     Attributes
     ----------
     rows, columns : list
         The number of each row, and of the first column of each vector.
     masks : list
-        Masks of the columns of each vector: None but for the last one.
+        Masks of the columns of each vector, None for all of them.
     """
 
-    def __init__(self, builder: Any, Z: ArrayAccess, rows: tuple[Any, int], vectors: tuple[Any, int]) -> None:
+    def __init__(self, builder: Any, Z: ArrayAccess, rows: list[Any], columns: list[Any], masks: list[Any]) -> None:
         from llvmlite import ir  # noqa: PLC0415
         from numba.core import cgutils  # noqa: PLC0415
 
         self.builder, self.Z, self.lanes = builder, Z, Z.vector.count
-        (row, row_count), (first, vector_count) = rows, vectors
-        integer = row.type
-        start = builder.mul(first, integer(self.lanes))
-        self.rows = [builder.add(row, integer(r)) for r in range(row_count)]
-        self.columns = [builder.add(start, integer(c * self.lanes)) for c in range(vector_count)]
-        self.masks = [None] * (vector_count - 1)
-        self.masks += [lane_mask(builder, builder.sub(Z.shape[1], self.columns[-1]), self.lanes)]
+        self.rows, self.columns, self.masks = rows, columns, masks
         zero = ir.Constant(Z.vector, [0.0] * self.lanes)
-        self._sums = [[cgutils.alloca_once_value(builder, zero) for _ in self.columns] for _ in self.rows]
+        self._sums = [[cgutils.alloca_once_value(builder, zero) for _ in columns] for _ in rows]
+
+    @classmethod
+    def of_tile(cls, builder: Any, Z: ArrayAccess, rows: tuple[Any, int], vectors: tuple[Any, int]) -> Self:
+        """Return the sums of a tile by its first row and number of rows, its first vector and number of vectors."""
+        (row, row_count), (first, vector_count) = rows, vectors
+        integer, lanes = row.type, Z.vector.count
+        start = builder.mul(first, integer(lanes))
+        columns = [builder.add(start, integer(c * lanes)) for c in range(vector_count)]
+        last_mask = lane_mask(builder, builder.sub(Z.shape[1], columns[-1]), lanes)
+        masks = [*[None] * (vector_count - 1), last_mask]
+        return cls(builder, Z, [builder.add(row, integer(r)) for r in range(row_count)], columns, masks)
+
+    def load_columns(self, V: ArrayAccess, start: Any) -> list[Any]:
+        """Return the vectors of the tile's columns in a row of V, which begins at this offset."""
+        return [
+            V.load(self.builder.add(start, column), mask) for column, mask in zip(self.columns, self.masks, strict=True)
+        ]
 
     def add_product(self, r: int, number: Any, vectors: list[Any]) -> None:
         """Add the products of a number and these vectors to row r of the tile."""

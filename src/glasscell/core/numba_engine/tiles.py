@@ -88,7 +88,7 @@ def transposed_products(a, v, z, add):
 
 
 def products(a, v, z, add):
-    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N) or (S, K, N), z (M, N).
+    """Write Σ over s of a[s] v[s] to z, or add it: a (S, M, K), v (S·K, N), z (M, N).
 
     Row by row of tiles: v stays in the L2 cache, and the rows of a in the L1 cache.
     """
