@@ -60,7 +60,7 @@ class BufferPool:
         The numbers of a step of a sequence are adjacent in memory if they are in `steps`.
         """
         T, rows, B = steps.shape
-        if rows > 1 and steps.strides[1] == steps.itemsize:
+        if numbers_are_adjacent(steps):
             return self.get(f"{name} in rows", (T, B, rows), steps.dtype).transpose(0, 2, 1)
         return self.get(name, steps.shape, steps.dtype)
 
@@ -112,6 +112,11 @@ class BufferPool:
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         """Copy as an empty pool: copies of the kept views would be views of unused memory."""
         return type(self), ()
+
+
+def numbers_are_adjacent(steps: Array) -> bool:
+    """Return whether the numbers of a step of a sequence, more than one, are adjacent in `steps` (T, rows, B)."""
+    return bool(steps.shape[1] > 1 and steps.strides[1] == steps.itemsize)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[np.floating], min_bytes: int = ALIGN_MIN_BYTES) -> Array:

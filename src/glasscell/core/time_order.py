@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasscell.core.buffers import numbers_are_adjacent
 from glasscell.core.cached import cached_property
 from glasscell.core.types import Array
 
@@ -146,7 +147,7 @@ def _gather(steps: Array, index: Index, out: Array | None) -> Array:
     """Return the array whose step k of sequence b is step index[k, b] of `steps` (T, rows, B)."""
     T, rows, B = steps.shape
     out = np.empty_like(steps) if out is None else out
-    if rows > 1 and steps.strides[1] == steps.itemsize:  # the numbers of a step are adjacent: one copy for each step
+    if numbers_are_adjacent(steps):  # one copy for each step
         by_sequence = steps.transpose(0, 2, 1).reshape(T * B, rows)
         np.take(by_sequence, index * B + np.arange(B), axis=0, out=out.transpose(0, 2, 1), mode="clip")
         return out

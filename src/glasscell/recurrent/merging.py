@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glasscell.core.buffers import numbers_are_adjacent
 from glasscell.core.types import Array
 
 
@@ -11,7 +12,7 @@ def merge_directions(merge: str, outputs: Sequence[Array]) -> Array:
     """Merge the outputs of the forward and the reverse direction, (T, P, B)."""
     y, reverse = outputs
     if merge == "concat":
-        if y.shape[1] > 1 and y.strides[1] == y.itemsize:  # the result, too, has the numbers of a step side by side
+        if numbers_are_adjacent(y):  # those of the result are, too
             return np.concatenate([y.transpose(0, 2, 1), reverse.transpose(0, 2, 1)], axis=2).transpose(0, 2, 1)
         return np.concatenate(outputs, axis=1)
     if merge == "multiply":

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from glasscell.core import lstm, lstm_tape
 from glasscell.core.blas_threads import max_threads
-from glasscell.core.buffers import CACHE_LINE_BYTES, BufferPool
+from glasscell.core.buffers import CACHE_LINE_BYTES, BufferPool, numbers_are_adjacent
 from glasscell.core.lstm_inference import InferenceResult
 from glasscell.core.numba_engine.kernels import SINGLE_BLOCK_STEPS, compile_kernels
 from glasscell.core.numba_engine.thread_pool import run_in_parallel
@@ -248,7 +248,7 @@ def _single_views(tape: lstm_tape.Tape, buffers: BufferPool) -> list[tuple[Array
 
 def is_rows(array: Array) -> bool:
     """Return whether the numbers of a step of a sequence are adjacent in an array (T, rows, B)."""
-    return array.shape[1] <= 1 or array.strides[1] == array.itemsize
+    return array.shape[1] <= 1 or numbers_are_adjacent(array)
 
 
 def rows_of(array: Array) -> Array:
