@@ -223,7 +223,7 @@ def enter(place: Path) -> None:
     temporary.mkdir(exist_ok=True)
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(temporary)
     os.environ["PYTHONPATH"] = str(place / "src")
-    sys.path.insert(0, str(place / "src"))
+    sys.path[:0] = [str(place / "src"), str(place)]  # as of `python -m pytest`: processes of tests import their modules
 
 
 def _in_child(place: Path, trial: Trial) -> tuple[str, str, str]:

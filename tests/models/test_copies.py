@@ -7,6 +7,7 @@ both again: an optimiser moves the vector, and a layer computes with the views.
 import copy
 import multiprocessing
 import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -222,8 +223,8 @@ def _trained(model):
 
 def test_a_model_sent_to_a_process_of_its_own_trains_to_the_same_bits():
     made = models()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.map(_trained, list(made.values()))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(_trained, list(made.values())))
     for model, trained in zip(made.values(), found, strict=True):
         np.testing.assert_array_equal(trained, train(model))
 

@@ -3,16 +3,18 @@
 import copy
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import glasscell as gc
 from glasscell.data import Batch
-from glasscell.training import schedules
+from glasscell.training import Training, TrainingOptions, description, schedules
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
 from glasscell.training.sources import is_arrays
+from glasscell.training.threads import SMALL_STEP
 
 LOSS = "squared_error"
 
@@ -120,3 +122,32 @@ def test_without_a_seed_it_is_0():
         weights.append(model.parameters.vector)
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
+
+
+def test_threads_are_recorded_where_they_decide_the_last_bits(monkeypatch):
+    """The numbers of a small step do not depend on threads, nor do those of the compiled engine."""
+    monkeypatch.setattr(description, "max_threads", lambda: 2)
+    vector, found = np.empty(SMALL_STEP // 256, np.float32), {}
+    for uses_numba in (False, True):
+        model = SimpleNamespace(parameters=SimpleNamespace(vector=vector), uses_numba=lambda _, used=uses_numba: used)
+        for batch_size in (255, 256, 257):
+            found[uses_numba, batch_size] = description.describe_environment(model, batch_size)["threads"]
+    assert [size for size in found if found[size] is not None] == [(False, 257)]
+
+
+def test_a_long_configuration_is_recorded_as_a_checksum():
+    recorded = []
+    for length in (description.MAX_JSON - 2, description.MAX_JSON - 1):  # and two quotation marks
+        kind = type("Described", (gc.Sequential,), {"config": "a" * length})
+        model = kind([gc.LSTM(2, 1), gc.Linear(1, 1)])
+        training = Training(model, arrays(), TrainingOptions(updates=1, loss=LOSS))
+        recorded.append(training.description["model"]["config"])
+    assert recorded[0] == "a" * (description.MAX_JSON - 2)
+    assert list(recorded[1]) == ["checksum"]
+
+
+def test_a_difference_is_shortened_to_100_characters():
+    parts = {key: {} for key in ("version", "model", "data", "options", "validation")}
+    for length, text in ((98, f'"{"a" * 98}"'), (99, f'"{"a" * 96}...')):
+        stored, current = parts | {"options": {"name": 1}}, parts | {"options": {"name": "a" * length}}
+        assert description.difference(stored, current) == f"options.name {text}, where it was 1"

@@ -11,7 +11,7 @@ import glasscell as gc
 from glasscell.core.losses import squared_error
 from glasscell.data import Batch
 from glasscell.training import Training, TrainingError, TrainingOptions, TrainingWarning
-from glasscell.training.divergence import FAR_UPDATES, UPDATES, LossWatch
+from glasscell.training.divergence import FAR_UPDATES, UPDATES, ZERO_UPDATES, LossWatch
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(24, 6, 3)).astype(np.float32)
@@ -206,6 +206,44 @@ def test_the_limits_of_divergence():
     assert watch_of([0.2] * 100 + [1.1] * 1000)[1] is None  # not above 10 times the best mean
     assert watch_of([-1.0] * 100 + [50.0] * 1000, first=2.0)[1] is None  # not compared
     assert watch_of([50.0] * 1000, first=-2.0)[1] is None
+
+
+def test_the_first_loss_is_that_of_outputs_of_0_where_it_is_higher():
+    watch = LossWatch(10.0)
+    assert watch.begins
+    watch.begin(2.0, -math.inf)  # a loss of the user: not computed
+    assert not watch.begins
+    assert watch.first == 2
+    watch = LossWatch(10.0)
+    for number in range(ZERO_UPDATES):
+        assert watch.begins
+        watch.begin(1.0, float(number))
+        assert watch.first == max(1, number / 2)  # the mean of 0, 1, ..., number
+    assert not watch.begins
+
+
+def test_each_mean_is_of_as_many_updates():
+    watch, bests = LossWatch(10.0), []
+    watch.begin(1.0, 1.0)
+    for number in range(1, 4 * UPDATES + 1):
+        watch.add(1 / number)
+        if watch.ends_mean():
+            bests.append(number)
+    assert bests == [UPDATES, 2 * UPDATES, 3 * UPDATES, 4 * UPDATES]
+    mean = sum(1 / number for number in range(3 * UPDATES + 1, 4 * UPDATES + 1)) / UPDATES
+    assert watch.best == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_loss_that_stays_high_has_diverged_until_the_count_begins_again():
+    watch = LossWatch(10.0)
+    watch.begin(1.0, 1.0)
+    diverged = []
+    for _ in range(FAR_UPDATES + 3):
+        watch.add(1e6)
+        diverged.append(watch.diverged)
+    assert diverged == [False] * (FAR_UPDATES - 1) + [True] * 4
+    watch.restart()
+    assert not watch.diverged
 
 
 def test_losses_of_noisy_batches_do_not_diverge():

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from itertools import chain, repeat
 
 import pytest
 
@@ -72,6 +73,13 @@ def test_lines_have_rate_and_time_left(monkeypatch, capsys):
     )
     assert lines[1].startswith("update  250 of 7200   ")
     assert lines[1].endswith("   10 updates/s   11:35 left")
+
+
+@pytest.mark.parametrize(("rate", "text"), [(0.25, "0.25"), (9.375, "9.38"), (2500, "2,500")])
+def test_rates_have_three_digits_and_whole_numbers_from_1000_on(rate, text, monkeypatch, capsys):
+    times = chain([0.0], repeat(1 / rate))
+    monkeypatch.setattr("glasscell.training.progress.time.monotonic", lambda: next(times))
+    assert log_lines(1, 1, capsys)[0].endswith(f"   {text} updates/s   0:00 left")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3600, "1:00:00"), (360_001, "100:00:01")])
