@@ -17,10 +17,10 @@ CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/variants/forward_pass.py",
     "core/variants/backward_pass.py",
 )
-LAYER, RECURRENT_LAYER, WAY, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
-    "layers/lstm.py",
+PASSES, RECURRENT_LAYER, DIRECTION, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
+    "layers/lstm_passes.py",
     "layers/recurrent_layer.py",
-    "recurrent/direction.py",
+    "layers/lstm_direction.py",
     "recurrent/initialization.py",
     "core/parameters.py",
     "core/time_order.py",
@@ -108,7 +108,7 @@ BUGS = [
     bug(1, "fast code, f", (LSTM, "multiply(factors_f, running_dc, factors_f)", "factors_f.fill(0)")),
     bug(1, "fast code, o and g", (LSTM, "multiply(factors_o_g, dh_dc, factors_o_g)", "factors_o_g.fill(0)")),
     bug(1, "general layer", (BACKPROP, "gradients.dz[t, rows] = dz", "gradients.dz[t, rows] = 0")),
-    bug(1, "layer", (WAY, "views[full][:] = d[", "_ = d[")),
+    bug(1, "layer", (PASSES, "views[full][:] = d[", "_ = d[")),
     bug(2, "page", (CELL, "dW = dz @ u.T", "dW = W + dz @ u.T")),
     bug(2, "fast code", (LSTM, "dkernel = products if", "dkernel = tape.kernel + products if")),
     bug(
@@ -138,7 +138,7 @@ BUGS = [
     bug(
         2,
         "layer",
-        (WAY, "d = dweights[name]", "d = dweights[name] + (self.weights()[name] if self.options.bias else 0)"),
+        (PASSES, "d = dweights[name]", "d = dweights[name] + (self.weights()[name] if self.options.bias else 0)"),
     ),
     bug(
         2,
@@ -230,9 +230,9 @@ BUGS = [
     bug(
         10,
         "between layers",
-        (WAY, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
+        (PASSES, "dy = dx[0] if D == 1 else dx[0] + dx[1]", "dy = (dx[0] if D == 1 else dx[0] + dx[1]) * (not first)"),
     ),
-    bug(10, "between layers, of one direction", (WAY, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
+    bug(10, "between layers, of one direction", (PASSES, "else dx[0] + dx[1]", "else dx[0] + dx[1] * (not first)")),
     bug(
         10,
         "fast code",
@@ -262,7 +262,7 @@ BUGS = [
         12,
         "no initial states",
         (
-            WAY,
+            PASSES,
             "d_initial[:0] = d_initial_of_layer",
             "d_initial[:0] = [(0 * h, 0 * c) for h, c in d_initial_of_layer]",
         ),
@@ -276,7 +276,7 @@ BUGS = [
         13,
         "layer",
         (
-            WAY,
+            DIRECTION,
             "if order is not None:\n            return x if",
             "if order is not None and not self.reverse:\n            return x if",
         ),
@@ -285,7 +285,7 @@ BUGS = [
         13,
         "mask ignored",
         (
-            WAY,
+            PASSES,
             "time_order(mask, reverse=one.reverse)",
             "time_order(mask | one.reverse, reverse=one.reverse)",
         ),
@@ -299,7 +299,7 @@ BUGS = [
             'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + products',
         ),
     ),
-    bug(14, "layer", (WAY, "views[full][:] = d[", "views[full][:] += d[")),
+    bug(14, "layer", (PASSES, "views[full][:] = d[", "views[full][:] += d[")),
     bug(
         14,
         "readout",
@@ -314,7 +314,7 @@ BUGS = [
         14,
         "learned initial state",
         (
-            WAY,
+            PASSES,
             "[:] = d.sum(axis=1) * tape.learned_initial_state",
             "[:] += d.sum(axis=1) * tape.learned_initial_state",
         ),
@@ -398,9 +398,9 @@ BUGS = [
         16,
         "layer, tape",
         (
-            LAYER,
-            "self._stack.forward(x, mask, state, rng, buffers)",
-            'self._stack.forward(x, mask, state, rng, self.__dict__.setdefault("_shared", BufferPool()))',
+            PASSES,
+            "buffers = BufferPool() if buffers is None else buffers\n        if not keep_tape:",
+            'buffers = self.__dict__.setdefault("_shared", BufferPool())\n        if not keep_tape:',
         ),
     ),
     bug(
@@ -430,7 +430,7 @@ BUGS = [
         "where sequences end",
         (SEQUENCES, "gradient[lengths[nonempty] - 1, :, nonempty] += d_end[:, nonempty].T", "pass"),
     ),
-    bug(17, "layer", (WAY, "ZERO_STATE if d_final is None else (d_final.h[k], d_final.c[k])", "ZERO_STATE")),
+    bug(17, "layer", (PASSES, "ZERO_STATE if d_final is None else (d_final.h[k], d_final.c[k])", "ZERO_STATE")),
     bug(
         18,
         "page",

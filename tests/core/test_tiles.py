@@ -8,7 +8,7 @@ from glasscell.core.buffers import BufferPool
 
 pytest.importorskip("numba")
 
-from glasscell.core.numba_engine import RowsTape, is_rows, odd_lines, rows_of
+from glasscell.core.numba_engine import Tape, is_rows, odd_lines, rows_of
 from glasscell.core.numba_engine.kernels import compile_kernels
 
 
@@ -105,7 +105,7 @@ def test_both_engines_share_buffers(rng):
     buffers = BufferPool()
     for engine in (lstm, numba_engine, lstm, numba_engine):
         tape = engine.forward(kernel, x, buffers=buffers)
-        assert isinstance(tape, RowsTape) == (engine is numba_engine)
+        assert isinstance(tape, Tape) == (engine is numba_engine)
         gradient = engine.backward(tape, dh, buffers=buffers)
         for a, b in zip((tape.h, tape.c, *gradient), passes(kernel, x, dh, engine), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -117,7 +117,7 @@ def test_a_tape_of_rows_is_copied_with_its_layout_or_without(rng):
 
     kernel, x, dh = rng.normal(size=(4 * 6, 10)), rng.normal(size=(4, 3, 5)), rng.normal(size=(4, 6, 5))
     tape = numba_engine.forward(kernel, x)
-    assert isinstance(tape, RowsTape)
+    assert isinstance(tape, Tape)
     expected = [array.copy() for array in numba_engine.backward(tape, dh)]
     for other in (copy.deepcopy(tape), pickle.loads(pickle.dumps(tape))):  # noqa: S301 - our own
         for a, b in zip(numba_engine.backward(other, dh), expected, strict=True):

@@ -2,35 +2,30 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from collections.abc import Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from glasscell.core.buffers import BufferPool
 from glasscell.core.engines import EngineName
 from glasscell.core.parameters import Parameters
-from glasscell.core.step_gradients import StepGradientsByLayer
-from glasscell.core.types import Array
-from glasscell.layers.base import Features, LayerResult, Mask
+from glasscell.layers.base import Features
+from glasscell.layers.lstm_direction import LSTMDirection
+from glasscell.layers.lstm_passes import LSTMPasses
 from glasscell.layers.lstm_weights import LSTMWeights
-from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.layers.trainable import LayerSeed
 from glasscell.recurrent.config import LSTMConfig
-from glasscell.recurrent.direction import LSTMStack
 from glasscell.recurrent.execution import ExecutionConfig
 from glasscell.recurrent.initialization import ForgetBias, Initialization, Initializer
-from glasscell.recurrent.tape import FinalState, LSTMState, LSTMTape
+from glasscell.recurrent.tape import LSTMTape
 from glasscell.validation import float_dtype
 
 if TYPE_CHECKING:
     from glasscell.stream.building import Stage
-    from glasscell.trace.layer_trace import LayerTrace
 
 
-class LSTM(RecurrentLayer, LSTMWeights):
+class LSTM(LSTMPasses, LSTMWeights):
     """A stack of LSTM layers.
 
     Parameters
@@ -74,8 +69,6 @@ class LSTM(RecurrentLayer, LSTMWeights):
     ((5, 7, 3), (64, 20))
     """
 
-    state_type: ClassVar = LSTMState
-    tape_type: ClassVar = LSTMTape
     traceable: ClassVar = True
     replayable: ClassVar = True
 
@@ -111,7 +104,12 @@ class LSTM(RecurrentLayer, LSTMWeights):
         self._begin(seed)
         self.execution = ExecutionConfig(engine, recompute_every, memory_limit)
         self.execution.check()
-        self._stack = LSTMStack(self.options, self._parameters, self.execution)
+        self._prepare_passes(
+            [
+                LSTMDirection(self.options, self._parameters, suffix, reverse=reverse, execution=self.execution)
+                for suffix, _, reverse in self.options.directions
+            ]
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -124,77 +122,13 @@ class LSTM(RecurrentLayer, LSTMWeights):
         return self.options.bidirectional or self.options.reverse
 
     @property
-    def num_states(self) -> tuple[str, int]:
-        """The letters and the number of layers and directions."""
-        return "L·D" if self.options.bidirectional else "L", self.num_layers * self.options.num_directions
-
-    @property
     def state_sizes(self) -> dict[str, tuple[str, int]]:
         """The letter and the number of rows of h and c."""
         return {"h": ("P" if self.options.proj_size else "H", self.options.state_size), "c": ("H", self.hidden_size)}
 
-    def forward_feature_major(
-        self,
-        x: Array,
-        mask: Mask | None = None,
-        state: LSTMState | FinalState | None = None,
-        rng: np.random.Generator | None = None,
-        buffers: BufferPool | None = None,
-        keep_tape: bool = True,
-    ) -> LayerResult:
-        """Compute the outputs (T, D·P, B) of x (T, I, B), from a state of L·D arrays (rows, B) in h and c.
-
-        The final state has the same layout; its arrays may be views of the buffers. Without a tape, dropout is not
-        applied and `rng` is ignored.
-        """
-        buffers = BufferPool() if buffers is None else buffers
-        if keep_tape:
-            y, tape = self._stack.forward(x, mask, state, rng, buffers)
-            return LayerResult(y, mask, FinalState(tape), tape)
-        y, final = self._stack.infer(x, mask, state, buffers)
-        return LayerResult(y, mask, _collect_states(final), None)
-
-    def backward_with_state(
-        self,
-        tape: LSTMTape,
-        d_outputs: Array,
-        d_final_state: LSTMState | None = None,
-        gradients: Parameters | None = None,
-        buffers: BufferPool | None = None,
-        *,
-        need_dx: bool = True,
-        step_gradients: StepGradientsByLayer | None = None,
-    ) -> tuple[Array, LSTMState]:
-        """Compute all gradients in core's layout; see :meth:`RecurrentLayer.backward_with_state`."""
-        buffers = BufferPool() if buffers is None else buffers
-        dx, d_initial = self._stack.backward(
-            *(tape, np.ascontiguousarray(d_outputs), d_final_state, gradients, buffers),
-            need_dx=need_dx,
-            step_gradients=step_gradients,
-        )
-        return dx, _collect_states(d_initial)
-
     def uses_numba(self, B: int) -> bool:
         """Return whether the compiled engine trains this layer with B sequences."""
-        return self._stack.uses_numba(B)
-
-    def tape_shape(self, tape: LSTMTape) -> tuple[int, int]:
-        """Return (T, B)."""
-        first = tape.directions[0].tape
-        return first.T, first.B
-
-    def valid_steps(self, tape: LSTMTape) -> Mask | None:
-        """Return the steps (B, T) that were processed; None: all."""
-        order = tape.directions[0].order
-        return None if order is None else order.mask.T
-
-    def layer_traces(
-        self, tape: LSTMTape, step_gradients: Sequence[Any] | None = None, prefix: str = ""
-    ) -> tuple[LayerTrace, ...]:
-        """Return the trace of each layer and direction."""
-        from glasscell.trace.layer_trace import layer_traces  # noqa: PLC0415 - only where it is used
-
-        return layer_traces(tape, None if step_gradients is None else list(step_gradients), prefix)
+        return any(direction.runner.uses_numba(B) for direction in self._directions)
 
     def output_origin(self, origin: Features | None) -> Features:
         """Return the directions of this LSTM as the origin of its outputs."""
@@ -222,11 +156,3 @@ class LSTM(RecurrentLayer, LSTMWeights):
         dtype = tape.directions[0].tape.dtype
         if tape.options != self.options or dtype != self.dtype:
             raise ValueError(f"tape must be of {self.options} in {self.dtype}, got that of {tape.options} in {dtype}")
-
-
-def _collect_states(states: Sequence[tuple[Array, Array]]) -> LSTMState:
-    """Return the states of all directions, (P, B) and (H, B), in the fields of one state."""
-    h: Any
-    c: Any
-    h, c = zip(*states, strict=True)
-    return LSTMState(h, c)

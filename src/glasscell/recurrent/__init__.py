@@ -1,1 +1,1 @@
-"""What an LSTM is and how it runs: configuration, state, tape, one direction, execution. Below layers and streams."""
+"""What an LSTM is and how it runs: configuration, state, tape, execution. Below layers and streams."""

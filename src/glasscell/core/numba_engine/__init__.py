@@ -69,7 +69,7 @@ class BatchSlice(NamedTuple):
         return int(self.edges[-1])
 
 
-class RowsTape(lstm_tape.Tape):
+class Tape(lstm_tape.Tape):
     """Tape of arrays in rows, see above; either engine computes gradients from it."""
 
     @staticmethod
@@ -97,7 +97,7 @@ def forward(
         [(u, z, *views)] = _single_views(tape, buffers)
         run.forward_single(tape.kernel, W, u, z, *views)
         return tape
-    tape = buffers.cached("tape", RowsTape, T, I, H, B, kernel.dtype)  # the compiled pass writes the inputs
+    tape = buffers.cached("tape", Tape, T, I, H, B, kernel.dtype)  # the compiled pass writes the inputs
     tape.h_with_initial[0], tape.c_with_initial[0], tape.kernel[:] = h0, c0, kernel  # in this order, as in Tape.begin
     W = _packed(tape.kernel, "kernel", buffers, transposed=True)
     slices = _split_batch(T, I, H, B, buffers)
