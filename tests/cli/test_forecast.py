@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.cli import forecast, main
+from glasscell.cli import forecast, forecast_report, main
 from glasscell.data.series import evaluation
 
 TINY = ["--hidden-size", "4", "--updates", "5", "--window", "20", "--horizon", "6"]
@@ -187,6 +187,20 @@ def test_the_picture(y):
     assert Path("runs/forecast/forecast.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+@pytest.mark.parametrize(
+    ("first", "end", "season", "expected"),
+    [
+        (72, 156, 12, [72, 84, 96, 108, 120, 132, 144]),
+        (0, 90, 12, [0, 24, 48, 72]),
+        (5, 25, 12, [5, 8, 11, 14, 17, 20, 23]),
+        (3, 5, 1, [3, 4]),
+        (10, 110, 1, [10, 25, 40, 55, 70, 85, 100]),
+    ],
+)
+def test_labels_of_the_time_axis_have_equal_distances_of_whole_seasons(first, end, season, expected):
+    assert list(forecast_report.labelled_steps(first, end, season)) == expected
+
+
 def test_a_picture_that_cannot_be_drawn_costs_no_model(y, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(forecast, "figure", lambda *_: 1 / 0)
@@ -234,7 +248,8 @@ def test_an_earlier_run_is_kept(y, capsys):
         (["--column", "sales", "--horizon", "0"], "--horizon must be at least 1, got 0"),
         (
             ["--column", "sales", "--horizon", "60"],
-            "s.csv must have more values than the 60 of --test-values and 120 of --calibration-values, got 120",
+            "s.csv must have more values than the 60 of --test-values and 120 of --calibration-values, got 120; "
+            "their defaults depend on --horizon 60",
         ),
         (["--column", "sales", "--test-values", "5"], "--test-values must be 0 or at least the horizon 6, got 5"),
         (

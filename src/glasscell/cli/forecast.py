@@ -171,7 +171,7 @@ def _split(options: argparse.Namespace, length: int) -> Split:
     if training < 1:
         raise ValueError(
             f"{options.file} must have more values than the {test} of --test-values and "
-            f"{calibration} of --calibration-values, got {length}"
+            f"{calibration} of --calibration-values, got {length}; their defaults depend on --horizon {horizon}"
         )
     return Split(training, calibration, test)
 
@@ -286,5 +286,7 @@ def _write_results(
     if evaluation is not None:
         contents[EVALUATION_FILE] = partial(evaluation_csv, evaluation)
     if options.plot:
-        contents[PICTURE_FILE] = lambda: picture(lambda: figure(forecast, evaluation, series), ".png", dpi=120)
+        contents[PICTURE_FILE] = lambda: picture(
+            lambda: figure(forecast, evaluation, series, options.season), ".png", dpi=120
+        )
     training_run.write_results(contents)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EVALUATION_HEADER = "method,mase,mae,coverage,width"
 SHORTEST_AR = 12  # default order at least
+MAX_LABELS = 7  # of the time axis
 
 
 class Row(NamedTuple):
@@ -152,18 +153,18 @@ def _csv(header: list[str], rows: list[list[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def figure(forecast: Forecast, evaluation: Evaluation | None, series: Series) -> Figure:
+def figure(forecast: Forecast, evaluation: Evaluation | None, series: Series, season: int) -> Figure:
     """Draw the end of each series, forecasts of the test part that do not overlap, and the forecast of the future."""
     from glasscell.trace.figures.style import new_figure  # noqa: PLC0415 - Matplotlib is optional
 
     C = len(series.names)
     drawn = new_figure(8, 1 + 2.8 * C)
     for c, ax in enumerate(np.atleast_1d(drawn.subplots(C, 1, sharex=True))):
-        _draw(ax, forecast, evaluation, series, c)
+        _draw(ax, forecast, evaluation, series, c, season)
     return drawn
 
 
-def _draw(ax: Axes, forecast: Forecast, evaluation: Evaluation | None, series: Series, c: int) -> None:
+def _draw(ax: Axes, forecast: Forecast, evaluation: Evaluation | None, series: Series, c: int, season: int) -> None:
     from glasscell.trace.figures.style import BLUE, INK, ORANGE, style_axes  # noqa: PLC0415
 
     T, h = len(series), len(forecast.values)
@@ -178,11 +179,19 @@ def _draw(ax: Axes, forecast: Forecast, evaluation: Evaluation | None, series: S
         _draw_forecast(ax, np.arange(origin, origin + h), parts, ORANGE, "test forecasts" if n == 0 else None)
     parts = [None if part is None else part[:, c] for part in forecast[:3]]
     _draw_forecast(ax, np.arange(T, T + h), parts, BLUE, f"forecast, {forecast.level:.0%} interval")
-    ticks = np.unique(np.linspace(first, T + h - 1, 7).round().astype(int))
-    ax.set_xticks(ticks, [series.label(int(tick)) for tick in ticks])
+    ticks = labelled_steps(first, T + h, season)
+    ax.set_xticks(ticks, [series.label(tick) for tick in ticks])
     ax.set_ylabel(escape(series.names[c]).replace("$", r"\$"))
     ax.legend(loc="best", frameon=False, fontsize="small")
     style_axes(ax)
+
+
+def labelled_steps(first: int, end: int, season: int) -> range:
+    """Return at most MAX_LABELS steps at equal distances, of whole seasons where two or more are drawn."""
+    distance = -(-(end - first) // MAX_LABELS)
+    if end - first > 2 * season:
+        distance = -(-distance // season) * season
+    return range(first, end, distance)
 
 
 def _apart(evaluation: Evaluation | None, horizon: int) -> list[int]:
