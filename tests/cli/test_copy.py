@@ -150,11 +150,12 @@ def test_options_of_the_task_reach_it(options, expected):
     assert {name: getattr(task, name) for name in expected} == expected
 
 
-def test_options_of_training_reach_it(monkeypatch):
+@pytest.mark.parametrize("updates", ["--updates", "--steps"])
+def test_options_of_training_reach_it(monkeypatch, updates):
     given = {}
     monkeypatch.setattr(copy, "fit", lambda _, __, steps, **options: given.update(options, steps=steps) or sys.exit())
     with pytest.raises(SystemExit):
-        main(["copy", "--steps", "7", "--batch-size", "5", "--learning-rate", "0.003", "--seed", "11"])
+        main(["copy", updates, "7", "--batch-size", "5", "--learning-rate", "0.003", "--seed", "11"])
     assert (given["steps"], given["batch_size"], given["seed"]) == (7, 5, 11)
     assert given["optimizer"].learning_rate == 0.003
 

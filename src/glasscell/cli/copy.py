@@ -70,7 +70,9 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
     training = parser.add_argument_group("training")
-    training.add_argument("--steps", type=int, default=6000, metavar="N", help="updates (default 6000)")
+    training.add_argument(
+        "--updates", "--steps", dest="steps", type=int, default=6000, metavar="N", help="updates (default 6000)"
+    )
     training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences per update (default 64)")
     training.add_argument(
         "--learning-rate",
