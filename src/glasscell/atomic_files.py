@@ -86,8 +86,8 @@ class OutputFile:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)  # another process may have taken it for abandoned: it is not locked any more
 
-    def write(self, content: bytes) -> None:
-        """Write the file atomically: at every moment it has the old content or the new content.
+    def write(self, *content: bytes | memoryview) -> None:
+        """Write the file, in one or several pieces, atomically: it always has the old content or the new content.
 
         A replaced file keeps its mode, and its owner if the process may set it.
 
@@ -105,12 +105,12 @@ class OutputFile:
             state = "nothing was written" if old is None else "the file that was there is unchanged"
             raise OSError(error.errno, f"{error.strerror or error}; {state}", str(self.path)) from error
 
-    def _write(self, content: bytes, old: os.stat_result | None) -> None:
+    def _write(self, content: tuple[bytes | memoryview, ...], old: os.stat_result | None) -> None:
         mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
         temporary, descriptor = self._create(mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                file.writelines(content)
                 file.flush()
                 os.fsync(file.fileno())
                 if old is not None and os.name == "posix":

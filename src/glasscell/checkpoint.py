@@ -61,7 +61,7 @@ def save(checkpoint: Checkpoint, path: StrPath) -> None:
     file = OutputFile(path, ENDINGS)
     _validate(path, checkpoint.weights)
     entry = {"format": FORMAT_VERSION, "kind": checkpoint.kind, "config": checkpoint.config}
-    file.write(tensor_files.encode(HEADER_KEY, entry, checkpoint.weights))
+    file.write(*tensor_files.encode_pieces(HEADER_KEY, entry, checkpoint.weights))
 
 
 def load(path: StrPath) -> Checkpoint:

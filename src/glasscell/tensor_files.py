@@ -53,9 +53,17 @@ class TensorFile(NamedTuple):
 
 
 def encode(name: str, entry: Mapping[str, Any], tensors: Mapping[str, AnyArray]) -> bytes:
+    """Return the bytes of a file; see :func:`encode_pieces`."""
+    return b"".join(encode_pieces(name, entry, tensors))
+
+
+def encode_pieces(
+    name: str, entry: Mapping[str, Any], tensors: Mapping[str, AnyArray]
+) -> tuple[memoryview, bytes, memoryview]:
     """Return the bytes of a file with `entry` as JSON under `name` in its header, and a checksum.
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes: those before the checksum, the checksum, and those behind it. Put together
+    they would need the memory of the tensors once more.
 
     Raises
     ------
@@ -76,7 +84,7 @@ def encode(name: str, entry: Mapping[str, Any], tensors: Mapping[str, AnyArray])
     content = save(dict(tensors), {name: header})
     digits = _find_checksum(content)
     assert digits is not None  # they have just been written  # noqa: S101
-    return b"".join((content[: digits.start], b"%08x" % zlib.crc32(content), content[digits.stop :]))
+    return memoryview(content)[: digits.start], b"%08x" % zlib.crc32(content), memoryview(content)[digits.stop :]
 
 
 def read(path: str) -> TensorFile:

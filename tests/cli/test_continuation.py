@@ -107,13 +107,13 @@ def test_after_an_interrupt_the_checkpoint_of_a_resume_is_named(command, written
     """Where the checkpoint of the last update could not be written."""
     write, count = OutputFile.write, 0
 
-    def write_or_fail(self, content):
+    def write_or_fail(self, *content):
         nonlocal count
         if self.path.parent.name == "checkpoints" and self.path.suffix == ".safetensors":
             count += 1
             if count > written:
                 raise OSError(28, "No space left on device", str(self.path))
-        write(self, content)
+        write(self, *content)
 
     with monkeypatch.context() as patch:
         patch.setattr(OutputFile, "write", write_or_fail)

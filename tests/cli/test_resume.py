@@ -425,10 +425,10 @@ FILES = [
 def test_a_file_that_cannot_be_written_is_named(command, name, uninterrupted, monkeypatch, capsys):
     write = OutputFile.write
 
-    def write_or_fail(self, content):
+    def write_or_fail(self, *content):
         if self.path.name == name:
             raise OSError(5, "Input/output error", str(self.path))
-        write(self, content)
+        write(self, *content)
 
     monkeypatch.setattr(OutputFile, "write", write_or_fail)
     assert main(COMMANDS[command]) == 1
@@ -441,10 +441,10 @@ def test_a_file_that_cannot_be_written_is_named(command, name, uninterrupted, mo
 def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_nothing(monkeypatch, capsys):
     write = OutputFile.write
 
-    def write_or_fail(self, content):
+    def write_or_fail(self, *content):
         if self.path.parent.name == "checkpoints":
             raise OSError(28, "No space left on device; nothing was written", str(self.path))
-        write(self, content)
+        write(self, *content)
 
     monkeypatch.setattr(OutputFile, "write", write_or_fail)
     assert main(COPY) == 2

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -200,6 +201,22 @@ def test_a_manifest_lists_each_file_with_size_and_checksum(stopped):
 
 
 # Damage
+
+
+def test_a_checkpoint_needs_the_memory_of_the_state_once(tmp_path):
+    """Not three times: the file is not put together in memory from its pieces. Some versions of safetensors copy."""
+    training = Training(gc.Sequential([gc.LSTM(3, 150), gc.Linear(150, 2)]), array_data(), TrainingOptions(**ARGUMENTS))
+    training.step()
+    size = sum(array.nbytes for array in (training.model.parameters.vector, *training.optimizer_states[0].values()))
+    with CheckpointFolder(tmp_path) as folder:
+        folder.save(training)
+        tracemalloc.start()
+        try:
+            written = folder.save(training)
+            assert tracemalloc.get_traced_memory()[1] < 2.4 * size
+        finally:
+            tracemalloc.stop()
+    assert written.stat().st_size > size > 1e6
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole):

@@ -32,7 +32,7 @@ def save(trace: TraceData, path: StrPath) -> None:
     ValueError
         If the path has another extension, or the trace is inconsistent: see :mod:`glasscell.trace.consistency`.
     """
-    from glasscell.tensor_files import encode  # noqa: PLC0415
+    from glasscell.tensor_files import encode_pieces  # noqa: PLC0415
 
     file = OutputFile(path, ENDINGS)
     check(trace)
@@ -46,7 +46,7 @@ def save(trace: TraceData, path: StrPath) -> None:
     header = {"format": FORMAT_VERSION, "kind": "Trace", "layers": layers, "loss": trace.loss}
     header |= {"about": trace.about, "axes": trace.axes}
     contiguous = {name: array.copy(order="C") for name, array in arrays.items()}
-    file.write(encode(HEADER_KEY, header, contiguous))
+    file.write(*encode_pieces(HEADER_KEY, header, contiguous))
 
 
 def load(path: StrPath) -> TraceData:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from glasscell import checkpoint
 from glasscell.atomic_files import OutputFile, StrPath, remove_abandoned, sync_folder
-from glasscell.tensor_files import encode
+from glasscell.tensor_files import encode_pieces
 from glasscell.training import manifest as manifests
 from glasscell.training.checkpoint_files import (
     FOLDER,
@@ -142,15 +142,18 @@ class CheckpointFolder:
         updates, monitor = training.history.updates, training.options.monitor
         config = {"run": self.manifest["run"], "updates": updates, "description": encode_floats(training.description)}
         config["state"], tensors = encode_state(training.state(copy=False))
-        content = encode(
+        content = encode_pieces(
             checkpoint.HEADER_KEY, {"format": checkpoint.FORMAT_VERSION, "kind": KIND, "config": config}, tensors
         )
         self._prepare()
         file = self.folder / f"{updates:09}.safetensors"
-        _write(file, content)
+        _write(file, *content)
         score = training.history.rows[-1].get(f"validation_{monitor}", math.nan) if updates else math.nan
         entry: dict[str, Any] = {"name": file.name, "updates": updates}
-        entry |= {"size": len(content), "checksum": f"{zlib.crc32(content):08x}"}
+        size = checksum = 0
+        for piece in content:
+            size, checksum = size + len(piece), zlib.crc32(piece, checksum)
+        entry |= {"size": size, "checksum": f"{checksum:08x}"}
         entry["score"] = float(score) if math.isfinite(score) else None
         names = checkpoint_names(self.folder)
         entries = [old for old in self.manifest["checkpoints"] if old["updates"] < updates and old["name"] in names]
@@ -206,7 +209,7 @@ class CheckpointFolder:
                 (self.folder / name).unlink(missing_ok=True)
 
 
-def _write(file: Path, content: bytes) -> None:
+def _write(file: Path, *content: bytes | memoryview) -> None:
     """Write a file whole or not at all, and flush it and its name to disk."""
-    OutputFile(file, (file.suffix,)).write(content)
+    OutputFile(file, (file.suffix,)).write(*content)
     sync_folder(file.parent)
