@@ -26,7 +26,7 @@ from selection import LineMap
 TESTS = (
     *(f"tests/{name}" for name in ("core", "recurrent", "layers", "models", "stream", "training", "tasks")),
     *(f"tests/test_{name}.py" for name in ("models", "checkpoint", "checksum", "validation", "number_options")),
-    *(f"tests/trace/test_{name}.py" for name in ("recorder", "rnn_and_gru_traces", "report")),
+    *(f"tests/trace/test_{name}.py" for name in ("recorder", "recorder_frames", "rnn_and_gru_traces", "report")),
     *("tests/test_atomic_files.py", "tests/weight_layouts"),
 )
 FORMAT = 1  # of the records
@@ -109,8 +109,8 @@ class LineRecorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out the tests of pages: a browser takes more memory than a trial may."""
-        items[:] = [item for item in items if "browser" not in getattr(item, "fixturenames", ())]
+        """Leave out tests of pages and of memory: a browser takes more than a trial may, and the tracer takes some."""
+        items[:] = [item for item in items if not ({"browser", "tracemalloc"} & _names(item))]
 
     def pytest_collection_finish(self) -> None:
         """Do here what is done before the first test of a mutant, too."""
@@ -145,6 +145,12 @@ class LineRecorder:
     def _switch(self, context: str) -> None:
         self.context = context
         self.tracer.switch_context(context)
+
+
+def _names(item: pytest.Item) -> set[str]:
+    """Return the names of the fixtures and of the modules that a test uses."""
+    code = getattr(getattr(item, "function", None), "__code__", None)
+    return {*getattr(item, "fixturenames", ()), *(() if code is None else code.co_names)}
 
 
 def _cpu_seconds() -> float:
