@@ -20,6 +20,7 @@ from glasscell.training import (
     Training,
     TrainingOptions,
     checkpointing,
+    checkpoints,
     has_checkpoint,
 )
 from glasscell.training.checkpoint_files import read_manifest
@@ -171,7 +172,7 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
 
 def test_checkpoints_take_a_share_of_the_time_by_default(tmp_path, monkeypatch):
     """A clock on which an update takes 10 s and a checkpoint 3 s."""
-    clock, written = [0.0], []
+    clock, written, seconds = [0.0], [], [10]
     save = CheckpointFolder.save
 
     def slow_save(self, training, *arguments):
@@ -180,7 +181,7 @@ def test_checkpoints_take_a_share_of_the_time_by_default(tmp_path, monkeypatch):
         return save(self, training, *arguments)
 
     def update(_):
-        clock[0] += 10
+        clock[0] += seconds[0]
 
     monkeypatch.setattr(CheckpointFolder, "save", slow_save)
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock[0])
@@ -189,6 +190,32 @@ def test_checkpoints_take_a_share_of_the_time_by_default(tmp_path, monkeypatch):
     written.clear()
     run(tmp_path / "2", updates=185, checkpoint_every=None, evaluate_every=500, callbacks=[update])
     assert written == [0, 60, 120, 180, 185]  # every ten minutes
+    written.clear()
+    seconds[0] = 99
+    run(tmp_path / "3", updates=9, checkpoint_every=None, evaluate_every=3, callbacks=[update])
+    assert written == [0, 3, 6, 9]  # exactly a hundredth of 300, 600 and 900 seconds
+
+
+def test_the_manifest_has_the_seconds_of_the_run_to_a_thousandth(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+
+    def update(_):
+        clock[0] += 1.2344
+
+    run(tmp_path, updates=3, callbacks=[update])
+    assert read_manifest(tmp_path)["seconds"] == 3.703
+
+
+def test_a_checkpoint_that_was_removed_is_not_listed(tmp_path):
+    def update(state):
+        if state.history.updates == 9:
+            (tmp_path / "checkpoints" / "000000008.safetensors").unlink()
+
+    run(tmp_path, keep_checkpoints=9, callbacks=[update])
+    listed = [entry["name"] for entry in read_manifest(tmp_path)["checkpoints"]]
+    assert [*listed, "manifest.json"] == names(tmp_path)
+    assert "000000008.safetensors" not in listed
 
 
 def test_a_manifest_lists_each_file_with_size_and_checksum(stopped):
@@ -224,8 +251,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(stopped, whole
     data = bytearray(newest.read_bytes())
     data[-1] ^= 1
     newest.write_bytes(data)
+    kept = []
     with pytest.warns(CheckpointWarning, match=r"6.safetensors is damaged.*; the checkpoint of update 4 is used"):
-        model, history = run(stopped, resume=True)
+        model, history = run(stopped, resume=True, callbacks=[lambda _: kept.append(names(stopped))])
+    assert kept[0] == ["000000004.safetensors", "lock", "manifest.json"]  # the damaged one is removed
     assert (bits(model), history) == (bits(whole[0]), whole[1])
     assert names(stopped) == ["000000008.safetensors", "000000012.safetensors", "manifest.json"]
 
@@ -354,7 +383,19 @@ def test_a_run_without_updates_is_begun_again(tmp_path, whole):
     assert read_manifest(tmp_path)["reason"] == "ZeroDivisionError: division by zero"
     first = read_manifest(tmp_path)["run"]
     assert run(tmp_path)[1] == whole[1]
-    assert read_manifest(tmp_path)["run"] != first
+    second = read_manifest(tmp_path)["run"]
+    assert second != first
+    assert all(re.fullmatch("[0-9a-f]{16}", run) for run in (first, second))
+
+
+def test_a_run_that_goes_on_from_another_folder_is_a_run_of_its_own(stopped, tmp_path_factory, whole):
+    other, kept = tmp_path_factory.mktemp("other"), []
+    with pytest.raises(ZeroDivisionError):
+        run(other, callbacks=[lambda _: 1 / 0])
+    first = read_manifest(other)["run"]
+    assert run(other, resume=stopped, callbacks=[lambda _: kept.append(names(other))])[1] == whole[1]
+    assert kept[0] == ["000000006.safetensors", "lock", "manifest.json"]
+    assert read_manifest(other)["run"] not in (first, read_manifest(stopped)["run"])
 
 
 @pytest.mark.parametrize("name", ["checkpoints/notes.txt", "checkpoints/manifest.json", "checkpoints", "."])

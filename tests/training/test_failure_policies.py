@@ -11,7 +11,9 @@ import glasscell as gc
 from glasscell.core.losses import squared_error
 from glasscell.data import Batch
 from glasscell.training import Training, TrainingError, TrainingOptions, TrainingWarning
+from glasscell.training.checkpoint_files import read_manifest
 from glasscell.training.divergence import FAR_UPDATES, UPDATES, ZERO_UPDATES, LossWatch
+from glasscell.training.failures import Failure, handle
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(24, 6, 3)).astype(np.float32)
@@ -122,6 +124,20 @@ def test_too_many_in_succession_raise():
 def test_too_many_in_all_raise():
     with pytest.raises(TrainingError, match=r"; 1[0-9] updates were skipped before; "):
         fit(Batches({0, 2, 4}), on_failure="skip", epochs=20)
+
+
+def test_the_last_of_several_skipped_updates_is_named():
+    data = [(batch.inputs, batch.targets) for batch in Batches(range(8)).batches()][:3]
+    with pytest.raises(TrainingError, match=r"^batch 3 of the data: .*; all updates were skipped"):
+        fit(data, loss="squared_error", on_failure="skip", epochs=1)
+
+
+def test_a_training_whose_last_update_is_skipped_ends_with_a_checkpoint(tmp_path):
+    data = Batches({2, 7})
+    fit(data, on_failure="skip", epochs=1, checkpoint=tmp_path, checkpoint_every=5)
+    manifest = read_manifest(tmp_path)
+    assert [entry["updates"] for entry in manifest["checkpoints"]] == [5, 6]
+    assert manifest["state"] == "finished"
 
 
 def test_a_training_of_which_every_update_is_skipped_raises():
@@ -262,6 +278,15 @@ def test_larger_targets_are_no_divergence():
     assert fit(data, loss="squared_error", epochs=1)[1].updates == 250
 
 
+def test_larger_targets_raise_the_loss_that_others_are_compared_with():
+    scale = np.geomspace(1, 1e4, 250).astype(np.float32)
+    options = TrainingOptions(epochs=1, loss="squared_error", optimizer=gc.Adam(0.01))
+    training = Training(model_of(), [(X[:3], Y[:3] * s) for s in scale], options)
+    training.run()
+    raised = [np.mean((Y[:3] * s) ** 2) for s in scale[UPDATES:]]
+    assert raised[0] < training.failures.watch.first <= raised[-1]
+
+
 # Restore
 
 
@@ -274,6 +299,18 @@ def test_the_best_weights_are_restored_and_the_rate_halved():
     assert math.isclose(rates[first - 1], 0.5 * rates[first - 2])
     assert texts[0].endswith("; the weights of update 20 are restored, and the learning rate is halved")
     assert len({failure["update"] for failure in history.failures}) == len(texts) >= 2
+
+
+def test_the_optimiser_begins_again_with_the_restored_weights():
+    options = TrainingOptions(epochs=2, optimizer=gc.SGD(0.1, momentum=0.9), on_failure=RESTORE)
+    training = Training(model_of(), Batches(), options)
+    new = pickle.dumps(training.optimizer_states)
+    for _ in range(3):
+        training.step()
+    assert pickle.dumps(training.optimizer_states) != new
+    with pytest.warns(TrainingWarning, match="the learning rate is halved"):
+        handle(training, Failure("divergence", "the training diverges"))
+    assert pickle.dumps(training.optimizer_states) == new
 
 
 def test_ten_halvings_at_most():

@@ -102,6 +102,22 @@ def test_steps_after_the_end_of_a_sequence_do_not_count():
     assert gc.fit(model_of(), data, epochs=2).updates == 8
 
 
+def test_a_number_after_the_end_of_a_sequence_is_not_named():
+    data = Planted("inputs", position=(1, 4, 0), lengths=np.array([5, 3, 5]))
+    data.batches_of_epoch[2].inputs[2, 1, 1] = np.nan
+    assert "the inputs have nan at sequence 2 of the batch, step 1, feature 1; " in str(error_of(model_of(), data))
+
+
+def test_targets_of_a_whole_sequence_have_no_step():
+    """Of seven classes for five steps."""
+    targets = np.zeros((12, 7))
+    targets[1, 6] = np.inf
+    data = Planted()
+    data.batches_of_epoch = [Batch(X.astype(np.float32), targets.astype(np.float32))]
+    model = gc.Sequential([gc.LSTM(3, 4), FinalState(), gc.Linear(4, 7)])
+    assert "the targets have inf at sequence 1 of the batch, feature 6; " in str(error_of(model, data))
+
+
 @pytest.mark.parametrize("name", model_of(learn_initial_state=True).parameters)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_each_weight_tensor(name, value):
@@ -174,6 +190,21 @@ def test_the_value_of_a_loss_of_the_user():
         "loss inf at update 3: the loss of finite outputs is inf at sequence 1 of the batch; "
         f"{LOSS_ADVICE}; the model has the weights of update 2"
     )
+
+
+def test_the_gradient_of_the_last_of_several_windows():
+    """Its steps are those of its own window."""
+    calls = []
+
+    def loss(outputs, targets, weights):
+        calls.append(1)
+        value, gradient = squared_error(outputs, targets, weights)
+        if len(calls) == 2:
+            gradient[0, 1, 0] = np.nan
+        return value, gradient
+
+    text = str(error_of(model_of(), Planted(), loss=loss, tbptt_steps=2, accumulate=2))
+    assert "which are finite, has nan at sequence 0 of the batch, step 3, feature 0; " in text
 
 
 def test_a_loss_that_is_not_finite_only_once():

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from training_cases import CASES, copy_model, copy_task
+from training_cases import CASES, ERROR, array_data, copy_model, copy_task, regressor
 
 import glasscell as gc
 from glasscell.training import Training, TrainingOptions
@@ -45,6 +45,32 @@ def test_a_state_is_a_copy():
     training.restore(state)
     training.run()
     assert pickle.dumps(state) == before
+
+
+def test_a_state_has_a_checksum_of_each_array_of_the_batch():
+    training = Training(regressor(), array_data(), TrainingOptions(updates=9, **ERROR))
+    training.step()
+    inputs, targets, weights, lengths = training.state()["last_batch"]
+    assert (inputs[0], targets[0]) == ([4, 6, 3, "float32"], [4, 6, 2, "float32"])
+    assert (weights, lengths) == (None, None)
+
+
+def test_a_restored_training_forgets_an_update_that_was_begun():
+    training = Training(copy_model(), copy_task(), TrainingOptions(updates=9, batch_size=4))
+    training.step()
+    state = training.state()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    training.model.train_backward, train_backward = interrupt, training.model.train_backward
+    with pytest.raises(KeyboardInterrupt):
+        training.step()
+    training.model.train_backward = train_backward
+    assert training.attempt
+    training.restore(state)
+    assert not training.attempt
+    assert training.step()["update"] == 2
 
 
 def test_a_restored_training_makes_the_same_updates_again():

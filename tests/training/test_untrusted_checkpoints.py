@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import os
 import re
 import warnings
@@ -117,6 +118,21 @@ def test_a_state_that_is_nested_deep_is_refused_or_read(saved: Any, tmp_path: Pa
     nested(header["config"]["state"], tensors)
     with contextlib.suppress(ValueError):  # and no RecursionError
         resumed(tmp_path, header, tensors)
+
+
+def test_a_file_without_a_checksum_is_refused(saved: Any, tmp_path: Path) -> None:
+    header, tensors = saved
+    content = encode(HEADER_KEY, header, tensors)
+    length = int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8 : 8 + length])
+    own = json.loads(entries["__metadata__"][HEADER_KEY])
+    del own["checksum"]
+    entries["__metadata__"][HEADER_KEY] = json.dumps(own)
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    (tmp_path / NAME).write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(ValueError, match=rf"{NAME} is not a checkpoint of a training"):
+        read_checkpoint(tmp_path / NAME, None)
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "manifest"])
