@@ -1,11 +1,14 @@
 """Laws of README.md and docs: what they refer to exists, and the table of options equals the declarations."""
 
 import ast
+import contextlib
+import io
 import re
 from pathlib import Path
 
 import pytest
 
+from glasscell.cli import main
 from glasscell.recurrent.config import LSTMConfig
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +23,9 @@ CONSUMERS = {  # column of the table in docs/lstm_options.md
     "PyTorch": "torch",
     "Keras": "keras",
 }
+COMMANDS = ["copy", "text train", "text sample", "text score", "classify", "forecast"]
+COMMANDS += ["runs", "predict", "inspect", "verify", "convert"]
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="README.md and docs are not part of an installed package")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -53,6 +59,29 @@ def test_named_modules_and_classes_exist(page: Path) -> None:
     for path in re.findall(r"`(\w+/[\w/]+(?:\.py)?)/?`", page.read_text("utf-8")):
         if path.split("/")[0] in packages:
             assert (package / path).exists(), path
+
+
+def options_of(command: str) -> set[str]:
+    """Return the options in the help of a command."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    return set(OPTION.findall(text.getvalue()))
+
+
+@each_page
+def test_named_options_exist(page: Path) -> None:
+    """An option is one of a command that the page names, or of a script in benchmarks that it names."""
+    text = page.read_text("utf-8")
+    known = set[str]()
+    for command in COMMANDS:
+        if re.search(rf"\b{command}\b", text):
+            known |= options_of(command)
+    for name in re.findall(r"benchmarks/[\w/.]+", text):
+        path = ROOT / name
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            known |= set(re.findall(r'"(--[a-z-]+)"', file.read_text("utf-8")))
+    assert set(OPTION.findall(text)) <= known
 
 
 def table_of_options() -> list[str]:
