@@ -193,7 +193,7 @@ def test_the_value_of_a_loss_of_the_user():
 
 
 def test_the_gradient_of_the_last_of_several_windows():
-    """The steps in its message are counted in its window."""
+    """Its step counts from the beginning of the batch: the second window begins with step 2."""
     calls = []
 
     def loss(outputs, targets, weights):
