@@ -54,7 +54,7 @@ def test_a_run_states_its_split_and_writes_a_model_that_agrees_with_it(capsys: A
     assert out.startswith("rows.csv (comma, a header): one row per sequence, 1 feature per step, label 'kind'")
     data = gc.data.read_csv("rows.csv", label="kind")
     train, test = data.split(0.2, seed=3)
-    assert f"Training: {len(train)} sequences (a {train.counts()['a']}, b {train.counts()['b']})" in out
+    assert f"Training: {len(train)} sequences (a: {train.counts()['a']}, b: {train.counts()['b']})" in out
     assert f"Test: 20% of each class, drawn with seed 3: {len(test)} sequences" in out
     assert out.splitlines()[-1].endswith("predict runs/classify rows.csv --label kind --header")
     assert main(["predict", "runs/classify", "rows.csv", "--label", "kind", "--header", "--out", "y.csv"]) == 0
@@ -102,7 +102,7 @@ def test_arrays_with_a_test_part(capsys: Any) -> None:
     np.savez("a.npz", **arrays, **{f"{name}_test": value[:6] for name, value in arrays.items()})
     assert main(["classify", "a.npz", *TINY]) == 0
     out = capsys.readouterr().out
-    assert "Test: arrays x_test and y_test of a.npz: 6 sequences (0 2, 1 2, 2 2)" in out
+    assert "Test: arrays x_test and y_test of a.npz: 6 sequences (0: 2, 1: 2, 2: 2)" in out
     assert gc.load("runs/classify").classes == [0, 1, 2]  # type: ignore[union-attr]
 
 
@@ -116,7 +116,7 @@ def test_real_sequences_of_unequal_lengths(capsys: Any) -> None:
         )
         == 0
     )
-    assert "Test: 20% of each class, drawn with seed 0: 54 sequences (1 6, 2 6" in capsys.readouterr().out
+    assert "Test: 20% of each class, drawn with seed 0: 54 sequences (1: 6, 2: 6" in capsys.readouterr().out
     assert json.loads(Path("runs/classify/scores.json").read_text())["accuracy"] > 0.8
 
 

@@ -145,7 +145,7 @@ def _fraction(name: str, fraction: float, data: LabelledSequences, seed: int) ->
 def _size(data: LabelledSequences) -> str:
     """Format the number of sequences, and of each class."""
     counts = data.counts()
-    shown = ", ".join(f"{label} {count:,}" for label, count in list(counts.items())[:12])
+    shown = ", ".join(f"{label}: {count:,}" for label, count in list(counts.items())[:12])
     more = "" if len(counts) <= 12 else f", … ({len(counts)} classes)"
     unit = " steps" if data.per_step else ""
     return f"{len(data):,} sequence{'s' * (len(data) != 1)} ({shown}{more}{unit})"
