@@ -28,17 +28,8 @@ PYTHON_2_INTEGER = re.compile(r"(\d)L\b")  # in shapes that NumPy wrote in Pytho
 
 # Errors of the standard library for a damaged archive, or one that is compressed or encrypted in another way.
 DAMAGED = (
-    *(
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        OverflowError,
-        RuntimeError,
-    ),
-    *(MemoryError, Warning),
+    *(ValueError, OSError, EOFError, MemoryError, OverflowError, RuntimeError, Warning),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
 )
 
 
@@ -166,7 +157,7 @@ class ArrayArchive:
         try:
             with self.path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
                 yield archive
-        except (ValueError, *DAMAGED) as error:
+        except DAMAGED as error:
             raise ValueError(
                 f"{self.path} must be a .npz file of arrays of numbers or text: {one_line(error)}"
             ) from None
