@@ -105,7 +105,7 @@ def _check_finite(name: str, entries: Entries, axes: Sequence[str]) -> None:
 
 def _to_common_dtype(arrays: list[AnyArray]) -> list[AnyArray]:
     """Return the arrays in the dtype that holds the values of all, as `np.stack` does; empty ones do not count."""
-    if len({array.dtype for array in arrays}) == 1:
+    if len({array.dtype for array in arrays}) <= 1:
         return arrays
     dtypes = {array.dtype for array in arrays if array.size}
     if any(dtype.kind not in "biuf" for dtype in dtypes):
