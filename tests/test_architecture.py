@@ -21,6 +21,7 @@ ORDER = (
     "validation",
     "limits",
     "atomic_files",
+    "manifest_files",
     "tensor_files",
     "checkpoint",
     "data",

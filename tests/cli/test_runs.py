@@ -1,6 +1,7 @@
 """Law: `glasscell runs` lists every run with its state, and what it prints can be run."""
 
 import json
+import math
 import re
 import shlex
 import signal
@@ -242,3 +243,28 @@ def test_the_commands_of_the_page_run(monkeypatch, capsys):
             for shown in filter(None, output.splitlines()):
                 if "…" not in shown and "^C" not in shown:
                     assert shown in text.replace("python -m glasscell", "glasscell"), shown
+
+
+def test_numbers_that_are_not_finite_are_no_json_of_their_own(capsys):
+    """JSON has no NaN and no infinite numbers: manifests have objects instead, and the list has null."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    assert main([*COPY, "--out", "run"]) == 0
+    manifest = Manifest.read(Path("run"))
+    manifest.best["value"], manifest.seconds = math.nan, math.inf
+    manifest.write(Path("run"))
+    json.loads(Path("run/manifest.json").read_text(), parse_constant=refuse)
+    assert repr(Manifest.read(Path("run"))) == repr(manifest)
+    capsys.readouterr()
+    assert main(["runs", "--json", "run"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert (entry["best"]["value"], entry["seconds"]) == (None, None)
+    manifest.state = "running"
+    manifest.write(Path("run"))
+    rows = Path("run/history.csv").read_text().splitlines()
+    Path("run/history.csv").write_text("\n".join([rows[0], re.sub(",[^,]*", ",inf", rows[1], count=1)]) + "\n")
+    assert main(["runs", "--json", "run"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert entry["best"] == {"score": "loss", "value": None, "update": 1}

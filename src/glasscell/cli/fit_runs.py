@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from glasscell.cli.run_files import CHECKPOINTS, is_locked
+from glasscell.cli.run_list import RunFacts, lines_of_run, state_of_run
 from glasscell.cli.run_manifest import MANIFEST_FILE, checksum, moment
-from glasscell.cli.terminal import summary_of_run
-from glasscell.escaping import escape
 
 
 def is_fit_run(folder: Path) -> bool:
@@ -51,10 +50,7 @@ class FitRun:
             return cls(folder, "unreadable", {}, str(error))
         if content is None:  # removed in the meantime
             return cls(folder, "unreadable", {}, f"{file} is missing")
-        is_running = is_locked(file.with_name("lock"))
-        state = content["state"]
-        if is_running or state == "running":
-            state = "running" if is_running else "killed"
+        state = state_of_run(content["state"], is_running=is_locked(file.with_name("lock")))
         return cls(folder, state, content, content["reason"] if state == "failed" else "")
 
     @property
@@ -121,14 +117,11 @@ class FitRun:
 
     def lines(self, damaged: list[str]) -> list[str]:
         """Return the run as lines of text."""
-        if not self.content:
-            return [f"{escape(self.folder)}: {self.state}", f"  {escape(self.message)}"]
-        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        lines = [summary_of_run(self.folder, self.state, self.updates, self.content["seconds"], self.best)]
-        lines += ["  a training in Python", f"  started {self.started}; {versions}"]
-        if self.message:
-            lines.append(f"  error: {self.message}")
-        if self.go_on is not None:
-            lines.append(f"  to go on from update {self.updates}: {self.go_on}")
-        lines += [f"  damaged: {name} is missing, or is not the file that was written" for name in damaged]
-        return [escape(line) for line in lines]
+        facts = None
+        if self.content:
+            goes_on = None if self.go_on is None else f"{self.updates}: {self.go_on}"
+            seconds = self.content["seconds"]
+            facts = RunFacts(
+                "a training in Python", self.updates, seconds, self.best, self.started, self.versions, goes_on
+            )
+        return lines_of_run(self.folder, self.state, self.message, facts, damaged)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from glasscell.atomic_files import check_replaceable, is_temporary_name, remove_abandoned, temporary_name
 from glasscell.cli.run_manifest import MANIFEST_FILE, is_manifest
+from glasscell.training.folder_lock import lock_descriptor
 
 Kinds = Mapping[str, Callable[[bytes], bool]]
 CHECKPOINTS = "checkpoints"
@@ -137,17 +138,14 @@ def is_run_file(path: Path, is_kind: Callable[[bytes], bool]) -> bool:
 def try_lock(folder: Path) -> tuple[int | None, bool]:
     """Lock a folder; return the descriptor that holds the lock, if any, and whether another process has locked it."""
     try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-
         descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    except OSError:  # missing, or on Windows
         return None, False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        return None, error.errno in (errno.EWOULDBLOCK, errno.EACCES)  # otherwise a file system without locks
-    return descriptor, False
+    is_locked = lock_descriptor(descriptor)
+    if is_locked:
+        return descriptor, False
+    os.close(descriptor)
+    return None, is_locked is False
 
 
 def is_locked(folder: Path) -> bool:

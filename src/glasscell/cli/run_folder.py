@@ -21,8 +21,8 @@ from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli import run_files
 from glasscell.cli.continuation import message_of
 from glasscell.cli.interrupts import deferred
-from glasscell.cli.run_files import RESERVED, Kinds
-from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, State
+from glasscell.cli.run_files import RESERVED
+from glasscell.cli.run_manifest import MANIFEST_FILE, State
 from glasscell.cli.run_reservation import ReservedFolder, numbered
 
 REMOVED = "the folder was removed or replaced"
@@ -31,10 +31,7 @@ REMOVED = "the folder was removed or replaced"
 class RunFolder(ReservedFolder):
     """A folder for the files of a run. As a context, it removes a new run of which nothing is worth keeping.
 
-    Parameters
-    ----------
-    requested, default, kinds, manifest, overwrite, resume
-        See :class:`glasscell.cli.run_reservation.ReservedFolder`.
+    The parameters are those of :class:`glasscell.cli.run_reservation.ReservedFolder`.
 
     Attributes
     ----------
@@ -44,21 +41,11 @@ class RunFolder(ReservedFolder):
         Whether a checkpoint before the first update is worth keeping: that of a training that failed.
     """
 
-    def __init__(
-        self,
-        requested: Path | None,
-        default: Path,
-        kinds: Kinds,
-        manifest: Manifest,
-        *,
-        overwrite: bool = False,
-        resume: bool = False,
-    ) -> None:
-        super().__init__(requested, default, kinds, manifest, overwrite=overwrite, resume=resume)
-        self.is_finished, self._is_active = False, not resume
-        self.keeps_first_checkpoint = False
-        self._has_ended = False  # with its state in the manifest, whole
-        self._reserved: Path | None = None
+    is_finished = False
+    keeps_first_checkpoint = False
+    _is_in_progress = False  # a run that is continued, whose manifest says so
+    _has_ended = False  # with its state in the manifest, whole
+    _reserved: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,11 +53,16 @@ class RunFolder(ReservedFolder):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         with deferred():
             self.release_space()
-            if self._is_active and not self._has_ended:
+            if not (self._is_unchanged or self._has_ended):
                 was_interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
                 with suppress(OSError):
                     self.end("interrupted" if was_interrupted or error is None else "failed", error)
             self.release(remove=not (self.is_finished or self._is_resumed or self.keeps_something))
+
+    @property
+    def _is_unchanged(self) -> bool:
+        """Whether this is an earlier run whose work was not continued yet."""
+        return self._is_resumed and not self._is_in_progress
 
     @property
     def keeps_something(self) -> bool:
@@ -83,8 +75,8 @@ class RunFolder(ReservedFolder):
 
     def begin(self) -> None:
         """State in the manifest of a run that is continued that it is in progress."""
-        if not self._is_active:
-            self._is_active = True
+        if self._is_unchanged:
+            self._is_in_progress = True
             self.manifest.continue_run(self.manifest.elapsed(self.folder))
             self.manifest.write(self.folder)
 

@@ -6,12 +6,10 @@ A run whose manifest says "running", but whose folder no process has locked, was
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
 import time
-import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -20,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from glasscell.atomic_files import sync_folder, write_atomically
+from glasscell.manifest_files import decode_floats, encode_json, parse_manifest, size_and_checksum
 
 MANIFEST_FILE = "manifest.json"
 MARK, FORMAT = "glasscell_run", 1  # the first entry, by which a manifest is recognised
 MAX_BYTES = 1 << 24
 MAX_INTEGER = 1 << 63  # larger ones are no numbers of a run, and may not be converted to float
-BLOCK = 1 << 20  # bytes read at a time
 State: TypeAlias = Literal["running", "interrupted", "finished", "failed"]
 STATES = ("running", "interrupted", "finished", "failed")
 
@@ -100,7 +98,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write the manifest of a folder; see :func:`glasscell.atomic_files.write_atomically`."""
         content = {MARK: FORMAT, **asdict(self)}
-        write_atomically(folder / MANIFEST_FILE, (json.dumps(content, indent=1) + "\n").encode(), (".json",))
+        write_atomically(folder / MANIFEST_FILE, encode_json(content), (".json",))
         sync_folder(folder)
 
     @classmethod
@@ -114,15 +112,13 @@ class Manifest:
         ValueError
             If it is damaged, of a newer format, or of something else.
         """
-        from glasscell.limits import MemoryBudget, parse_json  # noqa: PLC0415 - only where a manifest is read
-
         file = folder / MANIFEST_FILE
         if not file.is_file():
             raise FileNotFoundError(f"there is no run in {folder}: it has no {MANIFEST_FILE}")
         with file.open("rb") as opened:
             text = opened.read(MAX_BYTES)
         try:
-            content = parse_json(text, MemoryBudget(len(text)))
+            content = decode_floats(parse_manifest(text))
         except ValueError:
             content = None
         if not isinstance(content, dict) or MARK not in content:
@@ -199,10 +195,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 def checksum(file: Path) -> dict[str, int]:
     """Return size and CRC-32 of a file."""
-    size = crc = 0
-    with file.open("rb") as opened:
-        while block := opened.read(BLOCK):
-            size, crc = size + len(block), zlib.crc32(block, crc)
+    size, crc = size_and_checksum(file)
     return {"bytes": size, "crc32": crc}
 
 

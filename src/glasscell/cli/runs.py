@@ -14,9 +14,11 @@ from glasscell.cli.fit_runs import FitRun, is_fit_run
 from glasscell.cli.outputs import path_argument
 from glasscell.cli.run_files import CHECKPOINTS, is_locked, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE, last_and_best
+from glasscell.cli.run_list import RunFacts, lines_of_run, state_of_run
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, moment
-from glasscell.cli.terminal import program_name, summary_of_run
+from glasscell.cli.terminal import program_name
 from glasscell.escaping import escape
+from glasscell.manifest_files import finite_or_none
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     damaged = {listed.folder: listed.damaged_files() for listed in runs} if options.check else {}
     if options.json:
         entries = [listed.as_json() | ({"damaged": damaged[listed.folder]} if options.check else {}) for listed in runs]
-        print(json.dumps(entries, indent=1))
+        print(json.dumps(finite_or_none(entries), indent=1, allow_nan=False))
     elif not runs:
         print(f"No runs in {escape(', '.join(map(str, options.folders or [DEFAULT_FOLDER])))}.")
     else:
@@ -116,7 +118,7 @@ class ListedRun:
         except (OSError, ValueError) as error:
             return cls(folder, "unreadable", None, message=str(error))
         is_running = is_locked(folder)
-        state = "running" if is_running else "killed" if manifest.state == "running" else manifest.state
+        state = state_of_run(manifest.state, is_running=is_running)
         seconds = manifest.elapsed(folder, is_running=is_running)
         updates, best = manifest.updates, manifest.best
         if state in ("running", "killed"):
@@ -157,14 +159,12 @@ class ListedRun:
 
     def lines(self, damaged: list[str]) -> list[str]:
         """Return the run as lines of text."""
-        if self.manifest is None:
-            return [f"{escape(self.folder)}: {self.state}", f"  {escape(self.message)}"]
-        first = summary_of_run(self.folder, self.state, self.updates, self.seconds, self.best)
-        versions = ", ".join(f"{name} {version}" for name, version in self.manifest.versions.items())
-        lines = [first, f"  {self.manifest.command_line}", f"  started {moment(self.manifest.started)}; {versions}"]
-        if self.message:
-            lines.append(f"  error: {self.message}")
-        if self.resume_command is not None:
-            lines.append(f"  to go on from update {self.checkpoint}: {program_name()} {self.resume_command}")
-        lines += [f"  damaged: {name} is missing, or is not the file that was written" for name in damaged]
-        return [escape(line) for line in lines]
+        facts, manifest = None, self.manifest
+        if manifest is not None:
+            resume = self.resume_command
+            goes_on = None if resume is None else f"{self.checkpoint}: {program_name()} {resume}"
+            started = moment(manifest.started)
+            facts = RunFacts(
+                manifest.command_line, self.updates, self.seconds, self.best, started, manifest.versions, goes_on
+            )
+        return lines_of_run(self.folder, self.state, self.message, facts, damaged)

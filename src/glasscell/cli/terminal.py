@@ -4,9 +4,8 @@ import math
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 
 def check_mark(*, right: bool) -> str:
@@ -35,15 +34,6 @@ def counted(number: int, noun: str) -> str:
 def format_bits(bits: Iterable[int]) -> str:
     """Format bits: 0 0 0 1 1 0 0 1."""
     return " ".join(map(str, bits))
-
-
-def summary_of_run(folder: Path, state: str, updates: int, seconds: float, best: Mapping[str, Any] | None) -> str:
-    """Return the first line of a run in a list: folder, state, updates, duration and best score."""
-    line = f"{folder}: {state}, {counted(updates, 'update')} in {format_seconds(seconds)}"
-    if best and isinstance(best.get("value"), int | float):
-        at = f" at update {best.get('update')}" if best.get("update") != updates else ""
-        line += f", {best.get('score')} {best['value']:.4g}{at}"
-    return line
 
 
 def format_seconds(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,12 @@ from warnings import warn
 from glasscell import checkpoint
 from glasscell.atomic_files import StrPath, is_temporary_name
 from glasscell.escaping import one_line
+from glasscell.manifest_files import decode_floats, size_and_checksum
 from glasscell.training import manifest as manifests
 from glasscell.training.checkpoint_errors import CheckpointWarning
 from glasscell.training.folder_lock import FolderLock
 from glasscell.training.manifest import Manifest, read_manifest_file
-from glasscell.training.state_encoding import decode_floats, decode_state
+from glasscell.training.state_encoding import decode_state
 
 FOLDER = "checkpoints"
 KIND = "Training"
@@ -169,15 +169,6 @@ def _is_ours(name: str) -> bool:
     return name in (manifests.NAME, FolderLock.NAME) or bool(NAME.fullmatch(name)) or is_temporary_name(name)
 
 
-def file_checksum(file: Path) -> str:
-    """Return the CRC-32 of a file, in hexadecimal digits."""
-    checksum = 0
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return f"{checksum:08x}"
-
-
 def manifest_of(folder: Path) -> Manifest:
     """Return the manifest of a folder; if there is none, or a damaged one, that of its complete checkpoints."""
     with suppress(ValueError):
@@ -188,7 +179,8 @@ def manifest_of(folder: Path) -> Manifest:
     for name in checkpoint_names(folder):
         with suppress(ValueError, OSError):
             stored = read_checkpoint(folder / name, None)
-            entry = {"name": name, "updates": stored.updates, "checksum": file_checksum(stored.path), "score": None}
-            manifest["checkpoints"].append(entry | {"size": stored.path.stat().st_size})
+            size, crc = size_and_checksum(stored.path)
+            entry = {"name": name, "updates": stored.updates, "size": size, "checksum": f"{crc:08x}", "score": None}
+            manifest["checkpoints"].append(entry)
             manifest |= {"run": stored.run, "description": stored.description}
     return manifest

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from glasscell import checkpoint
 from glasscell.atomic_files import OutputFile, StrPath, remove_abandoned, sync_folder
+from glasscell.manifest_files import encode_floats
 from glasscell.tensor_files import encode_pieces
 from glasscell.training import manifest as manifests
 from glasscell.training.checkpoint_files import (
@@ -32,7 +33,7 @@ from glasscell.training.checkpoint_files import (
 )
 from glasscell.training.folder_lock import FolderLock
 from glasscell.training.manifest import STATES, RunState
-from glasscell.training.state_encoding import encode_floats, encode_state
+from glasscell.training.state_encoding import encode_state
 from glasscell.validation import choice, positive_integer
 
 

@@ -87,7 +87,10 @@ class FolderLock:
         self._descriptor = descriptor
 
     def _lock(self, descriptor: int) -> None:
-        if not _lock(descriptor):
+        is_locked = lock_descriptor(descriptor)
+        if is_locked is None:
+            is_locked = not _is_held(_content(descriptor))
+        if not is_locked:
             process, _, host = _content(descriptor).decode(errors="replace").strip().partition(" ")
             owner = f"process {process} on {host}" if process.isdecimal() else "another process"
             if (process, host) == (str(os.getpid()), socket.gethostname()):
@@ -102,18 +105,18 @@ class FolderLock:
         return os.path.samestat(at_path, os.fstat(descriptor))
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file, and return whether no other process holds it."""
+def lock_descriptor(descriptor: int) -> bool | None:
+    """Lock an open file or folder; return whether no other process holds it, or None where there are no locks."""
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
     except ImportError:
-        return not _is_held(_content(descriptor))
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # the latter on some systems
         return False
     except OSError:  # a file system without locks
-        return not _is_held(_content(descriptor))
+        return None
     return True
 
 

@@ -9,9 +9,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from glasscell.limits import MemoryBudget, parse_json
+from glasscell.manifest_files import decode_floats, encode_floats, encode_json, parse_manifest
 from glasscell.training.evaluation import lower_is_better
-from glasscell.training.state_encoding import decode_floats, encode_floats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +54,7 @@ def read_manifest_file(file: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        content = parse_json(text, MemoryBudget(len(text)))
+        content = parse_manifest(text)
         checksum = content.pop("checksum")
         is_whole, content = checksum == _checksum(content), decode_floats(content)
     except (ValueError, AttributeError, KeyError, TypeError):
@@ -69,8 +68,7 @@ def read_manifest_file(file: Path) -> Manifest | None:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of a manifest, with its checksum."""
-    content = encode_floats(manifest)  # JSON has no other numbers than finite ones
-    return json.dumps(content | {"checksum": _checksum(content)}, indent=1, allow_nan=False).encode() + b"\n"
+    return encode_json(manifest | {"checksum": _checksum(encode_floats(manifest))})
 
 
 def best_checkpoint(entries: Sequence[Mapping[str, Any]], monitor: str) -> str | None:

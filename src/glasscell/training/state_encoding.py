@@ -31,11 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.escaping import one_line
+from glasscell.manifest_files import FLOATS, KIND
 from glasscell.training.history import History
 
 AnyArray: TypeAlias = NDArray[Any]
-KIND = "$"
-FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 ARRAY_KINDS = "biuf"  # dtypes of tensors: Booleans and numbers
 EXPANSION, ALLOWANCE = 12, 2**26  # decoded values may need this many times the bytes of the tensors, and 64 MiB
 ROW_BYTES, VALUE_BYTES = 200, 30  # memory of a row of a history, and of each number in it
@@ -67,41 +66,6 @@ def decode_state(content: Mapping[str, Any], tensors: Mapping[str, AnyArray]) ->
         return {name: decoder.decode(value) for name, value in content.items()}
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"the state cannot be decoded: {one_line(error)}") from None
-
-
-def encode_floats(value: Any) -> Any:
-    """Return a value of JSON in which floats that are not finite are objects, as in a state."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {KIND: "float", "value": repr(float(value))}
-    return _with_items(value, encode_floats)
-
-
-def decode_floats(value: Any) -> Any:
-    """Return the value that :func:`encode_floats` encoded.
-
-    Raises
-    ------
-    ValueError
-        If it is nested too deep.
-    """
-    try:
-        return _decode_floats(value)
-    except RecursionError:
-        raise ValueError("JSON is nested too deep") from None
-
-
-def _decode_floats(value: Any) -> Any:
-    if isinstance(value, dict) and value.keys() == {KIND, "value"} and value[KIND] == "float":
-        text = value["value"]
-        return FLOATS[text] if isinstance(text, str) and text in FLOATS else value
-    return _with_items(value, _decode_floats)
-
-
-def _with_items(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return a copy of an object or a list with converted items; any other value as it is."""
-    if isinstance(value, Mapping):
-        return {key: convert(item) for key, item in value.items()}
-    return [convert(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class _Encoder:
