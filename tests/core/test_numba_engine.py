@@ -362,3 +362,27 @@ def test_the_name_of_a_cached_function_changes_with_the_code(monkeypatch):
 
 def abs_of(x):
     return abs(x)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("need_dx", [False, True])
+def test_steps_after_the_ends_of_sequences_are_skipped(need_dx, threads, rng, monkeypatch):
+    """Law: outputs and gradients are the bits of a pass over zeros there, and nothing there is read."""
+    monkeypatch.setattr(numba_engine, "max_threads", lambda: threads)
+    T, I, H, B = 40, 3, 24, 64
+    lengths = np.sort(rng.integers(0, T - 2, B))
+    lengths[:3] = 0
+    valid = np.arange(T)[:, None, None] < lengths
+    kernel = rng.normal(size=(4 * H, H + I + 1)).astype(np.float32)
+    ended = np.searchsorted(lengths, np.arange(T), side="right")
+    x, dh = (rng.normal(size=(T, rows, B)).astype(np.float32) for rows in (I, H))
+    results = []
+    for fill, options in ((0, {}), (np.nan, {"ended": ended})):
+        tape = numba_engine.forward(kernel, np.where(valid, x, np.float32(fill)), 0.5, -0.5, **options)
+        masked = np.where(valid, dh, np.float32(fill))
+        dkernel, dx, dh0, dc0 = numba_engine.backward(tape, masked, need_dx=need_dx, **options)
+        h, c = (np.where(valid, states, 0) for states in (tape.h, tape.c))
+        results.append((h, c, dkernel, dx.copy(), dh0, dc0))
+    assert not np.where(valid, 0, tape.h).any()
+    for expected, skipped in zip(*results, strict=True):
+        np.testing.assert_array_equal(skipped, expected)

@@ -76,7 +76,7 @@ def test_nothing_is_written_beyond_the_last_unit_or_sequence(rng):
             numba_engine._gates(array[:, :rows, : count * H], count) for array, count in ((gates, 5), (step_inputs, 3))
         )
         x = np.ones((T, rows, I), kind)
-        run.forward(packed, x, x[:0], u, z, step_gates, products, tanh_c[:, :rows, :H])
+        run.forward(packed, x, x[:0], u, z, step_gates, products, tanh_c[:, :rows, :H], np.zeros(T, np.intp))
         for array in (gates, tanh_c):
             assert (array[:, rows:, : 4 * H] == -7).all()
         assert (gates[..., 5 * H :] == -7).all()

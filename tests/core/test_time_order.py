@@ -248,3 +248,12 @@ def test_is_in_order_tells_whether_anything_would_change(reverse, rng):
 def test_a_step_after_a_masked_one_is_the_first_to_be_processed():
     order = time_order(np.array([[False], [True]]), reverse=False)
     np.testing.assert_array_equal(order.time_index, [[1], [0]])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sequences_that_have_ended_are_counted_if_lengths_ascend(reverse):
+    order = time_order(mask_from_lengths(np.array([0, 2, 2, 4]), 4), reverse=reverse)
+    assert order.ended is not None
+    np.testing.assert_array_equal(order.ended, [1, 1, 3, 3])
+    for lengths in ([3, 2], [3]):
+        assert time_order(mask_from_lengths(np.array(lengths), 4), reverse=reverse).ended is None

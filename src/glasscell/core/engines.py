@@ -27,7 +27,16 @@ EngineName = Literal["numpy", "numba"]
 
 
 class Engine(Protocol):
-    """Functions of an engine; see :mod:`glasscell.core.lstm` and :mod:`glasscell.core.lstm_inference`."""
+    """Functions of an engine; see :mod:`glasscell.core.lstm` and :mod:`glasscell.core.lstm_inference`.
+
+    Attributes
+    ----------
+    skips_ended : bool
+        Whether forward and backward passes also take `ended` (T,): so many of the first sequences have no step t.
+        Nothing of it is read; it is 0 in the tape, and its gradients are 0.
+    """
+
+    skips_ended: bool
 
     def forward(
         self,
@@ -66,6 +75,8 @@ class Engine(Protocol):
 
 class NumPyEngine:
     """Engine that is always available."""
+
+    skips_ended = False
 
     forward = staticmethod(lstm.forward)
     backward = staticmethod(lstm.backward)

@@ -77,6 +77,13 @@ class TimeOrder:
         done = np.cumsum(self.mask[::-1] if self.reverse else self.mask, axis=0, dtype=np.intp)
         return done[::-1] if self.reverse else done
 
+    @cached_property
+    def ended(self) -> Index | None:
+        """How many sequences, the first ones, have no k-th step, (T,); None for one, or if lengths do not ascend."""
+        if len(self.lengths) < 2 or (self.lengths[1:] < self.lengths[:-1]).any():
+            return None
+        return np.searchsorted(self.lengths, np.arange(len(self.mask)), side="right")
+
     @property
     def moves_steps(self) -> bool:
         """Whether the processing order differs from that of time."""

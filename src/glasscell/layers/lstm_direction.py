@@ -54,14 +54,15 @@ class LSTMDirection(Direction):
         if rng is not None and self.draws_masks:
             input_mask, masks = draw_masks(self.options, x, rng)
             x = x * input_mask
-        lengths = None if order is None else order.lengths
-        x = self._to_processing_order(x, order)
         if masks is self._no_dropout and self.runner.is_direct:
-            tape: Any = self.run(x, initial, buffers)
+            skipped = self._skipped_steps(order, x.shape[2])
+            x = x if order is not None and skipped and not order.moves_steps else self._to_processing_order(x, order)
+            tape: Any = self.run(x, initial, buffers, **skipped)
         else:
-            tape = self.runner.forward(x, initial, masks, lengths, buffers)
+            skipped, x = {}, self._to_processing_order(x, order)
+            tape = self.runner.forward(x, initial, masks, None if order is None else order.lengths, buffers)
         in_place = isinstance(tape, Tape)  # no gradient depends on the outputs of this engine's invalid steps
-        y = self._to_time_order(tape.h, order, buffers, in_place=in_place)
+        y = self._to_time_order(tape.h, order, buffers, in_place=in_place, are_zero=bool(skipped))
         return DirectionTape(tape, order, input_mask), y
 
     def infer(
@@ -77,29 +78,47 @@ class LSTMDirection(Direction):
         """Return the outputs of a pass, in time order."""
         return self._to_time_order(tape.tape.h, tape.order, None)
 
+    def _skipped_steps(self, order: TimeOrder | None, B: int) -> dict[str, Any]:
+        """Return the argument that makes the engine skip all steps after the ends of sequences, if it can."""
+        if order is None or order.ended is None:
+            return {}
+        engine = self.runner.engines.get(B) or self.runner.select_engine(B)
+        if not engine.skips_ended:
+            return {}
+        return {"ended": order.ended}
+
     def _to_processing_order(self, x: Array, order: TimeOrder | None) -> Array:
         if order is not None:
             return x if order.is_in_order(x) else order.to_processing_order(x)
         return x[::-1] if self.reverse else x
 
     def _to_time_order(
-        self, h: Array, order: TimeOrder | None, buffers: BufferPool | None, *, in_place: bool = False
+        self,
+        h: Array,
+        order: TimeOrder | None,
+        buffers: BufferPool | None,
+        *,
+        in_place: bool = False,
+        are_zero: bool = False,
     ) -> Array:
+        """Return `h` in time order; `are_zero`: its invalid steps are 0 already."""
         if order is not None:
             repeat = self.options.masked_outputs == "repeat"
-            if in_place and not (repeat or order.moves_steps):
-                out: Array | None = h
-            else:
+            out: Array | None = h
+            if repeat or order.moves_steps or not in_place:
                 out = None if buffers is None else buffers.get_like("outputs", h)
-            h = order.to_time_order(h, repeat=repeat, out=out)
+            if out is not h or not are_zero:
+                h = order.to_time_order(h, repeat=repeat, out=out)
         elif self.reverse:
             h = h[::-1]
         return h[::-1] if self.options.outputs_in == "processing" else h
 
-    def _to_time_order_backward(self, dy: Array, order: TimeOrder, buffers: BufferPool, *, copy: bool) -> Array:
-        """Return `dy` in processing order: without `copy`, `dy` itself if that changes nothing."""
+    def _to_time_order_backward(
+        self, dy: Array, order: TimeOrder, buffers: BufferPool, *, copy: bool, skips: bool
+    ) -> Array:
+        """Return `dy` in processing order: without `copy`, `dy` itself if nothing that is not skipped changes."""
         repeat = self.options.masked_outputs == "repeat"
-        if not (repeat or copy) and order.is_in_order(dy):
+        if not (repeat or copy) and ((skips and not order.moves_steps) or order.is_in_order(dy)):
             return dy
         return order.to_time_order_backward(dy, repeat=repeat, out=buffers.get_like("d_outputs", dy))
 
@@ -122,8 +141,10 @@ class LSTMDirection(Direction):
         if self.options.outputs_in == "processing":
             dy = dy[::-1]
         dc, d_initial_of_empty = None, ZERO_STATE
+        skipped = self._skipped_steps(order, steps.B) if isinstance(steps, Tape) and step_gradients is None else {}
         if order is not None:
-            dy = self._to_time_order_backward(dy, order, buffers, copy=d_final is not ZERO_STATE)
+            copy = d_final is not ZERO_STATE
+            dy = self._to_time_order_backward(dy, order, buffers, copy=copy, skips=bool(skipped))
             if d_final is not ZERO_STATE:
                 dc = np.zeros((steps.T, steps.H, steps.B), steps.dtype)
                 d_initial_of_empty = (
@@ -135,7 +156,11 @@ class LSTMDirection(Direction):
             dy = dy[::-1]
         if isinstance(steps, Tape):
             dx, dh0, dc0 = self.run_backward(
-                *(steps, dy, d_final, gradients, buffers), dc=dc, need_dx=need_dx, step_gradients=step_gradients
+                *(steps, dy, d_final, gradients, buffers),
+                dc=dc,
+                need_dx=need_dx,
+                step_gradients=step_gradients,
+                **skipped,
             )
         else:
             dweights, dx, dh0, dc0 = self.runner.backward(

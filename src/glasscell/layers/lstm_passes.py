@@ -102,10 +102,11 @@ class Direction(ABC):
         h, c = (self._parameters[f"initial_{name}{self.suffix}"] for name in "hc")
         return h[:, None], c[:, None]
 
-    def run(self, x: Array, initial: tuple[InitialState, InitialState], buffers: BufferPool) -> Tape:
-        """Run x (T, I, B), in processing order, through an engine."""
-        engine = self.runner.engines.get(x.shape[2]) or self.runner.select_engine(x.shape[2])
-        return engine.forward(self.weights()["kernel"], x, *initial, buffers)
+    def run(self, x: Array, initial: tuple[InitialState, InitialState], buffers: BufferPool, **skipped: Any) -> Tape:
+        """Run x (T, I, B), in processing order, through an engine; `skipped` are arguments that this engine takes."""
+        engine: Any = self.runner.engines.get(x.shape[2]) or self.runner.select_engine(x.shape[2])
+        tape: Tape = engine.forward(self.weights()["kernel"], x, *initial, buffers, **skipped)
+        return tape
 
     def run_backward(
         self,
@@ -118,11 +119,14 @@ class Direction(ABC):
         dc: Array | None = None,
         need_dx: bool,
         step_gradients: StepGradientsByLayer | None,
+        **skipped: Any,
     ) -> DirectionGradient:
         """Compute the gradients of :meth:`run`, in processing order; see :meth:`backward`."""
-        engine = self.runner.engines.get(steps.B) or self.runner.select_engine(steps.B)
+        engine: Any = self.runner.engines.get(steps.B) or self.runner.select_engine(steps.B)
         dz = None if step_gradients is None else np.empty((steps.T, 4 * steps.H, steps.B), steps.dtype)
-        dkernel, dx, dh0, dc0 = engine.backward(steps, dy, *d_final, buffers, dc=dc, need_dx=need_dx, dz_steps=dz)
+        dkernel, dx, dh0, dc0 = engine.backward(
+            steps, dy, *d_final, buffers, dc=dc, need_dx=need_dx, dz_steps=dz, **skipped
+        )
         if step_gradients is not None and dz is not None:
             step_gradients.append(cache(partial(compute_step_gradients, steps, dz, dx, dy, *d_final, dc)))
         if gradients is not None:

@@ -33,6 +33,8 @@ from glasscell.core.numba_engine.kernels import SINGLE_BLOCK_STEPS, compile_kern
 from glasscell.core.numba_engine.thread_pool import run_in_parallel
 from glasscell.core.types import Array
 
+skips_ended = True  # see glasscell.core.engines.Engine
+
 DEEP_GEMM_K = 128  # sequences and steps of a weight-gradient product, whose operands then stay in the L2 cache
 MIN_PARALLEL_FLOPS = 1 << 23  # multiplications of a pass; waking a thread takes as long as a million of them
 MANY_THREADS_FACTOR = 16  # times MIN_PARALLEL_FLOPS, from which more than two threads are used
@@ -85,8 +87,12 @@ def forward(
     h0: Array | float = 0.0,
     c0: Array | float = 0.0,
     buffers: BufferPool | None = None,
+    ended: NDArray[np.intp] | None = None,
 ) -> lstm_tape.Tape:
-    """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`."""
+    """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`.
+
+    `ended` (T,), of several sequences only: so many of the first ones have no step t, which is 0 in the tape.
+    """
     buffers = buffers or BufferPool()
     (T, I, B), H = x.shape, len(kernel) // 4
     run = compile_kernels(kernel.dtype.char)
@@ -102,9 +108,8 @@ def forward(
     W = _packed(tape.kernel, "kernel", buffers, transposed=True)
     slices = _split_batch(T, I, H, B, buffers)
     xs = _rows_or_columns(x, kernel.dtype, slices)
-    _run(
-        [partial(run.forward, W, *x, *views) for x, views in zip(xs, _slice_views(tape, slices, buffers), strict=True)]
-    )
+    parts = zip(slices, xs, _slice_views(tape, slices, buffers), strict=True)
+    _run([partial(run.forward, W, *x, *views, _ended(s, T, ended)) for s, x, views in parts])
     return tape
 
 
@@ -150,8 +155,12 @@ def backward(
     dc: Array | None = None,
     need_dx: bool = True,
     dz_steps: Array | None = None,
+    ended: NDArray[np.intp] | None = None,
 ) -> lstm.Gradient:
-    """Run a backward pass from a tape of either engine, see :func:`glasscell.core.lstm.backward`."""
+    """Run a backward pass from a tape of either engine, see :func:`glasscell.core.lstm.backward`.
+
+    With `ended`, see :func:`forward`, gradients on steps that do not exist are not read.
+    """
     buffers = buffers or BufferPool()
     T, I, H, B, dtype = tape.T, tape.I, tape.H, tape.B, tape.dtype
     if B == 1:
@@ -159,7 +168,7 @@ def backward(
 
     dkernel = np.empty_like(tape.kernel)
     dx = buffers.get("dx", (T if need_dx else 0, B, I), dtype)
-    du, dc0 = np.empty((B, H + I if need_dx else H), dtype), np.empty((B, H), dtype)
+    du, dc0 = np.zeros((B, H + I if need_dx else H), dtype), np.empty((B, H), dtype)
     dh0 = du[:, :H]
     dh0.T[:], dc0.T[:] = dh_T, dc_T
     W = _packed(tape.kernel[:, : du.shape[1]], "W", buffers)
@@ -176,7 +185,11 @@ def backward(
         dz, dgates = buffers.scope(f"slice from {s.sequences.start}").cached("dz", _dz_rows, steps, s.size, H, dtype)
         gradients = *dh_slice, dc_rows[:, s.sequences], du[s.sequences], dc0[s.sequences]
         written = group_gradients[s.groups], dbias[s.groups], dx[:, s.sequences], dz, dgates
-        work.append(partial(compile_kernels(dtype.char).backward, W, u, *views, *gradients, *written, s.edges))
+        work.append(
+            partial(
+                compile_kernels(dtype.char).backward, W, u, *views, *gradients, *written, s.edges, _ended(s, T, ended)
+            )
+        )
         dzs.append(dz)
     _run(work)
     if groups > 1:
@@ -281,6 +294,14 @@ def _rows_or_columns(array: Array, dtype: np.dtype[np.floating], slices: list[Ba
     if array.strides[2] != array.itemsize:
         array = np.ascontiguousarray(array)
     return [(array[:0], array[..., s.sequences]) for s in slices]
+
+
+def _ended(part: BatchSlice, T: int, ended: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Return how many sequences of a slice have no step t, (T,)."""
+    if ended is None:
+        return np.zeros(T, np.intp)
+    counts: NDArray[np.intp] = (ended - part.sequences.start).clip(0, part.size)
+    return counts
 
 
 def _dz_rows(buffers: BufferPool, steps: int, b: int, H: int, dtype: np.dtype[np.floating]) -> tuple[Array, Array]:

@@ -52,12 +52,12 @@ def compile_kernels(char: str) -> Kernels:
     names |= _formulas(dtype, sizes.lanes) | tiles.intrinsics(sizes)
 
     def compile_for(
-        function: Kernel, *dimensions: int, edges: bool = False, flag: bool = False, gaps: bool = True
+        function: Kernel, *dimensions: int, integers: int = 0, flag: bool = False, gaps: bool = True
     ) -> Kernel:
-        """Compile for arrays of these dimensions (negative: read only), strided or not, then edges or a flag."""
+        """Compile for arrays of these dimensions (negative: read only), strided or not, then of integers, or a flag."""
         layout: Literal["A", "C"] = "A" if gaps else "C"
         array_types = [numba.types.Array(numba.from_dtype(dtype), abs(n), layout, readonly=n < 0) for n in dimensions]
-        further = [numba.intp[::1]] * edges + [numba.boolean] * flag
+        further = [numba.intp[::1]] * integers + [numba.boolean] * flag
         loop: Kernel = jit_cached(function, numba.void(*array_types, *further), names)
         return loop
 
@@ -71,9 +71,9 @@ def compile_kernels(char: str) -> Kernels:
     return Kernels(
         compile_for(_pack, -2, 3),
         compile_for(_pack_transposed, -2, 3),
-        compile_for(_forward, -3, -3, -3, 3, 3, 4, 4, 3),
+        compile_for(_forward, -3, -3, -3, 3, 3, 4, 4, 3, integers=1),
         compile_for(_forward_inference, -3, -3, 3, 3, 2, 3, 2),
-        compile_for(_backward, -3, -3, -4, -4, -3, -3, -3, -3, 2, 2, 3, 3, 3, 3, 4, edges=True),
+        compile_for(_backward, -3, -3, -4, -4, -3, -3, -3, -3, 2, 2, 3, 3, 3, 3, 4, integers=2),
         compile_for(_forward_single, -2, 2, 3, 2, 4, 4, 3),
         compile_for(_forward_inference_single, -2, 2, -3, 3, 2, 2, gaps=False),
         compile_for(_backward_single, -2, -2, -3, -4, -4, -3, -3, -3, 2, 2, 2, 2, 3, 4),
@@ -111,21 +111,28 @@ def _pack(a, packed):
         _copy_rows((a[:, first : first + width],), (packed[vector, :, :width],))
 
 
-def _forward(W, x_rows, x_columns, u, z, gates, products, tanh_c):
+def _forward(W, x_rows, x_columns, u, z, gates, products, tanh_c, ended):
     """Wᵀ packed, u (T, b, K), z (T, b, 4H), gates (T + 1, 5, b, H), products (T + 1, 3, b, H), tanh_c (T, b, H).
 
     Either x_rows (T, b, I) or x_columns (T, I, b) is empty. z shares memory with the first four gates, and the first
-    columns of u with the last of the products.
+    columns of u with the last of the products. The first ended[t] sequences have no step t: all of it is 0.
     """
     H = tanh_c.shape[2]
     for t in range(len(tanh_c)):
-        _write_rows(x_rows, x_columns, t, u[t, :, H:-1])
-        for b in range(u.shape[1]):
+        n = ended[t]
+        _zero(u[t, :n, H:])
+        _zero(z[t, :n])
+        for k in range(3):
+            _zero(products[t + 1, k, :n])
+        _zero(gates[t + 1, 4, :n])
+        _zero(tanh_c[t, :n])
+        _write_rows(x_rows[:, n:], x_columns[:, :, n:], t, u[t, n:, H:-1])
+        for b in range(n, u.shape[1]):
             u[t, b, -1] = 1
-        _product(u[t], W, z[t])
-        i, f, o, g, c_prev = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3], gates[t, 4]
-        ig, fc, h, c = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2], gates[t + 1, 4]
-        _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, c, tanh_c[t], h))
+        _product(u[t, n:], W, z[t, n:])
+        i, f, o, g, c_prev = gates[t, 0, n:], gates[t, 1, n:], gates[t, 2, n:], gates[t, 3, n:], gates[t, 4, n:]
+        ig, fc, h = products[t + 1, 0, n:], products[t + 1, 1, n:], products[t + 1, 2, n:]
+        _gates((i, f, o, g, c_prev), (i, f, o, g, ig, fc, gates[t + 1, 4, n:], tanh_c[t, n:], h))
 
 
 def _write_rows(rows, columns, t, z):
@@ -149,14 +156,15 @@ def _forward_inference(W, x, y, u, z, gates, c):
 
 
 def _backward(
-    W, u, gates, products, tanh_c, dh_rows, dh_columns, dc, du, dc_next, dkernel, dbias, dx, dz, dgates, edges
+    W, u, gates, products, tanh_c, dh_rows, dh_columns, dc, du, dc_next, dkernel, dbias, dx, dz, dgates, edges, ended
 ):
     """W packed without the bias, or without W_x if no dx is needed; a tape's u, gates, products, tanh_c.
 
     Either dh_rows (T, b, H) or dh_columns (T, H, b) is empty; dc (T, b, H) may be. du (b, H + I or H) and
-    dc_next (b, H) begin with the gradients on the final state, and end with those on the initial one.
+    dc_next (b, H) begin with the gradients on the final state, and 0 for x, and end with those on the initial one.
     Written: dx (T, b, I); dkernel (groups, 4H, K), by groups of sequences that begin at `edges`; dbias (groups, 1, 4H),
-    perhaps; dz (steps, b, 4H), which is dgates (steps, 4, b, H), of a block of steps.
+    perhaps; dz (steps, b, 4H), which is dgates (steps, 4, b, H), of a block of steps. The first ended[t] sequences have
+    no step t: dh and dc of it are not read.
     """
     H = dc_next.shape[1]
     dh_next = du[:, :H]
@@ -168,17 +176,17 @@ def _backward(
     for end in range(T, 0, -steps):
         start = max(0, end - steps)
         for t in range(end - 1, start - 1, -1):
-            k = t - start
+            k, n = t - start, ended[t]
+            _zero(dz[k, :n])
+            dh, dcell = dh_next[n:], dc_next[n:]
             if len(dc) > 0:
-                _sum((dc_next, dc[t]), (dc_next,))
-            i, f, o, g = gates[t, 0], gates[t, 1], gates[t, 2], gates[t, 3]
-            ig, fc, h = products[t + 1, 0], products[t + 1, 1], products[t + 1, 2]
-            _write_rows(dh_rows, dh_columns, t, dgates[k, 0])
-            _gates_backward(
-                (dgates[k, 0], dh_next, dc_next, i, f, o, g, ig, fc, tanh_c[t], h),
-                (dgates[k, 0], dgates[k, 1], dgates[k, 2], dgates[k, 3], dc_next),
-            )
-            _product(dz[k], W, du)
+                _sum((dcell, dc[t, n:]), (dcell,))
+            i, f, o, g = gates[t, 0, n:], gates[t, 1, n:], gates[t, 2, n:], gates[t, 3, n:]
+            ig, fc, h = products[t + 1, 0, n:], products[t + 1, 1, n:], products[t + 1, 2, n:]
+            di, df, do, dg = dgates[k, 0, n:], dgates[k, 1, n:], dgates[k, 2, n:], dgates[k, 3, n:]
+            _write_rows(dh_rows[:, n:], dh_columns[:, :, n:], t, di)
+            _gates_backward((di, dh, dcell, i, f, o, g, ig, fc, tanh_c[t, n:], h), (di, df, do, dg, dcell))
+            _product(dz[k, n:], W, du[n:])
             if len(dx) > 0:
                 _copy_rows((du[:, H:],), (dx[t],))
         for group in range(groups):
