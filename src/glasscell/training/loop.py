@@ -218,9 +218,9 @@ class Training(Setup):
 
     def _compute_window_gradients(self, window: Batch) -> float:
         """Compute the gradients of a window, and return its loss."""
-        outputs, _, tape = self.forward(window)
-        loss, self.d_outputs = self.compute_loss(outputs, window)
-        self.model.train_backward(tape, self.d_outputs, self.gradients, self.buffers)
+        result = self.forward(window)
+        loss, self.d_outputs = self.compute_loss(result.outputs, window)
+        self.model.train_backward(result.tape, self.d_outputs, self.gradients, self.buffers)
         return loss
 
     def compute_loss(self, outputs: Array, window: Batch) -> tuple[float, Array]:
