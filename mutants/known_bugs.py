@@ -236,7 +236,7 @@ BUGS = [
     bug(
         10,
         "fast code",
-        (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dz_columns[:n], dx[start:end])", "dx[start:end] = 0"),
+        (LSTM, "batched_matmul(tape.kernel[:, H:-1].T, dz_columns[:n], dx[start:end], buffers)", "dx[start:end] = 0"),
     ),
     bug(10, "general layer", (BACKPROP, "return d, dx\n", "return d, 0 * dx\n")),
     bug(11, "page", (CELL, "dc_prev = dc * f", "dc_prev = dc")),
@@ -295,7 +295,7 @@ BUGS = [
         "fast code",
         (
             LSTM,
-            "dkernel = products if end == T else dkernel + products",
+            "dkernel = products if end == T else np.add(dkernel, products, out=dkernel)",
             'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + products',
         ),
     ),

@@ -1,5 +1,7 @@
 """y_t = W x_t + b at every step, and `backward` is the derivative in W, x and b."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,35 @@ def test_reused_buffers_change_no_result(rng):
         fresh, reused = linear.backward(weight, x, dy), linear.backward(weight, x, dy, buffers)
         for a, b in zip(fresh, reused, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("O", "I", "B"), [(2, 5, 3), (40, 5, 1), (4, 1, 6), (40, 3, 20)])
+@pytest.mark.parametrize("layout", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
+def test_products_in_kept_memory_have_the_same_bits(layout, O, I, B, rng):
+    """Whatever an earlier product left there, and in each order of the axes in memory."""
+    buffers = BufferPool()
+    for T in (4, 7, 2):
+        weight, bias, x, _ = problem(rng, T, B, I, O)
+        x = x.transpose(layout).copy().transpose(np.argsort(layout))
+        fresh = linear.forward(weight, bias, x)
+        np.testing.assert_array_equal(linear.forward(weight, bias, x, buffers), fresh)
+        out = np.full((T, O, B), np.nan)
+        assert linear.batched_matmul(weight, x, out, buffers) is out
+        np.testing.assert_array_equal(out, linear.batched_matmul(weight, x))
+
+
+@pytest.mark.parametrize("layout", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
+def test_products_in_kept_memory_take_no_other(layout, rng):
+    weight, bias, x, _ = (array.astype(np.float32) for array in problem(rng, 50, 40, 100, 90))
+    x, buffers = x.transpose(layout).copy().transpose(np.argsort(layout)), BufferPool()
+    y = linear.forward(weight, bias, x, buffers)
+    tracemalloc.start()
+    try:
+        linear.forward(weight, bias, x, buffers)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < y.nbytes / 4
 
 
 def test_arguments_are_not_modified(rng):

@@ -37,7 +37,8 @@ def forward(weight: Array, bias: Array, x: Array, buffers: BufferPool | None = N
         rows = (buffers or BufferPool()).get("y", (T, B, O), x.dtype)
         matmul(x.transpose(0, 2, 1).reshape(T * B, I), weight.T, rows.reshape(T * B, O), bias)
         return rows.transpose(0, 2, 1)
-    y = batched_matmul(weight, x)
+    out = None if buffers is None else buffers.get("y", (len(x), len(weight), x.shape[2]), x.dtype)
+    y = batched_matmul(weight, x, out, buffers)
     y += bias[:, None]
     return y
 
@@ -126,7 +127,7 @@ def _is_computed_in_rows(x: Array, outputs: int) -> bool:
     return is_in_rows(x) and (outputs >= ROWS_OUTPUTS or not _has_gaps(x))
 
 
-def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
+def batched_matmul(matrix: Array, x: Array, out: Array | None = None, buffers: BufferPool | None = None) -> Array:
     """Multiply the columns of every step by a matrix.
 
     Parameters
@@ -134,6 +135,8 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
     matrix : array (O, I)
     x : array (T, I, B)
     out : array (T, O, B), optional
+    buffers : BufferPool, optional
+        For the product of all steps. Default: fresh memory.
 
     Returns
     -------
@@ -146,7 +149,9 @@ def batched_matmul(matrix: Array, x: Array, out: Array | None = None) -> Array:
     elif I == 1:  # and is slow at this
         np.multiply(matrix, x, out=y)
     elif T > 1 and x.strides[0] == B * x.itemsize:  # steps lie side by side: one product
-        copy_rows((matrix @ x.transpose(1, 0, 2).reshape(I, T * B)).reshape(O, T, B).transpose(1, 0, 2), y)
+        columns = None if buffers is None else buffers.get("columns", (O, T * B), x.dtype)
+        product = np.matmul(matrix, x.transpose(1, 0, 2).reshape(I, T * B), out=columns)
+        copy_rows(product.reshape(O, T, B).transpose(1, 0, 2), y)
     else:
         matrix = np.ascontiguousarray(matrix)  # a transposed view is slower at every step
         if y.size < 2 * MIN_PIECE:

@@ -203,11 +203,11 @@ def backward(
                 copy_rows(dz_block[:n], dz_columns[block_start - start : block_end - start])
         n = end - start
         products = sum_of_outer_products(dz_columns[:n], tape.u[start:end], buffers)
-        dkernel = products if end == T else dkernel + products
+        dkernel = products if end == T else np.add(dkernel, products, out=dkernel)
         if dz_steps is not None:
             dz_steps[start:end] = dz_columns[:n]
         if need_dx:
-            batched_matmul(tape.kernel[:, H:-1].T, dz_columns[:n], dx[start:end])
+            batched_matmul(tape.kernel[:, H:-1].T, dz_columns[:n], dx[start:end], buffers)
     return Gradient(dkernel, dx, from_next, running_dc)
 
 

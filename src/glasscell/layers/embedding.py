@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.buffers import BufferPool
+from glasscell.core.linear import in_rows
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
 from glasscell.layers.base import LayerResult, Mask
@@ -184,10 +185,11 @@ class Embedding(TrainableLayer):
         need_dx: bool = True,
     ) -> None:
         """Overwrite `gradients` with the gradient on the table, and return None: symbols do not have a gradient."""
-        del buffers, need_dx
+        del need_dx
         if gradients is not None:
             gradients.vector[:] = 0
-            add_rows(gradients["weight"], tape, d_outputs.swapaxes(-2, -1))
+            buffers = buffers or BufferPool()
+            add_rows(gradients["weight"], tape, in_rows(d_outputs, buffers).swapaxes(-2, -1), buffers)
 
     def __repr__(self) -> str:
         masked = ", mask_zero=True" if self.mask_zero else ""
@@ -201,7 +203,7 @@ class Embedding(TrainableLayer):
         return EmbeddingStage(self.parameters["weight"], mask_zero=self.mask_zero)
 
 
-def add_rows(table: Array, symbols: Ids, rows: Array) -> None:
+def add_rows(table: Array, symbols: Ids, rows: Array, buffers: BufferPool | None = None) -> None:
     """Add to each row of a table the rows of its symbol: sorted by symbol, so that each is a sum of a block."""
     flat, rows = symbols.reshape(-1), rows.reshape(-1, rows.shape[-1])
     if not flat.size:
@@ -213,6 +215,7 @@ def add_rows(table: Array, symbols: Ids, rows: Array) -> None:
     is_single = ends - starts == 1
     singles = starts[is_single]
     table[ordered[singles]] += rows[order[singles]]
-    rows = rows.take(order, axis=0)
+    ordered_rows = (buffers or BufferPool()).get("ordered rows", rows.shape, rows.dtype)
+    rows = np.take(rows, order, axis=0, out=ordered_rows, mode="clip")  # "raise" would make a copy
     for start, end in zip(starts[~is_single].tolist(), ends[~is_single].tolist(), strict=True):
         table[ordered[start]] += np.add.reduce(rows[start:end], axis=0)  # `np.add.reduceat` takes ten times as long
