@@ -1,6 +1,5 @@
 """Property: every supported Keras layer has the same outputs; others raise an error with their name."""
 
-import json
 import warnings
 
 import numpy as np
@@ -231,23 +230,6 @@ def test_normalization_of_one_number_beside_several(keras, tmp_path, rng):
 # What Keras 2 wrote
 
 
-def old_file(h5py, path, layers, weights, version="2.2.4"):
-    """Write an .h5 file in the format of Keras 2: layers of (class, config), and weights of each layer by name."""
-    listed = [{"class_name": kind, "config": config} for kind, config in layers]
-    with h5py.File(path, "w") as file:
-        model = {"class_name": "Sequential", "config": {"name": "s", "layers": listed}}
-        file.attrs.update({"keras_version": version, "backend": "tensorflow", "model_config": json.dumps(model)})
-        group = file.create_group("model_weights")
-        group.attrs["layer_names"] = np.array([config["name"].encode() for _, config in layers])
-        for _, config in layers:
-            of_layer = weights.get(config["name"], {})
-            below = group.create_group(config["name"])
-            below.attrs["weight_names"] = np.array([f"{config['name']}/{name}:0".encode() for name in of_layer])
-            for name, array in of_layer.items():
-                below[f"{config['name']}/{name}:0"] = array
-    return path
-
-
 def cudnn(rng, I, H):
     """Weights as cuDNN has them, and the same as an LSTM of Keras has them."""
     matrices = {name: rng.normal(size=(4, H, rows)).astype(np.float32) for name, rows in (("W", I), ("R", H))}
@@ -265,7 +247,7 @@ def cudnn(rng, I, H):
     return cudnn_weights, usual
 
 
-def test_cudnn_lstms(h5py, tmp_path, rng):
+def test_cudnn_lstms(old_file, tmp_path, rng):
     """In one direction and in both: what an LSTM of the usual layout gives."""
     common = {"trainable": True, "dtype": "float32", "unit_forget_bias": True, "stateful": False, "return_state": False}
     config = {**common, "name": "cu_dnnlstm_1", "units": 2, "return_sequences": True, "go_backwards": False}
@@ -279,7 +261,7 @@ def test_cudnn_lstms(h5py, tmp_path, rng):
     of_both = {f"forward_cu_dnnlstm_1/{name}": array for name, array in ahead.items()}
     of_both |= {f"backward_cu_dnnlstm_1/{name}": array for name, array in back.items()}
     layers = [("CuDNNLSTM", {**config, "batch_input_shape": [None, 4, 3]}), ("Bidirectional", both)]
-    path = old_file(h5py, tmp_path / "m.h5", layers, {"cu_dnnlstm_1": first, "both": of_both})
+    path = old_file(tmp_path / "m.h5", layers, {"cu_dnnlstm_1": first, "both": of_both})
     glasscell_model = files.load(path)
     x = rng.normal(size=(2, 4, 3)).astype(np.float32)
     expected = Sequential(
@@ -295,22 +277,22 @@ def test_cudnn_lstms(h5py, tmp_path, rng):
         codec.from_cudnn({**first, "bias": first["bias"][:8]})
 
 
-def test_an_embedding_of_keras_2_0_says_the_type_of_its_input(h5py, tmp_path, rng):
+def test_an_embedding_of_keras_2_0_says_the_type_of_its_input(old_file, tmp_path, rng):
     table = rng.normal(size=(7, 3)).astype(np.float32)
     config = {"name": "e", "dtype": "int32", "input_dim": 7, "output_dim": 3, "batch_input_shape": [None, 5]}
-    path = old_file(h5py, tmp_path / "m.h5", [("Embedding", config)], {"e": {"embeddings": table}}, "2.0.2")
+    path = old_file(tmp_path / "m.h5", [("Embedding", config)], {"e": {"embeddings": table}}, "2.0.2")
     np.testing.assert_array_equal(files.load(path)([[1, 2]]), table[[[1, 2]]])
     lstm = {"name": "l", "units": 2, "dtype": "int8"}
-    path = old_file(h5py, tmp_path / "m.h5", [("LSTM", lstm)], {"l": cudnn(rng, 3, 2)[1]}, "2.0.2")
+    path = old_file(tmp_path / "m.h5", [("LSTM", lstm)], {"l": cudnn(rng, 3, 2)[1]}, "2.0.2")
     with pytest.raises(ValueError, match="the layer 'l': quantized: its dtype 'int8' cannot be represented"):
         files.load(path)
 
 
 @pytest.mark.parametrize("version", ["1.2.2", ""])
-def test_keras_1_is_refused_by_what_it_is(version, h5py, tmp_path, rng):
+def test_keras_1_is_refused_by_what_it_is(version, old_file, h5py, tmp_path, rng):
     config = {"name": "lstm_1", "output_dim": 2, "init": "glorot_uniform", "inner_activation": "hard_sigmoid"}
     weights = {f"lstm_1_{part}_{gate}": rng.normal(size=(2, 2)) for gate in "icfo" for part in "WUb"}
-    path = old_file(h5py, tmp_path / "m.h5", [("LSTM", config)], {"lstm_1": weights}, version)
+    path = old_file(tmp_path / "m.h5", [("LSTM", config)], {"lstm_1": weights}, version)
     with pytest.raises(ValueError, match=r"Keras 1 wrote it, .* load it in Keras 2, which converts it"):
         files.load(path)
     with h5py.File(path, "a") as file:  # its weights alone
