@@ -90,7 +90,7 @@ GRAPHS = {
         "the input 'a' must be an InputLayer",
     ),
     "an input that is missing": (graph(CALLED), "the input 'x' must be an InputLayer"),
-    "a layer beside": (
+    "a layer that is not in the sequence": (
         graph(INPUT, CALLED, call(DENSE, tensor("a"))),
         "the layer 'd' must be between the input and the output, in one sequence",
     ),
