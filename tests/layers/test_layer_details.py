@@ -1,11 +1,15 @@
 """Laws of layers at the edges of their arguments: a feature too few, three layers of two directions, copies."""
 
+import importlib
+import inspect
 import math
+import pkgutil
 
 import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell import layers
 from glasscell.layers import BatchNorm, Conv1D, Normalization, Rescaling
 from glasscell.layers.step import _valid_step_index
 
@@ -98,3 +102,47 @@ def test_the_step_of_an_index_is_that_of_the_valid_ones(index, rng):
         place = index if index >= 0 else len(times) + index
         expected.append(times[min(max(place, 0), len(times) - 1)])
     np.testing.assert_array_equal(_valid_step_index(mask, index), expected)
+
+
+def test_flags_are_named_in_calls():
+    """`stream_stage(True)` does not say what is true; nor are lengths, masks and generators told by their places."""
+    names = [module.name for module in pkgutil.iter_modules(layers.__path__, "glasscell.layers.")]
+    functions = set()
+    for module in map(importlib.import_module, names):
+        owners = [module, *(value for value in vars(module).values() if inspect.isclass(value))]
+        for function in (getattr(f, "__func__", f) for owner in owners for f in vars(owner).values()):
+            if inspect.isfunction(function) and function.__code__.co_filename.endswith(f"{module.__name__[17:]}.py"):
+                functions.add(function)
+    names = ("single", "bidirectional", "gain", "shift")
+    flags = [p for f in functions for p in inspect.signature(f).parameters.values() if p.name in names]
+    assert len(flags) > 10
+    assert [flag for flag in flags if flag.kind != inspect.Parameter.KEYWORD_ONLY] == []
+    for kind in (gc.LSTM, gc.RNN, gc.GRU):
+        for function, options in (
+            (kind.forward, ("lengths", "mask", "rng")),
+            (gc.LSTM.from_torch, ("prefix", "biases")),
+        ):
+            parameters = inspect.signature(function).parameters
+            assert {parameters[name].kind for name in options} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_flatten_changes_the_number_of_features():
+    assert layers.Flatten().keeps_feature_count is False
+
+
+def test_symbols_are_valid_where_the_mask_and_they_are(rng):
+    layer = layers.Embedding(4, 2, mask_zero=True)
+    symbols, mask = rng.integers(0, 3, (5, 7)), rng.random((5, 7)) > 0.5
+    np.testing.assert_array_equal(layer.output_mask(symbols, mask), mask & (symbols != 0))
+    assert layer.output_mask(symbols, mask).dtype == bool
+
+
+def test_layers_that_change_each_feature_keep_their_origin():
+    origin = object()
+    for layer in (layers.Dropout(0.5), layers.SpatialDropout1D(0.5), layers.GaussianNoise(0.5)):
+        assert layer.output_origin(origin) is origin
+
+
+def test_a_pass_keeps_its_tape_by_default():
+    for kind in (gc.RNN, gc.GRU):
+        assert kind(3, 2).forward_feature_major(np.zeros((4, 3, 1), np.float32)).tape is not None
