@@ -467,10 +467,10 @@ BUGS = [
         "compiled, batch",
         (
             LOOPS,
-            "            _product(dz[k], W, du)\n",
-            "            before = dh_next + (dh_rows[t] if len(dh_rows) > 0 else dh_columns[t].T)\n"
-            "            _product(dz[k], W, du)\n"
-            "            dc_next += f * (o - h * tanh_c[t]) * (dh_next - before)\n",
+            "            _product(dz[k, n:], W, du[n:])\n",
+            "            before = dh + (dh_rows[t, n:] if len(dh_rows) > 0 else dh_columns[t, :, n:].T)\n"
+            "            _product(dz[k, n:], W, du[n:])\n"
+            "            dcell += f * (o - h * tanh_c[t, n:]) * (dh - before)\n",
         ),
     ),
     bug(
