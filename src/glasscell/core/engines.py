@@ -32,7 +32,7 @@ class Engine(Protocol):
     Attributes
     ----------
     skips_ended : bool
-        Whether forward and backward passes also take `ended` (T,): so many of the first sequences have no step t.
+        Whether forward and backward passes also take `ended` (T,): how many sequences, the first ones, have no step t.
         Nothing of it is read; it is 0 in the tape, and its gradients are 0.
     """
 

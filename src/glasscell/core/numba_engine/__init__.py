@@ -19,8 +19,6 @@ user's cache directory; with it, the first use in a process takes a second, a th
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +27,7 @@ from glasscell.core import lstm, lstm_tape
 from glasscell.core.blas_threads import max_threads
 from glasscell.core.buffers import CACHE_LINE_BYTES, BufferPool, numbers_are_adjacent
 from glasscell.core.lstm_inference import InferenceResult
+from glasscell.core.numba_engine.batch_slices import SINGLE, BatchSlice, make_slices
 from glasscell.core.numba_engine.kernels import SINGLE_BLOCK_STEPS, compile_kernels
 from glasscell.core.numba_engine.thread_pool import run_in_parallel
 from glasscell.core.types import Array
@@ -51,26 +50,6 @@ def is_faster(I: int, H: int, B: int, dtype: np.dtype[np.floating]) -> bool:
     return B > 1 or 4 * H * (H + I + 1) * np.dtype(dtype).itemsize <= MAX_SINGLE_BYTES
 
 
-class BatchSlice(NamedTuple):
-    """Consecutive sequences, which one thread runs: whole groups, see :func:`_group_edges`.
-
-    Attributes
-    ----------
-    sequences, groups : slice
-    edges : array (groups + 1,) of int
-        Where the groups begin in the slice, and its number of sequences, b.
-    """
-
-    sequences: slice
-    groups: slice
-    edges: NDArray[np.intp]
-
-    @property
-    def size(self) -> int:
-        """The number of sequences, b."""
-        return int(self.edges[-1])
-
-
 class Tape(lstm_tape.Tape):
     """Tape of arrays in rows, see above; either engine computes gradients from it."""
 
@@ -91,7 +70,7 @@ def forward(
 ) -> lstm_tape.Tape:
     """Run a forward pass that keeps its tape, see :func:`glasscell.core.lstm.forward`.
 
-    `ended` (T,), of several sequences only: so many of the first ones have no step t, which is 0 in the tape.
+    `ended` (T,), of several sequences only: how many, the first ones, have no step t. It is 0 in the tape.
     """
     buffers = buffers or BufferPool()
     (T, I, B), H = x.shape, len(kernel) // 4
@@ -343,22 +322,4 @@ def _split_batch(T: int, I: int, H: int, B: int, buffers: BufferPool) -> list[Ba
     """Divide the groups of sequences among the available threads."""
     edges = _group_edges(T, I, H, B)
     threads = 1 if len(edges) == 2 else min(max_threads(), len(edges) - 1)
-    return buffers.cached("batch slices", _slices, edges, threads)
-
-
-def _slices(buffers: BufferPool, edges: list[int], count: int) -> list[BatchSlice]:
-    """Return slices of nearly equal numbers of groups."""
-    del buffers
-    groups = len(edges) - 1
-    firsts = [groups * k // count for k in range(count + 1)]
-    return [_slice(first, edges[first : last + 1]) for first, last in pairwise(firsts)]
-
-
-def _slice(group: int, edges: list[int]) -> BatchSlice:
-    """Return the slice of the groups with these edges, of which `group` is the first."""
-    start = edges[0]
-    relative = np.array([edge - start for edge in edges], np.intp)
-    return BatchSlice(slice(start, edges[-1]), slice(group, group + len(edges) - 1), relative)
-
-
-SINGLE = [_slice(0, [0, 1])]  # the slice of a batch of one sequence
+    return buffers.cached("batch slices", make_slices, edges, threads)
