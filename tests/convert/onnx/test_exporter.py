@@ -6,7 +6,19 @@ import warnings
 import numpy as np
 import pytest
 
-from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Masking, Pool, Step, SwapHalves
+from glasscell.layers import (
+    GRU,
+    LSTM,
+    Dropout,
+    Embedding,
+    FinalState,
+    Function,
+    Linear,
+    Masking,
+    Pool,
+    Step,
+    SwapHalves,
+)
 from glasscell.models import Sequential
 
 ATOL = 2e-6  # float32
@@ -237,6 +249,26 @@ def test_unsupported_options_of_an_lstm_are_errors(exporter, name):
 def test_unsupported_layers_are_errors(exporter, layers, lengths, message):
     with pytest.raises(ValueError, match=message):
         exporter.to_model(Sequential(layers), lengths=lengths)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([LSTM(I, H, gate_activation="Silu")], "has the activation Silu; ONNX's LSTM supports Sigmoid, Tanh, Relu"),
+        ([Function("Relu"), FinalState("both")], "selects halves of the features, whose number no layer determines"),
+        ([GRU(I, H)], "is a GRU, which the export to ONNX does not support"),
+    ],
+)
+def test_what_onnx_lacks_is_named_with_its_layer(exporter, layers, message):
+    model = Sequential(layers)
+    with pytest.raises(ValueError, match=f"the layer '{model.names[-1]}' {message}"):
+        exporter.to_model(model)
+
+
+def test_weights_larger_than_a_file_of_onnx_are_an_error(exporter, monkeypatch):
+    monkeypatch.setattr(exporter, "MAX_WEIGHT_BYTES", 100)
+    with pytest.raises(ValueError, match="model must have at most 100 bytes of weights for ONNX, got 120"):
+        exporter.to_model(Sequential([Linear(5, 5)]))
 
 
 def test_states_without_an_lstm_are_an_error(exporter):

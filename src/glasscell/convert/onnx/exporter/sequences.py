@@ -15,7 +15,6 @@ from glasscell.layers import LSTM, FinalState, Pool, Step, SwapHalves
 
 
 def _lstm(graph: Graph, name: str, layer: LSTM, tensor: TensorRef) -> TensorRef:
-    _check_sequence(name, tensor)
     try:
         outputs = export_lstm(graph, layer, tensor.value, graph.initial_states.get(name))
     except ValueError as error:
@@ -24,24 +23,18 @@ def _lstm(graph: Graph, name: str, layer: LSTM, tensor: TensorRef) -> TensorRef:
 
 
 def _step(graph: Graph, name: str, layer: Step, tensor: TensorRef) -> TensorRef:
-    _check_all_steps_valid(graph, name, tensor)
+    _check_all_steps_valid(graph, name)
     return TensorRef(graph.step(tensor.value, layer.index), tensor.features, is_sequence=False)
 
 
 def _pool(graph: Graph, name: str, layer: Pool, tensor: TensorRef) -> TensorRef:
-    _check_all_steps_valid(graph, name, tensor)
+    _check_all_steps_valid(graph, name)
     op = "ReduceMean" if layer.how == "mean" else "ReduceMax"
     return TensorRef(graph.add(op, [tensor.value], axes=[1], keepdims=0), tensor.features, is_sequence=False)
 
 
-def _check_sequence(name: str, tensor: TensorRef) -> None:
-    if not tensor.is_sequence:
-        raise_unsupported(name, "needs a sequence, and its input is one vector per sequence")
-
-
-def _check_all_steps_valid(graph: Graph, name: str, tensor: TensorRef) -> None:
+def _check_all_steps_valid(graph: Graph, name: str) -> None:
     """Raise an error for a layer over all steps, if steps may be invalid or the input has none."""
-    _check_sequence(name, tensor)
     if graph.lengths is not None:
         raise_unsupported(name, "uses all steps, and ONNX ignores lengths there; use a FinalState, or lengths=False")
 
@@ -56,7 +49,7 @@ def _final_state(graph: Graph, name: str, layer: FinalState, tensor: TensorRef) 
     if lstm is not None and lstm.directions == layer.directions:
         state = _last_hidden_state(graph, lstm, layer.keep)
         return TensorRef(state, _output_features(layer, tensor.features), is_sequence=False)
-    _check_all_steps_valid(graph, name, tensor)
+    _check_all_steps_valid(graph, name)
     if layer.directions != "both":
         index = -1 if layer.directions == "forward" else 0
         return TensorRef(graph.step(tensor.value, index), tensor.features, is_sequence=False)

@@ -69,7 +69,8 @@ def _per_feature(tensor: SymbolicTensor, array: Constant) -> tuple[SymbolicTenso
 def scale_features(node: Node, tensor: SymbolicTensor, array: Constant) -> SymbolicTensor:
     """Return each feature multiplied by a constant per feature."""
     node.budget.reserve(TUPLE_ITEM_BYTES * array.size)
-    tensor, numbers = _per_feature(tensor, array.astype(tensor.dtype))
+    with np.errstate(over="ignore"):  # of numbers above those of the dtype, which are an error below
+        tensor, numbers = _per_feature(tensor, array.astype(tensor.dtype))
     last = tensor.last_spec
     if isinstance(last, LayerNormSpec) and last.gain is None and last.shift is None:
         return _replace_last(tensor, replace(last, gain=numbers), node)

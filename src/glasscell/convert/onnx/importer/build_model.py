@@ -105,14 +105,13 @@ def _unique_names(candidates: list[tuple[str, str]]) -> list[str]:
     """
     reserved = {prefix for name, _ in candidates for prefix in _prefixes(name)}
     names: dict[str, None] = {}
+
+    def is_free(name: str) -> bool:
+        return name not in names and name not in reserved and names.keys().isdisjoint(_prefixes(name))
+
     for name, default in candidates:
-        for candidate in chain((name, default), (f"{default}_{k}" for k in count(len(names)))):
-            is_free = (
-                candidate not in names and candidate not in reserved and names.keys().isdisjoint(_prefixes(candidate))
-            )
-            if candidate and is_free:
-                names[candidate] = None
-                break
+        possible = chain((name, default), (f"{default}_{k}" for k in count(len(names))))
+        names[next(candidate for candidate in possible if candidate and is_free(candidate))] = None
     return list(names)
 
 

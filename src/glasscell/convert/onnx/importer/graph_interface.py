@@ -12,7 +12,6 @@ import onnx
 from glasscell.convert.onnx.importer.build_model import check_state_output, initial_state_inputs
 from glasscell.convert.onnx.importer.constants import MAX_AXES, UnsupportedNode, dtype_of
 from glasscell.convert.onnx.importer.layer_ops import flatten
-from glasscell.convert.onnx.importer.layer_specs import EmbeddingSpec
 from glasscell.convert.onnx.importer.selection import as_features
 from glasscell.convert.onnx.importer.symbolic_values import (
     Axis,
@@ -145,11 +144,8 @@ def _with_unsqueeze(tensor: SymbolicTensor) -> SymbolicTensor:
     """Return an output with an Unsqueeze as the first layer if the input has no axis of features."""
     if not tensor.no_feature_axis:
         return tensor
-    layers = layers_up_to(tensor.last_layer)
-    if isinstance(layers[0].spec, EmbeddingSpec):
-        return tensor
     last_layer = LayerNode(None, Unsqueeze(), "")
-    for layer in layers:
+    for layer in layers_up_to(tensor.last_layer):
         last_layer = replace(layer, previous=last_layer)
     return replace(tensor, last_layer=last_layer)
 

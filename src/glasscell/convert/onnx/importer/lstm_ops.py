@@ -113,8 +113,6 @@ def conjugate_by_reversal(spec: LSTMSpec) -> LSTMSpec:
 
 def stack(below: LSTMSpec, above: LSTMSpec, dropout: float = 0.0) -> LSTMSpec | None:
     """Return two LSTMs as one of more layers, with dropout between them. If their options differ, None."""
-    if above.options.input_size != below.options.output_size or above.dtype != below.dtype:
-        return None
     if isinstance(below.directions[0].h0, InitialStateInput) != isinstance(above.directions[0].h0, InitialStateInput):
         return None
     if "processing" in (below.options.outputs_in, above.options.outputs_in):
