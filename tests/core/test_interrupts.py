@@ -36,12 +36,15 @@ def two_threads(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_callbacks_of_collections():
-    """Remove the callbacks of garbage collections, such as JAX's: Python only reports an exception in one of them."""
-    callbacks = garbage.callbacks[:]
-    garbage.callbacks.clear()
+def no_collections():
+    """Collect no garbage: Python only reports an exception in a callback of a collection, or of a weak reference to it.
+
+    JAX has callbacks of the first kind, Numba of the second.
+    """
+    garbage.collect()
+    garbage.disable()
     yield
-    garbage.callbacks[:] = callbacks
+    garbage.enable()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
