@@ -306,6 +306,39 @@ def test_a_computation_that_cannot_be_is_refused(architecture, words, rng, writt
     assert all(word in message for word in words), message
 
 
+@pytest.mark.parametrize(
+    ("items", "ignore", "error", "message"),
+    [
+        ("fc", ["fc"], ValueError, "ignore must name no module of the architecture, got 'fc'"),
+        ("fc", ["fd"], ValueError, "ignore must name modules of the file, fc .*, got 'fd'"),
+        ("fc", "fc", TypeError, "ignore must be a sequence of names, got 'fc'"),
+        (["fc:linear", 3], (), TypeError, "architecture must consist of names and layers, got int"),
+        ("fc:layernorm:1e-5", (), ValueError, "'fc:layernorm:1e-5' must be fc:embedding or fc:linear"),
+        ("fc,relu", (), ValueError, "the kind of 'fc' must be stated: fc:embedding or fc:linear"),
+    ],
+)
+def test_what_does_not_fit_one_matrix_is_refused(items, ignore, error, message):
+    with pytest.raises(error, match=message):
+        architecture.build(LayerSet({"fc": Matrix(np.ones((7, 3), F))}), items, ignore)
+
+
+def test_the_next_layer_with_features_decides_what_a_matrix_is():
+    """An operation in between has no number of features of its own."""
+    layers = LayerSet({"table": Matrix(np.ones((7, 3), F)), "out": Matrix(np.ones((5, 3), F))})
+    model = architecture.build(layers, "table,relu,out")
+    assert [type(layer) for layer in model.layers] == [gc.Embedding, Function, gc.Linear]
+    assert (model.layers[0].vocabulary_size, model.layers[2].output_size) == (7, 5)
+
+
+def test_every_kind_of_layer_becomes_the_dtype_of_the_widest():
+    layers = {"gru": gc.GRU(3, 4, seed=1), "a": gc.Linear(4, 4, seed=2), "b": gc.Linear(4, 2, dtype="float64", seed=3)}
+    model = architecture.build(LayerSet(layers), "gru,a,b")
+    assert model.dtype == np.float64
+    for layer, original in zip(model.layers, layers.values(), strict=True):
+        assert layer.parameters.vector.dtype == np.float64
+        np.testing.assert_array_equal(layer.parameters.vector, original.parameters.vector)
+
+
 def test_a_module_called_like_an_operation(rng, written):
     path = written(lstm(rng, 3, 4, "max") | linear(rng, 4, 2, "last"))
     assert "module:max or operation:max" in refusal(lambda: gc.convert.load(path, architecture="max,last"))

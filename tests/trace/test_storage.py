@@ -315,6 +315,14 @@ def test_every_loaded_trace_can_be_shown(saved, tmp_path, rng):
     assert loaded or MUTANTS < 1000
 
 
+COPY = {"mode": "recall", "bits_per_step": 1, "bits": "10"}
+
+
+def remove_layers(arrays):
+    for name in [name for name in arrays if name.startswith(("layer.", "weights."))]:
+        del arrays[name]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -335,6 +343,15 @@ def test_every_loaded_trace_can_be_shown(saved, tmp_path, rng):
         (lambda h, a: h["about"].update(more=1), "about must have known entries, got more"),
         (lambda h, a: h["about"].update(loss="hinge"), "loss"),
         (lambda h, a: h["about"].update(copy={"mode": "recall"}), "copy must have a mode"),
+        (
+            lambda h, a: h["about"].update(copy=COPY | {"bits": "2"}),
+            "bits of the copy task must be 0 and 1, 1 per step",
+        ),
+        (lambda h, a: h["about"].update(copy=COPY), "arrays must have the shapes of the copy task"),
+        (lambda h, a: h["about"].update(timeless=True, chain=True), "outputs must have the shape"),
+        (lambda h, a: a.update(x=a["x"][:-1]), "x must be numbers of shape"),
+        (lambda h, a: h["layers"][0].update(axes="BTR"), "axes of layer 'lstm' must be 'TR', got 'BTR'"),
+        (lambda h, a: (h.update(layers=[]), remove_layers(a)), "layer must have at least one entry, got none"),
         (lambda h, a: h.update(axes="TB"), "axes must be"),
         (lambda h, a: h.update(loss="0"), "loss and d_outputs must exist"),
         (lambda h, a: h.update(more=1), "header with more"),
@@ -348,6 +365,26 @@ def test_an_inconsistency_is_named(change, message, tmp_path, rng):
     change(header, arrays)
     with pytest.raises(ValueError, match=message):
         Trace.load(written(tmp_path / "b.safetensors", header, arrays))
+
+
+def marked_as_chain(layers, targets, tmp_path, rng):
+    """Return the path of a trace whose description says that each layer has the outputs of the one before."""
+    randomized(gc.Sequential(layers), rng).trace(rng.normal(size=(T, I)), targets).save(tmp_path / "a.safetensors")
+    found = read_tensors(str(tmp_path / "a.safetensors"))
+    header = json.loads(found.metadata[HEADER_KEY])
+    del header["checksum"]
+    header["about"]["chain"] = True
+    return written(tmp_path / "b.safetensors", header, found.tensors)
+
+
+def test_layers_that_are_no_chain_are_named(tmp_path, rng):
+    layers = [gc.LSTM(I, H, engine="numpy"), gc.Linear(H, 2), gc.LSTM(2, H, engine="numpy")]
+    path = marked_as_chain(layers, rng.normal(size=(T, H)), tmp_path, rng)
+    with pytest.raises(ValueError, match=r"input_size of layer .* must be 4, got 2"):
+        Trace.load(path)
+    path = marked_as_chain([gc.LSTM(I, H, engine="numpy"), FinalState()], rng.normal(size=H), tmp_path, rng)
+    with pytest.raises(ValueError, match="outputs must be those of the last layer"):
+        Trace.load(path)
 
 
 def test_an_inconsistent_trace_is_not_written(tmp_path, rng):
