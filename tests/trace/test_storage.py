@@ -350,7 +350,7 @@ def remove_layers(arrays):
         (lambda h, a: h["about"].update(copy=COPY), "arrays must have the shapes of the copy task"),
         (lambda h, a: h["about"].update(timeless=True, chain=True), "outputs must have the shape"),
         (lambda h, a: a.update(x=a["x"][:-1]), "x must be numbers of shape"),
-        (lambda h, a: h["layers"][0].update(axes="BTR"), "axes of layer 'lstm' must be 'TR', got 'BTR'"),
+        (lambda h, a: h["layers"][0].update(axes="BTR"), "axes of layer 'l0' must be 'TR', got 'BTR'"),
         (lambda h, a: (h.update(layers=[]), remove_layers(a)), "layer must have at least one entry, got none"),
         (lambda h, a: h.update(axes="TB"), "axes must be"),
         (lambda h, a: h.update(loss="0"), "loss and d_outputs must exist"),
