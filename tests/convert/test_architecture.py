@@ -323,7 +323,7 @@ def test_what_does_not_fit_one_matrix_is_refused(items, ignore, error, message):
 
 
 def test_the_next_layer_with_features_decides_what_a_matrix_is():
-    """An operation in between has no number of features of its own."""
+    """An operation between them does not determine the number of features."""
     layers = LayerSet({"table": Matrix(np.ones((7, 3), F)), "out": Matrix(np.ones((5, 3), F))})
     model = architecture.build(layers, "table,relu,out")
     assert [type(layer) for layer in model.layers] == [gc.Embedding, Function, gc.Linear]

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glasscell.data import ArrayData, LeastSquaresAR, SeriesTransformation, read_npz, read_series, read_ts
+from glasscell.data import (
+    ArrayData,
+    LeastSquaresAR,
+    SeriesTransformation,
+    class_weights,
+    read_npz,
+    read_series,
+    read_ts,
+)
 from glasscell.data.labelled.labels import classes_of
 from glasscell.data.numpy_files import read_array
 from glasscell.data.series import evaluation
@@ -128,3 +136,15 @@ def test_times_of_one_row_and_of_weeks() -> None:
     assert (axis.length, axis.step, rows.tolist()) == (1, 1.0, [0])
     week = TimeAxis("2024-W01-1", 7 * 86400.0, "second", 2, "iso")
     assert (week.label(0), week.label(1)) == ("2024-01-01T00:00:00", "2024-01-08T00:00:00")
+
+
+@pytest.mark.parametrize(
+    ("labels", "nested"), [(np.array([[1, 0], [2, 2]]), True), (np.array([1, 0, 2]), False), ([[1, 0], [2]], True)]
+)
+def test_classes_of_arrays_and_of_lists(labels: Any, nested: bool) -> None:
+    assert classes_of(labels) == [0, 1, 2]
+    weights = class_weights(labels, {0: 1.0, 1: 2.0, 2: 3.0})
+    expected = {0: 1.0, 1: 2.0, 2: 3.0}
+    rows = [[expected[k] for k in row] for row in labels] if nested else [expected[k] for k in labels]
+    for row, values in zip(weights, rows, strict=True):
+        np.testing.assert_array_equal(row, values)

@@ -81,8 +81,6 @@ def _labels(path: Path, name: str, labels: Any, shape: tuple[int, ...], ends: li
         raise ValueError(
             f"{path}: {name} must have shape ({N},), or ({N}, {T}) for one label per step, got {labels.shape}"
         )
-    if labels.dtype.kind not in "biufU":
-        raise ValueError(f"{path}: {name} must be text, numbers or truth values, got {labels.dtype}")
     try:
         if labels.ndim == 1:
             return [plain_label(label) for label in labels]
