@@ -30,6 +30,7 @@ ORDER = (
     "weight_layouts",
     "stream",
     "trace",
+    "explain",
     "layers",
     "models",
     "training",

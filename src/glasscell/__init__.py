@@ -9,7 +9,7 @@ TYPE_CHECKING = (
     False  # as typing's, which takes 20 times as long to import as this package: Ctrl-C would be a traceback
 )
 if TYPE_CHECKING:
-    from glasscell import convert, core, data, estimators, layers, tasks, trace, training
+    from glasscell import convert, core, data, estimators, explain, layers, tasks, trace, training
     from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
@@ -63,6 +63,7 @@ __all__ = [
     "core",
     "data",
     "estimators",
+    "explain",
     "fit",
     "layers",
     "load",
@@ -72,7 +73,7 @@ __all__ = [
     "training",
 ]
 
-_SUBPACKAGES = ("convert", "core", "data", "estimators", "layers", "tasks", "trace", "training")
+_SUBPACKAGES = ("convert", "core", "data", "estimators", "explain", "layers", "tasks", "trace", "training")
 __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}
