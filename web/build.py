@@ -1,9 +1,9 @@
 """Build the HTML pages of Glasscell: one self-contained template per page, from the sources in this folder.
 
-Each folder with a ``body.html`` is a page: ``style.css`` and, if the page computes something, the ECMAScript modules
-from ``app.js`` on. ``shared/`` holds modules of several pages, ``shell.html`` the parts that every page has. A built
-page is package data of :mod:`glasscell.pages`, which replaces its remaining placeholders at run time, such as
-``{{title}}``. Only the Python standard library is needed.
+Each folder with a ``body.html`` is a page: ``style.css`` and then the other CSS files by name; if the page computes
+something, the ECMAScript modules from ``app.js`` on. ``shared/`` holds modules of several pages, ``shell.html`` the
+parts that every page has. A built page is package data of :mod:`glasscell.pages`, which replaces its remaining
+placeholders at run time, such as ``{{title}}``. Only the Python standard library is needed.
 
     python web/build.py
 """
@@ -36,12 +36,18 @@ def build(page: str) -> str:
     parts = {
         "html_title": title,
         "html_attributes": attributes,
-        "style": _without_placeholders(folder / "style.css"),
+        "style": _styles(folder),
         "body": (folder / "body.html").read_text(encoding="utf-8").rstrip(),
         "script": _scripts(folder),
     }
     shell = (SOURCES / "shell.html").read_text(encoding="utf-8")
     return PLACEHOLDER.sub(lambda match: parts[match[1]], shell)
+
+
+def _styles(folder: Path) -> str:
+    """Return the CSS files of a page as one: ``style.css`` first, then the others by name."""
+    paths = sorted(folder.glob("*.css"), key=lambda path: (path.name != "style.css", path.name))
+    return "\n".join(_without_placeholders(path) for path in paths)
 
 
 def _scripts(folder: Path) -> str:

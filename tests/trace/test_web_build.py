@@ -48,6 +48,21 @@ def test_a_built_page_has_the_placeholders_of_its_data_alone(web_build: Any, pag
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", built)
 
 
+def test_every_css_file_of_a_page_is_in_it_and_style_comes_first(
+    web_build: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "shell.html").write_text("<style>{{style}}</style>{{body}}", encoding="utf-8")
+    for name, source in {"z.css": "z {}", "style.css": "s {}", "a.css": "a {}", "body.html": "<p>"}.items():
+        (tmp_path / "page" / name).write_text(source, encoding="utf-8")
+    monkeypatch.setattr(web_build, "SOURCES", tmp_path)
+    monkeypatch.setattr(web_build, "PAGES", {"page": ("", "")})
+    assert web_build.build("page") == "<style>s {}\na {}\nz {}</style><p>"
+    (tmp_path / "page" / "b.css").write_text("b { content: '{{x}}' }", encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape("b.css must not contain a placeholder, got {{x}}")):
+        web_build.build("page")
+
+
 def modules(folder: Path, **sources: str) -> Path:
     for name, source in sources.items():
         (folder / f"{name}.js").write_text(source, encoding="utf-8")
