@@ -199,7 +199,7 @@ def test_a_plateau_has_no_gain_in_the_last_half(losses, expected):
             0.693,
             "The loss is at a plateau: no gain in the last half of the updates (best",
         ),
-        ([0.5, 0.3, 0.2, 0.1], 0.1, 0.693, "The loss still falls: try more --steps."),
+        ([0.5, 0.3, 0.2, 0.1], 0.1, 0.693, "The loss still falls: try more --updates."),
         ([0.5, 0.3, 0.31, 0.32], 0.32, 0.0, "The loss is at a plateau"),  # echo
         ([0.7, 0.69, 0.69, 0.69], 0.69, math.inf, "The loss is at a plateau"),  # width 1
     ],

@@ -14,6 +14,7 @@ from glasscell.cli.copy_advice import advice
 from glasscell.cli.outputs import error_reason, path_argument, picture
 from glasscell.cli.parser import add_on_failure, add_run_folder
 from glasscell.cli.run_history import HISTORY_FILE
+from glasscell.cli.sequence_options import option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
 from glasscell.cli.terminal import check_mark, counted, format_bits, program_name
 from glasscell.cli.training_run import TrainingRun
@@ -24,7 +25,7 @@ from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import MODES, Copy
 from glasscell.training.fitting import fit
 from glasscell.training.history import History
-from glasscell.validation import positive_integer
+from glasscell.validation import non_negative_integer, non_negative_number, positive_integer
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -71,7 +72,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
     training = parser.add_argument_group("training")
     training.add_argument(
-        "--updates", "--steps", dest="steps", type=int, default=6000, metavar="N", help="updates (default 6000)"
+        "--updates", "--steps", type=int, default=6000, metavar="N", help="number of updates (default 6000)"
     )
     training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences per update (default 64)")
     training.add_argument(
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
             fit,
             model,
             task,
-            options.steps,
+            options.updates,
             batch_size=options.batch_size,
             optimizer=optimizer,
             progress=True,
@@ -114,23 +115,33 @@ def run(options: argparse.Namespace) -> int:
 
 def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     """Return the model, task and optimiser of the options."""
+    task = _make_task(options)
+    for name in ("num_layers", "updates", "batch_size"):
+        positive_integer(option_of(name), getattr(options, name))
+    H = task.width * HIDDEN_UNITS_PER_BIT if options.hidden_size is None else options.hidden_size
+    positive_integer("--hidden-size", H)
+    non_negative_number("--learning-rate", options.learning_rate)
+    non_negative_integer("--seed", options.seed)
+    L, T = options.num_layers, 2 * task.width // task.bits_per_step + 1
+    check_layers("--num-layers", L)
+    check_memory("this training", training_bytes(task.input_size, H, L, T, options.batch_size))
+    check_memory(f"the history of {options.updates} updates", options.updates * BYTES_PER_HISTORY_ROW)
+    model = CopyLSTM(options.hidden_size, task=task, num_layers=L, seed=options.seed)
+    return model, task, Adam(options.learning_rate)
+
+
+def _make_task(options: argparse.Namespace) -> Copy:
+    """Return the task; an error names options, not the arguments of :class:`Copy`."""
     width, k = options.width, options.bits_per_step
     half = max(1, width // k // 2) * k if k > 0 else None  # a multiple of the bits per step
     min_width = half if options.min_width is None else options.min_width
-    task = Copy(width, options.mode, k, min_width, options.noise)
-    for name in ("steps", "batch_size"):
-        positive_integer(name, getattr(options, name))
-    H = (
-        task.width * HIDDEN_UNITS_PER_BIT
-        if options.hidden_size is None
-        else positive_integer("hidden_size", options.hidden_size)
-    )
-    L, T = positive_integer("num_layers", options.num_layers), 2 * task.width // k + 1
-    check_layers("num_layers", L)
-    check_memory("this training", training_bytes(task.input_size, H, L, T, options.batch_size))
-    check_memory(f"the history of {options.steps} steps", options.steps * BYTES_PER_HISTORY_ROW)
-    model = CopyLSTM(options.hidden_size, task=task, num_layers=L, seed=options.seed)
-    return model, task, Adam(options.learning_rate)
+    try:
+        return Copy(width, options.mode, k, min_width, options.noise)
+    except ValueError as error:
+        words = str(error).split(" ")
+        raise ValueError(
+            " ".join(option_of(word) if word in Copy.__dataclass_fields__ else word for word in words)
+        ) from None
 
 
 def _show_run(model: CopyLSTM, history: History, seconds: float, training_run: TrainingRun) -> None:

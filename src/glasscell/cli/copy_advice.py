@@ -31,11 +31,11 @@ def advice(history: History, loss: float, baseline: float, *, is_exact: bool) ->
     if 0 < baseline < math.inf and loss > MEMORYLESS * baseline:
         return [
             "The model does not use its memory: its loss is about the one without memory, or above.",
-            "Try more --steps, another --learning-rate or --seed, a larger --hidden-size, or a smaller --width.",
+            "Try more --updates, another --learning-rate or --seed, a larger --hidden-size, or a smaller --width.",
         ]
     plateau = plateau_of(history)
     if plateau is None:
-        return ["The loss still falls: try more --steps."] if "validation_loss" in history.columns else []
+        return ["The loss still falls: try more --updates."] if "validation_loss" in history.columns else []
     best, update = plateau
     return [
         f"The loss is at a plateau: no gain in the last half of the updates (best {best:.4f}, at update {update}).",
