@@ -286,6 +286,15 @@ def test_a_learning_rate_that_is_no_number(policy):
     )
 
 
+def test_finite_numbers_whose_sum_is_infinite_are_no_failure():
+    def loss(outputs, targets, weights):
+        return 1.7e308, np.zeros_like(outputs)
+
+    model = gc.Sequential([gc.Linear(3, 2, dtype=np.float64)])
+    history = gc.fit(model, (X, Y), 2, loss=loss, optimizer=gc.SGD(1.7e308), on_failure="raise")
+    assert [(row["loss"], row["learning_rate"]) for row in history.rows] == [(1.7e308, 1.7e308)] * 2
+
+
 def test_batches_of_an_iterable():
     """The batch is named also if it is read ahead, at the end of an epoch."""
     x = X.copy()

@@ -132,7 +132,7 @@ class Failures:
 def failure_of_numbers(training: Any, loss: float, norm: float, rate: float) -> Failure:
     """Return the failure of an update of which loss, norm of the gradient or learning rate is not finite."""
     update = training.history.updates + 1
-    if math.isfinite(loss + norm):
+    if math.isfinite(loss) and math.isfinite(norm):
         return Failure("rate", f"learning rate {rate} at update {update}")
     symptom = f"gradient norm {norm}" if math.isfinite(loss) else f"loss {loss}"
     cause = find_cause(training.model, training.loss, training.attempt, training.d_outputs, training.gradients)

@@ -179,7 +179,7 @@ class Training(Setup):
         if self.schedule is not None:
             rate *= self._factors[done] if done < len(self._factors) else self.schedule(done)
         rate *= 0.5**self.failures.halvings
-        if not math.isfinite(loss + norm + rate):
+        if not (math.isfinite(loss) and math.isfinite(norm) and math.isfinite(rate)):
             failure = failures.failure_of_numbers(self, loss, norm, rate)
         elif diverges := find_divergence(self, loss):
             failure = Failure("divergence", diverges)
