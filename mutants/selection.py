@@ -11,6 +11,8 @@ from changed_code import enclosing_lines
 from generation import Mutant
 
 COMPILED = "core/numba_engine/"  # compiled when it is first used, which is kept: always imported again
+# Tests of imports, in other processes, and of signatures: the lines that these depend on are not recorded for them.
+OUTSIDE_FUNCTIONS = ("tests/test_import.py", "tests/layers/test_layer_details.py::test_flags_are_named_in_calls")
 OWN_FIRST = 8  # a test of the mutant's own module comes before others that are up to this factor quicker
 
 # Tests of a module whose names do not begin with the module's.
@@ -77,6 +79,8 @@ class LineMap:
             tests += [test for test, mask in of_file.items() if mask & scope and not mask & statement]
         if not tests:
             tests = [test for test in self.seconds if is_own(test, mutant.file)]
+        if not in_function:  # after the choice of a module's own tests, which these do not replace
+            tests += [test for test in self.seconds if test.startswith(OUTSIDE_FUNCTIONS) and test not in tests]
         if own_only:
             tests = [test for test in tests if is_own(test, mutant.file)] or tests
         chosen, total = [], 0.0

@@ -6,6 +6,7 @@ GLASSCELL_FLIPS=10000 tries as many changed bits, of all kinds of files together
 import json
 import os
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -177,6 +178,23 @@ def test_an_unknown_entry_is_refused(entry, tmp_path, rng):
     (tmp_path / "a.safetensors").write_bytes(changed_header((tmp_path / "a.safetensors").read_bytes(), change))
     with pytest.raises(ValueError, match=f"header with {entry}"):
         gc.CopyLSTM.load(tmp_path / "a.safetensors")
+
+
+def test_a_checksum_in_another_entry_of_the_header_is_none(tmp_path, rng):
+    """It is right, and that of the whole file; but a header with this entry alone has none."""
+    model, file = random_values(gc.CopyLSTM(H), rng), tmp_path / "a.safetensors"
+    model.save(file)
+
+    def change(header):
+        said = json.loads(header["__metadata__"]["glasscell"])
+        del said["checksum"]
+        header["__metadata__"] |= {"glasscell": json.dumps(said), "other": json.dumps({"checksum": "00000000"})}
+
+    content = changed_header(file.read_bytes(), change)
+    digits = f"{zlib.crc32(content):08x}".encode()
+    file.write_bytes(content.replace(b"00000000", digits, 1))
+    with pytest.raises(ValueError, match="a header with a checksum that is none"):
+        gc.CopyLSTM.load(file)
 
 
 def test_a_configuration_may_speak_of_checksums(tmp_path):

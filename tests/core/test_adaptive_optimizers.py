@@ -67,3 +67,11 @@ def test_values_out_of_range_are_refused(kind):
         kind(learning_rate=-1.0)
     with pytest.raises(TypeError, match=f"{kind.__name__}: epsilon must be a number"):
         kind(epsilon="small")
+
+
+@pytest.mark.parametrize("name", ["beta1", "beta2"])
+@pytest.mark.parametrize("kind", [gc.AMSGrad, gc.NAdam])
+def test_a_mean_that_never_forgets_is_refused(kind, name):
+    for value in (1.0, 1.5):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}: {name} must be in .*{value}"):
+            kind(**{name: value})

@@ -7,7 +7,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,3 +157,38 @@ def test_the_library_of_numpy_is_found():
     if "unknown" in done.stderr and "openblas" not in str(np.show_config(mode="dicts")).lower():
         pytest.skip("NumPy's BLAS is another one")
     assert done.returncode == 0, done.stderr
+
+
+def test_libraries_beside_numpy_are_searched(tmp_path, monkeypatch):
+    """Where what NumPy's module depends on is not found through it: here there is no module."""
+    packages = Path(np.__file__).parents[1]
+    if not list(packages.glob("numpy.libs/*openblas*")):
+        pytest.skip("NumPy has no libraries beside it")
+    (tmp_path / "numpy.libs").symlink_to(packages / "numpy.libs")
+    module = SimpleNamespace(__file__=str(tmp_path / "numpy" / "_core" / "_multiarray_umath.so"))
+    monkeypatch.setattr(blas_threads, "import_module", lambda _: module)
+    found = blas_threads._blas.__wrapped__()
+    assert found.get_threads() == blas_threads._blas().get_threads()
+
+
+@pytest.mark.parametrize(("known", "expected"), [(6, 6), (None, 1)])
+def test_the_cores_of_the_machine_count_where_those_of_the_process_are_unknown(known, expected, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: known)
+    monkeypatch.setattr(blas_threads, "_blas_threads", lambda: None)
+    assert blas_threads.max_threads() == expected
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_libraries_are_searched_once_by_threadpoolctl_if_it_is_installed(installed, monkeypatch):
+    if installed:
+        pytest.importorskip("threadpoolctl")
+    searched = []
+    monkeypatch.setattr(blas_threads, "is_installed", lambda name: searched.append(name) or installed)
+    blas_threads._libraries.cache_clear()
+    try:
+        assert bool(blas_threads._libraries()) == installed
+        assert blas_threads._libraries() is blas_threads._libraries()
+        assert searched == ["threadpoolctl"]
+    finally:
+        blas_threads._libraries.cache_clear()

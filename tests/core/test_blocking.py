@@ -50,3 +50,10 @@ def test_gradients_whose_squares_overflow_are_clipped_to_the_norm(scale, rng):
 def test_an_invalid_bound_is_refused(bound):
     with pytest.raises(ValueError, match="max_norm must be finite and 0 or more"):
         clip_by_global_norm(np.ones(2), bound)
+
+
+def test_squares_within_the_range_of_float32_are_added_up_in_float32(rng):
+    """By BLAS, as the product of a vector with itself is; copies in float64 would take several times as long."""
+    vector = rng.normal(size=BLOCK_SIZE).astype(np.float32)
+    assert sum_of_squares(vector) == float(np.dot(vector, vector))
+    assert sum_of_squares(vector) != float(np.dot(vector.astype(np.float64), vector.astype(np.float64)))

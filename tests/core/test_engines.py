@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -17,6 +18,18 @@ def test_a_named_engine_is_used():
     pytest.importorskip("numba")
     for H, B in ((32, 1), (4096, 1)):  # where it is faster, and where it is not
         assert engines.select("numba", 8, H, B, F4) is not engines.NUMPY
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "forward_inference"])
+def test_engines_take_the_arguments_that_are_stated_for_all(name):
+    """Also `ended`, if they skip the steps after the ends of sequences."""
+    numba_engine = pytest.importorskip("glasscell.core.numba_engine")
+    _, *stated = signature(getattr(engines.Engine, name)).parameters.values()
+    for engine in (engines.NUMPY, numba_engine):
+        taken = signature(getattr(engine, name)).parameters.values()
+        assert [(p.name, p.kind, p.default) for p in taken if p.name != "ended"] == [
+            (p.name, p.kind, p.default) for p in stated
+        ]
 
 
 def test_the_default_is_the_faster_engine():

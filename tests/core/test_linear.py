@@ -8,6 +8,19 @@ import pytest
 from glasscell.core import linear
 from glasscell.core.buffers import BufferPool
 
+
+class Watched(BufferPool):
+    """A pool that keeps the names and shapes of the arrays that are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+
+    def get(self, name, shape, dtype):
+        self.taken.append((name, shape))
+        return super().get(name, shape, dtype)
+
+
 SIZES = [(0, 2), (3, 0), (1, 1), (4, 3), (3, 20)]  # (T, B): also a wide batch
 
 
@@ -42,7 +55,7 @@ def test_backward_is_the_derivative(which, O, T, B, slope, rng):
     assert abs(np.vdot(gradient, direction) - slope(loss)) <= 1e-8 * np.linalg.norm(gradient)
 
 
-@pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
+@pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (0, 20, 4, 3), (4, 64, 128, 300)])
 def test_sum_of_outer_products(T, B, M, N, rng):
     a, b = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B))
     expected = sum((a[t] @ b[t].T for t in range(T)), np.zeros((M, N)))
@@ -54,17 +67,10 @@ def test_sum_of_outer_products(T, B, M, N, rng):
 )
 def test_products_of_steps_are_summed_in_groups(of_steps, lengths, monkeypatch, rng):
     monkeypatch.setattr(linear, "STEPS_PER_GEMM", of_steps)
-    taken = []
-
-    class Watched(BufferPool):
-        def get(self, name, shape, dtype):
-            taken.append(shape)
-            return super().get(name, shape, dtype)
-
-    a, b = rng.normal(size=(5, 4, 20)), rng.normal(size=(5, 3, 20))
-    total = linear.sum_of_outer_products(a, b, Watched())
+    a, b, buffers = rng.normal(size=(5, 4, 20)), rng.normal(size=(5, 3, 20)), Watched()
+    total = linear.sum_of_outer_products(a, b, buffers)
     np.testing.assert_allclose(total, np.einsum("tmb,tnb->mn", a, b), rtol=0, atol=1e-12)
-    assert taken == [(length, 4, 3) for length in lengths]
+    assert buffers.taken == [("products", (length, 4, 3)) for length in lengths]
 
 
 @pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
@@ -136,3 +142,68 @@ def test_contiguous_arrays_are_not_copied(T, M, B, rng):
     assert not np.shares_memory(copied, steps)
     np.testing.assert_array_equal(laid, rows.reshape(M, T * B))
     np.testing.assert_array_equal(copied, steps.transpose(1, 0, 2).reshape(M, T * B))
+
+
+@pytest.mark.parametrize("T", [1, 6])
+@pytest.mark.parametrize("layout", [(1, 0, 2), (0, 1, 2), (2, 0, 1), (0, 2, 1)])
+def test_only_steps_that_lie_side_by_side_become_one_product(layout, T, rng):
+    """That product needs memory for its columns; other steps, and a single one, are multiplied where they are."""
+    matrix, x, buffers = rng.normal(size=(3, 4)), rng.normal(size=(T, 4, 5)), Watched()
+    x = x.transpose(layout).copy().transpose(np.argsort(layout))
+    linear.batched_matmul(matrix, x, buffers=buffers)
+    side_by_side = layout == (1, 0, 2) and T > 1
+    assert buffers.taken == ([("columns", (3, 5 * T))] if side_by_side else [])
+
+
+def test_rows_are_of_several_numbers_and_sequences_at_equal_distances(rng):
+    rows = rng.normal(size=(4, 3, 8))  # (T, B, I)
+    for some in (rows, rows[:, :, :5], rows[:1, :2], rows[:1, ::2]):
+        assert linear.is_in_rows(some.transpose(0, 2, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(rows[0, 0], 5)[None]  # they overlap
+    for other in (rows[:, :1], rows[:, :, :1], rows[:, :2], rows[..., ::2], windows, rows.transpose(0, 2, 1)):
+        assert not linear.is_in_rows(other.transpose(0, 2, 1))
+
+
+def test_one_sequence_or_number_and_rows_are_not_copied(rng):
+    rows = rng.normal(size=(4, 3, 8)).transpose(0, 2, 1)
+    for x in (rows, rng.normal(size=(4, 8, 1)), rng.normal(size=(4, 1, 3))):
+        assert linear.in_rows(x, BufferPool()) is x
+
+
+@pytest.mark.parametrize(("O", "gaps", "by_rows"), [(3, 0, True), (3, 2, False), (40, 0, True), (40, 2, True)])
+def test_rows_become_rows(O, gaps, by_rows, rng):
+    """Unless they are parts of longer rows and few numbers come of each. The gradient on such parts is in rows, too."""
+    T, I, B = 4, 6, 5
+    weight, bias, x, dy = problem(rng, T, B, I + gaps, O)
+    x = linear.in_rows(x, BufferPool())[:, :I]
+    assert linear.is_in_rows(linear.forward(weight[:, :I], bias, x)) == by_rows
+    dx = linear.backward(np.ascontiguousarray(weight[:, :I]), x, dy)[0]
+    assert linear.is_in_rows(dx) == (by_rows and gaps > 0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sequences", "wide"), [(63, 1, False), (64, 32, True), (64, 33, False), (90, 45, True), (90, 46, False)]
+)
+def test_a_wide_map_has_64_outputs_and_twice_as_many_as_sequences(outputs, sequences, wide):
+    assert linear.is_wide(outputs, sequences) == wide
+
+
+def test_work_is_divided_into_pieces_of_a_least_size(monkeypatch, rng):
+    """Here of 60 numbers: 180 are three pieces, and fewer than 120 are one."""
+    monkeypatch.setattr(linear, "MIN_PIECE", 60)
+    pieces, for_each = [], linear.for_each
+
+    def watched(function, blocks):
+        pieces.append(len(blocks))
+        for_each(function, blocks)
+
+    monkeypatch.setattr(linear, "for_each", watched)
+    for T, expected in ((5, [3]), (2, [1])):
+        weight, _, x, dy = problem(rng, T, 4, 6, 9)
+        linear.backward(weight, linear.in_rows(x, BufferPool()), dy)
+        assert pieces == expected
+        pieces.clear()
+    for T, expected in ((5, [3]), (2, [])):
+        linear.batched_matmul(rng.normal(size=(9, 6)), rng.normal(size=(T, 6, 4)))
+        assert pieces == expected
+        pieces.clear()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from glasscell.core import losses
 from glasscell.core.losses import binary_cross_entropy, categorical_cross_entropy, squared_error
 
 DTYPES = [np.float32, np.float64]
@@ -272,3 +273,29 @@ def test_a_squared_error_is_correct_if_squares_overflow_float32(size, weighted):
 def test_weights_that_are_refused_are_named(weights, shown):
     with pytest.raises(ValueError, match=f"^weights must be finite and 0 or more, got {shown}$"):
         squared_error(np.ones(2), np.zeros(2), np.array(weights))
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, squared_error])
+def test_targets_may_be_nan_if_none_of_them_counts(loss, rng):
+    value, gradient = loss(rng.normal(size=SHAPE), np.full(SHAPE, np.nan), np.zeros(SHAPE))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("limit", "shape", "axis", "expected"),
+    [(1, (12, 5), 1, 12), (30, (12, 5), 1, 2), (30, (6, 5, 2), 1, 2), (60, (6, 5, 2), 1, 1), (29, (4, 3, 5), -1, 3)],
+)
+def test_logits_are_treated_in_as_few_blocks_as_the_limit_allows(limit, shape, axis, expected, monkeypatch, rng):
+    """A block is of one element or more: those that lie side by side in memory, with all of their classes."""
+    monkeypatch.setattr(losses, "SOFTMAX_BLOCK", limit)
+    counts, for_each = [], losses.for_each
+
+    def watched(function, blocks):
+        counts.append(len(blocks))
+        for_each(function, blocks)
+
+    monkeypatch.setattr(losses, "for_each", watched)
+    targets = np.zeros(np.delete(shape, axis), int)
+    categorical_cross_entropy(rng.normal(size=shape), targets, axis=axis)
+    assert counts == [expected]

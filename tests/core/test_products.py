@@ -152,3 +152,26 @@ def test_evaluations_of_a_training_use_its_engine():
 
     assert engine() is engines.NUMPY
     assert products.with_shared_threads(engine) is not engines.NUMPY
+
+
+def test_products_are_divided_where_threads_are_shared_alone(monkeypatch):
+    pieces = []
+    monkeypatch.setattr(products, "for_each", lambda _, blocks: pieces.append(len(blocks)))
+    a, b, out = (np.empty(shape) for shape in ((1024, 512), (512, 256), (1024, 256)))
+    products.matmul(a, b, out)
+    products.with_shared_threads(lambda: products.matmul(a, b, out))
+    assert pieces == [1, 8]
+
+
+def test_there_are_as_many_pieces_of_a_product_as_are_large_enough(rng):
+    """A power of two, so that two or four threads have equal shares."""
+    counts = []
+    for size in (2.0 ** rng.uniform(0, 12, (300, 3))).astype(int):
+        M, K, N = map(int, size)
+        pieces = products._pieces(M, K, N)
+        counts.append(len(pieces))
+        sizes = [len(range(M)[rows]) * len(range(N)[columns]) for rows, columns in pieces]
+        assert sum(sizes) == M * N
+        fits = [n for n in (2, 4, 8) if max(M, N) >= n * products.PIECE_SIZE and n * products.PIECE_FLOPS <= M * K * N]
+        assert len(pieces) == max(fits, default=1)
+    assert set(counts) == {1, 2, 4, 8}

@@ -100,6 +100,22 @@ def test_inference_gives_the_states_of_a_pass_with_a_tape(name, batch, dtype, rn
         np.testing.assert_allclose(states, expected, rtol=0, atol=4 * np.finfo(dtype).eps * max(1, abs(expected).max()))
 
 
+@pytest.mark.parametrize("batch", [1, B])
+@pytest.mark.parametrize("steps", [0.5, 1.5, 3.5, 99])
+def test_inference_keeps_the_gates_of_as_many_steps_as_the_limit_allows(steps, batch, rng, monkeypatch):
+    taken = {}
+
+    class Watched(BufferPool):
+        def get(self, name, shape, dtype):
+            taken[name] = shape
+            return super().get(name, shape, dtype)
+
+    monkeypatch.setattr(gru, "INFERENCE_BLOCK_BYTES", int(steps * 3 * H * batch * 8))
+    _, _, weights = of_cell("gru", rng)
+    gru.forward_inference(weights, rng.normal(size=(T, I, batch)), buffers=Watched())
+    assert taken["inference gates"] == (min(T, max(1, int(steps))), 3 * H, batch)
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_buffers_change_nothing_and_the_tape_is_read_only(name, rng):
     cell, options, weights = of_cell(name, rng)

@@ -146,3 +146,15 @@ def test_layers_that_change_each_feature_keep_their_origin():
 def test_a_pass_keeps_its_tape_by_default():
     for kind in (gc.RNN, gc.GRU):
         assert kind(3, 2).forward_feature_major(np.zeros((4, 3, 1), np.float32)).tape is not None
+
+
+def test_dropout_keeps_the_share_of_the_generators_numbers_that_it_states():
+    """They are from 0 to below 1, here in equal distances."""
+
+    class Evenly:
+        def random(self, shape):
+            return np.arange(np.prod(shape)).reshape(shape) / np.prod(shape)
+
+    for rate in (0.125, 0.5, 0.75):
+        y, _ = layers.Dropout(rate).forward(np.ones((4, 2, 8)), rng=Evenly())
+        assert np.count_nonzero(y) == 64 * (1 - rate)

@@ -255,3 +255,19 @@ def test_a_damaged_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError, match=r"truncated|damaged|checksum|bytes"):
         gc.load(path)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_after_the_end_of_a_sequence_have_no_gradients(cell, rng):
+    """Only that on the state, which stays as it is, is passed on through them."""
+    layer, gradients = layer_of(cell, rng), []
+    x, dy, d_end = rng.normal(size=(T, I, B)), rng.normal(size=(T, H, B)), RNNState(rng.normal(size=(1, H, B)))
+    lengths = np.array([4, 0, T])
+    *_, tape = layer.forward(x.transpose(2, 0, 1), lengths=lengths)
+    layer.backward_with_state(tape, dy, d_end, step_gradients=gradients)
+    [steps] = [compute() for compute in gradients]
+    for name in {*steps} - {"h", "y"}:
+        d = steps[name].transpose(2, 0, 1)
+        for b, length in enumerate(lengths):
+            assert d[b, :length].any() == (length > 0)
+            assert not d[b, length:].any()

@@ -7,6 +7,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.layers import BatchNorm, Dropout, FinalState, Function, LSTMState, Step, SwapHalves
+from glasscell.layers.base import Features
 from glasscell.models import Sequential
 
 B, T, I, H = 3, 6, 2, 4
@@ -147,3 +148,11 @@ def test_other_layers_apply_the_mask_in_the_order_of_time(rng):
     outputs = lstm(x, lengths=lengths)
     y = Sequential([lstm, Step(-1)])(x, lengths=lengths)
     np.testing.assert_array_equal(y, outputs[np.arange(B), np.array(lengths) - 1])
+
+
+@pytest.mark.parametrize("directions", ["forward", "reverse", "both"])
+@pytest.mark.parametrize("processing_order", [False, True])
+def test_the_end_of_reversed_outputs_is_the_last_one_if_they_begin_with_the_last_step(directions, processing_order):
+    layer = FinalState().behind(Features(directions, processing_order=processing_order))
+    changes = directions == "reverse" and processing_order
+    assert layer.directions == ("forward" if changes else directions)
