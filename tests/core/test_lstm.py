@@ -146,46 +146,6 @@ def test_the_block_size_changes_no_result(steps, together, monkeypatch, rng):
     assert_near(backward(problem, forward(problem)), by_the_page, 1e-12)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("H", "B"), [(4, 3), (5, 1), (8, 2)])
-@pytest.mark.parametrize("steps", [0.5, 1.5, 4.5, 30])
-def test_the_gates_of_a_block_are_within_the_limit(steps, H, B, dtype, monkeypatch, rng):
-    """As many steps as it allows, or one."""
-    problem = random_problem(rng, T=12, H=H, B=B, dtype=dtype)
-    tape = forward(problem)
-    monkeypatch.setattr(lstm, "BLOCK_BYTES", int(steps * tape.gates[0].nbytes))
-    lengths = [len(views) for views, _ in lstm._forward_blocks(BufferPool(), tape)]
-    length = min(12, max(1, int(steps)))
-    assert lengths == [length] * (12 // length)
-
-
-@pytest.mark.parametrize("fits", [True, False])
-@pytest.mark.parametrize(("steps", "columns"), [(0.5, 1), (0.5, 7), (1.5, 6), (2.5, 5), (2.5, 11), (4.5, 1), (99, 99)])
-@pytest.mark.parametrize("B", [1, 2, 3])
-def test_the_factors_of_a_block_are_within_the_limit_and_products_have_enough_columns(
-    B, steps, columns, fits, monkeypatch, rng
-):
-    """Products of weights that do not fit in the cache have four times as many columns: there are fewer additions.
-
-    They are whole blocks. Dz of each block is copied next to that of the others of a product, except for one sequence,
-    whose steps are adjacent as they are.
-    """
-    T = 12
-    problem = random_problem(rng, T=T, B=B)
-    tape = forward(problem)
-    monkeypatch.setattr(lstm, "BLOCK_BYTES", int(steps * tape.gates[0, : 4 * tape.H].nbytes))
-    monkeypatch.setattr(lstm, "MIN_GEMM_COLUMNS", columns)
-    monkeypatch.setattr(lstm, "L2_WEIGHTS", tape.kernel.size - (not fits))
-    plan = lstm._BackwardPlan(BufferPool(), tape)
-    block, wanted = min(T, max(1, int(steps))), columns * (1 if fits else 4)
-    whole = next(n for n in range(block, 1000, block) if n * B >= wanted)
-    assert plan.gemm_steps == min(T, whole)
-    assert plan.block_steps == (plan.gemm_steps if B == 1 else block)
-    assert (plan.dz_columns is plan.dz_block) == (plan.block_steps == plan.gemm_steps)
-    for array, length in ((plan.dz_block, plan.block_steps), (plan.dz_columns, plan.gemm_steps)):
-        assert array.shape == (length, 4 * tape.H, B)
-
-
 # Backward is the derivative of forward
 
 
