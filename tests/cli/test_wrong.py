@@ -15,6 +15,7 @@ import pytest
 
 import glasscell as gc
 from glasscell.cli import copy, main, sizes
+from glasscell.cli.command_line import COMMANDS
 from glasscell.cli.console import ASCII, ascii_only
 from glasscell.verify.checks import Check
 
@@ -262,12 +263,15 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"glasscell {gc.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["copy", "predict", "inspect", "verify", "convert"])
-def test_every_command_has_help_and_ascii(command, capsys):
+@pytest.mark.parametrize("command", [*COMMANDS, "text train", "text sample", "text score"])
+def test_every_command_has_help_whose_choices_are_words(command, capsys):
     with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert caught.value.code == 0
-    assert "--ascii" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert ("--ascii" in out) == (command != "text")  # which has commands itself
+    choices = [choice.strip() for part in re.findall(r"\{([^}]*)\}", out) for choice in part.split(",")]
+    assert all(re.fullmatch(r"[a-z0-9]+([._-][a-z0-9]+)*", choice) for choice in choices), choices
 
 
 # Characters

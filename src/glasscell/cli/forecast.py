@@ -82,7 +82,9 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     data.add_argument("--column", action="append", required=True, metavar="NAME", help="column to forecast; repeatable")
     data.add_argument("--time", metavar="NAME", help="column of times, which must have equal steps")
     add_exogenous_options(data)
-    data.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
+    data.add_argument(
+        "--decimal", choices=(".", ","), default=".", metavar="MARK", help="decimal mark, '.' or ',' (default '.')"
+    )
     data.add_argument("--delimiter", metavar="C", help="delimiter of the table (default: detected)")
     add_fill(data)
     data.add_argument(

@@ -62,7 +62,9 @@ def add_sequence_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--header", action=argparse.BooleanOptionalAction, help="whether the first row has names (default: detected)"
     )
-    group.add_argument("--decimal", choices=(".", ","), default=".", help="decimal mark (default .)")
+    group.add_argument(
+        "--decimal", choices=(".", ","), default=".", metavar="MARK", help="decimal mark, '.' or ',' (default '.')"
+    )
     add_fill(group)
 
 
