@@ -163,7 +163,7 @@ def test_libraries_beside_numpy_are_searched(tmp_path, monkeypatch):
     """Where what NumPy's module depends on is not found through it: here there is no module."""
     packages = Path(np.__file__).parents[1]
     if not list(packages.glob("numpy.libs/*openblas*")):
-        pytest.skip("NumPy has no libraries beside it")
+        pytest.skip("there is no folder numpy.libs with OpenBLAS")
     (tmp_path / "numpy.libs").symlink_to(packages / "numpy.libs")
     module = SimpleNamespace(__file__=str(tmp_path / "numpy" / "_core" / "_multiarray_umath.so"))
     monkeypatch.setattr(blas_threads, "import_module", lambda _: module)
