@@ -2,9 +2,11 @@
 
 import gc
 import os
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 # The products of the tests are small: one thread is fastest, and steady on a busy machine. Set before NumPy loads BLAS.
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 
 from glasscell.core.buffers import BufferPool
+
+sys.path.append(str(Path(__file__).parent))  # for layer_examples
 
 # Eleven thousand tests are many objects: with the usual thresholds collections took a third of the time to collect the
 # tests, and an eighth of the time to run them.

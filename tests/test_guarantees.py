@@ -11,33 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layer_examples import layers_of, lstm_options
 
 import glasscell as gc
-from glasscell.layers import (
-    AveragePooling1D,
-    BatchNorm,
-    Conv1D,
-    Dropout,
-    FeatureEmbedding,
-    FinalState,
-    Flatten,
-    Function,
-    GaussianDropout,
-    GaussianNoise,
-    LayerNorm,
-    LSTMConfig,
-    Masking,
-    MaxPooling1D,
-    Normalization,
-    Pool,
-    RepeatVector,
-    Rescaling,
-    SpatialDropout1D,
-    Squeeze,
-    Step,
-    SwapHalves,
-    Unsqueeze,
-)
+from glasscell.layers import Dropout, FinalState, LSTMConfig
 from glasscell.layers.registry import MODULES
 
 B, T, I, H = 20, 6, 8, 16  # more sequences than the columns that one call of a BLAS kernel computes
@@ -50,64 +27,9 @@ ENGINES = ["numpy", pytest.param("numba", marks=pytest.mark.skipif(find_spec("nu
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 
-LSTM_OPTIONS: dict[str, dict[str, Any]] = {
-    "input_size": {},
-    "num_layers": {"num_layers": 2},
-    "bidirectional": {"bidirectional": True},
-    "reverse": {"reverse": True},
-    "bias": {"bias": False},
-    "recurrent_bias": {"recurrent_bias": True},
-    "proj_size": {"proj_size": 5},
-    "projection_bias": {"projection_bias": True, "proj_size": 5},
-    "peepholes": {"peepholes": True},
-    "coupled": {"coupled": "input"},
-    "forget_gate": {"forget_gate": False},
-    "clip": {"clip": 1.0},
-    "gate_activation": {"gate_activation": "Softsign"},
-    "candidate_activation": {"candidate_activation": "HardSigmoid"},
-    "output_activation": {"output_activation": "Softsign"},
-    "layer_norm": {"layer_norm": "haste"},
-    "epsilon": {"epsilon": 0.1, "layer_norm": "tflite"},
-    "dropout": {"dropout": 0.5, "num_layers": 2},
-    "input_dropout": {"input_dropout": 0.5},
-    "recurrent_dropout": {"recurrent_dropout": 0.5},
-    "zoneout": {"zoneout": 0.5},
-    "zoneout_cell": {"zoneout_cell": 0.5},
-    "merge": {"merge": "sum", "bidirectional": True},
-    "masked_outputs": {"masked_outputs": "repeat"},
-    "outputs_in": {"outputs_in": "processing", "reverse": True},
-    "learn_initial_state": {"learn_initial_state": True},
-}
+OPTIONS = lstm_options(proj_size=5)
 COMPILED = ("input_size", "num_layers", "bidirectional", "reverse", "merge", "masked_outputs", "learn_initial_state")
-Chain = Callable[[Any], list[Any]]
-LAYERS: dict[str, Chain] = {
-    "RNN": lambda d: [gc.RNN(I, H, 2, dtype=d)],
-    "GRU": lambda d: [gc.GRU(I, H, 2, bidirectional=True, dtype=d)],
-    "Linear": lambda d: [gc.Linear(I, H, dtype=d)],
-    "Embedding": lambda d: [gc.Embedding(11, I, mask_zero=True, dtype=d), gc.LSTM(I, H, dtype=d)],
-    "FeatureEmbedding": lambda d: [FeatureEmbedding(I, {1: (11, 3)}, dtype=d)],
-    "LayerNorm": lambda d: [LayerNorm(I, dtype=d)],
-    "BatchNorm": lambda d: [BatchNorm(I, dtype=d)],
-    "Conv1D": lambda d: [Conv1D(I, H, 3, dtype=d)],
-    "Function": lambda _: [Function("GeluTanh"), Function("Softmax")],
-    "Dropout": lambda _: [Dropout(0.3)],
-    "Step": lambda _: [Step(-2)],
-    "FinalState": lambda d: [gc.LSTM(I, H, bidirectional=True, dtype=d), FinalState()],
-    "Pool": lambda _: [Pool("mean")],
-    "SwapHalves": lambda _: [SwapHalves()],
-    "Masking": lambda d: [Masking(), gc.LSTM(I, H, dtype=d)],
-    "Normalization": lambda _: [Normalization(np.arange(I) / I, np.ones(I) / 3)],
-    "Rescaling": lambda _: [Rescaling(0.3, 1.0)],
-    "RepeatVector": lambda _: [Pool("max"), RepeatVector(3)],
-    "Flatten": lambda d: [Flatten(), gc.Linear(T * I, H, dtype=d)],
-    "MaxPooling1D": lambda _: [MaxPooling1D(2)],
-    "AveragePooling1D": lambda _: [AveragePooling1D(2)],
-    "Unsqueeze": lambda d: [Unsqueeze(), gc.LSTM(1, H, dtype=d)],
-    "Squeeze": lambda d: [gc.Linear(I, 1, dtype=d), Squeeze()],
-    "SpatialDropout1D": lambda _: [SpatialDropout1D(0.3)],
-    "GaussianNoise": lambda _: [GaussianNoise(0.3)],
-    "GaussianDropout": lambda _: [GaussianDropout(0.3)],
-}
+LAYERS = layers_of(I, H, T)
 WITHOUT_PADDING = {"Conv1D", "Flatten", "MaxPooling1D", "AveragePooling1D"}
 WHOLE_SEQUENCE = {"GRU", "Conv1D", "Step", "FinalState", "RepeatVector", "Flatten"}  # no streams
 WHOLE_SEQUENCE |= {
@@ -118,7 +40,7 @@ WHOLE_SEQUENCE |= {
     "LSTM merge",
     "LSTM outputs_in",
 }
-NAMES = [*(f"LSTM {name}" for name in LSTM_OPTIONS), *LAYERS]
+NAMES = [*(f"LSTM {name}" for name in OPTIONS), *LAYERS]
 CASES = [pytest.param(name, ENGINES[0], id=f"{name}-numpy") for name in NAMES]
 CASES += [
     pytest.param(name, "numba", marks=ENGINES[1].marks, id=f"{name}-numba") for name in NAMES if name.startswith("LSTM")
@@ -129,7 +51,7 @@ each_case = pytest.mark.parametrize(("name", "engine"), CASES)
 def model_of(name: str, dtype: Any, engine: str | None = None) -> gc.Sequential:
     """Return a model of this kind of layer, with its first weights."""
     if name.startswith("LSTM"):
-        options = LSTM_OPTIONS[name.removeprefix("LSTM ")]
+        options = OPTIONS[name.removeprefix("LSTM ")]
         return gc.Sequential([gc.LSTM(I, H, engine=engine, dtype=dtype, **options)], seed=1)
     layers = LAYERS[name](dtype)
     if not any(hasattr(layer, "parameters") for layer in layers):
@@ -186,7 +108,7 @@ def assert_equal_to_rounding(results: Any, expected: Any) -> None:
 
 def test_every_layer_and_every_option_has_a_case():
     assert {*LAYERS, "LSTM"} == {*MODULES}
-    assert {*LSTM_OPTIONS, "hidden_size"} == {*LSTMConfig.declared}
+    assert {*OPTIONS, "hidden_size"} == {*LSTMConfig.declared}
 
 
 # 1. The same machine, engine and number of threads: the same bits

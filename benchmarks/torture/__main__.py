@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SUPPORT = ("__init__", "__main__", "bars", "measuring", "property_examples")  # modules that are no proofs
+# Modules that are no proofs.
+SUPPORT = ("__init__", "__main__", "bars", "measuring", "property_examples", "property_layers", "property_values")
 
 
 def main(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from layer_examples import lstm_options
 
 from glasscell import LSTM, Sequential, convert
 from glasscell.layers import Linear, LSTMConfig
@@ -15,33 +16,7 @@ from glasscell.weight_layouts.pytorch import check_supported
 
 SIZES = {"input_size": 3, "hidden_size": 4}
 TRAINING_ONLY = ("dropout", "input_dropout", "recurrent_dropout")
-OTHERS = {  # a value of each option that is not the default, with the options that it requires
-    "num_layers": {"num_layers": 2},
-    "bidirectional": {"bidirectional": True},
-    "reverse": {"reverse": True},
-    "bias": {"bias": False},
-    "recurrent_bias": {"recurrent_bias": True},
-    "proj_size": {"proj_size": 2},
-    "projection_bias": {"projection_bias": True, "proj_size": 2},
-    "peepholes": {"peepholes": True},
-    "coupled": {"coupled": "input"},
-    "forget_gate": {"forget_gate": False},
-    "clip": {"clip": 1.0},
-    "gate_activation": {"gate_activation": "Softsign"},
-    "candidate_activation": {"candidate_activation": "Relu"},
-    "output_activation": {"output_activation": "Relu"},
-    "layer_norm": {"layer_norm": "tflite"},
-    "epsilon": {"epsilon": 0.1, "layer_norm": "tflite"},
-    "dropout": {"dropout": 0.5, "num_layers": 2},
-    "input_dropout": {"input_dropout": 0.5},
-    "recurrent_dropout": {"recurrent_dropout": 0.5},
-    "zoneout": {"zoneout": 0.5},
-    "zoneout_cell": {"zoneout_cell": 0.5},
-    "merge": {"merge": "sum", "bidirectional": True},
-    "masked_outputs": {"masked_outputs": "repeat"},
-    "outputs_in": {"outputs_in": "processing", "reverse": True},
-    "learn_initial_state": {"learn_initial_state": True},
-}
+OTHERS = {name: options for name, options in lstm_options(proj_size=2).items() if name not in SIZES}
 
 
 def lstm(**options):

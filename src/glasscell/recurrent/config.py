@@ -9,7 +9,7 @@ Add an option
 4. Each consumer in `supported` must compute it: ``stream/variant_step.py``, ``trace/equations.py``, the formats. Start
    with ``supported=("general",)``: streams, equations and formats then raise an error that names the option, and a
    report shows recorded values.
-5. A value in ``OTHERS`` of tests/layers/test_options_declared.py, and a row of the table in docs/lstm_options.md.
+5. A value in tests/layer_examples.py, and a row of the table in docs/lstm_options.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping
