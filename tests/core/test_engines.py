@@ -57,6 +57,12 @@ def test_updates_use_numba_if_it_is_installed(monkeypatch):
     engines.compiles_updates.cache_clear()
 
 
+def test_without_numba_the_default_is_numpy(monkeypatch):
+    monkeypatch.setattr(engines, "is_installed", lambda _: False)
+    monkeypatch.setattr(engines, "_compiled", lambda: pytest.fail("the compiled engine is imported"))
+    assert engines.select(None, 8, 32, 4, F4) is engines.NUMPY
+
+
 def test_an_unusable_numba_warns_and_numpy_is_used(monkeypatch):
     def refuse(name):
         raise ImportError("Numba needs NumPy 2.4 or less. Got NumPy 9.9.")

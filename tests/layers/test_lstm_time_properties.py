@@ -19,6 +19,7 @@ from lstm_problems import (
 )
 
 from glasscell import LSTM, LSTMState
+from glasscell.core.time_order import TimeOrder
 
 
 @law()
@@ -236,3 +237,25 @@ def test_a_stack_equals_its_single_layers_and_directions(problem):
         merge = merged[options.merge]
         x = merge(outputs, axis=0) if options.merge in ("multiply", "average") else merge(outputs)
     assert_all_near([x, *(np.concatenate(part) for part in zip(*final_states, strict=True))], [y, *final])
+
+
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_the_compiled_engine_reads_sequences_with_ascending_lengths_where_they_are(engine, rng, monkeypatch):
+    """It reads no step after the end of a sequence: nothing has to be set to 0 or moved before it runs."""
+    pytest.importorskip("numba")
+    moved = []
+
+    def watched(name, method):
+        def call(*arguments, **options):
+            moved.append(name)
+            return method(*arguments, **options)
+
+        return call
+
+    for name in ("to_processing_order", "to_time_order_backward"):
+        monkeypatch.setattr(TimeOrder, name, watched(name, getattr(TimeOrder, name)))
+    layer = LSTM(2, 3, engine=engine)
+    x, dy = (rng.normal(size=(3, 6, size)).astype(np.float32) for size in (2, 3))
+    *_, tape = layer.forward(x, lengths=[2, 4, 6])
+    layer.backward(tape, dy)
+    assert bool(moved) == (engine == "numpy")

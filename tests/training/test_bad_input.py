@@ -223,8 +223,9 @@ def test_a_bidirectional_model_carries_no_state():
 
 def test_windows_need_a_target_at_every_step():
     last = gc.Sequential([gc.LSTM(3, 4), FinalState(), gc.Linear(4, 2)])
-    with pytest.raises(ValueError, match="tbptt_steps must be None"):
-        gc.fit(last, (X, Y[:, 0]), 1, loss=LOSS, tbptt_steps=2)
+    for targets, loss in ((Y[:, 0], LOSS), (np.zeros(len(Y), int), "categorical_cross_entropy")):
+        with pytest.raises(ValueError, match="tbptt_steps must be None for targets without one entry per step"):
+            gc.fit(last, (X, targets), 1, loss=loss, tbptt_steps=2)
 
 
 def test_a_generated_task_has_no_epochs():

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -24,6 +25,7 @@ from glasscell.training import (
     has_checkpoint,
 )
 from glasscell.training.checkpoint_files import read_manifest
+from glasscell.training.folder_lock import FolderLock, lock_descriptor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text("utf-8")
 ENGINES = ["numpy", *["numba"] * is_installed("numba")]
@@ -554,3 +556,36 @@ def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
         exec(compile(block, "docs/checkpoints.md", "exec"), variables)  # noqa: S102 - it is the test
     assert has_checkpoint("runs/sum")
     assert read_manifest("runs/own_loop")["state"] == "finished"
+
+
+def test_a_folder_without_a_complete_manifest_has_none(tmp_path):
+    assert read_manifest(tmp_path) is None
+    run(tmp_path)
+    assert read_manifest(tmp_path)["state"] == "finished"
+    manifest = tmp_path / "checkpoints" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    assert read_manifest(tmp_path) is None
+
+
+def test_without_fcntl_there_are_no_locks(tmp_path, monkeypatch):
+    """As on Windows."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with (tmp_path / "file").open("wb") as file:
+        assert lock_descriptor(file.fileno()) is None
+
+
+def test_a_lock_is_renewed_if_its_file_was_removed_and_keeps_one_file_open(tmp_path):
+    def next_descriptor():
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    lock = FolderLock(tmp_path)
+    expected = next_descriptor()
+    assert not lock.renew()
+    (tmp_path / FolderLock.NAME).unlink()
+    assert lock.renew()
+    assert not lock.renew()
+    assert next_descriptor() == expected
+    lock.release()
+    assert list(tmp_path.iterdir()) == []

@@ -213,6 +213,7 @@ def test_the_limits_of_divergence():
     assert watch_of([11.0] * 200)[1] == UPDATES
     assert watch_of([9.9] * 1000)[1] is None  # not 10 times the first one
     assert watch_of([1001.0] * 200, zero_loss=0.5)[1] == FAR_UPDATES
+    assert watch_of([1000.0] * 200, zero_loss=0.5)[1] == UPDATES  # not above 1000 times the first one
     assert watch_of(([11.0] * 99 + [0.5]) * 5)[1] is None  # not in succession
     assert watch_of(([11.0] * 9 + [0.5]) * 25)[1] is None  # of a loss of the user
     assert watch_of(([21.0] * 9 + [0.5]) * 25, zero_loss=1.0)[1] == 238  # each below cancels five
@@ -248,6 +249,16 @@ def test_each_mean_is_of_as_many_updates():
     assert bests == [UPDATES, 2 * UPDATES, 3 * UPDATES, 4 * UPDATES]
     mean = sum(1 / number for number in range(3 * UPDATES + 1, 4 * UPDATES + 1)) / UPDATES
     assert watch.best == pytest.approx(mean, rel=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "is_best"), [(19.0, True), (21.0, False)])
+def test_a_mean_above_ten_times_the_first_loss_is_no_best_one(loss, is_best):
+    watch = LossWatch(10.0)
+    watch.begin(2.0, 2.0)
+    for _ in range(UPDATES):
+        watch.add(loss)
+    assert watch.ends_mean() == is_best
+    assert (watch.best == loss) == is_best
 
 
 def test_a_loss_that_stays_high_has_diverged_until_the_count_begins_again():
@@ -373,3 +384,28 @@ def test_a_checkpoint_keeps_the_failures(tmp_path):
     resumed_vector, resumed, _ = fit(data, model, checkpoint=tmp_path, resume=True, **options)
     assert resumed == history
     assert resumed_vector.tobytes() == vector.tobytes()
+
+
+def test_a_training_on_an_iterable_resumes_after_a_batch_that_was_skipped(tmp_path):
+    """Which counts as one of the batches that the data give again."""
+    data = [(batch.inputs, batch.targets) for batch in Batches({2}).batches()]
+    options = {"loss": "squared_error", "on_failure": "skip"}
+    vector, history, _ = fit(data, **options)
+    for end in (2, 3, 5):
+        folder = tmp_path / str(end)
+        fit(data, checkpoint=folder, checkpoint_every=1, callbacks=[lambda s, n=end: s.history.updates == n], **options)
+        resumed_vector, resumed, _ = fit(data, checkpoint=folder, resume=True, **options)
+        assert resumed.updates == history.updates
+        assert resumed_vector.tobytes() == vector.tobytes()
+
+
+def test_no_windows_are_kept_of_an_update_that_was_made_or_given_up():
+    """The last one is skipped, or the training ends with an error."""
+    for policy in ("skip", "raise"):
+        training = Training(model_of(), Batches({7}), TrainingOptions(epochs=1, on_failure=policy))
+        assert training.step()["update"] == 1
+        assert training.attempt == []
+        with pytest.warns(TrainingWarning) if policy == "skip" else pytest.raises(TrainingError):
+            training.run()
+        assert training.attempt == []
+        assert training.d_outputs is None

@@ -102,8 +102,9 @@ def test_steps_after_the_end_of_a_sequence_do_not_count():
     assert gc.fit(model_of(), data, epochs=2).updates == 8
 
 
-def test_a_number_after_the_end_of_a_sequence_is_not_named():
-    data = Planted("inputs", position=(1, 4, 0), lengths=np.array([5, 3, 5]))
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_number_after_the_end_of_a_sequence_is_not_named(step):
+    data = Planted("inputs", position=(1, step, 0), lengths=np.array([5, 3, 5]))
     data.batches_of_epoch[2].inputs[2, 1, 1] = np.nan
     assert "the inputs have nan at sequence 2 of the batch, step 1, feature 1; " in str(error_of(model_of(), data))
 
@@ -177,6 +178,18 @@ def test_the_gradient_of_a_loss_of_the_user():
         "gradient norm nan at update 1: the gradient of the loss on the outputs, which are finite, has nan at "
         f"sequence 2 of the batch, step 3, feature 1; {LOSS_ADVICE}; {FIRST}"
     )
+
+
+def test_the_gradient_of_a_loss_of_whole_sequences_has_no_step():
+    def loss(outputs, targets, weights):
+        value, gradient = squared_error(outputs, targets, weights)
+        gradient[1, 6] = np.nan
+        return value, gradient
+
+    data = Planted()
+    data.batches_of_epoch = [Batch(X.astype(np.float32), np.zeros((12, 7), np.float32))]
+    model = gc.Sequential([gc.LSTM(3, 4), FinalState(), gc.Linear(4, 7)])
+    assert "has nan at sequence 1 of the batch, feature 6; " in str(error_of(model, data, loss=loss))
 
 
 def test_the_value_of_a_loss_of_the_user():

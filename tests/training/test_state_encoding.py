@@ -69,9 +69,9 @@ def described(value):
     return type(value).__name__, pickle.dumps(value)
 
 
-def test_a_history_of_one_number_per_update_comes_back():
+def test_a_history_of_two_numbers_per_update_comes_back():
     """It needs far more memory than its tensors, which the limit for files of unknown origin allows."""
-    history = History([{"loss": 1 / number} for number in range(1, 2001)])
+    history = History([{"loss": 1 / number, "single": np.float32(number)} for number in range(1, 2001)])
     assert described(round_trip({"history": history})) == described({"history": history})
 
 
@@ -79,6 +79,13 @@ def test_a_history_of_one_number_per_update_comes_back():
 def test_a_value_comes_back(name):
     decoded = round_trip({name: VALUES[name]})
     assert described(decoded) == described({name: VALUES[name]})
+
+
+def test_a_column_without_values_is_one_of_a_history_without_rows():
+    content, tensors = encode_state({"history": History([{"loss": 0.5}])})
+    content["history"]["rows"] = 0
+    [name] = tensors
+    assert decode_state(content, {name: np.zeros(0)})["history"] == History()
 
 
 def test_the_copy_shares_no_memory():
