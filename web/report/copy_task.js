@@ -1,15 +1,14 @@
 // Inputs, targets and weights of the copy task, as glasscell/tasks/copy.py defines them.
 
-/** Replace the bits of a model, such as "1101": inputs, targets, weights and T are recomputed. */
-export function setBits(model, bits) {
-  const { mode, bits_per_step: k } = model.payload.copy;
-  if (!/^[01]*$/.test(bits) || bits.length % k) {
-    throw new Error(`bits must be characters 0 and 1${k > 1 ? `, ${k} per step` : ""}, got "${bits}"`);
-  }
+/**
+ * One sequence: {T, x (T, k + 1), targets (T, k), weights (T)}, from bits such as "1101" or an array of 0 and 1.
+ * delay: silent steps between the bits and the delimiter.
+ */
+export function copySequence(bits, { mode, bits_per_step: k }, delay = 0) {
   const S = bits.length / k;
   const recall = mode === "recall";
-  const T = recall ? 2 * S + 1 : S;
-  const answer = recall ? S + 1 : 0; // the first step with a target
+  const T = recall ? 2 * S + 1 + delay : S;
+  const answer = recall ? S + delay + 1 : 0; // the first step with a target
   const x = new Float64Array(T * (k + 1)); // silence is 0
   const targets = new Float64Array(T * k);
   const weights = new Float64Array(T);
@@ -19,6 +18,16 @@ export function setBits(model, bits) {
     targets[(answer + step) * k + channel] = Number(bits[n]);
     weights[answer + step] = 1;
   }
-  if (recall) x[S * (k + 1) + k] = 1; // the delimiter
-  return Object.assign(model, { T, x, targets, weights, bits });
+  if (recall) x[(S + delay) * (k + 1) + k] = 1; // the delimiter
+  return { T, x, targets, weights };
+}
+
+/** Replace the bits of a model, such as "1101": inputs, targets, weights and T are recomputed. */
+export function setBits(model, bits) {
+  const { copy } = model.payload;
+  const k = copy.bits_per_step;
+  if (!/^[01]*$/.test(bits) || bits.length % k) {
+    throw new Error(`bits must be characters 0 and 1${k > 1 ? `, ${k} per step` : ""}, got "${bits}"`);
+  }
+  return Object.assign(model, copySequence(bits, copy), { bits });
 }
