@@ -214,6 +214,8 @@ function check(symbol, operation, entry) {
       throw new Error(`${name} of ${operation} must be a number, got ${entry[name]}`);
     }
   }
+  const { low, high } = entry;
+  if (operation === "clamp" && low > high) throw new Error(`low must be at most high, got ${low} and ${high}`);
 }
 
 function checkNumbers(name, numbers, count) {

@@ -84,7 +84,7 @@ function forwardLayers(model, buffers) {
       const { kind = "lstm", H } = weights;
       const take = (symbol, size) => buffers.take(`${l} ${k} ${symbol}`, size);
       const edits = interventionsOn(model.interventions, { kind, l, k, T, H, I: weights.I, N });
-      return { ...KINDS[kind].forward(weights, x, { T, N, take, edits }), take, edits };
+      return Object.assign(KINDS[kind].forward(weights, x, { T, N, take, edits }), { take, edits });
     });
     x = merged(layer, directions, T, N);
     layers.push({ y: x, directions });
