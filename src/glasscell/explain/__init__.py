@@ -1,7 +1,57 @@
 """Explanations of a trained model: interventions, attribution, dynamics, and what it does over a data set."""
 
+from typing import TYPE_CHECKING
+
 from glasscell.lazy import attach
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from glasscell.explain.attribution import Attribution, gradient_times_input, integrated_gradients
+    from glasscell.explain.baselines import mean_input
+    from glasscell.explain.crossings import (
+        GradientFlow,
+        SourceSteps,
+        gradient_flow,
+        gradient_sources,
+        split_by_crossings,
+    )
+    from glasscell.explain.gradients_of_outputs import (
+        GradientMatrix,
+        OutputGradients,
+        output_gradient_matrix,
+        output_gradients,
+    )
+    from glasscell.explain.quantities import ClassScore, LogProbability
+    from glasscell.explain.replacements import Occlusion, occlusion
 
-__getattr__, __dir__ = attach(__name__, {})
+__all__ = [
+    "Attribution",
+    "ClassScore",
+    "GradientFlow",
+    "GradientMatrix",
+    "LogProbability",
+    "Occlusion",
+    "OutputGradients",
+    "SourceSteps",
+    "gradient_flow",
+    "gradient_sources",
+    "gradient_times_input",
+    "integrated_gradients",
+    "mean_input",
+    "occlusion",
+    "output_gradient_matrix",
+    "output_gradients",
+    "split_by_crossings",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    dict.fromkeys(("Attribution", "gradient_times_input", "integrated_gradients"), "attribution")
+    | dict.fromkeys(("ClassScore", "LogProbability"), "quantities")
+    | dict.fromkeys(
+        ("GradientFlow", "SourceSteps", "gradient_flow", "gradient_sources", "split_by_crossings"), "crossings"
+    )
+    | dict.fromkeys(("GradientMatrix", "OutputGradients"), "gradients_of_outputs")
+    | dict.fromkeys(("output_gradient_matrix", "output_gradients"), "gradients_of_outputs")
+    | dict.fromkeys(("Occlusion", "occlusion"), "replacements")
+    | {"mean_input": "baselines"},
+)
