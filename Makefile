@@ -76,9 +76,10 @@ notebook: $(VENV)/.test ## execute notebooks/Make_copy.py into Make_copy.ipynb
 web: $(BIN)/python  ## build the HTML pages of the package from web/
 	$(BIN)/python web/build.py
 
-pictures: $(VENV)/.test ## draw the picture of the README
+pictures: $(VENV)/.test ## draw the pictures of the README
 	$(BIN)/glasscell copy --out build/picture --overwrite
 	cp build/picture/gates.png docs/gates.png
+	$(BIN)/python benchmarks/training_picture.py docs/training.png
 
 screenshots: $(VENV)/.browser ## the page of a report in Chromium: pictures in build/screenshots, and frames a second
 	$(BIN)/python benchmarks/report_page.py $(ARGS)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from glasscell.core.activations import sigmoid
 from glasscell.layers import FinalState
 from glasscell.tasks import Copy
 from glasscell.trace import diagnostics, figures
-from glasscell.trace.display import units_by_peak
+from glasscell.trace.colormaps import STOPS
+from glasscell.trace.display import ColorScale, step_marks, units_by_peak
 from glasscell.trace.figures import plot_gates
+from glasscell.trace.figures.style import colors_of
 
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
 
 ROWS = ["input", "i", "f", "o", "g", "c", "output"]
 TASKS = [Copy(6), Copy(6, "echo"), Copy(6, bits_per_step=2), Copy(6, "echo", 3), Copy(1)]
@@ -375,6 +378,7 @@ def test_no_window_and_no_file_remains(tmp_path):
 import sys
 from glasscell import CopyLSTM
 from glasscell.trace.figures import plot_gates
+from glasscell.trace.figures.style import colors_of
 assert "matplotlib" not in sys.modules
 plot_gates(CopyLSTM(4), [1, 0, 1]).savefig(sys.argv[1])
 assert "matplotlib.figure" in sys.modules
@@ -401,3 +405,49 @@ def test_units_are_numbered_if_the_numbers_fit(width, named):
     figure = Figure(figsize=(width, 3))
     ax = figures.half_lives(CopyLSTM(32).trace([1, 0, 1, 1]), ax=figure.subplots())
     assert (ax.get_xlabel() == "unit") is named
+
+
+# Units, bits and delimiter
+
+
+def numbers_of_rows(ax):
+    """Labels of the rows, as row → text."""
+    ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+    return {round(tick.get_loc()): tick.label1.get_text() for tick in ticks}
+
+
+@pytest.mark.parametrize(("H", "interval"), [(3, 1), (16, 1), (17, 1), (48, 1), (49, 2), (100, 3)])
+def test_rows_have_the_numbers_of_their_units(H, interval, rng):
+    trace = LSTM(1, H, seed=0).trace(rng.normal(size=(5, 1)))
+    order = units_by_peak(trace.layer[0])
+    expected = {row: str(order[row]) for row in range(0, H, interval)}
+    assert numbers_of_rows(figures.heat_map(trace, "f")) == expected
+    maps = [ax for ax in figures.plot(trace).axes if ax.get_ylabel().startswith("cell state")]
+    assert numbers_of_rows(maps[0]) == expected
+
+
+def test_a_map_of_a_copy_task_has_its_bits_and_its_delimiter(rng):
+    model = CopyLSTM(5, task=Copy(width=3), seed=0)
+    trace = model.trace([1, 0, 1])
+    ax = figures.heat_map(trace, "f")
+    assert [(text.get_position()[0], text.get_text()) for text in ax.texts] == list(enumerate("101|101"))
+    assert [list(line.get_xdata()) for line in ax.lines] == [[3, 3]]
+    assert not figures.heat_map(trace.layer[0], "f").texts  # a layer knows no task
+    pairs = CopyLSTM(5, task=Copy(width=4, bits_per_step=2), seed=0).trace([1, 0, 1, 1])
+    assert step_marks(pairs) == (("10", "11", "|", "10", "11"), (2,))
+    echo = CopyLSTM(5, task=Copy(width=2, mode="echo"), seed=0).trace([1, 0])
+    assert step_marks(echo) == (("1", "0"), ())
+    named = LSTM(1, 3, seed=0).trace(rng.normal(size=(2, 1)), step_names=["a", "$b$"])
+    assert [text.get_text() for text in figures.heat_map(named, "f").texts] == ["a", r"\$b\$"]
+    long = LSTM(1, 3, seed=0).trace(rng.normal(size=(61, 1)), step_names=["a"] * 61)
+    assert not figures.heat_map(long, "f").texts
+
+
+def test_figures_and_pages_have_one_color_code():
+    sources = Path(__file__).parents[2] / "web" / "report" / "colors.js"
+    light = sources.read_text("utf-8").partition("light: {")[2]
+    for kind, name in (("sequential", "gate"), ("diverging", "state")):
+        stops = re.search(rf"{name}: \[(.*?)\]", light)[1].replace('"', "").split(", ")
+        assert STOPS[kind].split() == stops
+        ends = [matplotlib.colors.to_hex(colors_of(ColorScale(-1, 1, kind))["cmap"](x)) for x in (0.0, 1.0)]
+        assert ends == [stops[0], stops[-1]]

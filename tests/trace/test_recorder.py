@@ -129,6 +129,17 @@ def test_the_strip_shows_the_frames():
     np.testing.assert_array_equal(drawn[5].images[0].get_array(), recorder.frames[-1].values["c"].T[order])
 
 
+def test_strip_film_and_page_have_units_bits_and_delimiter(tmp_path):
+    recorder = recorded(4, 4)
+    units = [str(unit) for unit in recorder.units]
+    drawn = [ax for ax in recorder.plot(["f", "c"], number=2).axes if ax.images]
+    for ax in drawn:
+        assert [list(line.get_xdata()) for line in ax.lines] == [[4, 4]]
+        assert [label.get_text() for label in ax.get_yticklabels()] == (units if ax in drawn[::2] else [])
+    marks = payload(recorder)["marks"]
+    assert marks == {"texts": tuple("1011|1011"), "delimiters": (4,)}
+
+
 def test_a_symbol_has_one_scale_and_a_gradient_one_for_each_frame():
     recorder = recorded(12, 4, symbols=["c", "d_c"])
     first, last = recorder.frames[0], recorder.frames[-1]
@@ -217,6 +228,18 @@ def test_the_slider_moves_through_the_training(open_html):
     assert opened.inner_text("#update") == "8"
     assert opened.evaluate("film.state.frame") == last - 1
     assert f"{recorder.frames[last - 1].loss:.3g}" in opened.inner_text("#loss")
+
+
+def test_the_page_has_units_bits_and_delimiter(open_html):
+    recorder = recorded(4, 4, symbols=["f", "x"])
+    page = open_html(html.page(recorder))
+    maps = page.locator("#maps figure")
+    assert maps.nth(0).locator(".units span").all_text_contents() == [str(unit) for unit in recorder.units]
+    assert maps.nth(1).locator(".units span").count() == 0  # the rows of x are features
+    for k in range(2):
+        assert "".join(maps.nth(k).locator(".steps span").all_text_contents()) == "1011|1011"
+        canvas, line = (maps.nth(k).locator(name).bounding_box() for name in ("canvas", ".delimiter"))
+        assert abs(line["x"] - canvas["x"] - canvas["width"] / 2) < 2
 
 
 def test_a_number_can_be_read_with_the_keyboard(open_html):

@@ -5,6 +5,7 @@ import { byId, make, makeSvg } from "../shared/elements.js";
 const film = JSON.parse(byId("payload").textContent);
 const last = film.updates.length - 1;
 const FRAME_MS = 120; // between frames while the film plays
+const [MAP_HEIGHT, LABEL_HEIGHT, MOST_TEXTS] = [192, 12, 24]; // in CSS pixels, at the smallest; steps with a text
 const [WIDTH, HEIGHT] = [1000, 100]; // of the curves; they are stretched to the width of the page
 const state = { frame: 0, row: null, step: null, map: 0, timer: null };
 const maps = film.maps.map(makeMap);
@@ -54,7 +55,7 @@ function makeMap(map, k) {
       "figure",
       {},
       make("figcaption", {}, make("b", {}, map.name), " ", make("i", {}, map.symbol), shape),
-      canvas,
+      labelled(map, canvas),
       make("div", { class: "legend" }, ends[0], bar, ends[1]),
     ),
   );
@@ -64,6 +65,25 @@ function makeMap(map, k) {
     canvas.addEventListener(name, (event) => choose(heatMap, ...cellUnder(heatMap, event)));
   canvas.addEventListener("keydown", (event) => moveByKey(heatMap, event));
   return heatMap;
+}
+
+/** The canvas, the numbers of the units on its left, and the bits or the numbers of the steps below it. */
+function labelled(map, canvas) {
+  const share = (index, count) => `${((index + 0.5) / count) * 100}%`;
+  const units = make("div", { class: "units", "aria-hidden": "true" });
+  const steps = make("div", { class: "steps", "aria-hidden": "true" });
+  const plate = make("div", { class: "plate" }, canvas);
+  if (film.block === 1) {
+    const interval = Math.ceil((map.rows * LABEL_HEIGHT) / MAP_HEIGHT);
+    for (let row = 0; map.of_units && row < map.rows; row += interval)
+      units.append(make("span", { style: `top: ${share(row, map.rows)}` }, String(film.units[row])));
+    const { texts, delimiters } = film.marks;
+    const every = texts.length && map.steps <= MOST_TEXTS ? 1 : Math.ceil(map.steps / MOST_TEXTS);
+    for (let t = 0; t < map.steps; t += every)
+      steps.append(make("span", { style: `left: ${share(t, map.steps)}` }, every === 1 && texts.length ? texts[t] : String(t)));
+    for (const t of delimiters) plate.append(make("span", { class: "delimiter", style: `left: ${share(t, map.steps)}` }));
+  }
+  return make("div", { class: "labelled" }, units, plate, steps);
 }
 
 /** The row and the step under the pointer. */

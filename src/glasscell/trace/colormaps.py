@@ -1,7 +1,7 @@
-"""Color maps without Matplotlib, for terminals and pages: those of the figures.
+"""Color maps of figures, terminals and pages.
 
-Each is a list of equidistant colors with linear interpolation. Sequential: Viridis, whose lightness increases, so that
-it is readable in grey and with color blindness. Diverging: blue to red through white at zero.
+Each is a list of equidistant colors with linear interpolation. Sequential: a closed gate is light and an open one dark,
+in one hue, so that it is readable in grey and with color blindness. Diverging: blue below zero, orange above it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from glasscell.trace.display import ColorScale, ScaleKind
 Colors = NDArray[np.uint8]
 
 STOPS: dict[ScaleKind, str] = {
-    "sequential": "#440154 #482878 #3e4a89 #31688e #26828e #1f9e89 #35b779 #6dcd59 #b4de2c #fde725",
-    "diverging": "#053061 #2166ac #4393c3 #92c5de #f7f7f7 #f4a582 #d6604d #b2182b #67001f",
+    "sequential": "#f1efe8 #cde2de #8cc0bc #45919a #1b6072 #0b3346",
+    "diverging": "#103a75 #2c6bb2 #7aacd8 #c4d9ea #f1efe8 #f3d2b6 #e59a61 #c65d25 #7f2b0a",
 }
 
 

@@ -167,6 +167,37 @@ def scale_of(symbol: str, values: Array, *, is_gate: bool | None = None) -> Colo
 # Input and output
 
 
+class StepMarks(NamedTuple):
+    """Texts and delimiters of the steps of a sequence.
+
+    Attributes
+    ----------
+    texts : tuple of str
+        Of each step: bits of the input, "|" for the delimiter, bits of the target; or the names of the steps. Empty if
+        there are none.
+    delimiters : tuple of int
+        The steps with a delimiter.
+    """
+
+    texts: tuple[str, ...] = ()
+    delimiters: tuple[int, ...] = ()
+
+
+def step_marks(trace: TraceData) -> StepMarks:
+    """Return the bits and the delimiter of a copy task, or the names of the steps."""
+    if not trace.about.get("copy"):
+        return StepMarks(_step_names(trace) or ())
+    rows = _input_bits(trace)
+    delimiters = [row.values > 0 for row in rows if row.name == "delimiter"]
+    is_delimiter = delimiters[0] if delimiters else np.zeros(trace.T, np.bool_)
+    inputs = [row.texts or () for row in rows if row.name != "delimiter"]
+    targets = [row.expected or () for row in output_rows(trace)] if trace.about["copy"]["mode"] == "recall" else []
+    texts = [
+        "|" if is_delimiter[t] else "".join(row[t].strip("·") for row in (*inputs, *targets)) for t in range(trace.T)
+    ]
+    return StepMarks(tuple(texts), tuple(map(int, np.flatnonzero(is_delimiter))))
+
+
 def input_rows(trace: TraceData) -> list[LabelledRow]:
     """Return the rows of the input: bits of the copy task, ids, names of steps, or features."""
     names, x = _step_names(trace), trace.x

@@ -17,6 +17,7 @@ from glasscell.trace.display import (
     resolve_layer,
     scale_of,
     select_units,
+    step_marks,
 )
 from glasscell.trace.figures.style import (
     INK,
@@ -26,6 +27,7 @@ from glasscell.trace.figures.style import (
     escape_mathtext,
     get_axes,
     label_time_axis,
+    mark_steps,
     style_axes,
 )
 from glasscell.trace.layer_trace import LayerTrace
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_NUMBERED_ROWS = 48
+ROWS_IN_ONE_COLUMN = 16
 MAX_LETTERED_STEPS = 60
 
 
@@ -49,7 +52,7 @@ def heat_map(
     Parameters
     ----------
     source : TraceData or LayerTrace
-        Of one sequence.
+        Of one sequence. A trace of a copy task has a line at the delimiter, and its bits above the map.
     symbol : str
         Such as ``f``, ``c``, ``d_c``, or ``z_f`` for the rows of z of the forget gate.
     layer : int
@@ -72,8 +75,10 @@ def heat_map(
     name = "\n".join(wrap(heat.name, 24))
     _label_axis(ax, f"{name} {mathtext(symbol)}")
     style_axes(ax, grid=False)
-    _number_rows(ax, heat.rows)
+    number_rows(ax, heat.rows)
     label_time_axis(ax, layer_trace.T)
+    if isinstance(source, TraceData):
+        mark_steps(ax, step_marks(source))
     return ax
 
 
@@ -128,11 +133,14 @@ def _label_axis(ax: Axes, label: str) -> None:
     ax.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
 
 
-def _number_rows(ax: Axes, rows: NDArray[np.intp]) -> None:
-    """Label the rows with the numbers of the units, or with their count if the numbers do not fit."""
-    if len(rows) > MAX_NUMBERED_ROWS:
-        ax.set_yticks([0, len(rows) - 1], ["first", "last"])
-        ax.set_ylabel(f"{ax.get_ylabel()}\n{len(rows)} units")
-        return
-    ax.set_yticks(range(len(rows)), [str(row) for row in rows])
-    ax.tick_params(axis="y", length=0, labelsize=8 if len(rows) <= 12 else 6)
+def number_rows(ax: Axes, rows: NDArray[np.intp]) -> None:
+    """Label the rows with the numbers of the units, in two columns if they are many; every n-th one of too many."""
+    interval = max(1, -(-len(rows) // MAX_NUMBERED_ROWS))
+    places = range(0, len(rows), interval)
+    columns = 1 if len(places) <= ROWS_IN_ONE_COLUMN else 2
+    for column in range(columns):
+        numbered = places[column::columns]
+        ax.set_yticks(numbered, [str(rows[k]) for k in numbered], minor=column > 0)
+    size = 8 if len(places) <= 12 else 6
+    ax.tick_params(axis="y", which="both", length=0, labelsize=size)
+    ax.tick_params(axis="y", which="minor", pad=2.5 * size, labelcolor=ax.yaxis.get_tick_params()["labelcolor"])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.trace.data import TraceData
@@ -16,11 +15,12 @@ from glasscell.trace.display import (
     input_rows,
     output_rows,
     resolve_layer,
+    step_marks,
     units_by_peak,
 )
 from glasscell.trace.figures.curves import gradient_flow
 from glasscell.trace.figures.maps import heat_map, step_rows
-from glasscell.trace.figures.style import INK, escape_mathtext, new_figure
+from glasscell.trace.figures.style import INK, escape_mathtext, mark_steps, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,11 +104,6 @@ def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure
     units = units_by_peak(layer_trace)
     for ax, symbol in zip(panels[1:], layer_trace.default_symbols, strict=False):
         heat_map(layer_trace, symbol, ax=ax, units=units)
-        ax.set_yticks(
-            [0, layer_trace.H - 1] if layer_trace.H > 1 else [0],
-            ["0", str(layer_trace.H - 1)] if layer_trace.H > 1 else ["0"],
-        )
-        ax.tick_params(axis="y", labelsize=8, length=3)
     if outputs:
         step_rows(panels[1 + len(layer_trace.default_symbols)], outputs, "output")
     if gradient:
@@ -118,10 +113,8 @@ def _page(trace: TraceData, layer: int, title: str, *, gradient: bool) -> Figure
         ax.tick_params(bottom=False)
         ax.set_xlabel("")
     panels[-1].set_xlabel("step", color=INK)
-    copy = trace.about.get("copy")
-    if copy and copy["mode"] == "recall":
-        for ax in panels:
-            ax.axvline(np.flatnonzero(trace.x[:, -1])[0] if trace.x[:, -1].any() else -0.5, color=INK, lw=0.8, ls=":")
+    for ax in panels:
+        mark_steps(ax, step_marks(trace), texts=False)  # the first and the last panel have them
     figure.suptitle(escape_mathtext("\n".join(wrap(title, int(11 * width)))), color=INK)
     return figure
 

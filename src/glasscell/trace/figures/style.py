@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from glasscell.escaping import escape
-from glasscell.trace.display import ColorScale, ScaleKind
+from glasscell.trace.colormaps import STOPS
+from glasscell.trace.display import ColorScale, ScaleKind, StepMarks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 INK, MUTED, LINE_COLOR = "#1f2933", "#7b8794", "#cbd2d9"
 WRONG = "#d64545"
-COLORMAPS: dict[ScaleKind, str] = {"sequential": "viridis", "diverging": "RdBu_r"}
+MAX_MARKED_STEPS = 60
 
 # Line colors, which also differ in lightness: those of Okabe & Ito (2008) with enough contrast on white.
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#8c6d1f"
@@ -44,7 +47,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 def colors_of(scale: ColorScale) -> dict[str, Any]:
     """Return the arguments of imshow and scatter for a color scale."""
-    return {"cmap": COLORMAPS[scale.kind], "vmin": scale.low, "vmax": scale.high}
+    return {"cmap": _color_map(scale.kind), "vmin": scale.low, "vmax": scale.high}
+
+
+@cache
+def _color_map(kind: ScaleKind) -> Colormap:
+    from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415 - optional
+
+    return LinearSegmentedColormap.from_list(f"glasscell {kind}", STOPS[kind].split())
 
 
 def color_bar(image: AxesImage, axes: Axes | Sequence[Axes], pad: float = 0.01) -> None:
@@ -82,6 +92,17 @@ def label_time_axis(ax: Axes, T: int, label: str = "step") -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, steps=[1, 2, 5, 10], min_n_ticks=1))
     ax.set_xlim(-0.5, T - 0.5)
     ax.set_xlabel(label)
+
+
+def mark_steps(ax: Axes, marks: StepMarks, *, texts: bool = True) -> None:
+    """Draw a line at each delimiter and, if they fit, the text of each step above the axes."""
+    for t in marks.delimiters:
+        ax.axvline(t, color=INK, lw=0.8, ls=":")
+    if not texts or len(marks.texts) > MAX_MARKED_STEPS:
+        return
+    for t, text in enumerate(marks.texts):
+        label = escape_mathtext(text)
+        ax.text(t, 1.01, label, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=7, color=MUTED)
 
 
 def log_y_axis(ax: Axes) -> None:

@@ -11,8 +11,17 @@ import numpy as np
 
 from glasscell.core.types import Array
 from glasscell.trace.display import ColorScale, symbol_name
-from glasscell.trace.figures.maps import mathtext
-from glasscell.trace.figures.style import BLUE, INK, color_bar, colors_of, escape_mathtext, new_figure, style_axes
+from glasscell.trace.figures.maps import mathtext, number_rows
+from glasscell.trace.figures.style import (
+    BLUE,
+    INK,
+    color_bar,
+    colors_of,
+    escape_mathtext,
+    mark_steps,
+    new_figure,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +37,8 @@ def plot_strip(recorder: RecordedFrames, symbols: Sequence[str], frames: Sequenc
     for row, symbol in zip(grid, symbols, strict=True):
         for ax, frame in zip(row, frames, strict=True):
             image = _draw(ax, recorder.values_for_display(frame, symbol), recorder.scale(symbol, frame))
-            ax.set_yticks([])
+            mark_steps(ax, recorder.marks, texts=False)
+            _number_units(ax, recorder, symbol) if ax is row[0] else ax.set_yticks([])
             if symbol.startswith("d_"):
                 ax.set_xlabel(f"from {-image.norm.vmax:.1g} to {image.norm.vmax:.1g}", fontsize=7)
         if not symbol.startswith("d_"):
@@ -51,10 +61,11 @@ def save_animation(recorder: RecordedFrames, symbol: str, suffix: str, fps: floa
     top, below = figure.subplots(2, 1, height_ratios=[4, 1])
     image = _draw(top, recorder.values_for_display(frames[0], symbol), recorder.scale(symbol, frames[0]))
     color_bar(image, top)
-    top.set_ylabel(f"{len(recorder.units)} units" if recorder.rows_are_units(symbol) else "", fontsize=9)
-    top.set_yticks([])
+    mark_steps(top, recorder.marks)
+    top.set_ylabel("unit" if recorder.rows_are_units(symbol) else "", fontsize=9)
+    _number_units(top, recorder, symbol)
     top.set_xlabel("step", fontsize=9)
-    top.set_title(f"{symbol_name(symbol, recorder.symbol_names)} {mathtext(symbol)}", loc="left", fontsize=10)
+    top.set_title(f"{symbol_name(symbol, recorder.symbol_names)} {mathtext(symbol)}", loc="left", fontsize=10, pad=16)
     dot = _draw_losses(below, frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"animation{suffix}"
@@ -63,11 +74,19 @@ def save_animation(recorder: RecordedFrames, symbol: str, suffix: str, fps: floa
             for frame in frames:
                 image.set_data(recorder.values_for_display(frame, symbol))
                 image.set_clim(*recorder.scale(symbol, frame)[:2])
-                top.set_title(frame.caption, loc="right", fontsize=9, family="monospace")
+                top.set_title(frame.caption, loc="right", fontsize=9, family="monospace", pad=16)
                 dot.set_data([frame.update], [np.nan if frame.loss is None else frame.loss])
                 writer.grab_frame()
                 figure.set_layout_engine("none")  # keep the layout of the first frame
         return path.read_bytes()
+
+
+def _number_units(ax: Axes, recorder: RecordedFrames, symbol: str) -> None:
+    """Label the rows with the numbers of the units; those of a symbol without units have no labels."""
+    if recorder.rows_are_units(symbol):
+        number_rows(ax, recorder.units)
+    else:
+        ax.set_yticks([])
 
 
 def _draw(ax: Axes, values: Array, scale: ColorScale) -> Any:

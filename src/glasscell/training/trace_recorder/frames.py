@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasscell.core.types import Array
-from glasscell.trace.display import ColorScale, scale_of
+from glasscell.trace.display import ColorScale, StepMarks, scale_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class RecordedFrames:
     frames: list[Frame]
     _metadata: dict[str, Any]
     symbol_names: Mapping[str, str]  # different from those of an LSTM
+    marks: StepMarks  # of the last trace
     _order: NDArray[np.intp]
 
     @property

@@ -41,6 +41,7 @@ def payload(recorder: RecordedFrames) -> dict[str, Any]:
         "norms": {name: [_shorts(frame.norms[name]) for frame in frames] for name in NORMS if name in frames[0].norms},
         "units": [int(unit) for unit in recorder.units],
         "block": block,
+        "marks": {"texts": recorder.marks.texts, "delimiters": recorder.marks.delimiters},
         "steps": len(next(iter(frames[0].values.values()))),
         "colors": {kind: stops.split() for kind, stops in STOPS.items()},
         "maps": [_map(recorder, symbol, frames, block) for symbol in recorder.symbols],

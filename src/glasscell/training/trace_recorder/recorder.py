@@ -14,7 +14,7 @@ from glasscell.atomic_files import OutputFile, StrPath
 from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
 from glasscell.trace import diagnostics
-from glasscell.trace.display import get_values, resolve_layer, units_by_peak
+from glasscell.trace.display import StepMarks, get_values, resolve_layer, step_marks, units_by_peak
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import HTML, Trace
 from glasscell.training.trace_recorder.frames import Frame, RecordedFrames
@@ -95,6 +95,7 @@ class TraceRecorder(RecordedFrames):
         self._interval = self.every
         self._earlier_updates, self._last_update = 0, 0  # of previous training runs, and of this one
         self._metadata: dict[str, Any] = {}
+        self.marks = StepMarks()
 
     def __call__(self, state: TrainingState) -> None:
         """Capture a frame if one is due; :func:`glasscell.fit` calls this after every update."""
@@ -127,7 +128,7 @@ class TraceRecorder(RecordedFrames):
         frame = _capture_frame(trace, layer, self.symbols, update)
         if self.frames and _shapes(frame) != _shapes(self.frames[-1]):
             raise ValueError(f"the frame must have the shapes {_shapes(self.frames[-1])}, got {_shapes(frame)}")
-        self._metadata = trace.about
+        self._metadata, self.marks = trace.about, step_marks(trace)
         self._order, self.symbol_names = units_by_peak(layer), layer.symbol_names
         if len(self.frames) == self.max_frames:
             del self.frames[1::2]
