@@ -31,25 +31,66 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def open_html(browser: Any, tmp_path: Path) -> Iterator[Open]:
-    """Open HTML from a file, offline; at the end nothing was fetched, and nothing is on the console."""
-    contexts, wrong = [], []
+class OfflinePage:
+    """A page of the browser without network access, which shows one file after another.
 
-    def open_html(html: str, width: int = 1280, height: int = 900, **options: Any) -> Any:
-        file = tmp_path / "report.html"
-        file.write_text(html, encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
-        contexts.append(context)
+    A page of its own for each test would take five times as long to open.
+
+    Attributes
+    ----------
+    page : Page
+    wrong : list of str
+        What the page that is open fetched or wrote to the console.
+    """
+
+    def __init__(self, browser: Any) -> None:
+        context = browser.new_context(offline=True)
         context.set_default_timeout(10_000)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: request.url == file.as_uri() or wrong.append(f"asked for {request.url}"))
-        page.goto(file.as_uri())
-        return page
+        self.page, self.wrong, self._address = context.new_page(), list[str](), ""
+        self.page.on("console", lambda message: self.wrong.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", self._check_request)
+
+    def _check_request(self, request: Any) -> None:
+        if request.url != self._address:
+            self.wrong.append(f"asked for {request.url}")
+
+    def open(self, file: Path, width: int, height: int, color_scheme: str) -> None:
+        """Open a file, as a new page would do."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.emulate_media(color_scheme=color_scheme)
+        self.page.mouse.move(0, 0)
+        self._address = file.as_uri()
+        self.page.goto(self._address)
+
+    def clear(self) -> list[str]:
+        """Close the file, and return what was wrong with it."""
+        self._address = "about:blank"
+        self.page.goto(self._address)
+        wrong, self.wrong = self.wrong, []
+        return wrong
+
+
+@pytest.fixture(scope="session")
+def offline_pages() -> list[OfflinePage]:
+    """Pages that the tests have used."""
+    return []
+
+
+@pytest.fixture
+def open_html(browser: Any, offline_pages: list[OfflinePage], tmp_path: Path) -> Iterator[Open]:
+    """Open HTML from a file, offline; at the end nothing was fetched, and nothing is on the console."""
+    used = 0
+
+    def open_html(html: str, width: int = 1280, height: int = 900, color_scheme: str = "light") -> Any:
+        nonlocal used
+        if used == len(offline_pages):
+            offline_pages.append(OfflinePage(browser))
+        offline, used = offline_pages[used], used + 1
+        file = tmp_path / f"report{used}.html"
+        file.write_text(html, encoding="utf-8")
+        offline.open(file, width, height, color_scheme)
+        return offline.page
 
     yield open_html
-    for context in contexts:
-        context.close()
-    assert wrong == []
+    assert [wrong for offline in offline_pages[:used] for wrong in offline.clear()] == []
