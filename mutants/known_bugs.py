@@ -454,8 +454,8 @@ BUGS = [
         "general layer",
         (
             BACKPROP,
-            "return dh_prev + masks.recurrent * (W_h @ gradients.da_h[t]), dc_prev",
-            "new_dh = dh_prev + masks.recurrent * (W_h @ gradients.da_h[t])\n"
+            "return dh_prev + masks.recurrent * dh_read, dc_prev",
+            "new_dh = dh_prev + masks.recurrent * dh_read\n"
             "    change = new_dh - dh\n"
             '    if "projection" in tape.weights:\n        change = tape.weights["projection"].T @ change\n'
             "    slope = config.output.derivative(tape.output_activation_input[t], tape.output[t])\n"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         output_gradient_matrix,
         output_gradients,
     )
+    from glasscell.explain.intervening import intervene, outputs_under, trace_under
+    from glasscell.explain.intervention import Intervention
     from glasscell.explain.quantities import ClassScore, LogProbability
     from glasscell.explain.replacements import Occlusion, occlusion
 
@@ -28,6 +30,7 @@ __all__ = [
     "ClassScore",
     "GradientFlow",
     "GradientMatrix",
+    "Intervention",
     "LogProbability",
     "Occlusion",
     "OutputGradients",
@@ -36,11 +39,14 @@ __all__ = [
     "gradient_sources",
     "gradient_times_input",
     "integrated_gradients",
+    "intervene",
     "mean_input",
     "occlusion",
     "output_gradient_matrix",
     "output_gradients",
+    "outputs_under",
     "split_by_crossings",
+    "trace_under",
 ]
 
 __getattr__, __dir__ = attach(
@@ -53,5 +59,6 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("GradientMatrix", "OutputGradients"), "gradients_of_outputs")
     | dict.fromkeys(("output_gradient_matrix", "output_gradients"), "gradients_of_outputs")
     | dict.fromkeys(("Occlusion", "occlusion"), "replacements")
-    | {"mean_input": "baselines"},
+    | {"mean_input": "baselines", "Intervention": "intervention"}
+    | dict.fromkeys(("intervene", "outputs_under", "trace_under"), "intervening"),
 )

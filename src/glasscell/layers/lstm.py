@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from glasscell.recurrent.tape import LSTMTape
 from glasscell.validation import float_dtype
 
 if TYPE_CHECKING:
+    from glasscell.recurrent.step_interventions import StepIntervention
     from glasscell.stream.building import Stage
 
 
@@ -144,6 +146,32 @@ class LSTM(LSTMPasses, LSTMWeights):
         from glasscell.stream.lstm_stage import LSTMStage  # noqa: PLC0415 - only where it is used
 
         return LSTMStage(self.options, self.parameters, self.execution.engine, single=single)
+
+    def intervention_rows(self, symbol: str, k: int) -> int:
+        """Return the rows of a symbol in direction k of :attr:`LSTMConfig.directions`; see `explain.Intervention`.
+
+        Raises
+        ------
+        ValueError
+            If this LSTM does not compute the symbol, or not for each unit.
+        """
+        from glasscell.recurrent.intervention_runner import symbol_rows  # noqa: PLC0415 - only where it is used
+
+        return symbol_rows(self.options, symbol, self.options.directions[k][1])
+
+    def interventions(self, k: int) -> tuple[StepIntervention, ...]:
+        """Return the interventions on direction k."""
+        return getattr(self._directions[k].runner, "interventions", ())
+
+    def set_interventions(self, k: int, interventions: Sequence[StepIntervention]) -> None:
+        """Run direction k under these interventions, in this order, from now on."""
+        from glasscell.recurrent.intervention_runner import InterventionRunner  # noqa: PLC0415 - only where it is used
+
+        direction = self._directions[k]
+        runner = direction.runner.original
+        if interventions:
+            runner = InterventionRunner(runner, interventions, reverse=direction.reverse)
+        direction.set_runner(runner)
 
     def __repr__(self) -> str:
         options = self.options.non_default()

@@ -60,7 +60,7 @@ class LSTMDirection(Direction):
             tape: Any = self.run(x, initial, buffers, **skipped)
         else:
             skipped, x = {}, self._to_processing_order(x, order)
-            tape = self.runner.forward(x, initial, masks, None if order is None else order.lengths, buffers)
+            tape = self.runner.forward(x, initial, masks, order, buffers)
         in_place = isinstance(tape, Tape)  # no gradient depends on the outputs of this engine's invalid steps
         y = self._to_time_order(tape.h, order, buffers, in_place=in_place, are_zero=bool(skipped))
         return DirectionTape(tape, order, input_mask), y
@@ -69,9 +69,8 @@ class LSTMDirection(Direction):
         self, x: Array, initial: tuple[InitialState, InitialState], order: TimeOrder | None, buffers: BufferPool
     ) -> tuple[Array, tuple[Array, Array]]:
         """Run :meth:`forward` without a tape: return the outputs, and the state after each sequence's last step."""
-        lengths = None if order is None else order.lengths
         x = self._to_processing_order(x, order)
-        h, final_h, final_c = self.runner.infer(x, initial, self._no_dropout, lengths, buffers)
+        h, final_h, final_c = self.runner.infer(x, initial, self._no_dropout, order, buffers)
         return self._to_time_order(h, order, buffers), (final_h, final_c)
 
     def outputs(self, tape: DirectionTape) -> Array:

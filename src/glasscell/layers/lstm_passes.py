@@ -70,16 +70,23 @@ class Direction(ABC):
     ) -> None:
         self.options, self.suffix, self.reverse = options, suffix, reverse
         self.names = {name: f"{name}{suffix}" for name in options.shapes_of(1)}
-        self.runner = DirectionRunner(options, self.weights, execution)
-        self.is_plain = self.runner.is_direct and not reverse and options.outputs_in != "processing"
+        self.set_runner(DirectionRunner(options, self.weights, execution))
         rates = options.input_dropout, options.recurrent_dropout, options.zoneout, options.zoneout_cell
         self.draws_masks = any(rates)
         self._parameters = parameters
         self._weights: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy without the cached weights, which are views of the parameters."""
-        return {**self.__dict__, "_weights": ({}, {})}
+        """Copy without the cached weights, which are views of the parameters, and without interventions."""
+        original = self.runner.original
+        return {**self.__dict__, "_weights": ({}, {}), "runner": original, "is_plain": self._runs_plain(original)}
+
+    def set_runner(self, runner: DirectionRunner) -> None:
+        """Set what runs the steps."""
+        self.runner, self.is_plain = runner, self._runs_plain(runner)
+
+    def _runs_plain(self, runner: DirectionRunner) -> bool:
+        return runner.is_direct and not self.reverse and self.options.outputs_in != "processing"
 
     def weights(self) -> dict[str, Array]:
         """Return the weights under core's names; without a bias, its column is 0."""

@@ -3,7 +3,8 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,7 @@ from glasscell.validation import from_feature_major, prepare_inputs, to_feature_
 
 if TYPE_CHECKING:
     from glasscell.core.parameters import Parameters
+    from glasscell.explain.intervention import Intervention
     from glasscell.stream import Stream
     from glasscell.trace.trace import Trace
 
@@ -220,6 +222,21 @@ class RecurrentLayer(StatefulLayer):
             lengths=lengths,
             mask=mask,
         )
+
+    def intervene(self, *interventions: Intervention | str, **arguments: Any) -> AbstractContextManager[Self]:
+        """Return a context in which this layer runs under interventions: see :func:`glasscell.explain.intervene`.
+
+        Parameters
+        ----------
+        *interventions : glasscell.explain.Intervention, or one str
+            A symbol, such as "f", is ``Intervention(symbol, **arguments)``.
+        **arguments
+            Of :class:`glasscell.explain.Intervention` for a symbol: an operation such as ``scale=0.9``, and ``layer``,
+            ``direction``, ``units``, ``steps``.
+        """
+        from glasscell.explain import intervening  # noqa: PLC0415 - only where it is used
+
+        return intervening.intervene(self, *intervening.from_arguments(interventions, arguments))
 
     def stream(self, batch: int | None = None) -> Stream[Any]:
         """Return a stream of this layer, which takes one step at a time: see :class:`glasscell.stream.Stream`.

@@ -4,6 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
     from glasscell.atomic_files import StrPath
+    from glasscell.explain.intervention import Intervention
     from glasscell.layers.summary import Summary
     from glasscell.stream import Stream
     from glasscell.trace.trace import Trace
@@ -203,6 +205,21 @@ class Model(ABC):
         layers, passes = dict(zip(self.names, self._layers, strict=True)), Passes(self._forward, self._backward)
         targets = TraceTargets(y, loss, weights, d_outputs)
         return trace_sequential(layers, passes, x, targets, metadata, states=states, lengths=lengths, mask=mask)
+
+    def intervene(self, *interventions: Intervention | str, **arguments: Any) -> AbstractContextManager[Self]:
+        """Return a context in which this model runs under interventions: see :func:`glasscell.explain.intervene`.
+
+        Parameters
+        ----------
+        *interventions : glasscell.explain.Intervention, or one str
+            A symbol, such as "f", is ``Intervention(symbol, **arguments)``.
+        **arguments
+            Of :class:`glasscell.explain.Intervention` for a symbol: an operation such as ``scale=0.9``, and ``layer``,
+            ``direction``, ``units``, ``steps``.
+        """
+        from glasscell.explain import intervening  # noqa: PLC0415 - only where it is used
+
+        return intervening.intervene(self, *intervening.from_arguments(interventions, arguments))
 
     def summary(self) -> Summary:
         """Return a table of the layers: type and options, output features, parameters; and the totals.

@@ -19,6 +19,7 @@ from glasscell.core.variants import DropoutMasks
 
 if TYPE_CHECKING:
     from glasscell.recurrent.config import LSTMConfig
+    from glasscell.recurrent.step_interventions import PassHook
 
 InitialState = Array | float
 
@@ -39,6 +40,8 @@ class CheckpointedTape:
         After each sequence's last step.
     weights : dict
         A copy.
+    hooks : list of PassHook or None
+        The interventions on each segment.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class CheckpointedTape:
         self.weights = {name: weight.copy() for name, weight in weights.items()}
         self.x, self.noise, self.lengths, self.segment_steps = x.copy(), noise, lengths, segment_steps
         self.initial_states = [initial]
+        self.hooks: list[PassHook | None] = []
 
     def finish(self, h: Array, final: tuple[Array, Array]) -> None:
         """Set the results."""
@@ -83,22 +87,29 @@ def segment_steps(
     memory_limit: float | None,
     T: int,
     B: int,
+    *,
+    is_standard: bool,
 ) -> int | None:
-    """Return the number of steps in a segment; None if all steps are kept."""
+    """Return the number of steps in a segment; None if all steps are kept.
+
+    `is_standard`: whether an engine of the standard LSTM runs them, whose tapes are smaller.
+    """
     if T == 0 or (recompute_every is None and memory_limit is None):
         return None
     if memory_limit is not None:
-        steps = _largest_segment_within(options, kernel, memory_limit, T, B)
+        steps = _largest_segment_within(options, kernel, memory_limit, T, B, is_standard=is_standard)
     else:
         steps = ceil(sqrt(T)) if recompute_every == "auto" else int(recompute_every or T)
     return steps if steps < T else None
 
 
-def _largest_segment_within(options: LSTMConfig, kernel: Array, limit: float, T: int, B: int) -> int:
+def _largest_segment_within(
+    options: LSTMConfig, kernel: Array, limit: float, T: int, B: int, *, is_standard: bool
+) -> int:
     """Return the longest segment with which the tape of one, and the states between all, fit into the limit."""
     H, P, R = options.hidden_size, options.state_size, len(kernel)
     I = max(inputs for _, inputs, _ in options.directions)
-    rows = 9 * H + I + 1 if options.is_standard else I + 8 * H + P + R * (3 if options.layer_norm else 1)
+    rows = 9 * H + I + 1 if is_standard else I + 8 * H + P + R * (3 if options.layer_norm else 1)
     steps = np.arange(1, T + 1)
     needed = (steps * rows + np.ceil(T / steps) * (P + H)) * B * kernel.itemsize * len(options.directions)
     fitting = steps[needed <= limit]

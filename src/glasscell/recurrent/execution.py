@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -11,12 +11,15 @@ from glasscell.core import engines, lstm_inference, lstm_tape, variants
 from glasscell.core.buffers import BufferPool
 from glasscell.core.engines import Engine, EngineName
 from glasscell.core.step_gradients import StepGradients, StepGradientsByLayer
-from glasscell.core.time_order import Index, gather_final
+from glasscell.core.time_order import Index, TimeOrder, gather_final
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
 from glasscell.recurrent.checkpointing import CheckpointedTape, InitialState, segment_steps, split_segments
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.validation import positive_integer, positive_number
+
+if TYPE_CHECKING:
+    from glasscell.recurrent.step_interventions import PassHook
 
 Weights = Mapping[str, Array]
 AnyTape: TypeAlias = "lstm_tape.Tape | variants.Tape | CheckpointedTape"
@@ -101,6 +104,16 @@ class DirectionRunner:
         """Copy without the selected engines: a module cannot be copied."""
         return {**self.__dict__, "engines": {}}
 
+    @property
+    def original(self) -> DirectionRunner:
+        """The runner without interventions: itself."""
+        return self
+
+    def pass_hook(self, x: Array, order: TimeOrder | None) -> PassHook | None:
+        """Return the interventions on a pass over x (T, I, B) in processing order: none."""
+        del x, order
+        return None
+
     def select_engine(self, B: int) -> Engine:
         """Return the engine of passes with a tape of B sequences."""
         kernel = self.weights()["kernel"]
@@ -117,20 +130,23 @@ class DirectionRunner:
         x: Array,
         initial: tuple[InitialState, InitialState],
         noise: DropoutMasks,
-        lengths: Index | None,
+        order: TimeOrder | None,
         buffers: BufferPool,
     ) -> AnyTape:
-        """Run all steps x (T, I, B); return the tape that their backward pass needs."""
-        weights, (T, _, B) = self.weights(), x.shape
+        """Run all steps x (T, I, B), in processing order; return the tape that their backward pass needs."""
+        weights, (T, _, B), lengths = self.weights(), x.shape, None if order is None else order.lengths
+        hook = self.pass_hook(x, order)
         limits = self.execution.recompute_every, self.execution.memory_limit
-        length = segment_steps(self.options, weights["kernel"], *limits, T, B)
+        length = segment_steps(self.options, weights["kernel"], *limits, T, B, is_standard=self._is_standard_cell)
         if length is None:
-            return self._forward_with_tape(weights, x, initial, noise, lengths, buffers)
+            return self._forward_with_tape(weights, x, initial, noise, lengths, buffers, hook)
         tape = CheckpointedTape(weights, x, initial, noise, lengths, length)
         h = np.empty((T, self.options.state_size, B), x.dtype)
         for segment, masks, segment_lengths in tape.segments():
+            hook = None if hook is None else hook.segment(segment.start)
+            tape.hooks.append(hook)
             h[segment], *final = self._forward_without_tape(
-                weights, x[segment], tape.initial_states[-1], masks, segment_lengths, buffers
+                weights, x[segment], tape.initial_states[-1], masks, segment_lengths, buffers, hook
             )
             tape.initial_states.append((final[0].copy(), final[1].copy()))
         tape.finish(h, tape.initial_states.pop())  # type: ignore[arg-type] # arrays, after a segment
@@ -151,14 +167,20 @@ class DirectionRunner:
 
         `step_gradients`, if present, receives the gradients at every step.
         """
+        hooks = tape.hooks[:1] if isinstance(tape, CheckpointedTape) else [getattr(tape, "hook", None)]
+        if hooks[0] is not None:
+            hooks[0].begin_backward()
         if not isinstance(tape, CheckpointedTape):
             return self._backward(tape, dh, d_final, dc, buffers, need_dx=need_dx, step_gradients=step_gradients)
         dx = np.empty((tape.T if need_dx else 0, tape.I, tape.B), tape.dtype)
         total: dict[str, Array] = {}
-        for (segment, masks, lengths), initial in zip(
-            reversed(tape.segments()), reversed(tape.initial_states), strict=True
+        for (segment, masks, lengths), initial, hook in zip(
+            reversed(tape.segments()), reversed(tape.initial_states), reversed(tape.hooks), strict=True
         ):
-            segment_tape = self._forward_with_tape(tape.weights, tape.x[segment], initial, masks, lengths, buffers)
+            segment_tape = self._forward_with_tape(
+                *(tape.weights, tape.x[segment], initial, masks, lengths, buffers),
+                None if hook is None else hook.restart(),
+            )
             segment_dc = None if dc is None else dc[segment]
             d = self._backward(segment_tape, dh[segment], d_final, segment_dc, buffers, need_dx=need_dx)
             for name, d_weight in d.dweights.items():
@@ -173,17 +195,19 @@ class DirectionRunner:
         x: Array,
         initial: tuple[InitialState, InitialState],
         noise: DropoutMasks,
-        lengths: Index | None,
+        order: TimeOrder | None,
         buffers: BufferPool,
     ) -> lstm_inference.InferenceResult:
-        """Run all steps; return only the outputs and the final state."""
-        weights, (T, _, B) = self.weights(), x.shape
+        """Run all steps, in processing order; return only the outputs and the final state."""
+        weights, (T, _, B), lengths = self.weights(), x.shape, None if order is None else order.lengths
+        hook = self.pass_hook(x, order)
         if T == 0 or (lengths is None and self._is_standard(noise)):
-            return self._forward_without_tape(weights, x, initial, noise, lengths, buffers)
+            return self._forward_without_tape(weights, x, initial, noise, lengths, buffers, hook)
         h = np.empty((T, self.options.state_size, B), x.dtype)
         for segment, masks, segment_lengths in split_segments(T, INFERENCE_BLOCK_STEPS, noise, lengths):
+            hook = None if hook is None else hook.segment(segment.start)
             h[segment], *final = self._forward_without_tape(
-                weights, x[segment], initial, masks, segment_lengths, buffers
+                weights, x[segment], initial, masks, segment_lengths, buffers, hook
             )
             initial = final[0].copy(), final[1].copy()
         return lstm_inference.InferenceResult(h, *final)
@@ -199,9 +223,10 @@ class DirectionRunner:
         noise: DropoutMasks,
         lengths: Index | None,
         buffers: BufferPool,
+        hook: PassHook | None,
     ) -> lstm_tape.Tape | variants.Tape:
-        if not self._is_standard(noise):
-            return variants.forward(self._cell_config, weights, x, *initial, noise, lengths)
+        if hook is not None or not self._is_standard(noise):
+            return variants.forward(self._cell_config, weights, x, *initial, noise, lengths, hook)
         engine = self.engines.get(x.shape[2]) or self.select_engine(x.shape[2])
         return engine.forward(weights["kernel"], x, *initial, buffers)
 
@@ -213,12 +238,13 @@ class DirectionRunner:
         noise: DropoutMasks,
         lengths: Index | None,
         buffers: BufferPool,
+        hook: PassHook | None,
     ) -> lstm_inference.InferenceResult:
-        if lengths is None and self._is_standard(noise):
+        if hook is None and lengths is None and self._is_standard(noise):
             _, I, B = x.shape
             engine = engines.select_for_inference(self.execution.engine, I, self.options.hidden_size, B, x.dtype)
             return engine.forward_inference(weights["kernel"], x, *initial, buffers)
-        tape = self._forward_with_tape(weights, x, initial, noise, lengths, buffers)
+        tape = self._forward_with_tape(weights, x, initial, noise, lengths, buffers, hook)
         return lstm_inference.InferenceResult(tape.h, *final_state(tape, lengths))
 
     def _backward(

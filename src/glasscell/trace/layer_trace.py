@@ -61,6 +61,10 @@ class LayerTrace:
         H rows for each of the gates i f o g.
     names : tuple of str
         The symbols that exist; gradients exist only with a target.
+    interventions : tuple of str
+        Descriptions of the interventions under which the layer ran: then the arrays have the values that acted, and are
+        not related by the equations alone. The gradient on a symbol is that on the value that acted, but d_z is the
+        one on z as computed from h_{t-1} and x_t, d_x the one on the input before the intervention.
     """
 
     default_symbols: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g", "c")  # of overviews
@@ -103,8 +107,10 @@ class LayerTrace:
         axes: str = "TR",
         *,
         reverse: bool = False,
+        interventions: tuple[str, ...] = (),
     ) -> None:
         self.name, self.options, self.reverse, self.axes = name, options, reverse, axes
+        self.interventions = interventions
         self.weights, self.names = dict(weights), names
         self._compute, self._cache = compute, dict[str, Array]()
 
@@ -190,19 +196,22 @@ class LayerTrace:
         return self._replace(lambda name: function(self.value(name)), axes)
 
     def _replace(self, compute: Loader, axes: str) -> LayerTrace:
-        return type(self)(self.name, self.options, self.weights, self.names, compute, axes, reverse=self.reverse)
+        about: dict[str, Any] = {"reverse": self.reverse, "interventions": self.interventions}
+        return type(self)(self.name, self.options, self.weights, self.names, compute, axes, **about)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments for `pickle` and `deepcopy`: every array, because loaders cannot be pickled."""
         values = {name: self.value(name) for name in self.names}
-        return _restore, (type(self), self.name, self.options, self.weights, values, self.axes, self.reverse)
+        about = self.axes, self.reverse, self.interventions
+        return _restore, (type(self), self.name, self.options, self.weights, values, *about)
 
     def to_dict(self) -> dict[str, Array]:
         """Return a copy of every array, by symbol."""
         return {name: self.value(name).copy() for name in self.names}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {'×'.join(map(str, self.h.shape))}: {', '.join(self.names)})"
+        shape, under = "×".join(map(str, self.h.shape)), "".join(f"; {text}" for text in self.interventions)
+        return f"{type(self).__name__}({self.name!r}, {shape}: {', '.join(self.names)}{under})"
 
 
 def _restore(
@@ -213,8 +222,10 @@ def _restore(
     values: dict[str, Array],
     axes: str,
     reverse: bool,
+    interventions: tuple[str, ...] = (),
 ) -> LayerTrace:
-    return cls(name, options, weights, tuple(values), values.__getitem__, axes, reverse=reverse)
+    about: dict[str, Any] = {"reverse": reverse, "interventions": interventions}
+    return cls(name, options, weights, tuple(values), values.__getitem__, axes, **about)
 
 
 def check_index(name: str, index: int, size: int) -> None:
@@ -257,7 +268,9 @@ def layer_traces(
         weights = (
             {"kernel": direction_tape.kernel} if isinstance(direction_tape, lstm_tape.Tape) else direction_tape.weights
         )
-        traces.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, reverse=reverse))
+        hook: Any = getattr(direction_tape, "hook", None)
+        about: dict[str, Any] = {"reverse": reverse, "interventions": () if hook is None else hook.texts}
+        traces.append(LayerTrace(f"{prefix}{suffix[1:]}", options, weights, names, compute, axes, **about))
     return tuple(traces)
 
 
@@ -311,7 +324,12 @@ class TapeReader:
 def _output_activation_gradient(tape: lstm_tape.Tape | variants.Tape, dh: Array, zoneout: float) -> Array:
     """Return the gradient on o ∘ tanh c: backward through zoneout and the projection."""
     d = dh * dh.dtype.type(1 - zoneout)
-    if isinstance(tape, lstm_tape.Tape) or "projection" not in tape.weights:
+    if isinstance(tape, lstm_tape.Tape):
+        return d
+    if tape.hook is not None:  # dh is the gradient on the h that acted
+        for t in reversed(range(tape.T)):
+            tape.hook.backward("h", t, d[t])
+    if "projection" not in tape.weights:
         return d
     return linear.batched_matmul(tape.weights["projection"].T, d)
 

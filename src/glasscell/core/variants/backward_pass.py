@@ -67,6 +67,9 @@ def backward(
             np.where(finished, d, step) for d, step in zip((running_dh, running_dc), steps, strict=True)
         )
     dweights, dx = _weights_backward(tape, gradients, buffers or BufferPool())
+    if tape.hook is not None:
+        for t, dx_t in reversed(list(enumerate(dx))):
+            tape.hook.backward("x", t, dx_t)
     return Gradient(dweights, dx, running_dh, running_dc)
 
 
@@ -90,11 +93,14 @@ def _step_backward(
     tape: Tape, gradients: _GradientAccumulator, t: int, W_h: Array, dh: Array, dc: Array
 ) -> tuple[Array, Array]:
     """Return the gradients on h_{t-1} and c_{t-1}, given those on h_t and c_t, by the chain rule."""
-    config, masks, c_prev = tape.config, tape.masks, tape.c_with_initial[t]
+    config, masks, c_prev, hook = tape.config, tape.masks, tape.c_with_initial[t], tape.hook
     i, f, o, g = tape.i[t], tape.f[t], tape.o[t], tape.g[t]
 
     dh_new, dh_prev = _zoneout_backward(dh, masks.new_h, t)
     dc_new, dc_prev = _zoneout_backward(dc, masks.new_c, t)
+    if hook is not None:
+        dh_new = dh_new.copy()
+        dh_prev = dh_prev + hook.backward("h", t, dh_new)
     gradients.dh_new[t] = dh_new
     d_unprojected = tape.weights["projection"].T @ dh_new if "projection" in tape.weights else dh_new  # on o ∘ φ(ĉ)
 
@@ -110,6 +116,8 @@ def _step_backward(
 
     if gradients.step_gradients is not None:
         gradients.step_gradients.dh[t], gradients.step_gradients.dc[t] = dh, dc_new
+    if hook is not None:
+        dc_prev = dc_prev + hook.backward("c", t, dc_new)
     da = {"i": dc_new * g, "f": dc_new * c_prev}
     for gate, source in config.derived_gates.items():
         if source is not None:
@@ -122,7 +130,10 @@ def _step_backward(
 
     if tape.h_norm is not None:
         gradients.da_h[t] = layer_norm_backward(_at_step(tape.h_norm, t), tape.column("gain_h") * gradients.dz[t])
-    return dh_prev + masks.recurrent * (W_h @ gradients.da_h[t]), dc_prev
+    dh_read = W_h @ gradients.da_h[t]
+    if hook is not None:
+        hook.backward("W_h", t, dh_read)
+    return dh_prev + masks.recurrent * dh_read, dc_prev
 
 
 def _gate_backward(
@@ -130,13 +141,20 @@ def _gate_backward(
 ) -> Array | float:
     """Store the gradients on a gate's rows of z; return the one on the cell state that its peephole reads."""
     rows, clip = tape.gate_rows(gate), tape.config.clip
-    z = tape.z[t, rows]
-    dz: Array = tape.config.activation_for(gate).derivative(z, a) * da
-    if clip is not None:
-        dz *= np.abs(z) < clip
-    gradients.dz[t, rows] = dz
+    z, activation = tape.z[t, rows], tape.config.activation_for(gate)
+    if tape.hook is not None:
+        tape.hook.add_carried(gate, da)
     if gradients.step_gradients is not None:
         gradients.step_gradients.da[t, rows] = da
+    if tape.hook is not None:
+        tape.hook.backward(gate, t, da)
+        a = activation.function(z)
+    dz: Array = activation.derivative(z, a) * da
+    if tape.hook is not None:
+        tape.hook.backward(f"z_{gate}", t, dz)
+    if clip is not None:
+        dz *= np.abs(z) < clip if tape.within_clip is None else tape.within_clip[t, rows]
+    gradients.dz[t, rows] = dz
     if tape.gates_norm is not None:
         k = tape.config.gates.index(gate)
         normalized = NormalizedActivations(tape.gates_norm.values[t, rows], tape.gates_norm.scale[t, k])
@@ -155,9 +173,8 @@ def _weights_backward(
         da_x = layer_norm_backward(tape.x_norm, tape.column("gain_x") * gradients.dz)
     dkernel = np.empty_like(tape.kernel)
     dx, dkernel[:, P:-1], _ = linear.backward(tape.kernel[:, P:-1], tape.x, da_x, buffers.scope("x"))
-    dkernel[:, :P] = sum_of_outer_products(
-        gradients.da_h, tape.h_with_initial[:-1] * tape.masks.recurrent, buffers.scope("h")
-    )
+    h_read = tape.h_with_initial[:-1] * tape.masks.recurrent if tape.h_read is None else tape.h_read
+    dkernel[:, :P] = sum_of_outer_products(gradients.da_h, h_read, buffers.scope("h"))
     dkernel[:, -1] = _merge_steps(gradients.dz)
     d: dict[str, Array] = {"kernel": dkernel}
     if "peepholes" in weights:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from glasscell.core import linear
 from glasscell.core.layer_norm import NormalizedActivations, layer_norm
+from glasscell.core.step_hook import StepHook
 from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 from glasscell.core.variants.config import CellConfig, DropoutMasks
@@ -32,10 +33,22 @@ class Tape:
         Number of steps of each sequence. After them its states are constant, and all other values are arbitrary.
     x_norm, h_norm, gates_norm, c_norm : NormalizedActivations, optional
         Normalised W_x x_t, W_h h_{t-1}, pre-activations of the gates, and ĉ. None without that normalisation.
+    hook : StepHook, optional
+        Changed values of the pass; the arrays have the values that acted.
+    h_read : array (T, P, B), optional
+        With a hook, the h_{t-1} that W_h read, after recurrent dropout.
+    within_clip : array (T, R, B) of bool, optional
+        With a hook, where pre-activations were not clipped.
     """
 
     def __init__(
-        self, config: CellConfig, weights: Mapping[str, Array], x: Array, masks: DropoutMasks, lengths: Index | None
+        self,
+        config: CellConfig,
+        weights: Mapping[str, Array],
+        x: Array,
+        masks: DropoutMasks,
+        lengths: Index | None,
+        hook: StepHook | None = None,
     ) -> None:
         kernel = weights["kernel"]
         T, I, B = x.shape
@@ -58,6 +71,9 @@ class Tape:
         self.h_norm = _empty_like((T, R, B), (T, 1, B), self.dtype) if norm == "haste" else None
         self.gates_norm = _empty_like((T, R, B), (T, R // H, B), self.dtype) if norm in ("tflite", "contrib") else None
         self.c_norm = _empty_like((T, H, B), (T, 1, B), self.dtype) if config.normalises_cell else None
+        self.hook = hook
+        self.h_read = None if hook is None else np.empty((T, P, B), self.dtype)
+        self.within_clip = None if hook is None else np.ones((T, R, B), np.bool_)
 
     @property
     def kernel(self) -> Array:
@@ -110,6 +126,7 @@ def forward(
     c0: Array | float = 0.0,
     masks: DropoutMasks | None = None,
     lengths: Index | None = None,
+    hook: StepHook | None = None,
 ) -> Tape:
     """Run the layer over sequences.
 
@@ -125,14 +142,19 @@ def forward(
     lengths : array (B,), optional
         Number of steps of each sequence. After them its state is constant, since unbounded activations could overflow.
         x must be finite there, too.
+    hook : StepHook, optional
+        Changes values of the steps.
 
     Returns
     -------
     Tape
         The outputs are ``tape.h``, the final state ``tape.h_with_initial[-1]`` and ``tape.c_with_initial[-1]``.
     """
-    tape = Tape(config, weights, x, masks or DropoutMasks(), lengths)
+    tape = Tape(config, weights, x, masks or DropoutMasks(), lengths, hook)
     tape.h_with_initial[0], tape.c_with_initial[0] = h0, c0
+    if hook is not None:
+        for t, x_t in enumerate(tape.x):
+            hook.apply("x", t, x_t)
     from_x = _from_inputs(tape)  # (T, R, B)
     W_h = np.ascontiguousarray(tape.kernel[:, : tape.P])
     for t in range(tape.T):
@@ -161,7 +183,11 @@ def _from_inputs(tape: Tape) -> Array:
 
 
 def _from_hidden(tape: Tape, t: int, W_h: Array, h: Array) -> Array:
-    a: Array = W_h @ (tape.masks.recurrent * h)
+    h = tape.masks.recurrent * h
+    if tape.hook is not None and tape.h_read is not None:
+        tape.hook.apply("W_h", t, h)
+        tape.h_read[t] = h
+    a: Array = W_h @ h
     if tape.h_norm is None:
         return a
     return tape.column("gain_h") * _store(tape.h_norm, t, layer_norm(a, tape.config.epsilon))
@@ -181,8 +207,15 @@ def _finish_gate(tape: Tape, t: int, gate: str, peephole_input: Array) -> Array:
         gain, b = tape.column("gain")[tape.gate_rows(gate)], tape.kernel[tape.gate_rows(gate), -1:]
         z[:] = gain * normalized.values + b
     if tape.config.clip is not None:
+        if tape.within_clip is not None:
+            tape.within_clip[t, tape.gate_rows(gate)] = np.abs(z) < tape.config.clip
         np.clip(z, -tape.config.clip, tape.config.clip, out=z)
-    return tape.config.activation_for(gate).function(z)
+    if tape.hook is None:
+        return tape.config.activation_for(gate).function(z)
+    tape.hook.apply(f"z_{gate}", t, z)
+    a = tape.config.activation_for(gate).function(z)
+    tape.hook.apply(gate, t, a)
+    return a
 
 
 # equation: lstm-step
@@ -197,7 +230,11 @@ def _cell(tape: Tape, t: int, c_prev: Array) -> None:
         gates[gate][:] = (
             1 if source is None else config.gate.complement(tape.z[t, tape.gate_rows(source)], gates[source])
         )
+        if source is not None and tape.hook is not None:
+            gates[gate][:] = 1 - gates[source]  # also of a gate that the hook changed
     tape.new_c[t] = f * c_prev + i * gates["g"]
+    if tape.hook is not None:
+        tape.hook.apply("c", t, tape.new_c[t], c_prev)
 
 
 # equation: lstm-step
@@ -217,6 +254,8 @@ def _output(tape: Tape, t: int, h_prev: Array, c_prev: Array) -> None:
         h = tape.weights["projection"] @ h
         if "projection_bias" in tape.weights:
             h += tape.column("projection_bias")
+    if tape.hook is not None:
+        tape.hook.apply("h", t, h, h_prev)
     tape.c_with_initial[t + 1] = _zoneout(c_prev, c, masks.new_c, t)
     tape.h_with_initial[t + 1] = _zoneout(h_prev, h, masks.new_h, t)
 

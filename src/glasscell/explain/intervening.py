@@ -1,0 +1,241 @@
+"""Run models under interventions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glasscell.core.types import Array
+from glasscell.explain.intervention import DOUBLE, Intervention, select_steps, select_units
+from glasscell.recurrent.step_interventions import StepIntervention
+from glasscell.trace.layer_trace import LayerTrace
+from glasscell.trace.trace import Trace
+
+Model = TypeVar("Model")
+
+
+class Target(NamedTuple):
+    """One stacked layer in one direction.
+
+    Attributes
+    ----------
+    layer : object
+        The recurrent layer that it belongs to, with ``set_interventions``.
+    k : int
+        Its number among the directions of the layer.
+    name : str
+        As in a trace.
+    number : int
+        Of the stacked layer, from the input of the model upwards.
+    reverse : bool
+    """
+
+    layer: Any
+    k: int
+    name: str
+    number: int
+    reverse: bool
+
+
+def intervene(model: Model, *interventions: Intervention) -> AbstractContextManager[Model]:
+    """Return a context in which a model runs under interventions.
+
+    All that runs the model in the block is under them, forward and backward: ``model(x)``, ``forward``, ``infer``,
+    ``predict``, ``trace``, training, and streams that are made in it. A backward pass is under the interventions of its
+    forward pass, also after the block. Copies of the model and files do not have them. Blocks nest: interventions act
+    in the order in which their blocks were entered, and each block removes its own, also if it ends with an exception.
+
+    Parameters
+    ----------
+    model : model or recurrent layer
+    *interventions : Intervention
+        In the order in which they act on the same symbol.
+
+    Returns
+    -------
+    context manager
+        Its value is the model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a layer, a symbol or a unit does not exist, an option of the layer leaves a symbol without a value for each
+        unit, or shapes do not fit. A pass raises the error for steps that do not exist.
+
+    Examples
+    --------
+    >>> import glasscell as gc
+    >>> model = gc.CopyLSTM(hidden_size=16, seed=0)
+    >>> with gc.explain.intervene(model, gc.explain.Intervention("f", scale=0.9)):
+    ...     bits = model.copy([1, 0, 1, 1])
+    """
+    resolved = [pair for one in interventions for pair in _resolve(model, one)]
+    return _active(model, resolved)
+
+
+@contextmanager
+def _active(model: Model, resolved: Sequence[tuple[Target, StepIntervention]]) -> Iterator[Model]:
+    entered: list[tuple[Target, StepIntervention]] = []
+    try:
+        for target, one in resolved:
+            entered.append((target, one))
+            target.layer.set_interventions(target.k, (*target.layer.interventions(target.k), one))
+        yield model
+    finally:
+        for target, one in entered:
+            remaining = [other for other in target.layer.interventions(target.k) if other is not one]
+            target.layer.set_interventions(target.k, remaining)
+
+
+def from_arguments(interventions: Sequence[Intervention | str], arguments: Mapping[str, Any]) -> Sequence[Intervention]:
+    """Return the interventions of a call of ``model.intervene``."""
+    symbols = [one for one in interventions if isinstance(one, str)]
+    if symbols and len(interventions) > 1:
+        raise TypeError("interventions must be one symbol with arguments, or Intervention objects, got several symbols")
+    if symbols:
+        return [Intervention(symbols[0], **arguments)]
+    if arguments or not interventions:
+        raise TypeError(
+            f"interventions must be a symbol with arguments, or Intervention objects, got {interventions!r}"
+        )
+    return [one for one in interventions if not isinstance(one, str)]
+
+
+def outputs_under(
+    model: Any, interventions: Intervention | Sequence[Intervention], x: ArrayLike, **arguments: Any
+) -> Any:
+    """Return the outputs ``model(x, **arguments)`` under interventions."""
+    with intervene(model, *_listed(interventions)):
+        return model(x, **arguments)
+
+
+def trace_under(
+    model: Any,
+    interventions: Intervention | Sequence[Intervention],
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    **arguments: Any,
+) -> Trace:
+    """Return ``model.trace(x, y, **arguments)`` under interventions: its arrays have the values that acted."""
+    with intervene(model, *_listed(interventions)):
+        trace: Trace = model.trace(x, y, **arguments)
+    return trace
+
+
+def _listed(interventions: Intervention | Sequence[Intervention]) -> Sequence[Intervention]:
+    return [interventions] if isinstance(interventions, Intervention) else interventions
+
+
+def targets(model: Any) -> list[Target]:
+    """Return the stacked layers and directions of a model that its traces have.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the object is not a model or recurrent layer, or has no recurrent layer.
+    """
+    layers = {"": model} if hasattr(model, "tape_shape") else None
+    if layers is None:
+        if not hasattr(model, "layers") or not hasattr(model, "names"):
+            raise TypeError(f"model must be a model or a recurrent layer, got a {type(model).__name__}")
+        layers = dict(zip(model.names, model.layers, strict=True))
+    recurrent = {name: layer for name, layer in layers.items() if getattr(layer, "traceable", False)}
+    if not recurrent:
+        raise ValueError("model must have a recurrent layer that can be traced, got none")
+    result: list[Target] = []
+    start = 0
+    for name, layer in recurrent.items():
+        prefix = f"{name} " if len(recurrent) > 1 else ""
+        for k, (suffix, _, reverse) in enumerate(getattr(layer, "options", layer).directions):
+            number = int(suffix.removeprefix("_l").removesuffix("_reverse"))
+            result.append(Target(layer, k, f"{prefix}{suffix[1:]}", start + number, reverse))
+        start += layer.num_layers
+    return result
+
+
+def _resolve(model: Any, one: Intervention) -> list[tuple[Target, StepIntervention]]:
+    """Return the steps of an intervention on each layer and direction that it concerns."""
+    if not isinstance(one, Intervention):
+        raise TypeError(f"interventions must be Intervention objects, got a {type(one).__name__}")
+    selected = _select(targets(model), one)
+    if len(selected) > 1 and one.patch is not None and not isinstance(one.patch, Trace):
+        names = ", ".join(target.name for target in selected)
+        raise ValueError(
+            f"patch must be a Trace for several layers or directions, {names}; got a {type(one.patch).__name__}"
+        )
+    return [(target, _step_intervention(target, one)) for target in selected]
+
+
+def _select(all_targets: Sequence[Target], one: Intervention) -> list[Target]:
+    """Return the layers and directions of an intervention."""
+    selected = list(all_targets)
+    if isinstance(one.layer, str):
+        name = one.layer.replace(" reverse", "_reverse")
+        selected = [target for target in selected if target.name == name]
+    elif one.layer is not None:
+        count = 1 + max(target.number for target in all_targets)
+        number = one.layer + count if one.layer < 0 else one.layer
+        selected = [target for target in selected if target.number == number]
+    if not selected:
+        names = ", ".join(target.name for target in all_targets)
+        raise ValueError(f"layer must be a number or name of {names}, got {one.layer!r}")
+    if one.direction is not None:
+        in_direction = [target for target in selected if target.reverse == (one.direction == "reverse")]
+        if not in_direction:
+            raise ValueError(f"direction must be that of {selected[0].name}, got {one.direction!r}")
+        selected = in_direction
+    return selected
+
+
+def _step_intervention(target: Target, one: Intervention) -> StepIntervention:
+    layer = target.layer
+    if not hasattr(layer, "set_interventions"):
+        raise ValueError(f"interventions must be on an LSTM, got the {type(layer).__name__} {target.name}")
+    rows = layer.intervention_rows(one.symbol, target.k)
+    units = select_units(one.units, rows, one.symbol)
+    operation, value = one.operation, getattr(one, one.operation)
+    if operation in ("scale", "set", "add"):
+        value = _per_unit(operation, np.asarray(value, DOUBLE), len(units))
+    elif operation == "clamp":
+        value = tuple(_per_unit("clamp", limit, len(units)) for limit in one.limits())
+    elif operation == "cut":
+        operation, value = "set", np.zeros((len(units), 1))
+    elif operation == "freeze":
+        value = None
+    else:
+        value = _patch(target, one, rows)[:, units]
+    name: Any = operation
+    return StepIntervention(one.symbol, name, units, select_steps(one.steps), value, one.description())
+
+
+def _per_unit(name: str, value: Array, n: int) -> Array:
+    """Return numbers (n, 1), one for each unit."""
+    if value.ndim and value.shape != (n,):
+        raise ValueError(f"{name} must be a number or have shape ({n},), one for each of {n} units, got {value.shape}")
+    return np.broadcast_to(value, (n,))[:, None]
+
+
+def _patch(target: Target, one: Intervention, rows: int) -> Array:
+    """Return the values of a patch, (T, rows, 1 or B)."""
+    patch = one.patch
+    if isinstance(patch, Trace):
+        layers = {layer.name: layer for layer in patch.layer}
+        if target.name not in layers:
+            raise ValueError(f"patch must be a trace with the layer {target.name!r}, got one with {', '.join(layers)}")
+        patch = layers[target.name]
+    if isinstance(patch, LayerTrace):
+        if "T" not in patch.axes or "R" not in patch.axes:
+            raise ValueError("patch must have all steps and units, got a trace of one step or unit")
+        gate = one.symbol.removeprefix("z_")
+        patch = patch.gate("z", gate) if gate != one.symbol else patch.value(one.symbol)
+    values = np.asarray(patch)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"patch must be an array of real numbers, got dtype {values.dtype}")
+    if values.ndim not in (2, 3) or values.shape[-1] != rows or not values.size:
+        raise ValueError(f"patch must have shape (T, {rows}) or (B, T, {rows}) for {one.symbol}, got {values.shape}")
+    values = values[None] if values.ndim == 2 else values
+    return values.transpose(1, 2, 0).copy()

@@ -1,0 +1,270 @@
+"""Interventions on the values of one direction, step by step: the hook that a pass or a stream calls.
+
+A :class:`StepIntervention` names a symbol, an operation, units and steps. :meth:`StepIntervention.bind` fits it to the
+steps of a pass, in processing order; a :class:`PassHook` applies all those of a pass, forward and backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.time_order import Index, TimeOrder
+from glasscell.core.types import Array
+
+Operation = Literal["scale", "set", "clamp", "add", "freeze", "patch"]
+Steps: TypeAlias = "slice | Index | NDArray[np.bool_] | None"  # a slice, numbers or a mask of steps; None: all
+
+
+@dataclass(frozen=True, eq=False)
+class StepIntervention:
+    """An operation on a symbol of one direction.
+
+    Attributes
+    ----------
+    symbol : str
+        See :class:`glasscell.core.step_hook.StepHook`.
+    operation : str
+    units : array of int
+        Rows of the symbol.
+    steps : slice, array of int or bool, optional
+        In time order; numbers from 0. Default: all.
+    value : array (n, 1), or (T, n, 1 or B) in time order for "patch"; for "clamp" a pair of arrays (n, 1)
+        For the n units.
+    text : str
+        Its description.
+    """
+
+    symbol: str
+    operation: Operation
+    units: Index
+    steps: Steps
+    value: Any
+    text: str
+
+    def selects(self, times: Index) -> NDArray[np.bool_]:
+        """Return which numbers of steps in time order are selected.
+
+        Raises
+        ------
+        ValueError
+            If a number, or a mask, does not fit the steps of a sequence: `times` has all of them.
+        """
+        steps = self.steps
+        selected: NDArray[np.bool_] = np.ones(times.shape, np.bool_)
+        if isinstance(steps, slice):
+            start = steps.start or 0
+            selected = np.logical_and(times >= start, (times - start) % (steps.step or 1) == 0)
+            if steps.stop is not None:
+                selected &= times < steps.stop
+        elif steps is not None and steps.dtype == np.bool_:
+            selected = np.logical_and(times < len(steps), steps[np.minimum(times, len(steps) - 1)])
+        elif steps is not None:
+            selected = np.isin(times, steps)
+        return selected
+
+    def check_steps(self, T: int) -> None:
+        """Raise a ValueError if a selected step does not exist in sequences of T steps."""
+        steps = self.steps
+        if isinstance(steps, np.ndarray) and steps.dtype == np.bool_ and len(steps) != T:
+            raise ValueError(f"steps must be a mask of the {T} steps of the sequences, got one of {len(steps)}")
+        if isinstance(steps, np.ndarray) and steps.dtype != np.bool_ and steps.max() >= T:
+            raise ValueError(f"steps must be from 0 to {T - 1} in sequences of {T} steps, got {steps.max()}")
+
+    def bind(
+        self, T: int, B: int, order: TimeOrder | None, dtype: np.dtype[np.floating], *, reverse: bool
+    ) -> BoundIntervention:
+        """Fit the intervention to a pass of B sequences of T steps.
+
+        Raises
+        ------
+        ValueError
+            If a selected step does not exist, or a patch has other steps or sequences, or no value at a selected step.
+        """
+        self.check_steps(T)
+        times = np.arange(T)[:, None]
+        if order is not None:
+            times = order.time_index
+        elif reverse:
+            times = times[::-1]
+        active = self.selects(times)
+        if order is not None:
+            active = active & order.valid[:, 0]
+        value = self.value
+        if self.operation == "patch":
+            value = self._patch_in_order(times, active, B)
+        if self.operation == "clamp":
+            value = tuple(bound.astype(dtype) for bound in value)
+        elif value is not None:
+            value = value.astype(dtype)
+        return BoundIntervention(self, active, value)
+
+    def _patch_in_order(self, times: Index, active: NDArray[np.bool_], B: int) -> Array:
+        """Return the values of a patch in processing order, 0 at steps that are not selected."""
+        patch: Array = self.value
+        if patch.shape[2] not in (1, B):
+            raise ValueError(f"patch must be of one sequence or of {B}, as the inputs, got {patch.shape[2]}")
+        if active.any() and (last := int(np.broadcast_to(times, active.shape)[active].max())) >= len(patch):
+            raise ValueError(f"patch must have a value at each selected step, got {len(patch)} steps for step {last}")
+        index = np.minimum(times, max(0, len(patch) - 1))
+        values = patch[index[:, 0]] if index.shape[1] == 1 else patch[index, :, np.arange(B) % patch.shape[2]]
+        values = values if index.shape[1] == 1 else values.transpose(0, 2, 1)  # (T, n, B)
+        used = active[:, None] if values.shape[2] > 1 else np.any(active, axis=1, keepdims=True)[:, None]
+        mask = np.broadcast_to(used, values.shape)
+        if not np.isfinite(values[mask]).all():
+            raise ValueError("patch must be finite at each selected step; a trace is NaN where a sequence has no step")
+        return np.where(mask, values, 0)
+
+
+class BoundIntervention(NamedTuple):
+    """An intervention on the steps of one pass.
+
+    Attributes
+    ----------
+    source : StepIntervention
+    active : array (T, B) or (T, 1) of bool
+        Where it acts, in processing order.
+    value : array or None
+        As that of the source, in processing order.
+    """
+
+    source: StepIntervention
+    active: NDArray[np.bool_]
+    value: Any
+
+    def columns(self, t: int) -> NDArray[np.bool_]:
+        """Return in which sequences it acts at step t of the pass, (B,) or (1,)."""
+        columns: NDArray[np.bool_] = self.active[t]
+        return columns
+
+    def patch(self, t: int) -> Array:
+        """Return the values of step t."""
+        values: Array = self.value[t]
+        return values
+
+
+class PassHook:
+    """The interventions of one pass; a :class:`glasscell.core.step_hook.StepHook`.
+
+    Parameters
+    ----------
+    interventions : sequence of BoundIntervention
+        In the order in which they act.
+    start : int
+        Number of the first step, of a segment of a pass.
+    previous : dict of str to array, optional
+        Values of the step before the first one, of symbols that are frozen.
+    carried : dict of str to array, optional
+        Gradients on values of the step before, during a backward pass. Shared by the segments of a pass.
+    """
+
+    def __init__(
+        self,
+        interventions: Sequence[BoundIntervention],
+        start: int = 0,
+        previous: dict[str, Array] | None = None,
+        carried: dict[str, Array] | None = None,
+    ) -> None:
+        self.interventions, self.start = tuple(interventions), start
+        self._by_symbol: dict[str, list[BoundIntervention]] = {}
+        for one in interventions:
+            self._by_symbol.setdefault(one.source.symbol, []).append(one)
+        self._frozen = {one.source.symbol for one in interventions if one.source.operation == "freeze"}
+        self._initial = dict(previous or {})
+        self._previous = dict(self._initial)
+        self._carried: dict[str, Array] = {} if carried is None else carried
+        self._inside: dict[tuple[str, int, int], NDArray[np.bool_]] = {}  # where a clamp had no effect
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The descriptions of the interventions."""
+        return tuple(one.source.text for one in self.interventions)
+
+    def segment(self, start: int) -> PassHook:
+        """Return the hook of the steps from `start` on, after the steps that this one has seen."""
+        return PassHook(self.interventions, start, self._previous, self._carried)
+
+    def restart(self) -> PassHook:
+        """Return a hook of the same segment, before its first step."""
+        return PassHook(self.interventions, self.start, self._initial, self._carried)
+
+    def begin_backward(self) -> None:
+        """Forget gradients of an earlier backward pass that was interrupted."""
+        self._carried.clear()
+
+    def acts_on(self, symbol: str) -> bool:
+        """Return whether an intervention is on this symbol."""
+        return symbol in self._by_symbol
+
+    def apply(self, symbol: str, t: int, value: Array, previous: Array | None = None) -> None:
+        """Change the value of a symbol at step t in place; see :class:`glasscell.core.step_hook.StepHook`."""
+        if symbol not in self._by_symbol:
+            return
+        if previous is None:
+            previous = self._previous.get(symbol)
+        for k, bound in enumerate(self._by_symbol[symbol]):
+            units, operation = bound.source.units, bound.source.operation
+            columns, before = bound.columns(t + self.start), value[units]
+            after: Array
+            if operation == "scale":
+                after = before * bound.value
+            elif operation == "set":
+                after = np.broadcast_to(bound.value, before.shape)
+            elif operation == "add":
+                after = before + bound.value
+            elif operation == "patch":
+                after = bound.patch(t + self.start)
+            elif operation == "clamp":
+                low, high = bound.value
+                self._inside[symbol, k, t] = (before > low) & (before < high)
+                after = np.clip(before, low, high)
+            else:
+                after = before if previous is None else self._held(before, previous[units])
+            value[units] = np.where(columns, after, before)
+        if symbol in self._frozen:
+            self._previous[symbol] = value.copy()
+
+    def _held(self, before: Array, previous: Array) -> Array:
+        """Return the values of frozen units: those of the step before."""
+        del before
+        return previous
+
+    def add_carried(self, symbol: str, gradient: Array) -> None:
+        """Add the gradient that reaches a value from the next step, which holds it, in place."""
+        if symbol in self._carried:
+            gradient += self._carried.pop(symbol)
+
+    def backward(self, symbol: str, t: int, gradient: Array) -> Array | float:
+        """Replace the gradient on the changed value by that on the value before, in place."""
+        if symbol not in self._by_symbol:
+            return 0.0
+        is_state = symbol in ("c", "h")
+        self.add_carried(symbol, gradient)
+        d_previous = np.zeros_like(gradient) if symbol in self._frozen else None
+        bounds = self._by_symbol[symbol]
+        for k, bound in reversed(list(enumerate(bounds))):
+            units, operation = bound.source.units, bound.source.operation
+            columns, after = bound.columns(t + self.start), gradient[units]
+            before: Array | float = 0.0
+            if operation == "scale":
+                before = after * bound.value
+            elif operation == "add":
+                before = after
+            elif operation == "clamp":
+                before = after * self._inside[symbol, k, t]
+            elif operation == "freeze":
+                if not is_state and t + self.start == 0:  # there is no step before: it had no effect
+                    before = after
+                elif d_previous is not None:
+                    d_previous[units] += np.where(columns, after, after.dtype.type(0))
+            gradient[units] = np.where(columns, before, after)
+        if d_previous is None or (not is_state and t + self.start == 0):
+            return 0.0
+        if is_state:
+            return d_previous
+        self._carried[symbol] = d_previous
+        return 0.0
