@@ -14,6 +14,10 @@ if TYPE_CHECKING:
         gradient_sources,
         split_by_crossings,
     )
+    from glasscell.explain.decoding import Decodability, decodability
+    from glasscell.explain.dependencies import Dependency, dependency
+    from glasscell.explain.differences import UnitDifferences, unit_differences
+    from glasscell.explain.extremes import Extreme, ExtremeInputs, extreme_inputs
     from glasscell.explain.gradients_of_outputs import (
         GradientMatrix,
         OutputGradients,
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Attribution",
     "ClassScore",
+    "Decodability",
+    "Dependency",
+    "Extreme",
+    "ExtremeInputs",
     "GradientFlow",
     "GradientMatrix",
     "Intervention",
@@ -35,6 +43,10 @@ __all__ = [
     "Occlusion",
     "OutputGradients",
     "SourceSteps",
+    "UnitDifferences",
+    "decodability",
+    "dependency",
+    "extreme_inputs",
     "gradient_flow",
     "gradient_sources",
     "gradient_times_input",
@@ -47,6 +59,7 @@ __all__ = [
     "outputs_under",
     "split_by_crossings",
     "trace_under",
+    "unit_differences",
 ]
 
 __getattr__, __dir__ = attach(
@@ -60,5 +73,9 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("output_gradient_matrix", "output_gradients"), "gradients_of_outputs")
     | dict.fromkeys(("Occlusion", "occlusion"), "replacements")
     | {"mean_input": "baselines", "Intervention": "intervention"}
-    | dict.fromkeys(("intervene", "outputs_under", "trace_under"), "intervening"),
+    | dict.fromkeys(("intervene", "outputs_under", "trace_under"), "intervening")
+    | dict.fromkeys(("Decodability", "decodability"), "decoding")
+    | dict.fromkeys(("Dependency", "dependency"), "dependencies")
+    | dict.fromkeys(("UnitDifferences", "unit_differences"), "differences")
+    | dict.fromkeys(("Extreme", "ExtremeInputs", "extreme_inputs"), "extremes"),
 )
