@@ -27,6 +27,7 @@ FROM = r'from "(\.\.?/[\w/-]+\.js)";'
 IMPORT_NAMES = re.compile(rf"^import \{{([^}}]*)\}} {FROM}$", re.MULTILINE)
 IMPORT_ALL = re.compile(rf"^import \* as (\w+) {FROM}$", re.MULTILINE)
 EXPORT_NAMES = re.compile(rf"^export \{{([^}}]*)\}}(?: {FROM}|;)$", re.MULTILINE)
+COMMENTS = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[\s\S])*\*/)$", re.MULTILINE)  # that fill their lines
 EXPORT_DECLARATION = re.compile(r"^export (?=(?:async )?(?:const|let|class|function\*?) (\w+))", re.MULTILINE)
 
 
@@ -78,8 +79,8 @@ def bundle(entry: Path) -> str:
     Raises
     ------
     ValueError
-        If a module has another import or export, imports itself indirectly, or contains text that cannot be inside a
-        script element or looks like a placeholder.
+        If a module has another import or export, imports itself indirectly, contains text that cannot be inside a
+        script element or looks like a placeholder, or has a template literal of several lines.
     """
     functions: dict[Path, str] = {}
     _add(entry.resolve(), functions, ())
@@ -116,7 +117,17 @@ def _as_function(name: str, source: str) -> str:
         raise ValueError(f"{name} must use the supported imports and exports, got {match[0]}")
     if match := re.search(r"</script|<!--", source, re.IGNORECASE):
         raise ValueError(f"{name} must be valid inside a script element, got {match[0]!r}")
-    return f"const {_variable(name)} = (() => {{\n{source.strip()}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
+    source = _compact(name, source)
+    return f"const {_variable(name)} = (() => {{\n{source}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
+
+
+def _compact(name: str, source: str) -> str:
+    """Remove comments that fill their lines, indentation, and empty lines."""
+    lines = [line.strip() for line in COMMENTS.sub("", source).splitlines()]
+    for line in lines:
+        if len(re.findall(r"(?<!\\)`", line)) % 2:
+            raise ValueError(f"a template literal of {name} must end on its line, got {line}")
+    return "\n".join(line for line in lines if line)
 
 
 def _variable(module: str) -> str:

@@ -52,7 +52,7 @@ class OfflinePage:
         self.page.on("request", self._check_request)
 
     def _check_request(self, request: Any) -> None:
-        if request.url != self._address:
+        if not request.url.startswith((self._address, "blob:")):  # the script of a worker is a blob of the page
             self.wrong.append(f"asked for {request.url}")
 
     def open(self, file: Path, width: int, height: int, color_scheme: str) -> None:

@@ -101,6 +101,27 @@ def test_a_module_runs_once_however_often_it_is_imported(web_build: Any, tmp_pat
     assert run_in_node(web_build.bundle(folder / "app.js")) == "true\n"
 
 
+def test_comments_and_indentation_are_removed_and_the_script_does_the_same(web_build: Any, tmp_path: Path) -> None:
+    source = """// A comment.
+/**
+ * Another: of `several lines`
+ */
+function f(a) {
+  /** One line. */
+  const url = "x://y"; // stays
+  // return 0;
+  return `${a} /* ${url} */`;
+}
+console.log(f(2), "// text");
+"""
+    built = web_build.bundle(modules(tmp_path, app=source) / "app.js")
+    assert run_in_node(built) == "2 /* x://y */ // text\n"
+    assert "comment" not in built
+    assert "several" not in built
+    assert "One line" not in built
+    assert not re.search(r"^\s|\n\n(?!$)", built.rstrip(), re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -110,6 +131,7 @@ def test_a_module_runs_once_however_often_it_is_imported(web_build: Any, tmp_pat
         ('const x = "</SCRIPT>";', "app.js must be valid inside a script element, got '</SCRIPT'"),
         ('const x = "<!--";', "got '<!--'"),
         ("const x = `{{title}}`;", "app.js must not contain a placeholder, got {{title}}"),
+        ("const x = `a\nb`;", "a template literal of app.js must end on its line, got const x = `a"),
         ('import { x } from "./app.js";', "import each other: app.js → app.js"),
     ],
 )

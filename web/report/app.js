@@ -1,6 +1,7 @@
 // The page: the selected step, unit and layer, and the views that display them.
 
 import { byId, make, setText } from "../shared/elements.js";
+import { breakItView } from "./break_it.js";
 import { cellDiagramView } from "./cell_diagram.js";
 import { Context } from "./context.js";
 import { controlsView } from "./controls.js";
@@ -13,6 +14,7 @@ import { Player } from "./player.js";
 import { tableView } from "./table.js";
 import { textView } from "./text_view.js";
 import { weightSliderView } from "./weight_slider.js";
+import { servesAsWorker } from "./worker.js";
 
 const VIEWS = [
   controlsView,
@@ -24,6 +26,7 @@ const VIEWS = [
   unitView,
   gradientView,
   memoryView,
+  breakItView,
   weightSliderView,
   tableView,
 ];
@@ -183,4 +186,4 @@ function selectVaryingUnit(context) {
   byId("sort").value = "peak";
 }
 
-start(JSON.parse(byId("payload").textContent));
+if (!servesAsWorker()) start(JSON.parse(byId("payload").textContent));

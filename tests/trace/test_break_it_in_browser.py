@@ -1,0 +1,128 @@
+"""Law: the section "Break it" of a report changes the model as Python does, and measures it over all inputs."""
+
+import functools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.trace.html_report import page as document
+from glasscell.trace.html_report.payload import payload_of
+
+H = 12
+EVENTS = """(element, value) => {
+  element.value = value;
+  for (const type of ["input", "change"]) element.dispatchEvent(new Event(type, { bubbles: true }));
+}"""
+
+
+# As in a browser that does not start workers from a page in a file.
+NO_WORKERS = """window.Worker = class {
+  constructor() { setTimeout(() => this.onerror(new Event("error", { cancelable: true })), 50); }
+  postMessage() {}
+  terminate() {}
+};"""
+
+
+@functools.cache
+def trained() -> gc.CopyLSTM:
+    """A model that copies four bits."""
+    model = gc.CopyLSTM(hidden_size=H, dtype=np.float64, task=gc.tasks.Copy(width=4))
+    gc.fit(model, model.task, updates=300)
+    return model
+
+
+def changed(model: gc.CopyLSTM) -> gc.CopyLSTM:
+    copy = gc.CopyLSTM(hidden_size=H, dtype=np.float64, task=model.task)
+    copy.parameters.vector[:] = model.parameters.vector
+    return copy
+
+
+def bits_right(model: gc.CopyLSTM) -> Any:
+    """The share of right bits by position, over all inputs."""
+    bits = np.array([[n >> s & 1 for s in (3, 2, 1, 0)] for n in range(16)])
+    return (model.copy(bits) == bits).mean(axis=0)
+
+
+def shown(page: Any, row: int) -> list[float]:
+    """A row of the table: the share of all bits, and of each position, in percent."""
+    texts = page.locator("#break-positions tbody tr").nth(row).locator("td").all_text_contents()
+    return [float(text.removesuffix(" %")) for text in texts]
+
+
+def wait_for(page: Any, text: str) -> None:
+    page.locator("#break-finding", has_text=text).wait_for()
+
+
+def outputs(page: Any) -> Any:
+    return np.array(page.evaluate("Array.from(window.glasscell.trace.outputs)"))
+
+
+@pytest.mark.parametrize("workers", [True, False])
+def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, workers: bool) -> None:
+    model, bits = trained(), [1, 0, 1, 1]
+    html = document.page(payload_of(model.trace(bits)))
+    page = open_html(html if workers else html.replace("<script>", f"<script>{NO_WORKERS}", 1))
+    page.locator("#break-it").scroll_into_view_if_needed()
+    wait_for(page, "The untouched model")
+    assert np.abs(np.array(shown(page, 1)[1:]) / 100 - bits_right(model)).max() < 0.006
+
+    # h of a unit is 0: nothing reads it, neither the gates nor the readout
+    unit = int(np.abs(model.parameters["readout.weight"][0]).argmax())
+    page.locator("#break-unit").fill(str(unit))
+    page.locator("#break-shut-h").click()
+    wait_for(page, f"H of unit {unit} is 0")
+    shut = changed(model)
+    shut.parameters["lstm.kernel_l0"][:, unit] = 0
+    shut.parameters["readout.weight"][:, unit] = 0
+    assert np.abs(np.array(shown(page, 0)[1:]) / 100 - bits_right(shut)).max() < 0.006
+    assert np.abs(outputs(page) - shut.trace(bits).outputs.ravel()).max() < 1e-10
+    page.locator("#break-list button").click()
+
+    page.locator("#break-cut").check()
+    wait_for(page, "No unit reads h")
+    cut = changed(model)
+    cut.parameters["lstm.kernel_l0"][:, :H] = 0
+    assert np.abs(np.array(shown(page, 0)[1:]) / 100 - bits_right(cut)).max() < 0.006
+    assert np.abs(outputs(page) - cut.trace(bits).outputs.ravel()).max() < 1e-10
+
+    # the diagram has the scaled gates
+    page.locator("#break-undo").click()
+    before = np.array(page.evaluate("Array.from(window.glasscell.trace.layers[0].directions[0].f)"))
+    page.locator("#break-scale").evaluate(EVENTS, 0.5)
+    wait_for(page, "All forget gates × 0.5")
+    after = np.array(page.evaluate("Array.from(window.glasscell.trace.layers[0].directions[0].f)"))
+    assert np.abs(after[:H] - before[:H] / 2).max() < 1e-12
+    page.locator("#break-gate").select_option("o")
+    page.locator("#break-high").fill("0.2")
+    page.locator("#break-high").press("Enter")
+    wait_for(page, "output gate o between 0 and 0.2")
+    assert page.evaluate("Math.max(...window.glasscell.trace.layers[0].directions[0].o)") <= 0.2
+    page.locator("#restore").click()
+    assert page.locator("#break-list li").count() == 0
+    assert np.abs(outputs(page) - model.trace(bits).outputs.ravel()).max() < 1e-10
+
+    # every unit is shut once; the first of the list has the largest effect
+    page.locator("#break-progress").wait_for(state="hidden")
+    units = page.locator("#break-units button").all_text_contents()
+    shares = [float(text.removesuffix(" %")) for text in page.locator("#break-units .number").all_text_contents()]
+    found = {int(text.removeprefix("unit ")): share for text, share in zip(units, shares, strict=True)}
+    assert sorted(found) == list(range(H))
+    assert shares == sorted(shares)
+    assert abs(found[unit] - 100 * bits_right(shut).mean()) < 0.11
+
+
+def test_other_models_have_a_loss_and_pages_of_recorded_values_have_no_section(open_html: Any) -> None:
+    rng = np.random.default_rng(0)
+    lstm = gc.LSTM(2, 5, 2, bidirectional=True, dtype=np.float64)
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 10))
+    trace = lstm.trace(x, y, loss="squared_error")
+    page = open_html(document.page(payload_of(trace)))
+    page.locator("#break-it").scroll_into_view_if_needed()
+    wait_for(page, "the loss is")
+    loss = re.findall(r"the loss is ([\d.]+\d)", page.locator("#break-finding").inner_text())[0]
+    assert abs(float(loss) - float(trace.loss or 0)) < 1e-3
+    peepholes = gc.LSTM(2, 5, peepholes=True).trace(x)
+    assert open_html(document.page(payload_of(peepholes))).locator("#break-it").is_hidden()
