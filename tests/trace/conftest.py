@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
 class OfflinePage:
     """A page of the browser without network access, which shows one file after another.
 
-    A page of its own for each test would take five times as long to open.
+    A separate page for each test would take five times as long to open.
 
     Attributes
     ----------
