@@ -83,6 +83,11 @@ def events(layer: LayerTrace, threshold: float = 0.5) -> Events:
     )
 
 
+def has_gradient_paths(layer: LayerTrace) -> bool:
+    """Return whether :func:`gradient_paths` are defined for a layer of an LSTM."""
+    return not (layer.options.cell_config.normalises_cell or layer.intervened & {"c", "h"})
+
+
 class GradientPaths(NamedTuple):
     """Parts of dL/dc by their origin, (T, H) each. They add up to dL/dc; their norms do not.
 
@@ -117,9 +122,12 @@ def gradient_paths(layer: LayerTrace) -> GradientPaths:
     Raises
     ------
     ValueError
-        If layer normalization is applied to the cell: it mixes the units, so that the parts are not defined.
+        If layer normalization is applied to the cell: it mixes the units, so that the parts are not defined. If an
+        intervention acted on c or h: then the gradients on the values before and after it differ.
     """
     _check_one_sequence(layer)
+    if layer.intervened & {"c", "h"}:
+        raise ValueError(f"gradient paths must be of a layer without interventions on c or h, got {layer!r}")
     options, variant = layer.options, layer.options.cell_config
     if variant.normalises_cell:
         raise ValueError(
@@ -256,6 +264,8 @@ class _Replay(NamedTuple):
 
 def _replay(layer: LayerTrace, x: Array, initial_state: tuple[Array, Array], dh_T: Array, dc_T: Array) -> _Replay:
     """Run steps x (T, I) from an initial state, and backward from B gradients on the final state, in float64."""
+    if layer.interventions:
+        raise ValueError(f"this measure must be of a layer without interventions, got {layer!r}")
     for name, value in layer.options.unsupported("trace").items():
         raise ValueError(f"this measure does not support an LSTM with {name}={value!r}")
     B, H = dh_T.shape[1], layer.H

@@ -6,9 +6,10 @@ import html
 import re
 
 _TOKEN = re.compile(
-    r"tanh_c²|d_z_next|d_c_next|d_z_[ifog]|d_a_[rzn]|d_tanh_c|d_[a-z]|z_[ifog]|a_[rzn]|tanh_c|[hc]_prev|f_next|from_h|the_rest|through_N|w_h|w_x|tanh|−|·|σ|ᵀ|ĉ|²|′|\d(?:\.\d+)?e[−+]?\d+"
+    r"intervention|tanh_c²|d_z_next|d_c_next|d_z_[ifog]|d_a_[rzn]|d_tanh_c|d_[a-z]|z_[ifog]|a_[rzn]|tanh_c|[hc]_prev|f_next|from_h|the_rest|through_N|w_h|w_x|tanh|−|·|σ|ᵀ|ĉ|²|′|\d(?:\.\d+)?e[−+]?\d+"
 )
 _LATEX = {
+    "intervention": r"\text{intervention}",
     "tanh_c²": r"\tanh^2 c",
     "tanh_c": r"\tanh c",
     "h_prev": "h_{t-1}",
@@ -31,6 +32,7 @@ _LATEX = {
 
 
 _HTML = {
+    "intervention": "intervention",
     "tanh_c²": "tanh² <i>c</i>",
     "tanh_c": "tanh <i>c</i>",
     "d_tanh_c": "∂tanh <i>c</i>",

@@ -105,6 +105,9 @@ def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations
     check_index("unit", unit, layer_trace.H)
     t, unit = t % layer_trace.T, unit % layer_trace.H
     title = f"step {t}, unit {unit} of {escape(layer_trace.name)}"
+    if layer_trace.interventions:
+        under = "; ".join(map(escape, layer_trace.interventions))
+        title += f", under interventions ({under}), for which there are no backward equations"
     other_cell = getattr(layer_trace, "equations", None)  # that of an RNN or a GRU
     if other_cell is not None:
         return Equations(title, *other_cell(t, unit))
@@ -112,7 +115,7 @@ def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations
     return Equations(
         title,
         tuple(_forward(layer_trace, t, unit)),
-        tuple(_backward(layer_trace, t, unit)) if layer_trace.has_gradients else (),
+        tuple(_backward(layer_trace, t, unit)) if layer_trace.has_gradients and not layer_trace.interventions else (),
     )
 
 
@@ -138,10 +141,16 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
             if source is not None:
                 yield Equation(gate, f"1 − {source}", f"1 − {number({'i': i, 'f': f}[source])}", value)
             continue
-        symbols, numbers, z = _pre_activation(layer_trace, t, k, gate)
-        name = _function(variant.activation_for(gate))
-        yield Equation(f"z_{gate}", symbols, numbers, z)
-        yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", value)
+        z, function = float(layer_trace.gate("z", gate)[t, k]), variant.activation_for(gate)
+        if {f"z_{gate}", "W_h"} & layer_trace.intervened:
+            yield _changed(f"z_{gate}", z)
+        else:
+            yield Equation(f"z_{gate}", *_pre_activation(layer_trace, t, k, gate))
+        name = _function(function)
+        untouched = float(function.function(np.array(z))) if gate in layer_trace.intervened else value
+        yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", untouched)
+        if gate in layer_trace.intervened:
+            yield _changed(gate, value)
     new_c = f * c_prev + i * g
     factors, values = zip(*_update_terms(variant, f, c_prev, i, g), strict=True)
     update = " + ".join(factors), " + ".join(values)
@@ -156,7 +165,9 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         )
         yield Equation("c", *mixed, c)
     else:
-        yield Equation("c", *update, c)
+        yield Equation("c", *update, new_c if "c" in layer_trace.intervened else c)
+        if "c" in layer_trace.intervened:
+            yield _changed("c", c)
     argument = "N(c)" if layer_trace.options.layer_norm == "haste" else "ĉ" if zoneout else "c"
     name, inner = (
         _function(variant.output),
@@ -166,6 +177,13 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
     yield Equation(
         "h" if is_hidden_state else "m", f"o·{name}({argument})", f"{parenthesised(o)}·{name}({inner})", o * tanh_c
     )
+    if "h" in layer_trace.intervened:
+        yield _changed("h", float(layer_trace.h[t, k]))
+
+
+def _changed(symbol: str, value: float) -> Equation:
+    """Return the line of a value after the interventions on its symbol."""
+    return Equation(symbol, "intervention", number(value), value)
 
 
 def _update_terms(config: CellConfig, f: float, c_prev: float, i: float, g: float) -> Iterator[tuple[str, str]]:
@@ -178,7 +196,9 @@ def _update_terms(config: CellConfig, f: float, c_prev: float, i: float, g: floa
 
 
 def _new_cell(layer_trace: LayerTrace, t: int, k: int) -> float:
-    """Return f·c_prev + i·g: the cell state, before zoneout."""
+    """Return f·c_prev + i·g: the cell state, before zoneout; after an intervention on it."""
+    if "c" in layer_trace.intervened:
+        return float(layer_trace.c[t, k])
     return float(layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k])
 
 

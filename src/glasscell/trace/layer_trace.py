@@ -120,6 +120,11 @@ class LayerTrace:
         return "d_z" in self.names
 
     @property
+    def intervened(self) -> set[str]:
+        """The symbols on which an intervention acted."""
+        return {text.split(" ")[0] for text in self.interventions}
+
+    @property
     def gates(self) -> tuple[str, ...]:
         """The gates in the order of their H rows in z and in the kernel."""
         return self.options.gates

@@ -42,7 +42,8 @@ def save(trace: TraceData, path: StrPath) -> None:
         arrays |= {f"layer.{k}.{name}": layer.value(name) for name in layer.names}
         arrays |= {f"weights.{k}.{name}": weight for name, weight in layer.weights.items()}
         options = layer.options.non_default()
-        layers.append({"name": layer.name, "reverse": layer.reverse, "axes": layer.axes, "options": options})
+        under = {"interventions": list(layer.interventions)} if layer.interventions else {}
+        layers.append({"name": layer.name, "reverse": layer.reverse, "axes": layer.axes, "options": options} | under)
     header = {"format": FORMAT_VERSION, "kind": "Trace", "layers": layers, "loss": trace.loss}
     header |= {"about": trace.about, "axes": trace.axes}
     contiguous = {name: array.copy(order="C") for name, array in arrays.items()}
@@ -94,11 +95,19 @@ def _trace(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tra
 
 def _layer(k: int, entry: Mapping[str, Any], layer_arrays: dict[str, dict[str, NDArray[Any]]]) -> LayerTrace:
     values, weights = layer_arrays.pop(f"layer.{k}"), layer_arrays.pop(f"weights.{k}")
-    if entry.keys() != {*LAYER_ENTRIES} or type(entry["name"]) is not str or type(entry["reverse"]) is not bool:
+    texts = entry.get("interventions", [])
+    if type(texts) is not list or not all(type(text) is str for text in texts):
+        raise ValueError(f"interventions of layer {k} must be a list of texts")
+    if (
+        entry.keys() - {"interventions"} != {*LAYER_ENTRIES}
+        or type(entry["name"]) is not str
+        or type(entry["reverse"]) is not bool
+    ):
         raise ValueError(f"layer {k} must have valid entries {', '.join(LAYER_ENTRIES)}")
     options, cls = _options(entry["options"])
     names = tuple(values)
-    return cls(*(entry["name"], options, weights, names, values.__getitem__, entry["axes"]), reverse=entry["reverse"])
+    about: dict[str, Any] = {"reverse": entry["reverse"], "interventions": tuple(texts)}
+    return cls(entry["name"], options, weights, names, values.__getitem__, entry["axes"], **about)
 
 
 def _options(entry: Mapping[str, Any]) -> tuple[Any, type[LayerTrace]]:

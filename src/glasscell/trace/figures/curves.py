@@ -133,7 +133,7 @@ def _plot_flow(ax: Axes, layer_trace: LayerTrace) -> list[Array]:
     if layer_trace.state == "h":  # an RNN or a GRU
         curves = {"h": ("on the hidden states", INK), "x": ("on the inputs", GREEN)}
         norms = {name: vector_norms(layer_trace.value(f"d_{name}")) for name in curves}
-    elif layer_trace.options.cell_config.normalises_cell:
+    elif not diagnostics.has_gradient_paths(layer_trace):
         norms = {"c": vector_norms(layer_trace.d_c), "x": vector_norms(layer_trace.d_x)}
     else:
         norms = diagnostics.gradient_norms(layer_trace)._asdict()

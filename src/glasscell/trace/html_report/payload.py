@@ -38,7 +38,7 @@ from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
 from glasscell.escaping import escape
 from glasscell.trace.data import TraceData
-from glasscell.trace.diagnostics import gradient_paths, half_life
+from glasscell.trace.diagnostics import gradient_paths, half_life, has_gradient_paths
 from glasscell.trace.display import escape_control_characters, feature_names
 from glasscell.trace.layer_trace import LayerTrace
 
@@ -110,6 +110,8 @@ def payload_of(trace: TraceData) -> dict[str, Any]:
 
 def static_reason(trace: TraceData) -> str:
     """Return why the page cannot recompute a trace, "" if it can."""
+    if under := "; ".join(f"{layer.name}: {text}" for layer in trace.layer for text in layer.interventions):
+        return f"they are those under interventions ({escape(under)})"
     if not trace.about.get("chain") or any(layer.options.unsupported("page") for layer in trace.layer):
         return "the model is not a stack of standard LSTMs"
     if not all(_is_complete(layer) for layer in trace.layer):
@@ -215,7 +217,7 @@ def _static_values(trace: TraceData) -> tuple[dict[str, Any], NDArray[np.intp], 
 def _gradient_paths(layer: LayerTrace, steps: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
     """Return the norm of the gradient on x and, if they are defined, the parts of the gradient on c."""
     result = {"d_x_norm": array(vector_norms(layer.d_x[steps]))}
-    if layer.options.cell_config.normalises_cell:
+    if not has_gradient_paths(layer):
         return result
     parts = gradient_paths(layer)._asdict()
     return result | {name: array(part[steps][:, units].astype(np.float32)) for name, part in parts.items()}

@@ -205,7 +205,7 @@ def _capture_frame(trace: Trace, layer: LayerTrace, symbols: Sequence[str], upda
     norms: dict[str, Array] = {}
     if layer.has_gradients:
         norms = {name: layer.value(f"d_{name}") for name in (layer.state, "x")}
-        if layer.state == "c" and not layer.options.cell_config.normalises_cell:
+        if layer.state == "c" and diagnostics.has_gradient_paths(layer):
             norms |= diagnostics.gradient_paths(layer)._asdict()
         norms = {name: _float32_copy(vector_norms(part)) for name, part in norms.items()}
     return Frame(update, trace.loss, _float32_copy(trace.outputs), values, norms, ranges)
