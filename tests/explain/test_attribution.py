@@ -9,9 +9,10 @@ import pytest
 from explained_models import ALL_MODELS, FEATURE_MODELS, VOCABULARY, B, I, T, inputs_of, model_of, with_random_weights
 
 import glasscell as gc
-from glasscell import explain
+from glasscell import explain, layers
 from glasscell.core import cell
-from glasscell.explain.attribution import quadrature
+from glasscell.explain.model_inputs import ModelInputs
+from glasscell.explain.quadrature import path_quadrature
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -33,14 +34,37 @@ def slope_of(function, x, epsilon=1e-6):
     return slopes
 
 
-@pytest.mark.parametrize("points", [1, 5, 64, 65, 200])
-def test_the_quadrature_is_exact_for_polynomials_up_to_its_degree(points):
-    nodes, weights = quadrature(points)
-    assert len(nodes) == len(weights) == points
-    assert (np.diff(nodes) > 0).all()
-    panels = math.ceil(points / 64)
-    degree = 2 * (points // panels) - 1
-    np.testing.assert_allclose(weights @ nodes**degree, 1 / (degree + 1), rtol=1e-11)
+@pytest.mark.parametrize("steps", [1, 5, 8, 9, 64, 100])
+def test_the_quadrature_is_exact_for_polynomials_up_to_the_degree_of_its_panels(steps, rng):
+    inputs = ModelInputs(model_of("stacked"), rng.normal(size=(B, T, I)))
+    alphas, weights = path_quadrature(inputs, np.zeros_like(inputs.values), steps)
+    assert alphas.shape == weights.shape == (steps, B)
+    assert (np.diff(alphas, axis=0) > 0).all()
+    assert (alphas > 0).all()
+    assert (alphas < 1).all()
+    degree = 2 * (steps // math.ceil(steps / 8)) - 1
+    np.testing.assert_allclose((weights * alphas**degree).sum(axis=0), 1 / (degree + 1), rtol=1e-12)
+
+
+def test_points_are_dense_where_the_outputs_bend():
+    """Two units that switch at a third and at two thirds of the line, within a hundredth of it."""
+    model = gc.Sequential(
+        [gc.Linear(1, 2, dtype=np.float64), layers.Function("Sigmoid"), gc.Linear(2, 1, dtype=np.float64)]
+    )
+    for view, values in zip(
+        model.parameters.values(), ([[200], [200]], [-200 / 3, -400 / 3], [[3, -5]], [0]), strict=True
+    ):
+        view[...] = values
+    x = np.ones((1, 1))
+    inputs = ModelInputs(model, x)
+    alphas, _ = path_quadrature(inputs, np.zeros_like(inputs.values), 64)
+    for switch in (1 / 3, 2 / 3):
+        assert (np.abs(alphas - switch) < 0.05).sum() >= 16  # ten times as many as of equal distances
+    result = explain.integrated_gradients(model, x, output=0)
+    np.testing.assert_allclose(result.values, [[-2.0]], atol=1e-3)
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    slopes = explain.gradient_times_input(model, (nodes[:, None, None] + 1) / 2, output=0).values[:, 0, 0]
+    assert abs(weights @ (slopes / (nodes + 1)) + 2) > 0.1  # one rule on the whole line
 
 
 def test_integrated_gradients_equal_those_of_the_cell_by_hand(rng):
@@ -61,9 +85,9 @@ def test_integrated_gradients_equal_those_of_the_cell_by_hand(rng):
             d_h, d_c, d_x[t] = d.dh_prev, d.dc_prev, d.dx[:, 0]
         return d_x, steps[last].h[unit, 0]
 
-    nodes, weights = quadrature(16)
-    total = sum(w * gradient(baseline + a * (x - baseline))[0] for a, w in zip(nodes, weights, strict=True))
-    result = explain.integrated_gradients(lstm, x, output=unit, step=last, baseline=baseline, steps=16)
+    nodes, weights = (array / 2 for array in np.polynomial.legendre.leggauss(8))
+    total = sum(w * gradient(baseline + (a + 0.5) * (x - baseline))[0] for a, w in zip(nodes, weights, strict=True))
+    result = explain.integrated_gradients(lstm, x, output=unit, step=last, baseline=baseline, steps=8)
     np.testing.assert_allclose(result.values, (x - baseline) * total, **TOLERANCE)
     np.testing.assert_allclose(result.output, gradient(x)[1], **TOLERANCE)
     np.testing.assert_allclose(result.baseline_output, gradient(baseline)[1], **TOLERANCE)
@@ -78,13 +102,13 @@ def test_integrated_gradients_equal_those_of_autograd(rng, torch):
     reference = torch.nn.LSTM(I, 4, 2, bidirectional=True, batch_first=True, dtype=torch.float64)
     reference.load_state_dict({name: torch.tensor(array) for name, array in lstm.to_torch().items()})
     x, baseline = rng.normal(size=(2, B, T, I))
-    nodes, weights = quadrature(24)
+    nodes, weights = (array / 2 for array in np.polynomial.legendre.leggauss(8))
     total = np.zeros_like(x)
     for alpha, weight in zip(nodes, weights, strict=True):
-        point = torch.tensor(baseline + alpha * (x - baseline), requires_grad=True)
+        point = torch.tensor(baseline + (alpha + 0.5) * (x - baseline), requires_grad=True)
         reference(point)[0][:, 3, 5].sum().backward()
         total += weight * point.grad.numpy()
-    result = explain.integrated_gradients(lstm, x, output=5, step=3, baseline=baseline, steps=24)
+    result = explain.integrated_gradients(lstm, x, output=5, step=3, baseline=baseline, steps=8)
     np.testing.assert_allclose(result.values, (x - baseline) * total, rtol=1e-10, atol=1e-12)
 
 
@@ -128,10 +152,14 @@ def test_one_sequence_has_the_attributions_that_it_has_in_a_batch(kind, rng):
 @pytest.mark.parametrize("kind", [kind for kind in ALL_MODELS if kind != "convolution"])
 def test_a_sequence_in_a_padded_batch_has_the_attributions_that_it_has_alone(kind, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
-    lengths = np.array([T, 2, 4, 1])
-    result = explain.integrated_gradients(model, x, output="sum", steps=20, lengths=lengths)
+    lengths = np.array([T, 2, 4, 1 if kind == "mean" else 0])  # no steps have no mean
+    result = explain.integrated_gradients(model, x, output="sum", steps=8, lengths=lengths)
     for b, length in enumerate(lengths):
-        alone = explain.integrated_gradients(model, x[b, :length], output="sum", steps=20)
+        if not length:
+            np.testing.assert_array_equal(result.values[b], 0)
+            assert result.completeness_error[b] == 0
+            continue
+        alone = explain.integrated_gradients(model, x[b, :length], output="sum", steps=8)
         np.testing.assert_allclose(result.values[b, :length], alone.values, atol=1e-12)
         np.testing.assert_array_equal(result.values[b, length:], 0)
         np.testing.assert_allclose(result.output[b], alone.output, atol=1e-12)
@@ -144,6 +172,14 @@ def test_values_after_the_end_may_be_anything(rng):
         padded[b, length:] = np.nan
     results = [explain.integrated_gradients(model, each, output=0, lengths=lengths) for each in (x, padded)]
     np.testing.assert_array_equal(results[0].values, results[1].values)
+
+
+def test_the_length_of_a_single_sequence(rng):
+    model, x = model_of("steps"), inputs_of("steps", rng, None)
+    result = explain.integrated_gradients(model, x, output=0, step=-1, lengths=4)
+    alone = explain.integrated_gradients(model, x[:4], output=0, step=-1)
+    np.testing.assert_allclose(result.values[:4], alone.values, atol=1e-12)
+    assert not result.values[4:].any()
 
 
 def test_masks_with_gaps_leave_steps_out(rng):
@@ -205,8 +241,8 @@ def test_symbols_have_the_attributions_of_their_vectors(kind, rng):
     cases = [("zeros", 0.0), (4, table[4]), (other[0], table[other[0]]), (other, table[other]), (vectors, vectors)]
     cases += [("e", table[4]), ("abcdef", table[:6])] if kind == "text" else []
     for baseline, in_vectors in cases:
-        result = explain.integrated_gradients(model, ids, output=1, step=-1, baseline=baseline, steps=12)
-        expected = explain.integrated_gradients(rest, table[ids], output=1, step=-1, baseline=in_vectors, steps=12)
+        result = explain.integrated_gradients(model, ids, output=1, step=-1, baseline=baseline, steps=8)
+        expected = explain.integrated_gradients(rest, table[ids], output=1, step=-1, baseline=in_vectors, steps=8)
         np.testing.assert_allclose(result.values, expected.values, **TOLERANCE)
 
 
@@ -367,7 +403,7 @@ def test_completeness_on_a_trained_bidirectional_classifier_with_lengths(rng):
 
 
 def test_completeness_on_a_trained_text_model():
-    data = gc.data.TextData("the cat sat on the mat, and the dog sat on the log.\n" * 40, steps=20, streams=8)
+    data = gc.data.TextData("the cat sat on the mat, and the dog sat on the log.\n" * 40, steps=8, streams=8)
     model = gc.LanguageModel(data.vocabulary, embedding_size=8, hidden_size=16, num_layers=1, seed=0)
     gc.fit(model, data, epochs=6, seed=0, progress=False)
     text = "the dog sat on the mat"

@@ -159,7 +159,8 @@ def test_large_matrices_are_computed_in_parts(rng, monkeypatch):
     ("arguments", "error", "message"),
     [
         ({"output": O}, IndexError, "output must be from 0 to 2, got 3"),
-        ({"output": "c"}, TypeError, "output must be an integer"),
+        ({"output": "c"}, TypeError, "output must be an integer, got 'c'"),
+        ({"output": explain.ClassScore("c")}, TypeError, "output must be an integer, got ClassScore"),
         ({"layer": 1}, IndexError, "layer must be from -1 to 0, got 1"),
         ({"symbol": "q"}, ValueError, "symbol must be one of 'y', 'h'"),
         ({"x": np.ones((T, 2))}, ValueError, "x must have shape"),

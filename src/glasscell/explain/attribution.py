@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from glasscell.core.types import Array
 from glasscell.explain.baselines import resolve_baseline
 from glasscell.explain.model_inputs import ModelInputs
+from glasscell.explain.quadrature import path_quadrature, points_on_path
 from glasscell.explain.quantities import Output, Quantity
 from glasscell.validation import positive_integer
 
 TOLERANCE = 1e-3  # of the completeness error, relative to the difference of the outputs where that is above 1
-PANEL_POINTS = 64  # largest number of points of one Gauss–Legendre rule; more points divide the path into panels
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,9 +83,9 @@ def integrated_gradients(
 
     Sundararajan, Taly & Yan (2017), Axiomatic attribution for deep networks, equation 1: each input gets its difference
     from the baseline times the mean of its gradient on the straight line from the baseline x' to x,
-    (x - x') ∫₀¹ ∂F(x' + α (x - x'))/∂x dα. The integral is a Gauss–Legendre quadrature, whose error decreases
-    exponentially with the number of points for a smooth F; more than 64 points are divided among equal panels.
-    The attributions add up to the difference of the outputs (completeness), which is checked.
+    (x - x') ∫₀¹ ∂F(x' + α (x - x'))/∂x dα. The attributions add up to the difference of the outputs (completeness),
+    which is checked. The integral is a composite Gauss–Legendre quadrature with panels of 8 points, shorter where the
+    outputs bend most along the line: see :mod:`glasscell.explain.quadrature`.
 
     Parameters
     ----------
@@ -105,7 +105,8 @@ def integrated_gradients(
         vectors of 0, a symbol or an id for all steps, ids (T,) or (B, T), text, or vectors (E,), (T, E) or (B, T, E).
         Default: zeros.
     steps : int
-        Number of points of the quadrature.
+        Number of points of the quadrature. Each is one forward and one backward pass; above 8, twice as many forward
+        passes find the panels.
     lengths, mask : array, optional
         The valid steps, as in the model's ``forward``. Masks are those of x, also at the baseline.
 
@@ -123,10 +124,10 @@ def integrated_gradients(
     TypeError, ValueError, IndexError
         If an argument does not fit the model, is out of range or not finite, or the inputs have no gradient.
     """
-    alphas, weights = quadrature(positive_integer("steps", steps))
+    positive_integer("steps", steps)
     inputs = ModelInputs(model, x, lengths, mask)
     quantity, start = Quantity(inputs, output, step), resolve_baseline(inputs, baseline)
-    mean_gradient = _integrate(inputs, quantity, start, alphas, weights)
+    mean_gradient = _integrate(inputs, quantity, start, *path_quadrature(inputs, start, steps))
     result = _attribution(inputs, quantity, start, mean_gradient, "integrated gradients", steps)
     if not result.is_complete:
         worst = float(result.completeness_error.max())
@@ -164,31 +165,17 @@ def gradient_times_input(
     """
     inputs = ModelInputs(model, x, lengths, mask)
     quantity, start = Quantity(inputs, output, step), resolve_baseline(inputs, baseline)
-    gradient = _integrate(inputs, quantity, start, np.ones(1), np.ones(1))
+    gradient = _integrate(inputs, quantity, start, *np.ones((2, 1, inputs.B)))
     return _attribution(inputs, quantity, start, gradient, "gradient times input", 1)
 
 
-def quadrature(points: int) -> tuple[Array, Array]:
-    """Return points and weights of a composite Gauss–Legendre quadrature on [0, 1]."""
-    panels = -(-points // PANEL_POINTS)
-    sizes = [len(part) for part in np.array_split(np.arange(points), panels)]
-    rules = {size: np.polynomial.legendre.leggauss(size) for size in {*sizes}}
-    nodes = [(k + (rules[size][0] + 1) / 2) / panels for k, size in enumerate(sizes)]
-    weights = [rules[size][1] / (2 * panels) for size in sizes]
-    return np.concatenate(nodes), np.concatenate(weights)
-
-
 def _integrate(inputs: ModelInputs, quantity: Quantity, start: Array, alphas: Array, weights: Array) -> Array:
-    """Return Σ_k w_k ∂F/∂x at x' + α_k (x - x'), (T, F, B) in float64."""
-    x, total = inputs.values.astype(np.float64), np.zeros(inputs.values.shape)
-    origin = start.astype(np.float64)
+    """Return Σ_k w_k ∂F/∂x at x' + α_k (x - x'), (T, F, B) in float64, for α and w (n, B)."""
+    total = np.zeros(inputs.values.shape)
     for part in inputs.split(len(alphas)):
-        n = part.stop - part.start
-        points = origin[:, :, None] + alphas[part, None] * (x - origin)[:, :, None]  # (T, F, n, B)
-        values = points.reshape(*x.shape[:2], -1).astype(inputs.values.dtype)
-        outputs, tapes = inputs.run(values)
-        gradient = inputs.gradient(tapes, quantity.gradient(outputs)).reshape(*x.shape[:2], n, -1)
-        total += np.einsum("n,tfnb->tfb", weights[part], gradient, dtype=np.float64)
+        outputs, tapes = inputs.run(points_on_path(inputs, start, alphas[part]))
+        gradient = inputs.gradient(tapes, quantity.gradient(outputs)).reshape(*total.shape[:2], -1, inputs.B)
+        total += np.einsum("nb,tfnb->tfb", weights[part], gradient, dtype=np.float64)
     return total
 
 

@@ -179,6 +179,9 @@ def split_by_crossings(layer: LayerTrace, crossings: int = 4) -> Crossings:
         With gradients.
     crossings : int
     """
+    if not layer.T:
+        empty, H, I = (crossings + 2, 0), layer.H, layer.x.shape[-1]
+        return Crossings(np.zeros((*empty, H)), np.zeros((*empty, I)), np.zeros((0, H)), np.zeros((0, I)))
     source: Array = _in_order(layer, layer.d_y)[..., None].astype(np.float64)
     tape = _replay(layer, 1)
     cut = copy(tape)

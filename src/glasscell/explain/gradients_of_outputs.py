@@ -14,7 +14,7 @@ from glasscell.explain.model_inputs import ModelInputs
 from glasscell.explain.quantities import Output, Quantity
 from glasscell.trace.capture import Passes, TraceTargets, trace_sequential
 from glasscell.trace.trace import Trace
-from glasscell.validation import choice
+from glasscell.validation import choice, integer
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,7 +154,7 @@ def output_gradient_matrix(
         As of :func:`output_gradients`.
     """
     inputs = ModelInputs(model, x, lengths, mask)
-    y = Quantity(inputs, "sum" if output is None else output)  # checks the index
+    y = Quantity(inputs, "sum" if output is None else integer("output", output))  # checks the index
     S, O, B = y.S, y.O, inputs.B
     pairs = [(s, j) for s in range(S) for j in (range(O) if output is None else (int(output),))]
     valid = np.ones((B, S), np.bool_)

@@ -17,6 +17,7 @@ from glasscell.core.types import Array
 from glasscell.validation import prepare_inputs
 
 MAX_SEQUENCE_STEPS = 1 << 14  # steps of all sequences of one pass: larger problems are computed in parts
+MAX_OUTPUT_VALUES = 1 << 22  # outputs of one pass, such as the logits of a large vocabulary
 
 
 class LayerTapes(NamedTuple):
@@ -137,7 +138,7 @@ class ModelInputs:
 
     def split(self, repeats: int) -> list[slice]:
         """Return the parts of this number of copies of the sequences, each of which one pass computes."""
-        size = max(1, MAX_SEQUENCE_STEPS // (self.T * self.B))
+        size = max(1, min(MAX_SEQUENCE_STEPS // (self.T * self.B), MAX_OUTPUT_VALUES // self.outputs.size))
         return [slice(start, min(start + size, repeats)) for start in range(0, repeats, size)]
 
     def to_user(self, values: Array) -> Array:
