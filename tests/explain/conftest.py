@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("explained_models", "intervention_cases", "known_models")
+pytest.register_assert_rewrite("explained_models", "intervention_cases", "known_models", "known_systems")
 
 from known_models import Latch, make_latch  # noqa: E402 - after the path
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glasscell.explain.dependencies import Dependency, dependency
     from glasscell.explain.differences import UnitDifferences, unit_differences
     from glasscell.explain.extremes import Extreme, ExtremeInputs, extreme_inputs
+    from glasscell.explain.fixed_point_search import FixedPoints, SlowPoints, fixed_points
     from glasscell.explain.gradients_of_outputs import (
         GradientMatrix,
         OutputGradients,
@@ -26,37 +27,48 @@ if TYPE_CHECKING:
     )
     from glasscell.explain.intervening import intervene, outputs_under, trace_under
     from glasscell.explain.intervention import Intervention
+    from glasscell.explain.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+    from glasscell.explain.memory_length import EffectiveMemory, effective_memory
     from glasscell.explain.quantities import ClassScore, LogProbability
     from glasscell.explain.replacements import Occlusion, occlusion
+    from glasscell.explain.rest_states import rest_state
 
 __all__ = [
     "Attribution",
     "ClassScore",
     "Decodability",
     "Dependency",
+    "EffectiveMemory",
     "Extreme",
     "ExtremeInputs",
+    "FixedPoints",
     "GradientFlow",
     "GradientMatrix",
     "Intervention",
     "LogProbability",
+    "LyapunovSpectrum",
     "Occlusion",
     "OutputGradients",
+    "SlowPoints",
     "SourceSteps",
     "UnitDifferences",
     "decodability",
     "dependency",
+    "effective_memory",
     "extreme_inputs",
+    "fixed_points",
     "gradient_flow",
     "gradient_sources",
     "gradient_times_input",
     "integrated_gradients",
     "intervene",
+    "lyapunov_spectrum",
     "mean_input",
     "occlusion",
     "output_gradient_matrix",
     "output_gradients",
     "outputs_under",
+    "rest_state",
     "split_by_crossings",
     "trace_under",
     "unit_differences",
@@ -77,5 +89,9 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("Decodability", "decodability"), "decoding")
     | dict.fromkeys(("Dependency", "dependency"), "dependencies")
     | dict.fromkeys(("UnitDifferences", "unit_differences"), "differences")
-    | dict.fromkeys(("Extreme", "ExtremeInputs", "extreme_inputs"), "extremes"),
+    | dict.fromkeys(("Extreme", "ExtremeInputs", "extreme_inputs"), "extremes")
+    | dict.fromkeys(("FixedPoints", "SlowPoints", "fixed_points"), "fixed_point_search")
+    | dict.fromkeys(("LyapunovSpectrum", "lyapunov_spectrum"), "lyapunov")
+    | dict.fromkeys(("EffectiveMemory", "effective_memory"), "memory_length")
+    | {"rest_state": "rest_states"},
 )

@@ -238,7 +238,7 @@ class RecurrentLayer(StatefulLayer):
 
         return intervening.intervene(self, *intervening.from_arguments(interventions, arguments))
 
-    def stream(self, batch: int | None = None) -> Stream[Any]:
+    def stream(self, batch: int | None = None, *, state: Any = None) -> Stream[Any]:
         """Return a stream of this layer, which takes one step at a time: see :class:`glasscell.stream.Stream`.
 
         Parameters
@@ -246,6 +246,8 @@ class RecurrentLayer(StatefulLayer):
         batch : int, optional
             Number of independent streams that step together. Default: one, whose arrays have no batch axis; for a
             standard LSTM with ``engine="numba"`` its step is compiled.
+        state : state_type, optional
+            Initial state, as ``stream.state``. Default: the learned one, or 0, from which a later ``reset`` restarts.
 
         Raises
         ------
@@ -254,7 +256,10 @@ class RecurrentLayer(StatefulLayer):
         """
         from glasscell.stream import Stream  # noqa: PLC0415 - not paid for by `import glasscell`
 
-        return Stream({type(self).__name__.lower(): self}, batch, self._stream_state, _states_of_one)
+        stream = Stream({type(self).__name__.lower(): self}, batch, self._stream_state, _states_of_one)
+        if state is not None:
+            stream.state = state
+        return stream
 
     def _stream_state(self, states: Sequence[Sequence[Array]]) -> Any:
         """Return the state of a stream, from the arrays of its only layer."""

@@ -243,7 +243,7 @@ class Model(ABC):
         layers = dict(zip(self.names, self.layers, strict=True))
         return summarize(layers, vector.size, vector.nbytes, str(self.dtype))
 
-    def stream(self, batch: int | None = None) -> Stream[Any]:
+    def stream(self, batch: int | None = None, *, state: Any = None) -> Stream[Any]:
         """Return a stream of this model, which takes one step at a time: see :class:`glasscell.stream.Stream`.
 
         A model with one output per sequence returns, after each step, the output for the steps so far.
@@ -252,6 +252,8 @@ class Model(ABC):
         ----------
         batch : int, optional
             Number of independent streams that step together. Default: one, whose arrays have no batch axis.
+        state : state, optional
+            Initial state, as ``stream.state``. Default: the learned one, or 0, from which a later ``reset`` restarts.
 
         Raises
         ------
@@ -262,7 +264,10 @@ class Model(ABC):
         from glasscell.stream import Stream  # noqa: PLC0415 - only where it is used
 
         layers = dict(zip(self.names, self.layers, strict=True))
-        return Stream(layers, batch, self._states_of_stream, self._unpack_states)
+        stream: Stream[Any] = Stream(layers, batch, self._states_of_stream, self._unpack_states)
+        if state is not None:
+            stream.state = state
+        return stream
 
     def _states_of_stream(self, states: Sequence[Sequence[Array]]) -> Any:
         """Return the states of a stream, from the arrays of each recurrent layer."""

@@ -150,14 +150,22 @@ class Stream(Generic[State]):
 
         self._runner.with_rollback(change)
 
-    def reset(self, stream: int | None = None) -> None:
-        """Restart from the learned initial state, or from 0.
+    def reset(self, stream: int | None = None, *, state: State | None = None) -> None:
+        """Restart from an initial state.
 
         Parameters
         ----------
         stream : int, optional
             Index of one stream of a batch; the others continue. Default: all.
+        state : state, optional
+            Of all streams, in the form of :attr:`state`, such as a :func:`~glasscell.explain.rest_state`. Default: the
+            learned initial state, or 0.
         """
+        if state is not None:
+            if stream is not None:
+                raise ValueError(f"stream must be None with a state, which is that of all streams, got {stream}")
+            self.state = state
+            return
         index: Any = ...
         if stream is not None:
             n = self._batch
@@ -170,11 +178,11 @@ class Stream(Generic[State]):
             index = (slice(None), slice(stream, stream + 1))
 
         def change() -> None:
-            for state in self._memory.layers:
-                for part, initial in zip(state.parts, state.initial, strict=True):
+            for layer in self._memory.layers:
+                for part, initial in zip(layer.parts, layer.initial, strict=True):
                     part[index] = initial
-                if state.repeated is not None:
-                    state.repeated[index] = 0
+                if layer.repeated is not None:
+                    layer.repeated[index] = 0
             for array in self._memory.remembered:
                 array[index] = 0
 

@@ -1,0 +1,93 @@
+"""Minimise the speed q(s) = ½ ‖F(s) - s‖² from many starts: Newton's method, damped where it does not descend.
+
+With r = F(s) - s and G = ∂F/∂s - 1, a Newton step solves G δ = -r. If q does not decrease by it, the step of Levenberg
+(1944) and Marquardt (1963) solves (GᵀG + λ) δ = -Gᵀ r instead, with λ ten times larger after each failure and ten times
+smaller after each success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasscell.core.types import Array
+
+ROUNDING = 1e-15  # relative to 1 + ‖s‖: a smaller residual is not pursued
+MIN_DECREASE = 1e-4  # of q by a Newton step, relative
+MIN_PROGRESS = 1e-6  # of q by a damped step, relative: below it the search has ended at a minimum
+FIRST_DAMPING = 1e-3  # λ relative to ‖G‖²/n
+MAX_DAMPING = 1e8
+
+
+class Search(NamedTuple):
+    """End points of a search: states (N, n), residuals ‖F(s) - s‖ (N,), Jacobians (N, n, n), and whether each ended.
+
+    A search ended if no step decreases q any more, or the residual is that of rounding; otherwise the maximal number of
+    iterations was reached.
+    """
+
+    states: Array
+    residuals: Array
+    jacobians: Array
+    ended: NDArray[np.bool_]
+
+
+def minimize_speed(
+    step: Callable[[Array], Array], jacobians: Callable[[Array], Array], starts: Array, max_iterations: int
+) -> Search:
+    """Return a local minimum of the speed for each start.
+
+    Parameters
+    ----------
+    step, jacobians : callable
+        F, from (N, n) to (N, n), and ∂F/∂s, (N, n, n).
+    starts : array (N, n)
+    max_iterations : int
+    """
+    s = starts.copy()
+    n = s.shape[1]
+    r, J = step(s) - s, jacobians(s)
+    damping = np.zeros(len(s))
+    ended = np.zeros(len(s), np.bool_)
+    for _ in range(max_iterations):
+        ended |= _norms(r) <= ROUNDING * (1 + _norms(s))
+        k = np.flatnonzero(~ended)
+        if not len(k):
+            break
+        G = J[k] - np.eye(n)
+        scale = np.square(G).sum(axis=(1, 2)) / n + np.finfo(float).tiny
+        trial = s[k] + _step(G, r[k], damping[k] * scale)
+        r_trial = step(trial) - trial
+        with np.errstate(invalid="ignore", over="ignore"):
+            ratio = np.square(r_trial).sum(axis=1) / np.square(r[k]).sum(axis=1)
+            better = ratio < np.where(damping[k] == 0, 1 - MIN_DECREASE, 1)
+            ended[k] |= better & (ratio > 1 - MIN_PROGRESS)
+        accepted, rejected = k[better], k[~better]
+        s[accepted], r[accepted] = trial[better], r_trial[better]
+        if len(accepted):
+            J[accepted] = jacobians(s[accepted])
+        damping[accepted] = np.where(damping[accepted] <= FIRST_DAMPING, 0, damping[accepted] / 10)
+        damping[rejected] = np.maximum(damping[rejected] * 10, FIRST_DAMPING)
+        ended[rejected] |= damping[rejected] > MAX_DAMPING
+    return Search(s, _norms(r), J, ended)
+
+
+def _step(G: Array, r: Array, damping: Array) -> Array:
+    """Return the Newton step where `damping` is 0, else that of Levenberg and Marquardt: (N, n)."""
+    damped = (damping > 0)[:, None, None]
+    transposed = G.swapaxes(1, 2)
+    A = np.where(damped, transposed @ G + damping[:, None, None] * np.eye(G.shape[1]), G)
+    b = np.where(damped, transposed @ r[..., None], r[..., None])
+    try:
+        return -np.linalg.solve(A, b)[..., 0]
+    except np.linalg.LinAlgError:  # at least one is singular: its shortest least-squares step
+        steps = [np.linalg.lstsq(A_k, b_k, rcond=None)[0] for A_k, b_k in zip(A, b, strict=True)]
+        return -np.stack(steps)[..., 0]
+
+
+def _norms(vectors: Array) -> Array:
+    norms: Array = np.linalg.norm(vectors, axis=1)
+    return norms
