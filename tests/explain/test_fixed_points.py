@@ -7,7 +7,7 @@ import pytest
 from known_systems import bisect, constant_gates, flip_flop, leaky_gru, relu_rnn, tanh_rnn
 
 import glasscell as gc
-from glasscell.explain import fixed_points
+from glasscell.explain import fixed_points, rest_state
 
 ZERO = [0.0]
 
@@ -107,6 +107,28 @@ def test_an_integrator_has_a_line_of_fixed_points() -> None:
     np.testing.assert_allclose(np.sort(points.states[:, 1]), [0, 0.2, 0.4], atol=1e-12)
     np.testing.assert_allclose(points.spectral_radii, 1, rtol=1e-12)
     assert not points.is_stable.any()
+
+
+def test_interventions_count() -> None:
+    """With forget gates times 0.9, c rests at i g / (1 - 0.9 f); after the block all is as before."""
+    f = np.array([0.3, 0.9])
+    lstm = constant_gates(f)
+    with lstm.intervene("f", scale=0.9), lstm.intervene("i", set=0.25, units=[1]):
+        points = fixed_points(lstm, ZERO)
+        state = rest_state(lstm, ZERO)
+        np.testing.assert_allclose(lstm(np.zeros((3, 1)), state), np.tile(state.h, (3, 1)), rtol=0, atol=1e-12)
+    c = 0.3 * np.array([0.5, 0.25]) / (1 - 0.9 * f)
+    check_points(points, [np.concatenate([np.tanh(c) / 2, c])], [[*(0.9 * f), 0, 0]])
+    np.testing.assert_allclose(state.c[0], c, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(rest_state(lstm, ZERO).c[0], 0.15 / (1 - f), rtol=1e-12)
+
+
+@pytest.mark.parametrize("intervention", [{"scale": 0.9, "steps": [0]}, {"freeze": True}, {"patch": np.ones((3, 2))}])
+def test_an_intervention_that_is_not_the_same_at_all_steps_is_an_error(intervention: Any) -> None:
+    lstm = gc.LSTM(1, 2)
+    message = "interventions must act at all steps, by scale, set, clamp, add or cut, got f"
+    with lstm.intervene("f", **intervention), pytest.raises(ValueError, match=message):
+        fixed_points(lstm, ZERO)
 
 
 def test_a_slow_point_is_reported_apart() -> None:

@@ -20,6 +20,7 @@ from glasscell.validation import finite_array, positive_integer, prepare_inputs
 
 MAX_VALUES = 1 << 22  # of the arrays of one backward pass that computes Jacobians
 BLOCK_STEPS = 256  # of a trajectory that are run at a time
+CONSTANT_OPERATIONS = ("scale", "set", "clamp", "add")  # of interventions: they make a step no function of more than s
 ROWS_PER_STATE = 16  # of the arrays that a pass keeps, for each component of the state
 
 
@@ -38,7 +39,8 @@ class StepMap:
     Parameters
     ----------
     model : recurrent layer or Sequential
-        LSTM, GRU, RNN, or a model with at least one of them. Weights are copied.
+        LSTM, GRU, RNN, or a model with at least one of them. Weights are copied, and so are the interventions under
+        which it runs.
 
     Attributes
     ----------
@@ -55,7 +57,8 @@ class StepMap:
     TypeError
         If `model` is no recurrent layer and has no layers.
     ValueError
-        If it has no recurrent layer, one that runs backward, or another layer that reads several steps.
+        If it has no recurrent layer, one that runs backward, another layer that reads several steps, or an
+        intervention that is not the same at all steps.
     """
 
     def __init__(self, model: Any) -> None:
@@ -324,4 +327,11 @@ def _in_float64(layer: Any) -> Any:
         options["engine"] = "numpy"
     copy = type(layer)(**layer.config, dtype=np.float64, **options)
     copy.load_named_weights({name: weight.astype(np.float64) for name, weight in weights.items()})
+    if hasattr(layer, "set_interventions"):
+        for k in range(layer.num_states[1]):
+            for one in (interventions := layer.interventions(k)):
+                if one.operation not in CONSTANT_OPERATIONS or one.steps is not None:
+                    operations = ", ".join(CONSTANT_OPERATIONS)
+                    raise ValueError(f"interventions must act at all steps, by {operations} or cut, got {one.text}")
+            copy.set_interventions(k, interventions)
     return copy
