@@ -44,3 +44,34 @@ def make_latch() -> Latch:
     x[..., 0] = 2 * bits - 1
     x[:, LATCHED, 1] = 1
     return Latch(gc.Sequential([lstm, readout], seed=None), x, bits)
+
+
+WRITE, HAND, READ = 1, 3, 5  # steps of the relay
+
+
+def make_relay() -> Latch:
+    """Return a model in which unit 0 gets the bit of step 1 and unit 1 takes it over at step 3; it is read at step 5.
+
+    Unit 2 holds the bit of the current step, and nothing reads it. Inputs: bits as -1 and +1, and three flags.
+    """
+    lstm, readout = gc.LSTM(4, 3, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)
+    set_gate(lstm, "i", 0, SHUT, x1=2 * OPEN)
+    set_gate(lstm, "f", 0, OPEN, x1=2 * SHUT, x2=2 * SHUT)
+    set_gate(lstm, "g", 0, 0.0, x0=1.0)
+    set_gate(lstm, "o", 0, OPEN)
+    set_gate(lstm, "i", 1, SHUT, x2=2 * OPEN)
+    set_gate(lstm, "f", 1, OPEN, x2=2 * SHUT)
+    set_gate(lstm, "g", 1, 0.0, h0=2.0)
+    set_gate(lstm, "o", 1, SHUT, x3=2 * OPEN)
+    set_gate(lstm, "i", 2, OPEN)
+    set_gate(lstm, "f", 2, SHUT)
+    set_gate(lstm, "g", 2, 0.0, x0=1.0)
+    set_gate(lstm, "o", 2, SHUT)
+    readout.parameters["weight"][:] = [[0.0, 3.0, 5.0]]
+    readout.parameters["bias"][:] = 0
+    bits = (np.arange(1 << T)[:, None] >> np.arange(T)) & 1
+    x = np.zeros((1 << T, T, 4))
+    x[..., 0] = 2 * bits - 1
+    for flag, step in enumerate((WRITE, HAND, READ), start=1):
+        x[:, step, flag] = 1
+    return Latch(gc.Sequential([lstm, readout], seed=None), x, bits)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from glasscell.explain.lyapunov import LyapunovSpectrum, lyapunov_spectrum
     from glasscell.explain.memory_length import EffectiveMemory, effective_memory
     from glasscell.explain.quantities import ClassScore, LogProbability
+    from glasscell.explain.relays import Handover, Relay, relay
     from glasscell.explain.replacements import Occlusion, occlusion
     from glasscell.explain.rest_states import rest_state
 
@@ -44,11 +45,13 @@ __all__ = [
     "FixedPoints",
     "GradientFlow",
     "GradientMatrix",
+    "Handover",
     "Intervention",
     "LogProbability",
     "LyapunovSpectrum",
     "Occlusion",
     "OutputGradients",
+    "Relay",
     "SlowPoints",
     "SourceSteps",
     "UnitDifferences",
@@ -68,6 +71,7 @@ __all__ = [
     "output_gradient_matrix",
     "output_gradients",
     "outputs_under",
+    "relay",
     "rest_state",
     "split_by_crossings",
     "trace_under",
@@ -89,6 +93,7 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("Decodability", "decodability"), "decoding")
     | dict.fromkeys(("Dependency", "dependency"), "dependencies")
     | dict.fromkeys(("UnitDifferences", "unit_differences"), "differences")
+    | dict.fromkeys(("Handover", "Relay", "relay"), "relays")
     | dict.fromkeys(("Extreme", "ExtremeInputs", "extreme_inputs"), "extremes")
     | dict.fromkeys(("FixedPoints", "SlowPoints", "fixed_points"), "fixed_point_search")
     | dict.fromkeys(("LyapunovSpectrum", "lyapunov_spectrum"), "lyapunov")

@@ -248,6 +248,20 @@ def input_kind(model: Any) -> str:
     return str(getattr(first, "inputs", "features"))
 
 
+def hash_order(samples: Samples, seed: int) -> tuple[list[int], list[bytes]]:
+    """Return sequences in the order of hashes of their values and a seed, and the hashes.
+
+    It does not depend on the order of the sequences, and equal sequences have equal hashes.
+    """
+    key = str(non_negative_integer("seed", seed)).encode()
+    lengths = np.full(len(samples), samples.T) if samples.lengths is None else samples.lengths
+    digests = [
+        blake2b(np.ascontiguousarray(row[:length]).tobytes(), digest_size=16, key=key).digest()
+        for row, length in zip(samples.inputs, lengths, strict=True)
+    ]
+    return sorted(range(len(digests)), key=digests.__getitem__), digests
+
+
 class Halves(NamedTuple):
     """The sequences of each half, in order: (n,) and (m,)."""
 
@@ -266,13 +280,7 @@ def split_halves(samples: Samples, seed: int) -> Halves:
     ValueError
         If there are fewer than four different sequences, or a label has one class, or one value, in a half.
     """
-    key = str(non_negative_integer("seed", seed)).encode()
-    lengths = np.full(len(samples), samples.T) if samples.lengths is None else samples.lengths
-    digests = [
-        blake2b(np.ascontiguousarray(row[:length]).tobytes(), digest_size=16, key=key).digest()
-        for row, length in zip(samples.inputs, lengths, strict=True)
-    ]
-    order = sorted(range(len(digests)), key=digests.__getitem__)
+    order, digests = hash_order(samples, seed)
     starts = [k for k in range(1, len(order)) if digests[order[k]] != digests[order[k - 1]]]  # of other sequences
     if len(starts) + 1 < MIN_SEQUENCES:
         raise ValueError(f"x must have at least {MIN_SEQUENCES} different sequences, got {len(starts) + 1}")
