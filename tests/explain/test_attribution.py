@@ -420,3 +420,15 @@ def test_too_few_points_raise_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not explain.gradient_times_input(model, x, output="sum").is_complete
+
+
+def test_attributions_under_an_intervention_are_those_of_the_changed_model(rng):
+    model, x = model_of("stacked"), inputs_of("stacked", rng)
+    plain = explain.integrated_gradients(model, x, output=0, step=-1)
+    with explain.intervene(model, explain.Intervention("f", scale=0.5)):
+        result = explain.integrated_gradients(model, x, output=0, step=-1)
+        np.testing.assert_allclose(result.output, model(x)[:, -1, 0], **TOLERANCE)
+        effects = explain.occlusion(model, x, output=0, step=-1)
+        np.testing.assert_allclose(effects.baseline_output, model(np.zeros_like(x))[:, -1, 0], **TOLERANCE)
+    assert result.completeness_error.max() < 1e-9
+    assert np.abs(result.values - plain.values).max() > 1e-3

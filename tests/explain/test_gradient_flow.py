@@ -239,3 +239,12 @@ def test_layers_without_a_cell_and_other_objects_raise_one_clear_error():
         explain.gradient_sources(trace)
     with pytest.raises(ValueError, match="x must have at least one step"):
         explain.gradient_flow(trace.sequence(0)[2])
+
+
+def test_a_layer_under_an_intervention_raises_one_clear_error():
+    lstm = lstm_of("standard")
+    with (
+        explain.intervene(lstm, explain.Intervention("f", scale=0.5)),
+        pytest.raises(ValueError, match="gradient flow must be of a layer without interventions"),
+    ):
+        explain.gradient_flow(lstm, np.ones((T, I)), np.ones((T, H)))

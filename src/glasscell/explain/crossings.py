@@ -23,7 +23,7 @@ from glasscell.core.norms import vector_norms
 from glasscell.core.step_gradients import StepGradients
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
-from glasscell.trace.diagnostics import GradientPaths, gradient_paths
+from glasscell.trace.diagnostics import GradientPaths, gradient_paths, has_gradient_paths
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
 from glasscell.validation import non_negative_integer
@@ -163,7 +163,7 @@ def gradient_flow(
     traced = [sequence.get_layer(layer) for sequence in sequences]
     split = [split_by_crossings(entry, crossings) for entry in traced]
     local = None
-    if not traced[0].options.cell_config.normalises_cell:
+    if has_gradient_paths(traced[0]):
         paths = [gradient_paths(entry) for entry in traced]
         local = GradientPaths(*(_join(trace, parts) for parts in zip(*paths, strict=True)))
     c, x_parts, whole_c, whole_x = (_join(trace, parts) for parts in zip(*split, strict=True))
@@ -264,6 +264,8 @@ def _trace_with_gradients(model: Any, x: Any, y: ArrayLike | None, options: dict
 def _replay(layer: LayerTrace, B: int) -> variants.Tape:
     """Run the steps of a layer of one sequence, B times side by side, in float64 and processing order."""
     options, first = layer.options, -1 if layer.reverse else 0
+    if layer.interventions:
+        raise ValueError(f"gradient flow must be of a layer without interventions, got {layer!r}")
     for name, value in options.unsupported("trace").items():
         raise ValueError(f"gradient flow does not support an LSTM with {name}={value!r}")
     weights = {name: weight.astype(np.float64) for name, weight in layer.weights.items()}
