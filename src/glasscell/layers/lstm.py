@@ -145,7 +145,9 @@ class LSTM(LSTMPasses, LSTMWeights):
         """Return the stage of a stream: all layers."""
         from glasscell.stream.lstm_stage import LSTMStage  # noqa: PLC0415 - only where it is used
 
-        return LSTMStage(self.options, self.parameters, self.execution.engine, single=single)
+        interventions = [self.interventions(k) for k in range(len(self._directions))]
+        engine = self.execution.engine
+        return LSTMStage(self.options, self.parameters, engine, single=single, interventions=interventions)
 
     def intervention_rows(self, symbol: str, k: int) -> int:
         """Return the rows of a symbol in direction k of :attr:`LSTMConfig.directions`; see `explain.Intervention`.

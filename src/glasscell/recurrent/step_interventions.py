@@ -136,16 +136,6 @@ class BoundIntervention(NamedTuple):
     active: NDArray[np.bool_]
     value: Any
 
-    def columns(self, t: int) -> NDArray[np.bool_]:
-        """Return in which sequences it acts at step t of the pass, (B,) or (1,)."""
-        columns: NDArray[np.bool_] = self.active[t]
-        return columns
-
-    def patch(self, t: int) -> Array:
-        """Return the values of step t."""
-        values: Array = self.value[t]
-        return values
-
 
 class PassHook:
     """The interventions of one pass; a :class:`glasscell.core.step_hook.StepHook`.
@@ -204,11 +194,9 @@ class PassHook:
         """Change the value of a symbol at step t in place; see :class:`glasscell.core.step_hook.StepHook`."""
         if symbol not in self._by_symbol:
             return
-        if previous is None:
-            previous = self._previous.get(symbol)
         for k, bound in enumerate(self._by_symbol[symbol]):
             units, operation = bound.source.units, bound.source.operation
-            columns, before = bound.columns(t + self.start), value[units]
+            columns, before = self._columns(bound, t), value[units]
             after: Array
             if operation == "scale":
                 after = before * bound.value
@@ -217,21 +205,36 @@ class PassHook:
             elif operation == "add":
                 after = before + bound.value
             elif operation == "patch":
-                after = bound.patch(t + self.start)
+                after = self._patch(bound, t)
             elif operation == "clamp":
                 low, high = bound.value
                 self._inside[symbol, k, t] = (before > low) & (before < high)
                 after = np.clip(before, low, high)
+            elif previous is None:
+                after = self._held(symbol, before, units)
             else:
-                after = before if previous is None else self._held(before, previous[units])
+                after = previous[units]
             value[units] = np.where(columns, after, before)
-        if symbol in self._frozen:
-            self._previous[symbol] = value.copy()
+        if symbol in self._frozen and previous is None:
+            self._hold(symbol, value)
 
-    def _held(self, before: Array, previous: Array) -> Array:
-        """Return the values of frozen units: those of the step before."""
-        del before
-        return previous
+    def _columns(self, bound: BoundIntervention, t: int) -> NDArray[np.bool_]:
+        """Return in which sequences an intervention acts at step t, (B,) or (1,)."""
+        columns: NDArray[np.bool_] = bound.active[t + self.start]
+        return columns
+
+    def _patch(self, bound: BoundIntervention, t: int) -> Array:
+        """Return the values of a patch at step t, (n, B) or (n, 1)."""
+        values: Array = bound.value[t + self.start]
+        return values
+
+    def _held(self, symbol: str, before: Array, units: Index) -> Array:
+        """Return the values of the step before; at the first step those of this step."""
+        return self._previous[symbol][units] if symbol in self._previous else before
+
+    def _hold(self, symbol: str, value: Array) -> None:
+        """Keep the values of a step for the next one."""
+        self._previous[symbol] = value.copy()
 
     def add_carried(self, symbol: str, gradient: Array) -> None:
         """Add the gradient that reaches a value from the next step, which holds it, in place."""
@@ -248,7 +251,7 @@ class PassHook:
         bounds = self._by_symbol[symbol]
         for k, bound in reversed(list(enumerate(bounds))):
             units, operation = bound.source.units, bound.source.operation
-            columns, after = bound.columns(t + self.start), gradient[units]
+            columns, after = self._columns(bound, t), gradient[units]
             before: Array | float = 0.0
             if operation == "scale":
                 before = after * bound.value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glasscell.core import engines
+from glasscell.core import engines, variants
 from glasscell.core.engines import EngineName
 from glasscell.core.lstm import negate_sigmoid_rows
 from glasscell.core.parameters import Parameters
@@ -19,6 +21,11 @@ from glasscell.stream.standard_step import standard_step, standard_step_compiled
 from glasscell.stream.ufunc_calls import as_matmul_operand
 from glasscell.stream.variant_step import VariantStep
 
+if TYPE_CHECKING:
+    from glasscell.core.step_hook import StepHook
+    from glasscell.recurrent.step_interventions import StepIntervention
+    from glasscell.stream.intervention_step import StreamHook
+
 
 class LSTMStage(Stage):
     """A stack of LSTM layers that run forward in time.
@@ -30,6 +37,8 @@ class LSTMStage(Stage):
     engine : str, optional
     single : bool
         Whether the stream has no batch axis.
+    interventions : sequence of sequence of StepIntervention
+        Those on each layer. Default: none.
 
     Raises
     ------
@@ -37,7 +46,15 @@ class LSTMStage(Stage):
         If a layer runs in the reverse direction, or a stream does not support an option.
     """
 
-    def __init__(self, options: LSTMConfig, parameters: Parameters, engine: EngineName | None, *, single: bool) -> None:
+    def __init__(
+        self,
+        options: LSTMConfig,
+        parameters: Parameters,
+        engine: EngineName | None,
+        *,
+        single: bool,
+        interventions: Sequence[Sequence[StepIntervention]] = (),
+    ) -> None:
         if options.bidirectional or options.reverse:
             option = "bidirectional=True" if options.bidirectional else "reverse=True"
             raise ValueError(f"{option}: the outputs depend on later steps; forward() processes whole sequences")
@@ -45,7 +62,8 @@ class LSTMStage(Stage):
             raise ValueError(f"a stream does not support {option}={value!r}")
         self.options, self.input_size = options, options.input_size
         self.training_only = frozenset(name for name, entry in options.declared.items() if entry.training_only)
-        self.standard = options.is_standard
+        self.interventions = interventions
+        self.standard = options.is_standard and not any(interventions)
         self.checks_finite = self.standard and single
         self.state_writes = options.num_layers if self.standard else 2
         self.weights = [
@@ -72,7 +90,11 @@ class LSTMStage(Stage):
         h = memory.next_block(self.options.state_size)
         column = memory.last_two_blocks_with_bias_row()
         calls: list[Call]
-        if self.standard:
+        hook: StreamHook | None = None
+        if any(self.interventions) and self.interventions[k]:
+            c = memory.allocate(self.options.hidden_size)
+            calls, hook = self._intervention_calls(builder, k, column, (h, c))
+        elif self.standard:
             raise_if_not_finite = None if builder.calls else builder.raise_if_not_finite
             step, c = self.step_builders[k](self.kernels[k], column, h, memory, raise_if_not_finite)
             calls = [step]
@@ -86,14 +108,36 @@ class LSTMStage(Stage):
         builder.x = h
         if valid is not None:
             builder.x = out = memory.next_block(len(h))
-            calls = masked_update(valid, [h, c], calls)
+            kept = [] if hook is None else [hook.processed, *hook.held.values()]
+            calls = masked_update(valid, [h, c, *kept], calls)
             if self.options.masked_outputs == "repeat":
                 repeated = memory.allocate(len(h))
                 calls += [partial(np.copyto, repeated, h, where=valid), partial(np.copyto, out, repeated)]
             else:
                 calls += [partial(out.fill, 0), partial(np.copyto, out, h, where=valid)]
         builder.calls += calls
+        if hook is not None:
+            builder.calls.append(hook.count_step(builder.present))
+            builder.remembered += [hook.time, hook.processed, *hook.held.values()]
         return RecurrentState((h, c), initial, repeated, LSTMState)
+
+    def _intervention_calls(
+        self, builder: StreamBuilder, k: int, column: Array, state: tuple[Array, Array]
+    ) -> tuple[list[Call], StreamHook]:
+        """Return the calls of a step of layer k under interventions, and their hook."""
+        from glasscell.recurrent.intervention_runner import symbol_rows  # noqa: PLC0415 - only where it is used
+        from glasscell.stream.intervention_step import StreamHook, intervention_calls  # noqa: PLC0415
+
+        options, weights, I = self.options, self.weights[k], self.options.directions[k][1]
+        noise = variants.DropoutMasks(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
+
+        def run(x: Array, previous: tuple[Array, ...], hook: StepHook) -> tuple[Array, ...]:
+            h, c = previous
+            tape = variants.forward(options.cell_config, weights, x, h, c, noise, hook=hook)
+            return tape.h[-1], tape.c[-1]
+
+        hook = StreamHook(self.interventions[k], lambda symbol: symbol_rows(options, symbol, I), builder.memory)
+        return intervention_calls(run, hook, column, I, state, builder.memory), hook
 
 
 def _weights(parameters: Parameters, suffix: str, options: LSTMConfig) -> dict[str, Array]:
