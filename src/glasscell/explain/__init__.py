@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from glasscell.lazy import attach
 
 if TYPE_CHECKING:
+    from glasscell.explain import figures
     from glasscell.explain.attribution import Attribution, gradient_times_input, integrated_gradients
     from glasscell.explain.baselines import mean_input
     from glasscell.explain.crossings import (
@@ -59,6 +60,7 @@ __all__ = [
     "dependency",
     "effective_memory",
     "extreme_inputs",
+    "figures",
     "fixed_points",
     "gradient_flow",
     "gradient_sources",
@@ -98,5 +100,5 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("FixedPoints", "SlowPoints", "fixed_points"), "fixed_point_search")
     | dict.fromkeys(("LyapunovSpectrum", "lyapunov_spectrum"), "lyapunov")
     | dict.fromkeys(("EffectiveMemory", "effective_memory"), "memory_length")
-    | {"rest_state": "rest_states"},
+    | {"rest_state": "rest_states", "figures": "figures"},
 )

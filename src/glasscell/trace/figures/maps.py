@@ -21,6 +21,7 @@ from glasscell.trace.display import (
 )
 from glasscell.trace.figures.style import (
     INK,
+    MUTED,
     WRONG,
     color_bar,
     colors_of,
@@ -142,5 +143,5 @@ def number_rows(ax: Axes, rows: NDArray[np.intp]) -> None:
         numbered = places[column::columns]
         ax.set_yticks(numbered, [str(rows[k]) for k in numbered], minor=column > 0)
     size = 8 if len(places) <= 12 else 6
-    ax.tick_params(axis="y", which="both", length=0, labelsize=size)
-    ax.tick_params(axis="y", which="minor", pad=2.5 * size, labelcolor=ax.yaxis.get_tick_params()["labelcolor"])
+    ax.tick_params(axis="y", which="both", length=0, labelsize=size, colors=MUTED)
+    ax.tick_params(axis="y", which="minor", pad=2.5 * size)

@@ -1,0 +1,101 @@
+"""Laws: figures of explanations have the values of the results, their names, and the marks of a trace."""
+
+import io
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.core.norms import vector_norms
+
+pytest.importorskip("matplotlib")
+
+BITS = [1, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(5)
+    model = gc.CopyLSTM(6, task=gc.tasks.Copy(width=3), dtype=np.float64)
+    model.parameters.vector[:] = rng.normal(size=model.parameters.vector.size)
+    return model
+
+
+def picture(ax):
+    """Save the figure, so that everything is drawn."""
+    ax.figure.savefig(io.BytesIO(), format="png", dpi=20)
+    return ax
+
+
+def image(ax):
+    return ax.images[0].get_array().filled(np.nan)
+
+
+def texts(ax):
+    return "".join(text.get_text() for text in ax.texts)
+
+
+def test_decodability_is_an_image_of_labels_by_steps(model):
+    result = gc.explain.decodability(model, model.task)
+    ax = picture(gc.explain.figures.decodability(result, trace=model.trace(BITS)))
+    np.testing.assert_array_equal(image(ax), result.r2)
+    assert ax.images[0].get_clim() == (0, 1)
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(result.labels)
+    assert texts(ax) == "101|101"
+    assert not gc.explain.figures.decodability(result).texts
+
+
+def test_differences_are_those_that_are_significant(model):
+    result = gc.explain.unit_differences(model, model.task)
+    for label in (1, result.labels[1]):
+        ax = picture(gc.explain.figures.unit_differences(result, label, trace=model.trace(BITS)))
+        shown = image(ax)
+        ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+        units = [int(tick.label1.get_text()) for tick in sorted(ticks, key=lambda tick: tick.get_loc())]
+        assert sorted(units) == list(range(6))
+        significant = result.is_significant[1].T[units]
+        np.testing.assert_array_equal(shown[significant], result.difference[1].T[units][significant])
+        assert np.isnan(shown[~significant]).all()
+        assert significant.any()
+        low, high = ax.images[0].get_clim()
+        assert -low == high == np.nanmax(np.abs(shown))
+    for label, error in ((3, "below 3"), ("bit 9", "bit 9")):
+        with pytest.raises(ValueError, match=error):
+            gc.explain.figures.unit_differences(result, label)
+
+
+def test_both_kinds_of_dependency_have_one_scale(model):
+    result = gc.explain.dependency(model, model.task)
+    axes = [picture(gc.explain.figures.dependency(result, kind)) for kind in ("exact", "linear")]
+    for ax, kind in zip(axes, ("exact", "linear"), strict=True):
+        np.testing.assert_array_equal(image(ax), getattr(result, kind))
+        assert [label.get_text() for label in ax.get_yticklabels()] == list(result.outputs)
+        assert [label.get_text() for label in ax.get_xticklabels()] == list(result.inputs)
+    assert axes[0].images[0].get_clim() == axes[1].images[0].get_clim()
+    with pytest.raises(ValueError, match="kind must be"):
+        gc.explain.figures.dependency(result, "both")
+
+
+def test_attributions_are_bars_that_add_up(model):
+    x = model.task.make_batch([np.array([BITS])], np.float64).inputs
+    result = gc.explain.integrated_gradients(model, x[0], output=0, step=5)
+    ax = picture(gc.explain.figures.attribution(result, trace=model.trace(BITS)))
+    heights = [bar.get_height() for bar in ax.patches]
+    np.testing.assert_array_equal(heights, result.by_step)
+    assert sum(heights) == pytest.approx(result.output - result.baseline_output, abs=1e-3)
+    assert "completeness error" in ax.get_title(loc="left")
+    with pytest.raises(ValueError, match="one sequence"):
+        gc.explain.figures.attribution(gc.explain.integrated_gradients(model, x, output=0, step=5))
+    with pytest.raises(ValueError, match="trace must have 7 steps, got 5"):
+        gc.explain.figures.attribution(result, trace=model.trace([1, 0]))
+
+
+def test_the_curves_of_crossings_are_parts_of_the_whole(model):
+    flow = gc.explain.gradient_flow(model, np.array(BITS))
+    ax = picture(gc.explain.figures.crossings(flow, parts=2))
+    curves = {line.get_label(): line.get_ydata() for line in ax.lines}
+    assert list(curves) == ["dL/dc", "0 crossings of $W_h$", "1 crossing of $W_h$", "2 or more crossings of $W_h$"]
+    np.testing.assert_array_equal(curves["dL/dc"], vector_norms(flow.whole_c))
+    np.testing.assert_array_equal(curves["1 crossing of $W_h$"], vector_norms(flow.c[1]))
+    rest = flow.whole_c - flow.c[0] - flow.c[1]
+    np.testing.assert_allclose(curves["2 or more crossings of $W_h$"], vector_norms(rest), atol=1e-12)
