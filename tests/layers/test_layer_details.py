@@ -158,3 +158,9 @@ def test_dropout_keeps_the_share_of_the_generators_numbers_that_it_states():
     for rate in (0.125, 0.5, 0.75):
         y, _ = layers.Dropout(rate).forward(np.ones((4, 2, 8)), rng=Evenly())
         assert np.count_nonzero(y) == 64 * (1 - rate)
+
+
+def test_outputs_of_one_direction_are_not_copied_from_its_tape(rng):
+    for kind in (gc.RNN, gc.GRU):
+        result = kind(3, 2, num_layers=2).forward_feature_major(rng.normal(size=(4, 3, 5)).astype(np.float32))
+        assert np.shares_memory(result.outputs, result.tape.directions[-1].tape.h_with_initial)
