@@ -11,6 +11,7 @@ from changed_code import enclosing_lines
 from generation import Mutant
 
 COMPILED = "core/numba_engine/"  # compiled when it is first used, which is kept: always imported again
+COMPILED_FUNCTIONS = {("core/optimizers.py", "_adam")}  # likewise, in files of functions that are not compiled
 # Tests of imports, in other processes, and of signatures: the lines that these depend on are not recorded for them.
 OUTSIDE_FUNCTIONS = ("tests/test_import.py", "tests/layers/test_layer_details.py::test_flags_are_named_in_calls")
 OWN_FIRST = 8  # a test of the mutant's own module comes before others that are up to this factor quicker
@@ -72,6 +73,7 @@ class LineMap:
         of_file = self.lines.get(mutant.file, {})
         compiled = mutant.file.startswith(COMPILED)
         imports_again = compiled or not in_function or bool(self.imported[mutant.file] & statement)
+        imports_again |= (mutant.file, mutant.function) in COMPILED_FUNCTIONS
         tests = [test for test, mask in of_file.items() if mask & statement]
         if compiled:
             tests = sorted({test for file in self.lines if file.startswith(COMPILED) for test in self.lines[file]})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasscell.core.blocking import BLOCK_SIZE
-from glasscell.core.norms import clip_by_global_norm, global_norm, sum_of_squares, vector_norms
+from glasscell.core.norms import all_finite, clip_by_global_norm, global_norm, sum_of_squares, vector_norms
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 3e-23, 1e-20, 1.0, 1e19, 1.9e19, 1e30, 1e37])
@@ -57,3 +57,44 @@ def test_squares_within_the_range_of_float32_are_added_up_in_float32(rng):
     vector = rng.normal(size=BLOCK_SIZE).astype(np.float32)
     assert sum_of_squares(vector) == float(np.dot(vector, vector))
     assert sum_of_squares(vector) != float(np.dot(vector.astype(np.float64), vector.astype(np.float64)))
+
+
+def test_products_of_vectors_are_of_a_block_at_most(monkeypatch, rng):
+    """Longer ones would wake all threads of OpenBLAS."""
+    sizes, dot = [], np.dot
+
+    def watched(a, b):
+        sizes.append(len(a))
+        return dot(a, b)
+
+    monkeypatch.setattr(np, "dot", watched)
+    for size in (3, BLOCK_SIZE, 3 * BLOCK_SIZE + 5):
+        vector = rng.normal(size=size)
+        for function in (all_finite, sum_of_squares, global_norm):
+            sizes.clear()
+            function(vector)
+            assert (sum(sizes), max(sizes)) == (size, min(size, BLOCK_SIZE))
+
+
+def test_numbers_whose_squares_have_a_finite_sum_are_not_looked_at(monkeypatch, rng):
+    looked, isfinite = [], np.isfinite
+
+    def watched(array):
+        looked.append(len(array))
+        return isfinite(array)
+
+    monkeypatch.setattr(np, "isfinite", watched)
+    assert all_finite(rng.normal(size=9))
+    assert looked == []
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert all_finite(np.full(9, 1e200))
+        assert not all_finite(np.array([1.0, np.nan]))
+    assert looked == [9, 2]
+
+
+def test_squares_near_the_end_of_the_range_of_float32_are_added_up_in_float64():
+    """Their sum is in the range, but each of them has few digits there."""
+    vector = np.full(9 * BLOCK_SIZE, 3.1e-21, np.float32)
+    expected = len(vector) * float(vector[0]) ** 2
+    assert expected > np.finfo(np.float32).tiny
+    assert sum_of_squares(vector) == pytest.approx(expected, rel=1e-12, abs=0)

@@ -137,10 +137,17 @@ def test_contiguous_arrays_are_not_copied(T, M, B, rng):
     rows = rng.normal(size=(M, T, B))
     laid = linear._merge_time_and_batch(rows.transpose(1, 0, 2), "laid", BufferPool())
     assert np.shares_memory(laid, rows)
-    steps = rng.normal(size=(T, M, B))
-    copied = linear._merge_time_and_batch(steps, "copied", BufferPool())
-    assert not np.shares_memory(copied, steps)
     np.testing.assert_array_equal(laid, rows.reshape(M, T * B))
+
+
+@pytest.mark.parametrize(("T", "M", "B"), [(3, 4, 8), (2, 3, 1), (5, 2, 3)])
+@pytest.mark.parametrize("layout", [(0, 1, 2), (2, 0, 1)])
+def test_other_arrays_are_copied_to_kept_memory(layout, T, M, B, rng):
+    steps, buffers = rng.normal(size=(T, M, B)), Watched()
+    steps = steps.transpose(layout).copy().transpose(np.argsort(layout))
+    copied = linear._merge_time_and_batch(steps, "copied", buffers)
+    assert buffers.taken == [("copied", (M, T, B))]
+    assert np.shares_memory(copied, buffers.get("copied", (M, T, B), steps.dtype))
     np.testing.assert_array_equal(copied, steps.transpose(1, 0, 2).reshape(M, T * B))
 
 
@@ -160,7 +167,8 @@ def test_rows_are_of_several_numbers_and_sequences_at_equal_distances(rng):
     for some in (rows, rows[:, :, :5], rows[:1, :2], rows[:1, ::2]):
         assert linear.is_in_rows(some.transpose(0, 2, 1))
     windows = np.lib.stride_tricks.sliding_window_view(rows[0, 0], 5)[None]  # they overlap
-    for other in (rows[:, :1], rows[:, :, :1], rows[:, :2], rows[..., ::2], windows, rows.transpose(0, 2, 1)):
+    few = (rows[:, :1], rows[:1, :1], rows[:, :, :1])
+    for other in (*few, rows[:, :2], rows[..., ::2], windows, rows.transpose(0, 2, 1)):
         assert not linear.is_in_rows(other.transpose(0, 2, 1))
 
 

@@ -399,6 +399,21 @@ def test_updates_by_blocks_change_no_bit(optimizer, piece, monkeypatch, rng):
     np.testing.assert_allclose(norms, at_once[1], rtol=1e-14)
 
 
+@pytest.mark.parametrize("size", [5, 40])
+def test_an_update_by_blocks_needs_memory_for_two_of_them(size, monkeypatch, rng):
+    monkeypatch.setattr(optimizers, "ELEMENTWISE_BLOCK_SIZE", 16)
+    vector, gradient = rng.normal(size=(2, size))
+    shapes, empty = [], np.empty
+
+    def watched(shape, *arguments):
+        shapes.append(shape)
+        return empty(shape, *arguments)
+
+    monkeypatch.setattr(np, "empty", watched)
+    SGD(0.1, weight_decay=0.1).update(vector, gradient, {})
+    assert shapes == [(2, min(size, 16))]
+
+
 @pytest.mark.parametrize("optimizer", [SGD(), RMSProp(), Adam(), AdamW()])
 def test_optimizers_are_not_modified(optimizer):
     with pytest.raises(FrozenInstanceError):

@@ -252,7 +252,7 @@ def test_the_compiled_engine_reads_sequences_with_ascending_lengths_where_they_a
 
         return call
 
-    for name in ("to_processing_order", "to_time_order_backward"):
+    for name in ("is_in_order", "to_processing_order", "to_time_order_backward"):
         monkeypatch.setattr(TimeOrder, name, watched(name, getattr(TimeOrder, name)))
     layer = LSTM(2, 3, engine=engine)
     x, dy = (rng.normal(size=(3, 6, size)).astype(np.float32) for size in (2, 3))

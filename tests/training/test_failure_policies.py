@@ -409,3 +409,9 @@ def test_no_windows_are_kept_of_an_update_that_was_made_or_given_up():
             training.run()
         assert training.attempt == []
         assert training.d_outputs is None
+
+
+def test_a_training_ends_with_a_skipped_update_that_ends_an_epoch_which_reaches_the_target():
+    _, history, _ = fit(Batches({7}, validates=True), on_failure="skip", stop_at={"loss": 1e9})
+    assert history.target_reached
+    assert (history.updates, history.stopped_early) == (7, False)
