@@ -6,6 +6,7 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.explain import figures
+    from glasscell.explain.ablations import Ablation, ablation, scaled_gates, step_interventions, unit_interventions
     from glasscell.explain.attribution import Attribution, gradient_times_input, integrated_gradients
     from glasscell.explain.baselines import mean_input
     from glasscell.explain.crossings import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from glasscell.explain.rest_states import rest_state
 
 __all__ = [
+    "Ablation",
     "Attribution",
     "ClassScore",
     "Decodability",
@@ -56,6 +58,7 @@ __all__ = [
     "SlowPoints",
     "SourceSteps",
     "UnitDifferences",
+    "ablation",
     "decodability",
     "dependency",
     "effective_memory",
@@ -75,9 +78,12 @@ __all__ = [
     "outputs_under",
     "relay",
     "rest_state",
+    "scaled_gates",
     "split_by_crossings",
+    "step_interventions",
     "trace_under",
     "unit_differences",
+    "unit_interventions",
 ]
 
 __getattr__, __dir__ = attach(
@@ -92,6 +98,7 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("Occlusion", "occlusion"), "replacements")
     | {"mean_input": "baselines", "Intervention": "intervention"}
     | dict.fromkeys(("intervene", "outputs_under", "trace_under"), "intervening")
+    | dict.fromkeys(("Ablation", "ablation", "scaled_gates", "step_interventions", "unit_interventions"), "ablations")
     | dict.fromkeys(("Decodability", "decodability"), "decoding")
     | dict.fromkeys(("Dependency", "dependency"), "dependencies")
     | dict.fromkeys(("UnitDifferences", "unit_differences"), "differences")

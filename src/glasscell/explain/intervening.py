@@ -73,7 +73,7 @@ def intervene(model: Model, *interventions: Intervention) -> AbstractContextMana
     >>> with gc.explain.intervene(model, gc.explain.Intervention("f", scale=0.9)):
     ...     bits = model.copy([1, 0, 1, 1])
     """
-    resolved = [pair for one in interventions for pair in _resolve(model, one)]
+    resolved = [pair for one in interventions for pair in resolve(model, one)]
     return _active(model, resolved)
 
 
@@ -157,7 +157,7 @@ def targets(model: Any) -> list[Target]:
     return result
 
 
-def _resolve(model: Any, one: Intervention) -> list[tuple[Target, StepIntervention]]:
+def resolve(model: Any, one: Intervention) -> list[tuple[Target, StepIntervention]]:
     """Return the steps of an intervention on each layer and direction that it concerns."""
     if not isinstance(one, Intervention):
         raise TypeError(f"interventions must be Intervention objects, got a {type(one).__name__}")
