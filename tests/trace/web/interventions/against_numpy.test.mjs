@@ -13,17 +13,24 @@ const folder = process.env.GLASSCELL_CASES;
 
 for (const name of readdirSync(folder).sort()) {
   test(name, () => {
-    const { payload, interventions, expected } = JSON.parse(readFileSync(join(folder, name), "utf8"));
+    const { payload, interventions, expected, d_x } = JSON.parse(readFileSync(join(folder, name), "utf8"));
     const model = decode(payload);
     model.interventions = interventions.map((one) => (one.values ? { ...one, values: numbers(one.values) } : one));
-    const [direction] = run(model).layers[0].directions;
-    for (const [symbol, array] of Object.entries(expected)) {
-      const values = numbers(array);
-      assert.equal(direction[symbol].length, values.length, symbol);
-      values.forEach((value, n) => {
-        const error = Math.abs(direction[symbol][n] - value) / Math.max(1, Math.abs(value));
-        assert.ok(error <= BOUND, `${symbol}[${n}] is ${direction[symbol][n]}; NumPy has ${value}`);
-      });
+    const trace = run(model);
+    for (const direction of trace.layers.flatMap(({ directions }) => directions)) {
+      for (const [symbol, array] of Object.entries(expected[direction.name])) {
+        compare(direction[symbol], array, `${symbol} of ${direction.name}`);
+      }
     }
+    compare(trace.d_x, d_x, "d_x");
+  });
+}
+
+function compare(actual, expected, what) {
+  const values = numbers(expected);
+  assert.equal(actual.length, values.length, what);
+  values.forEach((value, n) => {
+    const error = Math.abs(actual[n] - value) / Math.max(1, Math.abs(value));
+    assert.ok(error <= BOUND, `${what}[${n}] is ${actual[n]}; NumPy has ${value}`);
   });
 }
