@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.core import gru, lstm, rnn
+from glasscell.core import gru, lstm, optimizers, rnn
 from glasscell.trace.html_report.payload import array, payload_of
 from glasscell.trace.trace import Trace
 
@@ -143,8 +143,23 @@ def cases_of_kinds(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     return written
 
 
+def case_of_adam(rng: np.random.Generator) -> dict[str, Any]:
+    start, gradients = rng.normal(size=7), rng.normal(size=(5, 7))
+    optimizer, values = optimizers.Adam(learning_rate=0.03), start.copy()
+    state = optimizer.init_state(values)
+    for gradient in gradients:
+        optimizer.update(values, gradient, state)
+    return {
+        "check": "adam",
+        "start": array(start),
+        "gradients": [array(gradient) for gradient in gradients],
+        "learningRate": 0.03,
+        "expected": array(values),
+    }
+
+
 def test_batches_in_javascript_equal_numpy(node: str, rng: np.random.Generator, tmp_path: Path) -> None:
-    written = cases_of_inputs(rng) | cases_of_kinds(rng)
+    written = cases_of_inputs(rng) | cases_of_kinds(rng) | {"adam": case_of_adam(rng)}
     for name, case in written.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(case), encoding="utf-8")
     environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}

@@ -3,12 +3,14 @@
 import { byId, make, setText } from "../shared/elements.js";
 import { breakItView } from "./break_it.js";
 import { cellDiagramView } from "./cell_diagram.js";
+import { comparisonView } from "./comparison.js";
 import { Context } from "./context.js";
 import { controlsView } from "./controls.js";
 import { gradientView, memoryView, unitView } from "./curves.js";
 import { equationsView } from "./equations.js";
 import { heatMapsView } from "./heat_maps.js";
 import { ioView } from "./io_view.js";
+import { liveTrainingView } from "./live_training.js";
 import { unitOrder } from "./measures.js";
 import { Player } from "./player.js";
 import { tableView } from "./table.js";
@@ -29,6 +31,8 @@ const VIEWS = [
   breakItView,
   weightSliderView,
   tableView,
+  liveTrainingView,
+  comparisonView,
 ];
 
 // Levels of change, from the smallest: each view redraws the parts that depend on it.

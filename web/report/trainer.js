@@ -3,11 +3,12 @@
 import { Training } from "./training.js";
 
 const REPORT = 100; // milliseconds between reports
+const MOST_VALUES = 20_000; // steps × units × sequences for which gradients are part of each report
 
 /**
  * Messages: {start: options}, {run: true or false}, {set: options} for learningRate and clip, {stop: true}.
  * options: of training.js, shown: the bits of the input in the reports, limit: the number of updates, norms: whether the
- * norms of gradients are reported at the end.
+ * norms of gradients are reported: of a large model only while it does not train.
  *
  * Reports: {updates, seconds, losses since the last one, share, view, norms, running}. Training pauses when all bits of all
  * inputs are right for the first time, and at the limit.
@@ -28,7 +29,9 @@ export function trainer(send, { slice }) {
     const limit = options.limit ?? Infinity;
     if ((share === 1 && !wasRight) || training.updates >= limit) running = false;
     wasRight ||= share === 1;
-    const norms = options.norms && !running ? training.gradientNorms() : null;
+    const { N, T } = training.all;
+    const isQuick = N * T * training.options.units < MOST_VALUES;
+    const norms = options.norms && (isQuick || !running) ? training.gradientNorms() : null;
     send({ updates: training.updates, seconds, losses, share, view: training.view(options.shown), norms, running });
     losses = [];
   }

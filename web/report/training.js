@@ -16,32 +16,35 @@ export const DEFAULTS = {
   learningRate: 0.02,
   batch: 32,
   seed: 1,
+  initial: "orthogonal",
 };
 const TASK = { mode: "recall", bits_per_step: 1 };
 const GATES = { lstm: 4, gru: 3, rnn: 1 };
 // The gate that keeps the state, to whose bias the forget bias is added: f of the LSTM, z of the GRU.
 const KEEPING = { lstm: 1, gru: 1 };
 
-/** A new model: recurrent weights orthogonal, others uniform as Glorot & Bengio (2010), biases 0. */
-export function newModel({ kind, units: H, forgetBias, seed }) {
+/**
+ * A new model. "orthogonal": recurrent weights are orthogonal, others uniform as Glorot & Bengio (2010), biases 0;
+ * "uniform": all weights and biases of the layer are uniform in ±1/√H, as in PyTorch.
+ */
+export function newModel({ kind, units: H, forgetBias, seed, initial = "orthogonal" }) {
   const [I, O, rows] = [2, 1, GATES[kind]];
   const next = generator(seed);
   const K = H + I + 1;
   const W = new Float64Array(rows * H * K);
+  const between = (bound) => bound * (2 * next() - 1);
   for (let gate = 0; gate < rows; gate++) {
-    const Q = orthogonal(H, next);
-    const bound = Math.sqrt(6 / (H + I));
+    const Q = initial === "orthogonal" ? orthogonal(H, next) : null;
     for (let r = 0; r < H; r++) {
       const row = (gate * H + r) * K;
-      W.set(Q[r], row);
-      for (let k = 0; k < I; k++) W[row + H + k] = bound * (2 * next() - 1);
-      if (gate === KEEPING[kind]) W[row + K - 1] = forgetBias;
+      for (let k = 0; k < H; k++) W[row + k] = Q ? Q[r][k] : between(H ** -0.5);
+      for (let k = H; k < H + I; k++) W[row + k] = between(Q ? Math.sqrt(6 / (H + I)) : H ** -0.5);
+      W[row + K - 1] = (Q ? 0 : between(H ** -0.5)) + (gate === KEEPING[kind] ? forgetBias : 0);
     }
   }
   const zeros = () => new Float64Array(H);
   const direction = { kind, name: "l0", reverse: false, H, I, W, h0: zeros(), c0: zeros(), recurrent_bias: zeros() };
-  const bound = Math.sqrt(6 / (H + O));
-  const weight = Float64Array.from({ length: O * H }, () => bound * (2 * next() - 1));
+  const weight = Float64Array.from({ length: O * H }, () => between(Math.sqrt(6 / (H + O))));
   return {
     live: true,
     I,

@@ -8,6 +8,7 @@ import { test } from "node:test";
 import { copyInputs, runAll } from "../../../../web/report/all_inputs.js";
 import { Buffers, decode, readOutGradient, run } from "../../../../web/report/lstm.js";
 import { numbers } from "../../../../web/report/payload.js";
+import { adam } from "../../../../web/report/training.js";
 
 const BOUND = 1e-10;
 const folder = process.env.GLASSCELL_CASES;
@@ -52,6 +53,13 @@ const CHECKS = {
     run({ ...model, x: model.x.map((value) => 3 * value) }, { buffers });
     const trace = run(model, { buffers });
     for (const [name, values] of Object.entries(expected)) compare(trace.layers[0].directions[0][name], values, name);
+  },
+  /** Updates of Adam. */
+  adam({ start, gradients, learningRate, expected }) {
+    const values = numbers(start);
+    const moments = [0, 1].map(() => new Float64Array(values.length));
+    gradients.forEach((gradient, n) => adam(values, numbers(gradient), moments, { factor: 1, learningRate, count: n + 1 }));
+    compare(values, expected, "parameters");
   },
   /** The gradient on a readout. */
   readout({ sizes, readout, x, h, d_y, expected }) {

@@ -1,0 +1,66 @@
+"""Law: a report trains models in the page: the sections "Train a model" and "Two models"."""
+
+from typing import Any
+
+import numpy as np
+
+import glasscell as gc
+from glasscell.trace.html_report import page as document
+from glasscell.trace.html_report.payload import payload_of
+
+PATIENCE = 60_000  # milliseconds
+
+
+def report(open_html: Any) -> Any:
+    model = gc.CopyLSTM(4, dtype=np.float64, task=gc.tasks.Copy(width=2))
+    return open_html(document.page(payload_of(model.trace([1, 0]))))
+
+
+def fill(page: Any, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        page.locator(f"#{name}").fill(value)
+        page.locator(f"#{name}").press("Enter")
+
+
+def test_a_model_learns_to_copy_in_the_page(open_html: Any) -> None:
+    page = report(open_html)
+    finding = page.locator("#live-finding")
+    page.locator("#live-training").scroll_into_view_if_needed()
+    page.locator("#live-finding", has_text="The untrained LSTM with 16 units").wait_for()
+    page.locator("#live-start").click()
+    page.locator("#live-start", has_text="Continue").wait_for(timeout=PATIENCE)
+    assert "100 % of the bits of all 16 inputs are right" in finding.inner_text()
+    assert page.locator("#live-training canvas").count() == 6
+    page.locator("#live-kind").select_option("gru")  # a new model
+    page.locator("#live-finding", has_text="The untrained GRU").wait_for()
+    assert page.locator("#live-start").inner_text() == "Start"
+    fill(page, {"live-bits": "1", "live-units": "8", "live-delay": "9"})
+    page.locator("#live-start").click()
+    fill(page, {"live-clip": "0.5"})
+    page.locator("#live-start", has_text="Continue").wait_for(timeout=PATIENCE)
+    assert "GRU" in finding.inner_text()
+    assert "100 % of the bits of all 2 inputs are right" in finding.inner_text()
+    page.locator("#live-bits").fill("99")
+    page.locator("#live-bits").press("Enter")
+    assert page.locator("#live-bits").input_value() == "1"
+    page.locator("#live-reset").click()
+    page.locator("#live-finding", has_text="The untrained GRU").wait_for()
+
+
+def test_two_models_train_side_by_side(open_html: Any) -> None:
+    page = report(open_html)
+    page.locator("#comparison").scroll_into_view_if_needed()
+    finding = page.locator("#compare-finding")
+    page.locator("#compare-finding", has_text="tanh RNN, it vanishes").wait_for()
+    fill(page, {"compare-bits": "1", "compare-units": "6", "compare-delay": "4", "compare-limit": "300"})
+    for pair in page.locator("#compare-pair option").all_text_contents():
+        page.locator("#compare-pair").select_option(pair)
+        page.locator("#compare-start", has_text="Train both").wait_for()
+    page.locator("#compare-pair").select_option("LSTM, untrained and trained")
+    page.locator("#compare-start").click()
+    page.locator("#compare-finding", has_text="trained: 100 % of the bits are right").wait_for(timeout=PATIENCE)
+    assert "untrained: " in finding.inner_text()
+    assert "after 0 updates" in finding.inner_text()
+    page.locator("#compare-quantity").select_option("hidden")
+    assert "NaN" not in page.locator("#comparison").inner_text()
+    assert page.locator("#comparison canvas").count() == 2

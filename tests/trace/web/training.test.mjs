@@ -1,0 +1,123 @@
+// Laws of training.js: gradients equal finite differences, training learns the task, and the service pauses.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { generator } from "../../../web/report/random.js";
+import { trainer } from "../../../web/report/trainer.js";
+import { KINDS, newModel, SHOWN, Training } from "../../../web/report/training.js";
+
+for (const kind of Object.keys(KINDS)) {
+  test(`gradients of a batch equal finite differences: ${kind}`, () => {
+    const training = new Training({ kind, bits: 2, units: 3, delay: 1, batch: 5, forgetBias: 0.7 });
+    const next = generator(4);
+    for (const values of training.parameters) values.forEach((_, n) => (values[n] += next() - 0.5));
+    const batch = training.draw();
+    const { gradients } = training.gradients(batch);
+    const kept = gradients.map((array) => array.slice());
+    training.parameters.forEach((values, p) => {
+      for (let n = 0; n < values.length; n++) {
+        const [value, step] = [values[n], 1e-5];
+        const [above, below] = [step, -step].map((by) => {
+          values[n] = value + by;
+          return training.gradients(batch).loss;
+        });
+        values[n] = value;
+        const expected = (above - below) / (2 * step);
+        assert.ok(Math.abs(kept[p][n] - expected) < 1e-8, `parameter ${p}, ${n}: ${kept[p][n]} ≠ ${expected}`);
+      }
+    });
+  });
+
+  test(`training copies all inputs of two bits after a delay: ${kind}`, () => {
+    const training = new Training({ kind, bits: 2, units: 8, delay: 2 });
+    while (training.share() < 1 && training.updates < 600) training.update();
+    assert.equal(training.share(), 1);
+  });
+}
+
+test("four bits with 16 units are copied within 400 updates", () => {
+  const training = new Training({});
+  assert.ok(training.share() < 1);
+  while (training.share() < 1 && training.updates < 400) training.update();
+  assert.equal(training.share(), 1);
+});
+
+test("the same seed trains the same model, and another seed another one", () => {
+  const losses = [1, 1, 2].map((seed) => {
+    const training = new Training({ seed });
+    return [training.update().loss, training.update().loss];
+  });
+  assert.deepEqual(losses[0], losses[1]);
+  assert.notDeepEqual(losses[0], losses[2]);
+});
+
+test("a gradient is clipped to the largest norm", () => {
+  const [free, clipped] = [1e9, 1e-9].map((clip) => {
+    const training = new Training({ clip });
+    const before = training.parameters[0].slice();
+    training.update();
+    return training.moments[0][0].map((mean) => mean / 0.1).reduce((sum, d, n) => sum + d * d, 0 * before.length);
+  });
+  assert.ok(free > 1e-6);
+  assert.ok(clipped <= 1e-18);
+});
+
+test("recurrent weights are orthogonal, and the forget bias is that of the gate that keeps the state", () => {
+  const H = 5;
+  for (const [kind, row] of [["lstm", 1], ["gru", 1]]) {
+    const { W } = newModel({ kind, units: H, forgetBias: 2, seed: 1 }).layers[0].directions[0];
+    const K = H + 3;
+    for (let r = 0; r < W.length / K; r++) {
+      assert.equal(W[r * K + K - 1], Math.floor(r / H) === row ? 2 : 0);
+      for (let s = 0; s < H; s++) {
+        const other = Math.floor(r / H) * H + s;
+        let product = 0;
+        for (let k = 0; k < H; k++) product += W[r * K + k] * W[other * K + k];
+        assert.ok(Math.abs(product - (r === other)) < 1e-12);
+      }
+    }
+  }
+});
+
+test("uniform weights are within ±1/√H", () => {
+  const { W } = newModel({ kind: "rnn", units: 9, forgetBias: 2, seed: 1, initial: "uniform" }).layers[0].directions[0];
+  assert.ok(W.every((w) => Math.abs(w) < 1 / 3));
+  assert.ok(Math.max(...W) > 0.25 && Math.min(...W) < -0.25);
+});
+
+test("the norms of gradients fall along a delay where the forget gates are shut", () => {
+  const ratio = (forgetBias) => {
+    const { state } = new Training({ delay: 30, forgetBias }).gradientNorms();
+    return state[5] / state[30];
+  };
+  assert.ok(ratio(-3) < 1e-6 * ratio(6));
+  const gru = new Training({ kind: "gru" }).gradientNorms();
+  assert.deepEqual(gru.state, gru.hidden);
+});
+
+test("the service reports, pauses when all bits are right, continues, and stops at its limit", async () => {
+  const reports = [];
+  let waiting = null;
+  const receive = trainer((message) => {
+    reports.push(message);
+    if (!message.running && message.updates > 0) waiting?.();
+  }, { slice: 5 });
+  const paused = () => new Promise((resolve) => (waiting = resolve));
+  receive({ start: { bits: 1, units: 8, shown: "1", limit: 150, norms: true } });
+  assert.equal(reports[0].updates, 0);
+  assert.ok(!reports[0].running);
+  receive({ run: true });
+  await paused();
+  const first = reports[reports.length - 1];
+  assert.equal(first.share, 1);
+  assert.equal(first.norms.state.length, 3);
+  assert.deepEqual(Object.keys(first.view.values), SHOWN.lstm);
+  assert.equal(first.view.values.c.length, 3 * 8);
+  receive({ set: { learningRate: 0 } });
+  receive({ run: true });
+  await paused();
+  const last = reports[reports.length - 1];
+  assert.equal(last.updates, 150);
+  assert.equal(reports.reduce((sum, { losses }) => sum + losses.length, 0), 150);
+});

@@ -1,0 +1,202 @@
+// The section "Two models": both train in workers on the same task, and their gradients over time are on one chart.
+
+import { byId, make, setText } from "../shared/elements.js";
+import { makeChart } from "./chart.js";
+import { formatBrief, formatPercent } from "./number_text.js";
+import { DEFAULTS, KINDS } from "./training.js";
+import { listField, numberField, Series, shownBits, smallMap, steps } from "./training_parts.js";
+import { connect } from "./worker.js";
+
+// By name, what the two models do not share.
+const PAIRS = {
+  "LSTM and tanh RNN": [{ kind: "lstm" }, { kind: "rnn" }],
+  "LSTM and GRU": [{ kind: "lstm" }, { kind: "gru" }],
+  "GRU and tanh RNN": [{ kind: "gru" }, { kind: "rnn" }],
+  "LSTM, untrained and trained": [{ limit: 0, name: "untrained" }, { name: "trained" }],
+  "LSTM, two seeds": [
+    { seed: 1, name: "seed 1" },
+    { seed: 2, name: "seed 2" },
+  ],
+  "LSTM, forget bias 0 and 3": [
+    { forgetBias: 0, name: "forget bias 0" },
+    { forgetBias: 3, name: "forget bias 3" },
+  ],
+};
+const STYLES = [4, 5];
+const MOST_DECADES = 12;
+
+export function comparisonView(context, { announce }) {
+  const section = byId("comparison");
+  const shared = { ...DEFAULTS, bits: 3, delay: 40, forgetBias: 3, initial: "uniform", limit: 400 };
+  let sides = [];
+  let isRunning = false;
+
+  // ---- elements
+
+  const finding = make("p", { class: "finding", id: "compare-finding" });
+  const pair = make(
+    "select",
+    { id: "compare-pair", onchange: restart },
+    ...Object.keys(PAIRS).map((name) => make("option", { value: name }, name)),
+  );
+  const quantity = make(
+    "select",
+    { id: "compare-quantity", onchange: draw },
+    make("option", { value: "state" }, "on the state: c of an LSTM, h of the others"),
+    make("option", { value: "hidden" }, "on h"),
+  );
+  const start = make("button", { type: "button", id: "compare-start", onclick: toggle }, "Train both");
+  const set = (change) => {
+    Object.assign(shared, change);
+    restart();
+  };
+  const field = (option) => numberField("compare", option, shared[option], set);
+  const [normHost, shareHost] = [make("div", { class: "chart" }), make("div", { class: "chart" })];
+  const mapHost = make("div", { class: "columns" });
+  section.setAttribute("aria-labelledby", "compare-title");
+  section.append(
+    make("h2", { id: "compare-title" }, "Two models"),
+    finding,
+    make(
+      "p",
+      { class: "words" },
+      "Both models learn the same task. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm vanishes, training cannot change what is written.",
+    ),
+    make(
+      "div",
+      { class: "options" },
+      make("span", { class: "option wide-option" }, make("label", { for: "compare-pair" }, "models"), pair),
+      ...["bits", "units", "delay", "limit"].map(field),
+      listField("compare", "initial", shared.initial, set),
+    ),
+    make("div", { class: "fields" }, start),
+    make(
+      "div",
+      { class: "columns" },
+      make(
+        "div",
+        {},
+        make("h3", {}, "Norm of the gradient at each step, mean over all inputs"),
+        make("div", { class: "fields" }, make("label", { for: "compare-quantity" }, "gradient"), quantity),
+        normHost,
+      ),
+      make("div", {}, make("h3", {}, "Share of bits right, over all inputs"), shareHost),
+    ),
+    make("h3", {}, "The state for one input"),
+    mapHost,
+  );
+  section.hidden = false;
+  const normChart = makeChart(normHost, { label: "norm of the gradient" });
+  const shareChart = makeChart(shareHost, { label: "share of bits right of both models" });
+
+  // ---- training
+
+  function restart() {
+    for (const { service } of sides) service.close();
+    isRunning = false;
+    sides = PAIRS[pair.value].map((own) => {
+      const side = { options: { ...shared, ...own }, shares: new Series(), report: null };
+      side.name = own.name ?? KINDS[side.options.kind];
+      side.map = smallMap("");
+      side.caption = make("h4", {}, side.name);
+      side.service = connect("trainer", (report) => receive(side, report));
+      side.service.send({ start: { ...side.options, shown: shownBits(shared.bits), norms: true } });
+      return side;
+    });
+    mapHost.replaceChildren(...sides.map(({ caption, map }) => make("div", {}, caption, map.figure)));
+    showButton();
+  }
+
+  function toggle() {
+    if (!sides.length) restart();
+    isRunning = !isRunning;
+    for (const { service } of sides) service.send({ run: isRunning });
+    showButton();
+  }
+
+  function showButton() {
+    const hasTrained = sides.some(({ shares }) => shares.length);
+    setText(start, isRunning ? "Pause" : hasTrained ? "Continue" : "Train both");
+  }
+
+  function receive(side, report) {
+    side.report = { ...report, norms: report.norms ?? side.report?.norms };
+    for (let n = 0; n < report.losses.length; n++) side.shares.add(report.share);
+    side.isDone = !report.running && (report.updates > 0 || side.options.limit === 0);
+    if (isRunning && sides.every(({ isDone }) => isDone)) {
+      isRunning = false;
+      announce(sentence());
+    }
+    showButton();
+    requestDraw();
+  }
+
+  // ---- views
+
+  let waiting = 0;
+  function requestDraw() {
+    waiting ||= requestAnimationFrame(() => {
+      waiting = 0;
+      draw();
+    });
+  }
+
+  /** The largest norm where bits are written, divided by the largest norm where they are recalled. */
+  function decay({ report }) {
+    const norms = report.norms[quantity.value];
+    return Math.max(...norms.subarray(0, shared.bits)) / Math.max(...norms.subarray(shared.bits + shared.delay));
+  }
+
+  function sentence() {
+    if (sides.some(({ report }) => !report?.norms)) return "Press Train both.";
+    const share = sides.map((side) => {
+      return `${side.name}: ${formatPercent(side.report.share)} of the bits are right after ${side.report.updates} updates`;
+    });
+    const factors = sides.map((side) => {
+      const factor = decay(side);
+      return `${formatBrief(factor)} (${side.name}${factor < 0.01 ? ", it vanishes" : ""})`;
+    });
+    return `${share.join("; ")}. From the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
+  }
+
+  function draw() {
+    setText(finding, sentence());
+    if (!sides.length || sides.some(({ report }) => !report?.norms)) return;
+    const { T } = sides[0].report.view;
+    const norms = sides.map(({ name, report }, n) => {
+      return { label: name, values: report.norms[quantity.value], style: STYLES[n] };
+    });
+    const phases = [
+      [shared.bits, "bits in"],
+      [shared.delay + 1, shared.delay ? "delay" : ""],
+      [shared.bits, "bits out"],
+    ].map(([count, text]) => make("span", { class: "part", style: `flex: ${count} 0 0` }, text));
+    normChart.draw({ T, series: norms, log: true, limits: decades(norms), axis: make("div", { class: "axis" }, ...phases) });
+    normChart.point(0);
+    const last = Math.max(1, ...sides.map(({ shares }) => shares.length));
+    const shares = sides.map(({ name, shares: { filled }, report }, n) => {
+      const values = new Float64Array(last).fill(report.share);
+      values.set(filled);
+      return { label: name, values, style: STYLES[n] };
+    });
+    shareChart.draw({ T: last, series: shares, limits: [0, 1], axis: steps("update 1", `update ${last}`) });
+    shareChart.point(last - 1);
+    for (const { name, options, report, map } of sides) {
+      const symbol = options.kind === "lstm" ? "c" : "h";
+      const { H, values } = report.view;
+      map.draw(values[symbol], { T, H, symbol, theme: context.theme, words: `of ${name}` });
+    }
+  }
+
+  new IntersectionObserver((entries) => {
+    if (!sides.length && entries.some((entry) => entry.isIntersecting)) restart();
+  }).observe(section);
+  return { data: draw };
+}
+
+/** Exponents of ten below and above the norms. */
+function decades(series) {
+  const norms = series.flatMap(({ values }) => Array.from(values)).filter((norm) => norm > 0 && norm < Infinity);
+  const high = Math.ceil(Math.log10(Math.max(...norms, 1e-99)));
+  return [Math.min(high - 1, Math.max(high - MOST_DECADES, Math.floor(Math.log10(Math.min(...norms))))), high];
+}

@@ -1,0 +1,160 @@
+// The section "Train a model": a small model learns the copy task in a worker, and its gates are shown while it does.
+
+import { byId, make, setText } from "../shared/elements.js";
+import { makeChart } from "./chart.js";
+import { formatBrief, formatPercent } from "./number_text.js";
+import { DEFAULTS, KINDS, SHOWN } from "./training.js";
+import { listField, numberField, predictedBits, Series, shownBits, smallMap, steps } from "./training_parts.js";
+import { connect } from "./worker.js";
+
+const IMMEDIATE = ["learningRate", "clip"]; // options that a model in training takes over
+
+export function liveTrainingView(context, { announce }) {
+  const section = byId("live-training");
+  const options = { ...DEFAULTS };
+  let service = null;
+  let report = null;
+  let [losses, shares] = [new Series(), new Series()];
+  let isRunning = false;
+  let maps = [];
+
+  // ---- elements
+
+  const finding = make("p", { class: "finding", id: "live-finding" });
+  const start = make("button", { type: "button", id: "live-start", onclick: toggle }, "Start");
+  const reset = make("button", { type: "button", id: "live-reset", onclick: restart }, "Reset");
+  const field = (option) => numberField("live", option, options[option], set);
+  const lossHost = make("div", { class: "chart low" });
+  const shareHost = make("div", { class: "chart low" });
+  const mapHost = make("div", { class: "small-maps" });
+  const bits = make("p", { class: "words number" });
+  section.setAttribute("aria-labelledby", "live-title");
+  section.append(
+    make("h2", { id: "live-title" }, "Train a model"),
+    finding,
+    make(
+      "p",
+      { class: "words" },
+      "A new model learns to copy bits, here in this page: random inputs, the gradient of this page, and Adam. A delay of silent steps between the input and the delimiter makes the task harder. Learning rate and clipping act at once; each other option begins a new model.",
+    ),
+    make(
+      "div",
+      { class: "options" },
+      listField("live", "kind", options.kind, set),
+      ...["bits", "units", "delay", "forgetBias"].map(field),
+      listField("live", "initial", options.initial, set),
+      ...["learningRate", "clip"].map(field),
+    ),
+    make("div", { class: "fields" }, start, reset),
+    make(
+      "div",
+      { class: "columns" },
+      make("div", {}, make("h3", {}, "Loss of each update"), lossHost),
+      make("div", {}, make("h3", {}, "Share of bits right, over all inputs"), shareHost),
+    ),
+    make("h3", {}, "The gates of one input"),
+    bits,
+    mapHost,
+  );
+  section.hidden = false;
+  const lossChart = makeChart(lossHost, { label: "loss" });
+  const shareChart = makeChart(shareHost, { label: "share of bits right" });
+
+  // ---- training
+
+  function set(change) {
+    Object.assign(options, change);
+    if (service && IMMEDIATE.some((name) => name in change)) service.send({ set: change });
+    else restart();
+  }
+
+  function begin() {
+    service ??= connect("trainer", receive);
+    service.send({ start: { ...options, shown: shownBits(options.bits) } });
+  }
+
+  function restart() {
+    service?.close(); // it may be in a long update
+    service = null;
+    [losses, shares] = [new Series(), new Series()];
+    report = null;
+    setRunning(false);
+    begin();
+  }
+
+  function toggle() {
+    if (!service) begin();
+    setRunning(!isRunning);
+    service.send({ run: isRunning });
+  }
+
+  function setRunning(runs) {
+    isRunning = runs;
+    setText(start, runs ? "Pause" : losses.length ? "Continue" : "Start");
+  }
+
+  function receive(message) {
+    const wasRunning = isRunning;
+    report = message;
+    for (const loss of message.losses) {
+      losses.add(loss);
+      shares.add(message.share);
+    }
+    if (wasRunning && message.updates > 0 && !message.running) {
+      setRunning(false);
+      announce(sentence());
+    }
+    requestDraw();
+  }
+
+  // ---- views
+
+  let waiting = 0;
+  function requestDraw() {
+    waiting ||= requestAnimationFrame(() => {
+      waiting = 0;
+      draw();
+    });
+  }
+
+  function sentence() {
+    const name = KINDS[options.kind];
+    if (!report) return `An untrained ${name} with ${options.units} units. Press Start.`;
+    const inputs = 2 ** options.bits;
+    const result = `${formatPercent(report.share)} of the bits of all ${inputs} inputs are right`;
+    if (!report.updates) return `The untrained ${name} with ${options.units} units: ${result}. Press Start.`;
+    const end = report.share === 1 ? "." : `; the loss is ${formatBrief(losses.values[losses.length - 1])}.`;
+    return `${name}, after ${report.updates} updates in ${report.seconds.toFixed(1)} seconds: ${result}${end}`;
+  }
+
+  function draw() {
+    setText(finding, sentence());
+    const last = Math.max(1, losses.length);
+    const axis = () => steps("update 1", `update ${last}`);
+    const [loss, share] = [losses.filled, shares.filled];
+    lossChart.draw({ T: last, series: [{ label: "loss", values: loss, style: 3 }], axis: axis(), log: loss.length > 0 });
+    shareChart.draw({ T: last, series: [{ label: "bits right", values: share, style: 4 }], axis: axis(), limits: [0, 1] });
+    for (const chart of [lossChart, shareChart]) chart.point(last - 1);
+    drawMaps();
+  }
+
+  function drawMaps() {
+    if (!report) return;
+    const { T, H, values, logits } = report.view;
+    const symbols = SHOWN[options.kind].filter((symbol) => symbol in values);
+    if (maps.length !== symbols.length) {
+      maps = symbols.map((symbol) => smallMap(symbol));
+      mapHost.replaceChildren(...maps.map(({ figure }) => figure));
+    }
+    symbols.forEach((symbol, n) => {
+      maps[n].draw(values[symbol], { T, H, symbol, theme: context.theme, words: `after ${report.updates} updates` });
+    });
+    const input = shownBits(options.bits);
+    setText(bits, `input ${input}, output ${predictedBits(logits, input.length)}. A row is a unit, a column a step.`);
+  }
+
+  new IntersectionObserver((entries) => {
+    if (!service && entries.some((entry) => entry.isIntersecting)) begin();
+  }).observe(section);
+  return { data: draw };
+}
