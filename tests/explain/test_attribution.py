@@ -67,6 +67,7 @@ def test_points_are_dense_where_the_outputs_bend():
     assert abs(weights @ (slopes / (nodes + 1)) + 2) > 0.1  # one rule on the whole line
 
 
+@pytest.mark.filterwarnings("ignore:the completeness error is")
 def test_integrated_gradients_equal_those_of_the_cell_by_hand(rng):
     """A sum over the quadrature of gradients of `core.cell`, step by step."""
     lstm = with_random_weights(gc.LSTM(I, 4, dtype=np.float64))
@@ -96,6 +97,7 @@ def test_integrated_gradients_equal_those_of_the_cell_by_hand(rng):
     np.testing.assert_allclose(product.values, (x - baseline) * gradient(x)[0], **TOLERANCE)
 
 
+@pytest.mark.filterwarnings("ignore:the completeness error is")
 def test_integrated_gradients_equal_those_of_autograd(rng, torch):
     """PyTorch's LSTM with both directions and two layers, differentiated by PyTorch."""
     lstm = with_random_weights(gc.LSTM(I, 4, 2, bidirectional=True, recurrent_bias=True, dtype=np.float64))
@@ -153,13 +155,13 @@ def test_one_sequence_has_the_attributions_that_it_has_in_a_batch(kind, rng):
 def test_a_sequence_in_a_padded_batch_has_the_attributions_that_it_has_alone(kind, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     lengths = np.array([T, 2, 4, 1 if kind == "mean" else 0])  # no steps have no mean
-    result = explain.integrated_gradients(model, x, output="sum", steps=8, lengths=lengths)
+    result = explain.integrated_gradients(model, x, output="sum", steps=32, lengths=lengths)
     for b, length in enumerate(lengths):
         if not length:
             np.testing.assert_array_equal(result.values[b], 0)
             assert result.completeness_error[b] == 0
             continue
-        alone = explain.integrated_gradients(model, x[b, :length], output="sum", steps=8)
+        alone = explain.integrated_gradients(model, x[b, :length], output="sum", steps=32)
         np.testing.assert_allclose(result.values[b, :length], alone.values, atol=1e-12)
         np.testing.assert_array_equal(result.values[b, length:], 0)
         np.testing.assert_allclose(result.output[b], alone.output, atol=1e-12)
@@ -241,8 +243,8 @@ def test_symbols_have_the_attributions_of_their_vectors(kind, rng):
     cases = [("zeros", 0.0), (4, table[4]), (other[0], table[other[0]]), (other, table[other]), (vectors, vectors)]
     cases += [("e", table[4]), ("abcdef", table[:6])] if kind == "text" else []
     for baseline, in_vectors in cases:
-        result = explain.integrated_gradients(model, ids, output=1, step=-1, baseline=baseline, steps=8)
-        expected = explain.integrated_gradients(rest, table[ids], output=1, step=-1, baseline=in_vectors, steps=8)
+        result = explain.integrated_gradients(model, ids, output=1, step=-1, baseline=baseline, steps=32)
+        expected = explain.integrated_gradients(rest, table[ids], output=1, step=-1, baseline=in_vectors, steps=32)
         np.testing.assert_allclose(result.values, expected.values, **TOLERANCE)
 
 
@@ -272,6 +274,39 @@ def test_bits_of_a_copy_model_are_the_inputs_of_its_task():
     np.testing.assert_array_equal(bits.values, expected.values)
     assert not bits.values[1:].any()  # the other bits are equal
     assert bits.values[0, 0]
+
+
+def test_ids_among_numbers_have_the_attributions_of_their_vectors(rng):
+    embedding = layers.FeatureEmbedding(4, {1: (5, 3), 3: (6, 2)}, dtype=np.float64)
+    model = gc.Sequential([embedding, gc.LSTM(7, 5, dtype=np.float64), gc.Linear(5, 2, dtype=np.float64)])
+    with_random_weights(model)
+    rest = gc.Sequential([*map(deepcopy, model.layers[1:])], seed=None)
+
+    def draw(*shape):
+        x = rng.normal(size=(*shape, 4))
+        x[..., 1], x[..., 3] = rng.integers(0, 5, size=shape), rng.integers(0, 6, size=shape)
+        return x
+
+    def by_column(values):
+        ends = np.cumsum([1, 3, 1, 2])[:-1]
+        return np.stack([part.sum(axis=-1) for part in np.split(values, ends, axis=-1)], axis=-1)
+
+    x, lengths = draw(B, T), np.array([T, 2, 4, 3])
+    for baseline in (draw(), draw(T), draw(B, T), "zeros"):
+        vectors = 0.0 if isinstance(baseline, str) else embedding(baseline)
+        options = {"output": 1, "step": -1, "lengths": lengths}
+        result = explain.integrated_gradients(model, x, baseline=baseline, **options)
+        expected = explain.integrated_gradients(rest, embedding(x), baseline=vectors, **options)
+        assert result.values.shape == x.shape
+        np.testing.assert_allclose(result.values, by_column(expected.values), atol=1e-12)
+    baseline = draw(B, T)
+    effects = explain.occlusion(model, x, output=1, step=4, replace="value", baseline=baseline)
+    for t in range(T):
+        for column in range(4):
+            changed = x.copy()
+            changed[:, t, column] = baseline[:, t, column]
+            difference = model(x)[:, 4, 1] - model(changed)[:, 4, 1]
+            np.testing.assert_allclose(effects.values[:, t, column], difference, atol=1e-12)
 
 
 # Quantities
@@ -349,10 +384,8 @@ def test_a_function_with_its_gradient(rng):
 def test_baselines_of_all_shapes_are_the_sequences_that_they_stand_for(rng):
     model, x = model_of("steps"), inputs_of("steps", rng)
     for baseline in (0.0, 0.7, rng.normal(size=I), rng.normal(size=(T, I)), rng.normal(size=(B, T, I))):
-        result = explain.integrated_gradients(model, x, output=0, step=2, baseline=baseline, steps=8)
-        full = explain.integrated_gradients(
-            model, x, output=0, step=2, baseline=np.broadcast_to(baseline, x.shape), steps=8
-        )
+        result = explain.integrated_gradients(model, x, output=0, step=2, baseline=baseline)
+        full = explain.integrated_gradients(model, x, output=0, step=2, baseline=np.broadcast_to(baseline, x.shape))
         np.testing.assert_array_equal(result.values, full.values)
         expected = model(np.broadcast_to(baseline, x.shape))[:, 2, 0]
         np.testing.assert_allclose(result.baseline_output, expected, **TOLERANCE)

@@ -7,6 +7,14 @@ from explained_models import B, I, T, model_of
 import glasscell as gc
 from glasscell import explain, layers
 
+
+class Opaque(layers.Masking):
+    """A layer whose backward pass returns no gradient."""
+
+    def backward_feature_major(self, *_, **__):
+        return None
+
+
 X = np.zeros((B, T, I))
 MEAN_OF = {"output": 0, "step": 2}
 WRONG = [
@@ -82,9 +90,21 @@ def test_wrong_symbols_raise_one_clear_error(arguments, error, message):
 
 
 def test_models_that_cannot_be_explained_raise_one_clear_error():
-    columns = gc.Sequential([layers.FeatureEmbedding(I, {1: (4, 2)}), gc.LSTM(4, 3)])
-    with pytest.raises(ValueError, match=r"columns \[1\] of layer '0' are ids"):
+    columns = gc.Sequential([layers.Rescaling(1.0), layers.FeatureEmbedding(I, {1: (4, 2)}), gc.LSTM(4, 3)])
+    with pytest.raises(ValueError, match=r"columns \[1\] of layer '1' are ids"):
         explain.integrated_gradients(columns, X, output=0)
+    columns = gc.Sequential([layers.FeatureEmbedding(I, {1: (4, 2)}), gc.LSTM(4, 3)])
+    with pytest.raises(ValueError, match="column 1 of x must be ids from 0 to 3, got 0 to 4"):
+        explain.integrated_gradients(columns, np.pad(X[0, 1:], [(0, 1), (0, 0)], constant_values=4), output=0)
+    with pytest.raises(TypeError, match="column 1 of baseline must be ids"):
+        explain.integrated_gradients(columns, X, output=0, baseline=0.5)
+    without_gradient = gc.Sequential([Opaque(), gc.LSTM(I, 3)])
+    with pytest.raises(ValueError, match="model must have a gradient on its inputs; layer '0' has none"):
+        explain.integrated_gradients(without_gradient, X, output=0)
+    with pytest.raises(ValueError, match="x must have no masked values, got 72"):
+        explain.integrated_gradients(model_of("steps"), np.ma.masked_equal(X, 0), output=0)
+    with pytest.raises(TypeError, match="model must be a model of layers"):
+        explain.integrated_gradients(gc.LSTM, X, output=0)
     with pytest.raises(TypeError, match="model must be a model of layers or a recurrent layer, got a type"):
         explain.integrated_gradients(np.ndarray, X, output=0)
     with pytest.raises(ValueError, match="step must be None for a model with one output per sequence"):

@@ -65,6 +65,9 @@ def resolve_baseline(inputs: ModelInputs, baseline: Any) -> Array:
     """
     if isinstance(baseline, str) and baseline == "zeros" and inputs.kind != "ids":
         values = np.zeros_like(inputs.values)
+    elif inputs.has_id_columns:
+        array = finite_array("baseline", inputs.as_model_inputs("baseline", baseline), inputs.model.dtype)
+        values = inputs.lookup("baseline", _broadcast(inputs, array, inputs.num_features))
     elif isinstance(baseline, str | bytes) or inputs.kind == "ids":
         values = _of_symbols(inputs, baseline)
     else:
@@ -76,15 +79,17 @@ def resolve_baseline(inputs: ModelInputs, baseline: Any) -> Array:
 def _of_numbers(inputs: ModelInputs, value: ArrayLike, *, expand: bool = False) -> Array:
     """Return numbers (F,), (T, F) or (B, T, F), or without the axis F, as (T, F, B)."""
     array = finite_array("baseline", value, inputs.model.dtype)
-    T, F, B = inputs.values.shape
-    if not array.ndim:
-        return np.full_like(inputs.values, array)
-    shapes = {(T,), (B, T)} if expand else {(F,), (T, F), (B, T, F)}
+    return _broadcast(inputs, array, inputs.values.shape[1], expand=expand)
+
+
+def _broadcast(inputs: ModelInputs, array: Array, F: int, *, expand: bool = False) -> Array:
+    """Return numbers of one of the allowed shapes as (T, F, B)."""
+    T, B = inputs.T, inputs.B
+    shapes = {(), (T,), (B, T)} if expand else {(), (F,), (T, F), (B, T, F)}
     letters = "(), (T,) or (B, T)" if expand else "(), (F,), (T, F) or (B, T, F)"
     if array.shape not in shapes or (inputs.single and array.ndim == (2 if expand else 3)):
         raise ValueError(f"baseline must have shape {letters} with (B, T, F) = {(B, T, F)}, got {array.shape}")
-    array = array[..., None] if expand else array
-    sequences = np.broadcast_to(array, (B, T, F))
+    sequences = np.broadcast_to(array[..., None] if expand else array, (B, T, F))
     return np.ascontiguousarray(first_axis_last(sequences))
 
 

@@ -253,7 +253,7 @@ def _trace_with_gradients(model: Any, x: Any, y: ArrayLike | None, options: dict
         trace = model.trace(x, y, **options)
     if not trace.has_gradients:
         raise ValueError("the gradient needs a target: pass y or d_outputs")
-    if "T" not in trace.axes or not trace.T:
+    if "T" not in trace.axes or not trace.T or not len(trace.x):
         raise ValueError("x must have at least one step, got none")
     for entry in trace.layer:
         if entry.state != "c":

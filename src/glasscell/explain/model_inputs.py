@@ -1,7 +1,7 @@
 """A model as a differentiable function of the numbers that its inputs become. Private to the package.
 
-These are the inputs themselves or, for a model of ids, the vectors of its Embedding. The valid steps are those of the
-inputs to be explained: a baseline and the points between them keep the masks of every layer, also of a
+These are the inputs themselves or, for ids, the vectors of an Embedding or a FeatureEmbedding in front. The valid steps
+are those of the inputs to be explained: a baseline and the points between them keep the masks of every layer, also of a
 :class:`~glasscell.layers.Masking`, whose mask depends on the values.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.layouts import first_axis_last, last_axis_first
 from glasscell.core.types import Array
-from glasscell.validation import prepare_inputs
+from glasscell.validation import check_not_masked, prepare_inputs
 
 MAX_SEQUENCE_STEPS = 1 << 14  # steps of all sequences of one pass: larger problems are computed in parts
 MAX_OUTPUT_VALUES = 1 << 22  # outputs of one pass, such as the logits of a large vocabulary
@@ -43,6 +43,8 @@ class ModelInputs:
         The inputs as the model takes them.
     values : array (T, F, B)
         The numbers that are explained: features, or vectors of symbols, 0 at invalid steps.
+    features : array (F,) of int
+        The feature of the results that each of them belongs to: with a FeatureEmbedding, the column of x.
     valid : array (T, B) of bool, or None
         The valid steps of the inputs.
     outputs_valid : array (S, B) of bool, or None
@@ -62,6 +64,7 @@ class ModelInputs:
         self.model, self.layers = model, layers_of(model)
         self.names = list(getattr(model, "names", ["0"]))
         self.kind: str = self.layers[0].inputs
+        self.has_id_columns = hasattr(self.layers[0], "segments")
         self._check_gradient()
         self.is_payload = hasattr(model, "task") and not isinstance(x, str | bytes) and as_array("x", x).ndim == 1
         self.x = self.as_model_inputs("x", x)
@@ -74,6 +77,13 @@ class ModelInputs:
         self.T, self.B = prepared.shape[0], prepared.shape[-1]
         self._masks: list[NDArray[np.bool_] | None] = []
         self.values = self.lookup("x", prepared)
+        self.features = np.arange(self.values.shape[1])
+        if self.has_id_columns:
+            columns = [
+                np.full(target.stop - target.start, source.start) if column is not None else np.r_[source]
+                for column, source, target in self.layers[0].segments()
+            ]
+            self.features = np.concatenate(columns)
         self.outputs = self.infer(self.values).copy()
         self.outputs_valid = self._masks[-1]
         self.num_steps = self.outputs.shape[1] if self._has_time(self.outputs) else None  # S; None: one per sequence
@@ -94,28 +104,27 @@ class ModelInputs:
 
     def lookup(self, name: str, prepared: Any) -> Array:
         """Return the numbers (T, F, B) of inputs in core's layout, which are ids (T, B), numbers (T, B) or features."""
-        if self.kind == "features":
-            result: Array = prepared
-        elif self.kind == "numbers":
-            result = prepared[:, None]
+        if self.kind == "ids":
+            result = self._embed(_check_ids(name, prepared, self.layers[0].vocabulary_size))
+        elif self.has_id_columns:
+            for column, (V, _) in self.layers[0].columns.items():
+                _check_ids(f"column {column} of {name}", prepared[:, column], V)
+            result = self._embed(prepared)
         else:
-            symbols = np.asarray(prepared)
-            V = self.layers[0].vocabulary_size
-            if symbols.dtype.kind not in "iu":
-                raise TypeError(f"{name} must be ids, got dtype {symbols.dtype}")
-            if symbols.min(initial=0) < 0 or symbols.max(initial=0) >= V:
-                raise ValueError(f"{name} must be ids from 0 to {V - 1}, got {symbols.min()} to {symbols.max()}")
-            first = self.layers[0].forward_feature_major(symbols, self.valid, None, None, None, keep_tape=False)
-            if not self._masks:
-                self._masks.append(first.mask)
-                valid = first.mask
-                self.valid = None if valid is None or valid.all() else valid
-            result = np.array(first.outputs, order="C")
+            result = prepared[:, None] if self.kind == "numbers" else prepared
         return result if self.valid is None else np.where(self.valid[:, None], result, result.dtype.type(0))
 
     def infer(self, values: Array) -> Array:
         """Return the outputs (n·B, …) for values (T, F, n·B) of n copies of the batch."""
         return last_axis_first(self._run(values, keep_tapes=False)[0])
+
+    def _embed(self, symbols: Any) -> Array:
+        """Return the vectors (T, F, B) that the first layer looks up; the first call, for x, records its mask."""
+        result = self.layers[0].forward_feature_major(symbols, self.valid, None, None, None, keep_tape=False)
+        if not self._masks:
+            self._masks.append(result.mask)
+            self.valid = None if result.mask is None or result.mask.all() else result.mask
+        return np.array(result.outputs, order="C")
 
     def run(self, values: Array) -> tuple[Array, LayerTapes]:
         """Return the outputs of :meth:`infer`, and the tapes of a backward pass."""
@@ -142,10 +151,11 @@ class ModelInputs:
         return [slice(start, min(start + size, repeats)) for start in range(0, repeats, size)]
 
     def to_user(self, values: Array) -> Array:
-        """Return (T, …, B) as (B, T, …) or, for a single sequence, (T, …); 0 at invalid steps."""
+        """Return shares (T, F, B) by feature, (B, T, features) or (T, features); 0 at invalid steps."""
+        if self.has_id_columns:
+            values = (np.arange(self.num_features)[:, None] == self.features).astype(values.dtype) @ values
         if self.valid is not None:
-            valid = self.valid if values.ndim == 2 else self.valid[:, None]
-            values = np.where(valid, values, values.dtype.type(0))
+            values = np.where(self.valid[:, None], values, values.dtype.type(0))
         return values[..., 0].copy() if self.single else last_axis_first(values).copy()
 
     def user_mask(self, repeats: int = 1) -> NDArray[np.bool_] | None:
@@ -153,8 +163,13 @@ class ModelInputs:
         return None if self.valid is None else np.tile(self.valid.T, (repeats, 1))
 
     @property
+    def num_features(self) -> int:
+        """Number of features of results."""
+        return int(self.features[-1]) + 1
+
+    @property
     def _first_layer(self) -> int:
-        return 1 if self.kind == "ids" else 0
+        return 1 if self.kind == "ids" or self.has_id_columns else 0
 
     def _run(self, values: Array, *, keep_tapes: bool) -> tuple[Array, list[Any]]:
         """Run the layers. The first run, of x, records the mask after each layer; all others use these masks."""
@@ -179,7 +194,7 @@ class ModelInputs:
         return outputs.ndim == (2 if self.layers[-1].outputs == "numbers" else 3)
 
     def _check_gradient(self) -> None:
-        for name, layer in zip(self.names, self.layers, strict=True):
+        for name, layer in list(zip(self.names, self.layers, strict=True))[1:]:
             columns = getattr(layer, "columns", None)
             if columns:
                 raise ValueError(
@@ -189,11 +204,12 @@ class ModelInputs:
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
-    """Return an array, if all its rows have the same length."""
+    """Return an array, if all its rows have the same length and no value is masked."""
+    check_not_masked(name, value)
     try:
         return np.asarray(value)
     except ValueError:
-        raise ValueError(f"{name} must be an array, got sequences of different lengths: pass lengths") from None
+        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
 
 
 def layers_of(model: Any) -> list[Any]:
@@ -204,10 +220,22 @@ def layers_of(model: Any) -> list[Any]:
     TypeError
         If it is neither.
     """
-    layers = list(getattr(model, "layers", [model]))
+    layers = [] if isinstance(model, type) else list(getattr(model, "layers", [model]))
     if not layers or not all(hasattr(layer, "forward_feature_major") for layer in layers):
         raise TypeError(f"model must be a model of layers or a recurrent layer, got a {type(model).__name__}")
     return layers
+
+
+def _check_ids(name: str, ids: Any, V: int) -> NDArray[Any]:
+    """Return ids, if all are integers from 0 to V - 1."""
+    symbols = np.asarray(ids)
+    if symbols.dtype.kind == "f" and np.array_equal(symbols, np.trunc(symbols)):
+        symbols = symbols.astype(np.int64)
+    if symbols.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be ids, got dtype {symbols.dtype}")
+    if symbols.min(initial=0) < 0 or symbols.max(initial=0) >= V:
+        raise ValueError(f"{name} must be ids from 0 to {V - 1}, got {symbols.min()} to {symbols.max()}")
+    return symbols
 
 
 def _input_size(layers: list[Any]) -> int | None:

@@ -125,15 +125,15 @@ def occlusion(
     if window > inputs.T:
         raise ValueError(f"window must be at most T = {inputs.T}, got {window}")
     quantity, start = Quantity(inputs, output, step), resolve_baseline(inputs, baseline)
-    T, F, B = inputs.values.shape
+    T, F, B = inputs.T, inputs.num_features, inputs.B
     count = F if replace == "feature" else (T - window + 1) * (F if replace == "value" else 1)
     valid = np.ones((T, B), np.bool_) if inputs.valid is None else inputs.valid
     original, results = quantity.value(inputs.outputs)[0], np.empty((count, B))
     for part in inputs.split(count):
         replaced = _replaced(replace, window, T, F, np.arange(part.start, part.stop))  # (n, T, F)
-        where = replaced.transpose(1, 2, 0)[..., None]  # (T, F, n, 1)
+        where = replaced[:, :, inputs.features].transpose(1, 2, 0)[..., None]  # (T, F', n, 1)
         values = np.where(where, start[:, :, None], inputs.values[:, :, None])
-        outputs = quantity.value(inputs.infer(values.reshape(T, F, -1)))
+        outputs = quantity.value(inputs.infer(values.reshape(*start.shape[:2], -1)))
         steps: NDArray[np.bool_] = np.logical_or.reduce(replaced, axis=2)  # (n, T)
         is_valid = (steps[:, :, None] & valid).any(axis=1)  # (n, B)
         results[part] = np.where(is_valid, outputs, original)
