@@ -14,7 +14,7 @@ def test_bits_are_decodable_at_exactly_the_steps_at_which_a_cell_holds_them(latc
     held = np.eye(T, dtype=bool)
     held[LATCHED, LATCHED:] = True
     assert result.r2.shape == (T, T)
-    np.testing.assert_allclose(result.r2[held], 1, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result.r2[held], 1, rtol=0, atol=1e-5)
     assert (result.accuracy[held] == 1).all()
     assert result.r2[~held].max() < 0.05
     assert result.accuracy[~held].max() < 0.75
@@ -42,29 +42,30 @@ def test_halves_are_disjoint_and_scores_are_those_of_each_half(latch):
     assert result.chance[4] == max(y[scored].mean(), 1 - y[scored].mean())
 
 
-def test_the_penalty_has_the_smallest_error_of_fits_without_one_sequence_each(trained):
+@pytest.mark.parametrize(("k", "t"), [(0, 7), (1, 6), (2, 4), (3, 8)])
+def test_the_penalty_is_chosen_by_fits_without_one_sequence_each(trained, k, t):
+    """The largest one whose mean error is within one standard error of the smallest."""
     result = decodability(trained, trained.task)
     samples = read_samples(trained, trained.task, None, None, None, needs_labels=True)
-    k, t = 1, 6
     cells = trained.trace(samples.inputs).layer[0].c[result.fitted, t].astype(float)
     y = samples.labels[k].values[result.fitted].astype(float)
-    errors = {}
-    for ridge in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0, np.inf):
-        total = 0.0
-        for n in range(len(y)):
-            others = np.arange(len(y)) != n
-            mean = cells.mean(axis=0)  # of all: the readout and its penalty are about one centre
-            X = np.column_stack([cells - mean, np.ones(len(y))])
-            scale = ((cells - mean) ** 2).sum() / cells.shape[1]
-            if np.isinf(ridge):
-                predicted = y[others].mean()
-            else:
-                penalty = np.diag([ridge * scale] * cells.shape[1] + [0.0])
-                w = np.linalg.solve(X[others].T @ X[others] + penalty, X[others].T @ y[others])
-                predicted = X[n] @ w
-            total += (y[n] - predicted) ** 2
-        errors[ridge] = total
-    assert result.ridge[k, t] == pytest.approx(min(errors, key=errors.get))
+    n, H = cells.shape
+    X = np.column_stack([cells - cells.mean(axis=0), np.ones(n)])  # of all: one centre for the readouts and the penalty
+    scale, errors = np.square(X[:, :-1]).sum() / H, {}
+    for ridge in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0, np.inf):
+        errors[ridge] = np.zeros(n)
+        for left_out in range(n):
+            others = np.arange(n) != left_out
+            predicted = y[others].mean()
+            if np.isfinite(ridge):
+                penalty = np.diag([ridge * scale] * H + [0.0])
+                weights = np.linalg.solve(X[others].T @ X[others] + penalty, X[others].T @ y[others])
+                predicted = X[left_out] @ weights
+            errors[ridge][left_out] = (y[left_out] - predicted) ** 2
+    best = min(errors, key=lambda ridge: errors[ridge].mean())
+    excess = {ridge: each - errors[best] for ridge, each in errors.items()}
+    near = [ridge for ridge, each in excess.items() if each.mean() <= each.std() / np.sqrt(n)]
+    assert result.ridge[k, t] == pytest.approx(max(near))
 
 
 def test_shuffled_labels_are_not_decodable(trained, rng):
@@ -100,7 +101,7 @@ def test_numbers_and_many_classes(latch):
     kind = np.array(["low", "high"])[latch.bits[:, LATCHED]] + np.array(["", "er"], object)[latch.bits[:, 3]]
     result = decodability(latch.model, latch.x, {"value": value, "kind": kind})
     assert result.labels == ("value", "kind")
-    np.testing.assert_allclose(result.r2[0, LATCHED:], 1, atol=1e-6)
+    np.testing.assert_allclose(result.r2[0, LATCHED:], 1, atol=1e-5)
     assert np.isnan(result.accuracy[0]).all()
     assert np.isnan(result.chance[0])
     assert result.accuracy[1, 3] == 1  # unit 0 has one bit, and unit 1 the other
@@ -113,7 +114,7 @@ def test_steps_after_the_end_of_sequences_do_not_count(latch):
     result = decodability(latch.model, latch.x, latch.bits[:, [0, LATCHED]], lengths=lengths)
     assert np.isnan(result.r2[0, 4:]).all()  # the sequences that are left are of one class
     assert not np.isnan(result.r2[0, :4]).any()
-    np.testing.assert_allclose(result.r2[1, LATCHED:], 1, atol=1e-6)
+    np.testing.assert_allclose(result.r2[1, LATCHED:], 1, atol=1e-5)
     other = latch.x.copy()
     other[lengths == 4, 4:] = 7.0
     again = decodability(latch.model, [row[:n] for row, n in zip(other, lengths, strict=True)], latch.bits[:, [0, 2]])

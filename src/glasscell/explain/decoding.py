@@ -14,7 +14,7 @@ from glasscell.explain.activations import BATCH_SIZE, collect
 from glasscell.explain.samples import Halves, Label, Labels, Samples, Which, read_samples, rounding, split_halves
 from glasscell.validation import positive_number
 
-RIDGES = (*(10.0**k for k in range(-6, 4)), np.inf)  # to choose from, in units of the mean variance of the cells
+RIDGES = (*(10.0**k for k in range(-3, 4)), np.inf)  # to choose from, in units of the mean variance of the cells
 SMALLEST_REMAINDER = 1e-12  # of 1 - leverage: a sequence that the readout fits whatever its label is
 
 
@@ -100,8 +100,9 @@ def decodability(
     lengths : array (N,) of int, optional
         Lengths of sequences in an array. Default: T.
     ridge : float, optional
-        Penalty on the squared weights, in units of the mean variance of the cells. Default: for each label and step the
-        one of 10⁻⁶ … 10³ and ∞ with the smallest leave-one-out error on the fitted half, the PRESS of Allen (1974).
+        Penalty on the squared weights, in units of the mean variance of the cells. Default: for each label and step one
+        of 10⁻³ … 10³ and ∞ by the leave-one-out errors on the fitted half, Allen (1974): the largest one whose mean
+        error is within one standard error of the smallest, the rule of Breiman et al. (1984), section 3.4.3.
     seed : int
         Of the split into halves, which does not depend on the order of the sequences.
     batch_size : int
@@ -196,13 +197,15 @@ class Readouts:
         self.mean_square = float(np.square(centered).sum() / cells.shape[1])  # n times the mean variance
 
     def fit(self, targets: Array, penalties: Sequence[float]) -> tuple[Array, Array, float]:
-        """Return weights (H, C), bias (C,) and the penalty with the smallest leave-one-out error."""
+        """Return weights (H, C), bias (C,) and the penalty that is chosen by leave-one-out errors."""
         target_mean = targets.mean(axis=0)
         along = self.left.T @ (targets - target_mean)
         if not self.mean_square:
             penalties = (np.inf,)
-        errors = [self._left_out_error(targets - target_mean, along, penalty) for penalty in penalties]
-        penalty = penalties[int(np.argmin(errors))]
+        errors = np.stack([self._left_out_errors(targets - target_mean, along, penalty) for penalty in penalties])
+        excess = errors - errors[errors.mean(axis=1).argmin()]
+        is_close = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(len(targets))
+        penalty = penalties[int(np.flatnonzero(is_close)[-1])]
         scale = self._shrinkage(penalty) / np.where(self.singular > 0, self.singular, 1.0)
         weights = self.right.T @ (scale[:, None] * along)
         return weights, target_mean - self.mean @ weights, penalty
@@ -215,13 +218,14 @@ class Readouts:
         shrinkage: Array = square / (square + penalty * self.mean_square)
         return shrinkage
 
-    def _left_out_error(self, targets: Array, along: Array, penalty: float) -> float:
-        """Return the sum of squared errors (y - ŷ) / (1 - leverage): each is of a readout without that sequence."""
+    def _left_out_errors(self, targets: Array, along: Array, penalty: float) -> Array:
+        """Return the squared errors (y - ŷ) / (1 - leverage) on each sequence of the readout of the others, (n,)."""
         shrinkage = self._shrinkage(penalty)
         residuals = targets - self.left @ (shrinkage[:, None] * along)
         leverage = 1 / len(targets) + np.square(self.left) @ shrinkage
         remainder = np.maximum(1 - leverage, SMALLEST_REMAINDER)
-        return float(np.square(residuals / remainder[:, None]).sum())
+        errors: Array = np.square(residuals / remainder[:, None]).sum(axis=1)
+        return errors
 
 
 def _columns(label: Label) -> Array:
