@@ -27,7 +27,7 @@ TESTS = (
     *(f"tests/{name}" for name in ("core", "recurrent", "layers", "models", "stream", "training", "tasks")),
     *(
         f"tests/test_{name}.py"
-        for name in ("models", "checkpoint", "checksum", "validation", "number_options", "import")
+        for name in ("models", "checkpoint", "checksum", "validation", "number_options", "import", "signatures")
     ),
     *(f"tests/trace/test_{name}.py" for name in ("recorder", "recorder_frames", "rnn_and_gru_traces", "report")),
     *("tests/test_atomic_files.py", "tests/weight_layouts"),

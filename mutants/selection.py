@@ -13,7 +13,10 @@ from generation import Mutant
 COMPILED = "core/numba_engine/"  # compiled when it is first used, which is kept: always imported again
 COMPILED_FUNCTIONS = {("core/optimizers.py", "_adam")}  # likewise, in files of functions that are not compiled
 # Tests of imports, in other processes, and of signatures: the lines that these depend on are not recorded for them.
-OUTSIDE_FUNCTIONS = ("tests/test_import.py", "tests/layers/test_layer_details.py::test_flags_are_named_in_calls")
+OUTSIDE_FUNCTIONS = (
+    *("tests/test_import.py", "tests/test_signatures.py"),
+    "tests/layers/test_layer_details.py::test_flags_are_named_in_calls",
+)
 OWN_FIRST = 8  # a test of the mutant's own module comes before others that are up to this factor quicker
 
 # Tests of a module whose names do not begin with the module's.

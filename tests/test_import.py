@@ -72,6 +72,15 @@ def test_what_one_lstm_is_defined_by_loads_no_time_loop():
     assert not {"glasscell.core.variants.forward_pass", "glasscell.core.variants.backward_pass"} & modules
 
 
+def test_layers_are_loaded_when_they_are_used():
+    """One layer loads neither all others nor what a stream of it needs."""
+    classes = {"glasscell.layers.convolution", "glasscell.layers.gru", "glasscell.layers.lstm"}
+    assert not classes & loaded("import glasscell.layers")
+    modules = loaded("import glasscell; glasscell.layers.LSTM(2, 3)")
+    assert classes & modules == {"glasscell.layers.lstm"}
+    assert not {name for name in modules if name.startswith("glasscell.stream")}
+
+
 def test_the_public_names_exist():
     assert len(set(glasscell.__all__)) == len(glasscell.__all__)
     for name in glasscell.__all__:

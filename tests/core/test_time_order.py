@@ -257,3 +257,24 @@ def test_sequences_that_have_ended_are_counted_if_lengths_ascend(reverse):
     np.testing.assert_array_equal(order.ended, [1, 1, 3, 3])
     for lengths in ([3, 2], [3]):
         assert time_order(mask_from_lengths(np.array(lengths), 4), reverse=reverse).ended is None
+
+
+@pytest.mark.parametrize("limit", [1, 8, 17, 1 << 13])
+def test_steps_are_gathered_in_as_few_blocks_as_the_limit_allows(limit, rng, monkeypatch):
+    """A block is of one step or more."""
+    monkeypatch.setattr("glasscell.core.time_order.GATHER_BLOCK", limit)
+    sizes, take = [], np.take
+
+    def watched(*arguments, out, **options):
+        sizes.append(out.size)
+        return take(*arguments, out=out, **options)
+
+    mask = rng.uniform(size=(7, 2)) < 0.6
+    steps = rng.normal(size=(7, 4, 2))
+    expected = np.flatnonzero(mask[:, 1])
+    order = time_order(mask, reverse=False)
+    monkeypatch.setattr(np, "take", watched)
+    moved = order.to_processing_order(steps)
+    np.testing.assert_array_equal(moved[: len(expected), :, 1], steps[expected, :, 1])
+    length = min(7, max(1, limit // 8))
+    assert sizes == [8 * n for n in [length] * (7 // length) + [7 % length] * (7 % length > 0)]

@@ -48,6 +48,14 @@ def test_lines_are_few_and_end_with_the_last_update(count, capsys):
     assert updates == sorted(set(updates))
 
 
+def test_there_are_30_lines_at_equal_distances_and_one_for_the_last_update(capsys):
+    """Where each update is evaluated."""
+    with progress_bar(3000) as report:
+        for row in rows(3000, interval=1):
+            report(row)
+    assert logged_updates(capsys.readouterr().err.splitlines()) == [*range(1, 3000, 100), 3000]
+
+
 def test_an_early_end_shows_the_last_update(capsys):
     assert logged_updates(log_lines(3000, 457, capsys))[-1] == 457
 
