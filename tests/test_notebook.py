@@ -21,7 +21,7 @@ def test_the_executed_notebook_has_the_cells_of_the_source():
 
 def test_the_executed_notebook_shows_results_and_no_errors():
     outputs = [output for cell in jupytext.read(EXECUTED).cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 6
     assert not [output for output in outputs if output.output_type == "error"]
 
 
