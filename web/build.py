@@ -12,6 +12,9 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+from compact import compact_css, compact_js
+
 SOURCES = Path(__file__).parent
 OUTPUT = SOURCES.parent / "src" / "glasscell" / "pages"
 ENTRY = "app.js"
@@ -27,7 +30,6 @@ FROM = r'from "(\.\.?/[\w/-]+\.js)";'
 IMPORT_NAMES = re.compile(rf"^import \{{([^}}]*)\}} {FROM}$", re.MULTILINE)
 IMPORT_ALL = re.compile(rf"^import \* as (\w+) {FROM}$", re.MULTILINE)
 EXPORT_NAMES = re.compile(rf"^export \{{([^}}]*)\}}(?: {FROM}|;)$", re.MULTILINE)
-COMMENTS = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[\s\S])*\*/)$", re.MULTILINE)  # that fill their lines
 EXPORT_DECLARATION = re.compile(r"^export (?=(?:async )?(?:const|let|class|function\*?) (\w+))", re.MULTILINE)
 
 
@@ -48,7 +50,7 @@ def build(page: str) -> str:
 def _styles(folder: Path) -> str:
     """Return the CSS files of a page as one: ``style.css`` first, then the others by name."""
     paths = sorted(folder.glob("*.css"), key=lambda path: (path.name != "style.css", path.name))
-    return "\n".join(_without_placeholders(path) for path in paths)
+    return "\n".join(compact_css(_without_placeholders(path)) for path in paths)
 
 
 def _scripts(folder: Path) -> str:
@@ -117,17 +119,8 @@ def _as_function(name: str, source: str) -> str:
         raise ValueError(f"{name} must use the supported imports and exports, got {match[0]}")
     if match := re.search(r"</script|<!--", source, re.IGNORECASE):
         raise ValueError(f"{name} must be valid inside a script element, got {match[0]!r}")
-    source = _compact(name, source)
+    source = compact_js(source)
     return f"const {_variable(name)} = (() => {{\n{source}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
-
-
-def _compact(name: str, source: str) -> str:
-    """Remove comments that fill their lines, indentation, and empty lines."""
-    lines = [line.strip() for line in COMMENTS.sub("", source).splitlines()]
-    for line in lines:
-        if len(re.findall(r"(?<!\\)`", line)) % 2:
-            raise ValueError(f"a template literal of {name} must end on its line, got {line}")
-    return "\n".join(line for line in lines if line)
 
 
 def _variable(module: str) -> str:

@@ -316,6 +316,17 @@ KINDS: dict[str, Callable[[], Trace]] = {
 }
 
 
+def use_every_control(page: Any, buttons: str, lists: str) -> None:
+    """Press every button and choose every entry that is visible; one control can hide others."""
+    for control in page.locator(buttons).element_handles():
+        if control.is_visible() and control.is_enabled():
+            control.click()
+    for control in page.locator(lists).element_handles():
+        if control.is_visible() and control.is_enabled():
+            for value in control.evaluate("select => [...select.options].map(option => option.value)"):
+                control.select_option(value)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_can_be_opened(open_trace: Open, kind: str) -> None:
     trace = KINDS[kind]()
@@ -325,11 +336,16 @@ def test_every_kind_of_model_can_be_opened(open_trace: Open, kind: str) -> None:
     last = page.evaluate("window.glasscell.trace.T") - 1
     move_to(page, last)
     assert chosen(page)[0] == last
-    for control in page.locator("button:visible:enabled").all():
-        control.click()
-    for control in page.locator("select:visible:enabled").all():
-        for value in control.evaluate("select => [...select.options].map(option => option.value)"):
-            control.select_option(value)
+    use_every_control(page, "button:not(#projector, #tour-start)", "select")
+    for button, expected in (("#tour-start", kind.startswith(("copy", "echo"))), ("#projector", True)):
+        if page.locator(button).is_visible():
+            page.locator(button).click()
+            use_every_control(page, "#tour button:not(#tour-close)", "#panel")
+            for other in ("#tour-close", button):
+                if page.locator(other).is_visible():
+                    page.locator(other).click()
+        else:
+            assert not expected
     assert page.evaluate("[window.obeyed, document.getElementById('obeyed')]") == [None, None]
     assert "NaN" not in page.locator("body").inner_text()
     assert "undefined" not in page.locator("body").inner_text()

@@ -57,7 +57,7 @@ def test_every_css_file_of_a_page_is_in_it_and_style_comes_first(
         (tmp_path / "page" / name).write_text(source, encoding="utf-8")
     monkeypatch.setattr(web_build, "SOURCES", tmp_path)
     monkeypatch.setattr(web_build, "PAGES", {"page": ("", "")})
-    assert web_build.build("page") == "<style>s {}\na {}\nz {}</style><p>"
+    assert web_build.build("page") == "<style>s{}\na{}\nz{}</style><p>"
     (tmp_path / "page" / "b.css").write_text("b { content: '{{x}}' }", encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape("b.css must not contain a placeholder, got {{x}}")):
         web_build.build("page")
@@ -122,6 +122,41 @@ console.log(f(2), "// text");
     assert not re.search(r"^\s|\n\n(?!$)", built.rstrip(), re.MULTILINE)
 
 
+def test_white_space_is_removed_where_it_has_no_meaning(web_build: Any, tmp_path: Path) -> None:
+    source = r"""
+let a = 3, n = 0; // a comment after code
+const text = "a  =  b", single = 'c  //  d', nested = `x  ${ a > 2 ? `y  {  ${ "}" }` : "" }  z`;
+const two = `line  1
+  line 2`;
+const same = / +\/ [/"'] *$/.test("  / / ") /* within */ && !/[^ ]  x/.test("x");
+n = a - -2 + +a - 1
+++n
+const list = [
+  1, 2,
+]
+;[n] = [n + list.length]
+const words = { if : 1, "b c" : 2 }
+const half = a / 2 / 1, label = a ? .5 : 1
+function back() {
+  return
+  1
+}
+console.log(text, single, nested, two, same, n, words.if, words["b c"], half, label, back(), typeof "x", "if" in words)
+"""
+    built = web_build.bundle(modules(tmp_path, app=source) / "app.js")
+    (tmp_path / "plain.js").write_text(source, encoding="utf-8")
+    assert run_in_node(built) == run_in_node(source)
+    assert "comment" not in built
+    assert "within" not in built
+    assert len(built) < 0.93 * len(source)
+
+
+def test_a_style_sheet_keeps_its_rules(web_build: Any) -> None:
+    source = "/* a */\na :focus, b > c { margin: 0 1px; color: red; }\n@media (min-width: 3px) { i { top: 0 } }\n"
+    compact = web_build.compact_css(source)
+    assert compact == "a :focus,b > c{margin:0 1px;color:red}\n@media (min-width:3px){i{top:0}}"
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -131,7 +166,9 @@ console.log(f(2), "// text");
         ('const x = "</SCRIPT>";', "app.js must be valid inside a script element, got '</SCRIPT'"),
         ('const x = "<!--";', "got '<!--'"),
         ("const x = `{{title}}`;", "app.js must not contain a placeholder, got {{title}}"),
-        ("const x = `a\nb`;", "a template literal of app.js must end on its line, got const x = `a"),
+        ("const x = `a${1", "an expression of a template literal must end, got 1"),
+        ("const x = `a", "a template literal must end, got `a"),
+        ("const x = 'a\\", "a string or regular expression must end on its line, got 'a\\"),
         ('import { x } from "./app.js";', "import each other: app.js → app.js"),
     ],
 )

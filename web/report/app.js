@@ -1,21 +1,26 @@
 // The page: the selected step, unit and layer, and the views that display them.
 
 import { byId, make, setText } from "../shared/elements.js";
+import { Address, parseAddress } from "./address.js";
 import { breakItView } from "./break_it.js";
 import { cellDiagramView } from "./cell_diagram.js";
 import { comparisonView } from "./comparison.js";
 import { Context } from "./context.js";
 import { controlsView } from "./controls.js";
-import { gradientView, memoryView, unitView } from "./curves.js";
+import { memoryView, unitView } from "./curves.js";
 import { equationsView } from "./equations.js";
+import { gradientView } from "./gradient_view.js";
 import { heatMapsView } from "./heat_maps.js";
 import { ioView } from "./io_view.js";
 import { liveTrainingView } from "./live_training.js";
 import { unitOrder } from "./measures.js";
 import { Player } from "./player.js";
+import { Projector } from "./projector.js";
 import { tableView } from "./table.js";
 import { textView } from "./text_view.js";
+import { Tour } from "./tour.js";
 import { weightSliderView } from "./weight_slider.js";
+import { whatView } from "./what_view.js";
 import { servesAsWorker } from "./worker.js";
 
 const VIEWS = [
@@ -24,11 +29,12 @@ const VIEWS = [
   textView,
   cellDiagramView,
   equationsView,
+  whatView,
   heatMapsView,
-  unitView,
-  gradientView,
-  memoryView,
   breakItView,
+  gradientView,
+  unitView,
+  memoryView,
   weightSliderView,
   tableView,
   liveTrainingView,
@@ -42,15 +48,17 @@ const LEVELS = ["step", "unit", "data"];
 export function start(payload) {
   const context = new Context(payload);
   const { state } = context;
-  let order = unitOrder(context);
   const views = [];
+  let order = [];
 
   function refresh(level) {
     for (const name of LEVELS.slice(0, LEVELS.indexOf(level) + 1).reverse()) for (const view of views) view[name]?.();
+    if (!player.on) address.changed();
   }
 
   function reorder() {
     order = unitOrder(context);
+    byId("sort-again").disabled = true;
     refresh("data");
   }
 
@@ -62,9 +70,20 @@ export function start(payload) {
       Object.assign(state, { step, unit });
       refresh(level);
     },
+    chooseBit(bit) {
+      if (bit === state.bit) return;
+      state.bit = bit;
+      refresh("data");
+    },
     setMode(mode) {
       if (mode === state.mode || (mode === "backward" && !context.hasGradients)) return;
       state.mode = mode;
+      refresh("data");
+    },
+    /** Show the new values, the old ones, or their difference. */
+    setVersion(version) {
+      if (version === state.version || (version !== "new" && !context.comparable)) return;
+      state.version = version;
       refresh("data");
     },
     setDirection({ layer, direction }) {
@@ -72,22 +91,62 @@ export function start(payload) {
       state.unit = Math.min(state.unit, context.H - 1);
       reorder();
     },
-    /** After a change of the model. The order of units does not change while a control is dragged. */
-    recompute(settled = true) {
+    /** After a change of the model or its input. The order of units changes only when the user sorts them again. */
+    recompute() {
+      context.edited = true;
       context.compute();
       byId("restore").disabled = false;
-      if (settled) reorder();
-      else refresh("data");
+      byId("sort-again").disabled = false;
+      refresh("data");
     },
     announce: (text) => setText(byId("announcement"), text),
     playing: () => player.on,
     togglePlay: () => player.toggle(),
   };
   const player = new Player(context, { ...actions, changed: () => refresh("step") });
+  const address = new Address(
+    () => ({
+      tour: tour.stop || undefined,
+      t: state.step,
+      u: state.unit,
+      k: context.bits ? state.bit : undefined,
+      layer: context.directions.length > 1 ? layerNumber(context) : undefined,
+      mode: context.backward ? "backward" : undefined,
+    }),
+    (target) => {
+      applyAddress(target);
+      tour.go(target.tour ?? 0, false);
+    },
+  );
+
+  function applyAddress({ t, u, k, layer, mode }) {
+    const place = context.directions[layer];
+    if (place && layer !== layerNumber(context)) actions.setDirection(place);
+    actions.setMode(mode ?? "forward");
+    if (k < context.bits.length) actions.chooseBit(k);
+    actions.choose({ step: t < context.T ? t : state.step, unit: u < context.H ? u : state.unit });
+  }
+
+  const projector = new Projector(() => refresh("data"));
+  const tour = new Tour({
+    context,
+    story: () => views.map((view) => view.story?.()).find(Boolean) ?? { written: [], handed: [] },
+    apply({ mode, bit, step = state.step, unit = state.unit }) {
+      if (mode) actions.setMode(mode);
+      if (bit >= 0) actions.chooseBit(bit);
+      actions.choose({ step, unit });
+    },
+    changed: () => address.changed(true),
+  });
+  tour.onReveal = (place) => projector.show(place);
 
   writeHead(context);
   followTheme(context, () => refresh("data"));
   bindSort(context, reorder);
+  byId("sort-again").addEventListener("click", reorder);
+  for (const version of ["new", "old", "difference"]) {
+    byId(`version-${version}`).addEventListener("click", () => actions.setVersion(version));
+  }
   byId("restore").addEventListener("click", () => {
     context.restore();
     byId("restore").disabled = true;
@@ -95,9 +154,14 @@ export function start(payload) {
     actions.announce("The model and its input are restored.");
   });
   selectLargestCell(context);
+  const target = parseAddress(location.hash);
   order = unitOrder(context);
   views.push(...VIEWS.map((view) => view(context, actions)));
   refresh("data");
+  if (Object.keys(target).length) {
+    applyAddress(target);
+    if (target.tour) tour.go(target.tour, false);
+  }
   document.documentElement.classList.add("ready");
 
   window.glasscell = {
@@ -111,6 +175,10 @@ export function start(payload) {
     choose: actions.choose,
     backward: (is) => actions.setMode(is ? "backward" : "forward"),
   };
+}
+
+function layerNumber({ directions, state }) {
+  return directions.findIndex(({ layer, direction }) => layer === state.layer && direction === state.direction);
 }
 
 function writeHead(context) {
@@ -130,6 +198,7 @@ function writeHead(context) {
   byId("live-hint").hidden = !payload.live;
   byId("static-hint").hidden = payload.live;
   byId("restore").hidden = !payload.live;
+  byId("sort-again").hidden = !payload.live;
 }
 
 /** Follow the colour scheme of the system until the button chooses one. */

@@ -1,55 +1,86 @@
-// A chart of lines or bars over the steps. Its legend has the values at the selected step.
+// A chart of lines, dots or bars over the steps. Its legend has the values at the selected step.
 
 import { make, makeSvg, setText } from "../shared/elements.js";
+import { hideReadOut, showReadOut } from "./map_panel.js";
 import { formatBrief, formatNumber } from "./number_text.js";
+import { chartAsSvg } from "./panel_svg.js";
+import { saveButton } from "./save_panel.js";
+import { axisElement, axisOf } from "./symbols.js";
 
 const [WIDTH, HEIGHT] = [600, 150]; // of the viewBox, which is stretched to the element
+const DASHES = { 1: "", 2: "7 4", 3: "2 3", 4: "", 5: "9 3 2 3", 6: "4 2" }; // of the line styles, as in style.css
 
 /**
- * A chart in a host element. `chart.draw({series, T, log, bars, limits, axis})` draws it; `chart.point(t)` moves its
- * cursor.
- * series: [{label: node, values (T), style: 1 … 6}].
+ * A chart in a host element. `chart.draw({series, T, log, bars, dots, limits, axis})` draws it; `chart.point(t)` moves
+ * its cursor.
+ * series: [{label: node, values (T), style: 1 … 6, before: values (T) that are drawn as a faint line, or undefined}].
+ * axis: of axisSpec(), or an element.
  */
 export function makeChart(host, { label, onStep }) {
   const svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const cursor = make("div", { class: "column" });
+  const marks = make("div", { class: "marks", "aria-hidden": "true" });
   const [top, bottom] = [make("span", { class: "top" }), make("span", { class: "bottom" })];
-  const plate = make("div", { class: "plate" }, svg, cursor, top, bottom);
+  const plate = make("div", { class: "plate" }, svg, marks, cursor);
   const legend = make("ul", { class: "series", "aria-label": label });
-  const below = make("div");
-  host.replaceChildren(legend, plate, below);
+  const below = make("div", { class: "map-axis" });
+  const save = saveButton(() => label.replaceAll(" ", "-"), picture);
+  const numbers = make("div", { class: "row-names", "aria-hidden": "true" }, top, bottom);
+  host.replaceChildren(
+    make("div", { class: "series-line" }, legend, save),
+    make("div", { class: "frame" }, numbers, plate, below),
+  );
   let drawn = { series: [], T: 1 };
+  const stepAt = (event) => {
+    const box = plate.getBoundingClientRect();
+    return Math.max(0, Math.min(drawn.T - 1, Math.floor(((event.clientX - box.left) / box.width) * drawn.T)));
+  };
 
   if (onStep) {
-    const pick = (event) => {
-      const box = plate.getBoundingClientRect();
-      const share = (event.clientX - box.left) / box.width;
-      onStep(Math.max(0, Math.min(drawn.T - 1, Math.floor(share * drawn.T))));
-    };
-    plate.addEventListener("pointerdown", pick);
-    plate.addEventListener("pointermove", (event) => event.buttons & 1 && event.pointerType !== "touch" && pick(event));
+    plate.addEventListener("pointerdown", (event) => onStep(stepAt(event)));
+    plate.addEventListener(
+      "pointermove",
+      (event) => event.buttons & 1 && event.pointerType !== "touch" && onStep(stepAt(event)),
+    );
   }
+  plate.addEventListener("pointermove", (event) => {
+    const t = stepAt(event);
+    const name = drawn.axis?.steps ? `step ${drawn.axis.steps[t].name}: ` : "";
+    const values = drawn.series.map(({ label: of, values }) => `${of.textContent} ${formatNumber(values[t])}`);
+    showReadOut(event, name + values.join(", "));
+  });
+  plate.addEventListener("pointerleave", hideReadOut);
 
-  function draw({ series, T, log = false, bars = false, limits = null, axis = null }) {
-    const [low, high] = limits ?? limitsOf(series, log, bars);
+  function draw({ series, T, log = false, bars = false, dots = false, limits = null, axis = null }) {
+    const all = series.flatMap(({ values, before }) => (before ? [{ values }, { values: before }] : [{ values }]));
+    const [low, high] = limits ?? limitsOf(all, log, bars);
     const height = (value) => HEIGHT - 4 - ((value - low) / (high - low)) * (HEIGHT - 8);
     const scaled = log ? (value) => height(Math.log10(Math.max(value, 10 ** low))) : height;
+    const isSpec = Boolean(axis?.steps);
     svg.replaceChildren();
-    below.replaceChildren(...(axis ? [axis] : []));
+    below.replaceChildren(...(isSpec ? [axisElement(axis)] : axis ? [axis] : []));
+    const lines = isSpec && axis.delimiter >= 0 ? [axis.delimiter, axis.delimiter + 1] : [];
+    marks.replaceChildren(
+      ...lines.map((column) => make("i", { class: "delimiter", style: `left: ${(100 * column) / T}%` })),
+    );
     if (low < 0 && high > 0 && !log) svg.append(makeSvg("path", { class: "zero", d: `M0,${height(0)} H${WIDTH}` }));
     const base = log || low > 0 ? HEIGHT - 4 : height(0);
+    for (const { before, style } of series) {
+      if (before) svg.append(makeSvg("path", { class: `ghost s${style}`, d: linePath(before, T, scaled) }));
+    }
     for (const { values, style } of series) {
       const d = bars ? barPath(values, T, scaled, base) : linePath(values, T, scaled);
       svg.append(makeSvg("path", { class: `${bars ? "bars" : "line"} s${style}`, d }));
+      if (dots) svg.append(makeSvg("path", { class: `dots s${style}`, d: dotPath(values, T, scaled) }));
     }
     setText(top, log ? formatBrief(10 ** high) : formatBrief(high));
     setText(bottom, log ? formatBrief(10 ** low) : formatBrief(low));
     const items = series.map(({ label: name, style }) => {
       const number = make("span", { class: "number" });
-      return { number, item: make("li", { class: `s${style}` }, make("span", { class: "swatch" }), name, " ", number) };
+      return { number, item: make("li", { class: `s${style}` }, swatch(style), name, " ", number) };
     });
     legend.replaceChildren(...items.map(({ item }) => item));
-    drawn = { series, T, numbers: items.map(({ number }) => number) };
+    drawn = { series, T, axis, numbers: items.map(({ number }) => number) };
   }
 
   function point(t) {
@@ -58,7 +89,30 @@ export function makeChart(host, { label, onStep }) {
     drawn.series.forEach(({ values }, n) => setText(drawn.numbers[n], formatNumber(values[t])));
   }
 
+  function picture() {
+    return chartAsSvg(svg, {
+      title: label,
+      T: drawn.T,
+      axis: drawn.axis?.steps ? axisOf(drawn.axis) : [],
+      numbers: [
+        { text: top.textContent, share: 1 },
+        { text: bottom.textContent, share: 0 },
+      ],
+      legend: drawn.series.map(({ label: of, style }) => ({
+        text: of.textContent,
+        dash: DASHES[style],
+        color: getComputedStyle(document.documentElement).getPropertyValue(`--s${style}`).trim(),
+      })),
+    });
+  }
+
   return { draw, point };
+}
+
+/** A line of a style, for a key. */
+export function swatch(style) {
+  const line = makeSvg("path", { d: "M0,4 H28", class: `line s${style}` });
+  return makeSvg("svg", { class: "swatch", width: 28, height: 8, "aria-hidden": "true" }, line);
 }
 
 /** [low, high]; for a logarithmic chart exponents of ten, at most six decades. */
@@ -86,6 +140,15 @@ function linePath(values, T, height) {
   let d = "";
   for (const t of visibleSteps(values, T)) {
     if (Number.isFinite(values[t])) d += `${d ? "L" : "M"}${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}`;
+  }
+  return d;
+}
+
+/** Dots at the steps: lines of length zero with round ends, which the stretched viewBox does not distort. */
+function dotPath(values, T, height) {
+  let d = "";
+  for (const t of visibleSteps(values, T)) {
+    if (Number.isFinite(values[t])) d += `M${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}h0`;
   }
   return d;
 }

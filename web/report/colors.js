@@ -1,18 +1,12 @@
-// Colour scales, in a light and a dark form, distinguishable with colour blindness. Zero has the colour of the page.
-// Gates: sequential, one hue from 0 to 1. States: diverging, blue below zero and orange above zero. Gradients:
-// diverging, green and purple, so that the backward pass looks different from the forward pass.
+// Colour scales, distinguishable with colour blindness. Gates: sequential, light is shut and dark is open in both themes.
+// All other quantities: diverging, blue below zero and orange above, where zero has the colour of the page.
 
+const GATE = ["#f4f2ec", "#cde2de", "#8cc0bc", "#45919a", "#1b6072", "#0b3346"];
+const LIGHT = ["#103a75", "#2c6bb2", "#7aacd8", "#c4d9ea", "#f1efe8", "#f3d2b6", "#e59a61", "#c65d25", "#7f2b0a"];
+const DARK = ["#a2d2ff", "#5ea8f2", "#3377bf", "#21466d", "#1c232b", "#5e361b", "#ad5e25", "#ee8b42", "#ffbf85"];
 const STOPS = {
-  light: {
-    gate: ["#f1efe8", "#cde2de", "#8cc0bc", "#45919a", "#1b6072", "#0b3346"],
-    state: ["#103a75", "#2c6bb2", "#7aacd8", "#c4d9ea", "#f1efe8", "#f3d2b6", "#e59a61", "#c65d25", "#7f2b0a"],
-    gradient: ["#0a4628", "#27814f", "#7fc096", "#cfe5d2", "#f1efe8", "#e2d1ea", "#b48ac8", "#7b459b", "#441c5d"],
-  },
-  dark: {
-    gate: ["#1c232b", "#1d3a45", "#205f6a", "#319093", "#72c5b6", "#e0f7ea"],
-    state: ["#a2d2ff", "#5ea8f2", "#3377bf", "#21466d", "#1c232b", "#5e361b", "#ad5e25", "#ee8b42", "#ffbf85"],
-    gradient: ["#a5edbd", "#5cc483", "#2f8a57", "#204f39", "#1c232b", "#462c5f", "#7f53a6", "#b784e2", "#e0c0fb"],
-  },
+  light: { gate: GATE, state: LIGHT, gradient: LIGHT },
+  dark: { gate: GATE, state: DARK, gradient: DARK },
 };
 
 const SIZE = 257; // odd: zero is in the middle
@@ -38,14 +32,25 @@ function interpolated(stops) {
   });
 }
 
-/** {name, low, high}: the colour scale of a symbol, and its range. */
-export function scaleOf(symbol, values) {
+/** {name, low, high}: the colour scale of a symbol, and its range in all of these arrays. */
+export function scaleOf(symbol, ...arrays) {
   if ("ifo".includes(symbol)) return { name: "gate", low: 0, high: 1 };
   if (["g", "h", "tanh_c", "h_prev"].includes(symbol)) return { name: "state", low: -1, high: 1 };
-  let most = 0;
-  for (const value of values ?? []) most = Math.max(most, Math.abs(value) || 0);
+  const most = largest(...arrays);
   if (symbol.startsWith("d_")) return { name: "gradient", low: -(most || 1), high: most || 1 };
   return { name: "state", low: -Math.max(1, most), high: Math.max(1, most) };
+}
+
+/** The colour scale of differences: diverging, up to the largest one. */
+export function differenceScale(values) {
+  const most = largest(values) || 1;
+  return { name: "state", low: -most, high: most };
+}
+
+function largest(...arrays) {
+  let most = 0;
+  for (const values of arrays) for (const value of values ?? []) most = Math.max(most, Math.abs(value) || 0);
+  return most;
 }
 
 /** [r, g, b, css] of a value. The scale of gradients is the square root, so that small gradients are visible. */

@@ -1,37 +1,84 @@
 // State shared by the views: the model, its trace, the selection, and access to values.
 
-import { scaleOf } from "./colors.js";
+import { differenceScale, scaleOf } from "./colors.js";
 import { decode, GATES, run } from "./lstm.js";
 
 export class Context {
   constructor(payload) {
     this.payload = payload;
     this.model = decode(payload);
-    this.state = { step: 0, unit: 0, layer: 0, direction: 0, mode: "forward", sort: "index", channel: 0 };
+    this.state = { step: 0, unit: 0, layer: 0, direction: 0, mode: "forward", sort: "index", channel: 0, bit: 0 };
+    this.state.version = "new"; // of the values: "new", "old", or "difference"
     this.theme = "light";
+    this.edited = false;
     this.compute();
+    this.reference = this.trace;
+    this.state.bit = Math.max(0, (this.bits.length >> 1) - 1);
   }
 
   /** Run the model again after a change. */
   compute() {
     this.trace = run(this.model);
-    this.scales = new Map();
+    this.cache = new Map();
     this.state.step = Math.min(this.state.step, this.trace.T - 1);
+    this.state.bit = Math.max(0, Math.min(this.state.bit, this.bits.length - 1));
+    if (this.reference && !this.comparable) this.state.version = "new";
   }
 
   /** Restore the model and the input of the report. */
   restore() {
-    this.model = decode(this.payload);
+    const { interventions } = this.model;
+    this.model = Object.assign(decode(this.payload), interventions && { interventions: [] });
+    this.edited = false;
+    this.state.version = "new";
     this.compute();
+  }
+
+  /** Whether the values before the changes have the shape of the new ones. */
+  get comparable() {
+    return this.edited && this.reference.T === this.trace.T;
+  }
+
+  /** The bits of a copy task, or "". */
+  get bits() {
+    return this.payload.copy && this.model.live ? (this.model.bits ?? this.payload.copy.bits) : "";
+  }
+
+  /** The step of the delimiter of a copy task, or -1. */
+  get delimiter() {
+    const { copy } = this.payload;
+    return copy?.mode === "recall" && this.model.live ? this.bits.length / copy.bits_per_step : -1;
+  }
+
+  /** A text that differs after each change of the model, but not of its input. */
+  get fingerprint() {
+    let sum = 0;
+    const add = (values) => values?.forEach((value, n) => (sum += value * Math.sin(n + 1)));
+    for (const { directions } of this.model.layers) for (const { W, h0, c0 } of directions) [W, h0, c0].forEach(add);
+    add(this.model.readout?.weight);
+    add(this.model.readout?.bias);
+    return `${this.T} ${sum} ${JSON.stringify(this.model.interventions ?? [])}`;
   }
 
   get T() {
     return this.trace.T;
   }
 
-  /** The values of the selected layer and direction. */
+  /** The values of the selected layer and direction: the new ones, or those before the changes. */
   get direction() {
-    return this.trace.layers[this.state.layer].directions[this.state.direction];
+    return this.directionOf(this.state.version === "old" ? this.reference : this.trace);
+  }
+
+  directionOf(trace) {
+    return trace.layers[this.state.layer].directions[this.state.direction];
+  }
+
+  /** The values of a symbol that maps display, (T, rows): new, old, or their difference. */
+  valuesOf(symbol) {
+    const values = this.direction[symbol];
+    if (this.state.version !== "difference" || !values) return values;
+    const before = this.directionOf(this.reference)[symbol];
+    return this.cached(`values ${symbol}`, () => values.map((value, n) => value - before[n]));
   }
 
   /** The weights of the selected layer and direction. */
@@ -100,16 +147,42 @@ export class Context {
     return values?.length === this.T * this.H ? values[t * this.H + k] : undefined;
   }
 
+  /** The value that a map displays for the selected unit and step. */
+  mapValue(symbol) {
+    const values = this.state.version === "difference" ? this.valuesOf(symbol) : null;
+    return values ? values[this.state.step * this.H + this.state.unit] : this.at(symbol);
+  }
+
   /** The values of a unit at every step. */
   row(symbol, k = this.state.unit) {
     return Float64Array.from({ length: this.T }, (_, t) => this.at(symbol, t, k) ?? NaN);
   }
 
-  /** The colour scale of a symbol over all steps and units of the selected layer. */
+  /** The values of a unit before the changes, or undefined if there are none to compare. */
+  rowBefore(symbol, k = this.state.unit) {
+    const values = this.comparable ? this.directionOf(this.reference)[symbol] : undefined;
+    if (values?.length !== this.T * this.H) return undefined;
+    return Float64Array.from({ length: this.T }, (_, t) => values[t * this.H + k]);
+  }
+
+  /** The colour scale of a symbol over all steps and units of the selected layer, old and new. */
   scale(symbol) {
-    const key = `${this.state.layer} ${this.state.direction} ${symbol}`;
-    const array = symbol.replace(/z_[ifog]$/, "z");
-    if (!this.scales.has(key)) this.scales.set(key, scaleOf(symbol, this.direction[array]));
-    return this.scales.get(key);
+    return this.cached(symbol, () => {
+      const array = symbol.replace(/z_[ifog]$/, "z");
+      const traces = this.comparable ? [this.trace, this.reference] : [this.trace];
+      return scaleOf(symbol, ...traces.map((trace) => this.directionOf(trace)[array]));
+    });
+  }
+
+  /** The colour scale of the values that maps display. */
+  mapScale(symbol) {
+    if (this.state.version !== "difference") return this.scale(symbol);
+    return this.cached(`difference ${symbol}`, () => differenceScale(this.valuesOf(symbol)));
+  }
+
+  cached(name, compute) {
+    const key = `${this.state.layer} ${this.state.direction} ${name}`;
+    if (!this.cache.has(key)) this.cache.set(key, compute());
+    return this.cache.get(key);
   }
 }

@@ -46,6 +46,9 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
       byId(mode).setAttribute("aria-pressed", String(context.state.mode === mode));
     document.documentElement.dataset.mode = context.state.mode;
     byId("reverse-note").hidden = !context.direction.reverse;
+    byId("version-field").hidden = !context.comparable;
+    for (const version of ["new", "old", "difference"])
+      byId(`version-${version}`).setAttribute("aria-pressed", String(context.state.version === version));
   }
 
   function unit() {

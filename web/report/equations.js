@@ -75,32 +75,17 @@ function forwardLines(context) {
   const write = new Writer();
   const at = (name) => write.number(() => context.at(name));
   const by = (name) => write.factor(() => context.at(name));
+  const gateOf = (gate) => write.number(() => context.at(gate), "result");
+  const head = (gate) => make("span", { title: WORDS[gate] }, symbol(gate), gate === "g" ? " = tanh z" : " = σ(z)");
   if (context.model.live) {
     const part = (gate, which) => write.number(() => contributions(context, gate)[which]);
     write.table(
-      [
-        symbol("z"),
-        " = ",
-        symbol("W"),
-        " [",
-        symbol("h_prev"),
-        "; ",
-        symbol("x"),
-        "; 1]: a sum of three terms per gate",
-      ],
-      ["", ["from ", symbol("h_prev")], ["from ", symbol("x")], "bias", "sum"],
-      GATES.map((gate) => [symbol(`z_${gate}`), part(gate, 0), part(gate, 1), part(gate, 2), at(`z_${gate}`)]),
+      [symbol("z"), " = ", symbol("W"), " [", symbol("h_prev"), "; ", symbol("x"), "; 1], a sum of three terms"],
+      ["", ["from ", symbol("h_prev")], ["from ", symbol("x")], "bias", symbol("z"), "gate"],
+      GATES.map((gate) => [head(gate), part(gate, 0), part(gate, 1), part(gate, 2), at(`z_${gate}`), gateOf(gate)]),
     );
-  }
-  for (const gate of GATES) {
-    const name = gate === "g" ? "tanh" : "σ";
-    write.line(
-      symbol(gate),
-      [name, "(", symbol(`z_${gate}`), ")"],
-      [`${name}(`, at(`z_${gate}`), ")"],
-      () => context.at(gate),
-      WORDS[gate],
-    );
+  } else {
+    write.table(["gates"], ["", symbol("z"), "gate"], GATES.map((gate) => [head(gate), at(`z_${gate}`), gateOf(gate)]));
   }
   write.line(
     symbol("c"),
@@ -144,7 +129,6 @@ function backwardLines(context) {
       () => context.at("d_h"),
     );
   }
-  write.line(d("o"), [d("h"), " tanh ", symbol("c")], [at("d_h"), " · ", by("tanh_c")], () => context.at("d_o"));
   write.line(
     d("c"),
     [d("h"), " ", symbol("o"), " (1 − tanh² ", symbol("c"), ") + ", d("c_next"), " ", symbol("f_next")],
@@ -161,22 +145,21 @@ function backwardLines(context) {
     ],
     () => context.at("d_c"),
   );
-  for (const [gate, factor] of [
-    ["i", "g"],
-    ["f", "c_prev"],
-    ["g", "i"],
-  ]) {
-    write.line(d(gate), [d("c"), " ", symbol(factor)], [at("d_c"), " · ", by(factor)], () => context.at(`d_${gate}`));
-  }
+  const FACTORS = { i: ["d_c", "g"], f: ["d_c", "c_prev"], o: ["d_h", "tanh_c"], g: ["d_c", "i"] };
+  const slope = (gate) => (gate === "g" ? 1 - context.at("g") ** 2 : context.at(gate) * (1 - context.at(gate)));
   write.table(
-    ["through σ and tanh, to ", symbol("z")],
-    ["", "gradient", "slope", "product"],
-    GATES.map((gate) => [
-      d(`z_${gate}`),
-      at(`d_${gate}`),
-      write.number(() => (gate === "g" ? 1 - context.at("g") ** 2 : context.at(gate) * (1 - context.at(gate)))),
-      at(`d_z_${gate}`),
-    ]),
+    ["gradients on the gates, and through σ and tanh on ", symbol("z")],
+    ["", "factors", "gradient", "slope", ["to ", symbol("z")]],
+    GATES.map((gate) => {
+      const [outer, factor] = FACTORS[gate];
+      return [
+        d(gate),
+        make("span", {}, at(outer), " · ", by(factor)),
+        at(`d_${gate}`),
+        write.number(() => slope(gate)),
+        at(`d_z_${gate}`),
+      ];
+    }),
   );
   write.line(
     d("c_prev"),

@@ -5,7 +5,7 @@ import { makeChart } from "./chart.js";
 import { predictions, hasTarget } from "./losses.js";
 import { setBits } from "./lstm.js";
 import { formatNumber } from "./number_text.js";
-import { stepAxis } from "./symbols.js";
+import { axisSpec } from "./symbols.js";
 
 const MOST_FIELDS = 32; // features of a step with an input field
 const MOST_LINES = 4;
@@ -71,7 +71,7 @@ function bitsView(context, { recompute, choose, announce }) {
   const { mode, bits_per_step: width } = context.payload.copy;
   const field = byId("bits-field");
   let items = [];
-  const bits = () => context.model.bits ?? context.payload.copy.bits;
+  const bits = () => context.bits;
 
   const applyBits = (text) => {
     setBits(context.model, text);
@@ -243,7 +243,7 @@ function numbersView(context, { recompute, choose }) {
         });
       }
     }
-    chart.draw({ T, series, axis: stepAxis(context) });
+    chart.draw({ T, series, axis: axisSpec(context) });
   }
 
   /** Of many classes: the probability of the target, or of the most probable class. */
@@ -252,7 +252,7 @@ function numbersView(context, { recompute, choose }) {
     const label = model.targets ? "probability of the target" : "probability of the most probable output";
     const best = (t) => (model.targets ? model.targets[t] : mostProbable(shown, t, O));
     const values = Float64Array.from({ length: T }, (_, t) => shown[t * O + best(t)]);
-    chart.draw({ T, series: [{ label: make("span", { class: "words" }, label), values, style: 4 }], axis: stepAxis(context) });
+    chart.draw({ T, series: [{ label: make("span", { class: "words" }, label), values, style: 4 }], axis: axisSpec(context) });
   }
 
   /** The outputs that the rows show at a step. */

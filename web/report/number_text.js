@@ -1,10 +1,17 @@
 // Numbers as text, with a true minus sign.
 
-/** A number with four significant digits; a dash for a missing value. */
+let digits = 4;
+
+/** Significant digits of numbers: four, or two on a projector. */
+export function setDigits(count) {
+  digits = count;
+}
+
+/** A number with four significant digits, or those of setDigits(); a dash for a missing value. */
 export function formatNumber(value) {
   if (value === undefined || value === null || Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-  const text = needsExponent(value) ? value.toExponential(3) : value.toPrecision(4);
+  const text = needsExponent(value) ? value.toExponential(digits - 1) : fixed(value);
   return withMinusSign(value === 0 ? "0" : text);
 }
 
@@ -13,6 +20,10 @@ export function formatBrief(value) {
   if (value === undefined || Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return formatNumber(value);
   return withMinusSign(needsExponent(value) ? value.toExponential(1) : String(Number(value.toPrecision(2))));
+}
+
+function fixed(value) {
+  return Math.abs(value) < 10 ** digits ? value.toPrecision(digits) : value.toFixed(0);
 }
 
 function needsExponent(value) {

@@ -1,4 +1,4 @@
-// Symbols of the equations as elements, and the axis of steps below a picture.
+// Symbols of the equations as elements, and the axis of steps below a picture: bits, and numbers of steps.
 
 import { make } from "../shared/elements.js";
 
@@ -36,18 +36,62 @@ export function labelled(name) {
   return name.startsWith("d_") ? gradientOf(name.slice(2)) : symbol(name);
 }
 
-/** The axis of steps: the first and the last step, or the phases of the copy task. */
-export function stepAxis(context) {
-  const { T, model } = context;
-  const recall = context.payload.copy?.mode === "recall" && model.live;
-  if (!recall) {
-    return make(
-      "div",
-      { class: "axis" },
-      make("span", {}, `step ${context.stepName(0)}`),
-      make("span", {}, T > 1 ? context.stepName(T - 1) : ""),
-    );
+const MOST_NAMES = 18; // of columns
+const MOST_BITS = 60;
+
+/** What is below a picture of steps: {columns, steps: [{name, bit}], delimiter}. */
+export function axisSpec(context) {
+  return context.cached("axis", () => computeAxis(context));
+}
+
+function computeAxis(context) {
+  const { T, model, trace, payload, delimiter } = context;
+  const bits = bitsOf(context);
+  const steps = Array.from({ length: T }, (_, t) => {
+    const bit = bits ? bits[t] : (payload.step_names?.[t] ?? "");
+    return { name: String(model.steps ? model.steps[t] : t), bit };
+  });
+  return { columns: trace.T, steps, delimiter };
+}
+
+/** By step: the input bits, a bar for the delimiter, and the predicted bits of a copy task. */
+function bitsOf({ payload, bits, T, trace, delimiter }) {
+  if (!bits) return null;
+  const width = payload.copy.bits_per_step;
+  const texts = Array.from({ length: T }, (_, t) => bits.slice(t * width, (t + 1) * width));
+  if (delimiter < 0) return texts;
+  texts[delimiter] = "|";
+  for (let t = delimiter + 1; t < T; t++) {
+    texts[t] = Array.from(trace.outputs.subarray(t * width, (t + 1) * width), (y) => (y > 0 ? "1" : "0")).join("");
   }
-  const phase = (steps, text) => make("span", { class: "part", style: `flex: ${steps} 0 0` }, text);
-  return make("div", { class: "axis" }, phase((T - 1) / 2, "bits in"), phase(1, ""), phase((T - 1) / 2, "bits out"));
+  return texts;
+}
+
+/** The texts below the columns: [{column, text, line}]. Bits are in line 0, numbers in the last line. */
+export function axisOf({ columns, steps }) {
+  const longest = columns > MOST_BITS ? 0 : Math.max(0, ...steps.map(({ bit }) => [...(bit ?? "")].length));
+  const hasBits = longest > 0 && longest * columns <= MOST_BITS;
+  const every = [1, 2, 5].map((n) => n * 10 ** Math.floor(Math.log10(Math.max(1, columns / MOST_NAMES)))).find((n) => columns / n <= MOST_NAMES) ?? 10 ** Math.ceil(Math.log10(columns / MOST_NAMES));
+  const bits = hasBits ? steps.map(({ bit }, column) => ({ column, text: bit, line: 0 })) : [];
+  const line = hasBits ? 1 : 0;
+  const count = Math.ceil(columns / every);
+  const names = Array.from({ length: count }, (_, n) => ({ column: n * every, text: steps[n * every].name, line }));
+  return [...bits, ...names];
+}
+
+/** The axis as an element. */
+export function axisElement(spec) {
+  const texts = axisOf(spec);
+  const lines = texts.some(({ line }) => line === 1) ? 2 : 1;
+  return make(
+    "div",
+    { class: `axis lines-${lines}`, "aria-hidden": "true" },
+    ...texts.map(({ column, text, line }) =>
+      make("span", { class: `line-${line}`, style: `left: ${(100 * (column + 0.5)) / spec.columns}%` }, text),
+    ),
+  );
+}
+
+export function stepAxis(context) {
+  return axisElement(axisSpec(context));
 }

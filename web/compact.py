@@ -1,0 +1,111 @@
+"""Make JavaScript and CSS smaller: remove comments and white space, and nothing else.
+
+Names stay, so that the script of a page can be read in a debugger. Text in strings, template literals and regular
+expressions does not change.
+"""
+
+import re
+from collections.abc import Iterator
+
+OPERATORS = "=*/%<>!&|?:,;(){}[]"  # white space around them has no meaning; + and - can be doubled
+CONTINUES_AFTER = re.compile(r"([=*/%<>!&|?:,;({\[]|=>)\n+")  # an expression does not end at these
+CONTINUES_BEFORE = re.compile(r"\n+([=*%<>&|?:,;)}\].])")
+AROUND_OPERATOR = re.compile(rf" ?([{re.escape(OPERATORS)}]) ?")
+AROUND_SIGN = re.compile(r"(?<![+-]) ([+-]) (?![+-])")
+REGEX_FOLLOWS = re.compile(r"(?:^|[(,=:\[!&|?{};]|\breturn|\btypeof)\s*$")
+QUOTED = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
+REGEX = re.compile(r"/(?![*/])(?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[\n])+/\w*")
+COMMENT = re.compile(r"//[^\n]*|/\*(?:(?!\*/)[\s\S])*\*/")
+
+
+def compact_js(source: str) -> str:
+    """Return a script that does the same. Line ends stay where a statement could end."""
+    parts: list[str] = []
+    code = ""
+    for is_code, text in _segments(source):
+        if is_code:
+            code += text
+        else:
+            parts += [_compact_code(code, after_text=bool(parts)), text]
+            code = ""
+    return "".join([*parts, _compact_code(code, after_text=bool(parts))]).strip()
+
+
+def compact_css(source: str) -> str:
+    """Return a style sheet with the same rules."""
+    source = re.sub(r"/\*(?:(?!\*/)[\s\S])*\*/", "", source)
+    source = re.sub(r"\s+", " ", source)
+    source = re.sub(r" ?([{};]) ?", r"\1", source)
+    source = re.sub(r"([,:]) ", r"\1", source)
+    return source.replace(";}", "}").replace("}", "}\n").replace("}\n}", "}}").strip()
+
+
+def _segments(source: str) -> Iterator[tuple[bool, str]]:
+    """Yield (True, a piece of code) and (False, text that must not change), without comments."""
+    position, before = 0, ""
+    while position < len(source):
+        character = source[position]
+        if comment := COMMENT.match(source, position):
+            piece: tuple[bool, str] | None = (True, " ") if comment[0].startswith("/*") else None
+            position = comment.end()
+        elif character in "\"'":
+            piece = (False, _match(QUOTED, source, position))
+            position += len(piece[1])
+        elif character == "`":
+            stop = _end_of_template(source, position)
+            piece, position = (False, source[position:stop]), stop
+        elif character == "/" and REGEX_FOLLOWS.search(before):
+            piece = (False, _match(REGEX, source, position))
+            position += len(piece[1])
+        else:
+            piece, position = (True, character), position + 1
+        if piece is not None:
+            before = (before + piece[1])[-40:]
+            yield piece
+
+
+def _match(pattern: re.Pattern[str], source: str, position: int) -> str:
+    match = pattern.match(source, position)
+    if match is None:
+        line = source[position:].partition("\n")[0]
+        raise ValueError(f"a string or regular expression must end on its line, got {line}")
+    return match[0]
+
+
+def _end_of_template(source: str, start: int) -> int:
+    """Return the position after a template literal, whose expressions can contain others."""
+    position = start + 1
+    while position < len(source):
+        if source[position] == "\\":
+            position += 2
+        elif source[position] == "`":
+            return position + 1
+        elif source.startswith("${", position):
+            position = _end_of_expression(source, position + 2)
+        else:
+            position += 1
+    raise ValueError(f"a template literal must end, got {source[start : start + 40]}")
+
+
+def _end_of_expression(source: str, start: int) -> int:
+    position, depth = start, 1
+    while depth:
+        if position >= len(source):
+            raise ValueError(f"an expression of a template literal must end, got {source[start : start + 40]}")
+        character = source[position]
+        if character == "`":
+            position = _end_of_template(source, position)
+        elif character in "\"'":
+            position += len(_match(QUOTED, source, position))
+        else:
+            depth += (character == "{") - (character == "}")
+            position += 1
+    return position
+
+
+def _compact_code(code: str, *, after_text: bool) -> str:
+    """Remove white space from code between two texts; after a text, a line end at the beginning stays."""
+    code = re.sub(r"[ \t]+", " ", re.sub(r"\s*\n\s*", "\n", code))
+    code = AROUND_SIGN.sub(r"\1", AROUND_OPERATOR.sub(r"\1", code))
+    code = CONTINUES_BEFORE.sub(r"\1", CONTINUES_AFTER.sub(r"\1", code))
+    return code if after_text else code.lstrip()

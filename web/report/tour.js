@@ -1,0 +1,128 @@
+// The guided tour: eight stops, each a state of the page with its own address, #tour=3.
+
+import { byId, setText } from "../shared/elements.js";
+
+/**
+ * The stops: {title, text, section, state(context) → {step, unit, bit, mode}, prepare: the id of a control to point at}.
+ * Stops whose section is hidden are skipped.
+ */
+const STOPS = [
+  {
+    title: "The task",
+    section: "input-output",
+    text: () =>
+      "The network reads bits, one per step. Then a delimiter comes, and the network must give the bits back in the same order. Nothing but the cells can carry them.",
+    task: "Press a bit and watch its answer.",
+    state: ({ delimiter }) => ({ step: Math.max(0, delimiter), mode: "forward" }),
+  },
+  {
+    title: "Where each bit is",
+    section: "what",
+    text: () =>
+      "A row is a bit, a column a step. Dark: a linear readout finds the bit in the cells. Each bit appears when it is read in, is kept, and is needed until its answer.",
+    task: "Press a cell of the map to choose its bit and step.",
+    state: ({ bits }) => ({ step: (bits.length >> 1) - 1, bit: (bits.length >> 1) - 1 }),
+  },
+  {
+    title: "A bit is handed on",
+    section: "map-held",
+    text: (sentence) => `${sentence} The map shows which units differ between inputs where the bit is 1 and where it is 0.`,
+    task: "Choose another bit from the list.",
+    state: ({ bits, story }) => ({ bit: (bits.length >> 1) - 1, unit: story?.written[0] }),
+  },
+  {
+    title: "One step of one unit",
+    section: "cell",
+    text: () =>
+      "The diagram and the equations show one unit at one step: the forget gate scales the old cell state, the input gate scales the candidate, and their sum is the new cell state.",
+    task: "Follow c = f c + i g with its numbers.",
+    state: ({ bits, story }) => ({ step: (bits.length >> 1) - 1, unit: story?.written[0], mode: "forward" }),
+  },
+  {
+    title: "The delimiter",
+    section: "every-unit",
+    text: (_, finding) => finding || "The gates of every unit at every step: light is shut, dark is open.",
+    task: "Compare the columns before and after the delimiter.",
+    state: ({ delimiter }) => ({ step: Math.max(0, delimiter), mode: "forward" }),
+  },
+  {
+    title: "Backwards",
+    section: "backwards",
+    text: () =>
+      "The gradient of the loss runs back through the same pipes. Along the cell it is multiplied by forget gates alone; each crossing of W_h is another path.",
+    task: "Choose the gradient of the last output, and the parts by crossings of W_h.",
+    state: () => ({ step: 0, mode: "backward" }),
+  },
+  {
+    title: "Memory",
+    section: "memory",
+    text: () =>
+      "The half-life of a unit follows from its forget gates. Few units alone last as long as the sequence: the network hands bits on, and rewrites them.",
+    task: "Press a dot, and look at the unit over time above.",
+    state: () => ({ mode: "forward" }),
+  },
+  {
+    title: "Break it",
+    section: "break-it",
+    instead: "weight-slider",
+    text: () => "Multiply all forget gates by 0.9 and watch eight bits crumble.",
+    task: "Move the slider of the forget gates to 0.9.",
+    state: () => ({ mode: "forward" }),
+  },
+];
+
+export class Tour {
+  constructor({ context, apply, changed, story }) {
+    Object.assign(this, { context, apply, changed, story });
+    this.stop = 0; // 0: closed
+    byId("tour-start").addEventListener("click", () => this.go(1));
+    byId("tour-close").addEventListener("click", () => this.go(0));
+    byId("tour-back").addEventListener("click", () => this.go(this.neighbour(-1)));
+    byId("tour-next").addEventListener("click", () => this.go(this.neighbour(1)));
+    byId("tour").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.go(0);
+    });
+    byId("tour-start").hidden = !context.bits;
+  }
+
+  get count() {
+    return STOPS.length;
+  }
+
+  neighbour(by) {
+    return Math.max(1, Math.min(STOPS.length, this.stop + by));
+  }
+
+  /** Show a stop, or close the tour with 0. `write`: whether the address changes. */
+  go(stop, write = true) {
+    const isOpen = stop > 0 && stop <= STOPS.length && Boolean(this.context.bits);
+    const wasOpen = this.stop > 0;
+    this.stop = isOpen ? stop : 0;
+    byId("tour").hidden = !isOpen;
+    document.documentElement.classList.toggle("touring", isOpen);
+    if (isOpen) this.show(STOPS[stop - 1]);
+    else if (wasOpen && byId("tour").contains(document.activeElement)) byId("tour-start").focus();
+    if (write) this.changed();
+  }
+
+  show({ title, text, task, section, instead, state }) {
+    const { written } = this.story();
+    this.apply(state({ bits: this.context.bits, delimiter: this.context.delimiter, story: { written } }));
+    setText(byId("tour-title"), title);
+    setText(byId("tour-text"), text(byId("story").textContent, byId("maps-finding").textContent.split(". ").slice(-1)[0]));
+    setText(byId("tour-try"), task);
+    setText(byId("tour-count"), `${this.stop} of ${STOPS.length}`);
+    byId("tour-back").disabled = this.stop === 1;
+    byId("tour-next").disabled = this.stop === STOPS.length;
+    const place = byId(section);
+    this.reveal(place.hidden && instead ? byId(instead) : place);
+    byId("tour-title").focus({ preventScroll: true });
+  }
+
+  reveal(place) {
+    for (const old of document.querySelectorAll(".toured")) old.classList.remove("toured");
+    place.classList.add("toured");
+    if (this.onReveal) this.onReveal(place);
+    place.scrollIntoView({ block: "start", behavior: "instant" });
+  }
+}

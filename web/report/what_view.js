@@ -1,0 +1,297 @@
+// What the network does: three maps over many inputs, and the sentences at the head of the page.
+
+import { byId, make, setText } from "../shared/elements.js";
+import { differenceScale } from "./colors.js";
+import { moveByKey } from "./heat_maps.js";
+import { listen, makeMap } from "./map_panel.js";
+import { formatBrief, formatNumber } from "./number_text.js";
+import { bitSentence, dependencySentence, memorySentence, storyOfBit } from "./story.js";
+import { surveyCopies, surveySteps } from "./survey.js";
+import { axisSpec } from "./symbols.js";
+import { unitDifferences } from "./what_it_does.js";
+
+const SLICE_MS = 8; // of computation between frames
+const WAIT_MS = 120; // after a change, so that a slider that is dragged stays smooth
+const SIGNIFICANT = 4; // |t|
+const DEPENDENCY = "dependency";
+
+export function whatView(context, { choose, chooseBit, order }) {
+  const panels = Object.fromEntries(
+    ["decodability", "held", "dependency", "jacobian"].map((name) => {
+      const panel = makeMap({ describedBy: "what-finding", name: () => name });
+      byId(`map-${name}`).replaceChildren(panel.figure);
+      return [name, panel];
+    }),
+  );
+  const list = byId("bit");
+  list.addEventListener("change", () => chooseBit(Number(list.value)));
+  const isCopy = Boolean(context.bits);
+  let found = null; // of the survey
+  let story = null;
+  let key = "";
+  let timer = 0;
+
+  // ---- computation, in slices
+
+  function data() {
+    const isNew = keyOf() !== key;
+    if (isNew) {
+      const isFirst = key === "";
+      key = keyOf();
+      clearTimeout(timer);
+      if (context.model.live) timer = setTimeout(start, isFirst ? 0 : WAIT_MS);
+      else summarise("These values are recorded: the page cannot run the model on other inputs.");
+    } else if (found) draw();
+  }
+
+  /** What the maps depend on: of a copy task not on the input, except its length. */
+  function keyOf() {
+    const { layer, direction } = context.state;
+    const input = isCopy ? context.bits.length : Array.from(context.model.x.subarray(0, 4096)).join();
+    return `${context.fingerprint} ${layer} ${direction} ${input}`;
+  }
+
+  function start() {
+    const { model, trace, bits, state } = context;
+    const steps = isCopy ? surveyCopies(model, bits, state) : surveySteps(model, trace);
+    const of = key;
+    const proceed = () => {
+      if (of !== key) return;
+      const end = performance.now() + SLICE_MS;
+      let result;
+      do result = steps.next();
+      while (!result.done && performance.now() < end);
+      if (!result.done) timer = setTimeout(proceed, 0);
+      else finish(result.value);
+    };
+    proceed();
+  }
+
+  function finish(result) {
+    found = result;
+    byId("what-maps").hidden = !found;
+    document.documentElement.dataset.surveyed = "true";
+    if (!found) return summarise("This model is too large for the page to run it on other inputs.");
+    draw();
+  }
+
+  function summarise(reason) {
+    found = null;
+    byId("what-maps").hidden = true;
+    setText(byId("what-note"), reason);
+    byId("what-note").hidden = false;
+    document.documentElement.dataset.surveyed = "true";
+    const sentence = context.payload.live ? "" : memorySentence(context);
+    setText(byId("story"), sentence);
+    setText(byId("what-finding"), "");
+  }
+
+  // ---- the maps
+
+  function draw() {
+    byId("what-note").hidden = true;
+    if (isCopy) drawCopies();
+    else drawSteps();
+    step();
+  }
+
+  function drawCopies() {
+    const { K, N, all } = found;
+    const { state, bits } = context;
+    if (list.options.length !== K) list.replaceChildren(...Array.from({ length: K }, (_, k) => make("option", { value: k }, String(k))));
+    list.value = String(state.bit);
+    list.disabled = K === 1;
+    const differences = unitDifferences(found, state.bit);
+    story = storyOfBit(differences, { H: found.H, enter: found.layout.enters[state.bit], isRead: found.layout.isRead[state.bit] });
+    setText(byId("story"), bitSentence(state.bit, story, found, (u) => context.unitName(u)));
+    setText(byId("what-finding"), dependencySentence(found));
+    const inputs = all ? `all ${N} inputs of ${K} bits` : `a fixed sample of ${N} inputs of ${K} bits`;
+    setText(
+      byId("what-source"),
+      `Computed in this page from ${inputs}. The readouts are fitted on one half of them and scored on the other. ` +
+        `The linear prediction is the mean over 32 of them.`,
+    );
+    panels.decodability.draw(decodabilitySpec());
+    panels.held.draw(heldSpec(differences));
+    panels.dependency.draw(dependencySpec(found.flips, "dependency", "of each output (row) on each bit (column), by flipping the bit"));
+    panels.jacobian.draw(dependencySpec(found.jacobian, "jacobian", "the same, predicted by the derivative"));
+    byId("map-jacobian").hidden = byId("map-held").hidden = byId("map-decodability").hidden = false;
+    setText(byId("title"), context.payload.title.replace(context.payload.copy.bits, bits));
+  }
+
+  function decodabilitySpec() {
+    const { K, r2, layout } = found;
+    const { T } = context;
+    const values = r2.map((value) => (Number.isNaN(value) ? 0 : Math.max(0, value)));
+    const marks = Array.from({ length: K }, (_, k) => k).flatMap((k) => [
+      { row: k, column: layout.enters[k], kind: "enters", words: "the bit is the input" },
+      { row: k, column: layout.isRead[k], kind: "reads", words: "the bit is the target" },
+    ]);
+    return {
+      ...axisSpec(context),
+      symbol: "decodability",
+      theme: context.theme,
+      title: ["Where each bit is in time"],
+      words: "R² of a linear readout of the bit from the cells of a step",
+      rows: K,
+      columns: T,
+      at: (row, column) => values[row * T + column],
+      scale: { name: "gate", low: 0, high: 1 },
+      rowNames: Array.from({ length: K }, (_, k) => String(k)),
+      rowTitle: "bit",
+      marks,
+      label: `R² of a linear readout of each of ${K} bits, from top to bottom, at ${T} steps from left to right.`,
+      read: (row, column) => `bit ${row}, step ${column}: R² = ${formatNumber(r2[row * T + column])}`,
+    };
+  }
+
+  function heldSpec({ difference, t }) {
+    const { H, layout } = found;
+    const { state, T } = context;
+    const units = order();
+    const marks = [layout.enters[state.bit], layout.isRead[state.bit]];
+    const significance = (n) => (Math.abs(t[n]) >= SIGNIFICANT ? "" : ", not significant");
+    return {
+      ...axisSpec(context),
+      symbol: "held",
+      theme: context.theme,
+      title: [`Where bit ${state.bit} is held`],
+      words: "E[c | 1] − E[c | 0]: mean cell state if the bit is 1, minus that if it is 0",
+      rows: H,
+      columns: T,
+      // What is not significant has the colour of 0.
+      at: (row, column) => (Math.abs(t[column * H + units[row]]) >= SIGNIFICANT ? difference[column * H + units[row]] : 0),
+      scale: differenceScale(difference),
+      rowNames: units.map((u) => context.unitName(u)),
+      rowTitle: "unit",
+      arrows: marks,
+      label: `Mean difference of ${H} cell states, from top to bottom, between inputs with bit ${state.bit} 1 and 0, at ${T} steps from left to right. The arrow keys choose a step and a unit.`,
+      read: (row, column) => {
+        const n = column * H + units[row];
+        return `unit ${context.unitName(units[row])}, step ${column}: ${formatNumber(difference[n])}, t = ${formatBrief(t[n])}${significance(n)}`;
+      },
+    };
+  }
+
+  function dependencySpec(values, symbol, words) {
+    const { K, flips, jacobian, layout } = found;
+    const most = Math.max(...flips, ...jacobian) || 1;
+    const steps = Array.from(context.bits, (bit, k) => ({ bit, name: String(k) }));
+    return {
+      symbol,
+      theme: context.theme,
+      title: [symbol === DEPENDENCY ? "What each output depends on" : "Linear"],
+      words,
+      rows: K,
+      columns: K,
+      steps,
+      at: (row, column) => values[row * K + column],
+      scale: { name: "gate", low: 0, high: most },
+      rowNames: layout.isRead.map(String),
+      rowTitle: "output at step",
+      label: `${words}: the mean change of the logit of ${K} outputs, from top to bottom, for ${K} bits from left to right.`,
+      read: (row, column) => `output at step ${layout.isRead[row]}, bit ${column}: ${formatNumber(values[row * K + column])}`,
+    };
+  }
+
+  /** Of other models: outputs by inputs, linearised at the current input. */
+  function drawSteps() {
+    const { steps, every, norms, T } = found;
+    const spec = axisSpec(context);
+    const most = norms.reduce((a, b) => Math.max(a, b), 0) || 1;
+    const last = norms.subarray(norms.length - T);
+    const top = last.reduce((best, size, t) => (size > last[best] ? t : best), 0);
+    const reach = reachOf(norms, steps, T);
+    setText(byId("story"), `The last output depends most on the input of step ${context.stepName(top)}. ${memorySentence(context)}`);
+    setText(byId("what-finding"), `On average, half of the dependency of an output is on the last ${formatBrief(reach)} step${reach === 1 ? "" : "s"} and its own.`);
+    setText(
+      byId("what-source"),
+      `Linearised at this input: how much the outputs of a step change with the input of a step.${every > 1 ? ` One of ${every} output steps is shown.` : ""}`,
+    );
+    byId("map-jacobian").hidden = byId("map-held").hidden = byId("map-decodability").hidden = true;
+    list.closest(".fields").hidden = true;
+    panels.dependency.draw({
+      ...spec,
+      symbol: DEPENDENCY,
+      theme: context.theme,
+      title: ["What each output depends on"],
+      words: "‖dy/dx‖, output step (row) by input step (column)",
+      rows: steps.length,
+      columns: T,
+      at: (row, column) => norms[row * T + column],
+      scale: { name: "gate", low: 0, high: most },
+      rowNames: steps.map((t) => String(t)),
+      rowTitle: "output",
+      label: `Norms of the derivatives of the outputs of ${steps.length} steps, from top to bottom, by the inputs of ${T} steps from left to right.`,
+      read: (row, column) => `output at step ${context.stepName(steps[row])}, input at step ${context.stepName(column)}: ${formatNumber(norms[row * T + column])}`,
+    });
+  }
+
+  // ---- the selection
+
+  listen(
+    panels.decodability,
+    ({ row, column }) => {
+      choose({ step: column });
+      chooseBit(row);
+    },
+    (key_) => {
+      const move = { ArrowUp: -1, ArrowDown: 1 }[key_];
+      if (move) chooseBit(Math.max(0, Math.min(found.K - 1, context.state.bit + move)));
+      return move || moveByKey(key_, context, choose, order);
+    },
+  );
+  listen(
+    panels.held,
+    ({ row, column }) => choose({ step: column, unit: order()[row] }),
+    (key_) => moveByKey(key_, context, choose, order),
+  );
+  for (const panel of [panels.dependency, panels.jacobian]) {
+    listen(
+      panel,
+      ({ row, column }) => {
+        choose({ step: isCopy ? found.layout.isRead[row] : found.steps[row] });
+        if (isCopy) chooseBit(column);
+      },
+      (key_) => moveByKey(key_, context, choose, order),
+    );
+  }
+
+  function step() {
+    if (!found) return;
+    const { state } = context;
+    if (!isCopy) return panels.dependency.frame({ row: found.steps.indexOf(state.step), column: -1 });
+    if (found.layout.K !== context.bits.length || !panels.held.spec) return;
+    const { K, H, r2, layout } = found;
+    panels.decodability.frame({ row: state.bit, column: state.step });
+    setText(panels.decodability.value, formatNumber(r2[state.bit * context.T + state.step]));
+    panels.held.frame({ row: order().indexOf(state.unit), column: state.step });
+    const row = layout.isRead.indexOf(state.step);
+    for (const [panel, values] of [
+      [panels.dependency, found.flips],
+      [panels.jacobian, found.jacobian],
+    ]) {
+      panel.frame({ row, column: state.bit });
+      setText(panel.value, row < 0 ? "" : formatNumber(values[row * K + state.bit]));
+    }
+    const held = panels.held.spec.at(order().indexOf(state.unit), state.step);
+    setText(panels.held.value, H ? formatNumber(held) : "");
+  }
+
+  return { data, step, story: () => story };
+}
+
+/** The number of steps before an output that have half of its dependency, the median over outputs. */
+function reachOf(norms, steps, T) {
+  const reaches = steps.map((t, row) => {
+    const squares = norms.subarray(row * T, (row + 1) * T).map((n) => n * n);
+    const total = squares.reduce((a, b) => a + b, 0);
+    let sum = 0;
+    for (let back = 0; back <= t; back++) {
+      sum += squares[t - back];
+      if (sum >= total / 2) return back;
+    }
+    return 0;
+  });
+  return reaches.sort((a, b) => a - b)[reaches.length >> 1];
+}
