@@ -80,7 +80,7 @@ def test_the_decay_is_that_of_a_small_perturbation(target: Any, rng: np.random.G
     """A change of c of one unit between two steps, run on by ``forward``: finite differences."""
     model = gc.Sequential([gc.LSTM(2, 3, dtype=np.float64), gc.LSTM(3, 2, dtype=np.float64)], seed=0)
     x, t, k, d = rng.normal(size=(12, 2)), 4, 1, 1e-6
-    memory = effective_memory(model, x, layer=0, target=target, starts=[2, t])
+    memory = effective_memory(model, x, layer=0, target=target, perturbed_steps=[2, t])
     before = model.forward(x[: t + 1])[1]
     traces = []
     for sign in (1, -1):
@@ -97,7 +97,7 @@ def test_the_decay_is_that_of_a_small_perturbation(target: Any, rng: np.random.G
         "outputs": np.linalg.norm(outputs, axis=1),
     }
     expected = np.concatenate([[0.0 if target == "outputs" else 1.0], later[target]])
-    assert memory.starts.tolist() == [2, t]
+    assert memory.perturbed_steps.tolist() == [2, t]
     np.testing.assert_allclose(memory.decay[1, : 12 - t, k], expected / expected.max(), rtol=0, atol=1e-7)
     assert np.isnan(memory.decay[1, 12 - t :]).all()
     assert memory.decay.shape == (2, 12, 3)
@@ -110,15 +110,15 @@ def test_half_lives_are_those_of_the_trace(rng: np.random.Generator) -> None:
     for layer in (0, 1, -1):
         memory = effective_memory(lstm, x, layer=layer)
         np.testing.assert_allclose(memory.half_lives, diagnostics.half_life(trace.layer[layer].f), rtol=1e-10)
-    assert memory.starts.tolist() == list(range(10))
-    assert effective_memory(lstm, ZERO * 2, steps=1000).starts.tolist()[-1] == 499
+    assert memory.perturbed_steps.tolist() == list(range(10))
+    assert effective_memory(lstm, ZERO * 2, steps=1000).perturbed_steps.tolist()[-1] == 499
 
 
-def test_durations_are_medians_over_the_starts(rng: np.random.Generator) -> None:
-    memory = effective_memory(gc.LSTM(2, 4), rng.normal(size=(60, 2)), starts=(3, -50, 20))
-    assert memory.starts.tolist() == [3, 10, 20]
-    assert memory.durations_by_start.shape == (3, 4)
-    np.testing.assert_array_equal(memory.durations, np.sort(memory.durations_by_start, axis=0)[1])
+def test_durations_are_medians_over_the_perturbed_steps(rng: np.random.Generator) -> None:
+    memory = effective_memory(gc.LSTM(2, 4), rng.normal(size=(60, 2)), perturbed_steps=(3, -50, 20))
+    assert memory.perturbed_steps.tolist() == [3, 10, 20]
+    assert memory.durations_by_step.shape == (3, 4)
+    np.testing.assert_array_equal(memory.durations, np.sort(memory.durations_by_step, axis=0)[1])
 
 
 def test_a_repr_names_the_longest() -> None:
@@ -134,10 +134,10 @@ def test_a_repr_names_the_longest() -> None:
         ({"target": "h"}, ValueError, "target must be one of 'cells', 'own', 'outputs', got 'h'"),
         ({"threshold": 1.0}, ValueError, "threshold must be below 1, got 1.0"),
         ({"threshold": 0.0}, ValueError, "threshold must be finite and above 0, got 0.0"),
-        ({"starts": []}, ValueError, "starts must have at least one step, got none"),
-        ({"starts": [5]}, IndexError, "starts must be from -5 to 4, got 5"),
-        ({"starts": [0.5]}, TypeError, "starts must be an integer, got 0.5"),
-        ({"starts": 3}, TypeError, "starts must be a sequence of steps, got 3"),
+        ({"perturbed_steps": []}, ValueError, "perturbed_steps must have at least one step, got none"),
+        ({"perturbed_steps": [5]}, IndexError, "perturbed_steps must be from -5 to 4, got 5"),
+        ({"perturbed_steps": [0.5]}, TypeError, "perturbed_steps must be an integer, got 0.5"),
+        ({"perturbed_steps": 3}, TypeError, "perturbed_steps must be a sequence of steps, got 3"),
         ({"state": (np.zeros((1, 2)), np.full((1, 2), np.nan))}, ValueError, r"state\.c must be finite"),
     ],
 )

@@ -221,6 +221,15 @@ def test_random_starts_depend_on_the_seed_and_radius_alone() -> None:
     assert near.num_starts[0] == len(near.num_starts[:1]) * near.num_starts.sum()  # all led to 0
 
 
+def test_starts_are_searched_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rnn = tanh_rnn(np.diag([2.0, 3.0]))
+    expected = fixed_points(rnn, ZERO)
+    monkeypatch.setattr("glasscell.explain.newton.MAX_VALUES", 40)
+    points = fixed_points(rnn, ZERO)
+    np.testing.assert_allclose(points.states, expected.states, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(points.num_starts, expected.num_starts)
+
+
 def test_text_and_numbers_are_inputs() -> None:
     model = gc.Sequential([gc.Embedding(5, 3), gc.LSTM(3, 4), gc.Linear(4, 5)])
     vectors = model.layers[0].parameters["weight"]

@@ -60,6 +60,10 @@ def test_a_batch_of_inputs_has_a_state_for_each_stream(kind: str) -> None:
     np.testing.assert_allclose(stream.push(x)[1], alone, rtol=0, atol=1e-12)
 
 
+def test_an_empty_batch_has_no_states() -> None:
+    assert rest_state(gc.LSTM(2, 5, 3), np.zeros((0, 2))).c.shape == (3, 0, 5)
+
+
 def test_a_model_of_text_rests_under_a_symbol() -> None:
     model = gc.Sequential([gc.Embedding(5, 3, dtype=np.float64), gc.LSTM(3, 4, dtype=np.float64)], seed=0)
     assert spread(model.stream(state=rest_state(model, 3)), 3) < 1e-12

@@ -63,6 +63,41 @@ def test_the_jacobian_of_every_cell_is_the_derivative(kind: str, rng: np.random.
     check_jacobians(randomize(CELLS[kind](), rng), rng.normal(size=I), rng)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("f", {"scale": 0.7}),
+        ("i", {"set": 0.2, "units": [1]}),
+        ("c", {"clamp": (-0.3, 0.3)}),
+        ("z_g", {"add": 0.5}),
+        ("W_h", {"cut": True, "layer": 1, "units": [0, 2]}),
+        ("x", {"scale": -2.0}),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_jacobian_under_an_intervention_is_the_derivative(arguments: Any, rng: np.random.Generator) -> None:
+    symbol, operation = arguments
+    lstm = randomize(gc.LSTM(I, H, 2, dtype=np.float64), rng)
+    x = rng.normal(size=(4, I))
+    with lstm.intervene(symbol, **operation):
+        check_jacobians(lstm, x[0], rng)
+        step_map = StepMap(lstm)
+        state = lstm.infer(x)[1]
+    found = step_map.to_user(step_map.trajectory(step_map.initial, step_map.input_sequence(x, None))[-1])
+    np.testing.assert_allclose(found.c, state.c, rtol=0, atol=1e-12)
+    assert np.abs(state.c - lstm.infer(x)[1].c).max() > 1e-3
+
+
+def test_jacobians_of_many_states_are_computed_in_blocks(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    step_map = StepMap(gc.LSTM(I, H))
+    states, inputs = rng.normal(size=(7, step_map.size)), step_map.input_sequence(rng.normal(size=(7, I)), None)
+    expected = step_map.jacobians(states, at_each_step(inputs))
+    monkeypatch.setattr("glasscell.explain.step_maps.MAX_VALUES", 2 * 16 * step_map.size**2)
+    np.testing.assert_allclose(step_map.jacobians(states, at_each_step(inputs)), expected, rtol=0, atol=1e-14)
+
+
 def test_the_jacobian_of_a_chain_in_float32_is_the_derivative_in_float64(rng: np.random.Generator) -> None:
     check_jacobians(randomize(chain(np.float32), rng), rng.normal(size=I), rng)
 

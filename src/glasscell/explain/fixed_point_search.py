@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
-from glasscell.explain.newton import minimize_speed
+from glasscell.explain.newton import Search, minimize_speed
 from glasscell.explain.step_maps import StepMap, repeat_columns
 from glasscell.trace.trace import Trace
 from glasscell.validation import (
@@ -22,6 +22,7 @@ from glasscell.validation import (
     positive_number,
 )
 
+MARGIN = 1e-12  # by which rounding may move an eigenvalue
 TRAJECTORY_STEPS, TRAJECTORY_STARTS = 512, 32
 SLOW_DISTANCE = 100.0  # of slow points, relative to that of fixed points: a minimum of q is located less precisely
 
@@ -67,7 +68,7 @@ class SlowPoints:
     @property
     def num_unstable(self) -> NDArray[np.intp]:
         """The number of eigenvalues outside the unit circle at each point, (N,): the directions that lead away."""
-        return np.asarray(np.count_nonzero(np.abs(self.eigenvalues) > 1, axis=1))
+        return np.asarray(np.count_nonzero(np.abs(self.eigenvalues) > 1 + MARGIN, axis=1))
 
     def state(self, k: int) -> Any:
         """Return the state of point k as the model's ``forward``, ``trace`` and streams take it."""
@@ -100,8 +101,8 @@ class FixedPoints(SlowPoints):
 
     @property
     def is_stable(self) -> NDArray[np.bool_]:
-        """Whether all eigenvalues are inside the unit circle, (N,): nearby states are then attracted."""
-        return np.asarray(self.spectral_radii < 1)
+        """Whether all eigenvalues are inside the unit circle, by more than rounding, (N,): it attracts nearby states."""
+        return np.asarray(self.spectral_radii < 1 - MARGIN)
 
     def __repr__(self) -> str:
         stable = int(self.is_stable.sum())
@@ -132,7 +133,7 @@ def fixed_points(
     points does.
 
     A local minimum of q with q > 0 is no fixed point. If q is small it is a slow point, which a trajectory takes many
-    steps to pass.
+    steps to pass. At a kink of relu or `clip` the Jacobian is that of one side, and does not decide stability.
 
     Parameters
     ----------
@@ -143,8 +144,8 @@ def fixed_points(
         The constant input.
     starts : Trace, state, or array (N, n), optional
         More states to start from: those of a trace of the model, a state as ``forward`` returns it, also of a batch, or
-        vectors s. All of them are used: at each iteration N Jacobians of n² numbers are computed. In any case the
-        search starts from 0, the initial state, 32 states of the trajectory to which x leads from there, and their
+        vectors s. All of them are used, and each iteration computes and solves n² numbers for each. In any case
+        the search starts from 0, the initial state, 32 states of the trajectory to which x leads from there, and their
         mean, which is close to a fixed point that the trajectory circles.
     num_random : int
         Number of random starts: uniform for each component in the smallest interval that contains ±`radius` and the
@@ -207,7 +208,7 @@ def fixed_points(
     is_slow = ~is_fixed & (search.residuals <= slow_tolerance)
     merged = [_merge(search.states, order[is_fixed[order]], distance)]
     merged.append(_merge(search.states, order[is_slow[order]], SLOW_DISTANCE * distance))
-    points = [_points(step_map, search, groups) for groups in merged]
+    points = [_points(step_map, constant, search, groups) for groups in merged]
     failed = int(np.count_nonzero(~(is_fixed | is_slow)))
     return FixedPoints(**vars(points[0]), slow=points[1], num_failed=failed)
 
@@ -257,14 +258,16 @@ def _merge(states: Array, order: NDArray[np.intp], distance: float) -> list[list
     return sorted(groups, key=lambda group: (-len(group), min(group)))
 
 
-def _points(step_map: StepMap, search: Any, groups: list[list[int]]) -> SlowPoints:
+def _points(step_map: StepMap, x: NDArray[Any], search: Search, groups: list[list[int]]) -> SlowPoints:
+    """Return the first state of each group, with its Jacobian and eigenvalues."""
     first = [group[0] for group in groups]
-    eigenvalues = np.linalg.eigvals(search.jacobians[first]).astype(np.complex128)
+    jacobians = step_map.jacobians(search.states[first], repeat_columns(x, len(first)))
+    eigenvalues = np.linalg.eigvals(jacobians).astype(np.complex128)
     by_modulus = np.argsort(-np.abs(eigenvalues), axis=1, kind="stable")
     return SlowPoints(
         search.states[first],
         search.residuals[first],
-        search.jacobians[first],
+        jacobians,
         np.take_along_axis(eigenvalues, by_modulus, axis=1),
         np.array([len(group) for group in groups], np.intp),
         dict(step_map.parts),

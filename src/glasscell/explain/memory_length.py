@@ -17,7 +17,7 @@ from glasscell.trace.layer_trace import check_index
 from glasscell.validation import choice, integer, positive_number
 
 Target = Literal["cells", "own", "outputs"]
-MAX_STARTS = 32
+MAX_PERTURBED = 32
 BLOCK_STEPS = 64  # whose Jacobians are kept at a time
 
 
@@ -28,12 +28,12 @@ class EffectiveMemory:
     Attributes
     ----------
     durations : array (H,)
-        Steps after which the effect of a perturbation stays below the threshold: the median over `starts`. inf if most
-        effects are above it when the sequence ends; 0 without an effect.
-    durations_by_start : array (S, H)
+        Steps after which the effect of a perturbation stays below the threshold: the median over the perturbed steps.
+        inf if most effects are above it when the sequence ends; 0 without an effect.
+    durations_by_step : array (S, H)
         The same for each perturbed step.
-    starts : array (S,) of int
-        The steps after which the state is perturbed.
+    perturbed_steps : array (S,) of int
+        The steps after which the state is changed.
     decay : array (S, T, H)
         Effect after n = 0, 1, 2 … steps, relative to the largest; NaN after the end of the sequence.
     half_lives : array (H,) or None
@@ -42,8 +42,8 @@ class EffectiveMemory:
     """
 
     durations: Array
-    durations_by_start: Array
-    starts: NDArray[np.intp]
+    durations_by_step: Array
+    perturbed_steps: NDArray[np.intp]
     decay: Array
     half_lives: Array | None
 
@@ -62,7 +62,7 @@ def effective_memory(
     layer: int = -1,
     target: Target = "cells",
     threshold: float = float(np.exp(-1)),
-    starts: Sequence[int] | None = None,
+    perturbed_steps: Sequence[int] | None = None,
     state: Any = None,
 ) -> EffectiveMemory:
     """Compute for how many steps a perturbation of each unit's cell state still has an effect.
@@ -99,7 +99,7 @@ def effective_memory(
     target : {"cells", "own", "outputs"}
     threshold : float
         Above 0 and below 1. Default: 1/e.
-    starts : sequence of int, optional
+    perturbed_steps : sequence of int, optional
         Steps t of the perturbations. Default: up to 32 in the first half of the sequence.
     state : state, optional
         Initial state of the trajectory, as ``forward`` takes it. Default: the learned one, or 0.
@@ -123,7 +123,7 @@ def effective_memory(
     source, label = step_map.source(layer)
     rows = step_map.parts.get(f"{label}.c", step_map.parts[f"{label}.h"])
     T = len(inputs)
-    perturbed = _perturbed_steps(starts, T)
+    perturbed = _perturbed_steps(perturbed_steps, T)
     initial = step_map.from_user("state", state)
     states = finite_trajectory(step_map, initial, inputs)
     *_, outputs = (part for name, part in step_map.parts.items() if name.endswith(".h"))
@@ -141,18 +141,18 @@ def effective_memory(
     return EffectiveMemory(np.median(durations, axis=0), durations, perturbed, decay, half_lives)
 
 
-def _perturbed_steps(starts: Sequence[int] | None, T: int) -> NDArray[np.intp]:
+def _perturbed_steps(chosen: Sequence[int] | None, T: int) -> NDArray[np.intp]:
     """Validate the steps; default: up to MAX_STARTS in the first half."""
-    if starts is None:
+    if chosen is None:
         last = max(1, T // 2) - 1
-        return np.unique(np.linspace(0, last, min(MAX_STARTS, last + 1)).round().astype(np.intp))
-    if not isinstance(starts, Iterable):
-        raise TypeError(f"starts must be a sequence of steps, got {starts!r}")
-    steps = np.array([integer("starts", t) for t in starts], np.intp)
+        return np.unique(np.linspace(0, last, min(MAX_PERTURBED, last + 1)).round().astype(np.intp))
+    if not isinstance(chosen, Iterable):
+        raise TypeError(f"perturbed_steps must be a sequence of steps, got {chosen!r}")
+    steps = np.array([integer("perturbed_steps", t) for t in chosen], np.intp)
     if not len(steps):
-        raise ValueError("starts must have at least one step, got none")
+        raise ValueError("perturbed_steps must have at least one step, got none")
     for t in steps:
-        check_index("starts", int(t), T)
+        check_index("perturbed_steps", int(t), T)
     return np.unique(steps % T)
 
 

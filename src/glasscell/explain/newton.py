@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glasscell.core.types import Array
 
@@ -20,25 +19,22 @@ MIN_DECREASE = 1e-4  # of q by a Newton step, relative
 MIN_PROGRESS = 1e-6  # of q by a damped step, relative: below it the search has ended at a minimum
 FIRST_DAMPING = 1e-3  # λ relative to ‖G‖²/n
 MAX_DAMPING = 1e8
+MAX_VALUES = 1 << 23  # of the Jacobians that are kept at a time
 
 
 class Search(NamedTuple):
-    """End points of a search: states (N, n), residuals ‖F(s) - s‖ (N,), Jacobians (N, n, n), and whether each ended.
-
-    A search ended if no step decreases q any more, or the residual is that of rounding; otherwise the maximal number of
-    iterations was reached.
-    """
+    """End points of a search: states (N, n) and residuals ‖F(s) - s‖ (N,)."""
 
     states: Array
     residuals: Array
-    jacobians: Array
-    ended: NDArray[np.bool_]
 
 
 def minimize_speed(
     step: Callable[[Array], Array], jacobians: Callable[[Array], Array], starts: Array, max_iterations: int
 ) -> Search:
-    """Return a local minimum of the speed for each start.
+    """Return the end of a search from each start.
+
+    A search ends if the residual is that of rounding, if no step decreases q any more, or after `max_iterations`.
 
     Parameters
     ----------
@@ -47,6 +43,17 @@ def minimize_speed(
     starts : array (N, n)
     max_iterations : int
     """
+    N, n = starts.shape
+    length = max(1, MAX_VALUES // (n * n))
+    blocks = [starts[start : start + length] for start in range(0, N, length)]
+    results = [_minimize_block(step, jacobians, block, max_iterations) for block in blocks]
+    return Search(*(np.concatenate(arrays) for arrays in zip(*results, strict=True)))
+
+
+def _minimize_block(
+    step: Callable[[Array], Array], jacobians: Callable[[Array], Array], starts: Array, max_iterations: int
+) -> Search:
+    """Search from starts whose Jacobians are kept together."""
     s = starts.copy()
     n = s.shape[1]
     r, J = step(s) - s, jacobians(s)
@@ -72,7 +79,7 @@ def minimize_speed(
         damping[accepted] = np.where(damping[accepted] <= FIRST_DAMPING, 0, damping[accepted] / 10)
         damping[rejected] = np.maximum(damping[rejected] * 10, FIRST_DAMPING)
         ended[rejected] |= damping[rejected] > MAX_DAMPING
-    return Search(s, _norms(r), J, ended)
+    return Search(s, _norms(r))
 
 
 def _step(G: Array, r: Array, damping: Array) -> Array:

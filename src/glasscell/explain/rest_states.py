@@ -113,7 +113,7 @@ def _fixed_point_ahead(step_map: StepMap, x: NDArray[Any], states: Array) -> Arr
     if search.residuals[0] > 10 * ROUNDING * size:
         return None
     rest: Array = search.states[0]
-    radius = np.abs(np.linalg.eigvals(search.jacobians[0])).max()
+    radius = np.abs(np.linalg.eigvals(step_map.jacobians(rest[None], x)[0])).max()
     distances = np.linalg.norm(states[[0, -1]] - rest, axis=1)
     if change <= ROUNDING * size and radius <= 1 + MARGIN:
         return rest if distances[1] <= CAPTURED * size else last

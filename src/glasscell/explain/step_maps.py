@@ -246,7 +246,8 @@ class StepMap:
 
     def from_user(self, name: str, state: Any, B: int | None = None) -> Array:
         """Return a user's state as s (n,), or of B sequences as (B, n). Default: the initial state."""
-        states = np.repeat(self.initial[:, None], B or 1, axis=1)
+        single, count = B is None, 1 if B is None else B
+        states = np.repeat(self.initial[:, None], count, axis=1)
         if state is not None:
             entries = list(self._unpack(state))
             if len(entries) != len(self._recurrent):
@@ -254,8 +255,8 @@ class StepMap:
                 raise ValueError(f"{name} must have {expected}, got {len(entries)}")
             for k, entry in zip(self._recurrent, entries, strict=True):
                 if entry is not None:
-                    self._write(states, k, self.layers[k].state_to_feature_major(name, entry, B or 1, single=B is None))
-        return states[:, 0] if B is None else states.T
+                    self._write(states, k, self.layers[k].state_to_feature_major(name, entry, count, single=single))
+        return states[:, 0] if single else states.T
 
     def from_trace(self, name: str, trace: Trace) -> Array:
         """Return the states after all valid steps of a trace of the model, (N, n)."""
