@@ -260,7 +260,7 @@ TRACE = gc.LSTM(1, 2).trace(np.zeros((3, 1)))
         (
             {"starts": gc.LSTM(1, 3).trace(np.zeros((3, 1)))},
             ValueError,
-            "starts must be a trace of the model with l0.h",
+            "starts must be a trace of the model with h of 2 units",
         ),
         ({"starts": gc.LSTM(1, 2, 2).trace(np.zeros((3, 1)))}, ValueError, "trace of the model with 1 layers, got 2"),
         ({"starts": TRACE.layer[0]}, TypeError, "starts must be an array of real numbers, got dtype object"),

@@ -8,6 +8,8 @@ from known_systems import constant_gates, leaky_gru, random_matrix, relu_rnn, ro
 
 import glasscell as gc
 from glasscell.explain import LyapunovSpectrum, fixed_points, lyapunov_spectrum, rest_state
+from glasscell.explain.step_inputs import at_each_step
+from glasscell.explain.step_maps import StepMap
 
 ZERO = [0.0]
 
@@ -93,12 +95,10 @@ def test_the_sum_is_the_mean_logarithm_of_the_determinants(rng: np.random.Genera
     x = rng.normal(size=(150, 2))
     trace = model.trace(x)
     spectrum = lyapunov_spectrum(model, x, transient=0)
-    from glasscell.explain.step_maps import StepMap, at_each_step  # noqa: PLC0415
-
     step_map = StepMap(model)
     layers = [trace.layer[0].h, trace.layer[0].c, trace.layer[1].h]
     states = np.concatenate([np.zeros((1, 8)), np.concatenate(layers, axis=1)[:-1]])
-    jacobians = step_map.jacobians(states, at_each_step(step_map.input_sequence(x, None)))
+    jacobians = step_map.jacobians(states, at_each_step(step_map.inputs.sequence(x, None)))
     expected = np.linalg.slogdet(jacobians)[1].mean()
     np.testing.assert_allclose(spectrum.exponents.sum(), expected, rtol=1e-10)
 

@@ -8,7 +8,8 @@ from layer_examples import layers_of, lstm_options
 
 import glasscell as gc
 from glasscell.core import cell
-from glasscell.explain.step_maps import StepMap, at_each_step, repeat_columns
+from glasscell.explain.step_inputs import at_each_step, repeat_columns
+from glasscell.explain.step_maps import StepMap
 from glasscell.layers import Function, LayerNorm, LSTMConfig
 from glasscell.recurrent.config import option
 from glasscell.trace import diagnostics
@@ -45,7 +46,7 @@ def check_jacobians(model: Any, x: Any, rng: np.random.Generator) -> None:
     """Central differences of F equal the Jacobians, at three states and several inputs at once."""
     step_map = StepMap(model)
     states = rng.normal(size=(3, step_map.size)) / 2
-    columns = repeat_columns(step_map.constant_input("x", x), 3)
+    columns = repeat_columns(step_map.inputs.constant("x", x), 3)
     steps = EPSILON * np.eye(step_map.size)
     differences = [step_map.step(states + d, columns) - step_map.step(states - d, columns) for d in steps]
     expected = np.stack(differences, axis=-1) / (2 * EPSILON)
@@ -83,16 +84,29 @@ def test_the_jacobian_under_an_intervention_is_the_derivative(arguments: Any, rn
         check_jacobians(lstm, x[0], rng)
         step_map = StepMap(lstm)
         state = lstm.infer(x)[1]
-    found = step_map.to_user(step_map.trajectory(step_map.initial, step_map.input_sequence(x, None))[-1])
+    found = step_map.to_user(step_map.trajectory(step_map.initial, step_map.inputs.sequence(x, None))[-1])
     np.testing.assert_allclose(found.c, state.c, rtol=0, atol=1e-12)
     assert np.abs(state.c - lstm.infer(x)[1].c).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["LSTM", *CELLS, "chain"])
+def test_jacobians_unit_by_unit_are_those_column_by_column(
+    kind: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    made = {"LSTM": lambda: gc.LSTM(I, H, 3, dtype=np.float64), **CELLS, "chain": lambda: chain(np.float64)}[kind]()
+    step_map = StepMap(randomize(made, rng))
+    states, inputs = rng.normal(size=(5, step_map.size)), step_map.inputs.sequence(rng.normal(size=(5, I)), None)
+    found = step_map.jacobians(states, at_each_step(inputs))
+    monkeypatch.setattr("glasscell.explain.layer_jacobians.by_unit", lambda _: None)
+    expected = step_map.jacobians(states, at_each_step(inputs))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
 
 
 def test_jacobians_of_many_states_are_computed_in_blocks(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     step_map = StepMap(gc.LSTM(I, H))
-    states, inputs = rng.normal(size=(7, step_map.size)), step_map.input_sequence(rng.normal(size=(7, I)), None)
+    states, inputs = rng.normal(size=(7, step_map.size)), step_map.inputs.sequence(rng.normal(size=(7, I)), None)
     expected = step_map.jacobians(states, at_each_step(inputs))
     monkeypatch.setattr("glasscell.explain.step_maps.MAX_VALUES", 2 * 16 * step_map.size**2)
     np.testing.assert_allclose(step_map.jacobians(states, at_each_step(inputs)), expected, rtol=0, atol=1e-14)
@@ -106,7 +120,7 @@ def test_the_jacobian_of_a_step_is_that_of_a_trace(rng: np.random.Generator) -> 
     lstm = randomize(gc.LSTM(I, H, peepholes=True, proj_size=2, dtype=np.float64), rng)
     x = rng.normal(size=(5, I))
     step_map = StepMap(lstm)
-    inputs = step_map.input_sequence(x, None)
+    inputs = step_map.inputs.sequence(x, None)
     jacobians = step_map.jacobians(step_map.trajectory(step_map.initial, inputs)[:-1], at_each_step(inputs))
     trace = lstm.trace(x).layer[0]
     np.testing.assert_allclose(jacobians, [diagnostics.jacobian(trace, t) for t in range(5)], rtol=0, atol=1e-12)
@@ -118,7 +132,7 @@ def test_a_step_is_that_of_the_textbook(rng: np.random.Generator) -> None:
     states, x = rng.normal(size=(2, 2 * H)), rng.normal(size=I)
     steps = cell.step(lstm.parameters["kernel_l0"], np.stack([x, x], axis=1), states[:, :H].T, states[:, H:].T)
     expected = np.concatenate([steps.h, steps.c]).T
-    result = step_map.step(states, repeat_columns(step_map.constant_input("x", x), 2))
+    result = step_map.step(states, repeat_columns(step_map.inputs.constant("x", x), 2))
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
 
 
@@ -127,7 +141,7 @@ def test_a_trajectory_is_that_of_forward(rng: np.random.Generator) -> None:
     model = randomize(chain(np.float64), rng)
     x = rng.normal(size=(300, I))
     step_map = StepMap(model)
-    states = step_map.trajectory(step_map.initial, step_map.input_sequence(x, None))
+    states = step_map.trajectory(step_map.initial, step_map.inputs.sequence(x, None))
     for T in (0, 1, 256, 257, 300):
         for expected, found in zip(model.forward(x[:T])[1], step_map.to_user(states[T]), strict=True):
             for array, other in zip(expected, found, strict=True):

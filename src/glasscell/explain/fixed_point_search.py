@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.newton import Search, minimize_speed
-from glasscell.explain.step_maps import StepMap, repeat_columns
+from glasscell.explain.step_inputs import repeat_columns
+from glasscell.explain.step_maps import StepMap
 from glasscell.trace.trace import Trace
 from glasscell.validation import (
     as_generator,
@@ -101,7 +102,7 @@ class FixedPoints(SlowPoints):
 
     @property
     def is_stable(self) -> NDArray[np.bool_]:
-        """Whether all eigenvalues are inside the unit circle, by more than rounding, (N,): it attracts nearby states."""
+        """Whether all eigenvalues are inside the unit circle, by more than rounding, (N,): they attract."""
         return np.asarray(self.spectral_radii < 1 - MARGIN)
 
     def __repr__(self) -> str:
@@ -193,7 +194,7 @@ def fixed_points(
     count, radius = non_negative_integer("num_random", num_random), positive_number("radius", radius)
     max_iterations, rng = positive_integer("max_iterations", max_iterations), as_generator(seed)
     step_map = StepMap(model)
-    constant = step_map.constant_input("x", x)
+    constant = step_map.inputs.constant("x", x)
     passed = starting_states(step_map, starts)
     low, high = passed.min(axis=0, initial=-radius), passed.max(axis=0, initial=radius)
     s = np.concatenate([_usual_starts(step_map, constant), passed, rng.uniform(low, high, (count, step_map.size))])

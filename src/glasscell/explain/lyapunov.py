@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.explain.step_maps import StepMap, at_each_step
+from glasscell.explain.step_inputs import at_each_step
+from glasscell.explain.step_maps import StepMap
 from glasscell.validation import non_negative_integer, positive_integer
 
 MAX_BLOCKS = 10  # whose means are compared for the standard error
@@ -112,7 +113,7 @@ def lyapunov_spectrum(
         As :func:`fixed_points`; or `steps` or `transient` is out of range.
     """
     step_map = StepMap(model)
-    inputs = step_map.input_sequence(x, steps)
+    inputs = step_map.inputs.sequence(x, steps)
     T, n = len(inputs), step_map.size
     skipped = T // 10 if transient is None else non_negative_integer("transient", transient)
     if skipped >= T:

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.lyapunov import finite_trajectory
-from glasscell.explain.step_maps import StepMap, at_each_step
+from glasscell.explain.step_inputs import at_each_step
+from glasscell.explain.step_maps import StepMap
 from glasscell.trace.diagnostics import half_life
 from glasscell.trace.layer_trace import check_index
 from glasscell.validation import choice, integer, positive_number
@@ -119,14 +120,14 @@ def effective_memory(
     if positive_number("threshold", threshold) >= 1:
         raise ValueError(f"threshold must be below 1, got {threshold}")
     step_map = StepMap(model)
-    inputs = step_map.input_sequence(x, steps)
-    source, label = step_map.source(layer)
-    rows = step_map.parts.get(f"{label}.c", step_map.parts[f"{label}.h"])
+    inputs = step_map.inputs.sequence(x, steps)
+    source = step_map.source(layer)
+    rows = source.fields.get("c", source.fields["h"])
     T = len(inputs)
     perturbed = _perturbed_steps(perturbed_steps, T)
     initial = step_map.from_user("state", state)
     states = finite_trajectory(step_map, initial, inputs)
-    *_, outputs = (part for name, part in step_map.parts.items() if name.endswith(".h"))
+    outputs = step_map.sources[-1].fields["h"]
     measure = _MEASURES[target]
 
     def size(effect: Array) -> Array:

@@ -84,15 +84,23 @@ def _minimize_block(
 
 def _step(G: Array, r: Array, damping: Array) -> Array:
     """Return the Newton step where `damping` is 0, else that of Levenberg and Marquardt: (N, n)."""
-    damped = (damping > 0)[:, None, None]
-    transposed = G.swapaxes(1, 2)
-    A = np.where(damped, transposed @ G + damping[:, None, None] * np.eye(G.shape[1]), G)
-    b = np.where(damped, transposed @ r[..., None], r[..., None])
+    result = np.empty_like(r)
+    newton, damped = np.flatnonzero(damping == 0), np.flatnonzero(damping > 0)
+    if len(newton):
+        result[newton] = _solve(G[newton], -r[newton])
+    if len(damped):
+        G_d, transposed = G[damped], G[damped].swapaxes(1, 2)
+        A = transposed @ G_d + damping[damped, None, None] * np.eye(G.shape[1])
+        result[damped] = _solve(A, -(transposed @ r[damped, :, None])[..., 0])
+    return result
+
+
+def _solve(A: Array, b: Array) -> Array:
+    """Return the solutions of A x = b, (N, n); of singular systems the shortest least-squares solutions."""
     try:
-        return -np.linalg.solve(A, b)[..., 0]
-    except np.linalg.LinAlgError:  # at least one is singular: its shortest least-squares step
-        steps = [np.linalg.lstsq(A_k, b_k, rcond=None)[0] for A_k, b_k in zip(A, b, strict=True)]
-        return -np.stack(steps)[..., 0]
+        return np.linalg.solve(A, b[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        return np.stack([np.linalg.lstsq(A_k, b_k, rcond=None)[0] for A_k, b_k in zip(A, b, strict=True)])
 
 
 def _norms(vectors: Array) -> Array:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.newton import minimize_speed
-from glasscell.explain.step_maps import BLOCK_STEPS, StepMap, repeat_columns
+from glasscell.explain.step_inputs import repeat_columns
+from glasscell.explain.step_maps import BLOCK_STEPS, StepMap
 from glasscell.validation import positive_integer
 
 NEAR = 1e-3  # relative to 1 + ‖s‖: change per step below which Newton's method is tried
@@ -69,7 +70,7 @@ def rest_state(model: Any, x0: ArrayLike, *, state: Any = None, max_steps: int =
     """
     max_steps = positive_integer("max_steps", max_steps)
     step_map = StepMap(model)
-    inputs, B = step_map.constant_inputs("x0", x0)
+    inputs, B = step_map.inputs.constants("x0", x0)
     starts = step_map.from_user("state", state, B)
     if B is None:
         return step_map.to_user(_rest(step_map, inputs[0], starts, max_steps))
