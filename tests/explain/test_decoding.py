@@ -176,6 +176,8 @@ def test_a_trained_model_holds_each_bit_until_it_is_read(trained):
         ({"labels": np.full(64, 1.5)}, "different values, got .* for all sequences"),
         ({"labels": np.arange(63)}, r"shape \(N,\) or \(N, K\) with N = 64 sequences, got \(63,\)"),
         ({"labels": {"a": np.arange(3)}}, r"one value for each of the 64 sequences, got shape \(3,\) for 'a'"),
+        ({"labels": [[0], [1, 2]] * 32}, "labels must be an array, got rows of different lengths"),
+        ({"labels": np.ma.masked_less(np.arange(64.0), 3)}, "labels must have no masked values, got 3"),
         ({"labels": {}}, "at least one, got none"),
         ({"labels": None}, "labels must be passed"),
         ({"labels": np.r_[np.nan, np.arange(63.0)]}, "must be finite"),

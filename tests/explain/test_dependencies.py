@@ -135,6 +135,40 @@ def test_models_with_one_vector_or_one_number(rng):
     assert dependency(classifier, x, replacement=0.0, outputs=[-1]).exact.shape == (1, 4)
 
 
+def test_models_of_numbers(rng):
+    """Inputs (N, T) without features, and outputs (N, T)."""
+    layers = [gc.layers.Unsqueeze(), gc.LSTM(1, 3, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)]
+    model = randomized(gc.Sequential([*layers, gc.layers.Squeeze()], seed=None), rng)
+    x = rng.normal(size=(5, 4))
+    result = dependency(model, x, replacement=x + 1)
+    assert result.exact.shape == (4, 4)
+    moved, up, down = x.copy(), x.copy(), x.copy()
+    moved[:, 1] += 1
+    up[:, 1] += STEP
+    down[:, 1] -= STEP
+    np.testing.assert_allclose(result.exact[:, 1], np.abs(model(moved) - model(x)).mean(axis=0), rtol=0, atol=1e-12)
+    slope = np.abs(model(up) - model(down)).mean(axis=0) / (2 * STEP)
+    np.testing.assert_allclose(result.linear[:, 1], slope, rtol=0, atol=1e-7)
+
+
+def test_both_parts_are_those_of_a_model_under_interventions(rng):
+    model = gc.Sequential([gc.LSTM(2, 3, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)])
+    randomized(model, rng)
+    x = rng.normal(size=(4, 5, 2))
+    free = dependency(model, x, inputs=[(1, 0)], outputs=[4], replacement=x + 1)
+    with model.intervene("f", scale=0.3, units=[1], steps=slice(2, None)):
+        held = dependency(model, x, inputs=[(1, 0)], outputs=[4], replacement=x + 1)
+        moved, up, down = x.copy(), x.copy(), x.copy()
+        moved[:, 1, 0] += 1
+        up[:, 1, 0] += STEP
+        down[:, 1, 0] -= STEP
+        exact = np.abs(model(moved) - model(x))[:, 4].mean()
+        linear = np.abs(model(up) - model(down))[:, 4].mean() / (2 * STEP)
+    assert held.exact[0, 0] == pytest.approx(exact, abs=1e-12)
+    assert held.linear[0, 0] == pytest.approx(linear, abs=1e-7)
+    assert abs(held.exact[0, 0] - free.exact[0, 0]) > 1e-4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -146,6 +180,7 @@ def test_models_with_one_vector_or_one_number(rng):
         ({"inputs": [6]}, "inputs must exist: from -6 to 5, got 6"),
         ({"inputs": []}, "inputs must be a sequence of at least one step or pair"),
         ({"outputs": [(0, 1)]}, "outputs must exist: from -1 to 0, got 1"),
+        ({"lengths": np.zeros(64, int)}, "x must have sequences with step 0, feature 0, got none"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
     ],
 )

@@ -1,5 +1,7 @@
 """Laws: a relay that is built by hand is found, and every share equals a run with that patch alone."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from known_models import HAND, READ, WRITE, T, make_relay
@@ -59,6 +61,7 @@ MODELS = {
         ]
     ),
     "layer": lambda: gc.LSTM(2, 2, dtype=np.float64),
+    "projection and peepholes": lambda: gc.LSTM(2, 4, proj_size=2, peepholes=True, dtype=np.float64),
 }
 
 
@@ -137,6 +140,17 @@ def test_models_of_ids_and_of_one_vector(rng):
     assert result.sentence(0).endswith("and read by output 1")
     assert result.carried[1, :2].max() == 0
     assert (result.sequences, len(result.labels)) == (9, 2)
+
+
+def test_models_of_numbers(rng):
+    layers = [gc.layers.Unsqueeze(), gc.LSTM(1, 3, seed=2, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)]
+    model = gc.Sequential(layers, seed=None)
+    numbers = gc.Sequential([*map(deepcopy, layers), gc.layers.Squeeze()], seed=None)
+    x = rng.normal(size=(5, 4))
+    options = {"inputs": [1], "replacement": 0.5}
+    first = relay(numbers, x, outputs=[3], **options)
+    np.testing.assert_array_equal(first.carried, relay(model, x, outputs=[(3, 0)], **options).carried)
+    assert first.together[0, 1] > 0.5
 
 
 def test_a_trained_model_hands_its_bits_on(trained):

@@ -79,6 +79,12 @@ def run_forward(model: Any, x: Any, states: Any = None, lengths: NDArray[np.intp
     return ForwardPass(outputs, final, tuple(traces), tape)
 
 
+def with_features(model: Any, outputs: Array) -> Array:
+    """Return outputs (N, T, O) or (N, O), also of a model whose outputs are numbers (N, T) or (N,)."""
+    last = (getattr(model, "layers", None) or (model,))[-1]
+    return outputs[..., None] if getattr(last, "outputs", "features") == "numbers" else outputs
+
+
 class Activations(NamedTuple):
     """A symbol of one layer for all sequences.
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from glasscell.core.layouts import first_axis_last
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray
-from glasscell.explain.activations import BATCH_SIZE, blocks
+from glasscell.explain.activations import BATCH_SIZE, blocks, with_features
 from glasscell.explain.model_inputs import ModelInputs
 from glasscell.explain.places import (
     Input,
@@ -133,11 +133,11 @@ def dependency(
     for rows in blocks(len(samples), size):
         batch = samples.rows(rows)
         function = ModelInputs(model, batch.inputs, batch.lengths)
-        clean = _with_features(function, function.outputs)
+        clean = with_features(model, function.outputs)
         output_places = read_outputs(samples, outputs, clean.shape)
         seen = _seen(batch, input_places, output_places)  # (N, J, K)
         others = [changed[rows] for changed in replaced]
-        exact = [_exact(model, batch, function, clean, other, output_places) for other in others]
+        exact = [_exact(model, batch, clean, other, output_places) for other in others]
         linear = _linear(function, clean.shape, output_places, others)
         parts = np.stack([np.stack(exact, axis=2), linear, np.ones_like(linear)])  # (3, N, J, K)
         totals = totals + np.where(seen, parts, 0.0).sum(axis=1)
@@ -156,11 +156,6 @@ def dependency(
     )
 
 
-def _with_features(function: ModelInputs, outputs: Array) -> Array:
-    """Return outputs (N, T, O) or (N, O), also of a model with one number per step."""
-    return outputs[..., None] if function.layers[-1].outputs == "numbers" else outputs
-
-
 def _seen(batch: Samples, inputs: list[Input], outputs: list[Output]) -> NDArray[np.bool_]:
     """Return which sequences have the steps of both, (N, J, K)."""
     valid, all_valid = batch.valid, np.ones(len(batch), np.bool_)
@@ -171,11 +166,9 @@ def _seen(batch: Samples, inputs: list[Input], outputs: list[Output]) -> NDArray
     return result
 
 
-def _exact(
-    model: Any, batch: Samples, function: ModelInputs, clean: Array, other: AnyArray, outputs: list[Output]
-) -> Array:
+def _exact(model: Any, batch: Samples, clean: Array, other: AnyArray, outputs: list[Output]) -> Array:
     """Return abs(y(x') - y(x)) of each output, (N, J)."""
-    changed = _with_features(function, model(other, lengths=batch.lengths))
+    changed = with_features(model, model(other, lengths=batch.lengths))
     change = np.abs(changed.astype(np.float64) - clean)
     columns = [[change[index] for index in place.features(change.shape[-1])] for place in outputs]
     return np.stack([np.mean(column, axis=0) for column in columns], axis=1)

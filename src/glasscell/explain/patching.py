@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray
-from glasscell.explain.activations import ForwardPass, run_forward
+from glasscell.explain.activations import ForwardPass, run_forward, with_features
 from glasscell.explain.intervening import intervene
 from glasscell.explain.intervention import Intervention
 from glasscell.explain.places import Output
@@ -163,6 +163,6 @@ class Patching:
 
     def _outputs(self, run: ForwardPass, output: Output) -> Array:
         """Return the numbers of the output, (N, F) in float64."""
-        outputs = run.outputs[..., None] if getattr(self.model, "gives_numbers", False) else run.outputs
+        outputs = with_features(self.model, run.outputs)
         columns = [outputs[index] for index in output.features(outputs.shape[-1])]
         return np.stack(columns, axis=1).astype(np.float64)

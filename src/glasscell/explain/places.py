@@ -147,6 +147,8 @@ class Replacer:
 
     def __call__(self, place: Input) -> AnyArray:
         """Return the inputs with one of them replaced."""
+        if not self.valid[:, place.step].any():
+            raise ValueError(f"x must have sequences with {place.name}, got none")
         result = self.inputs.copy()
         old = self.inputs[place.key]
         if self.rule == "value":

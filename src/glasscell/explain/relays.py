@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
-from glasscell.explain.activations import run_forward
+from glasscell.explain.activations import run_forward, with_features
 from glasscell.explain.patching import Patching
 from glasscell.explain.places import (
     Input,
@@ -162,10 +162,10 @@ def relay(
     replacer = Replacer(samples, replacement, num_symbols(model), seed)
     input_places = read_inputs(samples, inputs)
     first = samples.rows(slice(0, 1))
-    shape = run_forward(model, first.inputs, None, first.lengths).outputs.shape
+    one = run_forward(model, first.inputs, None, first.lengths)
     if outputs is None and not samples.output_places:
         raise ValueError("outputs must be passed, one for each input or one for all, unless x is a copy task")
-    output_places = read_outputs(samples, outputs, shape)
+    output_places = read_outputs(samples, outputs, with_features(model, one.outputs).shape)
     if len(output_places) == 1:
         output_places *= len(input_places)
     if len(output_places) != len(input_places):
@@ -192,6 +192,6 @@ def relay(
         tuple(input_places),
         tuple(output_places),
         min(number, len(samples)),
-        run_forward(model, first.inputs, None, first.lengths).layer(layer).name,
+        one.layer(layer).name,
         samples.source,
     )

@@ -16,7 +16,7 @@ from glasscell.data.entries import read_entries
 from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import ENUMERABLE_WIDTH, Copy
 from glasscell.tasks.generated import EndlessTask
-from glasscell.validation import choice, finite_array, non_negative_integer
+from glasscell.validation import check_not_masked, choice, finite_array, non_negative_integer
 
 Which: TypeAlias = Literal["all", "held_out"]
 Labels: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
@@ -205,14 +205,14 @@ def read_labels(labels: Labels, N: int) -> tuple[Label, ...]:
         If they have another length, are not finite, or one has the same value for all sequences.
     """
     if isinstance(labels, Mapping):
-        columns = {str(name): np.asarray(values) for name, values in labels.items()}
+        columns = {str(name): _as_array(values) for name, values in labels.items()}
         for name, values in columns.items():
             if values.shape != (N,):
                 raise ValueError(
                     f"labels must have one value for each of the {N} sequences, got shape {values.shape} for {name!r}"
                 )
     else:
-        array = np.asarray(labels)
+        array = _as_array(labels)
         if array.ndim not in (1, 2) or len(array) != N:
             raise ValueError(f"labels must have shape (N,) or (N, K) with N = {N} sequences, got {array.shape}")
         table = array.reshape(N, -1)
@@ -220,6 +220,14 @@ def read_labels(labels: Labels, N: int) -> tuple[Label, ...]:
     if not columns:
         raise ValueError("labels must be at least one, got none")
     return tuple(_label(name, values) for name, values in columns.items())
+
+
+def _as_array(labels: Any) -> NDArray[Any]:
+    check_not_masked("labels", labels)
+    try:
+        return np.asarray(labels)
+    except ValueError:
+        raise ValueError("labels must be an array, got rows of different lengths") from None
 
 
 def _label(name: str, values: NDArray[Any]) -> Label:
