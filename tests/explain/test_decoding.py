@@ -39,7 +39,7 @@ def test_halves_are_disjoint_and_scores_are_those_of_each_half(latch):
         expected = 1 - ((y[half] - predicted) ** 2).sum() / ((y[half] - y[fitted].mean()) ** 2).sum()
         assert r2[4, 3] == pytest.approx(expected, abs=1e-7)
         assert accuracy[4, 3] == ((predicted > 0.5) == y[half]).mean()
-    assert result.chance[4] == max(y[scored].mean(), 1 - y[scored].mean())
+    assert result.chance[4, 3] == max(y[scored].mean(), 1 - y[scored].mean())
 
 
 @pytest.mark.parametrize(("k", "t"), [(0, 7), (1, 6), (2, 4), (3, 8)])
@@ -103,10 +103,28 @@ def test_numbers_and_many_classes(latch):
     assert result.labels == ("value", "kind")
     np.testing.assert_allclose(result.r2[0, LATCHED:], 1, atol=1e-5)
     assert np.isnan(result.accuracy[0]).all()
-    assert np.isnan(result.chance[0])
+    assert np.isnan(result.chance[0]).all()
     assert result.accuracy[1, 3] == 1  # unit 0 has one bit, and unit 1 the other
     assert result.r2[1, 3] > 0.6
     assert result.accuracy[1, 1] < 0.5
+
+
+def test_labels_of_steps_are_decoded_at_their_step(latch):
+    """Unit 1 holds the bit of the current step, and no unit that of the step before."""
+    previous = np.roll(latch.bits, 1, axis=1)
+    lengths = np.where(latch.bits[:, 0] + latch.bits[:, 3] == 2, 4, 6)
+    padded = np.where(np.arange(T) < lengths[:, None], latch.bits, 9)  # not a third class
+    result = decodability(latch.model, latch.x, {"now": padded, "before": previous}, lengths=lengths)
+    np.testing.assert_allclose(result.r2[0], 1, atol=1e-5)
+    assert (result.accuracy[0] == 1).all()
+    assert result.r2[1, [1, 2, 4]].max() < 0.3
+    assert result.r2[1, LATCHED + 1] > 0.999
+    both = decodability(latch.model, latch.x, np.stack([latch.bits, previous], axis=2), lengths=lengths)
+    np.testing.assert_array_equal(both.r2, result.r2)
+    assert both.labels == ("label 0", "label 1")
+    numbers = decodability(latch.model, latch.x, {"now": latch.x[..., 0] * 2.5})
+    np.testing.assert_allclose(numbers.r2, 1, atol=1e-5)
+    assert np.isnan(numbers.chance).all()
 
 
 def test_steps_after_the_end_of_sequences_do_not_count(latch):
@@ -173,9 +191,15 @@ def test_a_trained_model_holds_each_bit_until_it_is_read(trained):
     ("arguments", "message"),
     [
         ({"labels": np.zeros(64, int)}, "at least two classes, got a data set with one class in 'label'"),
-        ({"labels": np.full(64, 1.5)}, "different values, got .* for all sequences"),
-        ({"labels": np.arange(63)}, r"shape \(N,\) or \(N, K\) with N = 64 sequences, got \(63,\)"),
-        ({"labels": {"a": np.arange(3)}}, r"one value for each of the 64 sequences, got shape \(3,\) for 'a'"),
+        ({"labels": np.full(64, 1.5)}, "different values, got 1.5 everywhere in 'label'"),
+        (
+            {"labels": np.arange(63)},
+            r"shape \(N,\), \(N, K\) or \(N, T, K\) for N = 64 sequences of T = 6 steps, got \(63,\)",
+        ),
+        (
+            {"labels": {"a": np.arange(3)}},
+            r"shape \(N,\) or \(N, T\) for N = 64 sequences of T = 6 steps, got \(3,\) for 'a'",
+        ),
         ({"labels": [[0], [1, 2]] * 32}, "labels must be an array, got rows of different lengths"),
         ({"labels": np.ma.masked_less(np.arange(64.0), 3)}, "labels must have no masked values, got 3"),
         ({"labels": {}}, "at least one, got none"),

@@ -98,6 +98,30 @@ def test_steps_after_the_end_of_sequences_do_not_count(latch):
     np.testing.assert_allclose(result.p[1:, 4:], alone.p[:, 4:], atol=1e-12)
 
 
+def test_labels_of_steps_are_compared_at_their_step(latch):
+    previous = np.roll(latch.bits, 1, axis=1)
+    result = unit_differences(latch.model, latch.x, {"now": latch.bits, "before": previous})
+    held = np.zeros((T, 2))
+    held[:, 1] = held[LATCHED, 0] = HELD
+    np.testing.assert_allclose(result.difference[0], held, atol=1e-12)
+    np.testing.assert_array_equal(result.is_significant[0], held > 0)
+    assert result.is_significant[1].sum() == 1
+    assert result.is_significant[1, LATCHED + 1, 0]
+
+
+def test_classes_that_are_rare_or_absent_do_not_hide_the_others(latch):
+    stats = pytest.importorskip("scipy.stats")
+    labels = np.arange(64) % 4
+    labels[7] = 9  # one sequence
+    lengths = np.full(64, 6)
+    lengths[labels == 2] = 3
+    result = unit_differences(latch.model, latch.x, labels, lengths=lengths, symbol="h")
+    h = latch.model.layers[0].trace(latch.x).layer[0].h
+    for t, classes in ((2, (0, 1, 2, 3, 9)), (4, (0, 1, 3, 9))):
+        groups = [h[labels == k, t, 1] for k in classes]
+        assert result.p[0, t, 1] == pytest.approx(stats.f_oneway(*groups).pvalue, rel=1e-7)
+
+
 def test_the_level_is_that_of_the_adjusted_values(trained):
     strict, loose = (unit_differences(trained, trained.task, level=level) for level in (1e-6, 0.2))
     np.testing.assert_array_equal(strict.p, loose.p)
@@ -110,6 +134,7 @@ def test_the_level_is_that_of_the_adjusted_values(trained):
     [
         ({"labels": np.zeros(64, int)}, "a data set with one class"),
         ({"labels": np.r_[1, np.zeros(63, int)]}, "at least two sequences of each class, got one in 'label'"),
+        ({"labels": np.arange(64)}, "x must have at least 65 sequences for the label 'label', got 64"),
         ({"correction": "none"}, "correction must be one of 'benjamini-hochberg', 'bonferroni', got 'none'"),
         ({"level": 0}, "level must be above 0 and below 1, got 0"),
         ({"level": 1}, "level must be at least 0 and below 1, got 1"),

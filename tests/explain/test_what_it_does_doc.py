@@ -76,6 +76,11 @@ def test_places_of_the_corpus_have_their_context(page):
     assert [search.unit for search in names["explain"].extreme_inputs(names["language"], text[:90], [3, 4])] == [3, 4]
 
 
+def test_brackets_are_decoded_better_than_by_chance(page):
+    brackets = page[0]["brackets"]
+    assert brackets.accuracy[0, 10:].mean() > brackets.chance[0, 10:].mean() + 0.03
+
+
 def test_the_thresholds_are_those_of_the_page():
     from glasscell.explain import sentences  # noqa: PLC0415
     from glasscell.explain.quantiles import EXACT_VALUES  # noqa: PLC0415

@@ -31,7 +31,7 @@ class Decodability:
         of sequences whose class is right, which is NaN for numbers. NaN at steps that too few sequences have.
     fitted_r2, fitted_accuracy : array (K, T)
         The same on the half that the readouts were fitted on.
-    chance : array (K,)
+    chance : array (K, T)
         Share of the most frequent class of the held-out half; NaN for numbers.
     fitted, scored : array (n,) and (m,) of int
         The sequences of each half.
@@ -87,9 +87,9 @@ def decodability(
         With a layer that can be traced.
     x : Copy or another task, Batch, array (N, T, I), ids or numbers (N, T), or list of N arrays (T_n, I) or (T_n,)
         The sequences. A task provides all inputs or held-out ones, see `which`.
-    labels : array (N,) or (N, K), or mapping of names to arrays (N,), optional
-        Values of each sequence: floating-point numbers, or classes (integers, truth values, text). Default: the bits of
-        a copy task, the targets of another task with one per sequence.
+    labels : array (N,), (N, K) or (N, T, K), or mapping of names to arrays (N,) or (N, T), optional
+        Values of each sequence, or of each step: floating-point numbers, or classes (integers, truth values, text).
+        Default: the bits of a copy task, the targets of another task with one per sequence.
     symbol : str, optional
         A symbol of the layer such as "c", "h", "f" or "z_f". Default: its state, c of an LSTM.
     layer : int
@@ -133,11 +133,9 @@ def decodability(
     halves = split_halves(samples, seed)
     cells = collect(model, samples, symbol, layer, batch_size)
     scores = _score_steps(cells.values, samples, halves, penalties, model.dtype)
-    chance = [_chance(label, halves.scored) for label in samples.labels]
     return Decodability(
         tuple(label.name for label in samples.labels),
-        *scores[:4],
-        np.array(chance),
+        *scores[:5],
         *halves,
         scores.ridge,
         int(seed),
@@ -152,14 +150,14 @@ class _Scores(NamedTuple):
     accuracy: Array
     fitted_r2: Array
     fitted_accuracy: Array
+    chance: Array
     ridge: Array
 
 
 def _score_steps(cells: Array, samples: Samples, halves: Halves, penalties: Sequence[float], dtype: Any) -> _Scores:
     """Fit and score all labels at each step, (K, T) each."""
-    targets = [_columns(label) for label in samples.labels]
     T = cells.shape[1]
-    result = _Scores(*(np.full((len(targets), T), np.nan) for _ in _Scores._fields))
+    result = _Scores(*(np.full((len(samples.labels), T), np.nan) for _ in _Scores._fields))
     for t in range(T):
         step = cells[:, t].astype(np.float64)
         present: NDArray[np.bool_] = np.asarray(np.isfinite(step).all(axis=1))
@@ -167,7 +165,8 @@ def _score_steps(cells: Array, samples: Samples, halves: Halves, penalties: Sequ
         if min(len(fitted), len(scored)) < 2:
             continue
         readouts = Readouts(step[fitted], rounding(step[fitted], dtype))
-        for k, (label, target) in enumerate(zip(samples.labels, targets, strict=True)):
+        for k, label in enumerate(samples.labels):
+            target, classes = _columns(label, t), label.at(t)
             if any(not np.ptp(target[half], axis=0).any() for half in (fitted, scored)):
                 continue  # the sequences that have this step are of one class
             weights, bias, result.ridge[k, t] = readouts.fit(target[fitted], penalties)
@@ -176,7 +175,9 @@ def _score_steps(cells: Array, samples: Samples, halves: Halves, penalties: Sequ
                 total = np.square(target[half] - target[fitted].mean(axis=0)).sum()
                 r2[k, t] = 1 - np.square(target[half] - predicted).sum() / total
                 if label.classes:
-                    accuracy[k, t] = (_classes(predicted) == label.values[half]).mean()
+                    accuracy[k, t] = (_classes(predicted) == classes[half]).mean()
+            if label.classes:
+                result.chance[k, t] = np.bincount(classes[scored]).max() / len(scored)
     return result
 
 
@@ -228,23 +229,16 @@ class Readouts:
         return errors
 
 
-def _columns(label: Label) -> Array:
-    """Return the targets of the readouts of a label: the numbers, class 1 of two classes, or one column per class."""
+def _columns(label: Label, t: int) -> Array:
+    """Return the targets of the readouts at a step: the numbers, class 1 of two classes, or one column per class."""
+    values: Array = label.at(t)[:, None]
     if not label.classes:
-        numbers: Array = label.values[:, None]
-        return numbers
+        return values
     classes = [1] if len(label.classes) == 2 else np.arange(len(label.classes))
-    indicators: Array = (label.values[:, None] == classes).astype(np.float64)
+    indicators: Array = (values == classes).astype(np.float64)
     return indicators
 
 
 def _classes(predicted: Array) -> NDArray[np.intp]:
     """Return the class of the largest readout."""
     return (predicted[:, 0] > 0.5).astype(np.intp) if predicted.shape[1] == 1 else predicted.argmax(axis=1)
-
-
-def _chance(label: Label, scored: NDArray[np.intp]) -> float:
-    """Return the share of the most frequent class."""
-    if not label.classes:
-        return np.nan
-    return float(np.bincount(label.values[scored]).max() / len(scored))

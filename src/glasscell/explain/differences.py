@@ -32,7 +32,7 @@ class UnitDifferences:
         Share of the unit's variance between the classes, η², or explained by the number, r².
     p : array (K, T, H)
         Two-sided p-values: of two classes, Welch's t test; of more classes and of numbers, the F test of the share. NaN
-        where a class has fewer than two sequences with this step.
+        where too few sequences have this step: of two classes, fewer than two in one.
     adjusted_p : array (K, T, H)
         p-values after the correction for the number of tests.
     is_significant : array (K, T, H) of bool
@@ -107,8 +107,8 @@ def unit_differences(
     Raises
     ------
     TypeError, ValueError
-        If a label has another length or one class, a class has fewer than two sequences, or symbol or layer does not
-        exist.
+        If a label has another length or one class, one of two classes has fewer than two sequences, there are fewer
+        sequences than classes, or symbol or layer does not exist.
 
     Examples
     --------
@@ -125,9 +125,11 @@ def unit_differences(
         raise ValueError("level must be above 0 and below 1, got 0")
     samples = read_samples(model, x, labels, lengths, which, needs_labels=True)
     for label in samples.labels:
-        counts = np.bincount(label.values) if label.classes else np.array([len(samples) - 1])
-        if counts.min() < 2:
+        if len(label.classes) == 2 and np.bincount(label.values.ravel()).min() < 2:
             raise ValueError(f"labels must have at least two sequences of each class, got one in {label.name!r}")
+        if len(samples) <= max(2, len(label.classes)):
+            least = max(2, len(label.classes)) + 1
+            raise ValueError(f"x must have at least {least} sequences for the label {label.name!r}, got {len(samples)}")
     cells = collect(model, samples, symbol, layer, batch_size)
     values = cells.values.astype(np.float64)
     tolerance = rounding(cells.values.reshape(-1, values.shape[-1]), model.dtype)
@@ -160,18 +162,22 @@ def _test(values: Array, label: Label, tolerance: Array) -> _Test:
     """Return the differences of values (N, T, H) and their tests; up to `tolerance` (H,) they are rounding errors."""
     valid = ~np.isnan(values)
     values = np.where(valid, values, 0.0)
+    labels = label.values[:, None, None] if label.values.ndim == 1 else label.values[:, :, None]
     if not label.classes:
-        return _regression(values, valid, label.values, tolerance)
-    groups = [_moments(values[label.values == k], valid[label.values == k]) for k in range(len(label.classes))]
+        return _regression(values, valid, labels, tolerance)
+    groups = [_moments(values, valid & (labels == k)) for k in range(len(label.classes))]
     total = _moments(values, valid)
     between = sum(group.number * np.square(group.mean - total.mean) for group in groups)
     between = np.where(between > total.number * np.square(tolerance), between, 0.0)
     squares = between + sum(group.squares for group in groups)
     share = np.divide(between, squares, out=np.zeros_like(squares), where=between > 0)
-    enough = np.min([group.number for group in groups], axis=0) >= 2
+    numbers = np.stack([group.number for group in groups])
     if len(groups) > 2:
-        p = share_p(share, len(groups) - 1, np.maximum(total.number - len(groups), 1))
+        present = (numbers > 0).sum(axis=0)
+        p = share_p(share, np.maximum(present - 1, 1), np.maximum(total.number - present, 1))
+        enough = (present >= 2) & (total.number > present)
         return _Test(np.full(share.shape, np.nan), share, np.where(enough, p, np.nan))
+    enough = numbers.min(axis=0) >= 2
     difference = groups[1].mean - groups[0].mean
     p = np.where(np.abs(difference) <= tolerance, 1.0, _welch_p(difference, *groups))
     return _Test(np.where(enough, difference, np.nan), share, np.where(enough, p, np.nan))
@@ -186,8 +192,9 @@ class _Moments(NamedTuple):
 
 
 def _moments(values: Array, valid: NDArray[np.bool_]) -> _Moments:
+    """Return the moments of the valid values."""
     count = valid.sum(axis=0).astype(np.float64)
-    mean = values.sum(axis=0) / np.maximum(count, 1)
+    mean = (values * valid).sum(axis=0) / np.maximum(count, 1)
     return _Moments(count, mean, (np.square(values - mean) * valid).sum(axis=0))
 
 
@@ -207,7 +214,7 @@ def _welch_p(difference: Array, first: _Moments, second: _Moments) -> Array:
 def _regression(values: Array, valid: NDArray[np.bool_], numbers: Array, tolerance: Array) -> _Test:
     """Return the regression of values on a number; `difference` is the slope times its standard deviation."""
     moments = _moments(values, valid)
-    labels = np.where(valid, numbers[:, None, None], 0.0)
+    labels = np.where(valid, numbers, 0.0)
     label_moments = _moments(labels, valid)
     centered = (labels - label_moments.mean) * valid
     covariance = (centered * (values - moments.mean)).sum(axis=0)

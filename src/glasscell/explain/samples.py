@@ -26,13 +26,13 @@ MIN_SEQUENCES = 4  # two in each half: a mean of one value has no variance
 
 
 class Label(NamedTuple):
-    """One value for each sequence.
+    """One value for each sequence, or for each of its steps.
 
     Attributes
     ----------
     name : str
-    values : array (N,)
-        Numbers in float64, or class numbers from 0.
+    values : array (N,) or (N, T)
+        Numbers in float64, or class numbers from 0. Those of steps that a sequence does not have are arbitrary.
     classes : tuple
         The value of each class, in order; empty for numbers.
     """
@@ -40,6 +40,10 @@ class Label(NamedTuple):
     name: str
     values: NDArray[Any]
     classes: tuple[Any, ...]
+
+    def at(self, t: int) -> NDArray[Any]:
+        """Return the values at a step, (N,)."""
+        return self.values if self.values.ndim == 1 else self.values[:, t]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ def read_samples(
     model : layer or model
         Its dtype is that of the inputs.
     x : Copy or another task, Batch, array (N, T, I) or (N, T), or list of N arrays (T_n, I) or (T_n,)
-    labels : array (N,) or (N, K), or mapping of names to arrays (N,), optional
+    labels : array (N,), (N, K) or (N, T, K), or mapping of names to arrays (N,) or (N, T), optional
         Default: those of the task.
     lengths : array (N,) of int, optional
         Of an array.
@@ -116,7 +120,7 @@ def read_samples(
             raise ValueError(f"which must be None unless x is a task, got {which!r}")
         samples = _array_samples(x, lengths, None if is_ids else dtype)
     if labels is not None:
-        samples = replace(samples, labels=read_labels(labels, len(samples)))
+        samples = replace(samples, labels=read_labels(labels, samples.valid))
     if needs_labels and not samples.labels:
         raise ValueError("labels must be passed: only tasks with one target per sequence, and Copy, have their own")
     return samples
@@ -154,7 +158,7 @@ def _test_samples(task: Any, which: Which | None, dtype: Any) -> Samples:
     targets: NDArray[Any] = np.asarray(batch.targets)
     labels: tuple[Label, ...] = ()
     if targets.ndim == 1 or (targets.ndim == 2 and targets.shape[1] == 1):
-        labels = read_labels({"target": targets.ravel()}, len(targets))
+        labels = read_labels({"target": targets.ravel()}, np.ones((len(targets), 1), np.bool_))
     source = f"{len(batch.inputs)} test sequences of {type(task).__name__} that training never draws"
     return Samples(batch.inputs, _check_lengths(batch.lengths, batch.inputs), labels, source)
 
@@ -196,30 +200,42 @@ def _check_lengths(lengths: ArrayLike | None, inputs: AnyArray) -> NDArray[np.in
     return None if (array == T).all() else array.astype(np.intp)
 
 
-def read_labels(labels: Labels, N: int) -> tuple[Label, ...]:
-    """Return labels of N sequences: classes for integers, truth values and text, numbers for floating point.
+def read_labels(labels: Labels, valid: NDArray[np.bool_]) -> tuple[Label, ...]:
+    """Return labels of sequences: classes for integers, truth values and text, numbers for floating point.
+
+    Parameters
+    ----------
+    labels : array or mapping
+        As in :func:`read_samples`.
+    valid : array (N, T) of bool
+        Whether each sequence has a step.
 
     Raises
     ------
     TypeError, ValueError
-        If they have another length, are not finite, or one has the same value for all sequences.
+        If they have another length, are not finite, or one has the same value everywhere.
     """
+    N, T = valid.shape
     if isinstance(labels, Mapping):
         columns = {str(name): _as_array(values) for name, values in labels.items()}
         for name, values in columns.items():
-            if values.shape != (N,):
+            if values.shape not in ((N,), (N, T)):
                 raise ValueError(
-                    f"labels must have one value for each of the {N} sequences, got shape {values.shape} for {name!r}"
+                    f"labels must have shape (N,) or (N, T) for N = {N} sequences of T = {T} steps, got {values.shape} "
+                    f"for {name!r}"
                 )
     else:
         array = _as_array(labels)
-        if array.ndim not in (1, 2) or len(array) != N:
-            raise ValueError(f"labels must have shape (N,) or (N, K) with N = {N} sequences, got {array.shape}")
-        table = array.reshape(N, -1)
-        columns = {f"label {k}" if array.ndim == 2 else "label": table[:, k] for k in range(table.shape[1])}
+        if not (array.ndim in (1, 2) and len(array) == N) and not (array.ndim == 3 and array.shape[:2] == (N, T)):
+            raise ValueError(
+                f"labels must have shape (N,), (N, K) or (N, T, K) for N = {N} sequences of T = {T} steps, got "
+                f"{array.shape}"
+            )
+        several = {f"label {k}": array[..., k] for k in range(array.shape[-1])} if array.ndim > 1 else {}
+        columns = {"label": array} if array.ndim == 1 else several
     if not columns:
         raise ValueError("labels must be at least one, got none")
-    return tuple(_label(name, values) for name, values in columns.items())
+    return tuple(_label(name, values, valid) for name, values in columns.items())
 
 
 def _as_array(labels: Any) -> NDArray[Any]:
@@ -230,13 +246,15 @@ def _as_array(labels: Any) -> NDArray[Any]:
         raise ValueError("labels must be an array, got rows of different lengths") from None
 
 
-def _label(name: str, values: NDArray[Any]) -> Label:
+def _label(name: str, values: NDArray[Any], valid: NDArray[np.bool_]) -> Label:
+    if values.ndim == 2 and valid.any():
+        values = np.where(valid, values, values[valid][0])  # padding is not a class
     if values.dtype.kind == "f":
         numbers = finite_array(f"labels {name!r}", values, np.dtype(np.float64))
-        if (numbers == numbers[:1]).all():
-            raise ValueError(f"labels must have different values, got {numbers[:1]} for all sequences in {name!r}")
+        if not np.ptp(numbers):
+            raise ValueError(f"labels must have different values, got {numbers.flat[0]} everywhere in {name!r}")
         return Label(name, numbers, ())
-    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat):
         values = values.astype(str)
     if values.dtype.kind not in "biuU":
         raise TypeError(f"labels must be numbers, integers, truth values or text, got dtype {values.dtype} in {name!r}")
@@ -247,7 +265,7 @@ def _class_label(name: str, values: NDArray[Any]) -> Label:
     classes, numbers = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"labels must have at least two classes, got a data set with one class in {name!r}")
-    return Label(name, numbers.reshape(-1), tuple(classes.tolist()))
+    return Label(name, numbers.reshape(values.shape), tuple(classes.tolist()))
 
 
 def input_kind(model: Any) -> str:
@@ -296,7 +314,7 @@ def split_halves(samples: Samples, seed: int) -> Halves:
     halves = Halves(np.sort(order[:middle]), np.sort(order[middle:]))
     for label in samples.labels:
         for half in halves:
-            if (label.values[half] == label.values[half[0]]).all():
+            if not np.ptp(label.values[half]):
                 raise ValueError(
                     f"labels must have at least two classes or values in each half, got one in a half of {len(half)} "
                     f"sequences for {label.name!r}: pass more sequences, or another seed"
