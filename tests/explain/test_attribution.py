@@ -444,6 +444,18 @@ def test_completeness_on_a_trained_text_model():
     assert_complete(explain.integrated_gradients(model, text, output=explain.LogProbability(), baseline=" "))
 
 
+def test_the_bound_of_the_error_is_relative_to_large_differences():
+    def attribution(total, output, baseline):
+        ends = np.array([output]), np.array([baseline])
+        return explain.Attribution(np.full((1, 1, 1), total), *ends, "integrated gradients", 64)
+
+    assert attribution(999.5, 500.0, -500.0).is_complete
+    assert not attribution(998.5, 500.0, -500.0).is_complete
+    assert not attribution(0.5, 500.0, 500.0).is_complete
+    assert attribution(0.0009, 500.0, 500.0).is_complete
+    assert not attribution(0.0011, 500.0, 500.0).is_complete
+
+
 def test_too_few_points_raise_a_warning():
     model, x = model_of("steps"), np.full((T, I), 30.0)
     with pytest.warns(RuntimeWarning, match=r"completeness error is [\d.e-]+ with steps=2: pass more steps"):

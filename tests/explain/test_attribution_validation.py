@@ -103,6 +103,9 @@ def test_models_that_cannot_be_explained_raise_one_clear_error():
         explain.integrated_gradients(without_gradient, X, output=0)
     with pytest.raises(ValueError, match="x must have no masked values, got 72"):
         explain.integrated_gradients(model_of("steps"), np.ma.masked_equal(X, 0), output=0)
+    reverse = gc.LSTM(I, 3, reverse=True, outputs_in="processing")
+    with pytest.raises(ValueError, match="lengths and mask must be None for outputs_in='processing'"):
+        explain.integrated_gradients(reverse, X, output=0, lengths=[6, 3, 6, 6])
     with pytest.raises(TypeError, match="model must be a model of layers"):
         explain.integrated_gradients(gc.LSTM, X, output=0)
     with pytest.raises(TypeError, match="model must be a model of layers or a recurrent layer, got a type"):

@@ -7,7 +7,7 @@ are those of the inputs to be explained: a baseline and the points between them 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +18,6 @@ from glasscell.validation import check_not_masked, prepare_inputs
 
 MAX_SEQUENCE_STEPS = 1 << 14  # steps of all sequences of one pass: larger problems are computed in parts
 MAX_OUTPUT_VALUES = 1 << 22  # outputs of one pass, such as the logits of a large vocabulary
-
-
-class LayerTapes(NamedTuple):
-    """The tapes of a pass, and the shape of its outputs in core's layout."""
-
-    tapes: list[Any]
-    shape: tuple[int, ...]
 
 
 class ModelInputs:
@@ -87,6 +80,7 @@ class ModelInputs:
         self.outputs = self.infer(self.values).copy()
         self.outputs_valid = self._masks[-1]
         self.num_steps = self.outputs.shape[1] if self._has_time(self.outputs) else None  # S; None: one per sequence
+        self._check_order_of_outputs()
 
     def as_model_inputs(self, name: str, x: Any) -> NDArray[Any]:
         """Return inputs as the model takes them: bits and text are encoded by its task and its vocabulary."""
@@ -118,24 +112,16 @@ class ModelInputs:
         """Return the outputs (n·B, …) for values (T, F, n·B) of n copies of the batch."""
         return last_axis_first(self._run(values, keep_tapes=False)[0])
 
-    def _embed(self, symbols: Any) -> Array:
-        """Return the vectors (T, F, B) that the first layer looks up; the first call, for x, records its mask."""
-        result = self.layers[0].forward_feature_major(symbols, self.valid, None, None, None, keep_tape=False)
-        if not self._masks:
-            self._masks.append(result.mask)
-            self.valid = None if result.mask is None or result.mask.all() else result.mask
-        return np.array(result.outputs, order="C")
-
-    def run(self, values: Array) -> tuple[Array, LayerTapes]:
+    def run(self, values: Array) -> tuple[Array, list[Any]]:
         """Return the outputs of :meth:`infer`, and the tapes of a backward pass."""
         y, tapes = self._run(values, keep_tapes=True)
-        return last_axis_first(y), LayerTapes(tapes, y.shape)
+        return last_axis_first(y), tapes
 
-    def gradient(self, tapes: LayerTapes, d_outputs: Array) -> Array:
+    def gradient(self, tapes: list[Any], d_outputs: Array) -> Array:
         """Return the gradient on the values, from that on the outputs (n·B, …): the adjoint of :meth:`run`."""
         d: Any = np.ascontiguousarray(first_axis_last(d_outputs.astype(self.model.dtype)))
         first = self._first_layer
-        for layer, name, tape in reversed(list(zip(self.layers[first:], self.names[first:], tapes.tapes, strict=True))):
+        for layer, name, tape in reversed(list(zip(self.layers[first:], self.names[first:], tapes, strict=True))):
             if layer.stateful:
                 d, _ = layer.backward_with_state(tape, d, None, None, None, need_dx=True)
             else:
@@ -171,6 +157,14 @@ class ModelInputs:
     def _first_layer(self) -> int:
         return 1 if self.kind == "ids" or self.has_id_columns else 0
 
+    def _embed(self, symbols: Any) -> Array:
+        """Return the vectors (T, F, B) that the first layer looks up; the first call, for x, records its mask."""
+        result = self.layers[0].forward_feature_major(symbols, self.valid, None, None, None, keep_tape=False)
+        if not self._masks:
+            self._masks.append(result.mask)
+            self.valid = None if result.mask is None or result.mask.all() else result.mask
+        return np.array(result.outputs, order="C")
+
     def _run(self, values: Array, *, keep_tapes: bool) -> tuple[Array, list[Any]]:
         """Run the layers. The first run, of x, records the mask after each layer; all others use these masks."""
         x, tapes, first = values, list[Any](), self._first_layer
@@ -201,6 +195,13 @@ class ModelInputs:
                     f"model must have a gradient on all features; columns {[*columns]} of layer {name!r} are ids: "
                     "explain a model of the layers behind it"
                 )
+
+    def _check_order_of_outputs(self) -> None:
+        """Raise ValueError for outputs that begin with padding: the mask is that of the inputs."""
+        options = [getattr(layer, "options", None) for layer in self.layers]
+        in_processing_order = any(getattr(entry, "outputs_in", "time") == "processing" for entry in options)
+        if in_processing_order and self.num_steps and self.outputs_valid is not None and not self.outputs_valid.all():
+            raise ValueError("lengths and mask must be None for outputs_in='processing', which begin with padding")
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
