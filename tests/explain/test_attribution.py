@@ -46,6 +46,18 @@ def test_the_quadrature_is_exact_for_polynomials_up_to_the_degree_of_its_panels(
     np.testing.assert_allclose((weights * alphas**degree).sum(axis=0), 1 / (degree + 1), rtol=1e-12)
 
 
+def test_the_panels_of_a_path_in_parts_are_those_of_the_whole(rng, monkeypatch):
+    inputs = ModelInputs(model_of("stacked"), rng.normal(size=(B, T, I)))
+    start = np.zeros_like(inputs.values)
+    whole = path_quadrature(inputs, start, 32)
+    monkeypatch.setattr("glasscell.explain.model_inputs.MAX_SEQUENCE_STEPS", 7 * B * T)
+    for array, expected in zip(path_quadrature(inputs, start, 32), whole, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-9)
+    unit = path_quadrature(ModelInputs(model_of("stacked"), inputs.x[1]), start[..., 1:2], 32)
+    for array, expected in zip(unit, whole, strict=True):
+        np.testing.assert_allclose(array[:, 0], expected[:, 1], rtol=1e-9)
+
+
 def test_points_are_dense_where_the_outputs_bend():
     """Two units that switch at a third and at two thirds of the line, within a hundredth of it."""
     model = gc.Sequential(
@@ -138,6 +150,8 @@ def test_attributions_add_up_to_the_difference_of_the_outputs(kind, rng):
     np.testing.assert_allclose(result.output, model(x).reshape(B, -1).sum(axis=1), **TOLERANCE)
     assert np.abs(difference).max() > 0.01
     assert result.is_complete
+    assert (result.method, result.steps) == ("integrated gradients", 64)
+    assert explain.gradient_times_input(model, x, output="sum").steps == 1
     assert f"completeness error {result.completeness_error.max():.2g}" in repr(result)
 
 
