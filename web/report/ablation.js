@@ -46,7 +46,10 @@ export function ablation(send) {
   let subject = null;
   return (message) => {
     if (message.subject) subject = message.subject;
-    if (message.interventions) send({ id: message.id, effect: effectOf(subject, message.interventions) });
+    if (!message.interventions) return;
+    const start = performance.now();
+    const effect = effectOf(subject, message.interventions);
+    send({ id: message.id, effect: { ...effect, milliseconds: performance.now() - start } });
   };
 }
 

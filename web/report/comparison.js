@@ -174,13 +174,14 @@ export function comparisonView(context, { announce }) {
     normChart.draw({ T, series: norms, log: true, limits: decades(norms), axis: make("div", { class: "axis" }, ...phases) });
     normChart.point(0);
     const last = Math.max(1, ...sides.map(({ shares }) => shares.length));
-    const shares = sides.map(({ name, shares: { filled }, report }, n) => {
-      const values = new Float64Array(last).fill(report.share);
+    const shares = sides.map(({ name, shares: { filled }, report, isDone }, n) => {
+      const values = new Float64Array(last).fill(isDone ? report.share : NaN); // a model that is done stays as it is
       values.set(filled);
       return { label: name, values, style: STYLES[n] };
     });
     shareChart.draw({ T: last, series: shares, limits: [0, 1], axis: steps("update 1", `update ${last}`) });
-    shareChart.point(last - 1);
+    const common = sides.filter(({ isDone }) => !isDone).map(({ shares: { length } }) => Math.max(1, length));
+    shareChart.point(Math.min(last, ...common) - 1);
     for (const { name, options, report, map } of sides) {
       const symbol = options.kind === "lstm" ? "c" : "h";
       const { H, values } = report.view;

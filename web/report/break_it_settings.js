@@ -1,0 +1,59 @@
+// The settings of the section "Break it", as interventions and in words.
+
+import { formatNumber } from "./number_text.js";
+
+export const GATES = { i: "input gate", f: "forget gate", o: "output gate", g: "candidate" };
+
+/** No intervention. */
+export function untouched() {
+  return { factor: 1, clamp: null, shut: [], cut: false };
+}
+
+/** The list for the model: gates and W_h in all layers, units that are shut in theirs. */
+export function interventionsOf({ factor, clamp, shut, cut }) {
+  const list = [];
+  if (factor !== 1) list.push({ symbol: "f", operation: "scale", value: factor });
+  if (clamp) list.push({ symbol: clamp.gate, operation: "clamp", low: clamp.low, high: clamp.high });
+  for (const { symbol, unit, layer, direction } of shut) {
+    list.push({ symbol, operation: "set", value: 0, units: [unit], layer, direction });
+  }
+  if (cut) list.push({ symbol: "W_h", operation: "cut" });
+  return list;
+}
+
+/** Each intervention as {text, without: the change of the settings that removes it}. */
+export function describe({ factor, clamp, shut, cut }) {
+  const list = [];
+  if (factor !== 1) list.push({ text: `all forget gates × ${factor}`, without: { factor: 1 } });
+  if (clamp) {
+    const text = `${GATES[clamp.gate]} ${clamp.gate} between ${clamp.low} and ${clamp.high}`;
+    list.push({ text: text.replaceAll("-", "−"), without: { clamp: null } });
+  }
+  for (const one of shut) {
+    const without = { shut: shut.filter((other) => other !== one) };
+    list.push({ text: `${one.symbol} of unit ${one.unit} is 0`, without });
+  }
+  if (cut) list.push({ text: "no unit reads h", without: { cut: false } });
+  return list;
+}
+
+/** An effect, as of ablation.js. */
+export function inWords(effect) {
+  if (effect.kind === "bits") return `${formatShare(effect.all)} of the bits are right`;
+  if (effect.kind === "loss") return `the loss is ${formatNumber(effect.loss)}`;
+  return `the outputs change by ${formatNumber(effect.change)} on average`;
+}
+
+/** The settings and their effect, next to the untouched model. */
+export function sentence(settings, now, base) {
+  const over = base.kind === "bits" ? ` Measured over ${base.complete ? "all" : "a sample of"} ${base.count} inputs.` : "";
+  const names = describe(settings).map(({ text }) => text);
+  if (!names.length) return `The untouched model: ${inWords(base)}.${over}`;
+  const changes = names.join(", ");
+  return `${changes[0].toUpperCase()}${changes.slice(1)}: ${inWords(now)}. The untouched model: ${inWords(base)}.${over}`;
+}
+
+/** A share in percent with one decimal, rounded down: 99.99 % is not 100 %. */
+export function formatShare(share) {
+  return `${Math.floor(share * 1000 + 1e-6) / 10} %`;
+}
