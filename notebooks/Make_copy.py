@@ -81,7 +81,7 @@ def step(W, x, h_prev, c_prev):
 
 
 # %% [markdown]
-# An example with two inputs, three hidden units and one sequence, beside the library's definition, `glasscell/core/cell.py`:
+# An example with two inputs, three hidden units and one sequence, and the library's definition, `glasscell/core/cell.py`:
 
 # %%
 H, I = 3, 2
