@@ -142,6 +142,24 @@ def test_models_of_ids_and_of_one_vector(rng):
     assert (result.sequences, len(result.labels)) == (9, 2)
 
 
+def test_outputs_with_other_steps(rng):
+    """Output 1 of a pooling over pairs of steps is that of steps 2 and 3."""
+    lstm = gc.LSTM(2, 3, seed=1, dtype=np.float64)
+    model = gc.Sequential([lstm, gc.layers.AveragePooling1D(2)], seed=None)
+    x = rng.normal(size=(6, 6, 2))
+    other = x.copy()
+    other[:, 1] = 0.5
+    result = relay(model, x, inputs=[1], outputs=[(1, 0)], replacement=0.5)
+    difference = (model(other) - model(x))[:, 1, 0]
+    for t in range(6):
+        for unit in range(3):
+            _, y = patched_by_hand(model, x, other, "l0", t, unit)
+            share = ((y - model(x))[:, 1, 0] * np.sign(difference)).sum() / np.abs(difference).sum()
+            assert result.carried[0, t, unit] == pytest.approx(share, abs=1e-12)
+    assert np.abs(result.carried[0, 4:]).max() < 1e-12
+    assert np.abs(result.carried[0, 3]).max() > 0.01
+
+
 def test_models_of_numbers(rng):
     layers = [gc.layers.Unsqueeze(), gc.LSTM(1, 3, seed=2, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)]
     model = gc.Sequential(layers, seed=None)

@@ -19,6 +19,7 @@ from glasscell.explain.places import (
     Places,
     Replacement,
     Replacer,
+    has_output,
     num_symbols,
     read_inputs,
     read_outputs,
@@ -135,7 +136,7 @@ def dependency(
         function = ModelInputs(model, batch.inputs, batch.lengths)
         clean = with_features(model, function.outputs)
         output_places = read_outputs(samples, outputs, clean.shape)
-        seen = _seen(batch, input_places, output_places)  # (N, J, K)
+        seen = _seen(batch.valid, function.outputs_valid, input_places, output_places)  # (N, J, K)
         others = [changed[rows] for changed in replaced]
         exact = [_exact(model, batch, clean, other, output_places) for other in others]
         linear = _linear(function, clean.shape, output_places, others)
@@ -156,12 +157,12 @@ def dependency(
     )
 
 
-def _seen(batch: Samples, inputs: list[Input], outputs: list[Output]) -> NDArray[np.bool_]:
-    """Return which sequences have the steps of both, (N, J, K)."""
-    valid, all_valid = batch.valid, np.ones(len(batch), np.bool_)
+def _seen(
+    valid: NDArray[np.bool_], outputs_valid: NDArray[np.bool_] | None, inputs: list[Input], outputs: list[Output]
+) -> NDArray[np.bool_]:
+    """Return which sequences have the steps of both, (N, J, K), from valid steps (N, T) and those of outputs (S, N)."""
     by_input = np.stack([valid[:, place.step] for place in inputs], axis=1)
-    steps = [place.step for place in outputs]
-    by_output = np.stack([all_valid if step is None else valid[:, step] for step in steps], axis=1)
+    by_output = np.stack([has_output(outputs_valid, place, len(valid)) for place in outputs], axis=1)
     result: NDArray[np.bool_] = by_output[:, :, None] & by_input[:, None, :]
     return result
 

@@ -75,8 +75,9 @@ class Patching:
 
     def __init__(self, model: Any, batch: Samples, other: AnyArray, output: Output, layer: int) -> None:
         self.model, self.batch, self.output, self.number = model, batch, output, layer
-        self.is_causal = not getattr(model, "runs_backward", False)
         clean = run_forward(model, batch.inputs, None, batch.lengths)
+        has_steps = output.step is None or clean.outputs.shape[1] == batch.T  # outputs have the steps of the inputs
+        self.is_causal = has_steps and not getattr(model, "runs_backward", False)
         changed = run_forward(model, other, None, batch.lengths)
         self.trace = clean.layer(layer)
         if "c" not in self.trace.names:

@@ -175,6 +175,14 @@ class Replacer:
         return flipped
 
 
+def has_output(outputs_valid: NDArray[np.bool_] | None, output: Output, N: int) -> NDArray[np.bool_]:
+    """Return which of N sequences have an output, from the valid steps of outputs (S, N); None: all."""
+    if outputs_valid is None or output.step is None:
+        return np.ones(N, np.bool_)
+    present: NDArray[np.bool_] = outputs_valid[output.step]
+    return present
+
+
 def num_symbols(model: Any) -> int | None:
     """Return V of a model whose inputs are ids; None for numbers."""
     return int(model.layers[0].vocabulary_size) if input_kind(model) == "ids" else None

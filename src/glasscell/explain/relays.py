@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.activations import run_forward, with_features
+from glasscell.explain.model_inputs import ModelInputs
 from glasscell.explain.patching import Patching
 from glasscell.explain.places import (
     Input,
@@ -17,6 +18,7 @@ from glasscell.explain.places import (
     Places,
     Replacement,
     Replacer,
+    has_output,
     num_symbols,
     read_inputs,
     read_outputs,
@@ -173,10 +175,10 @@ def relay(
             f"outputs must be one for each of the {len(input_places)} inputs, or one for all, got {len(output_places)}"
         )
     order, _ = hash_order(samples, seed)
+    outputs_valid = ModelInputs(model, samples.inputs, samples.lengths).outputs_valid
     parts = []
     for source, target in zip(input_places, output_places, strict=True):
-        has_both = samples.valid[:, source.step] & samples.valid[:, -1 if target.step is None else target.step]
-        has_both |= target.step is None and samples.valid[:, source.step]
+        has_both = samples.valid[:, source.step] & has_output(outputs_valid, target, len(samples))
         rows = np.sort([n for n in order if has_both[n]][:number]).astype(np.intp)
         if not len(rows):
             raise ValueError(f"x must have sequences with both {source.name} and {target.name}, got none")
