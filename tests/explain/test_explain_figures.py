@@ -99,3 +99,21 @@ def test_the_curves_of_crossings_are_parts_of_the_whole(model):
     np.testing.assert_array_equal(curves["1 crossing of $W_h$"], vector_norms(flow.c[1]))
     rest = flow.whole_c - flow.c[0] - flow.c[1]
     np.testing.assert_allclose(curves["2 or more crossings of $W_h$"], vector_norms(rest), atol=1e-12)
+
+
+def test_an_ablation_is_a_curve_of_factors_or_dots_with_names(model):
+    explain, task = gc.explain, model.task
+    result = explain.ablation(model, task, interventions=explain.scaled_gates([0.5, 1.0, 0.75]), which="all")
+    ax = picture(explain.figures.ablation(result))
+    line, curve = ax.lines
+    assert list(line.get_ydata()) == [result.baseline] * 2
+    np.testing.assert_array_equal(curve.get_xdata(), [1.0, 0.75, 0.5])
+    np.testing.assert_array_equal(curve.get_ydata(), result.values[[1, 2, 0]])
+    assert ax.get_ylabel() == "bit accuracy"
+    units = explain.unit_interventions(model, symbols=("f",))
+    result = explain.ablation(model, task, interventions=units, which="all")
+    ax = picture(explain.figures.ablation(result))
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), result.values)
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(result.labels)
+    mixed = [explain.Intervention("f", scale=0.5), explain.Intervention("f", scale=0.5, units=[1])]
+    assert explain.figures.ablation(explain.ablation(model, task, interventions=mixed)).get_xlabel() == "intervention"

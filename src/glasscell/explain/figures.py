@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
+from glasscell.explain.ablations import Ablation
 from glasscell.explain.attribution import Attribution
 from glasscell.explain.crossings import GradientFlow
 from glasscell.explain.decoding import Decodability
@@ -20,6 +22,7 @@ from glasscell.trace.figures.maps import mathtext, number_rows
 from glasscell.trace.figures.style import (
     CYCLE,
     INK,
+    MUTED,
     color_bar,
     colors_of,
     escape_mathtext,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MAX_NAMED_ROWS = 24
+MAX_NAMED_COLUMNS = 48
 
 
 def decodability(result: Decodability, ax: Axes | None = None, trace: TraceData | None = None) -> Axes:
@@ -196,6 +200,52 @@ def crossings(flow: GradientFlow, ax: Axes | None = None, trace: TraceData | Non
     ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.01, 1))
     _finish(ax, flow.c.shape[1], f"Gradient on the cells of {escape_mathtext(flow.layer)} by path", trace, grid=True)
     return ax
+
+
+def ablation(result: Ablation, ax: Axes | None = None) -> Axes:
+    """Plot the metric under each intervention, and without any as a line.
+
+    Parameters
+    ----------
+    result : Ablation
+        From :func:`glasscell.explain.ablation`. Interventions that multiply one symbol by factors are a curve over the
+        factors, all others dots in their order.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    factors = _factors(result)
+    ax = get_axes(ax, 6.4 if factors is not None else min(16, 3 + 0.24 * len(result)), 3.4)
+    ax.axhline(result.baseline, color=MUTED, lw=0.9, ls=":", label="without interventions")
+    if factors is not None:
+        order = np.argsort(-factors, kind="stable")
+        ax.plot(factors[order], result.values[order], "o-", color=CYCLE[0], ms=4)
+        ax.invert_xaxis()
+        ax.set_xlabel(f"factor on {mathtext(result.interventions[0][0].symbol)}")
+    else:
+        ax.plot(range(len(result)), result.values, "o", color=CYCLE[0], ms=4)
+        if len(result) <= MAX_NAMED_COLUMNS:
+            names = list(map(escape_mathtext, result.labels))
+            ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_xlabel("intervention")
+    ax.set_ylabel(escape_mathtext(result.metric.replace("_", " ")))
+    style_axes(ax)
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.01, 1))
+    return ax
+
+
+def _factors(result: Ablation) -> Array | None:
+    """Return the factors of interventions that differ in them only; None for others."""
+    first = [group[0] for group in result.interventions]
+    if any(len(group) > 1 for group in result.interventions) or any(
+        np.ndim(one.scale) or one.scale is None for one in first
+    ):
+        return None
+    if len({repr(replace(one, scale=1.0)) for one in first}) > 1:
+        return None
+    return np.array([one.scale for one in first], np.float64)
 
 
 def _image(ax: Axes, values: Array, scale: ColorScale) -> None:
