@@ -15,7 +15,7 @@ copy: $(VENV)/.copy   ## train an LSTM to copy binary sequences, and show that i
 	$(BIN)/glasscell copy $(ARGS)
 
 test: $(VENV)/.test   ## the test suite (comparisons with what is not installed are skipped, and said to be)
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 verify: $(VENV)/.peers ## every claim against finite differences, PyTorch, ONNX Runtime and Keras: a table
 	$(BIN)/glasscell verify $(ARGS)
@@ -37,7 +37,7 @@ fuzz: $(VENV)/.test   ## 6,000 mutated traces: every view displays those that lo
 # status counts in `make test`, not here.
 coverage: $(VENV)/.peers ## line and branch coverage of src by the test suite, each at least 97 %: exclusions are in pyproject.toml
 	$(BIN)/coverage erase
-	-OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 2 $(ARGS)
+	-OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	mkdir -p build
 	$(BIN)/coverage report

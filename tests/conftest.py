@@ -24,6 +24,27 @@ sys.path.append(str(Path(__file__).parent))  # for layer_examples
 gc.set_threshold(20_000, 20, 100)
 
 
+PEERS = {"torch", "keras", "onnx", "onnxruntime", "importer", "exporter"}  # fixtures that import them
+PLACES_OF_PEERS = ("tests/verify/", "src/glasscell/verify/", "tests/test_readme.py", "tests/bench/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that import PyTorch, Keras, ONNX or JAX first.
+
+    With ``--dist worksteal`` each process begins with a part of the list: one of two imports these packages, for ten
+    seconds, while the other one compiles the functions of the engine, if they are not cached.
+    """
+
+    def place(item: pytest.Item) -> int:
+        if item.nodeid.startswith("tests/convert/"):
+            return 0
+        if PEERS.intersection(getattr(item, "fixturenames", ())):
+            return 1
+        return 2 if item.nodeid.startswith(PLACES_OF_PEERS) else 3
+
+    items.sort(key=place)
+
+
 def pytest_collection_finish() -> None:
     """Exclude from garbage collections what is imported by now, and the tests."""
     gc.collect()

@@ -76,7 +76,8 @@ def measure(path):
     return found
 
 SOURCES = str(pathlib.Path(gc.__file__).parent)
-for path in sys.argv[1:]:
+for line in sys.stdin:
+    path = line.rstrip("\\n")
     out, into = os.pipe()
     child = os.fork()
     if not child:
@@ -90,16 +91,24 @@ for path in sys.argv[1:]:
 """
 
 
-def measured(files):
-    """Return for each file its path, the measurements of its readers, and how the child that read it ended."""
+@pytest.fixture(scope="module")
+def measured():
+    """Function that returns for each file its path, the measurements of its readers, and how their process ended."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("memory is measured as Linux does it: there is no /proc/self/clear_refs")
     environment = os.environ | {"PYTHONPATH": str(Path(gc.__file__).parents[1]), "PYTHONHASHSEED": "0"}
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(DRIVER), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=540)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == len(files)
-    return found
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(DRIVER)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as driver:
+
+        def measured(files):
+            for file in files:
+                driver.stdin.write(f"{file}\n")
+            driver.stdin.flush()
+            return [json.loads(driver.stdout.readline()) for _ in files]
+
+        yield measured
+        driver.stdin.close()
+    assert driver.returncode == 0
 
 
 def faults(found):
@@ -122,7 +131,7 @@ def faults(found):
     return wrong
 
 
-def test_every_file_of_the_corpus(tmp_path):
+def test_every_file_of_the_corpus(measured, tmp_path):
     if not TORTURE.is_file():
         pytest.skip("../shared/torture/make_bombs.py is not there")
     pytest.importorskip("onnx")
@@ -210,57 +219,66 @@ def npy(header, content=b""):
 
 
 LSTM_OF = {"input_size": 1, "hidden_size": 1}
-OURS = {
-    "liar.keras": liar,
-    "bomb.keras": lambda path: zipped(
-        path, {"metadata.json": "{}", "config.json": "{}", "model.weights.h5": bytes(100_000_000)}, zipfile.ZIP_DEFLATED
-    ),
-    "deep.keras": lambda path: zipped(
-        path, {"metadata.json": "{}", "config.json": "[" * 900_000, "model.weights.h5": ""}
-    ),
-    "empties.keras": lambda path: zipped(
-        path, {"metadata.json": "{}", "config.json": "[" + "{}," * 3_000_000 + "{}]", "model.weights.h5": "x"}
-    ),
-    "runs.pt": lambda path: zipped(path, {"archive/data.pkl": pickle.dumps({"w": Runs()}), "archive/version": "3\n"}),
-    "collisions.pt": pickled(tuples(20_000)),
-    "sets.pt": pickled(b"](" + b"\x8f" * 2_000_000 + b"e"),
-    "pops.pt": pickled(b"N0" * 2_000_000 + b"N"),
-    "memo.pt": pickled(b"N" + b"".join(b"r" + struct.pack("<I", k) for k in range(200_000))),
-    "entries.pt": lambda path: zipped(path, {f"archive/{k}": b"" for k in range(20_000)}),
-    "linears.safetensors": linears(500),
-    "layers.safetensors": glasscell_file("LSTM", LSTM_OF | {"num_layers": 900_000}),
-    "names.safetensors": glasscell_file(
-        "Sequential",
-        {"names": ["a." * 500_000 + "a"], "layers": [{"kind": "Linear", "input_size": 1, "output_size": 1}]},
-    ),
-    "text.safetensors": glasscell_file(
-        "Sequential", {"names": ["a"], "layers": [{"kind": "Linear", "input_size": "x", "output_size": 10**9}]}
-    ),
-    "list.safetensors": glasscell_file(
-        "Sequential",
-        {"names": ["a"], "layers": [{"kind": "Embedding", "vocabulary_size": [0], "embedding_size": 10**9}]},
-    ),
-    "groups.safetensors": glasscell_file(
-        *("Sequential", {"names": ["a"]} | {"layers": [{"kind": "Conv1D", "input_size": 1, "output_size": 1}]}), 4
-    ),
-    "stateless.safetensors": glasscell_file(
-        "Sequential", {"names": [str(k) for k in range(200_000)], "layers": [{"kind": "FinalState"}] * 200_000}
-    ),
-    "empties.safetensors": safetensors(b'{"__metadata__":{"glasscell":"[' + b"{}," * 2_000_000 + b'{}]"}}'),
-    "tensors.safetensors": safetensors(
-        {f"{k}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * k, 4 * k + 4]} for k in range(60_000)}, 240_000
-    ),
-    "rank.safetensors": safetensors({"w": {"dtype": "F32", "shape": [1] * 100_000, "data_offsets": [0, 4]}}, 4),
-    "token.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': ("),
-    "indent.npy": npy(" {'descr': '<f8'\n  x\n y: (1,)}"),
-    "nested.npy": npy("(" * 3000),
-    "huge.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000)}"),
-    "large.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (500000000,)}", bytes(64)),
-    "objects.npy": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps([Runs()])),
-    "fields.npy": npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}", bytes(8)),
-    "negative.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", bytes(8)),
-}
-OF_H5PY = {}
+
+
+def ours():
+    """Return what writes each file: some are long before they are written."""
+    return {
+        "liar.keras": liar,
+        "bomb.keras": lambda path: zipped(
+            path,
+            {"metadata.json": "{}", "config.json": "{}", "model.weights.h5": bytes(100_000_000)},
+            zipfile.ZIP_DEFLATED,
+        ),
+        "deep.keras": lambda path: zipped(
+            path, {"metadata.json": "{}", "config.json": "[" * 900_000, "model.weights.h5": ""}
+        ),
+        "empties.keras": lambda path: zipped(
+            path, {"metadata.json": "{}", "config.json": "[" + "{}," * 3_000_000 + "{}]", "model.weights.h5": "x"}
+        ),
+        "runs.pt": lambda path: zipped(
+            path, {"archive/data.pkl": pickle.dumps({"w": Runs()}), "archive/version": "3\n"}
+        ),
+        "collisions.pt": pickled(tuples(20_000)),
+        "sets.pt": pickled(b"](" + b"\x8f" * 2_000_000 + b"e"),
+        "pops.pt": pickled(b"N0" * 2_000_000 + b"N"),
+        "memo.pt": pickled(b"N" + b"".join(b"r" + struct.pack("<I", k) for k in range(200_000))),
+        "entries.pt": lambda path: zipped(path, {f"archive/{k}": b"" for k in range(20_000)}),
+        "linears.safetensors": linears(500),
+        "layers.safetensors": glasscell_file("LSTM", LSTM_OF | {"num_layers": 900_000}),
+        "names.safetensors": glasscell_file(
+            "Sequential",
+            {"names": ["a." * 500_000 + "a"], "layers": [{"kind": "Linear", "input_size": 1, "output_size": 1}]},
+        ),
+        "text.safetensors": glasscell_file(
+            "Sequential", {"names": ["a"], "layers": [{"kind": "Linear", "input_size": "x", "output_size": 10**9}]}
+        ),
+        "list.safetensors": glasscell_file(
+            "Sequential",
+            {"names": ["a"], "layers": [{"kind": "Embedding", "vocabulary_size": [0], "embedding_size": 10**9}]},
+        ),
+        "groups.safetensors": glasscell_file(
+            *("Sequential", {"names": ["a"]} | {"layers": [{"kind": "Conv1D", "input_size": 1, "output_size": 1}]}), 4
+        ),
+        "stateless.safetensors": glasscell_file(
+            "Sequential", {"names": [str(k) for k in range(200_000)], "layers": [{"kind": "FinalState"}] * 200_000}
+        ),
+        "empties.safetensors": safetensors(b'{"__metadata__":{"glasscell":"[' + b"{}," * 2_000_000 + b'{}]"}}'),
+        "tensors.safetensors": safetensors(
+            {f"{k}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * k, 4 * k + 4]} for k in range(60_000)}, 240_000
+        ),
+        "rank.safetensors": safetensors({"w": {"dtype": "F32", "shape": [1] * 100_000, "data_offsets": [0, 4]}}, 4),
+        "token.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': ("),
+        "indent.npy": npy(" {'descr': '<f8'\n  x\n y: (1,)}"),
+        "nested.npy": npy("(" * 3000),
+        "huge.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000)}"),
+        "large.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (500000000,)}", bytes(64)),
+        "objects.npy": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps([Runs()])),
+        "fields.npy": npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}", bytes(8)),
+        "negative.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", bytes(8)),
+    }
+
+
 OF_ONNX = {
     "empty.onnx": lambda path: path.write_bytes(b"\x08\x08" + field(7, b"\x0a\x00" * 2_000_000) + b"\x42\x02\x10\x11"),
     "packed.onnx": lambda path: path.write_bytes(
@@ -287,16 +305,16 @@ def field(number, content):
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def test_files_of_our_own_making(tmp_path):
+def test_files_of_our_own_making(measured, tmp_path):
     files = []
-    for name, write in OURS.items():
+    for name, write in ours().items():
         write(tmp_path / name)
         files.append(tmp_path / name)
     assert faults(measured(files)) == []
     assert not list(tmp_path.rglob("EXECUTED*"))
 
 
-def test_files_of_onnx_of_our_own_making(tmp_path):
+def test_files_of_onnx_of_our_own_making(measured, tmp_path):
     pytest.importorskip("onnx")
     files = []
     for name, write in OF_ONNX.items():
@@ -305,7 +323,7 @@ def test_files_of_onnx_of_our_own_making(tmp_path):
     assert faults(measured(files)) == []
 
 
-def test_the_law_sees_what_it_is_about(tmp_path, monkeypatch):
+def test_the_law_sees_what_it_is_about(measured, tmp_path, monkeypatch):
     """A model that is fine costs next to nothing; a law that nothing breaks would say nothing."""
     gc.LSTM(3, 4).to_torch()
     gc.convert.save(gc.LSTM(3, 4), tmp_path / "fine.safetensors")

@@ -30,8 +30,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_25_updates_match_pytorch(name, rng):
-    torch = pytest.importorskip("torch")
+def test_25_updates_match_pytorch(name, rng, torch):
     optimizer, torch_name, options = CASES[name]
     matrix, vector = rng.normal(size=(6, 6)), rng.normal(size=6)
     weights = torch.tensor(vector, requires_grad=True)

@@ -186,9 +186,8 @@ def test_defaults_train_a_text_and_keep_the_best_model():
     assert history.best_update
 
 
-def test_zaremba_s_training_is_that_of_pytorch():
+def test_zaremba_s_training_is_that_of_pytorch(torch):
     """Uniform weights, SGD with learning rate 1 on the loss summed over the steps, clipped to norm 5, then halved."""
-    torch = pytest.importorskip("torch")
     T, B, epochs = 10, 4, 2
     data = TextData(TEXT * 12, "words", steps=T, streams=B)
     model = gc.LanguageModel(data.vocabulary, 12, 12, initial_range=0.1, dtype=np.float64)

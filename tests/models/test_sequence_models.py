@@ -146,7 +146,6 @@ def test_exported_files_compute_the_same(kind: str, suffix: str, tmp_path: Path)
 
 
 def test_pytorch_files_hold_the_weights_alone(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     model = trained("classifier")
     with pytest.raises(ValueError, match=r"can only contain weights, without layer 'scaling' \(Normalization\)"):
         gc.convert.save(model, tmp_path / "m.pt")

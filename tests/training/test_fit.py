@@ -198,8 +198,7 @@ def test_sample_weights_count(rng):
     assert history["loss"][0] == pytest.approx(np.average(losses, weights=weights), rel=1e-12)
 
 
-def test_a_dataloader_of_pytorch_is_taken_as_it_is(rng):
-    torch = pytest.importorskip("torch")
+def test_a_dataloader_of_pytorch_is_taken_as_it_is(rng, torch):
     x, y = regression(rng)
     loader = torch.utils.data.DataLoader(list(zip(x, y, strict=True)), batch_size=5)
     model, same = regressor(), regressor()

@@ -1,6 +1,7 @@
 """Property: models have the same outputs in Keras and Glasscell, read and written; invalid files raise an error."""
 
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -274,16 +275,24 @@ def test_one_of_two_final_states_is_not_what_keras_gives(tmp_path):
 # Weights that no layer has
 
 
-@pytest.fixture
-def trained(keras, tmp_path):
-    """Return a trained model with random layers, and its files."""
+@pytest.fixture(scope="module")
+def trained_files(keras, tmp_path_factory):
+    """A trained model with random layers, and a folder with its files."""
     L = keras.layers
     layers = [L.Dropout(0.3, seed=1), L.LSTM(3, dropout=0.2, seed=2, name="lstm"), L.ReLU(), L.Dense(2, name="dense")]
-    model = masked(keras, *layers)
+    model, folder = masked(keras, *layers), tmp_path_factory.mktemp("trained")
     model.compile(keras.optimizers.SGD(momentum=0.9), "mse", metrics=["mae", keras.metrics.AUC()])
     model.fit(np.ones((4, 5)), np.ones((4, 2)), verbose=0)
     for suffix in SUFFIXES:
-        saved(model, tmp_path / f"m{suffix}")
+        saved(model, folder / f"m{suffix}")
+    return model, folder
+
+
+@pytest.fixture
+def trained(trained_files, tmp_path):
+    """Return a trained model with random layers, and copy its files."""
+    model, folder = trained_files
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     return model
 
 

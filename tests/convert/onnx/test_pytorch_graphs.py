@@ -1,5 +1,6 @@
 """Law: models from PyTorch's exporters have equal outputs, however the graph moves axes."""
 
+import functools
 import logging
 import warnings
 from pathlib import Path
@@ -255,6 +256,20 @@ def export(torch, module, inputs, axes, path, *, dynamo):
     return path
 
 
+@pytest.fixture(scope="module")
+def dynamic(torch, tmp_path_factory):
+    """Function that returns a module, its inputs, and its file with dynamic axes, which is exported once."""
+    folder = tmp_path_factory.mktemp("dynamic")
+
+    @functools.cache
+    def dynamic(name):
+        module, (inputs, axes) = build(torch, name), example(torch, name)
+        path = folder / f"{list(MODULES).index(name)}.onnx"
+        return module, inputs, export(torch, module, inputs, axes, path, dynamo=False)
+
+    return dynamic
+
+
 def assert_computes_the_same(model, torch, module, name, inputs):
     """Compare outputs on the inputs of the module; Glasscell's are batch first."""
     with torch.no_grad():
@@ -279,10 +294,12 @@ def assert_computes_the_same(model, torch, module, name, inputs):
 
 @pytest.mark.parametrize("sizes", ["fixed", "dynamic"])
 @pytest.mark.parametrize("name", MODULES)
-def test_export_has_equal_outputs(torch, importer, tmp_path, name, sizes):
-    module = build(torch, name)
-    inputs, axes = example(torch, name)
-    path = export(torch, module, inputs, axes if sizes == "dynamic" else None, tmp_path / "m.onnx", dynamo=False)
+def test_export_has_equal_outputs(torch, importer, dynamic, tmp_path, name, sizes):
+    if sizes == "dynamic":
+        module, inputs, path = dynamic(name)
+    else:
+        module, (inputs, _) = build(torch, name), example(torch, name)
+        path = export(torch, module, inputs, None, tmp_path / "m.onnx", dynamo=False)
     model = importer.load(path)
     assert_computes_the_same(model, torch, module, name, inputs)
     if sizes == "dynamic":
@@ -347,9 +364,8 @@ def test_reshape_with_the_fixed_size_of_a_dynamic_axis(torch, importer, tmp_path
         "scaled": ["lstm: LSTM", "fc: Linear", "affine: Function", "affine_3: Function"],
     }.items(),
 )
-def test_layers_are_named_after_modules(torch, importer, tmp_path, name, layers):
-    inputs, axes = example(torch, name)
-    model = importer.load(export(torch, build(torch, name), inputs, axes, tmp_path / "m.onnx", dynamo=False))
+def test_layers_are_named_after_modules(importer, dynamic, name, layers):
+    model = importer.load(dynamic(name)[2])
     assert layers == [
         f"{layer_name}: {type(layer).__name__}" for layer_name, layer in zip(model.names, model.layers, strict=True)
     ]
@@ -368,9 +384,8 @@ def test_layers_are_named_after_modules(torch, importer, tmp_path, name, layers)
         "the end of the flipped": {"reverse": True, "outputs_in": "processing"},
     }.items(),
 )
-def test_options_of_an_lstm_follow_the_graph(torch, importer, tmp_path, name, options):
-    inputs, axes = example(torch, name)
-    model = importer.load(export(torch, build(torch, name), inputs, axes, tmp_path / "m.onnx", dynamo=False))
+def test_options_of_an_lstm_follow_the_graph(importer, dynamic, name, options):
+    model = importer.load(dynamic(name)[2])
     assert model.layers[0].options.non_default() == {"input_size": I, "hidden_size": H, **options}
 
 
@@ -381,10 +396,9 @@ def test_float32_parameters_are_read_as_decimal_literals(torch, importer, tmp_pa
     assert (model.layers[2].name, model.layers[2].alpha) == ("LeakyRelu", 0.2)
 
 
-def test_weights_equal_those_of_the_module(torch, importer, tmp_path):
-    module = build(torch, "a Sequential")
-    inputs, axes = example(torch, "a Sequential")
-    imported_weights = importer.load(export(torch, module, inputs, axes, tmp_path / "m.onnx", dynamo=False)).to_torch()
+def test_weights_equal_those_of_the_module(importer, dynamic):
+    module, _, path = dynamic("a Sequential")
+    imported_weights = importer.load(path).to_torch()
     torch_weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     torch_weights["lstm.bias_ih_l0"] = torch_weights["lstm.bias_ih_l0"] + torch_weights["lstm.bias_hh_l0"]
     torch_weights["lstm.bias_hh_l0"] = 0 * torch_weights["lstm.bias_hh_l0"]
