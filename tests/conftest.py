@@ -25,7 +25,10 @@ gc.set_threshold(20_000, 20, 100)
 
 
 PEERS = {"torch", "keras", "onnx", "onnxruntime", "importer", "exporter"}  # fixtures that import them
-PLACES_OF_PEERS = ("tests/verify/", "src/glasscell/verify/", "tests/test_readme.py", "tests/bench/")
+PLACES_OF_PEERS = (
+    *("tests/verify/", "src/glasscell/verify/", "tests/test_readme.py", "tests/bench/"),
+    "tests/models/test_sequence_models.py::test_traces_and_checks",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
