@@ -137,6 +137,7 @@ def test_a_constant_has_one_quantile():
         ({"corpus": 3}, TypeError, "corpus must be a text, arrays, a batch or a task, got a int"),
         ({"unit": 8}, ValueError, "unit must be from -8 to 7, got 8"),
         ({"unit": "a"}, TypeError, "unit must be an integer, got 'a'"),
+        ({"unit": []}, ValueError, "unit must be an integer, or at least one, got none"),
         ({"symbol": "q"}, ValueError, "symbol must be one of .* got 'q'"),
         ({"layer": 2}, ValueError, "layer must be from -2 to 1, the number of one of l0, l1, got 2"),
         ({"number": 0}, ValueError, "number must be at least 1, got 0"),

@@ -164,6 +164,8 @@ def extreme_inputs(
     apart = context if separation is None else non_negative_integer("separation", separation)
     fractions = _levels(levels)
     units: list[Any] = list(unit) if isinstance(unit, Sequence | np.ndarray) else [unit]
+    if not units:
+        raise ValueError("unit must be an integer, or at least one, got none")
     data = read_corpus(
         model,
         corpus,

@@ -66,8 +66,8 @@ class Relay:
         and one output for the whole sequence.
     input_places, output_places : tuple
         Step and feature of each.
-    sequences : int
-        Number of sequences.
+    sequences : array (K,) of int
+        Number of sequences with each input and its output.
     layer, source : str
         Name of the layer, and where the sequences come from.
     """
@@ -81,7 +81,7 @@ class Relay:
     read_at: NDArray[np.intp]
     input_places: tuple[Input, ...]
     output_places: tuple[Output, ...]
-    sequences: int
+    sequences: NDArray[np.intp]
     layer: str
     source: str
 
@@ -101,7 +101,7 @@ class Relay:
 
     def __repr__(self) -> str:
         K, T, H = self.carried.shape
-        return f"Relay({K} inputs × {T} steps × {H} units: c of {self.layer}; {self.sequences} of {self.source})"
+        return f"Relay({K} inputs × {T} steps × {H} units: c of {self.layer}; {self.sequences.max()} of {self.source})"
 
 
 def relay(
@@ -176,12 +176,13 @@ def relay(
         )
     order, _ = hash_order(samples, seed)
     outputs_valid = ModelInputs(model, samples.inputs, samples.lengths).outputs_valid
-    parts = []
+    parts, counts = [], []
     for source, target in zip(input_places, output_places, strict=True):
         has_both = samples.valid[:, source.step] & has_output(outputs_valid, target, len(samples))
         rows = np.sort([n for n in order if has_both[n]][:number]).astype(np.intp)
         if not len(rows):
             raise ValueError(f"x must have sequences with both {source.name} and {target.name}, got none")
+        counts.append(len(rows))
         batch = samples.rows(rows)
         parts.append(Patching(model, batch, replacer(source)[rows], target, layer).measure())
     carried, together, edges, effect, written_at, read_at = (np.array(column) for column in zip(*parts, strict=True))
@@ -193,7 +194,7 @@ def relay(
         *(carried, together, edges, effect, written_at, read_at),
         tuple(input_places),
         tuple(output_places),
-        min(number, len(samples)),
+        np.array(counts, np.intp),
         one.layer(layer).name,
         samples.source,
     )
