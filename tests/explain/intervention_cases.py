@@ -104,7 +104,7 @@ def check_gradients(
     """Compare gradients with central differences of order four along a random direction of each argument."""
     rng = np.random.default_rng(3)
     for name, value in arguments.items():
-        direction, e = rng.normal(size=value.shape), 1e-5
+        direction, e = rng.normal(size=value.shape), 2e-6
 
         def at(s: float) -> float:
             return loss(arguments | {name: value + s * direction})  # noqa: B023

@@ -18,8 +18,8 @@ def layer(**options: Any) -> gc.LSTM:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"symbol": "q", "scale": 1}, ValueError, "symbol must be one of 'x', "),
-        ({"symbol": "z", "scale": 1}, ValueError, "symbol must be one of 'x', "),
+        ({"symbol": "y", "scale": 1}, ValueError, "symbol must be one of 'x', "),
+        ({"symbol": "z_c", "scale": 1}, ValueError, "symbol must be one of 'x', "),
         ({"symbol": "f"}, ValueError, "exactly one of scale, set, clamp, add, freeze, patch, cut, got none"),
         ({"symbol": "f", "scale": 1, "add": 2}, ValueError, "exactly one of .*, got scale and add"),
         ({"symbol": "f", "cut": True}, ValueError, "cut must be True for 'W_h', and for no other symbol"),

@@ -7,7 +7,7 @@ import pytest
 from intervention_cases import B, H, I, T
 
 import glasscell as gc
-from glasscell.explain import Intervention, outputs_under, trace_under
+from glasscell.explain import Intervention, gradient_flow, outputs_under, trace_under
 from glasscell.trace import diagnostics, figures
 from glasscell.trace.html_report.payload import payload_of
 from glasscell.trace.trace import Trace
@@ -82,6 +82,8 @@ def test_measures_that_would_be_wrong_are_refused(model, data):
         ):
             with pytest.raises(ValueError, match="without interventions"):
                 measure(layer)
+        with pytest.raises(ValueError, match="without interventions"):
+            gradient_flow(trace_under(model, one, *data))
         if one.symbol in ("c", "h"):
             with pytest.raises(ValueError, match="without interventions on c or h"):
                 diagnostics.gradient_paths(layer)

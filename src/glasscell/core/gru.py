@@ -30,83 +30,22 @@ Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H 
 
 from collections.abc import Mapping
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell.core.activations import sigmoid_derivative, tanh_derivative
+from glasscell.core.activations import sigmoid, sigmoid_derivative, tanh, tanh_derivative
 from glasscell.core.buffers import BufferPool
+from glasscell.core.gru_tape import Tape
+from glasscell.core.hooked_pass import HookedBackward, HookedGRU
 from glasscell.core.linear import batched_matmul, sum_of_outer_products
 from glasscell.core.rnn import find_ends, split_kernel
+from glasscell.core.step_hook import StepHook
 from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 
 GATES = ("r", "z", "n")  # the order of the blocks of H rows in the kernel
 INFERENCE_BLOCK_BYTES = 1 << 20  # pre-activations computed at a time without a tape
-
-
-class Tape(NamedTuple):
-    """All that a backward pass reads.
-
-    Attributes
-    ----------
-    weights : dict of str to array
-        Copies, with the names and shapes of :func:`shapes`.
-    x : array (T, I, B)
-    gates : array (T, 3H, B)
-        r, z and n.
-    q : array (T, H, B)
-        U_n [h_prev; 1], or r ∘ h_prev unless `reset_after`.
-    h_with_initial : array (T + 1, H, B)
-        Hidden states, the initial one first.
-    lengths : array (B,) of int, or None
-        Number of steps of each sequence, after which its state stays the same. None: T.
-    reset_after : bool
-    """
-
-    weights: dict[str, Array]
-    x: Array
-    gates: Array
-    q: Array
-    h_with_initial: Array
-    lengths: Index | None
-    reset_after: bool
-
-    @property
-    def r(self) -> Array:
-        """Return the reset gate, (T, H, B)."""
-        return self.gates[:, : self.q.shape[1]]
-
-    @property
-    def z(self) -> Array:
-        """Return the update gate, (T, H, B)."""
-        H = self.q.shape[1]
-        return self.gates[:, H : 2 * H]
-
-    @property
-    def n(self) -> Array:
-        """Return the candidate, (T, H, B)."""
-        return self.gates[:, 2 * self.q.shape[1] :]
-
-    @property
-    def h(self) -> Array:
-        """Return the hidden states, (T, H, B): the outputs."""
-        return self.h_with_initial[1:]
-
-    @property
-    def h_prev(self) -> Array:
-        """Return the hidden state before each step, (T, H, B)."""
-        return self.h_with_initial[:-1]
-
-    @property
-    def a(self) -> Array:
-        """Compute the pre-activations of r, z and n, (T, 3H, B), whose memory the forward pass uses for the gates."""
-        H = self.q.shape[1]
-        U, W_x, b = split_kernel(self.weights["kernel"], H)
-        a = batched_matmul(W_x, self.x) + b
-        a[:, : 2 * H] += batched_matmul(U[: 2 * H], self.h_prev)
-        a[:, 2 * H :] += self.r * self.q if self.reset_after else batched_matmul(U[2 * H :], self.q)
-        return a
 
 
 class Gradient(NamedTuple):
@@ -117,6 +56,7 @@ class Gradient(NamedTuple):
     dh0: Array  # (H, B)
     da: Array  # (T, 3H, B), rows r z n
     dq: Array  # (T, H, B)
+    d_gates: Array | None = None  # (T, 3H, B): with a hook, on the r, z and n that acted
 
 
 def shapes(I: int, H: int, *, reset_after: bool = True) -> dict[str, tuple[int, ...]]:
@@ -137,6 +77,7 @@ def forward(
     buffers: BufferPool | None = None,
     *,
     reset_after: bool = True,
+    hook: StepHook | None = None,
 ) -> Tape:
     """Run the layer over a sequence.
 
@@ -152,6 +93,8 @@ def forward(
         Their previous tape is overwritten. Default: new arrays.
     reset_after : bool
         Whether the reset gate is applied after the product with U_n.
+    hook : StepHook, optional
+        Changes values of the steps: "x", "W_h", "a_r", "a_z", "r", "z", "q", "a_n", "n" and "h".
 
     Returns
     -------
@@ -167,7 +110,8 @@ def forward(
     q = buffers.get("q", (T, H, B), dtype)
     states = buffers.get("states", (T + 1, H, B), dtype)
     states[0] = h0
-    tape = Tape(weights, x_copy, gates, q, states, lengths, reset_after)
+    hooked = None if hook is None else HookedGRU(hook, ("a_r", "a_z", "a_n"), x_copy, H)
+    tape = Tape(weights, x_copy, gates, q, states, lengths, reset_after, hooked)
     _forward_steps(tape, tape.q)
     return tape
 
@@ -181,12 +125,15 @@ def forward_inference(
     buffers: BufferPool | None = None,
     *,
     reset_after: bool = True,
+    hook: StepHook | None = None,
 ) -> Array:
     """Run :func:`forward` without a tape: return the hidden states (T + 1, H, B), the initial one first.
 
     Gates are kept for one block of steps at a time.
     """
     buffers = buffers or BufferPool()
+    if hook is not None:
+        return forward(weights, x, h0, lengths, buffers, reset_after=reset_after, hook=hook).h_with_initial
     (T, _, B), H, dtype = x.shape, len(weights["kernel"]) // 3, x.dtype
     length = max(1, min(T, INFERENCE_BLOCK_BYTES // max(1, 3 * H * B * dtype.itemsize)))
     gates = buffers.get("inference gates", (length, 3 * H, B), dtype)
@@ -205,7 +152,7 @@ def forward_inference(
 
 def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
     """Write gates, q and states of all steps; `q_steps` has the memory of q of each."""
-    states, gates, lengths = tape.h_with_initial, tape.gates, tape.lengths
+    states, gates, lengths, hooked = tape.h_with_initial, tape.gates, tape.lengths, tape.hooked
     (T, _, B), H, one = gates.shape, states.shape[1], np.array(1, gates.dtype)
     U, W_x, b = split_kernel(tape.weights["kernel"], H)
     batched_matmul(W_x, tape.x, gates)
@@ -215,32 +162,36 @@ def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
     U_r_z, U_n = U[: 2 * H], U[2 * H :]
     b_n = tape.weights["recurrent_bias"][:, None] if tape.reset_after else None
     ends, first_end = find_ends(lengths, T, B)
-    dot, add, subtract, multiply, divide = np.dot, np.add, np.subtract, np.multiply, np.divide
-    negative, exp, tanh = np.negative, np.exp, np.tanh
+    dot, add, subtract, multiply, exp = np.dot, np.add, np.subtract, np.multiply, np.exp
+    functions: Any = dot, np.negative, np.divide, add, multiply, np.tanh, add
+    if hooked is not None:
+        functions = hooked.dot_hidden, hooked.negative, hooked.divide, hooked.add_bias, hooked.reset
+        functions += hooked.tanh, hooked.finish
+    dot_hidden, negative, divide, add_bias, reset, tanh, finish = functions
     views = zip(gates[:, : 2 * H], gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :], q_steps, strict=False)
     for t, (r_z, r, z, n, q) in enumerate(views):
         h_prev, h = states[t], states[t + 1]
         # equation: gru-step
         if b_n is not None:
-            dot(U, h_prev, from_h)
+            dot_hidden(U, h_prev, from_h)
         else:
-            dot(U_r_z, h_prev, from_h_r_z)
+            dot_hidden(U_r_z, h_prev, from_h_r_z)
         add(r_z, from_h_r_z, r_z)
         negative(r_z, r_z)
         exp(r_z, r_z)
         add(r_z, one, r_z)
         divide(one, r_z, r_z)
         if b_n is not None:
-            add(from_h_n, b_n, q)
+            add_bias(from_h_n, b_n, q)
             multiply(r, q, h_part_n)
         else:
-            multiply(r, h_prev, q)
+            reset(r, h_prev, q)
             dot(U_n, q, h_part_n)
         add(n, h_part_n, n)
         tanh(n, n)
         subtract(h_prev, n, h)
         multiply(z, h, h)
-        add(n, h, h)
+        finish(n, h, h)
         if t >= first_end:
             np.copyto(h, h_prev, where=t >= ends)
 
@@ -284,6 +235,7 @@ def backward(
     U_r_z_T, U_n_T = np.ascontiguousarray(U_T[:, : 2 * H]), np.ascontiguousarray(U_T[:, 2 * H :])
     da = buffers.get("da", (T, 3 * H, B), z.dtype)
     dq = buffers.get("dq", (T, H, B), z.dtype)
+    hooks = None if tape.hooked is None else HookedBackward(tape.hooked, _activation_derivatives(tape.a))
     _write_local_derivatives(tape, da)
     dh_next: Array = np.zeros((H, B), z.dtype) + dh_T  # dL/dh through the next step; a copy
     ends, first_end = find_ends(lengths, T, B)
@@ -295,41 +247,68 @@ def backward(
         da_r, da_z, da_n = da[t].reshape(3, H, B)
         if t >= first_end:
             da[t] *= t < ends
-        da_z *= dh_next
-        da_n *= dh_next
+        if hooks is None:
+            da_z *= dh_next
+            da_n *= dh_next
+        else:
+            hooks.hidden(t, dh_next, da_z, da_n)
         if after:
             np.multiply(da_n, r[t], dq[t])
-            da_r *= da_n
-            dh_prev = U_r_z_T @ da[t, : 2 * H] + U_n_T @ dq[t]
         else:
             np.dot(U_n_T, da_n, dq[t])
-            da_r *= dq[t]
-            dh_prev = U_r_z_T @ da[t, : 2 * H] + dq[t] * r[t]
+        if hooks is not None:
+            hooks.before_reset(t, dq[t])
+        da_r *= da_n if after else dq[t]
+        if hooks is not None:
+            hooks.reset(t, da_r)
+        dh_prev = U_r_z_T @ da[t, : 2 * H] + (U_n_T @ dq[t] if after else dq[t] * r[t])
+        if hooks is not None:
+            hooks.previous_hidden(t, dh_prev)
         dh_prev += dh_next * z[t]
         if t < first_end:
             dh_next = dh_prev
         else:
             np.copyto(dh_next, dh_prev, where=t < ends)
-    return _gradient(tape, da, dq, dh_next, W_x, buffers, need_dx=need_dx)
+    d_gates = None if hooks is None else hooks.d_gates
+    return _gradient(tape, da, dq, dh_next, W_x, buffers, need_dx=need_dx, d_gates=d_gates)
 
 
 # equation: gru-step-backward
 def _write_local_derivatives(tape: Tape, da: Array) -> None:
     """Write the factors of all steps: of dh in da_z and da_n; and in da_r of da_n, or of dq unless `reset_after`."""
-    H, r, z, n = tape.q.shape[1], tape.r, tape.z, tape.n
-    np.multiply(tape.q if tape.reset_after else tape.h_prev, sigmoid_derivative(r), out=da[:, :H])
-    np.multiply(tape.h_prev - n, sigmoid_derivative(z), out=da[:, H : 2 * H])
-    np.multiply(1 - z, tanh_derivative(n), out=da[:, 2 * H :])
+    H, r, z, n, hooked = tape.q.shape[1], tape.r, tape.z, tape.n, tape.hooked
+    before_reset = tape.q if tape.reset_after else tape.h_prev
+    if hooked is None:
+        np.multiply(before_reset, sigmoid_derivative(r), out=da[:, :H])
+        np.multiply(tape.h_prev - n, sigmoid_derivative(z), out=da[:, H : 2 * H])
+        np.multiply(1 - z, tanh_derivative(n), out=da[:, 2 * H :])
+    else:  # the hook may change a gate: it multiplies by the derivatives of the activations itself
+        da[:, :H] = before_reset if tape.reset_after else hooked.h_read
+        da[:, H : 2 * H], da[:, 2 * H :] = tape.h_prev - n, 1 - z
+
+
+def _activation_derivatives(a: Array) -> Array:
+    """Return the derivatives of the activations at the pre-activations of r, z and n, (T, 3H, B)."""
+    H = a.shape[1] // 3
+    return np.concatenate([sigmoid_derivative(sigmoid(a[:, : 2 * H])), tanh_derivative(tanh(a[:, 2 * H :]))], axis=1)
 
 
 def _gradient(
-    tape: Tape, da: Array, dq: Array, dh0: Array, W_x: Array, buffers: BufferPool, *, need_dx: bool
+    tape: Tape,
+    da: Array,
+    dq: Array,
+    dh0: Array,
+    W_x: Array,
+    buffers: BufferPool,
+    *,
+    need_dx: bool,
+    d_gates: Array | None,
 ) -> Gradient:
     """Return the gradients on weights and inputs, from those at every step."""
     T, H, B = tape.h.shape
-    after = tape.reset_after
-    dU_r_z = sum_of_outer_products(da[:, : 2 * H], tape.h_prev, buffers)
-    dU_n = sum_of_outer_products(*((dq, tape.h_prev) if after else (da[:, 2 * H :], tape.q)), buffers)
+    after, h_read = tape.reset_after, tape.h_prev if tape.hooked is None else tape.hooked.h_read
+    dU_r_z = sum_of_outer_products(da[:, : 2 * H], h_read, buffers)
+    dU_n = sum_of_outer_products(*((dq, h_read) if after else (da[:, 2 * H :], tape.q)), buffers)
     dW_x, db = sum_of_outer_products(da, tape.x, buffers), da.sum(axis=(0, 2))[:, None]
     dweights = {"kernel": np.concatenate([np.concatenate([dU_r_z, dU_n]), dW_x, db], axis=1)}
     if after:
@@ -337,4 +316,6 @@ def _gradient(
     dx = buffers.get("dx", (T if need_dx else 0, tape.x.shape[1], B), da.dtype)
     if need_dx:
         batched_matmul(W_x.T, da, dx)
-    return Gradient(dweights, dx, dh0, da, dq)
+    if tape.hooked is not None:
+        tape.hooked.input_backward(dx)
+    return Gradient(dweights, dx, dh0, da, dq, d_gates)

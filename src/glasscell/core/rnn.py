@@ -18,15 +18,17 @@ The products with the inputs of all steps are one call; a step is one product wi
 Shapes: ``T`` steps, ``I`` inputs, ``H`` hidden units, ``B`` sequences, ``K = H + I + 1``. Sequences: ``(T, rows, B)``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from glasscell.core.activations import tanh_derivative
 from glasscell.core.buffers import BufferPool
+from glasscell.core.hooked_pass import HookedPass
 from glasscell.core.linear import batched_matmul, sum_of_outer_products
+from glasscell.core.step_hook import StepHook
 from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 
@@ -46,6 +48,8 @@ class Tape(NamedTuple):
     lengths : array (B,) of int, or None
         Number of steps of each sequence, after which its state stays the same. None: T.
     activation : {"tanh", "relu"}
+    hooked : HookedPass, optional
+        The hook of the pass; the arrays have the values that acted.
     """
 
     weights: dict[str, Array]
@@ -53,6 +57,12 @@ class Tape(NamedTuple):
     h_with_initial: Array
     lengths: Index | None
     activation: RNNActivation
+    hooked: HookedPass | None = None
+
+    @property
+    def hook(self) -> StepHook | None:
+        """Return the hook that changed values of the pass."""
+        return None if self.hooked is None else self.hooked.hook
 
     @property
     def h(self) -> Array:
@@ -67,6 +77,8 @@ class Tape(NamedTuple):
     @property
     def z(self) -> Array:
         """Compute the pre-activations, (T, H, B), whose memory the forward pass uses for h."""
+        if self.hooked is not None:
+            return self.hooked.a
         W_h, W_x, b = split_kernel(self.weights["kernel"], self.h.shape[1])
         return batched_matmul(W_h, self.h_prev) + batched_matmul(W_x, self.x) + b
 
@@ -94,6 +106,7 @@ def forward(
     buffers: BufferPool | None = None,
     *,
     activation: RNNActivation = "tanh",
+    hook: StepHook | None = None,
 ) -> Tape:
     """Run the layer over a sequence.
 
@@ -108,6 +121,8 @@ def forward(
     buffers : BufferPool, optional
         Their previous tape is overwritten. Default: new arrays.
     activation : {"tanh", "relu"}
+    hook : StepHook, optional
+        Changes values of the steps: "x", "W_h", "z" and "h".
 
     Returns
     -------
@@ -118,8 +133,11 @@ def forward(
     x_copy = buffers.get("x", x.shape, x.dtype)
     x_copy[:] = x
     copies = {name: weight.copy() for name, weight in weights.items()}  # the caller may change theirs before backward
-    states = forward_inference(copies, x_copy, h0, lengths, buffers, activation=activation)
-    return Tape(copies, x_copy, states, lengths, activation)
+    states = buffers.get("states", (len(x) + 1, len(copies["kernel"]), x.shape[2]), x.dtype)
+    states[0] = h0
+    hooked = None if hook is None else HookedPass(hook, ("z",), x_copy, len(copies["kernel"]))
+    _forward_steps(copies["kernel"], x_copy, states, lengths, activation, hooked)
+    return Tape(copies, x_copy, states, lengths, activation, hooked)
 
 
 @np.errstate(under="ignore")
@@ -131,29 +149,49 @@ def forward_inference(
     buffers: BufferPool | None = None,
     *,
     activation: RNNActivation = "tanh",
+    hook: StepHook | None = None,
 ) -> Array:
     """Run :func:`forward` without a tape: return the hidden states (T + 1, H, B), the initial one first."""
     buffers = buffers or BufferPool()
+    if hook is not None:
+        return forward(weights, x, h0, lengths, buffers, activation=activation, hook=hook).h_with_initial
     kernel = weights["kernel"]
+    states = buffers.get("states", (len(x) + 1, len(kernel), x.shape[2]), kernel.dtype)
+    states[0] = h0
+    _forward_steps(kernel, x, states, lengths, activation, None)
+    return states
+
+
+def _forward_steps(
+    kernel: Array,
+    x: Array,
+    states: Array,
+    lengths: Index | None,
+    activation: RNNActivation,
+    hooked: HookedPass | None,
+) -> None:
+    """Write the states of all steps."""
     (T, _, B), H = x.shape, len(kernel)
     W_h, W_x, b = split_kernel(kernel, H)
-    states = buffers.get("states", (T + 1, H, B), kernel.dtype)
-    states[0] = h0
     batched_matmul(W_x, x, states[1:])  # z of all steps, where h will be
     states[1:] += b
     through_h = np.empty((H, B), kernel.dtype)
-    activate = np.tanh if activation == "tanh" else partial(np.maximum, 0)
+    dot_hidden: Any = np.dot if hooked is None else hooked.dot_hidden
+    activate = _activate(activation) if hooked is None else hooked.activate(_activate(activation))
     ends, first_end = find_ends(lengths, T, B)
-    dot, add = np.dot, np.add
+    add = np.add
     for t in range(T):
         h_prev, h = states[t], states[t + 1]
         # equation: rnn-step
-        dot(W_h, h_prev, through_h)
+        dot_hidden(W_h, h_prev, through_h)
         add(h, through_h, h)
         activate(h, out=h)
         if t >= first_end:
             np.copyto(h, h_prev, where=t >= ends)
-    return states
+
+
+def _activate(activation: RNNActivation) -> Callable[..., Any]:
+    return np.tanh if activation == "tanh" else partial(np.maximum, 0)
 
 
 @np.errstate(under="ignore")
@@ -193,10 +231,10 @@ def backward(
     W_h, W_x, _ = split_kernel(tape.weights["kernel"], H)
     W_h_T = np.ascontiguousarray(W_h.T)
     dz = buffers.get("dz", (T, H, B), states.dtype)
-    if tape.activation == "tanh":
-        dz[:] = tanh_derivative(tape.h)
-    else:
-        dz[:] = tape.h > 0
+    hook, h, h_read = tape.hook, tape.h, tape.h_prev
+    if tape.hooked is not None:
+        h, h_read = _activate(tape.activation)(tape.z), tape.hooked.h_read
+    dz[:] = tanh_derivative(h) if tape.activation == "tanh" else h > 0
     running: Array = np.zeros((H, B), states.dtype) + dh_T  # dL/dh through the next step; a copy
     ends, first_end = find_ends(lengths, T, B)
     for t in reversed(range(T)):
@@ -204,16 +242,24 @@ def backward(
         running += dh[t]
         if dh_steps is not None:
             dh_steps[t] = running
+        if hook is not None:
+            d_held = hook.backward("h", t, running)
         dz[t] *= running
-        if t < first_end:
+        if hook is not None:
+            hook.backward("z", t, dz[t])
+        if t < first_end and hook is None:
             np.dot(W_h_T, dz[t], running)
             continue
         valid = t < ends
         dz[t] *= valid
-        np.copyto(running, W_h_T @ dz[t], where=valid)
+        through_h = W_h_T @ dz[t]
+        if hook is not None:
+            hook.backward("W_h", t, through_h)
+            through_h += d_held
+        np.copyto(running, through_h, where=valid)
     dkernel = np.concatenate(
         [
-            sum_of_outer_products(dz, tape.h_prev, buffers),
+            sum_of_outer_products(dz, h_read, buffers),
             sum_of_outer_products(dz, tape.x, buffers),
             dz.sum(axis=(0, 2))[:, None],
         ],
@@ -222,6 +268,8 @@ def backward(
     dx = buffers.get("dx", (T if need_dx else 0, *tape.x.shape[1:]), states.dtype)
     if need_dx:
         batched_matmul(W_x.T, dz, dx)
+    if tape.hooked is not None:
+        tape.hooked.input_backward(dx)
     return Gradient({"kernel": dkernel}, dx, running, dz)
 
 

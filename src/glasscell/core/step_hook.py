@@ -26,6 +26,9 @@ class StepHook(Protocol):
             Value of a state at the previous step, at the first one the initial state. Default: the symbol is no state.
         """
 
+    def begin_backward(self) -> None:
+        """Prepare for a backward pass."""
+
     def add_carried(self, symbol: str, gradient: Array) -> None:
         """Add the gradient that reaches a value from the next step, which holds it, in place."""
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from glasscell.core.types import Array
 from glasscell.data.metrics import Metric
 from glasscell.explain.intervening import intervene, resolve, targets
-from glasscell.explain.intervention import Intervention
+from glasscell.explain.intervention import Intervention, symbol_values
 from glasscell.explain.metric_data import Which, named_metric, read_batches, score
 from glasscell.validation import finite_array, positive_integer
 
@@ -274,8 +274,7 @@ def _means(model: Any, data: Any, symbol: str, layer: str, which: Which) -> Arra
     for batch in read_batches(data, np.dtype(model.dtype), which, 256):
         trace = model.trace(batch.inputs, lengths=batch.lengths)
         traced = next(one for one in trace.layer if one.name == layer)
-        gate = symbol.removeprefix("z_")
-        values = (traced.gate("z", gate) if gate != symbol else traced.value(symbol)).astype(np.float64)
+        values = symbol_values(traced, symbol).astype(np.float64)
         valid = np.isfinite(values).all(axis=-1)
         total, count = total + values[valid].sum(axis=0), count + int(valid.sum())
     if not count:

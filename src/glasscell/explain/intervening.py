@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.explain.intervention import DOUBLE, Intervention, select_steps, select_units
+from glasscell.explain.intervention import DOUBLE, Intervention, select_steps, select_units, symbol_values
 from glasscell.recurrent.step_interventions import StepIntervention
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
@@ -194,7 +194,7 @@ def _select(all_targets: Sequence[Target], one: Intervention) -> list[Target]:
 def _step_intervention(target: Target, one: Intervention) -> StepIntervention:
     layer = target.layer
     if not hasattr(layer, "set_interventions"):
-        raise ValueError(f"interventions must be on an LSTM, got the {type(layer).__name__} {target.name}")
+        raise ValueError(f"layer must be an LSTM, RNN or GRU, got the {type(layer).__name__} {target.name}")
     rows = layer.intervention_rows(one.symbol, target.k)
     units = select_units(one.units, rows, one.symbol)
     operation, value = one.operation, getattr(one, one.operation)
@@ -230,8 +230,7 @@ def _patch(target: Target, one: Intervention, rows: int) -> Array:
     if isinstance(patch, LayerTrace):
         if "T" not in patch.axes or "R" not in patch.axes:
             raise ValueError("patch must have all steps and units, got a trace of one step or unit")
-        gate = one.symbol.removeprefix("z_")
-        patch = patch.gate("z", gate) if gate != one.symbol else patch.value(one.symbol)
+        patch = symbol_values(patch, one.symbol)
     values = np.asarray(patch)
     if values.dtype.kind not in "biuf":
         raise TypeError(f"patch must be an array of real numbers, got dtype {values.dtype}")

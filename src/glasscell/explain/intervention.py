@@ -16,7 +16,9 @@ from glasscell.validation import boolean, choice, finite_array, integer
 Selection: TypeAlias = "int | slice | ArrayLike | None"
 
 LSTM_SYMBOLS = ("x", "z_i", "z_f", "z_o", "z_g", "i", "f", "o", "g", "c", "h", "W_h")
-SYMBOLS = LSTM_SYMBOLS
+RNN_SYMBOLS = ("x", "z", "h", "W_h")
+GRU_SYMBOLS = ("x", "a_r", "a_z", "r", "z", "q", "a_n", "n", "h", "W_h")
+SYMBOLS = tuple(dict.fromkeys([*LSTM_SYMBOLS, *RNN_SYMBOLS, *GRU_SYMBOLS]))
 OPERATIONS = ("scale", "set", "clamp", "add", "freeze", "patch", "cut")
 DOUBLE = np.dtype(np.float64)
 
@@ -34,7 +36,9 @@ class Intervention:
     ----------
     symbol : str
         Of an LSTM: "x" (the input of the layer), "z_i", "z_f", "z_o", "z_g" (the arguments of the activations), the
-        gates and the candidate "i", "f", "o", "g", the states "c" and "h", or "W_h" (the recurrent weights).
+        gates and the candidate "i", "f", "o", "g", the states "c" and "h", or "W_h" (the recurrent weights). Of an RNN
+        "x", "z", "h" and "W_h"; of a GRU "x", "a_r", "a_z", "a_n" (the arguments of the activations), "r", "z", "q",
+        "n", "h" and "W_h", as in :mod:`glasscell.core.gru`: the state that a gate scales is read as well if W_h is cut.
     scale : float or array (n,)
         Multiply the value. Arrays have one number for each of the n units.
     set : float or array (n,)
@@ -223,3 +227,9 @@ def select_steps(steps: Selection) -> Any:
         return steps
     array = np.atleast_1d(np.asarray(steps))
     return array if array.dtype == np.bool_ else array.astype(np.intp)
+
+
+def symbol_values(layer: LayerTrace, symbol: str) -> Array:
+    """Return the values of a symbol of interventions in a trace."""
+    head, _, gate = symbol.partition("_")
+    return layer.gate(head, gate) if gate in layer.gates and symbol not in layer.names else layer.value(symbol)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell.core import gru, lstm, lstm_tape, rnn
+from glasscell.core import gru, gru_tape, lstm, lstm_tape, rnn
 from glasscell.core.types import Array
 from glasscell.explain.step_layers import from_layer_state, state_parts, to_layer_state
 
@@ -78,11 +78,13 @@ def by_columns(layer: Any, x: Array, states: Array) -> StepJacobian:
 
 def by_unit(steps: Any) -> StepJacobian | None:
     """Return the Jacobians of the step (N columns) that a tape of one cell records; None: its units are mixed."""
+    if getattr(steps, "hook", None) is not None:  # interventions change the step
+        return None
     if isinstance(steps, lstm_tape.Tape):
         return _of_lstm(steps)
     if isinstance(steps, rnn.Tape):
         return _of_rnn(steps)
-    if isinstance(steps, gru.Tape) and steps.reset_after:
+    if isinstance(steps, gru_tape.Tape) and steps.reset_after:
         return _of_gru(steps)
     return None
 
@@ -106,7 +108,7 @@ def _of_rnn(steps: rnn.Tape) -> StepJacobian:
     return StepJacobian(*_weighted_rows(d.dz[0], steps.weights["kernel"], H))
 
 
-def _of_gru(steps: gru.Tape) -> StepJacobian:
+def _of_gru(steps: gru_tape.Tape) -> StepJacobian:
     """Return those of a GRU: its candidate reads h_prev through q, and x directly; z preserves the own unit."""
     _, H, N = steps.h.shape
     d = gru.backward(steps, np.zeros((1, H, N)), 1.0, need_dx=False)

@@ -4,7 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,6 +17,7 @@ from glasscell.core.types import Array, Seed
 from glasscell.layers.base import Features, LayerResult, Mask
 from glasscell.layers.framework_weights import FrameworkWeights
 from glasscell.layers.recurrent_layer import RecurrentLayer
+from glasscell.layers.stack_interventions import Direction, StackInterventions
 from glasscell.layers.trainable import LayerSeed, refuse_unknown_options
 from glasscell.recurrent.config import MAX_LAYERS
 from glasscell.recurrent.dropout import dropout_mask
@@ -29,15 +30,7 @@ if TYPE_CHECKING:
     from glasscell.trace.layer_trace import LayerTrace
 
 
-class Direction(NamedTuple):
-    """One layer in one direction: the suffix of its weights, such as ``_l0_reverse``, and its number of inputs."""
-
-    suffix: str
-    input_size: int
-    reverse: bool
-
-
-class CellStack(FrameworkWeights, RecurrentLayer):
+class CellStack(FrameworkWeights, StackInterventions, RecurrentLayer):
     """A stack of recurrent layers without a cell state. A subclass chooses the equations of a step.
 
     Attributes
@@ -92,6 +85,7 @@ class CellStack(FrameworkWeights, RecurrentLayer):
         self.directions = _directions(self.input_size, hidden_size, num_layers, bidirectional=bidirectional)
         shapes = self.shapes(**self.config)
         self._parameters = Parameters(shapes, self.dtype) if parameters is None else parameters
+        self._interventions = {}
         self._begin(seed)
 
     @classmethod
@@ -229,7 +223,10 @@ class CellStack(FrameworkWeights, RecurrentLayer):
                 h0 = 0.0 if state is None else state.h[len(final_states)]
                 steps, lengths = _to_processing_order(x, order, direction), None if order is None else order.lengths
                 weights, scope = self.cell_weights(direction.suffix), buffers.scope(direction.suffix)
-                tape = run(weights, steps, h0, lengths, scope, **self.cell_options)
+                options = self.cell_options
+                if self._interventions:
+                    options = options | {"hook": self._pass_hook(len(final_states), steps, order)}
+                tape = run(weights, steps, h0, lengths, scope, **options)
                 if keep_tape:
                     passes.append(RNNDirectionTape(tape, order, direction.reverse))
                 states = tape.h_with_initial if keep_tape else tape
@@ -269,6 +266,8 @@ class CellStack(FrameworkWeights, RecurrentLayer):
                 dh = _to_processing_order(dh, order, direction)  # a permutation: also the adjoint of _to_time_order
                 dh_steps = None if step_gradients is None else np.empty(steps.h.shape, self.dtype)
                 scope = BufferPool() if dh_steps is not None else buffers.scope(direction.suffix)  # the former is kept
+                if steps.hook is not None:
+                    steps.hook.begin_backward()
                 d = self.cell.backward(
                     *(steps, dh, 0.0 if d_final_state is None else d_final_state.h[k], scope),
                     need_dx=need_dx or layer > 0,
@@ -313,7 +312,10 @@ class CellStack(FrameworkWeights, RecurrentLayer):
                 "bidirectional=True, so its outputs depend on later steps; forward() runs it over a whole sequence"
             )
         weights = [self.cell_weights(direction.suffix) for direction in self.directions]
-        return RNNStage(self.gates, weights, self.cell_options, single=single)
+        interventions = [self.interventions(k) for k in range(len(self.directions))]
+        return RNNStage(
+            self.gates, weights, self.cell_options, single=single, interventions=interventions, run=self.cell.forward
+        )
 
     def __repr__(self) -> str:
         config = self.config

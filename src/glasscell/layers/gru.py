@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from glasscell.core import gru
+from glasscell.core.gru_tape import Tape
 from glasscell.core.types import Array
 from glasscell.layers.cell_stack import CellStack
 from glasscell.layers.trainable import refuse_unknown_options
@@ -66,6 +67,7 @@ class GRU(CellStack):
 
     cell: ClassVar[Any] = gru
     gates: ClassVar[tuple[str, ...]] = gru.GATES
+    symbols: ClassVar[tuple[str, ...]] = ("x", "a_r", "a_z", "r", "z", "q", "a_n", "n", "h", "W_h")
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset_after: bool = True, **options: Any
@@ -94,13 +96,16 @@ class GRU(CellStack):
         return {"reset_after": self.reset_after}
 
     def _step_gradients(
-        self, tape: gru.Tape, dy: Array, dh: Array, gradient: gru.Gradient
+        self, tape: Tape, dy: Array, dh: Array, gradient: gru.Gradient
     ) -> Callable[[], dict[str, Array]]:
         def compute() -> dict[str, Array]:
             H = dh.shape[1]
             valid = 1 if tape.lengths is None else np.arange(len(dh))[:, None, None] < tape.lengths
-            d_n, d_z = dh * (1 - tape.z) * valid, dh * (tape.h_prev - tape.n) * valid
-            d_r = gradient.da[:, 2 * H :] * tape.q if self.reset_after else gradient.dq * tape.h_prev
+            d_n: Array = dh * (1 - tape.z) * valid
+            d_z: Array = dh * (tape.h_prev - tape.n) * valid
+            d_r: Array = gradient.da[:, 2 * H :] * tape.q if self.reset_after else gradient.dq * tape.h_prev
+            if gradient.d_gates is not None:  # under interventions
+                d_r, d_z, d_n = (gradient.d_gates[:, k * H : (k + 1) * H] for k in range(3))
             gates = {"r": d_r, "z": d_z, "n": d_n, "q": gradient.dq, "a": gradient.da}
             return {"y": dy, "h": dh, **gates, "x": gradient.dx}
 

@@ -61,6 +61,7 @@ class RNN(CellStack):
 
     cell: ClassVar[Any] = rnn
     gates: ClassVar[tuple[str, ...]] = ("h",)
+    symbols: ClassVar[tuple[str, ...]] = ("x", "z", "h", "W_h")
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any

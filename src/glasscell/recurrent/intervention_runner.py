@@ -10,7 +10,7 @@ from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.execution import DirectionRunner
-from glasscell.recurrent.step_interventions import PassHook, StepIntervention
+from glasscell.recurrent.step_interventions import PassHook, StepIntervention, bind
 
 PRE_ACTIVATIONS = tuple(f"z_{gate}" for gate in GATES)
 LSTM_SYMBOLS = ("x", *PRE_ACTIVATIONS, *GATES, "c", "h", "W_h")
@@ -39,11 +39,9 @@ class InterventionRunner(DirectionRunner):
         """The runner without interventions."""
         return self._original
 
-    def pass_hook(self, x: Array, order: TimeOrder | None) -> PassHook:
+    def pass_hook(self, x: Array, order: TimeOrder | None) -> PassHook | None:
         """Return the interventions on a pass over x (T, I, B) in processing order."""
-        T, _, B = x.shape
-        bound = [one.bind(T, B, order, x.dtype, reverse=self._reverse) for one in self.interventions]
-        return PassHook(bound)
+        return bind(self.interventions, x, order, reverse=self._reverse)
 
 
 def symbol_rows(options: LSTMConfig, symbol: str, I: int) -> int:

@@ -9,9 +9,9 @@ from glasscell.core.time_order import TimeOrder
 from glasscell.core.types import Array
 
 if TYPE_CHECKING:
-    from glasscell.core import gru, rnn
+    from glasscell.core import gru_tape, rnn
 
-    StepsTape: TypeAlias = "rnn.Tape | gru.Tape"
+    StepsTape: TypeAlias = "rnn.Tape | gru_tape.Tape"
 
 
 class RNNState(NamedTuple):
@@ -28,7 +28,7 @@ class RNNDirectionTape(NamedTuple):
 
     Attributes
     ----------
-    tape : glasscell.core.rnn.Tape or glasscell.core.gru.Tape
+    tape : glasscell.core.rnn.Tape or glasscell.core.gru_tape.Tape
         Gates and states in processing order.
     order : TimeOrder or None
         The processing order, if sequences have invalid steps. None: that of time, or its reverse.

@@ -271,3 +271,13 @@ class PassHook:
             return d_previous
         self._carried[symbol] = d_previous
         return 0.0
+
+
+def bind(
+    interventions: Sequence[StepIntervention], x: Array, order: TimeOrder | None, *, reverse: bool
+) -> PassHook | None:
+    """Return the hook of a pass over x (T, I, B) in processing order; None without interventions."""
+    if not interventions:
+        return None
+    T, _, B = x.shape
+    return PassHook([one.bind(T, B, order, x.dtype, reverse=reverse) for one in interventions])

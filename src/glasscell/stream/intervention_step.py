@@ -51,6 +51,16 @@ class StreamHook(PassHook):
             if one.operation == "patch" and one.value.shape[2] not in (1, self._batch):
                 raise ValueError(f"patch must be of one sequence or of {self._batch}, got {one.value.shape[2]}")
 
+    @property
+    def valid_step_arrays(self) -> list[Array]:
+        """Return the arrays that only valid steps change."""
+        return [self.processed, *self.held.values()]
+
+    @property
+    def arrays(self) -> list[Array]:
+        """Return all arrays that steps change and later steps read."""
+        return [self.time, *self.valid_step_arrays]
+
     def count_step(self, present: Mask | None) -> Call:
         """Return the call that counts a step; with `present`, of the streams that have one."""
         return partial(np.add, self.time, np.array(1, self.time.dtype) if present is None else present, self.time)

@@ -108,8 +108,7 @@ class LSTMStage(Stage):
         builder.x = h
         if valid is not None:
             builder.x = out = memory.next_block(len(h))
-            kept = [] if hook is None else [hook.processed, *hook.held.values()]
-            calls = masked_update(valid, [h, c, *kept], calls)
+            calls = masked_update(valid, [h, c, *([] if hook is None else hook.valid_step_arrays)], calls)
             if self.options.masked_outputs == "repeat":
                 repeated = memory.allocate(len(h))
                 calls += [partial(np.copyto, repeated, h, where=valid), partial(np.copyto, out, repeated)]
@@ -118,7 +117,7 @@ class LSTMStage(Stage):
         builder.calls += calls
         if hook is not None:
             builder.calls.append(hook.count_step(builder.present))
-            builder.remembered += [hook.time, hook.processed, *hook.held.values()]
+            builder.remembered += hook.arrays
         return RecurrentState((h, c), initial, repeated, LSTMState)
 
     def _intervention_calls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from glasscell.recurrent.rnn_tape import RNNState
 from glasscell.stream.arena import Arena, Call
 from glasscell.stream.building import RecurrentState, Stage, StreamBuilder, masked_update
 from glasscell.stream.ufunc_calls import as_matmul_operand, matmul_call, without_overflow
+
+if TYPE_CHECKING:
+    from glasscell.core.step_hook import StepHook
+    from glasscell.recurrent.step_interventions import StepIntervention
+    from glasscell.stream.intervention_step import StreamHook
 
 
 class RNNStage(Stage):
@@ -28,6 +33,10 @@ class RNNStage(Stage):
         ``activation``, or ``reset_after``.
     single : bool
         Whether the stream has no batch axis.
+    interventions : sequence of sequence of StepIntervention
+        Those on each layer. Default: none.
+    run : callable, optional
+        ``forward`` of :mod:`glasscell.core.rnn` or :mod:`glasscell.core.gru`; used for layers with interventions.
     """
 
     training_only = frozenset({"dropout"})
@@ -39,11 +48,14 @@ class RNNStage(Stage):
         options: Mapping[str, Any],
         *,
         single: bool,
+        interventions: Sequence[Sequence[StepIntervention]] = (),
+        run: Callable[..., Any] | None = None,
     ) -> None:
+        self.interventions, self.weights, self.run = interventions, weights, run
         kernel = weights[0]["kernel"]
         self.hidden_size = H = len(kernel) // len(gates)
         self.input_size = kernel.shape[1] - H - 1
-        self.options, self.state_writes = dict(options), len(weights)
+        self.options, self.state_writes = dict(options), 2 if any(interventions) else len(weights)
         prepare: Callable[..., list[Array]] = _rnn_matrices if "activation" in options else _gru_matrices
         self.matrices = [[as_matmul_operand(W, single=single) for W in prepare(layer, H)] for layer in weights]
 
@@ -54,22 +66,43 @@ class RNNStage(Stage):
 
     def build(self, builder: StreamBuilder) -> None:
         """Append the calls."""
-        builder.recurrent.append([self._build_layer(builder, matrices) for matrices in self.matrices])
+        builder.recurrent.append([self._build_layer(builder, k) for k in range(len(self.matrices))])
 
-    def _build_layer(self, builder: StreamBuilder, matrices: list[Array]) -> RecurrentState:
+    def _build_layer(self, builder: StreamBuilder, k: int) -> RecurrentState:
         memory, valid = builder.memory, builder.valid
         h = memory.next_block(self.hidden_size)
         column = memory.last_two_blocks_with_bias_row()
         step = _rnn_calls if "activation" in self.options else _gru_calls
-        calls = step(matrices, column, h, memory, **self.options)
+        hook: StreamHook | None = None
+        if any(self.interventions) and self.interventions[k]:
+            calls, hook = self._intervention_calls(k, column, h, memory)
+        else:
+            calls = step(self.matrices[k], column, h, memory, **self.options)
         builder.x = h
         if valid is not None:
             builder.x = out = memory.next_block(len(h))
-            calls = masked_update(valid, [h], calls)
+            calls = masked_update(valid, [h, *([] if hook is None else hook.valid_step_arrays)], calls)
             calls += [partial(out.fill, 0), partial(np.copyto, out, h, where=valid)]
         builder.calls += calls
+        if hook is not None:
+            builder.calls.append(hook.count_step(builder.present))
+            builder.remembered += hook.arrays
         initial = np.zeros((len(h), 1)[: h.ndim], memory.dtype)
         return RecurrentState((h,), (initial,), None, RNNState)
+
+    def _intervention_calls(self, k: int, column: Array, h: Array, memory: Arena) -> tuple[list[Call], StreamHook]:
+        """Return the calls of a step of layer k under interventions, and their hook."""
+        from glasscell.stream.intervention_step import StreamHook, intervention_calls  # noqa: PLC0415 - only there
+
+        forward, weights, H = self.run, self.weights[k], self.hidden_size
+        assert forward is not None  # passed with interventions  # noqa: S101
+        I = weights["kernel"].shape[1] - H - 1
+
+        def run(x: Array, previous: tuple[Array, ...], hook: StepHook) -> tuple[Array, ...]:
+            return (forward(weights, x, previous[0], hook=hook, **self.options).h[-1],)
+
+        hook = StreamHook(self.interventions[k], lambda symbol: I if symbol == "x" else H, memory)
+        return intervention_calls(run, hook, column, I, (h,), memory), hook
 
 
 def _rnn_matrices(weights: Mapping[str, Array], H: int) -> list[Array]:

@@ -224,10 +224,9 @@ def layer_traces(
     for k, (direction_tape, (suffix, _, reverse)) in enumerate(zip(tape.directions, options.directions, strict=True)):
         gradients = None if step_gradients is None else step_gradients[k]
         compute = _Loader(direction_tape, gradients, single=tape.unbatched)
-        axes = "TR" if tape.unbatched else "BTR"
-        result.append(
-            cls(f"{prefix}{suffix[1:]}", options, direction_tape.tape.weights, names, compute, axes, reverse=reverse)
-        )
+        axes, hook = "TR" if tape.unbatched else "BTR", direction_tape.tape.hook
+        about: dict[str, Any] = {"reverse": reverse, "interventions": getattr(hook, "texts", ())}
+        result.append(cls(f"{prefix}{suffix[1:]}", options, direction_tape.tape.weights, names, compute, axes, **about))
     return tuple(result)
 
 

@@ -110,13 +110,24 @@ def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations
         title += f", under interventions ({under}), for which there are no backward equations"
     other_cell = getattr(layer_trace, "equations", None)  # that of an RNN or a GRU
     if other_cell is not None:
-        return Equations(title, *other_cell(t, unit))
+        forward, backward = other_cell(t, unit)
+        if layer_trace.interventions:
+            forward, backward = [_after_interventions(layer_trace, line) for line in forward], ()
+        return Equations(title, tuple(forward), backward)
     _check_supported(layer_trace)
     return Equations(
         title,
         tuple(_forward(layer_trace, t, unit)),
         tuple(_backward(layer_trace, t, unit)) if layer_trace.has_gradients and not layer_trace.interventions else (),
     )
+
+
+def _after_interventions(layer_trace: LayerTrace, line: Equation) -> Equation:
+    """Return the line of a symbol of an RNN or a GRU, without its terms if an intervention changed one of them."""
+    symbols = layer_trace.intervened
+    reads_hidden = line.left in ("q", "a_r", "a_z") or (line.left == "z" and len(layer_trace.gates) == 1)
+    is_changed = line.left in symbols or ("W_h" in symbols and reads_hidden)
+    return _changed(line.left, line.value) if is_changed else line
 
 
 def _check_supported(layer_trace: LayerTrace) -> None:
