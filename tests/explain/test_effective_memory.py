@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_systems import SATURATED, constant_gates, leaky_gru, relu_rnn
+from known_systems import SATURATED, constant_gates, leaky_gru, random_matrix, relu_rnn, tanh_rnn
 
 import glasscell as gc
 from glasscell.explain import effective_memory
@@ -119,6 +119,13 @@ def test_durations_are_medians_over_the_perturbed_steps(rng: np.random.Generator
     assert memory.perturbed_steps.tolist() == [3, 10, 20]
     assert memory.durations_by_step.shape == (3, 4)
     np.testing.assert_array_equal(memory.durations, np.sort(memory.durations_by_step, axis=0)[1])
+
+
+def test_an_effect_that_overflows_is_an_error() -> None:
+    """Chaos of an exponent of 0.24 reaches e^709 after some 3,000 steps."""
+    state = (np.full((1, 16), 0.1),)
+    with pytest.raises(RuntimeError, match=r"effect of a perturbation must stay finite, but overflows after \d+ steps"):
+        effective_memory(tanh_rnn(random_matrix()), ZERO, steps=4000, perturbed_steps=[0], state=state)
 
 
 def test_a_repr_names_the_longest() -> None:

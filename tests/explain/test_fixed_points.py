@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_systems import bisect, constant_gates, flip_flop, leaky_gru, relu_rnn, tanh_rnn
+from known_systems import bisect, constant_gates, flip_flop, leaky_gru, relu_rnn, rotation, tanh_rnn
 
 import glasscell as gc
 from glasscell.explain import fixed_points, rest_state
@@ -202,7 +202,44 @@ def test_starts_are_states_of_a_trace_states_or_vectors(rng: np.random.Generator
         assert counts.sum() == count
     both = fixed_points(rnn, ZERO, starts=corners, num_random=0)
     check_points(both, [[0, 0, 0], *corners], [[3] * 3] + [[3 * (1 - h**2)] * 3] * 2)
-    assert len(fixed_points(rnn, ZERO, num_random=500)) == 27
+    every = fixed_points(rnn, ZERO, num_random=500)
+    assert len(every) == 27
+    assert (np.diff(every.num_starts) <= 0).all()
+    assert every.num_starts[0] > every.num_starts[-1]
+
+
+def test_random_starts_fill_the_range_of_the_states_that_are_passed() -> None:
+    """Nine points, of which two are passed, and radius 1e-6 reaches the one at 0 alone."""
+    rnn = tanh_rnn(3 * np.eye(2))
+    h = bisect(lambda h: np.tanh(3 * h) - h, 1e-3, 1.0)
+    corners = np.array([[h, h], [-h, -h]])
+    assert len(fixed_points(rnn, ZERO, radius=1e-6, num_random=200)) == 1
+    assert len(fixed_points(rnn, ZERO, starts=corners, radius=1e-6, num_random=200)) == 9
+
+
+@pytest.mark.parametrize("angle", [0.1, 0.5, 1.0, 2.0, 3.0])
+def test_rounding_makes_a_rotation_neither_stable_nor_unstable(angle: float) -> None:
+    points = fixed_points(rotation(angle), ZERO, starts=[[9.0, 10.0]])
+    np.testing.assert_allclose(points.states, [[10, 10]], rtol=1e-12)
+    np.testing.assert_allclose(points.spectral_radii, 1, rtol=1e-12)
+    assert points.is_stable.tolist() == [False]
+    assert points.num_unstable.tolist() == [0]
+
+
+def test_a_trajectory_that_diverges_is_no_start() -> None:
+    """h = max(0, 10 h + 1) has no fixed point, and reaches 1e308 from 0."""
+    assert len(fixed_points(relu_rnn([[10.0]], [1.0]), ZERO)) == 0
+
+
+def test_points_are_merged_relative_to_their_size() -> None:
+    """c of a drift of 1e-7 per step is close to a fixed point everywhere: 1e5 and 1e5 + 1 are one, 1 and 2 are not."""
+    lstm = constant_gates([0.5], g=2e-7)
+    lstm.parameters["kernel_l0"][1, -1] = 60
+    c = np.array([1.0, 2.0, 1e5, 1e5 + 1])
+    starts = np.stack([np.tanh(c) / 2, c], axis=1)
+    points = fixed_points(lstm, ZERO, starts=starts, num_random=0, tolerance=1e-6)
+    np.testing.assert_allclose(np.sort(points.states[points.states[:, 1] > 0.5, 1]), [1, 2, 1e5], atol=1.5)
+    assert points.num_starts.max() >= 2
 
 
 def test_a_chain_of_two_recurrent_layers_starts_from_its_states() -> None:

@@ -32,6 +32,7 @@ def test_saturated_gates_have_ln_f() -> None:
     spectrum = lyapunov_spectrum(constant_gates(f), ZERO, steps=50)
     np.testing.assert_allclose(spectrum.exponents[:3], np.log([0.9, 0.5, 0.2]), rtol=0, atol=1e-12)
     assert np.isneginf(spectrum.exponents[3:]).all()
+    np.testing.assert_allclose(spectrum.local_exponents.mean(axis=0), spectrum.exponents, rtol=1e-12)
     np.testing.assert_allclose(spectrum.standard_errors[:3], 0, atol=1e-12)
     assert spectrum.kaplan_yorke_dimension == 0
 

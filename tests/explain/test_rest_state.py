@@ -135,11 +135,12 @@ def test_a_motion_without_period_is_an_error(rnn: gc.RNN) -> None:
         rest_state(rnn, [0.0], state=state, max_steps=1000)
 
 
-def test_a_slow_drift_is_an_error() -> None:
-    """With f = 1 the cell integrates i g for ever."""
-    lstm = constant_gates([0.5], g=1e-3)
+@pytest.mark.parametrize(("g", "change"), [(1e-3, "0.0005"), (1e-5, "5.6e-06")])
+def test_a_slow_drift_is_an_error(g: float, change: str) -> None:
+    """With f = 1 the cell integrates i g for ever, and h = o tanh c follows."""
+    lstm = constant_gates([0.5], g=g)
     lstm.parameters["kernel_l0"][1, -1] = 60
-    with pytest.raises(RuntimeError, match=r"the state moves by up to 0\.0005 per step and does not repeat"):
+    with pytest.raises(RuntimeError, match=f"the state moves by up to {change} per step and does not repeat"):
         rest_state(lstm, [0.0])
 
 

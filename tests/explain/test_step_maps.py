@@ -162,6 +162,10 @@ def test_states_of_users_and_vectors_convert_into_each_other(rng: np.random.Gene
                 np.testing.assert_array_equal(array, other)
 
 
+def test_layers_are_run_by_numpy_whatever_is_installed() -> None:
+    assert StepMap(gc.LSTM(I, H, recompute_every=2)).layers[0].execution.engine == "numpy"
+
+
 def test_the_initial_state_is_the_learned_one(rng: np.random.Generator) -> None:
     lstm = randomize(gc.LSTM(I, H, learn_initial_state=True, dtype=np.float64), rng)
     learned = [lstm.parameters["initial_h_l0"], lstm.parameters["initial_c_l0"]]

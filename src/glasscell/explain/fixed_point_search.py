@@ -218,7 +218,8 @@ def _usual_starts(step_map: StepMap, x: NDArray[Any]) -> Array:
     """Return 0, the initial state, states of the trajectory from it, and their mean."""
     trajectory = step_map.trajectory(step_map.initial, np.repeat(x, TRAJECTORY_STEPS, axis=0))
     states = trajectory[:: TRAJECTORY_STEPS // TRAJECTORY_STARTS]
-    states = states[np.isfinite(states).all(axis=1)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        states = states[np.isfinite(states**2).all(axis=1)]  # not those of a trajectory that diverges
     return np.concatenate([np.zeros((1, step_map.size)), states, states.mean(axis=0)[None]])
 
 

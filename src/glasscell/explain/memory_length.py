@@ -112,7 +112,7 @@ def effective_memory(
     Raises
     ------
     RuntimeError
-        If the trajectory diverges.
+        If the trajectory diverges, or the effect of a perturbation overflows, as along a long chaotic one.
     IndexError, TypeError, ValueError
         As :func:`fixed_points`; or a layer, step, target or threshold does not exist.
     """
@@ -176,8 +176,13 @@ def _effect_sizes(
         jacobians = step_map.jacobians(states[:-1][block], at_each_step(inputs[block]))
         for t, J in enumerate(jacobians, start=first):
             active = slice(0, int(np.searchsorted(perturbed, t)))
-            effect[active] = J @ effect[active]
-            sizes[np.arange(len(perturbed))[active], t - perturbed[active]] = size(effect[active])
+            with np.errstate(over="ignore", invalid="ignore"):
+                effect[active] = J @ effect[active]
+                current = size(effect[active])
+            if not np.isfinite(current).all():
+                n = t - int(perturbed[0])
+                raise RuntimeError(f"the effect of a perturbation must stay finite, but overflows after {n} steps")
+            sizes[np.arange(len(perturbed))[active], t - perturbed[active]] = current
     return sizes
 
 

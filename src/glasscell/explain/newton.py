@@ -46,7 +46,8 @@ def minimize_speed(
     N, n = starts.shape
     length = max(1, MAX_VALUES // (n * n))
     blocks = [starts[start : start + length] for start in range(0, N, length)]
-    results = [_minimize_block(step, jacobians, block, max_iterations) for block in blocks]
+    with np.errstate(over="ignore", invalid="ignore"):  # a step that leads there is not taken
+        results = [_minimize_block(step, jacobians, block, max_iterations) for block in blocks]
     return Search(*(np.concatenate(arrays) for arrays in zip(*results, strict=True)))
 
 
@@ -68,10 +69,9 @@ def _minimize_block(
         scale = np.square(G).sum(axis=(1, 2)) / n + np.finfo(float).tiny
         trial = s[k] + _step(G, r[k], damping[k] * scale)
         r_trial = step(trial) - trial
-        with np.errstate(invalid="ignore", over="ignore"):
-            ratio = np.square(r_trial).sum(axis=1) / np.square(r[k]).sum(axis=1)
-            better = ratio < np.where(damping[k] == 0, 1 - MIN_DECREASE, 1)
-            ended[k] |= better & (ratio > 1 - MIN_PROGRESS)
+        ratio = np.square(r_trial).sum(axis=1) / np.square(r[k]).sum(axis=1)
+        better = ratio < np.where(damping[k] == 0, 1 - MIN_DECREASE, 1)
+        ended[k] |= better & (ratio > 1 - MIN_PROGRESS)
         accepted, rejected = k[better], k[~better]
         s[accepted], r[accepted] = trial[better], r_trial[better]
         if len(accepted):
@@ -100,7 +100,10 @@ def _solve(A: Array, b: Array) -> Array:
     try:
         return np.linalg.solve(A, b[..., None])[..., 0]
     except np.linalg.LinAlgError:
-        return np.stack([np.linalg.lstsq(A_k, b_k, rcond=None)[0] for A_k, b_k in zip(A, b, strict=True)])
+        result = np.full_like(b, np.nan)
+        for k in np.flatnonzero(np.isfinite(A).all(axis=(1, 2))):
+            result[k] = np.linalg.lstsq(A[k], b[k], rcond=None)[0]
+        return result
 
 
 def _norms(vectors: Array) -> Array:

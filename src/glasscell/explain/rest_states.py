@@ -93,7 +93,9 @@ def _rest(step_map: StepMap, x: NDArray[Any], s: Array, max_steps: int) -> Array
             rest = _fixed_point_ahead(step_map, x, states)
         if rest is not None:
             return rest
-    raise RuntimeError(f"x0 leads to no rest state within {steps} steps: {_motion(step_map, x, states[-1])}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        motion = _motion(step_map, x, states[-1])
+    raise RuntimeError(f"x0 leads to no rest state within {steps} steps: {motion}")
 
 
 def _fixed_point_ahead(step_map: StepMap, x: NDArray[Any], states: Array) -> Array | None:
