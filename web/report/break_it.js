@@ -113,7 +113,7 @@ export function breakItView(context, actions) {
       T: FACTORS.length,
       limits: kind === "bits" ? [0, 1] : null,
       series: [{ label: LABELS[kind] ?? "", values: effects.curve, style: 4 }],
-      axis: make("div", { class: "axis" }, mark("× 0.5"), mark("× 0.8"), mark("× 1.1")),
+      axis: make("div", { class: "ends" }, mark("× 0.5"), mark("× 0.8"), mark("× 1.1")),
     });
     chart.point(Math.round((settings.factor - FACTORS[0]) / (FACTORS[1] - FACTORS[0])));
   }

@@ -2,7 +2,7 @@
 
 import { make, makeSvg, setText } from "../shared/elements.js";
 import { hideReadOut, showReadOut } from "./map_panel.js";
-import { formatBrief, formatNumber } from "./number_text.js";
+import { formatBrief, formatNumber, formatPower } from "./number_text.js";
 import { chartAsSvg } from "./panel_svg.js";
 import { saveButton } from "./save_panel.js";
 import { axisElement, axisOf } from "./symbols.js";
@@ -73,8 +73,8 @@ export function makeChart(host, { label, onStep }) {
       svg.append(makeSvg("path", { class: `${bars ? "bars" : "line"} s${style}`, d }));
       if (dots) svg.append(makeSvg("path", { class: `dots s${style}`, d: dotPath(values, T, scaled) }));
     }
-    setText(top, log ? formatBrief(10 ** high) : formatBrief(high));
-    setText(bottom, log ? formatBrief(10 ** low) : formatBrief(low));
+    setText(top, log ? formatPower(high) : formatBrief(high));
+    setText(bottom, log ? formatPower(low) : formatBrief(low));
     const items = series.map(({ label: name, style }) => {
       const number = make("span", { class: "number" });
       return { number, item: make("li", { class: `s${style}` }, swatch(style), name, " ", number) };

@@ -4,7 +4,7 @@ import { byId, make, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
 import { formatBrief, formatPercent } from "./number_text.js";
 import { DEFAULTS, KINDS } from "./training.js";
-import { listField, numberField, Series, shownBits, smallMap, steps } from "./training_parts.js";
+import { listField, numberField, Series, shownBits, trainingAxis, trainingMap, updatesAxis } from "./training_parts.js";
 import { connect } from "./worker.js";
 
 // By name, what the two models do not share.
@@ -27,7 +27,7 @@ const MOST_DECADES = 12;
 
 export function comparisonView(context, { announce }) {
   const section = byId("comparison");
-  const shared = { ...DEFAULTS, bits: 3, delay: 40, forgetBias: 3, initial: "uniform", limit: 400 };
+  const shared = { ...DEFAULTS, bits: 3, delay: 30, forgetBias: 3, initial: "uniform", limit: 800 };
   let sides = [];
   let isRunning = false;
 
@@ -97,7 +97,7 @@ export function comparisonView(context, { announce }) {
     sides = PAIRS[pair.value].map((own) => {
       const side = { options: { ...shared, ...own }, shares: new Series(), report: null };
       side.name = own.name ?? KINDS[side.options.kind];
-      side.map = smallMap("");
+      side.map = trainingMap("compare-finding");
       side.caption = make("h4", {}, side.name);
       side.service = connect("trainer", (report) => receive(side, report));
       side.service.send({ start: { ...side.options, shown: shownBits(shared.bits), norms: true } });
@@ -162,31 +162,35 @@ export function comparisonView(context, { announce }) {
   function draw() {
     setText(finding, sentence());
     if (!sides.length || sides.some(({ report }) => !report?.norms)) return;
-    const { T } = sides[0].report.view;
+    const bits = shownBits(shared.bits);
+    const axes = sides.map(({ report }) => trainingAxis(bits, shared.delay, report.view.logits));
     const norms = sides.map(({ name, report }, n) => {
       return { label: name, values: report.norms[quantity.value], style: STYLES[n] };
     });
-    const phases = [
-      [shared.bits, "bits in"],
-      [shared.delay + 1, shared.delay ? "delay" : ""],
-      [shared.bits, "bits out"],
-    ].map(([count, text]) => make("span", { class: "part", style: `flex: ${count} 0 0` }, text));
-    normChart.draw({ T, series: norms, log: true, limits: decades(norms), axis: make("div", { class: "axis" }, ...phases) });
+    const blank = axes[0].steps.map(({ name }, t) => ({ name, bit: t > axes[0].delimiter ? "?" : axes[0].steps[t].bit }));
+    const axis = { ...axes[0], steps: blank };
+    normChart.draw({ T: axis.columns, series: norms, log: true, limits: decades(norms), axis });
     normChart.point(0);
-    const last = Math.max(1, ...sides.map(({ shares }) => shares.length));
+    drawShares();
+    sides.forEach(({ name, options, report, map }, n) => {
+      const symbol = options.kind === "lstm" ? "c" : "h";
+      const { H, values } = report.view;
+      map.draw(values[symbol], { H, symbol, axis: axes[n], theme: context.theme, words: `state of ${name}` });
+    });
+  }
+
+  function drawShares() {
+    const last = Math.max(...sides.map(({ shares }) => shares.length));
+    shareHost.parentElement.hidden = last < 2;
+    if (last < 2) return;
     const shares = sides.map(({ name, shares: { filled }, report, isDone }, n) => {
       const values = new Float64Array(last).fill(isDone ? report.share : NaN); // a model that is done stays as it is
       values.set(filled);
       return { label: name, values, style: STYLES[n] };
     });
-    shareChart.draw({ T: last, series: shares, limits: [0, 1], axis: steps("update 1", `update ${last}`) });
+    shareChart.draw({ T: last, series: shares, limits: [0, 1], axis: updatesAxis(last) });
     const common = sides.filter(({ isDone }) => !isDone).map(({ shares: { length } }) => Math.max(1, length));
     shareChart.point(Math.min(last, ...common) - 1);
-    for (const { name, options, report, map } of sides) {
-      const symbol = options.kind === "lstm" ? "c" : "h";
-      const { H, values } = report.view;
-      map.draw(values[symbol], { T, H, symbol, theme: context.theme, words: `of ${name}` });
-    }
   }
 
   new IntersectionObserver((entries) => {

@@ -29,7 +29,7 @@ export class Effects {
     if (key !== this.model) {
       Object.assign(this, { model: key, now: null, untouched: null, units: [], others: "", each: "", isSlow: false });
       this.ablations.setSubject(subjectOf(context));
-      this.ablations.ask("now", FIRST, [], (effect) => {
+      this.ablations.ask("untouched", FIRST, [], (effect) => {
         this.untouched = effect;
         this.isSlow = effect.milliseconds > SLOW;
         this.changed.now();

@@ -4,9 +4,20 @@ import { byId, make, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
 import { formatBrief, formatPercent } from "./number_text.js";
 import { DEFAULTS, KINDS, SHOWN } from "./training.js";
-import { listField, numberField, predictedBits, Series, shownBits, smallMap, steps } from "./training_parts.js";
+import { listField, numberField, Series, shownBits, trainingAxis, trainingMap, updatesAxis } from "./training_parts.js";
 import { connect } from "./worker.js";
 
+const WORDS = {
+  i: "input gate",
+  f: "forget gate",
+  o: "output gate",
+  g: "candidate",
+  c: "cell state",
+  h: "hidden state",
+  r: "reset gate",
+  z: "update gate",
+  n: "candidate",
+};
 const IMMEDIATE = ["learningRate", "clip"]; // options that a model in training takes over
 
 export function liveTrainingView(context, { announce }) {
@@ -26,8 +37,13 @@ export function liveTrainingView(context, { announce }) {
   const field = (option) => numberField("live", option, options[option], set);
   const lossHost = make("div", { class: "chart low" });
   const shareHost = make("div", { class: "chart low" });
-  const mapHost = make("div", { class: "small-maps" });
-  const bits = make("p", { class: "words number" });
+  const mapHost = make("div", { class: "maps" });
+  const charts = make(
+    "div",
+    { class: "columns" },
+    make("div", {}, make("h3", {}, "Loss of each update"), lossHost),
+    make("div", {}, make("h3", {}, "Share of bits right, over all inputs"), shareHost),
+  );
   section.setAttribute("aria-labelledby", "live-title");
   section.append(
     make("h2", { id: "live-title" }, "Train a model"),
@@ -46,14 +62,9 @@ export function liveTrainingView(context, { announce }) {
       ...["learningRate", "clip"].map(field),
     ),
     make("div", { class: "fields" }, start, reset),
-    make(
-      "div",
-      { class: "columns" },
-      make("div", {}, make("h3", {}, "Loss of each update"), lossHost),
-      make("div", {}, make("h3", {}, "Share of bits right, over all inputs"), shareHost),
-    ),
+    charts,
     make("h3", {}, "The gates of one input"),
-    bits,
+    make("p", { class: "words" }, "A row is a unit, a column a step. Below are the bits of the input, and the predictions."),
     mapHost,
   );
   section.hidden = false;
@@ -129,28 +140,33 @@ export function liveTrainingView(context, { announce }) {
 
   function draw() {
     setText(finding, sentence());
-    const last = Math.max(1, losses.length);
-    const axis = () => steps("update 1", `update ${last}`);
-    const [loss, share] = [losses.filled, shares.filled];
-    lossChart.draw({ T: last, series: [{ label: "loss", values: loss, style: 3 }], axis: axis(), log: loss.length > 0 });
-    shareChart.draw({ T: last, series: [{ label: "bits right", values: share, style: 4 }], axis: axis(), limits: [0, 1] });
-    for (const chart of [lossChart, shareChart]) chart.point(last - 1);
-    drawMaps();
+    const last = losses.length;
+    charts.hidden = last < 2;
+    if (last > 1) {
+      const [axis, T] = [updatesAxis(last), last];
+      lossChart.draw({ T, series: [{ label: "loss", values: losses.filled, style: 1 }], axis, log: true });
+      shareChart.draw({
+        T,
+        series: [{ label: "bits right", values: shares.filled, style: 4 }],
+        axis: axis.cloneNode(true),
+        limits: [0, 1],
+      });
+      for (const chart of [lossChart, shareChart]) chart.point(last - 1);
+    }
+    if (report) drawMaps();
   }
 
   function drawMaps() {
-    if (!report) return;
-    const { T, H, values, logits } = report.view;
+    const { H, values, logits } = report.view;
     const symbols = SHOWN[options.kind].filter((symbol) => symbol in values);
     if (maps.length !== symbols.length) {
-      maps = symbols.map((symbol) => smallMap(symbol));
+      maps = symbols.map(() => trainingMap("live-finding"));
       mapHost.replaceChildren(...maps.map(({ figure }) => figure));
     }
+    const axis = trainingAxis(shownBits(options.bits), options.delay, logits);
     symbols.forEach((symbol, n) => {
-      maps[n].draw(values[symbol], { T, H, symbol, theme: context.theme, words: `after ${report.updates} updates` });
+      maps[n].draw(values[symbol], { H, symbol, axis, theme: context.theme, words: WORDS[symbol] });
     });
-    const input = shownBits(options.bits);
-    setText(bits, `input ${input}, output ${predictedBits(logits, input.length)}. A row is a unit, a column a step.`);
   }
 
   new IntersectionObserver((entries) => {

@@ -58,6 +58,13 @@ export function makeMap({ describedBy, name }) {
     drawMarks(marks, spec);
     axis.replaceChildren(axisElement(spec));
   };
+  /** Draw new values of a spec that is otherwise the same. */
+  panel.repaint = (spec) => {
+    panel.spec = spec;
+    setText(low, formatBrief(spec.scale.low));
+    setText(high, formatBrief(spec.scale.high));
+    drawPixels(canvas, spec);
+  };
   panel.frame = (place) => {
     for (const [element, index, count, side, size, move] of [
       [column, place.column, panel.spec.columns, "width", "100%", "translateX"],

@@ -43,3 +43,8 @@ export function formatSigned(value) {
 export function formatPercent(share) {
   return Number.isFinite(share) ? `${Math.round(100 * share)} %` : "–";
 }
+
+/** A power of ten, such as 0.01 or 1e−12. */
+export function formatPower(exponent) {
+  return Math.abs(exponent) < 4 ? formatBrief(10 ** exponent) : withMinusSign(`1e${exponent}`);
+}

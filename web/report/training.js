@@ -13,7 +13,7 @@ export const DEFAULTS = {
   delay: 0,
   forgetBias: 0.5,
   clip: 1,
-  learningRate: 0.02,
+  learningRate: 0.01,
   batch: 32,
   seed: 1,
   initial: "orthogonal",

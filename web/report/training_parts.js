@@ -1,7 +1,10 @@
-// Elements that the sections of training share: fields of options, and small maps of one input.
+// Elements that the sections of training share: fields of options, and maps of one input.
 
-import { make, setText } from "../shared/elements.js";
-import { colorOf, scaleOf } from "./colors.js";
+import { make } from "../shared/elements.js";
+import { scaleOf } from "./colors.js";
+import { makeMap } from "./map_panel.js";
+import { formatNumber } from "./number_text.js";
+import { labelled } from "./symbols.js";
 import { KINDS } from "./training.js";
 
 // By option: label, smallest and largest value, step.
@@ -15,7 +18,7 @@ const NUMBERS = {
   seed: ["seed", 1, 9999, 1],
   limit: ["updates", 0, 20000, 100],
 };
-// Units are sums and products of the gates; the colours of other symbols are those of these.
+// The colours of symbols of the GRU are those of these.
 const LIKE = { r: "i", z: "i", n: "g" };
 
 // By option: label, and texts of the values.
@@ -56,34 +59,44 @@ export function shownBits(count) {
   return "10110010".slice(0, count);
 }
 
-/** Whether each bit of an input is right, of logits (T). */
-export function predictedBits(logits, count) {
-  return Array.from(logits.subarray(logits.length - count), (logit) => (logit > 0 ? "1" : "0")).join("");
+/** What is below a picture of the steps of an input: bits, a bar for the delimiter, and the predictions of logits (T). */
+export function trainingAxis(bits, delay, logits) {
+  const delimiter = bits.length + delay;
+  const steps = Array.from(logits, (logit, t) => {
+    const answer = t === delimiter ? "|" : t > delimiter ? String(Number(logit > 0)) : "";
+    return { name: String(t), bit: bits[t] ?? answer };
+  });
+  return { columns: logits.length, steps, delimiter };
 }
 
-/** A map of units and steps: {figure, draw(values, {T, H, symbol, theme})}. */
-export function smallMap(title) {
-  const canvas = make("canvas", { role: "img" });
-  const name = make("i", { class: "symbol" }, title);
-  const caption = make("figcaption", {}, name);
-  const figure = make("figure", { class: "map small" }, caption, make("div", { class: "plate" }, canvas));
+/** A map of units and steps: {figure, draw(values (T, H), {H, symbol, axis, theme, words})}. */
+export function trainingMap(describedBy) {
+  const panel = makeMap({ describedBy, name: (spec) => spec.symbol });
+  for (const name of ["tabindex", "aria-roledescription"]) panel.canvas.removeAttribute(name);
+  panel.canvas.setAttribute("role", "img");
+  let drawn = "";
   return {
-    figure,
-    draw(values, { T, H, symbol, theme, words }) {
-      setText(name, symbol);
-      canvas.setAttribute("aria-label", `${symbol} ${words}: ${H} units from top to bottom, ${T} steps from left to right.`);
-      figure.style.setProperty("--rows", H);
-      const scale = scaleOf(LIKE[symbol] ?? symbol, values);
-      canvas.width = T;
-      canvas.height = H;
-      const pixels = new ImageData(T, H);
-      for (let t = 0; t < T; t++) {
-        for (let k = 0; k < H; k++) {
-          const [red, green, blue] = colorOf(theme, scale, values[t * H + k]);
-          pixels.data.set([red, green, blue, 255], 4 * (k * T + t));
-        }
-      }
-      canvas.getContext("2d").putImageData(pixels, 0, 0);
+    figure: panel.figure,
+    draw(values, { H, symbol, axis, theme, words }) {
+      const spec = {
+        ...axis,
+        symbol: `${describedBy}-${symbol}`,
+        theme,
+        title: [labelled(symbol)],
+        words,
+        rows: H,
+        at: (row, column) => values[column * H + row],
+        scale: scaleOf(LIKE[symbol] ?? symbol, values),
+        rowNames: Array.from({ length: H }, (_, k) => String(k)),
+        rowTitle: "unit",
+        label: `${symbol} ${words}: ${H} units from top to bottom, ${axis.columns} steps from left to right.`,
+        read: (row, column) => `unit ${row}, step ${column}: ${formatNumber(values[column * H + row])}`,
+      };
+      const key = [theme, words, H, symbol, ...axis.steps.map(({ bit }) => bit)].join();
+      if (key === drawn) return panel.repaint(spec);
+      drawn = key;
+      panel.draw(spec);
+      panel.frame({ column: -1, row: -1 });
     },
   };
 }
@@ -107,6 +120,7 @@ export class Series {
   }
 }
 
-export function steps(first, last) {
-  return make("div", { class: "axis" }, make("span", {}, first), make("span", {}, last));
+/** The axis of a chart of updates. */
+export function updatesAxis(count) {
+  return make("div", { class: "ends" }, make("span", {}, "update 1"), make("span", {}, `update ${count}`));
 }
