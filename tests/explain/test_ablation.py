@@ -60,7 +60,7 @@ def test_values_are_the_metric_under_each_intervention(model, data):
         assert table.labels == (
             "f set to 0.0",
             "f scaled by 0.5 and c plus 0.3",
-            "h held at its previous value at steps 1",
+            "h held at its previous value at step 1",
         )
     np.testing.assert_array_equal(model(x[0]), before)
 
@@ -139,6 +139,10 @@ def test_the_mean_is_that_of_the_valid_steps(model, data):
         at_steps = step_interventions(model, [1, 4], data, symbol=symbol, value="mean", units=[0, 2])
         assert [one.steps for one in at_steps] == [1, 4]
         np.testing.assert_allclose(at_steps[0].set, mean[[0, 2]], rtol=1e-12)
+    copies, task = gc.CopyLSTM(hidden_size=4, seed=0), gc.tasks.Copy(width=3)
+    (first, *_) = unit_interventions(copies, task, symbols=["f"], value="mean", which="all")
+    everything = task.make_batch([[[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]])
+    np.testing.assert_allclose(first.set, copies.trace(everything.inputs).layer[0].f[..., 0].mean(), rtol=1e-5)
     with pytest.raises(ValueError, match="data must be passed for the mean"):
         unit_interventions(model, value="mean")
 

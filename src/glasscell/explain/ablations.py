@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
 from glasscell.data.metrics import Metric
+from glasscell.explain.activations import run_forward
 from glasscell.explain.intervening import intervene, resolve, targets
 from glasscell.explain.intervention import Intervention, symbol_values
 from glasscell.explain.metric_data import Which, named_metric, read_batches, score
@@ -270,10 +271,11 @@ def _means(model: Any, data: Any, symbol: str, layer: str, which: Which) -> Arra
     """Return the mean of each row of a symbol over the valid steps of all sequences, in float64."""
     if data is None:
         raise ValueError("data must be passed for the mean")
-    total, count = np.zeros(()), 0
+    total, count, states = np.zeros(()), 0, None
     for batch in read_batches(data, np.dtype(model.dtype), which, 256):
-        trace = model.trace(batch.inputs, lengths=batch.lengths)
-        traced = next(one for one in trace.layer if one.name == layer)
+        lengths = None if batch.lengths is None else batch.lengths.astype(np.intp)
+        run = run_forward(model, batch.inputs, states if batch.continues else None, lengths)
+        traced, states = next(one for one in run.layers if one.name == layer), run.states
         values = symbol_values(traced, symbol).astype(np.float64)
         valid = np.isfinite(values).all(axis=-1)
         total, count = total + values[valid].sum(axis=0), count + int(valid.sum())

@@ -142,16 +142,14 @@ class Intervention:
         )
 
     def description(self) -> str:
-        """Return the operation in words, such as "f scaled by 0.9 in units [3] at steps slice(8, None, None)"."""
+        """Return the operation in words, such as "f scaled by 0.9 in units [3] at steps from 8 on"."""
         value = getattr(self, self.operation)
         if self.operation in ("freeze", "patch", "cut"):
             text = {"freeze": "held at its previous value", "patch": "patched", "cut": "cut"}[self.operation]
         else:
             text = {"scale": "scaled by", "set": "set to", "clamp": "limited to", "add": "plus"}[self.operation]
             text = f"{text} {_short(value)}"
-        units = "" if self.units is None else f" in units {_short(self.units)}"
-        steps = "" if self.steps is None else f" at steps {_short(self.steps)}"
-        return f"{self.symbol} {text}{units}{steps}"
+        return f"{self.symbol} {text}{_where('in unit', self.units)}{_where('at step', self.steps)}"
 
     def __repr__(self) -> str:
         defaults = {field.name: field.default for field in fields(self)}
@@ -159,6 +157,17 @@ class Intervention:
         texts = [f"{name}={_short(value)}" for name, value in values.items() if value is not defaults[name]]
         texts = [text for text in texts if text != "layer=0"]
         return f"Intervention({', '.join([repr(self.symbol), *texts])})"
+
+
+def _where(text: str, selection: Selection) -> str:
+    """Return the units or steps of a description."""
+    if selection is None:
+        return ""
+    if isinstance(selection, slice):
+        start, stop, step = selection.start or 0, selection.stop, selection.step or 1
+        end = "on" if stop is None else f"to before {stop}"
+        return f" {text}s from {start} {end}{'' if step == 1 else f', every {step}th'}"
+    return f" {text}{'s' if np.ndim(np.asarray(selection)) else ''} {_short(selection)}"
 
 
 def _short(value: Any) -> str:

@@ -17,11 +17,11 @@ from glasscell.core.step_gradients import StepGradientsByLayer
 from glasscell.core.time_order import TimeOrder, scatter_add_final
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
-from glasscell.layers.lstm_passes import ZERO_STATE, Direction, DirectionGradient
+from glasscell.layers.lstm_passes import ZERO_STATE, Direction
 from glasscell.recurrent.checkpointing import InitialState
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.dropout import draw_masks
-from glasscell.recurrent.execution import ExecutionConfig
+from glasscell.recurrent.execution import DirectionGradient, ExecutionConfig
 from glasscell.recurrent.tape import DirectionTape
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.recurrent.checkpointing import InitialState
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.dropout import dropout_mask
-from glasscell.recurrent.execution import DirectionRunner, ExecutionConfig
+from glasscell.recurrent.execution import DirectionGradient, DirectionRunner, ExecutionConfig
 from glasscell.recurrent.merging import merge_directions, merge_directions_backward
 from glasscell.recurrent.tape import DirectionTape, FinalState, LSTMState, LSTMTape
 
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 ZERO_STATE: tuple[InitialState, InitialState] = (0.0, 0.0)
 NO_ORDER: dict[bool, TimeOrder | None] = {False: None, True: None}
-
-
-class DirectionGradient(NamedTuple):
-    """Gradients returned by a direction's backward pass; those of the weights are written."""
-
-    dx: Array  # (T, I, B), empty unless needed
-    dh0: Array  # (P, B)
-    dc0: Array  # (H, B)
 
 
 class Direction(ABC):

@@ -64,6 +64,14 @@ class RunnerGradient(NamedTuple):
     dc0: Array  # (H, B)
 
 
+class DirectionGradient(NamedTuple):
+    """Gradients returned by a direction's backward pass; those of the weights are written."""
+
+    dx: Array  # (T, I, B), empty unless needed
+    dh0: Array  # (P, B)
+    dc0: Array  # (H, B)
+
+
 def final_state(tape: AnyTape, lengths: Index | None) -> tuple[Array, Array]:
     """Return the state after each sequence's last step: (P, B) and (H, B)."""
     if isinstance(tape, CheckpointedTape):
