@@ -36,6 +36,13 @@ function lossOnly(model) {
   return runAll(model, inputs).losses[0] * (model.share ?? 1);
 }
 
+/** The multiplications of one effect, about; the other work of a step counts as 5000. */
+export function effortOf({ model, length, task }) {
+  const N = task ? Math.min(MOST_INPUTS, 2 ** length) : 1;
+  const weights = model.layers.flatMap(({ directions }) => directions.map(({ W }) => W.length));
+  return model.T * (5000 + N * weights.reduce((sum, count) => sum + count, 0));
+}
+
 /** A number that is larger for a better model. */
 export function qualityOf(effect) {
   return effect.kind === "bits" ? effect.all : -(effect.loss ?? effect.change);
@@ -46,10 +53,7 @@ export function ablation(send) {
   let subject = null;
   return (message) => {
     if (message.subject) subject = message.subject;
-    if (!message.interventions) return;
-    const start = performance.now();
-    const effect = effectOf(subject, message.interventions);
-    send({ id: message.id, effect: { ...effect, milliseconds: performance.now() - start } });
+    if (message.interventions) send({ id: message.id, effect: effectOf(subject, message.interventions) });
   };
 }
 

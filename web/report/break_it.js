@@ -82,10 +82,8 @@ export function breakItView(context, actions) {
     isNear ||= interventionsOf(settings).length > 0;
     if (!isNear) return;
     effects.measure(context, keyOf(context), interventionsOf(settings));
-    effects.afterFirst(() => {
-      parts.more.hidden = !effects.isSlow;
-      if (!effects.isSlow) measureMore();
-    });
+    parts.more.hidden = !effects.isSlow;
+    if (!effects.isSlow) measureMore();
   }
 
   function measureMore() {

@@ -20,31 +20,34 @@ export function buildSection(section, isCopy) {
       "Each intervention replaces a value where it is computed; the diagram and the maps show the replaced values. ",
       `Measured is ${measured}, next to the untouched model.`,
     ),
+    slider(part),
+    positions(part),
     make("div", { class: "columns" }, controls(part), results(part, isCopy)),
     ...units(part),
   );
   return parts;
 }
 
+const row = (...children) => make("div", { class: "break-field" }, ...children);
+const label = (target, text) => make("label", { for: `break-${target}` }, text);
+
+function slider(part) {
+  return row(
+    label("scale", "all forget gates ×"),
+    part("scale", "input", { type: "range", min: 0.5, max: 1.1, step: 0.02, value: 1 }),
+    part("factor", "output", { class: "number", for: "break-scale" }, "1.00"),
+  );
+}
+
 function controls(part) {
-  const row = (...children) => make("div", { class: "break-field" }, ...children);
-  const label = (target, text) => make("label", { for: `break-${target}` }, text);
   const limit = (name, value) => part(name, "input", { type: "number", step: 0.1, value });
   const button = (name, text) => part(name, "button", { type: "button" }, text);
   const gates = Object.entries(GATES).map(([gate, name]) => make("option", { value: gate }, `${gate}, ${name}`));
   return make(
     "div",
     {},
-    row(
-      label("scale", "all forget gates ×"),
-      part("scale", "input", { type: "range", min: 0.5, max: 1.1, step: 0.02, value: 1 }),
-      part("factor", "output", { class: "number", for: "break-scale" }, "1.00"),
-    ),
-    row(
-      label("gate", "clamp"),
-      part("gate", "select", {}, make("option", { value: "" }, "no gate"), ...gates),
-      ...[label("low", "from"), limit("low", 0), label("high", "to"), limit("high", 1)],
-    ),
+    row(label("gate", "clamp"), part("gate", "select", {}, make("option", { value: "" }, "no gate"), ...gates)),
+    row(label("low", "from"), limit("low", 0), label("high", "to"), limit("high", 1)),
     row(
       label("unit", "shut unit"),
       part("unit", "input", { type: "number", min: 0, step: 1, value: 0, inputmode: "numeric" }),
@@ -61,13 +64,16 @@ function controls(part) {
   );
 }
 
-function results(part, isCopy) {
+function positions(part) {
   const region = { class: "scroll", tabindex: 0, role: "region", "aria-label": "bits right by position", hidden: true };
+  return part("positions", "div", region);
+}
+
+function results(part, isCopy) {
   const measure = isCopy ? "Share of bits right" : "The same measure";
   return make(
     "div",
     {},
-    part("positions", "div", region),
     make("h3", {}, `${measure} when all forget gates are scaled`),
     part("curve", "div", { class: "chart low" }),
   );
@@ -81,7 +87,7 @@ function units(part) {
     make(
       "div",
       { class: "fields" },
-      make("label", { for: "break-measure" }, "each unit alone, its"),
+      label("measure", "each unit alone, its"),
       part("measure", "select", {}, option("h"), option("c")),
       part("progress", "progress", { "aria-label": "units measured", max: 1, value: 0 }),
       part("more", "button", { type: "button", hidden: true }, "Measure the curve and the units"),

@@ -1,11 +1,11 @@
 // What a section measures of a model: the effect of the interventions of the moment, next to the untouched model, over a
 // slider of all forget gates, and of each unit alone.
 
-import { Ablations, qualityOf, subjectOf } from "./ablation.js";
+import { Ablations, effortOf, qualityOf, subjectOf } from "./ablation.js";
 
 // All forget gates are multiplied by these; 1 leaves them as they are.
 export const FACTORS = Array.from({ length: 31 }, (_, n) => (50 + 2 * n) / 100);
-const SLOW = 100; // milliseconds of one effect, after which the others are measured only when they are asked for
+const SLOW = 1e8; // multiplications of one effect; then the others are measured only when the user requests it
 const [FIRST, CURVE, UNITS] = [0, 1, 2]; // urgencies
 
 export class Effects {
@@ -27,26 +27,19 @@ export class Effects {
   /** Measure the interventions of a list on the model of a context, whose key changes with it. */
   measure(context, key, list) {
     if (key !== this.model) {
-      Object.assign(this, { model: key, now: null, untouched: null, units: [], others: "", each: "", isSlow: false });
-      this.ablations.setSubject(subjectOf(context));
+      const subject = subjectOf(context);
+      const isSlow = effortOf(subject) > SLOW;
+      Object.assign(this, { model: key, now: null, untouched: null, units: [], others: "", each: "", isSlow });
+      this.ablations.setSubject(subject);
       this.ablations.ask("untouched", FIRST, [], (effect) => {
         this.untouched = effect;
-        this.isSlow = effect.milliseconds > SLOW;
         this.changed.now();
-        this.whenKnown?.();
-        this.whenKnown = null;
       });
     } else this.ablations.drop("now");
     this.ablations.ask("now", FIRST, list, (effect) => {
       this.now = effect;
       this.changed.now();
     });
-  }
-
-  /** Call a function when it is known whether the model is slow. */
-  afterFirst(call) {
-    if (this.untouched) call();
-    else this.whenKnown = call;
   }
 
   /** Measure the curve: listOf(factor) are the interventions at a factor. The untouched model is measured first. */
