@@ -135,6 +135,19 @@ def test_models_with_one_vector_or_one_number(rng):
     assert dependency(classifier, x, replacement=0.0, outputs=[-1]).exact.shape == (1, 4)
 
 
+def test_outputs_that_no_sequence_has_with_an_input_do_not_count(rng):
+    model = gc.LSTM(2, 3, dtype=np.float64, seed=0)
+    x = rng.normal(size=(4, 5, 2))
+    result = dependency(model, x, replacement="mean", lengths=[3, 3, 2, 3], outputs=[1, 2, 4])
+    assert result.inputs == ("step 0", "step 1", "step 2")  # those that a sequence has
+    assert np.isnan(result.exact[2]).all()
+    assert np.isnan(result.linear[2]).all()
+    assert (result.count == [[4, 4, 3], [3, 3, 3], [0, 0, 0]]).all()
+    np.testing.assert_array_equal(result.strongest()[:2], result.exact[:2].argmax(axis=1))
+    with pytest.raises(ValueError, match="x must have at least one sequence with a step, got none"):
+        dependency(model, x, replacement="mean", lengths=[0] * 4)
+
+
 def test_models_of_numbers(rng):
     """Inputs (N, T) without features, and outputs (N, T)."""
     layers = [gc.layers.Unsqueeze(), gc.LSTM(1, 3, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)]

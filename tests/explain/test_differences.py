@@ -122,6 +122,34 @@ def test_classes_that_are_rare_or_absent_do_not_hide_the_others(latch):
         assert result.p[0, t, 1] == pytest.approx(stats.f_oneway(*groups).pvalue, rel=1e-7)
 
 
+def test_steps_of_too_few_sequences_have_no_test(latch):
+    lengths = np.full(64, 3)
+    lengths[[0, 1]] = 4  # two sequences have step 3
+    lengths[[0, 1, 4]] += 1  # three have step 3, two step 4
+    labels = {"number": latch.x[:, 0, 0] * (1 + np.arange(64)), "class": np.arange(64) % 3}
+    result = unit_differences(latch.model, latch.x, labels, lengths=lengths)
+    assert not np.isnan(result.p[:, :3]).any()
+    assert not np.isnan(result.p[0, 3]).any()
+    assert np.isnan(result.p[0, 4:]).all()
+    assert np.isnan(result.difference[0, 4:]).all()
+    assert not np.isnan(result.p[1, 3]).any()  # two classes: 0, 1 and 1
+    assert np.isnan(result.p[1, 4:]).all()  # as many sequences as classes
+
+
+def test_two_sequences_of_a_class_are_enough(latch):
+    labels = np.zeros(64, int)
+    labels[[3, 5]] = 1
+    result = unit_differences(latch.model, latch.x, labels)
+    assert not np.isnan(result.p).any()
+
+
+def test_an_adjusted_value_at_the_level_is_significant(trained):
+    values = np.unique(unit_differences(trained, trained.task).adjusted_p)
+    level = float(values[(values > 0) & (values < 1)][0])
+    result = unit_differences(trained, trained.task, level=level)
+    assert (result.is_significant & (result.adjusted_p == level)).any()
+
+
 def test_the_level_is_that_of_the_adjusted_values(trained):
     strict, loose = (unit_differences(trained, trained.task, level=level) for level in (1e-6, 0.2))
     np.testing.assert_array_equal(strict.p, loose.p)

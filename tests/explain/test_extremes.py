@@ -117,6 +117,13 @@ def test_streamed_quantiles_are_within_their_error(rng, scale):
     np.testing.assert_array_equal(stream.quantiles(levels)[[0, -1]], [values.min(), values.max()])
 
 
+def test_quantiles_of_a_histogram_are_between_two_numbers():
+    stream, N = StreamedQuantiles(), EXACT_VALUES + 5000
+    stream.add(np.r_[np.zeros(N - 1), 1.0])
+    levels = np.array([N - 2.5, N - 1.5, N - 1]) / (N - 1)  # half-way between the last zeros; to the one; the one
+    np.testing.assert_allclose(stream.quantiles(levels), [0, 0.5, 1], rtol=0, atol=1.001 * stream.error + 1e-9)
+
+
 def test_a_constant_has_one_quantile():
     for value in (0.0, 1.0, -3.0):
         stream = StreamedQuantiles()

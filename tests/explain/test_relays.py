@@ -161,6 +161,26 @@ def test_outputs_with_other_steps(rng):
     assert np.abs(result.carried[0, 3]).max() > 0.01
 
 
+def test_passes_may_be_small(trained, monkeypatch):
+    whole = relay(trained, trained.task)
+    monkeypatch.setattr("glasscell.explain.patching.MAX_ROWS", 16 * 3)  # three units at once
+    parts = relay(trained, trained.task)
+    np.testing.assert_allclose(parts.carried, whole.carried, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(parts.together, whole.together, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(parts.edges, whole.edges, rtol=0, atol=1e-4)
+
+
+def test_an_input_without_weights_does_not_change_the_cells(two_units, rng):
+    x = np.concatenate([two_units.x, rng.normal(size=(64, T, 1))], axis=2)
+    lstm = gc.LSTM(5, 3, dtype=np.float64)
+    kernel = two_units.model.layers[0].parameters["kernel_l0"]
+    lstm.parameters["kernel_l0"][:] = np.insert(kernel, 7, 0.0, axis=1)
+    result = relay(gc.Sequential([lstm], seed=None), x, inputs=[(1, 4)], outputs=[5], replacement=0.0)
+    assert result.written_at.tolist() == [-1]
+    assert result.sentence(0) == "step 1, feature 4 does not change the cells"
+    assert not result.edges.any()
+
+
 def test_models_of_numbers(rng):
     layers = [gc.layers.Unsqueeze(), gc.LSTM(1, 3, seed=2, dtype=np.float64), gc.Linear(3, 1, dtype=np.float64)]
     model = gc.Sequential(layers, seed=None)
@@ -212,6 +232,15 @@ def test_sentences_follow_their_rules():
     )
     assert relay_sentence("bit 1", carried[::-1], 4, 1, "step 1") == (  # the reverse direction
         "bit 1 is written into units 4 and 2, handed to 7, 1 and 0, and read at step 1"
+    )
+    half = np.array([[0.4, 0.2, 0.1, 0.1], [0.0, 0.0, 0.1, 0.05]])  # exactly half, exactly 10 %
+    assert relay_sentence("bit 0", half, 0, 1, "step 1") == (
+        "bit 0 is written into units 0 and 1, handed to 2 and 3, and read at step 1"
+    )
+    four = np.zeros((2, 6))
+    four[0] = 0.2, 0.3, 0.25, 0.0, 0.15, 0.1
+    assert relay_sentence("bit 0", four, 0, 0, "step 0") == (
+        "bit 0 is written into units 1, 2 and 0, handed to 4 and 5, and read at step 0"
     )
     spread = np.full((2, 30), 0.03)
     assert relay_sentence("bit 0", spread, 0, 1, "step 1") == (

@@ -54,9 +54,12 @@ class Output(NamedTuple):
 
 
 def read_inputs(samples: Samples, inputs: Places | None) -> list[Input]:
-    """Return the inputs, if they exist. Default: those of the bits of a copy task, or all steps."""
+    """Return the inputs, if they exist. Default: those of the bits of a copy task, or all steps that a sequence has."""
     if inputs is None:
-        return [Input(*place) for place in samples.input_places] or [Input(t) for t in range(samples.T)]
+        steps = np.flatnonzero(samples.valid.any(axis=0)).tolist()
+        if not steps:
+            raise ValueError("x must have at least one sequence with a step, got none")
+        return [Input(*place) for place in samples.input_places] or [Input(t) for t in steps]
     sizes = samples.inputs.shape[1:]
     places = [_place("inputs", value, sizes, "(step, feature)") for value in _listed("inputs", inputs)]
     return [Input(*place) for place in places]
