@@ -184,33 +184,26 @@ def is_refused(symbol: str, options: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_gradients_with_each_option_equal_finite_differences(options):
     layer, (x,) = lstm(**options), arrays((B, T, I))
-    given = {"lengths": np.array([4, 6, 1])}
+    given, weights = {"lengths": np.array([4, 6, 1])}, layer.parameters.vector.copy()
     for symbol in (*SYMBOLS, "W_h"):
-        operations = {"cut": Intervention("W_h", cut=True, units=[1], steps=[2, 3])}
+        if is_refused(symbol, options):
+            continue
+        several = [Intervention("W_h", cut=True, units=[1], steps=[2, 3])]
         if symbol != "W_h":
             named = cases(symbol, units=[0, 2], steps=slice(1, 4))
-            operations = {name: named[name] for name in ("scale", "clamp", "freeze")}
-        for one in operations.values():
-            if is_refused(symbol, options):
-                continue
-            with layer.intervene(one):
-                y, final, tape = layer.forward(x, **given)
-                dy = np.sin(np.arange(y.size)).reshape(y.shape)
-                dx, _, gradients = layer.backward(tape, dy, final)
+            several = [named[name] for name in ("scale", "freeze", "clamp")]
+        with layer.intervene(*several):
+            y, final, tape = layer.forward(x, **given)
+            dy = np.sin(np.arange(y.size)).reshape(y.shape)
+            dx, _, gradients = layer.backward(tape, dy, final)
 
-                def loss(a: dict[str, np.ndarray]) -> float:
-                    other = copy.deepcopy(layer)
-                    other.parameters.vector[:] = a["weights"]
-                    outputs, (h, c) = outputs_and_state(other, one, a["x"], given)  # noqa: B023
-                    return float(np.vdot(outputs, dy) + np.vdot(h, final.h) + np.vdot(c, final.c))  # noqa: B023
+            def loss(a: dict[str, np.ndarray]) -> float:
+                layer.parameters.vector[:] = a["weights"]
+                outputs, (h, c) = layer.infer(a["x"], **given)
+                return float(np.vdot(outputs, dy) + np.vdot(h, final.h) + np.vdot(c, final.c))  # noqa: B023
 
-                arguments = {"weights": layer.parameters.vector.copy(), "x": x}
-                check_gradients(loss, arguments, {"weights": gradients.vector, "x": dx})
-
-
-def outputs_and_state(layer: gc.LSTM, one: Intervention, x: np.ndarray, given: dict[str, Any]) -> tuple[Any, Any]:
-    with layer.intervene(one):
-        return layer.infer(x, **given)
+            check_gradients(loss, {"weights": weights, "x": x}, {"weights": gradients.vector, "x": dx})
+        layer.parameters.vector[:] = weights
 
 
 @pytest.mark.parametrize(("symbol", "options"), REFUSALS)

@@ -96,6 +96,17 @@ def test_steps_are_checked_by_every_pass(arguments, message):
         one(x)
 
 
+def test_numbers_that_are_too_large_for_float32_are_refused():
+    single, x = gc.LSTM(I, H), np.zeros((B, T, I), np.float32)
+    with pytest.raises(ValueError, match="set must be finite"):
+        single.intervene("c", set=1e300)
+    patch = np.full((T, H), 1e300)
+    with single.intervene("c", patch=patch), pytest.raises(ValueError, match="patch must be finite"):
+        single(x)
+    with single.intervene("c", clamp=(-1e300, 1e300)):
+        np.testing.assert_allclose(single(x), outputs_under(single, [], x), rtol=1e-5)
+
+
 def test_steps_that_are_not_selected_need_no_patch():
     one, x = layer(), np.random.default_rng(0).normal(size=(B, T, I))
     patch = np.full((B, T, H), np.nan)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
-from glasscell.explain.intervention import DOUBLE, Intervention, select_steps, select_units, symbol_values
+from glasscell.explain.intervention import Intervention, select_steps, select_units, symbol_values
 from glasscell.recurrent.step_interventions import StepIntervention
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
+from glasscell.validation import finite_array
 
 Model = TypeVar("Model")
 
@@ -199,7 +200,7 @@ def _step_intervention(target: Target, one: Intervention) -> StepIntervention:
     units = select_units(one.units, rows, one.symbol)
     operation, value = one.operation, getattr(one, one.operation)
     if operation in ("scale", "set", "add"):
-        value = _per_unit(operation, np.asarray(value, DOUBLE), len(units))
+        value = _per_unit(operation, finite_array(operation, value, layer.dtype), len(units))
     elif operation == "clamp":
         value = tuple(_per_unit("clamp", limit, len(units)) for limit in one.limits())
     elif operation == "cut":

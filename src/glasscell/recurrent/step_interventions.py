@@ -94,18 +94,21 @@ class StepIntervention:
         active = self.selects(times)
         if order is not None:
             active = active & order.valid[:, 0]
-        value = self.value
+        value = self.value_in(dtype)
         if self.operation == "patch":
-            value = self._patch_in_order(times, active, B)
-        if self.operation == "clamp":
-            value = tuple(bound.astype(dtype) for bound in value)
-        elif value is not None:
-            value = value.astype(dtype)
+            value = self._patch_in_order(value, times, active, B)
         return BoundIntervention(self, active, value)
 
-    def _patch_in_order(self, times: Index, active: NDArray[np.bool_], B: int) -> Array:
+    def value_in(self, dtype: np.dtype[np.floating]) -> Any:
+        """Return the value in a dtype; limits of "clamp" that are too large for it are infinite."""
+        with np.errstate(over="ignore"):
+            if self.operation == "clamp":
+                return tuple(limit.astype(dtype) for limit in self.value)
+            return None if self.value is None else self.value.astype(dtype)
+
+    @staticmethod
+    def _patch_in_order(patch: Array, times: Index, active: NDArray[np.bool_], B: int) -> Array:
         """Return the values of a patch in processing order, 0 at steps that are not selected."""
-        patch: Array = self.value
         if patch.shape[2] not in (1, B):
             raise ValueError(f"patch must be of one sequence or of {B}, as the inputs, got {patch.shape[2]}")
         if active.any() and (last := int(np.broadcast_to(times, active.shape)[active].max())) >= len(patch):

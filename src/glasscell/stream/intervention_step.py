@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +42,7 @@ class StreamHook(PassHook):
 
     def __init__(self, interventions: Sequence[StepIntervention], rows: Callable[[str], int], memory: Arena) -> None:
         none = np.empty((0, 1), np.bool_)
-        super().__init__([BoundIntervention(one, none, _in_dtype(one, memory.dtype)) for one in interventions])
+        super().__init__([BoundIntervention(one, none, one.value_in(memory.dtype)) for one in interventions])
         self.time, self.processed = memory.allocate(1), memory.allocate(1)
         self.held = {symbol: memory.allocate(rows(symbol)) for symbol in sorted(self._frozen - {*STATES})}
         self._batch = memory.batch or 1
@@ -90,12 +89,6 @@ class StreamHook(PassHook):
 
     def _hold(self, symbol: str, value: Array) -> None:
         self.held[symbol].reshape(-1, self._batch)[...] = value
-
-
-def _in_dtype(one: StepIntervention, dtype: np.dtype[np.floating]) -> Any:
-    if one.value is None:
-        return None
-    return tuple(limit.astype(dtype) for limit in one.value) if one.operation == "clamp" else one.value.astype(dtype)
 
 
 def intervention_calls(
