@@ -156,6 +156,9 @@ def test_tasks_never_provide_training_sequences_unless_all_are_asked_for(trained
     held_out = decodability(gc.CopyLSTM(8), gc.tasks.Copy(width=8), which="held_out")
     assert held_out.source == "51 held-out inputs of Copy(width=8) that training never draws"
     assert decodability(trained, trained.task).source == "all 16 inputs of Copy(width=4), with those of training"
+    largest = read_samples(trained, gc.tasks.Copy(width=12), None, None, None, needs_labels=True)
+    assert largest.source == "all 4096 inputs of Copy(width=12), with those of training"
+    assert len(np.unique(largest.inputs, axis=0)) == 4096
     wide = gc.tasks.Copy(width=20)
     samples = read_samples(trained, wide, None, None, None, needs_labels=True)
     assert len(samples) == 4096
@@ -177,6 +180,18 @@ def test_bits_of_several_in_a_step_have_their_places(rng):
     batch = task.make_batch([gc.tasks.binary.encode(np.arange(64), 6)])
     for k, (step, feature) in enumerate(samples.output_places):
         np.testing.assert_array_equal(batch.targets[:, step, feature], samples.labels[k].values)
+
+
+def test_bits_have_the_steps_of_their_inputs_and_answers(trained):
+    for function in (decodability, gc.explain.unit_differences):
+        result = function(trained, trained.task)
+        assert (result.input_steps, result.output_steps) == ((0, 1, 2, 3), (5, 6, 7, 8))
+        other = function(trained, trained.task, np.arange(16) % 2)
+        assert (other.input_steps, other.output_steps) == ((), ())
+    pairs = decodability(gc.LSTM(3, 4), gc.tasks.Copy(width=6, bits_per_step=2))
+    assert (pairs.input_steps, pairs.output_steps) == ((0, 0, 1, 1, 2, 2), (4, 4, 5, 5, 6, 6))
+    echo = decodability(gc.LSTM(2, 4), gc.tasks.Copy(width=4, mode="echo"))
+    assert echo.output_steps == echo.input_steps == (0, 1, 2, 3)
 
 
 def test_a_trained_model_holds_each_bit_until_it_is_read(trained):

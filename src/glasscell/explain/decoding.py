@@ -40,6 +40,8 @@ class Decodability:
     seed : int
     symbol, layer, source : str
         Names of the symbol and the layer, and where the sequences come from.
+    input_steps, output_steps : tuple of int
+        Of the bits of a copy task: the step at which each is an input, and that of its answer. Otherwise empty.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +57,8 @@ class Decodability:
     symbol: str
     layer: str
     source: str
+    input_steps: tuple[int, ...] = ()
+    output_steps: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         K, T = self.r2.shape
@@ -142,6 +146,7 @@ def decodability(
         cells.symbol,
         cells.layer,
         samples.source,
+        *(samples.bit_steps if labels is None else ()),
     )
 
 

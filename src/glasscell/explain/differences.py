@@ -43,6 +43,8 @@ class UnitDifferences:
         Number of tests: all labels, steps and units with a p-value.
     symbol, layer, source : str
         Names of the symbol and the layer, and where the sequences come from.
+    input_steps, output_steps : tuple of int
+        Of the bits of a copy task: the step at which each is an input, and that of its answer. Otherwise empty.
     """
 
     labels: tuple[str, ...]
@@ -57,6 +59,8 @@ class UnitDifferences:
     symbol: str
     layer: str
     source: str
+    input_steps: tuple[int, ...] = ()
+    output_steps: tuple[int, ...] = ()
 
     def holders(self, label: int, step: int) -> NDArray[np.intp]:
         """Return the units that differ significantly at a step, from the largest share of variance to the smallest."""
@@ -149,6 +153,7 @@ def unit_differences(
         cells.symbol,
         cells.layer,
         samples.source,
+        *(samples.bit_steps if labels is None else ()),
     )
 
 

@@ -84,6 +84,11 @@ class Samples:
             return np.ones((len(self), self.T), np.bool_)
         return np.arange(self.T) < self.lengths[:, None]
 
+    @property
+    def bit_steps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The steps of the inputs and the outputs of the bits of a copy task."""
+        return tuple(step for step, _ in self.input_places), tuple(step for step, _ in self.output_places)
+
     def rows(self, index: slice | NDArray[np.intp]) -> Samples:
         """Return a part of the sequences, without labels."""
         lengths = None if self.lengths is None else self.lengths[index]
