@@ -33,6 +33,7 @@ export function breakItView(context, actions) {
     const apply = () => {
       waiting = 0;
       context.model.interventions = interventionsOf(settings);
+      measure(); // in the worker, while this thread draws
       actions.recompute(settled);
     };
     if (settled) apply();

@@ -15,6 +15,7 @@ export class Effects {
   units = []; // [{unit, effect}], in the order of measurement
   isSlow = false;
   model = ""; // the keys of what is measured
+  asked = null;
   others = "";
   each = "";
 
@@ -35,7 +36,12 @@ export class Effects {
         this.untouched = effect;
         this.changed.now();
       });
-    } else this.ablations.drop("now");
+      this.asked = null;
+    }
+    const asked = JSON.stringify(list);
+    if (asked === this.asked) return;
+    this.asked = asked;
+    this.ablations.drop("now");
     this.ablations.ask("now", FIRST, list, (effect) => {
       this.now = effect;
       this.changed.now();
