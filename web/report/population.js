@@ -68,7 +68,7 @@ function grayIndex(code) {
 /** A fixed part of the sequences, of which the Jacobian is computed. */
 export function linearisedOf({ K, N, symbols }) {
   const draw = generator(2);
-  const chosen = Array.from({ length: Math.min(LINEARISED, N) }, () => Math.floor(draw() * N));
+  const chosen = Array.from({ length: Math.min(LINEARISED, N) }, (_, n) => (N > LINEARISED ? Math.floor(draw() * N) : n));
   return { K, N: chosen.length, symbols: columnsOf(symbols, K, N, chosen) };
 }
 

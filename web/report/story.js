@@ -4,20 +4,18 @@ import { halfLives, rowNorms } from "./measures.js";
 import { formatBrief, formatPercent } from "./number_text.js";
 
 const HELD = 0.5; // share of the largest difference from which a unit holds a bit
-const SIGNIFICANT = 4; // |t|
 const MOST_UNITS = 3; // in a sentence
 const [SHUT, OPEN] = [0.1, 0.9];
 const GATE_NAMES = { i: "input gate", f: "forget gate", o: "output gate" };
 
 /**
- * Where a bit is in a model: {written, handed, read, isRead}, from unitDifferences().
+ * Where a bit is in a model: {written, handed}, of the differences (T, H) and whether they are significant.
  *
  * written: the units with at least half of the largest difference at the step of the input; handed: other units with at
  * least half of the largest difference at the steps up to the answer, the largest first; at most three each.
- * read: the output that depends most on the bit, by flipping.
  */
-export function storyOfBit({ difference, t }, { H, enter, isRead }) {
-  const size = (step, u) => (Math.abs(t[step * H + u]) >= SIGNIFICANT ? Math.abs(difference[step * H + u]) : 0);
+export function storyOfBit({ difference, isSignificant }, { H, enter, isRead }) {
+  const size = (step, u) => (isSignificant[step * H + u] ? Math.abs(difference[step * H + u]) : 0);
   const units = Array.from({ length: H }, (_, u) => u);
   const strongest = (key, among) => {
     const most = Math.max(...units.map(key));

@@ -3,7 +3,8 @@
 import { run } from "./lstm.js";
 import { predictions } from "./losses.js";
 import { flippedOf, inputsOf, layoutOf, linearisedOf, partOf, populationOf, productsOf } from "./population.js";
-import { decodability, dependency } from "./what_it_does.js";
+import { significant } from "./statistics.js";
+import { decodabilityOfStep, dependency, unitDifferences } from "./what_it_does.js";
 
 const MOST_PRODUCTS = 1e9; // of a Jacobian over steps
 const PRODUCTS_PER_PART = 2e7;
@@ -12,7 +13,8 @@ const MOST_NORMS = 1e6; // output steps times input steps
 
 /**
  * What a copy model does: a generator that returns
- * {K, N, T, H, O, all, symbols, halves, layout, cells, outputs, right, r2 (K, T), flips (K, K), jacobian (K, K)}.
+ * {K, N, T, H, O, all, symbols, halves, layout, right, r2 (K, T), difference, p and isSignificant (K, T, H),
+ * flips (K, K), jacobian (K, K)}.
  *
  * Cells are those of the chosen layer and direction. flips[j * K + k] is the mean size of the change of output j if bit
  * k is flipped, and jacobian its linear prediction 2 |dy/dx|: a flip moves x from -1 to 1, or back.
@@ -27,14 +29,26 @@ export function* surveyCopies(model, bits, { layer, direction }) {
   const places = layout.isRead.map((t, k) => t * O + (k % layout.width));
   const base = yield* runParts(shared, population, ({ layers }) => layers[layer].directions[direction].c);
   const right = shareRight(base.outputs, symbols, places, N);
-  const r2 = decodability({ cells: base.recorded, symbols, T, H, N, K }, halves);
-  yield;
+  const r2 = new Float64Array(K * T);
+  for (let t = 0; t < T; t++) {
+    const ofStep = decodabilityOfStep({ cells: base.recorded, symbols, H, N, K }, halves, t);
+    ofStep.forEach((value, k) => (r2[k * T + t] = value));
+    yield;
+  }
+  const [difference, p] = [new Float64Array(K * T * H), new Float64Array(K * T * H)];
+  for (let k = 0; k < K; k++) {
+    const tests = unitDifferences({ cells: base.recorded, symbols, T, H, N }, k);
+    difference.set(tests.difference, k * T * H);
+    p.set(tests.p, k * T * H);
+    yield;
+  }
   const flipped = flippedOf(population);
   const after = flipped.symbols ? yield* runParts(shared, flipped) : base;
   const flips = dependency({ outputs: base.outputs, N }, { outputs: after.outputs, N: flipped.N || N }, places, flipped.pairs);
   yield;
   const jacobian = yield* linearDependency(shared, linearisedOf(population), layout, places);
-  return { K, N, T, H, O, all: population.all, symbols, halves, layout, cells: base.recorded, outputs: base.outputs, right, r2, flips, jacobian };
+  const shapes = { K, N, T, H, O, all: population.all, symbols, halves, layout };
+  return { ...shapes, right, r2, difference, p, isSignificant: significant(p), flips, jacobian };
 }
 
 /** The outputs (T O, N) of sequences, and a recorded array (rows, N). */

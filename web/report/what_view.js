@@ -8,11 +8,9 @@ import { formatBrief, formatNumber } from "./number_text.js";
 import { bitSentence, dependencySentence, memorySentence, storyOfBit } from "./story.js";
 import { surveyCopies, surveySteps } from "./survey.js";
 import { axisSpec } from "./symbols.js";
-import { unitDifferences } from "./what_it_does.js";
 
 const SLICE_MS = 8; // of computation between frames
 const WAIT_MS = 120; // after a change, so that a slider that is dragged stays smooth
-const SIGNIFICANT = 4; // |t|
 const DEPENDENCY = "dependency";
 
 export function whatView(context, { choose, chooseBit, order }) {
@@ -101,7 +99,7 @@ export function whatView(context, { choose, chooseBit, order }) {
     if (list.options.length !== K) list.replaceChildren(...Array.from({ length: K }, (_, k) => make("option", { value: k }, String(k))));
     list.value = String(state.bit);
     list.disabled = K === 1;
-    const differences = unitDifferences(found, state.bit);
+    const differences = differencesOf(found, state.bit);
     story = storyOfBit(differences, { H: found.H, enter: found.layout.enters[state.bit], isRead: found.layout.isRead[state.bit] });
     setText(byId("story"), bitSentence(state.bit, story, found, (u) => context.unitName(u)));
     setText(byId("what-finding"), dependencySentence(found));
@@ -109,7 +107,8 @@ export function whatView(context, { choose, chooseBit, order }) {
     setText(
       byId("what-source"),
       `Computed in this page from ${inputs}. The readouts are fitted on one half of them and scored on the other. ` +
-        `The linear prediction is the mean over 32 of them.`,
+        `Differences are significant at a false discovery rate of 5 %, by Welch's t test over all bits, steps and units. ` +
+        `The linear prediction is the mean over 32 inputs.`,
     );
     panels.decodability.draw(decodabilitySpec());
     panels.held.draw(heldSpec(differences));
@@ -145,30 +144,32 @@ export function whatView(context, { choose, chooseBit, order }) {
     };
   }
 
-  function heldSpec({ difference, t }) {
+  function heldSpec({ difference, isSignificant, p }) {
     const { H, layout } = found;
     const { state, T } = context;
     const units = order();
-    const marks = [layout.enters[state.bit], layout.isRead[state.bit]];
-    const significance = (n) => (Math.abs(t[n]) >= SIGNIFICANT ? "" : ", not significant");
+    const { bit } = state;
+    const shown = difference.map((value, n) => (isSignificant[n] ? value : 0));
     return {
       ...axisSpec(context),
       symbol: "held",
       theme: context.theme,
       title: [`Where bit ${state.bit} is held`],
-      words: "E[c | 1] − E[c | 0]: mean cell state if the bit is 1, minus that if it is 0",
+      words: "E[c | 1] − E[c | 0]: mean cell state if the bit is 1, minus that if it is 0; 0 where not significant",
       rows: H,
       columns: T,
-      // What is not significant has the colour of 0.
-      at: (row, column) => (Math.abs(t[column * H + units[row]]) >= SIGNIFICANT ? difference[column * H + units[row]] : 0),
+      at: (row, column) => shown[column * H + units[row]],
       scale: differenceScale(difference),
       rowNames: units.map((u) => context.unitName(u)),
       rowTitle: "unit",
-      arrows: marks,
+      marks: [
+        { row: -0.5, column: layout.enters[bit], kind: "enters", words: "the bit is the input" },
+        { row: -0.5, column: layout.isRead[bit], kind: "reads", words: "the bit is the target" },
+      ],
       label: `Mean difference of ${H} cell states, from top to bottom, between inputs with bit ${state.bit} 1 and 0, at ${T} steps from left to right. The arrow keys choose a step and a unit.`,
       read: (row, column) => {
         const n = column * H + units[row];
-        return `unit ${context.unitName(units[row])}, step ${column}: ${formatNumber(difference[n])}, t = ${formatBrief(t[n])}${significance(n)}`;
+        return `unit ${context.unitName(units[row])}, step ${column}: ${formatNumber(difference[n])}, p = ${formatBrief(p[n])}${isSignificant[n] ? "" : ", not significant"}`;
       },
     };
   }
@@ -279,6 +280,12 @@ export function whatView(context, { choose, chooseBit, order }) {
   }
 
   return { data, step, story: () => story };
+}
+
+/** The differences (T, H) of one bit. */
+function differencesOf({ difference, p, isSignificant, T, H }, k) {
+  const of = (values) => values.subarray(k * T * H, (k + 1) * T * H);
+  return { difference: of(difference), p: of(p), isSignificant: of(isSignificant) };
 }
 
 /** The number of steps before an output that have half of its dependency, the median over outputs. */
