@@ -23,14 +23,11 @@ import { weightSliderView } from "./weight_slider.js";
 import { whatView } from "./what_view.js";
 import { servesAsWorker } from "./worker.js";
 
+// After a change of the model or its input, these views are drawn first, and the others in the next frame.
+const FIRST_VIEWS = [controlsView, ioView, textView, cellDiagramView, equationsView, heatMapsView];
 const VIEWS = [
-  controlsView,
-  ioView,
-  textView,
-  cellDiagramView,
-  equationsView,
+  ...FIRST_VIEWS,
   whatView,
-  heatMapsView,
   breakItView,
   gradientView,
   unitView,
@@ -51,9 +48,18 @@ export function start(payload) {
   const views = [];
   let order = [];
 
-  function refresh(level) {
-    for (const name of LEVELS.slice(0, LEVELS.indexOf(level) + 1).reverse()) for (const view of views) view[name]?.();
+  let waiting = 0; // for the next frame
+
+  function refresh(level, some = views) {
+    if (waiting) drawOthers();
+    for (const name of LEVELS.slice(0, LEVELS.indexOf(level) + 1).reverse()) for (const view of some) view[name]?.();
     if (!player.on) address.changed();
+  }
+
+  function drawOthers() {
+    cancelAnimationFrame(waiting);
+    waiting = 0;
+    refresh("data", views.slice(FIRST_VIEWS.length));
   }
 
   function reorder() {
@@ -97,7 +103,12 @@ export function start(payload) {
       context.compute();
       byId("restore").disabled = false;
       byId("sort-again").disabled = false;
-      refresh("data");
+      cancelAnimationFrame(waiting);
+      waiting = 0;
+      refresh("data", views.slice(0, FIRST_VIEWS.length));
+      waiting = requestAnimationFrame(() => {
+        waiting = requestAnimationFrame(drawOthers);
+      });
     },
     announce: (text) => setText(byId("announcement"), text),
     playing: () => player.on,

@@ -5,7 +5,7 @@ import { hideReadOut, showReadOut } from "./map_panel.js";
 import { formatBrief, formatNumber, formatPower } from "./number_text.js";
 import { chartAsSvg } from "./panel_svg.js";
 import { saveButton } from "./save_panel.js";
-import { axisElement, axisOf } from "./symbols.js";
+import { axisOf, writeAxis } from "./symbols.js";
 
 const [WIDTH, HEIGHT] = [600, 150]; // of the viewBox, which is stretched to the element
 const DASHES = { 1: "", 2: "7 4", 3: "2 3", 4: "", 5: "9 3 2 3", 6: "4 2" }; // of the line styles, as in style.css
@@ -58,7 +58,8 @@ export function makeChart(host, { label, onStep }) {
     const scaled = log ? (value) => height(Math.log10(Math.max(value, 10 ** low))) : height;
     const isSpec = Boolean(axis?.steps);
     svg.replaceChildren();
-    below.replaceChildren(...(isSpec ? [axisElement(axis)] : axis ? [axis] : []));
+    if (isSpec) writeAxis(below, axis);
+    else below.replaceChildren(...(axis ? [axis] : []));
     const lines = isSpec && axis.delimiter >= 0 ? [axis.delimiter, axis.delimiter + 1] : [];
     marks.replaceChildren(
       ...lines.map((column) => make("i", { class: "delimiter", style: `left: ${(100 * column) / T}%` })),

@@ -6,7 +6,7 @@ import { hideReadOut, showReadOut } from "./map_panel.js";
 import { halfLives } from "./measures.js";
 import { formatBrief, formatNumber } from "./number_text.js";
 import { memorySentence, unitSentence } from "./story.js";
-import { axisElement, axisSpec, labelled } from "./symbols.js";
+import { axisSpec, labelled, writeAxis } from "./symbols.js";
 
 /** The selected unit over time. */
 export function unitView(context, { choose }) {
@@ -90,7 +90,7 @@ export function memoryView(context, { choose, order }) {
       ...marks.map((n) => make("span", { style: `top: ${100 - (100 * heightOf(n)) / HEIGHT}%` }, String(n))),
     );
     const steps = order().map((k) => ({ name: context.unitName(k) }));
-    names.replaceChildren(axisElement({ columns: H, steps }));
+    writeAxis(names, { columns: H, steps });
     setText(byId("half-life-median"), formatBrief(sorted[H >> 1]));
     setText(byId("memory-finding"), memorySentence(context));
   }

@@ -5,7 +5,7 @@ import { colorOf, colorRamp } from "./colors.js";
 import { formatBrief } from "./number_text.js";
 import { saveButton } from "./save_panel.js";
 import { mapAsSvg } from "./panel_svg.js";
-import { axisElement } from "./symbols.js";
+import { writeAxis } from "./symbols.js";
 
 const MOST_ROWS = 256; // for more rows, each cell of the map is a mean
 const MOST_COLUMNS = 512;
@@ -56,7 +56,12 @@ export function makeMap({ describedBy, name }) {
     panel.figure.style.setProperty("--rows", canvas.height);
     drawRowNames(rowNames, spec);
     drawMarks(marks, spec);
-    axis.replaceChildren(axisElement(spec));
+    writeAxis(axis, spec);
+  };
+  /** Change the bits and names below the columns alone. */
+  panel.setSteps = (steps) => {
+    panel.spec.steps = steps;
+    writeAxis(axis, panel.spec);
   };
   /** Draw new values of a spec that is otherwise the same. */
   panel.repaint = (spec) => {
@@ -163,13 +168,18 @@ export function namedRows({ rows, rowNames }) {
 }
 
 function drawRowNames(host, spec) {
-  const names = namedRows(spec).map(({ text, row }) =>
-    make("span", { style: `top: ${(100 * (row + 0.5)) / spec.rows}%` }, text),
-  );
-  host.replaceChildren(make("b", {}, spec.rowTitle), ...names);
+  const names = namedRows(spec);
+  const places = `${spec.rowTitle} ${spec.rows}`;
+  if (host.dataset.places === places) return names.forEach(({ text }, n) => setText(host.children[n + 1], text));
+  host.dataset.places = places;
+  const spans = names.map(({ text, row }) => make("span", { style: `top: ${(100 * (row + 0.5)) / spec.rows}%` }, text));
+  host.replaceChildren(make("b", {}, spec.rowTitle), ...spans);
 }
 
 function drawMarks(host, { rows, columns, marks = [], delimiter = -1 }) {
+  const places = JSON.stringify([rows, columns, marks, delimiter]);
+  if (host.dataset.places === places) return;
+  host.dataset.places = places;
   const lines = delimiter >= 0 && columns > delimiter ? [delimiter, delimiter + 1] : [];
   host.replaceChildren(
     ...lines.map((column) => make("i", { class: "delimiter", style: `left: ${(100 * column) / columns}%` })),

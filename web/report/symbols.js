@@ -1,6 +1,6 @@
 // Symbols of the equations as elements, and the axis of steps below a picture: bits, and numbers of steps.
 
-import { make } from "../shared/elements.js";
+import { make, setText } from "../shared/elements.js";
 
 /** A symbol as an element: italic, with a subscript. "c_prev" is c with t−1. */
 export function symbol(name) {
@@ -79,19 +79,24 @@ export function axisOf({ columns, steps }) {
   return [...bits, ...names];
 }
 
-/** The axis as an element. */
-export function axisElement(spec) {
+/** Write an axis into an element. Texts at the same places are only changed, which needs no layout of the page. */
+export function writeAxis(host, spec) {
   const texts = axisOf(spec);
+  const places = `${spec.columns} ${texts.length}`;
+  if (host.dataset.places === places) {
+    const spans = host.firstChild.children;
+    texts.forEach(({ text }, n) => setText(spans[n], text));
+    return;
+  }
+  host.dataset.places = places;
   const lines = texts.some(({ line }) => line === 1) ? 2 : 1;
-  return make(
-    "div",
-    { class: `axis lines-${lines}`, "aria-hidden": "true" },
-    ...texts.map(({ column, text, line }) =>
-      make("span", { class: `line-${line}`, style: `left: ${(100 * (column + 0.5)) / spec.columns}%` }, text),
+  host.replaceChildren(
+    make(
+      "div",
+      { class: `axis lines-${lines}`, "aria-hidden": "true" },
+      ...texts.map(({ column, text, line }) =>
+        make("span", { class: `line-${line}`, style: `left: ${(100 * (column + 0.5)) / spec.columns}%` }, text),
+      ),
     ),
   );
-}
-
-export function stepAxis(context) {
-  return axisElement(axisSpec(context));
 }

@@ -67,6 +67,7 @@ export function whatView(context, { choose, chooseBit, order }) {
 
   function finish(result) {
     found = result;
+    drawn = "";
     byId("what-maps").hidden = !found;
     document.documentElement.dataset.surveyed = "true";
     if (!found) return summarise("This model is too large for the page to run it on other inputs.");
@@ -86,7 +87,17 @@ export function whatView(context, { choose, chooseBit, order }) {
 
   // ---- the maps
 
+  let drawn = ""; // what the maps display
+
   function draw() {
+    const { state, theme, bits } = context;
+    const of = `${key} ${theme} ${state.bit} ${order()}`;
+    if (isCopy && of === drawn) {
+      for (const panel of [panels.decodability, panels.held]) panel.setSteps(axisSpec(context).steps);
+      for (const panel of [panels.dependency, panels.jacobian]) panel.setSteps(stepsOfBits(bits));
+      return;
+    }
+    drawn = of;
     byId("what-note").hidden = true;
     if (isCopy) drawCopies();
     else drawSteps();
@@ -112,8 +123,8 @@ export function whatView(context, { choose, chooseBit, order }) {
     );
     panels.decodability.draw(decodabilitySpec());
     panels.held.draw(heldSpec(differences));
-    panels.dependency.draw(dependencySpec(found.flips, "dependency", "of each output (row) on each bit (column), by flipping the bit"));
-    panels.jacobian.draw(dependencySpec(found.jacobian, "jacobian", "the same, predicted by the derivative"));
+    panels.dependency.draw(dependencySpec(found.flips, "dependency", "mean change of the logit of a step (row) if a bit (column) is flipped"));
+    panels.jacobian.draw(dependencySpec(found.jacobian, "jacobian", "the same change, as the derivative predicts it"));
     byId("map-jacobian").hidden = byId("map-held").hidden = byId("map-decodability").hidden = false;
     setText(byId("title"), context.payload.title.replace(context.payload.copy.bits, bits));
   }
@@ -177,7 +188,7 @@ export function whatView(context, { choose, chooseBit, order }) {
   function dependencySpec(values, symbol, words) {
     const { K, flips, jacobian, layout } = found;
     const most = Math.max(...flips, ...jacobian) || 1;
-    const steps = Array.from(context.bits, (bit, k) => ({ bit, name: String(k) }));
+    const steps = stepsOfBits(context.bits);
     return {
       symbol,
       theme: context.theme,
@@ -189,7 +200,7 @@ export function whatView(context, { choose, chooseBit, order }) {
       at: (row, column) => values[row * K + column],
       scale: { name: "gate", low: 0, high: most },
       rowNames: layout.isRead.map(String),
-      rowTitle: "output at step",
+      rowTitle: "output",
       label: `${words}: the mean change of the logit of ${K} outputs, from top to bottom, for ${K} bits from left to right.`,
       read: (row, column) => `output at step ${layout.isRead[row]}, bit ${column}: ${formatNumber(values[row * K + column])}`,
     };
@@ -280,6 +291,10 @@ export function whatView(context, { choose, chooseBit, order }) {
   }
 
   return { data, step, story: () => story };
+}
+
+function stepsOfBits(bits) {
+  return Array.from(bits, (bit, k) => ({ bit, name: String(k) }));
 }
 
 /** The differences (T, H) of one bit. */
