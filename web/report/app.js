@@ -110,6 +110,8 @@ export function start(payload) {
         waiting = requestAnimationFrame(drawOthers);
       });
     },
+    /** After the first computation over many inputs: sentences of the tour come from it. */
+    surveyed: () => tour.refresh(),
     announce: (text) => setText(byId("announcement"), text),
     playing: () => player.on,
     togglePlay: () => player.toggle(),
@@ -138,7 +140,7 @@ export function start(payload) {
     actions.choose({ step: t < context.T ? t : state.step, unit: u < context.H ? u : state.unit });
   }
 
-  const projector = new Projector(() => refresh("data"));
+  const projector = new Projector(context, () => refresh("data"));
   const tour = new Tour({
     context,
     story: () => views.map((view) => view.story?.()).find(Boolean) ?? { written: [], handed: [] },

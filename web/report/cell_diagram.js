@@ -3,6 +3,8 @@
 import { byId, makeSvg, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
 import { formatNumber, formatPercent, formatSigned } from "./number_text.js";
+import { drawingAsSvg } from "./panel_svg.js";
+import { saveButton } from "./save_panel.js";
 
 const BUS = 392; // heights of the drawing that the pipes share
 const BELT = 86;
@@ -17,13 +19,20 @@ const MOST_STRIPES = 48;
 
 export function cellDiagramView(context) {
   const narrow = window.matchMedia(NARROW);
-  let drawing = draw(narrow.matches);
+  const isNarrow = () => narrow.matches || context.projected;
+  let drawn = isNarrow();
+  let drawing = draw(drawn);
   narrow.addEventListener("change", () => {
-    drawing = draw(narrow.matches);
+    data();
     step();
   });
+  byId("cell-save").replaceChildren(saveButton(() => "cell", () => drawingAsSvg(drawing.svg)));
 
   function data() {
+    if (isNarrow() !== drawn) {
+      drawn = isNarrow();
+      drawing = draw(drawn);
+    }
     for (const bar of document.querySelectorAll("[data-ramp]"))
       bar.style.background = colorRamp(context.theme, bar.dataset.ramp);
   }

@@ -10,6 +10,7 @@ export class Context {
     this.state = { step: 0, unit: 0, layer: 0, direction: 0, mode: "forward", sort: "index", channel: 0, bit: 0 };
     this.state.version = "new"; // of the values: "new", "old", or "difference"
     this.theme = "light";
+    this.projected = false; // whether numbers are for a projector
     this.edited = false;
     this.compute();
     this.reference = this.trace;

@@ -81,11 +81,11 @@ function forwardLines(context) {
     const part = (gate, which) => write.number(() => contributions(context, gate)[which]);
     write.table(
       [symbol("z"), " = ", symbol("W"), " [", symbol("h_prev"), "; ", symbol("x"), "; 1], a sum of three terms"],
-      ["", ["from ", symbol("h_prev")], ["from ", symbol("x")], "bias", symbol("z"), "gate"],
+      ["gate", ["from ", symbol("h_prev")], ["from ", symbol("x")], "bias", symbol("z"), "value"],
       GATES.map((gate) => [head(gate), part(gate, 0), part(gate, 1), part(gate, 2), at(`z_${gate}`), gateOf(gate)]),
     );
   } else {
-    write.table(["gates"], ["", symbol("z"), "gate"], GATES.map((gate) => [head(gate), at(`z_${gate}`), gateOf(gate)]));
+    write.table(["gates"], ["gate", symbol("z"), "value"], GATES.map((gate) => [head(gate), at(`z_${gate}`), gateOf(gate)]));
   }
   write.line(
     symbol("c"),
@@ -149,7 +149,7 @@ function backwardLines(context) {
   const slope = (gate) => (gate === "g" ? 1 - context.at("g") ** 2 : context.at(gate) * (1 - context.at(gate)));
   write.table(
     ["gradients on the gates, and through σ and tanh on ", symbol("z")],
-    ["", "factors", "gradient", "slope", ["to ", symbol("z")]],
+    ["gate", "factors", "gradient", "slope", ["to ", symbol("z")]],
     GATES.map((gate) => {
       const [outer, factor] = FACTORS[gate];
       return [

@@ -134,7 +134,7 @@ function bitsView(context, { recompute, choose, announce }) {
           {
             type: "button",
             class: "step",
-            "aria-label": `go to step ${step}, the ${index ? "output" : "input"} of bit ${n}`,
+            "aria-label": `t ${step}: go to the step of the ${index ? "output" : "input"} of bit ${n}`,
             onclick: () => choose({ step }),
           },
           `t ${step}`,

@@ -5,8 +5,9 @@ import { setDigits } from "./number_text.js";
 
 // By section: its name in the list of panels.
 const PANELS = {
-  what: "what the network does",
+  "map-decodability": "where each bit is",
   "map-held": "where a bit is held",
+  "map-dependency": "what an output depends on",
   "input-output": "input and output",
   "text-view": "the text",
   "every-unit": "every unit, every step",
@@ -20,7 +21,8 @@ const PANELS = {
 };
 
 export class Projector {
-  constructor(redraw) {
+  constructor(context, redraw) {
+    this.context = context;
     this.redraw = redraw;
     this.on = false;
     byId("projector").addEventListener("click", () => this.toggle());
@@ -32,11 +34,13 @@ export class Projector {
     document.documentElement.classList.toggle("projected", this.on);
     byId("projector").setAttribute("aria-pressed", String(this.on));
     byId("panel-field").hidden = !this.on;
+    this.context.projected = this.on;
     setDigits(this.on ? 2 : 4);
     if (this.on) {
-      const names = Object.entries(PANELS).filter(([id]) => byId(id) && !byId(id).hidden && byId(id).childElementCount);
+      const names = Object.entries(PANELS).filter(([id]) => !byId(id).hidden && !byId(id).parentElement.hidden && byId(id).childElementCount);
       byId("panel").replaceChildren(...names.map(([id, name]) => make("option", { value: id }, name)));
       this.show(byId(names[0][0]));
+      window.scrollTo(0, 0);
     } else this.show(null);
     this.redraw();
   }

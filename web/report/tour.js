@@ -105,6 +105,12 @@ export class Tour {
     if (write) this.changed();
   }
 
+  /** Write the stop again when the sentences about all inputs are first known. */
+  refresh() {
+    if (this.stop && !this.isComplete) this.show(STOPS[this.stop - 1]);
+    this.isComplete = true;
+  }
+
   show({ title, text, task, section, instead, state }) {
     const { written } = this.story();
     this.apply(state({ bits: this.context.bits, delimiter: this.context.delimiter, story: { written } }));

@@ -13,7 +13,7 @@ const SLICE_MS = 8; // of computation between frames
 const WAIT_MS = 120; // after a change, so that a slider that is dragged stays smooth
 const DEPENDENCY = "dependency";
 
-export function whatView(context, { choose, chooseBit, order }) {
+export function whatView(context, { choose, chooseBit, order, surveyed }) {
   const panels = Object.fromEntries(
     ["decodability", "held", "dependency", "jacobian"].map((name) => {
       const panel = makeMap({ describedBy: "what-finding", name: () => name });
@@ -72,6 +72,7 @@ export function whatView(context, { choose, chooseBit, order }) {
     document.documentElement.dataset.surveyed = "true";
     if (!found) return summarise("This model is too large for the page to run it on other inputs.");
     draw();
+    surveyed();
   }
 
   function summarise(reason) {
