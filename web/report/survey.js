@@ -7,14 +7,14 @@ import { significant } from "./statistics.js";
 import { decodabilityOfStep, dependency, unitDifferences } from "./what_it_does.js";
 
 const MOST_PRODUCTS = 1e9; // of a Jacobian over steps
-const PRODUCTS_PER_PART = 2e7;
+const PRODUCTS_PER_PART = 2.5e7; // between which the page can draw
 const MOST_STEPS = 10_000;
 const MOST_NORMS = 1e6; // output steps times input steps
 
 /**
  * What a copy model does: a generator that returns
  * {K, N, T, H, O, all, symbols, halves, layout, right, r2 (K, T), difference, p and isSignificant (K, T, H),
- * flips (K, K), jacobian (K, K)}.
+ * flips (K, K), jacobian (K, K)}; before the end it yields these without r2 and jacobian.
  *
  * Cells are those of the chosen layer and direction. flips[j * K + k] is the mean size of the change of output j if bit
  * k is flipped, and jacobian its linear prediction 2 |dy/dx|: a flip moves x from -1 to 1, or back.
@@ -29,12 +29,6 @@ export function* surveyCopies(model, bits, { layer, direction }) {
   const places = layout.isRead.map((t, k) => t * O + (k % layout.width));
   const base = yield* runParts(shared, population, ({ layers }) => layers[layer].directions[direction].c);
   const right = shareRight(base.outputs, symbols, places, N);
-  const r2 = new Float64Array(K * T);
-  for (let t = 0; t < T; t++) {
-    const ofStep = decodabilityOfStep({ cells: base.recorded, symbols, H, N, K }, halves, t);
-    ofStep.forEach((value, k) => (r2[k * T + t] = value));
-    yield;
-  }
   const [difference, p] = [new Float64Array(K * T * H), new Float64Array(K * T * H)];
   for (let k = 0; k < K; k++) {
     const tests = unitDifferences({ cells: base.recorded, symbols, T, H, N }, k);
@@ -45,10 +39,17 @@ export function* surveyCopies(model, bits, { layer, direction }) {
   const flipped = flippedOf(population);
   const after = flipped.symbols ? yield* runParts(shared, flipped) : base;
   const flips = dependency({ outputs: base.outputs, N }, { outputs: after.outputs, N: flipped.N || N }, places, flipped.pairs);
-  yield;
-  const jacobian = yield* linearDependency(shared, linearisedOf(population), layout, places);
   const shapes = { K, N, T, H, O, all: population.all, symbols, halves, layout };
-  return { ...shapes, right, r2, difference, p, isSignificant: significant(p), flips, jacobian };
+  const first = { ...shapes, right, difference, p, isSignificant: significant(p), flips };
+  yield first;
+  const r2 = new Float64Array(K * T);
+  for (let t = 0; t < T; t++) {
+    const ofStep = decodabilityOfStep({ cells: base.recorded, symbols, H, N, K }, halves, t);
+    ofStep.forEach((value, k) => (r2[k * T + t] = value));
+    yield;
+  }
+  const jacobian = yield* linearDependency(shared, linearisedOf(population), layout, places);
+  return { ...first, r2, jacobian };
 }
 
 /** The outputs (T O, N) of sequences, and a recorded array (rows, N). */

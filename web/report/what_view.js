@@ -57,12 +57,23 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
       if (of !== key) return;
       const end = performance.now() + SLICE_MS;
       let result;
-      do result = steps.next();
-      while (!result.done && performance.now() < end);
+      do {
+        result = steps.next();
+        if (!result.done && result.value) announce(result.value);
+      } while (!result.done && performance.now() < end);
       if (!result.done) timer = setTimeout(proceed, 0);
       else finish(result.value);
     };
     proceed();
+  }
+
+  /** Write the sentences, which are known before the maps. */
+  function announce(first) {
+    const { bit } = context.state;
+    const { layout, H } = first;
+    story = storyOfBit(differencesOf(first, bit), { H, enter: layout.enters[bit], isRead: layout.isRead[bit] });
+    setText(byId("story"), bitSentence(bit, story, first, (u) => context.unitName(u)));
+    setText(byId("what-finding"), dependencySentence(first));
   }
 
   function finish(result) {
@@ -112,9 +123,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     list.value = String(state.bit);
     list.disabled = K === 1;
     const differences = differencesOf(found, state.bit);
-    story = storyOfBit(differences, { H: found.H, enter: found.layout.enters[state.bit], isRead: found.layout.isRead[state.bit] });
-    setText(byId("story"), bitSentence(state.bit, story, found, (u) => context.unitName(u)));
-    setText(byId("what-finding"), dependencySentence(found));
+    announce(found);
     const inputs = all ? `all ${N} inputs of ${K} bits` : `a fixed sample of ${N} inputs of ${K} bits`;
     setText(
       byId("what-source"),

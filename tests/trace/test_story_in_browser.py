@@ -1,0 +1,300 @@
+"""Laws: the page's maps and sentences over all inputs, its addresses, tour, versions, pictures and projector."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from glasscell.trace.html_report import page as document
+from glasscell.trace.html_report.payload import payload_of
+from glasscell.trace.trace import Trace
+
+Open = Callable[..., Any]
+BITS = [1, 0, 1, 1]
+SURVEYED = "html[data-surveyed]"
+AXE = Path(os.environ.get("GLASSCELL_AXE", "node_modules/axe-core/axe.min.js"))
+
+
+@functools.cache
+def trained() -> gc.CopyLSTM:
+    """A model that copies four bits."""
+    model = gc.CopyLSTM(hidden_size=12, dtype=np.float64, task=gc.tasks.Copy(width=4))
+    gc.fit(model, model.task, updates=300)
+    return model
+
+
+@pytest.fixture
+def open_trace(open_html: Open) -> Open:
+    def open_trace(trace: Trace, **options: Any) -> Any:
+        page = open_html(document.page(payload_of(trace)), **options)
+        page.locator(SURVEYED).wait_for(state="attached")
+        return page
+
+    return open_trace
+
+
+def number(text: str) -> float:
+    return float(text.replace("\u2212", "-"))
+
+
+def state(page: Any) -> tuple[int, int, int]:
+    step, unit, bit = page.evaluate("(({step, unit, bit}) => [step, unit, bit])(window.glasscell.state)")
+    return step, unit, bit
+
+
+def hover(page: Any, panel: str, row: int, column: int, rows: int, columns: int) -> str:
+    """The text of the read-out over a cell of a map."""
+    canvas = page.locator(f"{panel} canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": (column + 0.5) * box["width"] / columns, "y": (row + 0.5) * box["height"] / rows})
+    text: str = page.locator("#readout").text_content()
+    return text
+
+
+def value_of(readout: str, before: str) -> float:
+    return number(readout.partition(before)[2].partition(",")[0].strip())
+
+
+def test_the_maps_have_the_values_of_python(open_trace: Open) -> None:
+    model = trained()
+    page = open_trace(model.trace(BITS))
+    differences = gc.explain.unit_differences(model, model.task)
+    depends = gc.explain.dependency(model, model.task)
+    K, T, H = differences.difference.shape
+    page.locator("#bit").select_option("2")
+    page.locator("#sort").select_option("index")
+    for unit, t in ((0, 3), (5, 2), (11, 7)):
+        text = hover(page, "#map-held", unit, t, H, T)
+        assert f"unit {unit}, step {t}:" in text
+        assert abs(value_of(text, ":") - differences.difference[2, t, unit]) < 1e-3
+        assert ("not significant" in text) == (not differences.is_significant[2, t, unit])
+    for panel, values in (("#map-dependency", depends.exact), ("#map-jacobian", depends.linear)):
+        for j, k in ((0, 0), (3, 1)):
+            text = hover(page, panel, j, k, K, K)
+            assert f"output at step {5 + j}, bit {k}:" in text
+            assert abs(value_of(text, f"bit {k}:") - values[j, k]) < 2e-3 * max(1, values[j, k])
+    assert "R² = " in hover(page, "#map-decodability", 1, 4, K, T)
+
+
+def test_the_sentence_names_the_units_of_the_bit(open_trace: Open) -> None:
+    """Units with at least half of the largest significant difference, at the step of the input and until the target."""
+    model = trained()
+    page = open_trace(model.trace(BITS))
+    found = gc.explain.unit_differences(model, model.task)
+    size = np.where(found.is_significant, np.abs(found.difference), 0)
+    for k in (1, 3):
+        page.locator("#bit").select_option(str(k))
+        at_input, later = size[k, k], size[k, k + 1 : 5 + k].max(axis=0)
+        written = [u for u in np.argsort(-at_input, kind="stable") if at_input[u] >= at_input.max() / 2][:3]
+        handed = [u for u in np.argsort(-later, kind="stable") if later[u] >= later.max() / 2 and u not in written][:3]
+        sentence = page.locator("#story").inner_text()
+        assert sentence.startswith(f"Bit {k} is written into unit")
+        names = [int(word) for word in sentence.replace(",", "").replace(".", "").split() if word.isdigit()]
+        read = 5 + int(gc.explain.dependency(model, model.task).exact[:, k].argmax())
+        assert names[: len(written) + len(handed) + 1] == [k, *written, *handed]
+        assert f"step {read}" in sentence
+    assert "all 16 inputs" in page.locator("#what-finding").inner_text()
+
+
+def test_a_changed_weight_changes_the_maps_and_a_changed_bit_does_not(open_trace: Open) -> None:
+    page = open_trace(trained().trace(BITS))
+    pixels = "document.querySelector('#map-dependency canvas').toDataURL()"
+    before = page.evaluate(pixels)
+    page.locator("button[data-bit='0']").click()
+    page.wait_for_timeout(400)
+    assert page.evaluate(pixels) == before
+    page.locator("#weight-gate").select_option("f")
+    page.locator("#weight-number").fill("-9")
+    page.locator("#weight-number").press("Enter")
+    page.locator("#map-dependency canvas").evaluate(
+        """(canvas, before) => new Promise(resolve => {
+            const look = () => canvas.toDataURL() === before ? setTimeout(look, 50) : resolve();
+            look();
+        })""",
+        before,
+    )
+
+
+@pytest.mark.parametrize("kind", ["numbers", "recorded"])
+def test_other_models_have_a_map_or_a_reason(open_trace: Open, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    lstm = gc.LSTM(2, 5, dtype=np.float64, peepholes=kind == "recorded")
+    trace = lstm.trace(rng.normal(size=(6, 2)), rng.normal(size=(6, 5)))
+    page = open_trace(trace)
+    if kind == "recorded":
+        assert "recorded" in page.locator("#what-note").inner_text()
+        assert page.locator("#what-maps").is_hidden()
+        return
+    d_outputs = np.zeros((6, 5))
+    answer = int(trace.outputs[5].argmax())
+    d_outputs[5, answer] = 1
+    norms = np.linalg.norm(lstm.trace(trace.x, d_outputs=d_outputs).d_x, axis=1)
+    text = hover(page, "#map-dependency", 5, 3, 6, 6)
+    assert abs(value_of(text, "input at step 3:") - norms[3]) < 1e-3
+    assert (
+        page.locator("#story")
+        .inner_text()
+        .startswith(f"The last output depends most on the input of step {norms.argmax()}")
+    )
+
+
+def test_the_address_has_the_state_and_the_back_button_restores_it(open_trace: Open) -> None:
+    page = open_trace(trained().trace(BITS))
+    page.evaluate("window.glasscell.choose({step: 3, unit: 7})")
+    page.locator("#bit").select_option("2")
+    page.wait_for_url("**#t=3&u=7&k=2")
+    page.evaluate("window.glasscell.choose({step: 6, unit: 1})")
+    page.locator("#backward").click()
+    page.wait_for_url("**#t=6&u=1&k=2&mode=backward")
+    page.go_back()
+    page.wait_for_url("**#t=3&u=7&k=2")
+    assert state(page) == (3, 7, 2)
+    assert page.evaluate("window.glasscell.state.mode") == "forward"
+    page.reload()
+    assert state(page) == (3, 7, 2)
+    page.goto(page.url.split("#")[0] + "#t=99999&u=x&k=-1&tour=77&mode=up")
+    page.reload()
+    step, unit, bit = state(page)
+    assert 0 <= step < 9
+    assert 0 <= unit < 12
+    assert bit == 1
+    assert page.locator("#tour").is_hidden()
+
+
+def test_the_tour_has_eight_stops_with_addresses(open_trace: Open) -> None:
+    page = open_trace(trained().trace(BITS))
+    page.locator("#tour-start").click()
+    titles = []
+    for stop in range(1, 9):
+        assert page.locator("#tour-count").inner_text() == f"{stop} of 8"
+        assert f"#tour={stop}&" in page.url
+        titles.append(page.locator("#tour-title").inner_text())
+        assert page.locator(".toured").evaluate("e => e.getBoundingClientRect().top < window.innerHeight")
+        if stop < 8:
+            page.locator("#tour-next").click()
+    assert len(set(titles)) == 8
+    assert "0.9" in page.locator("#tour-text").inner_text()
+    page.go_back()
+    assert page.locator("#tour-count").inner_text() == "7 of 8"
+    page.reload()
+    assert page.locator("#tour-title").inner_text() == titles[6]
+    page.locator("#tour-close").click()
+    assert page.locator("#tour").is_hidden()
+    assert "tour" not in page.url.partition("#")[2]
+
+
+def test_old_new_and_difference_after_a_change(open_trace: Open) -> None:
+    model = trained()
+    old, new = model.trace(BITS).layer[0], model.trace([1, 0, 0, 1]).layer[0]
+    page = open_trace(model.trace(BITS))
+    assert page.locator("#version-field").is_hidden()
+    page.evaluate("window.glasscell.choose({step: 4, unit: 5})")
+    page.locator("#sort").select_option("peak")
+    names = (
+        "[...document.querySelectorAll('#maps .map')[4].querySelectorAll('.row-names span')].map(e => e.textContent)"
+    )
+    order = page.evaluate(names)
+    page.locator("button[data-bit='2']").click()
+    assert page.evaluate(names) == order
+    shown = page.locator("#maps figure:has(canvas[data-symbol='c']) output")
+    expected = {"new": new.c[4, 5], "old": old.c[4, 5], "difference": new.c[4, 5] - old.c[4, 5]}
+    for version, value in expected.items():
+        page.locator(f"#version-{version}").click()
+        assert abs(number(shown.inner_text()) - value) <= 6e-4 * abs(value)
+    assert page.locator("#unit-states .ghost").count() == 2
+    page.locator("#sort-again").click()
+    assert page.evaluate(names) == [str(u) for u in np.argsort(np.abs(new.c).argmax(axis=0), kind="stable")]
+    page.locator("#restore").click()
+    assert page.locator("#version-field").is_hidden()
+
+
+def test_the_gradient_of_an_output_by_crossings(open_trace: Open) -> None:
+    model = trained()
+    trace = model.trace(BITS)
+    page = open_trace(trace)
+    page.evaluate("window.glasscell.choose({step: 2, unit: 5})")
+    page.locator("#gradient-target").select_option(label="output at step 8")
+    page.locator("#gradient-parts").select_option("crossings")
+    d_outputs = np.zeros(trace.outputs.shape)
+    d_outputs[8] = 1
+    flow = gc.explain.gradient_flow(model.trace(trace.x, d_outputs=d_outputs), crossings=2)
+    expected = [flow.c[:, 2, 5].sum(), *flow.c[:, 2, 5]]
+    for text, value in zip(page.locator("#gradient-unit .number").all_inner_texts(), expected, strict=True):
+        assert abs(number(text) - value) <= 6e-4 * abs(value) + 1e-12
+    assert "dy/dc" in page.locator("#gradient-finding").inner_text()
+
+
+@pytest.mark.parametrize("panel", ["#cell", "#map-held", "#unit-states", "#maps"])
+def test_a_panel_can_be_saved(open_trace: Open, panel: str) -> None:
+    page = open_trace(trained().trace(BITS))
+    for name, first in (("SVG", b"<svg xmlns="), ("PNG", b"\x89PNG")):
+        page.locator(f"{panel} .save summary").first.click()
+        with page.expect_download() as download:
+            page.locator(f"{panel} .save button", has_text=name).first.click()
+        content = Path(download.value.path()).read_bytes()
+        assert content.startswith(first)
+        assert download.value.suggested_filename.endswith(f".{name.lower()}")
+        assert b"undefined" not in content
+        assert b"NaN" not in content
+
+
+@pytest.mark.parametrize("height", [720, 900])
+def test_the_projector_has_one_screen_large_text_and_two_digits(open_trace: Open, height: int) -> None:
+    page = open_trace(trained().trace(BITS), height=height)
+    page.locator("#projector").click()
+    for panel in page.locator("#panel option").evaluate_all("options => options.map(o => o.value)"):
+        page.locator("#panel").select_option(panel)
+        assert page.evaluate("document.documentElement.scrollHeight") <= height
+        assert page.locator("main > section.on-screen").count() == 1
+    assert page.evaluate("getComputedStyle(document.body).fontSize") == "24px"
+    for text in page.locator("#cell-drawing .number").all_text_contents():
+        assert len(text.strip("\u22120.").replace(".", "").lstrip("0")) <= 2 or "e" in text
+    page.locator("#projector").click()
+    assert page.locator("footer").is_visible()
+
+
+def test_the_cell_stays_on_the_screen_in_two_panes(open_trace: Open) -> None:
+    page = open_trace(trained().trace(BITS))
+    for width, stays in ((1280, True), (1100, True), (900, False)):
+        page.set_viewport_size({"width": width, "height": 900})
+        for place in ("#every-unit", "#memory"):
+            page.locator(place).evaluate("e => e.scrollIntoView()")
+            box = page.locator("#cell-drawing").bounding_box()
+            assert (0 <= box["y"] < 200) == stays
+        last = page.locator(".equation").last.bounding_box()
+        assert (last["y"] + last["height"] <= 900 and last["y"] >= 0) == stays
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install axe-core, or set GLASSCELL_AXE")
+def test_axe_finds_nothing(open_trace: Open) -> None:
+    source = AXE.read_text(encoding="utf-8")
+
+    def violations(page: Any) -> list[str]:
+        page.evaluate(f"{source}; undefined")
+        found: list[str] = page.evaluate(
+            "axe.run(document).then(r => r.violations.flatMap(v => v.nodes.map(n => `${v.id}: ${n.html}`)))"
+        )
+        return found
+
+    page = open_trace(trained().trace(BITS))
+    for width in (390, 900, 1280):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == []
+            page.locator("#backward").click()
+            page.locator("button[data-bit='1']").click()
+            page.locator("#tour-start").click()
+            assert violations(page) == []
+            page.locator("#tour-close").click()
+            page.locator("#projector").click()
+            assert violations(page) == []
+            page.locator("#projector").click()
+            page.locator("#restore").click()
+            page.locator("#forward").click()
