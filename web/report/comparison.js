@@ -193,10 +193,17 @@ export function comparisonView(context, { announce }) {
     shareChart.point(Math.min(last, ...common) - 1);
   }
 
+  let theme = "";
+  function data() {
+    if (theme === context.theme) return; // the section does not depend on the model of the page
+    theme = context.theme;
+    draw();
+  }
+
   new IntersectionObserver((entries) => {
     if (!sides.length && entries.some((entry) => entry.isIntersecting)) restart();
   }).observe(section);
-  return { data: draw };
+  return { data };
 }
 
 /** Exponents of ten below and above the norms. */

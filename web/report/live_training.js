@@ -169,8 +169,15 @@ export function liveTrainingView(context, { announce }) {
     });
   }
 
+  let theme = "";
+  function data() {
+    if (theme === context.theme) return; // the section does not depend on the model of the page
+    theme = context.theme;
+    draw();
+  }
+
   new IntersectionObserver((entries) => {
     if (!service && entries.some((entry) => entry.isIntersecting)) begin();
   }).observe(section);
-  return { data: draw };
+  return { data };
 }
