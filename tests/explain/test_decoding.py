@@ -146,6 +146,8 @@ def test_any_symbol_layer_direction_and_model(rng):
     assert whole.layer == "l1_reverse"
     assert decodability(lstm, x, labels, symbol="z_f", layer=0).symbol == "z_f"
     np.testing.assert_allclose(whole.r2, decodability(lstm, x, labels, layer=3).r2, atol=1e-5)
+    two = gc.Sequential([gc.LSTM(3, 4), gc.LSTM(4, 2)], names=["first", "second"])
+    assert [decodability(two, x, labels, layer=k).layer for k in (0, -1)] == ["first l0", "second l0"]
     for layer in (gc.GRU(3, 4, seed=0), gc.RNN(3, 4, seed=0)):
         assert decodability(layer, x, labels).symbol == "h"
     classifier = gc.SequenceClassifier(3, 2, 4)

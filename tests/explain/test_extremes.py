@@ -79,6 +79,9 @@ def test_a_series_carries_its_state_from_block_to_block(rng):
     np.testing.assert_array_equal(result.largest[0].before, x[max(0, t - 2) : t])
     np.testing.assert_array_equal(result.largest[0].input, x[t : t + 1])
     assert result.source == "one sequence of 100 steps"
+    steps = extreme_inputs(lstm, x[:20], 0, number=3, context=0, block_steps=1)
+    np.testing.assert_allclose(steps.largest[0].value, values[:20].max(), rtol=0, atol=1e-12)
+    assert [place.step for place in steps.largest] == by_hand(values[:20], 3, 0, 1)
 
 
 def test_sets_of_sequences_and_bits(latch, trained):
@@ -96,6 +99,18 @@ def test_sets_of_sequences_and_bits(latch, trained):
     place = copied.largest[0]
     assert place.before + place.input + place.after == f"{place.sequence:04b}|...."
     assert copied.source.startswith("all 16 inputs")
+
+
+def test_places_are_separate_in_each_sequence(rng):
+    lstm, x = gc.LSTM(2, 3, seed=1, dtype=np.float64), rng.normal(size=(4, 12, 2))
+    values = lstm.trace(x).layer[0].c[..., 0]
+    result = extreme_inputs(lstm, x, 0, number=9, separation=3, context=1, batch_size=3)
+    expected: list[tuple[int, int]] = []
+    for n, t in sorted(np.ndindex(4, 12), key=lambda place: -values[place]):
+        if len(expected) < 9 and all(m != n or abs(s - t) > 3 for m, s in expected):
+            expected.append((n, t))
+    assert [(place.sequence, place.step) for place in result.largest] == expected
+    assert len({place.sequence for place in result.largest}) > 1
 
 
 def test_masked_steps_are_no_values(rng):
