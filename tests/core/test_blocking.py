@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell.core.blocking import BLOCK_SIZE
+from glasscell.core.blocking import BLOCK_SIZE, SHORT_VECTOR, parts
 from glasscell.core.norms import all_finite, clip_by_global_norm, global_norm, sum_of_squares, vector_norms
 
 
@@ -98,3 +98,8 @@ def test_squares_near_the_end_of_the_range_of_float32_are_added_up_in_float64():
     expected = len(vector) * float(vector[0]) ** 2
     assert expected > np.finfo(np.float32).tiny
     assert sum_of_squares(vector) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_a_vector_is_short_if_it_is_one_part():
+    assert len(parts(SHORT_VECTOR - 1)) == 1
+    assert len(parts(SHORT_VECTOR)) > 1
