@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from glasscell.training.trace_recorder import html
+from glasscell.trace.figures.style import new_figure
+from glasscell.training.trace_recorder import figures, html
 from glasscell.training.trace_recorder.frames import Frame
 from glasscell.training.trace_recorder.recorder import TraceRecorder, _pick_frames
 
@@ -87,6 +88,17 @@ def test_the_columns_of_a_strip_share_their_steps_and_its_rows_are_labelled():
         assert ax.get_ylabel()
         assert ax.yaxis.label.get_rotation() == 0
     assert [ax.get_title() for ax in maps] == ["update 1", "update 4", "", ""]
+    assert [ax.get_xlabel() for ax in maps] == ["", "", "step", "step"]
+
+
+def test_the_losses_below_an_animation_are_a_curve_in_the_style_of_all_figures():
+    pytest.importorskip("matplotlib")
+    ax = new_figure(3, 2).subplots()
+    dot = figures._draw_losses(ax, recorder_of([1, 4]).frames)
+    assert dot in ax.lines
+    assert not any(spine.get_visible() for spine in ax.spines.values())
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("update", "loss")
+    assert ax.get_axisbelow()
 
 
 def test_an_animation_has_the_size_of_its_figure(tmp_path):
