@@ -238,3 +238,18 @@ def test_earlier_results_never_change(rng):
     backward(p, tape)
     backward(p, forward(p))
     assert_equal(before, kept)
+
+
+@pytest.mark.parametrize(("coupled", "source"), [("input", "i"), ("forget", "f")])
+def test_a_coupled_gate_follows_a_gate_that_a_hook_changes(coupled, source, rng):
+    class Hook:
+        def apply(self, symbol, t, value, *_):
+            if symbol == source:
+                value[:] = 0.25 + 0.5 * t
+
+    kernel, x = rng.normal(size=(12, 4 + 2 + 1)), rng.normal(size=(2, 2, 3))
+    tape = variants.forward(CellConfig(coupled=coupled), {"kernel": kernel}, x, hook=Hook())
+    gates = {"i": tape.i, "f": tape.f}
+    for t, value in enumerate((0.25, 0.75)):
+        for gate, expected in ((source, value), ("f" if source == "i" else "i", 1 - value)):
+            np.testing.assert_array_equal(gates[gate][t], np.full((4, 3), expected))
