@@ -222,7 +222,8 @@ def test_the_gradient_has_the_dtype_of_the_outputs(of_outputs, of_targets, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
-    ("target", "shown"), [(5, "5"), (-3, "-3"), (np.nextafter(1, 2), "1.0"), (np.nan, "nan"), (np.inf, "inf")]
+    ("target", "shown"),
+    [(5, "5"), (-3, "-3"), (-0.5, "-0.5"), (np.nextafter(1, 2), "1.0"), (np.nan, "nan"), (np.inf, "inf")],
 )
 def test_binary_targets_outside_0_and_1_are_refused(target, shown, weighted, dtype, rng):
     targets = rng.integers(2, size=(4, 3)).astype(np.float64)

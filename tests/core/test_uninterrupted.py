@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from threading import Event, get_ident
+from threading import Event, Thread, get_ident
 from types import SimpleNamespace
 
 import pytest
@@ -134,3 +134,28 @@ def test_a_fork_waits_for_the_calls_of_other_threads():
     """Such as an import of Numba, whose locks would be held forever in the child; ``benchmarks/torture`` forks then."""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_fork_waits_for_the_end_of_the_calls_that_run():
+    running, begun, may_end = uninterrupted._Running(), Event(), Event()
+
+    def call():
+        running.begin()
+        begun.set()
+        may_end.wait(30)
+        running.end()
+
+    def fork():
+        running.before_fork()
+        running.after_fork()
+
+    threads = [Thread(target=function, daemon=True) for function in (call, fork)]
+    threads[0].start()
+    assert begun.wait(30)
+    threads[1].start()
+    threads[1].join(0.1)
+    assert threads[1].is_alive()
+    may_end.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -16,7 +16,7 @@ from glasscell.recurrent.tape import LSTMState
 from glasscell.training import CheckpointFolder, History, Training, TrainingOptions
 from glasscell.training.checkpoint_files import read_manifest
 from glasscell.training.description import difference
-from glasscell.training.state_encoding import decode_state, encode_state
+from glasscell.training.state_encoding import ROW_BYTES, decode_state, encode_state
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 VALUES = {
@@ -166,6 +166,13 @@ def test_harmful_states_are_refused(content):
     with pytest.raises(ValueError, match="the state cannot be decoded"):
         decode_state(content, {"t": ARRAY})
     assert "antigravity" not in sys.modules
+
+
+def test_rows_of_more_than_64_mib_that_no_tensor_stands_for_are_refused():
+    rows = (64 << 20) // ROW_BYTES + 1
+    history = {"$": "history", "rows": rows, "columns": [], "failures": []}
+    with pytest.raises(ValueError, match="more memory than its size allows"):
+        decode_state({"a": history}, {})
 
 
 def test_deep_states_are_refused():
