@@ -72,6 +72,15 @@ def test_what_one_lstm_is_defined_by_loads_no_time_loop():
     assert not {"glasscell.core.variants.forward_pass", "glasscell.core.variants.backward_pass"} & modules
 
 
+def test_what_type_checkers_alone_need_is_not_loaded():
+    conditions = [node for path in MODULES.values() for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    conditions = [
+        node.test for node in conditions if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    ]
+    assert len(conditions) > 50
+    assert {ast.unparse(condition) for condition in conditions} == {"TYPE_CHECKING"}
+
+
 def test_layers_are_loaded_when_they_are_used():
     """One layer loads neither all others nor what a stream of it needs."""
     classes = {"glasscell.layers.convolution", "glasscell.layers.gru", "glasscell.layers.lstm"}

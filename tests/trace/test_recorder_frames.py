@@ -95,7 +95,9 @@ def test_the_losses_below_an_animation_are_a_curve_in_the_style_of_all_figures()
     pytest.importorskip("matplotlib")
     ax = new_figure(3, 2).subplots()
     dot = figures._draw_losses(ax, recorder_of([1, 4]).frames)
-    assert dot in ax.lines
+    curve, last = ax.lines
+    assert last is dot
+    assert dot.get_markersize() == pytest.approx(5 * curve.get_linewidth())
     assert not any(spine.get_visible() for spine in ax.spines.values())
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("update", "loss")
     assert ax.get_axisbelow()
