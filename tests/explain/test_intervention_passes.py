@@ -147,7 +147,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"coupled": "input"},
     {"coupled": "forget"},
     {"forget_gate": False},
-    {"clip": 0.5},
+    {"clip": 0.2},
     {"layer_norm": "tflite"},
     {"layer_norm": "haste"},
     {"layer_norm": "contrib"},
@@ -253,6 +253,29 @@ def test_a_backward_pass_is_under_the_interventions_of_its_forward_pass():
             d = layer.backward(under, dy)[2].vector
         np.testing.assert_array_equal(layer.backward(under, dy)[2].vector, d)  # twice, and after the block
         assert not np.allclose(d, expected)
+
+
+def test_an_interrupted_backward_pass_leaves_nothing_for_the_next_one():
+    for execution in ({}, {"recompute_every": 2}):
+        layer, (x, dy) = lstm(**execution), arrays((B, T, I), (B, T, H))
+        with layer.intervene("f", freeze=True, steps=slice(1, None)):
+            _, _, tape = layer.forward(x)
+        d = layer.backward(tape, dy)[2].vector
+        steps: Any = tape.directions[0].tape
+        hook = steps.hooks[0] if execution else steps.hook
+        hook._carried["f"] = np.ones((H, B))  # as at an interrupt
+        np.testing.assert_array_equal(layer.backward(tape, dy)[2].vector, d)
+
+
+def test_a_gradient_passes_a_clamp_strictly_between_the_limits():
+    layer = lstm()
+    x = np.tile([-0.5, 0.25, 0.5], (1, T, 1))
+    with layer.intervene("x", clamp=(-0.5, 0.5)):
+        y, _, tape = layer.forward(x)
+    np.testing.assert_allclose(y, layer(x), rtol=1e-12)
+    dx = layer.backward(tape, np.ones_like(y))[0]
+    assert not dx[..., [0, 2]].any()
+    np.testing.assert_allclose(dx[..., 1], layer.backward(layer.forward(x)[2], np.ones_like(y))[0][..., 1], rtol=1e-12)
 
 
 def test_blocks_nest_and_may_end_in_any_order():

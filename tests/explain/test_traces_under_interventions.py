@@ -17,6 +17,7 @@ EACH = [
     Intervention("W_h", cut=True, units=[0]),
     Intervention("z_i", add=0.3),
     Intervention("f", scale=0.9, steps=slice(2, None)),
+    Intervention("o", freeze=True, steps=slice(2, 4), units=[0, 1]),
     Intervention("c", clamp=(-0.2, 0.2)),
     Intervention("h", scale=0.5),
 ]
