@@ -41,8 +41,9 @@ export function breakItView(context, actions) {
   }
 
   function replace(change) {
+    const before = JSON.stringify(settings);
     Object.assign(settings, change);
-    changed();
+    if (JSON.stringify(settings) !== before) changed();
   }
 
   function clamp() {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { colorOf, scaleOf } from "../../../web/report/colors.js";
-import { formatBrief, formatNumber, setDigits } from "../../../web/report/number_text.js";
+import { formatBrief, formatNumber, formatPower, setDigits } from "../../../web/report/number_text.js";
 import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../web/report/measures.js";
 
 /** A small generator of numbers between -1 and 1, always the same ones (Lehmer 1951). */
@@ -117,4 +117,8 @@ test("a number is shown with four significant digits", () => {
   setDigits(2);
   assert.deepEqual([0.98765, -1.234, 123.4, 1e-5].map(formatNumber), ["0.99", "−1.2", "123", "1.0e−5"]);
   setDigits(4);
+});
+
+test("a power of ten is short", () => {
+  assert.deepEqual([0, -2, 3, -12, 5].map(formatPower), ["1", "0.01", "1000", "1e−12", "1e5"]);
 });
