@@ -73,7 +73,7 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
     unit = int(np.abs(model.parameters["readout.weight"][0]).argmax())
     page.locator("#break-unit").fill(str(unit))
     page.locator("#break-shut-h").click()
-    wait_for(page, f"H of unit {unit} is 0")
+    wait_for(page, f"Unit {unit} has h = 0")
     shut = changed(model)
     shut.parameters["lstm.kernel_l0"][:, unit] = 0
     shut.parameters["readout.weight"][:, unit] = 0

@@ -57,7 +57,9 @@ export function breakItView(context, actions) {
     if (!Number.isInteger(unit) || unit < 0 || unit >= context.weights.H) return;
     const { layer, direction } = context.state;
     const isSame = (one) => one.unit === unit && one.layer === layer && one.direction === direction;
-    replace({ shut: [...settings.shut.filter((one) => !isSame(one)), { symbol, unit, layer, direction }] });
+    const several = context.directions.length > 1;
+    const place = several ? ` of ${context.model.layers[layer].directions[direction].name}` : "";
+    replace({ shut: [...settings.shut.filter((one) => !isSame(one)), { symbol, unit, layer, direction, place }] });
   }
 
   function undo() {

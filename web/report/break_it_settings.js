@@ -31,7 +31,7 @@ export function describe({ factor, clamp, shut, cut }) {
   }
   for (const one of shut) {
     const without = { shut: shut.filter((other) => other !== one) };
-    list.push({ text: `${one.symbol} of unit ${one.unit} is 0`, without });
+    list.push({ text: `unit ${one.unit}${one.place} has ${one.symbol} = 0`, without });
   }
   if (cut) list.push({ text: "no unit reads h", without: { cut: false } });
   return list;
