@@ -261,6 +261,8 @@ def test_tasks_and_models_that_do_not_fit_are_one_clear_error(trained):
         decodability(trained, gc.tasks.Copy(width=20), which="all")
     with pytest.raises(ValueError, match="which must be one of None, 'held_out', got 'all'"):
         decodability(gc.LSTM(2, 3), gc.tasks.Adding(20), which="all")
+    with pytest.raises(ValueError, match="labels must be passed: only tasks with one target per sequence, and Copy"):
+        decodability(gc.LSTM(7, 3), gc.tasks.EmbeddedReber())
     with pytest.raises(ValueError, match="lengths must be None for a task"):
         decodability(trained, trained.task, lengths=[3])
     with pytest.raises(ValueError, match="must have a layer that can be traced"):
