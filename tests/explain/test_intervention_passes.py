@@ -285,6 +285,10 @@ def test_blocks_nest_and_may_end_in_any_order():
     untouched = layer(x)
     with layer.intervene("f", scale=2.0):
         one = layer(x)
+        with layer.intervene(scaled):  # an equal one
+            np.testing.assert_array_equal(layer(x), outputs_under(layer, [], x))
+            assert not np.array_equal(layer(x), one)
+        np.testing.assert_array_equal(layer(x), one)
         with layer.intervene("f", clamp=(0.0, 0.8)):
             np.testing.assert_array_equal(layer(x), outputs_under(layer, [], x))
             both = layer(x)

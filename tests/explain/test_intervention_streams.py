@@ -77,8 +77,9 @@ FROZEN = [Intervention("f", freeze=True, steps=[2, 3]), Intervention("c", add=0.
 def test_masked_steps_count_as_steps_of_time(x):
     one = model(Masking(0.0))
     x[0, [0, 2]] = 0.0
-    x[1, 3] = 0.0
-    with intervene(one, *FROZEN):
+    x[1, [0, 3]] = 0.0
+    # Step 3 of sequence 0 holds the value of step 1, and step 1 of sequence 1 its own: it is the first one.
+    with intervene(one, *FROZEN[1:], Intervention("f", freeze=True, steps=[1, 3])):
         np.testing.assert_allclose(pushed(one.stream(B), x), one(x), rtol=0, atol=1e-13)
         np.testing.assert_allclose(pushed(one.stream(), x[0]), one(x[0]), rtol=0, atol=1e-13)
 
