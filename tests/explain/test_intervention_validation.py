@@ -160,7 +160,7 @@ def test_the_text_of_an_intervention_is_short():
     assert repr(one).endswith("steps=array of shape (50,))")
     assert Intervention("W_h", cut=True, units=[3]).description() == "W_h cut in units [3]"
     assert Intervention("f", set=0, units=3, steps=slice(2, 9, 3)).description() == (
-        "f set to 0 in unit 3 at steps from 2 to before 9, every 3th"
+        "f set to 0 in unit 3 at steps from 2 to before 9 in steps of 3"
     )
     assert Intervention("c", freeze=True, steps=4).description() == "c held at its previous value at step 4"
     assert repr(Intervention("f", scale=0.9)) == "Intervention('f', scale=0.9)"

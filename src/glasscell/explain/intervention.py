@@ -166,7 +166,7 @@ def _where(text: str, selection: Selection) -> str:
     if isinstance(selection, slice):
         start, stop, step = selection.start or 0, selection.stop, selection.step or 1
         end = "on" if stop is None else f"to before {stop}"
-        return f" {text}s from {start} {end}{'' if step == 1 else f', every {step}th'}"
+        return f" {text}s from {start} {end}{'' if step == 1 else f' in steps of {step}'}"
     return f" {text}{'s' if np.ndim(np.asarray(selection)) else ''} {_short(selection)}"
 
 
