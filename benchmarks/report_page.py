@@ -1,7 +1,7 @@
 """Open a report in headless Chromium: take screenshots, and measure its size and frame rate.
 
-Needs Debian's chromium, and `pip install playwright`. Pictures go to build/screenshots: 1280 and 390 pixels wide, light
-and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the time that
+Needs Debian's chromium, and `pip install playwright`. Pictures go to build/screenshots: 390, 900 and 1280 pixels wide,
+light and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the time that
 the processor gives to the page's thread says more.
 
     python benchmarks/report_page.py [--out FOLDER] [--steps 3000] [--speed-only]
@@ -49,6 +49,7 @@ def main() -> int:
         if not given.speed_only:
             for path in take_pictures(browser, given.out, given.steps):
                 print(path)
+        measure_copy(browser, given.out)
         slow = [name for name, trace in sizes().items() if measure(browser, given.out, name, trace) < FRAMES_A_SECOND]
         browser.close()
     return 1 if slow else 0
@@ -67,7 +68,7 @@ def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
     traces = {"copy": model.trace([1, 1, 0, 1, 0, 0, 1, 0]), "both": both, "text": language_model.trace(text * 3)}
     for name, trace in traces.items():
         file = write(out, name, trace)
-        for width in (1280, 390):
+        for width in (1280, 900, 390):
             for scheme in ("light", "dark"):
                 window = browser.new_page(
                     viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1
@@ -83,6 +84,34 @@ def take_pictures(browser: Any, out: Path, steps: int) -> Iterator[Path]:
                 yield path
 
 
+FLIP = """async () => {
+  const bits = document.querySelectorAll("button[data-bit]");
+  for (let n = 0; n < 48; n++) {
+    bits[n % bits.length].click();
+    await new Promise(requestAnimationFrame);
+  }
+}"""
+
+
+def measure_copy(browser: Any, out: Path) -> None:
+    """Print the times until the first view, the sentence and the maps of a copy model, and that of a flipped bit."""
+    file = write(out, "copy-32", gc.CopyLSTM(hidden_size=32, seed=0).trace([1, 1, 0, 1, 0, 0, 1, 0]))
+    window = browser.new_page(viewport={"width": 1280, "height": 900})
+    for _ in range(3):
+        window.goto(file.as_uri())
+        window.locator("html[data-surveyed]").wait_for(state="attached")
+        maps = window.evaluate("performance.now()")
+        paint = window.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        print(f"8 bits, 32 units: first view after {paint:.0f} ms, maps over all inputs after {maps:.0f} ms")
+    session = window.context.new_cdp_session(window)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    window.wait_for_timeout(2000)
+    before = thread_time(session)
+    window.evaluate(FLIP)
+    print(f"a flipped bit: {(thread_time(session) - before) / 48 * 1e3:.1f} ms on the page's thread, drawing included")
+    window.close()
+
+
 def sizes() -> dict[str, Trace]:
     rng = np.random.default_rng(0)
 
@@ -90,7 +119,7 @@ def sizes() -> dict[str, Trace]:
         x, y = rng.normal(size=(T, 2)), rng.normal(size=(T, H))
         return gc.LSTM(2, H, layers).trace(x, y, title=f"T = {T}, H = {H}, {layers} layers")
 
-    return {"T40-H32": trace(40, 32, 1), "T200-H128-L2": trace(200, 128, 2)}
+    return {"T40-H32": trace(40, 32, 1), "T200-H128": trace(200, 128, 1), "T200-H128-L2": trace(200, 128, 2)}
 
 
 def measure(browser: Any, out: Path, name: str, trace: Trace) -> float:

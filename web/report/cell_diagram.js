@@ -11,7 +11,7 @@ const BELT = 86;
 const GATES_AT = 290;
 const NARROW = "(max-width: 640px)";
 
-const WIDE_PLACES = { width: 776, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 648, box: 104, join: 62, strips: 92 };
+const WIDE_PLACES = { width: 776, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 634, box: 104, join: 62, strips: 92 };
 const NARROW_PLACES = { width: 420, left: 4, f: 36, i: 126, g: 215, o: 304, tail: 380, box: 64, join: 14, strips: 30 };
 
 const BOXES = { f: ["σ", "forget"], i: ["σ", "input"], g: ["tanh", "candidate"], o: ["σ", "output"] };

@@ -38,7 +38,7 @@ export function makeMap({ describedBy, name }) {
   const legend = make("div", { class: "legend", "aria-hidden": "true" }, low, bar, high, keys);
   const panel = { canvas, value, spec: null };
   const save = saveButton(() => name(panel.spec), () => mapAsSvg(panel.spec));
-  const caption = make("figcaption", {}, title, words, value, save);
+  const caption = make("figcaption", {}, make("span", { class: "heading" }, title, " ", words), value, save);
   const plate = make("div", { class: "plate" }, canvas, marks, column, row);
   panel.figure = make("figure", { class: "map" }, caption, make("div", { class: "frame" }, rowNames, plate, axis), legend);
 

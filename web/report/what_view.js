@@ -223,9 +223,10 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     const most = norms.reduce((a, b) => Math.max(a, b), 0) || 1;
     const last = norms.subarray(norms.length - T);
     const top = last.reduce((best, size, t) => (size > last[best] ? t : best), 0);
-    const reach = reachOf(norms, steps, T);
-    setText(byId("story"), `The last output depends most on the input of step ${context.stepName(top)}. ${memorySentence(context)}`);
-    setText(byId("what-finding"), `On average, half of the dependency of an output is on the last ${formatBrief(reach)} step${reach === 1 ? "" : "s"} and its own.`);
+    const isCausal = context.directions.every(({ layer, direction }) => !context.model.layers[layer].directions[direction].reverse);
+    const [memory] = memorySentence(context).split(/(?<=\.) (?=[A-Z0-9])/);
+    setText(byId("story"), `The last output depends most on the input of step ${context.stepName(top)}. ${memory}`);
+    setText(byId("what-finding"), isCausal ? reachSentence(reachOf(norms, steps, T)) : "");
     setText(
       byId("what-source"),
       `Linearised at this input: how much the outputs of a step change with the input of a step.${every > 1 ? ` One of ${every} output steps is shown.` : ""}`,
@@ -311,6 +312,12 @@ function stepsOfBits(bits) {
 function differencesOf({ difference, p, isSignificant, T, H }, k) {
   const of = (values) => values.subarray(k * T * H, (k + 1) * T * H);
   return { difference: of(difference), p: of(p), isSignificant: of(isSignificant) };
+}
+
+function reachSentence(reach) {
+  if (reach === 0) return "Half of the outputs depend mostly on the input of the same step.";
+  const last = reach === 1 ? "step before" : `${reach} steps before`;
+  return `On average, half of the dependency of an output is on its step and the ${last}.`;
 }
 
 /** The number of steps before an output that have half of its dependency, the median over outputs. */
