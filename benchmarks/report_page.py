@@ -1,8 +1,8 @@
 """Open a report in headless Chromium: take screenshots, and measure its size and frame rate.
 
 Needs Debian's chromium, and `pip install playwright`. Pictures go to build/screenshots: 390, 900 and 1280 pixels wide,
-light and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the time that
-the processor gives to the page's thread says more.
+light and dark. Frames are counted while the slider of time moves by one step in each of them; on a busy machine the
+time that the processor gives to the page's thread says more.
 
     python benchmarks/report_page.py [--out FOLDER] [--steps 3000] [--speed-only]
 """

@@ -6,7 +6,7 @@ import { flippedOf, inputsOf, layoutOf, linearisedOf, partOf, populationOf, prod
 import { significant } from "./statistics.js";
 import { decodabilityOfStep, dependency, unitDifferences } from "./what_it_does.js";
 
-const MOST_PRODUCTS = 1e9; // of a Jacobian over steps
+const MOST_PRODUCTS = 4e8; // of a Jacobian over steps
 const PRODUCTS_PER_PART = 2.5e7; // between which the page can draw
 const MOST_STEPS = 10_000;
 const MOST_NORMS = 1e6; // output steps times input steps

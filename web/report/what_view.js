@@ -28,6 +28,8 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
   let story = null;
   let key = "";
   let timer = 0;
+  let isNewKey = false; // whether the step that follows belongs to the change of the key
+  let busyUntil = 0; // while another step is chosen, nothing is computed here
 
   // ---- computation, in slices
 
@@ -37,6 +39,8 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
       const isFirst = key === "";
       key = keyOf();
       clearTimeout(timer);
+      isNewKey = true;
+      busyUntil = 0;
       if (context.model.live) timer = setTimeout(start, isFirst ? 0 : WAIT_MS);
       else summarise("These values are recorded: the page cannot run the model on other inputs.");
     } else if (found) draw();
@@ -55,6 +59,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     const of = key;
     const proceed = () => {
       if (of !== key) return;
+      if (performance.now() < busyUntil) return (timer = setTimeout(proceed, WAIT_MS));
       const end = performance.now() + SLICE_MS;
       let result;
       do {
@@ -281,7 +286,11 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
   }
 
   function step() {
-    if (!found) return;
+    if (!found) {
+      if (!isNewKey) busyUntil = performance.now() + WAIT_MS;
+      isNewKey = false;
+      return;
+    }
     const { state } = context;
     if (!isCopy) return panels.dependency.frame({ row: found.steps.indexOf(state.step), column: -1 });
     if (found.layout.K !== context.bits.length || !panels.held.spec) return;
