@@ -225,9 +225,9 @@ def test_the_gradient_of_an_output_by_crossings(open_trace: Open) -> None:
     d_outputs[8] = 1
     flow = gc.explain.gradient_flow(model.trace(trace.x, d_outputs=d_outputs), crossings=2)
     expected = [flow.c[:, 2, 5].sum(), *flow.c[:, 2, 5]]
-    for text, value in zip(page.locator("#gradient-unit .number").all_inner_texts(), expected, strict=True):
+    for text, value in zip(page.locator("#gradient-unit .number").all_text_contents(), expected, strict=True):
         assert abs(number(text) - value) <= 6e-4 * abs(value) + 1e-12
-    assert "dy/dc" in page.locator("#gradient-finding").inner_text()
+    assert "dy/dc" in page.locator("#gradient-finding").text_content()
 
 
 @pytest.mark.parametrize("panel", ["#cell", "#map-held", "#unit-states", "#maps"])
@@ -283,6 +283,7 @@ def test_axe_finds_nothing(open_trace: Open) -> None:
         return found
 
     page = open_trace(trained().trace(BITS))
+    page.add_style_tag(content="main > section { content-visibility: visible !important; }")
     for width in (390, 900, 1280):
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 900})
