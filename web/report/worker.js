@@ -36,6 +36,7 @@ export function connect(service, onMessage) {
     for (const message of pending.splice(0)) local?.(message);
   };
   try {
+    if (!script) throw new Error("the script of the page is unknown");
     const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
     worker = new Worker(url);
     worker.onmessage = ({ data }) => {
