@@ -191,7 +191,7 @@ def test_gradients_with_each_option_equal_finite_differences(options):
         several = [Intervention("W_h", cut=True, units=[1], steps=[2, 3])]
         if symbol != "W_h":
             named = cases(symbol, units=[0, 2], steps=slice(1, 4))
-            several = [named[name] for name in ("scale", "freeze", "clamp")]
+            several = [Intervention(symbol, scale=0.7), named["freeze"], named["clamp"]]
         with layer.intervene(*several):
             y, final, tape = layer.forward(x, **given)
             dy = np.sin(np.arange(y.size)).reshape(y.shape)
