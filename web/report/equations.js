@@ -54,7 +54,7 @@ class Writer {
     this.children.push(line);
   }
 
-  table(caption, heads, rows) {
+  table(caption, heads, rows, kind = "") {
     const head = make("tr", {}, ...heads.map((cell) => make("th", { scope: "col" }, ...[cell].flat())));
     const body = rows.map(([title, ...cells]) =>
       make("tr", {}, make("th", { scope: "row" }, title), ...cells.map((cell) => make("td", {}, cell))),
@@ -62,7 +62,7 @@ class Writer {
     this.children.push(
       make(
         "table",
-        { class: "sums" },
+        { class: `sums ${kind}` },
         make("caption", {}, ...caption),
         make("thead", {}, head),
         make("tbody", {}, ...body),
@@ -160,6 +160,7 @@ function backwardLines(context) {
         at(`d_z_${gate}`),
       ];
     }),
+    "chain",
   );
   write.line(
     d("c_prev"),
