@@ -1,4 +1,22 @@
-"""Explanations of a trained model: interventions, attribution, dynamics, and what it does over a data set."""
+"""Explanations of a trained model: interventions, attribution, dynamics, and what it does over a data set.
+
+Change a value and measure the effect (docs/interventions.md): :func:`intervene`, :class:`Intervention`,
+:func:`outputs_under`, :func:`trace_under`, and :func:`ablation` with :func:`unit_interventions`,
+:func:`step_interventions` and :func:`scaled_gates`.
+
+What a model does over a data set (docs/what_it_does.md): :func:`decodability`, when the cells hold a label;
+:func:`unit_differences`, which units differ; :func:`dependency`, which input each output depends on; :func:`relay`,
+which units carry an input to its output; :func:`extreme_inputs`, what opens and closes a gate.
+
+Inputs and gradients (docs/attribution.md): :func:`integrated_gradients` with :func:`mean_input` as a baseline,
+:func:`gradient_times_input`, :func:`occlusion`, :func:`output_gradients`, :func:`output_gradient_matrix`,
+:func:`gradient_flow`, :func:`gradient_sources`.
+
+Dynamics (docs/dynamics.md): :func:`fixed_points`, :func:`rest_state`, :func:`lyapunov_spectrum`,
+:func:`effective_memory`.
+
+:mod:`glasscell.explain.figures` draws the results with Matplotlib.
+"""
 
 from typing import TYPE_CHECKING
 

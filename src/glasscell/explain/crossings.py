@@ -105,7 +105,8 @@ class GradientFlow:
     def shares(self) -> Array:
         """The component of each part along dL/dc_t, divided by its norm, (B, N + 2, T).
 
-        Shares add up to 1 over the parts; those of a step with dL/dc_t = 0 are 0.
+        Shares add up to 1 over the parts, which may be above 1 or negative where parts cancel; those of a step with
+        dL/dc_t = 0 are 0.
         """
         return _shares(self.c, self.whole_c[..., None, :, :])
 
