@@ -73,6 +73,8 @@ export function gradientView(context, { choose }) {
   function read() {
     const { model, state } = context;
     let { direction } = context;
+    target.disabled = state.version === "old"; // the old model is not kept, only its values
+    if (target.disabled) target.value = "";
     if (target.value !== "") {
       const d_outputs = new Float64Array(model.T * model.O);
       d_outputs[Number(target.value)] = 1;

@@ -72,7 +72,7 @@ export function dependencySentence({ right, N, all, flips, K }) {
   const share = right === 1 ? `Over ${inputs} every bit is right.` : `Over ${inputs} ${percent(right)} of the bits are right.`;
   const last = largestInput(flips, K, K - 1);
   return (
-    `${share} ${own} of ${K} outputs depend most on their own bit; ` +
+    `${share} ${own} of ${K} outputs ${own === 1 ? "depends most on its" : "depend most on their"} own bit; ` +
     `the last output depends most on bit ${last}.`
   );
 }

@@ -3,6 +3,7 @@
 import { byId, make, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
 import { GATES } from "./lstm.js";
+import { hideReadOut, showReadOut } from "./map_panel.js";
 import { formatBrief, formatNumber } from "./number_text.js";
 
 export function weightSliderView(context, { recompute }) {
@@ -43,13 +44,24 @@ export function weightSliderView(context, { recompute }) {
   });
   source.addEventListener("change", showWeight);
   byId("weight-back").addEventListener("click", () => set(original.at(index())));
-  canvas.addEventListener("click", (event) => {
+  const placeAt = (event) => {
     const box = canvas.getBoundingClientRect();
     const K = context.H + context.weights.I + 1;
-    gate.value = GATES[Math.max(0, Math.min(3, Math.floor(((event.clientY - box.top) / box.height) * 4)))];
-    source.value = String(Math.max(0, Math.min(K - 1, Math.floor(((event.clientX - box.left) / box.width) * K))));
+    const indexAt = (share, count) => Math.max(0, Math.min(count - 1, Math.floor(share * count)));
+    return [GATES[indexAt((event.clientY - box.top) / box.height, 4)], indexAt((event.clientX - box.left) / box.width, K)];
+  };
+  canvas.addEventListener("click", (event) => {
+    const [row, column] = placeAt(event);
+    gate.value = row;
+    source.value = String(column);
     showWeight();
   });
+  canvas.addEventListener("pointermove", (event) => {
+    const [row, column] = placeAt(event);
+    const name = source.querySelector(`option[value="${column}"]`)?.textContent;
+    showReadOut(event, `${row}, ${name}: ${formatNumber(context.weights.W[placeOf(context, row, column)])}`);
+  });
+  canvas.addEventListener("pointerleave", hideReadOut);
 
   function listSources() {
     const { state, H, weights } = context;
