@@ -201,6 +201,7 @@ def test_bad_input_is_one_error(model, data):
         ([], ValueError, "interventions must be at least one, got none"),
         (3, TypeError, "interventions must be a sequence or a mapping, got a int"),
         (["f"], TypeError, "interventions must be Intervention objects"),
+        ([3], TypeError, "interventions must be Intervention objects, got a int"),
         ([Intervention("f", set=0.0, units=9)], ValueError, "units must be from -4 to 3 for f, got 9"),
     ):
         with pytest.raises(error, match=message):
@@ -213,3 +214,14 @@ def test_bad_input_is_one_error(model, data):
         scaled_gates(0.5)
     with pytest.raises(ValueError, match="steps must be at least 1"):
         step_interventions(model, 0)
+    for call, error, message in (
+        (lambda: step_interventions(model, True), TypeError, "steps must be an integer, got True"),
+        (lambda: step_interventions(model, 1.5), TypeError, "steps must be an integer, got 1.5"),
+        (lambda: step_interventions(model, 2, value="median"), TypeError, "value must be a number or 'mean', got 'med"),
+        (lambda: unit_interventions(model, value=None), TypeError, "value must be a number or 'mean', got None"),
+        (lambda: unit_interventions(model, value=np.ones(4)), TypeError, "value must be a number or 'mean', got arr"),
+        (lambda: unit_interventions(model, value=np.nan), ValueError, "value must be finite, got nan"),
+        (lambda: unit_interventions(model, symbols="fo"), TypeError, "symbols must be a sequence of symbols, got 'fo'"),
+    ):
+        with pytest.raises(error, match=message):
+            call()

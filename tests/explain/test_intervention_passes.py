@@ -304,6 +304,20 @@ def test_blocks_nest_and_may_end_in_any_order():
     np.testing.assert_array_equal(layer(x), untouched)
 
 
+def test_a_block_can_be_entered_again_also_inside_itself():
+    layer, (x,) = lstm(), arrays((B, T, I))
+    untouched, block = layer(x), layer.intervene("f", scale=0.5)
+    with block:
+        once = layer(x)
+        with block:
+            np.testing.assert_array_equal(layer(x), outputs_under(lstm(), [Intervention("f", scale=0.5)] * 2, x))
+        np.testing.assert_array_equal(layer(x), once)
+    np.testing.assert_array_equal(layer(x), untouched)
+    with block as model:
+        np.testing.assert_array_equal(model(x), once)
+    np.testing.assert_array_equal(layer(x), untouched)
+
+
 def test_copies_pickles_and_files_are_without_interventions(tmp_path):
     model = gc.Sequential([lstm(), gc.Linear(H, 2, dtype=np.float64, seed=2)])
     (x,) = arrays((B, T, I))

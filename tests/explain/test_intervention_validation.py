@@ -27,10 +27,24 @@ def layer(**options: Any) -> gc.LSTM:
         ({"symbol": "f", "freeze": 1}, TypeError, "freeze must be True or False"),
         ({"symbol": "f", "scale": np.nan}, ValueError, "scale must be finite"),
         ({"symbol": "f", "set": "a"}, TypeError, "set must"),
+        ({"symbol": "f", "set": False}, TypeError, "set must be a number or have one for each unit, got False"),
+        ({"symbol": "f", "scale": [True, False]}, TypeError, "scale must be a number or have one for each unit"),
+        ({"symbol": "f", "freeze": np.False_}, ValueError, "exactly one of .*, got none"),
         ({"symbol": "f", "add": np.ones((2, 2))}, ValueError, "add must be a number or have one for each unit"),
         ({"symbol": "f", "clamp": 0.5}, TypeError, r"clamp must be a pair \(low, high\), got 0.5"),
         ({"symbol": "f", "clamp": (0.5, 0.2)}, ValueError, r"clamp must have low <= high"),
         ({"symbol": "f", "clamp": (0.5, np.nan)}, ValueError, "high must be finite"),
+        (
+            {"symbol": "f", "clamp": (False, True)},
+            TypeError,
+            "low must be a number or have one for each unit, got False",
+        ),
+        (
+            {"symbol": "f", "clamp": ([0, 0], [1, 1, 1])},
+            ValueError,
+            r"clamp must have limits of one shape, got \(2,\) and \(3,\)",
+        ),
+        ({"symbol": "f", "patch": [[0.5], [1, 2]]}, ValueError, "patch must be an array of real numbers"),
         ({"symbol": "f", "patch": np.ones(3)}, ValueError, r"patch must be a trace or have shape \(T, rows\)"),
         ({"symbol": "f", "set": 0, "layer": 1.5}, TypeError, "layer must be an integer"),
         ({"symbol": "f", "set": 0, "direction": "back"}, ValueError, "direction must be one of 'forward', 'reverse'"),
@@ -39,6 +53,9 @@ def layer(**options: Any) -> gc.LSTM:
         ({"symbol": "f", "set": 0, "steps": slice(0, 5, -1)}, ValueError, "step of steps must be at least 1, got -1"),
         ({"symbol": "f", "set": 0, "steps": []}, TypeError, "steps must be an integer, integers, a slice or a mask"),
         ({"symbol": "f", "set": 0, "steps": 1.5}, TypeError, "steps must be an integer, integers, a slice or a mask"),
+        ({"symbol": "f", "set": 0, "steps": [[0], [1, 2]]}, TypeError, "steps must be an integer, integers, a slice"),
+        ({"symbol": "f", "set": 0, "steps": np.uint64(2**63)}, ValueError, r"steps must be below 2\^63, got 92233720"),
+        ({"symbol": "f", "set": 0, "steps": slice(2**70, None)}, ValueError, r"start of steps must be from -2\^63"),
         ({"symbol": "f", "set": 0, "steps": np.ones((2, 2), bool)}, TypeError, "steps must be an integer, integers"),
     ],
 )
@@ -58,6 +75,10 @@ def test_arguments_that_no_model_can_have(arguments, error, message):
         ({"units": [0, -5]}, ValueError, "units must be from -4 to 3 for f, got -5"),
         ({"units": [True, False]}, ValueError, r"units must be a mask of the 4 rows of f, got shape \(2,\)"),
         ({"units": slice(9, None)}, ValueError, "units must select at least one of the 4 rows of f"),
+        ({"units": slice("a")}, TypeError, "stop of units must be an integer, got 'a'"),
+        ({"units": slice(0, 4, 0)}, ValueError, "step of units must not be 0, got 0"),
+        ({"units": [[0], [1, 2]]}, TypeError, "units must be an integer, integers, a slice or a mask, got"),
+        ({"units": [1, 0, 1], "set": [1.0, 2.0, 3.0]}, ValueError, r"set must be a number or have shape \(2,\)"),
         ({"units": "a"}, TypeError, "units must be an integer, integers, a slice or a mask, got 'a'"),
         ({"set": [1.0, 2.0, 3.0]}, ValueError, r"set must be a number or have shape \(4,\), one for each of 4 units"),
         ({"symbol": "x", "units": 3}, ValueError, "units must be from -3 to 2 for x, got 3"),
@@ -134,6 +155,10 @@ def test_models_and_calls_that_cannot_be_under_interventions():
     one = Intervention("f", set=0.0)
     with pytest.raises(TypeError, match="model must be a model or a recurrent layer, got a list"):
         intervene([], one)
+    with pytest.raises(TypeError, match="model must be a model or a recurrent layer, got the class LSTM"):
+        intervene(gc.LSTM, one)
+    with pytest.raises(TypeError, match="interventions must be Intervention objects, got a NoneType"):
+        outputs_under(layer(), None, np.zeros((T, I)))
     with pytest.raises(ValueError, match="model must have a recurrent layer that can be traced, got none"):
         gc.Sequential([gc.Linear(I, H)]).intervene(one)
     with pytest.raises(TypeError, match="interventions must be Intervention objects, got a str"):

@@ -7,7 +7,7 @@ import pytest
 from intervention_cases import STEPS, SYMBOLS, UNITS, B, H, I, T, cases, check_gradients, reference
 
 import glasscell as gc
-from glasscell.explain import Intervention, intervene
+from glasscell.explain import Intervention, intervene, outputs_under
 
 
 def layer(**options: Any) -> gc.LSTM:
@@ -73,3 +73,31 @@ def test_interventions_on_one_symbol_act_in_their_order(data):
     others = [Intervention("f", clamp=(0.2, 0.9)), Intervention("f", freeze=True, units=[1, 2], steps=[3, 4])]
     check_against_reference(layer(), data, [first, *others, Intervention("c", add=0.5), Intervention("c", scale=0.9)])
     check_against_reference(layer(), data, [*others, first])
+
+
+def test_numbers_of_units_are_in_the_order_of_the_units():
+    lstm, x = layer(), np.random.default_rng(0).normal(size=(B, T, I))
+    for operation, values in {"scale": [0.5, 2.0], "set": [0.1, 0.9], "add": [0.3, -0.2]}.items():
+        single = [
+            Intervention("f", **{operation: value}, units=unit) for unit, value in zip((3, 1), values, strict=True)
+        ]
+        expected = outputs_under(lstm, single, x)
+        for units in ([3, 1], [-1, 1], np.array([3, 1]), slice(3, 0, -2)):
+            one = Intervention("f", **{operation: values}, units=units)
+            np.testing.assert_array_equal(outputs_under(lstm, one, x), expected)
+    limits = Intervention("f", clamp=([0.6, 0.2], [0.7, 0.3]), units=[2, 0])
+    single = [Intervention("f", clamp=(0.6, 0.7), units=2), Intervention("f", clamp=(0.2, 0.3), units=0)]
+    np.testing.assert_array_equal(outputs_under(lstm, limits, x), outputs_under(lstm, single, x))
+    patch = np.random.default_rng(1).normal(size=(T, H))  # all rows: in their own order
+    by_patch = [outputs_under(lstm, Intervention("c", patch=patch, units=units), x) for units in ([3, 0], [0, 3])]
+    np.testing.assert_array_equal(*by_patch)
+
+
+def test_arrays_that_change_during_a_block_do_not_change_it():
+    lstm, x = layer(), np.random.default_rng(0).normal(size=(B, T, I))
+    scale, low, steps, patch = np.full(H, 0.5), np.zeros(H), np.ones(T, bool), np.ones((T, H))
+    several = [Intervention("f", scale=scale, steps=steps), Intervention("g", clamp=(low, None))]
+    with lstm.intervene(*several, Intervention("o", patch=patch, steps=[1])):
+        expected = lstm(x)
+        scale[:], low[:], steps[:], patch[:] = 3.0, 0.9, False, 0.0
+        np.testing.assert_array_equal(lstm(x), expected)

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from glasscell.core.types import Array
 from glasscell.data.metrics import Metric
 from glasscell.explain.activations import run_forward
-from glasscell.explain.intervening import intervene, resolve, targets
+from glasscell.explain.intervening import as_sequence, intervene, resolve, targets
 from glasscell.explain.intervention import Intervention, symbol_values
 from glasscell.explain.metric_data import Which, named_metric, read_batches, score
-from glasscell.validation import finite_array, positive_integer
+from glasscell.validation import finite_array, finite_number, positive_integer
 
 Group: TypeAlias = "Intervention | Sequence[Intervention]"  # interventions that act together
 Interventions: TypeAlias = "Iterable[Group] | Mapping[str, Group]"
@@ -168,6 +168,9 @@ def unit_interventions(
     which : {"held_out", "all"}
         As of :func:`ablation`.
     """
+    _check_value(value)
+    if isinstance(symbols, str):
+        raise TypeError(f"symbols must be a sequence of symbols, got {symbols!r}")
     result = []
     for symbol in symbols:
         probe = Intervention(symbol, set=0.0, layer=layer, direction=direction, units=units)
@@ -208,7 +211,8 @@ def step_interventions(
     which : {"held_out", "all"}
         As of :func:`ablation`.
     """
-    numbers = range(positive_integer("steps", int(steps))) if isinstance(steps, int | np.integer) else list(steps)
+    _check_value(value)
+    numbers = list(steps) if isinstance(steps, Iterable) else range(positive_integer("steps", steps))
     result = []
     for target, one in resolve(model, Intervention(symbol, set=0.0, layer=layer, direction=direction, units=units)):
         values: Any = value
@@ -216,6 +220,14 @@ def step_interventions(
             values = _means(model, data, symbol, target.name, which)[one.units]
         result += [Intervention(symbol, set=values, layer=target.name, units=units, steps=t) for t in numbers]
     return result
+
+
+def _check_value(value: object) -> None:
+    if not (isinstance(value, str) and value == "mean"):
+        try:
+            finite_number("value", value)  # type: ignore[arg-type]
+        except TypeError:
+            raise TypeError(f"value must be a number or 'mean', got {value!r:.100}") from None
 
 
 def scaled_gates(
@@ -252,7 +264,7 @@ def _groups(model: Any, interventions: Interventions) -> dict[str, tuple[Interve
         raise ValueError("interventions must be at least one, got none")
     groups: dict[str, tuple[Intervention, ...]] = {}
     for name, entry in items:
-        group = (entry,) if isinstance(entry, Intervention) else tuple(entry)
+        group = tuple(as_sequence(entry))
         texts = [_description(model, one) for one in group]
         label = text = " and ".join(texts) if name is None else str(name)
         while label in groups:

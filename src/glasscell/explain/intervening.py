@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ContextDecorator
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -59,7 +60,7 @@ def intervene(model: Model, *interventions: Intervention) -> AbstractContextMana
     Returns
     -------
     context manager
-        Its value is the model.
+        Its value is the model. It can be entered again.
 
     Raises
     ------
@@ -75,19 +76,25 @@ def intervene(model: Model, *interventions: Intervention) -> AbstractContextMana
     ...     bits = model.copy([1, 0, 1, 1])
     """
     resolved = [pair for one in interventions for pair in resolve(model, one)]
-    return _active(model, resolved)
+    return _Block(model, resolved)
 
 
-@contextmanager
-def _active(model: Model, resolved: Sequence[tuple[Target, StepIntervention]]) -> Iterator[Model]:
-    entered: list[tuple[Target, StepIntervention]] = []
-    try:
-        for target, one in resolved:
-            entered.append((target, one))
-            target.layer.set_interventions(target.k, (*target.layer.interventions(target.k), one))
-        yield model
-    finally:
+class _Block(ContextDecorator, AbstractContextManager[Model]):
+    """The context of :func:`intervene`. It can be entered several times, also again in its own block."""
+
+    def __init__(self, model: Model, resolved: Sequence[tuple[Target, StepIntervention]]) -> None:
+        self._model, self._resolved = model, resolved
+        self._entered: list[list[tuple[Target, StepIntervention]]] = []
+
+    def __enter__(self) -> Model:
+        entered = [(target, replace(one)) for target, one in self._resolved]  # each entry has objects of its own
+        self._entered.append(entered)
         for target, one in entered:
+            target.layer.set_interventions(target.k, (*target.layer.interventions(target.k), one))
+        return self._model
+
+    def __exit__(self, *exception: object) -> None:
+        for target, one in self._entered.pop():
             remaining = [other for other in target.layer.interventions(target.k) if other is not one]
             target.layer.set_interventions(target.k, remaining)
 
@@ -110,7 +117,7 @@ def outputs_under(
     model: Any, interventions: Intervention | Sequence[Intervention], x: ArrayLike, **arguments: Any
 ) -> Any:
     """Return the outputs ``model(x, **arguments)`` under interventions."""
-    with intervene(model, *_listed(interventions)):
+    with intervene(model, *as_sequence(interventions)):
         return model(x, **arguments)
 
 
@@ -122,12 +129,15 @@ def trace_under(
     **arguments: Any,
 ) -> Trace:
     """Return ``model.trace(x, y, **arguments)`` under interventions: its arrays have the values that acted."""
-    with intervene(model, *_listed(interventions)):
+    with intervene(model, *as_sequence(interventions)):
         trace: Trace = model.trace(x, y, **arguments)
     return trace
 
 
-def _listed(interventions: Intervention | Sequence[Intervention]) -> Sequence[Intervention]:
+def as_sequence(interventions: Intervention | Sequence[Intervention]) -> Sequence[Intervention]:
+    """Return one or several interventions as a sequence."""
+    if not isinstance(interventions, Intervention | list | tuple):
+        raise TypeError(f"interventions must be Intervention objects, got a {type(interventions).__name__}")
     return [interventions] if isinstance(interventions, Intervention) else interventions
 
 
@@ -140,6 +150,8 @@ def targets(model: Any) -> list[Target]:
         If the object is not a model or recurrent layer, or has no recurrent layer.
     """
     layers = {"": model} if hasattr(model, "tape_shape") else None
+    if isinstance(model, type):
+        raise TypeError(f"model must be a model or a recurrent layer, got the class {model.__name__}")
     if layers is None:
         if not hasattr(model, "layers") or not hasattr(model, "names"):
             raise TypeError(f"model must be a model or a recurrent layer, got a {type(model).__name__}")
@@ -217,7 +229,7 @@ def _per_unit(name: str, value: Array, n: int) -> Array:
     """Return numbers (n, 1), one for each unit."""
     if value.ndim and value.shape != (n,):
         raise ValueError(f"{name} must be a number or have shape ({n},), one for each of {n} units, got {value.shape}")
-    return np.broadcast_to(value, (n,))[:, None]
+    return np.broadcast_to(value, (n,))[:, None].copy()  # the caller may change the original
 
 
 def _patch(target: Target, one: Intervention, rows: int) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from glasscell.core.types import Array
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
-from glasscell.validation import boolean, choice, finite_array, integer
+from glasscell.validation import boolean, choice, finite_array, integer, real_array
 
 Selection: TypeAlias = "int | slice | ArrayLike | None"
 
@@ -21,6 +21,7 @@ GRU_SYMBOLS = ("x", "a_r", "a_z", "r", "z", "q", "a_n", "n", "h", "W_h")
 SYMBOLS = tuple(dict.fromkeys([*LSTM_SYMBOLS, *RNN_SYMBOLS, *GRU_SYMBOLS]))
 OPERATIONS = ("scale", "set", "clamp", "add", "freeze", "patch", "cut")
 DOUBLE = np.dtype(np.float64)
+LIMIT = 2**63  # of numbers of steps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +41,7 @@ class Intervention:
         "x", "z", "h" and "W_h"; of a GRU "x", "a_r", "a_z", "a_n" (the arguments of the activations), "r", "z", "q",
         "n", "h" and "W_h", as in :mod:`glasscell.core.gru`: the state that a gate scales is read as well if W_h is cut.
     scale : float or array (n,)
-        Multiply the value. Arrays have one number for each of the n units.
+        Multiply the value. Arrays have one number for each of the n units, in the order of `units`.
     set : float or array (n,)
         Replace the value.
     clamp : (low, high)
@@ -97,7 +98,7 @@ class Intervention:
         choice("symbol", self.symbol, SYMBOLS)
         boolean("freeze", self.freeze)
         boolean("cut", self.cut)
-        operations = [name for name in OPERATIONS if (value := getattr(self, name)) is not None and value is not False]
+        operations = self._operations()
         if len(operations) != 1:
             got = " and ".join(operations) or "none"
             raise ValueError(f"an intervention must have exactly one of {', '.join(OPERATIONS)}, got {got}")
@@ -114,21 +115,27 @@ class Intervention:
     @property
     def operation(self) -> str:
         """The name of the operation."""
-        return next(name for name in OPERATIONS if (value := getattr(self, name)) is not None and value is not False)
+        return self._operations()[0]
+
+    def _operations(self) -> list[str]:
+        switches = {"freeze": self.freeze, "cut": self.cut}
+        return [name for name in OPERATIONS if switches.get(name, getattr(self, name) is not None)]
 
     def _check_operation(self) -> None:
         for name in ("scale", "set", "add"):
             value = getattr(self, name)
-            if value is not None and finite_array(name, value, DOUBLE).ndim > 1:
+            if value is not None and _numbers(name, value).ndim > 1:
                 raise ValueError(f"{name} must be a number or have one for each unit, got shape {np.shape(value)}")
         if self.clamp is not None:
             if np.ndim(np.asarray(self.clamp, object)) == 0 or len(self.clamp) != 2:
                 raise TypeError(f"clamp must be a pair (low, high), got {self.clamp!r:.100}")
             low, high = self.limits()
-            if not (np.ndim(low) < 2 and np.ndim(high) < 2 and np.all(low <= high)):
+            if low.ndim and high.ndim and low.shape != high.shape:
+                raise ValueError(f"clamp must have limits of one shape, got {low.shape} and {high.shape}")
+            if not (low.ndim < 2 and high.ndim < 2 and np.all(low <= high)):
                 raise ValueError(f"clamp must have low <= high, got {self.clamp!r:.100}")
         if self.patch is not None and not isinstance(self.patch, Trace | LayerTrace):
-            shape = np.shape(self.patch)
+            shape = real_array("patch", self.patch, DOUBLE)[0].shape
             if len(shape) not in (2, 3) or 0 in shape:
                 raise ValueError(f"patch must be a trace or have shape (T, rows) or (B, T, rows), got {shape}")
 
@@ -137,8 +144,8 @@ class Intervention:
         assert self.clamp is not None  # noqa: S101
         low, high = self.clamp
         return (
-            np.array(-np.inf) if low is None else finite_array("low", low, DOUBLE),
-            np.array(np.inf) if high is None else finite_array("high", high, DOUBLE),
+            np.array(-np.inf) if low is None else _numbers("low", low),
+            np.array(np.inf) if high is None else _numbers("high", high),
         )
 
     def description(self) -> str:
@@ -157,6 +164,14 @@ class Intervention:
         texts = [f"{name}={_short(value)}" for name, value in values.items() if value is not defaults[name]]
         texts = [text for text in texts if text != "layer=0"]
         return f"Intervention({', '.join([repr(self.symbol), *texts])})"
+
+
+def _numbers(name: str, value: ArrayLike) -> Array:
+    """Return finite numbers; truth values are none."""
+    array = finite_array(name, value, DOUBLE)
+    if np.asarray(value).dtype == np.bool_:
+        raise TypeError(f"{name} must be a number or have one for each unit, got {value!r:.100}")
+    return array
 
 
 def _where(text: str, selection: Selection) -> str:
@@ -180,7 +195,7 @@ def _short(value: Any) -> str:
 
 
 def select_units(units: Selection, rows: int, symbol: str) -> NDArray[np.intp]:
-    """Return the numbers of the selected rows, ascending, each once.
+    """Return the numbers of the selected rows in the order of `units`, each once.
 
     Raises
     ------
@@ -191,9 +206,10 @@ def select_units(units: Selection, rows: int, symbol: str) -> NDArray[np.intp]:
     if units is None:
         return numbers
     if isinstance(units, slice):
+        _check_slice("units", units)
         selected = numbers[units]
     else:
-        array = np.asarray(units)
+        array = _as_array("units", units)
         if array.dtype == np.bool_:
             if array.shape != (rows,):
                 raise ValueError(f"units must be a mask of the {rows} rows of {symbol}, got shape {array.shape}")
@@ -204,7 +220,7 @@ def select_units(units: Selection, rows: int, symbol: str) -> NDArray[np.intp]:
             outside = array[(array < -rows) | (array >= rows)]
             if outside.size:
                 raise ValueError(f"units must be from {-rows} to {rows - 1} for {symbol}, got {outside.flat[0]}")
-            selected = np.unique(array % rows).astype(np.intp)
+            selected = np.array(list(dict.fromkeys((array.reshape(-1) % rows).tolist())), np.intp)
     if not len(selected):
         raise ValueError(f"units must select at least one of the {rows} rows of {symbol}, got {units!r:.100}")
     return selected
@@ -214,27 +230,48 @@ def _check_steps(steps: Selection) -> None:
     if steps is None:
         return
     if isinstance(steps, slice):
+        _check_slice("steps", steps)
         for name in ("start", "stop", "step"):
             value = getattr(steps, name)
-            if value is not None and integer(f"{name} of steps", value) < (name == "step"):
+            if value is not None and value < (name == "step"):
                 raise ValueError(
                     f"{name} of steps must be at least {int(name == 'step')}, got {value}: count from the first step"
                 )
         return
-    array = np.asarray(steps)
+    array = _as_array("steps", steps)
     if array.dtype == np.bool_ and array.ndim == 1:
         return
     if array.dtype.kind not in "iu" or array.ndim > 1 or not array.size:
         raise TypeError(f"steps must be an integer, integers, a slice or a mask, got {steps!r:.100}")
     if array.min() < 0:
         raise ValueError(f"steps must be 0 or more, got {array.min()}: count from the first step")
+    if array.max() >= LIMIT:
+        raise ValueError(f"steps must be below 2^63, got {array.max()}")
+
+
+def _check_slice(name: str, selection: slice) -> None:
+    """Raise an error unless the parts of a slice are None or integers, and the step is not 0."""
+    for part in ("start", "stop", "step"):
+        value = getattr(selection, part)
+        if value is not None and not -LIMIT <= integer(f"{part} of {name}", value) < LIMIT:
+            raise ValueError(f"{part} of {name} must be from -2^63 to below 2^63, got {value}")
+    if name == "units" and selection.step == 0:
+        raise ValueError("step of units must not be 0, got 0")
+
+
+def _as_array(name: str, selection: Selection) -> NDArray[Any]:
+    """Return integers or a mask as an array."""
+    try:
+        return np.asarray(selection)
+    except ValueError:  # rows of different lengths
+        raise TypeError(f"{name} must be an integer, integers, a slice or a mask, got {selection!r:.100}") from None
 
 
 def select_steps(steps: Selection) -> Any:
-    """Return checked steps as a slice, an array of numbers or a mask; None for all."""
+    """Return checked steps as a slice, a new array of numbers or a new mask; None for all."""
     if steps is None or isinstance(steps, slice):
         return steps
-    array = np.atleast_1d(np.asarray(steps))
+    array = np.atleast_1d(np.array(steps))
     return array if array.dtype == np.bool_ else array.astype(np.intp)
 
 
