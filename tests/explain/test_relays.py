@@ -217,6 +217,15 @@ def test_results_do_not_depend_on_the_order_of_the_sequences(two_units, rng):
     assert first.sequences == [20]
 
 
+def test_a_unit_is_handed_what_it_carries_after_the_step_of_writing():
+    carried = np.zeros((3, 4))
+    carried[0], carried[1, [0, 2]] = (0.9, 0.2, 0.3, 0.0), (0.8, 0.4)  # unit 1: at the step of writing only
+    assert relay_sentence("bit 0", carried, 0, 2, "step 2") == (
+        "bit 0 is written into unit 0, handed to 2, and read at step 2"
+    )
+    assert relay_sentence("bit 0", carried[:1], 0, 0, "step 0") == "bit 0 is written into unit 0 and read at step 0"
+
+
 def test_sentences_follow_their_rules():
     carried = np.zeros((6, 9))
     carried[1, [4, 2, 7]] = 0.5, 0.26, 0.2  # 7 has less than half
@@ -233,14 +242,14 @@ def test_sentences_follow_their_rules():
     assert relay_sentence("bit 1", carried[::-1], 4, 1, "step 1") == (  # the reverse direction
         "bit 1 is written into units 4 and 2, handed to 7, 1 and 0, and read at step 1"
     )
-    half = np.array([[0.4, 0.2, 0.1, 0.1], [0.0, 0.0, 0.1, 0.05]])  # exactly half, exactly 10 %
+    half = np.array([[0.4, 0.2, 0.1, 0.1], [0.0, 0.0, 0.1, 0.1]])  # exactly half, exactly 10 %
     assert relay_sentence("bit 0", half, 0, 1, "step 1") == (
         "bit 0 is written into units 0 and 1, handed to 2 and 3, and read at step 1"
     )
     four = np.zeros((2, 6))
-    four[0] = 0.2, 0.3, 0.25, 0.0, 0.15, 0.1
-    assert relay_sentence("bit 0", four, 0, 0, "step 0") == (
-        "bit 0 is written into units 1, 2 and 0, handed to 4 and 5, and read at step 0"
+    four[0] = four[1] = 0.2, 0.3, 0.25, 0.0, 0.15, 0.1
+    assert relay_sentence("bit 0", four, 0, 1, "step 1") == (
+        "bit 0 is written into units 1, 2 and 0, handed to 4 and 5, and read at step 1"
     )
     spread = np.full((2, 30), 0.03)
     assert relay_sentence("bit 0", spread, 0, 1, "step 1") == (

@@ -23,6 +23,16 @@ def test_a_batch_a_list_and_an_array_are_the_same(latch):
     np.testing.assert_array_equal(unit_differences(latch.model, latch.x, labels, lengths=[6] * 64).p, full.p)
 
 
+@pytest.mark.parametrize("exponent", [-1000, -600, 600, 1000])
+def test_numbers_of_any_size_are_labels(latch, rng, exponent):
+    labels = latch.bits[:, 0] + rng.normal(size=64)
+    huge = np.ldexp(labels, exponent)
+    for function, names in ((decodability, ("r2", "ridge")), (unit_differences, ("difference", "share", "p"))):
+        expected, result = (function(latch.model, latch.x, values) for values in (labels, huge))
+        for name in names:
+            np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
 def test_results_do_not_depend_on_the_size_of_the_passes(latch, batch_size):
     whole = decodability(latch.model, latch.x, latch.bits)

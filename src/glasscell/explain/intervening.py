@@ -87,7 +87,7 @@ class _Block(ContextDecorator, AbstractContextManager[Model]):
         self._entered: list[list[tuple[Target, StepIntervention]]] = []
 
     def __enter__(self) -> Model:
-        entered = [(target, replace(one)) for target, one in self._resolved]  # each entry has objects of its own
+        entered = [(target, replace(one)) for target, one in self._resolved]  # new objects: blocks may nest
         self._entered.append(entered)
         for target, one in entered:
             target.layer.set_interventions(target.k, (*target.layer.interventions(target.k), one))

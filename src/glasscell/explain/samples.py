@@ -256,8 +256,9 @@ def _label(name: str, values: NDArray[Any], valid: NDArray[np.bool_]) -> Label:
         values = np.where(valid, values, values[valid][0])  # padding is not a class
     if values.dtype.kind == "f":
         numbers = finite_array(f"labels {name!r}", values, np.dtype(np.float64))
+        numbers = np.ldexp(numbers, -np.frexp(np.abs(numbers).max())[1])  # by a power of 2: squares are in range
         if not np.ptp(numbers):
-            raise ValueError(f"labels must have different values, got {numbers.flat[0]} everywhere in {name!r}")
+            raise ValueError(f"labels must have different values, got {values.flat[0]} everywhere in {name!r}")
         return Label(name, numbers, ())
     if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat):
         values = values.astype(str)

@@ -51,9 +51,12 @@ def relay_sentence(name: str, carried: Array, written_at: int, read_at: int, rea
     last = len(carried) - 1 if read_at < 0 else read_at
     low, high = sorted((written_at, last))
     span = carried[low : high + 1] if written_at <= last else carried[low : high + 1][::-1]  # in processing order
-    peaks, others = span.max(axis=0), [unit for unit in range(carried.shape[1]) if unit not in written]
+    later, others = span[1:], [unit for unit in range(carried.shape[1]) if unit not in written]
+    peaks = later.max(axis=0, initial=0.0)
     found = sorted((unit for unit in others if peaks[unit] >= CARRIED_SHARE), key=lambda unit: -peaks[unit])
-    handed = sorted(found[:MAX_HANDED], key=lambda unit: (int((span[:, unit] >= CARRIED_SHARE).argmax()), -peaks[unit]))
+    handed = sorted(
+        found[:MAX_HANDED], key=lambda unit: (int((later[:, unit] >= CARRIED_SHARE).argmax()), -peaks[unit])
+    )
     if not written:
         start = f"written into many units, each with less than {CARRIED_SHARE:.0%},"
     else:
