@@ -398,6 +398,16 @@ for bit in range(8):
 # A bit appears at the step at which it is read, is less visible to a linear function while it waits, becomes clear just before its
 # answer, and fades afterwards. And it does not stay in one unit: it is handed on from unit to unit.
 #
+# Which units hand it on? A difference is not yet an effect: a unit can know a bit without being read. So we run two inputs that differ in
+# one bit, take the cell of one unit at one step from the second run, patch it into the first one, and look how far the answer moves
+# (activation patching). The result, in words, with the rules of `help(gc.explain.relay)`:
+
+# %%
+relay = gc.explain.relay(model, task)
+for bit in (0, 3, 7):
+    print(relay.sentence(bit))
+
+# %% [markdown]
 # At the delimiter, between payload and answer, forget gates are more open than elsewhere and keep the cell states, and input gates are
 # more closed, so that little is overwritten:
 
