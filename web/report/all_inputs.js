@@ -7,23 +7,27 @@ import { lossOf } from "./losses.js";
 import { Buffers, run } from "./lstm.js";
 import { generator } from "./random.js";
 
+const DISTRACTED = 64; // sequences with random bits
 const MAX_VALUES = 4e5; // steps × units × sequences of a part
 const buffers = new Buffers();
 
 /**
  * All bit strings of a length as inputs of the copy task, or if there are more than `limit`, a random sample.
  *
+ * delay: of copySequence(); distracted: with random bits in it, in several copies of each bit string.
+ *
  * {N, T, length, complete, bits (N, length), x (N, T, I), targets (N, T, O), weights (T)}
  */
-export function copyInputs(task, length, { limit = 256, seed = 1, delay = 0 } = {}) {
+export function copyInputs(task, length, { limit = 256, seed = 1, delay = 0, distracted = false } = {}) {
   const complete = 2 ** length <= limit;
-  const N = complete ? 2 ** length : limit;
+  const copies = distracted && complete ? Math.max(1, Math.floor(DISTRACTED / 2 ** length)) : 1;
+  const N = complete ? copies * 2 ** length : limit;
   const next = generator(seed);
   const bits = new Uint8Array(N * length);
-  const bitOf = (n, k) => (complete ? (n >> (length - 1 - k)) & 1 : Number(next() < 0.5));
+  const bitOf = (n, k) => (complete ? ((n / copies) >> (length - 1 - k)) & 1 : Number(next() < 0.5));
   for (let n = 0; n < N; n++) for (let k = 0; k < length; k++) bits[n * length + k] = bitOf(n, k);
   const sequences = Array.from({ length: N }, (_, n) =>
-    copySequence(bits.subarray(n * length, (n + 1) * length), task, delay),
+    copySequence(bits.subarray(n * length, (n + 1) * length), task, delay, distracted ? next : null),
   );
   const joined = (name) => concatenated(sequences.map((sequence) => sequence[name]));
   const { T, weights } = sequences[0];

@@ -27,7 +27,7 @@ const MOST_DECADES = 12;
 
 export function comparisonView(context, { announce }) {
   const section = byId("comparison");
-  const shared = { ...DEFAULTS, bits: 3, delay: 30, forgetBias: 3, initial: "uniform", limit: 800 };
+  const shared = { ...DEFAULTS, bits: 3, delay: 30, delayInputs: "random", forgetBias: 3, initial: "uniform", limit: 1000 };
   let sides = [];
   let isRunning = false;
 
@@ -60,14 +60,14 @@ export function comparisonView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "Both models learn the same task. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm vanishes, training cannot change what is written.",
+      "Both models learn the same task: to keep the bits while others arrive, which they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm vanishes, training cannot change what is written. Below each picture are the bits, a bar for the delimiter, and the predictions; a question mark stands for those of two models.",
     ),
     make(
       "div",
       { class: "options" },
       make("span", { class: "option wide-option" }, make("label", { for: "compare-pair" }, "models"), pair),
       ...["bits", "units", "delay", "limit"].map(field),
-      listField("compare", "initial", shared.initial, set),
+      ...["delayInputs", "initial"].map((option) => listField("compare", option, shared[option], set)),
     ),
     make("div", { class: "fields" }, start),
     make(
@@ -108,22 +108,26 @@ export function comparisonView(context, { announce }) {
   }
 
   function toggle() {
-    if (!sides.length) restart();
+    if (!sides.length || areDone()) restart();
     isRunning = !isRunning;
     for (const { service } of sides) service.send({ run: isRunning });
     showButton();
   }
 
+  function areDone() {
+    return sides.length > 0 && sides.every(({ isDone }) => isDone);
+  }
+
   function showButton() {
     const hasTrained = sides.some(({ shares }) => shares.length);
-    setText(start, isRunning ? "Pause" : hasTrained ? "Continue" : "Train both");
+    setText(start, isRunning ? "Pause" : areDone() ? "Train again" : hasTrained ? "Continue" : "Train both");
   }
 
   function receive(side, report) {
     side.report = { ...report, norms: report.norms ?? side.report?.norms };
     for (let n = 0; n < report.losses.length; n++) side.shares.add(report.share);
     side.isDone = !report.running && (report.updates > 0 || side.options.limit === 0);
-    if (isRunning && sides.every(({ isDone }) => isDone)) {
+    if (isRunning && areDone()) {
       isRunning = false;
       announce(sentence());
     }
@@ -156,7 +160,9 @@ export function comparisonView(context, { announce }) {
       const factor = decay(side);
       return `${formatBrief(factor)} (${side.name}${factor < 0.01 ? ", it vanishes" : ""})`;
     });
-    return `${share.join("; ")}. From the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
+    const gradient = `From the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
+    if (sides.every(({ report }) => !report.updates)) return `Before training: ${gradient} Press Train both.`;
+    return `${share.join("; ")}. ${gradient}`;
   }
 
   function draw() {

@@ -2,9 +2,9 @@
 
 /**
  * One sequence: {T, x (T, k + 1), targets (T, k), weights (T)}, from bits such as "1101" or an array of 0 and 1.
- * delay: silent steps between the bits and the delimiter.
+ * delay: steps between the bits and the delimiter, silent or, with next() of random numbers, of bits to ignore.
  */
-export function copySequence(bits, { mode, bits_per_step: k }, delay = 0) {
+export function copySequence(bits, { mode, bits_per_step: k }, delay = 0, next = null) {
   const S = bits.length / k;
   const recall = mode === "recall";
   const T = recall ? 2 * S + 1 + delay : S;
@@ -18,6 +18,8 @@ export function copySequence(bits, { mode, bits_per_step: k }, delay = 0) {
     targets[(answer + step) * k + channel] = Number(bits[n]);
     weights[answer + step] = 1;
   }
+  if (recall && next)
+    for (let t = S; t < S + delay; t++) for (let n = 0; n < k; n++) x[t * (k + 1) + n] = next() < 0.5 ? -1 : 1;
   if (recall) x[(S + delay) * (k + 1) + k] = 1; // the delimiter
   return { T, x, targets, weights };
 }

@@ -51,14 +51,14 @@ export function liveTrainingView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "A new model learns to copy bits, here in this page: random inputs, the gradient of this page, and Adam. A delay of silent steps between the input and the delimiter makes the task harder. Learning rate and clipping act at once; each other option begins a new model.",
+      "A new model learns to copy bits, here in this page: random inputs, the gradient of this page, and Adam. A delay between the input and the delimiter makes the task harder, even more so with random bits in it. Learning rate and clipping act at once; each other option begins a new model.",
     ),
     make(
       "div",
       { class: "options" },
       listField("live", "kind", options.kind, set),
       ...["bits", "units", "delay", "forgetBias"].map(field),
-      listField("live", "initial", options.initial, set),
+      ...["delayInputs", "initial"].map((option) => listField("live", option, options[option], set)),
       ...["learningRate", "clip"].map(field),
     ),
     make("div", { class: "fields" }, start, reset),

@@ -11,6 +11,7 @@ export const DEFAULTS = {
   bits: 4,
   units: 16,
   delay: 0,
+  delayInputs: "silent",
   forgetBias: 0.5,
   clip: 1,
   learningRate: 0.01,
@@ -77,11 +78,11 @@ function orthogonal(size, next) {
 export class Training {
   constructor(options) {
     this.options = { ...DEFAULTS, ...options };
-    const { seed, bits, delay } = this.options;
+    const { seed, bits, delay, delayInputs } = this.options;
     this.model = newModel(this.options);
     this.next = generator(seed + 1_000_003);
     this.buffers = new Buffers();
-    this.all = copyInputs(TASK, bits, { delay });
+    this.all = copyInputs(TASK, bits, { delay, distracted: delayInputs === "random" });
     this.updates = 0;
     const [direction] = this.model.layers[0].directions;
     const { readout } = this.model;
@@ -92,9 +93,10 @@ export class Training {
 
   /** A random batch, in the columns of lstm.js. */
   draw() {
-    const { bits, delay, batch: N } = this.options;
+    const { bits, delay, delayInputs, batch: N } = this.options;
+    const next = delayInputs === "random" ? this.next : null;
     const sequences = Array.from({ length: N }, () =>
-      copySequence(Uint8Array.from({ length: bits }, () => this.next() < 0.5), TASK, delay),
+      copySequence(Uint8Array.from({ length: bits }, () => this.next() < 0.5), TASK, delay, next),
     );
     const columnsOf = (name) => {
       const joined = new Float64Array(N * sequences[0][name].length);
@@ -147,7 +149,8 @@ export class Training {
 
   /** The values of one input at every step: {symbol: (T, H)}, and the logits. */
   view(bits) {
-    const sequence = copySequence(bits, TASK, this.options.delay);
+    const { delay, delayInputs } = this.options;
+    const sequence = copySequence(bits, TASK, delay, delayInputs === "random" ? generator(1) : null);
     const trace = run({ ...this.model, ...sequence }, { backward: false });
     const [direction] = trace.layers[0].directions;
     const values = Object.fromEntries(SHOWN[this.options.kind].map((symbol) => [symbol, direction[symbol].slice()]));

@@ -24,6 +24,7 @@ const LIKE = { r: "i", z: "i", n: "g" };
 // By option: label, and texts of the values.
 const LISTS = {
   kind: ["layer", KINDS],
+  delayInputs: ["inputs in the delay", { silent: "silence", random: "random bits to ignore" }],
   initial: ["initial weights", { orthogonal: "orthogonal", uniform: "uniform in ±1/√H" }],
 };
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { copyInputs } from "../../../web/report/all_inputs.js";
 import { generator } from "../../../web/report/random.js";
 import { trainer } from "../../../web/report/trainer.js";
 import { KINDS, newModel, SHOWN, Training } from "../../../web/report/training.js";
@@ -120,4 +121,32 @@ test("the service reports, pauses when all bits are right, continues, and stops 
   const last = reports[reports.length - 1];
   assert.equal(last.updates, 150);
   assert.equal(reports.reduce((sum, { losses }) => sum + losses.length, 0), 150);
+});
+
+test("random bits of the delay are inputs without a target, different in each sequence", () => {
+  const { x, targets, weights, T, N, bits } = copyInputs({ mode: "recall", bits_per_step: 1 }, 2, { delay: 6, distracted: true });
+  assert.equal(N, 64);
+  assert.equal(T, 11);
+  const rows = new Set();
+  for (let n = 0; n < N; n++) {
+    const values = x.subarray(n * T * 2, (n + 1) * T * 2);
+    const channel = Array.from({ length: T }, (_, t) => values[2 * t]);
+    const delay = channel.slice(2, 8);
+    assert.ok(delay.every((value) => Math.abs(value) === 1));
+    rows.add(delay.join());
+    assert.deepEqual(channel.slice(0, 2), [0, 1].map((k) => 2 * bits[2 * n + k] - 1));
+    assert.deepEqual(channel.slice(8), [0, 0, 0]);
+    assert.deepEqual(Array.from(targets.subarray((n + 1) * T - 2, (n + 1) * T)), [bits[2 * n], bits[2 * n + 1]]);
+  }
+  assert.ok(rows.size > 32);
+  assert.deepEqual(Array.from(weights), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+  assert.equal(new Set(Array.from({ length: N }, (_, n) => bits.subarray(2 * n, 2 * n + 2).join())).size, 4);
+  const silent = copyInputs({ mode: "recall", bits_per_step: 1 }, 2, { delay: 6 });
+  assert.ok(silent.x.every((value, n) => n % 22 < 4 || n % 22 === 17 || value === 0));
+});
+
+test("an LSTM learns to ignore random bits during a delay", () => {
+  const training = new Training({ bits: 1, units: 8, delay: 6, delayInputs: "random", forgetBias: 3 });
+  for (let n = 0; n < 400 && training.share() < 1; n += 20) for (let k = 0; k < 20; k++) training.update();
+  assert.equal(training.share(), 1);
 });
