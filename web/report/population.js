@@ -5,7 +5,9 @@ import { generator } from "./random.js";
 const MOST_BITS_ENUMERATED = 8;
 const SAMPLE = 256; // sequences of a sample
 const FLIPPED = 512; // of these, sequences with one flipped bit
-const LINEARISED = 32; // sequences of which the Jacobian is computed
+const LINEARISED = 32; // sequences of which the Jacobian is computed, fewer of large models
+const LEAST_LINEARISED = 4;
+const MOST_LINEARISED_PRODUCTS = 1e9;
 const MOST_PRODUCTS = 2e9; // multiplications of all forward passes, about three seconds
 
 /** Multiplications of one sequence through a model; a step takes as long as a few hundred. */
@@ -66,10 +68,12 @@ function grayIndex(code) {
 }
 
 /** A fixed part of the sequences, of which the Jacobian is computed. */
-export function linearisedOf({ K, N, symbols }) {
+export function linearisedOf(model, { K, N, symbols }) {
+  const affordable = Math.floor(MOST_LINEARISED_PRODUCTS / (3 * K * productsOf(model)));
+  const count = Math.min(N, LINEARISED, Math.max(LEAST_LINEARISED, affordable));
   const draw = generator(2);
-  const chosen = Array.from({ length: Math.min(LINEARISED, N) }, (_, n) => (N > LINEARISED ? Math.floor(draw() * N) : n));
-  return { K, N: chosen.length, symbols: columnsOf(symbols, K, N, chosen) };
+  const chosen = Array.from({ length: count }, (_, n) => (N > count ? Math.floor(draw() * N) : n));
+  return { K, N: count, symbols: columnsOf(symbols, K, N, chosen) };
 }
 
 function columnsOf(values, rows, N, chosen) {

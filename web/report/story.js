@@ -57,11 +57,11 @@ export function listed(names, noun = "") {
 export function bitSentence(k, { written, handed }, { flips, K, layout }, unitName) {
   const j = largestOutput(flips, K, k);
   const own = layout.isRead[k];
-  const where = written.length ? `is written into ${listed(written.map(unitName), "unit")}` : "is not written into any unit";
+  const where = written.length ? `is written into ${listed(written.map(unitName), "unit")}` : "does not differ significantly in any unit";
   const then = handed.length ? `, handed to ${listed(handed.map(unitName))}` : "";
   const read = layout.isRead[j];
   const isSame = read === own && j % layout.width === k % layout.width;
-  const end = isSame ? `read at step ${own}` : `moves the output of step ${read} most, where bit ${j} is the target`;
+  const end = isSame ? `${written.length ? "" : "is "}read at step ${own}` : `moves the output of step ${read} most, where bit ${j} is the target`;
   return `Bit ${k} ${where}${then}${then ? "," : ""} and ${isSame ? "" : "it "}${end}.`;
 }
 

@@ -48,8 +48,9 @@ export function* surveyCopies(model, bits, { layer, direction }) {
     ofStep.forEach((value, k) => (r2[k * T + t] = value));
     yield;
   }
-  const jacobian = yield* linearDependency(shared, linearisedOf(population), layout, places);
-  return { ...first, r2, jacobian };
+  const linearised = linearisedOf(shared, population);
+  const jacobian = yield* linearDependency(shared, linearised, layout, places);
+  return { ...first, r2, jacobian, linearised: linearised.N };
 }
 
 /** The outputs (T O, N) of sequences, and a recorded array (rows, N). */

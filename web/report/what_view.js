@@ -55,6 +55,8 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
 
   function start() {
     const { model, trace, bits, state } = context;
+    setText(byId("what-note"), "The page computes these maps.");
+    byId("what-note").hidden = !byId("what-maps").hidden;
     const steps = isCopy ? surveyCopies(model, bits, state) : surveySteps(model, trace);
     const of = key;
     const proceed = () => {
@@ -134,7 +136,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
       byId("what-source"),
       `Computed in this page from ${inputs}. The readouts are fitted on one half of them and scored on the other. ` +
         `Differences are significant at a false discovery rate of 5 %, by Welch's t test over all bits, steps and units. ` +
-        `The linear prediction is the mean over 32 inputs.`,
+        `The linear prediction is the mean over ${found.linearised} inputs.`,
     );
     panels.decodability.draw(decodabilitySpec());
     panels.held.draw(heldSpec(differences));
