@@ -1,5 +1,7 @@
 """An intervention changes what the equations say, forward and backward, and nothing once its block has ended."""
 
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -101,3 +103,41 @@ def test_arrays_that_change_during_a_block_do_not_change_it():
         expected = lstm(x)
         scale[:], low[:], steps[:], patch[:] = 3.0, 0.9, False, 0.0
         np.testing.assert_array_equal(lstm(x), expected)
+
+
+def test_nothing_remains_after_blocks_of_several_threads():
+    model = layer(num_layers=2, bidirectional=True)
+    interval = sys.getswitchinterval()
+
+    def enter_and_leave() -> None:
+        for _ in range(150):
+            with model.intervene("f", scale=0.5, layer=None):
+                pass
+
+    threads = [threading.Thread(target=enter_and_leave) for _ in range(4)]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [model.interventions(k) for k in range(4)] == [()] * 4
+
+
+@pytest.mark.parametrize("interrupted", range(1, 9))
+def test_nothing_remains_after_an_interrupt_of_a_block(monkeypatch, interrupted):
+    """Each of the 8 calls that change a layer is interrupted: 4 at the beginning of the block, 4 at its end."""
+    model, calls, set_interventions = layer(num_layers=2, bidirectional=True), [], gc.LSTM.set_interventions
+
+    def interrupt(self: gc.LSTM, k: int, interventions: Any) -> None:
+        calls.append(k)
+        if len(calls) == interrupted:
+            raise KeyboardInterrupt
+        set_interventions(self, k, interventions)
+
+    monkeypatch.setattr(gc.LSTM, "set_interventions", interrupt)
+    with pytest.raises(KeyboardInterrupt), model.intervene("f", scale=0.5, layer=None):
+        pass
+    assert [model.interventions(k) for k in range(4)] == [()] * 4

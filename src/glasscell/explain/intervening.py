@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator
 from dataclasses import replace
+from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,6 +20,10 @@ from glasscell.trace.trace import Trace
 from glasscell.validation import finite_array
 
 Model = TypeVar("Model")
+
+_lock = RLock()  # several threads may enter and leave blocks of one model
+if hasattr(os, "register_at_fork"):  # a forked child has none of the other threads: none may hold the lock
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class Target(NamedTuple):
@@ -88,15 +94,31 @@ class _Block(ContextDecorator, AbstractContextManager[Model]):
 
     def __enter__(self) -> Model:
         entered = [(target, replace(one)) for target, one in self._resolved]  # new objects: blocks may nest
-        self._entered.append(entered)
-        for target, one in entered:
-            target.layer.set_interventions(target.k, (*target.layer.interventions(target.k), one))
+        with _lock:
+            try:
+                for target, one in entered:
+                    target.layer.set_interventions(target.k, (*target.layer.interventions(target.k), one))
+                self._entered.append(entered)
+            except BaseException:  # an interrupt: __exit__ is not called
+                _remove(entered)
+                raise
         return self._model
 
     def __exit__(self, *exception: object) -> None:
-        for target, one in self._entered.pop():
-            remaining = [other for other in target.layer.interventions(target.k) if other is not one]
-            target.layer.set_interventions(target.k, remaining)
+        with _lock:
+            entered = self._entered.pop()
+            try:
+                _remove(entered)
+            except BaseException:  # an interrupt
+                _remove(entered)
+                raise
+
+
+def _remove(entered: Sequence[tuple[Target, StepIntervention]]) -> None:
+    """Remove interventions from their layers, as far as these have them."""
+    for target, one in entered:
+        remaining = [other for other in target.layer.interventions(target.k) if other is not one]
+        target.layer.set_interventions(target.k, remaining)
 
 
 def from_arguments(interventions: Sequence[Intervention | str], arguments: Mapping[str, Any]) -> Sequence[Intervention]:
