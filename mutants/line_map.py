@@ -31,7 +31,10 @@ TESTS = (
     ),
     *(f"tests/trace/test_{name}.py" for name in ("recorder", "recorder_frames", "rnn_and_gru_traces", "report")),
     *("tests/test_atomic_files.py", "tests/weight_layouts"),
-    *(f"tests/explain/test_{name}.py" for name in ("interventions", "intervention_passes", "rnn_and_gru_interventions")),
+    *(
+        f"tests/explain/test_{name}.py"
+        for name in ("interventions", "intervention_passes", "rnn_and_gru_interventions")
+    ),
 )
 FORMAT = 1  # of the records
 KEPT = ROOT / "build" / "mutants" / "lines"
