@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
+from glasscell.core.buffers import BufferPool
 from glasscell.recurrent.rnn_tape import RNNState
 
 B, T, I, H = 3, 6, 2, 3
@@ -271,3 +272,23 @@ def test_steps_after_the_end_of_a_sequence_have_no_gradients(cell, rng):
         for b, length in enumerate(lengths):
             assert d[b, :length].any() == (length > 0)
             assert not d[b, length:].any()
+
+
+@pytest.mark.parametrize("kind", [gc.RNN, gc.GRU])
+def test_the_configuration_has_what_differs_from_the_defaults(kind):
+    assert kind(2, 3).config == {"input_size": 2, "hidden_size": 3}
+    options = {"num_layers": 2, "bidirectional": True, "bias": False, "dropout": 0.5}
+    assert kind(2, 3, **options).config.items() >= options.items()
+
+
+@pytest.mark.parametrize("kind", [gc.RNN, gc.GRU])
+def test_gradients_at_steps_are_not_overwritten_by_a_later_pass_with_the_same_buffers(kind, rng):
+    layer, buffers = kind(2, 3, dtype=np.float64, seed=0), BufferPool()
+    tape = layer.forward_feature_major(rng.normal(size=(4, 2, 5)), buffers=buffers).tape
+    collected = []
+    layer.backward_with_state(tape, rng.normal(size=(4, 3, 5)), buffers=buffers, step_gradients=collected)
+    [gradients] = collected
+    before = {name: value.copy() for name, value in gradients().items()}
+    layer.backward_with_state(tape, rng.normal(size=(4, 3, 5)), buffers=buffers, step_gradients=[])
+    for name, value in before.items():
+        np.testing.assert_array_equal(gradients()[name], value)
