@@ -85,6 +85,12 @@ def choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r:.100}")
 
 
+def type_name(value: object) -> str:
+    """Return the name of the type of a value with its article, such as "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' or name.startswith(('LSTM', 'RNN')) else 'a'} {name}"
+
+
 def as_generator(seed: object) -> np.random.Generator:
     """Return the generator, or a new one of this seed."""
     if isinstance(seed, np.random.Generator):
@@ -108,6 +114,15 @@ def check_not_masked(name: str, value: object) -> None:
         masked = np.count_nonzero(getattr(value, "mask", False))
         if masked:
             raise ValueError(f"{name} must have no masked values, got {masked}: fill them or leave their steps out")
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Return an array, if all its rows have the same length and no value is masked."""
+    check_not_masked(name, value)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
 
 
 def real_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> tuple[Array, NDArray[Any]]:
@@ -144,12 +159,9 @@ def finite_array(name: str, value: ArrayLike, dtype: np.dtype[np.floating]) -> A
 
 def validate_bits(name: str, bits: ArrayLike) -> NDArray[np.integer]:
     """Return the value as an array of integers, if it contains only 0 and 1."""
-    try:
-        array = np.asarray(bits)
-    except ValueError:
-        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
-    if array.size and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be 0 and 1, got dtype {array.dtype}")
+    array = as_array(name, bits)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of the numbers 0 and 1, got {bits!r:.100}")
     bad = (array != 0) & (array != 1)
     if bad.any():
         index = tuple(int(k) for k in np.argwhere(bad)[0])

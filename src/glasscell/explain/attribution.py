@@ -92,7 +92,8 @@ def integrated_gradients(
     model : Model or RecurrentLayer
     x : array (B, T, I) or (T, I)
         Or ids (B, T) or (T,), whose attributions are those of the vectors of the model's Embedding; bits (n,) of a
-        CopyLSTM; text of a LanguageModel.
+        CopyLSTM; text of a LanguageModel. A list of arrays (T_n, I) or ids (T_n,) of different lengths is a batch that
+        is padded at the ends.
     output : int, array (B,) of int, "sum", ClassScore, LogProbability, or callable
         The explained quantity: an output by its index, the sum of all outputs, the score of a label, the log
         probability of a class or symbol; or a function that takes the outputs, as the model returns them, and returns

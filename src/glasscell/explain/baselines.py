@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.layouts import first_axis_last
 from glasscell.core.types import Array
-from glasscell.explain.model_inputs import ModelInputs, as_array
-from glasscell.validation import finite_array, step_mask
+from glasscell.explain.model_inputs import ModelInputs
+from glasscell.validation import as_array, finite_array, step_mask
 
 
 def mean_input(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.layouts import first_axis_last, last_axis_first
 from glasscell.core.types import Array
-from glasscell.validation import check_not_masked, prepare_inputs
+from glasscell.explain.padding import is_ragged, pad_sequences
+from glasscell.validation import as_array, prepare_inputs, type_name
 
 MAX_SEQUENCE_STEPS = 1 << 14  # steps of all sequences of one pass: larger problems are computed in parts
 MAX_OUTPUT_VALUES = 1 << 22  # outputs of one pass, such as the logits of a large vocabulary
@@ -27,6 +28,7 @@ class ModelInputs:
     ----------
     model : Model or RecurrentLayer
     x : array (B, T, I) or (T, I); ids (B, T) or (T,); bits (n,) of a CopyLSTM; text of a LanguageModel
+        Or a list of arrays (T_n, I) or ids (T_n,) of different lengths.
     lengths, mask : array, optional
         The valid steps, as in :meth:`glasscell.Sequential.forward`.
 
@@ -59,6 +61,10 @@ class ModelInputs:
         self.kind: str = self.layers[0].inputs
         self.has_id_columns = hasattr(self.layers[0], "segments")
         self._check_gradient()
+        if is_ragged(x):
+            if mask is not None:
+                raise ValueError("mask must be None for a list of sequences of different lengths")
+            x, lengths = pad_sequences(x, lengths)
         self.is_payload = hasattr(model, "task") and not isinstance(x, str | bytes) and as_array("x", x).ndim == 1
         self.x = self.as_model_inputs("x", x)
         size = _input_size(self.layers)
@@ -204,15 +210,6 @@ class ModelInputs:
             raise ValueError("lengths and mask must be None for outputs_in='processing', which begin with padding")
 
 
-def as_array(name: str, value: Any) -> NDArray[Any]:
-    """Return an array, if all its rows have the same length and no value is masked."""
-    check_not_masked(name, value)
-    try:
-        return np.asarray(value)
-    except ValueError:
-        raise ValueError(f"{name} must be an array, got sequences of different lengths") from None
-
-
 def layers_of(model: Any) -> list[Any]:
     """Return the layers of a model, or a recurrent layer as the only one.
 
@@ -223,7 +220,7 @@ def layers_of(model: Any) -> list[Any]:
     """
     layers = [] if isinstance(model, type) else list(getattr(model, "layers", [model]))
     if not layers or not all(hasattr(layer, "forward_feature_major") for layer in layers):
-        raise TypeError(f"model must be a model of layers or a recurrent layer, got a {type(model).__name__}")
+        raise TypeError(f"model must be a model of layers or a recurrent layer, got {type_name(model)}")
     return layers
 
 

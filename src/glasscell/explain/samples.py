@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
-from glasscell.data.entries import read_entries
+from glasscell.explain.padding import pad_sequences
 from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import ENUMERABLE_WIDTH, Copy
 from glasscell.tasks.generated import EndlessTask
@@ -176,17 +176,7 @@ def _array_samples(x: Any, lengths: ArrayLike | None, dtype: Any) -> Samples:
         x, lengths = x.inputs, x.lengths
     if isinstance(x, str | bytes):
         raise TypeError("x must be sequences, got a text: pass ids (N, T), such as windows of vocabulary.encode(text)")
-    values, joined = read_entries("x", x)
-    if isinstance(values, list):
-        if lengths is not None:
-            raise ValueError("lengths must be None for a list of sequences")
-        if joined is None or joined.ndim not in (1, 2):
-            raise ValueError("x must be sequences (T_n, I) of one I, or (T_n,), got several shapes")
-        lengths = [len(entry) for entry in values]
-        padded = np.zeros((len(values), max(lengths), *joined.shape[1:]), joined.dtype)
-        for row, entry in zip(padded, values, strict=True):
-            row[: len(entry)] = entry
-        values = padded
+    values, lengths = pad_sequences(x, lengths)
     if values.ndim not in (2, 3):
         raise ValueError(f"x must have shape (N, T, I), or (N, T) for ids or numbers, got {values.shape}")
     if not values.size:
