@@ -59,7 +59,7 @@ def test_differences_are_those_that_are_significant(model):
         assert significant.any()
         low, high = ax.images[0].get_clim()
         assert -low == high == np.nanmax(np.abs(shown))
-    for label, error in ((3, "below 3"), ("bit 9", "bit 9")):
+    for label, error in ((3, "from -3 to 2"), ("bit 9", "bit 9")):
         with pytest.raises(ValueError, match=error):
             gc.explain.figures.unit_differences(result, label)
 
@@ -111,9 +111,67 @@ def test_an_ablation_is_a_curve_of_factors_or_dots_with_names(model):
     np.testing.assert_array_equal(curve.get_ydata(), result.values[[1, 2, 0]])
     assert ax.get_ylabel() == "bit accuracy"
     units = explain.unit_interventions(model, symbols=("f",))
-    result = explain.ablation(model, task, interventions=units, which="all")
+    result = explain.ablation(model, task, "loss", interventions=units, which="all")
+    ax = picture(explain.figures.ablation(result))
+    order = np.argsort(result.values, kind="stable")
+    assert list(order) != sorted(order)
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), result.values[order])
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(unit) for unit in order]
+    assert ax.get_xlabel() == "unit of $f$, by loss"
+    several = explain.unit_interventions(model, symbols=("f", "c"))
+    result = explain.ablation(model, task, interventions=several, which="all")
     ax = picture(explain.figures.ablation(result))
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), result.values)
     assert [label.get_text() for label in ax.get_xticklabels()] == list(result.labels)
     mixed = [explain.Intervention("f", scale=0.5), explain.Intervention("f", scale=0.5, units=[1])]
     assert explain.figures.ablation(explain.ablation(model, task, interventions=mixed)).get_xlabel() == "intervention"
+
+
+def test_units_set_to_their_means_are_sorted_and_those_at_other_steps_are_not(model):
+    explain, task = gc.explain, model.task
+    means = explain.unit_interventions(model, task, symbols=("c",), value="mean")
+    assert len({one.set for one in means}) == len(means)
+    result = explain.ablation(model, task, interventions=means)
+    ax = picture(explain.figures.ablation(result))
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), np.sort(result.values))
+    at_steps = [explain.Intervention("c", set=0.0, units=unit, steps=unit) for unit in range(3)]
+    ax = explain.figures.ablation(explain.ablation(model, task, interventions=at_steps))
+    assert ax.get_xlabel() == "intervention"
+
+
+def test_a_relay_is_an_image_of_units_by_steps_sorted_by_their_largest_share(model):
+    result = gc.explain.relay(model, model.task)
+    for label in (2, "bit 2"):
+        ax = picture(gc.explain.figures.relay(result, label, trace=model.trace(BITS)))
+        ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+        units = [int(tick.label1.get_text()) for tick in sorted(ticks, key=lambda tick: tick.get_loc())]
+        assert sorted(units) == list(range(6))
+        np.testing.assert_array_equal(image(ax), result.carried[2].T[units])
+        peaks = result.carried[2].argmax(axis=0)[units]
+        assert (np.diff(peaks) >= 0).all()
+        low, high = ax.images[0].get_clim()
+        assert -low == high == np.abs(result.carried[2]).max()
+        assert texts(ax) == "101|101"
+        assert ax.get_title(loc="left").startswith("bit 2")
+    with pytest.raises(ValueError, match="label must be from -3 to 2, got 3"):
+        gc.explain.figures.relay(result, 3)
+
+
+def test_the_symbols_of_a_text_are_marked_on_its_attributions():
+    text = "the cat sat on the mat"
+    model = gc.LanguageModel(gc.data.Vocabulary.from_text(text), 4, 6, num_layers=1, dtype=np.float64, seed=3)
+    log_probability = gc.explain.LogProbability()
+    result = gc.explain.integrated_gradients(model, text, output=log_probability, step=-2)
+    ax = picture(gc.explain.figures.attribution(result, trace=model.trace(text)))
+    assert texts(ax) == text.replace(" ", "␣")
+    assert len(ax.patches) == len(text)
+    ids = model.vocabulary.encode(text)
+    for trace in (model.trace(ids[:-1]), model.trace(text[:-1])):  # without next symbols, and of too short a text
+        with pytest.raises(ValueError, match=f"trace must have {len(text)} steps"):
+            gc.explain.figures.attribution(result, trace=trace)
+
+
+def test_all_figures_are_listed():
+    figures = gc.explain.figures
+    own = {name for name, value in vars(figures).items() if getattr(value, "__module__", "") == figures.__name__}
+    assert set(figures.__all__) == {name for name in own if not name.startswith("_")}

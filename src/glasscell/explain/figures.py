@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,12 +9,15 @@ from numpy.typing import NDArray
 
 from glasscell.core.norms import vector_norms
 from glasscell.core.types import Array
+from glasscell.explain.ablation_order import factors_of, units_of
 from glasscell.explain.ablations import Ablation
 from glasscell.explain.attribution import Attribution
 from glasscell.explain.crossings import GradientFlow
 from glasscell.explain.decoding import Decodability
 from glasscell.explain.dependencies import Dependency
 from glasscell.explain.differences import UnitDifferences
+from glasscell.explain.label_index import label_index
+from glasscell.explain.relays import Relay
 from glasscell.trace.data import TraceData
 from glasscell.trace.display import ColorScale, step_marks
 from glasscell.trace.figures.maps import mathtext, number_rows
@@ -37,6 +39,16 @@ from glasscell.validation import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+__all__ = [
+    "ablation",
+    "attribution",
+    "crossings",
+    "decodability",
+    "dependency",
+    "relay",
+    "unit_differences",
+]
 
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MAX_NAMED_ROWS = 24
@@ -90,7 +102,7 @@ def unit_differences(
     ValueError
         If the label does not exist, or has more than two classes.
     """
-    index = _index("label", label, result.labels)
+    index = label_index("label", label, result.labels)
     values = np.where(result.is_significant[index], result.difference[index], np.nan).T  # (H, T)
     if not np.isfinite(result.difference[index]).any():
         raise ValueError(f"label must have two classes or be a number, got {result.labels[index]!r}")
@@ -103,6 +115,41 @@ def unit_differences(
     symbol = mathtext(result.symbol).strip("$")
     name = escape_mathtext(result.labels[index])
     _finish(ax, values.shape[1], rf"{name}: $E[{symbol}\,|\,1] - E[{symbol}\,|\,0]$, where significant", trace)
+    return ax
+
+
+def relay(result: Relay, label: int | str = 0, ax: Axes | None = None, trace: TraceData | None = None) -> Axes:
+    """Draw the share of the information of one input that each unit carries at each step.
+
+    Parameters
+    ----------
+    result : Relay
+        From :func:`glasscell.explain.relay`.
+    label : int or str
+        Number or name of the label. Default: the first.
+    ax : matplotlib.axes.Axes, optional
+    trace : TraceData, optional
+        Of one sequence: its bits and delimiter are marked.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Units are sorted by the step of their largest share.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the label does not exist, or the trace has another number of steps.
+    """
+    index = label_index("label", label, result.labels)
+    values = result.carried[index].T  # (H, T)
+    order = np.argsort(values.argmax(axis=1), kind="stable")
+    limit = float(np.abs(values).max()) or 1.0
+    ax = get_axes(ax, min(16, 3.4 + 0.24 * values.shape[1]), min(10, 1.4 + 0.11 * len(values)))
+    _image(ax, values[order], ColorScale(-limit, limit, "diverging"))
+    number_rows(ax, order)
+    ax.set_ylabel("unit")
+    _finish(ax, values.shape[1], f"{escape_mathtext(result.labels[index])}: share that one unit carries", trace)
     return ax
 
 
@@ -146,7 +193,7 @@ def attribution(result: Attribution, ax: Axes | None = None, trace: TraceData | 
         Of one sequence, such as from :func:`glasscell.explain.integrated_gradients`.
     ax : matplotlib.axes.Axes, optional
     trace : TraceData, optional
-        Of the same sequence: its bits and delimiter are marked.
+        Of the same sequence: its bits and delimiter, or the symbols of a text, are marked.
 
     Returns
     -------
@@ -209,43 +256,38 @@ def ablation(result: Ablation, ax: Axes | None = None) -> Axes:
     ----------
     result : Ablation
         From :func:`glasscell.explain.ablation`. Interventions that multiply one symbol by factors are a curve over the
-        factors, all others dots in their order.
+        factors. Those on one unit each, such as of :func:`glasscell.explain.unit_interventions` on one symbol, are dots
+        from the smallest value to the largest, with the numbers of the units. All others are dots in their order.
     ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
     matplotlib.axes.Axes
     """
-    factors = _factors(result)
+    factors, units = factors_of(result), units_of(result)
     ax = get_axes(ax, 6.4 if factors is not None else min(16, 3 + 0.24 * len(result)), 3.4)
     ax.axhline(result.baseline, color=MUTED, lw=0.9, ls=":", label="without interventions")
+    ax.set_ylabel(escape_mathtext(result.metric.replace("_", " ")))
     if factors is not None:
         order = np.argsort(-factors, kind="stable")
         ax.plot(factors[order], result.values[order], "o-", color=CYCLE[0], ms=4)
         ax.invert_xaxis()
         ax.set_xlabel(f"factor on {mathtext(result.interventions[0][0].symbol)}")
+    elif units is not None:
+        order = np.argsort(result.values, kind="stable")
+        ax.plot(range(len(result)), result.values[order], "o", color=CYCLE[0], ms=4)
+        shown: NDArray[np.intp] = np.arange(0, len(order), -(-len(order) // MAX_NAMED_COLUMNS))
+        ax.set_xticks(shown, [str(units[k]) for k in order[shown]])
+        ax.set_xlabel(f"unit of {mathtext(result.interventions[0][0].symbol)}, by {ax.get_ylabel()}")
     else:
         ax.plot(range(len(result)), result.values, "o", color=CYCLE[0], ms=4)
         if len(result) <= MAX_NAMED_COLUMNS:
             names = list(map(escape_mathtext, result.labels))
             ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_xlabel("intervention")
-    ax.set_ylabel(escape_mathtext(result.metric.replace("_", " ")))
     style_axes(ax)
     ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.01, 1))
     return ax
-
-
-def _factors(result: Ablation) -> Array | None:
-    """Return the factors of interventions that differ in them only; None for others."""
-    first = [group[0] for group in result.interventions]
-    if any(len(group) > 1 for group in result.interventions) or any(
-        np.ndim(one.scale) or one.scale is None for one in first
-    ):
-        return None
-    if len({repr(replace(one, scale=1.0)) for one in first}) > 1:
-        return None
-    return np.array([one.scale for one in first], np.float64)
 
 
 def _image(ax: Axes, values: Array, scale: ColorScale) -> None:
@@ -261,9 +303,20 @@ def _finish(ax: Axes, T: int, title: str, trace: TraceData | None, *, grid: bool
     ax.set_title(title, loc="left", fontsize=10, color=INK, pad=16 if trace is not None else 6)
     if trace is None:
         return
-    if trace.T != T:
+    marks = step_marks(trace.require_single_sequence())
+    if trace.T == T - 1 and _is_of_text(trace):  # its last symbol is only a target
+        assert trace.targets is not None  # noqa: S101
+        marks = marks._replace(texts=(*marks.texts, str(trace.about["output_names"][trace.targets[-1]])))
+    elif trace.T != T:
         raise ValueError(f"trace must have {T} steps, got {trace.T}")
-    mark_steps(ax, step_marks(trace.require_single_sequence()))
+    mark_steps(ax, marks)
+
+
+def _is_of_text(trace: TraceData) -> bool:
+    """Return whether the targets of a sequence are its next symbols, which have names."""
+    has_names = trace.about.get("step_names") is not None and trace.about.get("output_names") is not None
+    x, targets = trace.x, trace.targets
+    return has_names and x.ndim == 1 and targets is not None and np.array_equal(x[1:], targets[:-1])
 
 
 def _name_rows(ax: Axes, names: tuple[str, ...]) -> None:
@@ -271,13 +324,3 @@ def _name_rows(ax: Axes, names: tuple[str, ...]) -> None:
     interval = max(1, -(-len(names) // MAX_NAMED_ROWS))
     rows: NDArray[np.intp] = np.arange(0, len(names), interval)
     ax.set_yticks(rows, [escape_mathtext(names[row]) for row in rows])
-
-
-def _index(name: str, value: int | str, names: tuple[str, ...]) -> int:
-    """Return the number of one of these names."""
-    if isinstance(value, str):
-        choice(name, value, names)
-        return names.index(value)
-    if not -len(names) <= value < len(names):
-        raise ValueError(f"{name} must be below {len(names)}, got {value}")
-    return value % len(names)
