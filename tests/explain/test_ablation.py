@@ -190,7 +190,7 @@ def test_bad_input_is_one_error(model, data):
         ((data, "speed"), ValueError, "metric must be of accuracy, .*, 'loss', or a function, got 'speed'"),
         ((data, "loss"), ValueError, "for data without a loss, got 'loss'"),
         ((data, 3), TypeError, "metrics must be names or functions"),
-        ((3, "accuracy"), TypeError, r"data must be a task, \(x, y\), or batches, got a int"),
+        ((3, "accuracy"), TypeError, r"data must be a task, \(x, y\), or batches, got an int"),
         (([], "accuracy"), ValueError, "data must have at least one sequence, got none"),
         (([3], "accuracy"), TypeError, "batches of a task must be glasscell.data.Batch"),
         (("text", "accuracy"), TypeError, "data must be a task"),
@@ -199,7 +199,7 @@ def test_bad_input_is_one_error(model, data):
             ablation(model, *arguments, interventions=one)
     for interventions, error, message in (
         ([], ValueError, "interventions must be at least one, got none"),
-        (3, TypeError, "interventions must be a sequence or a mapping, got a int"),
+        (3, TypeError, "interventions must be a sequence or a mapping, got an int"),
         (["f"], TypeError, "interventions must be Intervention objects"),
         ([3], TypeError, "interventions must be Intervention objects, got a int"),
         ([Intervention("f", set=0.0, units=9)], ValueError, "units must be from -4 to 3 for f, got 9"),

@@ -247,7 +247,7 @@ def test_values_that_do_not_fit_are_one_clear_error(latch, arguments, message):
         ({"symbol": 3}, "symbol must be a str, got 3"),
         ({"layer": "l0"}, "layer must be an integer, got 'l0'"),
         ({"x": "text"}, "x must be sequences, got a text"),
-        ({"model": object()}, "model must be a layer or model with a forward pass, got a object"),
+        ({"model": object()}, "model must be a layer or model with a forward pass, got an object"),
     ],
 )
 def test_types_that_do_not_fit_are_one_clear_error(latch, arguments, message):

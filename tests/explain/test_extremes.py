@@ -152,11 +152,11 @@ def test_a_constant_has_one_quantile():
     [
         ({"corpus": "what? ß"}, ValueError, r"corpus must consist of characters .* got 'w'"),
         ({"corpus": ["A unit", "ß"]}, ValueError, r"piece 1 of corpus must consist of characters .* got 'ß'"),
-        ({"corpus": ["A unit", 3]}, TypeError, "corpus must be pieces of text, got a int as piece 1"),
+        ({"corpus": ["A unit", 3]}, TypeError, "corpus must be pieces of text, got an int as piece 1"),
         ({"corpus": ""}, ValueError, "at least one step, got none"),
         ({"corpus": []}, ValueError, "at least one step, got none"),
         ({"corpus": np.zeros(0, int)}, ValueError, "at least one step, got none"),
-        ({"corpus": 3}, TypeError, "corpus must be a text, arrays, a batch or a task, got a int"),
+        ({"corpus": 3}, TypeError, "corpus must be a text, arrays, a batch or a task, got an int"),
         ({"unit": 8}, ValueError, "unit must be from -8 to 7, got 8"),
         ({"unit": "a"}, TypeError, "unit must be an integer, got 'a'"),
         ({"unit": []}, ValueError, "unit must be an integer, or at least one, got none"),

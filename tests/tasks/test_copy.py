@@ -80,7 +80,7 @@ def test_encode_refuses(integers, width, error, parts):
         ([[0, 1], [-1, 1]], ValueError, ["0 and 1", "-1", "(1, 0)"]),
         ([0.5], ValueError, ["0 and 1", "0.5"]),
         ([float("nan")], ValueError, ["0 and 1", "nan"]),
-        ("1101", TypeError, ["0 and 1", "dtype"]),
+        ("1101", TypeError, ["0 and 1", "'1101'"]),
         ([], ValueError, ["1 to 64", "0"]),
         ([0] * 65, ValueError, ["1 to 64", "65"]),
         (1, ValueError, ["(width,)", "got ()"]),

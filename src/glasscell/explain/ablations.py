@@ -15,7 +15,7 @@ from glasscell.explain.activations import run_forward
 from glasscell.explain.intervening import as_sequence, intervene, resolve, targets
 from glasscell.explain.intervention import Intervention, symbol_values
 from glasscell.explain.metric_data import Which, named_metric, read_batches, score
-from glasscell.validation import finite_array, finite_number, positive_integer
+from glasscell.validation import finite_array, finite_number, positive_integer, type_name
 
 Group: TypeAlias = "Intervention | Sequence[Intervention]"  # interventions that act together
 Interventions: TypeAlias = "Iterable[Group] | Mapping[str, Group]"
@@ -259,7 +259,7 @@ def _groups(model: Any, interventions: Interventions) -> dict[str, tuple[Interve
     elif isinstance(interventions, Iterable):
         items = [(None, entry) for entry in interventions]
     else:
-        raise TypeError(f"interventions must be a sequence or a mapping, got a {type(interventions).__name__}")
+        raise TypeError(f"interventions must be a sequence or a mapping, got {type_name(interventions)}")
     if not items:
         raise ValueError("interventions must be at least one, got none")
     groups: dict[str, tuple[Intervention, ...]] = {}

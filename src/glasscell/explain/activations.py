@@ -12,7 +12,7 @@ from glasscell.core.types import Array
 from glasscell.explain.samples import Samples
 from glasscell.trace.display import get_values
 from glasscell.trace.layer_trace import LayerTrace
-from glasscell.validation import positive_integer
+from glasscell.validation import positive_integer, type_name
 
 BATCH_SIZE = 256  # sequences of a forward pass
 
@@ -59,7 +59,7 @@ def run_forward(model: Any, x: Any, states: Any = None, lengths: NDArray[np.intp
         If no layer can be traced, or a layer takes another number of steps.
     """
     if not callable(getattr(model, "forward", None)):
-        raise TypeError(f"model must be a layer or model with a forward pass, got a {type(model).__name__}")
+        raise TypeError(f"model must be a layer or model with a forward pass, got {type_name(model)}")
     outputs, final, tape = model.forward(x, states, lengths=lengths)
     if getattr(model, "layers", None) is None:
         entries: list[tuple[str, Any, Any]] = [("", model, tape)]

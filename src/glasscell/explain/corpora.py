@@ -14,6 +14,7 @@ from glasscell.explain.activations import blocks
 from glasscell.explain.samples import Which, input_kind, read_samples
 from glasscell.tasks.copy import Copy
 from glasscell.tasks.generated import EndlessTask
+from glasscell.validation import type_name
 
 ToText = Callable[[AnyArray], str]
 
@@ -87,7 +88,7 @@ def read_corpus(
     is_array = hasattr(corpus, "__array__")
     if not is_array:
         if not isinstance(corpus, Iterable):
-            raise TypeError(f"corpus must be a text, arrays, a batch or a task, got a {type(corpus).__name__}")
+            raise TypeError(f"corpus must be a text, arrays, a batch or a task, got {type_name(corpus)}")
         pieces = iter(corpus)
         first = next(pieces, None)
         if isinstance(first, str | bytes):
@@ -147,7 +148,7 @@ def _encoded(vocabulary: Any, pieces: Iterable[Any]) -> Iterator[AnyArray]:
     """Yield the ids of each piece of a text."""
     for number, piece in enumerate(pieces):
         if not isinstance(piece, str | bytes):
-            raise TypeError(f"corpus must be pieces of text, got a {type(piece).__name__} as piece {number}")
+            raise TypeError(f"corpus must be pieces of text, got {type_name(piece)} as piece {number}")
         yield vocabulary.encode(piece, "corpus" if number == 0 else f"piece {number} of corpus")
 
 

@@ -26,7 +26,7 @@ from glasscell.core.variants import DropoutMasks
 from glasscell.trace.diagnostics import GradientPaths, gradient_paths, has_gradient_paths
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
-from glasscell.validation import non_negative_integer
+from glasscell.validation import non_negative_integer, type_name
 
 MAX_TAPE_VALUES = 1 << 24  # of the sequences that one pass computes together
 
@@ -58,6 +58,10 @@ class SourceSteps(NamedTuple):
 
     norms: Array
     shares: Array
+
+    def __repr__(self) -> str:
+        T = len(self.norms)
+        return f"SourceSteps({T} × {T} steps: at most {self.norms.max():.4g})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -248,7 +252,7 @@ def _trace_with_gradients(model: Any, x: Any, y: ArrayLike | None, options: dict
         trace = model
     else:
         if not hasattr(model, "trace"):
-            raise TypeError(f"model must be a model with trace, or a Trace, got a {type(model).__name__}")
+            raise TypeError(f"model must be a model with trace, or a Trace, got {type_name(model)}")
         if x is None:
             raise TypeError("x must be passed with a model")
         trace = model.trace(x, y, **options)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.activations import BATCH_SIZE, collect
+from glasscell.explain.label_index import entry_index, label_index
 from glasscell.explain.samples import Label, Labels, Which, read_samples, rounding
 from glasscell.explain.statistics import CORRECTIONS, Correction, adjust_p, share_p, t_test_p
 from glasscell.validation import choice, probability
@@ -62,10 +63,25 @@ class UnitDifferences:
     input_steps: tuple[int, ...] = ()
     output_steps: tuple[int, ...] = ()
 
-    def holders(self, label: int, step: int) -> NDArray[np.intp]:
-        """Return the units that differ significantly at a step, from the largest share of variance to the smallest."""
-        share = np.where(self.is_significant[label, step], self.share[label, step], 0.0)
-        return np.argsort(-share, kind="stable")[: int(self.is_significant[label, step].sum())]
+    def holders(self, label: int | str, step: int) -> NDArray[np.intp]:
+        """Return the units that differ significantly at a step, from the largest share of variance to the smallest.
+
+        Parameters
+        ----------
+        label : int or str
+            Number or name of the label.
+        step : int
+            Negative values count from the end.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the label or the step does not exist.
+        """
+        k, t = label_index("label", label, self.labels), entry_index("step", step, self.p.shape[1])
+        is_significant = self.is_significant[k, t]
+        share = np.where(is_significant, self.share[k, t], 0.0)
+        return np.argsort(-share, kind="stable")[: int(is_significant.sum())]
 
     def __repr__(self) -> str:
         K, T, H = self.p.shape

@@ -17,7 +17,7 @@ from glasscell.explain.intervention import Intervention, select_steps, select_un
 from glasscell.recurrent.step_interventions import StepIntervention
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
-from glasscell.validation import finite_array
+from glasscell.validation import finite_array, type_name
 
 Model = TypeVar("Model")
 
@@ -176,7 +176,7 @@ def targets(model: Any) -> list[Target]:
         raise TypeError(f"model must be a model or a recurrent layer, got the class {model.__name__}")
     if layers is None:
         if not hasattr(model, "layers") or not hasattr(model, "names"):
-            raise TypeError(f"model must be a model or a recurrent layer, got a {type(model).__name__}")
+            raise TypeError(f"model must be a model or a recurrent layer, got {type_name(model)}")
         layers = dict(zip(model.names, model.layers, strict=True))
     recurrent = {name: layer for name, layer in layers.items() if getattr(layer, "traceable", False)}
     if not recurrent:
@@ -195,13 +195,11 @@ def targets(model: Any) -> list[Target]:
 def resolve(model: Any, one: Intervention) -> list[tuple[Target, StepIntervention]]:
     """Return the steps of an intervention on each layer and direction that it concerns."""
     if not isinstance(one, Intervention):
-        raise TypeError(f"interventions must be Intervention objects, got a {type(one).__name__}")
+        raise TypeError(f"interventions must be Intervention objects, got {type_name(one)}")
     selected = _select(targets(model), one)
     if len(selected) > 1 and one.patch is not None and not isinstance(one.patch, Trace):
         names = ", ".join(target.name for target in selected)
-        raise ValueError(
-            f"patch must be a Trace for several layers or directions, {names}; got a {type(one.patch).__name__}"
-        )
+        raise ValueError(f"patch must be a Trace for several layers or directions, {names}; got {type_name(one.patch)}")
     return [(target, _step_intervention(target, one)) for target in selected]
 
 

@@ -155,7 +155,7 @@ class Intervention:
             text = {"freeze": "held at its previous value", "patch": "patched", "cut": "cut"}[self.operation]
         else:
             text = {"scale": "scaled by", "set": "set to", "clamp": "limited to", "add": "plus"}[self.operation]
-            text = f"{text} {_short(value)}"
+            text = f"{text} {_short(_rounded(value))}"
         return f"{self.symbol} {text}{_where('in unit', self.units)}{_where('at step', self.steps)}"
 
     def __repr__(self) -> str:
@@ -183,6 +183,17 @@ def _where(text: str, selection: Selection) -> str:
         end = "on" if stop is None else f"to before {stop}"
         return f" {text}s from {start} {end}{'' if step == 1 else f' in steps of {step}'}"
     return f" {text}{'s' if np.ndim(np.asarray(selection)) else ''} {_short(selection)}"
+
+
+def _rounded(value: Any) -> Any:
+    """Return a value with numbers of six significant digits: 0.9 instead of 0.8999999999999999."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_rounded, value))
+    if isinstance(value, np.ndarray):
+        return np.reshape([_rounded(number) for number in value.flat], value.shape) if value.size <= 8 else value
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}")
+    return value
 
 
 def _short(value: Any) -> str:

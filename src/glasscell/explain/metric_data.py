@@ -15,7 +15,7 @@ from glasscell.data.batch import Batch, check_batch
 from glasscell.data.metrics import METRICS, Average, Metric, loss_count, loss_function, metric_functions
 from glasscell.tasks.binary import encode
 from glasscell.tasks.copy import ENUMERABLE_WIDTH, Copy
-from glasscell.validation import choice
+from glasscell.validation import choice, type_name
 
 Which: TypeAlias = Literal["held_out", "all"]
 
@@ -68,7 +68,7 @@ def read_batches(data: Any, dtype: np.dtype[Any], which: Which, size: int) -> li
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
         batches = list(data)
     else:
-        raise TypeError(f"data must be a task, (x, y), or batches, got a {type(data).__name__}")
+        raise TypeError(f"data must be a task, (x, y), or batches, got {type_name(data)}")
     for batch in batches:
         check_batch(batch)
     if not any(len(batch.inputs) for batch in batches):

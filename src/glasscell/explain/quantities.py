@@ -13,6 +13,7 @@ from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array
 from glasscell.data.labelled.labels import class_numbers
 from glasscell.explain.model_inputs import ModelInputs
+from glasscell.validation import type_name
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Quantity:
             y = rows[0] if single else rows
             result = self.function(y.copy())
             if not isinstance(result, tuple) or len(result) != 2:
-                raise TypeError(f"output must return (value, gradient on the outputs), got a {type(result).__name__}")
+                raise TypeError(f"output must return (value, gradient on the outputs), got {type_name(result)}")
             value, gradient = (np.asarray(part, np.float64) for part in result)
             shape = () if single else (self.B,)
             if value.shape != shape or gradient.shape != y.shape:
@@ -176,7 +177,7 @@ class Quantity:
     def _labels(self, label: Any) -> NDArray[np.intp]:
         classes = getattr(self.inputs.model, "classes", None)
         if classes is None:
-            raise TypeError(f"ClassScore needs a model with classes, got a {type(self.inputs.model).__name__}")
+            raise TypeError(f"ClassScore needs a model with classes, got {type_name(self.inputs.model)}")
         entries = label if isinstance(label, list | tuple | np.ndarray) else [label] * self.B
         numbers: NDArray[np.intp] = np.asarray(class_numbers(entries, classes, "label"), np.intp)
         if numbers.shape != (self.B,):

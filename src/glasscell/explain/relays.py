@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.activations import run_forward, with_features
+from glasscell.explain.label_index import label_index
 from glasscell.explain.model_inputs import ModelInputs
 from glasscell.explain.patching import Patching
 from glasscell.explain.places import (
@@ -25,7 +26,7 @@ from glasscell.explain.places import (
 )
 from glasscell.explain.samples import Which, hash_order, read_samples
 from glasscell.explain.sentences import relay_sentence
-from glasscell.validation import positive_integer
+from glasscell.validation import finite_number, positive_integer
 
 SEQUENCES = 64  # enough for shares within a few hundredths
 HANDOVER_SHARE = 0.02  # smallest share of a handover in the list of them
@@ -85,19 +86,44 @@ class Relay:
     layer: str
     source: str
 
-    def handovers(self, label: int, smallest: float = HANDOVER_SHARE) -> list[Handover]:
-        """Return what different units pass to each other, at least this share, from the largest to the smallest."""
-        edges = self.edges[label] * (1 - np.eye(self.edges.shape[-1]))
-        places = np.argwhere(edges >= smallest).tolist()
+    def handovers(self, label: int | str, smallest: float = HANDOVER_SHARE) -> list[Handover]:
+        """Return what different units pass to each other, at least this share, from the largest to the smallest.
+
+        Parameters
+        ----------
+        label : int or str
+            Number or name of the label.
+        smallest : float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the label does not exist, or the share is not a finite number.
+        """
+        k = label_index("label", label, self.labels)
+        edges = self.edges[k] * (1 - np.eye(self.edges.shape[-1]))
+        places = np.argwhere(edges >= finite_number("smallest", smallest)).tolist()
         found = [Handover(t, u, v, float(edges[t, u, v])) for t, u, v in places]
         return sorted(found, key=lambda one: -one.share)
 
-    def sentence(self, label: int) -> str:
-        """Return the path of an input in words, by the rules of :mod:`glasscell.explain.sentences`."""
-        output = self.output_places[label]
+    def sentence(self, label: int | str) -> str:
+        """Return the path of an input in words, by the rules of :mod:`glasscell.explain.sentences`.
+
+        Parameters
+        ----------
+        label : int or str
+            Number or name of the label.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the label does not exist.
+        """
+        k = label_index("label", label, self.labels)
+        output = self.output_places[k]
         read = f"step {output.step}" if output.step is not None else output.name
-        steps = int(self.written_at[label]), int(self.read_at[label])
-        return relay_sentence(self.labels[label], self.carried[label], *steps, read)
+        steps = int(self.written_at[k]), int(self.read_at[k])
+        return relay_sentence(self.labels[k], self.carried[k], *steps, read)
 
     def __repr__(self) -> str:
         K, T, H = self.carried.shape

@@ -57,6 +57,8 @@ class StepInputs:
     def _check(self, name: str, array: NDArray[Any], axes: int) -> None:
         """Raise ValueError unless the input has this number of axes, and the features of the model."""
         has_features = self._kind == "features"
+        if self._kind == "ids" and array.dtype.kind not in "iuf":
+            raise TypeError(f"{name} must be ids of symbols, which are integers, got dtype {array.dtype}")
         if array.ndim == axes and not (has_features and self._features not in (None, array.shape[-1])):
             return
         if not axes:

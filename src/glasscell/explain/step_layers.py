@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glasscell.core.types import Array
+from glasscell.validation import type_name
 
 CONSTANT_OPERATIONS = ("scale", "set", "clamp", "add")  # of interventions: they make a step no function of more than s
 
@@ -68,7 +69,7 @@ def layers_of(model: Any) -> tuple[list[Any], list[str]]:
 
 def _check_recurrent(label: str, layer: Any) -> None:
     if not layer.traceable:
-        raise ValueError(f"{label} must be an LSTM, a GRU or an RNN, got a {type(layer).__name__}")
+        raise ValueError(f"{label} must be an LSTM, a GRU or an RNN, got {type_name(layer)}")
     unsupported = getattr(getattr(layer, "options", None), "unsupported", None)
     for name, value in unsupported("trace").items() if unsupported else ():
         raise ValueError(f"{label} must have no {name}={value!r}: its Jacobian is not supported")

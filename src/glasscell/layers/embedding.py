@@ -109,11 +109,11 @@ class Embedding(TrainableLayer):
         if symbols.dtype.kind == "f" and np.array_equal(symbols, np.trunc(symbols)):
             symbols = symbols.astype(np.int64)  # what some formats keep symbols as
         if symbols.dtype.kind not in "iu":
-            raise TypeError(f"symbols must be integers, and have dtype {symbols.dtype}")
+            raise TypeError(f"symbols must be integers, got dtype {symbols.dtype}")
         if symbols.size and not (symbols.min() >= 0 and symbols.max() < self.vocabulary_size):
-            raise ValueError(
-                f"symbols must be from 0 to {self.vocabulary_size - 1}, and are {symbols.min()} to {symbols.max()}"
-            )
+            low, high = symbols.min(), symbols.max()
+            shown = f"{low}" if low == high else f"{low} to {high}"
+            raise ValueError(f"symbols must be from 0 to {self.vocabulary_size - 1}, got {shown}")
         return symbols
 
     def backward(self, tape: Ids, d_outputs: ArrayLike) -> tuple[None, Parameters]:

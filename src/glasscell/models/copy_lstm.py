@@ -20,7 +20,7 @@ from glasscell.models.loss_and_gradients import LossAndGradients, TrainingBuffer
 from glasscell.models.sequential import Sequential, SequentialTape
 from glasscell.tasks.binary import Bits, Integers, decode, encode
 from glasscell.tasks.copy import Copy
-from glasscell.validation import as_generator, positive_integer, to_feature_major
+from glasscell.validation import as_array, as_generator, positive_integer, to_feature_major, type_name
 from glasscell.weight_layouts import check_lstm_sizes
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class CopyLSTM(Sequential):
         bit_names = ["bit"] if k == 1 else [f"bit {j}" for j in range(k)]
         defaults: dict[str, Any] = {"input_names": [*bit_names, "delimiter"], "output_names": bit_names}
         defaults |= {"title": f"An LSTM of {self.hidden_size} units"}
-        if np.ndim(x) == 1:
+        if isinstance(x, str | bytes) or as_array("x", x).ndim < 2:
             if any(value is not None for value in (y, weights, d_outputs)):
                 raise ValueError("x is bits: the task makes the targets; y, weights and d_outputs need inputs (T, I)")
             payload = self.task.validate_payload(x)
@@ -277,5 +277,5 @@ class CopyLSTM(Sequential):
 
 def _check_copy_task(task: Copy) -> Copy:
     if not isinstance(task, Copy):
-        raise TypeError(f"task must be a tasks.Copy, got a {type(task).__name__}; train a Sequential on other tasks")
+        raise TypeError(f"task must be a tasks.Copy, got {type_name(task)}; train a Sequential on other tasks")
     return task

@@ -185,10 +185,14 @@ class Copy(EndlessTask):
         -------
         Batch
         """
-        arrays = [self.validate_payload(bits) for bits in payloads]
+        if isinstance(payloads, str | bytes) or not isinstance(payloads, Iterable):
+            raise TypeError(f"payloads must be arrays of bits, (n, bits) each, got {payloads!r:.100}")
+        arrays = [validate_bits("payloads", bits) for bits in payloads]
+        k = self.bits_per_step
         for bits in arrays:
-            if bits.ndim != 2:
-                raise ValueError(f"each payload must have shape (n, bits), got {bits.shape}")
+            if bits.ndim != 2 or bits.shape[1] % k:
+                whole_steps = f", a multiple of bits_per_step = {k} bits" if k > 1 else ""
+                raise ValueError(f"payloads must have shape (n, bits) each{whole_steps}, got {bits.shape}")
         return self._build_batch(arrays, dtype)
 
     def _build_batch(self, payloads: list[Bits], dtype: DTypeLike = np.float32) -> Batch:
