@@ -126,7 +126,6 @@ def warpeace(given: argparse.Namespace) -> None:
     epochs = given.epochs or 12
     heading(f"War and Peace, {epochs} epochs, test part", data)
     print(row("1 × 128", train_all(given, data, "test", epochs, num_layers=1)))
-    print("| Karpathy et al. 2015, 1 × 128 (remembered) | 1.277 | | | |", flush=True)
 
 
 # Zaremba et al. (2014), "non-regularized": the loss is summed over 20 steps, clip 5, learning rate 1 = mean over steps,
