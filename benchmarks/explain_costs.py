@@ -7,8 +7,8 @@
 
 `quadrature` prints the table of docs/attribution.md: the largest completeness error on a trained copy model of 8 bits
 with 32 units, for 64 sequences and 8 outputs each. `explanations` prints the section Cost of docs/what_it_does.md, and
-`trace` that of docs/introspection.md. Times are the least of some rounds, with one thread of BLAS if the variable
-OPENBLAS_NUM_THREADS is 1.
+`trace` that of docs/introspection.md. Times are the least processor time of some rounds: with OPENBLAS_NUM_THREADS=1,
+those on one core.
 """
 
 import argparse
@@ -130,12 +130,12 @@ def trained(task: gc.tasks.Copy, units: int, updates: int) -> gc.CopyLSTM:
 
 
 def least_time(function: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    """Return the least time in seconds of some calls."""
+    """Return the least processor time in seconds of some calls."""
     times = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 

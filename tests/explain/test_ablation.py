@@ -201,7 +201,7 @@ def test_bad_input_is_one_error(model, data):
         ([], ValueError, "interventions must be at least one, got none"),
         (3, TypeError, "interventions must be a sequence or a mapping, got an int"),
         (["f"], TypeError, "interventions must be Intervention objects"),
-        ([3], TypeError, "interventions must be Intervention objects, got a int"),
+        ([3], TypeError, "interventions must be Intervention objects, got an int"),
         ([Intervention("f", set=0.0, units=9)], ValueError, "units must be from -4 to 3 for f, got 9"),
     ):
         with pytest.raises(error, match=message):

@@ -159,7 +159,7 @@ def trace_under(
 def as_sequence(interventions: Intervention | Sequence[Intervention]) -> Sequence[Intervention]:
     """Return one or several interventions as a sequence."""
     if not isinstance(interventions, Intervention | list | tuple):
-        raise TypeError(f"interventions must be Intervention objects, got a {type(interventions).__name__}")
+        raise TypeError(f"interventions must be Intervention objects, got {type_name(interventions)}")
     return [interventions] if isinstance(interventions, Intervention) else interventions
 
 
