@@ -1,5 +1,7 @@
 """Law: a step of an RNN and a GRU computes its equations, and the backward pass their derivatives."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,22 @@ def test_the_gradient_of_a_gru_that_keeps_its_state_does_not_fade(rng):
     np.testing.assert_array_equal(gru.backward(tape, np.zeros((200, H, B)), d_end).dh0, d_end)
     simple = rnn.forward({"kernel": 0.5 * weights["kernel"][:H]}, tape.x)
     assert abs(rnn.backward(simple, np.zeros((200, H, B)), d_end).dh0).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_initial_state_is_zero_unless_it_is_passed(name, rng):
+    cell, options, weights = of_cell(name, rng)
+    x = rng.normal(size=(T, I, B))
+    expected = cell.forward(weights, x, np.zeros((H, B)), **options).h_with_initial
+    np.testing.assert_array_equal(cell.forward(weights, x, **options).h_with_initial, expected)
+    np.testing.assert_allclose(cell.forward_inference(weights, x, **options), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("function", [rnn.forward, rnn.forward_inference, gru.forward, gru.forward_inference])
+def test_options_of_a_cell_are_passed_by_name(function):
+    parameters = list(inspect.signature(function).parameters.values())
+    names = [parameter.name for parameter in parameters]
+    options = parameters[names.index("buffers") + 1 :]
+    assert len(options) >= 2
+    assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
+    assert parameters[0].kind == inspect.Parameter.POSITIONAL_OR_KEYWORD
