@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,15 @@ def test_the_sentence_names_the_units_of_the_bit(open_trace: Open) -> None:
         page.locator("#bit").select_option(str(k))
         at_input, later = size[k, k], size[k, k + 1 : 5 + k].max(axis=0)
         written = [u for u in np.argsort(-at_input, kind="stable") if at_input[u] >= at_input.max() / 2][:3]
-        handed = [u for u in np.argsort(-later, kind="stable") if later[u] >= later.max() / 2 and u not in written][:3]
+        others = [u for u in np.argsort(-later, kind="stable") if u not in written]
+        strong = [u for u in others if later[u] >= later.max() / 2][:3]
+        handed = sorted(((k + 1 + int(size[k, k + 1 : 5 + k, u].argmax()), u) for u in strong), key=lambda one: one[0])
         sentence = page.locator("#story").inner_text()
-        assert sentence.startswith(f"Bit {k} is written into unit")
-        names = [int(word) for word in sentence.replace(",", "").replace(".", "").split() if word.isdigit()]
+        assert sentence.startswith(f"Bit {k} shows first in unit")
+        names = [int(word) for word in re.findall(r"\d+", sentence)]
         read = 5 + int(gc.explain.dependency(model, model.task).exact[:, k].argmax())
-        assert names[: len(written) + len(handed) + 1] == [k, *written, *handed]
+        later_names = [number for step, u in handed for number in (u, step)]
+        assert names[: len(written) + 2 * len(handed) + 1] == [k, *written, *later_names]
         assert f"step {read}" in sentence
     assert "all 16 inputs" in page.locator("#what-finding").inner_text()
 
@@ -176,6 +180,8 @@ def test_the_tour_has_eight_stops_with_addresses(open_trace: Open) -> None:
         assert f"#tour={stop}&" in page.url
         titles.append(page.locator("#tour-title").inner_text())
         assert page.locator(".toured").evaluate("e => e.getBoundingClientRect().top < window.innerHeight")
+        card, place = (page.locator(name).bounding_box() for name in ("#tour", ".toured"))
+        assert card["x"] + card["width"] <= place["x"] or place["x"] + place["width"] <= card["x"]
         if stop < 8:
             page.locator("#tour-next").click()
     assert len(set(titles)) == 8
@@ -220,7 +226,7 @@ def test_the_gradient_of_an_output_by_crossings(open_trace: Open) -> None:
     page = open_trace(trace)
     page.evaluate("window.glasscell.choose({step: 2, unit: 5})")
     page.locator("#gradient-target").select_option(label="output at step 8")
-    page.locator("#gradient-parts").select_option("crossings")
+    assert page.locator("#gradient-parts").input_value() == "crossings"  # of which the sentence speaks
     d_outputs = np.zeros(trace.outputs.shape)
     d_outputs[8] = 1
     flow = gc.explain.gradient_flow(model.trace(trace.x, d_outputs=d_outputs), crossings=2)

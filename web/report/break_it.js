@@ -7,6 +7,7 @@ import { makeChart } from "./chart.js";
 import { Effects, FACTORS } from "./effects.js";
 import { connect } from "./worker.js";
 
+const CHANCE = { label: "guessing", values: new Float64Array(FACTORS.length).fill(0.5), style: 2 };
 const LABELS = { bits: "share of bits right", loss: "loss", change: "mean change of the outputs" };
 
 export function breakItView(context, actions) {
@@ -114,9 +115,11 @@ export function breakItView(context, actions) {
     chart.draw({
       T: FACTORS.length,
       limits: kind === "bits" ? [0, 1] : null,
-      series: [{ label: LABELS[kind] ?? "", values: effects.curve, style: 4 }],
+      series: [{ label: LABELS[kind] ?? "", values: effects.curve, style: 4 }, ...(kind === "bits" ? [CHANCE] : [])],
       axis: make("div", { class: "ends" }, mark("× 0.5"), mark("× 0.8"), mark("× 1.1")),
     });
+    const measured = effects.curve.filter((value) => !Number.isNaN(value)).length;
+    setText(parts["curve-progress"], measured < FACTORS.length ? `${measured} of ${FACTORS.length} factors are measured.` : "");
     chart.point(Math.round((settings.factor - FACTORS[0]) / (FACTORS[1] - FACTORS[0])));
   }
 
@@ -131,7 +134,7 @@ export function breakItView(context, actions) {
     setText(
       parts.worst,
       isDone
-        ? `Unit ${ranking[0].unit} matters most: without its ${parts.measure.value}, ${inWords(ranking[0].effect)}.`
+        ? `In the untouched model, unit ${ranking[0].unit} matters most: without its ${parts.measure.value}, ${inWords(ranking[0].effect)}.`
         : `${measured} of ${count} units are measured.`,
     );
   }

@@ -76,6 +76,7 @@ function results(part, isCopy) {
     {},
     make("h3", {}, `${measure} when all forget gates are scaled`),
     part("curve", "div", { class: "chart low" }),
+    part("curve-progress", "p", { class: "words" }),
   );
 }
 

@@ -46,7 +46,7 @@ export function inWords(effect) {
 
 /** The settings and their effect, next to the untouched model. */
 export function sentence(settings, now, base) {
-  const over = base.kind === "bits" ? ` Measured over ${base.complete ? "all" : "a sample of"} ${base.count} inputs.` : "";
+  const over = base.kind === "bits" ? ` Measured over ${base.complete ? "all" : "a sample of"} ${base.count} inputs; guessing gives 50 %.` : "";
   const names = describe(settings).map(({ text }) => text);
   if (!names.length) return `The untouched model: ${inWords(base)}.${over}`;
   const changes = names.join(", ");

@@ -24,6 +24,7 @@ const PAIRS = {
 };
 const STYLES = [4, 5];
 const MOST_DECADES = 12;
+const GUESSES = 0.6; // share of bits right below which a model only guesses: chance is 0.5
 
 export function comparisonView(context, { announce }) {
   const section = byId("comparison");
@@ -60,7 +61,7 @@ export function comparisonView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "Both models learn the same task: to keep the bits while others arrive, which they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm vanishes, training cannot change what is written. Below each picture are the bits, a bar for the delimiter, and the predictions; a question mark stands for those of two models.",
+      "Both models learn the same task: to keep the bits while others arrive, which they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. Below each picture are the bits, a bar for the delimiter, and the predictions; a question mark stands for those of two models.",
     ),
     make(
       "div",
@@ -110,7 +111,7 @@ export function comparisonView(context, { announce }) {
   function toggle() {
     if (!sides.length || areDone()) restart();
     isRunning = !isRunning;
-    for (const { service } of sides) service.send({ run: isRunning });
+    for (const { service, isDone } of sides) if (!isDone) service.send({ run: isRunning });
     showButton();
   }
 
@@ -125,8 +126,11 @@ export function comparisonView(context, { announce }) {
 
   function receive(side, report) {
     side.report = { ...report, norms: report.norms ?? side.report?.norms };
+    side.untrained ??= report.norms;
     for (let n = 0; n < report.losses.length; n++) side.shares.add(report.share);
-    side.isDone = !report.running && (report.updates > 0 || side.options.limit === 0);
+    const { limit } = side.options;
+    const isPaused = report.share < 1 && report.updates < limit;
+    side.isDone = !report.running && !isPaused && (report.updates > 0 || limit === 0);
     if (isRunning && areDone()) {
       isRunning = false;
       announce(sentence());
@@ -145,24 +149,32 @@ export function comparisonView(context, { announce }) {
     });
   }
 
-  /** The largest norm where bits are written, divided by the largest norm where they are recalled. */
-  function decay({ report }) {
-    const norms = report.norms[quantity.value];
+  /** Before training: the largest norm where bits are written, divided by the largest norm where they are recalled. */
+  function decay({ untrained }) {
+    const norms = untrained[quantity.value];
     return Math.max(...norms.subarray(0, shared.bits)) / Math.max(...norms.subarray(shared.bits + shared.delay));
   }
 
   function sentence() {
     if (sides.some(({ report }) => !report?.norms)) return "Press Train both.";
-    const share = sides.map((side) => {
-      return `${side.name}: ${formatPercent(side.report.share)} of the bits are right after ${side.report.updates} updates`;
-    });
+    const share = sides.map(shareSentence);
     const factors = sides.map((side) => {
       const factor = decay(side);
       return `${formatBrief(factor)} (${side.name}${factor < 0.01 ? ", it vanishes" : ""})`;
     });
-    const gradient = `From the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
-    if (sides.every(({ report }) => !report.updates)) return `Before training: ${gradient} Press Train both.`;
-    return `${share.join("; ")}. ${gradient}`;
+    const gradient = `from the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
+    if (sides.every(({ report }) => !report.updates)) return `Before training, ${gradient} Press Train both.`;
+    return `${share.join(" ")} Before training, ${gradient}`;
+  }
+
+  /** What a model has learned, and whether it only guesses. */
+  function shareSentence({ name, options, report, isDone }) {
+    const share = `${name}: ${formatPercent(report.share)} of the bits are right after ${report.updates} updates`;
+    if (!isDone || !report.updates || report.share >= GUESSES) return `${share}.`;
+    const inputs = shared.delayInputs === "random" ? `random bit${shared.delay === 1 ? "" : "s"} to ignore` : "silent steps of delay";
+    const task = shared.delay ? `With ${shared.delay} ${inputs}` : "Without a delay";
+    const subject = name === KINDS[options.kind] ? `the ${name}` : `the model “${name}”`;
+    return `${task} ${subject} only guesses: ${formatPercent(report.share)} of the bits are right after ${report.updates} updates.`;
   }
 
   function draw() {

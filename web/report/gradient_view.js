@@ -28,11 +28,12 @@ const CROSSINGS = [
 const WORDS = {
   paths:
     "The gradient on a cell state is a sum of three parts: from the output of the same step; along the cell, the whole " +
-    "gradient on the next cell state times the next forget gate; and through h and W_h, from the gates of the next " +
-    "step. Norms of parts do not add up, because parts can cancel.",
+    "gradient on the next cell state times the next forget gate; and through h and the recurrent weights, from the gates " +
+    "of the next step. Norms of parts do not add up, because parts can cancel.",
   crossings:
-    "The same gradient by the number of times that it crosses W_h on its way back. With 0 crossings it comes along the " +
-    "cell alone: this is the path that a tanh RNN does not have. The parts add up to the whole.",
+    "The gradient by the number of times that it crosses the recurrent weights, the columns of W that multiply h of the " +
+    "step before, on its way back. With 0 crossings it comes along the cells alone: this is the path that a tanh RNN does " +
+    "not have. The parts add up to the whole; their norms do not, because parts can cancel.",
 };
 
 /** The norm of the gradient at each step, with its parts, of the loss or of one output. */
@@ -43,12 +44,14 @@ export function gradientView(context, { choose }) {
   const inputs = makeChart(byId("gradient-inputs"), { label: "gradient on the inputs", ...options });
   const [target, parts, log] = ["gradient-target", "gradient-parts", "gradient-log"].map(byId);
   let listed = "";
+  let wanted = parts.value; // also while the parts by crossings are not known
   let source = null; // {trace, values: the direction with the gradients, split}
   const again = () => {
     data();
     unit();
     step();
   };
+  parts.addEventListener("change", () => (wanted = parts.value));
   for (const control of [target, parts, log]) control.addEventListener("change", again);
 
   /** The outputs that can be differentiated: those with a target, else those of the last step. */
@@ -106,7 +109,7 @@ export function gradientView(context, { choose }) {
     const { direction, split } = source;
     const { T } = context;
     parts.disabled = !split;
-    if (!split) parts.value = "paths";
+    parts.value = split ? wanted : "paths";
     setText(byId("gradient-parts-words"), WORDS[parts.value]);
     const axis = axisSpec(context);
     const of = (name, label, style) => ({ label, values: rowNorms(direction[name], T), style });

@@ -51,7 +51,7 @@ export function liveTrainingView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "A new model learns to copy bits, here in this page: random inputs, the gradient of this page, and Adam. A delay between the input and the delimiter makes the task harder, even more so with random bits in it. Learning rate and clipping act at once; each other option begins a new model.",
+      "A new model learns to copy bits, here in this page: random inputs, the gradient of this page, and Adam. A delay between the input and the delimiter makes the task harder, even more so with random bits in it. Learning rate and clipping act at once; each other option begins a new model. Clipping scales a gradient down if its norm is larger than the limit. Orthogonal recurrent weights keep the norm of h; uniform ones are random numbers between −1/√H and 1/√H, for H units.",
     ),
     make(
       "div",

@@ -41,7 +41,7 @@ export function formatSigned(value) {
 }
 
 export function formatPercent(share) {
-  return Number.isFinite(share) ? `${Math.round(100 * share)} %` : "–";
+  return Number.isFinite(share) ? withMinusSign(`${Math.round(100 * share)} %`) : "–";
 }
 
 /** A power of ten, such as 0.01 or 1e−12. */

@@ -9,10 +9,11 @@ const [SHUT, OPEN] = [0.1, 0.9];
 const GATE_NAMES = { i: "input gate", f: "forget gate", o: "output gate" };
 
 /**
- * Where a bit is in a model: {written, handed}, of the differences (T, H) and whether they are significant.
+ * Where a bit is in a model: {written, handed, steps}, of the differences (T, H) and whether they are significant.
  *
- * written: the units with at least half of the largest difference at the step of the input; handed: other units with at
- * least half of the largest difference at the steps up to the answer, the largest first; at most three each.
+ * written: the units with at least half of the largest difference at the step of the input, the largest first; handed:
+ * other units with at least half of the largest difference at the steps up to the answer, in the order of the steps of
+ * their largest difference, which are `steps`; at most three each.
  */
 export function storyOfBit({ difference, isSignificant }, { H, enter, isRead }) {
   const size = (step, u) => (isSignificant[step * H + u] ? Math.abs(difference[step * H + u]) : 0);
@@ -22,14 +23,16 @@ export function storyOfBit({ difference, isSignificant }, { H, enter, isRead }) 
     const found = among.filter((u) => key(u) > 0 && key(u) >= HELD * most);
     return found.sort((a, b) => key(b) - key(a)).slice(0, MOST_UNITS);
   };
-  const peak = (u) => {
-    let most = 0;
-    for (let step = enter + 1; step < Math.max(isRead, enter + 1); step++) most = Math.max(most, size(step, u));
-    return most;
+  const peakStep = (u) => {
+    let best = enter + 1;
+    for (let step = enter + 2; step < isRead; step++) if (size(step, u) > size(best, u)) best = step;
+    return best;
   };
+  const peak = (u) => (enter + 1 < isRead ? size(peakStep(u), u) : 0);
   const written = strongest((u) => size(enter, u), units);
   const handed = strongest(peak, units.filter((u) => !written.includes(u)));
-  return { written, handed };
+  handed.sort((a, b) => peakStep(a) - peakStep(b));
+  return { written, handed, steps: handed.map(peakStep) };
 }
 
 /** The bit of which an output depends most, and the output that depends most on a bit: largest in a row or column. */
@@ -53,15 +56,16 @@ export function listed(names, noun = "") {
   return noun ? `${noun}${names.length > 1 ? "s" : ""} ${words}` : words;
 }
 
-/** "Bit 3 is written into units 19 and 8, handed to 9, 22 and 17, and read at step 12." */
-export function bitSentence(k, { written, handed }, { flips, K, layout }, unitName) {
+/** "Bit 3 shows first in units 19 and 8, then in 9 (most at step 5) and 17 (10), and is read at step 12." */
+export function bitSentence(k, { written, handed, steps }, { flips, K, layout }, unitName) {
   const j = largestOutput(flips, K, k);
   const own = layout.isRead[k];
-  const where = written.length ? `is written into ${listed(written.map(unitName), "unit")}` : "does not differ significantly in any unit";
-  const then = handed.length ? `, handed to ${listed(handed.map(unitName))}` : "";
+  const where = written.length ? `shows first in ${listed(written.map(unitName), "unit")}` : "does not differ significantly in any unit";
+  const later = handed.map((u, n) => `${unitName(u)} (${n ? "" : "most at step "}${steps[n]})`);
+  const then = later.length ? `, then in ${listed(later)}` : "";
   const read = layout.isRead[j];
   const isSame = read === own && j % layout.width === k % layout.width;
-  const end = isSame ? `${written.length ? "" : "is "}read at step ${own}` : `moves the output of step ${read} most, where bit ${j} is the target`;
+  const end = isSame ? `is read at step ${own}` : `moves the output of step ${read} most, where bit ${j} is the target`;
   return `Bit ${k} ${where}${then}${then ? "," : ""} and ${isSame ? "" : "it "}${end}.`;
 }
 
@@ -199,10 +203,10 @@ export function unitSentence(context) {
   const writes = i.map((value, t) => value * g[t]);
   const top = largest(T, (t) => Math.abs(writes[t]));
   const peak = largest(T, (t) => Math.abs(c[t]));
-  const mean = f.reduce((sum, value) => sum + value, 0) / T;
+  const mean = Math.exp(f.reduce((sum, value) => sum + Math.log(value), 0) / T);
   return (
     `Unit ${context.unitName(state.unit)} is written most at step ${context.stepName(top)} (i g = ${formatBrief(writes[top])}), ` +
-    `is largest at step ${context.stepName(peak)} (c = ${formatBrief(c[peak])}), and keeps ${formatPercent(mean)} per step on average.`
+    `is largest at step ${context.stepName(peak)} (c = ${formatBrief(c[peak])}), and keeps ${formatPercent(mean)} of its cell state per step (geometric mean of its forget gates, as in its half-life).`
   );
 }
 
@@ -223,6 +227,11 @@ export function gradientSentence(context, { total, crossings, name }) {
     return sum / atFirst ** 2;
   });
   const best = largest(shares.length, (n) => shares[n]);
-  const ways = ["along the cell alone", "by one crossing of W_h", "by two crossings of W_h", "by three or more crossings of W_h"];
-  return `${start} Most of it, ${formatPercent(shares[best])}, comes ${ways[best]}; the cell alone brings ${formatPercent(shares[0])}. Shares are projections on the whole: they add up to 100 %, and a part that cancels others is negative.`;
+  const ways = ["", "once", "twice", "three or more times"];
+  const cell = best ? ` The path along the cells alone brings ${formatPercent(shares[0])}.` : "";
+  const words =
+    `${start} The largest part of it, ${formatPercent(shares[best])}, ` +
+    `${best ? `crosses the recurrent weights ${ways[best]}` : "comes along the cells alone"}.${cell} A share is how far a part ` +
+    `points in the direction of the whole: shares add up to 100 %, and a part that points against the whole is negative.`;
+  return words.replaceAll(" %", "\u00a0%"); // a number and its sign stay on one line
 }

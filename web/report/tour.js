@@ -11,7 +11,7 @@ const STOPS = [
     title: "The task",
     section: "input-output",
     text: () =>
-      "The network reads bits, one per step. Then a delimiter comes, and the network must give the bits back in the same order. Nothing but the cells can carry them.",
+      "The network reads bits, one per step. Then a delimiter comes, and the network must give the bits in the same order. Until then they exist only in its cell state c and its hidden state h.",
     task: "Press a bit and watch its answer.",
     state: ({ delimiter }) => ({ step: Math.max(0, delimiter), mode: "forward" }),
   },
@@ -19,12 +19,12 @@ const STOPS = [
     title: "Where each bit is",
     section: "what",
     text: () =>
-      "A row is a bit, a column a step. Dark: a linear readout finds the bit in the cells. Each bit appears when it is read in, is kept, and is needed until its answer.",
+      "A row is a bit, a column a step. The stronger the colour, the better a linear readout finds the bit in the cells. Each bit appears when it is the input, and is needed until its answer.",
     task: "Press a cell of the map to choose its bit and step.",
     state: ({ bits }) => ({ step: (bits.length >> 1) - 1, bit: (bits.length >> 1) - 1 }),
   },
   {
-    title: "A bit is handed on",
+    title: "Where one bit is held",
     section: "map-held",
     text: (sentence) => `${sentence} The map shows which units differ between inputs where the bit is 1 and where it is 0.`,
     task: "Choose another bit from the list.",
@@ -41,7 +41,7 @@ const STOPS = [
   {
     title: "The delimiter",
     section: "every-unit",
-    text: (_, finding) => finding || "The gates of every unit at every step: light is shut, dark is open.",
+    text: (_, finding) => finding || "The gates of every unit at every step, from shut to open.",
     task: "Compare the columns before and after the delimiter.",
     state: ({ delimiter }) => ({ step: Math.max(0, delimiter), mode: "forward" }),
   },
@@ -49,15 +49,15 @@ const STOPS = [
     title: "Backwards",
     section: "backwards",
     text: () =>
-      "The gradient of the loss runs back through the same pipes. Along the cell it is multiplied by forget gates alone; each crossing of W_h is another path.",
-    task: "Choose the gradient of the last output, and the parts by crossings of W_h.",
+      "The gradient of the loss takes the same connections in the opposite direction. From one cell state to the one before it is multiplied by the forget gate alone; its other parts cross the recurrent weights.",
+    task: "Choose the gradient of the last output, and compare its parts.",
     state: () => ({ step: 0, mode: "backward" }),
   },
   {
     title: "Memory",
     section: "memory",
     text: () =>
-      "The half-life of a unit follows from its forget gates. Few units alone last as long as the sequence: the network hands bits on, and rewrites them.",
+      `The half-life of a unit, the time after which half of its cell state is left, follows from its forget gates. ${byId("memory-finding").textContent}`,
     task: "Press a dot, and look at the unit over time above.",
     state: () => ({ mode: "forward" }),
   },
@@ -65,11 +65,13 @@ const STOPS = [
     title: "Break it",
     section: "break-it",
     instead: "weight-slider",
-    text: () => "Multiply all forget gates by 0.9 and watch eight bits crumble.",
+    text: () => "With all forget gates multiplied by 0.9, each cell keeps a tenth less at every step. The table shows how many answers of each bit are still right.",
     task: "Move the slider of the forget gates to 0.9.",
     state: () => ({ mode: "forward" }),
   },
 ];
+
+const MARGIN = 24; // pixels beside the card
 
 export class Tour {
   constructor({ context, apply, changed, story }) {
@@ -83,6 +85,10 @@ export class Tour {
       if (event.key === "Escape") this.go(0);
     });
     byId("tour-start").hidden = !context.bits;
+    addEventListener("resize", () => {
+      const place = document.querySelector(".toured");
+      if (this.stop && place) this.standBeside(place);
+    });
   }
 
   get count() {
@@ -130,5 +136,14 @@ export class Tour {
     place.classList.add("toured");
     if (this.onReveal) this.onReveal(place);
     place.scrollIntoView({ block: "start", behavior: "instant" });
+    this.standBeside(place);
+  }
+
+  /** Stand at the left of a section where that leaves it uncovered, else at the right, as the style says. */
+  standBeside(place) {
+    const card = byId("tour");
+    Object.assign(card.style, { left: "", right: "" });
+    const { left } = place.getBoundingClientRect();
+    if (left >= card.offsetWidth + 2 * MARGIN) Object.assign(card.style, { left: `${MARGIN}px`, right: "auto" });
   }
 }

@@ -134,8 +134,11 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     const inputs = all ? `all ${N} inputs of ${K} bits` : `a fixed sample of ${N} inputs of ${K} bits`;
     setText(
       byId("what-source"),
-      `Computed in this page from ${inputs}. The readouts are fitted on one half of them and scored on the other. ` +
-        `Differences are significant at a false discovery rate of 5 %, by Welch's t test over all bits, steps and units. ` +
+      `Computed in this page from ${inputs}. A linear readout is a weighted sum of the cells, fitted on one half of them and ` +
+        `scored on the other: R² is 1 where it gives the bit exactly, 0 where it does no better than the mean. ` +
+        `E[c | 1] is the mean of c over the inputs whose bit is 1. Differences that could be chance are drawn as 0: of those ` +
+        `drawn, about 5 % are expected to be chance (false discovery rate, Welch's t test over all bits, steps and units). ` +
+        `A logit is an output before the logistic function: 0 is a probability of ½, 2.2 one of 0.9. ` +
         `The linear prediction is the mean over ${found.linearised} inputs.`,
     );
     panels.decodability.draw(decodabilitySpec());
