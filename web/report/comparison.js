@@ -61,7 +61,7 @@ export function comparisonView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "Both models learn the same task: to keep the bits while others arrive, which they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. Below each picture are the bits, a bar for the delimiter, and the predictions; a question mark stands for those of two models.",
+      "Both models learn the same task: to keep the bits during a delay, in silence or while random bits arrive that they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. Below each picture are the bits, a bar for the delimiter, and the predictions; a question mark stands for those of two models.",
     ),
     make(
       "div",

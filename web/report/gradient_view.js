@@ -26,14 +26,19 @@ const CROSSINGS = [
   ["crossing 3", "3 or more", 6],
 ];
 const WORDS = {
-  paths:
+  paths: [
     "The gradient on a cell state is a sum of three parts: from the output of the same step; along the cell, the whole " +
     "gradient on the next cell state times the next forget gate; and through h and the recurrent weights, from the gates " +
     "of the next step. Norms of parts do not add up, because parts can cancel.",
-  crossings:
-    "The gradient by the number of times that it crosses the recurrent weights, the columns of W that multiply h of the " +
-    "step before, on its way back. With 0 crossings it comes along the cells alone: this is the path that a tanh RNN does " +
+  ],
+  crossings: [
+    "The gradient by the number of times that it crosses the recurrent weights (the columns of ",
+    make("i", { class: "symbol" }, "W"),
+    " that multiply ",
+    make("i", { class: "symbol" }, "h"),
+    " of the step before) on its way back. With 0 crossings it comes along the cells alone: this is the path that a tanh RNN does " +
     "not have. The parts add up to the whole; their norms do not, because parts can cancel.",
+  ],
 };
 
 /** The norm of the gradient at each step, with its parts, of the loss or of one output. */
@@ -110,7 +115,7 @@ export function gradientView(context, { choose }) {
     const { T } = context;
     parts.disabled = !split;
     parts.value = split ? wanted : "paths";
-    setText(byId("gradient-parts-words"), WORDS[parts.value]);
+    byId("gradient-parts-words").replaceChildren(...WORDS[parts.value]);
     const axis = axisSpec(context);
     const of = (name, label, style) => ({ label, values: rowNorms(direction[name], T), style });
     const lines = [of("d_c", norm(whole()), 1), ...series().map(([name, text, style]) => of(name, words(text), style))];

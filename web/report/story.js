@@ -230,7 +230,7 @@ export function gradientSentence(context, { total, crossings, name }) {
   const ways = ["", "once", "twice", "three or more times"];
   const cell = best ? ` The path along the cells alone brings ${formatPercent(shares[0])}.` : "";
   const words =
-    `${start} The largest part of it, ${formatPercent(shares[best])}, ` +
+    `${start} Of the gradient at step ${context.stepName(first)} the largest part, ${formatPercent(shares[best])}, ` +
     `${best ? `crosses the recurrent weights ${ways[best]}` : "comes along the cells alone"}.${cell} A share is how far a part ` +
     `points in the direction of the whole: shares add up to 100 %, and a part that points against the whole is negative.`;
   return words.replaceAll(" %", "\u00a0%"); // a number and its sign stay on one line

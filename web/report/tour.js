@@ -71,7 +71,7 @@ const STOPS = [
   },
 ];
 
-const MARGIN = 24; // pixels beside the card
+const MARGIN = 24; // pixels around the card
 
 export class Tour {
   constructor({ context, apply, changed, story }) {
@@ -87,7 +87,7 @@ export class Tour {
     byId("tour-start").hidden = !context.bits;
     addEventListener("resize", () => {
       const place = document.querySelector(".toured");
-      if (this.stop && place) this.standBeside(place);
+      if (this.stop && place) this.placeCard(place);
     });
   }
 
@@ -136,11 +136,11 @@ export class Tour {
     place.classList.add("toured");
     if (this.onReveal) this.onReveal(place);
     place.scrollIntoView({ block: "start", behavior: "instant" });
-    this.standBeside(place);
+    this.placeCard(place);
   }
 
-  /** Stand at the left of a section where that leaves it uncovered, else at the right, as the style says. */
-  standBeside(place) {
+  /** Put the card at the left of a section where that leaves it uncovered, else at the right, as the style says. */
+  placeCard(place) {
     const card = byId("tour");
     Object.assign(card.style, { left: "", right: "" });
     const { left } = place.getBoundingClientRect();
