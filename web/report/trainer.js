@@ -59,6 +59,6 @@ export function trainer(send, { slice }) {
     if (message.set) Object.assign(training.options, message.set);
     if (message.run !== undefined) running = message.run && training.updates < (options.limit ?? Infinity);
     if (running) timer = setTimeout(work);
-    else if (message.run === false) report();
+    else if (message.run !== undefined) report(); // also at the limit, where it does not run
   };
 }

@@ -121,6 +121,10 @@ test("the service reports, pauses when all bits are right, continues, and stops 
   const last = reports[reports.length - 1];
   assert.equal(last.updates, 150);
   assert.equal(reports.reduce((sum, { losses }) => sum + losses.length, 0), 150);
+  const count = reports.length;
+  receive({ run: true }); // at the limit
+  assert.equal(reports.length, count + 1);
+  assert.ok(!reports[count].running);
 });
 
 test("random bits of the delay are inputs without a target, different in each sequence", () => {
