@@ -104,20 +104,22 @@ test("the service reports, pauses when all bits are right, continues, and stops 
     reports.push(message);
     if (!message.running && message.updates > 0) waiting?.();
   }, { slice: 5 });
-  const paused = () => new Promise((resolve) => (waiting = resolve));
+  const paused = (start) =>
+    new Promise((resolve) => {
+      waiting = resolve;
+      start();
+    });
   receive({ start: { bits: 1, units: 8, shown: "1", limit: 150, norms: true } });
   assert.equal(reports[0].updates, 0);
   assert.ok(!reports[0].running);
-  receive({ run: true });
-  await paused();
+  await paused(() => receive({ run: true }));
   const first = reports[reports.length - 1];
   assert.equal(first.share, 1);
   assert.equal(first.norms.state.length, 3);
   assert.deepEqual(Object.keys(first.view.values), SHOWN.lstm);
   assert.equal(first.view.values.c.length, 3 * 8);
   receive({ set: { learningRate: 0 } });
-  receive({ run: true });
-  await paused();
+  await paused(() => receive({ run: true }));
   const last = reports[reports.length - 1];
   assert.equal(last.updates, 150);
   assert.equal(reports.reduce((sum, { losses }) => sum + losses.length, 0), 150);
