@@ -192,3 +192,18 @@ def test_libraries_are_searched_once_by_threadpoolctl_if_it_is_installed(install
         assert searched == ["threadpoolctl"]
     finally:
         blas_threads._libraries.cache_clear()
+
+
+@pytest.mark.parametrize("change", ["", "del os.register_at_fork"])
+def test_forks_are_noticed_where_the_system_has_them(change):
+    """In a new process: the functions are registered when the module is imported."""
+    program = f"""
+import os
+registered = []
+os.register_at_fork = lambda **functions: registered.append(functions)
+{change}
+from glasscell.core import blas_threads
+print([sorted(functions) for functions in registered if blas_threads._after_fork in functions.values()])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ("[]" if change else "[['after_in_child']]")

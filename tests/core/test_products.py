@@ -175,3 +175,13 @@ def test_there_are_as_many_pieces_of_a_product_as_are_large_enough(rng):
         fits = [n for n in (2, 4, 8) if max(M, N) >= n * products.PIECE_SIZE and n * products.PIECE_FLOPS <= M * K * N]
         assert len(pieces) == max(fits, default=1)
     assert set(counts) == {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize(("M", "N", "side"), [(4096, 512, 0), (512, 4096, 1), (2048, 2048, 0)])
+def test_a_product_is_divided_along_its_longer_side(M, N, side):
+    pieces = products._pieces(M, 512, N)
+    assert len(pieces) > 1
+    whole = slice(0, N) if side == 0 else slice(0, M)
+    assert all(piece[1 - side].indices(len(range(*whole.indices(10**6)))) == (0, whole.stop, 1) for piece in pieces)
+    covered = [k for piece in pieces for k in range(*piece[side].indices((M, N)[side]))]
+    assert covered == list(range((M, N)[side]))
