@@ -210,14 +210,57 @@ def test_old_new_and_difference_after_a_change(open_trace: Open) -> None:
     assert page.evaluate(names) == order
     shown = page.locator("#maps figure:has(canvas[data-symbol='c']) output")
     expected = {"new": new.c[4, 5], "old": old.c[4, 5], "difference": new.c[4, 5] - old.c[4, 5]}
+    starts = {"new": "Step", "old": "Before the changes, step", "difference": "After the changes, step"}
     for version, value in expected.items():
         page.locator(f"#version-{version}").click()
+        assert page.locator("#cell-summary").inner_text().startswith(f"{starts[version]} 4, unit 5:")
         assert abs(number(shown.inner_text()) - value) <= 6e-4 * abs(value)
     assert page.locator("#unit-states .ghost").count() == 2
     page.locator("#sort-again").click()
     assert page.evaluate(names) == [str(u) for u in np.argsort(np.abs(new.c).argmax(axis=0), kind="stable")]
     page.locator("#restore").click()
     assert page.locator("#version-field").is_hidden()
+
+
+def test_the_value_of_a_map_has_the_name_of_its_cell(open_trace: Open) -> None:
+    page = open_trace(trained().trace(BITS))
+    page.evaluate("window.glasscell.choose({step: 5, unit: 7})")
+    readings = {"#maps .map": "unit 7, step 5:", "#map-held": "unit 7, step 5:", "#map-decodability": "bit 1, step 5:"}
+    readings["#map-dependency"] = "output 5, bit 1:"
+    for place, name in readings.items():
+        assert page.locator(f"{place} .reading").first.text_content().startswith(f"{name} ")
+
+
+def test_numbers_of_the_diagram_do_not_overlap(open_trace: Open) -> None:
+    """Numbers cover neither each other nor the edge, forward and backward, wide and narrow, also with exponents."""
+    boxes = (
+        "[...document.querySelectorAll('#cell-drawing :is(.number, .name)')].filter(e => e.style.display !== 'none')"
+        ".map(e => [e.textContent, e.getBBox()]).map(([t, b]) => [t, b.x, b.x + b.width, b.y + 6, b.y + b.height - 5])"
+    )
+    page = open_trace(trained().trace(BITS))
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        size = page.evaluate("document.querySelector('#cell-drawing svg').viewBox.baseVal.width")
+        for mode in ("forward", "backward"):
+            page.locator(f"#{mode}").click()
+            for step in range(9):
+                page.evaluate(f"window.glasscell.choose({{step: {step}, unit: 3}})")
+                found = page.evaluate(boxes)
+                for n, (text, left, right, top, bottom) in enumerate(found):
+                    assert left >= 0, (width, mode, step, text)
+                    assert right <= size, (width, mode, step, text)
+                    for other, left2, right2, top2, bottom2 in found[:n]:
+                        apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
+                        assert apart, (width, mode, step, text, other)
+
+
+def test_a_logarithmic_chart_does_not_draw_0(open_trace: Open) -> None:
+    """No loss depends on the outputs before the recall, so that part has no line there."""
+    page = open_trace(trained().trace(BITS))
+    path = "document.querySelector('#gradient-layer .plate path.line.s6').getAttribute('d')"
+    columns = [float(x) for x in re.findall(r"[ML]([\d.]+),", page.evaluate(path))]
+    assert len(columns) == 4
+    assert min(columns) > 5 * 600 / 9
 
 
 def test_the_gradient_of_an_output_by_crossings(open_trace: Open) -> None:

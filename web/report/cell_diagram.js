@@ -2,7 +2,7 @@
 
 import { byId, makeSvg, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
-import { formatNumber, formatPercent, formatSigned } from "./number_text.js";
+import { formatNumber, formatPercent } from "./number_text.js";
 import { drawingAsSvg } from "./panel_svg.js";
 import { saveButton } from "./save_panel.js";
 
@@ -11,8 +11,8 @@ const BELT = 86;
 const GATES_AT = 290;
 const NARROW = "(max-width: 640px)";
 
-const WIDE_PLACES = { width: 776, left: 18, f: 160, i: 285, g: 410, o: 535, tail: 634, box: 104, join: 62, strips: 92 };
-const NARROW_PLACES = { width: 420, left: 4, f: 36, i: 126, g: 215, o: 304, tail: 380, box: 64, join: 14, strips: 30 };
+const WIDE_PLACES = { width: 776, left: 18, f: 144, i: 263, g: 382, o: 501, tail: 624, box: 104, join: 58, strips: 84 };
+const NARROW_PLACES = { width: 420, left: 4, f: 36, i: 123, g: 210, o: 297, tail: 386, box: 64, join: 14, strips: 30 };
 
 const BOXES = { f: ["σ", "forget"], i: ["σ", "input"], g: ["tanh", "candidate"], o: ["σ", "output"] };
 const MOST_STRIPES = 48;
@@ -124,16 +124,19 @@ function vectorOf(context, name) {
 
 // ---- the summary in words
 
+// By version of the values. The diagram has no differences: it then shows the new values.
+const STARTS = { new: "", old: "Before the changes", difference: "After the changes" };
+
 function forwardSentence(context) {
   const { state } = context;
   const [f, i, g, c, o, h] = ["f", "i", "g", "c", "o", "h"].map((name) => context.at(name));
   const amount = i === undefined ? undefined : i * g;
-  const written = Math.abs(amount) < 0.05 ? "nearly 0" : formatSigned(amount);
+  const start = STARTS[state.version];
   return (
-    `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: ` +
-    `the forget gate keeps ${formatPercent(f)} of the cell state, the input gate adds ${written}, ` +
-    `the cell state is ${formatSigned(c)}, and the output gate passes ${formatPercent(o)} of tanh c` +
-    `${h === undefined ? "" : `: h = ${formatSigned(h)}`}.`
+    `${start ? `${start}, step` : "Step"} ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: ` +
+    `the forget gate keeps ${formatPercent(f)} of the cell state, the input gate adds ${formatNumber(amount)}, ` +
+    `the cell state is ${formatNumber(c)}, and the output gate passes ${formatPercent(o)} of tanh c` +
+    `${h === undefined ? "" : `: h\u00a0=\u00a0${formatNumber(h)}`}.`
   );
 }
 
@@ -146,10 +149,10 @@ function backwardSentence(context) {
   const split =
     cell === undefined
       ? ""
-      : ` Its parts: ${formatSigned(output)} from the output of this step, ` +
-        `${formatSigned(cell)} along the cell from the next step, ` +
-        `and ${formatSigned(recurrent)} through h and the recurrent weights.`;
-  return `${where}an increase of this cell state ${effect} the loss, at a rate of ${formatSigned(d)}.${split}`;
+      : ` Its parts: ${formatNumber(output)} from the output of this step, ` +
+        `${formatNumber(cell)} along the cell from the next step, ` +
+        `and ${formatNumber(recurrent)} through h and the recurrent weights.`;
+  return `${where}an increase of this cell state ${effect} the loss, at a rate of ${formatNumber(d)}.${split}`;
 }
 
 // ---- the drawing
@@ -209,7 +212,7 @@ function plan(p, isNarrow) {
       name: "kept",
       d: `M${p.f + 13},${BELT} H${middle - 13}`,
       arrows: [[middle - 34, BELT, 0]],
-      label: [isNarrow ? 76 : p.f + 24, 42, ["f", "", "·", "c", "t−1"]],
+      label: [isNarrow ? 84 : p.f + 24, 42, ["f", "", "·", "c", "t−1"]],
     },
     { name: "f", d: `M${p.f},268 V${BELT + 13}`, arrows: [[p.f, 126, -90]], label: [p.f + 11, 178, ["f"]] },
     { name: "i", d: `M${p.i},268 V178 H${middle - 13}`, arrows: [[p.i, 206, -90]], label: [p.i + 11, 224, ["i"]] },
@@ -230,7 +233,7 @@ function plan(p, isNarrow) {
       name: "o",
       d: `M${p.o},268 V232 H${p.tail - 13}`,
       arrows: [[p.tail - 36, 232, 0]],
-      label: [p.o + (isNarrow ? -2 : 4), 204, ["o"]],
+      label: [p.o + (isNarrow ? -2 : 4), 201, ["o"]],
     },
     {
       name: "h",
@@ -267,7 +270,7 @@ function drawPipe(below, above, { name, d, arrows, label }) {
   const [x, y, spelling, atEnd] = label;
   const anchor = atEnd ? "end" : "start";
   const written = text(x, y, "name", "", anchor);
-  const number = text(x, y + 18, "number", "–", anchor);
+  const number = text(x, y + 20, "number", "–", anchor);
   above.append(written, number);
   return { name, core, arrows: drawn, label: written, number, parts: () => spelled(spelling) };
 }
@@ -289,7 +292,7 @@ function italic(letter) {
 }
 
 function lowered(index) {
-  return [makeSvg("tspan", { class: "index", dy: 4 }, index), makeSvg("tspan", { dy: -4 }, "\u200b")];
+  return [makeSvg("tspan", { class: "index", dy: 3 }, index), makeSvg("tspan", { dy: -3 }, "\u200b")];
 }
 
 function drawBus(group, p) {
@@ -306,15 +309,15 @@ function drawBox(group, x, y, width, height, [function_, words]) {
 function drawStripes(group, p, y, letter, index) {
   const label = text(p.strips, y + 11, "name", "", "start");
   label.append(italic(letter), ...lowered(index));
-  const scale = { x: p.strips + 36, width: p.f < 100 ? 130 : 170 };
+  const scale = { x: p.strips + 42, width: p.f < 100 ? 130 : 170 };
   const rects = Array.from({ length: MOST_STRIPES }, () => makeSvg("rect", { y, height: 14, class: "stripe" }));
   group.append(label, ...rects);
   return { rects, scale };
 }
 
 function bracket(p) {
-  const x = p.f < 100 ? 214 : 320;
-  const label = text(x, 430, "name", "", "start");
+  const [x, y] = p.f < 100 ? [218, 454] : [320, 430]; // if narrow, below the number of h
+  const label = text(x, y, "name", "", "start");
   label.append(
     italic("z"),
     " = ",

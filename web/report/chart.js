@@ -55,7 +55,8 @@ export function makeChart(host, { label, onStep }) {
     const all = series.flatMap(({ values, before }) => (before ? [{ values }, { values: before }] : [{ values }]));
     const [low, high] = limits ?? limitsOf(all, log, bars);
     const height = (value) => HEIGHT - 4 - ((value - low) / (high - low)) * (HEIGHT - 8);
-    const scaled = log ? (value) => height(Math.log10(Math.max(value, 10 ** low))) : height;
+    // A value of 0 has no place on a logarithmic axis, and is not drawn.
+    const scaled = log ? (value) => (value > 0 ? height(Math.log10(Math.max(value, 10 ** low))) : NaN) : height;
     const isSpec = Boolean(axis?.steps);
     svg.replaceChildren();
     if (isSpec) writeAxis(below, axis);
@@ -78,7 +79,7 @@ export function makeChart(host, { label, onStep }) {
     setText(bottom, log ? formatPower(low) : formatBrief(low));
     const items = series.map(({ label: name, style }) => {
       const number = make("span", { class: "number" });
-      return { number, item: make("li", { class: `s${style}` }, swatch(style), name, " ", number) };
+      return { number, item: make("li", { class: `s${style}` }, swatch(style), make("span", {}, name), " ", number) };
     });
     legend.replaceChildren(...items.map(({ item }) => item));
     drawn = { series, T, axis, numbers: items.map(({ number }) => number) };
@@ -137,19 +138,28 @@ function middleOf(t, T) {
   return ((t + 0.5) * WIDTH) / T;
 }
 
+/** A line through the finite values. It is interrupted where a finite value has no height; a point alone is a dash. */
 function linePath(values, T, height) {
-  let d = "";
+  const parts = [[]];
   for (const t of visibleSteps(values, T)) {
-    if (Number.isFinite(values[t])) d += `${d ? "L" : "M"}${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}`;
+    if (!Number.isFinite(values[t])) continue;
+    const y = height(values[t]);
+    if (Number.isNaN(y)) parts.push([]);
+    else parts.at(-1).push(`${middleOf(t, T).toFixed(1)},${y.toFixed(1)}`);
   }
-  return d;
+  const interrupted = parts.length > 1;
+  return parts
+    .filter((points) => points.length)
+    .map((points) => `M${points.join("L")}${interrupted && points.length === 1 ? "m-3,0h6" : ""}`)
+    .join("");
 }
 
 /** Dots at the steps: lines of length zero with round ends, which the stretched viewBox does not distort. */
 function dotPath(values, T, height) {
   let d = "";
   for (const t of visibleSteps(values, T)) {
-    if (Number.isFinite(values[t])) d += `M${middleOf(t, T).toFixed(1)},${height(values[t]).toFixed(1)}h0`;
+    const y = height(values[t]);
+    if (Number.isFinite(y)) d += `M${middleOf(t, T).toFixed(1)},${y.toFixed(1)}h0`;
   }
   return d;
 }
@@ -180,7 +190,7 @@ function barPath(values, T, height, base) {
   const half = (0.36 * WIDTH) / T;
   let d = "";
   for (let t = 0; t < T; t++) {
-    if (Number.isNaN(values[t])) continue;
+    if (Number.isNaN(height(values[t]))) continue;
     const x = middleOf(t, T);
     const [left, right, bottom, top] = [x - half, x + half, base, height(values[t])].map((n) => n.toFixed(1));
     d += `M${left},${bottom}V${top}H${right}V${bottom}Z`;

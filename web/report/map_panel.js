@@ -33,14 +33,16 @@ export function makeMap({ describedBy, name }) {
     make("span", { class: "words" }),
     make("output", { class: "number" }),
   ];
+  const place = make("span", { "aria-hidden": "true" }); // of the value
   const [low, bar, high] = [make("span"), make("span", { class: "ramp" }), make("span")];
   const keys = make("span", { class: "keys" });
   const legend = make("div", { class: "legend", "aria-hidden": "true" }, low, bar, high, keys);
+  const reading = make("div", { class: "reading" }, place, " ", value);
   const panel = { canvas, value, spec: null };
   const save = saveButton(() => name(panel.spec), () => mapAsSvg(panel.spec));
-  const caption = make("figcaption", {}, make("span", { class: "heading" }, title, " ", words), value, save);
+  const caption = make("figcaption", {}, make("span", { class: "heading" }, title, " ", words), save);
   const plate = make("div", { class: "plate" }, canvas, marks, column, row);
-  panel.figure = make("figure", { class: "map" }, caption, make("div", { class: "frame" }, rowNames, plate, axis), legend);
+  panel.figure = make("figure", { class: "map" }, caption, make("div", { class: "frame" }, rowNames, plate, axis), make("div", { class: "below" }, legend, reading));
 
   panel.draw = (spec) => {
     panel.spec = spec;
@@ -70,10 +72,11 @@ export function makeMap({ describedBy, name }) {
     setText(high, formatBrief(spec.scale.high));
     drawPixels(canvas, spec);
   };
-  panel.frame = (place) => {
+  panel.frame = ({ row: y, column: x }) => {
+    setText(place, placeName(panel.spec, y, x));
     for (const [element, index, count, side, size, move] of [
-      [column, place.column, panel.spec.columns, "width", "100%", "translateX"],
-      [row, place.row, panel.spec.rows, "height", "100%", "translateY"],
+      [column, x, panel.spec.columns, "width", "100%", "translateX"],
+      [row, y, panel.spec.rows, "height", "100%", "translateY"],
     ]) {
       element.hidden = !(index >= 0);
       element.style[side] = `${100 / count}%`;
@@ -89,6 +92,12 @@ export function makeMap({ describedBy, name }) {
   };
   readOut(panel);
   return panel;
+}
+
+/** The name of a cell of the map, before its value: "unit 5, step 6:". Empty if no row is selected. */
+function placeName({ rowNames, rowTitle, columnTitle = "step", steps }, row, column) {
+  if (!(row >= 0 && column >= 0)) return "";
+  return `${rowTitle} ${rowNames[row]}, ${columnTitle} ${steps[column].name}:`;
 }
 
 /** Choose a cell by pressing it or by dragging; the keys are those of `onKey`. */

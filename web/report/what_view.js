@@ -216,6 +216,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
       words,
       rows: K,
       columns: K,
+      columnTitle: "bit",
       steps,
       at: (row, column) => values[row * K + column],
       scale: { name: "gate", low: 0, high: most },

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { colorOf, scaleOf } from "../../../web/report/colors.js";
-import { formatBrief, formatNumber, formatPower, setDigits } from "../../../web/report/number_text.js";
+import { formatBrief, formatNumber, formatPercent, formatPower, setDigits } from "../../../web/report/number_text.js";
 import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../web/report/measures.js";
 
 /** A small generator of numbers between -1 and 1, always the same ones (Lehmer 1951). */
@@ -87,6 +87,15 @@ test("a more open gate is darker, in light and dark", () => {
   }
 });
 
+test("an open gate is visible on the page, in light and dark: contrast of at least 3", () => {
+  const linear = (channel) => (channel <= 10.31475 ? channel / 255 / 12.92 : ((channel / 255 + 0.055) / 1.055) ** 2.4);
+  const bright = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  for (const [theme, paper] of Object.entries({ light: [0xfb, 0xfa, 0xf6], dark: [0x12, 0x17, 0x1d] })) {
+    const [less, more] = [bright(paper), bright(colorOf(theme, scaleOf("f"), 1))].sort((a, b) => a - b);
+    assert.ok((more + 0.05) / (less + 0.05) >= 3, theme);
+  }
+});
+
 test("zero has the same colour on every diverging scale, and opposite values have different colours", () => {
   for (const theme of ["light", "dark"]) {
     const scales = [scaleOf("g"), scaleOf("c", [-4, 2]), scaleOf("d_c", [1e-5, -3e-5])];
@@ -121,4 +130,11 @@ test("a number is shown with four significant digits", () => {
 
 test("a power of ten is short", () => {
   assert.deepEqual([0, -2, 3, -12, 5].map(formatPower), ["1", "0.01", "1000", "1e−12", "1e5"]);
+});
+
+test("a share is 0 % or 100 % only if it is 0 or 1", () => {
+  const shown = { 0: 0, 0.0001: "under 0.1", 0.0039: "0.4", 0.066: 7, 0.977: 98, 0.9961: "99.6", 0.9999: "over 99.9", 1: 100 };
+  for (const [share, text] of Object.entries(shown)) assert.equal(formatPercent(Number(share)), `${text}\u00a0%`);
+  assert.equal(formatPercent(-0.012), "−1\u00a0%");
+  assert.equal(formatPercent(NaN), "–");
 });
