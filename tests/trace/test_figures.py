@@ -445,9 +445,11 @@ def test_a_map_of_a_copy_task_has_its_bits_and_its_delimiter(rng):
 
 def test_figures_and_pages_have_one_color_code():
     sources = Path(__file__).parents[2] / "web" / "report" / "colors.js"
-    light = sources.read_text("utf-8").partition("light: {")[2]
+    text = sources.read_text("utf-8")
+    light = re.search(r"light: \{(.*?)\}", text)[1]
     for kind, name in (("sequential", "gate"), ("diverging", "state")):
-        stops = re.search(rf"{name}: \[(.*?)\]", light)[1].replace('"', "").split(", ")
+        constant = re.search(rf"{name}: (\w+)", light)[1]
+        stops = re.search(rf"const {constant} = \[(.*?)\]", text)[1].replace('"', "").split(", ")
         assert STOPS[kind].split() == stops
         ends = [matplotlib.colors.to_hex(colors_of(ColorScale(-1, 1, kind))["cmap"](x)) for x in (0.0, 1.0)]
         assert ends == [stops[0], stops[-1]]

@@ -2,7 +2,7 @@
 // on a dark page an open gate is dark, but has a contrast of 3 to the page.
 // All other quantities: diverging, blue below zero and orange above, where zero has the colour of the page.
 
-const GATE = ["#f4f2ec", "#cde2de", "#8cc0bc", "#45919a", "#1b6072", "#0b3346"];
+const GATE = ["#f1efe8", "#cde2de", "#8cc0bc", "#45919a", "#1b6072", "#0b3346"];
 const GATE_ON_DARK = ["#d6ddd8", "#b2d0cd", "#80b8ba", "#4c9da9", "#2c8699", "#1d738a"];
 const LIGHT = ["#103a75", "#2c6bb2", "#7aacd8", "#c4d9ea", "#f1efe8", "#f3d2b6", "#e59a61", "#c65d25", "#7f2b0a"];
 const DARK = ["#a2d2ff", "#5ea8f2", "#3377bf", "#21466d", "#1c232b", "#5e361b", "#ad5e25", "#ee8b42", "#ffbf85"];
