@@ -257,6 +257,7 @@ def test_numbers_of_the_diagram_do_not_overlap(open_trace: Open) -> None:
 def test_a_logarithmic_chart_does_not_draw_0(open_trace: Open) -> None:
     """No loss depends on the outputs before the recall, so that part has no line there."""
     page = open_trace(trained().trace(BITS))
+    page.locator("#gradient-parts").select_option("paths")
     path = "document.querySelector('#gradient-layer .plate path.line.s6').getAttribute('d')"
     columns = [float(x) for x in re.findall(r"[ML]([\d.]+),", page.evaluate(path))]
     assert len(columns) == 4

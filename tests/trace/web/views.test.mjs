@@ -134,7 +134,7 @@ test("a power of ten is short", () => {
 
 test("a share is 0 % or 100 % only if it is 0 or 1", () => {
   const shown = { 0: 0, 0.0001: "under 0.1", 0.0039: "0.4", 0.066: 7, 0.977: 98, 0.9961: "99.6", 0.9999: "over 99.9", 1: 100 };
-  for (const [share, text] of Object.entries(shown)) assert.equal(formatPercent(Number(share)), `${text}\u00a0%`);
-  assert.equal(formatPercent(-0.012), "−1\u00a0%");
+  for (const [share, text] of Object.entries(shown)) assert.equal(formatPercent(Number(share)), `${text} %`);
+  assert.equal(formatPercent(-0.012), "−1 %");
   assert.equal(formatPercent(NaN), "–");
 });
