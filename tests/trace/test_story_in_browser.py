@@ -1,9 +1,9 @@
 """Laws: the page's maps and sentences over all inputs, its addresses, tour, versions, pictures and projector."""
 
 import functools
-import os
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from glasscell.trace.trace import Trace
 Open = Callable[..., Any]
 BITS = [1, 0, 1, 1]
 SURVEYED = "html[data-surveyed]"
-AXE = Path(os.environ.get("GLASSCELL_AXE", "node_modules/axe-core/axe.min.js"))
+_PACKAGE = find_spec("axe_playwright_python")  # it has axe-core as a file
+AXE = Path(_PACKAGE.origin or "").with_name("axe.min.js") if _PACKAGE is not None else None
 
 
 @functools.cache
@@ -321,7 +322,7 @@ def test_the_cell_stays_on_the_screen_in_two_panes(open_trace: Open) -> None:
         assert (last["y"] + last["height"] <= 900 and last["y"] >= 0) == stays
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install axe-core, or set GLASSCELL_AXE")
+@pytest.mark.skipif(AXE is None, reason="axe-core is not installed: pip install axe-playwright-python")
 def test_axe_finds_nothing(open_trace: Open) -> None:
     source = AXE.read_text(encoding="utf-8")
 
