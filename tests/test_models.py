@@ -181,7 +181,7 @@ def test_copy_keeps_the_shape(shape, mode, rng):
         ([0, 2], ValueError, ["0 and 1", "2", "(1,)"]),
         ([[0, 1], [0, np.nan]], ValueError, ["0 and 1", "nan", "(1, 1)"]),
         ([0, 0.5], ValueError, ["0 and 1", "0.5"]),
-        ("01", TypeError, ["0 and 1", "dtype"]),
+        ("01", TypeError, ["0 and 1", "'01'"]),
         ([0, 1, 1], ValueError, ["(3,)", "(B, n)", "bits_per_step = 2"]),
         (1, ValueError, ["()", "(n,)"]),
         ([[[0, 1]]], ValueError, ["(1, 1, 2)", "(B, n)"]),
