@@ -113,6 +113,12 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
     assert shares == sorted(shares)
     assert abs(found[unit] - 100 * bits_right(shut).mean()) < 0.11
 
+    # a pointer on the curve reads the value of each series by its name
+    page.locator("#break-it .chart .plate").first.hover()
+    text = page.locator("#readout").text_content()
+    assert re.search(r"bits right|untouched", text), text
+    assert "undefined" not in text
+
 
 def test_other_models_have_a_loss_and_pages_of_recorded_values_have_no_section(open_html: Any) -> None:
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ const DASHES = { 1: "", 2: "7 4", 3: "2 3", 4: "", 5: "9 3 2 3", 6: "4 2" }; // 
 /**
  * A chart in a host element. `chart.draw({series, T, log, bars, dots, limits, axis})` draws it; `chart.point(t)` moves
  * its cursor.
- * series: [{label: node, values (T), style: 1 … 6, before: values (T) that are drawn as a faint line, or undefined}].
+ * series: [{label: text or node, values (T), style: 1 … 6, before: values (T) that are drawn as a faint line, or undefined}].
  * axis: of axisSpec(), or an element.
  */
 export function makeChart(host, { label, onStep }) {
@@ -77,6 +77,7 @@ export function makeChart(host, { label, onStep }) {
     }
     setText(top, log ? formatPower(high) : formatBrief(high));
     setText(bottom, log ? formatPower(low) : formatBrief(low));
+    series = series.map((one) => ({ ...one, label: typeof one.label === "string" ? make("span", {}, one.label) : one.label }));
     const items = series.map(({ label: name, style }) => {
       const number = make("span", { class: "number" });
       return { number, item: make("li", { class: `s${style}` }, swatch(style), make("span", {}, name), " ", number) };
