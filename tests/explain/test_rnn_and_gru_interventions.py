@@ -90,8 +90,6 @@ def test_operations_equal_the_reference_and_finite_differences(name, symbol):
             value = trace.gate(head, gate) if gate else trace.value(other)
             np.testing.assert_allclose(value, expected[other], rtol=0, atol=1e-12, err_msg=f"{key} {other}")
         assert trace.interventions == (intervention.description(),)
-        if key in ("scale each", "set", "patch", "patch each"):  # as others for gradients
-            continue
         dx, d_state, gradients = one.backward(tape, dy, (dh,))
 
         def loss(a: dict[str, np.ndarray]) -> float:
