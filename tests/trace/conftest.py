@@ -1,7 +1,10 @@
-"""Fixtures of the tests of pages: a browser without network access."""
+"""Fixtures of the tests of pages: a browser without network access, and Node."""
 
+import json
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +97,35 @@ def open_html(browser: Any, offline_pages: list[OfflinePage], tmp_path: Path) ->
 
     yield open_html
     assert [wrong for offline in offline_pages[:used] for wrong in offline.clear()] == []
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, or skipped tests; with GLASSCELL_REQUIRE_BROWSER=1, or failed ones."""
+    found = shutil.which("node")
+    if found is None and os.environ.get("GLASSCELL_REQUIRE_BROWSER"):
+        pytest.fail("Node is not installed, and GLASSCELL_REQUIRE_BROWSER is set")
+    if found is None:
+        pytest.skip("Node is not installed: it runs the tests of the page's JavaScript")
+    return found
+
+
+@pytest.fixture
+def run_web_tests(node: str, tmp_path: Path) -> Callable[[str, dict[str, Any]], int]:
+    """Run the tests of a folder of web/ in Node on cases by name: none fails, none is skipped. Return their number."""
+
+    def run_web_tests(folder: str, cases: dict[str, Any]) -> int:
+        for name, case in cases.items():
+            file_name = re.sub(r"[^\w ]", "", name)
+            (tmp_path / f"{file_name}.json").write_text(json.dumps(case), encoding="utf-8")
+        assert len(list(tmp_path.iterdir())) == len(cases)
+        files = sorted((Path(__file__).parent / "web" / folder).glob("*.test.mjs"))
+        environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
+        command = [node, "--test", "--test-reporter=tap", *map(str, files)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        print(done.stdout if done.returncode else "".join(re.findall(r"^# (?!Subtest).*\n", done.stdout, re.MULTILINE)))
+        assert done.returncode == 0
+        assert re.search(r"^# skipped 0$", done.stdout, re.MULTILINE)
+        return int(re.findall(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[0])
+
+    return run_web_tests

@@ -1,33 +1,13 @@
 """Law: the page's JavaScript equals NumPy to 1e-10 on many inputs at once, and for each kind of recurrent layer."""
 
-import json
-import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import glasscell as gc
 from glasscell.core import gru, lstm, optimizers, rnn
 from glasscell.trace.html_report.payload import array, payload_of
 from glasscell.trace.trace import Trace
-
-WEB_TESTS = sorted((Path(__file__).parent / "web" / "batches").glob("*.test.mjs"))
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """Node, or a skipped test; with GLASSCELL_REQUIRE_BROWSER=1, or a failed one."""
-    found = shutil.which("node")
-    if found is None and os.environ.get("GLASSCELL_REQUIRE_BROWSER"):
-        pytest.fail("Node is not installed, and GLASSCELL_REQUIRE_BROWSER is set")
-    if found is None:
-        pytest.skip("Node is not installed: it runs the tests of the page's JavaScript")
-    return found
 
 
 def randomized(model: Any, rng: np.random.Generator) -> Any:
@@ -158,14 +138,6 @@ def case_of_adam(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def test_batches_in_javascript_equal_numpy(node: str, rng: np.random.Generator, tmp_path: Path) -> None:
+def test_batches_in_javascript_equal_numpy(run_web_tests: Any, rng: np.random.Generator) -> None:
     written = cases_of_inputs(rng) | cases_of_kinds(rng) | {"adam": case_of_adam(rng)}
-    for name, case in written.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(case), encoding="utf-8")
-    environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
-    command = [node, "--test", "--test-reporter=tap", *map(str, WEB_TESTS)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    print(done.stdout if done.returncode else done.stdout[-300:])
-    assert done.returncode == 0
-    assert re.search(r"^# skipped 0$", done.stdout, re.MULTILINE)
-    assert int(re.findall(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[0]) > len(written)
+    assert run_web_tests("batches", written) > len(written)

@@ -1,22 +1,14 @@
 """Law: the page's JavaScript under interventions equals glasscell.explain to 1e-10, with every gradient."""
 
-import json
-import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import glasscell as gc
 from glasscell.core.types import Array
 from glasscell.explain import Intervention, intervene
 from glasscell.trace.html_report.payload import array, payload_of
 
-WEB_TEST = Path(__file__).parent / "web" / "interventions" / "against_numpy.test.mjs"
 T, I, H = 6, 2, 4
 SYMBOLS = ("x", *"ifogch", "d_i", "d_f", "d_o", "d_g", "d_c", "d_h", "d_z")
 
@@ -59,12 +51,8 @@ def in_python(one: dict[str, Any], patch: Array) -> Intervention:
     return Intervention(one["symbol"], **arguments, layer=None)
 
 
-def test_interventions_in_javascript_equal_those_in_python(rng: np.random.Generator, tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None and os.environ.get("GLASSCELL_REQUIRE_BROWSER"):
-        pytest.fail("Node is not installed, and GLASSCELL_REQUIRE_BROWSER is set")
-    if node is None:
-        pytest.skip("Node is not installed: it runs the tests of the page's JavaScript")
+def test_interventions_in_javascript_equal_those_in_python(run_web_tests: Any, rng: np.random.Generator) -> None:
+    written: dict[str, Any] = {}
     for layers, options in ((1, {}), (2, {"bidirectional": True})):
         lstm = gc.LSTM(I, H, layers, learn_initial_state=True, dtype=np.float64, **options)
         lstm.parameters.vector[:] = rng.normal(0, 0.8, lstm.parameters.vector.shape)
@@ -76,7 +64,7 @@ def test_interventions_in_javascript_equal_those_in_python(rng: np.random.Genera
             patch = rng.normal(size=(T, H))
             with intervene(lstm, *(in_python(one, patch) for one in interventions)):
                 trace = lstm.trace(x, d_outputs=d_outputs)
-            case = {
+            written[f"{name} {layers}"] = {
                 "payload": payload,
                 "interventions": [{**one, "values": array(patch)} if "values" in one else one for one in interventions],
                 "expected": {
@@ -84,10 +72,4 @@ def test_interventions_in_javascript_equal_those_in_python(rng: np.random.Genera
                 },
                 "d_x": array(trace.d_x),
             }
-            (tmp_path / f"{name} {layers}.json").write_text(json.dumps(case), encoding="utf-8")
-    environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
-    command = [node, "--test", "--test-reporter=tap", str(WEB_TEST)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    print(done.stdout if done.returncode else done.stdout[-300:])
-    assert done.returncode == 0
-    assert int(re.findall(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[0]) == len(list(tmp_path.iterdir()))
+    assert run_web_tests("interventions", written) == len(written)

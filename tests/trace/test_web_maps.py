@@ -1,33 +1,13 @@
 """Law: the page's maps of what a model does equal glasscell.explain to 1e-10."""
 
-import json
-import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import glasscell as gc
 from glasscell.explain.statistics import regularized_beta
 from glasscell.trace.html_report.payload import array, payload_of
 from glasscell.trace.trace import Trace
-
-WEB_TESTS = sorted((Path(__file__).parent / "web" / "maps").glob("*.test.mjs"))
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """Node, or a skipped test; with GLASSCELL_REQUIRE_BROWSER=1, or a failed one."""
-    found = shutil.which("node")
-    if found is None and os.environ.get("GLASSCELL_REQUIRE_BROWSER"):
-        pytest.fail("Node is not installed, and GLASSCELL_REQUIRE_BROWSER is set")
-    if found is None:
-        pytest.skip("Node is not installed: it runs the tests of the page's JavaScript")
-    return found
 
 
 def randomized(model: Any, rng: np.random.Generator) -> Any:
@@ -97,14 +77,7 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_the_maps_equal_those_of_python(node: str, rng: np.random.Generator, tmp_path: Path) -> None:
+def test_the_maps_equal_those_of_python(run_web_tests: Any, rng: np.random.Generator) -> None:
     written = cases(rng)
     assert all(case["payload"]["live"] for case in written.values() if "payload" in case)
-    for name, case in written.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(case), encoding="utf-8")
-    environment = os.environ | {"GLASSCELL_CASES": str(tmp_path)}
-    command = [node, "--test", "--test-reporter=tap", *map(str, WEB_TESTS)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    print(done.stdout if done.returncode else "".join(re.findall(r"^# (?!Subtest).*\n", done.stdout, re.MULTILINE)))
-    assert done.returncode == 0
-    assert int(re.findall(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[0]) > len(written)
+    assert run_web_tests("maps", written) > len(written)
