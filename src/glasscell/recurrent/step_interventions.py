@@ -189,10 +189,6 @@ class PassHook:
         """Forget gradients of an earlier backward pass that was interrupted."""
         self._carried.clear()
 
-    def acts_on(self, symbol: str) -> bool:
-        """Return whether an intervention is on this symbol."""
-        return symbol in self._by_symbol
-
     def apply(self, symbol: str, t: int, value: Array, previous: Array | None = None) -> None:
         """Change the value of a symbol at step t in place; see :class:`glasscell.core.step_hook.StepHook`."""
         if symbol not in self._by_symbol:
