@@ -133,7 +133,7 @@ def _step_backward(
     dh_read = W_h @ gradients.da_h[t]
     if hook is not None:
         hook.backward("W_h", t, dh_read)
-    return dh_prev + masks.recurrent * dh_read, dc_prev
+    return dh_prev + masks.drop(dh_read), dc_prev
 
 
 def _gate_backward(
@@ -173,7 +173,7 @@ def _weights_backward(
         da_x = layer_norm_backward(tape.x_norm, tape.column("gain_x") * gradients.dz)
     dkernel = np.empty_like(tape.kernel)
     dx, dkernel[:, P:-1], _ = linear.backward(tape.kernel[:, P:-1], tape.x, da_x, buffers.scope("x"))
-    h_read = tape.h_with_initial[:-1] * tape.masks.recurrent if tape.h_read is None else tape.h_read
+    h_read = tape.masks.drop(tape.h_with_initial[:-1]) if tape.h_read is None else tape.h_read
     dkernel[:, :P] = sum_of_outer_products(gradients.da_h, h_read, buffers.scope("h"))
     dkernel[:, -1] = _merge_steps(gradients.dz)
     d: dict[str, Array] = {"kernel": dkernel}

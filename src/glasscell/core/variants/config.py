@@ -97,6 +97,10 @@ class DropoutMasks(NamedTuple):
     new_h: Array | float = 1.0  # (T, P, B)  k_h: 0 where h keeps its value
     new_c: Array | float = 1.0  # (T, H, B)  k_c: 0 where c keeps its value
 
+    def drop(self, h: Array) -> Array:
+        """Return h_{t-1}, or its gradient, after recurrent dropout: the array itself without it."""
+        return h if isinstance(self.recurrent, float) and self.recurrent == 1 else self.recurrent * h
+
     @property
     def is_identity(self) -> bool:
         """Whether the masks have no effect."""

@@ -183,10 +183,11 @@ def _from_inputs(tape: Tape) -> Array:
 
 
 def _from_hidden(tape: Tape, t: int, W_h: Array, h: Array) -> Array:
-    h = tape.masks.recurrent * h
+    h = tape.masks.drop(h)
     if tape.hook is not None and tape.h_read is not None:
-        tape.hook.apply("W_h", t, h)
         tape.h_read[t] = h
+        h = tape.h_read[t]
+        tape.hook.apply("W_h", t, h)
     a: Array = W_h @ h
     if tape.h_norm is None:
         return a
