@@ -168,9 +168,11 @@ def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
         functions = hooked.dot_hidden, hooked.negative, hooked.divide, hooked.add_bias, hooked.reset
         functions += hooked.tanh, hooked.finish
     dot_hidden, negative, divide, add_bias, reset, tanh, finish = functions
-    views = zip(gates[:, : 2 * H], gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :], q_steps, strict=False)
-    for t, (r_z, r, z, n, q) in enumerate(views):
-        h_prev, h = states[t], states[t + 1]
+    views = zip(
+        gates[:, : 2 * H], gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :], q_steps, states[1:], strict=False
+    )
+    h_prev = states[0]
+    for t, (r_z, r, z, n, q, h) in enumerate(views):
         # equation: gru-step
         if b_n is not None:
             dot_hidden(U, h_prev, from_h)
@@ -194,6 +196,7 @@ def _forward_steps(tape: Tape, q_steps: "Array | repeat[Array]") -> None:
         finish(n, h, h)
         if t >= first_end:
             np.copyto(h, h_prev, where=t >= ends)
+        h_prev = h
 
 
 @np.errstate(under="ignore")

@@ -180,14 +180,15 @@ def _forward_steps(
     activate = _activate(activation) if hooked is None else hooked.activate(_activate(activation))
     ends, first_end = find_ends(lengths, T, B)
     add = np.add
-    for t in range(T):
-        h_prev, h = states[t], states[t + 1]
+    h_prev = states[0]
+    for t, h in enumerate(states[1:]):
         # equation: rnn-step
         dot_hidden(W_h, h_prev, through_h)
         add(h, through_h, h)
         activate(h, out=h)
         if t >= first_end:
             np.copyto(h, h_prev, where=t >= ends)
+        h_prev = h
 
 
 def _activate(activation: RNNActivation) -> Callable[..., Any]:
