@@ -29,6 +29,7 @@ def test_a_model_learns_to_copy_in_the_page(open_html: Any) -> None:
     page.locator("#live-finding", has_text="The untrained LSTM with 16 units").wait_for()
     page.locator("#live-start").click()
     page.locator("#live-start", has_text="Continue").wait_for(timeout=PATIENCE)
+    assert page.workers  # training does not keep the page's thread from drawing
     assert "100 % of the bits of all 16 inputs are right" in finding.inner_text()
     assert page.locator("#live-training canvas").count() == 6
     page.locator("#live-kind").select_option("gru")  # a new model
@@ -68,6 +69,7 @@ def test_two_models_train_side_by_side(open_html: Any) -> None:
     page.locator("#compare-pair").select_option("LSTM, untrained and trained")
     page.locator("#compare-start").click()
     page.locator("#compare-finding", has_text="trained: 100 % of the bits are right").wait_for(timeout=PATIENCE)
+    assert page.workers
     assert "untrained: " in finding.inner_text()
     assert "after 0 updates" in finding.inner_text()
     page.locator("#compare-quantity").select_option("hidden")

@@ -127,10 +127,8 @@ export function comparisonView(context, { announce }) {
   function receive(side, report) {
     side.report = { ...report, norms: report.norms ?? side.report?.norms };
     side.untrained ??= report.norms;
-    for (let n = 0; n < report.losses.length; n++) side.shares.add(report.share);
-    const { limit } = side.options;
-    const isPaused = report.share < 1 && report.updates < limit;
-    side.isDone = !report.running && !isPaused && (report.updates > 0 || limit === 0);
+    for (const share of report.shares) side.shares.add(share);
+    side.isDone = report.done;
     if (isRunning && areDone()) {
       isRunning = false;
       announce(sentence());
@@ -169,12 +167,12 @@ export function comparisonView(context, { announce }) {
 
   /** What a model has learned, and whether it only guesses. */
   function shareSentence({ name, options, report, isDone }) {
-    const share = `${name}: ${formatPercent(report.share)} of the bits are right after ${report.updates} updates`;
+    const share = `${name}: ${formatPercent(report.share)} of the bits are right after ${report.checked} updates`;
     if (!isDone || !report.updates || report.share >= GUESSES) return `${share}.`;
     const inputs = shared.delayInputs === "random" ? `random bit${shared.delay === 1 ? "" : "s"} to ignore` : "silent steps of delay";
     const task = shared.delay ? `With ${shared.delay} ${inputs}` : "Without a delay";
     const subject = name === KINDS[options.kind] ? `the ${name}` : `the model “${name}”`;
-    return `${task} ${subject} only guesses: ${formatPercent(report.share)} of the bits are right after ${report.updates} updates.`;
+    return `${task} ${subject} only guesses: ${formatPercent(report.share)} of the bits are right after ${report.checked} updates.`;
   }
 
   function draw() {

@@ -25,7 +25,8 @@ const CROSSINGS = [
   ["crossing 2", "2 crossings", 5],
   ["crossing 3", "3 or more", 6],
 ];
-const WORDS = {
+// A function: this module also runs in a worker, which has no elements.
+const wordsOf = () => ({
   paths: [
     "The gradient on a cell state is a sum of three parts: from the output of the same step; along the cell, the whole " +
     "gradient on the next cell state times the next forget gate; and through h and the recurrent weights, from the gates " +
@@ -39,7 +40,7 @@ const WORDS = {
     " of the step before) on its way back. With 0 crossings it comes along the cells alone: this is the path that a tanh RNN does " +
     "not have. The parts add up to the whole; their norms do not, because parts can cancel.",
   ],
-};
+});
 
 /** The norm of the gradient at each step, with its parts, of the loss or of one output. */
 export function gradientView(context, { choose }) {
@@ -115,7 +116,7 @@ export function gradientView(context, { choose }) {
     const { T } = context;
     parts.disabled = !split;
     parts.value = split ? wanted : "paths";
-    byId("gradient-parts-words").replaceChildren(...WORDS[parts.value]);
+    byId("gradient-parts-words").replaceChildren(...wordsOf()[parts.value]);
     const axis = axisSpec(context);
     const of = (name, label, style) => ({ label, values: rowNorms(direction[name], T), style });
     const lines = [of("d_c", norm(whole()), 1), ...series().map(([name, text, style]) => of(name, words(text), style))];

@@ -107,10 +107,8 @@ export function liveTrainingView(context, { announce }) {
   function receive(message) {
     const wasRunning = isRunning;
     report = message;
-    for (const loss of message.losses) {
-      losses.add(loss);
-      shares.add(message.share);
-    }
+    for (const loss of message.losses) losses.add(loss);
+    for (const share of message.shares) shares.add(share);
     if (wasRunning && message.updates > 0 && !message.running) {
       setRunning(false);
       announce(sentence());
@@ -135,7 +133,7 @@ export function liveTrainingView(context, { announce }) {
     const result = `${formatPercent(report.share)} of the bits of all ${inputs} inputs are right`;
     if (!report.updates) return `The untrained ${name} with ${options.units} units: ${result}. Press Start.`;
     const end = report.share === 1 ? "." : `; the loss is ${formatBrief(losses.values[losses.length - 1])}.`;
-    return `${name}, after ${report.updates} updates in ${report.seconds.toFixed(1)} seconds: ${result}${end}`;
+    return `${name}, after ${report.checked} updates in ${report.seconds.toFixed(1)} seconds: ${result}${end}`;
   }
 
   function draw() {

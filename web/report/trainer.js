@@ -3,6 +3,7 @@
 import { Training } from "./training.js";
 
 const REPORT = 100; // milliseconds between reports
+const CHECK = 10; // updates between two checks of all inputs: training ends after the same update on every machine
 const MOST_VALUES = 20_000; // steps × units × sequences for which gradients are part of each report
 
 /**
@@ -10,40 +11,56 @@ const MOST_VALUES = 20_000; // steps × units × sequences for which gradients a
  * options: of training.js, shown: the bits of the input in the reports, limit: the number of updates, norms: whether the
  * norms of gradients are reported: of a large model only while it does not train.
  *
- * Reports: {updates, seconds, losses since the last one, share, view, norms, running}. Training pauses when all bits of all
- * inputs are right for the first time, and at the limit.
+ * Reports: {updates, seconds, losses and shares of the since the last report, share, checked, view, norms,
+ * running, done}. A share is that of the last check; `checked` is the number of updates before that of `share`.
+ * Training is done, and pauses, at the first check at which all bits of all inputs are right, and at the limit. Times
+ * decide only when there is a report: equal options give equal models.
  */
 export function trainer(send, { slice }) {
   let training = null;
   let options = {};
   let running = false;
-  let losses = [];
+  let [losses, shares] = [[], []];
   let seconds = 0;
   let wasRight = false;
+  let [share, checked] = [0, 0];
   let timer = 0;
   let reported = -Infinity;
 
+  const isAtLimit = () => training.updates >= (options.limit ?? Infinity);
+
+  function check() {
+    [share, checked] = [training.share(), training.updates];
+  }
+
   function report() {
     reported = performance.now();
-    const share = training.share();
-    const limit = options.limit ?? Infinity;
-    if ((share === 1 && !wasRight) || training.updates >= limit) running = false;
-    wasRight ||= share === 1;
+    const current = running || checked === training.updates ? { share, checked } : { share: training.share(), checked: training.updates };
     const { N, T } = training.all;
     const isQuick = N * T * training.options.units < MOST_VALUES;
     const norms = options.norms && (isQuick || !running) ? training.gradientNorms() : null;
-    send({ updates: training.updates, seconds, losses, share, view: training.view(options.shown), norms, running });
-    losses = [];
+    const view = training.view(options.shown);
+    const done = wasRight || isAtLimit();
+    send({ updates: training.updates, seconds, losses, shares, ...current, view, norms, running, done });
+    [losses, shares] = [[], []];
+  }
+
+  /** One update; where it is the last one, training no longer runs. */
+  function update() {
+    losses.push(training.update().loss);
+    if (training.updates % CHECK === 0 || isAtLimit()) check();
+    shares.push(share);
+    const isFirst = share === 1 && !wasRight && checked === training.updates;
+    wasRight ||= isFirst;
+    if (isFirst || isAtLimit()) running = false;
   }
 
   function work() {
     const start = performance.now();
-    const limit = options.limit ?? Infinity;
-    do {
-      if (training.updates < limit) losses.push(training.update().loss);
-    } while (performance.now() - start < slice && training.updates < limit);
+    do update();
+    while (running && performance.now() - start < slice);
     seconds += (performance.now() - start) / 1000;
-    if (performance.now() - reported >= REPORT || training.updates >= limit) report();
+    if (!running || performance.now() - reported >= REPORT) report();
     if (running) timer = setTimeout(work);
   }
 
@@ -53,11 +70,12 @@ export function trainer(send, { slice }) {
     if (message.start) {
       options = message.start;
       training = new Training(options);
-      [losses, seconds, wasRight, running] = [[], 0, false, false];
+      [losses, shares, seconds, wasRight, running] = [[], [], 0, false, false];
+      check();
       report();
     }
     if (message.set) Object.assign(training.options, message.set);
-    if (message.run !== undefined) running = message.run && training.updates < (options.limit ?? Infinity);
+    if (message.run !== undefined) running = message.run && !isAtLimit();
     if (running) timer = setTimeout(work);
     else if (message.run !== undefined) report(); // also at the limit, where it does not run
   };

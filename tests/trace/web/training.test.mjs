@@ -129,6 +129,27 @@ test("the service reports, pauses when all bits are right, continues, and stops 
   assert.ok(!reports[count].running);
 });
 
+test("training ends after the same update, whatever the time of the reports and the pauses", async () => {
+  const start = { bits: 1, units: 8, shown: "1", limit: 150, norms: true };
+  const end = ({ slice, pauses }) =>
+    new Promise((resolve) => {
+      const shares = [];
+      const receive = trainer((report) => {
+        shares.push(...report.shares);
+        if (report.done && report.updates) resolve({ ...report, shares, seconds: 0, losses: [] });
+      }, { slice });
+      receive({ start });
+      receive({ run: true });
+      for (let n = 0; n < pauses; n++) setTimeout(() => [false, true].forEach((run) => receive({ run })), 2 * n);
+    });
+  const results = [];
+  for (const how of [{ slice: 0, pauses: 0 }, { slice: 1000, pauses: 0 }, { slice: 1, pauses: 9 }]) results.push(await end(how));
+  assert.deepEqual(results[1], results[0]);
+  assert.deepEqual(results[2], results[0]);
+  assert.equal(results[0].share, 1);
+  assert.ok(results[0].updates < 150 && results[0].updates % 10 === 0, `${results[0].updates} updates`);
+});
+
 test("random bits of the delay are inputs without a target, different in each sequence", () => {
   const { x, targets, weights, T, N, bits } = copyInputs({ mode: "recall", bits_per_step: 1 }, 2, { delay: 6, distracted: true });
   assert.equal(N, 64);
