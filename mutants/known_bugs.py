@@ -17,8 +17,9 @@ CELL, LSTM, GRADIENTS, LOOPS, LINEAR, DEFINITION, LOOP, BACKPROP = (
     "core/variants/forward_pass.py",
     "core/variants/backward_pass.py",
 )
-PASSES, RECURRENT_LAYER, DIRECTION, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
+PASSES, DIRECTION_BASE, RECURRENT_LAYER, DIRECTION, INITIALIZATION, PARAMETERS, SEQUENCES, READOUT = (
     "layers/lstm_passes.py",
+    "layers/lstm_direction_base.py",
     "layers/recurrent_layer.py",
     "layers/lstm_direction.py",
     "recurrent/initialization.py",
@@ -108,7 +109,7 @@ BUGS = [
     bug(1, "fast code, f", (LSTM, "multiply(factors_f, running_dc, factors_f)", "factors_f.fill(0)")),
     bug(1, "fast code, o and g", (LSTM, "multiply(factors_o_g, dh_dc, factors_o_g)", "factors_o_g.fill(0)")),
     bug(1, "general layer", (BACKPROP, "gradients.dz[t, rows] = dz", "gradients.dz[t, rows] = 0")),
-    bug(1, "layer", (PASSES, "views[full][:] = d[", "_ = d[")),
+    bug(1, "layer", (DIRECTION_BASE, "views[full][:] = d[", "_ = d[")),
     bug(2, "page", (CELL, "dW = dz @ u.T", "dW = W + dz @ u.T")),
     bug(2, "fast code", (LSTM, "dkernel = products if", "dkernel = tape.kernel + products if")),
     bug(
@@ -138,7 +139,11 @@ BUGS = [
     bug(
         2,
         "layer",
-        (PASSES, "d = dweights[name]", "d = dweights[name] + (self.weights()[name] if self.options.bias else 0)"),
+        (
+            DIRECTION_BASE,
+            "d = dweights[name]",
+            "d = dweights[name] + (self.weights()[name] if self.options.bias else 0)",
+        ),
     ),
     bug(
         2,
@@ -299,7 +304,7 @@ BUGS = [
             'dkernel = buffers._arrays["dkernel"] = buffers._arrays.get("dkernel", 0) + products',
         ),
     ),
-    bug(14, "layer", (PASSES, "views[full][:] = d[", "views[full][:] += d[")),
+    bug(14, "layer", (DIRECTION_BASE, "views[full][:] = d[", "views[full][:] += d[")),
     bug(
         14,
         "readout",

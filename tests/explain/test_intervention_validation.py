@@ -141,11 +141,15 @@ def test_steps_that_are_not_selected_need_no_patch():
 
 def test_slices_may_reach_beyond_the_end_and_empty_passes_run():
     one, x = layer(), np.random.default_rng(0).normal(size=(B, T, I))
-    with one.intervene("f", set=0.0, steps=slice(6, None)):
-        np.testing.assert_allclose(one(x), outputs_under(one, [], x), rtol=1e-12)
-    expected = one(x)
-    with one.intervene("f", set=0.0, steps=slice(T, None)):
-        np.testing.assert_allclose(one(x), expected, rtol=1e-12)
+    last = outputs_under(one, Intervention("f", set=0.0, steps=T - 1), x)
+    with one.intervene("f", set=0.0, steps=slice(T - 1, 99)):
+        np.testing.assert_allclose(one(x), last, rtol=1e-12)
+    assert not np.allclose(last, one(x))
+    with (
+        one.intervene("f", set=0.0, steps=slice(T, None)),
+        pytest.raises(ValueError, match=f"the longest of which has {T}, got slice"),
+    ):
+        one(x)
     with one.intervene("f", freeze=True):
         assert one(x[:, :0]).shape == (B, 0, H)
         assert one.forward(x[:0])[0].shape == (0, T, H)

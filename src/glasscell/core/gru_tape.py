@@ -2,15 +2,26 @@
 
 from typing import NamedTuple
 
+from glasscell.core.hidden_states import HiddenStates
 from glasscell.core.hooked_pass import HookedGRU
 from glasscell.core.linear import batched_matmul
 from glasscell.core.rnn import split_kernel
-from glasscell.core.step_hook import StepHook
 from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 
 
-class Tape(NamedTuple):
+class _Arrays(NamedTuple):
+    weights: dict[str, Array]
+    x: Array
+    gates: Array
+    q: Array
+    h_with_initial: Array
+    lengths: Index | None
+    reset_after: bool
+    hooked: HookedGRU | None = None
+
+
+class Tape(HiddenStates, _Arrays):
     """All that a backward pass reads.
 
     Attributes
@@ -31,19 +42,7 @@ class Tape(NamedTuple):
         The hook of the pass; the arrays have the values that acted.
     """
 
-    weights: dict[str, Array]
-    x: Array
-    gates: Array
-    q: Array
-    h_with_initial: Array
-    lengths: Index | None
-    reset_after: bool
-    hooked: HookedGRU | None = None
-
-    @property
-    def hook(self) -> StepHook | None:
-        """Return the hook that changed values of the pass."""
-        return None if self.hooked is None else self.hooked.hook
+    __slots__ = ()
 
     @property
     def r(self) -> Array:
@@ -60,16 +59,6 @@ class Tape(NamedTuple):
     def n(self) -> Array:
         """Return the candidate, (T, H, B)."""
         return self.gates[:, 2 * self.q.shape[1] :]
-
-    @property
-    def h(self) -> Array:
-        """Return the hidden states, (T, H, B): the outputs."""
-        return self.h_with_initial[1:]
-
-    @property
-    def h_prev(self) -> Array:
-        """Return the hidden state before each step, (T, H, B)."""
-        return self.h_with_initial[:-1]
 
     @property
     def a(self) -> Array:

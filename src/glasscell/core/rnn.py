@@ -26,6 +26,7 @@ import numpy as np
 
 from glasscell.core.activations import tanh_derivative
 from glasscell.core.buffers import BufferPool
+from glasscell.core.hidden_states import HiddenStates
 from glasscell.core.hooked_pass import HookedPass
 from glasscell.core.linear import batched_matmul, sum_of_outer_products
 from glasscell.core.step_hook import StepHook
@@ -35,7 +36,16 @@ from glasscell.core.types import Array
 RNNActivation: TypeAlias = Literal["tanh", "relu"]
 
 
-class Tape(NamedTuple):
+class _Arrays(NamedTuple):
+    weights: dict[str, Array]
+    x: Array
+    h_with_initial: Array
+    lengths: Index | None
+    activation: RNNActivation
+    hooked: HookedPass | None = None
+
+
+class Tape(HiddenStates, _Arrays):
     """All that a backward pass reads.
 
     Attributes
@@ -52,27 +62,7 @@ class Tape(NamedTuple):
         The hook of the pass; the arrays have the values that acted.
     """
 
-    weights: dict[str, Array]
-    x: Array
-    h_with_initial: Array
-    lengths: Index | None
-    activation: RNNActivation
-    hooked: HookedPass | None = None
-
-    @property
-    def hook(self) -> StepHook | None:
-        """Return the hook that changed values of the pass."""
-        return None if self.hooked is None else self.hooked.hook
-
-    @property
-    def h(self) -> Array:
-        """Return the hidden states, (T, H, B): the outputs."""
-        return self.h_with_initial[1:]
-
-    @property
-    def h_prev(self) -> Array:
-        """Return the hidden state before each step, (T, H, B)."""
-        return self.h_with_initial[:-1]
+    __slots__ = ()
 
     @property
     def z(self) -> Array:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glasscell.core.types import Array
+from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric
 from glasscell.explain.activations import run_forward
-from glasscell.explain.intervening import as_sequence, intervene, resolve, targets
+from glasscell.explain.intervening import as_sequence, intervene, intervene_in_batches, resolve, targets
 from glasscell.explain.intervention import Intervention, symbol_values
 from glasscell.explain.metric_data import Which, named_metric, read_batches, score
 from glasscell.validation import finite_array, finite_number, positive_integer, type_name
@@ -132,11 +133,17 @@ def ablation(
     name, function = named_metric(metric, data)
     sequences = sum(len(batch.inputs) for batch in batches)
     baseline = score(model, batches, name, function)
+    longest = max(_longest(batch) for batch in batches)
     values = []
     for group in groups.values():
-        with intervene(model, *group):
+        with intervene(model, *group) if len(batches) == 1 else intervene_in_batches(model, group, longest):
             values.append(score(model, batches, name, function))
     return Ablation(name, baseline, np.array(values), tuple(groups), tuple(groups.values()), sequences)
+
+
+def _longest(batch: Batch) -> int:
+    """Return the number of steps of the longest sequence."""
+    return batch.inputs.shape[1] if batch.lengths is None else int(np.max(batch.lengths, initial=0))
 
 
 def unit_interventions(

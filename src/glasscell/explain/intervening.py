@@ -81,8 +81,29 @@ def intervene(model: Model, *interventions: Intervention) -> AbstractContextMana
     >>> with gc.explain.intervene(model, gc.explain.Intervention("f", scale=0.9)):
     ...     bits = model.copy([1, 0, 1, 1])
     """
-    resolved = [pair for one in interventions for pair in resolve(model, one)]
+    return _Block(model, _resolve_all(model, interventions))
+
+
+def intervene_in_batches(
+    model: Model, interventions: Sequence[Intervention], longest: int
+) -> AbstractContextManager[Model]:
+    """Return the context of :func:`intervene` for batches, some of which may end before a slice of steps begins.
+
+    Parameters
+    ----------
+    model, interventions
+        As for :func:`intervene`.
+    longest : int
+        Number of steps of the longest sequence of all batches, in which a slice of steps must begin.
+    """
+    resolved = [(target, replace(one, may_be_idle=True)) for target, one in _resolve_all(model, interventions)]
+    for _, one in resolved:
+        one.check_longest(longest)
     return _Block(model, resolved)
+
+
+def _resolve_all(model: Any, interventions: Sequence[Intervention]) -> list[tuple[Target, StepIntervention]]:
+    return [pair for one in interventions for pair in resolve(model, one)]
 
 
 class _Block(ContextDecorator, AbstractContextManager[Model]):

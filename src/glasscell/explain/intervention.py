@@ -45,7 +45,7 @@ class Intervention:
     set : float or array (n,)
         Replace the value.
     clamp : (low, high)
-        Limit the value; None: no limit. A gradient passes strictly between the limits only.
+        Limit the value; one of them may be None: no limit. A gradient passes strictly between the limits only.
     add : float or array (n,)
         Add to the value.
     freeze : bool
@@ -65,8 +65,8 @@ class Intervention:
     units : int, list, slice or bool mask, optional
         Rows of the symbol: features for "x", units otherwise. Default: all.
     steps : int, list, slice or bool mask, optional
-        Steps of the sequence in time order, from 0, also in the reverse direction. A slice may reach beyond the end.
-        Default: all.
+        Steps of the sequence in time order, from 0, also in the reverse direction. A slice may reach beyond the end,
+        and must begin within the longest sequence of a pass. Default: all.
 
     Raises
     ------
@@ -134,6 +134,8 @@ class Intervention:
                 raise ValueError(f"clamp must have limits of one shape, got {low.shape} and {high.shape}")
             if not (low.ndim < 2 and high.ndim < 2 and np.all(low <= high)):
                 raise ValueError(f"clamp must have low <= high, got {self.clamp!r:.100}")
+            if all(limit is None for limit in self.clamp):
+                raise ValueError(f"clamp must have at least one limit, got {self.clamp!r}")
         if self.patch is not None and not isinstance(self.patch, Trace | LayerTrace):
             shape = real_array("patch", self.patch, DOUBLE)[0].shape
             if len(shape) not in (2, 3) or 0 in shape:
@@ -248,9 +250,13 @@ def _check_steps(steps: Selection) -> None:
                 raise ValueError(
                     f"{name} of steps must be at least {int(name == 'step')}, got {value}: count from the first step"
                 )
+        if steps.stop is not None and steps.stop <= (steps.start or 0):
+            raise ValueError(f"steps must select at least one step, got {steps!r}")
         return
     array = _as_array("steps", steps)
     if array.dtype == np.bool_ and array.ndim == 1:
+        if not array.any():
+            raise ValueError(f"steps must select at least one step, got {steps!r:.100}")
         return
     if array.dtype.kind not in "iu" or array.ndim > 1 or not array.size:
         raise TypeError(f"steps must be an integer, integers, a slice or a mask, got {steps!r:.100}")

@@ -1,7 +1,7 @@
 """One layer of an LSTM in one direction, with every option: masks, reversal, noise, variants, recomputed segments.
 
 Core processes step 0, 1, 2 … of all sequences. What a direction without any of these does is in
-:mod:`glasscell.layers.lstm_passes`.
+:mod:`glasscell.layers.lstm_direction_base`.
 """
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
@@ -17,7 +17,7 @@ from glasscell.core.step_gradients import StepGradientsByLayer
 from glasscell.core.time_order import TimeOrder, scatter_add_final
 from glasscell.core.types import Array
 from glasscell.core.variants import DropoutMasks
-from glasscell.layers.lstm_passes import ZERO_STATE, Direction
+from glasscell.layers.lstm_direction_base import ZERO_STATE, Direction
 from glasscell.recurrent.checkpointing import InitialState
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.dropout import draw_masks
@@ -31,7 +31,7 @@ class LSTMDirection(Direction):
     Parameters
     ----------
     options, parameters, suffix, reverse, execution
-        As of :class:`~glasscell.layers.lstm_passes.Direction`.
+        As of :class:`~glasscell.layers.lstm_direction_base.Direction`.
     """
 
     def __init__(

@@ -1,180 +1,33 @@
 """The passes of an LSTM through its layers and directions, on arrays in core's layout, without validation.
 
-A direction without mask, reversal, noise and options of a variant is one call of an engine, here. All that can stand
-around and instead of that call is in :mod:`glasscell.layers.lstm_direction`.
+Those of one layer in one direction are in :mod:`glasscell.layers.lstm_direction`.
 """
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from glasscell.core.buffers import BufferPool
 from glasscell.core.lstm_tape import Tape
 from glasscell.core.parameters import Parameters
-from glasscell.core.step_gradients import StepGradientsByLayer, compute_step_gradients
+from glasscell.core.step_gradients import StepGradientsByLayer
 from glasscell.core.time_order import TimeOrder, time_order
 from glasscell.core.types import Array
 from glasscell.layers.base import LayerResult, Mask
+from glasscell.layers.lstm_direction_base import ZERO_STATE, Direction
 from glasscell.layers.recurrent_layer import RecurrentLayer
-from glasscell.recurrent.checkpointing import InitialState
 from glasscell.recurrent.config import LSTMConfig
 from glasscell.recurrent.dropout import dropout_mask
-from glasscell.recurrent.execution import DirectionGradient, DirectionRunner, ExecutionConfig
 from glasscell.recurrent.merging import merge_directions, merge_directions_backward
 from glasscell.recurrent.tape import DirectionTape, FinalState, LSTMState, LSTMTape
 
 if TYPE_CHECKING:
     from glasscell.trace.layer_trace import LayerTrace
 
-ZERO_STATE: tuple[InitialState, InitialState] = (0.0, 0.0)
 NO_ORDER: dict[bool, TimeOrder | None] = {False: None, True: None}
-
-
-class Direction(ABC):
-    """One layer in one direction: its weights, and the calls of an engine.
-
-    Parameters
-    ----------
-    options : LSTMConfig
-    parameters : Parameters
-        Of all directions.
-    suffix : str
-        Of the names of this direction's weights, such as ``_l0_reverse``.
-    reverse : bool
-        From the last step to the first.
-    execution : ExecutionConfig
-
-    Attributes
-    ----------
-    is_plain : bool
-        Whether a pass without mask and noise is one call of an engine.
-    draws_masks : bool
-        Whether a pass in training has noise.
-    """
-
-    def __init__(
-        self, options: LSTMConfig, parameters: Parameters, suffix: str, *, reverse: bool, execution: ExecutionConfig
-    ) -> None:
-        self.options, self.suffix, self.reverse = options, suffix, reverse
-        self.names = {name: f"{name}{suffix}" for name in options.shapes_of(1)}
-        self.set_runner(DirectionRunner(options, self.weights, execution))
-        rates = options.input_dropout, options.recurrent_dropout, options.zoneout, options.zoneout_cell
-        self.draws_masks = any(rates)
-        self._parameters = parameters
-        self._weights: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copy without the cached weights, which are views of the parameters, and without interventions."""
-        original = self.runner.original
-        return {**self.__dict__, "_weights": ({}, {}), "runner": original, "is_plain": self._runs_plain(original)}
-
-    def set_runner(self, runner: DirectionRunner) -> None:
-        """Set what runs the steps."""
-        self.runner, self.is_plain = runner, self._runs_plain(runner)
-
-    def _runs_plain(self, runner: DirectionRunner) -> bool:
-        return runner.is_direct and not self.reverse and self.options.outputs_in != "processing"
-
-    def weights(self) -> dict[str, Array]:
-        """Return the weights under core's names; without a bias, its column is 0."""
-        views, weights = self._weights
-        if views is self._parameters.views:
-            return weights
-        views = self._parameters.views
-        weights = {name: views[full] for name, full in self.names.items()}
-        if self.options.recurrent_bias:
-            weights["kernel"] = self.options.kernel(views, self.suffix)
-        elif not self.options.bias:
-            kernel = weights["kernel"]
-            weights["kernel"] = np.concatenate([kernel, np.zeros((len(kernel), 1), kernel.dtype)], axis=1)
-        else:
-            self._weights = views, weights
-        return weights
-
-    def learned_initial_state(self) -> tuple[InitialState, InitialState]:
-        """Return the learned initial state, (P, 1) and (H, 1)."""
-        h, c = (self._parameters[f"initial_{name}{self.suffix}"] for name in "hc")
-        return h[:, None], c[:, None]
-
-    def run(self, x: Array, initial: tuple[InitialState, InitialState], buffers: BufferPool, **skipped: Any) -> Tape:
-        """Run x (T, I, B), in processing order, through an engine; `skipped` are arguments that this engine takes."""
-        engine: Any = self.runner.engines.get(x.shape[2]) or self.runner.select_engine(x.shape[2])
-        tape: Tape = engine.forward(self.weights()["kernel"], x, *initial, buffers, **skipped)
-        return tape
-
-    def run_backward(
-        self,
-        steps: Tape,
-        dy: Array,
-        d_final: tuple[InitialState, InitialState],
-        gradients: Parameters | None,
-        buffers: BufferPool,
-        *,
-        dc: Array | None = None,
-        need_dx: bool,
-        step_gradients: StepGradientsByLayer | None,
-        **skipped: Any,
-    ) -> DirectionGradient:
-        """Compute the gradients of :meth:`run`, in processing order; see :meth:`backward`."""
-        engine: Any = self.runner.engines.get(steps.B) or self.runner.select_engine(steps.B)
-        dz = None if step_gradients is None else np.empty((steps.T, 4 * steps.H, steps.B), steps.dtype)
-        dkernel, dx, dh0, dc0 = engine.backward(
-            steps, dy, *d_final, buffers, dc=dc, need_dx=need_dx, dz_steps=dz, **skipped
-        )
-        if step_gradients is not None and dz is not None:
-            step_gradients.append(cache(partial(compute_step_gradients, steps, dz, dx, dy, *d_final, dc)))
-        if gradients is not None:
-            self.write_gradients({"kernel": dkernel}, gradients)
-        return DirectionGradient(dx, dh0, dc0)
-
-    def write_gradients(self, dweights: dict[str, Array], gradients: Parameters) -> None:
-        """Overwrite the gradients on the weights of this direction."""
-        views = gradients.views
-        for name, full in self.names.items():
-            d = dweights[name]
-            views[full][:] = d[:, :-1] if name == "kernel" and not self.options.bias else d
-        if self.options.recurrent_bias:
-            views[f"recurrent_bias{self.suffix}"][:] = dweights["kernel"][:, -1]
-
-    @abstractmethod
-    def forward(
-        self,
-        x: Array,
-        initial: tuple[InitialState, InitialState],
-        order: TimeOrder | None,
-        rng: np.random.Generator | None,
-        buffers: BufferPool,
-    ) -> tuple[DirectionTape, Array]:
-        """Run forward: return the tape, and the outputs (T, P, B) in time order, of sequences x (T, I, B)."""
-
-    @abstractmethod
-    def infer(
-        self, x: Array, initial: tuple[InitialState, InitialState], order: TimeOrder | None, buffers: BufferPool
-    ) -> tuple[Array, tuple[Array, Array]]:
-        """Run :meth:`forward` without a tape: return the outputs, and the state after each sequence's last step."""
-
-    @abstractmethod
-    def outputs(self, tape: DirectionTape) -> Array:
-        """Return the outputs of a pass, in time order."""
-
-    @abstractmethod
-    def backward(
-        self,
-        tape: DirectionTape,
-        dy: Array,
-        d_final: tuple[InitialState, InitialState],
-        gradients: Parameters | None,
-        buffers: BufferPool,
-        *,
-        need_dx: bool,
-        step_gradients: StepGradientsByLayer | None = None,
-    ) -> DirectionGradient:
-        """Compute the gradients of :meth:`forward`; overwrite `gradients`, and extend `step_gradients`, if present."""
 
 
 class LSTMPasses(RecurrentLayer):
@@ -197,6 +50,13 @@ class LSTMPasses(RecurrentLayer):
         self._directions = list(directions)
         self._layers = [self._directions[k : k + D] for k in range(0, len(directions), D)]
         self._learns_initial_state = self.options.learn_initial_state
+
+    def __copy__(self) -> Self:
+        """Return a layer on the same parameters, without interventions: these belong to the original's block."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        LSTMPasses._prepare_passes(other, [one.without_interventions() for one in self._directions])
+        return other
 
     def forward_feature_major(
         self,

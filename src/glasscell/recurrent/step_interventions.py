@@ -37,6 +37,8 @@ class StepIntervention:
         For the n units.
     text : str
         Its description.
+    may_be_idle : bool
+        Whether a slice of steps may begin after the sequences of a pass: one batch of several.
     """
 
     symbol: str
@@ -45,6 +47,7 @@ class StepIntervention:
     steps: Steps
     value: Any
     text: str
+    may_be_idle: bool = False
 
     def selects(self, times: Index) -> NDArray[np.bool_]:
         """Return which numbers of steps in time order are selected.
@@ -75,6 +78,14 @@ class StepIntervention:
         if isinstance(steps, np.ndarray) and steps.dtype != np.bool_ and steps.max() >= T:
             raise ValueError(f"steps must be from 0 to {T - 1} in sequences of {T} steps, got {steps.max()}")
 
+    def check_longest(self, longest: int) -> None:
+        """Raise a ValueError if a slice of steps begins after the longest sequence, which has `longest` steps."""
+        if longest and isinstance(self.steps, slice) and (self.steps.start or 0) >= longest:
+            raise ValueError(
+                f"steps must select at least one step of a sequence, the longest of which has {longest}, "
+                f"got {self.steps!r}"
+            )
+
     def bind(
         self, T: int, B: int, order: TimeOrder | None, dtype: np.dtype[np.floating], *, reverse: bool
     ) -> BoundIntervention:
@@ -83,7 +94,8 @@ class StepIntervention:
         Raises
         ------
         ValueError
-            If a selected step does not exist, or a patch has other steps or sequences, or no value at a selected step.
+            If a selected step does not exist, a slice of steps begins after the longest sequence, or a patch has other
+            steps or sequences, or no value at a selected step.
         """
         self.check_steps(T)
         times = np.arange(T)[:, None]
@@ -94,6 +106,8 @@ class StepIntervention:
         active = self.selects(times)
         if order is not None:
             active = active & order.valid[:, 0]
+        if not self.may_be_idle:
+            self.check_longest(T if order is None else int(np.max(times[order.valid[:, 0]], initial=-1)) + 1)
         value = self.value_in(dtype)
         if self.operation == "patch":
             value = self._patch_in_order(value, times, active, B)
