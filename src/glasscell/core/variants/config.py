@@ -98,7 +98,7 @@ class DropoutMasks(NamedTuple):
     new_c: Array | float = 1.0  # (T, H, B)  k_c: 0 where c keeps its value
 
     def drop(self, h: Array) -> Array:
-        """Return h_{t-1}, or its gradient, after recurrent dropout: the array itself without it."""
+        """Return h_{t-1}, or its gradient, after recurrent dropout, which leaves the array as it is by default."""
         return h if isinstance(self.recurrent, float) and self.recurrent == 1 else self.recurrent * h
 
     @property
