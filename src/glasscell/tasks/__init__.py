@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from glasscell.tasks.adding import Adding
     from glasscell.tasks.binary import decode, encode
     from glasscell.tasks.copy import Copy
+    from glasscell.tasks.copy_memory import CopyMemory
     from glasscell.tasks.embedded_reber import EmbeddedReber
     from glasscell.tasks.temporal_order import TemporalOrder
 
-__all__ = ["Adding", "Batch", "Copy", "EmbeddedReber", "TemporalOrder", "decode", "encode"]
+__all__ = ["Adding", "Batch", "Copy", "CopyMemory", "EmbeddedReber", "TemporalOrder", "decode", "encode"]
 
 __getattr__, __dir__ = attach(
     __name__,
-    {"Adding": "adding", "Copy": "copy", "EmbeddedReber": "embedded_reber", "TemporalOrder": "temporal_order"}
+    {"Adding": "adding", "Copy": "copy", "CopyMemory": "copy_memory", "EmbeddedReber": "embedded_reber"}
+    | {"TemporalOrder": "temporal_order"}
     | {"decode": "binary", "encode": "binary"},
 )
