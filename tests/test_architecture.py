@@ -31,6 +31,7 @@ ORDER = (
     "stream",
     "trace",
     "explain",
+    "online",
     "layers",
     "models",
     "training",

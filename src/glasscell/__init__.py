@@ -9,7 +9,7 @@ TYPE_CHECKING = (
     False  # as typing's, which takes 20 times as long to import as this package: Ctrl-C would be a traceback
 )
 if TYPE_CHECKING:
-    from glasscell import convert, core, data, estimators, explain, layers, tasks, trace, training
+    from glasscell import convert, core, data, estimators, explain, layers, online, tasks, trace, training
     from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
@@ -67,13 +67,14 @@ __all__ = [
     "fit",
     "layers",
     "load",
+    "online",
     "schedules",
     "tasks",
     "trace",
     "training",
 ]
 
-_SUBPACKAGES = ("convert", "core", "data", "estimators", "explain", "layers", "tasks", "trace", "training")
+_SUBPACKAGES = ("convert", "core", "data", "estimators", "explain", "layers", "online", "tasks", "trace", "training")
 __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}

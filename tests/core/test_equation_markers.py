@@ -40,10 +40,13 @@ PLACES = {
         "core/variants/backward_pass.py": 1,
         "web/report/lstm.js": 1,
     },
+    "lstm-step-tangent": {"online/lstm_step.py": 1, "online/tangents.py": 1, "online/unit_traces.py": 1},
     "rnn-step": {"core/rnn.py": 1, "stream/rnn_stage.py": 1, "web/report/rnn.js": 1},
     "rnn-step-backward": {"core/rnn.py": 1, "web/report/rnn.js": 1},
+    "rnn-step-tangent": {"online/tangents.py": 1, "online/unit_traces.py": 1},
     "gru-step": {"core/gru.py": 1, "stream/rnn_stage.py": 1, "web/report/gru.js": 1},
     "gru-step-backward": {"core/gru.py": 2, "web/report/gru.js": 1},
+    "gru-step-tangent": {"online/tangents.py": 1, "online/unit_traces.py": 1},
 }
 
 
